@@ -1,0 +1,125 @@
+"""Every error that HarmonyLite raises on purpose.
+
+Invariant: an error says what was being done, to which object, what went wrong and what a person can do, and never
+carries a secret. Adapters map foreign errors to these once, at their edge.
+"""
+
+
+class HarmonyLiteError(Exception):
+    """Base of all errors of this package.
+
+    ``message``: lower case, names the object and the numbers. ``advice``: what the operator can do, or "".
+    ``exit_code``: what the command line ends with when the error reaches it.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, advice: str = "") -> None:
+        super().__init__(f"{message}; {advice}" if advice else message)
+        self.message = message
+        self.advice = advice
+
+
+class ConfigError(HarmonyLiteError):
+    """The configuration or the command line can't be used; nothing was started."""
+
+    exit_code = 2
+
+
+class NotRunningError(HarmonyLiteError):
+    """A command needs the running node of this database and found none."""
+
+    exit_code = 3
+
+
+class VerifyError(HarmonyLiteError):
+    """Database, mirror or nodes differ, or a known node did not answer."""
+
+    exit_code = 4
+
+
+class DatabaseError(HarmonyLiteError):
+    """The database or the mirror can't be read or written."""
+
+    exit_code = 5
+
+
+class DatabaseBusyError(DatabaseError):
+    """Another connection holds the write lock; trying again later is right and loses nothing."""
+
+
+class MirrorDamagedError(DatabaseError):
+    """The mirror file is missing parts or is not readable; it must be made anew from a snapshot or the stream."""
+
+
+class StreamError(HarmonyLiteError):
+    """JetStream refused or did not answer; the operation may be tried again."""
+
+    exit_code = 6
+
+
+class ConnectError(StreamError):
+    """No NATS server could be reached, or it refused the credentials."""
+
+
+class ReconnectsSpentError(StreamError):
+    """The connection to NATS was lost and ``connect_retries`` attempts to make it anew have failed."""
+
+    exit_code = 7
+
+
+class NotAcknowledgedError(StreamError):
+    """A publish was not acknowledged: it may or may not be in the stream. Look before publishing again."""
+
+
+class WrongLastSequenceError(StreamError):
+    """The subject's last sequence is not the expected one: an earlier try went through, or another process publishes."""
+
+
+class StreamFullError(StreamError):
+    """A limit of the server, the account or the stream refuses the message; it is queued until there is room."""
+
+
+class StreamGapError(StreamError):
+    """The reader is behind the oldest kept message of a stream."""
+
+    def __init__(self, message: str, *, shard: int, wanted: int, first: int, advice: str = "") -> None:
+        super().__init__(message, advice=advice)
+        self.shard = shard
+        self.wanted = wanted
+        self.first = first
+
+
+class StreamLostError(StreamError):
+    """A stream was deleted, made anew, or lost its tail: stored positions don't belong to it."""
+
+
+class FencedError(HarmonyLiteError):
+    """Another process publishes under this node's id."""
+
+    exit_code = 8
+
+
+class SchemaWaitError(HarmonyLiteError):
+    """A change set needs a table or column that this node's database does not have (yet)."""
+
+
+class PoisonError(HarmonyLiteError):
+    """A message of the stream can't be understood; the node pauses before it and names it."""
+
+    def __init__(self, message: str, *, shard: int, seq: int, advice: str = "") -> None:
+        super().__init__(message, advice=advice)
+        self.shard = shard
+        self.seq = seq
+
+
+class SnapshotError(HarmonyLiteError):
+    """A snapshot can't be written, found, read or trusted."""
+
+    exit_code = 9
+
+
+class EmbeddedServerError(HarmonyLiteError):
+    """The embedded nats-server can't be found, started or configured."""
+
+    exit_code = 10

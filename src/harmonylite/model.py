@@ -1,0 +1,94 @@
+"""Vocabulary: the values and small records that every floor speaks of. Pure data, no behaviour to speak of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+SqlValue: TypeAlias = "None | int | float | str | bytes | RawText"
+"""One SQLite value, bit for bit. Text that is not UTF-8 travels as `RawText`."""
+
+Row: TypeAlias = Sequence["SqlValue"]
+"""Values of one row, in the order of the columns that stand beside it."""
+
+
+@dataclass(frozen=True, slots=True)
+class RawText:
+    """SQLite TEXT whose bytes are not UTF-8. ``data``: the bytes as stored."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StreamMessage:
+    """One message of a shard's stream. ``time``: the server's time of storing, seconds since the epoch."""
+
+    shard: int
+    seq: int
+    subject: str
+    payload: bytes
+    time: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class StreamInfo:
+    """State of one shard's stream. ``created``: the server's creation time, an opaque text compared for equality.
+
+    An empty stream has ``first == last + 1``.
+    """
+
+    shard: int
+    first: int
+    last: int
+    created: str
+    messages: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """How far one shard's stream is folded.
+
+    ``seq``: every change set whose last message is at or before it is folded. ``resume``: the first message to read
+    after a restart: at most ``seq + 1``, lower where a change set in several messages is not whole yet.
+    ``created``: the creation time of the stream that the numbers belong to.
+    """
+
+    shard: int
+    seq: int = 0
+    resume: int = 1
+    created: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeSetId:
+    """Names one change set: node, the process's session (random text) and a number counted up within it."""
+
+    node: str
+    session: str
+    number: int
+
+    def __str__(self) -> str:
+        return f"{self.node}/{self.session}/{self.number}"
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """One entry of the conflict journal: a column that a writer changed was overruled.
+
+    ``kind``: "update", "insert", "delete", "unique" or "join". ``key``/values: SQLite values.
+    ``winner``/``loser``: node ids ("" where unknown). ``at``: seconds since the epoch.
+    """
+
+    table: str
+    key: Mapping[str, SqlValue]
+    column: str
+    kind: str
+    winning: SqlValue
+    overruled: SqlValue
+    winner: str
+    loser: str
+    shard: int
+    seq: int
+    at: float
+    extra: Mapping[str, str] = field(default_factory=dict)

@@ -1,0 +1,1 @@
+"""Loops that carry change sets between the database and the streams."""

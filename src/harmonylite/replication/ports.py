@@ -1,0 +1,88 @@
+"""What replication and snapshots need from JetStream, as small Protocols; `harmonylite.jetstream` is the real thing.
+
+Invariant: an implementation never acknowledges a message that the stream does not hold, never skips a sequence without
+saying so, and maps every foreign error to one of `harmonylite.errors`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Protocol
+
+from harmonylite.model import StreamInfo, StreamMessage
+
+
+class ShardStream(Protocol):
+    """One shard's stream, seen from one node."""
+
+    shard: int
+
+    async def publish(self, payload: bytes, *, message_id: str, expected_last: int | None = None) -> int:
+        """Store ``payload`` on this node's own subject and return its sequence, once the server has acknowledged it.
+
+        ``expected_last``: sequence of the last message on this node's subject (0 = none yet); None = not checked.
+        Raises WrongLastSequenceError, NotAcknowledgedError (outcome unknown), StreamFullError, StreamError.
+        Cancelling leaves the outcome unknown.
+        """
+        ...
+
+    def read(self, start: int) -> AsyncIterator[list[StreamMessage]]:
+        """Yield batches of messages from sequence ``start`` on, without end, each sequence once and in order.
+
+        Survives reconnects and lost consumers by itself. Raises StreamGapError when ``start`` (or the next message) is
+        older than the oldest kept one, StreamLostError when the stream is gone, was made anew or is shorter than
+        what was read.
+        """
+        ...
+
+    async def info(self) -> StreamInfo:
+        """Return the stream's state now; raises StreamLostError when it does not exist, StreamError when unreachable."""
+        ...
+
+    async def last_own(self) -> StreamMessage | None:
+        """Return the newest message on this node's own subject, None when there is none."""
+        ...
+
+
+class Objects(Protocol):
+    """Blobs in the NATS object store, and small named pointers with compare-and-set (a KV bucket)."""
+
+    async def put(self, name: str, source: Path) -> None:
+        """Store the file ``source`` as object ``name``, whole or not at all; raises SnapshotError."""
+        ...
+
+    async def get(self, name: str, target: Path) -> None:
+        """Write object ``name`` to ``target``, its digest checked; raises SnapshotError when missing or damaged."""
+        ...
+
+    async def delete(self, name: str) -> None:
+        """Delete object ``name``; a missing one is no error."""
+        ...
+
+    async def names(self) -> list[str]:
+        """Return the names of all objects, sorted."""
+        ...
+
+    async def pointer(self, key: str) -> tuple[bytes, int] | None:
+        """Return value and revision of a pointer, None when it is not there."""
+        ...
+
+    async def set_pointer(self, key: str, value: bytes, *, revision: int) -> bool:
+        """Set a pointer if its revision is still ``revision`` (0 = it must not exist). False: someone was first."""
+        ...
+
+
+class Peers(Protocol):
+    """Questions to all nodes of the cluster, over core NATS (nothing is stored)."""
+
+    async def ask(self, topic: str, payload: bytes, *, seconds: float, expect: int = 0) -> list[bytes]:
+        """Send ``payload`` to every node that serves ``topic``; return the answers that came within ``seconds``.
+
+        Ends early once ``expect`` answers are in (0 = wait the whole time).
+        """
+        ...
+
+    async def serve(self, topic: str, answer: Callable[[bytes], Awaitable[bytes | None]]) -> None:
+        """Answer questions on ``topic`` until the link closes; None = no answer. Errors in ``answer`` are logged."""
+        ...

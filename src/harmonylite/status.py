@@ -1,0 +1,194 @@
+"""What the parts of a node say of themselves: one small object that health, metrics, the page and the CLI all read.
+
+Invariant: writers only assign plain values and never wait; readers take `NodeStatus.report` and never reach further.
+"""
+
+from __future__ import annotations
+
+import time
+from bisect import bisect_left
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+State = Literal["starting", "ok", "waiting", "failed", "stopped"]
+
+LATENCY_BOUNDS = (0.001, 0.002, 0.003, 0.005, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0)
+"""Upper bounds of the latency histograms' buckets, in seconds."""
+
+
+@dataclass(slots=True)
+class Part:
+    """State of one part. ``reason``: why it waits or failed, a sentence for a person; "" when all is well."""
+
+    name: str
+    state: State = "starting"
+    reason: str = ""
+    since: float = field(default_factory=time.monotonic)
+
+    def set(self, state: State, reason: str = "") -> None:
+        """Enter ``state``; the time of entering is kept while state and reason stay the same."""
+        if (state, reason) != (self.state, self.reason):
+            self.state, self.reason, self.since = state, reason, time.monotonic()
+
+    def ok(self) -> None:
+        """All is well."""
+        self.set("ok")
+
+    def waiting(self, reason: str) -> None:
+        """Can't go on now, will by itself when ``reason`` is gone."""
+        self.set("waiting", reason)
+
+    def failed(self, reason: str) -> None:
+        """Needs a person."""
+        self.set("failed", reason)
+
+
+@dataclass(slots=True)
+class Histogram:
+    """A cumulative histogram of seconds over `LATENCY_BOUNDS`."""
+
+    counts: list[int] = field(default_factory=lambda: [0] * (len(LATENCY_BOUNDS) + 1))
+    total: float = 0.0
+
+    def observe(self, seconds: float) -> None:
+        """Count one observation of ``seconds`` (negative ones, from skewed clocks, count as 0)."""
+        seconds = max(0.0, seconds)
+        self.counts[bisect_left(LATENCY_BOUNDS, seconds)] += 1
+        self.total += seconds
+
+
+@dataclass(slots=True)
+class ShardStatus:
+    """Where one shard stands. ``lag_seconds``: age of the oldest message not folded yet, 0 when caught up."""
+
+    shard: int
+    position: int = 0
+    last: int = 0
+    lag_seconds: float = 0.0
+
+    @property
+    def lag(self) -> int:
+        """Messages in the stream that are not folded yet."""
+        return max(0, self.last - self.position)
+
+
+@dataclass(slots=True)
+class Counters:
+    """What was done since the process started. All only grow."""
+
+    published_change_sets: int = 0
+    published_rows: int = 0
+    published_messages: int = 0
+    published_bytes: int = 0
+    publish_failures: int = 0
+    folded_change_sets: int = 0
+    folded_rows: int = 0
+    merged_rows: int = 0
+    conflicts: int = 0
+    captures: int = 0
+    looks: int = 0
+    reconnects: int = 0
+    snapshots_saved: int = 0
+    snapshots_restored: int = 0
+    embedded_restarts: int = 0
+
+
+@dataclass(slots=True)
+class NodeStatus:
+    """Everything that a node says of itself.
+
+    ``pending_rows``: rows whose key is logged and not published and ordered yet. ``held_rows``: rows of the mirror
+    held back from the database. ``last_*``: seconds since the epoch, 0 = never. ``caught_up``: every shard was folded
+    to its end at least once since the start and is not lagging now.
+    """
+
+    node_id: str = ""
+    version: str = ""
+    db_path: str = ""
+    started_wall: float = field(default_factory=time.time)
+    started: float = field(default_factory=time.monotonic)
+    parts: dict[str, Part] = field(default_factory=dict)
+    shards: dict[int, ShardStatus] = field(default_factory=dict)
+    counters: Counters = field(default_factory=Counters)
+    latency: Histogram = field(default_factory=Histogram)
+    lock_hold: Histogram = field(default_factory=Histogram)
+    db_connected: bool = False
+    nats_connected: bool = False
+    nats_server: str = ""
+    cdc_installed: bool = False
+    tables: tuple[str, ...] = ()
+    warnings: dict[str, str] = field(default_factory=dict)
+    pending_rows: int = 0
+    held_rows: int = 0
+    caught_up: bool = False
+    last_replicated: float = 0.0
+    last_published: float = 0.0
+    stopping: bool = False
+
+    def part(self, name: str) -> Part:
+        """Return the part called ``name``, made on first use."""
+        if name not in self.parts:
+            self.parts[name] = Part(name)
+        return self.parts[name]
+
+    def shard(self, shard: int) -> ShardStatus:
+        """Return the state of ``shard``, made on first use."""
+        if shard not in self.shards:
+            self.shards[shard] = ShardStatus(shard)
+        return self.shards[shard]
+
+    @property
+    def waits(self) -> list[str]:
+        """What the node waits for or failed at: one sentence a part, in order of the parts' names."""
+        return [
+            f"{p.name}: {p.reason}" for _, p in sorted(self.parts.items()) if p.state in ("waiting", "failed")
+        ]
+
+    @property
+    def healthy(self) -> bool:
+        """True when the database and NATS are there and no part failed or has been waiting for over 15 seconds."""
+        now = time.monotonic()
+        stuck = any(
+            p.state == "failed" or (p.state == "waiting" and now - p.since > 15.0) for p in self.parts.values()
+        )
+        return self.db_connected and self.nats_connected and not stuck and not self.stopping
+
+    @property
+    def ready(self) -> bool:
+        """True when healthy, caught up and nothing waits."""
+        return self.healthy and self.caught_up and not self.waits
+
+    def report(self) -> dict[str, Any]:
+        """Return the whole as JSON-able values: the one shape that health, status and the page share."""
+        now = time.monotonic()
+        return {
+            "status": "healthy" if self.healthy else "unhealthy",
+            "ready": self.ready,
+            "node_id": self.node_id,
+            "version": self.version,
+            "db_path": self.db_path,
+            "uptime_seconds": round(now - self.started, 3),
+            "db_connected": self.db_connected,
+            "nats_connected": self.nats_connected,
+            "nats_server": self.nats_server,
+            "cdc_installed": self.cdc_installed,
+            "tables_tracked": len(self.tables),
+            "tables": list(self.tables),
+            "last_replicated_event_timestamp": self.last_replicated,
+            "last_published_event_timestamp": self.last_published,
+            "caught_up": self.caught_up,
+            "pending_rows": self.pending_rows,
+            "held_rows": self.held_rows,
+            "shards": [
+                {"shard": s.shard, "position": s.position, "last": s.last, "lag_messages": s.lag,
+                 "lag_seconds": round(s.lag_seconds, 3)}
+                for _, s in sorted(self.shards.items())
+            ],
+            "parts": {
+                name: {"state": p.state, "reason": p.reason, "seconds": round(now - p.since, 1)}
+                for name, p in sorted(self.parts.items())
+            },
+            "waits": self.waits,
+            "warnings": dict(sorted(self.warnings.items())),
+            "counters": {name: getattr(self.counters, name) for name in Counters.__slots__},
+        }
