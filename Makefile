@@ -1,0 +1,82 @@
+# HarmonyLite: everything that a newcomer or a CI machine runs. Needs Python 3.11 or later with pip, nothing else.
+#
+#   PYTHON=...  the interpreter to make .venv with     ARGS=...  more arguments for demo, test, bench, simulate
+#   SEEDS=...   how many schedules to simulate         FILE=...  your own SQLite file for the demo (copied, never touched)
+
+PYTHON ?= python3
+SEEDS  ?= 20000
+ARGS   ?=
+FILE   ?=
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+PINS   := uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+          --no-emit-index-url --no-emit-find-links --custom-compile-command "make pins"
+# The tiers that exist, for pytest refuses a folder that doesn't.
+QUICK  := $(wildcard tests/rules tests/parts)
+SLOW   := $(wildcard tests/cluster)
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test test-quick test-cluster lint format bench simulate pins clean
+
+help: ## show these lines
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.run ## three nodes here: writes, conflicts, a killed node, proof (FILE=your.sqlite ARGS=--exit)
+	@$(BIN)/harmonylite demo $(ARGS) $(if $(FILE),"$(FILE)")
+
+test: test-quick test-cluster ## all tests (ARGS="-k name" picks some)
+
+# Two workers for what is small; tests of whole clusters start many processes and get the machine to themselves.
+test-quick: $(VENV)/.dev ## rules, simulation, real SQLite and nats-server
+	$(if $(QUICK),$(BIN)/python -m pytest -n 2 $(QUICK) $(ARGS))
+
+test-cluster: $(VENV)/.dev ## real nodes, cut lines, kill -9
+	$(if $(SLOW),$(BIN)/python -m pytest $(SLOW) $(ARGS))
+
+lint: $(VENV)/.dev ## ruff and mypy --strict
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy src tests bench
+
+format: $(VENV)/.dev ## let ruff mend what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.dev ## measure the budgets; table, JSON and plot in bench/results (ARGS=--quick)
+	$(BIN)/python -m bench $(ARGS)
+
+simulate: $(VENV)/.dev ## run SEEDS random schedules of writers, outages and crashes
+	$(BIN)/python -m tests.simulation --seeds $(SEEDS) $(ARGS)
+
+pins: ## write requirements*.txt anew from pyproject.toml (needs uv)
+	$(PINS) --group build -o requirements-build.txt
+	$(PINS) pyproject.toml -o requirements.txt
+	$(PINS) pyproject.toml --group dev -c requirements.txt -o requirements-dev.txt
+
+venv: $(VENV)/.dev ## make or refresh .venv
+
+clean: ## remove .venv and every cache
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist bench/data
+	find src tests bench -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A system Python may lack ensurepip (Debian keeps it in python3-venv): then its own pip fills the environment.
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=python3.12 ...")'
+	@echo "making $(VENV)"
+	@$(PYTHON) -m venv $(VENV) 2>/dev/null >&2 || { \
+	    $(PYTHON) -m venv --clear --without-pip $(VENV) && \
+	    $(PYTHON) -m pip --quiet --python $(BIN)/python install --ignore-installed pip; }
+
+# Everything that is installed or built with is pinned by hash, the build tools included; hence no build isolation.
+$(VENV)/.run: requirements.txt requirements-build.txt pyproject.toml | $(BIN)/python
+	@echo "installing what HarmonyLite runs on"
+	@$(PIP) --require-hashes -r requirements-build.txt
+	@$(PIP) --require-hashes --no-build-isolation -r requirements.txt
+	@$(PIP) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.txt $(VENV)/.run
+	@echo "installing what tests and checks need"
+	@$(PIP) --require-hashes --no-build-isolation -r requirements-dev.txt
+	@touch $@

@@ -1,0 +1,19 @@
+"""What all tiers share: fixtures are found in every `fix_*.py`, Hypothesis gets its profiles."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from hypothesis import settings
+
+HERE = Path(__file__).parent
+
+pytest_plugins = sorted(
+    ".".join(("tests", *path.relative_to(HERE).with_suffix("").parts)) for path in HERE.rglob("fix_*.py")
+)
+
+# CI repeats itself exactly, so that red means the change and not the day; on a desk every run looks elsewhere.
+settings.register_profile("desk", deadline=None, print_blob=True)
+settings.register_profile("ci", deadline=None, print_blob=True, derandomize=True, max_examples=200)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "desk"))

@@ -1,0 +1,46 @@
+"""House rules that no linter knows: one SQLite library, small files with a name and a docstring of their own."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+FOLDERS = ("src", "tests", "bench")
+MOST_LINES = 400
+VAGUE = {"utils", "util", "helpers", "common", "misc"}
+
+
+def files(*folders: str) -> list[str]:
+    """Return every Python file below ``folders``, as paths from the repository's root."""
+    return sorted(str(path.relative_to(ROOT)) for folder in folders for path in (ROOT / folder).rglob("*.py"))
+
+
+@pytest.mark.parametrize("file", files("src"))
+def test_there_is_one_sqlite_library_only(file: str) -> None:
+    """Two of them in one process break each other's file locks (https://sqlite.org/howtocorrupt.html, 2.2.1)."""
+    for node in ast.walk(ast.parse((ROOT / file).read_text())):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        assert not {name.partition(".")[0] for name in names} & {"sqlite3", "_sqlite3", "pysqlite3"}
+
+
+@pytest.mark.parametrize("file", files(*FOLDERS))
+def test_a_file_is_small_and_says_what_it_is(file: str) -> None:
+    text = (ROOT / file).read_text()
+    assert len(text.splitlines()) <= MOST_LINES
+    assert not text.strip() or ast.get_docstring(ast.parse(text)), "begin with one line on what it is"
+    assert Path(file).stem not in VAGUE, "name the file after what it is about"
+
+
+@pytest.mark.parametrize("file", files("src"))
+def test_no_state_is_kept_in_modules(file: str) -> None:
+    tree = ast.parse((ROOT / file).read_text())
+    assert not [node.lineno for node in ast.walk(tree) if isinstance(node, ast.Global)]
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.List | ast.Dict | ast.Set):
+            for target in node.targets:
+                name = target.id if isinstance(target, ast.Name) else ""
+                assert name.lstrip("_").isupper() or name.startswith("__"), f"line {node.lineno}: {name} can be changed"
