@@ -1,0 +1,33 @@
+"""What the control API can ask of a node. `harmonylite.node` implements it; tests use a small double."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from harmonylite.model import Conflict
+
+
+class Actions(Protocol):
+    """The node, as the control API sees it. Dicts hold JSON-able values only.
+
+    Every method may raise `HarmonyLiteError`; its text goes to the client.
+    """
+
+    async def status(self) -> dict[str, Any]:
+        """Return `NodeStatus.report`, with whatever the node adds."""
+
+    async def cluster(self) -> Sequence[dict[str, Any]]:
+        """Return one report a known node, this one among them; one that did not answer has ``status`` "unknown"."""
+
+    async def conflicts(self, table: str | None, limit: int) -> Sequence[Conflict]:
+        """Return up to ``limit`` entries of the conflict journal, newest first; ``table``: of this table only."""
+
+    async def verify(self, repair: bool, seconds: float) -> dict[str, Any]:
+        """Compare database, mirror and nodes within ``seconds``; with ``repair`` mend what differs here."""
+
+    async def save_snapshot(self) -> dict[str, Any]:
+        """Save a snapshot now and say which."""
+
+    async def skip(self, shard: int, seq: int) -> dict[str, Any]:
+        """Leave out the message ``seq`` of ``shard``, at which the node is paused."""

@@ -1,0 +1,75 @@
+"""The control API of a running node, for commands on the same machine.
+
+Invariant: it listens on 127.0.0.1 only, every request carries the token of `control.json`, and the file exists exactly
+while the server answers. Errors are ``{"error": text}``; no traceback leaves the process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from harmonylite.web.actions import Actions
+from harmonylite.web.control_file import ControlFile, remove_control_file, write_control_file
+from harmonylite.web.server import HttpServer
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+CLOSE_GRACE = 2.0
+"""Seconds that a running command gets to end when the node stops."""
+
+
+class ControlServer:
+    """Serves ``actions`` and writes ``control.json`` into ``folder``, the node's private one."""
+
+    def __init__(self, actions: Actions, folder: Path) -> None:
+        self._actions = actions
+        self._folder = folder
+        self._token = secrets.token_urlsafe(32)
+        self._server = HttpServer(self._app, "127.0.0.1:0", key="control", grace=CLOSE_GRACE)
+
+    @property
+    def port(self) -> int:
+        """The port that the system chose, once open."""
+        return self._server.port
+
+    async def open(self) -> None:
+        """Serve, then write the file: whoever finds it finds an open port.
+
+        :raises HarmonyLiteError: the folder can't be written.
+        """
+        await self._server.open()
+        try:
+            found = ControlFile(port=self.port, token=self._token, pid=os.getpid())
+            await asyncio.to_thread(write_control_file, self._folder, found)
+        except BaseException:
+            await self._server.aclose()
+            raise
+
+    async def aclose(self) -> None:
+        """Remove the file, then stop serving. Safe to call twice."""
+        remove_control_file(self._folder, self._token)
+        await self._server.aclose()
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def _app(self) -> ASGIApp:
+        from starlette.applications import Starlette  # here, not above: only an open server pays for starlette
+
+        from harmonylite.web.control_routes import control_routes, not_found
+        from harmonylite.web.guard import Guard
+
+        app = Starlette(routes=control_routes(self._actions), exception_handlers={404: not_found, 405: not_found})
+        return Guard(app, token=self._token, port=lambda: self.port)

@@ -1,0 +1,144 @@
+"""The control API's endpoints: read the arguments, ask `Actions`, answer in JSON.
+
+Invariant: arguments are checked before anything is asked of the node, and every failure becomes ``{"error": text}``
+with the exit code that the command line should end with.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from harmonylite.errors import DatabaseBusyError, HarmonyLiteError, NotRunningError, StreamError
+from harmonylite.web.actions import Actions
+from harmonylite.web.values import conflict_json
+
+log = logging.getLogger(__name__)
+
+MAX_BODY = 65536
+"""Bytes of a request's body; arguments need a hundred."""
+
+MAX_CONFLICTS = 100_000
+"""Entries of the journal in one answer."""
+
+MAX_SECONDS = 3600.0
+"""Longest time that a verify may be given."""
+
+PASSING = (StreamError, DatabaseBusyError, NotRunningError)
+"""Errors that may be gone at the next try: 503; the others are 409."""
+
+Endpoint = Callable[[Request], Awaitable[dict[str, Any]]]
+
+
+class BadArgumentError(Exception):
+    """The request's arguments can't be used: 400."""
+
+
+def control_routes(actions: Actions) -> list[Route]:
+    """Return the routes ``/v1/...`` over ``actions``."""
+
+    async def status(_: Request) -> dict[str, Any]:
+        return await actions.status()
+
+    async def cluster(_: Request) -> dict[str, Any]:
+        return {"nodes": list(await actions.cluster())}
+
+    async def conflicts(request: Request) -> dict[str, Any]:
+        limit = _whole("limit", _parsed(request.query_params.get("limit", "100")), 1, MAX_CONFLICTS)
+        found = await actions.conflicts(request.query_params.get("table") or None, limit)
+        return {"conflicts": [conflict_json(conflict) for conflict in found]}
+
+    async def verify(request: Request) -> dict[str, Any]:
+        arguments = await _arguments(request, {"repair": False, "seconds": 30.0})
+        return await actions.verify(_flag("repair", arguments["repair"]), _seconds(arguments["seconds"]))
+
+    async def snapshot(request: Request) -> dict[str, Any]:
+        await _arguments(request, {})
+        return await actions.save_snapshot()
+
+    async def skip(request: Request) -> dict[str, Any]:
+        arguments = await _arguments(request, {"shard": None, "seq": None})
+        shard, seq = _whole("shard", arguments["shard"], 0), _whole("seq", arguments["seq"], 1)
+        return await actions.skip(shard, seq)
+
+    return [
+        Route("/v1/status", _answering(status), methods=["GET"]),
+        Route("/v1/cluster", _answering(cluster), methods=["GET"]),
+        Route("/v1/conflicts", _answering(conflicts), methods=["GET"]),
+        Route("/v1/verify", _answering(verify), methods=["POST"]),
+        Route("/v1/snapshot", _answering(snapshot), methods=["POST"]),
+        Route("/v1/skip", _answering(skip), methods=["POST"]),
+    ]
+
+
+async def not_found(_: Request, error: Exception) -> Response:
+    """Answer an unknown path or method as JSON, like every other error."""
+    code = getattr(error, "status_code", 404)
+    text = "this method is not for this path" if code == 405 else "no such path"
+    return JSONResponse({"error": text}, code, getattr(error, "headers", None))
+
+
+def _answering(endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
+    async def answer(request: Request) -> Response:
+        try:
+            return JSONResponse(await endpoint(request))
+        except BadArgumentError as error:
+            return _failed(400, str(error), 2)
+        except HarmonyLiteError as error:
+            return _failed(503 if isinstance(error, PASSING) else 409, str(error), error.exit_code)
+        except Exception:  # the API's edge: the caller gets a sentence, the log the traceback
+            log.exception("%s %s failed", request.method, request.url.path)
+            return _failed(500, "the node failed at this; its log says why", 1)
+
+    return answer
+
+
+def _failed(code: int, text: str, exit_code: int) -> JSONResponse:
+    return JSONResponse({"error": text, "exit_code": exit_code}, code)
+
+
+async def _arguments(request: Request, defaults: dict[str, Any]) -> dict[str, Any]:
+    body = bytearray()
+    async for piece in request.stream():
+        body += piece
+        if len(body) > MAX_BODY:
+            raise BadArgumentError(f"the body is longer than {MAX_BODY} bytes")
+    given = _parsed(bytes(body)) if body.strip() else {}
+    if not isinstance(given, dict):
+        raise BadArgumentError("the body is not a JSON object")
+    if unknown := sorted(given.keys() - defaults.keys()):
+        raise BadArgumentError(f"unknown argument {unknown[0]!r}")
+    return defaults | given
+
+
+def _parsed(text: str | bytes) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise BadArgumentError(f"not JSON: {error}") from error
+
+
+def _whole(name: str, value: Any, least: int, most: int = 2**63 - 1) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise BadArgumentError(f"{name} is not a whole number of {least} to {most}")
+    return value
+
+
+def _flag(name: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise BadArgumentError(f"{name} is not true or false")
+    return value
+
+
+def _seconds(value: Any) -> float:
+    number = math.nan if isinstance(value, bool) or not isinstance(value, int | float) else float(value)
+    if not 0 < number <= MAX_SECONDS:
+        raise BadArgumentError(f"seconds is not a number above 0 and up to {MAX_SECONDS:.0f}")
+    return number

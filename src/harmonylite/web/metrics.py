@@ -1,0 +1,170 @@
+"""Metrics for Prometheus, made from `NodeStatus` when a scrape asks for them.
+
+Invariant: between scrapes no work is done here, and nothing is registered globally, so any number of nodes can live in
+one process.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from platform import python_version
+from typing import TYPE_CHECKING, get_args
+
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, InfoMetricFamily
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+from starlette.responses import Response
+from starlette.routing import Route
+
+from harmonylite.errors import ConfigError
+from harmonylite.status import LATENCY_BOUNDS, Histogram, NodeStatus, State
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+COUNTERS = {
+    "published_change_sets": "Change sets of this node that came back in the stream's order.",
+    "published_rows": "Rows in those change sets.",
+    "published_messages": "Messages that carried those change sets.",
+    "published_bytes": "Bytes of those messages, as sent.",
+    "publish_failures": "Publishes that failed; each is tried again.",
+    "folded_change_sets": "Change sets of any node folded into the mirror.",
+    "folded_rows": "Rows in those change sets.",
+    "merged_rows": "Rows of the database that were changed by a merge.",
+    "conflicts": "Columns whose local value was overruled, as written to the conflict journal.",
+    "captures": "Captures: reads of the log that found something to publish.",
+    "looks": "Looks at the log for something to capture.",
+    "reconnects": "Times that the connection to NATS was made anew.",
+    "snapshots_saved": "Snapshots that this node saved.",
+    "snapshots_restored": "Snapshots that this node took up.",
+    "embedded_restarts": "Times that the embedded nats-server was started anew after it ended by itself.",
+}
+"""Help of each counter, by its name in `harmonylite.status.Counters`; exposed with ``_total`` behind it."""
+
+STATES: tuple[str, ...] = get_args(State)
+
+
+def metrics_routes(status: NodeStatus, *, namespace: str = "harmonylite", subsystem: str = "") -> list[Route]:
+    """Return the routes ``/metrics`` and ``/`` (where the Go edition answers) over ``status``."""
+    registry = make_registry(status, namespace=namespace, subsystem=subsystem)
+
+    async def scrape(request: Request) -> Response:
+        encode, content_type = choose_encoder(request.headers.get("accept", ""))
+        return Response(encode(registry), headers={"content-type": content_type})
+
+    return [Route("/metrics", scrape), Route("/", scrape)]
+
+
+def make_registry(status: NodeStatus, *, namespace: str = "harmonylite", subsystem: str = "") -> CollectorRegistry:
+    """Return a registry of its own with the node's metrics and those of its process.
+
+    :raises ConfigError: ``namespace`` or ``subsystem`` has characters that a metric's name can't have.
+    """
+    for key, text in (("namespace", namespace), ("subsystem", subsystem)):
+        if not re.fullmatch(r"([a-zA-Z_][a-zA-Z0-9_]*)?", text):
+            raise ConfigError(f"prometheus.{key} = {text!r} can't be part of a metric's name",
+                              advice="use letters, digits and _")
+    registry = CollectorRegistry()
+    registry.register(NodeCollector(status, "".join(f"{part}_" for part in (namespace, subsystem) if part)))
+    ProcessCollector(registry=registry)
+    return registry
+
+
+class NodeCollector(Collector):
+    """Everything that `NodeStatus` holds, each metric labelled with ``node_id``. ``prefix`` stands before each name."""
+
+    def __init__(self, status: NodeStatus, prefix: str) -> None:
+        self._status = status
+        self._prefix = prefix
+
+    def describe(self) -> list[Metric]:
+        """Nothing: names depend on no one else's in this registry."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield every metric of the node as it stands now."""
+        yield from self._known()
+        yield from self._state()
+        yield from self._shards()
+        for name, text in COUNTERS.items():
+            counter = CounterMetricFamily(self._prefix + name, text, labels=["node_id"])
+            counter.add_metric([self._status.node_id], getattr(self._status.counters, name))
+            yield counter
+        yield self._histogram("commit_to_applied_seconds", "Time from a commit on the node that made it until it is "
+                              "merged here, by both nodes' clocks.", self._status.latency)
+        yield self._histogram("lock_hold_seconds", "Time that a merge held the database's write lock.",
+                              self._status.lock_hold)
+
+    def _known(self) -> Iterator[Metric]:
+        """Yield the four names that dashboards for the Go edition use."""
+        status, counters = self._status, self._status.counters
+        # Without _total a counter can't be called one; rate() works on it all the same.
+        published = Metric(self._prefix + "published", "Rows published; the same as published_rows_total.", "unknown")
+        published.add_sample(self._prefix + "published", {"node_id": status.node_id}, counters.published_rows)
+        yield published
+        yield self._gauge("pending_publish", "Rows changed here whose change set is not in the stream's order yet.",
+                          status.pending_rows)
+        yield self._times("count_changes", "Looks at the log; the same as looks_total.", counters.looks)
+        yield self._times("scan_changes", "Captures; the same as captures_total.", counters.captures)
+
+    def _state(self) -> Iterator[Metric]:
+        status = self._status
+        info = InfoMetricFamily(self._prefix + "build", "Versions of HarmonyLite and of Python.")
+        info.add_metric([], {"node_id": status.node_id, "version": status.version, "python": python_version()})
+        yield info
+        for name, text, value in (
+            ("healthy", "1 when healthy, as the health path tells.", status.healthy),
+            ("ready", "1 when healthy, caught up and nothing waits.", status.ready),
+            ("db_connected", "1 when the database is open.", status.db_connected),
+            ("nats_connected", "1 when connected to NATS.", status.nats_connected),
+            ("cdc_installed", "1 when the capture triggers are in place.", status.cdc_installed),
+            ("tables_tracked", "Tables that are replicated.", len(status.tables)),
+            ("held_rows", "Rows of the mirror held back from the database by a unique index.", status.held_rows),
+            ("warnings", "Things that a person should look at; health tells which.", len(status.warnings)),
+            ("start_time_seconds", "When the node started, seconds since the epoch.", status.started_wall),
+            ("last_replicated_timestamp_seconds", "When a change set of another node was last merged, seconds since "
+             "the epoch, 0 for never.", status.last_replicated),
+            ("last_published_timestamp_seconds", "When a change set of this node was last published, seconds since "
+             "the epoch, 0 for never.", status.last_published),
+        ):
+            yield self._gauge(name, text, float(value))
+        parts = GaugeMetricFamily(self._prefix + "part_state", "1 for the state that a part of the node is in.",
+                                  labels=["node_id", "part", "state"])
+        for name, part in sorted(status.parts.items()):
+            for state in STATES:
+                parts.add_metric([status.node_id, name, state], float(part.state == state))
+        yield parts
+
+    def _shards(self) -> Iterator[Metric]:
+        for name, text, field in (
+            ("shard_lag_messages", "Messages of the shard's stream that are not folded yet.", "lag"),
+            ("shard_lag_seconds", "Age of the oldest of those messages, 0 when caught up.", "lag_seconds"),
+            ("shard_position", "Sequence up to which the shard's stream is folded.", "position"),
+            ("shard_last_sequence", "Last sequence of the shard's stream, as last heard.", "last"),
+        ):
+            gauge = GaugeMetricFamily(self._prefix + name, text, labels=["node_id", "shard"])
+            for shard, state in sorted(self._status.shards.items()):
+                gauge.add_metric([self._status.node_id, str(shard)], getattr(state, field))
+            yield gauge
+
+    def _gauge(self, name: str, text: str, value: float) -> Metric:
+        gauge = GaugeMetricFamily(self._prefix + name, text, labels=["node_id"])
+        gauge.add_metric([self._status.node_id], value)
+        return gauge
+
+    def _times(self, name: str, text: str, count: int) -> Metric:
+        metric = Metric(self._prefix + name, text, "summary")
+        metric.add_sample(f"{self._prefix}{name}_count", {"node_id": self._status.node_id}, count)
+        return metric
+
+    def _histogram(self, name: str, text: str, histogram: Histogram) -> Metric:
+        buckets, seen = [], 0
+        for bound, count in zip((*map(str, LATENCY_BOUNDS), "+Inf"), histogram.counts, strict=True):
+            seen += count
+            buckets.append((bound, seen))
+        family = HistogramMetricFamily(self._prefix + name, text, labels=["node_id"])
+        family.add_metric([self._status.node_id], buckets, histogram.total)
+        return family

@@ -1,0 +1,34 @@
+"""SQLite values and conflicts as JSON: exact, and told apart from ordinary text.
+
+Invariant: numbers, text and null stand for themselves; what JSON can't hold is an object with one key that names it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import fields
+from typing import Any
+
+from harmonylite.model import Conflict, RawText, SqlValue
+
+
+def sql_json(value: SqlValue) -> Any:
+    """Return ``value`` as JSON: ``{"blob": hex}``, ``{"raw_text": hex}`` and ``{"real": "inf"}`` where it must be."""
+    if isinstance(value, bytes):
+        return {"blob": value.hex()}
+    if isinstance(value, RawText):
+        return {"raw_text": value.data.hex()}
+    if isinstance(value, float) and not math.isfinite(value):
+        return {"real": str(value)}
+    return value
+
+
+def conflict_json(conflict: Conflict) -> dict[str, Any]:
+    """Return every field of ``conflict`` under its own name; ``at`` stays seconds since the epoch."""
+    plain = {f.name: getattr(conflict, f.name) for f in fields(conflict)}
+    return plain | {
+        "key": {column: sql_json(value) for column, value in conflict.key.items()},
+        "winning": sql_json(conflict.winning),
+        "overruled": sql_json(conflict.overruled),
+        "extra": dict(conflict.extra),
+    }

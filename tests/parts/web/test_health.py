@@ -1,0 +1,143 @@
+"""Health, liveness and readiness over real HTTP: shape, codes and reasons."""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from harmonylite.errors import ConfigError
+from harmonylite.web.health import health_routes
+from harmonylite.web.sites import HealthSite, MetricsSite, http_servers
+from tests.parts.web.fix_http import Reply, fetch, running_status
+
+if TYPE_CHECKING:
+    from harmonylite.status import NodeStatus
+
+KNOWN = [
+    "status", "node_id", "uptime_seconds", "db_connected", "nats_connected", "cdc_installed", "tables_tracked",
+    "last_replicated_event_timestamp", "last_published_event_timestamp", "version",
+]
+
+
+async def ask(status: NodeStatus, url: str = "/health", **site: Any) -> Reply:
+    (http,) = http_servers(status, health=HealthSite("127.0.0.1:0", **site))
+    async with http:
+        return await fetch(http.port, url)
+
+
+async def test_health_has_the_shape_that_monitors_know() -> None:
+    status = running_status()
+    status.last_replicated = 1742571045.25
+    reply = await ask(status, detailed=False)
+    assert reply.code == 200
+    assert reply.headers["content-type"] == "application/json"
+    assert list(reply.json) == KNOWN
+    assert reply.json["status"] == "healthy"
+    assert reply.json["node_id"] == 7
+    assert type(reply.json["uptime_seconds"]) is int
+    assert reply.json["tables_tracked"] == 2
+    assert reply.json["last_replicated_event_timestamp"] == "2025-03-21T15:30:45.250Z"
+    assert reply.json["last_published_event_timestamp"] is None
+
+
+@pytest.mark.parametrize(("node_id", "shown"), [("12", 12), ("0012", "0012"), ("berlin-1", "berlin-1"), ("", "")])
+async def test_a_node_id_is_a_number_only_where_it_is_written_as_one(node_id: str, shown: int | str) -> None:
+    status = running_status()
+    status.node_id = node_id
+    assert (await ask(status)).json["node_id"] == shown
+
+
+@pytest.mark.parametrize("lost", ["db_connected", "nats_connected"])
+async def test_health_is_503_when_the_database_or_nats_is_gone(lost: str) -> None:
+    status = running_status()
+    setattr(status, lost, False)
+    reply = await ask(status)
+    assert (reply.code, reply.json["status"], reply.json[lost]) == (503, "unhealthy", False)
+
+
+async def test_detailed_health_tells_lag_pending_held_and_the_reason_of_waiting() -> None:
+    status = running_status()
+    status.shard(1).last, status.shard(1).lag_seconds = 9, 2.5
+    status.pending_rows, status.held_rows = 3, 1
+    status.part("fold").waiting("table orders has no column note here")
+    body = (await ask(status)).json
+    assert body["shards"][1] == {"shard": 1, "position": 0, "last": 9, "lag_messages": 9, "lag_seconds": 2.5}
+    assert (body["pending_rows"], body["held_rows"]) == (3, 1)
+    assert body["waits"] == ["fold: table orders has no column note here"]
+
+
+async def test_a_configured_path_is_the_one_that_answers() -> None:
+    assert (await ask(running_status(), "/up/now", path="up/now")).code == 200
+    assert (await ask(running_status(), "/health", path="/up")).code == 404
+
+
+@pytest.mark.parametrize("path", ["/a b", "/{x}", "/a?b", "/a\nb"])
+def test_a_path_that_is_none_is_refused_by_its_key(path: str) -> None:
+    with pytest.raises(ConfigError, match=r"health_check\.path"):
+        health_routes(running_status(), path=path)
+
+
+async def test_livez_stays_200_while_parts_wait_and_is_503_when_one_failed_for_good() -> None:
+    status = running_status()
+    status.nats_connected = False
+    status.part("fold").waiting("no connection")
+    assert (await ask(status, "/livez")).code == 200
+    status.part("fold").failed("message 12 of shard 0 can't be read")
+    reply = await ask(status, "/livez")
+    assert (reply.code, reply.json["reasons"]) == (503, ["fold: message 12 of shard 0 can't be read"])
+
+
+async def test_readyz_is_200_only_when_caught_up_and_else_says_why() -> None:
+    status = running_status()
+    assert (await ask(status, "/readyz")).json == {"status": "ready", "reasons": []}
+    status.caught_up, status.shard(0).last, status.shard(0).lag_seconds = False, 50, 4
+    reply = await ask(status, "/readyz")
+    assert (reply.code, reply.json["reasons"]) == (503, ["shard 0 is 8 messages (4 s) behind"])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        ({"db_connected": False}, "the database is not open"),
+        ({"nats_connected": False}, "NATS is not connected"),
+        ({"stopping": True}, "the node is stopping"),
+        ({"caught_up": False}, "the stream was not read to its end yet"),
+    ],
+)
+async def test_readyz_always_has_a_reason_with_its_503(spoil: dict[str, bool], reason: str) -> None:
+    status = running_status()
+    for name, value in spoil.items():
+        setattr(status, name, value)
+    reply = await ask(status, "/readyz")
+    assert (reply.code, reply.json["reasons"]) == (503, [reason])
+
+
+async def test_a_part_that_waits_too_long_makes_the_node_unhealthy() -> None:
+    status = running_status()
+    status.part("fold").waiting("the database is locked")
+    assert (await ask(status)).code == 200
+    status.part("fold").since = time.monotonic() - 16
+    assert (await ask(status)).code == 503
+
+
+async def test_without_details_the_page_and_its_data_are_not_there() -> None:
+    assert (await ask(running_status(), "/", detailed=False)).code == 404
+    assert (await ask(running_status(), "/status.json", detailed=False)).code == 404
+
+
+async def test_the_same_bind_for_health_and_metrics_is_one_server() -> None:
+    (probe,) = http_servers(running_status(), health=HealthSite("127.0.0.1:0"))
+    async with probe:
+        bind = f"127.0.0.1:{probe.port}"
+    (http,) = http_servers(running_status(), health=HealthSite(bind), metrics=MetricsSite(bind))
+    async with http:
+        assert (await fetch(http.port, "/health")).code == 200
+        assert re.search("^harmonylite_healthy", (await fetch(http.port, "/metrics")).text, re.MULTILINE)
+
+
+def test_nothing_is_served_that_is_not_enabled() -> None:
+    assert http_servers(running_status()) == []
+    assert len(http_servers(running_status(), health=HealthSite(":0"), metrics=MetricsSite(":0"))) == 2
