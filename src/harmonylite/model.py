@@ -13,11 +13,25 @@ Row: TypeAlias = Sequence["SqlValue"]
 """Values of one row, in the order of the columns that stand beside it."""
 
 
-@dataclass(frozen=True, slots=True)
 class RawText:
-    """SQLite TEXT whose bytes are not UTF-8. ``data``: the bytes as stored."""
+    """SQLite TEXT whose bytes are not UTF-8. ``data``: the bytes as stored.
 
-    data: bytes
+    Not a dataclass: the MessagePack encoder would take one for a map and never ask us.
+    """
+
+    __slots__ = ("data",)
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, RawText) and other.data == self.data
+
+    def __hash__(self) -> int:
+        return hash((RawText, self.data))
+
+    def __repr__(self) -> str:
+        return f"RawText({self.data!r})"
 
 
 @dataclass(frozen=True, slots=True)

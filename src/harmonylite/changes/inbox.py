@@ -1,0 +1,333 @@
+"""Put messages of all shards together into whole change sets, and find the cut that may be applied.
+
+Invariant: what `Inbox.take` returns holds every message of each shard up to the positions that it names, in order, and
+of every change set either all of its shards' pieces or none (DESIGN: a change set is whole or not there). A change set
+whose writer died between two shards is voided by an *abort* message on the shard that lacks it: whichever of the two,
+abort or last piece, that shard's stream orders first holds for every node.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from io import BytesIO
+from typing import IO
+
+from harmonylite.errors import PoisonError
+from harmonylite.model import ChangeSetId, Position, StreamMessage
+from harmonylite.wire import (
+    KIND_ABORT,
+    KIND_CHANGES,
+    Block,
+    Envelope,
+    WireError,
+    decode_abort,
+    decode_block,
+    decode_envelope,
+)
+
+SPOOL_BYTES = 4_000_000
+"""Blocks of one change set above this many bytes wait in a temporary file."""
+
+Spool = Callable[[], IO[bytes]]
+"""Makes the place where the blocks of one change set wait: a file-like object, opened for reading and writing."""
+
+
+@dataclass(slots=True)
+class Piece:
+    """What one change set has on one shard, complete. ``first``/``seq``: its first and last message.
+
+    ``blocks``: offset, length and compression of each block within ``spool``. ``stored``: when the stream stored the
+    last message, seconds since the epoch.
+    """
+
+    id: ChangeSetId
+    kind: int
+    shard: int
+    first: int
+    seq: int
+    shards: tuple[int, ...]
+    time: float
+    base: dict[int, int]
+    blocks: list[tuple[int, int, bool]]
+    spool: IO[bytes]
+    stored: float = 0.0
+
+    @property
+    def size(self) -> int:
+        """Bytes of the blocks as they came."""
+        return sum(length for _, length, _ in self.blocks)
+
+    def decoded(self) -> Iterator[Block]:
+        """Decode block by block; raises PoisonError that names the message."""
+        for offset, length, packed in self.blocks:
+            self.spool.seek(offset)
+            try:
+                yield decode_block(self.spool.read(length), packed=packed)
+            except WireError as error:
+                raise poison(self.shard, self.seq, str(error)) from error
+
+    def close(self) -> None:
+        """Give the blocks' place back."""
+        self.spool.close()
+
+
+def poison(shard: int, seq: int, why: str) -> PoisonError:
+    """Return the error for a message that can't be understood."""
+    return PoisonError(
+        f"message {seq} of shard {shard} can't be applied: {why}",
+        shard=shard,
+        seq=seq,
+        advice=f"update this node, or leave the message out on every node with: harmonylite skip {shard} {seq}",
+    )
+
+
+@dataclass(slots=True)
+class _Open:
+    """A change set on one shard whose last message has not come."""
+
+    id: ChangeSetId
+    first: int
+    spool: IO[bytes]
+    count: int = 0
+    start: int = 0
+    end: int = 0
+    blocks: list[tuple[int, int, bool]] = field(default_factory=list)
+
+    def add(self, envelope: Envelope) -> None:
+        """Append one message's body."""
+        self.spool.seek(self.end)
+        self.spool.write(envelope.body)
+        self.end += len(envelope.body)
+        self.count += 1
+        if not envelope.more:
+            if self.end > self.start:
+                self.blocks.append((self.start, self.end - self.start, envelope.packed))
+            self.start = self.end
+
+
+@dataclass(slots=True)
+class _Lane:
+    """One shard: position, the change set under way of each writer, and complete pieces not taken yet.
+
+    ``read``: the last sequence that was added.
+    """
+
+    position: Position
+    read: int
+    open: dict[str, _Open] = field(default_factory=dict)
+    ready: deque[Piece] = field(default_factory=deque)
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """Pieces in an order that respects every shard's, and the positions that they lead to."""
+
+    pieces: tuple[Piece, ...]
+    positions: dict[int, Position]
+    before: dict[int, Position]
+
+    def close(self) -> None:
+        """Give the places of all blocks back."""
+        for piece in self.pieces:
+            piece.close()
+
+
+class Inbox:
+    """Collects messages; see the module's invariant. Not thread-safe."""
+
+    def __init__(self, positions: dict[int, Position], *, spool: Spool = BytesIO) -> None:
+        self._lanes = {shard: _Lane(position, position.resume - 1) for shard, position in positions.items()}
+        self._skip: set[tuple[int, int]] = set()
+        self._aborted: set[tuple[ChangeSetId, int]] = set()
+        self._spool = spool
+
+    def skip(self, shard: int, seq: int) -> None:
+        """Leave message ``seq`` of ``shard`` out when it comes."""
+        self._skip.add((shard, seq))
+
+    def read_up_to(self, shard: int) -> int:
+        """Return the last sequence of ``shard`` that was added."""
+        return self._lanes[shard].read
+
+    @property
+    def waiting(self) -> int:
+        """Complete pieces that were not taken yet."""
+        return sum(len(lane.ready) for lane in self._lanes.values())
+
+    def unfinished(self) -> list[tuple[ChangeSetId, int]]:
+        """Return the change sets that hold a shard up, each with a shard on which it is not whole yet."""
+        return [
+            (lane.ready[0].id, other)
+            for lane in self._lanes.values()
+            if lane.ready
+            for other in lane.ready[0].shards
+            if self._missing(lane.ready[0], other)
+        ]
+
+    def add(self, message: StreamMessage) -> None:
+        """Take in the next message of its shard; one that was seen before changes nothing. Raises PoisonError."""
+        lane = self._lanes[message.shard]
+        if message.seq <= lane.read:
+            return
+        if (message.shard, message.seq) not in self._skip:
+            try:
+                envelope = decode_envelope(message.payload)
+                if envelope.kind == KIND_ABORT:
+                    self._abort(lane, decode_abort(envelope.body))
+                else:
+                    self._collect(lane, message, envelope)
+            except WireError as error:
+                raise poison(message.shard, message.seq, str(error)) from error
+        lane.read = message.seq
+
+    def _abort(self, lane: _Lane, victim: ChangeSetId) -> None:
+        """Void a change set on whose piece on this lane others gave up; too late when the piece is whole."""
+        if any(piece.id == victim for piece in lane.ready):
+            return
+        self._aborted.add((victim, lane.position.shard))
+        unfinished = lane.open.get(victim.node)
+        if unfinished is not None and unfinished.id == victim:
+            lane.open.pop(victim.node).spool.close()
+
+    def _collect(self, lane: _Lane, message: StreamMessage, envelope: Envelope) -> None:
+        if (envelope.id, message.shard) in self._aborted:
+            return
+        part = lane.open.get(envelope.node)
+        if part is None or part.id != envelope.id:
+            # A writer has one change set under way: a new one ends an unfinished one, whose writer crashed.
+            if envelope.index != 0:
+                return
+            if part is not None:
+                part.spool.close()
+            part = lane.open[envelope.node] = _Open(envelope.id, message.seq, self._spool())
+        if envelope.index != part.count:
+            return  # a repeated part: it was published again after a lost acknowledgement
+        part.add(envelope)
+        if envelope.last:
+            del lane.open[envelope.node]
+            if message.seq > lane.position.seq:
+                lane.ready.append(_piece(message, envelope, part))
+
+    def put_back(self, cut: Cut) -> None:
+        """Undo the `take` that returned ``cut``; nothing may have been taken since."""
+        for piece in reversed(cut.pieces):
+            self._lanes[piece.shard].ready.appendleft(piece)
+        for shard, position in cut.before.items():
+            self._lanes[shard].position = position
+
+    def take(
+        self, *, most_bytes: int = 1 << 62, own: str = "", limit: dict[int, int] | None = None, least: bool = False
+    ) -> Cut | None:
+        """Take the largest whole cut of at most about ``most_bytes``; None when nothing is whole.
+
+        A change set of node ``own``, and a checkpoint, stand alone in their cut where the order allows it.
+        ``limit``: the cut ends at or before these sequences. ``least``: take as little as can be taken.
+        """
+        before = {shard: lane.position for shard, lane in self._lanes.items()}
+        counts = {} if least else self._whole(self._wanted(most_bytes, own, limit))
+        if not any(counts.values()):
+            counts = self._smallest(self._whole(self._wanted(1 << 62, "", limit, alone=True)))
+        pieces = [self._lanes[shard].ready.popleft() for shard, n in sorted(counts.items()) for _ in range(n)]
+        positions = {}
+        for shard, lane in self._lanes.items():
+            if self._settle(lane, [piece for piece in pieces if piece.shard == shard]) != before[shard]:
+                positions[shard] = lane.position
+        voided = [piece for piece in pieces if self._void(piece)]
+        for piece in voided:
+            piece.close()
+        return Cut(tuple(p for p in pieces if p not in voided), positions, before) if pieces or positions else None
+
+    @staticmethod
+    def _settle(lane: _Lane, pieces: list[Piece]) -> Position:
+        """Move a lane to its last taken piece, or to what was read when nothing is left to wait for."""
+        seq = pieces[-1].seq if pieces else lane.position.seq
+        if not lane.ready and not lane.open:
+            seq = max(seq, lane.read)
+        firsts = [part.first for part in lane.open.values()] + [piece.first for piece in lane.ready]
+        lane.position = Position(lane.position.shard, seq, min([seq + 1, *firsts]), lane.position.created)
+        return lane.position
+
+    def _wanted(
+        self, most_bytes: int, own: str, limit: dict[int, int] | None, *, alone: bool = False
+    ) -> dict[int, int]:
+        """Return how many pieces of each lane fit, before wholeness is looked at; ``alone``: take all kinds."""
+        counts: dict[int, int] = {}
+        room = most_bytes
+        for shard, lane in self._lanes.items():
+            counts[shard] = 0
+            for piece in lane.ready:
+                if limit is not None and piece.seq > limit.get(shard, 0):
+                    break
+                if not alone and (piece.id.node == own or piece.kind != KIND_CHANGES):
+                    break
+                if any(counts.values()) and piece.size > room:
+                    break
+                room -= piece.size
+                counts[shard] += 1
+        return counts
+
+    def _void(self, piece: Piece) -> bool:
+        return any((piece.id, shard) in self._aborted for shard in piece.shards)
+
+    def _missing(self, piece: Piece, other: int) -> bool:
+        """Tell whether ``piece`` has to wait for its part on shard ``other``."""
+        lane = self._lanes.get(other)
+        if lane is None or self._void(piece):
+            return False
+        return all(p.id != piece.id for p in lane.ready)
+
+    def _whole(self, counts: dict[int, int]) -> dict[int, int]:
+        """Lower ``counts`` until every change set within them is whole."""
+        counts = dict(counts)
+        lowered = True
+        while lowered:
+            lowered = False
+            chosen = {s: [p for p, _ in zip(self._lanes[s].ready, range(n), strict=False)] for s, n in counts.items()}
+            inside = {(piece.id, shard) for shard, pieces in chosen.items() for piece in pieces}
+            for shard, pieces in chosen.items():
+                for index, piece in enumerate(pieces):
+                    if len(piece.shards) == 1 or self._void(piece):
+                        continue
+                    if any((piece.id, other) not in inside for other in piece.shards if other in self._lanes):
+                        counts[shard], lowered = index, True
+                        break
+        return counts
+
+    def _smallest(self, counts: dict[int, int]) -> dict[int, int]:
+        """Return the smallest whole cut within ``counts``: what the first piece of some lane brings with it."""
+        needs = [self._closure(shard, counts) for shard, n in counts.items() if n]
+        return min((need for need in needs if need), key=lambda need: sum(need.values()), default={})
+
+    def _closure(self, shard: int, limit: dict[int, int]) -> dict[int, int]:
+        """Return the counts that taking the first piece of ``shard`` brings with it; {} where that is too much."""
+        counts = dict.fromkeys(self._lanes, 0)
+        todo = [(shard, 1)]
+        while todo:
+            lane, n = todo.pop()
+            if n > limit[lane]:
+                return {}
+            fresh = list(self._lanes[lane].ready)[counts[lane] : n]
+            counts[lane] = max(counts[lane], n)
+            for piece in fresh:
+                for other in piece.shards if not self._void(piece) else ():
+                    if other != lane and other in self._lanes:
+                        todo.append((other, [p.id for p in self._lanes[other].ready].index(piece.id) + 1))
+        return counts
+
+
+def _piece(message: StreamMessage, envelope: Envelope, whole: _Open) -> Piece:
+    return Piece(
+        id=envelope.id,
+        kind=envelope.kind,
+        shard=message.shard,
+        first=whole.first,
+        seq=message.seq,
+        shards=tuple(envelope.shards),
+        time=envelope.time,
+        base=dict(envelope.base),
+        blocks=whole.blocks,
+        spool=whole.spool,
+        stored=message.time,
+    )

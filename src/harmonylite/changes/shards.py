@@ -1,0 +1,30 @@
+"""The shard of a row: a stable hash of table and key.
+
+Invariant: keys that SQLite holds equal get the same shard, on every node and in every version of this program.
+"""
+
+from __future__ import annotations
+
+from zlib import crc32
+
+from harmonylite.model import Row, SqlValue
+from harmonylite.wire import encode_value
+
+
+def _plain(value: SqlValue) -> SqlValue:
+    """Map numbers that SQLite compares equal to one value: ``1.0`` is ``1``."""
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2.0**63:
+        return int(value)
+    return value
+
+
+def shard_of(table: str, key: Row, shards: int) -> int:
+    """Return the shard in ``range(shards)`` of a row.
+
+    CRC-32 of the MessagePack array ``[table, key...]``, modulo ``shards``. An empty key gives the shard of the table
+    itself, where every row of a *pinned* table lives: one with further unique indexes (rows can displace each other,
+    so their order matters) or with a key column that isn't compared as BINARY.
+    """
+    if shards == 1:
+        return 0
+    return crc32(encode_value([table, *map(_plain, key)])) % shards

@@ -1,0 +1,1 @@
+"""SQLite: the database and its mirror. Everything here is synchronous and runs on the one thread that owns the files."""

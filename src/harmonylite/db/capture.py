@@ -1,0 +1,273 @@
+"""Capture: read the pending rows in one read transaction and write them down as one change set.
+
+Invariant: what is captured is the state of whole transactions, found by comparing database and mirror; the log only
+said where to look.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from tempfile import SpooledTemporaryFile
+from typing import IO, Any
+
+import apsw
+
+from harmonylite.changes.shards import shard_of
+from harmonylite.db.exact import decode, exact
+from harmonylite.db.tracked import Tracked
+from harmonylite.db.triggers import HELD
+from harmonylite.model import ChangeSetId
+from harmonylite.schema.shape import any_differs, differs
+from harmonylite.schema.sql import quote
+from harmonylite.wire import (
+    BLOCK_BYTES,
+    KIND_CHANGES,
+    VERSION,
+    Envelope,
+    TableBlock,
+    Updates,
+    cut,
+    encode_block,
+    encode_envelope,
+    encode_tables,
+)
+
+Record = tuple[Any, ...]
+SPOOL_BYTES = 8_000_000
+"""A change set above this many bytes waits for its publication in a temporary file."""
+MASK_BITS = 62
+
+
+@dataclass
+class Outgoing:
+    """A captured change set, ready to be published. ``log_id``: the log id that it was read at; ``rows``: how many.
+
+    ``parts``: per shard, offset, length, whether the block goes on, and compression of each message's body.
+    """
+
+    id: ChangeSetId
+    log_id: int
+    time: float
+    base: dict[int, int]
+    spool: IO[bytes]
+    rows: int = 0
+    parts: dict[int, list[tuple[int, int, bool, bool]]] = field(default_factory=dict)
+
+    def payloads(self, shard: int) -> Iterator[bytes]:
+        """Yield the payload of each message for one shard."""
+        parts = self.parts[shard]
+        for index, (offset, length, more, packed) in enumerate(parts):
+            self.spool.seek(offset)
+            yield encode_envelope(
+                Envelope(
+                    VERSION, KIND_CHANGES, self.id.node, self.id.session, self.id.number, index, more,
+                    index == len(parts) - 1, sorted(self.parts), self.time, self.base, packed, self.spool.read(length),
+                )
+            )  # fmt: skip
+
+    def close(self) -> None:
+        """Give the blocks' place back."""
+        self.spool.close()
+
+
+class _Writer:
+    """Gathers encoded rows per shard into blocks, and blocks into an `Outgoing`'s spool."""
+
+    def __init__(self, out: Outgoing, *, compress: bool, message_bytes: int) -> None:
+        self._out = out
+        self._compress = compress
+        self._most = message_bytes
+        self._tables: dict[int, list[bytes]] = {}
+        self._sizes: dict[int, int] = {}
+
+    def add(self, shard: int, tables: TableBlock) -> int:
+        encoded = encode_tables(tables)
+        self._tables.setdefault(shard, []).append(encoded)
+        self._sizes[shard] = self._sizes.get(shard, 0) + len(encoded)
+        if self._sizes[shard] >= BLOCK_BYTES:
+            self.flush(shard)
+        self._out.rows += tables.count
+        return len(encoded)
+
+    def flush(self, shard: int) -> None:
+        body, packed = encode_block(self._tables.pop(shard), compress=self._compress)
+        self._sizes[shard] = 0
+        for piece, more in cut(body, self._most):
+            offset = self._out.spool.seek(0, 2)
+            self._out.spool.write(piece)
+            self._out.parts.setdefault(shard, []).append((offset, len(piece), more, packed))
+
+    def finish(self) -> None:
+        for shard in list(self._tables):
+            self.flush(shard)
+
+
+class Capture:
+    """Reads pending rows. ``shards``: number of streams; ``message_bytes``: the most bytes of one message's body."""
+
+    def __init__(self, connection: apsw.Connection, *, shards: int, compress: bool) -> None:
+        self._connection = connection
+        self._shards = shards
+        self._compress = compress
+
+    def read(self, tables: Iterable[Tracked], out: Outgoing, *, message_bytes: int) -> None:
+        """Write what is pending in ``tables`` into ``out``; the caller holds the read transaction.
+
+        Deletes of all tables come first: receivers fold block by block.
+        """
+        writer = _Writer(out, compress=self._compress, message_bytes=message_bytes)
+        busy = [table for table in tables if table.logged]
+        known = {table.id: self._any_in_mirror(table) for table in busy}
+        for table in busy:
+            if known[table.id]:
+                self._copy(table, self._deletes(table), writer, _as_deletes)
+        for table in busy:
+            if known[table.id]:
+                self._copy(table, self._updates(table), writer, _as_updates(table))
+            self._copy(table, self._inserts(table, known[table.id]), writer, _as_inserts)
+        writer.finish()
+
+    def _any_in_mirror(self, table: Tracked) -> bool:
+        if table.logged < 100:
+            return True
+        sql = f"SELECT 1 FROM {table.scratch('logged')} AS x CROSS JOIN {table.mirror} AS m ON {table.shape.same('m', 'x')}"
+        return self._connection.execute(sql + " LIMIT 1").fetchone() is not None
+
+    def _not_held(self, table: Tracked) -> str:
+        terms = " AND ".join(f"h.k{i} IS x.k{i}" for i in range(len(table.shape.keys)))
+        return f"NOT EXISTS (SELECT 1 FROM main.{quote(HELD)} AS h WHERE h.t = {table.id} AND {terms})"
+
+    def _deletes(self, table: Tracked) -> str:
+        shape = table.shape
+        return (
+            f"SELECT {self._values(table, 'm')} FROM {table.scratch('logged')} AS x"
+            f" CROSS JOIN {table.mirror} AS m ON {shape.same('m', 'x')}"
+            f" WHERE NOT EXISTS (SELECT 1 FROM {table.main} AS d WHERE {shape.same('d', 'x')})"
+            f" AND {self._not_held(table)}"
+        )
+
+    def _inserts(self, table: Tracked, known: bool) -> str:
+        shape = table.shape
+        absent = f" WHERE NOT EXISTS (SELECT 1 FROM {table.mirror} AS m WHERE {shape.same('m', 'x')})" if known else ""
+        return (
+            f"SELECT {self._values(table, 'd')} FROM {table.scratch('logged')} AS x"
+            f" CROSS JOIN {table.main} AS d ON {shape.same('d', 'x')}{absent}"
+        )
+
+    def _updates(self, table: Tracked) -> str:
+        shape = table.shape
+        tests = [
+            differs(shape.columns[i], *(shape.read(shape.columns[i], alias) for alias in ("d", "m")))
+            for i in shape.compared
+        ]
+        masks = [
+            " | ".join(f"(({test}) << {bit})" for bit, test in enumerate(tests[start : start + MASK_BITS]))
+            for start in range(0, len(tests), MASK_BITS)
+        ]
+        any_test = any_differs(
+            (shape.columns[i], shape.read(shape.columns[i], "d"), shape.read(shape.columns[i], "m"))
+            for i in shape.compared
+        )
+        listed = ", ".join([*masks, self._values(table, "d"), self._values(table, "m")])
+        return (
+            f"SELECT {listed} FROM {table.scratch('logged')} AS x"
+            f" CROSS JOIN {table.main} AS d ON {shape.same('d', 'x')}"
+            f" CROSS JOIN {table.mirror} AS m ON {shape.same('m', 'x')} WHERE {any_test}"
+        )
+
+    @staticmethod
+    def _values(table: Tracked, alias: str) -> str:
+        """Return the columns to select; for a table with text that isn't UTF-8, as bytes and type."""
+        if not table.exact:
+            return table.shape.read_all(alias)
+        return exact(table.shape.read(column, alias) for column in table.shape.columns)
+
+    def _copy(
+        self, table: Tracked, sql: str, writer: _Writer, shaped: Callable[[TableBlock, list[Record]], None]
+    ) -> None:
+        shape = table.shape
+        cursor = self._connection.execute(sql)
+        found: Iterator[Record] = iter(cursor)
+        if table.exact:
+            skip = -(-len(shape.compared) // MASK_BITS) if shaped not in (_as_deletes, _as_inserts) else 0
+            found = (decode(row, skip) for row in found)
+        offset = 0 if shaped in (_as_deletes, _as_inserts) else -(-len(shape.compared) // MASK_BITS)
+        keys = len(shape.keys)
+        names = list(shape.names)
+        size = 32
+        try:
+            while chunk := list(islice(found, size)):
+                most = 0
+                for shard, part in self._split(table, chunk, offset, keys):
+                    block = TableBlock(shape.name, names, keys)
+                    shaped(block, part)
+                    if block.count:
+                        most = max(most, writer.add(shard, block))
+                size = min(1024, size * 2) if most < 100_000 else max(1, size // 2) if most > 400_000 else size
+        except UnicodeDecodeError as error:
+            table.exact = True
+            raise NotUtf8Error(shape.name) from error
+        finally:
+            cursor.close(True)
+
+    def _split(
+        self, table: Tracked, chunk: list[Record], offset: int, keys: int
+    ) -> Iterable[tuple[int, list[Record]]]:
+        if self._shards == 1:
+            return [(0, chunk)]
+        if table.shape.pinned:
+            return [(shard_of(table.shape.name, (), self._shards), chunk)]
+        parts: dict[int, list[Record]] = {}
+        for row in chunk:
+            key = row[offset : offset + keys]
+            parts.setdefault(shard_of(table.shape.name, key, self._shards), []).append(row)
+        return parts.items()
+
+
+class NotUtf8Error(Exception):
+    """A table holds text that is not UTF-8: capture must start again and read it byte by byte from now on."""
+
+
+def _as_deletes(block: TableBlock, part: list[Record]) -> None:
+    block.deletes = part  # type: ignore[assignment]  # tuples encode as lists
+
+
+def _as_inserts(block: TableBlock, part: list[Record]) -> None:
+    block.inserts = part  # type: ignore[assignment]  # tuples encode as lists
+
+
+def _as_updates(table: Tracked) -> Callable[[TableBlock, list[Record]], None]:
+    """Return what groups update records (masks, new row, old row) by their changed columns."""
+    compared = table.shape.compared
+    masks = -(-len(compared) // MASK_BITS)
+    width = len(table.shape.columns)
+
+    def shaped(block: TableBlock, part: list[Record]) -> None:
+        groups: dict[Record, list[Record]] = {}
+        for row in part:
+            groups.setdefault(row[:masks], []).append(row)
+        for mask, members in groups.items():
+            changed = list(compared) if table.by_row else _indices(mask, compared)
+            block.updates.append(
+                Updates(
+                    changed,
+                    [list(row[masks : masks + width]) for row in members],
+                    [[row[masks + width + i] for i in changed] for row in members],
+                )
+            )
+
+    return shaped
+
+
+def _indices(mask: Record, compared: Sequence[int]) -> list[int]:
+    """Return the columns whose bits are set in a row of masks."""
+    return [
+        column for place, column in enumerate(compared) if mask[place // MASK_BITS] >> (place % MASK_BITS) & 1
+    ]
+
+
+def new_outgoing(change_set: ChangeSetId, *, log_id: int, time: float, base: dict[int, int]) -> Outgoing:
+    """Return an empty change set whose blocks wait in memory, or on disk once they are many."""
+    return Outgoing(change_set, log_id, time, base, SpooledTemporaryFile(max_size=SPOOL_BYTES))

@@ -1,0 +1,110 @@
+"""Open SQLite files, always through the one SQLite library of this process, and map its errors.
+
+Invariant: the application's file is never opened by anything else in this process: a bare ``open``/``close`` of it, or
+a second SQLite library, would drop the locks that the first one holds (SQLite: howtocorrupt, section 2.2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import apsw
+
+from harmonylite.errors import DatabaseBusyError, DatabaseError
+from harmonylite.schema.sql import quote
+
+LOCK_WAIT_MS = 1000
+"""How long one try waits for another connection's lock, in milliseconds, before the caller hears of it."""
+
+_READ = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
+_WRITE = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_URI
+_CREATE = _WRITE | apsw.SQLITE_OPEN_CREATE
+
+T = TypeVar("T")
+
+
+def open_file(path: Path, *, create: bool = False, read_only: bool = False) -> apsw.Connection:
+    """Open one SQLite file. Raises DatabaseError when it isn't there or can't be opened."""
+    flags = _READ if read_only else _CREATE if create else _WRITE
+    with mapped(f"open {path}"):
+        connection = apsw.Connection(str(path), flags=flags, statementcachesize=400)
+        connection.set_busy_timeout(LOCK_WAIT_MS)
+    return connection
+
+
+def attach(connection: apsw.Connection, path: Path, name: str, *, read_only: bool = False) -> None:
+    """Attach the file ``path`` as schema ``name``."""
+    uri = "file:" + _uri_path(path) + ("?mode=ro" if read_only else "")
+    with mapped(f"attach {path}"):
+        connection.execute(f"ATTACH ? AS {quote(name)}", (uri,))
+
+
+def _uri_path(path: Path) -> str:
+    """Escape what a SQLite URI would read as its own (SQLite: uri, section 3.1)."""
+    return str(path.absolute()).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+
+
+@contextmanager
+def mapped(doing: str) -> Iterator[None]:
+    """Turn SQLite's errors into ours: locks into DatabaseBusyError, all others into DatabaseError."""
+    try:
+        yield
+    except (apsw.BusyError, apsw.LockedError) as error:
+        raise DatabaseBusyError(f"{doing}: another connection holds the lock ({error})") from error
+    except apsw.Error as error:
+        raise DatabaseError(f"{doing}: {type(error).__name__}: {error}") from error
+
+
+@contextmanager
+def transaction(connection: apsw.Connection, doing: str, *, immediate: bool = False) -> Iterator[None]:
+    """Run the body in one transaction: committed at its end, rolled back when it raises."""
+    with mapped(doing):
+        connection.execute("BEGIN IMMEDIATE" if immediate else "BEGIN")
+        try:
+            yield
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+
+
+def try_or_undo(connection: apsw.Connection, work: Callable[[], T]) -> tuple[bool, T | None]:
+    """Run ``work`` in a savepoint. Returns (True, result), or (False, None) with all undone when a unique index objects.
+
+    Any other constraint is an error that the caller must hear of.
+    """
+    connection.execute("SAVEPOINT attempt")
+    try:
+        result = work()
+    except apsw.ConstraintError as error:
+        connection.execute("ROLLBACK TO attempt")
+        connection.execute("RELEASE attempt")
+        if is_unique(error):
+            return False, None
+        raise
+    connection.execute("RELEASE attempt")
+    return True, result
+
+
+def is_unique(error: apsw.ConstraintError) -> bool:
+    """Tell whether a row of another key, or the row itself, already has a value that must be unique."""
+    return error.extendedresult in (
+        apsw.SQLITE_CONSTRAINT_UNIQUE,
+        apsw.SQLITE_CONSTRAINT_PRIMARYKEY,
+        apsw.SQLITE_CONSTRAINT_ROWID,
+    )
+
+
+def rows(connection: apsw.Connection, sql: str, bindings: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+    """Run one statement and return all its rows."""
+    return connection.execute(sql, bindings).fetchall()
+
+
+def value(connection: apsw.Connection, sql: str, bindings: Sequence[Any] = ()) -> Any:  # noqa: ANN401 - a SQLite value
+    """Run one statement and return the first value of its first row, None when there is no row."""
+    row = connection.execute(sql, bindings).fetchone()
+    return None if row is None else row[0]

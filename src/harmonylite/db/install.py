@@ -1,0 +1,160 @@
+"""Install: bring triggers, log and mirror in step with the schema that the database has now.
+
+Invariant: run as often as you like, it changes nothing that is right. A table whose triggers vanished (a migration
+rebuilt it) is compared whole, and what differs is logged; what the node was not there to see is never assumed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from re import compile as pattern
+
+import apsw
+
+from harmonylite.db import mirror
+from harmonylite.db.compare import differing_keys
+from harmonylite.db.connection import rows, transaction, value
+from harmonylite.db.inspect import Inventory, TableRules, read_inventory
+from harmonylite.db.log import Log
+from harmonylite.db.tracked import Tracked
+from harmonylite.db.triggers import HELD, LOG, STATE, private_tables, triggers
+from harmonylite.schema.shape import TableShape
+from harmonylite.schema.sql import PRIVATE, quote
+
+_OURS = pattern(r"__harmonylite__t(\d+)_\w+\Z")
+
+
+@dataclass
+class Installed:
+    """What is there after an install: tables by name and by id, sentences for a person, and the schema's version.
+
+    ``returned``: tables that were gone and came back; the mirror still has their rows, which are to be merged in.
+    """
+
+    tables: dict[str, Tracked] = field(default_factory=dict)
+    by_id: dict[int, Tracked] = field(default_factory=dict)
+    warnings: dict[str, str] = field(default_factory=dict)
+    version: int = -1
+    returned: list[str] = field(default_factory=list)
+
+
+def schema_version(connection: apsw.Connection) -> int:
+    """Return the number that grows with every change of the database's schema."""
+    return int(value(connection, "PRAGMA main.schema_version"))
+
+
+def install(connection: apsw.Connection, rules: TableRules, log: Log, *, joined: bool) -> Installed:
+    """Bring everything in step; ``joined``: the database was merged with the cluster before.
+
+    Raises DatabaseBusyError when another connection keeps the write lock, with nothing changed.
+    """
+    connection.execute("PRAGMA main.schema_version").fetchall()
+    inventory = read_inventory(connection, rules)
+    _move_mirror(connection, inventory, _ours(connection))
+    with transaction(connection, "install the capture triggers", immediate=True):
+        inventory = read_inventory(connection, rules)
+        result = _install(connection, rules, inventory, log, joined=joined)
+    result.version = schema_version(connection)
+    for table in result.tables.values():
+        table.make_scratch(connection)
+    log.forget()
+    return result
+
+
+def _ours(connection: apsw.Connection) -> dict[str, dict[str, tuple[int, str]]]:
+    """Return our triggers: per table, name to table id and SQL."""
+    found: dict[str, dict[str, tuple[int, str]]] = {}
+    for name, table, sql in rows(connection, "SELECT name, tbl_name, sql FROM main.sqlite_schema WHERE type = 'trigger'"):
+        match = _OURS.match(name)
+        if match:
+            found.setdefault(table, {})[name] = (int(match[1]), sql)
+    return found
+
+
+def _move_mirror(
+    connection: apsw.Connection, inventory: Inventory, ours: Mapping[str, Mapping[str, tuple[int, str]]]
+) -> None:
+    """Rename and reshape the mirror's tables; the database's lock is not taken for it."""
+    with transaction(connection, "bring the mirror's tables in step"):
+        mirror.prepare(connection)
+        known = mirror.table_ids(connection)
+        names = {number: name for name, number in known.items() if number is not None}
+        for name, shape in inventory.tables.items():
+            number = next((n for n, _ in ours.get(name, {}).values()), None)
+            old = names.get(number) if number is not None else None
+            if old is not None and old != name and old not in inventory.tables and name not in known:
+                mirror.rename(connection, old, name)
+                mirror.set_table_id(connection, name, number)
+            mirror.conform(connection, shape)
+
+
+def _install(
+    connection: apsw.Connection, rules: TableRules, inventory: Inventory, log: Log, *, joined: bool
+) -> Installed:
+    result = Installed(warnings=dict(inventory.warnings))
+    _private_tables(connection, inventory)
+    ours = _ours(connection)
+    known = mirror.table_ids(connection)
+    fresh: list[tuple[Tracked, bool]] = []
+    for name, shape in inventory.tables.items():
+        there = ours.pop(name, {})
+        number = next((n for n, _ in there.values()), None)
+        anew = number is None
+        if number is None:
+            number = int(mirror.get_state(connection, "main", "next_table") or 1)
+            mirror.set_state(connection, "main", "next_table", number + 1)
+        _triggers(connection, shape, number, there)
+        table = Tracked(number, shape, rules.is_by_row(name))
+        result.tables[name] = result.by_id[number] = table
+        made = mirror.conform(connection, shape)
+        if joined and anew:
+            if name in known and known[name] is None:
+                result.returned.append(name)
+            else:
+                fresh.append((table, made or name not in known))
+        if known.get(name, -1) != number:
+            mirror.set_table_id(connection, name, number)
+    for table in ours:
+        for trigger in ours[table]:
+            connection.execute(f"DROP TRIGGER main.{quote(trigger)}")
+    for name, number in known.items():
+        if number is not None and name not in inventory.tables:
+            mirror.set_table_id(connection, name, None)
+    for table, empty in fresh:
+        keys = f"SELECT {table.shape.read_key('d')} FROM {table.main} AS d" if empty else differing_keys(table)
+        log.append(table, keys)
+    return result
+
+
+def _private_tables(connection: apsw.Connection, inventory: Inventory) -> None:
+    width = max([1, *(len(shape.keys) for shape in inventory.tables.values())])
+    there = [row[0] for row in rows(connection, "SELECT name FROM pragma_table_info(?, 'main')", (LOG,))]
+    have = len(there) - 2
+    if not there:
+        for sql in private_tables(width):
+            connection.execute(sql)
+        connection.execute(f"INSERT OR IGNORE INTO main.{quote(STATE)} VALUES ('cleared', 0)")
+    for i in range(have if there else width, width):
+        connection.execute(f"ALTER TABLE main.{quote(LOG)} ADD COLUMN k{i}")
+        connection.execute(f"ALTER TABLE main.{quote(HELD)} ADD COLUMN k{i}")
+
+
+def _triggers(
+    connection: apsw.Connection, shape: TableShape, number: int, there: Mapping[str, tuple[int, str]]
+) -> None:
+    """Make the triggers of one table what they should be, and touch none that already is."""
+    wanted = triggers(shape, number)
+    for name, (_, sql) in there.items():
+        if name not in wanted or sql != wanted[name]:
+            connection.execute(f"DROP TRIGGER main.{quote(name)}")
+    for name, sql in wanted.items():
+        if name not in there or there[name][1] != sql:
+            connection.execute(sql)
+
+
+def private_objects(connection: apsw.Connection) -> list[tuple[str, str]]:
+    """Return type and name of everything in the database that is ours: exactly our prefix, triggers first."""
+    found = rows(connection, "SELECT type, name FROM main.sqlite_schema WHERE type IN ('table', 'trigger', 'index')")
+    ours = [(kind, name) for kind, name in found if name.startswith(PRIVATE)]
+    return sorted(ours, key=lambda item: ("trigger", "index", "table").index(item[0]))

@@ -1,0 +1,117 @@
+"""Joining: bring a database and a mirror together that did not grow up with each other.
+
+Invariant: no row that only this database has is lost, and no value gives way without a line in the conflict journal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+import apsw
+
+from harmonylite.db import mirror
+from harmonylite.db.compare import differing_keys
+from harmonylite.db.connection import value
+from harmonylite.db.exact import exact_rows
+from harmonylite.db.fold import Folded, same_bits
+from harmonylite.db.install import Installed
+from harmonylite.db.journal import Journal, Overruled
+from harmonylite.db.log import Log
+from harmonylite.db.merge import Merge, Where
+from harmonylite.db.tracked import Tracked
+from harmonylite.db.triggers import HELD
+from harmonylite.schema.sql import quote
+
+Unit = Callable[[str], AbstractContextManager[None]]
+
+
+def join_first(connection: apsw.Connection, installed: Installed, log: Log, unit: Unit) -> None:
+    """Make the mirror a copy of the database. The write lock is not held while rows are copied."""
+    with unit("copy the database into the mirror"):
+        newest = log.refresh(installed.by_id)
+        for table in installed.tables.values():
+            connection.execute(f"DELETE FROM {table.mirror}")
+            connection.execute(
+                f"INSERT INTO {table.mirror}({table.shape.write()})"
+                f" SELECT {table.shape.read_all('d')} FROM {table.main} AS d"
+            )
+    with unit("join as the first node"):
+        log.clear(installed.by_id, newest)
+        mirror.set_positions(connection, "main", mirror.positions(connection, "mirror"))
+        mirror.set_state(connection, "main", "joined", 1)
+
+
+def reconcile(
+    connection: apsw.Connection, installed: Installed, log: Log, journal: Journal, unit: Unit, *,
+    first: bool, replicate: bool,
+) -> int:  # fmt: skip
+    """Settle every difference between database and mirror in one transaction; see `Replica.reconcile`."""
+    before = journal.written
+    with unit("bring database and mirror together"):
+        mirror.set_state(connection, "main", "joined", 1)
+        mirror.set_positions(connection, "main", mirror.positions(connection, "mirror"))
+        newest = log.refresh(installed.by_id)
+        connection.execute(f"DELETE FROM main.{quote(HELD)}")
+        if first:
+            log.clear(installed.by_id, newest)
+            for table in installed.tables.values():
+                log.append(table, _only_here(table))
+            log.refresh(installed.by_id)
+        merging = Merge(connection, journal)
+        for table in installed.tables.values() if replicate else ():
+            touch(connection, table, differing_keys(table))
+            if table.logged:
+                connection.execute(f"DELETE FROM {table.scratch('touched')} AS x WHERE {table.in_logged}")
+            _journal_touched(connection, table, journal)
+            merging.table(table, Folded(touched=True), Where(), held=False)
+    return journal.written - before
+
+
+def adopt(
+    connection: apsw.Connection, installed: Installed, log: Log, journal: Journal, *, replicate: bool
+) -> None:
+    """Merge what a newer mirror has over ``base``, the mirror until now; runs in the caller's transaction."""
+    mirror.set_positions(connection, "main", mirror.positions(connection, "mirror"))
+    mirror.set_state(connection, "main", "joined", 1)
+    log.refresh(installed.by_id)
+    merging = Merge(connection, journal)
+    for table in installed.tables.values() if replicate else ():
+        known = value(connection, "SELECT 1 FROM base.sqlite_schema WHERE type = 'table' AND name = ?", (table.shape.name,))
+        touch(connection, table, differing_keys(table, table.base if known else table.main))
+        merging.table(table, Folded(touched=True), Where(), held=True)
+
+
+def touch(connection: apsw.Connection, table: Tracked, select: str) -> None:
+    """Add the keys that ``select`` returns to the touched ones."""
+    connection.execute(
+        f"INSERT OR IGNORE INTO {table.scratch('touched')}({table.key_list}) SELECT * FROM ({select})"
+    )
+
+
+def _only_here(table: Tracked) -> str:
+    shape = table.shape
+    return (
+        f"SELECT {shape.read_key('d')} FROM {table.main} AS d"
+        f" WHERE NOT EXISTS (SELECT 1 FROM {table.mirror} AS m WHERE {shape.same_row('m', 'd')})"
+    )
+
+
+def _journal_touched(connection: apsw.Connection, table: Tracked, journal: Journal) -> None:
+    """Journal the database's values of touched rows that give way to the mirror's."""
+    shape = table.shape
+    width = len(shape.columns)
+    there = f"EXISTS (SELECT 1 FROM {table.mirror} AS e WHERE {shape.same('e', 'x')})"
+    reads = [*(shape.read(c, "d") for c in shape.columns), *(shape.read(c, "m") for c in shape.columns), there]
+    rest = (
+        f"FROM {table.scratch('touched')} AS x CROSS JOIN {table.main} AS d ON {shape.same('d', 'x')}"
+        f" LEFT JOIN {table.mirror} AS m ON {shape.same('m', 'x')}"
+    )
+    for row in exact_rows(connection, reads, rest):
+        mine, theirs, present = row[:width], row[width : 2 * width], row[-1]
+        overruled = [
+            Overruled(i, theirs[i], mine[i])
+            for i in range(width)
+            if (i in shape.compared if present else shape.columns[i].key < 0) and not same_bits(mine[i], theirs[i])
+        ]
+        journal.write_local(table, mine, "join", overruled, shard=0, seq=0, after=0, mine=False)

@@ -1,0 +1,150 @@
+"""The conflict journal: what was overruled, by whom, and where in the order.
+
+Invariant: the entries that a fold writes are part of the mirror and the same on every node; the ones that a merge
+writes (``local``) concern this node's own rows and stay here.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import apsw
+import msgspec
+
+from harmonylite.changes.inbox import Piece
+from harmonylite.db.connection import rows
+from harmonylite.db.exact import decode, exact, marks
+from harmonylite.db.tracked import Tracked
+from harmonylite.model import Conflict
+from harmonylite.schema.sql import PRIVATE, quote
+from harmonylite.wire import TableBlock, WireError, decode_block, encode_value
+
+JOURNAL = f"mirror.{quote(PRIVATE + 'conflicts')}"
+RECENT = f"mirror.{quote(PRIVATE + 'recent')}"
+RECENT_ROWS = 2_000
+"""A change set of more rows leaves only its name in the recent ones."""
+RECENT_KEPT = 4_096
+"""How many messages back the recent change sets of a shard are kept."""
+
+TABLES = (
+    f"CREATE TABLE IF NOT EXISTS {JOURNAL}(id INTEGER PRIMARY KEY, tbl TEXT, key BLOB, col TEXT, kind TEXT, winning,"
+    " overruled, winner TEXT, loser TEXT, shard INTEGER, seq INTEGER, at REAL, local INTEGER NOT NULL DEFAULT 0)",
+    f"CREATE TABLE IF NOT EXISTS {RECENT}(shard INTEGER, seq INTEGER, node TEXT, blocks BLOB,"
+    " PRIMARY KEY(shard, seq)) WITHOUT ROWID",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Overruled:
+    """One column of a row: index of the column, the value that holds now, and the one that doesn't."""
+
+    column: int
+    winning: Any
+    overruled: Any
+
+
+class Journal:
+    """Writes and reads the conflict journal; every method runs in a transaction of the caller's."""
+
+    def __init__(self, connection: apsw.Connection, node: str) -> None:
+        self._connection = connection
+        self._node = node
+        self.written = 0
+
+    def remember(self, piece: Piece, count: int) -> None:
+        """Keep a folded change set for a while, so that a later conflict can be told whose value it overrules."""
+        blocks: list[tuple[bytes, bool]] = []
+        if count <= RECENT_ROWS:
+            for offset, length, packed in piece.blocks:
+                piece.spool.seek(offset)
+                blocks.append((piece.spool.read(length), packed))
+        self._connection.execute(
+            f"INSERT OR REPLACE INTO {RECENT} VALUES (?, ?, ?, ?)",
+            (piece.shard, piece.seq, piece.id.node, msgspec.msgpack.encode(blocks)),
+        )
+        self._connection.execute(f"DELETE FROM {RECENT} WHERE shard = ? AND seq < ?", (piece.shard, piece.seq - RECENT_KEPT))
+
+    def author(self, shard: int, table: str, key: Sequence[Any], after: int, upto: int) -> str:
+        """Return the node of the newest change set in ``after < seq <= upto`` that wrote a row, "" when not known."""
+        wanted = list(key)
+        unknown: set[str] = set()
+        for node, blob in rows(
+            self._connection,
+            f"SELECT node, blocks FROM {RECENT} WHERE shard = ? AND seq > ? AND seq <= ? ORDER BY seq DESC",
+            (shard, after, upto),
+        ):
+            blocks = msgspec.msgpack.decode(blob, type=list[tuple[bytes, bool]])
+            if not blocks:
+                unknown.add(node)
+            for body, packed in blocks:
+                try:
+                    if any(_names(part, table, wanted) for part in decode_block(body, packed=packed)):
+                        return str(node)
+                except WireError:
+                    continue
+        return unknown.pop() if len(unknown) == 1 else ""
+
+    def write(self, piece: Piece, table: Tracked, row: Sequence[Any], kind: str, overruled: Iterable[Overruled]) -> None:
+        """Journal columns of ``row`` that ``piece`` overrules; the same on every node."""
+        key = row[: len(table.shape.keys)]
+        loser = self.author(piece.shard, table.shape.name, key, piece.base.get(piece.shard, 0), piece.seq - 1)
+        for item in overruled:
+            self._insert(table, key, item, kind, piece.id.node, loser, piece.shard, piece.seq, piece.stored, local=False)
+
+    def write_local(
+        self, table: Tracked, row: Sequence[Any], kind: str, overruled: Iterable[Overruled], *,
+        shard: int, seq: int, after: int, mine: bool,
+    ) -> None:  # fmt: skip
+        """Journal what this node's merge overruled; ``mine``: the value that holds is this node's own."""
+        key = row[: len(table.shape.keys)]
+        other = self.author(shard, table.shape.name, key, after, seq)
+        winner, loser = (self._node, other) if mine else (other, self._node)
+        for item in overruled:
+            self._insert(table, key, item, kind, winner, loser, shard, seq, time.time(), local=True)
+
+    def _insert(
+        self, table: Tracked, key: Sequence[Any], item: Overruled, kind: str, winner: str, loser: str,
+        shard: int, seq: int, at: float, *, local: bool,
+    ) -> None:  # fmt: skip
+        names = {column.name: value for column, value in zip(table.shape.keys, key, strict=True)}
+        column = table.shape.columns[item.column].name
+        places, bound = marks(
+            [table.shape.name, encode_value(names), column, kind, item.winning, item.overruled, winner, loser, shard,
+             seq, at, int(local)]
+        )  # fmt: skip
+        self._connection.execute(
+            f"INSERT INTO {JOURNAL}(tbl, key, col, kind, winning, overruled, winner, loser, shard, seq, at, local)"
+            f" VALUES ({places})",
+            bound,
+        )
+        self.written += 1
+
+
+def read_journal(
+    connection: apsw.Connection, *, table: str | None = None, limit: int = 100, schema: str = "mirror"
+) -> list[Conflict]:
+    """Return the newest conflicts first, of one table or of all."""
+    where, bound = ("WHERE tbl = ?", [table]) if table is not None else ("", [])
+    listed = ", ".join(["tbl", "key", "col", "kind", "winner", "loser", "shard", "seq", "at"])
+    name = JOURNAL.replace("mirror.", f"{schema}.", 1)
+    found = connection.execute(
+        f"SELECT {listed}, {exact(['winning', 'overruled'])} FROM {name} {where} ORDER BY id DESC LIMIT ?",
+        [*bound, limit],
+    )
+    conflicts = []
+    for row in found:
+        tbl, key, col, kind, winner, loser, shard, seq, at, winning, overruled = decode(row, 9)
+        names = msgspec.msgpack.decode(key)
+        conflicts.append(Conflict(tbl, names, col, kind, winning, overruled, winner, loser, shard, seq, at))
+    return conflicts
+
+
+def _names(part: TableBlock, table: str, key: list[Any]) -> bool:
+    """Tell whether a part of a change set writes the row of ``key``."""
+    if part.table != table:
+        return False
+    groups = [part.deletes, part.inserts, *(group.rows for group in part.updates)]
+    return any(list(row[: part.keys]) == key for group in groups for row in group)

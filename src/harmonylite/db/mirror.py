@@ -1,0 +1,149 @@
+"""The mirror file: make it, keep its tables' shapes in step with the database's, and its positions and state.
+
+Invariant: apart from what is named node-private, the mirror holds the fold of the stream up to its positions and
+nothing else; its shape follows the database's, and a change of shape alone makes no row traffic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import apsw
+
+from harmonylite.db import journal
+from harmonylite.db.connection import open_file, rows, value
+from harmonylite.db.inspect import TableRules, read_inventory
+from harmonylite.model import Position
+from harmonylite.schema.shape import TableShape
+from harmonylite.schema.sql import PRIVATE, quote
+
+POSITION = quote(PRIVATE + "position")
+STATE = quote(PRIVATE + "state")
+TABLES = quote(PRIVATE + "tables")
+SKIP = quote(PRIVATE + "skip")
+
+EVERY_TABLE = TableRules()
+
+
+def make_mirror(path: Path, encoding: str) -> None:
+    """Make an empty mirror file, in the database's text encoding (SQLite: attached files must share it)."""
+    connection = open_file(path, create=True)
+    try:
+        connection.execute(f"PRAGMA encoding = '{encoding}'")
+        connection.pragma("journal_mode", "wal")
+    finally:
+        connection.close()
+
+
+def prepare(connection: apsw.Connection, schema: str = "mirror") -> None:
+    """Make our own tables in the mirror where they are missing."""
+    execute = connection.execute
+    execute(
+        f"CREATE TABLE IF NOT EXISTS {schema}.{POSITION}"
+        "(shard INTEGER PRIMARY KEY, seq INTEGER NOT NULL, resume INTEGER NOT NULL, created TEXT NOT NULL)"
+    )
+    execute(f"CREATE TABLE IF NOT EXISTS {schema}.{STATE}(name TEXT PRIMARY KEY, value) WITHOUT ROWID")
+    execute(f"CREATE TABLE IF NOT EXISTS {schema}.{TABLES}(name TEXT PRIMARY KEY, id INTEGER) WITHOUT ROWID")
+    execute(f"CREATE TABLE IF NOT EXISTS {schema}.{SKIP}(shard INTEGER, seq INTEGER, PRIMARY KEY(shard, seq))")
+    for sql in journal.TABLES:
+        execute(sql.replace("mirror.", f"{schema}.", 1))
+
+
+def positions(connection: apsw.Connection, schema: str) -> dict[int, Position]:
+    """Return the positions that stand in ``main`` or ``mirror``, by shard."""
+    listed = rows(connection, f"SELECT shard, seq, resume, created FROM {schema}.{POSITION}")
+    return {shard: Position(shard, seq, resume, created) for shard, seq, resume, created in listed}
+
+
+def set_positions(connection: apsw.Connection, schema: str, moved: Mapping[int, Position]) -> None:
+    """Write positions into ``main`` or ``mirror``, within the transaction of the rows that they stand for."""
+    connection.executemany(
+        f"INSERT OR REPLACE INTO {schema}.{POSITION} VALUES (?, ?, ?, ?)",
+        [(p.shard, p.seq, p.resume, p.created) for p in moved.values()],
+    )
+
+
+def get_state(connection: apsw.Connection, schema: str, name: str) -> Any:  # noqa: ANN401 - a SQLite value
+    """Return a fact of ``main`` or ``mirror``, None when it isn't there."""
+    return value(connection, f"SELECT value FROM {schema}.{STATE} WHERE name = ?", (name,))
+
+
+def set_state(connection: apsw.Connection, schema: str, name: str, new: str | float | None) -> None:
+    """Set a fact of ``main`` or ``mirror``."""
+    connection.execute(f"INSERT OR REPLACE INTO {schema}.{STATE} VALUES (?, ?)", (name, new))
+
+
+def table_ids(connection: apsw.Connection) -> dict[str, int | None]:
+    """Return the tables of the mirror by name, with the id in the log of those that the database has too."""
+    return dict(rows(connection, f"SELECT name, id FROM mirror.{TABLES}"))
+
+
+def set_table_id(connection: apsw.Connection, name: str, number: int | None) -> None:
+    """Remember a table of the mirror; ``number`` None: the database has it no more."""
+    connection.execute(f"INSERT OR REPLACE INTO mirror.{TABLES} VALUES (?, ?)", (name, number))
+
+
+def conform(connection: apsw.Connection, shape: TableShape) -> bool:
+    """Give the mirror's table the shape of the database's; True when it was made anew and is empty.
+
+    Values stay under their column's name; a column whose name alone changed is known by its place. The caller holds
+    a transaction.
+    """
+    execute = connection.execute
+    old_sql = value(connection, "SELECT sql FROM mirror.sqlite_schema WHERE type = 'table' AND name = ?", (shape.name,))
+    made = {r[0] for r in rows(connection, "SELECT sql FROM mirror.sqlite_schema WHERE type = 'index' AND tbl_name = ?"
+                               " AND sql IS NOT NULL", (shape.name,))}  # fmt: skip
+    if old_sql == shape.sql and made == set(shape.indexes):
+        return False
+    if old_sql is None:
+        execute(_into_mirror(shape.sql, "CREATE TABLE "))
+    else:
+        execute("PRAGMA legacy_alter_table = ON")
+        aside = quote(PRIVATE + "aside")
+        before = read_inventory(connection, EVERY_TABLE, "mirror").tables.get(shape.name)
+        for (index,) in rows(connection, "SELECT name FROM mirror.sqlite_schema WHERE type = 'index' AND tbl_name = ?"
+                             " AND sql IS NOT NULL", (shape.name,)):  # fmt: skip
+            execute(f"DROP INDEX mirror.{quote(index)}")
+        execute(f"ALTER TABLE mirror.{quote(shape.name)} RENAME TO {aside}")
+        execute(_into_mirror(shape.sql, "CREATE TABLE "))
+        for sql in shape.indexes:
+            execute(_into_mirror(sql, "CREATE UNIQUE INDEX "))
+        if before is not None:
+            pairs = carried(before, shape)
+            into = ", ".join(quote(new) for _, new in pairs)
+            out = ", ".join(f"a.{quote(old)}" for old, _ in pairs)
+            if pairs:
+                execute(f"INSERT OR REPLACE INTO mirror.{quote(shape.name)}({into}) SELECT {out} FROM mirror.{aside} AS a")
+        execute(f"DROP TABLE mirror.{aside}")
+        return False
+    for sql in shape.indexes:
+        execute(_into_mirror(sql, "CREATE UNIQUE INDEX "))
+    return True
+
+
+def carried(before: TableShape, after: TableShape) -> list[tuple[str, str]]:
+    """Return the old and new names of the columns whose values a change of shape keeps."""
+    old = [c.name for c in before.columns if not c.pseudo]
+    new = [c.name for c in after.columns if not c.pseudo]
+    pairs = [(name, name) for name in old if name in new]
+    if len(old) == len(new):
+        pairs += [(a, b) for a, b in zip(old, new, strict=True) if a not in new and b not in old]
+    if before.rowid and after.rowid and not after.integer_key:
+        pairs.append((before.rowid, after.rowid))
+    return pairs
+
+
+def rename(connection: apsw.Connection, old: str, new: str) -> None:
+    """Rename a table of the mirror as the database's was."""
+    connection.execute("PRAGMA legacy_alter_table = ON")
+    connection.execute(f"ALTER TABLE mirror.{quote(old)} RENAME TO {quote(new)}")
+    connection.execute(f"DELETE FROM mirror.{TABLES} WHERE name = ?", (old,))
+
+
+def _into_mirror(sql: str, start: str) -> str:
+    """Point a CREATE statement, as SQLite keeps it, at the mirror: nothing stands between ``start`` and the name."""
+    if not sql.startswith(start):
+        raise ValueError(f"SQLite keeps a statement that does not start with {start!r}: {sql[:60]!r}")
+    return f"{start}mirror.{sql[len(start):]}"

@@ -1,0 +1,429 @@
+"""The replica: one node's database and mirror on one connection, and everything that is done to them.
+
+Invariant: every public method is one or a few whole transactions; whatever raises, the files are as they were before
+the transaction under way, and what this object remembers of them is too.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import apsw
+
+from harmonylite.changes.inbox import Cut, Piece
+from harmonylite.db import compare, join, mirror
+from harmonylite.db.capture import Capture, NotUtf8Error, Outgoing, new_outgoing
+from harmonylite.db.connection import attach, mapped, open_file, rows, transaction, value
+from harmonylite.db.fold import Fold, Folded
+from harmonylite.db.hooks import Hooks
+from harmonylite.db.inspect import TableRules
+from harmonylite.db.install import Installed, install, schema_version
+from harmonylite.db.journal import Journal, read_journal
+from harmonylite.db.log import Log
+from harmonylite.db.merge import Merge, Where
+from harmonylite.db.overlay import lay_over
+from harmonylite.db.tracked import Tracked
+from harmonylite.db.triggers import HELD
+from harmonylite.errors import DatabaseError, MirrorDamagedError
+from harmonylite.model import ChangeSetId, Conflict, Position
+from harmonylite.schema.sql import quote
+from harmonylite.wire import KIND_CHANGES
+
+
+@dataclass(frozen=True)
+class ReplicaOptions:
+    """What a replica needs to know. ``folder``: the node's private folder, where the mirror lives.
+
+    ``replicate`` False: the database is never written with rows of others.
+    """
+
+    database: Path
+    folder: Path
+    node: str
+    session: str
+    shards: int = 1
+    compress: bool = True
+    replicate: bool = True
+    rules: TableRules = field(default_factory=TableRules)
+
+    @property
+    def mirror(self) -> Path:
+        """The mirror file."""
+        return self.folder / "mirror.db"
+
+
+class SchemaMovedError(DatabaseError):
+    """The schema changed since the last install; install and do it again."""
+
+
+@dataclass
+class Applied:
+    """What applying one cut did. ``locked``: seconds the database's write lock was held."""
+
+    rows: int = 0
+    merged: int = 0
+    conflicts: int = 0
+    locked: float = 0.0
+    own: list[ChangeSetId] = field(default_factory=list)
+
+
+class Replica:
+    """See the module. Nothing is opened in the constructor; all methods belong on one thread."""
+
+    def __init__(self, options: ReplicaOptions, *, clock: Callable[[], float] = time.time) -> None:
+        self.options = options
+        self._clock = clock
+        self._connection: apsw.Connection | None = None
+        self._installed = Installed()
+        self._flights: dict[int, tuple[int, int]] = {}
+        self._folds = 0
+        self._seen = -1
+        self._warnings: dict[str, str] = {}
+
+    # opening ---------------------------------------------------------------------------------------------------
+
+    @property
+    def connection(self) -> apsw.Connection:
+        """The node's connection; raises DatabaseError when the replica is not open."""
+        if self._connection is None:
+            raise DatabaseError(f"{self.options.database} is not open")
+        return self._connection
+
+    def open(self) -> None:
+        """Open the database and its mirror (made empty where it is missing) and install the triggers.
+
+        Raises DatabaseError, DatabaseBusyError, MirrorDamagedError.
+        """
+        connection = open_file(self.options.database)
+        self._connection = connection
+        try:
+            with mapped(f"open {self.options.database}"):
+                self._configure(connection)
+            self._attach_mirror(connection)
+            self._log = Log(connection)
+            self._journal = Journal(connection, self.options.node)
+            self._capture = Capture(connection, shards=self.options.shards, compress=self.options.compress)
+            self._hooks = Hooks(connection, self.options.database)
+            self.reinstall()
+        except BaseException:
+            self.close()
+            raise
+
+    def _configure(self, connection: apsw.Connection) -> None:
+        connection.config(apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER, 0)
+        try:
+            connection.pragma("journal_mode", "wal")
+        except apsw.BusyError:
+            self._warnings["journal mode"] = (
+                "the database is not in WAL mode and other connections keep it from being changed:"
+                " readers and writers will wait for each other"
+            )
+        for name, setting in (
+            ("synchronous", "normal"),
+            ("foreign_keys", 0),
+            ("ignore_check_constraints", 1),
+            ("recursive_triggers", 1),
+            ("automatic_index", 0),
+            ("temp_store", 1),
+            ("trusted_schema", 1),
+        ):
+            connection.pragma(name, setting)
+
+    def _attach_mirror(self, connection: apsw.Connection) -> None:
+        path = self.options.mirror
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            if not path.exists():
+                mirror.make_mirror(path, str(connection.pragma("encoding")))
+            attach(connection, path, "mirror")
+            with transaction(connection, f"prepare {path}"):
+                mirror.prepare(connection)
+            attach(connection, path, "base", read_only=True)
+            connection.execute("PRAGMA mirror.synchronous = normal")
+            connection.execute("PRAGMA mirror.wal_autocheckpoint")
+        except (DatabaseError, apsw.Error) as error:
+            if isinstance(error.__cause__, (apsw.NotADBError, apsw.CorruptError)) or isinstance(
+                error, (apsw.NotADBError, apsw.CorruptError)
+            ):
+                raise MirrorDamagedError(f"the mirror {path} is damaged: {error}") from error
+            raise
+
+    def close(self) -> None:
+        """Close the files; harmless when they are closed."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def reinstall(self) -> Installed:
+        """Bring triggers and mirror in step with the database's schema."""
+        connection = self.connection
+        self._installed = install(connection, self.options.rules, self._log, joined=self.joined)
+        hook_warnings = self._hooks.renew(set(self._installed.tables))
+        self._installed.warnings |= self._warnings | hook_warnings
+        if self._installed.returned:
+            self._bring_back(self._installed.returned)
+        return self._installed
+
+    def schema_changed(self) -> bool:
+        """Tell whether the database's schema is another than the one installed for."""
+        with mapped("read the schema's version"):
+            return schema_version(self.connection) != self._installed.version
+
+    # facts -----------------------------------------------------------------------------------------------------
+
+    @property
+    def joined(self) -> bool:
+        """True once the database was merged with the cluster."""
+        there = value(self.connection, "SELECT 1 FROM main.sqlite_schema WHERE name = '__harmonylite__state'")
+        return bool(there and mirror.get_state(self.connection, "main", "joined"))
+
+    @property
+    def tables(self) -> dict[str, Tracked]:
+        """The replicated tables by name."""
+        return self._installed.tables
+
+    @property
+    def warnings(self) -> dict[str, str]:
+        """Sentences about tables and triggers that are left out or need care."""
+        return self._installed.warnings
+
+    def positions(self) -> dict[int, Position]:
+        """Return the mirror's position on every shard."""
+        found = mirror.positions(self.connection, "mirror")
+        return {shard: found.get(shard, Position(shard)) for shard in range(self.options.shards)}
+
+    def merged_positions(self) -> dict[int, Position]:
+        """Return the database's position on every shard."""
+        found = mirror.positions(self.connection, "main")
+        return {shard: found.get(shard, Position(shard)) for shard in range(self.options.shards)}
+
+    def pending_rows(self) -> int:
+        """Return the number of rows that the log names, as of the last look."""
+        return sum(table.logged for table in self.tables.values())
+
+    def held_rows(self) -> int:
+        """Return the number of rows that are held back."""
+        return int(value(self.connection, f"SELECT count(*) FROM main.{quote(HELD)}"))
+
+    def conflicts(self, *, table: str | None = None, limit: int = 100) -> list[Conflict]:
+        """Return the newest conflicts first."""
+        return read_journal(self.connection, table=table, limit=limit)
+
+    def changed(self) -> bool:
+        """Tell whether another connection committed to the database since the last call (SQLite: data_version)."""
+        with mapped("look at the database"):
+            seen = int(value(self.connection, "PRAGMA main.data_version"))
+        self._seen, before = seen, self._seen
+        return seen != before
+
+    # capture ---------------------------------------------------------------------------------------------------
+
+    def capture(self, number: int, *, message_bytes: int) -> Outgoing | None:
+        """Read what is pending as change set ``number`` of this session; None when nothing differs."""
+        connection = self.connection
+        change_set = ChangeSetId(self.options.node, self.options.session, number)
+        while True:
+            out: Outgoing | None = None
+            try:
+                with self._unit("capture"):
+                    self._same_schema()
+                    newest = self._log.refresh(self._installed.by_id)
+                    base = {shard: position.seq for shard, position in self.positions().items()}
+                    out = new_outgoing(change_set, log_id=newest, time=self._clock(), base=base)
+                    self._capture.read(self.tables.values(), out, message_bytes=message_bytes)
+            except (NotUtf8Error, SchemaMovedError) as error:
+                if out is not None:
+                    out.close()
+                if isinstance(error, SchemaMovedError):
+                    self.reinstall()
+                continue
+            break
+        if out.rows:
+            self._flights[number] = (newest, self._folds)
+            return out
+        out.close()
+        if newest > self._log.cleared():
+            with self._unit("clear the log", connection):
+                self._log.clear(self._installed.by_id, newest)
+        return None
+
+    def forget_flight(self, number: int) -> None:
+        """The change set ``number`` never got into the stream; its rows stay pending."""
+        self._flights.pop(number, None)
+
+    @contextmanager
+    def _unit(self, doing: str, _connection: apsw.Connection | None = None) -> Iterator[None]:
+        """Run a transaction; when it fails, take the scratch tables for lost."""
+        try:
+            with transaction(self.connection, doing):
+                yield
+        except BaseException:
+            self._log.forget()
+            for table in self.tables.values():
+                table.make_scratch(self.connection)
+            raise
+
+    # apply -----------------------------------------------------------------------------------------------------
+
+    def apply(self, cut: Cut, *, merge: bool = True) -> Applied:
+        """Fold a cut into the mirror and merge it into the database, with its positions, in one transaction.
+
+        ``merge`` False: fold only. Raises SchemaWaitError, PoisonError, DatabaseBusyError with nothing changed.
+        """
+        while True:
+            try:
+                return self._apply(cut, merge=merge)
+            except SchemaMovedError:
+                self.reinstall()
+
+    def _apply(self, cut: Cut, *, merge: bool) -> Applied:
+        merge = merge and self.options.replicate
+        done = Applied()
+        written = self._journal.written
+        pieces = [piece for piece in cut.pieces if piece.kind == KIND_CHANGES]
+        own = [piece for piece in pieces if piece.id.node == self.options.node]
+        with self._unit(f"apply {len(cut.pieces)} change sets"):
+            fold = Fold(self.connection, self.tables, self._journal)
+            for piece in pieces:
+                count = fold.piece(piece)
+                self._journal.remember(piece, count)
+                done.rows += count
+            mirror.set_positions(self.connection, "mirror", cut.positions)
+            locked = time.monotonic()
+            if merge or not self._behind(cut):
+                mirror.set_positions(self.connection, "main", cut.positions)
+            self._same_schema()
+            flight = self._land(own)
+            held = {number for (number,) in rows(self.connection, f"SELECT DISTINCT t FROM main.{quote(HELD)}")}
+            echo = flight is not None and len(own) == len(pieces) and flight[1] == self._folds and not held
+            if merge and not echo:
+                done.merged = self._merge(fold.done, own, cut, held)
+        done.locked = time.monotonic() - locked
+        done.conflicts = self._journal.written - written
+        done.own = [piece.id for piece in own]
+        self._flights = {n: f for n, f in self._flights.items() if n not in {p.id.number for p in self._mine(own)}}
+        if len(own) < len(pieces):
+            self._folds += 1
+        return done
+
+    def _mine(self, own: list[Piece]) -> list[Piece]:
+        return [piece for piece in own if piece.id.session == self.options.session]
+
+    def _land(self, own: list[Piece]) -> tuple[int, int] | None:
+        """Clear the log up to where this session's returning change set was read; return its flight."""
+        self._log.refresh(self._installed.by_id)
+        flight = None
+        for piece in self._mine(own):
+            flight = self._flights.get(piece.id.number)
+            if flight is not None:
+                self._log.clear(self._installed.by_id, flight[0])
+        return flight
+
+    def _behind(self, cut: Cut) -> bool:
+        """Tell whether the database is further than ``cut``: it was merged before a crash lost the mirror's commit."""
+        merged = self.merged_positions()
+        return any(position.seq < merged[shard].seq for shard, position in cut.positions.items())
+
+    def _same_schema(self) -> None:
+        if schema_version(self.connection) != self._installed.version:
+            raise SchemaMovedError("the database's schema has changed")
+
+    def _merge(self, folded: dict[str, Folded], own: list[Piece], cut: Cut, held: set[int]) -> int:
+        in_flight = max((log_id for log_id, _ in self._flights.values()), default=0)
+        merging = Merge(self.connection, self._journal, in_flight=in_flight)
+        where = Where()
+        if cut.pieces:
+            last = cut.pieces[-1]
+            where = Where(last.shard, last.seq, cut.before[last.shard].seq)
+        for table in self.tables.values():
+            done = folded.get(table.shape.name)
+            if done is None and table.id not in held:
+                continue
+            if own and table.logged:
+                lay_over(self.connection, table, own)
+            merging.table(table, done or Folded(), where, held=table.id in held)
+            if own and table.logged:
+                self.connection.execute(f"DELETE FROM {table.scratch('own')}")
+        return merging.rows
+
+    def join_first(self) -> None:
+        """Be the first node of all: the database's content is the mirror, at the streams' beginning."""
+        join.join_first(self.connection, self._installed, self._log, self._unit)
+
+    def reconcile(self, *, first: bool) -> int:
+        """Compare database and mirror whole and settle every difference; return the number of conflicts.
+
+        ``first``: the database was never joined: rows only it has are logged for publication. Else the mirror wins on
+        every row that the log doesn't name. The values that give way stand in the conflict journal.
+        """
+        self._same_or_reinstall()
+        return join.reconcile(
+            self.connection, self._installed, self._log, self._journal, self._unit, first=first,
+            replicate=self.options.replicate,
+        )  # fmt: skip
+
+    def adopt(self, snapshot: Path) -> None:
+        """Go on from a newer mirror, the file ``snapshot`` (which is taken over); pending rows stay pending.
+
+        After a crash midway the old mirror is still there and adopting again is right.
+        """
+        connection = self.connection
+        self._log.refresh(self._installed.by_id)
+        connection.execute("DETACH base")
+        connection.execute("DETACH mirror")
+        attach(connection, snapshot, "mirror")
+        connection.execute("ATTACH ? AS base", ("file:" + str(self.options.mirror.absolute()) + "?immutable=1",))
+        try:
+            self.reinstall()
+            with self._unit(f"adopt {snapshot.name}"):
+                join.adopt(connection, self._installed, self._log, self._journal, replicate=self.options.replicate)
+        finally:
+            connection.execute("DETACH base")
+            connection.execute("DETACH mirror")
+            if self.joined and self._adopted(snapshot):
+                snapshot.replace(self.options.mirror)
+            self._attach_mirror(connection)
+            self.reinstall()
+        self._folds += 1
+
+    def _adopted(self, snapshot: Path) -> bool:
+        """Tell whether the database stands where the snapshot does."""
+        other = open_file(snapshot, read_only=True)
+        try:
+            there = mirror.positions(other, "main")
+        finally:
+            other.close()
+        merged = self.merged_positions()
+        return all(merged[shard].seq >= position.seq for shard, position in there.items() if shard in merged)
+
+    def _same_or_reinstall(self) -> None:
+        if self.schema_changed():
+            self.reinstall()
+
+    def _bring_back(self, names: list[str]) -> None:
+        """Merge the mirror's rows into tables that were gone and came back."""
+        with self._unit("bring back a table"):
+            self._log.refresh(self._installed.by_id)
+            merging = Merge(self.connection, self._journal)
+            for name in names:
+                table = self.tables[name]
+                join.touch(self.connection, table, compare.differing_keys(table))
+                merging.table(table, Folded(touched=True), Where(), held=False)
+
+    def look_for_unseen(self) -> int:
+        """Log the rows of suspect tables that differ unseen: REPLACE through an index that triggers can't see."""
+        suspects = [table for table in self.tables.values() if table.suspect and self.joined]
+        found = 0
+        for table in suspects:
+            with self._unit("look for unseen changes"):
+                self._log.refresh(self._installed.by_id)
+                unseen = compare.compare(self.connection, table, unlogged=True)
+                if not unseen.equal:
+                    self._log.append(table, compare.differing_keys(table))
+                    found += unseen.missing + unseen.extra + unseen.different
+            table.suspect = False
+        return found

@@ -1,0 +1,93 @@
+"""A replicated table as the node's connection works on it: its shape, its number in the log, its scratch tables.
+
+Scratch tables live in ``temp`` and hold nothing that a crash could lose: ``logged`` (keys that the log names, with the
+newest log id), ``touched`` (keys of the fold under way), ``before`` (rows that a three-way merge starts from),
+``incoming`` (rows of the change set under way, with the old values of changed columns beside them).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import apsw
+
+from harmonylite.db.triggers import log_columns
+from harmonylite.schema.shape import TableShape
+from harmonylite.schema.sql import quote
+
+
+@dataclass
+class Tracked:
+    """One table. ``id``: its number in the log. ``logged``: keys in the scratch table of that name.
+
+    ``suspect``: a REPLACE may have displaced rows that no trigger saw, so database and mirror are to be compared.
+    """
+
+    id: int
+    shape: TableShape
+    by_row: bool = False
+    logged: int = 0
+    suspect: bool = False
+    exact: bool = field(default=False)
+
+    @cached_property
+    def main(self) -> str:
+        """The table in the database."""
+        return f"main.{quote(self.shape.name)}"
+
+    @cached_property
+    def mirror(self) -> str:
+        """The table in the mirror."""
+        return f"mirror.{quote(self.shape.name)}"
+
+    @cached_property
+    def base(self) -> str:
+        """The table in the mirror as it was before the transaction under way."""
+        return f"base.{quote(self.shape.name)}"
+
+    def scratch(self, kind: str) -> str:
+        """Return the name of one of the scratch tables, qualified."""
+        return f"temp.{quote(self.scratch_name(kind))}"
+
+    def scratch_name(self, kind: str) -> str:
+        """Return the plain name of one of the scratch tables."""
+        return f"__harmonylite__{kind}_{self.id}"
+
+    @cached_property
+    def key_list(self) -> str:
+        """The key's columns in scratch tables: k0, k1, ..."""
+        return ", ".join(log_columns(len(self.shape.keys)))
+
+    @cached_property
+    def column_list(self) -> str:
+        """All columns in scratch tables: c0, c1, ..."""
+        return ", ".join(f"c{i}" for i in range(len(self.shape.columns)))
+
+    @cached_property
+    def in_logged(self) -> str:
+        """The condition that the key held by ``x`` is logged."""
+        terms = " AND ".join(f"l.k{i} IS x.k{i}" for i in range(len(self.shape.keys)))
+        return f"EXISTS (SELECT 1 FROM {self.scratch('logged')} AS l WHERE {terms})"
+
+    def make_scratch(self, connection: apsw.Connection) -> None:
+        """Make the scratch tables anew, empty."""
+        for kind in ("logged", "touched", "before", "own", "incoming", "displaced"):
+            connection.execute(f"DROP TABLE IF EXISTS {self.scratch(kind)}")
+        keys = self.key_list
+        typed = ", ".join(f"k{i} COLLATE {quote(c.collation)}" for i, c in enumerate(self.shape.keys))
+        count = len(self.shape.columns)
+        old = ", ".join(f"o{i}" for i in range(count))
+        columns = self.column_list
+        connection.execute(f"CREATE TABLE {self.scratch('logged')}({typed}, id INTEGER, UNIQUE({keys}))")
+        connection.execute(f"CREATE TABLE {self.scratch('touched')}({typed}, UNIQUE({keys}))")
+        connection.execute(f"CREATE TABLE {self.scratch('before')}({columns})")
+        connection.execute(f"CREATE TABLE {self.scratch('own')}({columns}, gone)")
+        connection.execute(f"CREATE TABLE {self.scratch('incoming')}({columns}, {old})")
+        connection.execute(f"CREATE TABLE {self.scratch('displaced')}({columns})")
+        self.logged = 0
+
+    def drop_scratch(self, connection: apsw.Connection) -> None:
+        """Drop the scratch tables."""
+        for kind in ("logged", "touched", "before", "own", "incoming", "displaced"):
+            connection.execute(f"DROP TABLE IF EXISTS {self.scratch(kind)}")

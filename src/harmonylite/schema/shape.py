@@ -1,0 +1,185 @@
+"""The shape of a table: its columns, its key, and the SQL fragments that follow from them.
+
+Invariant: `TableShape.same` holds for two rows exactly when SQLite holds their keys equal; `differs` holds for two
+values exactly when one bit of value or type differs, whatever collation or affinity the column has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from harmonylite.schema.sql import quote
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One stored column. ``affinity``: TEXT, INTEGER, REAL, NUMERIC or BLOB; ``collation``: upper case.
+
+    ``key``: position in the key, -1 outside it. ``pseudo``: "" for a real column, "rowid" where the table has no key
+    of its own, "null" for the rowid that tells rows apart whose key holds NULL (NULL itself for all others).
+    """
+
+    name: str
+    affinity: str = "BLOB"
+    collation: str = "BINARY"
+    not_null: bool = False
+    key: int = -1
+    pseudo: str = ""
+
+    @property
+    def fixed(self) -> bool:
+        """True when keys that SQLite holds equal can't differ in this column's bits."""
+        return bool(self.pseudo) or (self.collation == "BINARY" and self.affinity in ("TEXT", "INTEGER", "REAL"))
+
+
+@dataclass(frozen=True)
+class TableShape:
+    """A replicated table. ``columns``: the key's first. ``rowid``: a name that reaches the rowid, "" WITHOUT ROWID.
+
+    ``unique``: the columns of each further unique index that triggers can see; ``blind``: a unique index is partial
+    or on expressions, so what it displaces is found by comparison only.
+    """
+
+    name: str
+    columns: tuple[Column, ...]
+    rowid: str
+    unique: tuple[tuple[str, ...], ...] = ()
+    blind: bool = False
+    integer_key: bool = False
+    sql: str = ""
+    indexes: tuple[str, ...] = field(default=())
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Names of all columns as they travel."""
+        return tuple(column.name for column in self.columns)
+
+    @cached_property
+    def keys(self) -> tuple[Column, ...]:
+        """The key's columns, in its order."""
+        return tuple(column for column in self.columns if column.key >= 0)
+
+    @cached_property
+    def compared(self) -> tuple[int, ...]:
+        """Indices of the columns that can differ between two rows of one key."""
+        return tuple(i for i, c in enumerate(self.columns) if c.key < 0 or not c.fixed)
+
+    @cached_property
+    def pinned(self) -> bool:
+        """True when all rows live on one shard; see `harmonylite.changes.shards.shard_of`."""
+        return bool(self.unique) or self.blind or any(c.collation != "BINARY" for c in self.keys)
+
+    @cached_property
+    def nullable_key(self) -> bool:
+        """True when a key may hold NULL, which SQLite allows outside INTEGER PRIMARY KEY and WITHOUT ROWID."""
+        return any(column.pseudo == "null" for column in self.columns)
+
+    @property
+    def has_unique(self) -> bool:
+        """True when rows of different keys can clash."""
+        return bool(self.unique) or self.blind
+
+    @cached_property
+    def unique_columns(self) -> frozenset[str]:
+        """Names of the columns that take part in further unique indexes; all columns where an index is blind."""
+        if self.blind:
+            return frozenset(self.names)
+        return frozenset(name for columns in self.unique for name in columns)
+
+    def read(self, column: Column, alias: str) -> str:
+        """Return the expression for ``column`` of a row called ``alias``."""
+        if column.pseudo == "rowid":
+            return f"{alias}.{quote(self.rowid)}"
+        if column.pseudo == "null":
+            nulls = " OR ".join(f"{alias}.{quote(c.name)} IS NULL" for c in self.keys if not c.pseudo)
+            return f"CASE WHEN {nulls} THEN {alias}.{quote(self.rowid)} END"
+        return f"{alias}.{quote(column.name)}"
+
+    def read_all(self, alias: str) -> str:
+        """Return the list of expressions for all columns of a row called ``alias``."""
+        return ", ".join(self.read(column, alias) for column in self.columns)
+
+    def read_key(self, alias: str) -> str:
+        """Return the list of expressions for the key of a row called ``alias``."""
+        return ", ".join(self.read(column, alias) for column in self.keys)
+
+    def write(self, names: Sequence[str] | None = None) -> str:
+        """Return the list of columns to insert into, for the columns called ``names`` (all when None)."""
+        wanted = self.columns if names is None else [self.column(name) for name in names]
+        return ", ".join(quote(self.rowid if c.pseudo else c.name) for c in wanted)
+
+    def column(self, name: str) -> Column:
+        """Return the column called ``name``; raises KeyError."""
+        return self._by_name[name]
+
+    @cached_property
+    def _by_name(self) -> dict[str, Column]:
+        return {column.name: column for column in self.columns}
+
+    def same(self, alias: str, other: str, prefix: str = "k") -> str:
+        """Return the condition that row ``alias`` has the key held by ``other`` in its columns k0, k1, ..."""
+        return self.same_as(alias, [f"{other}.{prefix}{i}" for i in range(len(self.keys))])
+
+    def same_row(self, alias: str, other: str) -> str:
+        """Return the condition that two rows of this table have the same key."""
+        return self.same_as(alias, [self.read(column, other) for column in self.keys])
+
+    def same_as(self, alias: str, values: Sequence[str]) -> str:
+        """Return the condition that row ``alias`` has the key given by the expressions ``values``.
+
+        The table's own column stands on the left: its collation decides (SQLite: datatype3, section 7.1).
+        """
+        terms = []
+        for column, value in zip(self.keys, values, strict=True):
+            if column.pseudo == "null":
+                terms.append(f"({value} IS NULL OR {alias}.{quote(self.rowid)} = {value})")
+            else:
+                operator = "IS" if self.nullable_key else "="
+                terms.append(f"{self.read(column, alias)} {operator} {value}")
+        return " AND ".join(terms)
+
+    def places(self, alias: str) -> str:
+        """Return what names a row physically, as a list to select: its rowid, or its key WITHOUT ROWID."""
+        return f"{alias}.{quote(self.rowid)}" if self.rowid else self.read_key(alias)
+
+    def target(self) -> str:
+        """Return the row value that `places` of the table that a statement writes is compared with."""
+        if self.rowid:
+            return quote(self.rowid)
+        names = ", ".join(quote(c.name) for c in self.keys)
+        return f"({names})" if len(self.keys) > 1 else names
+
+
+def differs(column: Column, left: str, right: str) -> str:
+    """Return the condition that two values of ``column`` are not the same bits.
+
+    ``IS NOT`` alone would hold 1 and 1.0, 0.0 and -0.0, and whatever a collation folds together, for equal.
+    """
+    plain = f"{left} IS NOT {right} COLLATE BINARY"
+    if column.affinity == "TEXT" or (column.affinity == "INTEGER" and column.key >= 0):
+        return f"({plain})"
+    zero = f"({left} = 0 AND quote({left}) IS NOT quote({right}))"
+    if column.affinity == "REAL":
+        return f"({plain} OR {zero})"
+    return f"({plain} OR typeof({left}) IS NOT typeof({right}) OR {zero})"
+
+
+def any_differs(pairs: Iterable[tuple[Column, str, str]]) -> str:
+    """Return the condition that at least one of ``pairs`` differs."""
+    return " OR ".join(differs(column, left, right) for column, left, right in pairs) or "0"
+
+
+def affinity_of(declared: str) -> str:
+    """Return the affinity of a declared type (SQLite: datatype3, section 3.1)."""
+    kind = declared.upper()
+    if "INT" in kind:
+        return "INTEGER"
+    if any(word in kind for word in ("CHAR", "CLOB", "TEXT")):
+        return "TEXT"
+    if "BLOB" in kind or not kind:
+        return "BLOB"
+    if any(word in kind for word in ("REAL", "FLOA", "DOUB")):
+        return "REAL"
+    return "NUMERIC"

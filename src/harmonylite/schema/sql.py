@@ -1,0 +1,26 @@
+"""The one place that puts names into SQL.
+
+Invariant: a name reaches SQL only through `quote` or `text`, so no name, however odd, is ever read as anything else.
+"""
+
+from __future__ import annotations
+
+PRIVATE = "__harmonylite__"
+"""Every object that we put into the application's file starts with exactly this."""
+
+
+def quote(name: str) -> str:
+    """Return ``name`` as a SQL identifier (SQLite: a double quote within is doubled)."""
+    if "\x00" in name:
+        raise ValueError("a name can't hold a NUL character")
+    return '"' + name.replace('"', '""') + '"'
+
+
+def text(value: str) -> str:
+    """Return ``value`` as a SQL string literal."""
+    return "'" + value.replace("'", "''") + "'"
+
+
+def is_private(name: str) -> bool:
+    """Tell whether ``name`` is one of ours: the exact prefix, never a pattern (``_`` is a wildcard in LIKE)."""
+    return name.startswith(PRIVATE)

@@ -1,0 +1,203 @@
+"""The wire format: change sets as MessagePack blocks in envelopes. `docs/wire-format.md` tells it to other languages.
+
+A change set is a run of *blocks*; each block holds rows of some tables, is compressed alone, and is cut into as many
+messages as its size needs. Every message carries one `Envelope`.
+
+Invariant: every SQLite value survives bit for bit. Text that is not UTF-8 is extension type 1 (its raw bytes); all
+other values are MessagePack's own nil, int, float 64, str and bin.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final, cast
+
+import msgspec
+
+from harmonylite.model import ChangeSetId, RawText
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+VERSION: Final = 1
+KIND_CHANGES: Final = 0
+KIND_CHECKPOINT: Final = 1
+KIND_ABORT: Final = 2
+RAW_TEXT: Final = 1
+"""MessagePack extension type of TEXT that is not UTF-8."""
+BLOCK_BYTES: Final = 1_000_000
+"""A block is closed once its rows reach about this many bytes before compression."""
+MOST_BLOCK_BYTES: Final = 3 * 1024**3
+"""No block decompresses to more than this: one row of SQLite's largest size, as image and as old row."""
+COMPRESS_FROM: Final = 1024
+"""Blocks smaller than this many bytes are sent as they are."""
+ENVELOPE_BYTES: Final = 1024
+"""Room that an envelope without its body, and NATS's headers, never exceed."""
+
+
+class WireError(ValueError):
+    """Bytes that are not a message of a version that this program knows."""
+
+
+class Envelope(msgspec.Struct, array_like=True, frozen=True):
+    """One message. ``index`` counts the messages of the change set on this shard from 0; ``more``: the block goes on
+    in the next message; ``last``: this message completes the change set on this shard; ``shards``: every shard that
+    the change set touches; ``time``: when it was captured, seconds since the epoch; ``base``: per shard the sequence
+    that the writer had folded when it captured; ``packed``: the block is compressed with zstd.
+    """
+
+    version: int
+    kind: int
+    node: str
+    session: str
+    number: int
+    index: int
+    more: bool
+    last: bool
+    shards: list[int]
+    time: float
+    base: dict[int, int]
+    packed: bool
+    body: bytes
+
+    @property
+    def id(self) -> ChangeSetId:
+        """The change set that the message belongs to."""
+        return ChangeSetId(self.node, self.session, self.number)
+
+
+class Updates(msgspec.Struct, array_like=True):
+    """Rows that were updated, all in the same columns.
+
+    ``changed``: indices into the table's columns; ``rows``: whole images; ``old``: what the writer last saw in the
+    changed columns, in their order, one list per row.
+    """
+
+    changed: list[int]
+    rows: list[list[Any]]
+    old: list[list[Any]]
+
+
+class TableBlock(msgspec.Struct, array_like=True):
+    """Changes of one table within one block.
+
+    ``columns``: names, the key's first; ``keys``: how many of them form the key; ``deletes``: whole rows as the
+    writer last saw them; ``inserts``: whole rows; ``updates``: grouped by changed columns.
+    """
+
+    table: str
+    columns: list[str]
+    keys: int
+    deletes: list[list[Any]] = []
+    inserts: list[list[Any]] = []
+    updates: list[Updates] = []
+
+    @property
+    def count(self) -> int:
+        """Number of rows."""
+        return len(self.deletes) + len(self.inserts) + sum(len(u.rows) for u in self.updates)
+
+
+Block = list[TableBlock]
+
+
+def _to_wire(value: object) -> object:
+    if isinstance(value, RawText):
+        return msgspec.msgpack.Ext(RAW_TEXT, value.data)
+    raise TypeError(f"{type(value).__name__} is not a SQLite value")
+
+
+def _from_wire(code: int, data: memoryview) -> RawText:
+    if code != RAW_TEXT:
+        raise WireError(f"extension type {code} is not known")
+    return RawText(bytes(data))
+
+
+_encoder = msgspec.msgpack.Encoder(enc_hook=_to_wire)
+_blocks = msgspec.msgpack.Decoder(Block, ext_hook=_from_wire)
+_envelopes = msgspec.msgpack.Decoder(Envelope)
+
+
+def encode_value(values: object) -> bytes:
+    """Return MessagePack of plain SQLite values; the input of the shard hash and of digests."""
+    return _encoder.encode(values)
+
+
+def encode_tables(tables: TableBlock) -> bytes:
+    """Return MessagePack of one table's part of a block."""
+    return _encoder.encode(tables)
+
+
+def encode_block(tables: Sequence[bytes], *, compress: bool) -> tuple[bytes, bool]:
+    """Return a block made of encoded `TableBlock`s, and whether it is compressed."""
+    count = len(tables)
+    head = bytes([0x90 | count]) if count < 16 else b"\xdd" + count.to_bytes(4, "big")
+    raw = head + b"".join(tables)
+    if not compress or len(raw) < COMPRESS_FROM:
+        return raw, False
+    packed = zstd.compress(raw, level=1)
+    return (packed, True) if len(packed) < len(raw) else (raw, False)
+
+
+def decode_block(body: bytes, *, packed: bool) -> Block:
+    """Return the tables of one whole block; raises WireError."""
+    try:
+        if packed:
+            decompressor = zstd.ZstdDecompressor()
+            raw = decompressor.decompress(body, max_length=MOST_BLOCK_BYTES)
+            if not decompressor.eof:
+                raise WireError("the compressed block is cut off or too large")
+            body = raw
+        return cast(Block, _blocks.decode(body))
+    except (msgspec.DecodeError, zstd.ZstdError, RecursionError, ValueError) as error:
+        raise WireError(f"block: {error}") from error
+
+
+def encode_envelope(envelope: Envelope) -> bytes:
+    """Return one message's payload."""
+    return _encoder.encode(envelope)
+
+
+def decode_envelope(payload: bytes) -> Envelope:
+    """Return the envelope in ``payload``; raises WireError, also for a version that is newer than this program."""
+    try:
+        envelope = _envelopes.decode(payload)
+    except (msgspec.DecodeError, RecursionError) as error:
+        head = payload[:2]
+        if len(head) == 2 and head[0] & 0xF0 == 0x90 and VERSION < head[1] < 0x80:
+            raise WireError(f"format version {head[1]} is newer than {VERSION}; update this node") from error
+        raise WireError(f"envelope: {error}") from error
+    if envelope.version != VERSION:
+        raise WireError(f"format version {envelope.version} is not {VERSION}; update this node")
+    return cast(Envelope, envelope)
+
+
+def encode_abort(victim: ChangeSetId) -> bytes:
+    """Return the body of an abort message: the name of the change set that it voids."""
+    return _encoder.encode([victim.node, victim.session, victim.number])
+
+
+def decode_abort(body: bytes) -> ChangeSetId:
+    """Return the change set that an abort message voids; raises WireError."""
+    try:
+        node, session, number = msgspec.msgpack.decode(body, type=tuple[str, str, int])
+    except msgspec.DecodeError as error:
+        raise WireError(f"abort: {error}") from error
+    return ChangeSetId(node, session, number)
+
+
+def cut(body: bytes, most: int) -> Iterator[tuple[bytes, bool]]:
+    """Cut a block's bytes into pieces of at most ``most`` bytes; yield each with whether more follow."""
+    if len(body) <= most:
+        yield body, False
+        return
+    for start in range(0, len(body), most):
+        yield body[start : start + most], start + most < len(body)
+
+
+def rows_in(blocks: Iterable[TableBlock]) -> int:
+    """Return the number of rows in ``blocks``."""
+    return sum(block.count for block in blocks)
