@@ -1,0 +1,78 @@
+"""`harmonylite demo`: three real nodes on this machine, on copies of a person's own file or on a small shop.
+
+Invariant: the person's file is only read, and every process and file that the demo made is gone after it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+import signal
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harmonylite.errors import HarmonyLiteError, VerifyError
+
+if TYPE_CHECKING:
+    from harmonylite.demo.scene import Scene
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C in the middle of the story, as shells have it."""
+
+
+def run(file: Path | None, exit_when_done: bool) -> int:
+    """Play the demo on copies of ``file`` (None: a small shop); return the exit code, 0 only if all files ended equal.
+
+    ``exit_when_done``: stop the nodes at the end; otherwise they stay up until Ctrl-C or SIGTERM, with hints what to
+    try by hand. Raises ConfigError when the file can't be played on, HarmonyLiteError when a node fails; the folder
+    with the logs is then kept and named.
+    """
+    from harmonylite.demo.own_file import OwnFile
+    from harmonylite.demo.shop import Shop
+
+    scene: Scene = OwnFile(file) if file else Shop()
+    folder = Path(tempfile.mkdtemp(prefix="harmonylite-demo-"))
+    try:
+        code = asyncio.run(_main(scene, folder, exit_when_done))
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        code = INTERRUPTED
+    except HarmonyLiteError as error:
+        if not any(folder.glob("node*/*.log")):
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        raise type(error)(error.message, advice=_join(error.advice, f"everything is kept in {folder}")) from error
+    shutil.rmtree(folder, ignore_errors=True)
+    return code
+
+
+def _join(*pieces: str) -> str:
+    return "; ".join(piece for piece in pieces if piece)
+
+
+async def _main(scene: Scene, folder: Path, exit_when_done: bool) -> int:
+    from harmonylite.demo.ending import stay
+    from harmonylite.demo.story import Story
+    from harmonylite.demo.teller import Teller
+    from harmonylite.demo.trio import make_members, running
+
+    main = asyncio.current_task()
+    assert main is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, main.cancel)
+    teller = Teller()
+    teller.title("HarmonyLite: three SQLite files, written everywhere, always the same in the end", f"on {scene.title}")
+    teller.step("Three files, three nodes", f"Everything is in {folder}")
+    members = make_members(scene, folder)
+    async with contextlib.AsyncExitStack() as stack:
+        with teller.waiting("three nodes are starting, each with a NATS server of its own"):
+            seconds = await stack.enter_async_context(running(members))
+        for member in members:
+            teller.fact(member.name, f"ready after {seconds[member.name]:.1f} s, process {member.pid}, {member.url}")
+        equal = await Story(scene, members, teller).play()
+        if not exit_when_done:
+            try:
+                await stay(scene, members, teller)
+            except asyncio.CancelledError:
+                main.uncancel()  # Ctrl-C is how a person leaves; what follows is the ordinary end
+    return 0 if equal else VerifyError.exit_code

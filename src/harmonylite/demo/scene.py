@@ -1,0 +1,67 @@
+"""What the demo plays with: a file, what each site's application writes into it, and rows worth fighting over.
+
+Invariant: a scene only describes; it is the writers that touch the copies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, TypeAlias
+
+Statement: TypeAlias = "tuple[str, Sequence[int | float | str | None]]"
+"""SQL and its bindings, all JSON-able: they travel to a writer process. A clash's have no bindings: people see them."""
+
+Transaction: TypeAlias = list[Statement]
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What one application does in one go. ``label``: what a person would call it; one commit per transaction."""
+
+    label: str
+    transactions: list[Transaction]
+
+
+@dataclass(frozen=True, slots=True)
+class Clash:
+    """Two writers at one row. ``one`` and ``two``: what each does. ``show``: reads the fought-over columns back."""
+
+    table: str
+    row: str
+    one: Statement
+    two: Statement
+    show: str
+
+
+class Scene(Protocol):
+    """A database and the things that happen to it."""
+
+    title: str
+    file_name: str
+
+    @property
+    def touched(self) -> tuple[str, ...]:
+        """The tables that the bursts and clashes write."""
+        ...
+
+    def build(self, target: Path) -> None:
+        """Make the first copy at ``target``; the others are backups of it. Raises DatabaseError."""
+        ...
+
+    def burst(self, site: int, number: int) -> Work:
+        """Return what the application at ``site`` (1, 2, 3) does in burst ``number``; no two calls clash."""
+        ...
+
+    def two_columns(self) -> Clash:
+        """Return a clash at one row in different columns: both must survive."""
+        ...
+
+    def one_column(self) -> Clash:
+        """Return a clash in one column: one must win everywhere, the other go to the conflict journal."""
+        ...
+
+    def question(self) -> tuple[str, str] | None:
+        """Return a query that every copy must answer alike, with what it asks in words; None when there is none."""
+        ...

@@ -1,0 +1,215 @@
+"""The demo without its nodes: scenes, digests, the writer process and the way it speaks."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import subprocess
+from pathlib import Path
+
+import apsw
+import pytest
+from rich.console import Console
+
+from harmonylite.demo.application import Application
+from harmonylite.demo.digest import digest_file
+from harmonylite.demo.ending import in_shell
+from harmonylite.demo.own_file import OwnFile, backup
+from harmonylite.demo.scene import Scene
+from harmonylite.demo.shop import Shop
+from harmonylite.demo.teller import Teller
+from harmonylite.errors import ConfigError, HarmonyLiteError
+
+CHINOOK = Path(__file__).parents[3] / "shared" / "data" / "chinook.sqlite"
+
+
+def make(path: Path, *statements: str) -> Path:
+    """Make a database from ``statements``."""
+    connection = apsw.Connection(str(path))
+    for sql in statements:
+        connection.execute(sql)
+    connection.close()
+    return path
+
+
+def ask(path: Path, sql: str) -> object:
+    connection = apsw.Connection(str(path))
+    connection.pragma("foreign_keys", "on")
+    try:
+        return connection.execute(sql).get
+    finally:
+        connection.close()
+
+
+@pytest.fixture
+def odd(tmp_path: Path) -> Path:
+    """A file with odd names, a generated column, a unique one, a composite key, a WITHOUT ROWID table, a view."""
+    n = "WITH RECURSIVE n (value) AS (VALUES (1) UNION ALL SELECT value + 1 FROM n WHERE value < 40)"
+    return make(
+        tmp_path / "odd ünit.db",
+        'CREATE TABLE "order ""x""" (a INTEGER, "b c" TEXT, "group" TEXT, n TEXT, u TEXT UNIQUE,'
+        ' g TEXT AS (n || "b c") STORED, PRIMARY KEY (a, "b c")) WITHOUT ROWID',
+        "CREATE TABLE plain (id INTEGER PRIMARY KEY, t VARCHAR(200) CHECK (t <> ''), ref INTEGER REFERENCES plain)",
+        "CREATE TABLE keyless (x)",
+        "CREATE VIEW v AS SELECT * FROM plain",
+        f'{n} INSERT INTO "order ""x""" SELECT value, \'k\' || value, \'g\', NULL, value FROM n',
+        f"{n} INSERT INTO plain SELECT value, 't', 1 FROM n",
+    )
+
+
+def fingerprint(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+async def play(scene: Scene, path: Path, order: list[int]) -> None:
+    """Let the sites write two bursts into one file, in ``order`` within each."""
+    application = Application("here", path)
+    for number in (1, 2):
+        for site in order:
+            await application.write(scene.burst(site, number).transactions)
+
+
+async def scene_is_fair(scene: Scene, folder: Path) -> None:
+    """Sites don't get in each other's way, whatever the order; clashes are at one row that the demo can show."""
+    one, two = folder / "one.db", folder / "two.db"
+    scene.build(one)
+    backup(one, two)
+    assert digest_file(one) == digest_file(two)
+    await play(scene, one, [1, 2, 3])
+    await play(scene, two, [3, 2, 1])
+    assert digest_file(one) == digest_file(two)
+    untouched = digest_file(one)
+    for clash in (scene.two_columns(), scene.one_column()):
+        before = ask(one, clash.show)
+        for sql, values in (clash.one, clash.two):
+            assert values == (), "people see these statements"
+            await Application("here", one).write([[(sql, values)]])
+        assert ask(one, clash.show) not in (None, before)
+    changed = {name for name, digest in digest_file(one).items() if digest != untouched[name]}
+    assert changed <= set(scene.touched)
+    assert ask(one, "PRAGMA foreign_key_check") is None
+
+
+async def test_the_shop_is_fair_to_its_sites(tmp_path: Path) -> None:
+    await scene_is_fair(Shop(), tmp_path)
+
+
+async def test_the_shops_search_is_right_after_all_writes(tmp_path: Path) -> None:
+    shop, path = Shop(), tmp_path / "shop.db"
+    shop.build(path)
+    await play(shop, path, [1, 2, 3])
+    make(path, "INSERT INTO product_search (product_search, rank) VALUES ('integrity-check', 1)")
+    assert ask(path, shop.question()[1])
+
+
+def test_the_shop_is_the_same_every_time(tmp_path: Path) -> None:
+    Shop().build(tmp_path / "a.db")
+    Shop().build(tmp_path / "b.db")
+    assert digest_file(tmp_path / "a.db") == digest_file(tmp_path / "b.db")
+    assert sum(table.rows for table in digest_file(tmp_path / "a.db").values()) > 3000
+
+
+@pytest.mark.skipif(not CHINOOK.exists(), reason="the sample file is not here")
+async def test_a_real_file_is_fair_to_its_sites(tmp_path: Path) -> None:
+    await scene_is_fair(OwnFile(CHINOOK), tmp_path)
+
+
+async def test_an_odd_file_is_fair_to_its_sites_and_stays_as_it_was(odd: Path, tmp_path: Path) -> None:
+    before, beside = fingerprint(odd), sorted(odd.parent.iterdir())
+    folder = tmp_path / "copies"
+    folder.mkdir()
+    await scene_is_fair(OwnFile(odd), folder)
+    assert fingerprint(odd) == before
+    assert sorted(odd.parent.iterdir()) == sorted([*beside, folder])
+
+
+def test_a_file_that_cannot_be_played_on_is_refused_with_a_reason(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no such file"):
+        OwnFile(tmp_path / "missing.db").build(tmp_path / "copy.db")
+    with pytest.raises(ConfigError, match="no table has a primary key"):
+        OwnFile(make(tmp_path / "empty.db", "CREATE TABLE t (x)")).build(tmp_path / "copy.db")
+    (tmp_path / "letter.txt").write_text("dear reader, this is no database at all" * 100)
+    with pytest.raises(HarmonyLiteError, match=r"letter\.txt"):
+        OwnFile(tmp_path / "letter.txt").build(tmp_path / "other.db")
+
+
+def test_what_a_node_left_in_the_copied_file_is_not_taken_along(odd: Path, tmp_path: Path) -> None:
+    make(
+        odd,
+        "CREATE TABLE __harmonylite__log (id INTEGER PRIMARY KEY)",
+        "CREATE TABLE xx_harmonylite__mine (id INTEGER PRIMARY KEY)",
+        "CREATE TRIGGER __harmonylite__t AFTER INSERT ON plain BEGIN INSERT INTO __harmonylite__log VALUES (NULL); END",
+    )
+    OwnFile(odd).build(tmp_path / "copy.db")
+    assert ask(
+        tmp_path / "copy.db", "SELECT group_concat(name) FROM sqlite_schema WHERE name LIKE '%harmonylite%'"
+    ) == ("xx_harmonylite__mine")
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("1", "'1'"),
+        ("1", "1.0"),
+        ("'a'", "x'61'"),
+        ("''", "NULL"),
+        ("'a' || char(0) || 'b'", "'a' || char(0) || 'c'"),
+        ("CAST(x'ff00' AS TEXT)", "CAST(x'fe00' AS TEXT)"),
+        ("0.1", "0.10000000000000002"),
+        ("9007199254740993", "9007199254740992"),
+    ],
+)
+def test_a_digest_sees_every_difference(tmp_path: Path, one: str, other: str) -> None:
+    paths = [
+        make(tmp_path / f"{n}.db", "CREATE TABLE t (a, b)", f"INSERT INTO t VALUES ({value}, 1)")
+        for n, value in enumerate((one, other))
+    ]
+    assert digest_file(paths[0]) != digest_file(paths[1])
+
+
+def test_a_digest_is_blind_to_the_order_of_rows_and_to_views_and_search(tmp_path: Path) -> None:
+    rows = ["INSERT INTO t VALUES (1)", "INSERT INTO t VALUES (2)", "INSERT INTO t VALUES (2)"]
+    make(tmp_path / "a.db", "CREATE TABLE t (a)", *rows)
+    make(tmp_path / "b.db", "CREATE TABLE t (a)", "CREATE VIRTUAL TABLE f USING fts5(x)", *reversed(rows))
+    assert digest_file(tmp_path / "a.db") == digest_file(tmp_path / "b.db")
+    assert digest_file(tmp_path / "a.db")["t"].rows == 3
+
+
+async def test_a_held_transaction_is_committed_when_told_and_rolled_back_otherwise(tmp_path: Path) -> None:
+    path = make(tmp_path / "t.db", "CREATE TABLE t (a)")
+    application = Application("here", path)
+    async with application.holding(("INSERT INTO t VALUES (1)", ())) as commit:
+        assert ask(path, "SELECT count(*) FROM t") == 0
+        assert (await commit()).rows == 1
+    async with application.holding(("INSERT INTO t VALUES (2)", ())):
+        pass
+    assert ask(path, "SELECT group_concat(a) FROM t") == "1"
+
+
+async def test_a_refused_write_says_why(tmp_path: Path) -> None:
+    path = make(tmp_path / "t.db", "CREATE TABLE t (a UNIQUE)", "INSERT INTO t VALUES (1)")
+    with pytest.raises(HarmonyLiteError, match="UNIQUE constraint failed"):
+        await Application("here", path).write([[("INSERT INTO t VALUES (1)", ())]])
+
+
+def test_a_statement_reaches_sqlite_through_a_shell_unchanged() -> None:
+    sql = """SELECT "a\\b", '$HOME', `c`"""
+    done = subprocess.run(["/bin/sh", "-c", f"printf %s {in_shell(sql)}"], capture_output=True, text=True, check=True)
+    assert done.stdout == sql
+
+
+def test_piped_output_is_plain_and_shows_brackets_as_they_are() -> None:
+    sink = io.StringIO()
+    teller = Teller(Console(file=sink, highlight=False, width=80))
+    teller.title("headline", "text")
+    teller.step("a step", "why")
+    with teller.waiting("for it"):
+        teller.fact("node 1", "holds [bold]")
+    teller.command("harmonylite verify", "[1] all " + "equal " * 30)
+    teller.table(["table"], [["[order]"]])
+    text = sink.getvalue()
+    assert "\x1b" not in text
+    assert "1. a step" in text
+    assert "holds [bold]" in text
+    assert "[order]" in text
+    assert "equal " * 30 in text, "output of commands is not folded"
