@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+from contextlib import suppress
 from email.utils import formatdate
 from typing import Any
 
@@ -33,14 +34,22 @@ CANCEL_SECONDS = 1.0
 
 
 class _Protocol(H11Protocol):
-    """Refuses connections above `MAX_CONNECTIONS` and closes those that never send a request."""
+    """Refuses connections above `MAX_CONNECTIONS`, closes those that never send a request, and tells of the last."""
+
+    none_open: asyncio.Event
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
+        self.none_open.clear()
         if len(self.connections) > MAX_CONNECTIONS:
             transport.abort()
             return
         self.timeout_keep_alive_task = self.loop.call_later(KEEP_ALIVE, self.timeout_keep_alive_handler)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        if not self.connections:
+            self.none_open.set()
 
 
 class _App:
@@ -80,6 +89,8 @@ class Listener:
         self._sock = sock
         self._state = ServerState()
         self._server: asyncio.Server | None = None
+        self._none_open = asyncio.Event()
+        self._none_open.set()
 
     async def start(self) -> None:
         """Accept connections from now on."""
@@ -89,10 +100,13 @@ class Listener:
         )
         config.load()
         app_state: dict[str, Any] = {}
-        loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(
-            lambda: _Protocol(config=config, server_state=self._state, app_state=app_state), sock=self._sock
-        )
+
+        def protocol() -> _Protocol:
+            made = _Protocol(config=config, server_state=self._state, app_state=app_state)
+            made.none_open = self._none_open
+            return made
+
+        self._server = await asyncio.get_running_loop().create_server(protocol, sock=self._sock)
 
     async def stop(self, grace: float) -> None:
         """Stop accepting, let requests end for ``grace`` seconds, then cut the rest, streams included.
@@ -106,8 +120,12 @@ class Listener:
             for connection in list(self._state.connections):
                 if not connection.transport.is_closing():
                     connection.shutdown()
-            if self._state.tasks:
-                await asyncio.wait(self._state.tasks, timeout=grace)
+            # Connections first: an answer that is complete may still wait in a buffer for a slow reader.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(grace):
+                    await self._none_open.wait()
+                    if self._state.tasks:
+                        await asyncio.wait(self._state.tasks)
         finally:
             await self._cut()
         await self._server.wait_closed()

@@ -17,7 +17,7 @@ from starlette.routing import Route
 
 from harmonylite.errors import ConfigError, HarmonyLiteError
 from harmonylite.web import listener
-from harmonylite.web.address import Address, parse_address
+from harmonylite.web.address import Address, bind_address, parse_address
 from harmonylite.web.server import HttpServer
 from tests.parts.web.fix_http import fetch
 
@@ -81,6 +81,14 @@ async def test_names_ipv6_and_every_interface_can_be_bound(bind: str) -> None:
     async with server(bind) as http:
         host = "::1" if bind.startswith("[") else "127.0.0.1"
         assert (await fetch(http.port, "/", host=host)).code == 200
+
+
+def test_a_name_with_both_kinds_of_address_is_bound_at_ipv4(monkeypatch: pytest.MonkeyPatch) -> None:
+    both = [(family, socket.SOCK_STREAM, 6, "", (host, 0))
+            for family, host in ((socket.AF_INET6, "::1"), (socket.AF_INET, "127.0.0.1"))]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: both)
+    with bind_address(Address("localhost", 0), key="k") as sock:
+        assert sock.getsockname()[0] == "127.0.0.1"
 
 
 @pytest.mark.parametrize(("bind", "warns"), [("127.0.0.1:0", False), ("localhost:0", False), ("0.0.0.0:0", True)])
@@ -172,6 +180,23 @@ async def test_a_request_that_runs_is_answered_before_the_server_is_gone() -> No
     await closing
     with pytest.raises(ConnectionRefusedError):
         await fetch(http.port, "/")
+
+
+async def test_a_large_answer_reaches_a_slow_reader_whole_while_the_server_closes() -> None:
+    size = 16_000_000
+
+    async def large(_: Request) -> PlainTextResponse:
+        return PlainTextResponse(b"x" * size)
+
+    http = HttpServer(lambda: Starlette(routes=[Route("/", large)]), "127.0.0.1:0", key="k", grace=20)
+    await http.open()
+    reader, writer = await asyncio.open_connection("127.0.0.1", http.port)
+    writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    await reader.readuntil(b"\r\n\r\n")
+    closing = asyncio.create_task(http.aclose())
+    assert len(await reader.readexactly(size)) == size
+    await closing
+    writer.close()
 
 
 async def test_idle_connections_do_not_hold_up_closing() -> None:
