@@ -1,0 +1,68 @@
+"""``python -m bench``: measure, print, save; exit code 0 only when every budget is met."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+
+from bench.machine import describe
+from bench.measure import MEASUREMENTS, QUICK, Sizes
+from bench.report import Row, save, show
+
+HERE = Path(__file__).parent
+
+
+def main() -> int:
+    """Run what the command line asks for."""
+    options = parse()
+    console = Console(highlight=False)
+    data = options.data
+    shutil.rmtree(data, ignore_errors=True)
+    data.mkdir(parents=True)
+    machine = describe(data)
+    rows: list[Row] = []
+    for name in options.only or MEASUREMENTS:
+        started = time.monotonic()
+        folder = data / name
+        folder.mkdir()
+        rows += MEASUREMENTS[name](folder, options.sizes)
+        console.print(f"{name}: {time.monotonic() - started:.0f} s")
+        if not options.keep:
+            shutil.rmtree(folder)
+    show(rows, console)
+    for path in save(rows, machine, options.output):
+        console.print(f"written: {path}")
+    return 0 if all(row.ok for row in rows) else 1
+
+
+def parse() -> argparse.Namespace:
+    """Read the command line; ``sizes`` in the answer is a `Sizes`."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description="measure the budgets on this machine")
+    parser.add_argument("--quick", action="store_true", help="small sizes: a minute instead of several")
+    parser.add_argument("--only", action="append", choices=list(MEASUREMENTS), help="one measurement; repeatable")
+    parser.add_argument("--transaction", type=int, help="rows of the large transaction")
+    parser.add_argument("--backlog", type=int, help="rows of the backlog")
+    parser.add_argument("--latency", type=int, help="one-row commits whose latency is measured")
+    parser.add_argument("--cost", help="sizes of the growing transactions, with commas: 10000,1000000,10000000")
+    parser.add_argument("--data", type=Path, default=HERE / "data", help="folder for the files; it is emptied")
+    parser.add_argument("--output", type=Path, default=HERE / "results", help="folder for JSON and plot")
+    parser.add_argument("--keep", action="store_true", help="keep files and logs")
+    options = parser.parse_args()
+    sizes = QUICK if options.quick else Sizes()
+    for name in ("transaction", "backlog", "latency"):
+        if getattr(options, name):
+            sizes = replace(sizes, **{name: getattr(options, name)})
+    if options.cost:
+        sizes = replace(sizes, cost=tuple(int(size) for size in options.cost.split(",")))
+    options.sizes = sizes
+    return options
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,213 @@
+"""Processes of the benchmark: the children, one nats-server, and nodes; and what the machine says of them.
+
+Invariant: leaving a ``with`` block leaves no process behind.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import sysconfig
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import apsw
+
+from bench.child import TABLE, connect
+from harmonylite.demo.member import free_ports
+
+START_SECONDS = 60.0
+NATS = """\
+listen: 127.0.0.1:{port}
+jetstream {{ store_dir: {folder}, sync_interval: always }}
+"""
+NODE = """\
+db_path = {db}
+node_id = {number}
+
+[replication_log]
+shards = {shards}
+replicas = 1
+max_entries = 100000
+
+[nats]
+urls = ["nats://127.0.0.1:{nats}"]
+
+[health_check]
+enable = true
+bind = "127.0.0.1:{http}"
+"""
+
+
+def child(what: str, file: Path, **options: object) -> subprocess.Popen[str]:
+    """Start a child of `bench.child`; a watcher is looking when this returns."""
+    words = [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "bench.child", what, str(file), *words], stdout=subprocess.PIPE, text=True
+    )
+    if what == "watch":
+        assert process.stdout
+        process.stdout.readline()
+    return process
+
+
+def result(process: subprocess.Popen[str]) -> dict[str, Any]:
+    """Wait for a child and return what it measured."""
+    output, _ = process.communicate()
+    if process.returncode:
+        raise RuntimeError(f"{process.args!r} ended with {process.returncode}")
+    answer: dict[str, Any] = json.loads(output)
+    return answer
+
+
+def write(file: Path, **options: object) -> dict[str, Any]:
+    """Let an application write, and wait for it."""
+    return result(child("write", file, **options))
+
+
+def make_file(path: Path) -> Path:
+    """Make a database with the empty table; an old one there is removed."""
+    for suffix in ("", "-wal", "-shm"):
+        Path(f"{path}{suffix}").unlink(missing_ok=True)
+    connection = connect(str(path))
+    connection.execute(TABLE)
+    connection.close()
+    return path
+
+
+@contextmanager
+def nats_server(folder: Path) -> Iterator[int]:
+    """Run a nats-server that acknowledges what is on disk; gives its port."""
+    folder.mkdir(parents=True)
+    (port,) = free_ports(1)
+    config = folder / "nats.conf"
+    config.write_text(NATS.format(port=port, folder=json.dumps(str(folder / "store"))))
+    beside = Path(sysconfig.get_path("scripts")) / "nats-server"
+    binary = str(beside) if beside.exists() else shutil.which("nats-server") or "nats-server"
+    with (folder / "nats.log").open("wb") as log, ended(subprocess.Popen([binary, "-c", str(config)], stderr=log)):
+        yield port
+
+
+@contextmanager
+def ended(process: subprocess.Popen[Any]) -> Iterator[None]:
+    """End ``process`` when the block is left: politely, then not."""
+    try:
+        yield
+    finally:
+        process.terminate()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+@dataclass
+class Node:
+    """A node over ``db``. ``nats``: the server's port."""
+
+    number: int
+    db: Path
+    nats: int
+    shards: int = 1
+    http: int = field(default_factory=lambda: free_ports(1)[0])
+    process: subprocess.Popen[bytes] | None = None
+
+    @contextmanager
+    def running(self) -> Iterator[float]:
+        """Start it and wait until it is ready; gives the monotonic time of the start."""
+        config = self.db.with_suffix(".toml")
+        config.write_text(
+            NODE.format(db=json.dumps(str(self.db)), number=self.number, shards=self.shards, nats=self.nats,
+                        http=self.http)
+        )  # fmt: skip
+        started = time.monotonic()
+        with self.db.with_suffix(".log").open("ab") as log:
+            command = [sys.executable, "-m", "harmonylite", "-config", str(config)]
+            self.process = subprocess.Popen(command, stdout=log, stderr=log)
+            with ended(self.process):
+                self._until_ready(started + START_SECONDS)
+                yield started
+
+    def _until_ready(self, deadline: float) -> None:
+        assert self.process
+        while self.ask("/livez")[0] != 200 or not self.ask("/health")[1].get("caught_up"):
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"node {self.number} did not become ready; see {self.db.with_suffix('.log')}")
+            time.sleep(0.02)
+
+    def ask(self, path: str) -> tuple[int, dict[str, Any]]:
+        """Return status and JSON of one GET; (0, {}) when nobody answers."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.http, timeout=5)
+        try:
+            connection.request("GET", path)
+            response = connection.getresponse()
+            body = response.read()
+        except (OSError, http.client.HTTPException):
+            return 0, {}
+        finally:
+            connection.close()
+        with suppress(ValueError):
+            found: dict[str, Any] = json.loads(body)
+            return response.status, found
+        return response.status, {}
+
+    def until_quiet(self, seconds: float = 300.0) -> None:
+        """Wait until everything that was written is published, and nothing has been for a moment."""
+        quiet, deadline = 0, time.monotonic() + seconds
+        while quiet < 3:
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"node {self.number} still has pending rows: {self.ask('/health')[1]}")
+            time.sleep(0.1)
+            health = self.ask("/health")[1]
+            caught_up = all(not shard["lag_messages"] for shard in health.get("shards", [{"lag_messages": 1}]))
+            quiet = quiet + 1 if health.get("pending_rows") == 0 and caught_up else 0
+
+    def cpu_seconds(self) -> float:
+        """Return the CPU time that the process has used, its nats-server (if any) not counted."""
+        assert self.process
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def memory_mb(self, what: str = "VmRSS") -> float:
+        """Return the resident memory in MB of 10^6 bytes; ``VmHWM`` is its peak."""
+        assert self.process
+        for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
+            if line.startswith(f"{what}:"):
+                return int(line.split()[1]) * 1024 / 1e6
+        raise RuntimeError(f"the kernel tells no {what}")
+
+
+def describe(folder: Path) -> dict[str, object]:
+    """Return what a reader must know of this machine: no names, only what bears on the figures."""
+    return {
+        "cores": os.cpu_count(),
+        "machine": platform.machine(),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        "sqlite": apsw.sqlite_lib_version(),
+        "fsync_ms": round(fsync_ms(folder), 3),
+    }
+
+
+def fsync_ms(folder: Path, times: int = 50) -> float:
+    """Return the median time of writing 4 KB and syncing it, in milliseconds."""
+    taken, file = [], folder / "fsync.probe"
+    with file.open("wb") as handle:
+        for _ in range(times):
+            started = time.perf_counter()
+            handle.write(b"x" * 4096)
+            handle.flush()
+            os.fsync(handle.fileno())
+            taken.append(time.perf_counter() - started)
+    file.unlink()
+    return sorted(taken)[times // 2] * 1000

@@ -1,0 +1,224 @@
+"""The measurements: each takes a folder and sizes, and gives rows of the result.
+
+Invariant: the plain file and the replicated one are written in turn, by the same program, in the same run; the
+figures are ratios of the two wherever the machine's own speed would decide otherwise.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median, quantiles
+
+from bench.child import connect
+from bench.machine import Node, child, make_file, nats_server, result, write
+from bench.report import Budget, Row
+
+ROUNDS = 5
+"""How often plain and replicated writes take turns; the median ratio counts."""
+
+LOOK = 0.0001
+"""Seconds between two looks of an onlooker: its share of a latency is about this much."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How much is written: rows, one-row commits (``commits``, ``latency``); ``idle`` is in seconds."""
+
+    commits: int = 10_000
+    bulk: int = 100_000
+    transaction: int = 200_000
+    latency: int = 1000
+    backlog: int = 1_000_000
+    cost: tuple[int, ...] = (10_000, 100_000, 1_000_000)
+    idle: float = 20.0
+
+
+QUICK = Sizes(2000, 20_000, 40_000, 200, 100_000, (10_000, 100_000), 5.0)
+
+
+@contextmanager
+def cluster(folder: Path, count: int) -> Iterator[list[Node]]:
+    """Run ``count`` nodes over empty files, and one nats-server that syncs before it acknowledges."""
+    with ExitStack() as stack:
+        port = stack.enter_context(nats_server(folder / "nats"))
+        nodes = []
+        for number in range(1, count + 1):
+            (folder / f"node{number}").mkdir()
+            node = Node(number, make_file(folder / f"node{number}" / "bench.db"), port)
+            stack.enter_context(node.running())
+            nodes.append(node)
+        yield nodes
+
+
+def writes(folder: Path, sizes: Sizes) -> list[Row]:
+    """Measure the application's speed with a running node over that of a plain file."""
+    with cluster(folder, 1) as (node,):
+        plain = make_file(folder / "plain.db")
+        # An application keeps its connection; without one here every turn of the plain file would start a new WAL.
+        with closing(connect(str(plain))):
+            turns = Turns(plain, node)
+            return [
+                turns.measure("one-row commits", sizes.commits, 1, "normal"),
+                turns.measure("one-row commits", sizes.commits // 5, 1, "full"),
+                turns.measure("bulk", sizes.bulk, sizes.bulk, "normal"),
+                turns.measure("bulk", sizes.bulk, sizes.bulk, "full"),
+            ]
+
+
+@dataclass
+class Turns:
+    """A plain and a replicated file that are written in turn, and grow alike. ``first``: the next row's key."""
+
+    plain: Path
+    node: Node
+    first: int = 1
+
+    def measure(self, what: str, count: int, per_commit: int, synchronous: str) -> Row:
+        """Let both take `ROUNDS` turns; the median of the ratios counts."""
+        pairs = [self._turn(count, per_commit, synchronous) for _ in range(ROUNDS + 1)][1:]  # the first one warms up
+        ratios = [plain / replicated for plain, replicated in pairs]
+        speeds = [count / median(pair[side] for pair in pairs) for side in (0, 1)]
+        detail = f"{speeds[0]:,.0f} rows/s plain, {speeds[1]:,.0f} replicated; {min(ratios):.2f} to {max(ratios):.2f}"
+        name = f"write speed kept, {what}, synchronous={synchronous}"
+        return Row(name, median(ratios), "", Budget("at least", 0.75, 0.85), detail)
+
+    def _turn(self, count: int, per_commit: int, synchronous: str) -> tuple[float, float]:
+        options = {"count": count, "per_commit": per_commit, "synchronous": synchronous, "first": self.first}
+        seconds = [float(write(file, **options)["seconds"]) for file in (self.plain, self.node.db)]
+        self.first += count
+        self.node.until_quiet()
+        return seconds[0], seconds[1]
+
+
+def transaction(folder: Path, sizes: Sizes) -> list[Row]:
+    """Measure one large transaction from its begin until it is whole on another node, over the plain insert's time."""
+    count = sizes.transaction
+    plain = median(
+        float(write(make_file(folder / "plain.db"), count=count, per_commit=count)["seconds"]) for _ in range(3)
+    )
+    with cluster(folder, 2) as nodes:
+        taken, after, parts = _until_whole(nodes, count, first=1)
+    if parts:
+        raise RuntimeError(f"the transaction was seen in parts: {parts}")
+    detail = f"plain insert {plain:.2f} s; whole {taken:.2f} s after begin, {after:.2f} s after commit; never in parts"
+    return [
+        Row(
+            f"transaction of {count:,} rows until whole elsewhere",
+            taken / plain,
+            "x plain",
+            Budget("at most", 4, 2.5),
+            detail,
+        )
+    ]
+
+
+def _until_whole(nodes: list[Node], count: int, *, first: int, already: int = 0) -> tuple[float, float, list[int]]:
+    """Write one transaction at the first node; return seconds from begin and from commit until whole at the second."""
+    onlooker = child("watch", nodes[1].db, count=already + count, pause=LOOK)
+    written = write(nodes[0].db, count=count, per_commit=count, first=first)
+    seen = result(onlooker)["seen"]
+    if not seen or seen[-1][0] != already + count:
+        raise RuntimeError(f"the second node has {seen[-1:] or 'no'} of {already + count} rows")
+    parts = [number for number, _ in seen if number not in (already, already + count)]
+    whole = float(seen[-1][1])
+    return whole - float(written["begun"]), whole - float(written["commits"][-1]), parts
+
+
+def latency(folder: Path, sizes: Sizes) -> list[Row]:
+    """Measure one-row commits, from the commit's return until another process sees the row in the other node's file."""
+    with cluster(folder, 2) as nodes:
+        _one_by_one(nodes, sizes.latency // 10, already=0)
+        values = _one_by_one(nodes, sizes.latency, already=sizes.latency // 10)
+    cuts = quantiles(values, n=100)
+    detail = f"{len(values)} commits, 50 a second; fastest {min(values):.2f} ms, slowest {max(values):.1f} ms"
+    series = {"latency_ms": [round(value, 3) for value in values]}
+    what = "one-row commit until seen elsewhere"
+    return [
+        Row(f"{what}, p50", cuts[49], "ms", Budget("at most", 3, 1.5), detail, series),
+        Row(f"{what}, p99", cuts[98], "ms", Budget("at most", 15, 8), detail),
+    ]
+
+
+def _one_by_one(nodes: list[Node], count: int, *, already: int) -> list[float]:
+    """Commit one row every 20 ms; return each one's milliseconds until seen at the second node."""
+    onlooker = child("watch", nodes[1].db, count=already + count, pause=LOOK, seconds=count * 0.02 + 60)
+    written = write(nodes[0].db, count=count, first=already + 1, pause=0.02)["commits"]
+    seen = result(onlooker)["seen"]
+    times = []
+    for number, committed in enumerate(written, start=already + 1):
+        times.append((next(when for total, when in seen if total >= number) - committed) * 1000)
+    return times
+
+
+def backlog(folder: Path, sizes: Sizes) -> list[Row]:
+    """Measure a node that was away: from its start until it holds everything that was written meanwhile."""
+    batch = max(1, sizes.backlog // 100)
+    with ExitStack() as stack:
+        port = stack.enter_context(nats_server(folder / "nats"))
+        nodes = []
+        for number in (1, 2):
+            (folder / f"node{number}").mkdir()
+            nodes.append(Node(number, make_file(folder / f"node{number}" / "bench.db"), port))
+        stack.enter_context(nodes[0].running())
+        with nodes[1].running():
+            pass  # it has met the cluster, and leaves
+        write(nodes[0].db, count=sizes.backlog, per_commit=batch)
+        nodes[0].until_quiet()
+        onlooker = child("watch", nodes[1].db, count=sizes.backlog, pause=0.02)
+        started = stack.enter_context(nodes[1].running())
+        seen = result(onlooker)["seen"]
+        peak = nodes[1].memory_mb("VmHWM")
+    if seen[-1][0] != sizes.backlog:
+        raise RuntimeError(f"the second node has {seen[-1][0]} of {sizes.backlog} rows")
+    seconds = seen[-1][1] - started
+    detail = f"from the start of its process; {sizes.backlog / seconds:,.0f} rows/s; peak memory {peak:.0f} MB"
+    # Half the rows may take half the time: a smaller run has a smaller budget, its process's start aside.
+    limit = max(2.0, 10 * sizes.backlog / 1_000_000)
+    return [Row(f"backlog of {sizes.backlog:,} rows", seconds, "s", Budget("at most", limit), detail)]
+
+
+def idle(folder: Path, sizes: Sizes) -> list[Row]:
+    """Measure a node that has nothing to do, its nats-server not counted."""
+    with cluster(folder, 2) as nodes:
+        write(nodes[0].db, count=1000, per_commit=100)
+        nodes[0].until_quiet()
+        time.sleep(3)  # not a wait for something: idleness itself is what is measured
+        before, started = nodes[1].cpu_seconds(), time.monotonic()
+        time.sleep(sizes.idle)
+        share = 100 * (nodes[1].cpu_seconds() - before) / (time.monotonic() - started)
+        memory = nodes[1].memory_mb()
+    return [
+        Row("idle node, processor", share, "% of a core", Budget("at most", 0.5), f"over {sizes.idle:.0f} s"),
+        Row("idle node, memory", memory, "MB", Budget("at most", 80), "resident, nats-server not counted"),
+    ]
+
+
+def cost(folder: Path, sizes: Sizes) -> list[Row]:
+    """Measure what a row costs in transactions of growing size: it must not grow with them."""
+    each, already = [], 0
+    with cluster(folder, 2) as nodes:
+        for count in sizes.cost:
+            taken, _, _ = _until_whole(nodes, count, first=already + 1, already=already)
+            each.append(1e6 * taken / count)
+            already += count
+            for node in nodes:
+                node.until_quiet()
+        peak = max(node.memory_mb("VmHWM") for node in nodes)
+    steps = ", ".join(f"{count:,}: {one:.1f} us" for count, one in zip(sizes.cost, each, strict=True))
+    series = {"rows": [float(count) for count in sizes.cost], "microseconds": each}
+    return [Row("cost per row, largest over smallest transaction", each[-1] / each[0], "x", Budget("at most", 1.5, 1.1),
+                f"{steps}; peak memory {peak:.0f} MB", series)]  # fmt: skip
+
+
+MEASUREMENTS = {
+    "writes": writes,
+    "transaction": transaction,
+    "latency": latency,
+    "backlog": backlog,
+    "idle": idle,
+    "cost": cost,
+}

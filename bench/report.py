@@ -1,0 +1,117 @@
+"""What was measured against what was promised: a table for people, JSON for machines, a plot for the documentation.
+
+Invariant: a row passes by its budget alone; the aim is shown, never counted.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """``limit`` may not be passed in direction ``sense``; ``aim`` is what we would like."""
+
+    sense: Literal["at least", "at most"]
+    limit: float
+    aim: float | None = None
+
+    def met(self, value: float) -> bool:
+        """Tell whether ``value`` is within the budget."""
+        return value >= self.limit if self.sense == "at least" else value <= self.limit
+
+    def __str__(self) -> str:
+        sign = ">=" if self.sense == "at least" else "<="
+        return f"{sign} {self.limit:g}" + (f", aim {self.aim:g}" if self.aim is not None else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the result. ``detail``: the absolute numbers behind it; ``series``: for the plot."""
+
+    what: str
+    value: float
+    unit: str
+    budget: Budget
+    detail: str = ""
+    series: dict[str, list[float]] = field(default_factory=dict)
+
+    @property
+    def ok(self) -> bool:
+        """True when the budget is met."""
+        return self.budget.met(self.value)
+
+
+def show(rows: Sequence[Row], console: Console | None = None) -> None:
+    """Print the table."""
+    table = Table(title="budgets, as measured here", title_justify="left", header_style="bold")
+    for heading in ("what", "measured", "budget", "", "behind it"):
+        table.add_column(heading, justify="right" if heading == "measured" else "left")
+    for row in rows:
+        verdict = "[green]pass[/green]" if row.ok else "[bold red]FAIL[/bold red]"
+        table.add_row(
+            escape(row.what), f"{row.value:.3g} {row.unit}".strip(), str(row.budget), verdict, escape(row.detail)
+        )
+    (console or Console(highlight=False)).print(table)
+
+
+def save(rows: Sequence[Row], machine: dict[str, object], folder: Path) -> list[Path]:
+    """Write ``results.json`` and ``results.png`` into ``folder``; return their paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    text = {
+        "machine": machine,
+        "rows": [{**asdict(row), "budget": str(row.budget), "ok": row.ok} for row in rows],
+    }
+    (folder / "results.json").write_text(json.dumps(text, indent=1) + "\n")
+    plot(rows, machine, folder / "results.png")
+    return [folder / "results.json", folder / "results.png"]
+
+
+def plot(rows: Sequence[Row], machine: dict[str, object], target: Path) -> None:
+    """Draw how far each row is from its budget, the latency's distribution, and the cost per row."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot
+
+    figure, (bars, latency, cost) = pyplot.subplots(1, 3, figsize=(16, 5), layout="constrained")
+    _bars(bars, rows)
+    for row in rows:
+        if "latency_ms" in row.series:
+            values = sorted(row.series["latency_ms"])
+            latency.plot(values, [(n + 1) / len(values) for n in range(len(values))], color="tab:blue")
+            break
+    latency.set(xscale="log", xlabel="ms from commit until seen on another node", ylabel="share of commits")
+    latency.set_title("latency of one-row commits")
+    for row in rows:
+        if "rows" in row.series:
+            cost.plot(row.series["rows"], row.series["microseconds"], marker="o", color="tab:blue")
+    cost.set(xscale="log", xlabel="rows in the transaction", ylabel="microseconds per row")
+    cost.set_ylim(bottom=0)
+    cost.set_title("cost per row until whole on another node")
+    for axes in (latency, cost):
+        axes.grid(visible=True, alpha=0.3)
+    figure.suptitle(", ".join(f"{name} {value}" for name, value in machine.items()), fontsize=8, color="gray")
+    figure.savefig(target, dpi=110)
+    pyplot.close(figure)
+
+
+def _bars(axes: Any, rows: Sequence[Row]) -> None:
+    """Draw each row as the share of its budget that it uses: left of 1 is within."""
+    used = [
+        row.value / row.budget.limit if row.budget.sense == "at most" else row.budget.limit / max(row.value, 1e-9)
+        for row in rows
+    ]
+    axes.barh([row.what for row in rows], used, color=["tab:green" if row.ok else "tab:red" for row in rows])
+    axes.axvline(1.0, color="black", linewidth=1)
+    axes.invert_yaxis()
+    axes.set(xlabel="share of the budget that is used (left of the line is within)", title="budgets")
+    axes.tick_params(axis="y", labelsize=8)
