@@ -1,0 +1,43 @@
+"""The configuration: what it consists of, and how it is read, checked and written down.
+
+Invariant: `Settings` is frozen, complete and valid; everything that is wrong is told at once, by `ConfigError`.
+"""
+
+from harmonylite.config.checks import notes
+from harmonylite.config.kinds import NODE_ID
+from harmonylite.config.load import DEFAULT_FILE, load, secrets
+from harmonylite.config.nats import NatsSettings
+from harmonylite.config.secret_text import MASK, Url, names_secret, redact
+from harmonylite.config.settings import (
+    HealthCheckSettings,
+    LoggingSettings,
+    PrometheusSettings,
+    ReplicationLogSettings,
+    Settings,
+    TablesSettings,
+)
+from harmonylite.config.snapshot import SnapshotSettings
+from harmonylite.config.write import effective, reference, template
+
+__all__ = [
+    "DEFAULT_FILE",
+    "MASK",
+    "NODE_ID",
+    "HealthCheckSettings",
+    "LoggingSettings",
+    "NatsSettings",
+    "PrometheusSettings",
+    "ReplicationLogSettings",
+    "Settings",
+    "SnapshotSettings",
+    "TablesSettings",
+    "Url",
+    "effective",
+    "load",
+    "names_secret",
+    "notes",
+    "redact",
+    "reference",
+    "secrets",
+    "template",
+]

@@ -1,0 +1,146 @@
+"""Faults that no single key has alone: keys that need or exclude one another, and files that are not there.
+
+Invariant: checks look at files' existence and rights only; they open no network connection and never the database.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from harmonylite.config.kinds import split_address
+from harmonylite.config.nats import NatsSettings
+from harmonylite.config.settings import Settings
+from harmonylite.config.snapshot import SnapshotSettings
+
+Fault = tuple[str, str]
+"""Dotted key, and what is wrong with it."""
+
+
+def faults(settings: Settings) -> Iterator[Fault]:
+    """Yield everything that is wrong with ``settings`` as a whole."""
+    yield from _database(settings.db_path)
+    yield from _credentials(settings.nats)
+    yield from _listening(settings.nats)
+    yield from _files(settings)
+    if settings.snapshot.enable:
+        yield from _store(settings.snapshot)
+
+
+def notes(settings: Settings) -> list[str]:
+    """Return one sentence for each key that is set and has no effect, or not the one that a reader expects."""
+    nats = settings.nats
+    found = []
+    if settings.seq_map_path:
+        found.append("seq_map_path has no effect: positions are kept inside the databases; remove the key")
+    if not nats.embedded:
+        unused = ("bind_address", "cluster_addr", "cluster_peers", "leaf_servers", "server_config")
+        found += [
+            f"nats.{name} has no effect: nats.urls names an external cluster, so no server is started here"
+            for name in unused
+            if getattr(nats, name)
+        ]
+    elif settings.replication_log.replicas > 1 and not (nats.cluster_peers or nats.server_config):
+        found.append(
+            f"replication_log.replicas = {settings.replication_log.replicas}, but the embedded server has no peers: "
+            "nothing is replicated until -cluster-addr and -cluster-peers join it with others"
+        )
+    if not settings.publish and not settings.replicate:
+        found.append("publish and replicate are both false: this node only watches")
+    if settings.sleep_timeout and not settings.snapshot.enable:
+        found.append("sleep_timeout ends this node without a snapshot: snapshot.enable is false")
+    return found
+
+
+def _database(path: Path) -> Iterator[Fault]:
+    try:
+        if path.is_dir():
+            yield "db_path", f"= {str(path)!r} is a directory; name the SQLite file in it"
+        elif path.exists() and not path.is_file():
+            yield "db_path", f"= {str(path)!r} is not a regular file"
+        elif not path.parent.is_dir():
+            yield "db_path", f"= {str(path)!r}: the folder {path.parent} does not exist; make it, or mend the path"
+    except OSError as error:
+        yield "db_path", f"= {str(path)!r} can't be looked at: {error.strerror}"
+
+
+def _credentials(nats: NatsSettings) -> Iterator[Fault]:
+    password = bool(nats.user_password.get_secret_value())
+    if password and not nats.user_name:
+        yield "nats.user_name", "is missing beside user_password; set both"
+    if nats.user_name and not password:
+        yield "nats.user_password", "is missing beside user_name; set both (HARMONYLITE_NATS__USER_PASSWORD works too)"
+    ways = {
+        "user_name": bool(nats.user_name),
+        "token": bool(nats.token.get_secret_value()),
+        "seed_file": nats.seed_file is not None,
+        "creds_file": nats.creds_file is not None,
+    }
+    if len(used := [name for name, is_set in ways.items() if is_set]) > 1:
+        yield f"nats.{used[1]}", f"and {used[0]} are two ways to log in; keep one"
+    if (nats.tls_cert_file is None) != (nats.tls_key_file is None):
+        missing = "tls_cert_file" if nats.tls_cert_file is None else "tls_key_file"
+        yield f"nats.{missing}", "is missing; a certificate and its key belong together"
+
+
+def _listening(nats: NatsSettings) -> Iterator[Fault]:
+    if not nats.embedded:
+        return
+    if nats.cluster_peers and not nats.cluster_addr and not nats.server_config:
+        yield "nats.cluster_addr", "is missing beside cluster_peers; say where the peers reach this node"
+    guarded = nats.user_name or nats.token.get_secret_value() or nats.server_config
+    if guarded or nats.insecure:
+        return
+    for name in ("bind_address", "cluster_addr"):
+        if (address := getattr(nats, name)) and not _is_loopback(split_address(address)[0]):
+            yield (
+                f"nats.{name}",
+                (
+                    f"= {address!r} lets everyone who reaches this machine read and change all data; "
+                    "set nats.user_name and nats.user_password, "
+                    "or listen on 127.0.0.1, or set nats.insecure = true to insist"
+                ),
+            )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _files(settings: Settings) -> Iterator[Fault]:
+    nats = settings.nats
+    for name in ("server_config", "seed_file", "creds_file", "tls_ca_file", "tls_cert_file", "tls_key_file"):
+        yield from _readable(f"nats.{name}", getattr(nats, name))
+    if settings.snapshot.enable and settings.snapshot.store == "sftp":
+        yield from _readable("snapshot.sftp.key_file", settings.snapshot.sftp.key_file)
+        yield from _readable("snapshot.sftp.known_hosts", settings.snapshot.sftp.known_hosts)
+
+
+def _readable(key: str, path: Path | None) -> Iterator[Fault]:
+    if path is None:
+        return
+    if not path.exists():
+        yield key, f"= {str(path)!r}: there is no such file"
+    elif not path.is_file():
+        yield key, f"= {str(path)!r} is not a file"
+    elif not os.access(path, os.R_OK):
+        yield key, f"= {str(path)!r} can't be read by this user"
+
+
+def _store(snapshot: SnapshotSettings) -> Iterator[Fault]:
+    if snapshot.store == "s3" and not snapshot.s3.bucket:
+        yield "snapshot.s3.bucket", 'is not set, but snapshot.store = "s3" needs it'
+    if snapshot.store == "webdav" and not snapshot.webdav.url.get_secret_value():
+        yield "snapshot.webdav.url", 'is not set, but snapshot.store = "webdav" needs it'
+    if snapshot.store == "sftp" and not snapshot.sftp.url.get_secret_value():
+        yield "snapshot.sftp.url", 'is not set, but snapshot.store = "sftp" needs it'
+    if snapshot.store == "file":
+        if snapshot.file.path is None:
+            yield "snapshot.file.path", 'is not set, but snapshot.store = "file" needs it'
+        elif not snapshot.file.path.is_dir():
+            yield "snapshot.file.path", f"= {str(snapshot.file.path)!r} is not a directory; make it, or mend the path"

@@ -1,0 +1,160 @@
+"""Where values come from: file, environment, command line; each layer as flat dotted keys with its source.
+
+Invariant: after this step every key is a known one in its canonical spelling; all others have become problems.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harmonylite.config.problems import Problem, Source, unknown_key
+from harmonylite.config.section import Key, Section, keys, sections
+from harmonylite.config.settings import Settings
+from harmonylite.config.toml_lines import key_lines
+from harmonylite.errors import ConfigError
+
+ENVIRONMENT_PREFIX = "HARMONYLITE_"
+
+Name = tuple[str, ...]
+
+
+@dataclass(slots=True)
+class Layers:
+    """Values by key, the strongest layer's; where each came from; what was wrong so far."""
+
+    values: dict[Name, Any] = field(default_factory=dict)
+    sources: dict[Name, Source] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+
+    def add_file(self, path: Path) -> None:
+        """Read the TOML file ``path``; raise ConfigError when it can't be read at all."""
+        text = _text(path)
+        raw, lines = _parsed(path, text), key_lines(text)
+        found: dict[Name, tuple[Any, Source]] = {}
+        for written, value in _flat(raw, Settings, ()):
+            source = Source(str(path), lines.get(written, 0))
+            if name := self._known(written, source):
+                self._once(found, name, value, source)
+        self._take(found)
+
+    def add_environment(self, environment: Mapping[str, str]) -> None:
+        """Read ``HARMONYLITE_SECTION__KEY`` variables."""
+        found: dict[Name, tuple[Any, Source]] = {}
+        for variable in sorted(environment):
+            if variable.startswith(ENVIRONMENT_PREFIX):
+                source = Source(variable)
+                written = tuple(variable.removeprefix(ENVIRONMENT_PREFIX).lower().split("__"))
+                if name := self._known(written, source):
+                    self._once(found, name, _from_text(name, environment[variable]), source)
+        self._take(found)
+
+    def add_flags(self, overrides: Mapping[str, Any]) -> None:
+        """Take what the command line says: dotted keys, whose last piece names the flag."""
+        for dotted, value in overrides.items():
+            source = Source("-" + dotted.rpartition(".")[2].replace("_", "-"))
+            if name := self._known(tuple(dotted.split(".")), source):
+                self.values[name], self.sources[name] = value, source
+
+    def nested(self) -> dict[str, Any]:
+        """Return the values as nested tables."""
+        whole: dict[str, Any] = {}
+        for name, value in self.values.items():
+            table = whole
+            for piece in name[:-1]:
+                table = table.setdefault(piece, {})
+            table[name[-1]] = value
+        return whole
+
+    def _known(self, written: Name, source: Source) -> Name | None:
+        if name := SPELLINGS.get(written):
+            return name
+        if written in SECTIONS:
+            what = "is a table, not a value" if written else "is empty"
+            self.problems.append(
+                Problem(source, ".".join(written), f"{what}; write [{'.'.join(written)}] and its keys below")
+            )
+        else:
+            self.problems.append(unknown_key(source, written, list(SPELLINGS), list(SECTIONS)))
+        return None
+
+    def _once(self, found: dict[Name, tuple[Any, Source]], name: Name, value: Any, source: Source) -> None:
+        if name in found and found[name][0] != value:
+            other = found[name][1]
+            what = f"is given twice in two spellings with different values (also at {other}); keep one"
+            self.problems.append(Problem(source, ".".join(name), what))
+        found.setdefault(name, (value, source))
+
+    def _take(self, found: Mapping[Name, tuple[Any, Source]]) -> None:
+        for name, (value, source) in found.items():
+            self.values[name], self.sources[name] = value, source
+
+
+def _spellings() -> dict[Name, Name]:
+    found = {}
+    for each in keys(Settings):
+        found[each.path] = each.path
+        if each.also:
+            found[(*each.path[:-1], each.also)] = each.path
+    return found
+
+
+KEYS: dict[Name, Key] = {each.path: each for each in keys(Settings)}
+SPELLINGS = _spellings()
+SECTIONS: dict[Name, type[Section]] = dict(sections(Settings))
+
+
+def _flat(raw: Mapping[str, Any], model: type[Section], prefix: Name) -> list[tuple[Name, Any]]:
+    flat: list[tuple[Name, Any]] = []
+    for name, value in raw.items():
+        path = (*prefix, name)
+        if isinstance(value, dict) and path in SECTIONS:
+            flat += _flat(value, SECTIONS[path], path)
+        else:
+            flat.append((path, value))
+    return flat
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        advice = "give the right path with -config, or write one with `harmonylite config init`"
+        raise ConfigError(f"configuration file {path} does not exist", advice=advice) from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"configuration file {path} is not UTF-8 at byte {error.start}") from None
+    except OSError as error:
+        raise ConfigError(f"configuration file {path} can't be read: {error.strerror}") from None
+
+
+def _parsed(path: Path, text: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"configuration file {path} is not TOML: {error}") from None
+
+
+def _from_text(name: Name, text: str) -> Any:
+    kind = KEYS[name].field.annotation
+    if kind is bool:
+        return {
+            "1": True,
+            "true": True,
+            "yes": True,
+            "on": True,
+            "0": False,
+            "false": False,
+            "no": False,
+            "off": False,
+        }.get(text.strip().lower(), text)
+    if kind is int and text.strip().lstrip("+-").isdecimal():
+        return int(text)
+    if text.strip()[:1] in ("[", "{") and kind is not str:
+        try:
+            return tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            return text
+    return text

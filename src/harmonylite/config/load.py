@@ -1,0 +1,107 @@
+"""Make `Settings` out of defaults, file, environment and flags, in that order; then check the whole.
+
+Invariant: either a complete and valid `Settings`, or one ConfigError that tells every fault at once.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import SecretStr, ValidationError
+
+from harmonylite.config.checks import faults
+from harmonylite.config.layers import KEYS, Layers, Name
+from harmonylite.config.problems import Problem, Source, from_pydantic, raise_all
+from harmonylite.config.settings import Settings
+
+DEFAULT_FILE = "config.toml"
+"""Looked for in the working directory when no file is named."""
+
+
+def load(
+    path: Path | None, overrides: Mapping[str, Any] | None = None, *, environment: Mapping[str, str] | None = None
+) -> Settings:
+    """Read the configuration.
+
+    ``path``: the TOML file; None = only defaults, environment and ``overrides``. ``overrides``: dotted key to value,
+    from flags. ``environment``: None = the process's own.
+
+    :raises ConfigError: the file can't be read, or anything in the whole is wrong; it lists all faults.
+    """
+    layers = Layers()
+    if path is not None:
+        layers.add_file(path)
+    layers.add_environment(os.environ if environment is None else environment)
+    layers.add_flags(overrides or {})
+    settings = _validated(layers, path)
+    raise_all(layers.problems)
+    assert settings is not None, "no problem was found, so the settings are there"
+    return settings
+
+
+def secrets(settings: Settings) -> list[str]:
+    """Return every secret value of ``settings``, so that logs can mask them wherever they turn up."""
+    found: list[str] = []
+    for key in KEYS.values():
+        value = value_of(settings, key.path)
+        if isinstance(value, SecretStr):
+            found.append(value.get_secret_value())
+    return [secret for secret in found if secret]
+
+
+def value_of(settings: Settings, name: Name) -> Any:
+    """Return the value of the key ``name``."""
+    value: Any = settings
+    for piece in name:
+        value = getattr(value, piece)
+    return value
+
+
+def _validated(layers: Layers, path: Path | None) -> Settings | None:
+    """Return what can be made of ``layers``; collect what is wrong in ``layers.problems``."""
+    bad: set[str] = {problem.key for problem in layers.problems}
+    settings = None
+    try:
+        settings = Settings.model_validate(layers.nested())
+    except ValidationError as error:
+        for each in error.errors(include_url=False):
+            layers.problems.append(problem := _problem(layers, each, path))
+            bad.add(problem.key)
+        settings = _rest(layers, bad)
+    if settings is not None:
+        for name, what in faults(settings):
+            if not _touches(name, bad):
+                source = layers.sources.get(tuple(name.split(".")), Source(str(path) if path else ""))
+                layers.problems.append(Problem(source, name, what))
+    return settings
+
+
+def _problem(layers: Layers, error: Any, path: Path | None) -> Problem:
+    location = tuple(str(piece) for piece in error["loc"])
+    # Deeper pieces name an item of a list or a table; the key is the longest known beginning.
+    name = next((location[:end] for end in range(len(location), 0, -1) if location[:end] in KEYS), location)
+    source = layers.sources.get(name, Source(str(path) if path else ""))
+    shown = name if name != ("tables", "conflict") else location
+    return from_pydantic(error, shown, source, secret=_is_secret(name))
+
+
+def _is_secret(name: Name) -> bool:
+    return name in KEYS and KEYS[name].field.annotation is SecretStr
+
+
+def _rest(layers: Layers, bad: set[str]) -> Settings | None:
+    """Return the settings without the keys that are wrong already, so that what depends on others is checked too."""
+    rest = Layers(values={name: value for name, value in layers.values.items() if not _touches(".".join(name), bad)})
+    rest.values.setdefault(("db_path",), str(Path.cwd() / "unset"))
+    try:
+        return Settings.model_validate(rest.nested())
+    except ValidationError:
+        return None
+
+
+def _touches(name: str, bad: set[str]) -> bool:
+    """Tell whether ``name`` is wrong itself; a whole section of which a key is wrong is not."""
+    return any(name == each or each.startswith(f"{name}.") or name.startswith(f"{each}.") for each in bad)

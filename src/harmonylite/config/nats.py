@@ -1,0 +1,88 @@
+"""The `[nats]` section: the embedded server, or an external cluster, and how to get in."""
+
+from __future__ import annotations
+
+from pydantic import SecretStr
+
+from harmonylite.config.kinds import (
+    Address,
+    Name,
+    OptionalName,
+    OptionalPath,
+    Seconds,
+    ServerUrls,
+    Subject,
+    Urls,
+)
+from harmonylite.config.section import Section, key
+
+
+class NatsSettings(Section):
+    """NATS: without `urls` a server is started inside this node, with `urls` an existing cluster is used."""
+
+    urls: ServerUrls = key(
+        (),
+        'Servers of an external cluster, for example ["nats://host-1:4222", "nats://host-2:4222"].',
+        zero="Empty: an embedded server is started",
+    )
+    subject_prefix: Subject = key(
+        "harmonylite-change-log", "First part of the subjects; two clusters on one NATS need different ones."
+    )
+    stream_prefix: Name = key(
+        "harmonylite-changes", "First part of the streams' names; two clusters on one NATS need different ones."
+    )
+    bind_address: Address = key(
+        "",
+        "Where the embedded server listens for clients, as host:port.",
+        zero="Empty: on 127.0.0.1, at a port that the system chooses",
+    )
+    cluster_addr: Address = key(
+        "",
+        "Where the embedded server listens for the other nodes' servers, as host:port. Flag: -cluster-addr.",
+        zero="Empty: the server stands alone",
+    )
+    cluster_peers: Urls = key(
+        (),
+        "The other nodes' cluster addresses; dns://host:port/ stands for every address of a name. "
+        "Flag: -cluster-peers (comma separated).",
+    )
+    leaf_servers: Urls = key(
+        (),
+        "Servers of another region to link to. Flag: -leaf-servers (comma separated).",
+    )
+    region: OptionalName = key("", "Name of this node's region; needed only where regions are linked by leaf servers.")
+    server_config: OptionalPath = key(
+        None, "A nats-server configuration file that is merged over the embedded server's own."
+    )
+    insecure: bool = key(
+        False,
+        "Let the embedded server listen beyond this machine without credentials: everyone who reaches it can "
+        "read and change all data.",
+    )
+    user_name: str = key("", "User name for NATS; also asked of whoever connects to the embedded server.")
+    user_password: SecretStr = key(SecretStr(""), "Password of `user_name`.")
+    token: SecretStr = key(SecretStr(""), "Token for NATS, instead of a user name.")
+    seed_file: OptionalPath = key(None, "NKey seed file; `harmonylite nkey generate` writes one.")
+    creds_file: OptionalPath = key(None, "Credentials file (JWT and seed) of an operator-mode NATS.")
+    tls_ca_file: OptionalPath = key(None, "Certificates to trust, PEM.", also="ca_file")
+    tls_cert_file: OptionalPath = key(None, "This node's own certificate, PEM.", also="cert_file")
+    tls_key_file: OptionalPath = key(None, "Key of this node's own certificate, PEM.", also="key_file")
+    connect_retries: int = key(
+        5,
+        "How often each server is tried at the start, and how often again after a lost connection, before the node "
+        "ends; nothing is lost by that.",
+        zero="0: for ever",
+        ge=0,
+    )
+    reconnect_wait_seconds: Seconds = key(
+        2.0,
+        "Pause between two tries to connect.",
+        unit='seconds, or a text such as "500ms"',
+        gt=0,
+        le=3600,
+    )
+
+    @property
+    def embedded(self) -> bool:
+        """True when this node starts a server of its own."""
+        return not self.urls

@@ -1,0 +1,115 @@
+"""What is wrong with a configuration: one line for each fault, all of them at once.
+
+Invariant: a line names file and line (or variable, or flag), the dotted key, what was wrong and what to do; a value is
+shown only where the key can't hold a secret.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+from pydantic_core import ErrorDetails
+
+from harmonylite.config.secret_text import redact
+from harmonylite.errors import ConfigError
+
+Name = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Source:
+    """``place``: file, variable or flag; "" = nowhere. ``line``: counted from 1; 0 = unknown or without meaning."""
+
+    place: str
+    line: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.place}:{self.line}" if self.line else self.place
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Problem:
+    """``what`` goes on after the key: "is not …; write …"."""
+
+    source: Source
+    key: str
+    what: str
+
+    def __str__(self) -> str:
+        where = f"{self.source}: " if self.source.place else ""
+        return f"{where}{self.key} {self.what}"
+
+
+def raise_all(problems: Iterable[Problem]) -> None:
+    """Raise one ConfigError that lists every problem; nothing when there is none."""
+    found = sorted(set(problems))
+    if not found:
+        return
+    if len(found) == 1:
+        raise ConfigError(str(found[0]))
+    lines = "\n".join(f"  {problem}" for problem in found)
+    raise ConfigError(f"the configuration has {len(found)} faults:\n{lines}")
+
+
+def unknown_key(source: Source, written: Name, known: list[Name], tables: list[Name]) -> Problem:
+    """Return the problem of a key that nobody knows, with the nearest known one."""
+    return Problem(source, ".".join(written), f"is unknown; {_nearest(written, known, tables)}")
+
+
+def _nearest(written: Name, known: list[Name], tables: list[Name]) -> str:
+    by_name = {".".join(name): name for name in [*known, *tables] if name}
+    elsewhere = [name for name in known if name[-1] == written[-1]]
+    close = get_close_matches(".".join(written), by_name, n=1, cutoff=0.75)
+    if elsewhere and (not close or by_name[close[0]][:-1] != written[:-1]):
+        return _belongs(elsewhere[0])
+    if close:
+        return f"did you mean {close[0]}?"
+    if last := get_close_matches(written[-1], [name[-1] for name in known], n=1, cutoff=0.8):
+        return _belongs(next(name for name in known if name[-1] == last[0]))
+    return "remove it (docs/configuration.md lists every key)"
+
+
+def _belongs(name: Name) -> str:
+    if len(name) == 1:
+        return f"did you mean {name[0]} at the top of the file, before the first [section]?"
+    return f"did you mean {name[-1]} in [{'.'.join(name[:-1])}]?"
+
+
+def from_pydantic(error: ErrorDetails, name: Name, source: Source, *, secret: bool) -> Problem:
+    """Return the problem that pydantic found at ``error``, in our words."""
+    return Problem(source, ".".join(str(piece) for piece in name), _what(error, secret=secret))
+
+
+def _what(error: ErrorDetails, *, secret: bool) -> str:
+    shown = "" if secret else f" = {redact(repr(error['input']))}"
+    kind, context = error["type"], error.get("ctx", {})
+    if kind == "missing":
+        return "is not set; give -config FILE with it, or write a file with `harmonylite config init`"
+    if kind == "value_error":
+        return f"{shown} {context['error']}".strip()
+    return f"{shown} {_rule(kind, context) or error['msg'][0].lower() + error['msg'][1:]}".strip()
+
+
+def _rule(kind: str, context: Mapping[str, Any]) -> str:
+    wanted = {
+        "bool_type": "is not a switch; write true or false, without quotes",
+        "int_type": "is not a whole number; write it without quotes",
+        "int_from_float": "is not a whole number",
+        "float_type": "is not a number",
+        "string_type": "is not text; write it in quotes",
+        "tuple_type": 'is not a list; write ["one", "two"]',
+        "dict_type": 'is not a table; write name = "row" below [tables.conflict]',
+        "model_type": "is not a table",
+        "path_type": "is not a path; write it in quotes",
+        "is_instance_of": "is not text; write it in quotes",
+        "dataclass_type": "is not text; write it in quotes",
+        "string_pattern_mismatch": "has another form; it must match {pattern}",
+        "greater_than_equal": "is too small; {ge} is the least",
+        "greater_than": "is too small; it must be above {gt}",
+        "less_than_equal": "is too large; {le} is the most",
+        "literal_error": "is not one of {expected}",
+    }
+    return wanted.get(kind, "").format(**context) if kind in wanted else ""

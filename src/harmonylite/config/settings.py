@@ -1,0 +1,142 @@
+"""The whole configuration: the top of the file and the small sections.
+
+Invariant: a `Settings` object is complete and valid; nothing reads the file, the environment or flags a second time.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from harmonylite.config.kinds import (
+    DatabasePath,
+    HttpAddress,
+    Milliseconds,
+    NodeId,
+    Texts,
+)
+from harmonylite.config.nats import NatsSettings
+from harmonylite.config.section import Section, key
+from harmonylite.config.snapshot import SnapshotSettings
+
+Conflict = Literal["column", "row"]
+
+
+class ReplicationLogSettings(Section):
+    """The shared history: JetStream streams that carry the change sets."""
+
+    shards: int = key(
+        1, "How many streams the rows are divided over; the same on every node, and for ever.", ge=1, le=1024
+    )
+    max_entries: int = key(
+        65_536,
+        "Messages that each stream keeps. A node that was away for longer than these last takes a snapshot.",
+        zero="0: all, until the disk is full",
+        ge=0,
+    )
+    replicas: int = key(1, "On how many NATS servers each stream is kept; 3 survives the loss of one.", ge=1, le=5)
+    compress: bool = key(True, "Compress change sets with zstd.")
+    update_existing: bool = key(False, "Change a stream that exists with other settings; otherwise that is reported.")
+
+
+class LoggingSettings(Section):
+    """What the node says on standard error."""
+
+    verbose: bool = key(False, "Also log what is only of use when something is searched for. Flag: -verbose.")
+    format: Literal["console", "json"] = key("console", "Lines for a person, or one JSON object a line.")
+
+
+class PrometheusSettings(Section):
+    """Metrics at `/metrics`."""
+
+    enable: bool = key(False, "Serve metrics.")
+    bind: HttpAddress = key(
+        "127.0.0.1:3010",
+        "Where to listen, as host:port; the same as `health_check.bind` is fine.",
+        zero="Port 0: the system chooses one",
+    )
+    namespace: str = key("harmonylite", "First part of every metric's name.", pattern=r"^[a-zA-Z_]*[a-zA-Z0-9_]*$")
+    subsystem: str = key("", "Second part of every metric's name.", pattern=r"^[a-zA-Z0-9_]*$")
+
+
+class HealthCheckSettings(Section):
+    """Health at `path`, and `/livez` and `/readyz`."""
+
+    enable: bool = key(False, "Serve health.")
+    bind: HttpAddress = key("127.0.0.1:8090", "Where to listen, as host:port.", zero="Port 0: the system chooses one")
+    path: str = key("/health", "Path of the health check.", pattern=r"^/[^\s?#]*$")
+    detailed: bool = key(True, "Also tell lag, pending rows and reasons, and show a page at `/`.")
+
+
+class TablesSettings(Section):
+    """Which tables are replicated, and how conflicts in them are settled."""
+
+    include: Texts = key(("*",), "Names or patterns (`*`, `?`, `[abc]`) of tables to replicate.")
+    exclude: Texts = key((), "Names or patterns of tables to leave alone; stronger than `include`.")
+    conflict: dict[str, Conflict] = Field(
+        default_factory=dict,
+        description=(
+            "A table by name or pattern, and what is settled as a whole when two nodes change one row: each `column` "
+            "by itself, or the whole `row`. The first pattern that fits counts; everything else is `column`."
+        ),
+        json_schema_extra={"example": '[tables.conflict]\norders = "row"\n"ledger_*" = "row"'},
+    )
+
+
+class Settings(Section):
+    """The database and the node itself."""
+
+    db_path: DatabasePath = key(
+        ...,
+        "The SQLite file to replicate. Private files go to `mirror/` and `nats/` beside it, so its folder must be "
+        "on a disk that lasts.",
+        example='db_path = "app.db"',
+    )
+    node_id: NodeId = key(
+        "",
+        "Name of this node, different on every node: letters, digits, - and _, at most 64. Flag: -node-id.",
+        zero="Empty or 0: made once and kept beside the database",
+    )
+    publish: bool = key(True, "Send local changes to the other nodes; false makes this a read replica.")
+    replicate: bool = key(True, "Apply the other nodes' changes here; false makes this a source only.")
+    scan_max_changes: int = key(
+        512, "Rows read in one step while a change set is put together; no limit on a transaction's size.", ge=1
+    )
+    cleanup_interval: Milliseconds = key(
+        5000,
+        "How often log entries that are no longer needed are cleared away.",
+        unit='milliseconds, or a text such as "5s"',
+        zero="0: only when the node's own changes come back",
+        ge=0,
+    )
+    sleep_timeout: Milliseconds = key(
+        0,
+        "After this long without any change, publish everything, save a snapshot and end.",
+        unit='milliseconds, or a text such as "15m"',
+        zero="0: stay up",
+        ge=0,
+    )
+    polling_interval: Milliseconds = key(
+        0,
+        "Also look for changes this often, where the system doesn't report them (some network and container file "
+        "systems).",
+        unit='milliseconds, or a text such as "1s"',
+        zero="0: rely on the system and a slow look beside it",
+        ge=0,
+    )
+    seq_map_path: str = key(
+        "", "Has no effect: positions are kept inside the databases. Accepted so that an old file still works."
+    )
+    snapshot: SnapshotSettings = SnapshotSettings()
+    replication_log: ReplicationLogSettings = ReplicationLogSettings()
+    nats: NatsSettings = NatsSettings()
+    tables: TablesSettings = TablesSettings()
+    logging: LoggingSettings = LoggingSettings()
+    prometheus: PrometheusSettings = PrometheusSettings()
+    health_check: HealthCheckSettings = HealthCheckSettings()
+
+    @property
+    def snapshot_bucket(self) -> str:
+        """The object store's bucket: as configured, else named after the streams."""
+        return self.snapshot.nats.bucket or f"{self.nats.stream_prefix}-snapshots"

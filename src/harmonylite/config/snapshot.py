@@ -1,0 +1,80 @@
+"""The `[snapshot]` section and its stores."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import SecretStr
+
+from harmonylite.config.kinds import Milliseconds, OptionalName, OptionalPath, OptionalUrl
+from harmonylite.config.secret_text import Url
+from harmonylite.config.section import Section, key
+
+
+class NatsStoreSettings(Section):
+    """Snapshots in the NATS object store (`store = "nats"`)."""
+
+    bucket: OptionalName = key("", "Bucket of the object store.", zero="Empty: `<stream_prefix>-snapshots`")
+    replicas: int = key(1, "On how many servers each snapshot is kept.", ge=1, le=5)
+
+
+class S3StoreSettings(Section):
+    """Snapshots in an S3 bucket (`store = "s3"`)."""
+
+    endpoint: str = key("", "Host and port of the service, without https://.", zero="Empty: Amazon's, by region")
+    bucket: str = key("", "Bucket; it must exist.")
+    path: str = key("", "Folder within the bucket.")
+    region: str = key("", "Region.", zero="Empty: from the environment, else us-east-1")
+    use_ssl: bool = key(True, "Speak https; false only for a service on your own network.")
+    path_style: bool = key(False, "Address buckets as host/bucket, as MinIO often wants it, not as bucket.host.")
+    access_key: str = key("", "Access key id.", zero="Empty: from the environment or the machine's role")
+    secret: SecretStr = key(SecretStr(""), "Secret key.")
+    session_token: SecretStr = key(SecretStr(""), "Session token of temporary credentials.")
+
+
+class WebdavStoreSettings(Section):
+    """Snapshots on a WebDAV server (`store = "webdav"`)."""
+
+    url: OptionalUrl = key(Url(""), "As `https://host/dav?dir=/folder&login=name&secret=password`.")
+
+
+class SftpStoreSettings(Section):
+    """Snapshots on an SFTP server (`store = "sftp"`). An unknown host key is refused."""
+
+    url: OptionalUrl = key(Url(""), "As `sftp://name:password@host:port/folder`; without password `key_file` is used.")
+    key_file: OptionalPath = key(None, "Private key to log in with.")
+    known_hosts: OptionalPath = key(None, "File with the server's public key.", zero="Empty: ~/.ssh/known_hosts")
+
+
+class FileStoreSettings(Section):
+    """Snapshots in a directory (`store = "file"`), for example on a network file system."""
+
+    path: OptionalPath = key(None, "The directory; it must exist.")
+
+
+class SnapshotSettings(Section):
+    """Snapshots: what a new or late node starts from."""
+
+    enable: bool = key(
+        True, "Save snapshots, and restore from them when this node is new or too late for the streams.", also="enabled"
+    )
+    interval: Milliseconds = key(
+        0,
+        "Save one when the newest is older than this.",
+        unit='milliseconds, or a text such as "15m"',
+        zero="0: only before the streams forget what a new node would need",
+        ge=0,
+    )
+    leader_ttl: Milliseconds = key(
+        30_000,
+        "How long the one node that saves snapshots keeps that duty without renewing it.",
+        unit='milliseconds, or a text such as "30s"',
+        ge=1000,
+    )
+    keep: int = key(3, "How many snapshots stay in the store; older ones are removed.", zero="0: all", ge=0)
+    store: Literal["nats", "s3", "webdav", "sftp", "file"] = key("nats", "Where snapshots are kept.")
+    nats: NatsStoreSettings = NatsStoreSettings()
+    s3: S3StoreSettings = S3StoreSettings()
+    webdav: WebdavStoreSettings = WebdavStoreSettings()
+    sftp: SftpStoreSettings = SftpStoreSettings()
+    file: FileStoreSettings = FileStoreSettings()

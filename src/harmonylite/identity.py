@@ -1,0 +1,213 @@
+"""Which node this is, where its private files live, and that only one process runs for a database.
+
+Invariant: a node id that was made here is used at one path on one machine only: a copied folder gets a new one. The
+database file itself is never opened here.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import hmac
+import json
+import os
+import secrets
+import socket
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self
+
+from harmonylite.config import NODE_ID
+from harmonylite.errors import ConfigError, HarmonyLiteError
+
+RECORD = "identity.json"
+LOCK = "lock"
+
+ALPHABET = "abcdefghjkmnpqrstvwxyz23456789"
+"""Letters and digits that nobody takes for one another."""
+
+LENGTH = 12
+"""Characters of a generated id: 59 random bits."""
+
+MACHINE_ID = Path("/etc/machine-id")
+
+# machine-id(5) asks for a keyed hash instead of the id itself wherever it may be seen by others.
+APPLICATION = b"harmonylite node identity 1"
+
+Origin = Literal["configured", "kept", "new", "copied"]
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """``node_id`` and where it comes from; ``note``: a sentence for the log, "" when there is nothing to say."""
+
+    node_id: str
+    origin: Origin
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What is kept in `RECORD`: the id, and fingerprints of where it belongs."""
+
+    node_id: str
+    path: str
+    machine: str
+
+
+def folder_for(db_path: Path) -> Path:
+    """Return the node's private folder for the database at ``db_path``; it need not exist."""
+    return db_path.parent / "mirror" / db_path.name
+
+
+def nats_folder_for(db_path: Path) -> Path:
+    """Return the folder of the embedded server's data for the database at ``db_path``; it need not exist."""
+    return db_path.parent / "nats"
+
+
+def identify(db_path: Path, configured: str = "") -> Identity:
+    """Return this node's identity; make and keep one where none is configured or kept. Makes the private folder.
+
+    :raises ConfigError: ``configured`` is not a node id.
+    :raises HarmonyLiteError: the folder can't be written.
+    """
+    folder = make_folder(folder_for(db_path))
+    if configured:
+        if not NODE_ID.fullmatch(configured):
+            raise ConfigError(
+                f"node_id = {configured!r} is not a node id", advice="use 1 to 64 letters, digits, - and _"
+            )
+        return Identity(configured, "configured")
+    here = Record("", _path_print(db_path), _machine_print())
+    kept = _read(folder / RECORD)
+    if kept and (kept.path, kept.machine) == (here.path, here.machine):
+        return Identity(kept.node_id, "kept")
+    made = Record(generate(), here.path, here.machine)
+    _write(folder / RECORD, made)
+    if kept is None:
+        return Identity(made.node_id, "new", f"this node is {made.node_id} from now on; set node_id to choose a name")
+    where = "path" if kept.path != here.path else "machine"
+    return Identity(
+        made.node_id,
+        "copied",
+        f"the files of node {kept.node_id} were copied to another {where}: this is {made.node_id} now",
+    )
+
+
+def generate() -> str:
+    """Return a new random node id."""
+    return "".join(secrets.choice(ALPHABET) for _ in range(LENGTH))
+
+
+def make_folder(folder: Path) -> Path:
+    """Make the private ``folder``, readable by its owner only; return it.
+
+    :raises HarmonyLiteError: it can't be made.
+    """
+    try:
+        folder.parent.mkdir(exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise HarmonyLiteError(
+            f"can't make the folder {folder}: {error.strerror}", advice="the node writes beside its database"
+        ) from error
+    return folder
+
+
+class Lock:
+    """The right to run for one database; held until `close` or the end of the process, however it ends."""
+
+    def __init__(self, handle: int) -> None:
+        self._handle = handle
+
+    def close(self) -> None:
+        """Give it up. Safe to call twice. The file stays: removing it would race with the next process."""
+        if self._handle >= 0:
+            os.close(self._handle)
+            self._handle = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def acquire_lock(folder: Path) -> Lock:
+    """Take the lock of the private ``folder``, without waiting.
+
+    The lock is ``flock``'s, so the kernel frees it when the process is killed; child processes don't inherit it.
+
+    :raises HarmonyLiteError: another process holds it, or the file can't be opened.
+    """
+    path = folder / LOCK
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise HarmonyLiteError(f"can't open {path}: {error.strerror}", advice="run as the node's user") from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+    except BlockingIOError:
+        holder = os.pread(handle, 32, 0).decode(errors="replace").strip() or "unknown"
+        os.close(handle)
+        raise HarmonyLiteError(
+            f"a node runs for {folder.name} already (process {holder}, lock {path})",
+            advice="stop it first; one node serves one database",
+        ) from None
+    except OSError as error:
+        os.close(handle)
+        raise HarmonyLiteError(f"can't lock {path}: {error.strerror}") from error
+    return Lock(handle)
+
+
+def _path_print(db_path: Path) -> str:
+    return hashlib.sha256(os.fsencode(db_path.resolve())).hexdigest()
+
+
+def _machine_print() -> str:
+    try:
+        machine = MACHINE_ID.read_bytes().strip()
+    except OSError:
+        machine = b""
+    machine = machine or socket.gethostname().encode()
+    return hmac.new(machine, APPLICATION, hashlib.sha256).hexdigest()
+
+
+def _read(path: Path) -> Record | None:
+    """Return the kept record, None when there is none or it is damaged: then a new id does no harm."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        record = Record(str(found["node_id"]), str(found["path"]), str(found["machine"]))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return record if NODE_ID.fullmatch(record.node_id) else None
+
+
+def _write(path: Path, record: Record) -> None:
+    """Write ``record`` durably and in one step: an id that was used must not be forgotten by a power cut."""
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                json.dump(asdict(record), file)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(name).replace(path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+        folder = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        raise HarmonyLiteError(f"can't write {path}: {error.strerror}") from error
