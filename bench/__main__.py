@@ -22,7 +22,7 @@ def main() -> int:
     """Run what the command line asks for."""
     options = parse()
     console = Console(highlight=False)
-    data = options.data
+    data = options.data / "harmonylite-bench"
     shutil.rmtree(data, ignore_errors=True)
     data.mkdir(parents=True)
     machine = describe(data)
@@ -50,7 +50,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--backlog", type=int, help="rows of the backlog")
     parser.add_argument("--latency", type=int, help="one-row commits whose latency is measured")
     parser.add_argument("--cost", help="sizes of the growing transactions, with commas: 10000,1000000,10000000")
-    parser.add_argument("--data", type=Path, default=HERE / "data", help="folder for the files; it is emptied")
+    parser.add_argument("--data", type=Path, default=HERE / "data", help="folder in which the files are made")
     parser.add_argument("--output", type=Path, default=HERE / "results", help="folder for JSON and plot")
     parser.add_argument("--keep", action="store_true", help="keep files and logs")
     options = parser.parse_args()

@@ -1,0 +1,66 @@
+"""The benchmark tells the truth: its children count and time rightly, and a missed budget is a failure."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from bench.machine import child, make_file, result, write
+from bench.report import Budget, Row, save, show
+
+ROWS = [
+    Row("kept", 0.8, "", Budget("at least", 0.75, 0.85)),
+    Row("latency", 16.0, "ms", Budget("at most", 15), "slow [today]", {"latency_ms": [1.0, 2.0, 16.0]}),
+    Row("cost", 1.0, "x", Budget("at most", 1.5), "", {"rows": [10.0, 100.0], "microseconds": [5.0, 5.0]}),
+]
+
+
+def test_a_budget_is_a_limit_in_one_direction() -> None:
+    assert Budget("at least", 0.75).met(0.75)
+    assert not Budget("at least", 0.75).met(0.74)
+    assert Budget("at most", 3).met(3)
+    assert not Budget("at most", 3).met(3.01)
+
+
+def test_the_table_shows_every_row_with_its_verdict() -> None:
+    sink = io.StringIO()
+    show(ROWS, Console(file=sink, width=160))
+    text = sink.getvalue()
+    assert text.count("pass") == 2
+    assert text.count("FAIL") == 1
+    assert "slow [today]" in text
+
+
+def test_results_are_saved_as_json_and_as_a_plot(tmp_path: Path) -> None:
+    save(ROWS, {"cores": 2}, tmp_path / "results")
+    saved = json.loads((tmp_path / "results" / "results.json").read_text())
+    assert [row["ok"] for row in saved["rows"]] == [True, False, True]
+    assert (tmp_path / "results" / "results.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_writer_and_an_onlooker_agree_on_what_happened_when(tmp_path: Path) -> None:
+    file = make_file(tmp_path / "t.db")
+    onlooker = child("watch", file, count=30, pause=0.0001)
+    written = write(file, count=30, per_commit=10, pause=0.01)
+    seen = result(onlooker)["seen"]
+    assert {count for count, _ in seen} <= {0, 10, 20, 30}, "never a part of a transaction"
+    assert seen[-1][0] == 30
+    assert len(written["commits"]) == 3
+    for count, when in seen[1:]:
+        # A commit is visible a moment before its writer's COMMIT returns.
+        assert when >= written["commits"][count // 10 - 1] - 0.05
+
+
+def test_an_onlooker_gives_up_in_time(tmp_path: Path) -> None:
+    assert result(child("watch", make_file(tmp_path / "t.db"), count=1, seconds=0.2))["seen"][-1][0] == 0
+
+
+def test_a_child_that_fails_is_an_error(tmp_path: Path) -> None:
+    file = make_file(tmp_path / "t.db")
+    write(file, count=1)
+    with pytest.raises(RuntimeError, match="ended with"):
+        write(file, count=1)
