@@ -1,0 +1,178 @@
+"""The engine: receiver, sender and what keeps them going, from joined files to a stop.
+
+Invariant: nothing is published before every shard was folded to the end that it had at the start, so a restart never
+publishes again what came into the order before it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
+
+from harmonylite.backoff import Backoff
+from harmonylite.db.replica import Replica
+from harmonylite.db.thread import SqliteThread
+from harmonylite.db.watch import Watch
+from harmonylite.errors import StreamError, StreamGapError, StreamLostError
+from harmonylite.model import ChangeSetId, StreamInfo
+from harmonylite.replication.ports import ShardStream
+from harmonylite.replication.publishing import Publisher
+from harmonylite.replication.receiving import Receiver
+from harmonylite.replication.sending import Sender
+from harmonylite.status import NodeStatus
+
+log = logging.getLogger(__name__)
+
+STALL = 10.0
+"""Seconds after which a change set that its writer left unfinished on a shard is given up on."""
+LAG_EVERY = 2.0
+"""Seconds between questions for the streams' ends."""
+
+T = TypeVar("T")
+Checkpoint = Callable[[ChangeSetId, dict[int, int]], None]
+
+
+class Engine:
+    """Runs replication. ``recover`` brings the replica past a gap in a stream (a newer snapshot)."""
+
+    def __init__(
+        self, replica: Replica, thread: SqliteThread, watch: Watch, streams: Sequence[ShardStream],
+        status: NodeStatus, *, publish: bool, polling: float, tidying: float, message_bytes: Callable[[], int],
+        checkpoint: Checkpoint, recover: Callable[[StreamGapError], Awaitable[None]],
+    ) -> None:  # fmt: skip
+        self._replica = replica
+        self._thread = thread
+        self._streams = streams
+        self._status = status
+        self._recover = recover
+        self._part = status.part("stream")
+        options = replica.options
+        self.publisher = Publisher(streams, options.node, options.session, status)
+        self.receiver = Receiver(
+            replica, thread, streams, status, landed=lambda i, whole: self.sender.landed(i, whole),
+            checkpoint=checkpoint,
+        )  # fmt: skip
+        self.sender = Sender(
+            replica, thread, watch, self.publisher, status, publish=publish, polling=polling, tidying=tidying,
+            message_bytes=message_bytes, schema_moved=self.receiver.schema_moved.set,
+        )  # fmt: skip
+
+    async def run(self) -> None:
+        """Replicate without end. Raises FencedError, StreamLostError and what else can't be waited for."""
+        while True:
+            gap: StreamGapError | None = None
+            try:
+                await self._run()
+            except* StreamGapError as group:
+                gap = next(e for e in _leaves(group) if isinstance(e, StreamGapError))
+            if gap is not None:
+                log.warning("%s", gap)
+                self._part.waiting(str(gap))
+                await self._recover(gap)
+
+    async def _run(self) -> None:
+        ends = await self._ends()
+        await self._thread.run(self._replica.set_created, {i.shard: i.created for i in ends})
+        merged = await self._thread.run(self._replica.merged_positions)
+        joined = await self._thread.run(lambda: self._replica.joined)
+        self.receiver.merging = joined
+        self._status.caught_up = False
+        self.receiver.caught_up.clear()
+        await self._thread.run(self.receiver.open, {s: p.seq for s, p in merged.items()} if joined else {})
+        self._part.ok()
+        async with asyncio.TaskGroup() as group:
+            for stream in self._streams:
+                group.create_task(self.receiver.read(stream.shard), name=f"read shard {stream.shard}")
+            group.create_task(self.receiver.apply(), name="apply")
+            group.create_task(self._unstick(), name="unstick")
+            group.create_task(self._measure_lag(), name="measure lag")
+            group.create_task(self.sender.run(self._ready({i.shard: i.last for i in ends})), name="send")
+
+    async def _ready(self, targets: dict[int, int]) -> None:
+        """Fold to the end; then, if the database was never joined, bring it and the mirror together."""
+        await self.receiver.catch_up_to(targets)
+        if not self.receiver.merging:
+            conflicts = await self._thread.run(self._settle)
+            self._status.counters.conflicts += conflicts
+            self.receiver.merging = True
+        await self._retry(self.publisher.open)
+        self._status.caught_up = True
+
+    def _settle(self) -> int:
+        return self._replica.reconcile(first=True)
+
+    async def _ends(self) -> list[StreamInfo]:
+        """Return the state of every stream, once all answer. Raises StreamLostError."""
+        found: list[StreamInfo] = []
+        for stream in self._streams:
+            found.append(await self._retry(stream.info))
+        positions = await self._thread.run(self._replica.positions)
+        for info in found:
+            position = positions[info.shard]
+            if position.created not in ("", info.created) or position.seq > info.last:
+                raise StreamLostError(
+                    f"the stream of shard {info.shard} is not the one that this node followed: it was made at"
+                    f" {info.created} and ends at {info.last}, the node stands at {position.seq} of the one made at"
+                    f" {position.created or 'an unknown time'}",
+                    advice="see docs/recovery.md; nothing was changed",
+                )
+        return found
+
+    async def _retry(self, call: Callable[[], Awaitable[T]]) -> T:
+        backoff = Backoff(first=0.1, most=5.0)
+        while True:
+            try:
+                return await call()
+            except (StreamGapError, StreamLostError):
+                raise
+            except StreamError as error:
+                self._part.waiting(str(error))
+                await asyncio.sleep(backoff.failed(time.monotonic()))
+
+    async def _unstick(self) -> None:
+        """Give up on change sets that stay unfinished: at once on this node's own, on others' after a while."""
+        since: dict[tuple[ChangeSetId, int], float] = {}
+        own = self._replica.options
+        while True:
+            await asyncio.sleep(1.0)
+            now = time.monotonic()
+            stuck = self.receiver.inbox.unfinished()
+            since = {item: since.get(item, now) for item in stuck}
+            for (victim, shard), start in since.items():
+                dead = victim.node == own.node and victim.session != own.session
+                if dead or now - start > STALL:
+                    try:
+                        await self.publisher.abort(victim, shard)
+                        log.warning("change set %s was left unfinished on shard %d and is given up on", victim, shard)
+                        since[victim, shard] = now
+                    except StreamError as error:
+                        log.info("can't give up on %s yet: %s", victim, error)
+
+    async def _measure_lag(self) -> None:
+        """Ask for the streams' ends now and then, so that health tells the truth also when a reader is deaf."""
+        while True:
+            await asyncio.sleep(LAG_EVERY)
+            for stream in self._streams:
+                try:
+                    info = await stream.info()
+                except StreamLostError:
+                    raise
+                except StreamError:
+                    continue
+                state = self._status.shard(stream.shard)
+                state.last = info.last
+                if state.lag == 0:
+                    state.lag_seconds = 0.0
+                elif state.lag_seconds == 0.0 or self.receiver.inbox.oldest(stream.shard) == 0.0:
+                    state.lag_seconds += LAG_EVERY
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
+    """Return the single errors of a group of groups."""
+    found: list[BaseException] = []
+    for error in group.exceptions:
+        found += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
+    return found

@@ -1,0 +1,220 @@
+"""Receive: read every shard, put change sets together, fold and merge them.
+
+Invariant: positions move only with the rows that they stand for; what can't be applied now is waited for, visibly, and
+never passed over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable
+from tempfile import SpooledTemporaryFile
+
+from harmonylite.backoff import Backoff
+from harmonylite.changes.inbox import SPOOL_BYTES, Cut, Inbox
+from harmonylite.db.replica import Applied, Replica
+from harmonylite.db.thread import SqliteThread
+from harmonylite.errors import DatabaseBusyError, DatabaseError, PoisonError, SchemaWaitError
+from harmonylite.model import ChangeSetId, StreamMessage
+from harmonylite.replication.ports import ShardStream
+from harmonylite.status import NodeStatus
+from harmonylite.wire import KIND_CHECKPOINT
+
+log = logging.getLogger(__name__)
+
+BATCH_BYTES = 2_000_000
+"""A transaction of the database takes change sets of about this many bytes, so that its lock is held briefly."""
+AHEAD_BYTES = 64_000_000
+"""Reading pauses while about this many bytes wait to be applied."""
+SCHEMA_WAIT = 1.0
+"""Seconds between looks whether the schema has changed, while a change set waits for it."""
+
+Landed = Callable[[ChangeSetId, bool], None]
+Checkpoint = Callable[[ChangeSetId, dict[int, int]], None]
+
+
+class Receiver:
+    """Reads and applies. ``landed(id, whole)`` hears of own change sets that came back, or were voided; ``checkpoint``
+    runs on the SQLite thread right after a checkpoint was folded, with the positions it stands at.
+    """
+
+    def __init__(
+        self, replica: Replica, thread: SqliteThread, streams: Iterable[ShardStream], status: NodeStatus, *,
+        landed: Landed, checkpoint: Checkpoint,
+    ) -> None:  # fmt: skip
+        self._replica = replica
+        self._thread = thread
+        self._streams = {stream.shard: stream for stream in streams}
+        self._status = status
+        self._landed = landed
+        self._checkpoint = checkpoint
+        self._arrived = asyncio.Event()
+        self._room = asyncio.Event()
+        self._skipped = asyncio.Event()
+        self.schema_moved = asyncio.Event()
+        self._targets: dict[int, int] = {}
+        self._behind: dict[int, int] | None = None
+        self.caught_up = asyncio.Event()
+        self.inbox = Inbox({})
+        self.merging = True
+        self._part = status.part("merge")
+
+    def open(self, merged: dict[int, int]) -> None:
+        """Start from the mirror's positions; ``merged``: how far the database is, which may be further.
+
+        Runs on the SQLite thread.
+        """
+        positions = self._replica.positions()
+        self.inbox = Inbox(positions, spool=lambda: SpooledTemporaryFile(max_size=SPOOL_BYTES))
+        for shard, seq in self._replica.skipped():
+            self.inbox.skip(shard, seq)
+        behind = {s: seq for s, seq in merged.items() if s in positions and seq > positions[s].seq}
+        self._behind = {s: merged.get(s, 0) for s in positions} if behind else None
+        for shard, position in positions.items():
+            self._status.shard(shard).position = position.seq
+
+    def skip(self, shard: int, seq: int) -> None:
+        """Leave a message out that can't be understood."""
+        self.inbox.skip(shard, seq)
+        self._skipped.set()
+
+    async def read(self, shard: int) -> None:
+        """Take in the messages of one shard, without end."""
+        stream = self._streams[shard]
+        async for batch in stream.read(self.inbox.read_up_to(shard) + 1):
+            for message in batch:
+                await self._take_in(message)
+            state = self._status.shard(shard)
+            state.last = max(state.last, batch[-1].seq)
+            self._arrived.set()
+            while self.inbox.waiting_bytes > AHEAD_BYTES and self.inbox.unfinished() == []:
+                self._room.clear()
+                await self._room.wait()
+
+    async def _take_in(self, message: StreamMessage) -> None:
+        while True:
+            try:
+                self.inbox.add(message)
+            except PoisonError as error:
+                await self._poisoned(error)
+            else:
+                return
+
+    async def _poisoned(self, error: PoisonError) -> None:
+        log.error("%s", error)
+        self._part.failed(str(error))
+        self._skipped.clear()
+        await self._skipped.wait()
+        self._part.ok()
+
+    async def catch_up_to(self, targets: dict[int, int]) -> None:
+        """Wait until every shard is applied up to ``targets``."""
+        self._targets = targets
+        self._check_caught_up()
+        self._arrived.set()
+        await self.caught_up.wait()
+
+    def _check_caught_up(self) -> None:
+        if all(self._status.shard(s).position >= seq for s, seq in self._targets.items()):
+            self.caught_up.set()
+
+    async def apply(self) -> None:
+        """Apply what is whole, without end."""
+        self._part.ok()
+        while True:
+            await self._arrived.wait()
+            self._arrived.clear()
+            least = False
+            while (cut := self._next(least=least)) is not None:
+                least = not await self._apply(cut)
+                self._room.set()
+            self._check_caught_up()
+
+    def _next(self, *, least: bool) -> Cut | None:
+        """Return the next cut; while the mirror is behind the database, none that goes beyond the database."""
+        if self._behind is not None:
+            cut = self.inbox.take(most_bytes=BATCH_BYTES, limit=self._behind, least=least)
+            if cut is not None:
+                return cut
+            if any(self.inbox.position(s).seq < seq for s, seq in self._behind.items()):
+                return None
+            self._behind = None
+        return self.inbox.take(most_bytes=BATCH_BYTES, own=self._replica.options.node, least=least)
+
+    async def _apply(self, cut: Cut) -> bool:
+        """Apply one cut, however long that takes; False when it was put back, to be tried in smaller bites."""
+        backoff = Backoff(first=0.02, most=1.0)
+        while True:
+            try:
+                done = await self._thread.run(self._on_thread, cut)
+            except DatabaseBusyError as error:
+                self._part.waiting(str(error))
+                await asyncio.sleep(backoff.failed(time.monotonic()))
+            except SchemaWaitError as error:
+                if len(cut.pieces) > 1:
+                    self.inbox.put_back(cut)
+                    return False
+                self._part.waiting(str(error))
+                await self._schema_moves()
+            except PoisonError as error:
+                await self._poisoned(error)
+                if self.inbox.skips(error.shard, error.seq):
+                    cut = cut.without(error.shard, error.seq)
+            except DatabaseError as error:
+                log.exception("a change set can't be applied; it is tried again")
+                self._part.failed(str(error))
+                await asyncio.sleep(backoff.failed(time.monotonic()))
+            else:
+                break
+        self._part.ok()
+        self._account(cut, done)
+        cut.close()
+        return True
+
+    async def _schema_moves(self) -> None:
+        self.schema_moved.clear()
+        try:
+            async with asyncio.timeout(SCHEMA_WAIT):
+                await self.schema_moved.wait()
+        except TimeoutError:
+            pass
+        await self._thread.run(self._look_at_schema)
+
+    def _look_at_schema(self) -> None:
+        if self._replica.schema_changed():
+            self._replica.reinstall()
+
+    def _on_thread(self, cut: Cut) -> Applied:
+        done = self._replica.apply(cut, merge=self.merging and self._behind is None)
+        for piece in cut.pieces:
+            if piece.kind == KIND_CHECKPOINT and piece.shard == max(piece.shards):
+                self._checkpoint(piece.id, {s: p.seq for s, p in self._replica.positions().items()})
+        return done
+
+    def _account(self, cut: Cut, done: Applied) -> None:
+        now = time.time()
+        counters = self._status.counters
+        node = self._replica.options.node
+        for shard, position in cut.positions.items():
+            state = self._status.shard(shard)
+            state.position = position.seq
+            state.last = max(state.last, position.seq)
+            oldest = self.inbox.oldest(shard)
+            state.lag_seconds = max(0.0, now - oldest) if oldest else 0.0
+        for piece in cut.pieces:
+            counters.folded_change_sets += 1
+            if piece.id.node != node:
+                self._status.latency.observe(now - piece.time)
+                self._status.last_replicated = now
+        counters.folded_rows += done.rows
+        counters.merged_rows += done.merged
+        counters.conflicts += done.conflicts
+        self._status.lock_hold.observe(done.locked)
+        for change_set in done.own:
+            self._landed(change_set, True)
+        for change_set in cut.voided:
+            if change_set.node == node:
+                self._landed(change_set, False)
+        self._check_caught_up()

@@ -1,0 +1,147 @@
+"""Send: notice what the application commits, capture it, publish it, and wait until it comes back in the order.
+
+Invariant: one change set is in flight; what is committed meanwhile gathers into the next. Nothing is done until it
+came back in the order, so a publish that fails, or whose outcome nobody knows, loses nothing and repeats nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+
+from harmonylite.backoff import Backoff
+from harmonylite.db.capture import Outgoing
+from harmonylite.db.replica import Replica
+from harmonylite.db.thread import SqliteThread
+from harmonylite.db.watch import Watch
+from harmonylite.errors import DatabaseBusyError, DatabaseError
+from harmonylite.model import ChangeSetId
+from harmonylite.replication.publishing import Publisher
+from harmonylite.status import NodeStatus
+
+log = logging.getLogger(__name__)
+
+SECOND_LOOK = 0.002
+"""Seconds after an event at which to look again: a write can be heard before it can be seen."""
+
+
+class Sender:
+    """Looks, captures and publishes. ``polling``: seconds between looks when no event came; ``tidying``: seconds
+    between clearings of what the log named for nothing (0 = only with the node's own change sets).
+    """
+
+    def __init__(
+        self, replica: Replica, thread: SqliteThread, watch: Watch, publisher: Publisher, status: NodeStatus, *,
+        publish: bool, polling: float, tidying: float, message_bytes: Callable[[], int], schema_moved: Callable[[], None],
+    ) -> None:  # fmt: skip
+        self._replica = replica
+        self._thread = thread
+        self._watch = watch
+        self._publisher = publisher
+        self._status = status
+        self._publish = publish
+        self._polling = polling
+        self._tidying = tidying
+        self._tidied = 0.0
+        self._message_bytes = message_bytes
+        self._schema_moved = schema_moved
+        self._number = 0
+        self._flight: ChangeSetId | None = None
+        self._landed = asyncio.Event()
+        self._whole = True
+        self._idle = asyncio.Event()
+        self._part = status.part("capture")
+        self._suspects = 0.0
+
+    def landed(self, change_set: ChangeSetId, whole: bool) -> None:
+        """Hear that an own change set came back in the order (``whole``), or was voided by others."""
+        if change_set == self._flight:
+            self._whole = whole
+            self._landed.set()
+
+    async def run(self, allowed: Awaitable[None]) -> None:
+        """Send whatever is committed, without end, once ``allowed`` is done."""
+        await allowed
+        self._part.ok()
+        backoff = Backoff(first=0.05, most=2.0)
+        heard = False
+        while True:
+            self._idle.clear()
+            try:
+                if await self._thread.run(self._look):
+                    await self.drain()
+            except DatabaseBusyError as error:
+                self._part.waiting(str(error))
+                await asyncio.sleep(backoff.failed(time.monotonic()))
+                continue
+            except DatabaseError as error:
+                log.exception("the database can't be captured; it is tried again")
+                self._part.failed(str(error))
+                await asyncio.sleep(backoff.failed(time.monotonic()))
+                continue
+            self._part.ok()
+            self._idle.set()
+            self._status.counters.looks += 1
+            heard = await self._watch.wait(SECOND_LOOK if heard else self._polling)
+
+    def _look(self) -> bool:
+        """Tell whether there may be something to capture; runs on the SQLite thread."""
+        if not self._replica.changed() and not self._replica.pending_rows():
+            return False
+        if self._replica.schema_changed():
+            self._replica.reinstall()
+            self._status.tables = tuple(sorted(self._replica.tables))
+            self._status.warnings = self._replica.warnings
+            self._schema_moved()
+        return True
+
+    async def drain(self) -> None:
+        """Send until nothing is left to send: after each look, look again before sleeping."""
+        while True:
+            out = await self._thread.run(self._capture)
+            self._status.pending_rows = self._replica.pending_rows()
+            if out is None:
+                return
+            try:
+                await self._send(out)
+            finally:
+                out.close()
+
+    def _capture(self) -> Outgoing | None:
+        self._status.counters.captures += 1
+        if not self._publish:
+            self._replica.look()
+            return None
+        now = time.monotonic()
+        if now >= self._suspects:
+            started = now
+            self._replica.look_for_unseen()
+            # a comparison of whole tables may take a twentieth of the time at most
+            self._suspects = time.monotonic() + max(1.0, 20 * (time.monotonic() - started))
+        self._number += 1
+        tidy = self._tidying > 0 and now - self._tidied >= self._tidying
+        self._tidied = now if tidy else self._tidied
+        return self._replica.capture(self._number, message_bytes=self._message_bytes(), tidy=tidy)
+
+    async def _send(self, out: Outgoing) -> None:
+        self._flight = out.id
+        self._landed.clear()
+        try:
+            await self._publisher.publish(out)
+            self._status.last_published = time.time()
+            counters = self._status.counters
+            counters.published_change_sets += 1
+            counters.published_rows += out.rows
+            await self._landed.wait()
+            if not self._whole:
+                await self._thread.run(self._replica.forget_flight, out.id.number)
+        finally:
+            self._flight = None
+
+    async def idle(self) -> None:
+        """Wait until everything that was committed so far is in the order."""
+        self._idle.clear()
+        self._watch.woken.set()
+        await self._idle.wait()

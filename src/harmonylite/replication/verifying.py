@@ -1,0 +1,205 @@
+"""Verify: every node digests its mirror at the very same position and compares; database and mirror are compared here.
+
+Invariant: digests that are compared were taken at one checkpoint of the order; a node that did not answer is named, not
+taken to agree.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from harmonylite.db.compare import TableDifference
+from harmonylite.db.digest import digest_snapshot, open_snapshot
+from harmonylite.db.replica import Replica
+from harmonylite.db.thread import SqliteThread
+from harmonylite.errors import DatabaseBusyError, StreamError
+from harmonylite.model import ChangeSetId
+from harmonylite.replication.ports import Peers
+from harmonylite.replication.publishing import Publisher
+from harmonylite.status import NodeStatus
+from harmonylite.wire import KIND_CHECKPOINT, VERSION, Envelope, encode_envelope
+
+log = logging.getLogger(__name__)
+
+TOPIC = "digest"
+REMEMBERED = 16
+"""Checkpoints whose digests are remembered for whoever asks."""
+
+
+class Digest(msgspec.Struct):
+    """One node's answer. ``tables``: digest by table name; ``positions``: where they were taken."""
+
+    node: str
+    tables: dict[str, str]
+    positions: dict[int, int]
+
+
+class Verifier:
+    """Answers and asks. `taken` must run on the SQLite thread, right after a checkpoint was folded."""
+
+    def __init__(
+        self, replica: Replica, thread: SqliteThread, publisher: Publisher, peers: Peers, status: NodeStatus
+    ) -> None:
+        self._replica = replica
+        self._thread = thread
+        self._publisher = publisher
+        self._peers = peers
+        self._status = status
+        self._digests: dict[str, asyncio.Future[Digest]] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._count = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def open(self) -> None:
+        """Begin to answer other nodes."""
+        self._loop = asyncio.get_running_loop()
+        await self._peers.serve(TOPIC, self._answer)
+
+    def taken(self, checkpoint: ChangeSetId, positions: dict[int, int]) -> None:
+        """Hold the mirror as it is now and digest it off the SQLite thread."""
+        if self._loop is None:
+            return
+        held = open_snapshot(self._replica.options.mirror)
+        shapes = [table.shape for table in self._replica.tables.values()]
+        node = self._replica.options.node
+
+        def work() -> Digest:
+            return Digest(node, digest_snapshot(held, shapes), positions)
+
+        self._loop.call_soon_threadsafe(self._start, str(checkpoint), work)
+
+    def _start(self, name: str, work: Callable[[], Digest]) -> None:
+        async def run() -> None:
+            future = self._future(name)
+            try:
+                digest = await asyncio.to_thread(work)
+            except Exception as error:  # noqa: BLE001 - whatever happened, whoever waits must hear of it
+                log.exception("the mirror can't be digested")
+                if not future.done():
+                    future.set_exception(error)
+            else:
+                if not future.done():
+                    future.set_result(digest)
+
+        task = asyncio.create_task(run(), name=f"digest {name}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _future(self, name: str) -> asyncio.Future[Digest]:
+        if name not in self._digests:
+            future: asyncio.Future[Digest] = asyncio.get_running_loop().create_future()
+            future.add_done_callback(lambda f: f.cancelled() or f.exception())
+            self._digests[name] = future
+            while len(self._digests) > REMEMBERED:
+                self._digests.pop(next(iter(self._digests))).cancel()
+        return self._digests[name]
+
+    async def _answer(self, question: bytes) -> bytes | None:
+        name, seconds = msgspec.msgpack.decode(question, type=tuple[str, float])
+        try:
+            async with asyncio.timeout(seconds):
+                return msgspec.msgpack.encode(await asyncio.shield(self._future(name)))
+        except TimeoutError:
+            return None
+
+    async def verify(self, *, repair: bool, seconds: float, known: set[str]) -> dict[str, Any]:
+        """Compare everything; ``known``: nodes that are expected to answer. Raises StreamError."""
+        deadline = time.monotonic() + seconds
+        local = await self._local(deadline)
+        repaired = 0
+        if repair and not all(difference.equal for difference in local):
+            repaired = sum(d.missing + d.extra + d.different for d in local)
+            await self._thread.run(self._replica.reconcile, first=False)
+            local = await self._local(deadline)
+        name = await self._checkpoint()
+        left = max(0.5, deadline - time.monotonic())
+        question = msgspec.msgpack.encode((name, left * 0.9))
+        expect = len(known | {self._replica.options.node})
+        answers = await self._peers.ask(TOPIC, question, seconds=left, expect=expect)
+        digests = {d.node: d for d in (msgspec.msgpack.decode(a, type=Digest) for a in answers)}
+        return self._report(local, digests, known, repaired)
+
+    async def _local(self, deadline: float) -> list[TableDifference]:
+        while True:
+            try:
+                return await self._thread.run(self._replica.compare)
+            except DatabaseBusyError:
+                if time.monotonic() > deadline:
+                    raise
+                await asyncio.sleep(0.1)
+
+    async def _checkpoint(self) -> str:
+        """Put a checkpoint into every shard's order; return its name."""
+        self._count += 1
+        options = self._replica.options
+        name = ChangeSetId(options.node, f"{options.session}-verify", self._count)
+        shards = list(range(options.shards))
+        for shard in shards:
+            envelope = Envelope(
+                VERSION, KIND_CHECKPOINT, name.node, name.session, name.number, 0, False, True, shards, time.time(),
+                {}, False, b"",
+            )  # fmt: skip
+            await self._publish(shard, encode_envelope(envelope), str(name))
+        return str(name)
+
+    async def _publish(self, shard: int, payload: bytes, name: str) -> None:
+        for attempt in range(20):
+            try:
+                return await self._publisher.extra(shard, payload, f"checkpoint-{name}")
+            except StreamError:
+                if attempt == 19:
+                    raise
+                await asyncio.sleep(0.25)
+        return None
+
+    def _report(
+        self, local: list[TableDifference], digests: dict[str, Digest], known: set[str], repaired: int
+    ) -> dict[str, Any]:
+        mine = digests.get(self._replica.options.node)
+        equal = all(difference.equal for difference in local)
+        nodes = []
+        for node, digest in sorted(digests.items()):
+            differing = _differing(mine, digest)
+            nodes.append(
+                {"node_id": node, "agrees": mine is not None and not differing, "digest": _whole(digest),
+                 "note": f"differs in {', '.join(differing)}" if differing else ""}
+            )  # fmt: skip
+        silent = sorted((known | {self._replica.options.node}) - set(digests))
+        return {
+            "agree": equal and not silent and all(node["agrees"] for node in nodes),
+            "positions": mine.positions if mine is not None else {},
+            "local": {
+                "equal": equal,
+                "pending_rows": self._replica.pending_rows(),
+                "held_rows": self._status.held_rows,
+                "tables": [
+                    {"table": d.table, "rows": d.rows, "missing": d.missing, "extra": d.extra,
+                     "different": d.different, "sample": [repr(key) for key in d.sample]}
+                    for d in local
+                ],
+            },
+            "nodes": nodes,
+            "silent": silent,
+            "repaired": repaired,
+        }  # fmt: skip
+
+
+def _differing(mine: Digest | None, other: Digest) -> list[str]:
+    """Return the names of the tables whose digests are not the same."""
+    if mine is None:
+        return []
+    return sorted(t for t in mine.tables.keys() | other.tables.keys() if mine.tables.get(t) != other.tables.get(t))
+
+
+def _whole(digest: Digest) -> str:
+    """Return one short digest over all tables, for a person to compare."""
+    import hashlib
+
+    return hashlib.sha256(msgspec.json.encode(sorted(digest.tables.items()))).hexdigest()[:16]

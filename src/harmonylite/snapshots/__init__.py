@@ -1,0 +1,1 @@
+"""Snapshots: exact copies of a mirror, with positions and schema inside, kept where every node can fetch them."""

@@ -1,0 +1,104 @@
+"""Translate the configuration into what each part is told: a part gets its own small record, never the whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from harmonylite.config import Settings
+from harmonylite.db.inspect import TableRules
+from harmonylite.db.replica import ReplicaOptions
+from harmonylite.identity import folder_for, nats_folder_for
+from harmonylite.jetstream import EmbeddedSettings, LinkSettings, StreamSettings, TlsSettings
+from harmonylite.web.sites import HealthSite, MetricsSite
+
+
+def replica_options(settings: Settings, node: str, session: str) -> ReplicaOptions:
+    """Return what the replica is told."""
+    tables = settings.tables
+    return ReplicaOptions(
+        database=settings.db_path,
+        folder=folder_for(settings.db_path),
+        node=node,
+        session=session,
+        shards=settings.replication_log.shards,
+        compress=settings.replication_log.compress,
+        scan_rows=settings.scan_max_changes,
+        replicate=settings.replicate,
+        rules=TableRules(
+            tuple(tables.include),
+            tuple(tables.exclude),
+            tuple(name for name, way in tables.conflict.items() if way == "row"),
+        ),
+    )
+
+
+def tls_settings(settings: Settings) -> TlsSettings:
+    """Return the certificates."""
+    nats = settings.nats
+    return TlsSettings(ca_file=nats.tls_ca_file, cert_file=nats.tls_cert_file, key_file=nats.tls_key_file)
+
+
+def stream_settings(settings: Settings) -> StreamSettings:
+    """Return what the streams are to be."""
+    section = settings.replication_log
+    return StreamSettings(
+        subject_prefix=settings.nats.subject_prefix,
+        stream_prefix=settings.nats.stream_prefix,
+        shards=section.shards,
+        max_entries=section.max_entries,
+        replicas=section.replicas,
+        update_existing=section.update_existing,
+    )
+
+
+def link_settings(settings: Settings, node: str) -> LinkSettings:
+    """Return how an external NATS is reached."""
+    nats = settings.nats
+    return LinkSettings(
+        urls=tuple(url.get_secret_value() for url in nats.urls),
+        name=f"harmonylite-{node}",
+        user=nats.user_name,
+        password=nats.user_password.get_secret_value(),
+        token=nats.token.get_secret_value(),
+        seed_file=nats.seed_file,
+        creds_file=nats.creds_file,
+        tls=tls_settings(settings),
+        connect_retries=nats.connect_retries,
+        reconnect_wait=nats.reconnect_wait_seconds,
+    )
+
+
+def embedded_settings(settings: Settings, node: str) -> EmbeddedSettings:
+    """Return what the embedded server is told."""
+    nats = settings.nats
+    return EmbeddedSettings(
+        node_name=node,
+        folder=nats_folder_for(settings.db_path),
+        bind_address=nats.bind_address,
+        cluster_addr=nats.cluster_addr,
+        cluster_peers=tuple(url.get_secret_value() for url in nats.cluster_peers),
+        cluster_name=f"harmonylite-{nats.region}" if nats.region else "harmonylite",
+        leaf_servers=tuple(url.get_secret_value() for url in nats.leaf_servers),
+        server_config=nats.server_config,
+        user=nats.user_name,
+        password=nats.user_password.get_secret_value(),
+        tls=tls_settings(settings),
+        insecure=nats.insecure,
+    )
+
+
+def health_site(settings: Settings) -> HealthSite | None:
+    """Return the health check's site, None when it is off."""
+    section = settings.health_check
+    return HealthSite(section.bind, section.path, section.detailed) if section.enable else None
+
+
+def metrics_site(settings: Settings) -> MetricsSite | None:
+    """Return the metrics' site, None when it is off."""
+    section = settings.prometheus
+    return MetricsSite(section.bind, section.namespace, section.subsystem) if section.enable else None
+
+
+def private_folder(settings: Settings) -> Path:
+    """Return the node's private folder."""
+    return folder_for(settings.db_path)
