@@ -65,8 +65,13 @@ async def play(scene: Scene, path: Path, order: list[int]) -> None:
     """Let the sites write two bursts into one file, in ``order`` within each."""
     application = Application("here", path)
     for number in (1, 2):
-        for site in order:
-            await application.write(scene.burst(site, number).transactions)
+        works = [scene.burst(site, number) for site in order]
+        for work in works:
+            assert ask(path, work.left[0]) != work.left[1], "it would not be missed"
+        for work in works:
+            await application.write(work.transactions)
+        for work in works:
+            assert ask(path, work.left[0]) == work.left[1]
 
 
 async def scene_is_fair(scene: Scene, folder: Path) -> None:

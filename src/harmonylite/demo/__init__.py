@@ -34,17 +34,19 @@ def run(file: Path | None, exit_when_done: bool) -> int:
 
     scene: Scene = OwnFile(file) if file else Shop()
     folder = Path(tempfile.mkdtemp(prefix="harmonylite-demo-"))
+    keep = False
     try:
-        code = asyncio.run(_main(scene, folder, exit_when_done))
+        return asyncio.run(_main(scene, folder, exit_when_done))
     except (KeyboardInterrupt, asyncio.CancelledError):
-        code = INTERRUPTED
+        return INTERRUPTED
     except HarmonyLiteError as error:
-        if not any(folder.glob("node*/*.log")):
-            shutil.rmtree(folder, ignore_errors=True)
+        keep = any(folder.glob("node*/*.log"))
+        if not keep:
             raise
         raise type(error)(error.message, advice=_join(error.advice, f"everything is kept in {folder}")) from error
-    shutil.rmtree(folder, ignore_errors=True)
-    return code
+    finally:
+        if not keep:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _join(*pieces: str) -> str:

@@ -23,6 +23,10 @@ GAP = 10_000
 """Distance between the keys that two sites give to their new rows."""
 
 
+FOUGHT = (4, 5)
+"""Numbers of the rows that the two clashes are about."""
+
+
 @dataclass(frozen=True, slots=True)
 class Table:
     """A table that can be played with.
@@ -47,6 +51,7 @@ class OwnFile:
         self._changed: Table | None = None
         self._grown: Table | None = None
         self._first_key = 0
+        self._fought: list[str] = []
 
     def build(self, target: Path) -> None:
         """Back the file up to ``target`` and look for tables to play with.
@@ -78,9 +83,11 @@ class OwnFile:
                 advice="run the demo without a file to see it on the built-in shop",
             )
 
+        self._fought = [literal(connection, self._changed, row) for row in FOUGHT]
+
     def _can_change(self, connection: apsw.Connection, table: Table) -> bool:
         """Tell whether rows take a change in each free column that the story uses."""
-        statements = [change(table, column, "x", row) for column in table.free[:2] for row in range(3)]
+        statements = [change(table, column, "x", nth(table, row)) for column in table.free[:2] for row in range(3)]
         return table.rows >= 10 and possible(connection, statements)
 
     def _can_grow(self, connection: apsw.Connection, table: Table) -> bool:
@@ -96,17 +103,19 @@ class OwnFile:
     def burst(self, site: int, number: int) -> Work:
         """Add rows under keys of the site's own, and change rows that no other site changes in this burst."""
         table = self._table
-        column = table.free[number % 2]
+        column, mark = table.free[number % 2], f" ({number}/{site})"
         step = max(1, table.rows // (3 * BURST))
         count = min(BURST, table.rows // 3)
         rows = range((site - 1) * count * step, site * count * step, step)
-        updates = [[change(table, column, f" ({number}/{site})", row)] for row in rows]
+        updates = [[change(table, column, mark, nth(table, row))] for row in rows]
         label = f"{len(updates)} rows of {table.name} changed in column {column}"
+        left = (f"SELECT count(*) FROM {quote(table.name)} WHERE instr({quote(column)}, {text(mark)})", len(updates))
         if self._grown is None:
-            return Work(label, updates)
+            return Work(label, updates, left)
         start = self._first_key + site * GAP + number * BURST
-        inserts = [[grow(self._grown, start + n, rows[n % len(rows)] % self._grown.rows) for n in range(BURST)]]
-        return Work(f"{BURST} new rows in {self._grown.name} in one transaction, {label}", inserts + updates)
+        models = [rows[n % len(rows)] % self._grown.rows for n in range(BURST)]
+        inserts = [[grow(self._grown, start + n, model) for n, model in enumerate(models)]]
+        return Work(f"{BURST} new rows in {self._grown.name} in one transaction, {label}", inserts + updates, left)
 
     @property
     def touched(self) -> tuple[str, ...]:
@@ -115,11 +124,11 @@ class OwnFile:
 
     def two_columns(self) -> Clash:
         """One row, the first two free columns."""
-        return self._clash(self._table.free[0], self._table.free[1], 4)
+        return self._clash(self._table.free[0], self._table.free[1], 0)
 
     def one_column(self) -> Clash:
         """One row, the first free column."""
-        return self._clash(self._table.free[0], self._table.free[0], 5)
+        return self._clash(self._table.free[0], self._table.free[0], 1)
 
     def question(self) -> None:
         """A stranger's file holds no question that we know."""
@@ -130,15 +139,15 @@ class OwnFile:
         assert self._changed is not None, "build comes first"
         return self._changed
 
-    def _clash(self, first: str, second: str, row: int) -> Clash:
-        table = self._table
+    def _clash(self, first: str, second: str, number: int) -> Clash:
+        table, where = self._table, self._fought[number]
         columns = ", ".join(quote(name) for name in dict.fromkeys((first, second)))
-        show = f"SELECT {columns} FROM {quote(table.name)} WHERE {nth(table, row)}"
+        show = f"SELECT {columns} FROM {quote(table.name)} WHERE {where}"
         return Clash(
             table.name,
-            f"row {row + 1} of {table.name}",
-            change(table, first, " (one)", row),
-            change(table, second, " (two)", row),
+            f"the row of {table.name} where {where}",
+            change(table, first, " (one)", where),
+            change(table, second, " (two)", where),
             show,
         )
 
@@ -192,10 +201,17 @@ def nth(table: Table, row: int) -> str:
     return f"({key}) = (SELECT {key} FROM {quote(table.name)} ORDER BY {key} LIMIT 1 OFFSET {row})"
 
 
-def change(table: Table, column: str, mark: str, row: int) -> Statement:
-    """Return the statement that appends ``mark`` to a column of one row."""
+def literal(connection: apsw.Connection, table: Table, row: int) -> str:
+    """Return SQL that picks row number ``row`` by its key, spelled out for people to read."""
+    values = ", ".join(f"quote({quote(column)})" for column in table.key)
+    (found,) = connection.execute(f"SELECT {values} FROM {quote(table.name)} WHERE {nth(table, row)}").fetchall()
+    return " AND ".join(f"{quote(column)} = {value}" for column, value in zip(table.key, found, strict=True))
+
+
+def change(table: Table, column: str, mark: str, where: str) -> Statement:
+    """Return the statement that appends ``mark`` to a column of the row at ``where``."""
     name = quote(column)
-    return f"UPDATE {quote(table.name)} SET {name} = coalesce({name}, '') || {text(mark)} WHERE {nth(table, row)}", ()
+    return f"UPDATE {quote(table.name)} SET {name} = coalesce({name}, '') || {text(mark)} WHERE {where}", ()
 
 
 def grow(table: Table, key: int, model: int) -> Statement:

@@ -18,15 +18,22 @@ Transaction: TypeAlias = list[Statement]
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What one application does in one go. ``label``: what a person would call it; one commit per transaction."""
+    """What one application does in one go. ``label``: what a person would call it; one commit per transaction.
+
+    ``left``: a query of one number that tells whether the work is in a file, and what it must answer then.
+    """
 
     label: str
     transactions: list[Transaction]
+    left: tuple[str, int]
 
 
 @dataclass(frozen=True, slots=True)
 class Clash:
-    """Two writers at one row. ``one`` and ``two``: what each does. ``show``: reads the fought-over columns back."""
+    """Two writers at one row. ``one`` and ``two``: what each does. ``show``: reads the fought-over columns back.
+
+    Each column that ``show`` reads is changed by at least one of the two.
+    """
 
     table: str
     row: str

@@ -14,7 +14,7 @@ from harmonylite.db.connection import mapped, open_file
 from harmonylite.demo.application import Written
 from harmonylite.demo.digest import digest_file
 from harmonylite.demo.member import Member
-from harmonylite.demo.scene import Clash, Scene
+from harmonylite.demo.scene import Clash, Scene, Work
 from harmonylite.demo.teller import Teller
 from harmonylite.demo.trio import differing, until_equal
 
@@ -26,6 +26,8 @@ class Story:
         self._scene = scene
         self._members = members
         self._teller = teller
+        self._all_held = True
+        self._works: list[Work] = []
 
     async def play(self) -> bool:
         """Tell it all; return True when every file ended equal. Raises HarmonyLiteError when a step can't be done."""
@@ -44,6 +46,7 @@ class Story:
         )
         last = await self._burst(self._members, 1)
         await self._equal(self._members, last)
+        self._claim_all_is_there()
 
     async def two_columns(self) -> None:
         """Different columns of one row: both stay."""
@@ -52,8 +55,7 @@ class Story:
             "One row, two writers, different columns",
             f"At {clash.row}. Neither has seen the other's change when it commits.",
         )
-        await self._fight(clash)
-        self._teller.good("both changes are kept, on every node")
+        self._claim(await self._fight(clash), "both changes are kept, on every node")
 
     async def one_column(self) -> None:
         """The same column of one row: the last in the order wins everywhere, the other is in the journal."""
@@ -62,13 +64,11 @@ class Story:
             "One row, two writers, the same column",
             f"At {clash.row}. Only one value can stay; the order of the stream decides, not a clock.",
         )
-        await self._fight(clash)
+        changed = await self._fight(clash)
         code, output = await self._members[0].command("conflicts")
         self._teller.command("harmonylite conflicts", output)
-        if code == 0:
-            self._teller.good("the same value everywhere, and the other one is not lost without a trace")
-        else:
-            self._teller.bad(f"conflicts ended with {code}")
+        kept = code == 0 and clash.table in output
+        self._claim(changed and kept, "the same value everywhere, and the one that lost is in the conflict journal")
 
     async def a_node_dies(self) -> None:
         """Kill -9; everyone goes on writing, at the dead node's file too."""
@@ -98,9 +98,8 @@ class Story:
             ready = await victim.ready()
             self._teller.fact(victim.name, f"ready after {ready:.1f} s")
             seen = await until_equal(self._members, self._scene.touched)
-        self._teller.good(
-            f"all three are equal {seen - started:.1f} s after its start: nothing written anywhere is missing"
-        )
+        self._teller.good(f"all three files are equal {seen - started:.1f} s after its start")
+        self._claim_all_is_there()
 
     async def proof(self) -> bool:
         """Two independent ways: `harmonylite verify`, and digests by plain SQL."""
@@ -120,32 +119,38 @@ class Story:
                 if name not in unequal
             ],
         )
-        same_answer = self._ask_all()
-        if unequal or code or not same_answer:
-            self._teller.bad(f"verify ended with {code}; tables that differ: {', '.join(unequal) or 'none'}")
-            return False
-        self._teller.good("verify says equal, and so does plain SQL: three files, one database")
-        return True
+        self._claim(not unequal, f"plain SQL: {', '.join(unequal) or 'no table'} differs between the files")
+        self._ask_all()
+        if self._claim(code == 0, f"verify ended with exit code {code}") and self._all_held:
+            self._teller.good("three files, one database")
+        return self._all_held
 
-    def _ask_all(self) -> bool:
-        """Ask every copy the scene's question; tell whether they agree."""
+    def _ask_all(self) -> None:
+        """Ask every copy the scene's question; they must agree."""
         question = self._scene.question()
-        if question is None:
-            return True
-        words, sql = question
-        answers = [read(member, sql) for member in self._members]
-        same = all(answer == answers[0] for answer in answers)
-        (self._teller.good if same else self._teller.bad)(
-            f"{words}: {len(answers[0])} products, {'the same' if same else 'not the same'} on each node"
-        )
-        return same
+        if question is not None:
+            words, sql = question
+            answers = [read(member, sql) for member in self._members]
+            self._claim(all(answer == answers[0] for answer in answers), f"{words}: {len(answers[0])} on each node")
 
     async def _burst(self, members: Sequence[Member], number: int) -> float:
-        works = [self._scene.burst(member.number, number) for member in members]
+        self._works = works = [self._scene.burst(member.number, number) for member in members]
         done = await asyncio.gather(*(m.application.write(w.transactions) for m, w in zip(members, works, strict=True)))
         for member, work, written in zip(members, works, done, strict=True):
             self._teller.fact(member.name, f"{work.label} ({_amount(written)})")
         return max(written.done for written in done)
+
+    def _claim_all_is_there(self) -> None:
+        """Files may be equal because all lost the same: look for what each site wrote in the last burst."""
+        wrong = [
+            f"{member.name}: {found} for {work.left[1]} of {work.label}"
+            for member in self._members
+            for work in self._works
+            if (found := read(member, work.left[0])[0][0]) != work.left[1]
+        ]
+        self._claim(
+            not wrong, "; ".join(wrong) or "and everything that the three applications wrote is in each of them"
+        )
 
     async def _equal(self, members: Sequence[Member], last: float) -> None:
         with self._teller.waiting("waiting until the files are equal"):
@@ -153,12 +158,14 @@ class Story:
         who = "all three files" if len(members) == len(self._members) else f"{len(members)} files"
         self._teller.good(f"{who} are equal {max(0.0, seen - last) * 1000:,.0f} ms after the last commit")
 
-    async def _fight(self, clash: Clash) -> None:
+    async def _fight(self, clash: Clash) -> bool:
         """Let two applications hold their transactions open over the same row, then commit both.
 
         A node can't merge into a file while its application holds the write lock, so neither sees the other's change.
+        True when afterwards every column that was fought over has a new value, the same on all nodes.
         """
         one, two = self._members[0], self._members[1]
+        (before,) = read(one, clash.show)
         async with contextlib.AsyncExitStack() as stack:
             commits = [
                 await stack.enter_async_context(member.application.holding(statement))
@@ -168,9 +175,16 @@ class Story:
             self._teller.fact(two.name, clash.two[0])
             done = await asyncio.gather(*(commit() for commit in commits))
         await self._equal(self._members, max(written.done for written in done))
-        for member in self._members:
-            values = [", ".join(map(repr, row)) for row in read(member, clash.show)]
-            self._teller.fact(member.name, f"now holds {'; '.join(values)}")
+        rows = [read(member, clash.show)[0] for member in self._members]
+        for member, row in zip(self._members, rows, strict=True):
+            self._teller.fact(member.name, f"now holds {', '.join(map(repr, row))}")
+        return all(row == rows[0] for row in rows) and all(old != new for old, new in zip(before, rows[0], strict=True))
+
+    def _claim(self, holds: bool, what: str) -> bool:
+        """Say that ``what`` holds, or that it does not; the story ends well only if every claim held."""
+        (self._teller.good if holds else self._teller.bad)(what)
+        self._all_held = self._all_held and holds
+        return holds
 
 
 def read(member: Member, sql: str) -> list[tuple[object, ...]]:
