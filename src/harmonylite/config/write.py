@@ -24,9 +24,9 @@ from harmonylite.config.settings import Settings
 WIDTH = 100
 
 HEAD = """\
-# HarmonyLite. Every key is shown with its default; remove the "# " before a key to change it.
-# `harmonylite config check FILE` tells what is wrong with this file and what is in effect.
-# Each key can also come from the environment: HARMONYLITE_NATS__USER_PASSWORD is user_password in [nats].
+## HarmonyLite. Every key is shown with its default; remove the "# " before a key to change it.
+## `harmonylite config check FILE` tells what is wrong with this file and what is in effect.
+## Each key can also come from the environment: HARMONYLITE_NATS__USER_PASSWORD is user_password in [nats].
 """
 
 

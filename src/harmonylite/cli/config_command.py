@@ -1,0 +1,63 @@
+"""``harmonylite config``: check a configuration, write a commented one."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import rich_click as click
+
+from harmonylite.cli.go_flags import GoCommand, GoGroup
+from harmonylite.cli.invocation import config_option, invocation
+from harmonylite.cli.output import remark
+from harmonylite.errors import ConfigError
+
+
+@click.group(cls=GoGroup)
+def config() -> None:
+    """Check a configuration, or write a commented one."""
+
+
+@config.command(cls=GoCommand)
+@click.argument("file", required=False, type=click.Path(path_type=Path))
+@config_option
+@click.pass_context
+def check(ctx: click.Context, file: Path | None) -> None:
+    """Check FILE and print what is in effect, with the environment and flags, secrets masked."""
+    from harmonylite.config import effective, notes
+
+    given = invocation(ctx)
+    given.config = file or given.config
+    settings = given.settings
+    click.echo(effective(settings), nl=False)
+    for note in notes(settings):
+        remark(f"note: {note}")
+    remark(f"{given.file or 'the configuration'} is fine")
+
+
+@config.command(cls=GoCommand)
+@click.argument("file", default="config.toml", type=click.Path(path_type=Path))
+def init(file: Path) -> None:
+    """Write a commented configuration to FILE ("-": standard output); never over an existing file."""
+    from harmonylite.config import template
+
+    if str(file) == "-":
+        click.echo(template(), nl=False)
+        return
+    write_private(file, template())
+    click.echo(f"wrote {file}; set db_path in it, then: harmonylite -config {file}")
+
+
+def write_private(file: Path, text: str) -> None:
+    """Write ``text`` to the new ``file``, readable by its owner only.
+
+    :raises ConfigError: the file exists already, or can't be written.
+    """
+    try:
+        handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except FileExistsError:
+        raise ConfigError(f"{file} exists already", advice="name another file, or remove it first") from None
+    except OSError as error:
+        raise ConfigError(f"can't write {file}: {error.strerror}") from None
+    with os.fdopen(handle, "w", encoding="utf-8") as opened:
+        opened.write(text)

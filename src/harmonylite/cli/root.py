@@ -1,0 +1,132 @@
+"""The command ``harmonylite`` itself: its flags, its commands, and how errors end the process.
+
+Invariant: an error that was foreseen is one message and its own exit code; an unforeseen one is one line, exit code 1,
+and a traceback only with -verbose. Neither shows a secret.
+"""
+
+from __future__ import annotations
+
+import errno
+import traceback
+from pathlib import Path
+from typing import Any
+
+import rich_click as click
+from click.exceptions import Exit
+
+from harmonylite.cli.config_command import config
+from harmonylite.cli.conflicts_command import conflicts
+from harmonylite.cli.demo_command import demo
+from harmonylite.cli.go_flags import GoGroup
+from harmonylite.cli.invocation import Invocation, invocation
+from harmonylite.cli.nkey_command import nkey
+from harmonylite.cli.output import remark
+from harmonylite.cli.skip_command import skip
+from harmonylite.cli.snapshot_command import save_snapshot, snapshot
+from harmonylite.cli.status_command import status
+from harmonylite.cli.verify_command import verify
+from harmonylite.errors import HarmonyLiteError
+
+OVERRIDES = {
+    "cluster_addr": "nats.cluster_addr",
+    "cluster_peers": "nats.cluster_peers",
+    "leaf_servers": "nats.leaf_servers",
+    "node_id": "node_id",
+}
+ACTIONS = ("version", "cleanup", "save_snapshot", "schema_status", "schema_status_cluster")
+
+
+class RootGroup(GoGroup):
+    """Ends the process as this module promises."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; turn errors into a message and an exit code."""
+        try:
+            return super().invoke(ctx)
+        except (click.ClickException, Exit, click.Abort):
+            raise
+        except HarmonyLiteError as error:
+            remark(f"harmonylite: {error}")
+            code = error.exit_code
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno == errno.EPIPE:
+                raise
+            code = _unforeseen(error, verbose=invocation(ctx).verbose)
+        ctx.exit(code)
+
+
+def _unforeseen(error: Exception, *, verbose: bool) -> int:
+    foreseen = _only_foreseen(error)
+    if foreseen:
+        remark(f"harmonylite: {foreseen}")
+        return foreseen.exit_code
+    if verbose:
+        remark("".join(traceback.format_exception(error)).rstrip())
+    hint = "" if verbose else " (-verbose shows where)"
+    remark(f"harmonylite: unexpected {type(error).__name__}: {error}{hint}")
+    return 1
+
+
+def _only_foreseen(error: BaseException) -> HarmonyLiteError | None:
+    """Return the error inside a group of a single one, as a task group raises it."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error if isinstance(error, HarmonyLiteError) else None
+
+
+@click.group(cls=RootGroup, invoke_without_command=True, context_settings={"help_option_names": ["-help", "-h"]})
+@click.option(
+    "-config",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Configuration file. Without it: config.toml in the working directory.",
+)
+@click.option("-node-id", metavar="NAME", help="Name of this node, instead of node_id.")
+@click.option("-cluster-addr", metavar="HOST:PORT", help="Where the embedded server listens for the other nodes'.")
+@click.option("-cluster-peers", metavar="URLS", help="The other nodes' cluster addresses, comma separated.")
+@click.option("-leaf-servers", metavar="URLS", help="Servers of another region to link to, comma separated.")
+@click.option("-verbose", is_flag=True, help="Log more; show where an unexpected error comes from.")
+@click.option("-cleanup", is_flag=True, help="Take everything of HarmonyLite out of the database, then end.")
+@click.option("-save-snapshot", is_flag=True, help="Let the running node save a snapshot, then end.")
+@click.option("-schema-status", is_flag=True, help="Show this node's schema.")
+@click.option("-schema-status-cluster", is_flag=True, help="Show the schemas of all nodes.")
+@click.option("-version", is_flag=True, help="Show the versions of HarmonyLite and what it runs on, then end.")
+@click.pass_context
+def root(ctx: click.RichContext, /, **flags: Any) -> None:
+    """Replicate an SQLite file that is written to everywhere, over NATS JetStream.
+
+    Without a command: run the node. Flags may have one dash or two.
+    """
+    given = invocation(ctx)
+    given.config, given.verbose = flags["config"], flags["verbose"]
+    given.overrides |= {key: flags[flag] for flag, key in OVERRIDES.items() if flags[flag] is not None}
+    if flags["verbose"]:
+        given.overrides["logging.verbose"] = True
+    actions = [name for name in ACTIONS if flags[name]]
+    named = [f"-{name.replace('_', '-')}" for name in actions]
+    if ctx.invoked_subcommand:
+        named.append(ctx.invoked_subcommand)
+    if len(named) > 1:
+        raise click.UsageError(f"{named[0]} and {named[1]} can't go together; give one of them")
+    if not ctx.invoked_subcommand:
+        ctx.exit(_act(given, actions[0] if actions else ""))
+
+
+def _act(given: Invocation, action: str) -> int:
+    from harmonylite.cli import node_command
+
+    match action:
+        case "version":
+            click.echo(node_command.version_text())
+            return 0
+        case "cleanup":
+            return node_command.cleanup_database(given)
+        case "save_snapshot":
+            return save_snapshot(given, as_json=False)
+        case "schema_status" | "schema_status_cluster":
+            return node_command.not_yet(f"-{action.replace('_', '-')}")
+    return node_command.run_node(given)
+
+
+for command in (config, status, conflicts, verify, snapshot, nkey, skip, demo):
+    root.add_command(command)

@@ -1,0 +1,87 @@
+"""``harmonylite verify``: do database, mirror and all nodes agree?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import rich_click as click
+
+from harmonylite.cli.go_flags import GoCommand
+from harmonylite.cli.invocation import config_option, invocation, json_option
+from harmonylite.cli.output import console, plain, print_json, table
+from harmonylite.errors import VerifyError
+
+GRACE = 15.0
+"""Seconds that the answer may take beyond the time that the node was given."""
+
+
+@click.command(cls=GoCommand)
+@click.option("-repair", is_flag=True, help="Mend what differs on this node.")
+@click.option(
+    "-timeout",
+    "seconds",
+    type=click.FloatRange(0, 3600, min_open=True),
+    default=30.0,
+    show_default=True,
+    metavar="S",
+    help="How long to wait for the other nodes, in seconds.",
+)
+@json_option
+@config_option
+@click.pass_context
+def verify(ctx: click.Context, repair: bool, seconds: float, as_json: bool) -> None:
+    """Compare the database with its mirror, and the mirrors of all nodes at one position of the streams.
+
+    Ends with 0 only when all agree, with 4 when something differs or a known node did not answer.
+    """
+    arguments = {"repair": repair, "seconds": seconds}
+    answer = invocation(ctx).control(seconds + GRACE).post("/v1/verify", arguments)
+    print_json(answer) if as_json else _show(answer)
+    ctx.exit(0 if answer["agree"] is True else VerifyError.exit_code)
+
+
+def _show(answer: dict[str, Any]) -> None:
+    out = console()
+    _show_local(answer.get("local", {}))
+    positions = ", ".join(f"{plain(shard)}:{seq}" for shard, seq in sorted(answer.get("positions", {}).items()))
+    nodes = table("node", "agrees", "digest", "note")
+    for node in answer.get("nodes", ()):
+        nodes.add_row(
+            plain(node["node_id"]),
+            "yes" if node["agrees"] else "NO",
+            plain(node.get("digest") or "-")[:16],
+            plain(node.get("note") or ""),
+        )
+    for silent in answer.get("silent", ()):
+        nodes.add_row(plain(silent), "?", "-", "did not answer")
+    if nodes.row_count:
+        out.print(nodes)
+    if repaired := answer.get("repaired", 0):
+        out.print(f"repaired {repaired:,} rows")
+    verdict = "all agree" if answer["agree"] else "NOT all agree"
+    out.print(
+        f"{verdict} at position {positions}" if positions else verdict,
+        style="bold green" if answer["agree"] else "bold red",
+    )
+
+
+def _show_local(local: dict[str, Any]) -> None:
+    out = console()
+    if local.get("equal"):
+        rows = sum(each.get("rows", 0) for each in local.get("tables", ()))
+        out.print(f"database and mirror are equal: {len(local.get('tables', ())):,} tables, {rows:,} rows")
+    elif local:
+        out.print("database and mirror differ", style="bold red")
+    for name, text in (
+        ("pending_rows", "rows are pending: changed here, not ordered yet"),
+        ("held_rows", "rows are held back: they would break a unique index against a pending row"),
+    ):
+        if local.get(name):
+            out.print(f"{local[name]:,} {text}")
+    shown = table("table", ">rows", ">missing", ">extra", ">different", "for example")
+    for each in local.get("tables", ()):
+        if each.get("missing") or each.get("extra") or each.get("different"):
+            counts = [f"{each.get(name, 0):,}" for name in ("rows", "missing", "extra", "different")]
+            shown.add_row(plain(each["table"]), *counts, ", ".join(plain(row) for row in each.get("sample", ())[:3]))
+    if shown.row_count:
+        out.print(shown)
