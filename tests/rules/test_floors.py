@@ -31,6 +31,7 @@ FLOORS = {
     "snapshots": 3,
     "web": 3,
     "node": 4,
+    "wiring": 4,  # makes the parts of a node from its settings
     "cli": 5,
     "demo": 5,
     "__main__": 5,
