@@ -122,11 +122,21 @@ class _Lane:
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """Pieces in an order that respects every shard's, and the positions that they lead to."""
+    """Pieces in an order that respects every shard's, and the positions that they lead to.
+
+    ``before``: the positions that it starts from. ``voided``: change sets that were passed over, as others gave up on
+    them.
+    """
 
     pieces: tuple[Piece, ...]
     positions: dict[int, Position]
     before: dict[int, Position]
+    voided: tuple[ChangeSetId, ...] = ()
+
+    def without(self, shard: int, seq: int) -> Cut:
+        """Return this cut without the piece that ends at message ``seq`` of ``shard``."""
+        kept = tuple(piece for piece in self.pieces if (piece.shard, piece.seq) != (shard, seq))
+        return Cut(kept, self.positions, self.before, self.voided)
 
     def close(self) -> None:
         """Give the places of all blocks back."""
@@ -155,6 +165,24 @@ class Inbox:
     def waiting(self) -> int:
         """Complete pieces that were not taken yet."""
         return sum(len(lane.ready) for lane in self._lanes.values())
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Bytes of the complete pieces that were not taken yet."""
+        return sum(piece.size for lane in self._lanes.values() for piece in lane.ready)
+
+    def position(self, shard: int) -> Position:
+        """Return where what was taken of ``shard`` ends."""
+        return self._lanes[shard].position
+
+    def oldest(self, shard: int) -> float:
+        """Return when the oldest piece of ``shard`` that was not taken yet was stored, 0.0 when there is none."""
+        ready = self._lanes[shard].ready
+        return ready[0].stored if ready else 0.0
+
+    def skips(self, shard: int, seq: int) -> bool:
+        """Tell whether a message is to be left out."""
+        return (shard, seq) in self._skip
 
     def unfinished(self) -> list[tuple[ChangeSetId, int]]:
         """Return the change sets that hold a shard up, each with a shard on which it is not whole yet."""
@@ -237,7 +265,10 @@ class Inbox:
         voided = [piece for piece in pieces if self._void(piece)]
         for piece in voided:
             piece.close()
-        return Cut(tuple(p for p in pieces if p not in voided), positions, before) if pieces or positions else None
+        if not pieces and not positions:
+            return None
+        whole = tuple(piece for piece in pieces if piece not in voided)
+        return Cut(whole, positions, before, tuple(piece.id for piece in voided))
 
     @staticmethod
     def _settle(lane: _Lane, pieces: list[Piece]) -> Position:

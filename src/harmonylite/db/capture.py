@@ -55,17 +55,22 @@ class Outgoing:
     rows: int = 0
     parts: dict[int, list[tuple[int, int, bool, bool]]] = field(default_factory=dict)
 
+    def payload(self, shard: int, index: int) -> bytes:
+        """Return the payload of one message for one shard."""
+        offset, length, more, packed = self.parts[shard][index]
+        self.spool.seek(offset)
+        return encode_envelope(
+            Envelope(
+                VERSION, KIND_CHANGES, self.id.node, self.id.session, self.id.number, index, more,
+                index == len(self.parts[shard]) - 1, sorted(self.parts), self.time, self.base, packed,
+                self.spool.read(length),
+            )
+        )  # fmt: skip
+
     def payloads(self, shard: int) -> Iterator[bytes]:
         """Yield the payload of each message for one shard."""
-        parts = self.parts[shard]
-        for index, (offset, length, more, packed) in enumerate(parts):
-            self.spool.seek(offset)
-            yield encode_envelope(
-                Envelope(
-                    VERSION, KIND_CHANGES, self.id.node, self.id.session, self.id.number, index, more,
-                    index == len(parts) - 1, sorted(self.parts), self.time, self.base, packed, self.spool.read(length),
-                )
-            )  # fmt: skip
+        for index in range(len(self.parts[shard])):
+            yield self.payload(shard, index)
 
     def close(self) -> None:
         """Give the blocks' place back."""
@@ -105,12 +110,13 @@ class _Writer:
 
 
 class Capture:
-    """Reads pending rows. ``shards``: number of streams; ``message_bytes``: the most bytes of one message's body."""
+    """Reads pending rows. ``shards``: number of streams; ``most``: rows that are read in one step."""
 
-    def __init__(self, connection: apsw.Connection, *, shards: int, compress: bool) -> None:
+    def __init__(self, connection: apsw.Connection, *, shards: int, compress: bool, most: int) -> None:
         self._connection = connection
         self._shards = shards
         self._compress = compress
+        self._chunk = most
 
     def read(self, tables: Iterable[Tracked], out: Outgoing, *, message_bytes: int) -> None:
         """Write what is pending in ``tables`` into ``out``; the caller holds the read transaction.
@@ -196,7 +202,7 @@ class Capture:
         offset = 0 if shaped in (_as_deletes, _as_inserts) else -(-len(shape.compared) // MASK_BITS)
         keys = len(shape.keys)
         names = list(shape.names)
-        size = 32
+        size = min(32, self._chunk)
         try:
             while chunk := list(islice(found, size)):
                 most = 0
@@ -205,7 +211,7 @@ class Capture:
                     shaped(block, part)
                     if block.count:
                         most = max(most, writer.add(shard, block))
-                size = min(1024, size * 2) if most < 100_000 else max(1, size // 2) if most > 400_000 else size
+                size = min(self._chunk, size * 2) if most < 100_000 else max(1, size // 2) if most > 400_000 else size
         except UnicodeDecodeError as error:
             table.exact = True
             raise NotUtf8Error(shape.name) from error

@@ -26,8 +26,8 @@ from harmonylite.schema.sql import quote
 Unit = Callable[[str], AbstractContextManager[None]]
 
 
-def join_first(connection: apsw.Connection, installed: Installed, log: Log, unit: Unit) -> None:
-    """Make the mirror a copy of the database. The write lock is not held while rows are copied."""
+def copy_into_mirror(connection: apsw.Connection, installed: Installed, log: Log, unit: Unit) -> int:
+    """Make the mirror a copy of the database; return the newest log id in it. The write lock is not held."""
     with unit("copy the database into the mirror"):
         newest = log.refresh(installed.by_id)
         for table in installed.tables.values():
@@ -36,6 +36,12 @@ def join_first(connection: apsw.Connection, installed: Installed, log: Log, unit
                 f"INSERT INTO {table.mirror}({table.shape.write()})"
                 f" SELECT {table.shape.read_all('d')} FROM {table.main} AS d"
             )
+        mirror.set_state(connection, "mirror", "whole", 1)
+    return newest
+
+
+def join_first(connection: apsw.Connection, installed: Installed, log: Log, unit: Unit, newest: int) -> None:
+    """Make the database joined, with what was logged up to ``newest`` in the mirror."""
     with unit("join as the first node"):
         log.clear(installed.by_id, newest)
         mirror.set_positions(connection, "main", mirror.positions(connection, "mirror"))
@@ -51,6 +57,7 @@ def reconcile(
     with unit("bring database and mirror together"):
         mirror.set_state(connection, "main", "joined", 1)
         mirror.set_positions(connection, "main", mirror.positions(connection, "mirror"))
+        mirror.set_state(connection, "mirror", "whole", 1)
         newest = log.refresh(installed.by_id)
         connection.execute(f"DELETE FROM main.{quote(HELD)}")
         if first:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import apsw
@@ -26,6 +26,7 @@ from harmonylite.db.journal import Journal, read_journal
 from harmonylite.db.log import Log
 from harmonylite.db.merge import Merge, Where
 from harmonylite.db.overlay import lay_over
+from harmonylite.db.remember import remember_schema
 from harmonylite.db.tracked import Tracked
 from harmonylite.db.triggers import HELD
 from harmonylite.errors import DatabaseError, MirrorDamagedError
@@ -38,7 +39,7 @@ from harmonylite.wire import KIND_CHANGES
 class ReplicaOptions:
     """What a replica needs to know. ``folder``: the node's private folder, where the mirror lives.
 
-    ``replicate`` False: the database is never written with rows of others.
+    ``scan_rows``: the most rows that capture reads in one step. ``replicate`` False: the database is never written with rows of others.
     """
 
     database: Path
@@ -47,6 +48,7 @@ class ReplicaOptions:
     session: str
     shards: int = 1
     compress: bool = True
+    scan_rows: int = 512
     replicate: bool = True
     rules: TableRules = field(default_factory=TableRules)
 
@@ -106,7 +108,9 @@ class Replica:
             self._attach_mirror(connection)
             self._log = Log(connection)
             self._journal = Journal(connection, self.options.node)
-            self._capture = Capture(connection, shards=self.options.shards, compress=self.options.compress)
+            self._capture = Capture(
+                connection, shards=self.options.shards, compress=self.options.compress, most=self.options.scan_rows
+            )
             self._hooks = Hooks(connection, self.options.database)
             self.reinstall()
         except BaseException:
@@ -162,6 +166,8 @@ class Replica:
         """Bring triggers and mirror in step with the database's schema."""
         connection = self.connection
         self._installed = install(connection, self.options.rules, self._log, joined=self.joined)
+        with transaction(connection, "keep the schema"):
+            remember_schema(connection)
         hook_warnings = self._hooks.renew(set(self._installed.tables))
         self._installed.warnings |= self._warnings | hook_warnings
         if self._installed.returned:
@@ -222,8 +228,11 @@ class Replica:
 
     # capture ---------------------------------------------------------------------------------------------------
 
-    def capture(self, number: int, *, message_bytes: int) -> Outgoing | None:
-        """Read what is pending as change set ``number`` of this session; None when nothing differs."""
+    def capture(self, number: int, *, message_bytes: int, tidy: bool = True) -> Outgoing | None:
+        """Read what is pending as change set ``number`` of this session; None when nothing differs.
+
+        ``tidy``: then clear what the log named for nothing.
+        """
         connection = self.connection
         change_set = ChangeSetId(self.options.node, self.options.session, number)
         while True:
@@ -246,10 +255,16 @@ class Replica:
             self._flights[number] = (newest, self._folds)
             return out
         out.close()
-        if newest > self._log.cleared():
+        if tidy and newest > self._log.cleared():
             with self._unit("clear the log", connection):
                 self._log.clear(self._installed.by_id, newest)
         return None
+
+    def look(self) -> int:
+        """Take over what was logged without capturing it; return the number of pending rows."""
+        with self._unit("look at the log"):
+            self._log.refresh(self._installed.by_id)
+        return self.pending_rows()
 
     def forget_flight(self, number: int) -> None:
         """The change set ``number`` never got into the stream; its rows stay pending."""
@@ -350,9 +365,48 @@ class Replica:
                 self.connection.execute(f"DELETE FROM {table.scratch('own')}")
         return merging.rows
 
-    def join_first(self) -> None:
-        """Be the first node of all: the database's content is the mirror, at the streams' beginning."""
-        join.join_first(self.connection, self._installed, self._log, self._unit)
+    @property
+    def whole(self) -> bool:
+        """True once the mirror was made from a database or a snapshot; an empty one that was just made is not."""
+        return bool(mirror.get_state(self.connection, "mirror", "whole"))
+
+    def copy_into_mirror(self) -> int:
+        """Make the mirror a copy of the database, at the streams' beginning; return the newest log id in it."""
+        return join.copy_into_mirror(self.connection, self._installed, self._log, self._unit)
+
+    def join_first(self, newest: int | None = None) -> None:
+        """Be the first node of all: the mirror, a copy of the database at log id ``newest``, is the beginning."""
+        newest = self.copy_into_mirror() if newest is None else newest
+        join.join_first(self.connection, self._installed, self._log, self._unit, newest)
+
+    def set_created(self, created: dict[int, str]) -> None:
+        """Note which streams the positions belong to: creation time by shard."""
+        with self._unit("note the streams"):
+            at = {s: replace(p, created=created[s]) for s, p in self.positions().items() if p.created != created[s]}
+            mirror.set_positions(self.connection, "mirror", at)
+
+    def skip(self, shard: int, seq: int) -> None:
+        """Remember, for good, that a message is to be left out."""
+        with self._unit("skip a message"):
+            self.connection.execute(f"INSERT OR IGNORE INTO mirror.{mirror.SKIP} VALUES (?, ?)", (shard, seq))
+
+    def skipped(self) -> list[tuple[int, int]]:
+        """Return the messages to leave out, as shard and sequence."""
+        return rows(self.connection, f"SELECT shard, seq FROM mirror.{mirror.SKIP}")
+
+    def nodes(self) -> set[str]:
+        """Return the nodes whose change sets are remembered."""
+        return {node for (node,) in rows(self.connection, "SELECT DISTINCT node FROM mirror.__harmonylite__recent")}
+
+    def digests(self) -> dict[str, str]:
+        """Return the digest of every table of the mirror, by name."""
+        return {name: compare.digest_table(self.connection, table.shape) for name, table in self.tables.items()}
+
+    def compare(self) -> list[compare.TableDifference]:
+        """Return how database and mirror differ in every table, pending and held rows left out."""
+        with self._unit("compare database and mirror"):
+            self._log.refresh(self._installed.by_id)
+            return [compare.compare(self.connection, table, unlogged=True) for table in self.tables.values()]
 
     def reconcile(self, *, first: bool) -> int:
         """Compare database and mirror whole and settle every difference; return the number of conflicts.
