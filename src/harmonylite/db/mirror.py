@@ -37,6 +37,15 @@ def make_mirror(path: Path, encoding: str) -> None:
         connection.close()
 
 
+def use_wal(path: Path) -> None:
+    """Put a mirror file into WAL mode."""
+    connection = open_file(path)
+    try:
+        connection.pragma("journal_mode", "wal")
+    finally:
+        connection.close()
+
+
 def prepare(connection: apsw.Connection, schema: str = "mirror") -> None:
     """Make our own tables in the mirror where they are missing."""
     execute = connection.execute

@@ -426,7 +426,7 @@ class Replica:
         After a crash midway the old mirror is still there and adopting again is right.
         """
         connection = self.connection
-        self._log.refresh(self._installed.by_id)
+        mirror.use_wal(snapshot)
         connection.execute("DETACH base")
         connection.execute("DETACH mirror")
         attach(connection, snapshot, "mirror")

@@ -123,8 +123,4 @@ def install_mirror(options: ReplicaOptions, snapshot: Path) -> None:
     for leftover in (target, Path(f"{target}-wal"), Path(f"{target}-shm")):
         leftover.unlink(missing_ok=True)
     snapshot.replace(target)
-    connection = open_file(target)
-    try:
-        connection.pragma("journal_mode", "wal")
-    finally:
-        connection.close()
+    mirror.use_wal(target)
