@@ -1,0 +1,31 @@
+"""NATS: the link, the embedded server, streams, objects and questions between nodes.
+
+`EmbeddedServer` runs a nats-server, `NatsLink` keeps a connection, `ensure_streams` makes the streams, `JetStreamShard`
+reads and writes one of them.
+"""
+
+from harmonylite.jetstream.embedded import EmbeddedServer
+from harmonylite.jetstream.link import NatsLink
+from harmonylite.jetstream.names import redact
+from harmonylite.jetstream.settings import (
+    EmbeddedSettings,
+    LinkSettings,
+    StreamSettings,
+    TlsSettings,
+    split_addresses,
+)
+from harmonylite.jetstream.shard import JetStreamShard
+from harmonylite.jetstream.streams import ensure_streams
+
+__all__ = [
+    "EmbeddedServer",
+    "EmbeddedSettings",
+    "JetStreamShard",
+    "LinkSettings",
+    "NatsLink",
+    "StreamSettings",
+    "TlsSettings",
+    "ensure_streams",
+    "redact",
+    "split_addresses",
+]

@@ -1,0 +1,275 @@
+"""One connection to one NATS server, from connect to loss; nats-py hides behind it.
+
+Invariant: once `over` is set nothing is sent, nothing is buffered, and every request that waited has failed.
+
+nats-py could reconnect by itself. It is not let to: its client ends for good on some server errors, leaves requests
+waiting over a loss, buffers what is published meanwhile and keeps old certificates. A new connection is a new object.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+import nats.errors
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+
+from harmonylite.errors import ConnectError, NotAcknowledgedError, StreamError, StreamFullError
+from harmonylite.jetstream.credentials import connect_options
+from harmonylite.jetstream.names import host_port, redact
+from harmonylite.jetstream.settings import LinkSettings
+
+log = logging.getLogger(__name__)
+
+OLDEST_SERVER = (2, 10)
+"""Older servers accept settings that they don't know and ignore them silently."""
+
+
+class AuthError(ConnectError):
+    """The server refused the credentials; trying again won't help."""
+
+
+class _Client(Client):
+    """nats-py's client that says at once when it ends, and insists on TLS where TLS was asked for."""
+
+    def __init__(self, insist_on_tls: bool) -> None:
+        super().__init__()
+        self.over = asyncio.Event()
+        self._insist_on_tls = insist_on_tls
+
+    async def _close(self, status: int, do_cbs: bool = True) -> None:
+        self.over.set()
+        # What nobody takes any more must not be waited for: a frozen peer would keep nats-py here for ever.
+        self._pending, self._pending_data_size = [], 0
+        for name in ("_io_writer", "_bare_io_writer"):
+            writer = getattr(self._transport, name, None)
+            if writer is not None:
+                writer.transport.abort()
+        await super()._close(status, do_cbs)
+
+    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
+        # Called before CONNECT is sent: credentials must not go out in the clear because somebody stripped TLS.
+        if initial_connection and self._insist_on_tls and not info.get("tls_required"):
+            raise nats.errors.SecureConnWantedError
+        await super()._process_info(info, initial_connection)
+
+
+class Connection:
+    """A live connection. Made by `connect`; ends by itself or by `aclose`, never comes back."""
+
+    def __init__(self, url: str, settings: LinkSettings) -> None:
+        self.address = host_port(url)
+        self._cause = ""
+        self._url = url
+        self._settings = settings
+        insist = settings.tls.wanted or urlsplit(url).scheme == "tls"
+        self._client = _Client(insist)
+        self._inbox = self._client.new_inbox()
+        self._count = itertools.count(1)
+        self._waiting: dict[str, asyncio.Future[Msg]] = {}
+        self._at_end: list[Callable[[], None]] = []
+        self._end: asyncio.Task[None] | None = None
+
+    @property
+    def over(self) -> asyncio.Event:
+        """Set when the connection is lost or closed."""
+        return self._client.over
+
+    @property
+    def cause(self) -> str:
+        """Why the connection ended, as far as it is known."""
+        error = self._client.last_error
+        return describe(error) if error is not None else self._cause or "closed by the server"
+
+    @property
+    def max_payload(self) -> int:
+        """Bytes that the server takes in one message, headers included."""
+        return self._client.max_payload
+
+    @property
+    def version(self) -> str:
+        """The server's version."""
+        return str(self._client._server_info.get("version", ""))
+
+    @property
+    def server_name(self) -> str:
+        """The server's own name."""
+        return str(self._client._server_info.get("server_name", ""))
+
+    def discovered(self) -> list[str]:
+        """Return ``host:port`` of servers that the cluster announced."""
+        return [uri.netloc for uri in self._client.discovered_servers]
+
+    async def open(self) -> None:
+        """Connect; raises AuthError, ConnectError, ConfigError. Cancelling leaves nothing open."""
+        options = connect_options(self._url, self._settings)
+        scheme = "tls" if urlsplit(self._url).scheme == "tls" else "nats"
+        try:
+            async with asyncio.timeout(self._settings.connect_seconds):
+                await self._client.connect(
+                    f"{scheme}://{self.address}",
+                    name=self._settings.name,
+                    error_cb=self._failed,
+                    allow_reconnect=False,
+                    max_reconnect_attempts=1,
+                    reconnect_time_wait=0,
+                    connect_timeout=self._settings.connect_seconds,  # type: ignore[arg-type] # seconds, may be a float
+                    ping_interval=self._settings.ping_seconds,  # type: ignore[arg-type] # the same
+                    pending_size=0,  # never buffer, never block: whoever publishes keeps a window
+                    **options,
+                )
+        except (OSError, nats.errors.Error, TimeoutError, ValueError) as error:
+            raise self._refused(error) from None
+        finally:
+            if not self._client.is_connected and self._client._flush_queue is not None:
+                await self._client._close(Client.CLOSED, False)
+        self._check_version()
+        self._end = asyncio.create_task(self._wait_end(), name=f"nats connection {self.address}")
+        await self.subscribe(f"{self._inbox}.*", self._answered)
+
+    def _refused(self, error: Exception) -> ConnectError:
+        # nats-py raises NoServersError when a connection was refused; why is only told to the error callback.
+        cause = self._cause or describe(error)
+        text = f"NATS server not accepting connections at {self.address}: {cause}"
+        if any(word in cause.lower() for word in ("authorization", "authentication", "certificate")):
+            return AuthError(text, advice="check user, password, seed, creds and TLS files")
+        if isinstance(error, nats.errors.SecureConnWantedError):
+            return AuthError(text, advice="TLS was asked for and the server does not offer it")
+        return ConnectError(text)
+
+    def _check_version(self) -> None:
+        try:
+            found = tuple(int(piece) for piece in self.version.split(".")[:2])
+        except ValueError:
+            return
+        if found < OLDEST_SERVER:
+            self._client.over.set()
+            raise AuthError(
+                f"NATS server at {self.address} is version {self.version}",
+                advice=f"HarmonyLite needs {'.'.join(map(str, OLDEST_SERVER))} or later",
+            )
+
+    async def _failed(self, error: Exception) -> None:
+        self._cause = describe(error)
+        log.debug("nats %s: %s", self.address, self._cause)
+
+    async def _wait_end(self) -> None:
+        await self.over.wait()
+        for future in self._waiting.values():
+            if not future.done():
+                future.set_exception(
+                    NotAcknowledgedError(f"connection to NATS at {self.address} was lost before the answer came")
+                )
+        for callback in self._at_end:
+            callback()
+
+    def at_end(self, callback: Callable[[], None]) -> None:
+        """Call ``callback`` once the connection is over."""
+        self._at_end.append(callback)
+
+    def forget(self, callback: Callable[[], None]) -> None:
+        """Take back `at_end`."""
+        if callback in self._at_end:
+            self._at_end.remove(callback)
+
+    def _answered(self, message: Msg) -> None:
+        future = self._waiting.pop(message.subject.rpartition(".")[2], None)
+        if future is not None and not future.done():
+            future.set_result(message)
+
+    def _check(self, payload: bytes, headers: Mapping[str, str] | None) -> None:
+        if self.over.is_set():
+            raise StreamError(f"not connected to NATS (last server {self.address}); nothing was sent")
+        size = len(payload) + (12 + sum(len(k) + len(v.encode()) + 4 for k, v in headers.items()) if headers else 0)
+        # The server counts headers too, and closes the connection when it is too much; so it is never sent.
+        if size > self.max_payload:
+            raise StreamFullError(
+                f"a message of {size} bytes is above max_payload {self.max_payload} of NATS at {self.address}",
+                advice="raise max_payload of the NATS servers",
+            )
+
+    async def publish(
+        self, subject: str, payload: bytes, *, reply: str = "", headers: Mapping[str, str] | None = None
+    ) -> None:
+        """Hand a message to the connection, without any acknowledgement; raises StreamError, StreamFullError."""
+        self._check(payload, headers)
+        try:
+            await self._client.publish(subject, payload, reply, dict(headers) if headers else None)
+        except (nats.errors.Error, OSError) as error:
+            raise StreamError(f"publish on {subject}: {describe(error)}; nothing was sent") from None
+
+    async def request(
+        self, subject: str, payload: bytes = b"", *, seconds: float, headers: Mapping[str, str] | None = None
+    ) -> Msg:
+        """Send a request and return the answer.
+
+        Raises NotAcknowledgedError when none came within ``seconds`` or the connection was lost meanwhile (the
+        request may have been served), StreamError when it was not sent or nobody listens on ``subject``.
+        """
+        key = str(next(self._count))
+        future: asyncio.Future[Msg] = asyncio.get_running_loop().create_future()
+        self._check(payload, headers)
+        self._waiting[key] = future
+        try:
+            async with asyncio.timeout(seconds):
+                await self.publish(subject, payload, reply=f"{self._inbox}.{key}", headers=headers)
+                message = await future
+        except TimeoutError:
+            raise NotAcknowledgedError(f"no answer on {subject} within {seconds:g} s") from None
+        finally:
+            self._waiting.pop(key, None)
+        if message.headers and message.headers.get("Status") == "503" and not message.data:
+            raise StreamError(f"nobody answers on {subject}: no leader, or JetStream is not enabled there")
+        return message
+
+    async def subscribe(self, subject: str, take: Callable[[Msg], None]) -> Subscription:
+        """Call ``take`` with every message on ``subject``, in order, until unsubscribed or over; nothing is dropped."""
+
+        async def call(message: Msg) -> None:
+            take(message)
+
+        if self.over.is_set():
+            raise StreamError(f"not connected to NATS (last server {self.address})")
+        try:
+            return await self._client.subscribe(subject, cb=call, pending_msgs_limit=0, pending_bytes_limit=0)
+        except (nats.errors.Error, OSError) as error:
+            raise StreamError(f"subscribe to {subject}: {describe(error)}") from None
+
+    async def unsubscribe(self, subscription: Subscription) -> None:
+        """End a subscription; harmless when the connection is over."""
+        if not self.over.is_set():
+            try:
+                await subscription.unsubscribe()
+            except (nats.errors.Error, OSError) as error:
+                log.debug("unsubscribe: %s", describe(error))
+
+    def new_inbox(self) -> str:
+        """Return a subject that nobody else listens on."""
+        return self._client.new_inbox()
+
+    async def drop(self) -> None:
+        """End the connection at once, as a loss; for servers that stopped answering."""
+        await self._client._close(Client.CLOSED, False)
+
+    async def aclose(self) -> None:
+        """Send what was published (for at most a second), then close."""
+        if not self.over.is_set():
+            try:
+                await self._client.flush(timeout=1)
+            except (nats.errors.Error, OSError) as error:
+                log.debug("flush before closing: %s", describe(error))
+            await self._client.close()
+        if self._end is not None:
+            await self._end
+
+
+def describe(error: BaseException) -> str:
+    """Return a foreign error as text without the library's name in front and without credentials."""
+    text = str(error) or type(error).__name__
+    return redact(text.removeprefix("nats: ").strip("'\""))

