@@ -125,7 +125,8 @@ class Node:
             self._tell_tables()
             link = await self._connect(stack, node)
             streams = stream_settings(settings)
-            await ensure_streams(link, streams, status=status)
+            for warning in await ensure_streams(link, streams, status.part("streams")):
+                log.warning("%s", warning)
             shards = [
                 JetStreamShard(link, streams, shard, node, part=status.part(f"shard {shard}"))
                 for shard in range(streams.shards)
@@ -162,7 +163,7 @@ class Node:
                 if settings.snapshot.enable:
                     saving = keep_saving(
                         keeper, status, max_entries=streams.max_entries, interval=settings.snapshot.interval / 1000,
-                        turn=lambda: random.uniform(0.0, 3.0),  # noqa: S311 - no secret hangs on it
+                        turn=lambda: random.uniform(0.0, 3.0),
                     )  # fmt: skip
                     group.create_task(saving, name="snapshots")
                 if settings.sleep_timeout:
@@ -174,7 +175,8 @@ class Node:
             link = NatsLink(link_settings(settings, node), status)
         else:
             server = await stack.enter_async_context(EmbeddedServer(embedded_settings(settings, node), status))
-            link = NatsLink(server.link_settings(f"harmonylite-{node}"), status, urls=server.urls)
+            base = link_settings(settings, node)
+            link = NatsLink(server.link_settings(base), status, urls=server.urls)
         return await stack.enter_async_context(link)
 
     def _checkpoint(self, change_set: Any, at: dict[int, int]) -> None:
@@ -325,13 +327,14 @@ async def run(settings: Settings) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, node.stop)
+    failed: list[HarmonyLiteError] = []
     try:
         await node.run()
     except* HarmonyLiteError as group:
-        error = _first(group)
+        failed.append(_first(group))
+    for error in failed:
         log.error("%s", error)
-        return error.exit_code
-    return 0
+    return failed[0].exit_code if failed else 0
 
 
 def _first(group: BaseExceptionGroup[HarmonyLiteError]) -> HarmonyLiteError:

@@ -106,9 +106,7 @@ class Engine:
 
     async def _ends(self) -> list[StreamInfo]:
         """Return the state of every stream, once all answer. Raises StreamLostError."""
-        found: list[StreamInfo] = []
-        for stream in self._streams:
-            found.append(await self._retry(stream.info))
+        found = [await self._retry(stream.info) for stream in self._streams]
         positions = await self._thread.run(self._replica.positions)
         for info in found:
             position = positions[info.shard]

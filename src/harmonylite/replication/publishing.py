@@ -61,9 +61,9 @@ class Publisher:
             Envelope(VERSION, KIND_ABORT, self._node, self._session, 0, 0, False, True, [shard], time.time(), {},
                      False, encode_abort(victim))
         )  # fmt: skip
-        await self.extra(shard, payload, f"abort-{victim}")
+        await self.aside(shard, payload, f"abort-{victim}")
 
-    async def extra(self, shard: int, payload: bytes, name: str) -> None:
+    async def aside(self, shard: int, payload: bytes, name: str) -> None:
         """Publish a message that is no change set, keeping the fence's count; raises StreamError."""
         seq = await self._streams[shard].publish(payload, message_id=f"{self._session}-{name}")
         self._last[shard] = max(self._last.get(shard, 0), seq)

@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable
 from tempfile import SpooledTemporaryFile
+from typing import IO
 
 from harmonylite.backoff import Backoff
 from harmonylite.changes.inbox import SPOOL_BYTES, Cut, Inbox
@@ -33,6 +34,11 @@ SCHEMA_WAIT = 1.0
 
 Landed = Callable[[ChangeSetId, bool], None]
 Checkpoint = Callable[[ChangeSetId, dict[int, int]], None]
+
+
+def _spool() -> IO[bytes]:
+    """Return a place for blocks: in memory, on disk once there are many; the inbox closes it."""
+    return SpooledTemporaryFile(max_size=SPOOL_BYTES)
 
 
 class Receiver:
@@ -67,7 +73,7 @@ class Receiver:
         Runs on the SQLite thread.
         """
         positions = self._replica.positions()
-        self.inbox = Inbox(positions, spool=lambda: SpooledTemporaryFile(max_size=SPOOL_BYTES))
+        self.inbox = Inbox(positions, spool=_spool)
         for shard, seq in self._replica.skipped():
             self.inbox.skip(shard, seq)
         behind = {s: seq for s, seq in merged.items() if s in positions and seq > positions[s].seq}

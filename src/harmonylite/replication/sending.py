@@ -48,6 +48,7 @@ class Sender:
         self._message_bytes = message_bytes
         self._schema_moved = schema_moved
         self._number = 0
+        self._loop: asyncio.AbstractEventLoop
         self._flight: ChangeSetId | None = None
         self._landed = asyncio.Event()
         self._whole = True
@@ -64,14 +65,14 @@ class Sender:
     async def run(self, allowed: Awaitable[None]) -> None:
         """Send whatever is committed, without end, once ``allowed`` is done."""
         await allowed
+        self._loop = asyncio.get_running_loop()
         self._part.ok()
         backoff = Backoff(first=0.05, most=2.0)
         heard = False
         while True:
             self._idle.clear()
             try:
-                if await self._thread.run(self._look):
-                    await self.drain()
+                await self._drain(await self._thread.run(self._look))
             except DatabaseBusyError as error:
                 self._part.waiting(str(error))
                 await asyncio.sleep(backoff.failed(time.monotonic()))
@@ -86,28 +87,26 @@ class Sender:
             self._status.counters.looks += 1
             heard = await self._watch.wait(SECOND_LOOK if heard else self._polling)
 
-    def _look(self) -> bool:
-        """Tell whether there may be something to capture; runs on the SQLite thread."""
+    def _look(self) -> Outgoing | None:
+        """Capture if there may be something to capture; runs on the SQLite thread."""
         if not self._replica.changed() and not self._replica.pending_rows():
-            return False
+            return None
         if self._replica.schema_changed():
             self._replica.reinstall()
             self._status.tables = tuple(sorted(self._replica.tables))
             self._status.warnings = self._replica.warnings
-            self._schema_moved()
-        return True
+            self._loop.call_soon_threadsafe(self._schema_moved)
+        return self._capture()
 
-    async def drain(self) -> None:
+    async def _drain(self, out: Outgoing | None) -> None:
         """Send until nothing is left to send: after each look, look again before sleeping."""
-        while True:
-            out = await self._thread.run(self._capture)
-            self._status.pending_rows = self._replica.pending_rows()
-            if out is None:
-                return
+        while out is not None:
             try:
                 await self._send(out)
             finally:
                 out.close()
+            out = await self._thread.run(self._capture)
+        self._status.pending_rows = self._replica.pending_rows()
 
     def _capture(self) -> Outgoing | None:
         self._status.counters.captures += 1
@@ -128,6 +127,7 @@ class Sender:
     async def _send(self, out: Outgoing) -> None:
         self._flight = out.id
         self._landed.clear()
+        self._status.pending_rows = self._replica.pending_rows()
         try:
             await self._publisher.publish(out)
             self._status.last_published = time.time()

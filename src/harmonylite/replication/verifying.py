@@ -10,7 +10,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -80,7 +79,7 @@ class Verifier:
             future = self._future(name)
             try:
                 digest = await asyncio.to_thread(work)
-            except Exception as error:  # noqa: BLE001 - whatever happened, whoever waits must hear of it
+            except Exception as error:
                 log.exception("the mirror can't be digested")
                 if not future.done():
                     future.set_exception(error)
@@ -152,7 +151,7 @@ class Verifier:
     async def _publish(self, shard: int, payload: bytes, name: str) -> None:
         for attempt in range(20):
             try:
-                return await self._publisher.extra(shard, payload, f"checkpoint-{name}")
+                return await self._publisher.aside(shard, payload, f"checkpoint-{name}")
             except StreamError:
                 if attempt == 19:
                     raise

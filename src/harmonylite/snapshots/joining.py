@@ -58,36 +58,36 @@ class Joiner:
 
     async def join(self, replica: Replica | None, keeper: Keeper) -> Replica:
         """Return the replica with a mirror that has a beginning; see DESIGN, section 3."""
-        if replica is None:
-            replica = await self._without_database(keeper)
-        while not await self._thread.run(lambda: replica.whole):
+        opened = replica if replica is not None else await self._without_database(keeper)
+        while not await self._thread.run(_is_whole, opened):
             newest = await self._patiently(keeper.newest)
-            if newest is None and not await self._thread.run(lambda: replica.joined):
-                if await self._begin(replica, keeper):
-                    break
-                continue
-            replica = await self._from_snapshot(replica, keeper)
-        joined = await self._thread.run(lambda: replica.joined)
+            if newest is not None or await self._thread.run(_is_joined, opened):
+                await self._from_snapshot(opened, keeper)
+            else:
+                await self._begin(opened, keeper)
+        await self._check_ahead(opened)
+        self._part.ok()
+        return opened
+
+    async def _check_ahead(self, replica: Replica) -> None:
+        joined = await self._thread.run(_is_joined, replica)
         if joined and await self._thread.run(_mirror_ahead, replica):
             log.warning("the mirror is ahead of the database: it was restored or lost its tail; they are compared")
             self._status.counters.conflicts += await self._thread.run(replica.reconcile, first=False)
-        self._part.ok()
-        return replica
 
-    async def _begin(self, replica: Replica, keeper: Keeper) -> bool:
-        """Be the first node; False when another one was faster, whose beginning is then ours."""
+    async def _begin(self, replica: Replica, keeper: Keeper) -> None:
+        """Be the first node; where another one is faster, the mirror is empty again and its beginning is ours."""
         newest = await self._thread.run(replica.copy_into_mirror)
         self._part.waiting("saving the first snapshot")
         if await self._patiently(lambda: keeper.save(first=True)) is not None:
             await self._thread.run(replica.join_first, newest)
             log.info("this is the first node: its content is the cluster's beginning")
-            return True
+            return
         await self._thread.run(replica.close)
         await self._thread.run(_drop_mirror, self._options)
         await self._thread.run(replica.open)
-        return False
 
-    async def _from_snapshot(self, replica: Replica, keeper: Keeper) -> Replica:
+    async def _from_snapshot(self, replica: Replica, keeper: Keeper) -> None:
         """Take the newest snapshot for the mirror; the database is merged with it once it is folded to the end."""
         self._part.waiting("fetching the newest snapshot")
         fetched = await self._patiently(keeper.fetch)
@@ -95,12 +95,11 @@ class Joiner:
             self._part.waiting("the mirror is lost and there is no snapshot; another node is asked for one")
             await self._ask()
             await asyncio.sleep(AGAIN)
-            return replica
+            return
         await self._thread.run(replica.close)
         await self._thread.run(install_mirror, self._options, fetched[1])
         await self._thread.run(replica.open)
         log.info("snapshot %s of node %s is the mirror now", fetched[0].name, fetched[0].node)
-        return replica
 
     async def _without_database(self, keeper: Keeper) -> Replica:
         """Make the database from the newest snapshot, or wait until the application or a snapshot is there."""
@@ -131,7 +130,7 @@ class Joiner:
             if newest is not None and all(newest.resume.get(s, 1) >= seq for s, seq in first.items()):
                 fetched = await self._patiently(keeper.fetch)
                 if fetched is not None:
-                    if await self._thread.run(lambda: replica.joined):
+                    if await self._thread.run(_is_joined, replica):
                         await self._thread.run(replica.adopt, fetched[1])
                     else:
                         await self._thread.run(replica.close)
@@ -153,6 +152,14 @@ class Joiner:
             except (StreamError, SnapshotError) as error:
                 self._part.waiting(str(error))
                 await asyncio.sleep(backoff.failed(loop.time()))
+
+
+def _is_whole(replica: Replica) -> bool:
+    return replica.whole
+
+
+def _is_joined(replica: Replica) -> bool:
+    return replica.joined
 
 
 def _mirror_ahead(replica: Replica) -> bool:
