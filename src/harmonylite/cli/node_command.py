@@ -26,15 +26,13 @@ def run_node(given: Invocation) -> int:
     import structlog
 
     from harmonylite import logs
-    from harmonylite.config import notes, secrets
+    from harmonylite.config import secrets
     from harmonylite.node import run
 
     settings = given.settings
     logs.configure(settings.logging, known_secrets=secrets(settings))
     log = structlog.get_logger(__name__)
     log.info("configuration read", file=str(given.file or "none, only defaults, environment and flags"))
-    for note in notes(settings):
-        log.warning(note)
     try:
         return asyncio.run(run(settings))
     except HarmonyLiteError as error:

@@ -31,26 +31,34 @@ def faults(settings: Settings) -> Iterator[Fault]:
 
 def notes(settings: Settings) -> list[str]:
     """Return one sentence for each key that is set and has no effect, or not the one that a reader expects."""
-    nats = settings.nats
-    found = []
+    found = _embedded_notes(settings) if settings.nats.embedded else _external_notes(settings.nats)
     if settings.seq_map_path:
         found.append("seq_map_path has no effect: positions are kept inside the databases; remove the key")
-    if not nats.embedded:
-        unused = ("bind_address", "cluster_addr", "cluster_peers", "leaf_servers", "server_config")
-        found += [
-            f"nats.{name} has no effect: nats.urls names an external cluster, so no server is started here"
-            for name in unused
-            if getattr(nats, name)
-        ]
-    elif settings.replication_log.replicas > 1 and not (nats.cluster_peers or nats.server_config):
-        found.append(
-            f"replication_log.replicas = {settings.replication_log.replicas}, but the embedded server has no peers: "
-            "nothing is replicated until -cluster-addr and -cluster-peers join it with others"
-        )
     if not settings.publish and not settings.replicate:
         found.append("publish and replicate are both false: this node only watches")
     if settings.sleep_timeout and not settings.snapshot.enable:
         found.append("sleep_timeout ends this node without a snapshot: snapshot.enable is false")
+    return found
+
+
+def _external_notes(nats: NatsSettings) -> list[str]:
+    unused = ("bind_address", "cluster_addr", "cluster_peers", "leaf_servers", "server_config")
+    why = "has no effect: nats.urls names an external cluster, so no server is started here"
+    return [f"nats.{name} {why}" for name in unused if getattr(nats, name)]
+
+
+def _embedded_notes(settings: Settings) -> list[str]:
+    nats, replicas = settings.nats, settings.replication_log.replicas
+    if nats.server_config:
+        return []
+    given = {"token": nats.token.get_secret_value(), "seed_file": nats.seed_file, "creds_file": nats.creds_file}
+    why = "has no effect: the embedded server asks for user_name and user_password only"
+    found = [f"nats.{name} {why}" for name, value in given.items() if value]
+    if replicas > 1 and not nats.cluster_peers:
+        found.append(
+            f"replication_log.replicas = {replicas}, but the embedded server has no peers: nothing is replicated until "
+            "-cluster-addr and -cluster-peers join it with others"
+        )
     return found
 
 
@@ -90,8 +98,7 @@ def _listening(nats: NatsSettings) -> Iterator[Fault]:
         return
     if nats.cluster_peers and not nats.cluster_addr and not nats.server_config:
         yield "nats.cluster_addr", "is missing beside cluster_peers; say where the peers reach this node"
-    guarded = nats.user_name or nats.token.get_secret_value() or nats.server_config
-    if guarded or nats.insecure:
+    if nats.user_name or nats.server_config or nats.insecure:
         return
     for name in ("bind_address", "cluster_addr"):
         if (address := getattr(nats, name)) and not _is_loopback(split_address(address)[0]):

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator
+from pydantic import AfterValidator, BeforeValidator, PlainSerializer
 
 from harmonylite.config.secret_text import Url
 
@@ -148,9 +148,10 @@ NodeId = Annotated[str, BeforeValidator(_node_id), AfterValidator(_checked_node_
 DatabasePath = Annotated[Path, BeforeValidator(_database)]
 OptionalPath = Annotated[Path | None, BeforeValidator(_file)]
 Texts = Annotated[tuple[str, ...], BeforeValidator(_listed)]
-OptionalUrl = Annotated[Url, BeforeValidator(_url)]
-Urls = Annotated[tuple[Url, ...], BeforeValidator(_urls)]
-ServerUrls = Annotated[tuple[Url, ...], BeforeValidator(_urls), AfterValidator(_server_urls)]
+MaskedUrl = Annotated[Url, PlainSerializer(str)]
+OptionalUrl = Annotated[MaskedUrl, BeforeValidator(_url)]
+Urls = Annotated[tuple[MaskedUrl, ...], BeforeValidator(_urls)]
+ServerUrls = Annotated[tuple[MaskedUrl, ...], BeforeValidator(_urls), AfterValidator(_server_urls)]
 Address = Annotated[str, AfterValidator(_address)]
 HttpAddress = Annotated[str, AfterValidator(_http_address)]
 Subject = Annotated[

@@ -15,7 +15,7 @@ _KEEPS_NAME = {"sftp", "ssh", "s3"}
 
 _URL_USER = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<user>[^\s/?#\"'<>]*)@")
 # A password with an unescaped "/", "?" or "#"; what follows the colon must not look like a port.
-_URL_ODD_USER = re.compile(r"(?P<head>://[^\s/?#\"':@]+:)(?!\d+(?:[/?#\s]|$))[^\s\"'@]*@")
+_URL_ODD_USER = re.compile(r"(?P<head>://[^\s/?#\"':@]+:)(?!\d+(?:[/?#\s]|$))(?:(?!://)[^\s\"'])*@")
 _NAMED = re.compile(
     r"(?i)(?P<name>\b[\w-]*(?:password|passwd|secret|token|access_key|api_key|signature|jwt)[\"']?\s*[=:]\s*)"
     r"(?P<value>\"[^\"]*\"|'[^']*'|[^\s&,;\"'}\])]+)"

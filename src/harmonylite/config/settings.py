@@ -78,7 +78,7 @@ class TablesSettings(Section):
         default_factory=dict,
         description=(
             "A table by name or pattern, and what is settled as a whole when two nodes change one row: each `column` "
-            "by itself, or the whole `row`. The first pattern that fits counts; everything else is `column`."
+            "by itself, or the whole `row`. Where several patterns fit, `row` wins; everything else is `column`."
         ),
         json_schema_extra={"example": '[tables.conflict]\norders = "row"\n"ledger_*" = "row"'},
     )

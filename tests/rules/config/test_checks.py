@@ -1,0 +1,117 @@
+"""Keys that need or exclude one another, files that must be there, and keys that have no effect."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from harmonylite.config import notes
+from tests.rules.config.fix_config import Faults, Loads
+
+
+def test_a_database_that_is_no_file_is_told_and_why(faults: Faults, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    for name, part in [
+        (f"{tmp_path}/folder", "is a directory; name the SQLite file in it"),
+        (f"{tmp_path}/none/app.db", "the folder none does not exist; make it, or mend the path"),
+        (f"{tmp_path}/pipe", "is not a regular file"),
+        ("", "is empty; name the SQLite file to replicate"),
+        (":memory:", "is not a path"),
+        ("file:app.db?mode=ro", "is not a path"),
+    ]:
+        (told,) = faults(f'db_path = "{name}"', bare=True)
+        assert told.startswith("config.toml:1: db_path")
+        assert part in told
+
+
+def test_a_database_that_does_not_exist_yet_is_fine(loads: Loads, tmp_path: Path) -> None:
+    assert loads().db_path == tmp_path / "app.db"
+
+
+def test_paths_are_absolute_and_know_the_home_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loads: Loads
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert loads('db_path = "app.db"', bare=True).db_path == tmp_path / "app.db"
+    assert loads('db_path = "~/app.db"', bare=True).db_path == tmp_path / "app.db"
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ('user_name = "a"', "nats.user_password is missing beside user_name"),
+        ('user_password = "a"', "nats.user_name is missing beside user_password"),
+        ('user_name = "a"\nuser_password = "b"\ntoken = "c"', "nats.token and user_name are two ways to log in"),
+        ('tls_cert_file = "{here}"', "nats.tls_key_file is missing; a certificate and its key belong together"),
+        ('key_file = "{here}"', "nats.tls_cert_file is missing"),
+        ('cluster_peers = ["nats://a:1/"]', "nats.cluster_addr is missing beside cluster_peers"),
+        ('ca_file = "/none/ca.pem"', "config.toml:3: nats.tls_ca_file = '/none/ca.pem': there is no such file"),
+        ('seed_file = "/none/seed"', "nats.seed_file = '/none/seed': there is no such file"),
+        ('server_config = "/"', "nats.server_config = '/' is not a file"),
+        ('bind_address = "0.0.0.0:4222"', "nats.insecure = true to insist"),
+        ('bind_address = ":4222"', "lets everyone who reaches this machine read and change all data"),
+        ('bind_address = "[::]:4222"', "nats.bind_address"),
+        ('cluster_addr = "10.0.0.1:4221"', "nats.cluster_addr"),
+    ],
+)
+def test_nats_keys_that_do_not_fit_together_are_told(faults: Faults, tmp_path: Path, text: str, part: str) -> None:
+    (tmp_path / "here").touch()
+    (told,) = faults(f"[nats]\n{text.replace('{here}', str(tmp_path / 'here'))}")
+    assert part in told
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'bind_address = "127.0.0.1:4222"\ncluster_addr = "localhost:4221"',
+        'bind_address = "[::1]:-1"',
+        'bind_address = "0.0.0.0:4222"\ninsecure = true',
+        'bind_address = "0.0.0.0:4222"\nuser_name = "a"\nuser_password = "b"',
+        'bind_address = "0.0.0.0:4222"\nurls = ["nats://a"]',
+    ],
+)
+def test_what_is_safe_or_insisted_on_may_listen(loads: Loads, text: str) -> None:
+    assert "nats" in loads(f"[nats]\n{text}").model_fields_set
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('store = "s3"', "snapshot.s3.bucket is not set"),
+        ('store = "webdav"', "snapshot.webdav.url is not set"),
+        ('store = "sftp"', "snapshot.sftp.url is not set"),
+        ('store = "file"', "snapshot.file.path is not set"),
+        ('store = "file"\nfile.path = "/none/here"', "snapshot.file.path = '/none/here' is not a directory"),
+    ],
+)
+def test_a_store_needs_its_keys_only_while_snapshots_are_on(faults: Faults, loads: Loads, text: str, told: str) -> None:
+    assert told in faults(f"[snapshot]\n{text}")[0]
+    assert not loads(f"[snapshot]\nenable = false\n{text}").snapshot.enable
+
+
+def test_dependent_faults_are_told_beside_faults_of_single_keys(faults: Faults) -> None:
+    assert len(faults('publish = 1\n[nats]\nuser_name = "a"\nca_file = "/none"\n[snapshot]\nstore = "s3"')) == 4
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ('seq_map_path = "/tmp/seq-map.cbor"', "seq_map_path has no effect: positions are kept inside the databases"),
+        ('nats.urls = ["nats://a"]\nnats.bind_address = "127.0.0.1:1"', "nats.bind_address has no effect"),
+        ("replication_log.replicas = 3", "the embedded server has no peers"),
+        ('nats.token = "abcdef"', "nats.token has no effect"),
+        ("publish = false\nreplicate = false", "this node only watches"),
+        ("sleep_timeout = 1000\nsnapshot.enable = false", "without a snapshot"),
+    ],
+)
+def test_a_key_without_effect_is_answered_with_one_line(loads: Loads, text: str, part: str) -> None:
+    (note,) = notes(loads(text))
+    assert part in note
+
+
+def test_ordinary_configurations_need_no_notes(loads: Loads) -> None:
+    assert notes(loads()) == []
