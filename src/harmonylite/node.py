@@ -27,9 +27,9 @@ from harmonylite.errors import HarmonyLiteError, NotRunningError, SnapshotError,
 from harmonylite.identity import acquire_lock, identify, make_folder
 from harmonylite.jetstream import (
     EmbeddedServer,
+    JetStreamObjects,
     JetStreamShard,
     NatsLink,
-    NatsObjects,
     NatsPeers,
     ensure_streams,
 )
@@ -131,8 +131,8 @@ class Node:
                 JetStreamShard(link, streams, shard, node, part=status.part(f"shard {shard}"))
                 for shard in range(streams.shards)
             ]
-            objects = NatsObjects(link, streams, bucket=settings.snapshot.nats.bucket)
-            self._peers = NatsPeers(link, streams)
+            objects = JetStreamObjects(link, streams)
+            self._peers = NatsPeers(link, streams.subject_prefix)
             self._keeper = Keeper(
                 objects, options.folder, node, status, keep=settings.snapshot.keep,
                 copy=lambda target: save_copy(options.mirror, target),
@@ -153,10 +153,10 @@ class Node:
                 checkpoint=lambda change_set, at: self._checkpoint(change_set, at), recover=recover,
             )  # fmt: skip
             self._verifier = Verifier(replica, thread, engine.publisher, self._peers, status)
-            await self._verifier.open()
-            await self._peers.serve("who", self._who)
-            await self._peers.serve("snapshot", self._snapshot_please)
             async with asyncio.TaskGroup() as group:
+                group.create_task(self._verifier.serve(), name="answer about digests")
+                group.create_task(self._peers.serve("who", self._who), name="answer about this node")
+                group.create_task(self._peers.serve("snapshot", self._snapshot_please), name="answer with snapshots")
                 group.create_task(engine.run(), name="engine")
                 group.create_task(link.lost(), name="nats")
                 group.create_task(self._watch_held(), name="held rows")

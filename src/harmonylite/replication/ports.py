@@ -37,7 +37,7 @@ class ShardStream(Protocol):
         ...
 
     async def info(self) -> StreamInfo:
-        """Return the stream's state now; raises StreamLostError when it does not exist, StreamError when unreachable."""
+        """Return the stream's state now; raises StreamLostError when it is gone, StreamError when unreachable."""
         ...
 
     async def last_own(self) -> StreamMessage | None:

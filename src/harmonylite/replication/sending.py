@@ -34,7 +34,8 @@ class Sender:
 
     def __init__(
         self, replica: Replica, thread: SqliteThread, watch: Watch, publisher: Publisher, status: NodeStatus, *,
-        publish: bool, polling: float, tidying: float, message_bytes: Callable[[], int], schema_moved: Callable[[], None],
+        publish: bool, polling: float, tidying: float, message_bytes: Callable[[], int],
+        schema_moved: Callable[[], None],
     ) -> None:  # fmt: skip
         self._replica = replica
         self._thread = thread

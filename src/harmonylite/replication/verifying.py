@@ -56,8 +56,8 @@ class Verifier:
         self._count = 0
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def open(self) -> None:
-        """Begin to answer other nodes."""
+    async def serve(self) -> None:
+        """Answer other nodes, without end."""
         self._loop = asyncio.get_running_loop()
         await self._peers.serve(TOPIC, self._answer)
 

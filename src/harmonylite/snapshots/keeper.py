@@ -45,7 +45,10 @@ class Snapshot(msgspec.Struct, frozen=True):
 
 
 class Keeper:
-    """Keeps the snapshots of one cluster. ``keep``: how many stay in the store (0 = all). ``copy`` writes the mirror into a new file and returns its positions."""
+    """Keeps the snapshots of one cluster. ``keep``: how many stay in the store (0 = all).
+
+    ``copy`` writes the mirror into a new file and returns its positions.
+    """
 
     def __init__(
         self, objects: Objects, folder: Path, node: str, status: NodeStatus, *,
