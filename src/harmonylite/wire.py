@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import msgspec
 
@@ -118,7 +118,16 @@ def _from_wire(code: int, data: memoryview) -> RawText:
 
 _encoder = msgspec.msgpack.Encoder(enc_hook=_to_wire)
 _blocks = msgspec.msgpack.Decoder(Block, ext_hook=_from_wire)
+_values = msgspec.msgpack.Decoder(ext_hook=_from_wire)
 _envelopes = msgspec.msgpack.Decoder(Envelope)
+
+
+def decode_value(data: bytes) -> Any:
+    """Return what `encode_value` encoded; raises WireError."""
+    try:
+        return _values.decode(data)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise WireError(f"value: {error}") from error
 
 
 def encode_value(values: object) -> bytes:
@@ -151,7 +160,7 @@ def decode_block(body: bytes, *, packed: bool) -> Block:
             if not decompressor.eof:
                 raise WireError("the compressed block is cut off or too large")
             body = raw
-        return cast(Block, _blocks.decode(body))
+        return _blocks.decode(body)
     except (msgspec.DecodeError, zstd.ZstdError, RecursionError, ValueError) as error:
         raise WireError(f"block: {error}") from error
 
@@ -172,7 +181,7 @@ def decode_envelope(payload: bytes) -> Envelope:
         raise WireError(f"envelope: {error}") from error
     if envelope.version != VERSION:
         raise WireError(f"format version {envelope.version} is not {VERSION}; update this node")
-    return cast(Envelope, envelope)
+    return envelope
 
 
 def encode_abort(victim: ChangeSetId) -> bytes:

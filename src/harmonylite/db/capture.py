@@ -15,6 +15,7 @@ from typing import IO, Any
 import apsw
 
 from harmonylite.changes.shards import shard_of
+from harmonylite.db import bases
 from harmonylite.db.exact import decode, exact
 from harmonylite.db.tracked import Tracked
 from harmonylite.db.triggers import HELD
@@ -126,13 +127,15 @@ class Capture:
         writer = _Writer(out, compress=self._compress, message_bytes=message_bytes)
         busy = [table for table in tables if table.logged]
         known = {table.id: self._any_in_mirror(table) for table in busy}
+        seen = {t.id: bases.seen_of(self._connection, t) for t in busy} if bases.any_there(self._connection) else {}
         for table in busy:
             if known[table.id]:
-                self._copy(table, self._deletes(table), writer, _as_deletes)
+                self._copy(table, self._deletes(table), writer, _as_deletes(table, seen.get(table.id, {})), 0)
         for table in busy:
             if known[table.id]:
-                self._copy(table, self._updates(table), writer, _as_updates(table))
-            self._copy(table, self._inserts(table, known[table.id]), writer, _as_inserts)
+                masks = -(-len(table.shape.compared) // MASK_BITS)
+                self._copy(table, self._updates(table), writer, _as_updates(table, seen.get(table.id, {})), masks)
+            self._copy(table, self._inserts(table, known[table.id]), writer, _as_inserts, 0)
         writer.finish()
 
     def _any_in_mirror(self, table: Tracked) -> bool:
@@ -191,15 +194,14 @@ class Capture:
         return exact(table.shape.read(column, alias) for column in table.shape.columns)
 
     def _copy(
-        self, table: Tracked, sql: str, writer: _Writer, shaped: Callable[[TableBlock, list[Record]], None]
+        self, table: Tracked, sql: str, writer: _Writer, shaped: Callable[[TableBlock, list[Record]], None], offset: int
     ) -> None:
+        """Write what ``sql`` finds: records of ``offset`` masks, then values."""
         shape = table.shape
         cursor = self._connection.execute(sql)
         found: Iterator[Record] = iter(cursor)
         if table.exact:
-            skip = -(-len(shape.compared) // MASK_BITS) if shaped not in (_as_deletes, _as_inserts) else 0
-            found = (decode(row, skip) for row in found)
-        offset = 0 if shaped in (_as_deletes, _as_inserts) else -(-len(shape.compared) // MASK_BITS)
+            found = (decode(row, offset) for row in found)
         keys = len(shape.keys)
         names = list(shape.names)
         size = min(32, self._chunk)
@@ -236,24 +238,47 @@ class NotUtf8Error(Exception):
     """A table holds text that is not UTF-8: capture must start again and read it byte by byte from now on."""
 
 
-def _as_deletes(block: TableBlock, part: list[Record]) -> None:
-    block.deletes = part  # type: ignore[assignment]  # tuples encode as lists
+def _as_deletes(table: Tracked, seen: bases.Seen) -> Callable[[TableBlock, list[Record]], None]:
+    """Return what turns the mirror's rows into deletes: whole rows as the local writer last saw them."""
+    keys = len(table.shape.keys)
+
+    def shaped(block: TableBlock, part: list[Record]) -> None:
+        block.deletes = part  # type: ignore[assignment]  # tuples encode as lists
+        if seen:
+            block.deletes = [seen.get(bases.key_of(row[:keys])) or list(row) for row in part]
+
+    return shaped
 
 
 def _as_inserts(block: TableBlock, part: list[Record]) -> None:
     block.inserts = part  # type: ignore[assignment]  # tuples encode as lists
 
 
-def _as_updates(table: Tracked) -> Callable[[TableBlock, list[Record]], None]:
-    """Return what groups update records (masks, new row, old row) by their changed columns."""
+def _as_updates(table: Tracked, seen: bases.Seen) -> Callable[[TableBlock, list[Record]], None]:
+    """Return what groups update records (masks, new row, old row) by their changed columns.
+
+    The old values are what the local writer last saw; a row that it never saw there is an insert.
+    """
     compared = table.shape.compared
     masks = -(-len(compared) // MASK_BITS)
     width = len(table.shape.columns)
+    keys = len(table.shape.keys)
+
+    def known(row: Record) -> Record | None:
+        """Return the record with what the writer saw in the old row's place; None where it saw no row."""
+        base = seen.get(bases.key_of(row[masks : masks + keys]), row[masks + width :]) if seen else row[masks + width :]
+        if base is None:
+            return None
+        return (*row[: masks + width], *base) if seen else row
 
     def shaped(block: TableBlock, part: list[Record]) -> None:
         groups: dict[Record, list[Record]] = {}
         for row in part:
-            groups.setdefault(row[:masks], []).append(row)
+            record = known(row)
+            if record is None:
+                block.inserts.append(list(row[masks : masks + width]))
+            else:
+                groups.setdefault(row[:masks], []).append(record)
         for mask, members in groups.items():
             changed = list(compared) if table.by_row else _indices(mask, compared)
             block.updates.append(

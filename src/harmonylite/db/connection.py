@@ -92,7 +92,7 @@ def try_or_undo(connection: apsw.Connection, work: Callable[[], T]) -> tuple[boo
 
 def is_unique(error: apsw.ConstraintError) -> bool:
     """Tell whether a row of another key, or the row itself, already has a value that must be unique."""
-    return error.extendedresult in (
+    return getattr(error, "extendedresult", 0) in (
         apsw.SQLITE_CONSTRAINT_UNIQUE,
         apsw.SQLITE_CONSTRAINT_PRIMARYKEY,
         apsw.SQLITE_CONSTRAINT_ROWID,

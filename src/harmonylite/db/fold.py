@@ -80,8 +80,8 @@ class Fold:
     ) -> int:
         folded = self.done.setdefault(table.shape.name, Folded(fresh=not table.shape.nullable_key, present=present))
         width = len(part.columns)
-        for group in (part.deletes, part.inserts, *(u.rows for u in part.updates)):
-            if any(len(row) != width for row in group):
+        for images in (part.deletes, part.inserts, *(u.rows for u in part.updates)):
+            if set(map(len, images)) - {width}:
                 raise poison(piece.shard, piece.seq, f"a row of {part.table} has not {width} values")
         if part.deletes:
             self._leave_fresh(table, folded)

@@ -115,9 +115,8 @@ def _install(
                 fresh.append((table, made or name not in known))
         if known.get(name, -1) != number:
             mirror.set_table_id(connection, name, number)
-    for table in ours:
-        for trigger in ours[table]:
-            connection.execute(f"DROP TRIGGER main.{quote(trigger)}")
+    for trigger in (trigger for left in ours.values() for trigger in left):
+        connection.execute(f"DROP TRIGGER main.{quote(trigger)}")
     for name, number in known.items():
         if number is not None and name not in inventory.tables:
             mirror.set_table_id(connection, name, None)

@@ -18,7 +18,7 @@ from harmonylite.db.fold import Folded, same_bits
 from harmonylite.db.install import Installed
 from harmonylite.db.journal import Journal, Overruled
 from harmonylite.db.log import Log
-from harmonylite.db.merge import Merge, Where
+from harmonylite.db.merge import Merge
 from harmonylite.db.tracked import Tracked
 from harmonylite.db.triggers import HELD
 from harmonylite.schema.sql import quote
@@ -65,28 +65,28 @@ def reconcile(
             for table in installed.tables.values():
                 log.append(table, _only_here(table))
             log.refresh(installed.by_id)
-        merging = Merge(connection, journal)
+        merging = Merge(connection)
         for table in installed.tables.values() if replicate else ():
             touch(connection, table, differing_keys(table))
             if table.logged:
                 connection.execute(f"DELETE FROM {table.scratch('touched')} AS x WHERE {table.in_logged}")
             _journal_touched(connection, table, journal)
-            merging.table(table, Folded(touched=True), Where(), held=False)
+            merging.table(table, Folded(touched=True), held=False)
     return journal.written - before
 
 
 def adopt(
-    connection: apsw.Connection, installed: Installed, log: Log, journal: Journal, *, replicate: bool
+    connection: apsw.Connection, installed: Installed, log: Log, *, replicate: bool
 ) -> None:
     """Merge what a newer mirror has over ``base``, the mirror until now; runs in the caller's transaction."""
     mirror.set_positions(connection, "main", mirror.positions(connection, "mirror"))
     mirror.set_state(connection, "main", "joined", 1)
     log.refresh(installed.by_id)
-    merging = Merge(connection, journal)
+    merging = Merge(connection)
     for table in installed.tables.values() if replicate else ():
         known = value(connection, "SELECT 1 FROM base.sqlite_schema WHERE type = 'table' AND name = ?", (table.shape.name,))
         touch(connection, table, differing_keys(table, table.base if known else table.main))
-        merging.table(table, Folded(touched=True), Where(), held=True)
+        merging.table(table, Folded(touched=True), held=True)
 
 
 def touch(connection: apsw.Connection, table: Tracked, select: str) -> None:

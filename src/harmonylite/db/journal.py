@@ -26,6 +26,8 @@ JOURNAL = f"mirror.{quote(PRIVATE + 'conflicts')}"
 RECENT = f"mirror.{quote(PRIVATE + 'recent')}"
 RECENT_ROWS = 2_000
 """A change set of more rows leaves only its name in the recent ones."""
+AUTHOR_WITHIN = 256
+"""How many messages back the writer of an overruled value is looked for."""
 RECENT_KEPT = 4_096
 """How many messages back the recent change sets of a shard are kept."""
 
@@ -90,7 +92,7 @@ class Journal:
     def write(self, piece: Piece, table: Tracked, row: Sequence[Any], kind: str, overruled: Iterable[Overruled]) -> None:
         """Journal columns of ``row`` that ``piece`` overrules; the same on every node."""
         key = row[: len(table.shape.keys)]
-        loser = self.author(piece.shard, table.shape.name, key, piece.base.get(piece.shard, 0), piece.seq - 1)
+        loser = self.author(piece.shard, table.shape.name, key, piece.seq - AUTHOR_WITHIN, piece.seq - 1)
         for item in overruled:
             self._insert(table, key, item, kind, piece.id.node, loser, piece.shard, piece.seq, piece.stored, local=False)
 

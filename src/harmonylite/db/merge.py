@@ -10,40 +10,29 @@ transaction: the same file, attached a second time, which still reads the last c
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import apsw
 
+from harmonylite.db import bases
 from harmonylite.db.connection import is_unique, rows, try_or_undo, value
 from harmonylite.db.exact import exact_rows
 from harmonylite.db.fold import Folded, same_bits
-from harmonylite.db.journal import Journal, Overruled
 from harmonylite.db.tracked import Tracked
 from harmonylite.db.triggers import HELD
 from harmonylite.schema.shape import any_differs, differs
 from harmonylite.schema.sql import quote
 
 
-@dataclass(frozen=True)
-class Where:
-    """Where in the order a merge happens, for the journal: shard, its last sequence, and the one before the fold."""
-
-    shard: int = 0
-    seq: int = 0
-    after: int = 0
-
-
 class Merge:
     """Merges one table after the other within one transaction; ``rows`` counts rows of the database that changed."""
 
-    def __init__(self, connection: apsw.Connection, journal: Journal, *, in_flight: int = 0) -> None:
+    def __init__(self, connection: apsw.Connection, *, in_flight: int = 0) -> None:
         self._connection = connection
-        self._journal = journal
         self._in_flight = in_flight
         self.rows = 0
 
-    def table(self, table: Tracked, folded: Folded, where: Where, *, held: bool) -> None:
+    def table(self, table: Tracked, folded: Folded, *, held: bool) -> None:
         """Merge what a fold did to one table; ``held``: some of its rows are held back and tried again now."""
         if folded.fresh and not held and not table.logged and self._fresh(table, folded):
             return
@@ -52,8 +41,8 @@ class Merge:
         if held:
             self._touch_held(table)
         pending = self._pending(table) if table.logged else False
-        if not try_or_undo(self._connection, lambda: self._plainly(table, where, pending=pending))[0]:
-            self._slowly(table, where, pending=pending)
+        if not try_or_undo(self._connection, lambda: self._plainly(table, pending=pending))[0]:
+            self._slowly(table, pending=pending)
         self._connection.execute(f"DELETE FROM {table.scratch('touched')}")
 
     # rows that are in nobody's way -----------------------------------------------------------------------------
@@ -87,12 +76,12 @@ class Merge:
         )
         self._connection.execute(f"DELETE FROM main.{quote(HELD)} WHERE t = ?", (table.id,))
 
-    def _plainly(self, table: Tracked, where: Where, *, pending: bool) -> None:
+    def _plainly(self, table: Tracked, *, pending: bool) -> None:
         before = self.rows
         try:
             self._delete_unlogged(table)
             if pending:
-                self._merge_pending(table, where)
+                self._merge_pending(table)
             self._update_unlogged(table)
             self._insert_unlogged(table)
         except apsw.ConstraintError:
@@ -193,8 +182,8 @@ class Merge:
             merged.append((quote(column.name), f"CASE WHEN {test} THEN {mine} ELSE {theirs} END"))
         return merged
 
-    def _merge_pending(self, table: Tracked, where: Where) -> None:
-        self._journal_kept(table, where)
+    def _merge_pending(self, table: Tracked) -> None:
+        self._remember_seen(table)
         self._delete_pending(table)
         merged = self._merged(table)
         if merged:
@@ -234,8 +223,8 @@ class Merge:
             bindings,
         )
 
-    def _journal_kept(self, table: Tracked, where: Where) -> None:
-        """Journal the mirror's new values that rows not captured yet will overrule once they are published."""
+    def _remember_seen(self, table: Tracked) -> None:
+        """Remember what the local writer saw of rows that are not captured yet and will overrule newer values."""
         shape = table.shape
         width = len(shape.columns)
         fresh = f" AND EXISTS (SELECT 1 FROM {table.scratch('logged')} AS l WHERE l.id > {self._in_flight} AND " + (
@@ -255,21 +244,18 @@ class Merge:
             known, there = row[-2] is not None, bool(row[-1])
             if not known and not there:
                 continue
-            overruled = [
-                Overruled(i, mine[i] if there else None, theirs[i])
-                for i in shape.compared
-                if (not known or not same_bits(theirs[i], base[i]))
+            overruled = any(
+                (not known or not same_bits(theirs[i], base[i]))
                 and (not there or not same_bits(theirs[i], mine[i]))
                 and (not there or not known or table.by_row or not same_bits(mine[i], base[i]))
-            ]
-            kind = "delete" if not there else "update" if known else "insert"
-            self._journal.write_local(
-                table, theirs, kind, overruled, shard=where.shard, seq=where.seq, after=where.after, mine=True
+                for i in shape.compared
             )
+            if overruled:
+                bases.remember(self._connection, table, theirs[: len(shape.keys)], base if known else None)
 
     # when a unique index objects --------------------------------------------------------------------------------
 
-    def _slowly(self, table: Tracked, where: Where, *, pending: bool) -> None:
+    def _slowly(self, table: Tracked, *, pending: bool) -> None:
         """Take every touched row that is to change out, merge the logged ones, then put back what fits.
 
         A logged row that would clash with another logged one keeps its local values in the columns of unique indexes;
@@ -285,7 +271,7 @@ class Merge:
             f" WHERE {shape.same('m', 'x')} AND NOT ({test})))"
         )
         if pending:
-            self._journal_kept(table, where)
+            self._remember_seen(table)
             self._delete_pending(table)
             self._pending_slowly(table)
         for (number,) in rows(self._connection, f"SELECT x.rowid FROM {table.scratch('touched')} AS x ORDER BY x.rowid"):

@@ -15,7 +15,7 @@ from pathlib import Path
 import apsw
 
 from harmonylite.changes.inbox import Cut, Piece
-from harmonylite.db import compare, join, mirror
+from harmonylite.db import bases, compare, join, mirror
 from harmonylite.db.capture import Capture, NotUtf8Error, Outgoing, new_outgoing
 from harmonylite.db.connection import attach, mapped, open_file, rows, transaction, value
 from harmonylite.db.fold import Fold, Folded
@@ -24,7 +24,7 @@ from harmonylite.db.inspect import TableRules
 from harmonylite.db.install import Installed, install, schema_version
 from harmonylite.db.journal import Journal, read_journal
 from harmonylite.db.log import Log
-from harmonylite.db.merge import Merge, Where
+from harmonylite.db.merge import Merge
 from harmonylite.db.overlay import lay_over
 from harmonylite.db.remember import remember_schema
 from harmonylite.db.tracked import Tracked
@@ -257,7 +257,7 @@ class Replica:
         out.close()
         if tidy and newest > self._log.cleared():
             with self._unit("clear the log", connection):
-                self._log.clear(self._installed.by_id, newest)
+                self._clear_log(newest)
         return None
 
     def look(self) -> int:
@@ -316,7 +316,7 @@ class Replica:
             held = {number for (number,) in rows(self.connection, f"SELECT DISTINCT t FROM main.{quote(HELD)}")}
             echo = flight is not None and len(own) == len(pieces) and flight[1] == self._folds and not held
             if merge and not echo:
-                done.merged = self._merge(fold.done, own, cut, held)
+                done.merged = self._merge(fold.done, own, held)
         done.locked = time.monotonic() - locked
         done.conflicts = self._journal.written - written
         done.own = [piece.id for piece in own]
@@ -335,8 +335,13 @@ class Replica:
         for piece in self._mine(own):
             flight = self._flights.get(piece.id.number)
             if flight is not None:
-                self._log.clear(self._installed.by_id, flight[0])
+                self._clear_log(flight[0])
         return flight
+
+    def _clear_log(self, upto: int) -> None:
+        self._log.clear(self._installed.by_id, upto)
+        if bases.any_there(self.connection):
+            bases.forget_unlogged(self.connection, self._installed.by_id)
 
     def _behind(self, cut: Cut) -> bool:
         """Tell whether the database is further than ``cut``: it was merged before a crash lost the mirror's commit."""
@@ -347,20 +352,16 @@ class Replica:
         if schema_version(self.connection) != self._installed.version:
             raise SchemaMovedError("the database's schema has changed")
 
-    def _merge(self, folded: dict[str, Folded], own: list[Piece], cut: Cut, held: set[int]) -> int:
+    def _merge(self, folded: dict[str, Folded], own: list[Piece], held: set[int]) -> int:
         in_flight = max((log_id for log_id, _ in self._flights.values()), default=0)
-        merging = Merge(self.connection, self._journal, in_flight=in_flight)
-        where = Where()
-        if cut.pieces:
-            last = cut.pieces[-1]
-            where = Where(last.shard, last.seq, cut.before[last.shard].seq)
+        merging = Merge(self.connection, in_flight=in_flight)
         for table in self.tables.values():
             done = folded.get(table.shape.name)
             if done is None and table.id not in held:
                 continue
             if own and table.logged:
                 lay_over(self.connection, table, own)
-            merging.table(table, done or Folded(), where, held=table.id in held)
+            merging.table(table, done or Folded(), held=table.id in held)
             if own and table.logged:
                 self.connection.execute(f"DELETE FROM {table.scratch('own')}")
         return merging.rows
@@ -434,7 +435,7 @@ class Replica:
         try:
             self.reinstall()
             with self._unit(f"adopt {snapshot.name}"):
-                join.adopt(connection, self._installed, self._log, self._journal, replicate=self.options.replicate)
+                join.adopt(connection, self._installed, self._log, replicate=self.options.replicate)
         finally:
             connection.execute("DETACH base")
             connection.execute("DETACH mirror")
@@ -462,11 +463,11 @@ class Replica:
         """Merge the mirror's rows into tables that were gone and came back."""
         with self._unit("bring back a table"):
             self._log.refresh(self._installed.by_id)
-            merging = Merge(self.connection, self._journal)
+            merging = Merge(self.connection)
             for name in names:
                 table = self.tables[name]
                 join.touch(self.connection, table, compare.differing_keys(table))
-                merging.table(table, Folded(touched=True), Where(), held=False)
+                merging.table(table, Folded(touched=True), held=False)
 
     def look_for_unseen(self) -> int:
         """Log the rows of suspect tables that differ unseen: REPLACE through an index that triggers can't see."""

@@ -15,6 +15,7 @@ LOG = f"{PRIVATE}log"
 STATE = f"{PRIVATE}state"
 POSITION = f"{PRIVATE}position"
 HELD = f"{PRIVATE}held"
+BASE = f"{PRIVATE}base"
 
 
 def log_columns(width: int) -> list[str]:
@@ -27,6 +28,7 @@ def private_tables(width: int) -> list[str]:
 
     ``log``: id, table id, key. ``state``: names and values of this file's own facts. ``position``: how far each shard
     is merged. ``held``: rows of the mirror that are held back, by table id and key.
+    ``base``: what the local writer last saw of pending rows that others changed, see `harmonylite.db.bases`.
     """
     keys = ", ".join(log_columns(width))
     return [
@@ -35,6 +37,7 @@ def private_tables(width: int) -> list[str]:
         f"CREATE TABLE IF NOT EXISTS main.{quote(POSITION)}"
         "(shard INTEGER PRIMARY KEY, seq INTEGER NOT NULL, resume INTEGER NOT NULL, created TEXT NOT NULL)",
         f"CREATE TABLE IF NOT EXISTS main.{quote(HELD)}(t, {keys})",
+        f"CREATE TABLE IF NOT EXISTS main.{quote(BASE)}(t INTEGER, key BLOB, row BLOB, PRIMARY KEY(t, key)) WITHOUT ROWID",
     ]
 
 

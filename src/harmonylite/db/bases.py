@@ -1,0 +1,73 @@
+"""What the local writer last saw of pending rows that other nodes changed meanwhile.
+
+A change set tells what its writer last saw, so that every node can tell what it overrules. The mirror's row at the time
+of capture is that, except for a row that was pending while a fold changed it: the writer never saw the mirror's new
+values. Its base is remembered here when the merge keeps a local value against a newer one.
+
+Invariant: a base stands here only while the log names its row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import apsw
+
+from harmonylite.db import triggers
+from harmonylite.db.connection import rows, value
+from harmonylite.db.exact import marks
+from harmonylite.db.tracked import Tracked
+from harmonylite.schema.sql import quote
+from harmonylite.wire import decode_value, encode_value
+
+BASE = f"main.{quote(triggers.BASE)}"
+
+Seen = dict[bytes, "list[Any] | None"]
+"""Base rows by encoded key; None where the writer saw no row."""
+
+
+def key_of(values: Sequence[Any]) -> bytes:
+    """Return a key as the bytes under which its base stands."""
+    return encode_value(list(values))
+
+
+def remember(connection: apsw.Connection, table: Tracked, key: Sequence[Any], base: Sequence[Any] | None) -> None:
+    """Remember what the writer last saw of a row, unless that is known already; the transaction writes the database."""
+    seen = encode_value(None if base is None else list(base))
+    connection.execute(f"INSERT OR IGNORE INTO {BASE} VALUES (?, ?, ?)", (table.id, key_of(key), seen))
+
+
+def any_there(connection: apsw.Connection) -> bool:
+    """Tell whether a base is remembered."""
+    return value(connection, f"SELECT 1 FROM {BASE} LIMIT 1") is not None
+
+
+def seen_of(connection: apsw.Connection, table: Tracked) -> Seen:
+    """Return the bases of one table that fit its columns."""
+    width = len(table.shape.columns)
+    found: Seen = {}
+    for key, row in rows(connection, f"SELECT key, row FROM {BASE} WHERE t = ?", (table.id,)):
+        base = decode_value(row)
+        if base is None or len(base) == width:
+            found[key] = base
+    return found
+
+
+def forget_unlogged(connection: apsw.Connection, tables: Mapping[int, Tracked]) -> None:
+    """Forget the bases of rows that the log names no more; the transaction writes the database."""
+    for number, key in rows(connection, f"SELECT t, key FROM {BASE}"):
+        table = tables.get(number)
+        if table is None or not _logged(connection, table, decode_value(key)):
+            connection.execute(f"DELETE FROM {BASE} WHERE t = ? AND key = ?", (number, key))
+
+
+def _logged(connection: apsw.Connection, table: Tracked, key: Sequence[Any]) -> bool:
+    if not table.logged or len(key) != len(table.shape.keys):
+        return False
+    terms, bound = [], []
+    for i, part in enumerate(key):
+        place, values = marks([part])
+        terms.append(f"k{i} IS {place}")
+        bound += values
+    return value(connection, f"SELECT 1 FROM {table.scratch('logged')} WHERE {' AND '.join(terms)}", bound) is not None
