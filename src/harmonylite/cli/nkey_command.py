@@ -6,6 +6,7 @@ it is never part of an error.
 
 from __future__ import annotations
 
+import base64
 import re
 import secrets
 from pathlib import Path
@@ -66,6 +67,10 @@ def public_key(seed: bytes, file: Path | None = None) -> str:
     import nkeys
 
     try:
+        raw = base64.b32decode(seed + b"=" * (-len(seed) % 8))
+        # The library reads a seed without comparing its checksum (nkeys 0.2.1).
+        if bytes(nkeys.crc16_checksum(bytearray(raw[:-2]))) != raw[-2:]:
+            raise ValueError("wrong checksum")
         return bytes(nkeys.from_seed(bytearray(seed)).public_key).decode()
     except (nkeys.NkeysError, ValueError):
         raise ConfigError(f"{file} holds a damaged NKey seed: its checksum is wrong") from None

@@ -1,0 +1,144 @@
+"""A node's identity: made once, kept in its place, made anew for a copy; one process for one database."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harmonylite import identity
+from harmonylite.errors import ConfigError, HarmonyLiteError
+from harmonylite.identity import acquire_lock, folder_for, generate, identify, make_folder, nats_folder_for
+
+HOLDER = """
+import pathlib, sys
+from harmonylite.identity import acquire_lock
+lock = acquire_lock(pathlib.Path(sys.argv[1]))
+print("held", flush=True)
+input()
+"""
+
+
+def test_an_id_is_made_once_and_kept(tmp_path: Path) -> None:
+    first = identify(tmp_path / "app.db")
+    assert first.origin == "new"
+    assert re.fullmatch(r"[a-z2-9]{12}", first.node_id)
+    again = identify(tmp_path / "app.db")
+    assert (again.node_id, again.origin, again.note) == (first.node_id, "kept", "")
+
+
+def test_two_databases_in_one_folder_are_two_nodes(tmp_path: Path) -> None:
+    assert identify(tmp_path / "a.db").node_id != identify(tmp_path / "b.db").node_id
+    assert folder_for(tmp_path / "a.db") == tmp_path / "mirror" / "a.db"
+    assert nats_folder_for(tmp_path / "a.db") == tmp_path / "nats"
+
+
+def test_a_copied_folder_is_another_node_and_says_so(tmp_path: Path) -> None:
+    (tmp_path / "one").mkdir()
+    first = identify(tmp_path / "one" / "app.db")
+    shutil.copytree(tmp_path / "one", tmp_path / "two")
+    copy = identify(tmp_path / "two" / "app.db")
+    assert (copy.origin, identify(tmp_path / "one" / "app.db").node_id) == ("copied", first.node_id)
+    assert copy.node_id != first.node_id
+    assert first.node_id in copy.note
+    assert "path" in copy.note
+    assert identify(tmp_path / "two" / "app.db").node_id == copy.node_id
+
+
+def test_another_machine_is_another_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = identify(tmp_path / "app.db")
+    (tmp_path / "machine-id").write_text("another\n")
+    monkeypatch.setattr(identity, "MACHINE_ID", tmp_path / "machine-id")
+    other = identify(tmp_path / "app.db")
+    assert other.origin == "copied"
+    assert other.node_id != first.node_id
+    assert "machine" in other.note
+
+
+def test_without_a_machine_id_the_host_name_stands_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(identity, "MACHINE_ID", tmp_path / "none")
+    assert identify(tmp_path / "app.db").node_id == identify(tmp_path / "app.db").node_id
+    monkeypatch.setattr("socket.gethostname", lambda: "elsewhere")
+    assert identify(tmp_path / "app.db").origin == "copied"
+
+
+def test_another_way_to_the_same_file_is_the_same_node(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    assert identify(tmp_path / "real" / "app.db").node_id == identify(tmp_path / "link" / "app.db").node_id
+
+
+def test_a_configured_id_wins_and_leaves_the_kept_one_alone(tmp_path: Path) -> None:
+    kept = identify(tmp_path / "app.db")
+    assert identify(tmp_path / "app.db", "berlin-1").node_id == "berlin-1"
+    assert identify(tmp_path / "app.db").node_id == kept.node_id
+    with pytest.raises(ConfigError, match="is not a node id"):
+        identify(tmp_path / "app.db", "a.b")
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[]", '{"node_id": "a b", "path": "", "machine": ""}'])
+def test_a_damaged_record_is_replaced(tmp_path: Path, damage: str) -> None:
+    identify(tmp_path / "app.db")
+    (folder_for(tmp_path / "app.db") / identity.RECORD).write_text(damage)
+    assert identify(tmp_path / "app.db").origin == "new"
+
+
+def test_the_record_names_neither_machine_nor_path(tmp_path: Path) -> None:
+    identify(tmp_path / "app.db")
+    record = folder_for(tmp_path / "app.db") / identity.RECORD
+    assert set(json.loads(record.read_text())) == {"node_id", "path", "machine"}
+    assert str(tmp_path) not in record.read_text()
+    assert record.stat().st_mode & 0o777 == 0o600
+    assert record.parent.stat().st_mode & 0o777 == 0o700
+    assert not [path for path in record.parent.iterdir() if path != record]
+
+
+def test_a_folder_that_can_not_be_made_is_told(tmp_path: Path) -> None:
+    (tmp_path / "mirror").write_text("in the way")
+    with pytest.raises(HarmonyLiteError, match="can't make the folder"):
+        identify(tmp_path / "app.db")
+
+
+def test_ids_do_not_repeat() -> None:
+    assert len({generate() for _ in range(1000)}) == 1000
+
+
+def test_one_process_holds_the_lock_until_it_ends_however(tmp_path: Path) -> None:
+    folder = make_folder(folder_for(tmp_path / "app.db"))
+    other = subprocess.Popen([sys.executable, "-c", HOLDER, folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert other.stdout is not None
+    assert other.stdin is not None
+    assert other.stdout.readline() == b"held\n"
+    with pytest.raises(HarmonyLiteError, match=rf"a node runs for app\.db already \(process {other.pid}"):
+        acquire_lock(folder)
+    other.kill()
+    other.wait()
+    other.stdin.close()
+    other.stdout.close()
+    with acquire_lock(folder) as lock:
+        lock.close()
+        lock.close()
+        acquire_lock(folder).close()
+
+
+def test_children_do_not_inherit_the_lock(tmp_path: Path) -> None:
+    folder = make_folder(folder_for(tmp_path / "app.db"))
+    lock = acquire_lock(folder)
+    child = subprocess.Popen(
+        [sys.executable, "-c", "print(flush=True); input()"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        close_fds=False,
+    )
+    assert child.stdout is not None
+    child.stdout.readline()  # what is closed on exec is closed only once the new program runs
+    lock.close()
+    try:
+        acquire_lock(folder).close()
+    finally:
+        child.communicate(b"\n")

@@ -1,0 +1,93 @@
+"""The log: one pipeline for all, no secrets, no local variables."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+from harmonylite.config import LoggingSettings
+from harmonylite.logs import configure, redact
+
+SECRET = "hunter2hunter2"
+
+
+@pytest.fixture(autouse=True)
+def _as_before() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:], root.level = handlers, level
+    logging.captureWarnings(False)
+    structlog.reset_defaults()
+
+
+def logged(form: str, *, verbose: bool = False, known: tuple[str, ...] = (SECRET,)) -> io.StringIO:
+    """Return the stream that a new pipeline writes to."""
+    stream = io.StringIO()
+    section = LoggingSettings.model_validate({"format": form, "verbose": verbose})
+    configure(section, known_secrets=known, stream=stream)
+    return stream
+
+
+def fail_with_a_secret_in_a_variable() -> None:
+    """Log a traceback of a frame that holds a secret."""
+    password = "".join(["held", "in", "a", "variable"])
+    try:
+        raise ValueError(f"nats://user:{SECRET}@host refused a text of length {len(password)}")
+    except ValueError:
+        structlog.get_logger("own").exception("it failed")
+        logging.getLogger("foreign").exception("it failed there")
+
+
+def test_json_is_one_object_a_line_for_own_and_foreign_lines() -> None:
+    stream = logged("json")
+    structlog.get_logger("harmonylite.part").info("a thing happened", shard=3)
+    logging.getLogger("uvicorn").warning("from %s", "there", extra={"client": "127.0.0.1"})
+    own, foreign = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert (own["message"], own["shard"], own["level"], own["logger"]) == (
+        "a thing happened",
+        3,
+        "info",
+        "harmonylite.part",
+    )
+    assert (foreign["message"], foreign["client"], foreign["level"]) == ("from there", "127.0.0.1", "warning")
+    assert own["timestamp"].endswith("Z")
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_no_secret_reaches_the_log(form: str) -> None:
+    stream = logged(form)
+    log = structlog.get_logger("own")
+    log.info("with %s in it", SECRET, url=f"nats://user:{SECRET}@host", nested={"a": [SECRET, {"password": "short"}]})
+    log.info("by name", user_password="abc", token="xyz")
+    logging.getLogger("foreign").warning("password=%s at %s", "pqrs", SECRET)
+    fail_with_a_secret_in_a_variable()
+    text = stream.getvalue()
+    assert "it failed" in text
+    for secret in (SECRET, "short", "abc", "xyz", "pqrs", "heldinavariable"):
+        assert secret not in text
+
+
+def test_short_known_secrets_do_not_tear_words_apart() -> None:
+    stream = logged("console", known=("a", ""))
+    structlog.get_logger("own").info("a database at last")
+    assert "a database at last" in stream.getvalue()
+
+
+@pytest.mark.parametrize(("verbose", "seen"), [(True, 4), (False, 2)])
+def test_verbose_decides_over_details_and_over_foreign_chatter(verbose: bool, seen: int) -> None:
+    stream = logged("json", verbose=verbose)
+    structlog.get_logger("own").debug("a detail")
+    structlog.get_logger("own").info("news")
+    logging.getLogger("nats").info("chatter")
+    logging.getLogger("nats").warning("trouble")
+    assert len(stream.getvalue().splitlines()) == seen
+
+
+def test_redact_is_for_other_places_that_show_text() -> None:
+    assert redact("nats://a:b@host") == "nats://a:***@host"
