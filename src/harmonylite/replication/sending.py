@@ -26,6 +26,12 @@ log = logging.getLogger(__name__)
 SECOND_LOOK = 0.002
 """Seconds after an event at which to look again: a write can be heard before it can be seen."""
 
+GATHER = 0.04
+"""The longest pause between two change sets, in seconds, while the application writes a lot: each costs it something
+(the log's clearing takes the write lock, the stream is synced to disk), so under load they are fewer and larger."""
+GATHER_PER_ROW = 0.0004
+"""Seconds of that pause per row that gathered while the last change set was in flight; a lone row costs none."""
+
 
 class Sender:
     """Looks, captures and publishes. ``polling``: seconds between looks when no event came; ``tidying``: seconds
@@ -106,6 +112,7 @@ class Sender:
                 await self._send(out)
             finally:
                 out.close()
+            await asyncio.sleep(min(GATHER, GATHER_PER_ROW * (out.rows - 1)))
             out = await self._thread.run(self._capture)
         self._status.pending_rows = self._replica.pending_rows()
 
@@ -144,5 +151,5 @@ class Sender:
     async def idle(self) -> None:
         """Wait until everything that was committed so far is in the order."""
         self._idle.clear()
-        self._watch.woken.set()
+        self._watch.wake()
         await self._idle.wait()
