@@ -1,0 +1,221 @@
+"""A simulated node: the real replica and inbox on real files, driven step by step, killed wherever it hurts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+
+import apsw
+
+from harmonylite.changes.inbox import Cut, Inbox
+from harmonylite.db.capture import Outgoing
+from harmonylite.db.inspect import TableRules
+from harmonylite.db.replica import Replica, ReplicaOptions
+from harmonylite.model import ChangeSetId
+from harmonylite.wire import KIND_ABORT, VERSION, Envelope, encode_abort, encode_envelope
+from tests.simulation.shapes import Shape
+from tests.simulation.workload import Application, Ledger, create
+from tests.simulation.world import World
+
+
+@dataclass
+class Flight:
+    """A change set on its way: what is left to publish of it, by shard."""
+
+    out: Outgoing
+    left: dict[int, list[bytes]]
+
+    def done(self) -> bool:
+        """Tell whether every message is in its stream."""
+        return not any(self.left.values())
+
+
+@dataclass
+class Node:
+    """One node. ``message_bytes``: where change sets are cut; small, so that they come in many messages."""
+
+    name: str
+    folder: Path
+    world: World
+    rng: Random
+    message_bytes: int
+    shapes: Sequence[Shape]
+    ledger: Ledger
+    session: int = 0
+    flight: Flight | None = None
+    targets: dict[int, int] = field(default_factory=dict)
+    up: bool = False
+
+    def create(self) -> None:
+        """Make the application's file."""
+        self.folder.mkdir(parents=True)
+        connection = apsw.Connection(str(self.folder / "app.db"))
+        connection.pragma("journal_mode", "wal")
+        connection.pragma("synchronous", 0)
+        connection.pragma("foreign_keys", 1)
+        connection.pragma("trusted_schema", 0)
+        create(connection, self.shapes, self.name)
+        self.app = Application(self.name, connection, self.shapes, self.ledger, self.rng)
+
+    @property
+    def options(self) -> ReplicaOptions:
+        """What the replica is opened with."""
+        return ReplicaOptions(
+            self.folder / "app.db",
+            self.folder / "mirror",
+            self.name,
+            f"s{self.session}",
+            shards=self.world.shards,
+            rules=TableRules(exclude=("local_*",), by_row=tuple(s.name for s in self.shapes if s.by_row)),
+        )
+
+    # coming and going ------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start the process: a new session, which publishes nothing before it has folded to the end."""
+        self.session += 1
+        self.number = 0
+        self.flight = None
+        self.replica = Replica(self.options, clock=self.world.clock)
+        self.replica.open()
+        self.replica.connection.pragma("synchronous", 0)
+        self._read_from_here()
+        self.up = True
+
+    def _read_from_here(self) -> None:
+        """Take up reading at the mirror's positions; publish again once all that is in the streams now is merged."""
+        self.inbox = Inbox(self.replica.positions())
+        merged, mirrored = self.replica.merged_positions(), self.replica.positions()
+        self.limit: dict[int, int] | None = None
+        if any(merged[s].seq > mirrored[s].seq for s in merged):
+            self.limit = {s: p.seq for s, p in merged.items()}
+        self.targets = {shard: self.world.last(shard) for shard in range(self.world.shards)}
+
+    def stop(self) -> None:
+        """End the process; files stay as their last commits left them."""
+        self.replica.close()
+        self.up = False
+
+    def found(self) -> None:
+        """Be the first node of all."""
+        self.start()
+        self.replica.join_first()
+        self._read_from_here()
+
+    def join(self, donor: Node) -> None:
+        """Join with a copy of another node's mirror, and with whatever the database holds."""
+        (self.folder / "mirror").mkdir(exist_ok=True)
+        donor.copy_mirror(self.options.mirror)
+        self.start()
+        self.replica.reconcile(first=True)
+        self._read_from_here()
+
+    def adopt(self, donor: Node) -> None:
+        """Start again from a copy of another node's mirror that is further."""
+        self.start()
+        snapshot = self.folder / "mirror" / "incoming.db"
+        donor.copy_mirror(snapshot)
+        self.replica.adopt(snapshot)
+        self._read_from_here()
+
+    def copy_mirror(self, target: Path) -> None:
+        """Write a copy of the mirror as its last commit left it."""
+        copy = apsw.Connection(str(target))
+        with copy.backup("main", self.replica.connection, "mirror") as backup:
+            backup.step()
+        copy.close()
+
+    # sending ---------------------------------------------------------------------------------------------------
+
+    @property
+    def ready(self) -> bool:
+        """True when the node has folded what was in the streams when it started."""
+        return self.limit is None and all(
+            self.inbox.read_up_to(s) >= seq and self.inbox.position(s).seq >= seq for s, seq in self.targets.items()
+        )
+
+    def capture(self) -> bool:
+        """Capture what is pending, unless a change set is under way."""
+        if self.flight is not None or not self.ready:
+            return False
+        self.number += 1
+        out = self.replica.capture(self.number, message_bytes=self.message_bytes)
+        if out is None:
+            return False
+        self.flight = Flight(out, {shard: list(out.payloads(shard)) for shard in out.parts})
+        return True
+
+    def publish(self) -> bool:
+        """Publish one message; now and then one that is in the middle of its change set comes twice, or too early."""
+        if self.flight is None or self.flight.done():
+            return False
+        shard = self.rng.choice([s for s, left in self.flight.left.items() if left])
+        left = self.flight.left[shard]
+        middle = 1 < len(left) < len(self.flight.out.parts[shard])
+        if middle and self.rng.random() < 0.1:
+            self.world.publish(shard, self.name, left[self.rng.randint(0, len(left) - 2)])
+        self.world.publish(shard, self.name, left.pop(0))
+        return True
+
+    def abort(self) -> bool:
+        """Give up on what holds this node up."""
+        found = self.inbox.unfinished()
+        for victim, shard in found:
+            body = encode_abort(victim)
+            envelope = Envelope(VERSION, KIND_ABORT, self.name, f"s{self.session}", 0, 0, False, True, [shard], 0.0,
+                                {}, False, body)  # fmt: skip
+            self.world.publish(shard, self.name, encode_envelope(envelope))
+        return bool(found)
+
+    # receiving -------------------------------------------------------------------------------------------------
+
+    def deliver(self, most: int) -> bool:
+        """Take in some messages of one shard."""
+        shard = self.rng.randrange(self.world.shards)
+        messages = self.world.after(shard, self.inbox.read_up_to(shard), most)
+        for message in messages:
+            self.inbox.add(message)
+        return bool(messages)
+
+    def take(self, *, most_bytes: int = 1 << 62, least: bool = False) -> Cut | None:
+        """Take the next cut; while the mirror is behind the database, none that goes beyond the database."""
+        if self.limit is not None:
+            cut = self.inbox.take(limit=self.limit, most_bytes=most_bytes, least=least)
+            if cut is not None:
+                return cut
+            if any(self.inbox.position(s).seq < seq for s, seq in self.limit.items()):
+                return None
+            self.limit = None
+        return self.inbox.take(most_bytes=most_bytes, own=self.name, least=least)
+
+    def apply(self, cut: Cut) -> None:
+        """Fold and merge a cut."""
+        self.replica.apply(cut, merge=self.limit is None)
+        for change_set in [*(piece.id for piece in cut.pieces), *cut.voided]:
+            self._landed(change_set, voided=change_set in cut.voided)
+        cut.close()
+
+    def _landed(self, change_set: ChangeSetId, *, voided: bool) -> None:
+        if self.flight is not None and change_set == self.flight.out.id:
+            if voided:
+                self.replica.forget_flight(change_set.number)
+            self.flight.out.close()
+            self.flight = None
+
+    def apply_and_lose_the_mirror(self, cut: Cut) -> None:
+        """Apply a cut and be killed between the database's commit and the mirror's."""
+        saved = self.folder / "saved.db"
+        saved.unlink(missing_ok=True)
+        self.copy_mirror(saved)
+        self.replica.apply(cut, merge=self.limit is None)
+        self.stop()
+        mirror = self.options.mirror
+        for ending in ("", "-wal", "-shm"):
+            mirror.with_name(mirror.name + ending).unlink(missing_ok=True)
+        saved.rename(mirror)
+
+    def look_for_unseen(self) -> bool:
+        """Compare the tables whose indexes triggers can't see."""
+        return self.ready and self.replica.look_for_unseen() > 0

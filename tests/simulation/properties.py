@@ -1,0 +1,177 @@
+"""What must hold of the simulated cluster, always and once it has come to rest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from hashlib import sha256
+from typing import Any
+
+import apsw
+
+from harmonylite.db.exact import exact, exact_rows
+from harmonylite.db.tracked import Tracked
+from harmonylite.schema.sql import quote
+from tests.simulation.node import Node
+
+
+class Broken(AssertionError):
+    """A property does not hold."""
+
+
+def must(holds: bool, what: str) -> None:
+    """Raise Broken unless ``holds``."""
+    if not holds:
+        raise Broken(what)
+
+
+def canon(row: Sequence[Any]) -> tuple[str, ...]:
+    """Return a row as text that tells apart all that SQLite tells apart."""
+    return tuple(f"{type(value).__name__}:{value!r}" for value in row)
+
+
+def rows_of(connection: apsw.Connection, table: Tracked, schema: str) -> dict[tuple[str, ...], tuple[str, ...]]:
+    """Return the rows of a table by key."""
+    shape = table.shape
+    reads = [shape.read(c, "t") for c in shape.columns]
+    found = exact_rows(connection, reads, f"FROM {schema}.{quote(shape.name)} AS t")
+    return {canon(row[: len(shape.keys)]): canon(row) for row in found}
+
+
+# always ------------------------------------------------------------------------------------------------------------
+
+
+def check_always(node: Node) -> None:
+    """Check what must hold of a node between any two steps."""
+    _same_mirror(node)
+    if node.limit is None:
+        _unlogged_equal(node)
+    _halves_together(node)
+    _own_counter(node)
+
+
+def _same_mirror(node: Node) -> None:
+    """Nodes that have folded the same prefix have the same mirror, the shared part of the journal included."""
+    replica = node.replica
+    state = sha256()
+    for name in sorted(replica.tables):
+        for row in sorted(rows_of(replica.connection, replica.tables[name], "mirror").values()):
+            state.update(repr((name, row)).encode())
+    columns = ("tbl", "key", "col", "kind", "winning", "overruled", "winner", "loser", "shard", "seq", "at")
+    entries = exact_rows(replica.connection, columns, "FROM mirror.__harmonylite__conflicts WHERE local = 0")
+    state.update(repr(sorted(map(repr, entries))).encode())
+    position = tuple(p.seq for _, p in sorted(replica.positions().items()))
+    there, who = node.world.digests.setdefault(position, (state.hexdigest(), node.name))
+    must(there == state.hexdigest(), f"the mirrors of {node.name} and {who} differ at {position}")
+
+
+def _unlogged_equal(node: Node) -> None:
+    """A row that is neither logged nor held back is equal in database and mirror."""
+    connection = node.replica.connection
+    connection.execute("BEGIN")
+    try:
+        for name, table in node.replica.tables.items():
+            if table.shape.blind:
+                continue
+            here, there = rows_of(connection, table, "main"), rows_of(connection, table, "mirror")
+            if here != there:
+                excused = _named(connection, table)
+                for key in here.keys() | there.keys():
+                    same = here.get(key) == there.get(key) or _folded(table, key) in excused
+                    must(same, f"{node.name}: {name} {key} is {here.get(key)} here, {there.get(key)} in the mirror")
+    finally:
+        connection.execute("COMMIT")
+
+
+def _folded(table: Tracked, key: Iterable[str]) -> tuple[str, ...]:
+    """Return a key as its table compares it, roughly: numbers by value, NOCASE in lower case."""
+    plain = [part.removesuffix(".0").replace("float:-0", "int:0").replace("float:", "int:") for part in key]
+    nocase = any(c.collation == "NOCASE" for c in table.shape.keys)
+    return tuple(part.lower() if nocase else part for part in plain)
+
+
+def _named(connection: apsw.Connection, table: Tracked) -> set[tuple[str, ...]]:
+    """Return the keys that the log or the held rows name."""
+    keys = [f"k{i}" for i in range(len(table.shape.keys))]
+    cleared = "(SELECT value FROM main.__harmonylite__state WHERE name = 'cleared')"
+    logged = exact_rows(connection, keys, f"FROM main.__harmonylite__log WHERE t = {table.id} AND id > {cleared}")
+    held = exact_rows(connection, keys, f"FROM main.__harmonylite__held WHERE t = {table.id}")
+    return {_folded(table, canon(key)) for key in (*logged, *held)}
+
+
+def _halves_together(node: Node) -> None:
+    """Rows that were always written together are never seen apart."""
+    read = node.app.connection.execute
+    left = read("SELECT node, min(v), max(v), count(*) FROM left_half GROUP BY node").fetchall()
+    right = dict(read("SELECT node, v FROM right_half").fetchall())
+    seen = {who: low if low == high and count == 2 else f"{low} to {high}" for who, low, high, count in left}
+    must(seen == right, f"{node.name} sees halves of transactions: {seen} and {right}")
+
+
+def _own_counter(node: Node) -> None:
+    """What a node counted is what its own file says, whatever comes back."""
+    wanted = node.ledger.counters.get(node.name, 0)
+    found = node.app.connection.execute("SELECT n FROM counter WHERE id = ?", (node.name,)).get or 0
+    must(found == wanted, f"{node.name} counted {wanted} times and its counter says {found}")
+
+
+# at rest -----------------------------------------------------------------------------------------------------------
+
+
+def check_at_rest(nodes: Sequence[Node]) -> None:
+    """Check what must hold once everything was delivered and nothing is pending."""
+    for node in nodes:
+        must(node.replica.held_rows() == 0, f"{node.name} still holds rows back")
+        _all_equal(node)
+        _indexed(node)
+    first = nodes[0]
+    for node in nodes[1:]:
+        for name in first.replica.tables:
+            one, other = _application_sees(first, name), _application_sees(node, name)
+            must(one == other, f"{name} differs: only {first.name} has {one - other}, only {node.name} has {other - one}")
+    _nothing_lost(nodes)
+
+
+def _application_sees(node: Node, name: str) -> set[tuple[str, ...]]:
+    """Return all rows of a table as an application reads them, generated columns included."""
+    read = node.app.connection
+    columns = [quote(row[0]) for row in read.execute("SELECT name FROM pragma_table_xinfo(?)", (name,))]
+    shape = node.replica.tables[name].shape
+    extra = [shape.read(c, "t") for c in shape.keys if c.pseudo]
+    listed = exact([*(f"t.{c}" for c in columns), *extra])
+    return {canon(row) for row in read.execute(f"SELECT {listed} FROM {quote(name)} AS t")}
+
+
+def _all_equal(node: Node) -> None:
+    connection = node.replica.connection
+    for name, table in node.replica.tables.items():
+        here, there = rows_of(connection, table, "main"), rows_of(connection, table, "mirror")
+        must(here == there, f"{node.name}: {name} differs at rest: {here.items() ^ there.items()}")
+
+
+def _indexed(node: Node) -> None:
+    """The file is sound, and a full-text index that triggers keep says what its table says."""
+    app = node.app.connection
+    must(app.execute("PRAGMA integrity_check").get == "ok", f"{node.name}: integrity_check")
+    for shape in node.shapes:
+        if shape.fts:
+            try:
+                app.execute(f"INSERT INTO {shape.fts}({shape.fts}, rank) VALUES ('integrity-check', 1)")
+            except apsw.Error as error:
+                raise Broken(f"{node.name}: the index {shape.fts} is not what its table says") from error
+            found = app.execute(f"SELECT count(*) FROM {shape.fts} WHERE {shape.fts} MATCH 'red'").get
+            wanted = app.execute(f"SELECT count(*) FROM {shape.name} WHERE body LIKE '%red%'").get
+            must(found == wanted, f"{node.name}: {shape.fts} finds {found} of {wanted} rows")
+
+
+def _nothing_lost(nodes: Sequence[Node]) -> None:
+    ledger = nodes[0].ledger
+    read = nodes[0].app.connection.execute
+    missing = ledger.own - {row[0] for row in read("SELECT id FROM own")}
+    must(not missing, f"committed rows are gone: {missing}")
+    counted = dict(read("SELECT id, n FROM counter").fetchall())
+    wanted = {name: n for name, n in ledger.counters.items() if n}
+    must(counted == wanted, f"counters say {counted} instead of {wanted}")
+    standing = {value for row in read("SELECT a, b FROM note") for value in row}
+    journal = {conflict.overruled for node in nodes for conflict in node.replica.conflicts(table="note", limit=1 << 30)}
+    lost = ledger.notes.keys() - standing - ledger.replaced - journal
+    must(not lost, f"overruled without a line in a journal: {[(v, *ledger.notes[v]) for v in sorted(lost)]}")

@@ -1,0 +1,213 @@
+"""One schedule: random steps of random nodes out of one seed, then rest, then the final checks."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from tempfile import mkdtemp
+
+from tests.simulation.node import Node
+from tests.simulation.properties import check_always, check_at_rest, must
+from tests.simulation.workload import Ledger, choose_shapes
+from tests.simulation.world import World
+
+MOST_ROUNDS = 60
+"""A cluster that nobody writes to must come to rest within so many rounds."""
+
+
+@dataclass
+class Schedule:
+    """One run. ``trace``: what was done, for the reader of a failure."""
+
+    seed: int
+    folder: Path
+    steps: int = 0
+
+    def __post_init__(self) -> None:
+        self.trace: list[str] = []
+        rng = self.rng = Random(self.seed)
+        self.world = World(rng.choice((1, 1, 2, 3)))
+        self.steps = self.steps or rng.choice((40, 80, 160))
+        self.crashes = rng.choice((0.0, 0.0, 0.03, 0.1))
+        shapes = choose_shapes(rng, 4)
+        ledger = Ledger()
+        message_bytes = rng.choice((900_000, 900_000, 60, 200))
+        self.nodes = [
+            Node(name, self.folder / name, self.world, rng, message_bytes, shapes, ledger)
+            for name in "abcd"[: rng.randint(2, 4)]
+        ]
+        self.members: list[Node] = []
+
+    def run(self) -> None:
+        """Run to the end; raises Broken, or whatever the code under test raises."""
+        for node in self.nodes:
+            node.create()
+            for _ in range(self.rng.choice((0, 0, 0, 3))):
+                node.app.transaction()
+        self.nodes[0].found()
+        self.members.append(self.nodes[0])
+        late = self.rng.random() < 0.3
+        while not late and len(self.members) < len(self.nodes):
+            self._join()
+        for _ in range(self.steps):
+            self._step()
+        self._rest()
+        check_at_rest(self.members)
+
+    def close(self) -> None:
+        """Close what is open."""
+        for node in self.nodes:
+            if node.up:
+                node.stop()
+            if hasattr(node, "app"):
+                node.app.connection.close()
+
+    # steps -----------------------------------------------------------------------------------------------------
+
+    def _step(self) -> None:
+        node = self.rng.choice(self.members)
+        actions: list[tuple[float, Callable[[Node], None]]] = [
+            (3, self._write), (3, self._capture), (5, self._publish), (4, self._deliver), (4, self._apply),
+            (0.3, self._abort), (0.3, self._unseen), (20 * self.crashes, self._crash),
+            (10 * self.crashes, self._lose_the_mirror), (0.2, lambda _: self._join()), (0.5, self._away),
+        ]  # fmt: skip
+        weights = [weight for weight, _ in actions]
+        action = self.rng.choices([action for _, action in actions], weights)[0]
+        if not node.up:
+            if action == self._write:
+                self._write(node)
+            elif self.rng.random() < 0.3:
+                self._restart(node)
+            return
+        action(node)
+        if node.up:
+            check_always(node)
+
+    def _note(self, node: Node, what: str) -> None:
+        self.trace.append(f"{node.name} {what}")
+
+    def _write(self, node: Node) -> None:
+        self._note(node, "writes")
+        node.app.transaction()
+
+    def _capture(self, node: Node) -> None:
+        if node.capture():
+            self._note(node, f"captures {node.flight and node.flight.out.id}")
+
+    def _publish(self, node: Node) -> None:
+        for _ in range(self.rng.choice((1, 1, 2, 50))):
+            if node.publish():
+                self._note(node, "publishes")
+
+    def _deliver(self, node: Node) -> None:
+        if node.deliver(self.rng.choice((1, 2, 5, 1000))):
+            self._note(node, "hears")
+
+    def _apply(self, node: Node) -> None:
+        cut = node.take(most_bytes=self.rng.choice((1, 100, 1 << 62)), least=self.rng.random() < 0.2)
+        if cut is not None:
+            if self.rng.random() < 0.05:
+                node.inbox.put_back(cut)
+                return
+            self._note(node, f"applies {[str(p.id) for p in cut.pieces]} to {[p.seq for p in cut.positions.values()]}")
+            node.apply(cut)
+
+    def _abort(self, node: Node) -> None:
+        if node.abort():
+            self._note(node, "aborts")
+
+    def _unseen(self, node: Node) -> None:
+        node.look_for_unseen()
+
+    def _crash(self, node: Node) -> None:
+        self._note(node, "crashes")
+        node.stop()
+
+    def _lose_the_mirror(self, node: Node) -> None:
+        cut = node.take()
+        if cut is not None:
+            self._note(node, f"applies {[str(p.id) for p in cut.pieces]} and loses the mirror's commit")
+            node.apply_and_lose_the_mirror(cut)
+
+    def _restart(self, node: Node) -> None:
+        donors = [d for d in self.members if d.up and self._further(d, node)]
+        if donors and self.rng.random() < 0.15:
+            self._note(node, "adopts")
+            node.adopt(self.rng.choice(donors))
+        else:
+            self._note(node, "restarts")
+            node.start()
+        check_always(node)
+
+    @staticmethod
+    def _further(donor: Node, node: Node) -> bool:
+        return donor.limit is None and all(
+            p.seq >= node.inbox.position(s).seq for s, p in donor.replica.positions().items()
+        )
+
+    def _away(self, node: Node) -> None:
+        """Write a lot while nothing is published."""
+        for _ in range(self.rng.randint(1, 6)):
+            self._write(node)
+
+    def _join(self) -> None:
+        donors = [node for node in self.members if node.up]
+        if donors and len(self.members) < len(self.nodes):
+            node = self.nodes[len(self.members)]
+            self._note(node, "joins")
+            node.join(self.rng.choice(donors))
+            self.members.append(node)
+            check_always(node)
+
+    # rest ------------------------------------------------------------------------------------------------------
+
+    def _rest(self) -> None:
+        for node in self.members:
+            if not node.up:
+                self._note(node, "restarts")
+                node.start()
+        while len(self.members) < len(self.nodes):
+            self._join()
+        for _ in range(MOST_ROUNDS):
+            if not any([self._settle(node) for node in self.members]):
+                return
+        must(False, f"the cluster does not come to rest in {MOST_ROUNDS} rounds")
+
+    def _settle(self, node: Node) -> bool:
+        """Do all that one node can do; tell whether there was anything."""
+        busy = False
+        while node.publish():
+            busy = True
+        while any(node.inbox.read_up_to(s) < self.world.last(s) for s in range(self.world.shards)):
+            busy |= node.deliver(1000)
+        while (cut := node.take()) is not None:
+            self._note(node, f"applies {[str(p.id) for p in cut.pieces]} to {[p.seq for p in cut.positions.values()]}")
+            node.apply(cut)
+            check_always(node)
+            busy = busy or bool(cut.pieces)
+        busy |= node.abort()
+        busy |= node.look_for_unseen()
+        if node.capture():
+            self._note(node, f"captures {node.flight and node.flight.out.id}")
+            busy = True
+        check_always(node)
+        must(busy or node.ready, f"{node.name} never catches up")
+        return busy or not node.ready
+
+
+def run(seed: int, *, steps: int = 0) -> None:
+    """Run the schedule of one seed in a folder of its own; a failure says how to run it again."""
+    shm = Path("/dev/shm")  # memory, where there is such a thing: the disk is not what is tested here
+    folder = Path(mkdtemp(prefix="harmonylite-", dir=shm if shm.is_dir() else None))
+    schedule = Schedule(seed, folder, steps)
+    try:
+        schedule.run()
+    except BaseException as error:
+        error.add_note(f"seed {seed}; run it again with: python -m tests.simulation {seed}")
+        raise
+    finally:
+        schedule.close()
+        shutil.rmtree(folder)
