@@ -7,6 +7,8 @@ reads and writes one of them.
 from harmonylite.jetstream.embedded import EmbeddedServer
 from harmonylite.jetstream.link import NatsLink
 from harmonylite.jetstream.names import redact
+from harmonylite.jetstream.objects import JetStreamObjects
+from harmonylite.jetstream.peers import NatsPeers
 from harmonylite.jetstream.settings import (
     EmbeddedSettings,
     LinkSettings,
@@ -20,9 +22,11 @@ from harmonylite.jetstream.streams import ensure_streams
 __all__ = [
     "EmbeddedServer",
     "EmbeddedSettings",
+    "JetStreamObjects",
     "JetStreamShard",
     "LinkSettings",
     "NatsLink",
+    "NatsPeers",
     "StreamSettings",
     "TlsSettings",
     "ensure_streams",

@@ -109,29 +109,38 @@ class Connection:
     async def open(self) -> None:
         """Connect; raises AuthError, ConnectError, ConfigError. Cancelling leaves nothing open."""
         options = connect_options(self._url, self._settings)
-        scheme = "tls" if urlsplit(self._url).scheme == "tls" else "nats"
+        # In a task of its own: nats-py swallows a cancellation that comes in the moment in which an attempt fails.
+        attempt = asyncio.create_task(self._connect(options), name=f"connect to {self.address}")
+        attempt.add_done_callback(lambda task: task.cancelled() or task.exception())
         try:
-            async with asyncio.timeout(self._settings.connect_seconds):
-                await self._client.connect(
-                    f"{scheme}://{self.address}",
-                    name=self._settings.name,
-                    error_cb=self._failed,
-                    allow_reconnect=False,
-                    max_reconnect_attempts=1,
-                    reconnect_time_wait=0,
-                    connect_timeout=self._settings.connect_seconds,  # type: ignore[arg-type] # seconds, may be a float
-                    ping_interval=self._settings.ping_seconds,  # type: ignore[arg-type] # the same
-                    pending_size=0,  # never buffer, never block: whoever publishes keeps a window
-                    **options,
-                )
+            done, _ = await asyncio.wait([attempt], timeout=self._settings.connect_seconds)
+            if not done:
+                raise TimeoutError(f"no answer within {self._settings.connect_seconds:g} s")
+            attempt.result()
         except (OSError, nats.errors.Error, TimeoutError, ValueError) as error:
             raise self._refused(error) from None
         finally:
+            attempt.cancel()
             if not self._client.is_connected and self._client._flush_queue is not None:
                 await self._client._close(Client.CLOSED, False)
         self._check_version()
         self._end = asyncio.create_task(self._wait_end(), name=f"nats connection {self.address}")
         await self.subscribe(f"{self._inbox}.*", self._answered)
+
+    async def _connect(self, options: dict[str, Any]) -> None:
+        scheme = "tls" if urlsplit(self._url).scheme == "tls" else "nats"
+        await self._client.connect(
+            f"{scheme}://{self.address}",
+            name=self._settings.name,
+            error_cb=self._failed,
+            allow_reconnect=False,
+            max_reconnect_attempts=1,
+            reconnect_time_wait=0,
+            connect_timeout=self._settings.connect_seconds,  # type: ignore[arg-type] # seconds, may be a float
+            ping_interval=self._settings.ping_seconds,  # type: ignore[arg-type] # the same
+            pending_size=0,  # never buffer, never block: whoever publishes keeps a window
+            **options,
+        )
 
     def _refused(self, error: Exception) -> ConnectError:
         # nats-py raises NoServersError when a connection was refused; why is only told to the error callback.

@@ -25,6 +25,11 @@ log = logging.getLogger(__name__)
 
 PART = "nats"
 
+LOUD_TRIES = 3
+"""Failed rounds that are each logged; from then on one every `QUIET_SECONDS`."""
+
+QUIET_SECONDS = 30.0
+
 
 class NatsLink:
     """Keeps a connection to one of several NATS servers.
@@ -62,8 +67,10 @@ class NatsLink:
         """Close the connection; whoever waits for one gets StreamError."""
         self._closed = True
         if self._keeper is not None:
-            self._keeper.cancel()
-            await asyncio.wait([self._keeper])
+            while not self._keeper.done():
+                # More than once, for a cancellation that meets a failing attempt in the same moment may get lost.
+                self._keeper.cancel()
+                await asyncio.wait([self._keeper], timeout=1)
         connection, self._connection = self._connection, None
         self._up.set()
         self._status.nats_connected = False
@@ -86,6 +93,16 @@ class NatsLink:
         return self._connection is not None and not self._connection.over.is_set()
 
     @property
+    def closed(self) -> bool:
+        """True once `aclose` was called."""
+        return self._closed
+
+    @property
+    def given_up(self) -> bool:
+        """True once the retries are spent: there will be no connection any more."""
+        return self._keeper is not None and self._keeper.done() and not self._closed
+
+    @property
     def max_payload(self) -> int:
         """Bytes that the server takes in one message, headers included; raises StreamError when not connected."""
         return self.now().max_payload
@@ -103,7 +120,7 @@ class NatsLink:
         while not self.connected:
             if self._closed:
                 raise StreamError("not connected to NATS: the link is closed")
-            if self._keeper is not None and self._keeper.done():
+            if self._keeper is not None and self.given_up:
                 self._keeper.result()
             self._up.clear()
             await self._up.wait()
@@ -142,7 +159,7 @@ class NatsLink:
         self._up.set()
 
     async def _rounds(self, *, first: bool) -> Connection:
-        failed, start = 0, time.monotonic()
+        failed, start, told = 0, time.monotonic(), 0.0
         while True:
             try:
                 return await self._round()
@@ -156,7 +173,10 @@ class NatsLink:
                 if spent:
                     raise self._spent(failed, time.monotonic() - start, error) from error
                 self._part.waiting(error.message)
-                log.warning("%s; try %d, again in %g s", error.message, failed, self.settings.reconnect_wait)
+                now = time.monotonic()
+                if failed <= LOUD_TRIES or now - told > QUIET_SECONDS:
+                    log.warning("%s; try %d, again in %g s", error.message, failed, self.settings.reconnect_wait)
+                    told = now
             await asyncio.sleep(self.settings.reconnect_wait)
 
     def _spent(self, failed: int, seconds: float, error: ConnectError | ConfigError) -> ReconnectsSpentError:

@@ -45,13 +45,14 @@ class PullEndedError(StreamError):
 
 
 class Pull:
-    """A consumer of ``stream`` from sequence ``start`` on."""
+    """A consumer of ``stream`` from sequence ``start`` on. ``subject``: only messages on it ("" = all)."""
 
-    def __init__(self, connection: Connection, stream: Stream, start: int) -> None:
+    def __init__(self, connection: Connection, stream: Stream, start: int, subject: str = "") -> None:
         self._connection = connection
         self._stream = stream
         self._api = stream.api
         self._start = start
+        self._subject = subject
         self._inbox = connection.new_inbox()
         self._consumer = f"hl{self._inbox.rpartition('.')[2]}"
         self._subscription: Subscription | None = None
@@ -65,7 +66,7 @@ class Pull:
 
     async def open(self) -> None:
         """Make the consumer and place the first orders; raises StreamError."""
-        config = {
+        config: dict[str, Any] = {
             "name": self._consumer,
             "deliver_policy": "by_start_sequence",
             "opt_start_seq": self._start,
@@ -75,6 +76,8 @@ class Pull:
             "num_replicas": 1,
             "mem_storage": True,
         }
+        if self._subject:
+            config["filter_subject"] = self._subject
         self._connection.at_end(self._taken.set)
         self._subscription = await self._connection.subscribe(f"{self._inbox}.*", self._got)
         verb = f"CONSUMER.CREATE.{self._stream.name}.{self._consumer}"

@@ -31,11 +31,14 @@ QUIET_TRIES = 2
 class Reader:
     """Reads one stream once, from ``start`` on."""
 
-    def __init__(self, link: NatsLink, stream: Stream, start: int, part: Part | None = None) -> None:
+    def __init__(
+        self, link: NatsLink, stream: Stream, start: int, part: Part | None = None, *, confirm_seconds: float = 5.0
+    ) -> None:
         self._link = link
         self._stream = stream
         self._next = max(1, start)
         self._part = part
+        self._confirm_seconds = confirm_seconds
         self._created = ""
         self._last: StreamMessage | None = None
         self._backoff = Backoff(first=0.02, most=2.0)
@@ -46,14 +49,14 @@ class Reader:
             pull: Pull | None = None
             try:
                 connection = await self._link.connection()
-                await self._look()
+                await self._look_for_sure()
                 pull = Pull(connection, self._stream, self._next)
                 await pull.open()
                 self._well()
+                rest: list[StreamMessage] = []
                 while True:
-                    batch = await self._checked(await pull.take())
-                    if batch:
-                        yield batch
+                    due, rest = await self._checked(rest or await pull.take())
+                    yield due
             except (StreamGapError, StreamLostError):
                 raise
             except StreamError as error:
@@ -80,14 +83,20 @@ class Reader:
             self._part.waiting(f"stream {self._stream.name} can't be read: {error.message}")
         await asyncio.sleep(pause)
 
+    async def _look_for_sure(self) -> None:
+        """Look, and take a stream for lost only when it stays so: servers that come back may not know all of it yet."""
+        end = time.monotonic() + self._confirm_seconds
+        while True:
+            try:
+                return await self._look()
+            except StreamLostError:
+                if time.monotonic() > end:
+                    raise
+            await asyncio.sleep(min(0.5, self._confirm_seconds))
+
     async def _look(self) -> None:
         """Check that the stream still is the one that was read, as far as it was read."""
-        try:
-            info = (await self._stream.details()).info
-        except StreamLostError:
-            # A server that is just coming back may not know its streams yet.
-            await asyncio.sleep(1)
-            info = (await self._stream.details()).info
+        info = (await self._stream.details()).info
         if self._created and info.created != self._created:
             raise StreamLostError(
                 f"stream {self._stream.name} was made anew at {info.created} (the one that was read: {self._created})"
@@ -115,18 +124,19 @@ class Reader:
             advice="a snapshot is needed",
         )
 
-    async def _checked(self, batch: list[StreamMessage]) -> list[StreamMessage]:
-        for message in batch:
-            if message.seq != self._next:
-                await self._explain_hole(message.seq)
-            self._next = message.seq + 1
-            self._last = message
-        return batch
+    async def _checked(self, batch: list[StreamMessage]) -> tuple[list[StreamMessage], list[StreamMessage]]:
+        """Return the messages that follow each other, and those behind a hole; one at the start is explained first."""
+        if batch[0].seq != self._next:
+            await self._explain_hole(batch[0].seq)
+        first = batch[0].seq
+        whole = next((i for i, message in enumerate(batch) if message.seq != first + i), len(batch))
+        self._last = batch[whole - 1]
+        self._next = self._last.seq + 1
+        return batch[:whole], batch[whole:]
 
     async def _explain_hole(self, seq: int) -> None:
         """Return when messages before ``seq`` were deleted one by one; raise when they were lost to this reader."""
         if seq < self._next:
-            await self._look()
             raise PullEndedError(f"message {seq} came where {self._next} was due")
         details = await self._stream.details()
         if details.info.first > self._next:

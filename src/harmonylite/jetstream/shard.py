@@ -25,6 +25,7 @@ class JetStreamShard:
     """The stream of ``shard``, seen from the node ``node_id``.
 
     ``part``: told when reading has to wait, and why. ``publish_seconds``: deadline of one publish.
+    ``confirm_seconds``: how long a stream must look deleted or cut short before a reader believes it.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class JetStreamShard:
         *,
         part: Part | None = None,
         publish_seconds: float = 5.0,
+        confirm_seconds: float = 5.0,
     ) -> None:
         self.shard = shard
         self.name = stream_name(settings.stream_prefix, shard)
@@ -44,6 +46,7 @@ class JetStreamShard:
         self._stream = Stream(JetStream(link, settings.domain), self.name, shard)
         self._part = part
         self._seconds = publish_seconds
+        self._confirm_seconds = confirm_seconds
 
     @property
     def max_message(self) -> int:
@@ -67,7 +70,8 @@ class JetStreamShard:
 
     def read(self, start: int) -> AsyncIterator[list[StreamMessage]]:
         """Yield batches of messages from ``start`` on; see `ShardStream.read`. Close the iterator when done with it."""
-        return Reader(self._link, self._stream, start, self._part).batches()
+        reader = Reader(self._link, self._stream, start, self._part, confirm_seconds=self._confirm_seconds)
+        return reader.batches()
 
     async def info(self) -> StreamInfo:
         """Return the stream's state; see `ShardStream.info`."""

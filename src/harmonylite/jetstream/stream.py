@@ -45,18 +45,26 @@ class Stream:
 
     async def get(self, seq: int) -> StreamMessage | None:
         """Return the message with sequence ``seq``, None when it is not kept (any more)."""
-        return await self._get({"seq": seq})
+        found = await self._get({"seq": seq})
+        return found[0] if found is not None else None
 
     async def last_on(self, subject: str) -> StreamMessage | None:
         """Return the newest message on ``subject``, None when there is none."""
+        found = await self._get({"last_by_subj": subject})
+        return found[0] if found is not None else None
+
+    async def last_with_headers(self, subject: str) -> tuple[StreamMessage, bytes] | None:
+        """Return the newest message on ``subject`` and its headers as they were sent, None when there is none."""
         return await self._get({"last_by_subj": subject})
 
-    async def _get(self, which: Mapping[str, Any]) -> StreamMessage | None:
+    async def _get(self, which: Mapping[str, Any]) -> tuple[StreamMessage, bytes] | None:
         # Not a direct get: any replica may answer those, and one that lags would show an older message.
         try:
             found = (await self._call("STREAM.MSG.GET", which)).get("message") or {}
             data = base64.b64decode(found.get("data") or "")
-            return StreamMessage(self.shard, int(found["seq"]), found["subject"], data, wall(found.get("time", "")))
+            time = wall(found.get("time", ""))
+            message = StreamMessage(self.shard, int(found["seq"]), found["subject"], data, time)
+            return message, base64.b64decode(found.get("hdrs") or "")
         except ApiError as error:
             if error.code == MESSAGE_NOT_FOUND:
                 return None

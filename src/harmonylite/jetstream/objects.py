@@ -1,0 +1,235 @@
+"""Files in the NATS object store, with its own layout: `harmonylite.replication.ports.Objects`.
+
+Invariant: an object is there whole or not at all (its description is stored last), and what `get` leaves behind has the
+size and digest of what `put` read. Memory stays bounded by a few chunks, disk work happens in a thread.
+
+Layout: https://github.com/nats-io/nats-architecture-and-design, ADR-20, so ``nats object get`` reads it. Own loops,
+for the client library's ``get`` waits for ever when chunks are missing and both are several times slower.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import json
+import logging
+import os
+import secrets
+from collections import deque
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from harmonylite.errors import NotAcknowledgedError, SnapshotError, StreamError, StreamLostError
+from harmonylite.jetstream.api import STREAM_NOT_FOUND
+from harmonylite.jetstream.buckets import Bucket, bucket_name
+from harmonylite.jetstream.link import NatsLink
+from harmonylite.jetstream.pointers import Pointers
+from harmonylite.jetstream.pull import Pull
+from harmonylite.jetstream.settings import StreamSettings
+
+log = logging.getLogger(__name__)
+
+CHUNK = 512 * 1024
+"""Bytes per message, less where ``max_payload`` is small."""
+
+WINDOW = 4
+"""Chunks on their way to the server at once."""
+
+STALLED_SECONDS = 15.0
+"""A get that sees no chunk for so long, though the server is alive, takes the object for damaged."""
+
+
+class JetStreamObjects:
+    """The object store and the pointers of one cluster."""
+
+    def __init__(self, link: NatsLink, settings: StreamSettings) -> None:
+        self.bucket = bucket_name(settings.stream_prefix, "objects")
+        self._link = link
+        self._before = f"$O.{self.bucket}"
+        self._bucket = Bucket(
+            link,
+            settings,
+            {"name": f"OBJ_{self.bucket}", "subjects": [f"{self._before}.C.>", f"{self._before}.M.>"]},
+        )
+        self._pointers = Pointers(link, settings)
+
+    async def put(self, name: str, source: Path) -> None:
+        """Store the file ``source``; see `Objects.put`. Cancelling leaves chunks that nothing refers to at worst."""
+        nuid = secrets.token_hex(11)
+        chunks = f"{self._before}.C.{nuid}"
+        try:
+            await self._bucket.ensure()
+            before = await self._meta(name)
+            try:
+                await self._describe(name, nuid, await self._send(chunks, source))
+            except BaseException:
+                # Shielded: also a cancelled put should not leave its chunks in the store.
+                await asyncio.shield(self._forget(chunks))
+                raise
+            if before is not None:
+                await self._forget(f"{self._before}.C.{before['nuid']}")
+        except (StreamError, OSError) as error:
+            raise SnapshotError(f"object {name!r} can't be stored from {source}: {error}") from error
+
+    async def get(self, name: str, target: Path) -> None:
+        """Write object ``name`` to ``target``; see `Objects.get`. ``target`` is replaced whole or left as it was."""
+        part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+        try:
+            meta = await self._meta(name)
+            if meta is None:
+                raise SnapshotError(f"object {name!r} is not in {self.bucket}")
+            await self._receive(name, meta, part)
+            await asyncio.to_thread(part.replace, target)
+        except (StreamError, OSError) as error:
+            raise SnapshotError(f"object {name!r} can't be read into {target}: {error}") from error
+        finally:
+            await asyncio.shield(asyncio.to_thread(part.unlink, missing_ok=True))
+
+    async def delete(self, name: str) -> None:
+        """Delete object ``name``; see `Objects.delete`. Its description goes first, so that nobody finds half of it."""
+        try:
+            meta = await self._meta(name)
+            if meta is not None:
+                await self._bucket.purge(self._meta_subject(name))
+                await self._bucket.purge(f"{self._before}.C.{meta['nuid']}")
+        except StreamError as error:
+            raise SnapshotError(f"object {name!r} can't be deleted: {error}") from error
+
+    async def names(self) -> list[str]:
+        """Return the names of all objects, sorted; raises SnapshotError."""
+        try:
+            stream = self._bucket.stream
+            state = await stream.api.call(f"STREAM.INFO.{stream.name}", {"subjects_filter": f"{self._before}.M.>"})
+            subjects = (state.get("state") or {}).get("subjects") or {}
+            found = [_unquoted(subject.rpartition(".")[2]) for subject in subjects]
+            return sorted([name for name in found if await self._meta(name) is not None])
+        except StreamError as error:
+            if getattr(error, "code", 0) == STREAM_NOT_FOUND:
+                return []
+            raise SnapshotError(f"objects of {self.bucket} can't be listed: {error}") from error
+
+    async def pointer(self, key: str) -> tuple[bytes, int] | None:
+        """Return a pointer's value and revision; see `Objects.pointer`. Raises StreamError."""
+        return await self._pointers.get(key)
+
+    async def set_pointer(self, key: str, value: bytes, *, revision: int) -> bool:
+        """Set a pointer if nobody was first; see `Objects.set_pointer`. Raises StreamError."""
+        return await self._pointers.set(key, value, revision)
+
+    def _meta_subject(self, name: str) -> str:
+        return f"{self._before}.M.{base64.urlsafe_b64encode(name.encode()).decode()}"
+
+    async def _meta(self, name: str) -> dict[str, Any] | None:
+        try:
+            message = await self._bucket.stream.last_on(self._meta_subject(name))
+        except StreamLostError:
+            return None
+        if message is None:
+            return None
+        try:
+            meta = json.loads(message.payload)
+            return None if meta.get("deleted") else {"nuid": "", "size": 0, "chunks": 0, "digest": "", **meta}
+        except (ValueError, AttributeError):
+            raise SnapshotError(f"object {name!r} in {self.bucket} has a description that can't be read") from None
+
+    async def _send(self, subject: str, source: Path) -> dict[str, Any]:
+        """Publish the file in chunks, a few at a time; return its size, digest and number of chunks."""
+        size = min(CHUNK, self._link.max_payload // 2)
+        digest, total, count = hashlib.sha256(), 0, 0
+        window: deque[asyncio.Task[int]] = deque()
+        file = await asyncio.to_thread(source.open, "rb")
+        try:
+            while data := await asyncio.to_thread(_read, file, size, digest):
+                total, count = total + len(data), count + 1
+                # Tasks start in the order they are made, and one connection keeps it: chunks are stored in order.
+                window.append(asyncio.create_task(self._bucket.publish(subject, data)))
+                if len(window) >= WINDOW:
+                    await window.popleft()
+            while window:
+                await window.popleft()
+        finally:
+            for task in window:
+                task.cancel()
+            await asyncio.gather(*window, return_exceptions=True)
+            await asyncio.to_thread(file.close)
+        return {"size": total, "chunks": count, "digest": _digest_text(digest.digest()),
+                "options": {"max_chunk_size": size}}  # fmt: skip
+
+    async def _describe(self, name: str, nuid: str, what: dict[str, Any]) -> None:
+        meta = {"name": name, "bucket": self.bucket, "nuid": nuid, "mtime": datetime.now(UTC).isoformat(), **what}
+        try:
+            await self._bucket.publish(self._meta_subject(name), json.dumps(meta).encode(), {"Nats-Rollup": "sub"})
+        except NotAcknowledgedError:
+            found = await self._meta(name)
+            if found is None or found["nuid"] != nuid:
+                raise
+
+    async def _forget(self, subject: str) -> None:
+        try:
+            await self._bucket.purge(subject)
+        except StreamError as error:
+            log.warning("chunks on %s stay behind: %s", subject, error.message)
+
+    async def _receive(self, name: str, meta: dict[str, Any], part: Path) -> None:
+        digest, chunks, size = hashlib.sha256(), 0, 0
+        file = await asyncio.to_thread(part.open, "xb")
+        try:
+            if meta["chunks"]:
+                subject = f"{self._before}.C.{meta['nuid']}"
+                pull = Pull(self._link.now(), self._bucket.stream, 1, subject)
+                try:
+                    await pull.open()
+                    while chunks < meta["chunks"]:
+                        async with asyncio.timeout(STALLED_SECONDS):
+                            batch = [message.payload for message in await pull.take()]
+                        chunks, size = chunks + len(batch), size + sum(map(len, batch))
+                        await asyncio.to_thread(_write, file, batch, digest)
+                finally:
+                    await pull.aclose()
+            await asyncio.to_thread(_sync, file)
+        except TimeoutError:
+            raise SnapshotError(f"object {name!r}: {chunks} of {meta['chunks']} chunks are there") from None
+        finally:
+            await asyncio.to_thread(file.close)
+        if (size, _digest_bytes(str(meta["digest"]))) != (meta["size"], digest.digest()):
+            raise SnapshotError(
+                f"object {name!r} is damaged: {size} of {meta['size']} bytes, or another SHA-256 than what was stored",
+                advice="delete it and save a new snapshot",
+            )
+
+
+def _read(file: BinaryIO, size: int, digest: Any) -> bytes:
+    data = file.read(size)
+    digest.update(data)
+    return data
+
+
+def _write(file: BinaryIO, batch: Sequence[bytes], digest: Any) -> None:
+    for data in batch:
+        digest.update(data)
+        file.write(data)
+
+
+def _sync(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _digest_text(digest: bytes) -> str:
+    return f"SHA-256={base64.urlsafe_b64encode(digest).decode()}"
+
+
+def _digest_bytes(text: str) -> bytes:
+    return _decoded(text.partition("=")[2])
+
+
+def _decoded(text: str) -> bytes:
+    # Some writers leave the padding out.
+    return base64.urlsafe_b64decode(text.rstrip("=") + "=" * (-len(text.rstrip("=")) % 4))
+
+
+def _unquoted(subject_token: str) -> str:
+    return _decoded(subject_token).decode(errors="replace")
