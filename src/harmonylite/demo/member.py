@@ -100,28 +100,34 @@ class Member:
 
         :raises HarmonyLiteError: it ended, or was not ready within ``seconds``.
         """
-        started = time.monotonic()
+        started, said = time.monotonic(), ""
         while time.monotonic() - started < seconds:
-            if self.pid is None:
-                raise HarmonyLiteError(
-                    f"{self.name} ended while starting", advice=f"its last words:\n{self.last_words()}"
-                )
-            if await asyncio.to_thread(self._answers, "/readyz"):
+            self.expect_running()
+            status, said = await asyncio.to_thread(self._readiness)
+            if status == 200:
                 return time.monotonic() - started
             await asyncio.sleep(POLL_SECONDS)
         raise HarmonyLiteError(
-            f"{self.name} was not ready within {seconds:.0f} s", advice=f"see {self.log}:\n{self.last_words()}"
+            f"{self.name} was not ready within {seconds:.0f} s: {said or 'it does not answer'}",
+            advice=f"see {self.log}:\n{self.last_words()}",
         )
 
-    def _answers(self, path: str) -> bool:
+    def _readiness(self) -> tuple[int, str]:
+        """Return status and text of `/readyz`; (0, "") when nobody answers."""
         connection = http.client.HTTPConnection("127.0.0.1", self._http, timeout=2.0)
         try:
-            connection.request("GET", path)
-            return connection.getresponse().status == 200
+            connection.request("GET", "/readyz")
+            response = connection.getresponse()
+            return response.status, response.read().decode(errors="replace").strip()
         except (OSError, http.client.HTTPException):
-            return False
+            return 0, ""
         finally:
             connection.close()
+
+    def expect_running(self) -> None:
+        """Raise HarmonyLiteError with the end of the log when the process has ended."""
+        if self.pid is None:
+            raise HarmonyLiteError(f"{self.name} has ended", advice=f"its last words:\n{self.last_words()}")
 
     def last_words(self, lines: int = 12) -> str:
         """Return the end of the node's log."""

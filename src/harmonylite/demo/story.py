@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import time
 from collections.abc import Sequence
+from contextlib import closing
 
 from harmonylite.db.connection import mapped, open_file
 from harmonylite.demo.application import Written
@@ -16,7 +18,7 @@ from harmonylite.demo.digest import digest_file
 from harmonylite.demo.member import Member
 from harmonylite.demo.scene import Clash, Scene, Work
 from harmonylite.demo.teller import Teller
-from harmonylite.demo.trio import differing, until_equal
+from harmonylite.demo.trio import Rows, differing, until_equal, until_seen
 
 
 class Story:
@@ -44,9 +46,7 @@ class Story:
             "Everybody writes, at the same time",
             "Three applications, each with its own file. None knows of HarmonyLite.",
         )
-        last = await self._burst(self._members, 1)
-        await self._equal(self._members, last)
-        self._claim_all_is_there()
+        await self._burst(1, seen_by=self._members)
 
     async def two_columns(self) -> None:
         """Different columns of one row: both stay."""
@@ -67,19 +67,28 @@ class Story:
         changed = await self._fight(clash)
         code, output = await self._members[0].command("conflicts")
         self._teller.command("harmonylite conflicts", output)
-        kept = code == 0 and clash.table in output
+        kept = code == 0 and await self._in_journal(clash)
         self._claim(changed and kept, "the same value everywhere, and the one that lost is in the conflict journal")
+
+    async def _in_journal(self, clash: Clash) -> bool:
+        """Tell whether the journal has an entry for the value that the fought-over column holds now."""
+        _, output = await self._members[0].command("conflicts", "-json", "-table", clash.table)
+        ((value,),) = read(self._members[0], clash.show)
+        with contextlib.suppress(ValueError, KeyError):
+            return any(entry["winning"] == value for entry in json.loads(output)["conflicts"])
+        return False
 
     async def a_node_dies(self) -> None:
         """Kill -9; everyone goes on writing, at the dead node's file too."""
         *alive, victim = self._members
         self._teller.step(
-            f"{victim.name} is killed", "Its application does not notice: it goes on writing to its own file."
+            f"{victim.name} is killed",
+            "Its application does not notice, and writes on. If the stream's leader died with it, the others elect a"
+            " new one first, which takes seconds; no application waits for that.",
         )
         self._teller.command(f"kill -9 {victim.pid}")
         await victim.kill()
-        last = await self._burst(self._members, 2)
-        await self._equal(alive, last)
+        await self._burst(2, seen_by=alive)
         behind = differing(
             [await asyncio.to_thread(digest_file, m.db, self._scene.touched) for m in (alive[0], victim)]
         )
@@ -96,9 +105,9 @@ class Story:
         await victim.start()
         with self._teller.waiting(f"{victim.name} is catching up"):
             ready = await victim.ready()
-            self._teller.fact(victim.name, f"ready after {ready:.1f} s")
+            self._teller.fact(victim.name, f"ready after {duration(ready)}")
             seen = await until_equal(self._members, self._scene.touched)
-        self._teller.good(f"all three files are equal {seen - started:.1f} s after its start")
+        self._teller.good(f"all three files are equal {duration(seen - started)} after its start")
         self._claim_all_is_there()
 
     async def proof(self) -> bool:
@@ -133,12 +142,20 @@ class Story:
             answers = [read(member, sql) for member in self._members]
             self._claim(all(answer == answers[0] for answer in answers), f"{words}: {len(answers[0])} on each node")
 
-    async def _burst(self, members: Sequence[Member], number: int) -> float:
-        self._works = works = [self._scene.burst(member.number, number) for member in members]
-        done = await asyncio.gather(*(m.application.write(w.transactions) for m, w in zip(members, works, strict=True)))
-        for member, work, written in zip(members, works, done, strict=True):
+    async def _burst(self, number: int, *, seen_by: Sequence[Member]) -> None:
+        """Let all three sites write; tell when what the sites of ``seen_by`` wrote is in each of their files."""
+        self._works = [self._scene.burst(member.number, number) for member in self._members]
+        lefts = [self._works[member.number - 1].left for member in seen_by]
+        expected = [[(count,)] for _, count in lefts]
+        watching = until_seen(seen_by, [sql for sql, _ in lefts], lambda answers: all(a == expected for a in answers))
+        writing = [m.application.write(w.transactions) for m, w in zip(self._members, self._works, strict=True)]
+        with self._teller.waiting("three applications write"):
+            seen, done = await asyncio.gather(watching, asyncio.gather(*writing))
+        for member, work, written in zip(self._members, self._works, done, strict=True):
             self._teller.fact(member.name, f"{work.label} ({_amount(written)})")
-        return max(written.done for written in done)
+        await self._tell_when(seen_by, seen - max(written.done for written in done))
+        if len(seen_by) == len(self._members):
+            self._claim_all_is_there()
 
     def _claim_all_is_there(self) -> None:
         """Files may be equal because all lost the same: look for what each site wrote in the last burst."""
@@ -152,11 +169,11 @@ class Story:
             not wrong, "; ".join(wrong) or "and everything that the three applications wrote is in each of them"
         )
 
-    async def _equal(self, members: Sequence[Member], last: float) -> None:
-        with self._teller.waiting("waiting until the files are equal"):
-            seen = await until_equal(members, self._scene.touched)
+    async def _tell_when(self, members: Sequence[Member], seconds: float) -> None:
+        """Say after which time all was seen everywhere, once the files are really equal."""
+        await until_equal(members, self._scene.touched)
         who = "all three files" if len(members) == len(self._members) else f"{len(members)} files"
-        self._teller.good(f"{who} are equal {max(0.0, seen - last) * 1000:,.0f} ms after the last commit")
+        self._teller.good(f"{who} are equal, {duration(seconds)} after the last commit")
 
     async def _fight(self, clash: Clash) -> bool:
         """Let two applications hold their transactions open over the same row, then commit both.
@@ -166,6 +183,12 @@ class Story:
         """
         one, two = self._members[0], self._members[1]
         (before,) = read(one, clash.show)
+
+        def settled(answers: list[list[Rows]]) -> bool:
+            rows = [answer[0][0] for answer in answers]
+            same = all(row == rows[0] for row in rows)
+            return same and all(old != new for old, new in zip(before, rows[0], strict=True))
+
         async with contextlib.AsyncExitStack() as stack:
             commits = [
                 await stack.enter_async_context(member.application.holding(statement))
@@ -173,8 +196,9 @@ class Story:
             ]
             self._teller.fact(one.name, clash.one[0])
             self._teller.fact(two.name, clash.two[0])
-            done = await asyncio.gather(*(commit() for commit in commits))
-        await self._equal(self._members, max(written.done for written in done))
+            watching = until_seen(self._members, [clash.show], settled)
+            seen, done = await asyncio.gather(watching, asyncio.gather(*(commit() for commit in commits)))
+        await self._tell_when(self._members, seen - max(written.done for written in done))
         rows = [read(member, clash.show)[0] for member in self._members]
         for member, row in zip(self._members, rows, strict=True):
             self._teller.fact(member.name, f"now holds {', '.join(map(repr, row))}")
@@ -187,16 +211,17 @@ class Story:
         return holds
 
 
-def read(member: Member, sql: str) -> list[tuple[object, ...]]:
+def read(member: Member, sql: str) -> Rows:
     """Return the rows that ``sql`` finds in the member's file."""
-    connection = open_file(member.db, read_only=True)
-    try:
-        with mapped(f"read {member.db}"):
-            return [tuple(row) for row in connection.execute(sql)]
-    finally:
-        connection.close()
+    with closing(open_file(member.db, read_only=True)) as connection, mapped(f"read {member.db}"):
+        return [tuple(row) for row in connection.execute(sql)]
+
+
+def duration(seconds: float) -> str:
+    """Return a time for people. One can see a commit before its writer hears that it is done: then it is 0."""
+    return f"{max(0.0, seconds) * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
 
 
 def _amount(written: Written) -> str:
     commits = "1 commit" if written.commits == 1 else f"{written.commits} commits"
-    return f"{written.rows} rows in {commits}, {written.seconds * 1000:.0f} ms"
+    return f"{written.rows} rows in {commits}, {duration(written.seconds)}"

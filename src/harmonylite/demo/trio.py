@@ -8,9 +8,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
+from harmonylite.db.connection import mapped, open_file
 from harmonylite.demo.digest import TableDigest, digest_file
 from harmonylite.demo.member import Member, free_ports
 from harmonylite.demo.own_file import backup
@@ -22,6 +24,12 @@ EQUAL_SECONDS = 120.0
 
 LOOK_SECONDS = 0.01
 """Between two comparisons of the files, in seconds."""
+
+GLANCE_SECONDS = 0.002
+"""Between two quick looks into the files, in seconds."""
+
+Rows: TypeAlias = list[tuple[object, ...]]
+"""What a query found."""
 
 
 def make_members(scene: Scene, folder: Path) -> list[Member]:
@@ -65,10 +73,12 @@ async def running(members: Sequence[Member]) -> AsyncIterator[dict[str, float]]:
 async def until_equal(members: Sequence[Member], tables: tuple[str, ...], seconds: float = EQUAL_SECONDS) -> float:
     """Wait until the members' files hold the same rows in ``tables``; return when that was seen (monotonic clock).
 
-    :raises VerifyError: they still differ after ``seconds``.
+    :raises HarmonyLiteError: a node ended. :raises VerifyError: the files still differ after ``seconds``.
     """
     deadline = time.monotonic() + seconds
     while True:
+        for member in members:
+            member.expect_running()
         digests, seen = await asyncio.to_thread(_look, members, tables)
         if all(digest == digests[0] for digest in digests[1:]):
             return seen
@@ -79,6 +89,33 @@ async def until_equal(members: Sequence[Member], tables: tuple[str, ...], second
                 f"{who} still differ in {names} after {seconds:.0f} s", advice=f"logs: {members[0].log.parent.parent}"
             )
         await asyncio.sleep(LOOK_SECONDS)
+
+
+async def until_seen(
+    members: Sequence[Member],
+    queries: Sequence[str],
+    done: Callable[[list[list[Rows]]], bool],
+    seconds: float = EQUAL_SECONDS,
+) -> float:
+    """Ask each member's file ``queries`` again and again until ``done`` of the answers; return when that was.
+
+    ``done`` gets a list of answers for each member. It asks quickly, so as to say how long something took; whether the
+    files are equal it does not say. Raises HarmonyLiteError when a node ended, VerifyError after ``seconds``.
+    """
+    deadline = time.monotonic() + seconds
+    with contextlib.ExitStack() as stack:
+        files = [stack.enter_context(contextlib.closing(open_file(m.db, read_only=True))) for m in members]
+        while True:
+            for member in members:
+                member.expect_running()
+            now = time.monotonic()
+            with mapped("look at the files"):
+                answers = [[[tuple(row) for row in file.execute(sql)] for sql in queries] for file in files]
+            if done(answers):
+                return now
+            if now > deadline:
+                raise VerifyError(f"after {seconds:.0f} s the files still answer {answers} to {'; '.join(queries)}")
+            await asyncio.sleep(GLANCE_SECONDS)
 
 
 def _look(members: Sequence[Member], tables: tuple[str, ...]) -> tuple[list[dict[str, TableDigest]], float]:
