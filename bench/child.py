@@ -1,34 +1,52 @@
 """The applications and onlookers of the benchmark, as processes: ``python -m bench.child write|watch FILE OPTIONS``.
 
-Invariant: nothing of the package is imported; times are of the monotonic clock, which all processes here share.
+Invariant: nothing of the package is imported, and SQLite is the one that an application brings: Python's own
+``sqlite3``. Times are of the monotonic clock, which all processes here share.
+
+The table is one as applications have: a text key that sorts by time (as ULIDs do), eight columns, one index.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import sqlite3
 import sys
 import time
 from collections.abc import Iterator
 
-import apsw
+TABLE = (
+    "CREATE TABLE measured (id TEXT PRIMARY KEY NOT NULL, customer INTEGER NOT NULL, status TEXT NOT NULL,"
+    " amount REAL NOT NULL, currency TEXT NOT NULL, note TEXT, created_at TEXT NOT NULL, updated_at TEXT NOT NULL)"
+)
+INDEX = "CREATE INDEX measured_customer ON measured (customer)"
+INSERT = "INSERT INTO measured VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 
-TABLE = "CREATE TABLE measured (id INTEGER PRIMARY KEY, name TEXT NOT NULL, amount REAL NOT NULL, note TEXT)"
-INSERT = "INSERT INTO measured VALUES (?, ?, ?, ?)"
+Row = tuple[str, int, str, float, str, str, str, str]
 
 
-def rows(first: int, count: int) -> Iterator[tuple[int, str, float, str]]:
-    """Yield rows of about a hundred bytes each, all different."""
+def rows(first: int, count: int) -> Iterator[Row]:
+    """Yield rows of about a hundred and fifty bytes each, all different."""
     for n in range(first, first + count):
-        yield n, f"customer number {n}", n * 1.25, f"a note of ordinary length about number {n}, no more"
+        at = f"2026-11-{n // 86_400 % 28 + 1:02d}T{n // 3600 % 24:02d}:{n // 60 % 60:02d}:{n % 60:02d}Z"
+        mixed = n * 2_654_435_761 % 2**32
+        yield (
+            f"01JD{n:012d}{mixed:010X}",
+            mixed % 5_000,
+            ("new", "paid", "sent")[n % 3],
+            n * 1.25,
+            "EUR",
+            f"a note of ordinary length about order number {n}",
+            at,
+            at,
+        )
 
 
-def connect(path: str, synchronous: str = "normal") -> apsw.Connection:
-    """Open the file as an application does: WAL, a patient busy timeout."""
-    connection = apsw.Connection(path)
-    connection.set_busy_timeout(60_000)
-    connection.pragma("journal_mode", "wal")
-    connection.pragma("synchronous", synchronous)
+def connect(path: str, synchronous: str = "normal") -> sqlite3.Connection:
+    """Open the file as an application does: WAL, a patient busy timeout, transactions by hand."""
+    connection = sqlite3.connect(path, timeout=60.0, isolation_level=None)
+    connection.execute("PRAGMA journal_mode = wal")
+    connection.execute(f"PRAGMA synchronous = {synchronous}")
     return connection
 
 
@@ -55,19 +73,18 @@ def write(options: argparse.Namespace) -> dict[str, object]:
 def watch(options: argparse.Namespace) -> dict[str, object]:
     """Look at the file again and again until it has ``count`` rows; tell each number of rows seen, and when."""
     connection = connect(options.file)
-    version = connection.execute("PRAGMA data_version")
     seen: list[tuple[int, float]] = []
     before, last = None, -1
     print("watching", flush=True)
     deadline = time.monotonic() + options.seconds
     while last < options.count and time.monotonic() < deadline:
-        version = connection.execute("PRAGMA data_version").get
+        version = connection.execute("PRAGMA data_version").fetchone()
         now = time.monotonic()
         if version != before:
             before = version
-            found = connection.execute("SELECT count(*) FROM measured").get
+            found = int(connection.execute("SELECT count(*) FROM measured").fetchone()[0])
             if found != last:
-                last = int(str(found))
+                last = found
                 seen.append((last, now))
         time.sleep(options.pause)
     connection.close()

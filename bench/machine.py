@@ -10,6 +10,7 @@ import json
 import os
 import platform
 import shutil
+import sqlite3
 import subprocess
 import sys
 import sysconfig
@@ -20,9 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import apsw
-
-from bench.child import TABLE, connect
+from bench.child import INDEX, TABLE, connect
 from harmonylite.demo.member import free_ports
 
 START_SECONDS = 60.0
@@ -80,6 +79,7 @@ def make_file(path: Path) -> Path:
         Path(f"{path}{suffix}").unlink(missing_ok=True)
     connection = connect(str(path))
     connection.execute(TABLE)
+    connection.execute(INDEX)
     connection.close()
     return path
 
@@ -194,7 +194,7 @@ def describe(folder: Path) -> dict[str, object]:
         "machine": platform.machine(),
         "kernel": platform.release(),
         "python": platform.python_version(),
-        "sqlite": apsw.sqlite_lib_version(),
+        "sqlite": sqlite3.sqlite_version,
         "fsync_ms": round(fsync_ms(folder), 3),
     }
 
