@@ -65,13 +65,15 @@ class Position:
 
     ``seq``: every change set whose last message is at or before it is folded. ``resume``: the first message to read
     after a restart: at most ``seq + 1``, lower where a change set in several messages is not whole yet.
-    ``created``: the creation time of the stream that the numbers belong to.
+    ``created``: the creation time of the stream that the numbers belong to. ``aborted``: the newest change sets that an
+    abort message on this shard voids, oldest first: their pieces may come later, here or on another shard.
     """
 
     shard: int
     seq: int = 0
     resume: int = 1
     created: str = ""
+    aborted: tuple[ChangeSetId, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -198,6 +198,16 @@ def decode_abort(body: bytes) -> ChangeSetId:
     return ChangeSetId(node, session, number)
 
 
+def encode_names(names: Iterable[ChangeSetId]) -> bytes:
+    """Return names of change sets as they are stored beside a position."""
+    return _encoder.encode([[name.node, name.session, name.number] for name in names])
+
+
+def decode_names(data: bytes) -> list[ChangeSetId]:
+    """Return the change sets that `encode_names` wrote down."""
+    return [ChangeSetId(*name) for name in msgspec.msgpack.decode(data, type=list[tuple[str, str, int]])]
+
+
 def cut(body: bytes, most: int) -> Iterator[tuple[bytes, bool]]:
     """Cut a block's bytes into pieces of at most ``most`` bytes; yield each with whether more follow."""
     if len(body) <= most:

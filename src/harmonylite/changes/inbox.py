@@ -30,6 +30,9 @@ from harmonylite.wire import (
 SPOOL_BYTES = 4_000_000
 """Blocks of one change set above this many bytes wait in a temporary file."""
 
+ABORTS_KEPT = 256
+"""How many change sets that an abort message voids are remembered per shard."""
+
 Spool = Callable[[], IO[bytes]]
 """Makes the place where the blocks of one change set wait: a file-like object, opened for reading and writing."""
 
@@ -111,13 +114,28 @@ class _Open:
 class _Lane:
     """One shard: position, the change set under way of each writer, and complete pieces not taken yet.
 
-    ``read``: the last sequence that was added.
+    ``read``: the last sequence that was added; ``aborted``: the change sets that an abort message here voids.
     """
 
     position: Position
     read: int
     open: dict[str, _Open] = field(default_factory=dict)
     ready: deque[Piece] = field(default_factory=deque)
+    aborted: dict[ChangeSetId, None] = field(default_factory=dict)
+
+    def abort(self, victim: ChangeSetId) -> None:
+        """Void a change set from here on; the oldest one that is remembered makes room."""
+        self.aborted[victim] = None
+        if len(self.aborted) > ABORTS_KEPT:
+            del self.aborted[next(iter(self.aborted))]
+
+    def settle(self, limit: int) -> Position:
+        """Move on to right before the first piece that waits, else to what was read, at most to ``limit``."""
+        seq = max(self.position.seq, min(limit, self.ready[0].seq - 1 if self.ready else self.read))
+        firsts = [part.first for part in self.open.values()] + [piece.first for piece in self.ready]
+        old = self.position
+        self.position = Position(old.shard, seq, min([seq + 1, *firsts]), old.created, tuple(self.aborted))
+        return self.position
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,9 +166,11 @@ class Inbox:
     """Collects messages; see the module's invariant. Not thread-safe."""
 
     def __init__(self, positions: dict[int, Position], *, spool: Spool = BytesIO) -> None:
-        self._lanes = {shard: _Lane(position, position.resume - 1) for shard, position in positions.items()}
+        self._lanes = {
+            shard: _Lane(position, position.resume - 1, aborted=dict.fromkeys(position.aborted))
+            for shard, position in positions.items()
+        }
         self._skip: set[tuple[int, int]] = set()
-        self._aborted: set[tuple[ChangeSetId, int]] = set()
         self._spool = spool
 
     def skip(self, shard: int, seq: int) -> None:
@@ -214,13 +234,13 @@ class Inbox:
         """Void a change set on whose piece on this lane others gave up; too late when the piece is whole."""
         if any(piece.id == victim for piece in lane.ready):
             return
-        self._aborted.add((victim, lane.position.shard))
+        lane.abort(victim)
         unfinished = lane.open.get(victim.node)
         if unfinished is not None and unfinished.id == victim:
             lane.open.pop(victim.node).spool.close()
 
     def _collect(self, lane: _Lane, message: StreamMessage, envelope: Envelope) -> None:
-        if (envelope.id, message.shard) in self._aborted:
+        if envelope.id in lane.aborted:
             return
         part = lane.open.get(envelope.node)
         if part is None or part.id != envelope.id:
@@ -260,7 +280,7 @@ class Inbox:
         pieces = [self._lanes[shard].ready.popleft() for shard, n in sorted(counts.items()) for _ in range(n)]
         positions = {}
         for shard, lane in self._lanes.items():
-            if self._settle(lane, [piece for piece in pieces if piece.shard == shard]) != before[shard]:
+            if lane.settle(1 << 62 if limit is None else limit.get(shard, 0)) != before[shard]:
                 positions[shard] = lane.position
         voided = [piece for piece in pieces if self._void(piece)]
         for piece in voided:
@@ -269,16 +289,6 @@ class Inbox:
             return None
         whole = tuple(piece for piece in pieces if piece not in voided)
         return Cut(whole, positions, before, tuple(piece.id for piece in voided))
-
-    @staticmethod
-    def _settle(lane: _Lane, pieces: list[Piece]) -> Position:
-        """Move a lane to its last taken piece, or to what was read when nothing is left to wait for."""
-        seq = pieces[-1].seq if pieces else lane.position.seq
-        if not lane.ready and not lane.open:
-            seq = max(seq, lane.read)
-        firsts = [part.first for part in lane.open.values()] + [piece.first for piece in lane.ready]
-        lane.position = Position(lane.position.shard, seq, min([seq + 1, *firsts]), lane.position.created)
-        return lane.position
 
     def _wanted(
         self, most_bytes: int, own: str, limit: dict[int, int] | None, *, alone: bool = False
@@ -300,7 +310,7 @@ class Inbox:
         return counts
 
     def _void(self, piece: Piece) -> bool:
-        return any((piece.id, shard) in self._aborted for shard in piece.shards)
+        return any(piece.id in self._lanes[shard].aborted for shard in piece.shards if shard in self._lanes)
 
     def _missing(self, piece: Piece, other: int) -> bool:
         """Tell whether ``piece`` has to wait for its part on shard ``other``."""

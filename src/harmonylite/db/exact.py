@@ -33,6 +33,24 @@ def exact_rows(connection: apsw.Connection, expressions: Iterable[str], rest: st
     return [decode(row) for row in connection.execute(f"SELECT {exact(expressions)} {rest}")]
 
 
+def same_bits(left: object, right: object) -> bool:
+    """Tell whether two SQLite values are the same, type and sign of zero included."""
+    return type(left) is type(right) and (repr(left) == repr(right) if isinstance(left, float) else left == right)
+
+
+def insert_rows(connection: apsw.Connection, insert: str, width: int, values: list[list[Any]]) -> None:
+    """Run ``insert`` for each row; text that isn't UTF-8 goes in as bytes that SQLite takes for text."""
+    connection.execute("SAVEPOINT staging")
+    try:
+        connection.executemany(f"{insert} VALUES ({', '.join('?' * width)})", values)
+    except TypeError:
+        connection.execute("ROLLBACK TO staging")
+        for row in values:
+            places, bound = marks(row)
+            connection.execute(f"{insert} VALUES ({places})", bound)
+    connection.execute("RELEASE staging")
+
+
 def marks(values: Iterable[Any]) -> tuple[str, list[Any]]:
     """Return placeholders and bindings for ``values``; raw text is bound as bytes that SQLite takes for text."""
     listed = list(values)

@@ -17,8 +17,9 @@ import apsw
 
 from harmonylite.changes.inbox import Piece, poison
 from harmonylite.db.connection import try_or_undo, value
-from harmonylite.db.exact import exact_rows, marks
+from harmonylite.db.exact import exact_rows, insert_rows, same_bits
 from harmonylite.db.journal import Journal, Overruled
+from harmonylite.db.rowids import claims_first, make_room
 from harmonylite.db.tracked import Tracked
 from harmonylite.errors import SchemaWaitError
 from harmonylite.schema.shape import any_differs
@@ -103,20 +104,7 @@ class Fold:
         if not add:
             self.connection.execute(f"DELETE FROM {incoming}")
         names = ", ".join(f"c{i}" for i in present)
-        self._many(f"INSERT INTO {incoming}({names})", len(present), staged)
-
-    def _many(self, insert: str, width: int, staged: list[list[Any]]) -> None:
-        """Insert rows; those with text that isn't UTF-8 go in as bytes that SQLite takes for text."""
-        plain = f"{insert} VALUES ({', '.join('?' * width)})"
-        try:
-            self.connection.execute("SAVEPOINT staging")
-            self.connection.executemany(plain, staged)
-        except TypeError:
-            self.connection.execute("ROLLBACK TO staging")
-            for row in staged:
-                places, bound = marks(row)
-                self.connection.execute(f"{insert} VALUES ({places})", bound)
-        self.connection.execute("RELEASE staging")
+        insert_rows(self.connection, f"INSERT INTO {incoming}({names})", len(present), staged)
 
     def _stage_updates(
         self, piece: Piece, table: Tracked, present: Sequence[int], changed: Sequence[int],
@@ -130,7 +118,7 @@ class Fold:
         self.connection.execute(f"DELETE FROM {incoming}")
         names = ", ".join([f"c{i}" for i in present] + [f"o{present[i]}" for i in changed])
         joined = [image + before for image, before in zip(images, old, strict=True)]
-        self._many(f"INSERT INTO {incoming}({names})", len(present) + len(changed), joined)
+        insert_rows(self.connection, f"INSERT INTO {incoming}({names})", len(present) + len(changed), joined)
 
     def _leave_fresh(self, table: Tracked, folded: Folded) -> None:
         """From here on the table's keys are followed one by one."""
@@ -194,8 +182,9 @@ class Fold:
         values = ", ".join(f"x.c{i}" for i in present)
         sql = (
             f"INSERT INTO {table.mirror}({columns}) SELECT {values} FROM {table.scratch('incoming')} AS x"
-            f" WHERE {which} ORDER BY x.rowid"
+            f" WHERE {which}{claims_first(table, 'x.c') or ' ORDER BY x.rowid'}"
         )
+        make_room(self.connection, table, table.mirror, "incoming", "c")
         if shape.nullable_key:
             # a row whose key holds NULL is no unique clash for SQLite, so its presence is asked for first
             there = f"SELECT 1 FROM {table.scratch('incoming')} AS x CROSS JOIN {table.mirror} AS m"
@@ -217,12 +206,15 @@ class Fold:
         columns = shape.write([shape.columns[i].name for i in present])
         values = ", ".join(f"x.c{i}" for i in present)
 
+        make_room(self.connection, table, table.mirror, "incoming", "c")
+
         def plain() -> None:
             self.connection.execute(
                 f"UPDATE {table.mirror} AS m SET {sets} FROM {incoming} AS x WHERE {shape.same('m', 'x', 'c')}"
             )
             self.connection.execute(
                 f"INSERT INTO {table.mirror}({columns}) SELECT {values} FROM {incoming} AS x WHERE {absent}"
+                f"{claims_first(table, 'x.c')}"
             )
 
         if not try_or_undo(self.connection, plain)[0]:
@@ -255,10 +247,12 @@ class Fold:
             f"CREATE TEMP TRIGGER {trigger} AFTER DELETE ON {table.mirror} BEGIN"
             f" INSERT INTO {quote(table.scratch_name('displaced'))} SELECT {shape.read_all('OLD')}; END"
         )
+        make_room(self.connection, table, table.mirror, "incoming", "c")
         columns = shape.write([shape.columns[i].name for i in there])
         values = ", ".join(f"x.c{i}" for i in there)
         execute(
-            f"INSERT OR REPLACE INTO {table.mirror}({columns}) SELECT {values} FROM {incoming} AS x ORDER BY x.rowid"
+            f"INSERT OR REPLACE INTO {table.mirror}({columns}) SELECT {values} FROM {incoming} AS x"
+            f"{claims_first(table, 'x.c') or ' ORDER BY x.rowid'}"
         )
         execute(f"DROP TRIGGER temp.{trigger}")
         self._touch_displaced(table)
@@ -314,8 +308,3 @@ class Fold:
             overruled = [Overruled(i, None, row[i]) for i in range(len(row)) if shape.columns[i].key < 0]
             self.journal.write(piece, table, row, "unique", overruled or [Overruled(0, None, row[0])])
         self.connection.execute(f"DELETE FROM {displaced}")
-
-
-def same_bits(left: object, right: object) -> bool:
-    """Tell whether two SQLite values are the same, type and sign of zero included."""
-    return type(left) is type(right) and (repr(left) == repr(right) if isinstance(left, float) else left == right)

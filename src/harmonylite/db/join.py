@@ -13,8 +13,8 @@ import apsw
 from harmonylite.db import mirror
 from harmonylite.db.compare import differing_keys
 from harmonylite.db.connection import value
-from harmonylite.db.exact import exact_rows
-from harmonylite.db.fold import Folded, same_bits
+from harmonylite.db.exact import exact_rows, same_bits
+from harmonylite.db.fold import Folded
 from harmonylite.db.install import Installed
 from harmonylite.db.journal import Journal, Overruled
 from harmonylite.db.log import Log
@@ -65,7 +65,7 @@ def reconcile(
             for table in installed.tables.values():
                 log.append(table, _only_here(table))
             log.refresh(installed.by_id)
-        merging = Merge(connection)
+        merging = Merge(connection, log)
         for table in installed.tables.values() if replicate else ():
             touch(connection, table, differing_keys(table))
             if table.logged:
@@ -82,7 +82,7 @@ def adopt(
     mirror.set_positions(connection, "main", mirror.positions(connection, "mirror"))
     mirror.set_state(connection, "main", "joined", 1)
     log.refresh(installed.by_id)
-    merging = Merge(connection)
+    merging = Merge(connection, log)
     for table in installed.tables.values() if replicate else ():
         known = value(connection, "SELECT 1 FROM base.sqlite_schema WHERE type = 'table' AND name = ?", (table.shape.name,))
         touch(connection, table, differing_keys(table, table.base if known else table.main))
@@ -121,4 +121,4 @@ def _journal_touched(connection: apsw.Connection, table: Tracked, journal: Journ
             for i in range(width)
             if (i in shape.compared if present else shape.columns[i].key < 0) and not same_bits(mine[i], theirs[i])
         ]
-        journal.write_local(table, mine, "join", overruled, shard=0, seq=0, after=0, mine=False)
+        journal.write_local(table, mine, "join", overruled)

@@ -7,7 +7,7 @@ writes (``local``) concern this node's own rows and stay here.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,23 +89,22 @@ class Journal:
                     continue
         return unknown.pop() if len(unknown) == 1 else ""
 
-    def write(self, piece: Piece, table: Tracked, row: Sequence[Any], kind: str, overruled: Iterable[Overruled]) -> None:
+    def write(self, piece: Piece, table: Tracked, row: Sequence[Any], kind: str, overruled: Sequence[Overruled]) -> None:
         """Journal columns of ``row`` that ``piece`` overrules; the same on every node."""
+        if not overruled:
+            return
         key = row[: len(table.shape.keys)]
         loser = self.author(piece.shard, table.shape.name, key, piece.seq - AUTHOR_WITHIN, piece.seq - 1)
         for item in overruled:
             self._insert(table, key, item, kind, piece.id.node, loser, piece.shard, piece.seq, piece.stored, local=False)
 
     def write_local(
-        self, table: Tracked, row: Sequence[Any], kind: str, overruled: Iterable[Overruled], *,
-        shard: int, seq: int, after: int, mine: bool,
-    ) -> None:  # fmt: skip
-        """Journal what this node's merge overruled; ``mine``: the value that holds is this node's own."""
+        self, table: Tracked, row: Sequence[Any], kind: str, overruled: Sequence[Overruled]
+    ) -> None:
+        """Journal this node's own values that gave way outside the order: no change set of its own told of them."""
         key = row[: len(table.shape.keys)]
-        other = self.author(shard, table.shape.name, key, after, seq)
-        winner, loser = (self._node, other) if mine else (other, self._node)
         for item in overruled:
-            self._insert(table, key, item, kind, winner, loser, shard, seq, time.time(), local=True)
+            self._insert(table, key, item, kind, "", self._node, 0, 0, time.time(), local=True)
 
     def _insert(
         self, table: Tracked, key: Sequence[Any], item: Overruled, kind: str, winner: str, loser: str,

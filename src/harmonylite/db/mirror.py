@@ -18,6 +18,7 @@ from harmonylite.db.inspect import TableRules, read_inventory
 from harmonylite.model import Position
 from harmonylite.schema.shape import TableShape
 from harmonylite.schema.sql import PRIVATE, quote
+from harmonylite.wire import decode_names, encode_names
 
 POSITION = quote(PRIVATE + "position")
 STATE = quote(PRIVATE + "state")
@@ -51,7 +52,7 @@ def prepare(connection: apsw.Connection, schema: str = "mirror") -> None:
     execute = connection.execute
     execute(
         f"CREATE TABLE IF NOT EXISTS {schema}.{POSITION}"
-        "(shard INTEGER PRIMARY KEY, seq INTEGER NOT NULL, resume INTEGER NOT NULL, created TEXT NOT NULL)"
+        "(shard INTEGER PRIMARY KEY, seq INTEGER NOT NULL, resume INTEGER NOT NULL, created TEXT NOT NULL, aborted BLOB)"
     )
     execute(f"CREATE TABLE IF NOT EXISTS {schema}.{STATE}(name TEXT PRIMARY KEY, value) WITHOUT ROWID")
     execute(f"CREATE TABLE IF NOT EXISTS {schema}.{TABLES}(name TEXT PRIMARY KEY, id INTEGER) WITHOUT ROWID")
@@ -62,15 +63,18 @@ def prepare(connection: apsw.Connection, schema: str = "mirror") -> None:
 
 def positions(connection: apsw.Connection, schema: str) -> dict[int, Position]:
     """Return the positions that stand in ``main`` or ``mirror``, by shard."""
-    listed = rows(connection, f"SELECT shard, seq, resume, created FROM {schema}.{POSITION}")
-    return {shard: Position(shard, seq, resume, created) for shard, seq, resume, created in listed}
+    listed = rows(connection, f"SELECT shard, seq, resume, created, aborted FROM {schema}.{POSITION}")
+    return {
+        shard: Position(shard, seq, resume, created, tuple(decode_names(aborted)))
+        for shard, seq, resume, created, aborted in listed
+    }
 
 
 def set_positions(connection: apsw.Connection, schema: str, moved: Mapping[int, Position]) -> None:
     """Write positions into ``main`` or ``mirror``, within the transaction of the rows that they stand for."""
     connection.executemany(
-        f"INSERT OR REPLACE INTO {schema}.{POSITION} VALUES (?, ?, ?, ?)",
-        [(p.shard, p.seq, p.resume, p.created) for p in moved.values()],
+        f"INSERT OR REPLACE INTO {schema}.{POSITION} VALUES (?, ?, ?, ?, ?)",
+        [(p.shard, p.seq, p.resume, p.created, encode_names(p.aborted)) for p in moved.values()],
     )
 
 

@@ -1,21 +1,24 @@
-"""The images of a node's own change set on its way back: what a three-way merge of newer local writes starts from."""
+"""A node's own change sets on their way back, laid over the rows that a merge of newer local writes starts from.
+
+Invariant: the columns that a change set of this node changed start from what was published; all others, from what the
+mirror held before the fold.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import apsw
 
 from harmonylite.changes.inbox import Piece
-from harmonylite.db.exact import marks
+from harmonylite.db.exact import insert_rows
 from harmonylite.db.tracked import Tracked
 from harmonylite.wire import TableBlock
 
 
 def lay_over(connection: apsw.Connection, table: Tracked, pieces: Iterable[Piece]) -> None:
-    """Write the images of ``table`` in ``pieces`` into its ``own`` scratch table; deleted rows are marked ``gone``."""
-    connection.execute(f"DELETE FROM {table.scratch('own')}")
+    """Fold what ``pieces`` say of logged rows of ``table`` into its scratch table ``before``."""
     for piece in pieces:
         for block in piece.decoded():
             for part in block:
@@ -24,12 +27,36 @@ def lay_over(connection: apsw.Connection, table: Tracked, pieces: Iterable[Piece
 
 
 def _lay(connection: apsw.Connection, table: Tracked, part: TableBlock) -> None:
-    places = [table.shape.names.index(name) for name in part.columns]
-    names = ", ".join(f"c{i}" for i in places)
-    upserts: list[list[Any]] = [*part.inserts, *(row for group in part.updates for row in group.rows)]
-    for gone, images in ((1, part.deletes), (0, upserts)):
-        for row in images:
-            values, bound = marks(row)
-            connection.execute(
-                f"INSERT INTO {table.scratch('own')}({names}, gone) VALUES ({values}, {gone})", bound
-            )
+    before = table.scratch("before")
+    present = [table.shape.names.index(name) for name in part.columns]
+    same = table.keys_equal("x.c", "b.c")
+    gone = f"DELETE FROM {before} AS b WHERE EXISTS (SELECT 1 FROM {table.scratch('own')} AS x WHERE {same})"
+    if part.deletes:
+        _stage(connection, table, present, part.deletes)
+        connection.execute(gone)
+    if part.inserts:
+        _stage(connection, table, present, part.inserts)
+        connection.execute(gone)
+        _insert(connection, table)
+    for group in part.updates:
+        _stage(connection, table, present, group.rows)
+        sets = ", ".join(f"c{present[i]} = x.c{present[i]}" for i in group.changed)
+        connection.execute(f"UPDATE {before} AS b SET {sets} FROM {table.scratch('own')} AS x WHERE {same}")
+        _insert(connection, table)
+
+
+def _stage(connection: apsw.Connection, table: Tracked, present: Sequence[int], images: list[list[Any]]) -> None:
+    own = table.scratch("own")
+    connection.execute(f"DELETE FROM {own}")
+    names = ", ".join(f"c{i}" for i in present)
+    insert_rows(connection, f"INSERT INTO {own}({names})", len(present), images)
+
+
+def _insert(connection: apsw.Connection, table: Tracked) -> None:
+    """Add the images of logged rows that ``before`` does not have."""
+    names, before = table.column_list, table.scratch("before")
+    connection.execute(
+        f"INSERT INTO {before}({names}) SELECT {names} FROM {table.scratch('own')} AS x"
+        f" WHERE {table.in_logged.replace('x.k', 'x.c')}"
+        f" AND NOT EXISTS (SELECT 1 FROM {before} AS b WHERE {table.keys_equal('b.c', 'x.c')})"
+    )

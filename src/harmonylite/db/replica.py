@@ -25,7 +25,6 @@ from harmonylite.db.install import Installed, install, schema_version
 from harmonylite.db.journal import Journal, read_journal
 from harmonylite.db.log import Log
 from harmonylite.db.merge import Merge
-from harmonylite.db.overlay import lay_over
 from harmonylite.db.remember import remember_schema
 from harmonylite.db.tracked import Tracked
 from harmonylite.db.triggers import HELD
@@ -354,16 +353,12 @@ class Replica:
 
     def _merge(self, folded: dict[str, Folded], own: list[Piece], held: set[int]) -> int:
         in_flight = max((log_id for log_id, _ in self._flights.values()), default=0)
-        merging = Merge(self.connection, in_flight=in_flight)
+        merging = Merge(self.connection, self._log, own=own, in_flight=in_flight)
         for table in self.tables.values():
             done = folded.get(table.shape.name)
             if done is None and table.id not in held:
                 continue
-            if own and table.logged:
-                lay_over(self.connection, table, own)
             merging.table(table, done or Folded(), held=table.id in held)
-            if own and table.logged:
-                self.connection.execute(f"DELETE FROM {table.scratch('own')}")
         return merging.rows
 
     @property
@@ -463,7 +458,7 @@ class Replica:
         """Merge the mirror's rows into tables that were gone and came back."""
         with self._unit("bring back a table"):
             self._log.refresh(self._installed.by_id)
-            merging = Merge(self.connection)
+            merging = Merge(self.connection, self._log)
             for name in names:
                 table = self.tables[name]
                 join.touch(self.connection, table, compare.differing_keys(table))

@@ -1,8 +1,8 @@
 """A replicated table as the node's connection works on it: its shape, its number in the log, its scratch tables.
 
 Scratch tables live in ``temp`` and hold nothing that a crash could lose: ``logged`` (keys that the log names, with the
-newest log id), ``touched`` (keys of the fold under way), ``before`` (rows that a three-way merge starts from),
-``incoming`` (rows of the change set under way, with the old values of changed columns beside them).
+newest log id), ``touched`` (keys of the fold under way), ``pending`` (those that the local writer changed), ``before``
+(rows that a three-way merge starts from), ``own`` (rows of this node's own change set coming back), ``incoming`` (rows of the change set under way, with the old values of changed columns beside them).
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ import apsw
 from harmonylite.db.triggers import log_columns
 from harmonylite.schema.shape import TableShape
 from harmonylite.schema.sql import quote
+
+SCRATCH = ("logged", "touched", "pending", "before", "own", "incoming", "displaced")
 
 
 @dataclass
@@ -70,10 +72,15 @@ class Tracked:
         terms = " AND ".join(f"l.k{i} IS x.k{i}" for i in range(len(self.shape.keys)))
         return f"EXISTS (SELECT 1 FROM {self.scratch('logged')} AS l WHERE {terms})"
 
+    def keys_equal(self, left: str, right: str) -> str:
+        """Return the condition that two keys in scratch tables are equal; ``left``, ``right``: what numbers follow."""
+        return " AND ".join(
+            f"{left}{i} IS {right}{i} COLLATE {quote(c.collation)}" for i, c in enumerate(self.shape.keys)
+        )
+
     def make_scratch(self, connection: apsw.Connection) -> None:
         """Make the scratch tables anew, empty."""
-        for kind in ("logged", "touched", "before", "own", "incoming", "displaced"):
-            connection.execute(f"DROP TABLE IF EXISTS {self.scratch(kind)}")
+        self.drop_scratch(connection)
         keys = self.key_list
         typed = ", ".join(f"k{i} COLLATE {quote(c.collation)}" for i, c in enumerate(self.shape.keys))
         count = len(self.shape.columns)
@@ -81,13 +88,16 @@ class Tracked:
         columns = self.column_list
         connection.execute(f"CREATE TABLE {self.scratch('logged')}({typed}, id INTEGER, UNIQUE({keys}))")
         connection.execute(f"CREATE TABLE {self.scratch('touched')}({typed}, UNIQUE({keys}))")
-        connection.execute(f"CREATE TABLE {self.scratch('before')}({columns})")
-        connection.execute(f"CREATE TABLE {self.scratch('own')}({columns}, gone)")
+        connection.execute(f"CREATE TABLE {self.scratch('pending')}({typed}, UNIQUE({keys}))")
+        for kind in ("before", "own"):
+            key = ", ".join(f"c{i} COLLATE {quote(c.collation)}" for i, c in enumerate(self.shape.keys))
+            connection.execute(f"CREATE TABLE {self.scratch(kind)}({columns})")
+            connection.execute(f"CREATE INDEX {self.scratch(kind + '_key')} ON {quote(self.scratch_name(kind))}({key})")
         connection.execute(f"CREATE TABLE {self.scratch('incoming')}({columns}, {old})")
         connection.execute(f"CREATE TABLE {self.scratch('displaced')}({columns})")
         self.logged = 0
 
     def drop_scratch(self, connection: apsw.Connection) -> None:
         """Drop the scratch tables."""
-        for kind in ("logged", "touched", "before", "own", "incoming", "displaced"):
+        for kind in SCRATCH:
             connection.execute(f"DROP TABLE IF EXISTS {self.scratch(kind)}")

@@ -160,7 +160,7 @@ def differs(column: Column, left: str, right: str) -> str:
     plain = f"{left} IS NOT {right} COLLATE BINARY"
     if column.affinity == "TEXT" or (column.affinity == "INTEGER" and column.key >= 0):
         return f"({plain})"
-    zero = f"({left} = 0 AND quote({left}) IS NOT quote({right}))"
+    zero = f"({left} = 0 AND atan2(0, {left}) IS NOT atan2(0, {right}))"  # only the sign of zero tells them apart
     if column.affinity == "REAL":
         return f"({plain} OR {zero})"
     return f"({plain} OR typeof({left}) IS NOT typeof({right}) OR {zero})"

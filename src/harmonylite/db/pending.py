@@ -1,0 +1,159 @@
+"""Pending rows of a merge: which of the touched ones the local writer changed, and what becomes of them.
+
+A touched row is pending when the log names it and the database's row is not the one that it started from. That one is
+the mirror's row before the fold, with this node's own change sets laid over it where the fold brought them back. A row
+that was held back started from nothing.
+
+Invariant: what the local writer changed since then stays; every other column becomes the mirror's. A row of which more
+than that stays, because a unique index wants it so, is logged anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import apsw
+
+from harmonylite.changes.inbox import Piece
+from harmonylite.db import bases
+from harmonylite.db.connection import is_unique, rows, value
+from harmonylite.db.exact import exact_rows, same_bits
+from harmonylite.db.log import Log
+from harmonylite.db.overlay import lay_over
+from harmonylite.db.tracked import Tracked
+from harmonylite.db.triggers import HELD
+from harmonylite.schema.shape import any_differs
+from harmonylite.schema.sql import quote
+
+Changes = Callable[[str, Sequence[Any]], int]
+"""Runs a statement that writes the database; returns how many rows it changed."""
+
+
+class Pending:
+    """The pending ones among the touched rows of one table; works within the merge's transaction."""
+
+    def __init__(
+        self, connection: apsw.Connection, log: Log, changes: Changes, *, own: Sequence[Piece], in_flight: int
+    ) -> None:
+        self._connection = connection
+        self._log = log
+        self._changes = changes
+        self._own = own
+        self._in_flight = in_flight
+
+    def find(self, table: Tracked) -> bool:
+        """Fill the scratch tables ``before`` and ``pending``; tell whether any touched row is pending."""
+        execute = self._connection.execute
+        touched, before, pending = (table.scratch(kind) for kind in ("touched", "before", "pending"))
+        execute(f"DELETE FROM {pending}")
+        if value(self._connection, f"SELECT 1 FROM {touched} AS x WHERE {table.in_logged} LIMIT 1") is None:
+            return False
+        shape = table.shape
+        held = " AND ".join(f"h.k{i} IS x.k{i}" for i in range(len(shape.keys)))
+        execute(f"DELETE FROM {before}")
+        execute(
+            f"INSERT INTO {before}({table.column_list}) SELECT {shape.read_all('b')} FROM {touched} AS x"
+            f" CROSS JOIN {table.base} AS b ON {shape.same('b', 'x')} WHERE {table.in_logged}"
+            f" AND NOT EXISTS (SELECT 1 FROM main.{quote(HELD)} AS h WHERE h.t = {table.id} AND {held})"
+        )
+        lay_over(self._connection, table, self._own)
+        known = f"EXISTS (SELECT 1 FROM {before} AS b WHERE {table.keys_equal('b.c', 'x.k')})"
+        there = f"EXISTS (SELECT 1 FROM {table.main} AS d WHERE {shape.same('d', 'x')})"
+        changed = any_differs((shape.columns[i], shape.read(shape.columns[i], "d"), f"b.c{i}") for i in shape.compared)
+        execute(
+            f"INSERT INTO {pending}({table.key_list}) SELECT {table.key_list} FROM {touched} AS x"
+            f" WHERE {table.in_logged} AND ({known} IS NOT {there} OR EXISTS (SELECT 1 FROM {before} AS b"
+            f" CROSS JOIN {table.main} AS d ON {shape.same('d', 'x')}"
+            f" WHERE {table.keys_equal('b.c', 'x.k')} AND ({changed})))"
+        )
+        return value(self._connection, f"SELECT 1 FROM {pending} LIMIT 1") is not None
+
+    def merge(self, table: Tracked) -> None:
+        """Merge all rows by one statement; raises apsw.ConstraintError when a unique index objects."""
+        if table.shape.compared:
+            self._changes(self._update(table, frozenset(), ""), ())
+
+    def merge_one_by_one(self, table: Tracked) -> None:
+        """Merge row after row; one that would clash keeps its local values in the columns of unique indexes."""
+        for (number,) in rows(self._connection, f"SELECT x.rowid {self._three_ways(table)}"):
+            one = f" AND x.rowid = {number}"
+            try:
+                self._changes(self._update(table, frozenset(), one), ())
+            except apsw.ConstraintError as error:
+                if not is_unique(error):
+                    raise
+                self._keep(table, one)
+
+    def _keep(self, table: Tracked, one: str) -> None:
+        """Merge one row except for its columns in unique indexes, and log it anew: more of it stays than was changed."""
+        shape = table.shape
+        base = [f"b.c{i}" for i in range(len(shape.columns))]
+        for row in exact_rows(self._connection, base, self._three_ways(table, one)):
+            bases.remember(self._connection, table, row[: len(shape.keys)], row)
+        if any(shape.columns[i].name not in shape.unique_columns for i in shape.compared):
+            self._changes(self._update(table, shape.unique_columns, one), ())
+        keys = ", ".join(f"x.k{i}" for i in range(len(shape.keys)))
+        self._log.append(table, f"SELECT {keys} FROM {table.scratch('pending')} AS x WHERE 1{one}")
+
+    def _three_ways(self, table: Tracked, more: str = "") -> str:
+        """Return the FROM and WHERE of the pending rows that are present in database, mirror and ``before``."""
+        shape = table.shape
+        return (
+            f"FROM {table.scratch('pending')} AS x CROSS JOIN {table.main} AS d ON {shape.same('d', 'x')}"
+            f" CROSS JOIN {table.mirror} AS m ON {shape.same('m', 'x')}"
+            f" CROSS JOIN {table.scratch('before')} AS b ON {table.keys_equal('b.c', 'x.k')} WHERE 1{more}"
+        )
+
+    def _update(self, table: Tracked, kept: frozenset[str], more: str) -> str:
+        """Return the statement that merges; the columns ``kept`` stay the local writer's."""
+        shape = table.shape
+        merged = [i for i in shape.compared if shape.columns[i].name not in kept]
+        places = [quote(shape.rowid)] if shape.rowid else [quote(c.name) for c in shape.keys]
+        reads = [f"d.{place} AS p{i}" for i, place in enumerate(places)]
+        reads += [f"{self._choice(table, i)} AS n{i}" for i in merged]
+        sets = ", ".join(f"{quote(shape.columns[i].name)} = n.n{i}" for i in merged)
+        here = " AND ".join(f"t.{place} = n.p{i}" for i, place in enumerate(places))
+        source = f"SELECT {', '.join(reads)} {self._three_ways(table, more)}"
+        return f"UPDATE {table.main} AS t SET {sets} FROM ({source}) AS n WHERE {here}"
+
+    @staticmethod
+    def _choice(table: Tracked, index: int) -> str:
+        """Return the expression for one column of a merged row."""
+        shape = table.shape
+        judged = shape.compared if table.by_row else (index,)
+        mine = any_differs((shape.columns[i], shape.read(shape.columns[i], "d"), f"b.c{i}") for i in judged)
+        here, there = (shape.read(shape.columns[index], alias) for alias in "dm")
+        return f"CASE WHEN {mine} THEN {here} ELSE {there} END"
+
+    def remember_seen(self, table: Tracked) -> None:
+        """Remember what the local writer saw of rows that are not captured yet and will overrule newer values."""
+        shape = table.shape
+        width = len(shape.columns)
+        there = f"EXISTS (SELECT 1 FROM {table.main} AS e WHERE {shape.same('e', 'x')})"
+        reads = [shape.read(c, alias) for alias in "dm" for c in shape.columns]
+        reads += [*(f"b.c{i}" for i in range(width)), "b.rowid", there]
+        source = (
+            f"FROM {table.scratch('pending')} AS x CROSS JOIN {table.mirror} AS m ON {shape.same('m', 'x')}"
+            f" LEFT JOIN {table.main} AS d ON {shape.same('d', 'x')}"
+            f" LEFT JOIN {table.scratch('before')} AS b ON {table.keys_equal('b.c', 'x.k')}"
+            f" WHERE EXISTS (SELECT 1 FROM {table.scratch('logged')} AS l"
+            f" WHERE l.id > {self._in_flight} AND {table.keys_equal('l.k', 'x.k')})"
+        )
+        for row in exact_rows(self._connection, reads, source):
+            mine, theirs, base = (row[start : start + width] for start in (0, width, 2 * width))
+            known, present = row[-2] is not None, bool(row[-1])
+            if _overrules(table, mine, theirs, base, known=known, there=present):
+                bases.remember(self._connection, table, theirs[: len(shape.keys)], base if known else None)
+
+
+def _overrules(
+    table: Tracked, mine: Sequence[Any], theirs: Sequence[Any], base: Sequence[Any], *, known: bool, there: bool
+) -> bool:
+    """Tell whether the local row stands against a new value of the mirror's in some column."""
+    return any(
+        (not known or not same_bits(theirs[i], base[i]))
+        and (not there or not known or table.by_row or not same_bits(mine[i], base[i]))
+        and not (there and same_bits(theirs[i], mine[i]))
+        for i in table.shape.compared
+    )
