@@ -12,7 +12,7 @@ import random
 import secrets
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, suppress
 from typing import Any
 
@@ -149,7 +149,7 @@ class Node:
                 replica, thread, self._watch, shards, status,
                 publish=settings.publish, polling=settings.polling_interval / 1000 or 0.5,
                 tidying=settings.cleanup_interval / 1000,
-                message_bytes=lambda: shards[0].max_message - ENVELOPE_BYTES,
+                message_bytes=_Remembered(lambda: shards[0].max_message - ENVELOPE_BYTES),
                 checkpoint=lambda change_set, at: self._checkpoint(change_set, at), recover=recover,
             )  # fmt: skip
             self._verifier = Verifier(replica, thread, engine.publisher, self._peers, status)
@@ -318,6 +318,19 @@ class Node:
         self._engine.receiver.skip(shard, seq)
         log.warning("message %d of shard %d is left out on this node, as was asked", seq, shard)
         return {"shard": shard, "seq": seq}
+
+
+class _Remembered:
+    """What NATS allows, as it last said: an outage is no reason not to capture."""
+
+    def __init__(self, ask: Callable[[], int]) -> None:
+        self._ask = ask
+        self._known = ask()
+
+    def __call__(self) -> int:
+        with suppress(StreamError):
+            self._known = self._ask()
+        return self._known
 
 
 async def run(settings: Settings) -> int:

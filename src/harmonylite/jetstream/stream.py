@@ -11,6 +11,9 @@ from harmonylite.errors import StreamError, StreamLostError
 from harmonylite.jetstream.api import MESSAGE_NOT_FOUND, STREAM_NOT_FOUND, ApiError, JetStream, wall
 from harmonylite.model import StreamInfo, StreamMessage
 
+LOOK_SECONDS = 1.5
+"""Deadline of a question that changes nothing: without a leader nobody answers, and asking again finds the next."""
+
 
 @dataclass(frozen=True, slots=True)
 class Details:
@@ -74,7 +77,7 @@ class Stream:
 
     async def _call(self, verb: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         try:
-            return await self.api.call(f"{verb}.{self.name}", body)
+            return await self.api.call(f"{verb}.{self.name}", body, seconds=LOOK_SECONDS)
         except ApiError as error:
             if error.code == STREAM_NOT_FOUND:
                 raise StreamLostError(f"stream {self.name} does not exist (any more)") from None

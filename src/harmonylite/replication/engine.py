@@ -10,13 +10,14 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import TypeVar
 
 from harmonylite.backoff import Backoff
 from harmonylite.db.replica import Replica
 from harmonylite.db.thread import SqliteThread
 from harmonylite.db.watch import Watch
-from harmonylite.errors import StreamError, StreamGapError, StreamLostError
+from harmonylite.errors import DatabaseError, StreamError, StreamGapError, StreamLostError
 from harmonylite.model import ChangeSetId, StreamInfo
 from harmonylite.replication.ports import ShardStream
 from harmonylite.replication.publishing import Publisher
@@ -28,6 +29,8 @@ log = logging.getLogger(__name__)
 
 STALL = 10.0
 """Seconds after which a change set that its writer left unfinished on a shard is given up on."""
+LOST_EVERY = 2.0
+"""Seconds between looks whether a stream that was lost is there again."""
 LAG_EVERY = 2.0
 """Seconds between questions for the streams' ends."""
 
@@ -61,17 +64,31 @@ class Engine:
         )  # fmt: skip
 
     async def run(self) -> None:
-        """Replicate without end. Raises FencedError, StreamLostError and what else can't be waited for."""
+        """Replicate without end. Raises FencedError and what else can't be waited for."""
         while True:
-            gap: StreamGapError | None = None
+            found: list[BaseException] = []
             try:
                 await self._run()
-            except* StreamGapError as group:
-                gap = next(e for e in _leaves(group) if isinstance(e, StreamGapError))
-            if gap is not None:
+            except* (StreamGapError, StreamLostError) as group:
+                found = _leaves(group)
+            self._status.caught_up = False
+            lost = next((e for e in found if isinstance(e, StreamLostError)), None)
+            gap = next((e for e in found if isinstance(e, StreamGapError)), None)
+            if lost is not None:
+                await self._wait_lost(lost)
+            elif gap is not None:
                 log.warning("%s", gap)
                 self._part.waiting(str(gap))
                 await self._recover(gap)
+
+    async def _wait_lost(self, error: StreamLostError) -> None:
+        """Say what is lost and wait a while: a server that comes back may not know its streams yet."""
+        if self._part.reason != str(error):
+            log.error("%s", error)
+        self._part.failed(str(error))
+        await asyncio.sleep(LOST_EVERY)
+        with suppress(DatabaseError):
+            self._status.pending_rows = await self._thread.run(self._replica.look)
 
     async def _run(self) -> None:
         ends = await self._ends()
@@ -123,12 +140,16 @@ class Engine:
         backoff = Backoff(first=0.1, most=5.0)
         while True:
             try:
-                return await call()
+                found = await call()
             except (StreamGapError, StreamLostError):
                 raise
             except StreamError as error:
                 self._part.waiting(str(error))
                 await asyncio.sleep(backoff.failed(time.monotonic()))
+            else:
+                if backoff.failures:
+                    self._part.ok()
+                return found
 
     async def _unstick(self) -> None:
         """Give up on change sets that stay unfinished: at once on this node's own, on others' after a while."""

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 from harmonylite.backoff import Backoff
 from harmonylite.db.capture import Outgoing
@@ -31,6 +32,9 @@ GATHER = 0.04
 (the log's clearing takes the write lock, the stream is synced to disk), so under load they are fewer and larger."""
 GATHER_PER_ROW = 0.0004
 """Seconds of that pause per row that gathered while the last change set was in flight; a lone row costs none."""
+
+COUNT_EVERY = 1.0
+"""Seconds between counts of what is pending, while a change set waits for NATS or for its return."""
 
 
 class Sender:
@@ -136,6 +140,7 @@ class Sender:
         self._flight = out.id
         self._landed.clear()
         self._status.pending_rows = self._replica.pending_rows()
+        counting = asyncio.create_task(self._count(), name="count what is pending")
         try:
             await self._publisher.publish(out)
             self._status.last_published = time.time()
@@ -146,7 +151,15 @@ class Sender:
             if not self._whole:
                 await self._thread.run(self._replica.forget_flight, out.id.number)
         finally:
+            counting.cancel()
             self._flight = None
+
+    async def _count(self) -> None:
+        """Keep the number of pending rows true while a change set is on its way; an outage may last for days."""
+        while True:
+            await asyncio.sleep(COUNT_EVERY)
+            with suppress(DatabaseError):
+                self._status.pending_rows = await self._thread.run(self._replica.look)
 
     async def idle(self) -> None:
         """Wait until everything that was committed so far is in the order."""

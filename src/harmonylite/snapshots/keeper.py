@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from harmonylite.errors import SnapshotError, StreamError
+from harmonylite.errors import DatabaseError, SnapshotError, StreamError
 from harmonylite.model import Position
 from harmonylite.replication.ports import Objects
 from harmonylite.snapshots.archive import pack, unpack
@@ -151,14 +151,13 @@ async def keep_saving(
         await asyncio.sleep(2.0)
         try:
             newest = await keeper.newest()
-            if not _due(newest, status, max_entries, interval):
-                continue
-            await asyncio.sleep(turn())
-            newest = await keeper.newest()
             if _due(newest, status, max_entries, interval):
-                await keeper.save()
+                await asyncio.sleep(turn())
+                newest = await keeper.newest()
+                if _due(newest, status, max_entries, interval):
+                    await keeper.save()
             status.part("snapshots").ok()
-        except (SnapshotError, StreamError, OSError) as error:
+        except (DatabaseError, SnapshotError, StreamError, OSError) as error:
             status.part("snapshots").waiting(f"no snapshot could be saved: {error}")
 
 

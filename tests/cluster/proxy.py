@@ -1,0 +1,83 @@
+"""A TCP proxy whose line can be cut: ``python proxy.py PORT TARGET_PORT``, both on 127.0.0.1.
+
+Each line of input is an order, answered with one line once it holds: ``pass``; ``hole`` (everything is swallowed,
+nobody is told, as when a cable is pulled); ``reset`` (all connections are reset, new ones too).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+import sys
+
+
+class Proxy:
+    """Passes bytes on, or not."""
+
+    def __init__(self, target: int) -> None:
+        self.target = target
+        self.open = asyncio.Event()
+        self.open.set()
+        self.resetting = False
+        self.writers: set[asyncio.StreamWriter] = set()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Carry one connection."""
+        if self.resetting:
+            reset(writer)
+            return
+        self.writers.add(writer)
+        try:
+            await self.open.wait()
+            target_reader, target_writer = await asyncio.open_connection("127.0.0.1", self.target)
+        except OSError:
+            reset(writer)
+            return
+        self.writers.add(target_writer)
+        await asyncio.gather(self.carry(reader, target_writer), self.carry(target_reader, writer))
+        self.writers -= {writer, target_writer}
+
+    async def carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Carry one direction of a connection until it ends."""
+        try:
+            while data := await reader.read(65536):
+                await self.open.wait()
+                writer.write(data)
+                await writer.drain()
+        except OSError:
+            pass
+        writer.close()
+
+    def order(self, word: str) -> None:
+        """Enter another state."""
+        self.resetting = word == "reset"
+        if word == "hole":
+            self.open.clear()
+            return
+        for writer in list(self.writers) if word == "reset" else []:
+            reset(writer)
+        self.open.set()
+
+
+def reset(writer: asyncio.StreamWriter) -> None:
+    """End a connection with a reset instead of a goodbye."""
+    sock = writer.get_extra_info("socket")
+    if sock is not None and not writer.transport.is_closing():
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
+
+
+async def main(port: int, target: int) -> None:
+    """Serve until the input ends."""
+    proxy = Proxy(target)
+    server = await asyncio.start_server(proxy.serve, "127.0.0.1", port)
+    print("listening", flush=True)
+    while line := await asyncio.to_thread(sys.stdin.readline):
+        proxy.order(line.strip())
+        print(line.strip(), flush=True)
+    server.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(int(sys.argv[1]), int(sys.argv[2])))
