@@ -9,11 +9,11 @@ from harmonylite.model import StreamMessage
 
 @dataclass
 class World:
-    """What all nodes share. ``digests``: what the mirror held at a position, as the first node there found it."""
+    """What all nodes share. ``mirrors``: what the mirror held at a position, as the first node there found it."""
 
     shards: int
     streams: list[list[StreamMessage]] = field(default_factory=list)
-    digests: dict[tuple[int, ...], tuple[str, str]] = field(default_factory=dict)
+    mirrors: dict[tuple[int, ...], tuple[frozenset[tuple[str, tuple[str, ...]]], str]] = field(default_factory=dict)
     time: float = 1_000.0
 
     def __post_init__(self) -> None:

@@ -134,7 +134,9 @@ class _Lane:
         seq = max(self.position.seq, min(limit, self.ready[0].seq - 1 if self.ready else self.read))
         firsts = [part.first for part in self.open.values()] + [piece.first for piece in self.ready]
         old = self.position
-        self.position = Position(old.shard, seq, min([seq + 1, *firsts]), old.created, tuple(self.aborted))
+        # after a restart less is read than is settled: what is under way may not have been seen again yet
+        resume = min([seq + 1, self.read + 1, *firsts])
+        self.position = Position(old.shard, seq, resume, old.created, tuple(self.aborted))
         return self.position
 
 

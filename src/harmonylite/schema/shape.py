@@ -68,8 +68,12 @@ class TableShape:
 
     @cached_property
     def pinned(self) -> bool:
-        """True when all rows live on one shard; see `harmonylite.changes.shards.shard_of`."""
-        return bool(self.unique) or self.blind or any(c.collation != "BINARY" for c in self.keys)
+        """True when all rows live on one shard; see `harmonylite.changes.shards.shard_of`.
+
+        Rows of different keys that hold NULL in different columns of theirs can claim the same rowid.
+        """
+        claims = self.nullable_key and len(self.keys) > 2
+        return claims or self.has_unique or any(c.collation != "BINARY" for c in self.keys)
 
     @cached_property
     def nullable_key(self) -> bool:
