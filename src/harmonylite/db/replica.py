@@ -56,6 +56,11 @@ class ReplicaOptions:
         """The mirror file."""
         return self.folder / "mirror.db"
 
+CACHE = {"main": 32_768, "mirror": 32_768, "temp": 16_384}
+"""Page cache of each schema in KiB; filled by large change sets only, and given back after them."""
+LARGE = 10_000
+"""A cut of at least this many rows gives its memory back."""
+
 
 class SchemaMovedError(DatabaseError):
     """The schema changed since the last install; install and do it again."""
@@ -147,7 +152,8 @@ class Replica:
                 mirror.prepare(connection)
             attach(connection, path, "base", read_only=True)
             connection.execute("PRAGMA mirror.synchronous = normal")
-            connection.execute("PRAGMA mirror.wal_autocheckpoint")
+            for schema, kibibytes in CACHE.items():
+                connection.execute(f"PRAGMA {schema}.cache_size = -{kibibytes}")
         except (DatabaseError, apsw.Error) as error:
             if isinstance(error.__cause__, (apsw.NotADBError, apsw.CorruptError)) or isinstance(
                 error, (apsw.NotADBError, apsw.CorruptError)
@@ -317,6 +323,8 @@ class Replica:
             if merge and not echo:
                 done.merged = self._merge(fold.done, own, held)
         done.locked = time.monotonic() - locked
+        if done.rows >= LARGE:
+            self.connection.execute("PRAGMA shrink_memory")
         done.conflicts = self._journal.written - written
         done.own = [piece.id for piece in own]
         self._flights = {n: f for n, f in self._flights.items() if n not in {p.id.number for p in self._mine(own)}}
