@@ -308,6 +308,16 @@ class Node(Running):
         """Return the health answer's body, {} when there is none."""
         return self.get("/health")[1] or {}
 
+    def status(self, counter: str) -> int:
+        """Return a counter of `harmonylite status`, asked as that command asks."""
+        control = json.loads((self.folder / "mirror" / self.db.name / "control.json").read_text())
+        connection = http.client.HTTPConnection("127.0.0.1", control["port"], timeout=10)
+        try:
+            connection.request("GET", "/v1/status", headers={"Authorization": f"Bearer {control['token']}"})
+            return int(json.loads(connection.getresponse().read())["counters"][counter])
+        finally:
+            connection.close()
+
     def waits(self, word: str) -> bool:
         """Tell whether the node says that it waits for something described with ``word``."""
         return any(word in reason for reason in self.health().get("waits", ()))
