@@ -9,11 +9,9 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from rich.console import Console
-
 from bench.machine import describe
 from bench.measure import MEASUREMENTS, QUICK, Sizes
-from bench.report import Row, save, show
+from bench.report import Row, make_console, save, show
 
 HERE = Path(__file__).parent
 
@@ -21,7 +19,7 @@ HERE = Path(__file__).parent
 def main() -> int:
     """Run what the command line asks for."""
     options = parse()
-    console = Console(highlight=False)
+    console = make_console()
     data = options.data / "harmonylite-bench"
     shutil.rmtree(data, ignore_errors=True)
     data.mkdir(parents=True)

@@ -60,7 +60,13 @@ def show(rows: Sequence[Row], console: Console | None = None) -> None:
         table.add_row(
             escape(row.what), f"{row.value:.3g} {row.unit}".strip(), str(row.budget), verdict, escape(row.detail)
         )
-    (console or Console(highlight=False)).print(table)
+    (console or make_console()).print(table)
+
+
+def make_console() -> Console:
+    """Return a console that is wide enough for the table where nobody's window says otherwise."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=150)
 
 
 def save(rows: Sequence[Row], machine: dict[str, object], folder: Path) -> list[Path]:

@@ -73,7 +73,7 @@ class NotAcknowledgedError(StreamError):
 
 
 class WrongLastSequenceError(StreamError):
-    """The subject's last sequence is not the expected one: an earlier try went through, or another process publishes."""
+    """The subject's last sequence is not the expected one: an earlier try went through, or another one publishes."""
 
 
 class StreamFullError(StreamError):

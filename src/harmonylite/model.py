@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-SqlValue: TypeAlias = "None | int | float | str | bytes | RawText"
+SqlValue: TypeAlias = "int | float | str | bytes | RawText | None"
 """One SQLite value, bit for bit. Text that is not UTF-8 travels as `RawText`."""
 
 Row: TypeAlias = Sequence["SqlValue"]

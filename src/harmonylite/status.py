@@ -140,17 +140,13 @@ class NodeStatus:
     @property
     def waits(self) -> list[str]:
         """What the node waits for or failed at: one sentence a part, in order of the parts' names."""
-        return [
-            f"{p.name}: {p.reason}" for _, p in sorted(self.parts.items()) if p.state in ("waiting", "failed")
-        ]
+        return [f"{p.name}: {p.reason}" for _, p in sorted(self.parts.items()) if p.state in ("waiting", "failed")]
 
     @property
     def healthy(self) -> bool:
         """True when the database and NATS are there and no part failed or has been waiting for over 15 seconds."""
         now = time.monotonic()
-        stuck = any(
-            p.state == "failed" or (p.state == "waiting" and now - p.since > 15.0) for p in self.parts.values()
-        )
+        stuck = any(p.state == "failed" or (p.state == "waiting" and now - p.since > 15.0) for p in self.parts.values())
         return self.db_connected and self.nats_connected and not stuck and not self.stopping
 
     @property
@@ -180,8 +176,13 @@ class NodeStatus:
             "pending_rows": self.pending_rows,
             "held_rows": self.held_rows,
             "shards": [
-                {"shard": s.shard, "position": s.position, "last": s.last, "lag_messages": s.lag,
-                 "lag_seconds": round(s.lag_seconds, 3)}
+                {
+                    "shard": s.shard,
+                    "position": s.position,
+                    "last": s.last,
+                    "lag_messages": s.lag,
+                    "lag_seconds": round(s.lag_seconds, 3),
+                }
                 for _, s in sorted(self.shards.items())
             ],
             "parts": {

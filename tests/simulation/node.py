@@ -56,6 +56,9 @@ class Node:
         connection.pragma("synchronous", 0)
         connection.pragma("foreign_keys", 1)
         connection.pragma("trusted_schema", 0)
+        # without it REPLACE fires no delete trigger, and an application breaks its own full-text index
+        recursive = any(s.fts for s in self.shapes) or self.rng.random() < 0.5
+        connection.pragma("recursive_triggers", int(recursive))
         create(connection, self.shapes, self.name)
         self.app = Application(self.name, connection, self.shapes, self.ledger, self.rng)
 

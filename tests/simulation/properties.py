@@ -13,14 +13,14 @@ from harmonylite.schema.sql import quote
 from tests.simulation.node import Node
 
 
-class Broken(AssertionError):
+class BrokenError(AssertionError):
     """A property does not hold."""
 
 
 def must(holds: bool, what: str) -> None:
-    """Raise Broken unless ``holds``."""
+    """Raise BrokenError unless ``holds``."""
     if not holds:
-        raise Broken(what)
+        raise BrokenError(what)
 
 
 def canon(row: Sequence[Any]) -> tuple[str, ...]:
@@ -104,9 +104,13 @@ def _halves_together(node: Node) -> None:
     """Rows that were always written together are never seen apart."""
     read = node.app.connection.execute
     left = read("SELECT node, min(v), max(v), count(*) FROM left_half GROUP BY node").fetchall()
-    right = dict(read("SELECT node, v FROM right_half").fetchall())
+    right = dict(_pairs(read("SELECT node, v FROM right_half")))
     seen = {who: low if low == high and count == 2 else f"{low} to {high}" for who, low, high, count in left}
     must(seen == right, f"{node.name} sees halves of transactions: {seen} and {right}")
+
+
+def _pairs(found: Iterable[Sequence[Any]]) -> list[tuple[Any, Any]]:
+    return [(one, other) for one, other in found]
 
 
 def _own_counter(node: Node) -> None:
@@ -129,7 +133,9 @@ def check_at_rest(nodes: Sequence[Node]) -> None:
     for node in nodes[1:]:
         for name in first.replica.tables:
             one, other = _application_sees(first, name), _application_sees(node, name)
-            must(one == other, f"{name} differs: only {first.name} has {one - other}, only {node.name} has {other - one}")
+            must(
+                one == other, f"{name} differs: only {first.name} has {one - other}, only {node.name} has {other - one}"
+            )
     _nothing_lost(nodes)
 
 
@@ -159,7 +165,7 @@ def _indexed(node: Node) -> None:
             try:
                 app.execute(f"INSERT INTO {shape.fts}({shape.fts}, rank) VALUES ('integrity-check', 1)")
             except apsw.Error as error:
-                raise Broken(f"{node.name}: the index {shape.fts} is not what its table says") from error
+                raise BrokenError(f"{node.name}: the index {shape.fts} is not what its table says") from error
             found = app.execute(f"SELECT count(*) FROM {shape.fts} WHERE {shape.fts} MATCH 'red'").get
             wanted = app.execute(f"SELECT count(*) FROM {shape.name} WHERE body LIKE '%red%'").get
             must(found == wanted, f"{node.name}: {shape.fts} finds {found} of {wanted} rows")
@@ -170,7 +176,7 @@ def _nothing_lost(nodes: Sequence[Node]) -> None:
     read = nodes[0].app.connection.execute
     missing = ledger.own - {row[0] for row in read("SELECT id FROM own")}
     must(not missing, f"committed rows are gone: {missing}")
-    counted = dict(read("SELECT id, n FROM counter").fetchall())
+    counted = dict(_pairs(read("SELECT id, n FROM counter")))
     wanted = {name: n for name, n in ledger.counters.items() if n}
     must(counted == wanted, f"counters say {counted} instead of {wanted}")
     standing = {value for row in read("SELECT a, b FROM note") for value in row}

@@ -42,7 +42,7 @@ class Schedule:
         self.members: list[Node] = []
 
     def run(self) -> None:
-        """Run to the end; raises Broken, or whatever the code under test raises."""
+        """Run to the end; raises BrokenError, or whatever the code under test raises."""
         for node in self.nodes:
             node.create()
             for _ in range(self.rng.choice((0, 0, 0, 3))):
@@ -172,7 +172,8 @@ class Schedule:
         while len(self.members) < len(self.nodes):
             self._join()
         for _ in range(MOST_ROUNDS):
-            if not any([self._settle(node) for node in self.members]):
+            busy = [self._settle(node) for node in self.members]
+            if not any(busy):
                 return
         must(False, f"the cluster does not come to rest in {MOST_ROUNDS} rounds")
 

@@ -76,6 +76,7 @@ class Application:
             self.connection.execute("ROLLBACK")
             return
         self.connection.execute("COMMIT")
+        self.last = notes
         self.ledger.own.update(own)
         self.ledger.counters[self.node] = self.ledger.counters.get(self.node, 0) + counted
         self.ledger.notes.update({text: (key, column) for text, key, column in notes})
@@ -89,9 +90,7 @@ class Application:
         return key
 
     def _count(self) -> None:
-        self.connection.execute(
-            "INSERT INTO counter VALUES (?, 1) ON CONFLICT DO UPDATE SET n = n + 1", (self.node,)
-        )
+        self.connection.execute("INSERT INTO counter VALUES (?, 1) ON CONFLICT DO UPDATE SET n = n + 1", (self.node,))
 
     def _halves(self) -> None:
         """Write one value into three rows of two tables, which nobody may ever see apart."""
@@ -197,7 +196,10 @@ class Application:
         column = quote(self.rng.choice(shape.columns[shape.keys :])[0])
         one, two = self._where(shape), self._where(shape)
         table = quote(shape.name)
-        reads = [self.connection.execute(f"SELECT CAST({column} AS BLOB) FROM {table} WHERE {w}", b).get for w, b in (one, two)]
+        reads = [
+            self.connection.execute(f"SELECT CAST({column} AS BLOB) FROM {table} WHERE {w}", b).get
+            for w, b in (one, two)
+        ]
         if not all(isinstance(found, bytes) for found in reads) or one == two:
             return
         write = f"UPDATE {table} SET {column} = CAST(? AS TEXT) WHERE "

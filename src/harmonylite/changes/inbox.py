@@ -354,9 +354,11 @@ class Inbox:
             fresh = list(self._lanes[lane].ready)[counts[lane] : n]
             counts[lane] = max(counts[lane], n)
             for piece in fresh:
-                for other in piece.shards if not self._void(piece) else ():
-                    if other != lane and other in self._lanes:
-                        todo.append((other, [p.id for p in self._lanes[other].ready].index(piece.id) + 1))
+                todo.extend(
+                    (other, [p.id for p in self._lanes[other].ready].index(piece.id) + 1)
+                    for other in (piece.shards if not self._void(piece) else ())
+                    if other != lane and other in self._lanes
+                )
         return counts
 
 

@@ -1,1 +1,1 @@
-"""SQLite: the database and its mirror. Everything here is synchronous and runs on the one thread that owns the files."""
+"""SQLite: the database and its mirror. Everything is synchronous and runs on the one thread that owns the files."""

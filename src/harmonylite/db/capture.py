@@ -141,8 +141,8 @@ class Capture:
     def _any_in_mirror(self, table: Tracked) -> bool:
         if table.logged < 100:
             return True
-        sql = f"SELECT 1 FROM {table.scratch('logged')} AS x CROSS JOIN {table.mirror} AS m ON {table.shape.same('m', 'x')}"
-        return self._connection.execute(sql + " LIMIT 1").fetchone() is not None
+        both = f"{table.scratch('logged')} AS x CROSS JOIN {table.mirror} AS m ON {table.shape.same('m', 'x')}"
+        return self._connection.execute(f"SELECT 1 FROM {both} LIMIT 1").fetchone() is not None
 
     def _not_held(self, table: Tracked) -> str:
         terms = " AND ".join(f"h.k{i} IS x.k{i}" for i in range(len(table.shape.keys)))
@@ -220,9 +220,7 @@ class Capture:
         finally:
             cursor.close(True)
 
-    def _split(
-        self, table: Tracked, chunk: list[Record], offset: int, keys: int
-    ) -> Iterable[tuple[int, list[Record]]]:
+    def _split(self, table: Tracked, chunk: list[Record], offset: int, keys: int) -> Iterable[tuple[int, list[Record]]]:
         if self._shards == 1:
             return [(0, chunk)]
         if table.shape.pinned:
@@ -245,7 +243,12 @@ def _as_deletes(table: Tracked, seen: bases.Seen) -> Callable[[TableBlock, list[
     def shaped(block: TableBlock, part: list[Record]) -> None:
         block.deletes = part  # type: ignore[assignment]  # tuples encode as lists
         if seen:
-            block.deletes = [seen.get(bases.key_of(row[:keys])) or list(row) for row in part]
+            block.deletes = [last_seen(row) for row in part]
+
+    def last_seen(row: Record) -> list[Any]:
+        """Return what the writer saw; where that was no row (it deletes its own), a key without values."""
+        base = seen.get(bases.key_of(row[:keys]), list(row))
+        return [*row[:keys], *[None] * (len(row) - keys)] if base is None else base
 
     return shaped
 
@@ -294,9 +297,7 @@ def _as_updates(table: Tracked, seen: bases.Seen) -> Callable[[TableBlock, list[
 
 def _indices(mask: Record, compared: Sequence[int]) -> list[int]:
     """Return the columns whose bits are set in a row of masks."""
-    return [
-        column for place, column in enumerate(compared) if mask[place // MASK_BITS] >> (place % MASK_BITS) & 1
-    ]
+    return [column for place, column in enumerate(compared) if mask[place // MASK_BITS] >> (place % MASK_BITS) & 1]
 
 
 def new_outgoing(change_set: ChangeSetId, *, log_id: int, time: float, base: dict[int, int]) -> Outgoing:

@@ -53,7 +53,7 @@ def _parts(table: Tracked, left: str, right: str) -> dict[str, str]:
 
 
 def differing_keys(table: Tracked, left: str = "", right: str = "") -> str:
-    """Return a query for the keys of all rows that differ between ``left`` (the database) and ``right`` (the mirror)."""
+    """Return a query for the keys of rows that differ between ``left`` (the database) and ``right`` (the mirror)."""
     shape = table.shape
     parts = _parts(table, left or table.main, right or table.mirror)
     alias = {"missing": "m", "extra": "d", "different": "d"}

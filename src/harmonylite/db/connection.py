@@ -73,7 +73,7 @@ def transaction(connection: apsw.Connection, doing: str, *, immediate: bool = Fa
 
 
 def try_or_undo(connection: apsw.Connection, work: Callable[[], T]) -> tuple[bool, T | None]:
-    """Run ``work`` in a savepoint. Returns (True, result), or (False, None) with all undone when a unique index objects.
+    """Run ``work`` in a savepoint. Return (True, result), or (False, None), all undone, when a unique index objects.
 
     Any other constraint is an error that the caller must hear of.
     """
@@ -104,7 +104,7 @@ def rows(connection: apsw.Connection, sql: str, bindings: Sequence[Any] = ()) ->
     return connection.execute(sql, bindings).fetchall()
 
 
-def value(connection: apsw.Connection, sql: str, bindings: Sequence[Any] = ()) -> Any:  # noqa: ANN401 - a SQLite value
+def value(connection: apsw.Connection, sql: str, bindings: Sequence[Any] = ()) -> Any:
     """Run one statement and return the first value of its first row, None when there is no row."""
     row = connection.execute(sql, bindings).fetchone()
     return None if row is None else row[0]

@@ -20,7 +20,9 @@ def as_text(data: bytes) -> str | RawText:
 
 def exact(expressions: Iterable[str]) -> str:
     """Return a list of columns that yields each expression as bytes and type; see `decode`."""
-    return ", ".join(f"CASE typeof({e}) WHEN 'text' THEN CAST({e} AS BLOB) ELSE {e} END, typeof({e})" for e in expressions)
+    return ", ".join(
+        f"CASE typeof({e}) WHEN 'text' THEN CAST({e} AS BLOB) ELSE {e} END, typeof({e})" for e in expressions
+    )
 
 
 def decode(row: tuple[Any, ...], skip: int = 0) -> tuple[Any, ...]:

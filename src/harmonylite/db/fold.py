@@ -31,7 +31,7 @@ from harmonylite.wire import TableBlock
 class Folded:
     """What a fold did to one table. ``fresh``: only inserts of rows that were not there, all still in ``incoming``.
 
-    ``touched``: keys stand in the scratch table of that name (never while ``fresh``).
+    ``touched``: keys stand in the scratch table of that name (never while ``fresh``); ``rows``: how many are fresh.
     """
 
     fresh: bool = False
@@ -94,7 +94,6 @@ class Fold:
             self._leave_fresh(table, folded)
             self._stage_updates(piece, table, present, group.changed, group.rows, group.old)
             self._update(piece, table, present, [present[i] for i in group.changed], displacing)
-        folded.rows += part.count
         return part.count
 
     # staging ---------------------------------------------------------------------------------------------------
@@ -166,6 +165,7 @@ class Fold:
                 self.connection.execute(f"DELETE FROM {table.scratch('incoming')}")
             self._stage(table, present, images, add=True)
             if self._plain_insert(table, present, f"x.rowid > {before or 0}"):
+                folded.rows += len(images)
                 return
             self.connection.execute(f"DELETE FROM {table.scratch('incoming')} WHERE rowid > ?", (before or 0,))
         self._leave_fresh(table, folded)
@@ -289,14 +289,14 @@ class Fold:
             f"FROM {table.scratch('incoming')} AS x CROSS JOIN {table.mirror} AS m"
             f" ON {shape.same('m', 'x', 'c')} WHERE {' OR '.join(terms)}"
         )
-        for row in exact_rows(self.connection, reads, rest):
-            now, new, saw = row[:width], row[width : 2 * width], row[2 * width :]
+        for both in exact_rows(self.connection, reads, rest):
+            stands, new, saw = both[:width], both[width : 2 * width], both[2 * width :]
             overruled = [
-                Overruled(i, new[i], now[i])
+                Overruled(i, new[i], stands[i])
                 for i in columns
-                if not same_bits(now[i], new[i]) and (changed is None or not same_bits(now[i], saw[i]))
+                if not same_bits(stands[i], new[i]) and (changed is None or not same_bits(stands[i], saw[i]))
             ]
-            self.journal.write(piece, table, now, "insert" if changed is None else "update", overruled)
+            self.journal.write(piece, table, stands, "insert" if changed is None else "update", overruled)
 
     def _journal_displaced(self, piece: Piece, table: Tracked) -> None:
         """Journal the rows that were displaced and not put back by the same change set."""

@@ -48,7 +48,7 @@ class Inventory:
 def read_inventory(connection: apsw.Connection, rules: TableRules, schema: str = "main") -> Inventory:
     """Return the shapes of all replicated tables of an attached schema."""
     found = Inventory()
-    listing = rows(connection, f"SELECT name, type, wr FROM pragma_table_list WHERE schema = '{schema}'")  # noqa: S608
+    listing = rows(connection, f"SELECT name, type, wr FROM pragma_table_list WHERE schema = '{schema}'")
     virtual = [name for name, kind, _ in listing if kind == "virtual"]
     for name, kind, without_rowid in sorted(listing):
         if kind != "table" or is_private(name) or name.startswith("sqlite_") or not rules.wanted(name):
@@ -71,7 +71,7 @@ def read_inventory(connection: apsw.Connection, rules: TableRules, schema: str =
 
 def _module_known(connection: apsw.Connection, schema: str, name: str) -> bool:
     """Tell whether this SQLite has the module of a virtual table; only then does it know the shadow tables."""
-    sql = value(connection, f"SELECT sql FROM {quote(schema)}.sqlite_schema WHERE name = ?", (name,)) or ""  # noqa: S608
+    sql = value(connection, f"SELECT sql FROM {quote(schema)}.sqlite_schema WHERE name = ?", (name,)) or ""
     after = sql.upper().partition(" USING ")[2].strip()
     module = after.split("(")[0].strip().strip('"[]`').lower()
     known = {row[0].lower() for row in rows(connection, "SELECT name FROM pragma_module_list")}
@@ -87,7 +87,7 @@ def read_shape(
         'SELECT name, type, "notnull", pk, hidden FROM pragma_table_xinfo(?, ?) WHERE hidden IN (0, 2, 3)',
         (name, schema),
     )
-    sql = value(connection, f"SELECT sql FROM {quote(schema)}.sqlite_schema WHERE type = 'table' AND name = ?", (name,))  # noqa: S608
+    sql = value(connection, f"SELECT sql FROM {quote(schema)}.sqlite_schema WHERE type = 'table' AND name = ?", (name,))
     names = {row[0].lower() for row in info}
     rowid = "" if without_rowid else next((r for r in ROWID_NAMES if r not in names), "")
     if not without_rowid and not rowid:
@@ -147,7 +147,7 @@ def _unique(
             blind = True
         else:
             unique.append(tuple(column for column, _ in parts))
-        sql = value(connection, f"SELECT sql FROM {quote(schema)}.sqlite_schema WHERE name = ?", (index,))  # noqa: S608
+        sql = value(connection, f"SELECT sql FROM {quote(schema)}.sqlite_schema WHERE name = ?", (index,))
         if sql:
             made.append(sql)
     return tuple(unique), blind, tuple(made)

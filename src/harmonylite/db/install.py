@@ -65,7 +65,9 @@ def install(connection: apsw.Connection, rules: TableRules, log: Log, *, joined:
 def _ours(connection: apsw.Connection) -> dict[str, dict[str, tuple[int, str]]]:
     """Return our triggers: per table, name to table id and SQL."""
     found: dict[str, dict[str, tuple[int, str]]] = {}
-    for name, table, sql in rows(connection, "SELECT name, tbl_name, sql FROM main.sqlite_schema WHERE type = 'trigger'"):
+    for name, table, sql in rows(
+        connection, "SELECT name, tbl_name, sql FROM main.sqlite_schema WHERE type = 'trigger'"
+    ):
         match = _OURS.match(name)
         if match:
             found.setdefault(table, {})[name] = (int(match[1]), sql)

@@ -75,25 +75,23 @@ def reconcile(
     return journal.written - before
 
 
-def adopt(
-    connection: apsw.Connection, installed: Installed, log: Log, *, replicate: bool
-) -> None:
+def adopt(connection: apsw.Connection, installed: Installed, log: Log, *, replicate: bool) -> None:
     """Merge what a newer mirror has over ``base``, the mirror until now; runs in the caller's transaction."""
     mirror.set_positions(connection, "main", mirror.positions(connection, "mirror"))
     mirror.set_state(connection, "main", "joined", 1)
     log.refresh(installed.by_id)
     merging = Merge(connection, log)
     for table in installed.tables.values() if replicate else ():
-        known = value(connection, "SELECT 1 FROM base.sqlite_schema WHERE type = 'table' AND name = ?", (table.shape.name,))
+        known = value(
+            connection, "SELECT 1 FROM base.sqlite_schema WHERE type = 'table' AND name = ?", (table.shape.name,)
+        )
         touch(connection, table, differing_keys(table, table.base if known else table.main))
         merging.table(table, Folded(touched=True), held=True)
 
 
 def touch(connection: apsw.Connection, table: Tracked, select: str) -> None:
     """Add the keys that ``select`` returns to the touched ones."""
-    connection.execute(
-        f"INSERT OR IGNORE INTO {table.scratch('touched')}({table.key_list}) SELECT * FROM ({select})"
-    )
+    connection.execute(f"INSERT OR IGNORE INTO {table.scratch('touched')}({table.key_list}) SELECT * FROM ({select})")
 
 
 def _only_here(table: Tracked) -> str:

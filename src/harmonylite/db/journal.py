@@ -67,7 +67,9 @@ class Journal:
             f"INSERT OR REPLACE INTO {RECENT} VALUES (?, ?, ?, ?)",
             (piece.shard, piece.seq, piece.id.node, msgspec.msgpack.encode(blocks)),
         )
-        self._connection.execute(f"DELETE FROM {RECENT} WHERE shard = ? AND seq < ?", (piece.shard, piece.seq - RECENT_KEPT))
+        self._connection.execute(
+            f"DELETE FROM {RECENT} WHERE shard = ? AND seq < ?", (piece.shard, piece.seq - RECENT_KEPT)
+        )
 
     def author(self, shard: int, table: str, key: Sequence[Any], after: int, upto: int) -> str:
         """Return the node of the newest change set in ``after < seq <= upto`` that wrote a row, "" when not known."""
@@ -89,18 +91,20 @@ class Journal:
                     continue
         return unknown.pop() if len(unknown) == 1 else ""
 
-    def write(self, piece: Piece, table: Tracked, row: Sequence[Any], kind: str, overruled: Sequence[Overruled]) -> None:
+    def write(
+        self, piece: Piece, table: Tracked, row: Sequence[Any], kind: str, overruled: Sequence[Overruled]
+    ) -> None:
         """Journal columns of ``row`` that ``piece`` overrules; the same on every node."""
         if not overruled:
             return
         key = row[: len(table.shape.keys)]
         loser = self.author(piece.shard, table.shape.name, key, piece.seq - AUTHOR_WITHIN, piece.seq - 1)
         for item in overruled:
-            self._insert(table, key, item, kind, piece.id.node, loser, piece.shard, piece.seq, piece.stored, local=False)
+            self._insert(
+                table, key, item, kind, piece.id.node, loser, piece.shard, piece.seq, piece.stored, local=False
+            )
 
-    def write_local(
-        self, table: Tracked, row: Sequence[Any], kind: str, overruled: Sequence[Overruled]
-    ) -> None:
+    def write_local(self, table: Tracked, row: Sequence[Any], kind: str, overruled: Sequence[Overruled]) -> None:
         """Journal this node's own values that gave way outside the order: no change set of its own told of them."""
         key = row[: len(table.shape.keys)]
         for item in overruled:

@@ -70,7 +70,9 @@ class Log:
                 f" WHERE n.t = ? AND n.id > ? AND n.id <= ? AND {same})",
                 (table.id, self._known, newest),
             )
-            distinct = f"SELECT {keys}, max(id) FROM main.{quote(LOG)} WHERE t = ? AND id > ? AND id <= ? GROUP BY {keys}"
+            distinct = (
+                f"SELECT {keys}, max(id) FROM main.{quote(LOG)} WHERE t = ? AND id > ? AND id <= ? GROUP BY {keys}"
+            )
         else:
             distinct = f"SELECT {keys}, id FROM main.{quote(LOG)} WHERE t = ? AND id > ? AND id <= ?"
         self._connection.execute(

@@ -32,9 +32,7 @@ class Merge:
     ``own``: change sets of this node among those folded; ``in_flight``: the newest log id that was captured.
     """
 
-    def __init__(
-        self, connection: apsw.Connection, log: Log, *, own: Sequence[Piece] = (), in_flight: int = 0
-    ) -> None:
+    def __init__(self, connection: apsw.Connection, log: Log, *, own: Sequence[Piece] = (), in_flight: int = 0) -> None:
         self._connection = connection
         self._pending = Pending(connection, log, self._changes, own=own, in_flight=in_flight)
         self.rows = 0

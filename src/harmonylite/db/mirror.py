@@ -52,7 +52,8 @@ def prepare(connection: apsw.Connection, schema: str = "mirror") -> None:
     execute = connection.execute
     execute(
         f"CREATE TABLE IF NOT EXISTS {schema}.{POSITION}"
-        "(shard INTEGER PRIMARY KEY, seq INTEGER NOT NULL, resume INTEGER NOT NULL, created TEXT NOT NULL, aborted BLOB)"
+        "(shard INTEGER PRIMARY KEY, seq INTEGER NOT NULL, resume INTEGER NOT NULL, created TEXT NOT NULL,"
+        " aborted BLOB)"
     )
     execute(f"CREATE TABLE IF NOT EXISTS {schema}.{STATE}(name TEXT PRIMARY KEY, value) WITHOUT ROWID")
     execute(f"CREATE TABLE IF NOT EXISTS {schema}.{TABLES}(name TEXT PRIMARY KEY, id INTEGER) WITHOUT ROWID")
@@ -78,7 +79,7 @@ def set_positions(connection: apsw.Connection, schema: str, moved: Mapping[int, 
     )
 
 
-def get_state(connection: apsw.Connection, schema: str, name: str) -> Any:  # noqa: ANN401 - a SQLite value
+def get_state(connection: apsw.Connection, schema: str, name: str) -> Any:
     """Return a fact of ``main`` or ``mirror``, None when it isn't there."""
     return value(connection, f"SELECT value FROM {schema}.{STATE} WHERE name = ?", (name,))
 
@@ -128,7 +129,9 @@ def conform(connection: apsw.Connection, shape: TableShape) -> bool:
             into = ", ".join(quote(new) for _, new in pairs)
             out = ", ".join(f"a.{quote(old)}" for old, _ in pairs)
             if pairs:
-                execute(f"INSERT OR REPLACE INTO mirror.{quote(shape.name)}({into}) SELECT {out} FROM mirror.{aside} AS a")
+                execute(
+                    f"INSERT OR REPLACE INTO mirror.{quote(shape.name)}({into}) SELECT {out} FROM mirror.{aside} AS a"
+                )
         execute(f"DROP TABLE mirror.{aside}")
         return False
     for sql in shape.indexes:
@@ -159,4 +162,4 @@ def _into_mirror(sql: str, start: str) -> str:
     """Point a CREATE statement, as SQLite keeps it, at the mirror: nothing stands between ``start`` and the name."""
     if not sql.startswith(start):
         raise ValueError(f"SQLite keeps a statement that does not start with {start!r}: {sql[:60]!r}")
-    return f"{start}mirror.{sql[len(start):]}"
+    return f"{start}mirror.{sql[len(start) :]}"

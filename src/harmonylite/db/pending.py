@@ -86,7 +86,7 @@ class Pending:
                 self._keep(table, one)
 
     def _keep(self, table: Tracked, one: str) -> None:
-        """Merge one row except for its columns in unique indexes, and log it anew: more of it stays than was changed."""
+        """Merge one row except for its columns in unique indexes; log it anew: more of it stays than was changed."""
         shape = table.shape
         base = [f"b.c{i}" for i in range(len(shape.columns))]
         for row in exact_rows(self._connection, base, self._three_ways(table, one)):

@@ -14,12 +14,16 @@ def remember_schema(connection: apsw.Connection) -> None:
     """Keep the database's schema in the mirror, so that a snapshot can make a whole database; in a transaction."""
     connection.execute(f"CREATE TABLE IF NOT EXISTS mirror.{SCHEMA}(type, name, tbl, sql)")
     shadows = {
-        row[0] for row in rows(connection, "SELECT name FROM pragma_table_list WHERE schema = 'main' AND type = 'shadow'")
+        row[0]
+        for row in rows(connection, "SELECT name FROM pragma_table_list WHERE schema = 'main' AND type = 'shadow'")
     }
     found = [
         row
         for row in rows(connection, "SELECT type, name, tbl_name, sql FROM main.sqlite_schema WHERE sql IS NOT NULL")
-        if not is_private(row[1]) and not row[1].startswith("sqlite_") and row[1] not in shadows and row[2] not in shadows
+        if not is_private(row[1])
+        and not row[1].startswith("sqlite_")
+        and row[1] not in shadows
+        and row[2] not in shadows
     ]
     if rows(connection, f"SELECT type, name, tbl, sql FROM mirror.{SCHEMA}") != found:
         connection.execute(f"DELETE FROM mirror.{SCHEMA}")

@@ -7,18 +7,18 @@ the transaction under way, and what this object remembers of them is too.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import apsw
 
-from harmonylite.changes.inbox import Cut, Piece
-from harmonylite.db import bases, compare, join, mirror
+from harmonylite.changes.inbox import Cut
+from harmonylite.db import compare, join, mirror
+from harmonylite.db.applying import Applied, Applying, SchemaMovedError
 from harmonylite.db.capture import Capture, NotUtf8Error, Outgoing, new_outgoing
 from harmonylite.db.connection import attach, mapped, open_file, rows, transaction, value
-from harmonylite.db.fold import Fold, Folded
+from harmonylite.db.fold import Folded
 from harmonylite.db.hooks import Hooks
 from harmonylite.db.inspect import TableRules
 from harmonylite.db.install import Installed, install, schema_version
@@ -31,14 +31,14 @@ from harmonylite.db.triggers import HELD
 from harmonylite.errors import DatabaseError, MirrorDamagedError
 from harmonylite.model import ChangeSetId, Conflict, Position
 from harmonylite.schema.sql import quote
-from harmonylite.wire import KIND_CHANGES
 
 
 @dataclass(frozen=True)
 class ReplicaOptions:
     """What a replica needs to know. ``folder``: the node's private folder, where the mirror lives.
 
-    ``scan_rows``: the most rows that capture reads in one step. ``replicate`` False: the database is never written with rows of others.
+    ``scan_rows``: the most rows that capture reads in one step. ``replicate`` False: the database is never written with
+    rows of others.
     """
 
     database: Path
@@ -56,25 +56,9 @@ class ReplicaOptions:
         """The mirror file."""
         return self.folder / "mirror.db"
 
+
 CACHE = {"main": 32_768, "mirror": 32_768, "temp": 16_384}
 """Page cache of each schema in KiB; filled by large change sets only, and given back after them."""
-LARGE = 10_000
-"""A cut of at least this many rows gives its memory back."""
-
-
-class SchemaMovedError(DatabaseError):
-    """The schema changed since the last install; install and do it again."""
-
-
-@dataclass
-class Applied:
-    """What applying one cut did. ``locked``: seconds the database's write lock was held."""
-
-    rows: int = 0
-    merged: int = 0
-    conflicts: int = 0
-    locked: float = 0.0
-    own: list[ChangeSetId] = field(default_factory=list)
 
 
 class Replica:
@@ -85,8 +69,6 @@ class Replica:
         self._clock = clock
         self._connection: apsw.Connection | None = None
         self._installed = Installed()
-        self._flights: dict[int, tuple[int, int]] = {}
-        self._folds = 0
         self._seen = -1
         self._warnings: dict[str, str] = {}
 
@@ -116,6 +98,10 @@ class Replica:
                 connection, shards=self.options.shards, compress=self.options.compress, most=self.options.scan_rows
             )
             self._hooks = Hooks(connection, self.options.database)
+            self._applying = Applying(
+                connection, self._log, self._journal,
+                node=self.options.node, session=self.options.session, replicate=self.options.replicate,
+            )  # fmt: skip
             self.reinstall()
         except BaseException:
             self.close()
@@ -171,6 +157,7 @@ class Replica:
         """Bring triggers and mirror in step with the database's schema."""
         connection = self.connection
         self._installed = install(connection, self.options.rules, self._log, joined=self.joined)
+        self._applying.installed = self._installed
         with transaction(connection, "keep the schema"):
             remember_schema(connection)
         hook_warnings = self._hooks.renew(set(self._installed.tables))
@@ -238,13 +225,12 @@ class Replica:
 
         ``tidy``: then clear what the log named for nothing.
         """
-        connection = self.connection
         change_set = ChangeSetId(self.options.node, self.options.session, number)
         while True:
             out: Outgoing | None = None
             try:
-                with self._unit("capture"):
-                    self._same_schema()
+                with self._applying.unit("capture"):
+                    self._applying.same_schema()
                     newest = self._log.refresh(self._installed.by_id)
                     base = {shard: position.seq for shard, position in self.positions().items()}
                     out = new_outgoing(change_set, log_id=newest, time=self._clock(), base=base)
@@ -257,35 +243,23 @@ class Replica:
                 continue
             break
         if out.rows:
-            self._flights[number] = (newest, self._folds)
+            self._applying.takes_off(number, newest)
             return out
         out.close()
         if tidy and newest > self._log.cleared():
-            with self._unit("clear the log", connection):
-                self._clear_log(newest)
+            with self._applying.unit("clear the log"):
+                self._applying.clear_log(newest)
         return None
 
     def look(self) -> int:
         """Take over what was logged without capturing it; return the number of pending rows."""
-        with self._unit("look at the log"):
+        with self._applying.unit("look at the log"):
             self._log.refresh(self._installed.by_id)
         return self.pending_rows()
 
     def forget_flight(self, number: int) -> None:
         """The change set ``number`` never got into the stream; its rows stay pending."""
-        self._flights.pop(number, None)
-
-    @contextmanager
-    def _unit(self, doing: str, _connection: apsw.Connection | None = None) -> Iterator[None]:
-        """Run a transaction; when it fails, take the scratch tables for lost."""
-        try:
-            with transaction(self.connection, doing):
-                yield
-        except BaseException:
-            self._log.forget()
-            for table in self.tables.values():
-                table.make_scratch(self.connection)
-            raise
+        self._applying.never_landed(number)
 
     # apply -----------------------------------------------------------------------------------------------------
 
@@ -296,78 +270,9 @@ class Replica:
         """
         while True:
             try:
-                return self._apply(cut, merge=merge)
+                return self._applying.apply(cut, merge=merge)
             except SchemaMovedError:
                 self.reinstall()
-
-    def _apply(self, cut: Cut, *, merge: bool) -> Applied:
-        merge = merge and self.options.replicate
-        done = Applied()
-        written = self._journal.written
-        pieces = [piece for piece in cut.pieces if piece.kind == KIND_CHANGES]
-        own = [piece for piece in pieces if piece.id.node == self.options.node]
-        with self._unit(f"apply {len(cut.pieces)} change sets"):
-            fold = Fold(self.connection, self.tables, self._journal)
-            for piece in pieces:
-                count = fold.piece(piece)
-                self._journal.remember(piece, count)
-                done.rows += count
-            mirror.set_positions(self.connection, "mirror", cut.positions)
-            locked = time.monotonic()
-            if merge or not self._behind(cut):
-                mirror.set_positions(self.connection, "main", cut.positions)
-            self._same_schema()
-            flight = self._land(own)
-            held = {number for (number,) in rows(self.connection, f"SELECT DISTINCT t FROM main.{quote(HELD)}")}
-            echo = flight is not None and len(own) == len(pieces) and flight[1] == self._folds and not held
-            if merge and not echo:
-                done.merged = self._merge(fold.done, own, held)
-        done.locked = time.monotonic() - locked
-        if done.rows >= LARGE:
-            self.connection.execute("PRAGMA shrink_memory")
-        done.conflicts = self._journal.written - written
-        done.own = [piece.id for piece in own]
-        self._flights = {n: f for n, f in self._flights.items() if n not in {p.id.number for p in self._mine(own)}}
-        if len(own) < len(pieces):
-            self._folds += 1
-        return done
-
-    def _mine(self, own: list[Piece]) -> list[Piece]:
-        return [piece for piece in own if piece.id.session == self.options.session]
-
-    def _land(self, own: list[Piece]) -> tuple[int, int] | None:
-        """Clear the log up to where this session's returning change set was read; return its flight."""
-        self._log.refresh(self._installed.by_id)
-        flight = None
-        for piece in self._mine(own):
-            flight = self._flights.get(piece.id.number)
-            if flight is not None:
-                self._clear_log(flight[0])
-        return flight
-
-    def _clear_log(self, upto: int) -> None:
-        self._log.clear(self._installed.by_id, upto)
-        if bases.any_there(self.connection):
-            bases.forget_unlogged(self.connection, self._installed.by_id)
-
-    def _behind(self, cut: Cut) -> bool:
-        """Tell whether the database is further than ``cut``: it was merged before a crash lost the mirror's commit."""
-        merged = self.merged_positions()
-        return any(position.seq < merged[shard].seq for shard, position in cut.positions.items())
-
-    def _same_schema(self) -> None:
-        if schema_version(self.connection) != self._installed.version:
-            raise SchemaMovedError("the database's schema has changed")
-
-    def _merge(self, folded: dict[str, Folded], own: list[Piece], held: set[int]) -> int:
-        in_flight = max((log_id for log_id, _ in self._flights.values()), default=0)
-        merging = Merge(self.connection, self._log, own=own, in_flight=in_flight)
-        for table in self.tables.values():
-            done = folded.get(table.shape.name)
-            if done is None and table.id not in held:
-                continue
-            merging.table(table, done or Folded(), held=table.id in held)
-        return merging.rows
 
     @property
     def whole(self) -> bool:
@@ -376,22 +281,22 @@ class Replica:
 
     def copy_into_mirror(self) -> int:
         """Make the mirror a copy of the database, at the streams' beginning; return the newest log id in it."""
-        return join.copy_into_mirror(self.connection, self._installed, self._log, self._unit)
+        return join.copy_into_mirror(self.connection, self._installed, self._log, self._applying.unit)
 
     def join_first(self, newest: int | None = None) -> None:
         """Be the first node of all: the mirror, a copy of the database at log id ``newest``, is the beginning."""
         newest = self.copy_into_mirror() if newest is None else newest
-        join.join_first(self.connection, self._installed, self._log, self._unit, newest)
+        join.join_first(self.connection, self._installed, self._log, self._applying.unit, newest)
 
     def set_created(self, created: dict[int, str]) -> None:
         """Note which streams the positions belong to: creation time by shard."""
-        with self._unit("note the streams"):
+        with self._applying.unit("note the streams"):
             at = {s: replace(p, created=created[s]) for s, p in self.positions().items() if p.created != created[s]}
             mirror.set_positions(self.connection, "mirror", at)
 
     def skip(self, shard: int, seq: int) -> None:
         """Remember, for good, that a message is to be left out."""
-        with self._unit("skip a message"):
+        with self._applying.unit("skip a message"):
             self.connection.execute(f"INSERT OR IGNORE INTO mirror.{mirror.SKIP} VALUES (?, ?)", (shard, seq))
 
     def skipped(self) -> list[tuple[int, int]]:
@@ -408,7 +313,7 @@ class Replica:
 
     def compare(self) -> list[compare.TableDifference]:
         """Return how database and mirror differ in every table, pending and held rows left out."""
-        with self._unit("compare database and mirror"):
+        with self._applying.unit("compare database and mirror"):
             self._log.refresh(self._installed.by_id)
             return [compare.compare(self.connection, table, unlogged=True) for table in self.tables.values()]
 
@@ -420,7 +325,7 @@ class Replica:
         """
         self._same_or_reinstall()
         return join.reconcile(
-            self.connection, self._installed, self._log, self._journal, self._unit, first=first,
+            self.connection, self._installed, self._log, self._journal, self._applying.unit, first=first,
             replicate=self.options.replicate,
         )  # fmt: skip
 
@@ -437,7 +342,7 @@ class Replica:
         connection.execute("ATTACH ? AS base", ("file:" + str(self.options.mirror.absolute()) + "?immutable=1",))
         try:
             self.reinstall()
-            with self._unit(f"adopt {snapshot.name}"):
+            with self._applying.unit(f"adopt {snapshot.name}"):
                 join.adopt(connection, self._installed, self._log, replicate=self.options.replicate)
         finally:
             connection.execute("DETACH base")
@@ -446,7 +351,7 @@ class Replica:
                 snapshot.replace(self.options.mirror)
             self._attach_mirror(connection)
             self.reinstall()
-        self._folds += 1
+        self._applying.folds += 1
 
     def _adopted(self, snapshot: Path) -> bool:
         """Tell whether the database stands where the snapshot does."""
@@ -464,7 +369,7 @@ class Replica:
 
     def _bring_back(self, names: list[str]) -> None:
         """Merge the mirror's rows into tables that were gone and came back."""
-        with self._unit("bring back a table"):
+        with self._applying.unit("bring back a table"):
             self._log.refresh(self._installed.by_id)
             merging = Merge(self.connection, self._log)
             for name in names:
@@ -477,7 +382,7 @@ class Replica:
         suspects = [table for table in self.tables.values() if table.suspect and self.joined]
         found = 0
         for table in suspects:
-            with self._unit("look for unseen changes"):
+            with self._applying.unit("look for unseen changes"):
                 self._log.refresh(self._installed.by_id)
                 unseen = compare.compare(self.connection, table, unlogged=True)
                 if not unseen.equal:

@@ -30,7 +30,8 @@ def make_room(connection: apsw.Connection, table: Tracked, target: str, scratch:
     whole = " AND ".join(f"t.{quote(c.name)} IS NOT NULL" for c in shape.keys if not c.pseudo)
     taken = rows(
         connection,
-        f"SELECT x.{claim} FROM {table.scratch(scratch)} AS x CROSS JOIN {target} AS t ON t.{rowid} = x.{claim} WHERE {whole}",
+        f"SELECT x.{claim} FROM {table.scratch(scratch)} AS x CROSS JOIN {target} AS t ON t.{rowid} = x.{claim}"
+        f" WHERE {whole}",
     )
     for (number,) in taken:
         connection.execute(

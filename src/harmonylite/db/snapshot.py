@@ -20,7 +20,6 @@ from harmonylite.model import Position
 from harmonylite.schema.sql import is_private
 
 
-
 def save_copy(source: Path, target: Path) -> dict[int, Position]:
     """Write the mirror ``source`` as it is now into the new file ``target``; return its positions.
 

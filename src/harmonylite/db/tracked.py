@@ -2,7 +2,8 @@
 
 Scratch tables live in ``temp`` and hold nothing that a crash could lose: ``logged`` (keys that the log names, with the
 newest log id), ``touched`` (keys of the fold under way), ``pending`` (those that the local writer changed), ``before``
-(rows that a three-way merge starts from), ``own`` (rows of this node's own change set coming back), ``incoming`` (rows of the change set under way, with the old values of changed columns beside them).
+(rows that a three-way merge starts from), ``own`` (rows of this node's own change set coming back), ``incoming``
+(rows of the change set under way, with the old values of changed columns beside them).
 """
 
 from __future__ import annotations

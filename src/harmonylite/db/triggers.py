@@ -35,9 +35,11 @@ def private_tables(width: int) -> list[str]:
         f"CREATE TABLE IF NOT EXISTS main.{quote(LOG)}(id INTEGER PRIMARY KEY, t, {keys})",
         f"CREATE TABLE IF NOT EXISTS main.{quote(STATE)}(name TEXT PRIMARY KEY, value) WITHOUT ROWID",
         f"CREATE TABLE IF NOT EXISTS main.{quote(POSITION)}"
-        "(shard INTEGER PRIMARY KEY, seq INTEGER NOT NULL, resume INTEGER NOT NULL, created TEXT NOT NULL, aborted BLOB)",
+        "(shard INTEGER PRIMARY KEY, seq INTEGER NOT NULL, resume INTEGER NOT NULL, created TEXT NOT NULL,"
+        " aborted BLOB)",
         f"CREATE TABLE IF NOT EXISTS main.{quote(HELD)}(t, {keys})",
-        f"CREATE TABLE IF NOT EXISTS main.{quote(BASE)}(t INTEGER, key BLOB, row BLOB, PRIMARY KEY(t, key)) WITHOUT ROWID",
+        f"CREATE TABLE IF NOT EXISTS main.{quote(BASE)}"
+        "(t INTEGER, key BLOB, row BLOB, PRIMARY KEY(t, key)) WITHOUT ROWID",
     ]
 
 

@@ -56,11 +56,12 @@ def _keys(path: Path, seen: set[Path]) -> Iterator[str]:
         elif kind == "word" and not inside_list:
             if key == "include":
                 for found in _keys(path.parent / text, seen):
-                    yield ".".join([*names, found])
+                    yield ".".join([*filter(None, names), found])
             elif not key:
                 key = text.partition(":")[0].partition("=")[0].lower()
-                if key != "include" and len(names) < DEPTH:
-                    yield ".".join([*names, key])
+                blocks = [name for name in names if name]  # a file in plain JSON has a block without a name around all
+                if key != "include" and len(blocks) < DEPTH:
+                    yield ".".join([*blocks, key])
 
 
 def _tokens(text: str) -> Iterator[tuple[str, str]]:

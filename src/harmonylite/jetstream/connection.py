@@ -11,6 +11,9 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import os
+import socket
+import ssl
 from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -51,6 +54,8 @@ class _Client(Client):
             writer = getattr(self._transport, name, None)
             if writer is not None:
                 writer.transport.abort()
+        # Nor is its end waited for: after a failed TLS handshake asyncio never reports it.
+        self._transport = None
         await super()._close(status, do_cbs)
 
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
@@ -112,18 +117,20 @@ class Connection:
         # In a task of its own: nats-py swallows a cancellation that comes in the moment in which an attempt fails.
         attempt = asyncio.create_task(self._connect(options), name=f"connect to {self.address}")
         attempt.add_done_callback(lambda task: task.cancelled() or task.exception())
+        opened = False
         try:
             done, _ = await asyncio.wait([attempt], timeout=self._settings.connect_seconds)
             if not done:
                 raise TimeoutError(f"no answer within {self._settings.connect_seconds:g} s")
             attempt.result()
+            self._check_version()
+            opened = True
         except (OSError, nats.errors.Error, TimeoutError, ValueError) as error:
             raise self._refused(error) from None
         finally:
             attempt.cancel()
-            if not self._client.is_connected and self._client._flush_queue is not None:
+            if not opened and self._client._flush_queue is not None:
                 await self._client._close(Client.CLOSED, False)
-        self._check_version()
         self._end = asyncio.create_task(self._wait_end(), name=f"nats connection {self.address}")
         await self.subscribe(f"{self._inbox}.*", self._answered)
 
@@ -158,7 +165,6 @@ class Connection:
         except ValueError:
             return
         if found < OLDEST_SERVER:
-            self._client.over.set()
             raise AuthError(
                 f"NATS server at {self.address} is version {self.version}",
                 advice=f"HarmonyLite needs {'.'.join(map(str, OLDEST_SERVER))} or later",
@@ -281,4 +287,10 @@ class Connection:
 def describe(error: BaseException) -> str:
     """Return a foreign error as text without the library's name in front and without credentials."""
     text = str(error) or type(error).__name__
+    if isinstance(error, ssl.SSLCertVerificationError):
+        text = f"certificate verify failed: {error.verify_message}"
+    elif isinstance(error, ConnectionRefusedError) or "Connect call failed" in text:
+        text = "connection refused"
+    elif isinstance(error, OSError) and error.errno and not isinstance(error, (ssl.SSLError, socket.gaierror)):
+        text = os.strerror(error.errno).lower()
     return redact(text.removeprefix("nats: ").strip("'\""))

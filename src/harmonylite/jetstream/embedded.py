@@ -134,7 +134,7 @@ class EmbeddedServer:
 
     def link_settings(self, base: LinkSettings) -> LinkSettings:
         """Return ``base`` turned towards this server: its address and credentials, tries without end."""
-        auth = {"user": self._user, "password": self._password} if self._plan.own_auth else {}
+        auth = {"user": self._user, "password": self._password} if self._plan.own_auth or self.settings.user else {}
         tls = replace(self.settings.tls, check_hostname=not loopback(self._plan.host))
         return replace(
             base,
@@ -276,7 +276,8 @@ def _port_of(folder: Path, pid: int) -> int:
 async def _accepts(host: str, port: int) -> bool:
     try:
         _, writer = await asyncio.open_connection("127.0.0.1" if host in ("0.0.0.0", "") else host, port)  # noqa: S104
+        writer.close()
+        await writer.wait_closed()
     except OSError:
         return False
-    writer.close()
     return True

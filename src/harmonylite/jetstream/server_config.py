@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 from harmonylite.errors import ConfigError
 from harmonylite.jetstream.conf_keys import conf_keys
-from harmonylite.jetstream.names import split_address
+from harmonylite.jetstream.names import split_address, token
 from harmonylite.jetstream.settings import EmbeddedSettings, TlsSettings
 
 _LISTEN = ("listen", "host", "net", "port")
@@ -85,7 +85,11 @@ def plan(
         if not settings.server_config.is_file():
             raise ConfigError(f"server_config {settings.server_config}: no such file")
         given = conf_keys(settings.server_config)
-    top: dict[str, Any] = {"server_name": settings.node_name, "logtime": False, "max_payload": settings.max_payload}
+    top: dict[str, Any] = {
+        "server_name": token(settings.node_name),
+        "logtime": False,
+        "max_payload": settings.max_payload,
+    }
     if not given & set(_LISTEN):
         top["listen"] = f"{_bracketed(host)}:{port}"
     own_auth = bool(user) and not given & set(_AUTH)

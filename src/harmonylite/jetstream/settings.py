@@ -35,7 +35,7 @@ class LinkSettings:
     ``stick``: use no servers but ``urls``, also when the cluster announces more.
     """
 
-    urls: tuple[str, ...] = ()
+    urls: tuple[str, ...] = field(default=(), repr=False)
     name: str = "harmonylite"
     user: str = ""
     password: str = field(default="", repr=False)
@@ -84,9 +84,9 @@ class EmbeddedSettings:
     folder: Path
     bind_address: str = ""
     cluster_addr: str = ""
-    cluster_peers: tuple[str, ...] = ()
+    cluster_peers: tuple[str, ...] = field(default=(), repr=False)
     cluster_name: str = "harmonylite"
-    leaf_servers: tuple[str, ...] = ()
+    leaf_servers: tuple[str, ...] = field(default=(), repr=False)
     domain: str = ""
     server_config: Path | None = None
     user: str = ""

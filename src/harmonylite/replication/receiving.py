@@ -15,7 +15,8 @@ from typing import IO
 
 from harmonylite.backoff import Backoff
 from harmonylite.changes.inbox import SPOOL_BYTES, Cut, Inbox
-from harmonylite.db.replica import Applied, Replica
+from harmonylite.db.applying import Applied
+from harmonylite.db.replica import Replica
 from harmonylite.db.thread import SqliteThread
 from harmonylite.errors import DatabaseBusyError, DatabaseError, PoisonError, SchemaWaitError
 from harmonylite.model import ChangeSetId, StreamMessage

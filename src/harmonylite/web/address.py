@@ -39,8 +39,9 @@ def parse_address(text: str, *, key: str) -> Address:
         raise ConfigError(f"{key} = {text!r} is ambiguous", advice='write an IPv6 address as "[::1]:8090"')
     number = int(port) if port.isascii() and port.isdecimal() else -1
     if not colon or not 0 <= number <= 65535:
-        raise ConfigError(f"{key} = {text!r} is not host:port with a port of 0 to 65535",
-                          advice='write for example "127.0.0.1:8090"')
+        raise ConfigError(
+            f"{key} = {text!r} is not host:port with a port of 0 to 65535", advice='write for example "127.0.0.1:8090"'
+        )
     return Address(host, number)
 
 

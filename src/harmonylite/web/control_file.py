@@ -42,8 +42,9 @@ def write_control_file(folder: Path, control: ControlFile) -> None:
             Path(name).unlink(missing_ok=True)
             raise
     except OSError as error:
-        raise HarmonyLiteError(f"can't write {folder / FILE_NAME}: {error.strerror}",
-                               advice="the node needs a folder that it can write to") from error
+        raise HarmonyLiteError(
+            f"can't write {folder / FILE_NAME}: {error.strerror}", advice="the node needs a folder that it can write to"
+        ) from error
 
 
 def read_control_file(folder: Path) -> ControlFile:

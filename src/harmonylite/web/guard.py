@@ -38,6 +38,7 @@ class Guard:
         if origin is not None and origin.lower() not in {f"http://{host}" for host in hosts}:
             return JSONResponse({"error": "wrong Origin header: the control API is not for web pages"}, 403)
         if not hmac.compare_digest(headers.get("authorization", "").encode(), self._bearer):
-            return JSONResponse({"error": "wrong or missing token: take it from control.json"}, 401,
-                                {"www-authenticate": "Bearer"})
+            return JSONResponse(
+                {"error": "wrong or missing token: take it from control.json"}, 401, {"www-authenticate": "Bearer"}
+            )
         return None

@@ -68,7 +68,8 @@ def not_ready(report: dict[str, Any]) -> list[str]:
     """Return why a node is not ready, a sentence each; never empty for one that is not."""
     behind = [
         f"shard {s['shard']} is {s['lag_messages']} messages ({s['lag_seconds']:.0f} s) behind"
-        for s in report["shards"] if s["lag_messages"]
+        for s in report["shards"]
+        if s["lag_messages"]
     ]
     if not report["caught_up"] and not behind:
         behind = ["the stream was not read to its end yet"]

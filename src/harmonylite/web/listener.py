@@ -95,8 +95,17 @@ class Listener:
     async def start(self) -> None:
         """Accept connections from now on."""
         config = Config(
-            self._app, http=_Protocol, ws="none", lifespan="off", interface="asgi3", log_config=None, access_log=False,
-            proxy_headers=False, server_header=False, date_header=False, timeout_keep_alive=KEEP_ALIVE,
+            self._app,
+            http=_Protocol,
+            ws="none",
+            lifespan="off",
+            interface="asgi3",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            date_header=False,
+            timeout_keep_alive=KEEP_ALIVE,
         )
         config.load()
         app_state: dict[str, Any] = {}

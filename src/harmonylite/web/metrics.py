@@ -65,8 +65,9 @@ def make_registry(status: NodeStatus, *, namespace: str = "harmonylite", subsyst
     """
     for key, text in (("namespace", namespace), ("subsystem", subsystem)):
         if not re.fullmatch(r"([a-zA-Z_][a-zA-Z0-9_]*)?", text):
-            raise ConfigError(f"prometheus.{key} = {text!r} can't be part of a metric's name",
-                              advice="use letters, digits and _")
+            raise ConfigError(
+                f"prometheus.{key} = {text!r} can't be part of a metric's name", advice="use letters, digits and _"
+            )
     registry = CollectorRegistry()
     registry.register(NodeCollector(status, "".join(f"{part}_" for part in (namespace, subsystem) if part)))
     ProcessCollector(registry=registry)
@@ -93,10 +94,14 @@ class NodeCollector(Collector):
             counter = CounterMetricFamily(self._prefix + name, text, labels=["node_id"])
             counter.add_metric([self._status.node_id], getattr(self._status.counters, name))
             yield counter
-        yield self._histogram("commit_to_applied_seconds", "Time from a commit on the node that made it until it is "
-                              "merged here, by both nodes' clocks.", self._status.latency)
-        yield self._histogram("lock_hold_seconds", "Time that a merge held the database's write lock.",
-                              self._status.lock_hold)
+        yield self._histogram(
+            "commit_to_applied_seconds",
+            "Time from a commit on the node that made it until it is merged here, by both nodes' clocks.",
+            self._status.latency,
+        )
+        yield self._histogram(
+            "lock_hold_seconds", "Time that a merge held the database's write lock.", self._status.lock_hold
+        )
 
     def _known(self) -> Iterator[Metric]:
         """Yield the four names that dashboards for the Go edition use."""
@@ -105,8 +110,11 @@ class NodeCollector(Collector):
         published = Metric(self._prefix + "published", "Rows published; the same as published_rows_total.", "unknown")
         published.add_sample(self._prefix + "published", {"node_id": status.node_id}, counters.published_rows)
         yield published
-        yield self._gauge("pending_publish", "Rows changed here whose change set is not in the stream's order yet.",
-                          status.pending_rows)
+        yield self._gauge(
+            "pending_publish",
+            "Rows changed here whose change set is not in the stream's order yet.",
+            status.pending_rows,
+        )
         yield self._times("count_changes", "Looks at the log; the same as looks_total.", counters.looks)
         yield self._times("scan_changes", "Captures; the same as captures_total.", counters.captures)
 
@@ -125,14 +133,23 @@ class NodeCollector(Collector):
             ("held_rows", "Rows of the mirror held back from the database by a unique index.", status.held_rows),
             ("warnings", "Things that a person should look at; health tells which.", len(status.warnings)),
             ("start_time_seconds", "When the node started, seconds since the epoch.", status.started_wall),
-            ("last_replicated_timestamp_seconds", "When a change set of another node was last merged, seconds since "
-             "the epoch, 0 for never.", status.last_replicated),
-            ("last_published_timestamp_seconds", "When a change set of this node was last published, seconds since "
-             "the epoch, 0 for never.", status.last_published),
+            (
+                "last_replicated_timestamp_seconds",
+                "When a change set of another node was last merged, seconds since the epoch, 0 for never.",
+                status.last_replicated,
+            ),
+            (
+                "last_published_timestamp_seconds",
+                "When a change set of this node was last published, seconds since the epoch, 0 for never.",
+                status.last_published,
+            ),
         ):
             yield self._gauge(name, text, float(value))
-        parts = GaugeMetricFamily(self._prefix + "part_state", "1 for the state that a part of the node is in.",
-                                  labels=["node_id", "part", "state"])
+        parts = GaugeMetricFamily(
+            self._prefix + "part_state",
+            "1 for the state that a part of the node is in.",
+            labels=["node_id", "part", "state"],
+        )
         for name, part in sorted(status.parts.items()):
             for state in STATES:
                 parts.add_metric([status.node_id, name, state], float(part.state == state))

@@ -44,9 +44,8 @@ def page_data(status: NodeStatus) -> dict[str, Any]:
         "db_path": PurePath(report["db_path"]).name,
         "nats_server": re.sub(r"//[^/@]*@", "//", report["nats_server"]),
         "not_ready": [] if status.ready else not_ready(report),
-        "latency": {"count": sum(status.latency.counts)} | {
-            name: quantile(status.latency, share) for name, share in (("p50", 0.5), ("p99", 0.99))
-        },
+        "latency": {"count": sum(status.latency.counts)}
+        | {name: quantile(status.latency, share) for name, share in (("p50", 0.5), ("p99", 0.99))},
     }
 
 
@@ -67,5 +66,7 @@ def content_policy(html: str) -> str:
         found = re.findall(rf"<{tag}>(.*?)</{tag}>", html, re.DOTALL)
         return " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(t.encode()).digest()).decode()}'" for t in found)
 
-    return (f"default-src 'none'; script-src {hashes('script')}; style-src {hashes('style')}; connect-src 'self'; "
-            "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
+    return (
+        f"default-src 'none'; script-src {hashes('script')}; style-src {hashes('style')}; connect-src 'self'; "
+        "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )

@@ -73,8 +73,12 @@ class HttpServer:
             raise
         self._bound, self._listener = Address(self._wanted.host, port), listener
         if not is_loopback(host):
-            log.warning("%s = %s can be reached from other machines and asks for no password; "
-                        "bind it to 127.0.0.1 or keep others out with a firewall", self._key, self._bound)
+            log.warning(
+                "%s = %s can be reached from other machines and asks for no password; "
+                "bind it to 127.0.0.1 or keep others out with a firewall",
+                self._key,
+                self._bound,
+            )
 
     async def aclose(self) -> None:
         """Stop serving; safe to call twice, and before `open`. Cancelling it skips the grace, nothing else."""

@@ -39,8 +39,12 @@ def render_cluster(reports: Sequence[dict[str, Any]]) -> RenderableType:
             _count(report.get("held_rows", 0)),
             _count(report.get("counters", {}).get("conflicts", 0)),
         ]
-        table.add_row(_plain(report.get("node_id")), _state(report), *(numbers if known else ["-"] * 5),
-                      _plain(report.get("version")))
+        table.add_row(
+            _plain(report.get("node_id")),
+            _state(report),
+            *(numbers if known else ["-"] * 5),
+            _plain(report.get("version")),
+        )
     waits = [(_plain(r.get("node_id")), _plain(wait)) for r in reports for wait in r.get("waits", ())]
     if not waits:
         return table
@@ -48,8 +52,13 @@ def render_cluster(reports: Sequence[dict[str, Any]]) -> RenderableType:
 
 
 def _headline(report: dict[str, Any]) -> Text:
-    return Text.assemble((_plain(report.get("node_id")).plain or "node", "bold"), "  ", _state(report), "  ",
-                         (_plain(report.get("db_path")).plain, "dim"))
+    return Text.assemble(
+        (_plain(report.get("node_id")).plain or "node", "bold"),
+        "  ",
+        _state(report),
+        "  ",
+        (_plain(report.get("db_path")).plain, "dim"),
+    )
 
 
 def _state(report: dict[str, Any]) -> Text:
@@ -88,7 +97,7 @@ def _facts(report: dict[str, Any]) -> Table:
     ]
     for start in range(0, len(facts), 3):
         cells: list[Text] = []
-        for name, value in facts[start:start + 3]:
+        for name, value in facts[start : start + 3]:
             cells += [Text(name, "dim"), Text(value)]
         grid.add_row(*cells)
     return grid
@@ -98,8 +107,14 @@ def _shards(shards: Sequence[dict[str, Any]]) -> Table:
     table = _table(">shard", ">folded", ">stream", ">behind", ">oldest")
     for shard in shards:
         lag = shard.get("lag_messages", 0)
-        table.add_row(_plain(shard.get("shard")), _count(shard.get("position", 0)), _count(shard.get("last", 0)),
-                      _count(lag), f"{shard.get('lag_seconds', 0.0):.1f} s", style="yellow" if lag else "")
+        table.add_row(
+            _plain(shard.get("shard")),
+            _count(shard.get("position", 0)),
+            _count(shard.get("last", 0)),
+            _count(lag),
+            f"{shard.get('lag_seconds', 0.0):.1f} s",
+            style="yellow" if lag else "",
+        )
     return table
 
 
@@ -107,8 +122,12 @@ def _parts(parts: dict[str, dict[str, Any]]) -> Table:
     table = _table("part", "state", ">since", "why")
     for name, part in parts.items():
         state = _plain(part.get("state")).plain
-        table.add_row(_plain(name), Text(state, STYLES.get(state, "")), duration(part.get("seconds", 0.0)),
-                      _plain(part.get("reason")))
+        table.add_row(
+            _plain(name),
+            Text(state, STYLES.get(state, "")),
+            duration(part.get("seconds", 0.0)),
+            _plain(part.get("reason")),
+        )
     return table
 
 

@@ -21,8 +21,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 CONFLICT = Conflict(
-    table="items", key={"id": 2**60, "part": b"\x00\xff"}, column="price", kind="update", winning=RawText(b"\xff"),
-    overruled=float("inf"), winner="8", loser="7", shard=0, seq=12, at=1742571045.5,
+    table="items",
+    key={"id": 2**60, "part": b"\x00\xff"},
+    column="price",
+    kind="update",
+    winning=RawText(b"\xff"),
+    overruled=float("inf"),
+    winner="8",
+    loser="7",
+    shard=0,
+    seq=12,
+    at=1742571045.5,
 )
 
 
@@ -145,12 +154,23 @@ async def test_verify_snapshot_and_skip_hand_their_arguments_on(control: Control
 @pytest.mark.parametrize(
     ("path", "body"),
     [
-        ("/v1/conflicts?limit=0", None), ("/v1/conflicts?limit=x", None), ("/v1/conflicts?limit=true", None),
-        ("/v1/verify", "{"), ("/v1/verify", [1]), ("/v1/verify", {"repair": 1}), ("/v1/verify", {"seconds": 0}),
-        ("/v1/verify", {"seconds": "5"}), ("/v1/verify", '{"seconds": NaN}'), ("/v1/verify", {"repiar": True}),
-        ("/v1/skip", {}), ("/v1/skip", {"shard": 0, "seq": 0}), ("/v1/skip", {"shard": True, "seq": 1}),
-        ("/v1/skip", {"shard": -1, "seq": 1}), ("/v1/skip", {"shard": 0, "seq": 2**64}),
-        ("/v1/verify", "[" * 60_000), ("/v1/verify", " " * 70_000),
+        ("/v1/conflicts?limit=0", None),
+        ("/v1/conflicts?limit=x", None),
+        ("/v1/conflicts?limit=true", None),
+        ("/v1/verify", "{"),
+        ("/v1/verify", [1]),
+        ("/v1/verify", {"repair": 1}),
+        ("/v1/verify", {"seconds": 0}),
+        ("/v1/verify", {"seconds": "5"}),
+        ("/v1/verify", '{"seconds": NaN}'),
+        ("/v1/verify", {"repiar": True}),
+        ("/v1/skip", {}),
+        ("/v1/skip", {"shard": 0, "seq": 0}),
+        ("/v1/skip", {"shard": True, "seq": 1}),
+        ("/v1/skip", {"shard": -1, "seq": 1}),
+        ("/v1/skip", {"shard": 0, "seq": 2**64}),
+        ("/v1/verify", "[" * 60_000),
+        ("/v1/verify", " " * 70_000),
     ],
 )
 async def test_wrong_arguments_are_400_and_never_reach_the_node(control: Control, path: str, body: Any) -> None:
@@ -163,8 +183,11 @@ async def test_wrong_arguments_are_400_and_never_reach_the_node(control: Control
 @pytest.mark.parametrize(
     "headers",
     [
-        {"authorization": None}, {"authorization": "Bearer wrong"}, {"authorization": "Bearer "},
-        {"authorization": "Basic dTpw"}, {"authorization": "Bearer \xff"},
+        {"authorization": None},
+        {"authorization": "Bearer wrong"},
+        {"authorization": "Bearer "},
+        {"authorization": "Basic dTpw"},
+        {"authorization": "Bearer \xff"},
     ],
 )
 async def test_without_the_token_nothing_is_done(control: Control, headers: dict[str, str | None]) -> None:

@@ -17,8 +17,16 @@ if TYPE_CHECKING:
     from harmonylite.status import NodeStatus
 
 KNOWN = [
-    "status", "node_id", "uptime_seconds", "db_connected", "nats_connected", "cdc_installed", "tables_tracked",
-    "last_replicated_event_timestamp", "last_published_event_timestamp", "version",
+    "status",
+    "node_id",
+    "uptime_seconds",
+    "db_connected",
+    "nats_connected",
+    "cdc_installed",
+    "tables_tracked",
+    "last_replicated_event_timestamp",
+    "last_published_event_timestamp",
+    "version",
 ]
 
 

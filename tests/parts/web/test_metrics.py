@@ -126,7 +126,8 @@ def test_promtool_has_nothing_to_say() -> None:
 
 def test_every_metric_stands_in_the_docs_and_every_documented_one_exists() -> None:
     names = {
-        line.split()[2] for line in generate_latest(make_registry(running_status())).decode().splitlines()
+        line.split()[2]
+        for line in generate_latest(make_registry(running_status())).decode().splitlines()
         if line.startswith("# TYPE")
     }
     documented = {

@@ -81,11 +81,26 @@ async def test_a_browser_shows_names_as_text_and_reports_no_error(tmp_path: Path
     async with http:
         done = await asyncio.to_thread(
             subprocess.run,
-            [str(BROWSER), "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-             "--disable-background-networking", "--disable-component-update", "--disable-sync",
-             f"--user-data-dir={tmp_path}", "--virtual-time-budget=3000", "--enable-logging=stderr", "--dump-dom",
-             f"http://127.0.0.1:{http.port}/"],
-            capture_output=True, text=True, timeout=60, check=True,
+            [
+                str(BROWSER),
+                "--headless",
+                "--no-sandbox",
+                "--disable-gpu",
+                "--disable-quic",
+                "--no-first-run",
+                "--disable-background-networking",
+                "--disable-component-update",
+                "--disable-sync",
+                f"--user-data-dir={tmp_path}",
+                "--virtual-time-budget=3000",
+                "--enable-logging=stderr",
+                "--dump-dom",
+                f"http://127.0.0.1:{http.port}/",
+            ],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
         )
     assert "CONSOLE" not in done.stderr
     assert "<span>&lt;img src=x onerror=alert(1)&gt;</span><span>orders</span>" in done.stdout

@@ -84,8 +84,10 @@ async def test_names_ipv6_and_every_interface_can_be_bound(bind: str) -> None:
 
 
 def test_a_name_with_both_kinds_of_address_is_bound_at_ipv4(monkeypatch: pytest.MonkeyPatch) -> None:
-    both = [(family, socket.SOCK_STREAM, 6, "", (host, 0))
-            for family, host in ((socket.AF_INET6, "::1"), (socket.AF_INET, "127.0.0.1"))]
+    both = [
+        (family, socket.SOCK_STREAM, 6, "", (host, 0))
+        for family, host in ((socket.AF_INET6, "::1"), (socket.AF_INET, "127.0.0.1"))
+    ]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: both)
     with bind_address(Address("localhost", 0), key="k") as sock:
         assert sock.getsockname()[0] == "127.0.0.1"

@@ -1,0 +1,96 @@
+"""The application changes its schema while nodes run: nothing stops, nothing is rewritten for nothing."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.cluster.fix_cluster import Site, start
+from tests.cluster.processes import Node, agree, until, until_equal
+
+pytestmark = pytest.mark.timeout(200)
+
+ITEMS = """
+CREATE TABLE items(id INTEGER PRIMARY KEY, name TEXT NOT NULL);
+INSERT INTO items SELECT value, 'item ' || value FROM json_each('[1,2,3,4,5,6,7,8,9,10]');
+"""
+REBUILD = (
+    "CREATE TABLE new_items(id INTEGER PRIMARY KEY, name TEXT NOT NULL, price REAL NOT NULL DEFAULT 1.5)",
+    "INSERT INTO new_items(id, name) SELECT id, name FROM items",
+    "DROP TABLE items",
+    "ALTER TABLE new_items RENAME TO items",
+)
+
+
+@pytest.fixture
+def nodes(site: Site) -> list[Node]:
+    """Two nodes with ten items."""
+    nodes = [site.node(name, tables=ITEMS) for name in ("a", "b")]
+    start(nodes)
+    return nodes
+
+
+def test_a_column_added_on_one_node_first_makes_no_row_traffic_and_the_other_waits_visibly(
+    site: Site, nodes: list[Node]
+) -> None:
+    a, b = (site.application(node) for node in nodes)
+    rows = nodes[0].status("published_rows")
+    a.write("ALTER TABLE items ADD COLUMN colour TEXT")
+    b.write("UPDATE items SET name = 'from the old schema' WHERE id = 2")
+    until(lambda: nodes[0].value("SELECT name FROM items WHERE id = 2") == "from the old schema", "the old one flows")
+    assert nodes[0].status("published_rows") == rows, "a schema change alone is no reason to send rows"
+    a.write("UPDATE items SET colour = 'red' WHERE id = 1")
+    until(lambda: nodes[1].waits("colour"), "the other one names what it waits for")
+    b.write("UPDATE items SET name = 'goes on writing' WHERE id = 3")
+    until(lambda: nodes[0].value("SELECT name FROM items WHERE id = 3") == "goes on writing", "its writes still go out")
+    b.write("ALTER TABLE items ADD COLUMN colour TEXT")
+    content = until_equal(nodes)
+    assert (1, "item 1", "red") in content["items"]
+    for node in nodes:
+        node.ready()
+    agree(nodes)
+
+
+def test_a_new_table_and_a_renamed_one_are_replicated_without_a_restart(site: Site, nodes: list[Node]) -> None:
+    writers = [site.application(node) for node in nodes]
+    for writer in writers:
+        writer.write('CREATE TABLE "new one"(k TEXT PRIMARY KEY, v)')
+    writers[0].write("INSERT INTO \"new one\" VALUES ('a', 1)")
+    writers[1].write("INSERT INTO \"new one\" VALUES ('b', 2)")
+    assert len(until_equal(nodes)["new one"]) == 2
+    for writer in writers:
+        writer.write('ALTER TABLE "new one" RENAME TO "order"', "ALTER TABLE items RENAME COLUMN name TO title")
+    writers[0].write("UPDATE \"order\" SET v = 3 WHERE k = 'b'", "UPDATE items SET title = 'x' WHERE id = 1")
+    writers[1].write("DELETE FROM \"order\" WHERE k = 'a'")
+    content = until_equal(nodes)
+    assert content["order"] == [("b", 3)]
+    assert (1, "x") in content["items"]
+    for node in nodes:
+        node.ready()
+    agree(nodes)
+
+
+def test_a_table_rebuilt_by_a_migration_tool_stays_replicated(site: Site, nodes: list[Node]) -> None:
+    writers = [site.application(node) for node in nodes]
+    for writer in writers:
+        writer.write(*REBUILD)
+    writers[0].write("UPDATE items SET price = 9.5 WHERE id = 4")
+    writers[1].write("INSERT INTO items(id, name) VALUES (11, 'eleven')")
+    content = until_equal(nodes)
+    assert (4, "item 4", 9.5) in content["items"]
+    assert (11, "eleven", 1.5) in content["items"]
+    agree(nodes)
+
+
+def test_a_schema_changed_while_the_node_was_off_is_taken_up(site: Site, nodes: list[Node]) -> None:
+    assert nodes[0].stop() == 0
+    writers = [site.application(node) for node in nodes]
+    writers[0].write("ALTER TABLE items ADD COLUMN colour TEXT")
+    writers[0].write("UPDATE items SET colour = 'blue' WHERE id = 5")
+    writers[1].write("UPDATE items SET name = 'meanwhile' WHERE id = 6")
+    nodes[0].start()
+    until(lambda: nodes[1].waits("colour"), "the other one waits")
+    writers[1].write("ALTER TABLE items ADD COLUMN colour TEXT")
+    content = until_equal(nodes)
+    assert (5, "item 5", "blue") in content["items"]
+    assert (6, "meanwhile", None) in content["items"]
+    agree(nodes)

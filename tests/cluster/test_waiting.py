@@ -1,0 +1,135 @@
+"""What can't be done now is waited for, visibly, and the node goes on by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import nats
+import pytest
+
+from tests.cluster.fix_cluster import Site, start
+from tests.cluster.processes import Node, agree, until, until_equal
+
+pytestmark = pytest.mark.timeout(200)
+
+
+def js(node: Node, what: str, payload: bytes = b"") -> bytes:
+    """Send one request to the node's NATS server and return the answer."""
+
+    async def ask() -> bytes:
+        client = await nats.connect(node.sections["nats"]["urls"][0])
+        try:
+            return bytes((await client.request(what, payload, timeout=5)).data)
+        finally:
+            await client.close()
+
+    return asyncio.run(ask())
+
+
+def test_a_lock_held_for_10_seconds_is_waited_for_and_said(site: Site) -> None:
+    nodes = [site.node(name) for name in ("a", "b")]
+    start(nodes)
+    holder, writer = site.application(nodes[1]), site.application(nodes[0])
+    holder.ask({"hold": [["UPDATE fought SET value = 'held' WHERE id = 1", []]]})
+    held = time.monotonic()
+    writer.write("UPDATE fought SET value = 'sent' WHERE id = 2", "INSERT INTO events VALUES ('1', 'a', 1, NULL)")
+    until(lambda: nodes[1].waits("lock"), "the node says what it waits for")
+    until(lambda: time.monotonic() - held > 10, "ten seconds pass")
+    assert nodes[1].alive
+    assert nodes[1].value("SELECT count(*) FROM events") == 0
+    assert holder.ask("commit") == {"rows": 1}
+    content = until_equal(nodes)
+    assert [value for _, value, _ in content["fought"][:2]] == ["held", "sent"]
+    nodes[1].ready()
+
+
+def test_a_lock_held_at_the_start_is_waited_for(site: Site) -> None:
+    node = site.node("a")
+    holder = site.application(node)
+    holder.ask({"hold": [["UPDATE fought SET value = 'held' WHERE id = 1", []]]})
+    node.start()
+    until(lambda: node.waits("lock"), "the node says what it waits for")
+    assert holder.ask("commit") == {"rows": 1}
+    node.ready()
+
+
+def test_a_message_that_nobody_understands_pauses_visibly_and_can_be_skipped(site: Site) -> None:
+    nodes = [site.node(name) for name in ("a", "b")]
+    start(nodes)
+    prefix = nodes[0].sections["nats"]["subject_prefix"]
+    js(nodes[0], f"{prefix}.0.stranger", b"\xc1 this is no change set")
+    seq = 1
+    site.application(nodes[0]).write("INSERT INTO events VALUES ('after', 'a', 1, NULL)")
+    for node in nodes:
+        until(lambda: node.waits(f"message {seq} of shard 0 can't be applied"), "the message is named")  # noqa: B023
+        assert node.get("/health")[0] == 503
+        assert node.alive
+    nodes[1].kill()
+    nodes[1].start()
+    until(lambda: nodes[1].waits(f"message {seq} of shard 0"), "also after a restart")
+    for node in nodes:
+        code, text = node.command("skip", "0", str(seq), "-yes")
+        assert code == 0, text
+    content = until_equal(nodes)
+    assert [name for name, *_ in content["events"]] == ["after"]
+    for node in nodes:
+        node.ready()
+    assert nodes[1].stop() == 0
+    start([nodes[1]])
+    agree(nodes)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 8 MB, where this process may mount one."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mount = ["/bin/mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("mounting a file system is not allowed here")
+    yield folder
+    subprocess.run(["/bin/umount", "-l", str(folder)], check=True)
+
+
+def test_a_full_disk_is_waited_for_and_nothing_is_lost(site: Site, small_disk: Path) -> None:
+    server = site.server()
+    nodes = [site.node("a", urls=[server.url]), site.node("b", urls=[server.url], folder=small_disk / "b")]
+    start(nodes)
+    ballast = small_disk / "ballast"
+    writer = site.application(nodes[0])
+    try:
+        with ballast.open("wb") as file:
+            while True:
+                file.write(bytes(4096))
+                file.flush()
+    except OSError:
+        pass
+    for n in range(20):
+        writer.write(("INSERT INTO events VALUES (?, 'a', ?, hex(randomblob(100000)))", [f"a{n}", n]))
+    until(lambda: nodes[1].get("/health")[0] == 503 and nodes[1].waits(""), "the node says that it can't write")
+    assert nodes[1].alive
+    ballast.unlink()
+    assert len(until_equal(nodes)["events"]) == 20
+    nodes[1].ready()
+    agree(nodes)
+
+
+def test_a_stream_that_was_deleted_is_noticed_and_the_node_stays_up_and_says_so(site: Site) -> None:
+    server = site.server()
+    nodes = [site.node(name, urls=[server.url]) for name in ("a", "b")]
+    start(nodes)
+    writer = site.application(nodes[0])
+    writer.write("INSERT INTO events VALUES ('1', 'a', 1, NULL)")
+    until_equal(nodes)
+    js(nodes[0], f"$JS.API.STREAM.DELETE.{nodes[0].sections['nats']['stream_prefix']}-0")
+    for node in nodes:
+        until(lambda: node.waits("does not exist"), "the node says what is lost")  # noqa: B023
+        assert node.get("/health")[0] == 503
+    writer.write("INSERT INTO events VALUES ('2', 'a', 2, NULL)")
+    until(lambda: nodes[0].health()["pending_rows"] >= 1, "what is written stays pending")
+    assert all(node.alive for node in nodes)
