@@ -45,15 +45,15 @@ class ShardStream(Protocol):
         ...
 
 
-class Objects(Protocol):
-    """Blobs in the NATS object store, and small named pointers with compare-and-set (a KV bucket)."""
+class Store(Protocol):
+    """Where snapshots are kept: whole files under names; `harmonylite.stores` and the NATS object store."""
 
     async def put(self, name: str, source: Path) -> None:
         """Store the file ``source`` as object ``name``, whole or not at all; raises SnapshotError."""
         ...
 
     async def get(self, name: str, target: Path) -> None:
-        """Write object ``name`` to ``target``, its digest checked; raises SnapshotError when missing or damaged."""
+        """Write object ``name`` to ``target``, whole or not at all; raises SnapshotError when missing or damaged."""
         ...
 
     async def delete(self, name: str) -> None:
@@ -63,6 +63,10 @@ class Objects(Protocol):
     async def names(self) -> list[str]:
         """Return the names of all objects, sorted."""
         ...
+
+
+class Objects(Store, Protocol):
+    """The NATS object store, and small named pointers with compare-and-set (a KV bucket)."""
 
     async def pointer(self, key: str) -> tuple[bytes, int] | None:
         """Return value and revision of a pointer, None when it is not there."""
