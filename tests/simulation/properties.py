@@ -57,7 +57,7 @@ def _same_mirror(node: Node) -> None:
         for row in rows_of(replica.connection, table, "mirror").values()
     }
     columns = ("tbl", "key", "col", "kind", "winning", "overruled", "winner", "loser", "shard", "seq", "at")
-    entries = exact_rows(replica.connection, columns, "FROM mirror.__harmonylite__conflicts WHERE local = 0")
+    entries = exact_rows(replica.connection, columns, "FROM mirror.__harmonylite__conflicts")
     held.update(("journal", canon(entry)) for entry in entries)
     position = tuple(p.seq for _, p in sorted(replica.positions().items()))
     there, who = node.world.mirrors.setdefault(position, (frozenset(held), node.name))

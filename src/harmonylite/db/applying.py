@@ -106,6 +106,8 @@ class Applying:
             flight = self._land(own)
             held = {number for (number,) in rows(self._connection, f"SELECT DISTINCT t FROM main.{quote(HELD)}")}
             echo = flight is not None and len(own) == len(pieces) and flight[1] == self.folds and not held
+            if own and merge and bases.any_there(self._connection):
+                bases.lay_over(self._connection, self.installed.tables, own)
             if merge and not echo:
                 done.merged = self._merge(fold.done, own, held)
         done.locked = time.monotonic() - locked
@@ -148,8 +150,7 @@ class Applying:
             raise SchemaMovedError("the database's schema has changed")
 
     def _merge(self, folded: dict[str, Folded], own: list[Piece], held: set[int]) -> int:
-        in_flight = max((log_id for log_id, _ in self._flights.values()), default=0)
-        merging = Merge(self._connection, self._log, own=own, in_flight=in_flight)
+        merging = Merge(self._connection, self._log, own=own)
         for table in self.installed.tables.values():
             done = folded.get(table.shape.name)
             if done is None and table.id not in held:

@@ -2,24 +2,27 @@
 
 A change set tells what its writer last saw, so that every node can tell what it overrules. The mirror's row at the time
 of capture is that, except for a row that was pending while a fold changed it: the writer never saw the mirror's new
-values. Its base is remembered here when the merge keeps a local value against a newer one.
+values. Its base is remembered here when the merge keeps a local value against a newer one, also of a row that is in
+flight: its change set may be voided, and the row captured once more. What this node's own change sets bring back is
+what the writer saw from then on.
 
 Invariant: a base stands here only while the log names its row.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import apsw
 
+from harmonylite.changes.inbox import Piece
 from harmonylite.db import triggers
 from harmonylite.db.connection import rows, value
 from harmonylite.db.exact import marks
 from harmonylite.db.tracked import Tracked
 from harmonylite.schema.sql import quote
-from harmonylite.wire import decode_value, encode_value
+from harmonylite.wire import TableBlock, decode_value, encode_value
 
 BASE = f"main.{quote(triggers.BASE)}"
 
@@ -52,6 +55,34 @@ def seen_of(connection: apsw.Connection, table: Tracked) -> Seen:
         if base is None or len(base) == width:
             found[key] = base
     return found
+
+
+def lay_over(connection: apsw.Connection, tables: Mapping[str, Tracked], pieces: Iterable[Piece]) -> None:
+    """Bring bases up to what change sets of this node published; the transaction writes the database."""
+    for piece in pieces:
+        for block in piece.decoded():
+            for part in block:
+                table = tables.get(part.table)
+                if table is not None and list(table.shape.names) == part.columns:
+                    _lay(connection, table, part)
+
+
+def _lay(connection: apsw.Connection, table: Tracked, part: TableBlock) -> None:
+    bases = seen_of(connection, table)
+    moved: Seen = {}
+    for row in part.deletes:
+        moved[key_of(row[: part.keys])] = None
+    for row in part.inserts:
+        moved[key_of(row[: part.keys])] = row
+    for group in part.updates:
+        for row in group.rows:
+            key = key_of(row[: part.keys])
+            base = moved.get(key, bases.get(key))
+            moved[key] = row if base is None else [row[i] if i in group.changed else v for i, v in enumerate(base)]
+    for key in moved.keys() & bases.keys():
+        connection.execute(
+            f"UPDATE {BASE} SET row = ? WHERE t = ? AND key = ?", (encode_value(moved[key]), table.id, key)
+        )
 
 
 def forget_unlogged(connection: apsw.Connection, tables: Mapping[int, Tracked]) -> None:

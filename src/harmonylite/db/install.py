@@ -132,9 +132,9 @@ def _private_tables(connection: apsw.Connection, inventory: Inventory) -> None:
     width = max([1, *(len(shape.keys) for shape in inventory.tables.values())])
     there = [row[0] for row in rows(connection, "SELECT name FROM pragma_table_info(?, 'main')", (LOG,))]
     have = len(there) - 2
+    for sql in private_tables(width):
+        connection.execute(sql)
     if not there:
-        for sql in private_tables(width):
-            connection.execute(sql)
         connection.execute(f"INSERT OR IGNORE INTO main.{quote(STATE)} VALUES ('cleared', 0)")
     for i in range(have if there else width, width):
         connection.execute(f"ALTER TABLE main.{quote(LOG)} ADD COLUMN k{i}")

@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager
 
 import apsw
 
+from harmonylite.changes.shards import shard_of
 from harmonylite.db import mirror
 from harmonylite.db.compare import differing_keys
 from harmonylite.db.connection import value
@@ -75,18 +76,37 @@ def reconcile(
     return journal.written - before
 
 
-def adopt(connection: apsw.Connection, installed: Installed, log: Log, *, replicate: bool) -> None:
-    """Merge what a newer mirror has over ``base``, the mirror until now; runs in the caller's transaction."""
-    mirror.set_positions(connection, "main", mirror.positions(connection, "mirror"))
+def adopt(connection: apsw.Connection, installed: Installed, log: Log, *, shards: int, replicate: bool) -> None:
+    """Merge what a newer mirror has over ``base``, the mirror until now; runs in the caller's transaction.
+
+    A crash may have left the database further than the new mirror on some shard: rows of that shard are left alone, and
+    the node folds up to the database's position before it merges again. Both stand at whole cuts, so the further of the
+    two on each shard is one as well.
+    """
+    merged, newer = mirror.positions(connection, "main"), mirror.positions(connection, "mirror")
+    ahead = {shard for shard, position in merged.items() if shard in newer and position.seq > newer[shard].seq}
+    mirror.set_positions(connection, "main", {s: p for s, p in newer.items() if s not in ahead})
     mirror.set_state(connection, "main", "joined", 1)
     log.refresh(installed.by_id)
     merging = Merge(connection, log)
     for table in installed.tables.values() if replicate else ():
+        if table.shape.pinned and shard_of(table.shape.name, (), shards) in ahead:
+            continue
         known = value(
             connection, "SELECT 1 FROM base.sqlite_schema WHERE type = 'table' AND name = ?", (table.shape.name,)
         )
         touch(connection, table, differing_keys(table, table.base if known else table.main))
+        if ahead and not table.shape.pinned:
+            _leave_alone(connection, table, ahead, shards)
         merging.table(table, Folded(touched=True), held=True)
+
+
+def _leave_alone(connection: apsw.Connection, table: Tracked, ahead: set[int], shards: int) -> None:
+    """Take the keys of the shards ``ahead`` off the touched ones."""
+    reads = ["rowid", *(f"k{i}" for i in range(len(table.shape.keys)))]
+    for number, *key in exact_rows(connection, reads, f"FROM {table.scratch('touched')}"):
+        if shard_of(table.shape.name, key, shards) in ahead:
+            connection.execute(f"DELETE FROM {table.scratch('touched')} WHERE rowid = ?", (number,))
 
 
 def touch(connection: apsw.Connection, table: Tracked, select: str) -> None:

@@ -1,7 +1,8 @@
 """The conflict journal: what was overruled, by whom, and where in the order.
 
-Invariant: the entries that a fold writes are part of the mirror and the same on every node; the ones that a merge
-writes (``local``) concern this node's own rows and stay here.
+Invariant: the entries that a fold writes are part of the mirror and the same on every node. Those that joining writes
+tell of this file's own rows: they stand in the database, in the transaction that overrules them, and stay there when
+the mirror is replaced.
 """
 
 from __future__ import annotations
@@ -18,11 +19,13 @@ from harmonylite.changes.inbox import Piece
 from harmonylite.db.connection import rows
 from harmonylite.db.exact import decode, exact, marks
 from harmonylite.db.tracked import Tracked
+from harmonylite.db.triggers import OVERRULED
 from harmonylite.model import Conflict
 from harmonylite.schema.sql import PRIVATE, quote
 from harmonylite.wire import TableBlock, WireError, decode_block, encode_value
 
 JOURNAL = f"mirror.{quote(PRIVATE + 'conflicts')}"
+LOCAL = f"main.{quote(OVERRULED)}"
 RECENT = f"mirror.{quote(PRIVATE + 'recent')}"
 RECENT_ROWS = 2_000
 """A change set of more rows leaves only its name in the recent ones."""
@@ -33,7 +36,7 @@ RECENT_KEPT = 4_096
 
 TABLES = (
     f"CREATE TABLE IF NOT EXISTS {JOURNAL}(id INTEGER PRIMARY KEY, tbl TEXT, key BLOB, col TEXT, kind TEXT, winning,"
-    " overruled, winner TEXT, loser TEXT, shard INTEGER, seq INTEGER, at REAL, local INTEGER NOT NULL DEFAULT 0)",
+    " overruled, winner TEXT, loser TEXT, shard INTEGER, seq INTEGER, at REAL)",
     f"CREATE TABLE IF NOT EXISTS {RECENT}(shard INTEGER, seq INTEGER, node TEXT, blocks BLOB,"
     " PRIMARY KEY(shard, seq)) WITHOUT ROWID",
 )
@@ -100,48 +103,41 @@ class Journal:
         key = row[: len(table.shape.keys)]
         loser = self.author(piece.shard, table.shape.name, key, piece.seq - AUTHOR_WITHIN, piece.seq - 1)
         for item in overruled:
-            self._insert(
-                table, key, item, kind, piece.id.node, loser, piece.shard, piece.seq, piece.stored, local=False
-            )
+            self._insert(JOURNAL, table, key, item, (kind, piece.id.node, loser, piece.shard, piece.seq, piece.stored))
 
     def write_local(self, table: Tracked, row: Sequence[Any], kind: str, overruled: Sequence[Overruled]) -> None:
         """Journal this node's own values that gave way outside the order: no change set of its own told of them."""
         key = row[: len(table.shape.keys)]
         for item in overruled:
-            self._insert(table, key, item, kind, "", self._node, 0, 0, time.time(), local=True)
+            self._insert(LOCAL, table, key, item, (kind, "", self._node, 0, 0, time.time()))
 
     def _insert(
-        self, table: Tracked, key: Sequence[Any], item: Overruled, kind: str, winner: str, loser: str,
-        shard: int, seq: int, at: float, *, local: bool,
+        self, journal: str, table: Tracked, key: Sequence[Any], item: Overruled,
+        about: tuple[str, str, str, int, int, float],
     ) -> None:  # fmt: skip
         names = {column.name: value for column, value in zip(table.shape.keys, key, strict=True)}
         column = table.shape.columns[item.column].name
-        places, bound = marks(
-            [table.shape.name, encode_value(names), column, kind, item.winning, item.overruled, winner, loser, shard,
-             seq, at, int(local)]
-        )  # fmt: skip
+        places, bound = marks([table.shape.name, encode_value(names), column, item.winning, item.overruled, *about])
         self._connection.execute(
-            f"INSERT INTO {JOURNAL}(tbl, key, col, kind, winning, overruled, winner, loser, shard, seq, at, local)"
+            f"INSERT INTO {journal}(tbl, key, col, winning, overruled, kind, winner, loser, shard, seq, at)"
             f" VALUES ({places})",
             bound,
         )
         self.written += 1
 
 
-def read_journal(
-    connection: apsw.Connection, *, table: str | None = None, limit: int = 100, schema: str = "mirror"
-) -> list[Conflict]:
+def read_journal(connection: apsw.Connection, *, table: str | None = None, limit: int = 100) -> list[Conflict]:
     """Return the newest conflicts first, of one table or of all."""
-    where, bound = ("WHERE tbl = ?", [table]) if table is not None else ("", [])
+    where, bound = ("WHERE tbl = ?1", [table]) if table is not None else ("WHERE ?1 IS NULL", [None])
     listed = ", ".join(["tbl", "key", "col", "kind", "winner", "loser", "shard", "seq", "at"])
-    name = JOURNAL.replace("mirror.", f"{schema}.", 1)
+    reads = f"SELECT {listed}, {exact(['winning', 'overruled'])}, id"
     found = connection.execute(
-        f"SELECT {listed}, {exact(['winning', 'overruled'])} FROM {name} {where} ORDER BY id DESC LIMIT ?",
+        f"{reads} FROM {JOURNAL} {where} UNION ALL {reads} FROM {LOCAL} {where} ORDER BY at DESC, id DESC LIMIT ?2",
         [*bound, limit],
     )
     conflicts = []
-    for row in found:
-        tbl, key, col, kind, winner, loser, shard, seq, at, winning, overruled = decode(row, 9)
+    for *row, _ in found:
+        tbl, key, col, kind, winner, loser, shard, seq, at, winning, overruled = decode(tuple(row), 9)
         names = msgspec.msgpack.decode(key)
         conflicts.append(Conflict(tbl, names, col, kind, winning, overruled, winner, loser, shard, seq, at))
     return conflicts

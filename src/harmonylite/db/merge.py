@@ -29,12 +29,12 @@ from harmonylite.schema.sql import quote
 class Merge:
     """Merges one table after the other within one transaction; ``rows`` counts rows of the database that changed.
 
-    ``own``: change sets of this node among those folded; ``in_flight``: the newest log id that was captured.
+    ``own``: change sets of this node among those folded.
     """
 
-    def __init__(self, connection: apsw.Connection, log: Log, *, own: Sequence[Piece] = (), in_flight: int = 0) -> None:
+    def __init__(self, connection: apsw.Connection, log: Log, *, own: Sequence[Piece] = ()) -> None:
         self._connection = connection
-        self._pending = Pending(connection, log, self._changes, own=own, in_flight=in_flight)
+        self._pending = Pending(connection, log, self._changes, own=own)
         self.rows = 0
 
     def table(self, table: Tracked, folded: Folded, *, held: bool) -> None:

@@ -33,14 +33,11 @@ Changes = Callable[[str, Sequence[Any]], int]
 class Pending:
     """The pending ones among the touched rows of one table; works within the merge's transaction."""
 
-    def __init__(
-        self, connection: apsw.Connection, log: Log, changes: Changes, *, own: Sequence[Piece], in_flight: int
-    ) -> None:
+    def __init__(self, connection: apsw.Connection, log: Log, changes: Changes, *, own: Sequence[Piece]) -> None:
         self._connection = connection
         self._log = log
         self._changes = changes
         self._own = own
-        self._in_flight = in_flight
 
     def find(self, table: Tracked) -> bool:
         """Fill the scratch tables ``before`` and ``pending``; tell whether any touched row is pending."""
@@ -127,7 +124,7 @@ class Pending:
         return f"CASE WHEN {mine} THEN {here} ELSE {there} END"
 
     def remember_seen(self, table: Tracked) -> None:
-        """Remember what the local writer saw of rows that are not captured yet and will overrule newer values."""
+        """Remember what the local writer saw of rows that will overrule newer values."""
         shape = table.shape
         width = len(shape.columns)
         there = f"EXISTS (SELECT 1 FROM {table.main} AS e WHERE {shape.same('e', 'x')})"
@@ -137,8 +134,6 @@ class Pending:
             f"FROM {table.scratch('pending')} AS x CROSS JOIN {table.mirror} AS m ON {shape.same('m', 'x')}"
             f" LEFT JOIN {table.main} AS d ON {shape.same('d', 'x')}"
             f" LEFT JOIN {table.scratch('before')} AS b ON {table.keys_equal('b.c', 'x.k')}"
-            f" WHERE EXISTS (SELECT 1 FROM {table.scratch('logged')} AS l"
-            f" WHERE l.id > {self._in_flight} AND {table.keys_equal('l.k', 'x.k')})"
         )
         for row in exact_rows(self._connection, reads, source):
             mine, theirs, base = (row[start : start + width] for start in (0, width, 2 * width))

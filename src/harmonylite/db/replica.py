@@ -343,7 +343,8 @@ class Replica:
         try:
             self.reinstall()
             with self._applying.unit(f"adopt {snapshot.name}"):
-                join.adopt(connection, self._installed, self._log, replicate=self.options.replicate)
+                options = self.options
+                join.adopt(connection, self._installed, self._log, shards=options.shards, replicate=options.replicate)
         finally:
             connection.execute("DETACH base")
             connection.execute("DETACH mirror")

@@ -13,7 +13,6 @@ import apsw
 
 from harmonylite.db import mirror
 from harmonylite.db.connection import mapped, open_file, rows, transaction
-from harmonylite.db.journal import JOURNAL
 from harmonylite.db.remember import SCHEMA
 from harmonylite.db.replica import Replica, ReplicaOptions
 from harmonylite.model import Position
@@ -34,7 +33,6 @@ def save_copy(source: Path, target: Path) -> dict[int, Position]:
     copy = open_file(target)
     try:
         with transaction(copy, f"make a snapshot of {source}"):
-            copy.execute(f"DELETE FROM {JOURNAL.replace('mirror.', 'main.', 1)} WHERE local = 1")
             copy.execute(f"DELETE FROM main.{mirror.SKIP}")
             copy.execute(f"UPDATE main.{mirror.TABLES} SET id = NULL")
         return mirror.positions(copy, "main")

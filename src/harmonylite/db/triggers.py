@@ -16,6 +16,7 @@ STATE = f"{PRIVATE}state"
 POSITION = f"{PRIVATE}position"
 HELD = f"{PRIVATE}held"
 BASE = f"{PRIVATE}base"
+OVERRULED = f"{PRIVATE}overruled"
 
 
 def log_columns(width: int) -> list[str]:
@@ -29,6 +30,7 @@ def private_tables(width: int) -> list[str]:
     ``log``: id, table id, key. ``state``: names and values of this file's own facts. ``position``: how far each shard
     is merged. ``held``: rows of the mirror that are held back, by table id and key.
     ``base``: what the local writer last saw of pending rows that others changed, see `harmonylite.db.bases`.
+    ``overruled``: this file's own values that gave way when it joined, see `harmonylite.db.journal`.
     """
     keys = ", ".join(log_columns(width))
     return [
@@ -40,6 +42,8 @@ def private_tables(width: int) -> list[str]:
         f"CREATE TABLE IF NOT EXISTS main.{quote(HELD)}(t, {keys})",
         f"CREATE TABLE IF NOT EXISTS main.{quote(BASE)}"
         "(t INTEGER, key BLOB, row BLOB, PRIMARY KEY(t, key)) WITHOUT ROWID",
+        f"CREATE TABLE IF NOT EXISTS main.{quote(OVERRULED)}(id INTEGER PRIMARY KEY, tbl TEXT, key BLOB, col TEXT,"
+        " kind TEXT, winning, overruled, winner TEXT, loser TEXT, shard INTEGER, seq INTEGER, at REAL)",
     ]
 
 
