@@ -5,7 +5,7 @@ Invariant: no row that only this database has is lost, and no value gives way wi
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 
 import apsw
@@ -20,8 +20,10 @@ from harmonylite.db.install import Installed
 from harmonylite.db.journal import Journal, Overruled
 from harmonylite.db.log import Log
 from harmonylite.db.merge import Merge
+from harmonylite.db.standing import read_standing, write_history
 from harmonylite.db.tracked import Tracked
 from harmonylite.db.triggers import HELD
+from harmonylite.model import Position
 from harmonylite.schema.sql import quote
 
 Unit = Callable[[str], AbstractContextManager[None]]
@@ -45,24 +47,23 @@ def join_first(connection: apsw.Connection, installed: Installed, log: Log, unit
     """Make the database joined, with what was logged up to ``newest`` in the mirror."""
     with unit("join as the first node"):
         log.clear(installed.by_id, newest)
-        mirror.set_positions(connection, "main", mirror.positions(connection, "mirror"))
-        mirror.set_state(connection, "main", "joined", 1)
+        _stand(connection)
 
 
 def reconcile(
     connection: apsw.Connection, installed: Installed, log: Log, journal: Journal, unit: Unit, *,
-    first: bool, replicate: bool,
+    first: bool, replicate: bool, keep_log: bool = False,
 ) -> int:  # fmt: skip
     """Settle every difference between database and mirror in one transaction; see `Replica.reconcile`."""
     before = journal.written
     with unit("bring database and mirror together"):
-        mirror.set_state(connection, "main", "joined", 1)
-        mirror.set_positions(connection, "main", mirror.positions(connection, "mirror"))
+        _stand(connection)
         mirror.set_state(connection, "mirror", "whole", 1)
         newest = log.refresh(installed.by_id)
         connection.execute(f"DELETE FROM main.{quote(HELD)}")
         if first:
-            log.clear(installed.by_id, newest)
+            if not keep_log:
+                log.clear(installed.by_id, newest)
             for table in installed.tables.values():
                 log.append(table, _only_here(table))
             log.refresh(installed.by_id)
@@ -83,10 +84,12 @@ def adopt(connection: apsw.Connection, installed: Installed, log: Log, *, shards
     the node folds up to the database's position before it merges again. Both stand at whole cuts, so the further of the
     two on each shard is one as well.
     """
-    merged, newer = mirror.positions(connection, "main"), mirror.positions(connection, "mirror")
-    ahead = {shard for shard, position in merged.items() if shard in newer and position.seq > newer[shard].seq}
-    mirror.set_positions(connection, "main", {s: p for s, p in newer.items() if s not in ahead})
-    mirror.set_state(connection, "main", "joined", 1)
+    merged, newer = read_standing(connection, "main"), read_standing(connection, "mirror")
+    there = newer.positions if merged.history == newer.history else {}
+    ahead = {
+        shard for shard, position in merged.positions.items() if shard in there and position.seq > there[shard].seq
+    }
+    _stand(connection, {s: p for s, p in newer.positions.items() if s not in ahead})
     log.refresh(installed.by_id)
     merging = Merge(connection, log)
     for table in installed.tables.values() if replicate else ():
@@ -107,6 +110,34 @@ def _leave_alone(connection: apsw.Connection, table: Tracked, ahead: set[int], s
     for number, *key in exact_rows(connection, reads, f"FROM {table.scratch('touched')}"):
         if shard_of(table.shape.name, key, shards) in ahead:
             connection.execute(f"DELETE FROM {table.scratch('touched')} WHERE rowid = ?", (number,))
+
+
+def keep_mine(
+    connection: apsw.Connection, installed: Installed, log: Log, *, at: Mapping[int, Position] | None, replicate: bool
+) -> int:
+    """Log every row in which the database differs from a mirror that knows less; return how many.
+
+    ``at``: where the database stands in the mirror's streams, further than the mirror; None: where the mirror does.
+    Held rows stay held. Runs in the caller's transaction.
+    """
+    _stand(connection, at)
+    log.refresh(installed.by_id)
+    for table in installed.tables.values():
+        terms = " AND ".join(f"h.k{i} IS x.k{i}" for i in range(len(table.shape.keys)))
+        held = f"SELECT 1 FROM main.{quote(HELD)} AS h WHERE h.t = {table.id} AND {terms}"
+        # A database that is never written with others' rows lacks most of them: only what it alone has is its own.
+        keys = differing_keys(table) if replicate else _only_here(table)
+        log.append(table, f"WITH x({table.key_list}) AS ({keys}) SELECT x.* FROM x WHERE NOT EXISTS ({held})")
+    log.refresh(installed.by_id)
+    return sum(table.logged for table in installed.tables.values())
+
+
+def _stand(connection: apsw.Connection, at: Mapping[int, Position] | None = None) -> None:
+    """Let the database stand where the mirror does, or at ``at`` in the mirror's history."""
+    standing = read_standing(connection, "mirror")
+    mirror.set_positions(connection, "main", standing.positions if at is None else at)
+    write_history(connection, "main", standing)
+    mirror.set_state(connection, "main", "joined", 1)
 
 
 def touch(connection: apsw.Connection, table: Tracked, select: str) -> None:

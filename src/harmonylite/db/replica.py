@@ -7,17 +7,20 @@ the transaction under way, and what this object remembers of them is too.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 import apsw
 
+from harmonylite.changes.histories import Relation, Standing
 from harmonylite.changes.inbox import Cut
 from harmonylite.db import compare, join, mirror
 from harmonylite.db.applying import Applied, Applying, SchemaMovedError
 from harmonylite.db.capture import Capture, NotUtf8Error, Outgoing, new_outgoing
 from harmonylite.db.connection import attach, mapped, open_file, rows, transaction, value
+from harmonylite.db.exchange import exchanged
 from harmonylite.db.fold import Folded
 from harmonylite.db.hooks import Hooks
 from harmonylite.db.inspect import TableRules
@@ -25,10 +28,12 @@ from harmonylite.db.install import Installed, install, schema_version
 from harmonylite.db.journal import Journal, read_journal
 from harmonylite.db.log import Log
 from harmonylite.db.merge import Merge
+from harmonylite.db.readers import Readers
 from harmonylite.db.remember import remember_schema
+from harmonylite.db.standing import read_standing
 from harmonylite.db.tracked import Tracked
 from harmonylite.db.triggers import HELD
-from harmonylite.errors import DatabaseError, MirrorDamagedError
+from harmonylite.errors import DatabaseDamagedError, DatabaseError, MirrorDamagedError
 from harmonylite.model import ChangeSetId, Conflict, Position
 from harmonylite.schema.sql import quote
 
@@ -50,6 +55,7 @@ class ReplicaOptions:
     scan_rows: int = 512
     replicate: bool = True
     rules: TableRules = field(default_factory=TableRules)
+    readers: Readers = field(default_factory=Readers, compare=False)
 
     @property
     def mirror(self) -> Path:
@@ -140,12 +146,8 @@ class Replica:
             connection.execute("PRAGMA mirror.synchronous = normal")
             for schema, kibibytes in CACHE.items():
                 connection.execute(f"PRAGMA {schema}.cache_size = -{kibibytes}")
-        except (DatabaseError, apsw.Error) as error:
-            if isinstance(error.__cause__, (apsw.NotADBError, apsw.CorruptError)) or isinstance(
-                error, (apsw.NotADBError, apsw.CorruptError)
-            ):
-                raise MirrorDamagedError(f"the mirror {path} is damaged: {error}") from error
-            raise
+        except (DatabaseDamagedError, apsw.NotADBError, apsw.CorruptError) as error:
+            raise MirrorDamagedError(f"the mirror {path} is damaged: {error}") from error
 
     def close(self) -> None:
         """Close the files; harmless when they are closed."""
@@ -198,6 +200,12 @@ class Replica:
         """Return the database's position on every shard."""
         found = mirror.positions(self.connection, "main")
         return {shard: found.get(shard, Position(shard)) for shard in range(self.options.shards)}
+
+    def standing(self, schema: Literal["main", "mirror"] = "mirror") -> Standing:
+        """Return where the mirror or the database stands."""
+        found = read_standing(self.connection, schema)
+        at = {shard: found.positions.get(shard, Position(shard)) for shard in range(self.options.shards)}
+        return replace(found, positions=at)
 
     def pending_rows(self) -> int:
         """Return the number of rows that the log names, as of the last look."""
@@ -317,52 +325,51 @@ class Replica:
             self._log.refresh(self._installed.by_id)
             return [compare.compare(self.connection, table, unlogged=True) for table in self.tables.values()]
 
-    def reconcile(self, *, first: bool) -> int:
+    def reconcile(self, *, first: bool, keep_log: bool = False) -> int:
         """Compare database and mirror whole and settle every difference; return the number of conflicts.
 
-        ``first``: the database was never joined: rows only it has are logged for publication. Else the mirror wins on
-        every row that the log doesn't name. The values that give way stand in the conflict journal.
+        ``first``: the database was never joined: rows only it has are logged for publication; ``keep_log``: so are
+        those that the log names. Else the mirror wins on every row that the log doesn't name. The values that give way
+        stand in the conflict journal.
         """
         self._same_or_reinstall()
         return join.reconcile(
             self.connection, self._installed, self._log, self._journal, self._applying.unit, first=first,
-            replicate=self.options.replicate,
+            replicate=self.options.replicate, keep_log=keep_log,
         )  # fmt: skip
 
-    def adopt(self, snapshot: Path) -> None:
-        """Go on from a newer mirror, the file ``snapshot`` (which is taken over); pending rows stay pending.
+    def adopt(self, snapshot: Path, *, relation: Relation = "behind", at: Mapping[int, Position] | None = None) -> int:
+        """Go on from another mirror, the file ``snapshot`` (which is taken over); pending rows stay pending.
 
-        After a crash midway the old mirror is still there and adopting again is right.
+        ``relation``: how what is here relates to it. Behind: it is merged. Ahead: whatever is here and not in it
+        becomes pending. Apart: rows only here become pending, other values give way with a line in the journal.
+        ``at``: see `harmonylite.db.join.keep_mine`. Returns the number of conflicts. After a crash midway the old
+        mirror is still there and adopting again is right.
         """
-        connection = self.connection
-        mirror.use_wal(snapshot)
-        connection.execute("DETACH base")
-        connection.execute("DETACH mirror")
-        attach(connection, snapshot, "mirror")
-        connection.execute("ATTACH ? AS base", ("file:" + str(self.options.mirror.absolute()) + "?immutable=1",))
-        try:
+        before, o = self._journal.written, self.options
+        with exchanged(self.connection, o.mirror, snapshot, o.readers, self._attach_mirror_again):
             self.reinstall()
-            with self._applying.unit(f"adopt {snapshot.name}"):
-                options = self.options
-                join.adopt(connection, self._installed, self._log, shards=options.shards, replicate=options.replicate)
-        finally:
-            connection.execute("DETACH base")
-            connection.execute("DETACH mirror")
-            if self.joined and self._adopted(snapshot):
-                snapshot.replace(self.options.mirror)
-            self._attach_mirror(connection)
-            self.reinstall()
+            args = (self.connection, self._installed, self._log)
+            if relation == "apart":
+                self.reconcile(first=True, keep_log=True)
+            else:
+                with self._applying.unit(f"adopt {snapshot.name}"):
+                    if relation == "ahead":
+                        join.keep_mine(*args, at=at, replicate=o.replicate)
+                    else:
+                        join.adopt(*args, shards=o.shards, replicate=o.replicate)
         self._applying.folds += 1
+        return self._journal.written - before
 
-    def _adopted(self, snapshot: Path) -> bool:
-        """Tell whether the database stands where the snapshot does."""
-        other = open_file(snapshot, read_only=True)
-        try:
-            there = mirror.positions(other, "main")
-        finally:
-            other.close()
-        merged = self.merged_positions()
-        return all(merged[shard].seq >= position.seq for shard, position in there.items() if shard in merged)
+    def keep_mine(self) -> None:
+        """Log every row in which the database differs from the mirror: the database is known to be the newer one."""
+        self._same_or_reinstall()
+        with self._applying.unit("keep what the mirror lacks"):
+            join.keep_mine(self.connection, self._installed, self._log, at=None, replicate=self.options.replicate)
+
+    def _attach_mirror_again(self) -> None:
+        self._attach_mirror(self.connection)
+        self.reinstall()
 
     def _same_or_reinstall(self) -> None:
         if self.schema_changed():

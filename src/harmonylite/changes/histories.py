@@ -1,0 +1,83 @@
+"""Histories: which of two mirrors knows more.
+
+A *history* is what the streams told from one beginning on. It ends when a stream is lost; the cluster then goes on from
+the newest mirror with a new history, which remembers where it left the ones before. The first history is called "".
+
+Invariant: a node takes another mirror's rows for newer than its own only where its own history is a part of what that
+mirror was made from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from harmonylite.model import Position
+from harmonylite.wire import KIND_CHANGES, WireError, decode_envelope
+
+PAST_KEPT = 64
+"""How many earlier histories a mirror remembers."""
+
+Left = Mapping[int, tuple[str, int]]
+"""Where a history was left: per shard the stream's creation time, and the sequence."""
+
+Relation = Literal["same", "behind", "ahead", "apart"]
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a mirror or a database stands. ``past``: where earlier histories were left, by name, oldest first."""
+
+    history: str = ""
+    positions: Mapping[int, Position] = field(default_factory=dict)
+    past: Mapping[str, Left] = field(default_factory=dict)
+
+    @property
+    def left(self) -> dict[int, tuple[str, int]]:
+        """Creation time and sequence by shard."""
+        return {shard: (position.created, position.seq) for shard, position in self.positions.items()}
+
+    def anew(self, history: str, positions: Mapping[int, Position]) -> Standing:
+        """Return where a mirror stands that begins ``history`` from what this one holds."""
+        past = [*self.past.items(), (self.history, self.left)][-PAST_KEPT:]
+        return Standing(history, positions, dict(past))
+
+
+def relation(mine: Standing, other: Standing) -> Relation:
+    """Tell how what I hold relates to ``other``: the same history, a part of it, more than it took over, or neither."""
+    if mine.history == other.history:
+        return "same"
+    left = other.past.get(mine.history)
+    if left is None:
+        return "apart"
+    behind = ahead = False
+    for shard, (created, seq) in mine.left.items():
+        there = left.get(shard, (created, 0))
+        if created and there[0] and created != there[0]:
+            return "apart"
+        behind, ahead = behind or seq < there[1], ahead or seq > there[1]
+    if ahead:
+        return "apart" if behind else "ahead"
+    return "behind"
+
+
+def is_message(payload: bytes, node: str, blocks: Sequence[bytes]) -> bool:
+    """Tell whether ``payload`` can be the last message of a change set of ``node`` with ``blocks`` ([]: unknown)."""
+    try:
+        envelope = decode_envelope(payload)
+    except WireError:
+        return False
+    if envelope.kind != KIND_CHANGES or not envelope.last or envelope.node != node:
+        return False
+    return not blocks or blocks[-1].endswith(envelope.body)
+
+
+def newest(standings: Iterable[tuple[str, Standing]]) -> str:
+    """Return the node that holds most: of the longest past, then of the highest positions, then by name."""
+
+    def rank(item: tuple[str, Standing]) -> tuple[int, int, str]:
+        name, standing = item
+        return len(standing.past), sum(position.seq for position in standing.positions.values()), name
+
+    return max(standings, key=rank)[0]

@@ -1,0 +1,55 @@
+"""Exchange the mirror file under an open replica.
+
+Invariant: the old mirror is in its place until the new one's rows are committed to the database; after a crash midway
+the old one is still there, and exchanging it again is right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import apsw
+
+from harmonylite.db import mirror
+from harmonylite.db.connection import attach, mapped, value
+from harmonylite.db.readers import Readers
+from harmonylite.errors import DatabaseBusyError
+
+
+@contextmanager
+def exchanged(
+    connection: apsw.Connection, current: Path, incoming: Path, readers: Readers, attach_again: Callable[[], None]
+) -> Iterator[None]:
+    """Attach ``incoming`` as ``mirror``, and the mirror ``current`` as ``base``, while the block runs.
+
+    When it ends well, ``incoming`` takes the place of ``current``. Raises DatabaseBusyError while somebody reads the
+    mirror.
+    """
+    mirror.use_wal(incoming)
+    with readers.alone():
+        with mapped(f"checkpoint {current}"):
+            if value(connection, "PRAGMA mirror.wal_checkpoint(TRUNCATE)"):
+                raise DatabaseBusyError(f"the mirror {current} can't be exchanged while somebody reads it")
+            connection.execute("DETACH base")
+            connection.execute("DETACH mirror")
+        done = False
+        try:
+            attach(connection, incoming, "mirror")
+            with mapped(f"attach {current}"):
+                connection.execute("ATTACH ? AS base", ("file:" + _escaped(current) + "?immutable=1",))
+            yield
+            done = True
+        finally:
+            there = {name for (_, name, _) in connection.execute("PRAGMA database_list")}
+            for name in ("base", "mirror"):
+                if name in there:
+                    connection.execute(f"DETACH {name}")
+            if done:
+                incoming.replace(current)
+            attach_again()
+
+
+def _escaped(path: Path) -> str:
+    return str(path.absolute()).replace("%", "%25").replace("?", "%3f").replace("#", "%23")

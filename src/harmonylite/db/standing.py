@@ -1,0 +1,63 @@
+"""Where database and mirror stand: positions, the history that they belong to, and what proves that a stream is its.
+
+Invariant: history and past stand in the same file as the positions, and are written in the same transaction.
+"""
+
+from __future__ import annotations
+
+import apsw
+import msgspec
+
+from harmonylite.changes.histories import Left, Standing
+from harmonylite.db import mirror
+from harmonylite.db.connection import rows
+from harmonylite.db.journal import RECENT
+from harmonylite.model import Position
+
+HISTORY = "history"
+PAST = "past"
+
+
+def read_standing(connection: apsw.Connection, schema: str) -> Standing:
+    """Return where ``main`` or ``mirror`` stands."""
+    history = mirror.get_state(connection, schema, HISTORY) or ""
+    text = mirror.get_state(connection, schema, PAST)
+    past = msgspec.json.decode(text, type=dict[str, dict[int, tuple[str, int]]]) if text else {}
+    return Standing(history, mirror.positions(connection, schema), past)
+
+
+def write_history(connection: apsw.Connection, schema: str, standing: Standing) -> None:
+    """Write the history's name and past into ``main`` or ``mirror``; in the transaction of the positions."""
+    mirror.set_state(connection, schema, HISTORY, standing.history)
+    past: dict[str, Left] = dict(standing.past)
+    mirror.set_state(connection, schema, PAST, msgspec.json.encode(past).decode())
+
+
+def begin_anew(connection: apsw.Connection, standing: Standing) -> None:
+    """Make ``main``, a copy of a mirror, the beginning of the history in ``standing``; in a transaction.
+
+    What is remembered of change sets that the streams don't hold goes: their sequences will be others'.
+    """
+    before = mirror.positions(connection, "main")
+    for shard, position in standing.positions.items():
+        known = before.get(shard, Position(shard))
+        kept = position.seq if known.created == position.created else 0
+        connection.execute(
+            f"DELETE FROM {RECENT.replace('mirror.', 'main.', 1)} WHERE shard = ? AND seq > ?", (shard, kept)
+        )
+    mirror.set_positions(connection, "main", standing.positions)
+    write_history(connection, "main", standing)
+    mirror.set_state(connection, "main", "whole", 1)
+
+
+def folded_seqs(connection: apsw.Connection, shard: int) -> list[int]:
+    """Return the last sequences of the change sets that the mirror remembers of a shard, oldest first."""
+    found = rows(connection, f"SELECT seq FROM {RECENT} WHERE shard = ? ORDER BY seq", (shard,))
+    return [seq for (seq,) in found]
+
+
+def folded_set(connection: apsw.Connection, shard: int, seq: int) -> tuple[str, list[bytes]]:
+    """Return writer and blocks of a change set that `folded_seqs` named; no blocks where it was a large one."""
+    node, blob = rows(connection, f"SELECT node, blocks FROM {RECENT} WHERE shard = ? AND seq = ?", (shard, seq))[0]
+    blocks = msgspec.msgpack.decode(blob, type=list[tuple[bytes, bool]])
+    return str(node), [body for body, _ in blocks]
