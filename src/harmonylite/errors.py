@@ -48,8 +48,20 @@ class DatabaseBusyError(DatabaseError):
     """Another connection holds the write lock; trying again later is right and loses nothing."""
 
 
+class DiskFullError(DatabaseError):
+    """There is no room on a disk that the node writes to; trying again later is right and loses nothing."""
+
+
 class MirrorDamagedError(DatabaseError):
     """The mirror file is missing parts or is not readable; it must be made anew from a snapshot or the stream."""
+
+
+class DatabaseDamagedError(DatabaseError):
+    """A SQLite file is corrupt, or is none; which one is found out and healed when the files are opened again."""
+
+
+class DatabaseReplacedError(DatabaseError):
+    """The application's file is another one than was opened, or went back to an earlier state, while the node ran."""
 
 
 class StreamError(HarmonyLiteError):
@@ -94,6 +106,10 @@ class StreamLostError(StreamError):
     """A stream was deleted, made anew, or lost its tail: stored positions don't belong to it."""
 
 
+class MirrorDeviatesError(HarmonyLiteError):
+    """This node's mirror is not what the stream makes of it; most other nodes agree on another one."""
+
+
 class FencedError(HarmonyLiteError):
     """Another process publishes under this node's id."""
 
@@ -117,6 +133,10 @@ class SnapshotError(HarmonyLiteError):
     """A snapshot can't be written, found, read or trusted."""
 
     exit_code = 9
+
+
+class ObjectMissingError(SnapshotError):
+    """The store was reached and does not have the object; asking again is of no use."""
 
 
 class EmbeddedServerError(HarmonyLiteError):

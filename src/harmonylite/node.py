@@ -16,6 +16,8 @@ from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, suppress
 from typing import Any
 
+import msgspec
+
 from harmonylite import __version__
 from harmonylite.config import Settings, notes
 from harmonylite.config import secrets as known_secrets
@@ -57,8 +59,10 @@ log = logging.getLogger(__name__)
 
 DRAIN = 5.0
 """Seconds that a stop waits for what is committed to come into the order."""
-ASK = 2.0
-"""Seconds that other nodes have for an answer about themselves."""
+ASK_AT_ONCE = 0.4
+"""Seconds that every node has for an answer about itself."""
+ASK = 3.0
+"""Seconds that nodes have which are known and did not answer at once."""
 
 
 class Node:
@@ -74,6 +78,9 @@ class Node:
         self._keeper: Keeper | None = None
         self._replica: Replica | None = None
         self._peers: NatsPeers | None = None
+        self._link: NatsLink | None = None
+        self._server: EmbeddedServer | None = None
+        self._renewing: asyncio.Task[None] | None = None
         self._watch = Watch(settings.db_path)
 
     def stop(self) -> None:
@@ -82,6 +89,21 @@ class Node:
             raise SystemExit(1)
         self.status_object.stopping = True
         self._stopping.set()
+
+    def renew(self) -> None:
+        """Read certificates and credentials from their files again, as SIGHUP asks; what fails is logged."""
+        if self._renewing is None or self._renewing.done():
+            self._renewing = asyncio.create_task(self._renew(), name="renew the connection to NATS")
+
+    async def _renew(self) -> None:
+        try:
+            if self._server is not None:
+                await self._server.reload()
+            if self._link is not None:
+                await self._link.renew()
+            log.info("certificates and credentials for NATS are read again")
+        except (HarmonyLiteError, OSError) as error:
+            log.error("certificates and credentials for NATS stay as they were: %s", error)
 
     async def run(self) -> None:
         """Run until `stop`. Raises HarmonyLiteError when a part can't go on."""
@@ -177,6 +199,8 @@ class Node:
             server = await stack.enter_async_context(EmbeddedServer(embedded_settings(settings, node), status))
             base = link_settings(settings, node)
             link = NatsLink(server.link_settings(base), status, urls=server.urls)
+            self._server = server
+        self._link = link
         return await stack.enter_async_context(link)
 
     def _checkpoint(self, change_set: Any, at: dict[int, int]) -> None:
@@ -233,8 +257,6 @@ class Node:
     # questions of other nodes -----------------------------------------------------------------------------------
 
     async def _who(self, _question: bytes) -> bytes:
-        import msgspec
-
         return msgspec.json.encode(self.status_object.report())
 
     async def _snapshot_please(self, _question: bytes) -> bytes | None:
@@ -260,14 +282,19 @@ class Node:
 
     async def cluster(self) -> Sequence[dict[str, Any]]:
         """Return the reports of all nodes that answer, and the names of those that don't."""
-        import msgspec
-
         if self._peers is None:
             return [self.status_object.report()]
-        answers = await self._peers.ask("who", b"", seconds=ASK, expect=len(await self._known()))
-        found = {r["node_id"]: r for r in (msgspec.json.decode(answer) for answer in answers)}
+        known = await self._known()
+        # first whoever answers at once, also those that are not known yet; then those that are known and slow
+        found = _reports(await self._peers.ask("who", b"", seconds=ASK_AT_ONCE))
+        if known - found.keys():
+            found |= _reports(
+                await self._peers.ask(
+                    "who", b"", seconds=ASK, enough=lambda answers: known <= _reports(answers).keys() | found.keys()
+                )
+            )
         found[self.status_object.node_id] = self.status_object.report()
-        for node in await self._known() - set(found):
+        for node in known - set(found):
             found[node] = {"node_id": node, "status": "unknown"}
         return [found[node] for node in sorted(found)]
 
@@ -320,6 +347,11 @@ class Node:
         return {"shard": shard, "seq": seq}
 
 
+def _reports(answers: Sequence[bytes]) -> dict[str, dict[str, Any]]:
+    """Return what other nodes say of themselves, by node."""
+    return {str(report["node_id"]): report for report in map(msgspec.json.decode, answers)}
+
+
 class _Remembered:
     """What NATS allows, as it last said: an outage is no reason not to capture."""
 
@@ -340,6 +372,7 @@ async def run(settings: Settings) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, node.stop)
+    loop.add_signal_handler(signal.SIGHUP, node.renew)
     failed: list[HarmonyLiteError] = []
     try:
         await node.run()

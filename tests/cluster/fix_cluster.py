@@ -13,7 +13,9 @@ import apsw
 import pytest
 
 from tests.cluster.application import TABLES
-from tests.cluster.processes import Application, NatsServer, Node, Proxy, Running, free_port
+from tests.cluster.processes import Node, Running, free_port
+from tests.cluster.servers import NatsServer, Proxy
+from tests.cluster.writing import Application
 
 R = TypeVar("R", bound=Running)
 
@@ -104,8 +106,12 @@ class Site:
     def aclose(self) -> None:
         """End everything: applications, nodes, servers."""
         self._stack.close()
-        for process in sorted(self.running, key=lambda p: isinstance(p, NatsServer)):
-            process.aclose()
+        servers = [process for process in self.running if isinstance(process, NatsServer)]
+        for group in ([process for process in self.running if process not in servers], servers):
+            for process in group:
+                process.ask_to_end()
+            for process in group:
+                process.aclose()
 
 
 def make(path: Path, tables: str) -> None:
@@ -130,6 +136,7 @@ def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServ
     server = NatsServer("shared", tmp_path_factory.mktemp("shared-nats"))
     server.start()
     yield server
+    server.ask_to_end()
     server.aclose()
 
 

@@ -1,4 +1,4 @@
-"""Processes of a test cluster: nodes, NATS servers, applications and cut lines, each with its files in one folder.
+"""Processes of a test cluster: what all of them have in common, and nodes; each with its files in one folder.
 
 Invariant: waiting is for a condition, with a deadline and a sentence about what did not come; what was started is gone
 after `aclose`, whatever happened before.
@@ -14,7 +14,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,11 +22,12 @@ from typing import Any, TypeVar
 
 import apsw
 
-from harmonylite.jetstream.embedded import find_server
-
 HERE = Path(__file__).parent
 SECONDS = 90.0
 """How long a condition may take to come: the machine may be slow and shared."""
+
+BYTECODE = HERE.parents[1] / ".pytest_cache" / "bytecode"
+"""Where the processes keep their compiled modules, wherever this one is told to: a cluster starts many."""
 
 T = TypeVar("T")
 Rows = list[tuple[Any, ...]]
@@ -55,6 +55,12 @@ def free_port() -> int:
             return port
 
 
+def environment() -> dict[str, str]:
+    """Return the environment of a process of the cluster: wide lines, and compiled modules kept."""
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return {**kept, "PYTHONPYCACHEPREFIX": str(BYTECODE), "COLUMNS": "110"}
+
+
 class Running:
     """A child process whose output goes to ``log``, so that nobody has to read it for the child to go on."""
 
@@ -69,7 +75,7 @@ class Running:
         """Start ``command`` in a session of its own."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, env=environment(),
             )  # fmt: skip
 
     @property
@@ -100,11 +106,15 @@ class Running:
         self.signal(signal.SIGTERM)
         return self.gone(seconds)
 
-    def aclose(self) -> None:
-        """End the process, gently if it is quick."""
+    def ask_to_end(self) -> None:
+        """Send SIGTERM, also to a process that is frozen; harmless when it has ended."""
         if self.alive:
             self.signal(signal.SIGCONT)
             self.signal(signal.SIGTERM)
+
+    def aclose(self) -> None:
+        """End the process that was asked to, gently if it is quick."""
+        if self.alive:
             try:
                 self.gone(10)
             except AssertionError:
@@ -113,137 +123,6 @@ class Running:
     def last_words(self, lines: int = 60) -> str:
         """Return the end of the log."""
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:]) if self.log.exists() else ""
-
-
-class NatsServer(Running):
-    """An external nats-server on ``port``; ``routes``: the cluster ports of all servers, its own among them."""
-
-    def __init__(
-        self, name: str, folder: Path, *, cluster: int = 0, routes: Sequence[int] = (), more: str = ""
-    ) -> None:
-        super().__init__(name, folder)
-        self.port = free_port()
-        self.url = f"nats://127.0.0.1:{self.port}"
-        urls = ", ".join(f"nats://127.0.0.1:{route}" for route in routes)
-        block = f'cluster {{ name: test, listen: "127.0.0.1:{cluster}", routes: [{urls}] }}\n' if cluster else ""
-        (folder / f"{name}.conf").write_text(
-            f'server_name: {name}\nlisten: "127.0.0.1:{self.port}"\n{block}{more}\n'
-            f"jetstream {{ store_dir: {json.dumps(str(folder / name))}, sync_interval: always }}\n"
-        )
-
-    def start(self) -> None:
-        """Start it and wait until it takes connections."""
-        self.spawn([str(find_server()), "-c", str(self.folder / f"{self.name}.conf")])
-        until(self.accepts, f"{self.name} takes connections")
-
-    def accepts(self) -> bool:
-        """Tell whether somebody takes connections on its port."""
-        assert self.alive, f"{self.name} ended:\n{self.last_words()}"
-        try:
-            socket.create_connection(("127.0.0.1", self.port), 1).close()
-        except OSError:
-            return False
-        return True
-
-
-class Proxy:
-    """A line to ``target`` that can be cut; see `tests/cluster/proxy.py`."""
-
-    def __init__(self, target: int) -> None:
-        self.port = free_port()
-        self.url = f"nats://127.0.0.1:{self.port}"
-        self._process = subprocess.Popen(
-            [sys.executable, str(HERE / "proxy.py"), str(self.port), str(target)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        self._said("listening")
-
-    def order(self, word: str) -> None:
-        """Let the line ``pass``, swallow everything (``hole``) or ``reset``."""
-        assert self._process.stdin
-        self._process.stdin.write(f"{word}\n")
-        self._process.stdin.flush()
-        self._said(word)
-
-    def _said(self, word: str) -> None:
-        assert self._process.stdout
-        assert self._process.stdout.readline().strip() == word
-
-    def aclose(self) -> None:
-        """End it."""
-        self._process.kill()
-        self._process.communicate()
-
-
-class Application:
-    """A writing process beside one database file; see `tests/cluster/application.py`."""
-
-    def __init__(self, db: Path) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, str(HERE / "application.py"), str(db)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
-        self._reader: threading.Thread | None = None
-        self.committed = 0
-        """The number of the last transaction of a load that is known to be committed."""
-
-    def write(self, *statements: str | tuple[str, Sequence[Any]]) -> int:
-        """Commit one transaction; return how many rows it changed."""
-        answer = self.ask([[s, []] if isinstance(s, str) else [s[0], list(s[1])] for s in statements])
-        assert "rows" in answer, answer
-        return int(answer["rows"])
-
-    def ask(self, request: Any) -> Any:
-        """Send one request and return the answer."""
-        self.send(request)
-        assert self._process.stdout
-        return json.loads(self._process.stdout.readline() or '{"error": "the application ended"}')
-
-    def send(self, request: Any) -> None:
-        """Send one line."""
-        assert self._process.stdin
-        self._process.stdin.write(json.dumps(request).encode() + b"\n")
-        self._process.stdin.flush()
-
-    def load(self, name: str, *, pause: float = 0.01, most: int = 0, accounts: int = 4) -> None:
-        """Begin to write; `committed` tells how far it is."""
-        self.send({"load": name, "pause": pause, "most": most, "accounts": accounts})
-
-        def read() -> None:
-            assert self._process.stdout
-            for line in self._process.stdout:
-                if not line.endswith(b"\n"):
-                    return
-                found = json.loads(line)
-                assert isinstance(found, int) or found == "done", found
-                if found == "done":
-                    return
-                self.committed = found
-
-        self._reader = threading.Thread(target=read, name=f"load of {name}")
-        self._reader.start()
-
-    def finish(self) -> int:
-        """Wait until a load of ``most`` transactions is done; return how many are committed."""
-        assert self._reader is not None
-        self._reader.join(SECONDS)
-        assert not self._reader.is_alive(), f"the load did not end; it is at {self.committed}"
-        return self.committed
-
-    def kill(self) -> int:
-        """Kill -9, perhaps in the middle of a transaction; return the last one that is known to be committed."""
-        self._process.kill()
-        self._process.wait()
-        if self._reader is not None:
-            self._reader.join()
-        self.aclose()
-        return self.committed
-
-    def aclose(self) -> None:
-        """End it."""
-        self._process.kill()
-        if self._reader is not None:
-            self._reader.join()
-        self._process.communicate()
 
 
 class Node(Running):
@@ -327,7 +206,7 @@ class Node(Running):
         done = subprocess.run(
             [sys.executable, "-m", "harmonylite", "-config", str(self.config), *words],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=seconds, check=False,
-            env={**os.environ, "COLUMNS": "110"},
+            env=environment(),
         )  # fmt: skip
         return done.returncode, done.stdout.decode(errors="replace").rstrip()
 
@@ -364,16 +243,32 @@ class Node(Running):
                 "SELECT name FROM pragma_table_list WHERE schema = 'main' AND type = 'table'"
                 " AND substr(name, 1, 15) <> '__harmonylite__' AND substr(name, 1, 7) <> 'sqlite_'"
             ).fetchall()
-            return {
-                str(name): sorted(connection.execute(f'SELECT * FROM "{name}"').fetchall(), key=repr)
-                for (name,) in tables
-            }
+            return {str(name): sorted(exact(connection, str(name)), key=repr) for (name,) in tables}
 
     def pid_of_server(self) -> int:
         """Return the process id of the embedded nats-server."""
         assert self.process is not None
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
         return next(int(p) for p in children if b"nats-server" in Path(f"/proc/{p}/cmdline").read_bytes())
+
+
+def exact(connection: apsw.Connection, table: str) -> Rows:
+    """Return the rows of a table; text that is not UTF-8 comes with its bytes as lone surrogates."""
+    try:
+        return connection.execute(f'SELECT * FROM "{table}"').fetchall()
+    except UnicodeDecodeError:
+        pass
+    names = [name for (name,) in connection.execute("SELECT name FROM pragma_table_info(?)", [table])]
+    shown = ", ".join(
+        f"""typeof("{n}") = 'text', iif(typeof("{n}") = 'text', CAST("{n}" AS BLOB), "{n}")""" for n in names
+    )
+    return [
+        tuple(
+            value.decode(errors="surrogateescape") if is_text else value
+            for is_text, value in zip(row[::2], row[1::2], strict=True)
+        )
+        for row in connection.execute(f'SELECT {shown} FROM "{table}"')
+    ]
 
 
 def equal(nodes: Sequence[Node]) -> bool:

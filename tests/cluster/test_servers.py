@@ -10,7 +10,8 @@ import nats
 import pytest
 
 from tests.cluster.fix_cluster import Site, start
-from tests.cluster.processes import NatsServer, agree, until, until_equal
+from tests.cluster.processes import agree, until, until_equal
+from tests.cluster.servers import NatsServer
 
 pytestmark = pytest.mark.timeout(300)
 

@@ -86,10 +86,10 @@ def test_a_message_that_nobody_understands_pauses_visibly_and_can_be_skipped(sit
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 8 MB, where this process may mount one."""
+    """A file system of 24 MB, where this process may mount one."""
     folder = tmp_path / "small"
     folder.mkdir()
-    mount = ["/bin/mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(folder)]
+    mount = ["/bin/mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(folder)]
     if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("mounting a file system is not allowed here")
     yield folder
@@ -111,11 +111,16 @@ def test_a_full_disk_is_waited_for_and_nothing_is_lost(site: Site, small_disk: P
         pass
     for n in range(20):
         writer.write(("INSERT INTO events VALUES (?, 'a', ?, hex(randomblob(100000)))", [f"a{n}", n]))
-    until(lambda: nodes[1].get("/health")[0] == 503 and nodes[1].waits(""), "the node says that it can't write")
+    until(lambda: nodes[1].waits(f"no room is left on the disk of {nodes[1].db}"), "the node says which disk is full")
+    assert nodes[1].get("/readyz")[0] == 503
+    assert nodes[1].get("/livez")[0] == 200, "a restart makes no room"
     assert nodes[1].alive
     ballast.unlink()
     assert len(until_equal(nodes)["events"]) == 20
     nodes[1].ready()
+    said = nodes[1].log.read_text()
+    assert "Traceback" not in said
+    assert 1 <= said.count("no room is left on the disk of") <= 6, "a disk that stays full is told once, by each part"
     agree(nodes)
 
 

@@ -30,7 +30,10 @@ class NatsPeers:
         self._link = link
         self._prefix = f"{subject_prefix}.peers"
 
-    async def ask(self, topic: str, payload: bytes, *, seconds: float, expect: int = 0) -> list[bytes]:
+    async def ask(
+        self, topic: str, payload: bytes, *, seconds: float, expect: int = 0,
+        enough: Callable[[list[bytes]], bool] | None = None,
+    ) -> list[bytes]:  # fmt: skip
         """Ask everybody; see `Peers.ask`. Ends early when nobody listens, too. StreamError when not connected."""
         connection = self._link.now()
         answers: list[bytes] = []
@@ -41,7 +44,7 @@ class NatsPeers:
                 done.set()
                 return
             answers.append(message.data)
-            if expect and len(answers) >= expect:
+            if (expect and len(answers) >= expect) or (enough is not None and enough(answers)):
                 done.set()
 
         inbox = connection.new_inbox()

@@ -17,12 +17,20 @@ from harmonylite.backoff import Backoff
 from harmonylite.db.replica import Replica
 from harmonylite.db.thread import SqliteThread
 from harmonylite.db.watch import Watch
-from harmonylite.errors import DatabaseError, StreamError, StreamGapError, StreamLostError
+from harmonylite.errors import (
+    DatabaseBusyError,
+    DatabaseError,
+    DiskFullError,
+    StreamError,
+    StreamGapError,
+    StreamLostError,
+)
 from harmonylite.model import ChangeSetId, StreamInfo
 from harmonylite.replication.ports import ShardStream
 from harmonylite.replication.publishing import Publisher
 from harmonylite.replication.receiving import Receiver
 from harmonylite.replication.sending import Sender
+from harmonylite.replication.trouble import Trouble
 from harmonylite.status import NodeStatus
 
 log = logging.getLogger(__name__)
@@ -53,6 +61,7 @@ class Engine:
         self._recover = recover
         self._part = status.part("stream")
         options = replica.options
+        self._trouble = Trouble(status.part("database"), (options.database, options.mirror), most=5.0)
         self.publisher = Publisher(streams, options.node, options.session, status)
         self.receiver = Receiver(
             replica, thread, streams, status, landed=lambda i, whole: self.sender.landed(i, whole),
@@ -69,17 +78,28 @@ class Engine:
             found: list[BaseException] = []
             try:
                 await self._run()
-            except* (StreamGapError, StreamLostError) as group:
+            except* (StreamGapError, StreamLostError, DatabaseError) as group:
                 found = _leaves(group)
             self._status.caught_up = False
-            lost = next((e for e in found if isinstance(e, StreamLostError)), None)
-            gap = next((e for e in found if isinstance(e, StreamGapError)), None)
-            if lost is not None:
-                await self._wait_lost(lost)
-            elif gap is not None:
+            try:
+                await self._mend(found)
+            except DatabaseError as error:
+                await asyncio.sleep(self._trouble.met(error))
+
+    async def _mend(self, found: list[BaseException]) -> None:
+        """Do what has to be done before the next run. Raises DatabaseError: the next run meets the same again."""
+        lost = next((e for e in found if isinstance(e, StreamLostError)), None)
+        gap = next((e for e in found if isinstance(e, StreamGapError)), None)
+        files = next((e for e in found if isinstance(e, DatabaseError)), None)
+        if lost is not None:
+            await self._wait_lost(lost)
+        elif gap is not None:
+            if self._part.reason != str(gap):
                 log.warning("%s", gap)
-                self._part.waiting(str(gap))
-                await self._recover(gap)
+            self._part.waiting(str(gap))
+            await self._recover(gap)
+        elif files is not None:
+            raise files
 
     async def _wait_lost(self, error: StreamLostError) -> None:
         """Say what is lost and wait a while: a server that comes back may not know its streams yet."""
@@ -100,6 +120,7 @@ class Engine:
         self.receiver.caught_up.clear()
         await self._thread.run(self.receiver.open, {s: p.seq for s, p in merged.items()} if joined else {})
         self._part.ok()
+        self._trouble.over()
         async with asyncio.TaskGroup() as group:
             for stream in self._streams:
                 group.create_task(self.receiver.read(stream.shard), name=f"read shard {stream.shard}")
@@ -112,14 +133,22 @@ class Engine:
         """Fold to the end; then, if the database was never joined, bring it and the mirror together."""
         await self.receiver.catch_up_to(targets)
         if not self.receiver.merging:
-            conflicts = await self._thread.run(self._settle)
+            conflicts = await self._settled()
             self._status.counters.conflicts += conflicts
             self.receiver.merging = True
         await self._retry(self.publisher.open)
         self._status.caught_up = True
 
-    def _settle(self) -> int:
-        return self._replica.reconcile(first=True)
+    async def _settled(self) -> int:
+        """Bring database and mirror together, however long somebody holds a lock; return the number of conflicts."""
+        while True:
+            try:
+                conflicts = await self._thread.run(self._replica.reconcile, first=True)
+            except (DatabaseBusyError, DiskFullError) as error:
+                await asyncio.sleep(self._trouble.met(error))
+            else:
+                self._trouble.over()
+                return conflicts
 
     async def _ends(self) -> list[StreamInfo]:
         """Return the state of every stream, once all answer. Raises StreamLostError."""

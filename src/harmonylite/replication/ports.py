@@ -40,20 +40,37 @@ class ShardStream(Protocol):
         """Return the stream's state now; raises StreamLostError when it is gone, StreamError when unreachable."""
         ...
 
+    async def end(self) -> int:
+        """Return the last sequence of the order now; where ``info`` is about a copy of it, that may end earlier.
+
+        Raises StreamLostError, and StreamError when the place where the order is made can't be reached.
+        """
+        ...
+
     async def last_own(self) -> StreamMessage | None:
         """Return the newest message on this node's own subject, None when there is none."""
         ...
 
 
+Progress = Callable[[int, int], None]
+"""Told now and then, in the event loop: bytes carried so far, and bytes in all."""
+
+
 class Store(Protocol):
     """Where snapshots are kept: whole files under names; `harmonylite.stores` and the NATS object store."""
 
-    async def put(self, name: str, source: Path) -> None:
-        """Store the file ``source`` as object ``name``, whole or not at all; raises SnapshotError."""
+    async def put(self, name: str, source: Path, progress: Progress | None = None) -> None:
+        """Store the file ``source`` as object ``name``, whole or not at all; raises SnapshotError.
+
+        Cancelling leaves nothing under ``name`` but what was there before (or the whole file, at the very end).
+        """
         ...
 
-    async def get(self, name: str, target: Path) -> None:
-        """Write object ``name`` to ``target``, whole or not at all; raises SnapshotError when missing or damaged."""
+    async def get(self, name: str, target: Path, progress: Progress | None = None) -> None:
+        """Write object ``name`` to ``target``, whole or not at all; raises SnapshotError when it is damaged or the store
+        can't be reached, its kind ObjectMissingError when the store doesn't have it. A store may not notice that
+        somebody altered an object: compare a digest of your own.
+        """
         ...
 
     async def delete(self, name: str) -> None:
@@ -80,10 +97,14 @@ class Objects(Store, Protocol):
 class Peers(Protocol):
     """Questions to all nodes of the cluster, over core NATS (nothing is stored)."""
 
-    async def ask(self, topic: str, payload: bytes, *, seconds: float, expect: int = 0) -> list[bytes]:
+    async def ask(
+        self, topic: str, payload: bytes, *, seconds: float, expect: int = 0,
+        enough: Callable[[list[bytes]], bool] | None = None,
+    ) -> list[bytes]:  # fmt: skip
         """Send ``payload`` to every node that serves ``topic``; return the answers that came within ``seconds``.
 
-        Ends early once ``expect`` answers are in (0 = wait the whole time).
+        Ends early once ``expect`` answers are in (0 = don't count), or once ``enough`` says of the answers so far that
+        nobody else is waited for.
         """
         ...
 

@@ -13,14 +13,15 @@ from collections.abc import Callable, Iterable
 from tempfile import SpooledTemporaryFile
 from typing import IO
 
-from harmonylite.backoff import Backoff
 from harmonylite.changes.inbox import SPOOL_BYTES, Cut, Inbox
 from harmonylite.db.applying import Applied
+from harmonylite.db.connection import mapped
 from harmonylite.db.replica import Replica
 from harmonylite.db.thread import SqliteThread
 from harmonylite.errors import DatabaseBusyError, DatabaseError, PoisonError, SchemaWaitError
 from harmonylite.model import ChangeSetId, StreamMessage
 from harmonylite.replication.ports import ShardStream
+from harmonylite.replication.trouble import Trouble
 from harmonylite.status import NodeStatus
 from harmonylite.wire import KIND_CHECKPOINT
 
@@ -35,11 +36,6 @@ SCHEMA_WAIT = 1.0
 
 Landed = Callable[[ChangeSetId, bool], None]
 Checkpoint = Callable[[ChangeSetId, dict[int, int]], None]
-
-
-def _spool() -> IO[bytes]:
-    """Return a place for blocks: in memory, on disk once there are many; the inbox closes it."""
-    return SpooledTemporaryFile(max_size=SPOOL_BYTES)
 
 
 class Receiver:
@@ -67,6 +63,12 @@ class Receiver:
         self.inbox = Inbox({})
         self.merging = True
         self._part = status.part("merge")
+        options = replica.options
+        self._trouble = Trouble(self._part, (options.database, options.mirror))
+
+    def _spool(self) -> IO[bytes]:
+        """Return a place for blocks: in memory, on the database's disk once there are many; the inbox closes it."""
+        return SpooledTemporaryFile(max_size=SPOOL_BYTES, dir=str(self._replica.options.folder))
 
     def open(self, merged: dict[int, int]) -> None:
         """Start from the mirror's positions; ``merged``: how far the database is, which may be further.
@@ -74,7 +76,7 @@ class Receiver:
         Runs on the SQLite thread.
         """
         positions = self._replica.positions()
-        self.inbox = Inbox(positions, spool=_spool)
+        self.inbox = Inbox(positions, spool=self._spool)
         for shard, seq in self._replica.skipped():
             self.inbox.skip(shard, seq)
         behind = {s: seq for s, seq in merged.items() if s in positions and seq > positions[s].seq}
@@ -88,7 +90,9 @@ class Receiver:
         self._skipped.set()
 
     async def read(self, shard: int) -> None:
-        """Take in the messages of one shard, without end."""
+        """Take in the messages of one shard, without end. Raises DiskFullError: what was taken in then must be read
+        again.
+        """
         stream = self._streams[shard]
         async for batch in stream.read(self.inbox.read_up_to(shard) + 1):
             for message in batch:
@@ -103,7 +107,8 @@ class Receiver:
     async def _take_in(self, message: StreamMessage) -> None:
         while True:
             try:
-                self.inbox.add(message)
+                with mapped(f"keep message {message.seq} of shard {message.shard}"):
+                    self.inbox.add(message)
             except PoisonError as error:
                 await self._poisoned(error)
             else:
@@ -152,13 +157,9 @@ class Receiver:
 
     async def _apply(self, cut: Cut) -> bool:
         """Apply one cut, however long that takes; False when it was put back, to be tried in smaller bites."""
-        backoff = Backoff(first=0.02, most=1.0)
         while True:
             try:
                 done = await self._thread.run(self._on_thread, cut)
-            except DatabaseBusyError as error:
-                self._part.waiting(str(error))
-                await asyncio.sleep(backoff.failed(time.monotonic()))
             except SchemaWaitError as error:
                 if len(cut.pieces) > 1:
                     self.inbox.put_back(cut)
@@ -170,15 +171,21 @@ class Receiver:
                 if self.inbox.skips(error.shard, error.seq):
                     cut = cut.without(error.shard, error.seq)
             except DatabaseError as error:
-                log.exception("a change set can't be applied; it is tried again")
-                self._part.failed(str(error))
-                await asyncio.sleep(backoff.failed(time.monotonic()))
+                await asyncio.sleep(self._trouble.met(error))
+                if not isinstance(error, DatabaseBusyError):
+                    await self._thread.run(self._see_which_is_ahead)
             else:
                 break
-        self._part.ok()
+        self._trouble.over()
         self._account(cut, done)
         cut.close()
         return True
+
+    def _see_which_is_ahead(self) -> None:
+        """Look whether only the first of the two files was committed, as when a disk got full in between."""
+        positions, merged = self._replica.positions(), self._replica.merged_positions()
+        if self.merging and any(merged[s].seq > position.seq for s, position in positions.items()):
+            self._behind = {s: position.seq for s, position in merged.items()}
 
     async def _schema_moves(self) -> None:
         self.schema_moved.clear()

@@ -7,27 +7,24 @@ came back in the order, so a publish that fails, or whose outcome nobody knows, 
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
-from harmonylite.backoff import Backoff
 from harmonylite.db.capture import Outgoing
 from harmonylite.db.replica import Replica
 from harmonylite.db.thread import SqliteThread
 from harmonylite.db.watch import Watch
-from harmonylite.errors import DatabaseBusyError, DatabaseError
+from harmonylite.errors import DatabaseError
 from harmonylite.model import ChangeSetId
 from harmonylite.replication.publishing import Publisher
+from harmonylite.replication.trouble import Trouble
 from harmonylite.status import NodeStatus
-
-log = logging.getLogger(__name__)
 
 SECOND_LOOK = 0.002
 """Seconds after an event at which to look again: a write can be heard before it can be seen."""
 
-GATHER = 0.04
+GATHER = 0.15
 """The longest pause between two change sets, in seconds, while the application writes a lot: each costs it something
 (the log's clearing takes the write lock, the stream is synced to disk), so under load they are fewer and larger."""
 GATHER_PER_ROW = 0.0004
@@ -78,22 +75,16 @@ class Sender:
         await allowed
         self._loop = asyncio.get_running_loop()
         self._part.ok()
-        backoff = Backoff(first=0.05, most=2.0)
+        trouble = Trouble(self._part, (self._replica.options.database, self._replica.options.mirror), most=2.0)
         heard = False
         while True:
             self._idle.clear()
             try:
                 await self._drain(await self._thread.run(self._look))
-            except DatabaseBusyError as error:
-                self._part.waiting(str(error))
-                await asyncio.sleep(backoff.failed(time.monotonic()))
-                continue
             except DatabaseError as error:
-                log.exception("the database can't be captured; it is tried again")
-                self._part.failed(str(error))
-                await asyncio.sleep(backoff.failed(time.monotonic()))
+                await asyncio.sleep(trouble.met(error))
                 continue
-            self._part.ok()
+            trouble.over()
             self._idle.set()
             self._status.counters.looks += 1
             heard = await self._watch.wait(SECOND_LOOK if heard else self._polling)

@@ -7,6 +7,7 @@ taken to agree.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import time
 from collections.abc import Callable
@@ -120,9 +121,12 @@ class Verifier:
         name = await self._checkpoint()
         left = max(0.5, deadline - time.monotonic())
         question = msgspec.msgpack.encode((name, left * 0.9))
-        expect = len(known | {self._replica.options.node})
-        answers = await self._peers.ask(TOPIC, question, seconds=left, expect=expect)
-        digests = {d.node: d for d in (msgspec.msgpack.decode(a, type=Digest) for a in answers)}
+        expected = known | {self._replica.options.node}
+        # by name, not by number: a node that nobody knows yet may answer before one that is waited for
+        answers = await self._peers.ask(
+            TOPIC, question, seconds=left, enough=lambda answers: expected <= _digests(answers).keys()
+        )
+        digests = _digests(answers)
         return self._report(local, digests, known, repaired)
 
     async def _local(self, deadline: float) -> list[TableDifference]:
@@ -190,6 +194,11 @@ class Verifier:
         }  # fmt: skip
 
 
+def _digests(answers: list[bytes]) -> dict[str, Digest]:
+    """Return the answers by node."""
+    return {d.node: d for d in (msgspec.msgpack.decode(answer, type=Digest) for answer in answers)}
+
+
 def _differing(mine: Digest | None, other: Digest) -> list[str]:
     """Return the names of the tables whose digests are not the same."""
     if mine is None:
@@ -199,6 +208,4 @@ def _differing(mine: Digest | None, other: Digest) -> list[str]:
 
 def _whole(digest: Digest) -> str:
     """Return one short digest over all tables, for a person to compare."""
-    import hashlib
-
     return hashlib.sha256(msgspec.json.encode(sorted(digest.tables.items()))).hexdigest()[:16]
