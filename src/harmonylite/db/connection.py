@@ -6,6 +6,7 @@ a second SQLite library, would drop the locks that the first one holds (SQLite: 
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any, TypeVar
 
 import apsw
 
-from harmonylite.errors import DatabaseBusyError, DatabaseError
+from harmonylite.errors import DatabaseBusyError, DatabaseDamagedError, DatabaseError, DiskFullError
 from harmonylite.schema.sql import quote
 
 LOCK_WAIT_MS = 1000
@@ -49,11 +50,21 @@ def _uri_path(path: Path) -> str:
 
 @contextmanager
 def mapped(doing: str) -> Iterator[None]:
-    """Turn SQLite's errors into ours: locks into DatabaseBusyError, all others into DatabaseError."""
+    """Turn SQLite's errors into ours: locks into DatabaseBusyError, no room into DiskFullError, all others into
+    DatabaseError; a temporary file that finds no room is the same to whoever waits.
+    """
     try:
         yield
     except (apsw.BusyError, apsw.LockedError) as error:
         raise DatabaseBusyError(f"{doing}: another connection holds the lock ({error})") from error
+    except apsw.FullError as error:
+        raise DiskFullError(f"{doing}: no room is left on the disk") from error
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise DiskFullError(f"{doing}: {error.strerror}") from error
+    except (apsw.CorruptError, apsw.NotADBError) as error:
+        raise DatabaseDamagedError(f"{doing}: {error}") from error
     except apsw.Error as error:
         raise DatabaseError(f"{doing}: {type(error).__name__}: {error}") from error
 

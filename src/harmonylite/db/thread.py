@@ -11,6 +11,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
+from harmonylite.db.connection import mapped
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -22,9 +24,13 @@ class SqliteThread:
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="harmonylite-sqlite")
 
     async def run(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Run ``function`` on the thread and return its result or raise its error."""
-        loop = asyncio.get_running_loop()
-        return await asyncio.shield(loop.run_in_executor(self._pool, lambda: function(*args, **kwargs)))
+        """Run ``function`` on the thread and return its result or raise its error, SQLite's as a DatabaseError."""
+
+        def call() -> R:
+            with mapped("use the database"):
+                return function(*args, **kwargs)
+
+        return await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._pool, call))
 
     async def aclose(self) -> None:
         """Wait for the call that runs, drop those that wait, end the thread."""
