@@ -24,7 +24,13 @@ from harmonylite.status import NodeStatus
 SECOND_LOOK = 0.002
 """Seconds after an event at which to look again: a write can be heard before it can be seen."""
 
-GATHER = 0.15
+PATIENCE = 3
+"""Looks in a row that may be for nothing; then somebody writes a transaction larger than its cache, and every look
+costs the writer something. `REST` seconds pass before the next one, then twice as long each time, `MOST_REST` at most."""
+REST = 0.002
+MOST_REST = 0.016
+
+GATHER = 0.1
 """The longest pause between two change sets, in seconds, while the application writes a lot: each costs it something
 (the log's clearing takes the write lock, the stream is synced to disk), so under load they are fewer and larger."""
 GATHER_PER_ROW = 0.0004
@@ -63,6 +69,7 @@ class Sender:
         self._idle = asyncio.Event()
         self._part = status.part("capture")
         self._suspects = 0.0
+        self._in_vain = 0
 
     def landed(self, change_set: ChangeSetId, whole: bool) -> None:
         """Hear that an own change set came back in the order (``whole``), or was voided by others."""
@@ -87,12 +94,17 @@ class Sender:
             trouble.over()
             self._idle.set()
             self._status.counters.looks += 1
+            if self._in_vain > PATIENCE:
+                await asyncio.sleep(min(MOST_REST, REST * 2 ** (self._in_vain - PATIENCE - 1)))
             heard = await self._watch.wait(SECOND_LOOK if heard else self._polling)
+            self._in_vain = self._in_vain if heard else 0
 
     def _look(self) -> Outgoing | None:
         """Capture if there may be something to capture; runs on the SQLite thread."""
         if not self._replica.changed() and not self._replica.pending_rows():
+            self._in_vain = min(self._in_vain + 1, PATIENCE + 10)
             return None
+        self._in_vain = 0
         if self._replica.schema_changed():
             self._replica.reinstall()
             self._status.tables = tuple(sorted(self._replica.tables))
