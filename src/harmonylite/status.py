@@ -16,6 +16,10 @@ LATENCY_BOUNDS = (0.001, 0.002, 0.003, 0.005, 0.01, 0.015, 0.025, 0.05, 0.1, 0.2
 """Upper bounds of the latency histograms' buckets, in seconds."""
 
 
+TOLD_AFTER = 5.0
+"""Seconds after which a sentence on what is waited for also says for how long."""
+
+
 @dataclass(slots=True)
 class Part:
     """State of one part. ``reason``: why it waits or failed, a sentence for a person; "" when all is well."""
@@ -26,9 +30,10 @@ class Part:
     since: float = field(default_factory=time.monotonic)
 
     def set(self, state: State, reason: str = "") -> None:
-        """Enter ``state``; the time of entering is kept while state and reason stay the same."""
-        if (state, reason) != (self.state, self.reason):
-            self.state, self.reason, self.since = state, reason, time.monotonic()
+        """Enter ``state``; the time of entering is kept while the state stays the same, whatever the reasons were."""
+        if state != self.state:
+            self.since = time.monotonic()
+        self.state, self.reason = state, reason
 
     def ok(self) -> None:
         """All is well."""
@@ -41,6 +46,11 @@ class Part:
     def failed(self, reason: str) -> None:
         """Needs a person."""
         self.set("failed", reason)
+
+    def sentence(self) -> str:
+        """Return what is waited for or failed, and for how long once that is worth a word."""
+        seconds = time.monotonic() - self.since
+        return f"{self.name}: {self.reason}" + (f" (for {seconds:.0f} s)" if seconds >= TOLD_AFTER else "")
 
 
 @dataclass(slots=True)
@@ -99,7 +109,9 @@ class NodeStatus:
 
     ``pending_rows``: rows whose key is logged and not published and ordered yet. ``held_rows``: rows of the mirror
     held back from the database. ``last_*``: seconds since the epoch, 0 = never. ``caught_up``: every shard was folded
-    to its end at least once since the start and is not lagging now.
+    to its end at least once since the start and is not lagging now. ``server``: figures of the embedded nats-server by
+    name, as last read; empty without one. ``progress``: what is carried to or from the store of snapshots now, bytes
+    so far, and bytes in all.
     """
 
     node_id: str = ""
@@ -115,6 +127,7 @@ class NodeStatus:
     db_connected: bool = False
     nats_connected: bool = False
     nats_server: str = ""
+    server: dict[str, float] = field(default_factory=dict)
     cdc_installed: bool = False
     tables: tuple[str, ...] = ()
     warnings: dict[str, str] = field(default_factory=dict)
@@ -124,6 +137,7 @@ class NodeStatus:
     last_replicated: float = 0.0
     last_published: float = 0.0
     stopping: bool = False
+    progress: tuple[str, int, int] | None = None
 
     def part(self, name: str) -> Part:
         """Return the part called ``name``, made on first use."""
@@ -140,7 +154,7 @@ class NodeStatus:
     @property
     def waits(self) -> list[str]:
         """What the node waits for or failed at: one sentence a part, in order of the parts' names."""
-        return [f"{p.name}: {p.reason}" for _, p in sorted(self.parts.items()) if p.state in ("waiting", "failed")]
+        return [p.sentence() for _, p in sorted(self.parts.items()) if p.state in ("waiting", "failed")]
 
     @property
     def healthy(self) -> bool:
@@ -167,6 +181,7 @@ class NodeStatus:
             "db_connected": self.db_connected,
             "nats_connected": self.nats_connected,
             "nats_server": self.nats_server,
+            "server": dict(self.server),
             "cdc_installed": self.cdc_installed,
             "tables_tracked": len(self.tables),
             "tables": list(self.tables),
@@ -175,6 +190,7 @@ class NodeStatus:
             "caught_up": self.caught_up,
             "pending_rows": self.pending_rows,
             "held_rows": self.held_rows,
+            "progress": list(self.progress) if self.progress is not None else None,
             "shards": [
                 {
                     "shard": s.shard,

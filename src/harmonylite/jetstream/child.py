@@ -50,9 +50,8 @@ class Child:
 
     @property
     def pid(self) -> int:
-        """The child's process id."""
-        assert self._process is not None, "start first"
-        return self._process.pid
+        """The child's process id, 0 before it was started."""
+        return self._process.pid if self._process is not None else 0
 
     @property
     def ended(self) -> bool:
@@ -71,15 +70,16 @@ class Child:
         """Ask it to end, kill it after ``seconds``; return when it is gone."""
         if self._process is None:
             return
-        self._signal(signal.SIGTERM)
+        self.signal(signal.SIGTERM)
         try:
             async with asyncio.timeout(seconds):
                 await self.wait()
         except TimeoutError:
-            self._signal(signal.SIGKILL)
+            self.signal(signal.SIGKILL)
             await self.wait()
 
-    def _signal(self, number: int) -> None:
+    def signal(self, number: int) -> None:
+        """Send a signal, unless it has ended."""
         if self._process is not None and self._process.returncode is None:
             self._process.send_signal(number)
 

@@ -12,6 +12,7 @@ import asyncio
 import itertools
 import logging
 import os
+import re
 import socket
 import ssl
 from collections.abc import Callable, Mapping
@@ -34,8 +35,18 @@ OLDEST_SERVER = (2, 10)
 """Older servers accept settings that they don't know and ignore them silently."""
 
 
+LEAST_PAYLOAD = 16 * 1024
+"""Bytes that one message must be able to carry: headers, the envelope of a piece, and something in it."""
+
+_DENIED = re.compile(r"permissions violation for (?P<what>publish|subscription) to \"(?P<subject>[^\"]+)\"")
+
+
 class AuthError(ConnectError):
     """The server refused the credentials; trying again won't help."""
+
+
+class DeniedError(StreamError):
+    """The server knows us and does not let us use a subject; nothing was stored."""
 
 
 class _Client(Client):
@@ -44,6 +55,7 @@ class _Client(Client):
     def __init__(self, insist_on_tls: bool) -> None:
         super().__init__()
         self.over = asyncio.Event()
+        self.announced: list[str] = []
         self._insist_on_tls = insist_on_tls
 
     async def _close(self, status: int, do_cbs: bool = True) -> None:
@@ -62,6 +74,7 @@ class _Client(Client):
         # Called before CONNECT is sent: credentials must not go out in the clear because somebody stripped TLS.
         if initial_connection and self._insist_on_tls and not info.get("tls_required"):
             raise nats.errors.SecureConnWantedError
+        self.announced = info.get("connect_urls") or []
         await super()._process_info(info, initial_connection)
 
 
@@ -77,7 +90,8 @@ class Connection:
         self._client = _Client(insist)
         self._inbox = self._client.new_inbox()
         self._count = itertools.count(1)
-        self._waiting: dict[str, asyncio.Future[Msg]] = {}
+        self._waiting: dict[str, tuple[str, asyncio.Future[Msg]]] = {}
+        self._denied: set[tuple[str, str]] = set()
         self._at_end: list[Callable[[], None]] = []
         self._end: asyncio.Task[None] | None = None
 
@@ -107,6 +121,14 @@ class Connection:
         """The server's own name."""
         return str(self._client._server_info.get("server_name", ""))
 
+    def surroundings(self) -> str:
+        """Say which server this is, and which servers of its cluster it sees now."""
+        cluster = self._client._server_info.get("cluster")
+        if not cluster:
+            return f"server {self.server_name} stands alone"
+        seen = ", ".join(sorted(self._client.announced)) or "itself"
+        return f"server {self.server_name} of cluster {cluster} sees {seen}"
+
     def discovered(self) -> list[str]:
         """Return ``host:port`` of servers that the cluster announced."""
         return [uri.netloc for uri in self._client.discovered_servers]
@@ -124,6 +146,7 @@ class Connection:
                 raise TimeoutError(f"no answer within {self._settings.connect_seconds:g} s")
             attempt.result()
             self._check_version()
+            self._check_payload()
             opened = True
         except (OSError, nats.errors.Error, TimeoutError, ValueError) as error:
             raise self._refused(error) from None
@@ -133,6 +156,21 @@ class Connection:
                 await self._client._close(Client.CLOSED, False)
         self._end = asyncio.create_task(self._wait_end(), name=f"nats connection {self.address}")
         await self.subscribe(f"{self._inbox}.*", self._answered)
+        await self._check_inbox()
+
+    async def _check_inbox(self) -> None:
+        """Raise AuthError when the server lets this user hear no answers: every request would time out."""
+        try:
+            await self._client.flush(timeout=self._settings.connect_seconds)  # type: ignore[arg-type] # may be a float
+        except (nats.errors.Error, OSError) as error:
+            await self.aclose()
+            raise self._refused(error) from None
+        if any(what == "subscription" for what, _ in self._denied):
+            await self.aclose()
+            raise AuthError(
+                f"NATS server at {self.address} does not let this user subscribe to _INBOX.>",
+                advice="give it the rights listed in docs/nats.md",
+            )
 
     async def _connect(self, options: dict[str, Any]) -> None:
         scheme = "tls" if urlsplit(self._url).scheme == "tls" else "nats"
@@ -170,13 +208,36 @@ class Connection:
                 advice=f"HarmonyLite needs {'.'.join(map(str, OLDEST_SERVER))} or later",
             )
 
+    def _check_payload(self) -> None:
+        if self.max_payload < LEAST_PAYLOAD:
+            raise ConnectError(
+                f"max_payload of the NATS server at {self.address} is {self.max_payload} bytes",
+                advice=f"HarmonyLite needs {LEAST_PAYLOAD} at least, 1 MB or more is better",
+            )
+
     async def _failed(self, error: Exception) -> None:
         self._cause = describe(error)
         log.debug("nats %s: %s", self.address, self._cause)
+        denied = _DENIED.search(str(error))
+        if denied is None:
+            return
+        # nats-py tells all errors in lower case, the subject included.
+        what, subject = denied["what"], denied["subject"]
+        if (what, subject) not in self._denied:
+            self._denied.add((what, subject))
+            log.warning("NATS at %s does not let this node %s on %s; see docs/nats.md for the rights that it needs",
+                        self.address, what, subject)  # fmt: skip
+        for waited, future in self._waiting.values():
+            if what == "publish" and waited.lower() == subject and not future.done():
+                # The server drops what it does not allow; nobody would ever answer.
+                future.set_exception(DeniedError(
+                    f"NATS does not let this node publish on {waited}",
+                    advice="give its user the rights listed in docs/nats.md",
+                ))  # fmt: skip
 
     async def _wait_end(self) -> None:
         await self.over.wait()
-        for future in self._waiting.values():
+        for _, future in self._waiting.values():
             if not future.done():
                 future.set_exception(
                     NotAcknowledgedError(f"connection to NATS at {self.address} was lost before the answer came")
@@ -194,7 +255,7 @@ class Connection:
             self._at_end.remove(callback)
 
     def _answered(self, message: Msg) -> None:
-        future = self._waiting.pop(message.subject.rpartition(".")[2], None)
+        _, future = self._waiting.pop(message.subject.rpartition(".")[2], ("", None))
         if future is not None and not future.done():
             future.set_result(message)
 
@@ -230,7 +291,7 @@ class Connection:
         key = str(next(self._count))
         future: asyncio.Future[Msg] = asyncio.get_running_loop().create_future()
         self._check(payload, headers)
-        self._waiting[key] = future
+        self._waiting[key] = (subject, future)
         try:
             async with asyncio.timeout(seconds):
                 await self.publish(subject, payload, reply=f"{self._inbox}.{key}", headers=headers)

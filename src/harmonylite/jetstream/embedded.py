@@ -14,6 +14,7 @@ import os
 import re
 import secrets
 import shutil
+import signal
 import sysconfig
 import time
 from dataclasses import replace
@@ -24,6 +25,7 @@ from typing import Self
 from harmonylite.backoff import Backoff
 from harmonylite.errors import ConfigError, EmbeddedServerError
 from harmonylite.jetstream.child import Child
+from harmonylite.jetstream.figures import read_figures
 from harmonylite.jetstream.names import redact, token
 from harmonylite.jetstream.routes import expand
 from harmonylite.jetstream.server_config import ServerPlan, loopback, plan
@@ -34,6 +36,12 @@ log = logging.getLogger(__name__)
 server_log = logging.getLogger("harmonylite.nats-server")
 
 PART = "embedded"
+
+RELOAD_SECONDS = 10.0
+"""How long nats-server may take to read its configuration again."""
+
+FIGURES_EVERY = 5.0
+"""Seconds between looks at the server's figures."""
 LEVELS = {"TRC": logging.DEBUG, "DBG": logging.DEBUG, "INF": logging.INFO, "WRN": logging.WARNING,
           "ERR": logging.ERROR, "FTL": logging.CRITICAL}  # fmt: skip
 _LINE = re.compile(r"^(?:\[\d+\] )?(?:[\d/]+ [\d:.]+ )?\[(?P<level>[A-Z]{3})\] ?(?P<text>.*)$")
@@ -78,10 +86,12 @@ class EmbeddedServer:
         self._binary = Path()
         self._plan = ServerPlan("", "127.0.0.1", -1, own_auth=True)
         self._port: int | None = None
+        self._monitor = ""
+        self._reloaded: asyncio.Future[str] | None = None
+        self._secret_path = f"/{secrets.token_urlsafe(24)}"
         self._user, self._password = settings.user, settings.password
         self._child: Child | None = None
-        self._keeper: asyncio.Task[None] | None = None
-        self._stopping = False
+        self._tasks: list[asyncio.Task[None]] = []
 
     async def open(self) -> None:
         """Start the server and wait until it takes connections; raises EmbeddedServerError, ConfigError."""
@@ -95,14 +105,17 @@ class EmbeddedServer:
             await asyncio.shield(self._stop())
             raise
         self._part.ok()
-        self._keeper = asyncio.create_task(self._keep(), name="embedded nats-server")
+        self._tasks = [
+            asyncio.create_task(self._keep(), name="embedded nats-server"),
+            asyncio.create_task(self._watch_figures(), name="figures of the embedded nats-server"),
+        ]
 
     async def aclose(self) -> None:
         """Stop the server: SIGTERM, SIGKILL after ``stop_seconds``. Safe to call twice; finishes when cancelled too."""
-        self._stopping = True
-        if self._keeper is not None:
-            self._keeper.cancel()
-            await asyncio.wait([self._keeper])
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
         await asyncio.shield(self._stop())
         self._part.set("stopped")
 
@@ -114,6 +127,24 @@ class EmbeddedServer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.aclose()
+
+    async def reload(self) -> None:
+        """Let the running server read certificates, the user's file and the names behind ``dns://`` again.
+
+        Returns once it has. Raises EmbeddedServerError, ConfigError, OSError when it goes on as it was.
+        """
+        await self._write_config()
+        if self._child is None or self._child.ended:
+            return  # it is being started again, and reads everything by itself
+        self._reloaded = asyncio.get_running_loop().create_future()
+        self._child.signal(signal.SIGHUP)
+        try:
+            async with asyncio.timeout(RELOAD_SECONDS):
+                failure = await self._reloaded
+        except TimeoutError:
+            failure = f"it did not say within {RELOAD_SECONDS:g} s that it has"
+        if failure:
+            raise EmbeddedServerError(f"the embedded nats-server did not take its configuration again: {failure}")
 
     @property
     def pid(self) -> int:
@@ -152,6 +183,7 @@ class EmbeddedServer:
             assert self._child is not None
             code = await self._child.wait()
             reason = self._why(code)
+            self._status.server = {}
             while True:
                 self._status.counters.embedded_restarts += 1
                 pause = backoff.failed(time.monotonic())
@@ -166,7 +198,28 @@ class EmbeddedServer:
                     await self._stop()
             self._part.ok()
 
-    async def _start(self) -> None:
+    async def _watch_figures(self) -> None:
+        """Keep the figures in the status, and say when the cluster has no quorum."""
+        told = ""
+        while True:
+            await asyncio.sleep(FIGURES_EVERY)
+            if not self._monitor or self._part.state == "waiting" and self._part.reason != told:
+                continue
+            try:
+                found = await read_figures(self._monitor)
+            except (OSError, ValueError) as error:  # TimeoutError is an OSError
+                log.debug("figures of the embedded nats-server: %s", error)
+                continue
+            self._status.server = found.values
+            if found.trouble:
+                if found.trouble != told:
+                    log.warning("embedded nats-server: %s", found.trouble)
+                self._part.waiting(found.trouble)
+            elif self._part.reason == told:
+                self._part.ok()
+            told = found.trouble
+
+    async def _write_config(self) -> Path:
         settings = self.settings
         self._plan = plan(
             settings,
@@ -176,9 +229,15 @@ class EmbeddedServer:
             user=self._user,
             password=self._password,
             port=self._port,
+            monitor_path=self._secret_path,
         )
         config = self.folder / "nats-server.conf"
         await asyncio.to_thread(_write_private, config, self._plan.text)
+        return config
+
+    async def _start(self) -> None:
+        settings = self.settings
+        config = await self._write_config()
         for stale in self.folder.glob("*.ports"):
             stale.unlink(missing_ok=True)
         self._child = Child(self._log)
@@ -202,8 +261,11 @@ class EmbeddedServer:
                 done, _ = await asyncio.wait([ended], timeout=0.02)
                 if done:
                     raise self._not_started(ended.result())
-                port = _port_of(self.folder, child.pid)
+                ports = _ports_of(self.folder, child.pid)
+                port = int((ports.get("nats") or ["nats:0"])[0].rpartition(":")[2])
                 if port and await _accepts(self._plan.host, port):
+                    self._monitor = next((u for u in ports.get("monitoring") or [] if u.startswith("http://")), "")
+                    self._monitor += self._plan.monitor_path if self._monitor else ""
                     return port
         finally:
             ended.cancel()
@@ -235,6 +297,11 @@ class EmbeddedServer:
         if _BANNER.match(text) or text.startswith("Plaintext passwords detected"):
             return
         server_log.log(level, "%s", self._redacted(text))
+        if self._reloaded is not None and not self._reloaded.done():
+            if text.startswith("Failed to reload"):
+                self._reloaded.set_result(self._redacted(text))
+            elif text.startswith("Reloaded server configuration"):
+                self._reloaded.set_result("")
 
     async def _stop(self) -> None:
         if self._child is not None:
@@ -262,15 +329,14 @@ def _write_private(path: Path, text: str) -> None:
     temporary.replace(path)
 
 
-def _port_of(folder: Path, pid: int) -> int:
-    """Return the client port that the server ``pid`` wrote down, 0 when it has not yet."""
+def _ports_of(folder: Path, pid: int) -> dict[str, list[str]]:
+    """Return the URLs that the server ``pid`` wrote down, by kind; {} when it has not yet."""
     for path in folder.glob(f"*_{pid}.ports"):
         try:
-            urls = json.loads(path.read_text()).get("nats") or []
-            return int(str(urls[0]).rpartition(":")[2])
-        except (OSError, ValueError, IndexError):
-            return 0
-    return 0
+            return dict(json.loads(path.read_text()))
+        except (OSError, ValueError):
+            return {}
+    return {}
 
 
 async def _accepts(host: str, port: int) -> bool:

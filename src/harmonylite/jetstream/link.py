@@ -107,6 +107,10 @@ class NatsLink:
         """Bytes that the server takes in one message, headers included; raises StreamError when not connected."""
         return self.now().max_payload
 
+    def surroundings(self) -> str:
+        """Say to which server the link leads and which others it sees: what a missing quorum is explained by."""
+        return self._connection.surroundings() if self._connection is not None else "not connected to NATS"
+
     def now(self) -> Connection:
         """Return the live connection; raises StreamError when there is none."""
         connection = self._connection
@@ -126,6 +130,22 @@ class NatsLink:
             await self._up.wait()
         return self.now()
 
+    async def renew(self) -> None:
+        """Connect anew with credentials and certificates as their files are now, then let go of the old connection.
+
+        Raises ConfigError, ConnectError, and keeps the old connection, when the new files don't do.
+        """
+        old = self._connection
+        if old is None or not self.connected:
+            return  # a connection is on its way, and reads the files by itself
+        self._check_settings()
+        new = await self._round()
+        if self._connection is old and not old.over.is_set() and not self._closed:
+            self._take(new)
+            await old.aclose()
+        else:
+            await new.aclose()
+
     async def lost(self) -> None:
         """Wait until the link is given up: raises ReconnectsSpentError then; returns when the link is closed."""
         if self._keeper is None:
@@ -139,6 +159,8 @@ class NatsLink:
             while self._connection is not None:
                 lost = self._connection
                 await lost.over.wait()
+                if lost is not self._connection:
+                    continue  # it was renewed
                 self._status.nats_connected = False
                 self._part.waiting(f"connection to {lost.address} lost: {lost.cause}")
                 log.warning("connection to NATS at %s lost: %s", lost.address, lost.cause)

@@ -23,17 +23,22 @@ from harmonylite.jetstream.settings import EmbeddedSettings, TlsSettings
 
 _LISTEN = ("listen", "host", "net", "port")
 _AUTH = ("authorization", "accounts", "operator", "operators", "roots", "root", "trusted", "trusted_keys", "resolver")
+_MONITOR = ("http", "http_port", "monitor_port", "https", "https_port")
 _STORE = ("store_dir", "storedir", "jetstream.store_dir", "jetstream.storedir", "jetstream.store")
 
 
 @dataclass(frozen=True, slots=True)
 class ServerPlan:
-    """What `plan` decided. ``port``: -1 = the system chooses. ``own_auth``: the client port wants our credentials."""
+    """What `plan` decided. ``port``: -1 = the system chooses. ``own_auth``: the client port wants our credentials.
+
+    ``monitor_path``: what stands before every path of the monitoring port.
+    """
 
     text: str
     host: str
     port: int
     own_auth: bool
+    monitor_path: str = ""
 
 
 def loopback(host: str) -> bool:
@@ -73,10 +78,12 @@ def plan(
     user: str,
     password: str,
     port: int | None = None,
+    monitor_path: str = "",
 ) -> ServerPlan:
     """Return the configuration as text and what it says of the client port; raises ConfigError.
 
     ``routes``/``leaf_urls``: ``host:port``, names already looked up. ``port``: chosen earlier, kept over restarts.
+    ``monitor_path``: a secret under which monitoring answers, where the user opens no monitoring port.
     """
     host, asked = listen_address(settings)
     port = asked if port is None or asked > 0 else port
@@ -97,6 +104,11 @@ def plan(
         top["authorization"] = {"user": user, "password": password, "timeout": 5}
     if settings.tls.cert_file is not None:
         top["tls"] = _tls(settings.tls)
+    if given & {*_MONITOR, "http_base_path"}:
+        monitor_path = ""
+    else:
+        # nats-server asks nobody for a password there, so the path is the password.
+        top |= {"http": "127.0.0.1:-1", "http_base_path": monitor_path} if monitor_path else {}
     lines = [_line(key, value) for key, value in top.items() if key not in given]
     blocks = {
         "jetstream": _jetstream(settings, folder, given),
@@ -108,7 +120,7 @@ def plan(
         # nats-server takes the path of an include as relative to the including file, even an absolute one.
         relative = os.path.relpath(settings.server_config.resolve(), folder.resolve())
         lines.append(f"include {json.dumps(relative)}")
-    return ServerPlan("\n".join(lines) + "\n", host, port, own_auth)
+    return ServerPlan("\n".join(lines) + "\n", host, port, own_auth, monitor_path)
 
 
 def _jetstream(settings: EmbeddedSettings, folder: Path, given: frozenset[str]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from harmonylite.backoff import Backoff
@@ -24,6 +24,9 @@ log = logging.getLogger(__name__)
 
 CREATE_SECONDS = 10.0
 """Deadline of one request that makes or changes a stream; a cluster that elects needs some seconds."""
+
+TELL_EVERY = 5.0
+"""Seconds between lines of the log while streams are waited for."""
 
 _FATAL = frozenset({10052, 10074, 10136, 10025})
 """Invalid configuration, replicas that a single server can't keep: waiting won't help."""
@@ -41,31 +44,38 @@ async def ensure_streams(link: NatsLink, settings: StreamSettings, part: Part | 
     warnings: list[str] = []
     for shard in range(settings.shards):
         stream = Stream(api, stream_name(settings.stream_prefix, shard), shard)
-        warnings += await _until_there(link, stream, settings, part)
+        warnings += await until_there(link, stream, part, lambda stream=stream: ensure_stream(stream, settings))
     part.ok()
     return warnings
 
 
-async def _until_there(link: NatsLink, stream: Stream, settings: StreamSettings, part: Part) -> list[str]:
+async def until_there(
+    link: NatsLink, stream: Stream, part: Part, ensure: Callable[[], Awaitable[list[str]]]
+) -> list[str]:
+    """Return what ``ensure`` returns, tried until JetStream lets it; raises ConfigError when waiting can't help."""
     backoff = Backoff(first=0.1, most=2.0)
-    start = time.monotonic()
+    start = tell = time.monotonic()
     while True:
         try:
             await link.connection()
-            return await _ensure(stream, settings)
+            return await ensure()
         except StreamError as error:
             if isinstance(error, ApiError) and error.code in _FATAL:
                 raise ConfigError(f"stream {stream.name} can't be made: {error.message}") from None
             if not link.connected:
                 await link.connection()
                 continue
-            seconds = time.monotonic() - start
-            part.waiting(f"streams not ready, waiting: {error.message}")
-            log.warning("streams not ready, waiting (%.0f s): %s", seconds, error.message)
-            await asyncio.sleep(backoff.failed(time.monotonic()))
+            now = time.monotonic()
+            reason = f"{error.message}; {link.surroundings()}"
+            part.waiting(f"streams not ready, waiting: {reason}")
+            if now >= tell:
+                log.warning("streams not ready, waiting (%.0f s): %s", now - start, reason)
+                tell = now + TELL_EVERY
+            await asyncio.sleep(backoff.failed(now))
 
 
-async def _ensure(stream: Stream, settings: StreamSettings) -> list[str]:
+async def ensure_stream(stream: Stream, settings: StreamSettings) -> list[str]:
+    """Make one stream that takes messages, or compare it; return sentences on what differs. Raises StreamError."""
     wanted = stream_config(settings, stream.shard)
     try:
         details = await stream.details()
@@ -79,16 +89,18 @@ async def _ensure(stream: Stream, settings: StreamSettings) -> list[str]:
         else:
             log.info("stream %s made: %d replicas", stream.name, settings.replicas)
         details = await stream.details()
-    return await _compared(stream, details, wanted, update=settings.update_existing)
+    return await compared(stream, details, wanted, update=settings.update_existing)
 
 
-async def _compared(stream: Stream, details: Details, wanted: Mapping[str, Any], *, update: bool) -> list[str]:
+async def compared(stream: Stream, details: Details, wanted: Mapping[str, Any], *, update: bool) -> list[str]:
+    """Compare a stream that exists with what is wanted; see `ensure_streams`. Raises StreamError without a leader."""
     cluster = details.cluster
     if cluster and not cluster.get("leader"):
         raise StreamError(f"stream {stream.name} has no leader: {_missing_peers(cluster)}")
-    if sorted(details.config.get("subjects") or []) != sorted(wanted["subjects"]):
+    subjects = details.config.get("subjects") or []
+    if sorted(subjects) != sorted(wanted.get("subjects") or []):
         raise ConfigError(
-            f"stream {stream.name} holds {details.config.get('subjects')}, not {wanted['subjects']}",
+            f"stream {stream.name} holds {subjects}, not {wanted.get('subjects')}",
             advice="another cluster has it: set stream_prefix and subject_prefix in pairs",
         )
     differing = {key: value for key, value in wanted.items() if _differs(details.config.get(key), value)}

@@ -44,6 +44,28 @@ COUNTERS = {
 }
 """Help of each counter, by its name in `harmonylite.status.Counters`; exposed with ``_total`` behind it."""
 
+SERVER: dict[str, tuple[str, str]] = {
+    "memory_bytes": ("gauge", "Memory that the embedded nats-server uses."),
+    "cpu_ratio": ("gauge", "Its processor time of late, 1 for one core."),
+    "connections": ("gauge", "Clients that are connected to it now."),
+    "cluster_peers": ("gauge", "Other servers of its cluster that it is connected to now."),
+    "leaf_links": ("gauge", "Leaf links to other regions that are up now."),
+    "subscriptions": ("gauge", "Subscriptions that it serves."),
+    "slow_consumers": ("counter", "Clients that it dropped because they did not read."),
+    "in_messages": ("counter", "Messages that it received."),
+    "in_bytes": ("counter", "Bytes of those messages."),
+    "out_messages": ("counter", "Messages that it sent."),
+    "out_bytes": ("counter", "Bytes of those messages."),
+    "streams": ("gauge", "JetStream streams that it keeps."),
+    "consumers": ("gauge", "JetStream consumers on them."),
+    "stored_messages": ("gauge", "Messages that it keeps in streams."),
+    "stored_bytes": ("gauge", "Bytes that its streams take on disk."),
+    "store_limit_bytes": ("gauge", "Bytes that its streams may take on disk (max_file_store)."),
+    "api_requests": ("counter", "JetStream API requests that it answered."),
+    "api_errors": ("counter", "Those that it answered with an error."),
+}
+"""Kind and help of each figure in `NodeStatus.server`; exposed with ``nats_server_`` before its name."""
+
 STATES: tuple[str, ...] = get_args(State)
 
 
@@ -90,6 +112,7 @@ class NodeCollector(Collector):
         yield from self._known()
         yield from self._state()
         yield from self._shards()
+        yield from self._server()
         for name, text in COUNTERS.items():
             counter = CounterMetricFamily(self._prefix + name, text, labels=["node_id"])
             counter.add_metric([self._status.node_id], getattr(self._status.counters, name))
@@ -166,6 +189,15 @@ class NodeCollector(Collector):
             for shard, state in sorted(self._status.shards.items()):
                 gauge.add_metric([self._status.node_id, str(shard)], getattr(state, field))
             yield gauge
+
+    def _server(self) -> Iterator[Metric]:
+        """Yield the embedded nats-server's figures; nothing where the node uses other servers."""
+        for name, value in self._status.server.items():
+            kind, text = SERVER[name]
+            family = CounterMetricFamily if kind == "counter" else GaugeMetricFamily
+            metric = family(f"{self._prefix}nats_server_{name}", text, labels=["node_id"])
+            metric.add_metric([self._status.node_id], value)
+            yield metric
 
     def _gauge(self, name: str, text: str, value: float) -> Metric:
         gauge = GaugeMetricFamily(self._prefix + name, text, labels=["node_id"])

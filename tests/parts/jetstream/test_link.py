@@ -23,7 +23,7 @@ async def pretender(info: dict[str, object]) -> AsyncIterator[str]:
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         serving.append(writer)
-        writer.write(b"INFO " + json.dumps({"max_payload": 1000, "headers": True, **info}).encode() + b"\r\n")
+        writer.write(b"INFO " + json.dumps({"max_payload": 100_000, "headers": True, **info}).encode() + b"\r\n")
         while line := await reader.readline():
             heard.append(line)
             if line.startswith(b"PING"):

@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse
 
 from harmonylite.errors import ConfigError
 from harmonylite.status import Counters, NodeStatus
-from harmonylite.web.metrics import COUNTERS, make_registry
+from harmonylite.web.metrics import COUNTERS, SERVER, make_registry
 from harmonylite.web.sites import MetricsSite, http_servers
 from tests.parts.web.fix_http import fetch, running_status
 
@@ -45,6 +45,15 @@ def test_every_counter_of_the_status_is_exposed_with_its_value() -> None:
     found = samples(status)
     for number, counter in enumerate(fields(Counters), start=1):
         assert found[f"harmonylite_{counter.name}_total"] == number
+
+
+def test_figures_of_the_embedded_server_are_there_when_it_told_some() -> None:
+    status = running_status()
+    assert not any("nats_server" in name for name in samples(status))
+    status.server = {name: float(number) for number, name in enumerate(SERVER)}
+    found = samples(status)
+    for number, (name, (kind, _)) in enumerate(SERVER.items()):
+        assert found[f"harmonylite_nats_server_{name}{'_total' if kind == 'counter' else ''}"] == number
 
 
 def test_a_scrape_shows_what_changed_since_the_last_one() -> None:
@@ -119,15 +128,19 @@ async def test_plain_and_openmetrics_scrapers_both_get_what_they_ask_for() -> No
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
 def test_promtool_has_nothing_to_say() -> None:
-    text = generate_latest(make_registry(running_status()))
+    status = running_status()
+    status.server = dict.fromkeys(SERVER, 1.0)
+    text = generate_latest(make_registry(status))
     done = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, check=False)  # noqa: S607
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
 
 
 def test_every_metric_stands_in_the_docs_and_every_documented_one_exists() -> None:
+    status = running_status()
+    status.server = dict.fromkeys(SERVER, 1.0)
     names = {
         line.split()[2]
-        for line in generate_latest(make_registry(running_status())).decode().splitlines()
+        for line in generate_latest(make_registry(status)).decode().splitlines()
         if line.startswith("# TYPE")
     }
     documented = {

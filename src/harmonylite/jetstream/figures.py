@@ -1,0 +1,94 @@
+"""Figures of a nats-server, read from its monitoring port, and whether its cluster can decide anything.
+
+Invariant: reading never changes anything at the server, and a server that does not answer costs two seconds at most.
+
+Reference: https://docs.nats.io/running-a-nats-service/nats_admin/monitoring
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+SECONDS = 2.0
+"""Deadline of one question."""
+
+MOST = 4 * 1024 * 1024
+"""Bytes of an answer that are read; more is not an answer to our questions."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What one look gave. ``trouble``: why the cluster can't decide anything now, "" when it can."""
+
+    values: dict[str, float]
+    trouble: str = ""
+
+
+async def read_figures(url: str) -> Figures:
+    """Return the figures of the server whose monitoring is at ``url``; raises OSError, ValueError, TimeoutError."""
+    async with asyncio.timeout(SECONDS):
+        varz, jsz = await _get(f"{url}/varz"), await _get(f"{url}/jsz")
+        meta = jsz.get("meta_cluster") or {}
+        routes = (await _get(f"{url}/routez")).get("routes") or [] if meta else []
+    peers = {str(route.get("remote_name") or route.get("remote_id")) for route in routes}
+    values = _values(varz, jsz) | {"cluster_peers": float(len(peers))}
+    return Figures(values, _trouble(meta, str(varz.get("server_name", "")), peers) if meta else "")
+
+
+def _values(varz: Mapping[str, Any], jsz: Mapping[str, Any]) -> dict[str, float]:
+    config, api = jsz.get("config") or {}, jsz.get("api") or {}
+    found = {
+        "memory_bytes": varz.get("mem"),
+        "cpu_ratio": float(varz.get("cpu") or 0) / 100,
+        "connections": varz.get("connections"),
+        "leaf_links": varz.get("leafnodes"),
+        "subscriptions": varz.get("subscriptions"),
+        "slow_consumers": varz.get("slow_consumers"),
+        "in_messages": varz.get("in_msgs"),
+        "in_bytes": varz.get("in_bytes"),
+        "out_messages": varz.get("out_msgs"),
+        "out_bytes": varz.get("out_bytes"),
+        "streams": jsz.get("streams"),
+        "consumers": jsz.get("consumers"),
+        "stored_messages": jsz.get("messages"),
+        "stored_bytes": jsz.get("storage"),
+        "store_limit_bytes": config.get("max_storage"),
+        "api_requests": api.get("total"),
+        "api_errors": api.get("errors"),
+    }
+    return {name: float(value or 0) for name, value in found.items()}
+
+
+def _trouble(meta: Mapping[str, Any], own: str, peers: set[str]) -> str:
+    """Say why JetStream's meta group has no leader that counts; a leader that lost its followers says so late."""
+    size, needed = int(meta.get("cluster_size") or 0), int(meta.get("quorum_needed") or 0)
+    online = len(peers) + 1
+    if size and online < needed:
+        replicas = {str(one.get("name", "?")).partition(" ")[0] for one in meta.get("replicas") or []}
+        absent = sorted(replicas - peers - {own, "Server"})
+        named = f"; not reached: {', '.join(absent)}" if absent else ""
+        return f"no quorum: {online} of {size} servers of the cluster are here, {needed} are needed{named}"
+    if not meta.get("leader"):
+        return f"the servers of the cluster have not elected a leader yet ({online} of {size or '?'} are here)"
+    return ""
+
+
+async def _get(url: str) -> dict[str, Any]:
+    parts = urlsplit(url)
+    reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+    try:
+        writer.write(f"GET {parts.path} HTTP/1.0\r\nHost: {parts.hostname}\r\n\r\n".encode())
+        answer = await reader.read(MOST)
+        while not reader.at_eof() and len(answer) < MOST:
+            answer += await reader.read(MOST)
+    finally:
+        writer.close()
+    head, _, body = answer.partition(b"\r\n\r\n")
+    if b" 200 " not in head.partition(b"\r\n")[0]:
+        raise ValueError(f"monitoring answered {head[:60]!r}")
+    return dict(json.loads(body))
