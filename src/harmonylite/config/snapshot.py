@@ -6,27 +6,40 @@ from typing import Literal
 
 from pydantic import SecretStr
 
-from harmonylite.config.kinds import Milliseconds, OptionalName, OptionalPath, OptionalUrl
+from harmonylite.config.kinds import Milliseconds, OptionalName, OptionalPath
 from harmonylite.config.secret_text import Url
 from harmonylite.config.section import Section, key
+from harmonylite.config.store_kinds import BucketName, Endpoint, Folder, SftpUrl, WebdavUrl
 
 
 class NatsStoreSettings(Section):
     """Snapshots in the NATS object store (`store = "nats"`)."""
 
     bucket: OptionalName = key("", "Bucket of the object store.", zero="Empty: `<stream_prefix>-snapshots`")
-    replicas: int = key(1, "On how many servers each snapshot is kept.", ge=1, le=5)
+    replicas: int = key(
+        0, "On how many servers each snapshot is kept.", zero="0: as many as `replication_log.replicas`", ge=0, le=5
+    )
 
 
 class S3StoreSettings(Section):
     """Snapshots in an S3 bucket (`store = "s3"`)."""
 
-    endpoint: str = key("", "Host and port of the service, without https://.", zero="Empty: Amazon's, by region")
-    bucket: str = key("", "Bucket; it must exist.")
-    path: str = key("", "Folder within the bucket.")
-    region: str = key("", "Region.", zero="Empty: from the environment, else us-east-1")
+    endpoint: Endpoint = key("", "Host and port of the service, without https://.", zero="Empty: Amazon's, by region")
+    bucket: BucketName = key("", "Bucket; it must exist.")
+    path: Folder = key("", "Folder within the bucket.")
+    region: str = key(
+        "",
+        "Region.",
+        zero="Empty: as the endpoint says, else from the environment, else us-east-1",
+        pattern=r"^[\w-]*$",
+    )
     use_ssl: bool = key(True, "Speak https; false only for a service on your own network.")
-    path_style: bool = key(False, "Address buckets as host/bucket, as MinIO often wants it, not as bucket.host.")
+    ca_file: OptionalPath = key(None, "Certificates to trust besides the system's, as PEM; for a service of your own.")
+    path_style: bool = key(
+        False,
+        "Address Amazon's buckets as host/bucket, too, not as bucket.host. Other services' always are, unless "
+        "`endpoint` begins with the bucket's name.",
+    )
     access_key: str = key("", "Access key id.", zero="Empty: from the environment or the machine's role")
     secret: SecretStr = key(SecretStr(""), "Secret key.")
     session_token: SecretStr = key(SecretStr(""), "Session token of temporary credentials.")
@@ -35,14 +48,20 @@ class S3StoreSettings(Section):
 class WebdavStoreSettings(Section):
     """Snapshots on a WebDAV server (`store = "webdav"`)."""
 
-    url: OptionalUrl = key(Url(""), "As `https://host/dav?dir=/folder&login=name&secret=password`.")
+    url: WebdavUrl = key(Url(""), "As `https://host/dav?dir=/folder&login=name&secret=password`.")
+    ca_file: OptionalPath = key(None, "Certificates to trust instead of the usual ones, as PEM.")
 
 
 class SftpStoreSettings(Section):
     """Snapshots on an SFTP server (`store = "sftp"`). An unknown host key is refused."""
 
-    url: OptionalUrl = key(Url(""), "As `sftp://name:password@host:port/folder`; without password `key_file` is used.")
+    url: SftpUrl = key(
+        Url(""),
+        "As `sftp://name:password@host:port/folder`; `/~/folder` is below the user's own. Without a password "
+        "`key_file` is used, without that your SSH agent and the keys in ~/.ssh.",
+    )
     key_file: OptionalPath = key(None, "Private key to log in with.")
+    key_passphrase: SecretStr = key(SecretStr(""), "What opens `key_file`, where it is encrypted.")
     known_hosts: OptionalPath = key(None, "File with the server's public key.", zero="Empty: ~/.ssh/known_hosts")
 
 

@@ -1,0 +1,121 @@
+"""Snapshots in a directory, for example on a network file system.
+
+Invariant: an object appears under its name by a rename of a file that is whole and on disk. The directory is never made
+here: where a mount is missing, nothing must be written into the mount point.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from harmonylite.errors import SnapshotError
+from harmonylite.replication.ports import Progress
+from harmonylite.stores.arrival import arrival, to_disk
+from harmonylite.stores.errand import STALLED_SECONDS, Errand, StalledError, send
+from harmonylite.stores.failures import LISTING, Failures, deleting, reading, storing
+from harmonylite.stores.names import abandoned, file_name, object_names, upload_name
+
+T = TypeVar("T")
+
+CHUNK = 1024 * 1024
+"""Bytes read and written in one step."""
+
+
+class DirectoryStore:
+    """Objects as files in ``folder``. ``owner``: see `harmonylite.stores.opening.open_store`."""
+
+    def __init__(self, folder: Path, *, owner: str) -> None:
+        self._folder = folder
+        self._owner = owner
+        self._failures = Failures(f"the directory {folder}")
+        self._putting = asyncio.Lock()
+
+    async def put(self, name: str, source: Path, progress: Progress | None = None) -> None:
+        """Store the file ``source``; see `Store.put`."""
+        async with self._putting:
+            await self._do(storing(name), lambda errand: self._put(errand, name, source), progress)
+
+    async def get(self, name: str, target: Path, progress: Progress | None = None) -> None:
+        """Write object ``name`` to ``target``; see `Store.get`."""
+        await self._do(reading(name), lambda errand: self._get(errand, name, target), progress)
+
+    async def delete(self, name: str) -> None:
+        """Delete object ``name``; see `Store.delete`."""
+        await self._do(deleting(name), lambda _: self._delete(name))
+
+    async def names(self) -> list[str]:
+        """Return the names of all objects, sorted; raises SnapshotError."""
+        return await self._do(LISTING, lambda _: object_names(self._files()))
+
+    async def _do(self, doing: str, work: Callable[[Errand], T], progress: Progress | None = None) -> T:
+        def checked(errand: Errand) -> T:
+            if not self._folder.is_dir():
+                raise self._failures.error(doing, "it is not there", "mount or make it, or mend snapshot.file.path")
+            return work(errand)
+
+        try:
+            return await send(checked, progress=progress)
+        except StalledError:
+            raise self._failures.stalled(doing, STALLED_SECONDS) from None
+        except OSError as error:
+            raise self._failures.of_os(doing, error) from error
+
+    def _put(self, errand: Errand, name: str, source: Path) -> None:
+        for left in abandoned(self._owner, self._files()):
+            (self._folder / left).unlink(missing_ok=True)
+        part = self._folder / upload_name(self._owner)
+        try:
+            carry(errand, source, part)
+            errand.check()
+            part.replace(self._folder / file_name(name))
+        finally:
+            part.unlink(missing_ok=True)
+        sync_folder(self._folder)
+
+    def _get(self, errand: Errand, name: str, target: Path) -> None:
+        source = self._folder / file_name(name)
+        with arrival(target) as part:
+            try:
+                carry(errand, source, part)
+            except FileNotFoundError as error:
+                if error.filename != str(source):
+                    raise
+                raise self._failures.missing(name) from None
+            errand.check()
+
+    def _files(self) -> list[str]:
+        return [path.name for path in self._folder.iterdir()]
+
+    def _delete(self, name: str) -> None:
+        (self._folder / file_name(name)).unlink(missing_ok=True)
+
+
+def carry(errand: Errand, source: Path, target: Path) -> None:
+    """Copy ``source`` to the new file ``target``, on disk when it returns.
+
+    Raises OSError, GivenUpError, and SnapshotError when ``source`` changes meanwhile.
+    """
+    with source.open("rb") as read, target.open("xb") as write:
+        total, done = os.fstat(read.fileno()).st_size, 0
+        while data := read.read(CHUNK):
+            write.write(data)
+            done += len(data)
+            errand.moved(len(data), total)
+        to_disk(write)
+    if done != total:
+        raise SnapshotError(f"{source} changed while it was read: {done} bytes where there were {total}")
+
+
+def sync_folder(folder: Path) -> None:
+    """Have renames in ``folder`` on disk, where the file system knows how."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    except OSError:
+        return  # some network file systems refuse it for directories; the rename itself is done
+    finally:
+        os.close(handle)

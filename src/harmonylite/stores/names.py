@@ -1,0 +1,43 @@
+"""How objects are called in a store: names that every file system, URL and bucket takes as they are.
+
+Invariant: `file_name` and `object_name` are each other's inverse, two names never meet in one file name, and no file
+name begins with a dot: such files are uploads under way, and nobody's objects.
+"""
+
+from __future__ import annotations
+
+import secrets
+from urllib.parse import quote, unquote_to_bytes
+
+
+def file_name(name: str) -> str:
+    """Return the file name of object ``name``: letters, digits, ``_.-~`` stay, other bytes become ``=XX``."""
+    # "=" is a safe escape where "%" would be decoded once more on the way through a URL.
+    quoted = quote(name.encode("utf-8", "surrogateescape"), safe="").replace("%", "=")
+    return f"=2E{quoted[1:]}" if quoted.startswith(".") else quoted
+
+
+def object_name(found: str) -> str | None:
+    """Return the object that the file ``found`` holds, None when it is none of ours."""
+    name = unquote_to_bytes(found.replace("=", "%")).decode("utf-8", "surrogateescape")
+    return name if name and file_name(name) == found else None
+
+
+def object_names(found: list[str]) -> list[str]:
+    """Return the objects among the files ``found``, sorted."""
+    return sorted(name for each in found if (name := object_name(each)) is not None)
+
+
+def upload_name(owner: str) -> str:
+    """Return a new name for an upload under way of ``owner``."""
+    return f"{_uploads(owner)}{secrets.token_hex(6)}.part"
+
+
+def abandoned(owner: str, found: list[str]) -> list[str]:
+    """Return the uploads among the files ``found`` that ``owner`` began and did not finish."""
+    before = _uploads(owner)
+    return [name for name in found if name.startswith(before) and name.endswith(".part")]
+
+
+def _uploads(owner: str) -> str:
+    return f".harmonylite.{file_name(owner)}."

@@ -1,0 +1,137 @@
+"""Which bucket at which address with whose rights: the configuration in obstore's words.
+
+Invariant: what the configuration says wins over the environment, key by key and never in a mixture of two identities.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from obstore.store import S3Store as Bucket
+
+from harmonylite.config.snapshot import S3StoreSettings
+from harmonylite.errors import ConfigError
+
+if TYPE_CHECKING:
+    from obstore.store import ClientConfig, RetryConfig, S3Config, S3Credential
+
+RETRIES = 4
+"""Tries after the first one, further apart each time."""
+
+REQUEST_TIME = timedelta(hours=6)
+"""Deadline of one request, a whole download included; what stalls is noticed by `harmonylite.stores.errand`."""
+
+CONNECT_TIME = timedelta(seconds=10)
+
+_AMAZON = re.compile(
+    r"(?P<service>s3)[.-](?:(?:dualstack|fips)\.)?(?:(?P<region>[a-z]{2}(?:-[a-z]+)+-\d)\.)?amazonaws\."
+)
+# What minio-go, and with it the known system, reads from the environment.
+_MINIO = (("MINIO_ROOT_USER", "MINIO_ROOT_PASSWORD"), ("MINIO_ACCESS_KEY", "MINIO_SECRET_KEY"))
+
+
+def bucket(settings: S3StoreSettings, *, retry: timedelta) -> Bucket:
+    """Return the bucket that ``settings`` name; nothing is connected to. Raises ConfigError."""
+    config: S3Config = {
+        "disable_bulk_delete": True,  # a plain DELETE needs no right and no feature beyond the plainest
+        **where(settings),
+        **who(settings),
+    }
+    client: ClientConfig = {
+        "allow_http": not settings.use_ssl,
+        "timeout": REQUEST_TIME,
+        "connect_timeout": CONNECT_TIME,
+        "user_agent": "harmonylite",
+    }
+    if settings.ca_file is not None:
+        client["root_certificate"] = _certificate(settings.ca_file)
+    retries: RetryConfig = {
+        "max_retries": RETRIES,
+        "retry_timeout": retry,
+        "backoff": {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=5), "base": 2},
+    }
+    return Bucket(
+        settings.bucket, prefix=settings.path or None, config=config, client_options=client,
+        retry_config=retries, credential_provider=_provider(settings),
+    )  # fmt: skip
+
+
+def where(settings: S3StoreSettings) -> S3Config:
+    """Return address, form of address and region.
+
+    Amazon's buckets are hosts of their own, as Amazon wants it, unless the name has a dot (no certificate fits then).
+    Everybody else's are folders, as MinIO wants it; an endpoint that begins with the bucket's name is taken so.
+    """
+    config: S3Config = {}
+    host, name = settings.endpoint, settings.bucket
+    amazon = _AMAZON.match(host)
+    if settings.region:
+        config["region"] = settings.region
+    elif amazon and amazon["region"]:
+        config["region"] = amazon["region"]
+    own_host = not settings.path_style and "." not in name and (not host or amazon is not None)
+    if host.startswith(f"{name}."):
+        own_host = True
+    elif own_host and host:
+        host = f"{name}.{host}"
+    config["virtual_hosted_style_request"] = own_host
+    if host:
+        # The second one too, for AWS_ENDPOINT_URL_S3 in the environment would win over the first.
+        url = f"{'https' if settings.use_ssl else 'http'}://{host}"
+        config["endpoint"] = config["aws_endpoint_url_s3"] = url
+    return config
+
+
+def who(settings: S3StoreSettings) -> S3Config:
+    """Return the keys: the configuration's, else MinIO's from the environment; {} = obstore looks (AWS_…, a role)."""
+    key, secret = _keys(settings)
+    config: S3Config = {}
+    if key:
+        config["access_key_id"], config["secret_access_key"] = key, secret
+        if token := settings.session_token.get_secret_value():
+            config["session_token"] = token
+    return config
+
+
+def secrets_of(settings: S3StoreSettings) -> list[str]:
+    """Return every secret that may turn up in what the service answers."""
+    found = [settings.secret.get_secret_value(), settings.session_token.get_secret_value(), _keys(settings)[1]]
+    return [*found, os.environ.get("AWS_SECRET_ACCESS_KEY", ""), os.environ.get("AWS_SESSION_TOKEN", "")]
+
+
+def _keys(settings: S3StoreSettings) -> tuple[str, str]:
+    if settings.access_key:
+        return settings.access_key, settings.secret.get_secret_value()
+    if not os.environ.get("AWS_ACCESS_KEY_ID"):
+        for user, password in _MINIO:
+            if os.environ.get(user) and os.environ.get(password):
+                return os.environ[user], os.environ[password]
+    return "", ""
+
+
+class _Keys:
+    """Hands out keys without a session token, whatever AWS_SESSION_TOKEN says: that one belongs to other keys."""
+
+    def __init__(self, key: str, secret: str) -> None:
+        self._key = key
+        self._secret = secret
+
+    def __call__(self) -> S3Credential:
+        return {"access_key_id": self._key, "secret_access_key": self._secret, "token": None, "expires_at": None}
+
+
+def _provider(settings: S3StoreSettings) -> _Keys | None:
+    key, secret = _keys(settings)
+    token = settings.session_token.get_secret_value()
+    return _Keys(key, secret) if key and not token and os.environ.get("AWS_SESSION_TOKEN") else None
+
+
+def _certificate(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"snapshot.s3.ca_file {file} can't be read: {error.strerror}") from None
