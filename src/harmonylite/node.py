@@ -12,20 +12,18 @@ import random
 import secrets
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 from typing import Any
-
-import msgspec
 
 from harmonylite import __version__
 from harmonylite.config import Settings, notes
 from harmonylite.config import secrets as known_secrets
-from harmonylite.db.replica import Replica
 from harmonylite.db.snapshot import save_copy
 from harmonylite.db.thread import SqliteThread
 from harmonylite.db.watch import Watch
-from harmonylite.errors import HarmonyLiteError, NotRunningError, SnapshotError, StreamError, StreamGapError
+from harmonylite.ending import cut, ended_by
+from harmonylite.errors import DatabaseError, HarmonyLiteError, SnapshotError, StreamError, StreamGapError
 from harmonylite.identity import acquire_lock, identify, make_folder
 from harmonylite.jetstream import (
     EmbeddedServer,
@@ -36,7 +34,7 @@ from harmonylite.jetstream import (
     ensure_streams,
 )
 from harmonylite.logs import configure
-from harmonylite.model import Conflict
+from harmonylite.questions import Parts, Questions
 from harmonylite.replication.engine import Engine
 from harmonylite.replication.verifying import Verifier
 from harmonylite.snapshots.joining import Joiner
@@ -59,34 +57,25 @@ log = logging.getLogger(__name__)
 
 DRAIN = 5.0
 """Seconds that a stop waits for what is committed to come into the order."""
-ASK_AT_ONCE = 0.4
-"""Seconds that every node has for an answer about itself."""
-ASK = 3.0
-"""Seconds that nodes have which are known and did not answer at once."""
 
 
 class Node:
-    """One node. `run` it once; `stop` ends it. Implements `harmonylite.web.actions.Actions`."""
+    """One node. `run` it once; `stop` ends it."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self.status_object = NodeStatus(version=__version__, db_path=str(settings.db_path))
         self._stopping = asyncio.Event()
         self._thread = SqliteThread()
-        self._engine: Engine | None = None
-        self._verifier: Verifier | None = None
-        self._keeper: Keeper | None = None
-        self._replica: Replica | None = None
-        self._peers: NatsPeers | None = None
+        self._parts = Parts()
+        self._questions = Questions(self.status_object, self._thread, self._parts)
         self._link: NatsLink | None = None
         self._server: EmbeddedServer | None = None
         self._renewing: asyncio.Task[None] | None = None
         self._watch = Watch(settings.db_path)
 
     def stop(self) -> None:
-        """Drain and end; the second call cuts."""
-        if self._stopping.is_set():
-            raise SystemExit(1)
+        """Drain and end."""
         self.status_object.stopping = True
         self._stopping.set()
 
@@ -120,7 +109,7 @@ class Node:
             stack.push_async_callback(self._thread.aclose)
             for server in http_servers(status, health=health_site(settings), metrics=metrics_site(settings)):
                 await stack.enter_async_context(server)
-            await stack.enter_async_context(ControlServer(self, folder))
+            await stack.enter_async_context(ControlServer(self._questions, folder))
             log.info("node %s, database %s, version %s", identity.node_id, settings.db_path, __version__)
             work = asyncio.create_task(self._work(identity.node_id), name="node")
             stopped = asyncio.create_task(self._stopping.wait(), name="stop")
@@ -134,15 +123,17 @@ class Node:
             finally:
                 stopped.cancel()
                 work.cancel()
+                # what work opened it closes, on a thread and a link that are only ended after it
+                await asyncio.wait({work})
 
     async def _work(self, node: str) -> None:
         """Everything that needs the database and NATS, in the order in which they need one another."""
         settings, status, thread = self._settings, self.status_object, self._thread
         session = f"{time.time_ns():x}-{secrets.token_hex(4)}"
         options = replica_options(settings, node, session)
-        joiner = Joiner(options, thread, status, ask=self._ask_for_snapshot)
+        joiner = Joiner(options, thread, status, ask=self._questions.ask_for_snapshot)
         async with AsyncExitStack() as stack:
-            self._replica = await joiner.open()
+            self._parts.replica = await joiner.open()
             stack.push_async_callback(self._close_replica)
             self._tell_tables()
             link = await self._connect(stack, node)
@@ -154,31 +145,32 @@ class Node:
                 for shard in range(streams.shards)
             ]
             objects = JetStreamObjects(link, streams)
-            self._peers = NatsPeers(link, streams.subject_prefix)
-            self._keeper = Keeper(
+            peers = self._parts.peers = NatsPeers(link, streams.subject_prefix)
+            keeper = self._parts.keeper = Keeper(
                 objects, options.folder, node, status, keep=settings.snapshot.keep,
                 copy=lambda target: save_copy(options.mirror, target),
             )  # fmt: skip
-            keeper = self._keeper
-            replica = self._replica = await joiner.join(self._replica, keeper)
+            replica = self._parts.replica = await joiner.join(self._parts.replica, keeper)
             self._tell_tables()
 
             async def recover(gap: StreamGapError) -> None:
                 await joiner.recover(replica, keeper, {gap.shard: gap.first})
 
             await stack.enter_async_context(self._watch.open())
-            engine = self._engine = Engine(
+            engine = self._parts.engine = Engine(
                 replica, thread, self._watch, shards, status,
                 publish=settings.publish, polling=settings.polling_interval / 1000 or 0.5,
                 tidying=settings.cleanup_interval / 1000,
                 message_bytes=_Remembered(lambda: shards[0].max_message - ENVELOPE_BYTES),
                 checkpoint=lambda change_set, at: self._checkpoint(change_set, at), recover=recover,
             )  # fmt: skip
-            self._verifier = Verifier(replica, thread, engine.publisher, self._peers, status)
+            verifier = self._parts.verifier = Verifier(replica, thread, engine.publisher, peers, status)
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._verifier.serve(), name="answer about digests")
-                group.create_task(self._peers.serve("who", self._who), name="answer about this node")
-                group.create_task(self._peers.serve("snapshot", self._snapshot_please), name="answer with snapshots")
+                group.create_task(verifier.serve(), name="answer about digests")
+                group.create_task(peers.serve("who", self._questions.who), name="answer about this node")
+                group.create_task(
+                    peers.serve("snapshot", self._questions.snapshot_please), name="answer with snapshots"
+                )
                 group.create_task(engine.run(), name="engine")
                 group.create_task(link.lost(), name="nats")
                 group.create_task(self._watch_held(), name="held rows")
@@ -204,11 +196,11 @@ class Node:
         return await stack.enter_async_context(link)
 
     def _checkpoint(self, change_set: Any, at: dict[int, int]) -> None:
-        if self._verifier is not None:
-            self._verifier.taken(change_set, at)
+        if self._parts.verifier is not None:
+            self._parts.verifier.taken(change_set, at)
 
     def _tell_tables(self) -> None:
-        replica, status = self._replica, self.status_object
+        replica, status = self._parts.replica, self.status_object
         status.db_connected = status.cdc_installed = replica is not None
         if replica is not None:
             status.tables = tuple(sorted(replica.tables))
@@ -217,16 +209,17 @@ class Node:
                 log.warning("%s", warning)
 
     async def _close_replica(self) -> None:
-        if self._replica is not None:
-            await self._thread.run(self._replica.close)
-        self.status_object.db_connected = False
+        if self._parts.replica is not None:
+            await self._thread.run(self._parts.replica.close)
+        self.status_object.db_connected = self.status_object.cdc_installed = False
 
     async def _watch_held(self) -> None:
         """Keep the number of held rows in the status."""
         while True:
             await asyncio.sleep(5.0)
-            if self._replica is not None:
-                self.status_object.held_rows = await self._thread.run(self._replica.held_rows)
+            if self._parts.replica is not None:
+                with suppress(DatabaseError):
+                    self.status_object.held_rows = await self._thread.run(self._parts.replica.held_rows)
 
     async def _sleep_when_idle(self, seconds: float) -> None:
         """End the node once nothing has changed for ``seconds``: everything published, a snapshot saved."""
@@ -239,117 +232,20 @@ class Node:
                 last, since = now, time.monotonic()
             elif time.monotonic() - since >= seconds:
                 log.info("nothing has changed for %.0f s: going to sleep", seconds)
-                if self._settings.snapshot.enable and self._keeper is not None:
+                if self._settings.snapshot.enable and self._parts.keeper is not None:
                     with suppress(SnapshotError, StreamError):
-                        await self._keeper.save()
+                        await self._parts.keeper.save()
                 self._stopping.set()
 
     async def _drain(self) -> None:
         """Publish what is committed, if NATS is there, and see it come into the order."""
-        if self._engine is None or not self.status_object.caught_up or not self.status_object.nats_connected:
+        if self._parts.engine is None or not self.status_object.caught_up or not self.status_object.nats_connected:
             return
         try:
             async with asyncio.timeout(DRAIN):
-                await self._engine.sender.idle()
+                await self._parts.engine.sender.idle()
         except TimeoutError:
             log.warning("%d rows are not published yet; they stay pending", self.status_object.pending_rows)
-
-    # questions of other nodes -----------------------------------------------------------------------------------
-
-    async def _who(self, _question: bytes) -> bytes:
-        return msgspec.json.encode(self.status_object.report())
-
-    async def _snapshot_please(self, _question: bytes) -> bytes | None:
-        if self._keeper is None or not self.status_object.caught_up:
-            return None
-        with suppress(SnapshotError, StreamError):
-            saved = await self._keeper.save()
-            return saved.name.encode() if saved is not None else None
-        return None
-
-    async def _ask_for_snapshot(self) -> bool:
-        if self._peers is None:
-            return False
-        with suppress(StreamError):
-            return bool(await self._peers.ask("snapshot", b"", seconds=ASK * 5, expect=1))
-        return False
-
-    # questions of a person (harmonylite.web.actions) ------------------------------------------------------------
-
-    async def status(self) -> dict[str, Any]:
-        """Return this node's report."""
-        return self.status_object.report()
-
-    async def cluster(self) -> Sequence[dict[str, Any]]:
-        """Return the reports of all nodes that answer, and the names of those that don't."""
-        if self._peers is None:
-            return [self.status_object.report()]
-        known = await self._known()
-        # first whoever answers at once, also those that are not known yet; then those that are known and slow
-        found = _reports(await self._peers.ask("who", b"", seconds=ASK_AT_ONCE))
-        if known - found.keys():
-            found |= _reports(
-                await self._peers.ask(
-                    "who", b"", seconds=ASK, enough=lambda answers: known <= _reports(answers).keys() | found.keys()
-                )
-            )
-        found[self.status_object.node_id] = self.status_object.report()
-        for node in known - set(found):
-            found[node] = {"node_id": node, "status": "unknown"}
-        return [found[node] for node in sorted(found)]
-
-    async def _known(self) -> set[str]:
-        replica = self._running()
-        return await self._thread.run(replica.nodes) | {self.status_object.node_id}
-
-    def _running(self) -> Replica:
-        if self._replica is None or self._engine is None:
-            reasons = "; ".join(self.status_object.waits) or "it is starting"
-            raise NotRunningError(f"the node can't do that yet: {reasons}")
-        return self._replica
-
-    async def conflicts(self, table: str | None, limit: int) -> Sequence[Conflict]:
-        """Return the newest conflicts."""
-        replica = self._running()
-        return await self._thread.run(lambda: replica.conflicts(table=table, limit=limit))
-
-    async def verify(self, repair: bool, seconds: float) -> dict[str, Any]:
-        """Compare database, mirror and nodes."""
-        self._running()
-        if self._verifier is None or self._peers is None:
-            raise NotRunningError("the node is not connected to the others yet")
-        answering = await self.cluster()
-        known = {str(report["node_id"]) for report in answering}
-        if self._engine is not None and self.status_object.caught_up:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(seconds / 3):
-                    await self._engine.sender.idle()
-        return await self._verifier.verify(repair=repair, seconds=seconds, known=known)
-
-    async def save_snapshot(self) -> dict[str, Any]:
-        """Save a snapshot now."""
-        self._running()
-        if self._keeper is None:
-            raise NotRunningError("the node is not connected to the store yet")
-        saved = await self._keeper.save()
-        if saved is None:
-            raise SnapshotError("another node saved a newer snapshot meanwhile")
-        return {"name": saved.name, "bytes": saved.bytes, "positions": saved.positions}
-
-    async def skip(self, shard: int, seq: int) -> dict[str, Any]:
-        """Leave a message out on this node."""
-        replica = self._running()
-        if self._engine is None:
-            raise NotRunningError("the node is not replicating yet")
-        await self._thread.run(replica.skip, shard, seq)
-        self._engine.receiver.skip(shard, seq)
-        log.warning("message %d of shard %d is left out on this node, as was asked", seq, shard)
-        return {"shard": shard, "seq": seq}
-
-
-def _reports(answers: Sequence[bytes]) -> dict[str, dict[str, Any]]:
-    """Return what other nodes say of themselves, by node."""
-    return {str(report["node_id"]): report for report in map(msgspec.json.decode, answers)}
 
 
 class _Remembered:
@@ -371,23 +267,10 @@ async def run(settings: Settings) -> int:
     node = Node(settings)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, node.stop)
+        loop.add_signal_handler(number, lambda: cut() if node.status_object.stopping else node.stop())
     loop.add_signal_handler(signal.SIGHUP, node.renew)
-    failed: list[HarmonyLiteError] = []
     try:
         await node.run()
-    except* HarmonyLiteError as group:
-        failed.append(_first(group))
-    for error in failed:
-        log.error("%s", error)
-    return failed[0].exit_code if failed else 0
-
-
-def _first(group: BaseExceptionGroup[HarmonyLiteError]) -> HarmonyLiteError:
-    """Return the first single error of a group of groups."""
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    if not isinstance(error, HarmonyLiteError):
-        raise error
-    return error
+    except Exception as error:  # noqa: BLE001 # the process's edge: whatever it is, it is told and has an exit code
+        return ended_by(error)
+    return 0

@@ -31,6 +31,8 @@ FLOORS = {
     "snapshots": 3,
     "web": 3,
     "node": 4,
+    "questions": 4,
+    "ending": 4,
     "wiring": 4,  # makes the parts of a node from its settings
     "cli": 5,
     "demo": 5,

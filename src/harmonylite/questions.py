@@ -1,0 +1,154 @@
+"""What a running node is asked: by a person, through the control API, and by the other nodes.
+
+Invariant: a question never makes the node fail; what can't be answered yet is refused with the reason.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from harmonylite.db.replica import Replica
+from harmonylite.db.thread import SqliteThread
+from harmonylite.errors import NotRunningError, SnapshotError, StreamError
+from harmonylite.jetstream import NatsPeers
+from harmonylite.model import Conflict
+from harmonylite.replication.engine import Engine
+from harmonylite.replication.verifying import Verifier
+from harmonylite.snapshots.keeper import Keeper
+from harmonylite.status import NodeStatus
+
+log = logging.getLogger(__name__)
+
+ASK_AT_ONCE = 0.4
+"""Seconds that every node has for an answer about itself."""
+ASK = 3.0
+"""Seconds that nodes have which are known and did not answer at once."""
+ASK_FOR_SNAPSHOT = 10.0
+"""Seconds that the others have to save a snapshot when they are asked for one."""
+
+
+@dataclass(slots=True)
+class Parts:
+    """The parts of a node that can be asked; None until they are there. The node sets them as it starts."""
+
+    replica: Replica | None = None
+    peers: NatsPeers | None = None
+    keeper: Keeper | None = None
+    engine: Engine | None = None
+    verifier: Verifier | None = None
+
+
+class Questions:
+    """Answers. Implements `harmonylite.web.actions.Actions`."""
+
+    def __init__(self, status: NodeStatus, thread: SqliteThread, parts: Parts) -> None:
+        self.parts = parts
+        self._status = status
+        self._thread = thread
+
+    # questions of other nodes -----------------------------------------------------------------------------------
+
+    async def who(self, _question: bytes) -> bytes:
+        """Answer another node with this one's report."""
+        return msgspec.json.encode(self._status.report())
+
+    async def snapshot_please(self, _question: bytes) -> bytes | None:
+        """Save a snapshot for another node and answer with its name; None when this node can't."""
+        if self.parts.keeper is None or not self._status.caught_up:
+            return None
+        with suppress(SnapshotError, StreamError):
+            saved = await self.parts.keeper.save()
+            return saved.name.encode() if saved is not None else None
+        return None
+
+    async def ask_for_snapshot(self) -> bool:
+        """Ask the others to save a snapshot; True when one did."""
+        if self.parts.peers is None:
+            return False
+        with suppress(StreamError):
+            return bool(await self.parts.peers.ask("snapshot", b"", seconds=ASK_FOR_SNAPSHOT, expect=1))
+        return False
+
+    # questions of a person (harmonylite.web.actions) ------------------------------------------------------------
+
+    async def status(self) -> dict[str, Any]:
+        """Return this node's report."""
+        return self._status.report()
+
+    async def cluster(self) -> Sequence[dict[str, Any]]:
+        """Return the reports of all nodes that answer, and the names of those that don't."""
+        if self.parts.peers is None:
+            return [self._status.report()]
+        known = await self._known()
+        # first whoever answers at once, also those that are not known yet; then those that are known and slow
+        found = _reports(await self.parts.peers.ask("who", b"", seconds=ASK_AT_ONCE))
+        if known - found.keys():
+            found |= _reports(
+                await self.parts.peers.ask(
+                    "who", b"", seconds=ASK, enough=lambda answers: known <= _reports(answers).keys() | found.keys()
+                )
+            )
+        found[self._status.node_id] = self._status.report()
+        for node in known - set(found):
+            found[node] = {"node_id": node, "status": "unknown"}
+        return [found[node] for node in sorted(found)]
+
+    async def _known(self) -> set[str]:
+        replica = self._running()
+        return await self._thread.run(replica.nodes) | {self._status.node_id}
+
+    def _running(self) -> Replica:
+        if self.parts.replica is None or self.parts.engine is None:
+            reasons = "; ".join(self._status.waits) or "it is starting"
+            raise NotRunningError(f"the node can't do that yet: {reasons}")
+        return self.parts.replica
+
+    async def conflicts(self, table: str | None, limit: int) -> Sequence[Conflict]:
+        """Return the newest conflicts."""
+        replica = self._running()
+        return await self._thread.run(lambda: replica.conflicts(table=table, limit=limit))
+
+    async def verify(self, repair: bool, seconds: float) -> dict[str, Any]:
+        """Compare database, mirror and nodes."""
+        self._running()
+        if self.parts.verifier is None or self.parts.peers is None:
+            raise NotRunningError("the node is not connected to the others yet")
+        answering = await self.cluster()
+        known = {str(report["node_id"]) for report in answering}
+        if self.parts.engine is not None and self._status.caught_up:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds / 3):
+                    await self.parts.engine.sender.idle()
+        return await self.parts.verifier.verify(repair=repair, seconds=seconds, known=known)
+
+    async def save_snapshot(self) -> dict[str, Any]:
+        """Save a snapshot now."""
+        self._running()
+        if self.parts.keeper is None:
+            raise NotRunningError("the node is not connected to the store yet")
+        saved = await self.parts.keeper.save()
+        if saved is None:
+            raise SnapshotError("another node saved a newer snapshot meanwhile")
+        return {"name": saved.name, "bytes": saved.bytes, "positions": saved.positions}
+
+    async def skip(self, shard: int, seq: int) -> dict[str, Any]:
+        """Leave a message out on this node."""
+        replica = self._running()
+        if self.parts.engine is None:
+            raise NotRunningError("the node is not replicating yet")
+        await self._thread.run(replica.skip, shard, seq)
+        self.parts.engine.receiver.skip(shard, seq)
+        log.warning("message %d of shard %d is left out on this node, as was asked", seq, shard)
+        return {"shard": shard, "seq": seq}
+
+
+def _reports(answers: Sequence[bytes]) -> dict[str, dict[str, Any]]:
+    """Return what other nodes say of themselves, by node."""
+    return {str(report["node_id"]): report for report in map(msgspec.json.decode, answers)}
