@@ -22,13 +22,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from harmonylite.errors import NotAcknowledgedError, SnapshotError, StreamError, StreamLostError
+from harmonylite.errors import NotAcknowledgedError, ObjectMissingError, SnapshotError, StreamError, StreamLostError
 from harmonylite.jetstream.api import STREAM_NOT_FOUND
 from harmonylite.jetstream.buckets import Bucket, bucket_name
 from harmonylite.jetstream.link import NatsLink
 from harmonylite.jetstream.pointers import Pointers
 from harmonylite.jetstream.pull import Pull
 from harmonylite.jetstream.settings import StreamSettings
+from harmonylite.replication.ports import Progress
 
 log = logging.getLogger(__name__)
 
@@ -43,20 +44,28 @@ STALLED_SECONDS = 15.0
 
 
 class JetStreamObjects:
-    """The object store and the pointers of one cluster."""
+    """The object store and the pointers of one cluster.
 
-    def __init__(self, link: NatsLink, settings: StreamSettings) -> None:
-        self.bucket = bucket_name(settings.stream_prefix, "objects")
+    ``bucket``: the object store's name, "" = after the streams; ``replicas``: on how many servers objects are kept,
+    0 = on as many as the streams. An existing bucket keeps the number it was made with.
+    """
+
+    def __init__(self, link: NatsLink, settings: StreamSettings, *, bucket: str = "", replicas: int = 0) -> None:
+        self.bucket = bucket or bucket_name(settings.stream_prefix, "snapshots")
         self._link = link
         self._before = f"$O.{self.bucket}"
         self._bucket = Bucket(
             link,
             settings,
-            {"name": f"OBJ_{self.bucket}", "subjects": [f"{self._before}.C.>", f"{self._before}.M.>"]},
+            {
+                "name": f"OBJ_{self.bucket}",
+                "subjects": [f"{self._before}.C.>", f"{self._before}.M.>"],
+                "num_replicas": replicas or settings.replicas,
+            },
         )
         self._pointers = Pointers(link, settings)
 
-    async def put(self, name: str, source: Path) -> None:
+    async def put(self, name: str, source: Path, progress: Progress | None = None) -> None:
         """Store the file ``source``; see `Objects.put`. Cancelling leaves chunks that nothing refers to at worst."""
         nuid = secrets.token_hex(11)
         chunks = f"{self._before}.C.{nuid}"
@@ -64,7 +73,7 @@ class JetStreamObjects:
             await self._bucket.ensure()
             before = await self._meta(name)
             try:
-                await self._describe(name, nuid, await self._send(chunks, source))
+                await self._describe(name, nuid, await self._send(chunks, source, progress))
             except BaseException:
                 # Shielded: also a cancelled put should not leave its chunks in the store.
                 await asyncio.shield(self._forget(chunks))
@@ -74,14 +83,14 @@ class JetStreamObjects:
         except (StreamError, OSError) as error:
             raise SnapshotError(f"object {name!r} can't be stored from {source}: {error}") from error
 
-    async def get(self, name: str, target: Path) -> None:
+    async def get(self, name: str, target: Path, progress: Progress | None = None) -> None:
         """Write object ``name`` to ``target``; see `Objects.get`. ``target`` is replaced whole or left as it was."""
         part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
         try:
             meta = await self._meta(name)
             if meta is None:
-                raise SnapshotError(f"object {name!r} is not in {self.bucket}")
-            await self._receive(name, meta, part)
+                raise ObjectMissingError(f"object {name!r} is not in the NATS object store {self.bucket}")
+            await self._receive(name, meta, part, progress)
             await asyncio.to_thread(part.replace, target)
         except (StreamError, OSError) as error:
             raise SnapshotError(f"object {name!r} can't be read into {target}: {error}") from error
@@ -135,19 +144,22 @@ class JetStreamObjects:
         except (ValueError, AttributeError):
             raise SnapshotError(f"object {name!r} in {self.bucket} has a description that can't be read") from None
 
-    async def _send(self, subject: str, source: Path) -> dict[str, Any]:
+    async def _send(self, subject: str, source: Path, progress: Progress | None) -> dict[str, Any]:
         """Publish the file in chunks, a few at a time; return its size, digest and number of chunks."""
         size = min(CHUNK, self._link.max_payload // 2)
         digest, total, count = hashlib.sha256(), 0, 0
         window: deque[asyncio.Task[int]] = deque()
         file = await asyncio.to_thread(source.open, "rb")
         try:
+            whole = (await asyncio.to_thread(source.stat)).st_size
             while data := await asyncio.to_thread(_read, file, size, digest):
                 total, count = total + len(data), count + 1
                 # Tasks start in the order they are made, and one connection keeps it: chunks are stored in order.
                 window.append(asyncio.create_task(self._bucket.publish(subject, data)))
                 if len(window) >= WINDOW:
                     await window.popleft()
+                if progress is not None:
+                    progress(total, max(whole, total))
             while window:
                 await window.popleft()
         finally:
@@ -173,7 +185,7 @@ class JetStreamObjects:
         except StreamError as error:
             log.warning("chunks on %s stay behind: %s", subject, error.message)
 
-    async def _receive(self, name: str, meta: dict[str, Any], part: Path) -> None:
+    async def _receive(self, name: str, meta: dict[str, Any], part: Path, progress: Progress | None) -> None:
         digest, chunks, size = hashlib.sha256(), 0, 0
         file = await asyncio.to_thread(part.open, "xb")
         try:
@@ -187,6 +199,8 @@ class JetStreamObjects:
                             batch = [message.payload for message in await pull.take()]
                         chunks, size = chunks + len(batch), size + sum(map(len, batch))
                         await asyncio.to_thread(_write, file, batch, digest)
+                        if progress is not None:
+                            progress(size, max(int(meta["size"]), size))
                 finally:
                     await pull.aclose()
             await asyncio.to_thread(_sync, file)
