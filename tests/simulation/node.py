@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -13,6 +14,7 @@ from harmonylite.changes.inbox import Cut, Inbox
 from harmonylite.db.capture import Outgoing
 from harmonylite.db.inspect import TableRules
 from harmonylite.db.replica import Replica, ReplicaOptions
+from harmonylite.errors import DatabaseError
 from harmonylite.model import ChangeSetId
 from harmonylite.wire import KIND_ABORT, VERSION, Envelope, encode_abort, encode_envelope
 from tests.simulation.shapes import Shape
@@ -47,6 +49,7 @@ class Node:
     flight: Flight | None = None
     targets: dict[int, int] = field(default_factory=dict)
     up: bool = False
+    checked: tuple[object, ...] = ()
 
     def create(self) -> None:
         """Make the application's file."""
@@ -218,6 +221,14 @@ class Node:
         for ending in ("", "-wal", "-shm"):
             mirror.with_name(mirror.name + ending).unlink(missing_ok=True)
         saved.rename(mirror)
+
+    def apply_and_die(self, cut: Cut, commits: int) -> None:
+        """Begin to apply a cut and be killed right before the commit that comes after so many others."""
+        left = iter(range(commits))
+        self.replica.connection.set_commit_hook(lambda: next(left, None) is None)
+        with suppress(DatabaseError, apsw.ConstraintError):
+            self.replica.apply(cut, merge=self.limit is None)
+        self.stop()
 
     def look_for_unseen(self) -> bool:
         """Compare the tables whose indexes triggers can't see."""

@@ -71,7 +71,7 @@ class Schedule:
         node = self.rng.choice(self.members)
         actions: list[tuple[float, Callable[[Node], None]]] = [
             (3, self._write), (3, self._capture), (5, self._publish), (4, self._deliver), (4, self._apply),
-            (0.3, self._abort), (0.3, self._unseen), (20 * self.crashes, self._crash),
+            (0.3, self._abort), (0.3, self._unseen), (20 * self.crashes, self._crash), (5 * self.crashes, self._die),
             (10 * self.crashes, self._lose_the_mirror), (0.2, lambda _: self._join()), (0.5, self._away),
         ]  # fmt: skip
         weights = [weight for weight, _ in actions]
@@ -125,6 +125,12 @@ class Schedule:
     def _crash(self, node: Node) -> None:
         self._note(node, "crashes")
         node.stop()
+
+    def _die(self, node: Node) -> None:
+        cut = node.take()
+        if cut is not None:
+            self._note(node, f"applies {[str(p.id) for p in cut.pieces]} and dies before a commit")
+            node.apply_and_die(cut, self.rng.choice((0, 0, 1)))
 
     def _lose_the_mirror(self, node: Node) -> None:
         cut = node.take()

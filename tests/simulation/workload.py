@@ -18,7 +18,9 @@ CORE = (
     "CREATE TABLE counter(id TEXT PRIMARY KEY NOT NULL, n INTEGER NOT NULL) WITHOUT ROWID",
     "CREATE TABLE left_half(node TEXT, part INT, v, PRIMARY KEY(node, part))",
     "CREATE TABLE right_half(v, node TEXT PRIMARY KEY NOT NULL)",
+    "CREATE TABLE flag(id TEXT PRIMARY KEY NOT NULL, up INTEGER NOT NULL)",
     "CREATE TABLE note(id INTEGER PRIMARY KEY, a TEXT, b TEXT)",
+    "CREATE TABLE claim(id TEXT PRIMARY KEY NOT NULL, seat INTEGER NOT NULL UNIQUE)",
     "CREATE TABLE local_who(name TEXT, n INT)",
 )
 """Tables of every run; `Ledger` knows what must become of them. ``local_who`` is not replicated."""
@@ -27,12 +29,15 @@ CORE = (
 @dataclass
 class Ledger:
     """What applications did and may rely on. ``own``: ids inserted once and never touched again; ``counters``: how
-    often each node counted; ``notes``: every value written to ``note``; ``replaced``: those that a later writer saw.
+    often each node counted; ``flags``: where each node's flag stands; ``notes``: every value written to ``note``;
+    ``claims``: every id written to ``claim``; ``replaced``: those of both that a later writer saw and replaced.
     """
 
     own: set[str] = field(default_factory=set)
     counters: dict[str, int] = field(default_factory=dict)
+    flags: dict[str, int] = field(default_factory=dict)
     notes: dict[str, tuple[int, str]] = field(default_factory=dict)
+    claims: set[str] = field(default_factory=set)
     replaced: set[str] = field(default_factory=set)
     serial: int = 0
 
@@ -58,18 +63,23 @@ class Application:
         notes: list[tuple[str, int, str]] = []
         replaced: set[str] = set()
         own: list[str] = []
-        counted = 0
+        claims: list[str] = []
+        counted, flags = 0, dict(self.ledger.flags)
         for _ in range(self.rng.choice((1, 1, 2, 3, 8))):
             kind = self.rng.random()
-            if kind < 0.08:
+            if kind < 0.07:
                 own.append(self._own())
-            elif kind < 0.16:
+            elif kind < 0.14:
                 counted += 1
                 self._count()
-            elif kind < 0.24:
+            elif kind < 0.22:
+                flags[self.node] = self._flag()
+            elif kind < 0.30:
                 self._halves()
-            elif kind < 0.36:
+            elif kind < 0.40:
                 self._note(notes, replaced)
+            elif kind < 0.46:
+                claims.append(self._claim(replaced))
             elif self.shapes:
                 self._shape(self.rng.choice(self.shapes))
         if self.rng.random() < 0.08:
@@ -79,6 +89,8 @@ class Application:
         self.last = notes
         self.ledger.own.update(own)
         self.ledger.counters[self.node] = self.ledger.counters.get(self.node, 0) + counted
+        self.ledger.flags = flags
+        self.ledger.claims.update(claims)
         self.ledger.notes.update({text: (key, column) for text, key, column in notes})
         self.ledger.replaced |= replaced
 
@@ -91,6 +103,19 @@ class Application:
 
     def _count(self) -> None:
         self.connection.execute("INSERT INTO counter VALUES (?, 1) ON CONFLICT DO UPDATE SET n = n + 1", (self.node,))
+
+    def _flag(self) -> int:
+        """Raise the own flag, or take it down: a value that comes back is a change all the same."""
+        sql = "INSERT INTO flag VALUES (?, 1) ON CONFLICT DO UPDATE SET up = 1 - up RETURNING up"
+        return int(self.connection.execute(sql, (self.node,)).get)
+
+    def _claim(self, replaced: set[str]) -> str:
+        """Take a seat, also one that somebody seen here has."""
+        new, seat = f"{self.node}?{self.ledger.fresh()}", self.rng.choice((1, 2, 3))
+        replaced.update(row[0] for row in self.connection.execute("SELECT id FROM claim WHERE seat = ?", (seat,)))
+        self.connection.execute("DELETE FROM claim WHERE seat = ?", (seat,))
+        self.connection.execute("INSERT INTO claim VALUES (?, ?)", (new, seat))
+        return new
 
     def _halves(self) -> None:
         """Write one value into three rows of two tables, which nobody may ever see apart."""

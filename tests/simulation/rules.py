@@ -1,0 +1,258 @@
+"""The rules that carry the weight, each with a patch that leaves it out; `test_left_out` shows that this is noticed.
+
+A patch takes away what one rule does and nothing else; all other code runs as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import apsw
+import pytest
+
+from harmonylite.changes import inbox, shards
+from harmonylite.changes.inbox import Inbox
+from harmonylite.db import bases, fold, install, join, merge, mirror, pending
+from harmonylite.db.applying import Applying
+from harmonylite.db.fold import Fold
+from harmonylite.db.hooks import Hooks
+from harmonylite.db.journal import Journal
+from harmonylite.db.log import Log
+from harmonylite.db.merge import Merge
+from harmonylite.db.pending import Pending
+from harmonylite.db.replica import Replica
+from harmonylite.db.triggers import triggers
+from harmonylite.schema import shape
+from harmonylite.schema.shape import Column, TableShape
+from tests.simulation.node import Node
+
+Patch = Callable[[pytest.MonkeyPatch], None]
+RULES: dict[str, Patch] = {}
+"""What is left out, by a sentence that says what is so without it."""
+
+
+def left_out(what: str) -> Callable[[Patch], Patch]:
+    """Register a patch under what is so while it stands."""
+
+    def register(patch: Patch) -> Patch:
+        RULES[what] = patch
+        return patch
+
+    return register
+
+
+def nothing(*_: Any, **__: Any) -> None:
+    """Do nothing."""
+
+
+# what is pending --------------------------------------------------------------------------------------------------
+
+
+@left_out("no row counts as pending: the mirror's rows replace what was written here meanwhile")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Pending, "find", lambda *_: False)
+
+
+@left_out("a merge after the own change set came back starts from the mirror, not from what was published")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(pending, "lay_over", nothing)
+
+
+@left_out("a row that others changed while the own change set was under way is not merged when that comes back")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Applying, "folds", property(lambda _: 0, nothing), raising=False)
+
+
+@left_out("the log is cleared up to its end, not to where the change set that came back was read")
+def _(patch: pytest.MonkeyPatch) -> None:
+    clear = Log.clear
+    patch.setattr(Log, "clear", lambda log, tables, _: clear(log, tables, log.known))
+
+
+@left_out("a restarted node publishes what the log names before it has folded to the end")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Node, "ready", True)
+
+
+# capture ----------------------------------------------------------------------------------------------------------
+
+
+def _without_triggers(patch: pytest.MonkeyPatch, *events: str) -> None:
+    made = triggers
+
+    def some(table: TableShape, number: int) -> dict[str, str]:
+        return {n: sql for n, sql in made(table, number).items() if not n.rpartition("_")[2].startswith(events)}
+
+    patch.setattr(install, "triggers", some)
+
+
+@left_out("rows that an insert with OR REPLACE displaces are not logged")
+def _(patch: pytest.MonkeyPatch) -> None:
+    _without_triggers(patch, "replace")
+
+
+@left_out("rows that an update with OR REPLACE displaces are not logged")
+def _(patch: pytest.MonkeyPatch) -> None:
+    _without_triggers(patch, "reupdate")
+
+
+@left_out("an update that changes the key logs the new key alone")
+def _(patch: pytest.MonkeyPatch) -> None:
+    _without_triggers(patch, "rekey")
+
+
+@left_out("tables with indexes that triggers can't see are not compared")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Replica, "look_for_unseen", lambda _: 0)
+
+
+@left_out("values that SQLite holds equal are taken for the same bits")
+def _(patch: pytest.MonkeyPatch) -> None:
+    def loose(_: Column, left: str, right: str) -> str:
+        return f"({left} IS NOT {right})"
+
+    for module in (shape, fold, merge, pending, join):
+        if hasattr(module, "differs"):
+            patch.setattr(module, "differs", loose)
+    patch.setattr("harmonylite.db.capture.differs", loose)
+
+
+# unique indexes and rowids ----------------------------------------------------------------------------------------
+
+
+@left_out("a row that clashes with a pending one is dropped, not held back")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Merge, "_hold", nothing)
+
+
+@left_out("rows that a fold displaced stay in the database")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Fold, "_touch_displaced", nothing)
+
+
+@left_out("a pending row that clashes with another pending one keeps nothing and is not logged anew")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Pending, "_keep", nothing)
+
+
+@left_out("rows that can displace each other live on several shards")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(TableShape, "pinned", False)
+
+
+@left_out("a row with a whole key stays on the rowid that a row with NULL in its key claims")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(fold, "make_room", nothing)
+    patch.setattr(merge, "make_room", nothing)
+
+
+@left_out("keys that SQLite holds equal may live on several shards")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(shards, "_plain", lambda value: value)
+
+
+# the order --------------------------------------------------------------------------------------------------------
+
+
+@left_out("a cut may hold a part of a change set")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Inbox, "_whole", lambda _, counts: counts)
+    patch.setattr(Inbox, "_closure", lambda inbox, shard, _: {s: int(s == shard) for s in inbox._lanes})
+
+
+@left_out("abort messages void nothing")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Inbox, "_abort", nothing)
+
+
+@left_out("what was aborted is forgotten by a restart")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(mirror, "encode_names", lambda _: b"\x90")
+
+
+@left_out("after a restart reading goes on behind the position, where a change set under way lost its beginning")
+def _(patch: pytest.MonkeyPatch) -> None:
+    settle = inbox._Lane.settle
+
+    def forgetful(lane: Any, limit: int) -> Any:
+        position = settle(lane, limit)
+        lane.position = type(position)(
+            position.shard, position.seq, position.seq + 1, position.created, position.aborted
+        )
+        return lane.position
+
+    patch.setattr(inbox._Lane, "settle", forgetful)
+
+
+# two files, one commit --------------------------------------------------------------------------------------------
+
+
+@left_out("the database's position moves in no transaction at all")
+def _(patch: pytest.MonkeyPatch) -> None:
+    move = mirror.set_positions
+
+    def mirror_only(connection: apsw.Connection, schema: str, moved: Any) -> None:
+        if schema == "mirror":
+            move(connection, schema, moved)
+
+    patch.setattr(mirror, "set_positions", mirror_only)
+
+
+@left_out("a mirror that a crash left behind is merged again on its way to the database's position")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Replica, "merged_positions", Replica.positions)
+
+
+@left_out("the mirror's position moves a transaction ahead of the rows that it stands for")
+def _(patch: pytest.MonkeyPatch) -> None:
+    apply = Applying.apply
+
+    def early(self: Applying, cut: Any, *, merge: bool) -> Any:
+        with self.unit("move the positions"):
+            mirror.set_positions(self._connection, "mirror", cut.positions)
+        return apply(self, cut, merge=merge)
+
+    patch.setattr(Applying, "apply", early)
+
+
+# triggers of the application --------------------------------------------------------------------------------------
+
+
+@left_out("the application's triggers run again for rows of other nodes")
+def _(patch: pytest.MonkeyPatch) -> None:
+    configure = Replica._configure
+
+    def loud(self: Replica, connection: apsw.Connection) -> None:
+        configure(self, connection)
+        connection.config(apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER, 1)
+
+    patch.setattr(Replica, "_configure", loud)
+
+
+@left_out("a full-text index that triggers keep is not kept for rows of other nodes")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Hooks, "_hook", nothing)
+
+
+# the journal ------------------------------------------------------------------------------------------------------
+
+
+@left_out("what the writer of a pending row saw is forgotten when others change the row")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(bases, "remember", nothing)
+
+
+@left_out("values that give way when a database joins are not written down")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Journal, "write_local", nothing)
+
+
+@left_out("values that a fold overrules are not written down")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Journal, "write", nothing)
+
+
+@left_out("rows that a fold displaced are not written down")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Fold, "_journal_displaced", nothing)
