@@ -124,6 +124,8 @@ class NodeStatus:
     counters: Counters = field(default_factory=Counters)
     latency: Histogram = field(default_factory=Histogram)
     lock_hold: Histogram = field(default_factory=Histogram)
+    look_time: Histogram = field(default_factory=Histogram)
+    capture_time: Histogram = field(default_factory=Histogram)
     db_connected: bool = False
     nats_connected: bool = False
     nats_server: str = ""
@@ -137,6 +139,7 @@ class NodeStatus:
     last_replicated: float = 0.0
     last_published: float = 0.0
     stopping: bool = False
+    region: dict[str, Any] = field(default_factory=dict)
     progress: tuple[str, int, int] | None = None
 
     def part(self, name: str) -> Part:
@@ -158,10 +161,11 @@ class NodeStatus:
 
     @property
     def healthy(self) -> bool:
-        """True when the database and NATS are there and no part failed or has been waiting for over 15 seconds."""
+        """True when database, triggers and NATS are there, no part failed and none waits for over 15 seconds."""
         now = time.monotonic()
         stuck = any(p.state == "failed" or (p.state == "waiting" and now - p.since > 15.0) for p in self.parts.values())
-        return self.db_connected and self.nats_connected and not stuck and not self.stopping
+        there = self.db_connected and self.cdc_installed and self.nats_connected
+        return there and not stuck and not self.stopping
 
     @property
     def ready(self) -> bool:
@@ -205,6 +209,7 @@ class NodeStatus:
                 name: {"state": p.state, "reason": p.reason, "seconds": round(now - p.since, 1)}
                 for name, p in sorted(self.parts.items())
             },
+            **({"region": self.region} if self.region else {}),
             "waits": self.waits,
             "warnings": dict(sorted(self.warnings.items())),
             "counters": {name: getattr(self.counters, name) for name in Counters.__slots__},

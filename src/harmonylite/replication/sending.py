@@ -26,7 +26,7 @@ SECOND_LOOK = 0.002
 
 PATIENCE = 3
 """Looks in a row that may be for nothing; then somebody writes a transaction larger than its cache, and every look
-costs the writer something. `REST` seconds pass before the next one, then twice as long each time, `MOST_REST` at most."""
+costs the writer something. `REST` seconds pass before the next one, then twice as long each time, to `MOST_REST`."""
 REST = 0.002
 MOST_REST = 0.016
 
@@ -70,6 +70,7 @@ class Sender:
         self._part = status.part("capture")
         self._suspects = 0.0
         self._in_vain = 0
+        self._begun = self._done = 0
 
     def landed(self, change_set: ChangeSetId, whole: bool) -> None:
         """Hear that an own change set came back in the order (``whole``), or was voided by others."""
@@ -85,15 +86,16 @@ class Sender:
         trouble = Trouble(self._part, (self._replica.options.database, self._replica.options.mirror), most=2.0)
         heard = False
         while True:
-            self._idle.clear()
+            self._begun += 1
+            number = self._begun
             try:
                 await self._drain(await self._thread.run(self._look))
             except DatabaseError as error:
                 await asyncio.sleep(trouble.met(error))
                 continue
             trouble.over()
+            self._done = number
             self._idle.set()
-            self._status.counters.looks += 1
             if self._in_vain > PATIENCE:
                 await asyncio.sleep(min(MOST_REST, REST * 2 ** (self._in_vain - PATIENCE - 1)))
             heard = await self._watch.wait(SECOND_LOOK if heard else self._polling)
@@ -101,7 +103,11 @@ class Sender:
 
     def _look(self) -> Outgoing | None:
         """Capture if there may be something to capture; runs on the SQLite thread."""
-        if not self._replica.changed() and not self._replica.pending_rows():
+        started = time.monotonic()
+        nothing = not self._replica.changed() and not self._replica.pending_rows()
+        self._status.counters.looks += 1
+        self._status.look_time.observe(time.monotonic() - started)
+        if nothing:
             self._in_vain = min(self._in_vain + 1, PATIENCE + 10)
             return None
         self._in_vain = 0
@@ -124,7 +130,14 @@ class Sender:
         self._status.pending_rows = self._replica.pending_rows()
 
     def _capture(self) -> Outgoing | None:
-        self._status.counters.captures += 1
+        started = time.monotonic()
+        try:
+            return self._captured()
+        finally:
+            self._status.counters.captures += 1
+            self._status.capture_time.observe(time.monotonic() - started)
+
+    def _captured(self) -> Outgoing | None:
         if not self._publish:
             self._replica.look()
             return None
@@ -166,6 +179,9 @@ class Sender:
 
     async def idle(self) -> None:
         """Wait until everything that was committed so far is in the order."""
-        self._idle.clear()
-        self._watch.wake()
-        await self._idle.wait()
+        # a look that has begun already may have passed over the newest commit: only the next one counts
+        begun = self._begun
+        while self._done <= begun:
+            self._idle.clear()
+            self._watch.wake()
+            await self._idle.wait()

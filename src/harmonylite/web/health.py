@@ -33,8 +33,8 @@ def health_routes(status: NodeStatus, *, path: str = "/health", detailed: bool =
         return JSONResponse(health_body(status, detailed=detailed), 200 if status.healthy else 503)
 
     async def livez(_: Request) -> JSONResponse:
-        failed = [f"{p.name}: {p.reason}" for _, p in sorted(status.parts.items()) if p.state == "failed"]
-        return _verdict("alive" if not failed else "failed", failed)
+        # Whatever a part waits for or failed at, a restart does not bring it; a node that can't go on ends by itself.
+        return JSONResponse({"status": "alive", "reasons": status.waits})
 
     async def readyz(_: Request) -> JSONResponse:
         return _verdict("ready" if status.ready else "not ready", [] if status.ready else not_ready(status.report()))
@@ -74,6 +74,7 @@ def not_ready(report: dict[str, Any]) -> list[str]:
     if not report["caught_up"] and not behind:
         behind = ["the stream was not read to its end yet"]
     absent = [] if report["db_connected"] else ["the database is not open"]
+    absent += [] if report["cdc_installed"] or not report["db_connected"] else ["the capture triggers are not in place"]
     absent += [] if report["nats_connected"] else ["NATS is not connected"]
     reasons = absent + list(report["waits"]) + ([] if report["caught_up"] else behind)
     return reasons or ["the node is stopping"]

@@ -138,8 +138,8 @@ class NodeCollector(Collector):
             "Rows changed here whose change set is not in the stream's order yet.",
             status.pending_rows,
         )
-        yield self._times("count_changes", "Looks at the log; the same as looks_total.", counters.looks)
-        yield self._times("scan_changes", "Captures; the same as captures_total.", counters.captures)
+        yield self._histogram("count_changes", "Time of a look for something to capture.", status.look_time)
+        yield self._histogram("scan_changes", "Time of a capture: log, rows, comparison.", status.capture_time)
 
     def _state(self) -> Iterator[Metric]:
         status = self._status
@@ -203,11 +203,6 @@ class NodeCollector(Collector):
         gauge = GaugeMetricFamily(self._prefix + name, text, labels=["node_id"])
         gauge.add_metric([self._status.node_id], value)
         return gauge
-
-    def _times(self, name: str, text: str, count: int) -> Metric:
-        metric = Metric(self._prefix + name, text, "summary")
-        metric.add_sample(f"{self._prefix}{name}_count", {"node_id": self._status.node_id}, count)
-        return metric
 
     def _histogram(self, name: str, text: str, histogram: Histogram) -> Metric:
         buckets, seen = [], 0

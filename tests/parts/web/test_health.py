@@ -88,14 +88,22 @@ def test_a_path_that_is_none_is_refused_by_its_key(path: str) -> None:
         health_routes(running_status(), path=path)
 
 
-async def test_livez_stays_200_while_parts_wait_and_is_503_when_one_failed_for_good() -> None:
+async def test_livez_stays_200_whatever_parts_wait_for_or_failed_at_as_no_restart_would_help() -> None:
     status = running_status()
     status.nats_connected = False
     status.part("fold").waiting("no connection")
     assert (await ask(status, "/livez")).code == 200
     status.part("fold").failed("message 12 of shard 0 can't be read")
     reply = await ask(status, "/livez")
-    assert (reply.code, reply.json["reasons"]) == (503, ["fold: message 12 of shard 0 can't be read"])
+    assert (reply.code, reply.json["reasons"]) == (200, ["fold: message 12 of shard 0 can't be read"])
+    assert (await ask(status, "/health")).code == 503
+
+
+async def test_a_node_without_its_triggers_is_not_healthy() -> None:
+    status = running_status()
+    status.cdc_installed = False
+    assert (await ask(status, "/health")).code == 503
+    assert (await ask(status, "/readyz")).json["reasons"] == ["the capture triggers are not in place"]
 
 
 async def test_readyz_is_200_only_when_caught_up_and_else_says_why() -> None:

@@ -29,12 +29,14 @@ def samples(status: NodeStatus, **names: str) -> dict[str, float]:
 def test_the_four_known_names_are_there_under_namespace_and_subsystem() -> None:
     status = running_status()
     status.counters.published_rows, status.pending_rows = 5, 3
-    status.counters.looks, status.counters.captures = 9, 4
+    for seconds in (0.0004, 0.004, 0.04):
+        status.look_time.observe(seconds)
+    status.capture_time.observe(0.25)
     found = samples(status, namespace="ns", subsystem="sub")
     assert found["ns_sub_published"] == 5
     assert found["ns_sub_pending_publish"] == 3
-    assert found["ns_sub_count_changes_count"] == 9
-    assert found["ns_sub_scan_changes_count"] == 4
+    assert (found["ns_sub_count_changes_count"], found["ns_sub_count_changes_sum"]) == (3, pytest.approx(0.0444))
+    assert (found["ns_sub_scan_changes_count"], found["ns_sub_scan_changes_sum"]) == (1, 0.25)
 
 
 def test_every_counter_of_the_status_is_exposed_with_its_value() -> None:
