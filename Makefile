@@ -52,7 +52,7 @@ simulate: $(VENV)/.dev ## run SEEDS random schedules of writers, outages and cra
 pins: ## write requirements*.txt anew from pyproject.toml (needs uv)
 	$(PINS) --group build -o requirements-build.txt
 	$(PINS) pyproject.toml -o requirements.txt
-	$(PINS) pyproject.toml --group dev -c requirements.txt -o requirements-dev.txt
+	$(PINS) pyproject.toml --all-extras --group dev -c requirements.txt -o requirements-dev.txt
 
 venv: $(VENV)/.dev ## make or refresh .venv
 
