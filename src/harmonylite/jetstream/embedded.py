@@ -42,7 +42,9 @@ RELOAD_SECONDS = 10.0
 
 FIGURES_EVERY = 5.0
 """Seconds between looks at the server's figures."""
-LEVELS = {"TRC": logging.DEBUG, "DBG": logging.DEBUG, "INF": logging.INFO, "WRN": logging.WARNING,
+
+# What the server tells in passing is detail here: a banner of thirty lines, each route that comes and goes.
+LEVELS = {"TRC": logging.DEBUG, "DBG": logging.DEBUG, "INF": logging.DEBUG, "WRN": logging.WARNING,
           "ERR": logging.ERROR, "FTL": logging.CRITICAL}  # fmt: skip
 _LINE = re.compile(r"^(?:\[\d+\] )?(?:[\d/]+ [\d:.]+ )?\[(?P<level>[A-Z]{3})\] ?(?P<text>.*)$")
 _BANNER = re.compile(r"^[\s_|/\\<>()-]*$")
@@ -203,7 +205,7 @@ class EmbeddedServer:
         told = ""
         while True:
             await asyncio.sleep(FIGURES_EVERY)
-            if not self._monitor or self._part.state == "waiting" and self._part.reason != told:
+            if not self._monitor or (self._part.state == "waiting" and self._part.reason != told):
                 continue
             try:
                 found = await read_figures(self._monitor)
