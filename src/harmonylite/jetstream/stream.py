@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from harmonylite.errors import StreamError, StreamLostError
+from harmonylite.errors import NotAcknowledgedError, StreamError, StreamLostError
 from harmonylite.jetstream.api import MESSAGE_NOT_FOUND, STREAM_NOT_FOUND, ApiError, JetStream, wall
 from harmonylite.model import StreamInfo, StreamMessage
 
-LOOK_SECONDS = 1.5
-"""Deadline of a question that changes nothing: without a leader nobody answers, and asking again finds the next."""
+LOOK_SECONDS = (0.25, 0.5, 1.0)
+"""Deadlines of a question that changes nothing, one a try: nobody answers while a leader is elected, and asking again
+soon finds the new one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +77,14 @@ class Stream:
             raise StreamError(f"message of stream {self.name}: NATS left out {error}") from None
 
     async def _call(self, verb: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        try:
-            return await self.api.call(f"{verb}.{self.name}", body, seconds=LOOK_SECONDS)
-        except ApiError as error:
-            if error.code == STREAM_NOT_FOUND:
-                raise StreamLostError(f"stream {self.name} does not exist (any more)") from None
-            raise
+        for left, seconds in enumerate(LOOK_SECONDS, start=1 - len(LOOK_SECONDS)):
+            try:
+                return await self.api.call(f"{verb}.{self.name}", body, seconds=seconds)
+            except NotAcknowledgedError:
+                if not left:
+                    raise
+            except ApiError as error:
+                if error.code == STREAM_NOT_FOUND:
+                    raise StreamLostError(f"stream {self.name} does not exist (any more)") from None
+                raise
+        raise AssertionError("the last try returns or raises")
