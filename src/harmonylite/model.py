@@ -49,7 +49,8 @@ class StreamMessage:
 class StreamInfo:
     """State of one shard's stream. ``created``: the server's creation time, an opaque text compared for equality.
 
-    An empty stream has ``first == last + 1``.
+    An empty stream has ``first == last + 1``. ``forks``: earlier values of ``created``, each with the last sequence up
+    to which this stream is the same as that one was.
     """
 
     shard: int
@@ -57,6 +58,11 @@ class StreamInfo:
     last: int
     created: str
     messages: int = 0
+    forks: tuple[tuple[str, int], ...] = ()
+
+    def same(self, created: str, seq: int) -> bool:
+        """Tell whether sequence ``seq`` of the stream made at ``created`` ("" = unknown) is the same one here."""
+        return created in ("", self.created) or any(created == old and seq <= upto for old, upto in self.forks)
 
 
 @dataclass(frozen=True, slots=True)

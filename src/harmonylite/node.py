@@ -8,38 +8,36 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import secrets
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, suppress
 from typing import Any
 
 from harmonylite import __version__
+from harmonylite.backoff import Backoff
 from harmonylite.config import Settings, notes
 from harmonylite.config import secrets as known_secrets
-from harmonylite.db.snapshot import save_copy
 from harmonylite.db.thread import SqliteThread
 from harmonylite.db.watch import Watch
 from harmonylite.ending import cut, ended_by
-from harmonylite.errors import DatabaseError, HarmonyLiteError, SnapshotError, StreamError, StreamGapError
+from harmonylite.errors import DatabaseError, HarmonyLiteError, ReopenError, StreamError, leaves
 from harmonylite.identity import acquire_lock, identify, make_folder
 from harmonylite.jetstream import (
     EmbeddedServer,
-    JetStreamObjects,
     JetStreamShard,
     NatsLink,
     NatsPeers,
-    ensure_streams,
 )
 from harmonylite.logs import configure
 from harmonylite.questions import Parts, Questions
+from harmonylite.regional import Regional
 from harmonylite.replication.engine import Engine
 from harmonylite.replication.verifying import Verifier
 from harmonylite.snapshots.joining import Joiner
-from harmonylite.snapshots.keeper import Keeper, keep_saving
 from harmonylite.status import NodeStatus
+from harmonylite.upkeep import Upkeep
 from harmonylite.web.control import ControlServer
 from harmonylite.web.sites import http_servers
 from harmonylite.wire import ENVELOPE_BYTES
@@ -50,7 +48,6 @@ from harmonylite.wiring import (
     metrics_site,
     private_folder,
     replica_options,
-    stream_settings,
 )
 
 log = logging.getLogger(__name__)
@@ -69,6 +66,7 @@ class Node:
         self._thread = SqliteThread()
         self._parts = Parts()
         self._questions = Questions(self.status_object, self._thread, self._parts)
+        self._upkeep: Upkeep | None = None
         self._link: NatsLink | None = None
         self._server: EmbeddedServer | None = None
         self._renewing: asyncio.Task[None] | None = None
@@ -131,57 +129,63 @@ class Node:
         settings, status, thread = self._settings, self.status_object, self._thread
         session = f"{time.time_ns():x}-{secrets.token_hex(4)}"
         options = replica_options(settings, node, session)
-        joiner = Joiner(options, thread, status, ask=self._questions.ask_for_snapshot)
+        joiner = Joiner(options, thread, status, please=self._questions.ask_for_snapshot)
         async with AsyncExitStack() as stack:
             self._parts.replica = await joiner.open()
             stack.push_async_callback(self._close_replica)
             self._tell_tables()
             link = await self._connect(stack, node)
-            streams = stream_settings(settings)
-            for warning in await ensure_streams(link, streams, status.part("streams")):
-                log.warning("%s", warning)
-            shards = [
-                JetStreamShard(link, streams, shard, node, part=status.part(f"shard {shard}"))
-                for shard in range(streams.shards)
-            ]
-            objects = JetStreamObjects(link, streams)
+            regional = self._parts.regional = Regional(settings, link, status)
+            streams = regional.streams
+            await regional.ensure()
+            shards = regional.shards(node)
             peers = self._parts.peers = NatsPeers(link, streams.subject_prefix)
-            keeper = self._parts.keeper = Keeper(
-                objects, options.folder, node, status, keep=settings.snapshot.keep,
-                copy=lambda target: save_copy(options.mirror, target),
-            )  # fmt: skip
-            replica = self._parts.replica = await joiner.join(self._parts.replica, keeper)
-            self._tell_tables()
-
-            async def recover(gap: StreamGapError) -> None:
-                await joiner.recover(replica, keeper, {gap.shard: gap.first})
-
+            upkeep = self._upkeep = Upkeep(settings, options, thread, status, self._questions, regional, peers, shards)
+            self._parts.keeper = upkeep.keeper
             await stack.enter_async_context(self._watch.open())
-            engine = self._parts.engine = Engine(
-                replica, thread, self._watch, shards, status,
-                publish=settings.publish, polling=settings.polling_interval / 1000 or 0.5,
-                tidying=settings.cleanup_interval / 1000,
-                message_bytes=_Remembered(lambda: shards[0].max_message - ENVELOPE_BYTES),
-                checkpoint=lambda change_set, at: self._checkpoint(change_set, at), recover=recover,
-            )  # fmt: skip
-            verifier = self._parts.verifier = Verifier(replica, thread, engine.publisher, peers, status)
-            async with asyncio.TaskGroup() as group:
-                group.create_task(verifier.serve(), name="answer about digests")
-                group.create_task(peers.serve("who", self._questions.who), name="answer about this node")
-                group.create_task(
-                    peers.serve("snapshot", self._questions.snapshot_please), name="answer with snapshots"
-                )
-                group.create_task(engine.run(), name="engine")
-                group.create_task(link.lost(), name="nats")
-                group.create_task(self._watch_held(), name="held rows")
-                if settings.snapshot.enable:
-                    saving = keep_saving(
-                        keeper, status, max_entries=streams.max_entries, interval=settings.snapshot.interval / 1000,
-                        turn=lambda: random.uniform(0.0, 3.0),
-                    )  # fmt: skip
-                    group.create_task(saving, name="snapshots")
-                if settings.sleep_timeout:
-                    group.create_task(self._sleep_when_idle(settings.sleep_timeout / 1000), name="sleep")
+            backoff = Backoff(first=0.1, most=30.0)
+            while True:
+                again: list[str] = []
+                try:
+                    await self._replicate(joiner, upkeep, peers, shards, link, regional)
+                except* ReopenError as group:
+                    again = [str(error) for error in leaves(group)]
+                if not again:
+                    return
+                log.error("the files are opened again: %s", "; ".join(again))
+                await self._close_replica()
+                self._parts.replica = self._parts.engine = self._parts.verifier = None
+                await asyncio.sleep(backoff.failed(time.monotonic()))
+                self._parts.replica = await joiner.open()
+                self._tell_tables()
+
+    async def _replicate(
+        self, joiner: Joiner, upkeep: Upkeep, peers: NatsPeers, shards: Sequence[JetStreamShard], link: NatsLink,
+        regional: Regional,
+    ) -> None:  # fmt: skip
+        """Join and replicate, without end. Raises ReopenError when the files have to be opened again."""
+        settings, status, thread = self._settings, self.status_object, self._thread
+        replica = self._parts.replica = await joiner.join(self._parts.replica, upkeep.keeper, upkeep.recovery, shards)
+        self._tell_tables()
+        engine = self._parts.engine = Engine(
+            replica, thread, self._watch, shards, status,
+            publish=settings.publish, polling=settings.polling_interval / 1000 or 0.5,
+            tidying=settings.cleanup_interval / 1000,
+            message_bytes=_Remembered(lambda: shards[0].max_message - ENVELOPE_BYTES),
+            checkpoint=lambda change_set, at: self._checkpoint(change_set, at), recovery=upkeep.recovery,
+        )  # fmt: skip
+        verifier = self._parts.verifier = Verifier(replica, thread, engine.publisher, peers, status)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(verifier.serve(), name="answer about digests")
+            group.create_task(peers.serve("who", self._questions.who), name="answer about this node")
+            group.create_task(peers.serve("snapshot", self._questions.snapshot_please), name="answer with snapshots")
+            group.create_task(engine.run(), name="engine")
+            group.create_task(link.lost(), name="nats")
+            group.create_task(regional.watch(), name="regions")
+            group.create_task(self._watch_held(), name="held rows")
+            upkeep.start(group, replica)
+            if settings.sleep_timeout:
+                group.create_task(self._sleep_when_idle(settings.sleep_timeout / 1000), name="sleep")
 
     async def _connect(self, stack: AsyncExitStack, node: str) -> NatsLink:
         settings, status = self._settings, self.status_object
@@ -232,9 +236,8 @@ class Node:
                 last, since = now, time.monotonic()
             elif time.monotonic() - since >= seconds:
                 log.info("nothing has changed for %.0f s: going to sleep", seconds)
-                if self._settings.snapshot.enable and self._parts.keeper is not None:
-                    with suppress(SnapshotError, StreamError):
-                        await self._parts.keeper.save()
+                if self._upkeep is not None:
+                    await self._upkeep.asleep()
                 self._stopping.set()
 
     async def _drain(self) -> None:

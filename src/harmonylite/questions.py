@@ -19,6 +19,7 @@ from harmonylite.db.thread import SqliteThread
 from harmonylite.errors import NotRunningError, SnapshotError, StreamError
 from harmonylite.jetstream import NatsPeers
 from harmonylite.model import Conflict
+from harmonylite.regional import Regional
 from harmonylite.replication.engine import Engine
 from harmonylite.replication.verifying import Verifier
 from harmonylite.snapshots.keeper import Keeper
@@ -43,6 +44,7 @@ class Parts:
     keeper: Keeper | None = None
     engine: Engine | None = None
     verifier: Verifier | None = None
+    regional: Regional | None = None
 
 
 class Questions:
@@ -86,7 +88,7 @@ class Questions:
         """Return the reports of all nodes that answer, and the names of those that don't."""
         if self.parts.peers is None:
             return [self._status.report()]
-        known = await self._known()
+        known = await self.known()
         # first whoever answers at once, also those that are not known yet; then those that are known and slow
         found = _reports(await self.parts.peers.ask("who", b"", seconds=ASK_AT_ONCE))
         if known - found.keys():
@@ -100,7 +102,8 @@ class Questions:
             found[node] = {"node_id": node, "status": "unknown"}
         return [found[node] for node in sorted(found)]
 
-    async def _known(self) -> set[str]:
+    async def known(self) -> set[str]:
+        """Return the nodes whose change sets this node remembers, and itself. Raises NotRunningError."""
         replica = self._running()
         return await self._thread.run(replica.nodes) | {self._status.node_id}
 
@@ -137,6 +140,15 @@ class Questions:
         if saved is None:
             raise SnapshotError("another node saved a newer snapshot meanwhile")
         return {"name": saved.name, "bytes": saved.bytes, "positions": saved.positions}
+
+    async def region(self, action: str, force: bool) -> dict[str, Any]:
+        """Make this node's region home ("promote"), or a copy of home again ("rejoin")."""
+        if self.parts.regional is None:
+            raise NotRunningError("the node is not connected to NATS yet")
+        if action == "rejoin":
+            return await self.parts.regional.rejoin()
+        self._running()
+        return await self.parts.regional.promote(self.parts.keeper, force=force)
 
     async def skip(self, shard: int, seq: int) -> dict[str, Any]:
         """Leave a message out on this node."""

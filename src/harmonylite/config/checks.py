@@ -24,6 +24,7 @@ def faults(settings: Settings) -> Iterator[Fault]:
     yield from _database(settings.db_path)
     yield from _credentials(settings.nats)
     yield from _listening(settings.nats)
+    yield from _regions(settings.nats)
     yield from _files(settings)
     if settings.snapshot.enable:
         yield from _store(settings.snapshot)
@@ -42,7 +43,7 @@ def notes(settings: Settings) -> list[str]:
 
 
 def _external_notes(nats: NatsSettings) -> list[str]:
-    unused = ("bind_address", "cluster_addr", "cluster_peers", "leaf_servers", "server_config")
+    unused = ("bind_address", "cluster_addr", "cluster_peers", "leaf_addr", "leaf_servers", "server_config")
     why = "has no effect: nats.urls names an external cluster, so no server is started here"
     return [f"nats.{name} {why}" for name in unused if getattr(nats, name)]
 
@@ -100,7 +101,7 @@ def _listening(nats: NatsSettings) -> Iterator[Fault]:
         yield "nats.cluster_addr", "is missing beside cluster_peers; say where the peers reach this node"
     if nats.user_name or nats.server_config or nats.insecure:
         return
-    for name in ("bind_address", "cluster_addr"):
+    for name in ("bind_address", "cluster_addr", "leaf_addr"):
         if (address := getattr(nats, name)) and not _is_loopback(split_address(address)[0]):
             yield (
                 f"nats.{name}",
@@ -110,6 +111,23 @@ def _listening(nats: NatsSettings) -> Iterator[Fault]:
                     "or listen on 127.0.0.1, or set nats.insecure = true to insist"
                 ),
             )
+
+
+def _regions(nats: NatsSettings) -> Iterator[Fault]:
+    if nats.region and not nats.home_region:
+        yield "nats.home_region", "is missing beside region; name the region that puts all changes into one order"
+    if nats.home_region and not nats.region:
+        yield "nats.region", "is missing beside home_region; name the region that this node is in"
+    for name in ("leaf_servers", "leaf_addr"):
+        if getattr(nats, name) and nats.embedded and not nats.region and not nats.server_config:
+            yield "nats.region", f"is missing beside {name}; leaf links join regions, and each needs a name of its own"
+            return
+    away = nats.embedded and nats.region and nats.home_region not in ("", nats.region)
+    if away and not (nats.leaf_servers or nats.leaf_addr or nats.server_config):
+        yield (
+            "nats.leaf_servers",
+            f"is missing: every node of region {nats.region} needs a leaf link towards {nats.home_region}",
+        )
 
 
 def _is_loopback(host: str) -> bool:

@@ -46,11 +46,25 @@ class NatsSettings(Section):
         "The other nodes' cluster addresses; dns://host:port/ stands for every address of a name. "
         "Flag: -cluster-peers (comma separated).",
     )
+    leaf_addr: Address = key(
+        "",
+        "Where the embedded server listens for leaf links from other regions, as host:port.",
+        zero="Empty: it takes none",
+    )
     leaf_servers: Urls = key(
         (),
-        "Servers of another region to link to. Flag: -leaf-servers (comma separated).",
+        "Leaf addresses of another region's servers to link to; one link is kept, to whichever of them answers. "
+        "Flag: -leaf-servers (comma separated).",
     )
-    region: OptionalName = key("", "Name of this node's region; needed only where regions are linked by leaf servers.")
+    region: OptionalName = key(
+        "",
+        "Name of this node's region, and of its JetStream domain; needed only where leaf links join regions.",
+    )
+    home_region: OptionalName = key(
+        "",
+        "Region whose streams put all changes into one order, the same on every node; counts until the streams exist, "
+        "from then on they say where home is.",
+    )
     server_config: OptionalPath = key(
         None, "A nats-server configuration file that is merged over the embedded server's own."
     )

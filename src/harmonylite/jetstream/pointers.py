@@ -30,6 +30,8 @@ class Pointers:
             "deny_delete": True,
         }
         self._bucket = Bucket(link, settings, config)
+        # Between regions NATS lets nothing on $KV pass but under the name of the region that it is for.
+        self._way = f"$JS.{settings.domain}.API." if settings.domain else ""
 
     async def get(self, key: str) -> tuple[bytes, int] | None:
         """Return value and revision, None when the key is not there or was deleted."""
@@ -46,7 +48,7 @@ class Pointers:
         mark = secrets.token_hex(16)
         headers = {"Nats-Expected-Last-Subject-Sequence": str(revision), "Nats-Msg-Id": mark}
         try:
-            await self._bucket.publish(subject, value, headers)
+            await self._bucket.publish(self._way + subject, value, headers)
         except WrongLastSequenceError:
             return False
         except NotAcknowledgedError:

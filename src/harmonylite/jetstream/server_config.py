@@ -97,6 +97,9 @@ def plan(
         "logtime": False,
         "max_payload": settings.max_payload,
     }
+    if settings.leaf_addr or leaf_urls:
+        # A line that was cut is else taken for alive for minutes.
+        top |= {"ping_interval": "5s", "ping_max": 2}
     if not given & set(_LISTEN):
         top["listen"] = f"{_bracketed(host)}:{port}"
     own_auth = bool(user) and not given & set(_AUTH)
@@ -152,12 +155,23 @@ def _cluster(settings: EmbeddedSettings, routes: Sequence[str]) -> dict[str, Any
 
 
 def _leafnodes(settings: EmbeddedSettings, urls: Sequence[str]) -> dict[str, Any]:
-    if not urls:
-        return {}
-    remote: dict[str, Any] = {"urls": [_url("nats-leaf", url, settings) for url in urls]}
-    if settings.tls.wanted:
-        remote["tls"] = _tls(settings.tls)
-    return {"remotes": [remote]}
+    block: dict[str, Any] = {}
+    if settings.leaf_addr:
+        host, port = split_address(settings.leaf_addr, 7422)
+        _guarded(host or "0.0.0.0", settings, "leaf_addr", settings.leaf_addr)  # noqa: S104 - as for bind_address
+        block["listen"] = f"{_bracketed(host or '0.0.0.0')}:{port}"  # noqa: S104 - the same
+        # Other regions use the addresses that they were told, which may be another network's.
+        block["no_advertise"] = True
+        if settings.user:
+            block["authorization"] = {"user": settings.user, "password": settings.password, "timeout": 5}
+        if settings.tls.cert_file is not None:
+            block["tls"] = _tls(settings.tls)
+    if urls:
+        remote: dict[str, Any] = {"urls": [_url("nats-leaf", url, settings) for url in urls]}
+        if settings.tls.wanted:
+            remote["tls"] = _tls(settings.tls)
+        block |= {"remotes": [remote], "reconnect": 1}
+    return block
 
 
 def _url(scheme: str, address: str, settings: EmbeddedSettings) -> str:

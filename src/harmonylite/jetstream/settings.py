@@ -74,8 +74,9 @@ class EmbeddedSettings:
 
     ``folder``: its files live in ``<folder>/<node_name>/``. ``bind_address``: ``host:port`` or ``:port`` of the client
     port, "" = loopback and a port that the system chooses. ``cluster_addr``: ``host:port`` for routes, "" = alone.
-    ``cluster_peers``/``leaf_servers``: ``nats://host:port/`` or ``dns://host:port/``. ``server_config``: the user's
-    nats-server file; its keys win. ``insecure``: allow to listen beyond loopback without credentials.
+    ``cluster_peers``/``leaf_servers``: ``nats://host:port/`` or ``dns://host:port/``. ``leaf_addr``: ``host:port`` for
+    leaf links of other regions, "" = none. ``domain``: JetStream domain, the region's name. ``server_config``: the
+    user's nats-server file; its keys win. ``insecure``: allow to listen beyond loopback without credentials.
     ``user``/``password`` protect client port, routes and leaf links; without them the client port gets generated ones.
     ``max_payload``: bytes. ``start_seconds``/``stop_seconds``: how long a start may take, and a stop before SIGKILL.
     """
@@ -86,6 +87,7 @@ class EmbeddedSettings:
     cluster_addr: str = ""
     cluster_peers: tuple[str, ...] = field(default=(), repr=False)
     cluster_name: str = "harmonylite"
+    leaf_addr: str = ""
     leaf_servers: tuple[str, ...] = field(default=(), repr=False)
     domain: str = ""
     server_config: Path | None = None

@@ -5,7 +5,8 @@ Invariant: a sequence is returned only when the server has acknowledged the mess
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
 
 from harmonylite.errors import NotAcknowledgedError
 from harmonylite.jetstream.api import JetStream, answer
@@ -63,7 +64,11 @@ class JetStreamShard:
             headers["Nats-Expected-Last-Subject-Sequence"] = str(expected_last)
         connection = self._link.now()
         message = await connection.request(self.subject, payload, seconds=self._seconds, headers=headers)
-        seq = answer(message, f"publish to {self.name}").get("seq")
+        return await self._acknowledged(answer(message, f"publish to {self.name}"))
+
+    async def _acknowledged(self, found: Mapping[str, Any]) -> int:
+        """Return the sequence that the server acknowledged; raises NotAcknowledgedError."""
+        seq = found.get("seq")
         if not isinstance(seq, int) or seq <= 0:
             raise NotAcknowledgedError(f"publish to {self.name}: NATS acknowledged without a sequence")
         return seq
@@ -77,6 +82,14 @@ class JetStreamShard:
         """Return the stream's state; see `ShardStream.info`."""
         return (await self._stream.details()).info
 
+    async def end(self) -> int:
+        """Return the last sequence of the order now; see `ShardStream.end`."""
+        return (await self._stream.details()).info.last
+
     async def last_own(self) -> StreamMessage | None:
         """Return the newest message on this node's own subject; see `ShardStream.last_own`."""
         return await self._stream.last_on(self.subject)
+
+    async def get(self, seq: int) -> StreamMessage | None:
+        """Return one message; see `ShardStream.get`."""
+        return await self._stream.get(seq)

@@ -9,6 +9,7 @@ from typing import Any
 
 from harmonylite.errors import NotAcknowledgedError, StreamError, StreamLostError
 from harmonylite.jetstream.api import MESSAGE_NOT_FOUND, STREAM_NOT_FOUND, ApiError, JetStream, wall
+from harmonylite.jetstream.regions import Role, role_of
 from harmonylite.model import StreamInfo, StreamMessage
 
 LOOK_SECONDS = (0.25, 0.5, 1.0)
@@ -18,12 +19,15 @@ soon finds the new one."""
 
 @dataclass(frozen=True, slots=True)
 class Details:
-    """What ``STREAM.INFO`` says. ``deleted``: messages that are missing between first and last."""
+    """What ``STREAM.INFO`` says. ``deleted``: messages that are missing between first and last. ``role``: where the
+    order is made that the stream holds; ``info.created`` is that order's identity, the same in all its copies.
+    """
 
     info: StreamInfo
     deleted: int
     config: Mapping[str, Any]
     cluster: Mapping[str, Any]
+    role: Role
 
 
 class Stream:
@@ -42,8 +46,9 @@ class Stream:
             last, messages = int(state["last_seq"]), int(state["messages"])
             # Never written: first and last are 0. Purged: first is last + 1. Ours says the latter for both.
             first = int(state["first_seq"]) if messages else last + 1
-            info = StreamInfo(self.shard, first, last, str(found["created"]), messages)
-            return Details(info, int(state.get("num_deleted") or 0), found["config"], found.get("cluster") or {})
+            role = role_of(found["config"], str(found["created"]))
+            info = StreamInfo(self.shard, first, last, role.order, messages, role.forks)
+            return Details(info, int(state.get("num_deleted") or 0), found["config"], found.get("cluster") or {}, role)
         except (KeyError, TypeError, ValueError) as error:
             raise StreamError(f"state of stream {self.name}: NATS left out {error}") from None
 

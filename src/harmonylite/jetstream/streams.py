@@ -9,11 +9,13 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any
 
 from harmonylite.backoff import Backoff
 from harmonylite.errors import ConfigError, StreamError, StreamLostError
 from harmonylite.jetstream.api import STREAM_EXISTS, ApiError, JetStream
+from harmonylite.jetstream.carry import check_not_held
 from harmonylite.jetstream.link import NatsLink
 from harmonylite.jetstream.names import stream_name
 from harmonylite.jetstream.settings import StreamSettings
@@ -44,7 +46,7 @@ async def ensure_streams(link: NatsLink, settings: StreamSettings, part: Part | 
     warnings: list[str] = []
     for shard in range(settings.shards):
         stream = Stream(api, stream_name(settings.stream_prefix, shard), shard)
-        warnings += await until_there(link, stream, part, lambda stream=stream: ensure_stream(stream, settings))
+        warnings += await until_there(link, stream, part, partial(ensure_stream, stream, settings))
     part.ok()
     return warnings
 
@@ -89,6 +91,7 @@ async def ensure_stream(stream: Stream, settings: StreamSettings) -> list[str]:
         else:
             log.info("stream %s made: %d replicas", stream.name, settings.replicas)
         details = await stream.details()
+    check_not_held(stream.name, details.config)
     return await compared(stream, details, wanted, update=settings.update_existing)
 
 

@@ -29,5 +29,10 @@ class Actions(Protocol):
     async def save_snapshot(self) -> dict[str, Any]:
         """Save a snapshot now and say which."""
 
+    async def region(self, action: str, force: bool) -> dict[str, Any]:
+        """Make this node's region home (``action`` "promote"; ``force``: without the present home region), or its
+        streams copies of the home region's again ("rejoin"); say what was done.
+        """
+
     async def skip(self, shard: int, seq: int) -> dict[str, Any]:
         """Leave out the message ``seq`` of ``shard``, at which the node is paused."""

@@ -68,6 +68,12 @@ def control_routes(actions: Actions) -> list[Route]:
         shard, seq = _whole("shard", arguments["shard"], 0), _whole("seq", arguments["seq"], 1)
         return await actions.skip(shard, seq)
 
+    async def region(request: Request) -> dict[str, Any]:
+        arguments = await _arguments(request, {"action": "", "force": False})
+        if arguments["action"] not in ("promote", "rejoin"):
+            raise BadArgumentError("action is not promote or rejoin")
+        return await actions.region(arguments["action"], _flag("force", arguments["force"]))
+
     return [
         Route("/v1/status", _answering(status), methods=["GET"]),
         Route("/v1/cluster", _answering(cluster), methods=["GET"]),
@@ -75,6 +81,7 @@ def control_routes(actions: Actions) -> list[Route]:
         Route("/v1/verify", _answering(verify), methods=["POST"]),
         Route("/v1/snapshot", _answering(snapshot), methods=["POST"]),
         Route("/v1/skip", _answering(skip), methods=["POST"]),
+        Route("/v1/region", _answering(region), methods=["POST"]),
     ]
 
 

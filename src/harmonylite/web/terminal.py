@@ -19,6 +19,8 @@ STYLES = {"ok": "green", "starting": "dim", "waiting": "yellow", "failed": "bold
 def render(report: dict[str, Any]) -> RenderableType:
     """Return one node's `NodeStatus.report` as a few lines and tables, without a trailing newline."""
     blocks: list[RenderableType] = [_headline(report), *_reasons(report), Text(), _facts(report)]
+    if region := report.get("region"):
+        blocks += [Text(), _region(region, report.get("server") or {})]
     if shards := report.get("shards"):
         blocks += [Text(), _shards(shards)]
     if parts := report.get("parts"):
@@ -101,6 +103,20 @@ def _facts(report: dict[str, Any]) -> Table:
             cells += [Text(name, "dim"), Text(value)]
         grid.add_row(*cells)
     return grid
+
+
+def _region(region: dict[str, Any], server: dict[str, Any]) -> Text:
+    """Say where home is, and whether the way there is open."""
+    own, home = _plain(region.get("region")).plain, _plain(region.get("home")).plain
+    links = f", {int(server['leaf_links'])} leaf links here" if "leaf_links" in server else ""
+    if own == home:
+        return Text.assemble(("region ", "dim"), own, f", home of the order{links}")
+    if "reachable" in region and not region["reachable"]:
+        return Text.assemble(("region ", "dim"), own, (f", home {home} can't be reached{links}", "yellow"))
+    way = f"home {home}, {region.get('round_trip_seconds', 0.0) * 1000:.1f} ms away{links}"
+    behind = region.get("copy_behind", 0)
+    late = f", copy {_count(behind)} behind" if behind else ""
+    return Text.assemble(("region ", "dim"), own, f", {way}", (late, "yellow"))
 
 
 def _shards(shards: Sequence[dict[str, Any]]) -> Table:

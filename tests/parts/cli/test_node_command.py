@@ -50,6 +50,8 @@ def starts(monkeypatch: pytest.MonkeyPatch) -> Iterator[Starts]:
 @pytest.mark.parametrize("form", ["-config={}", "--config={}", "-config {}", "--config {}"])
 def test_the_guides_command_line_runs_the_node(run: Run, starts: Starts, config_file: Path, form: str) -> None:
     seen = starts(0)
+    with config_file.open("a") as file:
+        file.write('[nats]\nregion = "here"\nhome_region = "there"\n')
     words = [*form.format(config_file).split(), "-cluster-addr", "localhost:4221", "-node-id", "7", "-cleanup=false"]
     result = run(*words, "-cluster-peers", "nats://localhost:4222/,nats://localhost:4223/", "-leaf-servers=nats://x")
     assert result.exit_code == 0, result.stderr

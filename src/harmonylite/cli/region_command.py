@@ -1,0 +1,85 @@
+"""``harmonylite region``: where home is, and moving it."""
+
+from __future__ import annotations
+
+import rich_click as click
+
+from harmonylite.cli.go_flags import GoCommand, GoGroup
+from harmonylite.cli.invocation import config_option, invocation, json_option
+from harmonylite.cli.output import plain, print_json
+
+MOVE_SECONDS = 3600.0
+"""Time for a move: a snapshot is saved first, and large databases take long."""
+
+
+@click.group(cls=GoGroup)
+def region() -> None:
+    """Show which region is home, or move home."""
+
+
+@region.command(cls=GoCommand)
+@json_option
+@config_option
+@click.pass_context
+def show(ctx: click.Context, as_json: bool) -> None:
+    """Show the regions as the running node sees them, and the nodes of each."""
+    nodes = invocation(ctx).control().get("/v1/cluster")["nodes"]
+    if as_json:
+        print_json({"nodes": [{"node_id": node["node_id"], **node.get("region", {})} for node in nodes]})
+        return
+    for node in nodes:
+        click.echo(f"{plain(node['node_id'])}: {told(node.get('region') or {})}")
+
+
+def told(found: dict[str, object]) -> str:
+    """Return what a node says of its region, in a line."""
+    if not found:
+        return "in no region, or it did not answer"
+    where = f"region {plain(found.get('region'))}"
+    if found.get("region") == found.get("home"):
+        return f"{where}, home"
+    if not found.get("reachable"):
+        return f"{where}, home {plain(found.get('home'))} can't be reached"
+    milliseconds = float(str(found.get("round_trip_seconds") or 0)) * 1000
+    behind = f", copy {found['copy_behind']} messages behind" if found.get("copy_behind") else ""
+    return f"{where}, home {plain(found.get('home'))} in {milliseconds:.1f} ms{behind}"
+
+
+@region.command(cls=GoCommand)
+@click.option("-force", is_flag=True, help="Without the present home region, which is lost.")
+@click.option("-yes", is_flag=True, help="Don't ask.")
+@json_option
+@config_option
+@click.pass_context
+def promote(ctx: click.Context, force: bool, yes: bool, as_json: bool) -> None:
+    """Make this node's region the home region.
+
+    Its copies of the streams take all messages from then on, and the former home's become copies. Nothing is lost, no
+    node is restarted; writes queue for some seconds. With -force what the former home region has acknowledged and not
+    yet sent here is left behind: docs/regions.md says what then to do there.
+    """
+    control = invocation(ctx).control(MOVE_SECONDS)
+    if force and not yes:
+        click.confirm("Go on without the present home region, as it is lost?", abort=True, err=True)
+    _say(control.post("/v1/region", {"action": "promote", "force": force}), as_json=as_json)
+
+
+@region.command(cls=GoCommand)
+@json_option
+@config_option
+@click.pass_context
+def rejoin(ctx: click.Context, as_json: bool) -> None:
+    """Make this region's streams copies of the home region's again.
+
+    For a region that home was moved away from while it was cut off, or whose home made its streams anew.
+    """
+    _say(invocation(ctx).control(MOVE_SECONDS).post("/v1/region", {"action": "rejoin"}), as_json=as_json)
+
+
+def _say(answer: dict[str, object], *, as_json: bool) -> None:
+    if as_json:
+        print_json(answer)
+        return
+    said = answer.get("said")
+    for sentence in said if isinstance(said, list) else []:
+        click.echo(plain(sentence))

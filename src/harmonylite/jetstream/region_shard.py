@@ -1,0 +1,91 @@
+"""One shard's stream where there are regions: read from this region's stream, published to the home region's.
+
+Invariant: a sequence is returned by `publish` only when the home region acknowledged it; another region's
+acknowledgement (of streams that were left behind when home was moved) counts for nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from harmonylite.errors import NotAcknowledgedError, StreamError
+from harmonylite.jetstream.api import JetStream
+from harmonylite.jetstream.link import NatsLink
+from harmonylite.jetstream.reader import Reader
+from harmonylite.jetstream.regions import Home
+from harmonylite.jetstream.settings import StreamSettings
+from harmonylite.jetstream.shard import JetStreamShard
+from harmonylite.jetstream.stream import Stream
+from harmonylite.model import StreamInfo, StreamMessage
+from harmonylite.status import Part
+
+
+class RegionShard(JetStreamShard):
+    """The stream of ``shard``, seen from the node ``node_id`` of the region ``home.region``."""
+
+    def __init__(
+        self, link: NatsLink, settings: StreamSettings, shard: int, node_id: str, home: Home, *,
+        part: Part | None = None, publish_seconds: float = 5.0, confirm_seconds: float = 5.0,
+    ) -> None:  # fmt: skip
+        super().__init__(
+            link, replace(settings, domain=home.region), shard, node_id,
+            part=part, publish_seconds=publish_seconds, confirm_seconds=confirm_seconds,
+        )  # fmt: skip
+        self._home = home
+
+    def _in(self, region: str) -> Stream:
+        return Stream(JetStream(self._link, region), self.name, self.shard)
+
+    async def publish(self, payload: bytes, *, message_id: str, expected_last: int | None = None) -> int:
+        """Store ``payload`` in the home region; see `ShardStream.publish`."""
+        if self._home.left:
+            raise StreamError(
+                f"home was moved to region {self._home.now} while {self._home.region} was away",
+                advice="run `harmonylite region rejoin` here once; see docs/regions.md",
+            )
+        return await super().publish(payload, message_id=message_id, expected_last=expected_last)
+
+    async def _acknowledged(self, found: Mapping[str, Any]) -> int:
+        answering = found.get("domain") or "?"
+        if answering != self._home.now:
+            # Perhaps home has just been moved there.
+            self._home.follow((await self._stream.details()).role)
+        if answering != self._home.now:
+            raise NotAcknowledgedError(f"publish to {self.name}: region {answering} answered, home is {self._home.now}")
+        return await super()._acknowledged(found)
+
+    def read(self, start: int) -> AsyncIterator[list[StreamMessage]]:
+        """Yield batches of this region's stream; see `ShardStream.read`."""
+        reader = Reader(
+            self._link, self._stream, start, self._part, confirm_seconds=self._confirm_seconds, order=self._in
+        )
+        return reader.batches()
+
+    async def info(self) -> StreamInfo:
+        """Return the state of this region's stream, with the order's end where home can be reached."""
+        details = await self._stream.details()
+        self._home.follow(details.role)
+        if not details.role.copy_of:
+            return details.info
+        try:
+            order = (await self._in(details.role.copy_of).details()).info
+        except StreamError:
+            return details.info
+        if order.created != details.info.created:
+            return details.info
+        return replace(details.info, last=max(details.info.last, order.last))
+
+    async def end(self) -> int:
+        """Return the last sequence in the home region; see `ShardStream.end`."""
+        own = await self._stream.details()
+        self._home.follow(own.role)
+        order = own if self._home.here else await self._in(self._home.now).details()
+        if order.info.created != own.info.created:
+            raise StreamError(f"{self.name} of region {self._home.now} is another stream than is copied here")
+        return order.info.last
+
+    async def last_own(self) -> StreamMessage | None:
+        """Return the newest message on this node's own subject in the home region; see `ShardStream.last_own`."""
+        return await self._in(self._home.now).last_on(self.subject)

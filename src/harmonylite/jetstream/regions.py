@@ -1,0 +1,120 @@
+"""Regions: where the one order of all changes is made, and what a stream's settings say of it.
+
+Every region has a JetStream domain of its own, called like the region. In the home region live the streams that take
+messages; each other region keeps copies of them (JetStream mirrors: same messages, sequences and times), reads those,
+and publishes to the home region over leaf links.
+
+Invariant: the streams themselves say where home is; the configuration only counts as long as they don't exist. A stream
+that was moved has a higher number of moves than the one it was moved from, so that two that both take messages, after a
+region was given up for lost, are told apart.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from harmonylite.errors import ConfigError
+
+ORDER = "harmonylite-order"
+FORKS = "harmonylite-forks"
+MOVES = "harmonylite-moves"
+LEFT_FOR = "harmonylite-left-for"
+CAME_FROM = "harmonylite-came-from"
+"""Metadata of a stream: the identity of its order, earlier identities, how often home was moved, and where to/from."""
+
+_API = re.compile(r"\$JS\.([A-Za-z0-9_-]+)\.API")
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """What a stream is to its order.
+
+    ``order``: the order's identity. ``forks``: earlier identities and up to which sequence they are the same.
+    ``copy_of``: the region that it is a mirror of, "" when it takes messages itself. ``left_for``: the region that home
+    was moved to while this one was away. ``moves``: how often home was moved. ``came_from``: where home was before.
+    ``shut``: it takes no messages, because home is being moved or was.
+    """
+
+    order: str
+    forks: tuple[tuple[str, int], ...] = ()
+    copy_of: str = ""
+    left_for: str = ""
+    moves: int = 0
+    came_from: str = ""
+    shut: bool = False
+
+    @property
+    def takes_messages(self) -> bool:
+        """True for the order itself."""
+        return not (self.copy_of or self.left_for or self.shut)
+
+    def metadata(self) -> dict[str, str]:
+        """Return the metadata that `role_of` reads; copies carry those of their order."""
+        found = {ORDER: self.order, FORKS: json.dumps(self.forks), MOVES: str(self.moves)}
+        return found | ({CAME_FROM: self.came_from} if self.came_from else {})
+
+
+def role_of(config: Mapping[str, Any], created: str) -> Role:
+    """Return the role of the stream with this configuration; raises ConfigError when it mirrors what isn't ours."""
+    metadata = config.get("metadata") or {}
+    copy_of = ""
+    if mirror := config.get("mirror"):
+        found = _API.fullmatch(str((mirror.get("external") or {}).get("api") or ""))
+        if found is None or mirror.get("name") != config.get("name"):
+            raise ConfigError(
+                f"stream {config.get('name')} is a mirror of {mirror.get('name')} in no other region",
+                advice="another program made it; set stream_prefix and subject_prefix in pairs",
+            )
+        copy_of = found[1]
+    return Role(
+        order=metadata.get(ORDER) or created,
+        forks=tuple((str(old), int(upto)) for old, upto in json.loads(metadata.get(FORKS) or "[]")),
+        copy_of=copy_of,
+        left_for=metadata.get(LEFT_FOR) or "",
+        moves=int(metadata.get(MOVES) or 0),
+        came_from=metadata.get(CAME_FROM) or "",
+        shut=config.get("subjects") == [shut_subject(str(config.get("name")))],
+    )
+
+
+def shut_subject(name: str) -> str:
+    """Return the subject of a stream that takes nothing: nobody publishes there."""
+    return f"{name}.shut"
+
+
+class Home:
+    """Which region is home now, as far as this node knows. ``region``: its own; ``configured``: home until told."""
+
+    def __init__(self, region: str, configured: str = "") -> None:
+        self.region = region
+        self.now = configured or region
+        self.left = False
+
+    @property
+    def here(self) -> bool:
+        """True when this node's own region is home."""
+        return self.now == self.region
+
+    def follow(self, role: Role) -> None:
+        """Learn from the role of the stream in the own region."""
+        self.now = role.left_for or role.copy_of or self.region
+        self.left = bool(role.left_for)
+
+
+def mirrored(role: Role, home: str, config: Mapping[str, Any], replicas: int) -> dict[str, Any]:
+    """Return the configuration of a copy of the stream with ``config`` and ``role``, which takes messages in ``home``.
+
+    It keeps what that one keeps; it has no subjects of its own, so nothing is published into it by accident.
+    """
+    kept = ("name", "storage", "retention", "discard", "max_msgs", "max_bytes", "max_msg_size", "compression")
+    return {
+        **{key: config[key] for key in kept if key in config},
+        "max_consumers": -1,
+        "num_replicas": replicas,
+        "mirror": {"name": config["name"], "external": {"api": f"$JS.{home}.API"}},
+        "metadata": role.metadata(),
+    }
