@@ -41,6 +41,11 @@ class Control:
             raise
         return cls(found, db_path, start=start, seconds=seconds)
 
+    @property
+    def pid(self) -> int:
+        """The node's process id, as it wrote it down."""
+        return self._found.pid
+
     def get(self, path: str, query: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Return the answer to GET ``path``; entries of ``query`` that are None are left out.
 

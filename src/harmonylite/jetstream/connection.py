@@ -129,6 +129,10 @@ class Connection:
         seen = ", ".join(sorted(self._client.announced)) or "itself"
         return f"server {self.server_name} of cluster {cluster} sees {seen}"
 
+    def announced(self) -> list[str]:
+        """Return ``host:port`` of the servers of the cluster that are there now, this one among them."""
+        return list(self._client.announced)
+
     def discovered(self) -> list[str]:
         """Return ``host:port`` of servers that the cluster announced."""
         return [uri.netloc for uri in self._client.discovered_servers]

@@ -112,6 +112,25 @@ class EmbeddedServer:
             asyncio.create_task(self._watch_figures(), name="figures of the embedded nats-server"),
         ]
 
+    async def attach(self) -> bool:
+        """Find this node's server where another process runs it, without starting one; tell whether it runs.
+
+        `url` and `link_settings` lead to it then. Raises ConfigError.
+        """
+        if not self._user:
+            kept = _kept(self.folder / "client-auth.json")
+            if kept is None:
+                return False
+            self._user, self._password = kept
+        self._plan = await self._planned()
+        for path in self.folder.glob("*.ports"):
+            pid = path.stem.rpartition("_")[2]
+            port = _client_port(_ports_of(self.folder, int(pid))) if pid.isdecimal() else 0
+            if port and await _accepts(self._plan.host, port):
+                self._port = port
+                return True
+        return False
+
     async def aclose(self) -> None:
         """Stop the server: SIGTERM, SIGKILL after ``stop_seconds``. Safe to call twice; finishes when cancelled too."""
         for task in self._tasks:
@@ -221,9 +240,9 @@ class EmbeddedServer:
                 self._part.ok()
             told = found.trouble
 
-    async def _write_config(self) -> Path:
+    async def _planned(self) -> ServerPlan:
         settings = self.settings
-        self._plan = plan(
+        return plan(
             settings,
             self.folder,
             routes=await expand(settings.cluster_peers, 4248),
@@ -233,6 +252,9 @@ class EmbeddedServer:
             port=self._port,
             monitor_path=self._secret_path,
         )
+
+    async def _write_config(self) -> Path:
+        self._plan = await self._planned()
         config = self.folder / "nats-server.conf"
         await asyncio.to_thread(_write_private, config, self._plan.text)
         return config
@@ -264,7 +286,7 @@ class EmbeddedServer:
                 if done:
                     raise self._not_started(ended.result())
                 ports = _ports_of(self.folder, child.pid)
-                port = int((ports.get("nats") or ["nats:0"])[0].rpartition(":")[2])
+                port = _client_port(ports)
                 if port and await _accepts(self._plan.host, port):
                     self._monitor = next((u for u in ports.get("monitoring") or [] if u.startswith("http://")), "")
                     self._monitor += self._plan.monitor_path if self._monitor else ""
@@ -312,13 +334,20 @@ class EmbeddedServer:
 
 def _generated(path: Path) -> tuple[str, str]:
     """Return user and password kept in ``path``, made on first use."""
+    kept = _kept(path)
+    if kept is not None:
+        return kept
+    made = {"user": "harmonylite", "password": secrets.token_urlsafe(32)}
+    _write_private(path, json.dumps(made))
+    return made["user"], made["password"]
+
+
+def _kept(path: Path) -> tuple[str, str] | None:
     try:
         kept = json.loads(path.read_text())
         return str(kept["user"]), str(kept["password"])
     except (OSError, ValueError, KeyError, TypeError):
-        made = {"user": "harmonylite", "password": secrets.token_urlsafe(32)}
-        _write_private(path, json.dumps(made))
-        return made["user"], made["password"]
+        return None
 
 
 def _write_private(path: Path, text: str) -> None:
@@ -339,6 +368,10 @@ def _ports_of(folder: Path, pid: int) -> dict[str, list[str]]:
         except (OSError, ValueError):
             return {}
     return {}
+
+
+def _client_port(ports: dict[str, list[str]]) -> int:
+    return int((ports.get("nats") or ["nats:0"])[0].rpartition(":")[2])
 
 
 async def _accepts(host: str, port: int) -> bool:

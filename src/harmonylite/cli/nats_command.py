@@ -1,0 +1,76 @@
+"""``harmonylite nats``: what a person does with the NATS below the nodes."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from pathlib import Path
+
+import rich_click as click
+
+from harmonylite.cli.go_flags import GoCommand, GoGroup
+from harmonylite.cli.invocation import config_option, invocation
+from harmonylite.cli.output import remark
+
+
+@click.group(cls=GoGroup)
+def nats() -> None:
+    """Move the streams between embedded and external NATS, or run an embedded server by itself."""
+
+
+@nats.command(cls=GoCommand)
+@click.argument("file", type=click.Path(path_type=Path))
+@config_option
+@click.pass_context
+def move(ctx: click.Context, file: Path) -> None:
+    """Move all streams from the NATS of this configuration to that of FILE.
+
+    Nodes may run meanwhile: what is written queues. Afterwards start every node with its configuration for the new
+    place. The old streams are kept, and take nothing any more.
+    """
+    from harmonylite.config import load
+    from harmonylite.moving import move as carry_all
+
+    carried = asyncio.run(carry_all(invocation(ctx).settings, load(file), remark))
+    click.echo(f"{len(carried)} streams moved; start every node with its configuration for the new place now")
+
+
+@nats.command(cls=GoCommand)
+@config_option
+@click.pass_context
+def release(ctx: click.Context) -> None:
+    """Let the streams here take messages again, after a move that you don't want after all.
+
+    Only before any node has used the new place: what was published there would be missing here.
+    """
+    from harmonylite.moving import release_all
+
+    names = asyncio.run(release_all(invocation(ctx).settings))
+    click.echo(f"take messages again: {', '.join(names)}" if names else "no stream was held")
+
+
+@nats.command(cls=GoCommand)
+@config_option
+@click.pass_context
+def serve(ctx: click.Context) -> None:
+    """Run only the embedded server of this configuration, without its node, until Ctrl-C.
+
+    For a move to embedded servers in a cluster: each machine's server must be up to receive the streams.
+    """
+    from harmonylite import logs
+    from harmonylite.config import secrets
+
+    settings = invocation(ctx).settings
+    logs.configure(settings.logging, known_secrets=secrets(settings))
+
+    async def run() -> None:
+        from harmonylite.moving import serving
+
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        async with serving(settings) as server:
+            click.echo(f"nats-server listens at {server.url}")
+            await stop.wait()
+
+    asyncio.run(run())

@@ -1,0 +1,208 @@
+"""The checklist's rows: each judges one thing by the facts, and says what is recommended and why.
+
+Invariant: pure; a fact that is missing makes a row "unknown", never "ok".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from harmonylite.doctor.facts import DiskFacts, Facts
+from harmonylite.doctor.table_rows import autoincrement, keys, left_out, wal
+
+Level = Literal["ok", "advice", "problem", "unknown"]
+
+CLOCK_SECONDS = 1.0
+"""How far clocks may be apart: order is never decided by them, but times that people read are."""
+
+LEAST_FILES, GOOD_FILES = 1024, 4096
+LEAST_FREE, GOOD_FREE = 0.05, 0.15
+"""Parts of a volume that must, and should, be free."""
+
+PASSING = ("tmpfs", "ramfs", "overlay")
+"""File systems whose content goes with the machine or the container."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line. ``level``: "advice" is worth a thought, "problem" costs data, time or sleep sooner or later."""
+
+    name: str
+    level: Level
+    found: str
+    recommended: str
+    why: str
+
+    def plain(self) -> dict[str, Any]:
+        """Return it as JSON-able values."""
+        return asdict(self)
+
+
+def check(facts: Facts) -> list[Row]:
+    """Return all rows, in the order in which a person reads them."""
+    return [Row(name, *judge(facts)) for name, judge in CHECKS.items()] + [
+        Row(f"disk: {disk.what}", *_disk(disk)) for disk in facts.disks
+    ]
+
+
+Judgement = tuple[Level, str, str, str]
+
+
+def _deployment(facts: Facts) -> Judgement:
+    nats = facts.settings.nats
+    recommended, why = "an external cluster of 3 servers", "it is run, scaled and upgraded apart from the nodes"
+    if nats.embedded:
+        size = len(nats.cluster_peers) + 1 if nats.cluster_addr else 1
+        return "advice", f"embedded, {size} server{'s' if size > 1 else ''}", recommended, why
+    servers = facts.nats.servers or len(nats.urls)
+    if not facts.nats.servers:
+        return "unknown", f"external, {len(nats.urls)} in urls; {facts.nats.error}", recommended, why
+    if servers < 3:
+        return (
+            "advice",
+            f"external, {servers} server{'s' if servers > 1 else ''}",
+            recommended,
+            "one may fail unnoticed",
+        )
+    if len(nats.urls) < 2:
+        return (
+            "advice",
+            f"external, {servers} servers, 1 in urls",
+            "2 or 3 urls",
+            "a node starts while that one is down",
+        )
+    return "ok", f"external, {servers} servers", recommended, why
+
+
+def _shards(facts: Facts) -> Judgement:
+    shards = facts.settings.replication_log.shards
+    why = "more writers at a time; the number is for ever, so choose it before the first start"
+    return ("ok" if shards >= 4 else "advice"), str(shards), "4 or more where many write", why
+
+
+def _replicas(facts: Facts) -> Judgement:
+    wanted = facts.settings.replication_log.replicas
+    recommended, why = "3", "the streams survive the loss of one server, and go on within seconds"
+    differing = [s for s in facts.nats.streams if s.replicas != wanted]
+    if differing:
+        found = f"{wanted} configured, stream {differing[0].name} has {differing[0].replicas}"
+        return "problem", found, f"{wanted} on every stream", "set update_existing = true once to change the streams"
+    if wanted >= 3:
+        return "ok", str(wanted), recommended, why
+    alone = facts.settings.nats.embedded and not facts.settings.nats.cluster_addr
+    return ("advice" if alone else "problem"), str(wanted), recommended, why
+
+
+def _storage(facts: Facts) -> Judgement:
+    recommended, why = "file (automatic)", "what was acknowledged must survive a restart of NATS"
+    if not facts.nats.streams:
+        return "unknown", facts.nats.error or "no stream yet", recommended, why
+    kinds = sorted({stream.storage for stream in facts.nats.streams})
+    return ("ok" if kinds == ["file"] else "problem"), ", ".join(kinds), recommended, why
+
+
+def _compression(facts: Facts) -> Judgement:
+    on = facts.settings.replication_log.compress
+    return ("ok" if on else "advice"), "on" if on else "off", "on", "less on the network and on disk"
+
+
+def _history(facts: Facts) -> Judgement:
+    wanted = facts.settings.replication_log.max_entries
+    why = "a node that was away for longer than these last needs a snapshot"
+    differing = [s for s in facts.nats.streams if s.max_entries != wanted and (s.max_entries or wanted)]
+    if differing:
+        found = f"{wanted} configured, stream {differing[0].name} keeps {differing[0].max_entries or 'all'}"
+        return "problem", found, f"{wanted} on every stream", "set update_existing = true once to change the streams"
+    return ("ok" if wanted == 0 or wanted >= 10_000 else "advice"), str(wanted or "all"), "10,000 or more", why
+
+
+def _access(facts: Facts) -> Judgement:
+    nats = facts.settings.nats
+    why = "whoever reaches NATS without a password can read and change all data"
+    if nats.insecure:
+        return "problem", "insecure = true", "user_name and user_password, and TLS", why
+    secured = bool(nats.user_name or nats.seed_file or nats.creds_file or nats.token.get_secret_value())
+    secured |= any("@" in url.get_secret_value() for url in nats.urls) or nats.tls_cert_file is not None
+    if nats.embedded and not secured:
+        inside = not nats.cluster_addr and not nats.bind_address
+        found = "loopback only, generated password" if inside else "loopback only, routes without a password"
+        return "ok" if inside else "advice", found, "credentials before it leaves this machine", why
+    if not secured:
+        return "problem", "no credentials", "a user, an NKey or a .creds file", why
+    encrypted = nats.tls_ca_file is not None or any(u.get_secret_value().startswith("tls://") for u in nats.urls)
+    if not encrypted:
+        return "advice", "credentials, no TLS", "tls:// and tls_ca_file", "who listens on the wire reads all data"
+    return "ok", "credentials and TLS", "credentials and TLS", why
+
+
+def _clock(facts: Facts) -> Judgement:
+    recommended = f"within {CLOCK_SECONDS:g} s"
+    why = "no conflict is decided by clocks, but latencies, times in the journal and certificates are"
+    if not facts.nats.streams:
+        return "unknown", facts.nats.error or "no stream to ask", recommended, why
+    off = facts.nats.clock_offset
+    found = f"{abs(off):.2f} s {'behind' if off > 0 else 'ahead of'} the NATS server"
+    return ("ok" if abs(off) <= CLOCK_SECONDS else "problem"), found, recommended, why
+
+
+def _descriptors(facts: Facts) -> Judgement:
+    files = facts.descriptors
+    level: Level = "problem" if files < LEAST_FILES else "advice" if files < GOOD_FILES else "ok"
+    why = "files and connections of node and server count; LimitNOFILE= in a systemd unit, ulimit -n elsewhere"
+    return level, f"{files:,}", f"{GOOD_FILES:,} or more", why
+
+
+def _running(facts: Facts) -> Judgement:
+    why = "a node that waits says for what; `harmonylite status` shows more"
+    if facts.report is None:
+        return "unknown", "no node runs here", "running and ready", "some rows need the running node"
+    if facts.report.get("ready"):
+        return "ok", "ready", "ready", why
+    waits = "; ".join(facts.report.get("waits") or []) or "not caught up yet"
+    return "problem", waits, "ready", why
+
+
+def _nodes(facts: Facts) -> Judgement:
+    recommended, why = "3 or more, all answering", "data lives on as long as one node does"
+    if not facts.nodes:
+        return "unknown", "no node runs here", recommended, why
+    silent = sorted(str(node["node_id"]) for node in facts.nodes if node.get("status") == "unknown")
+    if silent:
+        return "problem", f"{len(facts.nodes)}, silent: {', '.join(silent)}", recommended, why
+    return ("ok" if len(facts.nodes) >= 3 else "advice"), str(len(facts.nodes)), recommended, why
+
+
+def _disk(disk: DiskFacts) -> Judgement:
+    part = disk.free / disk.total if disk.total else 0.0
+    found = f"{disk.free / 1e9:,.1f} GB free ({part:.0%}) on {disk.kind or 'an unknown file system'}, {disk.path}"
+    recommended, why = f"{GOOD_FREE:.0%} free, on a disk that lasts", "without room applications can't write either"
+    if disk.kind in PASSING:
+        return "problem", found, recommended, f"{disk.kind} goes when the machine or container does"
+    level: Level = "problem" if part < LEAST_FREE else "advice" if part < GOOD_FREE else "ok"
+    return level, found, recommended, why
+
+
+CHECKS: dict[str, Callable[[Facts], Judgement]] = {
+    "node": _running,
+    "nodes": _nodes,
+    "deployment": _deployment,
+    "shards": _shards,
+    "replicas": _replicas,
+    "storage": _storage,
+    "compression": _compression,
+    "history": _history,
+    "access": _access,
+    "clock": _clock,
+    "file descriptors": _descriptors,
+    "WAL mode": wal,
+    "tables without keys": keys,
+    "autoincrement keys": autoincrement,
+    "tables left out": left_out,
+}
+
+
+def problems(rows: list[Row]) -> Iterator[Row]:
+    """Yield the rows that a person should not leave as they are."""
+    return (row for row in rows if row.level == "problem")

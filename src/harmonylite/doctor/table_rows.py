@@ -1,0 +1,58 @@
+"""The checklist's rows about the application's database. Invariant: pure, as `harmonylite.doctor.rows`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from harmonylite.doctor.facts import Facts
+
+Judgement = tuple[Literal["ok", "advice", "problem", "unknown"], str, str, str]
+
+NAMED = 5
+"""Tables that a line names; of more, it says how many."""
+
+
+def wal(facts: Facts) -> Judgement:
+    """Judge the journal mode."""
+    recommended, why = (
+        "wal",
+        "readers and writers don't wait for each other; the node reads while the application writes",
+    )
+    if facts.database.error:
+        return "unknown", facts.database.error, recommended, why
+    return ("ok" if facts.database.journal == "wal" else "advice"), facts.database.journal, recommended, why
+
+
+def keys(facts: Facts) -> Judgement:
+    """Judge tables without a primary key."""
+    return _tables(
+        facts, facts.database.keyless, "advice", "a primary key on every table",
+        "rows without one are known by rowid, which VACUUM may renumber: an update becomes a delete and an insert",
+    )  # fmt: skip
+
+
+def autoincrement(facts: Facts) -> Judgement:
+    """Judge keys that every node counts for itself."""
+    text = "UUID or ULID keys, made by the application"
+    why = "two nodes give out the same number at once: the later row in the order wins, the other goes to the journal"
+    worst = [f"{name} (AUTOINCREMENT)" for name in facts.database.autoincrement]
+    others = [name for name in facts.database.counted if name not in facts.database.autoincrement]
+    return _tables(facts, [*worst, *others], "advice", text, why)
+
+
+def left_out(facts: Facts) -> Judgement:
+    """Judge tables that can't be replicated."""
+    why = "what is not replicated differs from node to node"
+    return _tables(facts, facts.database.left_out, "problem", "none, or exclude them in [tables]", why)
+
+
+def _tables(
+    facts: Facts, names: Sequence[str], level: Literal["advice", "problem"], recommended: str, why: str
+) -> Judgement:
+    if facts.database.error:
+        return "unknown", facts.database.error, recommended, why
+    if not names:
+        return "ok", f"none of {facts.database.tables}", recommended, why
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return level, f"{', '.join(sorted(names)[:NAMED])}{more}", recommended, why

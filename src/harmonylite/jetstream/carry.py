@@ -1,0 +1,169 @@
+"""Carry a stream from one NATS to another: messages, sequences, times and the moment of its making stay the same.
+
+Invariant: from `hold` to `release` a stream takes no message, so what is carried is the whole of it; at no moment do
+two places take messages. What is read goes on to the target at once: memory and disk here stay untouched by its size.
+
+Reference: backup and restore in JetStream's API, ADR-12 and ``nats stream backup``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from nats.aio.msg import Msg
+
+from harmonylite.errors import HarmonyLiteError, StreamError, StreamLostError
+from harmonylite.jetstream.api import JetStream, answer
+from harmonylite.jetstream.stream import Details, Stream
+
+log = logging.getLogger(__name__)
+
+HELD = "harmonylite-held"
+"""Metadata of a stream that takes nothing: where its content was moved to."""
+
+CHUNK = 128 * 1024
+"""Bytes per message of a backup."""
+
+SECONDS = 60.0
+"""How long the source may be silent, and the target may take for one chunk or to finish."""
+
+
+class MovedError(StreamError):
+    """The stream was moved to another NATS; this node's configuration still names the old one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """What was carried: the stream's name, its last sequence, and how many messages and bytes of backup."""
+
+    name: str
+    last: int
+    messages: int
+    bytes: int
+
+
+def check_not_held(name: str, config: Mapping[str, Any]) -> None:
+    """Raise MovedError when the stream with this configuration is held: changes queue until that is over."""
+    place = (config.get("metadata") or {}).get(HELD)
+    if place is not None:
+        raise MovedError(
+            f"stream {name} was moved, or is being moved, to {place}",
+            advice="start this node with the configuration of there, or run `harmonylite nats release` to stay",
+        )
+
+
+async def hold(stream: Stream, place: str) -> None:
+    """Let ``stream`` take nothing any more; ``place``: where its content goes, as nodes will say. Raises StreamError.
+
+    Publishes are refused with "message size exceeds maximum", which nodes know as a stream that is full.
+    """
+    config = dict((await stream.details()).config)
+    config["metadata"] = {**(config.get("metadata") or {}), HELD: place}
+    await stream.api.call(f"STREAM.UPDATE.{stream.name}", {**config, "max_msg_size": 1}, seconds=SECONDS)
+
+
+async def release(stream: Stream) -> bool:
+    """Let ``stream`` take messages again; tell whether it was held. Raises StreamError."""
+    config = dict((await stream.details()).config)
+    if HELD not in (config.get("metadata") or {}):
+        return False
+    await stream.api.call(f"STREAM.UPDATE.{stream.name}", freed(config), seconds=SECONDS)
+    return True
+
+
+def freed(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``config`` without the hold."""
+    metadata = {key: text for key, text in (config.get("metadata") or {}).items() if key != HELD}
+    return {**config, "metadata": metadata, "max_msg_size": -1}
+
+
+async def carry(
+    stream: Stream, target: JetStream, replicas: int, told: Callable[[int], None] = lambda _: None
+) -> Carried:
+    """Make a copy of the held ``stream`` at ``target``, on ``replicas`` servers, and check that it is the same.
+
+    ``told``: hears how many bytes went over so far. The copy takes messages at once. Raises StreamError and leaves
+    nothing at the target when it fails; cancelling does the same.
+    """
+    before = await stream.details()
+    copy = Stream(target, stream.name, stream.shard)
+    await _make_room(copy, before)
+    try:
+        size = await _transfer(stream, target, replicas, told)
+        after = await copy.details()
+        if (after.info.first, after.info.last, after.info.messages) != (
+            before.info.first, before.info.last, before.info.messages,
+        ):  # fmt: skip
+            raise StreamError(
+                f"the copy of stream {stream.name} holds messages {after.info.first} to {after.info.last},"
+                f" not {before.info.first} to {before.info.last}"
+            )
+        await target.call(f"STREAM.UPDATE.{stream.name}", _wanted(after.config, replicas), seconds=SECONDS)
+    except BaseException:
+        await asyncio.shield(_delete(copy))
+        raise
+    return Carried(stream.name, after.info.last, after.info.messages, size)
+
+
+def _wanted(config: Mapping[str, Any], replicas: int) -> dict[str, Any]:
+    return {**freed(config), "num_replicas": replicas}
+
+
+async def _make_room(copy: Stream, before: Details) -> None:
+    """Delete what an earlier move left at the target: a held copy of the same stream that ends no later than it."""
+    try:
+        there = await copy.details()
+    except StreamLostError:
+        return
+    held = HELD in (there.config.get("metadata") or {})
+    if not held or there.info.created != before.info.created or there.info.last > before.info.last:
+        raise StreamError(
+            f"stream {copy.name} exists at the target and is no older copy of this one",
+            advice="delete it there when nobody needs it, or set other prefixes",
+        )
+    await _delete(copy)
+
+
+async def _delete(stream: Stream) -> None:
+    try:
+        await stream.api.call(f"STREAM.DELETE.{stream.name}", seconds=SECONDS)
+    except HarmonyLiteError as error:
+        log.debug("delete %s: %s", stream.name, error)
+
+
+async def _transfer(stream: Stream, target: JetStream, replicas: int, told: Callable[[int], None]) -> int:
+    source = stream.api.link.now()
+    inbox = source.new_inbox()
+    # Bounded by the server: it sends no more than a few megabytes that we have not acknowledged.
+    chunks: asyncio.Queue[Msg | None] = asyncio.Queue()
+    source.at_end(lambda: chunks.put_nowait(None))
+    subscription = await source.subscribe(inbox, chunks.put_nowait)
+    try:
+        asked = {"deliver_subject": inbox, "no_consumers": True, "chunk_size": CHUNK}
+        backup = await stream.api.call(f"STREAM.SNAPSHOT.{stream.name}", asked, seconds=SECONDS)
+        wanted = {"config": _wanted(backup["config"], replicas), "state": backup["state"]}
+        restore = await target.call(f"STREAM.RESTORE.{stream.name}", wanted, seconds=SECONDS)
+        goal, size = target.link.now(), 0
+        while True:
+            async with asyncio.timeout(SECONDS):
+                message = await chunks.get()
+            if message is None:
+                raise StreamError(f"backup of stream {stream.name}: the connection was lost")
+            if not message.data:
+                break
+            taken = await goal.request(restore["deliver_subject"], message.data, seconds=SECONDS)
+            if taken.data:
+                answer(taken, f"restore of stream {stream.name}")
+            size += len(message.data)
+            told(size)
+            await source.publish(message.reply, b"")
+        answer(await goal.request(restore["deliver_subject"], b"", seconds=SECONDS), f"restore of {stream.name}")
+    except TimeoutError:
+        raise StreamError(f"backup of stream {stream.name}: nothing came for {SECONDS:g} s") from None
+    finally:
+        await source.unsubscribe(subscription)
+    return size
