@@ -17,8 +17,10 @@ from click.exceptions import Exit
 from harmonylite.cli.config_command import config
 from harmonylite.cli.conflicts_command import conflicts
 from harmonylite.cli.demo_command import demo
+from harmonylite.cli.doctor_command import doctor
 from harmonylite.cli.go_flags import GoGroup
 from harmonylite.cli.invocation import Invocation, invocation
+from harmonylite.cli.nats_command import nats
 from harmonylite.cli.nkey_command import nkey
 from harmonylite.cli.output import remark
 from harmonylite.cli.skip_command import skip
@@ -128,5 +130,5 @@ def _act(given: Invocation, action: str) -> int:
     return node_command.run_node(given)
 
 
-for command in (config, status, conflicts, verify, snapshot, nkey, skip, demo):
+for command in (config, doctor, nats, status, conflicts, verify, snapshot, nkey, skip, demo):
     root.add_command(command)
