@@ -33,7 +33,6 @@ class Regional:
         self._status = status
         nats = settings.nats
         self._home = Home(nats.region, nats.home_region) if nats.region else None
-        self._objects: RegionObjects | None = None
 
     async def ensure(self) -> None:
         """Make this region's streams, or find them; see `ensure_streams`."""
@@ -61,9 +60,7 @@ class Regional:
         """Return the object store and the pointers; arguments as `JetStreamObjects`."""
         if self._home is None:
             return JetStreamObjects(self._link, self.streams, bucket=bucket, replicas=replicas)
-        made = RegionObjects(self._link, self.streams, self._home, bucket=bucket, replicas=replicas)
-        self._objects = self._objects or made
-        return made
+        return RegionObjects(self._link, self.streams, self._home, bucket=bucket, replicas=replicas)
 
     async def watch(self) -> None:
         """Look after the region, without end; returns at once where there is none."""
@@ -76,10 +73,10 @@ class Regional:
         Before that the region's own store gets a snapshot, so that whoever joins then finds the cluster's beginning.
         """
         home = self._needed()
-        if keeper is None or self._objects is None:
+        if keeper is None:
             raise NotRunningError("the node is not connected to the store yet")
         if not home.here:
-            with self._objects.pinned(home.region):
+            with home.storing(home.region):
                 if await keeper.save() is None:
                     raise SnapshotError(f"no snapshot could be saved in region {home.region}")
         said = await promote(self._link, replace(self.streams, domain=home.region), home, force=force)

@@ -6,8 +6,6 @@ own, so that none of them takes what is meant for another.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,19 +28,9 @@ class RegionObjects:
         self._bucket = bucket
         self._replicas = replicas
         self._made: dict[str, JetStreamObjects] = {}
-        self._pinned = ""
-
-    @contextmanager
-    def pinned(self, region: str) -> Iterator[None]:
-        """Within the block, use the store of ``region``, which is to be home next."""
-        self._pinned = region
-        try:
-            yield
-        finally:
-            self._pinned = ""
 
     def _now(self) -> JetStreamObjects:
-        region = self._pinned or self._home.now
+        region = self._home.store
         if region not in self._made:
             settings = replace(self._settings, domain=region, stream_prefix=f"{self._settings.stream_prefix}-{region}")
             bucket = f"{self._bucket}-{region}" if self._bucket else ""

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,11 +94,26 @@ class Home:
         self.region = region
         self.now = configured or region
         self.left = False
+        self._storing = ""
 
     @property
     def here(self) -> bool:
         """True when this node's own region is home."""
         return self.now == self.region
+
+    @property
+    def store(self) -> str:
+        """The region whose object store and pointers are used."""
+        return self._storing or self.now
+
+    @contextmanager
+    def storing(self, region: str) -> Iterator[None]:
+        """Within the block, use the store of ``region``, which is to be home next."""
+        self._storing = region
+        try:
+            yield
+        finally:
+            self._storing = ""
 
     def follow(self, role: Role) -> None:
         """Learn from the role of the stream in the own region."""
