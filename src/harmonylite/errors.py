@@ -52,15 +52,19 @@ class DiskFullError(DatabaseError):
     """There is no room on a disk that the node writes to; trying again later is right and loses nothing."""
 
 
-class MirrorDamagedError(DatabaseError):
+class ReopenError(DatabaseError):
+    """The files have to be closed, looked at and opened again; see its kinds."""
+
+
+class MirrorDamagedError(ReopenError):
     """The mirror file is missing parts or is not readable; it must be made anew from a snapshot or the stream."""
 
 
-class DatabaseDamagedError(DatabaseError):
+class DatabaseDamagedError(ReopenError):
     """A SQLite file is corrupt, or is none; which one is found out and healed when the files are opened again."""
 
 
-class DatabaseReplacedError(DatabaseError):
+class DatabaseReplacedError(ReopenError):
     """The application's file is another one than was opened, or went back to an earlier state, while the node ran."""
 
 
@@ -143,3 +147,11 @@ class EmbeddedServerError(HarmonyLiteError):
     """The embedded nats-server can't be found, started or configured."""
 
     exit_code = 10
+
+
+def leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
+    """Return the single errors of a group of groups."""
+    found: list[BaseException] = []
+    for error in group.exceptions:
+        found += leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
+    return found

@@ -74,6 +74,12 @@ def _ours(connection: apsw.Connection) -> dict[str, dict[str, tuple[int, str]]]:
     return found
 
 
+def trigger_tables(connection: apsw.Connection, schema: str) -> dict[int, str]:
+    """Return the tables of an attached database that carry our triggers, by their number in its log."""
+    found = rows(connection, f"SELECT name, tbl_name FROM {schema}.sqlite_schema WHERE type = 'trigger'")
+    return {int(match[1]): table for name, table in found if (match := _OURS.match(name))}
+
+
 def _move_mirror(
     connection: apsw.Connection, inventory: Inventory, ours: Mapping[str, Mapping[str, tuple[int, str]]]
 ) -> None:

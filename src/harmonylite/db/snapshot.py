@@ -7,22 +7,25 @@ it; a database appears under its name whole or not at all.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import apsw
 
+from harmonylite.changes.histories import Standing
 from harmonylite.db import mirror
 from harmonylite.db.connection import mapped, open_file, rows, transaction
 from harmonylite.db.remember import SCHEMA
 from harmonylite.db.replica import Replica, ReplicaOptions
-from harmonylite.model import Position
+from harmonylite.db.standing import begin_anew, read_standing
 from harmonylite.schema.sql import is_private
 
 
-def save_copy(source: Path, target: Path) -> dict[int, Position]:
-    """Write the mirror ``source`` as it is now into the new file ``target``; return its positions.
+def save_copy(source: Path, target: Path, *, beginning: Callable[[Standing], Standing] | None = None) -> Standing:
+    """Write the mirror ``source`` as it is now into the new file ``target``; return where it stands.
 
-    Opens its own connection and may run on any thread; the application's file is not touched.
+    ``beginning``: makes of that where a new history begins; the copy then stands there. Opens its own connection and
+    may run on any thread; the application's file is not touched. The caller keeps the mirror from being exchanged.
     """
     reader = open_file(source, read_only=True)
     try:
@@ -35,9 +38,21 @@ def save_copy(source: Path, target: Path) -> dict[int, Position]:
         with transaction(copy, f"make a snapshot of {source}"):
             copy.execute(f"DELETE FROM main.{mirror.SKIP}")
             copy.execute(f"UPDATE main.{mirror.TABLES} SET id = NULL")
-        return mirror.positions(copy, "main")
+            if beginning is not None:
+                begin_anew(copy, beginning(read_standing(copy, "main")))
+        return read_standing(copy, "main")
     finally:
         copy.close()
+
+
+def standing_of(snapshot: Path) -> Standing:
+    """Return where a snapshot stands."""
+    connection = open_file(snapshot, read_only=True)
+    try:
+        with mapped(f"read {snapshot}"):
+            return read_standing(connection, "main")
+    finally:
+        connection.close()
 
 
 def make_schema(connection: apsw.Connection, snapshot: Path) -> None:
@@ -81,12 +96,17 @@ def has_tables(path: Path) -> bool:
 
 
 def make_database(options: ReplicaOptions, snapshot: Path) -> None:
-    """Make the database that does not exist from ``snapshot``, which becomes its mirror.
+    """Make the database that does not exist from ``snapshot``, which becomes its mirror."""
+    building = begin_database(options, snapshot)
+    install_mirror(options, snapshot)
+    replica = fill_database(options, building)
+    replica.close()
+    put_in_place(building, options.database)
 
-    The application's triggers on tables that are not replicated run for every row, so an FTS index is there too.
-    """
-    path = options.database
-    building = path.with_name(f".{path.name}.building")
+
+def begin_database(options: ReplicaOptions, snapshot: Path) -> Path:
+    """Make the schema that ``snapshot`` remembers in a new file beside the database; return the file."""
+    building = options.database.with_name(f".{options.database.name}.building")
     for leftover in (building, Path(f"{building}-wal"), Path(f"{building}-shm")):
         leftover.unlink(missing_ok=True)
     connection = open_file(building, create=True)
@@ -99,25 +119,52 @@ def make_database(options: ReplicaOptions, snapshot: Path) -> None:
         make_schema(connection, snapshot)
     finally:
         connection.close()
-    install_mirror(options, snapshot)
+    return building
+
+
+def fill_database(options: ReplicaOptions, building: Path) -> Replica:
+    """Bring the mirror's rows into ``building``; return the open replica of both.
+
+    The application's triggers on tables that are not replicated run for every row, so an FTS index is there too.
+    """
     replica = Replica(
-        ReplicaOptions(building, options.folder, options.node, options.session, options.shards, rules=options.rules)
+        ReplicaOptions(
+            building,
+            options.folder,
+            options.node,
+            options.session,
+            options.shards,
+            rules=options.rules,
+            readers=options.readers,
+        )
     )
     replica.open()
     try:
         replica.reconcile(first=True)
-    finally:
+    except BaseException:
         replica.close()
+        raise
+    return replica
+
+
+def put_in_place(building: Path, path: Path) -> None:
+    """Make the closed file ``building`` the database, in one step."""
     with building.open("rb") as finished:
         os.fsync(finished.fileno())
     building.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def install_mirror(options: ReplicaOptions, snapshot: Path) -> None:
-    """Put ``snapshot`` in the mirror's place; no replica may be open."""
+    """Put ``snapshot`` in the mirror's place; no replica may be open. Raises DatabaseBusyError while it is read."""
     target = options.mirror
     target.parent.mkdir(parents=True, exist_ok=True)
-    for leftover in (target, Path(f"{target}-wal"), Path(f"{target}-shm")):
-        leftover.unlink(missing_ok=True)
-    snapshot.replace(target)
-    mirror.use_wal(target)
+    with options.readers.alone():
+        for leftover in (target, Path(f"{target}-wal"), Path(f"{target}-shm")):
+            leftover.unlink(missing_ok=True)
+        snapshot.replace(target)
+        mirror.use_wal(target)

@@ -5,15 +5,20 @@ Invariant: history and past stand in the same file as the positions, and are wri
 
 from __future__ import annotations
 
+import secrets
+from dataclasses import replace
+
 import apsw
 import msgspec
 
 from harmonylite.changes.histories import Left, Standing
 from harmonylite.db import mirror
-from harmonylite.db.connection import rows
+from harmonylite.db.connection import rows, transaction
 from harmonylite.db.journal import RECENT
 from harmonylite.model import Position
 
+LIMBO = "database-"
+"""How a history is called that only one node knows: its mirror was made from its database."""
 HISTORY = "history"
 PAST = "past"
 
@@ -61,3 +66,21 @@ def folded_set(connection: apsw.Connection, shard: int, seq: int) -> tuple[str, 
     node, blob = rows(connection, f"SELECT node, blocks FROM {RECENT} WHERE shard = ? AND seq = ?", (shard, seq))[0]
     blocks = msgspec.msgpack.decode(blob, type=list[tuple[bytes, bool]])
     return str(node), [body for body, _ in blocks]
+
+
+def rewind(connection: apsw.Connection, shard: int, end: int) -> None:
+    """Let database and mirror stand at ``end`` of a shard, which they are beyond: nothing after it changed a row."""
+    with transaction(connection, "stand where the stream ends"):
+        for schema in ("main", "mirror"):
+            position = mirror.positions(connection, schema).get(shard)
+            if position is not None and position.seq > end:
+                moved = replace(position, seq=end, resume=min(position.resume, end + 1))
+                mirror.set_positions(connection, schema, {shard: moved})
+
+
+def adopt_standing(connection: apsw.Connection) -> None:
+    """Let the mirror, a copy of the database, stand where the database does."""
+    with transaction(connection, "stand where the database does"):
+        standing = read_standing(connection, "main")
+        mirror.set_positions(connection, "mirror", standing.positions)
+        write_history(connection, "mirror", standing.anew(f"{LIMBO}{secrets.token_hex(8)}", standing.positions))

@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from harmonylite.backoff import Backoff
 from harmonylite.db.replica import Replica
@@ -21,9 +21,11 @@ from harmonylite.errors import (
     DatabaseBusyError,
     DatabaseError,
     DiskFullError,
+    ReopenError,
     StreamError,
     StreamGapError,
     StreamLostError,
+    leaves,
 )
 from harmonylite.model import ChangeSetId, StreamInfo
 from harmonylite.replication.ports import ShardStream
@@ -37,8 +39,8 @@ log = logging.getLogger(__name__)
 
 STALL = 10.0
 """Seconds after which a change set that its writer left unfinished on a shard is given up on."""
-LOST_EVERY = 2.0
-"""Seconds between looks whether a stream that was lost is there again."""
+COUNT_EVERY = 2.0
+"""Seconds between counts of what is pending, while the replica can't follow the streams."""
 LAG_EVERY = 2.0
 """Seconds between questions for the streams' ends."""
 
@@ -46,19 +48,32 @@ T = TypeVar("T")
 Checkpoint = Callable[[ChangeSetId, dict[int, int]], None]
 
 
+class Recovery(Protocol):
+    """Brings a replica back to streams that it can't go on with."""
+
+    async def check(self, replica: Replica) -> None:
+        """Raise StreamLostError when the replica can't go on with the streams as they are; StreamError: ask again."""
+
+    async def watch(self, replica: Replica) -> None:
+        """Look without end whether the cluster began anew; raise StreamLostError then."""
+
+    async def recover(self, replica: Replica) -> None:
+        """Return once the replica can go on, however long that takes."""
+
+
 class Engine:
-    """Runs replication. ``recover`` brings the replica past a gap in a stream (a newer snapshot)."""
+    """Runs replication. ``recovery`` tells whether the streams can be followed, and brings the replica there."""
 
     def __init__(
         self, replica: Replica, thread: SqliteThread, watch: Watch, streams: Sequence[ShardStream],
         status: NodeStatus, *, publish: bool, polling: float, tidying: float, message_bytes: Callable[[], int],
-        checkpoint: Checkpoint, recover: Callable[[StreamGapError], Awaitable[None]],
+        checkpoint: Checkpoint, recovery: Recovery,
     ) -> None:  # fmt: skip
         self._replica = replica
         self._thread = thread
         self._streams = streams
         self._status = status
-        self._recover = recover
+        self._recovery = recovery
         self._part = status.part("stream")
         options = replica.options
         self._trouble = Trouble(status.part("database"), (options.database, options.mirror), most=5.0)
@@ -79,7 +94,7 @@ class Engine:
             try:
                 await self._run()
             except* (StreamGapError, StreamLostError, DatabaseError) as group:
-                found = _leaves(group)
+                found = leaves(group)
             self._status.caught_up = False
             try:
                 await self._mend(found)
@@ -91,24 +106,30 @@ class Engine:
         lost = next((e for e in found if isinstance(e, StreamLostError)), None)
         gap = next((e for e in found if isinstance(e, StreamGapError)), None)
         files = next((e for e in found if isinstance(e, DatabaseError)), None)
-        if lost is not None:
-            await self._wait_lost(lost)
-        elif gap is not None:
-            if self._part.reason != str(gap):
-                log.warning("%s", gap)
-            self._part.waiting(str(gap))
-            await self._recover(gap)
+        reopen = next((e for e in found if isinstance(e, ReopenError)), None)
+        if reopen is not None:
+            raise reopen
+        error = lost or gap
+        if error is not None:
+            if self._part.reason != str(error):
+                log.warning("%s", error)
+            self._part.waiting(str(error))
+            await self._recovered()
         elif files is not None:
             raise files
 
-    async def _wait_lost(self, error: StreamLostError) -> None:
-        """Say what is lost and wait a while: a server that comes back may not know its streams yet."""
-        if self._part.reason != str(error):
-            log.error("%s", error)
-        self._part.failed(str(error))
-        await asyncio.sleep(LOST_EVERY)
-        with suppress(DatabaseError):
-            self._status.pending_rows = await self._thread.run(self._replica.look)
+    async def _recovered(self) -> None:
+        """Bring the replica back to the streams, and keep counting what is pending meanwhile."""
+        recovering = asyncio.create_task(self._recovery.recover(self._replica), name="recover")
+        try:
+            while not recovering.done():
+                await asyncio.wait({recovering}, timeout=COUNT_EVERY)
+                with suppress(DatabaseError):
+                    self._status.pending_rows = await self._thread.run(self._replica.look)
+        finally:
+            recovering.cancel()
+            await asyncio.wait({recovering})
+        recovering.result()
 
     async def _run(self) -> None:
         ends = await self._ends()
@@ -127,11 +148,14 @@ class Engine:
             group.create_task(self.receiver.apply(), name="apply")
             group.create_task(self._unstick(), name="unstick")
             group.create_task(self._measure_lag(), name="measure lag")
+            group.create_task(self._recovery.watch(self._replica), name="watch for a new beginning")
             group.create_task(self.sender.run(self._ready({i.shard: i.last for i in ends})), name="send")
 
     async def _ready(self, targets: dict[int, int]) -> None:
         """Fold to the end; then, if the database was never joined, bring it and the mirror together."""
         await self.receiver.catch_up_to(targets)
+        # What is read may be a copy that ended earlier than the order does: its end is asked where it is made.
+        await self.receiver.catch_up_to({s.shard: await self._retry(s.end) for s in self._streams})
         if not self.receiver.merging:
             conflicts = await self._settled()
             self._status.counters.conflicts += conflicts
@@ -151,19 +175,9 @@ class Engine:
                 return conflicts
 
     async def _ends(self) -> list[StreamInfo]:
-        """Return the state of every stream, once all answer. Raises StreamLostError."""
-        found = [await self._retry(stream.info) for stream in self._streams]
-        positions = await self._thread.run(self._replica.positions)
-        for info in found:
-            position = positions[info.shard]
-            if position.created not in ("", info.created) or position.seq > info.last:
-                raise StreamLostError(
-                    f"the stream of shard {info.shard} is not the one that this node followed: it was made at"
-                    f" {info.created} and ends at {info.last}, the node stands at {position.seq} of the one made at"
-                    f" {position.created or 'an unknown time'}",
-                    advice="see docs/recovery.md; nothing was changed",
-                )
-        return found
+        """Return the state of every stream, once all answer and can be followed. Raises StreamLostError."""
+        await self._retry(lambda: self._recovery.check(self._replica))
+        return [await self._retry(stream.info) for stream in self._streams]
 
     async def _retry(self, call: Callable[[], Awaitable[T]]) -> T:
         backoff = Backoff(first=0.1, most=5.0)
@@ -216,11 +230,3 @@ class Engine:
                     state.lag_seconds = 0.0
                 elif state.lag_seconds == 0.0 or self.receiver.inbox.oldest(stream.shard) == 0.0:
                     state.lag_seconds += LAG_EVERY
-
-
-def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
-    """Return the single errors of a group of groups."""
-    found: list[BaseException] = []
-    for error in group.exceptions:
-        found += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
-    return found

@@ -51,6 +51,10 @@ class ShardStream(Protocol):
         """Return the newest message on this node's own subject, None when there is none."""
         ...
 
+    async def get(self, seq: int) -> StreamMessage | None:
+        """Return the message with sequence ``seq``, None when it is not kept (any more)."""
+        ...
+
 
 Progress = Callable[[int, int], None]
 """Told now and then, in the event loop: bytes carried so far, and bytes in all."""

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from harmonylite.backoff import Backoff
-from harmonylite.errors import DatabaseBusyError, DatabaseError, DiskFullError
+from harmonylite.errors import DatabaseBusyError, DatabaseError, DiskFullError, ReopenError
 from harmonylite.status import Part
 
 log = logging.getLogger(__name__)
@@ -33,7 +33,9 @@ class Trouble:
         self._told = ""
 
     def met(self, error: DatabaseError) -> float:
-        """Take note of ``error``; return the seconds to wait before the next try."""
+        """Take note of ``error``; return the seconds to wait before the next try. Raises it when waiting can't help."""
+        if isinstance(error, ReopenError):
+            raise error
         if isinstance(error, DatabaseBusyError):
             self._part.waiting(str(error))
         elif isinstance(error, DiskFullError):

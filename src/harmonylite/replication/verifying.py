@@ -66,12 +66,21 @@ class Verifier:
         """Hold the mirror as it is now and digest it off the SQLite thread."""
         if self._loop is None:
             return
-        held = open_snapshot(self._replica.options.mirror)
+        readers = self._replica.options.readers
+        readers.enter()
+        try:
+            held = open_snapshot(self._replica.options.mirror)
+        except BaseException:
+            readers.leave()
+            raise
         shapes = [table.shape for table in self._replica.tables.values()]
         node = self._replica.options.node
 
         def work() -> Digest:
-            return Digest(node, digest_snapshot(held, shapes), positions)
+            try:
+                return Digest(node, digest_snapshot(held, shapes), positions)
+            finally:
+                readers.leave()
 
         self._loop.call_soon_threadsafe(self._start, str(checkpoint), work)
 

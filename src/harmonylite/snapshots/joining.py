@@ -1,23 +1,38 @@
 """Join: bring this node's files to where replication can begin.
 
-Invariant: nothing that only this database holds is lost. The first snapshot is the beginning of the cluster; whoever
-saves it first is the first node, and everyone else is merged with it.
+Invariant: nothing that only this database holds is lost, and no file that is damaged is deleted. The first snapshot is
+the beginning of the cluster; whoever saves it first is the first node, and everyone else is merged with it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
 from harmonylite.backoff import Backoff
+from harmonylite.changes.histories import relation
+from harmonylite.db.healing import damage, heal_database, set_aside
 from harmonylite.db.replica import Replica, ReplicaOptions
-from harmonylite.db.snapshot import has_tables, install_mirror, make_database, make_schema_in
+from harmonylite.db.snapshot import has_tables, install_mirror, make_database, make_schema_in, save_copy
+from harmonylite.db.standing import adopt_standing
 from harmonylite.db.thread import SqliteThread
-from harmonylite.errors import DatabaseBusyError, SnapshotError, StreamError
+from harmonylite.errors import (
+    DatabaseBusyError,
+    DatabaseDamagedError,
+    DatabaseError,
+    MirrorDamagedError,
+    SnapshotError,
+    StreamError,
+)
+from harmonylite.replication.ports import ShardStream
+from harmonylite.snapshots.description import Snapshot
 from harmonylite.snapshots.keeper import Keeper
+from harmonylite.snapshots.recovering import SILENT, Recovery
 from harmonylite.status import NodeStatus
 
 log = logging.getLogger(__name__)
@@ -28,55 +43,126 @@ AGAIN = 1.0
 
 
 class Joiner:
-    """Opens a replica for the first time and every time. ``ask``: beg the other nodes to save a snapshot."""
+    """Opens a replica for the first time and every time. ``please``: ask the other nodes to save a snapshot."""
 
     def __init__(
-        self, options: ReplicaOptions, thread: SqliteThread, status: NodeStatus, *, ask: Callable[[], Awaitable[bool]]
-    ) -> None:
+        self, options: ReplicaOptions, thread: SqliteThread, status: NodeStatus, *,
+        please: Callable[[], Awaitable[bool]],
+    ) -> None:  # fmt: skip
         self._options = options
         self._thread = thread
         self._status = status
-        self._ask = ask
+        self._please = please
         self._part = status.part("join")
+        self._damaged = False
+
+    # opening ---------------------------------------------------------------------------------------------------
 
     async def open(self) -> Replica | None:
-        """Open the database as it is, before NATS is there, so that its writes are logged; None when there is none."""
+        """Open the database as it is, before NATS is there, so that its writes are logged; None when there is none.
+
+        A damaged mirror is put aside, a damaged database made anew from its mirror, or left for `join` to make from a
+        snapshot. Raises DatabaseDamagedError for a damaged file that never was replicated here.
+        """
         path = self._options.database
-        if not path.exists() or not await self._thread.run(has_tables, path):
-            return None
-        replica = Replica(self._options)
         backoff = Backoff(first=0.05, most=1.0)
-        loop = asyncio.get_running_loop()
         while True:
             try:
+                await self._thread.run(self._heal)
+                if self._damaged or not path.exists() or not await self._thread.run(has_tables, path):
+                    return None
+                replica = Replica(self._options)
                 await self._thread.run(replica.open)
+            except MirrorDamagedError as error:
+                self._put_mirror_aside(str(error))
             except DatabaseBusyError as error:
                 self._part.waiting(str(error))
-                await asyncio.sleep(backoff.failed(loop.time()))
+                await asyncio.sleep(backoff.failed(time.monotonic()))
             else:
                 return replica
 
-    async def join(self, replica: Replica | None, keeper: Keeper) -> Replica:
+    def _heal(self) -> None:
+        """Look at both files, and do what can be done without NATS; runs on the SQLite thread."""
+        database, mirror = self._options.database, self._options.mirror
+        replicated = mirror.exists()
+        if replicated and (why := damage(mirror)):
+            self._put_mirror_aside(why)
+        if not database.exists():
+            return
+        why = damage(database)
+        self._damaged = bool(why)
+        if not why:
+            return
+        if not replicated:
+            raise DatabaseDamagedError(
+                f"the database {database} is damaged, or no SQLite file: {why}",
+                advice="mend db_path, or move the file away to start from the cluster's newest snapshot",
+            )
+        log.error("the database %s is damaged: %s", database, why)
+        if mirror.exists():
+            copy = self._options.folder / "healing.db"
+            copy.unlink(missing_ok=True)
+            with self._options.readers.reading():
+                save_copy(mirror, copy)
+            try:
+                self._healed(*heal_database(self._options, copy, is_mirror=True))
+            finally:
+                copy.unlink(missing_ok=True)
+
+    def _healed(self, aside: Path, saved: int) -> None:
+        self._damaged = False
+        log.warning(
+            "the database was made anew; the damaged one is kept as %s; %d rows that were not published yet were saved"
+            " from it; applications that had it open have to open it again", aside, saved
+        )  # fmt: skip
+
+    def _put_mirror_aside(self, why: str) -> None:
+        aside = set_aside(self._options.mirror)
+        log.error("the mirror is damaged and will be made anew from a snapshot; it is kept as %s: %s", aside, why)
+
+    # joining ---------------------------------------------------------------------------------------------------
+
+    async def join(
+        self, replica: Replica | None, keeper: Keeper, recovery: Recovery, streams: Sequence[ShardStream]
+    ) -> Replica:
         """Return the replica with a mirror that has a beginning; see DESIGN, section 3."""
         opened = replica if replica is not None else await self._without_database(keeper)
-        while not await self._thread.run(_is_whole, opened):
+        start = time.monotonic()
+        while not await self._thread.run(lambda: opened.whole):
             newest = await self._patiently(keeper.newest)
-            if newest is not None or await self._thread.run(_is_joined, opened):
-                await self._from_snapshot(opened, keeper)
+            if newest is not None or await self._thread.run(lambda: opened.joined):
+                await self._from_snapshot(opened, keeper, recovery, time.monotonic() - start)
             else:
-                await self._begin(opened, keeper)
-        await self._check_ahead(opened)
+                await self._begin(opened, keeper, streams)
+        await self._settle_apart(opened)
         self._part.ok()
         return opened
 
-    async def _check_ahead(self, replica: Replica) -> None:
-        joined = await self._thread.run(_is_joined, replica)
-        if joined and await self._thread.run(_mirror_ahead, replica):
-            log.warning("the mirror is ahead of the database: it was restored or lost its tail; they are compared")
-            self._status.counters.conflicts += await self._thread.run(replica.reconcile, first=False)
+    async def _settle_apart(self, replica: Replica) -> None:
+        """Bring a database to its mirror that is older, or of an earlier history: restored, or the mirror is new."""
+        if not await self._thread.run(lambda: replica.joined):
+            return
+        database = await self._thread.run(replica.standing, "main")
+        mirror = await self._thread.run(replica.standing, "mirror")
+        way = relation(database, mirror)
+        if way == "same":
+            positions = mirror.positions.items()
+            way = "behind" if any(p.seq > database.positions[s].seq for s, p in positions) else "same"
+        elif database.history not in mirror.past:
+            return  # the mirror is the older one: it is exchanged for the new history's
+        if way == "same":
+            return
+        log.warning("the database and its mirror did not grow up together (%s): they are compared", way)
+        if way == "ahead":
+            await self._thread.run(replica.keep_mine)
+            return
+        conflicts = await self._thread.run(lambda: replica.reconcile(first=way == "apart", keep_log=True))
+        self._status.counters.conflicts += conflicts
 
-    async def _begin(self, replica: Replica, keeper: Keeper) -> None:
+    async def _begin(self, replica: Replica, keeper: Keeper, streams: Sequence[ShardStream]) -> None:
         """Be the first node; where another one is faster, the mirror is empty again and its beginning is ours."""
+        infos = [await self._patiently(stream.info) for stream in streams]
+        await self._thread.run(replica.set_created, {info.shard: info.created for info in infos})
         newest = await self._thread.run(replica.copy_into_mirror)
         self._part.waiting("saving the first snapshot")
         if await self._patiently(lambda: keeper.save(first=True)) is not None:
@@ -84,28 +170,38 @@ class Joiner:
             log.info("this is the first node: its content is the cluster's beginning")
             return
         await self._thread.run(replica.close)
-        await self._thread.run(_drop_mirror, self._options)
+        await self._patiently(lambda: self._thread.run(_drop_mirror, self._options))
         await self._thread.run(replica.open)
 
-    async def _from_snapshot(self, replica: Replica, keeper: Keeper) -> None:
+    async def _from_snapshot(self, replica: Replica, keeper: Keeper, recovery: Recovery, seconds: float) -> None:
         """Take the newest snapshot for the mirror; the database is merged with it once it is folded to the end."""
         self._part.waiting("fetching the newest snapshot")
-        fetched = await self._patiently(keeper.fetch)
-        if fetched is None:
-            self._part.waiting("the mirror is lost and there is no snapshot; another node is asked for one")
-            await self._ask()
+        fetched, why = None, "there is no snapshot"
+        try:
+            fetched = await keeper.fetch()
+        except (StreamError, SnapshotError) as error:
+            why = str(error)
+        if fetched is not None:
+            await self._thread.run(replica.close)
+            await self._patiently(lambda: self._thread.run(install_mirror, self._options, fetched[1]))
+            await self._thread.run(replica.open)
+            log.info("snapshot %s of node %s is the mirror now", fetched[0].name, fetched[0].node)
+            return
+        self._part.waiting(f"the mirror is lost; another node is asked for a snapshot: {why}")
+        if await self._please() or seconds < SILENT:
             await asyncio.sleep(AGAIN)
             return
-        await self._thread.run(replica.close)
-        await self._thread.run(install_mirror, self._options, fetched[1])
-        await self._thread.run(replica.open)
-        log.info("snapshot %s of node %s is the mirror now", fetched[0].name, fetched[0].node)
+        log.warning("the mirror is lost and nobody has a snapshot: the cluster begins anew from this database")
+        await self._thread.run(replica.copy_into_mirror)
+        await self._thread.run(lambda: adopt_standing(replica.connection))
+        with suppress(SnapshotError, StreamError):
+            await recovery.begin(replica)
 
     async def _without_database(self, keeper: Keeper) -> Replica:
         """Make the database from the newest snapshot, or wait until the application or a snapshot is there."""
         path = self._options.database
         while True:
-            fetched = await self._patiently(keeper.fetch)
+            fetched = await self._patiently(lambda: self._fetch(keeper))
             opened = await self.open()
             if opened is not None:
                 if fetched is not None:
@@ -116,57 +212,41 @@ class Joiner:
                 await asyncio.sleep(AGAIN)
                 continue
             snapshot, file = fetched
-            if path.exists():
-                await self._thread.run(make_schema_in, path, file)
-                await self._thread.run(install_mirror, self._options, file)
-            else:
-                await self._thread.run(make_database, self._options, file)
+            await self._patiently(lambda: self._thread.run(self._make, file))  # noqa: B023
             log.info("the database %s was made from snapshot %s of node %s", path, snapshot.name, snapshot.node)
 
-    async def recover(self, replica: Replica, keeper: Keeper, first: dict[int, int]) -> None:
-        """Bring a joined replica past messages that no stream holds any more; ``first``: oldest kept, by shard."""
-        while True:
-            newest = await self._patiently(keeper.newest)
-            if newest is not None and all(newest.resume.get(s, 1) >= seq for s, seq in first.items()):
-                fetched = await self._patiently(keeper.fetch)
-                if fetched is not None:
-                    if await self._thread.run(_is_joined, replica):
-                        await self._thread.run(replica.adopt, fetched[1])
-                    else:
-                        await self._thread.run(replica.close)
-                        await self._thread.run(install_mirror, self._options, fetched[1])
-                        await self._thread.run(replica.open)
-                    log.info("went on from snapshot %s of node %s", fetched[0].name, fetched[0].node)
-                    self._part.ok()
-                    return
-            self._part.waiting("the stream has forgotten what this node needs next; waiting for a newer snapshot")
-            await self._ask()
-            await asyncio.sleep(AGAIN)
+    async def _fetch(self, keeper: Keeper) -> tuple[Snapshot, Path] | None:
+        """Fetch the newest good snapshot; where there is none, ask the other nodes for a new one."""
+        try:
+            return await keeper.fetch()
+        except SnapshotError:
+            await self._please()
+            raise
+
+    def _make(self, file: Path) -> None:
+        """Make the database from the snapshot ``file``; runs on the SQLite thread."""
+        path = self._options.database
+        if self._damaged:
+            self._healed(*heal_database(self._options, file, is_mirror=False))
+        elif path.exists():
+            make_schema_in(path, file)
+            install_mirror(self._options, file)
+        else:
+            make_database(self._options, file)
 
     async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
         backoff = Backoff(first=0.2, most=5.0)
-        loop = asyncio.get_running_loop()
         while True:
             try:
                 return await call()
-            except (StreamError, SnapshotError) as error:
+            except DatabaseDamagedError:
+                raise
+            except (StreamError, SnapshotError, DatabaseError) as error:
                 self._part.waiting(str(error))
-                await asyncio.sleep(backoff.failed(loop.time()))
-
-
-def _is_whole(replica: Replica) -> bool:
-    return replica.whole
-
-
-def _is_joined(replica: Replica) -> bool:
-    return replica.joined
-
-
-def _mirror_ahead(replica: Replica) -> bool:
-    merged = replica.merged_positions()
-    return any(position.seq > merged[shard].seq for shard, position in replica.positions().items())
+                await asyncio.sleep(backoff.failed(time.monotonic()))
 
 
 def _drop_mirror(options: ReplicaOptions) -> None:
-    for name in ("", "-wal", "-shm"):
-        Path(f"{options.mirror}{name}").unlink(missing_ok=True)
+    with options.readers.alone():
+        for name in ("", "-wal", "-shm"):
+            Path(f"{options.mirror}{name}").unlink(missing_ok=True)

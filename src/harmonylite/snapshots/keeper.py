@@ -1,7 +1,8 @@
-"""Save, find and fetch snapshots in the NATS object store.
+"""Save, find, fetch and prune snapshots in a store; NATS's pointer names the newest.
 
-Invariant: an object is whole before the pointer names it, and the pointer only ever moves forward: whoever compares
-and sets it last has the newest positions.
+Invariant: a snapshot and its description are whole before the pointer names it, and the pointer only ever moves
+forward: whoever compares and sets it last has the newest positions, or began a new history because no snapshot fitted
+the streams any more. A snapshot that is damaged is passed over, visibly, and the next older one is taken.
 """
 
 from __future__ import annotations
@@ -10,15 +11,28 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 
+from harmonylite.changes.histories import Standing
 from harmonylite.errors import DatabaseError, SnapshotError, StreamError
-from harmonylite.model import Position
-from harmonylite.replication.ports import Objects
+from harmonylite.model import StreamInfo
+from harmonylite.replication.ports import Progress, Store
 from harmonylite.snapshots.archive import pack, unpack
+from harmonylite.snapshots.description import (
+    DESCRIPTION,
+    PREFIX,
+    Snapshot,
+    decode,
+    describe,
+    encode,
+    fits,
+    is_behind,
+    usable,
+)
 from harmonylite.status import NodeStatus
 
 log = logging.getLogger(__name__)
@@ -27,144 +41,244 @@ POINTER = "newest"
 LEAST_KEPT = 2
 """Snapshots that stay in any case: the newest, and one before it for whoever is reading that now."""
 
+Wanted = Callable[[Snapshot], bool]
 
-class Snapshot(msgspec.Struct, frozen=True):
-    """One saved snapshot. ``positions``: shard to last folded sequence; ``resume``: where to read on from;
-    ``created``: per shard the stream that they belong to; ``sha256``: of the uncompressed file; ``at``: seconds.
-    """
 
-    name: str
-    node: str
-    positions: dict[int, int]
-    resume: dict[int, int]
-    created: dict[int, str]
-    sha256: str
-    bytes: int
-    at: float
-    older: list[str] = []
+class Pointers(Protocol):
+    """Small named values with compare-and-set; see `harmonylite.replication.ports.Objects`."""
+
+    async def pointer(self, key: str) -> tuple[bytes, int] | None:
+        """Return value and revision of a pointer, None when it is not there."""
+
+    async def set_pointer(self, key: str, value: bytes, *, revision: int) -> bool:
+        """Set a pointer if its revision is still ``revision`` (0 = it must not exist). False: someone was first."""
+
+
+class Copy(Protocol):
+    """Writes the mirror into a new file, where asked as the beginning of a new history; may run on any thread."""
+
+    def __call__(self, target: Path, *, beginning: Callable[[Standing], Standing] | None = None) -> Standing:
+        """Return where the copy stands; raises DatabaseError."""
 
 
 class Keeper:
     """Keeps the snapshots of one cluster. ``keep``: how many stay in the store (0 = all).
 
-    ``copy`` writes the mirror into a new file and returns its positions.
+    ``cluster``: the streams' prefix; snapshots of others that share the store are left alone.
     """
 
     def __init__(
-        self, objects: Objects, folder: Path, node: str, status: NodeStatus, *,
-        keep: int, copy: Callable[[Path], dict[int, Position]],
+        self, store: Store, pointers: Pointers, folder: Path, node: str, cluster: str, status: NodeStatus, *,
+        keep: int, copy: Copy,
     ) -> None:  # fmt: skip
-        self._objects = objects
+        self._store = store
+        self._pointers = pointers
         self._folder = folder
         self._node = node
+        self._cluster = cluster
         self._status = status
         self._keep = keep
         self._copy = copy
         self._saving = asyncio.Lock()
+        self._fetching = asyncio.Lock()
+        self._descriptions: dict[str, Snapshot] = {}
+        self.damaged: set[str] = set()
+        """Snapshots that could not be read by this node: a new one is to be saved soon."""
+
+    # finding ---------------------------------------------------------------------------------------------------
 
     async def newest(self) -> Snapshot | None:
-        """Return the newest snapshot, None when there is none; raises StreamError."""
-        return (await self._pointer())[0]
+        """Return the newest snapshot, None when there is none; raises StreamError, SnapshotError."""
+        return (await self.pointed())[0]
 
-    async def _pointer(self) -> tuple[Snapshot | None, int]:
-        found = await self._objects.pointer(POINTER)
-        if found is None:
-            return None, 0
+    async def pointed(self) -> tuple[Snapshot | None, int]:
+        """Return what the pointer names, and its revision; without a pointer the newest one in the store, and 0."""
+        found = await self._pointers.pointer(POINTER)
+        if found is not None:
+            return decode(found[0], "the pointer to the newest snapshot"), found[1]
+        listed = await self.listed()
+        return (listed[0] if listed else None), 0
+
+    async def listed(self) -> list[Snapshot]:
+        """Return all snapshots of this cluster in the store, the newest first; raises SnapshotError."""
+        names = usable(await self._store.names())
+        self._descriptions = {name: known for name, known in self._descriptions.items() if name in names}
+        for name in names:
+            if name not in self._descriptions:
+                try:
+                    self._descriptions[name] = await self._description(name)
+                except SnapshotError as error:
+                    log.warning("%s", error)
+        found = [self._descriptions[name] for name in names if name in self._descriptions]
+        return [snapshot for snapshot in found if snapshot.cluster in ("", self._cluster)]
+
+    async def _description(self, name: str) -> Snapshot:
+        file = self._folder / f"description-{secrets.token_hex(4)}"
         try:
-            return msgspec.json.decode(found[0], type=Snapshot), found[1]
-        except msgspec.DecodeError as error:
-            raise SnapshotError(f"the pointer to the newest snapshot can't be read: {error}") from error
+            await self._store.get(name + DESCRIPTION, file)
+            data = await asyncio.to_thread(file.read_bytes)
+        finally:
+            file.unlink(missing_ok=True)
+        return decode(data, f"the description of snapshot {name}")
+
+    # saving ----------------------------------------------------------------------------------------------------
 
     async def save(self, *, first: bool = False) -> Snapshot | None:
         """Save the mirror as it is now; ``first``: only if there is no snapshot at all (None: somebody was faster).
 
-        Raises SnapshotError, StreamError; the newest snapshot stays what it was.
+        Raises SnapshotError, StreamError, DatabaseError; the newest snapshot stays what it was.
         """
         async with self._saving:
-            name = f"snapshot-{time.time_ns():020d}-{secrets.token_hex(3)}"
-            plain, packed = self._folder / f"{name}.db", self._folder / f"{name}.db.zst"
-            try:
-                positions = await asyncio.to_thread(self._copy, plain)
-                digest = await asyncio.to_thread(pack, plain, packed)
-                snapshot = Snapshot(
-                    name, self._node,
-                    {s: p.seq for s, p in positions.items()},
-                    {s: p.resume for s, p in positions.items()},
-                    {s: p.created for s, p in positions.items()},
-                    digest, packed.stat().st_size, time.time(),
-                )  # fmt: skip
-                await self._objects.put(name, packed)
-            finally:
-                plain.unlink(missing_ok=True)
-                packed.unlink(missing_ok=True)
-            return await self._name_newest(snapshot, first=first)
+            return await self._name_newest(await self._upload(None), first=first)
+
+    async def begin(
+        self, streams: Sequence[StreamInfo], beginning: Callable[[Standing], Standing], *, copy: Copy | None = None
+    ) -> Snapshot | None:
+        """Save the mirror as the beginning of a new history; None: some snapshot fits the streams by now.
+
+        ``copy``: what to save instead of the mirror.
+        """
+        async with self._saving:
+            known, revision = await self.pointed()
+            if known is not None and fits(known, streams) and known.name not in self.damaged:
+                return None
+            snapshot = await self._upload(beginning, copy)
+            if await self._pointers.set_pointer(POINTER, encode(snapshot), revision=revision):
+                self._saved(snapshot)
+                return snapshot
+            await self._remove(snapshot.name)
+            return None
+
+    async def _upload(self, beginning: Callable[[Standing], Standing] | None, copy: Copy | None = None) -> Snapshot:
+        name = f"{PREFIX}{time.time_ns():020d}-{secrets.token_hex(3)}"
+        plain, packed = self._folder / f"{name}.db", self._folder / f"{name}.db.zst"
+        note = self._folder / f"{name}{DESCRIPTION}"
+        try:
+            standing = await asyncio.to_thread(copy or self._copy, plain, beginning=beginning)
+            size = plain.stat().st_size
+            digest = await asyncio.to_thread(pack, plain, packed)
+            plain.unlink(missing_ok=True)
+            snapshot = describe(
+                name, self._node, self._cluster, standing,
+                sha256=digest, packed=packed.stat().st_size, size=size, at=time.time(),
+            )  # fmt: skip
+            await asyncio.to_thread(note.write_bytes, encode(snapshot))
+            await self._store.put(name, packed, self._progress(f"saving {name}"))
+            await self._store.put(name + DESCRIPTION, note)
+        except OSError as error:
+            raise SnapshotError(f"a snapshot can't be made in {self._folder}: {error}") from error
+        finally:
+            self._status.progress = None
+            for file in (plain, packed, note):
+                file.unlink(missing_ok=True)
+        return snapshot
+
+    def _progress(self, doing: str) -> Progress:
+        def told(done: int, total: int) -> None:
+            self._status.progress = (doing, done, total)
+
+        return told
 
     async def _name_newest(self, snapshot: Snapshot, *, first: bool) -> Snapshot | None:
         while True:
-            known, revision = await self._pointer()
-            behind = known is not None and any(
-                seq < known.positions.get(shard, 0) for shard, seq in snapshot.positions.items()
-            )
-            if known is not None and (first or behind):
-                await self._objects.delete(snapshot.name)
+            known, revision = await self.pointed()
+            if known is not None and known.name == snapshot.name:
+                known = None
+            other = known is not None and known.history != snapshot.history
+            if known is not None and (first or other or is_behind(snapshot, known)):
+                await self._remove(snapshot.name)
+                if other and not first:
+                    raise SnapshotError("the cluster began anew meanwhile; this node takes that up first")
                 return None if first else known
             older = [*known.older, known.name] if known is not None else []
             keep = max(self._keep, LEAST_KEPT) - 1 if self._keep else len(older)
-            named = msgspec.structs.replace(snapshot, older=older[len(older) - keep :] if keep < len(older) else older)
-            if await self._objects.set_pointer(POINTER, msgspec.json.encode(named), revision=revision):
+            named = msgspec.structs.replace(snapshot, older=older[max(0, len(older) - keep) :])
+            if await self._pointers.set_pointer(POINTER, encode(named), revision=revision):
                 break
-        for name in older[: len(older) - keep] if keep < len(older) else []:
-            await self._objects.delete(name)
-        self._status.counters.snapshots_saved += 1
-        log.info("snapshot %s saved: %d bytes, positions %s", snapshot.name, snapshot.bytes, snapshot.positions)
+        self._saved(named)
+        await self._prune(named)
         return named
 
-    async def fetch(self) -> tuple[Snapshot, Path] | None:
-        """Fetch the newest snapshot into a file of the private folder, digest checked; None when there is none."""
-        while True:
-            snapshot = await self.newest()
-            if snapshot is None:
-                return None
-            packed, plain = self._folder / "incoming.zst", self._folder / "incoming.db"
-            try:
-                await self._objects.get(snapshot.name, packed)
-                await asyncio.to_thread(unpack, packed, plain, snapshot.sha256)
-            except SnapshotError:
-                again = await self.newest()
-                if again is None or again.name == snapshot.name:
-                    raise
-                continue  # it was replaced by a newer one and pruned while we read
-            finally:
-                packed.unlink(missing_ok=True)
-            self._status.counters.snapshots_restored += 1
-            return snapshot, plain
+    def _saved(self, snapshot: Snapshot) -> None:
+        self.damaged.clear()
+        self._status.counters.snapshots_saved += 1
+        log.info("snapshot %s saved: %d bytes, positions %s", snapshot.name, snapshot.bytes, snapshot.positions)
 
-
-async def keep_saving(
-    keeper: Keeper, status: NodeStatus, *, max_entries: int, interval: float, turn: Callable[[], float]
-) -> None:
-    """Save a snapshot before the streams forget, and every ``interval`` seconds (0 = never for its age), without end.
-
-    ``turn``: seconds by which this node lets others go first.
-    """
-    while True:
-        await asyncio.sleep(2.0)
+    async def _prune(self, newest: Snapshot) -> None:
+        """Remove what is older than the kept ones, what somebody left unfinished among it."""
+        if not self._keep:
+            return
         try:
-            newest = await keeper.newest()
-            if _due(newest, status, max_entries, interval):
-                await asyncio.sleep(turn())
-                newest = await keeper.newest()
-                if _due(newest, status, max_entries, interval):
-                    await keeper.save()
-            status.part("snapshots").ok()
-        except (DatabaseError, SnapshotError, StreamError, OSError) as error:
-            status.part("snapshots").waiting(f"no snapshot could be saved: {error}")
+            names = await self._store.names()
+            mine = {snapshot.name for snapshot in await self.listed()}
+            kept = sorted(mine, reverse=True)[: max(self._keep, LEAST_KEPT)]
+            oldest = min([newest.name, *kept])
+            bare = {name for name in names if name.startswith(PREFIX) and name.removesuffix(DESCRIPTION) not in mine}
+            unfinished = {n for n in bare if not n.endswith(DESCRIPTION) and n + DESCRIPTION not in names}
+            for name in sorted((mine | unfinished) - set(kept) - {newest.name}):
+                if name < oldest:
+                    await self._remove(name)
+        except SnapshotError as error:
+            log.warning("old snapshots stay for now: %s", error)
+
+    async def _remove(self, name: str) -> None:
+        """Delete a snapshot, its description first: what has none is not found."""
+        await self._store.delete(name + DESCRIPTION)
+        await self._store.delete(name)
+
+    # fetching --------------------------------------------------------------------------------------------------
+
+    async def candidates(self, wanted: Wanted | None = None) -> list[Snapshot]:
+        """Return the snapshots to try, the best first: what the pointer names, then the newest in the store."""
+        pointed = await self.newest()
+        try:
+            others = await self.listed()
+        except SnapshotError as error:
+            if pointed is None:
+                raise
+            log.warning("the store can't be listed: %s", error)
+            others = []
+        found = [pointed] if pointed is not None else []
+        found += [snapshot for snapshot in others if pointed is None or snapshot.name != pointed.name]
+        return [snapshot for snapshot in found if wanted is None or wanted(snapshot)]
+
+    async def fetch(self, wanted: Wanted | None = None) -> tuple[Snapshot, Path] | None:
+        """Fetch the best snapshot that is ``wanted`` into a file of the private folder, digest checked.
+
+        None when there is none to try. Raises SnapshotError when every one of them is damaged or out of reach.
+        """
+        async with self._fetching:
+            failed: SnapshotError | None = None
+            for snapshot in await self.candidates(wanted):
+                try:
+                    file = await self.fetch_one(snapshot)
+                except SnapshotError as error:
+                    failed = failed or error
+                    self.damaged.add(snapshot.name)
+                    self._status.part("snapshots").waiting(f"{error}; an older one is tried")
+                    log.warning("snapshot %s can't be used, an older one is tried: %s", snapshot.name, error)
+                else:
+                    return snapshot, file
+            if failed is not None:
+                raise failed
+            return None
+
+    async def fetch_one(self, snapshot: Snapshot, target: Path | None = None) -> Path:
+        """Fetch one snapshot into ``target`` (else a file of the private folder); return the file."""
+        mark = secrets.token_hex(4)
+        packed = self._folder / f"incoming-{mark}.zst"
+        plain = target or self._folder / f"incoming-{mark}.db"
+        try:
+            await self._store.get(snapshot.name, packed, self._progress(f"fetching {snapshot.name}"))
+            await asyncio.to_thread(unpack, packed, plain, snapshot.sha256)
+        except OSError as error:
+            raise SnapshotError(f"snapshot {snapshot.name} can't be written to {plain}: {error}") from error
+        finally:
+            self._status.progress = None
+            packed.unlink(missing_ok=True)
+        self._status.counters.snapshots_restored += 1
+        return plain
 
 
-def _due(newest: Snapshot | None, status: NodeStatus, max_entries: int, interval: float) -> bool:
-    if newest is None:
-        return status.caught_up
-    ahead = max((s.position - newest.positions.get(s.shard, 0) for s in status.shards.values()), default=0)
-    if ahead <= 0:
-        return False
-    return ahead * 3 >= max_entries or (interval > 0 and time.time() - newest.at >= interval)
+PASSING = (DatabaseError, SnapshotError, StreamError)
+"""What may be over at the next try."""

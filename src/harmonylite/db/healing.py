@@ -1,0 +1,154 @@
+"""Damaged files: find them, put them aside, and make the database anew from its mirror.
+
+Invariant: nothing damaged is deleted or written to; it stays beside the new file, under a name that says when. What a
+damaged database still tells of rows that were never published goes into the new one.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import apsw
+
+from harmonylite.db.connection import attach, mapped, open_file, value
+from harmonylite.db.exact import decode, exact, marks
+from harmonylite.db.install import trigger_tables
+from harmonylite.db.replica import Replica, ReplicaOptions
+from harmonylite.db.snapshot import begin_database, fill_database, install_mirror, put_in_place
+from harmonylite.db.tracked import Tracked
+from harmonylite.db.triggers import LOG, STATE
+from harmonylite.errors import DatabaseDamagedError, DatabaseError
+from harmonylite.schema.sql import quote
+
+log = logging.getLogger(__name__)
+
+SIDE_FILES = ("-wal", "-shm", "-journal")
+
+
+def damage(path: Path) -> str:
+    """Return what is wrong with a SQLite file, "" when nothing is (SQLite: PRAGMA quick_check)."""
+    try:
+        connection = open_file(path, read_only=True)
+        try:
+            with mapped(f"check {path}"):
+                found = str(value(connection, "PRAGMA quick_check(1)"))
+        finally:
+            connection.close()
+    except DatabaseDamagedError as error:
+        return str(error)
+    return "" if found == "ok" else found
+
+
+def set_aside(path: Path) -> Path:
+    """Give a damaged file and its side files a name that says when; return it."""
+    aside = _aside(path)
+    for side in ("", *SIDE_FILES):
+        if Path(f"{path}{side}").exists():
+            Path(f"{path}{side}").replace(f"{aside}{side}")
+    return aside
+
+
+def _aside(path: Path) -> Path:
+    return path.with_name(f"{path.name}.damaged-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}")
+
+
+def heal_database(options: ReplicaOptions, snapshot: Path, *, is_mirror: bool) -> tuple[Path, int]:
+    """Make the damaged database anew from ``snapshot``; return where the damaged one is, and the rows saved from it.
+
+    ``is_mirror``: the snapshot is a copy of the mirror, which stays; else it becomes the mirror. Connections of the
+    application that are open stay with the damaged file. Raises DatabaseError with the damaged file where it was.
+    """
+    path = options.database
+    building = begin_database(options, snapshot)
+    if not is_mirror:
+        install_mirror(options, snapshot)
+    replica = fill_database(options, building)
+    try:
+        saved = _save_pending(replica, path)
+    finally:
+        replica.close()
+    aside = _aside(path)
+    os.link(path, aside)
+    for side in SIDE_FILES:
+        if Path(f"{path}{side}").exists():
+            Path(f"{path}{side}").replace(f"{aside}{side}")
+    put_in_place(building, path)
+    return aside, saved
+
+
+def _save_pending(replica: Replica, damaged: Path) -> int:
+    """Bring the rows that the damaged database's log names into the new database, as far as they can be read."""
+    connection = replica.connection
+    saved = lost = 0
+    try:
+        with _attached(connection, damaged):
+            state = f"damaged.{quote(STATE)}"
+            cleared = int(value(connection, f"SELECT value FROM {state} WHERE name = 'cleared'") or 0)
+            for number, name in trigger_tables(connection, "damaged").items():
+                table = replica.tables.get(name)
+                if table is None:
+                    continue
+                for key in _logged_keys(connection, table, number, cleared):
+                    outcome = _save_row(connection, table, key)
+                    saved, lost = saved + (outcome == "saved"), lost + (outcome == "lost")
+    except (DatabaseError, apsw.Error) as error:
+        log.warning("the log of the damaged database %s can't be read on: %s", damaged, error)
+    if lost:
+        log.warning("%d rows that were never published can't be saved from the damaged database %s", lost, damaged)
+    if saved:
+        replica.keep_mine()
+    return saved
+
+
+@contextmanager
+def _attached(connection: apsw.Connection, path: Path) -> Iterator[None]:
+    attach(connection, path, "damaged", read_only=True)
+    try:
+        yield
+    finally:
+        connection.execute("DETACH damaged")
+
+
+def _logged_keys(connection: apsw.Connection, table: Tracked, number: int, cleared: int) -> set[tuple[Any, ...]]:
+    """Return the keys of one table that can be read from the damaged log before the damage is met."""
+    found: set[tuple[Any, ...]] = set()
+    reads = exact(f"k{i}" for i in range(len(table.shape.keys)))
+    try:
+        for row in connection.execute(
+            f"SELECT {reads} FROM damaged.{quote(LOG)} WHERE t = ? AND id > ?", (number, cleared)
+        ):
+            found.add(decode(row))
+    except apsw.Error as error:
+        log.warning("the log of the damaged database ends at its damage: %s", error)
+    return found
+
+
+def _save_row(connection: apsw.Connection, table: Tracked, key: tuple[Any, ...]) -> str:
+    """Bring one row over; return "saved", "equal", or "lost" where it can't be read or doesn't fit."""
+    shape = table.shape
+    parts = [marks([part]) for part in key]
+    bound = [value for _, values in parts for value in values]
+    here = shape.same_as("d", [place for place, _ in parts])
+    reads = exact(shape.read(column, "d") for column in shape.columns)
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        select = f"SELECT {reads} FROM {{}} AS d WHERE {here}"
+        there = [decode(r) for r in connection.execute(select.format(f"damaged.{quote(shape.name)}"), bound)]
+        mine = [decode(r) for r in connection.execute(select.format(table.main), bound)]
+        if there != mine:
+            connection.execute(f"DELETE FROM {table.main} AS d WHERE {here}", bound)
+        if there and there != mine:
+            listed, values = marks(there[0])
+            connection.execute(f"INSERT OR REPLACE INTO {table.main}({shape.write()}) VALUES ({listed})", values)
+        connection.execute("COMMIT")
+    except apsw.Error as error:
+        connection.execute("ROLLBACK")
+        log.info("row %s of table %s can't be saved from the damaged database: %s", key, shape.name, error)
+        return "lost"
+    return "equal" if there == mine else "saved"

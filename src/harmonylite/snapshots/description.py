@@ -1,0 +1,93 @@
+"""What is said of a snapshot beside it, and what a snapshot is good for.
+
+Invariant: a description is stored after its snapshot is whole and before the pointer names it, so that snapshots can be
+found by listing the store, also when NATS lost its pointers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from harmonylite.changes.histories import Standing
+from harmonylite.errors import SnapshotError
+from harmonylite.model import Position, StreamInfo
+
+DESCRIPTION = ".json"
+"""A description is called like its snapshot, and ends like this."""
+PREFIX = "snapshot-"
+
+
+class Snapshot(msgspec.Struct, frozen=True):
+    """One saved snapshot. ``positions``: shard to last folded sequence; ``resume``: where to read on from;
+    ``created``: per shard the stream that they belong to; ``sha256``: of the uncompressed file; ``bytes``, ``size``:
+    compressed and not; ``at``: seconds since the epoch; ``cluster``: whose it is; ``history``: see
+    `harmonylite.changes.histories`.
+    """
+
+    name: str
+    node: str
+    positions: dict[int, int]
+    resume: dict[int, int]
+    created: dict[int, str]
+    sha256: str
+    bytes: int
+    at: float
+    older: list[str] = []
+    size: int = 0
+    cluster: str = ""
+    history: str = ""
+
+
+def describe(
+    name: str, node: str, cluster: str, standing: Standing, *, sha256: str, packed: int, size: int, at: float
+) -> Snapshot:
+    """Return the description of a snapshot that stands at ``standing``."""
+    at_shard: dict[int, Position] = dict(standing.positions)
+    return Snapshot(
+        name, node,
+        {s: p.seq for s, p in at_shard.items()},
+        {s: p.resume for s, p in at_shard.items()},
+        {s: p.created for s, p in at_shard.items()},
+        sha256, packed, at, [], size, cluster, standing.history,
+    )  # fmt: skip
+
+
+def decode(data: bytes, what: str) -> Snapshot:
+    """Return the description in ``data``; raises SnapshotError naming ``what``."""
+    try:
+        return msgspec.json.decode(data, type=Snapshot)
+    except msgspec.DecodeError as error:
+        raise SnapshotError(f"{what} can't be read: {error}") from error
+
+
+def encode(snapshot: Snapshot) -> bytes:
+    """Return a description as it is stored."""
+    return msgspec.json.encode(snapshot)
+
+
+def fits(snapshot: Snapshot, streams: Iterable[StreamInfo]) -> bool:
+    """Tell whether a node that starts from ``snapshot`` can follow the streams as they are now."""
+    return all(
+        info.shard in snapshot.positions
+        and bool(snapshot.created.get(info.shard))
+        and info.same(snapshot.created[info.shard], snapshot.positions[info.shard])
+        and snapshot.positions[info.shard] <= info.last
+        and snapshot.resume.get(info.shard, 1) >= info.first
+        for info in streams
+    )
+
+
+def is_behind(snapshot: Snapshot, known: Snapshot) -> bool:
+    """Tell whether ``snapshot`` stands before ``known``, of the same history, on some shard."""
+    return snapshot.history == known.history and any(
+        seq < known.positions.get(shard, 0) and snapshot.created.get(shard) == known.created.get(shard)
+        for shard, seq in snapshot.positions.items()
+    )
+
+
+def usable(names: Iterable[str]) -> list[str]:
+    """Return the names of snapshots that have a description, the newest first (names begin with the time)."""
+    listed = set(names)
+    return sorted((n for n in listed if n.startswith(PREFIX) and n + DESCRIPTION in listed), reverse=True)

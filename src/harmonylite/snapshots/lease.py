@@ -1,0 +1,90 @@
+"""The lease: which node saves snapshots now. A pointer in NATS that its holder sets anew before it runs out.
+
+Invariant: no two machines' clocks are compared. The holder counts its time from before it asked for it; the others take
+over when the pointer's revision has not moved for the whole time by their own monotonic clock. Two holders at once,
+while a frozen one has not noticed yet, do no harm: both save exact snapshots, and the pointer is compared and set.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+import msgspec
+
+from harmonylite.snapshots.keeper import Pointers
+
+log = logging.getLogger(__name__)
+
+LEASE = "lease"
+
+
+class Holder(msgspec.Struct, frozen=True):
+    """Who holds the lease; both texts are empty when it was given back."""
+
+    node: str = ""
+    session: str = ""
+
+
+class Lease:
+    """The lease, seen from one process. ``seconds``: how long it lasts; ``clock``: monotonic seconds."""
+
+    def __init__(
+        self, pointers: Pointers, node: str, session: str, *, seconds: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:  # fmt: skip
+        self._pointers = pointers
+        self._me = Holder(node, session)
+        self._seconds = seconds
+        self._clock = clock
+        self._until = float("-inf")
+        self._seen = 0
+        self._since = float("-inf")
+        self.holder = ""
+
+    @property
+    def held(self) -> bool:
+        """True while this process holds the lease for sure."""
+        return self._clock() < self._until
+
+    @property
+    def pause(self) -> float:
+        """Seconds between two calls of `renew`."""
+        return self._seconds / 3
+
+    async def renew(self) -> bool:
+        """Keep the lease, or take it when it is free or has run out; tell whether it is held. Raises StreamError."""
+        now = self._clock()
+        found = await self._pointers.pointer(LEASE)
+        holder, revision = (_decode(found[0]), found[1]) if found is not None else (Holder(), 0)
+        self.holder = holder.node
+        if revision != self._seen:
+            self._seen, self._since = revision, now
+        if holder not in (self._me, Holder()) and now - self._since < self._seconds:
+            self._until = float("-inf")
+            return False
+        if not await self._pointers.set_pointer(LEASE, msgspec.json.encode(self._me), revision=revision):
+            self._until = float("-inf")
+            return False
+        if holder != self._me:
+            log.info("this node saves the snapshots now%s", f", after {holder.node}" if holder.node else "")
+        self._until = now + self._seconds
+        self.holder = self._me.node
+        return True
+
+    async def release(self) -> None:
+        """Give the lease back, if it is held, so that another node need not wait for it. Raises StreamError."""
+        if not self.held:
+            return
+        self._until = float("-inf")
+        found = await self._pointers.pointer(LEASE)
+        if found is not None and _decode(found[0]) == self._me:
+            await self._pointers.set_pointer(LEASE, msgspec.json.encode(Holder()), revision=found[1])
+
+
+def _decode(value: bytes) -> Holder:
+    try:
+        return msgspec.json.decode(value, type=Holder)
+    except msgspec.DecodeError:
+        return Holder("unknown", "unknown")

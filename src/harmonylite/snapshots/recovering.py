@@ -1,0 +1,325 @@
+"""Recover: bring a replica back to streams that forgot what it needs, lost what it has, or began anew.
+
+Invariant: a row that any node holds is never lost by recovering. What a snapshot takes over from this node's history is
+merged; what this node knows beyond it is published again. A new history begins only when no snapshot fits the streams,
+no node can follow them, and by compare-and-set, so that there is one; everybody takes it up from that snapshot, the
+node that saved it too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import msgspec
+
+from harmonylite.backoff import Backoff
+from harmonylite.changes.histories import Relation, Standing, newest, relation
+from harmonylite.db.replica import Replica
+from harmonylite.db.snapshot import standing_of
+from harmonylite.db.standing import LIMBO, rewind
+from harmonylite.db.thread import SqliteThread
+from harmonylite.errors import DatabaseBusyError, SnapshotError, StreamError, StreamLostError
+from harmonylite.model import Position, StreamInfo
+from harmonylite.replication.ports import Peers, ShardStream
+from harmonylite.snapshots.common import common_end
+from harmonylite.snapshots.description import Snapshot, fits
+from harmonylite.snapshots.keeper import Keeper
+from harmonylite.status import NodeStatus
+
+log = logging.getLogger(__name__)
+
+AGAIN = 1.0
+"""Seconds between looks while nothing can be done."""
+WATCH = 5.0
+"""Seconds between looks whether the cluster began anew."""
+SURE = 6.0
+"""Seconds that streams must look lost before a new history begins: NATS servers that come back know less at first."""
+SILENT = 20.0
+"""The same, while a known node does not answer: it may know more."""
+TURN = 30.0
+"""Seconds after which the next best node begins, when the best one does not."""
+ASK = 2.0
+"""Seconds that other nodes have to tell where they stand."""
+TOPIC = "standing"
+
+
+class Answer(msgspec.Struct):
+    """Where a node stands. ``following``: its mirror goes on with the streams as they are."""
+
+    node: str
+    following: bool
+    history: str
+    left: dict[int, tuple[str, int]]
+    past: int = 0
+
+
+@dataclass
+class Look:
+    """What the streams are to this node. ``common``: per shard how far the mirror agrees with the stream; None:
+    nowhere. ``missing``: shards without a stream.
+    """
+
+    standing: Standing
+    streams: list[StreamInfo] = field(default_factory=list)
+    missing: list[int] = field(default_factory=list)
+    common: dict[int, int | None] = field(default_factory=dict)
+    reasons: list[str] = field(default_factory=list)
+    gap: bool = False
+
+    @property
+    def lost(self) -> bool:
+        """True when the mirror holds what a stream does not."""
+        return bool(self.reasons)
+
+
+class Recovery:
+    """Recovers the replica of one node. ``ensure``: makes streams that are not there; ``known``: nodes that may answer;
+    ``please``: asks a node that follows the streams for a snapshot, tells whether one saved it.
+    """
+
+    def __init__(
+        self, thread: SqliteThread, status: NodeStatus, keeper: Keeper, streams: Sequence[ShardStream], peers: Peers, *,
+        node: str, publish: bool, ensure: Callable[[], Awaitable[None]], known: Callable[[], Awaitable[set[str]]],
+        please: Callable[[], Awaitable[bool]],
+    ) -> None:  # fmt: skip
+        self._thread = thread
+        self._status = status
+        self._keeper = keeper
+        self._streams = streams
+        self._peers = peers
+        self._node = node
+        self._publish = publish
+        self._ensure = ensure
+        self._known = known
+        self._please = please
+        self._part = status.part("recovery")
+        self._recovering = False
+        self.replica: Replica | None = None
+        self.history = ""
+
+    # what the engine asks --------------------------------------------------------------------------------------
+
+    async def check(self, replica: Replica) -> None:
+        """Raise StreamLostError when the mirror can't go on with the streams, or the cluster began anew."""
+        self.replica = replica
+        look, anew = await self._look(replica), False
+        self.history = look.standing.history
+        if look.lost:
+            raise StreamLostError(
+                "; ".join(look.reasons), advice="the cluster goes on from the newest mirror by itself"
+            )
+        with suppress(SnapshotError):  # a store that can't be read says nothing
+            pointed = await self._keeper.newest()
+            anew = self._is_other(pointed, look.standing)
+        if anew:
+            raise StreamLostError("the cluster began anew while this node was away; it takes that up")
+
+    async def watch(self, replica: Replica) -> None:
+        """Look without end whether the cluster began anew; raises StreamLostError then."""
+        while True:
+            await asyncio.sleep(WATCH)
+            anew = False
+            with suppress(StreamError, SnapshotError):
+                pointed = await self._keeper.newest()
+                anew = self._is_other(pointed, await self._thread.run(replica.standing))
+            if anew:
+                raise StreamLostError("the cluster began anew; this node takes that up")
+
+    @staticmethod
+    def _is_other(pointed: Snapshot | None, standing: Standing) -> bool:
+        if pointed is None or pointed.history == standing.history:
+            return False
+        return pointed.history not in standing.past or standing.history.startswith(LIMBO)
+
+    async def serve(self) -> None:
+        """Tell other nodes where this one stands, without end."""
+        await self._peers.serve(TOPIC, self._answer)
+
+    async def _answer(self, _question: bytes) -> bytes | None:
+        if self.replica is None:
+            return None
+        standing = await self._thread.run(self.replica.standing)
+        past = len(standing.past)
+        return msgspec.json.encode(Answer(self._node, not self._recovering, standing.history, standing.left, past))
+
+    # recovering ------------------------------------------------------------------------------------------------
+
+    async def recover(self, replica: Replica) -> None:
+        """Return once the replica can follow the streams, however long that takes."""
+        self.replica, self._recovering = replica, True
+        start = time.monotonic()
+        backoff = Backoff(first=0.2, most=5.0)
+        try:
+            while True:
+                try:
+                    if await self._try(replica, time.monotonic() - start):
+                        self._part.ok()
+                        return
+                except (StreamError, SnapshotError, DatabaseBusyError) as error:
+                    self._part.waiting(str(error))
+                    await asyncio.sleep(backoff.failed(time.monotonic()))
+        finally:
+            self._recovering = False
+
+    async def _try(self, replica: Replica, seconds: float) -> bool:
+        """Do the next step; True when the streams can be followed."""
+        look = await self._look(replica)
+        pointed = await self._keeper.newest()
+        anew = self._is_other(pointed, look.standing)
+        if not (look.lost or look.gap or anew):
+            return True
+        if not look.missing and await self._adopt_what_fits(replica, look, pointed if anew else None):
+            return True
+        why = "; ".join(look.reasons) or "the stream has forgotten what this node needs next"
+        self._part.waiting(f"{why}; looking for a snapshot or a node to go on from")
+        if not await self._please():
+            await self._begin_if_due(replica, look, why, seconds)
+        await asyncio.sleep(AGAIN)
+        return False
+
+    async def _look(self, replica: Replica) -> Look:
+        standing = await self._thread.run(replica.standing)
+        look = Look(standing)
+        if standing.history.startswith(LIMBO):
+            look.reasons.append("the mirror was made from the database, and nobody has taken it up yet")
+        for stream in self._streams:
+            position = standing.positions[stream.shard]
+            try:
+                info = await stream.info()
+            except StreamLostError as error:
+                look.missing.append(stream.shard)
+                look.common[stream.shard] = None
+                look.reasons.append(error.message)
+                continue
+            look.streams.append(info)
+            look.gap = look.gap or info.first > position.resume
+            end, proof = await common_end(stream, info, position, replica, self._thread)
+            look.common[stream.shard] = end
+            if end is None:
+                look.reasons.append(
+                    f"the stream of shard {stream.shard} was made anew at {info.created}; this node stands at"
+                    f" {position.seq} of the one made at {position.created}"
+                )
+            elif end < position.seq and proof:
+                await self._rewind(replica, stream.shard, end)
+            elif end < position.seq:
+                look.reasons.append(
+                    f"the stream of shard {stream.shard} lost its tail: it ends at {info.last}, and what this node"
+                    f" has folded up to {position.seq} is in it up to {end} only"
+                )
+        return look
+
+    async def _rewind(self, replica: Replica, shard: int, seq: int) -> None:
+        """Stand at ``seq`` of a shard: what came after it, and is lost, changed no row."""
+        log.warning("the stream of shard %d ends at %d now; what was lost changed no row", shard, seq)
+        await self._thread.run(lambda: rewind(replica.connection, shard, seq))
+
+    async def _adopt_what_fits(self, replica: Replica, look: Look, pointed: Snapshot | None) -> bool:
+        """Take up the best snapshot to go on from; ``pointed``: the newest, if it belongs to another history."""
+        streams, history = look.streams, look.standing.history
+        if pointed is not None:
+            fetched = await self._keeper.fetch(lambda s: s.history == pointed.history and fits(s, streams))
+            return fetched is not None and await self._adopt(replica, look, *fetched)
+        mine = [s for s in await self._keeper.candidates() if s.history == history and fits(s, streams)]
+        ends = look.common
+        common = {s.name for s in mine if look.lost and all(_within(s, shard, end) for shard, end in ends.items())}
+        for names, at in ((common, self._ends(look)), ({s.name for s in mine}, None)):
+            fetched = await self._keeper.fetch(lambda s: s.name in names) if names else None  # noqa: B023
+            if fetched is not None:
+                return await self._adopt(replica, look, *fetched, at=at if look.lost else None)
+        return False
+
+    @staticmethod
+    def _ends(look: Look) -> dict[int, Position]:
+        """Return where the database stands in the streams as they are: as far as its history and they agree."""
+        found = {}
+        for shard, position in look.standing.positions.items():
+            end = look.common.get(shard)
+            if end is not None and end < position.seq:
+                position = replace(position, seq=end, resume=min(position.resume, end + 1))
+            found[shard] = position
+        return found
+
+    async def _adopt(
+        self, replica: Replica, look: Look, snapshot: Snapshot, file: Path, at: Mapping[int, Position] | None = None
+    ) -> bool:
+        theirs = await asyncio.to_thread(standing_of, file)
+        way: Relation = relation(look.standing, theirs)
+        if way == "same":
+            way = "behind" if not look.lost else "ahead" if at is not None else "apart"
+        if not self._publish:
+            way, at = "behind", None
+        conflicts = await self._thread.run(replica.adopt, file, relation=way, at=at)
+        self._status.counters.conflicts += conflicts
+        told = {
+            "behind": "",
+            "ahead": "; what this node has beyond it is published again",
+            "apart": "; rows that only this node has are published, other values stand in the conflict journal",
+            "same": "",
+        }
+        log.warning("went on from snapshot %s of node %s%s", snapshot.name, snapshot.node, told[way])
+        return True
+
+    # beginning anew --------------------------------------------------------------------------------------------
+
+    async def _begin_if_due(self, replica: Replica, look: Look, why: str, seconds: float) -> None:
+        """Begin a new history when nobody can go on otherwise and no better node is there to do it."""
+        answers = [msgspec.json.decode(a, type=Answer) for a in await self._peers.ask(TOPIC, b"", seconds=ASK)]
+        others = {answer.node: answer for answer in answers if answer.node != self._node}
+        following = sorted(node for node, answer in others.items() if answer.following)
+        if following:
+            self._part.waiting(f"{why}; waiting for a snapshot of node {following[0]}")
+            return
+        silent = await self._known() - others.keys() - {self._node}
+        sure = SILENT if silent else SURE
+        standings = [(node, _standing(answer)) for node, answer in others.items()]
+        best = newest([*standings, (self._node, look.standing)])
+        if best != self._node:
+            sure += TURN
+        if seconds < sure:
+            who = "this node" if best == self._node else f"node {best}"
+            self._part.waiting(
+                f"{why}; {who} is about to begin anew from its mirror, in {sure - seconds:.0f} s at most"
+            )
+            return
+        await self.begin(replica)
+
+    async def begin(self, replica: Replica) -> None:
+        """Save this node's mirror as the beginning of a new history; everybody takes it up, this node too."""
+        await self._ensure()
+        look = await self._look(replica)
+        streams = {info.shard: info for info in look.streams}
+        if look.missing:
+            return
+        history = secrets.token_hex(8)
+
+        def beginning(now: Standing) -> Standing:
+            return now.anew(history, {s: _start(p, streams[s], look.common[s]) for s, p in now.positions.items()})
+
+        saved = await self._keeper.begin(look.streams, beginning)
+        if saved is not None:
+            log.warning("the cluster begins anew from this node's mirror: history %s, snapshot %s", history, saved.name)
+
+
+def _within(snapshot: Snapshot, shard: int, end: int | None) -> bool:
+    return end is not None and snapshot.positions.get(shard, 0) <= end
+
+
+def _start(position: Position, info: StreamInfo, common: int | None) -> Position:
+    """Return where a mirror at ``position`` goes on with a stream: after what is in both, or at the stream's start."""
+    end = max(info.first - 1, 0 if common is None else common)
+    if common is not None and end == position.seq:
+        return replace(position, resume=max(position.resume, info.first), created=info.created)
+    return Position(position.shard, end, end + 1, info.created)
+
+
+def _standing(answer: Answer) -> Standing:
+    positions = {shard: Position(shard, seq, created=created) for shard, (created, seq) in answer.left.items()}
+    return Standing(answer.history, positions, {str(n): {} for n in range(answer.past)})

@@ -1,0 +1,118 @@
+"""Upkeep: what keeps a node's files and the cluster's snapshots well, put together for one node.
+
+Invariant: everything here goes on by itself; what it can't do now it says in the status, and replication goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from harmonylite.changes.histories import Standing
+from harmonylite.config import Settings
+from harmonylite.db.replica import Replica, ReplicaOptions
+from harmonylite.db.snapshot import save_copy
+from harmonylite.db.thread import SqliteThread
+from harmonylite.errors import DatabaseBusyError, DatabaseReplacedError
+from harmonylite.questions import Questions
+from harmonylite.regional import Regional
+from harmonylite.replication.ports import Peers, ShardStream
+from harmonylite.snapshots.keeper import PASSING, Keeper
+from harmonylite.snapshots.lease import Lease
+from harmonylite.snapshots.recovering import Recovery
+from harmonylite.snapshots.saving import Saver
+from harmonylite.status import NodeStatus
+from harmonylite.stores import open_store
+
+log = logging.getLogger(__name__)
+
+FILE_EVERY = 1.0
+"""Seconds between looks whether the database is still the file that was opened."""
+
+
+class Upkeep:
+    """The parts that save snapshots and recover, from the settings of one node."""
+
+    def __init__(
+        self, settings: Settings, options: ReplicaOptions, thread: SqliteThread, status: NodeStatus,
+        questions: Questions, regional: Regional, peers: Peers, shards: Sequence[ShardStream],
+    ) -> None:  # fmt: skip
+        section = settings.snapshot
+        self._settings = settings
+        self._options = options
+        self._thread = thread
+        self._status = status
+        pointers = regional.objects()
+        nats = regional.objects(bucket=settings.snapshot_bucket, replicas=section.nats.replicas)
+        store = open_store(section, owner=options.node, nats=nats)
+        cluster = settings.nats.stream_prefix
+        self.keeper = Keeper(
+            store, pointers, options.folder, options.node, cluster, status, keep=section.keep, copy=self._copy
+        )
+        self.recovery = Recovery(
+            thread, status, self.keeper, shards, peers, node=options.node, publish=settings.publish,
+            ensure=regional.ensure, known=questions.known, please=questions.ask_for_snapshot,
+        )  # fmt: skip
+        self.lease = Lease(pointers, options.node, options.session, seconds=section.leader_ttl / 1000)
+        self.saver = Saver(
+            self.keeper, self.lease, status, max_entries=regional.streams.max_entries,
+            interval=section.interval / 1000, history=lambda: self.recovery.history,
+        )  # fmt: skip
+
+    def _copy(self, target: Path, *, beginning: Callable[[Standing], Standing] | None = None) -> Standing:
+        with self._options.readers.reading():
+            return save_copy(self._options.mirror, target, beginning=beginning)
+
+    def start(self, group: asyncio.TaskGroup, replica: Replica) -> None:
+        """Start what runs beside the engine."""
+        group.create_task(self.recovery.serve(), name="answer where this node stands")
+        group.create_task(self._watch_file(replica), name="watch the file")
+        if self._settings.snapshot.enable:
+            group.create_task(self.saver.run(), name="snapshots")
+
+    async def asleep(self) -> None:
+        """Leave a snapshot behind, if that is this node's duty."""
+        if self._settings.snapshot.enable:
+            with suppress(*PASSING):
+                if await self.lease.renew():
+                    await self.keeper.save()
+            await self.saver.release()
+
+    async def _watch_file(self, replica: Replica) -> None:
+        """Raise DatabaseReplacedError when the file is another one, or went back to an earlier state."""
+        path = self._options.database
+        opened = await asyncio.to_thread(_identity, path)
+        joined = False
+        while True:
+            await asyncio.sleep(FILE_EVERY)
+            if await asyncio.to_thread(_identity, path) != opened:
+                raise DatabaseReplacedError(f"the database {path} was replaced or removed while the node ran")
+            with suppress(DatabaseBusyError):
+                joined = await self._thread.run(_check_state, replica, joined) or joined
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    """Return what tells a file from another of the same name; it is not opened."""
+    try:
+        found = path.stat()
+    except OSError:
+        return 0, 0
+    return found.st_dev, found.st_ino
+
+
+def _check_state(replica: Replica, was_joined: bool) -> bool:
+    """Return whether the database is joined; raise DatabaseReplacedError when it is not any more, or went back."""
+    what = f"the database {replica.options.database} went back to an earlier state while the node ran"
+    if not replica.joined:
+        if was_joined:
+            raise DatabaseReplacedError(what)
+        return False
+    database, mirror = replica.standing("main"), replica.standing("mirror")
+    if database.history == mirror.history and any(
+        position.seq > database.positions[shard].seq for shard, position in mirror.positions.items()
+    ):
+        raise DatabaseReplacedError(what)
+    return True
