@@ -93,7 +93,7 @@ async def carry(
     copy = Stream(target, stream.name, stream.shard)
     await _make_room(copy, before)
     try:
-        size = await _transfer(stream, target, replicas, told)
+        size = await _transfer(stream, before, target, replicas, told)
         after = await copy.details()
         if (after.info.first, after.info.last, after.info.messages) != (
             before.info.first, before.info.last, before.info.messages,
@@ -102,15 +102,18 @@ async def carry(
                 f"the copy of stream {stream.name} holds messages {after.info.first} to {after.info.last},"
                 f" not {before.info.first} to {before.info.last}"
             )
-        await target.call(f"STREAM.UPDATE.{stream.name}", _wanted(after.config, replicas), seconds=SECONDS)
+        if after.info.created != before.info.created:
+            raise StreamError(f"the copy of stream {stream.name} lost its identity")
     except BaseException:
         await asyncio.shield(_delete(copy))
         raise
     return Carried(stream.name, after.info.last, after.info.messages, size)
 
 
-def _wanted(config: Mapping[str, Any], replicas: int) -> dict[str, Any]:
-    return {**freed(config), "num_replicas": replicas}
+def _wanted(before: Details, replicas: int) -> dict[str, Any]:
+    # The moment of its making is what a stream is known by; a restored one is new, so it is told in its metadata.
+    config = freed(before.config)
+    return {**config, "metadata": {**config["metadata"], **before.role.metadata()}, "num_replicas": replicas}
 
 
 async def _make_room(copy: Stream, before: Details) -> None:
@@ -135,7 +138,9 @@ async def _delete(stream: Stream) -> None:
         log.debug("delete %s: %s", stream.name, error)
 
 
-async def _transfer(stream: Stream, target: JetStream, replicas: int, told: Callable[[int], None]) -> int:
+async def _transfer(
+    stream: Stream, before: Details, target: JetStream, replicas: int, told: Callable[[int], None]
+) -> int:
     source = stream.api.link.now()
     inbox = source.new_inbox()
     # Bounded by the server: it sends no more than a few megabytes that we have not acknowledged.
@@ -145,7 +150,7 @@ async def _transfer(stream: Stream, target: JetStream, replicas: int, told: Call
     try:
         asked = {"deliver_subject": inbox, "no_consumers": True, "chunk_size": CHUNK}
         backup = await stream.api.call(f"STREAM.SNAPSHOT.{stream.name}", asked, seconds=SECONDS)
-        wanted = {"config": _wanted(backup["config"], replicas), "state": backup["state"]}
+        wanted = {"config": _wanted(before, replicas), "state": backup["state"]}
         restore = await target.call(f"STREAM.RESTORE.{stream.name}", wanted, seconds=SECONDS)
         goal, size = target.link.now(), 0
         while True:
@@ -160,7 +165,8 @@ async def _transfer(stream: Stream, target: JetStream, replicas: int, told: Call
                 answer(taken, f"restore of stream {stream.name}")
             size += len(message.data)
             told(size)
-            await source.publish(message.reply, b"")
+            if message.reply:
+                await source.publish(message.reply, b"")
         answer(await goal.request(restore["deliver_subject"], b"", seconds=SECONDS), f"restore of {stream.name}")
     except TimeoutError:
         raise StreamError(f"backup of stream {stream.name}: nothing came for {SECONDS:g} s") from None
