@@ -4,6 +4,7 @@ Each line of input is one JSON request, each answer one line:
 
 ``[[sql, values], …]``  one transaction; answers ``{"rows": …}``, or ``{"error": …}`` when SQLite refuses it
 ``{"hold": [[sql, values], …]}``  the same, but commits only when the next line comes
+``{"plain": [sql, …]}``  each statement for itself, outside of transactions: ``PRAGMA``, ``ATTACH``
 ``{"load": NAME, "pause": S, "most": N, "accounts": K}``  transactions without end, or N of them; the number of each is
     told once it is committed. Every one inserts an event, counts the writer's own counter up, changes a row that
     everybody fights over and moves money between two of the writer's K accounts, whose sum stays 0.
@@ -37,6 +38,10 @@ def main(path: str) -> None:
         try:
             if isinstance(request, dict) and "load" in request:
                 load(connection, **request)
+            elif isinstance(request, dict) and "plain" in request:
+                for sql in request["plain"]:
+                    connection.execute(sql).fetchall()
+                answer({"rows": 0})
             elif isinstance(request, dict):
                 write(connection, request["hold"], hold=True)
             else:

@@ -82,9 +82,9 @@ class Site:
             nodes.append(self._keep(node))
         return nodes
 
-    def application(self, node: Node) -> Application:
-        """Return a writing process beside a node's database."""
-        application = Application(node.db)
+    def application(self, node: Node | Path, *statements: str) -> Application:
+        """Return a writing process beside a node's database, or any file; see `Application`."""
+        application = Application(node if isinstance(node, Path) else node.db, *statements)
         self._stack.callback(application.aclose)
         return application
 

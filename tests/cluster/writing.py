@@ -17,15 +17,20 @@ from tests.cluster.processes import HERE, SECONDS
 
 
 class Application:
-    """A writing process beside one database file; see `tests/cluster/application.py`."""
+    """A writing process beside one database file; see `tests/cluster/application.py`.
 
-    def __init__(self, db: Path) -> None:
+    ``statements``: what its connection does at once, each for itself: ``PRAGMA``, ``ATTACH``.
+    """
+
+    def __init__(self, db: Path, *statements: str) -> None:
         self._process = subprocess.Popen(
             [sys.executable, str(HERE / "application.py"), str(db)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
         self._reader: threading.Thread | None = None
         self.committed = 0
         """The number of the last transaction of a load that is known to be committed."""
+        if statements:
+            assert self.ask({"plain": statements}) == {"rows": 0}
 
     def write(self, *statements: str | tuple[str, Sequence[Any]]) -> int:
         """Commit one transaction; return how many rows it changed."""

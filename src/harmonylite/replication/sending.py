@@ -22,7 +22,8 @@ from harmonylite.replication.trouble import Trouble
 from harmonylite.status import NodeStatus
 
 SECOND_LOOK = 0.002
-"""Seconds after an event at which to look again: a write can be heard before it can be seen."""
+"""Seconds after an event at which to look again, then twice as long each time, to the polling interval. A write is heard
+before it can be seen: SQLite syncs the write-ahead log in between, and the writer may have to wait for a processor."""
 
 PATIENCE = 3
 """Looks in a row that may be for nothing; then somebody writes a transaction larger than its cache, and every look
@@ -84,7 +85,7 @@ class Sender:
         self._loop = asyncio.get_running_loop()
         self._part.ok()
         trouble = Trouble(self._part, (self._replica.options.database, self._replica.options.mirror), most=2.0)
-        heard = False
+        again = self._polling
         while True:
             self._begun += 1
             number = self._begun
@@ -98,7 +99,8 @@ class Sender:
             self._idle.set()
             if self._in_vain > PATIENCE:
                 await asyncio.sleep(min(MOST_REST, REST * 2 ** (self._in_vain - PATIENCE - 1)))
-            heard = await self._watch.wait(SECOND_LOOK if heard else self._polling)
+            heard = await self._watch.wait(again)
+            again = min(SECOND_LOOK if heard else 2 * again, self._polling)
             self._in_vain = self._in_vain if heard else 0
 
     def _look(self) -> Outgoing | None:
