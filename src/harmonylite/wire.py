@@ -30,8 +30,8 @@ RAW_TEXT: Final = 1
 """MessagePack extension type of TEXT that is not UTF-8."""
 BLOCK_BYTES: Final = 1_000_000
 """A block is closed once its rows reach about this many bytes before compression."""
-MOST_BLOCK_BYTES: Final = 3 * 1024**3
-"""No block decompresses to more than this: one row of SQLite's largest size, as image and as old row."""
+MOST_PACKED_BYTES: Final = 64 * 1024**2
+"""Larger blocks (one huge row) are sent as they are, so no message makes a reader fill more memory than this."""
 COMPRESS_FROM: Final = 1024
 """Blocks smaller than this many bytes are sent as they are."""
 ENVELOPE_BYTES: Final = 1024
@@ -120,13 +120,15 @@ _encoder = msgspec.msgpack.Encoder(enc_hook=_to_wire)
 _blocks = msgspec.msgpack.Decoder(Block, ext_hook=_from_wire)
 _values = msgspec.msgpack.Decoder(ext_hook=_from_wire)
 _envelopes = msgspec.msgpack.Decoder(Envelope)
+_MALFORMED = (msgspec.DecodeError, RecursionError, ValueError)
+"""What msgspec raises for bytes that are not what is wanted; names that are not UTF-8 are a ValueError."""
 
 
 def decode_value(data: bytes) -> Any:
     """Return what `encode_value` encoded; raises WireError."""
     try:
         return _values.decode(data)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except _MALFORMED as error:
         raise WireError(f"value: {error}") from error
 
 
@@ -145,7 +147,7 @@ def encode_block(tables: Sequence[bytes], *, compress: bool) -> tuple[bytes, boo
     count = len(tables)
     head = bytes([0x90 | count]) if count < 16 else b"\xdd" + count.to_bytes(4, "big")
     raw = head + b"".join(tables)
-    if not compress or len(raw) < COMPRESS_FROM:
+    if not compress or not COMPRESS_FROM <= len(raw) <= MOST_PACKED_BYTES:
         return raw, False
     packed = zstd.compress(raw, level=1)
     return (packed, True) if len(packed) < len(raw) else (raw, False)
@@ -154,15 +156,24 @@ def encode_block(tables: Sequence[bytes], *, compress: bool) -> tuple[bytes, boo
 def decode_block(body: bytes, *, packed: bool) -> Block:
     """Return the tables of one whole block; raises WireError."""
     try:
-        if packed:
-            decompressor = zstd.ZstdDecompressor()
-            raw = decompressor.decompress(body, max_length=MOST_BLOCK_BYTES)
-            if not decompressor.eof:
-                raise WireError("the compressed block is cut off or too large")
-            body = raw
-        return _blocks.decode(body)
-    except (msgspec.DecodeError, zstd.ZstdError, RecursionError, ValueError) as error:
+        return _blocks.decode(_unpack(body) if packed else body)
+    except WireError:
+        raise
+    except (*_MALFORMED, zstd.ZstdError) as error:
         raise WireError(f"block: {error}") from error
+
+
+def _unpack(body: bytes) -> bytes:
+    size = zstd.get_frame_info(body).decompressed_size
+    if size is not None and size > MOST_PACKED_BYTES:
+        raise WireError(f"a compressed block of {size} bytes is larger than {MOST_PACKED_BYTES}")
+    decompressor = zstd.ZstdDecompressor()
+    raw = decompressor.decompress(body, max_length=MOST_PACKED_BYTES)
+    if not decompressor.eof:
+        raise WireError("the compressed block is cut off or too large")
+    if decompressor.unused_data:
+        raise WireError(f"{len(decompressor.unused_data)} bytes stand behind the compressed block")
+    return raw
 
 
 def encode_envelope(envelope: Envelope) -> bytes:
@@ -174,7 +185,7 @@ def decode_envelope(payload: bytes) -> Envelope:
     """Return the envelope in ``payload``; raises WireError, also for a version that is newer than this program."""
     try:
         envelope = _envelopes.decode(payload)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except _MALFORMED as error:
         head = payload[:2]
         if len(head) == 2 and head[0] & 0xF0 == 0x90 and VERSION < head[1] < 0x80:
             raise WireError(f"format version {head[1]} is newer than {VERSION}; update this node") from error
@@ -193,7 +204,7 @@ def decode_abort(body: bytes) -> ChangeSetId:
     """Return the change set that an abort message voids; raises WireError."""
     try:
         node, session, number = msgspec.msgpack.decode(body, type=tuple[str, str, int])
-    except msgspec.DecodeError as error:
+    except _MALFORMED as error:
         raise WireError(f"abort: {error}") from error
     return ChangeSetId(node, session, number)
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from tests.simulation.run import run
 
-HANGS = 10
+HANGS = 120
 """Seconds after which a schedule hangs: the stack is printed and the run ends."""
 
 

@@ -30,6 +30,11 @@ class Shape:
     fts: str = ""
     by_row: bool = False
 
+    @property
+    def rowid(self) -> str:
+        """A name that reaches the rowid; no ordinary column has it."""
+        return "_rowid_" if any(name == "rowid" for name, _ in self.columns) else "rowid"
+
 
 SHAPES: tuple[Shape, ...] = (
     Shape(

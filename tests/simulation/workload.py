@@ -177,23 +177,31 @@ class Application:
             self._update(shape, list(shape.columns[: shape.keys]))
         elif kind < 0.86:
             self._swap(shape)
+        elif kind < 0.90:
+            self._come_and_go(shape)
         elif kind < 0.97:
             where, bound = self._where(shape)
             self.connection.execute(f"DELETE FROM {quote(shape.name)} WHERE {where}", bound)
         else:
             self.connection.execute(f"DELETE FROM {quote(shape.name)}")
 
-    def _insert(self, shape: Shape, verb: str) -> None:
+    def _insert(self, shape: Shape, verb: str, then: str = "") -> Any:
         chosen = [c for i, c in enumerate(shape.columns) if i < shape.keys or self.rng.random() < 0.9]
         if not chosen:
-            return
+            return None
         names = ", ".join(quote(name) for name, _ in chosen)
         places, bound = marks(self.rng.choice(values) for _, values in chosen)
         sql = f"{verb} INTO {quote(shape.name)}({names}) VALUES ({places})"
         others = [name for name, _ in chosen[shape.keys :]]
         if verb == "INSERT" and shape.keys and others and self.rng.random() < 0.3:
             sql += " ON CONFLICT DO UPDATE SET " + ", ".join(f"{quote(n)} = excluded.{quote(n)}" for n in others)
-        self.connection.execute(sql, bound)
+        return self.connection.execute(sql + then, bound).get
+
+    def _come_and_go(self, shape: Shape) -> None:
+        """Put a row in that displaces others, and take it out again: only the others tell that it was there."""
+        if shape.keys and "WITHOUT ROWID" not in shape.ddl[0]:
+            new = self._insert(shape, "INSERT OR REPLACE", f" RETURNING {shape.rowid}")
+            self.connection.execute(f"DELETE FROM {quote(shape.name)} WHERE {shape.rowid} = ?", (new,))
 
     def _update(self, shape: Shape, columns: Sequence[tuple[str, tuple[Any, ...]]]) -> None:
         if not columns:
@@ -206,9 +214,8 @@ class Application:
         self.connection.execute(f"UPDATE{verb[6:]} {quote(shape.name)} SET {sets} WHERE {where}", [*values, *bound])
 
     def _where(self, shape: Shape) -> tuple[str, list[Any]]:
-        rowid = next(r for r in ("rowid", "_rowid_") if r not in {name for name, _ in shape.columns})
         if not shape.keys:
-            return f"{rowid} = ?", [self.rng.choice((1, 2, 3, 4))]
+            return f"{shape.rowid} = ?", [self.rng.choice((1, 2, 3, 4))]
         parts = [marks([self.rng.choice(values)]) for _, values in shape.columns[: shape.keys]]
         names = [quote(name) for name, _ in shape.columns[: shape.keys]]
         where = " AND ".join(f"{name} IS {place}" for name, (place, _) in zip(names, parts, strict=True))

@@ -13,7 +13,7 @@ from harmonylite.wire import encode_value
 
 def _plain(value: SqlValue) -> SqlValue:
     """Map numbers that SQLite compares equal to one value: ``1.0`` is ``1``."""
-    if isinstance(value, float) and value.is_integer() and abs(value) < 2.0**63:
+    if isinstance(value, float) and value.is_integer() and -(2.0**63) <= value < 2.0**63:
         return int(value)
     return value
 

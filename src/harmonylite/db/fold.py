@@ -56,7 +56,10 @@ class Fold:
         for block in piece.decoded():
             for part in block:
                 table, present = self._applicable(piece, part)
-                count += self._part(piece, table, present, part, displacing)
+                try:
+                    count += self._part(piece, table, present, part, displacing)
+                except (TypeError, OverflowError) as error:
+                    raise poison(piece.shard, piece.seq, f"a value of {part.table} is not SQLite's: {error}") from error
         for table in displacing.values():
             self._journal_displaced(piece, table)
         return count
@@ -67,6 +70,8 @@ class Fold:
         if table is None:
             raise SchemaWaitError(f"{what}, which this database does not have")
         names = table.shape.names
+        if len(set(part.columns)) < len(part.columns):
+            raise poison(piece.shard, piece.seq, f"a column of {part.table} is there twice")
         if tuple(part.columns[: part.keys]) != tuple(c.name for c in table.shape.keys):
             raise SchemaWaitError(f"{what} with the key {part.columns[: part.keys]}")
         missing = [column for column in part.columns if column not in names]
@@ -111,8 +116,8 @@ class Fold:
     ) -> None:  # fmt: skip
         if any(len(row) != len(changed) for row in old) or len(old) != len(images):
             raise poison(piece.shard, piece.seq, f"old values of {table.shape.name} don't match its rows")
-        if any(not 0 <= i < len(present) for i in changed):
-            raise poison(piece.shard, piece.seq, f"a changed column of {table.shape.name} is out of range")
+        if any(not 0 <= i < len(present) for i in changed) or len(set(changed)) < len(changed):
+            raise poison(piece.shard, piece.seq, f"a changed column of {table.shape.name} is out of range or there twice")
         incoming = table.scratch("incoming")
         self.connection.execute(f"DELETE FROM {incoming}")
         names = ", ".join([f"c{i}" for i in present] + [f"o{present[i]}" for i in changed])

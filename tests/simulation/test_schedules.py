@@ -1,0 +1,30 @@
+"""Thousands of schedules, the same ones every time; `make simulate SEEDS=…` runs as many others as wanted."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.simulation.run import run
+
+SHORT = range(1_000_001, 1_001_701)
+"""Seeds that run for a few steps each: most of what goes wrong does so soon."""
+SHORT_STEPS = 40
+LONG = range(2_000_001, 2_000_301)
+"""Seeds that run for as many steps as they say themselves."""
+
+
+def chunks(seeds: range, size: int) -> list[range]:
+    """Cut a range into pieces."""
+    return [seeds[start : start + size] for start in range(0, len(seeds), size)]
+
+
+@pytest.mark.parametrize("seeds", chunks(SHORT, 50), ids=lambda seeds: f"{seeds[0]}..{seeds[-1]}")
+def test_nodes_that_write_anywhere_end_the_same_after_short_schedules(seeds: range) -> None:
+    for seed in seeds:
+        run(seed, steps=SHORT_STEPS)
+
+
+@pytest.mark.parametrize("seeds", chunks(LONG, 25), ids=lambda seeds: f"{seeds[0]}..{seeds[-1]}")
+def test_nodes_that_write_anywhere_end_the_same_after_long_schedules(seeds: range) -> None:
+    for seed in seeds:
+        run(seed)
