@@ -80,8 +80,9 @@ def test_without_a_quorum_changes_queue_and_with_it_they_flow(site: Site) -> Non
     writer = site.application(nodes[0])
     for n in range(5):
         writer.write(("INSERT INTO events VALUES (?, 'a', ?, NULL)", [f"a{n}", n]))
-    until(lambda: nodes[0].get("/health")[0] == 503, "health tells that nothing gets through")
-    assert nodes[0].health()["pending_rows"] == 5
+    until(lambda: nodes[0].waits("changes queue"), "health tells that nothing gets through")
+    assert nodes[0].get("/readyz")[0] == 503
+    until(lambda: nodes[0].health()["pending_rows"] == 5, "what is written queues")
     for server in servers[1:]:
         server.start()
     assert len(until_equal(nodes)["events"]) == 5

@@ -22,8 +22,8 @@ from harmonylite.replication.trouble import Trouble
 from harmonylite.status import NodeStatus
 
 SECOND_LOOK = 0.002
-"""Seconds after an event at which to look again, then twice as long each time, to the polling interval. A write is heard
-before it can be seen: SQLite syncs the write-ahead log in between, and the writer may have to wait for a processor."""
+"""Seconds after an event at which to look again, then twice as long each time, to the polling interval. A write is
+heard before it can be seen: SQLite syncs the write-ahead log in between, and the writer may wait for a processor."""
 
 PATIENCE = 3
 """Looks in a row that may be for nothing; then somebody writes a transaction larger than its cache, and every look
