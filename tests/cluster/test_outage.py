@@ -46,9 +46,7 @@ def test_writes_of_an_outage_arrive_although_the_node_was_restarted_in_it(site: 
 
 
 @pytest.mark.parametrize(("way", "writes"), [("hole", 280), ("reset", 80)])
-def test_after_a_cut_line_nobody_is_deaf_and_health_told_the_truth_meanwhile(
-    site: Site, way: str, writes: int
-) -> None:
+def test_after_a_cut_line_nobody_is_deaf_and_health_told_the_truth_meanwhile(site: Site, way: str, writes: int) -> None:
     server = site.server()
     line = site.proxy(server.port)
     nodes = [site.node("near", urls=[server.url]), site.node("far", urls=[line.url])]
