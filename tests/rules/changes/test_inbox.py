@@ -1,0 +1,174 @@
+"""The inbox gives the largest whole cut of what was read, however the messages of the shards come in turn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harmonylite.changes.inbox import Cut, Inbox
+from harmonylite.errors import PoisonError
+from harmonylite.model import ChangeSetId, Position, StreamMessage
+from tests.rules.changes.fix_streams import Streams, abort, envelope, fresh, streams
+
+ONE, TWO = ChangeSetId("a", "s", 1), ChangeSetId("b", "s", 1)
+
+
+def feed(inbox: Inbox, made: Streams, turns: Iterable[int], read: dict[int, int]) -> None:
+    """Add the next message of each shard in ``turns`` that has one; count them in ``read``."""
+    for shard in turns:
+        if shard < made.shards and read[shard] < made.ends()[shard]:
+            read[shard] += 1
+            inbox.add(made.message(shard, read[shard]))
+
+
+def everything(inbox: Inbox) -> list[Cut]:
+    """Take until nothing is whole any more."""
+    cuts = []
+    while (cut := inbox.take()) is not None:
+        cuts.append(cut)
+    return cuts
+
+
+def names(cuts: Iterable[Cut]) -> set[ChangeSetId]:
+    """Return the change sets in ``cuts``."""
+    return {piece.id for cut in cuts for piece in cut.pieces}
+
+
+TURNS = st.lists(st.integers(0, 2), max_size=60)
+
+
+@given(streams(aborts=True), TURNS)
+def test_all_that_is_whole_is_taken_and_nothing_else(made: Streams, turns: list[int]) -> None:
+    inbox, read = fresh(made.shards), dict.fromkeys(range(made.shards), 0)
+    feed(inbox, made, turns, read)
+    assert names(everything(inbox)) == made.largest(read)
+
+
+@given(streams(aborts=True), TURNS, st.sampled_from([1, 3, 1 << 62]), st.booleans())
+def test_no_cut_holds_a_part_of_a_change_set(made: Streams, turns: list[int], most: int, least: bool) -> None:
+    inbox, read = fresh(made.shards), dict.fromkeys(range(made.shards), 0)
+    cuts = []
+    for turn in turns:
+        feed(inbox, made, [turn], read)
+        if (cut := inbox.take(most_bytes=most, least=least)) is not None:
+            cuts.append(cut)
+            found: dict[ChangeSetId, set[int]] = {}
+            for piece in cut.pieces:
+                found.setdefault(piece.id, set()).add(piece.shard)
+            assert found == {name: made.touched[name] for name in found}
+    assert names([*cuts, *everything(inbox)]) == made.largest(read)
+
+
+@given(streams(aborts=True), TURNS, TURNS)
+def test_two_nodes_that_read_in_other_turns_agree(made: Streams, one: list[int], other: list[int]) -> None:
+    found = []
+    for turns in (one, other):
+        inbox, read = fresh(made.shards), dict.fromkeys(range(made.shards), 0)
+        cuts = []
+        for turn in [*turns, *(shard for shard, end in made.ends().items() for _ in range(end))]:
+            feed(inbox, made, [turn], read)
+            cuts += everything(inbox)
+        order = {s: [p.id for cut in cuts for p in cut.pieces if p.shard == s] for s in range(made.shards)}
+        found.append((order, {name for cut in cuts for name in cut.voided}, inbox.position(0)))
+    assert found[0] == found[1]
+
+
+@given(streams(aborts=True), TURNS, TURNS)
+def test_a_restart_reads_on_where_the_positions_say(made: Streams, before: list[int], after: list[int]) -> None:
+    inbox, read = fresh(made.shards), dict.fromkeys(range(made.shards), 0)
+    feed(inbox, made, before, read)
+    first = everything(inbox)
+    positions = {shard: inbox.position(shard) for shard in range(made.shards)}
+    again, reread = Inbox(positions), {shard: p.resume - 1 for shard, p in positions.items()}
+    assert all(again.read_up_to(shard) == seq for shard, seq in reread.items())
+    feed(again, made, [*after, *(shard for shard, end in made.ends().items() for _ in range(end))], reread)
+    second = everything(again)
+    assert not names(first) & names(second)
+    assert names(first) | names(second) == made.largest(made.ends())
+
+
+@given(streams(), TURNS)
+def test_a_cut_that_is_put_back_comes_again(made: Streams, turns: list[int]) -> None:
+    inbox, read = fresh(made.shards), dict.fromkeys(range(made.shards), 0)
+    feed(inbox, made, turns, read)
+    cut = inbox.take()
+    if cut is not None:
+        inbox.put_back(cut)
+        assert inbox.take() == cut
+
+
+@given(streams(), TURNS)
+def test_positions_stand_before_the_first_thing_that_waits(made: Streams, turns: list[int]) -> None:
+    inbox, read = fresh(made.shards), dict.fromkeys(range(made.shards), 0)
+    feed(inbox, made, turns, read)
+    taken = names(everything(inbox))
+    for shard in range(made.shards):
+        position = inbox.position(shard)
+        waiting = [seq for seq, name in made.pieces[shard] if seq <= read[shard] and name not in taken]
+        assert position.seq == (waiting[0] - 1 if waiting else read[shard])
+        assert position.resume <= position.seq + 1
+
+
+def test_a_message_that_comes_twice_changes_nothing() -> None:
+    inbox = fresh(1)
+    for seq, index in ((1, 0), (1, 0), (2, 0), (3, 1), (4, 1), (5, 2)):
+        inbox.add(StreamMessage(0, seq, "t", envelope(ONE, index, last=index == 2, shards=[0])))
+    (cut,) = everything(inbox)
+    assert [(piece.id, piece.seq, len(piece.blocks)) for piece in cut.pieces] == [(ONE, 5, 3)]
+
+
+def test_a_writer_that_begins_anew_gives_up_on_what_it_left_unfinished() -> None:
+    inbox = fresh(1)
+    newer = ChangeSetId("a", "later", 0)
+    inbox.add(StreamMessage(0, 1, "t", envelope(ONE, 0, last=False, shards=[0])))
+    inbox.add(StreamMessage(0, 2, "t", envelope(newer, 0, last=True, shards=[0])))
+    inbox.add(StreamMessage(0, 3, "t", envelope(ONE, 1, last=True, shards=[0])))
+    assert names(everything(inbox)) == {newer}
+
+
+def test_an_abort_that_comes_first_voids_and_one_that_comes_late_does_not() -> None:
+    for late in (False, True):
+        inbox = fresh(2)
+        inbox.add(StreamMessage(0, 1, "t", envelope(ONE, 0, last=True, shards=[0, 1])))
+        inbox.add(StreamMessage(0, 2, "t", envelope(TWO, 0, last=True, shards=[0])))
+        assert inbox.unfinished() == [(ONE, 1)]
+        assert everything(inbox) == []
+        both = [abort(ONE, 1), envelope(ONE, 0, last=True, shards=[0, 1])]
+        for seq, payload in enumerate(reversed(both) if late else both, 1):
+            inbox.add(StreamMessage(1, seq, "t", payload))
+        cuts = everything(inbox)
+        assert names(cuts) == ({ONE, TWO} if late else {TWO})
+        assert [name for cut in cuts for name in cut.voided] == ([] if late else [ONE])
+
+
+def test_a_block_that_goes_on_in_the_next_message_is_one_block() -> None:
+    inbox = fresh(1)
+    for seq, more in ((1, True), (2, False), (3, False)):
+        payload = envelope(ONE, seq - 1, last=seq == 3, shards=[0], more=more, body=b"part%d" % seq)
+        inbox.add(StreamMessage(0, seq, "t", payload))
+    (cut,) = everything(inbox)
+    assert cut.pieces[0].blocks == [(0, 10, False), (10, 5, False)]
+
+
+def test_what_can_not_be_read_names_its_message_and_a_way_on() -> None:
+    inbox = Inbox({3: Position(3)})
+    with pytest.raises(PoisonError, match="message 1 of shard 3 can't be applied") as caught:
+        inbox.add(StreamMessage(3, 1, "t", b"garbage"))
+    assert "harmonylite skip 3 1" in str(caught.value.advice)
+    assert inbox.read_up_to(3) == 0
+    inbox.skip(3, 1)
+    inbox.add(StreamMessage(3, 1, "t", b"garbage"))
+    assert inbox.read_up_to(3) == 1
+
+
+def test_an_own_change_set_stands_alone_in_its_cut() -> None:
+    inbox = fresh(1)
+    for seq, name in enumerate((TWO, ONE, ChangeSetId("b", "s", 2)), 1):
+        inbox.add(StreamMessage(0, seq, "t", envelope(name, 0, last=True, shards=[0])))
+    cuts = []
+    while (cut := inbox.take(own="a")) is not None:
+        cuts.append([piece.id.node for piece in cut.pieces])
+    assert cuts == [["b"], ["a"], ["b"]]
