@@ -62,9 +62,9 @@ class Piece:
         """Bytes of the blocks as they came."""
         return sum(length for _, length, _ in self.blocks)
 
-    def decoded(self) -> Iterator[Block]:
-        """Decode block by block; raises PoisonError that names the message."""
-        for offset, length, packed in self.blocks:
+    def decoded(self, start: int = 0) -> Iterator[Block]:
+        """Decode block by block, from number ``start`` on; raises PoisonError that names the message."""
+        for offset, length, packed in self.blocks[start:]:
             self.spool.seek(offset)
             try:
                 yield decode_block(self.spool.read(length), packed=packed)
@@ -215,6 +215,28 @@ class Inbox:
             for other in lane.ready[0].shards
             if self._missing(lane.ready[0], other)
         ]
+
+    def under_way(self, own: str) -> tuple[ChangeSetId, int, int] | None:
+        """Return id, shard and number of whole blocks of the largest change set of others that is not all here."""
+        found = [
+            (len(part.blocks), part.id, shard)
+            for shard, lane in self._lanes.items()
+            for node, part in lane.open.items()
+            if node != own and part.blocks
+        ]
+        blocks, change_set, shard = max(found, key=lambda each: each[0], default=(0, None, 0))
+        return None if change_set is None else (change_set, shard, blocks)
+
+    def block(self, change_set: ChangeSetId, shard: int, number: int) -> Piece | None:
+        """Return one block of a change set that is not all here, with its own bytes; None where it is not there."""
+        part = self._lanes[shard].open.get(change_set.node)
+        if part is None or part.id != change_set or number >= len(part.blocks):
+            return None
+        offset, length, packed = part.blocks[number]
+        part.spool.seek(offset)
+        body = BytesIO(part.spool.read(length))
+        seq = self._lanes[shard].read
+        return Piece(change_set, KIND_CHANGES, shard, part.first, seq, (), 0.0, {}, [(0, length, packed)], body)
 
     def add(self, message: StreamMessage) -> None:
         """Take in the next message of its shard; one that was seen before changes nothing. Raises PoisonError."""

@@ -21,6 +21,7 @@ from harmonylite.db.install import Installed, schema_version
 from harmonylite.db.journal import Journal
 from harmonylite.db.log import Log
 from harmonylite.db.merge import Merge
+from harmonylite.db.staging import Ahead
 from harmonylite.db.triggers import HELD
 from harmonylite.errors import DatabaseError
 from harmonylite.model import ChangeSetId
@@ -64,6 +65,7 @@ class Applying:
         self._session = session
         self._replicate = replicate
         self._flights: dict[int, tuple[int, int]] = {}
+        self._ahead: Ahead | None = None
 
     @contextmanager
     def unit(self, doing: str) -> Iterator[None]:
@@ -73,6 +75,7 @@ class Applying:
                 yield
         except BaseException:
             self._log.forget()
+            self._ahead = None
             for table in self.installed.tables.values():
                 table.make_scratch(self._connection)
             raise
@@ -85,6 +88,19 @@ class Applying:
         """The change set ``number`` never got into the stream; its rows stay pending."""
         self._flights.pop(number, None)
 
+    def stage_ahead(self, piece: Piece, number: int) -> int:
+        """Stage ``piece``, block ``number`` of a change set that is not all here yet.
+
+        Return the number of the block that it needs next, -1 when the rest is to wait until all is here.
+        """
+        ahead = self._ahead
+        if ahead is None or (ahead.id, ahead.shard) != (piece.id, piece.shard):
+            ahead = self._ahead = Ahead(piece.id, piece.shard)
+        if number == ahead.blocks and not ahead.full:
+            with self.unit("stage what is here"):
+                ahead.stage(self._connection, self.installed.tables, piece)
+        return -1 if ahead.full else ahead.blocks
+
     def apply(self, cut: Cut, *, merge: bool) -> Applied:
         """Fold, merge and move the positions in one transaction; see `Replica.apply`. Raises SchemaMovedError."""
         merge = merge and self._replicate
@@ -93,7 +109,7 @@ class Applying:
         pieces = [piece for piece in cut.pieces if piece.kind == KIND_CHANGES]
         own = [piece for piece in pieces if piece.id.node == self._node]
         with self.unit(f"apply {len(cut.pieces)} change sets"):
-            fold = Fold(self._connection, self.installed.tables, self._journal)
+            fold = Fold(self._connection, self.installed.tables, self._journal, ahead=self._ahead)
             for piece in pieces:
                 count = fold.piece(piece)
                 self._journal.remember(piece, count)
@@ -110,6 +126,7 @@ class Applying:
                 bases.lay_over(self._connection, self.installed.tables, own)
             if merge and not echo:
                 done.merged = self._merge(fold.done, own, held)
+        self._ahead = fold.ahead
         done.locked = time.monotonic() - locked
         if done.rows >= LARGE:
             self._connection.execute("PRAGMA shrink_memory")

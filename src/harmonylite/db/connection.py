@@ -64,7 +64,9 @@ def mapped(doing: str) -> Iterator[None]:
             raise
         raise DiskFullError(f"{doing}: {error.strerror}") from error
     except (apsw.CorruptError, apsw.NotADBError) as error:
-        if getattr(error, "extendedresult", 0) == apsw.SQLITE_CORRUPT_VTAB:  # an index of the application's, not the file
+        if (
+            getattr(error, "extendedresult", 0) == apsw.SQLITE_CORRUPT_VTAB
+        ):  # an index of the application's, not the file
             raise DatabaseError(f"{doing}: {type(error).__name__}: {error}") from error
         raise DatabaseDamagedError(f"{doing}: {error}") from error
     except apsw.Error as error:

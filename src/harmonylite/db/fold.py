@@ -15,13 +15,13 @@ from typing import Any
 
 import apsw
 
-from harmonylite.changes.inbox import Piece, poison
-from harmonylite.db.connection import try_or_undo, value
-from harmonylite.db.exact import exact_rows, insert_rows, same_bits
+from harmonylite.changes.inbox import Piece
+from harmonylite.db.connection import try_or_undo
+from harmonylite.db.exact import exact_rows, same_bits
 from harmonylite.db.journal import Journal, Overruled
 from harmonylite.db.rowids import claims_first, make_room
+from harmonylite.db.staging import Ahead, applicable, check_widths, foreign_values, stage, stage_updates
 from harmonylite.db.tracked import Tracked
-from harmonylite.errors import SchemaWaitError
 from harmonylite.schema.shape import any_differs
 from harmonylite.schema.sql import quote
 from harmonylite.wire import TableBlock
@@ -32,97 +32,83 @@ class Folded:
     """What a fold did to one table. ``fresh``: only inserts of rows that were not there, all still in ``incoming``.
 
     ``touched``: keys stand in the scratch table of that name (never while ``fresh``); ``rows``: how many are fresh.
+    ``waiting``: sizes of the parts that stand at the end of ``incoming`` and are not in the mirror yet.
     """
 
     fresh: bool = False
     touched: bool = False
     present: tuple[int, ...] = ()
     rows: int = 0
+    waiting: list[int] = field(default_factory=list)
 
 
 @dataclass
 class Fold:
-    """Folds pieces within one transaction of the caller's; ``done`` says what each table went through."""
+    """Folds pieces within one transaction of the caller's; ``done`` says what each table went through.
+
+    ``ahead``: what was staged before its last message came.
+    """
 
     connection: apsw.Connection
     tables: Mapping[str, Tracked]
     journal: Journal
     done: dict[str, Folded] = field(default_factory=dict)
+    ahead: Ahead | None = None
 
     def piece(self, piece: Piece) -> int:
         """Fold one piece; return its number of rows. Raises SchemaWaitError, PoisonError."""
-        count = 0
         displacing: dict[str, Tracked] = {}
-        for block in piece.decoded():
+        start, count = self._take_ahead(piece)
+        for block in piece.decoded(start):
             for part in block:
-                table, present = self._applicable(piece, part)
-                try:
+                table, present = applicable(self.tables, piece, part)
+                with foreign_values(piece, part):
                     count += self._part(piece, table, present, part, displacing)
-                except (TypeError, OverflowError) as error:
-                    raise poison(piece.shard, piece.seq, f"a value of {part.table} is not SQLite's: {error}") from error
+        for name, folded in self.done.items():
+            self._settle(piece, self.tables[name], folded, displacing)
         for table in displacing.values():
             self._journal_displaced(piece, table)
         return count
 
-    def _applicable(self, piece: Piece, part: TableBlock) -> tuple[Tracked, tuple[int, ...]]:
-        table = self.tables.get(part.table)
-        what = f"change set {piece.id} (shard {piece.shard}, message {piece.seq}) needs table {part.table}"
-        if table is None:
-            raise SchemaWaitError(f"{what}, which this database does not have")
-        names = table.shape.names
-        if len(set(part.columns)) < len(part.columns):
-            raise poison(piece.shard, piece.seq, f"a column of {part.table} is there twice")
-        if tuple(part.columns[: part.keys]) != tuple(c.name for c in table.shape.keys):
-            raise SchemaWaitError(f"{what} with the key {part.columns[: part.keys]}")
-        missing = [column for column in part.columns if column not in names]
-        if missing:
-            raise SchemaWaitError(f"{what} with the column {missing[0]}")
-        if tuple(part.columns) == names:
-            return table, tuple(range(len(names)))
-        return table, tuple(names.index(column) for column in part.columns)
+    def _take_ahead(self, piece: Piece) -> tuple[int, int]:
+        """Go on from what was staged ahead of ``piece``; return how many of its blocks and rows that is."""
+        ahead = self.ahead
+        if ahead is None or (ahead.id, ahead.shard) != (piece.id, piece.shard) or ahead.table is None:
+            return 0, 0
+        table, self.ahead = ahead.table, None
+        name = table.shape.name
+        if name in self.done or self.tables.get(name) is not table or not ahead.blocks:
+            return 0, 0
+        self.connection.execute(f"DELETE FROM {table.scratch('incoming')}")
+        kept = sum(ahead.parts)
+        self.connection.execute(f"INSERT INTO {table.scratch('incoming')} SELECT * FROM {table.scratch('ahead')}")
+        staged = self.connection.changes()
+        self.connection.execute(f"DELETE FROM {table.scratch('ahead')}")
+        if staged != kept:
+            return 0, 0  # the scratch tables were made anew
+        self.done[name] = Folded(fresh=True, present=ahead.present, waiting=ahead.parts)
+        return ahead.blocks, kept
 
     def _part(
         self, piece: Piece, table: Tracked, present: tuple[int, ...], part: TableBlock, displacing: dict[str, Tracked]
     ) -> int:
         folded = self.done.setdefault(table.shape.name, Folded(fresh=not table.shape.nullable_key, present=present))
-        width = len(part.columns)
-        for images in (part.deletes, part.inserts, *(u.rows for u in part.updates)):
-            if set(map(len, images)) - {width}:
-                raise poison(piece.shard, piece.seq, f"a row of {part.table} has not {width} values")
+        check_widths(piece, part)
         if part.deletes:
+            self._settle(piece, table, folded, displacing)
             self._leave_fresh(table, folded)
-            self._stage(table, present, part.deletes)
+            stage(self.connection, table, present, part.deletes)
             self._delete(piece, table, present)
         if part.inserts:
             self._insert(piece, table, folded, present, part.inserts, displacing)
         for group in part.updates:
+            self._settle(piece, table, folded, displacing)
             self._leave_fresh(table, folded)
-            self._stage_updates(piece, table, present, group.changed, group.rows, group.old)
+            stage_updates(self.connection, piece, table, present, group)
             self._update(piece, table, present, [present[i] for i in group.changed], displacing)
         return part.count
 
-    # staging ---------------------------------------------------------------------------------------------------
-
-    def _stage(self, table: Tracked, present: Sequence[int], staged: list[list[Any]], *, add: bool = False) -> None:
-        incoming = table.scratch("incoming")
-        if not add:
-            self.connection.execute(f"DELETE FROM {incoming}")
-        names = ", ".join(f"c{i}" for i in present)
-        insert_rows(self.connection, f"INSERT INTO {incoming}({names})", len(present), staged)
-
-    def _stage_updates(
-        self, piece: Piece, table: Tracked, present: Sequence[int], changed: Sequence[int],
-        images: list[list[Any]], old: list[list[Any]],
-    ) -> None:  # fmt: skip
-        if any(len(row) != len(changed) for row in old) or len(old) != len(images):
-            raise poison(piece.shard, piece.seq, f"old values of {table.shape.name} don't match its rows")
-        if any(not 0 <= i < len(present) for i in changed) or len(set(changed)) < len(changed):
-            raise poison(piece.shard, piece.seq, f"a changed column of {table.shape.name} is out of range or there twice")
-        incoming = table.scratch("incoming")
-        self.connection.execute(f"DELETE FROM {incoming}")
-        names = ", ".join([f"c{i}" for i in present] + [f"o{present[i]}" for i in changed])
-        joined = [image + before for image, before in zip(images, old, strict=True)]
-        insert_rows(self.connection, f"INSERT INTO {incoming}({names})", len(present) + len(changed), joined)
+    # rows that are new ------------------------------------------------------------------------------------------
 
     def _leave_fresh(self, table: Tracked, folded: Folded) -> None:
         """From here on the table's keys are followed one by one."""
@@ -164,17 +150,42 @@ class Fold:
         self, piece: Piece, table: Tracked, folded: Folded, present: tuple[int, ...], images: list[list[Any]],
         displacing: dict[str, Tracked],
     ) -> None:  # fmt: skip
-        if folded.fresh and folded.present == present and (folded.rows == 0 or len(images) > 1 or folded.rows < 10_000):
-            before = value(self.connection, f"SELECT max(rowid) FROM {table.scratch('incoming')}") if folded.rows else 0
-            if not folded.rows:
-                self.connection.execute(f"DELETE FROM {table.scratch('incoming')}")
-            self._stage(table, present, images, add=True)
-            if self._plain_insert(table, present, f"x.rowid > {before or 0}"):
-                folded.rows += len(images)
-                return
-            self.connection.execute(f"DELETE FROM {table.scratch('incoming')} WHERE rowid > ?", (before or 0,))
+        there = folded.rows + sum(folded.waiting)
+        if folded.fresh and folded.present == present and (there == 0 or len(images) > 1 or there < 10_000):
+            stage(self.connection, table, present, images, add=there > 0)
+            folded.waiting.append(len(images))
+            return
+        self._settle(piece, table, folded, displacing)
         self._leave_fresh(table, folded)
-        self._stage(table, present, images)
+        stage(self.connection, table, present, images)
+        self._insert_staged(piece, table, folded, present, displacing)
+
+    def _settle(self, piece: Piece, table: Tracked, folded: Folded, displacing: dict[str, Tracked]) -> None:
+        """Insert the parts that wait: all at once where nothing is in their way, else one after the other."""
+        parts, folded.waiting = folded.waiting, []
+        if not parts:
+            return
+        if self._plain_insert(table, folded.present, f"x.rowid > {folded.rows}"):
+            folded.rows += sum(parts)
+            return
+        incoming, waiting = table.scratch("incoming"), table.scratch("waiting")
+        self.connection.execute(f"INSERT INTO {waiting} SELECT * FROM {incoming} WHERE rowid > {folded.rows}")
+        self.connection.execute(f"DELETE FROM {incoming} WHERE rowid > {folded.rows}")
+        self._leave_fresh(table, folded)
+        start = 0
+        for size in parts:
+            self.connection.execute(f"DELETE FROM {incoming}")
+            self.connection.execute(
+                f"INSERT INTO {incoming} SELECT * FROM {waiting} WHERE rowid > {start} AND rowid <= {start + size}"
+            )
+            start += size
+            self._insert_staged(piece, table, folded, folded.present, displacing)
+        self.connection.execute(f"DELETE FROM {waiting}")
+
+    def _insert_staged(
+        self, piece: Piece, table: Tracked, folded: Folded, present: tuple[int, ...], displacing: dict[str, Tracked]
+    ) -> None:
+        """Insert what stands in ``incoming``."""
         self._touch(table, folded)
         if not self._plain_insert(table, present, "1"):
             self._journal_overruled(piece, table, [i for i in present if i in table.shape.compared], None)

@@ -3,7 +3,8 @@
 Scratch tables live in ``temp`` and hold nothing that a crash could lose: ``logged`` (keys that the log names, with the
 newest log id), ``touched`` (keys of the fold under way), ``pending`` (those that the local writer changed), ``before``
 (rows that a three-way merge starts from), ``own`` (rows of this node's own change set coming back), ``incoming``
-(rows of the change set under way, with the old values of changed columns beside them).
+(rows of the change set under way, with the old values of changed columns beside them), ``waiting`` (those of them whose
+turn has not come), ``ahead`` (rows of a change set that is not all here).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from harmonylite.db.triggers import log_columns
 from harmonylite.schema.shape import TableShape
 from harmonylite.schema.sql import quote
 
-SCRATCH = ("logged", "touched", "pending", "before", "own", "incoming", "displaced")
+SCRATCH = ("logged", "touched", "pending", "before", "own", "incoming", "waiting", "ahead", "displaced")
 
 
 @dataclass
@@ -94,7 +95,8 @@ class Tracked:
             key = ", ".join(f"c{i} COLLATE {quote(c.collation)}" for i, c in enumerate(self.shape.keys))
             connection.execute(f"CREATE TABLE {self.scratch(kind)}({columns})")
             connection.execute(f"CREATE INDEX {self.scratch(kind + '_key')} ON {quote(self.scratch_name(kind))}({key})")
-        connection.execute(f"CREATE TABLE {self.scratch('incoming')}({columns}, {old})")
+        for kind in ("incoming", "waiting", "ahead"):
+            connection.execute(f"CREATE TABLE {self.scratch(kind)}({columns}, {old})")
         connection.execute(f"CREATE TABLE {self.scratch('displaced')}({columns})")
         self.logged = 0
 

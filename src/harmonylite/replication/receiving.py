@@ -59,6 +59,7 @@ class Receiver:
         self.schema_moved = asyncio.Event()
         self._targets: dict[int, int] = {}
         self._behind: dict[int, int] | None = None
+        self._staging: tuple[ChangeSetId | None, int, int] = (None, 0, 0)
         self.caught_up = asyncio.Event()
         self.inbox = Inbox({})
         self.merging = True
@@ -143,6 +144,23 @@ class Receiver:
                 least = not await self._apply(cut)
                 self._room.set()
             self._check_caught_up()
+            await self._stage_ahead()
+
+    async def _stage_ahead(self) -> None:
+        """Stage what is here of a large change set while the rest is on its way."""
+        found = self.inbox.under_way(self._replica.options.node)
+        if found is None or self._behind is not None:
+            return
+        change_set, shard, _ = found
+        if (change_set, shard) != self._staging[:2]:
+            self._staging = (change_set, shard, 0)
+        while (number := self._staging[2]) >= 0 and (block := self.inbox.block(change_set, shard, number)) is not None:
+            try:
+                staged = await self._thread.run(self._replica.stage_ahead, block, number)
+            except (DatabaseError, PoisonError, SchemaWaitError) as error:
+                log.debug("what is here of change set %s waits for the rest: %s", change_set, error)
+                staged = -1
+            self._staging = (change_set, shard, staged)
 
     def _next(self, *, least: bool) -> Cut | None:
         """Return the next cut; while the mirror is behind the database, none that goes beyond the database."""

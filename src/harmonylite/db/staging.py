@@ -1,0 +1,127 @@
+"""Staging: what a change set holds of one table, in scratch tables, where SQL goes on with it.
+
+A large change set takes its writer a while to publish. The rows that are here already are staged meanwhile; nothing of
+it is folded before it is whole.
+
+Invariant: staging touches scratch tables only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import apsw
+
+from harmonylite.changes.inbox import Piece, poison
+from harmonylite.db.exact import insert_rows
+from harmonylite.db.tracked import Tracked
+from harmonylite.errors import SchemaWaitError
+from harmonylite.model import ChangeSetId
+from harmonylite.wire import TableBlock, Updates
+
+
+@dataclass
+class Ahead:
+    """The first ``blocks`` blocks of a change set that is still coming in: inserts of one table, in scratch ``ahead``.
+
+    ``parts``: how many rows each part has. ``full``: what comes next can't be staged ahead.
+    """
+
+    id: ChangeSetId
+    shard: int
+    blocks: int = 0
+    table: Tracked | None = None
+    present: tuple[int, ...] = ()
+    parts: list[int] = field(default_factory=list)
+    full: bool = False
+
+    def stage(self, connection: apsw.Connection, tables: Mapping[str, Tracked], piece: Piece) -> None:
+        """Stage the blocks of ``piece``, which are the next ones. Raises SchemaWaitError, PoisonError."""
+        for block in piece.decoded():
+            found = [(part, *applicable(tables, piece, part)) for part in block]
+            self.full = self.full or not all(self._fits(*each) for each in found)
+            if self.full:
+                return
+            for part, table, present in found:
+                check_widths(piece, part)
+                with foreign_values(piece, part):
+                    stage(connection, table, present, part.inserts, into="ahead", add=bool(self.parts))
+                self.parts.append(len(part.inserts))
+            self.blocks += 1
+
+    def _fits(self, part: TableBlock, table: Tracked, present: tuple[int, ...]) -> bool:
+        if part.deletes or part.updates or table.shape.nullable_key:
+            return False
+        if self.table is None:
+            self.table, self.present = table, present
+        return self.table is table and self.present == present
+
+
+def applicable(
+    tables: Mapping[str, Tracked], piece: Piece, part: TableBlock
+) -> tuple[Tracked, tuple[int, ...]]:  # fmt: skip
+    """Return the table that a part is about, and the place of each of the part's columns in it.
+
+    Raises SchemaWaitError when this database has no such table or column, PoisonError when a column is there twice.
+    """
+    table = tables.get(part.table)
+    what = f"change set {piece.id} (shard {piece.shard}, message {piece.seq}) needs table {part.table}"
+    if table is None:
+        raise SchemaWaitError(f"{what}, which this database does not have")
+    names = table.shape.names
+    if len(set(part.columns)) < len(part.columns):
+        raise poison(piece.shard, piece.seq, f"a column of {part.table} is there twice")
+    if tuple(part.columns[: part.keys]) != tuple(c.name for c in table.shape.keys):
+        raise SchemaWaitError(f"{what} with the key {part.columns[: part.keys]}")
+    missing = [column for column in part.columns if column not in names]
+    if missing:
+        raise SchemaWaitError(f"{what} with the column {missing[0]}")
+    if tuple(part.columns) == names:
+        return table, tuple(range(len(names)))
+    return table, tuple(names.index(column) for column in part.columns)
+
+
+def check_widths(piece: Piece, part: TableBlock) -> None:
+    """Raise PoisonError when a row has not as many values as there are columns."""
+    width = len(part.columns)
+    for images in (part.deletes, part.inserts, *(u.rows for u in part.updates)):
+        if set(map(len, images)) - {width}:
+            raise poison(piece.shard, piece.seq, f"a row of {part.table} has not {width} values")
+
+
+@contextmanager
+def foreign_values(piece: Piece, part: TableBlock) -> Iterator[None]:
+    """Turn the error for a value that SQLite does not have into a PoisonError."""
+    try:
+        yield
+    except (TypeError, OverflowError) as error:
+        raise poison(piece.shard, piece.seq, f"a value of {part.table} is not SQLite's: {error}") from error
+
+
+def stage(
+    connection: apsw.Connection, table: Tracked, present: Sequence[int], images: list[list[Any]], *,
+    into: str = "incoming", add: bool = False,
+) -> None:  # fmt: skip
+    """Put rows into a scratch table; ``add``: to what it holds, else in its place."""
+    if not add:
+        connection.execute(f"DELETE FROM {table.scratch(into)}")
+    names = ", ".join(f"c{i}" for i in present)
+    insert_rows(connection, f"INSERT INTO {table.scratch(into)}({names})", len(present), images)
+
+
+def stage_updates(
+    connection: apsw.Connection, piece: Piece, table: Tracked, present: Sequence[int], group: Updates
+) -> None:
+    """Put updated rows into ``incoming`` with the old values of their changed columns. Raises PoisonError."""
+    if any(len(row) != len(group.changed) for row in group.old) or len(group.old) != len(group.rows):
+        raise poison(piece.shard, piece.seq, f"old values of {table.shape.name} don't match its rows")
+    if any(not 0 <= i < len(present) for i in group.changed) or len(set(group.changed)) < len(group.changed):
+        raise poison(piece.shard, piece.seq, f"a changed column of {table.shape.name} is out of range or there twice")
+    incoming = table.scratch("incoming")
+    connection.execute(f"DELETE FROM {incoming}")
+    names = ", ".join([f"c{i}" for i in present] + [f"o{present[i]}" for i in group.changed])
+    joined = [image + before for image, before in zip(group.rows, group.old, strict=True)]
+    insert_rows(connection, f"INSERT INTO {incoming}({names})", len(present) + len(group.changed), joined)
