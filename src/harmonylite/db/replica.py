@@ -15,7 +15,7 @@ from typing import Literal
 import apsw
 
 from harmonylite.changes.histories import Relation, Standing
-from harmonylite.changes.inbox import Cut
+from harmonylite.changes.inbox import Cut, Piece
 from harmonylite.db import compare, join, mirror
 from harmonylite.db.applying import Applied, Applying, SchemaMovedError
 from harmonylite.db.capture import Capture, NotUtf8Error, Outgoing, new_outgoing
@@ -281,6 +281,10 @@ class Replica:
                 return self._applying.apply(cut, merge=merge)
             except SchemaMovedError:
                 self.reinstall()
+
+    def stage_ahead(self, piece: Piece, number: int) -> int:
+        """Stage a block of a change set that is not all here; see `Applying.stage_ahead`."""
+        return self._applying.stage_ahead(piece, number)
 
     @property
     def whole(self) -> bool:

@@ -1,0 +1,170 @@
+"""Files that are damaged, replaced or went back to an earlier state: healed from mirror or snapshot, nothing lost."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import apsw
+import pytest
+
+from tests.cluster.fix_cluster import Site, start
+from tests.cluster.processes import Node, agree, until, until_equal
+
+pytestmark = pytest.mark.timeout(300)
+
+
+def insert(name: str, n: int, note: str | None = None) -> tuple[str, list[object]]:
+    return "INSERT INTO events VALUES (?, ?, ?, ?)", [f"{name}-{n}", name, n, note]
+
+
+def ids(node: Node) -> list[str]:
+    return [str(i) for (i,) in node.rows("SELECT id FROM events ORDER BY id")]
+
+
+def mirror_of(node: Node) -> Path:
+    return node.folder / "mirror" / node.db.name / "mirror.db"
+
+
+def scribble(path: Path, root: str) -> None:
+    """Overwrite the root page of the table or index ``root``."""
+    connection = apsw.Connection(str(path))
+    connection.pragma("wal_checkpoint", "truncate")
+    page = connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = ?", (root,)).fetchall()[0][0]
+    size = connection.pragma("page_size")
+    connection.close()
+    with path.open("r+b") as file:
+        file.seek((page - 1) * size)
+        file.write(b"\xa5" * size)
+
+
+def pair(site: Site) -> tuple[Node, Node]:
+    nodes = [site.node(name) for name in ("a", "b")]
+    start(nodes)
+    site.application(nodes[0]).write(insert("a", 1), insert("a", 2))
+    site.application(nodes[1]).write(insert("b", 1))
+    until_equal(nodes)
+    return nodes[0], nodes[1]
+
+
+def test_a_damaged_mirror_is_put_aside_and_made_anew_and_pending_rows_are_published(site: Site) -> None:
+    a, b = pair(site)
+    assert b.stop() == 0
+    site.application(b).write(insert("b", 2), "DELETE FROM events WHERE id = 'a-1'")
+    site.application(a).write(insert("a", 3))
+    scribble(mirror_of(b), "events")
+    start([b])
+    content = until_equal([a, b])
+    assert ids(b) == ["a-2", "a-3", "b-1", "b-2"]
+    assert len(content["events"]) == 4
+    assert list(mirror_of(b).parent.glob("mirror.db.damaged-*")), "the damaged file is kept"
+    agree([a, b])
+
+
+def test_a_mirror_that_is_damaged_while_the_node_runs_is_healed_without_a_person(site: Site) -> None:
+    a, b = pair(site)
+    until(lambda: b.health()["pending_rows"] == 0, "b is at rest")
+    scribble(mirror_of(b), "events")
+    writer = site.application(b)
+    site.application(a).write(insert("a", 3))
+    writer.write(insert("b", 2))
+    until(lambda: len(ids(a)) == len(ids(b)) == 5, "both have all five rows")
+    until_equal([a, b])
+    b.ready()
+    agree([a, b])
+
+
+@pytest.mark.parametrize("with_mirror", [True, False])
+def test_a_damaged_database_is_healed_and_its_unsent_rows_are_saved(site: Site, with_mirror: bool) -> None:
+    a, b = pair(site)
+    assert b.stop() == 0
+    site.application(b).write(
+        insert("b", 2), "UPDATE events SET note = 'unsent' WHERE id = 'a-1'", "DELETE FROM events WHERE id = 'a-2'"
+    )
+    scribble(b.db, "fought")
+    if not with_mirror:
+        scribble(mirror_of(b), "fought")
+    start([b])
+    until_equal([a, b])
+    assert ids(a) == ["a-1", "b-1", "b-2"]
+    assert a.value("SELECT note FROM events WHERE id = 'a-1'") == "unsent"
+    assert len(b.rows("SELECT * FROM fought")) == 5
+    assert list(b.folder.glob("app.db.damaged-*")), "the damaged file is kept"
+    agree([a, b])
+
+
+def test_a_file_that_is_no_database_and_never_was_replicated_is_left_alone(site: Site) -> None:
+    node = site.node("a", tables=None)
+    node.db.write_text("this is somebody's diary, not a database\n" * 100)
+    node.start()
+    assert node.gone() != 0
+    assert "damaged, or no SQLite file" in node.log.read_text()
+    assert node.db.read_text().startswith("this is somebody's diary")
+
+
+def copy_database(source: Path, target: Path) -> None:
+    """Copy a database with everything that is committed."""
+    connection = apsw.Connection(str(source))
+    connection.execute("VACUUM INTO ?", (str(target),))
+    connection.close()
+
+
+def test_a_database_restored_from_an_old_backup_catches_up_and_its_new_rows_are_published(site: Site) -> None:
+    a, b = pair(site)
+    backup = site.folder / "backup.db"
+    copy_database(b.db, backup)
+    site.application(a).write(
+        "UPDATE events SET note = 'since' WHERE id = 'a-1'", "DELETE FROM events WHERE id = 'a-2'"
+    )
+    until_equal([a, b])
+    assert b.stop() == 0
+    for path in b.folder.glob("app.db*"):
+        path.unlink()
+    shutil.copy(backup, b.db)
+    site.application(b).write(insert("b", 2))
+    start([b])
+    content = until_equal([a, b])
+    assert ids(b) == ["a-1", "b-1", "b-2"]
+    assert ("a-1", "a", 1, "since") in content["events"]
+    agree([a, b])
+
+
+@pytest.mark.parametrize("way", ["renamed over", "written into"])
+def test_a_backup_that_is_restored_under_a_running_node_is_noticed(site: Site, way: str) -> None:
+    a, b = pair(site)
+    backup = site.folder / "backup.db"
+    copy_database(b.db, backup)
+    site.application(a).write("UPDATE events SET note = 'since' WHERE id = 'a-1'")
+    until_equal([a, b])
+    if way == "renamed over":
+        for side in ("-wal", "-shm"):
+            Path(f"{b.db}{side}").unlink(missing_ok=True)
+        backup.replace(b.db)
+    else:
+        source, target = apsw.Connection(str(backup)), apsw.Connection(str(b.db))
+        with target.backup("main", source, "main") as copying:
+            copying.step()
+        source.close()
+        target.close()
+    until(lambda: "the files are opened again" in b.log.read_text(), "the node notices")
+    site.application(b).write(insert("b", 2))
+    until(lambda: len(ids(a)) == 4, "what is written then arrives")
+    until_equal([a, b])
+    assert a.value("SELECT note FROM events WHERE id = 'a-1'") == "since"
+    agree([a, b])
+
+
+def test_a_database_that_was_replaced_by_a_foreign_one_is_merged(site: Site) -> None:
+    a, b = pair(site)
+    assert b.stop() == 0
+    for path in b.folder.glob("app.db*"):
+        path.unlink()
+    fresh = site.node("fresh")
+    shutil.copy(fresh.db, b.db)
+    site.application(b).write(insert("foreign", 1), insert("a", 1, "of the foreign one"))
+    start([b])
+    until_equal([a, b])
+    assert ids(a) == ["a-1", "a-2", "b-1", "foreign-1"]
+    assert a.value("SELECT note FROM events WHERE id = 'a-1'") is None, "the cluster's value stays"
+    assert "of the foreign one" in b.command("conflicts", "-json")[1]
+    agree([a, b])
