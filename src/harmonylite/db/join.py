@@ -11,13 +11,13 @@ from contextlib import AbstractContextManager
 import apsw
 
 from harmonylite.changes.shards import shard_of
-from harmonylite.db import mirror
+from harmonylite.db import bases, mirror
 from harmonylite.db.compare import differing_keys
 from harmonylite.db.connection import value
 from harmonylite.db.exact import exact_rows, same_bits
 from harmonylite.db.fold import Folded
 from harmonylite.db.install import Installed
-from harmonylite.db.journal import Journal, Overruled
+from harmonylite.db.journal import Journal, Overruled, recent_of
 from harmonylite.db.log import Log
 from harmonylite.db.merge import Merge
 from harmonylite.db.standing import read_standing, write_history
@@ -77,9 +77,13 @@ def reconcile(
     return journal.written - before
 
 
-def adopt(connection: apsw.Connection, installed: Installed, log: Log, *, shards: int, replicate: bool) -> None:
+def adopt(
+    connection: apsw.Connection, installed: Installed, log: Log, *, node: str, shards: int, replicate: bool
+) -> None:
     """Merge what a newer mirror has over ``base``, the mirror until now; runs in the caller's transaction.
 
+    Change sets of this node that the newer mirror folded meanwhile tell a value that was set back from one that nobody
+    touched.
     A crash may have left the database further than the new mirror on some shard: rows of that shard are left alone, and
     the node folds up to the database's position before it merges again. Both stand at whole cuts, so the further of the
     two on each shard is one as well.
@@ -91,7 +95,11 @@ def adopt(connection: apsw.Connection, installed: Installed, log: Log, *, shards
     }
     _stand(connection, {s: p for s, p in newer.positions.items() if s not in ahead})
     log.refresh(installed.by_id)
-    merging = Merge(connection, log)
+    until, own = read_standing(connection, "base"), []
+    if until.history == newer.history:
+        own = recent_of(connection, node, {shard: position.seq for shard, position in until.positions.items()})
+        bases.lay_over(connection, installed.tables, own)
+    merging = Merge(connection, log, own=own)
     for table in installed.tables.values() if replicate else ():
         if table.shape.pinned and shard_of(table.shape.name, (), shards) in ahead:
             continue
@@ -112,15 +120,12 @@ def _leave_alone(connection: apsw.Connection, table: Tracked, ahead: set[int], s
             connection.execute(f"DELETE FROM {table.scratch('touched')} WHERE rowid = ?", (number,))
 
 
-def keep_mine(
-    connection: apsw.Connection, installed: Installed, log: Log, *, at: Mapping[int, Position] | None, replicate: bool
-) -> int:
+def keep_mine(connection: apsw.Connection, installed: Installed, log: Log, *, replicate: bool) -> int:
     """Log every row in which the database differs from a mirror that knows less; return how many.
 
-    ``at``: where the database stands in the mirror's streams, further than the mirror; None: where the mirror does.
     Held rows stay held. Runs in the caller's transaction.
     """
-    _stand(connection, at)
+    _stand(connection)
     log.refresh(installed.by_id)
     for table in installed.tables.values():
         terms = " AND ".join(f"h.k{i} IS x.k{i}" for i in range(len(table.shape.keys)))

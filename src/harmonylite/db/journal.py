@@ -8,8 +8,9 @@ the mirror is replaced.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from typing import Any
 
 import apsw
@@ -20,9 +21,9 @@ from harmonylite.db.connection import rows
 from harmonylite.db.exact import decode, exact, marks
 from harmonylite.db.tracked import Tracked
 from harmonylite.db.triggers import OVERRULED
-from harmonylite.model import Conflict
+from harmonylite.model import ChangeSetId, Conflict
 from harmonylite.schema.sql import PRIVATE, quote
-from harmonylite.wire import TableBlock, WireError, decode_block, encode_value
+from harmonylite.wire import KIND_CHANGES, TableBlock, WireError, decode_block, encode_value
 
 JOURNAL = f"mirror.{quote(PRIVATE + 'conflicts')}"
 LOCAL = f"main.{quote(OVERRULED)}"
@@ -124,6 +125,21 @@ class Journal:
             bound,
         )
         self.written += 1
+
+
+def recent_of(connection: apsw.Connection, node: str, after: Mapping[int, int]) -> list[Piece]:
+    """Return the recent change sets of one node behind the sequences ``after``, as far as their rows are kept."""
+    found = []
+    sql = f"SELECT shard, seq, blocks FROM {RECENT} WHERE node = ? ORDER BY seq"
+    for shard, seq, blob in rows(connection, sql, (node,)):
+        if seq > after.get(shard, 0):
+            spool, blocks = BytesIO(), []
+            for body, packed in msgspec.msgpack.decode(blob, type=list[tuple[bytes, bool]]):
+                blocks.append((spool.tell(), len(body), packed))
+                spool.write(body)
+            name = ChangeSetId(node, "", seq)
+            found.append(Piece(name, KIND_CHANGES, shard, seq, seq, (shard,), 0.0, {}, blocks, spool))
+    return found
 
 
 def read_journal(connection: apsw.Connection, *, table: str | None = None, limit: int = 100) -> list[Conflict]:

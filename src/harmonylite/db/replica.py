@@ -7,7 +7,7 @@ the transaction under way, and what this object remembers of them is too.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -342,13 +342,12 @@ class Replica:
             replicate=self.options.replicate, keep_log=keep_log,
         )  # fmt: skip
 
-    def adopt(self, snapshot: Path, *, relation: Relation = "behind", at: Mapping[int, Position] | None = None) -> int:
+    def adopt(self, snapshot: Path, *, relation: Relation = "behind") -> int:
         """Go on from another mirror, the file ``snapshot`` (which is taken over); pending rows stay pending.
 
         ``relation``: how what is here relates to it. Behind: it is merged. Ahead: whatever is here and not in it
         becomes pending. Apart: rows only here become pending, other values give way with a line in the journal.
-        ``at``: see `harmonylite.db.join.keep_mine`. Returns the number of conflicts. After a crash midway the old
-        mirror is still there and adopting again is right.
+        Returns the number of conflicts. After a crash midway the old mirror is still there and adopting again is right.
         """
         before, o = self._journal.written, self.options
         with exchanged(self.connection, o.mirror, snapshot, o.readers, self._attach_mirror_again):
@@ -359,9 +358,9 @@ class Replica:
             else:
                 with self._applying.unit(f"adopt {snapshot.name}"):
                     if relation == "ahead":
-                        join.keep_mine(*args, at=at, replicate=o.replicate)
+                        join.keep_mine(*args, replicate=o.replicate)
                     else:
-                        join.adopt(*args, shards=o.shards, replicate=o.replicate)
+                        join.adopt(*args, node=o.node, shards=o.shards, replicate=o.replicate)
         self._applying.folds += 1
         return self._journal.written - before
 
@@ -369,7 +368,7 @@ class Replica:
         """Log every row in which the database differs from the mirror: the database is known to be the newer one."""
         self._same_or_reinstall()
         with self._applying.unit("keep what the mirror lacks"):
-            join.keep_mine(self.connection, self._installed, self._log, at=None, replicate=self.options.replicate)
+            join.keep_mine(self.connection, self._installed, self._log, replicate=self.options.replicate)
 
     def _attach_mirror_again(self) -> None:
         self._attach_mirror(self.connection)
