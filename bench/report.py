@@ -35,19 +35,19 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line of the result. ``detail``: the absolute numbers behind it; ``series``: for the plot."""
+    """One line of the result. ``budget`` None: for the record; ``detail``: the numbers behind it; ``series``: to plot."""
 
     what: str
     value: float
     unit: str
-    budget: Budget
+    budget: Budget | None
     detail: str = ""
     series: dict[str, list[float]] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
-        """True when the budget is met."""
-        return self.budget.met(self.value)
+        """True when the budget is met, or there is none."""
+        return self.budget is None or self.budget.met(self.value)
 
 
 def show(rows: Sequence[Row], console: Console | None = None) -> None:
@@ -58,7 +58,11 @@ def show(rows: Sequence[Row], console: Console | None = None) -> None:
     for row in rows:
         verdict = "[green]pass[/green]" if row.ok else "[bold red]FAIL[/bold red]"
         table.add_row(
-            escape(row.what), f"{row.value:.3g} {row.unit}".strip(), str(row.budget), verdict, escape(row.detail)
+            escape(row.what),
+            f"{row.value:.3g} {row.unit}".strip(),
+            str(row.budget or "none"),
+            verdict if row.budget else "",
+            escape(row.detail),
         )
     (console or make_console()).print(table)
 
@@ -74,7 +78,7 @@ def save(rows: Sequence[Row], machine: dict[str, object], folder: Path) -> list[
     folder.mkdir(parents=True, exist_ok=True)
     text = {
         "machine": machine,
-        "rows": [{**asdict(row), "budget": str(row.budget), "ok": row.ok} for row in rows],
+        "rows": [{**asdict(row), "budget": str(row.budget or "none"), "ok": row.ok} for row in rows],
     }
     (folder / "results.json").write_text(json.dumps(text, indent=1) + "\n")
     plot(rows, machine, folder / "results.png")
@@ -112,11 +116,13 @@ def plot(rows: Sequence[Row], machine: dict[str, object], target: Path) -> None:
 
 def _bars(axes: Any, rows: Sequence[Row]) -> None:
     """Draw each row as the share of its budget that it uses: left of 1 is within."""
+    budgets = [(row, row.budget) for row in rows if row.budget is not None]
     used = [
-        row.value / row.budget.limit if row.budget.sense == "at most" else row.budget.limit / max(row.value, 1e-9)
-        for row in rows
+        row.value / budget.limit if budget.sense == "at most" else budget.limit / max(row.value, 1e-9)
+        for row, budget in budgets
     ]
-    axes.barh([row.what for row in rows], used, color=["tab:green" if row.ok else "tab:red" for row in rows])
+    colors = ["tab:green" if row.ok else "tab:red" for row, _ in budgets]
+    axes.barh([row.what for row, _ in budgets], used, color=colors)
     axes.axvline(1.0, color="black", linewidth=1)
     axes.invert_yaxis()
     axes.set(xlabel="share of the budget that is used (left of the line is within)", title="budgets")
