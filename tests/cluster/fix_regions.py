@@ -36,7 +36,9 @@ class Regions:
             line.order(way)
 
 
-def build(site: Site, each: int = 1, *, replicas: int = 1, sections: dict[str, dict[str, Any]] | None = None) -> Regions:
+def build(
+    site: Site, each: int = 1, *, replicas: int = 1, sections: dict[str, dict[str, Any]] | None = None
+) -> Regions:
     """Return two regions of ``each`` nodes, not started, every leaf link through a proxy."""
     found = Regions()
     leaf_ports = [free_port() for _ in range(each)]
@@ -59,7 +61,7 @@ def build(site: Site, each: int = 1, *, replicas: int = 1, sections: dict[str, d
             for section, keys in (sections or {}).items():
                 more.setdefault(section, {}).update(keys)
             node = Node(name, site.folder / name, sections=more)
-            site.running.append(node)
+            site.running.insert(0, node)  # home is ended last, so that nobody has to wait for it
             make(node.db, TABLES)
             (found.a if region == "a" else found.b).append(node)
     return found

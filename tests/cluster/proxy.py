@@ -1,7 +1,8 @@
 """A TCP proxy whose line can be cut: ``python proxy.py PORT TARGET_PORT``, both on 127.0.0.1.
 
 Each line of input is an order, answered with one line once it holds: ``pass``; ``hole`` (everything is swallowed,
-nobody is told, as when a cable is pulled); ``reset`` (all connections are reset, new ones too).
+nobody is told, as when a cable is pulled); ``reset`` (all connections are reset, new ones too); ``slow MS`` (as
+``pass``, and every piece takes so many milliseconds).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ class Proxy:
         self.open = asyncio.Event()
         self.open.set()
         self.resetting = False
+        self.delay = 0.0
         self.writers: set[asyncio.StreamWriter] = set()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -43,6 +45,7 @@ class Proxy:
         try:
             while data := await reader.read(65536):
                 await self.open.wait()
+                await asyncio.sleep(self.delay)
                 writer.write(data)
                 await writer.drain()
         except OSError:
@@ -52,6 +55,7 @@ class Proxy:
     def order(self, word: str) -> None:
         """Enter another state."""
         self.resetting = word == "reset"
+        self.delay = float(word.removeprefix("slow ")) / 1000 if word.startswith("slow ") else 0.0
         if word == "hole":
             self.open.clear()
             return

@@ -170,7 +170,7 @@ def _leafnodes(settings: EmbeddedSettings, urls: Sequence[str]) -> dict[str, Any
         remote: dict[str, Any] = {"urls": [_url("nats-leaf", url, settings) for url in urls]}
         if settings.tls.wanted:
             remote["tls"] = _tls(settings.tls)
-        block |= {"remotes": [remote], "reconnect": 1}
+        block |= {"remotes": [remote], "reconnect": "1s"}
     return block
 
 

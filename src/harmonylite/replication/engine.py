@@ -188,6 +188,8 @@ class Engine:
                 raise
             except StreamError as error:
                 self._part.waiting(str(error))
+                with suppress(DatabaseError):
+                    self._status.pending_rows = await self._thread.run(self._replica.look)
                 await asyncio.sleep(backoff.failed(time.monotonic()))
             else:
                 if backoff.failures:

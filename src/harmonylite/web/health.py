@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from harmonylite.status import NodeStatus
 
-DETAILS = ("ready", "caught_up", "pending_rows", "held_rows", "shards", "waits", "warnings")
-"""What ``detailed`` adds, under the names of `NodeStatus.report`."""
+DETAILS = ("ready", "caught_up", "pending_rows", "held_rows", "shards", "region", "waits", "warnings")
+"""What ``detailed`` adds, under the names of `NodeStatus.report`; ``region`` only where there are regions."""
 
 
 def health_routes(status: NodeStatus, *, path: str = "/health", detailed: bool = True) -> list[Route]:
@@ -61,7 +61,7 @@ def health_body(status: NodeStatus, *, detailed: bool) -> dict[str, Any]:
         "last_published_event_timestamp": rfc3339(report["last_published_event_timestamp"]),
         "version": report["version"],
     }
-    return body | {name: report[name] for name in DETAILS} if detailed else body
+    return body | {name: report[name] for name in DETAILS if name in report} if detailed else body
 
 
 def not_ready(report: dict[str, Any]) -> list[str]:
