@@ -15,7 +15,7 @@ from typing import TypeVar
 from harmonylite.errors import SnapshotError
 from harmonylite.replication.ports import Progress
 from harmonylite.stores.arrival import arrival, to_disk
-from harmonylite.stores.errand import STALLED_SECONDS, Errand, StalledError, send
+from harmonylite.stores.errand import Errand, StalledError, send
 from harmonylite.stores.failures import LISTING, Failures, deleting, reading, storing
 from harmonylite.stores.names import abandoned, file_name, object_names, upload_name
 
@@ -58,9 +58,9 @@ class DirectoryStore:
             return work(errand)
 
         try:
-            return await send(checked, progress=progress)
-        except StalledError:
-            raise self._failures.stalled(doing, STALLED_SECONDS) from None
+            return await send(checked, progress)
+        except StalledError as error:
+            raise self._failures.stalled(doing, error.seconds) from None
         except OSError as error:
             raise self._failures.of_os(doing, error) from error
 

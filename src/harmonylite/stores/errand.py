@@ -24,7 +24,11 @@ STALLED_SECONDS = 300.0
 
 
 class StalledError(Exception):
-    """Nothing has moved for too long."""
+    """Nothing has moved for ``seconds``."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(seconds)
+        self.seconds = seconds
 
 
 class GivenUpError(Exception):
@@ -84,8 +88,8 @@ def _fail(result: asyncio.Future[T], error: BaseException) -> None:
         result.set_exception(error)
 
 
-async def send(work: Callable[[Errand], T], *, progress: Progress | None = None, stalled: float = STALLED_SECONDS) -> T:
-    """Return ``work``'s result, done in a thread of its own. Raises its error, StalledError after ``stalled`` seconds.
+async def send(work: Callable[[Errand], T], progress: Progress | None = None) -> T:
+    """Return ``work``'s result, done in a thread of its own. Raises its error, or StalledError.
 
     Cancelling gives the work up and doesn't wait for it: it ends at its next `Errand.moved` or `Errand.check`.
     """
@@ -96,9 +100,9 @@ async def send(work: Callable[[Errand], T], *, progress: Progress | None = None,
     try:
         while not result.done():
             quiet = time.monotonic() - errand.moved_at
-            if quiet >= stalled:
-                raise StalledError
-            await asyncio.wait({result}, timeout=stalled - quiet)
+            if quiet >= STALLED_SECONDS:
+                raise StalledError(STALLED_SECONDS)
+            await asyncio.wait({result}, timeout=STALLED_SECONDS - quiet)
         return result.result()
     finally:
         errand.give_up()

@@ -18,7 +18,7 @@ from harmonylite.config.snapshot import S3StoreSettings
 from harmonylite.errors import SnapshotError
 from harmonylite.replication.ports import Progress
 from harmonylite.stores.arrival import arrival, to_disk
-from harmonylite.stores.errand import STALLED_SECONDS, Errand, StalledError, send
+from harmonylite.stores.errand import Errand, StalledError, send
 from harmonylite.stores.failures import LISTING, Failures, deleting, reading, storing
 from harmonylite.stores.names import file_name, object_names
 from harmonylite.stores.s3_bucket import bucket, secrets_of
@@ -67,9 +67,9 @@ class S3Store:
 
     async def _do(self, doing: str, work: Callable[[Errand], T], progress: Progress | None = None) -> T:
         try:
-            return await send(work, progress=progress)
-        except StalledError:
-            raise self._failures.stalled(doing, STALLED_SECONDS) from None
+            return await send(work, progress)
+        except StalledError as error:
+            raise self._failures.stalled(doing, error.seconds) from None
         except BaseError as error:
             # Without the cause: the service's own words may repeat a session token.
             raise self._failures.error(doing, *explained(str(error))) from None
@@ -90,9 +90,6 @@ class S3Store:
                     self._bucket, file_name(name), _parts(errand, source, size, part),
                     use_multipart=True, chunk_size=part, max_concurrency=PARTS_AT_ONCE,
                 )  # fmt: skip
-        stored = obstore.head(self._bucket, file_name(name))["size"]
-        if stored != size:
-            raise self._failures.error(storing(name), f"{stored} bytes arrived of {size}")
 
     def _get(self, errand: Errand, name: str, target: Path) -> None:
         with arrival(target) as part, part.open("xb") as file:

@@ -18,11 +18,12 @@ from asyncssh import SFTPClient
 from harmonylite.config.snapshot import SftpStoreSettings
 from harmonylite.config.store_urls import sftp_place
 from harmonylite.replication.ports import Progress
+from harmonylite.stores import errand
 from harmonylite.stores.arrival import arrival, to_disk
-from harmonylite.stores.errand import STALLED_SECONDS
 from harmonylite.stores.failures import LISTING, Failures, deleting, reading, storing
 from harmonylite.stores.host_keys import HostKeys
 from harmonylite.stores.names import abandoned, file_name, object_names, upload_name
+from harmonylite.stores.sftp_carry import Beat, carry_down, carry_up
 
 T = TypeVar("T")
 
@@ -35,7 +36,8 @@ ALIVE_SECONDS = 15.0
 TIDY_SECONDS = 5.0
 """Time for removing what a failed or cancelled upload left."""
 
-_Beat = Callable[[bytes, bytes, int, int], None]
+_Moved = Callable[[int, int], None]
+"""Told bytes so far and in all; moves the deadline on."""
 
 
 class SftpStore:
@@ -52,11 +54,11 @@ class SftpStore:
     async def put(self, name: str, source: Path, progress: Progress | None = None) -> None:
         """Store the file ``source``; see `Store.put`. The folder is made where it is missing."""
         async with self._putting:
-            await self._do(storing(name), lambda sftp, beat: self._put(sftp, beat, name, source), progress)
+            await self._do(storing(name), lambda sftp, moved: self._put(sftp, moved, name, source), progress)
 
     async def get(self, name: str, target: Path, progress: Progress | None = None) -> None:
         """Write object ``name`` to ``target``; see `Store.get`."""
-        await self._do(reading(name), lambda sftp, beat: self._get(sftp, beat, name, target), progress)
+        await self._do(reading(name), lambda sftp, moved: self._get(sftp, moved, name, target), progress)
 
     async def delete(self, name: str) -> None:
         """Delete object ``name``; see `Store.delete`."""
@@ -67,27 +69,27 @@ class SftpStore:
         return await self._do(LISTING, self._names)
 
     async def _do(
-        self, doing: str, work: Callable[[SFTPClient, _Beat], Awaitable[T]], progress: Progress | None = None
+        self, doing: str, work: Callable[[SFTPClient, _Moved], Awaitable[T]], progress: Progress | None = None
     ) -> T:
         loop = asyncio.get_running_loop()
         keys: HostKeys | None = None
         try:
             keys = await asyncio.to_thread(HostKeys, self._settings.known_hosts)
-            async with asyncio.timeout(STALLED_SECONDS) as limit:
+            async with asyncio.timeout(errand.STALLED_SECONDS) as limit:
 
-                def beat(_from: bytes, _to: bytes, done: int, total: int) -> None:
-                    limit.reschedule(loop.time() + STALLED_SECONDS)
+                def moved(done: int, total: int) -> None:
+                    limit.reschedule(loop.time() + errand.STALLED_SECONDS)
                     if progress is not None:
                         progress(done, total)
 
                 async with self._client(keys) as sftp:
-                    return await work(sftp, beat)
+                    return await work(sftp, moved)
         except asyncssh.HostKeyNotVerifiable as error:
             assert keys is not None
             why = keys.explained(self._place.host, self._place.port, error)
             raise self._failures.error(doing, *why) from None
         except TimeoutError:
-            raise self._failures.stalled(doing, STALLED_SECONDS) from None
+            raise self._failures.stalled(doing, errand.STALLED_SECONDS) from None
         except (asyncssh.Error, asyncssh.KeyImportError, asyncssh.KeyEncryptionError) as error:
             raise self._failures.error(doing, *_explained(error)) from None
         except OSError as error:
@@ -110,15 +112,19 @@ class SftpStore:
             keepalive_interval=ALIVE_SECONDS, keepalive_count_max=3, **own_keys,
         )  # fmt: skip
         try:
-            async with connection.start_sftp_client() as sftp:
-                yield sftp
-        finally:
-            connection.abort()
+            yield await connection.start_sftp_client()
+        except BaseException:
+            connection.abort()  # a polite goodbye would wait for an answer that may never come
+            raise
+        connection.close()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(TIDY_SECONDS):
+                await connection.wait_closed()
 
     def _path(self, file: str) -> str:
         return f"{self._place.folder}/{file}" if self._place.folder else file
 
-    async def _put(self, sftp: SFTPClient, beat: _Beat, name: str, source: Path) -> None:
+    async def _put(self, sftp: SFTPClient, moved: _Moved, name: str, source: Path) -> None:
         size = (await asyncio.to_thread(source.stat)).st_size
         await self._make_folder(sftp)
         for left in abandoned(self._owner, await _files(sftp, self._place.folder)):
@@ -126,9 +132,7 @@ class SftpStore:
         part = self._path(upload_name(self._owner))
         try:
             try:
-                # Not sparse: a hole at the end would leave the upload shorter than the file.
-                await sftp.put(str(source), part, sparse=False, progress_handler=beat)
-                await _to_disk(sftp, part)
+                await _upload(sftp, source, part, lambda done: moved(done, size))
                 stored = await sftp.getsize(part)
             except asyncssh.SFTPFailure as error:
                 raise self._failures.error(storing(name), *await self._failure(sftp, error)) from None
@@ -140,19 +144,20 @@ class SftpStore:
             await asyncio.shield(self._tidy(sftp, part))
             raise
 
-    async def _get(self, sftp: SFTPClient, beat: _Beat, name: str, target: Path) -> None:
+    async def _get(self, sftp: SFTPClient, moved: _Moved, name: str, target: Path) -> None:
         source = self._path(file_name(name))
         try:
-            total = await sftp.getsize(source)
+            total = await sftp.getsize(source) or 0
         except asyncssh.SFTPNoSuchFile:
             raise self._failures.missing(name) from None
-        with arrival(target) as part:
-            await sftp.get(source, str(part), sparse=False, progress_handler=beat)
-            await asyncio.to_thread(_local_to_disk, part)
-            if (done := part.stat().st_size) != total:
+        with arrival(target) as part, part.open("xb") as file:
+            remote = await sftp.open(source, "rb", block_size=0)
+            done = await carry_down(remote, file, total, lambda done: moved(done, total))
+            if done != total:
                 raise self._failures.error(reading(name), f"{done} bytes arrived of {total}")
+            await asyncio.to_thread(to_disk, file)
 
-    async def _names(self, sftp: SFTPClient, _beat: _Beat) -> list[str]:
+    async def _names(self, sftp: SFTPClient, _moved: _Moved) -> list[str]:
         try:
             return object_names(await _files(sftp, self._place.folder))
         except asyncssh.SFTPNoSuchFile:
@@ -186,10 +191,14 @@ async def _remove(sftp: SFTPClient, path: str) -> None:
         await sftp.remove(path)
 
 
-async def _to_disk(sftp: SFTPClient, path: str) -> None:
-    async with sftp.open(path, "rb+") as file:
+async def _upload(sftp: SFTPClient, source: Path, part: str, beat: Beat) -> None:
+    """Write ``source`` to the new file ``part``, on the server's disk where it can."""
+    with source.open("rb") as file:
+        remote = await sftp.open(part, "wb", block_size=0)
+        await carry_up(file, remote, beat)
         with suppress(asyncssh.SFTPOpUnsupported):
-            await file.fsync()
+            await remote.fsync()
+        await remote.close()
 
 
 async def _rename(sftp: SFTPClient, part: str, path: str) -> None:
@@ -199,11 +208,6 @@ async def _rename(sftp: SFTPClient, part: str, path: str) -> None:
         # Plain SFTP refuses to rename onto a file; between these two steps there is no object, and never half of one.
         await _remove(sftp, path)
         await sftp.rename(part, path)
-
-
-def _local_to_disk(path: Path) -> None:
-    with path.open("rb+") as file:
-        to_disk(file)
 
 
 def _explained(error: Exception) -> tuple[str, str]:

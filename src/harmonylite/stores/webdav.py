@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import httpx
-from webdav4.client import Client, ClientError, HTTPError, InsufficientStorage, ResourceNotFound
+from webdav4.client import Client, ClientError, HTTPError, InsufficientStorage, ResourceAlreadyExists, ResourceNotFound
 from webdav4.multistatus import MultiStatusResponseError
 
 from harmonylite.config.snapshot import WebdavStoreSettings
@@ -22,7 +22,7 @@ from harmonylite.config.store_urls import webdav_place
 from harmonylite.errors import ConfigError
 from harmonylite.replication.ports import Progress
 from harmonylite.stores.arrival import arrival, to_disk
-from harmonylite.stores.errand import STALLED_SECONDS, Errand, StalledError, send
+from harmonylite.stores.errand import Errand, StalledError, send
 from harmonylite.stores.failures import LISTING, Failures, deleting, reading, storing
 from harmonylite.stores.names import abandoned, file_name, object_names, upload_name
 
@@ -82,9 +82,9 @@ class WebdavStore:
                 return work(dav, errand)
 
         try:
-            return await send(with_client, progress=progress)
-        except StalledError:
-            raise self._failures.stalled(doing, STALLED_SECONDS) from None
+            return await send(with_client, progress)
+        except StalledError as error:
+            raise self._failures.stalled(doing, error.seconds) from None
         except (ClientError, httpx.HTTPError, httpx.InvalidURL, MultiStatusResponseError) as error:
             raise self._failures.error(doing, *_explained(error)) from None
         except OSError as error:
@@ -160,12 +160,14 @@ class WebdavStore:
         pieces = self._folder.split("/")
         for end in range(1, len(pieces) + 1):
             if not dav.exists(above := "/".join(pieces[:end])):
-                dav.mkdir(above)
+                with suppress(ResourceAlreadyExists):  # another node was faster
+                    dav.mkdir(above)
 
 
-def _trust(ca_file: Path | None) -> ssl.SSLContext | bool:
+def _trust(ca_file: Path | None) -> ssl.SSLContext:
+    """Return whom to trust; made once, for reading the usual authorities takes longer than a request."""
     if ca_file is None:
-        return True
+        return httpx.create_ssl_context()
     try:
         return ssl.create_default_context(cafile=str(ca_file))
     except (OSError, ssl.SSLError) as error:

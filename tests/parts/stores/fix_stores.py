@@ -1,0 +1,203 @@
+"""Every store on a real server, in one form that the conformance suite runs against."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+from pydantic import SecretStr
+
+from harmonylite.config.secret_text import Url
+from harmonylite.config.snapshot import S3StoreSettings, SftpStoreSettings, WebdavStoreSettings
+from harmonylite.jetstream import JetStreamObjects, NatsLink, StreamSettings
+from harmonylite.replication.ports import Store
+from harmonylite.status import NodeStatus
+from harmonylite.stores.directory import DirectoryStore
+from harmonylite.stores.names import file_name
+from harmonylite.stores.s3 import S3Store
+from harmonylite.stores.sftp import SftpStore
+from harmonylite.stores.webdav import WebdavStore
+from tests.parts.fix_nats import RealNats, quick
+from tests.parts.stores.servers import KEY, LOGIN, PASSWORD, SECRET, Server, s3_server, ssh_server, webdav_server
+
+MB = 1024 * 1024
+
+Make = Callable[..., Awaitable[Store]]
+
+
+@dataclass
+class Place:
+    """A store to test. ``make(owner=, port=, secret=, folder=)`` opens it; ``port``: its server's, 0 = it has none."""
+
+    name: str
+    make: Make
+    port: int = 0
+    disk: Path | None = None
+    """The folder that holds the objects, where the tests can reach it."""
+
+    def on_disk(self, name: str) -> Path:
+        """Return the file of object ``name``."""
+        assert self.disk is not None
+        return self.disk / file_name(name)
+
+    def lies_there(self) -> set[str]:
+        """Return everything that lies in the folder: objects, and uploads that were left.
+
+        Uploads to S3 are not there: what a broken one leaves is kept, and to be tidied, by the service itself.
+        """
+        found = self.disk.iterdir() if self.disk is not None else ()
+        return {path.name for path in found if not path.name.startswith(".rclone_temp")}
+
+
+@pytest.fixture(scope="session")
+def s3_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A running S3 server."""
+    server = s3_server(tmp_path_factory.mktemp("s3"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def webdav(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A running WebDAV server."""
+    server = webdav_server(tmp_path_factory.mktemp("webdav"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A running sshd."""
+    server = ssh_server(tmp_path_factory.mktemp("ssh"))
+    yield server
+    server.stop()
+
+
+def s3_settings(
+    server: Server, *, port: int = 0, secret: str = SECRET, bucket: str = "bucket", path: str = ""
+) -> S3StoreSettings:
+    """Return the settings of a store on ``server``."""
+    return S3StoreSettings(
+        endpoint=f"127.0.0.1:{port or server.port}", bucket=bucket, path=path, use_ssl=False, access_key=KEY,
+        secret=SecretStr(secret),
+    )  # fmt: skip
+
+
+def webdav_settings(
+    server: Server, *, port: int = 0, secret: str = PASSWORD, folder: str = "", root: str = "/dav"
+) -> WebdavStoreSettings:
+    """Return the settings of a store on ``server``."""
+    query = f"dir=/{folder}&login={quote(LOGIN, safe='')}&secret={quote(secret, safe='')}"
+    return WebdavStoreSettings(url=Url(f"http://127.0.0.1:{port or server.port}{root}?{query}"))
+
+
+def sftp_settings(server: Server, *, port: int = 0, secret: str = PASSWORD, folder: str = "") -> SftpStoreSettings:
+    """Return the settings of a store on ``server``, whose host key is known."""
+    port = port or server.port
+    key = (server.root.parent / "host.pub").read_text()
+    known = server.root.parent / f"known_hosts_{port}"
+    known.write_text(f"[127.0.0.1]:{port} {key}")
+    url = f"sftp://{LOGIN}:{quote(secret, safe='')}@127.0.0.1:{port}/srv/{folder}"
+    return SftpStoreSettings(url=Url(url), known_hosts=known)
+
+
+@pytest.fixture
+def folder() -> str:
+    """A folder that no other test uses."""
+    return f"f-{secrets.token_hex(6)}"
+
+
+@pytest.fixture
+async def nats_place(new_nats: Callable[..., Awaitable[RealNats]], folder: str) -> AsyncIterator[Place]:
+    """The NATS object store."""
+    server = await new_nats()
+    async with AsyncExitStack() as stack:
+
+        async def make(*, owner: str = "one", port: int = 0) -> Store:
+            url = f"nats://127.0.0.1:{port or server.port}"
+            link = await stack.enter_async_context(NatsLink(quick(url), NodeStatus()))
+            return JetStreamObjects(link, StreamSettings(), bucket=folder)
+
+        yield Place("nats", make, server.port)
+
+
+@pytest.fixture
+def file_place(tmp_path: Path) -> Place:
+    """A directory."""
+    disk = tmp_path / "store"
+    disk.mkdir()
+
+    async def make(*, owner: str = "one", port: int = 0) -> Store:
+        return DirectoryStore(disk, owner=owner)
+
+    return Place("file", make, disk=disk)
+
+
+@pytest.fixture
+def s3_place(s3_api: Server, folder: str) -> Place:
+    """A bucket."""
+
+    async def make(*, owner: str = "one", port: int = 0, secret: str = SECRET, bucket: str = "bucket") -> Store:
+        return S3Store(s3_settings(s3_api, port=port, secret=secret, bucket=bucket, path=folder))
+
+    return Place("s3", make, s3_api.port, s3_api.root / "bucket" / folder)
+
+
+@pytest.fixture
+def webdav_place(webdav: Server, folder: str) -> Place:
+    """A WebDAV folder, below one that is not there yet either."""
+
+    async def make(*, owner: str = "one", port: int = 0, secret: str = PASSWORD, root: str = "/dav") -> Store:
+        settings = webdav_settings(webdav, port=port, secret=secret, folder=f"new/{folder}", root=root)
+        return WebdavStore(settings, owner=owner)
+
+    return Place("webdav", make, webdav.port, webdav.root / "new" / folder)
+
+
+@pytest.fixture
+def sftp_place(sshd: Server, folder: str) -> Place:
+    """An SFTP folder, below one that is not there yet either."""
+
+    async def make(*, owner: str = "one", port: int = 0, secret: str = PASSWORD) -> Store:
+        return SftpStore(sftp_settings(sshd, port=port, secret=secret, folder=f"new/{folder}"), owner=owner)
+
+    return Place("sftp", make, sshd.port, sshd.root / "new" / folder)
+
+
+PLACES = ("nats", "file", "s3", "webdav", "sftp")
+
+
+@pytest.fixture(params=PLACES)
+def place(request: pytest.FixtureRequest) -> Place:
+    """Each store in turn."""
+    found: Place = request.getfixturevalue(f"{request.param}_place")
+    return found
+
+
+@pytest.fixture(params=[name for name in PLACES if name not in ("nats", "file")])
+def remote(request: pytest.FixtureRequest) -> Place:
+    """Each store that a connection of its own leads to, in turn."""
+    found: Place = request.getfixturevalue(f"{request.param}_place")
+    return found
+
+
+@pytest.fixture(scope="session")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of 64 MB."""
+    path = tmp_path_factory.mktemp("large") / "large"
+    path.write_bytes(os.urandom(64 * MB))
+    return path
+
+
+@pytest.fixture(scope="session")
+def medium(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of 24 MB, enough for something to happen in the middle of it."""
+    path = tmp_path_factory.mktemp("medium") / "medium"
+    path.write_bytes(os.urandom(24 * MB))
+    return path

@@ -1,0 +1,90 @@
+"""A TCP line to a server on this machine that breaks, or falls silent, after so many bytes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import struct
+from types import TracebackType
+from typing import Self
+
+
+class Line:
+    """Passes bytes on to ``target``. ``breaks_after``/``sticks_after``: bytes of both directions until it does."""
+
+    def __init__(self, target: int) -> None:
+        self.target = target
+        self.port = 0
+        self.breaks_after: int | None = None
+        self.sticks_after: int | None = None
+        self._carried = 0
+        self._flowing = asyncio.Event()
+        self._flowing.set()
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._server: asyncio.Server | None = None
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
+        assert self._server is not None
+        self._server.close()
+        self.breaks_after = 0
+        self._flowing.set()
+        self._reset()
+        await asyncio.gather(*self._tasks)
+
+    def heal(self) -> None:
+        """Be a good line again."""
+        self._carried = 0
+        self.breaks_after = self.sticks_after = None
+        self._flowing.set()
+
+    @property
+    def broken(self) -> bool:
+        """True once it has broken: connections are refused."""
+        return self.breaks_after is not None and self._carried >= self.breaks_after
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        self._writers.add(writer)
+        try:
+            if self.broken:
+                self._reset()
+                return
+            back, forth = await asyncio.open_connection("127.0.0.1", self.target)
+            self._writers.add(forth)
+            await asyncio.gather(self._carry(reader, forth), self._carry(back, writer))
+        except OSError:
+            self._reset()
+        finally:
+            self._tasks.discard(task)
+
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            self._carried += len(data)
+            if self.broken:
+                self._reset()
+                return
+            if self.sticks_after is not None and self._carried >= self.sticks_after:
+                self._flowing.clear()
+            await self._flowing.wait()
+            writer.write(data)
+            await writer.drain()
+        with contextlib.suppress(OSError, RuntimeError):
+            writer.write_eof()
+
+    def _reset(self) -> None:
+        """End all connections with a reset instead of a goodbye."""
+        for writer in self._writers:
+            sock = writer.get_extra_info("socket")
+            if sock is not None and not writer.transport.is_closing():
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            writer.transport.abort()
+        self._writers.clear()

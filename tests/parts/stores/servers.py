@@ -1,0 +1,147 @@
+"""Real servers that keep files for the stores, each in a mount namespace of its own where the tests run as root.
+
+There it has a file system of a few megabytes at ``full``, and sshd has users of its own: nothing of the machine is
+changed.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import sysconfig
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = os.geteuid() == 0
+PATIENCE = 60.0
+FULL_BYTES = 3 * 1024 * 1024
+KEY, SECRET = "AKIDHARMONY", "s3cr3t-of-the-bucket"
+LOGIN, PASSWORD = "snapshots", "p/w+d&%40 f#r:dav@sftp"
+# openssl passwd -6, for PASSWORD
+HASHED = "$6$harmony$Sv/R4avg8FhvU1SKZOO7b9uNmxRGoAKrpEkA41W1VQfwrGjX.CRnWRhGduYVTWJNWiTySuGYNeg1OxOi6gyq20"
+UID = 12345
+
+# $1: the server's tree. sshd's user must reach it, and pytest's folders are closed to others: hence /srv.
+MOUNT = f"""
+set -e
+mount -t tmpfs -o size={FULL_BYTES},mode=0777 tmpfs "$1/full"
+"""
+MOUNT_SSH = f"""
+mount --bind "$1" /srv
+mount -t tmpfs -o size={FULL_BYTES},mode=0777 tmpfs /srv/full
+mount -t tmpfs tmpfs /run && mkdir -p /run/sshd
+mount --bind "$1/../passwd" /etc/passwd
+mount --bind "$1/../shadow" /etc/shadow
+"""
+
+
+class Server:
+    """A running server. ``root``: the folder that it serves; ``port``: where it listens."""
+
+    def __init__(self, root: Path, command: list[str], *, log: Path, mount: str = MOUNT) -> None:
+        self.root = root
+        self.port = 0
+        self.log = log
+        if ROOT:
+            command = ["unshare", "-m", "--", "sh", "-c", f'{mount}\nshift; exec "$@"', "sh", str(root), *command]
+        # It ends with the tests, whatever ends those.
+        if shutil.which("setpriv"):
+            command = ["setpriv", "--pdeathsig", "KILL", *command]
+        with log.open("wb") as out:
+            self._child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
+
+    def wait(self, ready: Callable[[], int]) -> None:
+        """Wait until ``ready`` gives the port (0 = not yet)."""
+        end = time.monotonic() + PATIENCE
+        while not (port := ready()):
+            assert self._child.poll() is None, f"it ended: {self.log.read_text()}"
+            assert time.monotonic() < end, f"it did not start: {self.log.read_text()}"
+            threading.Event().wait(0.02)  # nothing tells when a child has written a line
+        self.port = port
+
+    def said_port(self, pattern: str) -> int:
+        """Return the port in its log, 0 when it is not there yet."""
+        found = re.search(pattern, self.log.read_text())
+        return int(found[1]) if found else 0
+
+    def stop(self) -> None:
+        """End it."""
+        self._child.kill()
+        self._child.wait()
+
+
+def tree(folder: Path, *below: str) -> Path:
+    """Make the folder to serve, with what is below it."""
+    root = folder / "root"
+    for name in ("full", *below):
+        (root / name).mkdir(parents=True)
+    return root
+
+
+def s3_server(folder: Path, *tls: str) -> Server:
+    """Start rclone's S3 server over a folder: its folders are buckets."""
+    program = Path(sysconfig.get_path("scripts")) / "rclone"
+    command = [str(program), "serve", "s3", str(root := tree(folder, "bucket")), "--addr", "127.0.0.1:0"]
+    # Without caches: the tests look at the files behind its back, and alter them.
+    command += ["--auth-key", f"{KEY},{SECRET}", "--config", "/dev/null", "--dir-cache-time", "0"]
+    if tls:
+        command += ["--cert", tls[0], "--key", tls[1]]
+    server = Server(root, command, log=folder / "log")
+    server.wait(lambda: server.said_port(r"Starting s3 server on \[https?://127\.0\.0\.1:(\d+)/"))
+    return server
+
+
+def webdav_server(folder: Path, *tls: str) -> Server:
+    """Start wsgidav."""
+    program = str(Path(__file__).with_name("webdav_server.py"))
+    server = Server(
+        root := tree(folder), [sys.executable, program, str(root), LOGIN, PASSWORD, *tls], log=folder / "log"
+    )
+    server.wait(lambda: server.said_port(r"listening on port (\d+)"))
+    return server
+
+
+def ssh_server(folder: Path) -> Server:
+    """Start OpenSSH's server; ``folder/user`` and ``folder/locked`` are keys that it takes."""
+    program = shutil.which("sshd", path=f"/usr/sbin:/usr/local/sbin:{os.environ.get('PATH', '')}")
+    assert program, "sshd is missing: apt-get install openssh-server (the tests start one of their own)"
+    root = tree(folder, "locked")
+    for name in ("host", "user", "locked"):
+        keygen = ["ssh-keygen", "-q", "-t", "ed25519", "-N", PASSWORD if name == "locked" else "", "-C", "test"]
+        subprocess.run([*keygen, "-f", str(folder / name)], check=True)
+    keys = folder / "keys"
+    keys.write_text((folder / "user.pub").read_text() + (folder / "locked.pub").read_text())
+    if ROOT:
+        os.chown(root, UID, UID)
+        (root / "locked").chmod(0o700)
+        user = f"{LOGIN}:x:{UID}:{UID}::/srv:/bin/sh\n"
+        (folder / "passwd").write_text(Path("/etc/passwd").read_text() + user)
+        (folder / "shadow").write_text(Path("/etc/shadow").read_text() + f"{LOGIN}:{HASHED}:19000::::::\n")
+        shutil.copy(keys, root / "keys")
+        keys = Path("/srv/keys")
+    settings = {
+        "HostKey": folder / "host", "AuthorizedKeysFile": keys, "StrictModes": "no", "UsePAM": "no", "PidFile": "none",
+        "ListenAddress": "127.0.0.1", "Subsystem": "sftp internal-sftp", "PasswordAuthentication": "yes",
+        "MaxStartups": "100", "LogLevel": "VERBOSE",
+    }  # fmt: skip
+    config = folder / "config"
+    config.write_text("".join(f"{name} {value}\n" for name, value in settings.items()))
+    port = free_port()
+    command = [program, "-D", "-e", "-f", str(config), "-p", str(port)]
+    server = Server(root, command, log=folder / "log", mount=MOUNT_SSH)
+    server.wait(lambda: server.said_port(r"Server listening on 127\.0\.0\.1 port (\d+)"))
+    return server
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on just now; sshd can't choose one itself."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

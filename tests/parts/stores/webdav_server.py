@@ -1,0 +1,27 @@
+"""wsgidav on a port of the system's choice: ``python webdav_server.py ROOT LOGIN SECRET [CERTIFICATE KEY]``."""
+
+from __future__ import annotations
+
+import sys
+
+from cheroot import wsgi
+from cheroot.ssl.builtin import BuiltinSSLAdapter
+from wsgidav.wsgidav_app import WsgiDAVApp
+
+root, login, secret, *tls = sys.argv[1:]
+app = WsgiDAVApp(
+    {
+        "provider_mapping": {"/dav": {"root": root}},
+        "simple_dc": {"user_mapping": {"*": {login: {"password": secret}}}},
+        "http_authenticator": {"accept_basic": True, "accept_digest": False, "default_to_digest": False},
+        "property_manager": False,
+        "lock_storage": False,
+        "verbose": 1,
+    }
+)
+server = wsgi.Server(("127.0.0.1", 0), app, numthreads=4)
+if tls:
+    server.ssl_adapter = BuiltinSSLAdapter(*tls)
+server.prepare()
+print(f"listening on port {server.bind_addr[1]}", flush=True)
+server.serve()
