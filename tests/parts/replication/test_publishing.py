@@ -1,0 +1,121 @@
+"""Publishing a change set to a real JetStream: in the stream exactly once, whatever happens to acknowledgements."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from io import BytesIO
+
+import pytest
+
+from harmonylite.changes.inbox import Inbox, Piece
+from harmonylite.db.capture import Outgoing
+from harmonylite.errors import FencedError, NotAcknowledgedError
+from harmonylite.jetstream import JetStreamShard, NatsLink, StreamSettings
+from harmonylite.jetstream.api import JetStream
+from harmonylite.jetstream.stream import Stream
+from harmonylite.model import ChangeSetId, Position
+from harmonylite.replication.publishing import Publisher
+from harmonylite.status import NodeStatus
+
+WINDOW = 0.1
+"""JetStream's duplicate window in these tests, in seconds: the least that it takes. It forgets ids after that."""
+
+
+class LossyShard(JetStreamShard):
+    """A real shard whose acknowledgements get lost: those of the publishes counted in ``lose``."""
+
+    lose: frozenset[int] = frozenset()
+    count = 0
+
+    async def publish(self, payload: bytes, *, message_id: str, expected_last: int | None = None) -> int:
+        self.count += 1
+        lost = self.count in self.lose
+        seq = await super().publish(payload, message_id=message_id, expected_last=expected_last)
+        if lost:
+            await asyncio.sleep(2 * WINDOW)  # the next try comes when JetStream has forgotten this one's id
+            raise NotAcknowledgedError("the acknowledgement got lost")
+        return seq
+
+
+@pytest.fixture
+async def shard(link: NatsLink, streams: StreamSettings) -> LossyShard:
+    """Shard 0, with a duplicate window that is over before anything is tried again."""
+    stream = Stream(JetStream(link), "harmonylite-changes-0", 0)
+    config = {**(await stream.details()).config, "duplicate_window": int(WINDOW * 1e9)}
+    await stream.api.call(f"STREAM.UPDATE.{stream.name}", config)
+    return LossyShard(link, streams, 0, "node-1")
+
+
+def change_set(number: int, parts: int, *, session: str = "s1") -> Outgoing:
+    """Return a change set of one block in ``parts`` messages on shard 0."""
+    spool, cuts = BytesIO(), []
+    for index in range(parts):
+        cuts.append((spool.tell(), 100, index < parts - 1, False))
+        spool.write(os.urandom(100))
+    return Outgoing(ChangeSetId("node-1", session, number), 0, time.time(), {}, spool, rows=1, parts={0: cuts})
+
+
+async def received(shard: JetStreamShard) -> list[Piece]:
+    """Return the change sets that a reader of the whole stream puts together."""
+    inbox = Inbox({0: Position(0)})
+    last = (await shard.info()).last
+    async for batch in shard.read(1):
+        for message in batch:
+            inbox.add(message)
+        if batch[-1].seq >= last:
+            break
+    found: list[Piece] = []
+    while (cut := inbox.take()) is not None:
+        found += cut.pieces
+    return found
+
+
+def publisher(shard: JetStreamShard, session: str = "s1") -> Publisher:
+    return Publisher([shard], "node-1", session, NodeStatus())
+
+
+@pytest.mark.parametrize("parts", [1, 2, 7])
+@pytest.mark.parametrize("lose", [{1}, {2}, {1, 2}, {1, 3, 4}])
+async def test_a_publish_whose_acknowledgement_got_lost_is_there_once_also_after_the_duplicate_window(
+    shard: LossyShard, parts: int, lose: set[int]
+) -> None:
+    sending = publisher(shard)
+    await sending.open()
+    shard.lose = frozenset(lose)
+    sets = [change_set(number, parts) for number in (1, 2)]
+    for out in sets:
+        await sending.publish(out)
+    pieces = await received(shard)
+    assert [piece.id for piece in pieces] == [out.id for out in sets]
+    for piece, out in zip(pieces, sets, strict=True):
+        piece.spool.seek(0)
+        assert piece.spool.read() == out.spool.getvalue()  # type: ignore[attr-defined] # a BytesIO here
+
+
+async def test_another_process_under_the_same_id_is_an_error_and_not_a_second_history(
+    shard: LossyShard, link: NatsLink, streams: StreamSettings
+) -> None:
+    one, twin = publisher(shard), publisher(JetStreamShard(link, streams, 0, "node-1"), "s2")
+    for each in (one, twin):
+        await each.open()
+    await one.publish(change_set(1, 3))
+    await twin.publish(change_set(1, 1, session="s2"))
+    with pytest.raises(ExceptionGroup) as caught:
+        await one.publish(change_set(2, 1))
+    assert caught.group_contains(FencedError, match="another process publishes as node node-1")
+    assert [str(piece.id) for piece in await received(shard)] == ["node-1/s1/1", "node-1/s2/1"]
+
+
+async def test_a_restarted_process_goes_on_behind_the_last_words_of_the_one_before(
+    shard: LossyShard, link: NatsLink, streams: StreamSettings
+) -> None:
+    before = publisher(shard)
+    await before.open()
+    await before.publish(change_set(1, 2))
+    after = publisher(JetStreamShard(link, streams, 0, "node-1"), "s2")
+    await after.open()
+    await before.publish(change_set(2, 1))  # its last words come after the new process looked
+    await after.publish(change_set(1, 2, session="s2"))
+    assert [str(piece.id) for piece in await received(shard)] == ["node-1/s1/1", "node-1/s1/2", "node-1/s2/1"]
