@@ -22,6 +22,7 @@ from harmonylite.db.log import Log
 from harmonylite.db.merge import Merge
 from harmonylite.db.pending import Pending
 from harmonylite.db.replica import Replica
+from harmonylite.db.standing import read_standing
 from harmonylite.db.triggers import triggers
 from harmonylite.schema import shape
 from harmonylite.schema.shape import Column, TableShape
@@ -256,3 +257,25 @@ def _(patch: pytest.MonkeyPatch) -> None:
 @left_out("rows that a fold displaced are not written down")
 def _(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Fold, "_journal_displaced", nothing)
+
+
+@left_out("what the writer of a row saw is forgotten when the row's change set is voided")
+def _(patch: pytest.MonkeyPatch) -> None:
+    def forgetful(self: Applying, number: int) -> None:
+        self._flights.pop(number, None)
+        self._connection.execute(f"DELETE FROM {bases.BASE}")
+
+    patch.setattr(Applying, "never_landed", forgetful)
+
+
+# another mirror ---------------------------------------------------------------------------------------------------
+
+
+@left_out("a mirror that is adopted sets back the rows of a database that is further")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(join, "read_standing", lambda connection, _: read_standing(connection, "mirror"))
+
+
+@left_out("own change sets that an adopted mirror has folded are not told from others'")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(join, "recent_of", lambda *_: [])

@@ -1,0 +1,180 @@
+"""A few replicas on real files around streams in memory: each test says who writes, captures and applies, and when."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import apsw
+import pytest
+
+from harmonylite.changes.inbox import Inbox
+from harmonylite.db.applying import Applied
+from harmonylite.db.capture import Outgoing
+from harmonylite.db.exact import exact_rows
+from harmonylite.db.inspect import TableRules
+from harmonylite.db.replica import Replica, ReplicaOptions
+from harmonylite.schema.sql import quote
+from tests.simulation.world import World
+
+
+@dataclass
+class Member:
+    """One node: the application's connection ``app``, and the replica. ``flight``: a change set that is captured."""
+
+    options: ReplicaOptions
+    world: World
+    app: apsw.Connection
+    number: int = 0
+    flight: Outgoing | None = None
+    replica: Replica = field(init=False)
+    inbox: Inbox = field(init=False)
+
+    def start(self) -> None:
+        """Open the replica, as a process of its own session."""
+        session = f"{self.options.session}{self.world.clock()}"
+        self.replica = Replica(replace(self.options, session=session), clock=self.world.clock)
+        self.replica.open()
+        self.inbox = Inbox(self.replica.positions())
+
+    def stop(self) -> None:
+        """End the process; the application goes on."""
+        self.drop()
+        self.replica.close()
+
+    def drop(self) -> None:
+        """Give up on what was captured."""
+        if self.flight is not None:
+            self.replica.forget_flight(self.flight.id.number)
+            self.flight.close()
+            self.flight = None
+
+    def run(self, sql: str, bindings: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Run the application's statements."""
+        return self.app.execute(sql, bindings).fetchall()
+
+    def rows(self, table: str, schema: str = "main") -> list[tuple[Any, ...]]:
+        """Return the rows of a table bit for bit, sorted; ``schema``: the database, or the mirror."""
+        shape = self.replica.tables[table].shape
+        reads = [shape.read(column, "t") for column in shape.columns]
+        found = exact_rows(self.replica.connection, reads, f"FROM {schema}.{quote(table)} AS t")
+        return sorted(found, key=repr)
+
+    def capture(self) -> int:
+        """Capture what is pending; return the number of rows."""
+        assert self.flight is None, "one change set is under way already"
+        self.number += 1
+        self.flight = self.replica.capture(self.number, message_bytes=900_000)
+        return 0 if self.flight is None else self.flight.rows
+
+    def publish(self) -> None:
+        """Publish what was captured."""
+        if self.flight is not None:
+            for shard in self.flight.parts:
+                for payload in self.flight.payloads(shard):
+                    self.world.publish(shard, self.options.node, payload)
+
+    def send(self) -> int:
+        """Capture and publish; return the number of rows."""
+        count = self.capture()
+        self.publish()
+        return count
+
+    def receive(self) -> list[Applied]:
+        """Apply all that is in the streams."""
+        for shard in range(self.world.shards):
+            for message in self.world.after(shard, self.inbox.read_up_to(shard), 1_000_000):
+                self.inbox.add(message)
+        done = []
+        while (cut := self.inbox.take(own=self.options.node)) is not None:
+            done.append(self.replica.apply(cut))
+            if self.flight is not None and self.flight.id in done[-1].own:
+                self.drop()
+            cut.close()
+        return done
+
+
+@dataclass
+class Group:
+    """Members with the same tables, joined."""
+
+    folder: Path
+    world: World
+    members: list[Member] = field(default_factory=list)
+
+    def member(self, *ddl: str, rules: TableRules | None = None, **options: Any) -> Member:
+        """Add a member whose application made its tables by ``ddl``; the first one founds the cluster."""
+        name = "abcdefgh"[len(self.members)]
+        home = self.folder / name
+        home.mkdir()
+        app = apsw.Connection(str(home / "app.db"))
+        app.pragma("journal_mode", "wal")
+        for sql in ddl:
+            app.execute(sql)
+        made = ReplicaOptions(
+            home / "app.db", home / "mirror", name, "s", self.world.shards, rules=rules or TableRules(), **options
+        )
+        member = Member(made, self.world, app)
+        member.start()
+        if not self.members:
+            member.replica.join_first()
+        else:
+            member.receive()
+            member.replica.reconcile(first=True)
+        self.members.append(member)
+        return member
+
+    def several(self, count: int, *ddl: str, **options: Any) -> list[Member]:
+        """Add ``count`` members with the same tables."""
+        return [self.member(*ddl, **options) for _ in range(count)]
+
+    def settle(self) -> None:
+        """Let everyone send and receive until nothing moves."""
+        for _ in range(20):
+            moved = False
+            for member in self.members:
+                if member.replica.schema_changed():
+                    member.replica.reinstall()
+                member.replica.look_for_unseen()
+                if member.flight is None:
+                    moved |= member.send() > 0
+                moved |= any(done.rows for done in member.receive())
+            if not moved:
+                return
+        raise AssertionError("the members do not come to rest")
+
+    def equal(self, *tables: str) -> list[tuple[Any, ...]]:
+        """Settle; return the rows of the last of ``tables``, which every database and every mirror holds."""
+        self.settle()
+        found: list[tuple[Any, ...]] = []
+        for table in tables:
+            found = self.members[0].rows(table)
+            for member in self.members:
+                assert member.rows(table) == found, f"{table} on {member.options.node}"
+                assert member.rows(table, "mirror") == found, f"{table} in the mirror of {member.options.node}"
+        return found
+
+
+@pytest.fixture
+def make_group(tmp_path: Path) -> Iterator[Callable[[int], Group]]:
+    """Make groups by number of shards; all is closed at the end."""
+    made: list[Group] = []
+
+    def make(shards: int = 1) -> Group:
+        folder = tmp_path / f"group{len(made)}"
+        folder.mkdir()
+        made.append(Group(folder, World(shards)))
+        return made[-1]
+
+    yield make
+    for member in (member for group in made for member in group.members):
+        member.stop()
+        member.app.close()
+
+
+@pytest.fixture
+def group(make_group: Callable[[int], Group]) -> Group:
+    """A group with one shard."""
+    return make_group(1)
