@@ -6,6 +6,7 @@ damaged database still tells of rows that were never published goes into the new
 
 from __future__ import annotations
 
+import glob
 import logging
 import os
 import time
@@ -16,18 +17,25 @@ from typing import Any
 
 import apsw
 
-from harmonylite.db.connection import attach, mapped, open_file, value
+from harmonylite.changes.histories import Standing
+from harmonylite.db.connection import attach, mapped, open_file, rows, value
 from harmonylite.db.exact import decode, exact, marks
 from harmonylite.db.install import trigger_tables
 from harmonylite.db.replica import Replica, ReplicaOptions
 from harmonylite.db.snapshot import begin_database, fill_database, install_mirror, put_in_place
+from harmonylite.db.standing import read_standing
 from harmonylite.db.tracked import Tracked
 from harmonylite.db.triggers import LOG, STATE
 from harmonylite.errors import DatabaseDamagedError, DatabaseError
+from harmonylite.model import RawText
 from harmonylite.schema.sql import quote
 
 log = logging.getLogger(__name__)
 
+LINES = 50
+"""How many findings are asked for."""
+VIRTUAL = ("malformed inverted index", "unable to validate the inverted index", "In RTree")
+"""How findings about virtual tables begin (SQLite: fts3, fts5 and rtree)."""
 SIDE_FILES = ("-wal", "-shm", "-journal")
 
 
@@ -37,12 +45,14 @@ def damage(path: Path) -> str:
         connection = open_file(path, read_only=True)
         try:
             with mapped(f"check {path}"):
-                found = str(value(connection, "PRAGMA quick_check(1)"))
+                listed = [str(line) for (line,) in rows(connection, f"PRAGMA quick_check({LINES})")]
         finally:
             connection.close()
     except DatabaseDamagedError as error:
         return str(error)
-    return "" if found == "ok" else found
+    # What an index of the application's says of itself (SQLite checks virtual tables too) is no damage of the file.
+    found = [line for line in listed if line != "ok" and not line.startswith(VIRTUAL)]
+    return "; ".join(found[:3])
 
 
 def set_aside(path: Path) -> Path:
@@ -52,6 +62,11 @@ def set_aside(path: Path) -> Path:
         if Path(f"{path}{side}").exists():
             Path(f"{path}{side}").replace(f"{aside}{side}")
     return aside
+
+
+def was_set_aside(path: Path) -> bool:
+    """Tell whether a damaged file of this name was ever put aside."""
+    return any(path.parent.glob(f"{glob.escape(path.name)}.damaged-*"))
 
 
 def _aside(path: Path) -> Path:
@@ -80,6 +95,19 @@ def heal_database(options: ReplicaOptions, snapshot: Path, *, is_mirror: bool) -
             Path(f"{path}{side}").replace(f"{aside}{side}")
     put_in_place(building, path)
     return aside, saved
+
+
+def readable_standing(damaged: Path) -> Standing:
+    """Return where a damaged database stands, the very beginning where that can't be read."""
+    try:
+        connection = open_file(damaged, read_only=True)
+        try:
+            with mapped(f"read {damaged}"):
+                return read_standing(connection, "main")
+        finally:
+            connection.close()
+    except DatabaseError:
+        return Standing()
 
 
 def _save_pending(replica: Replica, damaged: Path) -> int:
@@ -132,9 +160,10 @@ def _logged_keys(connection: apsw.Connection, table: Tracked, number: int, clear
 def _save_row(connection: apsw.Connection, table: Tracked, key: tuple[Any, ...]) -> str:
     """Bring one row over; return "saved", "equal", or "lost" where it can't be read or doesn't fit."""
     shape = table.shape
-    parts = [marks([part]) for part in key]
-    bound = [value for _, values in parts for value in values]
-    here = shape.same_as("d", [place for place, _ in parts])
+    # numbered, for a condition may name a part of the key more than once
+    places = [f"CAST(?{i} AS TEXT)" if isinstance(part, RawText) else f"?{i}" for i, part in enumerate(key, start=1)]
+    bound = [part.data if isinstance(part, RawText) else part for part in key]
+    here = shape.same_as("d", places)
     reads = exact(shape.read(column, "d") for column in shape.columns)
     connection.execute("BEGIN IMMEDIATE")
     try:

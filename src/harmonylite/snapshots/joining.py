@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from harmonylite.backoff import Backoff
 from harmonylite.changes.histories import relation
-from harmonylite.db.healing import damage, heal_database, set_aside
+from harmonylite.db.healing import damage, heal_database, readable_standing, set_aside, was_set_aside
 from harmonylite.db.replica import Replica, ReplicaOptions
 from harmonylite.db.snapshot import has_tables, install_mirror, make_database, make_schema_in, save_copy
 from harmonylite.db.standing import adopt_standing
@@ -33,6 +33,7 @@ from harmonylite.replication.ports import ShardStream
 from harmonylite.snapshots.description import Snapshot
 from harmonylite.snapshots.keeper import Keeper
 from harmonylite.snapshots.recovering import SILENT, Recovery
+from harmonylite.snapshots.replaying import Replaying, replayed
 from harmonylite.status import NodeStatus
 
 log = logging.getLogger(__name__)
@@ -84,8 +85,8 @@ class Joiner:
     def _heal(self) -> None:
         """Look at both files, and do what can be done without NATS; runs on the SQLite thread."""
         database, mirror = self._options.database, self._options.mirror
-        replicated = mirror.exists()
-        if replicated and (why := damage(mirror)):
+        replicated = mirror.exists() or was_set_aside(mirror)
+        if mirror.exists() and (why := damage(mirror)):
             self._put_mirror_aside(why)
         if not database.exists():
             return
@@ -126,7 +127,7 @@ class Joiner:
         self, replica: Replica | None, keeper: Keeper, recovery: Recovery, streams: Sequence[ShardStream]
     ) -> Replica:
         """Return the replica with a mirror that has a beginning; see DESIGN, section 3."""
-        opened = replica if replica is not None else await self._without_database(keeper)
+        opened = replica if replica is not None else await self._without_database(keeper, streams)
         start = time.monotonic()
         while not await self._thread.run(lambda: opened.whole):
             newest = await self._patiently(keeper.newest)
@@ -197,7 +198,7 @@ class Joiner:
         with suppress(SnapshotError, StreamError):
             await recovery.begin(replica)
 
-    async def _without_database(self, keeper: Keeper) -> Replica:
+    async def _without_database(self, keeper: Keeper, streams: Sequence[ShardStream]) -> Replica:
         """Make the database from the newest snapshot, or wait until the application or a snapshot is there."""
         path = self._options.database
         while True:
@@ -212,7 +213,7 @@ class Joiner:
                 await asyncio.sleep(AGAIN)
                 continue
             snapshot, file = fetched
-            await self._patiently(lambda: self._thread.run(self._make, file))  # noqa: B023
+            await self._patiently(lambda: self._made(file, streams))  # noqa: B023
             log.info("the database %s was made from snapshot %s of node %s", path, snapshot.name, snapshot.node)
 
     async def _fetch(self, keeper: Keeper) -> tuple[Snapshot, Path] | None:
@@ -223,12 +224,25 @@ class Joiner:
             await self._please()
             raise
 
+    async def _made(self, file: Path, streams: Sequence[ShardStream]) -> None:
+        """Make the database from the snapshot ``file``."""
+        options = self._options
+        if not self._damaged:
+            await self._thread.run(self._make, file)
+            return
+        # What the damaged database's log names was written on top of what it had merged: the new one begins there.
+        damaged = await self._thread.run(readable_standing, options.database)
+        ends = {stream.shard: (await stream.info()).last for stream in streams}
+        targets = {shard: min(end, damaged.positions[shard].seq) for shard, end in ends.items() if damaged.positions}
+        what = Replaying(options.folder, options.shards, options.rules, streams)
+        async with replayed(what, file, targets or dict.fromkeys(ends, 0), schema=file) as made:
+            mirror = made.options.mirror
+            self._healed(*await self._thread.run(lambda: heal_database(options, mirror, is_mirror=False)))
+
     def _make(self, file: Path) -> None:
         """Make the database from the snapshot ``file``; runs on the SQLite thread."""
         path = self._options.database
-        if self._damaged:
-            self._healed(*heal_database(self._options, file, is_mirror=False))
-        elif path.exists():
+        if path.exists():
             make_schema_in(path, file)
             install_mirror(self._options, file)
         else:

@@ -12,7 +12,7 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -31,6 +31,7 @@ from harmonylite.replication.ports import Peers, ShardStream
 from harmonylite.snapshots.common import common_end
 from harmonylite.snapshots.description import Snapshot, fits
 from harmonylite.snapshots.keeper import Keeper
+from harmonylite.snapshots.replaying import Replaying, replayed
 from harmonylite.status import NodeStatus
 
 log = logging.getLogger(__name__)
@@ -230,33 +231,33 @@ class Recovery:
         mine = [s for s in await self._keeper.candidates() if s.history == history and fits(s, streams)]
         ends = look.common
         common = {s.name for s in mine if look.lost and all(_within(s, shard, end) for shard, end in ends.items())}
-        for names, at in ((common, self._ends(look)), ({s.name for s in mine}, None)):
-            fetched = await self._keeper.fetch(lambda s: s.name in names) if names else None  # noqa: B023
-            if fetched is not None:
-                return await self._adopt(replica, look, *fetched, at=at if look.lost else None)
+        if common and (fetched := await self._keeper.fetch(lambda s: s.name in common)) is not None:
+            return await self._adopt_common(replica, look, *fetched)
+        names = {s.name for s in mine}
+        if names and (fetched := await self._keeper.fetch(lambda s: s.name in names)) is not None:
+            return await self._adopt(replica, look, *fetched)
         return False
 
-    @staticmethod
-    def _ends(look: Look) -> dict[int, Position]:
-        """Return where the database stands in the streams as they are: as far as its history and they agree."""
-        found = {}
-        for shard, position in look.standing.positions.items():
-            end = look.common.get(shard)
-            if end is not None and end < position.seq:
-                position = replace(position, seq=end, resume=min(position.resume, end + 1))
-            found[shard] = position
-        return found
+    async def _adopt_common(self, replica: Replica, look: Look, snapshot: Snapshot, file: Path) -> bool:
+        """Go on from where streams and mirror still agreed, made of a snapshot before it and the stream."""
+        targets = {shard: end or 0 for shard, end in look.common.items()}
+        async with replayed(self._replaying(replica), file, targets, schema=replica.options.mirror) as made:
+            return await self._adopt(replica, look, snapshot, made.options.mirror, way="ahead")
+
+    def _replaying(self, replica: Replica) -> Replaying:
+        options = replica.options
+        return Replaying(options.folder, options.shards, options.rules, self._streams)
 
     async def _adopt(
-        self, replica: Replica, look: Look, snapshot: Snapshot, file: Path, at: Mapping[int, Position] | None = None
+        self, replica: Replica, look: Look, snapshot: Snapshot, file: Path, *, way: Relation = "same"
     ) -> bool:
-        theirs = await asyncio.to_thread(standing_of, file)
-        way: Relation = relation(look.standing, theirs)
         if way == "same":
-            way = "behind" if not look.lost else "ahead" if at is not None else "apart"
+            way = relation(look.standing, await asyncio.to_thread(standing_of, file))
+        if way == "same":
+            way = "apart" if look.lost else "behind"
         if not self._publish:
-            way, at = "behind", None
-        conflicts = await self._thread.run(replica.adopt, file, relation=way, at=at)
+            way = "behind"
+        conflicts = await self._thread.run(replica.adopt, file, relation=way)
         self._status.counters.conflicts += conflicts
         told = {
             "behind": "",

@@ -1,0 +1,118 @@
+"""Replay: bring a snapshot forward along the streams, in a folder of its own, to an exact point.
+
+Invariant: what comes out is what every node's mirror was at that point, whole change sets only; this node's own files
+are not touched.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import SpooledTemporaryFile
+from typing import IO
+
+from harmonylite.changes.inbox import SPOOL_BYTES, Inbox
+from harmonylite.db.inspect import TableRules
+from harmonylite.db.replica import Replica, ReplicaOptions
+from harmonylite.db.snapshot import begin_database, fill_database, install_mirror
+from harmonylite.db.thread import SqliteThread
+from harmonylite.errors import SchemaWaitError, SnapshotError
+from harmonylite.model import StreamMessage
+from harmonylite.replication.ports import ShardStream
+
+log = logging.getLogger(__name__)
+
+BATCH_BYTES = 4_000_000
+"""Change sets of about this many bytes are applied in one transaction."""
+
+
+@dataclass(frozen=True)
+class Replaying:
+    """What a replay needs. ``folder``: where it may make a folder of its own."""
+
+    folder: Path
+    shards: int
+    rules: TableRules
+    streams: Sequence[ShardStream]
+
+
+@asynccontextmanager
+async def replayed(
+    what: Replaying, snapshot: Path, targets: Mapping[int, int], *, schema: Path, database: Path | None = None
+) -> AsyncIterator[Replica]:
+    """Give a replica, closed, whose mirror is ``snapshot`` (taken over) brought forward to ``targets``.
+
+    ``schema``: the mirror whose remembered schema the tables have. ``database``: also make the database, as this file;
+    None: only the mirror is right. Its folder is gone after the block. Raises SnapshotError, StreamError.
+    """
+    scratch = what.folder / f"replay-{snapshot.stem}"
+    thread = SqliteThread()
+    try:
+        scratch.mkdir(mode=0o700)
+        options = ReplicaOptions(
+            database or scratch / "database.db", scratch, "", "replay", what.shards, rules=what.rules
+        )
+        replica = await thread.run(_opened, options, snapshot, schema, database is not None)
+        try:
+            await _bring_forward(replica, thread, what.streams, targets, merge=database is not None)
+            ends = {shard: position.seq for shard, position in (await thread.run(replica.positions)).items()}
+            log.info("a snapshot was brought forward to %s, as was asked for %s", ends, dict(targets))
+        except SchemaWaitError as error:
+            raise SnapshotError(f"the change sets can't be replayed: {error}") from error
+        finally:
+            await thread.run(replica.close)
+        yield replica
+    finally:
+        await thread.aclose()
+        await asyncio.to_thread(shutil.rmtree, scratch, ignore_errors=True)
+
+
+def _opened(options: ReplicaOptions, snapshot: Path, schema: Path, fill: bool) -> Replica:
+    building = begin_database(options, schema)
+    install_mirror(options, snapshot)
+    building.replace(options.database)
+    if fill:
+        return fill_database(options, options.database)
+    replica = Replica(options)
+    replica.open()
+    return replica
+
+
+async def _bring_forward(
+    replica: Replica, thread: SqliteThread, streams: Sequence[ShardStream], targets: Mapping[int, int], *, merge: bool
+) -> None:
+    positions = await thread.run(replica.positions)
+    inbox = Inbox(positions, spool=_spool)
+    readers: dict[int, AsyncIterator[list[StreamMessage]]] = {}
+    for stream in streams:
+        if inbox.read_up_to(stream.shard) < targets[stream.shard]:
+            readers[stream.shard] = stream.read(inbox.read_up_to(stream.shard) + 1)
+    try:
+        while readers:
+            for shard, reader in list(readers.items()):
+                for message in await anext(reader):
+                    if message.seq <= targets[shard]:
+                        inbox.add(message)
+                if inbox.read_up_to(shard) >= targets[shard]:
+                    await _close(readers.pop(shard))
+            while (cut := inbox.take(most_bytes=BATCH_BYTES, limit=dict(targets))) is not None:
+                await thread.run(replica.apply, cut, merge=merge)
+                cut.close()
+    finally:
+        for reader in readers.values():
+            await _close(reader)
+
+
+async def _close(reader: AsyncIterator[list[StreamMessage]]) -> None:
+    close = getattr(reader, "aclose", None)
+    if close is not None:
+        await close()
+
+
+def _spool() -> IO[bytes]:
+    return SpooledTemporaryFile(max_size=SPOOL_BYTES)
