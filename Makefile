@@ -14,7 +14,7 @@ PINS   := uv pip compile --quiet --upgrade --universal --python-version 3.11 --g
           --no-emit-index-url --no-emit-find-links --custom-compile-command "make pins"
 # The tiers that exist, for pytest refuses a folder that doesn't.
 QUICK  := $(wildcard tests/rules tests/parts)
-SLOW   := $(wildcard tests/cluster)
+SLOW   := $(wildcard tests/cluster tests/docs)
 
 .DEFAULT_GOAL := help
 .PHONY: help venv demo test test-quick test-cluster lint format bench simulate pins clean

@@ -6,10 +6,13 @@ write meanwhile queues in the nodes and is published at the new place. When a mo
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 
+from harmonylite.backoff import Backoff
 from harmonylite.config import Settings
 from harmonylite.errors import ConfigError, StreamError, StreamLostError
 from harmonylite.identity import acquire_lock, identify, make_folder
@@ -23,6 +26,9 @@ from harmonylite.wiring import embedded_settings, link_settings, private_folder,
 
 TRIES = 10
 """Rounds over the servers before a move gives up; nothing was changed by then."""
+
+ELECTION_SECONDS = 60.0
+"""How long the target's servers may take to elect a leader."""
 
 Told = Callable[[str], None]
 
@@ -39,6 +45,8 @@ async def move(source: Settings, target: Settings, told: Told) -> list[Carried]:
         streams = [stream for name in _names(source) if (stream := await _found(here, name)) is not None]
         if not streams:
             raise StreamError("there are no streams to move", advice="start a node once, or mend the prefixes")
+        for stream in streams:
+            await _until_decided(there, stream.name)
         carried = []
         try:
             for stream in streams:
@@ -125,6 +133,21 @@ def _names(settings: Settings) -> list[str]:
         f"OBJ_{objects}",
         f"KV_{bucket_name(prefix, 'pointers')}",
     ]
+
+
+async def _until_decided(api: JetStream, name: str) -> None:
+    """Wait until the target knows whether it has the stream ``name``: servers that just started elect for a while."""
+    backoff = Backoff(first=0.1, most=1.0)
+    end = time.monotonic() + ELECTION_SECONDS
+    while True:
+        try:
+            await _found(api, name)
+        except StreamError as error:
+            if time.monotonic() > end:
+                raise StreamError(f"the target is not ready: {error.message}; {api.link.surroundings()}") from None
+            await asyncio.sleep(backoff.failed(time.monotonic()))
+        else:
+            return
 
 
 async def _found(api: JetStream, name: str) -> Stream | None:
