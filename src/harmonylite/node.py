@@ -31,6 +31,7 @@ from harmonylite.jetstream import (
     NatsPeers,
 )
 from harmonylite.logs import configure
+from harmonylite.past import Past
 from harmonylite.questions import Parts, Questions
 from harmonylite.regional import Regional
 from harmonylite.replication.engine import Engine
@@ -66,6 +67,7 @@ class Node:
         self._thread = SqliteThread()
         self._parts = Parts()
         self._questions = Questions(self.status_object, self._thread, self._parts)
+        self._past = Past(self._thread, self._parts)
         self._upkeep: Upkeep | None = None
         self._link: NatsLink | None = None
         self._server: EmbeddedServer | None = None
@@ -107,7 +109,7 @@ class Node:
             stack.push_async_callback(self._thread.aclose)
             for server in http_servers(status, health=health_site(settings), metrics=metrics_site(settings)):
                 await stack.enter_async_context(server)
-            await stack.enter_async_context(ControlServer(self._questions, folder))
+            await stack.enter_async_context(ControlServer(self._questions, folder, self._past))
             log.info("node %s, database %s, version %s", identity.node_id, settings.db_path, __version__)
             work = asyncio.create_task(self._work(identity.node_id), name="node")
             stopped = asyncio.create_task(self._stopping.wait(), name="stop")
@@ -141,7 +143,7 @@ class Node:
             shards = regional.shards(node)
             peers = self._parts.peers = NatsPeers(link, streams.subject_prefix)
             upkeep = self._upkeep = Upkeep(settings, options, thread, status, self._questions, regional, peers, shards)
-            self._parts.keeper = upkeep.keeper
+            self._parts.keeper, self._past.replaying = upkeep.keeper, upkeep.replaying
             await stack.enter_async_context(self._watch.open())
             backoff = Backoff(first=0.1, most=30.0)
             while True:

@@ -23,6 +23,7 @@ from harmonylite.replication.ports import Peers, ShardStream
 from harmonylite.snapshots.keeper import PASSING, Keeper
 from harmonylite.snapshots.lease import Lease
 from harmonylite.snapshots.recovering import Recovery
+from harmonylite.snapshots.replaying import Replaying
 from harmonylite.snapshots.saving import Saver
 from harmonylite.status import NodeStatus
 from harmonylite.stores import open_store
@@ -56,6 +57,7 @@ class Upkeep:
             thread, status, self.keeper, shards, peers, node=options.node, publish=settings.publish,
             ensure=regional.ensure, known=questions.known, please=questions.ask_for_snapshot,
         )  # fmt: skip
+        self.replaying = Replaying(options.folder, options.shards, options.rules, shards)
         self.lease = Lease(pointers, options.node, options.session, seconds=section.leader_ttl / 1000)
         self.saver = Saver(
             self.keeper, self.lease, status, max_entries=regional.streams.max_entries,

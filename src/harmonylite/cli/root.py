@@ -19,10 +19,12 @@ from harmonylite.cli.conflicts_command import conflicts
 from harmonylite.cli.demo_command import demo
 from harmonylite.cli.doctor_command import doctor
 from harmonylite.cli.go_flags import GoGroup
+from harmonylite.cli.history_command import history
 from harmonylite.cli.invocation import Invocation, invocation
 from harmonylite.cli.nats_command import nats
 from harmonylite.cli.nkey_command import nkey
 from harmonylite.cli.output import remark
+from harmonylite.cli.region_command import region
 from harmonylite.cli.skip_command import skip
 from harmonylite.cli.snapshot_command import save_snapshot, snapshot
 from harmonylite.cli.status_command import status
@@ -130,5 +132,5 @@ def _act(given: Invocation, action: str) -> int:
     return node_command.run_node(given)
 
 
-for command in (config, doctor, nats, status, conflicts, verify, snapshot, nkey, skip, demo):
+for command in (config, doctor, nats, status, conflicts, verify, snapshot, history, nkey, region, skip, demo):
     root.add_command(command)

@@ -25,7 +25,7 @@ from harmonylite.db.replica import Replica
 from harmonylite.db.snapshot import standing_of
 from harmonylite.db.standing import LIMBO, rewind
 from harmonylite.db.thread import SqliteThread
-from harmonylite.errors import DatabaseBusyError, SnapshotError, StreamError, StreamLostError
+from harmonylite.errors import DatabaseBusyError, SchemaWaitError, SnapshotError, StreamError, StreamLostError
 from harmonylite.model import Position, StreamInfo
 from harmonylite.replication.ports import Peers, ShardStream
 from harmonylite.snapshots.common import common_end
@@ -163,7 +163,7 @@ class Recovery:
                     if await self._try(replica, time.monotonic() - start):
                         self._part.ok()
                         return
-                except (StreamError, SnapshotError, DatabaseBusyError) as error:
+                except (StreamError, SnapshotError, DatabaseBusyError, SchemaWaitError) as error:
                     self._part.waiting(str(error))
                     await asyncio.sleep(backoff.failed(time.monotonic()))
         finally:

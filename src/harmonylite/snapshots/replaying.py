@@ -21,7 +21,6 @@ from harmonylite.db.inspect import TableRules
 from harmonylite.db.replica import Replica, ReplicaOptions
 from harmonylite.db.snapshot import begin_database, fill_database, install_mirror
 from harmonylite.db.thread import SqliteThread
-from harmonylite.errors import SchemaWaitError, SnapshotError
 from harmonylite.model import StreamMessage
 from harmonylite.replication.ports import ShardStream
 
@@ -48,7 +47,8 @@ async def replayed(
     """Give a replica, closed, whose mirror is ``snapshot`` (taken over) brought forward to ``targets``.
 
     ``schema``: the mirror whose remembered schema the tables have. ``database``: also make the database, as this file;
-    None: only the mirror is right. Its folder is gone after the block. Raises SnapshotError, StreamError.
+    None: only the mirror is right. Its folder is gone after the block. Raises SchemaWaitError where
+    a change set needs what the schema lacks, StreamError.
     """
     scratch = what.folder / f"replay-{snapshot.stem}"
     thread = SqliteThread()
@@ -62,8 +62,6 @@ async def replayed(
             await _bring_forward(replica, thread, what.streams, targets, merge=database is not None)
             ends = {shard: position.seq for shard, position in (await thread.run(replica.positions)).items()}
             log.info("a snapshot was brought forward to %s, as was asked for %s", ends, dict(targets))
-        except SchemaWaitError as error:
-            raise SnapshotError(f"the change sets can't be replayed: {error}") from error
         finally:
             await thread.run(replica.close)
         yield replica

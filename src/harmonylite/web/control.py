@@ -20,15 +20,18 @@ from harmonylite.web.server import HttpServer
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
+    from harmonylite.web.past_routes import PastActions
+
 CLOSE_GRACE = 2.0
 """Seconds that a running command gets to end when the node stops."""
 
 
 class ControlServer:
-    """Serves ``actions`` and writes ``control.json`` into ``folder``, the node's private one."""
+    """Serves ``actions``, and ``past`` where it is given; writes ``control.json`` into ``folder``, the private one."""
 
-    def __init__(self, actions: Actions, folder: Path) -> None:
+    def __init__(self, actions: Actions, folder: Path, past: PastActions | None = None) -> None:
         self._actions = actions
+        self._past = past
         self._folder = folder
         self._token = secrets.token_urlsafe(32)
         self._server = HttpServer(self._app, "127.0.0.1:0", key="control", grace=CLOSE_GRACE)
@@ -70,6 +73,8 @@ class ControlServer:
 
         from harmonylite.web.control_routes import control_routes, not_found
         from harmonylite.web.guard import Guard
+        from harmonylite.web.past_routes import past_routes
 
-        app = Starlette(routes=control_routes(self._actions), exception_handlers={404: not_found, 405: not_found})
+        routes = control_routes(self._actions) + (past_routes(self._past) if self._past is not None else [])
+        app = Starlette(routes=routes, exception_handlers={404: not_found, 405: not_found})
         return Guard(app, token=self._token, port=lambda: self.port)

@@ -51,37 +51,37 @@ def control_routes(actions: Actions) -> list[Route]:
         return {"nodes": list(await actions.cluster())}
 
     async def conflicts(request: Request) -> dict[str, Any]:
-        limit = _whole("limit", _parsed(request.query_params.get("limit", "100")), 1, MAX_CONFLICTS)
+        limit = whole("limit", parsed(request.query_params.get("limit", "100")), 1, MAX_CONFLICTS)
         found = await actions.conflicts(request.query_params.get("table") or None, limit)
         return {"conflicts": [conflict_json(conflict) for conflict in found]}
 
     async def verify(request: Request) -> dict[str, Any]:
-        arguments = await _arguments(request, {"repair": False, "seconds": 30.0})
-        return await actions.verify(_flag("repair", arguments["repair"]), _seconds(arguments["seconds"]))
+        given = await arguments(request, {"repair": False, "seconds": 30.0})
+        return await actions.verify(_flag("repair", given["repair"]), _seconds(given["seconds"]))
 
     async def snapshot(request: Request) -> dict[str, Any]:
-        await _arguments(request, {})
+        await arguments(request, {})
         return await actions.save_snapshot()
 
     async def skip(request: Request) -> dict[str, Any]:
-        arguments = await _arguments(request, {"shard": None, "seq": None})
-        shard, seq = _whole("shard", arguments["shard"], 0), _whole("seq", arguments["seq"], 1)
+        given = await arguments(request, {"shard": None, "seq": None})
+        shard, seq = whole("shard", given["shard"], 0), whole("seq", given["seq"], 1)
         return await actions.skip(shard, seq)
 
     async def region(request: Request) -> dict[str, Any]:
-        arguments = await _arguments(request, {"action": "", "force": False})
-        if arguments["action"] not in ("promote", "rejoin"):
+        given = await arguments(request, {"action": "", "force": False})
+        if given["action"] not in ("promote", "rejoin"):
             raise BadArgumentError("action is not promote or rejoin")
-        return await actions.region(arguments["action"], _flag("force", arguments["force"]))
+        return await actions.region(given["action"], _flag("force", given["force"]))
 
     return [
-        Route("/v1/status", _answering(status), methods=["GET"]),
-        Route("/v1/cluster", _answering(cluster), methods=["GET"]),
-        Route("/v1/conflicts", _answering(conflicts), methods=["GET"]),
-        Route("/v1/verify", _answering(verify), methods=["POST"]),
-        Route("/v1/snapshot", _answering(snapshot), methods=["POST"]),
-        Route("/v1/skip", _answering(skip), methods=["POST"]),
-        Route("/v1/region", _answering(region), methods=["POST"]),
+        Route("/v1/status", answering(status), methods=["GET"]),
+        Route("/v1/cluster", answering(cluster), methods=["GET"]),
+        Route("/v1/conflicts", answering(conflicts), methods=["GET"]),
+        Route("/v1/verify", answering(verify), methods=["POST"]),
+        Route("/v1/snapshot", answering(snapshot), methods=["POST"]),
+        Route("/v1/skip", answering(skip), methods=["POST"]),
+        Route("/v1/region", answering(region), methods=["POST"]),
     ]
 
 
@@ -92,7 +92,9 @@ async def not_found(_: Request, error: Exception) -> Response:
     return JSONResponse({"error": text}, code, getattr(error, "headers", None))
 
 
-def _answering(endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
+def answering(endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
+    """Return ``endpoint`` with its result, or its error, as an answer in JSON."""
+
     async def answer(request: Request) -> Response:
         try:
             return JSONResponse(await endpoint(request))
@@ -111,13 +113,14 @@ def _failed(code: int, text: str, exit_code: int) -> JSONResponse:
     return JSONResponse({"error": text, "exit_code": exit_code}, code)
 
 
-async def _arguments(request: Request, defaults: dict[str, Any]) -> dict[str, Any]:
+async def arguments(request: Request, defaults: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments in a request's body over ``defaults``; raises BadArgumentError."""
     body = bytearray()
     async for piece in request.stream():
         body += piece
         if len(body) > MAX_BODY:
             raise BadArgumentError(f"the body is longer than {MAX_BODY} bytes")
-    given = _parsed(bytes(body)) if body.strip() else {}
+    given = parsed(bytes(body)) if body.strip() else {}
     if not isinstance(given, dict):
         raise BadArgumentError("the body is not a JSON object")
     if unknown := sorted(given.keys() - defaults.keys()):
@@ -125,14 +128,16 @@ async def _arguments(request: Request, defaults: dict[str, Any]) -> dict[str, An
     return defaults | given
 
 
-def _parsed(text: str | bytes) -> Any:
+def parsed(text: str | bytes) -> Any:
+    """Return what a JSON text says; raises BadArgumentError."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
         raise BadArgumentError(f"not JSON: {error}") from error
 
 
-def _whole(name: str, value: Any, least: int, most: int = 2**63 - 1) -> int:
+def whole(name: str, value: Any, least: int, most: int = 2**63 - 1) -> int:
+    """Return ``value``, a whole number within its limits; raises BadArgumentError."""
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
         raise BadArgumentError(f"{name} is not a whole number of {least} to {most}")
     return value

@@ -1,0 +1,56 @@
+"""``harmonylite history``: what happened to a row, when, and which node did it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import rich_click as click
+
+from harmonylite.cli.go_flags import GoCommand
+from harmonylite.cli.invocation import config_option, invocation, json_option
+from harmonylite.cli.output import console, local_time, plain, print_json, sql_text, table
+
+SECONDS = 600.0
+"""Time for reading a whole stream."""
+
+
+@click.command(cls=GoCommand)
+@click.argument("table_name", metavar="TABLE")
+@click.argument("key", nargs=-1, required=True, metavar="KEY...")
+@click.option("-limit", type=click.IntRange(1, 100_000), default=100, show_default=True, help="At most this many.")
+@json_option
+@config_option
+@click.pass_context
+def history(ctx: click.Context, table_name: str, key: tuple[str, ...], limit: int, as_json: bool) -> None:
+    """Show what happened to one row of TABLE, the oldest first, as far back as the stream reaches.
+
+    KEY is the value of its primary key, one word for each column; NULL and x'0a' are written as in SQL.
+    """
+    asked = {"table": table_name, "key": json.dumps(list(key)), "limit": limit}
+    answer = invocation(ctx).control(SECONDS).get("/v1/history", asked)
+    if as_json:
+        print_json(answer)
+    else:
+        _show(answer)
+
+
+def _show(answer: dict[str, Any]) -> None:
+    out = console()
+    first = ", ".join(f"{plain(shard)}:{seq}" for shard, seq in sorted(answer["first"].items()))
+    if not answer["events"]:
+        out.print(f"nothing happened to this row since position {first}, where the stream begins")
+        return
+    shown = table("when", "node", "what", "column", "before", "after", ">position")
+    for event in answer["events"]:
+        columns = list(dict.fromkeys([*event["after"], *event["before"]]))
+        for number, column in enumerate(columns):
+            head = (
+                [local_time(event["at"]), plain(event["node"]), plain(event["kind"])] if number == 0 else ["", "", ""]
+            )
+            before = sql_text(event["before"][column]) if column in event["before"] else "-"
+            after = sql_text(event["after"][column]) if column in event["after"] else "-"
+            place = f"{event['shard']}:{event['seq']}" if number == 0 else ""
+            shown.add_row(*head, plain(column), before, after, place)
+    out.print(shown)
+    out.print(f"the stream begins at position {first}; what was before it is in the snapshots only")

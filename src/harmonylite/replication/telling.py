@@ -1,0 +1,148 @@
+"""Tell what happened to a row: which node changed it when, as the stream still holds it.
+
+Invariant: what is told came into the order; change sets that were given up on are left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from tempfile import SpooledTemporaryFile
+from typing import IO, Literal
+
+from harmonylite.changes.inbox import SPOOL_BYTES, Inbox, Piece
+from harmonylite.changes.shards import shard_of
+from harmonylite.errors import PoisonError
+from harmonylite.model import Position, RawText, SqlValue
+from harmonylite.replication.ports import ShardStream
+from harmonylite.schema.shape import TableShape
+from harmonylite.wire import KIND_CHANGES, TableBlock
+
+Kind = Literal["insert", "update", "delete"]
+
+
+@dataclass(frozen=True)
+class Event:
+    """One change of a row. ``before``: what its writer last saw in the changed columns; ``after``: what it wrote.
+
+    ``at``: when the stream stored it, ``written``: when it was captured; seconds since the epoch.
+    """
+
+    kind: Kind
+    node: str
+    shard: int
+    seq: int
+    at: float
+    written: float
+    before: Mapping[str, SqlValue] = field(default_factory=dict)
+    after: Mapping[str, SqlValue] = field(default_factory=dict)
+
+
+def text_of(value: SqlValue) -> str:
+    """Return a key's value as a person names it on the command line."""
+    match value:
+        case None:
+            return "NULL"
+        case bytes():
+            return f"x'{value.hex()}'"
+        case RawText():
+            return f"CAST(x'{value.data.hex()}' AS TEXT)"
+    return str(value)
+
+
+async def history(
+    streams: Sequence[ShardStream], shape: TableShape, key: Sequence[str], *, most: int
+) -> tuple[list[Event], dict[int, int]]:
+    """Return the newest ``most`` changes of the row whose key is called ``key``, the oldest first, and from which
+    sequence on each shard was read. Raises StreamError.
+    """
+    found: list[Event] = []
+    first: dict[int, int] = {}
+    for stream in _holding(streams, shape, key):
+        info = await stream.info()
+        first[stream.shard] = info.first
+        async for piece in _pieces(stream, info.first, info.last):
+            found += _events(piece, shape.name, [c for c in shape.keys if not c.pseudo], key)
+            piece.close()
+    found.sort(key=lambda event: (event.at, event.seq))
+    return found[-most:], first
+
+
+def _holding(streams: Sequence[ShardStream], shape: TableShape, key: Sequence[str]) -> Sequence[ShardStream]:
+    """Return the streams that can hold the row: one, where the type of the key is known from its column."""
+    if len(streams) == 1:
+        return streams
+    if shape.pinned:
+        wanted = {shard_of(shape.name, (), len(streams))}
+    elif all(column.affinity == "TEXT" for column in shape.keys):
+        wanted = {shard_of(shape.name, tuple(key), len(streams))}
+    elif all(column.affinity == "INTEGER" for column in shape.keys) and all(_is_int(part) for part in key):
+        wanted = {shard_of(shape.name, tuple(map(int, key)), len(streams))}
+    else:
+        return streams
+    return [stream for stream in streams if stream.shard in wanted]
+
+
+def _is_int(text: str) -> bool:
+    return text.removeprefix("-").isdigit()
+
+
+async def _pieces(stream: ShardStream, first: int, last: int) -> AsyncIterator[Piece]:
+    """Yield the whole change sets of one shard from ``first`` to ``last``."""
+    if last < first:
+        return
+    inbox = Inbox({stream.shard: Position(stream.shard, first - 1, first)}, spool=_spool)
+    reader = stream.read(first)
+    try:
+        async for batch in reader:
+            for message in batch:
+                try:
+                    inbox.add(message)
+                except PoisonError:
+                    inbox.skip(message.shard, message.seq)
+                    inbox.add(message)
+            while (cut := inbox.take()) is not None:
+                for piece in cut.pieces:
+                    yield piece
+            if batch[-1].seq >= last:
+                return
+    finally:
+        close = getattr(reader, "aclose", None)
+        if close is not None:
+            await close()
+
+
+def _spool() -> IO[bytes]:
+    return SpooledTemporaryFile(max_size=SPOOL_BYTES)
+
+
+def _events(piece: Piece, table: str, keys: Sequence[object], wanted: Sequence[str]) -> Iterator[Event]:
+    if piece.kind != KIND_CHANGES:
+        return
+    about = (piece.id.node, piece.shard, piece.seq, piece.stored, piece.time)
+    width = len(keys) or 1
+    for block in piece.decoded():
+        for part in block:
+            if part.table == table:
+                yield from _of_part(part, about, width, list(wanted))
+
+
+def _of_part(
+    part: TableBlock, about: tuple[str, int, int, float, float], width: int, key: list[str]
+) -> Iterator[Event]:
+    def mine(row: Sequence[SqlValue]) -> bool:
+        return [text_of(value) for value in row[:width]] == key
+
+    for row in part.deletes:
+        if mine(row):
+            yield Event("delete", *about, before=dict(zip(part.columns, row, strict=True)))
+    for row in part.inserts:
+        if mine(row):
+            yield Event("insert", *about, after=dict(zip(part.columns, row, strict=True)))
+    for group in part.updates:
+        names = [part.columns[i] for i in group.changed]
+        for row, old in zip(group.rows, group.old, strict=True):
+            if mine(row):
+                now = [row[i] for i in group.changed]
+                before, after = dict(zip(names, old, strict=True)), dict(zip(names, now, strict=True))
+                yield Event("update", *about, before=before, after=after)

@@ -1,0 +1,193 @@
+"""Snapshots of a running cluster: saved in time by one node, found without NATS's pointers, read back in time."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from datetime import UTC, datetime
+
+import apsw
+import pytest
+
+from tests.cluster.fix_cluster import Site, start
+from tests.cluster.processes import Node, agree, until, until_equal
+
+pytestmark = pytest.mark.timeout(300)
+
+
+def insert(n: int, note: str | None = None) -> tuple[str, list[object]]:
+    return "INSERT INTO events VALUES (?, 'a', ?, ?)", [f"a-{n}", n, note]
+
+
+def asked(node: Node, *words: str) -> dict[str, object]:
+    code, text = node.command(*words, "-json")
+    assert code == 0, text
+    found: dict[str, object] = json.loads(text)
+    return found
+
+
+def listed(node: Node) -> list[dict[str, object]]:
+    found = asked(node, "snapshot", "list")["snapshots"]
+    assert isinstance(found, list)
+    return found
+
+
+def written(node: Node, *statements: object) -> None:
+    """Commit, and wait until it is in the order."""
+    before = node.status("published_change_sets")
+    site_writer = apsw.Connection(str(node.db))
+    site_writer.set_busy_timeout(10_000)
+    with site_writer:
+        for statement in statements:
+            sql, values = statement if isinstance(statement, tuple) else (statement, ())
+            site_writer.execute(sql, values)
+    site_writer.close()
+    until(lambda: node.status("published_change_sets") > before, "it is published")
+    until(lambda: node.health()["pending_rows"] == 0, "it is in the order")
+
+
+def test_the_database_as_it_was_comes_from_a_snapshot_and_the_stream(site: Site) -> None:
+    node = site.node("a", sections={"snapshot": {"keep": 3}})
+    start([node])
+    written(node, insert(1), insert(2))
+    first = asked(node, "snapshot", "save")
+    written(node, "UPDATE events SET note = 'changed' WHERE id = 'a-1'")
+    between = datetime.now(UTC).isoformat()
+    written(node, "DELETE FROM events WHERE id = 'a-1'", insert(3))
+    written(node, insert(4))
+
+    def rows_of(name: str) -> list[tuple[object, ...]]:
+        connection = apsw.Connection(str(node.folder / name), flags=apsw.SQLITE_OPEN_READONLY)
+        try:
+            ours = connection.execute(
+                "SELECT count(*) FROM sqlite_schema WHERE name GLOB '__harmonylite__*'"
+            ).fetchall()
+            assert ours == [(0,)], "the copy is the application's alone"
+            return connection.execute("SELECT id, note FROM events ORDER BY id").fetchall()
+        finally:
+            connection.close()
+
+    def restored(name: str, *words: str) -> list[tuple[object, ...]]:
+        code, text = node.command("snapshot", "restore", "-o", str(node.folder / name), *words)
+        assert code == 0, text
+        return rows_of(name)
+
+    positions = first["positions"]
+    assert isinstance(positions, dict)
+    at = int(positions["0"])
+    assert restored("first.db", "-position", str(at)) == [("a-1", None), ("a-2", None)]
+    assert restored("between.db", "-at", between) == [("a-1", "changed"), ("a-2", None)]
+    assert restored("now.db") == [("a-2", None), ("a-3", None), ("a-4", None)]
+    assert restored("beginning.db", "-position", "0") == [], "as far back as the first snapshot"
+    code, text = node.command("snapshot", "restore", "-o", str(node.folder / "now.db"))
+    assert (code, "is there already" in text) == (9, True)
+    code, text = node.command("snapshot", "restore", "-o", str(node.folder / "x.db"), "-at", "2001-01-01")
+    assert (code, "out of reach" in text or "as it was" in text) == (9, True), text
+    assert not list(node.folder.glob(".*db*")), "nothing is left behind"
+    assert not list((node.folder / "mirror" / "app.db").glob("replay-*"))
+
+    assert len(listed(node)) == 2
+    fetched = node.folder / "fetched.db"
+    code, text = node.command("snapshot", "fetch", str(first["name"]), "-o", str(fetched))
+    assert code == 0, text
+    connection = apsw.Connection(str(fetched))
+    assert connection.execute("SELECT count(*) FROM events").fetchall() == [(2,)]
+    connection.close()
+    code, text = node.command("snapshot", "fetch", "snapshot-of-nobody", "-o", str(node.folder / "y.db"))
+    assert (code, "there is no snapshot" in text) == (9, True)
+
+    code, text = node.command("history", "events", "a-1")
+    assert code == 0
+    assert [word in text for word in ("insert", "update", "delete", "'changed'")] == [True] * 4, text
+    told = asked(node, "history", "events", "a-1")["events"]
+    assert isinstance(told, list)
+    assert [(event["kind"], event["node"]) for event in told] == [("insert", "a"), ("update", "a"), ("delete", "a")]
+    assert told[1]["before"] == {"note": None}
+    assert told[1]["after"] == {"note": "changed"}
+    assert "nothing happened" in node.command("history", "events", "nobody")[1]
+    code, text = node.command("history", "nothing", "1")
+    assert (code, "no replicated table nothing" in text) == (9, True)
+    code, text = node.command("history", "accounts", "1")
+    assert (code, "the key of table accounts is writer, k" in text) == (9, True)
+
+
+def test_the_stream_never_forgets_what_a_new_node_needs_and_old_snapshots_are_pruned(site: Site) -> None:
+    small = {"replication_log": {"max_entries": 40}, "snapshot": {"keep": 2, "leader_ttl": "2s"}}
+    nodes = [site.node("a", sections=small), site.node("b", sections=small)]
+    start(nodes)
+    a, b = nodes
+
+    def told(node: Node) -> bool:
+        return "this node saves the snapshots now" in node.log.read_text()
+
+    until(lambda: told(a) or told(b), "one node holds the lease")
+    assert not (told(a) and told(b))
+    holder, other = (a, b) if told(a) else (b, a)
+    for n in range(30):
+        written(other, insert(n))
+    until(lambda: holder.status("snapshots_saved") > 0, "the holder saves before the stream forgets")
+    holder.kill()
+    until(lambda: told(other), "the lease is taken over from a killed node")
+    for n in range(30, 90):
+        written(other, insert(n))
+    until(lambda: other.status("snapshots_saved") > 0, "the next holder saves")
+    until(lambda: len(listed(other)) == 2, "old ones are pruned")
+    late = site.node("late", sections=small, tables=None)
+    start([late])
+    assert len(until_equal([other, late])["events"]) == 90
+    assert other.stop() == 0
+    until(lambda: told(late), "a lease that was given back is taken at once", 20)
+    start([holder, other])
+    until_equal([a, b, late])
+    agree([late])
+
+
+def test_a_snapshot_in_a_directory_is_found_when_nats_lost_everything_and_a_damaged_one_is_passed_over(
+    site: Site,
+) -> None:
+    folder = site.folder / "snapshots"
+    folder.mkdir()
+    store = {"snapshot": {"store": "file"}, "snapshot.file": {"path": str(folder)}}
+    server = site.server()
+    first = site.node("a", urls=[server.url], sections=store)
+    start([first])
+    written(first, insert(1))
+    assert first.command("snapshot", "save")[0] == 0
+    written(first, insert(2))
+    assert first.command("snapshot", "save")[0] == 0
+    newest = next(each for each in listed(first) if each["newest"])
+    assert first.stop() == 0
+    object_file = next(path for path in folder.rglob("*") if path.name == newest["name"])
+    object_file.write_bytes(object_file.read_bytes()[:-20] + b"x" * 20)
+    server.stop()
+    shutil.rmtree(server.folder / server.name)
+    server.start()
+    for path in first.folder.iterdir():
+        if path.name != "a.toml" and not path.name.endswith(".log"):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    start([first])
+    assert [i for (i,) in first.rows("SELECT id FROM events")] == ["a-1"], "the newest good snapshot is used"
+    assert "an older one is tried" in first.log.read_text()
+    late = site.node("late", urls=[server.url], sections=store, tables=None)
+    start([late])
+    written(first, insert(5))
+    assert len(until_equal([first, late])["events"]) == 2
+    agree([first, late])
+
+
+def test_a_node_that_sleeps_leaves_all_published_and_a_snapshot_behind(site: Site) -> None:
+    node = site.node("a", sections={"": {"sleep_timeout": "2s"}})
+    node.start()
+    until(lambda: node.get("/readyz")[0] == 200, "it is up")
+    writer = site.application(node)
+    writer.write(insert(1))
+    assert node.gone() == 0
+    assert "going to sleep" in node.log.read_text()
+    writer.write(insert(2))
+    late = site.node("late", tables=None)
+    node.sections[""].pop("sleep_timeout")
+    start([late])
+    assert late.rows("SELECT id FROM events") == [("a-1",)]
+    assert int(listed(late)[0]["positions"]["0"]) > 0  # type: ignore[index]
+    start([node])
+    assert len(until_equal([node, late])["events"]) == 2
