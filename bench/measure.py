@@ -21,8 +21,8 @@ ROUNDS = 5
 """How often plain and replicated writes take turns; the median ratio counts."""
 
 SMALL_CACHE = 2_000
-"""KiB; SQLite's default. Then a large transaction keeps each statement's undo journal in a file, triggers or not
-(https://www.sqlite.org/tempfiles.html#statement_journal_files), and any trigger at all makes SQLite write one."""
+"""KiB; SQLite's default. Any trigger makes SQLite keep a journal for each statement, and with a small cache that journal
+goes to a file once a transaction is large (https://www.sqlite.org/tempfiles.html#statement_journal_files)."""
 
 LOOK = 0.0001
 """Seconds between two looks of an onlooker: its share of a latency is about this much."""

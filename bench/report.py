@@ -35,7 +35,7 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line of the result. ``budget`` None: for the record; ``detail``: the numbers behind it; ``series``: to plot."""
+    """One line of the result. ``budget`` None: for the record; ``detail``: what is behind it; ``series``: to plot."""
 
     what: str
     value: float
