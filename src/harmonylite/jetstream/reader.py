@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 
 from harmonylite.backoff import Backoff
 from harmonylite.errors import StreamError, StreamGapError, StreamLostError
@@ -29,22 +29,16 @@ QUIET_TRIES = 2
 
 
 class Reader:
-    """Reads one stream once, from ``start`` on.
-
-    ``order``: where the stream is a copy, returns the stream that it is a copy of, by region: what is missing in a copy
-    may be there, or was forgotten there.
-    """
+    """Reads one stream once, from ``start`` on."""
 
     def __init__(
-        self, link: NatsLink, stream: Stream, start: int, part: Part | None = None, *, confirm_seconds: float = 5.0,
-        order: Callable[[str], Stream] | None = None,
-    ) -> None:  # fmt: skip
+        self, link: NatsLink, stream: Stream, start: int, part: Part | None = None, *, confirm_seconds: float = 5.0
+    ) -> None:
         self._link = link
         self._stream = stream
         self._next = max(1, start)
         self._part = part
         self._confirm_seconds = confirm_seconds
-        self._order = order
         self._created = ""
         self._last: StreamMessage | None = None
         self._backoff = Backoff(first=0.02, most=2.0)
@@ -55,17 +49,15 @@ class Reader:
             pull: Pull | None = None
             try:
                 connection = await self._link.connection()
+                await self._choose()
                 await self._look_for_sure()
                 pull = Pull(connection, self._stream, self._next)
                 await pull.open()
-                if self._order is not None:
-                    # Whoever gives the order a new identity ends the consumers that are open then; this one may have
-                    # been opened between that and our look.
-                    await self._look()
+                await self._opened()
                 self._well()
                 rest: list[StreamMessage] = []
                 while True:
-                    due, rest = await self._checked(rest or await pull.take())
+                    due, rest = await self._checked(rest or await self._take(pull))
                     yield due
             except (StreamGapError, StreamLostError):
                 raise
@@ -77,6 +69,16 @@ class Reader:
             finally:
                 if pull is not None:
                     await pull.aclose()
+
+    async def _choose(self) -> None:
+        """Choose the stream to read next; there is only one here."""
+
+    async def _opened(self) -> None:
+        """Do what has to be done once a consumer is open; nothing here."""
+
+    async def _take(self, pull: Pull) -> list[StreamMessage]:
+        """Return the next messages of a consumer; raises StreamError."""
+        return await pull.take()
 
     def _well(self) -> None:
         if self._part is not None:
@@ -106,15 +108,12 @@ class Reader:
 
     async def _look(self) -> None:
         """Check that the stream still is the one that was read, as far as it was read."""
-        details = await self._stream.details()
-        info, copy_of = details.info, details.role.copy_of
+        info = (await self._stream.details()).info
         if self._created and info.created != self._created:
             raise StreamLostError(
                 f"stream {self._stream.name} was made anew at {info.created} (the one that was read: {self._created})"
             )
         self._created = info.created
-        if info.last + 1 < self._next and self._order is not None and copy_of:
-            await self._behind(info.last, self._order(copy_of), copy_of)
         if info.last + 1 < self._next:
             raise StreamLostError(
                 f"stream {self._stream.name} lost its tail: it ends at {info.last}, message {self._next - 1} was read"
@@ -127,15 +126,6 @@ class Reader:
                 raise StreamLostError(
                     f"stream {self._stream.name} lost its tail: message {self._last.seq} is not the one that was read"
                 )
-
-    async def _behind(self, last: int, order: Stream, region: str) -> None:
-        """Raise StreamError when it is only the copy that ends too early; it is filled again."""
-        info = (await order.details()).info
-        if info.created == self._created and info.last + 1 >= self._next:
-            raise StreamError(
-                f"the copy of stream {self._stream.name} ends at {last}, message {self._next} is next; it is filled"
-                f" from region {region}"
-            )
 
     def _gap(self, first: int) -> StreamGapError:
         return StreamGapError(
@@ -165,9 +155,4 @@ class Reader:
             raise self._gap(details.info.first)
         if details.deleted < seq - self._next:
             raise PullEndedError(f"message {seq} came where {self._next} was due, and none was deleted")
-        if self._order is not None and details.role.copy_of:
-            # A copy that was cut off for long goes on with the oldest message that is still kept where it is made.
-            order = await self._order(details.role.copy_of).details()
-            if order.info.first > self._next:
-                raise self._gap(seq)
         log.warning("stream %s: messages %d to %d were deleted", self._stream.name, self._next, seq - 1)

@@ -13,7 +13,7 @@ from typing import Any
 from harmonylite.errors import NotAcknowledgedError, StreamError
 from harmonylite.jetstream.api import JetStream
 from harmonylite.jetstream.link import NatsLink
-from harmonylite.jetstream.reader import Reader
+from harmonylite.jetstream.region_reader import CopyReader
 from harmonylite.jetstream.regions import Home
 from harmonylite.jetstream.settings import StreamSettings
 from harmonylite.jetstream.shard import JetStreamShard
@@ -58,8 +58,8 @@ class RegionShard(JetStreamShard):
 
     def read(self, start: int) -> AsyncIterator[list[StreamMessage]]:
         """Yield batches of this region's stream; see `ShardStream.read`."""
-        reader = Reader(
-            self._link, self._stream, start, self._part, confirm_seconds=self._confirm_seconds, order=self._in
+        reader = CopyReader(
+            self._link, self._stream, self._in, start, self._part, confirm_seconds=self._confirm_seconds
         )
         return reader.batches()
 
