@@ -36,6 +36,7 @@ class RealNats:
         self.folder = folder
         self.extra = extra
         self.jetstream = jetstream
+        self.payload = "8MB"
         self.port = -1
         self.child: Child | None = None
         self.log: list[str] = []
@@ -54,7 +55,7 @@ class RealNats:
         config = self.folder / "server.conf"
         config.write_text(
             f'listen: "127.0.0.1:{self.port}"\njetstream {{ store_dir: "{self.folder}"\n {self.jetstream} }}\n'
-            f"max_payload: 8MB\n{self.extra}\n"
+            f"max_payload: {self.payload}\n{self.extra}\n"
         )
         self.child = Child(self.log.append)
         await self.child.start([str(find_server()), "-c", str(config), "--ports_file_dir", str(self.folder)])

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import importlib.metadata
-import json
 import logging
 import os
 import re
@@ -29,6 +28,7 @@ from harmonylite.jetstream.figures import read_figures
 from harmonylite.jetstream.names import redact, token
 from harmonylite.jetstream.routes import expand
 from harmonylite.jetstream.server_config import ServerPlan, loopback, plan
+from harmonylite.jetstream.server_files import accepts, client_port, generated, kept, ports_of, write_private
 from harmonylite.jetstream.settings import EmbeddedSettings, LinkSettings
 from harmonylite.status import NodeStatus
 
@@ -39,6 +39,9 @@ PART = "embedded"
 
 RELOAD_SECONDS = 10.0
 """How long nats-server may take to read its configuration again."""
+
+FIRST_FIGURES = 1.0
+"""Seconds from a start to the first look."""
 
 FIGURES_EVERY = 5.0
 """Seconds between looks at the server's figures."""
@@ -100,7 +103,7 @@ class EmbeddedServer:
         self._binary = find_server()
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         if not self._user:
-            self._user, self._password = await asyncio.to_thread(_generated, self.folder / "client-auth.json")
+            self._user, self._password = await asyncio.to_thread(generated, self.folder / "client-auth.json")
         try:
             await self._start()
         except BaseException:
@@ -118,15 +121,15 @@ class EmbeddedServer:
         `url` and `link_settings` lead to it then. Raises ConfigError.
         """
         if not self._user:
-            kept = _kept(self.folder / "client-auth.json")
-            if kept is None:
+            found = kept(self.folder / "client-auth.json")
+            if found is None:
                 return False
-            self._user, self._password = kept
+            self._user, self._password = found
         self._plan = await self._planned()
         for path in self.folder.glob("*.ports"):
             pid = path.stem.rpartition("_")[2]
-            port = _client_port(_ports_of(self.folder, int(pid))) if pid.isdecimal() else 0
-            if port and await _accepts(self._plan.host, port):
+            port = client_port(ports_of(self.folder, int(pid))) if pid.isdecimal() else 0
+            if port and await accepts(self._plan.host, port):
                 self._port = port
                 return True
         return False
@@ -223,7 +226,7 @@ class EmbeddedServer:
         """Keep the figures in the status, and say when the cluster has no quorum."""
         told = ""
         while True:
-            await asyncio.sleep(FIGURES_EVERY)
+            await asyncio.sleep(FIGURES_EVERY if self._status.server else FIRST_FIGURES)
             if not self._monitor or (self._part.state == "waiting" and self._part.reason != told):
                 continue
             try:
@@ -256,7 +259,7 @@ class EmbeddedServer:
     async def _write_config(self) -> Path:
         self._plan = await self._planned()
         config = self.folder / "nats-server.conf"
-        await asyncio.to_thread(_write_private, config, self._plan.text)
+        await asyncio.to_thread(write_private, config, self._plan.text)
         return config
 
     async def _start(self) -> None:
@@ -285,9 +288,9 @@ class EmbeddedServer:
                 done, _ = await asyncio.wait([ended], timeout=0.02)
                 if done:
                     raise self._not_started(ended.result())
-                ports = _ports_of(self.folder, child.pid)
-                port = _client_port(ports)
-                if port and await _accepts(self._plan.host, port):
+                ports = ports_of(self.folder, child.pid)
+                port = client_port(ports)
+                if port and await accepts(self._plan.host, port):
                     self._monitor = next((u for u in ports.get("monitoring") or [] if u.startswith("http://")), "")
                     self._monitor += self._plan.monitor_path if self._monitor else ""
                     return port
@@ -330,55 +333,3 @@ class EmbeddedServer:
     async def _stop(self) -> None:
         if self._child is not None:
             await self._child.stop(self.settings.stop_seconds)
-
-
-def _generated(path: Path) -> tuple[str, str]:
-    """Return user and password kept in ``path``, made on first use."""
-    kept = _kept(path)
-    if kept is not None:
-        return kept
-    made = {"user": "harmonylite", "password": secrets.token_urlsafe(32)}
-    _write_private(path, json.dumps(made))
-    return made["user"], made["password"]
-
-
-def _kept(path: Path) -> tuple[str, str] | None:
-    try:
-        kept = json.loads(path.read_text())
-        return str(kept["user"]), str(kept["password"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def _write_private(path: Path, text: str) -> None:
-    """Write ``path`` whole, readable by its owner alone from its first moment."""
-    temporary = path.with_name(f".{path.name}.new")
-    temporary.unlink(missing_ok=True)
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-    temporary.replace(path)
-
-
-def _ports_of(folder: Path, pid: int) -> dict[str, list[str]]:
-    """Return the URLs that the server ``pid`` wrote down, by kind; {} when it has not yet."""
-    for path in folder.glob(f"*_{pid}.ports"):
-        try:
-            return dict(json.loads(path.read_text()))
-        except (OSError, ValueError):
-            return {}
-    return {}
-
-
-def _client_port(ports: dict[str, list[str]]) -> int:
-    return int((ports.get("nats") or ["nats:0"])[0].rpartition(":")[2])
-
-
-async def _accepts(host: str, port: int) -> bool:
-    try:
-        _, writer = await asyncio.open_connection("127.0.0.1" if host in ("0.0.0.0", "") else host, port)  # noqa: S104
-        writer.close()
-        await writer.wait_closed()
-    except OSError:
-        return False
-    return True

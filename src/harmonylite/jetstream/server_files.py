@@ -1,0 +1,67 @@
+"""Files of the embedded server beside its configuration: generated credentials, and the ports that it wrote down.
+
+Invariant: what holds a secret is readable by its owner alone from its first moment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import secrets
+from pathlib import Path
+
+
+def generated(path: Path) -> tuple[str, str]:
+    """Return user and password kept in ``path``, made on first use."""
+    found = kept(path)
+    if found is not None:
+        return found
+    made = {"user": "harmonylite", "password": secrets.token_urlsafe(32)}
+    write_private(path, json.dumps(made))
+    return made["user"], made["password"]
+
+
+def kept(path: Path) -> tuple[str, str] | None:
+    """Return user and password kept in ``path``, None when it holds none."""
+    try:
+        found = json.loads(path.read_text())
+        return str(found["user"]), str(found["password"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write ``path`` whole, readable by its owner alone from its first moment."""
+    temporary = path.with_name(f".{path.name}.new")
+    temporary.unlink(missing_ok=True)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+    temporary.replace(path)
+
+
+def ports_of(folder: Path, pid: int) -> dict[str, list[str]]:
+    """Return the URLs that the server ``pid`` wrote down, by kind; {} when it has not yet."""
+    for path in folder.glob(f"*_{pid}.ports"):
+        try:
+            return dict(json.loads(path.read_text()))
+        except (OSError, ValueError):
+            return {}
+    return {}
+
+
+def client_port(ports: dict[str, list[str]]) -> int:
+    """Return the port for clients among `ports_of`, 0 when it is not there."""
+    return int((ports.get("nats") or ["nats:0"])[0].rpartition(":")[2])
+
+
+async def accepts(host: str, port: int) -> bool:
+    """Tell whether somebody takes connections there."""
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1" if host in ("0.0.0.0", "") else host, port)  # noqa: S104
+        writer.close()
+        await writer.wait_closed()
+    except OSError:
+        return False
+    return True
