@@ -164,8 +164,8 @@ def decode_block(body: bytes, *, packed: bool) -> Block:
 
 
 def _unpack(body: bytes) -> bytes:
-    size = zstd.get_frame_info(body).decompressed_size
-    if size is not None and size > MOST_PACKED_BYTES:
+    size = zstd.get_frame_info(body).decompressed_size or 0  # None where the frame doesn't say
+    if size > MOST_PACKED_BYTES:
         raise WireError(f"a compressed block of {size} bytes is larger than {MOST_PACKED_BYTES}")
     decompressor = zstd.ZstdDecompressor()
     raw = decompressor.decompress(body, max_length=MOST_PACKED_BYTES)

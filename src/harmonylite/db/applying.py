@@ -120,7 +120,7 @@ class Applying:
                 mirror.set_positions(self._connection, "main", cut.positions)
             self.same_schema()
             flight = self._land(own)
-            held = {number for (number,) in rows(self._connection, f"SELECT DISTINCT t FROM main.{quote(HELD)}")}
+            held = self._held()
             echo = flight is not None and len(own) == len(pieces) and flight[1] == self.folds and not held
             if own and merge and bases.any_there(self._connection):
                 bases.lay_over(self._connection, self.installed.tables, own)
@@ -165,6 +165,17 @@ class Applying:
         """Raise SchemaMovedError when the database's schema is another than the one installed for."""
         if schema_version(self._connection) != self.installed.version:
             raise SchemaMovedError("the database's schema has changed")
+
+    def retry_held(self) -> None:
+        """Put back the held rows that nothing is in the way of any more."""
+        with self.unit("try held rows again"):
+            self.same_schema()
+            self._log.refresh(self.installed.by_id)
+            self._merge({}, [], self._held())
+
+    def _held(self) -> set[int]:
+        """Return the numbers of the tables of which rows are held."""
+        return {number for (number,) in rows(self._connection, f"SELECT DISTINCT t FROM main.{quote(HELD)}")}
 
     def _merge(self, folded: dict[str, Folded], own: list[Piece], held: set[int]) -> int:
         merging = Merge(self._connection, self._log, own=own)

@@ -145,6 +145,17 @@ def _stand(connection: apsw.Connection, at: Mapping[int, Position] | None = None
     mirror.set_state(connection, "main", "joined", 1)
 
 
+def bring_back(connection: apsw.Connection, installed: Installed, log: Log, unit: Unit) -> None:
+    """Merge the mirror's rows into tables that were gone and came back."""
+    with unit("bring back a table"):
+        log.refresh(installed.by_id)
+        merging = Merge(connection, log)
+        for name in installed.returned:
+            table = installed.tables[name]
+            touch(connection, table, differing_keys(table))
+            merging.table(table, Folded(touched=True), held=False)
+
+
 def touch(connection: apsw.Connection, table: Tracked, select: str) -> None:
     """Add the keys that ``select`` returns to the touched ones."""
     connection.execute(f"INSERT OR IGNORE INTO {table.scratch('touched')}({table.key_list}) SELECT * FROM ({select})")

@@ -17,7 +17,7 @@ import apsw
 
 from harmonylite.changes.inbox import Piece
 from harmonylite.db import bases
-from harmonylite.db.connection import is_unique, rows, value
+from harmonylite.db.connection import is_unique, rows, try_or_undo, value
 from harmonylite.db.exact import exact_rows, same_bits
 from harmonylite.db.log import Log
 from harmonylite.db.overlay import lay_over
@@ -72,7 +72,12 @@ class Pending:
             self._changes(self._update(table, frozenset(), ""), ())
 
     def merge_one_by_one(self, table: Tracked) -> None:
-        """Merge row after row; one that would clash keeps its local values in the columns of unique indexes."""
+        """Merge row after row; one that would clash keeps its local values in the columns of unique indexes.
+
+        Rows that only exchange unique values among each other don't clash: they go out and come in together.
+        """
+        if try_or_undo(self._connection, lambda: self._together(table))[0]:
+            return
         for (number,) in rows(self._connection, f"SELECT x.rowid {self._three_ways(table)}"):
             one = f" AND x.rowid = {number}"
             try:
@@ -81,6 +86,21 @@ class Pending:
                 if not is_unique(error):
                     raise
                 self._keep(table, one)
+
+    def _together(self, table: Tracked) -> None:
+        """Take all rows out and put them in merged; raises apsw.ConstraintError when a unique index objects."""
+        shape, merged = table.shape, table.scratch("own")
+        source = self._three_ways(table)
+        reads = [
+            self._choice(table, i) if i in shape.compared else shape.read(column, "d")
+            for i, column in enumerate(shape.columns)
+        ]
+        self._connection.execute(f"DELETE FROM {merged}")
+        self._connection.execute(f"INSERT INTO {merged}({table.column_list}) SELECT {', '.join(reads)} {source}")
+        self._connection.execute(
+            f"DELETE FROM {table.main} WHERE {shape.target()} IN (SELECT {shape.places('d')} {source})"
+        )
+        self._changes(f"INSERT INTO {table.main}({shape.write()}) SELECT {table.column_list} FROM {merged}", ())
 
     def _keep(self, table: Tracked, one: str) -> None:
         """Merge one row except for its columns in unique indexes; log it anew: more of it stays than was changed."""

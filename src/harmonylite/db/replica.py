@@ -21,18 +21,17 @@ from harmonylite.db.applying import Applied, Applying, SchemaMovedError
 from harmonylite.db.capture import Capture, NotUtf8Error, Outgoing, new_outgoing
 from harmonylite.db.connection import attach, mapped, open_file, rows, transaction, value
 from harmonylite.db.exchange import exchanged
-from harmonylite.db.fold import Folded
 from harmonylite.db.hooks import Hooks
 from harmonylite.db.inspect import TableRules
 from harmonylite.db.install import Installed, install, schema_version
 from harmonylite.db.journal import Journal, read_journal
 from harmonylite.db.log import Log
-from harmonylite.db.merge import Merge
 from harmonylite.db.readers import Readers
 from harmonylite.db.remember import remember_schema
 from harmonylite.db.standing import read_standing
 from harmonylite.db.tracked import Tracked
 from harmonylite.db.triggers import HELD
+from harmonylite.db.unseen import log_unseen
 from harmonylite.errors import DatabaseDamagedError, DatabaseError, MirrorDamagedError
 from harmonylite.model import ChangeSetId, Conflict, Position
 from harmonylite.schema.sql import quote
@@ -165,7 +164,7 @@ class Replica:
         hook_warnings = self._hooks.renew(set(self._installed.tables))
         self._installed.warnings |= self._warnings | hook_warnings
         if self._installed.returned:
-            self._bring_back(self._installed.returned)
+            join.bring_back(connection, self._installed, self._log, self._applying.unit)
         return self._installed
 
     def schema_changed(self) -> bool:
@@ -257,6 +256,8 @@ class Replica:
         if tidy and newest > self._log.cleared():
             with self._applying.unit("clear the log"):
                 self._applying.clear_log(newest)
+        if self.held_rows():
+            self._applying.retry_held()
         return None
 
     def look(self) -> int:
@@ -378,26 +379,14 @@ class Replica:
         if self.schema_changed():
             self.reinstall()
 
-    def _bring_back(self, names: list[str]) -> None:
-        """Merge the mirror's rows into tables that were gone and came back."""
-        with self._applying.unit("bring back a table"):
-            self._log.refresh(self._installed.by_id)
-            merging = Merge(self.connection, self._log)
-            for name in names:
-                table = self.tables[name]
-                join.touch(self.connection, table, compare.differing_keys(table))
-                merging.table(table, Folded(touched=True), held=False)
+    @property
+    def suspicious(self) -> bool:
+        """True while rows may have been displaced that no trigger saw."""
+        return any(table.suspect for table in self.tables.values())
 
     def look_for_unseen(self) -> int:
         """Log the rows of suspect tables that differ unseen: REPLACE through an index that triggers can't see."""
-        suspects = [table for table in self.tables.values() if table.suspect and self.joined]
-        found = 0
-        for table in suspects:
-            with self._applying.unit("look for unseen changes"):
-                self._log.refresh(self._installed.by_id)
-                unseen = compare.compare(self.connection, table, unlogged=True)
-                if not unseen.equal:
-                    self._log.append(table, compare.differing_keys(table))
-                    found += unseen.missing + unseen.extra + unseen.different
-            table.suspect = False
-        return found
+        self.look()
+        if not (self.suspicious and self.joined):
+            return 0
+        return log_unseen(self.connection, self.tables.values(), self._log, self._applying.unit)

@@ -72,6 +72,7 @@ class Sender:
         self._suspects = 0.0
         self._in_vain = 0
         self._begun = self._done = 0
+        self._unseen = True
 
     def landed(self, change_set: ChangeSetId, whole: bool) -> None:
         """Hear that an own change set came back in the order (``whole``), or was voided by others."""
@@ -106,7 +107,10 @@ class Sender:
     def _look(self) -> Outgoing | None:
         """Capture if there may be something to capture; runs on the SQLite thread."""
         started = time.monotonic()
-        nothing = not self._replica.changed() and not self._replica.pending_rows()
+        replica = self._replica
+        # a look that failed has taken note of a change and done nothing about it
+        self._unseen = replica.changed() or self._unseen
+        nothing = not (self._unseen or replica.pending_rows() or replica.suspicious)
         self._status.counters.looks += 1
         self._status.look_time.observe(time.monotonic() - started)
         if nothing:
@@ -118,7 +122,9 @@ class Sender:
             self._status.tables = tuple(sorted(self._replica.tables))
             self._status.warnings = self._replica.warnings
             self._loop.call_soon_threadsafe(self._schema_moved)
-        return self._capture()
+        out = self._capture()
+        self._unseen = False
+        return out
 
     async def _drain(self, out: Outgoing | None) -> None:
         """Send until nothing is left to send: after each look, look again before sleeping."""
