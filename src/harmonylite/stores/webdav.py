@@ -49,9 +49,8 @@ class WebdavStore:
     """Objects as files in a folder of the server. ``owner``: see `harmonylite.stores.opening.open_store`."""
 
     def __init__(self, settings: WebdavStoreSettings, *, owner: str) -> None:
-        place = webdav_place(settings.url.get_secret_value())
-        self._root, self._folder = place.root, place.folder
-        self._auth = (place.login, place.secret) if place.login else None
+        self._place = place = webdav_place(settings.url.get_secret_value())
+        self._folder = place.folder
         self._verify = _trust(settings.ca_file)
         self._owner = owner
         self._failures = Failures(f"{place.root}{place.folder}", [place.secret])
@@ -92,7 +91,9 @@ class WebdavStore:
 
     @contextmanager
     def _client(self) -> Iterator[Client]:
-        dav = Client(self._root, auth=self._auth, timeout=TIMES, verify=self._verify, chunk_size=CHUNK)
+        place = self._place
+        auth = (place.login, place.secret) if place.login else None
+        dav = Client(place.root, auth=auth, timeout=TIMES, verify=self._verify, chunk_size=CHUNK)
         try:
             yield dav
         finally:

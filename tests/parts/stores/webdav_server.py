@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 
 from cheroot import wsgi
 from cheroot.ssl.builtin import BuiltinSSLAdapter
 from wsgidav.wsgidav_app import WsgiDAVApp
+
+# After a full disk wsgidav holds the deleted file open, and its room, until its garbage is collected: soon, then.
+gc.set_threshold(50, 2, 2)
 
 root, login, secret, *tls = sys.argv[1:]
 app = WsgiDAVApp(
