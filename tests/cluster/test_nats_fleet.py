@@ -1,0 +1,30 @@
+"""A small fleet on one external cluster: all write, all end equal. `bench/fleet.py` measures larger ones."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.cluster.fix_cluster import Site, start
+from tests.cluster.processes import until, until_equal
+
+pytestmark = pytest.mark.timeout(300)
+
+NODES = 6
+COMMITS = 40
+
+
+def test_a_fleet_under_load_converges(site: Site) -> None:
+    servers = site.servers(3)
+    urls = [server.url for server in servers]
+    log = {"replication_log": {"replicas": 3, "max_entries": 100_000}}
+    nodes = [site.node(f"n{i}", urls=[*urls[i % 3 :], *urls[: i % 3]], sections=log) for i in range(NODES)]
+    start(nodes)
+    writers = [site.application(node) for node in nodes]
+    for node, writer in zip(nodes, writers, strict=True):
+        writer.load(node.name, pause=0.03, most=COMMITS)
+    for writer in writers:
+        assert writer.finish() == COMMITS
+    content = until_equal(nodes)
+    assert len(content["events"]) == NODES * COMMITS
+    assert [n for _, n in content["counters"]] == [COMMITS] * NODES
+    until(lambda: all(node.health()["pending_rows"] == 0 for node in nodes), "nothing is pending")
