@@ -21,7 +21,7 @@ ROUNDS = 5
 """How often plain and replicated writes take turns; the median ratio counts."""
 
 SMALL_CACHE = 2_000
-"""KiB; SQLite's default. Any trigger makes SQLite keep a journal for each statement, and with a small cache that journal
+"""KiB; SQLite's default. Any trigger makes SQLite keep a journal for each statement; with a small cache that journal
 goes to a file once a transaction is large (https://www.sqlite.org/tempfiles.html#statement_journal_files)."""
 
 LOOK = 0.0001

@@ -36,7 +36,10 @@ class Flight:
 
 @dataclass
 class Node:
-    """One node. ``message_bytes``: where change sets are cut; small, so that they come in many messages."""
+    """One node. ``message_bytes``: where change sets are cut; small, so that they come in many messages.
+
+    ``scan_rows``: the most rows of a block.
+    """
 
     name: str
     folder: Path
@@ -45,6 +48,7 @@ class Node:
     message_bytes: int
     shapes: Sequence[Shape]
     ledger: Ledger
+    scan_rows: int = 512
     session: int = 0
     flight: Flight | None = None
     targets: dict[int, int] = field(default_factory=dict)
@@ -74,6 +78,7 @@ class Node:
             self.name,
             f"s{self.session}",
             shards=self.world.shards,
+            scan_rows=self.scan_rows,
             rules=TableRules(exclude=("local_*",), by_row=tuple(s.name for s in self.shapes if s.by_row)),
         )
 
@@ -183,7 +188,17 @@ class Node:
         messages = self.world.after(shard, self.inbox.read_up_to(shard), most)
         for message in messages:
             self.inbox.add(message)
+            self._stage_ahead()
         return bool(messages)
+
+    def _stage_ahead(self) -> None:
+        """Stage what is here of a change set that is not whole."""
+        found = self.inbox.under_way(self.name) if self.limit is None else None
+        if found is not None:
+            change_set, shard, _ = found
+            number = 0
+            while number >= 0 and (block := self.inbox.block(change_set, shard, number)) is not None:
+                number = self.replica.stage_ahead(block, number)
 
     def take(self, *, most_bytes: int = 1 << 62, least: bool = False) -> Cut | None:
         """Take the next cut; while the mirror is behind the database, none that goes beyond the database."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from random import Random
 from tempfile import mkdtemp
 
+from harmonylite.db import capture
 from tests.simulation.node import Node
 from tests.simulation.properties import check_always, check_at_rest, must
 from tests.simulation.workload import Ledger, choose_shapes
@@ -205,16 +206,25 @@ class Schedule:
         return busy or not node.ready
 
 
-def run(seed: int, *, steps: int = 0) -> None:
-    """Run the schedule of one seed in a folder of its own; a failure says how to run it again."""
+def run(seed: int, *, steps: int = 0, small_blocks: bool = False) -> None:
+    """Run the schedule of one seed in a folder of its own; a failure says how to run it again.
+
+    ``small_blocks``: of two rows at most, so that change sets have many and are staged while they come in.
+    """
+    usual = capture.BLOCK_BYTES  # type: ignore[attr-defined]
+    capture.BLOCK_BYTES = 1 if small_blocks else usual  # type: ignore[attr-defined]  # a constant, but for this
     shm = Path("/dev/shm")  # memory, where there is such a thing: the disk is not what is tested here
     folder = Path(mkdtemp(prefix="harmonylite-", dir=shm if shm.is_dir() else None))
     schedule = Schedule(seed, folder, steps)
+    for node in schedule.nodes if small_blocks else ():
+        node.scan_rows = 2
     try:
         schedule.run()
     except BaseException as error:
-        error.add_note(f"seed {seed}; run it again with: python -m tests.simulation {seed}")
+        blocks = " --small-blocks" if small_blocks else ""
+        error.add_note(f"seed {seed}; run it again with: python -m tests.simulation {seed}{blocks}")
         raise
     finally:
+        capture.BLOCK_BYTES = usual  # type: ignore[attr-defined]
         schedule.close()
         shutil.rmtree(folder)

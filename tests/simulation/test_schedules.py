@@ -11,6 +11,8 @@ SHORT = range(1_000_001, 1_001_701)
 SHORT_STEPS = 40
 LONG = range(2_000_001, 2_000_301)
 """Seeds that run for as many steps as they say themselves."""
+BLOCKS = range(3_000_001, 3_000_201)
+"""Seeds whose change sets have many blocks, which are staged while they come in."""
 
 
 def chunks(seeds: range, size: int) -> list[range]:
@@ -28,3 +30,9 @@ def test_nodes_that_write_anywhere_end_the_same_after_short_schedules(seeds: ran
 def test_nodes_that_write_anywhere_end_the_same_after_long_schedules(seeds: range) -> None:
     for seed in seeds:
         run(seed)
+
+
+@pytest.mark.parametrize("seeds", chunks(BLOCKS, 25), ids=lambda seeds: f"{seeds[0]}..{seeds[-1]}")
+def test_what_is_staged_before_a_change_set_is_whole_changes_nothing(seeds: range) -> None:
+    for seed in seeds:
+        run(seed, steps=SHORT_STEPS, small_blocks=True)
