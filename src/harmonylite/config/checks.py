@@ -9,6 +9,7 @@ import ipaddress
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from harmonylite.config.kinds import split_address
 from harmonylite.config.nats import NatsSettings
@@ -39,7 +40,22 @@ def notes(settings: Settings) -> list[str]:
         found.append("publish and replicate are both false: this node only watches")
     if settings.sleep_timeout and not settings.snapshot.enable:
         found.append("sleep_timeout ends this node without a snapshot: snapshot.enable is false")
+    if settings.snapshot.enable and settings.snapshot.store in ("s3", "webdav"):
+        found += _store_notes(settings.snapshot)
     return found
+
+
+def _store_notes(snapshot: SnapshotSettings) -> list[str]:
+    if snapshot.store == "s3":
+        url = f"{'https' if snapshot.s3.use_ssl else 'http'}://{snapshot.s3.endpoint or 'amazonaws.com'}"
+        what = "snapshot.s3.use_ssl is false: snapshots"
+    else:
+        url = snapshot.webdav.url.get_secret_value()
+        what = "snapshot.webdav.url begins with http: login, secret and snapshots"
+    parts = urlsplit(url)
+    if parts.scheme.lower() != "http" or _is_loopback(parts.hostname or ""):
+        return []
+    return [f"{what} cross the network to {parts.hostname} in the open"]
 
 
 def _external_notes(nats: NatsSettings) -> list[str]:
@@ -141,9 +157,9 @@ def _files(settings: Settings) -> Iterator[Fault]:
     nats = settings.nats
     for name in ("server_config", "seed_file", "creds_file", "tls_ca_file", "tls_cert_file", "tls_key_file"):
         yield from _readable(f"nats.{name}", getattr(nats, name))
-    if settings.snapshot.enable and settings.snapshot.store == "sftp":
-        yield from _readable("snapshot.sftp.key_file", settings.snapshot.sftp.key_file)
-        yield from _readable("snapshot.sftp.known_hosts", settings.snapshot.sftp.known_hosts)
+    store = settings.snapshot.store if settings.snapshot.enable else ""
+    for name in {"sftp": ("key_file", "known_hosts"), "s3": ("ca_file",), "webdav": ("ca_file",)}.get(store, ()):
+        yield from _readable(f"snapshot.{store}.{name}", getattr(getattr(settings.snapshot, store), name))
 
 
 def _readable(key: str, path: Path | None) -> Iterator[Fault]:
@@ -160,6 +176,11 @@ def _readable(key: str, path: Path | None) -> Iterator[Fault]:
 def _store(snapshot: SnapshotSettings) -> Iterator[Fault]:
     if snapshot.store == "s3" and not snapshot.s3.bucket:
         yield "snapshot.s3.bucket", 'is not set, but snapshot.store = "s3" needs it'
+    if snapshot.store == "s3" and bool(snapshot.s3.access_key) != bool(snapshot.s3.secret.get_secret_value()):
+        yield (
+            f"snapshot.s3.{'secret' if snapshot.s3.access_key else 'access_key'}",
+            ("is missing; set access_key and secret, or neither (HARMONYLITE_SNAPSHOT__S3__SECRET works too)"),
+        )
     if snapshot.store == "webdav" and not snapshot.webdav.url.get_secret_value():
         yield "snapshot.webdav.url", 'is not set, but snapshot.store = "webdav" needs it'
     if snapshot.store == "sftp" and not snapshot.sftp.url.get_secret_value():

@@ -16,6 +16,7 @@ from harmonylite.config.checks import faults
 from harmonylite.config.layers import KEYS, Layers, Name
 from harmonylite.config.problems import Problem, Source, from_pydantic, raise_all
 from harmonylite.config.settings import Settings
+from harmonylite.config.store_urls import sftp_place, webdav_place
 
 DEFAULT_FILE = "config.toml"
 """Looked for in the working directory when no file is named."""
@@ -49,6 +50,10 @@ def secrets(settings: Settings) -> list[str]:
         value = value_of(settings, key.path)
         if isinstance(value, SecretStr):
             found.append(value.get_secret_value())
+    if url := settings.snapshot.webdav.url.get_secret_value():
+        found.append(webdav_place(url).secret)
+    if url := settings.snapshot.sftp.url.get_secret_value():
+        found.append(sftp_place(url).password)
     return [secret for secret in found if secret]
 
 

@@ -8,11 +8,13 @@ from harmonylite.replication.ports import Store
 
 
 def open_store(settings: SnapshotSettings, *, owner: str, nats: Store) -> Store:
-    """Return where snapshots are kept. ``nats``: the object store, for ``store = "nats"``.
+    """Return where snapshots are kept. ``nats``: the object store, for ``store = "nats"`` and while snapshots are off.
 
     ``owner``: this node's id; what an upload of its own left behind unfinished is removed by its next one.
     Raises ConfigError when a package that the store needs is not installed.
     """
+    if not settings.enable:
+        return nats
     try:
         match settings.store:
             case "s3":

@@ -45,6 +45,7 @@ async def test_the_store_is_the_one_that_is_configured(
     nats = await file_place.make()
     assert type(open_store(settings(tmp_path), owner="one", nats=nats)) is kind
     assert open_store(SnapshotSettings(), owner="one", nats=nats) is nats
+    assert open_store(SnapshotSettings(enable=False, store="sftp"), owner="one", nats=nats) is nats
 
 
 @pytest.mark.parametrize(("store", "package"), [("s3", "obstore"), ("webdav", "webdav4"), ("sftp", "asyncssh")])
