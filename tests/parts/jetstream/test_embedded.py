@@ -337,3 +337,26 @@ def test_the_server_is_found_where_the_environment_says(tmp_path: Path, monkeypa
     monkeypatch.setenv("NATS_SERVER_BIN", str(tmp_path / "absent"))
     with pytest.raises(EmbeddedServerError, match="NATS_SERVER_BIN"):
         find_server()
+
+
+async def test_a_cluster_leaf_links_and_users_of_the_users_own_file_are_taken_as_they_are(tmp_path: Path) -> None:
+    one, two, leaf = free_ports(3)
+    settings = []
+    for own, other, more in ((one, two, f"leafnodes {{ listen: '127.0.0.1:{leaf}' }}"), (two, one, "")):
+        user_file = tmp_path / f"{own}.conf"
+        user_file.write_text(
+            f"cluster {{ name: theirs, listen: '127.0.0.1:{own}', routes: ['nats://127.0.0.1:{other}'] }}\n"
+            f"authorization {{ users: [ {{ user: them, password: theirs }} ] }}\n{more}\n"
+        )
+        settings.append(
+            EmbeddedSettings(
+                node_name=f"n{own}", folder=tmp_path / str(own), server_config=user_file, user="them", password="theirs"
+            )
+        )
+    async with running(settings[0]) as (_, link, status), running(settings[1]) as (_, second, _status):
+        await eventually(lambda: status.server.get("cluster_peers") == 1.0, "their cluster is there")
+        assert link.now().surroundings().startswith(f"server n{one} of cluster theirs")
+        await ensure_streams(second, StreamSettings(replicas=2))
+        reader, writer = await asyncio.open_connection("127.0.0.1", leaf)
+        assert (await reader.readline()).startswith(b"INFO")
+        writer.close()
