@@ -19,6 +19,7 @@ from harmonylite.db.inspect import Inventory, TableRules, read_inventory
 from harmonylite.db.log import Log
 from harmonylite.db.tracked import Tracked
 from harmonylite.db.triggers import HELD, LOG, STATE, private_tables, triggers
+from harmonylite.errors import DatabaseError
 from harmonylite.schema.shape import TableShape
 from harmonylite.schema.sql import PRIVATE, quote
 
@@ -135,6 +136,9 @@ def _install(
 
 
 def _private_tables(connection: apsw.Connection, inventory: Inventory) -> None:
+    for (name,) in rows(connection, "SELECT name FROM main.sqlite_schema WHERE type = 'table'"):
+        if not name.startswith(PRIVATE) and name.lower().startswith(PRIVATE):
+            raise DatabaseError(f"table {name} has a name that SQLite doesn't tell from ours: rename it")
     width = max([1, *(len(shape.keys) for shape in inventory.tables.values())])
     there = [row[0] for row in rows(connection, "SELECT name FROM pragma_table_info(?, 'main')", (LOG,))]
     have = len(there) - 2

@@ -15,6 +15,7 @@ import apsw
 from harmonylite.db import journal
 from harmonylite.db.connection import open_file, rows, value
 from harmonylite.db.inspect import TableRules, read_inventory
+from harmonylite.db.renames import checked
 from harmonylite.model import Position
 from harmonylite.schema.shape import TableShape
 from harmonylite.schema.sql import PRIVATE, quote
@@ -102,8 +103,8 @@ def set_table_id(connection: apsw.Connection, name: str, number: int | None) -> 
 def conform(connection: apsw.Connection, shape: TableShape) -> bool:
     """Give the mirror's table the shape of the database's; True when it was made anew and is empty.
 
-    Values stay under their column's name; a column whose name alone changed is known by its place. The caller holds
-    a transaction.
+    Values stay under their column's name; a column whose name alone changed is known by its place, unless the rows say
+    otherwise. The caller holds a transaction.
     """
     execute = connection.execute
     old_sql = value(connection, "SELECT sql FROM mirror.sqlite_schema WHERE type = 'table' AND name = ?", (shape.name,))
@@ -125,10 +126,15 @@ def conform(connection: apsw.Connection, shape: TableShape) -> bool:
         for sql in shape.indexes:
             execute(_into_mirror(sql, "CREATE UNIQUE INDEX "))
         if before is not None:
-            pairs = carried(before, shape)
+            number = table_ids(connection).get(shape.name)
+            pairs = checked(connection, shape, carried(before, shape), f"mirror.{aside}", number)
             into = ", ".join(quote(new) for _, new in pairs)
             out = ", ".join(f"a.{quote(old)}" for old, _ in pairs)
             if pairs:
+                given = {new for _, new in pairs}
+                rest = {shape.columns[i].name: filler for i, filler in shape.fillers.items()}
+                for name in rest.keys() - given:
+                    into, out = f"{into}, {quote(name)}", f"{out}, {rest[name]}"
                 execute(
                     f"INSERT OR REPLACE INTO mirror.{quote(shape.name)}({into}) SELECT {out} FROM mirror.{aside} AS a"
                 )
@@ -140,7 +146,7 @@ def conform(connection: apsw.Connection, shape: TableShape) -> bool:
 
 
 def carried(before: TableShape, after: TableShape) -> list[tuple[str, str]]:
-    """Return the old and new names of the columns whose values a change of shape keeps."""
+    """Return the old and new names of the columns whose values a change of shape may keep."""
     old = [c.name for c in before.columns if not c.pseudo]
     new = [c.name for c in after.columns if not c.pseudo]
     pairs = [(name, name) for name in old if name in new]

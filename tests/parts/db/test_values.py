@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from harmonylite.db.connection import open_file
 from harmonylite.db.exact import exact_rows, insert_rows, same_bits
+from harmonylite.db.replica import Replica, ReplicaOptions
 from harmonylite.model import RawText
 from harmonylite.schema.shape import Column, differs
 from harmonylite.schema.sql import quote, text
@@ -22,7 +23,7 @@ from tests.rules.wire.fix_values import VALUES, bits
 DECLARED = ("", "INTEGER", "REAL", "TEXT", "BLOB", "NUMERIC", "BOOLEAN", "DATETIME", "DECIMAL(10, 2)", "ANY")
 VALUES_OTHERS_BEND: tuple[Any, ...] = (
     5, 2**53 + 1, 2**63 - 1, -(2**63), 0.0, -0.0, 1.0, float("inf"), float("-inf"), "2024-13-45",
-    "2024-01-02T03:04:05Z", "not a date", "a\0b", "", RawText(b"\xff\xfe\x00"), b"", b"\0\xff", "1", "1.0", "true", None,
+    "2024-01-02T03:04:05Z", "not a date", "a\0b", "", RawText(b"\xff\xfe\x00"), b"", b"\0\xff", "1", "1.0", "yes", None,
 )  # fmt: skip
 
 
@@ -128,8 +129,6 @@ def test_a_database_of_another_encoding_has_a_mirror_of_its_own_encoding(tmp_pat
     connection.execute(f"PRAGMA encoding = '{encoding}'")
     connection.execute("CREATE TABLE t(id INTEGER PRIMARY KEY, v)")
     connection.close()
-    from harmonylite.db.replica import Replica, ReplicaOptions
-
     replica = Replica(ReplicaOptions(tmp_path / "x.db", tmp_path / "mirror", "n", "s"))
     replica.open()
     assert replica.connection.execute("PRAGMA mirror.encoding").get == encoding

@@ -1,0 +1,183 @@
+"""Tables made, dropped, renamed, altered and rebuilt while the node runs: captured at once, and none rewritten."""
+
+from __future__ import annotations
+
+import pytest
+
+from harmonylite.errors import SchemaWaitError
+from tests.parts.db.fix_replicas import Group, Member
+
+T = "CREATE TABLE t(id INTEGER PRIMARY KEY, a TEXT, b INT)"
+
+
+def both(group: Group, *ddl: str) -> tuple[Member, Member]:
+    """Return two members with some rows in ``t``."""
+    a, b = group.several(2, T, *ddl)
+    a.run("INSERT INTO t VALUES (1, 'x', 10), (2, 'y', 20), (3, 'z', 30)")
+    group.settle()
+    return a, b
+
+
+def test_a_table_made_later_is_captured_from_its_first_row(group: Group) -> None:
+    a, b = both(group)
+    for member in (a, b):
+        member.run("CREATE TABLE later(k TEXT PRIMARY KEY NOT NULL, v) WITHOUT ROWID")
+    a.run("INSERT INTO later VALUES ('before the node looked', 1)")
+    group.settle()
+    b.run("INSERT INTO later VALUES ('after', 2)")
+    assert group.equal("later") == [("after", 2), ("before the node looked", 1)]
+
+
+@pytest.mark.parametrize(
+    ("ddl", "write"),
+    [
+        ("ALTER TABLE t ADD COLUMN c DEFAULT 'd'", "UPDATE t SET c = 'e' WHERE id = 1"),
+        ("ALTER TABLE t DROP COLUMN b", "UPDATE t SET a = 'new' WHERE id = 1"),
+        ("ALTER TABLE t RENAME COLUMN b TO renamed", "UPDATE t SET renamed = -1 WHERE id = 1"),
+        ("CREATE UNIQUE INDEX t_a ON t(a)", "INSERT OR REPLACE INTO t VALUES (9, 'y', 9)"),
+    ],
+)
+def test_an_altered_table_goes_on_and_makes_no_row_traffic_by_itself(group: Group, ddl: str, write: str) -> None:
+    a, b = both(group)
+    before = group.world.last(0)
+    a.run(ddl)
+    b.run(ddl)
+    a.run("DELETE FROM t WHERE id = 3")  # the triggers still work before the node has noticed
+    group.settle()
+    assert group.world.last(0) == before + 1
+    b.run(write)
+    group.settle()
+    assert group.world.last(0) == before + 2
+    assert group.equal("t")
+    assert a.run("SELECT * FROM t ORDER BY 1") == b.run("SELECT * FROM t ORDER BY 1")
+
+
+def test_a_renamed_table_keeps_its_rows_and_its_triggers(group: Group) -> None:
+    a, b = both(group)
+    before = group.world.last(0)
+    for member in (a, b):
+        member.run("ALTER TABLE t RENAME TO people")
+    a.run("UPDATE people SET a = 'changed' WHERE id = 1")
+    assert len(group.equal("people")) == 3
+    assert group.world.last(0) == before + 1
+    assert "t" not in a.replica.tables
+
+
+def rebuild(member: Member) -> None:
+    """Rebuild ``t`` as migration tools do: create, copy, drop, rename."""
+    member.run("BEGIN")
+    member.run("CREATE TABLE t_new(id INTEGER PRIMARY KEY, a TEXT NOT NULL DEFAULT '', b INT, c TEXT)")
+    member.run("INSERT INTO t_new(id, a, b) SELECT id, a, b FROM t")
+    member.run("DROP TABLE t")
+    member.run("ALTER TABLE t_new RENAME TO t")
+    member.run("COMMIT")
+
+
+def test_a_rebuilt_table_gets_its_triggers_back_and_is_not_rewritten(group: Group) -> None:
+    a, b = both(group)
+    before = group.world.last(0)
+    rebuild(a)
+    rebuild(b)
+    group.settle()
+    assert group.world.last(0) == before
+    a.run("UPDATE t SET c = 'new' WHERE id = 2")
+    assert group.equal("t") == [(1, "x", 10, None), (2, "y", 20, "new"), (3, "z", 30, None)]
+
+
+def test_what_a_migration_changed_on_its_way_is_found(group: Group) -> None:
+    a, b = both(group)
+    rebuild(a)
+    a.run("UPDATE t SET b = b + 1 WHERE id = 1")
+    a.run("DELETE FROM t WHERE id = 3")
+    rebuild(b)
+    assert group.equal("t") == [(1, "x", 11, None), (2, "y", 20, None)]
+
+
+def test_a_dropped_table_loses_no_row_elsewhere_and_comes_back_with_its_rows(group: Group) -> None:
+    a, b = both(group)
+    a.run("DROP TABLE t")
+    b.run("UPDATE t SET a = 'still here' WHERE id = 1")
+    with pytest.raises(SchemaWaitError, match="needs table t, which this database does not have"):
+        group.settle()
+    assert b.run("SELECT count(*) FROM t") == [(3,)]
+    a.run(T)
+    a.replica.reinstall()
+    a.inbox = type(a.inbox)(a.replica.positions())
+    assert group.equal("t") == [(1, "still here", 10), (2, "y", 20), (3, "z", 30)]
+
+
+def test_a_change_set_that_needs_a_column_waits_and_goes_on_once_it_is_there(group: Group) -> None:
+    a, b = both(group)
+    a.run("ALTER TABLE t ADD COLUMN c")
+    a.replica.reinstall()
+    a.run("UPDATE t SET c = 'new' WHERE id = 1")
+    a.send()
+    with pytest.raises(SchemaWaitError, match="with the column c"):
+        b.receive()
+    assert b.rows("t") == [(1, "x", 10), (2, "y", 20), (3, "z", 30)]
+    b.run("ALTER TABLE t ADD COLUMN c")
+    b.replica.reinstall()
+    b.inbox = type(b.inbox)(b.replica.positions())
+    assert group.equal("t")[0] == (1, "x", 10, "new")
+
+
+def test_a_change_set_without_a_column_that_is_here_leaves_that_alone(group: Group) -> None:
+    a, b = both(group)
+    b.run("ALTER TABLE t ADD COLUMN c DEFAULT 'kept'")
+    b.replica.reinstall()
+    b.run("UPDATE t SET c = 'own' WHERE id = 1")
+    a.run("UPDATE t SET a = 'from a'")
+    a.run("INSERT INTO t VALUES (4, 'w', 40)")
+    a.send()
+    b.receive()
+    assert b.rows("t") == [
+        (1, "from a", 10, "own"), (2, "from a", 20, "kept"), (3, "from a", 30, "kept"), (4, "w", 40, "kept"),
+    ]  # fmt: skip
+
+
+def test_a_restart_after_a_schema_change_leaves_the_application_writing(group: Group) -> None:
+    a, b = both(group)
+    a.stop()
+    a.run("ALTER TABLE t ADD COLUMN c")
+    a.run("ALTER TABLE t DROP COLUMN b")
+    a.run("INSERT INTO t VALUES (4, 'w', 'while the node was down')")
+    a.start()
+    b.run("ALTER TABLE t ADD COLUMN c")
+    b.run("ALTER TABLE t DROP COLUMN b")
+    assert group.equal("t")[-1] == (4, "w", "while the node was down")
+
+
+def test_a_table_that_was_written_while_its_triggers_were_gone_is_compared(group: Group) -> None:
+    a, _ = both(group)
+    for (name,) in a.run("SELECT name FROM sqlite_schema WHERE type = 'trigger' AND tbl_name = 't'"):
+        a.run(f'DROP TRIGGER "{name}"')
+    a.run("UPDATE t SET a = 'unseen' WHERE id = 1")
+    a.run("DELETE FROM t WHERE id = 2")
+    assert group.equal("t") == [(1, "unseen", 10), (3, "z", 30)]
+
+
+@pytest.mark.parametrize("running", [True, False])
+def test_a_column_that_went_while_another_came_is_no_rename(group: Group, running: bool) -> None:
+    a, b = both(group)
+    for member in (a, b):
+        if not running:
+            member.stop()
+        member.run("ALTER TABLE t ADD COLUMN c DEFAULT 'new'")
+        member.run("ALTER TABLE t DROP COLUMN b")
+        if not running:
+            member.start()
+    a.run("INSERT INTO t VALUES (4, 'w', 'written')")
+    assert group.equal("t")[2:] == [(3, "z", "new"), (4, "w", "written")]
+
+
+def test_a_renamed_column_keeps_the_values_that_were_written_before_the_node_noticed(group: Group) -> None:
+    a, b = both(group)
+    for member in (a, b):
+        member.stop()
+        member.run("ALTER TABLE t RENAME COLUMN b TO renamed")
+    a.run("UPDATE t SET renamed = 11 WHERE id = 1")
+    before = group.world.last(0)
+    a.start()
+    b.start()
+    assert group.equal("t") == [(1, "x", 11), (2, "y", 20), (3, "z", 30)]
+    assert group.world.last(0) == before + 1
