@@ -13,6 +13,18 @@ ITEMS = """
 CREATE TABLE items(id INTEGER PRIMARY KEY, name TEXT NOT NULL);
 INSERT INTO items SELECT value, 'item ' || value FROM json_each('[1,2,3,4,5,6,7,8,9,10]');
 """
+STRICTER = (
+    "CREATE TABLE new_items(id INTEGER PRIMARY KEY, name TEXT NOT NULL, code TEXT NOT NULL)",
+    "INSERT INTO new_items SELECT id, name, 'code ' || id FROM items",
+    "DROP TABLE items",
+    "ALTER TABLE new_items RENAME TO items",
+)
+LENIENT = (
+    "CREATE TABLE new_items(id INTEGER PRIMARY KEY, name TEXT)",
+    "INSERT INTO new_items SELECT id, name FROM items",
+    "DROP TABLE items",
+    "ALTER TABLE new_items RENAME TO items",
+)
 REBUILD = (
     "CREATE TABLE new_items(id INTEGER PRIMARY KEY, name TEXT NOT NULL, price REAL NOT NULL DEFAULT 1.5)",
     "INSERT INTO new_items(id, name) SELECT id, name FROM items",
@@ -93,4 +105,44 @@ def test_a_schema_changed_while_the_node_was_off_is_taken_up(site: Site, nodes: 
     content = until_equal(nodes)
     assert (5, "item 5", "blue") in content["items"]
     assert (6, "meanwhile", None) in content["items"]
+    agree(nodes)
+
+
+def test_a_column_that_must_have_a_value_comes_by_a_migration_first_here_then_there(
+    site: Site, nodes: list[Node]
+) -> None:
+    a, b = (site.application(node) for node in nodes)
+    a.write(*STRICTER)
+    until(lambda: nodes[1].waits("code"), "the values that the migration made are on their way")
+    b.write("INSERT INTO items VALUES (11, 'of the old schema')", "UPDATE items SET name = 'renamed' WHERE id = 1")
+    until(lambda: nodes[0].value("SELECT code FROM items WHERE id = 11") == "", "the old schema's rows still arrive")
+    b.write(*STRICTER)
+    content = until_equal(nodes)
+    assert content["items"][:2] == [(1, "renamed", "code 1"), (10, "item 10", "code 10")]
+    assert (11, "of the old schema", "code 11") in content["items"]
+    for node in nodes:
+        node.ready()
+        assert "Traceback" not in node.log.read_text()
+    agree(nodes)
+
+
+def test_a_constraint_that_only_one_node_has_pauses_it_visibly_and_never_ends_it(site: Site, nodes: list[Node]) -> None:
+    a, b = (site.application(node) for node in nodes)
+    a.write(*LENIENT)
+    a.write("INSERT INTO items VALUES (11, NULL)")
+    until(lambda: nodes[1].waits("NOT NULL constraint failed: items.name"), "the node says what stands in the way")
+    b.write("UPDATE items SET name = 'still written' WHERE id = 1")
+    until(lambda: nodes[0].value("SELECT name FROM items WHERE id = 1") == "still written", "its own changes go out")
+    assert nodes[1].get("/livez")[0] == 200
+    said = nodes[1].log.read_text()
+    assert said.count("NOT NULL constraint failed") == 1, "what stays the same is told once"
+    assert "Traceback" not in said
+    nodes[1].kill()
+    nodes[1].start()
+    until(lambda: nodes[1].waits("NOT NULL constraint failed: items.name"), "also after a restart")
+    b.write(*LENIENT)
+    content = until_equal(nodes)
+    assert (11, None) in content["items"]
+    for node in nodes:
+        node.ready()
     agree(nodes)

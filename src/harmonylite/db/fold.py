@@ -194,8 +194,7 @@ class Fold:
 
     def _plain_insert(self, table: Tracked, present: Sequence[int], which: str) -> bool:
         shape = table.shape
-        columns = shape.write([shape.columns[i].name for i in present])
-        values = ", ".join(f"x.c{i}" for i in present)
+        columns, values = shape.into(present, "x.c")
         sql = (
             f"INSERT INTO {table.mirror}({columns}) SELECT {values} FROM {table.scratch('incoming')} AS x"
             f" WHERE {which}{claims_first(table, 'x.c') or ' ORDER BY x.rowid'}"
@@ -219,8 +218,7 @@ class Fold:
         sets = ", ".join(f"{quote(shape.columns[i].name)} = x.c{i}" for i in changed if not shape.columns[i].pseudo)
         incoming = table.scratch("incoming")
         absent = f"NOT EXISTS (SELECT 1 FROM {table.mirror} AS m WHERE {shape.same('m', 'x', 'c')})"
-        columns = shape.write([shape.columns[i].name for i in present])
-        values = ", ".join(f"x.c{i}" for i in present)
+        columns, values = shape.into(present, "x.c")
 
         make_room(self.connection, table, table.mirror, "incoming", "c")
 
@@ -253,6 +251,9 @@ class Fold:
                 f"UPDATE {incoming} AS x SET ({names}) = (SELECT {reads} FROM {match})"
                 f" WHERE EXISTS (SELECT 1 FROM {match})"
             )
+        for i, filler in shape.fillers.items():
+            if i in kept and i not in present:
+                execute(f"UPDATE {incoming} SET c{i} = {filler} WHERE c{i} IS NULL")
         there = [i for i in range(len(shape.columns)) if i in present or kept]
         execute(
             f"DELETE FROM {table.mirror} WHERE {shape.target()} IN (SELECT {shape.places('m')}"

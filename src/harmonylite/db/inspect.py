@@ -84,7 +84,8 @@ def read_shape(
     """Return one table's shape, or None with the reason; a shape may come with a warning too."""
     info = rows(
         connection,
-        'SELECT name, type, "notnull", pk, hidden FROM pragma_table_xinfo(?, ?) WHERE hidden IN (0, 2, 3)',
+        'SELECT name, type, "notnull", pk, hidden, dflt_value IS NOT NULL FROM pragma_table_xinfo(?, ?)'
+        " WHERE hidden IN (0, 2, 3)",
         (name, schema),
     )
     sql = value(connection, f"SELECT sql FROM {quote(schema)}.sqlite_schema WHERE type = 'table' AND name = ?", (name,))
@@ -98,8 +99,8 @@ def read_shape(
     if foreign:
         return None, f"table {name} is not replicated: the collation {foreign[0]} is not SQLite's own"
     columns = [
-        Column(column, affinity_of(kind), collations.get(column, "BINARY"), bool(not_null), pk - 1)
-        for column, kind, not_null, pk, hidden in info
+        Column(column, affinity_of(kind), collations.get(column, "BINARY"), bool(must), pk - 1, defaulted=bool(default))
+        for column, kind, must, pk, hidden, default in info
         if hidden == 0
     ]
     keys = sorted((c for c in columns if c.key >= 0), key=lambda c: c.key)

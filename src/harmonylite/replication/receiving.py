@@ -191,7 +191,7 @@ class Receiver:
             except DatabaseError as error:
                 await asyncio.sleep(self._trouble.met(error))
                 if not isinstance(error, DatabaseBusyError):
-                    await self._thread.run(self._see_which_is_ahead)
+                    await self._thread.run(self._look_around)
             else:
                 break
         self._trouble.over()
@@ -199,8 +199,11 @@ class Receiver:
         cut.close()
         return True
 
-    def _see_which_is_ahead(self) -> None:
-        """Look whether only the first of the two files was committed, as when a disk got full in between."""
+    def _look_around(self) -> None:
+        """Look whether the schema is another one now, which may have been in the way, and whether only the first of the
+        two files was committed, as when a disk got full in between.
+        """
+        self._look_at_schema()
         positions, merged = self._replica.positions(), self._replica.merged_positions()
         if self.merging and any(merged[s].seq > position.seq for s, position in positions.items()):
             self._behind = {s: position.seq for s, position in merged.items()}

@@ -6,11 +6,14 @@ values exactly when one bit of value or type differs, whatever collation or affi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
 from harmonylite.schema.sql import quote
+
+FILLERS = {"TEXT": "''", "INTEGER": "0", "REAL": "0.0", "NUMERIC": "0", "BLOB": "x''"}
+"""By affinity: what stands, on every node, for a value that nobody gave where there must be one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +22,7 @@ class Column:
 
     ``key``: position in the key, -1 outside it. ``pseudo``: "" for a real column, "rowid" where the table has no key
     of its own, "null" for the rowid that tells rows apart whose key holds NULL (NULL itself for all others).
+    ``defaulted``: its declaration names a default.
     """
 
     name: str
@@ -27,6 +31,7 @@ class Column:
     not_null: bool = False
     key: int = -1
     pseudo: str = ""
+    defaulted: bool = False
 
     @property
     def fixed(self) -> bool:
@@ -113,6 +118,26 @@ class TableShape:
         """Return the list of columns to insert into, for the columns called ``names`` (all when None)."""
         wanted = self.columns if names is None else [self.column(name) for name in names]
         return ", ".join(quote(self.rowid if c.pseudo else c.name) for c in wanted)
+
+    @cached_property
+    def fillers(self) -> dict[int, str]:
+        """What stands in columns that must have a value and were given none, as SQL, by the column's index.
+
+        A row may come from before a migration that added the column, or be in the mirror since then; the rows that the
+        migration filled are told apart from the filler and travel. Columns of unique indexes have none: two rows with
+        one filler would displace each other.
+        """
+        return {
+            i: FILLERS[c.affinity]
+            for i, c in enumerate(self.columns)
+            if c.not_null and not c.defaulted and c.key < 0 and c.name not in self.unique_columns
+        }
+
+    def into(self, present: Collection[int], alias: str) -> tuple[str, str]:
+        """Return what to insert into and from for rows that hold the columns ``present``, read as ``alias`` + index."""
+        rest = {i: filler for i, filler in self.fillers.items() if i not in present}
+        columns = self.write([self.columns[i].name for i in (*present, *rest)])
+        return columns, ", ".join([*(f"{alias}{i}" for i in present), *rest.values()])
 
     def column(self, name: str) -> Column:
         """Return the column called ``name``; raises KeyError."""
