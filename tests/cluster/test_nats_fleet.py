@@ -13,11 +13,14 @@ NODES = 6
 COMMITS = 40
 
 
-def test_a_fleet_under_load_converges(site: Site) -> None:
+def test_a_fleet_under_load_converges_although_one_node_is_far_away(site: Site) -> None:
     servers = site.servers(3)
     urls = [server.url for server in servers]
     log = {"replication_log": {"replicas": 3, "max_entries": 100_000}}
-    nodes = [site.node(f"n{i}", urls=[*urls[i % 3 :], *urls[: i % 3]], sections=log) for i in range(NODES)]
+    far = site.proxy(servers[0].port)
+    far.order("slow 100")
+    near = [site.node(f"n{i}", urls=[*urls[i % 3 :], *urls[: i % 3]], sections=log) for i in range(NODES - 1)]
+    nodes = [*near, site.node("far", urls=[far.url], sections=log)]
     start(nodes)
     writers = [site.application(node) for node in nodes]
     for node, writer in zip(nodes, writers, strict=True):

@@ -132,6 +132,31 @@ async def test_routes_and_clients_are_let_in_with_certificate_and_password_only(
             assert status.server["cluster_peers"] == 1.0
 
 
+async def test_leaf_links_are_let_in_with_certificate_and_password_only(tmp_path: Path) -> None:
+    authority, (port,) = trustme.CA(), free_ports(1)
+    home = EmbeddedSettings(
+        node_name="home", folder=tmp_path / "home", cluster_name="a", domain="a", leaf_addr=f"127.0.0.1:{port}",
+        user="me", password="s3cret", tls=issue(authority, tmp_path),
+    )  # fmt: skip
+    away = replace(
+        home, node_name="away", folder=tmp_path / "away", cluster_name="b", domain="b", leaf_addr="",
+        leaf_servers=(f"nats://127.0.0.1:{port}/",),
+    )  # fmt: skip
+    stranger = tmp_path / "stranger"
+    stranger.mkdir()
+    async with running(home) as (_, _link, status):
+        await eventually(lambda: bool(status.server), "the first look")
+        for wrong in (
+            replace(away, node_name="guess", folder=tmp_path / "guess", password="guess"),
+            replace(away, node_name="other", folder=tmp_path / "other", tls=issue(trustme.CA(), stranger)),
+        ):
+            async with running(wrong) as (_, _wrong_link, there):
+                await eventually(lambda: bool(there.server), "it had time to link")
+                assert there.server["leaf_links"] == 0.0
+        async with running(away):
+            await eventually(lambda: status.server["leaf_links"] == 1.0, "who has both is let in")
+
+
 async def test_the_figures_of_the_server_come_into_the_status(tmp_path: Path) -> None:
     async with running(EmbeddedSettings(node_name="7", folder=tmp_path)) as (_, _link, status):
         await eventually(lambda: bool(status.server), "the first look")
