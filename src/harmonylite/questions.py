@@ -61,9 +61,14 @@ class Questions:
         """Answer another node with this one's report."""
         return msgspec.json.encode(self._status.report())
 
-    async def snapshot_please(self, _question: bytes) -> bytes | None:
-        """Save a snapshot for another node and answer with its name; None when this node can't."""
+    async def snapshot_please(self, question: bytes) -> bytes | None:
+        """Save a snapshot for another node and answer with its name; None when this node can't.
+
+        ``question``: the nodes that may save it, as a JSON list; empty: any.
+        """
         if self.parts.keeper is None or not self._status.caught_up:
+            return None
+        if question and self._status.node_id not in msgspec.json.decode(question, type=list[str]):
             return None
         with suppress(SnapshotError, StreamError):
             saved = await self.parts.keeper.save()

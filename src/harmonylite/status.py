@@ -101,6 +101,8 @@ class Counters:
     snapshots_saved: int = 0
     snapshots_restored: int = 0
     embedded_restarts: int = 0
+    verify_runs: int = 0
+    verify_differences: int = 0
 
 
 @dataclass(slots=True)

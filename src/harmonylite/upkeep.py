@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from harmonylite.changes.histories import Standing
+from harmonylite.comparing import Comparing
 from harmonylite.config import Settings
 from harmonylite.db.replica import Replica, ReplicaOptions
 from harmonylite.db.snapshot import save_copy
@@ -46,6 +47,8 @@ class Upkeep:
         self._options = options
         self._thread = thread
         self._status = status
+        self._questions = questions
+        self._peers = peers
         pointers = regional.objects()
         nats = regional.objects(bucket=settings.snapshot_bucket, replicas=section.nats.replicas)
         store = open_store(section, owner=options.node, nats=nats)
@@ -74,6 +77,12 @@ class Upkeep:
         group.create_task(self._watch_file(replica), name="watch the file")
         if self._settings.snapshot.enable:
             group.create_task(self.saver.run(), name="snapshots")
+        comparing = Comparing(self._thread, self._status, self._questions, self.recovery, self.keeper, self._peers)
+        group.create_task(comparing.serve(), name="hear of deviations")
+        if self._settings.verify.interval:
+            leads = self.lease if self._settings.snapshot.enable else None
+            local = self._settings.replicate
+            group.create_task(comparing.run(self._settings.verify.interval / 1000, leads, local=local), name="compare")
 
     async def asleep(self) -> None:
         """Leave a snapshot behind, if that is this node's duty."""

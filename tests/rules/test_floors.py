@@ -33,6 +33,7 @@ FLOORS = {
     "doctor": 4,  # looks at everything that a node is made of
     "moving": 4,  # brings up the NATS of two configurations
     "node": 4,
+    "comparing": 4,
     "past": 4,
     "questions": 4,
     "regional": 4,

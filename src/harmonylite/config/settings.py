@@ -60,6 +60,18 @@ class PrometheusSettings(Section):
     subsystem: str = key("", "Second part of every metric's name.", pattern=r"^[a-zA-Z0-9_]*$")
 
 
+class VerifySettings(Section):
+    """The comparison of database, mirror and nodes that runs by itself, and repairs what differs."""
+
+    interval: Milliseconds = key(
+        86_400_000,
+        "How often to compare; a quiet moment is waited for.",
+        unit='milliseconds, or a text such as "6h"',
+        zero="0: only on `harmonylite verify`",
+        ge=0,
+    )
+
+
 class HealthCheckSettings(Section):
     """Health at `path`, and `/livez` and `/readyz`."""
 
@@ -135,6 +147,7 @@ class Settings(Section):
     logging: LoggingSettings = LoggingSettings()
     prometheus: PrometheusSettings = PrometheusSettings()
     health_check: HealthCheckSettings = HealthCheckSettings()
+    verify: VerifySettings = VerifySettings()
 
     @property
     def snapshot_bucket(self) -> str:

@@ -343,19 +343,20 @@ class Replica:
             replicate=self.options.replicate, keep_log=keep_log,
         )  # fmt: skip
 
-    def adopt(self, snapshot: Path, *, relation: Relation = "behind") -> int:
+    def adopt(self, snapshot: Path, *, relation: Relation | Literal["deviates"] = "behind") -> int:
         """Go on from another mirror, the file ``snapshot`` (which is taken over); pending rows stay pending.
 
         ``relation``: how what is here relates to it. Behind: it is merged. Ahead: whatever is here and not in it
         becomes pending. Apart: rows only here become pending, other values give way with a line in the journal.
+        Deviates: the mirror here is wrong; what came of it gives way, with a line in the journal.
         Returns the number of conflicts. After a crash midway the old mirror is still there and adopting again is right.
         """
         before, o = self._journal.written, self.options
         with exchanged(self.connection, o.mirror, snapshot, o.readers, self._attach_mirror_again):
             self.reinstall()
             args = (self.connection, self._installed, self._log)
-            if relation == "apart":
-                self.reconcile(first=True, keep_log=True)
+            if relation in ("apart", "deviates"):
+                self.reconcile(first=relation == "apart", keep_log=True)
             else:
                 with self._applying.unit(f"adopt {snapshot.name}"):
                     if relation == "ahead":

@@ -163,8 +163,8 @@ def install_mirror(options: ReplicaOptions, snapshot: Path) -> None:
     """Put ``snapshot`` in the mirror's place; no replica may be open. Raises DatabaseBusyError while it is read."""
     target = options.mirror
     target.parent.mkdir(parents=True, exist_ok=True)
+    mirror.use_wal(snapshot)  # whoever opens and closes it last brings what its -wal holds into the file
     with options.readers.alone():
         for leftover in (target, Path(f"{target}-wal"), Path(f"{target}-shm")):
             leftover.unlink(missing_ok=True)
         snapshot.replace(target)
-        mirror.use_wal(target)

@@ -21,6 +21,7 @@ from harmonylite.errors import (
     DatabaseBusyError,
     DatabaseError,
     DiskFullError,
+    MirrorDeviatesError,
     ReopenError,
     StreamError,
     StreamGapError,
@@ -55,7 +56,9 @@ class Recovery(Protocol):
         """Raise StreamLostError when the replica can't go on with the streams as they are; StreamError: ask again."""
 
     async def watch(self, replica: Replica) -> None:
-        """Look without end whether the cluster began anew; raise StreamLostError then."""
+        """Look without end whether the cluster began anew, or the mirror deviates from the others'; raise
+        StreamLostError or MirrorDeviatesError then.
+        """
 
     async def recover(self, replica: Replica) -> None:
         """Return once the replica can go on, however long that takes."""
@@ -93,7 +96,7 @@ class Engine:
             found: list[BaseException] = []
             try:
                 await self._run()
-            except* (StreamGapError, StreamLostError, DatabaseError) as group:
+            except* (StreamGapError, StreamLostError, MirrorDeviatesError, DatabaseError) as group:
                 found = leaves(group)
             self._status.caught_up = False
             try:
@@ -109,7 +112,7 @@ class Engine:
         reopen = next((e for e in found if isinstance(e, ReopenError)), None)
         if reopen is not None:
             raise reopen
-        error = lost or gap
+        error = lost or gap or next((e for e in found if isinstance(e, MirrorDeviatesError)), None)
         if error is not None:
             if self._part.reason != str(error):
                 log.warning("%s", error)

@@ -127,16 +127,19 @@ class Verifier:
             repaired = sum(d.missing + d.extra + d.different for d in local)
             await self._thread.run(self._replica.reconcile, first=False)
             local = await self._local(deadline)
+        digests = await self.digests(max(0.5, deadline - time.monotonic()), known)
+        return self._report(local, digests, known, repaired)
+
+    async def digests(self, seconds: float, known: set[str]) -> dict[str, Digest]:
+        """Return the digests of nodes that answer within ``seconds``, taken at one checkpoint; raises StreamError."""
         name = await self._checkpoint()
-        left = max(0.5, deadline - time.monotonic())
-        question = msgspec.msgpack.encode((name, left * 0.9))
+        question = msgspec.msgpack.encode((name, seconds * 0.9))
         expected = known | {self._replica.options.node}
         # by name, not by number: a node that nobody knows yet may answer before one that is waited for
         answers = await self._peers.ask(
-            TOPIC, question, seconds=left, enough=lambda answers: expected <= _digests(answers).keys()
+            TOPIC, question, seconds=seconds, enough=lambda answers: expected <= _digests(answers).keys()
         )
-        digests = _digests(answers)
-        return self._report(local, digests, known, repaired)
+        return _digests(answers)
 
     async def _local(self, deadline: float) -> list[TableDifference]:
         while True:

@@ -258,6 +258,7 @@ class Keeper:
                     self._status.part("snapshots").waiting(f"{error}; an older one is tried")
                     log.warning("snapshot %s can't be used, an older one is tried: %s", snapshot.name, error)
                 else:
+                    self._status.part("snapshots").ok()
                     return snapshot, file
             if failed is not None:
                 raise failed

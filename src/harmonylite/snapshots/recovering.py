@@ -21,14 +21,22 @@ import msgspec
 
 from harmonylite.backoff import Backoff
 from harmonylite.changes.histories import Relation, Standing, newest, relation
+from harmonylite.db.deviation import deviations
 from harmonylite.db.replica import Replica
 from harmonylite.db.snapshot import standing_of
 from harmonylite.db.standing import LIMBO, rewind
 from harmonylite.db.thread import SqliteThread
-from harmonylite.errors import DatabaseBusyError, SchemaWaitError, SnapshotError, StreamError, StreamLostError
+from harmonylite.errors import (
+    DatabaseBusyError,
+    MirrorDeviatesError,
+    SchemaWaitError,
+    SnapshotError,
+    StreamError,
+    StreamLostError,
+)
 from harmonylite.model import Position, StreamInfo
 from harmonylite.replication.ports import Peers, ShardStream
-from harmonylite.snapshots.common import common_end
+from harmonylite.snapshots.agreement import common_end
 from harmonylite.snapshots.description import Snapshot, fits
 from harmonylite.snapshots.keeper import Keeper
 from harmonylite.snapshots.replaying import Replaying, replayed
@@ -102,6 +110,8 @@ class Recovery:
         self._please = please
         self._part = status.part("recovery")
         self._recovering = False
+        self._told = asyncio.Event()
+        self._good: Snapshot | None = None
         self.replica: Replica | None = None
         self.history = ""
 
@@ -123,9 +133,13 @@ class Recovery:
             raise StreamLostError("the cluster began anew while this node was away; it takes that up")
 
     async def watch(self, replica: Replica) -> None:
-        """Look without end whether the cluster began anew; raises StreamLostError then."""
+        """Look without end whether the cluster began anew; raises StreamLostError, or what `mend` asks for."""
         while True:
-            await asyncio.sleep(WATCH)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(WATCH):
+                    await self._told.wait()
+            if self._good is not None:
+                raise MirrorDeviatesError("this node's mirror is not what most nodes have; it is made anew")
             anew = False
             with suppress(StreamError, SnapshotError):
                 pointed = await self._keeper.newest()
@@ -150,6 +164,28 @@ class Recovery:
         past = len(standing.past)
         return msgspec.json.encode(Answer(self._node, not self._recovering, standing.history, standing.left, past))
 
+    def mend(self, good: Snapshot) -> None:
+        """Let the mirror be made anew from ``good``, which was saved by a node whose mirror is right."""
+        self._good = good
+        self._told.set()
+
+    async def _mend(self, replica: Replica, good: Snapshot) -> None:
+        """Make the mirror anew at the very position where it stands, and settle what differs."""
+        self._part.waiting("this node's mirror deviates from most others'; it is made anew")
+        fetched = await self._keeper.fetch(lambda s: s.name == good.name)
+        if fetched is None:
+            log.warning("snapshot %s is gone; the mirror is compared again later", good.name)
+            return
+        targets = {shard: p.seq for shard, p in (await self._thread.run(replica.positions)).items()}
+        async with replayed(self._replaying(replica), fetched[1], targets, schema=replica.options.mirror) as made:
+            found = await self._thread.run(deviations, replica.connection, replica.tables, made.options.mirror)
+            for name, (count, keys) in found.items():
+                log.error("table %s: %d rows of this node's mirror were wrong, for example %s", name, count, keys)
+                self._status.counters.verify_differences += count
+            conflicts = await self._thread.run(replica.adopt, made.options.mirror, relation="deviates")
+        self._status.counters.conflicts += conflicts
+        log.warning("the mirror was made anew from snapshot %s of node %s", good.name, good.node)
+
     # recovering ------------------------------------------------------------------------------------------------
 
     async def recover(self, replica: Replica) -> None:
@@ -171,6 +207,10 @@ class Recovery:
 
     async def _try(self, replica: Replica, seconds: float) -> bool:
         """Do the next step; True when the streams can be followed."""
+        if self._good is not None:
+            await self._mend(replica, self._good)
+            self._good = None
+            self._told.clear()
         look = await self._look(replica)
         pointed = await self._keeper.newest()
         anew = self._is_other(pointed, look.standing)
@@ -180,8 +220,7 @@ class Recovery:
             return True
         why = "; ".join(look.reasons) or "the stream has forgotten what this node needs next"
         self._part.waiting(f"{why}; looking for a snapshot or a node to go on from")
-        if not await self._please():
-            await self._begin_if_due(replica, look, why, seconds)
+        await self._ask_others(replica, look, why, seconds)
         await asyncio.sleep(AGAIN)
         return False
 
@@ -270,15 +309,19 @@ class Recovery:
 
     # beginning anew --------------------------------------------------------------------------------------------
 
-    async def _begin_if_due(self, replica: Replica, look: Look, why: str, seconds: float) -> None:
-        """Begin a new history when nobody can go on otherwise and no better node is there to do it."""
-        answers = [msgspec.json.decode(a, type=Answer) for a in await self._peers.ask(TOPIC, b"", seconds=ASK)]
-        others = {answer.node: answer for answer in answers if answer.node != self._node}
+    async def _ask_others(self, replica: Replica, look: Look, why: str, seconds: float) -> None:
+        """Ask for a snapshot, or begin a new history when nobody follows the streams and no better node is there."""
+        known = await self._known() - {self._node}
+        answers = await self._peers.ask(
+            TOPIC, b"", seconds=ASK, enough=lambda found: bool(known) and known <= _answers(found).keys()
+        )
+        others = {node: answer for node, answer in _answers(answers).items() if node != self._node}
         following = sorted(node for node, answer in others.items() if answer.following)
         if following:
             self._part.waiting(f"{why}; waiting for a snapshot of node {following[0]}")
+            await self._please()
             return
-        silent = await self._known() - others.keys() - {self._node}
+        silent = known - others.keys()
         sure = SILENT if silent else SURE
         standings = [(node, _standing(answer)) for node, answer in others.items()]
         best = newest([*standings, (self._node, look.standing)])
@@ -319,6 +362,10 @@ def _start(position: Position, info: StreamInfo, common: int | None) -> Position
     if common is not None and end == position.seq:
         return replace(position, resume=max(position.resume, info.first), created=info.created)
     return Position(position.shard, end, end + 1, info.created)
+
+
+def _answers(found: Sequence[bytes]) -> dict[str, Answer]:
+    return {answer.node: answer for answer in (msgspec.json.decode(data, type=Answer) for data in found)}
 
 
 def _standing(answer: Answer) -> Standing:

@@ -53,6 +53,8 @@ async def restore(
     targets = await _targets(what.streams, streams, at, position)
     reachable = [s for s in await keeper.candidates() if _leads_on(s, streams)]
     chosen = [s for s in reachable if all(s.positions[shard] <= end for shard, end in targets.items())]
+    if at is not None and all(targets[shard] < info.first for shard, info in streams.items()):
+        chosen = [s for s in chosen if s.at <= at]  # no message tells what was before the snapshot
     if not chosen:
         raise SnapshotError(
             f"{_point(at, position)} is out of reach: {await _earliest(what.streams, reachable)}",

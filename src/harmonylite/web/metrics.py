@@ -41,6 +41,8 @@ COUNTERS = {
     "snapshots_saved": "Snapshots that this node saved.",
     "snapshots_restored": "Snapshots that this node took up.",
     "embedded_restarts": "Times that the embedded nats-server was started anew after it ended by itself.",
+    "verify_runs": "Times that this node compared its database with its mirror by itself.",
+    "verify_differences": "Rows that such a comparison, or one of all nodes' mirrors, found to differ.",
 }
 """Help of each counter, by its name in `harmonylite.status.Counters`; exposed with ``_total`` behind it."""
 
