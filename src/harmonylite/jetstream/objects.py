@@ -27,7 +27,7 @@ from harmonylite.jetstream.api import STREAM_NOT_FOUND
 from harmonylite.jetstream.buckets import Bucket, bucket_name
 from harmonylite.jetstream.link import NatsLink
 from harmonylite.jetstream.pointers import Pointers
-from harmonylite.jetstream.pull import Pull
+from harmonylite.jetstream.pull import Pull, PullEndedError
 from harmonylite.jetstream.settings import StreamSettings
 from harmonylite.replication.ports import Progress
 
@@ -38,6 +38,10 @@ CHUNK = 512 * 1024
 
 WINDOW = 4
 """Chunks on their way to the server at once."""
+
+TRIES = 4
+TRY_AGAIN_SECONDS = 0.5
+"""A get whose consumer ends, as when the bucket's leader moves to another server, begins anew this often."""
 
 STALLED_SECONDS = 15.0
 """A get that sees no chunk for so long, though the server is alive, takes the object for damaged."""
@@ -90,7 +94,15 @@ class JetStreamObjects:
             meta = await self._meta(name)
             if meta is None:
                 raise ObjectMissingError(f"object {name!r} is not in the NATS object store {self.bucket}")
-            await self._receive(name, meta, part, progress)
+            for left in reversed(range(TRIES)):
+                try:
+                    await self._receive(name, meta, part, progress)
+                    break
+                except PullEndedError as error:
+                    if not left:
+                        raise
+                    log.debug("object %r is read again from its beginning: %s", name, error)
+                    await asyncio.sleep(TRY_AGAIN_SECONDS)
             await asyncio.to_thread(part.replace, target)
         except (StreamError, OSError) as error:
             raise SnapshotError(f"object {name!r} can't be read into {target}: {error}") from error
@@ -187,7 +199,7 @@ class JetStreamObjects:
 
     async def _receive(self, name: str, meta: dict[str, Any], part: Path, progress: Progress | None) -> None:
         digest, chunks, size = hashlib.sha256(), 0, 0
-        file = await asyncio.to_thread(part.open, "xb")
+        file = await asyncio.to_thread(part.open, "wb")
         try:
             if meta["chunks"]:
                 subject = f"{self._before}.C.{meta['nuid']}"

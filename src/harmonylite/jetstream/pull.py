@@ -161,7 +161,8 @@ class Pull:
             return
         pending = headers.get("Nats-Pending-Messages")
         if pending is None or not str(pending).isdigit():
-            self._ended = f"its consumer ended: {text or 'no responders'} ({code})"
+            why = text.partition("\n")[0].strip() or "no responders"
+            self._ended = f"its consumer ended: {why} ({code})"
             self._taken.set()
             return
         self._on_order -= int(pending)
