@@ -13,7 +13,7 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PINS   := uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
           --no-emit-index-url --no-emit-find-links --custom-compile-command "make pins"
 # The tiers that exist, for pytest refuses a folder that doesn't.
-QUICK  := $(wildcard tests/rules tests/parts)
+QUICK  := $(wildcard tests/rules tests/parts tests/simulation)
 SLOW   := $(wildcard tests/cluster tests/docs)
 
 .DEFAULT_GOAL := help
