@@ -244,7 +244,9 @@ class Node:
 
     async def _drain(self) -> None:
         """Publish what is committed, if NATS is there, and see it come into the order."""
-        if self._parts.engine is None or not self.status_object.caught_up or not self.status_object.nats_connected:
+        status = self.status_object
+        reached = status.nats_connected and status.region.get("reachable", True)
+        if self._parts.engine is None or not status.caught_up or not reached:
             return
         try:
             async with asyncio.timeout(DRAIN):

@@ -117,7 +117,7 @@ def _listening(nats: NatsSettings) -> Iterator[Fault]:
         yield "nats.cluster_addr", "is missing beside cluster_peers; say where the peers reach this node"
     if nats.user_name or nats.server_config or nats.insecure:
         return
-    for name in ("bind_address", "cluster_addr", "leaf_addr"):
+    for name in ("bind_address", "cluster_addr"):
         if (address := getattr(nats, name)) and not _is_loopback(split_address(address)[0]):
             yield (
                 f"nats.{name}",
@@ -138,6 +138,11 @@ def _regions(nats: NatsSettings) -> Iterator[Fault]:
         if getattr(nats, name) and nats.embedded and not nats.region and not nats.server_config:
             yield "nats.region", f"is missing beside {name}; leaf links join regions, and each needs a name of its own"
             return
+    if nats.leaf_addr and nats.embedded and not nats.user_name and not nats.server_config:
+        yield (
+            "nats.user_name",
+            "is missing beside leaf_addr; leaf links are taken with user_name and user_password only",
+        )
     away = nats.embedded and nats.region and nats.home_region not in ("", nats.region)
     if away and not (nats.leaf_servers or nats.leaf_addr or nats.server_config):
         yield (

@@ -58,7 +58,10 @@ async def promote(link: NatsLink, settings: StreamSettings, home: Home, *, force
             advice="run `harmonylite region rejoin` here first",
         )
     if not force and any(details.role.shut for details in own):
-        raise MoveError("an earlier `promote -force` was cut off half way", advice="run it again")
+        raise MoveError(
+            f"a move was cut off half way, and nothing is taken in region {home.region} since",
+            advice="run `harmonylite region promote` again where it was begun, or with -force here",
+        )
     copies = [(shard, details) for shard, details in zip(shards, own, strict=True) if details.role.copy_of]
     there = await _reached(copies, force=force)
     if force:
@@ -134,6 +137,10 @@ async def _shut_all(copies: Sequence[tuple[RegionStream, Details]], there: Seque
     """Let the home region take nothing any more, and wait until the copies have everything; undo it if they don't."""
     former = [(shard, shard.of(details.role.copy_of)) for shard, details in copies]
     try:
+        # First while messages still come in, so that a copy that lags makes nobody wait.
+        async with asyncio.timeout(COPY_SECONDS):
+            for shard, stream in former:
+                await _whole(shard.own, stream)
         for (_, stream), details in zip(former, there, strict=True):
             await shut(stream, details)
         async with asyncio.timeout(COPY_SECONDS):
@@ -186,13 +193,13 @@ async def _take_over(shards: Sequence[RegionStream], settings: StreamSettings) -
             continue
         if details.role.copy_of:
             # First nothing comes in any more; then its end is what the new identity shares with the old one.
-            role = replace(details.role, moves=details.role.moves + 1, came_from=details.role.copy_of)
+            role = replace(details.role, came_from=details.role.copy_of)
             await _update(shard.own, {**_kept(details), "subjects": [shut_subject(shard.name)]}, role)
             details = await shard.own.details()
         # A second try, after one that was cut off, forks once more: at the same message, as nothing came in meanwhile.
         role, last = details.role, details.info.last
         forks = tuple((old, min(upto, last)) for old, upto in (*role.forks, (role.order, last)))
-        role = replace(role, order=f"{role.order.partition('/')[0]}/{mark}", forks=forks)
+        role = replace(role, order=f"{role.order.partition('/')[0]}/{mark}", forks=forks, moves=role.moves + 1)
         await _update(shard.own, _kept(details), role)
         log.warning("stream %s goes on from message %d without region %s", shard.name, last, role.came_from)
         await _end_consumers(shard.own)

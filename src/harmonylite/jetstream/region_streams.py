@@ -214,19 +214,26 @@ class RegionWatch:
             self._part.ok()
 
     async def _shut_what_was_left(self, own: list[Details]) -> None:
-        """Tell the former home region that it is home no more, if it was away when home was moved."""
+        """Let one order be left of two that came of a move without the other region: the one that was moved last."""
         for shard, details in zip(self._shards, own, strict=True):
-            former = shard.of(details.role.came_from) if details.role.came_from else None
-            if former is None:
+            role = details.role
+            if not role.came_from or not role.takes_messages:
                 continue
+            former = shard.of(role.came_from)
             try:
                 found = await former.details()
             except StreamError:
                 continue
-            if not (found.role.copy_of or found.role.left_for) and found.role.moves < details.role.moves:
+            if found.role.copy_of or found.role.left_for:
+                continue
+            if (found.role.moves, found.role.order) < (role.moves, role.order):
                 await shut(former, found, left_for=self._home.region)
                 log.warning("region %s did not know that home was moved; its stream %s takes nothing any more",
-                            details.role.came_from, shard.name)  # fmt: skip
+                            role.came_from, shard.name)  # fmt: skip
+            elif found.role.order != role.order:
+                await shut(shard.own, details, left_for=role.came_from)
+                log.warning("home was moved back to region %s meanwhile; stream %s takes nothing here any more",
+                            role.came_from, shard.name)  # fmt: skip
 
 
 async def shut(stream: Stream, details: Details, *, left_for: str = "") -> None:

@@ -158,7 +158,12 @@ def _leafnodes(settings: EmbeddedSettings, urls: Sequence[str]) -> dict[str, Any
     block: dict[str, Any] = {}
     if settings.leaf_addr:
         host, port = split_address(settings.leaf_addr, 7422)
-        _guarded(host or "0.0.0.0", settings, "leaf_addr", settings.leaf_addr)  # noqa: S104 - as for bind_address
+        if not settings.user and settings.server_config is None:
+            # Who connects would have to know the generated password of the client port.
+            raise ConfigError(
+                f"leaf_addr {settings.leaf_addr!r} takes leaf links with credentials only",
+                advice="set user_name and user_password in [nats], the same in both regions",
+            )
         block["listen"] = f"{_bracketed(host or '0.0.0.0')}:{port}"  # noqa: S104 - the same
         # Other regions use the addresses that they were told, which may be another network's.
         block["no_advertise"] = True

@@ -56,6 +56,12 @@ def test_paths_are_absolute_and_know_the_home_folder(
         ('bind_address = ":4222"', "lets everyone who reaches this machine read and change all data"),
         ('bind_address = "[::]:4222"', "nats.bind_address"),
         ('cluster_addr = "10.0.0.1:4221"', "nats.cluster_addr"),
+        ('region = "a"', "nats.home_region is missing beside region"),
+        ('home_region = "a"', "nats.region is missing beside home_region"),
+        ('leaf_servers = ["nats://a:7422"]', "nats.region is missing beside leaf_servers"),
+        ('user_name = "a"\nuser_password = "b"\nleaf_addr = "127.0.0.1:1"', "nats.region is missing beside leaf_addr"),
+        ('region = "b"\nhome_region = "a"', "nats.leaf_servers is missing: every node of region b needs a leaf link"),
+        ('region = "a"\nhome_region = "a"\nleaf_addr = "127.0.0.1:7422"', "nats.user_name is missing beside leaf_addr"),
     ],
 )
 def test_nats_keys_that_do_not_fit_together_are_told(faults: Faults, tmp_path: Path, text: str, part: str) -> None:

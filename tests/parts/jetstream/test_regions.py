@@ -1,0 +1,271 @@
+"""Two nats-servers as two regions: copies of streams, who may acknowledge, what a hole in a copy leads to, moves."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import AsyncExitStack, aclosing
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from harmonylite.errors import ConfigError, NotAcknowledgedError, StreamError, StreamGapError, StreamLostError
+from harmonylite.jetstream import NatsLink, StreamSettings, ensure_streams
+from harmonylite.jetstream.moving import MoveError, promote, rejoin
+from harmonylite.jetstream.region_objects import RegionObjects
+from harmonylite.jetstream.region_shard import RegionShard
+from harmonylite.jetstream.region_streams import RegionStream, RegionWatch, ensure_region_streams
+from harmonylite.jetstream.regions import Home, role_of
+from harmonylite.model import StreamMessage
+from harmonylite.status import NodeStatus
+from tests.parts.fix_nats import PATIENCE, NatsFactory, RealNats, eventually, quick
+
+
+@dataclass
+class Side:
+    """One region: its server, a link to it, and what a node there knows."""
+
+    name: str
+    server: RealNats
+    link: NatsLink
+    settings: StreamSettings
+    home: Home
+    status: NodeStatus = field(default_factory=NodeStatus)
+
+    def shard(self, node: str = "node") -> RegionShard:
+        return RegionShard(self.link, self.settings, 0, node, self.home, confirm_seconds=0.2)
+
+    def stream(self, region: str = "") -> RegionStream:
+        found = RegionStream(self.link, self.settings, 0, self.home)
+        found.own = found.of(region or self.name)
+        return found
+
+    async def ensure(self) -> list[str]:
+        return await ensure_region_streams(self.link, self.settings, self.home)
+
+    async def last(self, region: str = "") -> int:
+        return (await self.stream(region).own.details()).info.last
+
+    async def watched(self) -> NodeStatus:
+        watch = RegionWatch(self.link, self.settings, self.home, self.status)
+        for _ in range(2):
+            await watch.look()
+        return self.status
+
+
+@pytest.fixture
+async def sides(new_nats: NatsFactory) -> AsyncIterator[tuple[Side, Side]]:
+    """Region a, home, and region b, which links to it; streams exist in neither."""
+    port = random.randint(12_000, 32_000)
+    async with AsyncExitStack() as stack:
+        found = []
+        for name, leaf in (
+            ("a", f'listen: "127.0.0.1:{port}", no_advertise: true'),
+            ("b", f'remotes: [{{ url: "nats-leaf://127.0.0.1:{port}" }}], reconnect: "1s"'),
+        ):
+            server = await new_nats(f"leafnodes {{ {leaf} }}", f"domain: {name}")
+            link = await stack.enter_async_context(NatsLink(quick(server.url)))
+            found.append(Side(name, server, link, StreamSettings(max_entries=10), Home(name, "a")))
+        yield found[0], found[1]
+
+
+async def whole(a: Side, b: Side) -> None:
+    """Wait until the copy in b has everything."""
+    end = asyncio.get_running_loop().time() + PATIENCE
+    while await b.last("b") < await a.last("a"):
+        assert asyncio.get_running_loop().time() < end
+        await asyncio.sleep(0.02)
+
+
+async def up_to(shard: RegionShard, start: int, last: int) -> list[StreamMessage]:
+    """Read from ``start`` until ``last``."""
+    found: list[StreamMessage] = []
+    reading = cast("AsyncGenerator[list[StreamMessage], None]", shard.read(start))
+    async with asyncio.timeout(PATIENCE), aclosing(reading) as batches:
+        async for batch in batches:
+            found += batch
+            if found[-1].seq >= last:
+                break
+    return found
+
+
+async def test_a_copy_has_the_same_messages_under_the_same_numbers_and_is_the_same_order(
+    sides: tuple[Side, Side],
+) -> None:
+    a, b = sides
+    await a.ensure()
+    await b.ensure()
+    near, far = a.shard("near"), b.shard("far")
+    assert await near.publish(b"1", message_id="1", expected_last=0) == 1
+    assert await far.publish(b"2", message_id="2", expected_last=0) == 2
+    assert await far.publish(b"2", message_id="2") == 2, "the same message is stored once"
+    read = [await up_to(shard, 1, 2) for shard in (near, far)]
+    assert read[0] == read[1]
+    assert [message.payload for message in read[0]] == [b"1", b"2"]
+    await whole(a, b)
+    infos = [await shard.info() for shard in (near, far)]
+    assert infos[0] == infos[1]
+    assert await far.last_own() == read[0][1]
+    assert await far.end() == 2
+
+
+async def test_a_region_waits_for_home_and_never_makes_an_order_of_its_own(sides: tuple[Side, Side]) -> None:
+    a, b = sides
+    task = asyncio.create_task(b.ensure())
+    part = b.status.part("streams")
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(1.5):
+            await ensure_region_streams(b.link, b.settings, Home("b", "a"), part)
+    assert "region a" in part.reason
+    with pytest.raises(StreamLostError):
+        await b.stream().own.details()
+    await a.ensure()
+    async with asyncio.timeout(PATIENCE):
+        await task
+    assert (await b.stream().own.details()).role.copy_of == "a"
+
+
+async def test_only_the_home_regions_word_counts(sides: tuple[Side, Side]) -> None:
+    a, b = sides
+    await a.ensure()
+    await b.ensure()
+    far = b.shard()
+    await far.publish(b"1", message_id="1", expected_last=0)
+    # as if region a had been left for b: it takes messages, and nobody must believe it
+    await whole(a, b)
+    await promote(b.link, b.settings, b.home)
+    await a.stream().own.api.call(f"STREAM.DELETE.{a.stream().name}")
+    await ensure_streams(a.link, replace(a.settings, domain="a"))
+    stale = RegionShard(b.link, b.settings, 0, "other", b.home, publish_seconds=2.0)
+    for n in range(5):
+        try:
+            assert await stale.publish(b"x", message_id=f"x{n}") == 2 + n
+        except NotAcknowledgedError as error:
+            assert "home is b" in error.message  # noqa: PT017 - either answer may come first
+        await eventually(lambda: True)
+    assert await b.last("b") == 6
+
+
+async def test_what_home_forgot_while_a_region_was_away_is_told_as_a_gap_and_the_rest_is_read(
+    sides: tuple[Side, Side],
+) -> None:
+    a, b = sides
+    await a.ensure()
+    await b.ensure()
+    near, far = a.shard("near"), b.shard("far")
+    for n in range(1, 4):
+        await near.publish(b"%d" % n, message_id=str(n))
+    await whole(a, b)
+    await b.server.stop()
+    for n in range(4, 31):
+        await near.publish(b"%d" % n, message_id=str(n))
+    await b.server.start()
+    await eventually(lambda: b.link.connected, "region b is back")
+    with pytest.raises(StreamGapError) as gap:
+        await up_to(far, 4, 30)
+    assert (gap.value.wanted, gap.value.first > 4) == (4, True)
+    assert [message.seq for message in await up_to(far, 25, 30)] == list(range(25, 31))
+
+
+async def test_objects_and_pointers_of_home_are_reached_over_the_link(sides: tuple[Side, Side], tmp_path: Path) -> None:
+    a, b = sides
+    await a.ensure()
+    await b.ensure()
+    near, far = (RegionObjects(side.link, side.settings, side.home) for side in sides)
+    source = tmp_path / "source"
+    source.write_bytes(random.Random(1).randbytes(3_000_000))
+    await far.put("snapshot", source)
+    assert await far.set_pointer("newest", b"snapshot", revision=0)
+    assert not await near.set_pointer("newest", b"other", revision=0)
+    assert await near.pointer("newest") == (b"snapshot", 1)
+    await near.get("snapshot", tmp_path / "target")
+    assert (tmp_path / "target").read_bytes() == source.read_bytes()
+    with b.home.storing("b"):
+        assert await far.names() == []
+        assert await far.pointer("newest") is None
+        await far.put("mine", source)
+    assert await near.names() == ["snapshot"], "what is stored in one region is not in the other's store"
+
+
+async def test_moving_home_keeps_every_number_and_the_fence(sides: tuple[Side, Side]) -> None:
+    a, b = sides
+    await a.ensure()
+    await b.ensure()
+    near, far = a.shard("near"), b.shard("far")
+    before = await near.info()
+    last = await near.publish(b"1", message_id="1", expected_last=0)
+    assert await promote(b.link, b.settings, b.home) == ["region b is home now, region a no more"]
+    assert await promote(b.link, b.settings, b.home) == ["region b is home already"]
+    second = await far.publish(b"2", message_id="2", expected_last=0)
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            try:
+                third = await near.publish(b"3", message_id="3", expected_last=last)
+                break
+            except StreamError:
+                await asyncio.sleep(0.1)
+    assert (last, second, third) == (1, 2, 3)
+    assert [message.payload for message in await up_to(near, 1, 3)] == [b"1", b"2", b"3"]
+    for side in sides:
+        info = await side.shard().info()
+        assert (info.created, info.forks) == (before.created, ())
+        assert not await side.ensure() or side is a
+        assert (await side.watched()).region["home"] == "b"
+    assert a.home.now == "b"
+
+
+async def test_a_lost_home_is_left_behind_at_a_known_message_and_its_later_ones_never_pass_for_the_order(
+    sides: tuple[Side, Side],
+) -> None:
+    a, b = sides
+    await a.ensure()
+    await b.ensure()
+    near, far = a.shard("near"), b.shard("far")
+    old = (await near.info()).created
+    await near.publish(b"1", message_id="1")
+    await whole(a, b)
+    with pytest.raises(MoveError, match="can be reached"):
+        await promote(b.link, b.settings, b.home, force=True)
+    await b.server.stop()
+    await near.publish(b"lost", message_id="2")
+    await a.server.stop()
+    await b.server.start()
+    await eventually(lambda: b.link.connected, "region b is back")
+    with pytest.raises(MoveError, match="can't be reached"):
+        await promote(b.link, b.settings, b.home)
+    reading = asyncio.create_task(up_to(far, 1, 2))
+    await promote(b.link, b.settings, b.home, force=True)
+    assert await far.publish(b"2", message_id="b2") == 2
+    with pytest.raises(StreamLostError):
+        await reading
+    info = await far.info()
+    assert info.forks == ((old, 1),)
+    assert info.created != old
+    assert info.same(old, 1)
+    assert not info.same(old, 2)
+    await a.server.start()
+    await eventually(lambda: a.link.connected, "region a is back")
+    async with asyncio.timeout(PATIENCE):
+        while not a.home.left:
+            await b.watched()
+            await a.watched()
+    assert "region rejoin" in a.status.part("home region").reason
+    with pytest.raises(StreamError, match="home was moved to region b"):
+        await near.publish(b"3", message_id="3")
+    with pytest.raises(MoveError, match="rejoin"):
+        await promote(a.link, a.settings, a.home)
+    await rejoin(a.link, a.settings, a.home)
+    with pytest.raises(MoveError, match="region b is home"):
+        await rejoin(b.link, b.settings, b.home)
+    assert [message.payload for message in await up_to(a.shard(), 1, 2)] == [b"1", b"2"]
+    assert (await a.shard().info()).forks == ((old, 1),)
+
+
+def test_a_mirror_of_something_else_is_refused_by_name() -> None:
+    for mirror in ({"name": "s"}, {"name": "s", "external": {"api": "$JS.API"}},
+                   {"name": "other", "external": {"api": "$JS.a.API"}}):  # fmt: skip
+        with pytest.raises(ConfigError, match="stream s is a mirror of"):
+            role_of({"name": "s", "mirror": mirror}, "now")
