@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import apsw
 import pytest
@@ -30,8 +31,10 @@ def scribble(path: Path, root: str) -> None:
     """Overwrite the root page of the table or index ``root``."""
     connection = apsw.Connection(str(path))
     connection.pragma("wal_checkpoint", "truncate")
-    page = connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = ?", (root,)).fetchall()[0][0]
-    size = connection.pragma("page_size")
+    found: Any = connection.execute(
+        "SELECT rootpage, page_size FROM sqlite_schema, pragma_page_size WHERE name = ?", (root,)
+    ).fetchall()
+    page, size = found[0]
     connection.close()
     with path.open("r+b") as file:
         file.seek((page - 1) * size)

@@ -182,8 +182,8 @@ class Keeper:
     async def _name_newest(self, snapshot: Snapshot, *, first: bool) -> Snapshot | None:
         while True:
             known, revision = await self.pointed()
-            if known is not None and known.name == snapshot.name:
-                known = None
+            if known is not None and known.name == snapshot.name:  # there is no pointer: what else is in the store?
+                known = next((other for other in await self.listed() if other.name != snapshot.name), None)
             other = known is not None and known.history != snapshot.history
             if known is not None and (first or other or is_behind(snapshot, known)):
                 await self._remove(snapshot.name)
@@ -258,7 +258,8 @@ class Keeper:
                     self._status.part("snapshots").waiting(f"{error}; an older one is tried")
                     log.warning("snapshot %s can't be used, an older one is tried: %s", snapshot.name, error)
                 else:
-                    self._status.part("snapshots").ok()
+                    if not self.damaged:
+                        self._status.part("snapshots").ok()
                     return snapshot, file
             if failed is not None:
                 raise failed

@@ -82,6 +82,8 @@ class Saver:
         if now - self._asked >= ASK or self._due() > 0:
             self._asked = now
             self.newest = await self._keeper.newest()
+        if self.newest is not None and self.newest.name not in self._keeper.damaged:
+            self._keeper.damaged.clear()
         due = self._due()
         if due < (1 if self._lease.held else 2):
             if not self._keeper.damaged:

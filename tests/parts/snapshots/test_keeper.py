@@ -1,0 +1,186 @@
+"""Snapshots in a store: named when whole, found without a pointer, pruned, and passed over when they are damaged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from harmonylite.changes.histories import Standing
+from harmonylite.errors import SnapshotError
+from harmonylite.jetstream import JetStreamObjects, NatsLink, StreamSettings
+from harmonylite.model import Position, StreamInfo
+from harmonylite.snapshots.keeper import Keeper
+from harmonylite.status import NodeStatus
+from harmonylite.stores.directory import DirectoryStore
+
+
+class Mirror:
+    """Something to save: its bytes tell where it stands."""
+
+    def __init__(self) -> None:
+        self.standing = Standing("", {0: Position(0, 0, 1, "then")})
+
+    def at(self, seq: int) -> None:
+        self.standing = Standing(self.standing.history, {0: Position(0, seq, seq + 1, "then")})
+
+    def copy(self, target: Path, *, beginning: Callable[[Standing], Standing] | None = None) -> Standing:
+        standing = self.standing if beginning is None else beginning(self.standing)
+        target.write_bytes(f"{standing.history} {standing.positions[0].seq} ".encode() * 1000)
+        return standing
+
+
+class Place:
+    """A keeper over a directory, with its pointer on a real NATS."""
+
+    def __init__(self, link: NatsLink, folder: Path) -> None:
+        self.folder = folder / "store"
+        self.work = folder / "work"
+        self.mirror = Mirror()
+        self.link = link
+        self.status = NodeStatus()
+        for each in (self.folder, self.work):
+            each.mkdir()
+
+    def keeper(self, *, prefix: str = "c", keep: int = 3, node: str = "a") -> Keeper:
+        pointers = JetStreamObjects(self.link, StreamSettings(stream_prefix=prefix))
+        store = DirectoryStore(self.folder, owner=node)
+        return Keeper(store, pointers, self.work, node, "c", self.status, keep=keep, copy=self.mirror.copy)
+
+    def files(self) -> list[str]:
+        return sorted(path.name for path in self.folder.rglob("*") if path.is_file())
+
+    def damage(self, name: str) -> None:
+        path = next(path for path in self.folder.rglob(name))
+        path.write_bytes(path.read_bytes()[:-5])
+
+
+@pytest.fixture
+def place(link: NatsLink, tmp_path: Path) -> Place:
+    return Place(link, tmp_path)
+
+
+async def saved(place: Place, keeper: Keeper, *seqs: int) -> list[str]:
+    names = []
+    for seq in seqs:
+        place.mirror.at(seq)
+        snapshot = await keeper.save()
+        assert snapshot is not None
+        names.append(snapshot.name)
+    return names
+
+
+async def test_the_newest_is_fetched_and_nothing_is_left_in_the_private_folder(place: Place) -> None:
+    keeper = place.keeper()
+    await saved(place, keeper, 3, 5)
+    fetched = await keeper.fetch()
+    assert fetched is not None
+    assert fetched[0].positions == {0: 5}
+    assert fetched[1].read_bytes().startswith(b" 5 ")
+    assert list(place.work.iterdir()) == [fetched[1]]
+
+
+async def test_old_ones_are_pruned_with_what_somebody_left_unfinished_and_strangers_stay(place: Place) -> None:
+    keeper = place.keeper(keep=2)
+    (place.folder / "snapshot-00000000000000000001-abcdef").write_bytes(b"half an upload of a killed node")
+    (place.folder / "holiday.jpg").write_bytes(b"not ours")
+    names = await saved(place, keeper, 1, 2, 3, 4)
+    wanted = [f"{name}{end}" for name in names[-2:] for end in ("", ".json")]
+    assert place.files() == sorted([*wanted, "holiday.jpg"])
+    assert [snapshot.name for snapshot in await keeper.listed()] == names[:1:-1]
+
+
+async def test_all_stay_when_none_is_to_be_removed(place: Place) -> None:
+    await saved(place, place.keeper(keep=0), 1, 2, 3, 4)
+    assert len(await place.keeper().listed()) == 4
+
+
+async def test_without_a_pointer_the_store_itself_tells_the_newest(place: Place) -> None:
+    names = await saved(place, place.keeper(), 1, 2)
+    forgetful = place.keeper(prefix="nats-lost-everything")
+    newest = await forgetful.newest()
+    assert newest is not None
+    assert newest.name == names[-1]
+    assert await forgetful.save(first=True) is None, "the cluster has a beginning already"
+
+
+async def test_a_damaged_newest_one_is_passed_over_for_an_older_and_a_new_one_is_due(place: Place) -> None:
+    keeper = place.keeper()
+    names = await saved(place, keeper, 1, 2, 3)
+    place.damage(names[2])
+    fetched = await keeper.fetch()
+    assert fetched is not None
+    assert fetched[0].name == names[1]
+    assert keeper.damaged == {names[2]}
+    assert "an older one is tried" in place.status.part("snapshots").reason
+    for name in names[:2]:
+        place.damage(name)
+    with pytest.raises(SnapshotError, match=r"damaged|another one"):
+        await keeper.fetch()
+    place.mirror.at(4)
+    await keeper.save()
+    assert keeper.damaged == set()
+    again = await keeper.fetch()
+    assert again is not None
+    assert again[0].positions == {0: 4}
+
+
+async def test_a_full_disk_leaves_the_newest_what_it_was(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    keeper = place.keeper()
+    names = await saved(place, keeper, 1)
+
+    def full(target: Path, *, beginning: object = None) -> Standing:
+        target.write_bytes(b"half of it")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(keeper, "_copy", full)
+    with pytest.raises(SnapshotError, match="No space left on device"):
+        await keeper.save()
+    newest = await keeper.newest()
+    assert newest is not None
+    assert newest.name == names[0]
+    assert list(place.work.iterdir()) == [], "what was begun is removed"
+
+
+async def test_a_slow_node_does_not_name_an_older_state_the_newest(place: Place) -> None:
+    ahead, slow = place.keeper(), place.keeper(node="b")
+    names = await saved(place, ahead, 9)
+    place.mirror.at(4)
+    assert await slow.save() is not None
+    newest = await slow.newest()
+    assert newest is not None
+    assert newest.name == names[0]
+    assert len([name for name in place.files() if name.endswith(".json")]) == 1
+
+
+async def test_a_new_history_begins_once_and_only_where_no_snapshot_fits(place: Place) -> None:
+    keeper, other = place.keeper(), place.keeper(node="b")
+    await saved(place, keeper, 5)
+
+    def beginning(now: Standing) -> Standing:
+        return now.anew("anew", {0: Position(0, 0, 1, "now")})
+
+    then = [StreamInfo(0, 1, 7, "then")]
+    assert await keeper.begin(then, beginning) is None, "the snapshot fits these streams"
+    now = [StreamInfo(0, 1, 0, "now")]
+    begun = await keeper.begin(now, beginning)
+    assert begun is not None
+    assert (begun.history, begun.positions) == ("anew", {0: 0})
+    assert await other.begin(now, beginning) is None
+    newest = await other.newest()
+    assert newest is not None
+    assert newest.name == begun.name
+    place.mirror.at(6)
+    with pytest.raises(SnapshotError, match="began anew"):
+        await other.save()
+
+
+async def test_snapshots_of_another_cluster_in_the_same_store_are_left_alone(place: Place) -> None:
+    await saved(place, place.keeper(), 1)
+    pointers = JetStreamObjects(place.link, StreamSettings(stream_prefix="other"))
+    store = DirectoryStore(place.folder, owner="x")
+    stranger = Keeper(store, pointers, place.work, "x", "other", place.status, keep=1, copy=place.mirror.copy)
+    assert await stranger.newest() is None
+    await saved(place, stranger, 1, 2, 3)
+    assert len(await place.keeper().listed()) == 1

@@ -1,0 +1,69 @@
+"""The lease on a real NATS: one holder at a time, given back on a stop, taken over when it is not renewed."""
+
+from __future__ import annotations
+
+import pytest
+
+from harmonylite.jetstream import JetStreamObjects, NatsLink, StreamSettings
+from harmonylite.snapshots.lease import Lease
+
+
+class Clock:
+    """Monotonic seconds of one machine, which has nothing to do with another's."""
+
+    def __init__(self, now: float) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def objects(link: NatsLink) -> JetStreamObjects:
+    return JetStreamObjects(link, StreamSettings())
+
+
+def lease(objects: JetStreamObjects, node: str, clock: Clock) -> Lease:
+    return Lease(objects, node, f"session of {node}", seconds=30.0, clock=clock)
+
+
+async def test_one_node_holds_it_and_the_others_know_who(objects: JetStreamObjects) -> None:
+    a, b = lease(objects, "a", Clock(5)), lease(objects, "b", Clock(1e9))
+    assert await a.renew()
+    assert not await b.renew()
+    assert (a.held, b.held, b.holder) == (True, False, "a")
+
+
+async def test_it_is_kept_by_renewing_and_lost_without(objects: JetStreamObjects) -> None:
+    here, there = Clock(0), Clock(1000)
+    a, b = lease(objects, "a", here), lease(objects, "b", there)
+    await a.renew()
+    for _ in range(5):
+        assert not await b.renew()
+        here.now += 20
+        there.now += 20
+        assert await a.renew()
+    assert not await b.renew()
+    here.now += 31
+    there.now += 31
+    assert not a.held, "the holder itself counts the time from before it asked"
+    assert await b.renew(), "it did not move for the whole time by the other's clock"
+    assert not await a.renew(), "a holder that was frozen has lost it"
+
+
+async def test_what_was_given_back_is_free_at_once(objects: JetStreamObjects) -> None:
+    a, b = lease(objects, "a", Clock(0)), lease(objects, "b", Clock(0))
+    await a.renew()
+    assert not await b.renew()
+    await a.release()
+    assert not a.held
+    assert await b.renew()
+    await a.release()  # another's is not given away
+    assert await b.renew()
+
+
+async def test_another_process_of_the_same_node_waits_too(objects: JetStreamObjects) -> None:
+    first = Lease(objects, "a", "one", seconds=30.0, clock=Clock(0))
+    second = Lease(objects, "a", "two", seconds=30.0, clock=Clock(0))
+    assert await first.renew()
+    assert not await second.renew()
