@@ -7,20 +7,21 @@ from __future__ import annotations
 
 import argparse
 import json
+import random
 import shutil
+import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
 
 from bench.child import connect
 from bench.machine import NODE, START_SECONDS, Node, describe, ended
-from harmonylite.demo.member import free_ports
 from harmonylite.jetstream.embedded import find_server
 
 HERE = Path(__file__).parent
@@ -125,7 +126,7 @@ def running(folder: Path, number: int, ports: Sequence[int]) -> Iterator[Node]:
     """Run a node on a database of its own, with three replicas of the stream; it need not be ready yet."""
     home = folder / f"n{number}"
     home.mkdir()
-    node = Node(number, home / "app.db", ports[number % 3])
+    node = Node(number, home / "app.db", ports[number % 3], http=free_ports(1)[0])
     connection = connect(str(node.db))
     connection.execute(TABLE)
     connection.close()
@@ -140,10 +141,24 @@ def running(folder: Path, number: int, ports: Sequence[int]) -> Iterator[Node]:
             yield node
 
 
+def free_ports(count: int) -> list[int]:
+    """Return ports that nobody uses, outside the range from which the system gives connections theirs."""
+    found: set[int] = set()
+    while len(found) < count:
+        port = random.randrange(12_000, 32_000)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            found.add(port)
+    return list(found)
+
+
 def until_ready(node: Node) -> None:
     """Wait until the node is ready."""
     deadline = time.monotonic() + 3 * START_SECONDS
+    assert node.process
     while node.ask("/readyz")[0] != 200:
+        if node.process.poll() is not None:
+            raise RuntimeError(f"node {node.number} ended; see its log beside {node.db}")
         if time.monotonic() > deadline:
             raise RuntimeError(f"node {node.number} is not ready: {node.ask('/readyz')}")
         time.sleep(0.1)

@@ -139,7 +139,7 @@ def test_what_is_not_there_yet_says_so_and_fails(run: Run, flag: str) -> None:
     ("words", "told"),
     [
         (["-confg", "x"], "Did you mean -config?"),
-        (["stauts"], "Did you mean 'status'?"),
+        (["stauts"], "'status'?"),
         (["-cleanup", "status"], "-cleanup and status can't go together"),
         (["-cleanup", "-version"], "can't go together"),
         (["-config"], "requires an argument"),
