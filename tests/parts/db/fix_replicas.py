@@ -16,6 +16,7 @@ from harmonylite.db.capture import Outgoing
 from harmonylite.db.exact import exact_rows
 from harmonylite.db.inspect import TableRules
 from harmonylite.db.replica import Replica, ReplicaOptions
+from harmonylite.db.snapshot import install_mirror, save_copy
 from harmonylite.schema.sql import quote
 from tests.simulation.world import World
 
@@ -105,7 +106,7 @@ class Group:
     members: list[Member] = field(default_factory=list)
 
     def member(self, *ddl: str, rules: TableRules | None = None, **options: Any) -> Member:
-        """Add a member whose application made its tables by ``ddl``; the first one founds the cluster."""
+        """Add a member whose application made its tables, and rows, by ``ddl``; the first one founds the cluster."""
         name = "abcdefgh"[len(self.members)]
         home = self.folder / name
         home.mkdir()
@@ -117,6 +118,10 @@ class Group:
             home / "app.db", home / "mirror", name, "s", self.world.shards, rules=rules or TableRules(), **options
         )
         member = Member(made, self.world, app)
+        if self.members:
+            snapshot = home / "snapshot.db"
+            save_copy(self.members[0].options.mirror, snapshot)
+            install_mirror(made, snapshot)
         member.start()
         if not self.members:
             member.replica.join_first()
@@ -145,6 +150,13 @@ class Group:
                 return
         raise AssertionError("the members do not come to rest")
 
+    def close(self) -> None:
+        """Close all files."""
+        while self.members:
+            member = self.members.pop()
+            member.stop()
+            member.app.close()
+
     def equal(self, *tables: str) -> list[tuple[Any, ...]]:
         """Settle; return the rows of the last of ``tables``, which every database and every mirror holds."""
         self.settle()
@@ -169,9 +181,8 @@ def make_group(tmp_path: Path) -> Iterator[Callable[[int], Group]]:
         return made[-1]
 
     yield make
-    for member in (member for group in made for member in group.members):
-        member.stop()
-        member.app.close()
+    for group in made:
+        group.close()
 
 
 @pytest.fixture

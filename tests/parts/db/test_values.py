@@ -149,3 +149,4 @@ def test_random_rows_reach_every_node(
         if member.flight is None and data.draw(st.booleans()):
             member.send()
     group.equal("t")
+    group.close()
