@@ -112,7 +112,10 @@ def test_the_database_as_it_was_comes_from_a_snapshot_and_the_stream(site: Site)
 
 
 def test_the_stream_never_forgets_what_a_new_node_needs_and_old_snapshots_are_pruned(site: Site) -> None:
-    small: dict[str, dict[str, object]] = {"replication_log": {"max_entries": 40}, "snapshot": {"keep": 2, "leader_ttl": "2s"}}
+    small: dict[str, dict[str, object]] = {
+        "replication_log": {"max_entries": 40},
+        "snapshot": {"keep": 2, "leader_ttl": "2s"},
+    }
     nodes = [site.node("a", sections=small), site.node("b", sections=small)]
     start(nodes)
     a, b = nodes

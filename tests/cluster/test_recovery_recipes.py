@@ -1,0 +1,153 @@
+"""Every command of docs/recovery.md and docs/snapshots.md does what the page says it does."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import apsw
+import pytest
+
+from tests.cluster.fix_cluster import Site, start
+from tests.cluster.processes import Node, agree, until, until_equal
+
+pytestmark = pytest.mark.timeout(300)
+
+DOCS = Path(__file__).parents[2] / "docs"
+BOOKS = "CREATE TABLE books(id INTEGER PRIMARY KEY, title TEXT)"
+
+
+def recipe(page: str, heading: str) -> list[str]:
+    """Return the commands of one section of a page."""
+    text = (DOCS / page).read_text()
+    section = text.split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    return [line for block in re.findall(r"```sh\n(.*?)```", section, re.DOTALL) for line in block.splitlines()]
+
+
+class Desk:
+    """A shell in a node's folder, as the pages assume it: ``config.toml``, ``app.db``, ``harmonylite`` on the path."""
+
+    def __init__(self, node: Node) -> None:
+        self.node = node
+        self.folder = node.folder
+        node.write_config()
+        shutil.copy(node.config, self.folder / "config.toml")
+        commands = self.folder / "bin"
+        commands.mkdir(exist_ok=True)
+        (commands / "harmonylite").write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m harmonylite "$@"\n')
+        (commands / "sqlite3").write_text(
+            f"#!/bin/sh\nexec {shlex.quote(sys.executable)} -c"
+            " 'import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.executescript(sys.argv[2])' \"$@\"\n"
+        )
+        for command in commands.iterdir():
+            command.chmod(0o755)
+        self.path = f"{commands}:{os.environ['PATH']}"
+
+    def type(self, command: str) -> str:
+        """Run one line; a node that is started so stays up."""
+        if command == "harmonylite -config config.toml":
+            start([self.node])
+            return ""
+        done = subprocess.run(
+            ["/bin/sh", "-c", command], cwd=self.folder, env={**os.environ, "PATH": self.path}, check=False,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120,
+        )  # fmt: skip
+        assert done.returncode == 0, f"{command}: {done.stdout}"
+        return done.stdout
+
+
+@pytest.fixture
+def pair(site: Site) -> tuple[Node, Node]:
+    nodes = [site.node(name, tables=BOOKS) for name in ("a", "b")]
+    start(nodes)
+    for node, number in zip(nodes, (1, 2), strict=True):
+        site.application(node).write(("INSERT INTO books VALUES (?, 'by ' || ?)", [number, node.name]))
+    until_equal(nodes)
+    return nodes[0], nodes[1]
+
+
+def titles(node: Node) -> list[str]:
+    return [str(title) for (title,) in node.rows("SELECT title FROM books ORDER BY id")]
+
+
+def test_every_recipe_of_the_pages_is_known_here() -> None:
+    found = {
+        heading
+        for page in ("recovery.md", "snapshots.md")
+        for heading in re.findall(r"\n## (.*)\n", (DOCS / page).read_text())
+        if recipe(page, heading)
+    }
+    assert found == {
+        "The database file was deleted, or the machine's disk was lost",
+        "The mirror is damaged or was deleted",
+        "I restored an old backup of the database",
+        "Snapshots can't be saved or read",
+        "Two nodes differ and none is in the majority",
+        "Commands",
+        "Back in time",
+    }
+
+
+def test_deleted_files_come_back(site: Site, pair: tuple[Node, Node]) -> None:
+    a, b = pair
+    for heading in (
+        "The database file was deleted, or the machine's disk was lost",
+        "The mirror is damaged or was deleted",
+    ):
+        assert b.stop() == 0
+        desk = Desk(b)
+        for command in recipe("recovery.md", heading):
+            desk.type(command)
+        until_equal([a, b])
+        assert titles(b) == ["by a", "by b"]
+    agree([a, b])
+
+
+def test_going_back_in_time_and_writing_the_old_state_again(site: Site, pair: tuple[Node, Node]) -> None:
+    a, b = pair
+    site.application(a).write("UPDATE books SET title = 'a mistake'")
+    until_equal([a, b])
+    desk = Desk(a)
+    for command in recipe("recovery.md", "Snapshots can't be saved or read"):
+        assert "snapshot-" in desk.type(command)
+    for command in recipe("snapshots.md", "Commands"):
+        desk.type(command)
+    assert "books" in {row[0] for row in apsw.Connection(str(desk.folder / "newest.db")).execute(
+        "SELECT name FROM sqlite_schema")}  # fmt: skip
+    last = a.health()["shards"][0]["position"]
+    for command in recipe("snapshots.md", "Back in time"):
+        if "-at " in command:  # the page names a time before this cluster was there
+            code, text = a.command(*shlex.split(command)[3:])
+            assert (code, "out of reach" in text) == (9, True)
+        else:
+            told = desk.type(command.replace("4711", str(last - 1)))
+            assert "history" not in command or ("a mistake" in told and "by a" in told)
+    (desk.folder / "before.db").unlink()
+    for command in recipe("recovery.md", "I restored an old backup of the database"):
+        desk.type(command.replace("-position 1 ", f"-position {last - 1} "))
+    until(lambda: titles(b) == ["by a", "by b"], "the old state is everywhere again")
+
+
+def test_a_node_that_is_wrong_begins_from_a_snapshot_of_the_right_one(site: Site, pair: tuple[Node, Node]) -> None:
+    right, wrong = pair
+    assert wrong.stop() == 0
+    for path in (wrong.db, wrong.folder / "mirror" / "app.db" / "mirror.db"):
+        connection = apsw.Connection(str(path))
+        connection.config(apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER, 0)
+        connection.execute("UPDATE books SET title = 'rotten' WHERE id = 1")
+        connection.close()
+    start([wrong])
+    code, text = right.command("verify")
+    assert (code, "NOT all agree" in text) == (4, True)
+    assert wrong.stop() == 0
+    desk = Desk(wrong)
+    shutil.copy(right.config, desk.folder / "right.toml")
+    for command in recipe("recovery.md", "Two nodes differ and none is in the majority"):
+        desk.type(command)
+    assert titles(wrong) == ["by a", "by b"]
+    assert "rotten" in wrong.command("conflicts", "-json")[1]
