@@ -6,6 +6,7 @@ name begins with a dot: such files are uploads under way, and nobody's objects.
 
 from __future__ import annotations
 
+import re
 import secrets
 from urllib.parse import quote, unquote_to_bytes
 
@@ -35,8 +36,8 @@ def upload_name(owner: str) -> str:
 
 def abandoned(owner: str, found: list[str]) -> list[str]:
     """Return the uploads among the files ``found`` that ``owner`` began and did not finish."""
-    before = _uploads(owner)
-    return [name for name in found if name.startswith(before) and name.endswith(".part")]
+    upload = re.compile(rf"{re.escape(_uploads(owner))}[0-9a-f]{{12}}\.part")
+    return [name for name in found if upload.fullmatch(name)]
 
 
 def _uploads(owner: str) -> str:

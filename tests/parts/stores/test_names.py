@@ -32,5 +32,10 @@ def test_an_upload_is_nobodys_object_and_belongs_to_one_owner(one: str, two: str
     assert one == two or abandoned(two, [upload]) == []
 
 
+def test_an_owner_whose_name_begins_like_another_ones_is_another() -> None:
+    uploads = [upload_name("one"), upload_name("one.2"), upload_name("one.2.3")]
+    assert [abandoned(owner, uploads) for owner in ("one", "one.2")] == [uploads[:1], uploads[1:2]]
+
+
 def test_files_of_others_are_no_objects() -> None:
     assert object_names([".x", "a b", "a%20b", "=2f", "=zz", "ok", ""]) == ["ok"]

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import gc
 import sys
+from collections.abc import Iterator
+from typing import Any
 
 from cheroot import wsgi
 from cheroot.ssl.builtin import BuiltinSSLAdapter
 from wsgidav.wsgidav_app import WsgiDAVApp
-
-# After a full disk wsgidav holds the deleted file open, and its room, until its garbage is collected: soon, then.
-gc.set_threshold(50, 2, 2)
 
 root, login, secret, *tls = sys.argv[1:]
 app = WsgiDAVApp(
@@ -23,7 +22,16 @@ app = WsgiDAVApp(
         "verbose": 1,
     }
 )
-server = wsgi.Server(("127.0.0.1", 0), app, numthreads=4)
+
+
+def tidy(environ: dict[str, Any], start_response: Any) -> Iterator[bytes]:
+    """After a full disk wsgidav holds the deleted file open, and its room, until its garbage is collected: at once."""
+    yield from app(environ, start_response)
+    if environ["REQUEST_METHOD"] == "PUT":
+        gc.collect()
+
+
+server = wsgi.Server(("127.0.0.1", 0), tidy, numthreads=4)
 if tls:
     server.ssl_adapter = BuiltinSSLAdapter(*tls)
 server.prepare()
