@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harmonylite.changes.histories import Standing, is_message, newest, relation
+from harmonylite.changes.histories import Standing, further, is_message, newest, relation
 from harmonylite.model import Position
 from harmonylite.wire import KIND_CHANGES, KIND_CHECKPOINT, VERSION, Envelope, encode_envelope
 
@@ -22,13 +22,14 @@ def anew(standing: Standing, history: str = "new") -> Standing:
 
 
 @given(SEQS, st.data())
-def test_whoever_was_nowhere_further_is_behind_and_whoever_was_nowhere_less_far_is_ahead(
+def test_whoever_was_nowhere_further_is_behind_and_ahead_is_told_by_shard(
     left: dict[int, int], data: st.DataObject
 ) -> None:
     beginning = anew(at("", left))
     mine = {shard: data.draw(st.integers(0, 50), label=str(shard)) for shard in left}
-    more, less = any(mine[s] > left[s] for s in left), any(mine[s] < left[s] for s in left)
-    expected = "apart" if more and less else "ahead" if more else "behind"
+    more = frozenset(shard for shard in left if mine[shard] > left[shard])
+    expected = "ahead" if more else "behind"
+    assert further(at("", mine), beginning) == more
     assert relation(at("", mine), beginning) == expected
     assert relation(at("", mine), anew(beginning, "newer")) == expected, "a later beginning remembers earlier ones"
 

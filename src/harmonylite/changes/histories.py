@@ -45,21 +45,40 @@ class Standing:
 
 
 def relation(mine: Standing, other: Standing) -> Relation:
-    """Tell how what I hold relates to ``other``: the same history, a part of it, more than it took over, or neither."""
+    """Tell how what I hold relates to ``other``: the same history, a part of it, on some shard more than it took over,
+    or that can't be told.
+    """
     if mine.history == other.history:
         return "same"
+    shards = further(mine, other)
+    return "apart" if shards is None else "ahead" if shards else "behind"
+
+
+def further(mine: Standing, other: Standing) -> frozenset[int] | None:
+    """Return the shards on which I hold more than ``other`` took over of my history; None: it doesn't know that."""
     left = other.past.get(mine.history)
     if left is None:
-        return "apart"
-    behind = ahead = False
+        return None
+    found = set()
     for shard, (created, seq) in mine.left.items():
         there = left.get(shard, (created, 0))
         if created and there[0] and created != there[0]:
-            return "apart"
-        behind, ahead = behind or seq < there[1], ahead or seq > there[1]
-    if ahead:
-        return "apart" if behind else "ahead"
-    return "behind"
+            return None
+        if seq > there[1]:
+            found.add(shard)
+    return frozenset(found)
+
+
+def drift(database: Standing, mirror: Standing) -> Relation:
+    """Tell what is to be done with a database whose mirror may not have grown up with it; "same": nothing.
+
+    Behind: it was restored. A mirror that is the older one is exchanged later for one of the database's history.
+    """
+    way = relation(database, mirror)
+    if way == "same":
+        ahead = any(p.seq > database.positions[s].seq for s, p in mirror.positions.items() if s in database.positions)
+        return "behind" if ahead else "same"
+    return way if database.history in mirror.past else "same"
 
 
 def is_message(payload: bytes, node: str, blocks: Sequence[bytes]) -> bool:

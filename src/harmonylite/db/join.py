@@ -5,7 +5,7 @@ Invariant: no row that only this database has is lost, and no value gives way wi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager
 
 import apsw
@@ -78,15 +78,16 @@ def reconcile(
 
 
 def adopt(
-    connection: apsw.Connection, installed: Installed, log: Log, *, node: str, shards: int, replicate: bool
-) -> None:
+    connection: apsw.Connection, installed: Installed, log: Log, *, node: str, shards: int, replicate: bool,
+    further: Collection[int] = (),
+) -> None:  # fmt: skip
     """Merge what a newer mirror has over ``base``, the mirror until now; runs in the caller's transaction.
 
     Change sets of this node that the newer mirror folded meanwhile tell a value that was set back from one that nobody
     touched.
     A crash may have left the database further than the new mirror on some shard: rows of that shard are left alone, and
     the node folds up to the database's position before it merges again. Both stand at whole cuts, so the further of the
-    two on each shard is one as well.
+    two on each shard is one as well. ``further``: shards on which this node knows more; see `keep_mine`.
     """
     merged, newer = read_standing(connection, "main"), read_standing(connection, "mirror")
     there = newer.positions if merged.history == newer.history else {}
@@ -94,6 +95,7 @@ def adopt(
         shard for shard, position in merged.positions.items() if shard in there and position.seq > there[shard].seq
     }
     _stand(connection, {s: p for s, p in newer.positions.items() if s not in ahead})
+    ahead |= set(further)
     log.refresh(installed.by_id)
     until, own = read_standing(connection, "base"), []
     if until.history == newer.history:
@@ -116,14 +118,17 @@ def _leave_alone(connection: apsw.Connection, table: Tracked, ahead: set[int], s
     """Take the keys of the shards ``ahead`` off the touched ones."""
     reads = ["rowid", *(f"k{i}" for i in range(len(table.shape.keys)))]
     for number, *key in exact_rows(connection, reads, f"FROM {table.scratch('touched')}"):
-        if shard_of(table.shape.name, key, shards) in ahead:
+        if shard_of(table.shape.name, () if table.shape.pinned else key, shards) in ahead:
             connection.execute(f"DELETE FROM {table.scratch('touched')} WHERE rowid = ?", (number,))
 
 
-def keep_mine(connection: apsw.Connection, installed: Installed, log: Log, *, replicate: bool) -> int:
-    """Log every row in which the database differs from a mirror that knows less; return how many.
+def keep_mine(
+    connection: apsw.Connection, installed: Installed, log: Log, *, shards: int, further: Collection[int] | None,
+    replicate: bool,
+) -> int:  # fmt: skip
+    """Log every row in which the database differs from a mirror that knows less; return how many are logged.
 
-    Held rows stay held. Runs in the caller's transaction.
+    ``further``: the shards on which it knows less; None: on all. Held rows stay held. Runs in the caller's transaction.
     """
     _stand(connection)
     log.refresh(installed.by_id)
@@ -132,7 +137,13 @@ def keep_mine(connection: apsw.Connection, installed: Installed, log: Log, *, re
         held = f"SELECT 1 FROM main.{quote(HELD)} AS h WHERE h.t = {table.id} AND {terms}"
         # A database that is never written with others' rows lacks most of them: only what it alone has is its own.
         keys = differing_keys(table) if replicate else _only_here(table)
-        log.append(table, f"WITH x({table.key_list}) AS ({keys}) SELECT x.* FROM x WHERE NOT EXISTS ({held})")
+        mine = f"WITH x({table.key_list}) AS ({keys}) SELECT x.* FROM x WHERE NOT EXISTS ({held})"
+        if further is not None and shards > 1:
+            touch(connection, table, mine)
+            _leave_alone(connection, table, set(range(shards)) - set(further), shards)
+            mine = f"SELECT {table.key_list} FROM {table.scratch('touched')}"
+        log.append(table, mine)
+        connection.execute(f"DELETE FROM {table.scratch('touched')}")
     log.refresh(installed.by_id)
     return sum(table.logged for table in installed.tables.values())
 

@@ -7,7 +7,7 @@ the transaction under way, and what this object remembers of them is too.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -157,7 +157,8 @@ class Replica:
     def reinstall(self) -> Installed:
         """Bring triggers and mirror in step with the database's schema."""
         connection = self.connection
-        self._installed = install(connection, self.options.rules, self._log, joined=self.joined)
+        again = self._installed.version >= 0 and self.schema_changed()
+        self._installed = install(connection, self.options.rules, self._log, joined=self.joined, again=again)
         self._applying.installed = self._installed
         with transaction(connection, "keep the schema"):
             remember_schema(connection)
@@ -343,12 +344,15 @@ class Replica:
             replicate=self.options.replicate, keep_log=keep_log,
         )  # fmt: skip
 
-    def adopt(self, snapshot: Path, *, relation: Relation | Literal["deviates"] = "behind") -> int:
+    def adopt(
+        self, snapshot: Path, *, relation: Relation | Literal["deviates"] = "behind",
+        further: Collection[int] | None = None,
+    ) -> int:  # fmt: skip
         """Go on from another mirror, the file ``snapshot`` (which is taken over); pending rows stay pending.
 
         ``relation``: how what is here relates to it. Behind: it is merged. Ahead: whatever is here and not in it
-        becomes pending. Apart: rows only here become pending, other values give way with a line in the journal.
-        Deviates: the mirror here is wrong; what came of it gives way, with a line in the journal.
+        becomes pending, on the shards ``further`` (None: all). Apart: rows only here become pending, other values give
+        way with a line in the journal. Deviates: the mirror here is wrong; what came of it gives way, journaled, too.
         Returns the number of conflicts. After a crash midway the old mirror is still there and adopting again is right.
         """
         before, o = self._journal.written, self.options
@@ -359,18 +363,22 @@ class Replica:
                 self.reconcile(first=relation == "apart", keep_log=True)
             else:
                 with self._applying.unit(f"adopt {snapshot.name}"):
-                    if relation == "ahead":
-                        join.keep_mine(*args, replicate=o.replicate)
-                    else:
-                        join.adopt(*args, node=o.node, shards=o.shards, replicate=o.replicate)
+                    mine = set(range(o.shards) if further is None else further) if relation == "ahead" else set()
+                    if mine:
+                        join.keep_mine(*args, shards=o.shards, further=mine, replicate=o.replicate)
+                    if len(mine) < o.shards:
+                        join.adopt(*args, node=o.node, shards=o.shards, replicate=o.replicate, further=mine)
         self._applying.folds += 1
         return self._journal.written - before
 
-    def keep_mine(self) -> None:
-        """Log every row in which the database differs from the mirror: the database is known to be the newer one."""
+    def keep_mine(self, further: Collection[int] | None = None) -> None:
+        """Log every row in which the database, known to be newer on ``further`` (None: all shards), differs."""
         self._same_or_reinstall()
+        args, o = (self.connection, self._installed, self._log), self.options
         with self._applying.unit("keep what the mirror lacks"):
-            join.keep_mine(self.connection, self._installed, self._log, replicate=self.options.replicate)
+            join.keep_mine(*args, shards=o.shards, further=further, replicate=o.replicate)
+        if further is not None and len(further) < o.shards:
+            self.reconcile(first=False)
 
     def _attach_mirror_again(self) -> None:
         self._attach_mirror(self.connection)

@@ -19,6 +19,8 @@ from harmonylite.model import Position
 
 LIMBO = "database-"
 """How a history is called that only one node knows: its mirror was made from its database."""
+FAR = 1 << 60
+"""Further than any sequence."""
 HISTORY = "history"
 PAST = "past"
 
@@ -41,15 +43,16 @@ def write_history(connection: apsw.Connection, schema: str, standing: Standing) 
 def begin_anew(connection: apsw.Connection, standing: Standing) -> None:
     """Make ``main``, a copy of a mirror, the beginning of the history in ``standing``; in a transaction.
 
-    What is remembered of change sets that the streams don't hold goes: their sequences will be others'.
+    What is remembered of change sets keeps its order and its distance, and ends where the history begins: the sequences
+    after that will be others'.
     """
-    before = mirror.positions(connection, "main")
+    before, recent = mirror.positions(connection, "main"), RECENT.replace("mirror.", "main.", 1)
     for shard, position in standing.positions.items():
-        known = before.get(shard, Position(shard))
-        kept = position.seq if known.created == position.created else 0
-        connection.execute(
-            f"DELETE FROM {RECENT.replace('mirror.', 'main.', 1)} WHERE shard = ? AND seq > ?", (shard, kept)
-        )
+        moved = position.seq - before.get(shard, Position(shard)).seq
+        if moved:
+            # in two steps, for no two rows may have one number in between
+            connection.execute(f"UPDATE {recent} SET seq = seq - {FAR} WHERE shard = ?", (shard,))
+            connection.execute(f"UPDATE {recent} SET seq = seq + {FAR} + ? WHERE shard = ?", (moved, shard))
     mirror.set_positions(connection, "main", standing.positions)
     write_history(connection, "main", standing)
     mirror.set_state(connection, "main", "whole", 1)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from harmonylite.backoff import Backoff
-from harmonylite.changes.histories import relation
+from harmonylite.changes.histories import drift, further
 from harmonylite.db.healing import damage, heal_database, readable_standing, set_aside, was_set_aside
 from harmonylite.db.replica import Replica, ReplicaOptions
 from harmonylite.db.snapshot import has_tables, install_mirror, make_database, make_schema_in, save_copy
@@ -25,6 +25,7 @@ from harmonylite.errors import (
     DatabaseBusyError,
     DatabaseDamagedError,
     DatabaseError,
+    DiskFullError,
     MirrorDamagedError,
     SnapshotError,
     StreamError,
@@ -76,7 +77,7 @@ class Joiner:
                 await self._thread.run(replica.open)
             except MirrorDamagedError as error:
                 self._put_mirror_aside(str(error))
-            except DatabaseBusyError as error:
+            except (DatabaseBusyError, DiskFullError) as error:
                 self._part.waiting(str(error))
                 await asyncio.sleep(backoff.failed(time.monotonic()))
             else:
@@ -145,34 +146,31 @@ class Joiner:
             return
         database = await self._thread.run(replica.standing, "main")
         mirror = await self._thread.run(replica.standing, "mirror")
-        way = relation(database, mirror)
-        if way == "same":
-            positions = mirror.positions.items()
-            way = "behind" if any(p.seq > database.positions[s].seq for s, p in positions) else "same"
-        elif database.history not in mirror.past:
-            return  # the mirror is the older one: it is exchanged for the new history's
+        way = drift(database, mirror)
         if way == "same":
             return
         log.warning("the database and its mirror did not grow up together (%s): they are compared", way)
         if way == "ahead":
-            await self._thread.run(replica.keep_mine)
+            await self._patiently(lambda: self._thread.run(replica.keep_mine, further(database, mirror)))
             return
-        conflicts = await self._thread.run(lambda: replica.reconcile(first=way == "apart", keep_log=True))
+        conflicts = await self._patiently(
+            lambda: self._thread.run(replica.reconcile, first=way == "apart", keep_log=True)
+        )
         self._status.counters.conflicts += conflicts
 
     async def _begin(self, replica: Replica, keeper: Keeper, streams: Sequence[ShardStream]) -> None:
         """Be the first node; where another one is faster, the mirror is empty again and its beginning is ours."""
         infos = [await self._patiently(stream.info) for stream in streams]
         await self._thread.run(replica.set_created, {info.shard: info.created for info in infos})
-        newest = await self._thread.run(replica.copy_into_mirror)
+        newest = await self._patiently(lambda: self._thread.run(replica.copy_into_mirror))
         self._part.waiting("saving the first snapshot")
         if await self._patiently(lambda: keeper.save(first=True)) is not None:
-            await self._thread.run(replica.join_first, newest)
+            await self._patiently(lambda: self._thread.run(replica.join_first, newest))
             log.info("this is the first node: its content is the cluster's beginning")
             return
         await self._thread.run(replica.close)
         await self._patiently(lambda: self._thread.run(_drop_mirror, self._options))
-        await self._thread.run(replica.open)
+        await self._patiently(lambda: self._thread.run(replica.open))
 
     async def _from_snapshot(self, replica: Replica, keeper: Keeper, recovery: Recovery, seconds: float) -> None:
         """Take the newest snapshot for the mirror; the database is merged with it once it is folded to the end."""
@@ -185,7 +183,7 @@ class Joiner:
         if fetched is not None:
             await self._thread.run(replica.close)
             await self._patiently(lambda: self._thread.run(install_mirror, self._options, fetched[1]))
-            await self._thread.run(replica.open)
+            await self._patiently(lambda: self._thread.run(replica.open))
             log.info("snapshot %s of node %s is the mirror now", fetched[0].name, fetched[0].node)
             return
         self._part.waiting(f"the mirror is lost; another node is asked for a snapshot: {why}")

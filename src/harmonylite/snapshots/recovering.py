@@ -20,7 +20,7 @@ from pathlib import Path
 import msgspec
 
 from harmonylite.backoff import Backoff
-from harmonylite.changes.histories import Relation, Standing, newest, relation
+from harmonylite.changes.histories import Relation, Standing, further, newest, relation
 from harmonylite.db.deviation import deviations
 from harmonylite.db.replica import Replica
 from harmonylite.db.snapshot import standing_of
@@ -290,13 +290,15 @@ class Recovery:
     async def _adopt(
         self, replica: Replica, look: Look, snapshot: Snapshot, file: Path, *, way: Relation = "same"
     ) -> bool:
+        shards = None
         if way == "same":
-            way = relation(look.standing, await asyncio.to_thread(standing_of, file))
+            theirs = await asyncio.to_thread(standing_of, file)
+            way, shards = relation(look.standing, theirs), further(look.standing, theirs)
         if way == "same":
             way = "apart" if look.lost else "behind"
         if not self._publish:
             way = "behind"
-        conflicts = await self._thread.run(replica.adopt, file, relation=way)
+        conflicts = await self._thread.run(replica.adopt, file, relation=way, further=shards)
         self._status.counters.conflicts += conflicts
         told = {
             "behind": "",
