@@ -32,7 +32,7 @@ class PageNode(Node):
 
     def write_config(self) -> None:
         """Write the page's configuration, and how this test reaches the node's health."""
-        more = f'[health_check]\nenable = true\nbind = "127.0.0.1:{self.port}"\n'
+        more = f'[health_check]\nenable = true\nbind = "127.0.0.1:{self.port}"\n[logging]\nverbose = true\n'
         self.config.write_text(self.text.replace("/data/app.db", str(self.db)) + more)
 
 
