@@ -84,6 +84,17 @@ def test_a_message_that_nobody_understands_pauses_visibly_and_can_be_skipped(sit
     agree(nodes)
 
 
+def fill(ballast: Path) -> None:
+    """Write a file until its disk is full."""
+    try:
+        with ballast.open("wb") as file:
+            while True:
+                file.write(bytes(4096))
+                file.flush()
+    except OSError:
+        pass
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 24 MB, where this process may mount one."""
@@ -102,13 +113,7 @@ def test_a_full_disk_is_waited_for_and_nothing_is_lost(small_disk: Path, site: S
     start(nodes)
     ballast = small_disk / "ballast"
     writer = site.application(nodes[0])
-    try:
-        with ballast.open("wb") as file:
-            while True:
-                file.write(bytes(4096))
-                file.flush()
-    except OSError:
-        pass
+    fill(ballast)
     for n in range(20):
         writer.write(("INSERT INTO events VALUES (?, 'a', ?, hex(randomblob(100000)))", [f"a{n}", n]))
     until(lambda: nodes[1].waits(f"no room is left on the disk of {nodes[1].db}"), "the node says which disk is full")
@@ -137,3 +142,35 @@ def test_a_stream_that_was_deleted_is_said_and_the_node_stays_up_with_what_is_wr
         until(lambda: node.waits("does not exist"), "the node says what is lost")  # noqa: B023
     until(lambda: nodes[0].health()["pending_rows"] == 1, "what is written stays pending")
     assert all(node.alive and "Traceback" not in node.log.read_text() for node in nodes)
+
+
+def test_a_lock_taken_while_the_node_waits_for_nats_does_not_end_it_when_it_joins(site: Site) -> None:
+    server = site.server()
+    server.stop()
+    node = site.node("a", urls=[server.url])
+    node.start()
+    until(lambda: node.waits("nats") and node.health()["db_connected"], "the node waits for NATS")
+    holder = site.application(node)
+    holder.ask({"hold": [["UPDATE fought SET value = 'held' WHERE id = 1", []]]})
+    server.start()
+    until(lambda: node.waits("lock"), "the node says what it waits for")
+    assert holder.ask("commit") == {"rows": 1}
+    node.ready()
+    assert node.value("SELECT value FROM fought WHERE id = 1") == "held"
+
+
+def test_a_first_start_on_a_full_disk_is_refused_by_the_file_s_name_and_works_once_there_is_room(
+    small_disk: Path, site: Site
+) -> None:
+    node = site.node("a", folder=small_disk / "a")
+    ballast = small_disk / "ballast"
+    fill(ballast)
+    node.config, node.log = site.folder / "a.toml", site.folder / "a.log"
+    node.start()
+    assert node.gone() == 1
+    assert f"{node.folder}/mirror/app.db" in node.last_words()
+    assert "No space left on device" in node.last_words()
+    assert "Traceback" not in node.last_words()
+    ballast.unlink()
+    node.start()
+    node.ready()
