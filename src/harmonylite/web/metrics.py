@@ -114,6 +114,7 @@ class NodeCollector(Collector):
         yield from self._known()
         yield from self._state()
         yield from self._shards()
+        yield from self._region()
         yield from self._server()
         for name, text in COUNTERS.items():
             counter = CounterMetricFamily(self._prefix + name, text, labels=["node_id"])
@@ -191,6 +192,19 @@ class NodeCollector(Collector):
             for shard, state in sorted(self._status.shards.items()):
                 gauge.add_metric([self._status.node_id, str(shard)], getattr(state, field))
             yield gauge
+
+    def _region(self) -> Iterator[Metric]:
+        """Yield how far home is; nothing where there are no regions."""
+        region = self._status.region
+        for name, text, key in (
+            ("region_home_reachable", "1 while the home region answers.", "reachable"),
+            ("region_home_round_trip_seconds", "Time of a question to it and back.", "round_trip_seconds"),
+            ("region_copy_behind", "Messages that the region's own copies of the streams lack.", "copy_behind"),
+        ):
+            if key in region:
+                gauge = GaugeMetricFamily(self._prefix + name, text, labels=["node_id", "region", "home"])
+                gauge.add_metric([self._status.node_id, region["region"], region["home"]], float(region[key]))
+                yield gauge
 
     def _server(self) -> Iterator[Metric]:
         """Yield the embedded nats-server's figures; nothing where the node uses other servers."""

@@ -18,6 +18,7 @@ from harmonylite.web.metrics import COUNTERS, SERVER, make_registry
 from harmonylite.web.sites import MetricsSite, http_servers
 from tests.parts.web.fix_http import fetch, running_status
 
+REGION = {"region": "b", "home": "a", "reachable": True, "round_trip_seconds": 0.04, "copy_behind": 3}
 DOCS = Path(__file__).parents[3] / "docs" / "metrics.md"
 
 
@@ -56,6 +57,16 @@ def test_figures_of_the_embedded_server_are_there_when_it_told_some() -> None:
     found = samples(status)
     for number, (name, (kind, _)) in enumerate(SERVER.items()):
         assert found[f"harmonylite_nats_server_{name}{'_total' if kind == 'counter' else ''}"] == number
+
+
+def test_how_far_home_is_is_there_where_there_are_regions() -> None:
+    status = running_status()
+    assert not any("region" in name for name in samples(status))
+    status.region = REGION
+    found = samples(status)
+    assert found["harmonylite_region_home_reachable"] == 1
+    assert found["harmonylite_region_home_round_trip_seconds"] == 0.04
+    assert found["harmonylite_region_copy_behind"] == 3
 
 
 def test_a_scrape_shows_what_changed_since_the_last_one() -> None:
@@ -140,6 +151,7 @@ def test_promtool_has_nothing_to_say() -> None:
 def test_every_metric_stands_in_the_docs_and_every_documented_one_exists() -> None:
     status = running_status()
     status.server = dict.fromkeys(SERVER, 1.0)
+    status.region = REGION
     names = {
         line.split()[2]
         for line in generate_latest(make_registry(status)).decode().splitlines()
