@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 
 import pytest
@@ -206,22 +206,18 @@ async def test_a_get_over_a_line_that_breaks_leaves_the_target(remote: Place, me
 
 
 async def test_a_line_that_falls_silent_is_given_up(
-    remote: Place, medium: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    remote: Place, large: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("harmonylite.stores.errand.STALLED_SECONDS", 2.0)
-    monkeypatch.setattr("harmonylite.stores.sftp.TIDY_SECONDS", 0.5)
     async with Line(remote.port) as line:
         store = await remote.make(port=line.port)
-        line.sticks_after = 10 * MB
-        await gives_up(store.put("x", medium))
+        line.sticks_after = 4 * MB
+        with monkeypatch.context() as impatient:
+            impatient.setattr("harmonylite.stores.errand.STALLED_SECONDS", 2.0)
+            impatient.setattr("harmonylite.stores.sftp.TIDY_SECONDS", 0.5)
+            with pytest.raises(SnapshotError, match="nothing has moved for 2 s"):
+                await store.put("x", large)
         line.heal()
         assert await store.names() == []
-
-
-async def gives_up(doing: Awaitable[None]) -> None:
-    """Check that ``doing`` ends with an error about time."""
-    with pytest.raises(SnapshotError, match="nothing has moved for 2 s"):
-        await doing
 
 
 async def test_an_object_that_was_cut_short_behind_our_back_is_no_error_of_the_store(
