@@ -104,9 +104,14 @@ def test_a_full_store_is_told_and_changes_queue_until_there_is_room(site: Site) 
     for node in nodes:
         node.ready()
     writer = site.application(nodes[0])
-    for n in range(8):
-        writer.write(("INSERT INTO events VALUES (?, 'a', ?, hex(randomblob(60000)))", [f"a{n}", n]))
-    until(lambda: nodes[0].waits("the stream is full; changes queue"), "health names the limit")
+    written = iter(range(100_000))
+
+    def refused() -> bool:
+        n = next(written)
+        writer.write(("INSERT INTO events VALUES (?, 'a', ?, hex(randomblob(30000)))", [f"a{n}", n]))
+        return nodes[0].waits("the stream is full; changes queue")
+
+    until(refused, "health names the limit")
     assert any("insufficient" in w or "resources" in w or "exceeded" in w for w in nodes[0].health()["waits"])
     assert nodes[0].get("/readyz")[0] == 503
     until(lambda: nodes[0].health()["pending_rows"] > 0, "what is queued is counted")
@@ -114,7 +119,7 @@ def test_a_full_store_is_told_and_changes_queue_until_there_is_room(site: Site) 
     config.write_text(roomy)
     server.start()
     until_equal(nodes)
-    assert numbers(nodes[1], "a") == list(range(8))
+    assert numbers(nodes[1], "a") == list(range(next(written)))
     for node in nodes:
         node.ready()
 
