@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import re
 import signal
 import socket
 import stat
 import subprocess
 import sys
+import urllib.request
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
@@ -69,6 +72,17 @@ async def test_it_runs_with_its_files_beside_the_database_and_is_gone_after(tmp_
         pid = server.pid
         assert alive(pid)
     assert not alive(pid)
+
+
+async def test_what_it_acknowledges_is_synced_to_the_disk_before(tmp_path: Path) -> None:
+    async with running(EmbeddedSettings(node_name="7", folder=tmp_path)):
+        folder = tmp_path / "7"
+        (ports,) = folder.glob("*.ports")
+        hidden = re.search(r'^http_base_path: "(.+)"$', (folder / "nats-server.conf").read_text(), re.MULTILINE)
+        assert hidden
+        url = json.loads(ports.read_text())["monitoring"][0] + hidden[1] + "/jsz"
+        told = await asyncio.to_thread(lambda: urllib.request.urlopen(url, timeout=60).read())  # noqa: S310 # our own
+    assert json.loads(told)["config"]["sync_always"] is True
 
 
 async def test_what_was_stored_is_there_after_a_restart(tmp_path: Path) -> None:
