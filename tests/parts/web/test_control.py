@@ -70,6 +70,9 @@ class FakeNode:
     async def save_snapshot(self) -> dict[str, Any]:
         return await self._answer("save_snapshot")
 
+    async def region(self, action: str, force: bool) -> dict[str, Any]:
+        return await self._answer("region", action, force)
+
     async def skip(self, shard: int, seq: int) -> dict[str, Any]:
         return await self._answer("skip", shard, seq)
 
@@ -151,6 +154,12 @@ async def test_verify_snapshot_and_skip_hand_their_arguments_on(control: Control
     assert control.node.asked == [("verify", True, 5.0), ("verify", False, 30.0), ("save_snapshot",), ("skip", 0, 9)]
 
 
+async def test_moving_home_hands_its_arguments_on(control: Control) -> None:
+    assert (await control.ask("/v1/region", {"action": "promote", "force": True})).json == {"done": "region"}
+    assert (await control.ask("/v1/region", {"action": "rejoin"})).code == 200
+    assert control.node.asked == [("region", "promote", True), ("region", "rejoin", False)]
+
+
 @pytest.mark.parametrize(
     ("path", "body"),
     [
@@ -164,6 +173,9 @@ async def test_verify_snapshot_and_skip_hand_their_arguments_on(control: Control
         ("/v1/verify", {"seconds": "5"}),
         ("/v1/verify", '{"seconds": NaN}'),
         ("/v1/verify", {"repiar": True}),
+        ("/v1/region", {}),
+        ("/v1/region", {"action": "delete"}),
+        ("/v1/region", {"action": "promote", "force": 1}),
         ("/v1/skip", {}),
         ("/v1/skip", {"shard": 0, "seq": 0}),
         ("/v1/skip", {"shard": True, "seq": 1}),
