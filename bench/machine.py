@@ -123,7 +123,7 @@ class Node:
     process: subprocess.Popen[bytes] | None = None
 
     @contextmanager
-    def running(self) -> Iterator[float]:
+    def running(self, seconds: float = START_SECONDS) -> Iterator[float]:
         """Start it and wait until it is ready; gives the monotonic time of the start."""
         config = self.db.with_suffix(".toml")
         config.write_text(
@@ -135,7 +135,7 @@ class Node:
             command = [sys.executable, "-m", "harmonylite", "-config", str(config)]
             self.process = subprocess.Popen(command, stdout=log, stderr=log)
             with ended(self.process):
-                self._until_ready(started + START_SECONDS)
+                self._until_ready(started + seconds)
                 yield started
 
     def _until_ready(self, deadline: float) -> None:

@@ -173,8 +173,6 @@ class Replica:
         with mapped("read the schema's version"):
             return schema_version(self.connection) != self._installed.version
 
-    # facts -----------------------------------------------------------------------------------------------------
-
     @property
     def joined(self) -> bool:
         """True once the database was merged with the cluster."""
@@ -374,9 +372,9 @@ class Replica:
     def keep_mine(self, further: Collection[int] | None = None) -> None:
         """Log every row in which the database, known to be newer on ``further`` (None: all shards), differs."""
         self._same_or_reinstall()
-        args, o = (self.connection, self._installed, self._log), self.options
+        of, o = (self.connection, self._installed, self._log), self.options
         with self._applying.unit("keep what the mirror lacks"):
-            join.keep_mine(*args, shards=o.shards, further=further, replicate=o.replicate)
+            join.keep_mine(*of, shards=o.shards, further=further, replicate=o.replicate)
         if further is not None and len(further) < o.shards:
             self.reconcile(first=False)
 

@@ -1,0 +1,286 @@
+"""Calamities: streams that forget or are lost, disks that are lost, databases restored from backups.
+
+The same steps and the same properties as in `tests.simulation.run`, with these events among the others. What a lost
+disk or an old backup takes with it is only what was not published yet, so those strike when a node is at rest.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from tempfile import mkdtemp
+from typing import ClassVar
+
+import apsw
+
+from harmonylite.changes.histories import Standing, drift, further, relation
+from harmonylite.db.snapshot import make_database, save_copy, standing_of
+from harmonylite.model import Position, StreamMessage
+from tests.simulation import run as plain
+from tests.simulation.node import Node
+from tests.simulation.properties import check_always, must
+from tests.simulation.workload import Application
+from tests.simulation.world import World
+
+
+@dataclass
+class Fragile(World):
+    """Streams that forget their oldest messages, and can be lost. ``history``: how often they were."""
+
+    folder: Path = Path()
+    forgotten: dict[int, int] = field(default_factory=dict)
+    history: str = ""
+    snapshots: list[Path] = field(default_factory=list)
+    saved: int = 0
+
+    def after(self, shard: int, seq: int, most: int) -> list[StreamMessage]:
+        """Return up to ``most`` messages after ``seq``; whoever asks for a forgotten one reads over a gap."""
+        must(seq >= self.forgotten.get(shard, 0), f"message {seq + 1} of shard {shard} is read and was forgotten")
+        return super().after(shard, seq, most)
+
+    def save(self, node: Node, beginning: Callable[[Standing], Standing] | None = None) -> Path:
+        """Save a snapshot of a node's mirror."""
+        self.saved += 1
+        file = self.folder / f"snapshot-{self.saved}.db"
+        save_copy(node.options.mirror, file, beginning=beginning)
+        self.snapshots.append(file)
+        return file
+
+    def forget(self) -> None:
+        """Forget what the newest snapshot makes unnecessary."""
+        for shard, position in standing_of(self.snapshots[-1]).positions.items():
+            self.forgotten[shard] = max(self.forgotten.get(shard, 0), position.resume - 1)
+
+    def lose(self, node: Node) -> None:
+        """Lose all streams; the cluster goes on from the mirror of ``node``."""
+        self.streams = [[] for _ in range(self.shards)]
+        self.forgotten.clear()
+        self.mirrors.clear()
+        self.snapshots.clear()
+        self.history = f"h{self.time}"
+        self.save(node, lambda now: now.anew(self.history, {s: Position(s) for s in range(self.shards)}))
+
+
+class Survivor(Node):
+    """A node that recovers at each start, by the rules of `harmonylite.snapshots`."""
+
+    @property
+    def fragile(self) -> Fragile:
+        """The world, for what it is here."""
+        assert isinstance(self.world, Fragile)
+        return self.world
+
+    def start(self) -> None:
+        """Start the process, and take up a new beginning, or what the streams have forgotten, from a snapshot."""
+        super().start()
+        self._settle_drift()
+        mine = self.replica.standing()
+        lost = mine.history != self.fragile.history
+        gap = any(p.resume - 1 < self.fragile.forgotten.get(s, 0) for s, p in mine.positions.items())
+        if (lost or gap) and self.fragile.snapshots:
+            file = self.folder / "incoming.db"
+            shutil.copy(self.fragile.snapshots[-1], file)
+            theirs = standing_of(file)
+            way = relation(mine, theirs)
+            self.replica.adopt(file, relation="behind" if way == "same" else way, further=further(mine, theirs))
+        self._read_from_here()
+
+    def _settle_drift(self) -> None:
+        if not self.replica.joined:
+            return
+        database, mirror = self.replica.standing("main"), self.replica.standing("mirror")
+        way = drift(database, mirror)
+        if way == "ahead":
+            self.replica.keep_mine(further(database, mirror))
+        elif way != "same":
+            self.replica.reconcile(first=way == "apart", keep_log=True)
+
+    @property
+    def at_rest(self) -> bool:
+        """True when nothing here is unpublished, and everything that was is in the mirror."""
+        return (
+            self.up and self.flight is None and self.ready and self.replica.look() == 0
+            and self.replica.held_rows() == 0 and self.replica.standing().history == self.fragile.history
+        )  # fmt: skip
+
+    def lose_disk(self) -> None:
+        """Lose all files, and begin again from the newest snapshot."""
+        self.stop()
+        self.app.connection.close()
+        shutil.rmtree(self.folder)
+        (self.folder / "mirror").mkdir(parents=True)
+        file = self.folder / "fetched.db"
+        shutil.copy(self.fragile.snapshots[-1], file)
+        make_database(self.options, file)
+        self._open_app()
+        self.start()
+
+    def backup(self) -> Path:
+        """Return a copy of the database as it is now."""
+        file = self.folder.parent / f"backup-{self.name}.db"
+        file.unlink(missing_ok=True)
+        self.app.connection.execute("VACUUM INTO ?", (str(file),))
+        return file
+
+    def restore(self, backup: Path) -> None:
+        """Put an old copy in the database's place while everything is stopped."""
+        self.stop()
+        self.app.connection.close()
+        for ending in ("", "-wal", "-shm"):
+            Path(f"{self.options.database}{ending}").unlink(missing_ok=True)
+        shutil.copy(backup, self.options.database)
+        self._open_app()
+        self.start()
+
+    def _open_app(self) -> None:
+        connection = apsw.Connection(str(self.options.database))
+        connection.pragma("journal_mode", "wal")
+        connection.pragma("synchronous", 0)
+        connection.pragma("foreign_keys", 1)
+        connection.pragma("trusted_schema", 0)
+        connection.pragma("recursive_triggers", 1)
+        self.app = Application(self.name, connection, self.shapes, self.ledger, self.rng)
+
+
+@dataclass
+class Calamities(plain.Schedule):
+    """One run; see the module. ``counts``: how often each event struck, over all runs."""
+
+    counts: ClassVar[dict[str, int]] = {}
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        old, rng = self.world, self.rng
+        self.world = Fragile(old.shards, folder=self.folder)
+        self.nodes = [
+            Survivor(n.name, n.folder, self.world, rng, n.message_bytes, n.shapes, n.ledger) for n in self.nodes
+        ]
+        self.backups: dict[str, Path] = {}
+
+    def _step(self) -> None:
+        strikes = (
+            self._save, self._forget, self._lose_streams, self._lose_disk, self._back_up, self._restore,
+        )  # fmt: skip
+        node = self.rng.choice(self.members)
+        if self.rng.random() < 0.12 and isinstance(node, Survivor) and node.up:
+            strike = self.rng.choice(strikes)
+            if strike(node):
+                name = strike.__name__.removeprefix("_")
+                self._note(node, name)
+                self.counts[name] = self.counts.get(name, 0) + 1
+            return
+        super()._step()
+
+    @property
+    def fragile(self) -> Fragile:
+        """The world, for what it is here."""
+        assert isinstance(self.world, Fragile)
+        return self.world
+
+    def _save(self, node: Survivor) -> bool:
+        if not self._usable(node):
+            return False
+        self.fragile.save(node)
+        return True
+
+    def _usable(self, node: Node) -> bool:
+        """Tell whether a snapshot of ``node`` is nowhere behind the newest one."""
+        standing = node.replica.standing()
+        newest = standing_of(self.fragile.snapshots[-1]) if self.fragile.snapshots else Standing()
+        there = newest.positions
+        return standing.history == self.fragile.history and all(
+            p.seq >= there[s].seq and p.resume >= there[s].resume for s, p in standing.positions.items() if s in there
+        )
+
+    def _forget(self, node: Survivor) -> bool:
+        """Forget what the newest snapshot has; whoever is up and would have needed it starts again."""
+        if not self._save(node):
+            return False
+        self.fragile.forget()
+        for other in self.members:
+            if other.up and any(other.inbox.read_up_to(s) < seq for s, seq in self.fragile.forgotten.items()):
+                other.stop()
+                other.start()
+                check_always(other)
+        return True
+
+    def _lose_streams(self, node: Survivor) -> bool:
+        if node.replica.standing().history != self.fragile.history:
+            return False
+        up = [other for other in self.members if other.up]
+        for other in up:
+            if other.flight is not None:
+                other.flight.out.close()
+                other.flight = None
+        best = max(up, key=lambda n: sum(p.seq for p in n.replica.standing().positions.values()))
+        self.fragile.lose(best)
+        for other in up:
+            other.stop()
+        for other in up:
+            other.start()
+            check_always(other)
+        return True
+
+    def _lose_disk(self, node: Survivor) -> bool:
+        if not (node.at_rest and self.fragile.snapshots and self.world.shards):
+            return False
+        node.lose_disk()
+        self._catch_up(node)
+        return True
+
+    def _back_up(self, node: Survivor) -> bool:
+        if not node.at_rest:
+            return False
+        self.backups[node.name] = node.backup()
+        return True
+
+    def _restore(self, node: Survivor) -> bool:
+        if not node.at_rest or node.name not in self.backups:
+            return False
+        node.restore(self.backups[node.name])
+        self._catch_up(node)
+        return True
+
+    def _catch_up(self, node: Node) -> None:
+        """Fold to the end, as a node does before it publishes; its own old values are there only then."""
+        while any(node.inbox.read_up_to(s) < self.world.last(s) for s in range(self.world.shards)):
+            node.deliver(1000)
+        while (cut := node.take()) is not None:
+            node.apply(cut)
+        check_always(node)
+
+
+def run(seed: int, *, steps: int = 0) -> None:
+    """Run the schedule of one seed in a folder of its own; a failure says how to run it again."""
+    shm = Path("/dev/shm")
+    folder = Path(mkdtemp(prefix="harmonylite-", dir=shm if shm.is_dir() else None))
+    schedule = Calamities(seed, folder, steps)
+    schedule.rng = Random(seed)
+    for node in schedule.nodes:
+        node.rng = schedule.rng
+    try:
+        schedule.run()
+    except BaseException as error:
+        error.add_note(f"seed {seed}; run it again with: python -m tests.simulation.calamities {seed}")
+        raise
+    finally:
+        schedule.close()
+        shutil.rmtree(folder)
+
+
+if __name__ == "__main__":
+    import sys
+
+    first, last = (int(word) for word in (sys.argv[1:] + sys.argv[1:])[:2])
+    failed = []
+    for number in range(first, last + 1):
+        try:
+            run(number)
+        except Exception as error:  # noqa: BLE001 # every seed is to be tried
+            failed.append(number)
+            sys.stdout.write(f"{number}: {type(error).__name__}: {str(error)[:300]}\n")
+            sys.stdout.flush()
+    sys.stdout.write(f"{last - first + 1} schedules, {len(failed)} failed, {Calamities.counts}\n")
