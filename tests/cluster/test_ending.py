@@ -150,3 +150,24 @@ def test_a_copied_folder_is_another_node(site: Site) -> None:
     site.application(copy).write("INSERT INTO events VALUES ('3', 'copy', 3, NULL)")
     assert len(until_equal([first, copy])["events"]) == 3
     agree([first, copy])
+
+
+def test_a_stop_at_any_moment_of_the_start_ends_well_and_without_a_traceback(site: Site) -> None:
+    other = site.node("other")
+    start([other])
+    for moment in ("node a, database", "connected to NATS", "is the mirror now", "ready"):
+        node = site.node("a")
+        node.log.write_bytes(b"")
+        node.start()
+        if moment == "ready":
+            node.ready()
+        else:
+            until(lambda: moment in node.log.read_text(), moment)  # noqa: B023
+        before = time.monotonic()
+        assert node.stop(60) == 0, moment
+        assert time.monotonic() - before < 30
+        said = node.log.read_text()
+        assert "Traceback" not in said
+        assert "foresaw" not in said
+        assert "Error" not in said
+        shutil.rmtree(node.folder)

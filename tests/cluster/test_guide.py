@@ -81,6 +81,12 @@ def test_the_guides_three_command_lines_make_a_cluster_of_which_one_may_be_kille
     for n, writer in enumerate(writers):
         writer.write(("INSERT INTO events VALUES (?, 'x', ?, NULL)", [f"first {n}", n]))
     until_equal(nodes)
+
+    def starting() -> list[str]:
+        reports = [node.ask("GET", "/v1/status") for node in nodes]
+        return [name for report in reports for name, part in report["parts"].items() if part["state"] == "starting"]
+
+    until(lambda: not starting(), "every part has started")
     assert all((node.db.parent / "nats").is_dir() for node in nodes), "NATS's data lies beside db_path"
     server = nodes[2].pid_of_server()
     nodes[2].kill()

@@ -109,6 +109,7 @@ class Recovery:
         self._known = known
         self._please = please
         self._part = status.part("recovery")
+        self._part.ok()  # nothing to recover from yet
         self._recovering = False
         self._told = asyncio.Event()
         self._good: Snapshot | None = None
