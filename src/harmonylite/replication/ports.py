@@ -66,14 +66,15 @@ class Store(Protocol):
     async def put(self, name: str, source: Path, progress: Progress | None = None) -> None:
         """Store the file ``source`` as object ``name``, whole or not at all; raises SnapshotError.
 
-        Cancelling leaves nothing under ``name`` but what was there before (or the whole file, at the very end).
+        Cancelling leaves what was under ``name`` before; when nearly all was sent already, perhaps the whole file.
         """
         ...
 
     async def get(self, name: str, target: Path, progress: Progress | None = None) -> None:
-        """Write object ``name`` to ``target``, whole or not at all; raises SnapshotError when it is damaged or the store
-        can't be reached, its kind ObjectMissingError when the store doesn't have it. A store may not notice that
-        somebody altered an object: compare a digest of your own.
+        """Write object ``name`` to ``target``, whole or not at all.
+
+        Raises SnapshotError when the object is damaged or the store can't be reached, its kind ObjectMissingError when
+        the store doesn't have it. A store may not notice that somebody altered an object: compare a digest of your own.
         """
         ...
 

@@ -72,10 +72,11 @@ class SftpStore:
         self, doing: str, work: Callable[[SFTPClient, _Moved], Awaitable[T]], progress: Progress | None = None
     ) -> T:
         loop = asyncio.get_running_loop()
+        limit = asyncio.timeout(errand.STALLED_SECONDS)
         keys: HostKeys | None = None
         try:
             keys = await asyncio.to_thread(HostKeys, self._settings.known_hosts)
-            async with asyncio.timeout(errand.STALLED_SECONDS) as limit:
+            async with limit:
 
                 def moved(done: int, total: int) -> None:
                     limit.reschedule(loop.time() + errand.STALLED_SECONDS)
@@ -89,7 +90,10 @@ class SftpStore:
             why = keys.explained(self._place.host, self._place.port, error)
             raise self._failures.error(doing, *why) from None
         except TimeoutError:
-            raise self._failures.stalled(doing, errand.STALLED_SECONDS) from None
+            if limit.expired():
+                raise self._failures.stalled(doing, errand.STALLED_SECONDS) from None
+            why = f"no answer within {CONNECT_SECONDS:g} s", "look at the server and the line to it"
+            raise self._failures.error(doing, *why) from None
         except (asyncssh.Error, asyncssh.KeyImportError, asyncssh.KeyEncryptionError) as error:
             raise self._failures.error(doing, *_explained(error)) from None
         except OSError as error:

@@ -106,6 +106,16 @@ async def test_a_server_that_is_not_there_is_said(sshd: Server) -> None:
         await opened(sftp_settings(sshd), url=url).names()
 
 
+async def test_a_server_that_takes_the_call_and_says_nothing_is_given_up(
+    sshd: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harmonylite.stores.sftp.CONNECT_SECONDS", 0.5)
+    async with Line(sshd.port) as line:
+        line.sticks_after = 0
+        with pytest.raises(SnapshotError, match=r"no answer within 0\.5 s|timeout"):
+            await SftpStore(sftp_settings(sshd, port=line.port), owner="one").names()
+
+
 async def test_a_known_hosts_file_that_can_not_be_understood_is_said(sshd: Server, tmp_path: Path) -> None:
     (tmp_path / "known_hosts").write_text("@nonsense * x y\n")
     with pytest.raises(SnapshotError, match="known_hosts can't be understood"):
