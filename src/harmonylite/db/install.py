@@ -45,9 +45,13 @@ def schema_version(connection: apsw.Connection) -> int:
     return int(value(connection, "PRAGMA main.schema_version"))
 
 
-def install(connection: apsw.Connection, rules: TableRules, log: Log, *, joined: bool) -> Installed:
+def install(
+    connection: apsw.Connection, rules: TableRules, log: Log, *, joined: bool, again: bool = False
+) -> Installed:
     """Bring everything in step; ``joined``: the database was merged with the cluster before.
 
+    ``again``: the schema's version moved since the last install of this process. VACUUM moves it too and renumbers the
+    rows of tables without a key, so those are compared whole.
     Raises DatabaseBusyError when another connection keeps the write lock, with nothing changed.
     """
     connection.execute("PRAGMA main.schema_version").fetchall()
@@ -55,7 +59,7 @@ def install(connection: apsw.Connection, rules: TableRules, log: Log, *, joined:
     _move_mirror(connection, inventory, _ours(connection))
     with transaction(connection, "install the capture triggers", immediate=True):
         inventory = read_inventory(connection, rules)
-        result = _install(connection, rules, inventory, log, joined=joined)
+        result = _install(connection, rules, inventory, log, joined=joined, again=again)
     result.version = schema_version(connection)
     for table in result.tables.values():
         table.make_scratch(connection)
@@ -99,7 +103,7 @@ def _move_mirror(
 
 
 def _install(
-    connection: apsw.Connection, rules: TableRules, inventory: Inventory, log: Log, *, joined: bool
+    connection: apsw.Connection, rules: TableRules, inventory: Inventory, log: Log, *, joined: bool, again: bool
 ) -> Installed:
     result = Installed(warnings=dict(inventory.warnings))
     _private_tables(connection, inventory)
@@ -122,6 +126,8 @@ def _install(
                 result.returned.append(name)
             else:
                 fresh.append((table, made or name not in known))
+        elif joined and again and shape.keys[0].pseudo:
+            fresh.append((table, False))
         if known.get(name, -1) != number:
             mirror.set_table_id(connection, name, number)
     for trigger in (trigger for left in ours.values() for trigger in left):

@@ -1,0 +1,52 @@
+"""A change set of any size takes a bounded amount of memory on its way through a node."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.parts.db.fix_replicas import Group
+
+ROOT = Path(__file__).parents[3]
+ROWS = 400_000
+MOST_MB = 150
+"""Of resident memory, whatever the number of rows; 5,000,000 rows stay below it too."""
+
+
+def side(name: str, folder: Path) -> dict[str, Any]:
+    """Run one side of `tests.parts.db.large` in a process of its own."""
+    command = [sys.executable, "-m", "tests.parts.db.large", name, str(folder), str(ROWS)]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "src")))}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, env=env, timeout=500)
+    assert done.returncode == 0, done.stderr
+    took: dict[str, Any] = json.loads(done.stdout)
+    return took
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_huge_change_set_is_captured_staged_and_applied_in_bounded_memory(tmp_path: Path) -> None:
+    wrote, read = side("write", tmp_path), side("read", tmp_path)
+    assert wrote["digest"] == read["digest"]
+    assert (tmp_path / "messages").stat().st_size > 1_000_000
+    assert max(wrote["MB"], read["MB"]) < MOST_MB, (wrote, read)
+
+
+def test_one_row_that_is_larger_than_a_message_travels_in_several(group: Group) -> None:
+    a, b = group.several(2, "CREATE TABLE t(id INTEGER PRIMARY KEY, body BLOB)")
+    body = os.urandom(3_000_000)
+    a.run("INSERT INTO t VALUES (1, ?)", (body,))
+    a.capture()
+    assert a.flight is not None
+    assert len(a.flight.parts[0]) > 3
+    assert max(len(payload) for payload in a.flight.payloads(0)) < 1_000_000
+    a.publish()
+    assert group.equal("t") == [(1, body)]
+    b.run("UPDATE t SET body = ? WHERE id = 1", (body[::-1],))
+    assert group.equal("t") == [(1, body[::-1])]
