@@ -14,6 +14,20 @@ pytestmark = pytest.mark.timeout(300)
 
 QUICK = {"connect_retries": 3, "reconnect_wait_seconds": 0.2}
 
+ACCOUNTS = """
+accounts {{
+  HL {{ jetstream {{ {limit} }}, users: [ {{ user: hl, password: secret }} ] }}
+  SYS {{ users: [ {{ user: sys, password: secret }} ] }}
+}}
+system_account: SYS
+"""
+
+FULL = {
+    "server": ("jetstream {", "jetstream { max_file_store: 300KB, "),
+    "account": ("max_file: 1GB", "max_file: 300KB"),
+}
+"""How a configuration with room is made one without."""
+
 
 def insert(name: str, n: int) -> tuple[str, list[object]]:
     return "INSERT INTO events VALUES (?, ?, ?, NULL)", [f"{name}-{n}", name, n]
@@ -92,14 +106,18 @@ def test_two_clusters_on_one_nats_never_hear_each_other(site: Site) -> None:
         assert [writer for _, writer, _, _ in content["events"]] == [f"cluster{cluster}"]
 
 
-def test_a_full_store_is_told_and_changes_queue_until_there_is_room(site: Site) -> None:
-    server = site.server(more="")
+@pytest.mark.parametrize("limit", ["server", "account"])
+def test_a_full_store_is_told_and_changes_queue_until_there_is_room(site: Site, limit: str) -> None:
+    roomy, tight = FULL[limit]
+    server = site.server(more=ACCOUNTS.format(limit="max_file: 1GB") if limit == "account" else "")
     config = server.folder / f"{server.name}.conf"
-    roomy = config.read_text()
-    nodes = [site.node(name, urls=[server.url]) for name in ("a", "b")]
+    before = config.read_text()
+    assert roomy in before
+    known = {"nats": {"user_name": "hl", "user_password": "secret"}} if limit == "account" else {}
+    nodes = [site.node(name, urls=[server.url], sections=known) for name in ("a", "b")]
     start(nodes)
     server.stop()
-    config.write_text(roomy.replace("jetstream {", "jetstream { max_file_store: 300KB, "))
+    config.write_text(before.replace(roomy, tight))
     server.start()
     for node in nodes:
         node.ready()
@@ -116,7 +134,7 @@ def test_a_full_store_is_told_and_changes_queue_until_there_is_room(site: Site) 
     assert nodes[0].get("/readyz")[0] == 503
     until(lambda: nodes[0].health()["pending_rows"] > 0, "what is queued is counted")
     server.stop()
-    config.write_text(roomy)
+    config.write_text(before)
     server.start()
     until_equal(nodes)
     assert numbers(nodes[1], "a") == list(range(next(written)))
@@ -143,15 +161,6 @@ def test_a_small_max_payload_only_makes_more_messages_and_a_tiny_one_is_told(sit
     server.start()
     until_equal(nodes)
     assert numbers(nodes[1], "a") == [1, 2]
-
-
-ACCOUNTS = """
-accounts {{
-  HL {{ jetstream {{ {limit} }}, users: [ {{ user: hl, password: secret }} ] }}
-  SYS {{ users: [ {{ user: sys, password: secret }} ] }}
-}}
-system_account: SYS
-"""
 
 
 def test_an_accounts_limit_is_told_while_it_lasts_and_readiness_waits_for_it(site: Site) -> None:
