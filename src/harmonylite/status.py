@@ -135,6 +135,7 @@ class NodeStatus:
     cdc_installed: bool = False
     tables: tuple[str, ...] = ()
     warnings: dict[str, str] = field(default_factory=dict)
+    stream_warnings: tuple[str, ...] = ()
     pending_rows: int = 0
     held_rows: int = 0
     caught_up: bool = False
@@ -155,6 +156,12 @@ class NodeStatus:
         if shard not in self.shards:
             self.shards[shard] = ShardStatus(shard)
         return self.shards[shard]
+
+    @property
+    def all_warnings(self) -> dict[str, str]:
+        """What a person should look at, by topic: tables, and streams whose settings are not the configured ones."""
+        streams = {"streams": "; ".join(self.stream_warnings)} if self.stream_warnings else {}
+        return dict(sorted({**self.warnings, **streams}.items()))
 
     @property
     def waits(self) -> list[str]:
@@ -213,6 +220,6 @@ class NodeStatus:
             },
             **({"region": self.region} if self.region else {}),
             "waits": self.waits,
-            "warnings": dict(sorted(self.warnings.items())),
+            "warnings": self.all_warnings,
             "counters": {name: getattr(self.counters, name) for name in Counters.__slots__},
         }

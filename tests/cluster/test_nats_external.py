@@ -142,6 +142,22 @@ def test_a_full_store_is_told_and_changes_queue_until_there_is_room(site: Site, 
         node.ready()
 
 
+def test_a_stream_with_other_settings_is_reported_and_changed_only_when_asked(site: Site) -> None:
+    server = site.server()
+    node = site.node("a", urls=[server.url], sections={"replication_log": {"max_entries": 5000}})
+    for update in (False, False, True):
+        node.start()
+        node.ready()
+        told = node.health()["warnings"].get("streams", "")
+        asked_for = node.sections["replication_log"]["max_entries"]
+        if asked_for == 6000 and not update:
+            assert "has max_msgs = 5000, configured is 6000; it is left as it is" in told
+        else:
+            assert told == ""
+        node.stop()
+        node.sections["replication_log"] = {"max_entries": 6000, "update_existing": asked_for == 6000}
+
+
 def test_a_small_max_payload_only_makes_more_messages_and_a_tiny_one_is_told(site: Site) -> None:
     server = site.server(more="max_payload: 20KB")
     nodes = [site.node(name, urls=[server.url]) for name in ("a", "b")]

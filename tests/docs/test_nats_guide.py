@@ -78,6 +78,10 @@ def test_one_node(guide: Guide) -> None:
     guide.ready("config.toml")
     assert "ready" in str(guide.command(status)) or "healthy" in str(guide.command(status))
     assert list((guide.folder / "data/nats").glob("*/jetstream")), "the server's files are where the page says"
+    checklist = json.loads(str(guide.command("harmonylite -config config.toml doctor --json")))
+    rows = {row["name"]: row for row in checklist["rows"]}
+    asked = ("node", "storage", "clock", "access")
+    assert [rows[name]["level"] for name in asked] == ["ok"] * len(asked), "the embedded server is asked, too"
 
 
 def test_three_nodes_by_three_command_lines(guide: Guide) -> None:

@@ -157,7 +157,7 @@ class NodeCollector(Collector):
             ("cdc_installed", "1 when the capture triggers are in place.", status.cdc_installed),
             ("tables_tracked", "Tables that are replicated.", len(status.tables)),
             ("held_rows", "Rows of the mirror held back from the database by a unique index.", status.held_rows),
-            ("warnings", "Things that a person should look at; health tells which.", len(status.warnings)),
+            ("warnings", "Things that a person should look at; health tells which.", len(status.all_warnings)),
             ("start_time_seconds", "When the node started, seconds since the epoch.", status.started_wall),
             (
                 "last_replicated_timestamp_seconds",
