@@ -41,6 +41,7 @@ class Regional:
             warnings = await ensure_streams(self._link, self.streams, part)
         else:
             warnings = await ensure_region_streams(self._link, self.streams, self._home, part)
+        self._status.stream_warnings = tuple(warnings)
         for warning in warnings:
             log.warning("%s", warning)
 
