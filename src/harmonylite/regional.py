@@ -66,7 +66,7 @@ class Regional:
     async def watch(self) -> None:
         """Look after the region, without end; returns at once where there is none."""
         if self._home is not None:
-            await RegionWatch(self._link, self.streams, self._home, self._status).run()
+            await RegionWatch(self._link, self.streams, self._home, self._status, rejoin=self.rejoin).run()
 
     async def promote(self, keeper: Keeper | None, *, force: bool) -> dict[str, Any]:
         """Make this node's region the home region. Raises HarmonyLiteError.

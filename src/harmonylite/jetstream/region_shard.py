@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from harmonylite.errors import NotAcknowledgedError, StreamError
+from harmonylite.errors import NotAcknowledgedError, StreamError, StreamLostError
 from harmonylite.jetstream.api import JetStream
 from harmonylite.jetstream.link import NatsLink
 from harmonylite.jetstream.region_reader import CopyReader
@@ -64,17 +64,22 @@ class RegionShard(JetStreamShard):
         return reader.batches()
 
     async def info(self) -> StreamInfo:
-        """Return the state of this region's stream, with the order's end where home can be reached."""
+        """Return the state of this region's stream, with the order's end where home can be reached.
+
+        Raises StreamLostError when home has lost it or made it anew: a copy is not the order.
+        """
         details = await self._stream.details()
         self._home.follow(details.role)
         if not details.role.copy_of:
             return details.info
         try:
             order = (await self._in(details.role.copy_of).details()).info
+        except StreamLostError:
+            raise StreamLostError(f"home region {details.role.copy_of} has no stream {self.name} (any more)") from None
         except StreamError:
             return details.info
         if order.created != details.info.created:
-            return details.info
+            raise StreamLostError(f"stream {self.name} of home region {details.role.copy_of} was made anew")
         return replace(details.info, last=max(details.info.last, order.last))
 
     async def end(self) -> int:

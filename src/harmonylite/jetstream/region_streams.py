@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 from harmonylite.errors import StreamError, StreamLostError
@@ -29,6 +29,9 @@ LOOK_EVERY = 2.0
 
 LOSSES = 2
 """Looks in a row that must fail before the home region counts as unreachable: one lost answer is not a cut."""
+
+FOLLOW_AFTER = 5
+"""Looks in a row at other streams in the home region than were copied here, before those are copied."""
 
 PART = "home region"
 
@@ -121,13 +124,15 @@ class RegionWatch:
 
     def __init__(
         self, link: NatsLink, settings: StreamSettings, home: Home, status: NodeStatus, *,
-        every: float = LOOK_EVERY, wall: Callable[[], float] = time.time,
+        rejoin: Callable[[], Awaitable[object]], every: float = LOOK_EVERY, wall: Callable[[], float] = time.time,
     ) -> None:  # fmt: skip
         self._shards = [RegionStream(link, settings, shard, home) for shard in range(settings.shards)]
         self._settings = settings
         self._home = home
         self._status = status
         self._part = status.part(PART)
+        self._rejoin = rejoin
+        self._others = 0
         self._every = every
         self._wall = wall
         self._lost = 0
@@ -150,6 +155,9 @@ class RegionWatch:
         start = time.monotonic()
         try:
             order = [await shard.of(self._home.now).details() for shard in self._shards]
+        except StreamLostError as error:
+            self._part.waiting(f"home region {self._home.now}: {error.message}; it is made again there")
+            return
         except StreamError as error:
             self._unreachable(error)
             return
@@ -158,6 +166,15 @@ class RegionWatch:
         lag = sum(max(0, there.info.last - here.info.last) for here, there in zip(own, order, strict=True))
         self._tell(reachable=True, round_trip=seconds, lag=lag, moves=max(details.role.moves for details in own))
         self._judge(own, order)
+        other = any(here.info.created != there.info.created for here, there in zip(own, order, strict=True))
+        self._others = self._others + 1 if other and all(there.role.takes_messages for there in order) else 0
+        if self._others > FOLLOW_AFTER and not self._home.left:
+            # Home lost its streams and has begun anew; what is in the copies, every node here has folded.
+            self._others = 0
+            log.warning(
+                "the streams of home region %s stay others than were copied; they are copied anew", self._home.now
+            )
+            await self._rejoin()
         if self._home.here:
             await self._shut_what_was_left(own)
 
@@ -204,9 +221,9 @@ class RegionWatch:
                 " run `harmonylite region rejoin` on one node of this region (docs/regions.md)"
             )
         elif any(here.info.created != there.info.created for here, there in zip(own, order, strict=True)):
-            self._part.failed(
-                f"the streams of home region {self._home.now} are not those that were copied here: `harmonylite region "
-                "rejoin` follows the new ones, `harmonylite region promote -force` goes on from this region's copy"
+            self._part.waiting(
+                f"the streams of home region {self._home.now} are not those that were copied here; they are followed "
+                "soon, unless `harmonylite region promote -force` goes on from this region's copies"
             )
         elif not all(there.role.takes_messages for there in order):
             self._part.waiting(f"region {self._home.now} takes no messages now: home is being moved")

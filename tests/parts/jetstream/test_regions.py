@@ -17,7 +17,7 @@ from harmonylite.jetstream import NatsLink, StreamSettings, ensure_streams
 from harmonylite.jetstream.moving import MoveError, promote, rejoin
 from harmonylite.jetstream.region_objects import RegionObjects
 from harmonylite.jetstream.region_shard import RegionShard
-from harmonylite.jetstream.region_streams import RegionStream, RegionWatch, ensure_region_streams
+from harmonylite.jetstream.region_streams import FOLLOW_AFTER, RegionStream, RegionWatch, ensure_region_streams
 from harmonylite.jetstream.regions import Home, role_of
 from harmonylite.model import StreamMessage
 from harmonylite.status import NodeStatus
@@ -49,9 +49,11 @@ class Side:
     async def last(self, region: str = "") -> int:
         return (await self.stream(region).own.details()).info.last
 
-    async def watched(self) -> NodeStatus:
-        watch = RegionWatch(self.link, self.settings, self.home, self.status)
-        for _ in range(2):
+    async def watched(self, looks: int = 2) -> NodeStatus:
+        watch = RegionWatch(
+            self.link, self.settings, self.home, self.status, rejoin=lambda: rejoin(self.link, self.settings, self.home)
+        )
+        for _ in range(looks):
             await watch.look()
         return self.status
 
@@ -262,6 +264,28 @@ async def test_a_lost_home_is_left_behind_at_a_known_message_and_its_later_ones_
         await rejoin(b.link, b.settings, b.home)
     assert [message.payload for message in await up_to(a.shard(), 1, 2)] == [b"1", b"2"]
     assert (await a.shard().info()).forks == ((old, 1),)
+
+
+async def test_a_copy_is_not_followed_when_home_lost_its_stream_and_copied_anew_when_home_has_another(
+    sides: tuple[Side, Side],
+) -> None:
+    a, b = sides
+    await a.ensure()
+    await b.ensure()
+    near, far = a.shard("near"), b.shard("far")
+    await near.publish(b"1", message_id="1")
+    await whole(a, b)
+    await a.stream().own.api.call(f"STREAM.DELETE.{a.stream().name}")
+    with pytest.raises(StreamLostError, match="home region a has no stream"):
+        await far.info()
+    assert "it is made again there" in (await b.watched()).waits[0]
+    await a.ensure()
+    with pytest.raises(StreamLostError, match="was made anew"):
+        await far.info()
+    assert "they are followed soon" in (await b.watched()).waits[0]
+    assert await b.last("b") == 1, "for a while the copy stays, for a person to decide"
+    await b.watched(FOLLOW_AFTER + 1)
+    assert await far.info() == await near.info()
 
 
 def test_a_mirror_of_something_else_is_refused_by_name() -> None:
