@@ -16,7 +16,7 @@ from typing import ClassVar
 
 import apsw
 
-from harmonylite.changes.histories import Standing, drift, further, relation
+from harmonylite.changes.histories import Standing, drift, further, held, relation
 from harmonylite.db.snapshot import make_database, save_copy, standing_of
 from harmonylite.model import Position, StreamMessage
 from tests.simulation import run as plain
@@ -84,6 +84,7 @@ class Survivor(Node):
             file = self.folder / "incoming.db"
             shutil.copy(self.fragile.snapshots[-1], file)
             theirs = standing_of(file)
+            mine = held(self.replica.standing("main"), mine)
             way = relation(mine, theirs)
             self.replica.adopt(file, relation="behind" if way == "same" else way, further=further(mine, theirs))
         self._read_from_here()

@@ -10,7 +10,7 @@ mirror was made from.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from harmonylite.model import Position
@@ -67,6 +67,14 @@ def further(mine: Standing, other: Standing) -> frozenset[int] | None:
         if seq > there[1]:
             found.add(shard)
     return frozenset(found)
+
+
+def held(database: Standing, mirror: Standing) -> Standing:
+    """Return what a node holds: a crash may have left the database further than its mirror on some shard."""
+    if database.history != mirror.history:
+        return mirror
+    both = {s: max(p, database.positions.get(s, p), key=lambda each: each.seq) for s, p in mirror.positions.items()}
+    return replace(mirror, positions=both)
 
 
 def drift(database: Standing, mirror: Standing) -> Relation:

@@ -101,6 +101,10 @@ def adopt(
     if until.history == newer.history:
         own = recent_of(connection, node, {shard: position.seq for shard, position in until.positions.items()})
         bases.lay_over(connection, installed.tables, own)
+    # A database that is further than its mirror may differ from it also where the old mirror and the new one agree.
+    crashed = merged.history != until.history or any(
+        p.seq > until.positions[s].seq for s, p in merged.positions.items() if s in until.positions
+    )
     merging = Merge(connection, log, own=own)
     for table in installed.tables.values() if replicate else ():
         if table.shape.pinned and shard_of(table.shape.name, (), shards) in ahead:
@@ -109,6 +113,9 @@ def adopt(
             connection, "SELECT 1 FROM base.sqlite_schema WHERE type = 'table' AND name = ?", (table.shape.name,)
         )
         touch(connection, table, differing_keys(table, table.base if known else table.main))
+        if crashed:
+            unlogged = f"WITH x({table.key_list}) AS ({differing_keys(table)}) SELECT x.* FROM x"
+            touch(connection, table, f"{unlogged} WHERE NOT {table.in_logged}")
         if ahead and not table.shape.pinned:
             _leave_alone(connection, table, ahead, shards)
         merging.table(table, Folded(touched=True), held=True)

@@ -20,7 +20,7 @@ from pathlib import Path
 import msgspec
 
 from harmonylite.backoff import Backoff
-from harmonylite.changes.histories import Relation, Standing, further, newest, relation
+from harmonylite.changes.histories import Relation, Standing, further, held, newest, relation
 from harmonylite.db.deviation import deviations
 from harmonylite.db.replica import Replica
 from harmonylite.db.snapshot import standing_of
@@ -130,8 +130,19 @@ class Recovery:
         with suppress(SnapshotError):  # a store that can't be read says nothing
             pointed = await self._keeper.newest()
             anew = self._is_other(pointed, look.standing)
+        await self._stay_within(replica, look)
         if anew:
             raise StreamLostError("the cluster began anew while this node was away; it takes that up")
+
+    async def _stay_within(self, replica: Replica, look: Look) -> None:
+        """Let a database not stand beyond a stream that its mirror agrees with: a crash and a lost tail at once."""
+        database = await self._thread.run(replica.standing, "main")
+        if database.history != look.standing.history or not await self._thread.run(lambda: replica.joined):
+            return
+        beyond = {info.shard for info in look.streams if database.positions[info.shard].seq > info.last}
+        if beyond:
+            log.warning("the database stands beyond the streams of shards %s; its rows are compared", sorted(beyond))
+            await self._thread.run(replica.keep_mine, beyond)
 
     async def watch(self, replica: Replica) -> None:
         """Look without end whether the cluster began anew; raises StreamLostError, or what `mend` asks for."""
@@ -294,7 +305,8 @@ class Recovery:
         shards = None
         if way == "same":
             theirs = await asyncio.to_thread(standing_of, file)
-            way, shards = relation(look.standing, theirs), further(look.standing, theirs)
+            mine = held(await self._thread.run(replica.standing, "main"), look.standing)
+            way, shards = relation(mine, theirs), further(mine, theirs)
         if way == "same":
             way = "apart" if look.lost else "behind"
         if not self._publish:

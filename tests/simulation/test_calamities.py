@@ -1,0 +1,24 @@
+"""Hundreds of schedules with lost streams, disks and backups, the same ones every time."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.simulation.calamities import Calamities, run
+
+SEEDS = range(4_000_001, 4_000_121)
+STEPS = 60
+
+
+@pytest.mark.parametrize("first", SEEDS[::20])
+def test_nodes_end_the_same_and_nothing_is_lost_whatever_strikes(first: int) -> None:
+    for seed in range(first, first + 20):
+        run(seed, steps=STEPS)
+
+
+def test_every_calamity_strikes() -> None:
+    for seed in range(1, 1_000):
+        if len(Calamities.counts) == 6:
+            break
+        run(seed, steps=STEPS)
+    assert sorted(Calamities.counts) == ["back_up", "forget", "lose_disk", "lose_streams", "restore", "save"]
