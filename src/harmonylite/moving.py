@@ -19,7 +19,7 @@ from harmonylite.identity import acquire_lock, identify, make_folder
 from harmonylite.jetstream import EmbeddedServer, NatsLink
 from harmonylite.jetstream.api import JetStream
 from harmonylite.jetstream.buckets import bucket_name
-from harmonylite.jetstream.carry import Carried, carry, hold, release
+from harmonylite.jetstream.carry import Carried, carry, discard, hold, release
 from harmonylite.jetstream.names import host_port, stream_name
 from harmonylite.jetstream.stream import Stream
 from harmonylite.wiring import embedded_settings, link_settings, private_folder, stream_settings
@@ -57,10 +57,17 @@ async def move(source: Settings, target: Settings, told: Told) -> list[Carried]:
                 told(f"{done.name}: {done.messages} messages, {done.bytes} bytes of backup, last sequence {done.last}")
                 carried.append(done)
         except BaseException:
-            for stream in streams:
-                await release(stream)
+            await asyncio.shield(_undo(streams, [Stream(there, done.name, 0) for done in carried]))
             raise
     return carried
+
+
+async def _undo(streams: list[Stream], copies: list[Stream]) -> None:
+    """Let the old streams take messages again, once no copy of them is left that could."""
+    for copy in copies:
+        await discard(copy)
+    for stream in streams:
+        await release(stream)
 
 
 async def release_all(settings: Settings) -> list[str]:

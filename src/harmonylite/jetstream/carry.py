@@ -105,7 +105,7 @@ async def carry(
         if after.info.created != before.info.created:
             raise StreamError(f"the copy of stream {stream.name} lost its identity")
     except BaseException:
-        await asyncio.shield(_delete(copy))
+        await asyncio.shield(discard(copy))
         raise
     return Carried(stream.name, after.info.last, after.info.messages, size)
 
@@ -128,10 +128,11 @@ async def _make_room(copy: Stream, before: Details) -> None:
             f"stream {copy.name} exists at the target and is no older copy of this one",
             advice="delete it there when nobody needs it, or set other prefixes",
         )
-    await _delete(copy)
+    await discard(copy)
 
 
-async def _delete(stream: Stream) -> None:
+async def discard(stream: Stream) -> None:
+    """Delete what was carried; never raises, for it is called when something else went wrong."""
     try:
         await stream.api.call(f"STREAM.DELETE.{stream.name}", seconds=SECONDS)
     except HarmonyLiteError as error:
