@@ -67,14 +67,14 @@ class Site:
             make(node.db, tables)
         return node
 
-    def embedded(self, count: int, *, replicas: int, tables: str = TABLES) -> list[Node]:
+    def embedded(self, count: int, *, replicas: int, tables: str = TABLES, folder: Path | None = None) -> list[Node]:
         """Return nodes with embedded servers in one cluster, not started, as the guide's command lines make them."""
         ports = [free_port() for _ in range(count)]
         nodes = []
         for i, port in enumerate(ports, start=1):
             peers = ",".join(f"nats://127.0.0.1:{other}/" for other in ports if other != port)
             node = Node(
-                f"node{i}", self.folder / f"node{i}",
+                f"node{i}", (folder or self.folder) / f"node{i}",
                 arguments=["-cluster-addr", f"127.0.0.1:{port}", "-cluster-peers", peers],
                 sections={"replication_log": {"replicas": replicas}},
             )  # fmt: skip

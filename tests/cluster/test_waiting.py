@@ -84,15 +84,15 @@ def test_a_message_that_nobody_understands_pauses_visibly_and_can_be_skipped(sit
     agree(nodes)
 
 
-def fill(ballast: Path) -> None:
-    """Write a file until its disk is full."""
+def fill(ballast: Path, leave: int = 0) -> None:
+    """Write a file until its disk is full, then take ``leave`` bytes back."""
     try:
         with ballast.open("wb") as file:
             while True:
                 file.write(bytes(4096))
                 file.flush()
     except OSError:
-        pass
+        os.truncate(ballast, ballast.stat().st_size - leave)
 
 
 @pytest.fixture
@@ -174,3 +174,27 @@ def test_a_first_start_on_a_full_disk_is_refused_by_the_file_s_name_and_works_on
     ballast.unlink()
     node.start()
     node.ready()
+
+
+def test_a_disk_that_is_full_for_the_embedded_server_too_is_waited_for_and_nothing_is_lost(
+    small_disk: Path, site: Site
+) -> None:
+    (node,) = site.embedded(1, replicas=1, folder=small_disk)
+    node.arguments = []
+    start([node])
+    writer = site.application(node)
+    writer.write("INSERT INTO events VALUES ('before', 'a', 0, NULL)")
+    until(lambda: node.status("published_rows") == 1, "the first row is published")
+    ballast = small_disk / "ballast"
+    fill(ballast, leave=300_000)
+    written = 0
+    while "rows" in writer.ask([["INSERT INTO events VALUES (?, 'a', 1, hex(randomblob(10000)))", [f"{written}"]]]):
+        written += 1
+    until(lambda: node.get("/readyz")[0] == 503, "the node says that something is in its way")
+    assert node.alive
+    ballast.unlink()
+    writer.write("INSERT INTO events VALUES ('after', 'a', 0, NULL)")
+    until(lambda: node.health()["pending_rows"] == 0, "everything is published")
+    assert node.status("published_rows") >= written + 2
+    node.ready()
+    assert "Traceback" not in node.log.read_text()

@@ -26,6 +26,7 @@ from harmonylite.errors import ConfigError, EmbeddedServerError
 from harmonylite.jetstream.child import Child
 from harmonylite.jetstream.figures import read_figures
 from harmonylite.jetstream.names import redact, token
+from harmonylite.jetstream.room import Room
 from harmonylite.jetstream.routes import expand
 from harmonylite.jetstream.server_config import ServerPlan, loopback, plan
 from harmonylite.jetstream.server_files import accepts, client_port, generated, kept, ports_of, write_private
@@ -97,6 +98,7 @@ class EmbeddedServer:
         self._user, self._password = settings.user, settings.password
         self._child: Child | None = None
         self._tasks: list[asyncio.Task[None]] = []
+        self._room = Room(self.folder)
 
     async def open(self) -> None:
         """Start the server and wait until it takes connections; raises EmbeddedServerError, ConfigError."""
@@ -113,6 +115,7 @@ class EmbeddedServer:
         self._tasks = [
             asyncio.create_task(self._keep(), name="embedded nats-server"),
             asyncio.create_task(self._watch_figures(), name="figures of the embedded nats-server"),
+            asyncio.create_task(self._watch_room(), name="room for the embedded nats-server"),
         ]
 
     async def attach(self) -> bool:
@@ -222,6 +225,17 @@ class EmbeddedServer:
                     await self._stop()
             self._part.ok()
 
+    async def _watch_room(self) -> None:
+        """Wait for room after the disk was full, then end the server, which does not write on by itself."""
+        while True:
+            await self._room.gone.wait()
+            said = f"no room is left on the disk of {self.folder}: make room there, then it goes on by itself"
+            self._part.waiting(said)
+            log.warning("%s", said)
+            await self._room.comes()
+            log.info("there is room on the disk of %s again: nats-server is started anew", self.folder)
+            await self._stop()
+
     async def _watch_figures(self) -> None:
         """Keep the figures in the status, and say when the cluster has no quorum."""
         told = ""
@@ -323,6 +337,9 @@ class EmbeddedServer:
         # Its file is 0600 and the password a random one; the warning would alarm for nothing.
         if _BANNER.match(text) or text.startswith("Plaintext passwords detected"):
             return
+        known = self._room.gone.is_set()
+        if self._room.heard(text) and known:
+            level = logging.DEBUG
         server_log.log(level, "%s", self._redacted(text))
         if self._reloaded is not None and not self._reloaded.done():
             if text.startswith("Failed to reload"):
