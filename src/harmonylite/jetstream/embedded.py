@@ -41,8 +41,8 @@ PART = "embedded"
 RELOAD_SECONDS = 10.0
 """How long nats-server may take to read its configuration again."""
 
-FIRST_FIGURES = 1.0
-"""Seconds from a start to the first look."""
+SOON = 1.0
+"""Seconds from a start to the first look, and between looks while something is wrong."""
 
 FIGURES_EVERY = 5.0
 """Seconds between looks at the server's figures."""
@@ -240,7 +240,7 @@ class EmbeddedServer:
         """Keep the figures in the status, and say when the cluster has no quorum."""
         told = ""
         while True:
-            await asyncio.sleep(FIGURES_EVERY if self._status.server else FIRST_FIGURES)
+            await asyncio.sleep(FIGURES_EVERY if self._status.server and not told else SOON)
             if not self._monitor or (self._part.state == "waiting" and self._part.reason != told):
                 continue
             try:
