@@ -53,17 +53,24 @@ class Line:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
+        pair = {writer}
         self._writers.add(writer)
         try:
             if self.broken:
-                self._reset()
-                return
+                raise ConnectionResetError
             back, forth = await asyncio.open_connection("127.0.0.1", self.target)
+            pair.add(forth)
             self._writers.add(forth)
             await asyncio.gather(self._carry(reader, forth), self._carry(back, writer))
         except OSError:
-            self._reset()
+            for each in pair:
+                reset(each)
         finally:
+            for each in pair:
+                each.close()
+                with contextlib.suppress(OSError):
+                    await each.wait_closed()
+            self._writers -= pair
             self._tasks.discard(task)
 
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -81,10 +88,14 @@ class Line:
             writer.write_eof()
 
     def _reset(self) -> None:
-        """End all connections with a reset instead of a goodbye."""
         for writer in self._writers:
-            sock = writer.get_extra_info("socket")
-            if sock is not None and not writer.transport.is_closing():
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            writer.transport.abort()
+            reset(writer)
         self._writers.clear()
+
+
+def reset(writer: asyncio.StreamWriter) -> None:
+    """End a connection with a reset instead of a goodbye."""
+    sock = writer.get_extra_info("socket")
+    if sock is not None and not writer.transport.is_closing():
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()

@@ -15,6 +15,8 @@ from harmonylite.replication.ports import Progress
 from tests.parts.stores.fix_stores import MB, Place
 from tests.parts.stores.line import Line
 
+pytestmark = pytest.mark.timeout(300)
+
 MOST_MEMORY = 56 * MB
 """Bytes that a put or get of 64 MB may take: S3 has four parts of 8 MB in hand, everybody else less."""
 

@@ -27,6 +27,8 @@ from tests.parts.stores.fix_stores import MB, Place, s3_settings, sftp_settings,
 from tests.parts.stores.line import Line
 from tests.parts.stores.servers import PASSWORD, ROOT, SECRET, Server
 
+pytestmark = pytest.mark.timeout(300)
+
 WRONG = "wr0ng-s3cr3t/%+"
 
 needs_root = pytest.mark.skipif(not ROOT, reason="a file system of a few megabytes can be mounted by root only")
