@@ -51,6 +51,7 @@ def test_nothing_is_left_out(guide: Guide) -> None:
     assert headings == RUN_HERE - {"Beyond this machine", "Credentials files"}
     others = [b.text for b in guide.blocks if b.language in ("console", "yaml")]
     assert all(text.startswith(TO_INSTALL) for text in others)
+    assert not [text for text in others if re.search(r"-\w+_url", text)], "the exporter has no such flags"
 
 
 def test_every_configuration_of_the_page_is_one(guide: Guide) -> None:
