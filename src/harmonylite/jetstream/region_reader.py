@@ -86,7 +86,8 @@ class CopyReader(Reader):
         finally:
             if not taking.done():
                 taking.cancel()
-                await asyncio.wait({taking})
+                # Not without end: the client library may swallow a cancellation.
+                await asyncio.wait({taking}, timeout=1.0)
 
     async def _still_right(self) -> None:
         """Raise ElsewhereError when the other one is to be read."""
