@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harmonylite.changes.histories import Standing, further, is_message, newest, relation
+from harmonylite.changes.histories import Standing, drift, further, held, is_message, newest, relation
 from harmonylite.model import Position
 from harmonylite.wire import KIND_CHANGES, KIND_CHECKPOINT, VERSION, Envelope, encode_envelope
 
@@ -79,3 +79,27 @@ def message(node: str, body: bytes, *, kind: int = KIND_CHANGES, last: bool = Tr
 )
 def test_a_message_is_known_again_by_its_writer_and_its_rows(payload: bytes, same: bool) -> None:
     assert is_message(payload, "a", [b"first", b"rows"]) is same
+
+
+@given(SEQS, st.data())
+def test_a_database_that_is_older_than_its_mirror_was_restored(seqs: dict[int, int], data: st.DataObject) -> None:
+    older = {shard: data.draw(st.integers(0, seq), label=str(shard)) for shard, seq in seqs.items()}
+    assert drift(at("", older), at("", seqs)) == ("same" if older == seqs else "behind")
+    assert drift(at("", seqs), at("", older)) == "same", (
+        "one that is further lost its mirror's last commit: it is folded"
+    )
+
+
+def test_a_mirror_of_an_earlier_history_is_left_alone_and_one_of_a_later_is_settled_with() -> None:
+    earlier, later = at("", {0: 5}), anew(at("", {0: 5}))
+    assert drift(later, earlier) == "same"
+    assert drift(earlier, later) == "behind"
+    assert drift(at("", {0: 6}), later) == "ahead"
+    assert drift(at("stranger", {0: 6}), later) == "same"
+
+
+def test_a_node_holds_the_further_of_its_two_files() -> None:
+    both = held(at("", {0: 7, 1: 1}), at("", {0: 5, 1: 2}))
+    assert {shard: position.seq for shard, position in both.positions.items()} == {0: 7, 1: 2}
+    later = at("later", {0: 1, 1: 1})
+    assert held(at("", {0: 7, 1: 1}), later) is later

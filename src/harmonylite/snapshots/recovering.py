@@ -23,7 +23,7 @@ from harmonylite.backoff import Backoff
 from harmonylite.changes.histories import Relation, Standing, further, held, newest, relation
 from harmonylite.db.deviation import deviations
 from harmonylite.db.replica import Replica
-from harmonylite.db.snapshot import standing_of
+from harmonylite.db.snapshot import install_mirror, standing_of
 from harmonylite.db.standing import LIMBO, rewind
 from harmonylite.db.thread import SqliteThread
 from harmonylite.errors import (
@@ -302,6 +302,14 @@ class Recovery:
     async def _adopt(
         self, replica: Replica, look: Look, snapshot: Snapshot, file: Path, *, way: Relation = "same"
     ) -> bool:
+        if not await self._thread.run(lambda: replica.joined):
+            await self._thread.run(replica.close)
+            try:
+                await self._thread.run(install_mirror, replica.options, file)
+            finally:
+                await self._thread.run(replica.open)
+            log.info("snapshot %s of node %s is the mirror now", snapshot.name, snapshot.node)
+            return True
         shards = None
         if way == "same":
             theirs = await asyncio.to_thread(standing_of, file)
