@@ -106,6 +106,8 @@ class Node:
 
     def stop(self) -> None:
         """End the process; files stay as their last commits left them."""
+        if self.flight is not None:
+            self.flight.out.close()
         self.replica.close()
         self.up = False
 

@@ -1,4 +1,4 @@
-"""The simulation can fail: whichever rule is left out, a schedule soon breaks a property."""
+"""The simulation can fail: whichever rule is left out, a schedule soon breaks a property, and passes with the rule."""
 
 from __future__ import annotations
 
@@ -8,7 +8,36 @@ from tests.simulation.properties import BrokenError
 from tests.simulation.rules import RULES
 from tests.simulation.run import run
 
-SEEDS = {}
+SEEDS = {
+    "no row counts as pending: the mirror's rows replace what was written here meanwhile": 1,
+    "a merge after the own change set came back starts from the mirror, not from what was published": 40,
+    "a row that others changed while the own change set was under way is not merged when that comes back": 85,
+    "the log is cleared up to its end, not to where the change set that came back was read": 1,
+    "a restarted node publishes what the log names before it has folded to the end": 11,
+    "rows that an insert with OR REPLACE displaces are not logged": 179,
+    "rows that an update with OR REPLACE displaces are not logged": 211,
+    "an update that changes the key logs the new key alone": 3,
+    "tables with indexes that triggers can't see are not compared": 184,
+    "values that SQLite holds equal are taken for the same bits": 63,
+    "a row that clashes with a pending one is dropped, not held back": 1,
+    "rows that a fold displaced stay in the database": 1,
+    "rows that can displace each other live on several shards": 24,
+    "a row with a whole key stays on the rowid that a row with NULL in its key claims": 3,
+    "keys that SQLite holds equal may live on several shards": 1191,
+    "a cut may hold a part of a change set": 5,
+    "abort messages void nothing": 5,
+    "after a restart reading goes on behind the position, where a change set under way lost its beginning": 64,
+    "the database's position moves in no transaction at all": 50,
+    "a mirror that a crash left behind is merged again on its way to the database's position": 50,
+    "the mirror's position moves a transaction ahead of the rows that it stands for": 39,
+    "the application's triggers run again for rows of other nodes": 20,
+    "a full-text index that triggers keep is not kept for rows of other nodes": 16,
+    "what the writer of a pending row saw is forgotten when others change the row": 1,
+    "values that give way when a database joins are not written down": 27,
+    "values that a fold overrules are not written down": 1,
+    "rows that a fold displaced are not written down": 1,
+    "what the writer of a row saw is forgotten when the row's change set is voided": 798,
+}
 """A schedule that fails without the rule; where the simulation itself changes, any that does is as good."""
 
 
@@ -19,6 +48,6 @@ def test_a_schedule_fails_when(what: str, monkeypatch: pytest.MonkeyPatch) -> No
         run(SEEDS[what])
 
 
-@pytest.mark.parametrize("what", RULES)
-def test_the_same_schedule_passes_unless(what: str) -> None:
-    run(SEEDS[what])
+@pytest.mark.parametrize("seed", sorted(set(SEEDS.values())))
+def test_the_same_schedules_pass_with_every_rule(seed: int) -> None:
+    run(seed)
