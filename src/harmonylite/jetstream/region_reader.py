@@ -44,11 +44,13 @@ class CopyReader(Reader):
         self._of = of
         self._hole = 0
         self._chosen = 0.0
+        self._is_copy = True
 
     async def _source(self) -> Stream:
         """Return the stream to read from; raises StreamError when it is the order and that can't be reached."""
         own = await self._own.details()
-        if not own.role.copy_of:
+        self._is_copy = bool(own.role.copy_of)
+        if not self._is_copy:
             return self._own
         order = self._of(own.role.copy_of)
         if self._next <= self._hole:
@@ -76,6 +78,8 @@ class CopyReader(Reader):
         await self._look()
 
     async def _take(self, pull: Pull) -> list[StreamMessage]:
+        if not self._is_copy:
+            return await pull.take()  # a stream that is made a copy is made anew, which ends the consumer
         taking = asyncio.ensure_future(pull.take())
         try:
             if self._stream is not self._own and time.monotonic() - self._chosen > CHOOSE_EVERY:
