@@ -22,7 +22,6 @@ from harmonylite.db.log import Log
 from harmonylite.db.merge import Merge
 from harmonylite.db.pending import Pending
 from harmonylite.db.replica import Replica
-from harmonylite.db.standing import read_standing
 from harmonylite.db.triggers import triggers
 from harmonylite.schema import shape
 from harmonylite.schema.shape import Column, TableShape
@@ -132,11 +131,6 @@ def _(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Fold, "_touch_displaced", nothing)
 
 
-@left_out("a pending row that clashes with another pending one keeps nothing and is not logged anew")
-def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Pending, "_keep", nothing)
-
-
 @left_out("rows that can displace each other live on several shards")
 def _(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(TableShape, "pinned", False)
@@ -165,11 +159,6 @@ def _(patch: pytest.MonkeyPatch) -> None:
 @left_out("abort messages void nothing")
 def _(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Inbox, "_abort", nothing)
-
-
-@left_out("what was aborted is forgotten by a restart")
-def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(mirror, "encode_names", lambda _: b"\x90")
 
 
 @left_out("after a restart reading goes on behind the position, where a change set under way lost its beginning")
@@ -269,11 +258,6 @@ def _(patch: pytest.MonkeyPatch) -> None:
 
 
 # another mirror ---------------------------------------------------------------------------------------------------
-
-
-@left_out("a mirror that is adopted sets back the rows of a database that is further")
-def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(join, "read_standing", lambda connection, _: read_standing(connection, "mirror"))
 
 
 @left_out("own change sets that an adopted mirror has folded are not told from others'")

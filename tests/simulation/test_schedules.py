@@ -6,6 +6,8 @@ import pytest
 
 from tests.simulation.run import run
 
+pytestmark = pytest.mark.timeout(900)  # a busy machine may take its time over a chunk; a schedule itself has an end
+
 SHORT = range(1_000_001, 1_001_701)
 """Seeds that run for a few steps each: most of what goes wrong does so soon."""
 SHORT_STEPS = 40

@@ -107,3 +107,18 @@ def test_a_pending_row_keeps_its_unique_value_against_another_pending_one(group:
     assert b.run("SELECT u FROM t WHERE id = 2") == [("new",)]
     rows = group.equal("t")
     assert len({row[1] for row in rows}) == len(rows)
+
+
+def test_a_row_in_flight_that_keeps_its_unique_value_against_the_mirrors_is_published_once_more(group: Group) -> None:
+    a, b = group.several(2, *UNIQUE)
+    a.run("INSERT INTO t VALUES (1, 'one', 0), (2, 'two', 0)")
+    group.settle()
+    a.run("UPDATE t SET u = 'new' WHERE id = 1")
+    a.send()
+    b.run("UPDATE t SET v = 2 WHERE id = 1")
+    b.send()
+    b.run("UPDATE t SET u = 'new' WHERE id = 2")
+    b.receive()
+    assert b.run("SELECT * FROM t") == [(1, "one", 2), (2, "new", 0)]
+    rows = group.equal("t")
+    assert rows == [(1, "one", 2), (2, "new", 0)]

@@ -9,7 +9,10 @@ from pathlib import Path
 import apsw
 import pytest
 
+from harmonylite.changes.inbox import Cut
+from harmonylite.db.snapshot import save_copy
 from harmonylite.errors import DatabaseBusyError, DatabaseError
+from harmonylite.model import ChangeSetId, Position
 from tests.parts.db.fix_replicas import Group, Member
 
 PAIR = ("CREATE TABLE debit(id INTEGER PRIMARY KEY, n INT)", "CREATE TABLE credit(id INTEGER PRIMARY KEY, n INT)")
@@ -150,3 +153,30 @@ def test_a_transaction_that_is_rolled_back_is_never_published(group: Group) -> N
     a.run("ROLLBACK")
     assert a.send() == 0
     assert group.equal("t") == []
+
+
+def test_a_mirror_that_is_adopted_never_sets_back_a_database_that_is_further(group: Group) -> None:
+    a, b = group.several(2, T)
+    a.run("INSERT INTO t VALUES (1, 'old')")
+    group.settle()
+    older = b.options.folder / "older.db"
+    save_copy(a.options.mirror, older)
+    put_back = lose_the_mirror(b)
+    a.run("UPDATE t SET v = 'newer'")
+    a.send()
+    a.receive()
+    b.receive()
+    put_back()
+    b.replica.adopt(older)
+    assert b.run("SELECT v FROM t") == [("newer",)]
+    assert b.replica.merged_positions()[0].seq > b.replica.positions()[0].seq
+
+
+def test_what_was_aborted_is_remembered_by_a_restart(group: Group) -> None:
+    a = group.member(T)
+    victim = ChangeSetId("x", "s", 7)
+    position = Position(0, 3, 2, "", (victim,))
+    a.replica.apply(Cut((), {0: position}, {}))
+    a.stop()
+    a.start()
+    assert a.replica.positions()[0] == a.replica.merged_positions()[0] == position
