@@ -13,6 +13,7 @@ import signal
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, suppress
+from dataclasses import replace
 from typing import Any
 
 from harmonylite import __version__
@@ -129,8 +130,7 @@ class Node:
     async def _work(self, node: str) -> None:
         """Everything that needs the database and NATS, in the order in which they need one another."""
         settings, status, thread = self._settings, self.status_object, self._thread
-        session = f"{time.time_ns():x}-{secrets.token_hex(4)}"
-        options = replica_options(settings, node, session)
+        options = replica_options(settings, node, _session())
         joiner = Joiner(options, thread, status, please=self._questions.ask_for_snapshot)
         async with AsyncExitStack() as stack:
             self._parts.replica = await joiner.open()
@@ -158,6 +158,9 @@ class Node:
                 await self._close_replica()
                 self._parts.replica = self._parts.engine = self._parts.verifier = None
                 await asyncio.sleep(backoff.failed(time.monotonic()))
+                # Change sets are counted anew from here on, and none may be called like an earlier one.
+                options = replace(options, session=_session())
+                joiner = Joiner(options, thread, status, please=self._questions.ask_for_snapshot)
                 self._parts.replica = await joiner.open()
                 self._tell_tables()
 
@@ -253,6 +256,11 @@ class Node:
                 await self._parts.engine.sender.idle()
         except TimeoutError:
             log.warning("%d rows are not published yet; they stay pending", self.status_object.pending_rows)
+
+
+def _session() -> str:
+    """Return a name for one run over the files, which no other run has."""
+    return f"{time.time_ns():x}-{secrets.token_hex(4)}"
 
 
 class _Remembered:
