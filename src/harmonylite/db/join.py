@@ -69,6 +69,8 @@ def reconcile(
             log.refresh(installed.by_id)
         merging = Merge(connection, log)
         for table in installed.tables.values() if replicate else ():
+            if first and _fill(connection, table):
+                continue
             touch(connection, table, differing_keys(table))
             if table.logged:
                 connection.execute(f"DELETE FROM {table.scratch('touched')} AS x WHERE {table.in_logged}")
@@ -177,6 +179,17 @@ def bring_back(connection: apsw.Connection, installed: Installed, log: Log, unit
 def touch(connection: apsw.Connection, table: Tracked, select: str) -> None:
     """Add the keys that ``select`` returns to the touched ones."""
     connection.execute(f"INSERT OR IGNORE INTO {table.scratch('touched')}({table.key_list}) SELECT * FROM ({select})")
+
+
+def _fill(connection: apsw.Connection, table: Tracked) -> bool:
+    """Copy the mirror's rows into a table that is empty and of which nothing is logged; tell whether that is so."""
+    if table.logged or value(connection, f"SELECT 1 FROM {table.main} LIMIT 1") is not None:
+        return False
+    shape = table.shape
+    connection.execute(
+        f"INSERT INTO {table.main}({shape.write()}) SELECT {shape.read_all('m')} FROM {table.mirror} AS m"
+    )
+    return True
 
 
 def _only_here(table: Tracked) -> str:

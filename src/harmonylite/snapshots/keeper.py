@@ -108,7 +108,7 @@ class Keeper:
                 try:
                     self._descriptions[name] = await self._description(name)
                 except SnapshotError as error:
-                    log.warning("%s", error)
+                    log.info("a snapshot is passed over, perhaps it was just removed: %s", error)
         found = [self._descriptions[name] for name in names if name in self._descriptions]
         return [snapshot for snapshot in found if snapshot.cluster in ("", self._cluster)]
 
