@@ -17,7 +17,7 @@ from harmonylite.jetstream import NatsLink, StreamSettings, ensure_streams
 from harmonylite.jetstream.moving import MoveError, promote, rejoin
 from harmonylite.jetstream.region_objects import RegionObjects
 from harmonylite.jetstream.region_shard import RegionShard
-from harmonylite.jetstream.region_streams import FOLLOW_AFTER, RegionStream, RegionWatch, ensure_region_streams
+from harmonylite.jetstream.region_streams import FOLLOW_AFTER, RegionStream, RegionWatch, ensure_region_streams, shut
 from harmonylite.jetstream.regions import Home, role_of
 from harmonylite.model import StreamMessage
 from harmonylite.status import NodeStatus
@@ -266,6 +266,36 @@ async def test_a_lost_home_is_left_behind_at_a_known_message_and_its_later_ones_
         await rejoin(b.link, b.settings, b.home)
     assert [message.payload for message in await up_to(a.shard(), 1, 2)] == [b"1", b"2"]
     assert (await a.shard().info()).forks == ((old, 1),)
+
+
+@pytest.mark.parametrize("way", ["again", "force"])
+async def test_a_move_that_was_cut_off_leaves_nobody_taking_messages_until_it_is_done_again(
+    sides: tuple[Side, Side], way: str
+) -> None:
+    a, b = sides
+    await a.ensure()
+    await b.ensure()
+    await a.shard("near").publish(b"1", message_id="1")
+    await whole(a, b)
+    for shard in (0, 1):
+        stream = RegionStream(a.link, a.settings, shard, a.home).own
+        await shut(stream, await stream.details())
+    with pytest.raises(StreamError):
+        await a.shard("near").publish(b"2", message_id="2")
+    assert "takes no messages now: home is being moved" in (await a.watched()).waits[0]
+    with pytest.raises(MoveError, match="a move was cut off half way"):
+        await promote(a.link, a.settings, a.home)
+    if way == "again":
+        assert await promote(b.link, b.settings, b.home) == ["region b is home now, region a no more"]
+    else:
+        await promote(a.link, a.settings, a.home, force=True)
+        await b.watched(FOLLOW_AFTER + 1)
+    for side in sides:
+        await side.watched()
+        assert side.home.now == ("b" if way == "again" else "a")
+        node = side.shard(f"node-{side.name}")
+        assert await node.publish(side.name.encode(), message_id=side.name) == 2 + sides.index(side)
+    assert [m.payload for m in await up_to(b.shard(), 1, 3)] == [b"1", b"a", b"b"]
 
 
 async def test_a_copy_is_not_followed_when_home_lost_its_stream_and_copied_anew_when_home_has_another(
