@@ -15,7 +15,7 @@ import apsw
 from harmonylite.db import mirror
 from harmonylite.db.connection import attach, mapped, value
 from harmonylite.db.readers import Readers
-from harmonylite.errors import DatabaseBusyError
+from harmonylite.errors import DatabaseBusyError, DatabaseError, MirrorDamagedError
 
 
 @contextmanager
@@ -48,7 +48,11 @@ def exchanged(
                     connection.execute(f"DETACH {name}")
             if done:
                 incoming.replace(current)
-            attach_again()
+            try:
+                attach_again()
+            except (DatabaseError, apsw.Error) as error:
+                # Nothing can be done on a connection without a mirror: the files are opened again.
+                raise MirrorDamagedError(f"the mirror {current} can't be attached again: {error}") from error
 
 
 def _escaped(path: Path) -> str:
