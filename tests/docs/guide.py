@@ -139,13 +139,16 @@ class Guide:
 
     def ready(self, name: str) -> None:
         """Wait until the node with the configuration ``name`` is ready."""
+        try:
+            until(lambda: self.asked(name).endswith("200"), f"the node of {name} is ready")
+        except AssertionError as error:
+            raise AssertionError(f"{error}; it says {self.asked(name)}\n{self.last_words()}") from None
+
+    def asked(self, name: str) -> str:
+        """Return what the node with the configuration ``name`` says of its readiness, and the HTTP status behind it."""
         url = f"http://127.0.0.1:{self._health[name]}/readyz"
         asked = ["curl", "-s", "-o", "-", "-w", "%{http_code}", url]
-
-        def look() -> bool:
-            return subprocess.run(asked, capture_output=True, text=True, check=False).stdout.endswith("200")
-
-        until(look, f"the node of {name} is ready; it says {self.last_words()}")
+        return subprocess.run(asked, capture_output=True, text=True, check=False).stdout
 
     def last_words(self) -> str:
         """Return the ends of all logs."""

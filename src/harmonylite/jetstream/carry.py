@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,13 +18,16 @@ from typing import Any
 from nats.aio.msg import Msg
 
 from harmonylite.errors import HarmonyLiteError, StreamError, StreamLostError
-from harmonylite.jetstream.api import JetStream, answer
+from harmonylite.jetstream.api import ApiError, JetStream, answer
 from harmonylite.jetstream.stream import Details, Stream
 
 log = logging.getLogger(__name__)
 
 HELD = "harmonylite-held"
 """Metadata of a stream that takes nothing: where its content was moved to."""
+
+STILL_IN_USE = 10130
+"""JetStream's error for a restore under a name that exists; a cluster says so for a while after a deletion, too."""
 
 CHUNK = 128 * 1024
 """Bytes per message of a backup."""
@@ -93,7 +97,7 @@ async def carry(
     copy = Stream(target, stream.name, stream.shard)
     await _make_room(copy, before)
     try:
-        size = await _transfer(stream, before, target, replicas, told)
+        size = await _patiently(stream, before, target, replicas, told)
         after = await copy.details()
         if (after.info.first, after.info.last, after.info.messages) != (
             before.info.first, before.info.last, before.info.messages,
@@ -139,6 +143,20 @@ async def discard(stream: Stream) -> None:
         log.debug("delete %s: %s", stream.name, error)
 
 
+async def _patiently(
+    stream: Stream, before: Details, target: JetStream, replicas: int, told: Callable[[int], None]
+) -> int:
+    """Transfer, again and again while the target still clears away the stream that was deleted just before."""
+    end = time.monotonic() + SECONDS
+    while True:
+        try:
+            return await _transfer(stream, before, target, replicas, told)
+        except ApiError as error:
+            if error.code != STILL_IN_USE or time.monotonic() > end:
+                raise
+        await asyncio.sleep(0.5)
+
+
 async def _transfer(
     stream: Stream, before: Details, target: JetStream, replicas: int, told: Callable[[int], None]
 ) -> int:
@@ -146,7 +164,11 @@ async def _transfer(
     inbox = source.new_inbox()
     # Bounded by the server: it sends no more than a few megabytes that we have not acknowledged.
     chunks: asyncio.Queue[Msg | None] = asyncio.Queue()
-    source.at_end(lambda: chunks.put_nowait(None))
+
+    def ended() -> None:
+        chunks.put_nowait(None)
+
+    source.at_end(ended)
     subscription = await source.subscribe(inbox, chunks.put_nowait)
     try:
         asked = {"deliver_subject": inbox, "no_consumers": True, "chunk_size": CHUNK}
@@ -172,5 +194,6 @@ async def _transfer(
     except TimeoutError:
         raise StreamError(f"backup of stream {stream.name}: nothing came for {SECONDS:g} s") from None
     finally:
+        source.forget(ended)
         await source.unsubscribe(subscription)
     return size
