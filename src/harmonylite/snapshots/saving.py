@@ -49,6 +49,7 @@ class Saver:
         self._history = history
         self._part = status.part("snapshots")
         self.newest: Snapshot | None = None
+        self._revision = 0
         self._asked = float("-inf")
         self._renewed = float("-inf")
         self._first_seen = ("", float("-inf"))
@@ -81,7 +82,7 @@ class Saver:
             await self._lease.renew()
         if now - self._asked >= ASK or self._due() > 0:
             self._asked = now
-            self.newest = await self._keeper.newest()
+            self.newest, self._revision = await self._keeper.pointed()
         if self.newest is not None and self.newest.name not in self._keeper.damaged:
             self._keeper.damaged.clear()
         due = self._due()
@@ -91,11 +92,11 @@ class Saver:
             return
         if not self._lease.held:
             await asyncio.sleep(random.uniform(0.0, TURN))
-            self.newest = await self._keeper.newest()
+            self.newest, self._revision = await self._keeper.pointed()
             if self._due() < 2:
                 return
         await self._keeper.save()
-        self.newest = await self._keeper.newest()
+        self.newest, self._revision = await self._keeper.pointed()
         self._part.ok()
 
     def _due(self) -> int:
@@ -109,6 +110,8 @@ class Saver:
             return 0
         if newest.name in self._keeper.damaged:
             return 2
+        if not self._revision:
+            return 1  # NATS lost its pointer: the next snapshot sets it, and the store need not be listed any more
         ahead = max((s.position - newest.positions.get(s.shard, 0) for s in status.shards.values()), default=0)
         if ahead <= 0:
             return 0
