@@ -141,9 +141,21 @@ def catching_up(folder: Path, rows: int) -> float:
         )
         connection.execute("COMMIT")
         connection.close()
+        # by the stream and not by pending rows: those are counted only once they are captured
+        deadline = time.monotonic() + READY_SECONDS
+        while not first.ask("/health")[1].get("last_published_event_timestamp"):
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"the rows were not published: {first.ask('/health')[1]}")
+            time.sleep(0.1)
         first.until_quiet(READY_SECONDS)
         started = time.monotonic()
         stack.enter_context(second.running(READY_SECONDS))
+        reader = sqlite3.connect(f"file:{second.db}?mode=ro", uri=True, timeout=60)
+        while reader.execute("SELECT count(*) FROM items WHERE name = 'late'").fetchone()[0] < rows:
+            if time.monotonic() > deadline:
+                raise RuntimeError("the rows did not arrive")
+            time.sleep(0.1)
+        reader.close()
         return time.monotonic() - started
 
 
