@@ -17,14 +17,24 @@ from typing import Any
 
 from nats.aio.msg import Msg
 
-from harmonylite.errors import HarmonyLiteError, StreamError, StreamLostError
+from harmonylite.errors import HarmonyLiteError, NotAcknowledgedError, StreamError, StreamLostError
 from harmonylite.jetstream.api import ApiError, JetStream, answer
+from harmonylite.jetstream.connection import Connection
 from harmonylite.jetstream.stream import Details, Stream
 
 log = logging.getLogger(__name__)
 
 HELD = "harmonylite-held"
 """Metadata of a stream that takes nothing: where its content was moved to."""
+
+STEP_SECONDS = 10.0
+"""How long the target may take for one step; where it elects, the step is asked for again."""
+
+AGAIN = 0.5
+"""Seconds before a step is asked for again."""
+
+SETTLING = 0.05
+"""Seconds before a chunk that nobody took is sent again."""
 
 STILL_IN_USE = 10130
 """JetStream's error for a restore under a name that exists; a cluster says so for a while after a deletion, too."""
@@ -132,13 +142,24 @@ async def _make_room(copy: Stream, before: Details) -> None:
             f"stream {copy.name} exists at the target and is no older copy of this one",
             advice="delete it there when nobody needs it, or set other prefixes",
         )
-    await discard(copy)
+    # An answer to the deletion says little while the cluster elects: the stream is gone when nobody knows it any more.
+    end = time.monotonic() + SECONDS
+    while time.monotonic() < end:
+        await discard(copy)
+        try:
+            await copy.details()
+        except StreamLostError:
+            return
+        except StreamError as error:
+            log.debug("deleting %s: %s", copy.name, error)
+        await asyncio.sleep(AGAIN)
+    raise StreamError(f"the older copy of stream {copy.name} at the target can't be deleted")
 
 
 async def discard(stream: Stream) -> None:
     """Delete what was carried; never raises, for it is called when something else went wrong."""
     try:
-        await stream.api.call(f"STREAM.DELETE.{stream.name}", seconds=SECONDS)
+        await stream.api.call(f"STREAM.DELETE.{stream.name}", seconds=STEP_SECONDS)
     except HarmonyLiteError as error:
         log.debug("delete %s: %s", stream.name, error)
 
@@ -154,7 +175,9 @@ async def _patiently(
         except ApiError as error:
             if error.code != STILL_IN_USE or time.monotonic() > end:
                 raise
-        await asyncio.sleep(0.5)
+            log.debug("restore of %s: %s", stream.name, error)
+        await asyncio.sleep(AGAIN)
+        await _make_room(Stream(target, stream.name, stream.shard), before)
 
 
 async def _transfer(
@@ -174,7 +197,7 @@ async def _transfer(
         asked = {"deliver_subject": inbox, "no_consumers": True, "chunk_size": CHUNK}
         backup = await stream.api.call(f"STREAM.SNAPSHOT.{stream.name}", asked, seconds=SECONDS)
         wanted = {"config": _wanted(before, replicas), "state": backup["state"]}
-        restore = await target.call(f"STREAM.RESTORE.{stream.name}", wanted, seconds=SECONDS)
+        restore = await target.call(f"STREAM.RESTORE.{stream.name}", wanted, seconds=STEP_SECONDS)
         goal, size = target.link.now(), 0
         while True:
             async with asyncio.timeout(SECONDS):
@@ -183,17 +206,34 @@ async def _transfer(
                 raise StreamError(f"backup of stream {stream.name}: the connection was lost")
             if not message.data:
                 break
-            taken = await goal.request(restore["deliver_subject"], message.data, seconds=SECONDS)
+            taken = await _hand_over(goal, restore["deliver_subject"], message.data)
             if taken.data:
                 answer(taken, f"restore of stream {stream.name}")
             size += len(message.data)
             told(size)
             if message.reply:
                 await source.publish(message.reply, b"")
-        answer(await goal.request(restore["deliver_subject"], b"", seconds=SECONDS), f"restore of {stream.name}")
+        answer(await _hand_over(goal, restore["deliver_subject"], b""), f"restore of {stream.name}")
     except TimeoutError:
         raise StreamError(f"backup of stream {stream.name}: nothing came for {SECONDS:g} s") from None
     finally:
         source.forget(ended)
         await source.unsubscribe(subscription)
     return size
+
+
+async def _hand_over(goal: Connection, subject: str, chunk: bytes) -> Msg:
+    """Give one chunk to the target and return its answer.
+
+    In a cluster another server may wait for it, and word of that is on its way to ours: what nobody took is sent again.
+    """
+    end = time.monotonic() + STEP_SECONDS
+    while True:
+        try:
+            return await goal.request(subject, chunk, seconds=SECONDS)
+        except NotAcknowledgedError:
+            raise
+        except StreamError:
+            if goal.over.is_set() or time.monotonic() > end:
+                raise
+        await asyncio.sleep(SETTLING)
