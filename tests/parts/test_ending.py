@@ -6,8 +6,8 @@ import logging
 
 import pytest
 
-from harmonylite.ending import ended_by, leaves
 from harmonylite.errors import FencedError, ReconnectsSpentError
+from harmonylite.node.ending import ended_by, leaves
 
 
 def group_of(*errors: Exception) -> ExceptionGroup[Exception]:

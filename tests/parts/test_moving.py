@@ -13,7 +13,7 @@ from harmonylite.jetstream.api import JetStream
 from harmonylite.jetstream.carry import MovedError
 from harmonylite.jetstream.names import stream_name
 from harmonylite.jetstream.stream import Stream
-from harmonylite.moving import move, release_all
+from harmonylite.node.moving import move, release_all
 from tests.parts.fix_nats import NatsFactory, quick
 
 STREAMS = StreamSettings(shards=2, max_entries=0)

@@ -31,15 +31,7 @@ FLOORS = {
     "snapshots": 3,
     "web": 3,
     "doctor": 4,  # looks at everything that a node is made of
-    "moving": 4,  # brings up the NATS of two configurations
     "node": 4,
-    "comparing": 4,
-    "past": 4,
-    "questions": 4,
-    "regional": 4,
-    "ending": 4,
-    "upkeep": 4,  # snapshots and recovery of a node, put together
-    "wiring": 4,  # makes the parts of a node from its settings
     "cli": 5,
     "demo": 5,
     "__main__": 5,

@@ -27,7 +27,7 @@ def run_node(given: Invocation) -> int:
 
     from harmonylite import logs
     from harmonylite.config import secrets
-    from harmonylite.node import run
+    from harmonylite.node.node import run
 
     settings = given.settings
     logs.configure(settings.logging, known_secrets=secrets(settings))

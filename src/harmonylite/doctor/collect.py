@@ -25,7 +25,7 @@ from harmonylite.identity import nats_folder_for
 from harmonylite.jetstream import EmbeddedServer, NatsLink
 from harmonylite.jetstream.api import JetStream, wall
 from harmonylite.jetstream.names import stream_name
-from harmonylite.wiring import embedded_settings, link_settings, replica_options, stream_settings
+from harmonylite.node.wiring import embedded_settings, link_settings, replica_options, stream_settings
 
 CONNECT_SECONDS = 3.0
 """How long each NATS server may take to answer."""

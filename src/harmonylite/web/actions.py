@@ -1,4 +1,4 @@
-"""What the control API can ask of a node. `harmonylite.node` implements it; tests use a small double."""
+"""What the control API can ask of a node. `harmonylite.node.node` implements it; tests use a small double."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ MOST_EVENTS = 100_000
 
 
 class PastActions(Protocol):
-    """What can be asked of a node about the past; `harmonylite.past` implements it. May raise `HarmonyLiteError`."""
+    """What a node can be asked about the past; `harmonylite.node.past` answers. May raise `HarmonyLiteError`."""
 
     async def snapshots(self) -> Sequence[dict[str, Any]]:
         """Return the snapshots in the store, the newest first."""

@@ -36,9 +36,9 @@ def starts(monkeypatch: pytest.MonkeyPatch) -> Iterator[Starts]:
                 raise end
             return int(end)
 
-        double = types.ModuleType("harmonylite.node")
+        double = types.ModuleType("harmonylite.node.node")
         double.run = run  # type: ignore[attr-defined]  # a module made by hand
-        monkeypatch.setitem(sys.modules, "harmonylite.node", double)
+        monkeypatch.setitem(sys.modules, "harmonylite.node.node", double)
         return seen
 
     yield install

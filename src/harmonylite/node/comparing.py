@@ -17,7 +17,7 @@ import msgspec
 from harmonylite.db.compare import TableDifference
 from harmonylite.db.thread import SqliteThread
 from harmonylite.errors import DatabaseError, HarmonyLiteError, ReopenError
-from harmonylite.questions import Questions
+from harmonylite.node.questions import Questions
 from harmonylite.replication.ports import Peers
 from harmonylite.replication.verifying import Digest
 from harmonylite.snapshots.keeper import Keeper

@@ -17,9 +17,9 @@ from harmonylite.jetstream.region_objects import RegionObjects
 from harmonylite.jetstream.region_shard import RegionShard
 from harmonylite.jetstream.region_streams import RegionWatch, ensure_region_streams
 from harmonylite.jetstream.regions import Home
+from harmonylite.node.wiring import stream_settings
 from harmonylite.snapshots.keeper import Keeper
 from harmonylite.status import NodeStatus
-from harmonylite.wiring import stream_settings
 
 log = logging.getLogger(__name__)
 

@@ -22,7 +22,7 @@ from harmonylite.jetstream.buckets import bucket_name
 from harmonylite.jetstream.carry import Carried, carry, discard, hold, release
 from harmonylite.jetstream.names import host_port, stream_name
 from harmonylite.jetstream.stream import Stream
-from harmonylite.wiring import embedded_settings, link_settings, private_folder, stream_settings
+from harmonylite.node.wiring import embedded_settings, link_settings, private_folder, stream_settings
 
 TRIES = 10
 """Rounds over the servers before a move gives up; nothing was changed by then."""

@@ -22,7 +22,6 @@ from harmonylite.config import Settings, notes
 from harmonylite.config import secrets as known_secrets
 from harmonylite.db.thread import SqliteThread
 from harmonylite.db.watch import Watch
-from harmonylite.ending import cut, ended_by
 from harmonylite.errors import DatabaseError, HarmonyLiteError, ReopenError, StreamError, leaves
 from harmonylite.identity import acquire_lock, identify, make_folder
 from harmonylite.jetstream import (
@@ -32,18 +31,12 @@ from harmonylite.jetstream import (
     NatsPeers,
 )
 from harmonylite.logs import configure
-from harmonylite.past import Past
-from harmonylite.questions import Parts, Questions
-from harmonylite.regional import Regional
-from harmonylite.replication.engine import Engine
-from harmonylite.replication.verifying import Verifier
-from harmonylite.snapshots.joining import Joiner
-from harmonylite.status import NodeStatus
-from harmonylite.upkeep import Upkeep
-from harmonylite.web.control import ControlServer
-from harmonylite.web.sites import http_servers
-from harmonylite.wire import ENVELOPE_BYTES
-from harmonylite.wiring import (
+from harmonylite.node.ending import cut, ended_by
+from harmonylite.node.past import Past
+from harmonylite.node.questions import Parts, Questions
+from harmonylite.node.regional import Regional
+from harmonylite.node.upkeep import Upkeep
+from harmonylite.node.wiring import (
     embedded_settings,
     health_site,
     link_settings,
@@ -51,6 +44,13 @@ from harmonylite.wiring import (
     private_folder,
     replica_options,
 )
+from harmonylite.replication.engine import Engine
+from harmonylite.replication.verifying import Verifier
+from harmonylite.snapshots.joining import Joiner
+from harmonylite.status import NodeStatus
+from harmonylite.web.control import ControlServer
+from harmonylite.web.sites import http_servers
+from harmonylite.wire import ENVELOPE_BYTES
 
 log = logging.getLogger(__name__)
 

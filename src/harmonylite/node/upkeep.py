@@ -12,14 +12,14 @@ from contextlib import suppress
 from pathlib import Path
 
 from harmonylite.changes.histories import Standing
-from harmonylite.comparing import Comparing
 from harmonylite.config import Settings
 from harmonylite.db.replica import Replica, ReplicaOptions
 from harmonylite.db.snapshot import save_copy
 from harmonylite.db.thread import SqliteThread
 from harmonylite.errors import DatabaseBusyError, DatabaseReplacedError
-from harmonylite.questions import Questions
-from harmonylite.regional import Regional
+from harmonylite.node.comparing import Comparing
+from harmonylite.node.questions import Questions
+from harmonylite.node.regional import Regional
 from harmonylite.replication.ports import Peers, ShardStream
 from harmonylite.snapshots.keeper import PASSING, Keeper
 from harmonylite.snapshots.lease import Lease

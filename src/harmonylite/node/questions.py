@@ -19,7 +19,7 @@ from harmonylite.db.thread import SqliteThread
 from harmonylite.errors import NotRunningError, SnapshotError, StreamError
 from harmonylite.jetstream import NatsPeers
 from harmonylite.model import Conflict
-from harmonylite.regional import Regional
+from harmonylite.node.regional import Regional
 from harmonylite.replication.engine import Engine
 from harmonylite.replication.verifying import Verifier
 from harmonylite.snapshots.keeper import Keeper

@@ -12,7 +12,7 @@ from typing import Any
 
 from harmonylite.db.thread import SqliteThread
 from harmonylite.errors import NotRunningError, SnapshotError
-from harmonylite.questions import Parts
+from harmonylite.node.questions import Parts
 from harmonylite.replication.telling import Event, history
 from harmonylite.snapshots.description import Snapshot
 from harmonylite.snapshots.keeper import Keeper
