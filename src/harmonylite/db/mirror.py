@@ -135,8 +135,12 @@ def conform(connection: apsw.Connection, shape: TableShape) -> bool:
                 rest = {shape.columns[i].name: filler for i, filler in shape.fillers.items()}
                 for name in rest.keys() - given:
                     into, out = f"{into}, {quote(name)}", f"{out}, {rest[name]}"
+                keys = [old for old, new in pairs if any(c.name == new for c in shape.keys)]
+                # where a new unique index has no room for two of the rows, the same one stays on every node
+                order = ", ".join(f"a.{quote(old)} COLLATE BINARY" for old in keys if shape.unique)
                 execute(
                     f"INSERT OR REPLACE INTO mirror.{quote(shape.name)}({into}) SELECT {out} FROM mirror.{aside} AS a"
+                    f"{' ORDER BY ' * bool(order)}{order}"
                 )
         execute(f"DROP TABLE mirror.{aside}")
         return False
