@@ -188,7 +188,7 @@ def test_a_unique_index_that_rows_of_the_mirror_break_leaves_the_same_rows_every
     a, b = group.several(2, "CREATE TABLE w(k TEXT PRIMARY KEY NOT NULL, u TEXT)")
     a.run("INSERT INTO w VALUES ('late', 'same'), ('early', 'same')")
     group.settle()
-    b.replica.connection.execute("UPDATE mirror.w SET rowid = rowid + 10 WHERE k = 'late'")
+    b.replica.connection.execute("UPDATE mirror.w SET rowid = rowid + 10 WHERE k = 'early'")
     for member in (a, b):
         member.run("DELETE FROM w WHERE k = 'early'")
         member.run("CREATE UNIQUE INDEX w_u ON w(u)")
