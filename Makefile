@@ -27,12 +27,12 @@ demo: $(VENV)/.run ## three nodes here: writes, conflicts, a killed node, proof 
 
 test: test-quick test-cluster ## all tests (ARGS="-k name" picks some)
 
-# Two workers for what is small; tests of whole clusters start many processes and get the machine to themselves.
+# Two workers each: tests of whole clusters wait for elections and reconnects most of the time.
 test-quick: $(VENV)/.dev ## rules, simulation, real SQLite and nats-server
-	$(if $(QUICK),$(BIN)/python -m pytest -n 2 $(QUICK) $(ARGS))
+	$(if $(QUICK),$(BIN)/python -m pytest -n 2 --dist worksteal $(QUICK) $(ARGS))
 
 test-cluster: $(VENV)/.dev ## real nodes, cut lines, kill -9
-	$(if $(SLOW),$(BIN)/python -m pytest $(SLOW) $(ARGS))
+	$(if $(SLOW),$(BIN)/python -m pytest -n 2 --dist worksteal $(SLOW) $(ARGS))
 
 lint: $(VENV)/.dev ## ruff and mypy --strict
 	$(BIN)/ruff check .

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -140,13 +141,15 @@ def file_place(tmp_path: Path) -> Place:
 
 
 @pytest.fixture
-def s3_place(s3_api: Server, folder: str) -> Place:
-    """A bucket."""
+def s3_place(s3_api: Server, folder: str) -> Iterator[Place]:
+    """A bucket, empty again after the test: the server walks through all of it for each list."""
 
     async def make(*, owner: str = "one", port: int = 0, secret: str = SECRET, bucket: str = "bucket") -> Store:
         return S3Store(s3_settings(s3_api, port=port, secret=secret, bucket=bucket, path=folder))
 
-    return Place("s3", make, s3_api.port, s3_api.root / "bucket" / folder)
+    disk = s3_api.root / "bucket" / folder
+    yield Place("s3", make, s3_api.port, disk)
+    shutil.rmtree(disk, ignore_errors=True)
 
 
 @pytest.fixture
