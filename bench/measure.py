@@ -6,12 +6,15 @@ figures are ratios of the two wherever the machine's own speed would decide othe
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median, quantiles
+
+import nats
 
 from bench.child import CACHE, connect
 from bench.machine import Node, child, make_file, nats_server, result, write
@@ -143,6 +146,7 @@ def latency(folder: Path, sizes: Sizes) -> list[Row]:
     with cluster(folder, 2) as nodes:
         _one_by_one(nodes, sizes.latency // 10, already=0)
         values = _one_by_one(nodes, sizes.latency, already=sizes.latency // 10)
+        alone = asyncio.run(_publishes(nodes[0].nats, sizes.latency // 5))
     cuts = quantiles(values, n=100)
     detail = f"{len(values)} commits, 50 a second; fastest {min(values):.2f} ms, slowest {max(values):.1f} ms"
     series = {"latency_ms": [round(value, 3) for value in values]}
@@ -150,7 +154,25 @@ def latency(folder: Path, sizes: Sizes) -> list[Row]:
     return [
         Row(f"{what}, p50", cuts[49], "ms", Budget("at most", 3, 1.5), detail, series),
         Row(f"{what}, p99", cuts[98], "ms", Budget("at most", 15, 8), detail),
+        Row(
+            "of that, NATS alone: publish, synced, p50", median(alone), "ms", None, f"{len(alone)} publishes, as often"
+        ),
     ]
+
+
+async def _publishes(port: int, count: int) -> list[float]:
+    """Publish messages of a change set's size to a stream of their own; return each one's milliseconds until acked."""
+    client = await nats.connect(f"nats://127.0.0.1:{port}")
+    stream = client.jetstream()
+    await stream.add_stream(name="alone", subjects=["alone"])
+    taken = []
+    for _ in range(count):
+        begun = time.monotonic()
+        await stream.publish("alone", bytes(270))
+        taken.append((time.monotonic() - begun) * 1000)
+        await asyncio.sleep(0.02)
+    await client.close()
+    return taken
 
 
 def _one_by_one(nodes: list[Node], count: int, *, already: int) -> list[float]:
