@@ -31,7 +31,7 @@ from harmonylite.stores import open_store
 
 log = logging.getLogger(__name__)
 
-FILE_EVERY = 1.0
+FILE_EVERY = 2.0
 """Seconds between looks whether the database is still the file that was opened."""
 
 

@@ -22,7 +22,7 @@ from harmonylite.status import NodeStatus
 
 log = logging.getLogger(__name__)
 
-LOOK = 0.5
+LOOK = 1.0
 """Seconds between looks at this node's own positions."""
 ASK = 5.0
 """Seconds between questions for the newest snapshot."""
