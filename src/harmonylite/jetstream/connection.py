@@ -165,7 +165,9 @@ class Connection:
     async def _check_inbox(self) -> None:
         """Raise AuthError when the server lets this user hear no answers: every request would time out."""
         try:
-            await self._client.flush(timeout=self._settings.connect_seconds)  # type: ignore[arg-type] # may be a float
+            # Twice: the client's first ping may overtake the subscription, which waits for its flusher; not the second.
+            for _ in range(2):
+                await self._client.flush(timeout=self._settings.connect_seconds)  # type: ignore[arg-type] # a float
         except (nats.errors.Error, OSError) as error:
             await self.aclose()
             raise self._refused(error) from None
