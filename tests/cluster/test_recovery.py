@@ -12,6 +12,7 @@ import pytest
 from tests.cluster.fix_cluster import Site, start
 from tests.cluster.processes import Node, agree, until, until_equal
 from tests.cluster.servers import NatsServer
+from tests.cluster.writing import Application
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -37,6 +38,26 @@ def js(node: Node, what: str) -> None:
         await client.close()
 
     asyncio.run(ask())
+
+
+def b_knows_more(site: Site) -> tuple[NatsServer, list[Node], list[Application]]:
+    """Return a server, two nodes that are down, and their writers: what b wrote last is in the order, a missed it."""
+    server = site.server()
+    nodes = [site.node(name, urls=[server.url]) for name in ("a", "b")]
+    a, b = nodes
+    start(nodes)
+    writers = [site.application(node) for node in nodes]
+    writers[0].write(insert("a", 1), insert("a", 2))
+    until_equal(nodes)
+    assert a.stop() == 0
+    writers[1].write(
+        insert("b", 1), "UPDATE events SET note = 'newer' WHERE id = 'a-1'", "DELETE FROM events WHERE n = 2"
+    )
+    until(
+        lambda: b.health()["pending_rows"] == 0 and b.status("published_change_sets") > 0, "b's rows are in the order"
+    )
+    assert b.stop() == 0
+    return server, nodes, writers
 
 
 def test_a_lost_nats_disk_under_running_nodes_loses_nothing(site: Site) -> None:
@@ -65,21 +86,8 @@ def test_a_lost_nats_disk_under_running_nodes_loses_nothing(site: Site) -> None:
 
 
 def test_a_lost_nats_disk_while_all_nodes_are_down_loses_nothing_whoever_starts_first(site: Site) -> None:
-    server = site.server()
-    nodes = [site.node(name, urls=[server.url]) for name in ("a", "b")]
+    server, nodes, writers = b_knows_more(site)
     a, b = nodes
-    start(nodes)
-    writers = [site.application(node) for node in nodes]
-    writers[0].write(insert("a", 1), insert("a", 2))
-    until_equal(nodes)
-    assert a.stop() == 0
-    writers[1].write(
-        insert("b", 1), "UPDATE events SET note = 'newer' WHERE id = 'a-1'", "DELETE FROM events WHERE n = 2"
-    )
-    until(
-        lambda: b.health()["pending_rows"] == 0 and b.status("published_change_sets") > 0, "b's rows are in the order"
-    )
-    assert b.stop() == 0
     writers[0].write(insert("a", 3))
     writers[1].write(insert("b", 2))
     server.stop()
@@ -98,19 +106,8 @@ def test_a_lost_nats_disk_while_all_nodes_are_down_loses_nothing_whoever_starts_
 
 def test_a_node_that_missed_a_new_beginning_brings_its_rows(site: Site) -> None:
     """The one that knows most is away: the others begin without it, and it publishes what they lack."""
-    server = site.server()
-    nodes = [site.node(name, urls=[server.url]) for name in ("a", "b")]
+    server, nodes, writers = b_knows_more(site)
     a, b = nodes
-    start(nodes)
-    writers = [site.application(node) for node in nodes]
-    writers[0].write(insert("a", 1), insert("a", 2))
-    until_equal(nodes)
-    assert a.stop() == 0
-    writers[1].write(
-        insert("b", 1), "UPDATE events SET note = 'newer' WHERE id = 'a-1'", "DELETE FROM events WHERE n = 2"
-    )
-    until(lambda: b.health()["pending_rows"] == 0, "b's rows are in the order")
-    assert b.stop() == 0
     server.stop()
     shutil.rmtree(store_of(server))
     server.start()

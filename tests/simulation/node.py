@@ -197,7 +197,7 @@ class Node:
         """Stage what is here of a change set that is not whole."""
         found = self.inbox.under_way(self.name) if self.limit is None else None
         if found is not None:
-            change_set, shard, _ = found
+            change_set, shard = found
             number = 0
             while number >= 0 and (block := self.inbox.block(change_set, shard, number)) is not None:
                 number = self.replica.stage_ahead(block, number)

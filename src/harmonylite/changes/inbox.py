@@ -216,16 +216,15 @@ class Inbox:
             if self._missing(lane.ready[0], other)
         ]
 
-    def under_way(self, own: str) -> tuple[ChangeSetId, int, int] | None:
-        """Return id, shard and number of whole blocks of the largest change set of others that is not all here."""
+    def under_way(self, own: str) -> tuple[ChangeSetId, int] | None:
+        """Return id and shard of the change set of others with the most whole blocks that is not all here."""
         found = [
             (len(part.blocks), part.id, shard)
             for shard, lane in self._lanes.items()
             for node, part in lane.open.items()
             if node != own and part.blocks
         ]
-        blocks, change_set, shard = max(found, key=lambda each: each[0], default=(0, None, 0))
-        return None if change_set is None else (change_set, shard, blocks)
+        return max(found, key=lambda each: each[0])[1:] if found else None
 
     def block(self, change_set: ChangeSetId, shard: int, number: int) -> Piece | None:
         """Return one block of a change set that is not all here, with its own bytes; None where it is not there."""

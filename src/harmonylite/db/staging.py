@@ -60,9 +60,7 @@ class Ahead:
         return self.table is table and self.present == present
 
 
-def applicable(
-    tables: Mapping[str, Tracked], piece: Piece, part: TableBlock
-) -> tuple[Tracked, tuple[int, ...]]:  # fmt: skip
+def applicable(tables: Mapping[str, Tracked], piece: Piece, part: TableBlock) -> tuple[Tracked, tuple[int, ...]]:
     """Return the table that a part is about, and the place of each of the part's columns in it.
 
     Raises SchemaWaitError when this database has no such table or column, PoisonError when a column is there twice.

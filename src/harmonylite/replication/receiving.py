@@ -151,7 +151,7 @@ class Receiver:
         found = self.inbox.under_way(self._replica.options.node)
         if found is None or self._behind is not None:
             return
-        change_set, shard, _ = found
+        change_set, shard = found
         if (change_set, shard) != self._staging[:2]:
             self._staging = (change_set, shard, 0)
         while (number := self._staging[2]) >= 0 and (block := self.inbox.block(change_set, shard, number)) is not None:
