@@ -18,7 +18,7 @@ from harmonylite.db.applying import Applied
 from harmonylite.db.connection import mapped
 from harmonylite.db.replica import Replica
 from harmonylite.db.thread import SqliteThread
-from harmonylite.errors import DatabaseBusyError, DatabaseError, PoisonError, SchemaWaitError
+from harmonylite.errors import DatabaseBusyError, DatabaseError, PoisonError, ReopenError, SchemaWaitError
 from harmonylite.model import ChangeSetId, StreamMessage
 from harmonylite.replication.ports import ShardStream
 from harmonylite.replication.trouble import Trouble
@@ -157,6 +157,8 @@ class Receiver:
         while (number := self._staging[2]) >= 0 and (block := self.inbox.block(change_set, shard, number)) is not None:
             try:
                 staged = await self._thread.run(self._replica.stage_ahead, block, number)
+            except ReopenError:
+                raise
             except (DatabaseError, PoisonError, SchemaWaitError) as error:
                 log.debug("what is here of change set %s waits for the rest: %s", change_set, error)
                 staged = -1
