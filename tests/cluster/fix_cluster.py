@@ -36,14 +36,15 @@ class Site:
         server.start()
         return server
 
-    def servers(self, count: int) -> list[NatsServer]:
-        """Return a cluster of nats-servers, started."""
+    def servers(self, count: int, *, program: Path | None = None) -> list[NatsServer]:
+        """Return a cluster of nats-servers, started. ``program``: another nats-server than the one that nodes run."""
         routes = [free_port() for _ in range(count)]
         found = [
             self._keep(NatsServer(f"nats{i}", self.folder / f"nats{i}", cluster=port, routes=routes))
             for i, port in enumerate(routes, start=1)
         ]
         for server in found:
+            server.program = program or server.program
             server.start()
         return found
 

@@ -16,13 +16,24 @@ from harmonylite.jetstream.embedded import find_server
 from tests.cluster.processes import HERE, Running, free_port, until
 
 
+def older_server() -> Path:
+    """Return the nats-server of requirements-older-nats.txt, which servers are upgraded from."""
+    found = Path(sys.prefix) / "older-nats/bin/nats-server"
+    assert found.is_file(), f"no {found}: `make venv` puts the older nats-server there"
+    return found
+
+
 class NatsServer(Running):
-    """An external nats-server on ``port``; ``routes``: the cluster ports of all servers, its own among them."""
+    """An external nats-server on ``port``; ``routes``: the cluster ports of all servers, its own among them.
+
+    ``program``: which nats-server the next start runs.
+    """
 
     def __init__(
         self, name: str, folder: Path, *, cluster: int = 0, routes: Sequence[int] = (), more: str = ""
     ) -> None:
         super().__init__(name, folder)
+        self.program = find_server()
         self.port = free_port()
         self.url = f"nats://127.0.0.1:{self.port}"
         urls = ", ".join(f"nats://127.0.0.1:{route}" for route in routes)
@@ -34,7 +45,7 @@ class NatsServer(Running):
 
     def start(self) -> None:
         """Start it and wait until it takes connections."""
-        self.spawn([str(find_server()), "-c", str(self.folder / f"{self.name}.conf")])
+        self.spawn([str(self.program), "-c", str(self.folder / f"{self.name}.conf")])
         until(self.accepts, f"{self.name} takes connections")
 
     def accepts(self) -> bool:
@@ -45,6 +56,11 @@ class NatsServer(Running):
         except OSError:
             return False
         return True
+
+    def version(self) -> str:
+        """Return the version that it tells every client."""
+        with socket.create_connection(("127.0.0.1", self.port), 5) as line, line.makefile("rb") as told:
+            return str(json.loads(told.readline().removeprefix(b"INFO "))["version"])
 
 
 class Proxy:

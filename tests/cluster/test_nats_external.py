@@ -1,4 +1,4 @@
-"""An external NATS: retries and their end, rolling restarts, two clusters side by side, limits and what health says."""
+"""An external NATS: retries and their end, rolling upgrades, two clusters side by side, limits and what health says."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import time
 
 import pytest
 
+from harmonylite.jetstream.embedded import find_server
 from tests.cluster.fix_cluster import Site, start
 from tests.cluster.processes import Node, agree, free_port, until, until_equal
-from tests.cluster.servers import NatsServer
+from tests.cluster.servers import NatsServer, older_server
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -63,8 +64,9 @@ def test_spent_retries_end_the_node_with_their_own_exit_code_and_nothing_is_lost
     assert numbers(patient, "a") == [0, 1, 2]
 
 
-def test_a_rolling_restart_under_load_loses_nothing_and_leaves_nobody_deaf(site: Site) -> None:
-    servers = site.servers(3)
+def test_a_rolling_upgrade_under_load_loses_nothing_and_leaves_nobody_deaf(site: Site) -> None:
+    servers = site.servers(3, program=older_server())
+    older = {server.version() for server in servers}
     urls = [server.url for server in servers]
     log = {"replication_log": {"replicas": 3, "max_entries": 50_000}}
     nodes = [site.node(name, urls=urls, sections=log) for name in ("a", "b")]
@@ -74,6 +76,7 @@ def test_a_rolling_restart_under_load_loses_nothing_and_leaves_nobody_deaf(site:
         writer.load(name, pause=0.01)
     for server in servers:
         server.stop()
+        server.program = find_server()
         server.start()
         reached = [writer.committed for writer in writers]
 
@@ -81,8 +84,11 @@ def test_a_rolling_restart_under_load_loses_nothing_and_leaves_nobody_deaf(site:
             there = numbers(nodes[1], "a")[-1:] + numbers(nodes[0], "b")[-1:]
             return len(there) == 2 and all(n > r for n, r in zip(there, reached, strict=True))
 
-        until(heard, f"both hear what was written after {server.name} was restarted")
+        until(heard, f"both hear what was written after {server.name} was upgraded")
         until(lambda: all(node.get("/readyz")[0] == 200 for node in nodes), "both are ready again")
+    newer = {server.version() for server in servers}
+    assert (len(older), len(newer)) == (1, 1)
+    assert [int(n) for n in older.pop().split(".")] < [int(n) for n in newer.pop().split(".")]
     committed = [writer.kill() for writer in writers]
     until_equal(nodes)
     for name, most in zip("ab", committed, strict=True):
