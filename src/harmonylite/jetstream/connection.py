@@ -121,6 +121,11 @@ class Connection:
         """The server's own name."""
         return str(self._client._server_info.get("server_name", ""))
 
+    @property
+    def domain(self) -> str:
+        """The server's JetStream domain, "" when it has none."""
+        return str(self._client._server_info.get("domain") or "")
+
     def surroundings(self) -> str:
         """Say which server this is, and which servers of its cluster it sees now."""
         cluster = self._client._server_info.get("cluster")

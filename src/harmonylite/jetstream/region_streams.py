@@ -12,11 +12,11 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
-from harmonylite.errors import StreamError, StreamLostError
+from harmonylite.errors import ConfigError, StreamError, StreamLostError
 from harmonylite.jetstream.api import STREAM_EXISTS, ApiError, JetStream
 from harmonylite.jetstream.link import NatsLink
 from harmonylite.jetstream.names import stream_name
-from harmonylite.jetstream.regions import LEFT_FOR, Home, mirrored, shut_subject
+from harmonylite.jetstream.regions import LEFT_FOR, Home, Role, mirrored, shut_subject
 from harmonylite.jetstream.settings import StreamSettings
 from harmonylite.jetstream.stream import Details, Stream
 from harmonylite.jetstream.streams import CREATE_SECONDS, compared, ensure_stream, stream_config, until_there
@@ -79,6 +79,11 @@ class RegionStream:
                 return await ensure_stream(self.own, self.settings)
             await self.copy(*await self.order(self._home.now))
             details = await self.own.details()
+        except StreamError as error:
+            if isinstance(error, ApiError) or not (trouble := self._domain_trouble()):
+                raise
+            raise StreamError(f"{error.message}; {trouble}") from None
+        await self._check_only_order(details)
         self._home.follow(details.role)
         if details.role.takes_messages:
             return await compared(
@@ -89,6 +94,40 @@ class RegionStream:
         wanted = {"num_replicas": self.settings.replicas}
         return await compared(self.own, replace(details, config={**details.config, "subjects": []}), wanted,
                               update=self.settings.update_existing)  # fmt: skip
+
+    def _domain_trouble(self) -> str:
+        """Say that the NATS server is in another JetStream domain than its region's, "" when it is not."""
+        found = self.link.now().domain
+        if found == self._home.region:
+            return ""
+        return (
+            f"JetStream of the server has {f'domain {found}' if found else 'no domain'}: set domain: "
+            f"{self._home.region} in the jetstream block of every server of this region"
+        )
+
+    async def _check_only_order(self, details: Details) -> None:
+        """Raise ConfigError when another region is said to be home of what was always ordered here.
+
+        Each would take the other's messages. Once home was moved, the streams know better than the configuration.
+        """
+        home, region = self._home.now, self._home.region
+        if home == region or details.role.moves or not details.role.takes_messages:
+            return
+        try:
+            there = (await self.of(home).details()).role
+        except StreamLostError:
+            there = Role("")
+        except StreamError as error:
+            raise StreamError(
+                f"home_region is {home}, but the streams of region {region} take messages already, and {home} can't be "
+                f"asked whether its streams do, too: {error.message}"
+            ) from None
+        if there.copy_of != region:
+            raise ConfigError(
+                f"home_region is {home}, but the streams of region {region} take messages already",
+                advice=f'set home_region = "{region}" on every node and move home with `harmonylite region promote`; '
+                f"or let region {region} join {home} with its rows: docs/regions.md says how",
+            )
 
     async def order(self, region: str) -> tuple[str, Details]:
         """Return the stream that takes messages and its region, asked for in ``region`` first; raises StreamError."""

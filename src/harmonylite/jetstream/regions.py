@@ -88,12 +88,16 @@ def shut_subject(name: str) -> str:
 
 
 class Home:
-    """Which region is home now, as far as this node knows. ``region``: its own; ``configured``: home until told."""
+    """Which region is home now, as far as this node knows. ``region``: its own; ``configured``: home until told.
+
+    ``left``: home was moved while this region was away. ``moves``: how often it was moved at all.
+    """
 
     def __init__(self, region: str, configured: str = "") -> None:
         self.region = region
         self.now = configured or region
         self.left = False
+        self.moves = 0
         self._storing = ""
 
     @property
@@ -119,6 +123,7 @@ class Home:
         """Learn from the role of the stream in the own region."""
         self.now = role.left_for or role.copy_of or self.region
         self.left = bool(role.left_for)
+        self.moves = role.moves
 
 
 def mirrored(role: Role, home: str, config: Mapping[str, Any], replicas: int) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import cast
 import pytest
 
 from harmonylite.errors import ConfigError, NotAcknowledgedError, StreamError, StreamGapError, StreamLostError
-from harmonylite.jetstream import NatsLink, StreamSettings, ensure_streams
+from harmonylite.jetstream import JetStreamObjects, JetStreamShard, NatsLink, StreamSettings, ensure_streams
 from harmonylite.jetstream.moving import MoveError, promote, rejoin
 from harmonylite.jetstream.region_objects import RegionObjects
 from harmonylite.jetstream.region_shard import RegionShard
@@ -45,6 +45,14 @@ class Side:
 
     async def ensure(self) -> list[str]:
         return await ensure_region_streams(self.link, self.settings, self.home)
+
+    async def waits_for(self, words: str) -> None:
+        """Let a node of this region start, and return once it says that it waits for something with ``words``."""
+        part = self.status.part("streams")
+        starting = asyncio.create_task(ensure_region_streams(self.link, self.settings, self.home, part))
+        await eventually(lambda: words in part.reason or starting.done(), f"waiting for {words!r}")
+        assert not starting.done(), starting
+        starting.cancel()
 
     async def last(self, region: str = "") -> int:
         return (await self.stream(region).own.details()).info.last
@@ -190,6 +198,71 @@ async def test_objects_and_pointers_of_home_are_reached_over_the_link(sides: tup
         assert await far.pointer("newest") is None
         await far.put("mine", source)
     assert await near.names() == ["snapshot"], "what is stored in one region is not in the other's store"
+
+
+async def test_a_cluster_that_becomes_a_region_keeps_its_order_and_its_snapshots(
+    sides: tuple[Side, Side], tmp_path: Path
+) -> None:
+    a, b = sides
+    await ensure_streams(a.link, a.settings)
+    before = JetStreamObjects(a.link, a.settings)
+    source = tmp_path / "source"
+    source.write_bytes(b"the cluster's beginning")
+    await before.put("first", source)
+    assert await before.set_pointer("newest", b"first", revision=0)
+    old = await JetStreamShard(a.link, a.settings, 0, "near").info()
+    await a.ensure()
+    await b.ensure()
+    near, far = (RegionObjects(side.link, side.settings, side.home) for side in sides)
+    assert (await b.shard().info()).created == old.created, "it is the same order"
+    for objects in (near, far):
+        assert await objects.pointer("newest") == (b"first", 0)
+        assert await objects.names() == ["first"]
+        await objects.get("first", tmp_path / "target")
+        assert (tmp_path / "target").read_bytes() == source.read_bytes()
+    await far.put("second", source)
+    assert await far.set_pointer("newest", b"second", revision=0), "to this store it is the first one"
+    assert await near.pointer("newest") == (b"second", 1)
+    assert await near.names() == ["first", "second"]
+    await near.delete("first")
+    assert await before.names() == []
+    with b.home.storing("b"):
+        assert await far.pointer("newest") is None
+    stale = JetStreamObjects(b.link, b.settings)
+    assert await stale.set_pointer("newest", b"of another cluster", revision=0)
+    await promote(b.link, b.settings, b.home)
+    assert await far.pointer("newest") is None, "what b had of its own before is not the cluster's"
+    assert await far.names() == []
+
+
+async def test_two_regions_that_each_made_an_order_are_not_joined_by_mistake(sides: tuple[Side, Side]) -> None:
+    a, b = sides
+    await ensure_streams(b.link, b.settings)
+    with pytest.raises(ConfigError, match="streams of region b take messages already") as refused:
+        await b.ensure()
+    assert 'home_region = "b"' in refused.value.advice
+    await a.ensure()
+    with pytest.raises(ConfigError, match="streams of region b take messages already"):
+        await b.ensure()
+    await a.server.stop()
+    await b.waits_for("a can't be asked whether its streams do, too")
+
+
+async def test_who_says_the_wrong_home_is_told_and_goes_by_the_streams(sides: tuple[Side, Side]) -> None:
+    a, b = sides
+    await ensure_region_streams(a.link, a.settings, Home("a", "a"))
+    await b.ensure()
+    for side in sides:
+        told = await ensure_region_streams(side.link, side.settings, Home(side.name, "b"))
+        assert told == ["home is region a (the streams say so), home_region says b; mend it"]
+    with pytest.raises(ConfigError, match="is a copy of region a's, and this node is in no region"):
+        await ensure_streams(b.link, b.settings)
+
+
+async def test_a_server_in_another_domain_is_named(sides: tuple[Side, Side]) -> None:
+    a, _ = sides
+    a.home = Home("elsewhere", "elsewhere")
+    await a.waits_for("JetStream of the server has domain a: set domain: elsewhere in the jetstream block")
 
 
 async def test_moving_home_keeps_every_number_and_the_fence(sides: tuple[Side, Side]) -> None:
