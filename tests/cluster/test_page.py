@@ -1,0 +1,90 @@
+"""The live page of a real node, left open in a real browser: it follows whatever happens to the node."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+from tests.cluster.fix_cluster import Site, start
+from tests.cluster.processes import until, until_equal
+from tests.parts.web.fix_browser import Browser
+
+pytestmark = pytest.mark.timeout(300)
+
+HOSTILE = "<script>document.title = 'taken'</script>"
+TABLES = f"""
+CREATE TABLE fought(id INTEGER PRIMARY KEY, value TEXT);
+INSERT INTO fought VALUES (1, 'at first');
+CREATE TABLE "{HOSTILE}"(id INTEGER PRIMARY KEY, value TEXT);
+"""
+
+
+def test_an_open_page_follows_its_node_through_writes_an_outage_a_conflict_and_a_restart(
+    site: Site, browser: Browser
+) -> None:
+    server = site.server()
+    nodes = [site.node(name, urls=[server.url], tables=TABLES) for name in ("a", "b")]
+    start(nodes)
+    near, far = nodes
+    writers = [site.application(node) for node in nodes]
+
+    def shows(text: str, css: str, what: str) -> None:
+        browser.until(lambda: browser.text(css) == text, what)
+
+    browser.show(f"http://127.0.0.1:{near.port}/")
+    browser.run("window.same = true")
+    shows("healthy", "#state", "the page calls the node healthy")
+    assert browser.title == "node a · HarmonyLite"
+    assert browser.text("#file") == "app.db"
+    assert browser.texts("#tables li") == [HOSTILE, "fought"]
+    assert browser.texts("#why li") == []
+
+    # Rows of another node: counted, drawn and timed.
+    position = int(browser.text("#shards td:nth-child(2)").replace(",", ""))
+    for n in range(20):
+        writers[1].write((f'INSERT INTO "{HOSTILE}" VALUES (?, ?)', [n, HOSTILE]))
+    browser.until(
+        lambda: int(browser.text("#shards td:nth-child(2)").replace(",", "")) > position, "the position has moved"
+    )
+    browser.until(lambda: browser.text("#p50").startswith("≤"), "the way from commit to applied is timed")
+    browser.until(lambda: float(browser.text("#peak").rstrip("/s")) > 0, "the rate of rows is drawn")
+
+    # NATS goes away: the page says so, and counts what waits here.
+    server.stop()
+    shows("unhealthy", "#state", "the page calls the node unhealthy")
+    assert browser.title == "! node a · HarmonyLite"
+    assert "NATS is not connected" in browser.texts("#why li")
+    assert browser.text("#nats") == "NATS not connected"
+    for node, writer in zip(nodes, writers, strict=True):
+        writer.write(("UPDATE fought SET value = ? WHERE id = 1", [node.name]))
+    writers[0].write(("INSERT INTO fought VALUES (2, 'here')", []))
+    shows("2", "#pending", "the page counts the rows that wait")
+
+    # NATS is back: both wrote one row, one of the two is overruled, and the page of its node tells.
+    server.start()
+    shows("healthy", "#state", "the page calls the node healthy again")
+    shows("0", "#pending", "nothing waits any more")
+    until_equal(nodes)
+    loser = until(lambda: [node for node in nodes if node.status("conflicts")], "somebody was overruled")[0]
+    if loser is far:
+        browser.show(f"http://127.0.0.1:{far.port}/")
+        browser.run("window.same = true")
+    shows("1", "#conflicts", "the page counts the conflict")
+    assert browser.text("#journal") == "since the start; see harmonylite conflicts"
+
+    # The node itself goes away, first frozen, then ended; the page says so, and recovers without being loaded again.
+    loser.signal(signal.SIGSTOP)
+    shows("no answer", "#state", "the page says that the frozen node does not answer")
+    assert browser.text("#why li").startswith("the node does not answer (not within 5 s)")
+    loser.signal(signal.SIGCONT)
+    shows("healthy", "#state", "the page shows the node that goes on")
+    assert loser.stop() == 0
+    shows("no answer", "#state", "the page says that the ended node does not answer")
+    assert browser.text("#why li").startswith("the node does not answer (no connection)")
+    assert browser.title == f"! node {loser.name} · HarmonyLite"
+    loser.start()
+    shows("healthy", "#state", "the page shows the node that was started again")
+    shows("0", "#conflicts", "its counters begin anew")
+    assert browser.run("return window.same"), "the page was not loaded again"
+    assert browser.complaints() == []
