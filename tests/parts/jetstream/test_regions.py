@@ -4,102 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import AsyncExitStack, aclosing
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import cast
 
 import pytest
 
 from harmonylite.errors import ConfigError, NotAcknowledgedError, StreamError, StreamGapError, StreamLostError
-from harmonylite.jetstream import JetStreamObjects, JetStreamShard, NatsLink, StreamSettings, ensure_streams
+from harmonylite.jetstream import ensure_streams
 from harmonylite.jetstream.moving import MoveError, promote, rejoin
 from harmonylite.jetstream.region_objects import RegionObjects
 from harmonylite.jetstream.region_shard import RegionShard
-from harmonylite.jetstream.region_streams import FOLLOW_AFTER, RegionStream, RegionWatch, ensure_region_streams, shut
+from harmonylite.jetstream.region_streams import FOLLOW_AFTER, RegionStream, ensure_region_streams, shut
 from harmonylite.jetstream.regions import Home, role_of
-from harmonylite.model import StreamMessage
-from harmonylite.status import NodeStatus
-from tests.parts.fix_nats import PATIENCE, NatsFactory, RealNats, eventually, quick
-
-
-@dataclass
-class Side:
-    """One region: its server, a link to it, and what a node there knows."""
-
-    name: str
-    server: RealNats
-    link: NatsLink
-    settings: StreamSettings
-    home: Home
-    status: NodeStatus = field(default_factory=NodeStatus)
-
-    def shard(self, node: str = "node") -> RegionShard:
-        return RegionShard(self.link, self.settings, 0, node, self.home, confirm_seconds=0.2)
-
-    def stream(self, region: str = "") -> RegionStream:
-        found = RegionStream(self.link, self.settings, 0, self.home)
-        found.own = found.of(region or self.name)
-        return found
-
-    async def ensure(self) -> list[str]:
-        return await ensure_region_streams(self.link, self.settings, self.home)
-
-    async def waits_for(self, words: str) -> None:
-        """Let a node of this region start, and return once it says that it waits for something with ``words``."""
-        part = self.status.part("streams")
-        starting = asyncio.create_task(ensure_region_streams(self.link, self.settings, self.home, part))
-        await eventually(lambda: words in part.reason or starting.done(), f"waiting for {words!r}")
-        assert not starting.done(), starting
-        starting.cancel()
-
-    async def last(self, region: str = "") -> int:
-        return (await self.stream(region).own.details()).info.last
-
-    async def watched(self, looks: int = 2) -> NodeStatus:
-        watch = RegionWatch(
-            self.link, self.settings, self.home, self.status, rejoin=lambda: rejoin(self.link, self.settings, self.home)
-        )
-        for _ in range(looks):
-            await watch.look()
-        return self.status
-
-
-@pytest.fixture
-async def sides(new_nats: NatsFactory) -> AsyncIterator[tuple[Side, Side]]:
-    """Region a, home, and region b, which links to it; streams exist in neither."""
-    port = random.randint(12_000, 32_000)
-    async with AsyncExitStack() as stack:
-        found = []
-        for name, leaf in (
-            ("a", f'listen: "127.0.0.1:{port}", no_advertise: true'),
-            ("b", f'remotes: [{{ url: "nats-leaf://127.0.0.1:{port}" }}], reconnect: "1s"'),
-        ):
-            server = await new_nats(f"leafnodes {{ {leaf} }}", f"domain: {name}")
-            link = await stack.enter_async_context(NatsLink(quick(server.url)))
-            found.append(Side(name, server, link, StreamSettings(max_entries=10, shards=2), Home(name, "a")))
-        yield found[0], found[1]
-
-
-async def whole(a: Side, b: Side) -> None:
-    """Wait until the copy in b has everything."""
-    end = asyncio.get_running_loop().time() + PATIENCE
-    while await b.last("b") < await a.last("a"):
-        assert asyncio.get_running_loop().time() < end
-        await asyncio.sleep(0.02)
-
-
-async def up_to(shard: RegionShard, start: int, last: int) -> list[StreamMessage]:
-    """Read from ``start`` until ``last``."""
-    found: list[StreamMessage] = []
-    reading = cast("AsyncGenerator[list[StreamMessage], None]", shard.read(start))
-    async with asyncio.timeout(PATIENCE), aclosing(reading) as batches:
-        async for batch in batches:
-            found += batch
-            if found[-1].seq >= last:
-                break
-    return found
+from tests.parts.fix_nats import PATIENCE, eventually
+from tests.parts.jetstream.fix_sides import Side, up_to, whole
 
 
 async def test_a_copy_has_the_same_messages_under_the_same_numbers_and_is_the_same_order(
@@ -198,71 +116,6 @@ async def test_objects_and_pointers_of_home_are_reached_over_the_link(sides: tup
         assert await far.pointer("newest") is None
         await far.put("mine", source)
     assert await near.names() == ["snapshot"], "what is stored in one region is not in the other's store"
-
-
-async def test_a_cluster_that_becomes_a_region_keeps_its_order_and_its_snapshots(
-    sides: tuple[Side, Side], tmp_path: Path
-) -> None:
-    a, b = sides
-    await ensure_streams(a.link, a.settings)
-    before = JetStreamObjects(a.link, a.settings)
-    source = tmp_path / "source"
-    source.write_bytes(b"the cluster's beginning")
-    await before.put("first", source)
-    assert await before.set_pointer("newest", b"first", revision=0)
-    old = await JetStreamShard(a.link, a.settings, 0, "near").info()
-    await a.ensure()
-    await b.ensure()
-    near, far = (RegionObjects(side.link, side.settings, side.home) for side in sides)
-    assert (await b.shard().info()).created == old.created, "it is the same order"
-    for objects in (near, far):
-        assert await objects.pointer("newest") == (b"first", 0)
-        assert await objects.names() == ["first"]
-        await objects.get("first", tmp_path / "target")
-        assert (tmp_path / "target").read_bytes() == source.read_bytes()
-    await far.put("second", source)
-    assert await far.set_pointer("newest", b"second", revision=0), "to this store it is the first one"
-    assert await near.pointer("newest") == (b"second", 1)
-    assert await near.names() == ["first", "second"]
-    await near.delete("first")
-    assert await before.names() == []
-    with b.home.storing("b"):
-        assert await far.pointer("newest") is None
-    stale = JetStreamObjects(b.link, b.settings)
-    assert await stale.set_pointer("newest", b"of another cluster", revision=0)
-    await promote(b.link, b.settings, b.home)
-    assert await far.pointer("newest") is None, "what b had of its own before is not the cluster's"
-    assert await far.names() == []
-
-
-async def test_two_regions_that_each_made_an_order_are_not_joined_by_mistake(sides: tuple[Side, Side]) -> None:
-    a, b = sides
-    await ensure_streams(b.link, b.settings)
-    with pytest.raises(ConfigError, match="streams of region b take messages already") as refused:
-        await b.ensure()
-    assert 'home_region = "b"' in refused.value.advice
-    await a.ensure()
-    with pytest.raises(ConfigError, match="streams of region b take messages already"):
-        await b.ensure()
-    await a.server.stop()
-    await b.waits_for("a can't be asked whether its streams do, too")
-
-
-async def test_who_says_the_wrong_home_is_told_and_goes_by_the_streams(sides: tuple[Side, Side]) -> None:
-    a, b = sides
-    await ensure_region_streams(a.link, a.settings, Home("a", "a"))
-    await b.ensure()
-    for side in sides:
-        told = await ensure_region_streams(side.link, side.settings, Home(side.name, "b"))
-        assert told == ["home is region a (the streams say so), home_region says b; mend it"]
-    with pytest.raises(ConfigError, match="is a copy of region a's, and this node is in no region"):
-        await ensure_streams(b.link, b.settings)
-
-
-async def test_a_server_in_another_domain_is_named(sides: tuple[Side, Side]) -> None:
-    a, _ = sides
-    a.home = Home("elsewhere", "elsewhere")
-    await a.waits_for("JetStream of the server has domain a: set domain: elsewhere in the jetstream block")
 
 
 async def test_moving_home_keeps_every_number_and_the_fence(sides: tuple[Side, Side]) -> None:
