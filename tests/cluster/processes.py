@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import cycle
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -42,10 +43,21 @@ def until(condition: Callable[[], T], what: str, seconds: float = SECONDS) -> T:
     return found
 
 
+def ports() -> Iterator[int]:
+    """Yield ports outside the range that the system gives away by itself, in any order, again after 2,500.
+
+    What is given out is bound later: so no two workers of a run take from the same ports, whatever their seeds are.
+    """
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 8
+    return cycle(random.sample(range(12_000 + 2_500 * worker, 14_500 + 2_500 * worker), 2_500))
+
+
+PORTS = ports()
+
+
 def free_port() -> int:
-    """Return a port of 127.0.0.1 that nobody listens on, outside the range that the system gives away by itself."""
-    while True:
-        port = random.randint(12_000, 32_000)
+    """Return a port of 127.0.0.1 that nobody listens on, and that was not given out a while ago."""
+    for port in PORTS:
         with socket.socket() as sock:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
@@ -53,6 +65,7 @@ def free_port() -> int:
             except OSError:
                 continue
             return port
+    raise AssertionError("no port is left")
 
 
 def environment() -> dict[str, str]:

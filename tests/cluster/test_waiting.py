@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -187,9 +188,13 @@ def test_a_disk_that_is_full_for_the_embedded_server_too_is_waited_for_and_nothi
     until(lambda: node.status("published_rows") == 1, "the first row is published")
     ballast = small_disk / "ballast"
     fill(ballast, leave=300_000)
+    # Frozen, or it could keep up with the application to the end, and then nothing would be left that has no room.
+    server = node.pid_of_server()
+    os.kill(server, signal.SIGSTOP)
     written = 0
     while "rows" in writer.ask([["INSERT INTO events VALUES (?, 'a', 1, hex(randomblob(10000)))", [f"{written}"]]]):
         written += 1
+    os.kill(server, signal.SIGCONT)
     until(lambda: node.get("/readyz")[0] == 503, "the node says that something is in its way")
     assert node.alive
     ballast.unlink()

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 RETRIES = 4
 """Tries after the first one, further apart each time."""
 
+FIRST_WAIT, LONGEST_WAIT = timedelta(milliseconds=100), timedelta(seconds=5)
+"""Between one try and the next."""
+
 REQUEST_TIME = timedelta(hours=6)
 """Deadline of one request, a whole download included; what stalls is noticed by `harmonylite.stores.errand`."""
 
@@ -52,7 +55,7 @@ def bucket(settings: S3StoreSettings, *, retry: timedelta) -> Bucket:
     retries: RetryConfig = {
         "max_retries": RETRIES,
         "retry_timeout": retry,
-        "backoff": {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=5), "base": 2},
+        "backoff": {"init_backoff": FIRST_WAIT, "max_backoff": LONGEST_WAIT, "base": 2},
     }
     return Bucket(
         settings.bucket, prefix=settings.path or None, config=config, client_options=client,

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from urllib.parse import quote
 
@@ -141,8 +142,12 @@ def file_place(tmp_path: Path) -> Place:
 
 
 @pytest.fixture
-def s3_place(s3_api: Server, folder: str) -> Iterator[Place]:
-    """A bucket, empty again after the test: the server walks through all of it for each list."""
+def s3_place(s3_api: Server, folder: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+    """A bucket, empty again after the test: the server walks through all of it for each list.
+
+    What fails is tried as often as ever, with shorter waits between.
+    """
+    monkeypatch.setattr("harmonylite.stores.s3_bucket.LONGEST_WAIT", timedelta(seconds=0.2))
 
     async def make(*, owner: str = "one", port: int = 0, secret: str = SECRET, bucket: str = "bucket") -> Store:
         return S3Store(s3_settings(s3_api, port=port, secret=secret, bucket=bucket, path=folder))
