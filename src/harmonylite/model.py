@@ -50,7 +50,7 @@ class StreamInfo:
     """State of one shard's stream. ``created``: the server's creation time, an opaque text compared for equality.
 
     An empty stream has ``first == last + 1``. ``forks``: earlier values of ``created``, each with the last sequence up
-    to which this stream is the same as that one was.
+    to which this stream is the same as that one was. ``most``: how many messages it keeps, 0 = all.
     """
 
     shard: int
@@ -59,6 +59,7 @@ class StreamInfo:
     created: str
     messages: int = 0
     forks: tuple[tuple[str, int], ...] = ()
+    most: int = 0
 
     def same(self, created: str, seq: int) -> bool:
         """Tell whether sequence ``seq`` of the stream made at ``created`` ("" = unknown) is the same one here."""

@@ -69,11 +69,18 @@ class Histogram:
 
 @dataclass(slots=True)
 class ShardStatus:
-    """Where one shard stands. ``lag_seconds``: age of the oldest message not folded yet, 0 when caught up."""
+    """Where one shard stands. ``lag_seconds``: age of the oldest message not folded yet, 0 when caught up.
+
+    ``resume``: the first message that whoever starts from a mirror like this node's needs; ``first``: the oldest that
+    the stream has; ``most``: how many it keeps, 0 = all, or not known yet.
+    """
 
     shard: int
     position: int = 0
+    resume: int = 1
+    first: int = 1
     last: int = 0
+    most: int = 0
     lag_seconds: float = 0.0
 
     @property

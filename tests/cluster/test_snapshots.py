@@ -145,6 +145,37 @@ def test_the_stream_never_forgets_what_a_new_node_needs_and_old_snapshots_are_pr
     agree([late])
 
 
+def test_publishing_waits_while_no_snapshot_can_be_saved_so_a_new_node_finds_all_that_was_published(
+    site: Site,
+) -> None:
+    folder, away = site.folder / "snapshots", site.folder / "away"
+    folder.mkdir()
+    sections: dict[str, dict[str, object]] = {
+        "snapshot": {"store": "file", "leader_ttl": "2s"},
+        "snapshot.file": {"path": str(folder)},
+        "replication_log": {"max_entries": 30},
+    }
+    nodes = [site.node(name, sections=sections) for name in "ab"]
+    start(nodes)
+    folder.rename(away)
+    writers = [site.application(node) for node in nodes]
+    for n in range(60):
+        for name, writer in zip("ab", writers, strict=True):
+            writer.write(("INSERT INTO events VALUES (?, ?, ?, NULL)", [f"{name}-{n}", name, n]))
+    for node in nodes:
+        until(lambda: node.waits("waiting for a snapshot: the stream would forget"), "it says what it waits for")  # noqa: B023
+    assert all(node.health()["pending_rows"] for node in nodes)
+    for node in nodes:
+        node.kill()
+    away.rename(folder)
+    late = site.node("late", sections=sections, tables=None)
+    start([late])
+    assert 20 < len(late.rows("SELECT id FROM events")) < 120, "what was published; the rest is pending elsewhere"
+    start(nodes)
+    assert len(until_equal([*nodes, late])["events"]) == 120
+    agree([late])
+
+
 def test_a_snapshot_in_a_directory_is_found_when_nats_lost_everything_and_a_damaged_one_is_passed_over(
     site: Site,
 ) -> None:

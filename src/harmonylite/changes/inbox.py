@@ -8,136 +8,22 @@ abort or last piece, that shard's stream orders first holds for every node.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from io import BytesIO
 from typing import IO
 
-from harmonylite.errors import PoisonError
+from harmonylite.changes.lanes import Lane, Open, Piece, poison
 from harmonylite.model import ChangeSetId, Position, StreamMessage
-from harmonylite.wire import (
-    KIND_ABORT,
-    KIND_CHANGES,
-    Block,
-    Envelope,
-    WireError,
-    decode_abort,
-    decode_block,
-    decode_envelope,
-)
+from harmonylite.wire import KIND_ABORT, KIND_CHANGES, Envelope, WireError, decode_abort, decode_envelope
+
+__all__ = ["SPOOL_BYTES", "Cut", "Inbox", "Piece", "poison"]
 
 SPOOL_BYTES = 4_000_000
 """Blocks of one change set above this many bytes wait in a temporary file."""
 
-ABORTS_KEPT = 256
-"""How many change sets that an abort message voids are remembered per shard."""
-
 Spool = Callable[[], IO[bytes]]
 """Makes the place where the blocks of one change set wait: a file-like object, opened for reading and writing."""
-
-
-@dataclass(slots=True)
-class Piece:
-    """What one change set has on one shard, complete. ``first``/``seq``: its first and last message.
-
-    ``blocks``: offset, length and compression of each block within ``spool``. ``stored``: when the stream stored the
-    last message, seconds since the epoch.
-    """
-
-    id: ChangeSetId
-    kind: int
-    shard: int
-    first: int
-    seq: int
-    shards: tuple[int, ...]
-    time: float
-    base: dict[int, int]
-    blocks: list[tuple[int, int, bool]]
-    spool: IO[bytes]
-    stored: float = 0.0
-
-    @property
-    def size(self) -> int:
-        """Bytes of the blocks as they came."""
-        return sum(length for _, length, _ in self.blocks)
-
-    def decoded(self, start: int = 0) -> Iterator[Block]:
-        """Decode block by block, from number ``start`` on; raises PoisonError that names the message."""
-        for offset, length, packed in self.blocks[start:]:
-            self.spool.seek(offset)
-            try:
-                yield decode_block(self.spool.read(length), packed=packed)
-            except WireError as error:
-                raise poison(self.shard, self.seq, str(error)) from error
-
-    def close(self) -> None:
-        """Give the blocks' place back."""
-        self.spool.close()
-
-
-def poison(shard: int, seq: int, why: str) -> PoisonError:
-    """Return the error for a message that can't be understood."""
-    return PoisonError(
-        f"message {seq} of shard {shard} can't be applied: {why}",
-        shard=shard,
-        seq=seq,
-        advice=f"update this node, or leave the message out on every node with: harmonylite skip {shard} {seq}",
-    )
-
-
-@dataclass(slots=True)
-class _Open:
-    """A change set on one shard whose last message has not come."""
-
-    id: ChangeSetId
-    first: int
-    spool: IO[bytes]
-    count: int = 0
-    start: int = 0
-    end: int = 0
-    blocks: list[tuple[int, int, bool]] = field(default_factory=list)
-
-    def add(self, envelope: Envelope) -> None:
-        """Append one message's body."""
-        self.spool.seek(self.end)
-        self.spool.write(envelope.body)
-        self.end += len(envelope.body)
-        self.count += 1
-        if not envelope.more:
-            if self.end > self.start:
-                self.blocks.append((self.start, self.end - self.start, envelope.packed))
-            self.start = self.end
-
-
-@dataclass(slots=True)
-class _Lane:
-    """One shard: position, the change set under way of each writer, and complete pieces not taken yet.
-
-    ``read``: the last sequence that was added; ``aborted``: the change sets that an abort message here voids.
-    """
-
-    position: Position
-    read: int
-    open: dict[str, _Open] = field(default_factory=dict)
-    ready: deque[Piece] = field(default_factory=deque)
-    aborted: dict[ChangeSetId, None] = field(default_factory=dict)
-
-    def abort(self, victim: ChangeSetId) -> None:
-        """Void a change set from here on; the oldest one that is remembered makes room."""
-        self.aborted[victim] = None
-        if len(self.aborted) > ABORTS_KEPT:
-            del self.aborted[next(iter(self.aborted))]
-
-    def settle(self, limit: int) -> Position:
-        """Move on to right before the first piece that waits, else to what was read, at most to ``limit``."""
-        seq = max(self.position.seq, min(limit, self.ready[0].seq - 1 if self.ready else self.read))
-        firsts = [part.first for part in self.open.values()] + [piece.first for piece in self.ready]
-        old = self.position
-        # after a restart less is read than is settled: what is under way may not have been seen again yet
-        resume = min([seq + 1, self.read + 1, *firsts])
-        self.position = Position(old.shard, seq, resume, old.created, tuple(self.aborted))
-        return self.position
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,11 +55,12 @@ class Inbox:
 
     def __init__(self, positions: dict[int, Position], *, spool: Spool = BytesIO) -> None:
         self._lanes = {
-            shard: _Lane(position, position.resume - 1, aborted=dict.fromkeys(position.aborted))
+            shard: Lane(position, position.resume - 1, aborted=dict.fromkeys(position.aborted))
             for shard, position in positions.items()
         }
         self._skip: set[tuple[int, int]] = set()
         self._spool = spool
+        self._given_up: list[ChangeSetId] = []
 
     def skip(self, shard: int, seq: int) -> None:
         """Leave message ``seq`` of ``shard`` out when it comes."""
@@ -216,6 +103,10 @@ class Inbox:
             if self._missing(lane.ready[0], other)
         ]
 
+    def begun(self, shard: int) -> list[tuple[ChangeSetId, int]]:
+        """Return the change sets of which ``shard`` has some messages and not the last, each with how many."""
+        return [(part.id, part.count) for part in self._lanes[shard].open.values()]
+
     def under_way(self, own: str) -> tuple[ChangeSetId, int] | None:
         """Return id and shard of the change set of others with the most whole blocks that is not all here."""
         found = [
@@ -253,7 +144,7 @@ class Inbox:
                 raise poison(message.shard, message.seq, str(error)) from error
         lane.read = message.seq
 
-    def _abort(self, lane: _Lane, victim: ChangeSetId) -> None:
+    def _abort(self, lane: Lane, victim: ChangeSetId) -> None:
         """Void a change set on whose piece on this lane others gave up; too late when the piece is whole."""
         if any(piece.id == victim for piece in lane.ready):
             return
@@ -261,8 +152,10 @@ class Inbox:
         unfinished = lane.open.get(victim.node)
         if unfinished is not None and unfinished.id == victim:
             lane.open.pop(victim.node).spool.close()
+            if unfinished.alone:  # of one that touches more shards, a piece of another shard will tell
+                self._given_up.append(victim)
 
-    def _collect(self, lane: _Lane, message: StreamMessage, envelope: Envelope) -> None:
+    def _collect(self, lane: Lane, message: StreamMessage, envelope: Envelope) -> None:
         if envelope.id in lane.aborted:
             return
         part = lane.open.get(envelope.node)
@@ -272,7 +165,7 @@ class Inbox:
                 return
             if part is not None:
                 part.spool.close()
-            part = lane.open[envelope.node] = _Open(envelope.id, message.seq, self._spool())
+            part = lane.open[envelope.node] = Open(envelope.id, message.seq, self._spool(), len(envelope.shards) == 1)
         if envelope.index != part.count:
             return  # a repeated part: it was published again after a lost acknowledgement
         part.add(envelope)
@@ -287,6 +180,7 @@ class Inbox:
             self._lanes[piece.shard].ready.appendleft(piece)
         for shard, position in cut.before.items():
             self._lanes[shard].position = position
+        self._given_up += cut.voided
 
     def take(
         self, *, most_bytes: int = 1 << 62, own: str = "", limit: dict[int, int] | None = None, least: bool = False
@@ -311,7 +205,8 @@ class Inbox:
         if not pieces and not positions:
             return None
         whole = tuple(piece for piece in pieces if piece not in voided)
-        return Cut(whole, positions, before, tuple(piece.id for piece in voided))
+        given_up, self._given_up = self._given_up, []
+        return Cut(whole, positions, before, (*given_up, *(piece.id for piece in voided)))
 
     def _wanted(
         self, most_bytes: int, own: str, limit: dict[int, int] | None, *, alone: bool = False
@@ -383,7 +278,7 @@ class Inbox:
         return counts
 
 
-def _piece(message: StreamMessage, envelope: Envelope, whole: _Open) -> Piece:
+def _piece(message: StreamMessage, envelope: Envelope, whole: Open) -> Piece:
     return Piece(
         id=envelope.id,
         kind=envelope.kind,

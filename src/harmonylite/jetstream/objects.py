@@ -199,7 +199,7 @@ class JetStreamObjects:
 
     async def _receive(self, name: str, meta: dict[str, Any], part: Path, progress: Progress | None) -> None:
         digest, chunks, size = hashlib.sha256(), 0, 0
-        file = await asyncio.to_thread(part.open, "wb")
+        file = await _opened(part)
         try:
             if meta["chunks"]:
                 subject = f"{self._before}.C.{meta['nuid']}"
@@ -225,6 +225,16 @@ class JetStreamObjects:
                 f"object {name!r} is damaged: {size} of {meta['size']} bytes, or another SHA-256 than what was stored",
                 advice="delete it and save a new snapshot",
             )
+
+
+async def _opened(part: Path) -> BinaryIO:
+    """Open ``part`` for writing; cancelled meanwhile, it is closed again."""
+    opening = asyncio.create_task(asyncio.to_thread(part.open, "wb"))
+    try:
+        return await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        (await opening).close()
+        raise
 
 
 def _read(file: BinaryIO, size: int, digest: Any) -> bytes:

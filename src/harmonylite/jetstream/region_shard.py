@@ -38,14 +38,18 @@ class RegionShard(JetStreamShard):
     def _in(self, region: str) -> Stream:
         return Stream(JetStream(self._link, region), self.name, self.shard)
 
-    async def publish(self, payload: bytes, *, message_id: str, expected_last: int | None = None) -> int:
+    async def publish(
+        self, payload: bytes, *, message_id: str, expected_last: int | None = None, expected_end: int | None = None
+    ) -> int:
         """Store ``payload`` in the home region; see `ShardStream.publish`."""
         if self._home.left:
             raise StreamError(
                 f"home was moved to region {self._home.now} while {self._home.region} was away",
                 advice="run `harmonylite region rejoin` here once; see docs/regions.md",
             )
-        return await super().publish(payload, message_id=message_id, expected_last=expected_last)
+        return await super().publish(
+            payload, message_id=message_id, expected_last=expected_last, expected_end=expected_end
+        )
 
     async def _acknowledged(self, found: Mapping[str, Any]) -> int:
         answering = found.get("domain") or "?"

@@ -54,7 +54,9 @@ class JetStreamShard:
         """Bytes that fit into one message; raises StreamError when not connected."""
         return self._link.max_payload - HEADROOM
 
-    async def publish(self, payload: bytes, *, message_id: str, expected_last: int | None = None) -> int:
+    async def publish(
+        self, payload: bytes, *, message_id: str, expected_last: int | None = None, expected_end: int | None = None
+    ) -> int:
         """Store ``payload``; see `ShardStream.publish`. May be called many times at once.
 
         Not connected: StreamError at once, and the message is certainly not in the stream.
@@ -62,6 +64,8 @@ class JetStreamShard:
         headers = {"Nats-Msg-Id": message_id, "Nats-Expected-Stream": self.name}
         if expected_last is not None:
             headers["Nats-Expected-Last-Subject-Sequence"] = str(expected_last)
+        if expected_end is not None:
+            headers["Nats-Expected-Last-Sequence"] = str(expected_end)
         connection = self._link.now()
         message = await connection.request(self.subject, payload, seconds=self._seconds, headers=headers)
         return await self._acknowledged(answer(message, f"publish to {self.name}"))

@@ -47,7 +47,8 @@ class Stream:
             # Never written: first and last are 0. Purged: first is last + 1. Ours says the latter for both.
             first = int(state["first_seq"]) if messages else last + 1
             role = role_of(found["config"], str(found["created"]))
-            info = StreamInfo(self.shard, first, last, role.order, messages, role.forks)
+            most = max(0, int(found["config"].get("max_msgs") or 0))
+            info = StreamInfo(self.shard, first, last, role.order, messages, role.forks, most)
             return Details(info, int(state.get("num_deleted") or 0), found["config"], found.get("cluster") or {}, role)
         except (KeyError, TypeError, ValueError) as error:
             raise StreamError(f"state of stream {self.name}: NATS left out {error}") from None

@@ -178,6 +178,7 @@ class Node:
             tidying=settings.cleanup_interval / 1000,
             message_bytes=_Remembered(lambda: shards[0].max_message - ENVELOPE_BYTES),
             checkpoint=lambda change_set, at: self._checkpoint(change_set, at), recovery=upkeep.recovery,
+            covering=upkeep.covering,
         )  # fmt: skip
         verifier = self._parts.verifier = Verifier(replica, thread, engine.publisher, peers, status)
         async with asyncio.TaskGroup() as group:

@@ -63,13 +63,19 @@ class Upkeep:
         self.replaying = Replaying(options.folder, options.shards, options.rules, shards)
         self.lease = Lease(pointers, options.node, options.session, seconds=section.leader_ttl / 1000)
         self.saver = Saver(
-            self.keeper, self.lease, status, max_entries=regional.streams.max_entries,
-            interval=section.interval / 1000, history=lambda: self.recovery.history,
+            self.keeper, self.lease, peers, status, interval=section.interval / 1000,
+            history=lambda: self.recovery.history, past=lambda: self.recovery.past,
         )  # fmt: skip
 
     def _copy(self, target: Path, *, beginning: Callable[[Standing], Standing] | None = None) -> Standing:
         with self._options.readers.reading():
             return save_copy(self._options.mirror, target, beginning=beginning)
+
+    @property
+    def covering(self) -> Saver | None:
+        """What publishing has to wait for; None where it does not."""
+        waits = self._settings.replication_log.wait_for_snapshot
+        return self.saver if waits and self._settings.snapshot.enable else None
 
     def start(self, group: asyncio.TaskGroup, replica: Replica) -> None:
         """Start what runs beside the engine."""
@@ -77,6 +83,7 @@ class Upkeep:
         group.create_task(self._watch_file(replica), name="watch the file")
         if self._settings.snapshot.enable:
             group.create_task(self.saver.run(), name="snapshots")
+            group.create_task(self.saver.serve(), name="hear of wanted snapshots")
         comparing = Comparing(self._thread, self._status, self._questions, self.recovery, self.keeper, self._peers)
         group.create_task(comparing.serve(), name="hear of deviations")
         if self._settings.verify.interval:

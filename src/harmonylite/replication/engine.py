@@ -29,7 +29,8 @@ from harmonylite.errors import (
     leaves,
 )
 from harmonylite.model import ChangeSetId, StreamInfo
-from harmonylite.replication.ports import ShardStream
+from harmonylite.replication.gate import Gate
+from harmonylite.replication.ports import Covering, ShardStream
 from harmonylite.replication.publishing import Publisher
 from harmonylite.replication.receiving import Receiver
 from harmonylite.replication.sending import Sender
@@ -40,6 +41,8 @@ log = logging.getLogger(__name__)
 
 STALL = 10.0
 """Seconds after which a change set that its writer left unfinished on a shard is given up on."""
+STALL_BEGUN = 60.0
+"""The same for one of which no shard has all, counted from its newest message: no snapshot can leave it behind."""
 COUNT_EVERY = 2.0
 """Seconds between counts of what is pending, while the replica can't follow the streams."""
 LAG_EVERY = 2.0
@@ -65,12 +68,14 @@ class Recovery(Protocol):
 
 
 class Engine:
-    """Runs replication. ``recovery`` tells whether the streams can be followed, and brings the replica there."""
+    """Runs replication. ``recovery`` tells whether the streams can be followed, and brings the replica there;
+    ``covering``: what snapshots allow the streams to forget, None: anything.
+    """
 
     def __init__(
         self, replica: Replica, thread: SqliteThread, watch: Watch, streams: Sequence[ShardStream],
         status: NodeStatus, *, publish: bool, polling: float, tidying: float, message_bytes: Callable[[], int],
-        checkpoint: Checkpoint, recovery: Recovery,
+        checkpoint: Checkpoint, recovery: Recovery, covering: Covering | None,
     ) -> None:  # fmt: skip
         self._replica = replica
         self._thread = thread
@@ -80,7 +85,8 @@ class Engine:
         self._part = status.part("stream")
         options = replica.options
         self._trouble = Trouble(status.part("database"), (options.database, options.mirror), most=5.0)
-        self.publisher = Publisher(streams, options.node, options.session, status)
+        gate = Gate(status, options.node, lambda: self.receiver.inbox, covering)
+        self.publisher = Publisher(streams, options.node, options.session, status, gate)
         self.receiver = Receiver(
             replica, thread, streams, status, landed=lambda i, whole: self.sender.landed(i, whole),
             checkpoint=checkpoint,
@@ -180,7 +186,14 @@ class Engine:
     async def _ends(self) -> list[StreamInfo]:
         """Return the state of every stream, once all answer and can be followed. Raises StreamLostError."""
         await self._retry(lambda: self._recovery.check(self._replica))
-        return [await self._retry(stream.info) for stream in self._streams]
+        infos = [await self._retry(stream.info) for stream in self._streams]
+        for info in infos:
+            self._note(info)
+        return infos
+
+    def _note(self, info: StreamInfo) -> None:
+        state = self._status.shard(info.shard)
+        state.first, state.last, state.most = info.first, info.last, info.most
 
     async def _retry(self, call: Callable[[], Awaitable[T]]) -> T:
         backoff = Backoff(first=0.1, most=5.0)
@@ -201,22 +214,39 @@ class Engine:
 
     async def _unstick(self) -> None:
         """Give up on change sets that stay unfinished: at once on this node's own, on others' after a while."""
-        since: dict[tuple[ChangeSetId, int], float] = {}
+        since: dict[tuple[ChangeSetId, int, int], float] = {}
         own = self._replica.options
         while True:
             await asyncio.sleep(1.0)
             now = time.monotonic()
-            stuck = self.receiver.inbox.unfinished()
+            stuck = self._stuck()
             since = {item: since.get(item, now) for item in stuck}
-            for (victim, shard), start in since.items():
+            for (victim, shard, count), start in since.items():
                 dead = victim.node == own.node and victim.session != own.session
-                if dead or now - start > STALL:
+                if dead or now - start > stuck[victim, shard, count]:
                     try:
                         await self.publisher.abort(victim, shard)
                         log.warning("change set %s was left unfinished on shard %d and is given up on", victim, shard)
-                        since[victim, shard] = now
+                        since[victim, shard, count] = now
                     except StreamError as error:
                         log.info("can't give up on %s yet: %s", victim, error)
+
+    def _stuck(self) -> dict[tuple[ChangeSetId, int, int], float]:
+        """Return the change sets that wait for more on a shard, how many messages are there, and how long that may be
+        so.
+        """
+        inbox, own = self.receiver.inbox, self._replica.options
+        begun = {(s.shard, victim): count for s in self._streams for victim, count in inbox.begun(s.shard)}
+        found = {}
+        if self._status.caught_up:  # before, the rest of them may just not have been read
+            found = {
+                (victim, shard, count): STALL_BEGUN
+                for (shard, victim), count in begun.items()
+                if (victim.node, victim.session) != (own.node, own.session)
+            }
+        for victim, shard in inbox.unfinished():
+            found[victim, shard, begun.get((shard, victim), 0)] = STALL
+        return found
 
     async def _measure_lag(self) -> None:
         """Ask for the streams' ends now and then, so that health tells the truth also when a reader is deaf."""
@@ -229,8 +259,8 @@ class Engine:
                     raise
                 except StreamError:
                     continue
+                self._note(info)
                 state = self._status.shard(stream.shard)
-                state.last = info.last
                 if state.lag == 0:
                     state.lag_seconds = 0.0
                 elif state.lag_seconds == 0.0 or self.receiver.inbox.oldest(stream.shard) == 0.0:

@@ -6,7 +6,7 @@ saying so, and maps every foreign error to one of `harmonylite.errors`.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -18,10 +18,13 @@ class ShardStream(Protocol):
 
     shard: int
 
-    async def publish(self, payload: bytes, *, message_id: str, expected_last: int | None = None) -> int:
+    async def publish(
+        self, payload: bytes, *, message_id: str, expected_last: int | None = None, expected_end: int | None = None
+    ) -> int:
         """Store ``payload`` on this node's own subject and return its sequence, once the server has acknowledged it.
 
         ``expected_last``: sequence of the last message on this node's subject (0 = none yet); None = not checked.
+        ``expected_end``: the same of the whole stream's last message.
         Raises WrongLastSequenceError, NotAcknowledgedError (outcome unknown), StreamFullError, StreamError.
         Cancelling leaves the outcome unknown.
         """
@@ -53,6 +56,25 @@ class ShardStream(Protocol):
 
     async def get(self, seq: int) -> StreamMessage | None:
         """Return the message with sequence ``seq``, None when it is not kept (any more)."""
+        ...
+
+
+class Covering(Protocol):
+    """The newest snapshot, as far as publishing has to care: what the streams may forget because of it."""
+
+    def covered(self) -> Mapping[int, int] | None:
+        """Return by shard the first message that whoever starts from the newest snapshot needs, as was seen last.
+
+        None: there is no snapshot to start from.
+        """
+        ...
+
+    async def look(self) -> None:
+        """See which snapshot is the newest now; raises StreamError, SnapshotError."""
+        ...
+
+    def want(self) -> None:
+        """Have a snapshot saved as soon as may be, by whose turn it is."""
         ...
 
 

@@ -16,6 +16,7 @@ from harmonylite.backoff import Backoff
 from harmonylite.db.capture import Outgoing
 from harmonylite.errors import FencedError, StreamError, StreamFullError, WrongLastSequenceError
 from harmonylite.model import ChangeSetId
+from harmonylite.replication.gate import Gate
 from harmonylite.replication.ports import ShardStream
 from harmonylite.status import NodeStatus
 from harmonylite.wire import KIND_ABORT, VERSION, Envelope, WireError, decode_envelope, encode_abort, encode_envelope
@@ -29,11 +30,12 @@ WINDOW = 16
 class Publisher:
     """Publishes on every shard. `open` learns where this node's subjects end."""
 
-    def __init__(self, streams: Iterable[ShardStream], node: str, session: str, status: NodeStatus) -> None:
+    def __init__(self, streams: Iterable[ShardStream], node: str, session: str, status: NodeStatus, gate: Gate) -> None:
         self._streams = {stream.shard: stream for stream in streams}
         self._node = node
         self._session = session
         self._status = status
+        self._gate = gate
         self._part = status.part("publish")
         self._last: dict[int, int] = {}
         self._published = False
@@ -41,6 +43,7 @@ class Publisher:
 
     async def open(self) -> None:
         """Learn the last sequence of this node's subject on every shard; raises StreamError."""
+        self._gate.open()
         for shard, stream in self._streams.items():
             last = await stream.last_own()
             self._last[shard] = last.seq if last is not None else 0
@@ -48,9 +51,16 @@ class Publisher:
 
     async def publish(self, out: Outgoing) -> None:
         """Publish ``out`` on all its shards; returns once every message is acknowledged. Raises FencedError."""
+        # all shards at once: a change set that is whole on one of them only holds that one up
+        counts = {shard: len(parts) for shard, parts in out.parts.items()}
+        await self._gate.admit(counts)
+        large = self._gate.is_large(counts)
+        if large:  # in one order everywhere, as two that begin on each other's shards would wait for each other
+            for shard in sorted(out.parts):
+                await self._fenced(out, shard, 0)
         async with asyncio.TaskGroup() as group:
             for shard in out.parts:
-                group.create_task(self._shard(out, shard), name=f"publish shard {shard}")
+                group.create_task(self._shard(out, shard, begun=large), name=f"publish shard {shard}")
         self._published = True
         self._part.ok()
 
@@ -61,16 +71,23 @@ class Publisher:
             Envelope(VERSION, KIND_ABORT, self._node, self._session, 0, 0, False, True, [shard], time.time(), {},
                      False, encode_abort(victim))
         )  # fmt: skip
-        await self.aside(shard, payload, f"abort-{victim}")
+        await self.aside(shard, payload, f"abort-{victim}", urgent=True)
 
-    async def aside(self, shard: int, payload: bytes, name: str) -> None:
-        """Publish a message that is no change set, keeping the fence's count; raises StreamError."""
+    async def aside(self, shard: int, payload: bytes, name: str, *, urgent: bool = False) -> None:
+        """Publish a message that is no change set, keeping the fence's count; raises StreamError.
+
+        ``urgent``: also while the gate is shut, which this message may help to open.
+        """
+        if not urgent:
+            self._gate.check(shard)
         seq = await self._streams[shard].publish(payload, message_id=f"{self._session}-{name}")
         self._last[shard] = max(self._last.get(shard, 0), seq)
+        self._gate.heard(shard, seq)
 
-    async def _shard(self, out: Outgoing, shard: int) -> None:
+    async def _shard(self, out: Outgoing, shard: int, *, begun: bool) -> None:
         count = len(out.parts[shard])
-        await self._fenced(out, shard, 0)
+        if not begun:
+            await self._fenced(out, shard, 0)
         if count > 2:
             await self._windowed(out, shard, range(1, count - 1))
         if count > 1:
@@ -80,19 +97,23 @@ class Publisher:
         stream = self._streams[shard]
         payload = out.payload(shard, index)
         backoff = Backoff(first=0.05, most=5.0)
+        passed = 0
         while True:
+            end = await self._gate.beginning(shard, len(out.parts[shard]), passed) if index == 0 else None
             try:
-                expected = self._last[shard]
                 self._last[shard] = await stream.publish(
-                    payload, message_id=f"{out.id}-{shard}-{index}", expected_last=expected
-                )
+                    payload, message_id=f"{out.id}-{shard}-{index}",
+                    expected_last=self._last[shard], expected_end=end,
+                )  # fmt: skip
             except WrongLastSequenceError:
                 if await self._already_there(out, shard, index):
                     break
+                passed += 1
             except StreamError as error:
                 await self._pause(error, backoff)
             else:
                 break
+        self._gate.heard(shard, self._last[shard])
         self._count(payload)
 
     async def _already_there(self, out: Outgoing, shard: int, index: int) -> bool:
@@ -129,6 +150,7 @@ class Publisher:
         backoff = Backoff(first=0.05, most=5.0)
         while todo:
             window = todo[:WINDOW]
+            await self._gate.keep_pace(shard)
             results = await asyncio.gather(
                 *(self._plain(out, shard, index) for index in window), return_exceptions=True
             )
@@ -148,6 +170,7 @@ class Publisher:
         payload = out.payload(shard, index)
         seq = await self._streams[shard].publish(payload, message_id=f"{out.id}-{shard}-{index}-{time.monotonic_ns()}")
         self._last[shard] = max(self._last[shard], seq)
+        self._gate.heard(shard, seq)
         self._count(payload)
 
     def _count(self, payload: bytes) -> None:

@@ -83,7 +83,8 @@ class Receiver:
         behind = {s: seq for s, seq in merged.items() if s in positions and seq > positions[s].seq}
         self._behind = {s: merged.get(s, 0) for s in positions} if behind else None
         for shard, position in positions.items():
-            self._status.shard(shard).position = position.seq
+            state = self._status.shard(shard)
+            state.position, state.resume = position.seq, position.resume
 
     def skip(self, shard: int, seq: int) -> None:
         """Leave a message out that can't be understood."""
@@ -236,7 +237,7 @@ class Receiver:
         node = self._replica.options.node
         for shard, position in cut.positions.items():
             state = self._status.shard(shard)
-            state.position = position.seq
+            state.position, state.resume = position.seq, position.resume
             state.last = max(state.last, position.seq)
             oldest = self.inbox.oldest(shard)
             state.lag_seconds = max(0.0, now - oldest) if oldest else 0.0

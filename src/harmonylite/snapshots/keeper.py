@@ -11,7 +11,7 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -129,7 +129,7 @@ class Keeper:
         Raises SnapshotError, StreamError, DatabaseError; the newest snapshot stays what it was.
         """
         async with self._saving:
-            return await self._name_newest(await self._upload(None), first=first)
+            return await self._name_newest(*await self._upload(None), first=first)
 
     async def begin(
         self, streams: Sequence[StreamInfo], beginning: Callable[[Standing], Standing], *, copy: Copy | None = None
@@ -142,14 +142,17 @@ class Keeper:
             known, revision = await self.pointed()
             if known is not None and fits(known, streams) and known.name not in self.damaged:
                 return None
-            snapshot = await self._upload(beginning, copy)
+            snapshot, _ = await self._upload(beginning, copy)
             if await self._pointers.set_pointer(POINTER, encode(snapshot), revision=revision):
                 self._saved(snapshot)
                 return snapshot
             await self._remove(snapshot.name)
             return None
 
-    async def _upload(self, beginning: Callable[[Standing], Standing] | None, copy: Copy | None = None) -> Snapshot:
+    async def _upload(
+        self, beginning: Callable[[Standing], Standing] | None, copy: Copy | None = None
+    ) -> tuple[Snapshot, Container[str]]:
+        """Store a snapshot and its description; return it, and the histories before its own."""
         name = f"{PREFIX}{time.time_ns():020d}-{secrets.token_hex(3)}"
         plain, packed = self._folder / f"{name}.db", self._folder / f"{name}.db.zst"
         note = self._folder / f"{name}{DESCRIPTION}"
@@ -171,7 +174,7 @@ class Keeper:
             self._status.progress = None
             for file in (plain, packed, note):
                 file.unlink(missing_ok=True)
-        return snapshot
+        return snapshot, standing.past
 
     def _progress(self, doing: str) -> Progress:
         def told(done: int, total: int) -> None:
@@ -179,12 +182,12 @@ class Keeper:
 
         return told
 
-    async def _name_newest(self, snapshot: Snapshot, *, first: bool) -> Snapshot | None:
+    async def _name_newest(self, snapshot: Snapshot, past: Container[str], *, first: bool) -> Snapshot | None:
         while True:
             known, revision = await self.pointed()
             if known is not None and known.name == snapshot.name:  # there is no pointer: what else is in the store?
                 known = next((other for other in await self.listed() if other.name != snapshot.name), None)
-            other = known is not None and known.history != snapshot.history
+            other = known is not None and known.history != snapshot.history and known.history not in past
             if known is not None and (first or other or is_behind(snapshot, known)):
                 await self._remove(snapshot.name)
                 if other and not first:

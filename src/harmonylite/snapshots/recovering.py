@@ -12,7 +12,7 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Container, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -115,6 +115,7 @@ class Recovery:
         self._good: Snapshot | None = None
         self.replica: Replica | None = None
         self.history = ""
+        self.past: Container[str] = ()
 
     # what the engine asks --------------------------------------------------------------------------------------
 
@@ -122,7 +123,7 @@ class Recovery:
         """Raise StreamLostError when the mirror can't go on with the streams, or the cluster began anew."""
         self.replica = replica
         look, anew = await self._look(replica), False
-        self.history = look.standing.history
+        self.history, self.past = look.standing.history, look.standing.past
         if look.lost:
             raise StreamLostError(
                 "; ".join(look.reasons), advice="the cluster goes on from the newest mirror by itself"

@@ -1,7 +1,7 @@
-"""When snapshots are saved: before the streams forget, for their age, and when the newest one is damaged.
+"""When snapshots are saved: before the streams forget, for their age, when one is waited for, or the newest is damaged.
 
 Invariant: the holder of the lease saves when a third of what a stream keeps has come since the newest snapshot; when
-it does not, anybody does at the half. A node that starts from nothing finds what it needs in snapshot and stream.
+it does not, anybody does at the half. So publishing hardly ever has to wait for one (`harmonylite.replication.gate`).
 """
 
 from __future__ import annotations
@@ -10,15 +10,16 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container, Mapping
 from contextlib import suppress
 
 from harmonylite.backoff import Backoff
 from harmonylite.errors import StreamError
+from harmonylite.replication.ports import Peers
 from harmonylite.snapshots.description import Snapshot
 from harmonylite.snapshots.keeper import PASSING, Keeper
 from harmonylite.snapshots.lease import Lease
-from harmonylite.status import NodeStatus
+from harmonylite.status import NodeStatus, ShardStatus
 
 log = logging.getLogger(__name__)
 
@@ -32,21 +33,32 @@ TURN = 3.0
 """Others wait for up to this many seconds before they step in, so that they don't all do."""
 
 
+PATIENCE = 5.0
+"""Seconds that a snapshot is wanted here before this node saves it itself, whoever holds the lease."""
+ASK_AROUND = 0.3
+"""Seconds that the holder of the lease has to hear that a snapshot is wanted."""
+TOPIC = "want"
+
+
 class Saver:
-    """Keeps snapshots coming. ``max_entries``: messages that a stream keeps (0 = all); ``interval``: seconds (0 = never
-    for its age).
+    """Keeps snapshots coming. Implements `harmonylite.replication.ports.Covering`.
+
+    ``interval``: seconds (0 = never for its age); ``history``: the one that this node is in; ``past``: those before it.
     """
 
     def __init__(
-        self, keeper: Keeper, lease: Lease, status: NodeStatus, *, max_entries: int, interval: float,
-        history: Callable[[], str],
+        self, keeper: Keeper, lease: Lease, peers: Peers, status: NodeStatus, *, interval: float,
+        history: Callable[[], str], past: Callable[[], Container[str]],
     ) -> None:  # fmt: skip
         self._keeper = keeper
         self._lease = lease
+        self._peers = peers
         self._status = status
-        self._max = max_entries
         self._interval = interval
         self._history = history
+        self._past = past
+        self._wanted = asyncio.Event()
+        self._wanted_first = self._wanted_last = float("-inf")
         self._part = status.part("snapshots")
         self.newest: Snapshot | None = None
         self._revision = 0
@@ -59,7 +71,9 @@ class Saver:
         backoff = Backoff(first=1.0, most=30.0)
         try:
             while True:
-                await asyncio.sleep(LOOK)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(LOOK):
+                        await self._wanted.wait()
                 try:
                     await self._look()
                 except (*PASSING, OSError) as error:
@@ -75,51 +89,95 @@ class Saver:
             async with asyncio.timeout(2.0):
                 await self._lease.release()
 
+    # what publishing asks ---------------------------------------------------------------------------------------
+
+    def covered(self) -> Mapping[int, int] | None:
+        """Return what the newest snapshot leaves to the streams; see `Covering.covered`."""
+        newest = self.newest
+        return newest.resume if newest is not None and newest.history == self._history() else None
+
+    async def look(self) -> None:
+        """See which snapshot is the newest now; see `Covering.look`."""
+        self.newest, self._revision = await self._keeper.pointed()
+
+    def want(self) -> None:
+        """Have a snapshot saved; see `Covering.want`. To be repeated for as long as it is wanted."""
+        now = time.monotonic()
+        if now - self._wanted_last > PATIENCE:
+            self._wanted_first = now
+        self._wanted_last = now
+        self._wanted.set()
+
+    async def serve(self) -> None:
+        """Hear that other nodes want a snapshot, without end."""
+        await self._peers.serve(TOPIC, self._asked_for)
+
+    async def _asked_for(self, _question: bytes) -> bytes | None:
+        if not self._lease.held:
+            return None
+        self._wanted.set()
+        return b""
+
+    # saving ----------------------------------------------------------------------------------------------------
+
     async def _look(self) -> None:
         now = time.monotonic()
+        wanted = self._wanted.is_set()
+        self._wanted.clear()
         if now - self._renewed >= min(self._lease.pause, 10.0):
             self._renewed = now
             await self._lease.renew()
-        if now - self._asked >= ASK or self._due() > 0:
+        if now - self._asked >= ASK or wanted or self._due() > 0:
             self._asked = now
-            self.newest, self._revision = await self._keeper.pointed()
+            await self.look()
         if self.newest is not None and self.newest.name not in self._keeper.damaged:
             self._keeper.damaged.clear()
-        due = self._due()
-        if due < (1 if self._lease.held else 2):
+        if wanted and not self._lease.held and self._due(wanted=True):
+            await self._peers.ask(TOPIC, b"", seconds=ASK_AROUND, expect=1)
+        if self._due(wanted=wanted) < (1 if self._lease.held else 2):
             if not self._keeper.damaged:
                 self._part.ok()
             return
         if not self._lease.held:
             await asyncio.sleep(random.uniform(0.0, TURN))
-            self.newest, self._revision = await self._keeper.pointed()
-            if self._due() < 2:
+            await self.look()
+            if self._due(wanted=wanted) < 2:
                 return
         await self._keeper.save()
-        self.newest, self._revision = await self._keeper.pointed()
+        await self.look()
         self._part.ok()
 
-    def _due(self) -> int:
-        """Return 0: not due, 1: the holder of the lease is to save, 2: anybody is."""
+    def _due(self, *, wanted: bool = False) -> int:
+        """Return 0: not due, 1: the holder of the lease is to save, 2: anybody is. ``wanted``: one is waited for."""
         newest, status = self.newest, self._status
         if not status.caught_up:
             return 0
         if newest is None:
             return 2
         if newest.history != self._history():
-            return 0
+            # one of this node's own past: NATS lost where its pointer had gone on to
+            return 2 if newest.history in self._past() else 0
         if newest.name in self._keeper.damaged:
             return 2
         if not self._revision:
             return 1  # NATS lost its pointer: the next snapshot sets it, and the store need not be listed any more
-        ahead = max((s.position - newest.positions.get(s.shard, 0) for s in status.shards.values()), default=0)
-        if ahead <= 0:
+        turns = [self._turn(shard, newest.resume.get(shard.shard, 1)) for shard in status.shards.values()]
+        if wanted and any(s.resume > newest.resume.get(s.shard, 1) for s in status.shards.values()):
+            turns.append(2 if time.monotonic() - self._wanted_first >= PATIENCE else 1)
+        old = self._interval > 0 and self._age(newest) >= self._interval
+        if old and any(s.position > newest.positions.get(s.shard, 0) for s in status.shards.values()):
+            turns.append(1)
+        return max(turns, default=0)
+
+    @staticmethod
+    def _turn(shard: ShardStatus, resume: int) -> int:
+        """Return who is to save because of ``shard``, of which the newest snapshot needs ``resume`` and later."""
+        if shard.resume <= resume:  # a change set that is under way: another snapshot would need it, too
             return 0
-        if self._max and ahead * ANYBODY >= self._max:
+        used = shard.position + 1 - resume
+        if shard.first > resume or (shard.most and used * ANYBODY >= shard.most):
             return 2
-        if self._max and ahead * HOLDER >= self._max:
-            return 1
-        return int(self._interval > 0 and self._age(newest) >= self._interval)
+        return int(bool(shard.most) and used * HOLDER >= shard.most)
 
     def _age(self, newest: Snapshot) -> float:
         """Return for how long this process knows the newest snapshot: other machines' clocks are not compared."""

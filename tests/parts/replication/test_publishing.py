@@ -16,6 +16,7 @@ from harmonylite.jetstream import JetStreamShard, NatsLink, StreamSettings
 from harmonylite.jetstream.api import JetStream
 from harmonylite.jetstream.stream import Stream
 from harmonylite.model import ChangeSetId, Position
+from harmonylite.replication.gate import Gate
 from harmonylite.replication.publishing import Publisher
 from harmonylite.status import NodeStatus
 
@@ -29,10 +30,14 @@ class LossyShard(JetStreamShard):
     lose: frozenset[int] = frozenset()
     count = 0
 
-    async def publish(self, payload: bytes, *, message_id: str, expected_last: int | None = None) -> int:
+    async def publish(
+        self, payload: bytes, *, message_id: str, expected_last: int | None = None, expected_end: int | None = None
+    ) -> int:
         self.count += 1
         lost = self.count in self.lose
-        seq = await super().publish(payload, message_id=message_id, expected_last=expected_last)
+        seq = await super().publish(
+            payload, message_id=message_id, expected_last=expected_last, expected_end=expected_end
+        )
         if lost:
             await asyncio.sleep(2 * WINDOW)  # the next try comes when JetStream has forgotten this one's id
             raise NotAcknowledgedError("the acknowledgement got lost")
@@ -73,7 +78,9 @@ async def received(shard: JetStreamShard) -> list[Piece]:
 
 
 def publisher(shard: JetStreamShard, session: str = "s1") -> Publisher:
-    return Publisher([shard], "node-1", session, NodeStatus())
+    status = NodeStatus()
+    gate = Gate(status, "node-1", lambda: Inbox({0: Position(0)}), None)
+    return Publisher([shard], "node-1", session, status, gate)
 
 
 @pytest.mark.parametrize("parts", [1, 2, 7])

@@ -21,7 +21,9 @@ class Kept:
         self.info_now = StreamInfo(0, first, last, "then")
         self._gone = gone
 
-    async def publish(self, payload: bytes, *, message_id: str, expected_last: int | None = None) -> int:
+    async def publish(
+        self, payload: bytes, *, message_id: str, expected_last: int | None = None, expected_end: int | None = None
+    ) -> int:
         raise NotImplementedError
 
     def read(self, start: int) -> AsyncIterator[list[StreamMessage]]:

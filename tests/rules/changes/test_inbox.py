@@ -144,6 +144,23 @@ def test_an_abort_that_comes_first_voids_and_one_that_comes_late_does_not() -> N
         assert [name for cut in cuts for name in cut.voided] == ([] if late else [ONE])
 
 
+def test_a_change_set_of_one_shard_that_others_gave_up_on_halfway_is_told_as_void_once() -> None:
+    inbox = fresh(1)
+    inbox.add(StreamMessage(0, 1, "t", envelope(ONE, 0, last=False, shards=[0])))
+    inbox.add(StreamMessage(0, 2, "t", envelope(ONE, 1, last=False, shards=[0])))
+    assert inbox.begun(0) == [(ONE, 2)]
+    everything(inbox)
+    assert inbox.position(0).resume == 1
+    inbox.add(StreamMessage(0, 3, "t", abort(ONE, 0)))
+    cut = inbox.take()
+    assert cut is not None
+    inbox.put_back(cut)
+    assert [name for cut in everything(inbox) for name in cut.voided] == [ONE], "put back, it is told again"
+    assert (inbox.begun(0), inbox.position(0).resume) == ([], 4), "whoever starts now needs none of it"
+    inbox.add(StreamMessage(0, 4, "t", envelope(ONE, 2, last=True, shards=[0])))
+    assert [(cut.pieces, cut.voided) for cut in everything(inbox)] == [((), ())]
+
+
 def test_a_block_that_goes_on_in_the_next_message_is_one_block() -> None:
     inbox = fresh(1)
     for seq, more in ((1, True), (2, False), (3, False)):

@@ -1,0 +1,122 @@
+"""One shard's messages on their way into whole change sets: what is under way, what is complete, what is void.
+
+Invariant: of a change set that an abort message voids nothing becomes complete after that message.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import IO
+
+from harmonylite.errors import PoisonError
+from harmonylite.model import ChangeSetId, Position
+from harmonylite.wire import Block, Envelope, WireError, decode_block
+
+ABORTS_KEPT = 256
+"""How many change sets that an abort message voids are remembered per shard."""
+
+
+@dataclass(slots=True)
+class Piece:
+    """What one change set has on one shard, complete. ``first``/``seq``: its first and last message.
+
+    ``blocks``: offset, length and compression of each block within ``spool``. ``stored``: when the stream stored the
+    last message, seconds since the epoch.
+    """
+
+    id: ChangeSetId
+    kind: int
+    shard: int
+    first: int
+    seq: int
+    shards: tuple[int, ...]
+    time: float
+    base: dict[int, int]
+    blocks: list[tuple[int, int, bool]]
+    spool: IO[bytes]
+    stored: float = 0.0
+
+    @property
+    def size(self) -> int:
+        """Bytes of the blocks as they came."""
+        return sum(length for _, length, _ in self.blocks)
+
+    def decoded(self, start: int = 0) -> Iterator[Block]:
+        """Decode block by block, from number ``start`` on; raises PoisonError that names the message."""
+        for offset, length, packed in self.blocks[start:]:
+            self.spool.seek(offset)
+            try:
+                yield decode_block(self.spool.read(length), packed=packed)
+            except WireError as error:
+                raise poison(self.shard, self.seq, str(error)) from error
+
+    def close(self) -> None:
+        """Give the blocks' place back."""
+        self.spool.close()
+
+
+def poison(shard: int, seq: int, why: str) -> PoisonError:
+    """Return the error for a message that can't be understood."""
+    return PoisonError(
+        f"message {seq} of shard {shard} can't be applied: {why}",
+        shard=shard,
+        seq=seq,
+        advice=f"update this node, or leave the message out on every node with: harmonylite skip {shard} {seq}",
+    )
+
+
+@dataclass(slots=True)
+class Open:
+    """A change set on one shard whose last message has not come. ``alone``: it touches no other shard."""
+
+    id: ChangeSetId
+    first: int
+    spool: IO[bytes]
+    alone: bool
+    count: int = 0
+    start: int = 0
+    end: int = 0
+    blocks: list[tuple[int, int, bool]] = field(default_factory=list)
+
+    def add(self, envelope: Envelope) -> None:
+        """Append one message's body."""
+        self.spool.seek(self.end)
+        self.spool.write(envelope.body)
+        self.end += len(envelope.body)
+        self.count += 1
+        if not envelope.more:
+            if self.end > self.start:
+                self.blocks.append((self.start, self.end - self.start, envelope.packed))
+            self.start = self.end
+
+
+@dataclass(slots=True)
+class Lane:
+    """One shard: position, the change set under way of each writer, and complete pieces not taken yet.
+
+    ``read``: the last sequence that was added; ``aborted``: the change sets that an abort message here voids.
+    """
+
+    position: Position
+    read: int
+    open: dict[str, Open] = field(default_factory=dict)
+    ready: deque[Piece] = field(default_factory=deque)
+    aborted: dict[ChangeSetId, None] = field(default_factory=dict)
+
+    def abort(self, victim: ChangeSetId) -> None:
+        """Void a change set from here on; the oldest one that is remembered makes room."""
+        self.aborted[victim] = None
+        if len(self.aborted) > ABORTS_KEPT:
+            del self.aborted[next(iter(self.aborted))]
+
+    def settle(self, limit: int) -> Position:
+        """Move on to right before the first piece that waits, else to what was read, at most to ``limit``."""
+        seq = max(self.position.seq, min(limit, self.ready[0].seq - 1 if self.ready else self.read))
+        firsts = [part.first for part in self.open.values()] + [piece.first for piece in self.ready]
+        old = self.position
+        # after a restart less is read than is settled: what is under way may not have been seen again yet
+        resume = min([seq + 1, self.read + 1, *firsts])
+        self.position = Position(old.shard, seq, resume, old.created, tuple(self.aborted))
+        return self.position
