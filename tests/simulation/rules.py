@@ -11,7 +11,7 @@ from typing import Any
 import apsw
 import pytest
 
-from harmonylite.changes import inbox, shards
+from harmonylite.changes import lanes, shards
 from harmonylite.changes.inbox import Inbox
 from harmonylite.db import bases, fold, install, join, merge, mirror, pending
 from harmonylite.db.applying import Applying
@@ -163,7 +163,7 @@ def _(patch: pytest.MonkeyPatch) -> None:
 
 @left_out("after a restart reading goes on behind the position, where a change set under way lost its beginning")
 def _(patch: pytest.MonkeyPatch) -> None:
-    settle = inbox._Lane.settle
+    settle = lanes.Lane.settle
 
     def forgetful(lane: Any, limit: int) -> Any:
         position = settle(lane, limit)
@@ -172,7 +172,7 @@ def _(patch: pytest.MonkeyPatch) -> None:
         )
         return lane.position
 
-    patch.setattr(inbox._Lane, "settle", forgetful)
+    patch.setattr(lanes.Lane, "settle", forgetful)
 
 
 # two files, one commit --------------------------------------------------------------------------------------------
