@@ -143,6 +143,10 @@ class ObjectMissingError(SnapshotError):
     """The store was reached and does not have the object; asking again is of no use."""
 
 
+class SnapshotDamagedError(SnapshotError):
+    """What the store has is cut off, altered or unreadable; asking again is of no use."""
+
+
 class EmbeddedServerError(HarmonyLiteError):
     """The embedded nats-server can't be found, started or configured."""
 

@@ -22,7 +22,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from harmonylite.errors import NotAcknowledgedError, ObjectMissingError, SnapshotError, StreamError, StreamLostError
+from harmonylite.errors import (
+    NotAcknowledgedError,
+    ObjectMissingError,
+    SnapshotDamagedError,
+    SnapshotError,
+    StreamError,
+    StreamLostError,
+)
 from harmonylite.jetstream.api import STREAM_NOT_FOUND
 from harmonylite.jetstream.buckets import Bucket, bucket_name
 from harmonylite.jetstream.link import NatsLink
@@ -132,6 +139,12 @@ class JetStreamObjects:
                 return []
             raise SnapshotError(f"objects of {self.bucket} can't be listed: {error}") from error
 
+    async def _count(self, subject: str) -> int:
+        """Return how many chunks NATS has on ``subject``; raises StreamError."""
+        stream = self._bucket.stream
+        found = await stream.api.call(f"STREAM.INFO.{stream.name}", {"subjects_filter": subject})
+        return int(((found.get("state") or {}).get("subjects") or {}).get(subject, 0))
+
     async def pointer(self, key: str) -> tuple[bytes, int] | None:
         """Return a pointer's value and revision; see `Objects.pointer`. Raises StreamError."""
         return await self._pointers.get(key)
@@ -154,7 +167,8 @@ class JetStreamObjects:
             meta = json.loads(message.payload)
             return None if meta.get("deleted") else {"nuid": "", "size": 0, "chunks": 0, "digest": "", **meta}
         except (ValueError, AttributeError):
-            raise SnapshotError(f"object {name!r} in {self.bucket} has a description that can't be read") from None
+            said = f"object {name!r} in {self.bucket} has a description that can't be read"
+            raise SnapshotDamagedError(said) from None
 
     async def _send(self, subject: str, source: Path, progress: Progress | None) -> dict[str, Any]:
         """Publish the file in chunks, a few at a time; return its size, digest and number of chunks."""
@@ -217,11 +231,13 @@ class JetStreamObjects:
                     await pull.aclose()
             await asyncio.to_thread(_sync, file)
         except TimeoutError:
-            raise SnapshotError(f"object {name!r}: {chunks} of {meta['chunks']} chunks are there") from None
+            said = f"object {name!r}: {chunks} of {meta['chunks']} chunks came"
+            lost = await self._count(f"{self._before}.C.{meta['nuid']}") < meta["chunks"]
+            raise SnapshotDamagedError(f"{said}; NATS has lost others") if lost else SnapshotError(said) from None
         finally:
             await asyncio.to_thread(file.close)
         if (size, _digest_bytes(str(meta["digest"]))) != (meta["size"], digest.digest()):
-            raise SnapshotError(
+            raise SnapshotDamagedError(
                 f"object {name!r} is damaged: {size} of {meta['size']} bytes, or another SHA-256 than what was stored",
                 advice="delete it and save a new snapshot",
             )

@@ -95,8 +95,9 @@ class Store(Protocol):
     async def get(self, name: str, target: Path, progress: Progress | None = None) -> None:
         """Write object ``name`` to ``target``, whole or not at all.
 
-        Raises SnapshotError when the object is damaged or the store can't be reached, its kind ObjectMissingError when
-        the store doesn't have it. A store may not notice that somebody altered an object: compare a digest of your own.
+        Raises SnapshotError when the store can't be reached, its kinds ObjectMissingError when the store doesn't have
+        the object, and SnapshotDamagedError when it sees that what it has is not whole. A store may not notice that
+        somebody altered an object: compare a digest of your own.
         """
         ...
 

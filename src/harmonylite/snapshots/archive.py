@@ -9,7 +9,7 @@ import hashlib
 import sys
 from pathlib import Path
 
-from harmonylite.errors import SnapshotError
+from harmonylite.errors import SnapshotDamagedError
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -30,7 +30,7 @@ def pack(source: Path, target: Path) -> str:
 
 
 def unpack(source: Path, target: Path, digest: str) -> None:
-    """Decompress ``source`` into ``target``; raises SnapshotError when it is cut off, damaged or another one."""
+    """Decompress ``source`` into ``target``; raises SnapshotDamagedError when it is cut off, damaged or another one."""
     found = hashlib.sha256()
     try:
         with zstd.open(source, "rb") as packed, target.open("wb") as plain:
@@ -39,7 +39,7 @@ def unpack(source: Path, target: Path, digest: str) -> None:
                 plain.write(chunk)
     except (zstd.ZstdError, EOFError) as error:
         target.unlink(missing_ok=True)
-        raise SnapshotError(f"the snapshot {source.name} is damaged: {error}") from error
+        raise SnapshotDamagedError(f"the snapshot {source.name} is damaged: {error}") from error
     if found.hexdigest() != digest:
         target.unlink(missing_ok=True)
-        raise SnapshotError(f"the snapshot {source.name} is not the one that was saved: its digest differs")
+        raise SnapshotDamagedError(f"the snapshot {source.name} is not the one that was saved: its digest differs")

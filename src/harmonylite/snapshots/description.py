@@ -11,7 +11,7 @@ from collections.abc import Iterable
 import msgspec
 
 from harmonylite.changes.histories import Standing
-from harmonylite.errors import SnapshotError
+from harmonylite.errors import SnapshotDamagedError
 from harmonylite.model import Position, StreamInfo
 
 DESCRIPTION = ".json"
@@ -55,11 +55,11 @@ def describe(
 
 
 def decode(data: bytes, what: str) -> Snapshot:
-    """Return the description in ``data``; raises SnapshotError naming ``what``."""
+    """Return the description in ``data``; raises SnapshotDamagedError naming ``what``."""
     try:
         return msgspec.json.decode(data, type=Snapshot)
     except msgspec.DecodeError as error:
-        raise SnapshotError(f"{what} can't be read: {error}") from error
+        raise SnapshotDamagedError(f"{what} can't be read: {error}") from error
 
 
 def encode(snapshot: Snapshot) -> bytes:

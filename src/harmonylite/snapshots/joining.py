@@ -27,6 +27,8 @@ from harmonylite.errors import (
     DatabaseError,
     DiskFullError,
     MirrorDamagedError,
+    ObjectMissingError,
+    SnapshotDamagedError,
     SnapshotError,
     StreamError,
 )
@@ -178,8 +180,12 @@ class Joiner:
         fetched, why = None, "there is no snapshot"
         try:
             fetched = await keeper.fetch()
-        except (StreamError, SnapshotError) as error:
+        except (SnapshotDamagedError, ObjectMissingError) as error:
             why = str(error)
+        except (StreamError, SnapshotError) as error:
+            self._part.waiting(f"the mirror is lost, and no snapshot can be fetched now: {error}")
+            await asyncio.sleep(AGAIN)
+            return
         if fetched is not None:
             await self._thread.run(replica.close)
             await self._patiently(lambda: self._thread.run(install_mirror, self._options, fetched[1]))

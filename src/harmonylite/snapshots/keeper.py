@@ -18,7 +18,13 @@ from typing import Protocol
 import msgspec
 
 from harmonylite.changes.histories import Standing
-from harmonylite.errors import DatabaseError, SnapshotError, StreamError
+from harmonylite.errors import (
+    DatabaseError,
+    ObjectMissingError,
+    SnapshotDamagedError,
+    SnapshotError,
+    StreamError,
+)
 from harmonylite.model import StreamInfo
 from harmonylite.replication.ports import Progress, Store
 from harmonylite.snapshots.archive import pack, unpack
@@ -40,6 +46,8 @@ log = logging.getLogger(__name__)
 POINTER = "newest"
 LEAST_KEPT = 2
 """Snapshots that stay in any case: the newest, and one before it for whoever is reading that now."""
+TRIES = 3
+"""How often a snapshot is asked for that the store does not give, before another one is."""
 
 Wanted = Callable[[Snapshot], bool]
 
@@ -83,7 +91,8 @@ class Keeper:
         self._fetching = asyncio.Lock()
         self._descriptions: dict[str, Snapshot] = {}
         self.damaged: set[str] = set()
-        """Snapshots that could not be read by this node: a new one is to be saved soon."""
+        """Snapshots that are no use, as this node saw: damaged, or not in the store; a new one is to be saved soon."""
+        self._failures: dict[str, int] = {}
 
     # finding ---------------------------------------------------------------------------------------------------
 
@@ -248,25 +257,49 @@ class Keeper:
     async def fetch(self, wanted: Wanted | None = None) -> tuple[Snapshot, Path] | None:
         """Fetch the best snapshot that is ``wanted`` into a file of the private folder, digest checked.
 
-        None when there is none to try. Raises SnapshotError when every one of them is damaged or out of reach.
+        None when there is none to try. Raises SnapshotDamagedError or ObjectMissingError when none of them is any use,
+        SnapshotError when the store is out of reach: then the same one is to be asked for again.
         """
         async with self._fetching:
             failed: SnapshotError | None = None
+            unread: list[str] = []
             for snapshot in await self.candidates(wanted):
                 try:
                     file = await self.fetch_one(snapshot)
-                except SnapshotError as error:
+                except (SnapshotDamagedError, ObjectMissingError) as error:
                     failed = failed or error
-                    self.damaged.add(snapshot.name)
-                    self._status.part("snapshots").waiting(f"{error}; an older one is tried")
-                    log.warning("snapshot %s can't be used, an older one is tried: %s", snapshot.name, error)
+                    self.pass_over(snapshot, error)
+                except SnapshotError as error:
+                    failed = error
+                    self._failures[snapshot.name] = self._failures.get(snapshot.name, 0) + 1
+                    if self._failures[snapshot.name] < TRIES:
+                        self._status.part("snapshots").waiting(f"{error}; it is tried again")
+                        raise
+                    unread.append(snapshot.name)
                 else:
+                    # the store is there after all: what can't be read of it for so long is no use
+                    self.damaged |= set(unread)
+                    self._failures.clear()
                     if not self.damaged:
                         self._status.part("snapshots").ok()
                     return snapshot, file
             if failed is not None:
                 raise failed
             return None
+
+    def pass_over(self, snapshot: Snapshot, error: SnapshotError) -> None:
+        """Take note that ``snapshot`` is no use."""
+        self._status.part("snapshots").waiting(f"{error}; an older one is tried, and a new one is due")
+        if snapshot.name not in self.damaged:
+            log.warning("snapshot %s can't be used: %s; an older one is tried", snapshot.name, error)
+        self.damaged.add(snapshot.name)
+
+    async def look_at(self, snapshot: Snapshot) -> None:
+        """See whether the store has ``snapshot``, by its description; a store that was just configured has not."""
+        try:
+            await self._description(snapshot.name)
+        except (ObjectMissingError, SnapshotDamagedError) as error:
+            self.pass_over(snapshot, error)
 
     async def fetch_one(self, snapshot: Snapshot, target: Path | None = None) -> Path:
         """Fetch one snapshot into ``target`` (else a file of the private folder); return the file."""

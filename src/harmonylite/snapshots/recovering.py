@@ -280,7 +280,9 @@ class Recovery:
         if pointed is not None:
             fetched = await self._keeper.fetch(lambda s: s.history == pointed.history and fits(s, streams))
             return fetched is not None and await self._adopt(replica, look, *fetched)
+        useless = self._keeper.damaged
         mine = [s for s in await self._keeper.candidates() if s.history == history and fits(s, streams)]
+        mine = [s for s in mine if s.name not in useless]
         ends = look.common
         common = {s.name for s in mine if look.lost and all(_within(s, shard, end) for shard, end in ends.items())}
         if common and (fetched := await self._keeper.fetch(lambda s: s.name in common)) is not None:

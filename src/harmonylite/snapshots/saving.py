@@ -27,6 +27,8 @@ LOOK = 1.0
 """Seconds between looks at this node's own positions."""
 ASK = 5.0
 """Seconds between questions for the newest snapshot."""
+CHECK = 600.0
+"""Seconds between looks whether the store has the newest snapshot; the first one is right after the start."""
 HOLDER, ANYBODY = 3, 2
 """The holder saves when a third of what the stream keeps is new, anybody when a half is."""
 TURN = 3.0
@@ -64,6 +66,7 @@ class Saver:
         self._revision = 0
         self._asked = float("-inf")
         self._renewed = float("-inf")
+        self._checked = float("-inf")
         self._first_seen = ("", float("-inf"))
 
     async def run(self) -> None:
@@ -132,6 +135,9 @@ class Saver:
             await self.look()
         if self.newest is not None and self.newest.name not in self._keeper.damaged:
             self._keeper.damaged.clear()
+            if self._status.caught_up and now - self._checked >= CHECK:
+                await self._keeper.look_at(self.newest)
+                self._checked = now
         if wanted and not self._lease.held and self._due(wanted=True):
             await self._peers.ask(TOPIC, b"", seconds=ASK_AROUND, expect=1)
         if self._due(wanted=wanted) < (1 if self._lease.held else 2):

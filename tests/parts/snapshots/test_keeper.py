@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from harmonylite.changes.histories import Standing
-from harmonylite.errors import SnapshotError
+from harmonylite.errors import ObjectMissingError, SnapshotDamagedError, SnapshotError
 from harmonylite.jetstream import JetStreamObjects, NatsLink, StreamSettings
 from harmonylite.model import Position, StreamInfo
-from harmonylite.snapshots.keeper import Keeper
+from harmonylite.snapshots.keeper import TRIES, Keeper
 from harmonylite.status import NodeStatus
 from harmonylite.stores.directory import DirectoryStore
 
@@ -116,8 +116,56 @@ async def test_a_damaged_newest_one_is_passed_over_for_an_older_and_a_new_one_is
     assert "an older one is tried" in place.status.part("snapshots").reason
     for name in names[:2]:
         place.damage(name)
-    with pytest.raises(SnapshotError, match=r"damaged|another one"):
+    with pytest.raises(SnapshotDamagedError):
         await keeper.fetch()
+
+
+async def test_a_store_out_of_reach_says_nothing_against_the_newest_one(place: Place) -> None:
+    keeper = place.keeper()
+    names = await saved(place, keeper, 1, 2)
+    away = place.folder.with_name("away")
+    place.folder.rename(away)
+    for _ in range(5):
+        with pytest.raises(SnapshotError) as caught:
+            await keeper.fetch()
+        assert not isinstance(caught.value, SnapshotDamagedError | ObjectMissingError)
+        with pytest.raises(SnapshotError):
+            await keeper.look_at((await keeper.candidates())[0])
+    assert keeper.damaged == set()
+    away.rename(place.folder)
+    fetched = await keeper.fetch()
+    assert fetched is not None
+    assert fetched[0].name == names[1], "it is asked for again, not an older one"
+    assert place.status.part("snapshots").state == "ok"
+
+
+async def test_one_that_can_not_be_read_while_others_can_is_passed_over_at_last(place: Place) -> None:
+    keeper = place.keeper()
+    names = await saved(place, keeper, 1, 2)
+    path = next(place.folder.rglob(names[1]))
+    path.unlink()
+    path.mkdir()  # reading it fails, and not because it is missing
+    for _ in range(TRIES - 1):
+        with pytest.raises(SnapshotError):
+            await keeper.fetch()
+        assert keeper.damaged == set()
+    fetched = await keeper.fetch()
+    assert fetched is not None
+    assert (fetched[0].name, keeper.damaged) == (names[0], {names[1]})
+
+
+async def test_a_store_that_was_just_configured_lacks_the_newest_one(place: Place) -> None:
+    keeper = place.keeper()
+    await saved(place, keeper, 1, 2)
+    newest = await keeper.newest()
+    assert newest is not None
+    await keeper.look_at(newest)
+    assert keeper.damaged == set()
+    for path in list(place.folder.rglob("snapshot-*")):
+        path.unlink()
+    await keeper.look_at(newest)
+    assert keeper.damaged == {newest.name}
+    assert "is not in" in place.status.part("snapshots").reason
     place.mirror.at(4)
     await keeper.save()
     assert keeper.damaged == set()

@@ -130,6 +130,23 @@ async def test_a_pointer_into_the_past_is_set_forward(holder: Place) -> None:
     assert await holder.look() == 3, "that one is taken up, not overruled"
 
 
+async def test_a_node_with_another_store_saves_a_snapshot_there_by_itself(
+    holder: Place, link: NatsLink, tmp_path: Path
+) -> None:
+    holder.at(5)
+    assert await holder.look() == 5
+    saved = holder.status.counters.snapshots_saved
+    assert await holder.look() == 5
+    assert holder.status.counters.snapshots_saved == saved
+    new = Place(link, tmp_path, "a")
+    new.at(5)
+    new.keeper._store = JetStreamObjects(link, StreamSettings(), bucket="another")
+    await new.look()
+    assert new.status.counters.snapshots_saved == 1
+    assert [snapshot.positions for snapshot in await new.keeper.listed()] == [{0: 5}]
+    assert new.keeper.damaged == set()
+
+
 async def test_it_says_what_keeps_it_and_gives_the_lease_back_when_it_ends(holder: Place, other: Place) -> None:
     running = asyncio.create_task(holder.saver.run())
     await eventually(lambda: holder.lease.held and holder.saver.newest is not None, "a snapshot and the lease")
