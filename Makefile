@@ -28,12 +28,13 @@ demo: $(VENV)/.run ## three nodes here: writes, conflicts, a killed node, proof 
 
 test: test-quick test-cluster ## all tests (ARGS="-k name" picks some)
 
-# Two workers each: tests of whole clusters wait for elections and reconnects most of the time.
+# More workers than the two cores of a small machine: the tests of parts wait for servers at times, those of whole
+# clusters for elections and reconnects most of the time, and keep half a core busy.
 test-quick: $(VENV)/.dev ## rules, simulation, real SQLite and nats-server
-	$(if $(QUICK),$(BIN)/python -m pytest -n 2 --dist worksteal $(QUICK) $(ARGS))
+	$(if $(QUICK),$(BIN)/python -m pytest -n 3 --dist worksteal $(QUICK) $(ARGS))
 
 test-cluster: $(VENV)/.dev ## real nodes, cut lines, kill -9
-	$(if $(SLOW),$(BIN)/python -m pytest -n 2 --dist worksteal $(SLOW) $(ARGS))
+	$(if $(SLOW),$(BIN)/python -m pytest -n 4 --dist worksteal $(SLOW) $(ARGS))
 
 lint: $(VENV)/.dev ## ruff and mypy --strict
 	$(BIN)/ruff check .
