@@ -64,15 +64,16 @@ async def promote(link: NatsLink, settings: StreamSettings, home: Home, *, force
         )
     copies = [(shard, details) for shard, details in zip(shards, own, strict=True) if details.role.copy_of]
     there = await _reached(copies, force=force)
+    former = home.now  # the node's own look at its streams may say otherwise before this is through
     if force:
         await _take_over(shards, settings)
-        said = [f"region {home.region} is home now; region {home.now} was not asked"]
+        said = [f"region {home.region} is home now; region {former} was not asked"]
     else:
         await _shut_all(copies, there)
         for shard, details in zip(shards, own, strict=True):
             if not details.role.takes_messages:
                 await _open(shard, settings, details)
-        said = [f"region {home.region} is home now, region {home.now or '?'} no more"]
+        said = [f"region {home.region} is home now, region {former or '?'} no more"]
         for shard, details in copies:
             said += await _turn(shard, details.role.copy_of, home.region)
     home.follow((await shards[0].own.details()).role)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from harmonylite.errors import ConfigError, NotAcknowledgedError, StreamError, StreamGapError, StreamLostError
-from harmonylite.jetstream import ensure_streams
+from harmonylite.jetstream import StreamSettings, ensure_streams, moving
 from harmonylite.jetstream.moving import MoveError, promote, rejoin
 from harmonylite.jetstream.region_objects import RegionObjects
 from harmonylite.jetstream.region_shard import RegionShard
@@ -147,8 +148,19 @@ async def test_moving_home_keeps_every_number_and_the_fence(sides: tuple[Side, S
     assert await second_shard.publish(b"1", message_id="other") == 1, "every shard moved"
 
 
+def follow_at_once(side: Side, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the node hear of its region's new role in the middle of the move, as its own look at the streams may."""
+    take_over = moving._take_over
+
+    async def overtaken(shards: Sequence[RegionStream], settings: StreamSettings) -> None:
+        await take_over(shards, settings)
+        side.home.follow((await shards[0].own.details()).role)
+
+    monkeypatch.setattr(moving, "_take_over", overtaken)
+
+
 async def test_a_lost_home_is_left_behind_at_a_known_message_and_its_later_ones_never_pass_for_the_order(
-    sides: tuple[Side, Side],
+    sides: tuple[Side, Side], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     a, b = sides
     await a.ensure()
@@ -167,7 +179,9 @@ async def test_a_lost_home_is_left_behind_at_a_known_message_and_its_later_ones_
     with pytest.raises(MoveError, match="can't be reached"):
         await promote(b.link, b.settings, b.home)
     reading = asyncio.create_task(up_to(far, 1, 2))
-    await promote(b.link, b.settings, b.home, force=True)
+    follow_at_once(b, monkeypatch)
+    said = await promote(b.link, b.settings, b.home, force=True)
+    assert said == ["region b is home now; region a was not asked"]
     assert await far.publish(b"2", message_id="b2") == 2
     with pytest.raises(StreamLostError):
         await reading
