@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,7 +38,8 @@ class Flight:
 class Node:
     """One node. ``message_bytes``: where change sets are cut; small, so that they come in many messages.
 
-    ``scan_rows``: the most rows of a block.
+    ``scan_rows``: the most rows of a block. ``restless``: tells whether the application commits once more in the middle
+    of a capture, after new rows were named in the log and before they are read.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Node:
     shapes: Sequence[Shape]
     ledger: Ledger
     scan_rows: int = 512
+    restless: Callable[[], bool] = lambda: False
     session: int = 0
     flight: Flight | None = None
     targets: dict[int, int] = field(default_factory=dict)
@@ -92,8 +94,15 @@ class Node:
         self.replica = Replica(self.options, clock=self.world.clock)
         self.replica.open()
         self.replica.connection.pragma("synchronous", 0)
+        applying = self.replica._applying
+        self._name_new_rows, applying.name_new_rows = applying.name_new_rows, self._between  # type: ignore[method-assign]
         self._read_from_here()
         self.up = True
+
+    def _between(self) -> None:
+        self._name_new_rows()
+        if self.restless():
+            self.app.transaction()
 
     def _read_from_here(self) -> None:
         """Take up reading at the mirror's positions; publish again once all that is in the streams now is merged."""

@@ -9,6 +9,7 @@ import apsw
 
 from harmonylite.db.exact import exact, exact_rows
 from harmonylite.db.tracked import Tracked
+from harmonylite.db.watermarks import new_rows
 from harmonylite.schema.sql import quote
 from tests.simulation.node import Node
 
@@ -97,12 +98,17 @@ def _folded(table: Tracked, key: Iterable[str]) -> tuple[str, ...]:
 
 
 def _named(connection: apsw.Connection, table: Tracked) -> set[tuple[str, ...]]:
-    """Return the keys that the log or the held rows name."""
+    """Return the keys that the log or the held rows name, those of rows known by their rowid included."""
     keys = [f"k{i}" for i in range(len(table.shape.keys))]
     cleared = "(SELECT value FROM main.__harmonylite__state WHERE name = 'cleared')"
     logged = exact_rows(connection, keys, f"FROM main.__harmonylite__log WHERE t = {table.id} AND id > {cleared}")
     held = exact_rows(connection, keys, f"FROM main.__harmonylite__held WHERE t = {table.id}")
-    return {_folded(table, canon(key)) for key in (*logged, *held)}
+    new: list[Sequence[Any]] = []
+    for above, top in new_rows(connection, table.id, connection.execute(f"SELECT {cleared}").get, "main"):
+        rowid = f"d.{quote(table.shape.rowid)}"
+        reads = [table.shape.read(column, "d") for column in table.shape.keys]
+        new += exact_rows(connection, reads, f"FROM {table.main} AS d WHERE {rowid} > {above} AND {rowid} <= {top}")
+    return {_folded(table, canon(key)) for key in (*logged, *held, *new)}
 
 
 def _halves_together(node: Node) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from random import Random
 from tempfile import mkdtemp
 
-from harmonylite.db import capture
+from harmonylite.db import applying, capture
 from tests.simulation.node import Node
 from tests.simulation.properties import check_always, check_at_rest, must
 from tests.simulation.workload import Ledger, choose_shapes
@@ -31,6 +31,7 @@ class Schedule:
         self.trace: list[str] = []
         rng = self.rng = Random(self.seed)
         self.world = World(rng.choice((1, 1, 2, 3)))
+        self.vacuums: Callable[[], bool] = lambda: False
         self.steps = self.steps or rng.choice((40, 80, 160))
         self.crashes = rng.choice((0.0, 0.0, 0.03, 0.1))
         shapes = choose_shapes(rng, 4)
@@ -41,6 +42,15 @@ class Schedule:
             for name in "abcd"[: rng.randint(2, 4)]
         ]
         self.members: list[Node] = []
+        if self.seed % 4 == 3:
+            self._be_restless()
+
+    def _be_restless(self) -> None:
+        """Let applications commit in the middle of captures, and VACUUM; drawn apart, other schedules stay theirs."""
+        apart = Random(f"restless {self.seed}")
+        for node in self.nodes:
+            node.restless = lambda: apart.random() < 0.3
+        self.vacuums = lambda: apart.random() < 0.05
 
     def run(self) -> None:
         """Run to the end; raises BrokenError, or whatever the code under test raises."""
@@ -93,6 +103,9 @@ class Schedule:
     def _write(self, node: Node) -> None:
         self._note(node, "writes")
         node.app.transaction()
+        if self.vacuums():
+            self._note(node, "vacuums")
+            node.app.connection.execute("VACUUM")
 
     def _capture(self, node: Node) -> None:
         if node.capture():
@@ -172,6 +185,9 @@ class Schedule:
     # rest ------------------------------------------------------------------------------------------------------
 
     def _rest(self) -> None:
+        for node in self.nodes:
+            node.restless = lambda: False
+        self.vacuums = lambda: False
         for node in self.members:
             if not node.up:
                 self._note(node, "restarts")
@@ -212,6 +228,8 @@ def run(seed: int, *, steps: int = 0, small_blocks: bool = False) -> None:
     ``small_blocks``: of two rows at most, so that change sets have many and are staged while they come in.
     """
     usual = capture.BLOCK_BYTES  # type: ignore[attr-defined]
+    few = applying.FEW
+    applying.FEW = (1, 3, few)[seed % 3]  # new rows are named in the log, sometimes, or never: they are few here
     capture.BLOCK_BYTES = 1 if small_blocks else usual  # type: ignore[attr-defined]  # a constant, but for this
     shm = Path("/dev/shm")  # memory, where there is such a thing: the disk is not what is tested here
     folder = Path(mkdtemp(prefix="harmonylite-", dir=shm if shm.is_dir() else None))
@@ -225,6 +243,6 @@ def run(seed: int, *, steps: int = 0, small_blocks: bool = False) -> None:
         error.add_note(f"seed {seed}; run it again with: python -m tests.simulation {seed}{blocks}")
         raise
     finally:
-        capture.BLOCK_BYTES = usual  # type: ignore[attr-defined]
+        capture.BLOCK_BYTES, applying.FEW = usual, few  # type: ignore[attr-defined]
         schedule.close()
         shutil.rmtree(folder)

@@ -15,7 +15,7 @@ import apsw
 
 from harmonylite.changes.inbox import Cut, Piece
 from harmonylite.db import bases, mirror
-from harmonylite.db.connection import rows, transaction
+from harmonylite.db.connection import LOCK_WAIT_MS, mapped, rows, transaction, value
 from harmonylite.db.fold import Fold, Folded
 from harmonylite.db.install import Installed, schema_version
 from harmonylite.db.journal import Journal
@@ -23,10 +23,15 @@ from harmonylite.db.log import Log
 from harmonylite.db.merge import Merge
 from harmonylite.db.staging import Ahead
 from harmonylite.db.triggers import HELD
-from harmonylite.errors import DatabaseError
+from harmonylite.errors import DatabaseBusyError, DatabaseError
 from harmonylite.model import ChangeSetId
 from harmonylite.schema.sql import quote
 from harmonylite.wire import KIND_CHANGES
+
+FEW = 64
+"""So many new rows are published without being named in the log first: a transaction less on their way."""
+SHORT_WAIT_MS = 10
+"""How long a write of the node's that can be done without waits for the lock, in milliseconds."""
 
 LARGE = 10_000
 """A cut of at least this many rows gives its memory back."""
@@ -34,6 +39,17 @@ LARGE = 10_000
 
 class SchemaMovedError(DatabaseError):
     """The schema changed since the last install; install and do it again."""
+
+
+@dataclass(frozen=True)
+class Flight:
+    """A change set of this session under way. ``log_id``: the log's newest id when it was read; ``folds``: how many
+    cuts of others had been folded then; ``seen``: SQLite's data_version of the database then.
+    """
+
+    log_id: int
+    folds: int
+    seen: int
 
 
 @dataclass
@@ -64,7 +80,7 @@ class Applying:
         self._node = node
         self._session = session
         self._replicate = replicate
-        self._flights: dict[int, tuple[int, int]] = {}
+        self._flights: dict[int, Flight] = {}
         self._ahead: Ahead | None = None
 
     @contextmanager
@@ -80,13 +96,48 @@ class Applying:
                 table.make_scratch(self._connection)
             raise
 
-    def takes_off(self, number: int, newest: int) -> None:
-        """Change set ``number`` was read with the log at ``newest``."""
-        self._flights[number] = (newest, self.folds)
+    def takes_off(self, number: int, newest: int, seen: int) -> None:
+        """Change set ``number`` was read with the log at ``newest`` and the database's data_version at ``seen``."""
+        self._flights[number] = Flight(newest, self.folds, seen)
+
+    def seen(self) -> int:
+        """Return the number that moves with every commit of another connection (SQLite: PRAGMA data_version)."""
+        return int(value(self._connection, "PRAGMA main.data_version"))
+
+    def name_new_rows(self) -> None:
+        """Name the rows beyond the watermarks in the log, unless they are few or the write lock isn't free.
+
+        That spares a merge to take them for changed once more while they are under way.
+        """
+        watermarks, tables = self._log.watermarks, self.installed.tables.values()
+        with mapped("look for new rows"):
+            beyond = watermarks.beyond(tables)
+            if sum(top - (watermarks.of(self.installed.by_id[n]) or 0) for n, top in beyond.items()) < FEW:
+                return
+            self._connection.set_busy_timeout(SHORT_WAIT_MS)
+        try:
+            with transaction(self._connection, "name new rows in the log", immediate=True):
+                watermarks.log_ranges(tables)
+        except DatabaseBusyError:
+            watermarks.forget()
+        except BaseException:
+            watermarks.forget()
+            raise
+        finally:
+            self._connection.set_busy_timeout(LOCK_WAIT_MS)
 
     def never_landed(self, number: int) -> None:
         """The change set ``number`` never got into the stream; its rows stay pending."""
         self._flights.pop(number, None)
+        self._log.drop_images(self.installed.tables.values())
+
+    def nothing_differs(self, upto: int, seen: int, *, tidy: bool) -> None:
+        """What was read with the log at ``upto`` is equal in database and mirror; ``tidy``: clear it from the log."""
+        new = any(table.images for table in self.installed.tables.values())
+        if tidy and (new or upto > self._log.cleared()):
+            with self.unit("clear the log"):
+                self.clear_log(upto, seen)
+        self._log.drop_images(self.installed.tables.values())
 
     def stage_ahead(self, piece: Piece, number: int) -> int:
         """Stage ``piece``, block ``number`` of a change set that is not all here yet.
@@ -119,9 +170,13 @@ class Applying:
             if merge or not self._behind(cut):
                 mirror.set_positions(self._connection, "main", cut.positions)
             self.same_schema()
-            flight = self._land(own)
+            flight = next((f for p in self._mine(own) if (f := self._flights.get(p.id.number)) is not None), None)
             held = self._held()
-            echo = flight is not None and len(own) == len(pieces) and flight[1] == self.folds and not held
+            echo = flight is not None and len(own) == len(pieces) and flight.folds == self.folds and not held
+            merging = [t for t in self.installed.tables.values() if t.shape.name in fold.done or t.id in held]
+            if merge and not echo:
+                self._log.watermarks.log_ranges(merging)
+            self._land(own)
             if own and merge and bases.any_there(self._connection):
                 bases.lay_over(self._connection, self.installed.tables, own)
             if merge and not echo:
@@ -132,7 +187,9 @@ class Applying:
             self._connection.execute("PRAGMA shrink_memory")
         done.conflicts = self._journal.written - written
         done.own = [piece.id for piece in own]
-        self._flights = {n: f for n, f in self._flights.items() if n not in {p.id.number for p in self._mine(own)}}
+        if landed := self._flights.keys() & {piece.id.number for piece in self._mine(own)}:
+            self._flights = {n: f for n, f in self._flights.items() if n not in landed}
+            self._log.drop_images(self.installed.tables.values())
         if len(own) < len(pieces):
             self.folds += 1
         return done
@@ -140,21 +197,28 @@ class Applying:
     def _mine(self, own: list[Piece]) -> list[Piece]:
         return [piece for piece in own if piece.id.session == self._session]
 
-    def _land(self, own: list[Piece]) -> tuple[int, int] | None:
-        """Clear the log up to where this session's returning change set was read; return its flight."""
-        self._log.refresh(self.installed.by_id)
-        flight = None
+    def _land(self, own: list[Piece]) -> None:
+        """Clear the log up to where this session's returning change sets were read."""
+        self._log.refresh(self.installed.by_id, beyond=False)
         for piece in self._mine(own):
             flight = self._flights.get(piece.id.number)
             if flight is not None:
-                self.clear_log(flight[0])
-        return flight
+                self.clear_log(flight.log_id, flight.seen)
 
-    def clear_log(self, upto: int) -> None:
-        """Take what was logged up to ``upto`` for published or equal; runs in the caller's transaction."""
-        self._log.clear(self.installed.by_id, upto)
+    def clear_log(self, upto: int, seen: int) -> None:
+        """Take what was logged up to ``upto`` for published or equal; runs in a transaction that writes the database.
+
+        So are the rows that were beyond a watermark then, if nobody wrote since the database's data_version was
+        ``seen``.
+        """
+        tables = self.installed.by_id
+        self._log.clear(tables, upto)
+        new = [table for table in tables.values() if table.images]
+        if new and self.seen() == seen:
+            self._log.watermarks.raise_all(new)
         if bases.any_there(self._connection):
-            bases.forget_unlogged(self._connection, self.installed.by_id)
+            self._log.refresh(tables)
+            bases.forget_unlogged(self._connection, tables)
 
     def _behind(self, cut: Cut) -> bool:
         """Tell whether the database is further than ``cut``: it was merged before a crash lost the mirror's commit."""
@@ -170,8 +234,10 @@ class Applying:
         """Put back the held rows that nothing is in the way of any more."""
         with self.unit("try held rows again"):
             self.same_schema()
+            held = self._held()
+            self._log.watermarks.log_ranges(table for table in self.installed.tables.values() if table.id in held)
             self._log.refresh(self.installed.by_id)
-            self._merge({}, [], self._held())
+            self._merge({}, [], held)
 
     def _held(self) -> set[int]:
         """Return the numbers of the tables of which rows are held."""
@@ -184,4 +250,5 @@ class Applying:
             if done is None and table.id not in held:
                 continue
             merging.table(table, done or Folded(), held=table.id in held)
+            self._log.watermarks.raise_all([table])
         return merging.rows

@@ -149,6 +149,9 @@ class Capture:
         return f"NOT EXISTS (SELECT 1 FROM main.{quote(HELD)} AS h WHERE h.t = {table.id} AND {terms})"
 
     def _deletes(self, table: Tracked) -> str:
+        return table.once(lambda: self._deletes_sql(table), "capture's deletes", table.exact)
+
+    def _deletes_sql(self, table: Tracked) -> str:
         shape = table.shape
         return (
             f"SELECT {self._values(table, 'm')} FROM {table.scratch('logged')} AS x"
@@ -158,6 +161,9 @@ class Capture:
         )
 
     def _inserts(self, table: Tracked, known: bool) -> str:
+        return table.once(lambda: self._inserts_sql(table, known), "capture's inserts", table.exact, known)
+
+    def _inserts_sql(self, table: Tracked, known: bool) -> str:
         shape = table.shape
         absent = f" WHERE NOT EXISTS (SELECT 1 FROM {table.mirror} AS m WHERE {shape.same('m', 'x')})" if known else ""
         return (
@@ -166,6 +172,9 @@ class Capture:
         )
 
     def _updates(self, table: Tracked) -> str:
+        return table.once(lambda: self._updates_sql(table), "capture's updates", table.exact)
+
+    def _updates_sql(self, table: Tracked) -> str:
         shape = table.shape
         tests = [
             differs(shape.columns[i], *(shape.read(shape.columns[i], alias) for alias in ("d", "m")))

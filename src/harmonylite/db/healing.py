@@ -26,6 +26,7 @@ from harmonylite.db.snapshot import begin_database, fill_database, install_mirro
 from harmonylite.db.standing import read_standing
 from harmonylite.db.tracked import Tracked
 from harmonylite.db.triggers import LOG, STATE
+from harmonylite.db.watermarks import new_rows
 from harmonylite.errors import DatabaseDamagedError, DatabaseError
 from harmonylite.model import RawText
 from harmonylite.schema.sql import quote
@@ -146,12 +147,19 @@ def _attached(connection: apsw.Connection, path: Path) -> Iterator[None]:
 def _logged_keys(connection: apsw.Connection, table: Tracked, number: int, cleared: int) -> set[tuple[Any, ...]]:
     """Return the keys of one table that can be read from the damaged log before the damage is met."""
     found: set[tuple[Any, ...]] = set()
-    reads = exact(f"k{i}" for i in range(len(table.shape.keys)))
+    shape = table.shape
+    by_key = exact(f"k{i}" for i in range(len(shape.keys)))
+    by_rowid = exact(shape.read(column, "d") for column in shape.keys)
     try:
         for row in connection.execute(
-            f"SELECT {reads} FROM damaged.{quote(LOG)} WHERE t = ? AND id > ?", (number, cleared)
+            f"SELECT {by_key} FROM damaged.{quote(LOG)} WHERE t = ? AND id > ?", (number, cleared)
         ):
             found.add(decode(row))
+        for above, top in new_rows(connection, number, cleared, "damaged"):
+            rowid = f"d.{quote(shape.rowid)}"
+            select = f"SELECT {by_rowid} FROM damaged.{quote(shape.name)} AS d WHERE {rowid} > ? AND {rowid} <= ?"
+            for row in connection.execute(select, (above, top)):
+                found.add(decode(row))
     except apsw.Error as error:
         log.warning("the log of the damaged database ends at its damage: %s", error)
     return found

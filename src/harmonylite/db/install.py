@@ -12,13 +12,13 @@ from re import compile as pattern
 
 import apsw
 
-from harmonylite.db import mirror
+from harmonylite.db import mirror, watermarks
 from harmonylite.db.compare import differing_keys
 from harmonylite.db.connection import rows, transaction, value
 from harmonylite.db.inspect import Inventory, TableRules, read_inventory
 from harmonylite.db.log import Log
 from harmonylite.db.tracked import Tracked
-from harmonylite.db.triggers import HELD, LOG, STATE, private_tables, triggers
+from harmonylite.db.triggers import HELD, LOG, STATE, WATERMARK, log_columns, private_tables, trigger_name, triggers
 from harmonylite.errors import DatabaseError
 from harmonylite.schema.shape import TableShape
 from harmonylite.schema.sql import PRIVATE, quote
@@ -45,13 +45,11 @@ def schema_version(connection: apsw.Connection) -> int:
     return int(value(connection, "PRAGMA main.schema_version"))
 
 
-def install(
-    connection: apsw.Connection, rules: TableRules, log: Log, *, joined: bool, again: bool = False
-) -> Installed:
+def install(connection: apsw.Connection, rules: TableRules, log: Log, *, joined: bool) -> Installed:
     """Bring everything in step; ``joined``: the database was merged with the cluster before.
 
-    ``again``: the schema's version moved since the last install of this process. VACUUM moves it too and renumbers the
-    rows of tables without a key, so those are compared whole.
+    The schema's version stands in the database. Where it moved since the last install, VACUUM may have numbered rows
+    anew: tables without a key are compared whole then, and those whose watermark it may have shifted.
     Raises DatabaseBusyError when another connection keeps the write lock, with nothing changed.
     """
     connection.execute("PRAGMA main.schema_version").fetchall()
@@ -59,10 +57,13 @@ def install(
     _move_mirror(connection, inventory, _ours(connection))
     with transaction(connection, "install the capture triggers", immediate=True):
         inventory = read_inventory(connection, rules)
-        result = _install(connection, rules, inventory, log, joined=joined, again=again)
-    result.version = schema_version(connection)
+        result = _install(connection, rules, inventory, log, joined=joined)
+        result.version = schema_version(connection)
+        if mirror.get_state(connection, "main", "schema_version") != result.version:
+            mirror.set_state(connection, "main", "schema_version", result.version)
     for table in result.tables.values():
         table.make_scratch(connection)
+        table.make_image(connection)
     log.forget()
     return result
 
@@ -103,10 +104,12 @@ def _move_mirror(
 
 
 def _install(
-    connection: apsw.Connection, rules: TableRules, inventory: Inventory, log: Log, *, joined: bool, again: bool
+    connection: apsw.Connection, rules: TableRules, inventory: Inventory, log: Log, *, joined: bool
 ) -> Installed:
     result = Installed(warnings=dict(inventory.warnings))
+    now = schema_version(connection)
     _private_tables(connection, inventory)
+    moved = mirror.get_state(connection, "main", "schema_version") not in (None, now)
     ours = _ours(connection)
     known = mirror.table_ids(connection)
     fresh: list[tuple[Tracked, bool]] = []
@@ -117,7 +120,7 @@ def _install(
         if number is None:
             number = int(mirror.get_state(connection, "main", "next_table") or 1)
             mirror.set_state(connection, "main", "next_table", number + 1)
-        _triggers(connection, shape, number, there)
+        other_rowid = _triggers(connection, shape, number, there)
         table = Tracked(number, shape, rules.is_by_row(name))
         result.tables[name] = result.by_id[number] = table
         made = mirror.conform(connection, shape)
@@ -126,7 +129,7 @@ def _install(
                 result.returned.append(name)
             else:
                 fresh.append((table, made or name not in known))
-        elif joined and again and shape.keys[0].pseudo:
+        elif joined and (other_rowid or (moved and not watermarks.still_stands(connection, table))):
             fresh.append((table, False))
         if known.get(name, -1) != number:
             mirror.set_table_id(connection, name, number)
@@ -138,6 +141,10 @@ def _install(
     for table, empty in fresh:
         keys = f"SELECT {table.shape.read_key('d')} FROM {table.main} AS d" if empty else differing_keys(table)
         log.append(table, keys)
+    compared = {table.id for table, _ in fresh}
+    for table in result.tables.values():
+        watermarks.begin(connection, table, anew=table.id in compared)
+    watermarks.forget_others(connection, result.by_id)
     return result
 
 
@@ -145,22 +152,26 @@ def _private_tables(connection: apsw.Connection, inventory: Inventory) -> None:
     for (name,) in rows(connection, "SELECT name FROM main.sqlite_schema WHERE type = 'table'"):
         if not name.startswith(PRIVATE) and name.lower().startswith(PRIVATE):
             raise DatabaseError(f"table {name} has a name that SQLite doesn't tell from ours: rename it")
-    width = max([1, *(len(shape.keys) for shape in inventory.tables.values())])
-    there = [row[0] for row in rows(connection, "SELECT name FROM pragma_table_info(?, 'main')", (LOG,))]
-    have = len(there) - 2
+    width = max([2, *(len(shape.keys) for shape in inventory.tables.values())])
+    there = value(connection, "SELECT 1 FROM main.sqlite_schema WHERE name = ?", (LOG,))
     for sql in private_tables(width):
         connection.execute(sql)
     if not there:
         connection.execute(f"INSERT OR IGNORE INTO main.{quote(STATE)} VALUES ('cleared', 0)")
-    for i in range(have if there else width, width):
-        connection.execute(f"ALTER TABLE main.{quote(LOG)} ADD COLUMN k{i}")
-        connection.execute(f"ALTER TABLE main.{quote(HELD)} ADD COLUMN k{i}")
+    for table in (LOG, HELD, WATERMARK):
+        names = {row[0] for row in rows(connection, "SELECT name FROM pragma_table_info(?, 'main')", (table,))}
+        for column in log_columns(width):
+            if column not in names:
+                connection.execute(f"ALTER TABLE main.{quote(table)} ADD COLUMN {column}")
 
 
 def _triggers(
     connection: apsw.Connection, shape: TableShape, number: int, there: Mapping[str, tuple[int, str]]
-) -> None:
-    """Make the triggers of one table what they should be, and touch none that already is."""
+) -> bool:
+    """Make the triggers of one table what they should be, and touch none that already is.
+
+    Return True when what the insert trigger took for the rowid may have been an ordinary column for a while.
+    """
     wanted = triggers(shape, number)
     for name, (_, sql) in there.items():
         if name not in wanted or sql != wanted[name]:
@@ -168,6 +179,8 @@ def _triggers(
     for name, sql in wanted.items():
         if name not in there or there[name][1] != sql:
             connection.execute(sql)
+    before = there.get(trigger_name(number, "insert"), (number, ""))[1]
+    return WATERMARK in before and f"NEW.{quote(shape.rowid)} <=" not in before
 
 
 def private_objects(connection: apsw.Connection) -> list[tuple[str, str]]:

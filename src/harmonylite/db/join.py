@@ -59,6 +59,7 @@ def reconcile(
     with unit("bring database and mirror together"):
         _stand(connection)
         mirror.set_state(connection, "mirror", "whole", 1)
+        log.watermarks.log_ranges(installed.tables.values())
         newest = log.refresh(installed.by_id)
         connection.execute(f"DELETE FROM main.{quote(HELD)}")
         if first:
@@ -76,6 +77,7 @@ def reconcile(
                 connection.execute(f"DELETE FROM {table.scratch('touched')} AS x WHERE {table.in_logged}")
             _journal_touched(connection, table, journal)
             merging.table(table, Folded(touched=True), held=False)
+        log.watermarks.raise_all(installed.tables.values())
     return journal.written - before
 
 
@@ -98,6 +100,7 @@ def adopt(
     }
     _stand(connection, {s: p for s, p in newer.positions.items() if s not in ahead})
     ahead |= set(further)
+    log.watermarks.log_ranges(installed.tables.values())
     log.refresh(installed.by_id)
     until, own = read_standing(connection, "base"), []
     if until.history == newer.history:
@@ -121,6 +124,7 @@ def adopt(
         if ahead and not table.shape.pinned:
             _leave_alone(connection, table, ahead, shards)
         merging.table(table, Folded(touched=True), held=True)
+    log.watermarks.raise_all(installed.tables.values())
 
 
 def _leave_alone(connection: apsw.Connection, table: Tracked, ahead: set[int], shards: int) -> None:
@@ -168,12 +172,14 @@ def _stand(connection: apsw.Connection, at: Mapping[int, Position] | None = None
 def bring_back(connection: apsw.Connection, installed: Installed, log: Log, unit: Unit) -> None:
     """Merge the mirror's rows into tables that were gone and came back."""
     with unit("bring back a table"):
+        log.watermarks.log_ranges(installed.tables.values())
         log.refresh(installed.by_id)
         merging = Merge(connection, log)
         for name in installed.returned:
             table = installed.tables[name]
             touch(connection, table, differing_keys(table))
             merging.table(table, Folded(touched=True), held=False)
+        log.watermarks.raise_all(installed.tables.values())
 
 
 def touch(connection: apsw.Connection, table: Tracked, select: str) -> None:

@@ -34,6 +34,7 @@ class Merge:
 
     def __init__(self, connection: apsw.Connection, log: Log, *, own: Sequence[Piece] = ()) -> None:
         self._connection = connection
+        self._log = log
         self._pending = Pending(connection, log, self._changes, own=own)
         self.rows = 0
 
@@ -87,7 +88,7 @@ class Merge:
         if pending:
             self._pending.merge(table)
         self._update(table)
-        make_room(self._connection, table, table.main, "touched", "k")
+        make_room(self._connection, table, table.main, "touched", "k", log=self._log)
         self._insert(table)
 
     # rows that are not pending: the mirror's row, whatever it is -------------------------------------------------
@@ -99,8 +100,11 @@ class Merge:
         return f"NOT EXISTS (SELECT 1 FROM {table.scratch('pending')} AS p WHERE {table.keys_equal('p.k', 'x.k')})"
 
     def _delete(self, table: Tracked) -> None:
+        self._changes(table.once(lambda: self._delete_sql(table), "merge's delete", bool(table.logged)))
+
+    def _delete_sql(self, table: Tracked) -> str:
         shape = table.shape
-        self._changes(
+        return (
             f"DELETE FROM {table.main} WHERE {shape.target()} IN (SELECT {shape.places('d')}"
             f" FROM {table.scratch('touched')} AS x CROSS JOIN {table.main} AS d ON {shape.same('d', 'x')}"
             f" WHERE NOT EXISTS (SELECT 1 FROM {table.mirror} AS m WHERE {shape.same('m', 'x')})"
@@ -108,24 +112,30 @@ class Merge:
         )
 
     def _update(self, table: Tracked) -> None:
+        if table.shape.compared:
+            self._changes(table.once(lambda: self._update_sql(table), "merge's update", bool(table.logged)))
+
+    def _update_sql(self, table: Tracked) -> str:
         shape = table.shape
         columns = [shape.columns[i] for i in shape.compared]
-        if not columns:
-            return
         sets = ", ".join(f"{quote(c.name)} = {shape.read(c, 'm')}" for c in columns)
         test = any_differs((c, shape.read(c, "d"), shape.read(c, "m")) for c in columns)
-        self._changes(
+        return (
             f"UPDATE {table.main} AS d SET {sets} FROM {table.scratch('touched')} AS x CROSS JOIN {table.mirror} AS m"
             f" ON {shape.same('m', 'x')} WHERE {shape.same('d', 'x')} AND {self._free(table)} AND ({test})"
         )
 
     def _insert(self, table: Tracked, which: str = "") -> None:
+        sql = table.once(lambda: self._insert_sql(table), "merge's insert", bool(table.logged))
+        self._changes(f"{sql}{which}{claims_first(table, 'x.k')}")
+
+    def _insert_sql(self, table: Tracked) -> str:
         shape = table.shape
-        self._changes(
+        return (
             f"INSERT INTO {table.main}({shape.write()}) SELECT {shape.read_all('m')}"
             f" FROM {table.scratch('touched')} AS x CROSS JOIN {table.mirror} AS m ON {shape.same('m', 'x')}"
             f" WHERE NOT EXISTS (SELECT 1 FROM {table.main} AS d WHERE {shape.same('d', 'x')})"
-            f" AND {self._free(table)}{which}{claims_first(table, 'x.k')}"
+            f" AND {self._free(table)}"
         )
 
     # when a unique index objects --------------------------------------------------------------------------------
@@ -146,7 +156,7 @@ class Merge:
         )
         if pending:
             self._pending.merge_one_by_one(table)
-        make_room(self._connection, table, table.main, "touched", "k")
+        make_room(self._connection, table, table.main, "touched", "k", log=self._log)
         order = claims_first(table, "x.k") or " ORDER BY x.rowid"
         for (number,) in rows(self._connection, f"SELECT x.rowid FROM {table.scratch('touched')} AS x{order}"):
             try:

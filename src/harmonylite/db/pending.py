@@ -95,6 +95,8 @@ class Pending:
             self._choice(table, i) if i in shape.compared else shape.read(column, "d")
             for i, column in enumerate(shape.columns)
         ]
+        # the log may know a row by its rowid only, and that doesn't stay
+        self._log.append(table, f"SELECT {shape.read_key('d')} {source}")
         self._connection.execute(f"DELETE FROM {merged}")
         self._connection.execute(f"INSERT INTO {merged}({table.column_list}) SELECT {', '.join(reads)} {source}")
         self._connection.execute(

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 import apsw
 
 from harmonylite.db.connection import value
-from harmonylite.db.triggers import LOG
+from harmonylite.db.triggers import LOG, WATERMARK
+from harmonylite.db.watermarks import new_rows
 from harmonylite.schema.shape import TableShape, any_differs
 from harmonylite.schema.sql import quote
 
@@ -32,10 +33,14 @@ def checked(connection: apsw.Connection, shape: TableShape, pairs: Pairs, aside:
         return pairs
     same = " AND ".join(f"{shape.read(c, 'd')} = a.{quote(str(p))}" for c, p in zip(keys, places, strict=True))
     named = " AND ".join(f"l.k{i} IS {shape.read(c, 'd')}" for i, c in enumerate(shape.keys))
+    there = value(connection, "SELECT 1 FROM main.sqlite_schema WHERE name = ?", (WATERMARK,)) and shape.rowid
+    ranges = new_rows(connection, number, 0, "main") if there else []
+    new = " OR ".join(f"d.{quote(shape.rowid)} BETWEEN {above} + 1 AND {top}" for above, top in ranges) or "0"
     other = any_differs((shape.column(new), f"d.{quote(new)}", f"a.{quote(old)}") for new, old in guessed.items())
     contradicted = value(
         connection,
         f"SELECT 1 FROM {aside} AS a CROSS JOIN main.{quote(shape.name)} AS d ON {same} WHERE ({other}) AND NOT EXISTS"
-        f" (SELECT 1 FROM main.{quote(LOG)} AS l WHERE l.t = {number} AND {named}) LIMIT 1",
+        f" (SELECT 1 FROM main.{quote(LOG)} AS l WHERE l.t = {number} AND {named})"
+        f" AND NOT ({new}) LIMIT 1",
     )
     return [(old, new) for old, new in pairs if new not in guessed] if contradicted else pairs

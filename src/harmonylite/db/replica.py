@@ -157,9 +157,9 @@ class Replica:
     def reinstall(self) -> Installed:
         """Bring triggers and mirror in step with the database's schema."""
         connection = self.connection
-        again = self._installed.version >= 0 and self.schema_changed()
-        self._installed = install(connection, self.options.rules, self._log, joined=self.joined, again=again)
+        self._installed = install(connection, self.options.rules, self._log, joined=self.joined)
         self._applying.installed = self._installed
+        self._applying.folds += 1  # what is under way may be met by rows that a migration or VACUUM moved
         with transaction(connection, "keep the schema"):
             remember_schema(connection)
         hook_warnings = self._hooks.renew(set(self._installed.tables))
@@ -232,14 +232,17 @@ class Replica:
         ``tidy``: then clear what the log named for nothing.
         """
         change_set = ChangeSetId(self.options.node, self.options.session, number)
+        self._applying.name_new_rows()
         while True:
             out: Outgoing | None = None
             try:
                 with self._applying.unit("capture"):
                     self._applying.same_schema()
                     newest = self._log.refresh(self._installed.by_id)
+                    seen = self._applying.seen()
                     base = {shard: position.seq for shard, position in self.positions().items()}
                     out = new_outgoing(change_set, log_id=newest, time=self._clock(), base=base)
+                    self._log.keep_images(self._installed.by_id, newest)
                     self._capture.read(self.tables.values(), out, message_bytes=message_bytes)
             except (NotUtf8Error, SchemaMovedError) as error:
                 if out is not None:
@@ -249,12 +252,10 @@ class Replica:
                 continue
             break
         if out.rows:
-            self._applying.takes_off(number, newest)
+            self._applying.takes_off(number, newest, seen)
             return out
         out.close()
-        if tidy and newest > self._log.cleared():
-            with self._applying.unit("clear the log"):
-                self._applying.clear_log(newest)
+        self._applying.nothing_differs(newest, seen, tidy=tidy)
         if self.held_rows():
             self._applying.retry_held()
         return None
@@ -366,7 +367,6 @@ class Replica:
                         join.keep_mine(*args, shards=o.shards, further=mine, replicate=o.replicate)
                     if len(mine) < o.shards:
                         join.adopt(*args, node=o.node, shards=o.shards, replicate=o.replicate, further=mine)
-        self._applying.folds += 1
         return self._journal.written - before
 
     def keep_mine(self, further: Collection[int] | None = None) -> None:

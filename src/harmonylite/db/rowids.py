@@ -9,6 +9,7 @@ from __future__ import annotations
 import apsw
 
 from harmonylite.db.connection import rows
+from harmonylite.db.log import Log
 from harmonylite.db.tracked import Tracked
 from harmonylite.schema.sql import quote
 
@@ -20,8 +21,13 @@ def claims_first(table: Tracked, prefix: str) -> str:
     return f" ORDER BY {prefix}{len(table.shape.keys) - 1} IS NULL, x.rowid"
 
 
-def make_room(connection: apsw.Connection, table: Tracked, target: str, scratch: str, prefix: str) -> None:
-    """Move rows with a whole key off the rowids that rows in ``scratch`` (columns ``prefix``0, ...) claim."""
+def make_room(
+    connection: apsw.Connection, table: Tracked, target: str, scratch: str, prefix: str, *, log: Log | None = None
+) -> None:
+    """Move rows with a whole key off the rowids that rows in ``scratch`` (columns ``prefix``0, ...) claim.
+
+    ``log``: name them there by key, as the log may know them by rowid only.
+    """
     if not table.shape.nullable_key:
         return
     shape = table.shape
@@ -34,6 +40,8 @@ def make_room(connection: apsw.Connection, table: Tracked, target: str, scratch:
         f" WHERE {whole}",
     )
     for (number,) in taken:
+        if log is not None:
+            log.append(table, f"SELECT {shape.read_key('t')} FROM {target} AS t WHERE t.{rowid} = {number}")
         connection.execute(
             f"UPDATE {target} SET {rowid} = (SELECT max((SELECT max({rowid}) FROM {target}),"
             f" (SELECT max({claim}) FROM {table.scratch(scratch)})) + 1) WHERE {rowid} = ?",

@@ -4,18 +4,20 @@ Scratch tables live in ``temp`` and hold nothing that a crash could lose: ``logg
 newest log id), ``touched`` (keys of the fold under way), ``pending`` (those that the local writer changed), ``before``
 (rows that a three-way merge starts from), ``own`` (rows of this node's own change set coming back), ``incoming``
 (rows of the change set under way, with the old values of changed columns beside them), ``waiting`` (those of them whose
-turn has not come), ``ahead`` (rows of a change set that is not all here).
+turn has not come), ``ahead`` (rows of a change set that is not all here), ``image`` (rows beyond the watermark as they
+were captured; it outlives a transaction that is undone).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import apsw
 
 from harmonylite.db.triggers import log_columns
-from harmonylite.schema.shape import TableShape
+from harmonylite.schema.shape import TableShape, any_differs
 from harmonylite.schema.sql import quote
 
 SCRATCH = ("logged", "touched", "pending", "before", "own", "incoming", "waiting", "ahead", "displaced")
@@ -25,7 +27,8 @@ SCRATCH = ("logged", "touched", "pending", "before", "own", "incoming", "waiting
 class Tracked:
     """One table. ``id``: its number in the log. ``logged``: keys in the scratch table of that name.
 
-    ``suspect``: a REPLACE may have displaced rows that no trigger saw, so database and mirror are to be compared.
+    ``images``: there are rows in the scratch table ``image``. ``suspect``: a REPLACE may have displaced rows that no
+    trigger saw, so database and mirror are to be compared.
     """
 
     id: int
@@ -33,7 +36,16 @@ class Tracked:
     by_row: bool = False
     logged: int = 0
     suspect: bool = False
+    images: bool = False
     exact: bool = field(default=False)
+    _sql: dict[tuple[object, ...], str] = field(default_factory=dict, repr=False)
+
+    def once(self, build: Callable[[], str], *which: object) -> str:
+        """Return the statement ``which``, built the first time only; a table is tracked anew when its shape changes."""
+        sql = self._sql.get(which)
+        if sql is None:
+            sql = self._sql[which] = build()
+        return sql
 
     @cached_property
     def main(self) -> str:
@@ -64,6 +76,11 @@ class Tracked:
         return ", ".join(log_columns(len(self.shape.keys)))
 
     @cached_property
+    def newest(self) -> str:
+        """The statement that reads the table's number and its largest rowid."""
+        return f"SELECT {self.id}, max({quote(self.shape.rowid)}) FROM {self.main}"
+
+    @cached_property
     def column_list(self) -> str:
         """All columns in scratch tables: c0, c1, ..."""
         return ", ".join(f"c{i}" for i in range(len(self.shape.columns)))
@@ -74,15 +91,34 @@ class Tracked:
         terms = " AND ".join(f"l.k{i} IS x.k{i}" for i in range(len(self.shape.keys)))
         return f"EXISTS (SELECT 1 FROM {self.scratch('logged')} AS l WHERE {terms})"
 
+    def as_captured(self, alias: str) -> str:
+        """Return the condition that a row looks like its image, bit for bit."""
+        shape = self.shape
+        same_key = shape.same(alias, "i", "c")
+        other = any_differs((column, shape.read(column, alias), f"i.c{n}") for n, column in enumerate(shape.columns))
+        return f"EXISTS (SELECT 1 FROM {self.scratch('image')} AS i WHERE {same_key} AND NOT ({other}))"
+
     def keys_equal(self, left: str, right: str) -> str:
         """Return the condition that two keys in scratch tables are equal; ``left``, ``right``: what numbers follow."""
         return " AND ".join(
             f"{left}{i} IS {right}{i} COLLATE {quote(c.collation)}" for i, c in enumerate(self.shape.keys)
         )
 
+    def make_image(self, connection: apsw.Connection) -> None:
+        """Make the scratch table ``image`` anew, empty."""
+        connection.execute(f"DROP TABLE IF EXISTS {self.scratch('image')}")
+        self._make_by_key(connection, "image")
+        self.images = False
+
+    def _make_by_key(self, connection: apsw.Connection, kind: str) -> None:
+        key = ", ".join(f"c{i} COLLATE {quote(c.collation)}" for i, c in enumerate(self.shape.keys))
+        connection.execute(f"CREATE TABLE {self.scratch(kind)}({self.column_list})")
+        connection.execute(f"CREATE INDEX {self.scratch(kind + '_key')} ON {quote(self.scratch_name(kind))}({key})")
+
     def make_scratch(self, connection: apsw.Connection) -> None:
-        """Make the scratch tables anew, empty."""
-        self.drop_scratch(connection)
+        """Make the other scratch tables anew, empty."""
+        for kind in SCRATCH:
+            connection.execute(f"DROP TABLE IF EXISTS {self.scratch(kind)}")
         keys = self.key_list
         typed = ", ".join(f"k{i} COLLATE {quote(c.collation)}" for i, c in enumerate(self.shape.keys))
         count = len(self.shape.columns)
@@ -92,15 +128,8 @@ class Tracked:
         connection.execute(f"CREATE TABLE {self.scratch('touched')}({typed}, UNIQUE({keys}))")
         connection.execute(f"CREATE TABLE {self.scratch('pending')}({typed}, UNIQUE({keys}))")
         for kind in ("before", "own"):
-            key = ", ".join(f"c{i} COLLATE {quote(c.collation)}" for i, c in enumerate(self.shape.keys))
-            connection.execute(f"CREATE TABLE {self.scratch(kind)}({columns})")
-            connection.execute(f"CREATE INDEX {self.scratch(kind + '_key')} ON {quote(self.scratch_name(kind))}({key})")
+            self._make_by_key(connection, kind)
         for kind in ("incoming", "waiting", "ahead"):
             connection.execute(f"CREATE TABLE {self.scratch(kind)}({columns}, {old})")
         connection.execute(f"CREATE TABLE {self.scratch('displaced')}({columns})")
         self.logged = 0
-
-    def drop_scratch(self, connection: apsw.Connection) -> None:
-        """Drop the scratch tables."""
-        for kind in SCRATCH:
-            connection.execute(f"DROP TABLE IF EXISTS {self.scratch(kind)}")

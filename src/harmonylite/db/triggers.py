@@ -1,6 +1,7 @@
 """The log and its capture triggers: what stands in the application's own file.
 
-Invariant: the triggers append keys to the log and do nothing else; they use nothing that an old or hardened SQLite
+Invariant: the triggers append keys to the log and do nothing else, but for inserts that their rowid tells
+(`harmonylite.db.watermarks`), which they leave out; they use nothing that an old or hardened SQLite
 lacks, and name key and unique columns only, so that other columns may come, go and change their names.
 """
 
@@ -17,6 +18,7 @@ POSITION = f"{PRIVATE}position"
 HELD = f"{PRIVATE}held"
 BASE = f"{PRIVATE}base"
 OVERRULED = f"{PRIVATE}overruled"
+WATERMARK = f"{PRIVATE}watermark"
 
 
 def log_columns(width: int) -> list[str]:
@@ -27,10 +29,12 @@ def log_columns(width: int) -> list[str]:
 def private_tables(width: int) -> list[str]:
     """Return the statements that make our tables in the application's file, for keys of up to ``width`` columns.
 
-    ``log``: id, table id, key. ``state``: names and values of this file's own facts. ``position``: how far each shard
-    is merged. ``held``: rows of the mirror that are held back, by table id and key.
-    ``base``: what the local writer last saw of pending rows that others changed, see `harmonylite.db.bases`.
-    ``overruled``: this file's own values that gave way when it joined, see `harmonylite.db.journal`.
+    ``log``: id, table id, key; or, where the table id is negative, a range of rowids: above k0, up to k1. ``state``:
+    names and values of this file's own facts. ``position``: how far each shard is merged. ``held``: rows of the mirror
+    that are held back, by table id and key. ``watermark``: by table id, up to which rowid inserts are logged one by
+    one, and the key of the row there. ``base``: what the local writer last saw of pending rows that others changed, see
+    `harmonylite.db.bases`. ``overruled``: this file's own values that gave way when it joined, see
+    `harmonylite.db.journal`.
     """
     keys = ", ".join(log_columns(width))
     return [
@@ -40,6 +44,7 @@ def private_tables(width: int) -> list[str]:
         "(shard INTEGER PRIMARY KEY, seq INTEGER NOT NULL, resume INTEGER NOT NULL, created TEXT NOT NULL,"
         " aborted BLOB)",
         f"CREATE TABLE IF NOT EXISTS main.{quote(HELD)}(t, {keys})",
+        f"CREATE TABLE IF NOT EXISTS main.{quote(WATERMARK)}(t INTEGER PRIMARY KEY, row INTEGER, {keys})",
         f"CREATE TABLE IF NOT EXISTS main.{quote(BASE)}"
         "(t INTEGER, key BLOB, row BLOB, PRIMARY KEY(t, key)) WITHOUT ROWID",
         f"CREATE TABLE IF NOT EXISTS main.{quote(OVERRULED)}(id INTEGER PRIMARY KEY, tbl TEXT, key BLOB, col TEXT,"
@@ -60,7 +65,9 @@ def triggers(shape: TableShape, table_id: int) -> dict[str, str]:
     """
     real = [c for c in shape.keys if not c.pseudo]
     made = {
-        "insert": _trigger("AFTER INSERT", shape, [_append(shape, table_id, "NEW")]),
+        "insert": _trigger(
+            "AFTER INSERT", shape, [_append(shape, table_id, "NEW")], when=_up_to_watermark(shape, table_id)
+        ),
         "delete": _trigger("AFTER DELETE", shape, [_append(shape, table_id, "OLD")]),
         "update": _trigger("AFTER UPDATE", shape, [_append(shape, table_id, "NEW")]),
     }
@@ -75,6 +82,14 @@ def triggers(shape: TableShape, table_id: int) -> dict[str, str]:
         )
     return {trigger_name(table_id, event): sql.format(quote(trigger_name(table_id, event)))
             for event, sql in made.items()}  # fmt: skip
+
+
+def _up_to_watermark(shape: TableShape, table_id: int) -> str:
+    """Return the condition that the rowid of a new row doesn't tell that it is new."""
+    if not shape.rowid:
+        return ""
+    watermark = f"SELECT row FROM {quote(WATERMARK)} WHERE t = {table_id}"
+    return f"ifnull(NEW.{quote(shape.rowid)} <= ({watermark}), 1)"
 
 
 def _key_changed(shape: TableShape, real: Sequence[Column]) -> str:

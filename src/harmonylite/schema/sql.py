@@ -5,10 +5,13 @@ Invariant: a name reaches SQL only through `quote` or `text`, so no name, howeve
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 PRIVATE = "__harmonylite__"
 """Every object that we put into the application's file starts with exactly this."""
 
 
+@lru_cache(maxsize=4096)
 def quote(name: str) -> str:
     """Return ``name`` as a SQL identifier (SQLite: a double quote within is doubled)."""
     if "\x00" in name:

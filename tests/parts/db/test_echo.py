@@ -49,7 +49,7 @@ def test_a_commit_between_capture_and_fold_is_not_lost(group: Group) -> None:
     a.run("INSERT INTO counter VALUES (2, 7, 'later')")
     a.publish()
     a.receive()
-    assert a.replica.pending_rows() == 2
+    assert a.replica.look() == 2
     assert group.equal("counter") == [(1, 2, "x"), (2, 7, "later")]
     assert b.run("SELECT count(*) FROM counter") == [(2,)]
 
