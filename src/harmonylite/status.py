@@ -168,7 +168,8 @@ class NodeStatus:
     def all_warnings(self) -> dict[str, str]:
         """What a person should look at, by topic: tables, and streams whose settings are not the configured ones."""
         streams = {"streams": "; ".join(self.stream_warnings)} if self.stream_warnings else {}
-        return dict(sorted({**self.warnings, **streams}.items()))
+        region = {"region": self.region["note"]} if self.region.get("note") else {}
+        return dict(sorted({**self.warnings, **streams, **region}.items()))
 
     @property
     def waits(self) -> list[str]:

@@ -38,6 +38,8 @@ def told(found: dict[str, object]) -> str:
     where = f"region {plain(found.get('region'))}"
     if found.get("region") == found.get("home"):
         return f"{where}, home"
+    if not found.get("reachable") and found.get("interim"):
+        return f"{where}, in an interim order, home {plain(found.get('home'))} can't be reached"
     if not found.get("reachable"):
         return f"{where}, home {plain(found.get('home'))} can't be reached"
     milliseconds = float(str(found.get("round_trip_seconds") or 0)) * 1000

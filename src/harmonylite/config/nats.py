@@ -65,6 +65,15 @@ class NatsSettings(Section):
         "Region whose streams put all changes into one order, the same on every node; counts until the streams exist, "
         "from then on they say where home is.",
     )
+    interim_after: Seconds = key(
+        30.0,
+        "In a region that is not home: how long home must be out of reach before the region's nodes go on among "
+        "themselves in an interim order, which is brought home once the link is back.",
+        zero="0: never; they see each other's writes once the link is back",
+        unit='seconds, or a text such as "30s"',
+        ge=0,
+        le=86400,
+    )
     server_config: OptionalPath = key(
         None, "A nats-server configuration file that is merged over the embedded server's own."
     )

@@ -7,7 +7,7 @@ changed. A change set of this session that comes back clears what the log named 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -181,6 +181,8 @@ class Applying:
                 bases.lay_over(self._connection, self.installed.tables, own)
             if merge and not echo:
                 done.merged = self._merge(fold.done, own, held)
+            else:
+                self._forget_touched(fold.done)
         self._ahead = fold.ahead
         done.locked = time.monotonic() - locked
         if done.rows >= LARGE:
@@ -193,6 +195,11 @@ class Applying:
         if len(own) < len(pieces):
             self.folds += 1
         return done
+
+    def _forget_touched(self, folded: Iterable[str]) -> None:
+        """Leave nothing of a fold that is not merged for the next one that is: it would grow with every echo."""
+        for name in folded:
+            self._connection.execute(f"DELETE FROM {self.installed.tables[name].scratch('touched')}")
 
     def _mine(self, own: list[Piece]) -> list[Piece]:
         return [piece for piece in own if piece.id.session == self._session]

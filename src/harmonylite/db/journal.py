@@ -127,6 +127,21 @@ class Journal:
         self.written += 1
 
 
+def keep_entries(connection: apsw.Connection, after: Mapping[int, int]) -> None:
+    """Copy the mirror's entries behind the sequences ``after`` into the database: the mirror gives way to another one.
+
+    Called again it copies nothing twice; in a transaction of the caller's.
+    """
+    names = "tbl, key, col, kind, winning, overruled, winner, loser, shard, seq, at"
+    for shard, seq in after.items():
+        connection.execute(
+            f"INSERT INTO {LOCAL}({names}) SELECT {names} FROM {JOURNAL} AS j WHERE shard = ? AND seq > ?"
+            f" AND NOT EXISTS (SELECT 1 FROM {LOCAL} AS l WHERE l.shard = j.shard AND l.seq = j.seq AND l.at = j.at"
+            " AND l.tbl = j.tbl AND l.key = j.key AND l.col = j.col)",
+            (shard, seq),
+        )
+
+
 def recent_of(connection: apsw.Connection, node: str, after: Mapping[int, int]) -> list[Piece]:
     """Return the recent change sets of one node behind the sequences ``after``, as far as their rows are kept."""
     found = []

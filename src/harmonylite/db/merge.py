@@ -63,6 +63,11 @@ class Merge:
             sources.append(f"SELECT {table.key_list} FROM main.{quote(HELD)} WHERE t = {table.id}")
         for source in sources:
             self._connection.execute(f"INSERT OR IGNORE INTO {table.scratch('touched')}({table.key_list}) {source}")
+        if table.shape.nullable_key:
+            # NULLs never meet in a unique index; a key that was folded a thousand times is one key to merge
+            touched = table.scratch("touched")
+            firsts = f"SELECT min(rowid) FROM {touched} GROUP BY {table.key_list}"
+            self._connection.execute(f"DELETE FROM {touched} WHERE rowid NOT IN ({firsts})")
         self._connection.execute(f"DELETE FROM {table.scratch('pending')}")
         return bool(table.logged) and self._pending.find(table)
 

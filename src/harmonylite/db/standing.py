@@ -6,6 +6,7 @@ Invariant: history and past stand in the same file as the positions, and are wri
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
 from dataclasses import replace
 
 import apsw
@@ -79,6 +80,22 @@ def rewind(connection: apsw.Connection, shard: int, end: int) -> None:
             if position is not None and position.seq > end:
                 moved = replace(position, seq=end, resume=min(position.resume, end + 1))
                 mirror.set_positions(connection, schema, {shard: moved})
+
+
+def enter(connection: apsw.Connection, history: str, created: Mapping[int, str]) -> None:
+    """Let database and mirror, at the same positions, go on in ``history`` and in the streams made at ``created``."""
+    with transaction(connection, f"go on in history {history}"):
+        standing = read_standing(connection, "mirror")
+        at = {shard: replace(p, created=created[shard]) for shard, p in standing.positions.items()}
+        for schema in ("main", "mirror"):
+            mirror.set_positions(connection, schema, _own(connection, schema, at))
+            write_history(connection, schema, standing.anew(history, at))
+
+
+def _own(connection: apsw.Connection, schema: str, at: Mapping[int, Position]) -> dict[int, Position]:
+    """Return the positions of ``schema`` itself, under the identities in ``at``: a crash may have left them apart."""
+    found = mirror.positions(connection, schema)
+    return {shard: replace(found.get(shard, p), created=p.created) for shard, p in at.items()}
 
 
 def adopt_standing(connection: apsw.Connection) -> None:

@@ -1,20 +1,27 @@
 """One shard's stream where there are regions: read from this region's stream, published to the home region's.
 
-Invariant: a sequence is returned by `publish` only when the home region acknowledged it; another region's
-acknowledgement (of streams that were left behind when home was moved) counts for nothing.
+While `Home.interim` names an interim order, it is that: what the region's copy holds up to where the order begins, and
+the order's own stream from there on.
+
+Invariant: a sequence is returned by `publish` only when the home region acknowledged it (of an interim order: the own
+one); another region's acknowledgement (of streams that were left behind when home was moved) counts for nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
+from harmonylite.changes.interim import Interim
 from harmonylite.errors import NotAcknowledgedError, StreamError, StreamLostError
 from harmonylite.jetstream.api import JetStream
 from harmonylite.jetstream.link import NatsLink
+from harmonylite.jetstream.names import token
+from harmonylite.jetstream.reader import Reader
 from harmonylite.jetstream.region_reader import CopyReader
-from harmonylite.jetstream.regions import Home
+from harmonylite.jetstream.regions import Home, interim_name, interim_subject
 from harmonylite.jetstream.settings import StreamSettings
 from harmonylite.jetstream.shard import JetStreamShard
 from harmonylite.jetstream.stream import Stream
@@ -34,6 +41,7 @@ class RegionShard(JetStreamShard):
             part=part, publish_seconds=publish_seconds, confirm_seconds=confirm_seconds,
         )  # fmt: skip
         self._home = home
+        self._prefix, self._token = settings.subject_prefix, token(node_id)
 
     def _in(self, region: str) -> Stream:
         return Stream(JetStream(self._link, region), self.name, self.shard)
@@ -42,7 +50,7 @@ class RegionShard(JetStreamShard):
         self, payload: bytes, *, message_id: str, expected_last: int | None = None, expected_end: int | None = None
     ) -> int:
         """Store ``payload`` in the home region; see `ShardStream.publish`."""
-        if self._home.left:
+        if self._home.left and self._home.interim is None:
             raise StreamError(
                 f"home was moved to region {self._home.now} while {self._home.region} was away",
                 advice="run `harmonylite region rejoin` here once; see docs/regions.md",
@@ -53,6 +61,8 @@ class RegionShard(JetStreamShard):
 
     async def _acknowledged(self, found: Mapping[str, Any]) -> int:
         answering = found.get("domain") or "?"
+        if self._home.interim is not None:
+            return await super()._acknowledged(found)  # nobody else has its subjects
         if answering != self._home.now:
             # Perhaps home has just been moved there.
             self._home.follow((await self._stream.details()).role)
@@ -60,8 +70,35 @@ class RegionShard(JetStreamShard):
             raise NotAcknowledgedError(f"publish to {self.name}: region {answering} answered, home is {self._home.now}")
         return await super()._acknowledged(found)
 
+    def _address(self) -> tuple[str, str]:
+        interim = self._home.interim
+        if interim is None:
+            return super()._address()
+        subject = interim_subject(self._prefix, self._home.region, interim.number, self.shard, self._token)
+        return subject, interim_name(self.name, interim.number)
+
+    def _apart(self, interim: Interim) -> Stream:
+        return Stream(self._stream.api, interim_name(self.name, interim.number), self.shard)
+
+    async def _read_interim(self, interim: Interim, start: int) -> AsyncIterator[list[StreamMessage]]:
+        begins = interim.starts[self.shard]
+        reads = [(self._apart(interim), max(start, begins.upto + 1), 0)]
+        if start <= begins.copied:
+            reads.insert(0, (self._stream, start, begins.copied))
+        elif start <= begins.upto:
+            reads = [(self._apart(interim), start, 0)]  # what is missing in between is told as a gap
+        for stream, first, upto in reads:
+            reader = Reader(self._link, stream, first, self._part, confirm_seconds=self._confirm_seconds)
+            async with aclosing(cast("AsyncGenerator[list[StreamMessage], None]", reader.batches())) as batches:
+                async for batch in batches:
+                    yield [message for message in batch if not upto or message.seq <= upto]
+                    if upto and batch[-1].seq >= upto:
+                        break
+
     def read(self, start: int) -> AsyncIterator[list[StreamMessage]]:
         """Yield batches of this region's stream; see `ShardStream.read`."""
+        if self._home.interim is not None:
+            return self._read_interim(self._home.interim, start)
         reader = CopyReader(
             self._link, self._stream, self._in, start, self._part, confirm_seconds=self._confirm_seconds
         )
@@ -73,6 +110,8 @@ class RegionShard(JetStreamShard):
         Raises StreamLostError when home has lost it or made it anew: a copy is not the order.
         """
         details = await self._stream.details()
+        if self._home.interim is not None:
+            return await self._info_interim(self._home.interim, details.info)
         self._home.follow(details.role)
         if not details.role.copy_of:
             return details.info
@@ -86,8 +125,16 @@ class RegionShard(JetStreamShard):
             raise StreamLostError(f"stream {self.name} of home region {details.role.copy_of} was made anew")
         return replace(details.info, last=max(details.info.last, order.last))
 
+    async def _info_interim(self, interim: Interim, copy: StreamInfo) -> StreamInfo:
+        begins = interim.starts[self.shard]
+        info = (await self._apart(interim).details()).info
+        joined = begins.copied == begins.upto and copy.created == begins.parent and copy.first <= begins.upto
+        return replace(info, first=copy.first) if joined else info
+
     async def end(self) -> int:
         """Return the last sequence in the home region; see `ShardStream.end`."""
+        if self._home.interim is not None:
+            return (await self._apart(self._home.interim).details()).info.last
         own = await self._stream.details()
         self._home.follow(own.role)
         order = own if self._home.here else await self._in(self._home.now).details()
@@ -97,4 +144,13 @@ class RegionShard(JetStreamShard):
 
     async def last_own(self) -> StreamMessage | None:
         """Return the newest message on this node's own subject in the home region; see `ShardStream.last_own`."""
+        if self._home.interim is not None:
+            return await self._apart(self._home.interim).last_on(self._address()[0])
         return await self._in(self._home.now).last_on(self.subject)
+
+    async def get(self, seq: int) -> StreamMessage | None:
+        """Return one message; see `ShardStream.get`."""
+        interim = self._home.interim
+        if interim is not None and seq > interim.starts[self.shard].upto:
+            return await self._apart(interim).get(seq)
+        return await super().get(seq)

@@ -159,11 +159,15 @@ class RegionStream:
 
 
 class RegionWatch:
-    """Looks after one region: whether home answers, whether its copies still are copies of what is there."""
+    """Looks after one region: whether home answers, whether its copies still are copies of what is there.
+
+    ``after``: called after each look that this region's own streams answered; ``steady``: looks in a row that home did.
+    """
 
     def __init__(
         self, link: NatsLink, settings: StreamSettings, home: Home, status: NodeStatus, *,
         rejoin: Callable[[], Awaitable[object]], every: float = LOOK_EVERY, wall: Callable[[], float] = time.time,
+        after: Callable[[RegionWatch], Awaitable[None]] | None = None,
     ) -> None:  # fmt: skip
         self._shards = [RegionStream(link, settings, shard, home) for shard in range(settings.shards)]
         self._settings = settings
@@ -176,6 +180,9 @@ class RegionWatch:
         self._wall = wall
         self._lost = 0
         self._since = 0.0
+        self._after = after
+        self._lost_at = 0.0
+        self.steady = 0
         status.region = {"region": home.region, "home": home.now}
 
     async def run(self) -> None:
@@ -183,9 +190,16 @@ class RegionWatch:
         while True:
             try:
                 await self.look()
+                if self._after is not None:
+                    await self._after(self)
             except StreamError as error:
                 log.debug("regions: %s", error)
             await asyncio.sleep(self._every * (3 if self._home.here else 1))
+
+    @property
+    def unreachable_for(self) -> float:
+        """Seconds for which the home region has been out of reach, 0.0 while it answers."""
+        return time.monotonic() - self._lost_at if self._lost >= LOSSES else 0.0
 
     async def look(self) -> None:
         """Look once and tell the status. Raises StreamError when this region's own streams can't be asked."""
@@ -196,12 +210,14 @@ class RegionWatch:
             order = [await shard.of(self._home.now).details() for shard in self._shards]
         except StreamLostError as error:
             self._part.waiting(f"home region {self._home.now}: {error.message}; it is made again there")
+            self.steady = 0
             return
         except StreamError as error:
             self._unreachable(error)
             return
         seconds = (time.monotonic() - start) / len(own)
         self._lost, self._since = 0, 0.0
+        self.steady += 1
         lag = sum(max(0, there.info.last - here.info.last) for here, there in zip(own, order, strict=True))
         self._tell(reachable=True, round_trip=seconds, lag=lag, moves=max(details.role.moves for details in own))
         self._judge(own, order)
@@ -228,6 +244,8 @@ class RegionWatch:
             return await shard.own.details()
 
     def _unreachable(self, error: StreamError) -> None:
+        self.steady = 0
+        self._lost_at = self._lost_at if self._lost else time.monotonic()
         self._lost += 1
         if self._lost < LOSSES:
             return
@@ -236,12 +254,23 @@ class RegionWatch:
         if self._home.here:
             self._part.waiting(f"the streams of this region can't be asked: {error.message}")
             return
+        interim = self._home.interim
+        if interim is not None:
+            self._part.ok()
+            return
         self._part.waiting(
             f"home region {self._home.now} can't be reached since {_utc(self._since)}: changes queue here, what is in "
             "this region's copy is applied; on its own it goes on once the leaf link is back"
         )
 
     def _tell(self, *, reachable: bool, round_trip: float, lag: int, moves: int) -> None:
+        interim = self._home.interim
+        note = (
+            f"home region {self._home.now} can't be reached since {_utc(self._since)}; the nodes of this region go on"
+            f" in an interim order since {_utc(interim.since)}, which is brought home once the leaf link is back"
+            if interim is not None and not reachable
+            else ""
+        )
         self._status.region = {
             "region": self._home.region,
             "home": self._home.now,
@@ -250,6 +279,9 @@ class RegionWatch:
             "round_trip_seconds": round(round_trip, 4),
             "copy_behind": lag,
             "moves": moves,
+            "interim": interim is not None,
+            "interim_since": interim.since if interim is not None else 0.0,
+            "note": note,
         }
 
     def _judge(self, own: list[Details], order: list[Details]) -> None:

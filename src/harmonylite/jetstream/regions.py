@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from harmonylite.changes.interim import Interim
 from harmonylite.errors import ConfigError
 
 ORDER = "harmonylite-order"
@@ -87,10 +88,21 @@ def shut_subject(name: str) -> str:
     return f"{name}.shut"
 
 
+def interim_name(stream: str, number: int) -> str:
+    """Return the name of a stream's interim order ``number``."""
+    return f"{stream}-interim-{number}"
+
+
+def interim_subject(prefix: str, region: str, number: int, shard: int, last: str) -> str:
+    """Return a subject of an interim order: no other order, not even of another region, has it."""
+    return f"{prefix}.interim.{region}.{number}.{shard}.{last}"
+
+
 class Home:
     """Which region is home now, as far as this node knows. ``region``: its own; ``configured``: home until told.
 
-    ``left``: home was moved while this region was away. ``moves``: how often it was moved at all.
+    ``left``: home was moved while this region was away. ``moves``: how often it was moved at all. ``interim``: the
+    interim order that this node reads and publishes in instead; it changes only while nothing is replicated.
     """
 
     def __init__(self, region: str, configured: str = "") -> None:
@@ -98,6 +110,7 @@ class Home:
         self.now = configured or region
         self.left = False
         self.moves = 0
+        self.interim: Interim | None = None
         self._storing = ""
 
     @property

@@ -61,14 +61,19 @@ class JetStreamShard:
 
         Not connected: StreamError at once, and the message is certainly not in the stream.
         """
-        headers = {"Nats-Msg-Id": message_id, "Nats-Expected-Stream": self.name}
+        subject, stream = self._address()
+        headers = {"Nats-Msg-Id": message_id, "Nats-Expected-Stream": stream}
         if expected_last is not None:
             headers["Nats-Expected-Last-Subject-Sequence"] = str(expected_last)
         if expected_end is not None:
             headers["Nats-Expected-Last-Sequence"] = str(expected_end)
         connection = self._link.now()
-        message = await connection.request(self.subject, payload, seconds=self._seconds, headers=headers)
+        message = await connection.request(subject, payload, seconds=self._seconds, headers=headers)
         return await self._acknowledged(answer(message, f"publish to {self.name}"))
+
+    def _address(self) -> tuple[str, str]:
+        """Return the subject to publish on, and the stream that must take it."""
+        return self.subject, self.name
 
     async def _acknowledged(self, found: Mapping[str, Any]) -> int:
         """Return the sequence that the server acknowledged; raises NotAcknowledgedError."""

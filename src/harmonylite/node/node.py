@@ -187,7 +187,9 @@ class Node:
             group.create_task(peers.serve("snapshot", self._questions.snapshot_please), name="answer with snapshots")
             group.create_task(engine.run(), name="engine")
             group.create_task(link.lost(), name="nats")
-            group.create_task(regional.watch(), name="regions")
+            group.create_task(
+                regional.watch(peers, lambda: upkeep.positions(replica), upkeep.recovery.turn), name="regions"
+            )
             group.create_task(self._watch_held(), name="held rows")
             upkeep.start(group, replica)
             if settings.sleep_timeout:

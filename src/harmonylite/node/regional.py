@@ -5,23 +5,31 @@ Invariant: without a region in the configuration everything is as if there were 
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
 from harmonylite.config import Settings
 from harmonylite.errors import ConfigError, NotRunningError, SnapshotError
 from harmonylite.jetstream import JetStreamObjects, JetStreamShard, NatsLink, ensure_streams
-from harmonylite.jetstream.moving import promote, rejoin
+from harmonylite.jetstream.interim import InterimStreams
+from harmonylite.jetstream.moving import MoveError, promote, rejoin
 from harmonylite.jetstream.region_objects import RegionObjects
 from harmonylite.jetstream.region_shard import RegionShard
 from harmonylite.jetstream.region_streams import RegionWatch, ensure_region_streams
 from harmonylite.jetstream.regions import Home
+from harmonylite.model import Position
+from harmonylite.node.interim import Interims, Sibling, siblings
 from harmonylite.node.wiring import stream_settings
+from harmonylite.replication.ports import Peers
 from harmonylite.snapshots.keeper import Keeper
 from harmonylite.status import NodeStatus
 
 log = logging.getLogger(__name__)
+
+Where = Callable[[], Awaitable[Mapping[int, Position]]]
 
 
 class Regional:
@@ -33,6 +41,8 @@ class Regional:
         self._status = status
         nats = settings.nats
         self._home = Home(nats.region, nats.home_region) if nats.region else None
+        self._after = nats.interim_after
+        self.interims = InterimStreams(link, self.streams, self._home) if self._home is not None else None
 
     async def ensure(self) -> None:
         """Make this region's streams, or find them; see `ensure_streams`."""
@@ -63,10 +73,30 @@ class Regional:
             return JetStreamObjects(self._link, self.streams, bucket=bucket, replicas=replicas)
         return RegionObjects(self._link, self.streams, self._home, bucket=bucket, replicas=replicas)
 
-    async def watch(self) -> None:
-        """Look after the region, without end; returns at once where there is none."""
-        if self._home is not None:
-            await RegionWatch(self._link, self.streams, self._home, self._status, rejoin=self.rejoin).run()
+    async def watch(self, peers: Peers, where: Where, turn: Callable[[], None]) -> None:
+        """Look after the region, without end; returns at once where there is none.
+
+        ``where``: this node's positions in home's order, none while it is in another; ``turn``: told when this node may
+        have to go to an interim order or back.
+        """
+        home = self._home
+        if home is None or self.interims is None:
+            return
+
+        async def own() -> Sibling | None:
+            found = {shard: (p.created, p.seq, p.resume) for shard, p in (await where()).items()}
+            reaches = bool(self._status.region.get("reachable", True))
+            return Sibling(self._status.node_id, home.region, reaches, found)
+
+        interims = Interims(self.interims, home.region, peers, after=self._after, turn=turn, own=own)
+        watch = RegionWatch(self._link, self.streams, home, self._status, rejoin=self.rejoin, after=interims.look)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(interims.serve(), name="answer siblings")
+            group.create_task(watch.run(), name="watch the region")
+
+    async def siblings(self, peers: Peers) -> set[str]:
+        """Return the nodes of this region that answer; raises StreamError."""
+        return set(await siblings(peers, self._home.region)) if self._home is not None else set()
 
     async def promote(self, keeper: Keeper | None, *, force: bool) -> dict[str, Any]:
         """Make this node's region the home region. Raises HarmonyLiteError.
@@ -76,7 +106,14 @@ class Regional:
         home = self._needed()
         if keeper is None:
             raise NotRunningError("the node is not connected to the store yet")
-        if not home.here:
+        apart = self.interims is not None and self.interims.apart
+        if apart and not force:
+            raise MoveError(
+                f"region {home.region} is in an interim order, which is brought home first",
+                advice="try again once the leaf link is back for a minute; or, if home is lost, with -force",
+            )
+        # What the interim order holds is brought to the new home as it would be to the old one, and saved there then.
+        if not home.here and not apart:
             with home.storing(home.region):
                 if await keeper.save() is None:
                     raise SnapshotError(f"no snapshot could be saved in region {home.region}")

@@ -16,16 +16,18 @@ from harmonylite.config import Settings
 from harmonylite.db.replica import Replica, ReplicaOptions
 from harmonylite.db.snapshot import save_copy
 from harmonylite.db.thread import SqliteThread
-from harmonylite.errors import DatabaseBusyError, DatabaseReplacedError
+from harmonylite.errors import DatabaseBusyError, DatabaseReplacedError, NotRunningError
+from harmonylite.model import Position
 from harmonylite.node.comparing import Comparing
 from harmonylite.node.questions import Questions
 from harmonylite.node.regional import Regional
 from harmonylite.replication.ports import Peers, ShardStream
-from harmonylite.snapshots.keeper import PASSING, Keeper
+from harmonylite.snapshots.keeper import PASSING, Keeper, Pointers
 from harmonylite.snapshots.lease import Lease
 from harmonylite.snapshots.recovering import Recovery
 from harmonylite.snapshots.replaying import Replaying
 from harmonylite.snapshots.saving import Saver
+from harmonylite.snapshots.turning import Turning
 from harmonylite.status import NodeStatus
 from harmonylite.stores import open_store
 
@@ -56,15 +58,36 @@ class Upkeep:
         self.keeper = Keeper(
             store, pointers, options.folder, options.node, cluster, status, keep=section.keep, copy=self._copy
         )
+        self.turning = self._turning(regional, pointers, shards)
         self.recovery = Recovery(
             thread, status, self.keeper, shards, peers, node=options.node, publish=settings.publish,
-            ensure=regional.ensure, known=questions.known, please=questions.ask_for_snapshot,
+            ensure=regional.ensure, known=questions.known, please=questions.ask_for_snapshot, turning=self.turning,
         )  # fmt: skip
         self.replaying = Replaying(options.folder, options.shards, options.rules, shards)
         self.lease = Lease(pointers, options.node, options.session, seconds=section.leader_ttl / 1000)
         self.saver = Saver(
             self.keeper, self.lease, peers, status, interval=section.interval / 1000,
             history=lambda: self.recovery.history, past=lambda: self.recovery.past,
+            away=lambda: self.turning is not None and self.turning.apart,
+        )  # fmt: skip
+
+    def _turning(self, regional: Regional, pointers: Pointers, shards: Sequence[ShardStream]) -> Turning | None:
+        if regional.interims is None:
+            return None
+        settings, questions = self._settings, self._questions
+
+        async def idle() -> None:
+            if questions.parts.engine is None:
+                raise NotRunningError("the node is not replicating yet")
+            await questions.parts.engine.sender.idle()
+
+        async def answers(node: str) -> bool:
+            return node in await regional.siblings(self._peers)
+
+        return Turning(
+            self._thread, self._status, self.keeper, pointers, regional.interims, shards, self._options.folder,
+            self._copy, node=self._options.node, may_carry=settings.publish and settings.replicate,
+            answers=answers, idle=idle, please=questions.ask_for_snapshot,
         )  # fmt: skip
 
     def _copy(self, target: Path, *, beginning: Callable[[Standing], Standing] | None = None) -> Standing:
@@ -80,6 +103,8 @@ class Upkeep:
     def start(self, group: asyncio.TaskGroup, replica: Replica) -> None:
         """Start what runs beside the engine."""
         group.create_task(self.recovery.serve(), name="answer where this node stands")
+        if self.turning is not None:
+            group.create_task(self.turning.finish(replica), name="bring interim orders home")
         group.create_task(self._watch_file(replica), name="watch the file")
         if self._settings.snapshot.enable:
             group.create_task(self.saver.run(), name="snapshots")
@@ -90,6 +115,12 @@ class Upkeep:
             leads = self.lease if self._settings.snapshot.enable else None
             local = self._settings.replicate
             group.create_task(comparing.run(self._settings.verify.interval / 1000, leads, local=local), name="compare")
+
+    async def positions(self, replica: Replica) -> dict[int, Position]:
+        """Return where the mirror stands in home's order; nothing while it is in an interim order."""
+        if self.turning is None or self.turning.apart:
+            return {}
+        return await self._thread.run(replica.positions)
 
     async def asleep(self) -> None:
         """Leave a snapshot behind, if that is this node's duty."""

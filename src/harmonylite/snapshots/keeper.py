@@ -18,6 +18,7 @@ from typing import Protocol
 import msgspec
 
 from harmonylite.changes.histories import Standing
+from harmonylite.changes.interim import mark_of
 from harmonylite.errors import (
     DatabaseError,
     ObjectMissingError,
@@ -167,6 +168,8 @@ class Keeper:
         note = self._folder / f"{name}{DESCRIPTION}"
         try:
             standing = await asyncio.to_thread(copy or self._copy, plain, beginning=beginning)
+            if mark_of(standing):
+                raise SnapshotError("this node's mirror is in an interim order of its region; home's are saved at home")
             size = plain.stat().st_size
             digest = await asyncio.to_thread(pack, plain, packed)
             plain.unlink(missing_ok=True)

@@ -14,7 +14,7 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, Container, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -24,7 +24,7 @@ from harmonylite.changes.histories import Relation, Standing, further, held, new
 from harmonylite.db.deviation import deviations
 from harmonylite.db.replica import Replica
 from harmonylite.db.snapshot import install_mirror, standing_of
-from harmonylite.db.standing import LIMBO, rewind
+from harmonylite.db.standing import LIMBO
 from harmonylite.db.thread import SqliteThread
 from harmonylite.errors import (
     DatabaseBusyError,
@@ -36,10 +36,11 @@ from harmonylite.errors import (
 )
 from harmonylite.model import Position, StreamInfo
 from harmonylite.replication.ports import Peers, ShardStream
-from harmonylite.snapshots.agreement import common_end
 from harmonylite.snapshots.description import Snapshot, fits
 from harmonylite.snapshots.keeper import Keeper
+from harmonylite.snapshots.looking import Look, look_at
 from harmonylite.snapshots.replaying import Replaying, replayed
+from harmonylite.snapshots.turning import Turning
 from harmonylite.status import NodeStatus
 
 log = logging.getLogger(__name__)
@@ -69,34 +70,16 @@ class Answer(msgspec.Struct):
     past: int = 0
 
 
-@dataclass
-class Look:
-    """What the streams are to this node. ``common``: per shard how far the mirror agrees with the stream; None:
-    nowhere. ``missing``: shards without a stream.
-    """
-
-    standing: Standing
-    streams: list[StreamInfo] = field(default_factory=list)
-    missing: list[int] = field(default_factory=list)
-    common: dict[int, int | None] = field(default_factory=dict)
-    reasons: list[str] = field(default_factory=list)
-    gap: bool = False
-
-    @property
-    def lost(self) -> bool:
-        """True when the mirror holds what a stream does not."""
-        return bool(self.reasons)
-
-
 class Recovery:
     """Recovers the replica of one node. ``ensure``: makes streams that are not there; ``known``: nodes that may answer;
-    ``please``: asks a node that follows the streams for a snapshot, tells whether one saved it.
+    ``please``: asks a node that follows the streams for a snapshot, tells whether one saved it; ``turning``: goes to an
+    interim order of the region and back, None where there are no regions.
     """
 
     def __init__(
         self, thread: SqliteThread, status: NodeStatus, keeper: Keeper, streams: Sequence[ShardStream], peers: Peers, *,
         node: str, publish: bool, ensure: Callable[[], Awaitable[None]], known: Callable[[], Awaitable[set[str]]],
-        please: Callable[[], Awaitable[bool]],
+        please: Callable[[], Awaitable[bool]], turning: Turning | None = None,
     ) -> None:  # fmt: skip
         self._thread = thread
         self._status = status
@@ -108,6 +91,7 @@ class Recovery:
         self._ensure = ensure
         self._known = known
         self._please = please
+        self._turning = turning
         self._part = status.part("recovery")
         self._part.ok()  # nothing to recover from yet
         self._recovering = False
@@ -122,6 +106,8 @@ class Recovery:
     async def check(self, replica: Replica) -> None:
         """Raise StreamLostError when the mirror can't go on with the streams, or the cluster began anew."""
         self.replica = replica
+        if self._turning is not None:
+            await self._turning.settle(replica)
         look, anew = await self._look(replica), False
         self.history, self.past = look.standing.history, look.standing.past
         if look.lost:
@@ -129,11 +115,21 @@ class Recovery:
                 "; ".join(look.reasons), advice="the cluster goes on from the newest mirror by itself"
             )
         with suppress(SnapshotError):  # a store that can't be read says nothing
-            pointed = await self._keeper.newest()
-            anew = self._is_other(pointed, look.standing)
+            if not self._apart:
+                pointed = await self._keeper.newest()
+                anew = self._is_other(pointed, look.standing)
         await self._stay_within(replica, look)
         if anew:
             raise StreamLostError("the cluster began anew while this node was away; it takes that up")
+
+    @property
+    def _apart(self) -> bool:
+        """True while the mirror is in an interim order: the store of snapshots is home's, and out of reach."""
+        return self._turning is not None and self._turning.apart
+
+    def turn(self) -> None:
+        """Let `watch` look at once whether this node is to turn to an interim order, or back."""
+        self._told.set()
 
     async def _stay_within(self, replica: Replica, look: Look) -> None:
         """Let a database not stand beyond a stream that its mirror agrees with: a crash and a lost tail at once."""
@@ -151,14 +147,27 @@ class Recovery:
             with suppress(TimeoutError):
                 async with asyncio.timeout(WATCH):
                     await self._told.wait()
+            self._told.clear()
             if self._good is not None:
                 raise MirrorDeviatesError("this node's mirror is not what most nodes have; it is made anew")
             anew = False
+            if self._turning is not None:
+                await self._turn_if_due(self._turning, replica)
+            if self._apart:
+                continue
             with suppress(StreamError, SnapshotError):
                 pointed = await self._keeper.newest()
                 anew = self._is_other(pointed, await self._thread.run(replica.standing))
             if anew:
                 raise StreamLostError("the cluster began anew; this node takes that up")
+
+    @staticmethod
+    async def _turn_if_due(turning: Turning, replica: Replica) -> None:
+        why = ""
+        with suppress(StreamError):
+            why = await turning.due(replica)
+        if why:
+            raise StreamLostError(why)
 
     @staticmethod
     def _is_other(pointed: Snapshot | None, standing: Standing) -> bool:
@@ -223,8 +232,14 @@ class Recovery:
         if self._good is not None:
             await self._mend(replica, self._good)
             self._good = None
-            self._told.clear()
+        if self._turning is not None:
+            await self._turning.back(replica)
+            await self._turning.settle(replica)
         look = await self._look(replica)
+        if self._apart:
+            if look.lost or look.gap:
+                raise StreamError("this node can't follow the region's interim order; it waits for home")
+            return True
         pointed = await self._keeper.newest()
         anew = self._is_other(pointed, look.standing)
         if not (look.lost or look.gap or anew):
@@ -238,41 +253,7 @@ class Recovery:
         return False
 
     async def _look(self, replica: Replica) -> Look:
-        standing = await self._thread.run(replica.standing)
-        look = Look(standing)
-        if standing.history.startswith(LIMBO):
-            look.reasons.append("the mirror was made from the database, and nobody has taken it up yet")
-        for stream in self._streams:
-            position = standing.positions[stream.shard]
-            try:
-                info = await stream.info()
-            except StreamLostError as error:
-                look.missing.append(stream.shard)
-                look.common[stream.shard] = None
-                look.reasons.append(error.message)
-                continue
-            look.streams.append(info)
-            look.gap = look.gap or info.first > position.resume
-            end, proof = await common_end(stream, info, position, replica, self._thread)
-            look.common[stream.shard] = end
-            if end is None:
-                look.reasons.append(
-                    f"the stream of shard {stream.shard} was made anew at {info.created}; this node stands at"
-                    f" {position.seq} of the one made at {position.created}"
-                )
-            elif end < position.seq and proof:
-                await self._rewind(replica, stream.shard, end)
-            elif end < position.seq:
-                look.reasons.append(
-                    f"the stream of shard {stream.shard} lost its tail: it ends at {info.last}, and what this node"
-                    f" has folded up to {position.seq} is in it up to {end} only"
-                )
-        return look
-
-    async def _rewind(self, replica: Replica, shard: int, seq: int) -> None:
-        """Stand at ``seq`` of a shard: what came after it, and is lost, changed no row."""
-        log.warning("the stream of shard %d ends at %d now; what was lost changed no row", shard, seq)
-        await self._thread.run(lambda: rewind(replica.connection, shard, seq))
+        return await look_at(self._streams, replica, self._thread)
 
     async def _adopt_what_fits(self, replica: Replica, look: Look, pointed: Snapshot | None) -> bool:
         """Take up the best snapshot to go on from; ``pointed``: the newest, if it belongs to another history."""

@@ -45,12 +45,14 @@ TOPIC = "want"
 class Saver:
     """Keeps snapshots coming. Implements `harmonylite.replication.ports.Covering`.
 
-    ``interval``: seconds (0 = never for its age); ``history``: the one that this node is in; ``past``: those before it.
+    ``interval``: seconds (0 = never for its age); ``history``: the one that this node is in; ``past``: those before it;
+    ``away``: tells whether the store is out of reach, and not needed meanwhile.
     """
 
     def __init__(
         self, keeper: Keeper, lease: Lease, peers: Peers, status: NodeStatus, *, interval: float,
         history: Callable[[], str], past: Callable[[], Container[str]],
+        away: Callable[[], bool] = lambda: False,
     ) -> None:  # fmt: skip
         self._keeper = keeper
         self._lease = lease
@@ -61,6 +63,7 @@ class Saver:
         self._past = past
         self._wanted = asyncio.Event()
         self._wanted_first = self._wanted_last = float("-inf")
+        self._away = away
         self._part = status.part("snapshots")
         self.newest: Snapshot | None = None
         self._revision = 0
@@ -124,6 +127,9 @@ class Saver:
     # saving ----------------------------------------------------------------------------------------------------
 
     async def _look(self) -> None:
+        if self._away():
+            self._part.ok()
+            return
         now = time.monotonic()
         wanted = self._wanted.is_set()
         self._wanted.clear()

@@ -199,6 +199,7 @@ class NodeCollector(Collector):
         for name, text, key in (
             ("region_home_reachable", "1 while the home region answers.", "reachable"),
             ("region_home_round_trip_seconds", "Time of a question to it and back.", "round_trip_seconds"),
+            ("region_interim_order", "1 while the node is in an interim order of its region.", "interim"),
             ("region_copy_behind", "Messages that the region's own copies of the streams lack.", "copy_behind"),
         ):
             if key in region:

@@ -6,6 +6,7 @@ terminal's gets through. A report that lacks fields, from an older node, is show
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -111,12 +112,22 @@ def _region(region: dict[str, Any], server: dict[str, Any]) -> Text:
     links = f", {int(server['leaf_links'])} leaf links here" if "leaf_links" in server else ""
     if own == home:
         return Text.assemble(("region ", "dim"), own, f", home of the order{links}")
+    if region.get("interim") and not region.get("reachable"):
+        told = f", interim order since {_clock(region['interim_since'])}, home {home} out of reach since"
+        return Text.assemble(
+            ("region ", "dim"), own, (f"{told} {_clock(region['unreachable_since'])}{links}", "yellow")
+        )
     if "reachable" in region and not region["reachable"]:
         return Text.assemble(("region ", "dim"), own, (f", home {home} can't be reached{links}", "yellow"))
     way = f"home {home}, {region.get('round_trip_seconds', 0.0) * 1000:.1f} ms away{links}"
     behind = region.get("copy_behind", 0)
     late = f", copy {_count(behind)} behind" if behind else ""
     return Text.assemble(("region ", "dim"), own, f", {way}", (late, "yellow"))
+
+
+def _clock(seconds: float) -> str:
+    """Return a time as UTC, to the second."""
+    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds))
 
 
 def _shards(shards: Sequence[dict[str, Any]]) -> Table:

@@ -16,6 +16,7 @@ NODES: list[dict[str, Any]] = [
     {"node_id": "b2", "region": {"region": "b", "home": "a", "reachable": True, "copy_behind": 7}},
     {"node_id": "b3", "region": {"region": "b", "home": "a", "reachable": False}},
     {"node_id": "b4", "status": "unknown"},
+    {"node_id": "b5", "region": {"region": "b", "home": "a", "reachable": False, "interim": True}},
 ]
 SHOWN = """\
 a1: region a, home
@@ -23,6 +24,7 @@ b1: region b, home a in 41.2 ms
 b2: region b, home a in 0.0 ms, copy 7 messages behind
 b3: region b, home a can't be reached
 b4: in no region, or it did not answer
+b5: region b, in an interim order, home a can't be reached
 """
 
 

@@ -232,3 +232,16 @@ async def test_snapshots_of_another_cluster_in_the_same_store_are_left_alone(pla
     assert await stranger.newest() is None
     await saved(place, stranger, 1, 2, 3)
     assert len(await place.keeper().listed()) == 1
+
+
+async def test_a_mirror_in_an_interim_order_never_becomes_a_snapshot(place: Place) -> None:
+    keeper = place.keeper()
+    (name,) = await saved(place, keeper, 5)
+    interim = place.mirror.standing.anew("interim-m", {0: Position(0, 7, 8, "then~m")})
+    place.mirror.standing = interim
+    with pytest.raises(SnapshotError, match="in an interim order"):
+        await keeper.save()
+    newest = await keeper.newest()
+    assert newest is not None
+    assert newest.name == name
+    assert place.files() == [name, f"{name}.json"]

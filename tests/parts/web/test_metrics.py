@@ -64,7 +64,10 @@ def test_how_far_home_is_is_there_where_there_are_regions() -> None:
     status = running_status()
     assert not any("region" in name for name in samples(status))
     status.region = REGION
+    assert "harmonylite_region_interim_order" not in samples(status), "an older node doesn't tell"
+    status.region = REGION | {"interim": True, "interim_since": 1700000000.0}
     found = samples(status)
+    assert found["harmonylite_region_interim_order"] == 1
     assert found["harmonylite_region_home_reachable"] == 1
     assert found["harmonylite_region_home_round_trip_seconds"] == 0.04
     assert found["harmonylite_region_copy_behind"] == 3
@@ -152,7 +155,7 @@ def test_promtool_has_nothing_to_say() -> None:
 def test_every_metric_stands_in_the_docs_and_every_documented_one_exists() -> None:
     status = running_status()
     status.server = dict.fromkeys(SERVER, 1.0)
-    status.region = REGION
+    status.region = REGION | {"interim": False}
     names = {
         line.split()[2]
         for line in generate_latest(make_registry(status)).decode().splitlines()

@@ -1,0 +1,188 @@
+"""The streams of a region's interim orders: made, found, closed and removed.
+
+Invariant: of several nodes that make one at a time, one succeeds: the first shard's stream is made under the number
+that follows the last one known, and JetStream makes a name once. What an interim order holds stays until it is removed;
+once it is closed nothing is added. Its subjects are its own: neither order ever takes what is meant for the other.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import secrets
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+from harmonylite.changes.interim import Interim, Start
+from harmonylite.errors import StreamError, StreamLostError
+from harmonylite.jetstream.api import STREAM_EXISTS, ApiError, JetStream
+from harmonylite.jetstream.link import NatsLink
+from harmonylite.jetstream.names import stream_name
+from harmonylite.jetstream.region_streams import shut
+from harmonylite.jetstream.regions import ORDER, Home, interim_name, interim_subject
+from harmonylite.jetstream.settings import StreamSettings
+from harmonylite.jetstream.stream import Details, Stream
+from harmonylite.jetstream.streams import CREATE_SECONDS, stream_config
+
+log = logging.getLogger(__name__)
+
+INTERIM = "harmonylite-interim"
+"""Metadata: mark, time of making, and where each shard begins."""
+TOO_FEW = frozenset({10005, 10074})
+"""What JetStream says when it has fewer servers than replicas are wanted."""
+
+
+class InterimStreams:
+    """The interim orders of the region ``home.region``."""
+
+    def __init__(self, link: NatsLink, settings: StreamSettings, home: Home) -> None:
+        self._api = JetStream(link, home.region)
+        self._settings = replace(settings, domain=home.region)
+        self._home = home
+        self.seen: tuple[Interim, ...] = ()
+        """What `all` found last."""
+        self.apart = False
+        """True while this node's mirror is in an interim order, also in one that is closed."""
+
+    async def all(self) -> list[Interim]:
+        """Return all that are there, the newest last; raises StreamError."""
+        names = await self._names()
+        first = stream_name(self._settings.stream_prefix, 0)
+        pattern = re.compile(re.escape(interim_name(first, 0)[:-1]) + r"(\d+)")
+        found = []
+        for number in sorted(int(match[1]) for name in names if (match := pattern.fullmatch(name))):
+            with suppress(StreamLostError):
+                interim = _read(number, await self._stream(0, number).details())
+                whole = all(self._name(shard, number) in names for shard in interim.starts)
+                found.append(replace(interim, whole=whole))
+        self.seen = tuple(found)
+        return found
+
+    async def copied(self) -> dict[int, tuple[str, int]]:
+        """Return by shard whose order the region's copy holds, and its last message there; raises StreamError."""
+        found = {}
+        for shard in range(self._settings.shards):
+            name = stream_name(self._settings.stream_prefix, shard)
+            details = await Stream(self._api, name, shard).details()
+            if not details.role.copy_of:
+                raise StreamError(f"stream {name} of region {self._home.region} is no copy of home's")
+            found[shard] = details.info.created, details.info.last
+        return found
+
+    async def make(self, starts: Mapping[int, Start]) -> bool:
+        """Make an interim order that begins at ``starts``; False: another node was faster. Raises StreamError."""
+        known = await self.all()
+        if any(interim.open for interim in known):
+            return False
+        number = 1 + max((interim.number for interim in known), default=0)
+        interim = Interim(number, secrets.token_hex(8), starts, time.time())
+        if not await self._create(interim, 0):
+            return False
+        await self.complete(interim)
+        return True
+
+    async def complete(self, interim: Interim) -> None:
+        """Make the streams of the other shards, where a maker did not come to it; raises StreamError."""
+        for shard in interim.starts:
+            if shard:
+                await self._create(interim, shard)
+
+    async def close(self, interim: Interim) -> None:
+        """Let an interim order take nothing any more; called again it goes on. Raises StreamError."""
+        for shard in interim.starts:
+            stream = self._stream(shard, interim.number)
+            with suppress(StreamLostError):
+                details = await stream.details()
+                if not details.role.shut:
+                    await shut(stream, details)
+                    log.warning("stream %s takes nothing any more: home is back", stream.name)
+
+    async def ends(self, interim: Interim) -> dict[int, int]:
+        """Return the last sequence of each shard; raises StreamError."""
+        found = {}
+        for shard, start in interim.starts.items():
+            found[shard] = start.upto
+            with suppress(StreamLostError):
+                found[shard] = (await self._stream(shard, interim.number).details()).info.last
+        return found
+
+    async def remove(self, interim: Interim) -> None:
+        """Delete the streams, the first shard's last: without it none is found. Raises StreamError."""
+        for shard in sorted(interim.starts, reverse=True):
+            stream = self._stream(shard, interim.number)
+            with suppress(StreamLostError):
+                await stream.details()
+                await self._api.call(f"STREAM.DELETE.{stream.name}", seconds=CREATE_SECONDS)
+
+    def use(self, interim: Interim | None) -> None:
+        """Read and publish in ``interim`` from now on; None: in home's order."""
+        if self._home.interim != interim:
+            log.warning(
+                "this node goes on %s", "in home's order" if interim is None else f"in interim order {interim.mark}"
+            )
+        self._home.interim = interim
+
+    @property
+    def needed(self) -> bool:
+        """False in the home region, which has the order itself."""
+        return not self._home.here
+
+    def _name(self, shard: int, number: int) -> str:
+        return interim_name(stream_name(self._settings.stream_prefix, shard), number)
+
+    def _stream(self, shard: int, number: int) -> Stream:
+        return Stream(self._api, self._name(shard, number), shard)
+
+    async def _names(self) -> set[str]:
+        names: set[str] = set()
+        while True:
+            found = await self._api.call("STREAM.NAMES", {"offset": len(names)})
+            page = found.get("streams") or []
+            names.update(page)
+            if not page or len(names) >= int(found.get("total") or 0):
+                return names
+
+    async def _create(self, interim: Interim, shard: int) -> bool:
+        """Make one shard's stream; False when there is one under this name that somebody else made."""
+        start, name = interim.starts[shard], self._name(shard, interim.number)
+        starts = {str(s): [each.parent, each.upto, each.copied] for s, each in interim.starts.items()}
+        said = {"mark": interim.mark, "since": interim.since, "starts": starts}
+        subject = interim_subject(self._settings.subject_prefix, self._home.region, interim.number, shard, "*")
+        config: dict[str, Any] = {
+            **stream_config(self._settings, shard),
+            "name": name,
+            "subjects": [subject],
+            # No snapshot covers an interim order: it keeps everything for as long as it is needed.
+            "max_msgs": -1,
+            "first_seq": start.upto + 1,
+            "metadata": {ORDER: interim.order(shard), INTERIM: json.dumps(said)},
+        }
+        while True:
+            try:
+                await self._api.call(f"STREAM.CREATE.{name}", config, seconds=CREATE_SECONDS)
+            except ApiError as error:
+                if error.code == STREAM_EXISTS:
+                    return False
+                # A majority of the servers is enough: what is down now can't get a replica.
+                if error.code not in TOO_FEW or config["num_replicas"] == 1:
+                    raise
+                config["num_replicas"] -= 1
+            else:
+                log.warning("stream %s made: an interim order after message %d of home's", name, start.upto)
+                return True
+
+
+def _read(number: int, details: Details) -> Interim:
+    """Return the interim order that a first shard's stream tells of; raises StreamError."""
+    try:
+        said = json.loads(details.config["metadata"][INTERIM])
+        starts = {
+            int(shard): Start(str(p), int(upto), int(copied)) for shard, (p, upto, copied) in said["starts"].items()
+        }
+        return Interim(number, str(said["mark"]), starts, float(said["since"]), open=not details.role.shut)
+    except (KeyError, TypeError, ValueError) as error:
+        raise StreamError(f"stream {details.config.get('name')} is no interim order: {error!r} is missing") from None

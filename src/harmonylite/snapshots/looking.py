@@ -1,0 +1,83 @@
+"""Look: what the streams are to a mirror now, and how far the two agree.
+
+Invariant: nothing is decided here; a stream that can't be asked is an error, one that is gone is a fact.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from harmonylite.changes.histories import Standing
+from harmonylite.db.replica import Replica
+from harmonylite.db.standing import LIMBO, rewind
+from harmonylite.db.thread import SqliteThread
+from harmonylite.errors import StreamLostError
+from harmonylite.model import StreamInfo
+from harmonylite.replication.ports import ShardStream
+from harmonylite.snapshots.agreement import common_end
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Look:
+    """What the streams are to this node. ``common``: per shard how far the mirror agrees with the stream; None:
+    nowhere. ``missing``: shards without a stream.
+    """
+
+    standing: Standing
+    streams: list[StreamInfo] = field(default_factory=list)
+    missing: list[int] = field(default_factory=list)
+    common: dict[int, int | None] = field(default_factory=dict)
+    reasons: list[str] = field(default_factory=list)
+    gap: bool = False
+
+    @property
+    def lost(self) -> bool:
+        """True when the mirror holds what a stream does not."""
+        return bool(self.reasons)
+
+
+async def look_at(streams: Sequence[ShardStream], replica: Replica, thread: SqliteThread) -> Look:
+    """Return what the streams are to the replica now; raises StreamError.
+
+    What came after a stream's end, and changed no row, is forgotten at once.
+    """
+    standing = await thread.run(replica.standing)
+    look = Look(standing)
+    if standing.history.startswith(LIMBO):
+        look.reasons.append("the mirror was made from the database, and nobody has taken it up yet")
+    for stream in streams:
+        position = standing.positions[stream.shard]
+        try:
+            info = await stream.info()
+        except StreamLostError as error:
+            look.missing.append(stream.shard)
+            look.common[stream.shard] = None
+            look.reasons.append(error.message)
+            continue
+        look.streams.append(info)
+        look.gap = look.gap or info.first > position.resume
+        end, proof = await common_end(stream, info, position, replica, thread)
+        look.common[stream.shard] = end
+        if end is None:
+            look.reasons.append(
+                f"the stream of shard {stream.shard} was made anew at {info.created}; this node stands at"
+                f" {position.seq} of the one made at {position.created}"
+            )
+        elif end < position.seq and proof:
+            await _rewind(replica, thread, stream.shard, end)
+        elif end < position.seq:
+            look.reasons.append(
+                f"the stream of shard {stream.shard} lost its tail: it ends at {info.last}, and what this node"
+                f" has folded up to {position.seq} is in it up to {end} only"
+            )
+    return look
+
+
+async def _rewind(replica: Replica, thread: SqliteThread, shard: int, seq: int) -> None:
+    """Stand at ``seq`` of a shard: what came after it, and is lost, changed no row."""
+    log.warning("the stream of shard %d ends at %d now; what was lost changed no row", shard, seq)
+    await thread.run(lambda: rewind(replica.connection, shard, seq))
