@@ -9,6 +9,7 @@ from typing import Any
 import apsw
 import pytest
 
+from harmonylite.db.rested import note, taken
 from tests.cluster.fix_cluster import Site, start
 from tests.cluster.processes import Node, agree, until, until_equal
 
@@ -61,6 +62,23 @@ def test_a_damaged_mirror_is_put_aside_and_made_anew_and_pending_rows_are_publis
     assert ids(b) == ["a-2", "a-3", "b-1", "b-2"]
     assert len(content["events"]) == 4
     assert list(mirror_of(b).parent.glob("mirror.db.damaged-*")), "the damaged file is kept"
+    agree([a, b])
+
+
+def test_damage_that_a_clean_stop_did_not_see_is_found_soon_after_a_quick_start(site: Site) -> None:
+    """The files look as they were left, so nothing waits for their check; it is made all the same."""
+    a, b = (site.node(name) for name in ("a", "b"))
+    start([a, b])
+    for node, file in ((a, a.db), (b, mirror_of(b))):
+        assert node.stop() == 0
+        assert taken(mirror_of(node).parent) == {node.db, mirror_of(node)}
+        scribble(file, "fought")
+        note(mirror_of(node).parent, [node.db, mirror_of(node)])
+        node.start()
+        until(lambda: list(file.parent.glob(f"{file.name}.damaged-*")), "it is put aside")  # noqa: B023
+        node.ready()
+        assert "the files are opened again" in node.log.read_text(), "it was opened before it was checked"
+    assert len(until_equal([a, b])["fought"]) == 5
     agree([a, b])
 
 

@@ -145,6 +145,56 @@ def test_the_stream_never_forgets_what_a_new_node_needs_and_old_snapshots_are_pr
     agree([late])
 
 
+def test_after_the_loss_of_a_machine_its_data_are_a_file_without_any_node(site: Site) -> None:
+    folder, server = site.folder / "snapshots", site.server()
+    folder.mkdir()
+    store = {"snapshot": {"store": "file"}, "snapshot.file": {"path": str(folder)}}
+    node = site.node("a", urls=[server.url], sections=store)
+    start([node])
+    written(node, insert(1))
+    assert node.command("snapshot", "save")[0] == 0
+    written(node, insert(2))
+    node.kill()
+    for path in node.folder.iterdir():
+        if path != node.config and path != node.log:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    def made(name: str, *words: str, said: str = "") -> list[tuple[object, ...]]:
+        code, text = node.command("snapshot", *words, "-o", str(node.folder / name))
+        assert code == 0, text
+        assert "no running node" in text
+        assert said in text
+        connection = apsw.Connection(str(node.folder / name), flags=apsw.SQLITE_OPEN_READONLY)
+        try:
+            return connection.execute("SELECT id FROM events ORDER BY id").fetchall()
+        finally:
+            connection.close()
+
+    assert made("now.db", "restore", said="and the stream") == [("a-1",), ("a-2",)], (
+        "the snapshot, and what came after it in the stream"
+    )
+    newest = json.loads(node.command("snapshot", "list", "-json")[1].partition("\n")[2])["snapshots"][0]
+    assert newest["newest"]
+    assert made("before.db", "restore", "-position", str(newest["positions"]["0"])) == [("a-1",)]
+    server.stop()
+    assert made("alone.db", "restore", said="alone, without the stream") == [("a-1",)], (
+        "without NATS what the store has"
+    )
+    assert made("fetched.db", "fetch", newest["name"]) == [("a-1",)]
+    code, text = node.command("snapshot", "restore", "-position", "1", "-o", str(node.folder / "x.db"))
+    assert (code, "without the streams" in text) == (9, True), text
+    code, text = node.command("snapshot", "save")
+    assert (code, "no running node" in text) == (3, True), text
+    node.sections["snapshot"]["store"] = "nats"
+    node.write_config()
+    assert node.command("snapshot", "list")[0] == 6, "the snapshots are where nobody answers"
+    node.sections["nats"]["urls"] = []
+    node.write_config()
+    code, text = node.command("snapshot", "list")
+    assert (code, "in its own NATS server" in text) == (3, True), text
+    assert sorted(path.name for path in node.folder.glob("*db*")) == ["alone.db", "before.db", "fetched.db", "now.db"]
+
+
 def test_publishing_waits_while_no_snapshot_can_be_saved_so_a_new_node_finds_all_that_was_published(
     site: Site,
 ) -> None:

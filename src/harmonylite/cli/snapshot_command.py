@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import sys
-import threading
+import asyncio
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import rich_click as click
 
+from harmonylite.cli.following import Work, followed
 from harmonylite.cli.go_flags import GoCommand, GoGroup
 from harmonylite.cli.invocation import Invocation, config_option, invocation, json_option
-from harmonylite.cli.output import console, local_time, plain, print_json, table
-from harmonylite.errors import ConfigError, HarmonyLiteError
-
-if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
+from harmonylite.cli.output import console, local_time, plain, print_json, remark, table
+from harmonylite.errors import ConfigError, NotRunningError, SnapshotError
 
 SAVE_SECONDS = 3600.0
 """Time for one snapshot: large databases and slow stores take long."""
-LOOK_SECONDS = 0.25
-"""Pause between two looks at how far the node is."""
+APART = ("/v1/snapshot/fetch", "/v1/snapshot/restore")
+"""What needs no node."""
 
 
 @click.group(cls=GoGroup)
@@ -35,7 +32,11 @@ def snapshot() -> None:
 @click.pass_context
 def listing(ctx: click.Context, as_json: bool) -> None:
     """List the snapshots in the store, the newest first; * is the one that a new node starts from."""
-    answer = invocation(ctx).control(60.0).get("/v1/snapshots")
+    given = invocation(ctx)
+    try:
+        answer = given.control(60.0).get("/v1/snapshots")
+    except NotRunningError as error:
+        answer = _apart(given, error, "/v1/snapshots", {}).do()
     if as_json:
         print_json(answer)
         return
@@ -94,7 +95,8 @@ def restore(ctx: click.Context, output: Path, at: str | None, position: int | No
     arguments = {"target": str(output.absolute()), "at": _seconds(at), "position": position}
     answer = _followed(invocation(ctx), "/v1/snapshot/restore", arguments, as_json=as_json)
     if not as_json:
-        made_of = f"from {plain(answer['snapshot'])} and the stream"
+        stream = "and the stream" if answer.get("streams", True) else "alone, without the stream"
+        made_of = f"from {plain(answer['snapshot'])} {stream}"
         click.echo(f"made {plain(answer['file'])} at position {_positions(answer)}, {made_of}")
 
 
@@ -121,37 +123,44 @@ def _positions(answer: dict[str, Any]) -> str:
     return ", ".join(f"{shard}:{seq}" for shard, seq in sorted(dict(answer.get("positions") or {}).items())) or "-"
 
 
+def _asked(given: Invocation, path: str, arguments: dict[str, Any]) -> Work:
+    """Return how the running node is asked."""
+    control = given.control(SAVE_SECONDS)
+    looking = given.control(5.0)
+    return Work(lambda: control.post(path, arguments), lambda: looking.get("/v1/status").get("progress"))
+
+
 def _followed(given: Invocation, path: str, arguments: dict[str, Any], *, as_json: bool) -> dict[str, Any]:
-    """Ask the node for something that takes long; in a terminal, show meanwhile how far it is."""
-    plainly = as_json or not sys.stderr.isatty()
-    answer = given.control(SAVE_SECONDS).post(path, arguments) if plainly else _with_bar(given, path, arguments)
+    """Ask the node, or the store where no node runs and none is needed, and tell meanwhile how far it is."""
+    try:
+        answer = followed(_asked(given, path, arguments), silent=as_json)
+    except NotRunningError as error:
+        if path not in APART:
+            raise
+        answer = followed(_apart(given, error, path, arguments), silent=as_json)
     if as_json:
         print_json(answer)
     return answer
 
 
-def _with_bar(given: Invocation, path: str, arguments: dict[str, Any]) -> dict[str, Any]:
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TextColumn
+def _apart(given: Invocation, error: NotRunningError, path: str, arguments: dict[str, Any]) -> Work:
+    """Return how the store is asked without a node, as ``error`` says that none runs."""
+    from harmonylite.node.apart import apart
+    from harmonylite.status import NodeStatus
 
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), DownloadColumn())
-    done = threading.Event()
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("copying the mirror", total=None)
-        looking = threading.Thread(target=_look, args=(given, bar, task, done), daemon=True, name="progress")
-        looking.start()
-        try:
-            return given.control(SAVE_SECONDS).post(path, arguments)
-        finally:
-            done.set()
-            looking.join()
+    settings, status = given.settings, NodeStatus()
+    target = Path(str(arguments.get("target") or Path.cwd() / "list"))
+    if not target.parent.is_dir():
+        raise SnapshotError(f"there is no folder {target.parent}", advice="make it, or name another file with -o")
+    remark(f"{error.message}: the store itself is asked")
 
+    async def work() -> dict[str, Any]:
+        async with apart(settings, status, target.parent) as past:
+            match path:
+                case "/v1/snapshots":
+                    return {"snapshots": list(await past.snapshots())}
+                case "/v1/snapshot/fetch":
+                    return await past.fetch_snapshot(arguments["name"], arguments["target"])
+            return await past.restore(arguments["target"], arguments["at"], arguments["position"])
 
-def _look(given: Invocation, bar: Progress, task: TaskID, done: threading.Event) -> None:
-    while not done.wait(LOOK_SECONDS):
-        try:
-            found = given.control(5.0).get("/v1/status").get("progress")
-        except HarmonyLiteError:
-            continue
-        if found:
-            bar.update(task, description=plain(found[0]), completed=found[1], total=found[2])
+    return Work(lambda: asyncio.run(work()), lambda: status.progress)

@@ -20,6 +20,7 @@ from harmonylite import __version__
 from harmonylite.backoff import Backoff
 from harmonylite.config import Settings, notes
 from harmonylite.config import secrets as known_secrets
+from harmonylite.db.rested import note
 from harmonylite.db.thread import SqliteThread
 from harmonylite.db.watch import Watch
 from harmonylite.errors import DatabaseError, HarmonyLiteError, ReopenError, StreamError, leaves
@@ -70,6 +71,7 @@ class Node:
         self._questions = Questions(self.status_object, self._thread, self._parts)
         self._past = Past(self._thread, self._parts)
         self._upkeep: Upkeep | None = None
+        self._joiner: Joiner | None = None
         self._link: NatsLink | None = None
         self._server: EmbeddedServer | None = None
         self._renewing: asyncio.Task[None] | None = None
@@ -104,8 +106,8 @@ class Node:
             identity = identify(settings.db_path, settings.node_id)
             if identity.note:
                 log.warning("%s", identity.note)
-            for note in notes(settings):
-                log.warning("%s", note)
+            for said in notes(settings):
+                log.warning("%s", said)
             status.node_id = identity.node_id
             stack.push_async_callback(self._thread.aclose)
             for server in http_servers(status, health=health_site(settings), metrics=metrics_site(settings)):
@@ -126,12 +128,23 @@ class Node:
                 work.cancel()
                 # what work opened it closes, on a thread and a link that are only ended after it
                 await asyncio.wait({work})
+            await asyncio.to_thread(self._rest)
+
+    def _rest(self) -> None:
+        """Note how the files are that this node leaves behind checked and closed."""
+        joiner, replica = self._joiner, self._parts.replica
+        if joiner is None or replica is None:
+            return
+        options = replica.options
+        checked = {options.database, options.mirror} - set(joiner.unchecked)
+        with suppress(OSError):
+            note(options.folder, checked)
 
     async def _work(self, node: str) -> None:
         """Everything that needs the database and NATS, in the order in which they need one another."""
         settings, status, thread = self._settings, self.status_object, self._thread
         options = replica_options(settings, node, _session())
-        joiner = Joiner(options, thread, status, please=self._questions.ask_for_snapshot)
+        joiner = self._joiner = Joiner(options, thread, status, please=self._questions.ask_for_snapshot)
         async with AsyncExitStack() as stack:
             self._parts.replica = await joiner.open()
             stack.push_async_callback(self._close_replica)
@@ -160,7 +173,7 @@ class Node:
                 await asyncio.sleep(backoff.failed(time.monotonic()))
                 # Change sets are counted anew from here on, and none may be called like an earlier one.
                 options = replace(options, session=_session())
-                joiner = Joiner(options, thread, status, please=self._questions.ask_for_snapshot)
+                joiner = self._joiner = Joiner(options, thread, status, please=self._questions.ask_for_snapshot)
                 self._parts.replica = await joiner.open()
                 self._tell_tables()
 
@@ -191,7 +204,7 @@ class Node:
                 regional.watch(peers, lambda: upkeep.positions(replica), upkeep.recovery.turn), name="regions"
             )
             group.create_task(self._watch_held(), name="held rows")
-            upkeep.start(group, replica)
+            upkeep.start(group, replica, joiner.unchecked)
             if settings.sleep_timeout:
                 group.create_task(self._sleep_when_idle(settings.sleep_timeout / 1000), name="sleep")
 

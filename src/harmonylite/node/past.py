@@ -61,9 +61,11 @@ class Past:
     async def restore(self, target: str, at: float | None, position: int | None) -> dict[str, Any]:
         """Make a copy of the database as it was at a time or a position; see `harmonylite.snapshots.travel`."""
         keeper, replaying = self._there()
-        schema = replaying.folder / "mirror.db"
+        mirror = replaying.folder / "mirror.db"
+        schema = mirror if mirror.exists() else None
         made = await restore(keeper, replaying, Path(target), at=at, position=position, schema=schema)
-        return {"file": str(made.file), "positions": made.positions, "snapshot": made.snapshot}
+        found = {"file": str(made.file), "positions": made.positions, "snapshot": made.snapshot}
+        return found | {"streams": bool(replaying.streams)}
 
     async def history(self, table: str, key: Sequence[str], limit: int) -> dict[str, Any]:
         """Return what happened to a row, the oldest first, as far back as the stream reaches."""

@@ -13,10 +13,17 @@ from pathlib import Path
 
 from harmonylite.changes.histories import Standing
 from harmonylite.config import Settings
+from harmonylite.db.healing import damage
 from harmonylite.db.replica import Replica, ReplicaOptions
 from harmonylite.db.snapshot import save_copy
 from harmonylite.db.thread import SqliteThread
-from harmonylite.errors import DatabaseBusyError, DatabaseReplacedError, NotRunningError
+from harmonylite.errors import (
+    DatabaseBusyError,
+    DatabaseDamagedError,
+    DatabaseReplacedError,
+    MirrorDamagedError,
+    NotRunningError,
+)
 from harmonylite.model import Position
 from harmonylite.node.comparing import Comparing
 from harmonylite.node.questions import Questions
@@ -100,8 +107,9 @@ class Upkeep:
         waits = self._settings.replication_log.wait_for_snapshot
         return self.saver if waits and self._settings.snapshot.enable else None
 
-    def start(self, group: asyncio.TaskGroup, replica: Replica) -> None:
-        """Start what runs beside the engine."""
+    def start(self, group: asyncio.TaskGroup, replica: Replica, unchecked: list[Path]) -> None:
+        """Start what runs beside the engine. ``unchecked``: files to look through; what was is taken out of it."""
+        group.create_task(_check(unchecked, self._options.mirror), name="check the files")
         group.create_task(self.recovery.serve(), name="answer where this node stands")
         if self.turning is not None:
             group.create_task(self.turning.finish(replica), name="bring interim orders home")
@@ -141,6 +149,15 @@ class Upkeep:
                 raise DatabaseReplacedError(f"the database {path} was replaced or removed while the node ran")
             with suppress(DatabaseBusyError):
                 joined = await self._thread.run(_check_state, replica, joined) or joined
+
+
+async def _check(unchecked: list[Path], mirror: Path) -> None:
+    """Look through files that were opened as they were; raises MirrorDamagedError, DatabaseDamagedError."""
+    for path in list(unchecked):
+        if why := await asyncio.to_thread(damage, path):
+            kind = MirrorDamagedError if path == mirror else DatabaseDamagedError
+            raise kind(f"{path} is damaged: {why}")
+        unchecked.remove(path)
 
 
 def _identity(path: Path) -> tuple[int, int]:

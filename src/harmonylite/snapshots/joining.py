@@ -18,6 +18,7 @@ from harmonylite.backoff import Backoff
 from harmonylite.changes.histories import drift, further
 from harmonylite.db.healing import damage, heal_database, readable_standing, set_aside, was_set_aside
 from harmonylite.db.replica import Replica, ReplicaOptions
+from harmonylite.db.rested import taken
 from harmonylite.db.snapshot import has_tables, install_mirror, make_database, make_schema_in, save_copy
 from harmonylite.db.standing import adopt_standing
 from harmonylite.db.thread import SqliteThread
@@ -59,6 +60,9 @@ class Joiner:
         self._please = please
         self._part = status.part("join")
         self._damaged = False
+        self._rested: set[Path] | None = None
+        self.unchecked: list[Path] = []
+        """Files that were opened as the last stop had left them; they are still to be checked."""
 
     # opening ---------------------------------------------------------------------------------------------------
 
@@ -85,15 +89,25 @@ class Joiner:
             else:
                 return replica
 
+    def _damage(self, path: Path) -> str:
+        """Return what is wrong with a file, "" also when it rested and is to be checked later."""
+        if self._rested is None:
+            self._rested = taken(self._options.folder)
+        if path in self._rested:
+            self._rested.discard(path)
+            self.unchecked.append(path)
+            return ""
+        return damage(path)
+
     def _heal(self) -> None:
         """Look at both files, and do what can be done without NATS; runs on the SQLite thread."""
         database, mirror = self._options.database, self._options.mirror
         replicated = mirror.exists() or was_set_aside(mirror)
-        if mirror.exists() and (why := damage(mirror)):
+        if mirror.exists() and (why := self._damage(mirror)):
             self._put_mirror_aside(why)
         if not database.exists():
             return
-        why = damage(database)
+        why = self._damage(database)
         self._damaged = bool(why)
         if not why:
             return

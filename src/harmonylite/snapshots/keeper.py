@@ -49,6 +49,8 @@ LEAST_KEPT = 2
 """Snapshots that stay in any case: the newest, and one before it for whoever is reading that now."""
 TRIES = 3
 """How often a snapshot is asked for that the store does not give, before another one is."""
+LINE_EVERY = 10.0
+"""Seconds between lines of the log on how far a snapshot is."""
 
 Wanted = Callable[[Snapshot], bool]
 
@@ -189,8 +191,14 @@ class Keeper:
         return snapshot, standing.past
 
     def _progress(self, doing: str) -> Progress:
+        last = time.monotonic()
+
         def told(done: int, total: int) -> None:
+            nonlocal last
             self._status.progress = (doing, done, total)
+            if time.monotonic() - last >= LINE_EVERY:
+                last = time.monotonic()
+                log.info("%s: %d of %d bytes", doing, done, total)
 
         return told
 

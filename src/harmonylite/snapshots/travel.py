@@ -43,12 +43,18 @@ def check_target(target: Path) -> None:
 
 async def restore(
     keeper: Keeper, what: Replaying, target: Path, *, at: float | None = None, position: int | None = None,
-    schema: Path,
+    schema: Path | None,
 ) -> Restored:  # fmt: skip
     """Make ``target``: as it was at ``at`` (seconds since the epoch, the servers' clock), at ``position`` of the one
-    shard, or now. Raises SnapshotError, saying how far back one can go when the point is out of reach.
+    shard, or now; without streams as the newest snapshot has it. ``schema``: a mirror with the schema of now, if there
+    is one. Raises SnapshotError, saying how far back one can go when the point is out of reach.
     """
     check_target(target)
+    if not what.streams and (at is not None or position is not None):
+        raise SnapshotError(
+            "without the streams there is only what snapshots hold",
+            advice="leave -at and -position out for the newest one, or fetch one by its name",
+        )
     streams = {stream.shard: await stream.info() for stream in what.streams}
     targets = await _targets(what.streams, streams, at, position)
     reachable = [s for s in await keeper.candidates() if _leads_on(s, streams)]
@@ -66,6 +72,8 @@ async def restore(
         try:
             ends = await _replay(keeper, best, what, building, targets, None)
         except SchemaWaitError:
+            if schema is None:
+                raise
             # The schema changed since the snapshot: the one that the database has now can hold what came later.
             _forget(building)
             ends = await _replay(keeper, best, what, building, targets, schema)

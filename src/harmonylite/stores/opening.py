@@ -7,13 +7,15 @@ from harmonylite.errors import ConfigError
 from harmonylite.replication.ports import Store
 
 
-def open_store(settings: SnapshotSettings, *, owner: str, nats: Store) -> Store:
-    """Return where snapshots are kept. ``nats``: the object store, for ``store = "nats"`` and while snapshots are off.
+def open_store(settings: SnapshotSettings, *, owner: str, nats: Store | None) -> Store:
+    """Return where snapshots are kept. ``nats``: the object store, for ``store = "nats"`` and while snapshots are off;
+    None where neither is so.
 
     ``owner``: this node's id; what an upload of its own left behind unfinished is removed by its next one.
     Raises ConfigError when a package that the store needs is not installed.
     """
-    if not settings.enable:
+    if not settings.enable or settings.store == "nats":
+        assert nats is not None
         return nats
     try:
         match settings.store:
@@ -41,4 +43,3 @@ def open_store(settings: SnapshotSettings, *, owner: str, nats: Store) -> Store:
             f'snapshot.store = "{settings.store}" needs the package {error.name}, which is not installed',
             advice=f"pip install 'harmonylite[{settings.store}]'",
         ) from None
-    return nats

@@ -52,7 +52,9 @@ def config_file(workplace: Path) -> Path:
 
 @dataclass
 class NodeDouble:
-    """``answers``: what is said to each path, with a status. ``asked``: method, path with query, and arguments."""
+    """``answers``: what is said to each path, with a status; a function is called for it. ``asked``: method, path with
+    query, and arguments.
+    """
 
     answers: dict[str, tuple[int, object]] = field(default_factory=dict)
     asked: list[tuple[str, str, Any]] = field(default_factory=list)
@@ -72,6 +74,7 @@ def node(config_file: Path) -> Iterator[NodeDouble]:
             double.asked.append((self.command, self.path, json.loads(body) if body else None))
             path = self.path.partition("?")[0]
             status, value = double.answers.get(path, (404, {"error": "no such path"})) if known else (401, {})
+            value = value() if callable(value) else value
             text = value if isinstance(value, bytes) else json.dumps(value).encode()
             self.send_response(status)
             self.send_header("content-length", str(len(text)))
