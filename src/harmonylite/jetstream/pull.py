@@ -12,6 +12,7 @@ import asyncio
 import json
 import logging
 import time
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from nats.aio.msg import Msg
@@ -45,14 +46,21 @@ class PullEndedError(StreamError):
 
 
 class Pull:
-    """A consumer of ``stream`` from sequence ``start`` on. ``subject``: only messages on it ("" = all)."""
+    """A consumer of ``stream`` from sequence ``start`` on. ``subject``: only messages on it ("" = all).
 
-    def __init__(self, connection: Connection, stream: Stream, start: int, subject: str = "") -> None:
+    ``quiet``: awaited now and then while the consumer gives signs of life and no messages; what it raises ends `take`.
+    """
+
+    def __init__(
+        self, connection: Connection, stream: Stream, start: int, subject: str = "", *,
+        quiet: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:  # fmt: skip
         self._connection = connection
         self._stream = stream
         self._api = stream.api
         self._start = start
         self._subject = subject
+        self._quiet = quiet
         self._inbox = connection.new_inbox()
         self._consumer = f"hl{self._inbox.rpartition('.')[2]}"
         self._subscription: Subscription | None = None
@@ -123,6 +131,9 @@ class Pull:
                 silent = time.monotonic() - self._heard
                 if silent > 2 * HEARTBEAT:
                     raise PullEndedError(f"no sign of life from its consumer for {silent:.1f} s") from None
+                # A message that is on its way holds up the signs of life behind it, however long it takes.
+                if self._quiet is not None and silent < HEARTBEAT:
+                    await self._quiet()
 
     async def _order(self) -> None:
         while self._on_order <= BATCH and not self._ended:

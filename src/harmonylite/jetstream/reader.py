@@ -28,6 +28,10 @@ QUIET_TRIES = 2
 """New consumers that are made without a word; from then on the status says what is waited for."""
 
 
+LOOK_EVERY = 10.0
+"""Seconds between looks, while no message comes, whether one is there; from then on the next sign of life counts."""
+
+
 class Reader:
     """Reads one stream once, from ``start`` on."""
 
@@ -41,6 +45,8 @@ class Reader:
         self._confirm_seconds = confirm_seconds
         self._created = ""
         self._last: StreamMessage | None = None
+        self._looked = 0.0
+        self._overdue = 0
         self._backoff = Backoff(first=0.02, most=2.0)
 
     async def batches(self) -> AsyncIterator[list[StreamMessage]]:
@@ -51,7 +57,7 @@ class Reader:
                 connection = await self._link.connection()
                 await self._choose()
                 await self._look_for_sure()
-                pull = Pull(connection, self._stream, self._next)
+                pull = Pull(connection, self._stream, self._next, quiet=self._quiet)
                 await pull.open()
                 await self._opened()
                 self._well()
@@ -69,6 +75,24 @@ class Reader:
             finally:
                 if pull is not None:
                     await pull.aclose()
+
+    async def _quiet(self) -> None:
+        """Raise PullEndedError when the stream has the next message and its consumer does not pass it on.
+
+        A consumer stands at one server, whose copy of the stream may lag behind while it gives signs of life.
+        """
+        now = time.monotonic()
+        if self._overdue != self._next and now - self._looked < LOOK_EVERY:
+            return
+        self._looked = now
+        try:
+            end = (await self._stream.details()).info.last
+            there = end >= self._next and await self._stream.get(self._next) is not None
+        except StreamError:
+            return
+        if there and self._overdue == self._next:
+            raise PullEndedError(f"its consumer does not pass on message {self._next}, which is there")
+        self._overdue = self._next if there else 0
 
     async def _choose(self) -> None:
         """Choose the stream to read next; there is only one here."""
