@@ -25,6 +25,7 @@ from harmonylite.stores.arrival import arrival, to_disk
 from harmonylite.stores.errand import Errand, StalledError, send
 from harmonylite.stores.failures import LISTING, Failures, deleting, reading, storing
 from harmonylite.stores.names import abandoned, file_name, object_names, upload_name
+from harmonylite.stores.webdav_login import Login
 
 T = TypeVar("T")
 
@@ -92,7 +93,8 @@ class WebdavStore:
     @contextmanager
     def _client(self) -> Iterator[Client]:
         place = self._place
-        auth = (place.login, place.secret) if place.login else None
+        secure = place.root.startswith("https:")
+        auth = Login(place.login, place.secret, plainly=secure) if place.login else None
         dav = Client(place.root, auth=auth, timeout=TIMES, verify=self._verify, chunk_size=CHUNK)
         try:
             yield dav

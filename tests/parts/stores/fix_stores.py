@@ -74,6 +74,14 @@ def webdav(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="session")
+def webdav_digest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A running WebDAV server that takes digests only."""
+    server = webdav_server(tmp_path_factory.mktemp("webdav-digest"), way="digest")
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
 def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A running sshd."""
     server = ssh_server(tmp_path_factory.mktemp("ssh"))
@@ -169,6 +177,17 @@ def webdav_place(webdav: Server, folder: str) -> Place:
 
 
 @pytest.fixture
+def webdav_digest_place(webdav_digest: Server, folder: str) -> Place:
+    """The same where the login is a digest."""
+
+    async def make(*, owner: str = "one", port: int = 0, secret: str = PASSWORD, root: str = "/dav") -> Store:
+        settings = webdav_settings(webdav_digest, port=port, secret=secret, folder=f"new/{folder}", root=root)
+        return WebdavStore(settings, owner=owner)
+
+    return Place("webdav", make, webdav_digest.port, webdav_digest.root / "new" / folder)
+
+
+@pytest.fixture
 def sftp_place(sshd: Server, folder: str) -> Place:
     """An SFTP folder, below one that is not there yet either."""
 
@@ -178,7 +197,7 @@ def sftp_place(sshd: Server, folder: str) -> Place:
     return Place("sftp", make, sshd.port, sshd.root / "new" / folder)
 
 
-PLACES = ("nats", "file", "s3", "webdav", "sftp")
+PLACES = ("nats", "file", "s3", "webdav", "webdav_digest", "sftp")
 
 
 @pytest.fixture(params=PLACES)

@@ -98,11 +98,11 @@ def s3_server(folder: Path, *tls: str) -> Server:
     return server
 
 
-def webdav_server(folder: Path, *tls: str) -> Server:
-    """Start wsgidav."""
+def webdav_server(folder: Path, *tls: str, way: str = "basic") -> Server:
+    """Start wsgidav. ``way``: the one login that it takes, basic or digest."""
     program = str(Path(__file__).with_name("webdav_server.py"))
     server = Server(
-        root := tree(folder), [sys.executable, program, str(root), LOGIN, PASSWORD, *tls], log=folder / "log"
+        root := tree(folder), [sys.executable, program, str(root), LOGIN, PASSWORD, way, *tls], log=folder / "log"
     )
     server.wait(lambda: server.said_port(r"listening on port (\d+)"))
     return server

@@ -1,4 +1,7 @@
-"""wsgidav on a port of the system's choice: ``python webdav_server.py ROOT LOGIN SECRET [CERTIFICATE KEY]``."""
+"""wsgidav on a port of the system's choice: ``python webdav_server.py ROOT LOGIN SECRET WAY [CERTIFICATE KEY]``.
+
+WAY: ``basic`` or ``digest``, the one login that it takes.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,13 @@ from cheroot import wsgi
 from cheroot.ssl.builtin import BuiltinSSLAdapter
 from wsgidav.wsgidav_app import WsgiDAVApp
 
-root, login, secret, *tls = sys.argv[1:]
+root, login, secret, way, *tls = sys.argv[1:]
+digest = way == "digest"
 app = WsgiDAVApp(
     {
         "provider_mapping": {"/dav": {"root": root}},
         "simple_dc": {"user_mapping": {"*": {login: {"password": secret}}}},
-        "http_authenticator": {"accept_basic": True, "accept_digest": False, "default_to_digest": False},
+        "http_authenticator": {"accept_basic": not digest, "accept_digest": digest, "default_to_digest": digest},
         "property_manager": False,
         "lock_storage": False,
         "verbose": 1,
