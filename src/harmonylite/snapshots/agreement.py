@@ -21,15 +21,18 @@ async def common_end(
 
     The second value tells whether no row was changed by what was folded after it. Raises StreamError.
     """
-    end = min(position.seq, info.last)
+    end, fork = min(position.seq, info.last), position.seq
     if position.created not in ("", info.created):
         forks = [upto for created, upto in info.forks if created == position.created]
         if not forks:
             return None, False
-        end = min(end, *forks)
-    seqs = [seq for seq in await thread.run(lambda: folded_seqs(replica.connection, info.shard)) if seq <= position.seq]
+        fork = min(fork, *forks)
+    folded = [s for s in await thread.run(lambda: folded_seqs(replica.connection, info.shard)) if s <= position.seq]
+    # What was folded after a fork is not asked for: a copy that is still being filled could not contradict.
+    seqs = [seq for seq in folded if seq <= fork]
+    end, idle = min(end, fork), len(seqs) == len(folded)
     if not seqs:
-        return end, end == position.seq
+        return end, idle and end == position.seq
 
     async def same(seq: int) -> bool | None:
         """Tell whether the stream holds what the mirror remembers; None: it keeps that no more."""
@@ -42,7 +45,7 @@ async def common_end(
         return is_message(message.payload, node, blocks)
 
     if await same(seqs[-1]) is not False:
-        return end, True
+        return end, idle
     low, high = 0, len(seqs) - 1  # seqs[high] differs; everything before seqs[low] agrees
     while low < high:
         middle = (low + high) // 2
