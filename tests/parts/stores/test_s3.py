@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import ssl
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import parse_qs
 
 import pytest
 import trustme
@@ -66,42 +68,95 @@ async def test_the_configurations_keys_are_not_mixed_with_the_environments(
 
 
 class Role(BaseHTTPRequestHandler):
-    """Hands out the keys of a container's role, as Amazon's agent does, to who shows the right token."""
+    """Hands out the keys of a role to who shows the right token: as a container's agent does, as an EC2 instance's
+    metadata (version 2), and as the security token service (AssumeRoleWithWebIdentity).
+    """
 
     def do_GET(self) -> None:
-        if self.headers.get("Authorization") != "Bearer of-the-pod":
-            self.send_error(403)
-            return
-        answer = {
-            "AccessKeyId": KEY, "SecretAccessKey": SECRET, "Token": "role-token",
-            "Expiration": (datetime.now(UTC) + timedelta(hours=1)).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        }  # fmt: skip
-        self.send_response(200)
+        shown = self.headers.get("Authorization"), self.headers.get("X-aws-ec2-metadata-token")
+        ways = {
+            "/keys": (shown[0] == "Bearer of-the-pod", json.dumps(keys())),
+            "/latest/meta-data/iam/security-credentials/": (shown[1] == "of-the-instance", "backups"),
+            "/latest/meta-data/iam/security-credentials/backups": (shown[1] == "of-the-instance", json.dumps(keys())),
+        }
+        self.answer(*ways.get(self.path, (False, "")))
+
+    def do_PUT(self) -> None:
+        self.answer(self.path == "/latest/api/token", "of-the-instance")
+
+    def do_POST(self) -> None:
+        query = self.path.partition("?")[2] + self.rfile.read(int(self.headers.get("content-length") or 0)).decode()
+        asked = {name: values[0] for name, values in parse_qs(query).items()}
+        right = asked.get("WebIdentityToken") == "of-the-job" and asked.get("RoleArn", "").endswith(":role/backups")
+        inside = "".join(f"<{name}>{value}</{name}>" for name, value in keys(token="SessionToken").items())
+        result = (
+            f"<AssumeRoleWithWebIdentityResult><Credentials>{inside}</Credentials></AssumeRoleWithWebIdentityResult>"
+        )
+        self.answer(right, f"<AssumeRoleWithWebIdentityResponse>{result}</AssumeRoleWithWebIdentityResponse>")
+
+    def answer(self, right: bool, text: str) -> None:
+        self.send_response(200 if right else 403)
+        self.send_header("content-length", str(len(text)))
         self.end_headers()
-        self.wfile.write(json.dumps(answer).encode())
+        self.wfile.write(text.encode())
 
     def log_message(self, format: str, *args: object) -> None:
         """Say nothing."""
 
 
+def keys(token: str = "Token") -> dict[str, str]:  # noqa: S107 # a name
+    """Return the keys of the role, as Amazon's services write them."""
+    later = (datetime.now(UTC) + timedelta(hours=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return {
+        "Code": "Success", "Type": "AWS-HMAC", "AccessKeyId": KEY, "SecretAccessKey": SECRET, token: "role-token",
+        "Expiration": later, "LastUpdated": later,
+    }  # fmt: skip
+
+
 @pytest.fixture
-def role() -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Role)
-    thread = threading.Thread(target=server.serve_forever)
+def role(kind: str, tmp_path: Path) -> Iterator[str]:
+    """The address of the service of ``kind``; tokens are only shown to the token service over https."""
+    server, scheme = ThreadingHTTPServer(("127.0.0.1", 0), Role), "http"
+    if kind == "web identity":
+        authority, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        authority.issue_cert("127.0.0.1").configure_cert(context)
+        authority.cert_pem.write_to_path(tmp_path / "ca")
+        server.socket, scheme = context.wrap_socket(server.socket, server_side=True), "https"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
-    yield f"http://127.0.0.1:{server.server_port}/keys"
+    yield f"{scheme}://127.0.0.1:{server.server_port}"
     server.shutdown()
     thread.join()
     server.server_close()
 
 
+ROLES = {
+    "container": {
+        "AWS_CONTAINER_CREDENTIALS_FULL_URI": "{url}/keys", "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE": "{file}",
+    },
+    "instance": {"AWS_METADATA_ENDPOINT": "{url}"},
+    "web identity": {
+        "AWS_WEB_IDENTITY_TOKEN_FILE": "{file}", "AWS_ROLE_ARN": "arn:aws:iam::123456789012:role/backups",
+        "AWS_ENDPOINT_URL_STS": "{url}",
+    },
+}  # fmt: skip
+TOKENS = {"container": "Bearer of-the-pod", "instance": "", "web identity": "of-the-job"}
+
+
+@pytest.mark.parametrize("kind", ROLES)
 async def test_keys_may_come_from_a_role_of_the_machine(
-    s3_api: Server, monkeypatch: pytest.MonkeyPatch, role: str, tmp_path: Path
+    s3_api: Server, monkeypatch: pytest.MonkeyPatch, role: str, tmp_path: Path, kind: str
 ) -> None:
-    (tmp_path / "token").write_text("Bearer of-the-pod")
-    monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", role)
-    monkeypatch.setenv("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", str(tmp_path / "token"))
-    assert isinstance(await S3Store(settings(s3_api)).names(), list)
+    file = tmp_path / "token"
+    for name, value in ROLES[kind].items():
+        monkeypatch.setenv(name, value.format(url=role, file=file))
+    file.write_text(TOKENS[kind])
+    given = settings(s3_api).model_copy(update={"ca_file": tmp_path / "ca" if kind == "web identity" else None})
+    assert isinstance(await S3Store(given).names(), list)
+    if kind != "instance":
+        file.write_text("of-somebody-else")
+        with pytest.raises(SnapshotError):
+            await S3Store(given).names()
 
 
 async def test_without_any_keys_it_says_so(s3_api: Server, monkeypatch: pytest.MonkeyPatch) -> None:
