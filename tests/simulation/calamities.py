@@ -1,4 +1,4 @@
-"""Calamities: streams that forget or are lost, disks that are lost, databases restored from backups.
+"""Calamities: streams that forget, are lost or lose their tail, disks that are lost, databases restored from backups.
 
 The same steps and the same properties as in `tests.simulation.run`, with these events among the others. What a lost
 disk or an old backup takes with it is only what was not published yet, so those strike when a node is at rest.
@@ -17,11 +17,13 @@ from typing import ClassVar
 import apsw
 
 from harmonylite.changes.histories import Standing, drift, further, held, relation
+from harmonylite.changes.inbox import Cut
 from harmonylite.db.snapshot import make_database, save_copy, standing_of
 from harmonylite.model import Position, StreamMessage
 from tests.simulation import run as plain
 from tests.simulation.node import Node
 from tests.simulation.properties import check_always, must
+from tests.simulation.tails import Tape, go_back
 from tests.simulation.workload import Application
 from tests.simulation.world import World
 
@@ -65,7 +67,12 @@ class Fragile(World):
 
 
 class Survivor(Node):
-    """A node that recovers at each start, by the rules of `harmonylite.snapshots`."""
+    """A node that recovers at each start, by the rules of `harmonylite.snapshots`.
+
+    ``even``: its two files stood at the same positions when it was stopped last.
+    """
+
+    even = True
 
     @property
     def fragile(self) -> Fragile:
@@ -77,6 +84,7 @@ class Survivor(Node):
         """Start the process, and take up a new beginning, or what the streams have forgotten, from a snapshot."""
         super().start()
         self._settle_drift()
+        self._go_back()
         mine = self.replica.standing()
         lost = mine.history != self.fragile.history
         gap = any(p.resume - 1 < self.fragile.forgotten.get(s, 0) for s, p in mine.positions.items())
@@ -87,7 +95,25 @@ class Survivor(Node):
             mine = held(self.replica.standing("main"), mine)
             way = relation(mine, theirs)
             self.replica.adopt(file, relation="behind" if way == "same" else way, further=further(mine, theirs))
+            self._go_back()
         self._read_from_here()
+
+    def _go_back(self) -> None:
+        """Find out that the streams lost what this node has folded, where they did."""
+        world, history = self.fragile, self.fragile.history
+        if world.torn and self.replica.standing().history == history:
+            tapes = [Tape(world, shard, world.forgotten.get(shard, 0)) for shard in range(world.shards)]
+            go_back(self.replica, tapes, world.snapshots, history)
+
+    def stop(self) -> None:
+        """End the process."""
+        self.even = self.replica.merged_positions() == self.replica.positions()
+        super().stop()
+
+    def apply_and_lose_the_mirror(self, cut: Cut) -> None:
+        """Be killed between the two commits."""
+        super().apply_and_lose_the_mirror(cut)
+        self.even = False
 
     def _settle_drift(self) -> None:
         if not self.replica.joined:
@@ -160,8 +186,13 @@ class Calamities(plain.Schedule):
             Survivor(n.name, n.folder, self.world, rng, n.message_bytes, n.shapes, n.ledger) for n in self.nodes
         ]
         self.backups: dict[str, Path] = {}
+        self.apart = Random(f"tails {self.seed}")  # drawn apart, so that schedules without lost tails stay theirs
 
     def _step(self) -> None:
+        if self.seed % 3 == 0 and self.apart.random() < 0.05 and self._lose_tail():
+            self._note(self.members[0], "lose_tail")
+            self.counts["lose_tail"] = self.counts.get("lose_tail", 0) + 1
+            return
         strikes = (
             self._save, self._forget, self._lose_streams, self._lose_disk, self._back_up, self._restore,
         )  # fmt: skip
@@ -219,6 +250,42 @@ class Calamities(plain.Schedule):
         best = max(up, key=lambda n: sum(p.seq for p in n.replica.standing().positions.values()))
         self.fragile.lose(best)
         for other in up:
+            other.stop()
+        for other in up:
+            other.start()
+            check_always(other)
+        return True
+
+    def _lose_tail(self) -> bool:
+        """Let the streams lose their newest messages, some shards more, some none; tell whether they lost any.
+
+        Not while a node is down whose database knows more than its mirror: what the lost messages put into it is then
+        only found by comparing the two (`verify`). The same goes for a backup.
+        """
+        world, up = self.fragile, [other for other in self.members if other.up]
+        kept = [
+            there for there in map(standing_of, world.snapshots)
+            if all(p.resume - 1 >= world.forgotten.get(s, 0) for s, p in there.positions.items())
+            and all(p.seq <= world.last(s) for s, p in there.positions.items())
+        ]  # fmt: skip
+        if not kept or not all(other.up or (isinstance(other, Survivor) and other.even) for other in self.members):
+            return False
+        least = self.apart.choice(kept).positions
+        cuts = {
+            shard: self.apart.randint(least[shard].seq if shard in least else 0, world.last(shard))
+            for shard in range(world.shards)
+        }
+        if all(cuts[shard] == world.last(shard) for shard in cuts):
+            return False
+        for shard, end in cuts.items():
+            del world.streams[shard][end:]
+        world.torn = True
+        world.mirrors.clear()
+        self.backups.clear()
+        for other in up:
+            if other.flight is not None:
+                other.flight.out.close()
+                other.flight = None
             other.stop()
         for other in up:
             other.start()

@@ -99,10 +99,11 @@ class Node:
         self._read_from_here()
         self.up = True
 
-    def _between(self) -> None:
-        self._name_new_rows()
+    def _between(self) -> bool:
+        named = self._name_new_rows()
         if self.restless():
             self.app.transaction()
+        return named
 
     def _read_from_here(self) -> None:
         """Take up reading at the mirror's positions; publish again once all that is in the streams now is merged."""

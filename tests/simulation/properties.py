@@ -129,6 +129,8 @@ def _own_values(node: Node) -> None:
     wanted = node.ledger.counters.get(node.name, 0)
     found = node.app.connection.execute("SELECT n FROM counter WHERE id = ?", (node.name,)).get or 0
     must(found == wanted, f"{node.name} counted {wanted} times and its counter says {found}")
+    if node.world.torn:
+        return  # another node may publish anew what the lost messages said, and nobody can tell a value set back by now
     set_to = node.ledger.flags.get(node.name)
     found = node.app.connection.execute("SELECT up FROM flag WHERE id = ?", (node.name,)).get
     must(found == set_to, f"{node.name} set its flag to {set_to} and reads {found}")

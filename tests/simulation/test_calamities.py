@@ -18,7 +18,15 @@ def test_nodes_end_the_same_and_nothing_is_lost_whatever_strikes(first: int) -> 
 
 def test_every_calamity_strikes() -> None:
     for seed in range(1, 1_000):
-        if len(Calamities.counts) == 6:
+        if len(Calamities.counts) == 7:
             break
         run(seed, steps=STEPS)
-    assert sorted(Calamities.counts) == ["back_up", "forget", "lose_disk", "lose_streams", "restore", "save"]
+    assert sorted(Calamities.counts) == [
+        "back_up",
+        "forget",
+        "lose_disk",
+        "lose_streams",
+        "lose_tail",
+        "restore",
+        "save",
+    ]

@@ -9,12 +9,16 @@ from harmonylite.model import StreamMessage
 
 @dataclass
 class World:
-    """What all nodes share. ``mirrors``: what the mirror held at a position, as the first node there found it."""
+    """What all nodes share. ``mirrors``: what the mirror held at a position, as the first node there found it.
+
+    ``torn``: the streams lost their newest messages at least once; others have their numbers.
+    """
 
     shards: int
     streams: list[list[StreamMessage]] = field(default_factory=list)
     mirrors: dict[tuple[int, ...], tuple[frozenset[tuple[str, tuple[str, ...]]], str]] = field(default_factory=dict)
     time: float = 1_000.0
+    torn: bool = False
 
     def __post_init__(self) -> None:
         self.streams = [[] for _ in range(self.shards)]

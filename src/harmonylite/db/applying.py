@@ -15,7 +15,7 @@ import apsw
 
 from harmonylite.changes.inbox import Cut, Piece
 from harmonylite.db import bases, mirror
-from harmonylite.db.connection import LOCK_WAIT_MS, mapped, rows, transaction, value
+from harmonylite.db.connection import LOCK_WAIT_MS, rows, transaction, value
 from harmonylite.db.fold import Fold, Folded
 from harmonylite.db.install import Installed, schema_version
 from harmonylite.db.journal import Journal
@@ -43,8 +43,8 @@ class SchemaMovedError(DatabaseError):
 
 @dataclass(frozen=True)
 class Flight:
-    """A change set of this session under way. ``log_id``: the log's newest id when it was read; ``folds``: how many
-    cuts of others had been folded then; ``seen``: SQLite's data_version of the database then.
+    """What a capture read, and then a change set of this session under way. ``log_id``: the log's newest id;
+    ``folds``: how many cuts of others had been folded; ``seen``: SQLite's data_version of the database.
     """
 
     log_id: int
@@ -96,47 +96,53 @@ class Applying:
                 table.make_scratch(self._connection)
             raise
 
-    def takes_off(self, number: int, newest: int, seen: int) -> None:
-        """Change set ``number`` was read with the log at ``newest`` and the database's data_version at ``seen``."""
-        self._flights[number] = Flight(newest, self.folds, seen)
+    def read_log(self, *, named: bool) -> Flight | None:
+        """Take over the log for a capture, in its transaction; None while many new rows are not ``named`` in it."""
+        self.same_schema()
+        tables = self.installed.by_id
+        if not named and self._log.look_beyond(tables) >= FEW:
+            return None
+        log_id = self._log.refresh(tables, look=named)
+        self._log.keep_images(tables, log_id)
+        return Flight(log_id, self.folds, self.seen())
+
+    def takes_off(self, number: int, flight: Flight) -> None:
+        """Change set ``number`` of this session is under way."""
+        self._flights[number] = flight
 
     def seen(self) -> int:
         """Return the number that moves with every commit of another connection (SQLite: PRAGMA data_version)."""
         return int(value(self._connection, "PRAGMA main.data_version"))
 
-    def name_new_rows(self) -> None:
-        """Name the rows beyond the watermarks in the log, unless they are few or the write lock isn't free.
+    def name_new_rows(self) -> bool:
+        """Name the rows beyond the watermarks in the log, unless the write lock isn't free; return True.
 
-        That spares a merge to take them for changed once more while they are under way.
+        That spares a merge to look at each of them again while they are under way.
         """
-        watermarks, tables = self._log.watermarks, self.installed.tables.values()
-        with mapped("look for new rows"):
-            beyond = watermarks.beyond(tables)
-            if sum(top - (watermarks.of(self.installed.by_id[n]) or 0) for n, top in beyond.items()) < FEW:
-                return
-            self._connection.set_busy_timeout(SHORT_WAIT_MS)
+        self._connection.set_busy_timeout(SHORT_WAIT_MS)
         try:
             with transaction(self._connection, "name new rows in the log", immediate=True):
-                watermarks.log_ranges(tables)
+                self._log.watermarks.log_ranges(self.installed.tables.values())
         except DatabaseBusyError:
-            watermarks.forget()
+            self._log.watermarks.forget()
         except BaseException:
-            watermarks.forget()
+            self._log.watermarks.forget()
             raise
         finally:
             self._connection.set_busy_timeout(LOCK_WAIT_MS)
+        return True
 
     def never_landed(self, number: int) -> None:
         """The change set ``number`` never got into the stream; its rows stay pending."""
         self._flights.pop(number, None)
         self._log.drop_images(self.installed.tables.values())
 
-    def nothing_differs(self, upto: int, seen: int, *, tidy: bool) -> None:
-        """What was read with the log at ``upto`` is equal in database and mirror; ``tidy``: clear it from the log."""
+    def nothing_differs(self, read: Flight, *, tidy: bool) -> None:
+        """What was read is equal in database and mirror; ``tidy``: clear it from the log."""
         new = any(table.images for table in self.installed.tables.values())
-        if tidy and (new or upto > self._log.cleared()):
+        if tidy and (new or read.log_id > self._log.cleared()):
             with self.unit("clear the log"):
-                self.clear_log(upto, seen)
+                self.clear_log(read.log_id, read.seen)
         self._log.drop_images(self.installed.tables.values())
 
     def stage_ahead(self, piece: Piece, number: int) -> int:

@@ -20,7 +20,7 @@ from harmonylite.db.connection import try_or_undo
 from harmonylite.db.exact import exact_rows, same_bits
 from harmonylite.db.journal import Journal, Overruled
 from harmonylite.db.rowids import claims_first, make_room
-from harmonylite.db.staging import Ahead, applicable, check_widths, foreign_values, stage, stage_updates
+from harmonylite.db.staging import Ahead, applicable, check_widths, foreign_values, stage, stage_updates, whole_keys
 from harmonylite.db.tracked import Tracked
 from harmonylite.schema.shape import any_differs
 from harmonylite.schema.sql import quote
@@ -92,8 +92,10 @@ class Fold:
     def _part(
         self, piece: Piece, table: Tracked, present: tuple[int, ...], part: TableBlock, displacing: dict[str, Tracked]
     ) -> int:
-        folded = self.done.setdefault(table.shape.name, Folded(fresh=not table.shape.nullable_key, present=present))
         check_widths(piece, part)
+        folded = self.done.get(table.shape.name)
+        if folded is None:
+            folded = self.done[table.shape.name] = Folded(fresh=whole_keys(table, part.inserts), present=present)
         if part.deletes:
             self._settle(piece, table, folded, displacing)
             self._leave_fresh(table, folded)
@@ -151,7 +153,8 @@ class Fold:
         displacing: dict[str, Tracked],
     ) -> None:  # fmt: skip
         there = folded.rows + sum(folded.waiting)
-        if folded.fresh and folded.present == present and (there == 0 or len(images) > 1 or there < 10_000):
+        fits = folded.fresh and folded.present == present and whole_keys(table, images)
+        if fits and (there == 0 or len(images) > 1 or there < 10_000):
             stage(self.connection, table, present, images, add=there > 0)
             folded.waiting.append(len(images))
             return
@@ -165,7 +168,7 @@ class Fold:
         parts, folded.waiting = folded.waiting, []
         if not parts:
             return
-        if self._plain_insert(table, folded.present, f"x.rowid > {folded.rows}"):
+        if self._plain_insert(table, folded.present, f"x.rowid > {folded.rows}", whole=True):
             folded.rows += sum(parts)
             return
         incoming, waiting = table.scratch("incoming"), table.scratch("waiting")
@@ -187,20 +190,21 @@ class Fold:
     ) -> None:
         """Insert what stands in ``incoming``."""
         self._touch(table, folded)
-        if not self._plain_insert(table, present, "1"):
+        if not self._plain_insert(table, present, "1", whole=not table.shape.nullable_key):
             self._journal_overruled(piece, table, [i for i in present if i in table.shape.compared], None)
             self._slowly(table, present, None)
             displacing[table.shape.name] = table
 
-    def _plain_insert(self, table: Tracked, present: Sequence[int], which: str) -> bool:
+    def _plain_insert(self, table: Tracked, present: Sequence[int], which: str, *, whole: bool) -> bool:
+        """Insert rows of ``incoming`` unless something is in their way; ``whole``: no key among them holds NULL."""
         shape = table.shape
         columns, values = shape.into(present, "x.c")
         sql = (
             f"INSERT INTO {table.mirror}({columns}) SELECT {values} FROM {table.scratch('incoming')} AS x"
             f" WHERE {which}{claims_first(table, 'x.c') or ' ORDER BY x.rowid'}"
         )
-        make_room(self.connection, table, table.mirror, "incoming", "c")
-        if shape.nullable_key:
+        if not whole:
+            make_room(self.connection, table, table.mirror, "incoming", "c")
             # a row whose key holds NULL is no unique clash for SQLite, so its presence is asked for first
             there = f"SELECT 1 FROM {table.scratch('incoming')} AS x CROSS JOIN {table.mirror} AS m"
             if self.connection.execute(f"{there} ON {shape.same('m', 'x', 'c')} LIMIT 1").fetchone():

@@ -42,21 +42,27 @@ class Log:
         """Return the id up to which the log is done with."""
         return int(value(self._connection, f"SELECT value FROM main.{quote(STATE)} WHERE name = 'cleared'") or 0)
 
-    def refresh(self, tables: Mapping[int, Tracked], *, beyond: bool = True) -> int:
+    def refresh(self, tables: Mapping[int, Tracked], *, beyond: bool = True, look: bool = True) -> int:
         """Take over what was logged since the last time; return the newest id of the log.
 
-        ``beyond``: and the rows beyond the watermarks.
+        ``beyond``: and the rows beyond the watermarks; ``look``: which `look_beyond` was not asked for just now.
         """
         newest = int(value(self._connection, f"SELECT max(id) FROM main.{quote(LOG)}") or 0)
         if newest > self._known:
             self._take_entries(tables, newest)
             self._known = newest
         if beyond:
-            self._beyond = self.watermarks.beyond(tables.values())
+            if look:
+                self.look_beyond(tables)
             for number, top in self._beyond.items():
                 table = tables[number]
                 self._take_range(table, self.watermarks.of(table) or 0, top, self._known)
         return self._known
+
+    def look_beyond(self, tables: Mapping[int, Tracked]) -> int:
+        """Look which tables have rows beyond their watermark; return how many rows that are, at most."""
+        self._beyond = self.watermarks.beyond(tables.values())
+        return sum(top - (self.watermarks.of(tables[number]) or 0) for number, top in self._beyond.items())
 
     def _take_entries(self, tables: Mapping[int, Tracked], newest: int) -> None:
         if newest == self._known + 1:

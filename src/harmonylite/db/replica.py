@@ -232,30 +232,30 @@ class Replica:
         ``tidy``: then clear what the log named for nothing.
         """
         change_set = ChangeSetId(self.options.node, self.options.session, number)
-        self._applying.name_new_rows()
+        named = False
         while True:
             out: Outgoing | None = None
             try:
                 with self._applying.unit("capture"):
-                    self._applying.same_schema()
-                    newest = self._log.refresh(self._installed.by_id)
-                    seen = self._applying.seen()
-                    base = {shard: position.seq for shard, position in self.positions().items()}
-                    out = new_outgoing(change_set, log_id=newest, time=self._clock(), base=base)
-                    self._log.keep_images(self._installed.by_id, newest)
-                    self._capture.read(self.tables.values(), out, message_bytes=message_bytes)
+                    read = self._applying.read_log(named=named)
+                    if read is not None:
+                        base = {shard: position.seq for shard, position in self.positions().items()}
+                        out = new_outgoing(change_set, log_id=read.log_id, time=self._clock(), base=base)
+                        self._capture.read(self.tables.values(), out, message_bytes=message_bytes)
             except (NotUtf8Error, SchemaMovedError) as error:
                 if out is not None:
                     out.close()
                 if isinstance(error, SchemaMovedError):
                     self.reinstall()
                 continue
-            break
+            if read is not None and out is not None:
+                break
+            named = self._applying.name_new_rows()
         if out.rows:
-            self._applying.takes_off(number, newest, seen)
+            self._applying.takes_off(number, read)
             return out
         out.close()
-        self._applying.nothing_differs(newest, seen, tidy=tidy)
+        self._applying.nothing_differs(read, tidy=tidy)
         if self.held_rows():
             self._applying.retry_held()
         return None

@@ -42,18 +42,19 @@ class Ahead:
         """Stage the blocks of ``piece``, which are the next ones. Raises SchemaWaitError, PoisonError."""
         for block in piece.decoded():
             found = [(part, *applicable(tables, piece, part)) for part in block]
+            for part in block:
+                check_widths(piece, part)
             self.full = self.full or not all(self._fits(*each) for each in found)
             if self.full:
                 return
             for part, table, present in found:
-                check_widths(piece, part)
                 with foreign_values(piece, part):
                     stage(connection, table, present, part.inserts, into="ahead", add=bool(self.parts))
                 self.parts.append(len(part.inserts))
             self.blocks += 1
 
     def _fits(self, part: TableBlock, table: Tracked, present: tuple[int, ...]) -> bool:
-        if part.deletes or part.updates or table.shape.nullable_key:
+        if part.deletes or part.updates or not whole_keys(table, part.inserts):
             return False
         if self.table is None:
             self.table, self.present = table, present
@@ -88,6 +89,15 @@ def check_widths(piece: Piece, part: TableBlock) -> None:
     for images in (part.deletes, part.inserts, *(u.rows for u in part.updates)):
         if set(map(len, images)) - {width}:
             raise poison(piece.shard, piece.seq, f"a row of {part.table} has not {width} values")
+
+
+def whole_keys(table: Tracked, images: Sequence[Sequence[Any]]) -> bool:
+    """Tell whether no key holds NULL: then SQLite's unique index knows which rows are there, and no row claims a rowid.
+
+    The rows are as wide as their columns (`check_widths`), the key's first.
+    """
+    real = len(table.shape.keys) - 1
+    return not table.shape.nullable_key or all(row[real] is None and None not in row[:real] for row in images)
 
 
 @contextmanager

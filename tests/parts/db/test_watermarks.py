@@ -96,12 +96,13 @@ def test_a_transaction_committed_while_a_capture_begins_is_in_it_whole_or_not_at
     insert(a, 2, 9)
     named = a.replica._applying.name_new_rows
 
-    def commit_in_between() -> None:
-        named()
+    def commit_in_between() -> bool:
+        assert named()
         a.run("BEGIN")
         a.run("UPDATE t SET v = 'both' WHERE id = 1")
         a.run("INSERT INTO t(v) VALUES ('both')")
         a.run("COMMIT")
+        return True
 
     monkeypatch.setattr(a.replica._applying, "name_new_rows", commit_in_between)
     a.send()
