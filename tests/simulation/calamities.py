@@ -90,10 +90,17 @@ class Survivor(Node):
         gap = any(p.resume - 1 < self.fragile.forgotten.get(s, 0) for s, p in mine.positions.items())
         if (lost or gap) and self.fragile.snapshots:
             file = self.folder / "incoming.db"
-            shutil.copy(self.fragile.snapshots[-1], file)
-            theirs = standing_of(file)
             mine = held(self.replica.standing("main"), mine)
-            way = relation(mine, theirs)
+            newest, first = self.fragile.snapshots[-1], self.fragile.snapshots[0]
+            way = relation(mine, standing_of(newest))
+            if way == "ahead" and newest != first:
+                resume = {s: p.resume for s, p in standing_of(first).positions.items()}
+                if all(seq < resume[s] for s, seq in self.fragile.forgotten.items()):
+                    newest = first
+                else:
+                    way = "apart"
+            shutil.copy(newest, file)
+            theirs = standing_of(file)
             self.replica.adopt(file, relation="behind" if way == "same" else way, further=further(mine, theirs))
             self._go_back()
         self._read_from_here()

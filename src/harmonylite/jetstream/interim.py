@@ -15,6 +15,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from harmonylite.changes.interim import Interim, Start
@@ -47,6 +48,8 @@ class InterimStreams:
         """What `all` found last."""
         self.apart = False
         """True while this node's mirror is in an interim order, also in one that is closed."""
+        self.base: Path | None = None
+        """The mirror as it was before that, where there is one."""
 
     async def all(self) -> list[Interim]:
         """Return all that are there, the newest last; raises StreamError."""

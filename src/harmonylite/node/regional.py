@@ -9,9 +9,11 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from harmonylite.config import Settings
+from harmonylite.db.snapshot import save_copy
 from harmonylite.errors import ConfigError, NotRunningError, SnapshotError
 from harmonylite.jetstream import JetStreamObjects, JetStreamShard, NatsLink, ensure_streams
 from harmonylite.jetstream.interim import InterimStreams
@@ -106,16 +108,18 @@ class Regional:
         home = self._needed()
         if keeper is None:
             raise NotRunningError("the node is not connected to the store yet")
-        apart = self.interims is not None and self.interims.apart
+        interims = self.interims
+        apart = interims is not None and interims.apart
         if apart and not force:
             raise MoveError(
                 f"region {home.region} is in an interim order, which is brought home first",
                 advice="try again once the leaf link is back for a minute; or, if home is lost, with -force",
             )
-        # What the interim order holds is brought to the new home as it would be to the old one, and saved there then.
-        if not home.here and not apart:
+        # What an interim order holds is brought to the new home as it would be to the old one: the beginning is before.
+        base = interims.base if interims is not None else None
+        if not home.here and (base is not None or not apart):
             with home.storing(home.region):
-                if await keeper.save() is None:
+                if await keeper.save(copy=partial(save_copy, base) if base is not None else None) is None:
                     raise SnapshotError(f"no snapshot could be saved in region {home.region}")
         said = await promote(self._link, replace(self.streams, domain=home.region), home, force=force)
         return {"region": home.region, "home": home.now, "said": said}

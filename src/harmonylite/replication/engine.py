@@ -53,7 +53,9 @@ Checkpoint = Callable[[ChangeSetId, dict[int, int]], None]
 
 
 class Recovery(Protocol):
-    """Brings a replica back to streams that it can't go on with."""
+    """Brings a replica back to streams that it can't go on with. ``one_by_one``: see `Receiver`; `check` sets it."""
+
+    one_by_one: bool
 
     async def check(self, replica: Replica) -> None:
         """Raise StreamLostError when the replica can't go on with the streams as they are; StreamError: ask again."""
@@ -146,6 +148,7 @@ class Engine:
         merged = await self._thread.run(self._replica.merged_positions)
         joined = await self._thread.run(lambda: self._replica.joined)
         self.receiver.merging = joined
+        self.receiver.one_by_one = self._recovery.one_by_one
         self._status.caught_up = False
         self.receiver.caught_up.clear()
         await self._thread.run(self.receiver.open, {s: p.seq for s, p in merged.items()} if joined else {})

@@ -40,7 +40,8 @@ Checkpoint = Callable[[ChangeSetId, dict[int, int]], None]
 
 class Receiver:
     """Reads and applies. ``landed(id, whole)`` hears of own change sets that came back, or were voided; ``checkpoint``
-    runs on the SQLite thread right after a checkpoint was folded, with the positions it stands at.
+    runs on the SQLite thread right after a checkpoint was folded, with the positions it stands at. ``one_by_one``: take
+    the smallest cuts, so that a pending row meets each value that it had elsewhere, and not the last one only.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class Receiver:
         self.caught_up = asyncio.Event()
         self.inbox = Inbox({})
         self.merging = True
+        self.one_by_one = False
         self._part = status.part("merge")
         options = replica.options
         self._trouble = Trouble(self._part, (options.database, options.mirror))
@@ -140,9 +142,9 @@ class Receiver:
         while True:
             await self._arrived.wait()
             self._arrived.clear()
-            least = False
+            least = self.one_by_one
             while (cut := self._next(least=least)) is not None:
-                least = not await self._apply(cut)
+                least = not await self._apply(cut) or self.one_by_one
                 self._room.set()
             self._check_caught_up()
             await self._stage_ahead()

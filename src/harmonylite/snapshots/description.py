@@ -23,7 +23,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     """One saved snapshot. ``positions``: shard to last folded sequence; ``resume``: where to read on from;
     ``created``: per shard the stream that they belong to; ``sha256``: of the uncompressed file; ``bytes``, ``size``:
     compressed and not; ``at``: seconds since the epoch; ``cluster``: whose it is; ``history``: see
-    `harmonylite.changes.histories`.
+    `harmonylite.changes.histories`; ``begins``: nothing of that history was folded yet.
     """
 
     name: str
@@ -38,11 +38,13 @@ class Snapshot(msgspec.Struct, frozen=True):
     size: int = 0
     cluster: str = ""
     history: str = ""
+    begins: bool = False
 
 
 def describe(
-    name: str, node: str, cluster: str, standing: Standing, *, sha256: str, packed: int, size: int, at: float
-) -> Snapshot:
+    name: str, node: str, cluster: str, standing: Standing, *, sha256: str, packed: int, size: int, at: float,
+    begins: bool = False,
+) -> Snapshot:  # fmt: skip
     """Return the description of a snapshot that stands at ``standing``."""
     at_shard: dict[int, Position] = dict(standing.positions)
     return Snapshot(
@@ -50,7 +52,7 @@ def describe(
         {s: p.seq for s, p in at_shard.items()},
         {s: p.resume for s, p in at_shard.items()},
         {s: p.created for s, p in at_shard.items()},
-        sha256, packed, at, [], size, cluster, standing.history,
+        sha256, packed, at, [], size, cluster, standing.history, begins,
     )  # fmt: skip
 
 

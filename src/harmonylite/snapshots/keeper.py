@@ -135,13 +135,14 @@ class Keeper:
 
     # saving ----------------------------------------------------------------------------------------------------
 
-    async def save(self, *, first: bool = False) -> Snapshot | None:
+    async def save(self, *, first: bool = False, copy: Copy | None = None) -> Snapshot | None:
         """Save the mirror as it is now; ``first``: only if there is no snapshot at all (None: somebody was faster).
 
+        ``copy``: what to save instead of the mirror.
         Raises SnapshotError, StreamError, DatabaseError; the newest snapshot stays what it was.
         """
         async with self._saving:
-            return await self._name_newest(*await self._upload(None), first=first)
+            return await self._name_newest(*await self._upload(None, copy), first=first)
 
     async def begin(
         self, streams: Sequence[StreamInfo], beginning: Callable[[Standing], Standing], *, copy: Copy | None = None
@@ -178,6 +179,7 @@ class Keeper:
             snapshot = describe(
                 name, self._node, self._cluster, standing,
                 sha256=digest, packed=packed.stat().st_size, size=size, at=time.time(),
+                begins=beginning is not None,
             )  # fmt: skip
             await asyncio.to_thread(note.write_bytes, encode(snapshot))
             await self._store.put(name, packed, self._progress(f"saving {name}"))

@@ -100,6 +100,7 @@ class Recovery:
         self.replica: Replica | None = None
         self.history = ""
         self.past: Container[str] = ()
+        self.one_by_one = False
 
     # what the engine asks --------------------------------------------------------------------------------------
 
@@ -108,6 +109,7 @@ class Recovery:
         self.replica = replica
         if self._turning is not None:
             await self._turning.settle(replica)
+            self.one_by_one = await self._turning.overtaken()
         look, anew = await self._look(replica), False
         self.history, self.past = look.standing.history, look.standing.past
         if look.lost:
@@ -151,8 +153,8 @@ class Recovery:
             if self._good is not None:
                 raise MirrorDeviatesError("this node's mirror is not what most nodes have; it is made anew")
             anew = False
-            if self._turning is not None:
-                await self._turn_if_due(self._turning, replica)
+            if self._turning is not None and (why := await self._turning.due(replica)):
+                raise StreamLostError(why)
             if self._apart:
                 continue
             with suppress(StreamError, SnapshotError):
@@ -160,14 +162,6 @@ class Recovery:
                 anew = self._is_other(pointed, await self._thread.run(replica.standing))
             if anew:
                 raise StreamLostError("the cluster began anew; this node takes that up")
-
-    @staticmethod
-    async def _turn_if_due(turning: Turning, replica: Replica) -> None:
-        why = ""
-        with suppress(StreamError):
-            why = await turning.due(replica)
-        if why:
-            raise StreamLostError(why)
 
     @staticmethod
     def _is_other(pointed: Snapshot | None, standing: Standing) -> bool:
@@ -259,8 +253,7 @@ class Recovery:
         """Take up the best snapshot to go on from; ``pointed``: the newest, if it belongs to another history."""
         streams, history = look.streams, look.standing.history
         if pointed is not None:
-            fetched = await self._keeper.fetch(lambda s: s.history == pointed.history and fits(s, streams))
-            return fetched is not None and await self._adopt(replica, look, *fetched)
+            return await self._adopt_other(replica, look, pointed.history)
         useless = self._keeper.damaged
         mine = [s for s in await self._keeper.candidates() if s.history == history and fits(s, streams)]
         mine = [s for s in mine if s.name not in useless]
@@ -272,6 +265,27 @@ class Recovery:
         if names and (fetched := await self._keeper.fetch(lambda s: s.name in names)) is not None:
             return await self._adopt(replica, look, *fetched)
         return False
+
+    async def _adopt_other(self, replica: Replica, look: Look, history: str) -> bool:
+        """Take up the newest snapshot of another history; where this node knows more than that took over, its first.
+
+        What this node knows beyond a later one can't be told from what others changed in it: it would be undone.
+        """
+        fetched = await self._keeper.fetch(lambda s: s.history == history and fits(s, look.streams))
+        if fetched is None:
+            return False
+        if not fetched[0].begins and (await self._related(replica, look, fetched[1]))[0] == "ahead":
+            first = await self._keeper.fetch(lambda s: s.history == history and fits(s, look.streams) and s.begins)
+            if first is not None:
+                fetched[1].unlink(missing_ok=True)
+                fetched = first
+        return await self._adopt(replica, look, *fetched)
+
+    async def _related(self, replica: Replica, look: Look, file: Path) -> tuple[Relation, frozenset[int] | None]:
+        """Return how what this node holds relates to a snapshot, and the shards on which it holds more."""
+        theirs = await asyncio.to_thread(standing_of, file)
+        mine = held(await self._thread.run(replica.standing, "main"), look.standing)
+        return relation(mine, theirs), further(mine, theirs)
 
     async def _adopt_common(self, replica: Replica, look: Look, snapshot: Snapshot, file: Path) -> bool:
         """Go on from where streams and mirror still agreed, made of a snapshot before it and the stream."""
@@ -296,9 +310,9 @@ class Recovery:
             return True
         shards = None
         if way == "same":
-            theirs = await asyncio.to_thread(standing_of, file)
-            mine = held(await self._thread.run(replica.standing, "main"), look.standing)
-            way, shards = relation(mine, theirs), further(mine, theirs)
+            way, shards = await self._related(replica, look, file)
+            if way == "ahead" and not snapshot.begins:
+                way = "apart"
         if way == "same":
             way = "apart" if look.lost else "behind"
         if not self._publish:

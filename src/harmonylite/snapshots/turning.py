@@ -61,6 +61,7 @@ class Orders(Protocol):
 
     seen: tuple[Interim, ...]
     apart: bool
+    base: Path | None
 
     @property
     def needed(self) -> bool:
@@ -128,7 +129,7 @@ class Turning:
         """
         standing = await self._thread.run(replica.standing)
         mark = mark_of(standing)
-        self._orders.apart = bool(mark)
+        self._keep_in_mind(mark)
         if mark:
             mine = await self._mine(mark, standing.positions)
             if mine is None:
@@ -144,16 +145,15 @@ class Turning:
             await self._enter(replica, interim)
 
     async def due(self, replica: Replica) -> str:
-        """Return why this node must turn now, "" when it need not; raises StreamError."""
+        """Return why this node must turn now, "" when it need not, or when nobody can tell."""
         standing = await self._thread.run(replica.standing)
         mark = mark_of(standing)
-        if mark:
-            over = await self._mine(mark, standing.positions) is None
-            return "the interim order of this region is closed: home is back" if over else ""
-        if not self._orders.seen:
-            return ""
-        interim = await self._open_to(replica, standing.positions)
-        return "home is out of reach; this region has an interim order now" if interim is not None else ""
+        with suppress(StreamError):
+            if mark and await self._mine(mark, standing.positions) is None:
+                return "the interim order of this region is closed: home is back"
+            if not mark and self._orders.seen and await self._open_to(replica, standing.positions) is not None:
+                return "home is out of reach; this region has an interim order now"
+        return ""
 
     async def _mine(self, mark: str, positions: Mapping[int, Position]) -> Interim | None:
         """Return the interim order ``mark``, None when it is over: closed, and folded as far as it can be, or gone.
@@ -194,7 +194,11 @@ class Turning:
         created = {shard: interim.order(shard) for shard in interim.starts}
         await self._thread.run(enter, replica.connection, interim.history, created)
         self._orders.use(interim)
-        self._orders.apart = True
+        self._keep_in_mind(interim.mark)
+
+    def _keep_in_mind(self, mark: str) -> None:
+        self._orders.apart = bool(mark)
+        self._orders.base = self._base(mark) if mark and self._base(mark).exists() else None
 
     def _base(self, mark: str) -> Path:
         return self._folder / f"interim-{mark}.db"
@@ -219,7 +223,7 @@ class Turning:
                 raise SnapshotError(f"the mirror can't be brought back to home's order: {error}") from error
             raise
         self._part.ok()
-        self._orders.apart = False
+        self._keep_in_mind("")
 
     async def _back(self, replica: Replica, mark: str, positions: Mapping[int, Position]) -> None:
         found = await self._pointers.pointer(_key(mark))
@@ -315,6 +319,18 @@ class Turning:
 
         await self._thread.run(keep)
 
+    async def overtaken(self) -> bool:
+        """Tell whether another node carried what this one had begun to: then what is pending here is in home's order,
+        and perhaps changed since. Raises StreamError.
+        """
+        if not self._left.is_set() or self.apart:
+            return False
+        for base in self._folder.glob("interim-*.db"):
+            found = await self._pointers.pointer(_key(_mark(base)))
+            if found is not None and _decode(found[0]).node != self._node:
+                return True
+        return False
+
     # what is left to do afterwards -----------------------------------------------------------------------------
 
     async def finish(self, replica: Replica) -> None:
@@ -334,8 +350,7 @@ class Turning:
         """Settle every base that is left; False while the mirror still needs one."""
         done = True
         for base in sorted(self._folder.glob("interim-*.db")):
-            mark = base.stem.removeprefix("interim-")
-            done = await self._finish(replica, mark) and done
+            done = await self._finish(replica, _mark(base)) and done
         return done
 
     async def _finish(self, replica: Replica, mark: str) -> bool:
@@ -358,6 +373,11 @@ class Turning:
                     await self._orders.remove(interim)
         self._base(mark).unlink(missing_ok=True)
         return True
+
+
+def _mark(base: Path) -> str:
+    """Return the mark of the interim order that ``base`` was kept for."""
+    return base.stem.removeprefix("interim-")
 
 
 def _key(mark: str) -> str:

@@ -1,0 +1,122 @@
+"""A node that knows more than a cluster that began anew without it: it brings that, and undoes nothing done since."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import apsw
+import pytest
+
+from harmonylite.changes.histories import Standing
+from harmonylite.db import mirror
+from harmonylite.db.snapshot import save_copy
+from harmonylite.db.thread import SqliteThread
+from harmonylite.jetstream import JetStreamObjects, NatsLink, NatsPeers, StreamSettings
+from harmonylite.model import Position, StreamInfo
+from harmonylite.snapshots.keeper import Keeper
+from harmonylite.snapshots.looking import Look
+from harmonylite.snapshots.recovering import Recovery
+from harmonylite.status import NodeStatus
+from harmonylite.stores.directory import DirectoryStore
+from tests.parts.db.fix_replicas import Group, Member
+
+TABLE = "CREATE TABLE t(id TEXT PRIMARY KEY NOT NULL, v TEXT)"
+
+
+def stream(last: int) -> StreamInfo:
+    return StreamInfo(0, 1, last, "new", last)
+
+
+class Cluster:
+    """Node ``a`` knows a change set that ``b`` does not; the cluster begins anew from the mirror of ``b``."""
+
+    def __init__(self, group: Group, link: NatsLink, folder: Path, thread: SqliteThread) -> None:
+        self.a, self.b = group.several(2, TABLE)
+        self.thread = thread
+        self.link = link
+        self.store = DirectoryStore(folder / "store", owner="b")
+        (folder / "store").mkdir()
+        (folder / "work").mkdir()
+        self.keeper = Keeper(
+            self.store, JetStreamObjects(link, StreamSettings(stream_prefix="c")), folder / "work", "b", "c",
+            NodeStatus(), keep=5, copy=self.copy,
+        )  # fmt: skip
+        self.since = False
+        self.a.run("INSERT INTO t VALUES ('both', 'at first')")
+        group.settle()
+        self.a.run("INSERT INTO t VALUES ('only a', 'of a')")
+        self.a.run("UPDATE t SET v = 'by a' WHERE id = 'both'")
+        self.a.send()
+        self.a.receive()
+
+    def copy(self, target: Path, *, beginning: Callable[[Standing], Standing] | None = None) -> Standing:
+        """Copy the mirror of ``b``, where asked with a row that was folded since the beginning."""
+        standing = save_copy(self.b.options.mirror, target, beginning=beginning or self.anew)
+        if not self.since:
+            return standing
+        file = apsw.Connection(str(target))
+        file.execute("INSERT INTO t VALUES ('since', 'of b')")
+        moved = {0: Position(0, 1, 2, "new")}
+        mirror.set_positions(file, "main", moved)
+        file.close()
+        return Standing(standing.history, moved, standing.past)
+
+    @staticmethod
+    def anew(now: Standing) -> Standing:
+        return now.anew("h", {0: Position(0, 0, 1, "new")})
+
+    async def begin(self) -> str:
+        saved = await self.keeper.begin([stream(0)], self.anew)
+        assert saved is not None
+        self.since = True
+        return saved.name
+
+    async def comes_back(self) -> Member:
+        """Let ``a`` take up what fits."""
+        peers = NatsPeers(self.link, "s")
+
+        async def none() -> set[str]:
+            return set()
+
+        async def nothing() -> None:
+            return None
+
+        async def no() -> bool:
+            return False
+
+        recovery = Recovery(
+            self.thread, NodeStatus(), self.keeper, [], peers, node="a", publish=True, ensure=nothing, known=none,
+            please=no,
+        )  # fmt: skip
+        look = Look(self.a.replica.standing(), [stream(1)], reasons=["the stream was made anew"])
+        assert await recovery._adopt_what_fits(self.a.replica, look, await self.keeper.newest())
+        return self.a
+
+
+@pytest.fixture
+async def cluster(group: Group, link: NatsLink, tmp_path: Path) -> AsyncIterator[Cluster]:
+    thread = SqliteThread()
+    yield Cluster(group, link, tmp_path, thread)
+    await thread.aclose()
+
+
+async def test_it_goes_on_from_the_beginning_and_brings_what_it_knows_beyond(cluster: Cluster) -> None:
+    await cluster.begin()
+    await cluster.keeper.save()
+    a = await cluster.comes_back()
+    assert a.replica.positions()[0].seq == 0, "what was done since comes in its order"
+    assert a.replica.look() == 2
+    assert dict(a.run("SELECT id, v FROM t")) == {"both": "by a", "only a": "of a"}
+
+
+async def test_without_the_beginning_it_brings_rows_and_undoes_nothing(cluster: Cluster) -> None:
+    first = await cluster.begin()
+    await cluster.keeper.save()
+    await cluster.store.delete(first)
+    await cluster.store.delete(f"{first}.json")
+    a = await cluster.comes_back()
+    assert a.replica.positions()[0].seq == 1
+    assert dict(a.run("SELECT id, v FROM t")) == {"both": "at first", "only a": "of a", "since": "of b"}
+    assert a.replica.look() == 1, "nothing but the row that only this node has is published"
+    assert [conflict.overruled for conflict in a.replica.conflicts()] == ["by a"]
