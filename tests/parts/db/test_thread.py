@@ -27,14 +27,15 @@ async def test_calls_run_one_after_the_other_on_one_thread() -> None:
 
 
 async def test_a_call_whose_caller_gave_up_runs_to_its_end() -> None:
-    thread, may_end, ended = SqliteThread(), threading.Event(), threading.Event()
+    thread, begun, may_end, ended = SqliteThread(), threading.Event(), threading.Event(), threading.Event()
 
     def work() -> None:
+        begun.set()
         may_end.wait(60)
         ended.set()
 
     task = asyncio.create_task(thread.run(work))
-    await asyncio.sleep(0)
+    assert await asyncio.to_thread(begun.wait, 60)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -51,3 +52,46 @@ async def test_an_error_reaches_the_caller() -> None:
             await thread.run(lambda: 1 // 0)
     finally:
         await thread.aclose()
+
+
+async def test_calls_that_wait_are_dropped_when_the_thread_ends() -> None:
+    thread, begun, may_end = SqliteThread(), threading.Event(), threading.Event()
+    ran: list[str] = []
+
+    def work() -> bool:
+        begun.set()
+        return may_end.wait(60)
+
+    first = asyncio.create_task(thread.run(work))
+    second = asyncio.create_task(thread.run(ran.append, "second"))
+    assert await asyncio.to_thread(begun.wait, 60)
+    closing = asyncio.create_task(thread.aclose())
+    await asyncio.wait([second])
+    may_end.set()
+    await closing
+    assert await first is True
+    with pytest.raises(asyncio.CancelledError):
+        await second
+    assert ran == []
+    with pytest.raises(RuntimeError, match="has ended"):
+        await thread.run(ran.append, "late")
+    await thread.aclose()
+
+
+async def test_a_thread_whose_loop_has_ended_goes_on_to_its_end() -> None:
+    thread, may_end, ended = SqliteThread(), threading.Event(), threading.Event()
+
+    def work() -> None:
+        may_end.wait(60)
+        ended.set()
+
+    async def give_up() -> None:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await thread.run(work)
+
+    await asyncio.to_thread(asyncio.run, give_up())
+    may_end.set()
+    assert await asyncio.to_thread(ended.wait, 60)
+    assert await thread.run(lambda: 7) == 7
+    await thread.aclose()
