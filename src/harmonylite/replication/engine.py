@@ -169,9 +169,7 @@ class Engine:
         # What is read may be a copy that ended earlier than the order does: its end is asked where it is made.
         await self.receiver.catch_up_to({s.shard: await self._retry(s.end) for s in self._streams})
         if not self.receiver.merging:
-            conflicts = await self._settled()
-            self._status.counters.conflicts += conflicts
-            self.receiver.merging = True
+            self._status.counters.conflicts += await self._settled()
         await self._retry(self.publisher.open)
         self._status.caught_up = True
 
@@ -179,12 +177,21 @@ class Engine:
         """Bring database and mirror together, however long somebody holds a lock; return the number of conflicts."""
         while True:
             try:
-                conflicts = await self._thread.run(self._replica.reconcile, first=True)
+                conflicts = await self._thread.run(self._settle)
             except (DatabaseBusyError, DiskFullError) as error:
                 await asyncio.sleep(self._trouble.met(error))
             else:
                 self._trouble.over()
                 return conflicts
+
+    def _settle(self) -> int:
+        """Bring database and mirror together; runs on the SQLite thread.
+
+        What the thread folds next is merged: the flag set any later, a cut in between would never reach the database.
+        """
+        conflicts = self._replica.reconcile(first=True)
+        self.receiver.merging = True
+        return conflicts
 
     async def _ends(self) -> list[StreamInfo]:
         """Return the state of every stream, once all answer and can be followed. Raises StreamLostError."""
