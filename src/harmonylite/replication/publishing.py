@@ -58,9 +58,12 @@ class Publisher:
         if large:  # in one order everywhere, as two that begin on each other's shards would wait for each other
             for shard in sorted(out.parts):
                 await self._fenced(out, shard, 0)
-        async with asyncio.TaskGroup() as group:
-            for shard in out.parts:
-                group.create_task(self._shard(out, shard, begun=large), name=f"publish shard {shard}")
+        if len(out.parts) == 1:  # most commits: no task, no further turn of the loop
+            await self._shard(out, *out.parts, begun=large)
+        else:
+            async with asyncio.TaskGroup() as group:
+                for shard in out.parts:
+                    group.create_task(self._shard(out, shard, begun=large), name=f"publish shard {shard}")
         self._published = True
         self._part.ok()
 

@@ -109,9 +109,8 @@ async def test_another_process_under_the_same_id_is_an_error_and_not_a_second_hi
         await each.open()
     await one.publish(change_set(1, 3))
     await twin.publish(change_set(1, 1, session="s2"))
-    with pytest.raises(ExceptionGroup) as caught:
+    with pytest.raises(FencedError, match="another process publishes as node node-1"):
         await one.publish(change_set(2, 1))
-    assert caught.group_contains(FencedError, match="another process publishes as node node-1")
     assert [str(piece.id) for piece in await received(shard)] == ["node-1/s1/1", "node-1/s2/1"]
 
 
