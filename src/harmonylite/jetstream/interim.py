@@ -33,8 +33,6 @@ log = logging.getLogger(__name__)
 
 INTERIM = "harmonylite-interim"
 """Metadata: mark, time of making, and where each shard begins."""
-TOO_FEW = frozenset({10005, 10074})
-"""What JetStream says when it has fewer servers than replicas are wanted."""
 
 
 class InterimStreams:
@@ -164,19 +162,14 @@ class InterimStreams:
             "first_seq": start.upto + 1,
             "metadata": {ORDER: interim.order(shard), INTERIM: json.dumps(said)},
         }
-        while True:
-            try:
-                await self._api.call(f"STREAM.CREATE.{name}", config, seconds=CREATE_SECONDS)
-            except ApiError as error:
-                if error.code == STREAM_EXISTS:
-                    return False
-                # A majority of the servers is enough: what is down now can't get a replica.
-                if error.code not in TOO_FEW or config["num_replicas"] == 1:
-                    raise
-                config["num_replicas"] -= 1
-            else:
-                log.warning("stream %s made: an interim order after message %d of home's", name, start.upto)
-                return True
+        try:
+            await self._api.call(f"STREAM.CREATE.{name}", config, seconds=CREATE_SECONDS)
+        except ApiError as error:
+            if error.code != STREAM_EXISTS:
+                raise
+            return False
+        log.warning("stream %s made: an interim order after message %d of home's", name, start.upto)
+        return True
 
 
 def _read(number: int, details: Details) -> Interim:

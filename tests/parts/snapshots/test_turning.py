@@ -1,0 +1,242 @@
+"""Going to an interim order and back: one node brings it home, the others follow and publish only what is new."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from harmonylite.changes.inbox import Inbox
+from harmonylite.changes.interim import beginning
+from harmonylite.db.snapshot import save_copy
+from harmonylite.db.thread import SqliteThread
+from harmonylite.errors import StreamError, StreamLostError
+from harmonylite.jetstream.interim import InterimStreams
+from harmonylite.jetstream.region_objects import RegionObjects
+from harmonylite.jetstream.region_shard import RegionShard
+from harmonylite.jetstream.region_streams import ensure_region_streams
+from harmonylite.jetstream.regions import Home
+from harmonylite.snapshots import turning
+from harmonylite.snapshots.keeper import Keeper
+from harmonylite.snapshots.turning import Carried, Turning
+from harmonylite.status import NodeStatus
+from tests.parts.db.fix_replicas import Group, Member
+from tests.parts.fix_nats import PATIENCE
+from tests.parts.jetstream.fix_sides import Side, up_to
+
+TABLE = "CREATE TABLE t(id TEXT PRIMARY KEY NOT NULL, v TEXT)"
+
+
+class Node:
+    """A replica and what brings it from order to order, driven by hand."""
+
+    def __init__(self, member: Member, side: Side) -> None:
+        self.member, self.replica = member, member.replica
+        self.name = member.options.node
+        settings, self.home = replace(side.settings, shards=1), Home(side.name, "a")
+        self.shard = RegionShard(side.link, settings, 0, self.name, self.home, confirm_seconds=0.2)
+        self.orders = InterimStreams(side.link, settings, self.home)
+        self.thread, self.status = SqliteThread(), NodeStatus()
+        pointers = RegionObjects(side.link, settings, self.home)
+        folder, copy = member.options.folder, partial(save_copy, member.options.mirror)
+        keeper = Keeper(pointers, pointers, folder, self.name, "c", self.status, keep=3, copy=copy)
+        self.answering = True
+        self.turning = Turning(
+            self.thread, self.status, keeper, pointers, self.orders, [self.shard], folder, copy, node=self.name,
+            may_carry=True, answers=self.answers, idle=self.idle, please=self.please,
+        )  # fmt: skip
+        self.pointers = pointers
+        self.number = 0
+
+    async def answers(self, _: str) -> bool:
+        return self.answering
+
+    async def idle(self) -> None:
+        assert await self.send() == 0, "all was sent before"
+
+    async def please(self) -> bool:
+        return False
+
+    async def send(self) -> int:
+        """Publish what is pending, and fold what is in the order by then; return the number of rows."""
+        self.number += 1
+        out = self.replica.capture(self.number, message_bytes=900_000)
+        if out is None:
+            return 0
+        rows = out.rows
+        for payload in out.payloads(0):
+            await self.shard.publish(payload, message_id=f"{self.name}-{self.number}")
+        out.close()
+        await self.fold()
+        return rows
+
+    async def fold(self) -> None:
+        """Fold everything in the order that the node is in."""
+        self.replica.set_created({0: (await self.shard.info()).created})
+        inbox, end = Inbox(self.replica.positions()), await self.shard.end()
+        if inbox.read_up_to(0) < end:
+            for message in await up_to(self.shard, inbox.read_up_to(0) + 1, end):
+                inbox.add(message)
+        while (cut := inbox.take(own=self.name)) is not None:
+            self.replica.apply(cut)
+            cut.close()
+        self.status.caught_up = True
+
+    async def back(self) -> None:
+        await self.turning.back(self.replica)
+        await self.turning.settle(self.replica)
+
+    def rows(self) -> dict[str, str]:
+        return dict(self.member.run("SELECT id, v FROM t"))
+
+
+@pytest.fixture
+async def nodes(sides: tuple[Side, Side], group: Group) -> AsyncIterator[tuple[Node, Node, Node]]:
+    """Node ``a`` in region a, ``b`` and ``c`` in region b, which has an interim order that both are in."""
+    for side in sides:
+        await ensure_region_streams(side.link, replace(side.settings, shards=1), side.home)
+    a, b, c = (Node(m, sides[i]) for m, i in zip(group.several(3, TABLE), (0, 1, 1), strict=True))
+    async with AsyncExitStack() as stack:
+        for node in (a, b, c):
+            stack.push_async_callback(node.thread.aclose)
+        a.member.run("INSERT INTO t VALUES ('x', 'at first'), ('gone', 'at first')")
+        await a.send()
+        async with asyncio.timeout(PATIENCE):
+            while (await b.orders.copied())[0][1] < 1:  # noqa: ASYNC110 - another server tells
+                await asyncio.sleep(0.05)
+        for node in (b, c):
+            await node.fold()
+        assert await b.orders.make(beginning(await b.orders.copied(), {})[0])
+        for node in (b, c):
+            await node.turning.settle(node.replica)
+        yield a, b, c
+
+
+async def closed(*nodes: Node) -> None:
+    (interim,) = await nodes[0].orders.all()
+    await nodes[0].orders.close(interim)
+    for node in nodes:
+        with pytest.raises(StreamLostError, match="is over"):
+            await node.turning.settle(node.replica)
+
+
+async def finished(node: Node) -> None:
+    assert await node.turning._finished(node.replica)
+
+
+async def test_one_carries_the_others_follow_and_what_changed_since_stays(nodes: tuple[Node, Node, Node]) -> None:
+    a, b, c = nodes
+    b.member.run("UPDATE t SET v = 'of b' WHERE id = 'x'")
+    b.member.run("DELETE FROM t WHERE id = 'gone'")
+    assert await b.send() == 2
+    await c.fold()
+    assert c.rows() == {"x": "of b"}, "siblings see each other"
+    c.member.run("INSERT INTO t VALUES ('own', 'of c')")
+    a.member.run("INSERT INTO t VALUES ('home', 'of a')")
+    await a.send()
+    assert a.rows()["x"] == "at first"
+    await closed(b, c)
+    await b.back()
+    with pytest.raises(StreamError, match="node b publishes what it holds"):
+        await c.back()
+    await b.fold()
+    assert await b.send() == 2, "what the interim order changed, and nothing else"
+    await finished(b)
+    assert not await b.orders.all(), "its streams are needed no more"
+    await a.fold()
+    a.member.run("UPDATE t SET v = 'newer' WHERE id = 'x'")
+    await a.send()
+    await c.back()
+    assert c.rows() == {"x": "of b", "home": "of a", "own": "of c"}
+    assert c.replica.look() == 1, "only its own row is to be published"
+    await c.fold()
+    await c.send()
+    for node in nodes:
+        await node.fold()
+        assert node.rows() == {"x": "newer", "home": "of a", "own": "of c"}
+        assert not list(node.member.options.folder.glob("interim-*"))
+
+
+async def test_a_carrier_that_is_silent_is_replaced_and_publishes_nothing_old_when_it_is_back(
+    nodes: tuple[Node, Node, Node], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, b, c = nodes
+    b.member.run("UPDATE t SET v = 'of b' WHERE id = 'x'")
+    await b.send()
+    await c.fold()
+    await closed(b, c)
+    await b.back()
+    c.answering = False
+    with pytest.raises(StreamError, match="node b publishes"):
+        await c.back()
+    monkeypatch.setattr(turning, "SILENT", 0.0)
+    await c.back()
+    await c.fold()
+    assert await c.send() == 1
+    await finished(c)
+    assert await b.turning.overtaken()
+    assert not await c.turning.overtaken()
+    await a.fold()
+    assert a.rows()["x"] == "of b"
+
+
+async def test_who_folded_more_than_the_carrier_brings_that_itself(nodes: tuple[Node, Node, Node]) -> None:
+    a, b, c = nodes
+    b.member.run("INSERT INTO t VALUES ('first', 'of b')")
+    await b.send()
+    end = await b.shard.end()
+    b.member.run("INSERT INTO t VALUES ('late', 'of b')")
+    await b.send()
+    await c.fold()
+    await closed(b, c)
+    created = (await a.shard.info()).created
+    record = Carried("z", {0: end}, {0: (created, await a.shard.end())})
+    mark = (await b.orders.all())[0].mark
+    assert await b.pointers.set_pointer(f"interim-{mark}", msgspec.json.encode(record), revision=0)
+    await c.back()
+    await c.fold()
+    assert await c.send() == 2
+    await a.fold()
+    assert a.rows().keys() == {"x", "gone", "first", "late"}
+
+
+async def test_values_that_were_overruled_between_siblings_stay_in_the_journal(nodes: tuple[Node, Node, Node]) -> None:
+    _, b, c = nodes
+    b.member.run("UPDATE t SET v = 'of b' WHERE id = 'x'")
+    c.member.run("UPDATE t SET v = 'of c' WHERE id = 'x'")
+    await b.send()
+    await c.send()
+    await b.fold()
+    before = [conflict.overruled for conflict in b.replica.conflicts()]
+    assert before == ["of b"]
+    await closed(b, c)
+    await b.back()
+    assert [conflict.overruled for conflict in b.replica.conflicts()] == before
+    await b.fold()
+    await b.send()
+    await finished(b)
+    await c.back()
+    assert [conflict.overruled for conflict in c.replica.conflicts()] == before
+
+
+async def test_a_node_with_no_room_for_a_copy_of_its_mirror_stays_in_homes_order(
+    sides: tuple[Side, Side], nodes: tuple[Node, Node, Node], monkeypatch: pytest.MonkeyPatch, group: Group
+) -> None:
+    late = Node(group.member(), sides[1])
+    late.replica.set_created({0: (await nodes[0].shard.info()).created})
+
+    def full(target: Path, **_: object) -> None:
+        raise OSError(28, "No space left on device", str(target))
+
+    monkeypatch.setattr(late.turning, "_copy", full)
+    await late.turning.settle(late.replica)
+    assert late.home.interim is None
+    assert not late.turning.apart
+    assert not await late.turning.due(late.replica), "it is not asked again and again"
+    await late.thread.aclose()
