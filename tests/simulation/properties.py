@@ -126,11 +126,11 @@ def _pairs(found: Iterable[Sequence[Any]]) -> list[tuple[Any, Any]]:
 
 def _own_values(node: Node) -> None:
     """What a node wrote alone is what its own file says, whatever comes back."""
+    if node.world.torn:
+        return  # another node may publish anew what the lost messages said, later than what was written since
     wanted = node.ledger.counters.get(node.name, 0)
     found = node.app.connection.execute("SELECT n FROM counter WHERE id = ?", (node.name,)).get or 0
     must(found == wanted, f"{node.name} counted {wanted} times and its counter says {found}")
-    if node.world.torn:
-        return  # another node may publish anew what the lost messages said, and nobody can tell a value set back by now
     set_to = node.ledger.flags.get(node.name)
     found = node.app.connection.execute("SELECT up FROM flag WHERE id = ?", (node.name,)).get
     must(found == set_to, f"{node.name} set its flag to {set_to} and reads {found}")
@@ -192,6 +192,8 @@ def _nothing_lost(nodes: Sequence[Node]) -> None:
     read = nodes[0].app.connection.execute
     missing = ledger.own - {row[0] for row in read("SELECT id FROM own")}
     must(not missing, f"committed rows are gone: {missing}")
+    if nodes[0].world.torn:
+        return  # see `_own_values`
     counted = dict(_pairs(read("SELECT id, n FROM counter")))
     wanted = {name: n for name, n in ledger.counters.items() if n}
     must(counted == wanted, f"counters say {counted} instead of {wanted}")

@@ -21,12 +21,6 @@ def test_every_calamity_strikes() -> None:
         if len(Calamities.counts) == 7:
             break
         run(seed, steps=STEPS)
-    assert sorted(Calamities.counts) == [
-        "back_up",
-        "forget",
-        "lose_disk",
-        "lose_streams",
-        "lose_tail",
-        "restore",
-        "save",
-    ]
+    assert set(Calamities.counts) == {
+        "back_up", "forget", "lose_disk", "lose_streams", "lose_tail", "restore", "save",
+    }  # fmt: skip

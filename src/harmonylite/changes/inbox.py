@@ -62,6 +62,12 @@ class Inbox:
         self._spool = spool
         self._given_up: list[ChangeSetId] = []
 
+    def close(self) -> None:
+        """Give the places of all that was not taken back; the inbox is of no use any more."""
+        for lane in self._lanes.values():
+            for spool in [part.spool for part in lane.open.values()] + [piece.spool for piece in lane.ready]:
+                spool.close()
+
     def skip(self, shard: int, seq: int) -> None:
         """Leave message ``seq`` of ``shard`` out when it comes."""
         self._skip.add((shard, seq))

@@ -102,6 +102,7 @@ async def _bring_forward(
                 await thread.run(replica.apply, cut, merge=merge)
                 cut.close()
     finally:
+        inbox.close()
         for reader in readers.values():
             await _close(reader)
 

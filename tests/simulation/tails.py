@@ -1,0 +1,136 @@
+"""Lost tails: a power cut of NATS takes the newest messages with it, and their numbers are given to others.
+
+How far a mirror and what is left agree, and how a node goes back to there, is `harmonylite.snapshots`' own code.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+from harmonylite.changes.histories import Standing, further, held
+from harmonylite.db.replica import Replica
+from harmonylite.db.snapshot import standing_of
+from harmonylite.db.standing import rewind
+from harmonylite.db.thread import SqliteThread
+from harmonylite.model import Position, StreamInfo, StreamMessage
+from harmonylite.snapshots.agreement import common_end
+from harmonylite.snapshots.replaying import Replaying, replayed
+from tests.simulation.properties import must
+from tests.simulation.world import World
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+MOST_TRIES = 4
+"""A node that was made from a snapshot of what is lost finds that out, too, and goes back once more."""
+
+
+class Inline(SqliteThread):
+    """Runs at once, in the one thread of the simulation."""
+
+    async def run(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Return what ``function`` returns."""
+        return function(*args, **kwargs)
+
+
+class Tape:
+    """A stream of the world, as much of `harmonylite.replication.ports.ShardStream` as recovering needs."""
+
+    def __init__(self, world: World, shard: int, forgotten: int) -> None:
+        self.shard = shard
+        self._world = world
+        self._forgotten = forgotten
+
+    @property
+    def now(self) -> StreamInfo:
+        """Its state."""
+        return StreamInfo(self.shard, self._forgotten + 1, self._world.last(self.shard), "now")
+
+    async def get(self, seq: int) -> StreamMessage | None:
+        """Return a message, None when it is not there."""
+        found = self._world.after(self.shard, seq - 1, 1) if seq > self._forgotten else []
+        return found[0] if found else None
+
+    async def read(self, start: int) -> AsyncIterator[list[StreamMessage]]:
+        """Yield all from ``start`` on."""
+        yield self._world.after(self.shard, start - 1, 1 << 30)
+
+    async def info(self) -> StreamInfo:
+        """Return its state."""
+        return self.now
+
+    async def end(self) -> int:
+        """Return its last sequence."""
+        return self.now.last
+
+    async def publish(
+        self, payload: bytes, *, message_id: str, expected_last: int | None = None, expected_end: int | None = None
+    ) -> int:
+        """Nothing is published while a node recovers."""
+        raise NotImplementedError
+
+    async def last_own(self) -> StreamMessage | None:
+        """Nothing is published while a node recovers."""
+        raise NotImplementedError
+
+
+def go_back(replica: Replica, tapes: Sequence[Tape], snapshots: Sequence[Path], history: str) -> None:
+    """Let ``replica`` agree with the streams, as `harmonylite.snapshots.recovering` does."""
+    for _ in range(MOST_TRIES):
+        standing = replica.standing()
+        ends, lost = {}, False
+        for tape in tapes:
+            position = standing.positions[tape.shard]
+            end, proof = asyncio.run(common_end(tape, tape.now, position, replica, Inline()))
+            must(end is not None, f"the stream of shard {tape.shard} is taken for another one")
+            assert end is not None
+            ends[tape.shard] = end
+            if end < position.seq and proof:
+                rewind(replica.connection, tape.shard, end)
+            lost = lost or (end < position.seq and not proof)
+        if not lost:
+            _stay_within(replica, tapes)
+            return
+        fitting = [file for file in snapshots if _leads_on(standing_of(file), history, tapes, ends)]
+        if fitting:
+            asyncio.run(_adopt_common(replica, tapes, fitting[-1], ends))
+        else:
+            _adopt_newest(replica, snapshots[-1])
+    must(False, "a node goes back again and again")
+
+
+def _leads_on(snapshot: Standing, history: str, tapes: Sequence[Tape], ends: Mapping[int, int]) -> bool:
+    """Tell whether ``snapshot`` stands before all ``ends``, and what comes after it is kept."""
+    at = {tape.shard: snapshot.positions.get(tape.shard, Position(tape.shard)) for tape in tapes}
+    return snapshot.history == history and all(
+        at[tape.shard].seq <= ends[tape.shard] and at[tape.shard].resume >= tape.now.first for tape in tapes
+    )
+
+
+def _stay_within(replica: Replica, tapes: Sequence[Tape]) -> None:
+    if replica.joined:
+        database = replica.standing("main")
+        beyond = frozenset(tape.shard for tape in tapes if database.positions[tape.shard].seq > tape.now.last)
+        if beyond:
+            replica.keep_mine(beyond)
+
+
+def _adopt_newest(replica: Replica, snapshot: Path) -> None:
+    """Take up a snapshot that this node has less in common with than it knows."""
+    file = replica.options.folder / "newest.db"
+    shutil.copy(snapshot, file)
+    mine = held(replica.standing("main"), replica.standing())
+    replica.adopt(file, relation="apart", further=further(mine, standing_of(file)))
+
+
+async def _adopt_common(replica: Replica, tapes: Sequence[Tape], snapshot: Path, targets: Mapping[int, int]) -> None:
+    options = replica.options
+    file = options.folder / "common.db"
+    shutil.copy(snapshot, file)
+    what = Replaying(options.folder, options.shards, options.rules, tapes)
+    async with replayed(what, file, targets, schema=options.mirror) as made:
+        replica.adopt(made.options.mirror, relation="ahead")
