@@ -81,7 +81,7 @@ def test_nothing_is_lost_or_done_twice_under_load_and_when_a_node_restarts_apart
     for name, load in loads.items():
         load.load(name, pause=0.1)
     until(lambda: all(count(node, name) > 10 for node in regions.nodes for name in loads), "all are at it", 60)
-    regions.cut("hole")
+    regions.cut("reset")
     until(lambda: b1.health()["region"].get("interim") and b2.health()["region"].get("interim"), "apart", 60)
     reached = {name: load.committed for name, load in loads.items()}
     until(lambda: count(b2, "b1") > reached["b1"] and count(b1, "b2") > reached["b2"], "siblings converge", 60)
