@@ -16,6 +16,7 @@ import apsw
 
 from harmonylite.changes.shards import shard_of
 from harmonylite.db import bases
+from harmonylite.db.connection import value
 from harmonylite.db.exact import decode, exact
 from harmonylite.db.tracked import Tracked
 from harmonylite.db.triggers import HELD
@@ -139,10 +140,11 @@ class Capture:
         writer.finish()
 
     def _any_in_mirror(self, table: Tracked) -> bool:
-        if table.logged < 100:
+        """Tell whether some row may be in the mirror already; asked for where they may all be new."""
+        if table.logged < 100 and not table.images:
             return True
         both = f"{table.scratch('logged')} AS x CROSS JOIN {table.mirror} AS m ON {table.shape.same('m', 'x')}"
-        return self._connection.execute(f"SELECT 1 FROM {both} LIMIT 1").fetchone() is not None
+        return value(self._connection, f"SELECT 1 FROM {both} LIMIT 1") is not None
 
     def _not_held(self, table: Tracked) -> str:
         terms = " AND ".join(f"h.k{i} IS x.k{i}" for i in range(len(table.shape.keys)))

@@ -105,6 +105,20 @@ def try_or_undo(connection: apsw.Connection, work: Callable[[], T]) -> tuple[boo
     return True, result
 
 
+def execute_or_not(connection: apsw.Connection, sql: str) -> bool:
+    """Run one statement; False, with nothing changed, when a unique index objects. Other constraints are errors.
+
+    A statement that fails leaves nothing behind by itself (SQLite: lang_conflict, ABORT): `try_or_undo` is for several.
+    """
+    try:
+        connection.execute(sql)
+    except apsw.ConstraintError as error:
+        if is_unique(error):
+            return False
+        raise
+    return True
+
+
 def is_unique(error: apsw.ConstraintError) -> bool:
     """Tell whether a row of another key, or the row itself, already has a value that must be unique."""
     return getattr(error, "extendedresult", 0) in (

@@ -42,15 +42,19 @@ def same_bits(left: object, right: object) -> bool:
 
 def insert_rows(connection: apsw.Connection, insert: str, width: int, values: list[list[Any]]) -> None:
     """Run ``insert`` for each row; text that isn't UTF-8 goes in as bytes that SQLite takes for text."""
-    connection.execute("SAVEPOINT staging")
+    several = len(values) > 1  # of one row that can't be bound, nothing is there
+    if several:
+        connection.execute("SAVEPOINT staging")
     try:
         connection.executemany(f"{insert} VALUES ({', '.join('?' * width)})", values)
     except TypeError:
-        connection.execute("ROLLBACK TO staging")
+        if several:
+            connection.execute("ROLLBACK TO staging")
         for row in values:
             places, bound = marks(row)
             connection.execute(f"{insert} VALUES ({places})", bound)
-    connection.execute("RELEASE staging")
+    if several:
+        connection.execute("RELEASE staging")
 
 
 def marks(values: Iterable[Any]) -> tuple[str, list[Any]]:

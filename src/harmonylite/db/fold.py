@@ -16,7 +16,7 @@ from typing import Any
 import apsw
 
 from harmonylite.changes.inbox import Piece
-from harmonylite.db.connection import try_or_undo
+from harmonylite.db.connection import execute_or_not, try_or_undo
 from harmonylite.db.exact import exact_rows, same_bits
 from harmonylite.db.journal import Journal, Overruled
 from harmonylite.db.rowids import claims_first, make_room
@@ -209,7 +209,7 @@ class Fold:
             there = f"SELECT 1 FROM {table.scratch('incoming')} AS x CROSS JOIN {table.mirror} AS m"
             if self.connection.execute(f"{there} ON {shape.same('m', 'x', 'c')} LIMIT 1").fetchone():
                 return False
-        return try_or_undo(self.connection, lambda: self.connection.execute(sql))[0]
+        return execute_or_not(self.connection, sql)
 
     # updates ---------------------------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from typing import Any
 import apsw
 
 from harmonylite.changes.inbox import Piece
-from harmonylite.db.connection import is_unique, rows, try_or_undo
+from harmonylite.db.connection import execute_or_not, is_unique, rows, try_or_undo
 from harmonylite.db.fold import Folded
 from harmonylite.db.log import Log
 from harmonylite.db.pending import Pending
@@ -86,7 +86,10 @@ class Merge:
         columns = shape.write([shape.columns[i].name for i in folded.present])
         values = ", ".join(f"x.c{i}" for i in folded.present)
         sql = f"INSERT INTO {table.main}({columns}) SELECT {values} FROM {table.scratch('incoming')} AS x"
-        return try_or_undo(self._connection, lambda: self._changes(sql))[0]
+        if not execute_or_not(self._connection, sql):
+            return False
+        self.rows += self._connection.changes()
+        return True
 
     def _plainly(self, table: Tracked, *, pending: bool) -> None:
         self._delete(table)
