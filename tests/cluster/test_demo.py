@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import sys
+import time
 from asyncio.subprocess import PIPE, STDOUT, Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -101,6 +102,18 @@ async def test_a_signal_ends_the_demo_at_any_time_without_remains(tmp_path: Path
     assert "Traceback" not in after
     assert processes_of(tmp_path) == []
     assert list(tmp_path.iterdir()) == []
+
+
+async def test_no_node_outlives_a_demo_that_is_killed(tmp_path: Path) -> None:
+    async with demo(tmp_path) as process:
+        await line_with(process, "One row, two writers, different columns")
+        assert len(processes_of(tmp_path)) >= 3
+        process.kill()
+        await process.wait()
+    end = time.monotonic() + 60
+    while left := processes_of(tmp_path):
+        assert time.monotonic() < end, left
+        await asyncio.sleep(0.1)
 
 
 async def test_a_file_that_is_not_there_is_refused_at_once(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from harmonylite.demo.application import Application
 from harmonylite.errors import HarmonyLiteError
+from harmonylite.jetstream.child import guarded
 
 START_SECONDS = 60.0
 """How long a node may take until it is ready, in seconds."""
@@ -85,10 +86,7 @@ class Member:
         with self.log.open("ab") as log:
             # A session of its own: Ctrl-C at the terminal reaches the demo only, which then ends its nodes in order.
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "harmonylite",
-                *self._arguments,
+                *guarded([sys.executable, "-m", "harmonylite", *self._arguments]),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -28,6 +28,11 @@ KEPT_LINES = 40
 """Last lines of output that are kept to explain an end."""
 
 
+def guarded(command: Sequence[str]) -> list[str]:
+    """Return the command that runs ``command``, its first word an absolute path, and ends with this process."""
+    return [sys.executable, "-I", "-S", "-c", _GUARD, str(os.getpid()), *command]
+
+
 class Child:
     """One run of a program. ``line``: called with every line of its output, standard error included."""
 
@@ -40,7 +45,7 @@ class Child:
     async def start(self, command: Sequence[str]) -> None:
         """Start ``command``, its first word an absolute path; raises OSError."""
         self._process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-I", "-S", "-c", _GUARD, str(os.getpid()), *command),
+            *guarded(command),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
