@@ -131,8 +131,9 @@ class Pull:
                 silent = time.monotonic() - self._heard
                 if silent > 2 * HEARTBEAT:
                     raise PullEndedError(f"no sign of life from its consumer for {silent:.1f} s") from None
-                # A message that is on its way holds up the signs of life behind it, however long it takes.
-                if self._quiet is not None and silent < HEARTBEAT:
+                # A message that is on its way holds up the signs of life behind it, however long it takes. Those
+                # come as often as this looks: one may always be just about to come.
+                if self._quiet is not None and silent < 1.5 * HEARTBEAT:
                     await self._quiet()
 
     async def _order(self) -> None:
