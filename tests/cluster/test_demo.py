@@ -21,12 +21,18 @@ CHINOOK = Path(__file__).parents[3] / "shared" / "data" / "chinook.sqlite"
 pytestmark = pytest.mark.timeout(240)
 
 
+def _hear_interrupts() -> None:
+    """Be as at a terminal: what a shell starts in the background ignores Ctrl-C, and so does all that it starts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @asynccontextmanager
 async def demo(folder: Path, *words: str) -> AsyncIterator[Process]:
     """Run ``harmonylite demo`` with all its temporary files below ``folder``."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "harmonylite", "demo", *words,
         stdout=PIPE, stderr=STDOUT, env={**os.environ, "TMPDIR": str(folder), "COLUMNS": "120"},
+        preexec_fn=_hear_interrupts,
     )  # fmt: skip
     try:
         yield process

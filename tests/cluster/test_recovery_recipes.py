@@ -84,6 +84,7 @@ def test_every_recipe_of_the_pages_is_known_here() -> None:
     }
     assert found == {
         "The database file was deleted, or the machine's disk was lost",
+        "The machine is gone, and I only want its data",
         "The mirror is damaged or was deleted",
         "I restored an old backup of the database",
         "Snapshots can't be saved or read",
@@ -106,6 +107,19 @@ def test_deleted_files_come_back(site: Site, pair: tuple[Node, Node]) -> None:
         until_equal([a, b])
         assert titles(b) == ["by a", "by b"]
     agree([a, b])
+
+
+def test_the_data_of_a_machine_that_is_gone_is_there_without_any_node(site: Site, pair: tuple[Node, Node]) -> None:
+    for node in pair:
+        assert node.stop() == 0
+        for file in node.folder.glob("app.db*"):
+            file.unlink()
+        shutil.rmtree(node.folder / "mirror")
+    desk = Desk(pair[0])
+    for command in recipe("recovery.md", "The machine is gone, and I only want its data"):
+        desk.type(command)
+    found = apsw.Connection(str(desk.folder / "data.db")).execute("SELECT title FROM books ORDER BY id").fetchall()
+    assert found == [("by a",), ("by b",)]
 
 
 def test_going_back_in_time_and_writing_the_old_state_again(site: Site, pair: tuple[Node, Node]) -> None:
