@@ -6,8 +6,8 @@ import logging
 
 import pytest
 
-from harmonylite.errors import FencedError, ReconnectsSpentError
-from harmonylite.node.ending import ended_by, leaves
+from harmonylite.errors import FencedError, ReconnectsSpentError, leaves
+from harmonylite.node.ending import ended_by
 
 
 def group_of(*errors: Exception) -> ExceptionGroup[Exception]:

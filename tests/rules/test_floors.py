@@ -16,6 +16,7 @@ FLOORS = {
     "": 0,  # the package itself: its version
     "errors": 0,
     "model": 0,
+    "resource": 0,
     "backoff": 0,
     "status": 0,
     "config": 1,

@@ -18,8 +18,6 @@ import sysconfig
 import time
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from harmonylite.backoff import Backoff
 from harmonylite.errors import ConfigError, EmbeddedServerError
@@ -31,6 +29,7 @@ from harmonylite.jetstream.routes import expand
 from harmonylite.jetstream.server_config import ServerPlan, loopback, plan
 from harmonylite.jetstream.server_files import accepts, client_port, generated, kept, ports_of, write_private
 from harmonylite.jetstream.settings import EmbeddedSettings, LinkSettings
+from harmonylite.resource import Resource
 from harmonylite.status import NodeStatus
 
 log = logging.getLogger(__name__)
@@ -80,7 +79,7 @@ def find_server() -> Path:
     )
 
 
-class EmbeddedServer:
+class EmbeddedServer(Resource):
     """A nats-server for one node."""
 
     def __init__(self, settings: EmbeddedSettings, status: NodeStatus | None = None) -> None:
@@ -145,15 +144,6 @@ class EmbeddedServer:
             await asyncio.wait(self._tasks)
         await asyncio.shield(self._stop())
         self._part.set("stopped")
-
-    async def __aenter__(self) -> Self:
-        await self.open()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
     async def reload(self) -> None:
         """Let the running server read certificates, the user's file and the names behind ``dns://`` again.

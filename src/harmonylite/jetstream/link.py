@@ -11,14 +11,13 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from types import TracebackType
-from typing import Self
 
 from harmonylite.errors import ConfigError, ConnectError, ReconnectsSpentError, StreamError
 from harmonylite.jetstream.connection import AuthError, Connection
 from harmonylite.jetstream.credentials import connect_options
 from harmonylite.jetstream.names import redact, split_address
 from harmonylite.jetstream.settings import LinkSettings
+from harmonylite.resource import Resource
 from harmonylite.status import NodeStatus
 
 log = logging.getLogger(__name__)
@@ -31,7 +30,7 @@ LOUD_TRIES = 3
 QUIET_SECONDS = 30.0
 
 
-class NatsLink:
+class NatsLink(Resource):
     """Keeps a connection to one of several NATS servers.
 
     ``urls``: asked before each round instead of ``settings.urls`` when given (the embedded server's port may change).
@@ -77,15 +76,6 @@ class NatsLink:
         self._part.set("stopped")
         if connection is not None:
             await connection.aclose()
-
-    async def __aenter__(self) -> Self:
-        await self.open()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
     @property
     def connected(self) -> bool:

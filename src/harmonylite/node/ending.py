@@ -10,7 +10,7 @@ import os
 import traceback
 from pathlib import Path
 
-from harmonylite.errors import HarmonyLiteError
+from harmonylite.errors import HarmonyLiteError, leaves
 
 log = logging.getLogger(__name__)
 
@@ -44,13 +44,6 @@ def cut() -> None:
     log.warning("ended at once, as the second signal asks; what is committed stays and is published after a restart")
     logging.shutdown()
     os._exit(UNFORESEEN)
-
-
-def leaves(error: BaseException) -> list[BaseException]:
-    """Return the single errors of a group of groups, in their order; a single error is its own only leaf."""
-    if not isinstance(error, BaseExceptionGroup):
-        return [error]
-    return [leaf for each in error.exceptions for leaf in leaves(each)]
 
 
 def _where(error: BaseException) -> str:

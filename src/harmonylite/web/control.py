@@ -10,9 +10,9 @@ import asyncio
 import os
 import secrets
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
+from harmonylite.resource import Resource
 from harmonylite.web.actions import Actions
 from harmonylite.web.control_file import ControlFile, remove_control_file, write_control_file
 from harmonylite.web.server import HttpServer
@@ -26,7 +26,7 @@ CLOSE_GRACE = 2.0
 """Seconds that a running command gets to end when the node stops."""
 
 
-class ControlServer:
+class ControlServer(Resource):
     """Serves ``actions``, and ``past`` where it is given; writes ``control.json`` into ``folder``, the private one."""
 
     def __init__(self, actions: Actions, folder: Path, past: PastActions | None = None) -> None:
@@ -58,15 +58,6 @@ class ControlServer:
         """Remove the file, then stop serving. Safe to call twice."""
         remove_control_file(self._folder, self._token)
         await self._server.aclose()
-
-    async def __aenter__(self) -> Self:
-        await self.open()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
     def _app(self) -> ASGIApp:
         from starlette.applications import Starlette  # here, not above: only an open server pays for starlette

@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
+from harmonylite.resource import Resource
 from harmonylite.web.address import Address, bind_address, is_loopback, parse_address
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-class HttpServer:
+class HttpServer(Resource):
     """Serves one ASGI application on ``bind``.
 
     ``app``: makes the application, called once by `open`. ``bind``: ``host:port``; port 0 lets the system choose.
@@ -85,12 +85,3 @@ class HttpServer:
         listener, self._listener = self._listener, None
         if listener is not None:
             await listener.stop(self._grace)
-
-    async def __aenter__(self) -> Self:
-        await self.open()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
