@@ -26,7 +26,17 @@ from harmonylite.stores.s3 import S3Store
 from harmonylite.stores.sftp import SftpStore
 from harmonylite.stores.webdav import WebdavStore
 from tests.parts.fix_nats import RealNats, quick
-from tests.parts.stores.servers import KEY, LOGIN, PASSWORD, SECRET, Server, s3_server, ssh_server, webdav_server
+from tests.parts.stores.servers import (
+    KEY,
+    LOGIN,
+    PASSWORD,
+    SECRET,
+    Server,
+    s3_server,
+    seaweed_server,
+    ssh_server,
+    webdav_server,
+)
 
 MB = 1024 * 1024
 
@@ -61,6 +71,14 @@ class Place:
 def s3_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A running S3 server."""
     server = s3_server(tmp_path_factory.mktemp("s3"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Another running S3 server, by other people and of another kind."""
+    server = seaweed_server(tmp_path_factory.mktemp("seaweed"))
     yield server
     server.stop()
 
@@ -166,6 +184,17 @@ def s3_place(s3_api: Server, folder: str, monkeypatch: pytest.MonkeyPatch) -> It
 
 
 @pytest.fixture
+def seaweed_place(seaweed: Server, folder: str, monkeypatch: pytest.MonkeyPatch) -> Place:
+    """A folder of a bucket, on the other S3 server."""
+    monkeypatch.setattr("harmonylite.stores.s3_bucket.LONGEST_WAIT", timedelta(seconds=0.2))
+
+    async def make(*, owner: str = "one", port: int = 0, secret: str = SECRET) -> Store:
+        return S3Store(s3_settings(seaweed, port=port, secret=secret, path=folder))
+
+    return Place("s3", make, seaweed.port)
+
+
+@pytest.fixture
 def webdav_place(webdav: Server, folder: str) -> Place:
     """A WebDAV folder, below one that is not there yet either."""
 
@@ -197,7 +226,7 @@ def sftp_place(sshd: Server, folder: str) -> Place:
     return Place("sftp", make, sshd.port, sshd.root / "new" / folder)
 
 
-PLACES = ("nats", "file", "s3", "webdav", "webdav_digest", "sftp")
+PLACES = ("nats", "file", "s3", "seaweed", "webdav", "webdav_digest", "sftp")
 
 
 @pytest.fixture(params=PLACES)
@@ -210,6 +239,13 @@ def place(request: pytest.FixtureRequest) -> Place:
 @pytest.fixture(params=[name for name in PLACES if name not in ("nats", "file")])
 def remote(request: pytest.FixtureRequest) -> Place:
     """Each store that a connection of its own leads to, in turn."""
+    found: Place = request.getfixturevalue(f"{request.param}_place")
+    return found
+
+
+@pytest.fixture(params=[name for name in PLACES if name not in ("nats", "file", "seaweed")])
+def reached(request: pytest.FixtureRequest) -> Place:
+    """Each of those whose objects are files that a test can reach, in turn."""
     found: Place = request.getfixturevalue(f"{request.param}_place")
     return found
 

@@ -6,6 +6,7 @@ changed.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -16,6 +17,7 @@ import sysconfig
 import threading
 import time
 from collections.abc import Callable
+from http.client import HTTPConnection
 from pathlib import Path
 
 ROOT = os.geteuid() == 0
@@ -98,6 +100,37 @@ def s3_server(folder: Path, *tls: str) -> Server:
     return server
 
 
+def seaweed_server(folder: Path) -> Server:
+    """Start SeaweedFS, an S3 service with chunks of its own on the disk, that compares and sets; it has one bucket."""
+    program = Path(sysconfig.get_path("scripts")) / "weed"
+    ids = folder / "ids.json"
+    who = {"name": "tests", "credentials": [{"accessKey": KEY, "secretKey": SECRET}], "actions": ["Admin"]}
+    ids.write_text(json.dumps({"identities": [who]}))
+    parts = ("master.port", "master.port.grpc", "volume.port", "volume.port.grpc", "filer.port", "filer.port.grpc")
+    ports = dict(zip((*parts, "s3.port", "s3.port.grpc"), free_ports(8), strict=True))
+    command = [str(program), "server", f"-dir={(root := tree(folder))}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"]
+    command += ["-filer", "-s3", f"-s3.config={ids}", "-s3.iam=false", "-s3.port.iceberg=0", "-s3.port.lance=0"]
+    command += ["-master.volumeSizeLimitMB=256", "-volume.max=20", "-master.telemetry=false"]
+    server = Server(root, [*command, *(f"-{name}={port}" for name, port in ports.items())], log=folder / "log")
+    filer, api = ports["filer.port"], ports["s3.port"]
+    # A bucket is a folder of the filer's; what is stored in it needs a volume, which is made for the first file.
+    steps = [("PUT", filer, "/buckets/bucket/ready", 201), ("GET", api, "/", 403)]
+    server.wait(lambda: api if all(_answers(*step) for step in steps) else 0)
+    return server
+
+
+def _answers(method: str, port: int, path: str, status: int) -> bool:
+    """Tell whether what listens there answers a request with ``status``."""
+    connection = HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+    try:
+        connection.request(method, path, body=b"x" if method == "PUT" else None)
+        return connection.getresponse().status == status
+    except OSError:
+        return False
+    finally:
+        connection.close()
+
+
 def webdav_server(folder: Path, *tls: str, way: str = "basic") -> Server:
     """Start wsgidav. ``way``: the one login that it takes, basic or digest."""
     program = str(Path(__file__).with_name("webdav_server.py"))
@@ -133,16 +166,20 @@ def ssh_server(folder: Path) -> Server:
     }  # fmt: skip
     config = folder / "config"
     config.write_text("".join(f"{name} {value}\n" for name, value in settings.items()))
-    port = free_port()
+    (port,) = free_ports(1)
     command = [program, "-D", "-e", "-f", str(config), "-p", str(port)]
     server = Server(root, command, log=folder / "log", mount=MOUNT_SSH)
     server.wait(lambda: server.said_port(r"Server listening on 127\.0\.0\.1 port (\d+)"))
     return server
 
 
-def free_port() -> int:
-    """Return a port that nobody listens on just now; sshd can't choose one itself."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+def free_ports(count: int) -> list[int]:
+    """Return ports that nobody listens on just now, for servers that can't choose one themselves."""
+    probes = [socket.socket() for _ in range(count)]
+    try:
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [int(probe.getsockname()[1]) for probe in probes]
+    finally:
+        for probe in probes:
+            probe.close()
