@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -22,7 +23,7 @@ from harmonylite.config.store_urls import webdav_place
 from harmonylite.errors import ConfigError
 from harmonylite.replication.ports import Progress
 from harmonylite.stores.arrival import arrival, to_disk
-from harmonylite.stores.errand import Errand, StalledError, send
+from harmonylite.stores.errand import Errand, GivenUpError, StalledError, send
 from harmonylite.stores.failures import LISTING, Failures, deleting, reading, storing
 from harmonylite.stores.names import abandoned, file_name, object_names, upload_name
 from harmonylite.stores.webdav_login import Login
@@ -34,6 +35,9 @@ CHUNK = 1024 * 1024
 
 TIMES = httpx.Timeout(connect=10.0, read=60.0, write=60.0, pool=10.0)
 """Seconds for each step of a request."""
+
+LATER = (0.0, 0.2, 1.0, 5.0, 20.0)
+"""Seconds before each try to remove an upload that was given up, until the server knows of it."""
 
 _ADVICE = {
     401: "mend login and secret in snapshot.webdav.url",
@@ -121,11 +125,25 @@ class WebdavStore:
                 raise self._failures.error(storing(name), f"{stored} bytes arrived of {size}")
             errand.check()
             dav.move(part, self._path(file_name(name)), overwrite=True)
-        except BaseException:
-            # What broke the upload may break this, too; the next put tries it again.
-            with suppress(ClientError, httpx.HTTPError):
-                dav.remove(part)
+        except BaseException as error:
+            self._take_back(dav, part, patiently=isinstance(error, GivenUpError))
             raise
+
+    @staticmethod
+    def _take_back(dav: Client, part: str, *, patiently: bool) -> None:
+        """Remove an upload that was broken off; what can't be removed now the next put removes.
+
+        ``patiently``: nobody waits. Then the server may come to the upload only after it was asked to remove it.
+        """
+        for pause in LATER if patiently else (0.0,):
+            time.sleep(pause)
+            try:
+                dav.remove(part)
+            except ResourceNotFound:
+                continue
+            except (ClientError, httpx.HTTPError):
+                pass  # what broke the upload may break this, too
+            return
 
     def _get(self, dav: Client, errand: Errand, name: str, target: Path) -> None:
         with arrival(target) as part, part.open("xb") as file:
