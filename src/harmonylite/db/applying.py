@@ -100,11 +100,17 @@ class Applying:
         """Take over the log for a capture, in its transaction; None while many new rows are not ``named`` in it."""
         self.same_schema()
         tables = self.installed.by_id
-        if not named and self._log.look_beyond(tables) >= FEW:
+        if not named and self.many_new():
             return None
         log_id = self._log.refresh(tables, look=named)
         self._log.keep_images(tables, log_id)
         return Flight(log_id, self.folds, self.seen())
+
+    def many_new(self) -> bool:
+        """Tell whether so many rows are beyond the watermarks that they are better named in the log: once, and no more
+        of them is looked at again.
+        """
+        return self._log.look_beyond(self.installed.by_id) >= FEW
 
     def takes_off(self, number: int, flight: Flight) -> None:
         """Change set ``number`` of this session is under way."""
@@ -117,7 +123,7 @@ class Applying:
     def name_new_rows(self) -> bool:
         """Name the rows beyond the watermarks in the log, unless the write lock isn't free; return True.
 
-        That spares a merge to look at each of them again while they are under way.
+        That spares whoever reads the log next, a merge included, to look at each of them again.
         """
         self._connection.set_busy_timeout(SHORT_WAIT_MS)
         try:

@@ -263,6 +263,10 @@ class Replica:
     def look(self) -> int:
         """Take over what was logged without capturing it; return the number of pending rows."""
         with self._applying.unit("look at the log"):
+            many = self._applying.many_new()
+        if many:
+            self._applying.name_new_rows()
+        with self._applying.unit("look at the log"):
             self._log.refresh(self._installed.by_id)
         return self.pending_rows()
 

@@ -73,6 +73,24 @@ def test_an_insert_below_the_newest_row_is_logged(group: Group) -> None:
     assert [row[0] for row in group.equal("t")] == [-3, 0, 50, 51]
 
 
+@SHAPES
+def test_rows_that_gather_while_nothing_can_be_published_are_looked_at_once(group: Group, ddl: str) -> None:
+    a, _ = group.several(2, ddl)
+    insert(a, 1, 2)
+    a.send()
+    insert(a, 3, 500)
+    assert a.replica.look() == 500
+    assert logged(a) == 1, "their range is named, so that the next look begins after them"
+    a.run("UPDATE t SET v = 'new' WHERE rowid IN (2, 400)")
+    insert(a, 501, 503)
+    assert a.replica.look() == 503
+    assert logged(a) == 3
+    group.settle()
+    assert a.replica.look() == 0
+    found = group.equal("t")
+    assert (len(found), sum(row[-1] == "new" for row in found)) == (503, 2)
+
+
 @pytest.mark.parametrize("ddl", KEYED)
 def test_a_row_replaced_while_it_is_under_way_keeps_its_new_value(group: Group, ddl: str) -> None:
     a, b = group.several(2, ddl)
