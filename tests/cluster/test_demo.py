@@ -110,6 +110,16 @@ async def test_a_signal_ends_the_demo_at_any_time_without_remains(tmp_path: Path
     assert list(tmp_path.iterdir()) == []
 
 
+async def test_a_closed_terminal_ends_the_demo_without_remains(tmp_path: Path) -> None:
+    async with demo(tmp_path) as process:
+        await line_with(process, "Ctrl-C")
+        process.send_signal(signal.SIGHUP)
+        await told(process)
+    assert process.returncode == 0
+    assert processes_of(tmp_path) == []
+    assert list(tmp_path.iterdir()) == []
+
+
 async def test_no_node_outlives_a_demo_that_is_killed(tmp_path: Path) -> None:
     async with demo(tmp_path) as process:
         await line_with(process, "One row, two writers, different columns")

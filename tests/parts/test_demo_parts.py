@@ -13,7 +13,8 @@ from rich.console import Console
 
 from harmonylite.demo.application import Application
 from harmonylite.demo.digest import digest_file
-from harmonylite.demo.ending import in_shell
+from harmonylite.demo.ending import hints, in_shell
+from harmonylite.demo.member import Member
 from harmonylite.demo.own_file import OwnFile, backup
 from harmonylite.demo.scene import Scene
 from harmonylite.demo.shop import Shop
@@ -131,11 +132,73 @@ async def test_an_odd_file_is_fair_to_its_sites_and_stays_as_it_was(odd: Path, t
 def test_a_file_that_cannot_be_played_on_is_refused_with_a_reason(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no such file"):
         OwnFile(tmp_path / "missing.db").build(tmp_path / "copy.db")
-    with pytest.raises(ConfigError, match="no table has a primary key"):
-        OwnFile(make(tmp_path / "empty.db", "CREATE TABLE t (x)")).build(tmp_path / "copy.db")
     (tmp_path / "letter.txt").write_text("dear reader, this is no database at all" * 100)
-    with pytest.raises(HarmonyLiteError, match=r"letter\.txt"):
+    with pytest.raises(ConfigError, match=r"letter\.txt is not a SQLite file, or is damaged"):
         OwnFile(tmp_path / "letter.txt").build(tmp_path / "other.db")
+    Shop().build(tmp_path / "shop.db")
+    (tmp_path / "half.db").write_bytes((tmp_path / "shop.db").read_bytes()[:20_000])
+    with pytest.raises(ConfigError, match=r"half\.db is not a SQLite file, or is damaged"):
+        OwnFile(tmp_path / "half.db").build(tmp_path / "half-copy.db")
+
+
+NUMBERS = "WITH RECURSIVE n (value) AS (VALUES (1) UNION ALL SELECT value + 1 FROM n WHERE value < 40) INSERT INTO t"
+
+
+@pytest.mark.parametrize(
+    "statements",
+    [
+        [],
+        ["CREATE TABLE t (a TEXT, b TEXT)", f"{NUMBERS} SELECT value, value FROM n"],
+        ["CREATE TABLE t (id INTEGER PRIMARY KEY, a INT, b REAL)", f"{NUMBERS} SELECT value, value, value FROM n"],
+        ["CREATE TABLE t (id INTEGER PRIMARY KEY, a TEXT, b TEXT)", "INSERT INTO t VALUES (1, 'a', 'b')"],
+        [
+            "CREATE TABLE t (id INTEGER PRIMARY KEY, a TEXT CHECK (length(a) < 9), b TEXT)",
+            f"{NUMBERS} SELECT value, 'a', 'b' FROM n",
+        ],
+    ],
+    ids=["nothing", "no key", "no text", "one row", "a check that the second burst would break"],
+)
+async def test_copies_of_a_file_without_a_table_to_play_with_get_one(tmp_path: Path, statements: list[str]) -> None:
+    file = make(tmp_path / "mine.db", 'CREATE TABLE "DEMO_notes" (x)', *statements)
+    folder = tmp_path / "copies"
+    folder.mkdir()
+    scene = OwnFile(file)
+    await scene_is_fair(scene, folder)
+    assert scene.touched == ("demo_notes_2",)
+    assert scene.remark.endswith("the copies get one more, demo_notes_2")
+
+
+async def test_rows_are_added_also_where_only_another_table_counts_its_keys(tmp_path: Path) -> None:
+    file = make(
+        tmp_path / "mine.db",
+        "CREATE TABLE t (id TEXT PRIMARY KEY, a TEXT, b TEXT)",
+        f"{NUMBERS} SELECT 'k' || value, 'a', 'b' FROM n",
+        "CREATE TABLE u (id INTEGER PRIMARY KEY)",
+        f"{NUMBERS.replace(' t', ' u')} SELECT value FROM n",
+    )
+    folder = tmp_path / "copies"
+    folder.mkdir()
+    scene = OwnFile(file)
+    await scene_is_fair(scene, folder)
+    assert (sorted(scene.touched), scene.remark) == (["t", "u"], "")
+
+
+def test_reading_a_file_in_wal_mode_leaves_nothing_beside_it(tmp_path: Path) -> None:
+    file = make(tmp_path / "wal.db", "PRAGMA journal_mode = wal", "CREATE TABLE t (x)")
+    before = fingerprint(file)
+    backup(file, tmp_path / "copy.db")
+    assert (sorted(tmp_path.glob("wal.db*")), fingerprint(file)) == ([file], before)
+
+
+def test_a_copy_is_made_while_an_application_writes(tmp_path: Path) -> None:
+    file = make(tmp_path / "live.db", "PRAGMA journal_mode = wal", "CREATE TABLE t (x)", "INSERT INTO t VALUES (1)")
+    application = apsw.Connection(str(file))
+    application.execute("BEGIN IMMEDIATE; INSERT INTO t VALUES (2)")
+    backup(file, tmp_path / "copy.db")
+    application.execute("COMMIT")
+    application.close()
+    assert ask(tmp_path / "copy.db", "SELECT group_concat(x) FROM t") == "1"
+    assert ask(file, "SELECT group_concat(x) FROM t") == "1,2"
 
 
 def test_what_a_node_left_in_the_copied_file_is_not_taken_along(odd: Path, tmp_path: Path) -> None:
@@ -201,6 +264,30 @@ def test_a_statement_reaches_sqlite_through_a_shell_unchanged() -> None:
     sql = """SELECT "a\\b", '$HOME', `c`"""
     done = subprocess.run(["/bin/sh", "-c", f"printf %s {in_shell(sql)}"], capture_output=True, text=True, check=True)
     assert done.stdout == sql
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_the_commands_to_try_show_something_each_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, installed: bool
+) -> None:
+    monkeypatch.setattr("harmonylite.demo.ending.shutil.which", lambda name: name if installed else None)
+    folder = tmp_path / "a folder"
+    folder.mkdir()
+    members = [Member(n, folder / str(n), "shop.db", http=n, cluster=n, peers=[]) for n in (1, 2, 3)]
+    for member in members:
+        member.folder.mkdir()
+    shop = Shop()
+    shop.build(members[0].db)
+    change, look, *others = hints(shop, members)
+    assert ("sqlite3 " if installed else " -m apsw ") in change
+    assert all("'" in line or '"' in line for line in others if "-config" in line), "the folder has a space"
+    if not installed:
+        look = look.replace("/3/", "/1/")
+        prices = set()
+        for _ in range(3):
+            subprocess.run(["/bin/sh", "-c", change], check=True)
+            prices.add(subprocess.run(["/bin/sh", "-c", look], check=True, capture_output=True, text=True).stdout)
+        assert len(prices) == 3
 
 
 def test_piped_output_is_plain_and_shows_brackets_as_they_are() -> None:

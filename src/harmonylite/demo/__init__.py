@@ -61,11 +61,15 @@ async def _main(scene: Scene, folder: Path, exit_when_done: bool) -> int:
 
     main = asyncio.current_task()
     assert main is not None
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, main.cancel)
+    for number in (signal.SIGTERM, signal.SIGHUP):  # SIGHUP: the terminal was closed
+        asyncio.get_running_loop().add_signal_handler(number, main.cancel)
     teller = Teller()
     teller.title("HarmonyLite: three SQLite files, written everywhere, always the same in the end", f"on {scene.title}")
     teller.step("Three files, three nodes", f"Everything is in {folder}")
-    members = make_members(scene, folder)
+    with teller.waiting("the files are being made"):
+        members = make_members(scene, folder)
+    if scene.remark:
+        teller.fact("note", scene.remark)
     async with contextlib.AsyncExitStack() as stack:
         with teller.waiting("three nodes are starting, each with a NATS server of its own"):
             seconds = await stack.enter_async_context(running(members))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ ABSENCE_SECONDS = 5.0
 
 async def stay(scene: Scene, members: Sequence[Member], teller: Teller) -> None:
     """Say what can be tried, then bring killed nodes back until cancelled (Ctrl-C)."""
+    teller.step("Your turn", "The nodes stay up, each with a page. In another terminal:")
     for line in hints(scene, members):
         teller.command(line)
     teller.fact("pages", "  ".join(member.url for member in members))
@@ -33,30 +35,43 @@ async def stay(scene: Scene, members: Sequence[Member], teller: Teller) -> None:
 def hints(scene: Scene, members: Sequence[Member]) -> list[str]:
     """Return commands that show something, ready to be copied into a shell."""
     one, two, three = members
-    clash = scene.one_column()
+    statement, query = scene.by_hand()
+    here, there = f"{command_name()} -config {in_shell(one.config)}", f"{command_name()} -config {in_shell(two.config)}"
     return [
-        f"sqlite3 {one.db} {in_shell(clash.one[0])}",
-        f"sqlite3 {three.db} {in_shell(clash.show)}",
-        f"{command_name()} -config {two.config} status",
-        f"{command_name()} -config {two.config} conflicts",
+        f"{sqlite_shell()} {in_shell(one.db)} {in_shell(statement)}",
+        f"{sqlite_shell()} {in_shell(three.db)} {in_shell(query)}",
+        f"{there} status --watch",
+        f"{there} conflicts",
         f"kill -9 {three.pid}    # comes back after {ABSENCE_SECONDS:.0f} s",
-        f"{command_name()} -config {one.config} verify",
+        f"{here} verify",
     ]
 
 
-def in_shell(sql: str) -> str:
-    """Return ``sql`` as one word of a shell's command line."""
+def in_shell(word: str | Path) -> str:
+    """Return ``word`` as one word of a shell's command line."""
+    text = str(word)
+    if text and all(letter.isalnum() or letter in "/._-" for letter in text):
+        return text
     for special in ("\\", '"', "$", "`"):
-        sql = sql.replace(special, "\\" + special)
-    return f'"{sql}"'
+        text = text.replace(special, "\\" + special)
+    return f'"{text}"'
+
+
+def sqlite_shell() -> str:
+    """Return a command that opens a SQLite file: sqlite3 where it is installed, else the shell that apsw brings."""
+    return "sqlite3" if shutil.which("sqlite3") else f"{_near(Path(sys.executable))} -m apsw"
 
 
 def command_name() -> str:
     """Return how this installation's ``harmonylite`` is called from here."""
     script = Path(sys.executable).with_name("harmonylite")
     if not script.exists():
-        return f"{sys.executable} -m harmonylite"
-    return min(str(script), os.path.relpath(script), key=len)
+        return f"{_near(Path(sys.executable))} -m harmonylite"
+    return _near(script)
+
+
+def _near(program: Path) -> str:
+    return in_shell(min(str(program), os.path.relpath(program), key=len))
 
 
 async def _keep(member: Member, teller: Teller) -> None:

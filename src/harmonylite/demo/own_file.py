@@ -1,10 +1,13 @@
 """A person's own file as a scene: finds tables that the demo may play with, and never touches the file itself.
 
-Invariant: every statement was tried on the first copy, and rolled back, before it is part of the story.
+Invariant: the whole story was tried on the first copy, and rolled back, before it is told. A file without a table that
+takes it gets one more in the copies, so that every SQLite file can be played on.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,11 +16,20 @@ import apsw
 from harmonylite.db.connection import mapped, open_file
 from harmonylite.demo.digest import ordinary_tables
 from harmonylite.demo.scene import Clash, Statement, Work
-from harmonylite.errors import ConfigError
+from harmonylite.errors import ConfigError, DatabaseDamagedError
 from harmonylite.schema.sql import is_private, quote, text
 
 BURST = 25
 """Rows that one site adds, and rows that it changes, in one burst."""
+
+SITES, BURSTS = (1, 2, 3), (1, 2)
+"""Who writes in a story, and how often."""
+
+FEWEST = 10
+"""Rows that a table must have to be played with."""
+
+NOTES = "demo_notes"
+"""The table that the copies get where the file has none that can be played with."""
 
 GAP = 10_000
 """Distance between the keys that two sites give to their new rows."""
@@ -48,6 +60,7 @@ class OwnFile:
         self._source = source
         self.title = f"copies of {source.name}"
         self.file_name = source.name
+        self.remark = ""
         self._changed: Table | None = None
         self._grown: Table | None = None
         self._first_key = 0
@@ -56,13 +69,20 @@ class OwnFile:
     def build(self, target: Path) -> None:
         """Back the file up to ``target`` and look for tables to play with.
 
-        :raises ConfigError: there is no such file, it isn't SQLite, or has no table that the demo can change.
+        :raises ConfigError: there is no such file, or it isn't a whole SQLite file. :raises DatabaseError: it can't be
+            read, or the copy can't be written.
         """
         if not self._source.is_file():
             raise ConfigError(
                 f"{self._source}: no such file", advice="name a SQLite file, or none for the built-in shop"
             )
-        backup(self._source, target)
+        try:
+            backup(self._source, target)
+        except DatabaseDamagedError:
+            raise ConfigError(
+                f"{self._source} is not a SQLite file, or is damaged",
+                advice="name another one, or none for the built-in shop",
+            ) from None
         connection = open_file(target)
         try:
             with mapped(f"look into {target}"):
@@ -73,40 +93,46 @@ class OwnFile:
             connection.close()
 
     def _choose(self, connection: apsw.Connection) -> None:
-        found = [table for name in ordinary_tables(connection) if (table := inspect(connection, name))]
+        if self._take(connection, ordinary_tables(connection)):
+            return
+        name = add_notes(connection)
+        self.remark = (
+            f"no table of {self.file_name} has a key, {FEWEST} rows and two columns of text that may be changed"
+            f" freely; the copies get one more, {name}"
+        )
+        taken = self._take(connection, [name])
+        assert taken, "it was made for this"
+
+    def _take(self, connection: apsw.Connection, names: Sequence[str]) -> bool:
+        """Settle on the tables that take the whole story, the one with most to show first; False when none does."""
+        found = [table for name in names if (table := inspect(connection, name)) and table.rows >= FEWEST]
         found.sort(key=lambda table: (min(len(table.free), 4), min(table.rows, 500)), reverse=True)
-        self._changed = next((t for t in found if len(t.free) >= 2 and self._can_change(connection, t)), None)
-        self._grown = next((t for t in found if self._can_grow(connection, t)), None)
-        if self._changed is None:
-            raise ConfigError(
-                f"{self._source}: no table has a primary key, ten rows and two columns that may be changed freely",
-                advice="run the demo without a file to see it on the built-in shop",
-            )
+        growing = [(table, key) for table in found if (key := next_key(connection, table)) is not None]
+        for table in (each for each in found if len(each.free) >= 2):
+            self._changed, self._grown = table, None
+            self._fought = [literal(connection, table, row) for row in FOUGHT]
+            if possible(connection, self._story()):
+                for self._grown, self._first_key in growing:
+                    if possible(connection, self._story()):
+                        return True
+                self._grown = None
+                return True
+        return False
 
-        self._fought = [literal(connection, self._changed, row) for row in FOUGHT]
-
-    def _can_change(self, connection: apsw.Connection, table: Table) -> bool:
-        """Tell whether rows take a change in each free column that the story uses."""
-        statements = [change(table, column, "x", nth(table, row)) for column in table.free[:2] for row in range(3)]
-        return table.rows >= 10 and possible(connection, statements)
-
-    def _can_grow(self, connection: apsw.Connection, table: Table) -> bool:
-        """Tell whether a row can be added as a copy of another under a new integer key."""
-        if len(table.key) != 1 or table.rows < 10:
-            return False
-        top = connection.execute(f"SELECT max({quote(table.key[0])}) FROM {quote(table.name)}").get
-        if not isinstance(top, int) or top > 2**62:
-            return False
-        self._first_key = top + 1
-        return possible(connection, [grow(table, top + 1 + site * GAP, site) for site in range(3)])
+    def _story(self) -> list[Statement]:
+        """Return every statement that will be run, in an order that could be."""
+        works = [self.burst(site, number) for number in BURSTS for site in SITES]
+        statements = [one for work in works for transaction in work.transactions for one in transaction]
+        clashes = (self.two_columns(), self.one_column())
+        return statements + [one for clash in clashes for one in (clash.one, clash.two)]
 
     def burst(self, site: int, number: int) -> Work:
         """Add rows under keys of the site's own, and change rows that no other site changes in this burst."""
         table = self._table
         column, mark = table.free[number % 2], f" ({number}/{site})"
-        step = max(1, table.rows // (3 * BURST))
-        count = min(BURST, table.rows // 3)
-        rows = range((site - 1) * count * step, site * count * step, step)
+        # Neighbours at the beginning: SQLite counts its way to row number n.
+        count = min(BURST, table.rows // len(SITES))
+        rows = range((site - 1) * count, site * count)
         updates = [[change(table, column, mark, nth(table, row))] for row in rows]
         label = f"{len(updates)} rows of {table.name} changed in column {column}"
         left = (f"SELECT count(*) FROM {quote(table.name)} WHERE instr({quote(column)}, {text(mark)})", len(updates))
@@ -134,6 +160,11 @@ class OwnFile:
         """A stranger's file holds no question that we know."""
         return
 
+    def by_hand(self) -> tuple[str, str]:
+        """Append to the column that was fought over."""
+        clash = self.one_column()
+        return clash.one[0], clash.show
+
     @property
     def _table(self) -> Table:
         assert self._changed is not None, "build comes first"
@@ -153,17 +184,39 @@ class OwnFile:
 
 
 def backup(source: Path, target: Path) -> None:
-    """Copy a live SQLite file as SQLite does it: consistent, whatever is being written to it. Raises DatabaseError."""
-    with mapped(f"copy {source}"):
-        reader = open_file(source, read_only=True)
-        writer = open_file(target, create=True)
-        try:
-            with writer.backup("main", reader, "main") as copy:
-                while not copy.done:
-                    copy.step(1024)
-        finally:
-            writer.close()
-            reader.close()
+    """Copy a live SQLite file as SQLite does it: consistent, whatever is being written to it. Raises DatabaseError.
+
+    Leaves nothing beside ``source`` that wasn't there.
+    """
+    log = Path(f"{source}-wal")
+    there = log.exists()
+    reader = open_file(source, read_only=True)
+    try:
+        with mapped(f"copy {source}"):
+            writer = open_file(target, create=True)
+            try:
+                with writer.backup("main", reader, "main") as copy:
+                    while not copy.done:
+                        copy.step(1024)
+            finally:
+                writer.close()
+    finally:
+        reader.close()
+    if log.exists() and not there:
+        # A reader of a file in WAL mode makes -wal and -shm, and only a connection that might write clears them away.
+        with mapped(f"close {source}"), closing(open_file(source)) as last:
+            last.pragma("schema_version")
+
+
+def add_notes(connection: apsw.Connection) -> str:
+    """Add a table to play with; return its name, which no table had."""
+    taken = {str(name).lower() for (name,) in connection.execute("SELECT name FROM sqlite_schema")}
+    name = next(n for n in (NOTES, *(f"{NOTES}_{i}" for i in range(2, len(taken) + 3))) if n not in taken)
+    connection.execute(f"CREATE TABLE {quote(name)} (id INTEGER PRIMARY KEY, title TEXT NOT NULL, body TEXT NOT NULL)")
+    with connection:
+        notes = [(f"note {number}", "nothing yet") for number in range(1, 1 + len(SITES) * BURST)]
+        connection.executemany(f"INSERT INTO {quote(name)} (title, body) VALUES (?, ?)", notes)
+    return name
 
 
 def remove_ours(connection: apsw.Connection) -> None:
@@ -212,6 +265,14 @@ def change(table: Table, column: str, mark: str, where: str) -> Statement:
     """Return the statement that appends ``mark`` to a column of the row at ``where``."""
     name = quote(column)
     return f"UPDATE {quote(table.name)} SET {name} = coalesce({name}, '') || {text(mark)} WHERE {where}", ()
+
+
+def next_key(connection: apsw.Connection, table: Table) -> int | None:
+    """Return a key above all others; None when rows can't be added by counting on."""
+    if len(table.key) != 1:
+        return None
+    top = connection.execute(f"SELECT max({quote(table.key[0])}) FROM {quote(table.name)}").get
+    return top + 1 if isinstance(top, int) and top <= 2**62 else None
 
 
 def grow(table: Table, key: int, model: int) -> Statement:

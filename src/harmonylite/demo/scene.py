@@ -47,6 +47,8 @@ class Scene(Protocol):
 
     title: str
     file_name: str
+    remark: str
+    """What a person should know about the copies, once they are built; "" for nothing."""
 
     @property
     def touched(self) -> tuple[str, ...]:
@@ -71,4 +73,8 @@ class Scene(Protocol):
 
     def question(self) -> tuple[str, str] | None:
         """Return a query that every copy must answer alike, with what it asks in words; None when there is none."""
+        ...
+
+    def by_hand(self) -> tuple[str, str]:
+        """Return a statement that changes something each time it is run, and a query that shows it."""
         ...

@@ -30,6 +30,7 @@ class Shop:
 
     title = "a small shop: customers, products, orders, stock, and a full-text search over the products"
     file_name = "shop.db"
+    remark = ""
     touched = ("customers", "products", "stock", "orders", "order_lines")
 
     def __init__(self, seed: int = 2026) -> None:
@@ -104,6 +105,10 @@ class Shop:
             "full-text search for 'copper kettle'",
             "SELECT rowid, name, description FROM product_search('copper kettle') ORDER BY rowid",
         )
+
+    def by_hand(self) -> tuple[str, str]:
+        """The fought-over product gets dearer."""
+        return "UPDATE products SET price = price + 1 WHERE id = 42", self.one_column().show
 
 
 def _customer(number: int) -> tuple[int | str, ...]:
