@@ -178,11 +178,15 @@ class Applying:
                 self._journal.remember(piece, count)
                 done.rows += count
             mirror.set_positions(self._connection, "mirror", cut.positions)
+            landing = self._landing(own)
+            for back in landing.values():
+                # many keys take their time, which is not to be the application's: the lock is taken after it
+                self._log.drop_keys(self.installed.tables.values(), back.log_id)
             locked = time.monotonic()
             if merge or not self._behind(cut):
                 mirror.set_positions(self._connection, "main", cut.positions)
             self.same_schema()
-            flight = next((f for p in self._mine(own) if (f := self._flights.get(p.id.number)) is not None), None)
+            flight = next(iter(landing.values()), None)
             held = self._held()
             echo = flight is not None and len(own) == len(pieces) and flight.folds == self.folds and not held
             merging = [t for t in self.installed.tables.values() if t.shape.name in fold.done or t.id in held]
@@ -201,8 +205,8 @@ class Applying:
             self._connection.execute("PRAGMA shrink_memory")
         done.conflicts = self._journal.written - written
         done.own = [piece.id for piece in own]
-        if landed := self._flights.keys() & {piece.id.number for piece in self._mine(own)}:
-            self._flights = {n: f for n, f in self._flights.items() if n not in landed}
+        if landing:
+            self._flights = {n: flight for n, flight in self._flights.items() if n not in landing}
             self._log.drop_images(self.installed.tables.values())
         if len(own) < len(pieces):
             self.folds += 1
@@ -213,16 +217,16 @@ class Applying:
         for name in folded:
             self._connection.execute(f"DELETE FROM {self.installed.tables[name].scratch('touched')}")
 
-    def _mine(self, own: list[Piece]) -> list[Piece]:
-        return [piece for piece in own if piece.id.session == self._session]
+    def _landing(self, own: list[Piece]) -> dict[int, Flight]:
+        """Return the flights of this session that come back with ``own``, by number."""
+        back = {piece.id.number for piece in own if piece.id.session == self._session}
+        return {number: flight for number, flight in self._flights.items() if number in back}
 
     def _land(self, own: list[Piece]) -> None:
         """Clear the log up to where this session's returning change sets were read."""
         self._log.refresh(self.installed.by_id, beyond=False)
-        for piece in self._mine(own):
-            flight = self._flights.get(piece.id.number)
-            if flight is not None:
-                self.clear_log(flight.log_id, flight.seen)
+        for flight in self._landing(own).values():
+            self.clear_log(flight.log_id, flight.seen)
 
     def clear_log(self, upto: int, seen: int) -> None:
         """Take what was logged up to ``upto`` for published or equal; runs in a transaction that writes the database.

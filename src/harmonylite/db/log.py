@@ -120,15 +120,25 @@ class Log:
         table.logged = int(value(self._connection, f"SELECT count(*) FROM {logged}"))
         table.suspect = table.suspect or table.shape.blind
 
+    def drop_keys(self, tables: Iterable[Tracked], upto: int) -> None:
+        """Take the keys that were logged at or below id ``upto`` out of the scratch tables; the database is not used.
+
+        What the log names later is taken over by the next refresh as if it were new.
+        """
+        for table in tables:
+            if table.logged:
+                logged = table.scratch("logged")
+                # no key was logged later than the newest id that was taken over: without a WHERE it costs no row a look
+                later = "" if self._known <= upto else f" WHERE id <= {upto}"
+                self._connection.execute(f"DELETE FROM {logged}{later}")
+                table.logged = int(value(self._connection, f"SELECT count(*) FROM {logged}"))
+
     def clear(self, tables: Mapping[int, Tracked], upto: int) -> None:
         """Be done with everything at or below id ``upto``; the transaction writes the database."""
         execute = self._connection.execute
         execute(f"DELETE FROM main.{quote(LOG)} WHERE id < ?", (upto,))
         execute(f"INSERT OR REPLACE INTO main.{quote(STATE)} VALUES ('cleared', ?)", (upto,))
-        for table in tables.values():
-            if table.logged:
-                execute(f"DELETE FROM {table.scratch('logged')} WHERE id <= ?", (upto,))
-                table.logged = int(value(self._connection, f"SELECT count(*) FROM {table.scratch('logged')}"))
+        self.drop_keys(tables.values(), upto)
 
     def append(self, table: Tracked, select: str) -> None:
         """Log the keys that ``select`` returns; the transaction writes the database."""
