@@ -35,6 +35,26 @@ def test_a_stop_publishes_what_is_committed_and_ends_within_seconds(site: Site) 
     assert time.monotonic() - before < 10
     assert not (nodes[0].db.parent / "mirror" / "app.db" / "control.json").exists()
     until(lambda: nodes[1].value("SELECT count(*) FROM events") == 20, "the last words are with the other node")
+    said = nodes[0].last_words()
+    assert f"health_check.bind: listening at http://127.0.0.1:{nodes[0].port}" in said
+    assert "stopping: what is committed is published first" in said
+    assert "stopped" in said.splitlines()[-1]
+
+
+def test_a_stop_without_nats_says_what_is_not_published_yet(site: Site) -> None:
+    server = site.server()
+    node = site.node("a", urls=[server.url])
+    start([node])
+    server.stop()
+    until(lambda: not node.health()["nats_connected"], "the node knows that NATS is gone")
+    site.application(node).write("INSERT INTO events VALUES ('x', 'a', 1, 'waits')")
+    until(lambda: node.health()["pending_rows"] == 1, "the write is noticed")
+    assert node.stop(10) == 0
+    assert "rows not published yet: 1; they stay pending" in node.last_words()
+    server.start()
+    node.start()
+    node.ready()
+    until(lambda: node.health()["pending_rows"] == 0, "it is published after the next start")
 
 
 def test_the_second_signal_cuts(site: Site) -> None:
@@ -49,6 +69,7 @@ def test_the_second_signal_cuts(site: Site) -> None:
     before = time.monotonic()
     node.signal(signal.SIGTERM)
     assert node.gone(20) == 1
+    assert "ended at once, as the second signal asks" in node.last_words()
     assert time.monotonic() - before < 4
     server.signal(signal.SIGCONT)
     node.start()

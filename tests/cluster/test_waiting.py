@@ -55,6 +55,8 @@ def test_a_lock_held_at_the_start_is_waited_for(site: Site) -> None:
     holder.ask({"hold": [["UPDATE fought SET value = 'held' WHERE id = 1", []]]})
     node.start()
     until(lambda: node.waits("lock"), "the node says what it waits for")
+    told = "join: install the capture triggers: another connection holds the lock"
+    until(lambda: told in node.last_words(), "it stands in the log, too")
     assert holder.ask("commit") == {"rows": 1}
     node.ready()
 

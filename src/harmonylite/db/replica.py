@@ -32,6 +32,7 @@ from harmonylite.db.standing import read_standing
 from harmonylite.db.tracked import Tracked
 from harmonylite.db.triggers import HELD
 from harmonylite.db.unseen import log_unseen
+from harmonylite.db.wal import Wal
 from harmonylite.errors import DatabaseDamagedError, DatabaseError, MirrorDamagedError
 from harmonylite.model import ChangeSetId, Conflict, Position
 from harmonylite.schema.sql import quote
@@ -75,7 +76,7 @@ class Replica:
         self._connection: apsw.Connection | None = None
         self._installed = Installed()
         self._seen = -1
-        self._warnings: dict[str, str] = {}
+        self.wal = Wal()
 
     # opening ---------------------------------------------------------------------------------------------------
 
@@ -114,13 +115,7 @@ class Replica:
 
     def _configure(self, connection: apsw.Connection) -> None:
         connection.config(apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER, 0)
-        try:
-            connection.pragma("journal_mode", "wal")
-        except apsw.BusyError:
-            self._warnings["journal mode"] = (
-                "the database is not in WAL mode and other connections keep it from being changed:"
-                " readers and writers will wait for each other"
-            )
+        self.wal.enter(connection)
         for name, setting in (
             ("synchronous", "normal"),
             ("foreign_keys", 0),
@@ -162,8 +157,7 @@ class Replica:
         self._applying.folds += 1  # what is under way may be met by rows that a migration or VACUUM moved
         with transaction(connection, "keep the schema"):
             remember_schema(connection)
-        hook_warnings = self._hooks.renew(set(self._installed.tables))
-        self._installed.warnings |= self._warnings | hook_warnings
+        self._installed.warnings |= self._hooks.renew(set(self._installed.tables))
         if self._installed.returned:
             join.bring_back(connection, self._installed, self._log, self._applying.unit)
         return self._installed
@@ -186,8 +180,8 @@ class Replica:
 
     @property
     def warnings(self) -> dict[str, str]:
-        """Sentences about tables and triggers that are left out or need care."""
-        return self._installed.warnings
+        """Sentences about the database, tables and triggers that are left out or need care."""
+        return self._installed.warnings | self.wal.warnings
 
     def positions(self) -> dict[int, Position]:
         """Return the mirror's position on every shard."""

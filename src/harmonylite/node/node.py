@@ -20,6 +20,7 @@ from harmonylite import __version__
 from harmonylite.backoff import Backoff
 from harmonylite.config import Settings, notes
 from harmonylite.config import secrets as known_secrets
+from harmonylite.db.replica import Replica
 from harmonylite.db.rested import note
 from harmonylite.db.thread import SqliteThread
 from harmonylite.db.watch import Watch
@@ -36,6 +37,7 @@ from harmonylite.node.ending import cut, ended_by
 from harmonylite.node.past import Past
 from harmonylite.node.questions import Parts, Questions
 from harmonylite.node.regional import Regional
+from harmonylite.node.telling import Telling
 from harmonylite.node.upkeep import Upkeep
 from harmonylite.node.wiring import (
     embedded_settings,
@@ -58,6 +60,11 @@ log = logging.getLogger(__name__)
 DRAIN = 5.0
 """Seconds that a stop waits for what is committed to come into the order."""
 
+LEFT = "rows not published yet: %d; they stay pending, and are published after the next start"
+
+WAL_EVERY = 5.0
+"""Seconds between two tries to put the database into WAL mode, where the first one failed."""
+
 
 class Node:
     """One node. `run` it once; `stop` ends it."""
@@ -79,6 +86,7 @@ class Node:
 
     def stop(self) -> None:
         """Drain and end."""
+        log.info("stopping: what is committed is published first where NATS is there; a second signal ends at once")
         self.status_object.stopping = True
         self._stopping.set()
 
@@ -112,10 +120,12 @@ class Node:
             stack.push_async_callback(self._thread.aclose)
             for server in http_servers(status, health=health_site(settings), metrics=metrics_site(settings)):
                 await stack.enter_async_context(server)
+                log.info("%s: listening at %s", server.key, server.url)
             await stack.enter_async_context(ControlServer(self._questions, folder, self._past))
             log.info("node %s, database %s, version %s", identity.node_id, settings.db_path, __version__)
             work = asyncio.create_task(self._work(identity.node_id), name="node")
             stopped = asyncio.create_task(self._stopping.wait(), name="stop")
+            telling = asyncio.create_task(Telling(status).run(), name="tell what is waited for")
             try:
                 await asyncio.wait({work, stopped}, return_when=asyncio.FIRST_COMPLETED)
                 if self._stopping.is_set() and not work.done():
@@ -124,8 +134,8 @@ class Node:
                 with suppress(asyncio.CancelledError):
                     await work
             finally:
-                stopped.cancel()
-                work.cancel()
+                for task in (stopped, telling, work):
+                    task.cancel()
                 # what work opened it closes, on a thread and a link that are only ended after it
                 await asyncio.wait({work})
             await asyncio.to_thread(self._rest)
@@ -204,6 +214,8 @@ class Node:
                 regional.watch(peers, lambda: upkeep.positions(replica), upkeep.recovery.turn), name="regions"
             )
             group.create_task(self._watch_held(), name="held rows")
+            if not replica.wal.reached:
+                group.create_task(self._into_wal(replica), name="WAL mode")
             upkeep.start(group, replica, joiner.unchecked)
             if settings.sleep_timeout:
                 group.create_task(self._sleep_when_idle(settings.sleep_timeout / 1000), name="sleep")
@@ -246,6 +258,15 @@ class Node:
                 with suppress(DatabaseError):
                     self.status_object.held_rows = await self._thread.run(self._parts.replica.held_rows)
 
+    async def _into_wal(self, replica: Replica) -> None:
+        """Put the database into WAL mode once no other connection is in the way."""
+        while True:
+            await asyncio.sleep(WAL_EVERY)
+            if await self._thread.run(lambda: replica.wal.enter(replica.connection)):
+                break
+        self.status_object.warnings = dict(replica.warnings)
+        log.info("the database is in WAL mode now")
+
     async def _sleep_when_idle(self, seconds: float) -> None:
         """End the node once nothing has changed for ``seconds``: everything published, a snapshot saved."""
         status = self.status_object
@@ -266,12 +287,14 @@ class Node:
         status = self.status_object
         reached = status.nats_connected and status.region.get("reachable", True)
         if self._parts.engine is None or not status.caught_up or not reached:
+            if status.pending_rows:
+                log.warning(LEFT, status.pending_rows)
             return
         try:
             async with asyncio.timeout(DRAIN):
                 await self._parts.engine.sender.idle()
         except TimeoutError:
-            log.warning("%d rows are not published yet; they stay pending", self.status_object.pending_rows)
+            log.warning(LEFT, status.pending_rows)
 
 
 def _session() -> str:
@@ -304,4 +327,5 @@ async def run(settings: Settings) -> int:
         await node.run()
     except Exception as error:  # noqa: BLE001 # the process's edge: whatever it is, it is told and has an exit code
         return ended_by(error)
+    log.info("stopped")
     return 0

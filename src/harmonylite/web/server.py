@@ -34,7 +34,7 @@ class HttpServer(Resource):
 
     def __init__(self, app: Callable[[], ASGIApp], bind: str, *, key: str, grace: float = 0.5) -> None:
         self._make_app = app
-        self._key = key
+        self.key = key
         self._grace = grace
         self._wanted = parse_address(bind, key=key)
         self._bound: Address | None = None
@@ -61,7 +61,7 @@ class HttpServer(Resource):
 
         :raises ConfigError: the address can't be used. :raises HarmonyLiteError: it is taken.
         """
-        sock = await asyncio.to_thread(bind_address, self._wanted, key=self._key)
+        sock = await asyncio.to_thread(bind_address, self._wanted, key=self.key)
         try:
             from harmonylite.web.listener import Listener  # here, not above: uvicorn costs 0.1 s and some MB
 
@@ -76,7 +76,7 @@ class HttpServer(Resource):
             log.warning(
                 "%s = %s can be reached from other machines and asks for no password; "
                 "bind it to 127.0.0.1 or keep others out with a firewall",
-                self._key,
+                self.key,
                 self._bound,
             )
 
