@@ -85,7 +85,7 @@ class Applying:
 
     @contextmanager
     def unit(self, doing: str) -> Iterator[None]:
-        """Run a transaction; when it fails, take the scratch tables for lost."""
+        """Run a transaction; when it fails, take what was read of the log for lost."""
         try:
             with transaction(self._connection, doing):
                 yield
@@ -93,7 +93,7 @@ class Applying:
             self._log.forget()
             self._ahead = None
             for table in self.installed.tables.values():
-                table.make_scratch(self._connection)
+                table.forget(self._connection)
             raise
 
     def read_log(self, *, named: bool) -> Flight | None:

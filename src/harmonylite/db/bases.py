@@ -59,30 +59,39 @@ def seen_of(connection: apsw.Connection, table: Tracked) -> Seen:
 
 def lay_over(connection: apsw.Connection, tables: Mapping[str, Tracked], pieces: Iterable[Piece]) -> None:
     """Bring bases up to what change sets of this node published; the transaction writes the database."""
-    for piece in pieces:
+    based = {number for (number,) in rows(connection, f"SELECT DISTINCT t FROM {BASE}")}
+    for piece in pieces if based else ():
         for block in piece.decoded():
             for part in block:
                 table = tables.get(part.table)
-                if table is not None and list(table.shape.names) == part.columns:
+                if table is not None and table.id in based and list(table.shape.names) == part.columns:
                     _lay(connection, table, part)
 
 
 def _lay(connection: apsw.Connection, table: Tracked, part: TableBlock) -> None:
-    bases = seen_of(connection, table)
-    moved: Seen = {}
+    """Lay a part over the bases of its rows, one by one: there may be more of either than memory should hold."""
     for row in part.deletes:
-        moved[key_of(row[: part.keys])] = None
+        _move(connection, table, row[: part.keys], None)
     for row in part.inserts:
-        moved[key_of(row[: part.keys])] = row
+        _move(connection, table, row[: part.keys], row)
     for group in part.updates:
         for row in group.rows:
-            key = key_of(row[: part.keys])
-            base = moved.get(key, bases.get(key))
-            moved[key] = row if base is None else [row[i] if i in group.changed else v for i, v in enumerate(base)]
-    for key in moved.keys() & bases.keys():
-        connection.execute(
-            f"UPDATE {BASE} SET row = ? WHERE t = ? AND key = ?", (encode_value(moved[key]), table.id, key)
-        )
+            _move(connection, table, row[: part.keys], row, group.changed)
+
+
+def _move(
+    connection: apsw.Connection, table: Tracked, key: Sequence[Any], row: list[Any] | None,
+    changed: Sequence[int] | None = None,
+) -> None:  # fmt: skip
+    """Let the base of one row, where one fits the table's columns, be ``row``, in ``changed`` (None: whole)."""
+    where = (table.id, key_of(key))
+    there = value(connection, f"SELECT row FROM {BASE} WHERE t = ? AND key = ?", where)
+    base = None if there is None else decode_value(there)
+    if there is None or (base is not None and len(base) != len(table.shape.columns)):
+        return
+    if row is not None and base is not None and changed is not None:
+        row = [row[i] if i in changed else before for i, before in enumerate(base)]
+    connection.execute(f"UPDATE {BASE} SET row = ? WHERE t = ? AND key = ?", (encode_value(row), *where))
 
 
 def forget_unlogged(connection: apsw.Connection, tables: Mapping[int, Tracked]) -> None:

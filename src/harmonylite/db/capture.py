@@ -17,7 +17,7 @@ import apsw
 from harmonylite.changes.shards import shard_of
 from harmonylite.db import bases
 from harmonylite.db.connection import value
-from harmonylite.db.exact import decode, exact
+from harmonylite.db.exact import codec_of, decode, exact
 from harmonylite.db.tracked import Tracked
 from harmonylite.db.triggers import HELD
 from harmonylite.model import ChangeSetId
@@ -119,6 +119,7 @@ class Capture:
         self._shards = shards
         self._compress = compress
         self._chunk = most
+        self._codec = codec_of(connection)
 
     def read(self, tables: Iterable[Tracked], out: Outgoing, *, message_bytes: int) -> None:
         """Write what is pending in ``tables`` into ``out``; the caller holds the read transaction.
@@ -190,7 +191,7 @@ class Capture:
             (shape.columns[i], shape.read(shape.columns[i], "d"), shape.read(shape.columns[i], "m"))
             for i in shape.compared
         )
-        listed = ", ".join([*masks, self._values(table, "d"), self._values(table, "m")])
+        listed = ", ".join([*masks, self._values(table, "d", "m")])
         return (
             f"SELECT {listed} FROM {table.scratch('logged')} AS x"
             f" CROSS JOIN {table.main} AS d ON {shape.same('d', 'x')}"
@@ -198,11 +199,10 @@ class Capture:
         )
 
     @staticmethod
-    def _values(table: Tracked, alias: str) -> str:
-        """Return the columns to select; for a table with text that isn't UTF-8, as bytes and type."""
-        if not table.exact:
-            return table.shape.read_all(alias)
-        return exact(table.shape.read(column, alias) for column in table.shape.columns)
+    def _values(table: Tracked, *aliases: str) -> str:
+        """Return the columns to select; for a table with text that isn't UTF-8, as `exact` reads them."""
+        listed = [table.shape.read(column, alias) for alias in aliases for column in table.shape.columns]
+        return exact(listed) if table.exact else ", ".join(listed)
 
     def _copy(
         self, table: Tracked, sql: str, writer: _Writer, shaped: Callable[[TableBlock, list[Record]], None], offset: int
@@ -212,7 +212,7 @@ class Capture:
         cursor = self._connection.execute(sql)
         found: Iterator[Record] = iter(cursor)
         if table.exact:
-            found = (decode(row, offset) for row in found)
+            found = (decode(row, offset, self._codec) for row in found)
         keys = len(shape.keys)
         names = list(shape.names)
         size = min(32, self._chunk)

@@ -13,7 +13,7 @@ from typing import Any
 import apsw
 
 from harmonylite.db.connection import value
-from harmonylite.db.exact import decode, exact, exact_rows
+from harmonylite.db.exact import exact_rows
 from harmonylite.db.tracked import Tracked
 from harmonylite.schema.shape import TableShape, any_differs
 from harmonylite.schema.sql import quote
@@ -82,10 +82,10 @@ def compare(connection: apsw.Connection, table: Tracked, *, unlogged: bool) -> T
 
 def digest_table(connection: apsw.Connection, shape: TableShape, schema: str = "mirror") -> str:
     """Return the SHA-256 of one table's rows in the order of their keys, values bit for bit, as hexadecimal text."""
-    reads = exact(shape.read(c, "t") for c in shape.columns)
+    reads = [shape.read(c, "t") for c in shape.columns]
     order = ", ".join(f"{shape.read(c, 't')} COLLATE BINARY" for c in shape.keys)
-    found = connection.execute(f"SELECT {reads} FROM {schema}.{quote(shape.name)} AS t ORDER BY {order}")
+    found = exact_rows(connection, reads, f"FROM {schema}.{quote(shape.name)} AS t ORDER BY {order}")
     state = sha256(encode_value([shape.name, list(shape.names)]))
     while chunk := list(islice(found, 2_000)):
-        state.update(encode_value([decode(row) for row in chunk]))
+        state.update(encode_value(chunk))
     return state.hexdigest()

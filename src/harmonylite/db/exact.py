@@ -1,38 +1,58 @@
-"""Read values bit for bit, also text that is not UTF-8, which the SQLite library can't hand over as a string."""
+"""Read values bit for bit, also text that is not valid in its encoding, which SQLite can't hand over as a string."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import apsw
 
 from harmonylite.model import RawText
 
+GROUP = 50
+"""How many values share one column that tells which of them are text (SQLite: limits, 2,000 columns of a result)."""
+CODECS = {"UTF-8": "utf-8", "UTF-16le": "utf-16-le", "UTF-16be": "utf-16-be"}
 
-def as_text(data: bytes) -> str | RawText:
-    """Return the text whose bytes are ``data``, as RawText where they aren't UTF-8."""
+
+def codec_of(connection: apsw.Connection) -> str:
+    """Return Python's name of the encoding that text has in the connection's files."""
+    return CODECS[str(connection.pragma("encoding"))]
+
+
+def as_text(data: bytes, codec: str = "utf-8") -> str | RawText:
+    """Return the text whose bytes are ``data``, as RawText where ``codec`` can't read them."""
     try:
-        return data.decode("utf-8")
+        return data.decode(codec)
     except UnicodeDecodeError:
         return RawText(data)
 
 
 def exact(expressions: Iterable[str]) -> str:
-    """Return a list of columns that yields each expression as bytes and type; see `decode`."""
-    return ", ".join(
-        f"CASE typeof({e}) WHEN 'text' THEN CAST({e} AS BLOB) ELSE {e} END, typeof({e})" for e in expressions
-    )
+    """Return a list of columns that yields each expression, text as bytes, and which of them are text; see `decode`."""
+    listed = list(expressions)
+    values = [f"CASE typeof({e}) WHEN 'text' THEN CAST({e} AS BLOB) ELSE {e} END" for e in listed]
+    groups = [listed[start : start + GROUP] for start in range(0, len(listed), GROUP)]
+    return ", ".join([*values, *("'' || " + " || ".join(f"(typeof({e}) = 'text')" for e in group) for group in groups)])
 
 
-def decode(row: tuple[Any, ...], skip: int = 0) -> tuple[Any, ...]:
+def decode(row: tuple[Any, ...], skip: int = 0, codec: str = "utf-8") -> tuple[Any, ...]:
     """Turn what `exact` selected back into values; the first ``skip`` values stand for themselves."""
-    return (*row[:skip], *(as_text(row[i]) if row[i + 1] == "text" else row[i] for i in range(skip, len(row), 2)))
+    found = len(row) - skip
+    end = skip + found - -(-found // (GROUP + 1))
+    texts = "".join(row[end:])
+    if "1" not in texts:
+        return row[:end]
+    values = (as_text(v, codec) if t == "1" else v for v, t in zip(row[skip:end], texts, strict=True))
+    return (*row[:skip], *values)
 
 
-def exact_rows(connection: apsw.Connection, expressions: Iterable[str], rest: str) -> list[tuple[Any, ...]]:
-    """Run ``SELECT expressions rest`` and return its rows bit for bit."""
-    return [decode(row) for row in connection.execute(f"SELECT {exact(expressions)} {rest}")]
+def exact_rows(
+    connection: apsw.Connection, expressions: Iterable[str], rest: str, bindings: Sequence[Any] = ()
+) -> Iterator[tuple[Any, ...]]:
+    """Run ``SELECT expressions rest`` and yield its rows bit for bit; what it reads must stay as it is meanwhile."""
+    codec = codec_of(connection)
+    for row in connection.execute(f"SELECT {exact(expressions)} {rest}", bindings):
+        yield decode(row, 0, codec)
 
 
 def same_bits(left: object, right: object) -> bool:

@@ -17,14 +17,17 @@ import apsw
 
 from harmonylite.changes.inbox import Piece
 from harmonylite.db.connection import execute_or_not, try_or_undo
-from harmonylite.db.exact import exact_rows, same_bits
+from harmonylite.db.exact import exact_rows
 from harmonylite.db.journal import Journal, Overruled
 from harmonylite.db.rowids import claims_first, make_room
 from harmonylite.db.staging import Ahead, applicable, check_widths, foreign_values, stage, stage_updates, whole_keys
 from harmonylite.db.tracked import Tracked
-from harmonylite.schema.shape import any_differs
+from harmonylite.schema.shape import any_of, differs
 from harmonylite.schema.sql import quote
 from harmonylite.wire import TableBlock
+
+WIDE = 200
+"""Columns that one statement looks through for the journal: it reads three values of each (SQLite: limits)."""
 
 
 @dataclass
@@ -58,6 +61,7 @@ class Fold:
     def piece(self, piece: Piece) -> int:
         """Fold one piece; return its number of rows. Raises SchemaWaitError, PoisonError."""
         displacing: dict[str, Tracked] = {}
+        self.journal.begin()
         start, count = self._take_ahead(piece)
         for block in piece.decoded(start):
             for part in block:
@@ -135,13 +139,7 @@ class Fold:
         shape = table.shape
         join = f"{table.scratch('incoming')} AS x CROSS JOIN {table.mirror} AS m ON {shape.same('m', 'x', 'c')}"
         others = [i for i in present if shape.columns[i].key < 0]
-        pairs = [(shape.columns[i], shape.read(shape.columns[i], "m"), f"x.c{i}") for i in others]
-        if pairs:
-            reads = [*(shape.read(c, "m") for c in shape.columns), *(f"x.c{i}" for i in range(len(shape.columns)))]
-            for row in exact_rows(self.connection, reads, f"FROM {join} WHERE {any_differs(pairs)}"):
-                now, saw = row[: len(shape.columns)], row[len(shape.columns) :]
-                overruled = [Overruled(i, None, now[i]) for i in others if not same_bits(now[i], saw[i])]
-                self.journal.write(piece, table, now, "delete", overruled)
+        self._journal(piece, table, "delete", {i: self._other(table, i, "c") for i in others})
         self.connection.execute(
             f"DELETE FROM {table.mirror} WHERE {shape.target()} IN (SELECT {shape.places('m')} FROM {join})"
         )
@@ -294,30 +292,31 @@ class Fold:
 
         ``changed`` None: an insert; its writer saw no row at all.
         """
-        shape = table.shape
-        terms = []
-        for i in columns:
-            mine, now = f"x.c{i}", shape.read(shape.columns[i], "m")
-            term = any_differs([(shape.columns[i], now, mine)])
-            if changed is not None:
-                term = f"({term} AND {any_differs([(shape.columns[i], now, f'x.o{i}')])})"
-            terms.append(term)
-        if not terms:
-            return
-        width = len(shape.columns)
-        reads = [shape.read(c, "m") for c in shape.columns] + [f"x.{kind}{i}" for kind in "co" for i in range(width)]
-        rest = (
-            f"FROM {table.scratch('incoming')} AS x CROSS JOIN {table.mirror} AS m"
-            f" ON {shape.same('m', 'x', 'c')} WHERE {' OR '.join(terms)}"
-        )
-        for both in exact_rows(self.connection, reads, rest):
-            stands, new, saw = both[:width], both[width : 2 * width], both[2 * width :]
-            overruled = [
-                Overruled(i, new[i], stands[i])
-                for i in columns
-                if not same_bits(stands[i], new[i]) and (changed is None or not same_bits(stands[i], saw[i]))
-            ]
-            self.journal.write(piece, table, stands, "insert" if changed is None else "update", overruled)
+        terms = {i: self._other(table, i, "c") for i in columns}
+        if changed is not None:
+            terms = {i: f"({term} AND {self._other(table, i, 'o')})" for i, term in terms.items()}
+        self._journal(piece, table, "insert" if changed is None else "update", terms)
+
+    @staticmethod
+    def _other(table: Tracked, index: int, prefix: str) -> str:
+        """Return the condition that a value of the mirror is not the one that came in."""
+        column = table.shape.columns[index]
+        return differs(column, table.shape.read(column, "m"), f"x.{prefix}{index}")
+
+    def _journal(self, piece: Piece, table: Tracked, kind: str, terms: Mapping[int, str]) -> None:
+        """Journal what the rows in ``incoming`` overrule: of each column where its condition in ``terms`` holds."""
+        shape, keys = table.shape, len(table.shape.keys)
+        both = f"{table.scratch('incoming')} AS x CROSS JOIN {table.mirror} AS m ON {shape.same('m', 'x', 'c')}"
+        columns = list(terms)
+        for some in (columns[start : start + WIDE] for start in range(0, len(columns), WIDE)):
+            reads = [shape.read(column, "m") for column in shape.keys]
+            for i in some:
+                reads += [shape.read(shape.columns[i], "m"), "NULL" if kind == "delete" else f"x.c{i}", terms[i]]
+            where = any_of([terms[i] for i in some])
+            for row in exact_rows(self.connection, reads, f"FROM {both} WHERE {where}"):
+                each = zip(some, row[keys::3], row[keys + 1 :: 3], row[keys + 2 :: 3], strict=True)
+                overruled = [Overruled(i, new, stands) for i, stands, new, holds in each if holds]
+                self.journal.write(piece, table, row[:keys], kind, overruled)
 
     def _journal_displaced(self, piece: Piece, table: Tracked) -> None:
         """Journal the rows that were displaced and not put back by the same change set."""

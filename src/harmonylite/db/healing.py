@@ -19,7 +19,7 @@ import apsw
 
 from harmonylite.changes.histories import Standing
 from harmonylite.db.connection import attach, mapped, open_file, rows, value
-from harmonylite.db.exact import decode, exact, marks
+from harmonylite.db.exact import exact_rows, marks
 from harmonylite.db.install import trigger_tables
 from harmonylite.db.replica import Replica, ReplicaOptions
 from harmonylite.db.snapshot import begin_database, fill_database, install_mirror, put_in_place
@@ -148,18 +148,15 @@ def _logged_keys(connection: apsw.Connection, table: Tracked, number: int, clear
     """Return the keys of one table that can be read from the damaged log before the damage is met."""
     found: set[tuple[Any, ...]] = set()
     shape = table.shape
-    by_key = exact(f"k{i}" for i in range(len(shape.keys)))
-    by_rowid = exact(shape.read(column, "d") for column in shape.keys)
+    by_key = [f"k{i}" for i in range(len(shape.keys))]
+    by_rowid = [shape.read(column, "d") for column in shape.keys]
     try:
-        for row in connection.execute(
-            f"SELECT {by_key} FROM damaged.{quote(LOG)} WHERE t = ? AND id > ?", (number, cleared)
-        ):
-            found.add(decode(row))
+        named = f"FROM damaged.{quote(LOG)} WHERE t = ? AND id > ?"
+        found.update(exact_rows(connection, by_key, named, (number, cleared)))
         for above, top in new_rows(connection, number, cleared, "damaged"):
             rowid = f"d.{quote(shape.rowid)}"
-            select = f"SELECT {by_rowid} FROM damaged.{quote(shape.name)} AS d WHERE {rowid} > ? AND {rowid} <= ?"
-            for row in connection.execute(select, (above, top)):
-                found.add(decode(row))
+            new = f"FROM damaged.{quote(shape.name)} AS d WHERE {rowid} > ? AND {rowid} <= ?"
+            found.update(exact_rows(connection, by_rowid, new, (above, top)))
     except apsw.Error as error:
         log.warning("the log of the damaged database ends at its damage: %s", error)
     return found
@@ -172,12 +169,14 @@ def _save_row(connection: apsw.Connection, table: Tracked, key: tuple[Any, ...])
     places = [f"CAST(?{i} AS TEXT)" if isinstance(part, RawText) else f"?{i}" for i, part in enumerate(key, start=1)]
     bound = [part.data if isinstance(part, RawText) else part for part in key]
     here = shape.same_as("d", places)
-    reads = exact(shape.read(column, "d") for column in shape.columns)
+    reads = [shape.read(column, "d") for column in shape.columns]
     connection.execute("BEGIN IMMEDIATE")
     try:
-        select = f"SELECT {reads} FROM {{}} AS d WHERE {here}"
-        there = [decode(r) for r in connection.execute(select.format(f"damaged.{quote(shape.name)}"), bound)]
-        mine = [decode(r) for r in connection.execute(select.format(table.main), bound)]
+        damaged = f"damaged.{quote(shape.name)}"
+        there, mine = (
+            list(exact_rows(connection, reads, f"FROM {each} AS d WHERE {here}", bound))
+            for each in (damaged, table.main)
+        )
         if there != mine:
             connection.execute(f"DELETE FROM {table.main} AS d WHERE {here}", bound)
         if there and there != mine:

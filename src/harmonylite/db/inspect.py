@@ -16,6 +16,9 @@ from harmonylite.schema.shape import Column, TableShape, affinity_of
 from harmonylite.schema.sql import is_private, quote
 
 ROWID_NAMES = ("rowid", "_rowid_", "oid")
+WIDEST = 950
+"""The most columns of a replicated table: two rows of it and what tells them apart must fit into one result (SQLite:
+limits, 2,000 columns)."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,8 @@ def read_shape(
         (name, schema),
     )
     sql = value(connection, f"SELECT sql FROM {quote(schema)}.sqlite_schema WHERE type = 'table' AND name = ?", (name,))
+    if len(info) > WIDEST:
+        return None, f"table {name} is not replicated: it has {len(info)} columns; {WIDEST} are the most"
     names = {row[0].lower() for row in info}
     rowid = "" if without_rowid else next((r for r in ROWID_NAMES if r not in names), "")
     if not without_rowid and not rowid:

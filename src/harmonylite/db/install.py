@@ -15,6 +15,7 @@ import apsw
 from harmonylite.db import mirror, watermarks
 from harmonylite.db.compare import differing_keys
 from harmonylite.db.connection import rows, transaction, value
+from harmonylite.db.exact import codec_of
 from harmonylite.db.inspect import Inventory, TableRules, read_inventory
 from harmonylite.db.log import Log
 from harmonylite.db.tracked import Tracked
@@ -45,8 +46,9 @@ def schema_version(connection: apsw.Connection) -> int:
     return int(value(connection, "PRAGMA main.schema_version"))
 
 
-def install(connection: apsw.Connection, rules: TableRules, log: Log, *, joined: bool) -> Installed:
-    """Bring everything in step; ``joined``: the database was merged with the cluster before.
+def install(connection: apsw.Connection, rules: TableRules, log: Log, *, joined: bool, before: Installed) -> Installed:
+    """Bring everything in step; ``joined``: the database was merged with the cluster before; ``before``: what
+    was there on this connection until now.
 
     The schema's version stands in the database. Where it moved since the last install, VACUUM may have numbered rows
     anew: tables without a key are compared whole then, and those whose watermark it may have shifted.
@@ -61,10 +63,17 @@ def install(connection: apsw.Connection, rules: TableRules, log: Log, *, joined:
         result.version = schema_version(connection)
         if mirror.get_state(connection, "main", "schema_version") != result.version:
             mirror.set_state(connection, "main", "schema_version", result.version)
-    for table in result.tables.values():
-        table.make_scratch(connection)
-        table.make_image(connection)
+    for name, table in result.tables.items():
+        old = before.by_id.get(table.id)
+        if old is not None and old.shape == table.shape:
+            # each table that is made or dropped costs SQLite a walk through all that are in temp
+            result.tables[name] = result.by_id[table.id] = old
+            old.forget(connection)
+        else:
+            table.make_scratch(connection)
+            table.make_image(connection)
     log.forget()
+    log.drop_images(result.tables.values())
     return result
 
 
@@ -97,9 +106,11 @@ def _move_mirror(
         for name, shape in inventory.tables.items():
             number = next((n for n, _ in ours.get(name, {}).values()), None)
             old = names.get(number) if number is not None else None
+            # a name that differs in case alone is one that SQLite has already, also where the table was made anew
+            old = next((n for n in known if n != name and n.lower() == name.lower()), old)
             if old is not None and old != name and old not in inventory.tables and name not in known:
                 mirror.rename(connection, old, name)
-                mirror.set_table_id(connection, name, number)
+                mirror.set_table_id(connection, name, known[old])
             mirror.conform(connection, shape)
 
 
@@ -113,6 +124,7 @@ def _install(
     ours = _ours(connection)
     known = mirror.table_ids(connection)
     fresh: list[tuple[Tracked, bool]] = []
+    exact = codec_of(connection) != "utf-8"  # SQLite would put together what is broken UTF-16
     for name, shape in inventory.tables.items():
         there = ours.pop(name, {})
         number = next((n for n, _ in there.values()), None)
@@ -121,7 +133,7 @@ def _install(
             number = int(mirror.get_state(connection, "main", "next_table") or 1)
             mirror.set_state(connection, "main", "next_table", number + 1)
         other_rowid = _triggers(connection, shape, number, there)
-        table = Tracked(number, shape, rules.is_by_row(name))
+        table = Tracked(number, shape, rules.is_by_row(name), exact=exact)
         result.tables[name] = result.by_id[number] = table
         made = mirror.conform(connection, shape)
         if joined and anew:

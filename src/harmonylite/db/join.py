@@ -102,10 +102,9 @@ def adopt(
     ahead |= set(further)
     log.watermarks.log_ranges(installed.tables.values())
     log.refresh(installed.by_id)
-    until, own = read_standing(connection, "base"), []
-    if until.history == newer.history:
-        own = recent_of(connection, node, {shard: position.seq for shard, position in until.positions.items()})
-        bases.lay_over(connection, installed.tables, own)
+    own = recent_of(connection, node)
+    bases.lay_over(connection, installed.tables, own)
+    until = read_standing(connection, "base")
     # A database that is further than its mirror may differ from it also where the old mirror and the new one agree.
     crashed = merged.history != until.history or any(
         p.seq > until.positions[s].seq for s, p in merged.positions.items() if s in until.positions
@@ -130,7 +129,7 @@ def adopt(
 def _leave_alone(connection: apsw.Connection, table: Tracked, ahead: set[int], shards: int) -> None:
     """Take the keys of the shards ``ahead`` off the touched ones."""
     reads = ["rowid", *(f"k{i}" for i in range(len(table.shape.keys)))]
-    for number, *key in exact_rows(connection, reads, f"FROM {table.scratch('touched')}"):
+    for number, *key in list(exact_rows(connection, reads, f"FROM {table.scratch('touched')}")):
         if shard_of(table.shape.name, () if table.shape.pinned else key, shards) in ahead:
             connection.execute(f"DELETE FROM {table.scratch('touched')} WHERE rowid = ?", (number,))
 

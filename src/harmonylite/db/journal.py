@@ -18,12 +18,12 @@ import msgspec
 
 from harmonylite.changes.inbox import Piece
 from harmonylite.db.connection import rows
-from harmonylite.db.exact import decode, exact, marks
+from harmonylite.db.exact import codec_of, decode, exact, marks
 from harmonylite.db.tracked import Tracked
 from harmonylite.db.triggers import OVERRULED
 from harmonylite.model import ChangeSetId, Conflict
 from harmonylite.schema.sql import PRIVATE, quote
-from harmonylite.wire import KIND_CHANGES, TableBlock, WireError, decode_block, encode_value
+from harmonylite.wire import KIND_CHANGES, WireError, decode_block, encode_value
 
 JOURNAL = f"mirror.{quote(PRIVATE + 'conflicts')}"
 LOCAL = f"main.{quote(OVERRULED)}"
@@ -38,9 +38,13 @@ RECENT_KEPT = 4_096
 TABLES = (
     f"CREATE TABLE IF NOT EXISTS {JOURNAL}(id INTEGER PRIMARY KEY, tbl TEXT, key BLOB, col TEXT, kind TEXT, winning,"
     " overruled, winner TEXT, loser TEXT, shard INTEGER, seq INTEGER, at REAL)",
-    f"CREATE TABLE IF NOT EXISTS {RECENT}(shard INTEGER, seq INTEGER, node TEXT, blocks BLOB,"
+    f"CREATE TABLE IF NOT EXISTS {RECENT}(shard INTEGER, seq INTEGER, node TEXT, blocks BLOB, nth INTEGER,"
     " PRIMARY KEY(shard, seq)) WITHOUT ROWID",
 )
+
+
+_NEWEST = f"ifnull((SELECT nth FROM {RECENT} WHERE shard = ?1 ORDER BY seq DESC LIMIT 1), 0)"
+"""The number of a shard's newest change set: they are counted through all histories, where sequences begin anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,43 @@ class Overruled:
     overruled: Any
 
 
+class Authors:
+    """Who wrote a row last before the change set at ``seq`` of a shard, as far as the recent ones tell.
+
+    Each of those is decoded at most once, newest first, and only as far back as somebody asks.
+    """
+
+    def __init__(self, connection: apsw.Connection, shard: int, seq: int) -> None:
+        self._known: dict[tuple[str, tuple[Any, ...]], str] = {}
+        self._unknown: set[str] = set()
+        self._older = rows(
+            connection,
+            f"SELECT node, blocks FROM {RECENT} WHERE shard = ? AND seq > ? AND seq < ? ORDER BY seq",
+            (shard, seq - AUTHOR_WITHIN, seq),
+        )
+
+    def author(self, table: str, key: Sequence[Any]) -> str:
+        """Return the node of the newest change set that wrote a row, "" when not known."""
+        wanted = (table, tuple(key))
+        while wanted not in self._known:
+            if not self._older:
+                return next(iter(self._unknown)) if len(self._unknown) == 1 else ""
+            self._read(*self._older.pop())
+        return self._known[wanted]
+
+    def _read(self, node: str, blob: bytes) -> None:
+        blocks = msgspec.msgpack.decode(blob, type=list[tuple[bytes, bool]])
+        if not blocks:
+            self._unknown.add(node)
+        for body, packed in blocks:
+            try:
+                for part in decode_block(body, packed=packed):
+                    for row in (*part.deletes, *part.inserts, *(r for group in part.updates for r in group.rows)):
+                        self._known.setdefault((part.table, tuple(row[: part.keys])), node)
+            except WireError:
+                continue
+
+
 class Journal:
     """Writes and reads the conflict journal; every method runs in a transaction of the caller's."""
 
@@ -59,6 +100,11 @@ class Journal:
         self._connection = connection
         self._node = node
         self.written = 0
+        self._authors: Authors | None = None
+
+    def begin(self) -> None:
+        """Begin with another change set: who wrote what before it is to be asked anew."""
+        self._authors = None
 
     def remember(self, piece: Piece, count: int) -> None:
         """Keep a folded change set for a while, so that a later conflict can be told whose value it overrules."""
@@ -68,32 +114,12 @@ class Journal:
                 piece.spool.seek(offset)
                 blocks.append((piece.spool.read(length), packed))
         self._connection.execute(
-            f"INSERT OR REPLACE INTO {RECENT} VALUES (?, ?, ?, ?)",
+            f"INSERT OR REPLACE INTO {RECENT} VALUES (?1, ?2, ?3, ?4, 1 + {_NEWEST})",
             (piece.shard, piece.seq, piece.id.node, msgspec.msgpack.encode(blocks)),
         )
         self._connection.execute(
             f"DELETE FROM {RECENT} WHERE shard = ? AND seq < ?", (piece.shard, piece.seq - RECENT_KEPT)
         )
-
-    def author(self, shard: int, table: str, key: Sequence[Any], after: int, upto: int) -> str:
-        """Return the node of the newest change set in ``after < seq <= upto`` that wrote a row, "" when not known."""
-        wanted = list(key)
-        unknown: set[str] = set()
-        for node, blob in rows(
-            self._connection,
-            f"SELECT node, blocks FROM {RECENT} WHERE shard = ? AND seq > ? AND seq <= ? ORDER BY seq DESC",
-            (shard, after, upto),
-        ):
-            blocks = msgspec.msgpack.decode(blob, type=list[tuple[bytes, bool]])
-            if not blocks:
-                unknown.add(node)
-            for body, packed in blocks:
-                try:
-                    if any(_names(part, table, wanted) for part in decode_block(body, packed=packed)):
-                        return str(node)
-                except WireError:
-                    continue
-        return unknown.pop() if len(unknown) == 1 else ""
 
     def write(
         self, piece: Piece, table: Tracked, row: Sequence[Any], kind: str, overruled: Sequence[Overruled]
@@ -102,7 +128,9 @@ class Journal:
         if not overruled:
             return
         key = row[: len(table.shape.keys)]
-        loser = self.author(piece.shard, table.shape.name, key, piece.seq - AUTHOR_WITHIN, piece.seq - 1)
+        if self._authors is None:
+            self._authors = Authors(self._connection, piece.shard, piece.seq)
+        loser = self._authors.author(table.shape.name, key)
         for item in overruled:
             self._insert(JOURNAL, table, key, item, (kind, piece.id.node, loser, piece.shard, piece.seq, piece.stored))
 
@@ -142,18 +170,21 @@ def keep_entries(connection: apsw.Connection, after: Mapping[int, int]) -> None:
         )
 
 
-def recent_of(connection: apsw.Connection, node: str, after: Mapping[int, int]) -> list[Piece]:
-    """Return the recent change sets of one node behind the sequences ``after``, as far as their rows are kept."""
+def recent_of(connection: apsw.Connection, node: str) -> list[Piece]:
+    """Return the change sets of one node that the mirror folded and ``base`` did not, as far as their rows are kept.
+
+    ``base`` holds an earlier state of the same mirror, be it in an earlier history.
+    """
     found = []
-    sql = f"SELECT shard, seq, blocks FROM {RECENT} WHERE node = ? ORDER BY seq"
+    base = f"SELECT max(nth) FROM {RECENT.replace('mirror.', 'base.', 1)} AS b WHERE b.shard = r.shard"
+    sql = f"SELECT shard, seq, blocks FROM {RECENT} AS r WHERE node = ? AND nth > ifnull(({base}), 0) ORDER BY nth"
     for shard, seq, blob in rows(connection, sql, (node,)):
-        if seq > after.get(shard, 0):
-            spool, blocks = BytesIO(), []
-            for body, packed in msgspec.msgpack.decode(blob, type=list[tuple[bytes, bool]]):
-                blocks.append((spool.tell(), len(body), packed))
-                spool.write(body)
-            name = ChangeSetId(node, "", seq)
-            found.append(Piece(name, KIND_CHANGES, shard, seq, seq, (shard,), 0.0, {}, blocks, spool))
+        spool, blocks = BytesIO(), []
+        for body, packed in msgspec.msgpack.decode(blob, type=list[tuple[bytes, bool]]):
+            blocks.append((spool.tell(), len(body), packed))
+            spool.write(body)
+        name = ChangeSetId(node, "", seq)
+        found.append(Piece(name, KIND_CHANGES, shard, seq, seq, (shard,), 0.0, {}, blocks, spool))
     return found
 
 
@@ -161,6 +192,7 @@ def read_journal(connection: apsw.Connection, *, table: str | None = None, limit
     """Return the newest conflicts first, of one table or of all."""
     where, bound = ("WHERE tbl = ?1", [table]) if table is not None else ("WHERE ?1 IS NULL", [None])
     listed = ", ".join(["tbl", "key", "col", "kind", "winner", "loser", "shard", "seq", "at"])
+    codec = codec_of(connection)
     reads = f"SELECT {listed}, {exact(['winning', 'overruled'])}, id"
     found = connection.execute(
         f"{reads} FROM {JOURNAL} {where} UNION ALL {reads} FROM {LOCAL} {where} ORDER BY at DESC, id DESC LIMIT ?2",
@@ -168,15 +200,7 @@ def read_journal(connection: apsw.Connection, *, table: str | None = None, limit
     )
     conflicts = []
     for *row, _ in found:
-        tbl, key, col, kind, winner, loser, shard, seq, at, winning, overruled = decode(tuple(row), 9)
+        tbl, key, col, kind, winner, loser, shard, seq, at, winning, overruled = decode(tuple(row), 9, codec)
         names = msgspec.msgpack.decode(key)
         conflicts.append(Conflict(tbl, names, col, kind, winning, overruled, winner, loser, shard, seq, at))
     return conflicts
-
-
-def _names(part: TableBlock, table: str, key: list[Any]) -> bool:
-    """Tell whether a part of a change set writes the row of ``key``."""
-    if part.table != table:
-        return False
-    groups = [part.deletes, part.inserts, *(group.rows for group in part.updates)]
-    return any(list(row[: part.keys]) == key for group in groups for row in group)

@@ -164,7 +164,9 @@ def carried(before: TableShape, after: TableShape) -> list[tuple[str, str]]:
 def rename(connection: apsw.Connection, old: str, new: str) -> None:
     """Rename a table of the mirror as the database's was."""
     connection.execute("PRAGMA legacy_alter_table = ON")
-    connection.execute(f"ALTER TABLE mirror.{quote(old)} RENAME TO {quote(new)}")
+    aside = PRIVATE + "aside"  # SQLite refuses a name that differs in case alone
+    connection.execute(f"ALTER TABLE mirror.{quote(old)} RENAME TO {quote(aside)}")
+    connection.execute(f"ALTER TABLE mirror.{quote(aside)} RENAME TO {quote(new)}")
     connection.execute(f"DELETE FROM mirror.{TABLES} WHERE name = ?", (old,))
 
 

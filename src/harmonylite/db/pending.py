@@ -18,12 +18,12 @@ import apsw
 from harmonylite.changes.inbox import Piece
 from harmonylite.db import bases
 from harmonylite.db.connection import is_unique, rows, try_or_undo, value
-from harmonylite.db.exact import exact_rows, same_bits
+from harmonylite.db.exact import exact_rows
 from harmonylite.db.log import Log
 from harmonylite.db.overlay import lay_over
 from harmonylite.db.tracked import Tracked
 from harmonylite.db.triggers import HELD
-from harmonylite.schema.shape import any_differs
+from harmonylite.schema.shape import any_differs, any_of, differs
 from harmonylite.schema.sql import quote
 
 Changes = Callable[[str, Sequence[Any]], int]
@@ -91,14 +91,14 @@ class Pending:
         """Take all rows out and put them in merged; raises apsw.ConstraintError when a unique index objects."""
         shape, merged = table.shape, table.scratch("own")
         source = self._three_ways(table)
-        reads = [
-            self._choice(table, i) if i in shape.compared else shape.read(column, "d")
-            for i, column in enumerate(shape.columns)
-        ]
         # the log may know a row by its rowid only, and that doesn't stay
         self._log.append(table, f"SELECT {shape.read_key('d')} {source}")
         self._connection.execute(f"DELETE FROM {merged}")
-        self._connection.execute(f"INSERT INTO {merged}({table.column_list}) SELECT {', '.join(reads)} {source}")
+        for which, chosen in self._outcomes(table):
+            reads = [chosen.get(i, shape.read(column, "d")) for i, column in enumerate(shape.columns)]
+            self._connection.execute(
+                f"INSERT INTO {merged}({table.column_list}) SELECT {', '.join(reads)} {source}{which}"
+            )
         self._connection.execute(
             f"DELETE FROM {table.main} WHERE {shape.target()} IN (SELECT {shape.places('d')} {source})"
         )
@@ -127,50 +127,53 @@ class Pending:
     def _update(self, table: Tracked, kept: frozenset[str], more: str) -> str:
         """Return the statement that merges; the columns ``kept`` stay the local writer's."""
         shape = table.shape
-        merged = [i for i in shape.compared if shape.columns[i].name not in kept]
+        which, chosen = self._outcomes(table)[-1]
+        merged = [i for i in chosen if shape.columns[i].name not in kept]
         places = [quote(shape.rowid)] if shape.rowid else [quote(c.name) for c in shape.keys]
         reads = [f"d.{place} AS p{i}" for i, place in enumerate(places)]
-        reads += [f"{self._choice(table, i)} AS n{i}" for i in merged]
+        reads += [f"{chosen[i]} AS n{i}" for i in merged]
         sets = ", ".join(f"{quote(shape.columns[i].name)} = n.n{i}" for i in merged)
         here = " AND ".join(f"t.{place} = n.p{i}" for i, place in enumerate(places))
-        source = f"SELECT {', '.join(reads)} {self._three_ways(table, more)}"
+        source = f"SELECT {', '.join(reads)} {self._three_ways(table, which + more)}"
         return f"UPDATE {table.main} AS t SET {sets} FROM ({source}) AS n WHERE {here}"
 
     @staticmethod
-    def _choice(table: Tracked, index: int) -> str:
-        """Return the expression for one column of a merged row."""
+    def _outcomes(table: Tracked) -> list[tuple[str, dict[int, str]]]:
+        """Return which rows become what, as a condition and the expression of each column that may change.
+
+        The last one is of all rows that don't stay as they are.
+        """
         shape = table.shape
-        judged = shape.compared if table.by_row else (index,)
-        mine = any_differs((shape.columns[i], shape.read(shape.columns[i], "d"), f"b.c{i}") for i in judged)
-        here, there = (shape.read(shape.columns[index], alias) for alias in "dm")
-        return f"CASE WHEN {mine} THEN {here} ELSE {there} END"
+        here, there = ({i: shape.read(shape.columns[i], alias) for i in shape.compared} for alias in "dm")
+        mine = {i: differs(shape.columns[i], here[i], f"b.c{i}") for i in shape.compared}
+        if table.by_row:
+            any_mine = any_of(list(mine.values()))
+            return [(f" AND ({any_mine}) IS TRUE", {}), (f" AND ({any_mine}) IS NOT TRUE", there)]
+        return [("", {i: f"CASE WHEN {mine[i]} THEN {here[i]} ELSE {there[i]} END" for i in shape.compared})]
 
     def remember_seen(self, table: Tracked) -> None:
         """Remember what the local writer saw of rows that will overrule newer values."""
-        shape = table.shape
-        width = len(shape.columns)
-        there = f"EXISTS (SELECT 1 FROM {table.main} AS e WHERE {shape.same('e', 'x')})"
-        reads = [shape.read(c, alias) for alias in "dm" for c in shape.columns]
-        reads += [*(f"b.c{i}" for i in range(width)), "b.rowid", there]
+        shape, keys = table.shape, len(table.shape.keys)
+        reads = [*(shape.read(c, "m") for c in shape.keys), *(f"b.c{i}" for i in range(len(shape.columns))), "b.rowid"]
         source = (
             f"FROM {table.scratch('pending')} AS x CROSS JOIN {table.mirror} AS m ON {shape.same('m', 'x')}"
             f" LEFT JOIN {table.main} AS d ON {shape.same('d', 'x')}"
             f" LEFT JOIN {table.scratch('before')} AS b ON {table.keys_equal('b.c', 'x.k')}"
+            f" WHERE {_overrules(table)}"
         )
         for row in exact_rows(self._connection, reads, source):
-            mine, theirs, base = (row[start : start + width] for start in (0, width, 2 * width))
-            known, present = row[-2] is not None, bool(row[-1])
-            if _overrules(table, mine, theirs, base, known=known, there=present):
-                bases.remember(self._connection, table, theirs[: len(shape.keys)], base if known else None)
+            bases.remember(self._connection, table, row[:keys], None if row[-1] is None else row[keys:-1])
 
 
-def _overrules(
-    table: Tracked, mine: Sequence[Any], theirs: Sequence[Any], base: Sequence[Any], *, known: bool, there: bool
-) -> bool:
-    """Tell whether the local row stands against a new value of the mirror's in some column."""
-    return any(
-        (not known or not same_bits(theirs[i], base[i]))
-        and (not there or not known or table.by_row or not same_bits(mine[i], base[i]))
-        and not (there and same_bits(theirs[i], mine[i]))
-        for i in table.shape.compared
+def _overrules(table: Tracked) -> str:
+    """Return the condition that the local row ``d`` stands against a new value of the mirror's in some column."""
+    shape = table.shape
+    columns = [(shape.columns[i], f"b.c{i}") for i in shape.compared]
+    newer = [differs(c, shape.read(c, "m"), base) for c, base in columns]
+    other = [differs(c, shape.read(c, "m"), shape.read(c, "d")) for c, _ in columns]
+    mine = ["1" if table.by_row else differs(c, shape.read(c, "d"), base) for c, base in columns]
+    all_three = [" AND ".join(three) for three in zip(newer, other, mine, strict=True)]
+    return (
+        f"CASE WHEN {shape.absent('d')} THEN {'b.rowid IS NULL OR ' * bool(columns)}{any_of(newer)}"
+        f" WHEN b.rowid IS NULL THEN {any_of(other)} ELSE {any_of(all_three)} END"
     )

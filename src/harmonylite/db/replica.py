@@ -145,14 +145,14 @@ class Replica:
 
     def close(self) -> None:
         """Close the files; harmless when they are closed."""
-        connection, self._connection = self._connection, None
+        connection, self._connection, self._installed = self._connection, None, Installed()
         if connection is not None:
             connection.close()
 
     def reinstall(self) -> Installed:
         """Bring triggers and mirror in step with the database's schema."""
         connection = self.connection
-        self._installed = install(connection, self.options.rules, self._log, joined=self.joined)
+        self._installed = install(connection, self.options.rules, self._log, joined=self.joined, before=self._installed)
         self._applying.installed = self._installed
         self._applying.folds += 1  # what is under way may be met by rows that a migration or VACUUM moved
         with transaction(connection, "keep the schema"):

@@ -115,6 +115,11 @@ class Tracked:
         connection.execute(f"CREATE TABLE {self.scratch(kind)}({self.column_list})")
         connection.execute(f"CREATE INDEX {self.scratch(kind + '_key')} ON {quote(self.scratch_name(kind))}({key})")
 
+    def forget(self, connection: apsw.Connection) -> None:
+        """Take what stands in ``logged`` for lost; between transactions the others hold nothing that matters."""
+        connection.execute(f"DELETE FROM {self.scratch('logged')}")
+        self.logged = 0
+
     def make_scratch(self, connection: apsw.Connection) -> None:
         """Make the other scratch tables anew, empty."""
         for kind in SCRATCH:

@@ -15,6 +15,9 @@ from harmonylite.schema.sql import quote
 FILLERS = {"TEXT": "''", "INTEGER": "0", "REAL": "0.0", "NUMERIC": "0", "BLOB": "x''"}
 """By affinity: what stands, on every node, for a value that nobody gave where there must be one."""
 
+FLAT = 100
+"""So many terms stand in one chain of ORs."""
+
 
 @dataclass(frozen=True, slots=True)
 class Column:
@@ -173,6 +176,10 @@ class TableShape:
         """Return what names a row physically, as a list to select: its rowid, or its key WITHOUT ROWID."""
         return f"{alias}.{quote(self.rowid)}" if self.rowid else self.read_key(alias)
 
+    def absent(self, alias: str) -> str:
+        """Return the condition that an outer join found no row ``alias``."""
+        return f"{alias}.{quote(self.rowid or self.keys[0].name)} IS NULL"
+
     def target(self) -> str:
         """Return the row value that `places` of the table that a statement writes is compared with."""
         if self.rowid:
@@ -195,9 +202,17 @@ def differs(column: Column, left: str, right: str) -> str:
     return f"({plain} OR typeof({left}) IS NOT typeof({right}) OR {zero})"
 
 
+def any_of(terms: Sequence[str]) -> str:
+    """Return the condition that at least one of ``terms`` holds, as flat as SQLite wants it (limits: depth 1,000)."""
+    if len(terms) <= FLAT:
+        return " OR ".join(terms) or "0"
+    half = len(terms) // 2
+    return f"({any_of(terms[:half])}) OR ({any_of(terms[half:])})"
+
+
 def any_differs(pairs: Iterable[tuple[Column, str, str]]) -> str:
     """Return the condition that at least one of ``pairs`` differs."""
-    return " OR ".join(differs(column, left, right) for column, left, right in pairs) or "0"
+    return any_of([differs(column, left, right) for column, left, right in pairs])
 
 
 def affinity_of(declared: str) -> str:

@@ -136,6 +136,32 @@ def test_a_database_that_is_attached_elsewhere_is_captured(group: Group) -> None
     assert group.equal("t") == [(1, "from outside!")]
 
 
+@pytest.mark.parametrize("recursive", [0, 1])
+def test_what_sqlite_tells_the_application_of_its_own_writes_is_not_bent(group: Group, recursive: int) -> None:
+    a, _ = group.several(2, "CREATE TABLE t(id INTEGER PRIMARY KEY, u UNIQUE, v)")
+    a.app.pragma("recursive_triggers", recursive)
+    a.run("INSERT INTO t VALUES (10, 'a', 1), (20, 'b', 2), (30, 'c', 3)")
+    group.settle()
+
+    def told() -> tuple[int, int]:
+        return a.app.last_insert_rowid(), a.app.changes()
+
+    a.run("INSERT INTO t VALUES (5, 'd', 4)")
+    assert told() == (5, 1)
+    a.run("INSERT OR REPLACE INTO t VALUES (6, 'd', 5)")
+    assert told() == (6, 1)
+    a.run("UPDATE t SET v = v + 1, id = id + 1 WHERE id >= 20")
+    assert told() == (6, 2)
+    upsert = "INSERT INTO t VALUES (7, 'a', 0) ON CONFLICT(u) DO UPDATE SET v = v + excluded.id RETURNING id, v"
+    assert a.run(upsert) == [(10, 8)]
+    assert told() == (6, 1)
+    a.run("DELETE FROM t WHERE id > 20")
+    assert told() == (6, 2)
+    with pytest.raises(apsw.ConstraintError):
+        a.run("INSERT OR ROLLBACK INTO t VALUES (8, 'e', 0), (9, 'a', 0)")
+    assert group.equal("t") == [(10, "a", 8), (6, "d", 5)]
+
+
 OTHER_LIBRARY = """
 import sqlite3, sys
 connection = sqlite3.connect(sys.argv[1], isolation_level=None)

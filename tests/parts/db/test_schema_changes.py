@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from harmonylite.errors import SchemaWaitError
@@ -194,3 +196,62 @@ def test_a_unique_index_that_rows_of_the_mirror_break_leaves_the_same_rows_every
         member.run("CREATE UNIQUE INDEX w_u ON w(u)")
         member.replica.reinstall()
     assert a.rows("w", "mirror") == b.rows("w", "mirror")
+
+
+def rename_in_capitals(member: Member) -> None:
+    """Change the case of the table's name, by way of another one."""
+    member.run("ALTER TABLE t RENAME TO aside")
+    member.run("ALTER TABLE aside RENAME TO T")
+
+
+def rebuild_in_capitals(member: Member) -> None:
+    """Make the table anew under a name that SQLite holds equal to the old one."""
+    member.run("CREATE TABLE anew(id INTEGER PRIMARY KEY, a TEXT, b INT)")
+    member.run("INSERT INTO anew SELECT * FROM t")
+    member.run("DROP TABLE t")
+    member.run("ALTER TABLE anew RENAME TO T")
+
+
+@pytest.mark.parametrize("change", [rename_in_capitals, rebuild_in_capitals])
+def test_a_table_whose_name_changes_its_case_stays_replicated_with_its_rows(
+    group: Group, change: Callable[[Member], None]
+) -> None:
+    a, b = both(group)
+    before = group.world.last(0)
+    for member in (a, b):
+        change(member)
+    a.run("UPDATE T SET a = 'changed' WHERE id = 1")
+    group.settle()
+    assert group.world.last(0) == before + 1
+    b.run("INSERT INTO T VALUES (4, 'new', 40)")
+    assert group.equal("T") == [(1, "changed", 10), (2, "y", 20), (3, "z", 30), (4, "new", 40)]
+
+
+def test_a_column_whose_name_changes_its_case_keeps_its_values(group: Group) -> None:
+    a, b = both(group)
+    for member in (a, b):
+        member.run("ALTER TABLE t RENAME COLUMN a TO A")
+    a.run("UPDATE t SET A = 'changed' WHERE id = 1")
+    assert group.equal("t") == [(1, "changed", 10), (2, "y", 20), (3, "z", 30)]
+
+
+def test_a_unique_index_that_went_lets_its_column_go(group: Group) -> None:
+    a, b = both(group, "CREATE UNIQUE INDEX t_b ON t(b)")
+    for member in (a, b):
+        member.run("DROP INDEX t_b")
+    group.settle()
+    for member in (a, b):
+        member.run("ALTER TABLE t DROP COLUMN b")
+        member.run("UPDATE t SET a = a || '!' WHERE id = 1")
+    assert group.equal("t") == [(1, "x!"), (2, "y"), (3, "z")]
+
+
+def test_a_table_that_was_renamed_the_old_way_is_written_again_once_the_node_looked(group: Group) -> None:
+    a, b = both(group, "CREATE UNIQUE INDEX t_b ON t(b)")
+    for member in (a, b):
+        member.run("PRAGMA legacy_alter_table = ON")
+        member.run("ALTER TABLE t RENAME TO people")
+    group.settle()
+    a.run("SELECT count(*) FROM people")  # a connection that prepares no other statement keeps the schema that it knows
+    a.run("INSERT OR REPLACE INTO people VALUES (9, 'new', 10)")
+    assert group.equal("people") == [(2, "y", 20), (3, "z", 30), (9, "new", 10)]

@@ -135,6 +135,23 @@ def test_a_database_of_another_encoding_has_a_mirror_of_its_own_encoding(tmp_pat
     replica.close()
 
 
+@pytest.mark.parametrize(("encoding", "half"), [("UTF-16le", "00d8"), ("UTF-16be", "d800")])
+def test_values_and_journal_are_bit_for_bit_in_another_encoding(group: Group, encoding: str, half: str) -> None:
+    a, b = group.several(
+        2, f"PRAGMA encoding = '{encoding}'", "CREATE TABLE t(k TEXT COLLATE NOCASE PRIMARY KEY NOT NULL, v, w)"
+    )
+    a.run(f"INSERT INTO t VALUES ('é\U0001f600', 'a', 1), ('half a pair', CAST(x'{half}' AS TEXT), 2)")
+    b.run("INSERT INTO t VALUES ('é\U0001f600', ?, 1)", ("b\0c",))
+    a.send()
+    group.equal("t")
+    a.run("UPDATE t SET w = 3 WHERE k = 'half a pair'")
+    assert sorted(group.equal("t")) == [("half a pair", RawText(bytes.fromhex(half)), 3), ("é\U0001f600", "b\0c", 1)]
+    assert [(c.key["k"], c.winning, c.overruled, c.loser) for c in b.replica.conflicts()] == [
+        ("é\U0001f600", "b\0c", "a", "a")
+    ]
+    assert a.replica.digests() == b.replica.digests()
+
+
 @pytest.mark.parametrize("shards", [1, 4])
 @settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(st.integers(0, 5), VALUES, VALUES), max_size=6), st.data())
