@@ -28,6 +28,7 @@ FLOORS = {
     "stores": 2,
     "identity": 2,
     "logs": 2,
+    "systemd": 2,
     "replication": 3,
     "snapshots": 3,
     "web": 3,

@@ -51,6 +51,7 @@ from harmonylite.replication.engine import Engine
 from harmonylite.replication.verifying import Verifier
 from harmonylite.snapshots.joining import Joiner
 from harmonylite.status import NodeStatus
+from harmonylite.systemd import supervised
 from harmonylite.web.control import ControlServer
 from harmonylite.web.sites import http_servers
 from harmonylite.wire import ENVELOPE_BYTES
@@ -324,7 +325,8 @@ async def run(settings: Settings) -> int:
         loop.add_signal_handler(number, lambda: cut() if node.status_object.stopping else node.stop())
     loop.add_signal_handler(signal.SIGHUP, node.renew)
     try:
-        await node.run()
+        async with supervised(node.status_object):
+            await node.run()
     except Exception as error:  # noqa: BLE001 # the process's edge: whatever it is, it is told and has an exit code
         return ended_by(error)
     log.info("stopped")

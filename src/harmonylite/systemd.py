@@ -1,0 +1,99 @@
+"""What a node tells systemd: that it has begun, how it does, that it lives, that it ends (sd_notify(3)).
+
+Invariant: telling never waits and never harms the node; where nobody asks to be told, nothing runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+
+from harmonylite.status import NodeStatus
+
+log = logging.getLogger(__name__)
+
+EVERY = 1.0
+"""Seconds between looks at the status; shorter where the watchdog wants it."""
+LONGER = 30
+"""Seconds that the start may take on from each look: filling a new database may take many minutes."""
+
+
+class Notifier:
+    """Sends states to the socket of whoever started this process. ``path``: as NOTIFY_SOCKET names it."""
+
+    def __init__(self, path: str) -> None:
+        self._address = "\0" + path[1:] if path.startswith("@") else path
+        self._told: dict[str, str] = {}
+
+    def tell(self, **states: str | int) -> None:
+        """Send ``states``, but for a STATUS that was told last already."""
+        news = {name: str(state) for name, state in states.items()}
+        if news.get("STATUS") == self._told.get("STATUS"):
+            news.pop("STATUS", None)
+        self._told |= news
+        if not news:
+            return
+        text = "".join(f"{name}={state}\n" for name, state in news.items())
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
+                sock.setblocking(False)
+                sock.sendto(text.encode(), self._address)
+        except OSError as error:
+            log.debug("systemd can't be told: %s", error)
+
+
+@asynccontextmanager
+async def supervised(status: NodeStatus, environment: Mapping[str, str] = os.environ) -> AsyncIterator[None]:
+    """Tell systemd about the node as long as the body runs, if it asks for that."""
+    path = environment.get("NOTIFY_SOCKET", "")
+    if not path:
+        yield
+        return
+    notifier = Notifier(path)
+    telling = asyncio.create_task(_tell(notifier, status, _watchdog(environment)), name="tell systemd")
+    try:
+        yield
+    finally:
+        telling.cancel()
+        await asyncio.wait({telling})
+        notifier.tell(STOPPING=1)
+
+
+async def _tell(notifier: Notifier, status: NodeStatus, watchdog: float) -> None:
+    """Tell without end. ``watchdog``: seconds within which a sign of life is wanted, 0: none is."""
+    begun = False
+    while True:
+        states: dict[str, str | int] = {"STATUS": _sentence(status)}
+        if status.stopping:
+            states["STOPPING"] = 1
+        elif not begun and status.cdc_installed:
+            # From here on no commit of the application is missed, whether NATS is there or not.
+            begun, states["READY"] = True, 1
+        elif not begun:
+            states["EXTEND_TIMEOUT_USEC"] = LONGER * 1_000_000
+        if watchdog:
+            states["WATCHDOG"] = 1
+        notifier.tell(**states)
+        await asyncio.sleep(min(EVERY, watchdog / 3) if watchdog else EVERY)
+
+
+def _watchdog(environment: Mapping[str, str]) -> float:
+    """Return the seconds within which systemd wants a sign of life of this process, 0 where it wants none."""
+    if environment.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
+        return 0.0
+    microseconds = environment.get("WATCHDOG_USEC", "")
+    return int(microseconds) / 1e6 if microseconds.isdigit() else 0.0
+
+
+def _sentence(status: NodeStatus) -> str:
+    """Return how the node does, on one line."""
+    if status.stopping:
+        return "ending"
+    if status.waits:
+        return "; ".join(status.waits).replace("\n", " ")
+    pending = f", {status.pending_rows} rows pending" if status.pending_rows else ""
+    return f"{'caught up' if status.caught_up else 'starting'}{pending}"

@@ -1,0 +1,63 @@
+"""The unit of docs/operating.md is one that systemd takes, and what it says of exit codes and keys is so."""
+
+from __future__ import annotations
+
+import configparser
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harmonylite.errors import ConfigError, FencedError
+from tests.cluster.fix_cluster import Site
+from tests.cluster.processes import SECONDS, free_port
+from tests.docs.guide import DOCS, blocks
+
+UNIT = next(block.text for block in blocks(DOCS / "operating.md") if block.language == "ini")
+
+
+def unit() -> configparser.SectionProxy:
+    """Return the unit's service section."""
+    parser = configparser.ConfigParser(strict=False, interpolation=None)
+    parser.optionxform = str  # type: ignore[assignment,method-assign]  # names keep their case
+    parser.read_string(UNIT)
+    return parser["Service"]
+
+
+def test_the_unit_restarts_whatever_mends_itself_and_nothing_else() -> None:
+    codes = {int(code) for code in unit()["RestartPreventExitStatus"].split()}
+    assert codes == {ConfigError.exit_code, FencedError.exit_code}
+
+
+def test_the_unit_leaves_the_end_of_the_embedded_server_to_the_node() -> None:
+    assert unit()["KillMode"] == "mixed"
+    assert unit()["Type"] == "notify"
+
+
+def test_systemd_takes_the_unit(tmp_path: Path) -> None:
+    analyze = shutil.which("systemd-analyze")
+    if analyze is None:
+        pytest.skip("systemd-analyze is not installed")
+    file = tmp_path / "harmonylite.service"
+    file.write_text(UNIT.replace("/opt/harmonylite/bin/harmonylite", str(Path(sys.executable).parent / "harmonylite")))
+    done = subprocess.run([analyze, "verify", "--man=no", str(file)], capture_output=True, text=True, check=False)
+    assert not [line for line in done.stderr.splitlines() if "harmonylite.service" in line]
+
+
+def test_a_service_has_begun_before_nats_is_there(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = f"harmonylite-{site.folder.name}-{free_port()}"
+    heard = ""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind("\0" + name)
+        systemd.settimeout(SECONDS)
+        monkeypatch.setenv("NOTIFY_SOCKET", "@" + name)
+        node = site.node("one", urls=[f"nats://127.0.0.1:{free_port()}"])
+        node.start()
+        while not ("READY=1" in heard and "NATS server not accepting connections" in heard):
+            heard += systemd.recv(4096).decode()
+        assert node.stop() == 0
+        while "STOPPING=1" not in heard:
+            heard += systemd.recv(4096).decode()
