@@ -27,6 +27,7 @@ def faults(settings: Settings) -> Iterator[Fault]:
     yield from _listening(settings.nats)
     yield from _regions(settings.nats)
     yield from _files(settings)
+    yield from _health_path(settings)
     if settings.snapshot.enable:
         yield from _store(settings.snapshot)
 
@@ -149,6 +150,17 @@ def _regions(nats: NatsSettings) -> Iterator[Fault]:
             "nats.leaf_servers",
             f"is missing: every node of region {nats.region} needs a leaf link towards {nats.home_region}",
         )
+
+
+def _health_path(settings: Settings) -> Iterator[Fault]:
+    health, metrics = settings.health_check, settings.prometheus
+    taken = {"/livez": "another answer", "/readyz": "another answer"}
+    if health.detailed:
+        taken |= {"/": "the page", "/status.json": "the page"}
+    if metrics.enable and metrics.bind == health.bind:
+        taken["/metrics"] = "metrics"
+    if health.enable and health.path in taken:
+        yield "health_check.path", f"= {health.path!r} is where {taken[health.path]} is; take another, such as /health"
 
 
 def _is_loopback(host: str) -> bool:

@@ -55,8 +55,8 @@ def _is_number(value: Any) -> bool:
 
 def _node_id(value: Any) -> Any:
     if isinstance(value, int) and not isinstance(value, bool):  # the known system's ids are whole numbers
-        value = "" if value == 0 else str(value)
-    return value
+        value = str(value)
+    return "" if value == "0" else value
 
 
 def _checked_node_id(value: str) -> str:
@@ -142,6 +142,12 @@ def _matching(pattern: re.Pattern[str], advice: str, *, empty: bool = False) -> 
     return check
 
 
+def _http_path(text: str) -> str:
+    if not re.fullmatch(r"/[^\s?#{}]*", text) or not text.isprintable():
+        raise ValueError('is not a plain path; write for example "/health"')
+    return text
+
+
 Milliseconds = Annotated[int, BeforeValidator(_milliseconds)]
 Seconds = Annotated[float, BeforeValidator(_seconds)]
 NodeId = Annotated[str, BeforeValidator(_node_id), AfterValidator(_checked_node_id)]
@@ -154,6 +160,17 @@ Urls = Annotated[tuple[MaskedUrl, ...], BeforeValidator(_urls)]
 ServerUrls = Annotated[tuple[MaskedUrl, ...], BeforeValidator(_urls), AfterValidator(_server_urls)]
 Address = Annotated[str, AfterValidator(_address)]
 HttpAddress = Annotated[str, AfterValidator(_http_address)]
+HttpPath = Annotated[str, AfterValidator(_http_path)]
+MetricName = Annotated[
+    str,
+    AfterValidator(
+        _matching(
+            re.compile("[a-zA-Z_][a-zA-Z0-9_]*"),
+            "can't be part of a metric's name; use letters, digits and _, no digit first",
+            empty=True,
+        )
+    ),
+]
 Subject = Annotated[
     str, AfterValidator(_matching(_TOKENS, "is not a NATS subject; use letters, digits, - and _, with dots between"))
 ]

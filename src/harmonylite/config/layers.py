@@ -48,7 +48,10 @@ class Layers:
             if variable.startswith(ENVIRONMENT_PREFIX):
                 source = Source(variable)
                 written = tuple(variable.removeprefix(ENVIRONMENT_PREFIX).lower().split("__"))
-                if name := self._known(written, source):
+                if meant := SINGLE_UNDERSCORES.get(variable):
+                    what = f"is unknown; did you mean {meant}, with two underscores?"
+                    self.problems.append(Problem(source, ".".join(written), what))
+                elif name := self._known(written, source):
                     self._once(found, name, _from_text(name, environment[variable]), source)
         self._take(found)
 
@@ -104,6 +107,12 @@ def _spellings() -> dict[Name, Name]:
 
 KEYS: dict[Name, Key] = {each.path: each for each in keys(Settings)}
 SPELLINGS = _spellings()
+SINGLE_UNDERSCORES = {
+    f"{ENVIRONMENT_PREFIX}{'_'.join(name)}".upper(): f"{ENVIRONMENT_PREFIX}{'__'.join(name)}".upper()
+    for name in SPELLINGS
+    if len(name) > 1
+}
+"""What is easily written for the variable of a key in a section, and what is right."""
 SECTIONS: dict[Name, type[Section]] = dict(sections(Settings))
 
 

@@ -18,6 +18,9 @@ from harmonylite.errors import ConfigError
 
 Name = tuple[str, ...]
 
+FEW = 8
+"""Keys of a section that are all named where none is near."""
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Source:
@@ -60,15 +63,19 @@ def unknown_key(source: Source, written: Name, known: list[Name], tables: list[N
 
 
 def _nearest(written: Name, known: list[Name], tables: list[Name]) -> str:
-    by_name = {".".join(name): name for name in [*known, *tables] if name}
-    elsewhere = [name for name in known if name[-1] == written[-1]]
-    close = get_close_matches(".".join(written), by_name, n=1, cutoff=0.75)
-    if elsewhere and (not close or by_name[close[0]][:-1] != written[:-1]):
+    section, last = written[:-1], written[-1]
+    beside = {name[-1]: name for name in (*known, *tables) if name and name[:-1] == section}
+    if close := get_close_matches(last.lower(), beside, n=1, cutoff=0.6):
+        return f"did you mean {'.'.join(beside[close[0]])}?"
+    if elsewhere := [name for name in known if name[-1] == last]:
         return _belongs(elsewhere[0])
-    if close:
+    by_name = {".".join(name): name for name in tables if name and name != section}
+    if close := get_close_matches(".".join(written), by_name, n=1, cutoff=0.75):
         return f"did you mean {close[0]}?"
-    if last := get_close_matches(written[-1], [name[-1] for name in known], n=1, cutoff=0.8):
-        return _belongs(next(name for name in known if name[-1] == last[0]))
+    if close := get_close_matches(last, [name[-1] for name in known], n=1, cutoff=0.8):
+        return _belongs(next(name for name in known if name[-1] == close[0]))
+    if section and 0 < len(beside) <= FEW:
+        return f"remove it ([{'.'.join(section)}] has {', '.join(beside)})"
     return "remove it (docs/configuration.md lists every key)"
 
 

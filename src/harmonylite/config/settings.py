@@ -12,6 +12,8 @@ from pydantic import Field
 from harmonylite.config.kinds import (
     DatabasePath,
     HttpAddress,
+    HttpPath,
+    MetricName,
     Milliseconds,
     NodeId,
     Texts,
@@ -61,8 +63,8 @@ class PrometheusSettings(Section):
         "Where to listen, as host:port; the same as `health_check.bind` is fine.",
         zero="Port 0: the system chooses one",
     )
-    namespace: str = key("harmonylite", "First part of every metric's name.", pattern=r"^[a-zA-Z_]*[a-zA-Z0-9_]*$")
-    subsystem: str = key("", "Second part of every metric's name.", pattern=r"^[a-zA-Z0-9_]*$")
+    namespace: MetricName = key("harmonylite", "First part of every metric's name.", zero="Empty: none")
+    subsystem: MetricName = key("", "Second part of every metric's name.", zero="Empty: none")
 
 
 class VerifySettings(Section):
@@ -82,7 +84,7 @@ class HealthCheckSettings(Section):
 
     enable: bool = key(False, "Serve health.")
     bind: HttpAddress = key("127.0.0.1:8090", "Where to listen, as host:port.", zero="Port 0: the system chooses one")
-    path: str = key("/health", "Path of the health check.", pattern=r"^/[^\s?#]*$")
+    path: HttpPath = key("/health", "Path of the health check.")
     detailed: bool = key(True, "Also tell lag, pending rows and reasons, and show a page at `/`.")
 
 

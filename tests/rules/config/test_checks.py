@@ -121,3 +121,24 @@ def test_a_key_without_effect_is_answered_with_one_line(loads: Loads, text: str,
 
 def test_ordinary_configurations_need_no_notes(loads: Loads) -> None:
     assert notes(loads()) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "taken"),
+    [
+        ('path = "/livez"', "another answer"),
+        ('path = "/"', "the page"),
+        ('path = "/metrics"\n[prometheus]\nenable = true\nbind = "127.0.0.1:8090"', "metrics"),
+    ],
+)
+def test_the_health_check_hides_nothing_else(faults: Faults, text: str, taken: str) -> None:
+    (told,) = faults(f"[health_check]\nenable = true\n{text}")
+    assert f"is where {taken} is; take another" in told
+
+
+@pytest.mark.parametrize(
+    "text", ['path = "/"\ndetailed = false', 'path = "/metrics"', 'enable = false\npath = "/"', 'path = "/health/"']
+)
+def test_a_path_that_nothing_else_answers_at_is_fine(loads: Loads, text: str) -> None:
+    enable = "" if "enable" in text else "enable = true\n"
+    loads(f"[health_check]\n{enable}{text}\n[prometheus]\nenable = true")

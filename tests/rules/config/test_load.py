@@ -158,6 +158,16 @@ orders = "rows"
             "[snapshot.s3]\nsecrets = 'x'",
             "config.toml:3: snapshot.s3.secrets is unknown; did you mean snapshot.s3.secret?",
         ),
+        (
+            "[health_check]\nshards = 1",
+            "config.toml:3: health_check.shards is unknown; did you mean shards in [replication_log]?",
+        ),
+        ("[NATS]\nurls = []", "config.toml:2: NATS is unknown; did you mean nats?"),
+        (
+            "[health_check]\nadress = 1",
+            "config.toml:3: health_check.adress is unknown; remove it ([health_check] has enable, bind, path, detailed)",
+        ),
+        ("databse_path = 'x'", "config.toml:2: databse_path is unknown; did you mean db_path?"),
         ("nats.ulrs = []", "config.toml:2: nats.ulrs is unknown; did you mean nats.urls?"),
         ("nats = { urls = [], ulrs = [] }", "config.toml:2: nats.ulrs is unknown; did you mean nats.urls?"),
     ],
@@ -185,7 +195,10 @@ def test_an_unknown_key_is_refused_with_the_nearest_known_one(faults: Faults, te
         ('[nats]\nstream_prefix = "a.b"', "is not a name for NATS"),
         ('[nats]\nbind_address = "::1:4222"', 'write an IPv6 address as "[::1]:4222"'),
         ("[nats]\nreconnect_wait_seconds = 0", "is too small; it must be above 0"),
-        ('[health_check]\npath = "health"', "has another form"),
+        ('[health_check]\npath = "health"', 'is not a plain path; write for example "/health"'),
+        ('[health_check]\npath = "/a{b}"', "is not a plain path"),
+        ('[prometheus]\nnamespace = "1st"', "can't be part of a metric's name"),
+        ('[prometheus]\nsubsystem = "a-b"', "can't be part of a metric's name"),
         ('[prometheus]\nbind = "127.0.0.1:-1"', "write 0 to let the system choose one"),
         ('[logging]\nformat = "xml"', "is not one of 'console' or 'json'"),
         ('[tables]\ninclude = ["a", ""]', "holds something else than text"),
@@ -253,6 +266,23 @@ def test_without_a_database_nothing_starts() -> None:
 def test_the_environment_alone_is_enough(tmp_path: Path) -> None:
     settings = load(None, environment={"HARMONYLITE_DB_PATH": str(tmp_path / "a.db"), "PATH": "/bin"})
     assert settings.db_path == tmp_path / "a.db"
+
+
+def test_a_variable_with_one_underscore_too_few_is_told_the_right_one(faults: Faults) -> None:
+    assert faults(HARMONYLITE_NATS_USER_PASSWORD="x", HARMONYLITE_NATS_CA_FILE="y") == [
+        "HARMONYLITE_NATS_CA_FILE: nats_ca_file is unknown; "
+        "did you mean HARMONYLITE_NATS__CA_FILE, with two underscores?",
+        "HARMONYLITE_NATS_USER_PASSWORD: nats_user_password is unknown; "
+        "did you mean HARMONYLITE_NATS__USER_PASSWORD, with two underscores?",
+    ]
+
+
+@pytest.mark.parametrize("zero", ["node_id = 0", 'node_id = "0"', "flag", "environment"])
+def test_the_node_id_0_is_none_wherever_it_comes_from(loads: Loads, zero: str) -> None:
+    if zero == "environment":
+        assert loads(HARMONYLITE_NODE_ID="0").node_id == ""
+    else:
+        assert loads(*(("", {"node_id": "0"}) if zero == "flag" else (zero,))).node_id == ""
 
 
 def test_settings_can_not_be_changed(loads: Loads) -> None:

@@ -93,3 +93,7 @@ def test_the_examples_of_the_documentation_are_valid(tmp_path: Path) -> None:
 
 def test_toml_is_written_so_that_every_text_comes_back() -> None:
     assert toml(("a\x7f\x00\n", True, 1, 0.5, None)) == '["a\\u007f\\u0000\\n", true, 1, 0.5, ""]'
+
+
+def test_no_flag_is_torn_apart_where_lines_of_the_template_end() -> None:
+    assert [line for line in template().splitlines() if line.endswith("-")] == []
