@@ -26,15 +26,18 @@ GRACE = 15.0
     metavar="S",
     help="How long to wait for the other nodes, in seconds.",
 )
+@click.option(
+    "-without", multiple=True, metavar="NODE", help="Don't wait for this node, which is gone for good. May come twice."
+)
 @json_option
 @config_option
 @click.pass_context
-def verify(ctx: click.Context, repair: bool, seconds: float, as_json: bool) -> None:
+def verify(ctx: click.Context, repair: bool, seconds: float, without: tuple[str, ...], as_json: bool) -> None:
     """Compare the database with its mirror, and the mirrors of all nodes at one position of the streams.
 
     Ends with 0 only when all agree, with 4 when something differs or a known node did not answer.
     """
-    arguments = {"repair": repair, "seconds": seconds}
+    arguments = {"repair": repair, "seconds": seconds, "without": list(without)}
     answer = invocation(ctx).control(seconds + GRACE).post("/v1/verify", arguments)
     print_json(answer) if as_json else _show(answer)
     ctx.exit(0 if answer["agree"] is True else VerifyError.exit_code)

@@ -16,7 +16,7 @@ import msgspec
 
 from harmonylite.db.replica import Replica
 from harmonylite.db.thread import SqliteThread
-from harmonylite.errors import NotRunningError, SnapshotError, StreamError
+from harmonylite.errors import NotRunningError, SnapshotError, StreamError, VerifyError
 from harmonylite.jetstream import NatsPeers
 from harmonylite.model import Conflict
 from harmonylite.node.regional import Regional
@@ -123,18 +123,20 @@ class Questions:
         replica = self._running()
         return await self._thread.run(lambda: replica.conflicts(table=table, limit=limit))
 
-    async def verify(self, repair: bool, seconds: float) -> dict[str, Any]:
-        """Compare database, mirror and nodes."""
+    async def verify(self, repair: bool, seconds: float, without: frozenset[str]) -> dict[str, Any]:
+        """Compare database, mirror and nodes; ``without``: nodes that are gone and not waited for."""
         self._running()
         if self.parts.verifier is None or self.parts.peers is None:
             raise NotRunningError("the node is not connected to the others yet")
         answering = await self.cluster()
         known = {str(report["node_id"]) for report in answering}
+        if strange := sorted(without - known):
+            raise VerifyError(f"no node {strange[0]} is known", advice=f"known are {', '.join(sorted(known))}")
         if self.parts.engine is not None and self._status.caught_up:
             with suppress(TimeoutError):
                 async with asyncio.timeout(seconds / 3):
                     await self.parts.engine.sender.idle()
-        return await self.parts.verifier.verify(repair=repair, seconds=seconds, known=known)
+        return await self.parts.verifier.verify(repair=repair, seconds=seconds, known=known - without)
 
     async def save_snapshot(self) -> dict[str, Any]:
         """Save a snapshot now."""

@@ -23,8 +23,11 @@ class Actions(Protocol):
     async def conflicts(self, table: str | None, limit: int) -> Sequence[Conflict]:
         """Return up to ``limit`` entries of the conflict journal, newest first; ``table``: of this table only."""
 
-    async def verify(self, repair: bool, seconds: float) -> dict[str, Any]:
-        """Compare database, mirror and nodes within ``seconds``; with ``repair`` mend what differs here."""
+    async def verify(self, repair: bool, seconds: float, without: frozenset[str]) -> dict[str, Any]:
+        """Compare database, mirror and nodes within ``seconds``; with ``repair`` mend what differs here.
+
+        ``without``: known nodes that are not waited for.
+        """
 
     async def save_snapshot(self) -> dict[str, Any]:
         """Save a snapshot now and say which."""

@@ -56,8 +56,9 @@ def control_routes(actions: Actions) -> list[Route]:
         return {"conflicts": [conflict_json(conflict) for conflict in found]}
 
     async def verify(request: Request) -> dict[str, Any]:
-        given = await arguments(request, {"repair": False, "seconds": 30.0})
-        return await actions.verify(_flag("repair", given["repair"]), _seconds(given["seconds"]))
+        given = await arguments(request, {"repair": False, "seconds": 30.0, "without": []})
+        without = _names("without", given["without"])
+        return await actions.verify(_flag("repair", given["repair"]), _seconds(given["seconds"]), without)
 
     async def snapshot(request: Request) -> dict[str, Any]:
         await arguments(request, {})
@@ -147,6 +148,12 @@ def _flag(name: str, value: Any) -> bool:
     if not isinstance(value, bool):
         raise BadArgumentError(f"{name} is not true or false")
     return value
+
+
+def _names(name: str, value: object) -> frozenset[str]:
+    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+        raise BadArgumentError(f"{name} is not a list of names")
+    return frozenset(value)
 
 
 def _seconds(value: Any) -> float:

@@ -167,7 +167,7 @@ def test_verify_ends_with_0_only_when_all_agree(run: Run, config_file: Path, nod
     assert result.exit_code == 0, result.stderr
     assert "database and mirror are equal: 1 tables, 1,200 rows" in result.stdout
     assert "all agree at position 0:12, 1:9" in result.stdout
-    assert node.asked == [("POST", "/v1/verify", {"repair": False, "seconds": 30.0})]
+    assert node.asked == [("POST", "/v1/verify", {"repair": False, "seconds": 30.0, "without": []})]
 
 
 def test_verify_shows_what_differs_and_ends_with_4(run: Run, config_file: Path, node: NodeDouble) -> None:
@@ -176,7 +176,7 @@ def test_verify_shows_what_differs_and_ends_with_4(run: Run, config_file: Path, 
     other = {"node_id": "n2", "agrees": False, "digest": None, "note": "behind"}
     answer = VERIFIED | {"agree": False, "local": local, "nodes": [other], "silent": ["n3"], "repaired": 6}
     node.answers["/v1/verify"] = (200, answer)
-    result = run("verify", "-repair", "-timeout", "2.5", "-config", config_file)
+    result = run("verify", "-repair", "-timeout", "2.5", "-without", "n8", "-without=n9", "-config", config_file)
     assert result.exit_code == 4
     for part in (
         "differ",
@@ -189,7 +189,7 @@ def test_verify_shows_what_differs_and_ends_with_4(run: Run, config_file: Path, 
         "NOT all agree",
     ):
         assert part in result.stdout
-    assert node.asked[0][2] == {"repair": True, "seconds": 2.5}
+    assert node.asked[0][2] == {"repair": True, "seconds": 2.5, "without": ["n8", "n9"]}
     as_json = run("verify", "-json", "-config", config_file)
     assert (as_json.exit_code, json.loads(as_json.stdout)) == (4, answer)
 

@@ -64,8 +64,8 @@ class FakeNode:
         await self._answer("conflicts", table, limit)
         return [CONFLICT]
 
-    async def verify(self, repair: bool, seconds: float) -> dict[str, Any]:
-        return await self._answer("verify", repair, seconds)
+    async def verify(self, repair: bool, seconds: float, without: frozenset[str]) -> dict[str, Any]:
+        return await self._answer("verify", repair, seconds, *sorted(without))
 
     async def save_snapshot(self) -> dict[str, Any]:
         return await self._answer("save_snapshot")
@@ -147,11 +147,18 @@ async def test_status_cluster_and_conflicts_answer(control: Control) -> None:
 
 
 async def test_verify_snapshot_and_skip_hand_their_arguments_on(control: Control) -> None:
-    assert (await control.ask("/v1/verify", {"repair": True, "seconds": 5})).json == {"done": "verify"}
+    assert (await control.ask("/v1/verify", {"repair": True, "seconds": 5, "without": ["n3"]})).json == {
+        "done": "verify"
+    }
     assert (await control.ask("/v1/verify", "")).code == 200
     assert (await control.ask("/v1/snapshot", {})).json == {"done": "save_snapshot"}
     assert (await control.ask("/v1/skip", {"shard": 0, "seq": 9})).json == {"done": "skip"}
-    assert control.node.asked == [("verify", True, 5.0), ("verify", False, 30.0), ("save_snapshot",), ("skip", 0, 9)]
+    assert control.node.asked == [
+        ("verify", True, 5.0, "n3"),
+        ("verify", False, 30.0),
+        ("save_snapshot",),
+        ("skip", 0, 9),
+    ]
 
 
 async def test_moving_home_hands_its_arguments_on(control: Control) -> None:
@@ -170,6 +177,8 @@ async def test_moving_home_hands_its_arguments_on(control: Control) -> None:
         ("/v1/verify", [1]),
         ("/v1/verify", {"repair": 1}),
         ("/v1/verify", {"seconds": 0}),
+        ("/v1/verify", {"without": "n3"}),
+        ("/v1/verify", {"without": [3]}),
         ("/v1/verify", {"seconds": "5"}),
         ("/v1/verify", '{"seconds": NaN}'),
         ("/v1/verify", {"repiar": True}),

@@ -1,0 +1,31 @@
+"""``harmonylite verify`` on real nodes: it ends with 0 only when all that are waited for answer, and agree."""
+
+from __future__ import annotations
+
+from harmonylite.errors import VerifyError
+from tests.cluster.fix_cluster import Site, start
+from tests.cluster.processes import until
+
+INSERT = ("INSERT INTO events VALUES (?, ?, 1, '')", ("of c", "c"))
+
+
+def test_a_known_node_that_does_not_answer_is_named_unless_it_is_said_to_be_gone(site: Site) -> None:
+    one, two, gone = nodes = [site.node(name) for name in "abc"]
+    start(nodes)
+    site.application(gone).write(INSERT)
+    until(lambda: one.value("SELECT 1 FROM events") == two.value("SELECT 1 FROM events") == 1, "its row is everywhere")
+    assert one.command("verify")[0] == 0
+    assert gone.stop() == 0
+
+    code, said = one.command("verify", "-timeout", "3")
+    assert code == VerifyError.exit_code
+    assert "did not answer" in said
+    assert "NOT all agree" in said
+
+    code, said = one.command("verify", "-timeout", "30", "-without", "c")
+    assert code == 0, said
+    assert "all agree" in said
+
+    code, said = one.command("verify", "-without", "d")
+    assert code == VerifyError.exit_code
+    assert "no node d is known; known are a, b, c" in said
