@@ -14,8 +14,9 @@ import apsw
 
 from harmonylite.db import mirror
 from harmonylite.db.connection import attach, mapped, value
+from harmonylite.db.inspect import TableRules, read_inventory
 from harmonylite.db.readers import Readers
-from harmonylite.errors import DatabaseBusyError, DatabaseError, MirrorDamagedError
+from harmonylite.errors import DatabaseBusyError, DatabaseError, MirrorDamagedError, SchemaWaitError
 
 
 @contextmanager
@@ -53,6 +54,25 @@ def exchanged(
             except (DatabaseError, apsw.Error) as error:
                 # Nothing can be done on a connection without a mirror: the files are opened again.
                 raise MirrorDamagedError(f"the mirror {current} can't be attached again: {error}") from error
+
+
+def must_fit(connection: apsw.Connection, rules: TableRules, incoming: Path) -> None:
+    """Raise SchemaWaitError where the mirror file ``incoming`` has a column that this database's table lacks.
+
+    A mirror follows its database's schema: the column's values would be lost, also once a migration adds it.
+    """
+    attach(connection, incoming, "incoming", read_only=True)
+    try:
+        mine = {name.lower(): shape for name, shape in read_inventory(connection, rules).tables.items()}
+        for name, theirs in read_inventory(connection, mirror.EVERY_TABLE, "incoming").tables.items():
+            here = mine.get(name.lower())
+            kept = {old for old, _ in mirror.carried(theirs, here)} if here is not None else set(theirs.names)
+            lost = [c.name for c in theirs.columns if not c.pseudo and c.name not in kept]
+            if lost:
+                what = f"a snapshot has column {lost[0]} of table {name}"
+                raise SchemaWaitError(f"{what}, which this database does not have")
+    finally:
+        connection.execute("DETACH incoming")
 
 
 def _escaped(path: Path) -> str:

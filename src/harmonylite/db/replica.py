@@ -20,7 +20,7 @@ from harmonylite.db import compare, join, mirror
 from harmonylite.db.applying import Applied, Applying, SchemaMovedError
 from harmonylite.db.capture import Capture, NotUtf8Error, Outgoing, new_outgoing
 from harmonylite.db.connection import attach, mapped, open_file, rows, transaction, value
-from harmonylite.db.exchange import exchanged
+from harmonylite.db.exchange import exchanged, must_fit
 from harmonylite.db.hooks import Hooks
 from harmonylite.db.inspect import TableRules
 from harmonylite.db.install import Installed, install, schema_version
@@ -351,8 +351,11 @@ class Replica:
         becomes pending, on the shards ``further`` (None: all). Apart: rows only here become pending, other values give
         way with a line in the journal. Deviates: the mirror here is wrong; what came of it gives way, journaled, too.
         Returns the number of conflicts. After a crash midway the old mirror is still there and adopting again is right.
+        Raises SchemaWaitError.
         """
         before, o = self._journal.written, self.options
+        self._same_or_reinstall()
+        must_fit(self.connection, o.rules, snapshot)
         with exchanged(self.connection, o.mirror, snapshot, o.readers, self._attach_mirror_again):
             self.reinstall()
             args = (self.connection, self._installed, self._log)

@@ -16,6 +16,7 @@ from typing import TypeVar
 
 from harmonylite.backoff import Backoff
 from harmonylite.changes.histories import drift, further
+from harmonylite.db.exchange import must_fit
 from harmonylite.db.healing import damage, heal_database, readable_standing, set_aside, was_set_aside
 from harmonylite.db.replica import Replica, ReplicaOptions
 from harmonylite.db.rested import taken
@@ -29,6 +30,7 @@ from harmonylite.errors import (
     DiskFullError,
     MirrorDamagedError,
     ObjectMissingError,
+    SchemaWaitError,
     SnapshotDamagedError,
     SnapshotError,
     StreamError,
@@ -201,6 +203,14 @@ class Joiner:
             await asyncio.sleep(AGAIN)
             return
         if fetched is not None:
+            try:
+                await self._thread.run(must_fit, replica.connection, replica.options.rules, fetched[1])
+            except SchemaWaitError as error:
+                self._part.waiting(str(error))
+                fetched[1].unlink(missing_ok=True)
+                await self._please()
+                await asyncio.sleep(AGAIN)
+                return
             await self._thread.run(replica.close)
             await self._patiently(lambda: self._thread.run(install_mirror, self._options, fetched[1]))
             await self._patiently(lambda: self._thread.run(replica.open))

@@ -22,6 +22,7 @@ import msgspec
 from harmonylite.backoff import Backoff
 from harmonylite.changes.histories import Relation, Standing, further, held, newest, relation
 from harmonylite.db.deviation import deviations
+from harmonylite.db.exchange import must_fit
 from harmonylite.db.replica import Replica
 from harmonylite.db.snapshot import install_mirror, standing_of
 from harmonylite.db.standing import LIMBO
@@ -217,6 +218,8 @@ class Recovery:
                         return
                 except (StreamError, SnapshotError, DatabaseBusyError, SchemaWaitError) as error:
                     self._part.waiting(str(error))
+                    if isinstance(error, SchemaWaitError):
+                        await self._please()  # a newer snapshot may have the schema that is here
                     await asyncio.sleep(backoff.failed(time.monotonic()))
         finally:
             self._recovering = False
@@ -301,6 +304,7 @@ class Recovery:
         self, replica: Replica, look: Look, snapshot: Snapshot, file: Path, *, way: Relation = "same"
     ) -> bool:
         if not await self._thread.run(lambda: replica.joined):
+            await self._thread.run(must_fit, replica.connection, replica.options.rules, file)
             await self._thread.run(replica.close)
             try:
                 await self._thread.run(install_mirror, replica.options, file)

@@ -6,8 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import apsw
+import pytest
 
+from harmonylite.changes.inbox import Inbox
 from harmonylite.db.snapshot import has_tables, make_database, save_copy
+from harmonylite.errors import SchemaWaitError
 from tests.parts.db.fix_replicas import Group, Member
 
 T = "CREATE TABLE t(id INTEGER PRIMARY KEY, v, w)"
@@ -112,3 +115,32 @@ def test_a_source_is_never_written_with_rows_of_others(group: Group) -> None:
             member.receive()
     assert b.rows("t") == [(2, "from b", 0)]
     assert a.rows("t") == b.rows("t", "mirror") == [(1, "from a", 0), (2, "from b", 0)]
+
+
+@pytest.mark.parametrize("later", ["t", "T"])
+def test_a_newer_mirror_whose_columns_are_not_here_is_waited_with_and_loses_no_value(group: Group, later: str) -> None:
+    a, b = group.several(2, "CREATE TABLE t(id INTEGER PRIMARY KEY, v)")
+    a.run("INSERT INTO t VALUES (1, 'x')")
+    group.settle()
+    a.run("ALTER TABLE t ADD COLUMN new")
+    a.run("CREATE TABLE other(id INTEGER PRIMARY KEY, w)")
+    a.run("UPDATE t SET new = 'y'")
+    a.run("INSERT INTO other VALUES (1, 'z')")
+    a.send()
+    a.receive()
+    b.run("INSERT INTO t VALUES (2, 'pending')")
+
+    def adopt() -> None:
+        snapshot = group.folder / "newer.db"
+        save_copy(a.options.mirror, snapshot)
+        b.replica.adopt(snapshot)
+        b.inbox = Inbox(b.replica.positions())
+
+    with pytest.raises(SchemaWaitError, match="column new of table t, which this database does not have"):
+        adopt()
+    (group.folder / "newer.db").unlink()
+    b.run(f"ALTER TABLE {later} ADD COLUMN new")
+    adopt()
+    b.run("CREATE TABLE other(id INTEGER PRIMARY KEY, w)")
+    assert group.equal("other", "t") == [(1, "x", "y"), (2, "pending", None)]
+    assert b.run("SELECT * FROM other") == [(1, "z")]
