@@ -165,7 +165,8 @@ orders = "rows"
         ("[NATS]\nurls = []", "config.toml:2: NATS is unknown; did you mean nats?"),
         (
             "[health_check]\nadress = 1",
-            "config.toml:3: health_check.adress is unknown; remove it ([health_check] has enable, bind, path, detailed)",
+            "config.toml:3: health_check.adress is unknown; "
+            "remove it ([health_check] has enable, bind, path, detailed)",
         ),
         ("databse_path = 'x'", "config.toml:2: databse_path is unknown; did you mean db_path?"),
         ("nats.ulrs = []", "config.toml:2: nats.ulrs is unknown; did you mean nats.urls?"),
