@@ -15,13 +15,20 @@ import sqlite3
 import sys
 import time
 from collections.abc import Iterator
+from itertools import islice
 
 TABLE = (
     "CREATE TABLE measured (id TEXT PRIMARY KEY NOT NULL, customer INTEGER NOT NULL, status TEXT NOT NULL,"
     " amount REAL NOT NULL, currency TEXT NOT NULL, note TEXT, created_at TEXT NOT NULL, updated_at TEXT NOT NULL)"
 )
 INDEX = "CREATE INDEX measured_customer ON measured (customer)"
-INSERT = "INSERT INTO measured VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+STATEMENTS = {
+    "insert": "INSERT INTO measured VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+    "update": "UPDATE measured SET status = ?, amount = ?, updated_at = ? WHERE id = ?",
+    "delete": "DELETE FROM measured WHERE id = ?",
+}
+STRIDE = 7919
+"""Updates and deletes take every row in this distance, round and round; a prime number, so none comes twice."""
 
 Row = tuple[str, int, str, float, str, str, str, str]
 
@@ -29,11 +36,10 @@ Row = tuple[str, int, str, float, str, str, str, str]
 def rows(first: int, count: int) -> Iterator[Row]:
     """Yield rows of about a hundred and fifty bytes each, all different."""
     for n in range(first, first + count):
-        at = f"2026-11-{n // 86_400 % 28 + 1:02d}T{n // 3600 % 24:02d}:{n // 60 % 60:02d}:{n % 60:02d}Z"
-        mixed = n * 2_654_435_761 % 2**32
+        at = _at(n)
         yield (
-            f"01JD{n:012d}{mixed:010X}",
-            mixed % 5_000,
+            _key(n),
+            _mixed(n) % 5_000,
             ("new", "paid", "sent")[n % 3],
             n * 1.25,
             "EUR",
@@ -41,6 +47,30 @@ def rows(first: int, count: int) -> Iterator[Row]:
             at,
             at,
         )
+
+
+def bindings(statement: str, first: int, count: int, among: int, values: int) -> Iterator[tuple[object, ...]]:
+    """Yield what ``count`` statements bind. Updates and deletes scatter over the ``among`` rows from ``first`` on;
+    updates write values that are numbered from ``values`` on, for SQLite writes nothing where nothing changes.
+    """
+    if statement == "insert":
+        yield from rows(first, count)
+        return
+    for n in range(count):
+        key = _key(first + n * STRIDE % among)
+        yield ("closed", (values + n) * 0.25, _at(values + n), key) if statement == "update" else (key,)
+
+
+def _mixed(n: int) -> int:
+    return n * 2_654_435_761 % 2**32
+
+
+def _key(n: int) -> str:
+    return f"01JD{n:012d}{_mixed(n):010X}"
+
+
+def _at(n: int) -> str:
+    return f"2026-11-{n // 86_400 % 28 + 1:02d}T{n // 3600 % 24:02d}:{n // 60 % 60:02d}:{n % 60:02d}Z"
 
 
 CACHE = 64_000
@@ -57,17 +87,17 @@ def connect(path: str, synchronous: str = "normal", cache: int = CACHE) -> sqlit
 
 
 def write(options: argparse.Namespace) -> dict[str, object]:
-    """Insert rows, ``per_commit`` at a time; tell when it began, when each commit returned, and what it took."""
+    """Write rows, ``per_commit`` at a time; tell when it began, when each commit returned, and what it took."""
     connection = connect(options.file, options.synchronous, options.cache)
-    batches = [
-        list(rows(options.first + n, min(options.per_commit, options.count - n)))
-        for n in range(0, options.count, options.per_commit)
-    ]
+    sql = STATEMENTS[options.statement]
+    every = bindings(options.statement, options.first, options.count, options.among or options.count, options.values)
+    batches = [list(islice(every, options.per_commit)) for _ in range(0, options.count, options.per_commit)]
     commits = []
     begun = time.monotonic()
     for batch in batches:
         connection.execute("BEGIN IMMEDIATE")
-        connection.executemany(INSERT, batch)
+        if connection.executemany(sql, batch).rowcount != len(batch):
+            raise SystemExit(f"not every row that was to be written was there: {options.statement}")
         connection.execute("COMMIT")
         commits.append(time.monotonic())
         if options.pause:
@@ -103,7 +133,10 @@ def main() -> None:
     parser.add_argument("what", choices=["write", "watch"])
     parser.add_argument("file")
     parser.add_argument("--count", type=int, required=True, help="rows to write, or to wait for")
-    parser.add_argument("--first", type=int, default=1, help="key of the first row")
+    parser.add_argument("--first", type=int, default=1, help="number of the first row")
+    parser.add_argument("--statement", choices=list(STATEMENTS), default="insert")
+    parser.add_argument("--among", type=int, default=0, help="rows that updates scatter over; 0: as many as --count")
+    parser.add_argument("--values", type=int, default=0, help="number of the first value that an update writes")
     parser.add_argument("--per-commit", type=int, default=1, help="rows in one transaction")
     parser.add_argument("--synchronous", default="normal")
     parser.add_argument("--cache", type=int, default=CACHE, help="page cache in KiB")

@@ -16,7 +16,7 @@ from statistics import median, quantiles
 
 import nats
 
-from bench.child import CACHE, connect
+from bench.child import CACHE, STATEMENTS, connect
 from bench.machine import Node, child, make_file, nats_server, result, write
 from bench.report import Budget, Row
 
@@ -33,9 +33,12 @@ LOOK = 0.0001
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """How much is written: rows, one-row commits (``commits``, ``latency``); ``idle`` is in seconds."""
+    """How much is written: rows; one-row commits (``commits`` with `NORMAL`, ``synced`` with `FULL`, where each waits
+    for the disk, and ``latency``); ``idle`` is in seconds.
+    """
 
-    commits: int = 40_000
+    commits: int = 20_000
+    synced: int = 1_000
     bulk: int = 200_000
     transaction: int = 200_000
     latency: int = 1000
@@ -44,7 +47,7 @@ class Sizes:
     idle: float = 20.0
 
 
-QUICK = Sizes(10_000, 50_000, 40_000, 200, 100_000, (10_000, 100_000), 5.0)
+QUICK = Sizes(5_000, 200, 50_000, 40_000, 200, 100_000, (10_000, 100_000), 5.0)
 
 
 @contextmanager
@@ -69,40 +72,55 @@ def writes(folder: Path, sizes: Sizes) -> list[Row]:
         with closing(connect(str(plain))):
             turns = Turns(plain, node)
             return [
-                turns.measure("one-row commits", sizes.commits, 1, "normal"),
-                turns.measure("one-row commits", sizes.commits // 5, 1, "full"),
-                turns.measure("bulk", sizes.bulk, sizes.bulk, "normal"),
-                turns.measure("bulk", sizes.bulk, sizes.bulk, "full"),
-                turns.measure("bulk", sizes.bulk, sizes.bulk, "normal", cache=SMALL_CACHE),
+                *(
+                    turns.measure(statement, count, 1, synchronous)
+                    for synchronous, count in (("normal", sizes.commits), ("full", sizes.synced))
+                    for statement in STATEMENTS
+                ),
+                turns.measure("insert", sizes.bulk, sizes.bulk, "normal"),
+                turns.measure("insert", sizes.bulk, sizes.bulk, "full"),
+                turns.measure("insert", sizes.bulk, sizes.bulk, "normal", cache=SMALL_CACHE),
             ]
 
 
 @dataclass
 class Turns:
-    """A plain and a replicated file that are written in turn, and grow alike. ``first``: the next row's key."""
+    """A plain and a replicated file that are written in turn, and grow alike.
+
+    ``first``: the next new row's number; ``oldest``: the number of the oldest row that was not deleted; ``values``: how
+    many values updates have written.
+    """
 
     plain: Path
     node: Node
     first: int = 1
+    oldest: int = 1
+    values: int = 1
 
-    def measure(self, what: str, count: int, per_commit: int, synchronous: str, *, cache: int = CACHE) -> Row:
+    def measure(self, statement: str, count: int, per_commit: int, synchronous: str, *, cache: int = CACHE) -> Row:
         """Let both take `ROUNDS` turns; the median of the ratios counts. With another ``cache`` there is no budget."""
-        turns = [self._turn(count, per_commit, synchronous, cache) for _ in range(ROUNDS + 1)]
+        turns = [self._turn(statement, count, per_commit, synchronous, cache) for _ in range(ROUNDS + 1)]
         pairs = turns[1:]  # the first one warms up
         ratios = [plain / replicated for plain, replicated in pairs]
         speeds = [count / median(pair[side] for pair in pairs) for side in (0, 1)]
         detail = f"{speeds[0]:,.0f} rows/s plain, {speeds[1]:,.0f} replicated; {min(ratios):.2f} to {max(ratios):.2f}"
+        what = "bulk" if per_commit > 1 else f"one-row {statement}s"
         name = f"write speed kept, {what}, {synchronous.upper()}"
         if cache != CACHE:
             return Row(f"{name}, cache {cache // 1000} MB", median(ratios), "", None, detail)
         return Row(name, median(ratios), "", Budget("at least", 0.75, 0.85), detail)
 
-    def _turn(self, count: int, per_commit: int, synchronous: str, cache: int) -> tuple[float, float]:
+    def _turn(self, statement: str, count: int, per_commit: int, synchronous: str, cache: int) -> tuple[float, float]:
+        fresh = statement == "insert"
         options = {
-            "count": count, "per_commit": per_commit, "synchronous": synchronous, "first": self.first, "cache": cache,
+            "statement": statement, "count": count, "per_commit": per_commit, "synchronous": synchronous,
+            "cache": cache, "values": self.values, "first": self.first if fresh else self.oldest,
+            "among": self.first - self.oldest if statement == "update" else count,
         }  # fmt: skip
         seconds = [float(write(file, **options)["seconds"]) for file in (self.plain, self.node.db)]
-        self.first += count
+        self.first += count if fresh else 0
+        self.oldest += count if statement == "delete" else 0
+        self.values += count
         self.node.until_quiet()
         return seconds[0], seconds[1]
 
