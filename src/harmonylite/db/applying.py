@@ -29,7 +29,8 @@ from harmonylite.schema.sql import quote
 from harmonylite.wire import KIND_CHANGES
 
 FEW = 64
-"""So many new rows are published without being named in the log first: a transaction less on their way."""
+"""So many rows are few: new ones are published without being named in the log first, a transaction less on their way;
+of folded ones the commit alone writes the mirror's pages."""
 SHORT_WAIT_MS = 10
 """How long a write of the node's that can be done without waits for the lock, in milliseconds."""
 
@@ -182,6 +183,8 @@ class Applying:
             for back in landing.values():
                 # many keys take their time, which is not to be the application's: the lock is taken after it
                 self._log.drop_keys(self.installed.tables.values(), back.log_id)
+            if done.rows >= FEW:  # nor is the time that the mirror's pages take
+                self._connection.cache_flush()
             locked = time.monotonic()
             if merge or not self._behind(cut):
                 mirror.set_positions(self._connection, "main", cut.positions)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,6 +19,13 @@ from harmonylite.schema.sql import quote
 
 LOCK_WAIT_MS = 1000
 """How long one try waits for another connection's lock, in milliseconds, before the caller hears of it."""
+
+CACHE = {"main": 32_768, "mirror": 32_768, "temp": 16_384}
+"""Page cache of each schema in KiB; filled by large change sets only, and given back after them."""
+
+CHECKPOINT = {"main": 1_000, "mirror": 8_000}
+"""Pages in a write-ahead log from which on it is copied into its file. The database's is SQLite's own number. Folds
+rewrite the mirror's pages, and each copy syncs the disk beside an application that writes: so it waits for more."""
 
 _READ = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
 _WRITE = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_URI
@@ -46,6 +53,23 @@ def attach(connection: apsw.Connection, path: Path, name: str, *, read_only: boo
 def _uri_path(path: Path) -> str:
     """Escape what a SQLite URI would read as its own (SQLite: uri, section 3.1)."""
     return str(path.absolute()).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+
+
+def tune(connection: apsw.Connection) -> None:
+    """Give each schema of a node's connection its page cache, and copy its write-ahead log once that is long.
+
+    As SQLite does by itself, but with one number for every schema, a copy that fails is done after the next commit.
+    """
+    for schema, kibibytes in CACHE.items():
+        connection.execute(f"PRAGMA {schema}.cache_size = -{kibibytes}")
+
+    def copy(connection: apsw.Connection, schema: str, grown: int) -> int:
+        if grown >= CHECKPOINT[schema]:
+            with suppress(apsw.Error):
+                connection.wal_checkpoint(schema, apsw.SQLITE_CHECKPOINT_PASSIVE)
+        return apsw.SQLITE_OK
+
+    connection.set_wal_hook(copy)
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from harmonylite.changes.inbox import Cut, Piece
 from harmonylite.db import compare, join, mirror
 from harmonylite.db.applying import Applied, Applying, SchemaMovedError
 from harmonylite.db.capture import Capture, NotUtf8Error, Outgoing, new_outgoing
-from harmonylite.db.connection import attach, mapped, open_file, rows, transaction, value
+from harmonylite.db.connection import attach, mapped, open_file, rows, transaction, tune, value
 from harmonylite.db.exchange import exchanged, must_fit
 from harmonylite.db.hooks import Hooks
 from harmonylite.db.inspect import TableRules
@@ -61,10 +61,6 @@ class ReplicaOptions:
     def mirror(self) -> Path:
         """The mirror file."""
         return self.folder / "mirror.db"
-
-
-CACHE = {"main": 32_768, "mirror": 32_768, "temp": 16_384}
-"""Page cache of each schema in KiB; filled by large change sets only, and given back after them."""
 
 
 class Replica:
@@ -138,8 +134,7 @@ class Replica:
                 mirror.prepare(connection)
             attach(connection, path, "base", read_only=True)
             connection.execute("PRAGMA mirror.synchronous = normal")
-            for schema, kibibytes in CACHE.items():
-                connection.execute(f"PRAGMA {schema}.cache_size = -{kibibytes}")
+            tune(connection)
         except (DatabaseDamagedError, apsw.NotADBError, apsw.CorruptError) as error:
             raise MirrorDamagedError(f"the mirror {path} is damaged: {error}") from error
 
