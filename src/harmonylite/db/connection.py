@@ -27,6 +27,8 @@ CHECKPOINT = {"main": 1_000, "mirror": 8_000}
 """Pages in a write-ahead log from which on it is copied into its file. The database's is SQLite's own number. Folds
 rewrite the mirror's pages, and each copy syncs the disk beside an application that writes: so it waits for more."""
 
+NO_RIGHTS = "this user must be able to read and write the file, and to make files beside it"
+
 _READ = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
 _WRITE = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_URI
 _CREATE = _WRITE | apsw.SQLITE_OPEN_CREATE
@@ -93,6 +95,8 @@ def mapped(doing: str) -> Iterator[None]:
         ):  # an index of the application's, not the file
             raise DatabaseError(f"{doing}: {type(error).__name__}: {error}") from error
         raise DatabaseDamagedError(f"{doing}: {error}") from error
+    except (apsw.CantOpenError, apsw.ReadOnlyError, apsw.PermissionsError) as error:
+        raise DatabaseError(f"{doing}: {error}", advice=NO_RIGHTS) from error
     except apsw.Error as error:
         raise DatabaseError(f"{doing}: {type(error).__name__}: {error}") from error
 

@@ -47,6 +47,11 @@ FIGURES_EVERY = 5.0
 """Seconds between looks at the server's figures."""
 
 # What the server tells in passing is detail here: a banner of thirty lines, each route that comes and goes.
+IN_USE = "address already in use"
+TAKEN = (
+    "stop what listens there, or take another port (bind_address, cluster_addr, leaf_addr in [nats], or server_config)"
+)
+
 LEVELS = {"TRC": logging.DEBUG, "DBG": logging.DEBUG, "INF": logging.DEBUG, "WRN": logging.WARNING,
           "ERR": logging.ERROR, "FTL": logging.CRITICAL}  # fmt: skip
 _LINE = re.compile(r"^(?:\[\d+\] )?(?:[\d/]+ [\d:.]+ )?\[(?P<level>[A-Z]{3})\] ?(?P<text>.*)$")
@@ -303,13 +308,13 @@ class EmbeddedServer(Resource):
 
     def _not_started(self, code: int) -> EmbeddedServerError:
         reason = self._why(code)
-        if "address already in use" in reason and self._port is not None:
+        if IN_USE in reason and self._port is not None:
             self._port = None  # somebody took the port that the system chose last time; it may choose again
         user_file = self.settings.server_config
         if user_file is not None:
             relative = os.path.relpath(user_file.resolve(), self.folder.resolve())
             reason = reason.replace(relative, str(user_file)).replace(str(user_file.resolve()), str(user_file))
-        return EmbeddedServerError(f"nats-server did not start: {reason}")
+        return EmbeddedServerError(f"nats-server did not start: {reason}", advice=TAKEN if IN_USE in reason else "")
 
     def _why(self, code: int) -> str:
         lines = list(self._child.lines) if self._child is not None else []

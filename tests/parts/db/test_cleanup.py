@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harmonylite.db.cleanup import cleanup
-from harmonylite.errors import DatabaseError
+from harmonylite.errors import DatabaseBusyError, DatabaseError
 from tests.parts.db.fix_replicas import Group
 
 LOOKALIKES = ("t_harmonylite_users", "__harmonylite", "xxharmonylitexxlog", "_harmonylite__log", "harmonylite")
@@ -56,3 +56,17 @@ def test_a_file_that_was_cleaned_up_joins_again(group: Group) -> None:
 def test_a_name_that_sqlite_does_not_tell_from_ours_is_refused_by_name(group: Group) -> None:
     with pytest.raises(DatabaseError, match="__Harmonylite__log has a name that SQLite doesn't tell from ours: rename"):
         group.member('CREATE TABLE "__Harmonylite__log"(id INTEGER PRIMARY KEY)')
+
+
+def test_a_write_that_takes_too_long_leaves_everything_in_place_and_says_what_to_do(group: Group) -> None:
+    a = group.member("CREATE TABLE t(id INTEGER PRIMARY KEY)")
+    a.stop()
+    before = a.run("SELECT name FROM sqlite_schema")
+    a.run("BEGIN IMMEDIATE")
+    with pytest.raises(DatabaseBusyError, match="let the application end what it writes, then try again"):
+        cleanup(a.options.database, seconds=0)
+    a.run("COMMIT")
+    assert a.run("SELECT name FROM sqlite_schema") == before
+    cleanup(a.options.database)
+    assert a.run("SELECT name FROM sqlite_schema") == [("t",)]
+    a.start()

@@ -166,7 +166,7 @@ async def test_a_taken_port_is_named(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         settings = EmbeddedSettings(node_name="7", folder=tmp_path, bind_address=f"127.0.0.1:{port}")
-        with pytest.raises(EmbeddedServerError, match=rf":{port}.*address already in use"):
+        with pytest.raises(EmbeddedServerError, match=rf":{port}.*address already in use.*; stop what listens"):
             await EmbeddedServer(settings).open()
         with pytest.raises(EmbeddedServerError, match=rf"{port}.*address already in use"):
             await EmbeddedServer(replace(settings, bind_address="", cluster_addr=f"127.0.0.1:{port}")).open()
