@@ -6,7 +6,6 @@ it is never part of an error.
 
 from __future__ import annotations
 
-import base64
 import re
 import secrets
 from pathlib import Path
@@ -64,13 +63,9 @@ def public(file: Path) -> None:
 
 def public_key(seed: bytes, file: Path | None = None) -> str:
     """Return the public key of ``seed``; raise ConfigError, naming ``file``, when it is damaged."""
-    import nkeys
+    from harmonylite.jetstream.credentials import key_pair
 
     try:
-        raw = base64.b32decode(seed + b"=" * (-len(seed) % 8))
-        # The library reads a seed without comparing its checksum (nkeys 0.2.1).
-        if bytes(nkeys.crc16_checksum(bytearray(raw[:-2]))) != raw[-2:]:
-            raise ValueError("wrong checksum")
-        return bytes(nkeys.from_seed(bytearray(seed)).public_key).decode()
-    except (nkeys.NkeysError, ValueError):
-        raise ConfigError(f"{file} holds a damaged NKey seed: its checksum is wrong") from None
+        return bytes(key_pair(seed).public_key).decode()
+    except ValueError as error:
+        raise ConfigError(f"{file} holds a damaged NKey seed: {error}") from None

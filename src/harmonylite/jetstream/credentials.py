@@ -5,6 +5,8 @@ Invariant: a file that is missing or not what it should be is a ConfigError that
 
 from __future__ import annotations
 
+import base64
+import binascii
 import re
 import ssl
 from pathlib import Path
@@ -17,6 +19,7 @@ from nats.aio.client import RawCredentials
 from harmonylite.errors import ConfigError
 from harmonylite.jetstream.settings import LinkSettings, TlsSettings
 
+_CERTIFICATE = "-----BEGIN"
 _CREDS = re.compile(r"-----BEGIN NATS USER JWT-----\s+\S+\s+.*-----BEGIN USER NKEY SEED-----\s+\S+\s", re.DOTALL)
 
 
@@ -47,16 +50,22 @@ def client_context(tls: TlsSettings) -> ssl.SSLContext:
     if tls.ca_file is not None:
         text = read(tls.ca_file, "tls_ca_file")
         try:
+            if _CERTIFICATE not in text:
+                raise ValueError  # an empty text would mean to trust whom the system trusts
             context = ssl.create_default_context(cadata=text)
-        except ssl.SSLError as error:
-            raise ConfigError(f"tls_ca_file {tls.ca_file}: not a PEM certificate: {error.reason}") from None
+        except (ssl.SSLError, ValueError):
+            raise ConfigError(f"tls_ca_file {tls.ca_file}: holds no PEM certificates") from None
     if (tls.cert_file is None) != (tls.key_file is None):
         raise ConfigError("tls_cert_file and tls_key_file belong together", advice="set both or none")
     if tls.cert_file is not None and tls.key_file is not None:
         read(tls.cert_file, "tls_cert_file")
-        read(tls.key_file, "tls_key_file")
+        if "ENCRYPTED" in read(tls.key_file, "tls_key_file"):
+            raise ConfigError(
+                f"tls_key_file {tls.key_file}: is encrypted, and nobody is there to type its passphrase",
+                advice="decrypt it with `openssl pkey`, into a file that only the node's user reads (chmod 600)",
+            )
         try:
-            context.load_cert_chain(tls.cert_file, tls.key_file, password=lambda: "")
+            context.load_cert_chain(tls.cert_file, tls.key_file)
         except (ssl.SSLError, ValueError) as error:
             raise ConfigError(
                 f"tls_cert_file {tls.cert_file} and tls_key_file {tls.key_file} don't make a pair of PEM files: {error}"
@@ -77,13 +86,25 @@ def read(path: Path, key: str) -> str:
 def _seed(path: Path) -> str:
     # `nk` writes the seed alone, other tools put comments and the public key beside it.
     found = re.search(r"^\s*(SU[A-Z2-7]{56})\s*$", read(path, "seed_file"), re.MULTILINE)
+    if found is None:
+        raise ConfigError(f"seed_file {path}: holds no nkey user seed (a line that begins with SU)")
     try:
-        if found is None:
-            raise ValueError
-        nkeys.from_seed(bytearray(found[1].encode()))
-    except Exception:  # noqa: BLE001 - nkeys raises anything from binascii.Error to bare asserts on damaged seeds
-        raise ConfigError(f"seed_file {path}: holds no nkey user seed (a line that begins with SU)") from None
+        key_pair(found[1].encode())
+    except ValueError as error:
+        raise ConfigError(f"seed_file {path}: holds a damaged nkey seed: {error}") from None
     return found[1]
+
+
+def key_pair(seed: bytes) -> nkeys.KeyPair:
+    """Return the key pair of any kind of seed; raises ValueError when the seed is damaged."""
+    try:
+        raw = base64.b32decode(seed + b"=" * (-len(seed) % 8))
+        # The library reads a seed without comparing its checksum (nkeys 0.2.1).
+        if bytes(nkeys.crc16_checksum(bytearray(raw[:-2]))) != raw[-2:]:
+            raise ValueError("its checksum is wrong")
+        return nkeys.from_seed(bytearray(seed))
+    except (nkeys.NkeysError, binascii.Error):
+        raise ValueError("its checksum is wrong") from None
 
 
 def _creds(path: Path) -> str:

@@ -22,6 +22,8 @@ from pathlib import Path
 from harmonylite.backoff import Backoff
 from harmonylite.errors import ConfigError, EmbeddedServerError
 from harmonylite.jetstream.child import Child
+from harmonylite.jetstream.credentials import client_context
+from harmonylite.jetstream.doors import open_doors
 from harmonylite.jetstream.figures import read_figures
 from harmonylite.jetstream.names import redact, token
 from harmonylite.jetstream.room import Room
@@ -107,6 +109,7 @@ class EmbeddedServer(Resource):
     async def open(self) -> None:
         """Start the server and wait until it takes connections; raises EmbeddedServerError, ConfigError."""
         self._binary = find_server()
+        await asyncio.to_thread(client_context, self.settings.tls)  # names the file that is wrong; nats-server doesn't
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         if not self._user:
             self._user, self._password = await asyncio.to_thread(generated, self.folder / "client-auth.json")
@@ -167,6 +170,11 @@ class EmbeddedServer(Resource):
             failure = f"it did not say within {RELOAD_SECONDS:g} s that it has"
         if failure:
             raise EmbeddedServerError(f"the embedded nats-server did not take its configuration again: {failure}")
+        try:
+            await self._refuse_open_doors(self._child)
+        except ConfigError:
+            await self._stop()  # `_keep` starts it again once the file is mended
+            raise
 
     @property
     def pid(self) -> int:
@@ -282,6 +290,7 @@ class EmbeddedServer(Resource):
             await self._child.start(command)
             async with asyncio.timeout(settings.start_seconds):
                 self._port = await self._listening(self._child)
+            await self._refuse_open_doors(self._child)
         except TimeoutError:
             raise EmbeddedServerError(
                 f"nats-server did not take connections within {settings.start_seconds:g} s", advice=f"see {config}"
@@ -305,6 +314,18 @@ class EmbeddedServer(Resource):
                     return port
         finally:
             ended.cancel()
+
+    async def _refuse_open_doors(self, child: Child) -> None:
+        """Raise ConfigError when the user's file lets other machines in without credentials, and nobody insists."""
+        user_file = self.settings.server_config
+        if user_file is None or self.settings.insecure:
+            return
+        if doors := await open_doors(ports_of(self.folder, child.pid)):
+            raise ConfigError(
+                f"server_config {user_file} lets other machines in without credentials: {', '.join(doors)}",
+                advice="set authorization with a user there, in the cluster block for routes, or insecure = true in "
+                "[nats] to insist",
+            )
 
     def _not_started(self, code: int) -> EmbeddedServerError:
         reason = self._why(code)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import nkeys  # type: ignore[import-untyped] # ships no types
 import pytest
+from cryptography.hazmat.primitives import serialization
 
 from harmonylite.errors import ConfigError, ConnectError
 from harmonylite.jetstream import LinkSettings, NatsLink, TlsSettings
@@ -184,3 +185,29 @@ async def test_a_file_of_another_kind_is_named_and_its_contents_are_not_shown(
         with pytest.raises(ConfigError, match=r"wrong|client-cert") as caught:
             await NatsLink(replace(settings, urls=("nats://127.0.0.1:1",))).open()
         assert "SUAsecret" not in str(caught.value)
+
+
+async def test_an_empty_authority_file_is_refused_and_does_not_mean_whom_the_system_trusts(tmp_path: Path) -> None:
+    for text in ("", "\n", "# no certificates yet\n"):
+        (tmp_path / "ca.pem").write_text(text)
+        with pytest.raises(ConfigError, match=r"ca\.pem: holds no PEM certificates"):
+            await NatsLink(
+                LinkSettings(urls=("nats://127.0.0.1:1",), tls=TlsSettings(ca_file=tmp_path / "ca.pem"))
+            ).open()
+
+
+async def test_an_encrypted_key_is_told_as_such(tmp_path: Path, certificates: Certificates) -> None:
+    encrypted = tmp_path / "key.pem"
+    key = serialization.load_pem_private_key(certificates.client_key.read_bytes(), None)
+    form, way = serialization.PrivateFormat.PKCS8, serialization.BestAvailableEncryption(b"a passphrase")
+    encrypted.write_bytes(key.private_bytes(serialization.Encoding.PEM, form, way))
+    tls = TlsSettings(cert_file=certificates.client_cert, key_file=encrypted)
+    with pytest.raises(ConfigError, match=r"tls_key_file .*key\.pem: is encrypted"):
+        await NatsLink(LinkSettings(urls=("nats://127.0.0.1:1",), tls=tls)).open()
+
+
+async def test_a_seed_with_a_wrong_letter_is_told_before_a_server_refuses_it(tmp_path: Path) -> None:
+    seed = new_seed(nkeys.PREFIX_BYTE_USER)
+    (tmp_path / "user.nkey").write_bytes(seed[:20] + (b"A" if seed[20:21] != b"A" else b"B") + seed[21:])
+    with pytest.raises(ConfigError, match=r"user\.nkey: holds a damaged nkey seed: its checksum is wrong"):
+        await NatsLink(LinkSettings(urls=("nats://127.0.0.1:1",), seed_file=tmp_path / "user.nkey")).open()

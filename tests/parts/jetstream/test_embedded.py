@@ -12,8 +12,7 @@ import stat
 import subprocess
 import sys
 import urllib.request
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,31 +26,14 @@ from harmonylite.jetstream import (
     LinkSettings,
     NatsLink,
     StreamSettings,
+    TlsSettings,
     ensure_streams,
     split_addresses,
 )
 from harmonylite.jetstream.embedded import find_server
-from harmonylite.status import NodeStatus
 from tests.parts.fix_nats import eventually, quick
-
-
-def free_ports(count: int) -> list[int]:
-    """Return ports that were free a moment ago, for addresses that must be known beforehand."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
-
-
-@asynccontextmanager
-async def running(settings: EmbeddedSettings) -> AsyncIterator[tuple[EmbeddedServer, NatsLink, NodeStatus]]:
-    status = NodeStatus()
-    async with (
-        EmbeddedServer(settings, status) as server,
-        NatsLink(server.link_settings(quick()), status, urls=server.urls) as link,
-    ):
-        yield server, link, status
+from tests.parts.jetstream.fix_embedded import free_ports, running
+from tests.parts.jetstream.fix_keys import Certificates
 
 
 def alive(pid: int) -> bool:
@@ -291,60 +273,6 @@ async def stored(shard: JetStreamShard) -> None:
             return
 
 
-async def test_the_users_file_is_merged_over_ours(tmp_path: Path) -> None:
-    (monitor,) = free_ports(1)
-    user_file = tmp_path / "conf" / "nats-server.conf"
-    user_file.parent.mkdir()
-    user_file.write_text(
-        f'jetstream {{\n  store_dir: "{tmp_path}/fast-disk" # elsewhere\n  max_memory_store: 1G\n'
-        f"  max_file_store: 10G\n}}\nmonitor_port = {monitor}\nmax_payload: 2MB\n"
-    )
-    settings = EmbeddedSettings(node_name="7", folder=tmp_path / "nats", server_config=user_file)
-    async with running(settings) as (_, link, _status):
-        assert link.max_payload == 2 * 1024 * 1024
-        assert (tmp_path / "fast-disk" / "jetstream").is_dir()
-        reader, writer = await asyncio.open_connection("127.0.0.1", monitor)
-        writer.write(b"GET /jsz?config=1 HTTP/1.0\r\n\r\n")
-        answer = (await reader.read()).decode()
-        writer.close()
-    assert '"sync_always": true' in answer, "what the user left out stays ours"
-    assert '"max_storage": 10000000000' in answer
-
-
-async def test_the_users_own_port_and_accounts_win(tmp_path: Path) -> None:
-    (port,) = free_ports(1)
-    user_file = tmp_path / "nats-server.conf"
-    user_file.write_text(f"port: {port}\nhost: 127.0.0.1\nauthorization {{ user: them, password: theirs }}\n")
-    settings = EmbeddedSettings(
-        node_name="7", folder=tmp_path / "nats", server_config=user_file, user="them", password="theirs"
-    )
-    async with running(settings) as (server, link, _status):
-        assert server.url == f"nats://127.0.0.1:{port}"
-        assert link.connected
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("jetstream {\n  max_file: 1G\n  foo: 7\n}\n", r'nats-server\.conf:3:3: unknown field "foo"'),
-        ("jetstream {\n  max_file: 1G\n", r"nats-server\.conf.*Parse error"),
-    ],
-)
-async def test_a_mistake_in_the_users_file_is_shown_with_file_and_line(tmp_path: Path, text: str, message: str) -> None:
-    user_file = tmp_path / "nats-server.conf"
-    user_file.write_text(text)
-    settings = EmbeddedSettings(node_name="7", folder=tmp_path / "nats", server_config=user_file)
-    with pytest.raises(EmbeddedServerError, match=message) as caught:
-        await EmbeddedServer(settings).open()
-    assert str(user_file) in str(caught.value)
-
-
-async def test_a_missing_user_file_is_named(tmp_path: Path) -> None:
-    settings = EmbeddedSettings(node_name="7", folder=tmp_path, server_config=tmp_path / "absent.conf")
-    with pytest.raises(ConfigError, match=r"absent\.conf: no such file"):
-        await EmbeddedServer(settings).open()
-
-
 def test_the_server_is_found_where_the_environment_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = find_server()
     assert found.name == "nats-server"
@@ -353,24 +281,17 @@ def test_the_server_is_found_where_the_environment_says(tmp_path: Path, monkeypa
         find_server()
 
 
-async def test_a_cluster_leaf_links_and_users_of_the_users_own_file_are_taken_as_they_are(tmp_path: Path) -> None:
-    one, two, leaf = free_ports(3)
-    settings = []
-    for own, other, more in ((one, two, f"leafnodes {{ listen: '127.0.0.1:{leaf}' }}"), (two, one, "")):
-        user_file = tmp_path / f"{own}.conf"
-        user_file.write_text(
-            f"cluster {{ name: theirs, listen: '127.0.0.1:{own}', routes: ['nats://127.0.0.1:{other}'] }}\n"
-            f"authorization {{ users: [ {{ user: them, password: theirs }} ] }}\n{more}\n"
-        )
-        settings.append(
-            EmbeddedSettings(
-                node_name=f"n{own}", folder=tmp_path / str(own), server_config=user_file, user="them", password="theirs"
-            )
-        )
-    async with running(settings[0]) as (_, link, status), running(settings[1]) as (_, second, _status):
-        await eventually(lambda: status.server.get("cluster_peers") == 1.0, "their cluster is there")
-        assert link.now().surroundings().startswith(f"server n{one} of cluster theirs")
-        await ensure_streams(second, StreamSettings(replicas=2))
-        reader, writer = await asyncio.open_connection("127.0.0.1", leaf)
-        assert (await reader.readline()).startswith(b"INFO")
-        writer.close()
+async def test_a_certificate_that_does_not_do_is_named_before_the_server_is_started(
+    tmp_path: Path, certificates: Certificates
+) -> None:
+    wrong = tmp_path / "wrong.pem"
+    wrong.write_text("-----BEGIN ENCRYPTED PRIVATE KEY-----\n")
+    good = TlsSettings(ca_file=certificates.ca, cert_file=certificates.server_cert, key_file=certificates.server_key)
+    for key, tls in {
+        "ca_file": replace(good, ca_file=wrong),
+        "cert_file": replace(good, cert_file=wrong),
+        "key_file": replace(good, key_file=wrong),
+    }.items():
+        settings = EmbeddedSettings(node_name="7", folder=tmp_path, tls=tls)
+        with pytest.raises(ConfigError, match=rf"tls_{key} .*wrong\.pem"):
+            await EmbeddedServer(settings).open()

@@ -10,7 +10,7 @@ import pytest
 
 from harmonylite.jetstream import EmbeddedSettings, StreamSettings, ensure_streams
 from tests.parts.fix_nats import eventually
-from tests.parts.jetstream.test_embedded import running
+from tests.parts.jetstream.fix_embedded import running
 
 
 def has_ipv6() -> bool:

@@ -19,8 +19,8 @@ from harmonylite.errors import ConfigError, ConnectError, EmbeddedServerError
 from harmonylite.jetstream import EmbeddedServer, EmbeddedSettings, NatsLink, TlsSettings
 from harmonylite.status import NodeStatus
 from tests.parts.fix_nats import NatsFactory, RealNats, eventually, quick
+from tests.parts.jetstream.fix_embedded import free_ports, running
 from tests.parts.jetstream.fix_keys import Certificates
-from tests.parts.jetstream.test_embedded import free_ports, running
 
 
 def issue(authority: trustme.CA, folder: Path) -> TlsSettings:
