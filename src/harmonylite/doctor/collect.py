@@ -41,6 +41,7 @@ async def collect(
         database=_database(settings),
         disks=_disks(settings),
         descriptors=_descriptors(pid),
+        exposed=_exposed(settings),
         report=report,
         nodes=tuple(nodes),
     )
@@ -155,6 +156,12 @@ def _mounts() -> dict[str, str]:
 
 def _kind(path: Path, mounts: Mapping[str, str]) -> str:
     return next((mounts[str(place)] for place in (path, *path.parents) if str(place) in mounts), "")
+
+
+def _exposed(settings: Settings) -> tuple[str, ...]:
+    nats = settings.nats
+    files = (nats.seed_file, nats.creds_file, nats.tls_key_file)
+    return tuple(str(path) for path in files if path is not None and path.stat().st_mode & 0o077)
 
 
 def _descriptors(pid: int) -> int:

@@ -64,6 +64,7 @@ class DatabaseFacts:
 class Facts:
     """Everything. ``report``: `NodeStatus.report` of the running node, None when none runs. ``nodes``: reports of the
     nodes that it knows. ``descriptors``: how many files the node (or, when none runs, this shell's child) may open.
+    ``exposed``: files with a key or seed in them that others than their owner can read.
     """
 
     settings: Settings
@@ -71,5 +72,6 @@ class Facts:
     database: DatabaseFacts
     disks: tuple[DiskFacts, ...] = ()
     descriptors: int = 0
+    exposed: tuple[str, ...] = ()
     report: dict[str, Any] | None = None
     nodes: tuple[dict[str, Any], ...] = field(default=())

@@ -125,6 +125,8 @@ def _access(facts: Facts) -> Judgement:
         return "problem", "insecure = true", "user_name and user_password, and TLS", why
     secured = bool(nats.user_name or nats.seed_file or nats.creds_file or nats.token.get_secret_value())
     secured |= any("@" in url.get_secret_value() for url in nats.urls) or nats.tls_cert_file is not None
+    if nats.embedded and nats.server_config is not None and not secured:
+        return "advice", "as server_config says", "credentials before it leaves this machine", why
     if nats.embedded and not secured:
         inside = not nats.cluster_addr and not nats.bind_address
         found = "loopback only, generated password" if inside else "loopback only, routes without a password"
@@ -135,6 +137,13 @@ def _access(facts: Facts) -> Judgement:
     if not encrypted:
         return "advice", "credentials, no TLS", "tls:// and tls_ca_file", "who listens on the wire reads all data"
     return "ok", "credentials and TLS", "credentials and TLS", why
+
+
+def _secret_files(facts: Facts) -> Judgement:
+    recommended, why = "readable by the node's user alone", "who reads the file is let in as this node: chmod 600"
+    if facts.exposed:
+        return "advice", f"others can read {', '.join(facts.exposed)}", recommended, why
+    return "ok", "nobody else can read keys and seeds", recommended, why
 
 
 def _clock(facts: Facts) -> Judgement:
@@ -194,6 +203,7 @@ CHECKS: dict[str, Callable[[Facts], Judgement]] = {
     "compression": _compression,
     "history": _history,
     "access": _access,
+    "secret files": _secret_files,
     "clock": _clock,
     "file descriptors": _descriptors,
     "WAL mode": wal,

@@ -65,6 +65,7 @@ CASES: list[tuple[str, str, str, dict[str, Any]]] = [
     ("storage", "problem", "memory", {"nats": NatsFacts(servers=3, streams=(STREAM,))}),
     ("storage", "unknown", "refused", {"nats": NatsFacts(error="connection refused")}),
     ("history", "problem", "s-0 keeps 100", {"nats": NatsFacts(servers=3, streams=(STREAM,))}),
+    ("secret files", "advice", "others can read /etc/user.nkey", {"exposed": ("/etc/user.nkey",)}),
     ("clock", "problem", "5.00 s behind", {"nats": NatsFacts(clock_offset=5.0, streams=(STREAM,))}),
     ("clock", "problem", "5.00 s ahead", {"nats": NatsFacts(clock_offset=-5.0, streams=(STREAM,))}),
     ("file descriptors", "problem", "256", {"descriptors": 256}),
@@ -121,6 +122,22 @@ def test_an_embedded_server_on_loopback_needs_no_password_of_yours_until_it_has_
     changed = replace(good, settings=settings(tmp_path, peers))
     assert row(changed, "access").level == "advice"
     assert row(changed, "deployment").found == "embedded, 2 servers"
+
+
+def test_what_a_server_file_of_ones_own_opens_is_not_called_loopback(good: Facts, tmp_path: Path) -> None:
+    (tmp_path / "server.conf").write_text('listen: "0.0.0.0:4222"\n')
+    text = 'db_path = "{folder}/app.db"\n[nats]\nserver_config = "{folder}/server.conf"\n'
+    found = row(replace(good, settings=settings(tmp_path, text)), "access")
+    assert (found.level, found.found) == ("advice", "as server_config says")
+
+
+def test_a_seed_that_others_can_read_is_found(tmp_path: Path) -> None:
+    seed = tmp_path / "user.nkey"
+    seed.write_text("SU…")
+    text = f'db_path = "{{folder}}/app.db"\n[nats]\nurls = ["nats://127.0.0.1:1"]\nseed_file = "{seed}"\n'
+    for mode, found in ((0o640, (str(seed),)), (0o604, (str(seed),)), (0o600, ())):
+        seed.chmod(mode)
+        assert asyncio.run(collect(settings(tmp_path, text), report=None)).exposed == found
 
 
 def test_no_row_shows_a_secret(good: Facts) -> None:
