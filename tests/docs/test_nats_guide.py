@@ -207,7 +207,7 @@ def test_credentials_files(guide: Guide) -> None:
     guide.command("nats-server -c creds.conf")
     guide.file("creds.toml")
     guide.command("harmonylite -config creds.toml")
-    until(lambda: "connected to NATS" in guide.last_words(), "the node is let in")
+    guide.ready("creds.toml")
 
 
 def test_the_least_rights_are_enough_and_none_of_them_is_too_much(guide: Guide) -> None:

@@ -43,6 +43,10 @@ def jwt(issuer: bytes, subject: str, name: str, nats: dict[str, Any]) -> str:
     return f"{body}.{_encoded(nkeys.from_seed(bytearray(issuer)).sign(body.encode()))}"
 
 
+JETSTREAM = dict.fromkeys(("mem_storage", "disk_storage", "streams", "consumer"), -1)
+"""Limits of an account that may use JetStream without any."""
+
+
 @dataclass(frozen=True)
 class Operator:
     """An operator with one account: what the server is configured with, and credentials of users."""
@@ -54,15 +58,16 @@ class Operator:
     def config(self) -> str:
         operator = jwt(self.seed, public(self.seed), "op", {"type": "operator", "version": 2})
         system = new_seed(nkeys.PREFIX_BYTE_ACCOUNT)
-        preload = "\n".join(f"{public(account)}: {self._account(account)}" for account in (self.account, system))
+        limits = {self.account: JETSTREAM, system: {}}  # the system's account can't have JetStream
+        preload = "\n".join(f"{public(account)}: {self._account(account, more)}" for account, more in limits.items())
         return (
             f"operator: {operator}\nresolver: MEMORY\nsystem_account: {public(system)}\n"
             f"resolver_preload {{\n{preload}\n}}\n"
         )
 
-    def _account(self, account: bytes) -> str:
+    def _account(self, account: bytes, more: dict[str, int]) -> str:
         free = dict.fromkeys(("subs", "data", "payload", "imports", "exports", "conn", "leaf"), -1)
-        limits = {**free, "wildcards": True}
+        limits = {**free, **more, "wildcards": True}
         return jwt(self.seed, public(account), "account", {"type": "account", "version": 2, "limits": limits})
 
     def creds(self, path: Path) -> Path:
