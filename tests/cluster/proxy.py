@@ -1,7 +1,8 @@
 """A TCP proxy whose line can be cut: ``python proxy.py PORT TARGET_PORT``, both on 127.0.0.1.
 
 Each line of input is an order, answered with one line once it holds: ``pass``; ``hole`` (everything is swallowed,
-nobody is told, as when a cable is pulled); ``reset`` (all connections are reset, new ones too); ``slow MS`` (as
+nobody is told, as when a cable is pulled); ``deaf`` (what goes to the target gets there, its answers don't come
+back); ``reset`` (all connections are reset, new ones too); ``slow MS`` (as
 ``pass``, and every piece takes so many milliseconds).
 """
 
@@ -20,6 +21,8 @@ class Proxy:
         self.target = target
         self.open = asyncio.Event()
         self.open.set()
+        self.answering = asyncio.Event()
+        self.answering.set()
         self.resetting = False
         self.delay = 0.0
         self.writers: set[asyncio.StreamWriter] = set()
@@ -37,14 +40,15 @@ class Proxy:
             reset(writer)
             return
         self.writers.add(target_writer)
-        await asyncio.gather(self.carry(reader, target_writer), self.carry(target_reader, writer))
+        there = self.carry(reader, target_writer, self.open)
+        await asyncio.gather(there, self.carry(target_reader, writer, self.answering))
         self.writers -= {writer, target_writer}
 
-    async def carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Carry one direction of a connection until it ends."""
+    async def carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, passing: asyncio.Event) -> None:
+        """Carry one direction of a connection until it ends, while it is ``passing``."""
         try:
             while data := await reader.read(65536):
-                await self.open.wait()
+                await passing.wait()
                 await asyncio.sleep(self.delay)
                 writer.write(data)
                 await writer.drain()
@@ -56,12 +60,16 @@ class Proxy:
         """Enter another state."""
         self.resetting = word == "reset"
         self.delay = float(word.removeprefix("slow ")) / 1000 if word.startswith("slow ") else 0.0
+        if word in ("hole", "deaf"):
+            self.answering.clear()
         if word == "hole":
             self.open.clear()
             return
         for writer in list(self.writers) if word == "reset" else []:
             reset(writer)
         self.open.set()
+        if word != "deaf":
+            self.answering.set()
 
 
 def reset(writer: asyncio.StreamWriter) -> None:

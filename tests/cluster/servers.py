@@ -76,7 +76,7 @@ class Proxy:
         self._said("listening")
 
     def order(self, word: str) -> None:
-        """Let the line ``pass``, swallow everything (``hole``) or ``reset``."""
+        """Let the line ``pass``, swallow everything (``hole``), swallow answers (``deaf``) or ``reset``."""
         assert self._process.stdin
         self._process.stdin.write(f"{word}\n")
         self._process.stdin.flush()

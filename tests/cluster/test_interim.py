@@ -69,6 +69,31 @@ def test_siblings_of_a_cut_off_region_converge_and_everything_does_once_the_link
     agree(regions.nodes)
 
 
+def test_what_was_on_its_way_home_at_the_cut_does_not_undo_what_siblings_made_of_it(
+    regions: Regions, writers: dict[str, Application]
+) -> None:
+    a1, _ = regions.a
+    b1, b2 = regions.b
+    writers["a1"].write(fought("before"))
+    until_equal(regions.nodes)
+    regions.cut("deaf")
+    writers["b1"].write(insert("b1", 1), fought("of b1"))
+    until(lambda: has(a1, "b1-1"), "home has it, and region b does not know")
+    assert not has(b2, "b1-1")
+    regions.cut("hole")
+    until(lambda: has(b2, "b1-1"), "the sibling sees it in the interim order", 60)
+    writers["b2"].write(("DELETE FROM events WHERE id = 'b1-1'", []), fought("before"), insert("b2", 1))
+    until(lambda: has(b1, "b2-1"), "and its writer what the sibling made of it", 60)
+    regions.cut("pass")
+    until(lambda: has(a1, "b2-1"), "it is brought home", 60)
+    for node in regions.nodes:
+        node.ready()
+    content = until_equal(regions.nodes)
+    assert [row[0] for row in content["events"]] == ["b2-1"]
+    assert content["fought"][0] == (1, "before", "")
+    agree(regions.nodes)
+
+
 def count(node: Node, name: str) -> int:
     return int(node.value("SELECT count(*) FROM events WHERE writer = ?", [name]) or 0)
 

@@ -29,7 +29,7 @@ RUN_HERE = {
 
 EXPORTER_SWITCHES = {"varz", "connz", "routez", "subz", "leafz", "gatewayz", "healthz"}
 EXPORTER_TEXTS = {"a", "addr", "p", "port", "path", "ri", "jsz", "prefix", "http_user", "http_pass"}
-"""Flags of prometheus-nats-exporter, as its source has them from 0.11 on: those that stand alone, those with a value."""
+"""Flags of prometheus-nats-exporter, as its source has them from 0.11 on: switches, and those with a value."""
 
 TO_INSTALL = ("prometheus-nats-exporter ", "scrape_configs:")
 """Blocks about programs that are not part of this project: their flags are looked up, not run."""

@@ -21,6 +21,7 @@ from harmonylite.db.install import Installed, schema_version
 from harmonylite.db.journal import Journal
 from harmonylite.db.log import Log
 from harmonylite.db.merge import Merge
+from harmonylite.db.overlay import name_rows
 from harmonylite.db.staging import Ahead
 from harmonylite.db.triggers import HELD
 from harmonylite.errors import DatabaseBusyError, DatabaseError
@@ -67,7 +68,8 @@ class Applied:
 class Applying:
     """Knows this session's change sets under way (*flights*) besides what it is given.
 
-    ``installed`` is set by whoever installs. ``folds`` counts the cuts that held change sets of others.
+    ``installed`` is set by whoever installs. ``folds`` counts the cuts that held change sets of others. ``naming_own``:
+    change sets of this node come back that the log does not name any more, for they went into another order, too.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class Applying:
     ) -> None:
         self.installed = Installed()
         self.folds = 0
+        self.naming_own = False
         self._connection = connection
         self._log = log
         self._journal = journal
@@ -195,6 +198,8 @@ class Applying:
             merging = [t for t in self.installed.tables.values() if t.shape.name in fold.done or t.id in held]
             if merge and not echo:
                 self._log.watermarks.log_ranges(merging)
+            if merge and self.naming_own:
+                name_rows(self._connection, self.installed.tables, self._log, own)
             self._land(own)
             if own and merge and bases.any_there(self._connection):
                 bases.lay_over(self._connection, self.installed.tables, own)

@@ -20,6 +20,7 @@ from harmonylite.db.install import Installed
 from harmonylite.db.journal import Journal, Overruled, recent_of
 from harmonylite.db.log import Log
 from harmonylite.db.merge import Merge
+from harmonylite.db.overlay import name_rows
 from harmonylite.db.standing import read_standing, write_history
 from harmonylite.db.tracked import Tracked
 from harmonylite.db.triggers import HELD
@@ -83,12 +84,13 @@ def reconcile(
 
 def adopt(
     connection: apsw.Connection, installed: Installed, log: Log, *, node: str, shards: int, replicate: bool,
-    further: Collection[int] = (),
+    further: Collection[int] = (), sent: Mapping[int, int] | None = None,
 ) -> None:  # fmt: skip
     """Merge what a newer mirror has over ``base``, the mirror until now; runs in the caller's transaction.
 
     Change sets of this node that the newer mirror folded meanwhile tell a value that was set back from one that nobody
-    touched.
+    touched. ``sent``: where those begin that this node sent before it went on in an order of its own, as `recent_ends`
+    says it; what was done to their rows since is published again.
     A crash may have left the database further than the new mirror on some shard: rows of that shard are left alone, and
     the node folds up to the database's position before it merges again. Both stand at whole cuts, so the further of the
     two on each shard is one as well. ``further``: shards on which this node knows more; see `keep_mine`.
@@ -102,8 +104,11 @@ def adopt(
     ahead |= set(further)
     log.watermarks.log_ranges(installed.tables.values())
     log.refresh(installed.by_id)
-    own = recent_of(connection, node)
+    own = recent_of(connection, node, sent)
     bases.lay_over(connection, installed.tables, own)
+    if sent is not None:
+        name_rows(connection, installed.tables, log, own)
+        log.refresh(installed.by_id)
     until = read_standing(connection, "base")
     # A database that is further than its mirror may differ from it also where the old mirror and the new one agree.
     crashed = merged.history != until.history or any(

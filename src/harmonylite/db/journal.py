@@ -170,15 +170,24 @@ def keep_entries(connection: apsw.Connection, after: Mapping[int, int]) -> None:
         )
 
 
-def recent_of(connection: apsw.Connection, node: str) -> list[Piece]:
+def recent_ends(connection: apsw.Connection, mirror: str) -> dict[int, int]:
+    """Return how many change sets of each shard were ever folded by a mirror, which the connection calls ``mirror``."""
+    recent = RECENT.replace("mirror.", f"{mirror}.", 1)
+    return dict(rows(connection, f"SELECT shard, max(nth) FROM {recent} GROUP BY shard"))
+
+
+def recent_of(connection: apsw.Connection, node: str, after: Mapping[int, int] | None = None) -> list[Piece]:
     """Return the change sets of one node that the mirror folded and ``base`` did not, as far as their rows are kept.
 
-    ``base`` holds an earlier state of the same mirror, be it in an earlier history.
+    ``base`` holds an earlier state of the same mirror, be it in an earlier history; where it does not, ``after`` has
+    the `recent_ends` of a mirror that does.
     """
     found = []
-    base = f"SELECT max(nth) FROM {RECENT.replace('mirror.', 'base.', 1)} AS b WHERE b.shard = r.shard"
-    sql = f"SELECT shard, seq, blocks FROM {RECENT} AS r WHERE node = ? AND nth > ifnull(({base}), 0) ORDER BY nth"
-    for shard, seq, blob in rows(connection, sql, (node,)):
+    after = recent_ends(connection, "base") if after is None else after
+    sql = f"SELECT shard, seq, blocks, nth FROM {RECENT} WHERE node = ? ORDER BY nth"
+    for shard, seq, blob, nth in rows(connection, sql, (node,)):
+        if nth <= after.get(shard, 0):
+            continue
         spool, blocks = BytesIO(), []
         for body, packed in msgspec.msgpack.decode(blob, type=list[tuple[bytes, bool]]):
             blocks.append((spool.tell(), len(body), packed))

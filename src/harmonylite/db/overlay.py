@@ -6,13 +6,14 @@ mirror held before the fold.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import apsw
 
 from harmonylite.changes.inbox import Piece
 from harmonylite.db.exact import insert_rows
+from harmonylite.db.log import Log
 from harmonylite.db.tracked import Tracked
 from harmonylite.wire import TableBlock
 
@@ -24,6 +25,22 @@ def lay_over(connection: apsw.Connection, table: Tracked, pieces: Iterable[Piece
             for part in block:
                 if part.table == table.shape.name:
                     _lay(connection, table, part)
+
+
+def name_rows(connection: apsw.Connection, tables: Mapping[str, Tracked], log: Log, pieces: Iterable[Piece]) -> None:
+    """Name every row of ``pieces`` in the log, which may name them no more; the transaction writes the database."""
+    for piece in pieces:
+        for block in piece.decoded():
+            for part in block:
+                table = tables.get(part.table)
+                if table is not None and list(table.shape.names[: part.keys]) == part.columns[: part.keys]:
+                    _name(connection, table, log, part)
+
+
+def _name(connection: apsw.Connection, table: Tracked, log: Log, part: TableBlock) -> None:
+    images = [*part.deletes, *part.inserts, *(row for group in part.updates for row in group.rows)]
+    _stage(connection, table, range(part.keys), [row[: part.keys] for row in images])
+    log.append(table, f"SELECT {', '.join(f'c{i}' for i in range(part.keys))} FROM {table.scratch('own')}")
 
 
 def _lay(connection: apsw.Connection, table: Tracked, part: TableBlock) -> None:

@@ -7,7 +7,7 @@ the transaction under way, and what this object remembers of them is too.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -327,8 +327,7 @@ class Replica:
         """Compare database and mirror whole and settle every difference; return the number of conflicts.
 
         ``first``: the database was never joined: rows only it has are logged for publication; ``keep_log``: so are
-        those that the log names. Else the mirror wins on every row that the log doesn't name. The values that give way
-        stand in the conflict journal.
+        those that the log names. Else the mirror wins on every row that the log doesn't name, with a journal entry.
         """
         self._same_or_reinstall()
         return join.reconcile(
@@ -338,15 +337,15 @@ class Replica:
 
     def adopt(
         self, snapshot: Path, *, relation: Relation | Literal["deviates"] = "behind",
-        further: Collection[int] | None = None,
+        further: Collection[int] | None = None, sent: Mapping[int, int] | None = None,
     ) -> int:  # fmt: skip
         """Go on from another mirror, the file ``snapshot`` (which is taken over); pending rows stay pending.
 
         ``relation``: how what is here relates to it. Behind: it is merged. Ahead: whatever is here and not in it
         becomes pending, on the shards ``further`` (None: all). Apart: rows only here become pending, other values give
         way with a line in the journal. Deviates: the mirror here is wrong; what came of it gives way, journaled, too.
-        Returns the number of conflicts. After a crash midway the old mirror is still there and adopting again is right.
-        Raises SchemaWaitError.
+        ``sent``: see `join.adopt`. Returns the number of conflicts; raises SchemaWaitError. After a crash midway the
+        old mirror is still there and adopting again is right.
         """
         before, o = self._journal.written, self.options
         self._same_or_reinstall()
@@ -362,8 +361,12 @@ class Replica:
                     if mine:
                         join.keep_mine(*args, shards=o.shards, further=mine, replicate=o.replicate)
                     if len(mine) < o.shards:
-                        join.adopt(*args, node=o.node, shards=o.shards, replicate=o.replicate, further=mine)
+                        join.adopt(*args, node=o.node, shards=o.shards, replicate=o.replicate, further=mine, sent=sent)
         return self._journal.written - before
+
+    def name_own(self, *, on: bool) -> None:
+        """Name in the log what this node's change sets bring back, for they went into another order, too."""
+        self._applying.naming_own = on
 
     def keep_mine(self, further: Collection[int] | None = None) -> None:
         """Log every row in which the database, known to be newer on ``further`` (None: all shards), differs."""

@@ -15,6 +15,7 @@ import apsw
 from harmonylite.changes.histories import Standing
 from harmonylite.db import mirror
 from harmonylite.db.connection import mapped, open_file, rows, transaction
+from harmonylite.db.journal import recent_ends
 from harmonylite.db.remember import SCHEMA
 from harmonylite.db.replica import Replica, ReplicaOptions
 from harmonylite.db.standing import begin_anew, read_standing
@@ -51,6 +52,16 @@ def standing_of(snapshot: Path) -> Standing:
     try:
         with mapped(f"read {snapshot}"):
             return read_standing(connection, "main")
+    finally:
+        connection.close()
+
+
+def ends_of(snapshot: Path) -> dict[int, int]:
+    """Return how many change sets of each shard a snapshot ever folded; see `recent_ends`."""
+    connection = open_file(snapshot, read_only=True)
+    try:
+        with mapped(f"read {snapshot}"):
+            return recent_ends(connection, "main")
     finally:
         connection.close()
 

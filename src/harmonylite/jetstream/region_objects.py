@@ -32,6 +32,10 @@ class RegionObjects:
         self._replicas = replicas
         self._made: dict[tuple[str, str], JetStreamObjects] = {}
 
+    def of_region(self) -> JetStreamObjects:
+        """Return the pointers of this node's own region, which stay where they are when home moves."""
+        return self._in(self._home.region, f"-{self._home.region}")
+
     def _now(self) -> JetStreamObjects:
         region = self._home.store
         return self._in(region, f"-{region}")

@@ -75,6 +75,10 @@ class Regional:
             return JetStreamObjects(self._link, self.streams, bucket=bucket, replicas=replicas)
         return RegionObjects(self._link, self.streams, self._home, bucket=bucket, replicas=replicas)
 
+    def own_pointers(self) -> JetStreamObjects | None:
+        """Return the pointers of this node's own region, None where there are no regions."""
+        return RegionObjects(self._link, self.streams, self._home).of_region() if self._home is not None else None
+
     async def watch(self, peers: Peers, where: Where, turn: Callable[[], None]) -> None:
         """Look after the region, without end; returns at once where there is none.
 

@@ -29,7 +29,7 @@ from harmonylite.node.comparing import Comparing
 from harmonylite.node.questions import Questions
 from harmonylite.node.regional import Regional
 from harmonylite.replication.ports import Peers, ShardStream
-from harmonylite.snapshots.keeper import PASSING, Keeper, Pointers
+from harmonylite.snapshots.keeper import PASSING, Keeper
 from harmonylite.snapshots.lease import Lease
 from harmonylite.snapshots.recovering import Recovery
 from harmonylite.snapshots.replaying import Replaying
@@ -65,7 +65,7 @@ class Upkeep:
         self.keeper = Keeper(
             store, pointers, options.folder, options.node, cluster, status, keep=section.keep, copy=self._copy
         )
-        self.turning = self._turning(regional, pointers, shards)
+        self.turning = self._turning(regional, shards)
         self.recovery = Recovery(
             thread, status, self.keeper, shards, peers, node=options.node, publish=settings.publish,
             ensure=regional.ensure, known=questions.known, please=questions.ask_for_snapshot, turning=self.turning,
@@ -78,8 +78,9 @@ class Upkeep:
             away=lambda: self.turning is not None and self.turning.apart,
         )  # fmt: skip
 
-    def _turning(self, regional: Regional, pointers: Pointers, shards: Sequence[ShardStream]) -> Turning | None:
-        if regional.interims is None:
+    def _turning(self, regional: Regional, shards: Sequence[ShardStream]) -> Turning | None:
+        pointers = regional.own_pointers()
+        if regional.interims is None or pointers is None:
             return None
         settings, questions = self._settings, self._questions
 

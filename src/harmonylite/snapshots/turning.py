@@ -2,7 +2,8 @@
 
 Going: a copy of the mirror is kept, the *base*; then mirror and database go on in the interim order, under a history of
 its own. Coming back, once it is closed: one node, the *carrier*, takes the base for its mirror again, so that whatever
-the interim order changed is pending there, and publishes it; home's pointers say who carries and up to where that led.
+the interim order changed is pending there, and publishes it; the region's own pointers say who carries and up to where
+that led, so that it stays known when home moves.
 The others wait for it, then take up a mirror that holds it all: they publish only what is their own.
 
 Invariant: nothing that an interim order holds is given up before it is in home's order: a node follows the carrier only
@@ -27,12 +28,13 @@ from harmonylite.changes.interim import Interim, mark_of
 from harmonylite.db.connection import transaction
 from harmonylite.db.journal import keep_entries
 from harmonylite.db.replica import Replica
-from harmonylite.db.snapshot import standing_of
+from harmonylite.db.snapshot import ends_of, standing_of
 from harmonylite.db.standing import enter
 from harmonylite.db.thread import SqliteThread
 from harmonylite.errors import DatabaseError, HarmonyLiteError, SnapshotError, StreamError, StreamLostError
 from harmonylite.model import Position, StreamInfo
 from harmonylite.replication.ports import ShardStream
+from harmonylite.snapshots.carried import Carried, decode, key_of, mark_of_base
 from harmonylite.snapshots.description import fits
 from harmonylite.snapshots.keeper import Copy, Keeper, Pointers
 from harmonylite.snapshots.replaying import Replaying, replayed
@@ -44,16 +46,6 @@ SILENT = 20.0
 """Seconds that a carrier may not answer before another node carries in its place."""
 STILL = 3.0
 """Seconds without a step after which no more of a closed interim order can be folded."""
-
-
-class Carried(msgspec.Struct, frozen=True):
-    """Who brings an interim order home. ``ends``: how far it had folded that order, by shard. ``upto``: where home's
-    order held all of it, by shard the identity of the order and a sequence; None: not yet.
-    """
-
-    node: str
-    ends: dict[int, int]
-    upto: dict[int, tuple[str, int]] | None = None
 
 
 class Orders(Protocol):
@@ -83,7 +75,8 @@ class Orders(Protocol):
 class Turning:
     """Turns one node. ``may_carry``: False for a node that publishes nothing, or whose database holds only its own.
 
-    ``answers``: tells whether a node answers now; ``idle``: returns once everything committed so far is in the order.
+    ``pointers``: those of this node's region. ``answers``: tells whether a node answers now; ``idle``: returns once
+    everything committed so far is in the order.
     """
 
     def __init__(
@@ -130,6 +123,8 @@ class Turning:
         standing = await self._thread.run(replica.standing)
         mark = mark_of(standing)
         self._keep_in_mind(mark)
+        # What was under way when home was lost comes back in its order; the interim order may have gone on from there.
+        replica.name_own(on=not mark and any(self._folder.glob("interim-*.db")))
         if mark:
             mine = await self._mine(mark, standing.positions)
             if mine is None:
@@ -226,8 +221,8 @@ class Turning:
         self._keep_in_mind("")
 
     async def _back(self, replica: Replica, mark: str, positions: Mapping[int, Position]) -> None:
-        found = await self._pointers.pointer(_key(mark))
-        record = _decode(found[0]) if found is not None else None
+        found = await self._pointers.pointer(key_of(mark))
+        record = decode(found[0]) if found is not None else None
         if record is not None and record.upto is not None:
             if all(position.seq <= record.ends.get(shard, 0) for shard, position in positions.items()):
                 infos = [await stream.info() for stream in self._streams]
@@ -251,8 +246,10 @@ class Turning:
                 raise StreamError(f"node {record.node} publishes what it holds; this node follows then")
         if not self._may_carry:
             raise StreamError("no node that can publish what it holds has begun to")
+        for stream in self._streams:
+            await stream.end()  # while home is out of reach nobody can carry, and nobody is to wait for who can't
         mine = Carried(self._node, {shard: position.seq for shard, position in positions.items()})
-        if not await self._pointers.set_pointer(_key(mark), msgspec.json.encode(mine), revision=revision):
+        if not await self._pointers.set_pointer(key_of(mark), msgspec.json.encode(mine), revision=revision):
             raise StreamError("another node has just begun to publish what it holds")
 
     async def _carry(self, replica: Replica, mark: str, positions: Mapping[int, Position]) -> None:
@@ -284,6 +281,8 @@ class Turning:
         base = self._base(mark)
         begun = await asyncio.to_thread(standing_of, base) if base.exists() else None
         after = begun.positions if begun is not None else {}
+        # What was sent home since was under way at the cut; the interim order may have gone on from there.
+        sent = await asyncio.to_thread(ends_of, base) if begun is not None else None
         await self._keep_entries(replica, {i.shard: after.get(i.shard, Position(i.shard)).seq for i in infos})
         if begun is not None and all(
             info.first <= begun.positions[info.shard].resume
@@ -295,7 +294,7 @@ class Turning:
             what = Replaying(options.folder, options.shards, options.rules, self._streams)
             targets = {shard: seq for shard, (_, seq) in upto.items()}
             async with replayed(what, copied, targets, schema=options.mirror) as made:
-                await self._take_up(replica, made.options.mirror)
+                await self._take_up(replica, made.options.mirror, sent)
         else:
             fetched = await self._keeper.fetch(
                 lambda s: fits(s, infos) and all(s.positions.get(shard, 0) >= seq for shard, (_, seq) in upto.items())
@@ -303,12 +302,14 @@ class Turning:
             if fetched is None:
                 await self._please()
                 raise StreamError("a snapshot of a node that has it all is waited for")
-            await self._take_up(replica, fetched[1])
+            await self._take_up(replica, fetched[1], sent)
         base.unlink(missing_ok=True)
         log.warning("this node is in home's order again, which holds everything of interim order %s", mark)
 
-    async def _take_up(self, replica: Replica, file: Path) -> None:
-        self._status.counters.conflicts += await self._thread.run(lambda: replica.adopt(file, relation="behind"))
+    async def _take_up(self, replica: Replica, file: Path, sent: Mapping[int, int] | None) -> None:
+        self._status.counters.conflicts += await self._thread.run(
+            lambda: replica.adopt(file, relation="behind", sent=sent)
+        )
 
     async def _keep_entries(self, replica: Replica, after: Mapping[int, int]) -> None:
         """Keep what the interim order wrote into the conflict journal, which goes with its mirror."""
@@ -326,8 +327,8 @@ class Turning:
         if not self._left.is_set() or self.apart:
             return False
         for base in self._folder.glob("interim-*.db"):
-            found = await self._pointers.pointer(_key(_mark(base)))
-            if found is not None and _decode(found[0]).node != self._node:
+            found = await self._pointers.pointer(key_of(mark_of_base(base)))
+            if found is not None and decode(found[0]).node != self._node:
                 return True
         return False
 
@@ -341,6 +342,7 @@ class Turning:
             try:
                 if await self._finished(replica):
                     self._left.clear()
+                    replica.name_own(on=False)
                     continue
             except (HarmonyLiteError, OSError) as error:
                 log.info("what this node brought home can't be told of yet: %s", error)
@@ -350,21 +352,21 @@ class Turning:
         """Settle every base that is left; False while the mirror still needs one."""
         done = True
         for base in sorted(self._folder.glob("interim-*.db")):
-            done = await self._finish(replica, _mark(base)) and done
+            done = await self._finish(replica, mark_of_base(base)) and done
         return done
 
     async def _finish(self, replica: Replica, mark: str) -> bool:
         if not self._status.caught_up or mark_of(await self._thread.run(replica.standing)):
             return False
-        found = await self._pointers.pointer(_key(mark))
-        record = _decode(found[0]) if found is not None else None
+        found = await self._pointers.pointer(key_of(mark))
+        record = decode(found[0]) if found is not None else None
         if found is not None and record is not None and record.node == self._node and record.upto is None:
             await self._idle()
             standing = await self._thread.run(replica.standing)
             if mark_of(standing) or not self._status.caught_up:
                 return False
             told = msgspec.structs.replace(record, upto=standing.left)
-            if not await self._pointers.set_pointer(_key(mark), msgspec.json.encode(told), revision=found[1]):
+            if not await self._pointers.set_pointer(key_of(mark), msgspec.json.encode(told), revision=found[1]):
                 return False
             log.warning("home's order holds everything of interim order %s at %s", mark, standing.left)
         with suppress(StreamError):
@@ -373,19 +375,3 @@ class Turning:
                     await self._orders.remove(interim)
         self._base(mark).unlink(missing_ok=True)
         return True
-
-
-def _mark(base: Path) -> str:
-    """Return the mark of the interim order that ``base`` was kept for."""
-    return base.stem.removeprefix("interim-")
-
-
-def _key(mark: str) -> str:
-    return f"interim-{mark}"
-
-
-def _decode(data: bytes) -> Carried:
-    try:
-        return msgspec.json.decode(data, type=Carried)
-    except msgspec.DecodeError as error:
-        raise StreamError(f"the pointer to who brings an interim order home can't be read: {error}") from error

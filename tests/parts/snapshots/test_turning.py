@@ -18,13 +18,15 @@ from harmonylite.db.snapshot import save_copy
 from harmonylite.db.thread import SqliteThread
 from harmonylite.errors import StreamError, StreamLostError
 from harmonylite.jetstream.interim import InterimStreams
+from harmonylite.jetstream.moving import promote
 from harmonylite.jetstream.region_objects import RegionObjects
 from harmonylite.jetstream.region_shard import RegionShard
 from harmonylite.jetstream.region_streams import ensure_region_streams
 from harmonylite.jetstream.regions import Home
 from harmonylite.snapshots import turning
+from harmonylite.snapshots.carried import Carried
 from harmonylite.snapshots.keeper import Keeper
-from harmonylite.snapshots.turning import Carried, Turning
+from harmonylite.snapshots.turning import Turning
 from harmonylite.status import NodeStatus
 from tests.parts.db.fix_replicas import Group, Member
 from tests.parts.fix_nats import PATIENCE
@@ -44,14 +46,14 @@ class Node:
         self.orders = InterimStreams(side.link, settings, self.home)
         self.thread, self.status = SqliteThread(), NodeStatus()
         pointers = RegionObjects(side.link, settings, self.home)
+        self.pointers = pointers.of_region()
         folder, copy = member.options.folder, partial(save_copy, member.options.mirror)
         keeper = Keeper(pointers, pointers, folder, self.name, "c", self.status, keep=3, copy=copy)
         self.answering = True
         self.turning = Turning(
-            self.thread, self.status, keeper, pointers, self.orders, [self.shard], folder, copy, node=self.name,
+            self.thread, self.status, keeper, self.pointers, self.orders, [self.shard], folder, copy, node=self.name,
             may_carry=True, answers=self.answers, idle=self.idle, please=self.please,
         )  # fmt: skip
-        self.pointers = pointers
         self.number = 0
 
     async def answers(self, _: str) -> bool:
@@ -63,8 +65,11 @@ class Node:
     async def please(self) -> bool:
         return False
 
-    async def send(self) -> int:
-        """Publish what is pending, and fold what is in the order by then; return the number of rows."""
+    async def send(self, *, heard: bool = True) -> int:
+        """Publish what is pending, and fold what is in the order by then; return the number of rows.
+
+        ``heard``: False when no acknowledgement comes, nor anything else.
+        """
         self.number += 1
         out = self.replica.capture(self.number, message_bytes=900_000)
         if out is None:
@@ -73,7 +78,8 @@ class Node:
         for payload in out.payloads(0):
             await self.shard.publish(payload, message_id=f"{self.name}-{self.number}")
         out.close()
-        await self.fold()
+        if heard:
+            await self.fold()
         return rows
 
     async def fold(self) -> None:
@@ -204,6 +210,60 @@ async def test_who_folded_more_than_the_carrier_brings_that_itself(nodes: tuple[
     assert await c.send() == 2
     await a.fold()
     assert a.rows().keys() == {"x", "gone", "first", "late"}
+
+
+@pytest.mark.parametrize("carrier", ["its writer", "another node"])
+async def test_what_was_on_its_way_home_at_the_cut_does_not_undo_what_the_interim_order_made_of_it(
+    nodes: tuple[Node, Node, Node], carrier: str
+) -> None:
+    a, b, c = nodes
+    interim, b.home.interim = b.home.interim, None
+    b.member.run("INSERT INTO t VALUES ('flight', 'of b'), ('stays', 'of b')")
+    b.member.run("UPDATE t SET v = 'of b' WHERE id = 'x'")
+    assert await b.send(heard=False) == 3
+    await a.fold()
+    assert a.rows()["flight"] == "of b", "it got home, and nobody in region b knows"
+    b.home.interim = interim
+    assert await b.send() == 3, "so it goes into the interim order, too"
+    await c.fold()
+    c.member.run("DELETE FROM t WHERE id = 'flight'")
+    c.member.run("UPDATE t SET v = 'at first' WHERE id = 'x'")
+    await c.send()
+    await b.fold()
+    await closed(b, c)
+    for node in (b, c) if carrier == "its writer" else (c, b):
+        await node.back()
+        await node.fold()
+        await node.send()
+        await finished(node)
+    for node in nodes:
+        await node.fold()
+        assert node.rows() == {"x": "at first", "gone": "at first", "stays": "of b"}
+
+
+async def test_who_comes_late_does_not_bring_home_again_what_is_there_since_home_was_moved(
+    sides: tuple[Side, Side], nodes: tuple[Node, Node, Node]
+) -> None:
+    a, b, c = nodes
+    b.member.run("UPDATE t SET v = 'of b' WHERE id = 'x'")
+    await b.send()
+    await c.fold()
+    await closed(b, c)
+    await b.back()
+    await b.fold()
+    assert await b.send() == 1
+    await finished(b)
+    await a.fold()
+    a.member.run("UPDATE t SET v = 'newer' WHERE id = 'x'")
+    await a.send()
+    await promote(sides[1].link, replace(sides[1].settings, shards=1, domain="b"), sides[1].home)
+    await c.shard.info()  # as every start asks: so a node learns where home is
+    await c.back()
+    await c.fold()
+    assert await c.send() == 0
+    for node in nodes:
+        await node.fold()
+        assert node.rows()["x"] == "newer"
 
 
 async def test_values_that_were_overruled_between_siblings_stay_in_the_journal(nodes: tuple[Node, Node, Node]) -> None:
