@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from harmonylite.db.cleanup import cleanup
@@ -70,3 +73,19 @@ def test_a_write_that_takes_too_long_leaves_everything_in_place_and_says_what_to
     cleanup(a.options.database)
     assert a.run("SELECT name FROM sqlite_schema") == [("t",)]
     a.start()
+
+
+def test_every_object_of_ours_stands_in_the_docs_and_every_documented_one_exists(group: Group) -> None:
+    a = group.member("CREATE TABLE t(id INTEGER PRIMARY KEY, u UNIQUE)")
+    found = {
+        re.sub(r"\d+", lambda number: "<N>" if number.start() < 20 else "<M>", str(name))
+        for schema in ("main", "mirror")
+        for (name,) in a.replica.connection.execute(f"SELECT name FROM {schema}.sqlite_schema").fetchall()
+        if str(name).startswith("__harmonylite__")
+    }
+    documented = set()
+    for line in (Path(__file__).parents[3] / "docs" / "architecture.md").read_text(encoding="utf-8").splitlines():
+        if line.startswith("| `__harmonylite__"):
+            first, *ends = re.findall("`([^`]+)`", line.split("|")[1])
+            documented |= {first} | {first.rpartition("_")[0] + end for end in ends}
+    assert found == documented

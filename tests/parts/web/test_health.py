@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,6 +16,8 @@ from tests.parts.web.fix_http import Reply, fetch, running_status
 
 if TYPE_CHECKING:
     from harmonylite.status import NodeStatus
+
+ROOT = Path(__file__).parents[3]
 
 KNOWN = [
     "status",
@@ -157,3 +160,12 @@ async def test_the_same_bind_for_health_and_metrics_is_one_server() -> None:
 def test_nothing_is_served_that_is_not_enabled() -> None:
     assert http_servers(running_status()) == []
     assert len(http_servers(running_status(), health=HealthSite(":0"), metrics=MetricsSite(":0"))) == 2
+
+
+def test_every_part_stands_in_the_docs_and_every_documented_one_exists() -> None:
+    source = "".join(file.read_text() for file in (ROOT / "src").rglob("*.py"))
+    named = set(re.findall(r'part\("([^"]+)"\)', source)) | {"shard <N>"}
+    named |= set(re.findall(r'^PART = "([^"]+)"', source, re.MULTILINE))
+    section = (ROOT / "docs" / "health.md").read_text(encoding="utf-8").partition("## Parts")[2].partition("\n## ")[0]
+    rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
+    assert {name for row in rows for name in re.findall("`([^`]+)`", row)} == named
