@@ -134,7 +134,8 @@ class Pending:
         reads += [f"{chosen[i]} AS n{i}" for i in merged]
         sets = ", ".join(f"{quote(shape.columns[i].name)} = n.n{i}" for i in merged)
         here = " AND ".join(f"t.{place} = n.p{i}" for i, place in enumerate(places))
-        source = f"SELECT {', '.join(reads)} {self._three_ways(table, which + more)}"
+        # a limit keeps it a query of its own: as part of the whole, all of the database's table would be read for it
+        source = f"SELECT {', '.join(reads)} {self._three_ways(table, which + more)} LIMIT -1"
         return f"UPDATE {table.main} AS t SET {sets} FROM ({source}) AS n WHERE {here}"
 
     @staticmethod
