@@ -24,7 +24,7 @@ help: ## show these lines
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.run ## three nodes here: writes, conflicts, a killed node, proof (FILE=your.sqlite ARGS=--exit)
-	@$(BIN)/harmonylite demo $(ARGS) $(if $(FILE),"$(FILE)")
+	@$(BIN)/harmonylite demo $(ARGS) $(if $(FILE),"$$FILE")
 
 test: test-quick test-cluster ## all tests (ARGS="-k name" picks some)
 

@@ -32,7 +32,7 @@ def run(file: Path | None, exit_when_done: bool) -> int:
     from harmonylite.demo.own_file import OwnFile
     from harmonylite.demo.shop import Shop
 
-    scene: Scene = OwnFile(file) if file else Shop()
+    scene: Scene = OwnFile(file.expanduser()) if file else Shop()
     folder = Path(tempfile.mkdtemp(prefix="harmonylite-demo-"))
     keep = False
     try:

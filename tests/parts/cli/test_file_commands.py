@@ -11,6 +11,8 @@ from pathlib import Path
 import nkeys  # type: ignore[import-untyped]  # it has no stubs
 import pytest
 
+from harmonylite import errors
+from harmonylite.cli.doctor_command import NOT_READY
 from harmonylite.config import load
 from tests.parts.cli.fix_cli import Run
 
@@ -168,3 +170,11 @@ def test_every_flag_of_the_documentation_exists(run: Run) -> None:
         assert words[0] == "harmonylite"
         result = run(*(word.strip("'") for word in words[1:]), "-help") if "-help" not in words else run(*words[1:])
         assert result.exit_code == 0, (words, result.stderr)
+
+
+def test_every_exit_code_stands_in_the_documentation_and_every_documented_one_exists() -> None:
+    table = DOCS.read_text(encoding="utf-8").partition("## Exit codes")[2]
+    documented = {int(code) for code in re.findall(r"^\| (\d+) \|", table, re.MULTILINE)}
+    base = errors.HarmonyLiteError
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, base)]
+    assert documented == {kind.exit_code for kind in kinds} | {0, NOT_READY}

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+import subprocess
 from pathlib import Path
+
+import pytest
 
 from tests.parts.cli.fix_cli import Run
 
@@ -41,3 +45,16 @@ def test_every_target_of_the_readme_is_in_the_makefile() -> None:
     )
     assert named
     assert named <= targets
+
+
+@pytest.mark.parametrize("name", ["plain.db", 'it\'s a "file" of mine.db', "~/mine.db"])
+def test_make_hands_the_file_s_name_on_as_it_is(tmp_path: Path, name: str) -> None:
+    program = tmp_path / "harmonylite"
+    program.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    program.chmod(0o755)
+    (tmp_path / "python").touch()
+    # The other targets of .venv are as they are: only the demo's own line is run, by a program that shows its words.
+    words = ["make", "--silent", "demo", f"FILE={name}", "ARGS=--exit", f"BIN={tmp_path}", "--assume-old=.venv/.run"]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert (done.stdout.splitlines(), done.returncode) == (["demo", "--exit", name], 0), done.stderr
