@@ -19,7 +19,6 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Protocol
 
 import msgspec
 
@@ -28,15 +27,23 @@ from harmonylite.changes.interim import Interim, mark_of
 from harmonylite.db.connection import transaction
 from harmonylite.db.journal import keep_entries
 from harmonylite.db.replica import Replica
-from harmonylite.db.snapshot import ends_of, standing_of
+from harmonylite.db.snapshot import ends_of, save_copy, standing_of
 from harmonylite.db.standing import enter
 from harmonylite.db.thread import SqliteThread
-from harmonylite.errors import DatabaseError, HarmonyLiteError, SnapshotError, StreamError, StreamLostError
+from harmonylite.errors import (
+    DatabaseError,
+    HarmonyLiteError,
+    SchemaWaitError,
+    SnapshotError,
+    StreamError,
+    StreamLostError,
+)
 from harmonylite.model import Position, StreamInfo
 from harmonylite.replication.ports import ShardStream
 from harmonylite.snapshots.carried import Carried, decode, key_of, mark_of_base
 from harmonylite.snapshots.description import fits
 from harmonylite.snapshots.keeper import Copy, Keeper, Pointers
+from harmonylite.snapshots.orders import Orders
 from harmonylite.snapshots.replaying import Replaying, replayed
 from harmonylite.status import NodeStatus
 
@@ -44,32 +51,10 @@ log = logging.getLogger(__name__)
 
 SILENT = 20.0
 """Seconds that a carrier may not answer before another node carries in its place."""
+FORWARD = 30.0
+"""Seconds that a copy of the mirror may take to come to where an interim order begins."""
 STILL = 3.0
 """Seconds without a step after which no more of a closed interim order can be folded."""
-
-
-class Orders(Protocol):
-    """The interim orders of this node's region; `harmonylite.jetstream.interim` is the real thing."""
-
-    seen: tuple[Interim, ...]
-    apart: bool
-    base: Path | None
-
-    @property
-    def needed(self) -> bool:
-        """False where there is nothing to go on apart from."""
-
-    async def all(self) -> list[Interim]:
-        """Return all that are there, the newest last; raises StreamError."""
-
-    async def ends(self, interim: Interim) -> dict[int, int]:
-        """Return the last sequence of each shard; raises StreamError."""
-
-    async def remove(self, interim: Interim) -> None:
-        """Delete one; raises StreamError."""
-
-    def use(self, interim: Interim | None) -> None:
-        """Read and publish there from now on; None: in home's order."""
 
 
 class Turning:
@@ -180,8 +165,12 @@ class Turning:
         try:
             building.unlink(missing_ok=True)
             await asyncio.to_thread(self._copy, building)
+            await self._bring_forward(replica, building, {s: start.upto for s, start in interim.starts.items()})
             building.replace(base)
-        except (DatabaseError, OSError) as error:
+        except (StreamError, TimeoutError) as error:
+            log.info("this node can't enter the interim order yet: %s", error)
+            return
+        except (DatabaseError, SchemaWaitError, OSError) as error:
             self._refused = interim.mark
             building.unlink(missing_ok=True)
             log.error("this node stays out of the interim order: a copy of its mirror can't be made: %s", error)
@@ -190,6 +179,19 @@ class Turning:
         await self._thread.run(enter, replica.connection, interim.history, created)
         self._orders.use(interim)
         self._keep_in_mind(interim.mark)
+
+    async def _bring_forward(self, replica: Replica, base: Path, upto: Mapping[int, int]) -> None:
+        """Bring the base to where the interim order begins: what home ordered up to there is no change of that order.
+
+        It is read from the region's copy, like by this node itself, which had not come to it yet.
+        """
+        begun = await asyncio.to_thread(standing_of, base)
+        if all(begun.positions[shard].seq >= seq for shard, seq in upto.items()):
+            return
+        options = replica.options
+        what = Replaying(options.folder, options.shards, options.rules, self._streams)
+        async with asyncio.timeout(FORWARD), replayed(what, base, upto, schema=options.mirror) as made:
+            await asyncio.to_thread(save_copy, made.options.mirror, base)
 
     def _keep_in_mind(self, mark: str) -> None:
         self._orders.apart = bool(mark)

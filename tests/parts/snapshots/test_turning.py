@@ -241,6 +241,39 @@ async def test_what_was_on_its_way_home_at_the_cut_does_not_undo_what_the_interi
         assert node.rows() == {"x": "at first", "gone": "at first", "stays": "of b"}
 
 
+async def test_what_home_ordered_before_the_interim_order_began_is_no_change_of_it(
+    sides: tuple[Side, Side], group: Group
+) -> None:
+    for side in sides:
+        await ensure_region_streams(side.link, replace(side.settings, shards=1), side.home)
+    a, b = (Node(m, side) for m, side in zip(group.several(2, TABLE), sides, strict=True))
+    a.member.run("INSERT INTO t VALUES ('x', 'at first')")
+    await a.send()
+    async with asyncio.timeout(PATIENCE):
+        while (await b.orders.copied())[0][1] < 1:  # noqa: ASYNC110 - another server tells
+            await asyncio.sleep(0.05)
+    await b.fold()
+    a.member.run("UPDATE t SET v = 'second' WHERE id = 'x'")
+    await a.send()
+    async with asyncio.timeout(PATIENCE):
+        while (await b.orders.copied())[0][1] < 2:  # noqa: ASYNC110 - the same
+            await asyncio.sleep(0.05)
+    assert await b.orders.make(beginning(await b.orders.copied(), {})[0])
+    await b.turning.settle(b.replica)
+    assert b.turning.apart, "it enters although it has not folded all that the copy has"
+    await b.fold()
+    assert b.rows()["x"] == "second"
+    a.member.run("UPDATE t SET v = 'third' WHERE id = 'x'")
+    await a.send()
+    await closed(b)
+    await b.back()
+    await b.fold()
+    assert await b.send() == 0, "nothing happened in the interim order"
+    assert b.rows()["x"] == "third"
+    for node in (a, b):
+        await node.thread.aclose()
+
+
 async def test_who_comes_late_does_not_bring_home_again_what_is_there_since_home_was_moved(
     sides: tuple[Side, Side], nodes: tuple[Node, Node, Node]
 ) -> None:
