@@ -61,6 +61,11 @@ def plain(value: object) -> str:
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(value))
 
 
+def counted(number: int, what: str) -> str:
+    """Return a number with the name of what is counted: ``1 row``, ``1,200 rows``."""
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
+
+
 def sql_text(value: Any) -> str:
     """Return a value of the control API as it would stand in SQL, shortened to `LONGEST` characters."""
     text = plain(_sql_literal(value))

@@ -8,7 +8,7 @@ import rich_click as click
 
 from harmonylite.cli.go_flags import GoCommand
 from harmonylite.cli.invocation import config_option, invocation, json_option
-from harmonylite.cli.output import console, plain, print_json, table
+from harmonylite.cli.output import console, counted, plain, print_json, table
 from harmonylite.errors import VerifyError
 
 GRACE = 15.0
@@ -60,7 +60,7 @@ def _show(answer: dict[str, Any]) -> None:
     if nodes.row_count:
         out.print(nodes)
     if repaired := answer.get("repaired", 0):
-        out.print(f"repaired {repaired:,} rows")
+        out.print(f"repaired {counted(repaired, 'row')}")
     verdict = "all agree" if answer["agree"] else "NOT all agree"
     out.print(
         f"{verdict} at position {positions}" if positions else verdict,
@@ -72,15 +72,16 @@ def _show_local(local: dict[str, Any]) -> None:
     out = console()
     if local.get("equal"):
         rows = sum(each.get("rows", 0) for each in local.get("tables", ()))
-        out.print(f"database and mirror are equal: {len(local.get('tables', ())):,} tables, {rows:,} rows")
+        tables = len(local.get("tables", ()))
+        out.print(f"database and mirror are equal: {counted(tables, 'table')}, {counted(rows, 'row')}")
     elif local:
         out.print("database and mirror differ", style="bold red")
     for name, text in (
-        ("pending_rows", "rows are pending: changed here, not ordered yet"),
-        ("held_rows", "rows are held back: they would break a unique index against a pending row"),
+        ("pending_rows", "pending: changed here, not ordered yet"),
+        ("held_rows", "held back: a unique index has no room beside a pending row"),
     ):
         if local.get(name):
-            out.print(f"{local[name]:,} {text}")
+            out.print(f"{counted(local[name], 'row')} {text}")
     shown = table("table", ">rows", ">missing", ">extra", ">different", "for example")
     for each in local.get("tables", ()):
         if each.get("missing") or each.get("extra") or each.get("different"):

@@ -61,7 +61,7 @@ class PrometheusSettings(Section):
     bind: HttpAddress = key(
         "127.0.0.1:3010",
         "Where to listen, as host:port; the same as `health_check.bind` is fine.",
-        zero="Port 0: the system chooses one",
+        zero="Port 0: the system chooses one, and the log names it",
     )
     namespace: MetricName = key("harmonylite", "First part of every metric's name.", zero="Empty: none")
     subsystem: MetricName = key("", "Second part of every metric's name.", zero="Empty: none")
@@ -83,7 +83,9 @@ class HealthCheckSettings(Section):
     """Health at `path`, and `/livez` and `/readyz`."""
 
     enable: bool = key(False, "Serve health.")
-    bind: HttpAddress = key("127.0.0.1:8090", "Where to listen, as host:port.", zero="Port 0: the system chooses one")
+    bind: HttpAddress = key(
+        "127.0.0.1:8090", "Where to listen, as host:port.", zero="Port 0: the system chooses one, and the log names it"
+    )
     path: HttpPath = key("/health", "Path of the health check.")
     detailed: bool = key(True, "Also tell lag, pending rows and reasons, and show a page at `/`.")
 

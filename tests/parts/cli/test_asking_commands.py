@@ -165,7 +165,7 @@ def test_verify_ends_with_0_only_when_all_agree(run: Run, config_file: Path, nod
     node.answers["/v1/verify"] = (200, VERIFIED)
     result = run("verify", "-config", config_file)
     assert result.exit_code == 0, result.stderr
-    assert "database and mirror are equal: 1 tables, 1,200 rows" in result.stdout
+    assert "database and mirror are equal: 1 table, 1,200 rows" in result.stdout
     assert "all agree at position 0:12, 1:9" in result.stdout
     assert node.asked == [("POST", "/v1/verify", {"repair": False, "seconds": 30.0, "without": []})]
 
@@ -180,8 +180,8 @@ def test_verify_shows_what_differs_and_ends_with_4(run: Run, config_file: Path, 
     assert result.exit_code == 4
     for part in (
         "differ",
-        "4 rows are pending",
-        "5 rows are held back",
+        "4 rows pending",
+        "5 rows held back",
         "behind",
         "n3",
         "did not answer",
