@@ -27,6 +27,13 @@ STATEMENTS = {
     "update": "UPDATE measured SET status = ?, amount = ?, updated_at = ? WHERE id = ?",
     "delete": "DELETE FROM measured WHERE id = ?",
 }
+PROGRESS = {
+    "insert": "SELECT count(*) FROM measured",
+    "update": "SELECT count(*) FROM measured WHERE status = 'closed'",
+    "delete": "SELECT -count(*) FROM measured",
+    "value": "SELECT CAST(amount * 4 AS INTEGER) FROM measured ORDER BY id LIMIT 1",
+}
+"""What an onlooker reads, which grows with each statement; ``value``: the number of the first row's last update."""
 STRIDE = 7919
 """Updates and deletes take every row in this distance, round and round; a prime number, so none comes twice."""
 
@@ -107,10 +114,10 @@ def write(options: argparse.Namespace) -> dict[str, object]:
 
 
 def watch(options: argparse.Namespace) -> dict[str, object]:
-    """Look at the file again and again until it has ``count`` rows; tell each number of rows seen, and when."""
+    """Look at the file again and again until its progress is ``count``; tell each number that was seen, and when."""
     connection = connect(options.file)
     seen: list[tuple[int, float]] = []
-    before, last = None, -1
+    before, last = None, float("-inf")
     print("watching", flush=True)
     deadline = time.monotonic() + options.seconds
     while last < options.count and time.monotonic() < deadline:
@@ -118,7 +125,7 @@ def watch(options: argparse.Namespace) -> dict[str, object]:
         now = time.monotonic()
         if version != before:
             before = version
-            found = int(connection.execute("SELECT count(*) FROM measured").fetchone()[0])
+            found = int(connection.execute(PROGRESS[options.progress]).fetchone()[0])
             if found != last:
                 last = found
                 seen.append((last, now))
@@ -132,9 +139,10 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("what", choices=["write", "watch"])
     parser.add_argument("file")
-    parser.add_argument("--count", type=int, required=True, help="rows to write, or to wait for")
+    parser.add_argument("--count", type=int, required=True, help="rows to write, or the progress to wait for")
     parser.add_argument("--first", type=int, default=1, help="number of the first row")
     parser.add_argument("--statement", choices=list(STATEMENTS), default="insert")
+    parser.add_argument("--progress", choices=list(PROGRESS), default="insert", help="what an onlooker reads")
     parser.add_argument("--among", type=int, default=0, help="rows that updates scatter over; 0: as many as --count")
     parser.add_argument("--values", type=int, default=0, help="number of the first value that an update writes")
     parser.add_argument("--per-commit", type=int, default=1, help="rows in one transaction")

@@ -126,37 +126,52 @@ class Turns:
 
 
 def transaction(folder: Path, sizes: Sizes) -> list[Row]:
-    """Measure one large transaction from its begin until it is whole on another node, over the plain insert's time."""
+    """Measure large transactions from their begin until they are whole on another node, over a plain file's time.
+
+    First one that inserts rows, then one that updates them all, then one that deletes them.
+    """
     count = sizes.transaction
-    plain = median(
-        float(write(make_file(folder / "plain.db"), count=count, per_commit=count)["seconds"]) for _ in range(3)
-    )
+    plain = {statement: median(times) for statement, times in _alone(folder / "plain.db", count).items()}
+    rows = []
     with cluster(folder, 2) as nodes:
-        taken, after, parts = _until_whole(nodes, count, first=1)
-    if parts:
-        raise RuntimeError(f"the transaction was seen in parts: {parts}")
-    detail = f"plain insert {plain:.2f} s; whole {taken:.2f} s after begin, {after:.2f} s after commit; never in parts"
-    return [
-        Row(
-            f"{count:,} rows in one, until whole elsewhere",
-            taken / plain,
-            "x plain",
-            Budget("at most", 4, 2.5),
-            detail,
-        )
-    ]
+        for statement in STATEMENTS:
+            taken, after = _until_whole(nodes, count, first=1, statement=statement)
+            detail = f"plain {plain[statement]:.2f} s; whole {taken:.2f} s after begin, {after:.2f} s after commit;"
+            what = f"{count:,} rows {statement}{'ed' if statement == 'insert' else 'd'} in one, until whole elsewhere"
+            budget = Budget("at most", 4, 2.5) if statement == "insert" else None
+            rows.append(Row(what, taken / plain[statement], "x plain", budget, f"{detail} never in parts"))
+            for node in nodes:
+                node.until_quiet()
+    return rows
 
 
-def _until_whole(nodes: list[Node], count: int, *, first: int, already: int = 0) -> tuple[float, float, list[int]]:
-    """Write one transaction at the first node; return seconds from begin and from commit until whole at the second."""
-    onlooker = child("watch", nodes[1].db, count=already + count, pause=LOOK)
-    written = write(nodes[0].db, count=count, per_commit=count, first=first)
+def _alone(plain: Path, count: int) -> dict[str, list[float]]:
+    """Return what each of the large transactions takes in a plain file, three times."""
+    times: dict[str, list[float]] = {statement: [] for statement in STATEMENTS}
+    for _ in range(3):
+        make_file(plain)
+        for statement in STATEMENTS:
+            times[statement].append(float(write(plain, statement=statement, count=count, per_commit=count)["seconds"]))
+    return times
+
+
+def _until_whole(
+    nodes: list[Node], count: int, *, first: int, already: int = 0, statement: str = "insert"
+) -> tuple[float, float]:
+    """Write one transaction at the first node; return seconds from begin and from commit until whole at the second.
+
+    ``already``: rows that are there before an insert.
+    """
+    before, target = (-count, 0) if statement == "delete" else (already, already + count)
+    onlooker = child("watch", nodes[1].db, count=target, pause=LOOK, progress=statement)
+    written = write(nodes[0].db, count=count, per_commit=count, first=first, statement=statement)
     seen = result(onlooker)["seen"]
-    if not seen or seen[-1][0] != already + count:
-        raise RuntimeError(f"the second node has {seen[-1:] or 'no'} of {already + count} rows")
-    parts = [number for number, _ in seen if number not in (already, already + count)]
+    if not seen or seen[-1][0] != target:
+        raise RuntimeError(f"the second node has come to {seen[-1:] or 'nothing'}, not to {target}")
+    if parts := [number for number, _ in seen if number not in (before, target)]:
+        raise RuntimeError(f"the transaction was seen in parts: {parts}")
     whole = float(seen[-1][1])
-    return whole - float(written["begun"]), whole - float(written["commits"][-1]), parts
+    return whole - float(written["begun"]), whole - float(written["commits"][-1])
 
 
 def latency(folder: Path, sizes: Sizes) -> list[Row]:
@@ -164,6 +179,11 @@ def latency(folder: Path, sizes: Sizes) -> list[Row]:
     with cluster(folder, 2) as nodes:
         _one_by_one(nodes, sizes.latency // 10, already=0)
         values = _one_by_one(nodes, sizes.latency, already=sizes.latency // 10)
+        among = sizes.latency + sizes.latency // 10 + sizes.bulk
+        write(nodes[0].db, count=sizes.bulk, per_commit=sizes.bulk, first=among - sizes.bulk + 1)
+        for node in nodes:
+            node.until_quiet()
+        updates = _one_by_one(nodes, sizes.latency // 5, already=among, statement="update", progress="value")
         alone = asyncio.run(_publishes(nodes[0].nats, sizes.latency // 5))
     cuts = quantiles(values, n=100)
     detail = f"{len(values)} commits, 50 a second; fastest {min(values):.2f} ms, slowest {max(values):.1f} ms"
@@ -172,6 +192,13 @@ def latency(folder: Path, sizes: Sizes) -> list[Row]:
     return [
         Row(f"{what}, p50", cuts[49], "ms", Budget("at most", 3, 1.5), detail, series),
         Row(f"{what}, p99", cuts[98], "ms", Budget("at most", 15, 8), detail),
+        Row(
+            "one-row update until seen elsewhere, p50",
+            median(updates),
+            "ms",
+            Budget("at most", 3, 1.5),
+            f"{len(updates)} commits of one row among {among:,}; slowest {max(updates):.1f} ms",
+        ),
         Row(
             "of that, NATS alone: publish, synced, p50", median(alone), "ms", None, f"{len(alone)} publishes, as often"
         ),
@@ -193,10 +220,20 @@ async def _publishes(port: int, count: int) -> list[float]:
     return taken
 
 
-def _one_by_one(nodes: list[Node], count: int, *, already: int) -> list[float]:
-    """Commit one row every 20 ms; return each one's milliseconds until seen at the second node."""
-    onlooker = child("watch", nodes[1].db, count=already + count, pause=LOOK, seconds=count * 0.02 + 60)
-    written = write(nodes[0].db, count=count, first=already + 1, pause=0.02)["commits"]
+def _one_by_one(
+    nodes: list[Node], count: int, *, already: int, statement: str = "insert", progress: str = "insert"
+) -> list[float]:
+    """Commit one row every 20 ms; return each one's milliseconds until seen at the second node.
+
+    ``already``: the progress before; updates write the first row of all, again and again.
+    """
+    onlooker = child(
+        "watch", nodes[1].db, count=already + count, pause=LOOK, seconds=count * 0.02 + 60, progress=progress
+    )
+    first = already + 1 if statement == "insert" else 1
+    written = write(
+        nodes[0].db, statement=statement, count=count, first=first, among=1, values=already + 1, pause=0.02
+    )["commits"]
     seen = result(onlooker)["seen"]
     times = []
     for number, committed in enumerate(written, start=already + 1):
@@ -252,7 +289,7 @@ def cost(folder: Path, sizes: Sizes) -> list[Row]:
     each, already = [], 0
     with cluster(folder, 2) as nodes:
         for count in sizes.cost:
-            taken, _, _ = _until_whole(nodes, count, first=already + 1, already=already)
+            taken, _ = _until_whole(nodes, count, first=already + 1, already=already)
             each.append(1e6 * taken / count)
             already += count
             for node in nodes:

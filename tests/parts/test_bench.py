@@ -64,3 +64,22 @@ def test_a_child_that_fails_is_an_error(tmp_path: Path) -> None:
     write(file, count=1)
     with pytest.raises(RuntimeError, match="ended with"):
         write(file, count=1)
+
+
+def test_updates_change_every_row_once_a_round_and_deletes_leave_none(tmp_path: Path) -> None:
+    file = make_file(tmp_path / "t.db")
+    write(file, count=30)
+    onlooker = child("watch", file, count=30, progress="update")
+    write(file, statement="update", count=30, per_commit=30)
+    assert result(onlooker)["seen"][-1][0] == 30
+    write(file, statement="update", count=5, among=1, values=1000)
+    assert result(child("watch", file, count=1004, progress="value"))["seen"][-1][0] == 1004
+    write(file, statement="delete", count=30, per_commit=10)
+    assert result(child("watch", file, count=0, progress="delete"))["seen"] == [[0, pytest.approx(0, abs=1e9)]]
+
+
+def test_a_row_that_is_not_there_to_be_written_is_an_error(tmp_path: Path) -> None:
+    file = make_file(tmp_path / "t.db")
+    write(file, count=2)
+    with pytest.raises(RuntimeError, match="ended with"):
+        write(file, statement="delete", count=3)
