@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -82,6 +83,8 @@ def _embedded_notes(settings: Settings) -> list[str]:
 
 def _database(path: Path) -> Iterator[Fault]:
     try:
+        with suppress(FileNotFoundError, NotADirectoryError):
+            path.stat()  # unlike the questions below it tells of a link to itself, and of a folder that hides it
         if path.is_dir():
             yield "db_path", f"= {str(path)!r} is a directory; name the SQLite file in it"
         elif path.exists() and not path.is_file():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -76,7 +77,11 @@ def _database(value: Any) -> Any:
         raise ValueError("is empty; name the SQLite file to replicate")
     if isinstance(value, str) and (value.startswith("file:") or value == ":memory:"):
         raise ValueError("is not a path; other processes must be able to open the file, so name one on disk")
-    return _file(value)
+    path = _file(value)
+    # One file is one node's, by whatever name: its lock and its mirror stand beside the file itself.
+    with suppress(OSError, RuntimeError):  # links that lead round in a circle: said when the file is looked at
+        return path.resolve() if isinstance(path, Path) else path
+    return path
 
 
 def _listed(value: Any) -> Any:

@@ -142,3 +142,14 @@ def test_the_health_check_hides_nothing_else(faults: Faults, text: str, taken: s
 def test_a_path_that_nothing_else_answers_at_is_fine(loads: Loads, text: str) -> None:
     enable = "" if "enable" in text else "enable = true\n"
     loads(f"[health_check]\n{enable}{text}\n[prometheus]\nenable = true")
+
+
+def test_a_link_to_a_database_is_that_database_so_that_no_second_node_runs_for_it(
+    loads: Loads, faults: Faults, tmp_path: Path
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "link.db").symlink_to(tmp_path / "app.db")
+    assert loads(f'db_path = "{tmp_path}/elsewhere/link.db"', bare=True).db_path == tmp_path / "app.db"
+    (tmp_path / "round.db").symlink_to(tmp_path / "round.db")
+    (told,) = faults(f'db_path = "{tmp_path}/round.db"', bare=True)
+    assert "can't be looked at" in told
