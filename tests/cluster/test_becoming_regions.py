@@ -11,7 +11,7 @@ import pytest
 from tests.cluster.fix_cluster import Site, start
 from tests.cluster.fix_regions import build
 from tests.cluster.processes import Node, agree, until, until_equal
-from tests.cluster.regions_page import Page
+from tests.cluster.regions_page import Page, block
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -91,6 +91,43 @@ def test_a_cluster_on_servers_of_its_own_becomes_a_region_and_gets_another_one(r
     for node in nodes:
         node.ready()
     agree(nodes)
+
+
+def test_the_rights_of_the_page_are_enough_for_a_cut_and_a_move_of_home(region_site: Site) -> None:
+    page = Page(region_site)
+    everything = 'authorization { user: harmonylite, password: "secure-password-here" }\njetstream'
+    servers = [
+        page.server(f"{r}1", f"nats-{r}.conf", without={everything: f"{block('rights.conf')}jetstream"}) for r in "ab"
+    ]
+    for server in servers:
+        server.text = re.sub(r"^cluster \{.*?^\}\n", "", server.text, flags=re.M | re.S)
+        server.start()
+    nodes = [page.node(name, f"external-{name[0]}.toml") for name in ("a1", "b1", "b2")]
+    for node in nodes:
+        node.text = node.text.replace("replicas = 3", "replicas = 1") + "interim_after = 1\n"
+        node.start()
+    for node in nodes:
+        node.ready()
+    writers = [region_site.application(node) for node in nodes]
+    for name, writer in zip(("near", "far"), writers, strict=False):
+        writer.load(name, pause=0.05)
+    until(lambda: all(count(node, name) > 5 for node in nodes for name in ("near", "far")), "each hears the other")
+    page.order("hole")
+    for node in nodes[1:]:
+        until(lambda: node.health()["region"].get("interim"), "region b goes on in an interim order")  # noqa: B023
+    page.order("pass")
+    for node in nodes[1:]:
+        until(lambda: not node.health()["region"].get("interim"), "and brings it home")  # noqa: B023
+        node.ready()
+    assert nodes[1].command("region", "promote")[0] == 0
+    goes_on(nodes[0])
+    assert nodes[1].command("snapshot", "save")[0] == 0
+    for writer in writers:
+        writer.kill()
+    until_equal(nodes)
+    agree(nodes)
+    for running in (*servers, *nodes):
+        assert not re.search(r"Violation|does not let this node", running.log.read_text(errors="replace")), running.name
 
 
 def test_an_embedded_cluster_becomes_home_and_another_one_joins_it_with_its_rows(region_site: Site) -> None:
