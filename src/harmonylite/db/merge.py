@@ -126,13 +126,11 @@ class Merge:
     def _update_sql(self, table: Tracked) -> str:
         shape = table.shape
         columns = [shape.columns[i] for i in shape.compared]
-        sets = ", ".join(f"{quote(c.name)} = {shape.read(c, 'm')}" for c in columns)
         test = any_differs((c, shape.read(c, "d"), shape.read(c, "m")) for c in columns)
-        # `x` goes first: with its index it would be sought once for each row of the database's whole table
-        return (
-            f"UPDATE {table.main} AS d SET {sets}"
-            f" FROM {table.scratch('touched')} AS x NOT INDEXED CROSS JOIN {table.mirror} AS m"
-            f" ON {shape.same('m', 'x')} WHERE {shape.same('d', 'x')} AND {self._free(table)} AND ({test})"
+        return table.update(
+            {i: shape.read(shape.columns[i], "m") for i in shape.compared},
+            f"FROM {table.scratch('touched')} AS x CROSS JOIN {table.mirror} AS m ON {shape.same('m', 'x')}"
+            f" CROSS JOIN {table.main} AS d ON {shape.same('d', 'x')} WHERE {self._free(table)} AND ({test})",
         )
 
     def _insert(self, table: Tracked, which: str = "") -> None:

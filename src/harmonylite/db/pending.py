@@ -126,17 +126,9 @@ class Pending:
 
     def _update(self, table: Tracked, kept: frozenset[str], more: str) -> str:
         """Return the statement that merges; the columns ``kept`` stay the local writer's."""
-        shape = table.shape
         which, chosen = self._outcomes(table)[-1]
-        merged = [i for i in chosen if shape.columns[i].name not in kept]
-        places = [quote(shape.rowid)] if shape.rowid else [quote(c.name) for c in shape.keys]
-        reads = [f"d.{place} AS p{i}" for i, place in enumerate(places)]
-        reads += [f"{chosen[i]} AS n{i}" for i in merged]
-        sets = ", ".join(f"{quote(shape.columns[i].name)} = n.n{i}" for i in merged)
-        here = " AND ".join(f"t.{place} = n.p{i}" for i, place in enumerate(places))
-        # a limit keeps it a query of its own: as part of the whole, all of the database's table would be read for it
-        source = f"SELECT {', '.join(reads)} {self._three_ways(table, which + more)} LIMIT -1"
-        return f"UPDATE {table.main} AS t SET {sets} FROM ({source}) AS n WHERE {here}"
+        merged = {i: value for i, value in chosen.items() if table.shape.columns[i].name not in kept}
+        return table.update(merged, self._three_ways(table, which + more))
 
     @staticmethod
     def _outcomes(table: Tracked) -> list[tuple[str, dict[int, str]]]:

@@ -29,6 +29,7 @@ from harmonylite.db.log import Log
 from harmonylite.db.readers import Readers
 from harmonylite.db.remember import remember_schema
 from harmonylite.db.standing import read_standing
+from harmonylite.db.statistics import Statistics
 from harmonylite.db.tracked import Tracked
 from harmonylite.db.triggers import HELD
 from harmonylite.db.unseen import log_unseen
@@ -72,7 +73,7 @@ class Replica:
         self._connection: apsw.Connection | None = None
         self._installed = Installed()
         self._seen = -1
-        self.wal = Wal()
+        self.wal, self.statistics = Wal(), Statistics()
 
     # opening ---------------------------------------------------------------------------------------------------
 
@@ -176,7 +177,7 @@ class Replica:
     @property
     def warnings(self) -> dict[str, str]:
         """Sentences about the database, tables and triggers that are left out or need care."""
-        return self._installed.warnings | self.wal.warnings
+        return self._installed.warnings | self.wal.warnings | self.statistics.warnings
 
     def positions(self) -> dict[int, Position]:
         """Return the mirror's position on every shard."""

@@ -10,7 +10,7 @@ were captured; it outlives a transaction that is undone).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -90,6 +90,23 @@ class Tracked:
         """The condition that the key held by ``x`` is logged."""
         terms = " AND ".join(f"l.k{i} IS x.k{i}" for i in range(len(self.shape.keys)))
         return f"EXISTS (SELECT 1 FROM {self.scratch('logged')} AS l WHERE {terms})"
+
+    def update(self, values: Mapping[int, str], source: str) -> str:
+        """Return the statement that sets columns, by index, in the database's rows ``d`` that ``source`` finds.
+
+        ``source``: from FROM on; ``values``: expressions of the tables named there. The limit keeps it a query of its
+        own, with its tables in the order in which they are written: as part of the whole, SQLite might begin with the
+        database's table, and read it from end to end.
+        """
+        shape = self.shape
+        places = [quote(shape.rowid)] if shape.rowid else [quote(c.name) for c in shape.keys]
+        reads = [f"d.{place} AS p{i}" for i, place in enumerate(places)]
+        reads += [f"{value} AS n{i}" for i, value in values.items()]
+        sets = ", ".join(f"{quote(shape.columns[i].name)} = n.n{i}" for i in values)
+        here = " AND ".join(f"t.{place} = n.p{i}" for i, place in enumerate(places))
+        return (
+            f"UPDATE {self.main} AS t SET {sets} FROM (SELECT {', '.join(reads)} {source} LIMIT -1) AS n WHERE {here}"
+        )
 
     def as_captured(self, alias: str) -> str:
         """Return the condition that a row looks like its image, bit for bit."""

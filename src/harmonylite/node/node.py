@@ -65,6 +65,8 @@ LEFT = "rows not published yet: %d; they stay pending, and are published after t
 
 WAL_EVERY = 5.0
 """Seconds between two tries to put the database into WAL mode, where the first one failed."""
+STATISTICS_EVERY = 600.0
+"""Seconds between looks at what ANALYZE found out; it costs a read of a small table."""
 
 
 class Node:
@@ -217,6 +219,7 @@ class Node:
             group.create_task(self._watch_held(), name="held rows")
             if not replica.wal.reached:
                 group.create_task(self._into_wal(replica), name="WAL mode")
+            group.create_task(self._watch_statistics(replica), name="statistics")
             upkeep.start(group, replica, joiner.unchecked)
             if settings.sleep_timeout:
                 group.create_task(self._sleep_when_idle(settings.sleep_timeout / 1000), name="sleep")
@@ -267,6 +270,16 @@ class Node:
                 break
         self.status_object.warnings = dict(replica.warnings)
         log.info("the database is in WAL mode now")
+
+    async def _watch_statistics(self, replica: Replica) -> None:
+        """Go by what ANALYZE finds out about growing tables, and tell where that is long out of date."""
+        while True:
+            before = replica.statistics.warnings
+            with suppress(DatabaseError):
+                await self._thread.run(lambda: replica.statistics.renew(replica.connection, replica.tables.values()))
+            if replica.statistics.warnings != before:
+                self._tell_tables()
+            await asyncio.sleep(STATISTICS_EVERY)
 
     async def _sleep_when_idle(self, seconds: float) -> None:
         """End the node once nothing has changed for ``seconds``: everything published, a snapshot saved."""

@@ -10,7 +10,7 @@ import pytest
 from harmonylite.schema.sql import quote
 from tests.parts.db.fix_replicas import Group, Member
 
-ROWS = 20
+ROWS = 40
 KEYS = {
     "an integer key": "CREATE TABLE item (id INTEGER PRIMARY KEY, x, y, u)",
     "a text key": "CREATE TABLE item (id TEXT PRIMARY KEY NOT NULL, x, y, u)",
@@ -62,11 +62,17 @@ class Statements:
         return found
 
 
+@pytest.mark.parametrize("analyzed", [False, True], ids=["", "analyzed while it was small"])
 @pytest.mark.parametrize("unique", [False, True], ids=["", "unique"])
 @pytest.mark.parametrize("ddl", KEYS.values(), ids=KEYS)
-def test_no_statement_on_a_commits_way_reads_a_whole_table(group: Group, ddl: str, unique: bool) -> None:
+def test_no_statement_on_a_commits_way_reads_a_whole_table(
+    group: Group, ddl: str, unique: bool, analyzed: bool
+) -> None:
     index = ("CREATE UNIQUE INDEX item_u ON item (u)",) if unique else ()
-    members = group.several(2, ddl, "CREATE INDEX item_id ON item (id)", *index)
+    ten = "WITH RECURSIVE c(i) AS (SELECT -1 UNION ALL SELECT i - 1 FROM c LIMIT 10)"
+    fill = f"{ten} INSERT INTO item (id, x, y, u) SELECT i, 0, 0, i FROM c"
+    stale = (fill, "ANALYZE") if analyzed else ()
+    members = group.several(2, ddl, "CREATE INDEX item_id ON item (id)", *index, *stale)
     for n in range(1, ROWS + 1):
         members[0].run("INSERT INTO item (id, x, y, u) VALUES (?, ?, ?, ?)", (n, f"x{n}", f"y{n}", n))
     group.settle()

@@ -1,0 +1,65 @@
+"""What ANALYZE once found out about the database's tables: it decides how SQLite runs the node's statements, too.
+
+A connection reads it together with the schema, and goes by it however much the tables grow. A table that had hardly a
+row then is taken for one that is quicker to read whole than to look something up in: each changed row costs a look at
+all of them.
+
+Invariant: nothing of the application's is written; what was found out anew is read anew, what is out of date is told.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import apsw
+
+from harmonylite.db.connection import mapped, rows, value
+from harmonylite.db.tracked import Tracked
+
+FEW = 5
+"""A table of fewer rows is read whole rather than looked up in."""
+MANY = 1_000
+"""From so many rows on that is worth a warning."""
+
+_ROWS = re.compile(r"\d+")
+
+
+class Statistics:
+    """The statistics as one connection goes by them. ``warnings``: what a person should know of them, by topic."""
+
+    def __init__(self) -> None:
+        self.warnings: dict[str, str] = {}
+        self._known: list[tuple[Any, ...]] | None = None
+
+    def renew(self, connection: apsw.Connection, tables: Iterable[Tracked]) -> None:
+        """Let the connection go by the statistics that are there now; see which of ``tables`` they are wrong about.
+
+        Between transactions only: the schema is read anew (SQLite: pragma, writable_schema = RESET).
+        """
+        with mapped("look at the statistics"):
+            found = _read(connection)
+            if self._known is not None and found != self._known:
+                connection.execute("PRAGMA writable_schema = RESET")
+            self._known = found
+            small = {str(table) for table, count in found if int(count) < FEW}
+            wrong = [table for table in tables if table.shape.name in small and _large(connection, table)]
+        self.warnings = {
+            f"statistics of {table.shape.name}": f"table {table.shape.name} was analyzed when it had hardly a row, so"
+            " SQLite reads all of it for each row that changes: run ANALYZE"
+            for table in wrong
+        }
+
+
+def _read(connection: apsw.Connection) -> list[tuple[Any, ...]]:
+    """Return each table's number of rows when it was analyzed."""
+    if value(connection, "SELECT 1 FROM main.sqlite_schema WHERE name = 'sqlite_stat1'") is None:
+        return []
+    listed = rows(connection, "SELECT tbl, idx, stat FROM main.sqlite_stat1 ORDER BY tbl, idx")
+    counted = ((table, _ROWS.match(str(stat))) for table, _, stat in listed)
+    return [(table, count[0]) for table, count in counted if count is not None]
+
+
+def _large(connection: apsw.Connection, table: Tracked) -> bool:
+    return value(connection, f"SELECT 1 FROM {table.main} LIMIT 1 OFFSET {MANY}") is not None
