@@ -23,6 +23,7 @@ from harmonylite.model import Position, StreamMessage
 from tests.simulation import run as plain
 from tests.simulation.node import Node
 from tests.simulation.properties import check_always, must
+from tests.simulation.rarer import MEMO
 from tests.simulation.tails import Tape, go_back
 from tests.simulation.workload import Application
 from tests.simulation.world import World
@@ -143,6 +144,7 @@ class Survivor(Node):
 
     def lose_disk(self) -> None:
         """Lose all files, and begin again from the newest snapshot."""
+        self._note_journal()
         self.stop()
         self.app.connection.close()
         shutil.rmtree(self.folder)
@@ -162,6 +164,7 @@ class Survivor(Node):
 
     def restore(self, backup: Path) -> None:
         """Put an old copy in the database's place while everything is stopped."""
+        self._note_journal()
         self.stop()
         self.app.connection.close()
         for ending in ("", "-wal", "-shm"):
@@ -169,6 +172,13 @@ class Survivor(Node):
         shutil.copy(backup, self.options.database)
         self._open_app()
         self.start()
+
+    def _note_journal(self) -> None:
+        """Take what the journal says for said: entries of this file alone go with it."""
+        for conflict in self.replica.conflicts(limit=1 << 30):
+            said = conflict.key.get("id") if conflict.table == "claim" else conflict.overruled
+            if conflict.table in ("note", "claim", MEMO):
+                self.ledger.replaced.add(str(said))
 
     def _open_app(self) -> None:
         connection = apsw.Connection(str(self.options.database))
@@ -185,6 +195,7 @@ class Calamities(plain.Schedule):
     """One run; see the module. ``counts``: how often each event struck, over all runs."""
 
     counts: ClassVar[dict[str, int]] = {}
+    growing = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -259,6 +270,8 @@ class Calamities(plain.Schedule):
                 other.flight.out.close()
                 other.flight = None
         best = max(up, key=lambda n: sum(p.seq for p in n.replica.standing().positions.values()))
+        if any(self._merged_more(other, best) for other in self.members):
+            self.world.torn = True  # it publishes that anew, later than what its writer may have written since
         self.fragile.lose(best)
         for other in up:
             other.stop()
@@ -266,6 +279,14 @@ class Calamities(plain.Schedule):
             other.start()
             check_always(other)
         return True
+
+    @staticmethod
+    def _merged_more(node: Node, best: Node) -> bool:
+        """Tell whether a database may know more than the mirror that all go on from."""
+        if not node.up:
+            return isinstance(node, Survivor) and not node.even
+        known = best.replica.positions()
+        return any(p.seq > known[shard].seq for shard, p in node.replica.merged_positions().items())
 
     def _lose_tail(self) -> bool:
         """Let the streams lose their newest messages, some shards more, some none; tell whether they lost any.

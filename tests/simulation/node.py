@@ -14,7 +14,7 @@ from harmonylite.changes.inbox import Cut, Inbox
 from harmonylite.db.capture import Outgoing
 from harmonylite.db.inspect import TableRules
 from harmonylite.db.replica import Replica, ReplicaOptions
-from harmonylite.errors import DatabaseError
+from harmonylite.errors import DatabaseError, SchemaWaitError
 from harmonylite.model import ChangeSetId
 from harmonylite.wire import KIND_ABORT, VERSION, Envelope, encode_abort, encode_envelope
 from tests.simulation.shapes import Shape
@@ -136,12 +136,33 @@ class Node:
         self._read_from_here()
 
     def adopt(self, donor: Node) -> None:
-        """Start again from a copy of another node's mirror that is further."""
+        """Start again from a copy of another node's mirror that is further, where its columns are all here."""
         self.start()
         snapshot = self.folder / "mirror" / "incoming.db"
         donor.copy_mirror(snapshot)
-        self.replica.adopt(snapshot)
+        try:
+            self.replica.adopt(snapshot)
+        except SchemaWaitError:
+            snapshot.unlink()
+        else:
+            self.synced.unlink(missing_ok=True)
         self._read_from_here()
+
+    @property
+    def synced(self) -> Path:
+        """A copy of the mirror as a power cut would leave it, if there is one."""
+        return self.folder / "synced.db"
+
+    def sync(self) -> None:
+        """Let the disk hold the mirror as it is now."""
+        self.synced.unlink(missing_ok=True)
+        self.copy_mirror(self.synced)
+
+    def cut_power(self) -> None:
+        """End the process; the mirror loses what was committed since `sync`, the database nothing."""
+        self.stop()
+        if self.synced.exists():
+            self._put_mirror(self.synced)
 
     def copy_mirror(self, target: Path) -> None:
         """Write a copy of the mirror as its last commit left it."""
@@ -210,7 +231,10 @@ class Node:
             change_set, shard = found
             number = 0
             while number >= 0 and (block := self.inbox.block(change_set, shard, number)) is not None:
-                number = self.replica.stage_ahead(block, number)
+                try:
+                    number = self.replica.stage_ahead(block, number)
+                except SchemaWaitError:
+                    return
 
     def take(self, *, most_bytes: int = 1 << 62, least: bool = False) -> Cut | None:
         """Take the next cut; while the mirror is behind the database, none that goes beyond the database."""
@@ -224,8 +248,16 @@ class Node:
         return self.inbox.take(most_bytes=most_bytes, own=self.name, least=least)
 
     def apply(self, cut: Cut) -> None:
-        """Fold and merge a cut."""
-        self.replica.apply(cut, merge=self.limit is None)
+        """Fold and merge a cut; where it needs what a migration has not brought here yet, it waits."""
+        try:
+            self.replica.apply(cut, merge=self.limit is None)
+        except SchemaWaitError:
+            if self.replica.schema_changed():
+                self.replica.reinstall()
+            elif not self.app.migrates:
+                raise
+            self.inbox.put_back(cut)
+            return
         for change_set in [*(piece.id for piece in cut.pieces), *cut.voided]:
             self._landed(change_set, voided=change_set in cut.voided)
         cut.close()
@@ -242,8 +274,12 @@ class Node:
         saved = self.folder / "saved.db"
         saved.unlink(missing_ok=True)
         self.copy_mirror(saved)
-        self.replica.apply(cut, merge=self.limit is None)
+        with suppress(SchemaWaitError):
+            self.replica.apply(cut, merge=self.limit is None)
         self.stop()
+        self._put_mirror(saved)
+
+    def _put_mirror(self, saved: Path) -> None:
         mirror = self.options.mirror
         for ending in ("", "-wal", "-shm"):
             mirror.with_name(mirror.name + ending).unlink(missing_ok=True)
@@ -253,7 +289,7 @@ class Node:
         """Begin to apply a cut and be killed right before the commit that comes after so many others."""
         left = iter(range(commits))
         self.replica.connection.set_commit_hook(lambda: next(left, None) is None)
-        with suppress(DatabaseError, apsw.ConstraintError):
+        with suppress(DatabaseError, SchemaWaitError, apsw.ConstraintError):
             self.replica.apply(cut, merge=self.limit is None)
         self.stop()
 

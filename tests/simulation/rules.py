@@ -165,7 +165,7 @@ def _(patch: pytest.MonkeyPatch) -> None:
 
 @left_out("keys that SQLite holds equal may live on several shards")
 def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(shards, "_plain", lambda value: value)
+    patch.setattr(shards, "plain", lambda value: value)
 
 
 # the order --------------------------------------------------------------------------------------------------------
@@ -225,6 +225,11 @@ def _(patch: pytest.MonkeyPatch) -> None:
         return apply(self, cut, merge=merge)
 
     patch.setattr(Applying, "apply", early)
+
+
+@left_out("a table that a migration rebuilt while the mirror was behind is not compared again when it is not")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Applying, "compare_stale", nothing)
 
 
 # triggers of the application --------------------------------------------------------------------------------------

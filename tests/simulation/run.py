@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from tempfile import mkdtemp
+from typing import ClassVar
 
 from harmonylite.db import applying, capture
 from tests.simulation.node import Node
 from tests.simulation.properties import check_always, check_at_rest, must
+from tests.simulation.rarer import choose_rarer
 from tests.simulation.workload import Ledger, choose_shapes
 from tests.simulation.world import World
 
@@ -26,6 +28,8 @@ class Schedule:
     seed: int
     folder: Path
     steps: int = 0
+    growing: ClassVar[bool] = True
+    """Whether migrations may change a table while the schedule runs."""
 
     def __post_init__(self) -> None:
         self.trace: list[str] = []
@@ -44,6 +48,10 @@ class Schedule:
         self.members: list[Node] = []
         if self.seed % 4 == 3:
             self._be_restless()
+        self.rarer = Random(f"rarer {self.seed}")
+        self.strange = self.seed % 5 == 3
+        if self.strange:
+            shapes += choose_rarer(self.rarer, growing=self.growing)
 
     def _be_restless(self) -> None:
         """Let applications commit in the middle of captures, and VACUUM; drawn apart, other schedules stay theirs."""
@@ -79,6 +87,8 @@ class Schedule:
     # steps -----------------------------------------------------------------------------------------------------
 
     def _step(self) -> None:
+        if self.strange and self.growing:
+            self._stranger(self.rarer.choice(self.nodes))
         node = self.rng.choice(self.members)
         actions: list[tuple[float, Callable[[Node], None]]] = [
             (3, self._write), (3, self._capture), (5, self._publish), (4, self._deliver), (4, self._apply),
@@ -96,6 +106,18 @@ class Schedule:
         action(node)
         if node.up:
             check_always(node)
+
+    def _stranger(self, node: Node) -> None:
+        """Let now and then something happen that only some schedules know; drawn apart, too."""
+        chance = self.rarer.random()
+        if chance < 0.04 and node.app.migrates:
+            self._note(node, f"migrates to {node.app.level + 1}")
+            node.app.migrate()
+        elif 0.04 < chance < 0.10 and node.up:
+            node.sync()
+        elif 0.10 < chance < 0.10 + self.crashes / 2 and node.up:
+            self._note(node, "loses power")
+            node.cut_power()
 
     def _note(self, node: Node, what: str) -> None:
         self.trace.append(f"{node.name} {what}")
@@ -177,8 +199,11 @@ class Schedule:
         donors = [node for node in self.members if node.up]
         if donors and len(self.members) < len(self.nodes):
             node = self.nodes[len(self.members)]
+            donor = self.rng.choice(donors)
+            while node.app.level < donor.app.level:
+                node.app.migrate()
             self._note(node, "joins")
-            node.join(self.rng.choice(donors))
+            node.join(donor)
             self.members.append(node)
             check_always(node)
 
@@ -188,6 +213,10 @@ class Schedule:
         for node in self.nodes:
             node.restless = lambda: False
         self.vacuums = lambda: False
+        for node in self.nodes:
+            while node.app.migrates:
+                self._note(node, f"migrates to {node.app.level + 1}")
+                node.app.migrate()
         for node in self.members:
             if not node.up:
                 self._note(node, "restarts")
@@ -202,6 +231,8 @@ class Schedule:
 
     def _settle(self, node: Node) -> bool:
         """Do all that one node can do; tell whether there was anything."""
+        if node.replica.schema_changed():
+            node.replica.reinstall()
         busy = False
         while node.publish():
             busy = True

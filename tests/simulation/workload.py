@@ -11,6 +11,7 @@ import apsw
 
 from harmonylite.db.exact import marks
 from harmonylite.schema.sql import quote
+from tests.simulation.rarer import GROWN, MEMO, MIGRATIONS, grown
 from tests.simulation.shapes import SHAPES, Shape
 
 CORE = (
@@ -25,18 +26,22 @@ CORE = (
 )
 """Tables of every run; `Ledger` knows what must become of them. ``local_who`` is not replicated."""
 
+Note = tuple[str, Any, str]
+"""A value, and the key and column that it was written to."""
+
 
 @dataclass
 class Ledger:
     """What applications did and may rely on. ``own``: ids inserted once and never touched again; ``counters``: how
-    often each node counted; ``flags``: where each node's flag stands; ``notes``: every value written to ``note``;
+    often each node counted; ``flags``: where each node's flag stands; ``notes``: every value written to ``note``
+    and ``memo``;
     ``claims``: every id written to ``claim``; ``replaced``: those of both that a later writer saw and replaced.
     """
 
     own: set[str] = field(default_factory=set)
     counters: dict[str, int] = field(default_factory=dict)
     flags: dict[str, int] = field(default_factory=dict)
-    notes: dict[str, tuple[int, str]] = field(default_factory=dict)
+    notes: dict[str, tuple[Any, str]] = field(default_factory=dict)
     claims: set[str] = field(default_factory=set)
     replaced: set[str] = field(default_factory=set)
     serial: int = 0
@@ -49,18 +54,33 @@ class Ledger:
 
 @dataclass
 class Application:
-    """One node's application: its own connection, its own statements. It never hears of HarmonyLite."""
+    """One node's application: its own connection, its own statements. It never hears of HarmonyLite.
+
+    ``level``: how many migrations it has done.
+    """
 
     node: str
     connection: apsw.Connection
     shapes: Sequence[Shape]
     ledger: Ledger
     rng: Random
+    level: int = 0
+
+    def migrate(self) -> None:
+        """Let the next migration change the table that migrations change."""
+        for sql in ("BEGIN IMMEDIATE", *MIGRATIONS[self.level][0], "COMMIT"):
+            self.connection.execute(sql)
+        self.level += 1
+
+    @property
+    def migrates(self) -> bool:
+        """True while there is another migration to come."""
+        return GROWN in self.shapes and self.level < len(MIGRATIONS)
 
     def transaction(self) -> None:
         """Commit one random transaction, or roll one back."""
         self.connection.execute("BEGIN IMMEDIATE")
-        notes: list[tuple[str, int, str]] = []
+        notes: list[Note] = []
         replaced: set[str] = set()
         own: list[str] = []
         claims: list[str] = []
@@ -81,7 +101,11 @@ class Application:
             elif kind < 0.46:
                 claims.append(self._claim(replaced))
             elif self.shapes:
-                self._shape(self.rng.choice(self.shapes))
+                shape = self.rng.choice(self.shapes)
+                if shape.name == MEMO:
+                    self._note(notes, replaced, MEMO, shape.columns[0][1])
+                else:
+                    self._shape(grown(shape, self.level))
         if self.rng.random() < 0.08:
             self.connection.execute("ROLLBACK")
             return
@@ -127,21 +151,24 @@ class Application:
         self.connection.execute("INSERT INTO left_half VALUES (?1, 1, ?2), (?1, 2, ?2)", (self.node, new))
         self.connection.execute("INSERT OR REPLACE INTO right_half VALUES (?2, ?1)", (self.node, new))
 
-    def _note(self, notes: list[tuple[str, int, str]], replaced: set[str]) -> None:
-        key = self.rng.choice((1, 2, 3))
-        seen = self.connection.execute("SELECT a, b FROM note WHERE id = ?", (key,)).fetchone()
+    def _note(
+        self, notes: list[Note], replaced: set[str], table: str = "note", keys: Sequence[Any] = (1, 2, 3)
+    ) -> None:
+        key = self.rng.choice(keys)
+        seen = self.connection.execute(f"SELECT a, b FROM {table} WHERE id = ?", (key,)).fetchone()
         one, two = (f"{self.node}:{self.ledger.fresh()}" for _ in "ab")
         kind = self.rng.random()
         if seen is None or kind < 0.2:
-            self.connection.execute("INSERT OR REPLACE INTO note VALUES (?, ?, ?)", (key, one, two))
+            self.connection.execute(f"INSERT OR REPLACE INTO {table} VALUES (?, ?, ?)", (key, one, two))
             notes += [(one, key, "a"), (two, key, "b")]
             replaced.update(seen or ())
         elif kind < 0.35:
-            self.connection.execute("DELETE FROM note WHERE id = ?", (key,))
+            self.connection.execute(f"DELETE FROM {table} WHERE id = ?", (key,))
             replaced.update(seen)
         else:
             column = self.rng.choice("ab")
-            self.connection.execute(f"UPDATE note SET {column} = ? WHERE id = ?", (one, key))
+            respelled = ", id = ?2" * (table == MEMO)
+            self.connection.execute(f"UPDATE {table} SET {column} = ?1{respelled} WHERE id = ?2", (one, key))
             notes.append((one, key, column))
             replaced.add(seen[0 if column == "a" else 1])
 
@@ -150,7 +177,7 @@ class Application:
     def _shape(self, shape: Shape) -> None:
         """Run one random statement; one that a constraint refuses changes nothing."""
         try:
-            if shape.name == "child" and self.rng.random() < 0.4:
+            if shape.name in ("child", "orphan") and self.rng.random() < 0.4:
                 self._parent()
             else:
                 self._statement(shape)

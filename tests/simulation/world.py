@@ -16,7 +16,7 @@ class World:
 
     shards: int
     streams: list[list[StreamMessage]] = field(default_factory=list)
-    mirrors: dict[tuple[int, ...], tuple[frozenset[tuple[str, tuple[str, ...]]], str]] = field(default_factory=dict)
+    mirrors: dict[tuple[object, ...], tuple[frozenset[tuple[str, tuple[str, ...]]], str]] = field(default_factory=dict)
     time: float = 1_000.0
     torn: bool = False
 

@@ -7,15 +7,22 @@ from __future__ import annotations
 
 from zlib import crc32
 
-from harmonylite.model import Row, SqlValue
+from harmonylite.model import RawText, Row, SqlValue
 from harmonylite.wire import encode_value
 
 
-def _plain(value: SqlValue) -> SqlValue:
-    """Map numbers that SQLite compares equal to one value: ``1.0`` is ``1``."""
+def plain(value: SqlValue, collation: str = "BINARY") -> SqlValue:
+    """Map values that SQLite compares equal to one value: ``1.0`` is ``1`` (SQLite: datatype3, section 7)."""
     if isinstance(value, float) and value.is_integer() and -(2.0**63) <= value < 2.0**63:
         return int(value)
-    return value
+    if isinstance(value, str):
+        return _folded(value.encode(), collation).decode()
+    return RawText(_folded(value.data, collation)) if isinstance(value, RawText) else value
+
+
+def _folded(data: bytes, collation: str) -> bytes:
+    """Map texts that a collation of SQLite's holds equal to one; NOCASE knows ASCII letters only."""
+    return data.lower() if collation == "NOCASE" else data.rstrip(b" ") if collation == "RTRIM" else data
 
 
 def shard_of(table: str, key: Row, shards: int) -> int:
@@ -27,4 +34,4 @@ def shard_of(table: str, key: Row, shards: int) -> int:
     """
     if shards == 1:
         return 0
-    return crc32(encode_value([table, *map(_plain, key)])) % shards
+    return crc32(encode_value([table, *map(plain, key)])) % shards

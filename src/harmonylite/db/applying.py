@@ -15,14 +15,16 @@ import apsw
 
 from harmonylite.changes.inbox import Cut, Piece
 from harmonylite.db import bases, mirror
+from harmonylite.db.compare import changed_keys
 from harmonylite.db.connection import LOCK_WAIT_MS, rows, transaction, value
 from harmonylite.db.fold import Fold, Folded
-from harmonylite.db.install import Installed, schema_version
+from harmonylite.db.install import STALE, Installed, schema_version
 from harmonylite.db.journal import Journal
 from harmonylite.db.log import Log
 from harmonylite.db.merge import Merge
 from harmonylite.db.overlay import name_rows
 from harmonylite.db.staging import Ahead
+from harmonylite.db.standing import mirror_is_behind
 from harmonylite.db.triggers import HELD
 from harmonylite.errors import DatabaseBusyError, DatabaseError
 from harmonylite.model import ChangeSetId
@@ -170,6 +172,8 @@ class Applying:
 
     def apply(self, cut: Cut, *, merge: bool) -> Applied:
         """Fold, merge and move the positions in one transaction; see `Replica.apply`. Raises SchemaMovedError."""
+        if merge:
+            self.compare_stale()
         merge = merge and self._replicate
         done = Applied()
         written = self._journal.written
@@ -255,6 +259,22 @@ class Applying:
         """Tell whether the database is further than ``cut``: it was merged before a crash lost the mirror's commit."""
         merged = mirror.positions(self._connection, "main")
         return any(shard in merged and position.seq < merged[shard].seq for shard, position in cut.positions.items())
+
+    def compare_stale(self) -> None:
+        """Compare tables once more that a migration rebuilt while the mirror was behind the database, once it is not.
+
+        What changed in them and is not logged any more can't be told from what the mirror had not folded yet.
+        Raises SchemaMovedError.
+        """
+        if not self.installed.stale or mirror_is_behind(self._connection):
+            return
+        with self.unit("compare rebuilt tables"):
+            self.same_schema()
+            for number in self.installed.stale:
+                table = self.installed.by_id[number]
+                self._log.append(table, changed_keys(table, replicate=self._replicate))
+            mirror.set_state(self._connection, "main", STALE, "")
+        self.installed.stale = frozenset()
 
     def same_schema(self) -> None:
         """Raise SchemaMovedError when the database's schema is another than the one installed for."""

@@ -17,6 +17,7 @@ from typing import Any
 import apsw
 
 from harmonylite.changes.inbox import Piece
+from harmonylite.changes.shards import plain
 from harmonylite.db import triggers
 from harmonylite.db.connection import rows, value
 from harmonylite.db.exact import marks
@@ -30,15 +31,15 @@ Seen = dict[bytes, "list[Any] | None"]
 """Base rows by encoded key; None where the writer saw no row."""
 
 
-def key_of(values: Sequence[Any]) -> bytes:
-    """Return a key as the bytes under which its base stands."""
-    return encode_value(list(values))
+def key_of(table: Tracked, values: Sequence[Any]) -> bytes:
+    """Return a key as the bytes under which its base stands: the same for all keys that SQLite holds equal."""
+    return encode_value([plain(value, c.collation) for c, value in zip(table.shape.keys, values, strict=True)])
 
 
 def remember(connection: apsw.Connection, table: Tracked, key: Sequence[Any], base: Sequence[Any] | None) -> None:
     """Remember what the writer last saw of a row, unless that is known already; the transaction writes the database."""
     seen = encode_value(None if base is None else list(base))
-    connection.execute(f"INSERT OR IGNORE INTO {BASE} VALUES (?, ?, ?)", (table.id, key_of(key), seen))
+    connection.execute(f"INSERT OR IGNORE INTO {BASE} VALUES (?, ?, ?)", (table.id, key_of(table, key), seen))
 
 
 def any_there(connection: apsw.Connection) -> bool:
@@ -84,7 +85,7 @@ def _move(
     changed: Sequence[int] | None = None,
 ) -> None:  # fmt: skip
     """Let the base of one row, where one fits the table's columns, be ``row``, in ``changed`` (None: whole)."""
-    where = (table.id, key_of(key))
+    where = (table.id, key_of(table, key))
     there = value(connection, f"SELECT row FROM {BASE} WHERE t = ? AND key = ?", where)
     base = None if there is None else decode_value(there)
     if there is None or (base is not None and len(base) != len(table.shape.columns)):

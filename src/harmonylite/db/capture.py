@@ -258,7 +258,7 @@ def _as_deletes(table: Tracked, seen: bases.Seen) -> Callable[[TableBlock, list[
 
     def last_seen(row: Record) -> list[Any]:
         """Return what the writer saw; where that was no row (it deletes its own), a key without values."""
-        base = seen.get(bases.key_of(row[:keys]), list(row))
+        base = seen.get(bases.key_of(table, row[:keys]), list(row))
         return [*row[:keys], *[None] * (len(row) - keys)] if base is None else base
 
     return shaped
@@ -280,7 +280,11 @@ def _as_updates(table: Tracked, seen: bases.Seen) -> Callable[[TableBlock, list[
 
     def known(row: Record) -> Record | None:
         """Return the record with what the writer saw in the old row's place; None where it saw no row."""
-        base = seen.get(bases.key_of(row[masks : masks + keys]), row[masks + width :]) if seen else row[masks + width :]
+        base = (
+            seen.get(bases.key_of(table, row[masks : masks + keys]), row[masks + width :])
+            if seen
+            else row[masks + width :]
+        )
         if base is None:
             return None
         return (*row[: masks + width], *base) if seen else row

@@ -60,6 +60,21 @@ def differing_keys(table: Tracked, left: str = "", right: str = "") -> str:
     return " UNION ALL ".join(f"SELECT {shape.read_key(alias[kind])} {rest}" for kind, rest in parts.items())
 
 
+def only_here(table: Tracked) -> str:
+    """Return a query for the keys of rows that the database has and the mirror has not."""
+    extra = _parts(table, table.main, table.mirror)["extra"]
+    return f"SELECT {table.shape.read_key('d')} {extra}"
+
+
+def changed_keys(table: Tracked, *, replicate: bool) -> str:
+    """Return a query for the keys of rows that may have been changed here unseen.
+
+    ``replicate`` False: the database is never written with others' rows and lacks most of them, and what it has of them
+    is old; only what it alone has is its own.
+    """
+    return differing_keys(table) if replicate else only_here(table)
+
+
 def compare(connection: apsw.Connection, table: Tracked, *, unlogged: bool) -> TableDifference:
     """Return how database and mirror differ in one table; ``unlogged``: leave out rows that are pending or held."""
     shape = table.shape

@@ -13,17 +13,19 @@ from re import compile as pattern
 import apsw
 
 from harmonylite.db import mirror, watermarks
-from harmonylite.db.compare import differing_keys
+from harmonylite.db.compare import changed_keys
 from harmonylite.db.connection import rows, transaction, value
 from harmonylite.db.exact import codec_of
 from harmonylite.db.inspect import Inventory, TableRules, read_inventory
 from harmonylite.db.log import Log
+from harmonylite.db.standing import mirror_is_behind
 from harmonylite.db.tracked import Tracked
 from harmonylite.db.triggers import HELD, LOG, STATE, WATERMARK, log_columns, private_tables, trigger_name, triggers
 from harmonylite.errors import DatabaseError
 from harmonylite.schema.shape import TableShape
 from harmonylite.schema.sql import PRIVATE, quote
 
+STALE = "stale"
 _OURS = pattern(r"__harmonylite__t(\d+)_\w+\Z")
 
 
@@ -32,6 +34,7 @@ class Installed:
     """What is there after an install: tables by name and by id, sentences for a person, and the schema's version.
 
     ``returned``: tables that were gone and came back; the mirror still has their rows, which are to be merged in.
+    ``stale``: ids of tables that were compared with a mirror that was behind, and are to be once more when it is not.
     """
 
     tables: dict[str, Tracked] = field(default_factory=dict)
@@ -39,6 +42,7 @@ class Installed:
     warnings: dict[str, str] = field(default_factory=dict)
     version: int = -1
     returned: list[str] = field(default_factory=list)
+    stale: frozenset[int] = frozenset()
 
 
 def schema_version(connection: apsw.Connection) -> int:
@@ -46,9 +50,11 @@ def schema_version(connection: apsw.Connection) -> int:
     return int(value(connection, "PRAGMA main.schema_version"))
 
 
-def install(connection: apsw.Connection, rules: TableRules, log: Log, *, joined: bool, before: Installed) -> Installed:
-    """Bring everything in step; ``joined``: the database was merged with the cluster before; ``before``: what
-    was there on this connection until now.
+def install(
+    connection: apsw.Connection, rules: TableRules, log: Log, before: Installed, *, joined: bool, replicate: bool
+) -> Installed:
+    """Bring everything in step; ``joined``: the database was merged with the cluster before; ``replicate``: it is
+    written with others' rows; ``before``: what was there on this connection until now.
 
     The schema's version stands in the database. Where it moved since the last install, VACUUM may have numbered rows
     anew: tables without a key are compared whole then, and those whose watermark it may have shifted.
@@ -59,7 +65,7 @@ def install(connection: apsw.Connection, rules: TableRules, log: Log, *, joined:
     _move_mirror(connection, inventory, _ours(connection))
     with transaction(connection, "install the capture triggers", immediate=True):
         inventory = read_inventory(connection, rules)
-        result = _install(connection, rules, inventory, log, joined=joined)
+        result = _install(connection, rules, inventory, log, joined=joined, replicate=replicate)
         result.version = schema_version(connection)
         if mirror.get_state(connection, "main", "schema_version") != result.version:
             mirror.set_state(connection, "main", "schema_version", result.version)
@@ -115,7 +121,7 @@ def _move_mirror(
 
 
 def _install(
-    connection: apsw.Connection, rules: TableRules, inventory: Inventory, log: Log, *, joined: bool
+    connection: apsw.Connection, rules: TableRules, inventory: Inventory, log: Log, *, joined: bool, replicate: bool
 ) -> Installed:
     result = Installed(warnings=dict(inventory.warnings))
     now = schema_version(connection)
@@ -137,7 +143,7 @@ def _install(
         result.tables[name] = result.by_id[number] = table
         made = mirror.conform(connection, shape)
         if joined and anew:
-            if name in known and known[name] is None:
+            if name in known and known[name] is None and replicate:
                 result.returned.append(name)
             else:
                 fresh.append((table, made or name not in known))
@@ -151,9 +157,14 @@ def _install(
         if number is not None and name not in inventory.tables:
             mirror.set_table_id(connection, name, None)
     for table, empty in fresh:
-        keys = f"SELECT {table.shape.read_key('d')} FROM {table.main} AS d" if empty else differing_keys(table)
-        log.append(table, keys)
+        everything = f"SELECT {table.shape.read_key('d')} FROM {table.main} AS d"
+        log.append(table, everything if empty else changed_keys(table, replicate=replicate))
     compared = {table.id for table, _ in fresh}
+    stale = {int(number) for number in str(mirror.get_state(connection, "main", STALE) or "").split()}
+    behind = compared if compared and mirror_is_behind(connection) else set()
+    result.stale = frozenset((stale | behind) & result.by_id.keys())
+    if result.stale != stale:
+        mirror.set_state(connection, "main", STALE, " ".join(map(str, sorted(result.stale))))
     for table in result.tables.values():
         watermarks.begin(connection, table, anew=table.id in compared)
     watermarks.forget_others(connection, result.by_id)

@@ -12,7 +12,7 @@ import apsw
 
 from harmonylite.changes.shards import shard_of
 from harmonylite.db import bases, mirror
-from harmonylite.db.compare import differing_keys
+from harmonylite.db.compare import changed_keys, differing_keys, only_here
 from harmonylite.db.connection import value
 from harmonylite.db.exact import exact_rows, same_bits
 from harmonylite.db.fold import Folded
@@ -21,7 +21,7 @@ from harmonylite.db.journal import Journal, Overruled, recent_of
 from harmonylite.db.log import Log
 from harmonylite.db.merge import Merge
 from harmonylite.db.overlay import name_rows
-from harmonylite.db.standing import read_standing, write_history
+from harmonylite.db.standing import beyond, read_standing, write_history
 from harmonylite.db.tracked import Tracked
 from harmonylite.db.triggers import HELD
 from harmonylite.model import Position
@@ -67,7 +67,7 @@ def reconcile(
             if not keep_log:
                 log.clear(installed.by_id, newest)
             for table in installed.tables.values():
-                log.append(table, _only_here(table))
+                log.append(table, only_here(table))
             log.refresh(installed.by_id)
         merging = Merge(connection, log)
         for table in installed.tables.values() if replicate else ():
@@ -95,11 +95,8 @@ def adopt(
     the node folds up to the database's position before it merges again. Both stand at whole cuts, so the further of the
     two on each shard is one as well. ``further``: shards on which this node knows more; see `keep_mine`.
     """
-    merged, newer = read_standing(connection, "main"), read_standing(connection, "mirror")
-    there = newer.positions if merged.history == newer.history else {}
-    ahead = {
-        shard for shard, position in merged.positions.items() if shard in there and position.seq > there[shard].seq
-    }
+    merged, newer, until = (read_standing(connection, schema) for schema in ("main", "mirror", "base"))
+    ahead = beyond(merged, newer) if merged.history == newer.history else set()
     _stand(connection, {s: p for s, p in newer.positions.items() if s not in ahead})
     ahead |= set(further)
     log.watermarks.log_ranges(installed.tables.values())
@@ -109,11 +106,8 @@ def adopt(
     if sent is not None:
         name_rows(connection, installed.tables, log, own)
         log.refresh(installed.by_id)
-    until = read_standing(connection, "base")
     # A database that is further than its mirror may differ from it also where the old mirror and the new one agree.
-    crashed = merged.history != until.history or any(
-        p.seq > until.positions[s].seq for s, p in merged.positions.items() if s in until.positions
-    )
+    crashed = merged.history != until.history or bool(beyond(merged, until))
     merging = Merge(connection, log, own=own)
     for table in installed.tables.values() if replicate else ():
         if table.shape.pinned and shard_of(table.shape.name, (), shards) in ahead:
@@ -152,8 +146,7 @@ def keep_mine(
     for table in installed.tables.values():
         terms = " AND ".join(f"h.k{i} IS x.k{i}" for i in range(len(table.shape.keys)))
         held = f"SELECT 1 FROM main.{quote(HELD)} AS h WHERE h.t = {table.id} AND {terms}"
-        # A database that is never written with others' rows lacks most of them: only what it alone has is its own.
-        keys = differing_keys(table) if replicate else _only_here(table)
+        keys = changed_keys(table, replicate=replicate)
         mine = f"WITH x({table.key_list}) AS ({keys}) SELECT x.* FROM x WHERE NOT EXISTS ({held})"
         if further is not None and shards > 1:
             touch(connection, table, mine)
@@ -200,14 +193,6 @@ def _fill(connection: apsw.Connection, table: Tracked) -> bool:
         f"INSERT INTO {table.main}({shape.write()}) SELECT {shape.read_all('m')} FROM {table.mirror} AS m"
     )
     return True
-
-
-def _only_here(table: Tracked) -> str:
-    shape = table.shape
-    return (
-        f"SELECT {shape.read_key('d')} FROM {table.main} AS d"
-        f" WHERE NOT EXISTS (SELECT 1 FROM {table.mirror} AS m WHERE {shape.same_row('m', 'd')})"
-    )
 
 
 def _journal_touched(connection: apsw.Connection, table: Tracked, journal: Journal) -> None:

@@ -147,9 +147,9 @@ class Replica:
 
     def reinstall(self) -> Installed:
         """Bring triggers and mirror in step with the database's schema."""
-        connection = self.connection
-        self._installed = install(connection, self.options.rules, self._log, joined=self.joined, before=self._installed)
-        self._applying.installed = self._installed
+        connection, o, log = self.connection, self.options, self._log
+        made = install(connection, o.rules, log, self._installed, joined=self.joined, replicate=o.replicate)
+        self._installed = self._applying.installed = made
         self._applying.folds += 1  # what is under way may be met by rows that a migration or VACUUM moved
         with transaction(connection, "keep the schema"):
             remember_schema(connection)
@@ -226,6 +226,7 @@ class Replica:
         while True:
             out: Outgoing | None = None
             try:
+                self._applying.compare_stale()
                 with self._applying.unit("capture"):
                     read = self._applying.read_log(named=named)
                     if read is not None:
@@ -394,6 +395,5 @@ class Replica:
     def look_for_unseen(self) -> int:
         """Log the rows of suspect tables that differ unseen: REPLACE through an index that triggers can't see."""
         self.look()
-        if not (self.suspicious and self.joined):
-            return 0
-        return log_unseen(self.connection, self.tables.values(), self._log, self._applying.unit)
+        tables = self.tables.values() if self.suspicious and self.joined else ()
+        return log_unseen(self.connection, tables, self._log, self._applying.unit, replicate=self.options.replicate)

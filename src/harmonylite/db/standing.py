@@ -34,6 +34,16 @@ def read_standing(connection: apsw.Connection, schema: str) -> Standing:
     return Standing(history, mirror.positions(connection, schema), past)
 
 
+def beyond(one: Standing, other: Standing) -> set[int]:
+    """Return the shards on which the one is further than the other; one has no position where nothing was folded."""
+    return {s for s, p in one.positions.items() if p.seq > other.positions.get(s, Position(s)).seq}
+
+
+def mirror_is_behind(connection: apsw.Connection) -> bool:
+    """Tell whether the database holds more than the mirror, as a crash between their commits leaves them."""
+    return bool(beyond(read_standing(connection, "main"), read_standing(connection, "mirror")))
+
+
 def write_history(connection: apsw.Connection, schema: str, standing: Standing) -> None:
     """Write the history's name and past into ``main`` or ``mirror``; in the transaction of the positions."""
     mirror.set_state(connection, schema, HISTORY, standing.history)

@@ -15,15 +15,18 @@ from harmonylite.db.log import Log
 from harmonylite.db.tracked import Tracked
 
 
-def log_unseen(connection: apsw.Connection, tables: Iterable[Tracked], log: Log, unit: Unit) -> int:
-    """Log the rows of suspect tables that differ and that the log doesn't name; return how many."""
+def log_unseen(connection: apsw.Connection, tables: Iterable[Tracked], log: Log, unit: Unit, *, replicate: bool) -> int:
+    """Log the rows of suspect tables that differ and that the log doesn't name; return how many.
+
+    ``replicate`` False: none is known to have gone, see `compare.changed_keys`.
+    """
     found = 0
     for table in tables:
-        if table.suspect:
+        if table.suspect and replicate:
             with unit("look for unseen changes"):
                 unseen = compare.compare(connection, table, unlogged=True)
                 if not unseen.equal:
                     log.append(table, compare.differing_keys(table))
                     found += unseen.missing + unseen.extra + unseen.different
-            table.suspect = False
+        table.suspect = False
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -144,3 +145,46 @@ def test_a_newer_mirror_whose_columns_are_not_here_is_waited_with_and_loses_no_v
     b.run("CREATE TABLE other(id INTEGER PRIMARY KEY, w)")
     assert group.equal("other", "t") == [(1, "x", "y"), (2, "pending", None)]
     assert b.run("SELECT * FROM other") == [(1, "z")]
+
+
+def rebuild(app: Member) -> None:
+    """Make the table anew, as migration tools do."""
+    for sql in (
+        "CREATE TABLE u(id, v, n)",
+        "INSERT INTO u SELECT * FROM t",
+        "DROP TABLE t",
+        "ALTER TABLE u RENAME TO t",
+    ):
+        app.run(sql)
+
+
+def come_back(app: Member) -> None:
+    """Drop the table and make it anew."""
+    app.run("DROP TABLE t")
+    app.replica.reinstall()
+    app.run("CREATE TABLE t(id, v, n)")
+    app.run("INSERT INTO t VALUES (2, 'from b', 0)")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        rebuild,
+        come_back,
+        lambda app: app.run("VACUUM"),
+        lambda app: app.run("INSERT OR REPLACE INTO t(rowid, id, v, n) VALUES (20, 2, 'from b', 0)"),
+    ],
+)
+def test_a_source_never_takes_rows_that_it_lacks_for_deleted(group: Group, change: Callable[[Member], None]) -> None:
+    ddl = ("CREATE TABLE t(id, v, n)", "CREATE UNIQUE INDEX t_id ON t(id) WHERE n = 0")
+    a = group.member(*ddl)
+    a.run("INSERT INTO t(rowid, id, v, n) VALUES (1, 1, 'from a', 0)")
+    group.settle()
+    b = group.member(*ddl, replicate=False)
+    b.run("INSERT INTO t(rowid, id, v, n) VALUES (20, 2, 'from b', 0)")
+    group.settle()
+    change(b)
+    group.settle()
+    assert a.run("SELECT id, v FROM t WHERE id = 1") == [(1, "from a")]
+    assert (2, "from b") in a.run("SELECT id, v FROM t")
+    assert set(b.run("SELECT id, v FROM t")) == {(2, "from b")}
