@@ -34,8 +34,9 @@ MOST_REST = 0.016
 GATHER = 0.1
 """The longest pause between two change sets, in seconds, while the application writes a lot: each costs it something
 (the log's clearing takes the write lock, the stream is synced to disk), so under load they are fewer and larger."""
-GATHER_PER_ROW = 0.0004
-"""Seconds of that pause per row that gathered while the last change set was in flight; a lone row costs none."""
+GATHER_PER_WRITE = 0.0004
+"""Seconds of that pause per write that gathered while the last change set was in flight, also where many were to one
+row; a lone one costs none."""
 
 COUNT_EVERY = 1.0
 """Seconds between counts of what is pending, while a change set waits for NATS or for its return."""
@@ -62,7 +63,7 @@ class Sender:
         self._tidied = 0.0
         self._message_bytes = message_bytes
         self._schema_moved = schema_moved
-        self._number = 0
+        self._number = self._logged = 0
         self._loop: asyncio.AbstractEventLoop
         self._flight: ChangeSetId | None = None
         self._landed = asyncio.Event()
@@ -133,7 +134,8 @@ class Sender:
                 await self._send(out)
             finally:
                 out.close()
-            await asyncio.sleep(min(GATHER, GATHER_PER_ROW * (out.rows - 1)))
+            await asyncio.sleep(pause_after(out.rows, out.log_id - self._logged))
+            self._logged = out.log_id
             out = await self._thread.run(self._capture)
         self._status.pending_rows = self._replica.pending_rows()
 
@@ -193,3 +195,8 @@ class Sender:
             self._idle.clear()
             self._watch.wake()
             await self._idle.wait()
+
+
+def pause_after(rows: int, logged: int) -> float:
+    """Return how long to wait after a change set of ``rows``, in seconds; ``logged``: entries the log got meanwhile."""
+    return min(GATHER, GATHER_PER_WRITE * (max(rows, logged) - 1))
