@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 
 from nats.aio.msg import Msg
 
-from harmonylite.errors import StreamError
+from harmonylite.errors import HarmonyLiteError, StreamError
 from harmonylite.jetstream.connection import Connection
 from harmonylite.jetstream.link import NatsLink
 from harmonylite.jetstream.names import token
@@ -80,8 +80,11 @@ class NatsPeers:
             while not self._link.closed:
                 try:
                     connection = await self._link.connection()
-                    await connection.subscribe(f"{self._prefix}.{token(topic)}", take)
-                    await connection.over.wait()
+                    subscription = await connection.subscribe(f"{self._prefix}.{token(topic)}", take)
+                    try:
+                        await connection.over.wait()
+                    finally:
+                        await connection.unsubscribe(subscription)
                 except StreamError:
                     if self._link.given_up:
                         raise
@@ -98,5 +101,7 @@ async def _answer(
             found = await answer(message.data)
         if found is not None:
             await connection.publish(message.reply, found)
+    except HarmonyLiteError as error:
+        log.info("a question on %s can't be answered now: %s", message.subject, error)
     except Exception:
         log.exception("a question on %s can't be answered", message.subject)

@@ -11,6 +11,7 @@ import pytest
 
 from harmonylite.errors import StreamError
 from harmonylite.jetstream import JetStreamShard, NatsLink, NatsPeers, StreamSettings
+from harmonylite.status import NodeStatus
 from tests.parts.fix_nats import RealNats, eventually, quick
 
 PREFIX = StreamSettings().subject_prefix
@@ -109,3 +110,13 @@ async def test_questions_are_not_stored_in_the_streams(link: NatsLink, streams: 
 async def test_clusters_with_other_prefixes_do_not_hear_each_other(link: NatsLink) -> None:
     async with serving(NatsPeers(link, "one"), "topic", echo):
         assert await NatsPeers(link, "two").ask("topic", b"", seconds=0.2) == []
+
+
+async def test_who_stops_to_serve_is_not_asked_any_more(nats: RealNats) -> None:
+    async with NatsLink(quick(nats.url), NodeStatus()) as link:
+        peers = NatsPeers(link, PREFIX)
+        async with serving(peers, "t", echo):
+            assert await peers.ask("t", b"1", seconds=5, expect=1) == [b"re: 1"]
+        assert await peers.ask("t", b"2", seconds=5) == []
+        async with serving(peers, "t", echo):
+            assert await peers.ask("t", b"3", seconds=0.5) == [b"re: 3"], "one answers, not two"
