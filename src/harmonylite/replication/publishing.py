@@ -14,7 +14,7 @@ from collections.abc import Iterable
 
 from harmonylite.backoff import Backoff
 from harmonylite.db.capture import Outgoing
-from harmonylite.errors import FencedError, StreamError, StreamFullError, WrongLastSequenceError
+from harmonylite.errors import FencedError, StreamError, StreamFullError, StreamLostError, WrongLastSequenceError
 from harmonylite.model import ChangeSetId
 from harmonylite.replication.gate import Gate
 from harmonylite.replication.ports import ShardStream
@@ -120,7 +120,9 @@ class Publisher:
         self._count(payload)
 
     async def _already_there(self, out: Outgoing, shard: int, index: int) -> bool:
-        """Tell whether an earlier try went through after all. Raises FencedError when somebody else published."""
+        """Tell whether an earlier try went through after all. Raises FencedError when somebody else published, and
+        StreamLostError when the stream lost what this node has published.
+        """
         backoff = Backoff(first=0.05, most=5.0)
         while True:
             try:
@@ -132,6 +134,11 @@ class Publisher:
         if last is None:
             self._last[shard] = 0
             return False
+        if last.seq < self._last[shard]:  # nobody takes messages from the end of a subject
+            raise StreamLostError(
+                f"the stream of shard {shard} lost its tail: this node's last message in it is {last.seq}, and it had"
+                f" {self._last[shard]} acknowledged"
+            )
         try:
             envelope = decode_envelope(last.payload)
         except WireError:

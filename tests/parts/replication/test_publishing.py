@@ -11,7 +11,7 @@ import pytest
 
 from harmonylite.changes.inbox import Inbox, Piece
 from harmonylite.db.capture import Outgoing
-from harmonylite.errors import FencedError, NotAcknowledgedError
+from harmonylite.errors import FencedError, NotAcknowledgedError, StreamLostError
 from harmonylite.jetstream import JetStreamShard, NatsLink, StreamSettings
 from harmonylite.jetstream.api import JetStream
 from harmonylite.jetstream.stream import Stream
@@ -112,6 +112,21 @@ async def test_another_process_under_the_same_id_is_an_error_and_not_a_second_hi
     with pytest.raises(FencedError, match="another process publishes as node node-1"):
         await one.publish(change_set(2, 1))
     assert [str(piece.id) for piece in await received(shard)] == ["node-1/s1/1", "node-1/s2/1"]
+
+
+async def test_a_stream_that_lost_what_this_node_published_is_told_from_another_process(
+    shard: LossyShard, link: NatsLink, streams: StreamSettings
+) -> None:
+    before = publisher(shard)
+    await before.open()
+    await before.publish(change_set(1, 1))
+    after = publisher(JetStreamShard(link, streams, 0, "node-1"), "s2")
+    await after.open()
+    await after.publish(change_set(1, 1, session="s2"))
+    stream = Stream(JetStream(link), "harmonylite-changes-0", 0)
+    await stream.api.call(f"STREAM.MSG.DELETE.{stream.name}", {"seq": 2})
+    with pytest.raises(StreamLostError, match="lost its tail: this node's last message in it is 1, and it had 2"):
+        await after.publish(change_set(2, 1, session="s2"))
 
 
 async def test_a_restarted_process_goes_on_behind_the_last_words_of_the_one_before(
