@@ -95,6 +95,20 @@ def test_a_mirror_that_is_damaged_while_the_node_runs_is_healed_without_a_person
     agree([a, b])
 
 
+def test_damage_of_a_mirror_that_only_a_snapshot_meets_is_healed_too(site: Site) -> None:
+    a, b = pair(site)
+    scribble(mirror_of(b), "counters")
+    code, text = b.command("snapshot", "save")
+    assert code != 0
+    assert "malformed" in text
+    until(lambda: list(mirror_of(b).parent.glob("mirror.db.damaged-*")), "it is put aside")
+    b.ready()
+    assert b.command("snapshot", "save")[0] == 0
+    assert "Traceback" not in b.log.read_text()
+    until_equal([a, b])
+    agree([a, b])
+
+
 @pytest.mark.parametrize("with_mirror", [True, False])
 def test_a_damaged_database_is_healed_and_its_unsent_rows_are_saved(site: Site, with_mirror: bool) -> None:
     a, b = pair(site)

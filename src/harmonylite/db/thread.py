@@ -18,6 +18,7 @@ from queue import SimpleQueue
 from typing import Any, ParamSpec, TypeVar
 
 from harmonylite.db.connection import mapped
+from harmonylite.errors import DatabaseDamagedError
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -26,12 +27,28 @@ Call = tuple[asyncio.Future[Any], Callable[[], Any]]
 
 
 class SqliteThread:
-    """Runs functions on its thread. Made on first use, ended by `aclose`."""
+    """Runs functions on its thread. Made on first use, ended by `aclose`.
+
+    Damage that any call meets is passed on to whoever waits for it in `damage`: who asked can't mend it.
+    """
 
     def __init__(self) -> None:
         self._calls: SimpleQueue[Call | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._closed = False
+        self._hurt = asyncio.Event()
+        self._error = DatabaseDamagedError("")
+
+    async def damage(self) -> None:
+        """Wait for damage that is met from now on, in these calls or elsewhere; raise DatabaseDamagedError."""
+        self._hurt.clear()
+        await self._hurt.wait()
+        raise self._error
+
+    def hurt(self, error: DatabaseDamagedError) -> None:
+        """Hear that the files are damaged."""
+        self._error = error
+        self._hurt.set()
 
     async def run(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run ``function`` on the thread and return its result or raise its error, SQLite's as a DatabaseError."""
@@ -42,7 +59,11 @@ class SqliteThread:
             self._thread.start()
         future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         self._calls.put((future, partial(function, *args, **kwargs)))
-        return await future
+        try:
+            return await future
+        except DatabaseDamagedError as error:
+            self.hurt(error)
+            raise
 
     def _work(self) -> None:
         while (call := self._calls.get()) is not None:

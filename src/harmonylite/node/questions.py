@@ -22,7 +22,7 @@ from harmonylite.model import Conflict
 from harmonylite.node.regional import Regional
 from harmonylite.replication.engine import Engine
 from harmonylite.replication.verifying import Verifier
-from harmonylite.snapshots.keeper import Keeper
+from harmonylite.snapshots.keeper import PASSING, Keeper
 from harmonylite.status import NodeStatus
 
 log = logging.getLogger(__name__)
@@ -70,7 +70,7 @@ class Questions:
             return None
         if question and self._status.node_id not in msgspec.json.decode(question, type=list[str]):
             return None
-        with suppress(SnapshotError, StreamError):
+        with suppress(*PASSING):
             saved = await self.parts.keeper.save()
             return saved.name.encode() if saved is not None else None
         return None

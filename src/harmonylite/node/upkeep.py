@@ -58,6 +58,7 @@ class Upkeep:
         self._status = status
         self._questions = questions
         self._peers = peers
+        self._loop = asyncio.get_running_loop()
         pointers = regional.objects()
         nats = regional.objects(bucket=settings.snapshot_bucket, replicas=section.nats.replicas)
         store = open_store(section, owner=options.node, nats=nats)
@@ -99,8 +100,12 @@ class Upkeep:
         )  # fmt: skip
 
     def _copy(self, target: Path, *, beginning: Callable[[Standing], Standing] | None = None) -> Standing:
-        with self._options.readers.reading():
-            return save_copy(self._options.mirror, target, beginning=beginning)
+        try:
+            with self._options.readers.reading():
+                return save_copy(self._options.mirror, target, beginning=beginning)
+        except DatabaseDamagedError as error:
+            self._loop.call_soon_threadsafe(self._thread.hurt, error)
+            raise
 
     @property
     def covering(self) -> Saver | None:
@@ -115,6 +120,7 @@ class Upkeep:
         if self.turning is not None:
             group.create_task(self.turning.finish(replica), name="bring interim orders home")
         group.create_task(self._watch_file(replica), name="watch the file")
+        group.create_task(self._thread.damage(), name="hear of damage")
         if self._settings.snapshot.enable:
             group.create_task(self.saver.run(), name="snapshots")
             group.create_task(self.saver.serve(), name="hear of wanted snapshots")

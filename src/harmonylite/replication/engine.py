@@ -106,7 +106,8 @@ class Engine:
                 await self._run()
             except* (StreamGapError, StreamLostError, MirrorDeviatesError, DatabaseError) as group:
                 found = leaves(group)
-            self._status.caught_up = False
+            finally:
+                self._status.caught_up = False
             try:
                 await self._mend(found)
             except DatabaseError as error:

@@ -19,7 +19,7 @@ from harmonylite.db.compare import TableDifference
 from harmonylite.db.digest import digest_snapshot, open_snapshot
 from harmonylite.db.replica import Replica
 from harmonylite.db.thread import SqliteThread
-from harmonylite.errors import DatabaseBusyError, StreamError
+from harmonylite.errors import DatabaseBusyError, DatabaseDamagedError, StreamError
 from harmonylite.model import ChangeSetId
 from harmonylite.replication.ports import Peers
 from harmonylite.replication.publishing import Publisher
@@ -89,6 +89,10 @@ class Verifier:
             future = self._future(name)
             try:
                 digest = await asyncio.to_thread(work)
+            except DatabaseDamagedError as error:
+                self._thread.hurt(error)
+                if not future.done():
+                    future.set_exception(error)
             except Exception as error:
                 log.exception("the mirror can't be digested")
                 if not future.done():
