@@ -74,6 +74,8 @@ class Position:
     after a restart: at most ``seq + 1``, lower where a change set in several messages is not whole yet.
     ``created``: the creation time of the stream that the numbers belong to. ``aborted``: the newest change sets that an
     abort message on this shard voids, oldest first: their pieces may come later, here or on another shard.
+    ``newest``: sequence and name of the last change set up to there, by which the stream can be told from one that lost
+    its tail and goes on with the same numbers; None: unknown.
     """
 
     shard: int
@@ -81,6 +83,7 @@ class Position:
     resume: int = 1
     created: str = ""
     aborted: tuple[ChangeSetId, ...] = ()
+    newest: tuple[int, ChangeSetId] | None = None
 
 
 @dataclass(frozen=True, slots=True)

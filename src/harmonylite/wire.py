@@ -219,6 +219,19 @@ def decode_names(data: bytes) -> list[ChangeSetId]:
     return [ChangeSetId(*name) for name in msgspec.msgpack.decode(data, type=list[tuple[str, str, int]])]
 
 
+def encode_named(named: tuple[int, ChangeSetId] | None) -> bytes | None:
+    """Return a sequence and the name of its change set as they are stored beside a position."""
+    return None if named is None else _encoder.encode([named[0], named[1].node, named[1].session, named[1].number])
+
+
+def decode_named(data: bytes | None) -> tuple[int, ChangeSetId] | None:
+    """Return the sequence and the change set that `encode_named` wrote down."""
+    if data is None:
+        return None
+    seq, node, session, number = msgspec.msgpack.decode(data, type=tuple[int, str, str, int])
+    return seq, ChangeSetId(node, session, number)
+
+
 def cut(body: bytes, most: int) -> Iterator[tuple[bytes, bool]]:
     """Cut a block's bytes into pieces of at most ``most`` bytes; yield each with whether more follow."""
     if len(body) <= most:

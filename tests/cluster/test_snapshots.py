@@ -137,6 +137,7 @@ def test_the_stream_never_forgets_what_a_new_node_needs_and_old_snapshots_are_pr
     until(lambda: len(listed(other)) == 2, "old ones are pruned")
     late = site.node("late", sections=small, tables=None)
     start([late])
+    assert late.status("snapshots_restored") == 1, "one is fetched, and no more"
     assert len(until_equal([other, late])["events"]) == 90
     assert other.stop() == 0
     until(lambda: told(late), "a lease that was given back is taken at once", 20)
@@ -205,15 +206,20 @@ def test_publishing_waits_while_no_snapshot_can_be_saved_so_a_new_node_finds_all
         "snapshot.file": {"path": str(folder)},
         "replication_log": {"max_entries": 30},
     }
-    nodes = [site.node(name, sections=sections) for name in "ab"]
+    nodes, full = (
+        [site.node(name, sections=sections) for name in "ab"],
+        "waiting for a snapshot: the stream would forget",
+    )
     start(nodes)
     folder.rename(away)
     writers = [site.application(node) for node in nodes]
     for n in range(60):
         for name, writer in zip("ab", writers, strict=True):
             writer.write(("INSERT INTO events VALUES (?, ?, ?, NULL)", [f"{name}-{n}", name, n]))
+        # one change set each: what gathers would fill the stream with fewer
+        until(lambda: all(node.waits(full) or node.health()["pending_rows"] == 0 for node in nodes), "they are sent")
     for node in nodes:
-        until(lambda: node.waits("waiting for a snapshot: the stream would forget"), "it says what it waits for")  # noqa: B023
+        until(lambda: node.waits(full), "it says what it waits for")  # noqa: B023
     assert all(node.health()["pending_rows"] for node in nodes)
     for node in nodes:
         node.kill()
@@ -243,6 +249,11 @@ def test_a_snapshot_in_a_directory_is_found_when_nats_lost_everything_and_a_dama
     assert first.stop() == 0
     object_file = next(path for path in folder.rglob("*") if path.name == newest["name"])
     object_file.write_bytes(object_file.read_bytes()[:-20] + b"x" * 20)
+    code, text = first.command("snapshot", "restore", "-o", str(first.folder / "copy.db"))
+    assert (code, "the one before it is tried" in text) == (0, True), text
+    copied = apsw.Connection(str(first.folder / "copy.db"))
+    assert copied.execute("SELECT count(*) FROM events").fetchall() == [(2,)], "from the stream, what came later"
+    copied.close()
     server.stop()
     shutil.rmtree(server.folder / server.name)
     server.start()

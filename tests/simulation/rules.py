@@ -186,8 +186,8 @@ def _(patch: pytest.MonkeyPatch) -> None:
 def _(patch: pytest.MonkeyPatch) -> None:
     settle = lanes.Lane.settle
 
-    def forgetful(lane: Any, limit: int) -> Any:
-        position = settle(lane, limit)
+    def forgetful(lane: Any, limit: int, taken: Any) -> Any:
+        position = settle(lane, limit, taken)
         lane.position = type(position)(
             position.shard, position.seq, position.seq + 1, position.created, position.aborted
         )

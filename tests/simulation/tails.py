@@ -17,7 +17,7 @@ from harmonylite.db.snapshot import standing_of
 from harmonylite.db.standing import rewind
 from harmonylite.db.thread import SqliteThread
 from harmonylite.model import Position, StreamInfo, StreamMessage
-from harmonylite.snapshots.agreement import common_end
+from harmonylite.snapshots.agreement import MemoryOfReplica, common_end
 from harmonylite.snapshots.replaying import Replaying, replayed
 from tests.simulation.properties import must
 from tests.simulation.world import World
@@ -85,7 +85,7 @@ def go_back(replica: Replica, tapes: Sequence[Tape], snapshots: Sequence[Path], 
         ends, lost = {}, False
         for tape in tapes:
             position = standing.positions[tape.shard]
-            end, proof = asyncio.run(common_end(tape, tape.now, position, replica, Inline()))
+            end, proof = asyncio.run(common_end(tape, tape.now, position, MemoryOfReplica(replica, Inline())))
             must(end is not None, f"the stream of shard {tape.shard} is taken for another one")
             assert end is not None
             ends[tape.shard] = end

@@ -201,9 +201,9 @@ class Inbox:
         if not any(counts.values()):
             counts = self._smallest(self._whole(self._wanted(1 << 62, "", limit, alone=True)))
         pieces = [self._lanes[shard].ready.popleft() for shard, n in sorted(counts.items()) for _ in range(n)]
-        positions = {}
+        positions, last = {}, {piece.shard: piece for piece in pieces}
         for shard, lane in self._lanes.items():
-            if lane.settle(1 << 62 if limit is None else limit.get(shard, 0)) != before[shard]:
+            if lane.settle(1 << 62 if limit is None else limit.get(shard, 0), last.get(shard)) != before[shard]:
                 positions[shard] = lane.position
         voided = [piece for piece in pieces if self._void(piece)]
         for piece in voided:

@@ -111,12 +111,16 @@ class Lane:
         if len(self.aborted) > ABORTS_KEPT:
             del self.aborted[next(iter(self.aborted))]
 
-    def settle(self, limit: int) -> Position:
-        """Move on to right before the first piece that waits, else to what was read, at most to ``limit``."""
+    def settle(self, limit: int, taken: Piece | None) -> Position:
+        """Move on to right before the first piece that waits, else to what was read, at most to ``limit``.
+
+        ``taken``: the last piece that was taken off this lane just now.
+        """
         seq = max(self.position.seq, min(limit, self.ready[0].seq - 1 if self.ready else self.read))
         firsts = [part.first for part in self.open.values()] + [piece.first for piece in self.ready]
         old = self.position
         # after a restart less is read than is settled: what is under way may not have been seen again yet
         resume = min([seq + 1, self.read + 1, *firsts])
-        self.position = Position(old.shard, seq, resume, old.created, tuple(self.aborted))
+        newest = (taken.seq, taken.id) if taken is not None else old.newest
+        self.position = Position(old.shard, seq, resume, old.created, tuple(self.aborted), newest)
         return self.position

@@ -164,6 +164,7 @@ def _stand(connection: apsw.Connection, at: Mapping[int, Position] | None = None
     mirror.set_positions(connection, "main", standing.positions if at is None else at)
     write_history(connection, "main", standing)
     mirror.set_state(connection, "main", "joined", 1)
+    mirror.set_state(connection, "mirror", mirror.REMADE, None)
 
 
 def bring_back(connection: apsw.Connection, installed: Installed, log: Log, unit: Unit) -> None:

@@ -19,12 +19,15 @@ from harmonylite.db.renames import checked
 from harmonylite.model import Position
 from harmonylite.schema.shape import TableShape
 from harmonylite.schema.sql import PRIVATE, quote
-from harmonylite.wire import decode_names, encode_names
+from harmonylite.wire import decode_named, decode_names, encode_named, encode_names
 
 POSITION = quote(PRIVATE + "position")
 STATE = quote(PRIVATE + "state")
 TABLES = quote(PRIVATE + "tables")
 SKIP = quote(PRIVATE + "skip")
+
+REMADE = "remade"
+"""A fact of a mirror that was made anew: the database grew up with another one, which is lost."""
 
 EVERY_TABLE = TableRules()
 
@@ -54,7 +57,7 @@ def prepare(connection: apsw.Connection, schema: str = "mirror") -> None:
     execute(
         f"CREATE TABLE IF NOT EXISTS {schema}.{POSITION}"
         "(shard INTEGER PRIMARY KEY, seq INTEGER NOT NULL, resume INTEGER NOT NULL, created TEXT NOT NULL,"
-        " aborted BLOB)"
+        " aborted BLOB, newest BLOB)"
     )
     execute(f"CREATE TABLE IF NOT EXISTS {schema}.{STATE}(name TEXT PRIMARY KEY, value) WITHOUT ROWID")
     execute(f"CREATE TABLE IF NOT EXISTS {schema}.{TABLES}(name TEXT PRIMARY KEY, id INTEGER) WITHOUT ROWID")
@@ -65,18 +68,21 @@ def prepare(connection: apsw.Connection, schema: str = "mirror") -> None:
 
 def positions(connection: apsw.Connection, schema: str) -> dict[int, Position]:
     """Return the positions that stand in ``main`` or ``mirror``, by shard."""
-    listed = rows(connection, f"SELECT shard, seq, resume, created, aborted FROM {schema}.{POSITION}")
+    listed = rows(connection, f"SELECT shard, seq, resume, created, aborted, newest FROM {schema}.{POSITION}")
     return {
-        shard: Position(shard, seq, resume, created, tuple(decode_names(aborted)))
-        for shard, seq, resume, created, aborted in listed
+        shard: Position(shard, seq, resume, created, tuple(decode_names(aborted)), decode_named(newest))
+        for shard, seq, resume, created, aborted, newest in listed
     }
 
 
 def set_positions(connection: apsw.Connection, schema: str, moved: Mapping[int, Position]) -> None:
     """Write positions into ``main`` or ``mirror``, within the transaction of the rows that they stand for."""
     connection.executemany(
-        f"INSERT OR REPLACE INTO {schema}.{POSITION} VALUES (?, ?, ?, ?, ?)",
-        [(p.shard, p.seq, p.resume, p.created, encode_names(p.aborted)) for p in moved.values()],
+        f"INSERT OR REPLACE INTO {schema}.{POSITION} VALUES (?, ?, ?, ?, ?, ?)",
+        [
+            (p.shard, p.seq, p.resume, p.created, encode_names(p.aborted), encode_named(p.newest))
+            for p in moved.values()
+        ],
     )
 
 

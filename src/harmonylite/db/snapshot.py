@@ -7,19 +7,25 @@ it; a database appears under its name whole or not at all.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Concatenate, ParamSpec, TypeVar
 
 import apsw
 
 from harmonylite.changes.histories import Standing
 from harmonylite.db import mirror
-from harmonylite.db.connection import mapped, open_file, rows, transaction
+from harmonylite.db.connection import attach, mapped, open_file, rows, transaction
 from harmonylite.db.journal import recent_ends
 from harmonylite.db.remember import SCHEMA
 from harmonylite.db.replica import Replica, ReplicaOptions
 from harmonylite.db.standing import begin_anew, read_standing
+from harmonylite.errors import DatabaseError
 from harmonylite.schema.sql import is_private
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 def save_copy(source: Path, target: Path, *, beginning: Callable[[Standing], Standing] | None = None) -> Standing:
@@ -37,8 +43,11 @@ def save_copy(source: Path, target: Path, *, beginning: Callable[[Standing], Sta
     copy = open_file(target)
     try:
         with transaction(copy, f"make a snapshot of {source}"):
+            if not mirror.get_state(copy, "main", "whole"):
+                raise DatabaseError(f"the mirror {source} was just made and holds nothing yet")
             copy.execute(f"DELETE FROM main.{mirror.SKIP}")
             copy.execute(f"UPDATE main.{mirror.TABLES} SET id = NULL")
+            mirror.set_state(copy, "main", mirror.REMADE, None)
             if beginning is not None:
                 begin_anew(copy, beginning(read_standing(copy, "main")))
         return read_standing(copy, "main")
@@ -62,6 +71,19 @@ def ends_of(snapshot: Path) -> dict[int, int]:
     try:
         with mapped(f"read {snapshot}"):
             return recent_ends(connection, "main")
+    finally:
+        connection.close()
+
+
+def reading_as_mirror(
+    snapshot: Path, read: Callable[Concatenate[apsw.Connection, P], T], *args: P.args, **kwargs: P.kwargs
+) -> T:
+    """Return what ``read`` finds in a snapshot, as schema ``mirror`` of the connection that it is given."""
+    connection = open_file(snapshot, read_only=True)
+    try:
+        attach(connection, snapshot, "mirror", read_only=True)
+        with mapped(f"read {snapshot}"):
+            return read(connection, *args, **kwargs)
     finally:
         connection.close()
 
@@ -151,11 +173,25 @@ def fill_database(options: ReplicaOptions, building: Path) -> Replica:
     )
     replica.open()
     try:
-        replica.reconcile(first=True)
+        with _unlogged(replica.connection):
+            replica.reconcile(first=True)
     except BaseException:
         replica.close()
         raise
     return replica
+
+
+@contextmanager
+def _unlogged(connection: apsw.Connection) -> Iterator[None]:
+    """Write pages once, straight into a new file that nobody knows yet; what is cut off is thrown away as a whole.
+
+    A write-ahead log would have every page written twice. A journal in memory holds only what was in the file before.
+    """
+    for name, setting in (("journal_mode", "memory"), ("synchronous", "off")):
+        connection.execute(f"PRAGMA main.{name} = {setting}")
+    yield
+    for name, setting in (("journal_mode", "wal"), ("synchronous", "normal")):
+        connection.execute(f"PRAGMA main.{name} = {setting}")
 
 
 def put_in_place(building: Path, path: Path) -> None:
@@ -170,8 +206,18 @@ def put_in_place(building: Path, path: Path) -> None:
         os.close(folder)
 
 
-def install_mirror(options: ReplicaOptions, snapshot: Path) -> None:
-    """Put ``snapshot`` in the mirror's place; no replica may be open. Raises DatabaseBusyError while it is read."""
+def install_mirror(options: ReplicaOptions, snapshot: Path, *, remade: bool = False) -> None:
+    """Put ``snapshot`` in the mirror's place; no replica may be open. Raises DatabaseBusyError while it is read.
+
+    ``remade``: the database was merged with another mirror, which is lost.
+    """
+    if remade:
+        connection = open_file(snapshot)
+        try:
+            with transaction(connection, f"make {snapshot} the mirror of another's database"):
+                mirror.set_state(connection, "main", mirror.REMADE, 1)
+        finally:
+            connection.close()
     target = options.mirror
     target.parent.mkdir(parents=True, exist_ok=True)
     mirror.use_wal(snapshot)  # whoever opens and closes it last brings what its -wal holds into the file

@@ -20,8 +20,6 @@ from harmonylite.model import Position
 
 LIMBO = "database-"
 """How a history is called that only one node knows: its mirror was made from its database."""
-FAR = 1 << 60
-"""Further than any sequence."""
 HISTORY = "history"
 PAST = "past"
 
@@ -44,6 +42,11 @@ def mirror_is_behind(connection: apsw.Connection) -> bool:
     return bool(beyond(read_standing(connection, "main"), read_standing(connection, "mirror")))
 
 
+def is_remade(connection: apsw.Connection) -> bool:
+    """Tell whether the database grew up with another mirror, which is lost; both may differ in what they were."""
+    return bool(mirror.get_state(connection, "mirror", mirror.REMADE))
+
+
 def write_history(connection: apsw.Connection, schema: str, standing: Standing) -> None:
     """Write the history's name and past into ``main`` or ``mirror``; in the transaction of the positions."""
     mirror.set_state(connection, schema, HISTORY, standing.history)
@@ -54,16 +57,17 @@ def write_history(connection: apsw.Connection, schema: str, standing: Standing) 
 def begin_anew(connection: apsw.Connection, standing: Standing) -> None:
     """Make ``main``, a copy of a mirror, the beginning of the history in ``standing``; in a transaction.
 
-    What is remembered of change sets keeps its order and its distance, and ends where the history begins: the sequences
-    after that will be others'.
+    What is remembered of change sets up to there keeps its numbers: the stream holds it, or has forgotten it. What came
+    after that no stream holds, and its numbers will be others'; it goes below all numbers that there are.
     """
-    before, recent = mirror.positions(connection, "main"), RECENT.replace("mirror.", "main.", 1)
+    recent = RECENT.replace("mirror.", "main.", 1)
     for shard, position in standing.positions.items():
-        moved = position.seq - before.get(shard, Position(shard)).seq
-        if moved:
-            # in two steps, for no two rows may have one number in between
-            connection.execute(f"UPDATE {recent} SET seq = seq - {FAR} WHERE shard = ?", (shard,))
-            connection.execute(f"UPDATE {recent} SET seq = seq + {FAR} + ? WHERE shard = ?", (moved, shard))
+        least, most = rows(connection, f"SELECT min(seq), max(seq) FROM {recent} WHERE shard = ?", (shard,))[0]
+        if most is not None:
+            down = most - min(0, least) + 1
+            connection.execute(
+                f"UPDATE {recent} SET seq = seq - ? WHERE shard = ? AND seq > ?", (down, shard, position.seq)
+            )
     mirror.set_positions(connection, "main", standing.positions)
     write_history(connection, "main", standing)
     mirror.set_state(connection, "main", "whole", 1)
@@ -88,7 +92,8 @@ def rewind(connection: apsw.Connection, shard: int, end: int) -> None:
         for schema in ("main", "mirror"):
             position = mirror.positions(connection, schema).get(shard)
             if position is not None and position.seq > end:
-                moved = replace(position, seq=end, resume=min(position.resume, end + 1))
+                known = position.newest if position.newest is not None and position.newest[0] <= end else None
+                moved = replace(position, seq=end, resume=min(position.resume, end + 1), newest=known)
                 mirror.set_positions(connection, schema, {shard: moved})
 
 

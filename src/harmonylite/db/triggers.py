@@ -42,7 +42,7 @@ def private_tables(width: int) -> list[str]:
         f"CREATE TABLE IF NOT EXISTS main.{quote(STATE)}(name TEXT PRIMARY KEY, value) WITHOUT ROWID",
         f"CREATE TABLE IF NOT EXISTS main.{quote(POSITION)}"
         "(shard INTEGER PRIMARY KEY, seq INTEGER NOT NULL, resume INTEGER NOT NULL, created TEXT NOT NULL,"
-        " aborted BLOB)",
+        " aborted BLOB, newest BLOB)",
         f"CREATE TABLE IF NOT EXISTS main.{quote(HELD)}(t, {keys})",
         f"CREATE TABLE IF NOT EXISTS main.{quote(WATERMARK)}(t INTEGER PRIMARY KEY, row INTEGER, {keys})",
         f"CREATE TABLE IF NOT EXISTS main.{quote(BASE)}"

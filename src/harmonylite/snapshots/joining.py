@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,7 +22,7 @@ from harmonylite.db.healing import damage, heal_database, readable_standing, set
 from harmonylite.db.replica import Replica, ReplicaOptions
 from harmonylite.db.rested import taken
 from harmonylite.db.snapshot import has_tables, install_mirror, make_database, make_schema_in, save_copy
-from harmonylite.db.standing import adopt_standing
+from harmonylite.db.standing import adopt_standing, is_remade
 from harmonylite.db.thread import SqliteThread
 from harmonylite.errors import (
     DatabaseBusyError,
@@ -36,6 +37,7 @@ from harmonylite.errors import (
     StreamError,
 )
 from harmonylite.replication.ports import ShardStream
+from harmonylite.snapshots.agreement import is_lost
 from harmonylite.snapshots.description import Snapshot
 from harmonylite.snapshots.keeper import Keeper
 from harmonylite.snapshots.recovering import SILENT, Recovery
@@ -63,6 +65,7 @@ class Joiner:
         self._part = status.part("join")
         self._damaged = False
         self._rested: set[Path] | None = None
+        self._fresh: set[Path] = set()
         self.unchecked: list[Path] = []
         """Files that were opened as the last stop had left them; they are still to be checked."""
 
@@ -93,6 +96,9 @@ class Joiner:
 
     def _damage(self, path: Path) -> str:
         """Return what is wrong with a file, "" also when it rested and is to be checked later."""
+        if path in self._fresh:  # this process has just made it
+            self._fresh.discard(path)
+            return ""
         if self._rested is None:
             self._rested = taken(self._options.folder)
         if path in self._rested:
@@ -154,17 +160,21 @@ class Joiner:
                 await self._from_snapshot(opened, keeper, recovery, time.monotonic() - start)
             else:
                 await self._begin(opened, keeper, streams)
-        await self._settle_apart(opened)
+        await self._settle_apart(opened, streams)
         self._part.ok()
         return opened
 
-    async def _settle_apart(self, replica: Replica) -> None:
+    async def _settle_apart(self, replica: Replica, streams: Sequence[ShardStream]) -> None:
         """Bring a database to its mirror that is older, or of an earlier history: restored, or the mirror is new."""
         if not await self._thread.run(lambda: replica.joined):
             return
         database = await self._thread.run(replica.standing, "main")
         mirror = await self._thread.run(replica.standing, "mirror")
         way = drift(database, mirror)
+        if await self._thread.run(is_remade, replica.connection) and database.history == mirror.history:
+            # Nothing but the new mirror says what was deleted, and it may not know of what the streams have lost.
+            found = [await self._patiently(partial(is_lost, s, database.positions[s.shard])) for s in streams]
+            way = "apart" if any(found) else way
         if way == "same":
             return
         log.warning("the database and its mirror did not grow up together (%s): they are compared", way)
@@ -211,8 +221,9 @@ class Joiner:
                 await self._please()
                 await asyncio.sleep(AGAIN)
                 return
+            remade = await self._thread.run(lambda: replica.joined)
             await self._thread.run(replica.close)
-            await self._patiently(lambda: self._thread.run(install_mirror, self._options, fetched[1]))
+            await self._patiently(lambda: self._thread.run(install_mirror, self._options, fetched[1], remade=remade))
             await self._patiently(lambda: self._thread.run(replica.open))
             log.info("snapshot %s of node %s is the mirror now", fetched[0].name, fetched[0].node)
             return
@@ -229,6 +240,7 @@ class Joiner:
     async def _without_database(self, keeper: Keeper, streams: Sequence[ShardStream]) -> Replica:
         """Make the database from the newest snapshot, or wait until the application or a snapshot is there."""
         path = self._options.database
+        backoff = Backoff(first=0.2, most=5.0)
         while True:
             fetched = await self._patiently(lambda: self._fetch(keeper))
             opened = await self.open()
@@ -241,8 +253,19 @@ class Joiner:
                 await asyncio.sleep(AGAIN)
                 continue
             snapshot, file = fetched
-            await self._patiently(lambda: self._made(file, streams))  # noqa: B023
+            try:
+                await self._made(file, streams)
+            except DatabaseDamagedError:
+                raise
+            except (StreamError, SnapshotError, DatabaseError) as error:  # the file may be the mirror by now
+                self._part.waiting(str(error))
+                await asyncio.to_thread(file.unlink, missing_ok=True)
+                await asyncio.sleep(backoff.failed(time.monotonic()))
+                continue
             log.info("the database %s was made from snapshot %s of node %s", path, snapshot.name, snapshot.node)
+            opened = await self.open()
+            if opened is not None:
+                return opened
 
     async def _fetch(self, keeper: Keeper) -> tuple[Snapshot, Path] | None:
         """Fetch the newest good snapshot; where there is none, ask the other nodes for a new one."""
@@ -275,6 +298,7 @@ class Joiner:
             install_mirror(self._options, file)
         else:
             make_database(self._options, file)
+            self._fresh |= {path, self._options.mirror}
 
     async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
         backoff = Backoff(first=0.2, most=5.0)

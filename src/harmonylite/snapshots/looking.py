@@ -1,6 +1,6 @@
 """Look: what the streams are to a mirror now, and how far the two agree.
 
-Invariant: nothing is decided here; a stream that can't be asked is an error, one that is gone is a fact.
+Invariant: no row is changed by a look; a stream that can't be asked is an error, one that is gone is a fact.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 
 from harmonylite.changes.histories import Standing
 from harmonylite.db.replica import Replica
-from harmonylite.db.standing import LIMBO, rewind
+from harmonylite.db.standing import LIMBO, is_remade, rewind
 from harmonylite.db.thread import SqliteThread
 from harmonylite.errors import StreamLostError
 from harmonylite.model import StreamInfo
 from harmonylite.replication.ports import ShardStream
-from harmonylite.snapshots.agreement import common_end
+from harmonylite.snapshots.agreement import MemoryOfReplica, common_end
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ async def look_at(streams: Sequence[ShardStream], replica: Replica, thread: Sqli
             continue
         look.streams.append(info)
         look.gap = look.gap or info.first > position.resume
-        end, proof = await common_end(stream, info, position, replica, thread)
+        end, proof = await common_end(stream, info, position, MemoryOfReplica(replica, thread))
         look.common[stream.shard] = end
         if end is None:
             look.reasons.append(
@@ -75,6 +75,24 @@ async def look_at(streams: Sequence[ShardStream], replica: Replica, thread: Sqli
                 f" has folded up to {position.seq} is in it up to {end} only"
             )
     return look
+
+
+async def stay_within(replica: Replica, thread: SqliteThread, look: Look) -> int:
+    """Let a database not stand beyond a stream that its mirror agrees with: a crash and a lost tail at once.
+
+    Returns the number of conflicts.
+    """
+    database = await thread.run(replica.standing, "main")
+    if database.history != look.standing.history or not await thread.run(lambda: replica.joined):
+        return 0
+    beyond = {info.shard for info in look.streams if database.positions[info.shard].seq > info.last}
+    if not beyond:
+        return 0
+    log.warning("the database stands beyond the streams of shards %s; its rows are compared", sorted(beyond))
+    if await thread.run(is_remade, replica.connection):  # what it lacks it may never have known
+        return await thread.run(lambda: replica.reconcile(first=True, keep_log=True))
+    await thread.run(replica.keep_mine, beyond)
+    return 0
 
 
 async def _rewind(replica: Replica, thread: SqliteThread, shard: int, seq: int) -> None:

@@ -30,16 +30,20 @@ from harmonylite.db.thread import SqliteThread
 from harmonylite.errors import (
     DatabaseBusyError,
     MirrorDeviatesError,
+    ObjectMissingError,
     SchemaWaitError,
+    SnapshotDamagedError,
     SnapshotError,
     StreamError,
     StreamLostError,
 )
 from harmonylite.model import Position, StreamInfo
 from harmonylite.replication.ports import Peers, ShardStream
+from harmonylite.snapshots.agreement import astray
+from harmonylite.snapshots.answers import Answer, answers_by_node
 from harmonylite.snapshots.description import Snapshot, fits
-from harmonylite.snapshots.keeper import Keeper
-from harmonylite.snapshots.looking import Look, look_at
+from harmonylite.snapshots.keeper import Keeper, Wanted
+from harmonylite.snapshots.looking import Look, look_at, stay_within
 from harmonylite.snapshots.replaying import Replaying, replayed
 from harmonylite.snapshots.turning import Turning
 from harmonylite.status import NodeStatus
@@ -59,16 +63,6 @@ TURN = 30.0
 ASK = 2.0
 """Seconds that other nodes have to tell where they stand."""
 TOPIC = "standing"
-
-
-class Answer(msgspec.Struct):
-    """Where a node stands. ``following``: its mirror goes on with the streams as they are."""
-
-    node: str
-    following: bool
-    history: str
-    left: dict[int, tuple[str, int]]
-    past: int = 0
 
 
 class Recovery:
@@ -121,7 +115,7 @@ class Recovery:
             if not self._apart:
                 pointed = await self._keeper.newest()
                 anew = self._is_other(pointed, look.standing)
-        await self._stay_within(replica, look)
+        self._status.counters.conflicts += await stay_within(replica, self._thread, look)
         if anew:
             raise StreamLostError("the cluster began anew while this node was away; it takes that up")
 
@@ -133,16 +127,6 @@ class Recovery:
     def turn(self) -> None:
         """Let `watch` look at once whether this node is to turn to an interim order, or back."""
         self._told.set()
-
-    async def _stay_within(self, replica: Replica, look: Look) -> None:
-        """Let a database not stand beyond a stream that its mirror agrees with: a crash and a lost tail at once."""
-        database = await self._thread.run(replica.standing, "main")
-        if database.history != look.standing.history or not await self._thread.run(lambda: replica.joined):
-            return
-        beyond = {info.shard for info in look.streams if database.positions[info.shard].seq > info.last}
-        if beyond:
-            log.warning("the database stands beyond the streams of shards %s; its rows are compared", sorted(beyond))
-            await self._thread.run(replica.keep_mine, beyond)
 
     async def watch(self, replica: Replica) -> None:
         """Look without end whether the cluster began anew; raises StreamLostError, or what `mend` asks for."""
@@ -241,9 +225,12 @@ class Recovery:
         anew = self._is_other(pointed, look.standing)
         if not (look.lost or look.gap or anew):
             return True
-        if not look.missing and await self._adopt_what_fits(replica, look, pointed if anew else None):
-            return True
         why = "; ".join(look.reasons) or "the stream has forgotten what this node needs next"
+        try:
+            if not look.missing and await self._adopt_what_fits(replica, look, pointed if anew else None):
+                return True
+        except (SnapshotDamagedError, ObjectMissingError) as error:
+            why = f"{why}; {error}"  # others save a new one, or begin anew: both need to be asked for
         self._part.waiting(f"{why}; looking for a snapshot or a node to go on from")
         await self._ask_others(replica, look, why, seconds)
         await asyncio.sleep(AGAIN)
@@ -262,23 +249,35 @@ class Recovery:
         mine = [s for s in mine if s.name not in useless]
         ends = look.common
         common = {s.name for s in mine if look.lost and all(_within(s, shard, end) for shard, end in ends.items())}
-        if common and (fetched := await self._keeper.fetch(lambda s: s.name in common)) is not None:
+        if common and (fetched := await self._fetch(lambda s: s.name in common)) is not None:
             return await self._adopt_common(replica, look, *fetched)
         names = {s.name for s in mine}
-        if names and (fetched := await self._keeper.fetch(lambda s: s.name in names)) is not None:
+        if names and (fetched := await self._fetch(lambda s: s.name in names)) is not None:
             return await self._adopt(replica, look, *fetched)
         return False
+
+    async def _fetch(self, wanted: Wanted) -> tuple[Snapshot, Path] | None:
+        """Fetch the best snapshot that is wanted and stands on what the streams hold; see `Keeper.fetch`."""
+        passed: set[str] = set()
+        while (fetched := await self._keeper.fetch(lambda s: s.name not in passed and wanted(s))) is not None:
+            snapshot, file = fetched
+            if not (why := await astray(file, self._streams)):
+                return fetched
+            file.unlink()
+            passed.add(snapshot.name)
+            self._keeper.pass_over(snapshot, SnapshotError(why))
+        return None
 
     async def _adopt_other(self, replica: Replica, look: Look, history: str) -> bool:
         """Take up the newest snapshot of another history; where this node knows more than that took over, its first.
 
         What this node knows beyond a later one can't be told from what others changed in it: it would be undone.
         """
-        fetched = await self._keeper.fetch(lambda s: s.history == history and fits(s, look.streams))
+        fetched = await self._fetch(lambda s: s.history == history and fits(s, look.streams))
         if fetched is None:
             return False
         if not fetched[0].begins and (await self._related(replica, look, fetched[1]))[0] == "ahead":
-            first = await self._keeper.fetch(lambda s: s.history == history and fits(s, look.streams) and s.begins)
+            first = await self._fetch(lambda s: s.history == history and fits(s, look.streams) and s.begins)
             if first is not None:
                 fetched[1].unlink(missing_ok=True)
                 fetched = first
@@ -338,9 +337,9 @@ class Recovery:
         """Ask for a snapshot, or begin a new history when nobody follows the streams and no better node is there."""
         known = await self._known() - {self._node}
         answers = await self._peers.ask(
-            TOPIC, b"", seconds=ASK, enough=lambda found: bool(known) and known <= _answers(found).keys()
+            TOPIC, b"", seconds=ASK, enough=lambda found: bool(known) and known <= answers_by_node(found).keys()
         )
-        others = {node: answer for node, answer in _answers(answers).items() if node != self._node}
+        others = {node: answer for node, answer in answers_by_node(answers).items() if node != self._node}
         following = sorted(node for node, answer in others.items() if answer.following)
         if following:
             self._part.waiting(f"{why}; waiting for a snapshot of node {following[0]}")
@@ -348,7 +347,7 @@ class Recovery:
             return
         silent = known - others.keys()
         sure = SILENT if silent else SURE
-        standings = [(node, _standing(answer)) for node, answer in others.items()]
+        standings = [(node, answer.standing()) for node, answer in others.items()]
         best = newest([*standings, (self._node, look.standing)])
         if best != self._node:
             sure += TURN
@@ -387,12 +386,3 @@ def _start(position: Position, info: StreamInfo, common: int | None) -> Position
     if common is not None and end == position.seq:
         return replace(position, resume=max(position.resume, info.first), created=info.created)
     return Position(position.shard, end, end + 1, info.created)
-
-
-def _answers(found: Sequence[bytes]) -> dict[str, Answer]:
-    return {answer.node: answer for answer in (msgspec.json.decode(data, type=Answer) for data in found)}
-
-
-def _standing(answer: Answer) -> Standing:
-    positions = {shard: Position(shard, seq, created=created) for shard, (created, seq) in answer.left.items()}
-    return Standing(answer.history, positions, {str(n): {} for n in range(answer.past)})

@@ -7,6 +7,7 @@ appears under its name whole or not at all, and none that is there is overwritte
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,12 +17,15 @@ from pathlib import Path
 from harmonylite.db.cleanup import cleanup
 from harmonylite.db.connection import open_file
 from harmonylite.db.snapshot import standing_of
-from harmonylite.errors import SchemaWaitError, SnapshotError
+from harmonylite.errors import ObjectMissingError, SchemaWaitError, SnapshotDamagedError, SnapshotError
 from harmonylite.model import StreamInfo
 from harmonylite.replication.ports import ShardStream
+from harmonylite.snapshots.agreement import astray
 from harmonylite.snapshots.description import Snapshot
 from harmonylite.snapshots.keeper import Keeper
 from harmonylite.snapshots.replaying import Replaying, replayed
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -66,34 +70,49 @@ async def restore(
             f"{_point(at, position)} is out of reach: {await _earliest(what.streams, reachable)}",
             advice="see which snapshots there are with: harmonylite snapshot list",
         )
-    best = max(chosen, key=lambda s: sum(s.positions.values()))
     building = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+    best, file = await _nearest(keeper, chosen, what.streams)
     try:
         try:
-            ends = await _replay(keeper, best, what, building, targets, None)
+            ends = await _replay(file, what, building, targets, None)
         except SchemaWaitError:
             if schema is None:
                 raise
             # The schema changed since the snapshot: the one that the database has now can hold what came later.
             _forget(building)
-            ends = await _replay(keeper, best, what, building, targets, schema)
+            ends = await _replay(await keeper.fetch_one(best), what, building, targets, schema)
         await asyncio.to_thread(_finish, building, target)
     finally:
         _forget(building)
     return Restored(target, ends, best.name)
 
 
+async def _nearest(keeper: Keeper, chosen: Sequence[Snapshot], streams: Sequence[ShardStream]) -> tuple[Snapshot, Path]:
+    """Fetch the last of the ``chosen`` that is good, and stands on what the streams hold."""
+    failed = SnapshotError("there is no snapshot to begin with")
+    for snapshot in sorted(chosen, key=lambda s: sum(s.positions.values()), reverse=True):
+        try:
+            file = await keeper.fetch_one(snapshot)
+        except (SnapshotDamagedError, ObjectMissingError) as error:
+            failed = error
+        else:
+            if not (why := await astray(file, streams)):
+                return snapshot, file
+            file.unlink()
+            failed = SnapshotError(f"snapshot {snapshot.name} can't be used: {why}")
+        log.warning("%s; the one before it is tried", failed.message)
+    raise failed
+
+
 async def _replay(
-    keeper: Keeper, snapshot: Snapshot, what: Replaying, building: Path, targets: Mapping[int, int],
-    schema: Path | None,
-) -> dict[int, int]:  # fmt: skip
-    file = await keeper.fetch_one(snapshot)
+    file: Path, what: Replaying, building: Path, targets: Mapping[int, int], schema: Path | None
+) -> dict[int, int]:
     try:
         async with replayed(what, file, targets, schema=schema or file, database=building) as made:
             standing = await asyncio.to_thread(standing_of, made.options.mirror)
             return {shard: position.seq for shard, position in standing.positions.items()}
     finally:
-        file.unlink(missing_ok=True)
+        await asyncio.to_thread(file.unlink, missing_ok=True)
 
 
 def _finish(building: Path, target: Path) -> None:

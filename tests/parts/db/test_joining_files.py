@@ -11,7 +11,7 @@ import pytest
 
 from harmonylite.changes.inbox import Inbox
 from harmonylite.db.snapshot import has_tables, make_database, save_copy
-from harmonylite.errors import SchemaWaitError
+from harmonylite.errors import DatabaseError, SchemaWaitError
 from tests.parts.db.fix_replicas import Group, Member
 
 T = "CREATE TABLE t(id INTEGER PRIMARY KEY, v, w)"
@@ -92,6 +92,16 @@ def test_a_database_that_is_not_there_is_made_from_a_snapshot(group: Group, tmp_
     assert app.execute("SELECT rowid FROM t_fts WHERE t_fts MATCH 'blue'").fetchall() == [(2,)]
     assert app.execute("SELECT * FROM seen ORDER BY v DESC").fetchall() == [("red fox",), ("blue fox",)]
     app.close()
+
+
+def test_a_mirror_that_was_just_made_is_never_saved(group: Group, tmp_path: Path) -> None:
+    """Whoever starts from such a snapshot would hold nothing, and take that for the cluster's content."""
+    member = filled(group, [(1, "here", 0)])
+    member.stop()
+    member.options.mirror.unlink()
+    member.start()
+    with pytest.raises(DatabaseError, match="holds nothing yet"):
+        save_copy(member.options.mirror, tmp_path / "snapshot.db")
 
 
 def test_a_read_replica_keeps_its_own_writes_to_itself_and_takes_others(group: Group) -> None:

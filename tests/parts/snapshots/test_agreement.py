@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pytest
 
+from harmonylite.changes.histories import Standing
+from harmonylite.db.snapshot import reading_as_mirror, save_copy
+from harmonylite.db.standing import folded_seqs
 from harmonylite.db.thread import SqliteThread
-from harmonylite.model import StreamInfo, StreamMessage
-from harmonylite.snapshots.agreement import common_end
+from harmonylite.model import Position, StreamInfo, StreamMessage
+from harmonylite.snapshots.agreement import MemoryOfReplica, astray, common_end, is_lost
 from tests.parts.db.fix_replicas import Group, Member
 
 MADE, MOVED = "2026-01-01T00:00:00Z", "2026-01-01T00:00:00Z/moved"
@@ -79,7 +83,7 @@ async def common(member: Member, stream: Stream) -> tuple[int | None, bool]:
     thread = SqliteThread()
     try:
         position = replace(member.replica.positions()[0], created=MADE)
-        return await common_end(stream, await stream.info(), position, member.replica, thread)
+        return await common_end(stream, await stream.info(), position, MemoryOfReplica(member.replica, thread))
     finally:
         await thread.aclose()
 
@@ -112,3 +116,37 @@ async def test_beyond_a_fork_nothing_is_common_whatever_the_copy_holds_so_far(
 
 async def test_a_move_after_all_that_was_folded_changes_nothing(member: Member, folded: list[bytes]) -> None:
     assert await common(member, Stream(folded, MOVED, ((MADE, 5),))) == (5, True)
+
+
+async def test_a_snapshot_of_a_lost_tail_is_astray_though_its_numbers_fit(
+    member: Member, folded: list[bytes], others: list[bytes], tmp_path: Path
+) -> None:
+    save_copy(member.options.mirror, file := tmp_path / "snapshot.db")
+    assert await astray(file, [Stream(folded)]) == ""
+    assert await astray(file, [Stream([*folded, *others])]) == ""
+    assert "other messages" in await astray(file, [Stream(folded[:2] + others[2:])])
+
+
+@pytest.mark.parametrize("since", [0, 2])
+async def test_a_beginning_within_a_stream_stands_on_what_that_still_holds(
+    member: Member, folded: list[bytes], others: list[bytes], tmp_path: Path, since: int
+) -> None:
+    """What was folded of the lost tail is in it, and is nothing that the stream has to hold."""
+    beginning = Standing("anew", {0: Position(0, 3, 4, MADE)})
+    save_copy(member.options.mirror, file := tmp_path / "snapshot.db", beginning=lambda _: beginning)
+    assert await astray(file, [Stream(folded[:3] + others[:since])]) == ""
+    kept = reading_as_mirror(file, folded_seqs, 0)
+    assert [seq for seq in kept if seq > 0] == [1, 2, 3], "later numbers will be others'"
+    assert len(kept) == 5, "whose they were is still known"
+    assert await astray(file, [Stream(others)]) != ""
+
+
+async def test_a_database_tells_by_itself_whether_the_stream_lost_what_it_merged(
+    member: Member, folded: list[bytes], others: list[bytes]
+) -> None:
+    position = member.replica.merged_positions()[0]
+    assert not await is_lost(Stream(folded), position)
+    assert not await is_lost(Stream(folded + others), position)
+    assert await is_lost(Stream(folded[:4]), position)
+    assert await is_lost(Stream(folded[:4] + others[4:]), position)
+    assert not await is_lost(Stream(others), replace(position, newest=None)), "nobody can tell"

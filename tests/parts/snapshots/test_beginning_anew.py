@@ -10,10 +10,13 @@ import pytest
 
 from harmonylite.changes.histories import Standing
 from harmonylite.db import mirror
-from harmonylite.db.snapshot import save_copy
+from harmonylite.db.replica import ReplicaOptions
+from harmonylite.db.snapshot import install_mirror, make_database, save_copy
 from harmonylite.db.thread import SqliteThread
+from harmonylite.errors import DiskFullError
 from harmonylite.jetstream import JetStreamObjects, NatsLink, NatsPeers, StreamSettings
 from harmonylite.model import Position, StreamInfo
+from harmonylite.snapshots.joining import Joiner
 from harmonylite.snapshots.keeper import Keeper
 from harmonylite.snapshots.looking import Look
 from harmonylite.snapshots.recovering import Recovery
@@ -34,13 +37,15 @@ class Cluster:
     def __init__(self, group: Group, link: NatsLink, folder: Path, thread: SqliteThread) -> None:
         self.a, self.b = group.several(2, TABLE)
         self.thread = thread
+        self.folder = folder
+        self.keeper_status = NodeStatus()
         self.link = link
         self.store = DirectoryStore(folder / "store", owner="b")
         (folder / "store").mkdir()
         (folder / "work").mkdir()
         self.keeper = Keeper(
             self.store, JetStreamObjects(link, StreamSettings(stream_prefix="c")), folder / "work", "b", "c",
-            NodeStatus(), keep=5, copy=self.copy,
+            self.keeper_status, keep=5, copy=self.copy,
         )  # fmt: skip
         self.since = False
         self.a.run("INSERT INTO t VALUES ('both', 'at first')")
@@ -74,6 +79,13 @@ class Cluster:
 
     async def comes_back(self) -> Member:
         """Let ``a`` take up what fits."""
+        look = Look(self.a.replica.standing(), [stream(1)], reasons=["the stream was made anew"])
+        recovery = self.recovery(NodeStatus())
+        assert await recovery._adopt_what_fits(self.a.replica, look, await self.keeper.newest())
+        return self.a
+
+    def recovery(self, status: NodeStatus) -> Recovery:
+        """Return what recovers ``a``."""
         peers = NatsPeers(self.link, "s")
 
         async def none() -> set[str]:
@@ -85,13 +97,9 @@ class Cluster:
         async def no() -> bool:
             return False
 
-        recovery = Recovery(
-            self.thread, NodeStatus(), self.keeper, [], peers, node="a", publish=True, ensure=nothing, known=none,
-            please=no,
-        )  # fmt: skip
-        look = Look(self.a.replica.standing(), [stream(1)], reasons=["the stream was made anew"])
-        assert await recovery._adopt_what_fits(self.a.replica, look, await self.keeper.newest())
-        return self.a
+        return Recovery(
+            self.thread, status, self.keeper, [], peers, node="a", publish=True, ensure=nothing, known=none, please=no
+        )
 
 
 @pytest.fixture
@@ -120,3 +128,45 @@ async def test_without_the_beginning_it_brings_rows_and_undoes_nothing(cluster: 
     assert dict(a.run("SELECT id, v FROM t")) == {"both": "at first", "only a": "of a", "since": "of b"}
     assert a.replica.look() == 1, "nothing but the row that only this node has is published"
     assert [conflict.overruled for conflict in a.replica.conflicts()] == ["by a"]
+
+
+async def test_where_the_beginning_is_damaged_the_others_are_asked_and_a_new_one_is_due(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = await cluster.begin()
+    file = next(cluster.folder.rglob(name))
+    file.write_bytes(file.read_bytes()[:-5])
+    monkeypatch.setattr("harmonylite.snapshots.recovering.AGAIN", 0.0)
+    status = NodeStatus()
+    assert not await cluster.recovery(status)._try(cluster.a.replica, 0.0)
+    assert "about to begin anew" in status.part("recovery").reason
+    assert name in cluster.keeper.damaged
+
+
+async def test_a_database_that_could_not_be_made_is_made_at_the_next_try(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first try took the snapshot's file for the mirror, and ended for want of room."""
+    await cluster.keeper.save()
+    tries = 0
+
+    def making(options: ReplicaOptions, snapshot: Path) -> None:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            install_mirror(options, snapshot)
+            raise DiskFullError("no room is left on the disk")
+        make_database(options, snapshot)
+
+    async def no() -> bool:
+        return False
+
+    monkeypatch.setattr("harmonylite.snapshots.joining.make_database", making)
+    options = ReplicaOptions(tmp_path / "new" / "app.db", tmp_path / "new" / "mirror", "new", "s")
+    options.database.parent.mkdir()
+    joiner = Joiner(options, cluster.thread, NodeStatus(), please=no)
+    made = await joiner._without_database(cluster.keeper, [])
+    assert (tries, cluster.keeper_status.counters.snapshots_restored) == (2, 2), "one is fetched for each try"
+    assert made.options.database.exists()
+    assert not list(cluster.folder.rglob("incoming-*")), "nothing is left behind"
+    await cluster.thread.run(made.close)
