@@ -17,12 +17,14 @@ else:
     from backports import zstd
 
 CHUNK = 1 << 20
+LEVEL = 1
+"""How hard zstd tries: a snapshot is to be done soon, and the next levels make it little smaller."""
 
 
 def pack(source: Path, target: Path) -> str:
     """Compress ``source`` into ``target``; return the SHA-256 of the uncompressed bytes as hexadecimal text."""
     digest = hashlib.sha256()
-    with source.open("rb") as plain, zstd.open(target, "wb", level=1) as packed:
+    with source.open("rb") as plain, zstd.open(target, "wb", level=LEVEL) as packed:
         while chunk := plain.read(CHUNK):
             digest.update(chunk)
             packed.write(chunk)
