@@ -43,6 +43,8 @@ SIDE_FILES = ("-wal", "-shm", "-journal")
 def damage(path: Path) -> str:
     """Return what is wrong with a SQLite file, "" when nothing is (SQLite: PRAGMA quick_check)."""
     try:
+        if Path(f"{path}-journal").exists():
+            _roll_back(path)
         connection = open_file(path, read_only=True)
         try:
             with mapped(f"check {path}"):
@@ -54,6 +56,16 @@ def damage(path: Path) -> str:
     # What an index of the application's says of itself (SQLite checks virtual tables too) is no damage of the file.
     found = [line for line in listed if line != "ok" and not line.startswith(VIRTUAL)]
     return "; ".join(found[:3])
+
+
+def _roll_back(path: Path) -> None:
+    """Undo what a crash left half written, which who only reads can't (SQLite: SQLITE_READONLY_ROLLBACK)."""
+    connection = open_file(path)
+    try:
+        with mapped(f"roll {path} back"):
+            value(connection, "SELECT count(*) FROM sqlite_schema")
+    finally:
+        connection.close()
 
 
 def set_aside(path: Path) -> Path:
