@@ -29,7 +29,8 @@ JOURNAL = f"mirror.{quote(PRIVATE + 'conflicts')}"
 LOCAL = f"main.{quote(OVERRULED)}"
 RECENT = f"mirror.{quote(PRIVATE + 'recent')}"
 RECENT_ROWS = 2_000
-"""A change set of more rows leaves only its name in the recent ones."""
+RECENT_BYTES = 1_000_000
+"""A change set of more rows, or of more bytes as they travel, leaves only its name in the recent ones."""
 AUTHOR_WITHIN = 256
 """How many messages back the writer of an overruled value is looked for."""
 RECENT_KEPT = 4_096
@@ -65,9 +66,10 @@ class Authors:
     def __init__(self, connection: apsw.Connection, shard: int, seq: int) -> None:
         self._known: dict[tuple[str, tuple[Any, ...]], str] = {}
         self._unknown: set[str] = set()
+        self._connection = connection
         self._older = rows(
             connection,
-            f"SELECT node, blocks FROM {RECENT} WHERE shard = ? AND seq > ? AND seq < ? ORDER BY seq",
+            f"SELECT shard, seq FROM {RECENT} WHERE shard = ? AND seq > ? AND seq < ? ORDER BY seq",
             (shard, seq - AUTHOR_WITHIN, seq),
         )
 
@@ -80,7 +82,9 @@ class Authors:
             self._read(*self._older.pop())
         return self._known[wanted]
 
-    def _read(self, node: str, blob: bytes) -> None:
+    def _read(self, shard: int, seq: int) -> None:
+        sql = f"SELECT node, blocks FROM {RECENT} WHERE shard = ? AND seq = ?"
+        ((node, blob),) = rows(self._connection, sql, (shard, seq))
         blocks = msgspec.msgpack.decode(blob, type=list[tuple[bytes, bool]])
         if not blocks:
             self._unknown.add(node)
@@ -109,7 +113,7 @@ class Journal:
     def remember(self, piece: Piece, count: int) -> None:
         """Keep a folded change set for a while, so that a later conflict can be told whose value it overrules."""
         blocks: list[tuple[bytes, bool]] = []
-        if count <= RECENT_ROWS:
+        if count <= RECENT_ROWS and piece.size <= RECENT_BYTES:
             for offset, length, packed in piece.blocks:
                 piece.spool.seek(offset)
                 blocks.append((piece.spool.read(length), packed))

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
 
 from tests.parts.db.fix_replicas import Group
@@ -50,3 +51,15 @@ def test_one_row_that_is_larger_than_a_message_travels_in_several(group: Group) 
     assert group.equal("t") == [(1, body)]
     b.run("UPDATE t SET body = ? WHERE id = 1", (body[::-1],))
     assert group.equal("t") == [(1, body[::-1])]
+
+
+def test_a_change_set_larger_than_a_value_may_be_is_applied(group: Group) -> None:
+    """SQLite's limit for one value is 1,000,000,000 bytes; a transaction of many blobs may well be larger."""
+    a, b = group.several(2, "CREATE TABLE t(id INTEGER PRIMARY KEY, v BLOB)")
+    for member in (a, b):
+        member.replica.connection.limit(apsw.SQLITE_LIMIT_LENGTH, 2_000_000)
+    a.run("INSERT INTO t SELECT column1, randomblob(1000000) FROM (VALUES (1), (2), (3))")
+    found = group.equal("t")
+    assert [key for key, _ in found] == [1, 2, 3]
+    b.run("UPDATE t SET v = x'00'")
+    assert group.equal("t") == [(1, b"\0"), (2, b"\0"), (3, b"\0")]
