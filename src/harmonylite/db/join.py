@@ -5,6 +5,7 @@ Invariant: no row that only this database has is lost, and no value gives way wi
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager
 
@@ -164,7 +165,9 @@ def _stand(connection: apsw.Connection, at: Mapping[int, Position] | None = None
     mirror.set_positions(connection, "main", standing.positions if at is None else at)
     write_history(connection, "main", standing)
     mirror.set_state(connection, "main", "joined", 1)
-    mirror.set_state(connection, "mirror", mirror.REMADE, None)
+    pair = secrets.token_hex(8)
+    for schema in ("main", "mirror"):
+        mirror.set_state(connection, schema, mirror.PAIR, pair)
 
 
 def bring_back(connection: apsw.Connection, installed: Installed, log: Log, unit: Unit) -> None:

@@ -26,8 +26,8 @@ STATE = quote(PRIVATE + "state")
 TABLES = quote(PRIVATE + "tables")
 SKIP = quote(PRIVATE + "skip")
 
-REMADE = "remade"
-"""A fact of a mirror that was made anew: the database grew up with another one, which is lost."""
+PAIR = "pair"
+"""A random word that database and mirror share since they were last brought together; a copy of a mirror has none."""
 
 EVERY_TABLE = TableRules()
 

@@ -47,7 +47,7 @@ def save_copy(source: Path, target: Path, *, beginning: Callable[[Standing], Sta
                 raise DatabaseError(f"the mirror {source} was just made and holds nothing yet")
             copy.execute(f"DELETE FROM main.{mirror.SKIP}")
             copy.execute(f"UPDATE main.{mirror.TABLES} SET id = NULL")
-            mirror.set_state(copy, "main", mirror.REMADE, None)
+            mirror.set_state(copy, "main", mirror.PAIR, None)
             if beginning is not None:
                 begin_anew(copy, beginning(read_standing(copy, "main")))
         return read_standing(copy, "main")
@@ -206,18 +206,8 @@ def put_in_place(building: Path, path: Path) -> None:
         os.close(folder)
 
 
-def install_mirror(options: ReplicaOptions, snapshot: Path, *, remade: bool = False) -> None:
-    """Put ``snapshot`` in the mirror's place; no replica may be open. Raises DatabaseBusyError while it is read.
-
-    ``remade``: the database was merged with another mirror, which is lost.
-    """
-    if remade:
-        connection = open_file(snapshot)
-        try:
-            with transaction(connection, f"make {snapshot} the mirror of another's database"):
-                mirror.set_state(connection, "main", mirror.REMADE, 1)
-        finally:
-            connection.close()
+def install_mirror(options: ReplicaOptions, snapshot: Path) -> None:
+    """Put ``snapshot`` in the mirror's place; no replica may be open. Raises DatabaseBusyError while it is read."""
     target = options.mirror
     target.parent.mkdir(parents=True, exist_ok=True)
     mirror.use_wal(snapshot)  # whoever opens and closes it last brings what its -wal holds into the file

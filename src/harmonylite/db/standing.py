@@ -42,9 +42,12 @@ def mirror_is_behind(connection: apsw.Connection) -> bool:
     return bool(beyond(read_standing(connection, "main"), read_standing(connection, "mirror")))
 
 
-def is_remade(connection: apsw.Connection) -> bool:
-    """Tell whether the database grew up with another mirror, which is lost; both may differ in what they were."""
-    return bool(mirror.get_state(connection, "mirror", mirror.REMADE))
+def grew_apart(connection: apsw.Connection) -> bool:
+    """Tell whether the database grew up with another mirror: that was lost, or was exchanged since the database was
+    copied, which is restored now. What the database lacks it may then never have known.
+    """
+    one, other = (mirror.get_state(connection, schema, mirror.PAIR) for schema in ("main", "mirror"))
+    return bool(one != other)
 
 
 def write_history(connection: apsw.Connection, schema: str, standing: Standing) -> None:

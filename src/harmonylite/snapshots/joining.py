@@ -22,7 +22,7 @@ from harmonylite.db.healing import damage, heal_database, readable_standing, set
 from harmonylite.db.replica import Replica, ReplicaOptions
 from harmonylite.db.rested import taken
 from harmonylite.db.snapshot import has_tables, install_mirror, make_database, make_schema_in, save_copy
-from harmonylite.db.standing import adopt_standing, is_remade
+from harmonylite.db.standing import adopt_standing, grew_apart
 from harmonylite.db.thread import SqliteThread
 from harmonylite.errors import (
     DatabaseBusyError,
@@ -171,7 +171,7 @@ class Joiner:
         database = await self._thread.run(replica.standing, "main")
         mirror = await self._thread.run(replica.standing, "mirror")
         way = drift(database, mirror)
-        if await self._thread.run(is_remade, replica.connection) and database.history == mirror.history:
+        if await self._thread.run(grew_apart, replica.connection) and database.history == mirror.history:
             # Nothing but the new mirror says what was deleted, and it may not know of what the streams have lost.
             found = [await self._patiently(partial(is_lost, s, database.positions[s.shard])) for s in streams]
             way = "apart" if any(found) else way
@@ -221,9 +221,8 @@ class Joiner:
                 await self._please()
                 await asyncio.sleep(AGAIN)
                 return
-            remade = await self._thread.run(lambda: replica.joined)
             await self._thread.run(replica.close)
-            await self._patiently(lambda: self._thread.run(install_mirror, self._options, fetched[1], remade=remade))
+            await self._patiently(lambda: self._thread.run(install_mirror, self._options, fetched[1]))
             await self._patiently(lambda: self._thread.run(replica.open))
             log.info("snapshot %s of node %s is the mirror now", fetched[0].name, fetched[0].node)
             return

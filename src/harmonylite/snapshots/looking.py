@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from harmonylite.changes.histories import Standing
 from harmonylite.db.replica import Replica
-from harmonylite.db.standing import LIMBO, is_remade, rewind
+from harmonylite.db.standing import LIMBO, grew_apart, rewind
 from harmonylite.db.thread import SqliteThread
 from harmonylite.errors import StreamLostError
 from harmonylite.model import StreamInfo
@@ -89,7 +89,7 @@ async def stay_within(replica: Replica, thread: SqliteThread, look: Look) -> int
     if not beyond:
         return 0
     log.warning("the database stands beyond the streams of shards %s; its rows are compared", sorted(beyond))
-    if await thread.run(is_remade, replica.connection):  # what it lacks it may never have known
+    if await thread.run(grew_apart, replica.connection):  # what it lacks it may never have known
         return await thread.run(lambda: replica.reconcile(first=True, keep_log=True))
     await thread.run(replica.keep_mine, beyond)
     return 0

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import apsw
 import pytest
 
 from harmonylite.changes.inbox import Inbox
 from harmonylite.db.snapshot import install_mirror, save_copy
-from harmonylite.db.standing import is_remade
+from harmonylite.db.standing import grew_apart
 from harmonylite.db.thread import SqliteThread
 from harmonylite.snapshots.joining import Joiner
 from harmonylite.status import NodeStatus
@@ -53,6 +54,35 @@ async def test_rows_of_a_lost_tail_are_brought_and_nothing_of_others_is_undone(
     }  # fmt: skip
 
 
+async def test_a_backup_from_a_lost_tail_undoes_nothing_that_was_done_since(
+    b_alone: tuple[Group, Member, Member], tmp_path: Path
+) -> None:
+    """The mirror went on without the tail; the database comes back from within it, further, and elsewhere."""
+    group, a, b = b_alone
+    kept = group.world.last(0)
+    for n in range(3):
+        b.run("INSERT INTO t VALUES (?, 'of b')", (f"lost {n}",))
+        b.send()
+        b.receive()
+    b.run("VACUUM INTO ?", (str(tmp_path / "backup.db"),))
+    del group.world.streams[0][kept:]
+    a.run("INSERT INTO t VALUES ('since', 'of a')")
+    a.send()
+    a.receive()
+    await remake(group, b, a, tmp_path)
+    group.settle()
+    b.stop()
+    b.app.close()
+    for side in ("", "-wal", "-shm"):
+        Path(f"{b.options.database}{side}").unlink(missing_ok=True)
+    (tmp_path / "backup.db").rename(b.options.database)
+    b.app = apsw.Connection(str(b.options.database))
+    del group.world.streams[0][kept + 1 :]  # and is lost once more, so that the backup stands beyond its end
+    b.start()
+    await settle(group, b)
+    assert ("since", "of a") in b.rows("t")
+
+
 async def test_with_the_stream_as_it_was_a_lost_mirror_brings_nothing_back(
     b_alone: tuple[Group, Member, Member], tmp_path: Path
 ) -> None:
@@ -68,8 +98,13 @@ async def remake(group: Group, b: Member, a: Member, folder: Path) -> None:
     """Let ``b`` take a snapshot of ``a`` for the mirror that it lost."""
     b.stop()
     save_copy(a.options.mirror, file := folder / "snapshot.db")
-    install_mirror(b.options, file, remade=True)
+    install_mirror(b.options, file)
     b.start()
+    await settle(group, b)
+
+
+async def settle(group: Group, b: Member) -> None:
+    """Let ``b`` bring database and mirror together as it does at each start."""
     thread = SqliteThread()
     try:
         joiner = Joiner(b.options, thread, NodeStatus(), please=_no)
@@ -83,17 +118,15 @@ async def _no() -> bool:
     return False
 
 
-def test_a_snapshot_does_not_say_that_its_own_node_lost_its_mirror(
+def test_a_copy_of_a_mirror_is_none_that_the_database_grew_up_with_until_they_are_brought_together(
     b_alone: tuple[Group, Member, Member], tmp_path: Path
 ) -> None:
-    _, a, b = b_alone
+    _, _, b = b_alone
+    assert not grew_apart(b.replica.connection)
     b.stop()
-    save_copy(a.options.mirror, file := tmp_path / "snapshot.db")
-    install_mirror(b.options, file, remade=True)
+    save_copy(b.options.mirror, file := tmp_path / "snapshot.db")
+    install_mirror(b.options, file)
     b.start()
-    assert is_remade(b.replica.connection)
-    save_copy(b.options.mirror, again := tmp_path / "again.db")
-    a.stop()
-    install_mirror(a.options, again)
-    a.start()
-    assert not is_remade(a.replica.connection)
+    assert grew_apart(b.replica.connection)
+    b.replica.reconcile(first=False)
+    assert not grew_apart(b.replica.connection)
