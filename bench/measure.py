@@ -38,7 +38,7 @@ class Sizes:
     """
 
     commits: int = 20_000
-    synced: int = 1_000
+    synced: int = 600
     bulk: int = 200_000
     transaction: int = 200_000
     latency: int = 1000
