@@ -15,6 +15,8 @@ def plain(value: SqlValue, collation: str = "BINARY") -> SqlValue:
     """Map values that SQLite compares equal to one value: ``1.0`` is ``1`` (SQLite: datatype3, section 7)."""
     if isinstance(value, float) and value.is_integer() and -(2.0**63) <= value < 2.0**63:
         return int(value)
+    if collation == "BINARY":
+        return value
     if isinstance(value, str):
         return _folded(value.encode(), collation).decode()
     return RawText(_folded(value.data, collation)) if isinstance(value, RawText) else value

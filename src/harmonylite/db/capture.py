@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from tempfile import SpooledTemporaryFile
 from typing import IO, Any
 
@@ -18,6 +17,7 @@ from harmonylite.changes.shards import shard_of
 from harmonylite.db import bases
 from harmonylite.db.connection import value
 from harmonylite.db.exact import codec_of, decode, exact
+from harmonylite.db.steps import step
 from harmonylite.db.tracked import Tracked
 from harmonylite.db.triggers import HELD
 from harmonylite.model import ChangeSetId
@@ -217,7 +217,7 @@ class Capture:
         names = list(shape.names)
         size = min(32, self._chunk)
         try:
-            while chunk := list(islice(found, size)):
+            while chunk := step(found, size):
                 most = 0
                 for shard, part in self._split(table, chunk, offset, keys):
                     block = TableBlock(shape.name, names, keys)

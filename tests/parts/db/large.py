@@ -1,7 +1,8 @@
 """Carry one huge change set through a node, each side in a process of its own; print what it took.
 
-``python -m tests.parts.db.large write FOLDER ROWS`` commits, captures and takes back, and leaves the messages behind;
-``… read FOLDER ROWS`` applies those. Both print seconds and the peak of resident memory as JSON.
+``python -m tests.parts.db.large write FOLDER ROWS BYTES`` commits rows of that many bytes, captures them and takes them
+back, and leaves the messages behind; ``… read FOLDER ROWS`` applies those. Both print seconds and the peak of resident
+memory as JSON.
 """
 
 from __future__ import annotations
@@ -56,13 +57,13 @@ def megabytes() -> float:
     return int(line.split()[1]) / 1000
 
 
-def write(folder: Path, rows: int) -> Replica:
-    """Insert ``rows`` in one transaction, capture them and take the change set back; keep the messages in a file."""
+def write(folder: Path, rows: int, size: int) -> Replica:
+    """Insert ``rows`` of ``size`` bytes at once, capture them, take them back; keep the messages in a file."""
     replica, app = opened(folder, "a")
     app.execute(
-        "WITH RECURSIVE c(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM c WHERE i < ?)"
-        " INSERT INTO t SELECT i, 'name of row ' || i, i * 7 FROM c",
-        (rows,),
+        "WITH RECURSIVE c(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM c WHERE i < ?1)"
+        " INSERT INTO t SELECT i, iif(?2 < 100, 'name of row ' || i, hex(randomblob(?2 / 2))), i * 7 FROM c",
+        (rows, size),
     )
     out = replica.capture(1, message_bytes=MESSAGE_BYTES)
     assert out is not None
@@ -92,11 +93,11 @@ def apply(replica: Replica, folder: Path, rows: int) -> None:
     cut.close()
 
 
-def main(side: str, folder: Path, rows: int) -> dict[str, float | str]:
+def main(side: str, folder: Path, rows: int, size: int) -> dict[str, float | str]:
     """Do one side; return what it took."""
     started = time.monotonic()
     if side == "write":
-        replica = write(folder, rows)
+        replica = write(folder, rows, size)
     else:
         replica, _ = opened(folder, "b")
         apply(replica, folder, rows)
@@ -109,4 +110,4 @@ def main(side: str, folder: Path, rows: int) -> dict[str, float | str]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]))))
+    print(json.dumps(main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), int((*sys.argv, "16")[4]))))
