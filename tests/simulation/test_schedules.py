@@ -8,7 +8,7 @@ from tests.simulation.run import run
 
 pytestmark = pytest.mark.timeout(900)  # a busy machine may take its time over a chunk; a schedule itself has an end
 
-SHORT = range(1_000_001, 1_001_501)
+SHORT = range(1_000_001, 1_002_001)
 """Seeds that run for a few steps each: most of what goes wrong does so soon."""
 SHORT_STEPS = 40
 LONG = range(2_000_001, 2_000_201)
