@@ -91,6 +91,7 @@ def plot(rows: Sequence[Row], machine: dict[str, object], target: Path) -> None:
 
     mpl.use("Agg")
     from matplotlib import pyplot
+    from matplotlib.ticker import LogLocator
 
     figure, (bars, latency, cost) = pyplot.subplots(1, 3, figsize=(16, 5), layout="constrained")
     _bars(bars, rows)
@@ -100,12 +101,15 @@ def plot(rows: Sequence[Row], machine: dict[str, object], target: Path) -> None:
             latency.plot(values, [(n + 1) / len(values) for n in range(len(values))], color="tab:blue")
             break
     latency.set(xscale="log", xlabel="ms from commit until seen on another node", ylabel="share of commits")
+    latency.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    latency.xaxis.set_major_formatter("{x:g}")
+    latency.xaxis.set_minor_formatter("")
     latency.set_title("latency of one-row commits")
     for row in rows:
         if "rows" in row.series:
             cost.plot(row.series["rows"], row.series["microseconds"], marker="o", color="tab:blue")
     cost.set(xscale="log", xlabel="rows in the transaction", ylabel="microseconds per row")
-    cost.set_ylim(bottom=0)
+    cost.set_ylim(0, 1.2 * max((us for row in rows for us in row.series.get("microseconds", ())), default=1.0))
     cost.set_title("cost per row until whole on another node")
     for axes in (latency, cost):
         axes.grid(visible=True, alpha=0.3)
