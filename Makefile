@@ -1,7 +1,8 @@
 # HarmonyLite: everything that a newcomer or a CI machine runs. Needs Python 3.11 or later with pip, nothing else.
 #
-#   PYTHON=...  the interpreter to make .venv with     ARGS=...  more arguments for demo, test, bench, simulate
-#   SEEDS=...   how many schedules to simulate         FILE=...  your own SQLite file for the demo (copied, never touched)
+#   PYTHON=...  the interpreter to make .venv with     ARGS=...  more arguments for demo, test, bench, simulate, chaos
+#   SEEDS=...   how many schedules to simulate; for chaos which: 7, 1..20
+#   FILE=...    your own SQLite file for the demo (copied, never touched)
 
 PYTHON ?= python3
 SEEDS  ?= 20000
@@ -18,7 +19,7 @@ QUICK  := $(wildcard tests/rules tests/parts tests/simulation)
 SLOW   := $(wildcard tests/cluster tests/docs)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-quick test-cluster lint format bench simulate pins clean
+.PHONY: help venv demo test test-quick test-cluster lint format bench simulate chaos pins clean
 
 help: ## show these lines
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,6 +51,9 @@ bench: $(VENV)/.dev ## measure the budgets; table, JSON and plot in bench/result
 
 simulate: $(VENV)/.dev ## run SEEDS random schedules of writers, outages and crashes
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS) $(ARGS)
+
+chaos: $(VENV)/.dev ## hurt real nodes, files, NATS and snapshots in the order of SEEDS, e.g. SEEDS=1..20
+	$(BIN)/python -m tests.cluster.chaos $(if $(filter file,$(origin SEEDS)),1..20,$(SEEDS)) $(ARGS)
 
 pins: ## write requirements*.txt anew from pyproject.toml (needs uv)
 	$(PINS) --group build -o requirements-build.txt
