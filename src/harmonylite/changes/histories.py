@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from harmonylite.model import Position
+from harmonylite.model import Position, StreamInfo
 from harmonylite.wire import KIND_CHANGES, WireError, decode_envelope
 
 PAST_KEPT = 64
@@ -42,6 +42,20 @@ class Standing:
         """Return where a mirror stands that begins ``history`` from what this one holds."""
         past = [*self.past.items(), (self.history, self.left)][-PAST_KEPT:]
         return Standing(history, positions, dict(past))
+
+    def left_in(self, info: StreamInfo) -> int | None:
+        """Return up to where an earlier history went in this very stream, as far as that reaches; None: none did."""
+        for left in reversed(list(self.past.values())):
+            created, seq = left.get(info.shard, ("", 0))
+            if created and info.same(created, min(seq, info.last)):
+                return min(seq, info.last)
+        return None
+
+    def is_back(self, shard: int) -> bool:
+        """Tell whether this history is in the stream of an earlier one again, and the one just left was in another."""
+        now = self.positions[shard].created
+        streams = [left.get(shard, ("", 0))[0] for left in self.past.values()]
+        return bool(streams and now) and now != streams[-1] and now in streams
 
 
 def relation(mine: Standing, other: Standing) -> Relation:

@@ -61,16 +61,15 @@ def begin_anew(connection: apsw.Connection, standing: Standing) -> None:
     """Make ``main``, a copy of a mirror, the beginning of the history in ``standing``; in a transaction.
 
     What is remembered of change sets up to there keeps its numbers: the stream holds it, or has forgotten it. What came
-    after that no stream holds, and its numbers will be others'; it goes below all numbers that there are.
+    after that no stream holds, and its numbers will be others'; it goes below all numbers that there are. So does all
+    of it where the history is back in an older stream: the numbers are not that one's.
     """
     recent = RECENT.replace("mirror.", "main.", 1)
     for shard, position in standing.positions.items():
         least, most = rows(connection, f"SELECT min(seq), max(seq) FROM {recent} WHERE shard = ?", (shard,))[0]
         if most is not None:
-            down = most - min(0, least) + 1
-            connection.execute(
-                f"UPDATE {recent} SET seq = seq - ? WHERE shard = ? AND seq > ?", (down, shard, position.seq)
-            )
+            down, kept = most - min(0, least) + 1, 0 if standing.is_back(shard) else position.seq
+            connection.execute(f"UPDATE {recent} SET seq = seq - ? WHERE shard = ? AND seq > ?", (down, shard, kept))
     mirror.set_positions(connection, "main", standing.positions)
     write_history(connection, "main", standing)
     mirror.set_state(connection, "main", "whole", 1)

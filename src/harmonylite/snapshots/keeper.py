@@ -145,15 +145,18 @@ class Keeper:
             return await self._name_newest(*await self._upload(None, copy), first=first)
 
     async def begin(
-        self, streams: Sequence[StreamInfo], beginning: Callable[[Standing], Standing], *, copy: Copy | None = None
-    ) -> Snapshot | None:
+        self, streams: Sequence[StreamInfo], beginning: Callable[[Standing], Standing], *,
+        past: Container[str] = (), copy: Copy | None = None,
+    ) -> Snapshot | None:  # fmt: skip
         """Save the mirror as the beginning of a new history; None: some snapshot fits the streams by now.
 
-        ``copy``: what to save instead of the mirror.
+        ``past``: the histories before the mirror's own, whose snapshots are no use: a NATS that was set back names them
+        again, and its streams fit them. ``copy``: what to save instead of the mirror.
         """
         async with self._saving:
             known, revision = await self.pointed()
-            if known is not None and fits(known, streams) and known.name not in self.damaged:
+            useful = known is not None and known.history not in past and known.name not in self.damaged
+            if known is not None and useful and fits(known, streams):
                 return None
             snapshot, _ = await self._upload(beginning, copy)
             if await self._pointers.set_pointer(POINTER, encode(snapshot), revision=revision):

@@ -340,7 +340,9 @@ class Recovery:
             TOPIC, b"", seconds=ASK, enough=lambda found: bool(known) and known <= answers_by_node(found).keys()
         )
         others = {node: answer for node, answer in answers_by_node(answers).items() if node != self._node}
-        following = sorted(node for node, answer in others.items() if answer.following)
+        # Whoever follows a history that this mirror has left behind can't help: NATS was set back to a time before.
+        earlier = {node for node, answer in others.items() if answer.history in look.standing.past}
+        following = sorted(node for node, answer in others.items() if answer.following and node not in earlier)
         if following:
             self._part.waiting(f"{why}; waiting for a snapshot of node {following[0]}")
             await self._please()
@@ -357,21 +359,27 @@ class Recovery:
                 f"{why}; {who} is about to begin anew from its mirror, in {sure - seconds:.0f} s at most"
             )
             return
-        await self.begin(replica)
+        await self.begin(replica, fold_again=bool(earlier))
 
-    async def begin(self, replica: Replica) -> None:
-        """Save this node's mirror as the beginning of a new history; everybody takes it up, this node too."""
+    async def begin(self, replica: Replica, *, fold_again: bool = False) -> None:
+        """Save this node's mirror as the beginning of a new history; everybody takes it up, this node too.
+
+        Where the streams are those of an earlier history again, what that one had folded of them is not folded a second
+        time, unless ``fold_again``: somebody may have gone on in them since.
+        """
         await self._ensure()
         look = await self._look(replica)
         streams = {info.shard: info for info in look.streams}
         if look.missing:
             return
         history = secrets.token_hex(8)
+        left = {s: None if fold_again else look.standing.left_in(info) for s, info in streams.items()}
 
         def beginning(now: Standing) -> Standing:
-            return now.anew(history, {s: _start(p, streams[s], look.common[s]) for s, p in now.positions.items()})
+            starts = {s: _start(p, streams[s], look.common[s], left[s]) for s, p in now.positions.items()}
+            return now.anew(history, starts)
 
-        saved = await self._keeper.begin(look.streams, beginning)
+        saved = await self._keeper.begin(look.streams, beginning, past=look.standing.past)
         if saved is not None:
             log.warning("the cluster begins anew from this node's mirror: history %s, snapshot %s", history, saved.name)
 
@@ -380,8 +388,13 @@ def _within(snapshot: Snapshot, shard: int, end: int | None) -> bool:
     return end is not None and snapshot.positions.get(shard, 0) <= end
 
 
-def _start(position: Position, info: StreamInfo, common: int | None) -> Position:
-    """Return where a mirror at ``position`` goes on with a stream: after what is in both, or at the stream's start."""
+def _start(position: Position, info: StreamInfo, common: int | None, left: int | None) -> Position:
+    """Return where a mirror at ``position`` goes on with a stream: after what is in both, or at the stream's start.
+
+    ``left``: up to where an earlier history had folded it; what was not whole there may have begun anywhere before.
+    """
+    if common is None and left is not None:
+        return Position(position.shard, max(info.first - 1, left), info.first, info.created)
     end = max(info.first - 1, 0 if common is None else common)
     if common is not None and end == position.seq:
         return replace(position, resume=max(position.resume, info.first), created=info.created)
