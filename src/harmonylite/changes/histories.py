@@ -103,6 +103,19 @@ def drift(database: Standing, mirror: Standing) -> Relation:
     return way if database.history in mirror.past else "same"
 
 
+def start_in(position: Position, info: StreamInfo, common: int | None, left: int | None) -> Position:
+    """Return where a mirror at ``position`` goes on with a stream: after what is in both, or at the stream's start.
+
+    ``left``: up to where an earlier history had folded it; what was not whole there may have begun anywhere before.
+    """
+    if common is None and left is not None:
+        return Position(position.shard, max(info.first - 1, left), info.first, info.created)
+    end = max(info.first - 1, 0 if common is None else common)
+    if common is not None and end == position.seq:
+        return replace(position, resume=max(position.resume, info.first), created=info.created)
+    return Position(position.shard, end, end + 1, info.created)
+
+
 def is_message(payload: bytes, node: str, blocks: Sequence[bytes]) -> bool:
     """Tell whether ``payload`` can be the last message of a change set of ``node`` with ``blocks`` ([]: unknown)."""
     try:

@@ -14,13 +14,12 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, Container, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 
 from harmonylite.backoff import Backoff
-from harmonylite.changes.histories import Relation, Standing, further, held, newest, relation
+from harmonylite.changes.histories import Relation, Standing, further, held, newest, relation, start_in
 from harmonylite.db.deviation import deviations
 from harmonylite.db.exchange import must_fit
 from harmonylite.db.replica import Replica
@@ -37,7 +36,6 @@ from harmonylite.errors import (
     StreamError,
     StreamLostError,
 )
-from harmonylite.model import Position, StreamInfo
 from harmonylite.replication.ports import Peers, ShardStream
 from harmonylite.snapshots.agreement import astray
 from harmonylite.snapshots.answers import Answer, answers_by_node
@@ -376,7 +374,7 @@ class Recovery:
         left = {s: None if fold_again else look.standing.left_in(info) for s, info in streams.items()}
 
         def beginning(now: Standing) -> Standing:
-            starts = {s: _start(p, streams[s], look.common[s], left[s]) for s, p in now.positions.items()}
+            starts = {s: start_in(p, streams[s], look.common[s], left[s]) for s, p in now.positions.items()}
             return now.anew(history, starts)
 
         saved = await self._keeper.begin(look.streams, beginning, past=look.standing.past)
@@ -386,16 +384,3 @@ class Recovery:
 
 def _within(snapshot: Snapshot, shard: int, end: int | None) -> bool:
     return end is not None and snapshot.positions.get(shard, 0) <= end
-
-
-def _start(position: Position, info: StreamInfo, common: int | None, left: int | None) -> Position:
-    """Return where a mirror at ``position`` goes on with a stream: after what is in both, or at the stream's start.
-
-    ``left``: up to where an earlier history had folded it; what was not whole there may have begun anywhere before.
-    """
-    if common is None and left is not None:
-        return Position(position.shard, max(info.first - 1, left), info.first, info.created)
-    end = max(info.first - 1, 0 if common is None else common)
-    if common is not None and end == position.seq:
-        return replace(position, resume=max(position.resume, info.first), created=info.created)
-    return Position(position.shard, end, end + 1, info.created)
