@@ -184,8 +184,7 @@ def _check_state(replica: Replica, was_joined: bool) -> bool:
             raise DatabaseReplacedError(what)
         return False
     database, mirror = replica.standing("main"), replica.standing("mirror")
-    if database.history == mirror.history and any(
-        position.seq > database.positions[shard].seq for shard, position in mirror.positions.items()
-    ):
+    behind = any(position.seq > database.positions[shard].seq for shard, position in mirror.positions.items())
+    if database.history in mirror.past or (database.history == mirror.history and behind):
         raise DatabaseReplacedError(what)
     return True
