@@ -77,6 +77,12 @@ class _Client(Client):
         self.announced = info.get("connect_urls") or []
         await super()._process_info(info, initial_connection)
 
+    async def _process_pong(self) -> None:
+        # Nobody waits for this one any more. nats-py would set its result all the same, and end its reading over that.
+        if self._pongs and self._pongs[0].done():
+            self._pongs[0] = asyncio.get_running_loop().create_future()
+        await super()._process_pong()
+
 
 class Connection:
     """A live connection. Made by `connect`; ends by itself or by `aclose`, never comes back."""

@@ -190,3 +190,16 @@ async def test_passwords_never_reach_logs_errors_or_status(
 
 def test_credentials_in_addresses_are_masked() -> None:
     assert redact("at nats://me:pw@host:1, tls://tok@other and a@b") == "at nats://***@host:1, tls://***@other and a@b"
+
+
+async def test_an_answer_that_nobody_waits_for_any_more_leaves_the_connection_as_it_is(
+    link: NatsLink, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A stop in the middle of the start gives up on the check that the server answers."""
+    client = (await link.connection())._client
+    given_up = asyncio.get_running_loop().create_future()
+    given_up.cancel()
+    await client._send_ping(given_up)
+    await client.flush(timeout=30)
+    assert link.connected
+    assert not [record for record in caplog.records if record.exc_info]
