@@ -19,6 +19,7 @@ from tests.cluster.chaos_files import Files
 from tests.cluster.chaos_stores import Nats, Snapshots
 from tests.cluster.fix_cluster import Site, start
 from tests.cluster.processes import agree, until_equal
+from tests.seeds import seeds
 
 STEPS = 12
 
@@ -117,12 +118,6 @@ def _run_by_hand(seed: int, steps: int) -> bool:
         site.aclose()
     shutil.rmtree(folder)
     return True
-
-
-def seeds(text: str) -> range:
-    """Return the seeds that ``17`` or ``1..20`` means."""
-    first, dots, last = text.partition("..")
-    return range(int(first), int(last if dots else first) + 1)
 
 
 def main() -> int:

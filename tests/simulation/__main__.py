@@ -10,16 +10,11 @@ import time
 import traceback
 from collections.abc import Iterator
 
+from tests.seeds import seeds
 from tests.simulation.run import run
 
 HANGS = 120
 """Seconds after which a schedule hangs: the stack is printed and the run ends."""
-
-
-def seeds(text: str) -> range:
-    """Return the seeds that ``17`` or ``1..1000`` means."""
-    first, dots, last = text.partition("..")
-    return range(int(first), int(last if dots else first) + 1)
 
 
 def main() -> int:

@@ -45,6 +45,17 @@ def open_file(path: Path, *, create: bool = False, read_only: bool = False) -> a
     return connection
 
 
+@contextmanager
+def reading(path: Path) -> Iterator[apsw.Connection]:
+    """Give a connection that only reads the file ``path``, closed at the end. Raises DatabaseError, the body's too."""
+    connection = open_file(path, read_only=True)
+    try:
+        with mapped(f"read {path}"):
+            yield connection
+    finally:
+        connection.close()
+
+
 def attach(connection: apsw.Connection, path: Path, name: str, *, read_only: bool = False) -> None:
     """Attach the file ``path`` as schema ``name``."""
     uri = "file:" + _uri_path(path) + ("?mode=ro" if read_only else "")

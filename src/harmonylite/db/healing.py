@@ -18,7 +18,7 @@ from typing import Any
 import apsw
 
 from harmonylite.changes.histories import Standing
-from harmonylite.db.connection import attach, mapped, open_file, rows, value
+from harmonylite.db.connection import attach, mapped, open_file, reading, rows, value
 from harmonylite.db.exact import exact_rows, marks
 from harmonylite.db.install import trigger_tables
 from harmonylite.db.replica import Replica, ReplicaOptions
@@ -113,12 +113,8 @@ def heal_database(options: ReplicaOptions, snapshot: Path, *, is_mirror: bool) -
 def readable_standing(damaged: Path) -> Standing:
     """Return where a damaged database stands, the very beginning where that can't be read."""
     try:
-        connection = open_file(damaged, read_only=True)
-        try:
-            with mapped(f"read {damaged}"):
-                return read_standing(connection, "main")
-        finally:
-            connection.close()
+        with reading(damaged) as connection:
+            return read_standing(connection, "main")
     except DatabaseError:
         return Standing()
 

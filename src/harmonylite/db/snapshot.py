@@ -16,7 +16,7 @@ import apsw
 
 from harmonylite.changes.histories import Standing
 from harmonylite.db import mirror
-from harmonylite.db.connection import attach, mapped, open_file, rows, transaction
+from harmonylite.db.connection import attach, mapped, open_file, reading, rows, transaction
 from harmonylite.db.journal import recent_ends
 from harmonylite.db.remember import SCHEMA
 from harmonylite.db.replica import Replica, ReplicaOptions
@@ -57,35 +57,23 @@ def save_copy(source: Path, target: Path, *, beginning: Callable[[Standing], Sta
 
 def standing_of(snapshot: Path) -> Standing:
     """Return where a snapshot stands."""
-    connection = open_file(snapshot, read_only=True)
-    try:
-        with mapped(f"read {snapshot}"):
-            return read_standing(connection, "main")
-    finally:
-        connection.close()
+    with reading(snapshot) as connection:
+        return read_standing(connection, "main")
 
 
 def ends_of(snapshot: Path) -> dict[int, int]:
     """Return how many change sets of each shard a snapshot ever folded; see `recent_ends`."""
-    connection = open_file(snapshot, read_only=True)
-    try:
-        with mapped(f"read {snapshot}"):
-            return recent_ends(connection, "main")
-    finally:
-        connection.close()
+    with reading(snapshot) as connection:
+        return recent_ends(connection, "main")
 
 
 def reading_as_mirror(
     snapshot: Path, read: Callable[Concatenate[apsw.Connection, P], T], *args: P.args, **kwargs: P.kwargs
 ) -> T:
     """Return what ``read`` finds in a snapshot, as schema ``mirror`` of the connection that it is given."""
-    connection = open_file(snapshot, read_only=True)
-    try:
+    with reading(snapshot) as connection:
         attach(connection, snapshot, "mirror", read_only=True)
-        with mapped(f"read {snapshot}"):
-            return read(connection, *args, **kwargs)
-    finally:
-        connection.close()
+        return read(connection, *args, **kwargs)
 
 
 def make_schema(connection: apsw.Connection, snapshot: Path) -> None:
