@@ -23,6 +23,7 @@ from harmonylite.config import secrets as known_secrets
 from harmonylite.db.replica import Replica
 from harmonylite.db.rested import note
 from harmonylite.db.thread import SqliteThread
+from harmonylite.db.wal_copier import WalCopier
 from harmonylite.db.watch import Watch
 from harmonylite.errors import DatabaseError, HarmonyLiteError, ReopenError, StreamError, leaves
 from harmonylite.identity import acquire_lock, identify, make_folder
@@ -85,7 +86,8 @@ class Node:
         self._link: NatsLink | None = None
         self._server: EmbeddedServer | None = None
         self._renewing: asyncio.Task[None] | None = None
-        self._watch = Watch(settings.db_path)
+        self._copier = WalCopier(settings.db_path)
+        self._watch = Watch(settings.db_path, heard=self._copier.wake)
 
     def stop(self) -> None:
         """Drain and end."""
@@ -207,7 +209,7 @@ class Node:
             covering=upkeep.covering,
         )  # fmt: skip
         verifier = self._parts.verifier = Verifier(replica, thread, engine.publisher, peers, status)
-        async with asyncio.TaskGroup() as group:
+        async with self._copier.running(), asyncio.TaskGroup() as group:
             group.create_task(verifier.serve(), name="answer about digests")
             group.create_task(peers.serve("who", self._questions.who), name="answer about this node")
             group.create_task(peers.serve("snapshot", self._questions.snapshot_please), name="answer with snapshots")

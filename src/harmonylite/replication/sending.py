@@ -38,6 +38,9 @@ GATHER_PER_WRITE = 0.0004
 """Seconds of that pause per write that gathered while the last change set was in flight, also where many were to one
 row; a lone one costs none."""
 
+DEAF_FROM = 0.02
+"""From such a pause on nobody listens until it is over: the application pays for each event that it causes."""
+
 COUNT_EVERY = 1.0
 """Seconds between counts of what is pending, while a change set waits for NATS or for its return."""
 
@@ -129,14 +132,22 @@ class Sender:
 
     async def _drain(self, out: Outgoing | None) -> None:
         """Send until nothing is left to send: after each look, look again before sleeping."""
-        while out is not None:
-            try:
-                await self._send(out)
-            finally:
-                out.close()
-            await asyncio.sleep(pause_after(out.rows, out.log_id - self._logged))
-            self._logged = out.log_id
-            out = await self._thread.run(self._capture)
+        try:
+            while out is not None:
+                try:
+                    await self._send(out)
+                finally:
+                    out.close()
+                pause = pause_after(out.rows, out.log_id - self._logged)
+                if pause >= DEAF_FROM:
+                    self._watch.deaf()
+                await asyncio.sleep(pause)
+                self._logged = out.log_id
+                out = await self._thread.run(self._capture)
+                if out is None and self._watch.listening():
+                    out = await self._thread.run(self._capture)
+        finally:
+            self._watch.listening()
         self._status.pending_rows = self._replica.pending_rows()
 
     def _capture(self) -> Outgoing | None:
@@ -186,6 +197,7 @@ class Sender:
             await asyncio.sleep(COUNT_EVERY)
             with suppress(DatabaseError):
                 self._status.pending_rows = await self._thread.run(self._replica.look)
+            self._watch.heard()  # nobody waits for events meanwhile
 
     async def idle(self) -> None:
         """Wait until everything that was committed so far is in the order."""

@@ -60,3 +60,23 @@ async def test_a_wake_by_hand_ends_the_wait_under_way_or_the_next_one(tmp_path: 
         watch.wake()
         assert await watch.wait(LONG)
         assert not await watch.wait(SHORT)
+
+
+async def test_who_is_deaf_hears_nothing_and_is_told_to_look_when_it_listens_again(
+    tmp_path: Path, app: apsw.Connection
+) -> None:
+    heard: list[None] = []
+    watch = Watch(tmp_path / "app.db", heard=lambda: heard.append(None))
+    async with watch.open():
+        assert not watch.listening(), "it does already"
+        watch.deaf()
+        watch.deaf()
+        app.execute("INSERT INTO t VALUES (1)")
+        assert not await watch.wait(SHORT)
+        assert heard == []
+        assert watch.listening()
+        app.execute("INSERT INTO t VALUES (1)")
+        assert await watch.wait(LONG)
+        assert heard
+    watch.deaf()
+    assert not watch.listening(), "nothing is watched any more"
