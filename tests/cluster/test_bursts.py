@@ -51,7 +51,7 @@ def test_a_node_that_is_killed_in_a_burst_leaves_the_log_to_the_application(site
     assert wal_bytes(nodes[0]) < WAL_MOST
     committed = writer.kill()
     content = until_equal(nodes)
-    assert dict(content["counters"])["burst"] in (committed, committed + 1)
+    assert content["counters"] in ([("burst", committed)], [("burst", committed + 1)])
 
 
 def wal_bytes(node: Node) -> int:

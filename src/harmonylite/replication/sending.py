@@ -27,7 +27,8 @@ heard before it can be seen: SQLite syncs the write-ahead log in between, and th
 
 PATIENCE = 3
 """Looks in a row that may be for nothing; then somebody writes a transaction larger than its cache, and every look
-costs the writer something. `REST` seconds pass before the next one, then twice as long each time, to `MOST_REST`."""
+costs the writer something, and so does each event. `REST` seconds pass without either before the next one, then twice
+as long each time, to `MOST_REST`."""
 REST = 0.002
 MOST_REST = 0.016
 
@@ -90,7 +91,7 @@ class Sender:
         self._loop = asyncio.get_running_loop()
         self._part.ok()
         trouble = Trouble(self._part, (self._replica.options.database, self._replica.options.mirror), most=2.0)
-        again = self._polling
+        again, rested = self._polling, False
         while True:
             self._begun += 1
             number = self._begun
@@ -102,8 +103,12 @@ class Sender:
             trouble.over()
             self._done = number
             self._idle.set()
-            if self._in_vain > PATIENCE:
+            rested = self._in_vain > PATIENCE and not rested
+            if rested:
+                self._watch.deaf()
                 await asyncio.sleep(min(MOST_REST, REST * 2 ** (self._in_vain - PATIENCE - 1)))
+                self._watch.listening()
+                continue
             heard = await self._watch.wait(again)
             again = min(SECOND_LOOK if heard else 2 * again, self._polling)
             self._in_vain = self._in_vain if heard else 0
