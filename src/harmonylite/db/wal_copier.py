@@ -82,7 +82,10 @@ class WalCopier:
             self._woken.clear()
             try:
                 tended = tended or TendedWal(self._database)
-                self._tend(tended) if woken else tended.cut()
+                if woken:
+                    self._tend(tended)
+                else:
+                    tended.cut()
             except (apsw.Error, DatabaseError) as error:
                 # whoever works with the file meets the same, and tells of it
                 log.debug("the write-ahead log of %s is left to the application: %s", self._database, error)

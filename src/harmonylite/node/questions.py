@@ -16,7 +16,7 @@ import msgspec
 
 from harmonylite.db.replica import Replica
 from harmonylite.db.thread import SqliteThread
-from harmonylite.errors import NotRunningError, SnapshotError, StreamError, VerifyError
+from harmonylite.errors import DatabaseError, NotRunningError, SnapshotError, StreamError, VerifyError
 from harmonylite.jetstream import NatsPeers
 from harmonylite.model import Conflict
 from harmonylite.node.regional import Regional
@@ -119,9 +119,13 @@ class Questions:
         return self.parts.replica
 
     async def conflicts(self, table: str | None, limit: int) -> Sequence[Conflict]:
-        """Return the newest conflicts."""
+        """Return the newest conflicts. Raises DatabaseError for a table that neither replica nor journal know."""
         replica = self._running()
-        return await self._thread.run(lambda: replica.conflicts(table=table, limit=limit))
+        found = await self._thread.run(lambda: replica.conflicts(table=table, limit=limit))
+        if table is not None and not found and table not in replica.tables:
+            known = ", ".join(sorted(replica.tables))
+            raise DatabaseError(f"there is no replicated table {table}", advice=f"known are {known}")
+        return found
 
     async def verify(self, repair: bool, seconds: float, without: frozenset[str]) -> dict[str, Any]:
         """Compare database, mirror and nodes; ``without``: nodes that are gone and not waited for."""
