@@ -1,8 +1,19 @@
-"""The sender waits between change sets while an application writes a lot, and not at all after a lone write."""
+"""The sender waits between change sets while an application writes a lot, and not at all after a lone write.
+
+While it waits it listens to nobody, and misses nothing for it.
+"""
 
 from __future__ import annotations
 
-from harmonylite.replication.sending import GATHER, pause_after
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from harmonylite.model import ChangeSetId
+from harmonylite.replication.sending import GATHER, PATIENCE, Sender, pause_after
+from harmonylite.status import NodeStatus
 
 
 def test_a_lone_write_is_followed_at_once() -> None:
@@ -16,3 +27,98 @@ def test_many_writes_to_one_row_gather_as_writes_to_many_rows_do() -> None:
 
 def test_the_pause_is_bounded() -> None:
     assert pause_after(rows=1_000_000, logged=0) == pause_after(rows=1, logged=1_000_000) == GATHER
+
+
+class Commits:
+    """Stands for replica, thread, publisher and watch of a sender; ``waiting``: rows of commits not captured yet.
+
+    ``on_listening``: rows of a commit that is made just before the sender listens again, and causes no event;
+    ``alarms``: events that nothing is behind.
+    """
+
+    def __init__(self, waiting: list[int], *, on_listening: list[int] | None = None, alarms: int = 0) -> None:
+        self.options = SimpleNamespace(database=Path("app.db"), mirror=Path("mirror.db"))
+        self.suspicious = False
+        self.waiting, self.on_listening = waiting, on_listening or []
+        self.alarms = alarms
+        self.events: list[str] = []
+        self.hears = True
+        self.sender: Sender
+        self.asleep = asyncio.Event()
+
+    async def run(self, function: Callable[[], object]) -> object:
+        return function()
+
+    def changed(self) -> bool:
+        return bool(self.waiting)
+
+    def pending_rows(self) -> int:
+        return len(self.waiting)
+
+    def schema_changed(self) -> bool:
+        return False
+
+    def look_for_unseen(self) -> None:
+        pass
+
+    def capture(self, number: int, **_: object) -> object:
+        if not self.waiting:
+            return None
+        rows = self.waiting.pop(0)
+        name = ChangeSetId("n", "s", number)
+        return SimpleNamespace(id=name, rows=rows, log_id=number, close=lambda: None)
+
+    async def publish(self, out: Any) -> None:
+        self.events.append(f"sent {out.rows}{'' if self.hears else ' deaf'}")
+        self.sender.landed(out.id, True)
+
+    def deaf(self) -> None:
+        self.hears = False
+
+    def listening(self) -> bool:
+        was, self.hears = self.hears, True
+        if not was:
+            self.waiting, self.on_listening = self.waiting + self.on_listening, []
+        return not was
+
+    async def wait(self, _seconds: float) -> bool:
+        assert self.hears, "nobody would be heard"
+        if self.alarms:
+            self.alarms -= 1
+            return True
+        self.asleep.set()
+        await asyncio.Event().wait()
+        return False
+
+    async def until_asleep(self) -> None:
+        """Run a sender until it waits for an event."""
+        everything: Any = self
+        self.sender = Sender(
+            everything, everything, everything, everything, NodeStatus(),
+            publish=True, polling=60.0, tidying=0.0, message_bytes=lambda: 1000, schema_moved=lambda: None,
+        )  # fmt: skip
+        allowed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        allowed.set_result(None)
+        running = asyncio.create_task(self.sender.run(allowed))
+        await asyncio.wait({running, asyncio.create_task(self.asleep.wait())}, return_when=asyncio.FIRST_COMPLETED)
+        running.cancel()
+        await asyncio.wait({running})
+        assert running.cancelled(), running.exception()
+
+
+async def test_nobody_listens_while_there_is_more_to_come_and_everybody_is_heard_before_the_sender_sleeps() -> None:
+    commits = Commits([1000, 2000], on_listening=[3])
+    await commits.until_asleep()
+    assert commits.events == ["sent 1000", "sent 2000 deaf", "sent 3"], "3 was committed just before it listened again"
+
+
+async def test_a_commit_is_found_that_ends_while_nobody_listens_to_its_many_writes() -> None:
+    commits = Commits([], on_listening=[5], alarms=PATIENCE + 1)
+    await commits.until_asleep()
+    assert commits.events == ["sent 5"]
+
+
+async def test_after_a_lone_write_it_never_stops_listening() -> None:
+    commits = Commits([1, 1], on_listening=[1])
+    await commits.until_asleep()
+    assert commits.events == ["sent 1", "sent 1"]
