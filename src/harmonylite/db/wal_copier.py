@@ -147,8 +147,9 @@ class TendedWal:
 
     def _act(self, length: int, copied: int) -> None:
         if self._still >= PATIENCE or length >= self._most:
+            worth = 1 if self.holds else COPY_FROM  # the application would copy the rest of a log this long
             self.let_go()
-            if length - copied >= COPY_FROM:
+            if length - copied >= worth:
                 self._copy()
         elif self.holds:
             if length - self._from >= STEP:

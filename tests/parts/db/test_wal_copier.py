@@ -103,9 +103,9 @@ def test_in_a_long_burst_the_copy_follows_step_by_step(app: Application, tended:
         length = app.log()[0]
 
 
-def test_after_a_burst_all_is_copied_and_the_log_begins_anew(app: Application, tended: TendedWal) -> None:
-    held(app, tended)
-    app.write_until(ITS_OWN + COPY_FROM)
+@pytest.mark.parametrize("more", [1, ITS_OWN + COPY_FROM])
+def test_after_a_burst_all_is_copied_and_the_log_begins_anew(app: Application, tended: TendedWal, more: int) -> None:
+    app.write_until(held(app, tended) + more)
     assert tended.look()
     for _ in range(PATIENCE):
         assert not tended.look()
