@@ -89,6 +89,7 @@ class Sender:
         """Send whatever is committed, without end, once ``allowed`` is done."""
         await allowed
         self._loop = asyncio.get_running_loop()
+        self._watch.listening()  # the sender before may have been ended while nobody did
         self._part.ok()
         trouble = Trouble(self._part, (self._replica.options.database, self._replica.options.mirror), most=2.0)
         again, rested = self._polling, False
