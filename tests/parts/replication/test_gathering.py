@@ -119,9 +119,10 @@ async def test_a_commit_is_found_that_ends_while_nobody_listens_to_its_many_writ
 
 
 async def test_a_sender_listens_also_where_the_one_before_was_ended_while_it_did_not() -> None:
-    commits = Commits([])
+    commits = Commits([], on_listening=[7])
     commits.deaf()
     await commits.until_asleep()
+    assert commits.events == ["sent 7"]
 
 
 async def test_after_a_lone_write_it_never_stops_listening() -> None:
