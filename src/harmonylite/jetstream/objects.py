@@ -20,7 +20,7 @@ from collections import deque
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 from harmonylite.errors import (
     NotAcknowledgedError,
@@ -175,7 +175,7 @@ class JetStreamObjects:
         size = min(CHUNK, self._link.max_payload // 2)
         digest, total, count = hashlib.sha256(), 0, 0
         window: deque[asyncio.Task[int]] = deque()
-        file = await asyncio.to_thread(source.open, "rb")
+        file = await _opened(source, "rb")
         try:
             whole = (await asyncio.to_thread(source.stat)).st_size
             while data := await asyncio.to_thread(_read, file, size, digest):
@@ -213,7 +213,7 @@ class JetStreamObjects:
 
     async def _receive(self, name: str, meta: dict[str, Any], part: Path, progress: Progress | None) -> None:
         digest, chunks, size = hashlib.sha256(), 0, 0
-        file = await _opened(part)
+        file = await _opened(part, "wb")
         try:
             if meta["chunks"]:
                 subject = f"{self._before}.C.{meta['nuid']}"
@@ -243,9 +243,9 @@ class JetStreamObjects:
             )
 
 
-async def _opened(part: Path) -> BinaryIO:
-    """Open ``part`` for writing; cancelled meanwhile, it is closed again."""
-    opening = asyncio.create_task(asyncio.to_thread(part.open, "wb"))
+async def _opened(path: Path, mode: Literal["rb", "wb"]) -> BinaryIO:
+    """Open ``path``; cancelled meanwhile, it is closed again."""
+    opening: asyncio.Task[BinaryIO] = asyncio.create_task(asyncio.to_thread(path.open, mode))
     try:
         return await asyncio.shield(opening)
     except asyncio.CancelledError:

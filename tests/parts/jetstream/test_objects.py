@@ -6,6 +6,8 @@ import asyncio
 import json
 import os
 from pathlib import Path
+from threading import Event
+from typing import Any
 
 import nats as nats_py
 import pytest
@@ -193,3 +195,29 @@ async def test_two_clusters_do_not_see_each_others_objects(link: NatsLink, tmp_p
     await one.set_pointer("p", b"1", revision=0)
     assert await two.names() == []
     assert await two.pointer("p") is None
+
+
+async def test_a_put_that_is_cancelled_while_its_file_is_being_opened_leaves_no_file_open(
+    objects: JetStreamObjects, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = file(tmp_path, "source", 10)
+    begun, go_on, opened = Event(), Event(), []
+    really = Path.open
+
+    def slowly(path: Path, mode: str) -> Any:
+        begun.set()
+        assert go_on.wait(60)
+        opened.append(really(path, mode))
+        return opened[-1]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", slowly)
+        putting = asyncio.create_task(objects.put("cut", source))
+        assert await asyncio.to_thread(begun.wait, 60)
+        putting.cancel()
+        await asyncio.sleep(0)
+        go_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await putting
+    assert [handle.closed for handle in opened] == [True]
+    assert await objects.names() == []
