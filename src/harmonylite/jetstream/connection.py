@@ -170,7 +170,11 @@ class Connection:
             if not opened and self._client._flush_queue is not None:
                 await self._client._close(Client.CLOSED, False)
         self._end = asyncio.create_task(self._wait_end(), name=f"nats connection {self.address}")
-        await self.subscribe(f"{self._inbox}.*", self._answered)
+        try:
+            await self.subscribe(f"{self._inbox}.*", self._answered)
+        except StreamError as error:  # the server hung up right after its greeting, as one does that is being ended
+            await self.aclose()
+            raise self._refused(error) from None
         await self._check_inbox()
 
     async def _check_inbox(self) -> None:

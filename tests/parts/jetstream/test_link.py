@@ -203,3 +203,35 @@ async def test_an_answer_that_nobody_waits_for_any_more_leaves_the_connection_as
     await client.flush(timeout=30)
     assert link.connected
     assert not [record for record in caplog.records if record.exc_info]
+
+
+async def test_a_server_that_hangs_up_after_its_greeting_is_tried_again(
+    nats: RealNats, node_status: NodeStatus, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As one does that is being ended: the link must not take that for the end of all tries."""
+    greeted = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal greeted
+        greeted += 1
+        greeting = {"max_payload": 100_000, "headers": True, "version": "2.12.0", "jetstream": True}
+        writer.write(b"INFO " + json.dumps(greeting).encode() + b"\r\n")
+        while not (await reader.readline()).startswith(b"PING"):
+            pass
+        writer.write(b"PONG\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    ending = f"nats://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    try:
+        with pytest.raises(ConnectError, match="not accepting connections"):
+            await NatsLink(replace(quick(ending), connect_retries=2), node_status).open()
+        assert greeted == 2
+        async with NatsLink(quick(nats.url), node_status, urls=lambda: [nats.url, ending]) as link:
+            for _ in range(5):
+                before = link.now()
+                await before.aclose()
+                await eventually(lambda: link.connected and link.now() is not before, "it is connected again")  # noqa: B023
+            assert not link.given_up
+    finally:
+        server.close()
