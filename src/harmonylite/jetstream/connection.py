@@ -170,20 +170,18 @@ class Connection:
             if not opened and self._client._flush_queue is not None:
                 await self._client._close(Client.CLOSED, False)
         self._end = asyncio.create_task(self._wait_end(), name=f"nats connection {self.address}")
+        await self._open_inbox()
+
+    async def _open_inbox(self) -> None:
+        """Listen for answers. Raises AuthError when the server lets this user hear none, for every request would time
+        out, and ConnectError when it hangs up right after its greeting, as one does that is being ended.
+        """
         try:
             await self.subscribe(f"{self._inbox}.*", self._answered)
-        except StreamError as error:  # the server hung up right after its greeting, as one does that is being ended
-            await self.aclose()
-            raise self._refused(error) from None
-        await self._check_inbox()
-
-    async def _check_inbox(self) -> None:
-        """Raise AuthError when the server lets this user hear no answers: every request would time out."""
-        try:
             # Twice: the client's first ping may overtake the subscription, which waits for its flusher; not the second.
             for _ in range(2):
                 await self._client.flush(timeout=self._settings.connect_seconds)  # type: ignore[arg-type] # a float
-        except (nats.errors.Error, OSError) as error:
+        except (nats.errors.Error, OSError, StreamError) as error:
             await self.aclose()
             raise self._refused(error) from None
         if any(what == "subscription" for what, _ in self._denied):

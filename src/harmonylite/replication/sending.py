@@ -89,11 +89,11 @@ class Sender:
         """Send whatever is committed, without end, once ``allowed`` is done."""
         await allowed
         self._loop = asyncio.get_running_loop()
-        self._watch.listening()  # the sender before may have been ended while nobody did
         self._part.ok()
         trouble = Trouble(self._part, (self._replica.options.database, self._replica.options.mirror), most=2.0)
         again, rested = self._polling, False
         while True:
+            self._watch.listening()  # before the look: what is committed after it is heard
             self._begun += 1
             number = self._begun
             try:
@@ -108,7 +108,6 @@ class Sender:
             if rested:
                 self._watch.deaf()
                 await asyncio.sleep(min(MOST_REST, REST * 2 ** (self._in_vain - PATIENCE - 1)))
-                self._watch.listening()
                 continue
             heard = await self._watch.wait(again)
             again = min(SECOND_LOOK if heard else 2 * again, self._polling)
@@ -138,22 +137,19 @@ class Sender:
 
     async def _drain(self, out: Outgoing | None) -> None:
         """Send until nothing is left to send: after each look, look again before sleeping."""
-        try:
-            while out is not None:
-                try:
-                    await self._send(out)
-                finally:
-                    out.close()
-                pause = pause_after(out.rows, out.log_id - self._logged)
-                if pause >= DEAF_FROM:
-                    self._watch.deaf()
-                await asyncio.sleep(pause)
-                self._logged = out.log_id
+        while out is not None:
+            try:
+                await self._send(out)
+            finally:
+                out.close()
+            pause = pause_after(out.rows, out.log_id - self._logged)
+            if pause >= DEAF_FROM:
+                self._watch.deaf()
+            await asyncio.sleep(pause)
+            self._logged = out.log_id
+            out = await self._thread.run(self._capture)
+            if out is None and self._watch.listening():
                 out = await self._thread.run(self._capture)
-                if out is None and self._watch.listening():
-                    out = await self._thread.run(self._capture)
-        finally:
-            self._watch.listening()
         self._status.pending_rows = self._replica.pending_rows()
 
     def _capture(self) -> Outgoing | None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import apsw
 import pytest
 
 from harmonylite.db.wal_copier import COPY_FROM, HOLD_FROM, PATIENCE, STEP, TendedWal, WalCopier
+from tests.parts.fix_nats import eventually
 
 ITS_OWN = 1000
 """Pages from which on SQLite copies within a commit."""
@@ -205,7 +206,7 @@ async def test_it_wakes_in_a_burst_copies_after_it_and_leaves_no_connection(tmp_
     async with copier.running():
         app.write_until(HOLD_FROM + COPY_FROM)
         copier.wake()
-        await until(lambda: app.log()[0] == app.log()[1])
+        await eventually(lambda: app.log()[0] == app.log()[1])
     assert app.connection.execute("PRAGMA journal_mode = delete").get == "delete", "nobody else has it open"
 
 
@@ -221,7 +222,7 @@ async def test_a_long_log_is_cut_after_a_rest(tmp_path: Path, app: Application) 
             grown = max(grown, app.log()[0])
             await asyncio.sleep(0.001)
         assert grown >= 12_000, "the reader is held, so the log grows"
-        await until(lambda: wal.stat().st_size == 0)
+        await eventually(lambda: wal.stat().st_size == 0)
     assert app.connection.execute("PRAGMA integrity_check").get == "ok"
 
 
@@ -233,12 +234,5 @@ async def test_a_file_that_can_not_be_opened_is_left_to_whoever_tells_of_it(tmp_
         app = Application(tmp_path / "missing.db")
         app.write_until(HOLD_FROM + COPY_FROM)
         copier.wake()
-        await until(lambda: app.log()[0] == app.log()[1])
+        await eventually(lambda: app.log()[0] == app.log()[1])
     app.connection.close()
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait for a condition."""
-    async with asyncio.timeout(DEADLINE):
-        while not condition():  # noqa: ASYNC110 - what it waits for says nothing by itself
-            await asyncio.sleep(0.01)
