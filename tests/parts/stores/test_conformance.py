@@ -12,6 +12,7 @@ import pytest
 
 from harmonylite.errors import ObjectMissingError, SnapshotError
 from harmonylite.replication.ports import Progress
+from harmonylite.stores.errand import Errand
 from tests.parts.stores.fix_stores import MB, Place
 from tests.parts.stores.line import Line
 
@@ -36,14 +37,25 @@ def same(one: Path, two: Path) -> bool:
 
 
 async def cancelled(move: Callable[[str, Path, Progress], Coroutine[None, None, None]], name: str, path: Path) -> bool:
-    """Cancel a put or get once a MB is carried; tell whether it ended by that."""
+    """Cancel a put or get once a MB is carried; tell whether it ended by that.
+
+    A thread that carries waits there until it hears of it: on a busy machine it would be through before that.
+    """
+    moved = Errand.moved
+
+    def held(errand: Errand, count: int, total: int) -> None:
+        moved(errand, count, total)
+        if errand._done > MB:
+            assert errand._given_up.wait(60)
 
     def progress(done: int, _total: int) -> None:
         if done > MB:
             running.cancel()
 
-    running = asyncio.create_task(move(name, path, progress))
-    await asyncio.wait({running}, timeout=60)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Errand, "moved", held)
+        running = asyncio.create_task(move(name, path, progress))
+        await asyncio.wait({running}, timeout=60)
     return running.cancelled()
 
 
