@@ -16,7 +16,7 @@ import sys
 import sysconfig
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from http.client import HTTPConnection
 from pathlib import Path
 
@@ -44,10 +44,16 @@ mount --bind "$1/../shadow" /etc/shadow
 
 
 class Server:
-    """A running server. ``root``: the folder that it serves; ``port``: where it listens."""
+    """A running server. ``root``: the folder that it serves; ``port``: where it listens.
 
-    def __init__(self, root: Path, command: list[str], *, log: Path, mount: str = MOUNT) -> None:
+    ``leaves``: what it leaves elsewhere, which goes when it is stopped.
+    """
+
+    def __init__(
+        self, root: Path, command: list[str], *, log: Path, mount: str = MOUNT, leaves: Sequence[Path] = ()
+    ) -> None:
         self.root = root
+        self.leaves = leaves
         self.port = 0
         self.log = log
         if ROOT:
@@ -76,6 +82,8 @@ class Server:
         """End it."""
         self._child.kill()
         self._child.wait()
+        for path in self.leaves:
+            path.unlink(missing_ok=True)
 
 
 def tree(folder: Path, *below: str) -> Path:
@@ -108,10 +116,18 @@ def seaweed_server(folder: Path) -> Server:
     ids.write_text(json.dumps({"identities": [who]}))
     parts = ("master.port", "master.port.grpc", "volume.port", "volume.port.grpc", "filer.port", "filer.port.grpc")
     ports = dict(zip((*parts, "s3.port", "s3.port.grpc"), free_ports(8), strict=True))
-    command = [str(program), "server", f"-dir={(root := tree(folder))}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"]
+    command = [str(program), f"-logdir={folder}", "server", f"-dir={(root := tree(folder))}"]
+    command += ["-ip=127.0.0.1", "-ip.bind=127.0.0.1"]
     command += ["-filer", "-s3", f"-s3.config={ids}", "-s3.iam=false", "-s3.port.iceberg=0", "-s3.port.lance=0"]
     command += ["-master.volumeSizeLimitMB=256", "-volume.max=20", "-master.telemetry=false"]
-    server = Server(root, [*command, *(f"-{name}={port}" for name, port in ports.items())], log=folder / "log")
+    # Its parts talk over sockets with these names, and no option moves all of them.
+    leaves = [
+        Path(f"/tmp/seaweedfs-{part}-{port}.sock")
+        for port in ports.values()
+        for part in ("filer", "s3", "master-grpc", "volume-grpc", "filer-grpc", "s3-grpc")
+    ]
+    command += [f"-{name}={port}" for name, port in ports.items()]
+    server = Server(root, command, log=folder / "log", leaves=leaves)
     filer, api = ports["filer.port"], ports["s3.port"]
     # A bucket is a folder of the filer's; what is stored in it needs a volume, which is made for the first file.
     steps = [("PUT", filer, "/buckets/bucket/ready", 201), ("GET", api, "/", 403)]

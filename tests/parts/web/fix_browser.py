@@ -88,7 +88,7 @@ class Browser:
 
 
 @pytest.fixture(scope="session")
-def chromium() -> Iterator[Browser]:
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     """The browser, started."""
     found, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if not found or not driver:
@@ -99,7 +99,9 @@ def chromium() -> Iterator[Browser]:
     for flag in ("headless=new", "no-sandbox", "disable-gpu", "disable-dev-shm-usage", "disable-quic"):
         options.add_argument(f"--{flag}")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    running = Chrome(options=options, service=Service(driver))
+    # What it leaves of its files goes with the tests' folder.
+    places = {**os.environ, "TMPDIR": str(tmp_path_factory.mktemp("chromium"))}
+    running = Chrome(options=options, service=Service(driver, env=places))
     try:
         yield Browser(running)
     finally:
