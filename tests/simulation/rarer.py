@@ -124,8 +124,11 @@ GROWN = Shape(
     ("CREATE TABLE grown(id INTEGER PRIMARY KEY, a TEXT, b)",),
     (("id", KEYS), ("a", TEXTS), ("b", ANY)),
 )
-MIGRATIONS: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
-    (("ALTER TABLE grown ADD COLUMN c TEXT",), ("c",)),
+GREW = "grew"
+"""What ``grown`` is called in the end."""
+
+MIGRATIONS: tuple[tuple[tuple[str, ...], str], ...] = (
+    (("ALTER TABLE grown ADD COLUMN c TEXT",), "abc"),
     (
         (
             "CREATE TABLE grown_new(id INTEGER PRIMARY KEY, a TEXT, b, c TEXT)",
@@ -133,9 +136,9 @@ MIGRATIONS: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
             "DROP TABLE grown",
             "ALTER TABLE grown_new RENAME TO grown",
         ),
-        (),
+        "abc",
     ),
-    (("ALTER TABLE grown ADD COLUMN d INTEGER NOT NULL DEFAULT 7", "CREATE INDEX grown_d ON grown(d)"), ("d",)),
+    (("ALTER TABLE grown ADD COLUMN d INTEGER NOT NULL DEFAULT 7", "CREATE INDEX grown_d ON grown(d)"), "abcd"),
     (
         (
             "CREATE TABLE grown_new(id INTEGER PRIMARY KEY, a TEXT, b, c TEXT, d INTEGER NOT NULL DEFAULT 7, e)",
@@ -143,18 +146,33 @@ MIGRATIONS: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
             "DROP TABLE grown",
             "ALTER TABLE grown_new RENAME TO grown",
         ),
-        ("e",),
+        "abcde",
+    ),
+    (("ALTER TABLE grown DROP COLUMN b",), "acde"),
+    (("ALTER TABLE grown RENAME COLUMN a TO f", "ALTER TABLE grown RENAME COLUMN d TO g"), "fcge"),
+    (("ALTER TABLE grown RENAME TO grew",), "fcge"),
+    (
+        (
+            "CREATE TABLE grew_new(id INTEGER PRIMARY KEY, c TEXT, g INTEGER NOT NULL DEFAULT 7, h DEFAULT 'x')",
+            "INSERT INTO grew_new(id, c, g) SELECT id, c, g FROM grew",
+            "DROP TABLE grew",
+            "ALTER TABLE grew_new RENAME TO grew",
+        ),
+        "cgh",
     ),
 )
-"""What the applications' migrations do, one after the other, and the columns that each brings."""
+"""What the applications' migrations do, one after the other, and the table's columns after each."""
+
+VALUES = {"a": TEXTS, "b": ANY, "c": FEW, "d": (1, 2), "e": FEW, "f": TEXTS, "g": (1, 2), "h": FEW}
 
 
 def grown(shape: Shape, level: int) -> Shape:
     """Return ``GROWN`` as it is after ``level`` migrations; every other shape as it is."""
-    if shape.name != GROWN.name:
+    if shape.name != GROWN.name or not level:
         return shape
-    new = [name for _, names in MIGRATIONS[:level] for name in names]
-    return replace(GROWN, columns=(*GROWN.columns, *((name, (1, 2) if name == "d" else FEW) for name in new)))
+    renamed = any(sql.endswith("RENAME TO grew") for statements, _ in MIGRATIONS[:level] for sql in statements)
+    columns = tuple((name, VALUES[name]) for name in MIGRATIONS[level - 1][1])
+    return replace(GROWN, name=GREW if renamed else GROWN.name, columns=(GROWN.columns[0], *columns))
 
 
 def choose_rarer(rng: Random, *, growing: bool) -> list[Shape]:

@@ -18,6 +18,7 @@ from harmonylite.db import bases, mirror
 from harmonylite.db.compare import changed_keys
 from harmonylite.db.connection import LOCK_WAIT_MS, rows, transaction, value
 from harmonylite.db.fold import Fold, Folded
+from harmonylite.db.former import Named, Own
 from harmonylite.db.install import STALE, Installed, schema_version
 from harmonylite.db.journal import Journal
 from harmonylite.db.log import Log
@@ -167,7 +168,7 @@ class Applying:
             ahead = self._ahead = Ahead(piece.id, piece.shard)
         if number == ahead.blocks and not ahead.full:
             with self.unit("stage what is here"):
-                ahead.stage(self._connection, self.installed.tables, piece)
+                ahead.stage(self._connection, self._named(), piece)
         return -1 if ahead.full else ahead.blocks
 
     def apply(self, cut: Cut, *, merge: bool) -> Applied:
@@ -180,7 +181,9 @@ class Applying:
         pieces = [piece for piece in cut.pieces if piece.kind == KIND_CHANGES]
         own = [piece for piece in pieces if piece.id.node == self._node]
         with self.unit(f"apply {len(cut.pieces)} change sets"):
-            fold = Fold(self._connection, self.installed.tables, self._journal, ahead=self._ahead)
+            named = self._named()
+            mine = Own(named, own)
+            fold = Fold(self._connection, named, self._journal, ahead=self._ahead)
             for piece in pieces:
                 count = fold.piece(piece)
                 self._journal.remember(piece, count)
@@ -203,14 +206,14 @@ class Applying:
             if merge and not echo:
                 self._log.watermarks.log_ranges(merging)
             if merge and self.naming_own:
-                name_rows(self._connection, self.installed.tables, self._log, own)
+                name_rows(self._connection, self._log, mine)
             self._land(own)
             if own and merge and bases.any_there(self._connection):
-                bases.lay_over(self._connection, self.installed.tables, own)
+                bases.lay_over(self._connection, mine)
             if merge and not echo:
-                done.merged = self._merge(fold.done, own, held)
+                done.merged = self._merge(fold.done, mine, held)
             else:
-                self._forget_touched(fold.done)
+                self._forget_touched(fold.done.values())
         self._ahead = fold.ahead
         done.locked = time.monotonic() - locked
         if done.rows >= LARGE:
@@ -224,10 +227,13 @@ class Applying:
             self.folds += 1
         return done
 
-    def _forget_touched(self, folded: Iterable[str]) -> None:
+    def _named(self) -> Named:
+        return Named(self._connection, self.installed.tables)
+
+    def _forget_touched(self, folded: Iterable[Folded]) -> None:
         """Leave nothing of a fold that is not merged for the next one that is: it would grow with every echo."""
-        for name in folded:
-            self._connection.execute(f"DELETE FROM {self.installed.tables[name].scratch('touched')}")
+        for each in folded:
+            self._connection.execute(f"DELETE FROM {each.table.scratch('touched')}")
 
     def _landing(self, own: list[Piece]) -> dict[int, Flight]:
         """Return the flights of this session that come back with ``own``, by number."""
@@ -288,18 +294,18 @@ class Applying:
             held = self._held()
             self._log.watermarks.log_ranges(table for table in self.installed.tables.values() if table.id in held)
             self._log.refresh(self.installed.by_id)
-            self._merge({}, [], held)
+            self._merge({}, None, held)
 
     def _held(self) -> set[int]:
         """Return the numbers of the tables of which rows are held."""
         return {number for (number,) in rows(self._connection, f"SELECT DISTINCT t FROM main.{quote(HELD)}")}
 
-    def _merge(self, folded: dict[str, Folded], own: list[Piece], held: set[int]) -> int:
+    def _merge(self, folded: dict[str, Folded], own: Own | None, held: set[int]) -> int:
         merging = Merge(self._connection, self._log, own=own)
         for table in self.installed.tables.values():
             done = folded.get(table.shape.name)
             if done is None and table.id not in held:
                 continue
-            merging.table(table, done or Folded(), held=table.id in held)
+            merging.table(table, done or Folded(table), held=table.id in held)
             self._log.watermarks.raise_all([table])
         return merging.rows

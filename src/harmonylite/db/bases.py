@@ -11,16 +11,16 @@ Invariant: a base stands here only while the log names its row.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import apsw
 
-from harmonylite.changes.inbox import Piece
 from harmonylite.changes.shards import plain
 from harmonylite.db import triggers
 from harmonylite.db.connection import rows, value
 from harmonylite.db.exact import marks
+from harmonylite.db.former import Own
 from harmonylite.db.tracked import Tracked
 from harmonylite.schema.sql import quote
 from harmonylite.wire import TableBlock, decode_value, encode_value
@@ -58,15 +58,12 @@ def seen_of(connection: apsw.Connection, table: Tracked) -> Seen:
     return found
 
 
-def lay_over(connection: apsw.Connection, tables: Mapping[str, Tracked], pieces: Iterable[Piece]) -> None:
+def lay_over(connection: apsw.Connection, own: Own) -> None:
     """Bring bases up to what change sets of this node published; the transaction writes the database."""
     based = {number for (number,) in rows(connection, f"SELECT DISTINCT t FROM {BASE}")}
-    for piece in pieces if based else ():
-        for block in piece.decoded():
-            for part in block:
-                table = tables.get(part.table)
-                if table is not None and table.id in based and list(table.shape.names) == part.columns:
-                    _lay(connection, table, part)
+    for table, part in own if based else ():
+        if table.id in based and list(table.shape.names) == part.columns:
+            _lay(connection, table, part)
 
 
 def _lay(connection: apsw.Connection, table: Tracked, part: TableBlock) -> None:

@@ -14,6 +14,7 @@ import apsw
 
 from harmonylite.db import mirror
 from harmonylite.db.connection import attach, mapped, value
+from harmonylite.db.former import gone_columns
 from harmonylite.db.inspect import TableRules, read_inventory
 from harmonylite.db.readers import Readers
 from harmonylite.errors import DatabaseBusyError, DatabaseError, MirrorDamagedError, SchemaWaitError
@@ -67,6 +68,7 @@ def must_fit(connection: apsw.Connection, rules: TableRules, incoming: Path) -> 
         for name, theirs in read_inventory(connection, mirror.EVERY_TABLE, "incoming").tables.items():
             here = mine.get(name.lower())
             kept = {old for old, _ in mirror.carried(theirs, here)} if here is not None else set(theirs.names)
+            kept |= gone_columns(connection, here.name) if here is not None else set()
             lost = [c.name for c in theirs.columns if not c.pseudo and c.name not in kept]
             if lost:
                 what = f"a snapshot has column {lost[0]} of table {name}"

@@ -18,6 +18,7 @@ import apsw
 from harmonylite.changes.inbox import Piece
 from harmonylite.db.connection import execute_or_not, try_or_undo
 from harmonylite.db.exact import exact_rows
+from harmonylite.db.former import Named
 from harmonylite.db.journal import Journal, Overruled
 from harmonylite.db.rowids import claims_first, make_room
 from harmonylite.db.staging import Ahead, applicable, check_widths, foreign_values, stage, stage_updates, whole_keys
@@ -38,6 +39,7 @@ class Folded:
     ``waiting``: sizes of the parts that stand at the end of ``incoming`` and are not in the mirror yet.
     """
 
+    table: Tracked
     fresh: bool = False
     touched: bool = False
     present: tuple[int, ...] = ()
@@ -53,7 +55,7 @@ class Fold:
     """
 
     connection: apsw.Connection
-    tables: Mapping[str, Tracked]
+    tables: Named
     journal: Journal
     done: dict[str, Folded] = field(default_factory=dict)
     ahead: Ahead | None = None
@@ -65,11 +67,11 @@ class Fold:
         start, count = self._take_ahead(piece)
         for block in piece.decoded(start):
             for part in block:
-                table, present = applicable(self.tables, piece, part)
-                with foreign_values(piece, part):
-                    count += self._part(piece, table, present, part, displacing)
-        for name, folded in self.done.items():
-            self._settle(piece, self.tables[name], folded, displacing)
+                here, table, present = applicable(self.tables, piece, part)
+                with foreign_values(piece, here):
+                    count += self._part(piece, table, present, here, displacing)
+        for folded in self.done.values():
+            self._settle(piece, folded.table, folded, displacing)
         for table in displacing.values():
             self._journal_displaced(piece, table)
         return count
@@ -90,7 +92,7 @@ class Fold:
         self.connection.execute(f"DELETE FROM {table.scratch('ahead')}")
         if staged != kept:
             return 0, 0  # the scratch tables were made anew
-        self.done[name] = Folded(fresh=True, present=ahead.present, waiting=ahead.parts)
+        self.done[name] = Folded(table, fresh=True, present=ahead.present, waiting=ahead.parts)
         return ahead.blocks, kept
 
     def _part(
@@ -99,7 +101,8 @@ class Fold:
         check_widths(piece, part)
         folded = self.done.get(table.shape.name)
         if folded is None:
-            folded = self.done[table.shape.name] = Folded(fresh=whole_keys(table, part.inserts), present=present)
+            fresh = whole_keys(table, part.inserts)
+            folded = self.done[table.shape.name] = Folded(table, fresh=fresh, present=present)
         if part.deletes:
             self._settle(piece, table, folded, displacing)
             self._leave_fresh(table, folded)
@@ -225,9 +228,10 @@ class Fold:
         make_room(self.connection, table, table.mirror, "incoming", "c")
 
         def plain() -> None:
-            self.connection.execute(
-                f"UPDATE {table.mirror} AS m SET {sets} FROM {incoming} AS x WHERE {shape.same('m', 'x', 'c')}"
-            )
+            if sets:
+                self.connection.execute(
+                    f"UPDATE {table.mirror} AS m SET {sets} FROM {incoming} AS x WHERE {shape.same('m', 'x', 'c')}"
+                )
             self.connection.execute(
                 f"INSERT INTO {table.mirror}({columns}) SELECT {values} FROM {incoming} AS x WHERE {absent}"
                 f"{claims_first(table, 'x.c')}"

@@ -17,6 +17,7 @@ from harmonylite.db.compare import changed_keys, differing_keys, only_here
 from harmonylite.db.connection import value
 from harmonylite.db.exact import exact_rows, same_bits
 from harmonylite.db.fold import Folded
+from harmonylite.db.former import Named, Own
 from harmonylite.db.install import Installed
 from harmonylite.db.journal import Journal, Overruled, recent_of
 from harmonylite.db.log import Log
@@ -78,7 +79,7 @@ def reconcile(
             if table.logged:
                 connection.execute(f"DELETE FROM {table.scratch('touched')} AS x WHERE {table.in_logged}")
             _journal_touched(connection, table, journal)
-            merging.table(table, Folded(touched=True), held=False)
+            merging.table(table, Folded(table, touched=True), held=False)
         log.watermarks.raise_all(installed.tables.values())
     return journal.written - before
 
@@ -102,10 +103,10 @@ def adopt(
     ahead |= set(further)
     log.watermarks.log_ranges(installed.tables.values())
     log.refresh(installed.by_id)
-    own = recent_of(connection, node, sent)
-    bases.lay_over(connection, installed.tables, own)
+    own = Own(Named(connection, installed.tables), recent_of(connection, node, sent))
+    bases.lay_over(connection, own)
     if sent is not None:
-        name_rows(connection, installed.tables, log, own)
+        name_rows(connection, log, own)
         log.refresh(installed.by_id)
     # A database that is further than its mirror may differ from it also where the old mirror and the new one agree.
     crashed = merged.history != until.history or bool(beyond(merged, until))
@@ -122,7 +123,7 @@ def adopt(
             touch(connection, table, f"{unlogged} WHERE NOT {table.in_logged}")
         if ahead and not table.shape.pinned:
             _leave_alone(connection, table, ahead, shards)
-        merging.table(table, Folded(touched=True), held=True)
+        merging.table(table, Folded(table, touched=True), held=True)
     log.watermarks.raise_all(installed.tables.values())
 
 
@@ -179,7 +180,7 @@ def bring_back(connection: apsw.Connection, installed: Installed, log: Log, unit
         for name in installed.returned:
             table = installed.tables[name]
             touch(connection, table, differing_keys(table))
-            merging.table(table, Folded(touched=True), held=False)
+            merging.table(table, Folded(table, touched=True), held=False)
         log.watermarks.raise_all(installed.tables.values())
 
 

@@ -14,9 +14,9 @@ from typing import Any
 
 import apsw
 
-from harmonylite.changes.inbox import Piece
 from harmonylite.db.connection import execute_or_not, is_unique, rows, try_or_undo
 from harmonylite.db.fold import Folded
+from harmonylite.db.former import Own
 from harmonylite.db.log import Log
 from harmonylite.db.pending import Pending
 from harmonylite.db.rowids import claims_first, make_room
@@ -29,10 +29,10 @@ from harmonylite.schema.sql import quote
 class Merge:
     """Merges one table after the other within one transaction; ``rows`` counts rows of the database that changed.
 
-    ``own``: change sets of this node among those folded.
+    ``own``: the change sets of this node among those folded.
     """
 
-    def __init__(self, connection: apsw.Connection, log: Log, *, own: Sequence[Piece] = ()) -> None:
+    def __init__(self, connection: apsw.Connection, log: Log, *, own: Own | None = None) -> None:
         self._connection = connection
         self._log = log
         self._pending = Pending(connection, log, self._changes, own=own)

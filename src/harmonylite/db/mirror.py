@@ -12,7 +12,7 @@ from typing import Any
 
 import apsw
 
-from harmonylite.db import journal
+from harmonylite.db import former, journal
 from harmonylite.db.connection import open_file, rows, value
 from harmonylite.db.inspect import TableRules, read_inventory
 from harmonylite.db.renames import checked
@@ -61,6 +61,7 @@ def prepare(connection: apsw.Connection, schema: str = "mirror") -> None:
     )
     execute(f"CREATE TABLE IF NOT EXISTS {schema}.{STATE}(name TEXT PRIMARY KEY, value) WITHOUT ROWID")
     execute(f"CREATE TABLE IF NOT EXISTS {schema}.{TABLES}(name TEXT PRIMARY KEY, id INTEGER) WITHOUT ROWID")
+    former.prepare(connection, schema)
     execute(f"CREATE TABLE IF NOT EXISTS {schema}.{SKIP}(shard INTEGER, seq INTEGER, PRIMARY KEY(shard, seq))")
     for sql in journal.TABLES:
         execute(sql.replace("mirror.", f"{schema}.", 1))
@@ -134,6 +135,7 @@ def conform(connection: apsw.Connection, shape: TableShape) -> bool:
         if before is not None:
             number = table_ids(connection).get(shape.name)
             pairs = checked(connection, shape, carried(before, shape), f"mirror.{aside}", number)
+            former.columns_moved(connection, before, shape, pairs)
             into = ", ".join(quote(new) for _, new in pairs)
             out = ", ".join(f"a.{quote(old)}" for old, _ in pairs)
             if pairs:
@@ -174,6 +176,7 @@ def rename(connection: apsw.Connection, old: str, new: str) -> None:
     connection.execute(f"ALTER TABLE mirror.{quote(old)} RENAME TO {quote(aside)}")
     connection.execute(f"ALTER TABLE mirror.{quote(aside)} RENAME TO {quote(new)}")
     connection.execute(f"DELETE FROM mirror.{TABLES} WHERE name = ?", (old,))
+    former.table_moved(connection, old, new)
 
 
 def _into_mirror(sql: str, start: str) -> str:

@@ -6,35 +6,30 @@ mirror held before the fold.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import apsw
 
-from harmonylite.changes.inbox import Piece
 from harmonylite.db.exact import insert_rows
+from harmonylite.db.former import Own
 from harmonylite.db.log import Log
 from harmonylite.db.tracked import Tracked
 from harmonylite.wire import TableBlock
 
 
-def lay_over(connection: apsw.Connection, table: Tracked, pieces: Iterable[Piece]) -> None:
-    """Fold what ``pieces`` say of logged rows of ``table`` into its scratch table ``before``."""
-    for piece in pieces:
-        for block in piece.decoded():
-            for part in block:
-                if part.table == table.shape.name:
-                    _lay(connection, table, part)
+def lay_over(connection: apsw.Connection, table: Tracked, own: Own) -> None:
+    """Fold what ``own`` says of logged rows of ``table`` into its scratch table ``before``."""
+    for about, part in own:
+        if about is table:
+            _lay(connection, table, part)
 
 
-def name_rows(connection: apsw.Connection, tables: Mapping[str, Tracked], log: Log, pieces: Iterable[Piece]) -> None:
-    """Name every row of ``pieces`` in the log, which may name them no more; the transaction writes the database."""
-    for piece in pieces:
-        for block in piece.decoded():
-            for part in block:
-                table = tables.get(part.table)
-                if table is not None and list(table.shape.names[: part.keys]) == part.columns[: part.keys]:
-                    _name(connection, table, log, part)
+def name_rows(connection: apsw.Connection, log: Log, own: Own) -> None:
+    """Name every row of ``own`` in the log, which may name them no more; the transaction writes the database."""
+    for table, part in own:
+        if list(table.shape.names[: part.keys]) == part.columns[: part.keys]:
+            _name(connection, table, log, part)
 
 
 def _name(connection: apsw.Connection, table: Tracked, log: Log, part: TableBlock) -> None:
@@ -58,7 +53,8 @@ def _lay(connection: apsw.Connection, table: Tracked, part: TableBlock) -> None:
     for group in part.updates:
         _stage(connection, table, present, group.rows)
         sets = ", ".join(f"c{present[i]} = x.c{present[i]}" for i in group.changed)
-        connection.execute(f"UPDATE {before} AS b SET {sets} FROM {table.scratch('own')} AS x WHERE {same}")
+        if sets:
+            connection.execute(f"UPDATE {before} AS b SET {sets} FROM {table.scratch('own')} AS x WHERE {same}")
         _insert(connection, table)
 
 

@@ -15,10 +15,10 @@ from typing import Any
 
 import apsw
 
-from harmonylite.changes.inbox import Piece
 from harmonylite.db import bases
 from harmonylite.db.connection import is_unique, rows, try_or_undo, value
 from harmonylite.db.exact import exact_rows
+from harmonylite.db.former import Own
 from harmonylite.db.log import Log
 from harmonylite.db.overlay import lay_over
 from harmonylite.db.tracked import Tracked
@@ -33,7 +33,7 @@ Changes = Callable[[str, Sequence[Any]], int]
 class Pending:
     """The pending ones among the touched rows of one table; works within the merge's transaction."""
 
-    def __init__(self, connection: apsw.Connection, log: Log, changes: Changes, *, own: Sequence[Piece]) -> None:
+    def __init__(self, connection: apsw.Connection, log: Log, changes: Changes, *, own: Own | None) -> None:
         self._connection = connection
         self._log = log
         self._changes = changes
@@ -54,7 +54,8 @@ class Pending:
             f" CROSS JOIN {table.base} AS b ON {shape.same('b', 'x')} WHERE {table.in_logged}"
             f" AND NOT EXISTS (SELECT 1 FROM main.{quote(HELD)} AS h WHERE h.t = {table.id} AND {held})"
         )
-        lay_over(self._connection, table, self._own)
+        if self._own is not None:
+            lay_over(self._connection, table, self._own)
         known = f"EXISTS (SELECT 1 FROM {before} AS b WHERE {table.keys_equal('b.c', 'x.k')})"
         there = f"EXISTS (SELECT 1 FROM {table.main} AS d WHERE {shape.same('d', 'x')})"
         changed = any_differs((shape.columns[i], shape.read(shape.columns[i], "d"), f"b.c{i}") for i in shape.compared)

@@ -8,7 +8,7 @@ Invariant: staging touches scratch tables only.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +17,7 @@ import apsw
 
 from harmonylite.changes.inbox import Piece, poison
 from harmonylite.db.exact import insert_rows
+from harmonylite.db.former import Named
 from harmonylite.db.tracked import Tracked
 from harmonylite.errors import SchemaWaitError
 from harmonylite.model import ChangeSetId
@@ -38,12 +39,12 @@ class Ahead:
     parts: list[int] = field(default_factory=list)
     full: bool = False
 
-    def stage(self, connection: apsw.Connection, tables: Mapping[str, Tracked], piece: Piece) -> None:
+    def stage(self, connection: apsw.Connection, tables: Named, piece: Piece) -> None:
         """Stage the blocks of ``piece``, which are the next ones. Raises SchemaWaitError, PoisonError."""
         for block in piece.decoded():
-            found = [(part, *applicable(tables, piece, part)) for part in block]
             for part in block:
                 check_widths(piece, part)
+            found = [applicable(tables, piece, part) for part in block]
             self.full = self.full or not all(self._fits(*each) for each in found)
             if self.full:
                 return
@@ -61,26 +62,31 @@ class Ahead:
         return self.table is table and self.present == present
 
 
-def applicable(tables: Mapping[str, Tracked], piece: Piece, part: TableBlock) -> tuple[Tracked, tuple[int, ...]]:
-    """Return the table that a part is about, and the place of each of the part's columns in it.
+def applicable(tables: Named, piece: Piece, part: TableBlock) -> tuple[TableBlock, Tracked, tuple[int, ...]]:
+    """Return a part under today's names, the table that it is about, and the place of each of the part's columns in it.
 
-    Raises SchemaWaitError when this database has no such table or column, PoisonError when a column is there twice.
+    Raises SchemaWaitError when this database has no such table or column and never had it, PoisonError when a column is
+    there twice or a row has not as many values as there are columns.
     """
     table = tables.get(part.table)
     what = f"change set {piece.id} (shard {piece.shard}, message {piece.seq}) needs table {part.table}"
     if table is None:
         raise SchemaWaitError(f"{what}, which this database does not have")
     names = table.shape.names
+    if tuple(part.columns) == names and part.table == table.shape.name:
+        return part, table, tuple(range(len(names)))
     if len(set(part.columns)) < len(part.columns):
         raise poison(piece.shard, piece.seq, f"a column of {part.table} is there twice")
+    check_widths(piece, part)
+    for group in part.updates:
+        check_updates(piece, part.table, group, len(part.columns))
+    part = tables.as_here(table, part)
     if tuple(part.columns[: part.keys]) != tuple(c.name for c in table.shape.keys):
         raise SchemaWaitError(f"{what} with the key {part.columns[: part.keys]}")
     missing = [column for column in part.columns if column not in names]
     if missing:
         raise SchemaWaitError(f"{what} with the column {missing[0]}")
-    if tuple(part.columns) == names:
-        return table, tuple(range(len(names)))
-    return table, tuple(names.index(column) for column in part.columns)
+    return part, table, tuple(names.index(column) for column in part.columns)
 
 
 def check_widths(piece: Piece, part: TableBlock) -> None:
@@ -89,6 +95,14 @@ def check_widths(piece: Piece, part: TableBlock) -> None:
     for images in (part.deletes, part.inserts, *(u.rows for u in part.updates)):
         if set(map(len, images)) - {width}:
             raise poison(piece.shard, piece.seq, f"a row of {part.table} has not {width} values")
+
+
+def check_updates(piece: Piece, table: str, group: Updates, width: int) -> None:
+    """Raise PoisonError when the old values of updated rows don't belong to ``width`` columns."""
+    if any(len(row) != len(group.changed) for row in group.old) or len(group.old) != len(group.rows):
+        raise poison(piece.shard, piece.seq, f"old values of {table} don't match its rows")
+    if any(not 0 <= i < width for i in group.changed) or len(set(group.changed)) < len(group.changed):
+        raise poison(piece.shard, piece.seq, f"a changed column of {table} is out of range or there twice")
 
 
 def whole_keys(table: Tracked, images: Sequence[Sequence[Any]]) -> bool:
@@ -124,10 +138,7 @@ def stage_updates(
     connection: apsw.Connection, piece: Piece, table: Tracked, present: Sequence[int], group: Updates
 ) -> None:
     """Put updated rows into ``incoming`` with the old values of their changed columns. Raises PoisonError."""
-    if any(len(row) != len(group.changed) for row in group.old) or len(group.old) != len(group.rows):
-        raise poison(piece.shard, piece.seq, f"old values of {table.shape.name} don't match its rows")
-    if any(not 0 <= i < len(present) for i in group.changed) or len(set(group.changed)) < len(group.changed):
-        raise poison(piece.shard, piece.seq, f"a changed column of {table.shape.name} is out of range or there twice")
+    check_updates(piece, table.shape.name, group, len(present))
     incoming = table.scratch("incoming")
     connection.execute(f"DELETE FROM {incoming}")
     names = ", ".join([f"c{i}" for i in present] + [f"o{present[i]}" for i in group.changed])

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from harmonylite.db.snapshot import save_copy
 from harmonylite.errors import SchemaWaitError
 from tests.parts.db.fix_replicas import Group, Member
 
@@ -99,13 +100,138 @@ def test_a_dropped_table_loses_no_row_elsewhere_and_comes_back_with_its_rows(gro
     a, b = both(group)
     a.run("DROP TABLE t")
     b.run("UPDATE t SET a = 'still here' WHERE id = 1")
-    with pytest.raises(SchemaWaitError, match="needs table t, which this database does not have"):
-        group.settle()
+    b.run("INSERT INTO t VALUES (4, 'more', 40), (5, 'more', 50)")
+    group.settle()
+    b.run("DELETE FROM t WHERE id IN (2, 5)")
+    group.settle()
+    assert a.replica.positions() == b.replica.positions()
     assert b.run("SELECT count(*) FROM t") == [(3,)]
     a.run(T)
-    a.replica.reinstall()
+    assert group.equal("t") == [(1, "still here", 10), (3, "z", 30), (4, "more", 40)]
+
+
+MIGRATIONS = [
+    (["ALTER TABLE t RENAME COLUMN b TO number"], "t"),
+    (["ALTER TABLE t RENAME COLUMN b TO number", "ALTER TABLE t RENAME COLUMN number TO amount"], "t"),
+    (["ALTER TABLE t DROP COLUMN b"], "t"),
+    (["ALTER TABLE t RENAME COLUMN b TO number", "ALTER TABLE t DROP COLUMN number"], "t"),
+    (["ALTER TABLE t RENAME COLUMN id TO number"], "t"),
+    (["ALTER TABLE t RENAME TO people"], "people"),
+    (["ALTER TABLE t RENAME TO people", "ALTER TABLE people RENAME TO folk"], "folk"),
+    (["ALTER TABLE t RENAME TO people", "ALTER TABLE people RENAME COLUMN a TO name"], "people"),
+]
+WRITES = (
+    "UPDATE t SET a = 'a ' || id, b = b + 1 WHERE id = 1",
+    "UPDATE t SET b = 21 WHERE id = 2",
+    "INSERT INTO t VALUES (4, 'w', 40), (5, 'v', 50)",
+    "DELETE FROM t WHERE id = 3",
+)
+
+
+def change(member: Member, migration: list[str]) -> None:
+    """Let an application migrate, seen by its node step by step."""
+    for ddl in migration:
+        member.run(ddl)
+        member.replica.reinstall()
+
+
+@pytest.mark.parametrize(("migration", "table"), MIGRATIONS)
+def test_what_was_written_before_a_migration_arrives_after_it(group: Group, migration: list[str], table: str) -> None:
+    a, b = both(group)
+    for sql in WRITES:
+        b.run(sql)
+        b.send()  # under way: it comes back to b itself after its own migration, too
+        b.drop()
+    b.run("INSERT INTO t VALUES (6, 'u', 60)")
+    b.send()
+    change(a, migration)
+    change(b, migration)
+    assert len(group.equal(table)) == 5
+    assert a.run(f"SELECT * FROM {table} ORDER BY 1") == b.run(f"SELECT * FROM {table} ORDER BY 1")
+    assert a.rows(table, "mirror") == b.rows(table, "mirror") == a.rows(table)
+
+
+@pytest.mark.parametrize(("migration", "table"), MIGRATIONS)
+def test_a_migrated_node_goes_on_receiving_from_one_that_is_not(group: Group, migration: list[str], table: str) -> None:
+    a, b = both(group)
+    change(a, migration)
+    for sql in WRITES:
+        b.run(sql)
+        b.send()
+        a.receive()
+        b.receive()
+    assert a.run(f"SELECT count(*) FROM {table}") == [(4,)]
+    a.stop()
+    a.start()
+    b.run("INSERT INTO t VALUES (6, 'u', 60)")
+    b.send()
+    a.receive()
+    change(b, migration)
+    assert len(group.equal(table)) == 5
+    assert a.rows(table, "mirror") == b.rows(table, "mirror") == a.rows(table)
+
+
+def test_a_pending_row_of_a_migrated_node_keeps_what_was_written_here(group: Group) -> None:
+    a, b = both(group)
+    a.run("UPDATE t SET a = 'mine' WHERE id = 1")
+    a.send()
+    change(a, ["ALTER TABLE t RENAME COLUMN a TO name", "ALTER TABLE t RENAME TO people"])
+    a.run("UPDATE people SET b = 99 WHERE id = 1")
+    b.run("UPDATE t SET a = 'theirs', b = 11 WHERE id = 1")
+    b.send()
+    a.receive()
+    assert a.run("SELECT * FROM people WHERE id = 1") == [(1, "theirs", 99)]
+    b.receive()
+    change(b, ["ALTER TABLE t RENAME COLUMN a TO name", "ALTER TABLE t RENAME TO people"])
+    assert group.equal("people")[0] == (1, "theirs", 99)
+
+
+def test_a_column_that_a_writer_has_by_the_new_name_too_is_that_one(group: Group) -> None:
+    a, b = both(group)
+    change(a, ["ALTER TABLE t RENAME COLUMN b TO number"])
+    change(b, ["ALTER TABLE t ADD COLUMN number INT"])
+    b.run("UPDATE t SET b = 11, number = 12 WHERE id = 1")
+    b.send()
+    a.receive()
+    assert a.run("SELECT * FROM t WHERE id = 1") == [(1, "x", 12)]
+
+
+def test_a_column_that_is_there_again_is_filled_again(group: Group) -> None:
+    a, b = both(group)
+    change(a, ["ALTER TABLE t DROP COLUMN b", "ALTER TABLE t ADD COLUMN b INT"])
+    b.run("UPDATE t SET b = 11 WHERE id = 1")
+    b.send()
+    a.receive()
+    assert a.run("SELECT * FROM t WHERE id = 1") == [(1, "x", 11)]
+
+
+def test_a_table_that_was_made_and_dropped_at_once_holds_nobody_up_who_saw_it(group: Group) -> None:
+    a, b = both(group)
+    for member in (a, b):
+        change(member, ["CREATE TABLE passing(id INTEGER PRIMARY KEY, v)"])
+    a.run("INSERT INTO passing VALUES (1, 'x')")
+    a.send()
+    a.run("DROP TABLE passing")
+    a.run("UPDATE t SET a = 'after' WHERE id = 1")
+    b.run("DROP TABLE passing")
+    assert group.equal("t")[0] == (1, "after", 10)
+
+
+def test_a_node_that_dropped_a_column_goes_on_from_a_snapshot_that_has_it(group: Group) -> None:
+    a, b = both(group)
+    change(a, ["ALTER TABLE t DROP COLUMN b"])
+    b.run("UPDATE t SET a = 'newer', b = 11 WHERE id = 1")
+    b.send()
+    b.receive()
+    snapshot = group.folder / "snapshot.db"
+    save_copy(b.options.mirror, snapshot)
+    a.replica.adopt(snapshot)
     a.inbox = type(a.inbox)(a.replica.positions())
-    assert group.equal("t") == [(1, "still here", 10), (2, "y", 20), (3, "z", 30)]
+    assert a.run("SELECT * FROM t WHERE id = 1") == [(1, "newer")]
+    b.run("UPDATE t SET a = 'newest', b = 12 WHERE id = 1")
+    b.send()
+    a.receive()
+    assert a.run("SELECT * FROM t WHERE id = 1") == [(1, "newest")]
 
 
 def test_a_change_set_that_needs_a_column_waits_and_goes_on_once_it_is_there(group: Group) -> None:

@@ -1,0 +1,159 @@
+"""What change sets of an older schema mean under the database's of today.
+
+A change set names tables and columns as its writer's database had them. What was renamed here since is found under its
+new name. A column that went is left out of the rows, for nothing here holds it any more. A table that went is folded
+into the mirror's, which stays: when it comes back, its rows do.
+
+Invariant: a name that the database has (again) means what the database says.
+"""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import apsw
+
+from harmonylite.changes.inbox import Piece
+from harmonylite.db.connection import rows
+from harmonylite.db.inspect import TableRules, read_inventory
+from harmonylite.db.tracked import Tracked
+from harmonylite.schema.shape import TableShape
+from harmonylite.schema.sql import PRIVATE, quote
+from harmonylite.wire import TableBlock, Updates
+
+FORMER = quote(PRIVATE + "former")
+TABLE = ""
+"""Stands for the table where the name is a table's own: SQLite has no table of that name without quotes of ours."""
+
+Columns = Mapping[str, str | None]
+"""What columns were called before, and what they are called now; None: they went."""
+
+
+def prepare(connection: apsw.Connection, schema: str) -> None:
+    """Make the mirror's table of names that were, where it is missing."""
+    connection.execute(
+        f"CREATE TABLE IF NOT EXISTS {schema}.{FORMER}(tbl TEXT, name TEXT, now TEXT, PRIMARY KEY(tbl, name))"
+        " WITHOUT ROWID"
+    )
+
+
+def columns_moved(
+    connection: apsw.Connection, before: TableShape, after: TableShape, pairs: Sequence[tuple[str, str]]
+) -> None:
+    """Remember what became of a table's columns, in the transaction that reshapes the mirror's table.
+
+    ``pairs``: old and new names of those that stay.
+    """
+    new = dict(pairs)
+    for name in (column.name for column in before.columns if not column.pseudo):
+        if new.get(name) != name:
+            _moved(connection, after.name, name, new.get(name))
+    here = [(after.name, column.name) for column in after.columns]
+    connection.executemany(f"DELETE FROM mirror.{FORMER} WHERE tbl = ? AND name = ?", here)
+
+
+def table_moved(connection: apsw.Connection, old: str, new: str) -> None:
+    """Remember that a table was renamed, in the transaction that renames the mirror's."""
+    connection.execute(f"UPDATE mirror.{FORMER} SET tbl = ? WHERE tbl = ?", (new, old))
+    _moved(connection, TABLE, old, new)
+
+
+def _moved(connection: apsw.Connection, table: str, old: str, new: str | None) -> None:
+    connection.execute(f"UPDATE mirror.{FORMER} SET now = ? WHERE tbl = ? AND now = ?", (new, table, old))
+    connection.execute(f"INSERT OR REPLACE INTO mirror.{FORMER} VALUES (?, ?, ?)", (table, old, new))
+
+
+def gone_columns(connection: apsw.Connection, table: str) -> set[str]:
+    """Return the names of a table's columns that went."""
+    return {name for name, now in _columns_of(connection, table).items() if now is None}
+
+
+def _columns_of(connection: apsw.Connection, table: str) -> dict[str, str | None]:
+    return dict(rows(connection, f"SELECT name, now FROM mirror.{FORMER} WHERE tbl = ?", (table,)))
+
+
+@dataclass
+class Named:
+    """The tables that change sets name, whatever they were called when they were captured.
+
+    Lives for one transaction: scratch tables that it makes for a table that went would not outlive one that is undone.
+    ``tables``: those that the database has.
+    """
+
+    connection: apsw.Connection
+    tables: Mapping[str, Tracked]
+    _others: dict[str, Tracked | None] = field(default_factory=dict)
+    _columns: dict[str, dict[str, str | None]] = field(default_factory=dict)
+
+    def get(self, name: str) -> Tracked | None:
+        """Return the table that a change set calls ``name``; None: neither database nor mirror ever had it."""
+        table = self.tables.get(name)
+        if table is None and name not in self._others:
+            self._others[name] = self._other(name)
+        return table or self._others.get(name)
+
+    def _other(self, name: str) -> Tracked | None:
+        shape = read_inventory(self.connection, TableRules(include=(glob.escape(name),)), "mirror").tables.get(name)
+        if shape is not None:
+            table = Tracked(-1 - len(self._others), shape)
+            table.make_scratch(self.connection)
+            return table
+        found = rows(self.connection, f"SELECT now FROM mirror.{FORMER} WHERE tbl = ? AND name = ?", (TABLE, name))
+        return self.get(found[0][0]) if found else None
+
+    def as_here(self, table: Tracked, part: TableBlock) -> TableBlock:
+        """Return what ``part``, whose rows are as wide as its columns, says of ``table`` with today's columns.
+
+        A column that is not known stays as it is. A row of which nothing is left to update stays, with no column.
+        """
+        shape = table.shape
+        if part.table == shape.name and all(column in shape.names for column in part.columns):
+            return part
+        if shape.name not in self._columns:
+            self._columns[shape.name] = _columns_of(self.connection, shape.name)
+        former = self._columns[shape.name]
+        names = [column if column in shape.names else former.get(column, column) for column in part.columns]
+        # A writer that has a column by the new name, too, means that one.
+        kept = [i for i, n in enumerate(names) if n is not None and (n == part.columns[i] or n not in part.columns)]
+        if any(i not in kept for i in range(part.keys)):
+            return part
+        columns = [name for i in kept if (name := names[i]) is not None]
+        if len(kept) == len(names):
+            return TableBlock(shape.name, columns, part.keys, part.deletes, part.inserts, part.updates)
+
+        def cut(images: Sequence[Sequence[object]]) -> list[list[object]]:
+            return [[image[i] for i in kept] for image in images]
+
+        updates = [_without(group, kept, cut(group.rows)) for group in part.updates]
+        return TableBlock(shape.name, columns, part.keys, cut(part.deletes), cut(part.inserts), updates)
+
+
+@dataclass(frozen=True)
+class Own:
+    """What ``pieces``, change sets of this node, say of the database's tables, in today's names.
+
+    What names a column that nothing is known of is left out: a mirror that was taken over may not know it.
+    Each time it is gone through, it is read anew: there may be more of it than memory should hold.
+    """
+
+    named: Named
+    pieces: Sequence[Piece]
+
+    def __iter__(self) -> Iterator[tuple[Tracked, TableBlock]]:
+        for piece in self.pieces:
+            for block in piece.decoded():
+                for part in block:
+                    table = self.named.get(part.table)
+                    if table is not None and table.shape.name in self.named.tables:
+                        here = self.named.as_here(table, part)
+                        if set(here.columns) <= set(table.shape.names):
+                            yield table, here
+
+
+def _without(group: Updates, kept: Sequence[int], images: list[list[object]]) -> Updates:
+    """Return updates of which only the columns ``kept`` are left, ``images`` cut to them; they may have none."""
+    left = [n for n, i in enumerate(group.changed) if i in kept]
+    old = [[row[n] for n in left] for row in group.old]
+    return Updates([kept.index(group.changed[n]) for n in left], images, old)
