@@ -114,6 +114,10 @@ class MirrorDeviatesError(HarmonyLiteError):
     """This node's mirror is not what the stream makes of it; most other nodes agree on another one."""
 
 
+class PassedError(HarmonyLiteError):
+    """Nodes with this node's schema are beyond a change set that needs another one; it goes on from where they are."""
+
+
 class FencedError(HarmonyLiteError):
     """Another process publishes under this node's id."""
 

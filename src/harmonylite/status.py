@@ -118,7 +118,8 @@ class NodeStatus:
 
     ``pending_rows``: rows whose key is logged and not published and ordered yet. ``held_rows``: rows of the mirror
     held back from the database. ``last_*``: seconds since the epoch, 0 = never. ``caught_up``: every shard was folded
-    to its end at least once since the start and is not lagging now. ``server``: figures of the embedded nats-server by
+    to its end at least once since the start and is not lagging now. ``waits_for_schema``: what comes next needs a table
+    or column that the database does not have. ``server``: figures of the embedded nats-server by
     name, as last read; empty without one. ``progress``: what is carried to or from the store of snapshots now, bytes
     so far, and bytes in all.
     """
@@ -146,6 +147,7 @@ class NodeStatus:
     pending_rows: int = 0
     held_rows: int = 0
     caught_up: bool = False
+    waits_for_schema: bool = False
     last_replicated: float = 0.0
     last_published: float = 0.0
     stopping: bool = False

@@ -146,3 +146,59 @@ def test_a_constraint_that_only_one_node_has_pauses_it_visibly_and_never_ends_it
     for node in nodes:
         node.ready()
     agree(nodes)
+
+
+def test_a_column_goes_on_one_node_first_while_the_other_still_writes_it(site: Site, nodes: list[Node]) -> None:
+    a, b = (site.application(node) for node in nodes)
+    for writer in (a, b):
+        writer.write("ALTER TABLE items ADD COLUMN price REAL")
+    a.write("UPDATE items SET price = 1.5 WHERE id = 1", "ALTER TABLE items DROP COLUMN price")
+    b.write("UPDATE items SET price = 2.5, name = 'dear' WHERE id = 2", "INSERT INTO items VALUES (11, 'new', 3.5)")
+    until(lambda: nodes[0].value("SELECT name FROM items WHERE id = 2") == "dear", "the old schema's rows arrive")
+    until(lambda: nodes[0].value("SELECT name FROM items WHERE id = 11") == "new", "its new rows, too")
+    b.write("UPDATE items SET price = 4.5 WHERE id = 1", "DELETE FROM items WHERE id = 3")
+    b.write("ALTER TABLE items DROP COLUMN price")
+    content = until_equal(nodes)
+    assert (2, "dear") in content["items"]
+    assert len(content["items"]) == 10
+    for node in nodes:
+        node.ready()
+    agree(nodes)
+
+
+def test_names_change_right_behind_writes_that_are_under_way(site: Site, nodes: list[Node]) -> None:
+    a, b = (site.application(node) for node in nodes)
+    for n in range(100, 150):
+        a.write(f"INSERT INTO items VALUES ({n}, 'a {n}')")
+        b.write(f"INSERT INTO items VALUES ({n + 100}, 'b {n}')")
+    for writer in (a, b):
+        writer.write("ALTER TABLE items RENAME COLUMN name TO title", "ALTER TABLE items RENAME TO things")
+    a.write("UPDATE things SET title = 'after' WHERE id = 1")
+    content = until_equal(nodes)
+    assert len(content["things"]) == 110
+    assert (1, "after") in content["things"]
+    for node in nodes:
+        node.ready()
+    agree(nodes)
+
+
+def test_a_node_that_was_away_while_columns_and_tables_came_and_went_goes_on(site: Site, nodes: list[Node]) -> None:
+    a, b = (site.application(node) for node in nodes)
+    away = nodes[1]
+    assert away.stop() == 0
+    a.write("ALTER TABLE items ADD COLUMN colour TEXT")
+    a.write("UPDATE items SET colour = 'red' WHERE id = 1")
+    a.write("CREATE TABLE passing(id INTEGER PRIMARY KEY, v)", "INSERT INTO passing VALUES (1, 'x')")
+    until(lambda: nodes[0].status("published_rows") == 2, "all of it is in the stream")
+    a.write("DROP TABLE passing", "ALTER TABLE items RENAME COLUMN colour TO paint")
+    a.write("UPDATE items SET paint = 'blue' WHERE id = 2")
+    b.write("UPDATE items SET name = 'meanwhile' WHERE id = 3")
+    b.write("ALTER TABLE items ADD COLUMN paint TEXT")
+    away.start()
+    content = until_equal(nodes, seconds=120)
+    assert content["items"][:1] == [(1, "item 1", "red")]
+    assert {(2, "item 2", "blue"), (3, "meanwhile", None)} <= set(content["items"])
+    assert "is beyond that: this node goes on from there" in away.log.read_text()
+    for node in nodes:
+        node.ready()
+    agree(nodes)

@@ -38,6 +38,7 @@ class Flight:
 class Node:
     """One node. ``message_bytes``: where change sets are cut; small, so that they come in many messages.
 
+    ``stuck``: what comes next is of a schema that was here never and will not be.
     ``scan_rows``: the most rows of a block. ``restless``: tells whether the application commits once more in the middle
     of a capture, after new rows were named in the log and before they are read.
     """
@@ -55,6 +56,7 @@ class Node:
     flight: Flight | None = None
     targets: dict[int, int] = field(default_factory=dict)
     up: bool = False
+    stuck: bool = False
     checked: tuple[object, ...] = ()
 
     def create(self) -> None:
@@ -254,10 +256,10 @@ class Node:
         except SchemaWaitError:
             if self.replica.schema_changed():
                 self.replica.reinstall()
-            elif not self.app.migrates:
-                raise
             self.inbox.put_back(cut)
+            self.stuck = not self.app.migrates
             return
+        self.stuck = False
         for change_set in [*(piece.id for piece in cut.pieces), *cut.voided]:
             self._landed(change_set, voided=change_set in cut.voided)
         cut.close()

@@ -11,6 +11,7 @@ from tempfile import mkdtemp
 from typing import ClassVar
 
 from harmonylite.db import applying, capture
+from harmonylite.schema.shape import outline
 from tests.simulation.node import Node
 from tests.simulation.properties import check_always, check_at_rest, must
 from tests.simulation.rarer import choose_rarer
@@ -241,6 +242,9 @@ class Schedule:
         while (cut := node.take()) is not None:
             self._note(node, f"applies {[str(p.id) for p in cut.pieces]} to {[p.seq for p in cut.positions.values()]}")
             node.apply(cut)
+            if node.stuck:
+                self._pass(node)
+                return True
             check_always(node)
             busy = busy or bool(cut.pieces)
         busy |= node.abort()
@@ -251,6 +255,21 @@ class Schedule:
         check_always(node)
         must(busy or node.ready, f"{node.name} never catches up")
         return busy or not node.ready
+
+    def _pass(self, node: Node) -> None:
+        """Let a node that can't fold what comes next go on from one of its schema that has."""
+        for donor in self.members:
+            further = donor.up and not donor.stuck and donor is not node and self._further(donor, node)
+            if further and donor.replica.positions() != node.replica.positions() and _outline(donor) == _outline(node):
+                self._note(node, f"goes on from where {donor.name} is")
+                node.stop()
+                node.adopt(donor)
+                node.stuck = False
+                return
+
+
+def _outline(node: Node) -> str:
+    return outline(table.shape for table in node.replica.tables.values())
 
 
 def run(seed: int, *, steps: int = 0, small_blocks: bool = False) -> None:

@@ -14,7 +14,7 @@ import apsw
 
 from harmonylite.db import mirror
 from harmonylite.db.connection import attach, mapped, value
-from harmonylite.db.former import gone_columns
+from harmonylite.db.former import carry_over, gone_columns
 from harmonylite.db.inspect import TableRules, read_inventory
 from harmonylite.db.readers import Readers
 from harmonylite.errors import DatabaseBusyError, DatabaseError, MirrorDamagedError, SchemaWaitError
@@ -41,6 +41,7 @@ def exchanged(
             attach(connection, incoming, "mirror")
             with mapped(f"attach {current}"):
                 connection.execute("ATTACH ? AS base", ("file:" + _escaped(current) + "?immutable=1",))
+            carry_over(connection)
             yield
             done = True
         finally:
@@ -57,15 +58,21 @@ def exchanged(
                 raise MirrorDamagedError(f"the mirror {current} can't be attached again: {error}") from error
 
 
-def must_fit(connection: apsw.Connection, rules: TableRules, incoming: Path) -> None:
-    """Raise SchemaWaitError where the mirror file ``incoming`` has a column that this database's table lacks.
+def must_fit(connection: apsw.Connection, rules: TableRules, incoming: Path, *, whole: bool = False) -> None:
+    """Raise SchemaWaitError where the mirror file ``incoming`` has a column that this database's table lacks and never
+    had, or, ``whole``, lacks a column that is here.
 
     A mirror follows its database's schema: the column's values would be lost, also once a migration adds it.
     """
     attach(connection, incoming, "incoming", read_only=True)
     try:
         mine = {name.lower(): shape for name, shape in read_inventory(connection, rules).tables.items()}
-        for name, theirs in read_inventory(connection, mirror.EVERY_TABLE, "incoming").tables.items():
+        there = read_inventory(connection, mirror.EVERY_TABLE, "incoming").tables
+        for name, shape in mine.items() if whole else ():
+            found = next((other.names for other in there.values() if other.name.lower() == name), ())
+            if lacks := [column for column in shape.names if column not in found]:
+                raise SchemaWaitError(f"a snapshot has no column {lacks[0]} of table {shape.name}")
+        for name, theirs in there.items():
             here = mine.get(name.lower())
             kept = {old for old, _ in mirror.carried(theirs, here)} if here is not None else set(theirs.names)
             kept |= gone_columns(connection, here.name) if here is not None else set()

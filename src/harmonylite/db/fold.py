@@ -100,6 +100,9 @@ class Fold:
     ) -> int:
         check_widths(piece, part)
         folded = self.done.get(table.shape.name)
+        if folded is not None and folded.table is not table:  # it got more columns on the way
+            self._settle(piece, folded.table, folded, displacing)
+            folded = None
         if folded is None:
             fresh = whole_keys(table, part.inserts)
             folded = self.done[table.shape.name] = Folded(table, fresh=fresh, present=present)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 import apsw
 
 from harmonylite.changes.inbox import Piece
-from harmonylite.db.connection import rows
+from harmonylite.db.connection import rows, transaction
 from harmonylite.db.inspect import TableRules, read_inventory
 from harmonylite.db.tracked import Tracked
 from harmonylite.schema.shape import TableShape
@@ -37,6 +37,13 @@ def prepare(connection: apsw.Connection, schema: str) -> None:
         f"CREATE TABLE IF NOT EXISTS {schema}.{FORMER}(tbl TEXT, name TEXT, now TEXT, PRIMARY KEY(tbl, name))"
         " WITHOUT ROWID"
     )
+
+
+def carry_over(connection: apsw.Connection) -> None:
+    """Keep what ``base``, the mirror until now, knows of names that were, beside what the new mirror does."""
+    with transaction(connection, "keep the names that were"):
+        prepare(connection, "mirror")
+        connection.execute(f"INSERT OR IGNORE INTO mirror.{FORMER} SELECT tbl, name, now FROM base.{FORMER}")
 
 
 def columns_moved(
@@ -84,6 +91,7 @@ class Named:
 
     connection: apsw.Connection
     tables: Mapping[str, Tracked]
+    _made: int = 0
     _others: dict[str, Tracked | None] = field(default_factory=dict)
     _columns: dict[str, dict[str, str | None]] = field(default_factory=dict)
 
@@ -94,11 +102,34 @@ class Named:
             self._others[name] = self._other(name)
         return table or self._others.get(name)
 
-    def _other(self, name: str) -> Tracked | None:
+    def is_gone(self, table: Tracked) -> bool:
+        """Tell whether the mirror alone has ``table``."""
+        return table.shape.name not in self.tables
+
+    def widened(self, table: Tracked, columns: Sequence[str]) -> Tracked:
+        """Return a table that went with more columns: others have migrated it, and nothing here stands in the way."""
+        name = table.shape.name
+        strict = rows(
+            self.connection, "SELECT strict FROM pragma_table_list WHERE schema = 'mirror' AND name = ?", (name,)
+        )
+        for column in columns:
+            kind = " ANY" if strict[0][0] else ""
+            self.connection.execute(f"ALTER TABLE {table.mirror} ADD COLUMN {quote(column)}{kind}")
+        wider = self._mirrors(name) or table
+        self._others = {called: wider if found is table else found for called, found in self._others.items()}
+        return wider
+
+    def _mirrors(self, name: str) -> Tracked | None:
         shape = read_inventory(self.connection, TableRules(include=(glob.escape(name),)), "mirror").tables.get(name)
-        if shape is not None:
-            table = Tracked(-1 - len(self._others), shape)
-            table.make_scratch(self.connection)
+        if shape is None:
+            return None
+        self._made += 1
+        table = Tracked(-self._made, shape)
+        table.make_scratch(self.connection)
+        return table
+
+    def _other(self, name: str) -> Tracked | None:
+        if (table := self._mirrors(name)) is not None:
             return table
         found = rows(self.connection, f"SELECT now FROM mirror.{FORMER} WHERE tbl = ? AND name = ?", (TABLE, name))
         return self.get(found[0][0]) if found else None
@@ -146,7 +177,7 @@ class Own:
             for block in piece.decoded():
                 for part in block:
                     table = self.named.get(part.table)
-                    if table is not None and table.shape.name in self.named.tables:
+                    if table is not None and not self.named.is_gone(table):
                         here = self.named.as_here(table, part)
                         if set(here.columns) <= set(table.shape.names):
                             yield table, here

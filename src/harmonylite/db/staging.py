@@ -84,7 +84,10 @@ def applicable(tables: Named, piece: Piece, part: TableBlock) -> tuple[TableBloc
     if tuple(part.columns[: part.keys]) != tuple(c.name for c in table.shape.keys):
         raise SchemaWaitError(f"{what} with the key {part.columns[: part.keys]}")
     missing = [column for column in part.columns if column not in names]
-    if missing:
+    if missing and tables.is_gone(table):
+        table = tables.widened(table, missing)
+        names = table.shape.names
+    elif missing:
         raise SchemaWaitError(f"{what} with the column {missing[0]}")
     return part, table, tuple(names.index(column) for column in part.columns)
 

@@ -117,6 +117,7 @@ class Upkeep:
         """Start what runs beside the engine. ``unchecked``: files to look through; what was is taken out of it."""
         group.create_task(_check(unchecked, self._options.mirror), name="check the files")
         group.create_task(self.recovery.serve(), name="answer where this node stands")
+        group.create_task(self.recovery.passing.serve(), name="answer whether this node is beyond something")
         if self.turning is not None:
             group.create_task(self.turning.finish(replica), name="bring interim orders home")
         group.create_task(self._watch_file(replica), name="watch the file")

@@ -22,6 +22,7 @@ from harmonylite.errors import (
     DatabaseError,
     DiskFullError,
     MirrorDeviatesError,
+    PassedError,
     ReopenError,
     StreamError,
     StreamGapError,
@@ -61,8 +62,8 @@ class Recovery(Protocol):
         """Raise StreamLostError when the replica can't go on with the streams as they are; StreamError: ask again."""
 
     async def watch(self, replica: Replica) -> None:
-        """Look without end whether the cluster began anew, or the mirror deviates from the others'; raise
-        StreamLostError or MirrorDeviatesError then.
+        """Look without end whether the cluster began anew, the mirror deviates from the others', or those are beyond
+        what can't be folded here; raise StreamLostError, MirrorDeviatesError or PassedError then.
         """
 
     async def recover(self, replica: Replica) -> None:
@@ -104,7 +105,7 @@ class Engine:
             found: list[BaseException] = []
             try:
                 await self._run()
-            except* (StreamGapError, StreamLostError, MirrorDeviatesError, DatabaseError) as group:
+            except* (StreamGapError, StreamLostError, MirrorDeviatesError, PassedError, DatabaseError) as group:
                 found = leaves(group)
             finally:
                 self._status.caught_up = False
@@ -121,7 +122,7 @@ class Engine:
         reopen = next((e for e in found if isinstance(e, ReopenError)), None)
         if reopen is not None:
             raise reopen
-        error = lost or gap or next((e for e in found if isinstance(e, MirrorDeviatesError)), None)
+        error = lost or gap or next((e for e in found if isinstance(e, MirrorDeviatesError | PassedError)), None)
         if error is not None:
             if self._part.reason != str(error):
                 log.warning("%s", error)
@@ -150,7 +151,7 @@ class Engine:
         joined = await self._thread.run(lambda: self._replica.joined)
         self.receiver.merging = joined
         self.receiver.one_by_one = self._recovery.one_by_one
-        self._status.caught_up = False
+        self._status.caught_up = self._status.waits_for_schema = False
         self.receiver.caught_up.clear()
         await self._thread.run(self.receiver.open, {s: p.seq for s, p in merged.items()} if joined else {})
         self._part.ok()

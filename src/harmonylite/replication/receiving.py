@@ -188,6 +188,7 @@ class Receiver:
                     self.inbox.put_back(cut)
                     return False
                 self._part.waiting(str(error))
+                self._status.waits_for_schema = True
                 await self._schema_moves()
             except PoisonError as error:
                 await self._poisoned(error)
@@ -200,6 +201,7 @@ class Receiver:
             else:
                 break
         self._trouble.over()
+        self._status.waits_for_schema = False
         self._account(cut, done)
         cut.close()
         return True

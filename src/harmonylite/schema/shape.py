@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from hashlib import sha256
 
 from harmonylite.schema.sql import quote
 
@@ -200,6 +201,12 @@ def differs(column: Column, left: str, right: str) -> str:
     if column.affinity == "REAL":
         return f"({plain} OR {zero})"
     return f"({plain} OR typeof({left}) IS NOT typeof({right}) OR {zero})"
+
+
+def outline(shapes: Iterable[TableShape]) -> str:
+    """Return a digest of tables, keys and columns: what two databases must share for each to hold the other's rows."""
+    told = sorted((shape.name, len(shape.keys), sorted(shape.names)) for shape in shapes)
+    return sha256(repr(told).encode()).hexdigest()[:16]
 
 
 def any_of(terms: Sequence[str]) -> str:

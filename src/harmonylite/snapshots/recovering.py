@@ -14,6 +14,7 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, Container, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -42,6 +43,7 @@ from harmonylite.snapshots.answers import Answer, answers_by_node
 from harmonylite.snapshots.description import Snapshot, fits
 from harmonylite.snapshots.keeper import Keeper, Wanted
 from harmonylite.snapshots.looking import Look, look_at, stay_within
+from harmonylite.snapshots.passing import Passing
 from harmonylite.snapshots.replaying import Replaying, replayed
 from harmonylite.snapshots.turning import Turning
 from harmonylite.status import NodeStatus
@@ -90,6 +92,7 @@ class Recovery:
         self._recovering = False
         self._told = asyncio.Event()
         self._good: Snapshot | None = None
+        self.passing = Passing(thread, status, peers, node=node)
         self.replica: Replica | None = None
         self.history = ""
         self.past: Container[str] = ()
@@ -99,7 +102,7 @@ class Recovery:
 
     async def check(self, replica: Replica) -> None:
         """Raise StreamLostError when the mirror can't go on with the streams, or the cluster began anew."""
-        self.replica = replica
+        self.replica = self.passing.replica = replica
         if self._turning is not None:
             await self._turning.settle(replica)
             self.one_by_one = await self._turning.overtaken()
@@ -140,6 +143,7 @@ class Recovery:
                 raise StreamLostError(why)
             if self._apart:
                 continue
+            await self.passing.look()
             with suppress(StreamError, SnapshotError):
                 pointed = await self._keeper.newest()
                 anew = self._is_other(pointed, await self._thread.run(replica.standing))
@@ -221,6 +225,10 @@ class Recovery:
             return True
         pointed = await self._keeper.newest()
         anew = self._is_other(pointed, look.standing)
+        beyond, self.passing.beyond = self.passing.beyond, ""
+        if beyond and (fetched := await self._fetch(lambda s: s.name == beyond)) is not None:
+            await self._thread.run(partial(must_fit, whole=True), replica.connection, replica.options.rules, fetched[1])
+            return await self._adopt(replica, look, *fetched)
         if not (look.lost or look.gap or anew):
             return True
         why = "; ".join(look.reasons) or "the stream has forgotten what this node needs next"
