@@ -125,7 +125,14 @@ class FencedError(HarmonyLiteError):
 
 
 class SchemaWaitError(HarmonyLiteError):
-    """A change set needs a table or column that this node's database does not have (yet)."""
+    """A change set needs a table or column that this node's database does not have (yet).
+
+    ``unsure``: a column that it had, and that a migration removed or renamed.
+    """
+
+    def __init__(self, message: str, *, unsure: bool = False) -> None:
+        super().__init__(message)
+        self.unsure = unsure
 
 
 class PoisonError(HarmonyLiteError):

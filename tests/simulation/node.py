@@ -12,6 +12,7 @@ import apsw
 
 from harmonylite.changes.inbox import Cut, Inbox
 from harmonylite.db.capture import Outgoing
+from harmonylite.db.former import take_for_gone
 from harmonylite.db.inspect import TableRules
 from harmonylite.db.replica import Replica, ReplicaOptions
 from harmonylite.errors import DatabaseError, SchemaWaitError
@@ -20,6 +21,9 @@ from harmonylite.wire import KIND_ABORT, VERSION, Envelope, encode_abort, encode
 from tests.simulation.shapes import Shape
 from tests.simulation.workload import Application, Ledger, create
 from tests.simulation.world import World
+
+PATIENCE = 5
+"""So often a node waits for one that knows what became of a column."""
 
 
 @dataclass
@@ -38,7 +42,7 @@ class Flight:
 class Node:
     """One node. ``message_bytes``: where change sets are cut; small, so that they come in many messages.
 
-    ``stuck``: what comes next is of a schema that was here never and will not be.
+    ``stuck``: how often what comes next was of a schema that is not here and will not be.
     ``scan_rows``: the most rows of a block. ``restless``: tells whether the application commits once more in the middle
     of a capture, after new rows were named in the log and before they are read.
     """
@@ -56,7 +60,7 @@ class Node:
     flight: Flight | None = None
     targets: dict[int, int] = field(default_factory=dict)
     up: bool = False
-    stuck: bool = False
+    stuck: int = 0
     checked: tuple[object, ...] = ()
 
     def create(self) -> None:
@@ -253,13 +257,15 @@ class Node:
         """Fold and merge a cut; where it needs what a migration has not brought here yet, it waits."""
         try:
             self.replica.apply(cut, merge=self.limit is None)
-        except SchemaWaitError:
+        except SchemaWaitError as error:
             if self.replica.schema_changed():
                 self.replica.reinstall()
             self.inbox.put_back(cut)
-            self.stuck = not self.app.migrates
+            self.stuck += not self.app.migrates
+            if error.unsure and self.stuck > PATIENCE:
+                take_for_gone(self.replica.connection)
             return
-        self.stuck = False
+        self.stuck = 0
         for change_set in [*(piece.id for piece in cut.pieces), *cut.voided]:
             self._landed(change_set, voided=change_set in cut.voided)
         cut.close()

@@ -13,7 +13,7 @@ import pytest
 
 from harmonylite.changes import lanes, shards
 from harmonylite.changes.inbox import Inbox
-from harmonylite.db import bases, fold, install, join, merge, mirror, pending, watermarks
+from harmonylite.db import bases, fold, former, install, join, merge, mirror, pending, watermarks
 from harmonylite.db.applying import Applying
 from harmonylite.db.fold import Fold
 from harmonylite.db.hooks import Hooks
@@ -230,6 +230,16 @@ def _(patch: pytest.MonkeyPatch) -> None:
 @left_out("a table that a migration rebuilt while the mirror was behind is not compared again when it is not")
 def _(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Applying, "compare_stale", nothing)
+
+
+@left_out("what became of columns that a migration removed or renamed is not remembered")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(former, "columns_moved", nothing)
+
+
+@left_out("a column that went is taken for renamed where another one is in its place, whatever else changed")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(former, "only_names_changed", lambda *_: True)
 
 
 # triggers of the application --------------------------------------------------------------------------------------

@@ -111,14 +111,22 @@ class Schedule:
     def _stranger(self, node: Node) -> None:
         """Let now and then something happen that only some schedules know; drawn apart, too."""
         chance = self.rarer.random()
-        if chance < 0.04 and node.app.migrates:
-            self._note(node, f"migrates to {node.app.level + 1}")
-            node.app.migrate()
+        if chance < 0.04 and node.app.migrates and (node.up or not node.app.renames):
+            self._migrate(node)
         elif 0.04 < chance < 0.10 and node.up:
             node.sync()
         elif 0.10 < chance < 0.10 + self.crashes / 2 and node.up:
             self._note(node, "loses power")
             node.cut_power()
+
+    def _migrate(self, node: Node) -> None:
+        """Let an application migrate; a rename that comes together with other changes can't be told from those."""
+        self._note(node, f"migrates to {node.app.level + 1}")
+        if renames := node.app.renames:
+            node.replica.reinstall()
+        node.app.migrate()
+        if renames:
+            node.replica.reinstall()
 
     def _note(self, node: Node, what: str) -> None:
         self.trace.append(f"{node.name} {what}")
@@ -215,13 +223,15 @@ class Schedule:
             node.restless = lambda: False
         self.vacuums = lambda: False
         for node in self.nodes:
-            while node.app.migrates:
-                self._note(node, f"migrates to {node.app.level + 1}")
-                node.app.migrate()
+            if node not in self.members:
+                while node.app.migrates:
+                    node.app.migrate()
         for node in self.members:
             if not node.up:
                 self._note(node, "restarts")
                 node.start()
+            while node.app.migrates:
+                self._migrate(node)
         while len(self.members) < len(self.nodes):
             self._join()
         for _ in range(MOST_ROUNDS):
@@ -264,7 +274,7 @@ class Schedule:
                 self._note(node, f"goes on from where {donor.name} is")
                 node.stop()
                 node.adopt(donor)
-                node.stuck = False
+                node.stuck = 0
                 return
 
 

@@ -77,6 +77,11 @@ class Application:
         """True while there is another migration to come."""
         return GROWN in self.shapes and self.level < len(MIGRATIONS)
 
+    @property
+    def renames(self) -> bool:
+        """True when the next migration renames a column."""
+        return any(" RENAME COLUMN " in sql for sql in MIGRATIONS[self.level][0])
+
     def transaction(self) -> None:
         """Commit one random transaction, or roll one back."""
         self.connection.execute("BEGIN IMMEDIATE")

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import glob
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import apsw
 
@@ -27,8 +27,8 @@ FORMER = quote(PRIVATE + "former")
 TABLE = ""
 """Stands for the table where the name is a table's own: SQLite has no table of that name without quotes of ours."""
 
-Columns = Mapping[str, str | None]
-"""What columns were called before, and what they are called now; None: they went."""
+UNSURE = ""
+"""Stands for what a column is called now where it may have gone, or may have been renamed: a migration did both."""
 
 
 def prepare(connection: apsw.Connection, schema: str) -> None:
@@ -51,12 +51,15 @@ def columns_moved(
 ) -> None:
     """Remember what became of a table's columns, in the transaction that reshapes the mirror's table.
 
-    ``pairs``: old and new names of those that stay.
+    ``pairs``: old and new names of those whose values stay, as far as can be told. A column is known to be renamed when
+    nothing but names is another, known to be gone when no column came.
     """
     new = dict(pairs)
+    renamed = only_names_changed(before, after)
+    came = set(after.names) - set(before.names)
     for name in (column.name for column in before.columns if not column.pseudo):
-        if new.get(name) != name:
-            _moved(connection, after.name, name, new.get(name))
+        if name not in after.names:
+            _moved(connection, after.name, name, new.get(name, UNSURE) if renamed else UNSURE if came else None)
     here = [(after.name, column.name) for column in after.columns]
     connection.executemany(f"DELETE FROM mirror.{FORMER} WHERE tbl = ? AND name = ?", here)
 
@@ -67,6 +70,11 @@ def table_moved(connection: apsw.Connection, old: str, new: str) -> None:
     _moved(connection, TABLE, old, new)
 
 
+def only_names_changed(before: TableShape, after: TableShape) -> bool:
+    """Tell whether two shapes of a table have the same columns under other names."""
+    return [replace(c, name="") for c in before.columns] == [replace(c, name="") for c in after.columns]
+
+
 def _moved(connection: apsw.Connection, table: str, old: str, new: str | None) -> None:
     connection.execute(f"UPDATE mirror.{FORMER} SET now = ? WHERE tbl = ? AND now = ?", (new, table, old))
     connection.execute(f"INSERT OR REPLACE INTO mirror.{FORMER} VALUES (?, ?, ?)", (table, old, new))
@@ -75,6 +83,14 @@ def _moved(connection: apsw.Connection, table: str, old: str, new: str | None) -
 def gone_columns(connection: apsw.Connection, table: str) -> set[str]:
     """Return the names of a table's columns that went."""
     return {name for name, now in _columns_of(connection, table).items() if now is None}
+
+
+def take_for_gone(connection: apsw.Connection) -> list[tuple[str, str]]:
+    """Take the columns that may have gone for gone; return table and name of each."""
+    with transaction(connection, "take columns for gone"):
+        found = rows(connection, f"SELECT tbl, name FROM mirror.{FORMER} WHERE now = ?", (UNSURE,))
+        connection.execute(f"UPDATE mirror.{FORMER} SET now = NULL WHERE now = ?", (UNSURE,))
+    return found
 
 
 def _columns_of(connection: apsw.Connection, table: str) -> dict[str, str | None]:
@@ -134,6 +150,15 @@ class Named:
         found = rows(self.connection, f"SELECT now FROM mirror.{FORMER} WHERE tbl = ? AND name = ?", (TABLE, name))
         return self.get(found[0][0]) if found else None
 
+    def unsure(self, table: Tracked, column: str) -> bool:
+        """Tell whether ``column`` may be one that went, or that has another name now."""
+        return self._former(table.shape.name).get(column) == UNSURE
+
+    def _former(self, table: str) -> dict[str, str | None]:
+        if table not in self._columns:
+            self._columns[table] = _columns_of(self.connection, table)
+        return self._columns[table]
+
     def as_here(self, table: Tracked, part: TableBlock) -> TableBlock:
         """Return what ``part``, whose rows are as wide as its columns, says of ``table`` with today's columns.
 
@@ -142,10 +167,9 @@ class Named:
         shape = table.shape
         if part.table == shape.name and all(column in shape.names for column in part.columns):
             return part
-        if shape.name not in self._columns:
-            self._columns[shape.name] = _columns_of(self.connection, shape.name)
-        former = self._columns[shape.name]
-        names = [column if column in shape.names else former.get(column, column) for column in part.columns]
+        here = {name.lower(): name for name in shape.names}
+        now = {name: now for name, now in self._former(shape.name).items() if now != UNSURE}
+        names = [here.get(column.lower(), now.get(column, column)) for column in part.columns]
         # A writer that has a column by the new name, too, means that one.
         kept = [i for i, n in enumerate(names) if n is not None and (n == part.columns[i] or n not in part.columns)]
         if any(i not in kept for i in range(part.keys)):

@@ -88,7 +88,8 @@ def applicable(tables: Named, piece: Piece, part: TableBlock) -> tuple[TableBloc
         table = tables.widened(table, missing)
         names = table.shape.names
     elif missing:
-        raise SchemaWaitError(f"{what} with the column {missing[0]}")
+        unsure = all(tables.unsure(table, column) for column in missing)
+        raise SchemaWaitError(f"{what} with the column {missing[0]}", unsure=unsure)
     return part, table, tuple(names.index(column) for column in part.columns)
 
 

@@ -16,6 +16,7 @@ from typing import IO
 from harmonylite.changes.inbox import SPOOL_BYTES, Cut, Inbox
 from harmonylite.db.applying import Applied
 from harmonylite.db.connection import mapped
+from harmonylite.db.former import take_for_gone
 from harmonylite.db.replica import Replica
 from harmonylite.db.thread import SqliteThread
 from harmonylite.errors import DatabaseBusyError, DatabaseError, PoisonError, ReopenError, SchemaWaitError
@@ -33,6 +34,9 @@ AHEAD_BYTES = 64_000_000
 """Reading pauses while about this many bytes wait to be applied."""
 SCHEMA_WAIT = 1.0
 """Seconds between looks whether the schema has changed, while a change set waits for it."""
+
+UNSURE_SECONDS = 20.0
+"""Seconds that a node of the same schema has to tell what became of a column (`harmonylite.snapshots.passing`)."""
 
 Landed = Callable[[ChangeSetId, bool], None]
 Checkpoint = Callable[[ChangeSetId, dict[int, int]], None]
@@ -180,6 +184,7 @@ class Receiver:
 
     async def _apply(self, cut: Cut) -> bool:
         """Apply one cut, however long that takes; False when it was put back, to be tried in smaller bites."""
+        since = time.monotonic()
         while True:
             try:
                 done = await self._thread.run(self._on_thread, cut)
@@ -189,7 +194,13 @@ class Receiver:
                     return False
                 self._part.waiting(str(error))
                 self._status.waits_for_schema = True
-                await self._schema_moves()
+                if error.unsure and time.monotonic() - since >= UNSURE_SECONDS:
+                    for table, column in await self._thread.run(take_for_gone, self._replica.connection):
+                        log.warning(
+                            "what comes for column %s of table %s is left out: a migration removed it", column, table
+                        )
+                else:
+                    await self._schema_moves()
             except PoisonError as error:
                 await self._poisoned(error)
                 if self.inbox.skips(error.shard, error.seq):

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from harmonylite.db.former import take_for_gone
 from harmonylite.db.snapshot import save_copy
 from harmonylite.errors import SchemaWaitError
 from tests.parts.db.fix_replicas import Group, Member
@@ -232,6 +233,70 @@ def test_a_node_that_dropped_a_column_goes_on_from_a_snapshot_that_has_it(group:
     b.send()
     a.receive()
     assert a.run("SELECT * FROM t WHERE id = 1") == [(1, "newest")]
+
+
+def test_a_column_that_went_while_others_came_may_be_one_of_those_and_is_waited_for(group: Group) -> None:
+    a, b = both(group)
+    b.run("UPDATE t SET a = 'late', b = 11 WHERE id = 1")
+    b.send()
+    mixed = [
+        "CREATE TABLE t_new(id INTEGER PRIMARY KEY, a TEXT, c INT NOT NULL DEFAULT 0, d TEXT)",
+        "INSERT INTO t_new SELECT id, a, b, '' FROM t",
+        "DROP TABLE t",
+        "ALTER TABLE t_new RENAME TO t",
+    ]
+    for member in (a, b):
+        for sql in ("BEGIN", *mixed, "COMMIT"):
+            member.run(sql)
+        member.replica.reinstall()
+    with pytest.raises(SchemaWaitError, match="with the column b") as told:
+        a.receive()
+    assert told.value.unsure
+    for member in (a, b):
+        assert take_for_gone(member.replica.connection) == [("t", "b")]
+        member.inbox = type(member.inbox)(member.replica.positions())
+    assert group.equal("t")[0] == (1, "late", 11, "")
+
+
+@pytest.mark.parametrize("strict", ["", " STRICT"])
+def test_a_dropped_table_that_others_migrate_comes_back_with_all_that_they_wrote(group: Group, strict: str) -> None:
+    table = "CREATE TABLE u(id INTEGER PRIMARY KEY, a TEXT)" + strict
+    a, b = both(group, table)
+    b.run("INSERT INTO u VALUES (1, 'x'), (2, 'y')")
+    group.settle()
+    a.run("DROP TABLE u")
+    a.replica.reinstall()
+    b.run("INSERT INTO u VALUES (3, 'z')")
+    b.send()
+    b.receive()
+    change(b, ["ALTER TABLE u ADD COLUMN n INT", "ALTER TABLE u ADD COLUMN m TEXT"])
+    b.run("INSERT INTO u VALUES (4, 'w', 4, 'four')")
+    b.run("UPDATE u SET n = 2 WHERE id = 2")
+    group.settle()
+    assert a.replica.positions() == b.replica.positions()
+    for sql in (table, "ALTER TABLE u ADD COLUMN n INT", "ALTER TABLE u ADD COLUMN m TEXT"):
+        a.run(sql)
+    assert group.equal("u") == [(1, "x", None, None), (2, "y", 2, None), (3, "z", None, None), (4, "w", 4, "four")]
+
+
+def test_what_a_mirror_knew_of_names_is_kept_when_it_goes_on_from_another(group: Group) -> None:
+    a, b = both(group)
+    change(a, ["ALTER TABLE t ADD COLUMN c TEXT", "ALTER TABLE t RENAME COLUMN c TO d"])
+    change(b, ["ALTER TABLE t ADD COLUMN d TEXT"])
+    snapshot = group.folder / "snapshot.db"
+    save_copy(b.options.mirror, snapshot)
+    a.replica.adopt(snapshot)
+    c = a.replica.connection.execute("SELECT name, now FROM mirror.__harmonylite__former").fetchall()
+    assert c == [("c", "d")]
+
+
+def test_a_column_in_other_letters_is_the_same(group: Group) -> None:
+    a, b = both(group)
+    change(a, ["ALTER TABLE t RENAME COLUMN b TO B", "ALTER TABLE t ADD COLUMN c"])
+    b.run("UPDATE t SET b = 11 WHERE id = 1")
+    b.send()
+    a.receive()
+    assert a.run("SELECT * FROM t WHERE id = 1") == [(1, "x", 11, None)]
 
 
 def test_a_change_set_that_needs_a_column_waits_and_goes_on_once_it_is_there(group: Group) -> None:
