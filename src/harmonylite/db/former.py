@@ -24,10 +24,9 @@ from harmonylite.schema.sql import PRIVATE, quote
 from harmonylite.wire import TableBlock, Updates
 
 FORMER = quote(PRIVATE + "former")
-TABLE = ""
-"""Stands for the table where the name is a table's own: SQLite has no table of that name without quotes of ours."""
-
-UNSURE = ""
+TABLES = PRIVATE + "tables"
+"""Stands for the table where the name is a table's own; no application's table is called like this, nor a column so:"""
+UNSURE = PRIVATE + "unsure"
 """Stands for what a column is called now where it may have gone, or may have been renamed: a migration did both."""
 
 
@@ -67,7 +66,7 @@ def columns_moved(
 def table_moved(connection: apsw.Connection, old: str, new: str) -> None:
     """Remember that a table was renamed, in the transaction that renames the mirror's."""
     connection.execute(f"UPDATE mirror.{FORMER} SET tbl = ? WHERE tbl = ?", (new, old))
-    _moved(connection, TABLE, old, new)
+    _moved(connection, TABLES, old, new)
 
 
 def only_names_changed(before: TableShape, after: TableShape) -> bool:
@@ -147,7 +146,7 @@ class Named:
     def _other(self, name: str) -> Tracked | None:
         if (table := self._mirrors(name)) is not None:
             return table
-        found = rows(self.connection, f"SELECT now FROM mirror.{FORMER} WHERE tbl = ? AND name = ?", (TABLE, name))
+        found = rows(self.connection, f"SELECT now FROM mirror.{FORMER} WHERE tbl = ? AND name = ?", (TABLES, name))
         return self.get(found[0][0]) if found else None
 
     def unsure(self, table: Tracked, column: str) -> bool:
