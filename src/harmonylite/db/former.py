@@ -54,7 +54,7 @@ def columns_moved(
     nothing but names is another, known to be gone when no column came.
     """
     new = dict(pairs)
-    renamed = only_names_changed(before, after)
+    renamed = _only_names_changed(before, after)
     came = set(after.names) - set(before.names)
     for name in (column.name for column in before.columns if not column.pseudo):
         if name not in after.names:
@@ -69,7 +69,7 @@ def table_moved(connection: apsw.Connection, old: str, new: str) -> None:
     _moved(connection, TABLES, old, new)
 
 
-def only_names_changed(before: TableShape, after: TableShape) -> bool:
+def _only_names_changed(before: TableShape, after: TableShape) -> bool:
     """Tell whether two shapes of a table have the same columns under other names."""
     return [replace(c, name="") for c in before.columns] == [replace(c, name="") for c in after.columns]
 
