@@ -16,9 +16,11 @@ LONG = range(2_000_001, 2_000_201)
 BLOCKS = range(3_000_001, 3_000_201)
 """Seeds whose change sets have many blocks, which are staged while they come in."""
 
-FOUND = (833, 2_993, 3_473, 2_523, 22_833, 70_008_024)
+FOUND = (833, 2_993, 3_473, 2_523, 22_833, 70_008_024, 163, 1_213)
 """Seeds that failed once: what writers saw of keys in other letters, a table rebuilt while the mirror was behind, a
-shard of which a newer mirror had nothing."""
+shard of which a newer mirror had nothing, rows of a column that came and went while a node did not look."""
+FOUND_IN_BLOCKS = (205_593,)
+"""The same with many blocks: defaults of rows that come beside one that is there."""
 
 
 def chunks(seeds: range, size: int) -> list[range]:
@@ -47,3 +49,8 @@ def test_what_is_staged_before_a_change_set_is_whole_changes_nothing(seeds: rang
 @pytest.mark.parametrize("seed", FOUND)
 def test_what_once_went_wrong_stays_right(seed: int) -> None:
     run(seed)
+
+
+@pytest.mark.parametrize("seed", FOUND_IN_BLOCKS)
+def test_what_once_went_wrong_in_blocks_stays_right(seed: int) -> None:
+    run(seed, small_blocks=True)

@@ -9,14 +9,16 @@ group had stood in another's way, so that it doesn't matter in which order SQLit
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any
 
 import apsw
 
 from harmonylite.changes.inbox import Piece
-from harmonylite.db.connection import execute_or_not, try_or_undo
+from harmonylite.db.connection import execute_or_not, rows, try_or_undo
 from harmonylite.db.exact import exact_rows
 from harmonylite.db.former import Named
 from harmonylite.db.journal import Journal, Overruled
@@ -260,10 +262,7 @@ class Fold:
                 f"UPDATE {incoming} AS x SET ({names}) = (SELECT {reads} FROM {match})"
                 f" WHERE EXISTS (SELECT 1 FROM {match})"
             )
-        for i, filler in shape.fillers.items():
-            if i in kept and i not in present:
-                execute(f"UPDATE {incoming} SET c{i} = {filler} WHERE c{i} IS NULL")
-        there = [i for i in range(len(shape.columns)) if i in present or kept]
+        there = self._rowids(table, f" WHERE EXISTS (SELECT 1 FROM {match})")
         execute(
             f"DELETE FROM {table.mirror} WHERE {shape.target()} IN (SELECT {shape.places('m')}"
             f" FROM {incoming} AS x CROSS JOIN {table.mirror} AS m ON {shape.same('m', 'x', 'c')})"
@@ -274,14 +273,38 @@ class Fold:
             f" INSERT INTO {quote(table.scratch_name('displaced'))} SELECT {shape.read_all('OLD')}; END"
         )
         make_room(self.connection, table, table.mirror, "incoming", "c")
-        columns = shape.write([shape.columns[i].name for i in there])
-        values = ", ".join(f"x.c{i}" for i in there)
-        execute(
-            f"INSERT OR REPLACE INTO {table.mirror}({columns}) SELECT {values} FROM {incoming} AS x"
-            f"{claims_first(table, 'x.c') or ' ORDER BY x.rowid'}"
-        )
+        self._put_in(table, present, there)
         execute(f"DROP TRIGGER temp.{trigger}")
         self._touch_displaced(table)
+
+    def _rowids(self, table: Tracked, then: str) -> list[int]:
+        return [
+            number for (number,) in rows(self.connection, f"SELECT x.rowid FROM {table.scratch('incoming')} AS x{then}")
+        ]
+
+    def _put_in(self, table: Tracked, present: Sequence[int], there: Sequence[int]) -> None:
+        """Put the rows in ``incoming`` into the mirror one after the other, displacing others.
+
+        A row that was not ``there`` gets its defaults where the change set says nothing.
+        """
+        shape, everything = table.shape, range(len(table.shape.columns))
+        order = claims_first(table, "x.c") or " ORDER BY x.rowid"
+
+        def put(which: Sequence[int], where: str, *bindings: str) -> None:
+            columns, values = shape.into(which, "x.c")
+            self.connection.execute(
+                f"INSERT OR REPLACE INTO {table.mirror}({columns}) SELECT {values}"
+                f" FROM {table.scratch('incoming')} AS x{where}{order}",
+                bindings,
+            )
+
+        if len(present) == len(everything):
+            put(everything, "")
+            return
+        whole = set(there)
+        for known, some in groupby(self._rowids(table, order), whole.__contains__):
+            where = " WHERE x.rowid IN (SELECT value FROM json_each(?))"
+            put(everything if known else present, where, json.dumps(list(some)))
 
     def _touch_displaced(self, table: Tracked) -> None:
         keys = ", ".join(f"c{i}" for i in range(len(table.shape.keys)))

@@ -328,6 +328,19 @@ def test_a_change_set_without_a_column_that_is_here_leaves_that_alone(group: Gro
     ]  # fmt: skip
 
 
+def test_a_row_that_comes_without_a_column_gets_its_default_also_beside_one_that_is_there(group: Group) -> None:
+    a, b = both(group)
+    change(b, ["ALTER TABLE t ADD COLUMN c DEFAULT 'given'"])
+    b.run("INSERT INTO t VALUES (5, 'b', 50, 'own')")
+    b.send()
+    b.receive()
+    a.run("INSERT INTO t VALUES (4, 'a', 40), (5, 'a', 51), (6, 'a', 60)")
+    a.send()
+    b.receive()
+    wanted = [(4, "a", 40, "given"), (5, "a", 51, "own"), (6, "a", 60, "given")]
+    assert b.rows("t")[3:] == b.rows("t", "mirror")[3:] == wanted
+
+
 def test_a_restart_after_a_schema_change_leaves_the_application_writing(group: Group) -> None:
     a, b = both(group)
     a.stop()
