@@ -2,7 +2,8 @@
 
 The connection runs with triggers off: what they wrote to replicated tables at the origin comes as rows of its own. A
 trigger that writes *only* tables that are not replicated (an FTS5 index, say) must run on every node; it is made anew
-as a TEMP trigger, which SQLite fires all the same (SQLite: sqlite3_db_config, ENABLE_TRIGGER).
+as a TEMP trigger, which SQLite fires all the same (SQLite: sqlite3_db_config, ENABLE_TRIGGER). So are the triggers that
+such a one fires.
 
 Invariant: a trigger runs here only if an authorizer saw every table that it writes, and none of them is replicated.
 """
@@ -25,7 +26,10 @@ _HEAD = pattern(rf"CREATE\s+TRIGGER\s+(?:IF\s+NOT\s+EXISTS\s+)?(?:{_NAME}\s*\.\s
 
 
 def written_tables(path: Path, table: str, columns: Collection[str]) -> dict[str, set[str]]:
-    """Return, for each trigger on ``table``, the tables that it writes itself, seen by an authorizer on EXPLAIN."""
+    """Return, for each trigger that a write to ``table`` fires, the tables that it writes itself.
+
+    An authorizer sees them on EXPLAIN, also those of triggers that others of these fire.
+    """
     found: dict[str, set[str]] = {}
 
     def watch(action: int, first: str | None, _second: str | None, _schema: str | None, trigger: str | None) -> int:
@@ -65,9 +69,10 @@ class Hooks:
             self._connection.execute(f"DROP TRIGGER IF EXISTS temp.{quote(name)}")
         self.names = []
         warnings: dict[str, str] = {}
+        writes: dict[str, set[str]] = {}
         listing = rows(self._connection, "SELECT name, tbl_name, sql FROM main.sqlite_schema WHERE type = 'trigger'")
-        theirs = [(name, table, sql) for name, table, sql in listing if not is_private(name) and table in replicated]
-        for table in sorted({table for _, table, _ in theirs}):
+        theirs = [(name, table, sql) for name, table, sql in listing if not is_private(name)]
+        for table in sorted({table for _, table, _ in theirs} & set(replicated)):
             columns = [
                 row[0]
                 for row in rows(
@@ -75,13 +80,11 @@ class Hooks:
                 )
             ]
             try:
-                writes = written_tables(self._path, table, columns)
+                writes |= written_tables(self._path, table, columns)
             except apsw.Error as error:
                 warnings[f"triggers of {table}"] = f"the triggers of {table} don't run for rows of other nodes: {error}"
-                continue
-            for name, on, sql in theirs:
-                if on == table:
-                    self._hook(name, sql, writes.get(name, set()), replicated, warnings)
+        for name, _, sql in theirs:
+            self._hook(name, sql, writes.get(name, set()), replicated, warnings)
         return warnings
 
     def _hook(

@@ -68,6 +68,36 @@ def test_triggers_that_write_replicated_tables_run_once_where_the_application_wr
     assert group.equal("t", "audit") == [(1, "insert 7"), (2, "update 7")]
 
 
+def test_a_trigger_that_another_one_fires_runs_on_every_node_too(group: Group) -> None:
+    ddl = (
+        "CREATE TABLE t(id INTEGER PRIMARY KEY, v)", "CREATE TABLE local_one(id, v)", "CREATE TABLE local_two(n)",
+        "CREATE TRIGGER t_i AFTER INSERT ON t BEGIN INSERT INTO local_one VALUES (new.id, new.v); END",
+        "CREATE TRIGGER one_i AFTER INSERT ON local_one BEGIN INSERT INTO local_two VALUES (new.id * 10); END",
+        "CREATE TRIGGER one_d AFTER DELETE ON local_one BEGIN DELETE FROM local_two; END",
+    )  # fmt: skip
+    a, b = group.several(2, *ddl, rules=TableRules(exclude=("local_*",)))
+    a.run("INSERT INTO t VALUES (7, 'x'), (8, 'y')")
+    group.settle()
+    for member in (a, b):
+        assert member.run("SELECT * FROM local_two") == [(70,), (80,)]
+        assert not member.replica.warnings
+
+
+def test_a_trigger_that_another_one_fires_and_that_writes_both_kinds_is_named_in_a_warning(group: Group) -> None:
+    ddl = (
+        "CREATE TABLE t(id INTEGER PRIMARY KEY)", "CREATE TABLE local_one(id)", "CREATE TABLE local_two(id)",
+        "CREATE TABLE seen(id INTEGER PRIMARY KEY)",
+        "CREATE TRIGGER t_i AFTER INSERT ON t BEGIN INSERT INTO local_one VALUES (new.id); END",
+        "CREATE TRIGGER one_i AFTER INSERT ON local_one BEGIN"
+        " INSERT INTO local_two VALUES (new.id); INSERT INTO seen VALUES (new.id); END",
+    )  # fmt: skip
+    a, b = group.several(2, *ddl, rules=TableRules(exclude=("local_*",)))
+    a.run("INSERT INTO t VALUES (7)")
+    assert group.equal("seen") == [(7,)]
+    assert b.run("SELECT * FROM local_one") == [(7,)]
+    assert "trigger one_i writes seen, which is replicated" in b.replica.warnings["trigger one_i"]
+
+
 def test_a_trigger_that_writes_both_kinds_of_tables_is_named_in_a_warning(group: Group) -> None:
     ddl = (
         "CREATE TABLE t(id INTEGER PRIMARY KEY)", "CREATE TABLE seen(id)", "CREATE TABLE mine(id)",
