@@ -237,11 +237,6 @@ def _(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(former, "columns_moved", nothing)
 
 
-@left_out("a column that went is taken for renamed where another one is in its place, whatever else changed")
-def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(former, "only_names_changed", lambda *_: True)
-
-
 # triggers of the application --------------------------------------------------------------------------------------
 
 

@@ -98,8 +98,8 @@ def s3_server(folder: Path, *tls: str) -> Server:
     """Start rclone's S3 server over a folder: its folders are buckets."""
     program = Path(sysconfig.get_path("scripts")) / "rclone"
     command = [str(program), "serve", "s3", str(root := tree(folder, "bucket")), "--addr", "127.0.0.1:0"]
-    # Without caches: the tests look at the files behind its back, and alter them.
-    command += ["--auth-key", f"{KEY},{SECRET}", "--config", "/dev/null", "--dir-cache-time", "0", "--etag-hash", ""]
+    # Hardly any cache: the tests look at the files behind its back, and alter them. None at all makes it spin.
+    command += ["--auth-key", f"{KEY},{SECRET}", "--config", "/dev/null", "--dir-cache-time", "1ms", "--etag-hash", ""]
     command += ["--low-level-retries", "1", "--retries", "1"]
     if tls:
         command += ["--cert", tls[0], "--key", tls[1]]
