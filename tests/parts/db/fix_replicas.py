@@ -20,6 +20,9 @@ from harmonylite.db.snapshot import install_mirror, save_copy
 from harmonylite.schema.sql import quote
 from tests.simulation.world import World
 
+PAIRED = "CREATE TABLE t(id INTEGER PRIMARY KEY, a TEXT, b INT)"
+"""The table of `Group.pair`."""
+
 
 @dataclass
 class Member:
@@ -134,6 +137,13 @@ class Group:
     def several(self, count: int, *ddl: str, **options: Any) -> list[Member]:
         """Add ``count`` members with the same tables."""
         return [self.member(*ddl, **options) for _ in range(count)]
+
+    def pair(self, *ddl: str) -> list[Member]:
+        """Add two members with three rows in the table ``t``, made by ``PAIRED``."""
+        made = self.several(2, PAIRED, *ddl)
+        made[0].run("INSERT INTO t VALUES (1, 'x', 10), (2, 'y', 20), (3, 'z', 30)")
+        self.settle()
+        return made
 
     def settle(self) -> None:
         """Let everyone send and receive until nothing moves."""

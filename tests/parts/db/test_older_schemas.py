@@ -9,17 +9,6 @@ from harmonylite.db.snapshot import save_copy
 from harmonylite.errors import SchemaWaitError
 from tests.parts.db.fix_replicas import Group, Member
 
-T = "CREATE TABLE t(id INTEGER PRIMARY KEY, a TEXT, b INT)"
-
-
-def both(group: Group, *ddl: str) -> tuple[Member, Member]:
-    """Return two members with some rows in ``t``."""
-    a, b = group.several(2, T, *ddl)
-    a.run("INSERT INTO t VALUES (1, 'x', 10), (2, 'y', 20), (3, 'z', 30)")
-    group.settle()
-    return a, b
-
-
 MIGRATIONS = [
     (["ALTER TABLE t RENAME COLUMN b TO number"], "t"),
     (["ALTER TABLE t RENAME COLUMN b TO number", "ALTER TABLE t RENAME COLUMN number TO amount"], "t"),
@@ -47,7 +36,7 @@ def change(member: Member, migration: list[str]) -> None:
 
 @pytest.mark.parametrize(("migration", "table"), MIGRATIONS)
 def test_what_was_written_before_a_migration_arrives_after_it(group: Group, migration: list[str], table: str) -> None:
-    a, b = both(group)
+    a, b = group.pair()
     for sql in WRITES:
         b.run(sql)
         b.send()  # under way: it comes back to b itself after its own migration, too
@@ -63,7 +52,7 @@ def test_what_was_written_before_a_migration_arrives_after_it(group: Group, migr
 
 @pytest.mark.parametrize(("migration", "table"), MIGRATIONS)
 def test_a_migrated_node_goes_on_receiving_from_one_that_is_not(group: Group, migration: list[str], table: str) -> None:
-    a, b = both(group)
+    a, b = group.pair()
     change(a, migration)
     for sql in WRITES:
         b.run(sql)
@@ -82,7 +71,7 @@ def test_a_migrated_node_goes_on_receiving_from_one_that_is_not(group: Group, mi
 
 
 def test_a_pending_row_of_a_migrated_node_keeps_what_was_written_here(group: Group) -> None:
-    a, b = both(group)
+    a, b = group.pair()
     a.run("UPDATE t SET a = 'mine' WHERE id = 1")
     a.send()
     change(a, ["ALTER TABLE t RENAME COLUMN a TO name", "ALTER TABLE t RENAME TO people"])
@@ -97,7 +86,7 @@ def test_a_pending_row_of_a_migrated_node_keeps_what_was_written_here(group: Gro
 
 
 def test_a_column_that_a_writer_has_by_the_new_name_too_is_that_one(group: Group) -> None:
-    a, b = both(group)
+    a, b = group.pair()
     change(a, ["ALTER TABLE t RENAME COLUMN b TO number"])
     change(b, ["ALTER TABLE t ADD COLUMN number INT"])
     b.run("UPDATE t SET b = 11, number = 12 WHERE id = 1")
@@ -107,7 +96,7 @@ def test_a_column_that_a_writer_has_by_the_new_name_too_is_that_one(group: Group
 
 
 def test_a_column_that_is_there_again_is_filled_again(group: Group) -> None:
-    a, b = both(group)
+    a, b = group.pair()
     change(a, ["ALTER TABLE t DROP COLUMN b", "ALTER TABLE t ADD COLUMN b INT"])
     b.run("UPDATE t SET b = 11 WHERE id = 1")
     b.send()
@@ -116,7 +105,7 @@ def test_a_column_that_is_there_again_is_filled_again(group: Group) -> None:
 
 
 def test_a_table_that_was_made_and_dropped_at_once_holds_nobody_up_who_saw_it(group: Group) -> None:
-    a, b = both(group)
+    a, b = group.pair()
     for member in (a, b):
         change(member, ["CREATE TABLE passing(id INTEGER PRIMARY KEY, v)"])
     a.run("INSERT INTO passing VALUES (1, 'x')")
@@ -128,7 +117,7 @@ def test_a_table_that_was_made_and_dropped_at_once_holds_nobody_up_who_saw_it(gr
 
 
 def test_a_node_that_dropped_a_column_goes_on_from_a_snapshot_that_has_it(group: Group) -> None:
-    a, b = both(group)
+    a, b = group.pair()
     change(a, ["ALTER TABLE t DROP COLUMN b"])
     b.run("UPDATE t SET a = 'newer', b = 11 WHERE id = 1")
     b.send()
@@ -145,7 +134,7 @@ def test_a_node_that_dropped_a_column_goes_on_from_a_snapshot_that_has_it(group:
 
 
 def test_a_column_that_went_while_others_came_may_be_one_of_those_and_is_waited_for(group: Group) -> None:
-    a, b = both(group)
+    a, b = group.pair()
     b.run("UPDATE t SET a = 'late', b = 11 WHERE id = 1")
     b.send()
     mixed = [
@@ -170,7 +159,7 @@ def test_a_column_that_went_while_others_came_may_be_one_of_those_and_is_waited_
 @pytest.mark.parametrize("strict", ["", " STRICT"])
 def test_a_dropped_table_that_others_migrate_comes_back_with_all_that_they_wrote(group: Group, strict: str) -> None:
     table = "CREATE TABLE u(id INTEGER PRIMARY KEY, a TEXT)" + strict
-    a, b = both(group, table)
+    a, b = group.pair(table)
     b.run("INSERT INTO u VALUES (1, 'x'), (2, 'y')")
     group.settle()
     a.run("DROP TABLE u")
@@ -189,7 +178,7 @@ def test_a_dropped_table_that_others_migrate_comes_back_with_all_that_they_wrote
 
 
 def test_what_a_mirror_knew_of_names_is_kept_when_it_goes_on_from_another(group: Group) -> None:
-    a, b = both(group)
+    a, b = group.pair()
     change(a, ["ALTER TABLE t ADD COLUMN c TEXT", "ALTER TABLE t RENAME COLUMN c TO d"])
     change(b, ["ALTER TABLE t ADD COLUMN d TEXT"])
     snapshot = group.folder / "snapshot.db"
@@ -200,7 +189,7 @@ def test_what_a_mirror_knew_of_names_is_kept_when_it_goes_on_from_another(group:
 
 
 def test_a_column_in_other_letters_is_the_same(group: Group) -> None:
-    a, b = both(group)
+    a, b = group.pair()
     change(a, ["ALTER TABLE t RENAME COLUMN b TO B", "ALTER TABLE t ADD COLUMN c"])
     b.run("UPDATE t SET b = 11 WHERE id = 1")
     b.send()

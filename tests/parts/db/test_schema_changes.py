@@ -7,21 +7,11 @@ from collections.abc import Callable
 import pytest
 
 from harmonylite.errors import SchemaWaitError
-from tests.parts.db.fix_replicas import Group, Member
-
-T = "CREATE TABLE t(id INTEGER PRIMARY KEY, a TEXT, b INT)"
-
-
-def both(group: Group, *ddl: str) -> tuple[Member, Member]:
-    """Return two members with some rows in ``t``."""
-    a, b = group.several(2, T, *ddl)
-    a.run("INSERT INTO t VALUES (1, 'x', 10), (2, 'y', 20), (3, 'z', 30)")
-    group.settle()
-    return a, b
+from tests.parts.db.fix_replicas import PAIRED, Group, Member
 
 
 def test_a_table_made_later_is_captured_from_its_first_row(group: Group) -> None:
-    a, b = both(group)
+    a, b = group.pair()
     for member in (a, b):
         member.run("CREATE TABLE later(k TEXT PRIMARY KEY NOT NULL, v) WITHOUT ROWID")
     a.run("INSERT INTO later VALUES ('before the node looked', 1)")
@@ -40,7 +30,7 @@ def test_a_table_made_later_is_captured_from_its_first_row(group: Group) -> None
     ],
 )
 def test_an_altered_table_goes_on_and_makes_no_row_traffic_by_itself(group: Group, ddl: str, write: str) -> None:
-    a, b = both(group)
+    a, b = group.pair()
     before = group.world.last(0)
     a.run(ddl)
     b.run(ddl)
@@ -55,7 +45,7 @@ def test_an_altered_table_goes_on_and_makes_no_row_traffic_by_itself(group: Grou
 
 
 def test_a_renamed_table_keeps_its_rows_and_its_triggers(group: Group) -> None:
-    a, b = both(group)
+    a, b = group.pair()
     before = group.world.last(0)
     for member in (a, b):
         member.run("ALTER TABLE t RENAME TO people")
@@ -76,7 +66,7 @@ def rebuild(member: Member) -> None:
 
 
 def test_a_rebuilt_table_gets_its_triggers_back_and_is_not_rewritten(group: Group) -> None:
-    a, b = both(group)
+    a, b = group.pair()
     before = group.world.last(0)
     rebuild(a)
     rebuild(b)
@@ -87,7 +77,7 @@ def test_a_rebuilt_table_gets_its_triggers_back_and_is_not_rewritten(group: Grou
 
 
 def test_what_a_migration_changed_on_its_way_is_found(group: Group) -> None:
-    a, b = both(group)
+    a, b = group.pair()
     rebuild(a)
     a.run("UPDATE t SET b = b + 1 WHERE id = 1")
     a.run("DELETE FROM t WHERE id = 3")
@@ -96,7 +86,7 @@ def test_what_a_migration_changed_on_its_way_is_found(group: Group) -> None:
 
 
 def test_a_dropped_table_loses_no_row_elsewhere_and_comes_back_with_its_rows(group: Group) -> None:
-    a, b = both(group)
+    a, b = group.pair()
     a.run("DROP TABLE t")
     b.run("UPDATE t SET a = 'still here' WHERE id = 1")
     b.run("INSERT INTO t VALUES (4, 'more', 40), (5, 'more', 50)")
@@ -105,12 +95,12 @@ def test_a_dropped_table_loses_no_row_elsewhere_and_comes_back_with_its_rows(gro
     group.settle()
     assert a.replica.positions() == b.replica.positions()
     assert b.run("SELECT count(*) FROM t") == [(3,)]
-    a.run(T)
+    a.run(PAIRED)
     assert group.equal("t") == [(1, "still here", 10), (3, "z", 30), (4, "more", 40)]
 
 
 def test_a_change_set_that_needs_a_column_waits_and_goes_on_once_it_is_there(group: Group) -> None:
-    a, b = both(group)
+    a, b = group.pair()
     a.run("ALTER TABLE t ADD COLUMN c")
     a.replica.reinstall()
     a.run("UPDATE t SET c = 'new' WHERE id = 1")
@@ -125,7 +115,7 @@ def test_a_change_set_that_needs_a_column_waits_and_goes_on_once_it_is_there(gro
 
 
 def test_a_change_set_without_a_column_that_is_here_leaves_that_alone(group: Group) -> None:
-    a, b = both(group)
+    a, b = group.pair()
     b.run("ALTER TABLE t ADD COLUMN c DEFAULT 'kept'")
     b.replica.reinstall()
     b.run("UPDATE t SET c = 'own' WHERE id = 1")
@@ -139,7 +129,7 @@ def test_a_change_set_without_a_column_that_is_here_leaves_that_alone(group: Gro
 
 
 def test_a_row_that_comes_without_a_column_gets_its_default_also_beside_one_that_is_there(group: Group) -> None:
-    a, b = both(group)
+    a, b = group.pair()
     b.run("ALTER TABLE t ADD COLUMN c DEFAULT 'given'")
     b.replica.reinstall()
     b.run("INSERT INTO t VALUES (5, 'b', 50, 'own')")
@@ -153,7 +143,7 @@ def test_a_row_that_comes_without_a_column_gets_its_default_also_beside_one_that
 
 
 def test_a_restart_after_a_schema_change_leaves_the_application_writing(group: Group) -> None:
-    a, b = both(group)
+    a, b = group.pair()
     a.stop()
     a.run("ALTER TABLE t ADD COLUMN c")
     a.run("ALTER TABLE t DROP COLUMN b")
@@ -165,7 +155,7 @@ def test_a_restart_after_a_schema_change_leaves_the_application_writing(group: G
 
 
 def test_a_table_that_was_written_while_its_triggers_were_gone_is_compared(group: Group) -> None:
-    a, _ = both(group)
+    a, _ = group.pair()
     for (name,) in a.run("SELECT name FROM sqlite_schema WHERE type = 'trigger' AND tbl_name = 't'"):
         a.run(f'DROP TRIGGER "{name}"')
     a.run("UPDATE t SET a = 'unseen' WHERE id = 1")
@@ -175,7 +165,7 @@ def test_a_table_that_was_written_while_its_triggers_were_gone_is_compared(group
 
 @pytest.mark.parametrize("running", [True, False])
 def test_a_column_that_went_while_another_came_is_no_rename(group: Group, running: bool) -> None:
-    a, b = both(group)
+    a, b = group.pair()
     for member in (a, b):
         if not running:
             member.stop()
@@ -188,7 +178,7 @@ def test_a_column_that_went_while_another_came_is_no_rename(group: Group, runnin
 
 
 def test_a_renamed_column_keeps_the_values_that_were_written_before_the_node_noticed(group: Group) -> None:
-    a, b = both(group)
+    a, b = group.pair()
     for member in (a, b):
         member.stop()
         member.run("ALTER TABLE t RENAME COLUMN b TO renamed")
@@ -231,7 +221,7 @@ def rebuild_in_capitals(member: Member) -> None:
 def test_a_table_whose_name_changes_its_case_stays_replicated_with_its_rows(
     group: Group, change: Callable[[Member], None]
 ) -> None:
-    a, b = both(group)
+    a, b = group.pair()
     before = group.world.last(0)
     for member in (a, b):
         change(member)
@@ -243,7 +233,7 @@ def test_a_table_whose_name_changes_its_case_stays_replicated_with_its_rows(
 
 
 def test_a_column_whose_name_changes_its_case_keeps_its_values(group: Group) -> None:
-    a, b = both(group)
+    a, b = group.pair()
     for member in (a, b):
         member.run("ALTER TABLE t RENAME COLUMN a TO A")
     a.run("UPDATE t SET A = 'changed' WHERE id = 1")
@@ -251,7 +241,7 @@ def test_a_column_whose_name_changes_its_case_keeps_its_values(group: Group) -> 
 
 
 def test_a_unique_index_that_went_lets_its_column_go(group: Group) -> None:
-    a, b = both(group, "CREATE UNIQUE INDEX t_b ON t(b)")
+    a, b = group.pair("CREATE UNIQUE INDEX t_b ON t(b)")
     for member in (a, b):
         member.run("DROP INDEX t_b")
     group.settle()
@@ -262,7 +252,7 @@ def test_a_unique_index_that_went_lets_its_column_go(group: Group) -> None:
 
 
 def test_a_table_that_was_renamed_the_old_way_is_written_again_once_the_node_looked(group: Group) -> None:
-    a, b = both(group, "CREATE UNIQUE INDEX t_b ON t(b)")
+    a, b = group.pair("CREATE UNIQUE INDEX t_b ON t(b)")
     for member in (a, b):
         member.run("PRAGMA legacy_alter_table = ON")
         member.run("ALTER TABLE t RENAME TO people")
