@@ -117,9 +117,10 @@ class Named:
             self._others[name] = self._other(name)
         return table or self._others.get(name)
 
-    def is_gone(self, table: Tracked) -> bool:
-        """Tell whether the mirror alone has ``table``."""
-        return table.shape.name not in self.tables
+    def is_gone(self, name: str) -> bool:
+        """Tell whether the mirror alone has the table that a change set calls ``name``."""
+        table = self.get(name)
+        return table is not None and table.shape.name not in self.tables
 
     def widened(self, table: Tracked, columns: Sequence[str]) -> Tracked:
         """Return a table that went with more columns: others have migrated it, and nothing here stands in the way."""
@@ -200,7 +201,7 @@ class Own:
             for block in piece.decoded():
                 for part in block:
                     table = self.named.get(part.table)
-                    if table is not None and not self.named.is_gone(table):
+                    if table is not None and table.shape.name in self.named.tables:
                         here = self.named.as_here(table, part)
                         if set(here.columns) <= set(table.shape.names):
                             yield table, here

@@ -44,8 +44,11 @@ class Ahead:
         for block in piece.decoded():
             for part in block:
                 check_widths(piece, part)
+            if any(tables.is_gone(part.table) for part in block):
+                self.full = True
+                return
             found = [applicable(tables, piece, part) for part in block]
-            self.full = self.full or not all(self._fits(*each) for each in found)
+            self.full = not all(self._fits(*each) for each in found)
             if self.full:
                 return
             for part, table, present in found:
@@ -84,7 +87,7 @@ def applicable(tables: Named, piece: Piece, part: TableBlock) -> tuple[TableBloc
     if tuple(part.columns[: part.keys]) != tuple(c.name for c in table.shape.keys):
         raise SchemaWaitError(f"{what} with the key {part.columns[: part.keys]}")
     missing = [column for column in part.columns if column not in names]
-    if missing and tables.is_gone(table):
+    if missing and tables.is_gone(table.shape.name):
         table = tables.widened(table, missing)
         names = table.shape.names
     elif missing:
