@@ -127,11 +127,14 @@ class FencedError(HarmonyLiteError):
 class SchemaWaitError(HarmonyLiteError):
     """A change set needs a table or column that this node's database does not have (yet).
 
-    ``unsure``: a column that it had, and that a migration removed or renamed.
+    ``shard``, ``seq``: the change set's last message, 0 where a snapshot needs it; ``unsure``: a column that the node
+    had, and that a migration removed or renamed.
     """
 
-    def __init__(self, message: str, *, unsure: bool = False) -> None:
+    def __init__(self, message: str, *, shard: int = 0, seq: int = 0, unsure: bool = False) -> None:
         super().__init__(message)
+        self.shard = shard
+        self.seq = seq
         self.unsure = unsure
 
 

@@ -1,4 +1,4 @@
-"""``harmonylite skip``: the way on past a message that the node can't understand."""
+"""``harmonylite skip``: the way on past a message that the node can't understand, or has no table for."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from harmonylite.cli.invocation import config_option, invocation
 @config_option
 @click.pass_context
 def skip(ctx: click.Context, shard: int, seq: int, yes: bool) -> None:
-    """Leave out message SEQ of SHARD, at which the node is paused because it can't understand it.
+    """Leave out message SEQ of SHARD, at which the node is paused: it can't understand it, or has no table for it.
 
     What the message holds will be missing on this node; `harmonylite verify` shows what differs then. Run it on every
     node that is paused there.

@@ -74,7 +74,7 @@ def applicable(tables: Named, piece: Piece, part: TableBlock) -> tuple[TableBloc
     table = tables.get(part.table)
     what = f"change set {piece.id} (shard {piece.shard}, message {piece.seq}) needs table {part.table}"
     if table is None:
-        raise SchemaWaitError(f"{what}, which this database does not have")
+        raise SchemaWaitError(f"{what}, which this database does not have", shard=piece.shard, seq=piece.seq)
     names = table.shape.names
     if tuple(part.columns) == names and part.table == table.shape.name:
         return part, table, tuple(range(len(names)))
@@ -85,14 +85,16 @@ def applicable(tables: Named, piece: Piece, part: TableBlock) -> tuple[TableBloc
         check_updates(piece, part.table, group, len(part.columns))
     part = tables.as_here(table, part)
     if tuple(part.columns[: part.keys]) != tuple(c.name for c in table.shape.keys):
-        raise SchemaWaitError(f"{what} with the key {part.columns[: part.keys]}")
+        key = part.columns[: part.keys]
+        raise SchemaWaitError(f"{what} with the key {key}", shard=piece.shard, seq=piece.seq)
     missing = [column for column in part.columns if column not in names]
     if missing and tables.is_gone(table.shape.name):
         table = tables.widened(table, missing)
         names = table.shape.names
     elif missing:
         unsure = all(tables.unsure(table, column) for column in missing)
-        raise SchemaWaitError(f"{what} with the column {missing[0]}", unsure=unsure)
+        why = f"{what} with the column {missing[0]}"
+        raise SchemaWaitError(why, shard=piece.shard, seq=piece.seq, unsure=unsure)
     return part, table, tuple(names.index(column) for column in part.columns)
 
 

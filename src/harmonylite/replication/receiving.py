@@ -148,7 +148,7 @@ class Receiver:
             self._arrived.clear()
             least = self.one_by_one
             while (cut := self._next(least=least)) is not None:
-                least = not await self._apply(cut) or self.one_by_one
+                least = not await self._apply(cut, least=least) or self.one_by_one
                 self._room.set()
             self._check_caught_up()
             await self._stage_ahead()
@@ -182,23 +182,25 @@ class Receiver:
             self._behind = None
         return self.inbox.take(most_bytes=BATCH_BYTES, own=self._replica.options.node, least=least)
 
-    async def _apply(self, cut: Cut) -> bool:
-        """Apply one cut, however long that takes; False when it was put back, to be tried in smaller bites."""
+    async def _apply(self, cut: Cut, *, least: bool) -> bool:
+        """Apply one cut, however long that takes; False when it was put back, to be tried in smaller bites.
+
+        ``least``: there are none; change sets of several shards may only come together.
+        """
         since = time.monotonic()
         while True:
             try:
                 done = await self._thread.run(self._on_thread, cut)
             except SchemaWaitError as error:
-                if len(cut.pieces) > 1:
+                if len(cut.pieces) > 1 and not least:
                     self.inbox.put_back(cut)
                     return False
                 self._part.waiting(str(error))
                 self._status.waits_for_schema = True
-                if error.unsure and time.monotonic() - since >= UNSURE_SECONDS:
-                    for table, column in await self._thread.run(take_for_gone, self._replica.connection):
-                        log.warning(
-                            "what comes for column %s of table %s is left out: a migration removed it", column, table
-                        )
+                if self.inbox.skips(error.shard, error.seq):
+                    cut = cut.without(error.shard, error.seq)
+                elif error.unsure and time.monotonic() - since >= UNSURE_SECONDS:
+                    await self._take_for_gone()
                 else:
                     await self._schema_moves()
             except PoisonError as error:
@@ -225,6 +227,10 @@ class Receiver:
         positions, merged = self._replica.positions(), self._replica.merged_positions()
         if self.merging and any(merged[s].seq > position.seq for s, position in positions.items()):
             self._behind = {s: position.seq for s, position in merged.items()}
+
+    async def _take_for_gone(self) -> None:
+        for table, column in await self._thread.run(take_for_gone, self._replica.connection):
+            log.warning("what comes for column %s of table %s is left out: a migration removed it", column, table)
 
     async def _schema_moves(self) -> None:
         self.schema_moved.clear()
