@@ -47,7 +47,8 @@ class StreamMessage:
 
 @dataclass(frozen=True, slots=True)
 class StreamInfo:
-    """State of one shard's stream. ``created``: the server's creation time, an opaque text compared for equality.
+    """State of one shard's stream. ``created``: the identity of its order (where it has none of ours, the server's
+    creation time), an opaque text compared for equality.
 
     An empty stream has ``first == last + 1``. ``forks``: earlier values of ``created``, each with the last sequence up
     to which this stream is the same as that one was. ``most``: how many messages it keeps, 0 = all.

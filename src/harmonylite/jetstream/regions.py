@@ -13,9 +13,11 @@ from __future__ import annotations
 
 import json
 import re
+import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from harmonylite.changes.interim import Interim
@@ -81,6 +83,11 @@ def role_of(config: Mapping[str, Any], created: str) -> Role:
         came_from=metadata.get(CAME_FROM) or "",
         shut=config.get("subjects") == [shut_subject(str(config.get("name")))],
     )
+
+
+def new_order() -> str:
+    """Return the identity of a new order: when it was made, for a reader, and what no other one has."""
+    return f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}-{secrets.token_hex(4)}"
 
 
 def shut_subject(name: str) -> str:

@@ -18,6 +18,7 @@ from harmonylite.jetstream.api import STREAM_EXISTS, ApiError, JetStream
 from harmonylite.jetstream.carry import check_not_held
 from harmonylite.jetstream.link import NatsLink
 from harmonylite.jetstream.names import stream_name
+from harmonylite.jetstream.regions import ORDER, new_order
 from harmonylite.jetstream.settings import StreamSettings
 from harmonylite.jetstream.stream import Details, Stream
 from harmonylite.status import Part
@@ -82,10 +83,13 @@ async def ensure_stream(stream: Stream, settings: StreamSettings) -> list[str]:
     try:
         details = await stream.details()
     except StreamLostError:
+        # A server that is asked twice at once for the very same stream may make it twice, and name either time of
+        # creation afterwards. With an identity of its own the second request is refused.
         try:
-            await stream.api.call(f"STREAM.CREATE.{stream.name}", wanted, seconds=CREATE_SECONDS)
+            made = {**wanted, "metadata": {ORDER: new_order()}}
+            await stream.api.call(f"STREAM.CREATE.{stream.name}", made, seconds=CREATE_SECONDS)
         except ApiError as error:
-            # Another node was faster, with other settings; the next look compares them.
+            # Another node was faster; the next look compares the settings.
             if error.code != STREAM_EXISTS:
                 raise
         else:

@@ -40,9 +40,22 @@ async def test_finding_them_again_changes_nothing_and_says_nothing(link: NatsLin
     assert await config(link, "harmonylite-changes-0") == before
 
 
-async def test_nodes_that_start_together_share_the_streams(link: NatsLink) -> None:
+async def test_nodes_that_start_together_share_the_streams(link: NatsLink, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
     answers = await asyncio.gather(*(ensure_streams(link, SETTINGS) for _ in range(5)))
     assert answers == [[]] * 5
+    made = caplog.text.count("stream harmonylite-changes-0 made")
+    assert made == 1, "a server that makes one stream twice may name either time of creation afterwards"
+
+
+async def test_a_stream_that_is_made_again_has_another_identity(link: NatsLink) -> None:
+    shard = JetStreamShard(link, SETTINGS, 0, "n")
+    identities = set()
+    for _ in range(2):
+        await ensure_streams(link, SETTINGS)
+        identities.add((await shard.info()).created)
+        await link.now().request("$JS.API.STREAM.DELETE.harmonylite-changes-0", seconds=5)
+    assert len(identities) == 2
 
 
 async def test_other_settings_of_an_existing_stream_are_reported_and_left(link: NatsLink) -> None:
