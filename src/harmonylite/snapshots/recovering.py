@@ -91,6 +91,7 @@ class Recovery:
         self._part.ok()  # nothing to recover from yet
         self._recovering = False
         self._told = asyncio.Event()
+        self._asked = Backoff(first=0.1, most=15.0)
         self._good: Snapshot | None = None
         self.passing = Passing(thread, status, peers, node=node)
         self.replica: Replica | None = None
@@ -196,6 +197,7 @@ class Recovery:
         self.replica, self._recovering = replica, True
         start = time.monotonic()
         backoff = Backoff(first=0.2, most=5.0)
+        self._asked.worked()
         try:
             while True:
                 try:
@@ -351,7 +353,8 @@ class Recovery:
         following = sorted(node for node, answer in others.items() if answer.following and node not in earlier)
         if following:
             self._part.waiting(f"{why}; waiting for a snapshot of node {following[0]}")
-            await self._please()
+            if await self._please():  # one that is no use either costs the others more than waiting costs this node
+                await asyncio.sleep(self._asked.failed(time.monotonic()))
             return
         silent = known - others.keys()
         sure = SILENT if silent else SURE
