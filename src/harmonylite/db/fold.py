@@ -262,7 +262,8 @@ class Fold:
                 f"UPDATE {incoming} AS x SET ({names}) = (SELECT {reads} FROM {match})"
                 f" WHERE EXISTS (SELECT 1 FROM {match})"
             )
-        there = self._rowids(table, f" WHERE EXISTS (SELECT 1 FROM {match})")
+        some = len(present) < len(shape.columns)
+        there = self._rowids(table, f" WHERE EXISTS (SELECT 1 FROM {match})") if some else None
         execute(
             f"DELETE FROM {table.mirror} WHERE {shape.target()} IN (SELECT {shape.places('m')}"
             f" FROM {incoming} AS x CROSS JOIN {table.mirror} AS m ON {shape.same('m', 'x', 'c')})"
@@ -282,10 +283,10 @@ class Fold:
             number for (number,) in rows(self.connection, f"SELECT x.rowid FROM {table.scratch('incoming')} AS x{then}")
         ]
 
-    def _put_in(self, table: Tracked, present: Sequence[int], there: Sequence[int]) -> None:
+    def _put_in(self, table: Tracked, present: Sequence[int], there: Sequence[int] | None) -> None:
         """Put the rows in ``incoming`` into the mirror one after the other, displacing others.
 
-        A row that was not ``there`` gets its defaults where the change set says nothing.
+        A row that was not ``there`` gets its defaults where the change set says nothing; None: it says everything.
         """
         shape, everything = table.shape, range(len(table.shape.columns))
         order = claims_first(table, "x.c") or " ORDER BY x.rowid"
@@ -298,7 +299,7 @@ class Fold:
                 bindings,
             )
 
-        if len(present) == len(everything):
+        if there is None:
             put(everything, "")
             return
         whole = set(there)

@@ -20,6 +20,7 @@ from harmonylite.errors import DatabaseError, HarmonyLiteError, ReopenError
 from harmonylite.node.questions import Questions
 from harmonylite.replication.ports import Peers
 from harmonylite.replication.verifying import Digest
+from harmonylite.snapshots.answers import ask_for_snapshot
 from harmonylite.snapshots.keeper import Keeper
 from harmonylite.snapshots.lease import Lease
 from harmonylite.snapshots.recovering import Recovery
@@ -134,8 +135,7 @@ class Comparing:
 
     async def _mend(self, right: list[str]) -> None:
         """Ask a node whose mirror is right for a snapshot, and let the mirror be made anew from it."""
-        answers = await self._peers.ask("snapshot", msgspec.json.encode(right), seconds=ANSWERS, expect=1)
-        names = {answer.decode() for answer in answers}
+        names = await ask_for_snapshot(self._peers, right, seconds=ANSWERS)
         found = [s for s in await self._keeper.candidates(lambda s: s.name in names) if s.node in right]
         if not found:
             log.warning("none of the nodes %s saved a snapshot; the mirror is compared again later", ", ".join(right))

@@ -50,6 +50,7 @@ from harmonylite.node.wiring import (
 )
 from harmonylite.replication.engine import Engine
 from harmonylite.replication.verifying import Verifier
+from harmonylite.snapshots.answers import SNAPSHOT
 from harmonylite.snapshots.joining import Joiner
 from harmonylite.status import NodeStatus
 from harmonylite.systemd import supervised
@@ -212,7 +213,7 @@ class Node:
         async with self._copier.running(), asyncio.TaskGroup() as group:
             group.create_task(verifier.serve(), name="answer about digests")
             group.create_task(peers.serve("who", self._questions.who), name="answer about this node")
-            group.create_task(peers.serve("snapshot", self._questions.snapshot_please), name="answer with snapshots")
+            group.create_task(peers.serve(SNAPSHOT, self._questions.snapshot_please), name="answer with snapshots")
             group.create_task(engine.run(), name="engine")
             group.create_task(link.lost(), name="nats")
             group.create_task(

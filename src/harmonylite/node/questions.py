@@ -22,6 +22,7 @@ from harmonylite.model import Conflict
 from harmonylite.node.regional import Regional
 from harmonylite.replication.engine import Engine
 from harmonylite.replication.verifying import Verifier
+from harmonylite.snapshots.answers import ask_for_snapshot
 from harmonylite.snapshots.keeper import PASSING, Keeper
 from harmonylite.status import NodeStatus
 
@@ -31,8 +32,6 @@ ASK_AT_ONCE = 0.4
 """Seconds that every node has for an answer about itself."""
 ASK = 3.0
 """Seconds that nodes have which are known and did not answer at once."""
-ASK_FOR_SNAPSHOT = 10.0
-"""Seconds that the others have to save a snapshot when they are asked for one."""
 
 
 @dataclass(slots=True)
@@ -80,7 +79,7 @@ class Questions:
         if self.parts.peers is None:
             return False
         with suppress(StreamError):
-            return bool(await self.parts.peers.ask("snapshot", b"", seconds=ASK_FOR_SNAPSHOT, expect=1))
+            return bool(await ask_for_snapshot(self.parts.peers))
         return False
 
     # questions of a person (harmonylite.web.actions) ------------------------------------------------------------

@@ -17,12 +17,11 @@ from harmonylite.db.thread import SqliteThread
 from harmonylite.errors import PassedError, StreamError
 from harmonylite.replication.ports import Peers
 from harmonylite.schema.shape import outline
+from harmonylite.snapshots.answers import ask_for_snapshot
 from harmonylite.status import NodeStatus
 
 ASK = 1.0
 """Seconds that nodes have to say that they are beyond it."""
-SAVE = 10.0
-"""Seconds that one of them has to save a snapshot."""
 TOPIC = "beyond"
 
 
@@ -59,17 +58,17 @@ class Passing:
         stuck = msgspec.json.encode(await self._thread.run(self._where, self.replica))
         with suppress(StreamError):
             for helper in (await self._peers.ask(TOPIC, stuck, seconds=ASK, expect=1))[:1]:
-                only = msgspec.json.encode([helper.decode()])
-                saved = await self._peers.ask("snapshot", only, seconds=SAVE, expect=1)
-                self.beyond = saved[0].decode() if saved else ""
+                saved = await ask_for_snapshot(self._peers, [helper.decode()])
+                self.beyond = saved[0] if saved else ""
         if self.beyond:
             why = self._status.part("merge").reason
             raise PassedError(f"{why}; a node of the same schema is beyond that: this node goes on from there")
 
     def _where(self, replica: Replica) -> Stuck:
-        at = {shard: position.seq for shard, position in replica.positions().items()}
+        standing = replica.standing()
         here = outline(table.shape for table in replica.tables.values())
-        return Stuck(self._node, replica.standing().history, here, at)
+        at = {shard: position.seq for shard, position in standing.positions.items()}
+        return Stuck(self._node, standing.history, here, at)
 
     async def _answer(self, question: bytes) -> bytes | None:
         stuck = msgspec.json.decode(question, type=Stuck)
