@@ -154,7 +154,9 @@ def test_a_column_goes_on_one_node_first_while_the_other_still_writes_it(site: S
     a, b = (site.application(node) for node in nodes)
     for writer in (a, b):
         writer.write("ALTER TABLE items ADD COLUMN price REAL")
-    a.write("UPDATE items SET price = 1.5 WHERE id = 1", "ALTER TABLE items DROP COLUMN price")
+    a.write("UPDATE items SET price = 1.5 WHERE id = 1")
+    until(lambda: nodes[1].value("SELECT price FROM items WHERE id = 1") == 1.5, "both nodes have seen the column")
+    a.write("ALTER TABLE items DROP COLUMN price")
     b.write("UPDATE items SET price = 2.5, name = 'dear' WHERE id = 2", "INSERT INTO items VALUES (11, 'new', 3.5)")
     until(lambda: nodes[0].value("SELECT name FROM items WHERE id = 2") == "dear", "the old schema's rows arrive")
     until(lambda: nodes[0].value("SELECT name FROM items WHERE id = 11") == "new", "its new rows, too")
