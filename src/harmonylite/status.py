@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 State = Literal["starting", "ok", "waiting", "failed", "stopped"]
+PeerState = Literal["up", "silent", "stopped", "unknown"]
 
 LATENCY_BOUNDS = (0.001, 0.002, 0.003, 0.005, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0)
 """Upper bounds of the latency histograms' buckets, in seconds."""
@@ -90,6 +91,46 @@ class ShardStatus:
 
 
 @dataclass(slots=True)
+class Peer:
+    """Another node, as its last heartbeat describes it.
+
+    ``state``: ``up``: it is heard; ``silent``: its heartbeats stopped; ``stopped``: it announced its stop; ``unknown``:
+    this node has no connection to NATS, or has not listened for long enough. ``heard``: time of the last heartbeat on
+    the monotonic clock, ``heard_wall``: the same in seconds since the epoch by this node's clock; 0 = never since this
+    node's start. ``every``: seconds between its heartbeats.
+    """
+
+    node: str
+    state: PeerState = "unknown"
+    heard: float = 0.0
+    heard_wall: float = 0.0
+    every: float = 0.0
+    healthy: bool = False
+    ready: bool = False
+    lag_messages: int = 0
+    lag_seconds: float = 0.0
+    pending_rows: int = 0
+    version: str = ""
+    host: str = ""
+
+    def report(self, now: float) -> dict[str, Any]:
+        """Return the peer as JSON-able values; ``now``: on the monotonic clock."""
+        return {
+            "node_id": self.node,
+            "state": self.state,
+            "last_heard": self.heard_wall,
+            "silent_seconds": round(now - self.heard, 1) if self.heard else None,
+            "healthy": self.healthy,
+            "ready": self.ready,
+            "lag_messages": self.lag_messages,
+            "lag_seconds": round(self.lag_seconds, 3),
+            "pending_rows": self.pending_rows,
+            "version": self.version,
+            "host": self.host,
+        }
+
+
+@dataclass(slots=True)
 class Counters:
     """What was done since the process started. All only grow."""
 
@@ -119,9 +160,9 @@ class NodeStatus:
     ``pending_rows``: rows whose key is logged and not published and ordered yet. ``held_rows``: rows of the mirror
     held back from the database. ``last_*``: seconds since the epoch, 0 = never. ``caught_up``: every shard was folded
     to its end at least once since the start and is not lagging now. ``waits_for_schema``: what comes next needs a table
-    or column that the database does not have. ``server``: figures of the embedded nats-server by
-    name, as last read; empty without one. ``progress``: what is carried to or from the store of snapshots now, bytes
-    so far, and bytes in all.
+    or column that the database does not have. ``server``: figures of the embedded nats-server by name, as last read;
+    empty without one. ``peers``: the other nodes, by id. ``progress``: what is carried to or from the store of
+    snapshots now, bytes so far, and bytes in all.
     """
 
     node_id: str = ""
@@ -131,6 +172,7 @@ class NodeStatus:
     started: float = field(default_factory=time.monotonic)
     parts: dict[str, Part] = field(default_factory=dict)
     shards: dict[int, ShardStatus] = field(default_factory=dict)
+    peers: dict[str, Peer] = field(default_factory=dict)
     counters: Counters = field(default_factory=Counters)
     latency: Histogram = field(default_factory=Histogram)
     lock_hold: Histogram = field(default_factory=Histogram)
@@ -224,6 +266,7 @@ class NodeStatus:
                 }
                 for _, s in sorted(self.shards.items())
             ],
+            "peers": [peer.report(now) for _, peer in sorted(self.peers.items())],
             "parts": {
                 name: {"state": p.state, "reason": p.reason, "seconds": round(now - p.since, 1)}
                 for name, p in sorted(self.parts.items())

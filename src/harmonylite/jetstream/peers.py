@@ -77,20 +77,34 @@ class NatsPeers:
                 task.add_done_callback(running.discard)
 
         try:
-            while not self._link.closed:
-                try:
-                    connection = await self._link.connection()
-                    subscription = await connection.subscribe(f"{self._prefix}.{token(topic)}", take)
-                    try:
-                        await connection.over.wait()
-                    finally:
-                        await connection.unsubscribe(subscription)
-                except StreamError:
-                    if self._link.given_up:
-                        raise
+            await self._subscribed(topic, take)
         finally:
             for task in running:
                 task.cancel()
+
+    async def publish(self, topic: str, payload: bytes) -> None:
+        """Send ``payload`` to whoever listens on ``topic``, without any answer; StreamError when not connected."""
+        await self._link.now().publish(f"{self._prefix}.{token(topic)}", payload)
+
+    async def listen(self, topic: str, take: Callable[[bytes], None]) -> None:
+        """Call ``take`` with everything that is published on ``topic``, over reconnects too, until the link is closed.
+
+        Raises ReconnectsSpentError when the link is given up.
+        """
+        await self._subscribed(topic, lambda message: take(message.data))
+
+    async def _subscribed(self, topic: str, take: Callable[[Msg], None]) -> None:
+        while not self._link.closed:
+            try:
+                connection = await self._link.connection()
+                subscription = await connection.subscribe(f"{self._prefix}.{token(topic)}", take)
+                try:
+                    await connection.over.wait()
+                finally:
+                    await connection.unsubscribe(subscription)
+            except StreamError:
+                if self._link.given_up:
+                    raise
 
 
 async def _answer(

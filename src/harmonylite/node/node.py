@@ -36,6 +36,7 @@ from harmonylite.jetstream import (
 from harmonylite.logs import configure
 from harmonylite.node.ending import cut, ended_by
 from harmonylite.node.past import Past
+from harmonylite.node.presence import Presence
 from harmonylite.node.questions import Parts, Questions
 from harmonylite.node.regional import Regional
 from harmonylite.node.telling import Telling
@@ -171,6 +172,8 @@ class Node:
             await regional.ensure()
             shards = regional.shards(node)
             peers = self._parts.peers = NatsPeers(link, streams.subject_prefix)
+            presence = self._parts.presence = Presence(peers, status, options.session)
+            await stack.enter_async_context(presence)
             upkeep = self._upkeep = Upkeep(settings, options, thread, status, self._questions, regional, peers, shards)
             self._parts.keeper, self._past.replaying = upkeep.keeper, upkeep.replaying
             await stack.enter_async_context(self._watch.open())
@@ -216,6 +219,9 @@ class Node:
             group.create_task(peers.serve(SNAPSHOT, self._questions.snapshot_please), name="answer with snapshots")
             group.create_task(engine.run(), name="engine")
             group.create_task(link.lost(), name="nats")
+            if self._parts.presence is not None:
+                self._parts.presence.expect(await thread.run(replica.nodes))
+                group.create_task(self._parts.presence.ended(), name="presence")
             group.create_task(
                 regional.watch(peers, lambda: upkeep.positions(replica), upkeep.recovery.turn), name="regions"
             )

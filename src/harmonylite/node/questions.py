@@ -19,6 +19,7 @@ from harmonylite.db.thread import SqliteThread
 from harmonylite.errors import DatabaseError, NotRunningError, SnapshotError, StreamError, VerifyError
 from harmonylite.jetstream import NatsPeers
 from harmonylite.model import Conflict
+from harmonylite.node.presence import Presence
 from harmonylite.node.regional import Regional
 from harmonylite.replication.engine import Engine
 from harmonylite.replication.verifying import Verifier
@@ -44,6 +45,7 @@ class Parts:
     engine: Engine | None = None
     verifier: Verifier | None = None
     regional: Regional | None = None
+    presence: Presence | None = None
 
 
 class Questions:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from harmonylite.status import NodeStatus
 
-DETAILS = ("ready", "caught_up", "pending_rows", "held_rows", "shards", "region", "waits", "warnings")
+DETAILS = ("ready", "caught_up", "pending_rows", "held_rows", "shards", "peers", "region", "waits", "warnings")
 """What ``detailed`` adds, under the names of `NodeStatus.report`; ``region`` only where there are regions."""
 
 
@@ -61,7 +61,10 @@ def health_body(status: NodeStatus, *, detailed: bool) -> dict[str, Any]:
         "last_published_event_timestamp": rfc3339(report["last_published_event_timestamp"]),
         "version": report["version"],
     }
-    return body | {name: report[name] for name in DETAILS if name in report} if detailed else body
+    if not detailed:
+        return body
+    peers = [peer | {"last_heard": rfc3339(peer["last_heard"])} for peer in report["peers"]]
+    return body | {name: report[name] for name in DETAILS if name in report} | {"peers": peers}
 
 
 def not_ready(report: dict[str, Any]) -> list[str]:

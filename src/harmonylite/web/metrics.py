@@ -7,6 +7,7 @@ one process.
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from platform import python_version
 from typing import TYPE_CHECKING, get_args
@@ -114,6 +115,7 @@ class NodeCollector(Collector):
         yield from self._known()
         yield from self._state()
         yield from self._shards()
+        yield from self._peers()
         yield from self._region()
         yield from self._server()
         for name, text in COUNTERS.items():
@@ -191,6 +193,32 @@ class NodeCollector(Collector):
             gauge = GaugeMetricFamily(self._prefix + name, text, labels=["node_id", "shard"])
             for shard, state in sorted(self._status.shards.items()):
                 gauge.add_metric([self._status.node_id, str(shard)], getattr(state, field))
+            yield gauge
+
+    def _peers(self) -> Iterator[Metric]:
+        """Yield whether the other nodes are heard; nothing of a peer while this node can't tell."""
+        peers = [peer.report(time.monotonic()) for _, peer in sorted(self._status.peers.items())]
+        told = [peer for peer in peers if peer["state"] != "unknown"]
+        for name, text, values in (
+            (
+                "peer_up",
+                "1 while heartbeats of the other node come in, 0 when they stopped.",
+                {peer["node_id"]: peer["state"] == "up" for peer in told},
+            ),
+            (
+                "peer_silent_seconds",
+                "Time since the last heartbeat of the other node.",
+                {peer["node_id"]: peer["silent_seconds"] for peer in peers if peer["silent_seconds"] is not None},
+            ),
+            (
+                "peer_lag_seconds",
+                "Lag of the other node, as its last heartbeat gave it.",
+                {peer["node_id"]: peer["lag_seconds"] for peer in peers if peer["silent_seconds"] is not None},
+            ),
+        ):
+            gauge = GaugeMetricFamily(self._prefix + name, text, labels=["node_id", "peer"])
+            for node, value in values.items():
+                gauge.add_metric([self._status.node_id, node], float(value))
             yield gauge
 
     def _region(self) -> Iterator[Metric]:

@@ -14,7 +14,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-STYLES = {"ok": "green", "starting": "dim", "waiting": "yellow", "failed": "bold red", "stopped": "dim"}
+STYLES = {"ok": "green", "starting": "dim", "waiting": "yellow", "failed": "bold red", "stopped": "dim",
+          "up": "green", "silent": "bold red", "unknown": "dim"}  # fmt: skip
 
 
 def render(report: dict[str, Any]) -> RenderableType:
@@ -24,6 +25,8 @@ def render(report: dict[str, Any]) -> RenderableType:
         blocks += [Text(), _region(region, report.get("server") or {})]
     if shards := report.get("shards"):
         blocks += [Text(), _shards(shards)]
+    if peers := report.get("peers"):
+        blocks += [Text(), _peers(peers)]
     if parts := report.get("parts"):
         blocks += [Text(), _parts(parts)]
     return Group(*blocks)
@@ -141,6 +144,21 @@ def _shards(shards: Sequence[dict[str, Any]]) -> Table:
             _count(lag),
             f"{shard.get('lag_seconds', 0.0):.1f} s",
             style="yellow" if lag else "",
+        )
+    return table
+
+
+def _peers(peers: Sequence[dict[str, Any]]) -> Table:
+    table = _table("peer", "state", ">last heard", ">behind", ">oldest", "version")
+    for peer in peers:
+        state, quiet = _plain(peer.get("state")).plain, peer.get("silent_seconds")
+        table.add_row(
+            _plain(peer.get("node_id")),
+            Text(state, STYLES.get(state, "")),
+            "-" if quiet is None else f"{duration(quiet)} ago",
+            "-" if quiet is None else _count(peer.get("lag_messages", 0)),
+            "-" if quiet is None else f"{peer.get('lag_seconds', 0.0):.1f} s",
+            _plain(peer.get("version")),
         )
     return table
 

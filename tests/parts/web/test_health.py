@@ -5,17 +5,15 @@ from __future__ import annotations
 import re
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from harmonylite.errors import ConfigError
+from harmonylite.status import NodeStatus, Peer
 from harmonylite.web.health import health_routes
 from harmonylite.web.sites import HealthSite, MetricsSite, http_servers
 from tests.parts.web.fix_http import Reply, fetch, running_status
-
-if TYPE_CHECKING:
-    from harmonylite.status import NodeStatus
 
 ROOT = Path(__file__).parents[3]
 
@@ -78,6 +76,23 @@ async def test_detailed_health_tells_lag_pending_held_and_the_reason_of_waiting(
     assert body["shards"][1] == {"shard": 1, "position": 0, "last": 9, "lag_messages": 9, "lag_seconds": 2.5}
     assert (body["pending_rows"], body["held_rows"]) == (3, 1)
     assert body["waits"] == ["fold: table orders has no column note here"]
+
+
+async def test_detailed_health_lists_the_peers() -> None:
+    status = running_status()
+    status.peers["8"] = Peer("8", "silent", 1.0, 1742571045.25, version="1.0")
+    status.peers["9"] = Peer("9")
+    heard, unheard = (await ask(status)).json["peers"]
+    assert (heard["node_id"], heard["state"], heard["last_heard"]) == ("8", "silent", "2025-03-21T15:30:45.250Z")
+    assert heard["silent_seconds"] > 0
+    assert (unheard["state"], unheard["last_heard"], unheard["silent_seconds"]) == ("unknown", None, None)
+    assert (await ask(status)).code == 200, "a silent peer makes nobody else unhealthy"
+
+
+def test_every_key_of_a_peer_stands_in_the_docs() -> None:
+    section = (ROOT / "docs" / "health.md").read_text(encoding="utf-8").partition("## Peers")[2].partition("\n## ")[0]
+    rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
+    assert {name for row in rows for name in re.findall("`([^`]+)`", row)} == set(Peer("8").report(0.0))
 
 
 async def test_a_configured_path_is_the_one_that_answers() -> None:

@@ -13,7 +13,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse
 
 from harmonylite.errors import ConfigError
-from harmonylite.status import Counters, NodeStatus
+from harmonylite.status import Counters, NodeStatus, Peer
 from harmonylite.web.metrics import COUNTERS, SERVER, make_registry
 from harmonylite.web.sites import MetricsSite, http_servers
 from tests.parts.web.fix_http import fetch, running_status
@@ -71,6 +71,19 @@ def test_how_far_home_is_is_there_where_there_are_regions() -> None:
     assert found["harmonylite_region_home_reachable"] == 1
     assert found["harmonylite_region_home_round_trip_seconds"] == 0.04
     assert found["harmonylite_region_copy_behind"] == 3
+
+
+def test_a_silent_peer_is_told_from_one_that_is_up_and_one_that_nobody_can_tell_of() -> None:
+    status = running_status()
+    status.peers |= {"8": Peer("8", "up", 1.0), "9": Peer("9", "silent"), "10": Peer("10")}
+    registry = make_registry(status)
+
+    def value(name: str, peer: str) -> float | None:
+        return registry.get_sample_value(f"harmonylite_{name}", {"node_id": "7", "peer": peer})
+
+    assert [value("peer_up", peer) for peer in ("8", "9", "10")] == [1, 0, None]
+    assert (value("peer_silent_seconds", "8") or 0) > 0
+    assert value("peer_silent_seconds", "9") is None, "it was never heard"
 
 
 def test_a_scrape_shows_what_changed_since_the_last_one() -> None:
@@ -156,6 +169,7 @@ def test_every_metric_stands_in_the_docs_and_every_documented_one_exists() -> No
     status = running_status()
     status.server = dict.fromkeys(SERVER, 1.0)
     status.region = REGION | {"interim": False}
+    status.peers["8"] = Peer("8", "up", 1.0)
     names = {
         line.split()[2]
         for line in generate_latest(make_registry(status)).decode().splitlines()
