@@ -46,7 +46,8 @@ class Envelope(msgspec.Struct, array_like=True, frozen=True):
     """One message. ``index`` counts the messages of the change set on this shard from 0; ``more``: the block goes on
     in the next message; ``last``: this message completes the change set on this shard; ``shards``: every shard that
     the change set touches; ``time``: when it was captured, seconds since the epoch; ``base``: per shard the sequence
-    that the writer had folded when it captured; ``packed``: the block is compressed with zstd.
+    that the writer had folded when it captured; ``packed``: the block is compressed with zstd; ``history``: the
+    one that the writer's mirror belongs to, by which a node of another beginning is noticed at once ("" = not said).
     """
 
     version: int
@@ -62,6 +63,7 @@ class Envelope(msgspec.Struct, array_like=True, frozen=True):
     base: dict[int, int]
     packed: bool
     body: bytes
+    history: str = ""
 
     @property
     def id(self) -> ChangeSetId:

@@ -77,7 +77,7 @@ class Follower:
 
     def hear(self, shard: int, seq: int, payload: bytes) -> None:
         """Take in one message of one stream."""
-        version, kind, node, session, number, index, more, last, shards, _, _, packed, body = decode(payload)
+        version, kind, node, session, number, index, more, last, shards, _, _, packed, body, *_ = decode(payload)
         assert version == 1
         if kind == 2:
             victim: Name = tuple(decode(body))

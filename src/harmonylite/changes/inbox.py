@@ -22,6 +22,9 @@ __all__ = ["SPOOL_BYTES", "Cut", "Inbox", "Piece", "poison"]
 SPOOL_BYTES = 4_000_000
 """Blocks of one change set above this many bytes wait in a temporary file."""
 
+HISTORIES = 64
+"""How many names of histories are remembered of messages: whoever makes up more fills no memory."""
+
 Spool = Callable[[], IO[bytes]]
 """Makes the place where the blocks of one change set wait: a file-like object, opened for reading and writing."""
 
@@ -61,6 +64,8 @@ class Inbox:
         self._skip: set[tuple[int, int]] = set()
         self._spool = spool
         self._given_up: list[ChangeSetId] = []
+        self.histories: set[str] = set()
+        """The histories that the writers of what was added are in, as far as they say."""
 
     def close(self) -> None:
         """Give the places of all that was not taken back; the inbox is of no use any more."""
@@ -142,6 +147,8 @@ class Inbox:
         if (message.shard, message.seq) not in self._skip:
             try:
                 envelope = decode_envelope(message.payload)
+                if envelope.history and len(self.histories) < HISTORIES:
+                    self.histories.add(envelope.history)
                 if envelope.kind == KIND_ABORT:
                     self._abort(lane, decode_abort(envelope.body))
                 else:

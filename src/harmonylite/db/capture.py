@@ -44,7 +44,8 @@ MASK_BITS = 62
 
 @dataclass
 class Outgoing:
-    """A captured change set, ready to be published. ``log_id``: the log id that it was read at; ``rows``: how many.
+    """A captured change set, ready to be published. ``log_id``: the log id that it was read at; ``rows``: how many;
+    ``history``: the one of the mirror that it was compared with.
 
     ``parts``: per shard, offset, length, whether the block goes on, and compression of each message's body.
     """
@@ -56,6 +57,7 @@ class Outgoing:
     spool: IO[bytes]
     rows: int = 0
     parts: dict[int, list[tuple[int, int, bool, bool]]] = field(default_factory=dict)
+    history: str = ""
 
     def payload(self, shard: int, index: int) -> bytes:
         """Return the payload of one message for one shard."""
@@ -65,7 +67,7 @@ class Outgoing:
             Envelope(
                 VERSION, KIND_CHANGES, self.id.node, self.id.session, self.id.number, index, more,
                 index == len(self.parts[shard]) - 1, sorted(self.parts), self.time, self.base, packed,
-                self.spool.read(length),
+                self.spool.read(length), self.history,
             )
         )  # fmt: skip
 
@@ -315,6 +317,8 @@ def _indices(mask: Record, compared: Sequence[int]) -> list[int]:
     return [column for place, column in enumerate(compared) if mask[place // MASK_BITS] >> (place % MASK_BITS) & 1]
 
 
-def new_outgoing(change_set: ChangeSetId, *, log_id: int, time: float, base: dict[int, int]) -> Outgoing:
+def new_outgoing(
+    change_set: ChangeSetId, *, log_id: int, time: float, base: dict[int, int], history: str
+) -> Outgoing:  # fmt: skip
     """Return an empty change set whose blocks wait in memory, or on disk once they are many."""
-    return Outgoing(change_set, log_id, time, base, SpooledTemporaryFile(max_size=SPOOL_BYTES))
+    return Outgoing(change_set, log_id, time, base, SpooledTemporaryFile(max_size=SPOOL_BYTES), history=history)

@@ -28,7 +28,7 @@ from harmonylite.db.journal import Journal, read_journal
 from harmonylite.db.log import Log
 from harmonylite.db.readers import Readers
 from harmonylite.db.remember import remember_schema
-from harmonylite.db.standing import read_standing
+from harmonylite.db.standing import history_of, read_standing
 from harmonylite.db.statistics import Statistics
 from harmonylite.db.tracked import Tracked
 from harmonylite.db.triggers import HELD
@@ -195,6 +195,10 @@ class Replica:
         at = {shard: found.positions.get(shard, Position(shard)) for shard in range(self.options.shards)}
         return replace(found, positions=at)
 
+    def history(self) -> str:
+        """Return the name of the history that the mirror belongs to."""
+        return history_of(self.connection, "mirror")
+
     def pending_rows(self) -> int:
         """Return the number of rows that the log names, as of the last look."""
         return sum(table.logged for table in self.tables.values())
@@ -231,7 +235,9 @@ class Replica:
                     read = self._applying.read_log(named=named)
                     if read is not None:
                         base = {shard: position.seq for shard, position in self.positions().items()}
-                        out = new_outgoing(change_set, log_id=read.log_id, time=self._clock(), base=base)
+                        out = new_outgoing(
+                            change_set, log_id=read.log_id, time=self._clock(), base=base, history=self.history()
+                        )
                         self._capture.read(self.tables.values(), out, message_bytes=message_bytes)
             except (NotUtf8Error, SchemaMovedError) as error:
                 if out is not None:

@@ -26,10 +26,15 @@ PAST = "past"
 
 def read_standing(connection: apsw.Connection, schema: str) -> Standing:
     """Return where ``main`` or ``mirror`` stands."""
-    history = mirror.get_state(connection, schema, HISTORY) or ""
+    history = history_of(connection, schema)
     text = mirror.get_state(connection, schema, PAST)
     past = msgspec.json.decode(text, type=dict[str, dict[int, tuple[str, int]]]) if text else {}
     return Standing(history, mirror.positions(connection, schema), past)
+
+
+def history_of(connection: apsw.Connection, schema: str) -> str:
+    """Return the name of the history that ``main`` or ``mirror`` belongs to."""
+    return mirror.get_state(connection, schema, HISTORY) or ""
 
 
 def beyond(one: Standing, other: Standing) -> set[int]:

@@ -66,6 +66,9 @@ class Recovery(Protocol):
         what can't be folded here; raise StreamLostError, MirrorDeviatesError or PassedError then.
         """
 
+    def turn(self) -> None:
+        """Let `watch` look at once."""
+
     async def recover(self, replica: Replica) -> None:
         """Return once the replica can go on, however long that takes."""
 
@@ -92,7 +95,7 @@ class Engine:
         self.publisher = Publisher(streams, options.node, options.session, status, gate)
         self.receiver = Receiver(
             replica, thread, streams, status, landed=lambda i, whole: self.sender.landed(i, whole),
-            checkpoint=checkpoint,
+            checkpoint=checkpoint, other_history=recovery.turn,
         )  # fmt: skip
         self.sender = Sender(
             replica, thread, watch, self.publisher, status, publish=publish, polling=polling, tidying=tidying,

@@ -46,11 +46,12 @@ class Receiver:
     """Reads and applies. ``landed(id, whole)`` hears of own change sets that came back, or were voided; ``checkpoint``
     runs on the SQLite thread right after a checkpoint was folded, with the positions it stands at. ``one_by_one``: take
     the smallest cuts, so that a pending row meets each value that it had elsewhere, and not the last one only.
+    ``other_history`` hears of messages whose writers are in a history that this mirror does not know.
     """
 
     def __init__(
         self, replica: Replica, thread: SqliteThread, streams: Iterable[ShardStream], status: NodeStatus, *,
-        landed: Landed, checkpoint: Checkpoint,
+        landed: Landed, checkpoint: Checkpoint, other_history: Callable[[], None],
     ) -> None:  # fmt: skip
         self._replica = replica
         self._thread = thread
@@ -58,6 +59,8 @@ class Receiver:
         self._status = status
         self._landed = landed
         self._checkpoint = checkpoint
+        self._other_history = other_history
+        self._histories: set[str] = set()
         self._arrived = asyncio.Event()
         self._room = asyncio.Event()
         self._skipped = asyncio.Event()
@@ -84,6 +87,8 @@ class Receiver:
         """
         positions = self._replica.positions()
         self.inbox = Inbox(positions, spool=self._spool)
+        standing = self._replica.standing()
+        self._histories = {standing.history, *standing.past}
         for shard, seq in self._replica.skipped():
             self.inbox.skip(shard, seq)
         behind = {s: seq for s, seq in merged.items() if s in positions and seq > positions[s].seq}
@@ -105,6 +110,9 @@ class Receiver:
         async for batch in stream.read(self.inbox.read_up_to(shard) + 1):
             for message in batch:
                 await self._take_in(message)
+            if not self.inbox.histories <= self._histories:
+                self._histories |= self.inbox.histories
+                self._other_history()
             state = self._status.shard(shard)
             state.last = max(state.last, batch[-1].seq)
             self._arrived.set()

@@ -160,10 +160,11 @@ class Verifier:
         options = self._replica.options
         name = ChangeSetId(options.node, f"{options.session}-verify", self._count)
         shards = list(range(options.shards))
+        history = await self._thread.run(self._replica.history)
         for shard in shards:
             envelope = Envelope(
                 VERSION, KIND_CHECKPOINT, name.node, name.session, name.number, 0, False, True, shards, time.time(),
-                {}, False, b"",
+                {}, False, b"", history,
             )  # fmt: skip
             await self._publish(shard, encode_envelope(envelope), str(name))
         return str(name)

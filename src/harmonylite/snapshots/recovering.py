@@ -127,7 +127,7 @@ class Recovery:
         return self._turning is not None and self._turning.apart
 
     def turn(self) -> None:
-        """Let `watch` look at once whether this node is to turn to an interim order, or back."""
+        """Let `watch` look at once whether the cluster began anew, or an interim order begins or ends."""
         self._told.set()
 
     async def watch(self, replica: Replica) -> None:

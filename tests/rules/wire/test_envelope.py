@@ -48,7 +48,7 @@ def test_names_that_are_kept_beside_a_position_come_back(names: list[ChangeSetId
 def test_an_envelope_leaves_the_room_that_is_set_aside_for_it() -> None:
     """Node ids have 64 characters at most, and 32 shards are more than anybody uses."""
     widest = Envelope(VERSION, KIND_CHANGES, "n" * 64, "s" * 32, 2**62, 2**62, True, True, list(range(32)), 1e18,
-                      dict.fromkeys(range(32), 2**62), True, b"")  # fmt: skip
+                      dict.fromkeys(range(32), 2**62), True, b"", "h" * 64)  # fmt: skip
     assert len(encode_envelope(widest)) < ENVELOPE_BYTES
 
 
