@@ -32,6 +32,12 @@ class NotRunningError(HarmonyLiteError):
     exit_code = 3
 
 
+class NotAnsweringError(HarmonyLiteError):
+    """The node of this database runs, and does not answer a command: it is starting, stopping, busy or frozen."""
+
+    exit_code = 12
+
+
 class VerifyError(HarmonyLiteError):
     """Database, mirror or nodes differ, or a known node did not answer."""
 

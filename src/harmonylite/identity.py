@@ -14,6 +14,7 @@ import os
 import secrets
 import socket
 import tempfile
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -150,20 +151,49 @@ def acquire_lock(folder: Path) -> Lock:
     except OSError as error:
         raise HarmonyLiteError(f"can't open {path}: {error.strerror}", advice="run as the node's user") from error
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _lock_alone(handle)
         os.ftruncate(handle, 0)
         os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
     except BlockingIOError:
-        holder = os.pread(handle, 32, 0).decode(errors="replace").strip() or "unknown"
+        named = _named(handle)
         os.close(handle)
         raise HarmonyLiteError(
-            f"a node runs for {folder.name} already (process {holder}, lock {path})",
+            f"a node runs for {folder.name} already (process {named}, lock {path})",
             advice="stop it first; one node serves one database",
         ) from None
     except OSError as error:
         os.close(handle)
         raise HarmonyLiteError(f"can't lock {path}: {error.strerror}") from error
     return Lock(handle)
+
+
+def holder(folder: Path) -> str | None:
+    """Return the process that holds the lock of the private ``folder``, as it named itself; None when none does."""
+    try:
+        handle = os.open(folder / LOCK, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return _named(handle)
+    finally:
+        os.close(handle)
+    return None
+
+
+def _lock_alone(handle: int) -> None:
+    """Lock for one process, once nobody asks (`holder`); raises BlockingIOError when another one has it."""
+    while True:
+        try:
+            return fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            time.sleep(0.001)
+
+
+def _named(handle: int) -> str:
+    return os.pread(handle, 32, 0).decode(errors="replace").strip() or "unknown"
 
 
 def _path_print(db_path: Path) -> str:

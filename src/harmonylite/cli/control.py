@@ -1,7 +1,7 @@
 """Ask the running node: a small client of its control API on 127.0.0.1.
 
-Invariant: every call ends within its time, and every failure is an error that says whether a node runs at all. The
-token of `control.json` goes nowhere but to that port.
+Invariant: every call ends within its time, and every failure is an error that says whether a node runs at all: the lock
+of its folder tells, whatever the port does. The token of `control.json` goes nowhere but to that port.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from harmonylite.errors import HarmonyLiteError, NotRunningError
-from harmonylite.identity import folder_for
+from harmonylite.errors import HarmonyLiteError, NotAnsweringError, NotRunningError
+from harmonylite.identity import folder_for, holder
 from harmonylite.web.control_file import ControlFile, read_control_file
 
 
@@ -31,13 +31,14 @@ class Control:
     def find(cls, db_path: Path, *, start: str = "harmonylite", seconds: float = 15.0) -> Control:
         """Return the way to the node of ``db_path``.
 
-        :raises NotRunningError: there is none, or its control file can't be read.
+        :raises NotRunningError: there is none, or its control file can't be read. :raises NotAnsweringError: it runs,
+            and takes no commands yet, or no more.
         """
         try:
             found = read_control_file(folder_for(db_path))
         except NotRunningError as error:
             if isinstance(error.__cause__, FileNotFoundError | NotADirectoryError):
-                raise _not_running(db_path, start) from None
+                raise _silent(db_path, start, "it is starting or stopping") from None
             raise
         return cls(found, db_path, start=start, seconds=seconds)
 
@@ -49,7 +50,8 @@ class Control:
     def get(self, path: str, query: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Return the answer to GET ``path``; entries of ``query`` that are None are left out.
 
-        :raises NotRunningError: nobody answers. :raises HarmonyLiteError: the node refuses, with its exit code.
+        :raises NotRunningError: no node runs. :raises NotAnsweringError: it runs, and does not answer.
+        :raises HarmonyLiteError: the node refuses, with its exit code.
         """
         given = {name: value for name, value in (query or {}).items() if value is not None}
         return self._call("GET", f"{path}?{urlencode(given)}" if given else path, None)
@@ -66,13 +68,10 @@ class Control:
             response = connection.getresponse()
             return self._answer(response.status, response.read())
         except TimeoutError:
-            raise HarmonyLiteError(
-                f"the node (process {self._found.pid}) did not answer within {self._seconds:.0f} s",
-                advice="it may be busy; try again, or look at its log",
-            ) from None
-        except (OSError, http.client.HTTPException):
+            raise _silent(self._db_path, self._start, f"no answer within {self._seconds:.0f} s") from None
+        except (OSError, http.client.HTTPException) as error:
             # A killed node leaves its control file behind.
-            raise _not_running(self._db_path, self._start) from None
+            raise _silent(self._db_path, self._start, str(error) or type(error).__name__) from None
         finally:
             connection.close()
 
@@ -83,7 +82,7 @@ class Control:
             answer = None
         # Another program, or another database's node, may have taken the port of a killed node.
         if status == 401 or not isinstance(answer, dict):
-            raise _not_running(self._db_path, self._start)
+            raise _silent(self._db_path, self._start, f"another program has its port {self._found.port}")
         if status >= 400:
             error = HarmonyLiteError(str(answer.get("error", f"the node answered {status}")))
             error.exit_code = int(answer.get("exit_code", 1))
@@ -91,5 +90,12 @@ class Control:
         return answer
 
 
-def _not_running(db_path: Path, start: str) -> NotRunningError:
-    return NotRunningError(f"no running node for {db_path}", advice=f"start it with `{start}`")
+def _silent(db_path: Path, start: str, why: str) -> HarmonyLiteError:
+    """Return the error for a node that gave no answer: whether it runs is told by its lock."""
+    process = holder(folder_for(db_path))
+    if process is None:
+        return NotRunningError(f"no running node for {db_path}", advice=f"start it with `{start}`")
+    return NotAnsweringError(
+        f"the node of {db_path} runs (process {process}) and does not answer: {why}",
+        advice="try again, and look at its log; `/livez` says whether it is alive",
+    )

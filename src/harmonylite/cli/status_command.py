@@ -10,7 +10,7 @@ import rich_click as click
 from harmonylite.cli.go_flags import GoCommand
 from harmonylite.cli.invocation import Invocation, config_option, invocation, json_option
 from harmonylite.cli.output import console, print_json
-from harmonylite.errors import NotRunningError
+from harmonylite.errors import NotAnsweringError, NotRunningError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -65,7 +65,7 @@ def _watch_screen(given: Invocation, cluster: bool) -> None:
         while True:
             try:
                 shown = _shown(given, cluster)
-            except NotRunningError as error:
+            except (NotRunningError, NotAnsweringError) as error:
                 shown = Text(str(error), "yellow")
             live.update(shown, refresh=True)
             time.sleep(WATCH_SECONDS)

@@ -6,6 +6,7 @@ to write instead; the value itself is never repeated there, since it may be a se
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Callable
 from contextlib import suppress
@@ -24,6 +25,7 @@ _DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h|d))+")
 _DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _TOKENS = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*")
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
+_HOST = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*")
 _SCHEMES = {"nats", "tls", "ws", "wss"}
 
 
@@ -147,6 +149,20 @@ def _matching(pattern: re.Pattern[str], advice: str, *, empty: bool = False) -> 
     return check
 
 
+def _host_names(names: tuple[str, ...]) -> tuple[str, ...]:
+    names = tuple(name.strip().removeprefix("[").removesuffix("]") for name in names)
+    for name in names:
+        if not _HOST.fullmatch(name) and not _is_ip_address(name):
+            raise ValueError('holds more than a host name; write names or addresses without a port, as "app.example"')
+    return names
+
+
+def _is_ip_address(text: str) -> bool:
+    with suppress(ValueError):
+        return bool(ipaddress.ip_address(text))
+    return False
+
+
 def _http_path(text: str) -> str:
     if not re.fullmatch(r"/[^\s?#{}]*", text) or not text.isprintable():
         raise ValueError('is not a plain path; write for example "/health"')
@@ -159,6 +175,7 @@ NodeId = Annotated[str, BeforeValidator(_node_id), AfterValidator(_checked_node_
 DatabasePath = Annotated[Path, BeforeValidator(_database)]
 OptionalPath = Annotated[Path | None, BeforeValidator(_file)]
 Texts = Annotated[tuple[str, ...], BeforeValidator(_listed)]
+HostNames = Annotated[Texts, AfterValidator(_host_names)]
 MaskedUrl = Annotated[Url, PlainSerializer(str)]
 OptionalUrl = Annotated[MaskedUrl, BeforeValidator(_url)]
 Urls = Annotated[tuple[MaskedUrl, ...], BeforeValidator(_urls)]

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from harmonylite.config.kinds import (
     DatabasePath,
+    HostNames,
     HttpAddress,
     HttpPath,
     MetricName,
@@ -23,6 +24,11 @@ from harmonylite.config.section import Section, key
 from harmonylite.config.snapshot import SnapshotSettings
 
 Conflict = Literal["column", "row"]
+
+ALLOWED_HOSTS = (
+    "Further names in the Host header that this server answers for, without port. On 127.0.0.1 it answers for "
+    "localhost and its own address only, so that no web page reaches it under a name of its own (DNS rebinding)."
+)
 
 
 class ReplicationLogSettings(Section):
@@ -63,6 +69,9 @@ class PrometheusSettings(Section):
         "Where to listen, as host:port; the same as `health_check.bind` is fine.",
         zero="Port 0: the system chooses one, and the log names it",
     )
+    allowed_hosts: HostNames = key(
+        (), ALLOWED_HOSTS, zero="Empty: no more; a server that other machines reach answers for every name"
+    )
     namespace: MetricName = key("harmonylite", "First part of every metric's name.", zero="Empty: none")
     subsystem: MetricName = key("", "Second part of every metric's name.", zero="Empty: none")
 
@@ -85,6 +94,9 @@ class HealthCheckSettings(Section):
     enable: bool = key(False, "Serve health.")
     bind: HttpAddress = key(
         "127.0.0.1:8090", "Where to listen, as host:port.", zero="Port 0: the system chooses one, and the log names it"
+    )
+    allowed_hosts: HostNames = key(
+        (), ALLOWED_HOSTS, zero="Empty: no more; a server that other machines reach answers for every name"
     )
     path: HttpPath = key("/health", "Path of the health check.")
     detailed: bool = key(True, "Also tell lag, pending rows and reasons, and show a page at `/`.")

@@ -92,13 +92,17 @@ def embedded_settings(settings: Settings, node: str) -> EmbeddedSettings:
 def health_site(settings: Settings) -> HealthSite | None:
     """Return the health check's site, None when it is off."""
     section = settings.health_check
-    return HealthSite(section.bind, section.path, section.detailed) if section.enable else None
+    if not section.enable:
+        return None
+    return HealthSite(section.bind, section.path, section.detailed, section.allowed_hosts)
 
 
 def metrics_site(settings: Settings) -> MetricsSite | None:
     """Return the metrics' site, None when it is off."""
     section = settings.prometheus
-    return MetricsSite(section.bind, section.namespace, section.subsystem) if section.enable else None
+    if not section.enable:
+        return None
+    return MetricsSite(section.bind, section.namespace, section.subsystem, section.allowed_hosts)
 
 
 def private_folder(settings: Settings) -> Path:

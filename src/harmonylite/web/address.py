@@ -16,6 +16,10 @@ BACKLOG = 128
 """Connections that the kernel keeps waiting for accept."""
 
 
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+"""Names under which this machine reaches itself."""
+
+
 @dataclass(frozen=True, slots=True)
 class Address:
     """``host``: name or address without brackets, "" for every interface. ``port``: 0 lets the system choose."""

@@ -3,8 +3,10 @@
 `uvicorn.Server` takes over signals and wakes up every 0.1 s for as long as it runs, only to refresh a date header and
 to look at a flag. Here nothing runs between requests: idle costs nothing.
 
-Invariant: after `stop` no connection and no request of this listener is left. Imported by `server` on open only, so
-that a node without HTTP doesn't pay for uvicorn.
+Invariant: after `stop` no connection and no request of this listener is left. A connection that waits for its client
+(for a whole request, or for an answer to be taken) has a deadline that no single byte extends, and gives its place to a
+newer one when all places are taken: slow clients shut nobody out. Imported by `server` on open only, so that a node
+without HTTP doesn't pay for uvicorn.
 """
 
 from __future__ import annotations
@@ -12,10 +14,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+from collections import Counter
 from contextlib import suppress
 from email.utils import formatdate
 from typing import Any
 
+import h11
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.config import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -24,32 +28,95 @@ from uvicorn.server import ServerState
 log = logging.getLogger(__name__)
 
 MAX_CONNECTIONS = 200
-"""Connections open at once; further ones are closed at once, so that a flood can't use up the node's files."""
+"""Connections open at once, so that a flood can't use up the node's files. A further one takes the place of one that
+waits for its client; where none does, it is closed."""
 
-KEEP_ALIVE = 15
-"""Seconds that a connection may stay without a request."""
+CLIENT_SECONDS = 15
+"""How long a connection waits for its client: for the whole of the next request, counted from the connection's start or
+the last answer, and for room to write more of an answer."""
 
 CANCEL_SECONDS = 1.0
 """How long a cancelled request may take to end."""
 
 
 class _Protocol(H11Protocol):
-    """Refuses connections above `MAX_CONNECTIONS`, closes those that never send a request, and tells of the last."""
+    """Knows since when it waits for its client, ends when that lasts, and makes room when all places are taken."""
 
     none_open: asyncio.Event
+    _waiting: asyncio.TimerHandle | None = None
+    _unread = False
+    """True while the client leaves so much of an answer that no more is written."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
         self.none_open.clear()
         if len(self.connections) > MAX_CONNECTIONS:
-            transport.abort()
-            return
-        self.timeout_keep_alive_task = self.loop.call_later(KEEP_ALIVE, self.timeout_keep_alive_handler)
+            gives_way = self._giving_way() or self
+            gives_way._wait_no_more()  # the next one in this turn of the loop takes another's place
+            gives_way.transport.abort()
+        self._wait_for_client()
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
+        self._wait_no_more()
         if not self.connections:
             self.none_open.set()
+
+    def handle_events(self) -> None:
+        super().handle_events()
+        self._look()
+
+    def on_response_complete(self) -> None:
+        self._wait_no_more()
+        self._wait_for_client()  # also where the connection closes now: the rest of the answer has to be taken
+        super().on_response_complete()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._unread = True
+        self._wait_for_client()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._unread = False
+        self._look()
+
+    def _look(self) -> None:
+        """Stop waiting once a request is here whole and its answer is taken; a part of either changes nothing."""
+        if self.conn.their_state in (h11.DONE, h11.MUST_CLOSE, h11.CLOSED) and not self._unread:
+            self._wait_no_more()
+
+    def _wait_for_client(self) -> None:
+        if self._waiting is None:
+            self._waiting = self.loop.call_later(CLIENT_SECONDS, self._too_late)
+
+    def _wait_no_more(self) -> None:
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None
+
+    def _too_late(self) -> None:
+        self._waiting = None
+        if self.transport.get_write_buffer_size():
+            self.transport.abort()  # closing would wait for the client that takes nothing
+        else:
+            self.transport.close()
+
+    def _giving_way(self) -> Any:
+        """Return the connection that gives way: of the address with most connections, the one that waits longest."""
+        waiting = {other: since for other in self.connections if (since := _since(other)) and other is not self}
+        of = Counter(_host(other) for other in self.connections)
+        return min(waiting, key=lambda other: (-of[_host(other)], waiting[other]), default=None)
+
+
+def _since(connection: object) -> float:
+    """Return when a connection is closed unless its client does something, 0 when it doesn't wait for its client."""
+    timer = connection._waiting if isinstance(connection, _Protocol) else None
+    return timer.when() if timer is not None else 0.0
+
+
+def _host(connection: object) -> str:
+    return connection.client[0] if isinstance(connection, _Protocol) and connection.client else ""
 
 
 class _App:
@@ -105,7 +172,7 @@ class Listener:
             proxy_headers=False,
             server_header=False,
             date_header=False,
-            timeout_keep_alive=KEEP_ALIVE,
+            timeout_keep_alive=CLIENT_SECONDS,
         )
         config.load()
         app_state: dict[str, Any] = {}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
 from harmonylite.resource import Resource
@@ -27,15 +27,21 @@ class HttpServer(Resource):
 
     ``app``: makes the application, called once by `open`. ``bind``: ``host:port``; port 0 lets the system choose.
     ``key``: the configuration key that ``bind`` came from, for messages. ``grace``: seconds that running requests get
-    to end on close, 0 cuts them at once.
+    to end on close, 0 cuts them at once. ``hosts``: further names that it answers for, from the key
+    ``<section>.allowed_hosts``; where it listens on loopback, and wherever names are given, it answers for no others.
+    None: the application looks at that itself.
 
     :raises ConfigError: ``bind`` is not ``host:port``.
     """
 
-    def __init__(self, app: Callable[[], ASGIApp], bind: str, *, key: str, grace: float = 0.5) -> None:
+    def __init__(
+        self, app: Callable[[], ASGIApp], bind: str, *, key: str, grace: float = 0.5,
+        hosts: Collection[str] | None = None,
+    ) -> None:  # fmt: skip
         self._make_app = app
         self.key = key
         self._grace = grace
+        self._hosts = hosts
         self._wanted = parse_address(bind, key=key)
         self._bound: Address | None = None
         self._listener: Listener | None = None
@@ -66,7 +72,7 @@ class HttpServer(Resource):
             from harmonylite.web.listener import Listener  # here, not above: uvicorn costs 0.1 s and some MB
 
             host, port = sock.getsockname()[:2]
-            listener = Listener(self._make_app(), sock)
+            listener = Listener(self._guarded(is_loopback(host)), sock)
             await listener.start()
         except BaseException:
             sock.close()
@@ -79,6 +85,15 @@ class HttpServer(Resource):
                 self.key,
                 self._bound,
             )
+
+    def _guarded(self, on_loopback: bool) -> ASGIApp:
+        """Return the application, open only to known names where a web page could reach it under another one."""
+        if self._hosts is None or not (on_loopback or self._hosts):
+            return self._make_app()
+        from harmonylite.web.guard import KnownHosts
+
+        key = f"{self.key.partition('.')[0]}.allowed_hosts"
+        return KnownHosts(self._make_app(), {self._wanted.host, *self._hosts}, key=key)
 
     async def aclose(self) -> None:
         """Stop serving; safe to call twice, and before `open`. Cancelling it skips the grace, nothing else."""

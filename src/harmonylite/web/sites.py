@@ -23,11 +23,15 @@ METRICS_KEY = "prometheus.bind"
 
 @dataclass(frozen=True, slots=True)
 class HealthSite:
-    """The ``[health_check]`` section. ``detailed``: also tell lag, pending and reasons, and show the page at ``/``."""
+    """The ``[health_check]`` section. ``detailed``: also tell lag, pending and reasons, and show the page at ``/``.
+
+    ``hosts``: names that the server answers for beside those of this machine.
+    """
 
     bind: str
     path: str = "/health"
     detailed: bool = True
+    hosts: tuple[str, ...] = ()
 
     def routes(self, status: NodeStatus) -> list[Route]:
         """Return the routes of health and, when ``detailed``, of the page."""
@@ -40,11 +44,12 @@ class HealthSite:
 
 @dataclass(frozen=True, slots=True)
 class MetricsSite:
-    """The ``[prometheus]`` section."""
+    """The ``[prometheus]`` section; ``hosts`` as for `HealthSite`."""
 
     bind: str
     namespace: str = "harmonylite"
     subsystem: str = ""
+    hosts: tuple[str, ...] = ()
 
     def routes(self, status: NodeStatus) -> list[Route]:
         """Return the routes of the metrics."""
@@ -61,12 +66,13 @@ def http_servers(
     :raises ConfigError: a ``bind`` is not ``host:port``.
     """
     if health and metrics and _same(health.bind, metrics.bind):
-        return [HttpServer(_app(status, health.routes, metrics.routes), health.bind, key=HEALTH_KEY)]
+        app, hosts = _app(status, health.routes, metrics.routes), {*health.hosts, *metrics.hosts}
+        return [HttpServer(app, health.bind, key=HEALTH_KEY, hosts=hosts)]
     servers = []
     if health:
-        servers.append(HttpServer(_app(status, health.routes), health.bind, key=HEALTH_KEY))
+        servers.append(HttpServer(_app(status, health.routes), health.bind, key=HEALTH_KEY, hosts=health.hosts))
     if metrics:
-        servers.append(HttpServer(_app(status, metrics.routes), metrics.bind, key=METRICS_KEY))
+        servers.append(HttpServer(_app(status, metrics.routes), metrics.bind, key=METRICS_KEY, hosts=metrics.hosts))
     return servers
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +14,8 @@ import pytest
 
 from harmonylite.cli.control import Control
 from harmonylite.cli.output import LONGEST, sql_text
-from harmonylite.errors import HarmonyLiteError, NotRunningError
+from harmonylite.errors import NotAnsweringError, NotRunningError
+from harmonylite.identity import acquire_lock, folder_for, make_folder
 from harmonylite.status import NodeStatus
 from tests.parts.cli.fix_cli import NodeDouble, Run, write_control
 
@@ -81,12 +85,32 @@ def test_a_refusal_of_the_node_is_shown_with_its_exit_code(
     assert result.stderr == "harmonylite: no NATS; wait or look there\n"
 
 
-def test_a_node_that_does_not_answer_is_not_waited_for_for_ever(config_file: Path) -> None:
+@pytest.mark.parametrize("runs", [True, False])
+@pytest.mark.parametrize("port", ["no control file", "silent", "closed", "hangs up", "another program"])
+def test_a_node_that_does_not_answer_is_told_from_one_that_does_not_run(
+    config_file: Path, port: str, runs: bool
+) -> None:
     db_path = config_file.parent / "app.db"
-    with socket.create_server(("127.0.0.1", 0)) as deaf:
-        write_control(db_path, deaf.getsockname()[1])
-        with pytest.raises(HarmonyLiteError, match=r"process 4242\) did not answer within 0 s"):
-            Control.find(db_path, seconds=0.05).get("/v1/status")
+    folder = make_folder(folder_for(db_path))
+    lock = acquire_lock(folder) if runs else nullcontext()
+    with lock, socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as pool:
+        if port != "no control file":
+            write_control(db_path, server.getsockname()[1])
+        if port == "closed":
+            server.close()
+        if port in ("hangs up", "another program"):
+            pool.submit(meet, server, b"" if port == "hangs up" else b"HTTP/1.1 200 OK\r\n\r\n<html>")
+        with pytest.raises(NotAnsweringError if runs else NotRunningError) as caught:
+            Control.find(db_path, seconds=0.05 if port == "silent" else 20).get("/v1/status")
+    assert caught.value.exit_code == (12 if runs else 3)
+    if runs:
+        assert f"runs (process {os.getpid()}) and does not answer" in str(caught.value)
+
+
+def meet(server: socket.socket, answer: bytes) -> None:
+    with server.accept()[0] as client:
+        client.recv(65536)
+        client.sendall(answer)
 
 
 def test_status_is_a_page_for_a_person_and_exact_json_for_a_program(

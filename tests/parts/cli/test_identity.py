@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 from harmonylite import identity
 from harmonylite.errors import ConfigError, HarmonyLiteError
-from harmonylite.identity import acquire_lock, folder_for, generate, identify, make_folder, nats_folder_for
+from harmonylite.identity import acquire_lock, folder_for, generate, holder, identify, make_folder, nats_folder_for
 
 HOLDER = """
 import pathlib, sys
@@ -124,6 +127,20 @@ def test_one_process_holds_the_lock_until_it_ends_however(tmp_path: Path) -> Non
         lock.close()
         lock.close()
         acquire_lock(folder).close()
+
+
+def test_who_holds_the_lock_can_be_asked_and_asking_keeps_no_node_from_starting(tmp_path: Path) -> None:
+    folder = make_folder(folder_for(tmp_path / "app.db"))
+    assert holder(folder) is None
+    with acquire_lock(folder):
+        assert holder(folder) == str(os.getpid())
+    assert holder(folder) is None
+    asking = os.open(folder / identity.LOCK, os.O_RDONLY)
+    fcntl.flock(asking, fcntl.LOCK_SH)
+    timer = threading.Timer(0.2, os.close, [asking])
+    timer.start()
+    acquire_lock(folder).close()
+    timer.join()
 
 
 def test_children_do_not_inherit_the_lock(tmp_path: Path) -> None:

@@ -16,7 +16,6 @@ from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Route
 
 from harmonylite.errors import ConfigError, HarmonyLiteError
-from harmonylite.web import listener
 from harmonylite.web.address import Address, bind_address, parse_address
 from harmonylite.web.server import HttpServer
 from tests.parts.web.fix_http import fetch
@@ -210,17 +209,6 @@ async def test_idle_connections_do_not_hold_up_closing() -> None:
         await http.aclose()
         assert await reader.read() == b""
     writer.close()
-
-
-async def test_a_flood_of_connections_is_cut_off_at_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listener, "MAX_CONNECTIONS", 2)
-    async with server() as http:
-        held = [await asyncio.open_connection("127.0.0.1", http.port) for _ in range(2)]
-        with pytest.raises(ConnectionError):
-            await fetch(http.port, "/")
-        for _, writer in held:
-            writer.close()
-            await writer.wait_closed()
 
 
 async def test_closing_twice_or_before_opening_is_harmless() -> None:

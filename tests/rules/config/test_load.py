@@ -166,7 +166,7 @@ orders = "rows"
         (
             "[health_check]\nadress = 1",
             "config.toml:3: health_check.adress is unknown; "
-            "remove it ([health_check] has enable, bind, path, detailed)",
+            "remove it ([health_check] has enable, bind, allowed_hosts, path, detailed)",
         ),
         ("databse_path = 'x'", "config.toml:2: databse_path is unknown; did you mean db_path?"),
         ("nats.ulrs = []", "config.toml:2: nats.ulrs is unknown; did you mean nats.urls?"),
