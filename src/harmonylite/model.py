@@ -51,7 +51,8 @@ class StreamInfo:
     creation time), an opaque text compared for equality.
 
     An empty stream has ``first == last + 1``. ``forks``: earlier values of ``created``, each with the last sequence up
-    to which this stream is the same as that one was. ``most``: how many messages it keeps, 0 = all.
+    to which this stream is the same as that one was. ``most``: how many messages it keeps, 0 = all. ``now``: the
+    server's clock when it answered, seconds since the epoch, 0 = it did not say.
     """
 
     shard: int
@@ -61,6 +62,7 @@ class StreamInfo:
     messages: int = 0
     forks: tuple[tuple[str, int], ...] = ()
     most: int = 0
+    now: float = field(default=0.0, compare=False)
 
     def same(self, created: str, seq: int) -> bool:
         """Tell whether sequence ``seq`` of the stream made at ``created`` ("" = unknown) is the same one here."""

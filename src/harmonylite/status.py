@@ -70,7 +70,8 @@ class Histogram:
 
 @dataclass(slots=True)
 class ShardStatus:
-    """Where one shard stands. ``lag_seconds``: age of the oldest message not folded yet, 0 when caught up.
+    """Where one shard stands. ``behind_since``: when the oldest message not folded yet was stored, on the monotonic
+    clock; 0.0 when there is none (see `harmonylite.replication.lag`).
 
     ``resume``: the first message that whoever starts from a mirror like this node's needs; ``first``: the oldest that
     the stream has; ``most``: how many it keeps, 0 = all, or not known yet.
@@ -82,7 +83,12 @@ class ShardStatus:
     first: int = 1
     last: int = 0
     most: int = 0
-    lag_seconds: float = 0.0
+    behind_since: float = 0.0
+
+    @property
+    def lag_seconds(self) -> float:
+        """Age of the oldest message not folded yet, 0 when caught up."""
+        return max(0.0, time.monotonic() - self.behind_since) if self.lag and self.behind_since else 0.0
 
     @property
     def lag(self) -> int:

@@ -61,6 +61,30 @@ def test_a_lock_held_at_the_start_is_waited_for(site: Site) -> None:
     node.ready()
 
 
+def test_the_lag_of_a_stuck_message_grows_whatever_comes_behind_it(site: Site) -> None:
+    """It stood still as soon as a second message waited, so the documented alert could not fire."""
+    source, node = site.node("a"), site.node("b")
+    start([source, node])
+
+    def shard() -> dict[str, float]:
+        return dict(node.health()["shards"][0])
+
+    assert shard()["lag_seconds"] == 0.0
+    holder, writer = site.application(node), site.application(source)
+    holder.ask({"hold": [["UPDATE fought SET value = 'held' WHERE id = 1", []]]})
+    stuck = time.monotonic()
+    for number in range(5):
+        writer.write(f"INSERT INTO events VALUES ('behind {number}', 'a', {number}, NULL)")
+        until(lambda: shard()["lag_messages"] > number, "another message waits")  # noqa: B023
+        until(lambda: shard()["lag_seconds"] >= 1.5 * (number + 1), "the lag grows")  # noqa: B023
+        assert shard()["lag_seconds"] <= time.monotonic() - stuck + 1.0
+    heard = {peer["node_id"]: peer["lag_seconds"] for peer in source.health()["peers"]}
+    assert heard["b"] > 0, "the others hear of it"
+    assert holder.ask("commit") == {"rows": 1}
+    until_equal([source, node])
+    until(lambda: shard()["lag_seconds"] == 0.0, "nothing lags")
+
+
 def test_a_message_that_nobody_understands_pauses_visibly_and_can_be_skipped(site: Site) -> None:
     nodes = [site.node(name) for name in ("a", "b")]
     start(nodes)

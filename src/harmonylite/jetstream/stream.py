@@ -48,7 +48,8 @@ class Stream:
             first = int(state["first_seq"]) if messages else last + 1
             role = role_of(found["config"], str(found["created"]))
             most = max(0, int(found["config"].get("max_msgs") or 0))
-            info = StreamInfo(self.shard, first, last, role.order, messages, role.forks, most)
+            now = wall(str(found.get("ts") or ""))
+            info = StreamInfo(self.shard, first, last, role.order, messages, role.forks, most, now)
             return Details(info, int(state.get("num_deleted") or 0), found["config"], found.get("cluster") or {}, role)
         except (KeyError, TypeError, ValueError) as error:
             raise StreamError(f"state of stream {self.name}: NATS left out {error}") from None

@@ -209,6 +209,9 @@ class Engine:
     def _note(self, info: StreamInfo) -> None:
         state = self._status.shard(info.shard)
         state.first, state.last, state.most = info.first, info.last, info.most
+        lag = self.receiver.lags[info.shard]
+        lag.heard(info.now, time.monotonic())
+        lag.moved(time.monotonic())
 
     async def _retry(self, call: Callable[[], Awaitable[T]]) -> T:
         backoff = Backoff(first=0.1, most=5.0)
@@ -275,8 +278,15 @@ class Engine:
                 except StreamError:
                     continue
                 self._note(info)
-                state = self._status.shard(stream.shard)
-                if state.lag == 0:
-                    state.lag_seconds = 0.0
-                elif state.lag_seconds == 0.0 or self.receiver.inbox.oldest(stream.shard) == 0.0:
-                    state.lag_seconds += LAG_EVERY
+                self.receiver.measure(stream.shard)
+                await self._date(stream)
+
+    async def _date(self, stream: ShardStream) -> None:
+        """Ask when the oldest message was stored that is not folded, where it was not read either."""
+        lag = self.receiver.lags[stream.shard]
+        if not lag.undated:
+            return
+        with suppress(StreamError):
+            message = await stream.get(lag.undated)
+            if message is not None and message.seq == lag.undated:
+                lag.moved(time.monotonic(), message.time)

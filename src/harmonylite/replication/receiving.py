@@ -21,6 +21,7 @@ from harmonylite.db.replica import Replica
 from harmonylite.db.thread import SqliteThread
 from harmonylite.errors import DatabaseBusyError, DatabaseError, PoisonError, ReopenError, SchemaWaitError
 from harmonylite.model import ChangeSetId, StreamMessage
+from harmonylite.replication.lag import Lag
 from harmonylite.replication.ports import ShardStream
 from harmonylite.replication.trouble import Trouble
 from harmonylite.status import NodeStatus
@@ -57,6 +58,8 @@ class Receiver:
         self._thread = thread
         self._streams = {stream.shard: stream for stream in streams}
         self._status = status
+        self.lags = {shard: Lag(status.shard(shard)) for shard in self._streams}
+        self._applying: Cut | None = None
         self._landed = landed
         self._checkpoint = checkpoint
         self._other_history = other_history
@@ -85,6 +88,7 @@ class Receiver:
 
         Runs on the SQLite thread.
         """
+        self._applying = None
         positions = self._replica.positions()
         self.inbox = Inbox(positions, spool=self._spool)
         standing = self._replica.standing()
@@ -115,10 +119,17 @@ class Receiver:
                 self._other_history()
             state = self._status.shard(shard)
             state.last = max(state.last, batch[-1].seq)
+            self.measure(shard)
             self._arrived.set()
             while self.inbox.waiting_bytes > AHEAD_BYTES and self.inbox.unfinished() == []:
                 self._room.clear()
                 await self._room.wait()
+
+    def measure(self, shard: int) -> None:
+        """Find the oldest message of ``shard`` that was read and is not folded."""
+        pieces = self._applying.pieces if self._applying is not None else ()
+        stored = next((piece.stored for piece in pieces if piece.shard == shard), 0.0)
+        self.lags[shard].moved(time.monotonic(), stored or self.inbox.oldest(shard))
 
     async def _take_in(self, message: StreamMessage) -> None:
         while True:
@@ -197,11 +208,13 @@ class Receiver:
         """
         since = time.monotonic()
         while True:
+            self._applying = cut
             try:
                 done = await self._thread.run(self._on_thread, cut)
             except SchemaWaitError as error:
                 if len(cut.pieces) > 1 and not least:
                     self.inbox.put_back(cut)
+                    self._applying = None
                     return False
                 self._part.waiting(str(error))
                 self._status.waits_for_schema = True
@@ -221,6 +234,7 @@ class Receiver:
                     await self._thread.run(self._look_around)
             else:
                 break
+        self._applying = None
         self._trouble.over()
         self._status.waits_for_schema = False
         self._account(cut, done)
@@ -268,8 +282,7 @@ class Receiver:
             state = self._status.shard(shard)
             state.position, state.resume = position.seq, position.resume
             state.last = max(state.last, position.seq)
-            oldest = self.inbox.oldest(shard)
-            state.lag_seconds = max(0.0, now - oldest) if oldest else 0.0
+            self.measure(shard)
         for piece in cut.pieces:
             counters.folded_change_sets += 1
             if piece.id.node != node:

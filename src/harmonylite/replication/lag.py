@@ -1,0 +1,47 @@
+"""How old the oldest message of a shard is that this node has not folded yet.
+
+Invariant: the age grows by itself until that message is folded, whatever comes behind it and whatever stands still:
+kept is the moment from which it counts, not a number of seconds. Clocks of different machines are never compared: the
+server's time of storing is related to this node's monotonic clock by the server's own time now.
+"""
+
+from __future__ import annotations
+
+import time
+
+from harmonylite.status import ShardStatus
+
+
+class Lag:
+    """Keeps `ShardStatus.behind_since` of one shard. ``now``, everywhere: this node's monotonic clock."""
+
+    def __init__(self, state: ShardStatus) -> None:
+        self._state = state
+        self._seq = 0
+        self._dated = False
+        self._ahead = time.time() - time.monotonic()
+
+    @property
+    def undated(self) -> int:
+        """The oldest message that is not folded, where nobody knows yet when it was stored; 0 otherwise."""
+        return self._seq if self._state.lag and not self._dated else 0
+
+    def heard(self, server: float, now: float) -> None:
+        """Take note that the server's clock shows ``server`` (seconds since the epoch; 0: it doesn't say)."""
+        if server:
+            self._ahead = server - now
+
+    def moved(self, now: float, stored: float = 0.0) -> None:
+        """Take note of the shard's position and end as they are now.
+
+        ``stored``: when the server stored the first message beyond the position, by its clock; 0: not known.
+        """
+        state = self._state
+        if not state.lag:
+            self._seq, self._dated, state.behind_since = 0, False, 0.0
+            return
+        news = self._seq != state.position + 1
+        if not news and (self._dated or not stored):
+            return
+        self._seq, self._dated = state.position + 1, bool(stored)
+        state.behind_since = min(now, stored - self._ahead) if stored else now
