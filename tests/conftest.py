@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import pytest
 from hypothesis import settings
+
+from tests.needs import left_out
 
 HERE = Path(__file__).parent
 
@@ -17,3 +20,11 @@ pytest_plugins = sorted(
 settings.register_profile("desk", deadline=None, print_blob=True)
 settings.register_profile("ci", deadline=None, print_blob=True, derandomize=True, max_examples=200)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "desk"))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say in one line which tests were left out, and what would let them run."""
+    skipped = [report.longrepr for report in terminalreporter.stats.get("skipped", [])]
+    line = left_out(found[2].removeprefix("Skipped: ") for found in skipped if isinstance(found, tuple))
+    if line:
+        terminalreporter.write_line(line, yellow=True)

@@ -11,7 +11,7 @@ from tests.cluster.fix_cluster import Site, start
 from tests.cluster.processes import until_equal
 from tests.cluster.test_snapshots import insert, listed, written
 from tests.parts.stores.fix_stores import s3_settings, sftp_settings, webdav_settings
-from tests.parts.stores.servers import KEY, LOGIN, PASSWORD, ROOT, SECRET, Server
+from tests.parts.stores.servers import KEY, LOGIN, PASSWORD, SECRET, Server
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -40,7 +40,8 @@ def sftp_sections(server: Server) -> Sections:
     [
         ("s3_api", s3_sections),
         ("webdav", webdav_sections),
-        pytest.param("sshd", sftp_sections, marks=pytest.mark.skipif(not ROOT, reason="sshd needs a user of its own")),
+        ("sftp", sftp_sections),
+        ("sshd", sftp_sections),
     ],
 )
 def test_a_node_without_a_database_takes_its_snapshot_from_the_store(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import configparser
-import shutil
 import socket
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from harmonylite.errors import ConfigError, FencedError
 from tests.cluster.fix_cluster import Site
 from tests.cluster.processes import SECONDS, free_port
 from tests.docs.guide import DOCS, blocks
+from tests.needs import ANALYZE
 
 UNIT = next(block.text for block in blocks(DOCS / "operating.md") if block.language == "ini")
 
@@ -37,13 +37,12 @@ def test_the_unit_leaves_the_end_of_the_embedded_server_to_the_node() -> None:
     assert unit()["Type"] == "notify"
 
 
+@ANALYZE.mark
 def test_systemd_takes_the_unit(tmp_path: Path) -> None:
-    analyze = shutil.which("systemd-analyze")
-    if analyze is None:
-        pytest.skip("systemd-analyze is not installed")
     file = tmp_path / "harmonylite.service"
     file.write_text(UNIT.replace("/opt/harmonylite/bin/harmonylite", str(Path(sys.executable).parent / "harmonylite")))
-    done = subprocess.run([analyze, "verify", "--man=no", str(file)], capture_output=True, text=True, check=False)
+    command = ["systemd-analyze", "verify", "--man=no", str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert not [line for line in done.stderr.splitlines() if "harmonylite.service" in line]
 
 

@@ -25,6 +25,7 @@ from harmonylite.stores.names import file_name
 from harmonylite.stores.s3 import S3Store
 from harmonylite.stores.sftp import SftpStore
 from harmonylite.stores.webdav import WebdavStore
+from tests.needs import MOUNTS, SSHD
 from tests.parts.fix_nats import RealNats, quick
 from tests.parts.stores.servers import (
     KEY,
@@ -32,6 +33,7 @@ from tests.parts.stores.servers import (
     PASSWORD,
     SECRET,
     Server,
+    rclone_sftp_server,
     s3_server,
     seaweed_server,
     ssh_server,
@@ -100,8 +102,18 @@ def webdav_digest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="session")
+def sftp(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A running SFTP server, which runs everywhere."""
+    server = rclone_sftp_server(tmp_path_factory.mktemp("sftp"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
 def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A running sshd."""
+    """A running sshd, where the machine has one: the server that most people run."""
+    SSHD.skip()
+    MOUNTS.skip()
     server = ssh_server(tmp_path_factory.mktemp("ssh"))
     yield server
     server.stop()
@@ -131,7 +143,7 @@ def sftp_settings(server: Server, *, port: int = 0, secret: str = PASSWORD, fold
     key = (server.root.parent / "host.pub").read_text()
     known = server.root.parent / f"known_hosts_{port}"
     known.write_text(f"[127.0.0.1]:{port} {key}")
-    url = f"sftp://{LOGIN}:{quote(secret, safe='')}@127.0.0.1:{port}/srv/{folder}"
+    url = f"sftp://{LOGIN}:{quote(secret, safe='')}@127.0.0.1:{port}{server.path}{folder}"
     return SftpStoreSettings(url=Url(url), known_hosts=known)
 
 
@@ -216,17 +228,35 @@ def webdav_digest_place(webdav_digest: Server, folder: str) -> Place:
     return Place("webdav", make, webdav_digest.port, webdav_digest.root / "new" / folder)
 
 
-@pytest.fixture
-def sftp_place(sshd: Server, folder: str) -> Place:
-    """An SFTP folder, below one that is not there yet either."""
+def sftp_folder(server: Server, folder: str) -> Place:
+    """Return an SFTP folder, below one that is not there yet either."""
 
     async def make(*, owner: str = "one", port: int = 0, secret: str = PASSWORD) -> Store:
-        return SftpStore(sftp_settings(sshd, port=port, secret=secret, folder=f"new/{folder}"), owner=owner)
+        return SftpStore(sftp_settings(server, port=port, secret=secret, folder=f"new/{folder}"), owner=owner)
 
-    return Place("sftp", make, sshd.port, sshd.root / "new" / folder)
+    return Place("sftp", make, server.port, server.root / "new" / folder)
 
 
-PLACES = ("nats", "file", "s3", "seaweed", "webdav", "webdav_digest", "sftp")
+@pytest.fixture
+def sftp_place(sftp: Server, folder: str) -> Place:
+    """An SFTP folder."""
+    return sftp_folder(sftp, folder)
+
+
+@pytest.fixture
+def sshd_place(sshd: Server, folder: str) -> Place:
+    """The same of OpenSSH's server."""
+    return sftp_folder(sshd, folder)
+
+
+@pytest.fixture(params=["sftp", "sshd"])
+def ssh(request: pytest.FixtureRequest) -> Server:
+    """Each of the servers that speak SFTP, in turn."""
+    found: Server = request.getfixturevalue(request.param)
+    return found
+
+
+PLACES = ("nats", "file", "s3", "seaweed", "webdav", "webdav_digest", "sftp", "sshd")
 
 
 @pytest.fixture(params=PLACES)

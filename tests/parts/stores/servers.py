@@ -1,7 +1,7 @@
-"""Real servers that keep files for the stores, each in a mount namespace of its own where the tests run as root.
+"""Real servers that keep files for the stores, each in a mount namespace of its own where the tests may mount.
 
 There it has a file system of a few megabytes at ``full``, and sshd has users of its own: nothing of the machine is
-changed.
+changed. All but sshd come from packages of the development requirements.
 """
 
 from __future__ import annotations
@@ -16,11 +16,14 @@ import sys
 import sysconfig
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from http.client import HTTPConnection
 from pathlib import Path
 
-ROOT = os.geteuid() == 0
+import asyncssh
+
+from tests.needs import MOUNTS
+
 PATIENCE = 60.0
 FULL_BYTES = 3 * 1024 * 1024
 KEY, SECRET = "AKIDHARMONY", "s3cr3t-of-the-bucket"
@@ -44,25 +47,29 @@ mount --bind "$1/../shadow" /etc/shadow
 
 
 class Server:
-    """A running server. ``root``: the folder that it serves; ``port``: where it listens.
+    """A running server. ``root``: the folder that it serves, ``path``: where clients find it; ``port``: its own.
 
-    ``leaves``: what it leaves elsewhere, which goes when it is stopped.
+    ``leaves``: what it leaves elsewhere, which goes when it is stopped. ``more``: of its environment.
     """
 
     def __init__(
-        self, root: Path, command: list[str], *, log: Path, mount: str = MOUNT, leaves: Sequence[Path] = ()
-    ) -> None:
+        self, root: Path, command: list[str], *, log: Path, mount: str = MOUNT, leaves: Sequence[Path] = (),
+        path: str = "/", more: Mapping[str, str] | None = None,
+    ) -> None:  # fmt: skip
         self.root = root
+        self.path = path
         self.leaves = leaves
         self.port = 0
         self.log = log
-        if ROOT:
+        if not MOUNTS.missing:
             command = ["unshare", "-m", "--", "sh", "-c", f'{mount}\nshift; exec "$@"', "sh", str(root), *command]
         # It ends with the tests, whatever ends those.
         if shutil.which("setpriv"):
             command = ["setpriv", "--pdeathsig", "KILL", *command]
         with log.open("wb") as out:
-            self._child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
+            self._child = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env={**os.environ, **(more or {})}
+            )
 
     def wait(self, ready: Callable[[], int]) -> None:
         """Wait until ``ready`` gives the port (0 = not yet)."""
@@ -157,34 +164,54 @@ def webdav_server(folder: Path, *tls: str, way: str = "basic") -> Server:
     return server
 
 
-def ssh_server(folder: Path) -> Server:
-    """Start OpenSSH's server; ``folder/user`` and ``folder/locked`` are keys that it takes."""
-    program = shutil.which("sshd", path=f"/usr/sbin:/usr/local/sbin:{os.environ.get('PATH', '')}")
-    assert program, "sshd is missing: apt-get install openssh-server (the tests start one of their own)"
-    root = tree(folder, "locked")
+def make_keys(folder: Path) -> Path:
+    """Make a server's key ``host``, two keys of users that it takes, ``user`` and ``locked``; return the latter's file.
+
+    ``locked`` is encrypted with `PASSWORD`.
+    """
     for name in ("host", "user", "locked"):
-        keygen = ["ssh-keygen", "-q", "-t", "ed25519", "-N", PASSWORD if name == "locked" else "", "-C", "test"]
-        subprocess.run([*keygen, "-f", str(folder / name)], check=True)
+        key = asyncssh.generate_private_key("ssh-ed25519", comment="test")
+        key.write_private_key(folder / name, passphrase=PASSWORD if name == "locked" else None)
+        (folder / name).chmod(0o600)
+        key.write_public_key(folder / f"{name}.pub")
     keys = folder / "keys"
     keys.write_text((folder / "user.pub").read_text() + (folder / "locked.pub").read_text())
-    if ROOT:
-        os.chown(root, UID, UID)
-        (root / "locked").chmod(0o700)
-        user = f"{LOGIN}:x:{UID}:{UID}::/srv:/bin/sh\n"
-        (folder / "passwd").write_text(Path("/etc/passwd").read_text() + user)
-        (folder / "shadow").write_text(Path("/etc/shadow").read_text() + f"{LOGIN}:{HASHED}:19000::::::\n")
-        shutil.copy(keys, root / "keys")
-        keys = Path("/srv/keys")
+    return keys
+
+
+def rclone_sftp_server(folder: Path) -> Server:
+    """Start rclone's SFTP server; `make_keys` says which keys it takes. The root of its paths is ``root``."""
+    program = Path(sysconfig.get_path("scripts")) / "rclone"
+    keys, root = make_keys(folder), tree(folder)
+    command = [str(program), "serve", "sftp", str(root), "--addr", "127.0.0.1:0", "--key", str(folder / "host")]
+    command += ["--authorized-keys", str(keys), "--config", "/dev/null", "--dir-cache-time", "1ms"]
+    login = {"RCLONE_USER": LOGIN, "RCLONE_PASS": PASSWORD}
+    server = Server(root, command, log=folder / "log", more=login)
+    server.wait(lambda: server.said_port(r"SFTP server listening on 127\.0\.0\.1:(\d+)"))
+    return server
+
+
+def ssh_server(folder: Path) -> Server:
+    """Start OpenSSH's server; `make_keys` says which keys it takes. Its user's folder is ``root``, at /srv."""
+    program = shutil.which("sshd")  # it insists on its whole path
+    assert program
+    keys, root = make_keys(folder), tree(folder, "locked")
+    os.chown(root, UID, UID)
+    (root / "locked").chmod(0o700)
+    user = f"{LOGIN}:x:{UID}:{UID}::/srv:/bin/sh\n"
+    (folder / "passwd").write_text(Path("/etc/passwd").read_text() + user)
+    (folder / "shadow").write_text(Path("/etc/shadow").read_text() + f"{LOGIN}:{HASHED}:19000::::::\n")
+    shutil.copy(keys, root / "keys")
     settings = {
-        "HostKey": folder / "host", "AuthorizedKeysFile": keys, "StrictModes": "no", "UsePAM": "no", "PidFile": "none",
-        "ListenAddress": "127.0.0.1", "Subsystem": "sftp internal-sftp", "PasswordAuthentication": "yes",
-        "MaxStartups": "100", "LogLevel": "VERBOSE",
+        "HostKey": folder / "host", "AuthorizedKeysFile": "/srv/keys", "StrictModes": "no", "UsePAM": "no",
+        "PidFile": "none", "ListenAddress": "127.0.0.1", "Subsystem": "sftp internal-sftp",
+        "PasswordAuthentication": "yes", "MaxStartups": "100", "LogLevel": "VERBOSE",
     }  # fmt: skip
     config = folder / "config"
     config.write_text("".join(f"{name} {value}\n" for name, value in settings.items()))
     (port,) = free_ports(1)
     command = [program, "-D", "-e", "-f", str(config), "-p", str(port)]
-    server = Server(root, command, log=folder / "log", mount=MOUNT_SSH)
+    server = Server(root, command, log=folder / "log", mount=MOUNT_SSH, path="/srv/")
     server.wait(lambda: server.said_port(r"Server listening on 127\.0\.0\.1 port (\d+)"))
     return server
 

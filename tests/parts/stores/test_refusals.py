@@ -22,16 +22,15 @@ from harmonylite.stores.directory import DirectoryStore
 from harmonylite.stores.s3 import S3Store
 from harmonylite.stores.sftp import SftpStore
 from harmonylite.stores.webdav import WebdavStore
+from tests.needs import MOUNTS
 from tests.parts.fix_nats import RealNats, quick
 from tests.parts.stores.fix_stores import MB, Place, s3_settings, sftp_settings, webdav_settings
 from tests.parts.stores.line import Line
-from tests.parts.stores.servers import PASSWORD, ROOT, SECRET, Server
+from tests.parts.stores.servers import PASSWORD, SECRET, Server
 
 pytestmark = pytest.mark.timeout(300)
 
 WRONG = "wr0ng-s3cr3t/%+"
-
-needs_root = pytest.mark.skipif(not ROOT, reason="a file system of a few megabytes can be mounted by root only")
 
 
 def operations(store: Store, folder: Path) -> list[Callable[[], Awaitable[object]]]:
@@ -109,7 +108,6 @@ async def test_a_url_that_leads_to_no_webdav_is_said(webdav: Server, tmp_path: P
             await operation()
 
 
-@needs_root
 async def test_a_folder_that_the_user_may_not_write_is_said(sshd: Server, tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.write_bytes(b"1")
@@ -138,8 +136,10 @@ def full_sftp(server: Server) -> Store:
     return SftpStore(sftp_settings(server, folder="full"), owner="one")
 
 
-@needs_root
-@pytest.mark.parametrize(("server", "make"), [("s3_api", full_s3), ("webdav", full_webdav), ("sshd", full_sftp)])
+@MOUNTS.mark
+@pytest.mark.parametrize(
+    ("server", "make"), [("s3_api", full_s3), ("webdav", full_webdav), ("sftp", full_sftp), ("sshd", full_sftp)]
+)
 async def test_a_full_disk_is_said_and_what_was_there_stays(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: str,
     make: Callable[[Server], Store],
@@ -179,7 +179,7 @@ asyncio.run(main(*map(Path, sys.argv[1:])))
 """
 
 
-@needs_root
+@MOUNTS.mark
 def test_a_full_directory_is_said_and_what_was_there_stays(tmp_path: Path) -> None:
     folder, large, small = tmp_path / "folder", tmp_path / "large", tmp_path / "small"
     folder.mkdir()
@@ -187,7 +187,7 @@ def test_a_full_directory_is_said_and_what_was_there_stays(tmp_path: Path) -> No
     large.write_bytes(os.urandom(3 * MB))
     mounted = 'mount -t tmpfs -o size=2m tmpfs "$1"; exec "$0" -c "$2" "$1" "$3" "$4"'
     given = (mounted, sys.executable, str(folder), FULL_DIRECTORY, str(large), str(small))
-    command = ["/usr/bin/unshare", "-m", "/bin/sh", "-c", *given]
+    command = ["unshare", "-m", "sh", "-c", *given]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.splitlines() == [
         "make room there, or let fewer snapshots stay (snapshot.keep)",

@@ -19,8 +19,9 @@ from harmonylite.config.snapshot import (
     WebdavStoreSettings,
 )
 from harmonylite.stores.sftp import SftpStore
+from tests.needs import KEYSCAN
 from tests.parts.stores.fix_stores import sftp_settings
-from tests.parts.stores.servers import ROOT, Server
+from tests.parts.stores.servers import Server
 
 DOCS = (Path(__file__).parents[3] / "docs" / "stores.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"```toml\n(.*?)```", DOCS, re.DOTALL)
@@ -53,12 +54,12 @@ def test_there_is_an_example_of_every_store() -> None:
     assert stores == {"nats", "s3", "webdav", "sftp", "file"}
 
 
-@pytest.mark.skipif(not ROOT, reason="sshd lets only root's tests have users of their own")
-async def test_ssh_keyscan_writes_what_the_store_wants(sshd: Server, tmp_path: Path) -> None:
+@KEYSCAN.mark
+async def test_ssh_keyscan_writes_what_the_store_wants(sftp: Server, tmp_path: Path) -> None:
     (command,) = re.findall(r"^ssh-keyscan (.*) >> (.*)$", DOCS, re.MULTILINE)
-    words = command[0].replace("22", str(sshd.port)).replace("backup.example.com", "127.0.0.1").split()
+    words = command[0].replace("22", str(sftp.port)).replace("backup.example.com", "127.0.0.1").split()
     known = tmp_path / "known_hosts"
     with known.open("wb") as out:
         await asyncio.to_thread(subprocess.run, ["ssh-keyscan", *words], stdout=out, check=True, timeout=60)
-    settings = sftp_settings(sshd).model_copy(update={"known_hosts": known})
+    settings = sftp_settings(sftp).model_copy(update={"known_hosts": known})
     assert isinstance(await SftpStore(settings, owner="one").names(), list)

@@ -1,7 +1,7 @@
 """A real chromium without a window, to look at the page with; one for all tests of a worker.
 
 Invariant: no page stays open after its test, and nothing is fetched: driver and browser are the system's packages
-`chromium` and `chromium-driver`. Where they are missing the tests are skipped, or fail where `NEEDED` is set.
+`chromium` and `chromium-driver`, where the machine has them (`tests/needs.py`).
 """
 
 from __future__ import annotations
@@ -16,10 +16,8 @@ import pytest
 from selenium.webdriver import Chrome, ChromeOptions
 from selenium.webdriver.chrome.service import Service
 
-NEEDED = "TESTS_NEED_CHROMIUM"
-"""Set where a missing browser is a fault and not somebody's choice; `.ci/run` sets it."""
+from tests.needs import CHROMIUM
 
-MISSING = "no chromium here: apt-get install chromium chromium-driver"
 SECONDS = 60.0
 
 
@@ -91,8 +89,9 @@ class Browser:
 def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     """The browser, started."""
     found, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if not found or not driver:
-        (pytest.fail if os.environ.get(NEEDED) else pytest.skip)(MISSING)
+    CHROMIUM.skip()
+    assert found
+    assert driver
     options = ChromeOptions()
     options.binary_location = found
     # Containers often give no user namespaces and a small /dev/shm; only pages of this machine are opened.

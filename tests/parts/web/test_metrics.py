@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import time
 from dataclasses import fields
@@ -17,6 +16,7 @@ from harmonylite.errors import ConfigError
 from harmonylite.status import Counters, NodeStatus, Peer
 from harmonylite.web.metrics import COUNTERS, SERVER, make_registry
 from harmonylite.web.sites import MetricsSite, http_servers
+from tests.needs import PROMTOOL
 from tests.parts.web.fix_http import fetch, running_status
 
 REGION = {"region": "b", "home": "a", "reachable": True, "round_trip_seconds": 0.04, "copy_behind": 3}
@@ -157,7 +157,7 @@ async def test_plain_and_openmetrics_scrapers_both_get_what_they_ask_for() -> No
     assert len(modern_families) > 30
 
 
-@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
+@PROMTOOL.mark
 def test_promtool_has_nothing_to_say() -> None:
     status = running_status()
     status.server = dict.fromkeys(SERVER, 1.0)
