@@ -167,6 +167,13 @@ class SnapshotDamagedError(SnapshotError):
     """What the store has is cut off, altered or unreadable; asking again is of no use."""
 
 
+class ForeignError(HarmonyLiteError):
+    """Bytes that another node, a store, NATS or a file gave are not what they are meant to be; nothing was done.
+
+    Whoever decodes maps it to what it means there: a pointer that is absent, an answer that says nothing.
+    """
+
+
 class EmbeddedServerError(HarmonyLiteError):
     """The embedded nats-server can't be found, started or configured."""
 

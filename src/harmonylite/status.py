@@ -152,6 +152,9 @@ class Counters:
     captures: int = 0
     looks: int = 0
     reconnects: int = 0
+    unread_questions: int = 0
+    unread_answers: int = 0
+    dropped_questions: int = 0
     snapshots_saved: int = 0
     snapshots_restored: int = 0
     embedded_restarts: int = 0

@@ -22,6 +22,7 @@ FLOORS = {
     "config": 1,
     "changes": 1,
     "schema": 1,
+    "foreign": 1,
     "wire": 1,
     "db": 2,
     "jetstream": 2,

@@ -17,6 +17,7 @@ import msgspec
 from harmonylite.db.compare import TableDifference
 from harmonylite.db.thread import SqliteThread
 from harmonylite.errors import DatabaseError, HarmonyLiteError, ReopenError
+from harmonylite.foreign import Codec, Name
 from harmonylite.node.questions import Questions
 from harmonylite.replication.ports import Peers
 from harmonylite.replication.verifying import Digest
@@ -42,8 +43,11 @@ AGAIN = 20.0
 class Deviation(msgspec.Struct):
     """Told to all nodes: ``wrong`` ones have a mirror that the ``right`` ones, the majority, don't have."""
 
-    wrong: list[str]
-    right: list[str]
+    wrong: list[Name]
+    right: list[Name]
+
+
+CODEC = Codec("which mirrors deviate", Deviation)
 
 
 class Comparing:
@@ -84,7 +88,7 @@ class Comparing:
     async def serve(self) -> None:
         """Hear whether this node's mirror deviates, without end."""
         try:
-            await self._peers.serve(TOPIC, self._told)
+            await self._peers.serve(TOPIC, CODEC.decode, self._told)
         finally:
             if self._mending is not None:
                 self._mending.cancel()
@@ -106,7 +110,7 @@ class Comparing:
         verifier = self._questions.parts.verifier
         if verifier is None or not self._status.caught_up:
             return False
-        digests = await verifier.digests(ANSWERS, await self._questions.known())
+        digests = (await verifier.digests(ANSWERS, await self._questions.known()))[0]
         groups = Counter(_tables(digest) for digest in digests.values())
         if len(groups) <= 1:
             self._part.ok()
@@ -122,11 +126,10 @@ class Comparing:
             self._part.failed(f"{what}; there is no majority: see docs/recovery.md")
             return True
         self._part.waiting(f"{what}; the mirrors that deviate are made anew")
-        await self._peers.ask(TOPIC, msgspec.json.encode(Deviation(wrong, right)), seconds=1.0)
+        await self._peers.ask(TOPIC, CODEC.encode(Deviation(wrong, right)), bytes, seconds=1.0)
         return True
 
-    async def _told(self, message: bytes) -> bytes | None:
-        deviation = msgspec.json.decode(message, type=Deviation)
+    async def _told(self, deviation: Deviation) -> bytes | None:
         if self._status.node_id not in deviation.wrong:
             return None
         if self._mending is None or self._mending.done():

@@ -9,11 +9,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
 from harmonylite.changes.interim import beginning
 from harmonylite.errors import StreamError
+from harmonylite.foreign import Codec, Line, Name, Seq, Shard
 from harmonylite.jetstream.interim import InterimStreams
 from harmonylite.jetstream.region_streams import RegionWatch
 from harmonylite.model import Position
@@ -35,10 +38,10 @@ class Sibling(msgspec.Struct, frozen=True):
     empty while it is in no order. ``reaches``: home answers it.
     """
 
-    node: str
-    region: str
+    node: Name
+    region: Line
     reaches: bool
-    shards: dict[int, tuple[str, int, int]]
+    shards: Annotated[dict[Shard, tuple[Line, Seq, Seq]], Meta(max_length=1024)]
 
     @property
     def positions(self) -> dict[int, Position]:
@@ -46,10 +49,13 @@ class Sibling(msgspec.Struct, frozen=True):
         return {shard: Position(shard, seq, resume, order) for shard, (order, seq, resume) in self.shards.items()}
 
 
+CODEC = Codec("where a sibling stands", Sibling)
+
+
 async def siblings(peers: Peers, region: str) -> dict[str, Sibling]:
     """Return what the nodes of ``region`` say that answer, by name; raises StreamError."""
-    answers = [msgspec.json.decode(data, type=Sibling) for data in await peers.ask(TOPIC, b"", seconds=ASK)]
-    return {sibling.node: sibling for sibling in answers if sibling.region == region}
+    heard = await peers.ask(TOPIC, b"", CODEC.decode, seconds=ASK)
+    return {sibling.node: sibling for sibling in heard.answers if sibling.region == region}
 
 
 class Interims:
@@ -75,9 +81,9 @@ class Interims:
 
         async def answer(_: bytes) -> bytes | None:
             own = await self._own()
-            return msgspec.json.encode(own) if own is not None else None
+            return CODEC.encode(own) if own is not None else None
 
-        await self._peers.serve(TOPIC, answer)
+        await self._peers.serve(TOPIC, bytes, answer)
 
     async def look(self, watch: RegionWatch) -> None:
         """Make or close what has to be, after each look at home; raises StreamError."""

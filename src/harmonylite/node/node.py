@@ -51,7 +51,7 @@ from harmonylite.node.wiring import (
 )
 from harmonylite.replication.engine import Engine
 from harmonylite.replication.verifying import Verifier
-from harmonylite.snapshots.answers import SNAPSHOT
+from harmonylite.snapshots.answers import SNAPSHOT, may_save
 from harmonylite.snapshots.joining import Joiner
 from harmonylite.status import NodeStatus
 from harmonylite.systemd import supervised
@@ -171,7 +171,7 @@ class Node:
             streams = regional.streams
             await regional.ensure()
             shards = regional.shards(node)
-            peers = self._parts.peers = NatsPeers(link, streams.subject_prefix)
+            peers = self._parts.peers = NatsPeers(link, streams.subject_prefix, node, status.counters)
             presence = self._parts.presence = Presence(peers, status, options.session)
             await stack.enter_async_context(presence)
             upkeep = self._upkeep = Upkeep(settings, options, thread, status, self._questions, regional, peers, shards)
@@ -215,8 +215,10 @@ class Node:
         verifier = self._parts.verifier = Verifier(replica, thread, engine.publisher, peers, status)
         async with self._copier.running(), asyncio.TaskGroup() as group:
             group.create_task(verifier.serve(), name="answer about digests")
-            group.create_task(peers.serve("who", self._questions.who), name="answer about this node")
-            group.create_task(peers.serve(SNAPSHOT, self._questions.snapshot_please), name="answer with snapshots")
+            group.create_task(peers.serve("who", bytes, self._questions.who), name="answer about this node")
+            group.create_task(
+                peers.serve(SNAPSHOT, may_save, self._questions.snapshot_please), name="answer with snapshots"
+            )
             group.create_task(engine.run(), name="engine")
             group.create_task(link.lost(), name="nats")
             if self._parts.presence is not None:

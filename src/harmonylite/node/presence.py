@@ -17,7 +17,8 @@ from typing import Annotated
 
 import msgspec
 
-from harmonylite.errors import StreamError
+from harmonylite.errors import ForeignError, StreamError
+from harmonylite.foreign import Codec, Line, Name, Seconds, Seq
 from harmonylite.jetstream import NatsPeers
 from harmonylite.resource import Resource
 from harmonylite.status import NodeStatus, Peer
@@ -38,33 +39,31 @@ MOST_PEERS = 1000
 GOODBYE_SECONDS = 1.0
 """How long the last heartbeat of a node that stops may take."""
 
-Name = Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
-Note = Annotated[str, msgspec.Meta(max_length=255)]
-Count = Annotated[int, msgspec.Meta(ge=0)]
-Seconds = Annotated[float, msgspec.Meta(ge=0.0, le=1e12)]
-
 
 class Beat(msgspec.Struct):
     """A heartbeat. ``session``: of the sending process; ``every``: seconds to the next one; ``leaving``: the last."""
 
     node: Name
-    session: Note
+    session: Line
     every: Annotated[float, msgspec.Meta(ge=0.1, le=3600.0)]
     leaving: bool = False
     healthy: bool = False
     ready: bool = False
-    lag_messages: Count = 0
+    lag_messages: Seq = 0
     lag_seconds: Seconds = 0.0
-    pending_rows: Count = 0
-    version: Note = ""
-    host: Note = ""
+    pending_rows: Seq = 0
+    version: Line = ""
+    host: Line = ""
+
+
+CODEC = Codec("a heartbeat", Beat, packed=True)
 
 
 def decode(data: bytes) -> Beat | None:
     """Return the heartbeat in ``data``, None where it is none that this version understands."""
     try:
-        return msgspec.msgpack.decode(data, type=Beat)
-    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return CODEC.decode(data)
+    except ForeignError:
         return None
 
 
@@ -187,7 +186,7 @@ class Presence(Resource):
             sum(shard.lag for shard in shards), max((shard.lag_seconds for shard in shards), default=0.0),
             status.pending_rows, status.version, self._host,
         )  # fmt: skip
-        await self._peers.publish(TOPIC, msgspec.msgpack.encode(beat))
+        await self._peers.publish(TOPIC, CODEC.encode(beat))
 
     def _take(self, data: bytes) -> None:
         beat = decode(data)

@@ -7,23 +7,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
-
-import msgspec
 
 from harmonylite.db.replica import Replica
 from harmonylite.db.thread import SqliteThread
 from harmonylite.errors import DatabaseError, NotRunningError, SnapshotError, StreamError, VerifyError
 from harmonylite.jetstream import NatsPeers
 from harmonylite.model import Conflict
+from harmonylite.node import reports
 from harmonylite.node.presence import Presence
 from harmonylite.node.regional import Regional
 from harmonylite.replication.engine import Engine
+from harmonylite.replication.ports import Heard
 from harmonylite.replication.verifying import Verifier
-from harmonylite.snapshots.answers import ask_for_snapshot
+from harmonylite.snapshots.answers import SAVED, ask_for_snapshot
 from harmonylite.snapshots.keeper import PASSING, Keeper
 from harmonylite.status import NodeStatus
 
@@ -60,20 +60,20 @@ class Questions:
 
     async def who(self, _question: bytes) -> bytes:
         """Answer another node with this one's report."""
-        return msgspec.json.encode(self._status.report())
+        return reports.CODEC.encode(self._status.report())
 
-    async def snapshot_please(self, question: bytes) -> bytes | None:
+    async def snapshot_please(self, may_save: Sequence[str]) -> bytes | None:
         """Save a snapshot for another node and answer with its name; None when this node can't.
 
-        ``question``: the nodes that may save it, as a JSON list; empty: any.
+        ``may_save``: the nodes that may save it; empty: any.
         """
         if self.parts.keeper is None or not self._status.caught_up:
             return None
-        if question and self._status.node_id not in msgspec.json.decode(question, type=list[str]):
+        if may_save and self._status.node_id not in may_save:
             return None
         with suppress(*PASSING):
             saved = await self.parts.keeper.save()
-            return saved.name.encode() if saved is not None else None
+            return SAVED.encode(saved.name) if saved is not None else None
         return None
 
     async def ask_for_snapshot(self) -> bool:
@@ -96,17 +96,25 @@ class Questions:
             return [self._status.report()]
         known = await self.known()
         # first whoever answers at once, also those that are not known yet; then those that are known and slow
-        found = _reports(await self.parts.peers.ask("who", b"", seconds=ASK_AT_ONCE))
+        first = await self._who(seconds=ASK_AT_ONCE)
+        found = reports.unreadable(first.unread) | reports.by_node(first.answers)
         if known - found.keys():
-            found |= _reports(
-                await self.parts.peers.ask(
-                    "who", b"", seconds=ASK, enough=lambda answers: known <= _reports(answers).keys() | found.keys()
-                )
-            )
+
+            def enough(answers: Iterable[dict[str, Any]]) -> bool:
+                return known <= reports.by_node(answers).keys() | found.keys()
+
+            later = await self._who(seconds=ASK, enough=enough)
+            found |= reports.unreadable(later.unread) | reports.by_node(later.answers)
         found[self._status.node_id] = self._status.report()
         for node in known - set(found):
             found[node] = {"node_id": node, "status": "unknown"}
         return [found[node] for node in sorted(found)]
+
+    async def _who(
+        self, *, seconds: float, enough: Callable[[list[dict[str, Any]]], bool] | None = None
+    ) -> Heard[dict[str, Any]]:
+        assert self.parts.peers is not None
+        return await self.parts.peers.ask("who", b"", reports.CODEC.decode, seconds=seconds, enough=enough)
 
     async def known(self) -> set[str]:
         """Return the nodes whose change sets this node remembers, and itself. Raises NotRunningError."""
@@ -171,8 +179,3 @@ class Questions:
         self.parts.engine.receiver.skip(shard, seq)
         log.warning("message %d of shard %d is left out on this node, as was asked", seq, shard)
         return {"shard": shard, "seq": seq}
-
-
-def _reports(answers: Sequence[bytes]) -> dict[str, dict[str, Any]]:
-    """Return what other nodes say of themselves, by node."""
-    return {str(report["node_id"]): report for report in map(msgspec.json.decode, answers)}

@@ -6,11 +6,14 @@ saying so, and maps every foreign error to one of `harmonylite.errors`.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 from harmonylite.model import StreamInfo, StreamMessage
+
+T = TypeVar("T")
 
 
 class ShardStream(Protocol):
@@ -122,20 +125,43 @@ class Objects(Store, Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Heard(Generic[T]):
+    """What came of a question. ``unread``: nodes whose answers can't be read, "" for one that did not say its name."""
+
+    answers: list[T]
+    unread: list[str]
+
+
+UNREAD = "answered what this version can't read"
+
+
+def unread(nodes: Iterable[str]) -> str:
+    """Return a sentence on each of ``nodes`` whose answers can't be read."""
+    return "; ".join(f"{f'node {node}' if node else 'a node without a name'} {UNREAD}" for node in nodes)
+
+
 class Peers(Protocol):
     """Questions to all nodes of the cluster, over core NATS (nothing is stored)."""
 
     async def ask(
-        self, topic: str, payload: bytes, *, seconds: float, expect: int = 0,
-        enough: Callable[[list[bytes]], bool] | None = None,
-    ) -> list[bytes]:  # fmt: skip
+        self, topic: str, payload: bytes, read: Callable[[bytes], T], *, seconds: float, expect: int = 0,
+        enough: Callable[[list[T]], bool] | None = None,
+    ) -> Heard[T]:  # fmt: skip
         """Send ``payload`` to every node that serves ``topic``; return the answers that came within ``seconds``.
 
+        ``read``: decodes an answer, raises ForeignError for one that it can't; such a one counts for nothing else.
         Ends early once ``expect`` answers are in (0 = don't count), or once ``enough`` says of the answers so far that
         nobody else is waited for.
         """
         ...
 
-    async def serve(self, topic: str, answer: Callable[[bytes], Awaitable[bytes | None]]) -> None:
-        """Answer questions on ``topic`` until the link closes; None = no answer. Errors in ``answer`` are logged."""
+    async def serve(
+        self, topic: str, read: Callable[[bytes], T], answer: Callable[[T], Awaitable[bytes | None]]
+    ) -> None:
+        """Answer questions on ``topic`` until the link closes; None = no answer. Errors in ``answer`` are logged.
+
+        ``read``: decodes a question, raises ForeignError for one that it can't: that gets no answer, and is counted.
+        So is a question beyond those that may wait, and one that has waited for longer than anybody listens.
+        """
         ...

@@ -10,18 +10,20 @@ import asyncio
 import hashlib
 import logging
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
 from harmonylite.db.compare import TableDifference
 from harmonylite.db.digest import digest_snapshot, open_snapshot
 from harmonylite.db.replica import Replica
 from harmonylite.db.thread import SqliteThread
 from harmonylite.errors import DatabaseBusyError, DatabaseDamagedError, StreamError
+from harmonylite.foreign import Codec, Line, Long, Name, PerShard
 from harmonylite.model import ChangeSetId
-from harmonylite.replication.ports import Peers
+from harmonylite.replication.ports import UNREAD, Peers
 from harmonylite.replication.publishing import Publisher
 from harmonylite.status import NodeStatus
 from harmonylite.wire import KIND_CHECKPOINT, VERSION, Envelope, encode_envelope
@@ -29,6 +31,8 @@ from harmonylite.wire import KIND_CHECKPOINT, VERSION, Envelope, encode_envelope
 log = logging.getLogger(__name__)
 
 TOPIC = "digest"
+MOST_SECONDS = 3600.0
+"""Longest time that a node is asked to wait for a checkpoint."""
 REMEMBERED = 16
 """Checkpoints whose digests are remembered for whoever asks."""
 
@@ -36,9 +40,15 @@ REMEMBERED = 16
 class Digest(msgspec.Struct):
     """One node's answer. ``tables``: digest by table name; ``positions``: where they were taken."""
 
-    node: str
-    tables: dict[str, str]
-    positions: dict[int, int]
+    node: Name
+    tables: dict[Long, Line]
+    positions: PerShard
+
+
+DIGEST = Codec("a digest of a mirror", Digest, packed=True, most=16 * 1024 * 1024)
+QUESTION = Codec(
+    "a question for a digest", tuple[Line, Annotated[float, Meta(gt=0, le=MOST_SECONDS)]], packed=True
+)  # fmt: skip
 
 
 class Verifier:
@@ -60,7 +70,7 @@ class Verifier:
     async def serve(self) -> None:
         """Answer other nodes, without end."""
         self._loop = asyncio.get_running_loop()
-        await self._peers.serve(TOPIC, self._answer)
+        await self._peers.serve(TOPIC, QUESTION.decode, self._answer)
 
     def taken(self, checkpoint: ChangeSetId, positions: dict[int, int]) -> None:
         """Hold the mirror as it is now and digest it off the SQLite thread."""
@@ -114,11 +124,11 @@ class Verifier:
                 self._digests.pop(next(iter(self._digests))).cancel()
         return self._digests[name]
 
-    async def _answer(self, question: bytes) -> bytes | None:
-        name, seconds = msgspec.msgpack.decode(question, type=tuple[str, float])
+    async def _answer(self, question: tuple[str, float]) -> bytes | None:
+        name, seconds = question
         try:
             async with asyncio.timeout(seconds):
-                return msgspec.msgpack.encode(await asyncio.shield(self._future(name)))
+                return DIGEST.encode(await asyncio.shield(self._future(name)))
         except TimeoutError:
             return None
 
@@ -131,19 +141,22 @@ class Verifier:
             repaired = sum(d.missing + d.extra + d.different for d in local)
             await self._thread.run(self._replica.reconcile, first=False)
             local = await self._local(deadline)
-        digests = await self.digests(max(0.5, deadline - time.monotonic()), known)
-        return self._report(local, digests, known, repaired)
+        digests, unread = await self.digests(max(0.5, deadline - time.monotonic()), known)
+        return self._report(local, digests, unread, known, repaired)
 
-    async def digests(self, seconds: float, known: set[str]) -> dict[str, Digest]:
-        """Return the digests of nodes that answer within ``seconds``, taken at one checkpoint; raises StreamError."""
+    async def digests(self, seconds: float, known: set[str]) -> tuple[dict[str, Digest], list[str]]:
+        """Return the digests of nodes that answer within ``seconds``, taken at one checkpoint, and the nodes whose
+        answers can't be read; raises StreamError.
+        """
         name = await self._checkpoint()
-        question = msgspec.msgpack.encode((name, seconds * 0.9))
+        question = QUESTION.encode((name, seconds * 0.9))
         expected = known | {self._replica.options.node}
         # by name, not by number: a node that nobody knows yet may answer before one that is waited for
-        answers = await self._peers.ask(
-            TOPIC, question, seconds=seconds, enough=lambda answers: expected <= _digests(answers).keys()
-        )
-        return _digests(answers)
+        heard = await self._peers.ask(
+            TOPIC, question, DIGEST.decode, seconds=seconds,
+            enough=lambda answers: expected <= _by_node(answers).keys(),
+        )  # fmt: skip
+        return _by_node(heard.answers), heard.unread
 
     async def _local(self, deadline: float) -> list[TableDifference]:
         while True:
@@ -180,8 +193,9 @@ class Verifier:
         return None
 
     def _report(
-        self, local: list[TableDifference], digests: dict[str, Digest], known: set[str], repaired: int
-    ) -> dict[str, Any]:
+        self, local: list[TableDifference], digests: dict[str, Digest], unread: list[str], known: set[str],
+        repaired: int,
+    ) -> dict[str, Any]:  # fmt: skip
         mine = digests.get(self._replica.options.node)
         equal = all(difference.equal for difference in local)
         nodes = []
@@ -191,7 +205,11 @@ class Verifier:
                 {"node_id": node, "agrees": mine is not None and not differing, "digest": _whole(digest),
                  "note": f"differs in {', '.join(differing)}" if differing else ""}
             )  # fmt: skip
-        silent = sorted((known | {self._replica.options.node}) - set(digests))
+        nodes += [
+            {"node_id": node or "?", "agrees": False, "digest": "", "note": UNREAD}
+            for node in sorted(set(unread) - set(digests))
+        ]
+        silent = sorted((known | {self._replica.options.node}) - set(digests) - set(unread))
         return {
             "agree": equal and not silent and all(node["agrees"] for node in nodes),
             "positions": mine.positions if mine is not None else {},
@@ -211,9 +229,9 @@ class Verifier:
         }  # fmt: skip
 
 
-def _digests(answers: list[bytes]) -> dict[str, Digest]:
-    """Return the answers by node."""
-    return {d.node: d for d in (msgspec.msgpack.decode(answer, type=Digest) for answer in answers)}
+def _by_node(digests: Iterable[Digest]) -> dict[str, Digest]:
+    """Return digests by node."""
+    return {digest.node: digest for digest in digests}
 
 
 def _differing(mine: Digest | None, other: Digest) -> list[str]:

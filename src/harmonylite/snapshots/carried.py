@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from harmonylite.errors import StreamError
+from harmonylite.foreign import Codec, Name, PerShard, Stands
 
 
 class Carried(msgspec.Struct, frozen=True):
@@ -17,9 +17,12 @@ class Carried(msgspec.Struct, frozen=True):
     order held all of it, by shard the identity of the order and a sequence; None: not yet.
     """
 
-    node: str
-    ends: dict[int, int]
-    upto: dict[int, tuple[str, int]] | None = None
+    node: Name
+    ends: PerShard
+    upto: Stands | None = None
+
+
+CODEC = Codec("the pointer to who brings an interim order home", Carried)
 
 
 def mark_of_base(base: Path) -> str:
@@ -30,11 +33,3 @@ def mark_of_base(base: Path) -> str:
 def key_of(mark: str) -> str:
     """Return the pointer that says who brings the interim order ``mark`` home."""
     return f"interim-{mark}"
-
-
-def decode(data: bytes) -> Carried:
-    """Return what such a pointer says; raises StreamError."""
-    try:
-        return msgspec.json.decode(data, type=Carried)
-    except msgspec.DecodeError as error:
-        raise StreamError(f"the pointer to who brings an interim order home can't be read: {error}") from error

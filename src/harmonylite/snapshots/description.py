@@ -6,17 +6,25 @@ found by listing the store, also when NATS lost its pointers.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
 from harmonylite.changes.histories import Standing
-from harmonylite.errors import SnapshotDamagedError
+from harmonylite.errors import ForeignError, SnapshotDamagedError
+from harmonylite.foreign import Codec, Line, Name, PerShard, Seconds, Seq, Shard
 from harmonylite.model import Position, StreamInfo
 
 DESCRIPTION = ".json"
 """A description is called like its snapshot, and ends like this."""
 PREFIX = "snapshot-"
+NAME = rf"\A{PREFIX}[0-9A-Za-z_-]{{1,100}}\Z"
+"""What a snapshot is called: nothing that a store or a file system takes for a path."""
+SnapshotName = Annotated[str, Meta(pattern=NAME)]
 
 
 class Snapshot(msgspec.Struct, frozen=True):
@@ -26,19 +34,22 @@ class Snapshot(msgspec.Struct, frozen=True):
     `harmonylite.changes.histories`; ``begins``: nothing of that history was folded yet.
     """
 
-    name: str
-    node: str
-    positions: dict[int, int]
-    resume: dict[int, int]
-    created: dict[int, str]
-    sha256: str
-    bytes: int
-    at: float
-    older: list[str] = []
-    size: int = 0
-    cluster: str = ""
-    history: str = ""
+    name: SnapshotName
+    node: Name
+    positions: PerShard
+    resume: PerShard
+    created: Annotated[dict[Shard, Line], Meta(max_length=1024)]
+    sha256: Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
+    bytes: Seq
+    at: Seconds
+    older: list[SnapshotName] = []
+    size: Seq = 0
+    cluster: Line = ""
+    history: Line = ""
     begins: bool = False
+
+
+CODEC = Codec("the description of a snapshot", Snapshot, most=1024 * 1024)
 
 
 def describe(
@@ -59,14 +70,20 @@ def describe(
 def decode(data: bytes, what: str) -> Snapshot:
     """Return the description in ``data``; raises SnapshotDamagedError naming ``what``."""
     try:
-        return msgspec.json.decode(data, type=Snapshot)
-    except msgspec.DecodeError as error:
-        raise SnapshotDamagedError(f"{what} can't be read: {error}") from error
+        return CODEC.decode(data, what)
+    except ForeignError as error:
+        raise SnapshotDamagedError(error.message) from error
+
+
+def read_description(file: Path) -> bytes:
+    """Return what a file holds, as far as a description may go and one byte more."""
+    with file.open("rb") as opened:
+        return opened.read(CODEC.most + 1)
 
 
 def encode(snapshot: Snapshot) -> bytes:
     """Return a description as it is stored."""
-    return msgspec.json.encode(snapshot)
+    return CODEC.encode(snapshot)
 
 
 def fits(snapshot: Snapshot, streams: Iterable[StreamInfo]) -> bool:
@@ -92,4 +109,4 @@ def is_behind(snapshot: Snapshot, known: Snapshot) -> bool:
 def usable(names: Iterable[str]) -> list[str]:
     """Return the names of snapshots that have a description, the newest first (names begin with the time)."""
     listed = set(names)
-    return sorted((n for n in listed if n.startswith(PREFIX) and n + DESCRIPTION in listed), reverse=True)
+    return sorted((n for n in listed if re.match(NAME, n) and n + DESCRIPTION in listed), reverse=True)

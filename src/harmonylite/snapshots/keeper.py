@@ -38,6 +38,7 @@ from harmonylite.snapshots.description import (
     encode,
     fits,
     is_behind,
+    read_description,
     usable,
 )
 from harmonylite.status import NodeStatus
@@ -96,6 +97,9 @@ class Keeper:
         self.damaged: set[str] = set()
         """Snapshots that are no use, as this node saw: damaged, or not in the store; a new one is to be saved soon."""
         self._failures: dict[str, int] = {}
+        self._unread = 0
+        self.unnamed = False
+        """True when no pointer that can be read named the newest snapshot when it was looked for last."""
 
     # finding ---------------------------------------------------------------------------------------------------
 
@@ -104,12 +108,26 @@ class Keeper:
         return (await self.pointed())[0]
 
     async def pointed(self) -> tuple[Snapshot | None, int]:
-        """Return what the pointer names, and its revision; without a pointer the newest one in the store, and 0."""
+        """Return what the pointer names, and its revision; without a pointer the newest one in the store, and 0.
+
+        A pointer that can't be read counts as none, and its revision is what the next one has to replace.
+        """
         found = await self._pointers.pointer(POINTER)
+        revision = 0
         if found is not None:
-            return decode(found[0], "the pointer to the newest snapshot"), found[1]
+            revision = found[1]
+            try:
+                pointed = decode(found[0], "the pointer to the newest snapshot")
+            except SnapshotDamagedError as error:
+                if revision != self._unread:
+                    log.warning("%s; it counts as absent until a snapshot is saved", error.message)
+                self._unread = revision
+            else:
+                self.unnamed = not revision  # that of a store from before there were regions
+                return pointed, revision
+        self.unnamed = True
         listed = await self.listed()
-        return (listed[0] if listed else None), 0
+        return (listed[0] if listed else None), revision
 
     async def listed(self) -> list[Snapshot]:
         """Return all snapshots of this cluster in the store, the newest first; raises SnapshotError."""
@@ -128,7 +146,7 @@ class Keeper:
         file = self._folder / f"description-{secrets.token_hex(4)}"
         try:
             await self._store.get(name + DESCRIPTION, file)
-            data = await asyncio.to_thread(file.read_bytes)
+            data = await asyncio.to_thread(read_description, file)
         finally:
             file.unlink(missing_ok=True)
         return decode(data, f"the description of snapshot {name}")

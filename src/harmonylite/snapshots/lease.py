@@ -13,6 +13,8 @@ from collections.abc import Callable
 
 import msgspec
 
+from harmonylite.errors import ForeignError
+from harmonylite.foreign import Codec, Line
 from harmonylite.snapshots.keeper import Pointers
 
 log = logging.getLogger(__name__)
@@ -23,8 +25,13 @@ LEASE = "lease"
 class Holder(msgspec.Struct, frozen=True):
     """Who holds the lease; both texts are empty when it was given back."""
 
-    node: str = ""
-    session: str = ""
+    node: Line = ""
+    session: Line = ""
+
+
+CODEC = Codec("the lease", Holder)
+UNKNOWN = Holder("unknown", "unknown")
+"""Who holds a lease that can't be read: it runs out like any other."""
 
 
 class Lease:
@@ -64,7 +71,7 @@ class Lease:
         if holder not in (self._me, Holder()) and now - self._since < self._seconds:
             self._until = float("-inf")
             return False
-        if not await self._pointers.set_pointer(LEASE, msgspec.json.encode(self._me), revision=revision):
+        if not await self._pointers.set_pointer(LEASE, CODEC.encode(self._me), revision=revision):
             self._until = float("-inf")
             return False
         if holder != self._me:
@@ -80,11 +87,11 @@ class Lease:
         self._until = float("-inf")
         found = await self._pointers.pointer(LEASE)
         if found is not None and _decode(found[0]) == self._me:
-            await self._pointers.set_pointer(LEASE, msgspec.json.encode(Holder()), revision=found[1])
+            await self._pointers.set_pointer(LEASE, CODEC.encode(Holder()), revision=found[1])
 
 
 def _decode(value: bytes) -> Holder:
     try:
-        return msgspec.json.decode(value, type=Holder)
-    except msgspec.DecodeError:
-        return Holder("unknown", "unknown")
+        return CODEC.decode(value)
+    except ForeignError:
+        return UNKNOWN

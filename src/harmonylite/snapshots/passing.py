@@ -15,6 +15,7 @@ import msgspec
 from harmonylite.db.replica import Replica
 from harmonylite.db.thread import SqliteThread
 from harmonylite.errors import PassedError, StreamError
+from harmonylite.foreign import Codec, Line, Name, PerShard, Text
 from harmonylite.replication.ports import Peers
 from harmonylite.schema.shape import outline
 from harmonylite.snapshots.answers import ask_for_snapshot
@@ -28,10 +29,14 @@ TOPIC = "beyond"
 class Stuck(msgspec.Struct):
     """Where a node waits. ``outline``: see `harmonylite.schema.shape`; ``at``: sequence by shard."""
 
-    node: str
-    history: str
-    outline: str
-    at: dict[int, int]
+    node: Name
+    history: Line
+    outline: Line
+    at: PerShard
+
+
+CODEC = Codec("where a node is stuck", Stuck)
+HELPER = Text("the name of a node that can help", r"[^\x00-\x1f\x7f]{1,128}")
 
 
 class Passing:
@@ -49,16 +54,16 @@ class Passing:
 
     async def serve(self) -> None:
         """Tell nodes that can't go on whether this one can help, without end."""
-        await self._peers.serve(TOPIC, self._answer)
+        await self._peers.serve(TOPIC, CODEC.decode, self._answer)
 
     async def look(self) -> None:
         """Raise PassedError when this node waits for a schema and such a node has saved a snapshot for it."""
         if self.replica is None or not self._status.waits_for_schema:
             return
-        stuck = msgspec.json.encode(await self._thread.run(self._where, self.replica))
+        stuck = CODEC.encode(await self._thread.run(self._where, self.replica))
         with suppress(StreamError):
-            for helper in (await self._peers.ask(TOPIC, stuck, seconds=ASK, expect=1))[:1]:
-                saved = await ask_for_snapshot(self._peers, [helper.decode()])
+            for helper in (await self._peers.ask(TOPIC, stuck, HELPER.decode, seconds=ASK, expect=1)).answers[:1]:
+                saved = await ask_for_snapshot(self._peers, [helper])
                 self.beyond = saved[0] if saved else ""
         if self.beyond:
             why = self._status.part("merge").reason
@@ -70,8 +75,7 @@ class Passing:
         at = {shard: position.seq for shard, position in standing.positions.items()}
         return Stuck(self._node, standing.history, here, at)
 
-    async def _answer(self, question: bytes) -> bytes | None:
-        stuck = msgspec.json.decode(question, type=Stuck)
+    async def _answer(self, stuck: Stuck) -> bytes | None:
         if self.replica is None or stuck.node == self._node or not self._status.caught_up:
             return None
         if self._status.waits_for_schema:
@@ -79,4 +83,4 @@ class Passing:
         mine = await self._thread.run(self._where, self.replica)
         same = (mine.history, mine.outline) == (stuck.history, stuck.outline)
         beyond = mine.at != stuck.at and all(mine.at.get(shard, 0) >= seq for shard, seq in stuck.at.items())
-        return self._node.encode() if same and beyond else None
+        return HELPER.encode(self._node) if same and beyond else None

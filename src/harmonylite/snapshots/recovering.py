@@ -17,8 +17,6 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-import msgspec
-
 from harmonylite.backoff import Backoff
 from harmonylite.changes.histories import Relation, Standing, further, held, newest, relation, start_in
 from harmonylite.db.deviation import deviations
@@ -37,9 +35,9 @@ from harmonylite.errors import (
     StreamError,
     StreamLostError,
 )
-from harmonylite.replication.ports import Peers, ShardStream
+from harmonylite.replication.ports import Peers, ShardStream, unread
 from harmonylite.snapshots.agreement import astray
-from harmonylite.snapshots.answers import Answer, answers_by_node
+from harmonylite.snapshots.answers import ANSWER, Answer, answers_by_node
 from harmonylite.snapshots.description import Snapshot, fits
 from harmonylite.snapshots.keeper import Keeper, Wanted
 from harmonylite.snapshots.looking import Look, look_at, stay_within
@@ -159,14 +157,14 @@ class Recovery:
 
     async def serve(self) -> None:
         """Tell other nodes where this one stands, without end."""
-        await self._peers.serve(TOPIC, self._answer)
+        await self._peers.serve(TOPIC, bytes, self._answer)
 
     async def _answer(self, _question: bytes) -> bytes | None:
         if self.replica is None:
             return None
         standing = await self._thread.run(self.replica.standing)
         past = len(standing.past)
-        return msgspec.json.encode(Answer(self._node, not self._recovering, standing.history, standing.left, past))
+        return ANSWER.encode(Answer(self._node, not self._recovering, standing.history, standing.left, past))
 
     def mend(self, good: Snapshot) -> None:
         """Let the mirror be made anew from ``good``, which was saved by a node whose mirror is right."""
@@ -344,10 +342,13 @@ class Recovery:
     async def _ask_others(self, replica: Replica, look: Look, why: str, seconds: float) -> None:
         """Ask for a snapshot, or begin a new history when nobody follows the streams and no better node is there."""
         known = await self._known() - {self._node}
-        answers = await self._peers.ask(
-            TOPIC, b"", seconds=ASK, enough=lambda found: bool(known) and known <= answers_by_node(found).keys()
-        )
-        others = {node: answer for node, answer in answers_by_node(answers).items() if node != self._node}
+        heard = await self._peers.ask(
+            TOPIC, b"", ANSWER.decode, seconds=ASK,
+            enough=lambda found: bool(known) and known <= answers_by_node(found).keys(),
+        )  # fmt: skip
+        others = {node: answer for node, answer in answers_by_node(heard.answers).items() if node != self._node}
+        # What such a node holds is not known: like one that is silent, it may know more.
+        why = "; ".join(filter(None, [why, unread(heard.unread)]))
         # Whoever follows a history that this mirror has left behind can't help: NATS was set back to a time before.
         earlier = {node for node, answer in others.items() if answer.history in look.standing.past}
         following = sorted(node for node, answer in others.items() if answer.following and node not in earlier)

@@ -66,7 +66,6 @@ class Saver:
         self._away = away
         self._part = status.part("snapshots")
         self.newest: Snapshot | None = None
-        self._revision = 0
         self._asked = float("-inf")
         self._renewed = float("-inf")
         self._checked = float("-inf")
@@ -104,7 +103,7 @@ class Saver:
 
     async def look(self) -> None:
         """See which snapshot is the newest now; see `Covering.look`."""
-        self.newest, self._revision = await self._keeper.pointed()
+        self.newest = await self._keeper.newest()
 
     def want(self) -> None:
         """Have a snapshot saved; see `Covering.want`. To be repeated for as long as it is wanted."""
@@ -116,7 +115,7 @@ class Saver:
 
     async def serve(self) -> None:
         """Hear that other nodes want a snapshot, without end."""
-        await self._peers.serve(TOPIC, self._asked_for)
+        await self._peers.serve(TOPIC, bytes, self._asked_for)
 
     async def _asked_for(self, _question: bytes) -> bytes | None:
         if not self._lease.held:
@@ -145,7 +144,7 @@ class Saver:
                 await self._keeper.look_at(self.newest)
                 self._checked = now
         if wanted and not self._lease.held and self._due(wanted=True):
-            await self._peers.ask(TOPIC, b"", seconds=ASK_AROUND, expect=1)
+            await self._peers.ask(TOPIC, b"", bytes, seconds=ASK_AROUND, expect=1)
         if self._due(wanted=wanted) < (1 if self._lease.held else 2):
             if not self._keeper.damaged:
                 self._part.ok()
@@ -171,8 +170,8 @@ class Saver:
             return 2 if newest.history in self._past() else 0
         if newest.name in self._keeper.damaged:
             return 2
-        if not self._revision:
-            return 1  # NATS lost its pointer: the next snapshot sets it, and the store need not be listed any more
+        if self._keeper.unnamed:
+            return 1  # NATS lost or bent its pointer: the next snapshot sets it, and the store need not be listed then
         turns = [self._turn(shard, newest.resume.get(shard.shard, 1)) for shard in status.shards.values()]
         if wanted and any(s.resume > newest.resume.get(s.shard, 1) for s in status.shards.values()):
             turns.append(2 if time.monotonic() - self._wanted_first >= PATIENCE else 1)

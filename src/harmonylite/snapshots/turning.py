@@ -32,6 +32,7 @@ from harmonylite.db.standing import enter
 from harmonylite.db.thread import SqliteThread
 from harmonylite.errors import (
     DatabaseError,
+    ForeignError,
     HarmonyLiteError,
     SchemaWaitError,
     SnapshotError,
@@ -40,7 +41,7 @@ from harmonylite.errors import (
 )
 from harmonylite.model import Position, StreamInfo
 from harmonylite.replication.ports import ShardStream
-from harmonylite.snapshots.carried import Carried, decode, key_of, mark_of_base
+from harmonylite.snapshots.carried import CODEC, Carried, key_of, mark_of_base
 from harmonylite.snapshots.description import fits
 from harmonylite.snapshots.keeper import Copy, Keeper, Pointers
 from harmonylite.snapshots.orders import Orders
@@ -86,6 +87,7 @@ class Turning:
         self._part = status.part("interim order")
         self._part.ok()
         self._refused = ""
+        self._unread: tuple[bytes, int] | None = None
         self._silent: dict[str, float] = {}
         self._stands: tuple[dict[int, int], float] = ({}, 0.0)
         self._left = asyncio.Event()
@@ -223,8 +225,7 @@ class Turning:
         self._keep_in_mind("")
 
     async def _back(self, replica: Replica, mark: str, positions: Mapping[int, Position]) -> None:
-        found = await self._pointers.pointer(key_of(mark))
-        record = decode(found[0]) if found is not None else None
+        record, revision = await self._record(mark)
         if record is not None and record.upto is not None:
             if all(position.seq <= record.ends.get(shard, 0) for shard, position in positions.items()):
                 infos = [await stream.info() for stream in self._streams]
@@ -235,8 +236,24 @@ class Turning:
             await self._carry(replica, mark, positions)
             return
         if record is None or record.node != self._node:
-            await self._claim(mark, positions, record, found[1] if found is not None else 0)
+            await self._claim(mark, positions, record, revision)
         await self._carry(replica, mark, positions)
+
+    async def _record(self, mark: str) -> tuple[Carried | None, int]:
+        """Return who brings an interim order home and that pointer's revision; None: nobody, or nobody can read it.
+
+        A pointer that can't be read is replaced, by compare-and-set, like one that is not there.
+        """
+        found = await self._pointers.pointer(key_of(mark))
+        if found is None:
+            return None, 0
+        try:
+            return CODEC.decode(found[0]), found[1]
+        except ForeignError as error:
+            if self._unread != found:
+                log.warning("%s; it counts as absent", error.message)
+            self._unread = found
+            return None, found[1]
 
     async def _claim(self, mark: str, positions: Mapping[int, Position], record: Carried | None, revision: int) -> None:
         """Become the carrier; raises StreamError when another node is it."""
@@ -251,7 +268,7 @@ class Turning:
         for stream in self._streams:
             await stream.end()  # while home is out of reach nobody can carry, and nobody is to wait for who can't
         mine = Carried(self._node, {shard: position.seq for shard, position in positions.items()})
-        if not await self._pointers.set_pointer(key_of(mark), msgspec.json.encode(mine), revision=revision):
+        if not await self._pointers.set_pointer(key_of(mark), CODEC.encode(mine), revision=revision):
             raise StreamError("another node has just begun to publish what it holds")
 
     async def _carry(self, replica: Replica, mark: str, positions: Mapping[int, Position]) -> None:
@@ -329,8 +346,8 @@ class Turning:
         if not self._left.is_set() or self.apart:
             return False
         for base in self._folder.glob("interim-*.db"):
-            found = await self._pointers.pointer(key_of(mark_of_base(base)))
-            if found is not None and decode(found[0]).node != self._node:
+            record, _ = await self._record(mark_of_base(base))
+            if record is not None and record.node != self._node:
                 return True
         return False
 
@@ -360,15 +377,14 @@ class Turning:
     async def _finish(self, replica: Replica, mark: str) -> bool:
         if not self._status.caught_up or mark_of(await self._thread.run(replica.standing)):
             return False
-        found = await self._pointers.pointer(key_of(mark))
-        record = decode(found[0]) if found is not None else None
-        if found is not None and record is not None and record.node == self._node and record.upto is None:
+        record, revision = await self._record(mark)
+        if record is not None and record.node == self._node and record.upto is None:
             await self._idle()
             standing = await self._thread.run(replica.standing)
             if mark_of(standing) or not self._status.caught_up:
                 return False
             told = msgspec.structs.replace(record, upto=standing.left)
-            if not await self._pointers.set_pointer(key_of(mark), msgspec.json.encode(told), revision=found[1]):
+            if not await self._pointers.set_pointer(key_of(mark), CODEC.encode(told), revision=revision):
                 return False
             log.warning("home's order holds everything of interim order %s at %s", mark, standing.left)
         with suppress(StreamError):

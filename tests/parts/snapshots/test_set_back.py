@@ -100,10 +100,10 @@ class SetBack:
         async def say(_: bytes) -> bytes:
             return msgspec.json.encode(answer)
 
-        serving = asyncio.create_task(self.peers.serve(TOPIC, say))
+        serving = asyncio.create_task(self.peers.serve(TOPIC, bytes, say))
         try:
             async with asyncio.timeout(60):
-                while not (await self.peers.ask(TOPIC, b"", seconds=0.2, expect=1)):
+                while not (await self.peers.ask(TOPIC, b"", bytes, seconds=0.2, expect=1)).answers:
                     pass
             assert not await self.recovery._try(self.node.replica, 1_000.0)
         finally:
