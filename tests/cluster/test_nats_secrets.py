@@ -88,6 +88,18 @@ def test_an_embedded_node_keeps_password_and_generated_credentials_to_itself(sit
     check(node, [PASSWORD, "hush-p4ss%2Fw%25rd", "BEGIN PRIVATE KEY", "BEGIN RSA PRIVATE KEY"])
 
 
+def test_a_clusters_secret_stays_in_files_of_its_owner(site: Site, state_home: Path) -> None:
+    nodes = site.embedded(2, replicas=1)
+    for node in nodes:
+        node.sections["logging"] = {"verbose": True}
+        node.start()
+    for node in nodes:
+        node.ready()
+    secret = (state_home / "harmonylite" / "cluster-harmonylite.secret").read_text().strip()
+    for node in nodes:
+        check(node, [secret])
+
+
 @pytest.mark.parametrize("way", ["url", "token", "creds", "refused"])
 def test_a_node_of_an_external_nats_keeps_what_it_logs_in_with_to_itself(site: Site, way: str) -> None:
     operator = new_operator()

@@ -34,6 +34,7 @@ from harmonylite.errors import HarmonyLiteError
 OVERRIDES = {
     "cluster_addr": "nats.cluster_addr",
     "cluster_peers": "nats.cluster_peers",
+    "cluster_secret_file": "nats.cluster_secret_file",
     "leaf_servers": "nats.leaf_servers",
     "node_id": "node_id",
 }
@@ -88,6 +89,7 @@ def _only_foreseen(error: BaseException) -> HarmonyLiteError | None:
 @click.option("-node-id", metavar="NAME", help="Name of this node, instead of node_id.")
 @click.option("-cluster-addr", metavar="HOST:PORT", help="Where the embedded server listens for the other nodes'.")
 @click.option("-cluster-peers", metavar="URLS", help="The other nodes' cluster addresses, comma separated.")
+@click.option("-cluster-secret-file", metavar="FILE", help="Secret that the embedded servers ask of each other.")
 @click.option("-leaf-servers", metavar="URLS", help="Servers of another region to link to, comma separated.")
 @click.option("-verbose", is_flag=True, help="Log more; show where an unexpected error comes from.")
 @click.option("-cleanup", is_flag=True, help="Take everything of HarmonyLite out of the database, then end.")

@@ -61,7 +61,15 @@ def _store_notes(snapshot: SnapshotSettings) -> list[str]:
 
 
 def _external_notes(nats: NatsSettings) -> list[str]:
-    unused = ("bind_address", "cluster_addr", "cluster_peers", "leaf_addr", "leaf_servers", "server_config")
+    unused = (
+        "bind_address",
+        "cluster_addr",
+        "cluster_peers",
+        "cluster_secret_file",
+        "leaf_addr",
+        "leaf_servers",
+        "server_config",
+    )
     why = "has no effect: nats.urls names an external cluster, so no server is started here"
     return [f"nats.{name} {why}" for name in unused if getattr(nats, name)]
 
@@ -73,6 +81,8 @@ def _embedded_notes(settings: Settings) -> list[str]:
     given = {"token": nats.token.get_secret_value(), "seed_file": nats.seed_file, "creds_file": nats.creds_file}
     why = "has no effect: the embedded server asks for user_name and user_password only"
     found = [f"nats.{name} {why}" for name, value in given.items() if value]
+    if nats.cluster_secret_file and not nats.cluster_addr:
+        found.append("nats.cluster_secret_file has no effect without cluster_addr: no other server is let in")
     if replicas > 1 and not nats.cluster_peers:
         found.append(
             f"replication_log.replicas = {replicas}, but the embedded server has no peers: nothing is replicated until "
@@ -122,12 +132,15 @@ def _listening(nats: NatsSettings) -> Iterator[Fault]:
     if nats.user_name or nats.server_config or nats.insecure:
         return
     for name in ("bind_address", "cluster_addr"):
+        if name == "cluster_addr" and nats.cluster_secret_file:
+            continue
         if (address := getattr(nats, name)) and not _is_loopback(split_address(address)[0]):
+            own = " (or nats.cluster_secret_file)" if name == "cluster_addr" else ""
             yield (
                 f"nats.{name}",
                 (
                     f"= {address!r} lets everyone who reaches this machine read and change all data; "
-                    "set nats.user_name and nats.user_password, "
+                    f"set nats.user_name and nats.user_password{own}, "
                     "or listen on 127.0.0.1, or set nats.insecure = true to insist"
                 ),
             )
@@ -177,6 +190,10 @@ def _files(settings: Settings) -> Iterator[Fault]:
     nats = settings.nats
     for name in ("server_config", "seed_file", "creds_file", "tls_ca_file", "tls_cert_file", "tls_key_file"):
         yield from _readable(f"nats.{name}", getattr(nats, name))
+    if (secret := nats.cluster_secret_file) and not secret.parent.is_dir():
+        yield "nats.cluster_secret_file", f"= {str(secret)!r}: the folder {secret.parent} does not exist"
+    elif secret and secret.exists():
+        yield from _readable("nats.cluster_secret_file", secret)
     store = settings.snapshot.store if settings.snapshot.enable else ""
     for name in {"sftp": ("key_file", "known_hosts"), "s3": ("ca_file",), "webdav": ("ca_file",)}.get(store, ()):
         yield from _readable(f"snapshot.{store}.{name}", getattr(getattr(settings.snapshot, store), name))

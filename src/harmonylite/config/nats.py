@@ -46,6 +46,13 @@ class NatsSettings(Section):
         "The other nodes' cluster addresses; dns://host:port/ stands for every address of a name. "
         "Flag: -cluster-peers (comma separated).",
     )
+    cluster_secret_file: OptionalPath = key(
+        None,
+        "File with the secret that the embedded servers of one cluster ask of each other; made where it is missing, "
+        "and to be copied to every node. Flag: -cluster-secret-file.",
+        zero="Empty: user_name and user_password where they are set, else a secret that this user's nodes on this "
+        "machine share",
+    )
     leaf_addr: Address = key(
         "",
         "Where the embedded server listens for leaf links from other regions, as host:port.",

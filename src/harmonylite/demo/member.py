@@ -67,6 +67,8 @@ class Member:
             f"127.0.0.1:{cluster}",
             "-cluster-peers",
             ",".join(f"nats://127.0.0.1:{peer}/" for peer in peers),
+            "-cluster-secret-file",
+            str(folder.parent / "cluster.secret"),
         ]
         self._process: Process | None = None
         self.application = Application(self.name, self.db)

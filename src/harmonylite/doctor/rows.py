@@ -128,9 +128,10 @@ def _access(facts: Facts) -> Judgement:
     if nats.embedded and nats.server_config is not None and not secured:
         return "advice", "as server_config says", "credentials before it leaves this machine", why
     if nats.embedded and not secured:
-        inside = not nats.cluster_addr and not nats.bind_address
-        found = "loopback only, generated password" if inside else "loopback only, routes without a password"
-        return "ok" if inside else "advice", found, "credentials before it leaves this machine", why
+        if nats.cluster_secret_file is not None:
+            return "advice", "routes with the cluster's secret, no TLS", "TLS where routes leave this machine", why
+        found = "loopback only, generated password" + (" and cluster secret" if nats.cluster_addr else "")
+        return "ok", found, "credentials before it leaves this machine", why
     if not secured:
         return "problem", "no credentials", "a user, an NKey or a .creds file", why
     encrypted = nats.tls_ca_file is not None or any(u.get_secret_value().startswith("tls://") for u in nats.urls)

@@ -22,6 +22,7 @@ from pathlib import Path
 from harmonylite.backoff import Backoff
 from harmonylite.errors import ConfigError, EmbeddedServerError
 from harmonylite.jetstream.child import Child
+from harmonylite.jetstream.cluster_secret import Refusals, RouteLogin, route_login
 from harmonylite.jetstream.credentials import client_context
 from harmonylite.jetstream.doors import open_doors
 from harmonylite.jetstream.figures import read_figures
@@ -105,6 +106,8 @@ class EmbeddedServer(Resource):
         self._child: Child | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._room = Room(self.folder)
+        self._login: RouteLogin | None = None
+        self._refusals = Refusals()
 
     async def open(self) -> None:
         """Start the server and wait until it takes connections; raises EmbeddedServerError, ConfigError."""
@@ -252,16 +255,21 @@ class EmbeddedServer(Resource):
                 log.debug("figures of the embedded nats-server: %s", error)
                 continue
             self._status.server = found.values
-            if found.trouble:
-                if found.trouble != told:
-                    log.warning("embedded nats-server: %s", found.trouble)
-                self._part.waiting(found.trouble)
+            refused = self._refusals.said(time.monotonic())
+            # Who is refused while the cluster can decide is no reason to wait: anybody may knock.
+            trouble = "; ".join(filter(None, (found.trouble, refused))) if found.trouble else ""
+            if (trouble or refused) not in ("", told):
+                log.warning("embedded nats-server: %s", trouble or refused)
+            if trouble:
+                self._part.waiting(trouble)
             elif self._part.reason == told:
                 self._part.ok()
-            told = found.trouble
+            told = trouble or refused
 
     async def _planned(self) -> ServerPlan:
         settings = self.settings
+        self._login = await asyncio.to_thread(route_login, settings)
+        self._refusals.source = self._login.source if self._login is not None else "none"
         return plan(
             settings,
             self.folder,
@@ -269,6 +277,7 @@ class EmbeddedServer(Resource):
             leaf_urls=await expand(settings.leaf_servers, 7422),
             user=self._user,
             password=self._password,
+            login=self._login,
             port=self._port,
             monitor_path=self._secret_path,
         )
@@ -345,7 +354,10 @@ class EmbeddedServer(Resource):
         return self._redacted(f"{told[-1]} ({how})" if told else how)
 
     def _redacted(self, text: str) -> str:
-        return redact(text).replace(self._password, "***") if self._password else redact(text)
+        text = redact(text)
+        for secret in (self._password, self._login.password if self._login is not None else ""):
+            text = text.replace(secret, "***") if secret else text
+        return text
 
     def _log(self, line: str) -> None:
         match = _LINE.match(line)
@@ -355,6 +367,8 @@ class EmbeddedServer(Resource):
             return
         known = self._room.gone.is_set()
         if self._room.heard(text) and known:
+            level = logging.DEBUG
+        if self._refusals.heard(text, time.monotonic()):
             level = logging.DEBUG
         server_log.log(level, "%s", self._redacted(text))
         if self._reloaded is not None and not self._reloaded.done():

@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import quote
 
 from harmonylite.errors import ConfigError
+from harmonylite.jetstream.cluster_secret import RouteLogin
 from harmonylite.jetstream.conf_keys import conf_keys
 from harmonylite.jetstream.names import split_address, token
 from harmonylite.jetstream.settings import EmbeddedSettings, TlsSettings
@@ -61,11 +62,12 @@ def listen_address(settings: EmbeddedSettings) -> tuple[str, int]:
     return host, port
 
 
-def _guarded(host: str, settings: EmbeddedSettings, key: str, address: str) -> None:
-    if not loopback(host) and not (settings.user and settings.password) and not settings.insecure:
+def _guarded(host: str, settings: EmbeddedSettings, key: str, address: str, *, secret: bool = False) -> None:
+    if not loopback(host) and not (settings.user and settings.password) and not secret and not settings.insecure:
+        own = ", or cluster_secret_file" if key == "cluster_addr" else ""
         raise ConfigError(
             f"{key} {address!r} opens the embedded NATS server to other machines without credentials",
-            advice="set user_name and user_password in [nats], or insecure = true to insist",
+            advice=f"set user_name and user_password in [nats]{own}, or insecure = true to insist",
         )
 
 
@@ -77,12 +79,14 @@ def plan(
     leaf_urls: Sequence[str],
     user: str,
     password: str,
+    login: RouteLogin | None = None,
     port: int | None = None,
     monitor_path: str = "",
 ) -> ServerPlan:
     """Return the configuration as text and what it says of the client port; raises ConfigError.
 
-    ``routes``/``leaf_urls``: ``host:port``, names already looked up. ``port``: chosen earlier, kept over restarts.
+    ``routes``/``leaf_urls``: ``host:port``, names already looked up. ``login``: what routes ask for and
+    give. ``port``: chosen earlier, kept over restarts.
     ``monitor_path``: a secret under which monitoring answers, where the user opens no monitoring port.
     """
     host, asked = listen_address(settings)
@@ -92,6 +96,8 @@ def plan(
         if not settings.server_config.is_file():
             raise ConfigError(f"server_config {settings.server_config}: no such file")
         given = conf_keys(settings.server_config)
+    if login is not None and login.found and "cluster.authorization" in given:
+        login = None  # the user's own file says what routes ask for
     top: dict[str, Any] = {
         "server_name": token(settings.node_name),
         "logtime": False,
@@ -115,7 +121,7 @@ def plan(
     lines = [_line(key, value) for key, value in top.items() if key not in given]
     blocks = {
         "jetstream": _jetstream(settings, folder, given),
-        "cluster": _cluster(settings, routes),
+        "cluster": _cluster(settings, routes, login),
         "leafnodes": _leafnodes(settings, leaf_urls),
     }
     lines += [line for name, block in blocks.items() for line in _block(name, block, given)]
@@ -136,19 +142,20 @@ def _jetstream(settings: EmbeddedSettings, folder: Path, given: frozenset[str]) 
     return block
 
 
-def _cluster(settings: EmbeddedSettings, routes: Sequence[str]) -> dict[str, Any]:
+def _cluster(settings: EmbeddedSettings, routes: Sequence[str], login: RouteLogin | None) -> dict[str, Any]:
     if not settings.cluster_addr:
         return {}
     host, port = split_address(settings.cluster_addr, 4248)
-    _guarded(host or "0.0.0.0", settings, "cluster_addr", settings.cluster_addr)  # noqa: S104 - as for bind_address
+    secret = login is not None and not login.found
+    _guarded(host or "0.0.0.0", settings, "cluster_addr", settings.cluster_addr, secret=secret)  # noqa: S104 - as for bind_address
     block: dict[str, Any] = {
         "name": settings.cluster_name,
         "listen": f"{_bracketed(host or '0.0.0.0')}:{port}",  # noqa: S104 - the same
         # Without a route JetStream refuses to start in a cluster; a route to itself makes it wait for the first peer.
-        "routes": [_url("nats", route, settings) for route in routes or [f"{_bracketed(host or '127.0.0.1')}:{port}"]],
+        "routes": [_url("nats", route, login) for route in routes or [f"{_bracketed(host or '127.0.0.1')}:{port}"]],
     }
-    if settings.user:
-        block["authorization"] = {"user": settings.user, "password": settings.password, "timeout": 5}
+    if login is not None:
+        block["authorization"] = {"user": login.user, "password": login.password, "timeout": 5}
     if settings.tls.cert_file is not None:
         block["tls"] = _tls(settings.tls)
     return block
@@ -172,17 +179,18 @@ def _leafnodes(settings: EmbeddedSettings, urls: Sequence[str]) -> dict[str, Any
         if settings.tls.cert_file is not None:
             block["tls"] = _tls(settings.tls)
     if urls:
-        remote: dict[str, Any] = {"urls": [_url("nats-leaf", url, settings) for url in urls]}
+        login = RouteLogin(settings.user, settings.password) if settings.user else None
+        remote: dict[str, Any] = {"urls": [_url("nats-leaf", url, login) for url in urls]}
         if settings.tls.wanted:
             remote["tls"] = _tls(settings.tls)
         block |= {"remotes": [remote], "reconnect": "1s"}
     return block
 
 
-def _url(scheme: str, address: str, settings: EmbeddedSettings) -> str:
-    if "@" in address or not settings.user:
+def _url(scheme: str, address: str, login: RouteLogin | None) -> str:
+    if "@" in address or login is None:
         return f"{scheme}://{address}"
-    return f"{scheme}://{quote(settings.user, safe='')}:{quote(settings.password, safe='')}@{address}"
+    return f"{scheme}://{quote(login.user, safe='')}:{quote(login.password, safe='')}@{address}"
 
 
 def _tls(tls: TlsSettings) -> dict[str, Any]:

@@ -78,6 +78,7 @@ class EmbeddedSettings:
     leaf links of other regions, "" = none. ``domain``: JetStream domain, the region's name. ``server_config``: the
     user's nats-server file; its keys win. ``insecure``: allow to listen beyond loopback without credentials.
     ``user``/``password`` protect client port, routes and leaf links; without them the client port gets generated ones.
+    ``cluster_secret_file``: what routes ask for instead, made where it is missing; see `cluster_secret.route_login`.
     ``max_payload``: bytes. ``start_seconds``/``stop_seconds``: how long a start may take, and a stop before SIGKILL.
     """
 
@@ -87,6 +88,7 @@ class EmbeddedSettings:
     cluster_addr: str = ""
     cluster_peers: tuple[str, ...] = field(default=(), repr=False)
     cluster_name: str = "harmonylite"
+    cluster_secret_file: Path | None = None
     leaf_addr: str = ""
     leaf_servers: tuple[str, ...] = field(default=(), repr=False)
     domain: str = ""

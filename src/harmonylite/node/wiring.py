@@ -78,6 +78,7 @@ def embedded_settings(settings: Settings, node: str) -> EmbeddedSettings:
         cluster_addr=nats.cluster_addr,
         cluster_peers=tuple(url.get_secret_value() for url in nats.cluster_peers),
         cluster_name=f"harmonylite-{nats.region}" if nats.region else "harmonylite",
+        cluster_secret_file=nats.cluster_secret_file,
         leaf_addr=nats.leaf_addr,
         leaf_servers=tuple(url.get_secret_value() for url in nats.leaf_servers),
         domain=nats.region,

@@ -113,14 +113,16 @@ def test_the_configuration_is_judged_without_anything_running(
     assert row(changed, name).level == level
 
 
-def test_an_embedded_server_on_loopback_needs_no_password_of_yours_until_it_has_peers(
-    good: Facts, tmp_path: Path
-) -> None:
+def test_an_embedded_server_on_loopback_needs_no_password_of_yours(good: Facts, tmp_path: Path) -> None:
     text = 'db_path = "{folder}/app.db"\n'
     assert row(replace(good, settings=settings(tmp_path, text)), "access").level == "ok"
     peers = text + '[nats]\ncluster_addr = "127.0.0.1:4248"\ncluster_peers = ["nats://127.0.0.1:4249"]\n'
     changed = replace(good, settings=settings(tmp_path, peers))
-    assert row(changed, "access").level == "advice"
+    assert (row(changed, "access").level, row(changed, "access").found) == (
+        "ok", "loopback only, generated password and cluster secret"
+    )  # fmt: skip
+    beyond = peers.replace("127.0.0.1:4248", "0.0.0.0:4248") + 'cluster_secret_file = "{folder}/secret"\n'
+    assert row(replace(good, settings=settings(tmp_path, beyond)), "access").level == "advice"
     assert row(changed, "deployment").found == "embedded, 2 servers"
 
 

@@ -55,7 +55,13 @@ def test_paths_are_absolute_and_know_the_home_folder(
         ('bind_address = "0.0.0.0:4222"', "nats.insecure = true to insist"),
         ('bind_address = ":4222"', "lets everyone who reaches this machine read and change all data"),
         ('bind_address = "[::]:4222"', "nats.bind_address"),
-        ('cluster_addr = "10.0.0.1:4221"', "nats.cluster_addr"),
+        ('cluster_addr = "10.0.0.1:4221"', "(or nats.cluster_secret_file)"),
+        (
+            'cluster_addr = "127.0.0.1:1"\ncluster_secret_file = "/none/s"',
+            "nats.cluster_secret_file = '/none/s': the folder",
+        ),
+        ('cluster_addr = "127.0.0.1:1"\ncluster_secret_file = "/"', "nats.cluster_secret_file = '/' is not a file"),
+        ('bind_address = "0.0.0.0:1"\ncluster_secret_file = "{here}"', "nats.bind_address"),
         ('region = "a"', "nats.home_region is missing beside region"),
         ('home_region = "a"', "nats.region is missing beside home_region"),
         ('leaf_servers = ["nats://a:7422"]', "nats.region is missing beside leaf_servers"),
@@ -78,6 +84,7 @@ def test_nats_keys_that_do_not_fit_together_are_told(faults: Faults, tmp_path: P
         'bind_address = "0.0.0.0:4222"\ninsecure = true',
         'bind_address = "0.0.0.0:4222"\nuser_name = "a"\nuser_password = "b"',
         'bind_address = "0.0.0.0:4222"\nurls = ["nats://a"]',
+        'cluster_addr = "0.0.0.0:4221"\ncluster_secret_file = "made-at-the-start"',
     ],
 )
 def test_what_is_safe_or_insisted_on_may_listen(loads: Loads, text: str) -> None:
@@ -106,6 +113,7 @@ def test_dependent_faults_are_told_beside_faults_of_single_keys(faults: Faults) 
 @pytest.mark.parametrize(
     ("text", "part"),
     [
+        ('nats.cluster_secret_file = "s"', "nats.cluster_secret_file has no effect without cluster_addr"),
         ('seq_map_path = "/tmp/seq-map.cbor"', "seq_map_path has no effect: positions are kept inside the databases"),
         ('nats.urls = ["nats://a"]\nnats.bind_address = "127.0.0.1:1"', "nats.bind_address has no effect"),
         ("replication_log.replicas = 3", "the embedded server has no peers"),
