@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
 from harmonylite.errors import VerifyError
 from tests.cluster.fix_cluster import Site, start
 from tests.cluster.processes import until
@@ -29,3 +33,25 @@ def test_a_known_node_that_does_not_answer_is_named_unless_it_is_said_to_be_gone
     code, said = one.command("verify", "-without", "d")
     assert code == VerifyError.exit_code
     assert "no node d is known; known are a, b, c" in said
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("shards", [1, 4])
+def test_a_node_that_is_written_to_compares_two_hundred_times_and_lives(site: Site, shards: int) -> None:
+    sections = {"replication_log": {"shards": shards}}
+    nodes = [site.node(name, sections=sections) for name in "abc"]
+    start(nodes)
+    written, _, other = nodes
+    for node, pause in ((written, 0.01), (other, 0.2)):
+        site.application(node).load(node.name, pause=pause)
+    until(lambda: written.value("SELECT count(*) FROM counters") == 2, "both writers are seen")
+
+    def verify(_: int) -> None:
+        found = written.ask("POST", "/v1/verify", {"repair": False, "seconds": 30, "without": []})
+        assert found.get("agree"), found
+
+    with ThreadPoolExecutor(8) as several:
+        list(several.map(verify, range(200)))
+    for node in nodes:
+        assert node.alive
+        assert node.health()["status"] == "healthy"

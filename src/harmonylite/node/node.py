@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
+from itertools import count
 from typing import Any
 
 from harmonylite import __version__
@@ -160,7 +161,9 @@ class Node:
     async def _work(self, node: str) -> None:
         """Everything that needs the database and NATS, in the order in which they need one another."""
         settings, status, thread = self._settings, self.status_object, self._thread
-        options = replica_options(settings, node, _session())
+        process = _process()
+        sessions = (f"{process}.{number}" for number in count(1))
+        options = replica_options(settings, node, next(sessions))
         joiner = self._joiner = Joiner(options, thread, status, please=self._questions.ask_for_snapshot)
         async with AsyncExitStack() as stack:
             self._parts.replica = await joiner.open()
@@ -191,7 +194,7 @@ class Node:
                 self._parts.replica = self._parts.engine = self._parts.verifier = None
                 await asyncio.sleep(backoff.failed(time.monotonic()))
                 # Change sets are counted anew from here on, and none may be called like an earlier one.
-                options = replace(options, session=_session())
+                options = replace(options, session=next(sessions))
                 joiner = self._joiner = Joiner(options, thread, status, please=self._questions.ask_for_snapshot)
                 self._parts.replica = await joiner.open()
                 self._tell_tables()
@@ -322,8 +325,8 @@ class Node:
             log.warning(LEFT, status.pending_rows)
 
 
-def _session() -> str:
-    """Return a name for one run over the files, which no other run has."""
+def _process() -> str:
+    """Return a name for this process, which no other has; those of its runs over the files begin with it."""
     return f"{time.time_ns():x}-{secrets.token_hex(4)}"
 
 

@@ -32,7 +32,7 @@ from harmonylite.errors import (
 from harmonylite.model import ChangeSetId, StreamInfo
 from harmonylite.replication.gate import Gate
 from harmonylite.replication.ports import Covering, ShardStream
-from harmonylite.replication.publishing import Publisher
+from harmonylite.replication.publishing import Publisher, is_of
 from harmonylite.replication.receiving import Receiver
 from harmonylite.replication.sending import Sender
 from harmonylite.replication.trouble import Trouble
@@ -240,7 +240,7 @@ class Engine:
             stuck = self._stuck()
             since = {item: since.get(item, now) for item in stuck}
             for (victim, shard, count), start in since.items():
-                dead = victim.node == own.node and victim.session != own.session
+                dead = victim.node == own.node and not is_of(victim.session, own.session)
                 if dead or now - start > stuck[victim, shard, count]:
                     try:
                         await self.publisher.abort(victim, shard)

@@ -1,8 +1,10 @@
-"""Publish one change set: fenced, in order, as often as it takes, and in the stream exactly once.
+"""Publish everything that a node says on its own subjects: change sets, aborts and checkpoints.
 
-The first and the last message of a change set on a shard carry the expected last sequence of the node's own subject:
-neither can be stored twice, nor beside another process with the same node id. Those between are sent in a window;
-receivers pass over the ones that come twice or too early.
+Invariant: the messages of one change set on a shard follow each other with no checkpoint in between, which would end it
+for whoever reads them. The first and the last one carry the expected last sequence of the node's own subject: neither
+can be stored twice, nor beside another process with the same node id. Those between are sent in a window; receivers
+pass over the ones that come twice or too early. Another process is one whose messages carry a session of another run:
+everything that this process publishes is known by its session.
 """
 
 from __future__ import annotations
@@ -10,7 +12,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 
 from harmonylite.backoff import Backoff
 from harmonylite.db.capture import Outgoing
@@ -19,12 +22,37 @@ from harmonylite.model import ChangeSetId
 from harmonylite.replication.gate import Gate
 from harmonylite.replication.ports import ShardStream
 from harmonylite.status import NodeStatus
-from harmonylite.wire import KIND_ABORT, VERSION, Envelope, WireError, decode_envelope, encode_abort, encode_envelope
+from harmonylite.wire import (
+    KIND_ABORT,
+    KIND_CHECKPOINT,
+    VERSION,
+    Envelope,
+    WireError,
+    decode_envelope,
+    encode_abort,
+    encode_envelope,
+)
 
 log = logging.getLogger(__name__)
 
 WINDOW = 16
 """Messages of one change set that wait for their acknowledgement at a time, on one shard."""
+TURN_SECONDS = 5.0
+"""Seconds that a checkpoint waits for the change set that is on its way on its shard."""
+
+
+VERIFY = ".verify"
+"""What a session's name ends with in the names of its checkpoints, which are counted apart from its change sets."""
+
+
+def process_of(session: str) -> str:
+    """Return what the names of all sessions of one process begin with, up to the first dot."""
+    return session.partition(".")[0]
+
+
+def is_of(session: str, own: str) -> bool:
+    """Tell whether what carries ``session``, a change set or a checkpoint, was published in the session ``own``."""
+    return session.removesuffix(VERIFY) == own
 
 
 class Publisher:
@@ -37,9 +65,10 @@ class Publisher:
         self._status = status
         self._gate = gate
         self._part = status.part("publish")
-        self._last: dict[int, int] = {}
+        self._last: dict[int, int] = dict.fromkeys(self._streams, 0)
+        self._turns = {shard: asyncio.Lock() for shard in self._streams}
         self._published = False
-        self._stray = 0
+        self._checkpoints = 0
 
     async def open(self) -> None:
         """Learn the last sequence of this node's subject on every shard; raises StreamError."""
@@ -55,36 +84,74 @@ class Publisher:
         counts = {shard: len(parts) for shard, parts in out.parts.items()}
         await self._gate.admit(counts)
         large = self._gate.is_large(counts)
-        if large:  # in one order everywhere, as two that begin on each other's shards would wait for each other
-            for shard in sorted(out.parts):
-                await self._fenced(out, shard, 0)
-        if len(out.parts) == 1:  # most commits: no task, no further turn of the loop
-            await self._shard(out, *out.parts, begun=large)
-        else:
-            async with asyncio.TaskGroup() as group:
-                for shard in out.parts:
-                    group.create_task(self._shard(out, shard, begun=large), name=f"publish shard {shard}")
+        async with self._turn(out.parts):
+            if large:  # in one order everywhere, as two that begin on each other's shards would wait for each other
+                for shard in sorted(out.parts):
+                    await self._fenced(out, shard, 0)
+            if len(out.parts) == 1:  # most commits: no task, no further turn of the loop
+                await self._shard(out, *out.parts, begun=large)
+            else:
+                async with asyncio.TaskGroup() as group:
+                    for shard in out.parts:
+                        group.create_task(self._shard(out, shard, begun=large), name=f"publish shard {shard}")
         self._published = True
         self._part.ok()
 
     async def abort(self, victim: ChangeSetId, shard: int) -> None:
-        """Void a change set whose writer died before it was whole on ``shard``; raises StreamError."""
-        self._stray += 1
-        payload = encode_envelope(
-            Envelope(VERSION, KIND_ABORT, self._node, self._session, 0, 0, False, True, [shard], time.time(), {},
-                     False, encode_abort(victim))
-        )  # fmt: skip
-        await self.aside(shard, payload, f"abort-{victim}", urgent=True)
+        """Void a change set whose writer died before it was whole on ``shard``; raises StreamError.
 
-    async def aside(self, shard: int, payload: bytes, name: str, *, urgent: bool = False) -> None:
-        """Publish a message that is no change set, keeping the fence's count; raises StreamError.
-
-        ``urgent``: also while the gate is shut, which this message may help to open.
+        It waits for nothing: what this node has on its way may be waiting for this message.
         """
-        if not urgent:
-            self._gate.check(shard)
-        seq = await self._streams[shard].publish(payload, message_id=f"{self._session}-{name}")
-        self._last[shard] = max(self._last.get(shard, 0), seq)
+        name = ChangeSetId(self._node, self._session, 0)
+        await self._aside(shard, _message(KIND_ABORT, name, [shard], encode_abort(victim)), f"abort-{victim}")
+
+    async def checkpoint(self, history: str) -> ChangeSetId:
+        """Publish a checkpoint on every shard, as a writer in ``history``; return its name.
+
+        Raises StreamError; some shards may have it then.
+        """
+        self._checkpoints += 1
+        name = ChangeSetId(self._node, f"{self._session}{VERIFY}", self._checkpoints)
+        for shard in self._streams:
+            await self._checkpoint_on(shard, _message(KIND_CHECKPOINT, name, list(self._streams), history=history))
+        return name
+
+    async def _checkpoint_on(self, shard: int, message: Envelope) -> None:
+        for pause in (0.25,) * 19 + (0.0,):
+            try:
+                self._gate.check(shard)
+                async with asyncio.timeout(TURN_SECONDS) as waiting, self._turn([shard]):
+                    waiting.reschedule(None)  # an answer that is waited for no more leaves the outcome unknown
+                    return await self._aside(shard, message, f"checkpoint-{message.id}")
+            except TimeoutError:
+                raise StreamError(f"shard {shard} has no turn for a checkpoint: a change set is on its way") from None
+            except StreamError:
+                if not pause:
+                    raise
+                await asyncio.sleep(pause)
+        return None
+
+    async def _aside(self, shard: int, message: Envelope, message_id: str) -> None:
+        """Publish a message that is no change set, keeping the fence's count."""
+        seq = await self._streams[shard].publish(encode_envelope(message), message_id=f"{self._session}-{message_id}")
+        self._heard(shard, seq)
+
+    @asynccontextmanager
+    async def _turn(self, shards: Iterable[int]) -> AsyncIterator[None]:
+        """Have the subjects of ``shards`` for one change set, or one checkpoint, alone."""
+        held = []
+        try:
+            for shard in sorted(shards):
+                await self._turns[shard].acquire()
+                held.append(self._turns[shard])
+            yield
+        finally:
+            for lock in held:
+                lock.release()
+
+    def _heard(self, shard: int, seq: int) -> None:
+        """Take note of an acknowledged message; an abort's acknowledgement may come in any order with others."""
+        self._last[shard] = max(self._last[shard], seq)
         self._gate.heard(shard, seq)
 
     async def _shard(self, out: Outgoing, shard: int, *, begun: bool) -> None:
@@ -104,10 +171,11 @@ class Publisher:
         while True:
             end = await self._gate.beginning(shard, len(out.parts[shard]), passed) if index == 0 else None
             try:
-                self._last[shard] = await stream.publish(
+                seq = await stream.publish(
                     payload, message_id=f"{out.id}-{shard}-{index}",
                     expected_last=self._last[shard], expected_end=end,
                 )  # fmt: skip
+                self._heard(shard, seq)
             except WrongLastSequenceError:
                 if await self._already_there(out, shard, index):
                     break
@@ -125,6 +193,7 @@ class Publisher:
         """
         backoff = Backoff(first=0.05, most=5.0)
         while True:
+            had = self._last[shard]  # before the question: an abort may be acknowledged while it is under way
             try:
                 last = await self._streams[shard].last_own()
             except StreamError as error:
@@ -134,19 +203,21 @@ class Publisher:
         if last is None:
             self._last[shard] = 0
             return False
-        if last.seq < self._last[shard]:  # nobody takes messages from the end of a subject
+        if last.seq < had:  # nobody takes messages from the end of a subject
             raise StreamLostError(
                 f"the stream of shard {shard} lost its tail: this node's last message in it is {last.seq}, and it had"
-                f" {self._last[shard]} acknowledged"
+                f" {had} acknowledged"
             )
         try:
             envelope = decode_envelope(last.payload)
         except WireError:
             envelope = None
-        self._last[shard] = last.seq
-        if envelope is not None and envelope.id == out.id and envelope.index == index:
+        self._last[shard] = max(self._last[shard], last.seq)
+        if envelope is None or envelope.node != self._node:
+            return False  # some other program's; a second process of this node says who it is
+        if envelope.id == out.id and envelope.index == index:
             return True
-        if envelope is not None and envelope.session == self._session:
+        if process_of(envelope.session) == process_of(self._session):
             return False
         if not self._published:
             return False  # the last words of this node's previous process
@@ -179,8 +250,7 @@ class Publisher:
     async def _plain(self, out: Outgoing, shard: int, index: int) -> None:
         payload = out.payload(shard, index)
         seq = await self._streams[shard].publish(payload, message_id=f"{out.id}-{shard}-{index}-{time.monotonic_ns()}")
-        self._last[shard] = max(self._last[shard], seq)
-        self._gate.heard(shard, seq)
+        self._heard(shard, seq)
         self._count(payload)
 
     def _count(self, payload: bytes) -> None:
@@ -192,3 +262,11 @@ class Publisher:
         what = "the stream is full; changes queue" if isinstance(error, StreamFullError) else "changes queue"
         self._part.waiting(f"{what}: {error}")
         await asyncio.sleep(backoff.failed(time.monotonic()))
+
+
+def _message(kind: int, name: ChangeSetId, shards: list[int], body: bytes = b"", *, history: str = "") -> Envelope:
+    """Return the one message of an abort or a checkpoint."""
+    return Envelope(
+        VERSION, kind, name.node, name.session, name.number, 0, False, True, shards, time.time(), {}, False, body,
+        history,
+    )  # fmt: skip

@@ -20,13 +20,12 @@ from harmonylite.db.compare import TableDifference
 from harmonylite.db.digest import digest_snapshot, open_snapshot
 from harmonylite.db.replica import Replica
 from harmonylite.db.thread import SqliteThread
-from harmonylite.errors import DatabaseBusyError, DatabaseDamagedError, StreamError
+from harmonylite.errors import DatabaseBusyError, DatabaseDamagedError
 from harmonylite.foreign import Codec, Line, Long, Name, PerShard
 from harmonylite.model import ChangeSetId
 from harmonylite.replication.ports import UNREAD, Peers
 from harmonylite.replication.publishing import Publisher
 from harmonylite.status import NodeStatus
-from harmonylite.wire import KIND_CHECKPOINT, VERSION, Envelope, encode_envelope
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +63,6 @@ class Verifier:
         self._status = status
         self._digests: dict[str, asyncio.Future[Digest]] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._count = 0
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def serve(self) -> None:
@@ -169,28 +167,7 @@ class Verifier:
 
     async def _checkpoint(self) -> str:
         """Put a checkpoint into every shard's order; return its name."""
-        self._count += 1
-        options = self._replica.options
-        name = ChangeSetId(options.node, f"{options.session}-verify", self._count)
-        shards = list(range(options.shards))
-        history = await self._thread.run(self._replica.history)
-        for shard in shards:
-            envelope = Envelope(
-                VERSION, KIND_CHECKPOINT, name.node, name.session, name.number, 0, False, True, shards, time.time(),
-                {}, False, b"", history,
-            )  # fmt: skip
-            await self._publish(shard, encode_envelope(envelope), str(name))
-        return str(name)
-
-    async def _publish(self, shard: int, payload: bytes, name: str) -> None:
-        for attempt in range(20):
-            try:
-                return await self._publisher.aside(shard, payload, f"checkpoint-{name}")
-            except StreamError:
-                if attempt == 19:
-                    raise
-                await asyncio.sleep(0.25)
-        return None
+        return str(await self._publisher.checkpoint(await self._thread.run(self._replica.history)))
 
     def _report(
         self, local: list[TableDifference], digests: dict[str, Digest], unread: list[str], known: set[str],

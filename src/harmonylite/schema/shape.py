@@ -210,11 +210,14 @@ def outline(shapes: Iterable[TableShape]) -> str:
 
 
 def any_of(terms: Sequence[str]) -> str:
-    """Return the condition that at least one of ``terms`` holds, as flat as SQLite wants it (limits: depth 1,000)."""
+    """Return the condition that at least one of ``terms`` holds, as flat as SQLite wants it (limits: depth 1,000).
+
+    It is in parentheses: whatever is added to it by AND is added to all of it.
+    """
     if len(terms) <= FLAT:
-        return " OR ".join(terms) or "0"
+        return f"({' OR '.join(terms) or '0'})"
     half = len(terms) // 2
-    return f"({any_of(terms[:half])}) OR ({any_of(terms[half:])})"
+    return f"({any_of(terms[:half])} OR {any_of(terms[half:])})"
 
 
 def any_differs(pairs: Iterable[tuple[Column, str, str]]) -> str:

@@ -9,7 +9,6 @@ import pytest
 
 from harmonylite.errors import StreamError
 from harmonylite.jetstream import NatsLink, StreamSettings, ensure_streams
-from harmonylite.wire import KIND_CHECKPOINT, VERSION, Envelope, encode_envelope
 from tests.parts.fix_nats import RealNats, eventually
 from tests.parts.replication.fix_writers import Writer, writers
 
@@ -75,9 +74,8 @@ async def test_while_the_store_is_away_publishing_waits_and_says_so_and_goes_on_
             part = each.status.part("publish")
             await eventually(lambda: "waiting for a snapshot: the stream would forget" in part.reason)  # noqa: B023
         assert await left_out(a) == []
-        checkpoint = Envelope(VERSION, KIND_CHECKPOINT, "a", "v", 1, 0, False, True, [0], 0.0, {}, False, b"")
         with pytest.raises(StreamError, match="waiting for a snapshot"):
-            await a.publisher.aside(0, encode_envelope(checkpoint), "checkpoint")
+            await a.publisher.checkpoint("h")
         for each in (a, b):
             each.objects.away = False
         _, found = await watched(a, work)

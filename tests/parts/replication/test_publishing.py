@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import time
 from io import BytesIO
 
@@ -19,15 +20,20 @@ from harmonylite.model import ChangeSetId, Position
 from harmonylite.replication.gate import Gate
 from harmonylite.replication.publishing import Publisher
 from harmonylite.status import NodeStatus
+from tests.parts.fix_nats import eventually
 
 WINDOW = 0.1
 """JetStream's duplicate window in these tests, in seconds: the least that it takes. It forgets ids after that."""
 
 
 class LossyShard(JetStreamShard):
-    """A real shard whose acknowledgements get lost: those of the publishes counted in ``lose``."""
+    """A real shard whose acknowledgements get lost: those of the publishes counted in ``lose``.
+
+    ``late``: seconds at most by which each of them comes late, at random, so that they come in any order.
+    """
 
     lose: frozenset[int] = frozenset()
+    late = 0.0
     count = 0
 
     async def publish(
@@ -38,6 +44,8 @@ class LossyShard(JetStreamShard):
         seq = await super().publish(
             payload, message_id=message_id, expected_last=expected_last, expected_end=expected_end
         )
+        if self.late:
+            await asyncio.sleep(random.uniform(0.0, self.late))
         if lost:
             await asyncio.sleep(2 * WINDOW)  # the next try comes when JetStream has forgotten this one's id
             raise NotAcknowledgedError("the acknowledgement got lost")
@@ -99,6 +107,61 @@ async def test_a_publish_whose_acknowledgement_got_lost_is_there_once_also_after
     for piece, out in zip(pieces, sets, strict=True):
         piece.spool.seek(0)
         assert piece.spool.read() == out.spool.getvalue()  # type: ignore[attr-defined] # a BytesIO here
+
+
+async def test_a_node_that_publishes_everything_at_once_never_takes_its_own_words_for_another_processs(
+    shard: LossyShard,
+) -> None:
+    shard.late = 0.01
+    sending = publisher(shard)
+    await sending.open()
+    sets = [change_set(number, random.choice([1, 1, 2, 5, 20])) for number in range(1, 61)]
+    checkpoints: list[ChangeSetId] = []
+
+    async def change() -> None:
+        for out in sets:
+            await sending.publish(out)
+
+    async def check() -> None:
+        checkpoints.extend([await sending.checkpoint("h") for _ in range(60)])
+
+    async def give_up() -> None:
+        for number in range(60):
+            await sending.abort(ChangeSetId("node-2", "s", number), 0)
+
+    async with asyncio.TaskGroup() as group:
+        for each in (change, check, give_up):
+            group.create_task(each())
+    names = [piece.id for piece in await received(shard)]
+    assert [name for name in names if name not in checkpoints] == [out.id for out in sets], "all whole, in their order"
+    assert [name for name in names if name in checkpoints] == checkpoints
+
+
+async def test_an_abort_and_a_checkpoint_whose_acknowledgements_got_lost_are_this_process_own_words(
+    shard: LossyShard,
+) -> None:
+    sending = publisher(shard)
+    await sending.open()
+    await sending.publish(change_set(1, 1))
+    shard.lose = frozenset({2, 4, 5})
+    with pytest.raises(NotAcknowledgedError):
+        await sending.abort(ChangeSetId("node-2", "s", 1), 0)
+    await sending.publish(change_set(2, 1))  # the first try finds the abort in its way
+    checkpoint = asyncio.create_task(sending.checkpoint("h"))
+    await eventually(lambda: shard.count == 5)
+    checkpoint.cancel()
+    await asyncio.wait({checkpoint})
+    shard.lose = frozenset()
+    await sending.publish(change_set(3, 1))
+
+
+async def test_what_another_program_left_on_the_subject_is_no_other_process(shard: LossyShard, link: NatsLink) -> None:
+    sending = publisher(shard)
+    await sending.open()
+    await sending.publish(change_set(1, 1))
+    await shard.publish(b"a line that somebody typed", message_id="typed")
+    await sending.publish(change_set(2, 1))
+    assert (await shard.info()).last == 3
 
 
 async def test_another_process_under_the_same_id_is_an_error_and_not_a_second_history(
