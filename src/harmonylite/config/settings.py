@@ -48,7 +48,13 @@ class ReplicationLogSettings(Section):
         "Publish no further than the newest snapshot allows, so that a stream never forgets what a new node needs; "
         "false: rather let it forget than wait, for example while the store is out of reach.",
     )
-    replicas: int = key(1, "On how many NATS servers each stream is kept; 3 survives the loss of one.", ge=1, le=5)
+    replicas: int = key(
+        0,
+        "On how many NATS servers each stream is kept; 3 survives the loss of one.",
+        zero="0: on as many as there are, at most 3; raised by itself when servers join, never lowered",
+        ge=0,
+        le=5,
+    )
     compress: bool = key(True, "Compress change sets with zstd.")
     update_existing: bool = key(False, "Change a stream that exists with other settings; otherwise that is reported.")
 

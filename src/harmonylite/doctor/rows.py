@@ -85,14 +85,17 @@ def _shards(facts: Facts) -> Judgement:
 def _replicas(facts: Facts) -> Judgement:
     wanted = facts.settings.replication_log.replicas
     recommended, why = "3", "the streams survive the loss of one server, and go on within seconds"
+    if not wanted and facts.nats.streams:
+        have = min(stream.replicas for stream in facts.nats.streams)
+        return ("ok" if have >= 3 else "advice"), f"{have}, as there are servers", recommended, why
     differing = [s for s in facts.nats.streams if s.replicas != wanted]
     if differing:
         found = f"{wanted} configured, stream {differing[0].name} has {differing[0].replicas}"
         return "problem", found, f"{wanted} on every stream", "set update_existing = true once to change the streams"
     if wanted >= 3:
         return "ok", str(wanted), recommended, why
-    alone = facts.settings.nats.embedded and not facts.settings.nats.cluster_addr
-    return ("advice" if alone else "problem"), str(wanted), recommended, why
+    alone = not wanted or (facts.settings.nats.embedded and not facts.settings.nats.cluster_addr)
+    return ("advice" if alone else "problem"), str(wanted) if wanted else "as there are servers", recommended, why
 
 
 def _storage(facts: Facts) -> Judgement:

@@ -9,11 +9,9 @@ from typing import Any
 from harmonylite.errors import StreamLostError
 from harmonylite.jetstream.api import STREAM_EXISTS, STREAM_NOT_FOUND, ApiError, JetStream, answer
 from harmonylite.jetstream.link import NatsLink
+from harmonylite.jetstream.replicas import create
 from harmonylite.jetstream.settings import StreamSettings
 from harmonylite.jetstream.stream import Stream
-
-CREATE_SECONDS = 10.0
-"""Deadline of making the stream; a cluster that elects needs some seconds."""
 
 PUBLISH_SECONDS = 10.0
 """Deadline of one publish; several large ones may be on their way at once."""
@@ -36,7 +34,7 @@ class Bucket:
             "max_msgs": -1,
             "max_bytes": -1,
             "max_consumers": -1,
-            "num_replicas": settings.replicas,
+            **({"num_replicas": settings.replicas} if settings.replicas else {}),
             "allow_rollup_hdrs": True,
             "allow_direct": True,
             **config,
@@ -52,7 +50,7 @@ class Bucket:
             await self.stream.details()
         except StreamLostError:
             try:
-                await self.stream.api.call(f"STREAM.CREATE.{self.stream.name}", self._config, seconds=CREATE_SECONDS)
+                await create(self.stream.api, self._config)
             except ApiError as error:
                 # Another node was faster, perhaps with other settings; what it made will do.
                 if error.code != STREAM_EXISTS:

@@ -140,6 +140,11 @@ class Connection:
         seen = ", ".join(sorted(self._client.announced)) or "itself"
         return f"server {self.server_name} of cluster {cluster} sees {seen}"
 
+    @property
+    def servers(self) -> int:
+        """Addresses that the servers of the cluster announce to clients now, 1 where there is no cluster."""
+        return max(1, len(self._client.announced)) if self._client._server_info.get("cluster") else 1
+
     def announced(self) -> list[str]:
         """Return ``host:port`` of the servers of the cluster that are there now, this one among them."""
         return list(self._client.announced)

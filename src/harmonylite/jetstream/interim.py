@@ -25,6 +25,7 @@ from harmonylite.jetstream.link import NatsLink
 from harmonylite.jetstream.names import stream_name
 from harmonylite.jetstream.region_streams import shut
 from harmonylite.jetstream.regions import ORDER, Home, interim_name, interim_subject
+from harmonylite.jetstream.replicas import create
 from harmonylite.jetstream.settings import StreamSettings
 from harmonylite.jetstream.stream import Details, Stream
 from harmonylite.jetstream.streams import CREATE_SECONDS, stream_config
@@ -163,7 +164,7 @@ class InterimStreams:
             "metadata": {ORDER: interim.order(shard), INTERIM: json.dumps(said)},
         }
         try:
-            await self._api.call(f"STREAM.CREATE.{name}", config, seconds=CREATE_SECONDS)
+            await create(self._api, config)
         except ApiError as error:
             if error.code != STREAM_EXISTS:
                 raise

@@ -97,6 +97,12 @@ class NatsLink(Resource):
         """Bytes that the server takes in one message, headers included; raises StreamError when not connected."""
         return self.now().max_payload
 
+    @property
+    def servers(self) -> int:
+        """How many servers of the cluster are known: none too few, where one has several addresses too many."""
+        announced = self._connection.servers if self._connection is not None else 1
+        return max(announced, 1 + int(self._status.server.get("cluster_peers", 0)))
+
     def surroundings(self) -> str:
         """Say to which server the link leads and which others it sees: what a missing quorum is explained by."""
         return self._connection.surroundings() if self._connection is not None else "not connected to NATS"

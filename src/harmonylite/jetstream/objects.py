@@ -71,7 +71,7 @@ class JetStreamObjects:
             {
                 "name": f"OBJ_{self.bucket}",
                 "subjects": [f"{self._before}.C.>", f"{self._before}.M.>"],
-                "num_replicas": replicas or settings.replicas,
+                **({"num_replicas": replicas} if replicas else {}),
             },
         )
         self._pointers = Pointers(link, settings)

@@ -17,6 +17,7 @@ from harmonylite.jetstream.api import STREAM_EXISTS, ApiError, JetStream
 from harmonylite.jetstream.link import NatsLink
 from harmonylite.jetstream.names import stream_name
 from harmonylite.jetstream.regions import LEFT_FOR, Home, Role, mirrored, shut_subject
+from harmonylite.jetstream.replicas import create
 from harmonylite.jetstream.settings import StreamSettings
 from harmonylite.jetstream.stream import Details, Stream
 from harmonylite.jetstream.streams import CREATE_SECONDS, compared, ensure_stream, stream_config, until_there
@@ -91,7 +92,7 @@ class RegionStream:
             )
         if not details.role.copy_of:
             return []
-        wanted = {"num_replicas": self.settings.replicas}
+        wanted = {"num_replicas": self.settings.replicas} if self.settings.replicas else {}
         return await compared(self.own, replace(details, config={**details.config, "subjects": []}), wanted,
                               update=self.settings.update_existing)  # fmt: skip
 
@@ -149,13 +150,13 @@ class RegionStream:
         """Make this region's stream a copy of ``region``'s; it must not exist. Raises StreamError."""
         config = mirrored(details.role, region, details.config, self.settings.replicas)
         try:
-            await self.own.api.call(f"STREAM.CREATE.{self.name}", config, seconds=CREATE_SECONDS)
+            count = await create(self.own.api, config)
         except ApiError as error:
             # Another node was faster.
             if error.code != STREAM_EXISTS:
                 raise
         else:
-            log.info("stream %s made: a copy of region %s, %d replicas", self.name, region, self.settings.replicas)
+            log.info("stream %s made: a copy of region %s, %d replicas", self.name, region, count)
 
 
 class RegionWatch:

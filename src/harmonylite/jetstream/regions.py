@@ -155,7 +155,7 @@ def mirrored(role: Role, home: str, config: Mapping[str, Any], replicas: int) ->
     return {
         **{key: config[key] for key in kept if key in config},
         "max_consumers": -1,
-        "num_replicas": replicas,
+        **({"num_replicas": replicas} if replicas else {}),
         "mirror": {"name": config["name"], "external": {"api": f"$JS.{home}.API"}},
         "metadata": role.metadata(),
     }

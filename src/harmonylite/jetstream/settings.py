@@ -55,8 +55,9 @@ class StreamSettings:
     """The streams of one cluster: ``<stream_prefix>-<shard>`` on ``<subject_prefix>.<shard>.*``.
 
     ``shards``: how many streams, from 0. ``max_entries``: messages kept per stream (0 = no limit). ``replicas``:
-    copies of each message, 1 to 5. ``update_existing``: change streams that exist with other settings; otherwise they
-    are only reported. ``domain``: JetStream domain of the streams ("" = that of the server).
+    copies of each message, 1 to 5; 0: as many as there are servers, at most three. ``update_existing``: change streams
+    that exist with other settings; otherwise they are only reported. ``domain``: JetStream domain of the streams ("" =
+    that of the server).
     """
 
     subject_prefix: str = "harmonylite-change-log"

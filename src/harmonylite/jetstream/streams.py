@@ -19,6 +19,7 @@ from harmonylite.jetstream.carry import check_not_held
 from harmonylite.jetstream.link import NatsLink
 from harmonylite.jetstream.names import stream_name
 from harmonylite.jetstream.regions import ORDER, new_order
+from harmonylite.jetstream.replicas import create
 from harmonylite.jetstream.settings import StreamSettings
 from harmonylite.jetstream.stream import Details, Stream
 from harmonylite.status import Part
@@ -87,13 +88,13 @@ async def ensure_stream(stream: Stream, settings: StreamSettings) -> list[str]:
         # creation afterwards. With an identity of its own the second request is refused.
         try:
             made = {**wanted, "metadata": {ORDER: new_order()}}
-            await stream.api.call(f"STREAM.CREATE.{stream.name}", made, seconds=CREATE_SECONDS)
+            count = await create(stream.api, made)
         except ApiError as error:
             # Another node was faster; the next look compares the settings.
             if error.code != STREAM_EXISTS:
                 raise
         else:
-            log.info("stream %s made: %d replicas", stream.name, settings.replicas)
+            log.info("stream %s made: %d replicas", stream.name, count)
         details = await stream.details()
     if details.role.copy_of:
         raise ConfigError(
@@ -140,7 +141,7 @@ def _missing_peers(cluster: Mapping[str, Any]) -> str:
 
 
 def stream_config(settings: StreamSettings, shard: int) -> dict[str, Any]:
-    """Return the configuration of a shard's stream, as JetStream's API takes it."""
+    """Return the configuration of a shard's stream, as JetStream's API takes it; see `replicas.create`."""
     return {
         "name": stream_name(settings.stream_prefix, shard),
         "subjects": [f"{settings.subject_prefix}.{shard}.*"],
@@ -151,7 +152,7 @@ def stream_config(settings: StreamSettings, shard: int) -> dict[str, Any]:
         "max_bytes": -1,
         "max_msg_size": -1,
         "max_consumers": -1,
-        "num_replicas": settings.replicas,
+        **({"num_replicas": settings.replicas} if settings.replicas else {}),
         "compression": "none",
         # Long enough for any retry under the same message id; the fence on the subject's last sequence guards the rest.
         "duplicate_window": int(120e9),

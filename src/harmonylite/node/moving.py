@@ -21,6 +21,7 @@ from harmonylite.jetstream.api import JetStream
 from harmonylite.jetstream.buckets import bucket_name
 from harmonylite.jetstream.carry import Carried, carry, discard, hold, release
 from harmonylite.jetstream.names import host_port, stream_name
+from harmonylite.jetstream.replicas import MOST
 from harmonylite.jetstream.stream import Stream
 from harmonylite.node.wiring import embedded_settings, link_settings, private_folder, stream_settings
 
@@ -53,7 +54,8 @@ async def move(source: Settings, target: Settings, told: Told) -> list[Carried]:
                 await hold(stream, _place(target))
             told(f"{len(streams)} streams at {_place(source)} take nothing any more; what is written now queues")
             for stream in streams:
-                done = await carry(stream, there, target.replication_log.replicas)
+                replicas = target.replication_log.replicas or min(MOST, there.link.servers)
+                done = await carry(stream, there, replicas)
                 told(f"{done.name}: {done.messages} messages, {done.bytes} bytes of backup, last sequence {done.last}")
                 carried.append(done)
         except BaseException:

@@ -230,6 +230,10 @@ class Node:
             group.create_task(
                 regional.watch(peers, lambda: upkeep.positions(replica), upkeep.recovery.turn), name="regions"
             )
+            group.create_task(
+                regional.raise_replicas(objects=settings.snapshot_bucket, replicas=settings.snapshot.nats.replicas),
+                name="replicas",
+            )
             group.create_task(self._watch_held(), name="held rows")
             if not replica.wal.reached:
                 group.create_task(self._into_wal(replica), name="WAL mode")

@@ -16,12 +16,16 @@ from harmonylite.config import Settings
 from harmonylite.db.snapshot import save_copy
 from harmonylite.errors import ConfigError, NotRunningError, SnapshotError
 from harmonylite.jetstream import JetStreamObjects, JetStreamShard, NatsLink, ensure_streams
+from harmonylite.jetstream.api import JetStream
+from harmonylite.jetstream.buckets import bucket_name
 from harmonylite.jetstream.interim import InterimStreams
 from harmonylite.jetstream.moving import MoveError, promote, rejoin
+from harmonylite.jetstream.names import stream_name
 from harmonylite.jetstream.region_objects import RegionObjects
 from harmonylite.jetstream.region_shard import RegionShard
 from harmonylite.jetstream.region_streams import RegionWatch, ensure_region_streams
 from harmonylite.jetstream.regions import Home
+from harmonylite.jetstream.replicas import Raising
 from harmonylite.model import Position
 from harmonylite.node.interim import Interims, Sibling, siblings
 from harmonylite.node.wiring import stream_settings
@@ -74,6 +78,22 @@ class Regional:
         if self._home is None:
             return JetStreamObjects(self._link, self.streams, bucket=bucket, replicas=replicas)
         return RegionObjects(self._link, self.streams, self._home, bucket=bucket, replicas=replicas)
+
+    async def raise_replicas(self, *, objects: str, replicas: int) -> None:
+        """Raise the replicas of this region's streams and buckets as servers join, without end.
+
+        Returns at once where the configuration names a number. ``objects``, ``replicas``: the object store's bucket,
+        and on how many servers it is to be kept (0: as many as the streams).
+        """
+        if self.streams.replicas:
+            return
+        region = self._home.region if self._home is not None else ""
+        mark, prefix = f"-{region}" if region else "", self.streams.stream_prefix
+        names = [stream_name(prefix, shard) for shard in range(self.streams.shards)]
+        names.append(f"KV_{bucket_name(f'{prefix}{mark}', 'pointers')}")
+        if not replicas:
+            names.append(f"OBJ_{objects}{mark}")
+        await Raising(JetStream(self._link, region), names).run()
 
     def own_pointers(self) -> JetStreamObjects | None:
         """Return the pointers of this node's own region, None where there are no regions."""

@@ -1,0 +1,106 @@
+"""On how many servers a stream is kept where the configuration names no number: on all that are there, at most three.
+
+Invariant: the number is never lowered, and never raised beyond the servers that are connected now: a replica on a
+missing server would only cost the stream its quorum. JetStream has the last word on how many servers there are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from harmonylite.backoff import Backoff
+from harmonylite.errors import StreamError, StreamLostError
+from harmonylite.jetstream.api import ApiError, JetStream
+from harmonylite.jetstream.carry import HELD
+from harmonylite.jetstream.stream import Stream
+
+log = logging.getLogger(__name__)
+
+MOST = 3
+"""Replicas that survive the loss of one server; more cost each publish more acknowledgements."""
+
+LOOK_EVERY = 5.0
+"""Seconds between looks at how many servers there are."""
+
+LOOK_AGAIN = 600.0
+"""Seconds between looks at the streams while the number of servers stays the same."""
+
+SECONDS = 10.0
+"""Deadline of one request that makes or changes a stream."""
+
+TOO_FEW = frozenset({10005, 10074})
+"""JetStream's errors for more replicas than there are servers: no suitable peers, and a server without a cluster."""
+
+
+async def create(api: JetStream, config: Mapping[str, Any]) -> int:
+    """Make a stream; return on how many servers. Where ``config`` has no ``num_replicas``: on as many as there are.
+
+    Raises StreamError, ApiError.
+    """
+    asked = [int(config["num_replicas"])] if "num_replicas" in config else counts(api, 0)
+    for count in asked:
+        try:
+            await api.call(f"STREAM.CREATE.{config['name']}", {**config, "num_replicas": count}, seconds=SECONDS)
+        except ApiError as error:
+            if error.code not in TOO_FEW or count == asked[-1]:
+                raise
+        else:
+            return count
+    raise AssertionError("the last try returns or raises")
+
+
+def counts(api: JetStream, above: int) -> list[int]:
+    """Return the numbers of replicas to try, the best first, all above ``above``."""
+    return list(range(min(MOST, api.link.servers), above, -1))
+
+
+class Raising:
+    """Raises the replicas of the streams ``names`` as servers join; of those that exist and take messages."""
+
+    def __init__(self, api: JetStream, names: Sequence[str]) -> None:
+        self._api = api
+        self._names = names
+        self._backoff = Backoff(first=LOOK_EVERY, most=LOOK_AGAIN, calm=3 * LOOK_AGAIN)
+
+    async def run(self) -> None:
+        """Look without end: as soon as there are more servers than before, and now and then."""
+        before, due = 1, 0.0
+        while True:
+            await asyncio.sleep(LOOK_EVERY * random.uniform(0.8, 1.2))
+            now, servers = time.monotonic(), min(MOST, self._api.link.servers)
+            if servers == 1 or (servers <= before and now < due):
+                continue
+            try:
+                lowest = await self.look()
+            except StreamError as error:
+                log.debug("replicas: %s", error)
+                lowest = 0
+            before, due = servers, now + (self._backoff.failed(now) if lowest < servers else LOOK_AGAIN)
+
+    async def look(self) -> int:
+        """Raise what can be raised now; return the lowest number of replicas of any stream. Raises StreamError."""
+        return min([await self._raise(name) for name in self._names])
+
+    async def _raise(self, name: str) -> int:
+        try:
+            details = await Stream(self._api, name, 0).details()
+        except StreamLostError:
+            return MOST  # once it is made it gets as many as there are then
+        config, have = details.config, int(details.config.get("num_replicas") or 1)
+        if HELD in (config.get("metadata") or {}) or details.role.shut or details.role.left_for:
+            return have
+        for count in counts(self._api, have):
+            try:
+                await self._api.call(f"STREAM.UPDATE.{name}", {**config, "num_replicas": count}, seconds=SECONDS)
+            except ApiError as error:
+                if error.code not in TOO_FEW:
+                    raise
+            else:
+                log.info("stream %s is kept on %d servers from now on (%d before)", name, count, have)
+                return count
+        return have
