@@ -160,6 +160,7 @@ class Counters:
     embedded_restarts: int = 0
     verify_runs: int = 0
     verify_differences: int = 0
+    foreign_messages: int = 0
 
 
 @dataclass(slots=True)
@@ -167,7 +168,8 @@ class NodeStatus:
     """Everything that a node says of itself.
 
     ``pending_rows``: rows whose key is logged and not published and ordered yet. ``held_rows``: rows of the mirror
-    held back from the database. ``last_*``: seconds since the epoch, 0 = never. ``caught_up``: every shard was folded
+    held back from the database. ``unfinished_change_sets``: of others and its own, in the streams without their last
+    message. ``last_*``: seconds since the epoch, 0 = never. ``caught_up``: every shard was folded
     to its end at least once since the start and is not lagging now. ``waits_for_schema``: what comes next needs a table
     or column that the database does not have. ``server``: figures of the embedded nats-server by name, as last read;
     empty without one. ``peers``: the other nodes, by id. ``progress``: what is carried to or from the store of
@@ -197,6 +199,7 @@ class NodeStatus:
     stream_warnings: tuple[str, ...] = ()
     pending_rows: int = 0
     held_rows: int = 0
+    unfinished_change_sets: int = 0
     caught_up: bool = False
     waits_for_schema: bool = False
     last_replicated: float = 0.0
@@ -264,6 +267,8 @@ class NodeStatus:
             "caught_up": self.caught_up,
             "pending_rows": self.pending_rows,
             "held_rows": self.held_rows,
+            "unfinished_change_sets": self.unfinished_change_sets,
+            "foreign_messages": self.counters.foreign_messages,
             "progress": list(self.progress) if self.progress is not None else None,
             "shards": [
                 {

@@ -9,13 +9,16 @@ other values are MessagePack's own nil, int, float 64, str and bin.
 
 from __future__ import annotations
 
+import math
+import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
 import msgspec
 
-from harmonylite.model import ChangeSetId, RawText
+from harmonylite.errors import ConfigError
+from harmonylite.model import ChangeSetId, RawText, StreamMessage
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -36,10 +39,24 @@ COMPRESS_FROM: Final = 1024
 """Blocks smaller than this many bytes are sent as they are."""
 ENVELOPE_BYTES: Final = 1024
 """Room that an envelope without its body, and NATS's headers, never exceed."""
+NAME_CHARACTERS: Final = 128
+"""The names of a node, a session and a history are no longer than this, and have no control characters."""
+LARGEST: Final = 2**63 - 1
+"""Numbers of change sets and messages are whole numbers from 0 to this, so that SQLite can keep them."""
+
+_PLAIN = re.compile(rb"[A-Za-z0-9_-]")
+_NAME = re.compile(rf"[^\x00-\x1f\x7f]{{0,{NAME_CHARACTERS}}}")
 
 
 class WireError(ValueError):
     """Bytes that are not a message of a version that this program knows."""
+
+
+class ForeignMessageError(WireError):
+    """A message that no node wrote in its own name: not our format, one that contradicts itself, or another's name.
+
+    Every reader steps over it. The message, its subject and the number of shards decide that, so all readers agree.
+    """
 
 
 class Envelope(msgspec.Struct, array_like=True, frozen=True):
@@ -69,6 +86,14 @@ class Envelope(msgspec.Struct, array_like=True, frozen=True):
     def id(self) -> ChangeSetId:
         """The change set that the message belongs to."""
         return ChangeSetId(self.node, self.session, self.number)
+
+
+class Head(msgspec.Struct, array_like=True, frozen=True):
+    """How a message of every version begins, also of versions to come."""
+
+    version: int
+    kind: int
+    node: str
 
 
 class Updates(msgspec.Struct, array_like=True):
@@ -122,6 +147,7 @@ _encoder = msgspec.msgpack.Encoder(enc_hook=_to_wire)
 _blocks = msgspec.msgpack.Decoder(Block, ext_hook=_from_wire)
 _values = msgspec.msgpack.Decoder(ext_hook=_from_wire)
 _envelopes = msgspec.msgpack.Decoder(Envelope)
+_heads = msgspec.msgpack.Decoder(Head)
 _MALFORMED = (msgspec.DecodeError, RecursionError, ValueError)
 """What msgspec raises for bytes that are not what is wanted; names that are not UTF-8 are a ValueError."""
 
@@ -183,18 +209,77 @@ def encode_envelope(envelope: Envelope) -> bytes:
     return _encoder.encode(envelope)
 
 
-def decode_envelope(payload: bytes) -> Envelope:
-    """Return the envelope in ``payload``; raises WireError, also for a version that is newer than this program."""
+def token(name: str) -> str:
+    """Return ``name`` as one subject token: bytes other than letters, digits, ``_`` and ``-`` become ``=hh``.
+
+    One name has one token and one token one name, so two nodes never share a subject.
+    """
+    if not name:
+        raise ConfigError("a node id can't be empty")
+    return "".join(chr(b) if _PLAIN.match(bytes([b])) else f"={b:02x}" for b in name.encode())
+
+
+def decode_envelope(message: StreamMessage, shards: int | None) -> Envelope:
+    """Return the envelope of ``message``, in a cluster of ``shards`` shards (None: of one that was folded before).
+
+    Raises ForeignMessageError where no node wrote the message in its own name, and WireError where a newer version of
+    this program may have written it.
+    """
     try:
-        envelope = _envelopes.decode(payload)
+        envelope = _envelopes.decode(message.payload)
     except _MALFORMED as error:
-        head = payload[:2]
-        if len(head) == 2 and head[0] & 0xF0 == 0x90 and VERSION < head[1] < 0x80:
-            raise WireError(f"format version {head[1]} is newer than {VERSION}; update this node") from error
-        raise WireError(f"envelope: {error}") from error
+        raise _unreadable(message, str(error)) from error
     if envelope.version != VERSION:
-        raise WireError(f"format version {envelope.version} is not {VERSION}; update this node")
+        raise _unreadable(message, f"format version {envelope.version} does not exist")
+    if why := _impersonates(envelope.node, message.subject) or _contradiction(envelope, message.shard, shards):
+        raise ForeignMessageError(why)
+    if envelope.kind > KIND_ABORT:
+        raise WireError(f"messages of kind {envelope.kind} are not known, a newer version may have written it")
     return envelope
+
+
+def _unreadable(message: StreamMessage, why: str) -> WireError:
+    """Return the error for a message that is none of this version."""
+    try:
+        head = _heads.decode(message.payload)
+    except _MALFORMED:
+        return ForeignMessageError(f"it is not in HarmonyLite's format: {why}")
+    if head.version <= VERSION:
+        return ForeignMessageError(f"it is not in HarmonyLite's format: {why}")
+    if other := _impersonates(head.node, message.subject):
+        return ForeignMessageError(other)
+    return WireError(f"format version {head.version} is newer than {VERSION}")
+
+
+def _impersonates(node: str, subject: str) -> str:
+    """Say in whose name the message is that came on ``subject``, "" when the subject is that node's own."""
+    if node and _NAME.fullmatch(node) and token(node) == subject.rpartition(".")[2]:
+        return ""
+    return f"it bears the name of node {node[:NAME_CHARACTERS]!r}, whose subject this is not"
+
+
+def _contradiction(envelope: Envelope, shard: int, shards: int | None) -> str:
+    """Say what in an envelope can't be true, "" when all can."""
+    listed = envelope.shards
+    if shard not in listed or len(set(listed)) < len(listed) or min(listed) < 0:
+        return f"it is on shard {shard} and names the shards {_shortened(listed)}"
+    if shards is not None and max(listed) >= shards:
+        return f"it names shard {max(listed)}, and there are {shards} shards"
+    if not (0 <= envelope.number <= LARGEST and 0 <= envelope.index <= LARGEST and envelope.kind >= 0):
+        return f"kind {envelope.kind}, number {envelope.number} or index {envelope.index} is out of range"
+    if not (_NAME.fullmatch(envelope.session) and _NAME.fullmatch(envelope.history)):
+        return f"the name of its session or history has more than {NAME_CHARACTERS} characters, or control characters"
+    if not math.isfinite(envelope.time):
+        return f"it was captured at {envelope.time}"
+    if envelope.last and envelope.more:
+        return "it is the last message, and its block goes on in the next one"
+    if envelope.kind in (KIND_CHECKPOINT, KIND_ABORT) and (envelope.index or not envelope.last):
+        return f"a message of kind {envelope.kind} is one of several"
+    return ""
+
+
+def _shortened(listed: list[int]) -> str:
+    return str(listed) if len(listed) <= 8 else f"[{', '.join(map(str, listed[:8]))}, …]"
 
 
 def encode_abort(victim: ChangeSetId) -> bytes:
@@ -208,6 +293,8 @@ def decode_abort(body: bytes) -> ChangeSetId:
         node, session, number = msgspec.msgpack.decode(body, type=tuple[str, str, int])
     except _MALFORMED as error:
         raise WireError(f"abort: {error}") from error
+    if not (node and _NAME.fullmatch(node) and _NAME.fullmatch(session) and 0 <= number <= LARGEST):
+        raise WireError("abort: it names a change set that can't exist")
     return ChangeSetId(node, session, number)
 
 

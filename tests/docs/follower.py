@@ -7,6 +7,8 @@ plain dictionaries, so that every rule of the page has to be followed and none i
 from __future__ import annotations
 
 import asyncio
+import math
+import string
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,6 +28,8 @@ else:
 Name: TypeAlias = tuple[str, str, int]
 Key: TypeAlias = tuple[Any, ...]
 Row: TypeAlias = dict[str, Any]
+
+PLAIN = string.ascii_letters + string.digits + "_-"
 
 
 @dataclass
@@ -75,10 +79,13 @@ class Follower:
 
     # putting change sets together ------------------------------------------------------------------------------
 
-    def hear(self, shard: int, seq: int, payload: bytes) -> None:
+    def hear(self, shard: int, seq: int, subject: str, payload: bytes) -> None:
         """Take in one message of one stream."""
+        if not counts(shard, self._shards, subject, payload):
+            self.seen.add("stepped over")
+            return
         version, kind, node, session, number, index, more, last, shards, _, _, packed, body, *_ = decode(payload)
-        assert version == 1
+        assert (version, kind in (0, 1, 2)) == (1, True), "a newer program wrote it"
         if kind == 2:
             victim: Name = tuple(decode(body))
             if all(done.name != victim for done in self._whole[shard]):
@@ -91,8 +98,11 @@ class Follower:
         if now is None or now.name != name:
             if index > 0:
                 return
+            self._open[shard].pop(node, None)
             now = self._open[shard][node] = ChangeSet(name, shards)
-        if index != now.index:
+            if len(self._open[shard]) > 64:
+                del self._open[shard][next(iter(self._open[shard]))]
+        if index != now.index or shards != now.shards:
             return
         now.index += 1
         now.piece += body
@@ -157,6 +167,41 @@ class Follower:
         assert crc32(msgspec.msgpack.encode(of)) % self._shards == shard
 
 
+def counts(shard: int, shards: int, subject: str, payload: bytes) -> bool:
+    """Tell whether a node wrote a message in its own name."""
+    try:
+        found = decode(payload)
+    except (msgspec.DecodeError, ValueError):
+        return False
+    types = (int, int, str, str, int, int, bool, bool, list, float, dict, bool, bytes)
+    if not isinstance(found, list) or [type(each) for each in found[:3]] != list(types[:3]):
+        return False
+    version, kind, node = found[:3]
+    if not node or not sound(node) or token(node) != subject.split(".")[-1]:
+        return False
+    if version > 1:
+        return True
+    if [type(each) for each in found[:13]] != list(types):
+        return False
+    _, _, _, session, number, index, more, last, listed, time, _, _, _, *rest = found
+    return (
+        version == 1 and kind >= 0 and 0 <= number < 2**63 and 0 <= index < 2**63 and math.isfinite(time)
+        and shard in listed and len(set(listed)) == len(listed) and set(listed) <= set(range(shards))
+        and all(map(sound, (session, *rest[:1]))) and not (last and more)
+        and (kind not in (1, 2) or (index == 0 and last))
+    )  # fmt: skip
+
+
+def sound(name: str) -> bool:
+    """Tell whether a name is short and has no control characters."""
+    return len(name) <= 128 and all(character >= " " and character != "\x7f" for character in name)
+
+
+def token(node: str) -> str:
+    """Return a node id as it is written in a subject."""
+    return "".join(chr(b) if chr(b) in PLAIN else f"={b:02x}" for b in node.encode())
+
+
 def decode(data: bytes) -> Any:
     """Return what MessagePack says."""
     return msgspec.msgpack.decode(data)
@@ -198,10 +243,10 @@ def told_apart(value: Any) -> tuple[str, Any]:
     return names[type(value)], repr(value) if isinstance(value, float) else value
 
 
-def messages(url: str, streams: Sequence[str], starts: Sequence[int]) -> list[tuple[int, int, bytes]]:
-    """Return shard, sequence and payload of every message that the streams hold from ``starts`` on."""
+def messages(url: str, streams: Sequence[str], starts: Sequence[int]) -> list[tuple[int, int, str, bytes]]:
+    """Return shard, sequence, subject and payload of every message that the streams hold from ``starts`` on."""
 
-    async def read() -> list[tuple[int, int, bytes]]:
+    async def read() -> list[tuple[int, int, str, bytes]]:
         link = await nats.connect(url)
         stream = link.jetstream()
         found = []
@@ -209,7 +254,7 @@ def messages(url: str, streams: Sequence[str], starts: Sequence[int]) -> list[tu
             state = (await stream.stream_info(name)).state
             for seq in range(max(starts[shard], state.first_seq), state.last_seq + 1):
                 message = await stream.get_msg(name, seq)
-                found.append((shard, seq, message.data or b""))
+                found.append((shard, seq, message.subject or "", message.data or b""))
         await link.close()
         return found
 

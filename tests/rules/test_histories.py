@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harmonylite.changes.histories import Standing, drift, further, held, is_message, newest, relation
-from harmonylite.model import Position
+from harmonylite.model import Position, StreamMessage
 from harmonylite.wire import KIND_CHANGES, KIND_CHECKPOINT, VERSION, Envelope, encode_envelope
 
 SEQS = st.dictionaries(st.integers(0, 3), st.integers(0, 50), min_size=1, max_size=4)
@@ -72,13 +72,15 @@ def message(node: str, body: bytes, *, kind: int = KIND_CHANGES, last: bool = Tr
         (message("a", b"ows"), True),  # the last of several messages
         (message("a", b"other"), False),
         (message("b", b"rows"), False),
+        (message("a", b"rows"), None),  # on the subject of another node
         (message("a", b"rows", kind=KIND_CHECKPOINT), False),
         (message("a", b"rows", last=False), False),
         (b"no message at all", False),
     ],
 )
-def test_a_message_is_known_again_by_its_writer_and_its_rows(payload: bytes, same: bool) -> None:
-    assert is_message(payload, "a", [b"first", b"rows"]) is same
+def test_a_message_is_known_again_by_its_writer_and_its_rows(payload: bytes, same: bool | None) -> None:
+    node = "b" if same is None else "a"
+    assert is_message(StreamMessage(0, 7, f"t.0.{node}", payload), "a", [b"first", b"rows"]) is (same or False)
 
 
 @given(SEQS, st.data())

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from harmonylite.model import Position, StreamInfo
+from harmonylite.model import Position, StreamInfo, StreamMessage
 from harmonylite.wire import KIND_CHANGES, WireError, decode_envelope
 
 PAST_KEPT = 64
@@ -116,10 +116,10 @@ def start_in(position: Position, info: StreamInfo, common: int | None, left: int
     return Position(position.shard, end, end + 1, info.created)
 
 
-def is_message(payload: bytes, node: str, blocks: Sequence[bytes]) -> bool:
-    """Tell whether ``payload`` can be the last message of a change set of ``node`` with ``blocks`` ([]: unknown)."""
+def is_message(message: StreamMessage, node: str, blocks: Sequence[bytes]) -> bool:
+    """Tell whether ``message`` can be the last message of a change set of ``node`` with ``blocks`` ([]: unknown)."""
     try:
-        envelope = decode_envelope(payload)
+        envelope = decode_envelope(message, None)
     except WireError:
         return False
     if envelope.kind != KIND_CHANGES or not envelope.last or envelope.node != node:

@@ -3,7 +3,8 @@
 Invariant: what `Inbox.take` returns holds every message of each shard up to the positions that it names, in order, and
 of every change set either all of its shards' pieces or none (DESIGN: a change set is whole or not there). A change set
 whose writer died between two shards is voided by an *abort* message on the shard that lacks it: whichever of the two,
-abort or last piece, that shard's stream orders first holds for every node.
+abort or last piece, that shard's stream orders first holds for every node. What no node wrote in its own name
+is stepped over, by every node alike.
 """
 
 from __future__ import annotations
@@ -15,18 +16,39 @@ from typing import IO
 
 from harmonylite.changes.lanes import Lane, Open, Piece, poison
 from harmonylite.model import ChangeSetId, Position, StreamMessage
-from harmonylite.wire import KIND_ABORT, KIND_CHANGES, Envelope, WireError, decode_abort, decode_envelope
+from harmonylite.wire import (
+    KIND_ABORT,
+    KIND_CHANGES,
+    Envelope,
+    ForeignMessageError,
+    WireError,
+    decode_abort,
+    decode_envelope,
+)
 
-__all__ = ["SPOOL_BYTES", "Cut", "Inbox", "Piece", "poison"]
+__all__ = ["Cut", "Inbox", "Piece", "poison"]
 
 SPOOL_BYTES = 4_000_000
-"""Blocks of one change set above this many bytes wait in a temporary file."""
+"""Blocks of one change set above this many bytes wait in a temporary file; of the n-th one, above an n-th of it."""
 
 HISTORIES = 64
 """How many names of histories are remembered of messages: whoever makes up more fills no memory."""
 
-Spool = Callable[[], IO[bytes]]
-"""Makes the place where the blocks of one change set wait: a file-like object, opened for reading and writing."""
+Spool = Callable[[int], IO[bytes]]
+"""Makes the place where the blocks of one change set wait: a file-like object, opened for reading and writing, that
+holds as many bytes as it is told in memory, and more than that in a file.
+"""
+
+Foreign = Callable[[StreamMessage, str], None]
+"""Hears of a message that no node wrote in its own name, and why; it is stepped over."""
+
+
+def _in_memory(most: int) -> IO[bytes]:
+    return BytesIO()
+
+
+def _unheard(message: StreamMessage, why: str) -> None:
+    pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +76,16 @@ class Cut:
 
 
 class Inbox:
-    """Collects messages; see the module's invariant. Not thread-safe."""
+    """Collects messages; see the module's invariant. Not thread-safe.
 
-    def __init__(self, positions: dict[int, Position], *, spool: Spool = BytesIO) -> None:
+    ``shards``: how many there are, where ``positions`` are not all of them.
+    """
+
+    def __init__(
+        self, positions: dict[int, Position], *, shards: int = 0, spool: Spool = _in_memory, foreign: Foreign = _unheard
+    ) -> None:
+        self._shards = shards or len(positions)
+        self._foreign = foreign
         self._lanes = {
             shard: Lane(position, position.resume - 1, aborted=dict.fromkeys(position.aborted))
             for shard, position in positions.items()
@@ -80,6 +109,11 @@ class Inbox:
     def read_up_to(self, shard: int) -> int:
         """Return the last sequence of ``shard`` that was added."""
         return self._lanes[shard].read
+
+    @property
+    def under_way_count(self) -> int:
+        """Change sets of which some messages are here and not the last."""
+        return sum(len(lane.open) for lane in self._lanes.values())
 
     @property
     def waiting(self) -> int:
@@ -146,13 +180,16 @@ class Inbox:
             return
         if (message.shard, message.seq) not in self._skip:
             try:
-                envelope = decode_envelope(message.payload)
+                envelope = decode_envelope(message, self._shards)
                 if envelope.history and len(self.histories) < HISTORIES:
                     self.histories.add(envelope.history)
                 if envelope.kind == KIND_ABORT:
                     self._abort(lane, decode_abort(envelope.body))
-                else:
+                elif envelope.id not in lane.aborted:
                     self._collect(lane, message, envelope)
+            except ForeignMessageError as error:
+                if message.seq > lane.position.seq:  # after a restart, some are read a second time
+                    self._foreign(message, str(error))
             except WireError as error:
                 raise poison(message.shard, message.seq, str(error)) from error
         lane.read = message.seq
@@ -164,28 +201,39 @@ class Inbox:
         lane.abort(victim)
         unfinished = lane.open.get(victim.node)
         if unfinished is not None and unfinished.id == victim:
-            lane.open.pop(victim.node).spool.close()
-            if unfinished.alone:  # of one that touches more shards, a piece of another shard will tell
-                self._given_up.append(victim)
+            self._give_up(lane.open.pop(victim.node))
+
+    def _give_up(self, part: Open) -> None:
+        part.spool.close()
+        if len(part.shards) == 1:  # of one that touches more shards, a piece of another shard will tell
+            self._given_up.append(part.id)
 
     def _collect(self, lane: Lane, message: StreamMessage, envelope: Envelope) -> None:
-        if envelope.id in lane.aborted:
+        if envelope.kind != KIND_CHANGES:  # one message, which says nothing of a change set that is under way
+            self._complete(lane, message, envelope, Open(envelope.id, message.seq, BytesIO(), envelope.shards))
             return
         part = lane.open.get(envelope.node)
         if part is None or part.id != envelope.id:
-            # A writer has one change set under way: a new one ends an unfinished one, whose writer crashed.
             if envelope.index != 0:
                 return
-            if part is not None:
-                part.spool.close()
-            part = lane.open[envelope.node] = Open(envelope.id, message.seq, self._spool(), len(envelope.shards) == 1)
+            place = self._spool(SPOOL_BYTES // (1 + self.under_way_count))
+            part = Open(envelope.id, message.seq, place, envelope.shards)
+            if (ended := lane.begin(part)) is not None:
+                self._give_up(ended)
         if envelope.index != part.count:
             return  # a repeated part: it was published again after a lost acknowledgement
+        if envelope.shards != part.shards:
+            raise ForeignMessageError(f"it names other shards than the change set's first message, {part.first}")
         part.add(envelope)
         if envelope.last:
             del lane.open[envelope.node]
-            if message.seq > lane.position.seq:
-                lane.ready.append(_piece(message, envelope, part))
+            self._complete(lane, message, envelope, part)
+
+    def _complete(self, lane: Lane, message: StreamMessage, envelope: Envelope, whole: Open) -> None:
+        if message.seq > lane.position.seq:
+            lane.ready.append(_piece(message, envelope, whole))
+        else:
+            whole.spool.close()
 
     def put_back(self, cut: Cut) -> None:
         """Undo the `take` that returned ``cut``; nothing may have been taken since."""
@@ -248,7 +296,7 @@ class Inbox:
         lane = self._lanes.get(other)
         if lane is None or self._void(piece):
             return False
-        return all(p.id != piece.id for p in lane.ready)
+        return all(p.name != piece.name for p in lane.ready)
 
     def _whole(self, counts: dict[int, int]) -> dict[int, int]:
         """Lower ``counts`` until every change set within them is whole."""
@@ -257,12 +305,12 @@ class Inbox:
         while lowered:
             lowered = False
             chosen = {s: [p for p, _ in zip(self._lanes[s].ready, range(n), strict=False)] for s, n in counts.items()}
-            inside = {(piece.id, shard) for shard, pieces in chosen.items() for piece in pieces}
+            inside = {(piece.name, shard) for shard, pieces in chosen.items() for piece in pieces}
             for shard, pieces in chosen.items():
                 for index, piece in enumerate(pieces):
                     if len(piece.shards) == 1 or self._void(piece):
                         continue
-                    if any((piece.id, other) not in inside for other in piece.shards if other in self._lanes):
+                    if any((piece.name, other) not in inside for other in piece.shards if other in self._lanes):
                         counts[shard], lowered = index, True
                         break
         return counts
@@ -284,7 +332,7 @@ class Inbox:
             counts[lane] = max(counts[lane], n)
             for piece in fresh:
                 todo.extend(
-                    (other, [p.id for p in self._lanes[other].ready].index(piece.id) + 1)
+                    (other, [p.name for p in self._lanes[other].ready].index(piece.name) + 1)
                     for other in (piece.shards if not self._void(piece) else ())
                     if other != lane and other in self._lanes
                 )

@@ -1,6 +1,7 @@
 """One shard's messages on their way into whole change sets: what is under way, what is complete, what is void.
 
-Invariant: of a change set that an abort message voids nothing becomes complete after that message.
+Invariant: of a change set that an abort message voids nothing becomes complete after that message. At most `OPEN_KEPT`
+change sets are under way; which ones follows from the order of the messages alone, so all nodes keep the same.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from harmonylite.wire import Block, Envelope, WireError, decode_block
 
 ABORTS_KEPT = 256
 """How many change sets that an abort message voids are remembered per shard."""
+OPEN_KEPT = 64
+"""How many change sets may be under way on a shard; one more ends the one that began first."""
 
 
 @dataclass(slots=True)
@@ -37,6 +40,11 @@ class Piece:
     blocks: list[tuple[int, int, bool]]
     spool: IO[bytes]
     stored: float = 0.0
+
+    @property
+    def name(self) -> tuple[ChangeSetId, tuple[int, ...]]:
+        """What the pieces of one change set have in common: pieces that disagree on its shards are none of it."""
+        return self.id, self.shards
 
     @property
     def size(self) -> int:
@@ -69,12 +77,12 @@ def poison(shard: int, seq: int, why: str) -> PoisonError:
 
 @dataclass(slots=True)
 class Open:
-    """A change set on one shard whose last message has not come. ``alone``: it touches no other shard."""
+    """A change set on one shard whose last message has not come. ``shards``: all that it touches."""
 
     id: ChangeSetId
     first: int
     spool: IO[bytes]
-    alone: bool
+    shards: list[int]
     count: int = 0
     start: int = 0
     end: int = 0
@@ -110,6 +118,14 @@ class Lane:
         self.aborted[victim] = None
         if len(self.aborted) > ABORTS_KEPT:
             del self.aborted[next(iter(self.aborted))]
+
+    def begin(self, part: Open) -> Open | None:
+        """Take note of a change set that begins; return the one that has to make room for it."""
+        ended = self.open.pop(part.id.node, None)  # a writer has one under way: it crashed, and begins again
+        self.open[part.id.node] = part  # behind all others: they are in the order of their beginnings
+        if len(self.open) > OPEN_KEPT:
+            return self.open.pop(next(iter(self.open)))
+        return ended
 
     def settle(self, limit: int, taken: Piece | None) -> Position:
         """Move on to right before the first piece that waits, else to what was read, at most to ``limit``.

@@ -16,8 +16,8 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from harmonylite.errors import ConfigError
-from harmonylite.jetstream.names import token
 from harmonylite.jetstream.settings import EmbeddedSettings
+from harmonylite.wire import token
 
 USER = "harmonylite"
 

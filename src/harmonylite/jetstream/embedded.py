@@ -26,7 +26,7 @@ from harmonylite.jetstream.cluster_secret import Refusals, RouteLogin, route_log
 from harmonylite.jetstream.credentials import client_context
 from harmonylite.jetstream.doors import open_doors
 from harmonylite.jetstream.figures import read_figures
-from harmonylite.jetstream.names import redact, token
+from harmonylite.jetstream.names import redact
 from harmonylite.jetstream.room import Room
 from harmonylite.jetstream.routes import expand
 from harmonylite.jetstream.server_config import ServerPlan, loopback, plan
@@ -34,6 +34,7 @@ from harmonylite.jetstream.server_files import accepts, client_port, generated, 
 from harmonylite.jetstream.settings import EmbeddedSettings, LinkSettings
 from harmonylite.resource import Resource
 from harmonylite.status import NodeStatus
+from harmonylite.wire import token
 
 log = logging.getLogger(__name__)
 server_log = logging.getLogger("harmonylite.nats-server")

@@ -1,6 +1,6 @@
-"""Names on NATS: streams, subjects, addresses. No secret ever leaves through a name.
+"""Names on NATS: streams, nodes, addresses.
 
-Invariant: node ids map to subject tokens one to one, so that two nodes never share a subject.
+Invariant: no secret ever leaves through a name.
 """
 
 from __future__ import annotations
@@ -10,19 +10,11 @@ from urllib.parse import unquote_to_bytes, urlsplit
 
 from harmonylite.errors import ConfigError
 
-_PLAIN = re.compile(rb"[A-Za-z0-9_-]")
 _USERINFO = re.compile(r"(?<=://)[^/@\s]+@")
 
 
-def token(name: str) -> str:
-    """Return ``name`` as one subject token: bytes other than letters, digits, ``_`` and ``-`` become ``=hh``."""
-    if not name:
-        raise ConfigError("a node id can't be empty")
-    return "".join(chr(b) if _PLAIN.match(bytes([b])) else f"={b:02x}" for b in name.encode())
-
-
 def name_of(subject_token: str) -> str:
-    """Return the name that `token` made ``subject_token`` of."""
+    """Return the name that `harmonylite.wire.token` made ``subject_token`` of."""
     return unquote_to_bytes(subject_token.replace("=", "%")).decode(errors="replace")
 
 

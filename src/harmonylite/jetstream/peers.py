@@ -18,9 +18,9 @@ from harmonylite.errors import ForeignError, HarmonyLiteError, StreamError
 from harmonylite.foreign import Text
 from harmonylite.jetstream.connection import Connection
 from harmonylite.jetstream.link import NatsLink
-from harmonylite.jetstream.names import token
 from harmonylite.replication.ports import Heard, unread
 from harmonylite.status import Counters
+from harmonylite.wire import token
 
 log = logging.getLogger(__name__)
 

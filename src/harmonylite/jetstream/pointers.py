@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from harmonylite.errors import NotAcknowledgedError, StreamLostError, WrongLastSequenceError
 from harmonylite.jetstream.buckets import Bucket, bucket_name
 from harmonylite.jetstream.link import NatsLink
-from harmonylite.jetstream.names import token
 from harmonylite.jetstream.settings import StreamSettings
+from harmonylite.wire import token
 
 _KEY = re.compile(r"[-/_=a-zA-Z0-9]+(\.[-/_=a-zA-Z0-9]+)*")
 

@@ -18,7 +18,6 @@ from harmonylite.changes.interim import Interim
 from harmonylite.errors import NotAcknowledgedError, StreamError, StreamLostError
 from harmonylite.jetstream.api import JetStream
 from harmonylite.jetstream.link import NatsLink
-from harmonylite.jetstream.names import token
 from harmonylite.jetstream.reader import Reader
 from harmonylite.jetstream.region_reader import CopyReader
 from harmonylite.jetstream.regions import Home, interim_name, interim_subject
@@ -27,6 +26,7 @@ from harmonylite.jetstream.shard import JetStreamShard
 from harmonylite.jetstream.stream import Stream
 from harmonylite.model import StreamInfo, StreamMessage
 from harmonylite.status import Part
+from harmonylite.wire import token
 
 
 class RegionShard(JetStreamShard):

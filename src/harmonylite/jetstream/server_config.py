@@ -19,8 +19,9 @@ from urllib.parse import quote
 from harmonylite.errors import ConfigError
 from harmonylite.jetstream.cluster_secret import RouteLogin
 from harmonylite.jetstream.conf_keys import conf_keys
-from harmonylite.jetstream.names import split_address, token
+from harmonylite.jetstream.names import split_address
 from harmonylite.jetstream.settings import EmbeddedSettings, TlsSettings
+from harmonylite.wire import token
 
 _LISTEN = ("listen", "host", "net", "port")
 _AUTH = ("authorization", "accounts", "operator", "operators", "roots", "root", "trusted", "trusted_keys", "resolver")

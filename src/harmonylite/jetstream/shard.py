@@ -11,12 +11,13 @@ from typing import Any
 from harmonylite.errors import NotAcknowledgedError
 from harmonylite.jetstream.api import JetStream, answer
 from harmonylite.jetstream.link import NatsLink
-from harmonylite.jetstream.names import stream_name, token
+from harmonylite.jetstream.names import stream_name
 from harmonylite.jetstream.reader import Reader
 from harmonylite.jetstream.settings import StreamSettings
 from harmonylite.jetstream.stream import Stream
 from harmonylite.model import StreamInfo, StreamMessage
 from harmonylite.status import Part
+from harmonylite.wire import token
 
 HEADROOM = 1024
 """Bytes of ``max_payload`` that are left for headers."""

@@ -209,7 +209,7 @@ class Publisher:
                 f" {had} acknowledged"
             )
         try:
-            envelope = decode_envelope(last.payload)
+            envelope = decode_envelope(last, len(self._streams))
         except WireError:
             envelope = None
         self._last[shard] = max(self._last[shard], last.seq)

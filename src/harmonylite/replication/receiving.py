@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from tempfile import SpooledTemporaryFile
 from typing import IO
 
-from harmonylite.changes.inbox import SPOOL_BYTES, Cut, Inbox
+from harmonylite.changes.inbox import Cut, Inbox
 from harmonylite.db.applying import Applied
 from harmonylite.db.connection import mapped
 from harmonylite.db.former import take_for_gone
@@ -23,8 +23,9 @@ from harmonylite.errors import DatabaseBusyError, DatabaseError, PoisonError, Re
 from harmonylite.model import ChangeSetId, StreamMessage
 from harmonylite.replication.lag import Lag
 from harmonylite.replication.ports import ShardStream
+from harmonylite.replication.strangers import Strangers
 from harmonylite.replication.trouble import Trouble
-from harmonylite.status import NodeStatus
+from harmonylite.status import NodeStatus, Part
 from harmonylite.wire import KIND_CHECKPOINT
 
 log = logging.getLogger(__name__)
@@ -71,6 +72,9 @@ class Receiver:
         self._targets: dict[int, int] = {}
         self._behind: dict[int, int] | None = None
         self._staging: tuple[ChangeSetId | None, int, int] = (None, 0, 0)
+        self._strangers = Strangers(status)
+        self.paused: set[tuple[int, int]] = set()
+        """The messages, by shard and sequence, before which the node waits now, and that `skip` may leave out."""
         self.caught_up = asyncio.Event()
         self.inbox = Inbox({})
         self.merging = True
@@ -79,9 +83,12 @@ class Receiver:
         options = replica.options
         self._trouble = Trouble(self._part, (options.database, options.mirror))
 
-    def _spool(self) -> IO[bytes]:
-        """Return a place for blocks: in memory, on the database's disk once there are many; the inbox closes it."""
-        return SpooledTemporaryFile(max_size=SPOOL_BYTES, dir=str(self._replica.options.folder))
+    def _spool(self, most: int) -> IO[bytes]:
+        """Return a place for blocks: in memory, above ``most`` bytes on the database's disk; the inbox closes it."""
+        return SpooledTemporaryFile(max_size=most, dir=str(self._replica.options.folder))
+
+    def _foreign(self, message: StreamMessage, why: str) -> None:
+        self._strangers.met(message, why, time.monotonic())
 
     def open(self, merged: dict[int, int]) -> None:
         """Start from the mirror's positions; ``merged``: how far the database is, which may be further.
@@ -90,7 +97,8 @@ class Receiver:
         """
         self._applying = None
         positions = self._replica.positions()
-        self.inbox = Inbox(positions, spool=self._spool)
+        self.inbox = Inbox(positions, spool=self._spool, foreign=self._foreign)
+        self.paused.clear()
         standing = self._replica.standing()
         self._histories = {standing.history, *standing.past}
         for shard, seq in self._replica.skipped():
@@ -120,6 +128,8 @@ class Receiver:
             state = self._status.shard(shard)
             state.last = max(state.last, batch[-1].seq)
             self.measure(shard)
+            self._status.unfinished_change_sets = self.inbox.under_way_count
+            self._strangers.tell_rest(time.monotonic())
             self._arrived.set()
             while self.inbox.waiting_bytes > AHEAD_BYTES and self.inbox.unfinished() == []:
                 self._room.clear()
@@ -137,16 +147,20 @@ class Receiver:
                 with mapped(f"keep message {message.seq} of shard {message.shard}"):
                     self.inbox.add(message)
             except PoisonError as error:
-                await self._poisoned(error)
+                await self._poisoned(error, self._status.part(f"shard {message.shard}"))
             else:
                 return
 
-    async def _poisoned(self, error: PoisonError) -> None:
+    async def _poisoned(self, error: PoisonError, part: Part) -> None:
+        """Wait, visibly, until a person leaves the message out."""
         log.error("%s", error)
-        self._part.failed(str(error))
-        self._skipped.clear()
-        await self._skipped.wait()
-        self._part.ok()
+        part.failed(str(error))
+        self.paused.add((error.shard, error.seq))
+        while not self.inbox.skips(error.shard, error.seq):
+            self._skipped.clear()
+            await self._skipped.wait()
+        self.paused.discard((error.shard, error.seq))
+        part.ok()
 
     async def catch_up_to(self, targets: dict[int, int]) -> None:
         """Wait until every shard is applied up to ``targets``."""
@@ -206,7 +220,7 @@ class Receiver:
 
         ``least``: there are none; change sets of several shards may only come together.
         """
-        since = time.monotonic()
+        since, waited = time.monotonic(), cut.pieces
         while True:
             self._applying = cut
             try:
@@ -218,6 +232,7 @@ class Receiver:
                     return False
                 self._part.waiting(str(error))
                 self._status.waits_for_schema = True
+                self.paused.add((error.shard, error.seq))
                 if self.inbox.skips(error.shard, error.seq):
                     cut = cut.without(error.shard, error.seq)
                 elif error.unsure and time.monotonic() - since >= UNSURE_SECONDS:
@@ -225,9 +240,8 @@ class Receiver:
                 else:
                     await self._schema_moves()
             except PoisonError as error:
-                await self._poisoned(error)
-                if self.inbox.skips(error.shard, error.seq):
-                    cut = cut.without(error.shard, error.seq)
+                await self._poisoned(error, self._part)
+                cut = cut.without(error.shard, error.seq)
             except DatabaseError as error:
                 await asyncio.sleep(self._trouble.met(error))
                 if not isinstance(error, DatabaseBusyError):
@@ -237,6 +251,7 @@ class Receiver:
         self._applying = None
         self._trouble.over()
         self._status.waits_for_schema = False
+        self.paused.difference_update([(piece.shard, piece.seq) for piece in waited])
         self._account(cut, done)
         cut.close()
         return True

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from tempfile import SpooledTemporaryFile
 from typing import IO, Literal
 
-from harmonylite.changes.inbox import SPOOL_BYTES, Inbox, Piece
+from harmonylite.changes.inbox import Inbox, Piece
 from harmonylite.changes.shards import shard_of
 from harmonylite.errors import PoisonError
 from harmonylite.model import Position, RawText, SqlValue
@@ -61,7 +61,7 @@ async def history(
     for stream in _holding(streams, shape, key):
         info = await stream.info()
         first[stream.shard] = info.first
-        async for piece in _pieces(stream, info.first, info.last):
+        async for piece in _pieces(stream, info.first, info.last, len(streams)):
             found += _events(piece, shape.name, [c for c in shape.keys if not c.pseudo], key)
             piece.close()
     found.sort(key=lambda event: (event.at, event.seq))
@@ -87,11 +87,11 @@ def _is_int(text: str) -> bool:
     return text.removeprefix("-").isdigit()
 
 
-async def _pieces(stream: ShardStream, first: int, last: int) -> AsyncIterator[Piece]:
+async def _pieces(stream: ShardStream, first: int, last: int, shards: int) -> AsyncIterator[Piece]:
     """Yield the whole change sets of one shard from ``first`` to ``last``."""
     if last < first:
         return
-    inbox = Inbox({stream.shard: Position(stream.shard, first - 1, first)}, spool=_spool)
+    inbox = Inbox({stream.shard: Position(stream.shard, first - 1, first)}, shards=shards, spool=_spool)
     reader = stream.read(first)
     try:
         async for batch in reader:
@@ -112,8 +112,8 @@ async def _pieces(stream: ShardStream, first: int, last: int) -> AsyncIterator[P
             await close()
 
 
-def _spool() -> IO[bytes]:
-    return SpooledTemporaryFile(max_size=SPOOL_BYTES)
+def _spool(most: int) -> IO[bytes]:
+    return SpooledTemporaryFile(max_size=most)
 
 
 def _events(piece: Piece, table: str, keys: Sequence[object], wanted: Sequence[str]) -> Iterator[Event]:

@@ -35,7 +35,7 @@ async def is_lost(stream: ShardStream, position: Position) -> bool:
     if message is None:
         return False
     try:
-        return decode_envelope(message.payload).id != name
+        return decode_envelope(message, None).id != name
     except WireError:
         return True
 
@@ -122,7 +122,7 @@ async def common_end(
         if message is None:
             return None
         node, blocks = await memory.change_set(info.shard, seq)
-        return is_message(message.payload, node, blocks)
+        return is_message(message, node, blocks)
 
     if await same(seqs[-1]) is not False:
         return end, idle

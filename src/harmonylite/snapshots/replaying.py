@@ -16,7 +16,7 @@ from pathlib import Path
 from tempfile import SpooledTemporaryFile
 from typing import IO
 
-from harmonylite.changes.inbox import SPOOL_BYTES, Inbox
+from harmonylite.changes.inbox import Inbox
 from harmonylite.db.inspect import TableRules
 from harmonylite.db.replica import Replica, ReplicaOptions
 from harmonylite.db.snapshot import begin_database, fill_database, install_mirror
@@ -113,5 +113,5 @@ async def _close(reader: AsyncIterator[list[StreamMessage]]) -> None:
         await close()
 
 
-def _spool() -> IO[bytes]:
-    return SpooledTemporaryFile(max_size=SPOOL_BYTES)
+def _spool(most: int) -> IO[bytes]:
+    return SpooledTemporaryFile(max_size=most)

@@ -19,7 +19,19 @@ if TYPE_CHECKING:
 
     from harmonylite.status import NodeStatus
 
-DETAILS = ("ready", "caught_up", "pending_rows", "held_rows", "shards", "peers", "region", "waits", "warnings")
+DETAILS = (
+    "ready",
+    "caught_up",
+    "pending_rows",
+    "held_rows",
+    "unfinished_change_sets",
+    "foreign_messages",
+    "shards",
+    "peers",
+    "region",
+    "waits",
+    "warnings",
+)
 """What ``detailed`` adds, under the names of `NodeStatus.report`; ``region`` only where there are regions."""
 
 

@@ -47,6 +47,7 @@ COUNTERS = {
     "embedded_restarts": "Times that the embedded nats-server was started anew after it ended by itself.",
     "verify_runs": "Times that this node compared its database with its mirror by itself.",
     "verify_differences": "Rows that such a comparison, or one of all nodes' mirrors, found to differ.",
+    "foreign_messages": "Messages in the streams that no node wrote in its own name; they are stepped over.",
 }
 """Help of each counter, by its name in `harmonylite.status.Counters`; exposed with ``_total`` behind it."""
 
@@ -162,6 +163,11 @@ class NodeCollector(Collector):
             ("cdc_installed", "1 when the capture triggers are in place.", status.cdc_installed),
             ("tables_tracked", "Tables that are replicated.", len(status.tables)),
             ("held_rows", "Rows of the mirror held back from the database by a unique index.", status.held_rows),
+            (
+                "unfinished_change_sets",
+                "Change sets of which the streams hold some messages and not the last yet.",
+                status.unfinished_change_sets,
+            ),
             ("warnings", "Things that a person should look at; health tells which.", len(status.all_warnings)),
             ("start_time_seconds", "When the node started, seconds since the epoch.", status.started_wall),
             (

@@ -40,7 +40,7 @@ def opened(folder: Path, node: str) -> tuple[Replica, apsw.Connection]:
     return replica, app
 
 
-def spooled() -> IO[bytes]:
+def spooled(most: int) -> IO[bytes]:
     """Return the place where a node stages what is larger than memory should hold."""
     return TemporaryFile()
 

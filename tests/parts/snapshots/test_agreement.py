@@ -23,7 +23,7 @@ MADE, MOVED = "2026-01-01T00:00:00Z", "2026-01-01T00:00:00Z/moved"
 class Stream:
     """A stream of given messages. ``empty``: a copy that tells its numbers and holds nothing yet."""
 
-    messages: list[bytes]
+    messages: list[StreamMessage]
     created: str = MADE
     forks: tuple[tuple[str, int], ...] = ()
     empty: bool = False
@@ -49,7 +49,7 @@ class Stream:
     async def get(self, seq: int) -> StreamMessage | None:
         if self.empty or not 1 <= seq <= len(self.messages):
             return None
-        return StreamMessage(0, seq, "s", self.messages[seq - 1])
+        return replace(self.messages[seq - 1], seq=seq)
 
 
 @pytest.fixture
@@ -63,20 +63,20 @@ def member(group: Group) -> Member:
 
 
 @pytest.fixture
-def folded(member: Member) -> list[bytes]:
+def folded(member: Member) -> list[StreamMessage]:
     """Those change sets."""
-    return [message.payload for message in member.world.after(0, 0, 100)]
+    return member.world.after(0, 0, 100)
 
 
 @pytest.fixture
-def others(make_group: Callable[[int], Group]) -> list[bytes]:
+def others(make_group: Callable[[int], Group]) -> list[StreamMessage]:
     """Five change sets of another node, under the same numbers."""
     group = make_group(1)
     _, other = group.several(2, "CREATE TABLE t(id INTEGER PRIMARY KEY, v)")
     for n in range(5):
         other.run("INSERT INTO t VALUES (?, 'elsewhere')", (n,))
         group.settle()
-    return [message.payload for message in other.world.after(0, 0, 100)]
+    return other.world.after(0, 0, 100)
 
 
 async def common(member: Member, stream: Stream) -> tuple[int | None, bool]:
@@ -88,38 +88,38 @@ async def common(member: Member, stream: Stream) -> tuple[int | None, bool]:
         await thread.aclose()
 
 
-async def test_the_stream_that_was_folded_is_known_to_its_end(member: Member, folded: list[bytes]) -> None:
+async def test_the_stream_that_was_folded_is_known_to_its_end(member: Member, folded: list[StreamMessage]) -> None:
     assert await common(member, Stream(folded)) == (5, True)
 
 
-async def test_a_lost_tail_is_seen_where_it_begins(member: Member, folded: list[bytes]) -> None:
+async def test_a_lost_tail_is_seen_where_it_begins(member: Member, folded: list[StreamMessage]) -> None:
     assert await common(member, Stream(folded[:3])) == (3, False)
 
 
 async def test_other_messages_under_the_same_numbers_are_told_by_what_they_hold(
-    member: Member, folded: list[bytes], others: list[bytes]
+    member: Member, folded: list[StreamMessage], others: list[StreamMessage]
 ) -> None:
     assert await common(member, Stream(folded[:2] + others[2:])) == (2, False)
 
 
-async def test_a_stream_of_another_beginning_has_nothing_in_common(member: Member, folded: list[bytes]) -> None:
+async def test_a_stream_of_another_beginning_has_nothing_in_common(member: Member, folded: list[StreamMessage]) -> None:
     assert await common(member, Stream(folded, created="later")) == (None, False)
 
 
 @pytest.mark.parametrize("empty", [False, True], ids=["filled", "still being filled"])
 async def test_beyond_a_fork_nothing_is_common_whatever_the_copy_holds_so_far(
-    member: Member, folded: list[bytes], others: list[bytes], empty: bool
+    member: Member, folded: list[StreamMessage], others: list[StreamMessage], empty: bool
 ) -> None:
     moved = Stream(folded[:2] + others[2:], MOVED, ((MADE, 2),), empty=empty)
     assert await common(member, moved) == (2, False)
 
 
-async def test_a_move_after_all_that_was_folded_changes_nothing(member: Member, folded: list[bytes]) -> None:
+async def test_a_move_after_all_that_was_folded_changes_nothing(member: Member, folded: list[StreamMessage]) -> None:
     assert await common(member, Stream(folded, MOVED, ((MADE, 5),))) == (5, True)
 
 
 async def test_a_snapshot_of_a_lost_tail_is_astray_though_its_numbers_fit(
-    member: Member, folded: list[bytes], others: list[bytes], tmp_path: Path
+    member: Member, folded: list[StreamMessage], others: list[StreamMessage], tmp_path: Path
 ) -> None:
     save_copy(member.options.mirror, file := tmp_path / "snapshot.db")
     assert await astray(file, [Stream(folded)]) == ""
@@ -129,7 +129,7 @@ async def test_a_snapshot_of_a_lost_tail_is_astray_though_its_numbers_fit(
 
 @pytest.mark.parametrize("since", [0, 2])
 async def test_a_beginning_within_a_stream_stands_on_what_that_still_holds(
-    member: Member, folded: list[bytes], others: list[bytes], tmp_path: Path, since: int
+    member: Member, folded: list[StreamMessage], others: list[StreamMessage], tmp_path: Path, since: int
 ) -> None:
     """What was folded of the lost tail is in it, and is nothing that the stream has to hold."""
     beginning = Standing("anew", {0: Position(0, 3, 4, MADE)})
@@ -142,7 +142,7 @@ async def test_a_beginning_within_a_stream_stands_on_what_that_still_holds(
 
 
 async def test_a_database_tells_by_itself_whether_the_stream_lost_what_it_merged(
-    member: Member, folded: list[bytes], others: list[bytes]
+    member: Member, folded: list[StreamMessage], others: list[StreamMessage]
 ) -> None:
     position = member.replica.merged_positions()[0]
     assert not await is_lost(Stream(folded), position)

@@ -108,7 +108,7 @@ async def settle(group: Group, b: Member) -> None:
     thread = SqliteThread()
     try:
         joiner = Joiner(b.options, thread, NodeStatus(), please=_no)
-        await joiner._settle_apart(b.replica, [Stream([m.payload for m in group.world.streams[0]])])
+        await joiner._settle_apart(b.replica, [Stream(list(group.world.streams[0]))])
     finally:
         await thread.aclose()
     b.inbox = Inbox(b.replica.positions())

@@ -23,14 +23,15 @@ class Streams:
     """
 
     shards: int
-    messages: dict[int, list[bytes]]
+    messages: dict[int, list[tuple[str, bytes]]]
     pieces: dict[int, list[Piece]]
     touched: dict[ChangeSetId, frozenset[int]]
     aborts: list[tuple[int, int, ChangeSetId]] = field(default_factory=list)
 
     def message(self, shard: int, seq: int) -> StreamMessage:
         """Return one message."""
-        return StreamMessage(shard, seq, f"t.{shard}", self.messages[shard][seq - 1], float(seq))
+        node, payload = self.messages[shard][seq - 1]
+        return StreamMessage(shard, seq, f"t.{shard}.{node}", payload, float(seq))
 
     def ends(self) -> dict[int, int]:
         """Return the last sequence of every shard."""
@@ -92,9 +93,9 @@ def streams(draw: st.DrawFn, *, aborts: bool = False) -> Streams:
             queue = draw(st.sampled_from([q for q in left if q]))
             payload, name, last = queue.pop(0)
             if aborts and draw(st.integers(0, 9)) == 0 and name not in _complete(made, shard):
-                made.messages[shard].append(abort(name, shard))
+                made.messages[shard].append(("z", abort(name, shard)))
                 made.aborts.append((shard, len(made.messages[shard]), name))
-            made.messages[shard].append(payload)
+            made.messages[shard].append((name.node, payload))
             if last:
                 made.pieces[shard].append((len(made.messages[shard]), name))
         if draw(st.booleans()):

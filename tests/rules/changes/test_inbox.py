@@ -115,7 +115,7 @@ def test_positions_stand_before_the_first_thing_that_waits(made: Streams, turns:
 def test_a_message_that_comes_twice_changes_nothing() -> None:
     inbox = fresh(1)
     for seq, index in ((1, 0), (1, 0), (2, 0), (3, 1), (4, 1), (5, 2)):
-        inbox.add(StreamMessage(0, seq, "t", envelope(ONE, index, last=index == 2, shards=[0])))
+        inbox.add(StreamMessage(0, seq, "t.0.a", envelope(ONE, index, last=index == 2, shards=[0])))
     (cut,) = everything(inbox)
     assert [(piece.id, piece.seq, len(piece.blocks)) for piece in cut.pieces] == [(ONE, 5, 3)]
 
@@ -123,22 +123,23 @@ def test_a_message_that_comes_twice_changes_nothing() -> None:
 def test_a_writer_that_begins_anew_gives_up_on_what_it_left_unfinished() -> None:
     inbox = fresh(1)
     newer = ChangeSetId("a", "later", 0)
-    inbox.add(StreamMessage(0, 1, "t", envelope(ONE, 0, last=False, shards=[0])))
-    inbox.add(StreamMessage(0, 2, "t", envelope(newer, 0, last=True, shards=[0])))
-    inbox.add(StreamMessage(0, 3, "t", envelope(ONE, 1, last=True, shards=[0])))
+    inbox.add(StreamMessage(0, 1, "t.0.a", envelope(ONE, 0, last=False, shards=[0])))
+    inbox.add(StreamMessage(0, 2, "t.0.a", envelope(newer, 0, last=True, shards=[0])))
+    inbox.add(StreamMessage(0, 3, "t.0.a", envelope(ONE, 1, last=True, shards=[0])))
     assert names(everything(inbox)) == {newer}
 
 
 def test_an_abort_that_comes_first_voids_and_one_that_comes_late_does_not() -> None:
     for late in (False, True):
         inbox = fresh(2)
-        inbox.add(StreamMessage(0, 1, "t", envelope(ONE, 0, last=True, shards=[0, 1])))
-        inbox.add(StreamMessage(0, 2, "t", envelope(TWO, 0, last=True, shards=[0])))
+        inbox.add(StreamMessage(0, 1, "t.0.a", envelope(ONE, 0, last=True, shards=[0, 1])))
+        inbox.add(StreamMessage(0, 2, "t.0.b", envelope(TWO, 0, last=True, shards=[0])))
         assert inbox.unfinished() == [(ONE, 1)]
         assert everything(inbox) == []
         both = [abort(ONE, 1), envelope(ONE, 0, last=True, shards=[0, 1])]
-        for seq, payload in enumerate(reversed(both) if late else both, 1):
-            inbox.add(StreamMessage(1, seq, "t", payload))
+        sent = list(zip("za", both, strict=True))
+        for seq, (node, payload) in enumerate(reversed(sent) if late else sent, 1):
+            inbox.add(StreamMessage(1, seq, f"t.1.{node}", payload))
         cuts = everything(inbox)
         assert names(cuts) == ({ONE, TWO} if late else {TWO})
         assert [name for cut in cuts for name in cut.voided] == ([] if late else [ONE])
@@ -146,18 +147,18 @@ def test_an_abort_that_comes_first_voids_and_one_that_comes_late_does_not() -> N
 
 def test_a_change_set_of_one_shard_that_others_gave_up_on_halfway_is_told_as_void_once() -> None:
     inbox = fresh(1)
-    inbox.add(StreamMessage(0, 1, "t", envelope(ONE, 0, last=False, shards=[0])))
-    inbox.add(StreamMessage(0, 2, "t", envelope(ONE, 1, last=False, shards=[0])))
+    inbox.add(StreamMessage(0, 1, "t.0.a", envelope(ONE, 0, last=False, shards=[0])))
+    inbox.add(StreamMessage(0, 2, "t.0.a", envelope(ONE, 1, last=False, shards=[0])))
     assert inbox.begun(0) == [(ONE, 2)]
     everything(inbox)
     assert inbox.position(0).resume == 1
-    inbox.add(StreamMessage(0, 3, "t", abort(ONE, 0)))
+    inbox.add(StreamMessage(0, 3, "t.0.z", abort(ONE, 0)))
     cut = inbox.take()
     assert cut is not None
     inbox.put_back(cut)
     assert [name for cut in everything(inbox) for name in cut.voided] == [ONE], "put back, it is told again"
     assert (inbox.begun(0), inbox.position(0).resume) == ([], 4), "whoever starts now needs none of it"
-    inbox.add(StreamMessage(0, 4, "t", envelope(ONE, 2, last=True, shards=[0])))
+    inbox.add(StreamMessage(0, 4, "t.0.a", envelope(ONE, 2, last=True, shards=[0])))
     assert [(cut.pieces, cut.voided) for cut in everything(inbox)] == [((), ())]
 
 
@@ -165,26 +166,31 @@ def test_a_block_that_goes_on_in_the_next_message_is_one_block() -> None:
     inbox = fresh(1)
     for seq, more in ((1, True), (2, False), (3, False)):
         payload = envelope(ONE, seq - 1, last=seq == 3, shards=[0], more=more, body=b"part%d" % seq)
-        inbox.add(StreamMessage(0, seq, "t", payload))
+        inbox.add(StreamMessage(0, seq, "t.0.a", payload))
     (cut,) = everything(inbox)
     assert cut.pieces[0].blocks == [(0, 10, False), (10, 5, False)]
 
 
-def test_what_can_not_be_read_names_its_message_and_a_way_on() -> None:
-    inbox = Inbox({3: Position(3)})
-    with pytest.raises(PoisonError, match="message 1 of shard 3 can't be applied") as caught:
-        inbox.add(StreamMessage(3, 1, "t", b"garbage"))
+NEWER = b"\x93\x02\x00\xa1a"
+"""How a message of the next version of the format may begin, in the name of node a."""
+
+
+def test_what_a_newer_version_wrote_names_its_message_and_a_way_on() -> None:
+    inbox = Inbox({3: Position(3)}, shards=4)
+    with pytest.raises(PoisonError, match="message 1 of shard 3 can't be applied: format version 2") as caught:
+        inbox.add(StreamMessage(3, 1, "t.3.a", NEWER))
+    assert "update this node" in str(caught.value.advice)
     assert "harmonylite skip 3 1" in str(caught.value.advice)
     assert inbox.read_up_to(3) == 0
     inbox.skip(3, 1)
-    inbox.add(StreamMessage(3, 1, "t", b"garbage"))
+    inbox.add(StreamMessage(3, 1, "t.3.a", NEWER))
     assert inbox.read_up_to(3) == 1
 
 
 def test_an_own_change_set_stands_alone_in_its_cut() -> None:
     inbox = fresh(1)
     for seq, name in enumerate((TWO, ONE, ChangeSetId("b", "s", 2)), 1):
-        inbox.add(StreamMessage(0, seq, "t", envelope(name, 0, last=True, shards=[0])))
+        inbox.add(StreamMessage(0, seq, f"t.0.{name.node}", envelope(name, 0, last=True, shards=[0])))
     cuts = []
     while (cut := inbox.take(own="a")) is not None:
         cuts.append([piece.id.node for piece in cut.pieces])

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harmonylite.model import StreamMessage
 from harmonylite.wire import (
     MOST_PACKED_BYTES,
     WireError,
@@ -27,7 +28,7 @@ else:
     from backports import zstd
 
 DECODERS: dict[str, Callable[[bytes], Any]] = {
-    "envelope": decode_envelope,
+    "envelope": lambda payload: decode_envelope(StreamMessage(0, 1, "p.0.n", payload), 1),
     "block": lambda body: decode_block(body, packed=False),
     "packed block": lambda body: decode_block(body, packed=True),
     "value": decode_value,
