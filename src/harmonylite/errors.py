@@ -58,6 +58,18 @@ class DiskFullError(DatabaseError):
     """There is no room on a disk that the node writes to; trying again later is right and loses nothing."""
 
 
+class DefinitionError(DatabaseError):
+    """A definition from outside is not the single CREATE statement that it claims to be."""
+
+
+class OverdueError(DatabaseError):
+    """Work on something from outside took longer than it may, or was given up; nothing of it is left."""
+
+    def __init__(self, given_up: bool, seconds: float) -> None:
+        super().__init__("the work was given up" if given_up else f"it took longer than {seconds:g} seconds")
+        self.given_up = given_up
+
+
 class ReopenError(DatabaseError):
     """The files have to be closed, looked at and opened again; see its kinds."""
 
@@ -165,6 +177,14 @@ class ObjectMissingError(SnapshotError):
 
 class SnapshotDamagedError(SnapshotError):
     """What the store has is cut off, altered or unreadable; asking again is of no use."""
+
+
+class SnapshotRefusedError(SnapshotDamagedError):
+    """A snapshot arrived as it was saved, and is not what this node goes on from: asking again is of no use."""
+
+
+class SnapshotRoomError(SnapshotError):
+    """The disk has no room for a snapshot; a smaller one may fit."""
 
 
 class ForeignError(HarmonyLiteError):

@@ -131,6 +131,6 @@ async def _adopt_common(replica: Replica, tapes: Sequence[Tape], snapshot: Path,
     options = replica.options
     file = options.folder / "common.db"
     shutil.copy(snapshot, file)
-    what = Replaying(options.folder, options.shards, options.rules, tapes)
+    what = Replaying.of(options, tapes)
     async with replayed(what, file, targets, schema=options.mirror) as made:
         replica.adopt(made.options.mirror, relation="ahead")

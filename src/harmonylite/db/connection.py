@@ -45,6 +45,12 @@ def open_file(path: Path, *, create: bool = False, read_only: bool = False) -> a
     return connection
 
 
+def open_unchanging(path: Path) -> apsw.Connection:
+    """Open a file that nobody else has open, to read it: no lock, no file beside it. Raises DatabaseError."""
+    with mapped(f"open {path}"):
+        return apsw.Connection(f"file:{_uri_path(path)}?immutable=1", flags=_READ)
+
+
 @contextmanager
 def reading(path: Path) -> Iterator[apsw.Connection]:
     """Give a connection that only reads the file ``path``, closed at the end. Raises DatabaseError, the body's too."""
@@ -97,6 +103,8 @@ def mapped(doing: str) -> Iterator[None]:
     except apsw.FullError as error:
         raise DiskFullError(f"{doing}: no room is left on the disk") from error
     except OSError as error:
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise DatabaseError(f"{doing}: {error.strerror}", advice=NO_RIGHTS) from error
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise DiskFullError(f"{doing}: {error.strerror}") from error

@@ -21,6 +21,7 @@ from harmonylite.changes.histories import Standing
 from harmonylite.db.connection import attach, mapped, open_file, reading, rows, value
 from harmonylite.db.exact import exact_rows, marks
 from harmonylite.db.install import trigger_tables
+from harmonylite.db.patience import Patience
 from harmonylite.db.replica import Replica, ReplicaOptions
 from harmonylite.db.snapshot import begin_database, fill_database, install_mirror, put_in_place
 from harmonylite.db.standing import read_standing
@@ -86,17 +87,18 @@ def _aside(path: Path) -> Path:
     return path.with_name(f"{path.name}.damaged-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}")
 
 
-def heal_database(options: ReplicaOptions, snapshot: Path, *, is_mirror: bool) -> tuple[Path, int]:
+def heal_database(options: ReplicaOptions, snapshot: Path, patience: Patience, *, is_mirror: bool) -> tuple[Path, int]:
     """Make the damaged database anew from ``snapshot``; return where the damaged one is, and the rows saved from it.
 
     ``is_mirror``: the snapshot is a copy of the mirror, which stays; else it becomes the mirror. Connections of the
-    application that are open stay with the damaged file. Raises DatabaseError with the damaged file where it was.
+    application that are open stay with the damaged file; the new one has its access. ``patience`` may end it. Raises
+    DatabaseError with the damaged file where it was.
     """
     path = options.database
-    building = begin_database(options, snapshot)
+    building = begin_database(options, snapshot, patience)
     if not is_mirror:
         install_mirror(options, snapshot)
-    replica = fill_database(options, building)
+    replica = fill_database(options, building, patience)
     try:
         saved = _save_pending(replica, path)
     finally:

@@ -13,7 +13,8 @@ from typing import Any
 import apsw
 
 from harmonylite.db import former, journal
-from harmonylite.db.connection import open_file, rows, value
+from harmonylite.db.access import follow, make_private
+from harmonylite.db.connection import mapped, open_file, rows, value
 from harmonylite.db.inspect import TableRules, read_inventory
 from harmonylite.db.renames import checked
 from harmonylite.model import Position
@@ -34,12 +35,24 @@ EVERY_TABLE = TableRules()
 
 def make_mirror(path: Path, encoding: str) -> None:
     """Make an empty mirror file, in the database's text encoding (SQLite: attached files must share it)."""
-    connection = open_file(path, create=True)
+    with mapped(f"make {path}"):
+        make_private(path)
+    connection = open_file(path)
     try:
         connection.execute(f"PRAGMA encoding = '{encoding}'")
         connection.pragma("journal_mode", "wal")
     finally:
         connection.close()
+
+
+def make_ready(path: Path, database: Path, encoding: str) -> None:
+    """Make the mirror file where it is missing, and give it the access of ``database``, which it then remembers: also
+    when somebody removes that. Nobody has it open. Raises DatabaseError.
+    """
+    if not path.exists():
+        make_mirror(path, encoding)
+    with mapped(f"set the mode and owner of {path}"):
+        follow(path, database)
 
 
 def use_wal(path: Path) -> None:

@@ -1,10 +1,14 @@
-"""Remember the database's schema in the mirror, so that a snapshot of the mirror can make a whole database."""
+"""Remember the database's schema in the mirror, so that a snapshot of the mirror can make a whole database.
+
+Invariant: what is remembered is data, see `harmonylite.db.definitions`; nobody executes it otherwise.
+"""
 
 from __future__ import annotations
 
 import apsw
 
 from harmonylite.db.connection import rows
+from harmonylite.db.definitions import Definition, decode
 from harmonylite.schema.sql import PRIVATE, is_private, quote
 
 SCHEMA = quote(PRIVATE + "schema")
@@ -28,3 +32,9 @@ def remember_schema(connection: apsw.Connection) -> None:
     if rows(connection, f"SELECT type, name, tbl, sql FROM mirror.{SCHEMA}") != found:
         connection.execute(f"DELETE FROM mirror.{SCHEMA}")
         connection.executemany(f"INSERT INTO mirror.{SCHEMA} VALUES (?, ?, ?, ?)", found)
+
+
+def remembered(connection: apsw.Connection, schema: str = "main") -> list[Definition]:
+    """Return the definitions that a mirror remembers of its database; raises DefinitionError, apsw.Error."""
+    listed = rows(connection, f"SELECT type, name, tbl, sql FROM {schema}.{SCHEMA}")
+    return [decode(row) for row in listed]

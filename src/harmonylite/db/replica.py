@@ -113,23 +113,18 @@ class Replica:
     def _configure(self, connection: apsw.Connection) -> None:
         connection.config(apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER, 0)
         self.wal.enter(connection)
-        for name, setting in (
-            ("synchronous", "normal"),
-            ("foreign_keys", 0),
-            ("ignore_check_constraints", 1),
-            ("recursive_triggers", 1),
-            ("automatic_index", 0),
-            ("temp_store", 1),
-            ("trusted_schema", 1),
-        ):
+        settings = {
+            "synchronous": "normal", "foreign_keys": 0, "ignore_check_constraints": 1, "recursive_triggers": 1,
+            "automatic_index": 0, "temp_store": 1, "trusted_schema": 1,
+        }  # fmt: skip
+        for name, setting in settings.items():
             connection.pragma(name, setting)
 
     def _attach_mirror(self, connection: apsw.Connection) -> None:
         path = self.options.mirror
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            if not path.exists():
-                mirror.make_mirror(path, str(connection.pragma("encoding")))
+            mirror.make_ready(path, self.options.database, str(connection.pragma("encoding")))
             attach(connection, path, "mirror")
             with transaction(connection, f"prepare {path}"):
                 mirror.prepare(connection)

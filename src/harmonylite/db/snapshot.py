@@ -1,7 +1,7 @@
 """Make a snapshot from a mirror, and a database from a snapshot.
 
 Invariant: a snapshot is the mirror as it was at one commit, positions inside, and nothing private of the node that took
-it; a database appears under its name whole or not at all.
+it; a database appears under its name whole or not at all, with the access of the one before it.
 """
 
 from __future__ import annotations
@@ -16,9 +16,12 @@ import apsw
 
 from harmonylite.changes.histories import Standing
 from harmonylite.db import mirror
+from harmonylite.db.access import Access, access_of, make_file, make_private
 from harmonylite.db.connection import attach, mapped, open_file, reading, rows, transaction
+from harmonylite.db.definitions import SECONDS, apply
 from harmonylite.db.journal import recent_ends
-from harmonylite.db.remember import SCHEMA
+from harmonylite.db.patience import Patience
+from harmonylite.db.remember import remembered
 from harmonylite.db.replica import Replica, ReplicaOptions
 from harmonylite.db.standing import begin_anew, read_standing
 from harmonylite.errors import DatabaseError
@@ -33,7 +36,10 @@ def save_copy(source: Path, target: Path, *, beginning: Callable[[Standing], Sta
 
     ``beginning``: makes of that where a new history begins; the copy then stands there. Opens its own connection and
     may run on any thread; the application's file is not touched. The caller keeps the mirror from being exchanged.
+    ``target`` is for this user alone.
     """
+    with mapped(f"make {target}"):
+        make_private(target)
     reader = open_file(source, read_only=True)
     try:
         with mapped(f"copy {source}"):
@@ -76,31 +82,22 @@ def reading_as_mirror(
         return read(connection, *args, **kwargs)
 
 
-def make_schema(connection: apsw.Connection, snapshot: Path) -> None:
-    """Make every table, index, view and trigger that the snapshot's database had, in one transaction."""
-    source = open_file(snapshot, read_only=True)
-    try:
-        listed = rows(source, f"SELECT type, name, sql FROM {SCHEMA}")
-    finally:
-        source.close()
+def make_schema(connection: apsw.Connection, snapshot: Path, patience: Patience) -> None:
+    """Make every table, index, view and trigger that the snapshot's database had, in one transaction.
+
+    Raises DefinitionError for what is none of these, OverdueError.
+    """
+    with reading(snapshot) as source:
+        listed = remembered(source)
     with transaction(connection, "make the schema", immediate=True):
-        for _, _, sql in sorted(listed, key=_rank):
-            connection.execute(sql)
+        apply(connection, listed, patience.within(SECONDS))
 
 
-def _rank(item: tuple[str, str, str]) -> int:
-    """Tables first, virtual ones after those that they index, then what refers to tables."""
-    kind, _, sql = item
-    if kind == "table":
-        return 1 if sql.upper().startswith("CREATE VIRTUAL") else 0
-    return {"index": 2, "view": 3, "trigger": 4}[kind]
-
-
-def make_schema_in(path: Path, snapshot: Path) -> None:
+def make_schema_in(path: Path, snapshot: Path, patience: Patience) -> None:
     """Make the schema in a database file that exists and holds no table."""
     connection = open_file(path)
     try:
-        make_schema(connection, snapshot)
+        make_schema(connection, snapshot, patience)
     finally:
         connection.close()
 
@@ -116,37 +113,52 @@ def has_tables(path: Path) -> bool:
     return any(not is_private(name) and not name.startswith("sqlite_") for (name,) in names)
 
 
-def make_database(options: ReplicaOptions, snapshot: Path) -> None:
-    """Make the database that does not exist from ``snapshot``, which becomes its mirror."""
-    building = begin_database(options, snapshot)
+def make_database(options: ReplicaOptions, snapshot: Path, patience: Patience | None = None) -> None:
+    """Make the database that does not exist from ``snapshot``, which becomes its mirror; ``patience`` may end it."""
+    patience = patience or Patience()
+    building = begin_database(options, snapshot, patience)
     install_mirror(options, snapshot)
-    replica = fill_database(options, building)
+    replica = fill_database(options, building, patience)
     replica.close()
     put_in_place(building, options.database)
 
 
-def begin_database(options: ReplicaOptions, snapshot: Path) -> Path:
-    """Make the schema that ``snapshot`` remembers in a new file beside the database; return the file."""
+def begin_database(
+    options: ReplicaOptions, snapshot: Path, patience: Patience, *, access: Access | None = None
+) -> Path:
+    """Make the schema that ``snapshot`` remembers in a new file beside the database; return the file.
+
+    It has ``access``, else that of the database, else that of the mirror, which has the one of the database before.
+    """
     building = options.database.with_name(f".{options.database.name}.building")
-    for leftover in (building, Path(f"{building}-wal"), Path(f"{building}-shm")):
-        leftover.unlink(missing_ok=True)
-    connection = open_file(building, create=True)
+    with mapped(f"make {building}"):
+        _drop(building)
+        make_file(building, access or access_of(options.database, options.mirror))
+    connection = open_file(building)
     try:
-        source = open_file(snapshot, read_only=True)
-        encoding = source.pragma("encoding")
-        source.close()
+        with reading(snapshot) as source:
+            encoding = source.pragma("encoding")
         connection.execute(f"PRAGMA encoding = '{encoding}'")
         connection.pragma("journal_mode", "wal")
-        make_schema(connection, snapshot)
-    finally:
+        make_schema(connection, snapshot, patience)
+    except BaseException:
         connection.close()
+        _drop(building)
+        raise
+    connection.close()
     return building
 
 
-def fill_database(options: ReplicaOptions, building: Path) -> Replica:
+def _drop(building: Path) -> None:
+    for side in ("", "-wal", "-shm"):
+        Path(f"{building}{side}").unlink(missing_ok=True)
+
+
+def fill_database(options: ReplicaOptions, building: Path, patience: Patience) -> Replica:
     """Bring the mirror's rows into ``building``; return the open replica of both.
 
-    The application's triggers on tables that are not replicated run for every row, so an FTS index is there too.
+    The application's triggers on tables that are not replicated run for every row, so an FTS index is there too; raises
+    OverdueError when ``patience`` ends, however long they take.
     """
     replica = Replica(
         ReplicaOptions(
@@ -161,10 +173,11 @@ def fill_database(options: ReplicaOptions, building: Path) -> Replica:
     )
     replica.open()
     try:
-        with _unlogged(replica.connection):
+        with patience.bounding(replica.connection), _unlogged(replica.connection):
             replica.reconcile(first=True)
     except BaseException:
         replica.close()
+        _drop(building)
         raise
     return replica
 

@@ -50,7 +50,7 @@ async def apart(settings: Settings, status: NodeStatus, folder: Path) -> AsyncIt
         parts = Parts(keeper=Keeper(store, pointers, work, NAME, cluster, status, keep=0, copy=_nothing_to_save))
         past = Past(thread, parts)
         options = replica_options(settings, NAME, NAME)
-        past.replaying = Replaying(work, options.shards, options.rules, shards)
+        past.replaying = Replaying(work, options, shards)
         yield past
 
 

@@ -6,12 +6,20 @@ Invariant: nothing here changes the node's own files; a file that is there alrea
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from harmonylite.db.access import follow
 from harmonylite.db.thread import SqliteThread
-from harmonylite.errors import NotRunningError, SnapshotError
+from harmonylite.errors import (
+    NotRunningError,
+    ObjectMissingError,
+    SnapshotDamagedError,
+    SnapshotError,
+    SnapshotRoomError,
+)
 from harmonylite.node.questions import Parts
 from harmonylite.replication.telling import Event, history
 from harmonylite.snapshots.description import Snapshot
@@ -19,6 +27,8 @@ from harmonylite.snapshots.keeper import Keeper
 from harmonylite.snapshots.replaying import Replaying
 from harmonylite.snapshots.travel import check_target, restore
 from harmonylite.web.values import sql_json
+
+log = logging.getLogger(__name__)
 
 
 class Past:
@@ -46,7 +56,7 @@ class Past:
 
     async def fetch_snapshot(self, name: str, target: str) -> dict[str, Any]:
         """Fetch a snapshot, "" for the newest one, unpacked and checked, into the new file ``target``."""
-        keeper, _ = self._there()
+        keeper, replaying = self._there()
         file = Path(target)
         await asyncio.to_thread(check_target, file)
         found = [s for s in await keeper.candidates() if name in ("", s.name)]
@@ -55,8 +65,17 @@ class Past:
                 f"there is no snapshot {name}" if name else "there is no snapshot yet",
                 advice="see which there are with: harmonylite snapshot list",
             )
-        await keeper.fetch_one(found[0], file)
-        return _snapshot_json(found[0], newest=False) | {"file": str(file)}
+        for snapshot, older in zip(found, [*found[1:], None], strict=True):
+            try:
+                await keeper.fetch_one(snapshot, file)
+            except (SnapshotDamagedError, SnapshotRoomError, ObjectMissingError) as error:
+                if older is None:
+                    raise
+                log.warning("%s; %s is tried", error.message, older.name)
+            else:
+                break
+        await asyncio.to_thread(follow, file, replaying.options.database)
+        return _snapshot_json(snapshot, newest=False) | {"file": str(file)}
 
     async def restore(self, target: str, at: float | None, position: int | None) -> dict[str, Any]:
         """Make a copy of the database as it was at a time or a position; see `harmonylite.snapshots.travel`."""

@@ -71,7 +71,7 @@ class Upkeep:
             thread, status, self.keeper, shards, peers, node=options.node, publish=settings.publish,
             ensure=regional.ensure, known=questions.known, please=questions.ask_for_snapshot, turning=self.turning,
         )  # fmt: skip
-        self.replaying = Replaying(options.folder, options.shards, options.rules, shards)
+        self.replaying = Replaying.of(options, shards)
         self.lease = Lease(pointers, options.node, options.session, seconds=section.leader_ttl / 1000)
         self.saver = Saver(
             self.keeper, self.lease, peers, status, interval=section.interval / 1000,

@@ -57,14 +57,26 @@ def describe(
     begins: bool = False,
 ) -> Snapshot:  # fmt: skip
     """Return the description of a snapshot that stands at ``standing``."""
-    at_shard: dict[int, Position] = dict(standing.positions)
+    positions, resume, created = _at(standing)
     return Snapshot(
-        name, node,
-        {s: p.seq for s, p in at_shard.items()},
-        {s: p.resume for s, p in at_shard.items()},
-        {s: p.created for s, p in at_shard.items()},
-        sha256, packed, at, [], size, cluster, standing.history, begins,
-    )  # fmt: skip
+        name, node, positions, resume, created, sha256, packed, at, [], size, cluster, standing.history, begins
+    )
+
+
+def stands_at(snapshot: Snapshot, standing: Standing) -> bool:
+    """Tell whether a description speaks of a snapshot that stands at ``standing``."""
+    said = (snapshot.positions, snapshot.resume, snapshot.created)
+    return (said, snapshot.history) == (_at(standing), standing.history)
+
+
+def _at(standing: Standing) -> tuple[dict[int, int], dict[int, int], dict[int, str]]:
+    """Return sequence, where to read on from, and stream, by shard."""
+    at: dict[int, Position] = dict(standing.positions)
+    return (
+        {s: p.seq for s, p in at.items()},
+        {s: p.resume for s, p in at.items()},
+        {s: p.created for s, p in at.items()},
+    )
 
 
 def decode(data: bytes, what: str) -> Snapshot:

@@ -19,6 +19,7 @@ from harmonylite.backoff import Backoff
 from harmonylite.changes.histories import drift, further
 from harmonylite.db.exchange import must_fit
 from harmonylite.db.healing import damage, heal_database, readable_standing, set_aside, was_set_aside
+from harmonylite.db.patience import Patience
 from harmonylite.db.replica import Replica, ReplicaOptions
 from harmonylite.db.rested import taken
 from harmonylite.db.snapshot import has_tables, install_mirror, make_database, make_schema_in, save_copy
@@ -81,7 +82,8 @@ class Joiner:
         backoff = Backoff(first=0.05, most=1.0)
         while True:
             try:
-                await self._thread.run(self._heal)
+                with Patience() as patience:
+                    await self._thread.run(self._heal, patience)
                 if self._damaged or not path.exists() or not await self._thread.run(has_tables, path):
                     return None
                 replica = Replica(self._options)
@@ -107,7 +109,7 @@ class Joiner:
             return ""
         return damage(path)
 
-    def _heal(self) -> None:
+    def _heal(self, patience: Patience) -> None:
         """Look at both files, and do what can be done without NATS; runs on the SQLite thread."""
         database, mirror = self._options.database, self._options.mirror
         replicated = mirror.exists() or was_set_aside(mirror)
@@ -131,7 +133,7 @@ class Joiner:
             with self._options.readers.reading():
                 save_copy(mirror, copy)
             try:
-                self._healed(*heal_database(self._options, copy, is_mirror=True))
+                self._healed(*heal_database(self._options, copy, patience, is_mirror=True))
             finally:
                 copy.unlink(missing_ok=True)
 
@@ -278,25 +280,28 @@ class Joiner:
         """Make the database from the snapshot ``file``."""
         options = self._options
         if not self._damaged:
-            await self._thread.run(self._make, file)
+            with Patience() as patience:
+                await self._thread.run(self._make, file, patience)
             return
         # What the damaged database's log names was written on top of what it had merged: the new one begins there.
         damaged = await self._thread.run(readable_standing, options.database)
         ends = {stream.shard: (await stream.info()).last for stream in streams}
         targets = {shard: min(end, damaged.positions[shard].seq) for shard, end in ends.items() if damaged.positions}
-        what = Replaying(options.folder, options.shards, options.rules, streams)
+        what = Replaying.of(options, streams)
         async with replayed(what, file, targets or dict.fromkeys(ends, 0), schema=file) as made:
             mirror = made.options.mirror
-            self._healed(*await self._thread.run(lambda: heal_database(options, mirror, is_mirror=False)))
+            with Patience() as patience:
+                healed = await self._thread.run(heal_database, options, mirror, patience, is_mirror=False)
+            self._healed(*healed)
 
-    def _make(self, file: Path) -> None:
+    def _make(self, file: Path, patience: Patience) -> None:
         """Make the database from the snapshot ``file``; runs on the SQLite thread."""
         path = self._options.database
         if path.exists():
-            make_schema_in(path, file)
+            make_schema_in(path, file, patience)
             install_mirror(self._options, file)
         else:
-            make_database(self._options, file)
+            make_database(self._options, file, patience)
             self._fresh |= {path, self._options.mirror}
 
     async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:

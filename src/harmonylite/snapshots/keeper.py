@@ -2,7 +2,8 @@
 
 Invariant: a snapshot and its description are whole before the pointer names it, and the pointer only ever moves
 forward: whoever compares and sets it last has the newest positions, or began a new history because no snapshot fitted
-the streams any more. A snapshot that is damaged is passed over, visibly, and the next older one is taken.
+the streams any more. A snapshot that is damaged, or refused, is passed over, visibly, and the next older one is taken.
+No file leaves this module that was not looked through (`harmonylite.db.untrusted`).
 """
 
 from __future__ import annotations
@@ -19,17 +20,22 @@ import msgspec
 
 from harmonylite.changes.histories import Standing
 from harmonylite.changes.interim import mark_of
+from harmonylite.db.access import make_private
+from harmonylite.db.patience import Patience
 from harmonylite.errors import (
     DatabaseError,
     ObjectMissingError,
     SnapshotDamagedError,
     SnapshotError,
+    SnapshotRefusedError,
+    SnapshotRoomError,
     StreamError,
 )
 from harmonylite.model import StreamInfo
 from harmonylite.replication.ports import Progress, Store
-from harmonylite.snapshots.archive import pack, unpack
+from harmonylite.snapshots.archive import fetch, must_fit, pack, unpack_checked
 from harmonylite.snapshots.description import (
+    CODEC,
     DESCRIPTION,
     PREFIX,
     Snapshot,
@@ -100,6 +106,7 @@ class Keeper:
         self._unread = 0
         self.unnamed = False
         """True when no pointer that can be read named the newest snapshot when it was looked for last."""
+        self._refused: dict[str, SnapshotRefusedError] = {}
 
     # finding ---------------------------------------------------------------------------------------------------
 
@@ -145,11 +152,14 @@ class Keeper:
     async def _description(self, name: str) -> Snapshot:
         file = self._folder / f"description-{secrets.token_hex(4)}"
         try:
-            await self._store.get(name + DESCRIPTION, file)
+            await fetch(self._store, name + DESCRIPTION, file, CODEC.most)
             data = await asyncio.to_thread(read_description, file)
         finally:
             file.unlink(missing_ok=True)
-        return decode(data, f"the description of snapshot {name}")
+        found = decode(data, f"the description of snapshot {name}")
+        if found.name != name:
+            raise SnapshotDamagedError(f"the description of snapshot {name} is that of another one")
+        return found
 
     # saving ----------------------------------------------------------------------------------------------------
 
@@ -202,6 +212,7 @@ class Keeper:
                 sha256=digest, packed=packed.stat().st_size, size=size, at=time.time(),
                 begins=beginning is not None,
             )  # fmt: skip
+            make_private(note)
             await asyncio.to_thread(note.write_bytes, encode(snapshot))
             await self._store.put(name, packed, self._progress(f"saving {name}"))
             await self._store.put(name + DESCRIPTION, note)
@@ -299,10 +310,15 @@ class Keeper:
             unread: list[str] = []
             for snapshot in await self.candidates(wanted):
                 try:
+                    if snapshot.name in self._refused:  # what it holds does not change
+                        raise self._refused[snapshot.name]
                     file = await self.fetch_one(snapshot)
                 except (SnapshotDamagedError, ObjectMissingError) as error:
                     failed = failed or error
                     self.pass_over(snapshot, error)
+                except SnapshotRoomError as error:
+                    failed = failed or error
+                    self._status.part("snapshots").waiting(f"{error}; an older one is tried")
                 except SnapshotError as error:
                     failed = error
                     self._failures[snapshot.name] = self._failures.get(snapshot.name, 0) + 1
@@ -322,7 +338,9 @@ class Keeper:
             return None
 
     def pass_over(self, snapshot: Snapshot, error: SnapshotError) -> None:
-        """Take note that ``snapshot`` is no use."""
+        """Take note that ``snapshot`` is no use; one that is refused is not fetched again."""
+        if isinstance(error, SnapshotRefusedError):
+            self._refused[snapshot.name] = error
         self._status.part("snapshots").waiting(f"{error}; an older one is tried, and a new one is due")
         if snapshot.name not in self.damaged:
             log.warning("snapshot %s can't be used: %s; an older one is tried", snapshot.name, error)
@@ -336,20 +354,32 @@ class Keeper:
             self.pass_over(snapshot, error)
 
     async def fetch_one(self, snapshot: Snapshot, target: Path | None = None) -> Path:
-        """Fetch one snapshot into ``target`` (else a file of the private folder); return the file."""
+        """Fetch one snapshot into the new file ``target`` (else one of the private folder); return the file.
+
+        Raises SnapshotDamagedError, SnapshotRefusedError, SnapshotRoomError, ObjectMissingError, SnapshotError.
+        """
         mark = secrets.token_hex(4)
         packed = self._folder / f"incoming-{mark}.zst"
-        plain = target or self._folder / f"incoming-{mark}.db"
+        plain = target.with_name(f".{target.name}.{mark}") if target else self._folder / f"incoming-{mark}.db"
         try:
-            await self._store.get(snapshot.name, packed, self._progress(f"fetching {snapshot.name}"))
-            await asyncio.to_thread(unpack, packed, plain, snapshot.sha256)
+            must_fit(snapshot.name, snapshot.bytes + snapshot.size, self._folder)
+            telling = self._progress(f"fetching {snapshot.name}")
+            await fetch(self._store, snapshot.name, packed, snapshot.bytes, telling)
+            with Patience() as patience:
+                await asyncio.to_thread(unpack_checked, snapshot, packed, plain, patience)
+            if target is not None:
+                await asyncio.to_thread(target.hardlink_to, plain)
         except OSError as error:
             raise SnapshotError(f"snapshot {snapshot.name} can't be written to {plain}: {error}") from error
+        except SnapshotRefusedError as error:
+            raise SnapshotRefusedError(f"snapshot {snapshot.name} is refused: {error}") from error
         finally:
             self._status.progress = None
             packed.unlink(missing_ok=True)
+            if target is not None:
+                plain.unlink(missing_ok=True)
         self._status.counters.snapshots_restored += 1
-        return plain
+        return target or plain
 
 
 PASSING = (DatabaseError, SnapshotError, StreamError)

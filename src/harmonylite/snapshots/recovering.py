@@ -303,7 +303,7 @@ class Recovery:
 
     def _replaying(self, replica: Replica) -> Replaying:
         options = replica.options
-        return Replaying(options.folder, options.shards, options.rules, self._streams)
+        return Replaying.of(options, self._streams)
 
     async def _adopt(
         self, replica: Replica, look: Look, snapshot: Snapshot, file: Path, *, way: Relation = "same"

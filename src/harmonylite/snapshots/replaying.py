@@ -9,15 +9,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
 from typing import IO
 
 from harmonylite.changes.inbox import Inbox
-from harmonylite.db.inspect import TableRules
+from harmonylite.db.access import access_of
+from harmonylite.db.patience import Patience
 from harmonylite.db.replica import Replica, ReplicaOptions
 from harmonylite.db.snapshot import begin_database, fill_database, install_mirror
 from harmonylite.db.thread import SqliteThread
@@ -32,12 +34,18 @@ BATCH_BYTES = 4_000_000
 
 @dataclass(frozen=True)
 class Replaying:
-    """What a replay needs. ``folder``: where it may make a folder of its own."""
+    """What a replay needs. ``folder``: where it may make a folder of its own; ``options``: those of the node's own
+    replica, whose database has the access that copies of it get.
+    """
 
     folder: Path
-    shards: int
-    rules: TableRules
+    options: ReplicaOptions
     streams: Sequence[ShardStream]
+
+    @classmethod
+    def of(cls, options: ReplicaOptions, streams: Sequence[ShardStream]) -> Replaying:
+        """Return what a replay needs that works in the private folder."""
+        return cls(options.folder, options, streams)
 
 
 @asynccontextmanager
@@ -55,9 +63,12 @@ async def replayed(
     try:
         scratch.mkdir(mode=0o700)
         options = ReplicaOptions(
-            database or scratch / "database.db", scratch, "", "replay", what.shards, rules=what.rules
+            database or scratch / "database.db", scratch, "", "replay", what.options.shards, rules=what.options.rules
         )
-        replica = await thread.run(_opened, options, snapshot, schema, database is not None)
+        access = access_of(what.options.database, what.options.mirror)
+        with Patience() as patience:
+            made = partial(begin_database, options, schema, patience, access=access)
+            replica = await thread.run(_opened, options, snapshot, made, patience if database is not None else None)
         try:
             await _bring_forward(replica, thread, what.streams, targets, merge=database is not None)
             ends = {shard: position.seq for shard, position in (await thread.run(replica.positions)).items()}
@@ -70,12 +81,12 @@ async def replayed(
         await asyncio.to_thread(shutil.rmtree, scratch, ignore_errors=True)
 
 
-def _opened(options: ReplicaOptions, snapshot: Path, schema: Path, fill: bool) -> Replica:
-    building = begin_database(options, schema)
+def _opened(options: ReplicaOptions, snapshot: Path, made: Callable[[], Path], filling: Patience | None) -> Replica:
+    building = made()
     install_mirror(options, snapshot)
     building.replace(options.database)
-    if fill:
-        return fill_database(options, options.database)
+    if filling is not None:
+        return fill_database(options, options.database, filling)
     replica = Replica(options)
     replica.open()
     return replica

@@ -17,7 +17,13 @@ from pathlib import Path
 from harmonylite.db.cleanup import cleanup
 from harmonylite.db.connection import open_file
 from harmonylite.db.snapshot import standing_of
-from harmonylite.errors import ObjectMissingError, SchemaWaitError, SnapshotDamagedError, SnapshotError
+from harmonylite.errors import (
+    ObjectMissingError,
+    SchemaWaitError,
+    SnapshotDamagedError,
+    SnapshotError,
+    SnapshotRoomError,
+)
 from harmonylite.model import StreamInfo
 from harmonylite.replication.ports import ShardStream
 from harmonylite.snapshots.agreement import astray
@@ -93,7 +99,7 @@ async def _nearest(keeper: Keeper, chosen: Sequence[Snapshot], streams: Sequence
     for snapshot in sorted(chosen, key=lambda s: sum(s.positions.values()), reverse=True):
         try:
             file = await keeper.fetch_one(snapshot)
-        except (SnapshotDamagedError, ObjectMissingError) as error:
+        except (SnapshotDamagedError, SnapshotRoomError, ObjectMissingError) as error:
             failed = error
         else:
             if not (why := await astray(file, streams)):

@@ -24,6 +24,7 @@ import msgspec
 
 from harmonylite.backoff import Backoff
 from harmonylite.changes.interim import Interim, mark_of
+from harmonylite.db.access import make_private
 from harmonylite.db.connection import transaction
 from harmonylite.db.journal import keep_entries
 from harmonylite.db.replica import Replica
@@ -191,7 +192,7 @@ class Turning:
         if all(begun.positions[shard].seq >= seq for shard, seq in upto.items()):
             return
         options = replica.options
-        what = Replaying(options.folder, options.shards, options.rules, self._streams)
+        what = Replaying.of(options, self._streams)
         async with asyncio.timeout(FORWARD), replayed(what, base, upto, schema=options.mirror) as made:
             await asyncio.to_thread(save_copy, made.options.mirror, base)
 
@@ -309,8 +310,9 @@ class Turning:
             for info in infos
         ):
             copied, options = base.with_suffix(".replayed"), replica.options
+            make_private(copied)
             await asyncio.to_thread(shutil.copyfile, base, copied)
-            what = Replaying(options.folder, options.shards, options.rules, self._streams)
+            what = Replaying.of(options, self._streams)
             targets = {shard: seq for shard, (_, seq) in upto.items()}
             async with replayed(what, copied, targets, schema=options.mirror) as made:
                 await self._take_up(replica, made.options.mirror, sent)

@@ -10,6 +10,7 @@ import pytest
 
 from harmonylite.changes.histories import Standing
 from harmonylite.db import mirror
+from harmonylite.db.patience import Patience
 from harmonylite.db.replica import ReplicaOptions
 from harmonylite.db.snapshot import install_mirror, make_database, save_copy
 from harmonylite.db.thread import SqliteThread
@@ -150,13 +151,13 @@ async def test_a_database_that_could_not_be_made_is_made_at_the_next_try(
     await cluster.keeper.save()
     tries = 0
 
-    def making(options: ReplicaOptions, snapshot: Path) -> None:
+    def making(options: ReplicaOptions, snapshot: Path, patience: Patience) -> None:
         nonlocal tries
         tries += 1
         if tries == 1:
             install_mirror(options, snapshot)
             raise DiskFullError("no room is left on the disk")
-        make_database(options, snapshot)
+        make_database(options, snapshot, patience)
 
     async def no() -> bool:
         return False

@@ -8,6 +8,11 @@ from pathlib import Path
 import pytest
 
 from harmonylite.changes.histories import Standing
+from harmonylite.db.connection import open_file
+from harmonylite.db.mirror import make_mirror, prepare, set_positions
+from harmonylite.db.remember import SCHEMA
+from harmonylite.db.snapshot import standing_of
+from harmonylite.db.standing import write_history
 from harmonylite.errors import ObjectMissingError, SnapshotDamagedError, SnapshotError
 from harmonylite.jetstream import JetStreamObjects, NatsLink, StreamSettings
 from harmonylite.model import Position, StreamInfo
@@ -17,17 +22,26 @@ from harmonylite.stores.directory import DirectoryStore
 
 
 class Mirror:
-    """Something to save: its bytes tell where it stands."""
+    """The least mirror that there is: it holds nothing, and says where it stands."""
 
     def __init__(self) -> None:
         self.standing = Standing("", {0: Position(0, 0, 1, "then")})
+        self.schema: list[tuple[object, ...]] = []
 
     def at(self, seq: int) -> None:
         self.standing = Standing(self.standing.history, {0: Position(0, seq, seq + 1, "then")})
 
     def copy(self, target: Path, *, beginning: Callable[[Standing], Standing] | None = None) -> Standing:
         standing = self.standing if beginning is None else beginning(self.standing)
-        target.write_bytes(f"{standing.history} {standing.positions[0].seq} ".encode() * 1000)
+        make_mirror(target, "UTF-8")
+        connection = open_file(target)
+        prepare(connection, "main")
+        connection.execute(f"CREATE TABLE {SCHEMA}(type, name, tbl, sql)")
+        connection.executemany(f"INSERT INTO {SCHEMA} VALUES (?, ?, ?, ?)", self.schema)
+        write_history(connection, "main", standing)
+        set_positions(connection, "main", standing.positions)
+        connection.pragma("journal_mode", "delete")
+        connection.close()
         return standing
 
 
@@ -77,7 +91,7 @@ async def test_the_newest_is_fetched_and_nothing_is_left_in_the_private_folder(p
     fetched = await keeper.fetch()
     assert fetched is not None
     assert fetched[0].positions == {0: 5}
-    assert fetched[1].read_bytes().startswith(b" 5 ")
+    assert standing_of(fetched[1]).positions[0].seq == 5
     assert list(place.work.iterdir()) == [fetched[1]]
 
 

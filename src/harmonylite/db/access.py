@@ -1,0 +1,123 @@
+"""Who may use a file: what takes a database's place has its mode, owner and group, and no copy of it is ever wider.
+
+Invariant: a file has its rights before it holds a byte. Where this user can't give a file to the owner or group that
+the one before had, the rights that would go to somebody else are left out. No file that SQLite has open is opened here:
+mode and owner are read and set by name, so no lock of SQLite's is dropped.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+PRIVATE = 0o600
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_MODE = 0o777
+_GROUP, _OTHERS = 0o070, 0o007
+_ACL = "system.posix_acl_access"
+
+
+@dataclass(frozen=True)
+class Access:
+    """Mode, owner and group of a file, and its access control list, b"" without one."""
+
+    mode: int
+    owner: int
+    group: int
+    acl: bytes = b""
+
+
+def access_of(*paths: Path) -> Access | None:
+    """Return the access of the first of ``paths`` that is there, None when none is."""
+    for path in paths:
+        with suppress(FileNotFoundError):
+            found = path.stat()
+            return Access(found.st_mode & _MODE, found.st_uid, found.st_gid, _acl(path))
+    return None
+
+
+def make_file(path: Path, access: Access | None) -> None:
+    """Make the empty file ``path``, which must not be there; ``access`` None: as SQLite makes one, 0644 less the umask.
+
+    Raises OSError; a link of that name is not followed.
+    """
+    handle = os.open(path, _NEW, 0o644 if access is None else PRIVATE)
+    try:
+        if access is not None and (why := _give(handle, access)):
+            log.warning("%s %s", path, why)
+    finally:
+        os.close(handle)
+
+
+def make_private(path: Path) -> None:
+    """Make the empty file ``path`` for this user alone, in place of what has the name; raises OSError."""
+    path.unlink(missing_ok=True)
+    os.close(os.open(path, _NEW, PRIVATE))
+
+
+def follow(path: Path, model: Path) -> None:
+    """Give ``path`` and its side files, in a folder of ours, the access of ``model``, and what the node itself needs.
+
+    Nothing is done where one is missing. Raises OSError.
+    """
+    access = access_of(model)
+    if access is None:
+        return
+    wanted = replace(access, mode=access.mode | PRIVATE)
+    for side in ("", "-wal", "-shm"):
+        each = Path(f"{path}{side}")
+        if access_of(each) not in (None, wanted):
+            _give(each, wanted)
+
+
+def _give(target: int | Path, access: Access) -> str:
+    """Give a file the rights of ``access``, as far as this user can, and never more; return what could not be given."""
+    now = os.stat(target)  # noqa: PTH116 - a name or a descriptor
+    why, mode = "", access.mode
+    if (now.st_uid, now.st_gid) != (access.owner, access.group):
+        # nothing for an owner or a group that is about to change
+        os.chmod(target, now.st_mode & PRIVATE)  # noqa: PTH101 - as above
+        why, mode = _handed_over(target, access)
+    _set_acl(target, access.acl)
+    if _acl(target) != access.acl:
+        mode &= ~_GROUP  # beside a list the group's bits are a mask, and not what the group may
+        why = why or "can't be given the access control list of the file before"
+    os.chmod(target, mode)  # noqa: PTH101 - as above
+    return why
+
+
+def _handed_over(target: int | Path, access: Access) -> tuple[str, int]:
+    """Hand a file to its owner and group; return what failed, and the mode that is right for whom it has got."""
+    for owner, group in ((access.owner, access.group), (-1, access.group)):
+        try:
+            os.chown(target, owner, group)
+        except PermissionError:
+            continue
+        other = os.stat(target).st_uid != access.owner  # noqa: PTH116 - as above
+        return f"can't be given to user {access.owner}, who owned the one before" if other else "", access.mode
+    return (
+        f"can't be given to user {access.owner} and group {access.group}, and the group has no right to it: run the"
+        " node as that user, or as a member of that group"
+    ), access.mode & ~_GROUP | (access.mode & _OTHERS) << 3 & access.mode
+
+
+def _acl(target: int | Path) -> bytes:
+    if sys.platform == "linux":
+        with suppress(OSError):
+            return os.getxattr(target, _ACL)
+    return b""
+
+
+def _set_acl(target: int | Path, acl: bytes) -> None:
+    if sys.platform == "linux":
+        with suppress(OSError):  # whoever asks compares what came of it
+            if acl:
+                os.setxattr(target, _ACL, acl)
+            elif _acl(target):  # from the folder's default, which the file before did not have
+                os.removexattr(target, _ACL)
