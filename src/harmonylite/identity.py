@@ -15,7 +15,7 @@ import secrets
 import socket
 import tempfile
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
@@ -42,20 +42,25 @@ Origin = Literal["configured", "kept", "new", "copied"]
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """``node_id`` and where it comes from; ``note``: a sentence for the log, "" when there is nothing to say."""
+    """``node_id`` and where it comes from; ``note``: a sentence for the log, "" when there is nothing to say.
+
+    ``former``: what this node was called before, "" when it has had one name only.
+    """
 
     node_id: str
     origin: Origin
     note: str = ""
+    former: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What is kept in `RECORD`: the id, and fingerprints of where it belongs."""
+    """What is kept in `RECORD`: the id, fingerprints of where it belongs, and what the node was called before."""
 
     node_id: str
     path: str
     machine: str
+    former: str = ""
 
 
 def folder_for(db_path: Path) -> Path:
@@ -69,22 +74,26 @@ def nats_folder_for(db_path: Path) -> Path:
 
 
 def identify(db_path: Path, configured: str = "") -> Identity:
-    """Return this node's identity; make and keep one where none is configured or kept. Makes the private folder.
+    """Return this node's identity; make one where none is configured or kept, and keep it. Makes the private folder.
 
     :raises ConfigError: ``configured`` is not a node id.
     :raises HarmonyLiteError: the folder can't be written.
     """
     folder = make_folder(folder_for(db_path))
-    if configured:
-        if not NODE_ID.fullmatch(configured):
-            raise ConfigError(
-                f"node_id = {configured!r} is not a node id", advice="use 1 to 64 letters, digits, - and _"
-            )
-        return Identity(configured, "configured")
+    if configured and not NODE_ID.fullmatch(configured):
+        raise ConfigError(f"node_id = {configured!r} is not a node id", advice="use 1 to 64 letters, digits, - and _")
     here = Record("", _path_print(db_path), _machine_print())
     kept = _read(folder / RECORD)
-    if kept and (kept.path, kept.machine) == (here.path, here.machine):
-        return Identity(kept.node_id, "kept")
+    stays = kept is not None and (kept.path, kept.machine) == (here.path, here.machine)
+    if configured:
+        renamed = kept is not None and stays and kept.node_id != configured
+        former = (kept.node_id if renamed else kept.former) if kept and stays else ""
+        if kept != (record := replace(here, node_id=configured, former=former)):
+            _write(folder / RECORD, record)
+        said = f"node {former} is {configured} from now on, with the same files and streams" if renamed else ""
+        return Identity(configured, "configured", said, former)
+    if kept and stays:
+        return Identity(kept.node_id, "kept", former=kept.former)
     made = Record(generate(), here.path, here.machine)
     _write(folder / RECORD, made)
     if kept is None:
@@ -93,8 +102,22 @@ def identify(db_path: Path, configured: str = "") -> Identity:
     return Identity(
         made.node_id,
         "copied",
-        f"the files of node {kept.node_id} were copied to another {where}: this is {made.node_id} now",
+        f"the files of node {kept.node_id} were copied to another {where}: this is {made.node_id} now, with streams of"
+        f" its own; where they were moved, set node_id = {kept.node_id!r}",
     )
+
+
+def kept_ids(db_path: Path) -> list[str]:
+    """Return what the node of ``db_path`` was called here, the newest first; nothing when that is not known."""
+    kept = _read(folder_for(db_path) / RECORD)
+    if kept is None or (kept.path, kept.machine) != (_path_print(db_path), _machine_print()):
+        return []
+    return [name for name in (kept.node_id, kept.former) if name]
+
+
+def fingerprint(db_path: Path) -> str:
+    """Return what stands for the database at this path on this machine, and names neither."""
+    return hashlib.sha256(f"{_path_print(db_path)} {_machine_print()}".encode()).hexdigest()[:32]
 
 
 def generate() -> str:
@@ -213,7 +236,8 @@ def _read(path: Path) -> Record | None:
     """Return the kept record, None when there is none or it is damaged: then a new id does no harm."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        record = Record(str(found["node_id"]), str(found["path"]), str(found["machine"]))
+        node, place, machine = (str(found[name]) for name in ("node_id", "path", "machine"))
+        record = Record(node, place, machine, str(found.get("former", "")))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError):

@@ -30,7 +30,15 @@ from harmonylite.jetstream.names import redact
 from harmonylite.jetstream.room import Room
 from harmonylite.jetstream.routes import expand
 from harmonylite.jetstream.server_config import ServerPlan, loopback, plan
-from harmonylite.jetstream.server_files import accepts, client_port, generated, kept, ports_of, write_private
+from harmonylite.jetstream.server_files import (
+    ServerFile,
+    accepts,
+    client_port,
+    generated,
+    kept,
+    ports_of,
+    write_private,
+)
 from harmonylite.jetstream.settings import EmbeddedSettings, LinkSettings
 from harmonylite.resource import Resource
 from harmonylite.status import NodeStatus
@@ -94,7 +102,8 @@ class EmbeddedServer(Resource):
     def __init__(self, settings: EmbeddedSettings, status: NodeStatus | None = None) -> None:
         self.settings = settings
         # The name becomes a folder: as one token it can't point anywhere else.
-        self.folder = settings.folder / token(settings.node_name)
+        self.folder = settings.folder / (settings.server or token(settings.node_name))
+        self._name = ""
         self._status = status or NodeStatus()
         self._part = self._status.part(PART)
         self._binary = Path()
@@ -115,6 +124,7 @@ class EmbeddedServer(Resource):
         self._binary = find_server()
         await asyncio.to_thread(client_context, self.settings.tls)  # names the file that is wrong; nats-server doesn't
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._name = await asyncio.to_thread(ServerFile.claim, self.folder, self.settings.database)
         if not self._user:
             self._user, self._password = await asyncio.to_thread(generated, self.folder / "client-auth.json")
         try:
@@ -274,6 +284,7 @@ class EmbeddedServer(Resource):
         return plan(
             settings,
             self.folder,
+            name=self._name,
             routes=await expand(settings.cluster_peers, 4248),
             leaf_urls=await expand(settings.leaf_servers, 7422),
             user=self._user,

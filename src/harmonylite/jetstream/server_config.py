@@ -21,7 +21,6 @@ from harmonylite.jetstream.cluster_secret import RouteLogin
 from harmonylite.jetstream.conf_keys import conf_keys
 from harmonylite.jetstream.names import split_address
 from harmonylite.jetstream.settings import EmbeddedSettings, TlsSettings
-from harmonylite.wire import token
 
 _LISTEN = ("listen", "host", "net", "port")
 _AUTH = ("authorization", "accounts", "operator", "operators", "roots", "root", "trusted", "trusted_keys", "resolver")
@@ -76,6 +75,7 @@ def plan(
     settings: EmbeddedSettings,
     folder: Path,
     *,
+    name: str,
     routes: Sequence[str],
     leaf_urls: Sequence[str],
     user: str,
@@ -86,9 +86,9 @@ def plan(
 ) -> ServerPlan:
     """Return the configuration as text and what it says of the client port; raises ConfigError.
 
-    ``routes``/``leaf_urls``: ``host:port``, names already looked up. ``login``: what routes ask for and
-    give. ``port``: chosen earlier, kept over restarts.
-    ``monitor_path``: a secret under which monitoring answers, where the user opens no monitoring port.
+    ``name``: of the server in its cluster. ``routes``/``leaf_urls``: ``host:port``, names already looked up.
+    ``login``: what routes ask for and give. ``port``: chosen earlier, kept over
+    restarts. ``monitor_path``: a secret under which monitoring answers, where the user opens no monitoring port.
     """
     host, asked = listen_address(settings)
     port = asked if port is None or asked > 0 else port
@@ -100,7 +100,7 @@ def plan(
     if login is not None and login.found and "cluster.authorization" in given:
         login = None  # the user's own file says what routes ask for
     top: dict[str, Any] = {
-        "server_name": token(settings.node_name),
+        "server_name": name,
         "logtime": False,
         "max_payload": settings.max_payload,
     }

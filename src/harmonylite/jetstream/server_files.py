@@ -1,4 +1,4 @@
-"""Files of the embedded server beside its configuration: generated credentials, and the ports that it wrote down.
+"""Files of the embedded server beside its configuration: its name, generated credentials, the ports that it wrote down.
 
 Invariant: what holds a secret is readable by its owner alone from its first moment.
 """
@@ -9,7 +9,43 @@ import asyncio
 import json
 import os
 import secrets
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Self
+
+SERVER = "server.json"
+
+
+@dataclass(frozen=True, slots=True)
+class ServerFile:
+    """What a server's folder says of itself. ``name``: of the server within its cluster, whose votes and copies of
+    streams go by it: it stays when the node is renamed. ``database``: fingerprint of the one that it belongs to.
+    """
+
+    name: str
+    database: str
+
+    @classmethod
+    def read(cls, folder: Path) -> Self | None:
+        """Return what ``folder`` says, None when it says nothing."""
+        try:
+            found = json.loads((folder / SERVER).read_text(encoding="utf-8"))
+            return cls(str(found["name"]), str(found["database"]))
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    @classmethod
+    def claim(cls, folder: Path, database: str) -> str:
+        """Write down that ``folder`` belongs to ``database``, and return the server's name.
+
+        That is first the folder's, which is the node's: a node that lost its disk comes back as the server that its
+        cluster knows.
+        """
+        found = cls.read(folder)
+        if found is None or found.database != database:
+            found = cls(found.name if found is not None else folder.name, database)
+            write_private(folder / SERVER, json.dumps(asdict(found)))
+        return found.name
 
 
 def generated(path: Path) -> tuple[str, str]:

@@ -73,7 +73,8 @@ class StreamSettings:
 class EmbeddedSettings:
     """The embedded nats-server.
 
-    ``folder``: its files live in ``<folder>/<node_name>/``. ``bind_address``: ``host:port`` or ``:port`` of the client
+    ``folder``: its files live in ``<folder>/<server>/``, ``server`` being ``node_name`` unless the node was renamed;
+    ``database``: fingerprint of whose they are. ``bind_address``: ``host:port`` or ``:port`` of the client
     port, "" = loopback and a port that the system chooses. ``cluster_addr``: ``host:port`` for routes, "" = alone.
     ``cluster_peers``/``leaf_servers``: ``nats://host:port/`` or ``dns://host:port/``. ``leaf_addr``: ``host:port`` for
     leaf links of other regions, "" = none. ``domain``: JetStream domain, the region's name. ``server_config``: the
@@ -85,6 +86,8 @@ class EmbeddedSettings:
 
     node_name: str
     folder: Path
+    server: str = ""
+    database: str = ""
     bind_address: str = ""
     cluster_addr: str = ""
     cluster_peers: tuple[str, ...] = field(default=(), repr=False)

@@ -30,6 +30,7 @@ from harmonylite.errors import DatabaseError, HarmonyLiteError, ReopenError, Str
 from harmonylite.identity import acquire_lock, identify, make_folder
 from harmonylite.jetstream import (
     EmbeddedServer,
+    EmbeddedSettings,
     JetStreamShard,
     NatsLink,
     NatsPeers,
@@ -164,12 +165,13 @@ class Node:
         process = _process()
         sessions = (f"{process}.{number}" for number in count(1))
         options = replica_options(settings, node, next(sessions))
+        embedded = None if settings.nats.urls else embedded_settings(settings, node)
         joiner = self._joiner = Joiner(options, thread, status, please=self._questions.ask_for_snapshot)
         async with AsyncExitStack() as stack:
             self._parts.replica = await joiner.open()
             stack.push_async_callback(self._close_replica)
             self._tell_tables()
-            link = await self._connect(stack, node)
+            link = await self._connect(stack, node, embedded)
             regional = self._parts.regional = Regional(settings, link, status)
             streams = regional.streams
             await regional.ensure()
@@ -242,12 +244,12 @@ class Node:
             if settings.sleep_timeout:
                 group.create_task(self._sleep_when_idle(settings.sleep_timeout / 1000), name="sleep")
 
-    async def _connect(self, stack: AsyncExitStack, node: str) -> NatsLink:
+    async def _connect(self, stack: AsyncExitStack, node: str, embedded: EmbeddedSettings | None) -> NatsLink:
         settings, status = self._settings, self.status_object
-        if settings.nats.urls:
+        if embedded is None:
             link = NatsLink(link_settings(settings, node), status)
         else:
-            server = await stack.enter_async_context(EmbeddedServer(embedded_settings(settings, node), status))
+            server = await stack.enter_async_context(EmbeddedServer(embedded, status))
             base = link_settings(settings, node)
             link = NatsLink(server.link_settings(base), status, urls=server.urls)
             self._server = server

@@ -7,8 +7,9 @@ from pathlib import Path
 from harmonylite.config import Settings
 from harmonylite.db.inspect import TableRules
 from harmonylite.db.replica import ReplicaOptions
-from harmonylite.identity import folder_for, nats_folder_for
+from harmonylite.identity import fingerprint, folder_for, nats_folder_for
 from harmonylite.jetstream import EmbeddedSettings, LinkSettings, StreamSettings, TlsSettings
+from harmonylite.node.places import server_folder
 from harmonylite.web.sites import HealthSite, MetricsSite
 
 
@@ -74,6 +75,8 @@ def embedded_settings(settings: Settings, node: str) -> EmbeddedSettings:
     return EmbeddedSettings(
         node_name=node,
         folder=nats_folder_for(settings.db_path),
+        server=server_folder(settings.db_path, node),
+        database=fingerprint(settings.db_path),
         bind_address=nats.bind_address,
         cluster_addr=nats.cluster_addr,
         cluster_peers=tuple(url.get_secret_value() for url in nats.cluster_peers),

@@ -16,7 +16,16 @@ import pytest
 
 from harmonylite import identity
 from harmonylite.errors import ConfigError, HarmonyLiteError
-from harmonylite.identity import acquire_lock, folder_for, generate, holder, identify, make_folder, nats_folder_for
+from harmonylite.identity import (
+    acquire_lock,
+    folder_for,
+    generate,
+    holder,
+    identify,
+    kept_ids,
+    make_folder,
+    nats_folder_for,
+)
 
 HOLDER = """
 import pathlib, sys
@@ -76,10 +85,16 @@ def test_another_way_to_the_same_file_is_the_same_node(tmp_path: Path) -> None:
     assert identify(tmp_path / "real" / "app.db").node_id == identify(tmp_path / "link" / "app.db").node_id
 
 
-def test_a_configured_id_wins_and_leaves_the_kept_one_alone(tmp_path: Path) -> None:
-    kept = identify(tmp_path / "app.db")
-    assert identify(tmp_path / "app.db", "berlin-1").node_id == "berlin-1"
-    assert identify(tmp_path / "app.db").node_id == kept.node_id
+def test_a_configured_id_wins_stays_and_says_whom_it_renames(tmp_path: Path) -> None:
+    made = identify(tmp_path / "app.db").node_id
+    renamed = identify(tmp_path / "app.db", "berlin-1")
+    assert (renamed.node_id, renamed.origin, renamed.former) == ("berlin-1", "configured", made)
+    assert made in renamed.note
+    again = identify(tmp_path / "app.db", "berlin-1")
+    assert (again.note, again.former) == ("", made)
+    assert identify(tmp_path / "app.db").node_id == "berlin-1"
+    assert identify(tmp_path / "app.db", "berlin-2").former == "berlin-1"
+    assert kept_ids(tmp_path / "app.db") == ["berlin-2", "berlin-1"]
     with pytest.raises(ConfigError, match="is not a node id"):
         identify(tmp_path / "app.db", "a.b")
 
@@ -94,7 +109,7 @@ def test_a_damaged_record_is_replaced(tmp_path: Path, damage: str) -> None:
 def test_the_record_names_neither_machine_nor_path(tmp_path: Path) -> None:
     identify(tmp_path / "app.db")
     record = folder_for(tmp_path / "app.db") / identity.RECORD
-    assert set(json.loads(record.read_text())) == {"node_id", "path", "machine"}
+    assert set(json.loads(record.read_text())) == {"node_id", "path", "machine", "former"}
     assert str(tmp_path) not in record.read_text()
     assert record.stat().st_mode & 0o777 == 0o600
     assert record.parent.stat().st_mode & 0o777 == 0o700
