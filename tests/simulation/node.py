@@ -251,7 +251,7 @@ class Node:
             if any(self.inbox.position(s).seq < seq for s, seq in self.limit.items()):
                 return None
             self.limit = None
-        return self.inbox.take(most_bytes=most_bytes, own=self.name, least=least)
+        return self.inbox.take(most_bytes=most_bytes, own=(self.name, f"s{self.session}"), least=least)
 
     def apply(self, cut: Cut) -> None:
         """Fold and merge a cut; where it needs what a migration has not brought here yet, it waits."""

@@ -244,17 +244,20 @@ class Inbox:
         self._given_up += cut.voided
 
     def take(
-        self, *, most_bytes: int = 1 << 62, own: str = "", limit: dict[int, int] | None = None, least: bool = False
-    ) -> Cut | None:
+        self, *, most_bytes: int = 1 << 62, own: tuple[str, str] | None = None, limit: dict[int, int] | None = None,
+        least: bool = False,
+    ) -> Cut | None:  # fmt: skip
         """Take the largest whole cut of at most about ``most_bytes``; None when nothing is whole.
 
-        A change set of node ``own``, and a checkpoint, stand alone in their cut where the order allows it.
+        A change set of ``own``, a node and its session, and a checkpoint stand alone in their cut where the order
+        allows it: what that session has under way is compared with what comes back. Those of its earlier sessions are
+        like anybody's.
         ``limit``: the cut ends at or before these sequences. ``least``: take as little as can be taken.
         """
         before = {shard: lane.position for shard, lane in self._lanes.items()}
         counts = {} if least else self._whole(self._wanted(most_bytes, own, limit))
         if not any(counts.values()):
-            counts = self._smallest(self._whole(self._wanted(1 << 62, "", limit, alone=True)))
+            counts = self._smallest(self._whole(self._wanted(1 << 62, None, limit, alone=True)))
         pieces = [self._lanes[shard].ready.popleft() for shard, n in sorted(counts.items()) for _ in range(n)]
         positions, last = {}, {piece.shard: piece for piece in pieces}
         for shard, lane in self._lanes.items():
@@ -270,7 +273,7 @@ class Inbox:
         return Cut(whole, positions, before, (*given_up, *(piece.id for piece in voided)))
 
     def _wanted(
-        self, most_bytes: int, own: str, limit: dict[int, int] | None, *, alone: bool = False
+        self, most_bytes: int, own: tuple[str, str] | None, limit: dict[int, int] | None, *, alone: bool = False
     ) -> dict[int, int]:
         """Return how many pieces of each lane fit, before wholeness is looked at; ``alone``: take all kinds."""
         counts: dict[int, int] = {}
@@ -280,7 +283,7 @@ class Inbox:
             for piece in lane.ready:
                 if limit is not None and piece.seq > limit.get(shard, 0):
                     break
-                if not alone and (piece.id.node == own or piece.kind != KIND_CHANGES):
+                if not alone and ((piece.id.node, piece.id.session) == own or piece.kind != KIND_CHANGES):
                     break
                 if any(counts.values()) and piece.size > room:
                     break

@@ -213,7 +213,8 @@ class Receiver:
             if any(self.inbox.position(s).seq < seq for s, seq in self._behind.items()):
                 return None
             self._behind = None
-        return self.inbox.take(most_bytes=BATCH_BYTES, own=self._replica.options.node, least=least)
+        options = self._replica.options
+        return self.inbox.take(most_bytes=BATCH_BYTES, own=(options.node, options.session), least=least)
 
     async def _apply(self, cut: Cut, *, least: bool) -> bool:
         """Apply one cut, however long that takes; False when it was put back, to be tried in smaller bites.

@@ -92,7 +92,7 @@ class Member:
             for message in self.world.after(shard, self.inbox.read_up_to(shard), 1_000_000):
                 self.inbox.add(message)
         done = []
-        while (cut := self.inbox.take(own=self.options.node)) is not None:
+        while (cut := self.inbox.take(own=(self.options.node, self.replica.options.session))) is not None:
             done.append(self.replica.apply(cut))
             if self.flight is not None and self.flight.id in done[-1].own:
                 self.drop()

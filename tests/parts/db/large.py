@@ -87,7 +87,7 @@ def apply(replica: Replica, folder: Path, rows: int) -> None:
     inbox = Inbox(replica.positions(), spool=spooled)
     for seq, payload in enumerate(messages(folder), 1):
         inbox.add(StreamMessage(0, seq, "t.0.a", payload))
-    cut = inbox.take(own=replica.options.node)
+    cut = inbox.take(own=(replica.options.node, replica.options.session))
     assert cut is not None
     assert replica.apply(cut).rows == rows
     cut.close()

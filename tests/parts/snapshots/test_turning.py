@@ -89,7 +89,7 @@ class Node:
         if inbox.read_up_to(0) < end:
             for message in await up_to(self.shard, inbox.read_up_to(0) + 1, end):
                 inbox.add(message)
-        while (cut := inbox.take(own=self.name)) is not None:
+        while (cut := inbox.take(own=(self.name, self.replica.options.session))) is not None:
             self.replica.apply(cut)
             cut.close()
         self.status.caught_up = True

@@ -187,11 +187,13 @@ def test_what_a_newer_version_wrote_names_its_message_and_a_way_on() -> None:
     assert inbox.read_up_to(3) == 1
 
 
-def test_an_own_change_set_stands_alone_in_its_cut() -> None:
+def test_a_change_set_of_the_own_session_stands_alone_in_its_cut_and_those_of_earlier_ones_like_anybodys() -> None:
     inbox = fresh(1)
-    for seq, name in enumerate((TWO, ONE, ChangeSetId("b", "s", 2)), 1):
+    names = TWO, ONE, ChangeSetId("b", "s", 2), *(ChangeSetId("a", "earlier", number) for number in range(3))
+    for seq, name in enumerate(names, 1):
         inbox.add(StreamMessage(0, seq, f"t.0.{name.node}", envelope(name, 0, last=True, shards=[0])))
     cuts = []
-    while (cut := inbox.take(own="a")) is not None:
+    while (cut := inbox.take(own=("a", "s"))) is not None:
         cuts.append([piece.id.node for piece in cut.pieces])
-    assert cuts == [["b"], ["a"], ["b"]]
+    assert cuts == [["b"], ["a"], ["b", "a", "a", "a"]]
+
