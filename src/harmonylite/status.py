@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_left
+from collections import deque
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -16,6 +17,12 @@ PeerState = Literal["up", "silent", "stopped", "unknown"]
 LATENCY_BOUNDS = (0.001, 0.002, 0.003, 0.005, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0)
 """Upper bounds of the latency histograms' buckets, in seconds."""
 
+
+PACE_SECONDS = 10.0
+"""Seconds that an estimate looks back."""
+
+BEHIND_SECONDS = 5.0
+"""A node that caught up once is behind again when the oldest message that is not folded is older than this."""
 
 TOLD_AFTER = 5.0
 """Seconds after which a sentence on what is waited for also says for how long."""
@@ -66,6 +73,24 @@ class Histogram:
         seconds = max(0.0, seconds)
         self.counts[bisect_left(LATENCY_BOUNDS, seconds)] += 1
         self.total += seconds
+
+
+@dataclass(slots=True)
+class Pace:
+    """How fast the messages that are not folded yet get fewer, over the last `PACE_SECONDS`. Times are monotonic."""
+
+    seen: deque[tuple[float, int]] = field(default_factory=deque)
+
+    def see(self, left: int, now: float) -> None:
+        """Take note that ``left`` messages are left ``now``."""
+        self.seen.append((now, left))
+        while now - self.seen[0][0] > PACE_SECONDS and len(self.seen) > 1:
+            self.seen.popleft()
+
+    def seconds(self, left: int, now: float) -> float | None:
+        """Return how long ``left`` messages will take, in seconds; None while they don't get fewer."""
+        then, had = self.seen[0] if self.seen else (now, left)
+        return left * (now - then) / (had - left) if had > left else None
 
 
 @dataclass(slots=True)
@@ -207,6 +232,7 @@ class NodeStatus:
     stopping: bool = False
     region: dict[str, Any] = field(default_factory=dict)
     progress: tuple[str, int, int] | None = None
+    pace: Pace = field(default_factory=Pace)
 
     def part(self, name: str) -> Part:
         """Return the part called ``name``, made on first use."""
@@ -231,6 +257,23 @@ class NodeStatus:
     def waits(self) -> list[str]:
         """What the node waits for or failed at: one sentence a part, in order of the parts' names."""
         return [p.sentence() for _, p in sorted(self.parts.items()) if p.state in ("waiting", "failed")]
+
+    @property
+    def left(self) -> int:
+        """Messages in all shards' streams that are not folded yet."""
+        return sum(shard.lag for shard in self.shards.values())
+
+    @property
+    def catching_up(self) -> dict[str, Any] | None:
+        """While the node is behind and nothing is in its way: how many ``messages`` are left, and for how many
+        ``seconds`` at the present pace (None: not known yet). None otherwise.
+        """
+        left, merging = self.left, self.parts.get("merge")
+        late = not self.caught_up or any(s.lag_seconds > BEHIND_SECONDS for s in self.shards.values())
+        if not left or not late or (merging is not None and merging.state in ("waiting", "failed")):
+            return None
+        seconds = self.pace.seconds(left, time.monotonic())
+        return {"messages": left, "seconds": None if seconds is None else round(seconds, 1)}
 
     @property
     def healthy(self) -> bool:
@@ -265,6 +308,7 @@ class NodeStatus:
             "last_replicated_event_timestamp": self.last_replicated,
             "last_published_event_timestamp": self.last_published,
             "caught_up": self.caught_up,
+            "catching_up": self.catching_up,
             "pending_rows": self.pending_rows,
             "held_rows": self.held_rows,
             "unfinished_change_sets": self.unfinished_change_sets,
@@ -290,3 +334,11 @@ class NodeStatus:
             "warnings": self.all_warnings,
             "counters": {name: getattr(self.counters, name) for name in Counters.__slots__},
         }
+
+
+def catching_up(found: dict[str, Any] | None) -> str:
+    """Return `NodeStatus.catching_up` as a sentence, "" for None."""
+    if found is None:
+        return ""
+    pace = "" if found["seconds"] is None else f", about {found['seconds']:.0f} s"
+    return f"catching up: {found['messages']:,} messages left{pace}"

@@ -299,6 +299,7 @@ class Receiver:
             state.position, state.resume = position.seq, position.resume
             state.last = max(state.last, position.seq)
             self.measure(shard)
+        self._status.pace.see(self._status.left, time.monotonic())
         for piece in cut.pieces:
             counters.folded_change_sets += 1
             if piece.id.node != node:

@@ -13,6 +13,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from harmonylite.errors import ConfigError
+from harmonylite.status import catching_up
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 DETAILS = (
     "ready",
     "caught_up",
+    "catching_up",
     "pending_rows",
     "held_rows",
     "unfinished_change_sets",
@@ -86,6 +88,8 @@ def not_ready(report: dict[str, Any]) -> list[str]:
         for s in report["shards"]
         if s["lag_messages"]
     ]
+    if (found := report.get("catching_up")) and found["seconds"] is not None:
+        behind.append(catching_up(found))
     if not report["caught_up"] and not behind:
         behind = ["the stream was not read to its end yet"]
     absent = [] if report["db_connected"] else ["the database is not open"]

@@ -14,6 +14,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from harmonylite.status import catching_up
+
 STYLES = {"ok": "green", "starting": "dim", "waiting": "yellow", "failed": "bold red", "stopped": "dim",
           "up": "green", "silent": "bold red", "unknown": "dim"}  # fmt: skip
 
@@ -81,6 +83,8 @@ def _reasons(report: dict[str, Any]) -> Iterable[Text]:
         yield Text("  the database is not open", "red")
     if report.get("nats_connected") is False:
         yield Text("  NATS is not connected", "red")
+    if told := catching_up(report.get("catching_up")):
+        yield Text(f"  {told}", "yellow")
     for wait in report.get("waits", ()):
         yield Text(f"  {_plain(wait)}", "yellow")
     for about, text in report.get("warnings", {}).items():

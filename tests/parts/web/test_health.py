@@ -80,6 +80,32 @@ async def test_detailed_health_tells_lag_pending_held_and_the_reason_of_waiting(
     assert body["waits"] == ["fold: table orders has no column note here"]
 
 
+async def test_a_node_that_is_behind_says_how_many_messages_are_left_and_for_how_long() -> None:
+    status, now = running_status(), time.monotonic()
+    status.caught_up, status.shard(0).last, status.shard(0).position = False, 3000, 0
+    assert (await ask(status)).json["catching_up"] == {"messages": 3000, "seconds": None}
+    status.pace.see(3000, now - 2.0)
+    status.shard(0).position = 1000
+    found = (await ask(status)).json["catching_up"]
+    assert found["messages"] == 2000
+    assert 4.0 <= found["seconds"] < 60.0, "1,000 took two seconds"
+    assert "catching up: 2,000 messages left, about" in (await ask(status, "/readyz")).json["reasons"][-1]
+    status.part("merge").waiting("table orders has no column note here")
+    assert (await ask(status)).json["catching_up"] is None, "something is in its way"
+    status.part("merge").ok()
+    status.shard(0).position = 3000
+    assert (await ask(status)).json["catching_up"] is None
+
+
+async def test_a_node_that_caught_up_once_says_so_only_when_it_is_late() -> None:
+    status = running_status()
+    status.shard(0).last, status.shard(0).position = 10, 9
+    status.shard(0).behind_since = time.monotonic() - 0.1
+    assert (await ask(status)).json["catching_up"] is None
+    status.shard(0).behind_since = time.monotonic() - 60
+    assert (await ask(status)).json["catching_up"]["messages"] == 1
+
+
 async def test_detailed_health_lists_the_peers() -> None:
     status = running_status()
     status.peers["8"] = Peer("8", "silent", 1.0, 1742571045.25, version="1.0")

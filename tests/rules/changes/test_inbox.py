@@ -196,4 +196,3 @@ def test_a_change_set_of_the_own_session_stands_alone_in_its_cut_and_those_of_ea
     while (cut := inbox.take(own=("a", "s"))) is not None:
         cuts.append([piece.id.node for piece in cut.pieces])
     assert cuts == [["b"], ["a"], ["b", "a", "a", "a"]]
-
