@@ -98,7 +98,7 @@ class Node:
 
     def take(self, *, least: bool) -> None:
         """Take all that is whole."""
-        while (cut := self.inbox.take(most_bytes=5, own="honest", least=least)) is not None:
+        while (cut := self.inbox.take(most_bytes=5, own=("honest", "s"), least=least)) is not None:
             self.taken += [(piece.id, piece.shard) for piece in cut.pieces]
             cut.close()
 
