@@ -11,6 +11,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from harmonylite.errors import StreamError
+
 State = Literal["starting", "ok", "waiting", "failed", "stopped"]
 PeerState = Literal["up", "silent", "stopped", "unknown"]
 
@@ -24,32 +26,46 @@ PACE_SECONDS = 10.0
 BEHIND_SECONDS = 5.0
 """A node that caught up once is behind again when the oldest message that is not folded is older than this."""
 
+NATS = "nats"
+"""The part that keeps the connection to NATS."""
+
 TOLD_AFTER = 5.0
 """Seconds after which a sentence on what is waited for also says for how long."""
 
 
 @dataclass(slots=True)
 class Part:
-    """State of one part. ``reason``: why it waits or failed, a sentence for a person; "" when all is well."""
+    """State of one part. ``reason``: why it waits or failed, a sentence for a person; "" when all is well.
+
+    ``behind``: the part whose trouble this one's wait may only be a consequence of, "" = none.
+    """
 
     name: str
     state: State = "starting"
     reason: str = ""
     since: float = field(default_factory=time.monotonic)
+    behind: str = ""
 
-    def set(self, state: State, reason: str = "") -> None:
+    def set(self, state: State, reason: str = "", behind: str = "") -> None:
         """Enter ``state``; the time of entering is kept while the state stays the same, whatever the reasons were."""
         if state != self.state:
             self.since = time.monotonic()
-        self.state, self.reason = state, reason
+        self.state, self.reason, self.behind = state, reason, behind
+
+    @property
+    def stuck(self) -> bool:
+        """True while it waits or has failed."""
+        return self.state in ("waiting", "failed")
 
     def ok(self) -> None:
         """All is well."""
         self.set("ok")
 
-    def waiting(self, reason: str) -> None:
-        """Can't go on now, will by itself when ``reason`` is gone."""
-        self.set("waiting", reason)
+    def waiting(self, reason: str, error: BaseException | None = None) -> None:
+        """Can't go on now, will by itself when ``reason`` is gone. ``error``: what tells whether NATS is the reason."""
+        while error is not None and not isinstance(error, StreamError):
+            error = error.__cause__
+        self.set("waiting", reason, NATS if error is not None else "")
 
     def failed(self, reason: str) -> None:
         """Needs a person."""
@@ -198,7 +214,7 @@ class NodeStatus:
     to its end at least once since the start and is not lagging now. ``waits_for_schema``: what comes next needs a table
     or column that the database does not have. ``server``: figures of the embedded nats-server by name, as last read;
     empty without one. ``peers``: the other nodes, by id. ``progress``: what is carried to or from the store of
-    snapshots now, bytes so far, and bytes in all.
+    snapshots now, bytes so far, and bytes in all. ``behind``: which part always depends on which other one.
     """
 
     node_id: str = ""
@@ -233,6 +249,7 @@ class NodeStatus:
     region: dict[str, Any] = field(default_factory=dict)
     progress: tuple[str, int, int] | None = None
     pace: Pace = field(default_factory=Pace)
+    behind: dict[str, str] = field(default_factory=dict)
 
     def part(self, name: str) -> Part:
         """Return the part called ``name``, made on first use."""
@@ -255,8 +272,23 @@ class NodeStatus:
 
     @property
     def waits(self) -> list[str]:
-        """What the node waits for or failed at: one sentence a part, in order of the parts' names."""
-        return [p.sentence() for _, p in sorted(self.parts.items()) if p.state in ("waiting", "failed")]
+        """What the node waits for or failed at: one sentence a cause, in order of the parts' names."""
+        return [
+            self.sentence(part) for _, part in sorted(self.parts.items()) if part.stuck and self.cause(part) is part
+        ]
+
+    def cause(self, part: Part) -> Part:
+        """Return the part whose trouble is the reason of the wait of ``part``; it may be that one itself."""
+        found = part
+        while (before := self.parts.get(part.behind or self.behind.get(part.name, ""))) is not None:
+            found = before if before.stuck else found
+            part = before
+        return found
+
+    def sentence(self, part: Part) -> str:
+        """Return the sentence of ``part``, and which other parts wait because of it."""
+        others = [p.name for _, p in sorted(self.parts.items()) if p is not part and p.stuck and self.cause(p) is part]
+        return part.sentence() + (f"; waiting for it: {', '.join(others)}" if others else "")
 
     @property
     def left(self) -> int:

@@ -173,3 +173,19 @@ def test_of_two_nodes_the_one_that_is_left_says_that_it_has_no_quorum_and_goes_o
     heard_by(nodes, "a", 1)
     for node in nodes:
         node.ready()
+
+
+def test_a_dead_peers_server_is_one_line_in_the_log_and_not_four_a_second(site: Site) -> None:
+    nodes = site.embedded(3, replicas=3)
+    for node in nodes:
+        node.start()
+    for node in nodes:
+        node.ready()
+    before = len(nodes[0].log.read_text())
+    nodes[2].kill()
+    until(lambda: "peers are silent: node3" in nodes[0].log.read_text()[before:], "the node is seen to be gone")
+    refused = [line for line in nodes[0].log.read_text()[before:].splitlines() if "trying to connect to route" in line]
+    assert 1 <= len(refused) <= 2, refused
+    nodes[2].start()
+    nodes[2].ready()
+    until(lambda: "peers are back: node3" in nodes[0].log.read_text(), "and to be back")

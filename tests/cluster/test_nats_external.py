@@ -212,7 +212,8 @@ def test_while_jetstream_has_no_quorum_the_start_says_so_and_for_how_long(site: 
     assert any("server s0 of cluster test sees itself" in reason for reason in body["reasons"]), body
     until(lambda: any(" s)" in w for w in node.get("/readyz")[1]["reasons"]), "and for how long")
     assert time.monotonic() - started < 60
-    assert "streams not ready, waiting (" in node.last_words()
+    until(lambda: "streams: streams not ready, waiting: " in node.last_words(), "it is in the log, once")
+    assert node.last_words().count("streams not ready, waiting") == 1
     for server in servers[1:]:
         server.start()
     node.ready()

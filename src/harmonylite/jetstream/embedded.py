@@ -27,6 +27,7 @@ from harmonylite.jetstream.credentials import client_context
 from harmonylite.jetstream.doors import open_doors
 from harmonylite.jetstream.figures import read_figures
 from harmonylite.jetstream.names import redact
+from harmonylite.jetstream.repeats import Repeats
 from harmonylite.jetstream.room import Room
 from harmonylite.jetstream.routes import expand
 from harmonylite.jetstream.server_config import ServerPlan, loopback, plan
@@ -116,6 +117,7 @@ class EmbeddedServer(Resource):
         self._child: Child | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._room = Room(self.folder)
+        self._repeats = Repeats()
         self._login: RouteLogin | None = None
         self._refusals = Refusals()
 
@@ -248,7 +250,6 @@ class EmbeddedServer(Resource):
             await self._room.gone.wait()
             said = f"no room is left on the disk of {self.folder}: make room there, then it goes on by itself"
             self._part.waiting(said)
-            log.warning("%s", said)
             await self._room.comes()
             log.info("there is room on the disk of %s again: nats-server is started anew", self.folder)
             await self._stop()
@@ -269,8 +270,8 @@ class EmbeddedServer(Resource):
             refused = self._refusals.said(time.monotonic())
             # Who is refused while the cluster can decide is no reason to wait: anybody may knock.
             trouble = "; ".join(filter(None, (found.trouble, refused))) if found.trouble else ""
-            if (trouble or refused) not in ("", told):
-                log.warning("embedded nats-server: %s", trouble or refused)
+            if refused and not trouble and refused != told:
+                log.warning("embedded nats-server: %s", refused)
             if trouble:
                 self._part.waiting(trouble)
             elif self._part.reason == told:
@@ -382,7 +383,8 @@ class EmbeddedServer(Resource):
             level = logging.DEBUG
         if self._refusals.heard(text, time.monotonic()):
             level = logging.DEBUG
-        server_log.log(level, "%s", self._redacted(text))
+        if said := self._repeats.passed(text, time.monotonic()) if level >= logging.WARNING else text:
+            server_log.log(level, "%s", self._redacted(said))
         if self._reloaded is not None and not self._reloaded.done():
             if text.startswith("Failed to reload"):
                 self._reloaded.set_result(self._redacted(text))

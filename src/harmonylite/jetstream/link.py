@@ -18,22 +18,18 @@ from harmonylite.jetstream.credentials import connect_options
 from harmonylite.jetstream.names import redact, split_address
 from harmonylite.jetstream.settings import LinkSettings
 from harmonylite.resource import Resource
-from harmonylite.status import NodeStatus
+from harmonylite.status import NATS, NodeStatus
 
 log = logging.getLogger(__name__)
 
-PART = "nats"
-
-LOUD_TRIES = 3
-"""Failed rounds that are each logged; from then on one every `QUIET_SECONDS`."""
-
-QUIET_SECONDS = 30.0
+PART = NATS
 
 
 class NatsLink(Resource):
     """Keeps a connection to one of several NATS servers.
 
     ``urls``: asked before each round instead of ``settings.urls`` when given (the embedded server's port may change).
+    ``behind``: the status's part whose trouble explains a lost connection.
     """
 
     def __init__(
@@ -42,10 +38,13 @@ class NatsLink(Resource):
         status: NodeStatus | None = None,
         *,
         urls: Callable[[], Sequence[str]] | None = None,
+        behind: str = "",
     ) -> None:
         self.settings = settings
         self._status = status or NodeStatus()
         self._part = self._status.part(PART)
+        if behind:
+            self._status.behind[PART] = behind
         self._urls = urls or (lambda: settings.urls)
         self._discovered: list[str] = []
         self._connection: Connection | None = None
@@ -177,7 +176,7 @@ class NatsLink(Resource):
         self._up.set()
 
     async def _rounds(self, *, first: bool) -> Connection:
-        failed, start, told = 0, time.monotonic(), 0.0
+        failed, start = 0, time.monotonic()
         while True:
             try:
                 return await self._round()
@@ -191,10 +190,7 @@ class NatsLink(Resource):
                 if spent:
                     raise self._spent(failed, time.monotonic() - start, error) from error
                 self._part.waiting(error.message)
-                now = time.monotonic()
-                if failed <= LOUD_TRIES or now - told > QUIET_SECONDS:
-                    log.warning("%s; try %d, again in %g s", error.message, failed, self.settings.reconnect_wait)
-                    told = now
+                log.debug("%s; try %d, again in %g s", error.message, failed, self.settings.reconnect_wait)
             await asyncio.sleep(self.settings.reconnect_wait)
 
     def _spent(self, failed: int, seconds: float, error: ConnectError | ConfigError) -> ReconnectsSpentError:
@@ -218,7 +214,7 @@ class NatsLink(Resource):
             try:
                 await connection.open()
             except ConnectError as error:
-                log.info("%s", error.message)
+                log.debug("%s", error.message)
                 # A refusal of credentials says more than a server that is down: it is the one to be shown.
                 failure = failure if isinstance(failure, AuthError) else error
             else:

@@ -116,7 +116,7 @@ class Reader:
         pause = self._backoff.failed(time.monotonic())
         log.info("stream %s: %s; a new consumer from %d on", self._stream.name, error.message, self._next)
         if self._part is not None and self._backoff.failures > QUIET_TRIES:
-            self._part.waiting(f"stream {self._stream.name} can't be read: {error.message}")
+            self._part.waiting(f"stream {self._stream.name} can't be read: {error.message}", error)
         await asyncio.sleep(pause)
 
     async def _look_for_sure(self) -> None:

@@ -29,9 +29,6 @@ log = logging.getLogger(__name__)
 CREATE_SECONDS = 10.0
 """Deadline of one request that makes or changes a stream; a cluster that elects needs some seconds."""
 
-TELL_EVERY = 5.0
-"""Seconds between lines of the log while streams are waited for."""
-
 _FATAL = frozenset({10052, 10074, 10136, 10025})
 """Invalid configuration, replicas that a single server can't keep: waiting won't help."""
 
@@ -58,7 +55,6 @@ async def until_there(
 ) -> list[str]:
     """Return what ``ensure`` returns, tried until JetStream lets it; raises ConfigError when waiting can't help."""
     backoff = Backoff(first=0.1, most=2.0)
-    start = tell = time.monotonic()
     while True:
         try:
             await link.connection()
@@ -71,10 +67,7 @@ async def until_there(
                 continue
             now = time.monotonic()
             reason = f"{error.message}; {link.surroundings()}"
-            part.waiting(f"streams not ready, waiting: {reason}")
-            if now >= tell:
-                log.warning("streams not ready, waiting (%.0f s): %s", now - start, reason)
-                tell = now + TELL_EVERY
+            part.waiting(f"streams not ready, waiting: {reason}", error)
             await asyncio.sleep(backoff.failed(now))
 
 

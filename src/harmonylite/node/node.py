@@ -35,6 +35,7 @@ from harmonylite.jetstream import (
     NatsLink,
     NatsPeers,
 )
+from harmonylite.jetstream.embedded import PART as EMBEDDED
 from harmonylite.logs import configure
 from harmonylite.node.ending import cut, ended_by
 from harmonylite.node.past import Past
@@ -251,7 +252,7 @@ class Node:
         else:
             server = await stack.enter_async_context(EmbeddedServer(embedded, status))
             base = link_settings(settings, node)
-            link = NatsLink(server.link_settings(base), status, urls=server.urls)
+            link = NatsLink(server.link_settings(base), status, urls=server.urls, behind=EMBEDDED)
             self._server = server
         self._link = link
         return await stack.enter_async_context(link)

@@ -1,6 +1,7 @@
-"""What the node waits for, told in the log: whoever reads only that must not be left to guess.
+"""The one narrator of waits: what parts wait for or failed at goes into the log here, and nowhere else.
 
-Invariant: a wait is told once, when it has lasted for `TOLD_AFTER` seconds, and its end once.
+Invariant: a wait is logged once, when it has lasted for `TOLD_AFTER` seconds, a failure at once, and the end of either
+once. What waits only because another part does is not logged for itself: the sentence of that other part names it.
 """
 
 from __future__ import annotations
@@ -9,9 +10,12 @@ import asyncio
 import logging
 import time
 
-from harmonylite.status import TOLD_AFTER, NodeStatus
+from harmonylite.status import TOLD_AFTER, NodeStatus, Part
 
 log = logging.getLogger(__name__)
+
+LOOK_EVERY = 1.0
+"""Seconds between looks at the parts."""
 
 
 class Telling:
@@ -19,20 +23,31 @@ class Telling:
 
     def __init__(self, status: NodeStatus) -> None:
         self._status = status
-        self._told: dict[str, float] = {}
+        self._told: dict[str, tuple[float, str]] = {}
+        self._explained: dict[str, float] = {}
 
     async def run(self) -> None:
         """Look again and again, without end."""
         while True:
-            await asyncio.sleep(TOLD_AFTER)
+            await asyncio.sleep(LOOK_EVERY)
             self.look(time.monotonic())
 
     def look(self, now: float) -> None:
         """Log what began to last, and what is over, since the last look. ``now``: on the monotonic clock."""
         for name, part in sorted(self._status.parts.items()):
-            if part.state not in ("waiting", "failed"):
-                if (since := self._told.pop(name, None)) is not None:
-                    log.info("%s: goes on after %.0f s", name, now - since)
-            elif now - part.since >= TOLD_AFTER and self._told.get(name) != part.since:
-                self._told[name] = part.since
-                log.warning("%s", part.sentence())
+            if not part.stuck:
+                if (told := self._told.pop(name, None)) is not None:
+                    log.info("%s: goes on after %.0f s", name, now - told[0])
+            elif self._status.cause(part) is not part:
+                # When its cause is over it may go on in a moment, at its next try.
+                self._explained[name] = now
+            elif self._due(part, now):
+                self._told[name] = (part.since, part.state)
+                failed = part.state == "failed"
+                log.log(logging.ERROR if failed else logging.WARNING, "%s", self._status.sentence(part))
+
+    def _due(self, part: Part, now: float) -> bool:
+        if self._told.get(part.name) == (part.since, part.state):
+            return False
+        since = max(part.since, self._explained.get(part.name, 0.0))
+        return part.state == "failed" or now - since >= TOLD_AFTER

@@ -221,7 +221,7 @@ class Engine:
             except (StreamGapError, StreamLostError):
                 raise
             except StreamError as error:
-                self._part.waiting(str(error))
+                self._part.waiting(str(error), error)
                 with suppress(DatabaseError):
                     self._status.pending_rows = await self._thread.run(self._replica.look)
                 await asyncio.sleep(backoff.failed(time.monotonic()))

@@ -55,7 +55,7 @@ class Gate:
     async def admit(self, counts: Mapping[int, int]) -> None:
         """Return once a change set of ``counts`` messages by shard may be published; it must then be, whole."""
         backoff = Backoff(first=0.005, most=0.5)
-        told = waited = False
+        waited = False
         while (why := self._why_not(counts)) and self._covering is not None:
             news = ""
             try:
@@ -64,9 +64,6 @@ class Gate:
                 news = f"; {error}"
             if not self._why_not(counts):
                 break
-            if not told and backoff.failures > 8:
-                log.warning("%s", why)
-                told = True
             self._part.waiting(why + news)
             waited = True
             if not self._under_way(counts):
@@ -74,8 +71,6 @@ class Gate:
             await asyncio.sleep(backoff.failed(time.monotonic()))
         if waited:
             self._part.ok()
-            if told:
-                log.info("publishing goes on")
         for shard, count in counts.items():
             self._say_oversized(shard, count)
 

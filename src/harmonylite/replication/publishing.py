@@ -260,7 +260,7 @@ class Publisher:
     async def _pause(self, error: StreamError, backoff: Backoff) -> None:
         self._status.counters.publish_failures += 1
         what = "the stream is full; changes queue" if isinstance(error, StreamFullError) else "changes queue"
-        self._part.waiting(f"{what}: {error}")
+        self._part.waiting(f"{what}: {error}", error)
         await asyncio.sleep(backoff.failed(time.monotonic()))
 
 

@@ -153,7 +153,6 @@ class Receiver:
 
     async def _poisoned(self, error: PoisonError, part: Part) -> None:
         """Wait, visibly, until a person leaves the message out."""
-        log.error("%s", error)
         part.failed(str(error))
         self.paused.add((error.shard, error.seq))
         while not self.inbox.skips(error.shard, error.seq):

@@ -1,7 +1,7 @@
-"""Trouble with the files of a node: waited for, said once, and over by itself.
+"""Trouble with the files of a node: waited for, shown in the part's state, and over by itself.
 
-Invariant: the part's state and the log tell the same, and a trouble that stays the same is told once, however often it
-is met. A traceback is for what nobody foresaw, and only when the log shows details.
+Invariant: nothing is logged here but a traceback where the log shows details; `harmonylite.node.telling` logs what
+parts wait for.
 """
 
 from __future__ import annotations
@@ -30,7 +30,6 @@ class Trouble:
         self._part = part
         self._paths = tuple(paths)
         self._backoff = Backoff(first=0.02, most=most)
-        self._told = ""
 
     def met(self, error: DatabaseError) -> float:
         """Take note of ``error``; return the seconds to wait before the next try. Raises it when waiting can't help."""
@@ -41,31 +40,20 @@ class Trouble:
         elif isinstance(error, DiskFullError):
             self._disk_full()
         else:
-            self._part.failed(str(error))
-            if self._tell(str(error)):
-                detail = error if log.isEnabledFor(logging.DEBUG) else None
-                log.error("%s; it is tried again", error, exc_info=detail)
+            self._part.failed(f"{error}; it is tried again")
+            log.debug("%s", error, exc_info=error)
         return self._backoff.failed(time.monotonic())
 
     def over(self) -> None:
         """It worked."""
         self._part.ok()
-        if self._told:
-            log.info("it goes on; this is over: %s", self._told)
-            self._told = ""
         self._backoff.worked()
 
     def _disk_full(self) -> None:
         # Without figures: they change from try to try, and since when it has been so would be lost.
-        said = f"no room is left on the disk of {fullest(self._paths)}: make room there, then it goes on by itself"
-        self._part.waiting(said)
-        if self._tell(said):
-            log.warning("%s", said)
-
-    def _tell(self, said: str) -> bool:
-        """Return True when ``said`` is news."""
-        news, self._told = said != self._told, said
-        return news
+        self._part.waiting(
+            f"no room is left on the disk of {fullest(self._paths)}: make room there, then it goes on by itself"
+        )
 
 
 def fullest(paths: Iterable[Path]) -> Path:

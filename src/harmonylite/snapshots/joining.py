@@ -211,7 +211,7 @@ class Joiner:
         except (SnapshotDamagedError, ObjectMissingError) as error:
             why = str(error)
         except (StreamError, SnapshotError) as error:
-            self._part.waiting(f"the mirror is lost, and no snapshot can be fetched now: {error}")
+            self._part.waiting(f"the mirror is lost, and no snapshot can be fetched now: {error}", error)
             await asyncio.sleep(AGAIN)
             return
         if fetched is not None:
@@ -312,7 +312,7 @@ class Joiner:
             except DatabaseDamagedError:
                 raise
             except (StreamError, SnapshotError, DatabaseError) as error:
-                self._part.waiting(str(error))
+                self._part.waiting(str(error), error)
                 await asyncio.sleep(backoff.failed(time.monotonic()))
 
 

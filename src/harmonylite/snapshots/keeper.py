@@ -323,7 +323,7 @@ class Keeper:
                     failed = error
                     self._failures[snapshot.name] = self._failures.get(snapshot.name, 0) + 1
                     if self._failures[snapshot.name] < TRIES:
-                        self._status.part("snapshots").waiting(f"{error}; it is tried again")
+                        self._status.part("snapshots").waiting(f"{error}; it is tried again", error)
                         raise
                     unread.append(snapshot.name)
                 else:

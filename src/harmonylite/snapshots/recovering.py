@@ -203,7 +203,7 @@ class Recovery:
                         self._part.ok()
                         return
                 except (StreamError, SnapshotError, DatabaseBusyError, SchemaWaitError) as error:
-                    self._part.waiting(str(error))
+                    self._part.waiting(str(error), error)
                     if isinstance(error, SchemaWaitError):
                         await self._please()  # a newer snapshot may have the schema that is here
                     await asyncio.sleep(backoff.failed(time.monotonic()))

@@ -40,6 +40,7 @@ PATIENCE = 5.0
 ASK_AROUND = 0.3
 """Seconds that the holder of the lease has to hear that a snapshot is wanted."""
 TOPIC = "want"
+LOOKING = "the newest snapshot can't be looked up"
 
 
 class Saver:
@@ -65,6 +66,7 @@ class Saver:
         self._wanted_first = self._wanted_last = float("-inf")
         self._away = away
         self._part = status.part("snapshots")
+        self._doing = LOOKING
         self.newest: Snapshot | None = None
         self._asked = float("-inf")
         self._renewed = float("-inf")
@@ -82,8 +84,7 @@ class Saver:
                 try:
                     await self._look()
                 except (*PASSING, OSError) as error:
-                    self._part.waiting(f"no snapshot could be saved: {error}")
-                    log.warning("no snapshot could be saved: %s", error)
+                    self._part.waiting(f"{self._doing}: {error}", error)
                     await asyncio.sleep(backoff.failed(time.monotonic()))
         finally:
             await asyncio.shield(self.release())
@@ -130,6 +131,7 @@ class Saver:
             self._part.ok()
             return
         now = time.monotonic()
+        self._doing = LOOKING
         wanted = self._wanted.is_set()
         self._wanted.clear()
         if now - self._renewed >= min(self._lease.pause, 10.0):
@@ -154,7 +156,9 @@ class Saver:
             await self.look()
             if self._due(wanted=wanted) < 2:
                 return
+        self._doing = "no snapshot could be saved"
         await self._keeper.save()
+        self._doing = LOOKING
         await self.look()
         self._part.ok()
 

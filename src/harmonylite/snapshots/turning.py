@@ -218,7 +218,7 @@ class Turning:
         try:
             await self._back(replica, mark, standing.positions)
         except (HarmonyLiteError, OSError) as error:
-            self._part.waiting(f"the interim order is closed, and home's is not reached yet: {error}")
+            self._part.waiting(f"the interim order is closed, and home's is not reached yet: {error}", error)
             if isinstance(error, OSError):
                 raise SnapshotError(f"the mirror can't be brought back to home's order: {error}") from error
             raise

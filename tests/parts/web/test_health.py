@@ -208,7 +208,7 @@ def test_nothing_is_served_that_is_not_enabled() -> None:
 def test_every_part_stands_in_the_docs_and_every_documented_one_exists() -> None:
     source = "".join(file.read_text() for file in (ROOT / "src").rglob("*.py"))
     named = set(re.findall(r'part\("([^"]+)"\)', source)) | {"shard <N>"}
-    named |= set(re.findall(r'^PART = "([^"]+)"', source, re.MULTILINE))
+    named |= set(re.findall(r'^(?:PART|NATS) = "([^"]+)"', source, re.MULTILINE))
     section = (ROOT / "docs" / "health.md").read_text(encoding="utf-8").partition("## Parts")[2].partition("\n## ")[0]
     rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
     assert {name for row in rows for name in re.findall("`([^`]+)`", row)} == named
