@@ -43,6 +43,15 @@ def test_a_wait_is_told_once_when_it_lasts_and_once_when_it_is_over(told: pytest
     assert told.messages[1:] == ["join: goes on after 60 s"]
 
 
+def test_a_long_wait_is_one_line_a_minute_however_its_words_change(told: pytest.LogCaptureFixture) -> None:
+    status = NodeStatus()
+    telling, now = Telling(status), time.monotonic()
+    for second in range(300):
+        status.part("nats").waiting(f"try {second}")
+        telling.look(now + second)
+    assert len(told.messages) == 5
+
+
 def test_a_wait_that_ends_and_begins_again_is_told_again(told: pytest.LogCaptureFixture) -> None:
     status = NodeStatus()
     telling, part = Telling(status), status.part("publish")
