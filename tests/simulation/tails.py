@@ -77,6 +77,10 @@ class Tape:
         """Nothing is published while a node recovers."""
         raise NotImplementedError
 
+    async def next_own(self, after: int) -> StreamMessage | None:
+        """Nothing is published while a node recovers."""
+        raise NotImplementedError
+
 
 def go_back(replica: Replica, tapes: Sequence[Tape], snapshots: Sequence[Path], history: str) -> None:
     """Let ``replica`` agree with the streams, as `harmonylite.snapshots.recovering` does."""

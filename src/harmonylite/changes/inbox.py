@@ -218,7 +218,8 @@ class Inbox:
                 return
             place = self._spool(SPOOL_BYTES // (1 + self.under_way_count))
             part = Open(envelope.id, message.seq, place, envelope.shards)
-            if (ended := lane.begin(part)) is not None:
+            ended = lane.open.pop(envelope.node, None) if envelope.last else lane.begin(part)
+            if ended is not None:
                 self._give_up(ended)
         if envelope.index != part.count:
             return  # a repeated part: it was published again after a lost acknowledgement
@@ -226,7 +227,7 @@ class Inbox:
             raise ForeignMessageError(f"it names other shards than the change set's first message, {part.first}")
         part.add(envelope)
         if envelope.last:
-            del lane.open[envelope.node]
+            lane.open.pop(envelope.node, None)
             self._complete(lane, message, envelope, part)
 
     def _complete(self, lane: Lane, message: StreamMessage, envelope: Envelope, whole: Open) -> None:

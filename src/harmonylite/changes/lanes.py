@@ -120,7 +120,7 @@ class Lane:
             del self.aborted[next(iter(self.aborted))]
 
     def begin(self, part: Open) -> Open | None:
-        """Take note of a change set that begins; return the one that has to make room for it."""
+        """Take note of a change set that begins; return the one that ends by that."""
         ended = self.open.pop(part.id.node, None)  # a writer has one under way: it crashed, and begins again
         self.open[part.id.node] = part  # behind all others: they are in the order of their beginnings
         if len(self.open) > OPEN_KEPT:

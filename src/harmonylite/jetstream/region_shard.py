@@ -148,6 +148,12 @@ class RegionShard(JetStreamShard):
             return await self._apart(self._home.interim).last_on(self._address()[0])
         return await self._in(self._home.now).last_on(self.subject)
 
+    async def next_own(self, after: int) -> StreamMessage | None:
+        """Return the next message on this node's own subject in the home region; see `ShardStream.next_own`."""
+        if self._home.interim is not None:
+            return await self._apart(self._home.interim).next_on(self._address()[0], after)
+        return await self._in(self._home.now).next_on(self.subject, after)
+
     async def get(self, seq: int) -> StreamMessage | None:
         """Return one message; see `ShardStream.get`."""
         interim = self._home.interim

@@ -100,6 +100,10 @@ class JetStreamShard:
         """Return the newest message on this node's own subject; see `ShardStream.last_own`."""
         return await self._stream.last_on(self.subject)
 
+    async def next_own(self, after: int) -> StreamMessage | None:
+        """Return the next message on this node's own subject; see `ShardStream.next_own`."""
+        return await self._stream.next_on(self.subject, after)
+
     async def get(self, seq: int) -> StreamMessage | None:
         """Return one message; see `ShardStream.get`."""
         return await self._stream.get(seq)

@@ -64,6 +64,11 @@ class Stream:
         found = await self._get({"last_by_subj": subject})
         return found[0] if found is not None else None
 
+    async def next_on(self, subject: str, after: int) -> StreamMessage | None:
+        """Return the first message on ``subject`` behind sequence ``after``, None when there is none."""
+        found = await self._get({"seq": after + 1, "next_by_subj": subject})
+        return found[0] if found is not None else None
+
     async def last_with_headers(self, subject: str) -> tuple[StreamMessage, bytes] | None:
         """Return the newest message on ``subject`` and its headers as they were sent, None when there is none."""
         return await self._get({"last_by_subj": subject})

@@ -95,7 +95,7 @@ class Engine:
         self.publisher = Publisher(streams, options.node, options.session, status, gate)
         self.receiver = Receiver(
             replica, thread, streams, status, landed=lambda i, whole: self.sender.landed(i, whole),
-            checkpoint=checkpoint, other_history=recovery.turn,
+            moved=lambda: self.sender.moved(), checkpoint=checkpoint, other_history=recovery.turn,
         )  # fmt: skip
         self.sender = Sender(
             replica, thread, watch, self.publisher, status, publish=publish, polling=polling, tidying=tidying,

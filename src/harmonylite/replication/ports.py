@@ -57,6 +57,10 @@ class ShardStream(Protocol):
         """Return the newest message on this node's own subject, None when there is none."""
         ...
 
+    async def next_own(self, after: int) -> StreamMessage | None:
+        """Return the first message on this node's own subject behind sequence ``after``, None when there is none."""
+        ...
+
     async def get(self, seq: int) -> StreamMessage | None:
         """Return the message with sequence ``seq``, None when it is not kept (any more)."""
         ...

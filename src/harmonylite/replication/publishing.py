@@ -4,7 +4,7 @@ Invariant: the messages of one change set on a shard follow each other with no c
 for whoever reads them. The first and the last one carry the expected last sequence of the node's own subject: neither
 can be stored twice, nor beside another process with the same node id. Those between are sent in a window; receivers
 pass over the ones that come twice or too early. Another process is one whose messages carry a session of another run:
-everything that this process publishes is known by its session.
+everything that this process publishes is known by its session, and what no process of a node wrote is stepped over.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
+from functools import partial
 
 from harmonylite.backoff import Backoff
 from harmonylite.db.capture import Outgoing
 from harmonylite.errors import FencedError, StreamError, StreamFullError, StreamLostError, WrongLastSequenceError
-from harmonylite.model import ChangeSetId
+from harmonylite.model import ChangeSetId, StreamMessage
 from harmonylite.replication.gate import Gate
 from harmonylite.replication.ports import ShardStream
 from harmonylite.status import NodeStatus
@@ -27,6 +28,7 @@ from harmonylite.wire import (
     KIND_CHECKPOINT,
     VERSION,
     Envelope,
+    ForeignMessageError,
     WireError,
     decode_envelope,
     encode_abort,
@@ -78,8 +80,11 @@ class Publisher:
             self._last[shard] = last.seq if last is not None else 0
         self._part.ok()
 
-    async def publish(self, out: Outgoing) -> None:
-        """Publish ``out`` on all its shards; returns once every message is acknowledged. Raises FencedError."""
+    async def publish(self, out: Outgoing) -> dict[int, int]:
+        """Publish ``out`` on all its shards; return the sequence of its last message on each once all are acknowledged.
+
+        Raises FencedError.
+        """
         # all shards at once: a change set that is whole on one of them only holds that one up
         counts = {shard: len(parts) for shard, parts in out.parts.items()}
         await self._gate.admit(counts)
@@ -89,13 +94,18 @@ class Publisher:
                 for shard in sorted(out.parts):
                     await self._fenced(out, shard, 0)
             if len(out.parts) == 1:  # most commits: no task, no further turn of the loop
-                await self._shard(out, *out.parts, begun=large)
+                (shard,) = out.parts
+                ends = {shard: await self._shard(out, shard, begun=large)}
             else:
                 async with asyncio.TaskGroup() as group:
-                    for shard in out.parts:
-                        group.create_task(self._shard(out, shard, begun=large), name=f"publish shard {shard}")
+                    tasks = {
+                        shard: group.create_task(self._shard(out, shard, begun=large), name=f"publish shard {shard}")
+                        for shard in out.parts
+                    }
+                ends = {shard: task.result() for shard, task in tasks.items()}
         self._published = True
         self._part.ok()
+        return ends
 
     async def abort(self, victim: ChangeSetId, shard: int) -> None:
         """Void a change set whose writer died before it was whole on ``shard``; raises StreamError.
@@ -154,17 +164,17 @@ class Publisher:
         self._last[shard] = max(self._last[shard], seq)
         self._gate.heard(shard, seq)
 
-    async def _shard(self, out: Outgoing, shard: int, *, begun: bool) -> None:
+    async def _shard(self, out: Outgoing, shard: int, *, begun: bool) -> int:
         count = len(out.parts[shard])
-        if not begun:
-            await self._fenced(out, shard, 0)
+        seq = 0 if begun else await self._fenced(out, shard, 0)
         if count > 2:
             await self._windowed(out, shard, range(1, count - 1))
-        if count > 1:
-            await self._fenced(out, shard, count - 1)
+        return await self._fenced(out, shard, count - 1) if count > 1 else seq
 
-    async def _fenced(self, out: Outgoing, shard: int, index: int) -> None:
+    async def _fenced(self, out: Outgoing, shard: int, index: int) -> int:
+        """Publish one message behind the last one of this node's own; return its sequence."""
         stream = self._streams[shard]
+        before = self._last[shard]
         payload = out.payload(shard, index)
         backoff = Backoff(first=0.05, most=5.0)
         passed = 0
@@ -177,7 +187,8 @@ class Publisher:
                 )  # fmt: skip
                 self._heard(shard, seq)
             except WrongLastSequenceError:
-                if await self._already_there(out, shard, index):
+                seq = await self._already_there(out, shard, index, before)
+                if seq:
                     break
                 passed += 1
             except StreamError as error:
@@ -186,45 +197,60 @@ class Publisher:
                 break
         self._gate.heard(shard, self._last[shard])
         self._count(payload)
+        return seq
 
-    async def _already_there(self, out: Outgoing, shard: int, index: int) -> bool:
-        """Tell whether an earlier try went through after all. Raises FencedError when somebody else published, and
-        StreamLostError when the stream lost what this node has published.
+    async def _already_there(self, out: Outgoing, shard: int, index: int, before: int) -> int:
+        """Return the sequence under which an earlier try went through after all, 0 when none did.
+
+        ``before``: the last message on this node's subject at the first try. Raises FencedError when another process
+        published as this node, and StreamLostError when the stream lost what this node has published.
         """
-        backoff = Backoff(first=0.05, most=5.0)
-        while True:
-            had = self._last[shard]  # before the question: an abort may be acknowledged while it is under way
-            try:
-                last = await self._streams[shard].last_own()
-            except StreamError as error:
-                await self._pause(error, backoff)
-            else:
-                break
+        stream = self._streams[shard]
+        had = self._last[shard]  # before the question: an abort may be acknowledged while it is under way
+        last = await self._asked(stream.last_own)
         if last is None:
             self._last[shard] = 0
-            return False
+            return 0
         if last.seq < had:  # nobody takes messages from the end of a subject
             raise StreamLostError(
                 f"the stream of shard {shard} lost its tail: this node's last message in it is {last.seq}, and it had"
                 f" {had} acknowledged"
             )
-        try:
-            envelope = decode_envelope(last, len(self._streams))
-        except WireError:
-            envelope = None
+        found = 0
+        while before < last.seq and (message := await self._asked(partial(stream.next_own, before))) is not None:
+            before = message.seq
+            found = found or (before if self._is_own(message, out.id, index) else 0)
         self._last[shard] = max(self._last[shard], last.seq)
-        if envelope is None or envelope.node != self._node:
-            return False  # some other program's; a second process of this node says who it is
-        if envelope.id == out.id and envelope.index == index:
-            return True
-        if process_of(envelope.session) == process_of(self._session):
-            return False
-        if not self._published:
-            return False  # the last words of this node's previous process
-        raise FencedError(
-            f"another process publishes as node {self._node} (shard {shard}, message {last.seq})",
-            advice="give every node a node_id of its own; a copied configuration is the usual cause",
-        )
+        return found
+
+    def _is_own(self, message: StreamMessage, change_set: ChangeSetId, index: int) -> bool:
+        """Tell whether ``message`` on this node's subject is the one that is to be published; raises FencedError."""
+        try:
+            envelope = decode_envelope(message, len(self._streams))
+        except ForeignMessageError:
+            return False  # no process of this node wrote it: all readers step over it, and so does this one
+        except WireError:
+            session = ""
+        else:
+            if envelope.id == change_set and envelope.index == index:
+                return True
+            session = envelope.session
+        # before the first change set of this process they are the last words of the previous one
+        if self._published and process_of(session) != process_of(self._session):
+            raise FencedError(
+                f"another process publishes as node {self._node} (shard {message.shard}, message {message.seq})",
+                advice="give every node a node_id of its own; a copied configuration is the usual cause",
+            )
+        return False
+
+    async def _asked(self, question: Callable[[], Awaitable[StreamMessage | None]]) -> StreamMessage | None:
+        """Return the answer to a question that changes nothing, as soon as there is one."""
+        backoff = Backoff(first=0.05, most=5.0)
+        while True:
+            try:
+                return await question()
+            except StreamError as error:
+                await self._pause(error, backoff)
 
     async def _windowed(self, out: Outgoing, shard: int, indices: range) -> None:
         todo = list(indices)

@@ -45,15 +45,16 @@ Checkpoint = Callable[[ChangeSetId, dict[int, int]], None]
 
 
 class Receiver:
-    """Reads and applies. ``landed(id, whole)`` hears of own change sets that came back, or were voided; ``checkpoint``
-    runs on the SQLite thread right after a checkpoint was folded, with the positions it stands at. ``one_by_one``: take
-    the smallest cuts, so that a pending row meets each value that it had elsewhere, and not the last one only.
-    ``other_history`` hears of messages whose writers are in a history that this mirror does not know.
+    """Reads and applies. ``landed(id, whole)`` hears of own change sets that came back, or were voided; ``moved`` then
+    hears that positions moved; ``checkpoint`` runs on the SQLite thread right after a checkpoint was folded, with the
+    positions it stands at. ``one_by_one``: take the smallest cuts, so that a pending row meets each value that it had
+    elsewhere, and not the last one only. ``other_history`` hears of
+    messages whose writers are in a history that this mirror does not know.
     """
 
     def __init__(
         self, replica: Replica, thread: SqliteThread, streams: Iterable[ShardStream], status: NodeStatus, *,
-        landed: Landed, checkpoint: Checkpoint, other_history: Callable[[], None],
+        landed: Landed, moved: Callable[[], None], checkpoint: Checkpoint, other_history: Callable[[], None],
     ) -> None:  # fmt: skip
         self._replica = replica
         self._thread = thread
@@ -62,6 +63,7 @@ class Receiver:
         self.lags = {shard: Lag(status.shard(shard)) for shard in self._streams}
         self._applying: Cut | None = None
         self._landed = landed
+        self._moved = moved
         self._checkpoint = checkpoint
         self._other_history = other_history
         self._histories: set[str] = set()
@@ -313,4 +315,5 @@ class Receiver:
         for change_set in cut.voided:
             if change_set.node == node:
                 self._landed(change_set, False)
+        self._moved()
         self._check_caught_up()

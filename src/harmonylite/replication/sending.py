@@ -1,16 +1,19 @@
 """Send: notice what the application commits, capture it, publish it, and wait until it comes back in the order.
 
 Invariant: one change set is in flight; what is committed meanwhile gathers into the next. Nothing is done until it
-came back in the order, so a publish that fails, or whose outcome nobody knows, loses nothing and repeats nothing.
+came back in the order, so a publish that fails, or whose outcome nobody knows, loses nothing and repeats nothing. A
+change set that was published whole, and that this node has read past without getting it back, is captured again.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
+from harmonylite.backoff import Backoff
 from harmonylite.db.capture import Outgoing
 from harmonylite.db.replica import Replica
 from harmonylite.db.thread import SqliteThread
@@ -20,6 +23,8 @@ from harmonylite.model import ChangeSetId
 from harmonylite.replication.publishing import Publisher
 from harmonylite.replication.trouble import Trouble
 from harmonylite.status import NodeStatus
+
+log = logging.getLogger(__name__)
 
 SECOND_LOOK = 0.002
 """Seconds after an event at which to look again, then twice as long each time, to the polling interval. A write is
@@ -72,6 +77,8 @@ class Sender:
         self._flight: ChangeSetId | None = None
         self._landed = asyncio.Event()
         self._whole = True
+        self._ends: dict[int, int] = {}
+        self._passed_over = Backoff(first=0.1, most=10.0)
         self._idle = asyncio.Event()
         self._part = status.part("capture")
         self._suspects = 0.0
@@ -83,6 +90,13 @@ class Sender:
         """Hear that an own change set came back in the order (``whole``), or was voided by others."""
         if change_set == self._flight:
             self._whole = whole
+            self._landed.set()
+
+    def moved(self) -> None:
+        """Hear that the mirror's positions moved; then what was published whole is back, or never will be."""
+        ends = self._ends
+        if ends and all(self._status.shard(shard).position >= end for shard, end in ends.items()):
+            self._whole = self._whole and self._landed.is_set()
             self._landed.set()
 
     async def run(self, allowed: Awaitable[None]) -> None:
@@ -177,21 +191,40 @@ class Sender:
 
     async def _send(self, out: Outgoing) -> None:
         self._flight = out.id
+        self._whole = True
         self._landed.clear()
         self._status.pending_rows = self._replica.pending_rows()
         counting = asyncio.create_task(self._count(), name="count what is pending")
         try:
-            await self._publisher.publish(out)
+            ends = await self._publisher.publish(out)
             self._status.last_published = time.time()
             counters = self._status.counters
             counters.published_change_sets += 1
             counters.published_rows += out.rows
+            self._ends = ends
+            self.moved()
             await self._landed.wait()
             if not self._whole:
                 await self._thread.run(self._replica.forget_flight, out.id.number)
+                await self._again(out.id, ends)
+            elif self._passed_over.failures:
+                self._passed_over.worked()
+                self._part.ok()
         finally:
             counting.cancel()
-            self._flight = None
+            self._flight, self._ends = None, {}
+
+    async def _again(self, change_set: ChangeSetId, ends: dict[int, int]) -> None:
+        """Say that a change set did not land, and wait before its rows are captured again."""
+        self._status.counters.passed_over_change_sets += 1
+        places = ", ".join(f"message {seq} of shard {shard}" for shard, seq in sorted(ends.items()))
+        said = (
+            f"change set {change_set} was published whole, up to {places}, and did not land: it was given up on, left"
+            " out, or taken for no message of this node; its rows are published again"
+        )
+        log.warning("%s", said)
+        self._part.waiting(said)
+        await asyncio.sleep(self._passed_over.failed(time.monotonic()))
 
     async def _count(self) -> None:
         """Keep the number of pending rows true while a change set is on its way; an outage may last for days."""

@@ -47,6 +47,8 @@ COUNTERS = {
     "embedded_restarts": "Times that the embedded nats-server was started anew after it ended by itself.",
     "verify_runs": "Times that this node compared its database with its mirror by itself.",
     "verify_differences": "Rows that such a comparison, or one of all nodes' mirrors, found to differ.",
+    "passed_over_change_sets": "Change sets of this node that were published whole and did not land; their rows are"
+    " published again.",
     "foreign_messages": "Messages in the streams that no node wrote in its own name; they are stepped over.",
 }
 """Help of each counter, by its name in `harmonylite.status.Counters`; exposed with ``_total`` behind it."""

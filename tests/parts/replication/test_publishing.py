@@ -8,6 +8,7 @@ import random
 import time
 from io import BytesIO
 
+import msgspec
 import pytest
 
 from harmonylite.changes.inbox import Inbox, Piece
@@ -30,9 +31,11 @@ class LossyShard(JetStreamShard):
     """A real shard whose acknowledgements get lost: those of the publishes counted in ``lose``.
 
     ``late``: seconds at most by which each of them comes late, at random, so that they come in any order.
+    ``then``: what another program puts on the subject right after a message whose acknowledgement got lost.
     """
 
     lose: frozenset[int] = frozenset()
+    then: bytes | None = None
     late = 0.0
     count = 0
 
@@ -46,6 +49,8 @@ class LossyShard(JetStreamShard):
         )
         if self.late:
             await asyncio.sleep(random.uniform(0.0, self.late))
+        if lost and self.then is not None:
+            await super().publish(self.then, message_id=f"then-{self.count}")
         if lost:
             await asyncio.sleep(2 * WINDOW)  # the next try comes when JetStream has forgotten this one's id
             raise NotAcknowledgedError("the acknowledgement got lost")
@@ -162,6 +167,56 @@ async def test_what_another_program_left_on_the_subject_is_no_other_process(shar
     await shard.publish(b"a line that somebody typed", message_id="typed")
     await sending.publish(change_set(2, 1))
     assert (await shard.info()).last == 3
+
+
+FOREIGN = {
+    "plain text": b"a line that somebody typed",
+    "nothing": b"",
+    "another name": msgspec.msgpack.encode([1, 0, "node-2", "s1", 1, 0, False, True, [0], 0.0, {}, False, b""]),
+    "no shard": msgspec.msgpack.encode([1, 0, "node-1", "twin", 1, 0, False, True, [], 0.0, {}, False, b""]),
+    "another name in a newer version": msgspec.msgpack.encode([2, 0, "node-2"]),
+}
+
+
+@pytest.mark.parametrize("then", FOREIGN.values(), ids=FOREIGN)
+@pytest.mark.parametrize("parts", [1, 3])
+async def test_a_message_that_went_through_is_found_behind_what_another_program_left(
+    shard: LossyShard, parts: int, then: bytes
+) -> None:
+    sending = publisher(shard)
+    await sending.open()
+    await sending.publish(change_set(1, 1))
+    shard.lose, shard.then = frozenset({2, 5}), then  # the first message, and the last of three
+    out = change_set(2, parts)
+    assert await sending.publish(out) == {0: {1: 2, 3: 5}[parts]}, "the sequence of its last message"
+    assert [piece.id for piece in await received(shard)] == [ChangeSetId("node-1", "s1", 1), out.id]
+    assert (await shard.info()).last == {1: 3, 3: 6}[parts], "and each message is there once"
+
+
+@pytest.mark.parametrize("then", FOREIGN.values(), ids=FOREIGN)
+async def test_another_process_is_seen_behind_what_another_program_left(
+    shard: LossyShard, link: NatsLink, streams: StreamSettings, then: bytes
+) -> None:
+    one, twin = publisher(shard), publisher(JetStreamShard(link, streams, 0, "node-1"), "s2")
+    for each in (one, twin):
+        await each.open()
+    await one.publish(change_set(1, 1))
+    await twin.publish(change_set(1, 1, session="s2"))
+    await shard.publish(then, message_id="then")
+    with pytest.raises(FencedError, match="another process publishes as node node-1"):
+        await one.publish(change_set(2, 1))
+
+
+@pytest.mark.parametrize(
+    "newer", [[2, 0, "node-1"], [1, 9, "node-1", "s2", 1, 0, False, True, [0], 0.0, {}, False, b""]]
+)
+async def test_a_newer_program_under_the_same_id_is_another_process(shard: LossyShard, newer: list[object]) -> None:
+    sending = publisher(shard)
+    await sending.open()
+    await sending.publish(change_set(1, 1))
+    await shard.publish(msgspec.msgpack.encode(newer), message_id="newer")
+    with pytest.raises(FencedError):
+        await sending.publish(change_set(2, 1))
 
 
 async def test_another_process_under_the_same_id_is_an_error_and_not_a_second_history(

@@ -46,6 +46,9 @@ class Stream:
     async def last_own(self) -> StreamMessage | None:
         return None
 
+    async def next_own(self, after: int) -> StreamMessage | None:
+        return None
+
     async def get(self, seq: int) -> StreamMessage | None:
         if self.empty or not 1 <= seq <= len(self.messages):
             return None

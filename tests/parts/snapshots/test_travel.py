@@ -38,6 +38,9 @@ class Kept:
     async def last_own(self) -> StreamMessage | None:
         return None
 
+    async def next_own(self, after: int) -> StreamMessage | None:
+        return None
+
     async def get(self, seq: int) -> StreamMessage | None:
         if seq in self._gone or not self.info_now.first <= seq <= self.info_now.last:
             return None

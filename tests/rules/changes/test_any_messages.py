@@ -186,6 +186,16 @@ def test_unfinished_change_sets_of_many_writers_take_little_memory_and_end_in_th
     assert inbox.position(0).resume == 250 - OPEN_KEPT + 1
 
 
+def test_a_change_set_of_one_message_ends_none_of_another_writer() -> None:
+    inbox = Inbox({0: Position(0)})
+    names = [ChangeSetId(f"writer-{number}", "s", 1) for number in range(OPEN_KEPT)]
+    for seq, name in enumerate(names, 1):
+        inbox.add(under(name, seq, envelope(name, 0, last=False, shards=[0])))
+    whole = ChangeSetId("honest", "s", 1)
+    inbox.add(under(whole, 1000, envelope(whole, 0, last=True, shards=[0])))
+    assert [name for name, _ in inbox.begun(0)] == names
+
+
 def test_while_few_are_unfinished_each_may_take_much() -> None:
     places = Places()
     inbox = Inbox({0: Position(0)}, spool=places)
