@@ -201,8 +201,8 @@ class Counters:
     embedded_restarts: int = 0
     verify_runs: int = 0
     verify_differences: int = 0
-    foreign_messages: int = 0
     passed_over_change_sets: int = 0
+    foreign_messages: int = 0
 
 
 @dataclass(slots=True)
