@@ -13,7 +13,8 @@ from harmonylite.jetstream.api import JetStream
 from harmonylite.jetstream.carry import MovedError
 from harmonylite.jetstream.names import stream_name
 from harmonylite.jetstream.stream import Stream
-from harmonylite.node.moving import move, release_all
+from harmonylite.node.moving import check_versions, move, release_all
+from tests.cluster.servers import older_server
 from tests.parts.fix_nats import NatsFactory, quick
 
 STREAMS = StreamSettings(shards=2, max_entries=0)
@@ -69,6 +70,40 @@ async def test_a_move_that_fails_in_the_middle_leaves_both_places_as_they_were(
         assert (await JetStreamShard(there, STREAMS, 1, "n").info()).messages == 0
         for shard in range(2):
             await JetStreamShard(here, STREAMS, shard, "n").publish(b"x", message_id="1", expected_last=0)
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "refused"),
+    [
+        ("2.15.1", "2.14.6", True), ("2.15.0", "2.12.8", True), ("2.16.0", "2.10.26", True), ("3.0.0", "2.14.9", True),
+        ("2.15.1", "2.15.0", False), ("2.14.6", "2.12.8", False), ("2.12.8", "2.15.1", False), ("", "2.12.8", False),
+        ("2.15.1", "custom", False),
+    ],
+)  # fmt: skip
+def test_what_the_target_can_not_read_is_refused_with_both_versions(source: str, target: str, refused: bool) -> None:
+    if not refused:
+        return check_versions(source, target)
+    with pytest.raises(StreamError, match=f"{source}.*{target}") as caught:
+        check_versions(source, target)
+    assert "upgrade" in caught.value.advice
+    return None
+
+
+async def test_a_move_to_an_older_server_is_refused_before_anything_is_held(
+    tmp_path: Path, new_nats: NatsFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = await new_nats()
+    monkeypatch.setattr("tests.parts.fix_nats.find_server", older_server)
+    two = await new_nats()
+    old = configured(tmp_path, "old", f'urls = ["{one.url}"]')
+    new = configured(tmp_path, "new", f'urls = ["{two.url}"]')
+    async with NatsLink(quick(one.url)) as here:
+        await ensure_streams(here, STREAMS)
+        said: list[str] = []
+        with pytest.raises(StreamError, match=r"2\.1\d\.\d+, whose backups nats-server 2\.1\d\.\d+ can't read"):
+            await move(old, new, said.append)
+        assert said == []
+        await JetStreamShard(here, STREAMS, 0, "n").publish(b"taken", message_id="1", expected_last=0)
 
 
 async def test_where_nothing_is_there_is_nothing_to_move(tmp_path: Path, new_nats: NatsFactory) -> None:

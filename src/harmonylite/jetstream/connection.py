@@ -222,11 +222,8 @@ class Connection:
         return ConnectError(text)
 
     def _check_version(self) -> None:
-        try:
-            found = tuple(int(piece) for piece in self.version.split(".")[:2])
-        except ValueError:
-            return
-        if found < OLDEST_SERVER:
+        found = minor(self.version)
+        if found and found < OLDEST_SERVER:
             raise AuthError(
                 f"NATS server at {self.address} is version {self.version}",
                 advice=f"HarmonyLite needs {'.'.join(map(str, OLDEST_SERVER))} or later",
@@ -367,6 +364,14 @@ class Connection:
             await self._client.close()
         if self._end is not None:
             await self._end
+
+
+def minor(version: str) -> tuple[int, ...]:
+    """Return the first two numbers of a server's version, () where it has none."""
+    try:
+        return tuple(int(piece) for piece in version.split(".")[:2])
+    except ValueError:
+        return ()
 
 
 def describe(error: BaseException) -> str:

@@ -20,6 +20,7 @@ from harmonylite.jetstream import EmbeddedServer, NatsLink
 from harmonylite.jetstream.api import JetStream
 from harmonylite.jetstream.buckets import bucket_name
 from harmonylite.jetstream.carry import Carried, carry, discard, hold, release
+from harmonylite.jetstream.connection import minor
 from harmonylite.jetstream.names import host_port, stream_name
 from harmonylite.jetstream.replicas import MOST
 from harmonylite.jetstream.stream import Stream
@@ -30,6 +31,9 @@ TRIES = 10
 
 ELECTION_SECONDS = 60.0
 """How long the target's servers may take to elect a leader."""
+
+NEW_BACKUP = (2, 15)
+"""The nats-server since which backups of streams have a form that earlier ones can't read (seen with 2.10 to 2.14)."""
 
 Told = Callable[[str], None]
 
@@ -43,6 +47,7 @@ async def move(source: Settings, target: Settings, told: Told) -> list[Carried]:
     async with AsyncExitStack() as stack:
         here = JetStream(await stack.enter_async_context(reach(source)))
         there = JetStream(await stack.enter_async_context(reach(target)))
+        check_versions(here.link.now().version, there.link.now().version)
         streams = [stream for name in _names(source) if (stream := await _found(here, name)) is not None]
         if not streams:
             raise StreamError("there are no streams to move", advice="start a node once, or mend the prefixes")
@@ -62,6 +67,17 @@ async def move(source: Settings, target: Settings, told: Told) -> list[Carried]:
             await asyncio.shield(_undo(streams, [Stream(there, done.name, 0) for done in carried]))
             raise
     return carried
+
+
+def check_versions(source: str, target: str) -> None:
+    """Raise StreamError where a nats-server of version ``target`` can't read a backup that ``source`` makes."""
+    old, new = minor(source), minor(target)
+    if old and new and new < NEW_BACKUP <= old:
+        raise StreamError(
+            f"the streams are kept by nats-server {source}, whose backups nats-server {target} can't read; nothing was "
+            "changed",
+            advice=f"upgrade the target's servers to {'.'.join(map(str, NEW_BACKUP))} or later, then move",
+        )
 
 
 async def _undo(streams: list[Stream], copies: list[Stream]) -> None:
