@@ -1,7 +1,8 @@
 """Histories: which of two mirrors knows more.
 
 A *history* is what the streams told from one beginning on. It ends when a stream is lost; the cluster then goes on from
-the newest mirror with a new history, which remembers where it left the ones before. The first history is called "".
+the newest mirror with a new history, which remembers where it left the ones before. A cluster's first history has a
+random name ("" where an earlier version of this program began it).
 
 Invariant: a node takes another mirror's rows for newer than its own only where its own history is a part of what that
 mirror was made from.

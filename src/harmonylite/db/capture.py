@@ -317,8 +317,6 @@ def _indices(mask: Record, compared: Sequence[int]) -> list[int]:
     return [column for place, column in enumerate(compared) if mask[place // MASK_BITS] >> (place % MASK_BITS) & 1]
 
 
-def new_outgoing(
-    change_set: ChangeSetId, *, log_id: int, time: float, base: dict[int, int], history: str
-) -> Outgoing:  # fmt: skip
+def new_outgoing(change_set: ChangeSetId, log_id: int, time: float, base: dict[int, int], history: str) -> Outgoing:
     """Return an empty change set whose blocks wait in memory, or on disk once they are many."""
     return Outgoing(change_set, log_id, time, base, SpooledTemporaryFile(max_size=SPOOL_BYTES), history=history)

@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager
 
 import apsw
 
+from harmonylite.changes.histories import Standing
 from harmonylite.changes.shards import shard_of
 from harmonylite.db import bases, mirror
 from harmonylite.db.compare import changed_keys, differing_keys, only_here
@@ -32,7 +33,7 @@ from harmonylite.schema.sql import quote
 Unit = Callable[[str], AbstractContextManager[None]]
 
 
-def copy_into_mirror(connection: apsw.Connection, installed: Installed, log: Log, unit: Unit) -> int:
+def copy_into_mirror(connection: apsw.Connection, installed: Installed, log: Log, unit: Unit, history: str = "") -> int:
     """Make the mirror a copy of the database; return the newest log id in it. The write lock is not held."""
     with unit("copy the database into the mirror"):
         newest = log.refresh(installed.by_id)
@@ -43,6 +44,8 @@ def copy_into_mirror(connection: apsw.Connection, installed: Installed, log: Log
                 f" SELECT {table.shape.read_all('d')} FROM {table.main} AS d"
             )
         mirror.set_state(connection, "mirror", "whole", 1)
+        if history:
+            write_history(connection, "mirror", Standing(history))
     return newest
 
 

@@ -190,10 +190,6 @@ class Replica:
         at = {shard: found.positions.get(shard, Position(shard)) for shard in range(self.options.shards)}
         return replace(found, positions=at)
 
-    def history(self) -> str:
-        """Return the name of the history that the mirror belongs to."""
-        return history_of(self.connection, "mirror")
-
     def pending_rows(self) -> int:
         """Return the number of rows that the log names, as of the last look."""
         return sum(table.logged for table in self.tables.values())
@@ -230,9 +226,8 @@ class Replica:
                     read = self._applying.read_log(named=named)
                     if read is not None:
                         base = {shard: position.seq for shard, position in self.positions().items()}
-                        out = new_outgoing(
-                            change_set, log_id=read.log_id, time=self._clock(), base=base, history=self.history()
-                        )
+                        history = history_of(self.connection, "mirror")
+                        out = new_outgoing(change_set, read.log_id, self._clock(), base, history)
                         self._capture.read(self.tables.values(), out, message_bytes=message_bytes)
             except (NotUtf8Error, SchemaMovedError) as error:
                 if out is not None:
@@ -288,9 +283,9 @@ class Replica:
         """True once the mirror was made from a database or a snapshot; an empty one that was just made is not."""
         return bool(mirror.get_state(self.connection, "mirror", "whole"))
 
-    def copy_into_mirror(self) -> int:
-        """Make the mirror a copy of the database, at the streams' beginning; return the newest log id in it."""
-        return join.copy_into_mirror(self.connection, self._installed, self._log, self._applying.unit)
+    def copy_into_mirror(self, history: str = "") -> int:
+        """Make the mirror a copy of the database, at the beginning of ``history``; return the newest log id in it."""
+        return join.copy_into_mirror(self.connection, self._installed, self._log, self._applying.unit, history)
 
     def join_first(self, newest: int | None = None) -> None:
         """Be the first node of all: the mirror, a copy of the database at log id ``newest``, is the beginning."""

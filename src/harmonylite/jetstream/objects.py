@@ -18,6 +18,7 @@ import os
 import secrets
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
@@ -75,6 +76,11 @@ class JetStreamObjects:
             },
         )
         self._pointers = Pointers(link, settings)
+
+    @property
+    def place(self) -> str:
+        """Where the objects are, in words for a person; see `Store.place`."""
+        return f"the NATS object store {self.bucket}"
 
     async def put(self, name: str, source: Path, progress: Progress | None = None) -> None:
         """Store the file ``source``; see `Objects.put`. Cancelling leaves chunks that nothing refers to at worst."""
@@ -144,6 +150,23 @@ class JetStreamObjects:
         stream = self._bucket.stream
         found = await stream.api.call(f"STREAM.INFO.{stream.name}", {"subjects_filter": subject})
         return int(((found.get("state") or {}).get("subjects") or {}).get(subject, 0))
+
+    async def _must_have(self, name: str, meta: dict[str, Any]) -> None:
+        """Raise ObjectMissingError when the object was removed meanwhile, SnapshotDamagedError when it lacks chunks."""
+        there = await self._count(f"{self._before}.C.{meta['nuid']}")
+        if there >= meta["chunks"]:
+            return
+        now = await self._meta(name)
+        if now is None or now["nuid"] != meta["nuid"]:
+            raise ObjectMissingError(f"object {name!r} was removed from {self.place} while it was read")
+        raise SnapshotDamagedError(
+            f"object {name!r}: {there} of {meta['chunks']} chunks are there; NATS has lost others"
+        )
+
+    async def _look(self, name: str, meta: dict[str, Any]) -> None:
+        """The same, while nothing comes; a server that does not answer now says nothing of the object."""
+        with suppress(StreamError):
+            await self._must_have(name, meta)
 
     async def pointer(self, key: str) -> tuple[bytes, int] | None:
         """Return a pointer's value and revision; see `Objects.pointer`. Raises StreamError."""
@@ -217,9 +240,11 @@ class JetStreamObjects:
         try:
             if meta["chunks"]:
                 subject = f"{self._before}.C.{meta['nuid']}"
-                pull = Pull(self._link.now(), self._bucket.stream, 1, subject)
+                pull = Pull(self._link.now(), self._bucket.stream, 1, subject, quiet=lambda: self._look(name, meta))
                 try:
                     await pull.open()
+                    if pull.pending < meta["chunks"]:  # a server may not have them yet that its leader has
+                        await self._must_have(name, meta)
                     while chunks < meta["chunks"]:
                         async with asyncio.timeout(STALLED_SECONDS):
                             batch = [message.payload for message in await pull.take()]
@@ -231,9 +256,8 @@ class JetStreamObjects:
                     await pull.aclose()
             await asyncio.to_thread(_sync, file)
         except TimeoutError:
-            said = f"object {name!r}: {chunks} of {meta['chunks']} chunks came"
-            lost = await self._count(f"{self._before}.C.{meta['nuid']}") < meta["chunks"]
-            raise SnapshotDamagedError(f"{said}; NATS has lost others") if lost else SnapshotError(said) from None
+            await self._must_have(name, meta)
+            raise SnapshotError(f"object {name!r}: {chunks} of {meta['chunks']} chunks came") from None
         finally:
             await asyncio.to_thread(file.close)
         if (size, _digest_bytes(str(meta["digest"]))) != (meta["size"], digest.digest()):

@@ -71,6 +71,8 @@ class Pull:
         self._heard = 0.0
         self._ended = ""
         self._room = max(ROOM, connection.max_payload + 64 * 1024)
+        self.pending = 0
+        """How many messages the server had for it when it was made."""
 
     async def open(self) -> None:
         """Make the consumer and place the first orders; raises StreamError."""
@@ -89,7 +91,8 @@ class Pull:
         self._connection.at_end(self._taken.set)
         self._subscription = await self._connection.subscribe(f"{self._inbox}.*", self._got)
         verb = f"CONSUMER.CREATE.{self._stream.name}.{self._consumer}"
-        await self._api.call(verb, {"stream_name": self._stream.name, "config": config, "action": "create"})
+        made = await self._api.call(verb, {"stream_name": self._stream.name, "config": config, "action": "create"})
+        self.pending = int(made.get("num_pending", 0))
         self._heard = time.monotonic()
         await self._order()
 

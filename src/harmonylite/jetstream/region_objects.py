@@ -51,6 +51,11 @@ class RegionObjects:
             self._made[region, mark] = JetStreamObjects(self._link, settings, bucket=bucket, replicas=self._replicas)
         return self._made[region, mark]
 
+    @property
+    def place(self) -> str:
+        """Where the objects are, in words for a person; see `Store.place`."""
+        return self._now().place
+
     async def put(self, name: str, source: Path, progress: Progress | None = None) -> None:
         """Store a file; see `Store.put`."""
         await self._now().put(name, source, progress)

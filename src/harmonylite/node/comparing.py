@@ -21,10 +21,10 @@ from harmonylite.foreign import Codec, Name
 from harmonylite.node.questions import Questions
 from harmonylite.replication.ports import Peers
 from harmonylite.replication.verifying import Digest
-from harmonylite.snapshots.answers import ask_for_snapshot
 from harmonylite.snapshots.keeper import Keeper
 from harmonylite.snapshots.lease import Lease
 from harmonylite.snapshots.recovering import Recovery
+from harmonylite.snapshots.requests import ask_nodes
 from harmonylite.status import NodeStatus
 
 log = logging.getLogger(__name__)
@@ -138,7 +138,7 @@ class Comparing:
 
     async def _mend(self, right: list[str]) -> None:
         """Ask a node whose mirror is right for a snapshot, and let the mirror be made anew from it."""
-        names = await ask_for_snapshot(self._peers, right, seconds=ANSWERS)
+        names = await ask_nodes(self._peers, right, me=self._status.node_id, seconds=ANSWERS)
         found = [s for s in await self._keeper.candidates(lambda s: s.name in names) if s.node in right]
         if not found:
             log.warning("none of the nodes %s saved a snapshot; the mirror is compared again later", ", ".join(right))

@@ -54,7 +54,6 @@ from harmonylite.node.wiring import (
 )
 from harmonylite.replication.engine import Engine
 from harmonylite.replication.verifying import Verifier
-from harmonylite.snapshots.answers import SNAPSHOT, may_save
 from harmonylite.snapshots.joining import Joiner
 from harmonylite.status import NodeStatus
 from harmonylite.systemd import supervised
@@ -167,7 +166,7 @@ class Node:
         sessions = (f"{process}.{number}" for number in count(1))
         options = replica_options(settings, node, next(sessions))
         embedded = None if settings.nats.urls else embedded_settings(settings, node)
-        joiner = self._joiner = Joiner(options, thread, status, please=self._questions.ask_for_snapshot)
+        joiner = self._joiner = Joiner(options, thread, status, please=self._questions.requests.please)
         async with AsyncExitStack() as stack:
             self._parts.replica = await joiner.open()
             stack.push_async_callback(self._close_replica)
@@ -198,7 +197,7 @@ class Node:
                 await asyncio.sleep(backoff.failed(time.monotonic()))
                 # Change sets are counted anew from here on, and none may be called like an earlier one.
                 options = replace(options, session=next(sessions))
-                joiner = self._joiner = Joiner(options, thread, status, please=self._questions.ask_for_snapshot)
+                joiner = self._joiner = Joiner(options, thread, status, please=self._questions.requests.please)
                 self._parts.replica = await joiner.open()
                 self._tell_tables()
 
@@ -222,9 +221,6 @@ class Node:
         async with self._copier.running(), asyncio.TaskGroup() as group:
             group.create_task(verifier.serve(), name="answer about digests")
             group.create_task(peers.serve("who", bytes, self._questions.who), name="answer about this node")
-            group.create_task(
-                peers.serve(SNAPSHOT, may_save, self._questions.snapshot_please), name="answer with snapshots"
-            )
             group.create_task(engine.run(), name="engine")
             group.create_task(link.lost(), name="nats")
             if self._parts.presence is not None:

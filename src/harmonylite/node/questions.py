@@ -14,7 +14,7 @@ from typing import Any
 
 from harmonylite.db.replica import Replica
 from harmonylite.db.thread import SqliteThread
-from harmonylite.errors import DatabaseError, NotRunningError, SnapshotError, StreamError, VerifyError
+from harmonylite.errors import DatabaseError, NotRunningError, SnapshotError, VerifyError
 from harmonylite.jetstream import NatsPeers
 from harmonylite.model import Conflict
 from harmonylite.node import reports
@@ -23,8 +23,8 @@ from harmonylite.node.regional import Regional
 from harmonylite.replication.engine import Engine
 from harmonylite.replication.ports import Heard
 from harmonylite.replication.verifying import Verifier
-from harmonylite.snapshots.answers import SAVED, ask_for_snapshot
-from harmonylite.snapshots.keeper import PASSING, Keeper
+from harmonylite.snapshots.keeper import Keeper
+from harmonylite.snapshots.requests import Requests
 from harmonylite.status import NodeStatus
 
 log = logging.getLogger(__name__)
@@ -55,34 +55,13 @@ class Questions:
         self.parts = parts
         self._status = status
         self._thread = thread
+        self.requests = Requests(status, lambda: parts.peers, lambda: parts.keeper)
 
     # questions of other nodes -----------------------------------------------------------------------------------
 
     async def who(self, _question: bytes) -> bytes:
         """Answer another node with this one's report."""
         return reports.CODEC.encode(self._status.report())
-
-    async def snapshot_please(self, may_save: Sequence[str]) -> bytes | None:
-        """Save a snapshot for another node and answer with its name; None when this node can't.
-
-        ``may_save``: the nodes that may save it; empty: any.
-        """
-        if self.parts.keeper is None or not self._status.caught_up:
-            return None
-        if may_save and self._status.node_id not in may_save:
-            return None
-        with suppress(*PASSING):
-            saved = await self.parts.keeper.save()
-            return SAVED.encode(saved.name) if saved is not None else None
-        return None
-
-    async def ask_for_snapshot(self) -> bool:
-        """Ask the others to save a snapshot; True when one did."""
-        if self.parts.peers is None:
-            return False
-        with suppress(StreamError):
-            return bool(await ask_for_snapshot(self.parts.peers))
-        return False
 
     # questions of a person (harmonylite.web.actions) ------------------------------------------------------------
 

@@ -29,10 +29,12 @@ from harmonylite.node.comparing import Comparing
 from harmonylite.node.questions import Questions
 from harmonylite.node.regional import Regional
 from harmonylite.replication.ports import Peers, ShardStream
+from harmonylite.snapshots import requests
 from harmonylite.snapshots.keeper import PASSING, Keeper
 from harmonylite.snapshots.lease import Lease
 from harmonylite.snapshots.recovering import Recovery
 from harmonylite.snapshots.replaying import Replaying
+from harmonylite.snapshots.requests import Answering
 from harmonylite.snapshots.saving import Saver
 from harmonylite.snapshots.turning import Turning
 from harmonylite.status import NodeStatus
@@ -69,10 +71,11 @@ class Upkeep:
         self.turning = self._turning(regional, shards)
         self.recovery = Recovery(
             thread, status, self.keeper, shards, peers, node=options.node, publish=settings.publish,
-            ensure=regional.ensure, known=questions.known, please=questions.ask_for_snapshot, turning=self.turning,
+            ensure=regional.ensure, known=questions.known, please=questions.requests.please, turning=self.turning,
         )  # fmt: skip
         self.replaying = Replaying.of(options, shards)
         self.lease = Lease(pointers, options.node, options.session, seconds=section.leader_ttl / 1000)
+        self.answering = Answering(self.keeper, self.lease, status)
         self.saver = Saver(
             self.keeper, self.lease, peers, status, interval=section.interval / 1000,
             history=lambda: self.recovery.history, past=lambda: self.recovery.past,
@@ -96,7 +99,7 @@ class Upkeep:
         return Turning(
             self._thread, self._status, self.keeper, pointers, regional.interims, shards, self._options.folder,
             self._copy, node=self._options.node, may_carry=settings.publish and settings.replicate,
-            answers=answers, idle=idle, please=questions.ask_for_snapshot,
+            answers=answers, idle=idle, please=questions.requests.please,
         )  # fmt: skip
 
     def _copy(self, target: Path, *, beginning: Callable[[Standing], Standing] | None = None) -> Standing:
@@ -118,6 +121,8 @@ class Upkeep:
         group.create_task(_check(unchecked, self._options.mirror), name="check the files")
         group.create_task(self.recovery.serve(), name="answer where this node stands")
         group.create_task(self.recovery.passing.serve(), name="answer whether this node is beyond something")
+        serving = self._peers.serve(requests.TOPIC, requests.REQUEST.decode, self.answering.answer)
+        group.create_task(serving, name="answer with snapshots")
         if self.turning is not None:
             group.create_task(self.turning.finish(replica), name="bring interim orders home")
         group.create_task(self._watch_file(replica), name="watch the file")

@@ -92,6 +92,11 @@ Progress = Callable[[int, int], None]
 class Store(Protocol):
     """Where snapshots are kept: whole files under names; `harmonylite.stores` and the NATS object store."""
 
+    @property
+    def place(self) -> str:
+        """Where the objects are, in words for a person; without secrets."""
+        ...
+
     async def put(self, name: str, source: Path, progress: Progress | None = None) -> None:
         """Store the file ``source`` as object ``name``, whole or not at all; raises SnapshotError.
 

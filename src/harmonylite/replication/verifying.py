@@ -19,6 +19,7 @@ from msgspec import Meta
 from harmonylite.db.compare import TableDifference
 from harmonylite.db.digest import digest_snapshot, open_snapshot
 from harmonylite.db.replica import Replica
+from harmonylite.db.standing import history_of
 from harmonylite.db.thread import SqliteThread
 from harmonylite.errors import DatabaseBusyError, DatabaseDamagedError
 from harmonylite.foreign import Codec, Line, Long, Name, PerShard
@@ -165,9 +166,12 @@ class Verifier:
                     raise
                 await asyncio.sleep(0.1)
 
+    def _history(self) -> str:
+        return history_of(self._replica.connection, "mirror")
+
     async def _checkpoint(self) -> str:
         """Put a checkpoint into every shard's order; return its name."""
-        return str(await self._publisher.checkpoint(await self._thread.run(self._replica.history)))
+        return str(await self._publisher.checkpoint(await self._thread.run(self._history)))
 
     def _report(
         self, local: list[TableDifference], digests: dict[str, Digest], unread: list[str], known: set[str],

@@ -1,26 +1,19 @@
-"""What nodes tell each other of where they stand, when streams are lost, and how they ask for a snapshot.
+"""What nodes tell each other of where they stand, when streams are lost.
 
 Invariant: an answer says no more than its node's mirror holds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Annotated
 
 import msgspec
 from msgspec import Meta
 
 from harmonylite.changes.histories import PAST_KEPT, Standing
-from harmonylite.foreign import Codec, Line, Name, Stands, Text
+from harmonylite.foreign import Codec, Line, Name, Stands
 from harmonylite.model import Position
-from harmonylite.replication.ports import Peers
-from harmonylite.snapshots.description import NAME
-
-SNAPSHOT = "snapshot"
-"""The question for a snapshot; what is asked are the nodes that may save it, as a JSON list; empty: any."""
-SAVE = 10.0
-"""Seconds that the others have to save a snapshot when they are asked for one."""
 
 
 class Answer(msgspec.Struct):
@@ -39,22 +32,6 @@ class Answer(msgspec.Struct):
 
 
 ANSWER = Codec("where a node stands", Answer)
-SAVED = Text("the name of a saved snapshot", NAME)
-NODES = Codec("the nodes that may save a snapshot", list[Name])
-
-
-def may_save(question: bytes) -> list[str]:
-    """Return the nodes that a question for a snapshot names, none where any may save it; raises ForeignError."""
-    return NODES.decode(question) if question else []
-
-
-async def ask_for_snapshot(peers: Peers, nodes: Sequence[str] = (), *, seconds: float = SAVE) -> list[str]:
-    """Ask other nodes to save a snapshot, ``nodes`` alone where there are any; return the names of those saved.
-
-    Ends with the first one. Raises StreamError.
-    """
-    question = NODES.encode(list(nodes)) if nodes else b""
-    return (await peers.ask(SNAPSHOT, question, SAVED.decode, seconds=seconds, expect=1)).answers
 
 
 def answers_by_node(found: Iterable[Answer]) -> dict[str, Answer]:

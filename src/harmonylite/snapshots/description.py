@@ -1,7 +1,8 @@
 """What is said of a snapshot beside it, and what a snapshot is good for.
 
-Invariant: a description is stored after its snapshot is whole and before the pointer names it, so that snapshots can be
-found by listing the store, also when NATS lost its pointers.
+Invariant: a description is stored after its snapshot is whole and before the pointer names it, and says afterwards that
+it was named. So snapshots can be found by listing the store, also when NATS lost its pointers, and one that lost the
+race for the pointer is never taken for the cluster's.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ class Snapshot(msgspec.Struct, frozen=True):
     """One saved snapshot. ``positions``: shard to last folded sequence; ``resume``: where to read on from;
     ``created``: per shard the stream that they belong to; ``sha256``: of the uncompressed file; ``bytes``, ``size``:
     compressed and not; ``at``: seconds since the epoch; ``cluster``: whose it is; ``history``: see
-    `harmonylite.changes.histories`; ``begins``: nothing of that history was folded yet.
+    `harmonylite.changes.histories`; ``begins``: nothing of that history was folded yet; ``named``: the pointer named
+    it, so nodes may start from it; None: an earlier version saved it and does not say.
     """
 
     name: SnapshotName
@@ -47,6 +49,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     cluster: Line = ""
     history: Line = ""
     begins: bool = False
+    named: bool | None = None
 
 
 CODEC = Codec("the description of a snapshot", Snapshot, most=1024 * 1024)
@@ -59,8 +62,9 @@ def describe(
     """Return the description of a snapshot that stands at ``standing``."""
     positions, resume, created = _at(standing)
     return Snapshot(
-        name, node, positions, resume, created, sha256, packed, at, [], size, cluster, standing.history, begins
-    )
+        name, node, positions, resume, created, sha256, packed, at, [], size, cluster, standing.history, begins,
+        named=False,
+    )  # fmt: skip
 
 
 def stands_at(snapshot: Snapshot, standing: Standing) -> bool:
@@ -116,6 +120,12 @@ def is_behind(snapshot: Snapshot, known: Snapshot) -> bool:
         seq < known.positions.get(shard, 0) and snapshot.created.get(shard) == known.created.get(shard)
         for shard, seq in snapshot.positions.items()
     )
+
+
+def saved_at(name: str) -> float:
+    """Return when a snapshot was begun, in seconds since the epoch by its saver's clock; infinity for an odd name."""
+    digits = name.removeprefix(PREFIX).partition("-")[0]
+    return int(digits) / 1e9 if digits.isdecimal() else float("inf")
 
 
 def usable(names: Iterable[str]) -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
@@ -192,7 +193,9 @@ class Joiner:
         """Be the first node; where another one is faster, the mirror is empty again and its beginning is ours."""
         infos = [await self._patiently(stream.info) for stream in streams]
         await self._thread.run(replica.set_created, {info.shard: info.created for info in infos})
-        newest = await self._patiently(lambda: self._thread.run(replica.copy_into_mirror))
+        # A name of its own: whoever holds another node's first rows notices that its beginning is not the cluster's.
+        history = secrets.token_hex(8)
+        newest = await self._patiently(lambda: self._thread.run(replica.copy_into_mirror, history))
         self._part.waiting("saving the first snapshot")
         if await self._patiently(lambda: keeper.save(first=True)) is not None:
             await self._patiently(lambda: self._thread.run(replica.join_first, newest))
@@ -269,10 +272,10 @@ class Joiner:
                 return opened
 
     async def _fetch(self, keeper: Keeper) -> tuple[Snapshot, Path] | None:
-        """Fetch the newest good snapshot; where there is none, ask the other nodes for a new one."""
+        """Fetch the newest good snapshot; ask for another one where none is any use, not where the store is away."""
         try:
             return await keeper.fetch()
-        except SnapshotError:
+        except (SnapshotDamagedError, ObjectMissingError):
             await self._please()
             raise
 

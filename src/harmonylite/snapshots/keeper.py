@@ -2,8 +2,10 @@
 
 Invariant: a snapshot and its description are whole before the pointer names it, and the pointer only ever moves
 forward: whoever compares and sets it last has the newest positions, or began a new history because no snapshot fitted
-the streams any more. A snapshot that is damaged, or refused, is passed over, visibly, and the next older one is taken.
-No file leaves this module that was not looked through (`harmonylite.db.untrusted`).
+the streams any more. Nobody goes on from a snapshot that the pointer never named: several nodes may upload a first one
+at once, and only one of them is the cluster's beginning. A snapshot that is damaged, or refused, is passed over,
+visibly, and the next older one is taken. No file leaves this module that was not looked through
+(`harmonylite.db.untrusted`).
 """
 
 from __future__ import annotations
@@ -20,7 +22,6 @@ import msgspec
 
 from harmonylite.changes.histories import Standing
 from harmonylite.changes.interim import mark_of
-from harmonylite.db.access import make_private
 from harmonylite.db.patience import Patience
 from harmonylite.errors import (
     DatabaseError,
@@ -35,8 +36,6 @@ from harmonylite.model import StreamInfo
 from harmonylite.replication.ports import Progress, Store
 from harmonylite.snapshots.archive import fetch, must_fit, pack, unpack_checked
 from harmonylite.snapshots.description import (
-    CODEC,
-    DESCRIPTION,
     PREFIX,
     Snapshot,
     decode,
@@ -44,9 +43,8 @@ from harmonylite.snapshots.description import (
     encode,
     fits,
     is_behind,
-    read_description,
-    usable,
 )
+from harmonylite.snapshots.shelf import Shelf
 from harmonylite.status import NodeStatus
 
 log = logging.getLogger(__name__)
@@ -90,6 +88,7 @@ class Keeper:
         keep: int, copy: Copy,
     ) -> None:  # fmt: skip
         self._store = store
+        self.shelf = Shelf(store, folder, cluster)
         self._pointers = pointers
         self._folder = folder
         self._node = node
@@ -99,9 +98,10 @@ class Keeper:
         self._copy = copy
         self._saving = asyncio.Lock()
         self._fetching = asyncio.Lock()
-        self._descriptions: dict[str, Snapshot] = {}
         self.damaged: set[str] = set()
         """Snapshots that are no use, as this node saw: damaged, or not in the store; a new one is to be saved soon."""
+        self.missing: set[str] = set()
+        """Those of them that this node's store does not have."""
         self._failures: dict[str, int] = {}
         self._unread = 0
         self.unnamed = False
@@ -115,7 +115,7 @@ class Keeper:
         return (await self.pointed())[0]
 
     async def pointed(self) -> tuple[Snapshot | None, int]:
-        """Return what the pointer names, and its revision; without a pointer the newest one in the store, and 0.
+        """Return what the pointer names, and its revision; without a pointer the newest that one ever named, and 0.
 
         A pointer that can't be read counts as none, and its revision is what the next one has to replace.
         """
@@ -133,33 +133,12 @@ class Keeper:
                 self.unnamed = not revision  # that of a store from before there were regions
                 return pointed, revision
         self.unnamed = True
-        listed = await self.listed()
-        return (listed[0] if listed else None), revision
+        named = (snapshot for snapshot in await self.listed() if snapshot.named is not False)
+        return next(named, None), revision
 
     async def listed(self) -> list[Snapshot]:
         """Return all snapshots of this cluster in the store, the newest first; raises SnapshotError."""
-        names = usable(await self._store.names())
-        self._descriptions = {name: known for name, known in self._descriptions.items() if name in names}
-        for name in names:
-            if name not in self._descriptions:
-                try:
-                    self._descriptions[name] = await self._description(name)
-                except SnapshotError as error:
-                    log.info("a snapshot is passed over, perhaps it was just removed: %s", error)
-        found = [self._descriptions[name] for name in names if name in self._descriptions]
-        return [snapshot for snapshot in found if snapshot.cluster in ("", self._cluster)]
-
-    async def _description(self, name: str) -> Snapshot:
-        file = self._folder / f"description-{secrets.token_hex(4)}"
-        try:
-            await fetch(self._store, name + DESCRIPTION, file, CODEC.most)
-            data = await asyncio.to_thread(read_description, file)
-        finally:
-            file.unlink(missing_ok=True)
-        found = decode(data, f"the description of snapshot {name}")
-        if found.name != name:
-            raise SnapshotDamagedError(f"the description of snapshot {name} is that of another one")
-        return found
+        return await self.shelf.listed()
 
     # saving ----------------------------------------------------------------------------------------------------
 
@@ -187,10 +166,11 @@ class Keeper:
             if known is not None and useful and fits(known, streams):
                 return None
             snapshot, _ = await self._upload(beginning, copy)
-            if await self._pointers.set_pointer(POINTER, encode(snapshot), revision=revision):
-                self._saved(snapshot)
-                return snapshot
-            await self._remove(snapshot.name)
+            named = msgspec.structs.replace(snapshot, named=True)
+            if await self._pointers.set_pointer(POINTER, encode(named), revision=revision):
+                await self._saved(named)
+                return named
+            await self.shelf.remove(snapshot.name)
             return None
 
     async def _upload(
@@ -199,7 +179,6 @@ class Keeper:
         """Store a snapshot and its description; return it, and the histories before its own."""
         name = f"{PREFIX}{time.time_ns():020d}-{secrets.token_hex(3)}"
         plain, packed = self._folder / f"{name}.db", self._folder / f"{name}.db.zst"
-        note = self._folder / f"{name}{DESCRIPTION}"
         try:
             standing = await asyncio.to_thread(copy or self._copy, plain, beginning=beginning)
             if mark_of(standing):
@@ -212,15 +191,13 @@ class Keeper:
                 sha256=digest, packed=packed.stat().st_size, size=size, at=time.time(),
                 begins=beginning is not None,
             )  # fmt: skip
-            make_private(note)
-            await asyncio.to_thread(note.write_bytes, encode(snapshot))
             await self._store.put(name, packed, self._progress(f"saving {name}"))
-            await self._store.put(name + DESCRIPTION, note)
+            await self.shelf.describe(snapshot)
         except OSError as error:
             raise SnapshotError(f"a snapshot can't be made in {self._folder}: {error}") from error
         finally:
             self._status.progress = None
-            for file in (plain, packed, note):
+            for file in (plain, packed):
                 file.unlink(missing_ok=True)
         return snapshot, standing.past
 
@@ -239,54 +216,38 @@ class Keeper:
     async def _name_newest(self, snapshot: Snapshot, past: Container[str], *, first: bool) -> Snapshot | None:
         while True:
             known, revision = await self.pointed()
-            if known is not None and known.name == snapshot.name:  # there is no pointer: what else is in the store?
-                known = next((other for other in await self.listed() if other.name != snapshot.name), None)
             other = known is not None and known.history != snapshot.history and known.history not in past
             if known is not None and (first or other or is_behind(snapshot, known)):
-                await self._remove(snapshot.name)
+                await self.shelf.remove(snapshot.name)
                 if other and not first:
                     raise SnapshotError("the cluster began anew meanwhile; this node takes that up first")
                 return None if first else known
             older = [*known.older, known.name] if known is not None else []
             keep = max(self._keep, LEAST_KEPT) - 1 if self._keep else len(older)
-            named = msgspec.structs.replace(snapshot, older=older[max(0, len(older) - keep) :])
+            dropped = older[: max(0, len(older) - keep)]
+            named = msgspec.structs.replace(snapshot, older=older[len(dropped) :], named=True)
             if await self._pointers.set_pointer(POINTER, encode(named), revision=revision):
                 break
-        self._saved(named)
-        await self._prune(named)
+        await self._saved(named)
+        if self._keep:
+            await self.shelf.prune(named, dropped)
         return named
 
-    def _saved(self, snapshot: Snapshot) -> None:
+    async def _saved(self, snapshot: Snapshot) -> None:
+        """Take note that the pointer names ``snapshot``, in the store as well."""
         self.damaged.clear()
+        self.missing.clear()
         self._status.counters.snapshots_saved += 1
         log.info("snapshot %s saved: %d bytes, positions %s", snapshot.name, snapshot.bytes, snapshot.positions)
-
-    async def _prune(self, newest: Snapshot) -> None:
-        """Remove what is older than the kept ones, what somebody left unfinished among it."""
-        if not self._keep:
-            return
         try:
-            names = await self._store.names()
-            mine = {snapshot.name for snapshot in await self.listed()}
-            kept = sorted(mine, reverse=True)[: max(self._keep, LEAST_KEPT)]
-            oldest = min([newest.name, *kept])
-            bare = {name for name in names if name.startswith(PREFIX) and name.removesuffix(DESCRIPTION) not in mine}
-            unfinished = {n for n in bare if not n.endswith(DESCRIPTION) and n + DESCRIPTION not in names}
-            for name in sorted((mine | unfinished) - set(kept) - {newest.name}):
-                if name < oldest:
-                    await self._remove(name)
-        except SnapshotError as error:
-            log.warning("old snapshots stay for now: %s", error)
-
-    async def _remove(self, name: str) -> None:
-        """Delete a snapshot, its description first: what has none is not found."""
-        await self._store.delete(name + DESCRIPTION)
-        await self._store.delete(name)
+            await self.shelf.describe(snapshot)
+        except SnapshotError as error:  # the pointer says so; only a cluster that loses its pointers would miss it
+            log.warning("the store does not say yet that snapshot %s is the newest: %s", snapshot.name, error)
 
     # fetching --------------------------------------------------------------------------------------------------
 
     async def candidates(self, wanted: Wanted | None = None) -> list[Snapshot]:
-        """Return the snapshots to try, the best first: what the pointer names, then the newest in the store."""
+        """Return the snapshots to try, the best first: what the pointer names, then the newest that it named before."""
         pointed = await self.newest()
         try:
             others = await self.listed()
@@ -296,6 +257,8 @@ class Keeper:
             log.warning("the store can't be listed: %s", error)
             others = []
         found = [pointed] if pointed is not None else []
+        older = pointed.older if pointed is not None else []
+        others = [s for s in others if s.named is not False or s.name in older]
         found += [snapshot for snapshot in others if pointed is None or snapshot.name != pointed.name]
         return [snapshot for snapshot in found if wanted is None or wanted(snapshot)]
 
@@ -345,11 +308,13 @@ class Keeper:
         if snapshot.name not in self.damaged:
             log.warning("snapshot %s can't be used: %s; an older one is tried", snapshot.name, error)
         self.damaged.add(snapshot.name)
+        if isinstance(error, ObjectMissingError):
+            self.missing.add(snapshot.name)
 
     async def look_at(self, snapshot: Snapshot) -> None:
         """See whether the store has ``snapshot``, by its description; a store that was just configured has not."""
         try:
-            await self._description(snapshot.name)
+            await self.shelf.description(snapshot.name)
         except (ObjectMissingError, SnapshotDamagedError) as error:
             self.pass_over(snapshot, error)
 

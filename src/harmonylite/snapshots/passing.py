@@ -18,7 +18,7 @@ from harmonylite.errors import PassedError, StreamError
 from harmonylite.foreign import Codec, Line, Name, PerShard, Text
 from harmonylite.replication.ports import Peers
 from harmonylite.schema.shape import outline
-from harmonylite.snapshots.answers import ask_for_snapshot
+from harmonylite.snapshots.requests import ask_nodes
 from harmonylite.status import NodeStatus
 
 ASK = 1.0
@@ -63,7 +63,7 @@ class Passing:
         stuck = CODEC.encode(await self._thread.run(self._where, self.replica))
         with suppress(StreamError):
             for helper in (await self._peers.ask(TOPIC, stuck, HELPER.decode, seconds=ASK, expect=1)).answers[:1]:
-                saved = await ask_for_snapshot(self._peers, [helper])
+                saved = await ask_nodes(self._peers, [helper], me=self._node)
                 self.beyond = saved[0] if saved else ""
         if self.beyond:
             why = self._status.part("merge").reason

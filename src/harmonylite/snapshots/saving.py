@@ -19,6 +19,7 @@ from harmonylite.replication.ports import Peers
 from harmonylite.snapshots.description import Snapshot
 from harmonylite.snapshots.keeper import PASSING, Keeper
 from harmonylite.snapshots.lease import Lease
+from harmonylite.snapshots.requests import other_store, who_has
 from harmonylite.status import NodeStatus, ShardStatus
 
 log = logging.getLogger(__name__)
@@ -71,6 +72,7 @@ class Saver:
         self._asked = float("-inf")
         self._renewed = float("-inf")
         self._checked = float("-inf")
+        self._strange = False
         self._first_seen = ("", float("-inf"))
 
     async def run(self) -> None:
@@ -104,6 +106,7 @@ class Saver:
 
     async def look(self) -> None:
         """See which snapshot is the newest now; see `Covering.look`."""
+        self._asked = time.monotonic()
         self.newest = await self._keeper.newest()
 
     def want(self) -> None:
@@ -131,6 +134,8 @@ class Saver:
             self._part.ok()
             return
         now = time.monotonic()
+        if self._strange and (now - self._asked < ASK or await self._still_strange()):
+            return
         self._doing = LOOKING
         wanted = self._wanted.is_set()
         self._wanted.clear()
@@ -138,13 +143,15 @@ class Saver:
             self._renewed = now
             await self._lease.renew()
         if now - self._asked >= ASK or wanted or self._due() > 0:
-            self._asked = now
             await self.look()
         if self.newest is not None and self.newest.name not in self._keeper.damaged:
             self._keeper.damaged.clear()
+            self._keeper.missing.clear()
             if self._status.caught_up and now - self._checked >= CHECK:
                 await self._keeper.look_at(self.newest)
                 self._checked = now
+        if self.newest is not None and self.newest.name in self._keeper.missing and await self._elsewhere(self.newest):
+            return
         if wanted and not self._lease.held and self._due(wanted=True):
             await self._peers.ask(TOPIC, b"", bytes, seconds=ASK_AROUND, expect=1)
         if self._due(wanted=wanted) < (1 if self._lease.held else 2):
@@ -161,6 +168,28 @@ class Saver:
         self._doing = LOOKING
         await self.look()
         self._part.ok()
+
+    async def _elsewhere(self, newest: Snapshot) -> bool:
+        """Tell whether another node's store has the newest snapshot, which this one lacks: then others have to save."""
+        other = await who_has(self._peers, self._keeper, newest.name, me=self._status.node_id)
+        if other is None:
+            return False
+        said = other_store(newest.name, self._keeper.shelf.place, other)
+        log.error("%s", said)
+        self._part.failed(said)
+        self._strange = True
+        await self._lease.release()
+        return True
+
+    async def _still_strange(self) -> bool:
+        """Tell whether this node's store still lacks the newest snapshot, which another node's had."""
+        await self.look()
+        self._strange = self.newest is not None and not await self._keeper.shelf.has(self.newest.name)
+        if not self._strange:
+            self._keeper.damaged.clear()
+            self._keeper.missing.clear()
+            self._part.ok()
+        return self._strange
 
     def _due(self, *, wanted: bool = False) -> int:
         """Return 0: not due, 1: the holder of the lease is to save, 2: anybody is. ``wanted``: one is waited for."""

@@ -34,6 +34,11 @@ class DirectoryStore:
         self._failures = Failures(f"the directory {folder}")
         self._putting = asyncio.Lock()
 
+    @property
+    def place(self) -> str:
+        """Where the objects are, in words for a person; see `Store.place`."""
+        return self._failures.place
+
     async def put(self, name: str, source: Path, progress: Progress | None = None) -> None:
         """Store the file ``source``; see `Store.put`."""
         async with self._putting:

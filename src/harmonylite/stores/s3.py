@@ -49,6 +49,11 @@ class S3Store:
         self._failures = Failures(f"the S3 bucket {settings.bucket!r}", secrets_of(settings))
         self._bucket = bucket(settings, retry=RETRY_SECONDS)
 
+    @property
+    def place(self) -> str:
+        """Where the objects are, in words for a person; see `Store.place`."""
+        return self._failures.place
+
     async def put(self, name: str, source: Path, progress: Progress | None = None) -> None:
         """Store the file ``source``; see `Store.put`. What a cut upload sent stays invisible; see docs/stores.md."""
         await self._do(storing(name), lambda errand: self._put(errand, name, source), progress)

@@ -51,6 +51,11 @@ class SftpStore:
         self._failures = Failures(f"sftp {where}", [place.password, settings.key_passphrase.get_secret_value()])
         self._putting = asyncio.Lock()
 
+    @property
+    def place(self) -> str:
+        """Where the objects are, in words for a person; see `Store.place`."""
+        return self._failures.place
+
     async def put(self, name: str, source: Path, progress: Progress | None = None) -> None:
         """Store the file ``source``; see `Store.put`. The folder is made where it is missing."""
         async with self._putting:

@@ -61,6 +61,11 @@ class WebdavStore:
         self._failures = Failures(f"{place.root}{place.folder}", [place.secret])
         self._putting = asyncio.Lock()
 
+    @property
+    def place(self) -> str:
+        """Where the objects are, in words for a person; see `Store.place`."""
+        return self._failures.place
+
     async def put(self, name: str, source: Path, progress: Progress | None = None) -> None:
         """Store the file ``source``; see `Store.put`. The folder is made where it is missing."""
         async with self._putting:

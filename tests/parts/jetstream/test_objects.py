@@ -12,8 +12,9 @@ from typing import Any
 import nats as nats_py
 import pytest
 
-from harmonylite.errors import SnapshotError, StreamError
+from harmonylite.errors import ObjectMissingError, SnapshotDamagedError, SnapshotError, StreamError
 from harmonylite.jetstream import JetStreamObjects, NatsLink, StreamSettings
+from harmonylite.jetstream.pull import Pull
 from tests.parts.fix_nats import RealNats
 
 MB = 1024 * 1024
@@ -104,16 +105,42 @@ async def test_an_altered_chunk_is_refused_and_the_target_stays_as_it_was(
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == ["copy", "source"]
 
 
+@pytest.fixture
+def never_stalls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let nothing end a get but what the server says."""
+    monkeypatch.setattr("harmonylite.jetstream.objects.STALLED_SECONDS", 1e6)
+
+
+@pytest.mark.usefixtures("never_stalls")
 async def test_an_object_without_its_chunks_is_refused_and_does_not_hang(
-    link: NatsLink, objects: JetStreamObjects, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    link: NatsLink, objects: JetStreamObjects, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("harmonylite.jetstream.objects.STALLED_SECONDS", 0.3)
     await objects.put("x", file(tmp_path, "source", 2 * MB))
     (chunk,) = await subjects(link, objects, "C.>")
     body = json.dumps({"filter": chunk, "keep": 1}).encode()
     await link.now().request(f"$JS.API.STREAM.PURGE.OBJ_{objects.bucket}", body, seconds=5)
-    with pytest.raises(SnapshotError, match="1 of 4 chunks"):
+    with pytest.raises(SnapshotDamagedError, match="1 of 4 chunks"):
         await objects.get("x", tmp_path / "copy")
+
+
+@pytest.mark.usefixtures("never_stalls")
+@pytest.mark.parametrize("noticed", ["when the consumer is made", "while nothing comes"])
+async def test_an_object_that_goes_while_it_is_read_is_known_to_be_gone_at_once(
+    objects: JetStreamObjects, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, noticed: str
+) -> None:
+    opened = Pull.open
+
+    async def late(pull: Pull) -> None:
+        await objects.delete("x")
+        await opened(pull)
+        if noticed == "while nothing comes":
+            pull.pending = 1 << 20
+
+    monkeypatch.setattr(Pull, "open", late)
+    await objects.put("x", file(tmp_path, "source", 2 * MB))
+    with pytest.raises(ObjectMissingError, match="was removed from the NATS object store"):
+        await objects.get("x", tmp_path / "copy")
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == ["source"]
 
 
 async def test_a_put_that_fails_leaves_no_object(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from harmonylite.changes.histories import Standing
@@ -259,3 +261,66 @@ async def test_a_mirror_in_an_interim_order_never_becomes_a_snapshot(place: Plac
     assert newest is not None
     assert newest.name == name
     assert place.files() == [name, f"{name}.json"]
+
+
+async def test_of_several_first_snapshots_at_once_one_is_the_beginning_and_nobody_ever_finds_another(
+    place: Place,
+) -> None:
+    """Each of them is whole in the store before the pointer names one: what the store lists may be about to go."""
+    keepers = [place.keeper(node=name) for name in "abcd"]
+    joining = place.keeper(node="joining")
+    seen: set[str] = set()
+    saving = asyncio.gather(*(keeper.save(first=True) for keeper in keepers))
+    while not saving.done():
+        seen |= {snapshot.name for snapshot in await joining.candidates()}
+        await asyncio.sleep(0)
+    begun = [snapshot for snapshot in await saving if snapshot is not None]
+    assert len(begun) == 1
+    assert seen <= {begun[0].name}
+    assert [snapshot.name for snapshot in await joining.candidates()] == [begun[0].name]
+    assert place.files() == [begun[0].name, f"{begun[0].name}.json"], "the others are gone"
+
+
+async def test_one_that_was_never_named_is_not_found_also_where_nats_lost_its_pointers(place: Place) -> None:
+    keeper = place.keeper()
+    await keeper._upload(None)
+    for finder in (keeper, place.keeper(prefix="nats-lost-everything")):
+        assert await finder.newest() is None
+        assert await finder.candidates() == []
+        assert await finder.fetch() is None
+    (name,) = await saved(place, keeper, 1)
+    found = await place.keeper(prefix="nats-lost-everything").candidates()
+    assert [snapshot.name for snapshot in found] == [name]
+
+
+async def test_one_of_an_earlier_version_says_not_whether_it_was_named_and_counts(place: Place) -> None:
+    (name,) = await saved(place, place.keeper(), 1)
+    path = place.folder / f"{name}.json"
+    said = msgspec.json.decode(path.read_bytes())
+    del said["named"]
+    path.write_bytes(msgspec.json.encode(said))
+    newest = await place.keeper(prefix="nats-lost-everything").newest()
+    assert newest is not None
+    assert newest.name == name
+
+
+async def test_what_is_about_to_be_named_is_not_pruned_by_whoever_is_faster(place: Place) -> None:
+    """Of many that save at once, each prunes what its own pointer let go of; the pointer names what is there."""
+    keepers = [place.keeper(node=name, keep=1) for name in "abcdef"]
+    for _ in range(4):
+        await asyncio.gather(*(keeper.save() for keeper in keepers))
+        newest = await keepers[0].newest()
+        assert newest is not None
+        assert {newest.name, *newest.older} <= set(place.files())
+
+
+async def test_an_upload_that_was_never_named_is_pruned_once_it_is_old(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keeper = place.keeper(keep=2)
+    left, _ = await keeper._upload(None)
+    names = await saved(place, keeper, 1, 2, 3)
+    assert left.name in place.files(), "whoever uploaded it may be about to name it"
+    monkeypatch.setattr("harmonylite.snapshots.shelf.LEFT_OVER", -3600.0)
+    names += await saved(place, keeper, 4)
+    assert place.files() == sorted(f"{name}{end}" for name in names[-2:] for end in ("", ".json"))

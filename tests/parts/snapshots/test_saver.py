@@ -140,7 +140,7 @@ async def test_a_node_with_another_store_saves_a_snapshot_there_by_itself(
     assert holder.status.counters.snapshots_saved == saved
     new = Place(link, tmp_path, "a")
     new.at(5)
-    new.keeper._store = JetStreamObjects(link, StreamSettings(), bucket="another")
+    new.keeper._store = new.keeper.shelf._store = JetStreamObjects(link, StreamSettings(), bucket="another")
     await new.look()
     assert new.status.counters.snapshots_saved == 1
     assert [snapshot.positions for snapshot in await new.keeper.listed()] == [{0: 5}]
