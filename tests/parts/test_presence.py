@@ -34,6 +34,14 @@ def beat(node: str, *, every: float = 3.0, leaving: bool = False) -> Beat:
     return Beat(node, "s", every, leaving)
 
 
+def test_another_process_under_this_nodes_id_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    a = listening()
+    for session in ("s", "other", "other"):
+        a.hear(Beat("a", session, 3.0, host="db-2"), 1.0)
+    assert caplog.messages == ["another process on host db-2 runs as node a; stop one of the two"]
+    assert states(a) == {}
+
+
 @pytest.fixture
 def log(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
     with caplog.at_level(logging.INFO, "harmonylite.node.presence"):

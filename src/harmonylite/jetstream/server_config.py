@@ -121,7 +121,7 @@ def plan(
         top |= {"http": "127.0.0.1:-1", "http_base_path": monitor_path} if monitor_path else {}
     lines = [_line(key, value) for key, value in top.items() if key not in given]
     blocks = {
-        "jetstream": _jetstream(settings, folder, given),
+        "jetstream": {} if settings.guest else _jetstream(settings, folder, given),
         "cluster": _cluster(settings, routes, login),
         "leafnodes": _leafnodes(settings, leaf_urls),
     }

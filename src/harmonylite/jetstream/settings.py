@@ -79,6 +79,7 @@ class EmbeddedSettings:
     ``cluster_peers``/``leaf_servers``: ``nats://host:port/`` or ``dns://host:port/``. ``leaf_addr``: ``host:port`` for
     leaf links of other regions, "" = none. ``domain``: JetStream domain, the region's name. ``server_config``: the
     user's nats-server file; its keys win. ``insecure``: allow to listen beyond loopback without credentials.
+    ``guest``: without JetStream, only to ask in a cluster.
     ``user``/``password`` protect client port, routes and leaf links; without them the client port gets generated ones.
     ``cluster_secret_file``: what routes ask for instead, made where it is missing; see `cluster_secret.route_login`.
     ``max_payload``: bytes. ``start_seconds``/``stop_seconds``: how long a start may take, and a stop before SIGKILL.
@@ -101,6 +102,7 @@ class EmbeddedSettings:
     password: str = field(default="", repr=False)
     tls: TlsSettings = TlsSettings()
     insecure: bool = False
+    guest: bool = False
     max_payload: int = 8 * 1024 * 1024
     start_seconds: float = 60.0
     stop_seconds: float = 5.0

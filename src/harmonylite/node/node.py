@@ -37,6 +37,7 @@ from harmonylite.jetstream import (
 )
 from harmonylite.jetstream.embedded import PART as EMBEDDED
 from harmonylite.logs import configure
+from harmonylite.node.claim import Claim, refuse_twin
 from harmonylite.node.ending import cut, ended_by
 from harmonylite.node.past import Past
 from harmonylite.node.presence import Presence
@@ -88,6 +89,7 @@ class Node:
         self._upkeep: Upkeep | None = None
         self._joiner: Joiner | None = None
         self._link: NatsLink | None = None
+        self._claim: Claim | None = None
         self._server: EmbeddedServer | None = None
         self._renewing: asyncio.Task[None] | None = None
         self._copier = WalCopier(settings.db_path)
@@ -171,12 +173,15 @@ class Node:
             self._parts.replica = await joiner.open()
             stack.push_async_callback(self._close_replica)
             self._tell_tables()
+            if embedded is not None:
+                await refuse_twin(settings, embedded, node, process)
             link = await self._connect(stack, node, embedded)
             regional = self._parts.regional = Regional(settings, link, status)
             streams = regional.streams
             await regional.ensure()
             shards = regional.shards(node)
             peers = self._parts.peers = NatsPeers(link, streams.subject_prefix, node, status.counters)
+            self._claim = await stack.enter_async_context(Claim(peers, node, process, settings.db_path, __version__))
             presence = self._parts.presence = Presence(peers, status, options.session)
             await stack.enter_async_context(presence)
             upkeep = self._upkeep = Upkeep(settings, options, thread, status, self._questions, regional, peers, shards)
@@ -223,6 +228,8 @@ class Node:
             group.create_task(peers.serve("who", bytes, self._questions.who), name="answer about this node")
             group.create_task(engine.run(), name="engine")
             group.create_task(link.lost(), name="nats")
+            if self._claim is not None:
+                group.create_task(self._claim.ended(), name="node id")
             if self._parts.presence is not None:
                 self._parts.presence.expect(await thread.run(replica.nodes))
                 group.create_task(self._parts.presence.ended(), name="presence")

@@ -76,6 +76,7 @@ class Presence(Resource):
         self._session = session
         self._host = socket.gethostname()[:255]
         self._listening: float | None = None
+        self._twin = ""
         self._silent: dict[str, float] = {}
         self._news: dict[str, list[str]] = {}
         self._task: asyncio.Task[None] | None = None
@@ -119,6 +120,9 @@ class Presence(Resource):
 
     def hear(self, beat: Beat, now: float) -> None:
         """Take note of a heartbeat that came at ``now`` on the monotonic clock."""
+        if beat.node == self._status.node_id and beat.session not in (self._session, self._twin):
+            self._twin = beat.session
+            log.error("another process on host %s runs as node %s; stop one of the two", beat.host, beat.node)
         peer = self._peer(beat.node)
         if peer is None:
             return
