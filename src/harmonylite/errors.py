@@ -70,6 +70,10 @@ class OverdueError(DatabaseError):
         self.given_up = given_up
 
 
+class RowRefusedError(DatabaseError):
+    """SQLite refuses a row: the types, a constraint or an expression of its table; trying again is of no use."""
+
+
 class ReopenError(DatabaseError):
     """The files have to be closed, looked at and opened again; see its kinds."""
 
@@ -157,12 +161,16 @@ class SchemaWaitError(HarmonyLiteError):
 
 
 class PoisonError(HarmonyLiteError):
-    """A message of the stream can't be understood; the node pauses before it and names it."""
+    """A message of the stream can't be understood, or applied; the node pauses before it and names it.
 
-    def __init__(self, message: str, *, shard: int, seq: int, advice: str = "") -> None:
+    ``refused``: SQLite refuses a row of it, which another schema may let in.
+    """
+
+    def __init__(self, message: str, *, shard: int, seq: int, refused: bool = False, advice: str = "") -> None:
         super().__init__(message, advice=advice)
         self.shard = shard
         self.seq = seq
+        self.refused = refused
 
 
 class SnapshotError(HarmonyLiteError):

@@ -7,9 +7,10 @@ changed. A change set of this session that comes back clears what the log named 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 import apsw
 
@@ -24,10 +25,11 @@ from harmonylite.db.journal import Journal
 from harmonylite.db.log import Log
 from harmonylite.db.merge import Merge
 from harmonylite.db.overlay import name_rows
+from harmonylite.db.refusals import refusal
 from harmonylite.db.staging import Ahead
 from harmonylite.db.standing import mirror_is_behind
 from harmonylite.db.triggers import HELD
-from harmonylite.errors import DatabaseBusyError, DatabaseError
+from harmonylite.errors import DatabaseBusyError, DatabaseError, RowRefusedError
 from harmonylite.model import ChangeSetId
 from harmonylite.schema.sql import quote
 from harmonylite.wire import KIND_CHANGES
@@ -40,6 +42,10 @@ SHORT_WAIT_MS = 10
 
 LARGE = 10_000
 """A cut of at least this many rows gives its memory back."""
+
+
+class _UndoneError(Exception):
+    """Ends a transaction that was only a try."""
 
 
 class SchemaMovedError(DatabaseError):
@@ -173,6 +179,24 @@ class Applying:
 
     def apply(self, cut: Cut, *, merge: bool) -> Applied:
         """Fold, merge and move the positions in one transaction; see `Replica.apply`. Raises SchemaMovedError."""
+        try:
+            return self._apply(cut, merge=merge)
+        except RowRefusedError as error:
+            if (named := refusal(cut.pieces, partial(self._attempt, cut, merge=merge))) is not None:
+                raise named from error
+            raise
+
+    def _attempt(self, cut: Cut, pieces: Sequence[Piece], *, merge: bool) -> RowRefusedError | None:
+        """Apply ``pieces`` of ``cut`` and undo it; return what SQLite says against it."""
+        try:
+            self._apply(replace(cut, pieces=tuple(pieces)), merge=merge, undo=True)
+        except _UndoneError:
+            return None
+        except RowRefusedError as error:
+            return error
+        raise AssertionError("what is to be undone is never committed")
+
+    def _apply(self, cut: Cut, *, merge: bool, undo: bool = False) -> Applied:
         if merge:
             self.compare_stale()
         merge = merge and self._replicate
@@ -214,6 +238,8 @@ class Applying:
                 done.merged = self._merge(fold.done, mine, held)
             else:
                 self._forget_touched(fold.done.values())
+            if undo:
+                raise _UndoneError
         self._ahead = fold.ahead
         done.locked = time.monotonic() - locked
         if done.rows >= LARGE:

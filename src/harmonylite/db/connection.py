@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import apsw
 
-from harmonylite.errors import DatabaseBusyError, DatabaseDamagedError, DatabaseError, DiskFullError
+from harmonylite.errors import DatabaseBusyError, DatabaseDamagedError, DatabaseError, DiskFullError, RowRefusedError
 from harmonylite.schema.sql import quote
 
 LOCK_WAIT_MS = 1000
@@ -32,6 +32,9 @@ NO_RIGHTS = "this user must be able to read and write the file, and to make file
 _READ = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
 _WRITE = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_URI
 _CREATE = _WRITE | apsw.SQLITE_OPEN_CREATE
+
+_REFUSALS = (apsw.ConstraintError, apsw.MismatchError, apsw.TooBigError, apsw.SQLError)
+"""What SQLite says against a row; the last one is of a function that an index or a generated column calls."""
 
 T = TypeVar("T")
 
@@ -116,6 +119,8 @@ def mapped(doing: str) -> Iterator[None]:
         raise DatabaseDamagedError(f"{doing}: {error}") from error
     except (apsw.CantOpenError, apsw.ReadOnlyError, apsw.PermissionsError) as error:
         raise DatabaseError(f"{doing}: {error}", advice=NO_RIGHTS) from error
+    except _REFUSALS as error:
+        raise RowRefusedError(f"{doing}: {type(error).__name__}: {error}") from error
     except apsw.Error as error:
         raise DatabaseError(f"{doing}: {type(error).__name__}: {error}") from error
 

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from tempfile import SpooledTemporaryFile
 from typing import IO
 
@@ -154,12 +155,17 @@ class Receiver:
                 return
 
     async def _poisoned(self, error: PoisonError, part: Part) -> None:
-        """Wait, visibly, until a person leaves the message out."""
+        """Wait, visibly, until a person leaves the message out, or changes the table that refuses a row of it."""
         part.failed(str(error))
+        self.schema_moved.clear()
         self.paused.add((error.shard, error.seq))
         while not self.inbox.skips(error.shard, error.seq):
             self._skipped.clear()
-            await self._skipped.wait()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(SCHEMA_WAIT if error.refused else None):
+                    await self._skipped.wait()
+            if error.refused and (await self._thread.run(self._look_at_schema) or self.schema_moved.is_set()):
+                break
         self.paused.discard((error.shard, error.seq))
         part.ok()
 
@@ -243,7 +249,8 @@ class Receiver:
                     await self._schema_moves()
             except PoisonError as error:
                 await self._poisoned(error, self._part)
-                cut = cut.without(error.shard, error.seq)
+                if self.inbox.skips(error.shard, error.seq):
+                    cut = cut.without(error.shard, error.seq)
             except DatabaseError as error:
                 await asyncio.sleep(self._trouble.met(error))
                 if not isinstance(error, DatabaseBusyError):
@@ -280,9 +287,12 @@ class Receiver:
             pass
         await self._thread.run(self._look_at_schema)
 
-    def _look_at_schema(self) -> None:
-        if self._replica.schema_changed():
+    def _look_at_schema(self) -> bool:
+        """Tell whether the schema was changed, and bring triggers and mirror in step with it then."""
+        changed = self._replica.schema_changed()
+        if changed:
             self._replica.reinstall()
+        return changed
 
     def _on_thread(self, cut: Cut) -> Applied:
         done = self._replica.apply(cut, merge=self.merging and self._behind is None)
