@@ -213,9 +213,11 @@ class NodeStatus:
     held back from the database. ``unfinished_change_sets``: of others and its own, in the streams without their last
     message. ``last_*``: seconds since the epoch, 0 = never. ``caught_up``: every shard was folded
     to its end at least once since the start and is not lagging now. ``waits_for_schema``: what comes next needs a table
-    or column that the database does not have. ``server``: figures of the embedded nats-server by name, as last read;
-    empty without one. ``peers``: the other nodes, by id. ``progress``: what is carried to or from the store of
-    snapshots now, bytes so far, and bytes in all. ``behind``: which part always depends on which other one.
+    or column that the database does not have. ``comes_back``: the database was opened as a file that is older than what
+    this node knew, a backup for example: until it has caught up, nobody is to write on top of it. ``server``: figures
+    of the embedded nats-server by name, as last read; empty without one. ``peers``: the other nodes, by id.
+    ``progress``: what is carried to or from the store of snapshots now, bytes so far, and bytes in all. ``behind``:
+    which part always depends on which other one.
     """
 
     node_id: str = ""
@@ -236,6 +238,7 @@ class NodeStatus:
     nats_server: str = ""
     server: dict[str, float] = field(default_factory=dict)
     cdc_installed: bool = False
+    comes_back: bool = False
     tables: tuple[str, ...] = ()
     warnings: dict[str, str] = field(default_factory=dict)
     stream_warnings: tuple[str, ...] = ()

@@ -70,8 +70,9 @@ async def _tell(notifier: Notifier, status: NodeStatus, watchdog: float) -> None
         states: dict[str, str | int] = {"STATUS": _sentence(status)}
         if status.stopping:
             states["STOPPING"] = 1
-        elif not begun and status.cdc_installed:
-            # From here on no commit of the application is missed, whether NATS is there or not.
+        elif not begun and status.cdc_installed and (status.caught_up or not status.comes_back):
+            # From here on no commit of the application is missed, whether NATS is there or not, and none is made on top
+            # of values that are older than what this node had offered before.
             begun, states["READY"] = True, 1
         elif not begun:
             states["EXTEND_TIMEOUT_USEC"] = LONGER * 1_000_000

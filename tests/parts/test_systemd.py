@@ -68,6 +68,17 @@ async def test_it_hears_of_the_beginning_once_no_commit_is_missed_any_more(syste
         assert (await systemd.hears("STOPPING"))["STATUS"] == "ending"
 
 
+async def test_a_database_that_came_back_is_not_offered_before_it_has_caught_up(systemd: Systemd) -> None:
+    status = NodeStatus(cdc_installed=True, comes_back=True)
+    async with supervised(status, systemd.environment()):
+        assert "READY" not in await systemd.hears("STATUS", "starting")
+        status.part("nats").waiting("no server answers")
+        assert "READY" not in await systemd.hears("STATUS", "nats: no server answers")
+        status.part("nats").ok()
+        status.caught_up = True
+        assert "STATUS" in await systemd.hears("READY")
+
+
 async def test_it_hears_of_an_end_that_nobody_asked_for(systemd: Systemd) -> None:
     with pytest.raises(ZeroDivisionError):
         async with supervised(NodeStatus(), systemd.environment()):

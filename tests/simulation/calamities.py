@@ -7,187 +7,20 @@ disk or an old backup takes with it is only what was not published yet, so those
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import sys
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from tempfile import mkdtemp
 from typing import ClassVar
 
-import apsw
-
-from harmonylite.changes.histories import Standing, drift, further, held, relation
-from harmonylite.changes.inbox import Cut
-from harmonylite.db.snapshot import make_database, save_copy, standing_of
-from harmonylite.model import Position, StreamMessage
+from harmonylite.changes.histories import Standing
+from harmonylite.db.snapshot import standing_of
+from harmonylite.snapshots import forward
 from tests.simulation import run as plain
 from tests.simulation.node import Node
-from tests.simulation.properties import check_always, must
-from tests.simulation.rarer import MEMO
-from tests.simulation.tails import Tape, go_back
-from tests.simulation.workload import Application
-from tests.simulation.world import World
-
-
-@dataclass
-class Fragile(World):
-    """Streams that forget their oldest messages, and can be lost. ``history``: how often they were."""
-
-    folder: Path = Path()
-    forgotten: dict[int, int] = field(default_factory=dict)
-    history: str = ""
-    snapshots: list[Path] = field(default_factory=list)
-    saved: int = 0
-
-    def after(self, shard: int, seq: int, most: int) -> list[StreamMessage]:
-        """Return up to ``most`` messages after ``seq``; whoever asks for a forgotten one reads over a gap."""
-        must(seq >= self.forgotten.get(shard, 0), f"message {seq + 1} of shard {shard} is read and was forgotten")
-        return super().after(shard, seq, most)
-
-    def save(self, node: Node, beginning: Callable[[Standing], Standing] | None = None) -> Path:
-        """Save a snapshot of a node's mirror."""
-        self.saved += 1
-        file = self.folder / f"snapshot-{self.saved}.db"
-        save_copy(node.options.mirror, file, beginning=beginning)
-        self.snapshots.append(file)
-        return file
-
-    def forget(self) -> None:
-        """Forget what the newest snapshot makes unnecessary."""
-        for shard, position in standing_of(self.snapshots[-1]).positions.items():
-            self.forgotten[shard] = max(self.forgotten.get(shard, 0), position.resume - 1)
-
-    def lose(self, node: Node) -> None:
-        """Lose all streams; the cluster goes on from the mirror of ``node``."""
-        self.streams = [[] for _ in range(self.shards)]
-        self.forgotten.clear()
-        self.mirrors.clear()
-        self.snapshots.clear()
-        self.history = f"h{self.time}"
-        self.save(node, lambda now: now.anew(self.history, {s: Position(s) for s in range(self.shards)}))
-
-
-class Survivor(Node):
-    """A node that recovers at each start, by the rules of `harmonylite.snapshots`.
-
-    ``even``: its two files stood at the same positions when it was stopped last.
-    """
-
-    even = True
-
-    @property
-    def fragile(self) -> Fragile:
-        """The world, for what it is here."""
-        assert isinstance(self.world, Fragile)
-        return self.world
-
-    def start(self) -> None:
-        """Start the process, and take up a new beginning, or what the streams have forgotten, from a snapshot."""
-        super().start()
-        self.replica.set_created(dict.fromkeys(range(self.world.shards), "now"))
-        self._settle_drift()
-        self._go_back()
-        mine = self.replica.standing()
-        lost = mine.history != self.fragile.history
-        gap = any(p.resume - 1 < self.fragile.forgotten.get(s, 0) for s, p in mine.positions.items())
-        if (lost or gap) and self.fragile.snapshots:
-            file = self.folder / "incoming.db"
-            mine = held(self.replica.standing("main"), mine)
-            newest, first = self.fragile.snapshots[-1], self.fragile.snapshots[0]
-            way = relation(mine, standing_of(newest))
-            if way == "ahead" and newest != first:
-                resume = {s: p.resume for s, p in standing_of(first).positions.items()}
-                if all(seq < resume[s] for s, seq in self.fragile.forgotten.items()):
-                    newest = first
-                else:
-                    way = "apart"
-            shutil.copy(newest, file)
-            theirs = standing_of(file)
-            self.replica.adopt(file, relation="behind" if way == "same" else way, further=further(mine, theirs))
-            self._go_back()
-        self._read_from_here()
-
-    def _go_back(self) -> None:
-        """Find out that the streams lost what this node has folded, where they did."""
-        world, history = self.fragile, self.fragile.history
-        if world.torn and self.replica.standing().history == history:
-            tapes = [Tape(world, shard, world.forgotten.get(shard, 0)) for shard in range(world.shards)]
-            go_back(self.replica, tapes, world.snapshots, history)
-
-    def stop(self) -> None:
-        """End the process."""
-        self.even = self.replica.merged_positions() == self.replica.positions()
-        super().stop()
-
-    def apply_and_lose_the_mirror(self, cut: Cut) -> None:
-        """Be killed between the two commits."""
-        super().apply_and_lose_the_mirror(cut)
-        self.even = False
-
-    def _settle_drift(self) -> None:
-        if not self.replica.joined:
-            return
-        database, mirror = self.replica.standing("main"), self.replica.standing("mirror")
-        way = drift(database, mirror)
-        if way == "ahead":
-            self.replica.keep_mine(further(database, mirror))
-        elif way != "same":
-            self.replica.reconcile(first=way == "apart", keep_log=True)
-
-    @property
-    def at_rest(self) -> bool:
-        """True when nothing here is unpublished, and everything that was is in the mirror."""
-        return (
-            self.up and self.flight is None and self.ready and self.replica.look() == 0
-            and self.replica.held_rows() == 0 and self.replica.standing().history == self.fragile.history
-        )  # fmt: skip
-
-    def lose_disk(self) -> None:
-        """Lose all files, and begin again from the newest snapshot."""
-        self._note_journal()
-        self.stop()
-        self.app.connection.close()
-        shutil.rmtree(self.folder)
-        (self.folder / "mirror").mkdir(parents=True)
-        file = self.folder / "fetched.db"
-        shutil.copy(self.fragile.snapshots[-1], file)
-        make_database(self.options, file)
-        self._open_app()
-        self.start()
-
-    def backup(self) -> Path:
-        """Return a copy of the database as it is now."""
-        file = self.folder.parent / f"backup-{self.name}.db"
-        file.unlink(missing_ok=True)
-        self.app.connection.execute("VACUUM INTO ?", (str(file),))
-        return file
-
-    def restore(self, backup: Path) -> None:
-        """Put an old copy in the database's place while everything is stopped."""
-        self._note_journal()
-        self.stop()
-        self.app.connection.close()
-        for ending in ("", "-wal", "-shm"):
-            Path(f"{self.options.database}{ending}").unlink(missing_ok=True)
-        shutil.copy(backup, self.options.database)
-        self._open_app()
-        self.start()
-
-    def _note_journal(self) -> None:
-        """Take what the journal says for said: entries of this file alone go with it."""
-        for conflict in self.replica.conflicts(limit=1 << 30):
-            said = conflict.key.get("id") if conflict.table == "claim" else conflict.overruled
-            if conflict.table in ("note", "claim", MEMO):
-                self.ledger.replaced.add(str(said))
-
-    def _open_app(self) -> None:
-        connection = apsw.Connection(str(self.options.database))
-        connection.pragma("journal_mode", "wal")
-        connection.pragma("synchronous", 0)
-        connection.pragma("foreign_keys", 1)
-        connection.pragma("trusted_schema", 0)
-        connection.pragma("recursive_triggers", 1)
-        self.app = Application(self.name, connection, self.shapes, self.ledger, self.rng)
+from tests.simulation.properties import check_always
+from tests.simulation.survivor import Fragile, Survivor
 
 
 @dataclass
@@ -195,6 +28,7 @@ class Calamities(plain.Schedule):
     """One run; see the module. ``counts``: how often each event struck, over all runs."""
 
     counts: ClassVar[dict[str, int]] = {}
+    survivor: ClassVar[type[Survivor]] = Survivor
     growing = False
 
     def __post_init__(self) -> None:
@@ -202,7 +36,7 @@ class Calamities(plain.Schedule):
         old, rng = self.world, self.rng
         self.world = Fragile(old.shards, folder=self.folder)
         self.nodes = [
-            Survivor(n.name, n.folder, self.world, rng, n.message_bytes, n.shapes, n.ledger) for n in self.nodes
+            self.survivor(n.name, n.folder, self.world, rng, n.message_bytes, n.shapes, n.ledger) for n in self.nodes
         ]
         self.backups: dict[str, Path] = {}
         self.tails = self.seed % 3 == 0
@@ -325,9 +159,10 @@ class Calamities(plain.Schedule):
         return True
 
     def _lose_disk(self, node: Survivor) -> bool:
-        if not (node.at_rest and self.fragile.snapshots and self.world.shards):
+        snapshot = node.usable() if node.at_rest else None
+        if snapshot is None:
             return False
-        node.lose_disk()
+        node.lose_disk(snapshot)
         self._catch_up(node)
         return True
 
@@ -353,34 +188,41 @@ class Calamities(plain.Schedule):
         check_always(node)
 
 
-def run(seed: int, *, steps: int = 0) -> None:
+def run(seed: int, *, steps: int = 0, kind: type[Calamities] = Calamities) -> None:
     """Run the schedule of one seed in a folder of its own; a failure says how to run it again."""
     shm = Path("/dev/shm")
     folder = Path(mkdtemp(prefix="harmonylite-", dir=shm if shm.is_dir() else None))
-    schedule = Calamities(seed, folder, steps)
+    schedule = kind(seed, folder, steps)
     schedule.rng = Random(seed)
     for node in schedule.nodes:
         node.rng = schedule.rng
+    usual = forward.STALL, forward.LOOK_EVERY
+    forward.STALL = forward.LOOK_EVERY = 0.0  # who left a change set unfinished does not go on while others wait
     try:
         schedule.run()
     except BaseException as error:
-        error.add_note(f"seed {seed}; run it again with: python -m tests.simulation.calamities {seed}")
+        where = kind.__module__
+        error.add_note(f"seed {seed}; run it again with: python -m {where} {seed}")
         raise
     finally:
+        forward.STALL, forward.LOOK_EVERY = usual
         schedule.close()
         shutil.rmtree(folder)
 
 
-if __name__ == "__main__":
-    import sys
-
+def main(kind: type[Calamities]) -> None:
+    """Run the seeds that the command line names: one, or the first and the last of a range."""
     first, last = (int(word) for word in (sys.argv[1:] + sys.argv[1:])[:2])
     failed = []
     for number in range(first, last + 1):
         try:
-            run(number)
+            run(number, kind=kind)
         except Exception as error:  # noqa: BLE001 # every seed is to be tried
             failed.append(number)
             sys.stdout.write(f"{number}: {type(error).__name__}: {str(error)[:300]}\n")
             sys.stdout.flush()
-    sys.stdout.write(f"{last - first + 1} schedules, {len(failed)} failed, {Calamities.counts}\n")
+    sys.stdout.write(f"{last - first + 1} schedules, {len(failed)} failed, {kind.counts}\n")
+
+
+if __name__ == "__main__":
+    main(Calamities)

@@ -40,10 +40,11 @@ class Inline(SqliteThread):
 class Tape:
     """A stream of the world, as much of `harmonylite.replication.ports.ShardStream` as recovering needs."""
 
-    def __init__(self, world: World, shard: int, forgotten: int) -> None:
+    def __init__(self, world: World, shard: int, forgotten: int, *, node: str = "") -> None:
         self.shard = shard
         self._world = world
         self._forgotten = forgotten
+        self._node = node
 
     @property
     def now(self) -> StreamInfo:
@@ -56,8 +57,12 @@ class Tape:
         return found[0] if found else None
 
     async def read(self, start: int) -> AsyncIterator[list[StreamMessage]]:
-        """Yield all from ``start`` on."""
-        yield self._world.after(self.shard, start - 1, 1 << 30)
+        """Yield all from ``start`` on, without end."""
+        while True:
+            if batch := self._world.after(self.shard, start - 1, 1 << 30):
+                start = batch[-1].seq + 1
+                yield batch
+            await asyncio.sleep(0)
 
     async def info(self) -> StreamInfo:
         """Return its state."""
@@ -70,8 +75,8 @@ class Tape:
     async def publish(
         self, payload: bytes, *, message_id: str, expected_last: int | None = None, expected_end: int | None = None
     ) -> int:
-        """Nothing is published while a node recovers."""
-        raise NotImplementedError
+        """Store an abort message; nothing else is published while a node recovers."""
+        return self._world.publish(self.shard, self._node, payload)
 
     async def last_own(self) -> StreamMessage | None:
         """Nothing is published while a node recovers."""

@@ -74,9 +74,8 @@ def must_fit(connection: apsw.Connection, rules: TableRules, incoming: Path, *, 
                 raise SchemaWaitError(f"a snapshot has no column {lacks[0]} of table {shape.name}")
         for name, theirs in there.items():
             here = mine.get(name.lower())
-            kept = {old for old, _ in mirror.carried(theirs, here)} if here is not None else set(theirs.names)
-            kept |= gone_columns(connection, here.name) if here is not None else set()
-            lost = [c.name for c in theirs.columns if not c.pseudo and c.name not in kept]
+            gone = gone_columns(connection, here.name) if here is not None else set(theirs.names)
+            lost = [column for column in mirror.lost(theirs, here) if column not in gone]
             if lost:
                 what = f"a snapshot has column {lost[0]} of table {name}"
                 raise SchemaWaitError(f"{what}, which this database does not have")

@@ -9,9 +9,12 @@ from __future__ import annotations
 import glob
 import logging
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +26,7 @@ from harmonylite.db.exact import exact_rows, marks
 from harmonylite.db.install import trigger_tables
 from harmonylite.db.patience import Patience
 from harmonylite.db.replica import Replica, ReplicaOptions
-from harmonylite.db.snapshot import begin_database, fill_database, install_mirror, put_in_place
+from harmonylite.db.snapshot import SIDE_FILES, begin_unseen, fill, install_mirror, put_in_place, seal
 from harmonylite.db.standing import read_standing
 from harmonylite.db.tracked import Tracked
 from harmonylite.db.triggers import LOG, STATE
@@ -38,7 +41,6 @@ LINES = 50
 """How many findings are asked for."""
 VIRTUAL = ("malformed inverted index", "unable to validate the inverted index", "In RTree")
 """How findings about virtual tables begin (SQLite: fts3, fts5 and rtree)."""
-SIDE_FILES = ("-wal", "-shm", "-journal")
 
 
 def damage(path: Path) -> str:
@@ -84,32 +86,51 @@ def was_set_aside(path: Path) -> bool:
 
 
 def _aside(path: Path) -> Path:
-    return path.with_name(f"{path.name}.damaged-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}")
+    """Return a name that says when, and that no file has."""
+    name = f"{path.name}.damaged-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}"
+    names = chain([name], (f"{name}-{number}" for number in count(2)))
+    return next(aside for each in names if not (aside := path.with_name(each)).exists())
 
 
-def heal_database(options: ReplicaOptions, snapshot: Path, patience: Patience, *, is_mirror: bool) -> tuple[Path, int]:
-    """Make the damaged database anew from ``snapshot``; return where the damaged one is, and the rows saved from it.
+def begin_healing(options: ReplicaOptions, mirror: Path, patience: Patience) -> Replica:
+    """Open a replica that is to take a damaged database's place; nobody sees it yet, and no row is in it.
 
-    ``is_mirror``: the snapshot is a copy of the mirror, which stays; else it becomes the mirror. Connections of the
-    application that are open stay with the damaged file; the new one has its access. ``patience`` may end it. Raises
-    DatabaseError with the damaged file where it was.
+    ``mirror``, a copy of the mirror or a snapshot, is taken over; the node's own files stay where they are. The new
+    database has the access of the damaged one. ``patience`` may end it.
     """
-    path = options.database
-    building = begin_database(options, snapshot, patience)
-    if not is_mirror:
-        install_mirror(options, snapshot)
-    replica = fill_database(options, building, patience)
-    try:
-        saved = _save_pending(replica, path)
-    finally:
-        replica.close()
+    scratch = options.folder / "healing"
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(mode=0o700)
+    return begin_unseen(replace(options, folder=scratch), mirror, patience)
+
+
+def save_pending(replica: Replica, damaged: Path, patience: Patience) -> int:
+    """Fill a replica that `begin_healing` opened, and bring over what the damaged database's log names; return how many
+    rows that was.
+
+    They are pending there on top of the mirror as it is now, which must be the one that they were written on.
+    """
+    fill(replica, patience)
+    return _save_pending(replica, damaged)
+
+
+def finish_healing(options: ReplicaOptions, replica: Replica) -> Path:
+    """Put a healed database in the damaged one's place, then its mirror; return where the damaged one is kept.
+
+    A crash in between leaves the database ahead of its mirror, as one between two commits does. Connections of the
+    application that are open stay with the damaged file. Raises DatabaseError with the damaged file where it was.
+    """
+    path, building, mirror = options.database, replica.options.database, replica.options.mirror
+    seal(replica)
     aside = _aside(path)
     os.link(path, aside)
     for side in SIDE_FILES:
         if Path(f"{path}{side}").exists():
             Path(f"{path}{side}").replace(f"{aside}{side}")
     put_in_place(building, path)
-    return aside, saved
+    install_mirror(options, mirror)
+    shutil.rmtree(mirror.parent, ignore_errors=True)
+    return aside
 
 
 def readable_standing(damaged: Path) -> Standing:

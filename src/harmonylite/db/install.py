@@ -12,16 +12,17 @@ from re import compile as pattern
 
 import apsw
 
+from harmonylite.changes.histories import drift
 from harmonylite.db import mirror, watermarks
 from harmonylite.db.compare import changed_keys
 from harmonylite.db.connection import rows, transaction, value
 from harmonylite.db.exact import codec_of
 from harmonylite.db.inspect import Inventory, TableRules, read_inventory
 from harmonylite.db.log import Log
-from harmonylite.db.standing import mirror_is_behind
+from harmonylite.db.standing import mirror_is_behind, read_standing
 from harmonylite.db.tracked import Tracked
 from harmonylite.db.triggers import HELD, LOG, STATE, WATERMARK, log_columns, private_tables, trigger_name, triggers
-from harmonylite.errors import DatabaseError
+from harmonylite.errors import DatabaseError, MirrorDamagedError
 from harmonylite.schema.shape import TableShape
 from harmonylite.schema.sql import PRIVATE, quote
 
@@ -58,10 +59,13 @@ def install(
 
     The schema's version stands in the database. Where it moved since the last install, VACUUM may have numbered rows
     anew: tables without a key are compared whole then, and those whose watermark it may have shifted.
-    Raises DatabaseBusyError when another connection keeps the write lock, with nothing changed.
+    Raises DatabaseBusyError when another connection keeps the write lock, MirrorDamagedError when the mirror can't
+    follow the database's schema; with nothing changed.
     """
     connection.execute("PRAGMA main.schema_version").fetchall()
     inventory = read_inventory(connection, rules)
+    if joined:
+        _must_not_go_back(connection, inventory)
     _move_mirror(connection, inventory, _ours(connection))
     with transaction(connection, "install the capture triggers", immediate=True):
         inventory = read_inventory(connection, rules)
@@ -81,6 +85,23 @@ def install(
     log.forget()
     log.drop_images(result.tables.values())
     return result
+
+
+def _must_not_go_back(connection: apsw.Connection, inventory: Inventory) -> None:
+    """Raise MirrorDamagedError where a mirror that follows this database's schema loses values of the cluster.
+
+    A database that is behind its mirror is a backup that was put back. A column that it lacks came later, and was not
+    dropped: the mirror is made from a snapshot once a migration has brought the column here, too.
+    """
+    there = read_inventory(connection, mirror.EVERY_TABLE, "mirror").tables
+    found = [
+        (name, lost[0]) for name, shape in inventory.tables.items() if (lost := mirror.lost(there.get(name), shape))
+    ]
+    if found and drift(read_standing(connection, "main"), read_standing(connection, "mirror")) == "behind":
+        table, column = found[0]
+        raise MirrorDamagedError(
+            f"the database is older than column {column} of table {table}, which its mirror has: a backup was put back"
+        )
 
 
 def _ours(connection: apsw.Connection) -> dict[str, dict[str, tuple[int, str]]]:

@@ -182,6 +182,12 @@ def carried(before: TableShape, after: TableShape) -> list[tuple[str, str]]:
     return pairs
 
 
+def lost(before: TableShape | None, after: TableShape | None) -> list[str]:
+    """Return the columns whose values a change of shape does not keep; all where there is no table any more."""
+    kept = {old for old, _ in carried(before, after)} if before is not None and after is not None else set()
+    return [c.name for c in before.columns if not c.pseudo and c.name not in kept] if before is not None else []
+
+
 def rename(connection: apsw.Connection, old: str, new: str) -> None:
     """Rename a table of the mirror as the database's was."""
     connection.execute("PRAGMA legacy_alter_table = ON")

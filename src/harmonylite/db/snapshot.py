@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
@@ -17,15 +18,18 @@ import apsw
 from harmonylite.changes.histories import Standing
 from harmonylite.db import mirror
 from harmonylite.db.access import Access, access_of, make_file, make_private
-from harmonylite.db.connection import attach, mapped, open_file, reading, rows, transaction
+from harmonylite.db.connection import attach, mapped, open_file, reading, rows, transaction, value
 from harmonylite.db.definitions import SECONDS, apply
 from harmonylite.db.journal import recent_ends
 from harmonylite.db.patience import Patience
 from harmonylite.db.remember import remembered
 from harmonylite.db.replica import Replica, ReplicaOptions
 from harmonylite.db.standing import begin_anew, read_standing
-from harmonylite.errors import DatabaseError
+from harmonylite.errors import DatabaseBusyError, DatabaseError
 from harmonylite.schema.sql import is_private
+
+SIDE_FILES = ("-wal", "-shm", "-journal")
+"""How SQLite calls the files beside a database."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -59,6 +63,14 @@ def save_copy(source: Path, target: Path, *, beginning: Callable[[Standing], Sta
         return read_standing(copy, "main")
     finally:
         copy.close()
+
+
+def save_mirror(
+    options: ReplicaOptions, target: Path, *, beginning: Callable[[Standing], Standing] | None = None
+) -> Standing:
+    """Write a replica's mirror as it is now into the new file ``target``; see `save_copy`."""
+    with options.readers.reading():
+        return save_copy(options.mirror, target, beginning=beginning)
 
 
 def standing_of(snapshot: Path) -> Standing:
@@ -113,14 +125,22 @@ def has_tables(path: Path) -> bool:
     return any(not is_private(name) and not name.startswith("sqlite_") for (name,) in names)
 
 
-def make_database(options: ReplicaOptions, snapshot: Path, patience: Patience | None = None) -> None:
-    """Make the database that does not exist from ``snapshot``, which becomes its mirror; ``patience`` may end it."""
-    patience = patience or Patience()
+def begin_unseen(options: ReplicaOptions, snapshot: Path, patience: Patience) -> Replica:
+    """Open a replica whose database nobody sees yet: it has the schema that ``snapshot`` remembers, and no row.
+
+    ``snapshot`` becomes the mirror. `fill` brings the rows in, `offer` puts the database in its place. ``patience`` may
+    end it.
+    """
     building = begin_database(options, snapshot, patience)
     install_mirror(options, snapshot)
-    replica = fill_database(options, building, patience)
-    replica.close()
-    put_in_place(building, options.database)
+    return _open(options, building)
+
+
+def _open(options: ReplicaOptions, building: Path) -> Replica:
+    """Open ``building`` in the database's place; what is made here takes all rows, also where the node takes none."""
+    replica = Replica(replace(options, database=building, replicate=True))
+    replica.open()
+    return replica
 
 
 def begin_database(
@@ -132,7 +152,7 @@ def begin_database(
     """
     building = options.database.with_name(f".{options.database.name}.building")
     with mapped(f"make {building}"):
-        _drop(building)
+        drop(building)
         make_file(building, access or access_of(options.database, options.mirror))
     connection = open_file(building)
     try:
@@ -143,43 +163,38 @@ def begin_database(
         make_schema(connection, snapshot, patience)
     except BaseException:
         connection.close()
-        _drop(building)
+        drop(building)
         raise
     connection.close()
     return building
 
 
-def _drop(building: Path) -> None:
-    for side in ("", "-wal", "-shm"):
+def drop(building: Path) -> None:
+    """Remove a database that nobody has seen, and what SQLite left beside it."""
+    for side in ("", *SIDE_FILES):
         Path(f"{building}{side}").unlink(missing_ok=True)
 
 
 def fill_database(options: ReplicaOptions, building: Path, patience: Patience) -> Replica:
-    """Bring the mirror's rows into ``building``; return the open replica of both.
+    """Bring the mirror's rows into ``building``; return the open replica of both. See `fill`."""
+    replica = _open(options, building)
+    try:
+        fill(replica, patience)
+    except BaseException:
+        replica.close()
+        drop(building)
+        raise
+    return replica
+
+
+def fill(replica: Replica, patience: Patience) -> None:
+    """Bring the mirror's rows into a database that nobody sees yet.
 
     The application's triggers on tables that are not replicated run for every row, so an FTS index is there too; raises
     OverdueError when ``patience`` ends, however long they take.
     """
-    replica = Replica(
-        ReplicaOptions(
-            building,
-            options.folder,
-            options.node,
-            options.session,
-            options.shards,
-            rules=options.rules,
-            readers=options.readers,
-        )
-    )
-    replica.open()
-    try:
-        with patience.bounding(replica.connection), _unlogged(replica.connection):
-            replica.reconcile(first=True)
-    except BaseException:
-        replica.close()
-        _drop(building)
-        raise
-    return replica
+    with patience.bounding(replica.connection), _unlogged(replica.connection):
+        replica.reconcile(first=True)
 
 
 @contextmanager
@@ -195,16 +210,51 @@ def _unlogged(connection: apsw.Connection) -> Iterator[None]:
         connection.execute(f"PRAGMA main.{name} = {setting}")
 
 
+def seal(replica: Replica) -> None:
+    """Close a replica whose database nobody sees yet, with everything in that file itself and none beside it.
+
+    Raises DatabaseError, and the replica is closed all the same.
+    """
+    try:
+        with mapped(f"checkpoint {replica.options.database}"):
+            if value(replica.connection, "PRAGMA main.wal_checkpoint(TRUNCATE)"):
+                raise DatabaseBusyError(f"{replica.options.database} can't be finished while somebody reads it")
+    finally:
+        replica.close()
+
+
 def put_in_place(building: Path, path: Path) -> None:
     """Make the closed file ``building`` the database, in one step."""
-    with building.open("rb") as finished:
-        os.fsync(finished.fileno())
+    _sync(building)
     building.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
+    _sync(path.parent)
+
+
+def offer(building: Path, path: Path) -> None:
+    """Make the closed file ``building`` the database that does not exist, in one step.
+
+    Raises DatabaseError where there is one by now. SQLite would take a write-ahead log that a deleted database left
+    behind for this one's (SQLite: howtocorrupt, section 1.4): it goes first.
+    """
+    _sync(building)
+    if not path.exists():
+        for side in SIDE_FILES:
+            Path(f"{path}{side}").unlink(missing_ok=True)
     try:
-        os.fsync(folder)
+        path.hardlink_to(building)
+    except FileExistsError:
+        raise DatabaseError(f"the database {path} was made by somebody else meanwhile") from None
+    building.unlink()
+    _sync(path.parent)
+
+
+def _sync(path: Path) -> None:
+    """Let the disk hold a file, or a folder's list of files."""
+    there = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(there)
     finally:
-        os.close(folder)
+        os.close(there)
 
 
 def install_mirror(options: ReplicaOptions, snapshot: Path) -> None:

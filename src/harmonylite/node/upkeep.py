@@ -15,7 +15,7 @@ from harmonylite.changes.histories import Standing
 from harmonylite.config import Settings
 from harmonylite.db.healing import damage
 from harmonylite.db.replica import Replica, ReplicaOptions
-from harmonylite.db.snapshot import save_copy
+from harmonylite.db.snapshot import save_mirror
 from harmonylite.db.thread import SqliteThread
 from harmonylite.errors import (
     DatabaseBusyError,
@@ -71,7 +71,7 @@ class Upkeep:
         self.turning = self._turning(regional, shards)
         self.recovery = Recovery(
             thread, status, self.keeper, shards, peers, node=options.node, publish=settings.publish,
-            ensure=regional.ensure, known=questions.known, please=questions.requests.please, turning=self.turning,
+            ensure=regional.ensure, please=questions.requests.please, turning=self.turning,
         )  # fmt: skip
         self.replaying = Replaying.of(options, shards)
         self.lease = Lease(pointers, options.node, options.session, seconds=section.leader_ttl / 1000)
@@ -104,8 +104,7 @@ class Upkeep:
 
     def _copy(self, target: Path, *, beginning: Callable[[Standing], Standing] | None = None) -> Standing:
         try:
-            with self._options.readers.reading():
-                return save_copy(self._options.mirror, target, beginning=beginning)
+            return save_mirror(self._options, target, beginning=beginning)
         except DatabaseDamagedError as error:
             self._loop.call_soon_threadsafe(self._thread.hurt, error)
             raise

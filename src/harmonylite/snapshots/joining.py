@@ -19,11 +19,10 @@ from typing import TypeVar
 from harmonylite.backoff import Backoff
 from harmonylite.changes.histories import drift, further
 from harmonylite.db.exchange import must_fit
-from harmonylite.db.healing import damage, heal_database, readable_standing, set_aside, was_set_aside
-from harmonylite.db.patience import Patience
+from harmonylite.db.healing import damage, set_aside, was_set_aside
 from harmonylite.db.replica import Replica, ReplicaOptions
 from harmonylite.db.rested import taken
-from harmonylite.db.snapshot import has_tables, install_mirror, make_database, make_schema_in, save_copy
+from harmonylite.db.snapshot import has_tables, install_mirror, save_mirror
 from harmonylite.db.standing import adopt_standing, grew_apart
 from harmonylite.db.thread import SqliteThread
 from harmonylite.errors import (
@@ -33,6 +32,7 @@ from harmonylite.errors import (
     DiskFullError,
     MirrorDamagedError,
     ObjectMissingError,
+    PoisonError,
     SchemaWaitError,
     SnapshotDamagedError,
     SnapshotError,
@@ -42,8 +42,8 @@ from harmonylite.replication.ports import ShardStream
 from harmonylite.snapshots.agreement import is_lost
 from harmonylite.snapshots.description import Snapshot
 from harmonylite.snapshots.keeper import Keeper
+from harmonylite.snapshots.offering import Offering
 from harmonylite.snapshots.recovering import SILENT, Recovery
-from harmonylite.snapshots.replaying import Replaying, replayed
 from harmonylite.status import NodeStatus
 
 log = logging.getLogger(__name__)
@@ -76,15 +76,14 @@ class Joiner:
     async def open(self) -> Replica | None:
         """Open the database as it is, before NATS is there, so that its writes are logged; None when there is none.
 
-        A damaged mirror is put aside, a damaged database made anew from its mirror, or left for `join` to make from a
-        snapshot. Raises DatabaseDamagedError for a damaged file that never was replicated here.
+        A damaged mirror is put aside; a damaged database is left for `join` to heal: also that one comes back only with
+        all that the cluster has. Raises DatabaseDamagedError for a damaged file that never was replicated here.
         """
         path = self._options.database
         backoff = Backoff(first=0.05, most=1.0)
         while True:
             try:
-                with Patience() as patience:
-                    await self._thread.run(self._heal, patience)
+                await self._thread.run(self._look)
                 if self._damaged or not path.exists() or not await self._thread.run(has_tables, path):
                     return None
                 replica = Replica(self._options)
@@ -95,6 +94,7 @@ class Joiner:
                 self._part.waiting(str(error))
                 await asyncio.sleep(backoff.failed(time.monotonic()))
             else:
+                self._status.comes_back = await self._thread.run(_is_older, replica)
                 return replica
 
     def _damage(self, path: Path) -> str:
@@ -110,44 +110,28 @@ class Joiner:
             return ""
         return damage(path)
 
-    def _heal(self, patience: Patience) -> None:
-        """Look at both files, and do what can be done without NATS; runs on the SQLite thread."""
+    def _look(self) -> None:
+        """Look at both files; a damaged mirror is put aside. Runs on the SQLite thread."""
         database, mirror = self._options.database, self._options.mirror
         replicated = mirror.exists() or was_set_aside(mirror)
         if mirror.exists() and (why := self._damage(mirror)):
             self._put_mirror_aside(why)
         if not database.exists():
+            self._damaged = False
             return
         why = self._damage(database)
-        self._damaged = bool(why)
-        if not why:
-            return
-        if not replicated:
+        if why and not replicated:
             raise DatabaseDamagedError(
                 f"the database {database} is damaged, or no SQLite file: {why}",
                 advice="mend db_path, or move the file away to start from the cluster's newest snapshot",
             )
-        log.error("the database %s is damaged: %s", database, why)
-        if mirror.exists():
-            copy = self._options.folder / "healing.db"
-            copy.unlink(missing_ok=True)
-            with self._options.readers.reading():
-                save_copy(mirror, copy)
-            try:
-                self._healed(*heal_database(self._options, copy, patience, is_mirror=True))
-            finally:
-                copy.unlink(missing_ok=True)
-
-    def _healed(self, aside: Path, saved: int) -> None:
-        self._damaged = False
-        log.warning(
-            "the database was made anew; the damaged one is kept as %s; %d rows that were not published yet were saved"
-            " from it; applications that had it open have to open it again", aside, saved
-        )  # fmt: skip
+        if why and not self._damaged:
+            log.error("the database %s is damaged: %s", database, why)
+        self._damaged = bool(why)
 
     def _put_mirror_aside(self, why: str) -> None:
         aside = set_aside(self._options.mirror)
-        log.error("the mirror is damaged and will be made anew from a snapshot; it is kept as %s: %s", aside, why)
+        log.error("the mirror can't be used, and is made from a snapshot; it is kept as %s: %s", aside, why)
 
     # joining ---------------------------------------------------------------------------------------------------
 
@@ -155,7 +139,7 @@ class Joiner:
         self, replica: Replica | None, keeper: Keeper, recovery: Recovery, streams: Sequence[ShardStream]
     ) -> Replica:
         """Return the replica with a mirror that has a beginning; see DESIGN, section 3."""
-        opened = replica if replica is not None else await self._without_database(keeper, streams)
+        opened = replica if replica is not None else await self._without_database(keeper, recovery, streams)
         start = time.monotonic()
         while not await self._thread.run(lambda: opened.whole):
             newest = await self._patiently(keeper.newest)
@@ -241,35 +225,62 @@ class Joiner:
         with suppress(SnapshotError, StreamError):
             await recovery.begin(replica)
 
-    async def _without_database(self, keeper: Keeper, streams: Sequence[ShardStream]) -> Replica:
-        """Make the database from the newest snapshot, or wait until the application or a snapshot is there."""
+    async def _without_database(self, keeper: Keeper, recovery: Recovery, streams: Sequence[ShardStream]) -> Replica:
+        """Make the database from the newest snapshot, or heal it; or wait until the application or a snapshot is there.
+
+        It is put in its place once it holds all that the shards hold, and not before.
+        """
         path = self._options.database
+        offering = Offering(self._options, self._thread, self._status, recovery, streams)
         backoff = Backoff(first=0.2, most=5.0)
+        useless, why = "", f"there is no table in {path} and no snapshot yet: waiting for either"
         while True:
-            fetched = await self._patiently(lambda: self._fetch(keeper))
+            fetched = await self._patiently(partial(self._base, keeper, useless))
             opened = await self.open()
             if opened is not None:
                 if fetched is not None:
                     fetched[1].unlink(missing_ok=True)
                 return opened
             if fetched is None:
-                self._part.waiting(f"there is no table in {path} and no snapshot yet: waiting for either")
+                self._part.waiting(why)
                 await asyncio.sleep(AGAIN)
                 continue
-            snapshot, file = fetched
+            source, file = fetched
             try:
-                await self._made(file, streams)
+                await self._offered(offering, source, file)
             except DatabaseDamagedError:
                 raise
-            except (StreamError, SnapshotError, DatabaseError) as error:  # the file may be the mirror by now
-                self._part.waiting(str(error))
-                await asyncio.to_thread(file.unlink, missing_ok=True)
+            except (SchemaWaitError, PoisonError) as error:
+                useless, why = source, f"{error}; {source} is no use, a newer one is waited for"
+            except (StreamError, SnapshotError, DatabaseError) as error:
+                self._part.waiting(str(error), error)
                 await asyncio.sleep(backoff.failed(time.monotonic()))
-                continue
-            log.info("the database %s was made from snapshot %s of node %s", path, snapshot.name, snapshot.node)
-            opened = await self.open()
-            if opened is not None:
-                return opened
+            else:
+                opened = await self.open()
+                if opened is not None:
+                    await self._patiently(partial(self._filled, opened))
+                    return opened
+            finally:
+                await asyncio.to_thread(file.unlink, missing_ok=True)  # it may be the mirror by now
+
+    async def _base(self, keeper: Keeper, useless: str) -> tuple[str, Path] | None:
+        """Return what the database is to be made of, and how that is called; None while there is nothing.
+
+        The newest good snapshot, or, for a database that is damaged, its mirror. ``useless``: what was of no use; the
+        other nodes are asked for a newer one.
+        """
+        mirror = self._options.mirror
+        if self._damaged and mirror.exists():
+            file = self._options.folder / "healing.db"
+            file.unlink(missing_ok=True)
+            await self._thread.run(save_mirror, self._options, file)
+            return "its mirror", file
+        newest = await keeper.newest() if useless else None
+        if newest is not None and _called(newest) == useless:
+            await self._please()
+            return None
+        fetched = await self._fetch(keeper)
+        return None if fetched is None else (_called(fetched[0]), fetched[1])
 
     async def _fetch(self, keeper: Keeper) -> tuple[Snapshot, Path] | None:
         """Fetch the newest good snapshot; ask for another one where none is any use, not where the store is away."""
@@ -279,33 +290,24 @@ class Joiner:
             await self._please()
             raise
 
-    async def _made(self, file: Path, streams: Sequence[ShardStream]) -> None:
-        """Make the database from the snapshot ``file``."""
-        options = self._options
-        if not self._damaged:
-            with Patience() as patience:
-                await self._thread.run(self._make, file, patience)
+    async def _offered(self, offering: Offering, source: str, file: Path) -> None:
+        if self._damaged:
+            aside, saved = await offering.heal(file)
+            self._damaged = False
+            log.warning(
+                "database %s healed from %s; the damaged one is kept as %s; %d rows that were not published yet were"
+                " saved from it; applications that had it open have to open it again",
+                self._options.database, source, aside, saved,
+            )  # fmt: skip
             return
-        # What the damaged database's log names was written on top of what it had merged: the new one begins there.
-        damaged = await self._thread.run(readable_standing, options.database)
-        ends = {stream.shard: (await stream.info()).last for stream in streams}
-        targets = {shard: min(end, damaged.positions[shard].seq) for shard, end in ends.items() if damaged.positions}
-        what = Replaying.of(options, streams)
-        async with replayed(what, file, targets or dict.fromkeys(ends, 0), schema=file) as made:
-            mirror = made.options.mirror
-            with Patience() as patience:
-                healed = await self._thread.run(heal_database, options, mirror, patience, is_mirror=False)
-            self._healed(*healed)
+        await offering.make(file)
+        self._fresh |= {self._options.database, self._options.mirror}
+        log.info("database %s made from %s", self._options.database, source)
 
-    def _make(self, file: Path, patience: Patience) -> None:
-        """Make the database from the snapshot ``file``; runs on the SQLite thread."""
-        path = self._options.database
-        if path.exists():
-            make_schema_in(path, file, patience)
-            install_mirror(self._options, file)
-        else:
-            make_database(self._options, file, patience)
-            self._fresh |= {path, self._options.mirror}
+    async def _filled(self, replica: Replica) -> None:
+        """Bring the rows into a file that had no table, and has only empty ones now."""
+        if not await self._thread.run(lambda: replica.joined):
+            self._status.counters.conflicts += await self._thread.run(replica.reconcile, first=True)
 
     async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
         backoff = Backoff(first=0.2, most=5.0)
@@ -317,6 +319,18 @@ class Joiner:
             except (StreamError, SnapshotError, DatabaseError) as error:
                 self._part.waiting(str(error), error)
                 await asyncio.sleep(backoff.failed(time.monotonic()))
+
+
+def _is_older(replica: Replica) -> bool:
+    """Tell whether a joined database may be older than what this node knew: it is not at its own mirror's positions."""
+    if not replica.joined:
+        return False  # where it differs from the cluster, its own values give way
+    way = drift(replica.standing("main"), replica.standing("mirror"))
+    return way != "same" or grew_apart(replica.connection)
+
+
+def _called(snapshot: Snapshot) -> str:
+    return f"snapshot {snapshot.name} of node {snapshot.node}"
 
 
 def _drop_mirror(options: ReplicaOptions) -> None:

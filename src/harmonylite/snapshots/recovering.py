@@ -22,7 +22,7 @@ from harmonylite.changes.histories import Relation, Standing, further, held, new
 from harmonylite.db.deviation import deviations
 from harmonylite.db.exchange import must_fit
 from harmonylite.db.replica import Replica
-from harmonylite.db.snapshot import install_mirror, standing_of
+from harmonylite.db.snapshot import install_mirror, save_mirror, standing_of
 from harmonylite.db.standing import LIMBO
 from harmonylite.db.thread import SqliteThread
 from harmonylite.errors import (
@@ -64,15 +64,14 @@ TOPIC = "standing"
 
 
 class Recovery:
-    """Recovers the replica of one node. ``ensure``: makes streams that are not there; ``known``: nodes that may answer;
-    ``please``: asks a node that follows the streams for a snapshot, tells whether one saved it; ``turning``: goes to an
-    interim order of the region and back, None where there are no regions.
-    """
+    """Recovers the replica of one node. ``ensure``: makes streams that are not there; ``please``: asks a node that
+    follows the streams for a snapshot, tells whether one saved it; ``turning``: goes to an interim order of the region
+    and back, None without regions."""
 
     def __init__(
         self, thread: SqliteThread, status: NodeStatus, keeper: Keeper, streams: Sequence[ShardStream], peers: Peers, *,
-        node: str, publish: bool, ensure: Callable[[], Awaitable[None]], known: Callable[[], Awaitable[set[str]]],
-        please: Callable[[], Awaitable[bool]], turning: Turning | None = None,
+        node: str, publish: bool, ensure: Callable[[], Awaitable[None]], please: Callable[[], Awaitable[bool]],
+        turning: Turning | None = None,
     ) -> None:  # fmt: skip
         self._thread = thread
         self._status = status
@@ -82,7 +81,6 @@ class Recovery:
         self._node = node
         self._publish = publish
         self._ensure = ensure
-        self._known = known
         self._please = please
         self._turning = turning
         self._part = status.part("recovery")
@@ -199,7 +197,7 @@ class Recovery:
         try:
             while True:
                 try:
-                    if await self._try(replica, time.monotonic() - start):
+                    if await self.leads_on(replica, time.monotonic() - start):
                         self._part.ok()
                         return
                 except (StreamError, SnapshotError, DatabaseBusyError, SchemaWaitError) as error:
@@ -210,8 +208,11 @@ class Recovery:
         finally:
             self._recovering = False
 
-    async def _try(self, replica: Replica, seconds: float) -> bool:
-        """Do the next step; True when the streams can be followed."""
+    async def leads_on(self, replica: Replica, seconds: float) -> bool:
+        """Tell whether ``replica`` can follow the streams; else do the next step, ``seconds`` after the first one.
+
+        Raises StreamError, SnapshotError, DatabaseError, SchemaWaitError: the next try may do better.
+        """
         if self._good is not None:
             await self._mend(replica, self._good)
             self._good = None
@@ -341,7 +342,7 @@ class Recovery:
 
     async def _ask_others(self, replica: Replica, look: Look, why: str, seconds: float) -> None:
         """Ask for a snapshot, or begin a new history when nobody follows the streams and no better node is there."""
-        known = await self._known() - {self._node}
+        known = await self._thread.run(replica.nodes) - {self._node}
         heard = await self._peers.ask(
             TOPIC, b"", ANSWER.decode, seconds=ASK,
             enough=lambda found: bool(known) and known <= answers_by_node(found).keys(),
@@ -389,7 +390,8 @@ class Recovery:
             starts = {s: start_in(p, streams[s], look.common[s], left[s]) for s, p in now.positions.items()}
             return now.anew(history, starts)
 
-        saved = await self._keeper.begin(look.streams, beginning, past=look.standing.past)
+        copy = partial(save_mirror, replica.options)
+        saved = await self._keeper.begin(look.streams, beginning, past=look.standing.past, copy=copy)
         if saved is not None:
             log.warning("the cluster begins anew from this node's mirror: history %s, snapshot %s", history, saved.name)
 

@@ -14,8 +14,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from tempfile import SpooledTemporaryFile
-from typing import IO
 
 from harmonylite.changes.inbox import Inbox
 from harmonylite.db.access import access_of
@@ -25,11 +23,9 @@ from harmonylite.db.snapshot import begin_database, fill_database, install_mirro
 from harmonylite.db.thread import SqliteThread
 from harmonylite.model import StreamMessage
 from harmonylite.replication.ports import ShardStream
+from harmonylite.snapshots.forward import BATCH_BYTES, close, spool
 
 log = logging.getLogger(__name__)
-
-BATCH_BYTES = 4_000_000
-"""Change sets of about this many bytes are applied in one transaction."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +66,7 @@ async def replayed(
             made = partial(begin_database, options, schema, patience, access=access)
             replica = await thread.run(_opened, options, snapshot, made, patience if database is not None else None)
         try:
-            await _bring_forward(replica, thread, what.streams, targets, merge=database is not None)
+            await bring_forward(replica, thread, what.streams, targets, merge=database is not None)
             ends = {shard: position.seq for shard, position in (await thread.run(replica.positions)).items()}
             log.info("a snapshot was brought forward to %s, as was asked for %s", ends, dict(targets))
         finally:
@@ -92,11 +88,14 @@ def _opened(options: ReplicaOptions, snapshot: Path, made: Callable[[], Path], f
     return replica
 
 
-async def _bring_forward(
+async def bring_forward(
     replica: Replica, thread: SqliteThread, streams: Sequence[ShardStream], targets: Mapping[int, int], *, merge: bool
 ) -> None:
+    """Fold every shard up to exactly ``targets``, as far as change sets are whole there; ``merge``: into the database,
+    too. Raises SchemaWaitError, PoisonError, StreamError.
+    """
     positions = await thread.run(replica.positions)
-    inbox = Inbox(positions, spool=_spool)
+    inbox = Inbox(positions, spool=spool)
     readers: dict[int, AsyncIterator[list[StreamMessage]]] = {}
     for stream in streams:
         if inbox.read_up_to(stream.shard) < targets[stream.shard]:
@@ -108,21 +107,11 @@ async def _bring_forward(
                     if message.seq <= targets[shard]:
                         inbox.add(message)
                 if inbox.read_up_to(shard) >= targets[shard]:
-                    await _close(readers.pop(shard))
+                    await close(readers.pop(shard))
             while (cut := inbox.take(most_bytes=BATCH_BYTES, limit=dict(targets))) is not None:
                 await thread.run(replica.apply, cut, merge=merge)
                 cut.close()
     finally:
         inbox.close()
         for reader in readers.values():
-            await _close(reader)
-
-
-async def _close(reader: AsyncIterator[list[StreamMessage]]) -> None:
-    close = getattr(reader, "aclose", None)
-    if close is not None:
-        await close()
-
-
-def _spool(most: int) -> IO[bytes]:
-    return SpooledTemporaryFile(max_size=most)
+            await close(reader)

@@ -10,7 +10,8 @@ import apsw
 import pytest
 
 from harmonylite.changes.inbox import Inbox
-from harmonylite.db.snapshot import has_tables, make_database, save_copy
+from harmonylite.db.patience import Patience
+from harmonylite.db.snapshot import begin_unseen, fill, has_tables, offer, save_copy, seal
 from harmonylite.errors import DatabaseError, SchemaWaitError
 from tests.parts.db.fix_replicas import Group, Member
 
@@ -85,7 +86,10 @@ def test_a_database_that_is_not_there_is_made_from_a_snapshot(group: Group, tmp_
     save_copy(a.options.mirror, snapshot)
     made = replace(a.options, database=tmp_path / "new" / "app.db", folder=tmp_path / "new" / "mirror", node="new")
     made.database.parent.mkdir()
-    make_database(made, snapshot)
+    replica = begin_unseen(made, snapshot, Patience())
+    fill(replica, Patience())
+    seal(replica)
+    offer(replica.options.database, made.database)
     assert has_tables(made.database)
     app = apsw.Connection(str(made.database))
     assert app.execute("SELECT * FROM t").fetchall() == [(1, "red fox", 0), (2, "blue fox", 0)]

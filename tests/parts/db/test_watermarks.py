@@ -10,7 +10,7 @@ import apsw
 import pytest
 
 from harmonylite.db import applying
-from harmonylite.db.healing import damage, heal_database
+from harmonylite.db.healing import begin_healing, damage, finish_healing, save_pending
 from harmonylite.db.patience import Patience
 from harmonylite.db.snapshot import save_copy
 from tests.parts.db.fix_replicas import Group, Member
@@ -242,8 +242,9 @@ def test_new_rows_are_saved_from_a_damaged_file(group: Group, ddl: str, tmp_path
     a.app.close()
     snapshot = tmp_path / "copy.db"
     save_copy(a.options.mirror, snapshot)
-    _, saved = heal_database(a.options, snapshot, Patience(), is_mirror=True)
-    assert saved == 2
+    replica = begin_healing(a.options, snapshot, Patience())
+    assert save_pending(replica, a.options.database, Patience()) == 2
+    finish_healing(a.options, replica)
     assert damage(a.options.database) == ""
     a.app = apsw.Connection(str(a.options.database))
     a.start()

@@ -11,8 +11,8 @@ import pytest
 from harmonylite.changes.histories import Standing
 from harmonylite.db import mirror
 from harmonylite.db.patience import Patience
-from harmonylite.db.replica import ReplicaOptions
-from harmonylite.db.snapshot import install_mirror, make_database, save_copy
+from harmonylite.db.replica import Replica, ReplicaOptions
+from harmonylite.db.snapshot import fill, save_copy
 from harmonylite.db.thread import SqliteThread
 from harmonylite.errors import DiskFullError
 from harmonylite.jetstream import JetStreamObjects, NatsLink, NatsPeers, StreamSettings
@@ -24,6 +24,7 @@ from harmonylite.snapshots.recovering import Recovery
 from harmonylite.status import NodeStatus
 from harmonylite.stores.directory import DirectoryStore
 from tests.parts.db.fix_replicas import Group, Member
+from tests.parts.snapshots.test_agreement import Stream
 
 TABLE = "CREATE TABLE t(id TEXT PRIMARY KEY NOT NULL, v TEXT)"
 
@@ -89,18 +90,13 @@ class Cluster:
         """Return what recovers ``a``."""
         peers = NatsPeers(self.link, "s")
 
-        async def none() -> set[str]:
-            return set()
-
         async def nothing() -> None:
             return None
 
         async def no() -> bool:
             return False
 
-        return Recovery(
-            self.thread, status, self.keeper, [], peers, node="a", publish=True, ensure=nothing, known=none, please=no
-        )
+        return Recovery(self.thread, status, self.keeper, [], peers, node="a", publish=True, ensure=nothing, please=no)
 
 
 @pytest.fixture
@@ -139,7 +135,7 @@ async def test_where_the_beginning_is_damaged_the_others_are_asked_and_a_new_one
     file.write_bytes(file.read_bytes()[:-5])
     monkeypatch.setattr("harmonylite.snapshots.recovering.AGAIN", 0.0)
     status = NodeStatus()
-    assert not await cluster.recovery(status)._try(cluster.a.replica, 0.0)
+    assert not await cluster.recovery(status).leads_on(cluster.a.replica, 0.0)
     assert "about to begin anew" in status.part("recovery").reason
     assert name in cluster.keeper.damaged
 
@@ -151,22 +147,22 @@ async def test_a_database_that_could_not_be_made_is_made_at_the_next_try(
     await cluster.keeper.save()
     tries = 0
 
-    def making(options: ReplicaOptions, snapshot: Path, patience: Patience) -> None:
+    def filling(replica: Replica, patience: Patience) -> None:
         nonlocal tries
         tries += 1
         if tries == 1:
-            install_mirror(options, snapshot)
             raise DiskFullError("no room is left on the disk")
-        make_database(options, snapshot, patience)
+        fill(replica, patience)
 
     async def no() -> bool:
         return False
 
-    monkeypatch.setattr("harmonylite.snapshots.joining.make_database", making)
+    monkeypatch.setattr("harmonylite.snapshots.offering.fill", filling)
     options = ReplicaOptions(tmp_path / "new" / "app.db", tmp_path / "new" / "mirror", "new", "s")
     options.database.parent.mkdir()
     joiner = Joiner(options, cluster.thread, NodeStatus(), please=no)
-    made = await joiner._without_database(cluster.keeper, [])
+    streams = [Stream([], created="new")]
+    made = await joiner._without_database(cluster.keeper, cluster.recovery(NodeStatus()), streams)
     assert (tries, cluster.keeper_status.counters.snapshots_restored) == (2, 2), "one is fetched for each try"
     assert made.options.database.exists()
     assert not list(cluster.folder.rglob("incoming-*")), "nothing is left behind"

@@ -61,9 +61,6 @@ class SetBack:
         )  # fmt: skip
         self.thread = thread
 
-        async def known() -> set[str]:
-            return {"b"}
-
         async def nothing() -> None:
             return None
 
@@ -72,7 +69,7 @@ class SetBack:
 
         self.recovery = Recovery(
             thread, self.status, self.keeper, [OldStream()], self.peers,  # type: ignore[list-item]  # all it asks for
-            node="a", publish=True, ensure=nothing, known=known, please=no,
+            node="a", publish=True, ensure=nothing, please=no,
         )  # fmt: skip
 
     def _copy(self, target: Path, *, beginning: Callable[[Standing], Standing] | None = None) -> Standing:
@@ -105,7 +102,7 @@ class SetBack:
             async with asyncio.timeout(60):
                 while not (await self.peers.ask(TOPIC, b"", bytes, seconds=0.2, expect=1)).answers:
                     pass
-            assert not await self.recovery._try(self.node.replica, 1_000.0)
+            assert not await self.recovery.leads_on(self.node.replica, 1_000.0)
         finally:
             serving.cancel()
 
@@ -127,7 +124,7 @@ async def test_the_cluster_begins_anew_and_folds_nothing_a_second_time(set_back:
     assert pointed is not None
     assert pointed.history not in ("earlier", "later")
     assert (pointed.positions, pointed.resume, pointed.created) == ({0: 4}, {0: 1}, {0: "old"})
-    assert await set_back.recovery._try(set_back.node.replica, 0.0), "the beginning stands on what the stream holds"
+    assert await set_back.recovery.leads_on(set_back.node.replica, 0.0), "the beginning stands on what the stream holds"
     standing = set_back.node.replica.standing()
     assert (standing.history, standing.positions[0].seq) == (pointed.history, 4)
     assert max(folded_seqs(set_back.node.replica.connection, 0), default=0) <= 0

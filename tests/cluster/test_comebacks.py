@@ -1,0 +1,192 @@
+"""A file that comes back is never older than what it overwrites: an application that writes at once undoes nothing."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import apsw
+import pytest
+
+from tests.cluster.fix_cluster import Site, make, start
+from tests.cluster.processes import SECONDS, Node, agree, until, until_equal
+
+pytestmark = pytest.mark.timeout(400)
+
+COUNTER = "CREATE TABLE counter(id TEXT PRIMARY KEY, n INT); INSERT INTO counter VALUES ('c', 0)"
+ONE_MORE = "UPDATE counter SET n = n + 1"
+COUNTS = 3_000
+"""So often node b counts after the newest snapshot."""
+
+
+def three(site: Site, kind: str) -> list[Node]:
+    """Return three nodes on streams of three replicas, ready."""
+    if kind == "embedded":
+        nodes = site.embedded(3, replicas=3, tables=COUNTER)
+    else:
+        urls = [server.url for server in site.servers(3)]
+        sections = {"replication_log": {"replicas": 3}}
+        nodes = [site.node(name, urls=urls, sections=sections, tables=COUNTER) for name in "abc"]
+    start(nodes)
+    until_equal(nodes)
+    return nodes
+
+
+def counted(node: Node, times: int) -> bool:
+    return bool(node.value("SELECT n FROM counter") == times)
+
+
+def wipe(node: Node) -> None:
+    """Lose the node's folder, but for its configuration and its log."""
+    for path in node.folder.glob("app.db*"):
+        path.unlink()
+    for folder in ("mirror", "nats"):
+        shutil.rmtree(node.folder / folder, ignore_errors=True)
+
+
+def at_once(db: Path, *, other_than: int = 0) -> int:
+    """Count one up as soon as a file is there that logs what is written; return what was read."""
+
+    def triggers() -> bool:
+        if not db.exists() or db.stat().st_ino == other_than:
+            return False
+        reader = apsw.Connection(str(db), flags=apsw.SQLITE_OPEN_READONLY)
+        try:
+            return reader.execute("SELECT 1 FROM sqlite_schema WHERE name LIKE '%harmonylite%insert'").get is not None
+        finally:
+            reader.close()
+
+    until(triggers, "a file with our triggers is there", 2 * SECONDS)
+    app = apsw.Connection(str(db), flags=apsw.SQLITE_OPEN_READWRITE)
+    app.set_busy_timeout(60_000)
+    app.execute("BEGIN IMMEDIATE")
+    found: Any = app.execute("SELECT n FROM counter").get
+    app.execute("UPDATE counter SET n = ?", [found + 1])
+    app.execute("COMMIT")
+    app.close()
+    return int(found)
+
+
+@pytest.mark.parametrize("kind", ["external", "embedded"])
+def test_what_is_written_as_soon_as_the_file_is_there_undoes_nothing(site: Site, kind: str) -> None:
+    nodes = three(site, kind)
+    b = nodes[1]
+    writer = site.application(b)
+    for _ in range(COUNTS):
+        writer.write(ONE_MORE)
+    until(lambda: all(counted(node, COUNTS) for node in nodes), "all have every count", 2 * SECONDS)
+    b.kill()
+    wipe(b)
+    b.start()
+    assert at_once(b.db) == COUNTS, "the file that appears holds all"
+    b.ready()
+    until(
+        lambda: all(counted(node, COUNTS + 1) for node in nodes), "the last count is everywhere, on top of all others"
+    )
+    agree(nodes)
+
+
+@pytest.mark.parametrize("gone", ["", "*"], ids=["the file alone", "and what SQLite keeps beside it"])
+def test_a_file_that_is_deleted_under_a_running_node_comes_back_with_all(site: Site, gone: str) -> None:
+    a, b = nodes = [site.node(name, tables=COUNTER) for name in "ab"]
+    start(nodes)
+    writer = site.application(a)
+    writer.write(ONE_MORE)
+    until(lambda: counted(b, 1), "b has the first count")
+    other = b.db.stat().st_ino
+    holder = apsw.Connection(str(b.db))
+    holder.execute(ONE_MORE)
+    until(lambda: counted(a, 2) and b.health()["pending_rows"] == 0, "what the old file was given is everywhere")
+    for path in b.folder.glob(f"app.db{gone}"):
+        path.unlink()
+    for _ in range(20):
+        writer.write(ONE_MORE)
+    assert at_once(b.db, other_than=other) >= 2
+    holder.close()
+    b.ready()
+    until_equal(nodes)
+    assert "database" in b.log.read_text()
+    assert b.rows("PRAGMA integrity_check") == [("ok",)]
+    agree(nodes)
+
+
+def test_a_new_node_gets_rows_of_a_column_that_the_newest_snapshot_lacks(site: Site) -> None:
+    a, b = nodes = [site.node(name, tables="CREATE TABLE t(id TEXT PRIMARY KEY, n INT)") for name in "ab"]
+    start(nodes)
+    for node in nodes:
+        site.application(node).write("ALTER TABLE t ADD COLUMN x TEXT")
+    for node in nodes:
+        site.application(node).write(("INSERT INTO t VALUES (?, 1, 'x of ' || ?)", [node.name, node.name]))
+    until_equal(nodes)
+    b.kill()
+    wipe(b)
+    b.start()
+    b.ready()
+    assert until_equal([a, b])["t"] == [("a", 1, "x of a"), ("b", 1, "x of b")]
+    agree(nodes)
+
+
+@pytest.mark.parametrize("running", [False, True], ids=["node stopped", "written into under the running node"])
+def test_a_backup_that_lacks_a_column_gets_the_clusters_values_of_it(site: Site, running: bool) -> None:
+    a, b = nodes = [site.node(name, tables="CREATE TABLE t(id TEXT PRIMARY KEY, n INT)") for name in "ab"]
+    start(nodes)
+    site.application(a).write("INSERT INTO t VALUES ('one', 1)")
+    until_equal(nodes)
+    backup = site.folder / "backup.db"
+    connection = apsw.Connection(str(b.db))
+    connection.execute("VACUUM INTO ?", [str(backup)])
+    connection.close()
+    for node in nodes:
+        site.application(node).write("ALTER TABLE t ADD COLUMN x TEXT")
+    site.application(a).write("UPDATE t SET x = 'hello'", "INSERT INTO t VALUES ('two', 2, 'world')")
+    until_equal(nodes)
+    restore(b, backup, running=running)
+    until(lambda: b.waits("x"), "b says what it waits for")
+    site.application(b).write("ALTER TABLE t ADD COLUMN x TEXT")
+    b.ready()
+    assert until_equal(nodes)["t"] == [("one", 1, "hello"), ("two", 2, "world")]
+    agree(nodes)
+
+
+def restore(node: Node, backup: Path, *, running: bool) -> None:
+    """Put a backup in the place of a stopped node's database and start it, or write it into the running node's."""
+    if running:
+        source, target = apsw.Connection(str(backup)), apsw.Connection(str(node.db))
+        target.set_busy_timeout(60_000)
+        with target.backup("main", source, "main") as copying:
+            copying.step()
+        source.close()
+        target.close()
+        return
+    assert node.stop() == 0
+    for path in node.folder.glob("app.db*"):
+        path.unlink()
+    shutil.copy(backup, node.db)
+    node.start()
+
+
+def test_a_file_that_the_application_makes_meanwhile_is_merged_and_not_replaced(site: Site) -> None:
+    a, b = site.node("a", tables=COUNTER), site.node("b", tables=None)
+    start([a])
+    writer = site.application(a)
+    writer.write(ONE_MORE)
+    until(lambda: a.health()["pending_rows"] == 0, "it is published")
+    make(b.db, "CREATE TABLE own(id INTEGER PRIMARY KEY)")
+    b.start()
+    b.ready()
+    assert b.rows("SELECT name FROM sqlite_schema WHERE name = 'own'") == [("own",)]
+
+
+def test_a_file_without_a_table_is_filled_where_it_is(site: Site) -> None:
+    a, b = site.node("a", tables=COUNTER), site.node("b", tables=None)
+    start([a])
+    site.application(a).write(ONE_MORE)
+    make(b.db, "PRAGMA journal_mode = wal")
+    holder = apsw.Connection(str(b.db))
+    holder.execute("PRAGMA user_version = 0").fetchall()
+    b.start()
+    b.ready()
+    assert holder.execute("SELECT n FROM counter").fetchall() == [(1,)], "whoever has it open sees the rows"
+    holder.close()
+    agree([a, b])
