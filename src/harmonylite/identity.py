@@ -11,6 +11,7 @@ import hashlib
 import hmac
 import json
 import os
+import pwd
 import secrets
 import socket
 import tempfile
@@ -25,6 +26,8 @@ from harmonylite.errors import ConfigError, HarmonyLiteError
 
 RECORD = "identity.json"
 LOCK = "lock"
+PRIVATE = "mirror"
+"""Where the private folders of the nodes in one place are; it is itself private."""
 
 ALPHABET = "abcdefghjkmnpqrstvwxyz23456789"
 """Letters and digits that nobody takes for one another."""
@@ -65,7 +68,7 @@ class Record:
 
 def folder_for(db_path: Path) -> Path:
     """Return the node's private folder for the database at ``db_path``; it need not exist."""
-    return db_path.parent / "mirror" / db_path.name
+    return db_path.parent / PRIVATE / db_path.name
 
 
 def nats_folder_for(db_path: Path) -> Path:
@@ -126,18 +129,46 @@ def generate() -> str:
 
 
 def make_folder(folder: Path) -> Path:
-    """Make the private ``folder``, readable by its owner only; return it.
+    """Make the private ``folder`` (see `folder_for`, `nats_folder_for`), open to its owner only; return it.
 
-    :raises HarmonyLiteError: it can't be made.
+    :raises HarmonyLiteError: it can't be made, or somebody else could put files into it.
     """
+    ours = [folder.parent, folder] if folder.parent.name == PRIVATE else [folder]
     try:
-        folder.parent.mkdir(exist_ok=True)
-        folder.mkdir(mode=0o700, exist_ok=True)
+        for each in ours:
+            each.mkdir(mode=0o700, exist_ok=True)
+            must_be_ours(each)
     except OSError as error:
         raise HarmonyLiteError(
             f"can't make the folder {folder}: {error.strerror}", advice="the node writes beside its database"
         ) from error
     return folder
+
+
+def must_be_ours(folder: Path) -> None:
+    """Raise HarmonyLiteError where another user owns ``folder``, or a link of that name, or may write there: what the
+    node finds there it takes for its own. Raises OSError.
+    """
+    link, found = folder.lstat(), folder.stat()
+    me = os.geteuid()
+    if other := {link.st_uid, found.st_uid} - {me}:
+        name = _user(other.pop())
+        raise HarmonyLiteError(
+            f"the folder {folder} belongs to {name}, and this process runs as {_user(me)}",
+            advice=f"run as {name}, or give the folder to this user",
+        )
+    if found.st_mode & 0o022:
+        who = "everybody" if found.st_mode & 0o002 else "its group"
+        raise HarmonyLiteError(
+            f"the folder {folder} may be written by {who}: what is in it may be theirs", advice=f"chmod go-w {folder}"
+        )
+
+
+def _user(uid: int) -> str:
+    try:
+        return f"user {pwd.getpwuid(uid).pw_name}"
+    except KeyError:
+        return f"user {uid}"
 
 
 class Lock:
@@ -170,7 +201,7 @@ def acquire_lock(folder: Path) -> Lock:
     """
     path = folder / LOCK
     try:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise HarmonyLiteError(f"can't open {path}: {error.strerror}", advice="run as the node's user") from error
     try:

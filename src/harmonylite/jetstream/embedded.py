@@ -21,6 +21,7 @@ from pathlib import Path
 
 from harmonylite.backoff import Backoff
 from harmonylite.errors import ConfigError, EmbeddedServerError
+from harmonylite.identity import must_be_ours
 from harmonylite.jetstream.child import Child
 from harmonylite.jetstream.cluster_secret import Refusals, RouteLogin, route_login
 from harmonylite.jetstream.credentials import client_context
@@ -125,7 +126,9 @@ class EmbeddedServer(Resource):
         """Start the server and wait until it takes connections; raises EmbeddedServerError, ConfigError."""
         self._binary = find_server()
         await asyncio.to_thread(client_context, self.settings.tls)  # names the file that is wrong; nats-server doesn't
-        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for each in (self.settings.folder, self.folder):
+            each.mkdir(parents=True, exist_ok=True, mode=0o700)
+            must_be_ours(each)
         self._name = await asyncio.to_thread(ServerFile.claim, self.folder, self.settings.database)
         if not self._user:
             self._user, self._password = await asyncio.to_thread(generated, self.folder / "client-auth.json")

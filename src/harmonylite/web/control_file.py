@@ -54,7 +54,9 @@ def read_control_file(folder: Path) -> ControlFile:
     """
     path = folder / FILE_NAME
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        with os.fdopen(handle, encoding="utf-8") as file:
+            found = json.load(file)
         return ControlFile(port=int(found["port"]), token=str(found["token"]), pid=int(found["pid"]))
     except FileNotFoundError as error:
         raise NotRunningError(f"no node runs here: {path} does not exist") from error

@@ -26,6 +26,7 @@ from harmonylite.identity import (
     make_folder,
     nats_folder_for,
 )
+from harmonylite.web.control_file import FILE_NAME, ControlFile, read_control_file, write_control_file
 
 HOLDER = """
 import pathlib, sys
@@ -174,3 +175,78 @@ def test_children_do_not_inherit_the_lock(tmp_path: Path) -> None:
         acquire_lock(folder).close()
     finally:
         child.communicate(b"\n")
+
+
+def folders(tmp_path: Path) -> list[Path]:
+    """Return every folder of ours beside a database, made."""
+    made = [make_folder(folder_for(tmp_path / "app.db")), make_folder(nats_folder_for(tmp_path / "app.db"))]
+    return [made[0].parent, *made]
+
+
+def make_all(tmp_path: Path) -> None:
+    for folder in (folder_for(tmp_path / "app.db"), nats_folder_for(tmp_path / "app.db")):
+        make_folder(folder)
+
+
+def test_folders_of_ours_are_for_their_owner_alone_whatever_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        made = folders(tmp_path)
+    finally:
+        os.umask(before)
+    assert [folder.stat().st_mode & 0o777 for folder in made] == [0o700] * 3
+
+
+@pytest.mark.parametrize("which", range(3))
+@pytest.mark.parametrize(("mode", "who"), [(0o770, "its group"), (0o702, "everybody"), (0o1777, "everybody")])
+def test_a_folder_that_others_may_write_is_refused(tmp_path: Path, which: int, mode: int, who: str) -> None:
+    folder = folders(tmp_path)[which]
+    folder.chmod(mode)
+    with pytest.raises(HarmonyLiteError, match=f"may be written by {who}") as caught:
+        make_all(tmp_path)
+    assert caught.value.advice == f"chmod go-w {folder}"
+    folder.chmod(0o755)
+    make_all(tmp_path)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
+@pytest.mark.parametrize("which", range(3))
+@pytest.mark.parametrize("way", ["the folder", "a link"])
+def test_a_folder_of_another_user_is_refused(tmp_path: Path, which: int, way: str) -> None:
+    folder = folders(tmp_path)[which]
+    if way == "a link":
+        folder.rename(tmp_path / "elsewhere")
+        folder.symlink_to(tmp_path / "elsewhere")
+    os.chown(folder, 12345, -1, follow_symlinks=False)
+    with pytest.raises(HarmonyLiteError, match=f"the folder {folder} belongs to user 12345") as caught:
+        make_all(tmp_path)
+    assert "run as user 12345" in caught.value.advice
+
+
+def test_a_folder_may_be_a_link_of_ones_own_to_another_disk(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    nats_folder_for(tmp_path / "app.db").symlink_to(tmp_path / "disk")
+    make_all(tmp_path)
+
+
+@pytest.mark.parametrize("name", [identity.LOCK, FILE_NAME])
+def test_no_link_in_place_of_a_lock_or_control_file_is_followed(tmp_path: Path, name: str) -> None:
+    folder = make_folder(folder_for(tmp_path / "app.db"))
+    precious = tmp_path / "precious"
+    precious.write_text('{"port": 1, "token": "t", "pid": 1}')
+    (folder / name).symlink_to(precious)
+    with pytest.raises(HarmonyLiteError):
+        acquire_lock(folder) if name == identity.LOCK else read_control_file(folder)
+    assert precious.read_text() == '{"port": 1, "token": "t", "pid": 1}'
+    assert (folder / name).is_symlink()
+
+
+def test_locks_and_control_files_are_for_their_owner_alone_whatever_the_umask(tmp_path: Path) -> None:
+    folder = make_folder(folder_for(tmp_path / "app.db"))
+    before = os.umask(0)
+    try:
+        acquire_lock(folder).close()
+        write_control_file(folder, ControlFile(1, "t", 1))
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o600}
