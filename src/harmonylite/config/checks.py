@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +18,7 @@ from harmonylite.config.nats import NatsSettings
 from harmonylite.config.settings import Settings
 from harmonylite.config.snapshot import SnapshotSettings
 
+_PUBLIC = re.compile(r"U[A-Z2-7]{55}")
 Fault = tuple[str, str]
 """Dotted key, and what is wrong with it."""
 
@@ -29,6 +31,7 @@ def faults(settings: Settings) -> Iterator[Fault]:
     yield from _regions(settings.nats)
     yield from _files(settings)
     yield from _health_path(settings)
+    yield from _signing(settings.snapshot)
     if settings.snapshot.enable:
         yield from _store(settings.snapshot)
 
@@ -208,6 +211,20 @@ def _readable(key: str, path: Path | None) -> Iterator[Fault]:
         yield key, f"= {str(path)!r} is not a file"
     elif not os.access(path, os.R_OK):
         yield key, f"= {str(path)!r} can't be read by this user"
+
+
+def _signing(snapshot: SnapshotSettings) -> Iterator[Fault]:
+    path = snapshot.sign_key
+    faults = list(_readable("snapshot.sign_key", path))
+    yield from faults
+    if path is not None and not faults and path.stat().st_mode & 0o077:
+        yield "snapshot.sign_key", f"= {str(path)!r} can be read by others, who could sign with it: chmod 600 {path}"
+    if snapshot.trusted_keys and path is None:
+        yield "snapshot.sign_key", "is missing beside trusted_keys: what this node saves would be signed by nobody"
+    for public in snapshot.trusted_keys:
+        if not _PUBLIC.fullmatch(public):
+            what = "holds a seed, which is a secret" if public.startswith("S") else f"holds {public!r}"
+            yield "snapshot.trusted_keys", f"{what}; write public keys, as `harmonylite nkey public FILE` shows them"
 
 
 def _store(snapshot: SnapshotSettings) -> Iterator[Fault]:

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import SecretStr
 
-from harmonylite.config.kinds import Milliseconds, OptionalName, OptionalPath
+from harmonylite.config.kinds import Milliseconds, OptionalName, OptionalPath, Texts
 from harmonylite.config.secret_text import Url
 from harmonylite.config.section import Section, key
 from harmonylite.config.store_kinds import BucketName, Endpoint, Folder, SftpUrl, WebdavUrl
@@ -91,6 +91,15 @@ class SnapshotSettings(Section):
         ge=1000,
     )
     keep: int = key(3, "How many snapshots stay in the store; older ones are removed.", zero="0: all", ge=0)
+    sign_key: OptionalPath = key(
+        None,
+        "NKey seed file (`harmonylite nkey generate`), mode 0600: sign the snapshots that this node saves, and use "
+        "only signed ones.",
+        zero="Empty: no signatures",
+    )
+    trusted_keys: Texts = key(
+        (), "Public keys whose snapshots are used besides those signed with `sign_key`.", zero="Empty: none"
+    )
     store: Literal["nats", "s3", "webdav", "sftp", "file"] = key("nats", "Where snapshots are kept.")
     nats: NatsStoreSettings = NatsStoreSettings()
     s3: S3StoreSettings = S3StoreSettings()

@@ -160,7 +160,7 @@ def _kind(path: Path, mounts: Mapping[str, str]) -> str:
 
 def _exposed(settings: Settings) -> tuple[str, ...]:
     nats = settings.nats
-    files = (nats.seed_file, nats.creds_file, nats.tls_key_file, nats.cluster_secret_file)
+    files = (nats.seed_file, nats.creds_file, nats.tls_key_file, nats.cluster_secret_file, settings.snapshot.sign_key)
     return tuple(str(path) for path in files if path is not None and path.exists() and path.stat().st_mode & 0o077)
 
 

@@ -38,7 +38,7 @@ def connect_options(url: str, settings: LinkSettings) -> dict[str, Any]:
     if settings.creds_file is not None:
         options["user_credentials"] = RawCredentials(_creds(settings.creds_file))
     elif settings.seed_file is not None:
-        options["nkeys_seed_str"] = _seed(settings.seed_file)
+        options["nkeys_seed_str"] = read_seed(settings.seed_file, "seed_file")
     if settings.tls.wanted:
         options["tls"] = client_context(settings.tls)
     return options
@@ -83,15 +83,16 @@ def read(path: Path, key: str) -> str:
         raise ConfigError(f"{key} {path}: {cause}") from None
 
 
-def _seed(path: Path) -> str:
+def read_seed(path: Path, key: str) -> str:
+    """Return the NKey seed of a user in the file that the setting ``key`` names; raises ConfigError."""
     # `nk` writes the seed alone, other tools put comments and the public key beside it.
-    found = re.search(r"^\s*(SU[A-Z2-7]{56})\s*$", read(path, "seed_file"), re.MULTILINE)
+    found = re.search(r"^\s*(SU[A-Z2-7]{56})\s*$", read(path, key), re.MULTILINE)
     if found is None:
-        raise ConfigError(f"seed_file {path}: holds no nkey user seed (a line that begins with SU)")
+        raise ConfigError(f"{key} {path}: holds no nkey user seed (a line that begins with SU)")
     try:
         key_pair(found[1].encode())
     except ValueError as error:
-        raise ConfigError(f"seed_file {path}: holds a damaged nkey seed: {error}") from None
+        raise ConfigError(f"{key} {path}: holds a damaged nkey seed: {error}") from None
     return found[1]
 
 

@@ -21,7 +21,7 @@ from harmonylite.jetstream import JetStreamShard, NatsLink
 from harmonylite.node.past import Past
 from harmonylite.node.questions import Parts
 from harmonylite.node.regional import Regional
-from harmonylite.node.wiring import link_settings, replica_options
+from harmonylite.node.wiring import link_settings, replica_options, snapshot_signing
 from harmonylite.snapshots.keeper import Keeper, Pointers
 from harmonylite.snapshots.replaying import Replaying
 from harmonylite.status import NodeStatus
@@ -47,7 +47,11 @@ async def apart(settings: Settings, status: NodeStatus, folder: Path) -> AsyncIt
         thread = SqliteThread()
         stack.push_async_callback(thread.aclose)
         cluster = settings.nats.stream_prefix
-        parts = Parts(keeper=Keeper(store, pointers, work, NAME, cluster, status, keep=0, copy=_nothing_to_save))
+        keeper = Keeper(
+            store, pointers, work, NAME, cluster, status, keep=0, copy=_nothing_to_save,
+            signing=snapshot_signing(settings.snapshot),
+        )  # fmt: skip
+        parts = Parts(keeper=keeper)
         past = Past(thread, parts)
         options = replica_options(settings, NAME, NAME)
         past.replaying = Replaying(work, options, shards)

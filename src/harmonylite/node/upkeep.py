@@ -28,6 +28,7 @@ from harmonylite.model import Position
 from harmonylite.node.comparing import Comparing
 from harmonylite.node.questions import Questions
 from harmonylite.node.regional import Regional
+from harmonylite.node.wiring import snapshot_signing
 from harmonylite.replication.ports import Peers, ShardStream
 from harmonylite.snapshots import requests
 from harmonylite.snapshots.keeper import PASSING, Keeper
@@ -66,8 +67,9 @@ class Upkeep:
         store = open_store(section, owner=options.node, nats=nats)
         cluster = settings.nats.stream_prefix
         self.keeper = Keeper(
-            store, pointers, options.folder, options.node, cluster, status, keep=section.keep, copy=self._copy
-        )
+            store, pointers, options.folder, options.node, cluster, status, keep=section.keep, copy=self._copy,
+            signing=snapshot_signing(section),
+        )  # fmt: skip
         self.turning = self._turning(regional, shards)
         self.recovery = Recovery(
             thread, status, self.keeper, shards, peers, node=options.node, publish=settings.publish,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from harmonylite.config import Settings
+from harmonylite.config import Settings, SnapshotSettings
 from harmonylite.db.inspect import TableRules
 from harmonylite.db.replica import ReplicaOptions
 from harmonylite.identity import fingerprint, folder_for, nats_folder_for
 from harmonylite.jetstream import EmbeddedSettings, LinkSettings, StreamSettings, TlsSettings
+from harmonylite.jetstream.credentials import key_pair, read_seed
 from harmonylite.node.places import server_folder
+from harmonylite.snapshots.signing import Signing
 from harmonylite.web.sites import HealthSite, MetricsSite
 
 
@@ -91,6 +93,13 @@ def embedded_settings(settings: Settings, node: str) -> EmbeddedSettings:
         tls=tls_settings(settings),
         insecure=nats.insecure,
     )
+
+
+def snapshot_signing(section: SnapshotSettings) -> Signing | None:
+    """Return who signs snapshots, None where no key is configured; raises ConfigError."""
+    if section.sign_key is None:
+        return None
+    return Signing(key_pair(read_seed(section.sign_key, "snapshot.sign_key").encode()), section.trusted_keys)
 
 
 def health_site(settings: Settings) -> HealthSite | None:

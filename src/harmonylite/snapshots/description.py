@@ -33,7 +33,8 @@ class Snapshot(msgspec.Struct, frozen=True):
     ``created``: per shard the stream that they belong to; ``sha256``: of the uncompressed file; ``bytes``, ``size``:
     compressed and not; ``at``: seconds since the epoch; ``cluster``: whose it is; ``history``: see
     `harmonylite.changes.histories`; ``begins``: nothing of that history was folded yet; ``named``: the pointer named
-    it, so nodes may start from it; None: an earlier version saved it and does not say.
+    it, so nodes may start from it; None: an earlier version saved it and does not say; ``signer``,
+    ``signature``: see `harmonylite.snapshots.signing`.
     """
 
     name: SnapshotName
@@ -50,6 +51,8 @@ class Snapshot(msgspec.Struct, frozen=True):
     history: Line = ""
     begins: bool = False
     named: bool | None = None
+    signer: Annotated[str, Meta(pattern=r"\A(U[A-Z2-7]{55})?\Z")] = ""
+    signature: Annotated[str, Meta(pattern=r"\A([0-9a-f]{128})?\Z")] = ""
 
 
 CODEC = Codec("the description of a snapshot", Snapshot, most=1024 * 1024)

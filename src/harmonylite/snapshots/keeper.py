@@ -45,6 +45,7 @@ from harmonylite.snapshots.description import (
     is_behind,
 )
 from harmonylite.snapshots.shelf import Shelf
+from harmonylite.snapshots.signing import Signing
 from harmonylite.status import NodeStatus
 
 log = logging.getLogger(__name__)
@@ -80,12 +81,13 @@ class Copy(Protocol):
 class Keeper:
     """Keeps the snapshots of one cluster. ``keep``: how many stay in the store (0 = all).
 
-    ``cluster``: the streams' prefix; snapshots of others that share the store are left alone.
+    ``cluster``: the streams' prefix; snapshots of others that share the store are left alone. ``signing``: None where
+    nobody signs, nor is asked to.
     """
 
     def __init__(
         self, store: Store, pointers: Pointers, folder: Path, node: str, cluster: str, status: NodeStatus, *,
-        keep: int, copy: Copy,
+        keep: int, copy: Copy, signing: Signing | None = None,
     ) -> None:  # fmt: skip
         self._store = store
         self.shelf = Shelf(store, folder, cluster)
@@ -96,6 +98,7 @@ class Keeper:
         self._status = status
         self._keep = keep
         self._copy = copy
+        self._signing = signing
         self._saving = asyncio.Lock()
         self._fetching = asyncio.Lock()
         self.damaged: set[str] = set()
@@ -166,7 +169,7 @@ class Keeper:
             if known is not None and useful and fits(known, streams):
                 return None
             snapshot, _ = await self._upload(beginning, copy)
-            named = msgspec.structs.replace(snapshot, named=True)
+            named = self._signed(msgspec.structs.replace(snapshot, named=True))
             if await self._pointers.set_pointer(POINTER, encode(named), revision=revision):
                 await self._saved(named)
                 return named
@@ -191,6 +194,7 @@ class Keeper:
                 sha256=digest, packed=packed.stat().st_size, size=size, at=time.time(),
                 begins=beginning is not None,
             )  # fmt: skip
+            snapshot = self._signed(snapshot)
             await self._store.put(name, packed, self._progress(f"saving {name}"))
             await self.shelf.describe(snapshot)
         except OSError as error:
@@ -200,6 +204,9 @@ class Keeper:
             for file in (plain, packed):
                 file.unlink(missing_ok=True)
         return snapshot, standing.past
+
+    def _signed(self, snapshot: Snapshot) -> Snapshot:
+        return self._signing.signed(snapshot) if self._signing is not None else snapshot
 
     def _progress(self, doing: str) -> Progress:
         last = time.monotonic()
@@ -225,7 +232,7 @@ class Keeper:
             older = [*known.older, known.name] if known is not None else []
             keep = max(self._keep, LEAST_KEPT) - 1 if self._keep else len(older)
             dropped = older[: max(0, len(older) - keep)]
-            named = msgspec.structs.replace(snapshot, older=older[len(dropped) :], named=True)
+            named = self._signed(msgspec.structs.replace(snapshot, older=older[len(dropped) :], named=True))
             if await self._pointers.set_pointer(POINTER, encode(named), revision=revision):
                 break
         await self._saved(named)
@@ -314,7 +321,9 @@ class Keeper:
     async def look_at(self, snapshot: Snapshot) -> None:
         """See whether the store has ``snapshot``, by its description; a store that was just configured has not."""
         try:
-            await self.shelf.description(snapshot.name)
+            found = await self.shelf.description(snapshot.name)
+            if self._signing is not None:
+                self._signing.check(found)
         except (ObjectMissingError, SnapshotDamagedError) as error:
             self.pass_over(snapshot, error)
 
@@ -327,6 +336,8 @@ class Keeper:
         packed = self._folder / f"incoming-{mark}.zst"
         plain = target.with_name(f".{target.name}.{mark}") if target else self._folder / f"incoming-{mark}.db"
         try:
+            if self._signing is not None:
+                self._signing.check(snapshot)
             must_fit(snapshot.name, snapshot.bytes + snapshot.size, self._folder)
             telling = self._progress(f"fetching {snapshot.name}")
             await fetch(self._store, snapshot.name, packed, snapshot.bytes, telling)
@@ -337,7 +348,8 @@ class Keeper:
         except OSError as error:
             raise SnapshotError(f"snapshot {snapshot.name} can't be written to {plain}: {error}") from error
         except SnapshotRefusedError as error:
-            raise SnapshotRefusedError(f"snapshot {snapshot.name} is refused: {error}") from error
+            said = f"snapshot {snapshot.name} is refused: {error.message}"
+            raise SnapshotRefusedError(said, advice=error.advice) from error
         finally:
             self._status.progress = None
             packed.unlink(missing_ok=True)

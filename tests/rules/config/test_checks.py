@@ -161,3 +161,35 @@ def test_a_link_to_a_database_is_that_database_so_that_no_second_node_runs_for_i
     (tmp_path / "round.db").symlink_to(tmp_path / "round.db")
     (told,) = faults(f'db_path = "{tmp_path}/round.db"', bare=True)
     assert "can't be looked at" in told
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o400, 0o640, 0o604, 0o660, 0o644])
+def test_a_key_that_others_can_read_signs_nothing(loads: Loads, faults: Faults, tmp_path: Path, mode: int) -> None:
+    (tmp_path / "key").touch()
+    (tmp_path / "key").chmod(mode)
+    text = f'[snapshot]\nsign_key = "{tmp_path}/key"'
+    if mode & 0o077:
+        (told,) = faults(text)
+        assert "snapshot.sign_key = 'key' can be read by others, who could sign with it: chmod 600 key" in told
+    else:
+        assert loads(text).snapshot.sign_key == tmp_path / "key"
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ('sign_key = "/none/key"', "snapshot.sign_key = '/none/key': there is no such file"),
+        ('trusted_keys = ["U" ]\nsign_key = "{here}"', "snapshot.trusted_keys holds 'U'; write public keys"),
+        (
+            f'trusted_keys = ["SU{"A" * 56}"]\nsign_key = "{{here}}"',
+            "snapshot.trusted_keys holds a seed, which is a secret",
+        ),
+        (f'trusted_keys = ["U{"A" * 55}"]', "snapshot.sign_key is missing beside trusted_keys"),
+    ],
+)
+def test_keys_for_signatures_that_do_not_fit_are_told(faults: Faults, tmp_path: Path, text: str, part: str) -> None:
+    (tmp_path / "here").touch()
+    (tmp_path / "here").chmod(0o600)
+    (told,) = faults(f"[snapshot]\n{text.replace('{here}', str(tmp_path / 'here'))}")
+    assert part in told
+    assert "SUAA" not in told

@@ -1,0 +1,114 @@
+"""Signed snapshots: with a key, a node uses none that nobody whom it trusts has signed."""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+
+import msgspec
+import nkeys  # type: ignore[import-untyped]  # it has no stubs
+import pytest
+
+from harmonylite.errors import ConfigError, SnapshotRefusedError
+from harmonylite.jetstream import NatsLink
+from harmonylite.jetstream.credentials import key_pair
+from harmonylite.snapshots.description import Snapshot, decode, encode
+from harmonylite.snapshots.keeper import Keeper
+from harmonylite.snapshots.signing import Signing, verify_key
+from tests.parts.snapshots.test_keeper import Place, saved
+
+SAID = Snapshot(
+    "snapshot-1", "a", {0: 5, 1: 7}, {0: 6, 1: 8}, {0: "then", 1: "now"}, "0" * 64, 100, 1.5, [], 200, "c", "h", True
+)
+OTHERS: dict[str, object] = {
+    "name": "snapshot-2", "node": "b", "positions": {0: 5, 1: 8}, "resume": {0: 6}, "created": {0: "then", 1: "later"},
+    "sha256": "1" * 64, "bytes": 101, "at": 2.5, "size": 201, "cluster": "d", "history": "i", "begins": False,
+    "named": True,
+}  # fmt: skip
+
+
+def pair() -> nkeys.KeyPair:
+    return key_pair(nkeys.encode_seed(secrets.token_bytes(32), nkeys.PREFIX_BYTE_USER))
+
+
+def test_a_signature_goes_along_with_the_description_whatever_the_order_of_its_keys() -> None:
+    signing = Signing(pair())
+    signed = signing.signed(SAID)
+    stored = decode(encode(signed), "it")
+    signing.check(stored)
+    signing.check(msgspec.structs.replace(stored, positions={1: 7, 0: 5}, older=["snapshot-0"]))
+    Signing(pair(), [signing.public]).check(stored)
+
+
+@pytest.mark.parametrize("name", [field for field in Snapshot.__struct_fields__ if field not in ("older", "signer")])
+def test_nothing_that_a_node_goes_by_can_be_changed(name: str) -> None:
+    signing = Signing(pair())
+    signed = signing.signed(SAID)
+    forged = {"signature": signing.signed(msgspec.structs.replace(SAID, name="snapshot-3")).signature}
+    with pytest.raises(SnapshotRefusedError, match="its signature is not one of U"):
+        signing.check(msgspec.structs.replace(signed, **{name: (OTHERS | forged)[name]}))
+
+
+def test_whom_nobody_trusts_signs_for_nobody() -> None:
+    stranger, member = Signing(pair()), Signing(pair())
+    with pytest.raises(SnapshotRefusedError, match="is not signed, and this node asks for signatures") as caught:
+        member.check(SAID)
+    assert "snapshot.sign_key on node a" in caught.value.advice
+    signed = stranger.signed(SAID)
+    with pytest.raises(SnapshotRefusedError, match=f"signed by {stranger.public}, which this node does not trust"):
+        member.check(signed)
+    with pytest.raises(SnapshotRefusedError, match="its signature is not one of"):
+        member.check(msgspec.structs.replace(signed, signer=member.public))
+    with pytest.raises(SnapshotRefusedError, match="does not trust"):
+        member.check(msgspec.structs.replace(signed, signer=""))
+
+
+@pytest.mark.parametrize("damage", ["", "U", "x", "SUAAA"])
+def test_what_is_no_public_key_is_told(damage: str) -> None:
+    with pytest.raises(ConfigError, match="is no public key of a user's NKey"):
+        Signing(pair(), [damage])
+    public = Signing(pair()).public
+    verify_key(public)
+    with pytest.raises(ConfigError):
+        verify_key(public[:-1] + ("A" if public[-1] != "A" else "B"))
+    account = bytes(key_pair(nkeys.encode_seed(secrets.token_bytes(32), nkeys.PREFIX_BYTE_ACCOUNT)).public_key).decode()
+    with pytest.raises(ConfigError):
+        verify_key(account)
+
+
+@pytest.fixture
+def place(link: NatsLink, tmp_path: Path) -> Place:
+    return Place(link, tmp_path)
+
+
+def with_key(keeper: Keeper, signing: Signing | None) -> Keeper:
+    keeper._signing = signing
+    return keeper
+
+
+async def test_an_unsigned_one_in_the_store_is_passed_over_for_an_older_signed_one(
+    place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    signing = Signing(pair())
+    names = await saved(place, with_key(place.keeper(), signing), 1)
+    names += await saved(place, with_key(place.keeper(), None), 2)
+    names += await saved(place, with_key(place.keeper(), Signing(pair())), 3)
+    member = with_key(place.keeper(), signing)
+    fetched = await member.fetch()
+    assert fetched is not None
+    assert fetched[0].name == names[0]
+    assert member.damaged == set(names[1:])
+    assert "is refused: it is not signed" in place.status.part("snapshots").reason
+    assert "which this node does not trust; put that public key into snapshot.trusted_keys" in caplog.text
+    anybody = await with_key(place.keeper(), None).fetch()
+    assert anybody is not None
+    assert anybody[0].name == names[2], "who has no key asks for no signature"
+
+
+async def test_a_look_at_the_newest_sees_that_members_could_not_use_it(place: Place) -> None:
+    (name,) = await saved(place, with_key(place.keeper(), None), 1)
+    member = with_key(place.keeper(), Signing(pair()))
+    newest = await member.newest()
+    assert newest is not None
+    await member.look_at(newest)
+    assert member.damaged == {name}, "so this node saves one that is signed"
