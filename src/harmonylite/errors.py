@@ -83,7 +83,14 @@ class MirrorDamagedError(ReopenError):
 
 
 class DatabaseDamagedError(ReopenError):
-    """A SQLite file is corrupt, or is none; which one is found out and healed when the files are opened again."""
+    """A SQLite file is corrupt, or is none; which one is found out and healed when the files are opened again.
+
+    ``file``: the one that a look from the first to the last page found to be damaged, "" when it is to be found out.
+    """
+
+    def __init__(self, message: str, *, advice: str = "", file: str = "") -> None:
+        super().__init__(message, advice=advice)
+        self.file = file
 
 
 class DatabaseReplacedError(ReopenError):

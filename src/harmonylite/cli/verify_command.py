@@ -39,13 +39,19 @@ def verify(ctx: click.Context, repair: bool, seconds: float, without: tuple[str,
     """
     arguments = {"repair": repair, "seconds": seconds, "without": list(without)}
     answer = invocation(ctx).control(seconds + GRACE).post("/v1/verify", arguments)
-    print_json(answer) if as_json else _show(answer)
+    print_json(answer) if as_json else _show(answer, repair=repair)
     ctx.exit(0 if answer["agree"] is True else VerifyError.exit_code)
 
 
-def _show(answer: dict[str, Any]) -> None:
+def _show(answer: dict[str, Any], *, repair: bool) -> None:
     out = console()
     _show_local(answer.get("local", {}))
+    for file in answer.get("files", ()):
+        if file["damage"]:
+            then = "it is healed now; verify again afterwards" if repair else "verify -repair heals it"
+            out.print(f"{plain(file['file'])} is damaged: {plain(file['damage'])}; {then}", style="bold red")
+        elif file["unchecked"]:
+            out.print(f"{plain(file['file'])} was not checked for damage: {plain(file['unchecked'])}")
     positions = ", ".join(f"{plain(shard)}:{seq}" for shard, seq in sorted(answer.get("positions", {}).items()))
     nodes = table("node", "agrees", "digest", "note")
     for node in answer.get("nodes", ()):

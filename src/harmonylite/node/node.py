@@ -26,7 +26,7 @@ from harmonylite.db.rested import note
 from harmonylite.db.thread import SqliteThread
 from harmonylite.db.wal_copier import WalCopier
 from harmonylite.db.watch import Watch
-from harmonylite.errors import DatabaseError, HarmonyLiteError, ReopenError, StreamError, leaves
+from harmonylite.errors import DatabaseDamagedError, DatabaseError, HarmonyLiteError, ReopenError, StreamError, leaves
 from harmonylite.identity import acquire_lock, identify, make_folder
 from harmonylite.jetstream import (
     EmbeddedServer,
@@ -52,6 +52,7 @@ from harmonylite.node.wiring import (
     metrics_site,
     private_folder,
     replica_options,
+    snapshot_signing,
 )
 from harmonylite.replication.engine import Engine
 from harmonylite.replication.verifying import Verifier
@@ -119,6 +120,7 @@ class Node:
     async def run(self) -> None:
         """Run until `stop`. Raises HarmonyLiteError when a part can't go on."""
         settings, status = self._settings, self.status_object
+        snapshot_signing(settings.snapshot)  # a key that is none is told before anything starts
         folder = make_folder(private_folder(settings))
         async with AsyncExitStack() as stack:
             stack.enter_context(acquire_lock(folder))
@@ -189,20 +191,22 @@ class Node:
             await stack.enter_async_context(self._watch.open())
             backoff = Backoff(first=0.1, most=30.0)
             while True:
-                again: list[str] = []
+                again: list[BaseException] = []
                 try:
                     await self._replicate(joiner, upkeep, peers, shards, link, regional)
                 except* ReopenError as group:
-                    again = [str(error) for error in leaves(group)]
+                    again = leaves(group)
                 if not again:
                     return
-                log.error("the files are opened again: %s", "; ".join(again))
+                log.error("the files are opened again: %s", "; ".join(map(str, again)))
                 await self._close_replica()
                 self._parts.replica = self._parts.engine = self._parts.verifier = None
                 await asyncio.sleep(backoff.failed(time.monotonic()))
                 # Change sets are counted anew from here on, and none may be called like an earlier one.
                 options = replace(options, session=next(sessions))
-                joiner = self._joiner = Joiner(options, thread, status, please=self._questions.requests.please)
+                suspects = [error.file for error in again if isinstance(error, DatabaseDamagedError)]
+                please = self._questions.requests.please
+                joiner = self._joiner = Joiner(options, thread, status, please=please, suspects=suspects)
                 self._parts.replica = await joiner.open()
                 self._tell_tables()
 

@@ -14,12 +14,19 @@ from typing import Any
 
 from harmonylite.db.replica import Replica
 from harmonylite.db.thread import SqliteThread
-from harmonylite.errors import DatabaseError, NotRunningError, SnapshotError, VerifyError
+from harmonylite.errors import (
+    DatabaseDamagedError,
+    DatabaseError,
+    NotRunningError,
+    SnapshotError,
+    VerifyError,
+)
 from harmonylite.jetstream import NatsPeers
 from harmonylite.model import Conflict
 from harmonylite.node import reports
 from harmonylite.node.presence import Presence
 from harmonylite.node.regional import Regional
+from harmonylite.node.soundness import check_files
 from harmonylite.replication.engine import Engine
 from harmonylite.replication.ports import Heard
 from harmonylite.replication.verifying import Verifier
@@ -117,7 +124,7 @@ class Questions:
 
     async def verify(self, repair: bool, seconds: float, without: frozenset[str]) -> dict[str, Any]:
         """Compare database, mirror and nodes; ``without``: nodes that are gone and not waited for."""
-        self._running()
+        replica = self._running()
         if self.parts.verifier is None or self.parts.peers is None:
             raise NotRunningError("the node is not connected to the others yet")
         answering = await self.cluster()
@@ -128,7 +135,23 @@ class Questions:
             with suppress(TimeoutError):
                 async with asyncio.timeout(seconds / 3):
                     await self.parts.engine.sender.idle()
-        return await self.parts.verifier.verify(repair=repair, seconds=seconds, known=known - without)
+        looked = asyncio.create_task(check_files(replica.options, seconds), name="check the files")
+        try:
+            answer = await self.parts.verifier.verify(repair=repair, seconds=seconds, known=known - without)
+            answer["files"] = await looked
+        finally:
+            looked.cancel()
+        return self._with_files(answer, repair=repair)
+
+    def _with_files(self, answer: dict[str, Any], *, repair: bool) -> dict[str, Any]:
+        """Say of the files what is to be said; have damaged ones healed, as at a start, when asked to ``repair``."""
+        for damaged in (each for each in answer["files"] if each["damage"]):
+            answer["agree"] = False
+            log.error("%s is damaged: %s", damaged["file"], damaged["damage"])
+            if repair:
+                what = f"{damaged['file']} is damaged: {damaged['damage']}"
+                self._thread.hurt(DatabaseDamagedError(what, file=damaged["file"]))
+        return answer
 
     async def save_snapshot(self) -> dict[str, Any]:
         """Save a snapshot now."""

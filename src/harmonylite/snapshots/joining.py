@@ -10,7 +10,7 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -54,16 +54,19 @@ AGAIN = 1.0
 
 
 class Joiner:
-    """Opens a replica for the first time and every time. ``please``: ask the other nodes to save a snapshot."""
+    """Opens a replica for the first time and every time. ``please``: ask the other nodes to save a snapshot;
+    ``suspects``: files that are to be checked from the first to the last page.
+    """
 
     def __init__(
         self, options: ReplicaOptions, thread: SqliteThread, status: NodeStatus, *,
-        please: Callable[[], Awaitable[bool]],
+        please: Callable[[], Awaitable[bool]], suspects: Collection[str] = (),
     ) -> None:  # fmt: skip
         self._options = options
         self._thread = thread
         self._status = status
         self._please = please
+        self._suspects = set(suspects)
         self._part = status.part("join")
         self._damaged = False
         self._rested: set[Path] | None = None
@@ -99,6 +102,9 @@ class Joiner:
 
     def _damage(self, path: Path) -> str:
         """Return what is wrong with a file, "" also when it rested and is to be checked later."""
+        if str(path) in self._suspects:
+            self._suspects.discard(str(path))
+            return damage(path, thorough=True)
         if path in self._fresh:  # this process has just made it
             self._fresh.discard(path)
             return ""
