@@ -13,6 +13,7 @@ import nats
 import pytest
 from nats.js.errors import NotFoundError
 
+from harmonylite.errors import VerifyError
 from harmonylite.wire import KIND_ABORT, KIND_CHANGES, KIND_CHECKPOINT
 from tests.cluster.fix_cluster import Site, start
 from tests.cluster.processes import Node, until, until_equal
@@ -130,15 +131,13 @@ def test_hundreds_of_strange_messages_between_honest_ones_change_nothing_and_are
     assert code == 0, said
 
 
-def test_a_change_set_that_others_voided_before_it_came_is_noticed_by_its_writer_and_sent_again(
-    site: Site, pair: list[Node]
-) -> None:
-    one, two = pair
-    writer, teller = site.application(one), Teller(one)
-    writer.write(insert("first"))
+def void_in_advance(site: Site, pair: list[Node], count: int) -> None:
+    """Give up on the next ``count`` change sets of node one, in the name of another."""
+    one, teller = pair[0], Teller(pair[0])
+    site.application(one).write(insert("first"))
     until_equal(pair, "both have the first row")
     session, number = teller.newest("one")
-    victims = [msgspec.msgpack.encode(["one", session, number + more]) for more in range(1, 6)]
+    victims = [msgspec.msgpack.encode(["one", session, number + more]) for more in range(1, count + 1)]
     aborts = [
         (shard, "stray", envelope("stray", [shard], kind=KIND_ABORT, body=victim))
         for victim in victims
@@ -146,7 +145,25 @@ def test_a_change_set_that_others_voided_before_it_came_is_noticed_by_its_writer
     ]
     ends = dict(zip((shard for shard, _, _ in aborts), teller.tell(aborts), strict=True))
     until(lambda: all(s["position"] >= ends[s["shard"]] for s in one.health()["shards"]), "they are read")
-    writer.write(insert("second"))
+
+
+def test_while_rows_stay_pending_on_one_node_no_node_says_that_all_agree(site: Site, pair: list[Node]) -> None:
+    void_in_advance(site, pair, 250)
+    site.application(pair[0]).write(insert("second"))
+    until(lambda: pair[0].waits("did not land"), "the writer says so in health")
+    until(lambda: "did not land" in pair[0].last_words(), "and in the log")
+    for node in pair:
+        code, said = node.command("verify", "-timeout", "6")
+        assert code == VerifyError.exit_code, said
+        assert "pending" in said
+
+
+def test_a_change_set_that_others_voided_before_it_came_is_noticed_by_its_writer_and_sent_again(
+    site: Site, pair: list[Node]
+) -> None:
+    one, two = pair
+    void_in_advance(site, pair, 5)
+    site.application(one).write(insert("second"))
     until_equal(pair, "both have the second row")
     assert two.value("SELECT count(*) FROM t") == 2
     assert one.status("passed_over_change_sets") >= 1

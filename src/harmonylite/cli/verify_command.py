@@ -35,7 +35,8 @@ GRACE = 15.0
 def verify(ctx: click.Context, repair: bool, seconds: float, without: tuple[str, ...], as_json: bool) -> None:
     """Compare the database with its mirror, and the mirrors of all nodes at one position of the streams.
 
-    Ends with 0 only when all agree, with 4 when something differs or a known node did not answer.
+    Ends with 0 only when all agree, with 4 when something differs, a known node did not answer, or rows
+    stay pending on one.
     """
     arguments = {"repair": repair, "seconds": seconds, "without": list(without)}
     answer = invocation(ctx).control(seconds + GRACE).post("/v1/verify", arguments)

@@ -226,7 +226,9 @@ class Node:
             checkpoint=lambda change_set, at: self._checkpoint(change_set, at), recovery=upkeep.recovery,
             covering=upkeep.covering,
         )  # fmt: skip
-        verifier = self._parts.verifier = Verifier(replica, thread, engine.publisher, peers, status)
+        verifier = self._parts.verifier = Verifier(
+            replica, thread, engine.publisher, peers, status, sent=engine.sender.idle
+        )  # fmt: skip
         async with self._copier.running(), asyncio.TaskGroup() as group:
             group.create_task(verifier.serve(), name="answer about digests")
             group.create_task(peers.serve("who", bytes, self._questions.who), name="answer about this node")

@@ -108,16 +108,13 @@ class Sender:
         again, rested = self._polling, False
         while True:
             self._watch.listening()  # before the look: what is committed after it is heard
-            self._begun += 1
-            number = self._begun
+            number = self._begins()
             try:
-                await self._drain(await self._thread.run(self._look))
+                await self._drain(await self._thread.run(self._look), number)
             except DatabaseError as error:
                 await asyncio.sleep(trouble.met(error))
                 continue
             trouble.over()
-            self._done = number
-            self._idle.set()
             rested = self._in_vain > PATIENCE and not rested
             if rested:
                 self._watch.deaf()
@@ -149,11 +146,25 @@ class Sender:
         self._unseen = False
         return out
 
-    async def _drain(self, out: Outgoing | None) -> None:
-        """Send until nothing is left to send: after each look, look again before sleeping."""
+    def _begins(self) -> int:
+        """Return the number of the look that begins now."""
+        self._begun += 1
+        return self._begun
+
+    def _is_done(self, number: int) -> None:
+        """What had been committed when look ``number`` began is in the order."""
+        self._done = number
+        self._idle.set()
+
+    async def _drain(self, out: Outgoing | None, number: int) -> None:
+        """Send until nothing is left to send: after each look, look again before sleeping.
+
+        ``out``: what look ``number`` captured.
+        """
         while out is not None:
             try:
-                await self._send(out)
+                if await self._send(out):
+                    self._is_done(number)
             finally:
                 out.close()
             pause = pause_after(out.rows, out.log_id - self._logged)
@@ -161,9 +172,12 @@ class Sender:
                 self._watch.deaf()
             await asyncio.sleep(pause)
             self._logged = out.log_id
+            number = self._begins()
             out = await self._thread.run(self._capture)
             if out is None and self._watch.listening():
+                number = self._begins()
                 out = await self._thread.run(self._capture)
+        self._is_done(number)
         self._status.pending_rows = self._replica.pending_rows()
 
     def _capture(self) -> Outgoing | None:
@@ -189,7 +203,8 @@ class Sender:
         self._tidied = now if tidy else self._tidied
         return self._replica.capture(self._number, message_bytes=self._message_bytes(), tidy=tidy)
 
-    async def _send(self, out: Outgoing) -> None:
+    async def _send(self, out: Outgoing) -> bool:
+        """Publish ``out`` and wait until it is back in the order; False: it never will be."""
         self._flight = out.id
         self._whole = True
         self._landed.clear()
@@ -213,6 +228,7 @@ class Sender:
         finally:
             counting.cancel()
             self._flight, self._ends = None, {}
+        return self._whole
 
     async def _again(self, change_set: ChangeSetId, ends: dict[int, int]) -> None:
         """Say that a change set did not land, and wait before its rows are captured again."""

@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Annotated, Any
 
 import msgspec
@@ -22,7 +22,7 @@ from harmonylite.db.replica import Replica
 from harmonylite.db.standing import history_of
 from harmonylite.db.thread import SqliteThread
 from harmonylite.errors import DatabaseBusyError, DatabaseDamagedError
-from harmonylite.foreign import Codec, Line, Long, Name, PerShard
+from harmonylite.foreign import Codec, Line, Long, Name, PerShard, Seq
 from harmonylite.model import ChangeSetId
 from harmonylite.replication.ports import UNREAD, Peers
 from harmonylite.replication.publishing import Publisher
@@ -38,11 +38,15 @@ REMEMBERED = 16
 
 
 class Digest(msgspec.Struct):
-    """One node's answer. ``tables``: digest by table name; ``positions``: where they were taken."""
+    """One node's answer. ``tables``: digest by table name; ``positions``: where they were taken.
+
+    ``unsent``: how many rows are pending there although the time was enough to get them into the order.
+    """
 
     node: Name
     tables: dict[Long, Line]
     positions: PerShard
+    unsent: Seq = 0
 
 
 DIGEST = Codec("a digest of a mirror", Digest, packed=True, most=16 * 1024 * 1024)
@@ -52,16 +56,21 @@ QUESTION = Codec(
 
 
 class Verifier:
-    """Answers and asks. `taken` must run on the SQLite thread, right after a checkpoint was folded."""
+    """Answers and asks. `taken` must run on the SQLite thread, right after a checkpoint was folded.
+
+    ``sent`` waits until all that was committed here so far is in the order.
+    """
 
     def __init__(
-        self, replica: Replica, thread: SqliteThread, publisher: Publisher, peers: Peers, status: NodeStatus
-    ) -> None:
+        self, replica: Replica, thread: SqliteThread, publisher: Publisher, peers: Peers, status: NodeStatus, *,
+        sent: Callable[[], Awaitable[None]],
+    ) -> None:  # fmt: skip
         self._replica = replica
         self._thread = thread
         self._publisher = publisher
         self._peers = peers
         self._status = status
+        self._sent = sent
         self._digests: dict[str, asyncio.Future[Digest]] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -125,11 +134,18 @@ class Verifier:
 
     async def _answer(self, question: tuple[str, float]) -> bytes | None:
         name, seconds = question
+        waits, unsent = asyncio.get_running_loop().time() + seconds, 0
         try:
-            async with asyncio.timeout(seconds):
-                return DIGEST.encode(await asyncio.shield(self._future(name)))
+            async with asyncio.timeout_at(waits):
+                digest = await asyncio.shield(self._future(name))
         except TimeoutError:
             return None
+        try:
+            async with asyncio.timeout_at(waits):
+                await self._sent()
+        except TimeoutError:
+            unsent = self._replica.pending_rows()
+        return DIGEST.encode(msgspec.structs.replace(digest, unsent=unsent))
 
     async def verify(self, *, repair: bool, seconds: float, known: set[str]) -> dict[str, Any]:
         """Compare everything; ``known``: nodes that are expected to answer. Raises StreamError."""
@@ -182,9 +198,12 @@ class Verifier:
         nodes = []
         for node, digest in sorted(digests.items()):
             differing = _differing(mine, digest)
+            notes = [f"differs in {', '.join(differing)}"] if differing else []
+            if digest.unsent:
+                notes.append(f"{digest.unsent} rows are pending there and don't get into the streams")
             nodes.append(
-                {"node_id": node, "agrees": mine is not None and not differing, "digest": _whole(digest),
-                 "note": f"differs in {', '.join(differing)}" if differing else ""}
+                {"node_id": node, "agrees": mine is not None and not notes, "digest": _whole(digest),
+                 "note": "; ".join(notes)}
             )  # fmt: skip
         nodes += [
             {"node_id": node or "?", "agrees": False, "digest": "", "note": UNREAD}
