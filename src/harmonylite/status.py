@@ -215,9 +215,9 @@ class NodeStatus:
     to its end at least once since the start and is not lagging now. ``waits_for_schema``: what comes next needs a table
     or column that the database does not have. ``comes_back``: the database was opened as a file that is older than what
     this node knew, a backup for example: until it has caught up, nobody is to write on top of it. ``server``: figures
-    of the embedded nats-server by name, as last read; empty without one. ``peers``: the other nodes, by id.
-    ``progress``: what is carried to or from the store of snapshots now, bytes so far, and bytes in all. ``behind``:
-    which part always depends on which other one.
+    of the embedded nats-server by name, as last read; empty without one. ``servers``: a sentence on which servers of
+    its cluster are here. ``peers``: the other nodes, by id. ``progress``: what is carried to or from the store of
+    snapshots now, bytes so far, and bytes in all. ``behind``: which part always depends on which other one.
     """
 
     node_id: str = ""
@@ -237,6 +237,7 @@ class NodeStatus:
     nats_connected: bool = False
     nats_server: str = ""
     server: dict[str, float] = field(default_factory=dict)
+    servers: str = ""
     cdc_installed: bool = False
     comes_back: bool = False
     tables: tuple[str, ...] = ()

@@ -189,3 +189,18 @@ def test_a_dead_peers_server_is_one_line_in_the_log_and_not_four_a_second(site: 
     nodes[2].start()
     nodes[2].ready()
     until(lambda: "peers are back: node3" in nodes[0].log.read_text(), "and to be back")
+
+
+def test_two_of_three_at_the_very_first_start_name_who_is_here_and_what_is_not_reached(site: Site) -> None:
+    nodes = site.embedded(3, replicas=3)
+    third = nodes[2].arguments[1]
+    nodes[0].start()
+    until(lambda: nodes[0].waits(f"not reached: {nodes[1].arguments[1]}, {third}"), "one alone names both others")
+    nodes[1].start()
+    for node in nodes[:2]:
+        until(lambda: node.waits("3 servers are needed (replicas = 3)"), "two say that three are needed")  # noqa: B023
+        until(lambda: node.waits(f"here: node1, node2; not reached: {third}"), "and who is here")  # noqa: B023
+        assert not node.waits("10005"), "nobody has to know JetStream's codes"
+    nodes[2].start()
+    for node in nodes:
+        node.ready()

@@ -217,3 +217,17 @@ def test_while_jetstream_has_no_quorum_the_start_says_so_and_for_how_long(site: 
     for server in servers[1:]:
         server.start()
     node.ready()
+
+
+def test_two_of_three_external_servers_name_the_third_and_say_that_three_are_needed(site: Site) -> None:
+    ports = [free_port() for _ in range(3)]
+    servers = [NatsServer(f"s{i}", site.folder / f"s{i}", cluster=port, routes=ports) for i, port in enumerate(ports)]
+    site.running += servers
+    for server in servers[:2]:
+        server.start()
+    node = site.node("a", urls=[s.url for s in servers], sections={"replication_log": {"replicas": 3}})
+    node.start()
+    until(lambda: node.waits("3 servers are needed (replicas = 3)"), "it says that three are needed")
+    until(lambda: node.waits(f"not reached: 127.0.0.1:{servers[2].port}"), "and which is missing")
+    servers[2].start()
+    node.ready()

@@ -26,6 +26,7 @@ from nats.aio.subscription import Subscription
 
 from harmonylite.errors import ConnectError, NotAcknowledgedError, StreamError, StreamFullError
 from harmonylite.jetstream.credentials import connect_options
+from harmonylite.jetstream.handshake import refusal
 from harmonylite.jetstream.names import host_port, redact
 from harmonylite.jetstream.settings import LinkSettings
 
@@ -56,6 +57,7 @@ class _Client(Client):
         super().__init__()
         self.over = asyncio.Event()
         self.announced: list[str] = []
+        self.asks_for_certificate = False
         self._insist_on_tls = insist_on_tls
 
     async def _close(self, status: int, do_cbs: bool = True) -> None:
@@ -74,6 +76,7 @@ class _Client(Client):
         # Called before CONNECT is sent: credentials must not go out in the clear because somebody stripped TLS.
         if initial_connection and self._insist_on_tls and not info.get("tls_required"):
             raise nats.errors.SecureConnWantedError
+        self.asks_for_certificate = bool(info.get("tls_verify"))
         self.announced = info.get("connect_urls") or []
         await super()._process_info(info, initial_connection)
 
@@ -169,7 +172,7 @@ class Connection:
             self._check_payload()
             opened = True
         except (OSError, nats.errors.Error, TimeoutError, ValueError) as error:
-            raise self._refused(error) from None
+            raise await self._explained(error) from None
         finally:
             attempt.cancel()
             if not opened and self._client._flush_queue is not None:
@@ -188,7 +191,7 @@ class Connection:
                 await self._client.flush(timeout=self._settings.connect_seconds)  # type: ignore[arg-type] # a float
         except (nats.errors.Error, OSError, StreamError) as error:
             await self.aclose()
-            raise self._refused(error) from None
+            raise await self._explained(error) from None
         if any(what == "subscription" for what, _ in self._denied):
             await self.aclose()
             raise AuthError(
@@ -209,6 +212,17 @@ class Connection:
             ping_interval=self._settings.ping_seconds,  # type: ignore[arg-type] # the same
             pending_size=0,  # never buffer, never block: whoever publishes keeps a window
             **options,
+        )
+
+    async def _explained(self, error: Exception) -> ConnectError:
+        """Return our error for a failed attempt; a server that asked for a certificate is asked what it minds."""
+        asked = self._client.asks_for_certificate
+        why = await refusal(self._url, self._settings) if asked else ""
+        if not why:
+            return self._refused(error)
+        return AuthError(
+            f"NATS server at {self.address} refuses the TLS connection: {why}",
+            advice="set tls_cert_file and tls_key_file in [nats] to a pair that the server's authority has signed",
         )
 
     def _refused(self, error: Exception) -> ConnectError:

@@ -12,7 +12,9 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
+from harmonylite.errors import ConfigError
 from harmonylite.jetstream.names import split_address
 from harmonylite.jetstream.server_config import loopback
 
@@ -47,3 +49,13 @@ async def _asks(host: str, port: int) -> bool:
     except (OSError, ValueError):  # TimeoutError is an OSError
         return True
     return bool(greeting.get("auth_required") or greeting.get("tls_verify"))
+
+
+async def refuse_open_doors(user_file: Path, ports: Mapping[str, Sequence[str]]) -> None:
+    """Raise ConfigError when a server with these ports, as ``user_file`` configures it, has open doors."""
+    if doors := await open_doors(ports):
+        raise ConfigError(
+            f"server_config {user_file} lets other machines in without credentials: {', '.join(doors)}",
+            advice="set authorization with a user there, in the cluster block for routes, or insecure = true in "
+            "[nats] to insist",
+        )

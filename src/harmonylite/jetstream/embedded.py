@@ -25,12 +25,12 @@ from harmonylite.identity import must_be_ours
 from harmonylite.jetstream.child import Child
 from harmonylite.jetstream.cluster_secret import Refusals, RouteLogin, route_login
 from harmonylite.jetstream.credentials import client_context
-from harmonylite.jetstream.doors import open_doors
+from harmonylite.jetstream.doors import refuse_open_doors
 from harmonylite.jetstream.figures import read_figures
 from harmonylite.jetstream.names import redact
 from harmonylite.jetstream.repeats import Repeats
 from harmonylite.jetstream.room import Room
-from harmonylite.jetstream.routes import expand
+from harmonylite.jetstream.routes import expand, whereabouts
 from harmonylite.jetstream.server_config import ServerPlan, loopback, plan
 from harmonylite.jetstream.server_files import (
     ServerFile,
@@ -119,6 +119,7 @@ class EmbeddedServer(Resource):
         self._tasks: list[asyncio.Task[None]] = []
         self._room = Room(self.folder)
         self._repeats = Repeats()
+        self._here: tuple[str, ...] = ()
         self._login: RouteLogin | None = None
         self._refusals = Refusals()
 
@@ -270,9 +271,13 @@ class EmbeddedServer(Resource):
                 log.debug("figures of the embedded nats-server: %s", error)
                 continue
             self._status.server = found.values
+            if found.here != self._here:  # not at each look: a server that is knocked at writes a line of its own
+                self._status.servers = await whereabouts(found.here, self.settings.cluster_peers)
+                self._here = found.here
             refused = self._refusals.said(time.monotonic())
             # Who is refused while the cluster can decide is no reason to wait: anybody may knock.
-            trouble = "; ".join(filter(None, (found.trouble, refused))) if found.trouble else ""
+            absent = "" if "not reached" in found.trouble else self._status.servers.partition("; ")[2]
+            trouble = "; ".join(filter(None, (found.trouble, absent, refused))) if found.trouble else ""
             if refused and not trouble and refused != told:
                 log.warning("embedded nats-server: %s", refused)
             if trouble:
@@ -345,12 +350,7 @@ class EmbeddedServer(Resource):
         user_file = self.settings.server_config
         if user_file is None or self.settings.insecure:
             return
-        if doors := await open_doors(ports_of(self.folder, child.pid)):
-            raise ConfigError(
-                f"server_config {user_file} lets other machines in without credentials: {', '.join(doors)}",
-                advice="set authorization with a user there, in the cluster block for routes, or insecure = true in "
-                "[nats] to insist",
-            )
+        await refuse_open_doors(user_file, ports_of(self.folder, child.pid))
 
     def _not_started(self, code: int) -> EmbeddedServerError:
         reason = self._why(code)

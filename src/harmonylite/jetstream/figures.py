@@ -23,10 +23,13 @@ MOST = 4 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What one look gave. ``trouble``: why the cluster can't decide anything now, "" when it can."""
+    """What one look gave. ``trouble``: why the cluster can't decide anything now, "" when it can. ``here``: names of
+    the cluster's servers that are connected, the asked one among them; empty without a cluster.
+    """
 
     values: dict[str, float]
     trouble: str = ""
+    here: tuple[str, ...] = ()
 
 
 async def read_figures(url: str) -> Figures:
@@ -37,7 +40,8 @@ async def read_figures(url: str) -> Figures:
         routes = (await _get(f"{url}/routez")).get("routes") or [] if meta else []
     peers = {str(route.get("remote_name") or route.get("remote_id")) for route in routes}
     values = _values(varz, jsz) | {"cluster_peers": float(len(peers))}
-    return Figures(values, _trouble(meta, str(varz.get("server_name", "")), peers) if meta else "")
+    own = str(varz.get("server_name", ""))
+    return Figures(values, _trouble(meta, own, peers), tuple(sorted({own, *peers}))) if meta else Figures(values)
 
 
 def _values(varz: Mapping[str, Any], jsz: Mapping[str, Any]) -> dict[str, float]:

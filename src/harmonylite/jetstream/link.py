@@ -15,7 +15,8 @@ from dataclasses import replace
 from harmonylite.errors import ConfigError, ConnectError, ReconnectsSpentError, StreamError
 from harmonylite.jetstream.connection import AuthError, Connection
 from harmonylite.jetstream.credentials import connect_options
-from harmonylite.jetstream.names import redact, split_address
+from harmonylite.jetstream.names import host_port, redact, split_address
+from harmonylite.jetstream.server_files import accepts
 from harmonylite.jetstream.settings import LinkSettings
 from harmonylite.resource import Resource
 from harmonylite.status import NATS, NodeStatus
@@ -104,7 +105,16 @@ class NatsLink(Resource):
 
     def surroundings(self) -> str:
         """Say to which server the link leads and which others it sees: what a missing quorum is explained by."""
-        return self._connection.surroundings() if self._connection is not None else "not connected to NATS"
+        if self._connection is None:
+            return "not connected to NATS"
+        return self._status.servers or self._connection.surroundings()
+
+    async def missing(self) -> list[str]:
+        """Return ``host:port`` of the configured servers that take no connection now."""
+        others = [url for url in self._urls() if self._connection is None or host_port(url) != self._connection.address]
+        places = [(url, *split_address(url, 4222)) for url in others]
+        there = await asyncio.gather(*(accepts(host, port) for _, host, port in places))
+        return [host_port(url) for (url, _, _), here in zip(places, there, strict=True) if not here]
 
     def now(self) -> Connection:
         """Return the live connection; raises StreamError when there is none."""

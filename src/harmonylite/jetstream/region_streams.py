@@ -49,7 +49,7 @@ async def ensure_region_streams(
     configured = home.now
     for shard in range(settings.shards):
         regional = RegionStream(link, settings, shard, home)
-        warnings += await until_there(link, regional.own, part, regional.ensure)
+        warnings += await until_there(link, regional.own, part, regional.ensure, settings.replicas)
     part.ok()
     if home.now != configured:
         warnings.append(f"home is region {home.now} (the streams say so), home_region says {configured}; mend it")

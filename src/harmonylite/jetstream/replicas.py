@@ -47,8 +47,10 @@ async def create(api: JetStream, config: Mapping[str, Any]) -> int:
         try:
             await api.call(f"STREAM.CREATE.{config['name']}", {**config, "num_replicas": count}, seconds=SECONDS)
         except ApiError as error:
-            if error.code not in TOO_FEW or count == asked[-1]:
+            if error.code not in TOO_FEW:
                 raise
+            if count == asked[-1]:
+                raise ApiError(f"stream {config['name']} can't be kept on {count} servers", code=error.code) from None
         else:
             return count
     raise AssertionError("the last try returns or raises")

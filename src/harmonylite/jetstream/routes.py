@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from harmonylite.jetstream.names import split_address
+from harmonylite.jetstream.server_files import accepts
 
 log = logging.getLogger(__name__)
 
@@ -35,3 +36,13 @@ async def _lookup(host: str) -> list[str]:
         log.warning("can't look up %s now: %s", host, error)
         return []
     return sorted({str(answer[4][0]) for answer in answers})
+
+
+async def whereabouts(here: Sequence[str], peers: Iterable[str]) -> str:
+    """Return a sentence on which servers of a cluster are ``here``, by name, and which addresses take no connection."""
+    if not here:
+        return ""
+    places = [split_address(route, 4248) for route in await expand(peers, 4248)]
+    there = await asyncio.gather(*(accepts(host, port) for host, port in places))
+    absent = [f"{host}:{port}" for (host, port), found in zip(places, there, strict=True) if not found]
+    return f"here: {', '.join(here)}" + (f"; not reached: {', '.join(absent)}" if absent else "")

@@ -45,13 +45,13 @@ async def ensure_streams(link: NatsLink, settings: StreamSettings, part: Part | 
     warnings: list[str] = []
     for shard in range(settings.shards):
         stream = Stream(api, stream_name(settings.stream_prefix, shard), shard)
-        warnings += await until_there(link, stream, part, partial(ensure_stream, stream, settings))
+        warnings += await until_there(link, stream, part, partial(ensure_stream, stream, settings), settings.replicas)
     part.ok()
     return warnings
 
 
 async def until_there(
-    link: NatsLink, stream: Stream, part: Part, ensure: Callable[[], Awaitable[list[str]]]
+    link: NatsLink, stream: Stream, part: Part, ensure: Callable[[], Awaitable[list[str]]], replicas: int = 0
 ) -> list[str]:
     """Return what ``ensure`` returns, tried until JetStream lets it; raises ConfigError when waiting can't help."""
     backoff = Backoff(first=0.1, most=2.0)
@@ -66,9 +66,16 @@ async def until_there(
                 await link.connection()
                 continue
             now = time.monotonic()
-            reason = f"{error.message}; {link.surroundings()}"
+            reason = "; ".join([error.message, link.surroundings(), *await _lacking(link, replicas)])
             part.waiting(f"streams not ready, waiting: {reason}", error)
             await asyncio.sleep(backoff.failed(now))
+
+
+async def _lacking(link: NatsLink, replicas: int) -> list[str]:
+    """Say which configured servers are not reached, and that ``replicas`` needs more than there are."""
+    missing = await link.missing()
+    found = [f"not reached: {', '.join(missing)}"] if missing else []
+    return found + ([f"{replicas} servers are needed (replicas = {replicas})"] if link.servers < replicas else [])
 
 
 async def ensure_stream(stream: Stream, settings: StreamSettings) -> list[str]:

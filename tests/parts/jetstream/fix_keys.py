@@ -8,6 +8,7 @@ import json
 import os
 import time
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,8 @@ class Certificates:
     client_cert: Path
     client_key: Path
     other_ca: Path
+    expired_cert: Path
+    expired_key: Path
 
     @property
     def server_tls(self) -> str:
@@ -110,11 +113,15 @@ def certificates(tmp_path: Path) -> Certificates:
     authority, other = trustme.CA(), trustme.CA()
     server = authority.issue_cert("localhost", "127.0.0.1")
     client = authority.issue_cert("client@example.org")
-    found = Certificates(*(folder / name for name in ("ca", "cert", "key", "client-cert", "client-key", "other-ca")))
+    names = ("ca", "cert", "key", "client-cert", "client-key", "other-ca", "expired-cert", "expired-key")
+    found = Certificates(*(folder / name for name in names))
     authority.cert_pem.write_to_path(str(found.ca))
     other.cert_pem.write_to_path(str(found.other_ca))
     server.cert_chain_pems[0].write_to_path(str(found.server_cert))
     server.private_key_pem.write_to_path(str(found.server_key))
     client.cert_chain_pems[0].write_to_path(str(found.client_cert))
     client.private_key_pem.write_to_path(str(found.client_key))
+    late = authority.issue_cert("late@example.org", not_after=datetime.now(UTC) - timedelta(days=1))
+    late.cert_chain_pems[0].write_to_path(str(found.expired_cert))
+    late.private_key_pem.write_to_path(str(found.expired_key))
     return found

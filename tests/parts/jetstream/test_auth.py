@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives import serialization
 
 from harmonylite.errors import ConfigError, ConnectError
 from harmonylite.jetstream import LinkSettings, NatsLink, TlsSettings
+from harmonylite.jetstream.connection import AuthError
 from harmonylite.status import NodeStatus
 from tests.parts.fix_nats import NatsFactory, RealNats, eventually, quick
 from tests.parts.jetstream.fix_keys import Certificates, new_operator, new_seed, public
@@ -102,6 +103,46 @@ def towards(settings: LinkSettings, server: RealNats) -> LinkSettings:
     return replace(quick(*urls), **{
         name: getattr(settings, name) for name in ("user", "password", "token", "seed_file", "creds_file", "tls")
     })  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("authority", "cert", "said"),
+    [
+        ("ca", "none", "asks for a client certificate, and none was sent"),
+        ("other_ca", "client", "does not trust the authority that signed this node's certificate"),
+        ("other_ca", "none", "asks for a client certificate, and none was sent"),
+        ("ca", "expired", "this node's certificate has expired"),
+    ],
+)
+async def test_a_server_that_refuses_the_certificate_is_named_as_that_at_the_first_try(
+    authority: str, cert: str, said: str, tmp_path: Path, certificates: Certificates, new_nats: NatsFactory
+) -> None:
+    """It was a broken pipe, again and again for nine seconds."""
+    trusted = getattr(certificates, authority)
+    server = await new_nats(f'tls {{ {certificates.server_tls}, ca_file: "{trusted}", verify: true }}')
+    pairs = {
+        "client": (certificates.client_cert, certificates.client_key),
+        "expired": (certificates.expired_cert, certificates.expired_key),
+    }
+    mine, key = pairs.get(cert, (None, None))
+    tls = TlsSettings(ca_file=certificates.ca, cert_file=mine, key_file=key)
+    settings = LinkSettings(urls=(server.url.replace("nats://", "tls://"),), tls=tls, connect_retries=50)
+    with pytest.raises(AuthError, match="refuses the TLS connection") as caught:
+        await NatsLink(settings).open()
+    assert said in caught.value.message
+    assert "tls_cert_file" in caught.value.advice
+
+
+async def test_a_server_of_a_foreign_authority_is_named_as_that_at_the_first_try(
+    certificates: Certificates, new_nats: NatsFactory
+) -> None:
+    server = await new_nats(f"tls {{ {certificates.server_tls} }}")
+    settings = LinkSettings(
+        urls=(server.url.replace("nats://", "tls://"),), tls=TlsSettings(ca_file=certificates.other_ca),
+        connect_retries=50,
+    )  # fmt: skip
+    with pytest.raises(AuthError, match="certificate verify failed"):
+        await NatsLink(settings).open()
 
 
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)

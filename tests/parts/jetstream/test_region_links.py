@@ -15,6 +15,8 @@ import trustme
 from harmonylite.errors import ConfigError, StreamError
 from harmonylite.jetstream import EmbeddedServer, EmbeddedSettings, LinkSettings, NatsLink, TlsSettings
 from harmonylite.jetstream.api import JetStream
+from harmonylite.status import NodeStatus
+from tests.cluster.proxy import Proxy
 from tests.parts.fix_nats import eventually
 
 
@@ -97,3 +99,22 @@ async def test_leaf_links_without_credentials_are_refused(tmp_path: Path) -> Non
     open_to_all = EmbeddedSettings(node_name="a1", folder=tmp_path, domain="a", leaf_addr="127.0.0.1:7422")
     with pytest.raises(ConfigError, match=r"leaf_addr .* with credentials only; set user_name and user_password"):
         await EmbeddedServer(open_to_all).open()
+
+
+async def test_a_leaf_link_that_dies_silently_ends_within_four_pings(tmp_path: Path, stack: AsyncExitStack) -> None:
+    near, far = pair(tmp_path)
+    line = Proxy(int(near.leaf_addr.rpartition(":")[2]))
+    listening = await asyncio.start_server(line.serve, "127.0.0.1", 0)
+    stack.callback(listening.close)
+    port = listening.sockets[0].getsockname()[1]
+    status = NodeStatus()
+    await stack.enter_async_context(EmbeddedServer(near))
+    far = replace(far, leaf_servers=(f"nats://127.0.0.1:{port}/",))
+    server = await stack.enter_async_context(EmbeddedServer(far, status))
+    text = (server.folder / "nats-server.conf").read_text()
+    assert 'ping_interval: "2.5s"' in text
+    assert "ping_max: 2" in text
+    await eventually(lambda: status.server.get("leaf_links") == 1, "the leaf link")
+    line.order("hole")
+    await eventually(lambda: status.server.get("leaf_links") == 0, "its end")
+    line.order("reset")
