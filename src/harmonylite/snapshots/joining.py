@@ -102,8 +102,7 @@ class Joiner:
 
     def _damage(self, path: Path) -> str:
         """Return what is wrong with a file, "" also when it rested and is to be checked later."""
-        if str(path) in self._suspects:
-            self._suspects.discard(str(path))
+        if str(path) in self._suspects:  # until it is made anew
             return damage(path, thorough=True)
         if path in self._fresh:  # this process has just made it
             self._fresh.discard(path)
@@ -137,6 +136,7 @@ class Joiner:
 
     def _put_mirror_aside(self, why: str) -> None:
         aside = set_aside(self._options.mirror)
+        self._suspects.discard(str(self._options.mirror))
         log.error("the mirror can't be used, and is made from a snapshot; it is kept as %s: %s", aside, why)
 
     # joining ---------------------------------------------------------------------------------------------------
@@ -300,6 +300,7 @@ class Joiner:
         if self._damaged:
             aside, saved = await offering.heal(file)
             self._damaged = False
+            self._suspects.discard(str(self._options.database))
             log.warning(
                 "database %s healed from %s; the damaged one is kept as %s; %d rows that were not published yet were"
                 " saved from it; applications that had it open have to open it again",
