@@ -28,8 +28,8 @@ _LINE = r"\A[^\x00-\x1f\x7f]*\Z"
 Seq = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 """A sequence, a revision or a number of bytes: SQLite holds no larger integer."""
 Shard = Annotated[int, Meta(ge=0, le=1023)]
-Seconds = Annotated[float, Meta(ge=0, le=253402300799)]
-"""A time since the epoch, up to the year 9999, or a duration; neither infinite nor NaN."""
+Seconds = Annotated[float, Meta(ge=0, le=253370764800)]
+"""A time since the epoch, up to the year 9999 in any time zone, or a duration; neither infinite nor NaN."""
 Line = Annotated[str, Meta(max_length=1024, pattern=_LINE)]
 """Text without control characters, so that it can't begin a line of the log; may be empty."""
 Name = Annotated[str, Meta(min_length=1, max_length=128, pattern=_LINE)]

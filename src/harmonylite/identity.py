@@ -9,20 +9,22 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import hmac
-import json
 import os
 import pwd
 import secrets
 import socket
 import tempfile
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
+
+import msgspec
 
 from harmonylite.config import NODE_ID
-from harmonylite.errors import ConfigError, HarmonyLiteError
+from harmonylite.errors import ConfigError, ForeignError, HarmonyLiteError
+from harmonylite.foreign import Codec
 
 RECORD = "identity.json"
 LOCK = "lock"
@@ -56,14 +58,16 @@ class Identity:
     former: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(msgspec.Struct, frozen=True):
     """What is kept in `RECORD`: the id, fingerprints of where it belongs, and what the node was called before."""
 
-    node_id: str
+    node_id: Annotated[str, msgspec.Meta(pattern=rf"\A{NODE_ID.pattern}\Z")]
     path: str
     machine: str
     former: str = ""
+
+
+CODEC = Codec("the kept identity of the node", Record)
 
 
 def folder_for(db_path: Path) -> Path:
@@ -91,7 +95,7 @@ def identify(db_path: Path, configured: str = "") -> Identity:
     if configured:
         renamed = kept is not None and stays and kept.node_id != configured
         former = (kept.node_id if renamed else kept.former) if kept and stays else ""
-        if kept != (record := replace(here, node_id=configured, former=former)):
+        if kept != (record := msgspec.structs.replace(here, node_id=configured, former=former)):
             _write(folder / RECORD, record)
         said = f"node {former} is {configured} from now on, with the same files and streams" if renamed else ""
         return Identity(configured, "configured", said, former)
@@ -266,14 +270,9 @@ def _machine_print() -> str:
 def _read(path: Path) -> Record | None:
     """Return the kept record, None when there is none or it is damaged: then a new id does no harm."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        node, place, machine = (str(found[name]) for name in ("node_id", "path", "machine"))
-        record = Record(node, place, machine, str(found.get("former", "")))
-    except FileNotFoundError:
+        return CODEC.decode(path.read_bytes())
+    except (OSError, ForeignError):
         return None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return record if NODE_ID.fullmatch(record.node_id) else None
 
 
 def _write(path: Path, record: Record) -> None:
@@ -281,8 +280,8 @@ def _write(path: Path, record: Record) -> None:
     try:
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                json.dump(asdict(record), file)
+            with os.fdopen(handle, "wb") as file:
+                file.write(CODEC.encode(record))
                 file.flush()
                 os.fsync(file.fileno())
             Path(name).replace(path)

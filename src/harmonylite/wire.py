@@ -304,8 +304,11 @@ def encode_names(names: Iterable[ChangeSetId]) -> bytes:
 
 
 def decode_names(data: bytes) -> list[ChangeSetId]:
-    """Return the change sets that `encode_names` wrote down."""
-    return [ChangeSetId(*name) for name in msgspec.msgpack.decode(data, type=list[tuple[str, str, int]])]
+    """Return the change sets that `encode_names` wrote down; raises WireError."""
+    try:
+        return [ChangeSetId(*name) for name in msgspec.msgpack.decode(data, type=list[tuple[str, str, int]])]
+    except (*_MALFORMED, TypeError) as error:
+        raise WireError(f"names of change sets: {error}") from error
 
 
 def encode_named(named: tuple[int, ChangeSetId] | None) -> bytes | None:
@@ -314,10 +317,13 @@ def encode_named(named: tuple[int, ChangeSetId] | None) -> bytes | None:
 
 
 def decode_named(data: bytes | None) -> tuple[int, ChangeSetId] | None:
-    """Return the sequence and the change set that `encode_named` wrote down."""
+    """Return the sequence and the change set that `encode_named` wrote down; raises WireError."""
     if data is None:
         return None
-    seq, node, session, number = msgspec.msgpack.decode(data, type=tuple[int, str, str, int])
+    try:
+        seq, node, session, number = msgspec.msgpack.decode(data, type=tuple[int, str, str, int])
+    except (*_MALFORMED, TypeError) as error:
+        raise WireError(f"the name of a change set: {error}") from error
     return seq, ChangeSetId(node, session, number)
 
 

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from harmonylite.errors import HarmonyLiteError, NotAnsweringError, NotRunningError
+from harmonylite.cli.answers import ANSWERS, CODEC
+from harmonylite.errors import ForeignError, HarmonyLiteError, NotAnsweringError, NotRunningError
+from harmonylite.foreign import convert
 from harmonylite.identity import folder_for, holder
 from harmonylite.web.control_file import ControlFile, read_control_file
 
@@ -65,8 +67,8 @@ class Control:
         connection = http.client.HTTPConnection("127.0.0.1", self._found.port, timeout=self._seconds)
         try:
             connection.request(method, path, body=body, headers=headers)
-            response = connection.getresponse()
-            return self._answer(response.status, response.read())
+            with connection.getresponse() as response:
+                return self._answer(path.partition("?")[0], response.status, response.read(CODEC.most + 1))
         except TimeoutError:
             raise _silent(self._db_path, self._start, f"no answer within {self._seconds:.0f} s") from None
         except (OSError, http.client.HTTPException) as error:
@@ -75,18 +77,23 @@ class Control:
         finally:
             connection.close()
 
-    def _answer(self, status: int, body: bytes) -> dict[str, Any]:
+    def _answer(self, path: str, status: int, body: bytes) -> dict[str, Any]:
         try:
-            answer = json.loads(body)
-        except ValueError:
+            answer = CODEC.decode(body) if status != 401 else None
+        except ForeignError:
             answer = None
         # Another program, or another database's node, may have taken the port of a killed node.
-        if status == 401 or not isinstance(answer, dict):
+        if answer is None:
             raise _silent(self._db_path, self._start, f"another program has its port {self._found.port}")
         if status >= 400:
-            error = HarmonyLiteError(str(answer.get("error", f"the node answered {status}")))
-            error.exit_code = int(answer.get("exit_code", 1))
+            error = HarmonyLiteError(answer.get("error") or f"the node answered {status}")
+            error.exit_code = answer.get("exit_code", 1)
             raise error
+        if path in ANSWERS:
+            try:
+                convert(answer, ANSWERS[path], f"the node's answer to {path}")
+            except ForeignError as found:
+                raise HarmonyLiteError(found.message, advice="use the command of the node's version") from None
         return answer
 
 

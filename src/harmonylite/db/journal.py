@@ -14,16 +14,17 @@ from io import BytesIO
 from typing import Any
 
 import apsw
-import msgspec
 
 from harmonylite.changes.inbox import Piece
 from harmonylite.db.connection import rows
 from harmonylite.db.exact import codec_of, decode, exact, marks
 from harmonylite.db.tracked import Tracked
 from harmonylite.db.triggers import OVERRULED
-from harmonylite.model import ChangeSetId, Conflict
+from harmonylite.errors import ForeignError
+from harmonylite.foreign import Codec
+from harmonylite.model import ChangeSetId, Conflict, SqlValue
 from harmonylite.schema.sql import PRIVATE, quote
-from harmonylite.wire import KIND_CHANGES, WireError, decode_block, encode_value
+from harmonylite.wire import KIND_CHANGES, WireError, decode_block, decode_value, encode_value
 
 JOURNAL = f"mirror.{quote(PRIVATE + 'conflicts')}"
 LOCAL = f"main.{quote(OVERRULED)}"
@@ -46,6 +47,17 @@ TABLES = (
 
 _NEWEST = f"ifnull((SELECT nth FROM {RECENT} WHERE shard = ?1 ORDER BY seq DESC LIMIT 1), 0)"
 """The number of a shard's newest change set: they are counted through all histories, where sequences begin anew."""
+
+
+BLOCKS = Codec("the blocks of a change set", list[tuple[bytes, bool]], packed=True, most=2**31)
+
+
+def kept_blocks(blob: bytes) -> list[tuple[bytes, bool]]:
+    """Return the blocks of a change set that was kept, and whether each is compressed; [] where they are not known."""
+    try:
+        return BLOCKS.decode(blob)
+    except ForeignError:
+        return []
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +97,7 @@ class Authors:
     def _read(self, shard: int, seq: int) -> None:
         sql = f"SELECT node, blocks FROM {RECENT} WHERE shard = ? AND seq = ?"
         ((node, blob),) = rows(self._connection, sql, (shard, seq))
-        blocks = msgspec.msgpack.decode(blob, type=list[tuple[bytes, bool]])
+        blocks = kept_blocks(blob)
         if not blocks:
             self._unknown.add(node)
         for body, packed in blocks:
@@ -119,7 +131,7 @@ class Journal:
                 blocks.append((piece.spool.read(length), packed))
         self._connection.execute(
             f"INSERT OR REPLACE INTO {RECENT} VALUES (?1, ?2, ?3, ?4, 1 + {_NEWEST})",
-            (piece.shard, piece.seq, piece.id.node, msgspec.msgpack.encode(blocks)),
+            (piece.shard, piece.seq, piece.id.node, BLOCKS.encode(blocks)),
         )
         self._connection.execute(
             f"DELETE FROM {RECENT} WHERE shard = ? AND seq < ?", (piece.shard, piece.seq - RECENT_KEPT)
@@ -193,12 +205,21 @@ def recent_of(connection: apsw.Connection, node: str, after: Mapping[int, int] |
         if nth <= after.get(shard, 0):
             continue
         spool, blocks = BytesIO(), []
-        for body, packed in msgspec.msgpack.decode(blob, type=list[tuple[bytes, bool]]):
+        for body, packed in kept_blocks(blob):
             blocks.append((spool.tell(), len(body), packed))
             spool.write(body)
         name = ChangeSetId(node, "", seq)
         found.append(Piece(name, KIND_CHANGES, shard, seq, seq, (shard,), 0.0, {}, blocks, spool))
     return found
+
+
+def _key_of(blob: bytes) -> dict[str, SqlValue]:
+    """Return the key of an entry, by column; nothing for one that says none."""
+    try:
+        found = decode_value(blob)
+    except WireError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def read_journal(connection: apsw.Connection, *, table: str | None = None, limit: int = 100) -> list[Conflict]:
@@ -214,6 +235,6 @@ def read_journal(connection: apsw.Connection, *, table: str | None = None, limit
     conflicts = []
     for *row, _ in found:
         tbl, key, col, kind, winner, loser, shard, seq, at, winning, overruled = decode(tuple(row), 9, codec)
-        names = msgspec.msgpack.decode(key)
+        names = _key_of(key)
         conflicts.append(Conflict(tbl, names, col, kind, winning, overruled, winner, loser, shard, seq, at))
     return conflicts

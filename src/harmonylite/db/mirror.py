@@ -17,10 +17,11 @@ from harmonylite.db.access import follow, make_private
 from harmonylite.db.connection import mapped, open_file, rows, value
 from harmonylite.db.inspect import TableRules, read_inventory
 from harmonylite.db.renames import checked
+from harmonylite.errors import DatabaseError, MirrorDamagedError
 from harmonylite.model import Position
 from harmonylite.schema.shape import TableShape
 from harmonylite.schema.sql import PRIVATE, quote
-from harmonylite.wire import decode_named, decode_names, encode_named, encode_names
+from harmonylite.wire import WireError, decode_named, decode_names, encode_named, encode_names
 
 POSITION = quote(PRIVATE + "position")
 STATE = quote(PRIVATE + "state")
@@ -81,12 +82,22 @@ def prepare(connection: apsw.Connection, schema: str = "mirror") -> None:
 
 
 def positions(connection: apsw.Connection, schema: str) -> dict[int, Position]:
-    """Return the positions that stand in ``main`` or ``mirror``, by shard."""
+    """Return the positions that stand in ``main`` or ``mirror``, by shard; raises as `unreadable`."""
     listed = rows(connection, f"SELECT shard, seq, resume, created, aborted, newest FROM {schema}.{POSITION}")
-    return {
-        shard: Position(shard, seq, resume, created, tuple(decode_names(aborted)), decode_named(newest))
-        for shard, seq, resume, created, aborted, newest in listed
-    }
+    try:
+        return {
+            shard: Position(shard, seq, resume, created, tuple(decode_names(aborted)), decode_named(newest))
+            for shard, seq, resume, created, aborted, newest in listed
+        }
+    except WireError as error:
+        raise unreadable(schema, str(error)) from error
+
+
+def unreadable(schema: str, why: str) -> DatabaseError:
+    """Return the error for a file whose own facts can't be read: a mirror is made from a snapshot then."""
+    if schema == "mirror":
+        return MirrorDamagedError(f"the mirror does not say where it stands: {why}")
+    return DatabaseError(f"the file does not say where it stands: {why}")
 
 
 def set_positions(connection: apsw.Connection, schema: str, moved: Mapping[int, Position]) -> None:

@@ -6,25 +6,30 @@ and time of change tell. They are checked all the same, a little later.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from harmonylite.errors import ForeignError
+from harmonylite.foreign import Codec
+
 NOTE = "stopped.json"
+
+
+CODEC = Codec("what the last stop noted", dict[str, list[list[int]] | None])
 
 
 def note(folder: Path, files: Iterable[Path]) -> None:
     """Note in ``folder`` how ``files`` are, once nothing of this process has them open; raises OSError."""
-    (folder / NOTE).write_text(json.dumps({str(file): _look(file) for file in files}))
+    (folder / NOTE).write_bytes(CODEC.encode({str(file): _look(file) for file in files}))
 
 
 def taken(folder: Path) -> set[Path]:
     """Return the files that are as the last stop noted, and forget what it noted; empty after any other end."""
     try:
-        found = json.loads((folder / NOTE).read_text())
+        found = CODEC.decode((folder / NOTE).read_bytes())
         same = {Path(name) for name, look in found.items() if look is not None and look == _look(Path(name))}
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ForeignError):
         return set()
     finally:
         # before anything is written to them: after a crash there must be none

@@ -10,12 +10,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import apsw
-import msgspec
 
-from harmonylite.changes.histories import Left, Standing
+from harmonylite.changes.histories import Standing
 from harmonylite.db import mirror
 from harmonylite.db.connection import rows, transaction
-from harmonylite.db.journal import RECENT
+from harmonylite.db.journal import RECENT, kept_blocks
+from harmonylite.errors import ForeignError
+from harmonylite.foreign import Codec, Line, Stands
 from harmonylite.model import Position
 
 LIMBO = "database-"
@@ -24,11 +25,17 @@ HISTORY = "history"
 PAST = "past"
 
 
+PAST_CODEC = Codec("where earlier histories were left", dict[Line, Stands], most=64 * 1024**2)
+
+
 def read_standing(connection: apsw.Connection, schema: str) -> Standing:
-    """Return where ``main`` or ``mirror`` stands."""
+    """Return where ``main`` or ``mirror`` stands; raises as `mirror.unreadable`."""
     history = history_of(connection, schema)
     text = mirror.get_state(connection, schema, PAST)
-    past = msgspec.json.decode(text, type=dict[str, dict[int, tuple[str, int]]]) if text else {}
+    try:
+        past = PAST_CODEC.decode(str(text).encode()) if text else {}
+    except ForeignError as error:
+        raise mirror.unreadable(schema, error.message) from error
     return Standing(history, mirror.positions(connection, schema), past)
 
 
@@ -58,8 +65,8 @@ def grew_apart(connection: apsw.Connection) -> bool:
 def write_history(connection: apsw.Connection, schema: str, standing: Standing) -> None:
     """Write the history's name and past into ``main`` or ``mirror``; in the transaction of the positions."""
     mirror.set_state(connection, schema, HISTORY, standing.history)
-    past: dict[str, Left] = dict(standing.past)
-    mirror.set_state(connection, schema, PAST, msgspec.json.encode(past).decode())
+    past = {name: dict(left) for name, left in standing.past.items()}
+    mirror.set_state(connection, schema, PAST, PAST_CODEC.encode(past).decode())
 
 
 def begin_anew(connection: apsw.Connection, standing: Standing) -> None:
@@ -89,8 +96,7 @@ def folded_seqs(connection: apsw.Connection, shard: int) -> list[int]:
 def folded_set(connection: apsw.Connection, shard: int, seq: int) -> tuple[str, list[bytes]]:
     """Return writer and blocks of a change set that `folded_seqs` named; no blocks where it was a large one."""
     node, blob = rows(connection, f"SELECT node, blocks FROM {RECENT} WHERE shard = ? AND seq = ?", (shard, seq))[0]
-    blocks = msgspec.msgpack.decode(blob, type=list[tuple[bytes, bool]])
-    return str(node), [body for body, _ in blocks]
+    return str(node), [body for body, _ in kept_blocks(blob)]
 
 
 def rewind(connection: apsw.Connection, shard: int, end: int) -> None:

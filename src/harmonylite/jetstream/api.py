@@ -11,9 +11,18 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+import msgspec
 from nats.aio.msg import Msg
 
-from harmonylite.errors import ConfigError, HarmonyLiteError, StreamError, StreamFullError, WrongLastSequenceError
+from harmonylite.errors import (
+    ConfigError,
+    ForeignError,
+    HarmonyLiteError,
+    StreamError,
+    StreamFullError,
+    WrongLastSequenceError,
+)
+from harmonylite.foreign import Line, Long, Seq, Untyped, convert
 from harmonylite.jetstream.link import NatsLink
 
 STREAM_NOT_FOUND = 10059
@@ -30,6 +39,84 @@ _TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d
 
 SECONDS = 5.0
 """Deadline of an API request."""
+
+
+class _Error(msgspec.Struct):
+    """An error of the server."""
+
+    code: int = 0
+    err_code: int = 0
+    description: Long = ""
+
+
+class _State(msgspec.Struct):
+    """State of a stream."""
+
+    messages: Seq = 0
+    first_seq: Seq = 0
+    last_seq: Seq = 0
+    num_deleted: Seq = 0
+    subjects: dict[str, Seq] | None = None
+
+
+class _Peer(msgspec.Struct):
+    """A server that keeps a stream."""
+
+    name: Long = ""
+    offline: bool = False
+
+
+class _Cluster(msgspec.Struct):
+    """The servers that keep a stream."""
+
+    leader: Long | None = None
+    replicas: list[_Peer] | None = None
+
+
+class _External(msgspec.Struct):
+    """Where a mirror's source is."""
+
+    api: Long = ""
+
+
+class _Source(msgspec.Struct):
+    """What a stream is a mirror of."""
+
+    name: Long = ""
+    external: _External | None = None
+
+
+class _Config(msgspec.Struct):
+    """Settings of a stream, which whoever has the rights may change with a tool of NATS's."""
+
+    name: Long = ""
+    subjects: list[Long] | None = None
+    metadata: dict[str, str] | None = None
+    mirror: _Source | None = None
+    max_msgs: int = 0
+    num_replicas: int = 0
+
+
+class _Answer(msgspec.Struct):
+    """Fields of JetStream's answers that mean the same in each; an answer has some of them."""
+
+    error: _Error | None = None
+    seq: Seq | None = None
+    state: _State | None = None
+    config: _Config | None = None
+    cluster: _Cluster | None = None
+    created: Line = ""
+
+
+class Names(msgspec.Struct):
+    """A page of the names of streams or consumers."""
+
+    streams: list[Long] | None = None
+    consumers: list[Long] | None = None
+    total: Seq = 0
+
+
+CODEC = Untyped("an answer of JetStream", check=_Answer, most=256 * 1024**2)
 
 
 class ApiError(StreamError):
@@ -59,13 +146,20 @@ class JetStream:
 def answer(message: Msg, doing: str) -> dict[str, Any]:
     """Return the JSON of an answer; raises what its error maps to."""
     try:
-        found = json.loads(message.data)
-        error = found.get("error")
-    except (ValueError, AttributeError):
-        raise StreamError(f"{doing}: NATS answered what is not JSON ({len(message.data)} bytes)") from None
-    if error is not None:
-        raise mapped(error, doing)
-    return dict(found)
+        found = CODEC.decode(message.data)
+    except ForeignError as error:
+        raise StreamError(f"{doing}: {error.message} ({len(message.data)} bytes)") from None
+    if found.get("error") is not None:
+        raise mapped(found["error"], doing)
+    return found
+
+
+def as_names(found: Mapping[str, Any]) -> Names:
+    """Return an answer that lists names; raises StreamError."""
+    try:
+        return convert(found, Names, "a list of names of JetStream")
+    except ForeignError as error:
+        raise StreamError(error.message) from None
 
 
 def mapped(error: Mapping[str, Any], doing: str) -> HarmonyLiteError:
@@ -84,8 +178,11 @@ def mapped(error: Mapping[str, Any], doing: str) -> HarmonyLiteError:
 def wall(text: str) -> float:
     """Return the seconds since the epoch of a server time (RFC 3339, up to nanoseconds); 0 when there is none."""
     found = _TIME.fullmatch(text)
-    if found is None:
+    try:
+        whole = datetime.fromisoformat(found[1] + found[3].replace("Z", "+00:00")) if found is not None else None
+    except ValueError:  # a month 13
+        whole = None
+    if found is None or whole is None:
         return 0.0
-    whole = datetime.fromisoformat(found[1] + found[3].replace("Z", "+00:00"))
     # By way of nanoseconds, as the times in delivered messages: the same instant is then the same float.
     return (int(whole.timestamp()) * 10**9 + int((found[2] or "").ljust(9, "0"))) / 1e9

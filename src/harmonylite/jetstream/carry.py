@@ -196,9 +196,11 @@ async def _transfer(
     try:
         asked = {"deliver_subject": inbox, "no_consumers": True, "chunk_size": CHUNK}
         backup = await stream.api.call(f"STREAM.SNAPSHOT.{stream.name}", asked, seconds=SECONDS)
-        wanted = {"config": _wanted(before, replicas), "state": backup["state"]}
+        wanted = {"config": _wanted(before, replicas), "state": backup.get("state")}
         restore = await target.call(f"STREAM.RESTORE.{stream.name}", wanted, seconds=STEP_SECONDS)
-        goal, size = target.link.now(), 0
+        goal, size, goes_to = target.link.now(), 0, restore.get("deliver_subject")
+        if not isinstance(goes_to, str) or not goes_to:
+            raise StreamError(f"restore of stream {stream.name}: the target does not say where it takes the backup")
         while True:
             async with asyncio.timeout(SECONDS):
                 message = await chunks.get()
@@ -206,14 +208,14 @@ async def _transfer(
                 raise StreamError(f"backup of stream {stream.name}: the connection was lost")
             if not message.data:
                 break
-            taken = await _hand_over(goal, restore["deliver_subject"], message.data)
+            taken = await _hand_over(goal, goes_to, message.data)
             if taken.data:
                 answer(taken, f"restore of stream {stream.name}")
             size += len(message.data)
             told(size)
             if message.reply:
                 await source.publish(message.reply, b"")
-        answer(await _hand_over(goal, restore["deliver_subject"], b""), f"restore of {stream.name}")
+        answer(await _hand_over(goal, goes_to, b""), f"restore of {stream.name}")
     except TimeoutError:
         raise StreamError(f"backup of stream {stream.name}: nothing came for {SECONDS:g} s") from None
     finally:

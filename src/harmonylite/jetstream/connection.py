@@ -25,6 +25,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from harmonylite.errors import ConnectError, NotAcknowledgedError, StreamError, StreamFullError
+from harmonylite.jetstream.client import SureClient
 from harmonylite.jetstream.credentials import connect_options
 from harmonylite.jetstream.handshake import refusal
 from harmonylite.jetstream.names import host_port, redact
@@ -50,43 +51,6 @@ class DeniedError(StreamError):
     """The server knows us and does not let us use a subject; nothing was stored."""
 
 
-class _Client(Client):
-    """nats-py's client that says at once when it ends, and insists on TLS where TLS was asked for."""
-
-    def __init__(self, insist_on_tls: bool) -> None:
-        super().__init__()
-        self.over = asyncio.Event()
-        self.announced: list[str] = []
-        self.asks_for_certificate = False
-        self._insist_on_tls = insist_on_tls
-
-    async def _close(self, status: int, do_cbs: bool = True) -> None:
-        self.over.set()
-        # What nobody takes any more must not be waited for: a frozen peer would keep nats-py here for ever.
-        self._pending, self._pending_data_size = [], 0
-        for name in ("_io_writer", "_bare_io_writer"):
-            writer = getattr(self._transport, name, None)
-            if writer is not None:
-                writer.transport.abort()
-        # Nor is its end waited for: after a failed TLS handshake asyncio never reports it.
-        self._transport = None
-        await super()._close(status, do_cbs)
-
-    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
-        # Called before CONNECT is sent: credentials must not go out in the clear because somebody stripped TLS.
-        if initial_connection and self._insist_on_tls and not info.get("tls_required"):
-            raise nats.errors.SecureConnWantedError
-        self.asks_for_certificate = bool(info.get("tls_verify"))
-        self.announced = info.get("connect_urls") or []
-        await super()._process_info(info, initial_connection)
-
-    async def _process_pong(self) -> None:
-        # Nobody waits for this one any more. nats-py would set its result all the same, and end its reading over that.
-        if self._pongs and self._pongs[0].done():
-            self._pongs[0] = asyncio.get_running_loop().create_future()
-        await super()._process_pong()
-
-
 class Connection:
     """A live connection. Made by `connect`; ends by itself or by `aclose`, never comes back."""
 
@@ -96,7 +60,7 @@ class Connection:
         self._url = url
         self._settings = settings
         insist = settings.tls.wanted or urlsplit(url).scheme == "tls"
-        self._client = _Client(insist)
+        self._client = SureClient(insist)
         self._inbox = self._client.new_inbox()
         self._count = itertools.count(1)
         self._waiting: dict[str, tuple[str, asyncio.Future[Msg]]] = {}

@@ -10,11 +10,13 @@ wants a TLS handshake first.
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from harmonylite.errors import ConfigError
+import msgspec
+
+from harmonylite.errors import ConfigError, ForeignError
+from harmonylite.foreign import Codec
 from harmonylite.jetstream.names import split_address
 from harmonylite.jetstream.server_config import loopback
 
@@ -22,6 +24,16 @@ GREETING_SECONDS = 2.0
 
 DOORS = {"nats": "clients", "cluster": "routes"}
 """Kinds of ports in the server's own list, and who comes in there; leaf links are asked for what clients are."""
+
+
+class Greeting(msgspec.Struct):
+    """What a server says first."""
+
+    auth_required: bool = False
+    tls_verify: bool = False
+
+
+CODEC = Codec("the greeting of a NATS server", Greeting)
 
 
 async def open_doors(ports: Mapping[str, Sequence[str]]) -> list[str]:
@@ -43,12 +55,12 @@ async def _asks(host: str, port: int) -> bool:
         async with asyncio.timeout(GREETING_SECONDS):
             reader, writer = await asyncio.open_connection(host, port)
             try:
-                greeting = json.loads((await reader.readline()).removeprefix(b"INFO "))
+                greeting = CODEC.decode((await reader.readline()).removeprefix(b"INFO "))
             finally:
                 writer.close()
-    except (OSError, ValueError):  # TimeoutError is an OSError
+    except (OSError, ValueError, ForeignError):  # TimeoutError is an OSError, a line without an end a ValueError
         return True
-    return bool(greeting.get("auth_required") or greeting.get("tls_verify"))
+    return greeting.auth_required or greeting.tls_verify
 
 
 async def refuse_open_doors(user_file: Path, ports: Mapping[str, Sequence[str]]) -> None:

@@ -20,7 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from harmonylite.backoff import Backoff
-from harmonylite.errors import ConfigError, EmbeddedServerError
+from harmonylite.errors import ConfigError, EmbeddedServerError, ForeignError
 from harmonylite.identity import must_be_ours
 from harmonylite.jetstream.child import Child
 from harmonylite.jetstream.cluster_secret import Refusals, RouteLogin, route_login
@@ -267,7 +267,7 @@ class EmbeddedServer(Resource):
                 continue
             try:
                 found = await read_figures(self._monitor)
-            except (OSError, ValueError) as error:  # TimeoutError is an OSError
+            except (OSError, ForeignError) as error:  # TimeoutError is an OSError
                 log.debug("figures of the embedded nats-server: %s", error)
                 continue
             self._status.server = found.values

@@ -8,17 +8,55 @@ Reference: https://docs.nats.io/running-a-nats-service/nats_admin/monitoring
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
+
+import msgspec
+
+from harmonylite.errors import ForeignError
+from harmonylite.foreign import Long, Seq, Untyped, convert
 
 SECONDS = 2.0
 """Deadline of one question."""
 
 MOST = 4 * 1024 * 1024
 """Bytes of an answer that are read; more is not an answer to our questions."""
+
+
+class _Monitoring(msgspec.Struct):
+    """The fields of the monitoring port's answers that are read one by one."""
+
+    server_name: Long = ""
+    config: dict[str, Any] | None = None
+    api: dict[str, Any] | None = None
+    meta_cluster: _Meta | None = None
+
+
+class _Meta(msgspec.Struct):
+    """JetStream's meta group."""
+
+    cluster_size: Seq = 0
+    quorum_needed: Seq = 0
+    leader: Long | None = None
+    replicas: list[_Replica] | None = None
+
+
+class _Replica(msgspec.Struct):
+    """A server of the meta group."""
+
+    name: Long = "?"
+
+
+class _Route(msgspec.Struct):
+    """A route to another server."""
+
+    remote_name: Long = ""
+    remote_id: Long = ""
+
+
+CODEC = Untyped("an answer of the monitoring port", check=_Monitoring, most=MOST)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +71,13 @@ class Figures:
 
 
 async def read_figures(url: str) -> Figures:
-    """Return the figures of the server whose monitoring is at ``url``; raises OSError, ValueError, TimeoutError."""
+    """Return the figures of the server whose monitoring is at ``url``; raises OSError, ForeignError, TimeoutError."""
     async with asyncio.timeout(SECONDS):
         varz, jsz = await _get(f"{url}/varz"), await _get(f"{url}/jsz")
         meta = jsz.get("meta_cluster") or {}
-        routes = (await _get(f"{url}/routez")).get("routes") or [] if meta else []
-    peers = {str(route.get("remote_name") or route.get("remote_id")) for route in routes}
+        listed = (await _get(f"{url}/routez")).get("routes") or [] if meta else []
+    routes = convert(listed, list[_Route], "the routes of the server")
+    peers = {route.remote_name or route.remote_id for route in routes}
     values = _values(varz, jsz) | {"cluster_peers": float(len(peers))}
     own = str(varz.get("server_name", ""))
     return Figures(values, _trouble(meta, own, peers), tuple(sorted({own, *peers}))) if meta else Figures(values)
@@ -48,7 +87,7 @@ def _values(varz: Mapping[str, Any], jsz: Mapping[str, Any]) -> dict[str, float]
     config, api = jsz.get("config") or {}, jsz.get("api") or {}
     found = {
         "memory_bytes": varz.get("mem"),
-        "cpu_ratio": float(varz.get("cpu") or 0) / 100,
+        "cpu_ratio": convert(varz.get("cpu") or 0, float, "the processor time of the server") / 100,
         "connections": varz.get("connections"),
         "leaf_links": varz.get("leafnodes"),
         "subscriptions": varz.get("subscriptions"),
@@ -65,7 +104,8 @@ def _values(varz: Mapping[str, Any], jsz: Mapping[str, Any]) -> dict[str, float]
         "api_requests": api.get("total"),
         "api_errors": api.get("errors"),
     }
-    return {name: float(value or 0) for name, value in found.items()}
+    values = convert(found, dict[str, float | None], "the figures of the server")
+    return {name: value or 0.0 for name, value in values.items()}
 
 
 def _trouble(meta: Mapping[str, Any], own: str, peers: set[str]) -> str:
@@ -94,5 +134,5 @@ async def _get(url: str) -> dict[str, Any]:
         writer.close()
     head, _, body = answer.partition(b"\r\n\r\n")
     if b" 200 " not in head.partition(b"\r\n")[0]:
-        raise ValueError(f"monitoring answered {head[:60]!r}")
-    return dict(json.loads(body))
+        raise ForeignError(f"monitoring answered {head[:60]!r}")
+    return CODEC.decode(body)

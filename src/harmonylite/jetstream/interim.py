@@ -7,7 +7,6 @@ once it is closed nothing is added. Its subjects are its own: neither order ever
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 import secrets
@@ -16,11 +15,15 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
 
 from harmonylite.changes.interim import Interim, Start
-from harmonylite.errors import StreamError, StreamLostError
-from harmonylite.jetstream.api import STREAM_EXISTS, ApiError, JetStream
+from harmonylite.errors import ForeignError, StreamError, StreamLostError
+from harmonylite.foreign import Codec, Line, Seconds, Seq, Shard
+from harmonylite.jetstream.api import STREAM_EXISTS, ApiError, JetStream, as_names
 from harmonylite.jetstream.link import NatsLink
 from harmonylite.jetstream.names import stream_name
 from harmonylite.jetstream.region_streams import shut
@@ -34,6 +37,20 @@ log = logging.getLogger(__name__)
 
 INTERIM = "harmonylite-interim"
 """Metadata: mark, time of making, and where each shard begins."""
+
+
+class Said(msgspec.Struct):
+    """What the metadata of an interim order's first stream says. ``mark``: part of a file's name at every node.
+
+    ``starts``: by shard the identity of home's order, up to where it goes, and what was copied of it.
+    """
+
+    mark: Annotated[str, Meta(pattern=r"\A[0-9A-Za-z]{1,64}\Z")]
+    since: Seconds
+    starts: Annotated[dict[Shard, tuple[Line, Seq, Seq]], Meta(min_length=1, max_length=1024)]
+
+
+CODEC = Codec("where an interim order begins", Said)
 
 
 class InterimStreams:
@@ -142,17 +159,16 @@ class InterimStreams:
     async def _names(self) -> set[str]:
         names: set[str] = set()
         while True:
-            found = await self._api.call("STREAM.NAMES", {"offset": len(names)})
-            page = found.get("streams") or []
-            names.update(page)
-            if not page or len(names) >= int(found.get("total") or 0):
+            found = as_names(await self._api.call("STREAM.NAMES", {"offset": len(names)}))
+            names.update(found.streams or [])
+            if not found.streams or len(names) >= found.total:
                 return names
 
     async def _create(self, interim: Interim, shard: int) -> bool:
         """Make one shard's stream; False when there is one under this name that somebody else made."""
         start, name = interim.starts[shard], self._name(shard, interim.number)
-        starts = {str(s): [each.parent, each.upto, each.copied] for s, each in interim.starts.items()}
-        said = {"mark": interim.mark, "since": interim.since, "starts": starts}
+        starts = {s: (each.parent, each.upto, each.copied) for s, each in interim.starts.items()}
+        said = Said(interim.mark, interim.since, starts)
         subject = interim_subject(self._settings.subject_prefix, self._home.region, interim.number, shard, "*")
         config: dict[str, Any] = {
             **stream_config(self._settings, shard),
@@ -161,7 +177,7 @@ class InterimStreams:
             # No snapshot covers an interim order: it keeps everything for as long as it is needed.
             "max_msgs": -1,
             "first_seq": start.upto + 1,
-            "metadata": {ORDER: interim.order(shard), INTERIM: json.dumps(said)},
+            "metadata": {ORDER: interim.order(shard), INTERIM: CODEC.encode(said).decode()},
         }
         try:
             await create(self._api, config)
@@ -175,11 +191,12 @@ class InterimStreams:
 
 def _read(number: int, details: Details) -> Interim:
     """Return the interim order that a first shard's stream tells of; raises StreamError."""
+    text = (details.config.get("metadata") or {}).get(INTERIM, "")
     try:
-        said = json.loads(details.config["metadata"][INTERIM])
-        starts = {
-            int(shard): Start(str(p), int(upto), int(copied)) for shard, (p, upto, copied) in said["starts"].items()
-        }
-        return Interim(number, str(said["mark"]), starts, float(said["since"]), open=not details.role.shut)
-    except (KeyError, TypeError, ValueError) as error:
-        raise StreamError(f"stream {details.config.get('name')} is no interim order: {error!r} is missing") from None
+        said = CODEC.decode(text.encode())
+    except ForeignError as error:
+        raise StreamError(f"stream {details.config.get('name')} is no interim order: {error.message}") from None
+    if said.starts.keys() != set(range(len(said.starts))):
+        raise StreamError(f"stream {details.config.get('name')} is no interim order: it is of shards {[*said.starts]}")
+    starts = {shard: Start(*start) for shard, start in said.starts.items()}
+    return Interim(number, said.mark, starts, said.since, open=not details.role.shut)

@@ -21,6 +21,7 @@ from dataclasses import replace
 from typing import Any
 
 from harmonylite.errors import HarmonyLiteError, StreamError, StreamLostError
+from harmonylite.jetstream.api import as_names
 from harmonylite.jetstream.link import NatsLink
 from harmonylite.jetstream.region_streams import RegionStream, shut
 from harmonylite.jetstream.regions import Home, Role, shut_subject
@@ -219,6 +220,6 @@ async def _update(stream: Stream, config: Mapping[str, Any], role: Role) -> None
 
 async def _end_consumers(stream: Stream) -> None:
     """End every consumer, so that each reader looks at the stream anew before it gets another message."""
-    names = (await stream.api.call(f"CONSUMER.NAMES.{stream.name}")).get("consumers") or []
-    for name in names:
+    names = as_names(await stream.api.call(f"CONSUMER.NAMES.{stream.name}"))
+    for name in names.consumers or []:
         await stream.api.call(f"CONSUMER.DELETE.{stream.name}.{name}")

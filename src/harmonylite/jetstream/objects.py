@@ -21,9 +21,13 @@ from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Annotated, Any, BinaryIO, Literal
+
+import msgspec
+from msgspec import Meta
 
 from harmonylite.errors import (
+    ForeignError,
     NotAcknowledgedError,
     ObjectMissingError,
     SnapshotDamagedError,
@@ -31,6 +35,7 @@ from harmonylite.errors import (
     StreamError,
     StreamLostError,
 )
+from harmonylite.foreign import Codec, Seq
 from harmonylite.jetstream.api import STREAM_NOT_FOUND
 from harmonylite.jetstream.buckets import Bucket, bucket_name
 from harmonylite.jetstream.link import NatsLink
@@ -53,6 +58,20 @@ TRY_AGAIN_SECONDS = 0.5
 
 STALLED_SECONDS = 15.0
 """A get that sees no chunk for so long, though the server is alive, takes the object for damaged."""
+
+
+class Stored(msgspec.Struct):
+    """The description of an object, as ``nats object`` writes it too. ``nuid``: a token of its chunks' subject."""
+
+    name: str = ""
+    nuid: Annotated[str, Meta(pattern=r"\A[0-9A-Za-z_-]{0,64}\Z")] = ""
+    size: Seq = 0
+    chunks: Annotated[int, Meta(ge=0, le=2**31)] = 0
+    digest: Annotated[str, Meta(max_length=128)] = ""
+    deleted: bool = False
+
+
+CODEC = Codec("the description of an object", Stored)
 
 
 class JetStreamObjects:
@@ -88,15 +107,15 @@ class JetStreamObjects:
         chunks = f"{self._before}.C.{nuid}"
         try:
             await self._bucket.ensure()
-            before = await self._meta(name)
+            before = await self._old(name)
             try:
                 await self._describe(name, nuid, await self._send(chunks, source, progress))
             except BaseException:
                 # Shielded: also a cancelled put should not leave its chunks in the store.
                 await asyncio.shield(self._forget(chunks))
                 raise
-            if before is not None:
-                await self._forget(f"{self._before}.C.{before['nuid']}")
+            if before is not None and before.nuid:
+                await self._forget(f"{self._before}.C.{before.nuid}")
         except (StreamError, OSError) as error:
             raise SnapshotError(f"object {name!r} can't be stored from {source}: {error}") from error
 
@@ -125,10 +144,11 @@ class JetStreamObjects:
     async def delete(self, name: str) -> None:
         """Delete object ``name``; see `Objects.delete`. Its description goes first, so that nobody finds half of it."""
         try:
-            meta = await self._meta(name)
+            meta = await self._old(name)
             if meta is not None:
                 await self._bucket.purge(self._meta_subject(name))
-                await self._bucket.purge(f"{self._before}.C.{meta['nuid']}")
+                if meta.nuid:
+                    await self._bucket.purge(f"{self._before}.C.{meta.nuid}")
         except StreamError as error:
             raise SnapshotError(f"object {name!r} can't be deleted: {error}") from error
 
@@ -138,8 +158,8 @@ class JetStreamObjects:
             stream = self._bucket.stream
             state = await stream.api.call(f"STREAM.INFO.{stream.name}", {"subjects_filter": f"{self._before}.M.>"})
             subjects = (state.get("state") or {}).get("subjects") or {}
-            found = [_unquoted(subject.rpartition(".")[2]) for subject in subjects]
-            return sorted([name for name in found if await self._meta(name) is not None])
+            found = [name for subject in subjects if (name := _unquoted(subject.rpartition(".")[2])) is not None]
+            return sorted([name for name in found if await self._is_there(name)])
         except StreamError as error:
             if getattr(error, "code", 0) == STREAM_NOT_FOUND:
                 return []
@@ -151,19 +171,17 @@ class JetStreamObjects:
         found = await stream.api.call(f"STREAM.INFO.{stream.name}", {"subjects_filter": subject})
         return int(((found.get("state") or {}).get("subjects") or {}).get(subject, 0))
 
-    async def _must_have(self, name: str, meta: dict[str, Any]) -> None:
+    async def _must_have(self, name: str, meta: Stored) -> None:
         """Raise ObjectMissingError when the object was removed meanwhile, SnapshotDamagedError when it lacks chunks."""
-        there = await self._count(f"{self._before}.C.{meta['nuid']}")
-        if there >= meta["chunks"]:
+        there = await self._count(f"{self._before}.C.{meta.nuid}")
+        if there >= meta.chunks:
             return
         now = await self._meta(name)
-        if now is None or now["nuid"] != meta["nuid"]:
+        if now is None or now.nuid != meta.nuid:
             raise ObjectMissingError(f"object {name!r} was removed from {self.place} while it was read")
-        raise SnapshotDamagedError(
-            f"object {name!r}: {there} of {meta['chunks']} chunks are there; NATS has lost others"
-        )
+        raise SnapshotDamagedError(f"object {name!r}: {there} of {meta.chunks} chunks are there; NATS has lost others")
 
-    async def _look(self, name: str, meta: dict[str, Any]) -> None:
+    async def _look(self, name: str, meta: Stored) -> None:
         """The same, while nothing comes; a server that does not answer now says nothing of the object."""
         with suppress(StreamError):
             await self._must_have(name, meta)
@@ -179,7 +197,22 @@ class JetStreamObjects:
     def _meta_subject(self, name: str) -> str:
         return f"{self._before}.M.{base64.urlsafe_b64encode(name.encode()).decode()}"
 
-    async def _meta(self, name: str) -> dict[str, Any] | None:
+    async def _old(self, name: str) -> Stored | None:
+        """Return the description of an object that is about to go; of one that can't be read the chunks stay behind."""
+        try:
+            return await self._meta(name)
+        except SnapshotDamagedError as error:
+            log.warning("%s; it is removed", error.message)
+            return Stored()
+
+    async def _is_there(self, name: str) -> bool:
+        """Tell whether an object is not deleted; one whose description can't be read is there, and is no use."""
+        try:
+            return await self._meta(name) is not None
+        except SnapshotDamagedError:
+            return True
+
+    async def _meta(self, name: str) -> Stored | None:
         try:
             message = await self._bucket.stream.last_on(self._meta_subject(name))
         except StreamLostError:
@@ -187,11 +220,10 @@ class JetStreamObjects:
         if message is None:
             return None
         try:
-            meta = json.loads(message.payload)
-            return None if meta.get("deleted") else {"nuid": "", "size": 0, "chunks": 0, "digest": "", **meta}
-        except (ValueError, AttributeError):
-            said = f"object {name!r} in {self.bucket} has a description that can't be read"
-            raise SnapshotDamagedError(said) from None
+            meta = CODEC.decode(message.payload, f"the description of object {name!r} in {self.bucket}")
+        except ForeignError as error:
+            raise SnapshotDamagedError(error.message) from None
+        return None if meta.deleted else meta
 
     async def _send(self, subject: str, source: Path, progress: Progress | None) -> dict[str, Any]:
         """Publish the file in chunks, a few at a time; return its size, digest and number of chunks."""
@@ -225,7 +257,7 @@ class JetStreamObjects:
             await self._bucket.publish(self._meta_subject(name), json.dumps(meta).encode(), {"Nats-Rollup": "sub"})
         except NotAcknowledgedError:
             found = await self._meta(name)
-            if found is None or found["nuid"] != nuid:
+            if found is None or found.nuid != nuid:
                 raise
 
     async def _forget(self, subject: str) -> None:
@@ -234,35 +266,36 @@ class JetStreamObjects:
         except StreamError as error:
             log.warning("chunks on %s stay behind: %s", subject, error.message)
 
-    async def _receive(self, name: str, meta: dict[str, Any], part: Path, progress: Progress | None) -> None:
+    async def _receive(self, name: str, meta: Stored, part: Path, progress: Progress | None) -> None:
         digest, chunks, size = hashlib.sha256(), 0, 0
         file = await _opened(part, "wb")
         try:
-            if meta["chunks"]:
-                subject = f"{self._before}.C.{meta['nuid']}"
+            if meta.chunks:
+                subject = f"{self._before}.C.{meta.nuid}"
                 pull = Pull(self._link.now(), self._bucket.stream, 1, subject, quiet=lambda: self._look(name, meta))
                 try:
                     await pull.open()
-                    if pull.pending < meta["chunks"]:  # a server may not have them yet that its leader has
+                    if pull.pending < meta.chunks:  # a server may not have them yet that its leader has
                         await self._must_have(name, meta)
-                    while chunks < meta["chunks"]:
+                    while chunks < meta.chunks:
                         async with asyncio.timeout(STALLED_SECONDS):
                             batch = [message.payload for message in await pull.take()]
                         chunks, size = chunks + len(batch), size + sum(map(len, batch))
                         await asyncio.to_thread(_write, file, batch, digest)
                         if progress is not None:
-                            progress(size, max(int(meta["size"]), size))
+                            progress(size, max(meta.size, size))
                 finally:
                     await pull.aclose()
             await asyncio.to_thread(_sync, file)
         except TimeoutError:
             await self._must_have(name, meta)
-            raise SnapshotError(f"object {name!r}: {chunks} of {meta['chunks']} chunks came") from None
+            raise SnapshotError(f"object {name!r}: {chunks} of {meta.chunks} chunks came") from None
         finally:
             await asyncio.to_thread(file.close)
-        if (size, _digest_bytes(str(meta["digest"]))) != (meta["size"], digest.digest()):
+        # Some writers leave the padding out.
+        if (size, _digest_text(digest.digest()).rstrip("=")) != (meta.size, meta.digest.rstrip("=")):
             raise SnapshotDamagedError(
-                f"object {name!r} is damaged: {size} of {meta['size']} bytes, or another SHA-256 than what was stored",
+                f"object {name!r} is damaged: {size} of {meta.size} bytes, or another SHA-256 than what was stored",
                 advice="delete it and save a new snapshot",
             )
 
@@ -298,14 +331,10 @@ def _digest_text(digest: bytes) -> str:
     return f"SHA-256={base64.urlsafe_b64encode(digest).decode()}"
 
 
-def _digest_bytes(text: str) -> bytes:
-    return _decoded(text.partition("=")[2])
-
-
-def _decoded(text: str) -> bytes:
-    # Some writers leave the padding out.
-    return base64.urlsafe_b64decode(text.rstrip("=") + "=" * (-len(text.rstrip("=")) % 4))
-
-
-def _unquoted(subject_token: str) -> str:
-    return _decoded(subject_token).decode(errors="replace")
+def _unquoted(subject_token: str) -> str | None:
+    """Return the name of the object that a token stands for, None where it is none that we would write."""
+    bare = subject_token.rstrip("=")  # some writers leave the padding out
+    try:
+        return base64.urlsafe_b64decode(bare + "=" * (-len(bare) % 4)).decode()
+    except ValueError:
+        return None

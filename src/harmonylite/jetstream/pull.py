@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -39,6 +40,9 @@ HEARTBEAT = 2.0
 
 UNUSED = 60.0
 """Seconds after which the server forgets a consumer that nobody reads."""
+
+
+_NUMBER = re.compile(r"[0-9]{1,19}")
 
 
 class PullEndedError(StreamError):
@@ -164,6 +168,8 @@ class Pull:
         # $JS.ACK.<stream>.<consumer>.<delivered>.<stream seq>.<consumer seq>.<time>.<pending>, or with a domain and
         # an account hash before the stream and a token behind: ADR-15.
         stored, sent = (reply[7], reply[9]) if len(reply) > 9 else (reply[5], reply[7])
+        if not (_NUMBER.fullmatch(stored) and _NUMBER.fullmatch(sent)):
+            return  # somebody else's, sent to our inbox
         self._messages.append(
             StreamMessage(self._stream.shard, int(stored), message.subject, message.data, int(sent) / 1e9)
         )
@@ -175,7 +181,7 @@ class Pull:
         if code == "100":
             return
         pending = headers.get("Nats-Pending-Messages")
-        if pending is None or not str(pending).isdigit():
+        if pending is None or _NUMBER.fullmatch(str(pending)) is None:
             why = text.partition("\n")[0].strip() or "no responders"
             self._ended = f"its consumer ended: {why} ({code})"
             self._taken.set()

@@ -11,17 +11,20 @@ region was given up for lost, are told apart.
 
 from __future__ import annotations
 
-import json
 import re
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
 
 from harmonylite.changes.interim import Interim
 from harmonylite.errors import ConfigError
+from harmonylite.foreign import Codec, Line, Seq, convert
 
 ORDER = "harmonylite-order"
 FORKS = "harmonylite-forks"
@@ -31,6 +34,23 @@ CAME_FROM = "harmonylite-came-from"
 """Metadata of a stream: the identity of its order, earlier identities, how often home was moved, and where to/from."""
 
 _API = re.compile(r"\$JS\.([A-Za-z0-9_-]+)\.API")
+
+
+Region = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9_-]{0,64}\Z")]
+"""A region's name becomes a token of subjects; "" = none."""
+
+
+class _Metadata(msgspec.Struct):
+    """What is read of a stream's metadata; whoever has the rights may change it with a tool of NATS's."""
+
+    order: Line = msgspec.field(name=ORDER, default="")
+    forks: str = msgspec.field(name=FORKS, default="")
+    moves: Annotated[str, Meta(pattern=r"\A[0-9]{0,9}\Z")] = msgspec.field(name=MOVES, default="")
+    left_for: Region = msgspec.field(name=LEFT_FOR, default="")
+    came_from: Region = msgspec.field(name=CAME_FROM, default="")
+
+
+FORKS_CODEC = Codec("the earlier identities of an order", list[tuple[Line, Seq]])
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +78,17 @@ class Role:
 
     def metadata(self) -> dict[str, str]:
         """Return the metadata that `role_of` reads; copies carry those of their order."""
-        found = {ORDER: self.order, FORKS: json.dumps(self.forks), MOVES: str(self.moves)}
+        found = {ORDER: self.order, FORKS: FORKS_CODEC.encode(list(self.forks)).decode(), MOVES: str(self.moves)}
         return found | ({CAME_FROM: self.came_from} if self.came_from else {})
 
 
 def role_of(config: Mapping[str, Any], created: str) -> Role:
-    """Return the role of the stream with this configuration; raises ConfigError when it mirrors what isn't ours."""
-    metadata = config.get("metadata") or {}
+    """Return the role of the stream with this configuration.
+
+    Raises ConfigError when it mirrors what isn't ours, ForeignError when its metadata can't be read.
+    """
+    metadata = convert(config.get("metadata") or {}, _Metadata, "its metadata")
+    forks = FORKS_CODEC.decode(metadata.forks.encode()) if metadata.forks else []
     copy_of = ""
     if mirror := config.get("mirror"):
         found = _API.fullmatch(str((mirror.get("external") or {}).get("api") or ""))
@@ -75,12 +99,12 @@ def role_of(config: Mapping[str, Any], created: str) -> Role:
             )
         copy_of = found[1]
     return Role(
-        order=metadata.get(ORDER) or created,
-        forks=tuple((str(old), int(upto)) for old, upto in json.loads(metadata.get(FORKS) or "[]")),
+        order=metadata.order or created,
+        forks=tuple(forks),
         copy_of=copy_of,
-        left_for=metadata.get(LEFT_FOR) or "",
-        moves=int(metadata.get(MOVES) or 0),
-        came_from=metadata.get(CAME_FROM) or "",
+        left_for=metadata.left_for,
+        moves=int(metadata.moves or 0),
+        came_from=metadata.came_from,
         shut=config.get("subjects") == [shut_subject(str(config.get("name")))],
     )
 

@@ -6,32 +6,32 @@ Invariant: what holds a secret is readable by its owner alone from its first mom
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import secrets
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Self
+
+import msgspec
+
+from harmonylite.errors import ForeignError
+from harmonylite.foreign import Codec, Name
 
 SERVER = "server.json"
 
 
-@dataclass(frozen=True, slots=True)
-class ServerFile:
+class ServerFile(msgspec.Struct, frozen=True):
     """What a server's folder says of itself. ``name``: of the server within its cluster, whose votes and copies of
     streams go by it: it stays when the node is renamed. ``database``: fingerprint of the one that it belongs to.
     """
 
-    name: str
+    name: Name
     database: str
 
     @classmethod
-    def read(cls, folder: Path) -> Self | None:
+    def read(cls, folder: Path) -> ServerFile | None:
         """Return what ``folder`` says, None when it says nothing."""
         try:
-            found = json.loads((folder / SERVER).read_text(encoding="utf-8"))
-            return cls(str(found["name"]), str(found["database"]))
-        except (OSError, ValueError, KeyError, TypeError):
+            return FILE.decode((folder / SERVER).read_bytes())
+        except (OSError, ForeignError):
             return None
 
     @classmethod
@@ -44,8 +44,20 @@ class ServerFile:
         found = cls.read(folder)
         if found is None or found.database != database:
             found = cls(found.name if found is not None else folder.name, database)
-            write_private(folder / SERVER, json.dumps(asdict(found)))
+            write_private(folder / SERVER, FILE.encode(found).decode())
         return found.name
+
+
+class _Login(msgspec.Struct):
+    """User and password of the embedded server."""
+
+    user: str
+    password: str
+
+
+FILE = Codec("what the embedded server's folder says of itself", ServerFile)
+LOGIN = Codec("the login of the embedded server", _Login)
+PORTS = Codec("the ports of the embedded server", dict[str, list[str]])
 
 
 def generated(path: Path) -> tuple[str, str]:
@@ -53,18 +65,18 @@ def generated(path: Path) -> tuple[str, str]:
     found = kept(path)
     if found is not None:
         return found
-    made = {"user": "harmonylite", "password": secrets.token_urlsafe(32)}
-    write_private(path, json.dumps(made))
-    return made["user"], made["password"]
+    made = _Login("harmonylite", secrets.token_urlsafe(32))
+    write_private(path, LOGIN.encode(made).decode())
+    return made.user, made.password
 
 
 def kept(path: Path) -> tuple[str, str] | None:
     """Return user and password kept in ``path``, None when it holds none."""
     try:
-        found = json.loads(path.read_text())
-        return str(found["user"]), str(found["password"])
-    except (OSError, ValueError, KeyError, TypeError):
+        found = LOGIN.decode(path.read_bytes())
+    except (OSError, ForeignError):
         return None
+    return found.user, found.password
 
 
 def write_private(path: Path, text: str) -> None:
@@ -81,8 +93,8 @@ def ports_of(folder: Path, pid: int) -> dict[str, list[str]]:
     """Return the URLs that the server ``pid`` wrote down, by kind; {} when it has not yet."""
     for path in folder.glob(f"*_{pid}.ports"):
         try:
-            return dict(json.loads(path.read_text()))
-        except (OSError, ValueError):
+            return PORTS.decode(path.read_bytes())
+        except (OSError, ForeignError):
             return {}
     return {}
 

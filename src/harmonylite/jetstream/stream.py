@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from harmonylite.errors import NotAcknowledgedError, StreamError, StreamLostError
+import msgspec
+
+from harmonylite.errors import ForeignError, NotAcknowledgedError, StreamError, StreamLostError
+from harmonylite.foreign import Line, Seq, convert
 from harmonylite.jetstream.api import MESSAGE_NOT_FOUND, STREAM_NOT_FOUND, ApiError, JetStream, wall
 from harmonylite.jetstream.regions import Role, role_of
 from harmonylite.model import StreamInfo, StreamMessage
@@ -28,6 +30,16 @@ class Details:
     config: Mapping[str, Any]
     cluster: Mapping[str, Any]
     role: Role
+
+
+class _Stored(msgspec.Struct):
+    """A message as ``STREAM.MSG.GET`` returns it."""
+
+    seq: Seq
+    subject: str
+    data: bytes = b""
+    hdrs: bytes = b""
+    time: Line = ""
 
 
 class Stream:
@@ -51,6 +63,8 @@ class Stream:
             now = wall(str(found.get("ts") or ""))
             info = StreamInfo(self.shard, first, last, role.order, messages, role.forks, most, now)
             return Details(info, int(state.get("num_deleted") or 0), found["config"], found.get("cluster") or {}, role)
+        except ForeignError as error:
+            raise StreamError(f"stream {self.name}: {error.message}") from None
         except (KeyError, TypeError, ValueError) as error:
             raise StreamError(f"state of stream {self.name}: NATS left out {error}") from None
 
@@ -76,17 +90,15 @@ class Stream:
     async def _get(self, which: Mapping[str, Any]) -> tuple[StreamMessage, bytes] | None:
         # Not a direct get: any replica may answer those, and one that lags would show an older message.
         try:
-            found = (await self._call("STREAM.MSG.GET", which)).get("message") or {}
-            data = base64.b64decode(found.get("data") or "")
-            time = wall(found.get("time", ""))
-            message = StreamMessage(self.shard, int(found["seq"]), found["subject"], data, time)
-            return message, base64.b64decode(found.get("hdrs") or "")
+            answer = (await self._call("STREAM.MSG.GET", which)).get("message")
+            found = convert(answer, _Stored, f"a message of stream {self.name}")
         except ApiError as error:
             if error.code == MESSAGE_NOT_FOUND:
                 return None
             raise
-        except (KeyError, ValueError) as error:
-            raise StreamError(f"message of stream {self.name}: NATS left out {error}") from None
+        except ForeignError as error:
+            raise StreamError(error.message) from None
+        return StreamMessage(self.shard, found.seq, found.subject, found.data, wall(found.time)), found.hdrs
 
     async def _call(self, verb: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         for left, seconds in enumerate(LOOK_SECONDS, start=1 - len(LOOK_SECONDS)):

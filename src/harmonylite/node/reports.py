@@ -33,6 +33,17 @@ class PartReport(msgspec.Struct):
     seconds: float = 0.0
 
 
+class PeerReport(msgspec.Struct):
+    """What a node has heard of another one."""
+
+    node_id: Long = ""
+    state: Long = ""
+    silent_seconds: Seconds | None = None
+    lag_messages: Seq = 0
+    lag_seconds: Seconds = 0.0
+    version: Long = ""
+
+
 class RegionReport(msgspec.Struct):
     """What a node says of its region."""
 
@@ -64,6 +75,7 @@ class Report(msgspec.Struct):
     pending_rows: Annotated[int, Meta(le=2**63 - 1)] = 0
     held_rows: Seq = 0
     shards: list[ShardReport] = []
+    peers: list[PeerReport] = []
     parts: dict[str, PartReport] = {}
     region: RegionReport | None = None
     waits: list[Long] = []

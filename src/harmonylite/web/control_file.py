@@ -5,25 +5,33 @@ Invariant: the file is whole or absent, readable by its owner only, and removed 
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Annotated
 
-from harmonylite.errors import HarmonyLiteError, NotRunningError
+import msgspec
+from msgspec import Meta
+
+from harmonylite.errors import ForeignError, HarmonyLiteError, NotRunningError
+from harmonylite.foreign import Codec
 
 FILE_NAME = "control.json"
 
 
-@dataclass(frozen=True, slots=True)
-class ControlFile:
+class ControlFile(msgspec.Struct, frozen=True):
     """``port`` on 127.0.0.1, the bearer ``token``, and the ``pid`` of the node."""
 
-    port: int
-    token: str = field(repr=False)
-    pid: int
+    port: Annotated[int, Meta(ge=1, le=65535)]
+    token: Annotated[str, Meta(pattern=r"\A[!-~]{1,512}\Z")]
+    pid: Annotated[int, Meta(ge=0, le=2**31)]
+
+    def __repr__(self) -> str:
+        return f"ControlFile(port={self.port}, pid={self.pid})"
+
+
+CODEC = Codec("the control file", ControlFile)
 
 
 def write_control_file(folder: Path, control: ControlFile) -> None:
@@ -35,8 +43,8 @@ def write_control_file(folder: Path, control: ControlFile) -> None:
         # mkstemp makes the file with mode 0600, so the token is never readable by others, not even for a moment.
         handle, name = tempfile.mkstemp(prefix=f".{FILE_NAME}.", dir=folder)
         try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                json.dump(asdict(control), file)
+            with os.fdopen(handle, "wb") as file:
+                file.write(CODEC.encode(control))
             Path(name).replace(folder / FILE_NAME)
         except BaseException:
             Path(name).unlink(missing_ok=True)
@@ -55,12 +63,11 @@ def read_control_file(folder: Path) -> ControlFile:
     path = folder / FILE_NAME
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        with os.fdopen(handle, encoding="utf-8") as file:
-            found = json.load(file)
-        return ControlFile(port=int(found["port"]), token=str(found["token"]), pid=int(found["pid"]))
+        with os.fdopen(handle, "rb") as file:
+            return CODEC.decode(file.read(CODEC.most + 1))
     except FileNotFoundError as error:
         raise NotRunningError(f"no node runs here: {path} does not exist") from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ForeignError) as error:
         raise NotRunningError(f"can't read {path}: {error}", advice="run the command as the node's user") from error
 
 

@@ -6,17 +6,18 @@ with the exit code that the command line should end with.
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, cast
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from harmonylite.errors import DatabaseBusyError, HarmonyLiteError, NotRunningError, StreamError
+from harmonylite.errors import DatabaseBusyError, ForeignError, HarmonyLiteError, NotRunningError, StreamError
+from harmonylite.foreign import Codec, Untyped
 from harmonylite.web.actions import Actions
 from harmonylite.web.values import conflict_json
 
@@ -33,6 +34,14 @@ MAX_SECONDS = 3600.0
 
 PASSING = (StreamError, DatabaseBusyError, NotRunningError)
 """Errors that may be gone at the next try: 503; the others are 409."""
+
+
+class _Arguments(msgspec.Struct):
+    """Each endpoint checks its own."""
+
+
+ARGUMENTS = Untyped("the body", check=_Arguments, most=MAX_BODY)
+ARGUMENT: Codec[Any] = Codec("an argument", cast("type[Any]", Any), most=MAX_BODY)
 
 Endpoint = Callable[[Request], Awaitable[dict[str, Any]]]
 
@@ -121,20 +130,21 @@ async def arguments(request: Request, defaults: dict[str, Any]) -> dict[str, Any
         body += piece
         if len(body) > MAX_BODY:
             raise BadArgumentError(f"the body is longer than {MAX_BODY} bytes")
-    given = parsed(bytes(body)) if body.strip() else {}
-    if not isinstance(given, dict):
-        raise BadArgumentError("the body is not a JSON object")
+    try:
+        given = ARGUMENTS.decode(bytes(body)) if body.strip() else {}
+    except ForeignError as error:
+        raise BadArgumentError(error.message) from error
     if unknown := sorted(given.keys() - defaults.keys()):
         raise BadArgumentError(f"unknown argument {unknown[0]!r}")
     return defaults | given
 
 
-def parsed(text: str | bytes) -> Any:
+def parsed(text: str) -> Any:
     """Return what a JSON text says; raises BadArgumentError."""
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise BadArgumentError(f"not JSON: {error}") from error
+        return ARGUMENT.decode(text.encode(errors="replace"))
+    except ForeignError as error:
+        raise BadArgumentError(error.message) from error
 
 
 def whole(name: str, value: Any, least: int, most: int = 2**63 - 1) -> int:
