@@ -50,7 +50,9 @@ async def create(api: JetStream, config: Mapping[str, Any]) -> int:
             if error.code not in TOO_FEW:
                 raise
             if count == asked[-1]:
-                raise ApiError(f"stream {config['name']} can't be kept on {count} servers", code=error.code) from None
+                raise ApiError(
+                    f"stream {config['name']} can't have {count} replicas: there are fewer servers", code=error.code
+                ) from None
         else:
             return count
     raise AssertionError("the last try returns or raises")
