@@ -8,7 +8,7 @@
 #            publish with the same id is answered with the old sequence and duplicate = true, and the stream stays
 #            empty. After a restart the window is built from what is stored, so the same publish is stored. The id
 #            counts for the stream, not for the subject.
-# For users: Whoever publishes again after a purge, an emptied queue or a restore from elsewhere needs new ids, or
+# For users: A program that publishes again after a purge, an emptied queue or a restore from elsewhere needs new ids, or
 #            has to wait for the window (two minutes by default). An acknowledgement with duplicate = true is no
 #            proof that the message is there.
 source "$(dirname "$0")/lib/lab.sh"

@@ -4,7 +4,7 @@
 #
 # Versions:  nats-py 2.16.0, nats-server 2.15.1
 # Guess:     An ordered consumer looks after itself: when its consumer is lost (a server restarts, somebody deletes
-#            it), it goes on where it was, and with DeliverPolicy.NEW that is "from now on".
+#            it), it resumes where it was, and with DeliverPolicy.NEW that is "from now on".
 # Behaviour: It keeps the last sequence that it delivered. As long as none was, that is 0, and the new consumer
 #            starts at sequence 1: all of the old messages arrive, which the subscriber had asked not to get.
 # For users: Read with a pull consumer, an explicit start sequence and a position of your own, as HarmonyLite's

@@ -29,3 +29,8 @@ def test_the_table_lists_each_finding_once() -> None:
         r"^\| \[([\w-]+)\]\(\1\.sh\)", (FINDINGS / "README.md").read_text(encoding="utf-8"), re.MULTILINE
     )
     assert sorted(listed) == [path.stem for path in SCRIPTS]
+
+
+def test_the_page_on_compatibility_says_what_to_do_about_each_finding() -> None:
+    page = (FINDINGS.parent / "docs" / "compatibility.md").read_text(encoding="utf-8")
+    assert sorted(re.findall(r"\.\./findings/([\w-]+)\.sh", page)) == [path.stem for path in SCRIPTS]

@@ -32,6 +32,26 @@ def test_a_row_that_replace_displaces_goes_everywhere(group: Group, ddl: tuple[s
     assert b.run("SELECT id FROM t") == [(3,)]
 
 
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "INSERT INTO t VALUES (3, 'w', 0)",
+        "INSERT INTO t VALUES (3, 'w', 0) ON CONFLICT(id) DO NOTHING",
+        "INSERT INTO t VALUES (3, 'x', 0) ON CONFLICT(id) DO NOTHING; UPDATE t SET u = 'w' WHERE id = 3",
+        "WITH new(id) AS (VALUES (3)) INSERT INTO t SELECT id, 'w', 0 FROM new WHERE true ON CONFLICT(id) DO NOTHING",
+    ],
+)
+def test_a_row_that_the_tables_own_clause_displaces_goes_everywhere(group: Group, statement: str) -> None:
+    """findings/sqlite-do-nothing-deletes-a-row.sh: the statement's clause rules the constraint that it names only."""
+    a, b = group.several(2, "CREATE TABLE t(id INTEGER PRIMARY KEY, u TEXT UNIQUE ON CONFLICT REPLACE, v)")
+    a.run("INSERT INTO t VALUES (1, 'u', 0), (2, 'w', 0)")
+    group.settle()
+    for each in statement.split("; "):
+        a.run(each)
+    assert group.equal("t") == [(1, "u", 0), (3, "w", 0)]
+    assert b.run("SELECT id FROM t") == [(1,), (3,)]
+
+
 @pytest.mark.parametrize("ddl", ALL.values(), ids=ALL)
 def test_a_row_that_was_displaced_by_one_that_is_gone_again_goes_too(group: Group, ddl: tuple[str, ...]) -> None:
     a, _ = group.several(2, *ddl)
