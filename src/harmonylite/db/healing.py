@@ -21,6 +21,7 @@ from typing import Any
 import apsw
 
 from harmonylite.changes.histories import Standing
+from harmonylite.db import bases, journal
 from harmonylite.db.connection import attach, mapped, open_file, reading, rows, value
 from harmonylite.db.exact import exact_rows, marks
 from harmonylite.db.install import trigger_tables
@@ -29,7 +30,7 @@ from harmonylite.db.replica import Replica, ReplicaOptions
 from harmonylite.db.snapshot import SIDE_FILES, begin_unseen, fill, install_mirror, put_in_place, seal
 from harmonylite.db.standing import read_standing
 from harmonylite.db.tracked import Tracked
-from harmonylite.db.triggers import LOG, STATE
+from harmonylite.db.triggers import BASE, LOG, OVERRULED, STATE
 from harmonylite.db.watermarks import new_rows
 from harmonylite.errors import DatabaseDamagedError, DatabaseError
 from harmonylite.model import RawText
@@ -163,6 +164,9 @@ def _save_pending(replica: Replica, damaged: Path) -> int:
                 for key in _logged_keys(connection, table, number, cleared):
                     outcome = _save_row(connection, table, key)
                     saved, lost = saved + (outcome == "saved"), lost + (outcome == "lost")
+                    if outcome == "saved":
+                        _save_base(connection, table, number, key)
+            connection.execute(f"INSERT INTO {journal.LOCAL} SELECT * FROM damaged.{quote(OVERRULED)}")
     except (DatabaseError, apsw.Error) as error:
         log.warning("the log of the damaged database %s can't be read on: %s", damaged, error)
     if lost:
@@ -170,6 +174,14 @@ def _save_pending(replica: Replica, damaged: Path) -> int:
     if saved:
         replica.keep_mine()
     return saved
+
+
+def _save_base(connection: apsw.Connection, table: Tracked, number: int, key: tuple[Any, ...]) -> None:
+    """Bring over what the writer last saw of a saved row, where others changed the row since."""
+    connection.execute(
+        f"INSERT OR IGNORE INTO {bases.BASE} SELECT ?, key, row FROM damaged.{quote(BASE)} WHERE t = ? AND key = ?",
+        (table.id, number, bases.key_of(table, key)),
+    )
 
 
 @contextmanager

@@ -253,6 +253,32 @@ async def test_a_healed_database_does_not_send_again_what_is_in_the_stream_alrea
     assert a.run("SELECT v FROM t WHERE id = 0") == [("by a, later",)]
 
 
+async def test_what_the_writer_of_a_saved_row_saw_is_saved_with_it(place: Place) -> None:
+    """A value that others wrote meanwhile is overruled unseen, and stands in the journal, however the row got there."""
+    a, b = place.group.members
+    b.run("UPDATE t SET v = 'of b' WHERE id = 0")
+    a.run("UPDATE t SET v = 'of a' WHERE id = 0")
+    a.send()
+    a.receive()
+    b.receive()  # the pending row stays, on top of a value that its writer never saw
+    await heal(place, b)
+    b.start()
+    b.receive()
+    assert place.group.equal("t")[0] == (0, "of b", 0)
+    assert [entry.overruled for entry in a.replica.conflicts()] == ["of a"]
+
+
+async def test_the_journal_that_a_damaged_database_alone_holds_is_saved(place: Place) -> None:
+    a, _ = place.group.members
+    a.run("INSERT INTO t VALUES (7, 'the cluster''s', 0)")
+    place.group.settle()
+    late = place.group.member(T, "INSERT INTO t VALUES (7, 'its own', 0)")
+    assert [entry.overruled for entry in late.replica.conflicts()] == ["its own"]
+    await heal(place, late)
+    late.start()
+    assert [entry.overruled for entry in late.replica.conflicts()] == ["its own"]
+
+
 async def test_a_healed_database_comes_up_to_a_schema_that_only_its_application_can_bring(place: Place) -> None:
     a, b = place.group.members
     a.run("UPDATE t SET v = 'before' WHERE id = 0")
