@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,26 +17,50 @@ from tests.cluster.processes import SECONDS, Node, agree, until, until_equal
 pytestmark = pytest.mark.timeout(400)
 
 COUNTER = "CREATE TABLE counter(id TEXT PRIMARY KEY, n INT); INSERT INTO counter VALUES ('c', 0)"
+COUNTERS = "CREATE TABLE counter(id TEXT PRIMARY KEY, n INT); INSERT INTO counter VALUES ('0', 0), ('1', 0), ('2', 0)"
 ONE_MORE = "UPDATE counter SET n = n + 1"
-COUNTS = 3_000
-"""So often node b counts after the newest snapshot."""
+CHANGE_SETS = 3_000
+"""So many come after the newest snapshot."""
 
 
 def three(site: Site, kind: str) -> list[Node]:
     """Return three nodes on streams of three replicas, ready."""
     if kind == "embedded":
-        nodes = site.embedded(3, replicas=3, tables=COUNTER)
+        nodes = site.embedded(3, replicas=3, tables=COUNTERS)
     else:
         urls = [server.url for server in site.servers(3)]
         sections = {"replication_log": {"replicas": 3}}
-        nodes = [site.node(name, urls=urls, sections=sections, tables=COUNTER) for name in "abc"]
+        nodes = [site.node(name, urls=urls, sections=sections, tables=COUNTERS) for name in "abc"]
     start(nodes)
     until_equal(nodes)
     return nodes
 
 
-def counted(node: Node, times: int) -> bool:
-    return bool(node.value("SELECT n FROM counter") == times)
+def count_everywhere(site: Site, nodes: Sequence[Node]) -> list[int]:
+    """Let each node count on a row of its own until the stream holds so many change sets; return the counts."""
+    enough = threading.Event()
+    counts = [0] * len(nodes)
+
+    def count(number: int) -> None:
+        writer = site.application(nodes[number])
+        while not enough.is_set():
+            writer.write((f"{ONE_MORE} WHERE id = ?", [str(number)]))
+            counts[number] += 1
+
+    writers = [threading.Thread(target=count, args=(number,)) for number in range(len(nodes))]
+    for writer in writers:
+        writer.start()
+    try:
+        until(lambda: nodes[0].health()["shards"][0]["last"] >= CHANGE_SETS, "so many change sets", 4 * SECONDS)
+    finally:
+        enough.set()
+        for writer in writers:
+            writer.join()
+    return counts
+
+
+def counted(node: Node) -> list[int]:
+    return [int(n) for (n,) in node.rows("SELECT n FROM counter ORDER BY id")]
 
 
 def wipe(node: Node) -> None:
@@ -45,8 +71,8 @@ def wipe(node: Node) -> None:
         shutil.rmtree(node.folder / folder, ignore_errors=True)
 
 
-def at_once(db: Path, *, other_than: int = 0) -> int:
-    """Count one up as soon as a file is there that logs what is written; return what was read."""
+def at_once(db: Path, *, other_than: int = 0) -> list[int]:
+    """Count one up in every row as soon as a file is there that logs what is written; return what was read."""
 
     def triggers() -> bool:
         if not db.exists() or db.stat().st_ino == other_than:
@@ -61,29 +87,28 @@ def at_once(db: Path, *, other_than: int = 0) -> int:
     app = apsw.Connection(str(db), flags=apsw.SQLITE_OPEN_READWRITE)
     app.set_busy_timeout(60_000)
     app.execute("BEGIN IMMEDIATE")
-    found: Any = app.execute("SELECT n FROM counter").get
-    app.execute("UPDATE counter SET n = ?", [found + 1])
+    found: list[Any] = app.execute("SELECT id, n FROM counter ORDER BY id").fetchall()
+    for key, n in found:
+        app.execute("UPDATE counter SET n = ? WHERE id = ?", [n + 1, key])
     app.execute("COMMIT")
     app.close()
-    return int(found)
+    return [int(n) for _, n in found]
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("kind", ["external", "embedded"])
 def test_what_is_written_as_soon_as_the_file_is_there_undoes_nothing(site: Site, kind: str) -> None:
     nodes = three(site, kind)
     b = nodes[1]
-    writer = site.application(b)
-    for _ in range(COUNTS):
-        writer.write(ONE_MORE)
-    until(lambda: all(counted(node, COUNTS) for node in nodes), "all have every count", 2 * SECONDS)
+    counts = count_everywhere(site, nodes)
+    until(lambda: all(counted(node) == counts for node in nodes), "all have every count", 2 * SECONDS)
     b.kill()
     wipe(b)
     b.start()
-    assert at_once(b.db) == COUNTS, "the file that appears holds all"
+    assert at_once(b.db) == counts, "the file that appears holds all"
     b.ready()
-    until(
-        lambda: all(counted(node, COUNTS + 1) for node in nodes), "the last count is everywhere, on top of all others"
-    )
+    counts = [n + 1 for n in counts]
+    until(lambda: all(counted(node) == counts for node in nodes), "the last count is everywhere, on top of all")
     agree(nodes)
 
 
@@ -93,16 +118,16 @@ def test_a_file_that_is_deleted_under_a_running_node_comes_back_with_all(site: S
     start(nodes)
     writer = site.application(a)
     writer.write(ONE_MORE)
-    until(lambda: counted(b, 1), "b has the first count")
+    until(lambda: counted(b) == [1], "b has the first count")
     other = b.db.stat().st_ino
     holder = apsw.Connection(str(b.db))
     holder.execute(ONE_MORE)
-    until(lambda: counted(a, 2) and b.health()["pending_rows"] == 0, "what the old file was given is everywhere")
+    until(lambda: counted(a) == [2] and b.health()["pending_rows"] == 0, "what the old file was given is everywhere")
     for path in b.folder.glob(f"app.db{gone}"):
         path.unlink()
     for _ in range(20):
         writer.write(ONE_MORE)
-    assert at_once(b.db, other_than=other) >= 2
+    assert at_once(b.db, other_than=other) >= [2]
     holder.close()
     b.ready()
     until_equal(nodes)

@@ -94,11 +94,13 @@ class Offering:
         with Patience() as patience:
             replica = await run(begin_healing, self._options, mirror, patience)
         try:
+            # What is written into the damaged file after its rows are saved stays there: that is to be a short while.
+            await self._until_asked()
             await self._to_where_it_stood(replica, damaged)
             with Patience() as patience:
                 saved = await run(save_pending, replica, damaged, patience)
             try:
-                await self._to_the_ends(replica, merge=True)
+                await self._to_the_ends(replica, merge=True, patient=False)
             except (SchemaWaitError, PoisonError) as error:
                 # The application's migration, or a person, brings the node beyond that; both need a database.
                 log.warning("database %s healed up to a change set that waits: %s", damaged, error)
@@ -122,8 +124,26 @@ class Offering:
         targets |= {shard: max(targets[shard], min(ends[shard], stood.positions[shard].seq)) for shard in further}
         await bring_forward(replica, self._thread, self._streams, targets, merge=False)
 
-    async def _to_the_ends(self, replica: Replica, *, merge: bool) -> None:
-        """Fold up to the ends that all shards have now, however long it takes until they can be asked."""
+    async def _until_asked(self) -> None:
+        """Return once the streams answer, be it that they are lost."""
+        backoff = Backoff(first=0.2, most=5.0)
+        while True:
+            try:
+                await self._ends()
+            except StreamLostError:
+                return
+            except StreamError as error:
+                self._no_answer(error)
+                await asyncio.sleep(backoff.failed(time.monotonic()))
+            else:
+                return
+
+    def _no_answer(self, error: StreamError) -> None:
+        told = f"the ends of the streams can't be asked; no database is put in place before that: {error}"
+        self._part.waiting(told, error)
+
+    async def _to_the_ends(self, replica: Replica, *, merge: bool, patient: bool = True) -> None:
+        """Fold up to the ends that all shards have now; ``patient``: however long it takes until they can be asked."""
         backoff = Backoff(first=0.2, most=5.0)
         trouble: float | None = None
         while True:
@@ -137,10 +157,10 @@ class Offering:
                 trouble = trouble if trouble is not None else time.monotonic()
                 self._part.waiting(str(error), error)
             except StreamError as error:
+                if not patient:
+                    raise
                 trouble = None
-                self._part.waiting(
-                    f"the ends of the streams can't be asked; no database is put in place before that: {error}", error
-                )
+                self._no_answer(error)
             except (SnapshotError, DatabaseBusyError) as error:
                 self._part.waiting(str(error), error)
             await asyncio.sleep(backoff.failed(time.monotonic()))

@@ -206,12 +206,13 @@ async def test_what_this_node_left_unfinished_before_its_disk_was_lost_holds_it_
 # healing -----------------------------------------------------------------------------------------------------------
 
 
-async def heal(place: Place, member: Member, mirror: Path | None = None) -> None:
+async def heal(place: Place, member: Member, mirror: Path | None = None, *, close: bool = True) -> None:
     """Have the database of a member healed as a damaged one, from its mirror or from ``mirror``."""
     member.stop()
     file = member.options.folder / "healing.db"
     shutil.copy(mirror, file) if mirror is not None else save_copy(member.options.mirror, file)
-    member.app.close()
+    if close:
+        member.app.close()
     aside, _ = await place.offering(member.options).heal(file)
     assert aside.exists()
     assert damage(member.options.database) == ""
@@ -266,6 +267,29 @@ async def test_what_the_writer_of_a_saved_row_saw_is_saved_with_it(place: Place)
     b.receive()
     assert place.group.equal("t")[0] == (0, "of b", 0)
     assert [entry.overruled for entry in a.replica.conflicts()] == ["of a"]
+
+
+async def test_what_is_written_into_a_damaged_file_while_no_stream_answers_is_saved(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, b = place.group.members
+    back, refused = asyncio.Event(), asyncio.Event()
+
+    async def end(tape: Tape) -> int:
+        if not back.is_set():
+            refused.set()
+            raise StreamError("no server answers")
+        return tape.now.last
+
+    monkeypatch.setattr(Tape, "end", end)
+    healing = asyncio.create_task(heal(place, b, close=False))
+    await refused.wait()
+    assert "no database is put in place before that: no server answers" in place.status.part("join").reason
+    b.run("INSERT INTO t VALUES (9, 'meanwhile', 0)")
+    b.app.close()
+    back.set()
+    await healing
+    assert b.run("SELECT v FROM t WHERE id = 9") == [("meanwhile",)]
 
 
 async def test_the_journal_that_a_damaged_database_alone_holds_is_saved(place: Place) -> None:
