@@ -23,6 +23,7 @@ from harmonylite.cli.history_command import history
 from harmonylite.cli.invocation import Invocation, invocation
 from harmonylite.cli.nats_command import nats
 from harmonylite.cli.nkey_command import nkey
+from harmonylite.cli.nodes_command import node
 from harmonylite.cli.output import remark
 from harmonylite.cli.region_command import region
 from harmonylite.cli.skip_command import skip
@@ -134,5 +135,5 @@ def _act(given: Invocation, action: str) -> int:
     return node_command.run_node(given)
 
 
-for command in (config, doctor, nats, status, conflicts, verify, snapshot, history, nkey, region, skip, demo):
+for command in (config, doctor, nats, node, status, conflicts, verify, snapshot, history, nkey, region, skip, demo):
     root.add_command(command)

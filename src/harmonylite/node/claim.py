@@ -72,7 +72,7 @@ class Claim(Resource):
 
     def __init__(self, peers: NatsPeers, node: str, session: str, db_path: Path, version: str = "") -> None:
         self._peers = peers
-        self._topic = f"node-{node}"
+        self._topic = _topic(node)
         self._session = session
         self._started = time.monotonic()
         self._self = Running(
@@ -140,6 +140,16 @@ class Claim(Resource):
     @property
     def _up(self) -> float:
         return time.monotonic() - self._started
+
+
+async def runs(peers: NatsPeers, node: str) -> bool:
+    """Tell whether a process answers under a node id. Raises StreamError."""
+    heard = await peers.ask(_topic(node), QUESTION.encode("-"), CODEC.decode, seconds=PATIENCE, expect=1)
+    return bool(heard.answers or heard.unread)
+
+
+def _topic(node: str) -> str:
+    return f"node-{node}"
 
 
 async def refuse_twin(settings: Settings, embedded: EmbeddedSettings, node: str, session: str) -> None:

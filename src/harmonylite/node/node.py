@@ -10,6 +10,7 @@ import asyncio
 import logging
 import secrets
 import signal
+import socket
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, suppress
@@ -27,7 +28,7 @@ from harmonylite.db.thread import SqliteThread
 from harmonylite.db.wal_copier import WalCopier
 from harmonylite.db.watch import Watch
 from harmonylite.errors import DatabaseDamagedError, DatabaseError, HarmonyLiteError, ReopenError, StreamError, leaves
-from harmonylite.identity import acquire_lock, identify, make_folder
+from harmonylite.identity import acquire_lock, fingerprint, identify, make_folder
 from harmonylite.jetstream import (
     EmbeddedServer,
     EmbeddedSettings,
@@ -43,6 +44,7 @@ from harmonylite.node.past import Past
 from harmonylite.node.presence import Presence
 from harmonylite.node.questions import Parts, Questions
 from harmonylite.node.regional import Regional
+from harmonylite.node.registry import Entry, Registry
 from harmonylite.node.telling import Telling
 from harmonylite.node.upkeep import Upkeep
 from harmonylite.node.wiring import (
@@ -237,8 +239,8 @@ class Node:
             if self._claim is not None:
                 group.create_task(self._claim.ended(), name="node id")
             if self._parts.presence is not None:
-                self._parts.presence.expect(await thread.run(replica.nodes))
                 group.create_task(self._parts.presence.ended(), name="presence")
+                group.create_task(self._list_nodes(peers, regional), name="list of nodes")
             group.create_task(
                 regional.watch(peers, lambda: upkeep.positions(replica), upkeep.recovery.turn), name="regions"
             )
@@ -265,6 +267,16 @@ class Node:
             self._server = server
         self._link = link
         return await stack.enter_async_context(link)
+
+    async def _list_nodes(self, peers: NatsPeers, regional: Regional) -> None:
+        """Keep this node on the cluster's list, and those that it knows among the peers."""
+        status, questions, presence = self.status_object, self._questions, self._parts.presence
+        assert presence is not None
+        entry = Entry(fingerprint(self._settings.db_path), socket.gethostname()[:255], status.version)
+        registry = Registry(regional.objects(), peers, status.node_id, entry, presence.forget)
+        self._parts.registry = registry
+        presence.expect(await questions.known())
+        await registry.run(questions.alive)
 
     def _checkpoint(self, change_set: Any, at: dict[int, int]) -> None:
         if self._parts.verifier is not None:

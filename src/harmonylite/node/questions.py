@@ -24,8 +24,11 @@ from harmonylite.errors import (
 from harmonylite.jetstream import NatsPeers
 from harmonylite.model import Conflict
 from harmonylite.node import reports
+from harmonylite.node.claim import runs
 from harmonylite.node.presence import Presence
 from harmonylite.node.regional import Regional
+from harmonylite.node.registry import Registry, Roll
+from harmonylite.node.roster import all_nodes, known_nodes, node_rows, refuse_to_forget
 from harmonylite.node.soundness import check_files
 from harmonylite.replication.engine import Engine
 from harmonylite.replication.ports import Heard
@@ -53,6 +56,7 @@ class Parts:
     verifier: Verifier | None = None
     regional: Regional | None = None
     presence: Presence | None = None
+    registry: Registry | None = None
 
 
 class Questions:
@@ -103,9 +107,36 @@ class Questions:
         return await self.parts.peers.ask("who", b"", reports.CODEC.decode, seconds=seconds, enough=enough)
 
     async def known(self) -> set[str]:
-        """Return the nodes whose change sets this node remembers, and itself. Raises NotRunningError."""
-        replica = self._running()
-        return await self._thread.run(replica.nodes) | {self._status.node_id}
+        """Return the nodes whose change sets this node remembers or that it hears, and itself; none that is forgotten.
+
+        Raises NotRunningError.
+        """
+        return (await self._known())[0]
+
+    async def _known(self) -> tuple[set[str], Roll]:
+        remembered = await self._thread.run(self._running().nodes)
+        roll = await self.parts.registry.read() if self.parts.registry is not None else Roll()
+        return known_nodes(remembered, roll, self._status), roll
+
+    async def nodes(self) -> Sequence[dict[str, Any]]:
+        """Return a row for each node that the cluster knows."""
+        known, roll = await self._known()
+        return node_rows(all_nodes(known, roll, self._status), roll, self._status)
+
+    async def forget(self, node: str) -> dict[str, Any]:
+        """Take a node that is gone for good off every node's lists."""
+        known, roll = await self._known()
+        if self.parts.registry is None:
+            raise NotRunningError("the node is not connected to the others yet")
+        listed = all_nodes(known, roll, self._status)
+        refuse_to_forget(node, listed, await self.cluster(), self._status.node_id)
+        await self.parts.registry.forget(node)
+        log.warning("node %s is forgotten, as was asked", node)
+        return {"forgotten": node}
+
+    async def alive(self, node: str) -> bool:
+        """Tell whether a process runs under that node id now."""
+        return self.parts.peers is not None and await runs(self.parts.peers, node)
 
     def _running(self) -> Replica:
         if self.parts.replica is None or self.parts.engine is None:

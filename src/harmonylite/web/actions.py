@@ -20,6 +20,12 @@ class Actions(Protocol):
     async def cluster(self) -> Sequence[dict[str, Any]]:
         """Return one report a known node, this one among them; one that did not answer has ``status`` "unknown"."""
 
+    async def nodes(self) -> Sequence[dict[str, Any]]:
+        """Return a row for each node that the cluster knows: state, when it was last seen, version and lag."""
+
+    async def forget(self, node: str) -> dict[str, Any]:
+        """Take a node that is gone for good off every node's lists; one that answers is refused."""
+
     async def conflicts(self, table: str | None, limit: int) -> Sequence[Conflict]:
         """Return up to ``limit`` entries of the conflict journal, newest first; ``table``: of this table only."""
 

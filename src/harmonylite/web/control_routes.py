@@ -59,6 +59,15 @@ def control_routes(actions: Actions) -> list[Route]:
     async def cluster(_: Request) -> dict[str, Any]:
         return {"nodes": list(await actions.cluster())}
 
+    async def nodes(_: Request) -> dict[str, Any]:
+        return {"nodes": list(await actions.nodes())}
+
+    async def forget(request: Request) -> dict[str, Any]:
+        given = await arguments(request, {"node": ""})
+        if not isinstance(given["node"], str) or not given["node"]:
+            raise BadArgumentError("node is not the name of a node")
+        return await actions.forget(given["node"])
+
     async def conflicts(request: Request) -> dict[str, Any]:
         limit = whole("limit", parsed(request.query_params.get("limit", "100")), 1, MAX_CONFLICTS)
         found = await actions.conflicts(request.query_params.get("table") or None, limit)
@@ -87,6 +96,8 @@ def control_routes(actions: Actions) -> list[Route]:
     return [
         Route("/v1/status", answering(status), methods=["GET"]),
         Route("/v1/cluster", answering(cluster), methods=["GET"]),
+        Route("/v1/nodes", answering(nodes), methods=["GET"]),
+        Route("/v1/forget", answering(forget), methods=["POST"]),
         Route("/v1/conflicts", answering(conflicts), methods=["GET"]),
         Route("/v1/verify", answering(verify), methods=["POST"]),
         Route("/v1/snapshot", answering(snapshot), methods=["POST"]),

@@ -47,7 +47,8 @@ VERIFIED: dict[str, Any] = {
     "repaired": 0,
 }
 
-ASKING = (["status"], ["conflicts"], ["verify"], ["snapshot", "save"], ["skip", "1", "2", "-yes"])
+ASKING = (["status"], ["conflicts"], ["verify"], ["snapshot", "save"], ["skip", "1", "2", "-yes"],
+          ["node", "list"], ["node", "forget", "n2"])  # fmt: skip
 
 
 @pytest.mark.parametrize("words", ASKING)
@@ -78,7 +79,7 @@ def test_another_program_at_the_port_is_no_running_node(run: Run, config_file: P
 def test_a_refusal_of_the_node_is_shown_with_its_exit_code(
     run: Run, config_file: Path, node: NodeDouble, words: list[str]
 ) -> None:
-    for path in ("status", "conflicts", "verify", "snapshot", "skip"):
+    for path in ("status", "conflicts", "verify", "snapshot", "skip", "nodes", "forget"):
         node.answers[f"/v1/{path}"] = (503, {"error": "no NATS; wait or look there", "exit_code": 6})
     result = run("-config", config_file, *words)
     assert (result.exit_code, result.stdout) == (6, "")
@@ -141,6 +142,27 @@ def test_status_watched_by_a_program_is_one_json_a_line_until_the_node_is_gone(
     result = run("status", "-watch", "-config", config_file)
     assert result.stdout == '{"node_id": "n1"}\n' * 2
     assert result.exit_code == 1
+
+
+def test_nodes_are_listed_with_what_is_known_of_each(run: Run, config_file: Path, node: NodeDouble) -> None:
+    here = {"node_id": "n1", "state": "this node", "last_seen": 1.8e9, "host": "h", "version": "1.0",
+            "lag_messages": 1200, "lag_seconds": 0.5, "pending_rows": 0}  # fmt: skip
+    gone = {"node_id": "n2\x1b[31m", "state": "unknown", "last_seen": 0, "host": "", "version": "",
+            "lag_messages": None, "lag_seconds": None, "pending_rows": None}  # fmt: skip
+    node.answers["/v1/nodes"] = (200, {"nodes": [here, gone]})
+    shown = run("node", "list", "-config", config_file)
+    assert shown.exit_code == 0, shown.stderr
+    for part in ("this node", "2027-01-15 08:00:00 UTC", "1,200", "0.5 s"):
+        assert part in shown.stdout
+    assert "\x1b" not in shown.stdout
+    assert json.loads(run("node", "list", "-json", "-config", config_file).stdout) == {"nodes": [here, gone]}
+
+
+def test_forgetting_names_the_node(run: Run, config_file: Path, node: NodeDouble) -> None:
+    node.answers["/v1/forget"] = (200, {"forgotten": "n2"})
+    assert run("node", "forget", "n2", "-config", config_file).stdout == "n2 is forgotten\n"
+    assert node.asked == [("POST", "/v1/forget", {"node": "n2"})]
+    assert run("node", "forget", "-config", config_file).exit_code == 2
 
 
 def test_ctrl_c_ends_the_watching_well(

@@ -60,6 +60,12 @@ class FakeNode:
     async def cluster(self) -> Sequence[dict[str, Any]]:
         return [await self._answer("cluster")]
 
+    async def nodes(self) -> Sequence[dict[str, Any]]:
+        return [await self._answer("nodes")]
+
+    async def forget(self, node: str) -> dict[str, Any]:
+        return await self._answer("forget", node)
+
     async def conflicts(self, table: str | None, limit: int) -> Sequence[Conflict]:
         await self._answer("conflicts", table, limit)
         return [CONFLICT]
@@ -161,6 +167,12 @@ async def test_verify_snapshot_and_skip_hand_their_arguments_on(control: Control
     ]
 
 
+async def test_nodes_are_listed_and_forgotten_by_name(control: Control) -> None:
+    assert (await control.ask("/v1/nodes")).json == {"nodes": [{"done": "nodes"}]}
+    assert (await control.ask("/v1/forget", {"node": "n3"})).json == {"done": "forget"}
+    assert control.node.asked == [("nodes",), ("forget", "n3")]
+
+
 async def test_moving_home_hands_its_arguments_on(control: Control) -> None:
     assert (await control.ask("/v1/region", {"action": "promote", "force": True})).json == {"done": "region"}
     assert (await control.ask("/v1/region", {"action": "rejoin"})).code == 200
@@ -182,6 +194,9 @@ async def test_moving_home_hands_its_arguments_on(control: Control) -> None:
         ("/v1/verify", {"seconds": "5"}),
         ("/v1/verify", '{"seconds": NaN}'),
         ("/v1/verify", {"repiar": True}),
+        ("/v1/forget", {}),
+        ("/v1/forget", {"node": ["n3"]}),
+        ("/v1/forget", {"node": ""}),
         ("/v1/region", {}),
         ("/v1/region", {"action": "delete"}),
         ("/v1/region", {"action": "promote", "force": 1}),

@@ -1,0 +1,164 @@
+"""The cluster's list of nodes, in one pointer that all of them share: who has been here, and who is forgotten.
+
+Invariant: a node that runs is on the list, and a node that is forgotten is on no node's, until it runs again: then it
+lists itself. The list is changed by compare-and-set; while NATS can't be asked, what was read last counts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Annotated, TypeVar
+
+import msgspec
+from msgspec import Meta
+
+from harmonylite.backoff import Backoff
+from harmonylite.errors import ForeignError, StreamError
+from harmonylite.foreign import Codec, Line, Name, Seconds, Text
+from harmonylite.jetstream import NatsPeers
+from harmonylite.snapshots.keeper import Pointers
+
+log = logging.getLogger(__name__)
+
+V = TypeVar("V")
+
+KEY = "nodes"
+TOPIC = "forgotten"
+"""Where a node tells the others that one was forgotten."""
+EVERY = 600.0
+"""Seconds between two times that a node notes that it is there."""
+READ_SECONDS = 3.0
+"""How long a question for the list may take; then the last answer counts."""
+TRIES = 50
+"""How often a change is tried against others' before it is given up."""
+MOST = 4096
+"""Nodes on the list, and nodes that are forgotten; the oldest go."""
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """A node. ``place``: fingerprint of its file's path and machine; ``seen``: when it last noted that it is there."""
+
+    place: Line = ""
+    host: Line = ""
+    version: Line = ""
+    seen: Seconds = 0.0
+
+
+class Roll(msgspec.Struct, frozen=True):
+    """The list. ``forgotten``: when each node was forgotten, which others still find in their history."""
+
+    nodes: Annotated[dict[Name, Entry], Meta(max_length=MOST)] = {}
+    forgotten: Annotated[dict[Name, Seconds], Meta(max_length=MOST)] = {}
+
+
+CODEC = Codec("the list of nodes", Roll, most=1024 * 1024)
+FORGOTTEN = Text("the node that was forgotten", r"[A-Za-z0-9_-]{1,64}")
+
+Alive = Callable[[str], Awaitable[bool]]
+
+
+class Registry:
+    """The list, as the node ``node`` sees and keeps it. ``forgot``: called with a node that was forgotten anywhere."""
+
+    def __init__(
+        self, pointers: Pointers, peers: NatsPeers, node: str, entry: Entry, forgot: Callable[[str], None]
+    ) -> None:
+        self._pointers = pointers
+        self._peers = peers
+        self._node = node
+        self._entry = entry
+        self._forgot = forgot
+        self._roll = Roll()
+
+    async def run(self, alive: Alive) -> None:
+        """Keep this node on the list, and hear what others forget. ``alive``: tells whether a node answers now."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._peers.listen(TOPIC, self._hear), name="hear which nodes are forgotten")
+            group.create_task(self._keep(alive), name="keep this node on the list")
+
+    async def read(self) -> Roll:
+        """Return the list as it is, or as it was read last."""
+        with suppress(StreamError, TimeoutError):
+            async with asyncio.timeout(READ_SECONDS):
+                await self._read()
+        return self._roll
+
+    async def forget(self, node: str) -> None:
+        """Take ``node`` off the list of every node. Raises StreamError."""
+        await self._change(lambda roll: _without(roll, [node]))
+        with suppress(StreamError):
+            await self._peers.publish(TOPIC, FORGOTTEN.encode(node))
+        self._forgot(node)
+
+    async def enrol(self, alive: Alive) -> None:
+        """Put this node on the list, and take off what it was called before at this place. Raises StreamError."""
+        roll, _ = await self._read()
+        former = [name for name, entry in roll.nodes.items() if entry.place == self._entry.place and name != self._node]
+        gone = [name for name in former if not await alive(name)]
+
+        def enrolled(roll: Roll) -> Roll:
+            roll = _without(roll, gone)
+            nodes = roll.nodes | {self._node: msgspec.structs.replace(self._entry, seen=time.time())}
+            return Roll(_newest(nodes, lambda entry: entry.seen), _all_but(roll.forgotten, self._node))
+
+        await self._change(enrolled)
+        for name in gone:
+            log.info("node %s is called %s now: the old name is forgotten", name, self._node)
+            self._forgot(name)
+
+    async def _keep(self, alive: Alive) -> None:
+        backoff = Backoff(first=0.5, most=60.0)
+        while True:
+            try:
+                await self.enrol(alive)
+            except StreamError as error:
+                log.debug("the list of nodes can't be changed now: %s", error)
+                await asyncio.sleep(backoff.failed(time.monotonic()))
+            else:
+                await asyncio.sleep(EVERY)
+
+    async def _change(self, change: Callable[[Roll], Roll]) -> None:
+        for _ in range(TRIES):
+            roll, revision = await self._read()
+            changed = change(roll)
+            if await self._pointers.set_pointer(KEY, CODEC.encode(changed), revision=revision):
+                self._roll = changed
+                return
+        raise StreamError(f"the list of nodes was changed by others {TRIES} times meanwhile", advice="try again")
+
+    async def _read(self) -> tuple[Roll, int]:
+        """Return the list and its revision; one that can't be read is empty, and is replaced by the next change."""
+        found = await self._pointers.pointer(KEY)
+        if found is None:
+            return Roll(), 0
+        try:
+            self._roll = CODEC.decode(found[0])
+        except ForeignError as error:
+            log.warning("%s; it is made from those who are there", error)
+            self._roll = Roll()
+        return self._roll, found[1]
+
+    def _hear(self, data: bytes) -> None:
+        with suppress(ForeignError):
+            node = FORGOTTEN.decode(data)
+            if node != self._node:
+                self._forgot(node)
+
+
+def _without(roll: Roll, names: list[str]) -> Roll:
+    """Return ``roll`` with ``names`` forgotten."""
+    now = time.time()
+    forgotten = _newest(roll.forgotten | dict.fromkeys(names, now), lambda when: when)
+    return Roll(_all_but(roll.nodes, *names), forgotten)
+
+
+def _all_but(found: dict[str, V], *names: str) -> dict[str, V]:
+    return {name: value for name, value in found.items() if name not in names}
+
+
+def _newest(found: dict[str, V], when: Callable[[V], float]) -> dict[str, V]:
+    return dict(sorted(found.items(), key=lambda item: when(item[1]))[-MOST:])
