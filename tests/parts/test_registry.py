@@ -107,6 +107,7 @@ async def test_while_nats_is_away_what_was_read_last_counts(link: NatsLink, nats
     with pytest.raises(StreamError):
         await a.registry.forget("b")
     await nats.start()
+    await eventually(lambda: link.connected, "the connection is back")
 
 
 async def test_a_node_that_runs_is_told_from_one_that_does_not(link: NatsLink) -> None:
