@@ -85,15 +85,13 @@ class Recovery:
         self._turning = turning
         self._part = status.part("recovery")
         self._part.ok()  # nothing to recover from yet
-        self._recovering = False
-        self._told = asyncio.Event()
+        self._recovering, self._told = False, asyncio.Event()
         self._asked = Backoff(first=0.1, most=15.0)
         self._good: Snapshot | None = None
         self.passing = Passing(thread, status, peers, node=node)
         self.replica: Replica | None = None
-        self.history = ""
         self.past: Container[str] = ()
-        self.one_by_one = False
+        self.history, self.one_by_one = "", False
 
     # what the engine asks --------------------------------------------------------------------------------------
 
@@ -177,7 +175,8 @@ class Recovery:
             log.warning("snapshot %s is gone; the mirror is compared again later", good.name)
             return
         targets = {shard: p.seq for shard, p in (await self._thread.run(replica.positions)).items()}
-        async with replayed(self._replaying(replica), fetched[1], targets, schema=replica.options.mirror) as made:
+        what, schema = Replaying.of(replica.options, self._streams), replica.options.mirror
+        async with replayed(what, fetched[1], targets, schema=schema) as made:
             found = await self._thread.run(deviations, replica.connection, replica.tables, made.options.mirror)
             for name, (count, keys) in found.items():
                 log.error("table %s: %d rows of this node's mirror were wrong, for example %s", name, count, keys)
@@ -191,14 +190,12 @@ class Recovery:
     async def recover(self, replica: Replica) -> None:
         """Return once the replica can follow the streams, however long that takes."""
         self.replica, self._recovering = replica, True
-        start = time.monotonic()
-        backoff = Backoff(first=0.2, most=5.0)
+        start, backoff = time.monotonic(), Backoff(first=0.2, most=5.0)
         self._asked.worked()
         try:
             while True:
                 try:
                     if await self.leads_on(replica, time.monotonic() - start):
-                        self._part.ok()
                         return
                 except (StreamError, SnapshotError, DatabaseBusyError, SchemaWaitError) as error:
                     self._part.waiting(str(error), error)
@@ -213,6 +210,11 @@ class Recovery:
 
         Raises StreamError, SnapshotError, DatabaseError, SchemaWaitError: the next try may do better.
         """
+        if leads := await self._step(replica, seconds):
+            self._part.ok()
+        return leads
+
+    async def _step(self, replica: Replica, seconds: float) -> bool:
         if self._good is not None:
             await self._mend(replica, self._good)
             self._good = None
@@ -299,12 +301,10 @@ class Recovery:
     async def _adopt_common(self, replica: Replica, look: Look, snapshot: Snapshot, file: Path) -> bool:
         """Go on from where streams and mirror still agreed, made of a snapshot before it and the stream."""
         targets = {shard: end or 0 for shard, end in look.common.items()}
-        async with replayed(self._replaying(replica), file, targets, schema=replica.options.mirror) as made:
+        async with replayed(
+            Replaying.of(replica.options, self._streams), file, targets, schema=replica.options.mirror
+        ) as made:
             return await self._adopt(replica, look, snapshot, made.options.mirror, way="ahead")
-
-    def _replaying(self, replica: Replica) -> Replaying:
-        options = replica.options
-        return Replaying.of(options, self._streams)
 
     async def _adopt(
         self, replica: Replica, look: Look, snapshot: Snapshot, file: Path, *, way: Relation = "same"
