@@ -1,7 +1,8 @@
 """Snapshots in a directory, for example on a network file system.
 
-Invariant: an object appears under its name by a rename of a file that is whole and on disk. The directory is never made
-here: where a mount is missing, nothing must be written into the mount point.
+Invariant: an object appears under its name by a rename of a file that is whole and on disk, and is nobody's to read but
+the node's user's and, where the directory is open to its group, that group's. The directory is never made here: where a
+mount is missing, nothing must be written into the mount point.
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ class DirectoryStore:
             (self._folder / left).unlink(missing_ok=True)
         part = self._folder / upload_name(self._owner)
         try:
-            carry(errand, source, part)
+            carry(errand, source, part, mode=0o600 | (self._folder.stat().st_mode & 0o040))
             errand.check()
             part.replace(self._folder / file_name(name))
         finally:
@@ -99,12 +100,13 @@ class DirectoryStore:
         (self._folder / file_name(name)).unlink(missing_ok=True)
 
 
-def carry(errand: Errand, source: Path, target: Path) -> None:
-    """Copy ``source`` to the new file ``target``, on disk when it returns.
+def carry(errand: Errand, source: Path, target: Path, *, mode: int = 0o600) -> None:
+    """Copy ``source`` to the new file ``target`` of ``mode``, less the umask; it is on disk when this returns.
 
     Raises OSError, GivenUpError, and SnapshotError when ``source`` changes meanwhile.
     """
-    with source.open("rb") as read, target.open("xb") as write:
+    handle = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+    with source.open("rb") as read, os.fdopen(handle, "wb") as write:
         total, done = os.fstat(read.fileno()).st_size, 0
         while data := read.read(CHUNK):
             write.write(data)
