@@ -10,7 +10,7 @@ import rich_click as click
 from harmonylite.cli.go_flags import GoCommand
 from harmonylite.cli.invocation import Invocation, config_option, invocation, json_option
 from harmonylite.cli.output import console, plain, print_json, table
-from harmonylite.errors import HarmonyLiteError
+from harmonylite.errors import HarmonyLiteError, NotAnsweringError
 
 if TYPE_CHECKING:
     from harmonylite.doctor import Row
@@ -50,6 +50,8 @@ def _asked(given: Invocation) -> tuple[dict[str, Any] | None, list[dict[str, Any
     try:
         control = given.control()
         report = control.get("/v1/status")
+    except NotAnsweringError as error:
+        return {"ready": False, "waits": [error.message]}, [], 0
     except HarmonyLiteError:
         return None, [], 0
     try:

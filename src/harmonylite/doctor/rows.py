@@ -180,7 +180,7 @@ def _running(facts: Facts) -> Judgement:
 def _nodes(facts: Facts) -> Judgement:
     recommended, why = "3 or more, all answering", "data lives on as long as one node does"
     if not facts.nodes:
-        return "unknown", "no node runs here", recommended, why
+        return "unknown", "no node runs here" if facts.report is None else "it does not say", recommended, why
     silent = sorted(str(node["node_id"]) for node in facts.nodes if node.get("status") == "unknown")
     if silent:
         return "problem", f"{len(facts.nodes)}, silent: {', '.join(silent)}", recommended, why

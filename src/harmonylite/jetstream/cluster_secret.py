@@ -143,19 +143,22 @@ class Refusals:
     """How long a refusal counts after it was heard."""
 
     _OURS = re.compile(r"(?P<where>\S+) - rid:\d+ - Route Error '(?:Authorization|Authentication) ")
+    _TWIN = re.compile(r"(?P<where>\S+) - rid:\d+ - Remote server has a duplicate name")
     _THEIRS = re.compile(r"\S+ - rid:\d+ - authentication error")
 
     def __init__(self) -> None:
         self.source = ""
         self._where = ""
+        self._twin = ""
         self._until = 0.0
 
     def heard(self, line: str, now: float) -> bool:
         """Tell whether ``line`` of the server's log, heard at ``now``, is about a refused route."""
-        ours = self._OURS.match(line)
-        if ours is None and not self._THEIRS.match(line):
+        ours, twin = self._OURS.match(line), self._TWIN.match(line)
+        if ours is None and twin is None and not self._THEIRS.match(line):
             return False
         self._where = ours["where"] if ours else self._where if self.said(now) else ""
+        self._twin = twin["where"] if twin else ""
         self._until = now + self.SECONDS
         return True
 
@@ -163,5 +166,10 @@ class Refusals:
         """Return why other servers are not linked, "" when no route was refused of late."""
         if now >= self._until:
             return ""
+        if self._twin:
+            return (
+                f"the server at {self._twin} has the same name as this one: a node runs twice or its files were copied;"
+                " stop one of the two, and give it a node_id and a folder of its own"
+            )
         what = f"the server at {self._where} refuses this node" if self._where else "another server is refused here"
         return f"{what}: they differ in the cluster's credentials (here: {self.source}); {ADVICE}"

@@ -108,6 +108,13 @@ def test_a_node_that_does_not_answer_is_told_from_one_that_does_not_run(
         assert f"runs (process {os.getpid()}) and does not answer" in str(caught.value)
 
 
+def test_doctor_says_of_a_node_that_does_not_answer_that_it_runs(run: Run, config_file: Path) -> None:
+    with acquire_lock(make_folder(folder_for(config_file.parent / "app.db"))):
+        rows = json.loads(run("doctor", "-json", "-config", config_file).stdout)["rows"]
+    (row,) = [row for row in rows if row["name"] == "node"]
+    assert (row["level"], f"runs (process {os.getpid()}) and does not answer" in row["found"]) == ("problem", True), row
+
+
 def meet(server: socket.socket, answer: bytes) -> None:
     with server.accept()[0] as client:
         client.recv(65536)
