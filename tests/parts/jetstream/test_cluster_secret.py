@@ -292,6 +292,29 @@ async def test_a_cluster_without_secret_is_upgraded_node_by_node(tmp_path: Path,
             await shard.publish(b"x", message_id=f"from {i}")
 
 
+async def test_a_new_secret_is_taken_by_a_reload_of_each_server(tmp_path: Path) -> None:
+    path = tmp_path / "secret"
+    path.write_text("the-old-secret-of-all\n")
+    settings = [replace(each, cluster_secret_file=path) for each in cluster(tmp_path, free_ports(3))]
+    streams = StreamSettings(replicas=3)
+    async with AsyncExitStack() as stack:
+        nodes = await asyncio.gather(*(stack.enter_async_context(running(each)) for each in settings))
+        await ensure_streams(nodes[0][1], streams)
+        path.write_text("the-new-secret-of-all\n")
+        for server, _, _ in nodes:
+            await server.reload()
+        port = int(settings[0].cluster_addr.rpartition(":")[2])
+        for secret, word in (("the-old-secret-of-all", "Authorization Violation"), ("the-new-secret-of-all", "Route")):
+            other = intruder(tmp_path / secret, port, f"harmonylite:{secret}@")
+            await other.start()
+            await eventually(lambda o=other, w=word: any(w in line for line in o.log), word)  # type: ignore[misc]
+            await other.stop()
+        assert not any("Authorization Violation" in line for line in other.log)
+        for _, _, status in nodes:
+            await eventually(lambda s=status: s.server.get("cluster_peers") == 2.0, "all are linked again")  # type: ignore[misc]
+        await JetStreamShard(nodes[0][1], streams, 0, "x", publish_seconds=20).publish(b"x", message_id="x")
+
+
 async def test_nodes_with_different_secrets_say_which_file_and_what_to_do(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
