@@ -33,7 +33,9 @@ RECENT_ROWS = 2_000
 RECENT_BYTES = 1_000_000
 """A change set of more rows, or of more bytes as they travel, leaves only its name in the recent ones."""
 AUTHOR_WITHIN = 256
-"""How many messages back the writer of an overruled value is looked for."""
+"""How many messages back a large change set counts as the writer of a value that no other one is found for."""
+AUTHOR_ROWS = 200_000
+"""Rows of recent change sets that are looked through for the writers of values that one change set overrules."""
 RECENT_KEPT = 4_096
 """How many messages back the recent change sets of a shard are kept."""
 
@@ -72,25 +74,28 @@ class Overruled:
 class Authors:
     """Who wrote a row last before the change set at ``seq`` of a shard, as far as the recent ones tell.
 
-    Each of those is decoded at most once, newest first, and only as far back as somebody asks.
+    Each of those is decoded at most once, newest first, and only as far back as somebody asks: after a failover, or a
+    cut that lasted, what is overruled was written long before. Where a large change set, of which only the writer is
+    kept, may have written the row later than the one that is found, nobody is named rather than the wrong node.
     """
 
     def __init__(self, connection: apsw.Connection, shard: int, seq: int) -> None:
         self._known: dict[tuple[str, tuple[Any, ...]], str] = {}
-        self._unknown: set[str] = set()
+        self._large: set[str] = set()
+        self._near: set[str] = set()
+        self._within = seq - AUTHOR_WITHIN
+        self._left = AUTHOR_ROWS
         self._connection = connection
         self._older = rows(
-            connection,
-            f"SELECT shard, seq FROM {RECENT} WHERE shard = ? AND seq > ? AND seq < ? ORDER BY seq",
-            (shard, seq - AUTHOR_WITHIN, seq),
+            connection, f"SELECT shard, seq FROM {RECENT} WHERE shard = ? AND seq < ? ORDER BY seq", (shard, seq)
         )
 
     def author(self, table: str, key: Sequence[Any]) -> str:
         """Return the node of the newest change set that wrote a row, "" when not known."""
         wanted = (table, tuple(key))
         while wanted not in self._known:
-            if not self._older:
-                return next(iter(self._unknown)) if len(self._unknown) == 1 else ""
+            if not self._older or self._left <= 0:
+                return next(iter(self._near)) if len(self._near) == 1 else ""
             self._read(*self._older.pop())
         return self._known[wanted]
 
@@ -99,12 +104,15 @@ class Authors:
         ((node, blob),) = rows(self._connection, sql, (shard, seq))
         blocks = kept_blocks(blob)
         if not blocks:
-            self._unknown.add(node)
+            self._large.add(node)
+            self._near |= {node} if seq > self._within else set()
+        named = node if self._large <= {node} else ""
         for body, packed in blocks:
             try:
                 for part in decode_block(body, packed=packed):
                     for row in (*part.deletes, *part.inserts, *(r for group in part.updates for r in group.rows)):
-                        self._known.setdefault((part.table, tuple(row[: part.keys])), node)
+                        self._known.setdefault((part.table, tuple(row[: part.keys])), named)
+                        self._left -= 1
             except WireError:
                 continue
 
@@ -134,8 +142,10 @@ class Journal:
             (piece.shard, piece.seq, piece.id.node, BLOCKS.encode(blocks)),
         )
         self._connection.execute(
-            f"DELETE FROM {RECENT} WHERE shard = ? AND seq < ?", (piece.shard, piece.seq - RECENT_KEPT)
+            f"DELETE FROM {RECENT} WHERE shard = ? AND seq BETWEEN 1 AND ?", (piece.shard, piece.seq - RECENT_KEPT - 1)
         )
+        if piece.seq % RECENT_KEPT == 0:  # what an earlier history left below all numbers, see `begin_anew`
+            self._connection.execute(f"DELETE FROM {RECENT} WHERE shard = ? AND seq < 1", (piece.shard,))
 
     def write(
         self, piece: Piece, table: Tracked, row: Sequence[Any], kind: str, overruled: Sequence[Overruled]
