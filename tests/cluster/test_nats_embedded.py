@@ -181,6 +181,7 @@ def test_a_dead_peers_server_is_one_line_in_the_log_and_not_four_a_second(site: 
         node.start()
     for node in nodes:
         node.ready()
+    until(lambda: [peer["state"] for peer in nodes[0].health()["peers"]] == ["up", "up"], "all have met")
     before = len(nodes[0].log.read_text())
     nodes[2].kill()
     until(lambda: "peers are silent: node3" in nodes[0].log.read_text()[before:], "the node is seen to be gone")

@@ -10,9 +10,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import nats
 import pytest
 
+from harmonylite.wire import VERSION
 from tests.cluster.fix_cluster import Site, start
 from tests.cluster.processes import Node, agree, until, until_equal
 from tests.needs import MOUNTS
@@ -90,7 +92,7 @@ def test_a_message_that_nobody_understands_pauses_visibly_and_can_be_skipped(sit
     nodes = [site.node(name) for name in ("a", "b")]
     start(nodes)
     prefix = nodes[0].sections["nats"]["subject_prefix"]
-    js(nodes[0], f"{prefix}.0.stranger", b"\xc1 this is no change set")
+    js(nodes[0], f"{prefix}.0.stranger", msgspec.msgpack.encode([VERSION + 1, 0, "stranger"]))
     seq = 1
     site.application(nodes[0]).write("INSERT INTO events VALUES ('after', 'a', 1, NULL)")
     for node in nodes:

@@ -36,6 +36,8 @@ MISSED = 3
 """Heartbeats in a row that a node may miss before it counts as silent."""
 MOST_PEERS = 1000
 """Nodes that are remembered; heartbeats of further ones are left out."""
+GREETING_SECONDS = 1.0
+"""A node that meets another one publishes its next heartbeat within so many seconds: that one knows nobody yet."""
 GOODBYE_SECONDS = 1.0
 """How long the last heartbeat of a node that stops may take."""
 
@@ -75,6 +77,7 @@ class Presence(Resource):
         self._status = status
         self._session = session
         self._host = socket.gethostname()[:255]
+        self._met = asyncio.Event()
         self._listening: float | None = None
         self._twin = ""
         self._silent: dict[str, float] = {}
@@ -132,6 +135,7 @@ class Presence(Resource):
             self._note("peers are back", f"{peer.node} (silent for {now - since:.0f} s)")
         elif state == "up" and (peer.state == "stopped" or not peer.heard):
             self._note("peers are up", peer.node)
+            self._met.set()
         if state == "stopped" and peer.state != "stopped":
             self._note("peers stopped", peer.node)
         for name in ("healthy", "ready", "lag_messages", "lag_seconds", "pending_rows", "version", "host", "every"):
@@ -177,9 +181,13 @@ class Presence(Resource):
 
     async def _beat(self) -> None:
         while True:
+            self._met.clear()
             with suppress(StreamError):
                 await self._publish()
-            await asyncio.sleep(self.every * random.uniform(1 - JITTER, 1 + JITTER))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self.every * random.uniform(1 - JITTER, 1 + JITTER)):
+                    await self._met.wait()
+                    await asyncio.sleep(random.uniform(0.0, GREETING_SECONDS))
             self.look(time.monotonic())
 
     async def _publish(self, *, leaving: bool = False) -> None:
