@@ -202,6 +202,7 @@ class Counters:
     verify_runs: int = 0
     verify_differences: int = 0
     passed_over_change_sets: int = 0
+    given_up_change_sets: int = 0
     foreign_messages: int = 0
 
 

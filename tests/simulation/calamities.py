@@ -14,6 +14,7 @@ from random import Random
 from tempfile import mkdtemp
 from typing import ClassVar
 
+from harmonylite.changes import stalls
 from harmonylite.changes.histories import Standing
 from harmonylite.db.snapshot import standing_of
 from harmonylite.snapshots import forward
@@ -196,8 +197,8 @@ def run(seed: int, *, steps: int = 0, kind: type[Calamities] = Calamities) -> No
     schedule.rng = Random(seed)
     for node in schedule.nodes:
         node.rng = schedule.rng
-    usual = forward.STALL, forward.LOOK_EVERY
-    forward.STALL = forward.LOOK_EVERY = 0.0  # who left a change set unfinished does not go on while others wait
+    usual = stalls.STALL, forward.LOOK_EVERY
+    stalls.STALL = forward.LOOK_EVERY = 0.0  # who left a change set unfinished does not go on while others wait
     try:
         schedule.run()
     except BaseException as error:
@@ -205,7 +206,7 @@ def run(seed: int, *, steps: int = 0, kind: type[Calamities] = Calamities) -> No
         error.add_note(f"seed {seed}; run it again with: python -m {where} {seed}")
         raise
     finally:
-        forward.STALL, forward.LOOK_EVERY = usual
+        stalls.STALL, forward.LOOK_EVERY = usual
         schedule.close()
         shutil.rmtree(folder)
 

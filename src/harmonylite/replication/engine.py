@@ -11,9 +11,11 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Protocol, TypeVar
 
 from harmonylite.backoff import Backoff
+from harmonylite.changes.stalls import STALL, STALL_BEGUN, Place, Stalls, Stuck
 from harmonylite.db.replica import Replica
 from harmonylite.db.thread import SqliteThread
 from harmonylite.db.watch import Watch
@@ -40,10 +42,6 @@ from harmonylite.status import NodeStatus
 
 log = logging.getLogger(__name__)
 
-STALL = 10.0
-"""Seconds after which a change set that its writer left unfinished on a shard is given up on."""
-STALL_BEGUN = 60.0
-"""The same for one of which no shard has all, counted from its newest message: no snapshot can leave it behind."""
 COUNT_EVERY = 2.0
 """Seconds between counts of what is pending, while the replica can't follow the streams."""
 LAG_EVERY = 2.0
@@ -232,39 +230,34 @@ class Engine:
 
     async def _unstick(self) -> None:
         """Give up on change sets that stay unfinished: at once on this node's own, on others' after a while."""
-        since: dict[tuple[ChangeSetId, int, int], float] = {}
-        own = self._replica.options
+        stalls = Stalls()
         while True:
             await asyncio.sleep(1.0)
-            now = time.monotonic()
-            stuck = self._stuck()
-            since = {item: since.get(item, now) for item in stuck}
-            for (victim, shard, count), start in since.items():
-                dead = victim.node == own.node and not is_of(victim.session, own.session)
-                if dead or now - start > stuck[victim, shard, count]:
-                    try:
-                        await self.publisher.abort(victim, shard)
-                        log.warning("change set %s was left unfinished on shard %d and is given up on", victim, shard)
-                        since[victim, shard, count] = now
-                    except StreamError as error:
-                        log.info("can't give up on %s yet: %s", victim, error)
+            inbox, now = self.receiver.inbox, time.monotonic()
+            read = {stream.shard: inbox.read_up_to(stream.shard) for stream in self._streams}
+            ends = {shard: self._status.shard(shard).last for shard in read}
+            for victim, shard in stalls.due(self._stuck(), read, ends, now):
+                try:
+                    stalls.given_up((victim, shard), await self.publisher.abort(victim, shard), now)
+                    log.warning("change set %s was left unfinished on shard %d and is given up on", victim, shard)
+                except StreamError as error:
+                    log.info("can't give up on %s yet: %s", victim, error)
 
-    def _stuck(self) -> dict[tuple[ChangeSetId, int, int], float]:
-        """Return the change sets that wait for more on a shard, how many messages are there, and how long that may be
-        so.
-        """
+    def _stuck(self) -> dict[Place, Stuck]:
+        """Return the change sets that wait for more on a shard."""
         inbox, own = self.receiver.inbox, self._replica.options
-        begun = {(s.shard, victim): count for s in self._streams for victim, count in inbox.begun(s.shard)}
+        begun = {(victim, s.shard): count for s in self._streams for victim, count in inbox.begun(s.shard)}
         found = {}
         if self._status.caught_up:  # before, the rest of them may just not have been read
             found = {
-                (victim, shard, count): STALL_BEGUN
-                for (shard, victim), count in begun.items()
+                (victim, shard): Stuck(count, STALL_BEGUN)
+                for (victim, shard), count in begun.items()
                 if (victim.node, victim.session) != (own.node, own.session)
             }
-        for victim, shard in inbox.unfinished():
-            found[victim, shard, begun.get((shard, victim), 0)] = STALL
-        return found
+        for place in inbox.unfinished():
+            found[place] = Stuck(begun.get(place, 0), STALL)
+        dead = [v for v, _ in found if v.node == own.node and not is_of(v.session, own.session)]
+        return {place: replace(how, limit=0.0) if place[0] in dead else how for place, how in found.items()}
 
     async def _measure_lag(self) -> None:
         """Ask for the streams' ends now and then, so that health tells the truth also when a reader is deaf."""

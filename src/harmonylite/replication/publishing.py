@@ -107,13 +107,14 @@ class Publisher:
         self._part.ok()
         return ends
 
-    async def abort(self, victim: ChangeSetId, shard: int) -> None:
-        """Void a change set whose writer died before it was whole on ``shard``; raises StreamError.
+    async def abort(self, victim: ChangeSetId, shard: int) -> int:
+        """Void a change set whose writer died before it was whole on ``shard``; return the sequence of the message that
+        does it. Raises StreamError.
 
         It waits for nothing: what this node has on its way may be waiting for this message.
         """
         name = ChangeSetId(self._node, self._session, 0)
-        await self._aside(shard, _message(KIND_ABORT, name, [shard], encode_abort(victim)), f"abort-{victim}")
+        return await self._aside(shard, _message(KIND_ABORT, name, [shard], encode_abort(victim)), f"abort-{victim}")
 
     async def checkpoint(self, history: str) -> ChangeSetId:
         """Publish a checkpoint on every shard, as a writer in ``history``; return its name.
@@ -132,7 +133,8 @@ class Publisher:
                 self._gate.check(shard)
                 async with asyncio.timeout(TURN_SECONDS) as waiting, self._turn([shard]):
                     waiting.reschedule(None)  # an answer that is waited for no more leaves the outcome unknown
-                    return await self._aside(shard, message, f"checkpoint-{message.id}")
+                    await self._aside(shard, message, f"checkpoint-{message.id}")
+                    return
             except TimeoutError:
                 raise StreamError(f"shard {shard} has no turn for a checkpoint: a change set is on its way") from None
             except StreamError:
@@ -141,10 +143,11 @@ class Publisher:
                 await asyncio.sleep(pause)
         return None
 
-    async def _aside(self, shard: int, message: Envelope, message_id: str) -> None:
-        """Publish a message that is no change set, keeping the fence's count."""
+    async def _aside(self, shard: int, message: Envelope, message_id: str) -> int:
+        """Publish a message that is no change set, keeping the fence's count; return its sequence."""
         seq = await self._streams[shard].publish(encode_envelope(message), message_id=f"{self._session}-{message_id}")
         self._heard(shard, seq)
+        return seq
 
     @asynccontextmanager
     async def _turn(self, shards: Iterable[int]) -> AsyncIterator[None]:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from tempfile import SpooledTemporaryFile
 from typing import IO
 
@@ -40,6 +40,9 @@ SCHEMA_WAIT = 1.0
 
 UNSURE_SECONDS = 20.0
 """Seconds that a node of the same schema has to tell what became of a column (`harmonylite.snapshots.passing`)."""
+
+LONG_SECONDS = 5.0
+"""Seconds after which health tells what is being applied."""
 
 Landed = Callable[[ChangeSetId, bool], None]
 Checkpoint = Callable[[ChangeSetId, dict[int, int]], None]
@@ -232,7 +235,8 @@ class Receiver:
         while True:
             self._applying = cut
             try:
-                done = await self._thread.run(self._on_thread, cut)
+                with self._telling(cut):
+                    done = await self._thread.run(self._on_thread, cut)
             except SchemaWaitError as error:
                 if len(cut.pieces) > 1 and not least:
                     self.inbox.put_back(cut)
@@ -264,6 +268,23 @@ class Receiver:
         self._account(cut, done)
         cut.close()
         return True
+
+    @contextmanager
+    def _telling(self, cut: Cut) -> Iterator[None]:
+        """Say what is being applied, once that takes its time."""
+        largest = max(cut.pieces, key=lambda piece: piece.size, default=None)
+        if largest is None:
+            yield
+            return
+        said = (
+            f"applying {len(cut.pieces)} change sets takes its time; the largest has {largest.size / 1e6:,.1f} MB,"
+            f" comes from node {largest.id.node} and ends at message {largest.seq} of shard {largest.shard}"
+        )
+        timer = asyncio.get_running_loop().call_later(LONG_SECONDS, self._part.waiting, said)
+        try:
+            yield
+        finally:
+            timer.cancel()
 
     def _look_around(self) -> None:
         """Look whether the schema is another one now, which may have been in the way, and whether only the first of the
@@ -319,6 +340,7 @@ class Receiver:
         counters.folded_rows += done.rows
         counters.merged_rows += done.merged
         counters.conflicts += done.conflicts
+        counters.given_up_change_sets += len(cut.voided)
         self._status.lock_hold.observe(done.locked)
         for change_set in done.own:
             self._landed(change_set, True)

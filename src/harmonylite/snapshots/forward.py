@@ -14,6 +14,7 @@ from contextlib import suppress
 from tempfile import SpooledTemporaryFile
 from typing import IO
 
+from harmonylite.changes import stalls
 from harmonylite.changes.inbox import Inbox
 from harmonylite.db.replica import Replica
 from harmonylite.db.thread import SqliteThread
@@ -28,8 +29,6 @@ BATCH_BYTES = 4_000_000
 """Change sets of about this many bytes are applied in one transaction."""
 AHEAD_BYTES = 64_000_000
 """Reading pauses while about this many bytes wait to be applied."""
-STALL = 10.0
-"""Seconds after which a change set that its writer left unfinished on a shard is given up on."""
 LOOK_EVERY = 1.0
 """Seconds between looks for such change sets."""
 
@@ -77,7 +76,7 @@ class _CatchingUp:
         try:
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(self._read(shard), name=f"read shard {shard}") for shard in self._streams]
-                tasks.append(group.create_task(self._unstick(), name="unstick"))
+                tasks.append(group.create_task(self._unstick(targets), name="unstick"))
                 while not self._reached(targets):
                     await self._arrived.wait()
                     self._arrived.clear()
@@ -129,28 +128,29 @@ class _CatchingUp:
         finally:
             await close(reader)
 
-    async def _unstick(self) -> None:
-        since: dict[tuple[ChangeSetId, int], float] = {}
-        own = self._replica.options
+    async def _unstick(self, targets: Mapping[int, int]) -> None:
+        timed, own = stalls.Stalls(), self._replica.options
         while True:
             await asyncio.sleep(LOOK_EVERY)
             now = time.monotonic()
-            since = {stuck: since.get(stuck, now) for stuck in self._inbox.unfinished()}
-            for (victim, shard), start in since.items():
+            stuck = {}
+            for victim, shard in self._inbox.unfinished():
                 dead = victim.node == own.node and victim.session != own.session
-                if dead or now - start > STALL:
-                    with suppress(StreamError):
-                        await self._abort(victim, shard)
-                        since[victim, shard] = now
+                stuck[victim, shard] = stalls.Stuck(0, 0.0 if dead else stalls.STALL)
+            read = {shard: self._inbox.read_up_to(shard) for shard in self._streams}
+            for victim, shard in timed.due(stuck, read, targets, now):
+                with suppress(StreamError):
+                    timed.given_up((victim, shard), await self._abort(victim, shard), now)
 
-    async def _abort(self, victim: ChangeSetId, shard: int) -> None:
+    async def _abort(self, victim: ChangeSetId, shard: int) -> int:
         own = self._replica.options
         payload = encode_envelope(
             Envelope(VERSION, KIND_ABORT, own.node, own.session, 0, 0, False, True, [shard], time.time(), {}, False,
                      encode_abort(victim))
         )  # fmt: skip
-        await self._streams[shard].publish(payload, message_id=f"{own.session}-abort-{victim}")
+        seq = await self._streams[shard].publish(payload, message_id=f"{own.session}-abort-{victim}")
         log.warning("change set %s was left unfinished on shard %d and is given up on", victim, shard)
+        return seq
 
 
 async def close(reader: AsyncIterator[list[StreamMessage]]) -> None:

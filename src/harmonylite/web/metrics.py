@@ -49,6 +49,7 @@ COUNTERS = {
     "verify_differences": "Rows that such a comparison, or one of all nodes' mirrors, found to differ.",
     "passed_over_change_sets": "Change sets of this node that were published whole and did not land; their rows are"
     " published again.",
+    "given_up_change_sets": "Change sets that were left unfinished and given up on, by this node or another.",
     "foreign_messages": "Messages in the streams that no node wrote in its own name; they are stepped over.",
 }
 """Help of each counter, by its name in `harmonylite.status.Counters`; exposed with ``_total`` behind it."""
