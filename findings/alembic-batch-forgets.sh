@@ -11,6 +11,19 @@
 #            trigger. Rows of a table without a key get new rowids.
 # For users: The schema travels, so all nodes lose what the migration lost. Compare sqlite_master before and after a
 #            batch migration; pass copy_from= with the whole table, and create triggers again in the same migration.
+#
+# Output:
+#   kept: REFERENCES of a column: ON DELETE CASCADE: False
+#   kept: FOREIGN KEY of the table: ON DELETE SET NULL: True
+#   kept: COLLATE NOCASE of a column or an index: False
+#   kept: CHECK of a column: False
+#   kept: CHECK of the table, with a name: True
+#   kept: AUTOINCREMENT: False
+#   kept: UNIQUE ON CONFLICT REPLACE: False
+#   kept: DESC of an index: False
+#   kept: the trigger: False
+#   rowids of b and c in the table without a key: [(1, 'b'), (2, 'c')]
+#   as stated
 source "$(dirname "$0")/lib/lab.sh"
 packages alembic==1.20.1 SQLAlchemy==2.1.9
 "$python" -W ignore - <<'PY'

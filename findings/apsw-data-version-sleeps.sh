@@ -10,6 +10,14 @@
 #            the pragma never does.
 # For users: Poll with the pragma (a few microseconds). A loop around the method waits until something else makes
 #            the connection read.
+#
+# Output:
+#   another process commits: method changed, three polls: [False, False, False]
+#   another process commits: pragma changed: True
+#   method changed after that: True
+#   own commit: method changed: True
+#   own commit: pragma changed: False
+#   as stated
 source "$(dirname "$0")/lib/lab.sh"
 packages apsw==3.54.1.0
 "$python" - <<'PY'

@@ -9,6 +9,12 @@
 #            hasn't made go, without a word.
 # For users: HarmonyLite's own triggers come back by themselves. Those of yours don't: create them in a RunSQL after
 #            each such operation, or add the column nullable and fill it.
+#
+# Output:
+#   left after IntegerField(null=True): ['fast', 'mine']
+#   left after IntegerField(default=3): []
+#   left after IntegerField(db_default=3): []
+#   as stated
 source "$(dirname "$0")/lib/lab.sh"
 packages Django==5.2.19
 "$python" - <<'PY'

@@ -11,6 +11,16 @@
 #            the data source name stores ISO 8601.
 # For users: Each value travels as it is, bit for bit, so the other nodes' applications get these texts. Set
 #            _time_format=sqlite, or bind t.UTC().Format(time.RFC3339Nano) yourself.
+#
+# Output:
+#   stored: 2026-11-27 11:00:00.5 +0100 office
+#   datetime(at): <nil>
+#   read back by Go as: string
+#   time.Now() has m=+ in it: true
+#   with _time_format=sqlite: 2026-11-27 11:00:00.5+01:00
+#   datetime(at): 2026-11-27 10:00:00
+#   read back by Go as: time.Time
+#   as stated
 source "$(dirname "$0")/lib/lab.sh"
 export GOPATH=$work/go GOCACHE=$work/cache GOFLAGS=-modcacherw
 mkdir "$work/main" && cd "$work/main"

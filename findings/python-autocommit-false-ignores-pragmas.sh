@@ -12,6 +12,16 @@
 #            checkpoint can empty the write-ahead log meanwhile.
 # For users: Set pragmas with autocommit=True, then switch: connection.autocommit = False. Commit after reading,
 #            too: a transaction that a SELECT left open lets the write-ahead log grow.
+#
+# Output:
+#   Python 3.12.1 with SQLite 3.40.1
+#   foreign_keys after PRAGMA foreign_keys = ON: 0
+#   rows seen, before and after another's commit: (1, 1)
+#   checkpoint (busy, pages, copied): 1
+#   the first write: SQLITE_BUSY_SNAPSHOT
+#   in a transaction right after rollback(): True
+#   foreign_keys set with autocommit=True first: 1
+#   as stated
 source "$(dirname "$0")/lib/lab.sh"
 for found in ${PYTHON:-python3.14 python3.13 python3.12 python3 "$HOME"/.pyenv/versions/3.1[2-9]*/bin/python}; do
     "$found" -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2>/dev/null && break || found=

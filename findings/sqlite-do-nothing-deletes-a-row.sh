@@ -11,6 +11,14 @@
 # For users: A log kept by triggers misses that deletion. Leave the target out (ON CONFLICT DO NOTHING), or ON
 #            CONFLICT out of the table. HarmonyLite logs such keys before the statement, by BEFORE triggers on the
 #            unique columns.
+#
+# Output:
+#   rows, what the delete trigger saw, error
+#   ON CONFLICT(id) DO NOTHING: ([(1, 'a'), (3, 'b')], [], 'none')
+#   ON CONFLICT DO NOTHING: ([(1, 'a'), (2, 'b')], [], 'none')
+#   ON CONFLICT(id) DO UPDATE SET mail: ([(1, 'a'), (2, 'b')], [], 'UNIQUE constraint failed: t.mail')
+#   UPDATE t SET mail: ([(1, 'b')], [], 'none')
+#   as stated
 source "$(dirname "$0")/lib/lab.sh"
 packages apsw==3.54.1.0
 "$python" - <<'PY'

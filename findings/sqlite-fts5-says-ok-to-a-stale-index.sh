@@ -9,6 +9,15 @@
 #            "database disk image is malformed".
 # For users: After a restore or a migration that dropped the triggers of an index, check with rank 1. "malformed"
 #            means stale there: INSERT INTO f(f) VALUES ('rebuild') is the cure; the file isn't damaged.
+#
+# Output:
+#   search for plum: []
+#   search for apple: [(1,)]
+#   PRAGMA integrity_check: ok
+#   'integrity-check': none
+#   'integrity-check', rank 1: database disk image is malformed
+#   the same after 'rebuild': none
+#   as stated
 source "$(dirname "$0")/lib/lab.sh"
 packages apsw==3.54.1.0
 "$python" - <<'PY'

@@ -11,6 +11,20 @@
 # For users: A migration on one node with a new SQLite, replicated as schema, ends applications elsewhere that bring
 #            an older one. Write triggers and views for the oldest library that opens the file. RAISE(ABORT,
 #            expression), 1_000 and aggregate(x ORDER BY y) are such syntax (3.47, 3.46, 3.44).
+#
+# Output:
+#   read by SQLite 3.43.2
+#     none
+#   jsonb() in an index: SELECT from another table: none
+#     none
+#   median() in a view: SELECT from another table: none
+#     CorruptError: malformed database schema (o) - near ".": syntax error
+#   RAISE with an expression: SELECT from another table: malformed database schema
+#     CorruptError: malformed database schema (o) - unrecognized token: "1_000"
+#   a number with _: SELECT from another table: malformed database schema
+#     CorruptError: malformed database schema (o) - near "ORDER": syntax error
+#   ORDER BY in an aggregate: SELECT from another table: malformed database schema
+#   as stated
 source "$(dirname "$0")/lib/lab.sh"
 packages apsw==3.54.1.0
 export OBJECTS='{

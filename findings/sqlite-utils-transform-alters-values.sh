@@ -11,6 +11,12 @@
 #            ROWID, DEFERRABLE and triggers go as well.
 # For users: Values that the rebuild alters travel to each node like any update. Use transform() on tables whose
 #            columns all have one of the four types, and compare sqlite_master afterwards.
+#
+# Output:
+#   before: [(7, 'integer', 9007199254740993, 9007199254740993, 1)]
+#   after: [('7', 'text', 9007199254740992.0, 9007199254740992.0, 0)]
+#   columns after: [('id', 'INTEGER'), ('untyped', 'TEXT'), ('at', 'REAL'), ('amount', 'REAL'), ('name', 'TEXT'), ('note', 'TEXT')]
+#   as stated
 source "$(dirname "$0")/lib/lab.sh"
 packages sqlite-utils==4.2.1
 "$python" - <<'PY'

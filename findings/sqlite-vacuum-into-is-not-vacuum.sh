@@ -11,6 +11,18 @@
 # For users: An external-content FTS5 index over such a table is wrong after VACUUM and right in either copy. Give
 #            the table an INTEGER PRIMARY KEY. A copy by VACUUM INTO needs "PRAGMA journal_mode = wal" before it
 #            replaces the original.
+#
+# Output:
+#   SQLite 3.46.0
+#   after VACUUM: ([1, 2], 'wal')
+#   copy by VACUUM INTO: ([2, 3], 'delete')
+#   copy by backup: ([2, 3], 'wal')
+#   as stated
+#   SQLite 3.54.1
+#   after VACUUM: ([1, 2], 'wal')
+#   copy by VACUUM INTO: ([2, 3], 'delete')
+#   copy by backup: ([2, 3], 'wal')
+#   as stated
 source "$(dirname "$0")/lib/lab.sh"
 for version in 3.46.0.0 3.54.1.0; do
     packages apsw==$version

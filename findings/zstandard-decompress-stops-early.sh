@@ -12,6 +12,17 @@
 # For users: A follower of the stream in Python should take backports.zstd or compression.zstd, or
 #            ZstdDecompressor().stream_reader(..., read_across_frames=True); and compare the length with what it
 #            expects.
+#
+# Output:
+#   zstandard.decompress: b'first, '
+#   zstandard.ZstdDecompressor().decompress: b'first, '
+#   zstandard.decompress, garbage at the end: b'first, '
+#   zstandard, stream_reader: b'first, second'
+#   backports.zstd.decompress: b'first, second'
+#   backports.zstd.ZstdDecompressor().decompress: (b'first, ', True, True)
+#   zstandard.decompress, no size in the header: could not determine content size in frame header
+#   backports.zstd.decompress, the same: b'first'
+#   as stated
 source "$(dirname "$0")/lib/lab.sh"
 packages zstandard==0.25.0 backports.zstd==1.8.0
 "$python" - <<'PY'

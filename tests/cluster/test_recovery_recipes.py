@@ -89,6 +89,7 @@ def test_every_recipe_of_the_pages_is_known_here() -> None:
         "I restored an old backup of the database",
         "Snapshots can't be saved or read",
         "Two nodes differ and none is in the majority",
+        "Signed snapshots",
         "Commands",
         "Back in time",
     }
@@ -145,6 +146,23 @@ def test_going_back_in_time_and_writing_the_old_state_again(site: Site, pair: tu
     for command in recipe("recovery.md", "I restored an old backup of the database"):
         desk.type(command.replace("-position 1 ", f"-position {last - 1} "))
     until(lambda: titles(b) == ["by a", "by b"], "the old state is everywhere again")
+
+
+def test_a_key_is_made_and_snapshots_are_signed_with_it(site: Site, pair: tuple[Node, Node]) -> None:
+    desk = Desk(pair[0])
+    for command in recipe("snapshots.md", "Signed snapshots"):
+        desk.type(command)
+    key = desk.folder / "snapshots.key"
+    for node in pair:
+        assert node.stop() == 0
+        node.sections["snapshot"] = {**node.sections.get("snapshot", {}), "sign_key": str(key)}
+        node.start()
+    for node in pair:
+        node.ready()
+    code, text = pair[1].command("snapshot", "save")
+    assert code == 0, text
+    code, text = pair[0].command("snapshot", "fetch", "-o", str(desk.folder / "fetched.db"))
+    assert code == 0, text
 
 
 def test_a_node_that_is_wrong_begins_from_a_snapshot_of_the_right_one(site: Site, pair: tuple[Node, Node]) -> None:

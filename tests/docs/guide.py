@@ -8,9 +8,11 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
+from http.client import HTTPConnection
 from pathlib import Path
 
 import apsw
@@ -19,6 +21,9 @@ from tests.cluster.processes import SECONDS, Running, environment, free_port, un
 
 DOCS = Path(__file__).parents[2] / "docs"
 FOLDERS = ("/data", "/etc/harmonylite", "/mnt")
+CURL = "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1]).read().decode())"
+"""What the page's `curl URL` does, for a machine that has none."""
+
 _ADDRESS = re.compile(r"\b(localhost|127\.0\.0\.1|0\.0\.0\.0|nats-server-(\d)):(\d{4})\b")
 _LONG = re.compile(r"nats-server -c \S+|harmonylite -config \S+(?: -cluster-\w+ \S+)*(?: nats serve)?$")
 
@@ -59,9 +64,13 @@ class Guide:
         self._health: dict[str, int] = {}
         programs = folder / "bin"
         programs.mkdir()
-        shim = programs / "harmonylite"
-        shim.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m harmonylite "$@"\n')
-        shim.chmod(0o755)
+        python = shlex.quote(sys.executable)
+        shims = {"harmonylite": f'{python} -m harmonylite "$@"'}
+        if shutil.which("curl") is None:
+            shims["curl"] = f'{python} -c {shlex.quote(CURL)} "$@"'
+        for name, command in shims.items():
+            (programs / name).write_text(f"#!/bin/sh\nexec {command}\n")
+            (programs / name).chmod(0o755)
         path = os.pathsep.join([str(programs), str(Path(sys.executable).parent), os.environ["PATH"]])
         self._environment = {**environment(), "PATH": path}
 
@@ -146,9 +155,15 @@ class Guide:
 
     def asked(self, name: str) -> str:
         """Return what the node with the configuration ``name`` says of its readiness, and the HTTP status behind it."""
-        url = f"http://127.0.0.1:{self._health[name]}/readyz"
-        asked = ["curl", "-s", "-o", "-", "-w", "%{http_code}", url]
-        return subprocess.run(asked, capture_output=True, text=True, check=False).stdout
+        connection = HTTPConnection("127.0.0.1", self._health[name], timeout=SECONDS)
+        try:
+            connection.request("GET", "/readyz")
+            answer = connection.getresponse()
+            return f"{answer.read().decode()}{answer.status}"
+        except OSError as error:
+            return str(error)
+        finally:
+            connection.close()
 
     def last_words(self) -> str:
         """Return the ends of all logs."""

@@ -18,7 +18,7 @@ def test_a_finding_can_be_run_and_says_what_it_found(script: Path) -> None:
     assert os.access(script, os.X_OK)
     text = script.read_text(encoding="utf-8")
     head = text.partition("\nsource ")[0]
-    for word in ("Versions:", "Guess:", "Behaviour:", "For users:"):
+    for word in ("Versions:", "Guess:", "Behaviour:", "For users:", "Output:"):
         assert f"# {word}" in head, word
     assert PINNED.search(text), "its packages are pinned"
     assert "harmonylite" not in text.replace("HarmonyLite", ""), "it runs without HarmonyLite"
