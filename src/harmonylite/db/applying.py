@@ -79,6 +79,7 @@ class Applying:
 
     ``installed`` is set by whoever installs. ``folds`` counts the cuts that held change sets of others. ``naming_own``:
     change sets of this node come back that the log does not name any more, for they went into another order, too.
+    ``siblings``: nodes of whose change sets the same is true: what they bring, the writer of what is pending here saw.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class Applying:
         self.installed = Installed()
         self.folds = 0
         self.naming_own = False
+        self.siblings: frozenset[str] = frozenset()
         self._connection = connection
         self._log = log
         self._journal = journal
@@ -236,6 +238,10 @@ class Applying:
                 bases.lay_over(self._connection, mine)
             if merge and not echo:
                 done.merged = self._merge(fold.done, mine, held)
+                seen = [piece for piece in pieces if piece.id.node in {self._node, *self.siblings}]
+                if self.siblings and seen and bases.any_there(self._connection):
+                    # after the merge, which remembers what the mirror held before: they moved it
+                    bases.lay_over(self._connection, Own(named, seen))
             else:
                 self._forget_touched(fold.done.values())
             if undo:

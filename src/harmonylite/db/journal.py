@@ -196,6 +196,12 @@ def keep_entries(connection: apsw.Connection, after: Mapping[int, int]) -> None:
         )
 
 
+def recent_nodes(connection: apsw.Connection, ends: Mapping[int, int]) -> frozenset[str]:
+    """Return the nodes of whose change sets the mirror folded some behind the sequences ``ends``, by shard."""
+    sql = f"SELECT DISTINCT node FROM {RECENT} WHERE shard = ? AND seq > ?"
+    return frozenset(node for at in ends.items() for (node,) in rows(connection, sql, at))
+
+
 def recent_ends(connection: apsw.Connection, mirror: str) -> dict[int, int]:
     """Return how many change sets of each shard were ever folded by a mirror, which the connection calls ``mirror``."""
     recent = RECENT.replace("mirror.", f"{mirror}.", 1)

@@ -365,6 +365,11 @@ class Replica:
     def name_own(self, *, on: bool) -> None:
         """Name in the log what this node's change sets bring back, for they went into another order, too."""
         self._applying.naming_own = on
+        self._applying.siblings = self._applying.siblings if on else frozenset()
+
+    def saw(self, nodes: frozenset[str]) -> None:
+        """Count what change sets of ``nodes`` bring as seen by who wrote what is pending, until `name_own` is off."""
+        self._applying.siblings = nodes
 
     def keep_mine(self, further: Collection[int] | None = None) -> None:
         """Log every row in which the database, known to be newer on ``further`` (None: all shards), differs."""

@@ -26,7 +26,7 @@ from harmonylite.backoff import Backoff
 from harmonylite.changes.interim import Interim, mark_of
 from harmonylite.db.access import make_private
 from harmonylite.db.connection import transaction
-from harmonylite.db.journal import keep_entries
+from harmonylite.db.journal import keep_entries, recent_nodes
 from harmonylite.db.replica import Replica
 from harmonylite.db.snapshot import ends_of, save_copy, standing_of
 from harmonylite.db.standing import enter
@@ -277,7 +277,10 @@ class Turning:
         base = self._base(mark)
         if base.exists():
             begun = await asyncio.to_thread(standing_of, base)
-            await self._keep_entries(replica, {shard: position.seq for shard, position in begun.positions.items()})
+            ends = {shard: position.seq for shard, position in begun.positions.items()}
+            # What they had sent home at the cut is in the interim order, too: that went on from there.
+            replica.saw(await self._thread.run(recent_nodes, replica.connection, ends))
+            await self._keep_entries(replica, ends)
             adopted = base.with_suffix(".adopted")
             await asyncio.to_thread(shutil.copyfile, base, adopted)
             conflicts = await self._thread.run(lambda: replica.adopt(adopted, relation="ahead"))

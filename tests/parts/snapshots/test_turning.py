@@ -333,3 +333,40 @@ async def test_a_node_with_no_room_for_a_copy_of_its_mirror_stays_in_homes_order
     assert not late.turning.apart
     assert not await late.turning.due(late.replica), "it is not asked again and again"
     await late.thread.aclose()
+
+
+@pytest.mark.parametrize("carrier", ["its writer", "another node"])
+@pytest.mark.parametrize("late", ["never", "before", "after"])
+@pytest.mark.parametrize("flown", [False, True])
+async def test_where_one_node_alone_wrote_there_is_no_conflict(
+    nodes: tuple[Node, Node, Node], carrier: str, late: str, flown: bool
+) -> None:
+    """``flown``: what it sent at the cut came home unheard; ``late``: when it writes more that it has not sent yet."""
+    a, b, c = nodes
+    b.member.run("UPDATE t SET v = 'one' WHERE id = 'x'")
+    if flown:
+        interim, b.home.interim = b.home.interim, None
+        assert await b.send(heard=False) == 1
+        b.home.interim = interim
+        await a.fold()
+    assert await b.send() == 1
+    b.member.run("UPDATE t SET v = 'two' WHERE id = 'x'")
+    await b.send()
+    await c.fold()
+    assert c.rows()["x"] == "two"
+    if late == "before":
+        b.member.run("UPDATE t SET v = 'three' WHERE id = 'x'")
+    await closed(b, c)
+    if late == "after":
+        b.member.run("UPDATE t SET v = 'three' WHERE id = 'x'")
+    for node in (b, c) if carrier == "its writer" else (c, b):
+        await node.back()
+        await node.fold()
+        await node.send()
+        await finished(node)
+    for node in nodes:
+        await node.fold()
+    for node in nodes:
+        assert node.rows()["x"] == ("two" if late == "never" else "three")
+        found = [(x.overruled, x.winning, x.loser, x.winner, x.kind) for x in node.replica.conflicts()]
+        assert found == [], f"{node.name} tells a conflict of one writer with itself"
