@@ -17,7 +17,7 @@ from harmonylite.db.snapshot import standing_of
 from harmonylite.db.standing import rewind
 from harmonylite.db.thread import SqliteThread
 from harmonylite.model import Position, StreamInfo, StreamMessage
-from harmonylite.snapshots.agreement import MemoryOfReplica, common_end
+from harmonylite.snapshots.agreement import MemoryOfReplica, astray, common_end
 from harmonylite.snapshots.replaying import Replaying, replayed
 from tests.simulation.properties import must
 from tests.simulation.world import World
@@ -104,11 +104,12 @@ def go_back(replica: Replica, tapes: Sequence[Tape], snapshots: Sequence[Path], 
         if not lost:
             _stay_within(replica, tapes)
             return
-        fitting = [file for file in snapshots if _leads_on(standing_of(file), history, tapes, ends)]
+        kept = [file for file in snapshots if not asyncio.run(astray(file, tapes))]
+        fitting = [file for file in kept if _leads_on(standing_of(file), history, tapes, ends)]
         if fitting:
             asyncio.run(_adopt_common(replica, tapes, fitting[-1], ends))
         else:
-            _adopt_newest(replica, snapshots[-1])
+            _adopt_newest(replica, (kept or snapshots)[-1])
     must(False, "a node goes back again and again")
 
 

@@ -12,14 +12,14 @@ from re import compile as pattern
 
 import apsw
 
-from harmonylite.changes.histories import drift
 from harmonylite.db import mirror, watermarks
 from harmonylite.db.compare import changed_keys
 from harmonylite.db.connection import rows, transaction, value
 from harmonylite.db.exact import codec_of
+from harmonylite.db.former import gone_columns
 from harmonylite.db.inspect import Inventory, TableRules, read_inventory
 from harmonylite.db.log import Log
-from harmonylite.db.standing import mirror_is_behind, read_standing
+from harmonylite.db.standing import is_older, mirror_is_behind
 from harmonylite.db.tracked import Tracked
 from harmonylite.db.triggers import HELD, LOG, STATE, WATERMARK, log_columns, private_tables, trigger_name, triggers
 from harmonylite.errors import DatabaseError, MirrorDamagedError
@@ -95,9 +95,10 @@ def _must_not_go_back(connection: apsw.Connection, inventory: Inventory) -> None
     """
     there = read_inventory(connection, mirror.EVERY_TABLE, "mirror").tables
     found = [
-        (name, lost[0]) for name, shape in inventory.tables.items() if (lost := mirror.lost(there.get(name), shape))
-    ]
-    if found and drift(read_standing(connection, "main"), read_standing(connection, "mirror")) == "behind":
+        (name, column) for name, shape in inventory.tables.items()
+        for column in mirror.lost(there.get(name), shape) if column not in gone_columns(connection, name)
+    ]  # fmt: skip
+    if found and is_older(connection):
         table, column = found[0]
         raise MirrorDamagedError(
             f"the database is older than column {column} of table {table}, which its mirror has: a backup was put back"

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import apsw
 
-from harmonylite.changes.histories import Standing
+from harmonylite.changes.histories import Standing, drift
 from harmonylite.db import mirror
 from harmonylite.db.connection import rows, transaction
 from harmonylite.db.journal import RECENT, kept_blocks
@@ -52,6 +52,14 @@ def beyond(one: Standing, other: Standing) -> set[int]:
 def mirror_is_behind(connection: apsw.Connection) -> bool:
     """Tell whether the database holds more than the mirror, as a crash between their commits leaves them."""
     return bool(beyond(read_standing(connection, "main"), read_standing(connection, "mirror")))
+
+
+def is_older(connection: apsw.Connection) -> bool:
+    """Tell whether the database may be older than what its node knew: it is behind its mirror, as a backup is that was
+    put back, or the mirror is yet to be made.
+    """
+    there = mirror.get_state(connection, "mirror", "whole")
+    return not there or drift(read_standing(connection, "main"), read_standing(connection, "mirror")) == "behind"
 
 
 def grew_apart(connection: apsw.Connection) -> bool:

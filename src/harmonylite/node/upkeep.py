@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from itertools import count
 from pathlib import Path
 
 from harmonylite.changes.histories import Standing
@@ -43,8 +44,10 @@ from harmonylite.stores import open_store
 
 log = logging.getLogger(__name__)
 
-FILE_EVERY = 2.0
+FILE_EVERY = 0.5
 """Seconds between looks whether the database is still the file that was opened."""
+STATE_EVERY = 4
+"""So many of these looks come to one that also tells whether the file went back to an earlier state."""
 
 
 class Upkeep:
@@ -157,12 +160,13 @@ class Upkeep:
         path = self._options.database
         opened = await asyncio.to_thread(_identity, path)
         joined = False
-        while True:
+        for look in count(1):
             await asyncio.sleep(FILE_EVERY)
             if await asyncio.to_thread(_identity, path) != opened:
                 raise DatabaseReplacedError(f"the database {path} was replaced or removed while the node ran")
-            with suppress(DatabaseBusyError):
-                joined = await self._thread.run(_check_state, replica, joined) or joined
+            if look % STATE_EVERY == 0:
+                with suppress(DatabaseBusyError):
+                    joined = await self._thread.run(_check_state, replica, joined) or joined
 
 
 async def _check(unchecked: list[Path], mirror: Path) -> None:
