@@ -21,7 +21,7 @@ from harmonylite.foreign import Codec
 from harmonylite.identity import Record
 from harmonylite.jetstream import api, doors, figures, interim, objects, regions, server_files
 from harmonylite.model import StreamInfo
-from harmonylite.node import claim, comparing, presence, reports
+from harmonylite.node import claim, comparing, presence, registry, reports
 from harmonylite.node import interim as siblings
 from harmonylite.replication import verifying
 from harmonylite.snapshots import answers as standings
@@ -81,6 +81,8 @@ GOOD: dict[str, list[Any]] = {
     "where a node stands": [ANSWER],
     "a request for a snapshot": [requests.Request("n1", "nats", "snapshot-1", True, ["n2"])],
     "an answer to a request for a snapshot": [requests.Reply("n1", "nats", "snapshot-1", True)],
+    "the list of nodes": [registry.Roll({"n1": registry.Entry("ab", "h", "1", 1.5)}, {"n2": 2.5})],
+    "the node that was forgotten": ["n2"],
     "who runs under a node id": [claim.Running("n1", "s", "h", 77, "/data/app.db", 1.5, 2.5)],
     "the session that asks for a node id": ["18a-0f"],
     "where a node is stuck": [passing.Stuck("n1", "h", "0123", {0: 5})],
