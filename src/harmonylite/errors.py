@@ -153,6 +153,14 @@ class FencedError(HarmonyLiteError):
     exit_code = 8
 
 
+class NotPausedError(HarmonyLiteError):
+    """The node does not wait before the message that it was told to leave out."""
+
+
+class NotUndoneError(HarmonyLiteError):
+    """A message that was left out can't be taken in after all; nothing was changed."""
+
+
 class SchemaWaitError(HarmonyLiteError):
     """A change set needs a table or column that this node's database does not have (yet).
 

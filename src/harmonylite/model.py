@@ -34,6 +34,18 @@ class RawText:
         return f"RawText({self.data!r})"
 
 
+def text_of(value: SqlValue) -> str:
+    """Return a key's value as a person names it on the command line."""
+    match value:
+        case None:
+            return "NULL"
+        case bytes():
+            return f"x'{value.hex()}'"
+        case RawText():
+            return f"CAST(x'{value.data.hex()}' AS TEXT)"
+    return str(value)
+
+
 @dataclass(frozen=True, slots=True)
 class StreamMessage:
     """One message of a shard's stream. ``time``: the server's time of storing, seconds since the epoch."""

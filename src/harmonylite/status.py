@@ -23,6 +23,9 @@ LATENCY_BOUNDS = (0.001, 0.002, 0.003, 0.005, 0.01, 0.015, 0.025, 0.05, 0.1, 0.2
 PACE_SECONDS = 10.0
 """Seconds that an estimate looks back."""
 
+LEFT_OUT = "left out on this node by `harmonylite skip`: {}; `harmonylite verify -repair` compares and repairs"
+"""The warning about messages, each as shard:sequence, that the mirror lacks."""
+
 BEHIND_SECONDS = 5.0
 """A node that caught up once is behind again when the oldest message that is not folded is older than this."""
 
@@ -246,6 +249,7 @@ class NodeStatus:
     stream_warnings: tuple[str, ...] = ()
     pending_rows: int = 0
     held_rows: int = 0
+    left_out: tuple[str, ...] = ()
     unfinished_change_sets: int = 0
     caught_up: bool = False
     waits_for_schema: bool = False
@@ -273,8 +277,9 @@ class NodeStatus:
     def all_warnings(self) -> dict[str, str]:
         """What a person should look at, by topic: tables, and streams whose settings are not the configured ones."""
         streams = {"streams": "; ".join(self.stream_warnings)} if self.stream_warnings else {}
+        skips = {"skip": LEFT_OUT.format(", ".join(self.left_out))} if self.left_out else {}
         region = {"region": self.region["note"]} if self.region.get("note") else {}
-        return dict(sorted({**self.warnings, **streams, **region}.items()))
+        return dict(sorted({**self.warnings, **streams, **region, **skips}.items()))
 
     @property
     def waits(self) -> list[str]:
@@ -349,6 +354,7 @@ class NodeStatus:
             "catching_up": self.catching_up,
             "pending_rows": self.pending_rows,
             "held_rows": self.held_rows,
+            "left_out_messages": len(self.left_out),
             "unfinished_change_sets": self.unfinished_change_sets,
             "foreign_messages": self.counters.foreign_messages,
             "progress": list(self.progress) if self.progress is not None else None,

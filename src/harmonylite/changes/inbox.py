@@ -64,10 +64,16 @@ class Cut:
     before: dict[int, Position]
     voided: tuple[ChangeSetId, ...] = ()
 
-    def without(self, shard: int, seq: int) -> Cut:
-        """Return this cut without the piece that ends at message ``seq`` of ``shard``."""
-        kept = tuple(piece for piece in self.pieces if (piece.shard, piece.seq) != (shard, seq))
-        return Cut(kept, self.positions, self.before, self.voided)
+    def holding(self, shard: int, seq: int) -> tuple[Piece, ...]:
+        """Return all pieces of the change set of which one ends at message ``seq`` of ``shard``."""
+        names = {piece.id for piece in self.pieces if (piece.shard, piece.seq) == (shard, seq)}
+        return tuple(piece for piece in self.pieces if piece.id in names)
+
+    def without(self, pieces: tuple[Piece, ...]) -> Cut:
+        """Return this cut with ``pieces``, all of a change set, passed over as if others had given up on it."""
+        kept = tuple(piece for piece in self.pieces if piece not in pieces)
+        voided = dict.fromkeys(piece.id for piece in pieces)
+        return Cut(kept, self.positions, self.before, (*self.voided, *voided))
 
     def close(self) -> None:
         """Give the places of all blocks back."""
@@ -103,7 +109,9 @@ class Inbox:
                 spool.close()
 
     def skip(self, shard: int, seq: int) -> None:
-        """Leave message ``seq`` of ``shard`` out when it comes."""
+        """Leave message ``seq`` of ``shard`` out when it comes, and with it all of the change set that it belongs to:
+        here it counts as one that others gave up on.
+        """
         self._skip.add((shard, seq))
 
     def read_up_to(self, shard: int) -> int:
@@ -133,10 +141,6 @@ class Inbox:
         """Return when the oldest piece of ``shard`` that was not taken yet was stored, 0.0 when there is none."""
         ready = self._lanes[shard].ready
         return ready[0].stored if ready else 0.0
-
-    def skips(self, shard: int, seq: int) -> bool:
-        """Tell whether a message is to be left out."""
-        return (shard, seq) in self._skip
 
     def unfinished(self) -> list[tuple[ChangeSetId, int]]:
         """Return the change sets that hold a shard up, each with a shard on which it is not whole yet."""
@@ -178,7 +182,9 @@ class Inbox:
         lane = self._lanes[message.shard]
         if message.seq <= lane.read:
             return
-        if (message.shard, message.seq) not in self._skip:
+        if (message.shard, message.seq) in self._skip:
+            self._leave_out(lane, message)
+        else:
             try:
                 envelope = decode_envelope(message, self._shards)
                 if envelope.history and len(self.histories) < HISTORIES:
@@ -193,6 +199,17 @@ class Inbox:
             except WireError as error:
                 raise poison(message.shard, message.seq, str(error)) from error
         lane.read = message.seq
+
+    def _leave_out(self, lane: Lane, message: StreamMessage) -> None:
+        try:
+            envelope = decode_envelope(message, self._shards)
+        except WireError:
+            return  # of which change set it is a part, nobody can tell
+        if envelope.kind != KIND_ABORT and envelope.id not in lane.aborted:
+            given_up = len(self._given_up)
+            self._abort(lane, envelope.id)
+            if len(envelope.shards) == 1 and len(self._given_up) == given_up:
+                self._given_up.append(envelope.id)
 
     def _abort(self, lane: Lane, victim: ChangeSetId) -> None:
         """Void a change set on whose piece on this lane others gave up; too late when the piece is whole."""

@@ -16,7 +16,7 @@ GRACE = 15.0
 
 
 @click.command(cls=GoCommand)
-@click.option("-repair", is_flag=True, help="Mend what differs on this node.")
+@click.option("-repair", is_flag=True, help="Repair what differs on this node, from its mirror and from the majority.")
 @click.option(
     "-timeout",
     "seconds",
@@ -39,7 +39,7 @@ def verify(ctx: click.Context, repair: bool, seconds: float, without: tuple[str,
     stay pending on one.
     """
     arguments = {"repair": repair, "seconds": seconds, "without": list(without)}
-    answer = invocation(ctx).control(seconds + GRACE).post("/v1/verify", arguments)
+    answer = invocation(ctx).control(2 * seconds + GRACE).post("/v1/verify", arguments)
     print_json(answer) if as_json else _show(answer, repair=repair)
     ctx.exit(0 if answer["agree"] is True else VerifyError.exit_code)
 
@@ -68,6 +68,10 @@ def _show(answer: dict[str, Any], *, repair: bool) -> None:
         out.print(nodes)
     if repaired := answer.get("repaired", 0):
         out.print(f"repaired {counted(repaired, 'row')}")
+    if right := answer.get("repaired_from"):
+        out.print(f"this node's mirror deviated; it was repaired from that of {', '.join(map(str, right))}")
+    if note := answer.get("note"):
+        out.print(plain(note), style="bold")
     verdict = "all agree" if answer["agree"] else "NOT all agree"
     out.print(
         f"{verdict} at position {positions}" if positions else verdict,

@@ -12,7 +12,7 @@ from typing import Any
 
 import apsw
 
-from harmonylite.db import former, journal
+from harmonylite.db import former, journal, skips
 from harmonylite.db.access import follow, make_private
 from harmonylite.db.connection import mapped, open_file, rows, value
 from harmonylite.db.inspect import TableRules, read_inventory
@@ -26,7 +26,6 @@ from harmonylite.wire import WireError, decode_named, decode_names, encode_named
 POSITION = quote(PRIVATE + "position")
 STATE = quote(PRIVATE + "state")
 TABLES = quote(PRIVATE + "tables")
-SKIP = quote(PRIVATE + "skip")
 
 PAIR = "pair"
 """A random word that database and mirror share since they were last brought together; a copy of a mirror has none."""
@@ -76,7 +75,7 @@ def prepare(connection: apsw.Connection, schema: str = "mirror") -> None:
     execute(f"CREATE TABLE IF NOT EXISTS {schema}.{STATE}(name TEXT PRIMARY KEY, value) WITHOUT ROWID")
     execute(f"CREATE TABLE IF NOT EXISTS {schema}.{TABLES}(name TEXT PRIMARY KEY, id INTEGER) WITHOUT ROWID")
     former.prepare(connection, schema)
-    execute(f"CREATE TABLE IF NOT EXISTS {schema}.{SKIP}(shard INTEGER, seq INTEGER, PRIMARY KEY(shard, seq))")
+    skips.prepare(connection, schema)
     for sql in journal.TABLES:
         execute(sql.replace("mirror.", f"{schema}.", 1))
 

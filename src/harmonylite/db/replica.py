@@ -298,15 +298,6 @@ class Replica:
             at = {s: replace(p, created=created[s]) for s, p in self.positions().items() if p.created != created[s]}
             mirror.set_positions(self.connection, "mirror", at)
 
-    def skip(self, shard: int, seq: int) -> None:
-        """Remember, for good, that a message is to be left out."""
-        with self._applying.unit("skip a message"):
-            self.connection.execute(f"INSERT OR IGNORE INTO mirror.{mirror.SKIP} VALUES (?, ?)", (shard, seq))
-
-    def skipped(self) -> list[tuple[int, int]]:
-        """Return the messages to leave out, as shard and sequence."""
-        return rows(self.connection, f"SELECT shard, seq FROM mirror.{mirror.SKIP}")
-
     def nodes(self) -> set[str]:
         """Return the nodes whose change sets are remembered."""
         return {node for (node,) in rows(self.connection, "SELECT DISTINCT node FROM mirror.__harmonylite__recent")}

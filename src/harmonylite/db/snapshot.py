@@ -55,7 +55,6 @@ def save_copy(source: Path, target: Path, *, beginning: Callable[[Standing], Sta
         with transaction(copy, f"make a snapshot of {source}"):
             if not mirror.get_state(copy, "main", "whole"):
                 raise DatabaseError(f"the mirror {source} was just made and holds nothing yet")
-            copy.execute(f"DELETE FROM main.{mirror.SKIP}")
             copy.execute(f"UPDATE main.{mirror.TABLES} SET id = NULL")
             mirror.set_state(copy, "main", mirror.PAIR, None)
             if beginning is not None:

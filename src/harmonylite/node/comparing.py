@@ -1,6 +1,6 @@
 """Anti-entropy: compare database, mirror and nodes now and then, and repair what differs.
 
-Invariant: what is right is what most nodes' mirrors hold at one position; a mirror that deviates is made anew from a
+Invariant: what is right is what most nodes' mirrors hold at one position; a mirror that deviates is repaired from a
 snapshot of one of them. Values that give way stand in the conflict journal. Without a majority nothing is changed.
 """
 
@@ -10,20 +10,22 @@ import asyncio
 import logging
 import random
 import time
-from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import msgspec
 
 from harmonylite.db.compare import TableDifference
 from harmonylite.db.thread import SqliteThread
-from harmonylite.errors import DatabaseError, HarmonyLiteError, ReopenError
-from harmonylite.foreign import Codec, Name
+from harmonylite.errors import DatabaseError, HarmonyLiteError, ReopenError, SnapshotError
+from harmonylite.foreign import Codec, Name, PerShard
 from harmonylite.node.questions import Questions
 from harmonylite.replication.ports import Peers
-from harmonylite.replication.verifying import Digest
+from harmonylite.replication.sides import Digest, Sides, sides
 from harmonylite.snapshots.keeper import Keeper
 from harmonylite.snapshots.lease import Lease
 from harmonylite.snapshots.recovering import Recovery
+from harmonylite.snapshots.repairing import Source
 from harmonylite.snapshots.requests import ask_nodes
 from harmonylite.status import NodeStatus
 
@@ -41,10 +43,13 @@ AGAIN = 20.0
 
 
 class Deviation(msgspec.Struct):
-    """Told to all nodes: ``wrong`` ones have a mirror that the ``right`` ones, the majority, don't have."""
+    """Told to all nodes: ``wrong`` ones have a mirror that the ``right`` ones, the majority, don't have; all of them at
+    ``positions``.
+    """
 
     wrong: list[Name]
     right: list[Name]
+    positions: PerShard = {}
 
 
 CODEC = Codec("which mirrors deviate", Deviation)
@@ -65,7 +70,7 @@ class Comparing:
         self._peers = peers
         self._part = status.part("verify")
         self._part.ok()
-        self._mending: asyncio.Task[None] | None = None
+        self._repairing: asyncio.Task[None] | None = None
 
     async def run(self, interval: float, lease: Lease | None, *, local: bool) -> None:
         """Compare every ``interval`` seconds, without end. ``lease``: whose holder compares the nodes; None: everybody
@@ -78,7 +83,7 @@ class Comparing:
                 await self._quiet()
                 differed = (lease is None or lease.held) and await self._nodes()
                 # Which of the two is right is only known of a mirror that the others share.
-                if local and not differed and self._mending is None:
+                if local and not differed and (self._repairing is None or self._repairing.done()):
                     differed = await self._local()
             except ReopenError:
                 raise
@@ -90,8 +95,8 @@ class Comparing:
         try:
             await self._peers.serve(TOPIC, CODEC.decode, self._told)
         finally:
-            if self._mending is not None:
-                self._mending.cancel()
+            if self._repairing is not None:
+                self._repairing.cancel()
 
     async def _quiet(self) -> None:
         """Wait for a quiet moment, for a while."""
@@ -111,44 +116,89 @@ class Comparing:
         if verifier is None or not self._status.caught_up:
             return False
         digests = (await verifier.digests(ANSWERS, await self._questions.known()))[0]
-        groups = Counter(_tables(digest) for digest in digests.values())
-        if len(groups) <= 1:
+        found = sides(digests)
+        if found.right is not None and any(digests[node].lacks for node in found.right.nodes):
+            await self._tell(found, digests)
+        if len(found.all) <= 1:
             self._part.ok()
             return False
-        (best, count), *_ = groups.most_common()
-        right = sorted(node for node, digest in digests.items() if _tables(digest) == best)
-        wrong = sorted(digests.keys() - set(right))
-        tables = sorted({t for _, digest in digests.items() for t in _differing(dict(best), digest)})
-        what = f"mirrors differ in {', '.join(tables)}: nodes {', '.join(right)} agree, {', '.join(wrong)} deviate"
+        first = found.all[0]
+        wrong = sorted(digests.keys() - set(first.nodes))
+        tables = sorted({table for side in found.all[1:] for table in first.differs(side.tables)})
+        what = (
+            f"mirrors differ in {', '.join(tables)}: nodes {', '.join(first.nodes)} agree, {', '.join(wrong)} deviate"
+        )
         log.error("%s", what)
         self._status.counters.verify_differences += 1
-        if count * 2 <= len(digests):
+        if found.right is None:
             self._part.failed(f"{what}; there is no majority: see docs/recovery.md")
             return True
-        self._part.waiting(f"{what}; the mirrors that deviate are made anew")
-        await self._peers.ask(TOPIC, CODEC.encode(Deviation(wrong, right)), bytes, seconds=1.0)
+        self._part.waiting(f"{what}; the mirrors that deviate are repaired")
+        await self._tell(found, digests)
         return True
 
+    async def _tell(self, found: Sides, digests: Mapping[str, Digest]) -> None:
+        """Tell all nodes, this one too, which mirrors are right."""
+        assert found.right is not None
+        right = list(found.right.nodes)
+        said = Deviation(sorted(digests.keys() - set(right)), right, digests[right[0]].positions)
+        await self._peers.ask(TOPIC, CODEC.encode(said), bytes, seconds=1.0)
+
     async def _told(self, deviation: Deviation) -> bytes | None:
-        if self._status.node_id not in deviation.wrong:
+        own = self._status.node_id
+        if own in deviation.right:
+            await self.settle(deviation.positions)
+            return b"yes"
+        if own not in deviation.wrong:
             return None
-        if self._mending is None or self._mending.done():
-            self._mending = asyncio.create_task(self._mend(deviation.right), name="mend the mirror")
+        if self._repairing is None or self._repairing.done():
+            self._repairing = asyncio.create_task(self._repaired(deviation.right), name="repair the mirror")
         return b"yes"
 
-    async def _mend(self, right: list[str]) -> None:
-        """Ask a node whose mirror is right for a snapshot, and let the mirror be made anew from it."""
-        names = await ask_nodes(self._peers, right, me=self._status.node_id, seconds=ANSWERS)
-        found = [s for s in await self._keeper.candidates(lambda s: s.name in names) if s.node in right]
-        if not found:
-            log.warning("none of the nodes %s saved a snapshot; the mirror is compared again later", ", ".join(right))
-            return
-        end = time.monotonic() + ANSWERS
-        while any(self._status.shard(shard).position < seq for shard, seq in found[0].positions.items()):
-            if time.monotonic() > end:
+    async def settle(self, positions: Mapping[int, int]) -> None:
+        """Take note that this node's mirror was right at ``positions``."""
+        if self._questions.parts.engine is not None:
+            await self._questions.parts.engine.receiver.skips.settle(positions)
+
+    async def _repaired(self, right: Sequence[str]) -> None:
+        try:
+            await self.repair(right, ANSWERS)
+        except HarmonyLiteError as error:
+            log.warning("the mirror is compared again later: %s", error)
+        except TimeoutError:
+            log.warning("the mirror is compared again later: it was not repaired within %.0f s", ANSWERS)
+
+    async def repair(self, right: Sequence[str], seconds: float) -> None:
+        """Have this node's mirror taken from one of the nodes ``right``, whose mirrors are; return once it is.
+
+        Raises SnapshotError, StreamError, SchemaWaitError, PoisonError: the mirror stays; TimeoutError: it is not done
+        within ``seconds``.
+        """
+        async with asyncio.timeout(seconds):
+            heard = await ask_nodes(self._peers, right, me=self._status.node_id, seconds=seconds)
+            found = [s for s in await self._keeper.candidates(lambda s: s.name in heard) if s.node in right]
+            if not found:
+                raise SnapshotError(f"none of the nodes {', '.join(right)} saved a snapshot")
+            snapshot = found[0]
+            await self._reached(snapshot.positions)
+
+            async def fetch() -> Path | None:
+                fetched = await self._keeper.fetch(lambda s: s.name == snapshot.name)
+                return fetched[1] if fetched is not None else None
+
+            source = Source(
+                f"snapshot {snapshot.name} of node {snapshot.node}",
+                f"this node's mirror deviates from that of {', '.join(right)}; it is repaired", fetch,
+            )  # fmt: skip
+            self._recovery.repair(source)
+            await asyncio.shield(source.done)
+
+    async def _reached(self, positions: Mapping[int, int]) -> None:
+        """Wait until this node's mirror stands at or behind ``positions``."""
+        while True:
+            if all(self._status.shard(shard).position >= seq for shard, seq in positions.items()):
                 return
             await asyncio.sleep(0.1)
-        self._recovery.mend(found[0])
 
     async def _local(self) -> bool:
         """Compare database and mirror; repair the database; tell whether they differed."""
@@ -178,11 +228,3 @@ class Comparing:
 
 def _count(difference: TableDifference) -> int:
     return difference.missing + difference.extra + difference.different
-
-
-def _tables(digest: Digest) -> tuple[tuple[str, str], ...]:
-    return tuple(sorted(digest.tables.items()))
-
-
-def _differing(best: dict[str, str], digest: Digest) -> set[str]:
-    return {t for t in best.keys() | digest.tables.keys() if best.get(t) != digest.tables.get(t)}

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
+from harmonylite.db import skips
 from harmonylite.db.replica import Replica
 from harmonylite.db.thread import SqliteThread
 from harmonylite.errors import (
@@ -23,7 +25,7 @@ from harmonylite.errors import (
 )
 from harmonylite.jetstream import NatsPeers
 from harmonylite.model import Conflict
-from harmonylite.node import reports
+from harmonylite.node import reports, skipping
 from harmonylite.node.claim import runs
 from harmonylite.node.presence import Presence
 from harmonylite.node.regional import Regional
@@ -34,6 +36,7 @@ from harmonylite.replication.engine import Engine
 from harmonylite.replication.ports import Heard
 from harmonylite.replication.verifying import Verifier
 from harmonylite.snapshots.keeper import Keeper
+from harmonylite.snapshots.recovering import Recovery
 from harmonylite.snapshots.requests import Requests
 from harmonylite.status import NodeStatus
 
@@ -43,6 +46,14 @@ ASK_AT_ONCE = 0.4
 """Seconds that every node has for an answer about itself."""
 ASK = 3.0
 """Seconds that nodes have which are known and did not answer at once."""
+
+
+class Comparison(Protocol):
+    """What `harmonylite.node.comparing.Comparing` does for a person; see there."""
+
+    async def settle(self, positions: Mapping[int, int]) -> None: ...
+
+    async def repair(self, right: Sequence[str], seconds: float) -> None: ...
 
 
 @dataclass(slots=True)
@@ -57,6 +68,8 @@ class Parts:
     regional: Regional | None = None
     presence: Presence | None = None
     registry: Registry | None = None
+    recovery: Recovery | None = None
+    comparing: Comparison | None = None
 
 
 class Questions:
@@ -168,7 +181,7 @@ class Questions:
                     await self.parts.engine.sender.idle()
         looked = asyncio.create_task(check_files(replica.options, seconds), name="check the files")
         try:
-            answer = await self.parts.verifier.verify(repair=repair, seconds=seconds, known=known - without)
+            answer = await self._compared(self.parts.verifier, repair, seconds, known - without)
             answer["files"] = await looked
         finally:
             looked.cancel()
@@ -183,6 +196,25 @@ class Questions:
                 what = f"{damaged['file']} is damaged: {damaged['damage']}"
                 self._thread.hurt(DatabaseDamagedError(what, file=damaged["file"]))
         return answer
+
+    async def _compared(self, verifier: Verifier, repair: bool, seconds: float, known: set[str]) -> dict[str, Any]:
+        """Compare; with ``repair`` take the majority's mirror where this node's deviates, and compare once more."""
+        deadline = time.monotonic() + seconds
+        found = await verifier.verify(repair=repair, seconds=seconds, known=known)
+        own, right, comparing = self._status.node_id, found["majority"], self.parts.comparing
+        if own in right and comparing is not None:
+            await comparing.settle({int(shard): seq for shard, seq in found["positions"].items()})
+        if not repair or not right or own in right or comparing is None:
+            return found
+        try:
+            await comparing.repair(right, max(1.0, deadline - time.monotonic()))
+        except TimeoutError:
+            raise VerifyError(
+                f"this node's mirror is not repaired within {seconds:.0f} s; it is repaired as soon as may be",
+                advice="look again, or give it more time with -timeout",
+            ) from None
+        again = await self._compared(verifier, False, max(seconds / 2, deadline - time.monotonic()), known)
+        return again | {"repaired": found["repaired"], "repaired_from": list(right)}
 
     async def save_snapshot(self) -> dict[str, Any]:
         """Save a snapshot now."""
@@ -204,11 +236,23 @@ class Questions:
         return await self.parts.regional.promote(self.parts.keeper, force=force)
 
     async def skip(self, shard: int, seq: int) -> dict[str, Any]:
-        """Leave a message out on this node."""
+        """Leave out the message before which this node is paused."""
+        self._running()
+        return skipping.shown(await self._engine().receiver.skip(shard, seq))
+
+    async def left_out(self) -> Sequence[dict[str, Any]]:
+        """Return the messages that this node's mirror lacks."""
         replica = self._running()
+        return [skipping.shown(entry) for entry in await self._thread.run(skips.left_out, replica.connection)]
+
+    async def undo_skip(self, shard: int, seq: int) -> dict[str, Any]:
+        """Take in a message that was left out."""
+        replica, engine = self._running(), self._engine()
+        if self.parts.recovery is None:
+            raise NotRunningError("the node is not replicating yet")
+        return await skipping.undo(replica, self._thread, engine, self.parts.recovery, shard, seq)
+
+    def _engine(self) -> Engine:
         if self.parts.engine is None:
             raise NotRunningError("the node is not replicating yet")
-        await self._thread.run(replica.skip, shard, seq)
-        self.parts.engine.receiver.skip(shard, seq)
-        log.warning("message %d of shard %d is left out on this node, as was asked", seq, shard)
-        return {"shard": shard, "seq": seq}
+        return self.parts.engine

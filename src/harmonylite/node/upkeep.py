@@ -135,6 +135,7 @@ class Upkeep:
             group.create_task(self.saver.run(), name="snapshots")
             group.create_task(self.saver.serve(), name="hear of wanted snapshots")
         comparing = Comparing(self._thread, self._status, self._questions, self.recovery, self.keeper, self._peers)
+        self._questions.parts.comparing, self._questions.parts.recovery = comparing, self.recovery
         group.create_task(comparing.serve(), name="hear of deviations")
         if self._settings.verify.interval:
             leads = self.lease if self._settings.snapshot.enable else None

@@ -83,7 +83,7 @@ class Engine:
     ) -> None:  # fmt: skip
         self._replica = replica
         self._thread = thread
-        self._streams = streams
+        self.streams = streams
         self._status = status
         self._recovery = recovery
         self._part = status.part("stream")
@@ -154,23 +154,26 @@ class Engine:
         self.receiver.one_by_one = self._recovery.one_by_one
         self._status.caught_up = self._status.waits_for_schema = False
         self.receiver.caught_up.clear()
-        await self._thread.run(self.receiver.open, {s: p.seq for s, p in merged.items()} if joined else {})
+        await self._thread.run(self.receiver.open, {s: p.seq for s, p in merged.items()} if joined else {}, ends)
         self._part.ok()
         self._trouble.over()
-        async with asyncio.TaskGroup() as group:
-            for stream in self._streams:
-                group.create_task(self.receiver.read(stream.shard), name=f"read shard {stream.shard}")
-            group.create_task(self.receiver.apply(), name="apply")
-            group.create_task(self._unstick(), name="unstick")
-            group.create_task(self._measure_lag(), name="measure lag")
-            group.create_task(self._recovery.watch(self._replica), name="watch for a new beginning")
-            group.create_task(self.sender.run(self._ready({i.shard: i.last for i in ends})), name="send")
+        try:
+            async with asyncio.TaskGroup() as group:
+                for stream in self.streams:
+                    group.create_task(self.receiver.read(stream.shard), name=f"read shard {stream.shard}")
+                group.create_task(self.receiver.apply(), name="apply")
+                group.create_task(self._unstick(), name="unstick")
+                group.create_task(self._measure_lag(), name="measure lag")
+                group.create_task(self._recovery.watch(self._replica), name="watch for a new beginning")
+                group.create_task(self.sender.run(self._ready({i.shard: i.last for i in ends})), name="send")
+        finally:
+            await self._thread.run(self.receiver.close)
 
     async def _ready(self, targets: dict[int, int]) -> None:
         """Fold to the end; then, if the database was never joined, bring it and the mirror together."""
         await self.receiver.catch_up_to(targets)
         # What is read may be a copy that ended earlier than the order does: its end is asked where it is made.
-        await self.receiver.catch_up_to({s.shard: await self._retry(s.end) for s in self._streams})
+        await self.receiver.catch_up_to({s.shard: await self._retry(s.end) for s in self.streams})
         if not self.receiver.merging:
             self._status.counters.conflicts += await self._settled()
         await self._retry(self.publisher.open)
@@ -199,7 +202,7 @@ class Engine:
     async def _ends(self) -> list[StreamInfo]:
         """Return the state of every stream, once all answer and can be followed. Raises StreamLostError."""
         await self._retry(lambda: self._recovery.check(self._replica))
-        infos = [await self._retry(stream.info) for stream in self._streams]
+        infos = [await self._retry(stream.info) for stream in self.streams]
         for info in infos:
             self._note(info)
         return infos
@@ -234,7 +237,7 @@ class Engine:
         while True:
             await asyncio.sleep(1.0)
             inbox, now = self.receiver.inbox, time.monotonic()
-            read = {stream.shard: inbox.read_up_to(stream.shard) for stream in self._streams}
+            read = {stream.shard: inbox.read_up_to(stream.shard) for stream in self.streams}
             ends = {shard: self._status.shard(shard).last for shard in read}
             for victim, shard in stalls.due(self._stuck(), read, ends, now):
                 try:
@@ -246,7 +249,7 @@ class Engine:
     def _stuck(self) -> dict[Place, Stuck]:
         """Return the change sets that wait for more on a shard."""
         inbox, own = self.receiver.inbox, self._replica.options
-        begun = {(victim, s.shard): count for s in self._streams for victim, count in inbox.begun(s.shard)}
+        begun = {(victim, s.shard): count for s in self.streams for victim, count in inbox.begun(s.shard)}
         found = {}
         if self._status.caught_up:  # before, the rest of them may just not have been read
             found = {
@@ -263,7 +266,7 @@ class Engine:
         """Ask for the streams' ends now and then, so that health tells the truth also when a reader is deaf."""
         while True:
             await asyncio.sleep(LAG_EVERY)
-            for stream in self._streams:
+            for stream in self.streams:
                 try:
                     info = await stream.info()
                 except StreamLostError:

@@ -7,9 +7,16 @@ server's time of storing is related to this node's monotonic clock by the server
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from harmonylite.status import ShardStatus
+from harmonylite.changes.inbox import Cut
+from harmonylite.status import Part, ShardStatus
+
+LONG_SECONDS = 5.0
+"""Seconds after which health tells what is being applied."""
 
 
 class Lag:
@@ -45,3 +52,21 @@ class Lag:
             return
         self._seq, self._dated = state.position + 1, bool(stored)
         state.behind_since = min(now, stored - self._ahead) if stored else now
+
+
+@contextmanager
+def telling(part: Part, cut: Cut) -> Iterator[None]:
+    """Say of ``cut``, while it is applied in the block, that it takes its time, once it does."""
+    largest = max(cut.pieces, key=lambda piece: piece.size, default=None)
+    if largest is None:
+        yield
+        return
+    said = (
+        f"applying {len(cut.pieces)} change sets takes its time; the largest has {largest.size / 1e6:,.1f} MB,"
+        f" comes from node {largest.id.node} and ends at message {largest.seq} of shard {largest.shard}"
+    )
+    timer = asyncio.get_running_loop().call_later(LONG_SECONDS, part.waiting, said)
+    try:
+        yield
+    finally:
+        timer.cancel()

@@ -9,21 +9,30 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable
 from tempfile import SpooledTemporaryFile
 from typing import IO
 
-from harmonylite.changes.inbox import Cut, Inbox
+from harmonylite.changes.inbox import Cut, Inbox, Piece
+from harmonylite.changes.skips import LeftOut, still_there
 from harmonylite.db.applying import Applied
 from harmonylite.db.connection import mapped
 from harmonylite.db.former import take_for_gone
 from harmonylite.db.replica import Replica
 from harmonylite.db.thread import SqliteThread
-from harmonylite.errors import DatabaseBusyError, DatabaseError, PoisonError, ReopenError, SchemaWaitError
-from harmonylite.model import ChangeSetId, StreamMessage
-from harmonylite.replication.lag import Lag
+from harmonylite.errors import (
+    DatabaseBusyError,
+    DatabaseError,
+    HarmonyLiteError,
+    PoisonError,
+    ReopenError,
+    SchemaWaitError,
+)
+from harmonylite.model import ChangeSetId, StreamInfo, StreamMessage
+from harmonylite.replication.lag import Lag, telling
+from harmonylite.replication.pausing import Pause, Pauses
 from harmonylite.replication.ports import ShardStream
+from harmonylite.replication.skipping import Skips
 from harmonylite.replication.strangers import Strangers
 from harmonylite.replication.trouble import Trouble
 from harmonylite.status import NodeStatus, Part
@@ -40,9 +49,6 @@ SCHEMA_WAIT = 1.0
 
 UNSURE_SECONDS = 20.0
 """Seconds that a node of the same schema has to tell what became of a column (`harmonylite.snapshots.passing`)."""
-
-LONG_SECONDS = 5.0
-"""Seconds after which health tells what is being applied."""
 
 Landed = Callable[[ChangeSetId, bool], None]
 Checkpoint = Callable[[ChangeSetId, dict[int, int]], None]
@@ -73,14 +79,14 @@ class Receiver:
         self._histories: set[str] = set()
         self._arrived = asyncio.Event()
         self._room = asyncio.Event()
-        self._skipped = asyncio.Event()
         self.schema_moved = asyncio.Event()
         self._targets: dict[int, int] = {}
         self._behind: dict[int, int] | None = None
+        self._put_back_for: tuple[int, int] | None = None
         self._staging: tuple[ChangeSetId | None, int, int] = (None, 0, 0)
         self._strangers = Strangers(status)
-        self.paused: set[tuple[int, int]] = set()
-        """The messages, by shard and sequence, before which the node waits now, and that `skip` may leave out."""
+        self.paused = Pauses()
+        self.skips = Skips(replica, thread, status)
         self.caught_up = asyncio.Event()
         self.inbox = Inbox({})
         self.merging = True
@@ -96,29 +102,39 @@ class Receiver:
     def _foreign(self, message: StreamMessage, why: str) -> None:
         self._strangers.met(message, why, time.monotonic())
 
-    def open(self, merged: dict[int, int]) -> None:
+    def open(self, merged: dict[int, int], streams: Iterable[StreamInfo]) -> None:
         """Start from the mirror's positions; ``merged``: how far the database is, which may be further.
+        ``streams``: as they are now: a message is left out once more only if it is the same one.
 
         Runs on the SQLite thread.
         """
-        self._applying = None
+        self._applying = self._put_back_for = None
         positions = self._replica.positions()
         self.inbox = Inbox(positions, spool=self._spool, foreign=self._foreign)
         self.paused.clear()
         standing = self._replica.standing()
         self._histories = {standing.history, *standing.past}
-        for shard, seq in self._replica.skipped():
-            self.inbox.skip(shard, seq)
+        for entry in still_there(self.skips.look(), {info.shard: info for info in streams}):
+            self.inbox.skip(entry.shard, entry.seq)
         behind = {s: seq for s, seq in merged.items() if s in positions and seq > positions[s].seq}
         self._behind = {s: merged.get(s, 0) for s in positions} if behind else None
         for shard, position in positions.items():
             state = self._status.shard(shard)
             state.position, state.resume = position.seq, position.resume
 
-    def skip(self, shard: int, seq: int) -> None:
-        """Leave a message out that can't be understood."""
-        self.inbox.skip(shard, seq)
-        self._skipped.set()
+    def close(self) -> None:
+        """Give back what was read and not applied; runs on the SQLite thread, which may be at it still."""
+        self.inbox.close()
+        if self._applying is not None:
+            self._applying.close()
+            self._applying = None
+
+    async def skip(self, shard: int, seq: int) -> LeftOut:
+        """Leave out the message before which the node is paused; return what it held.
+
+        Raises NotPausedError when it is not, and DatabaseError; nothing was changed then.
+        """
+        return await self.paused.leave_out(shard, seq)
 
     async def read(self, shard: int) -> None:
         """Take in the messages of one shard, without end. Raises DiskFullError: what was taken in then must be read
@@ -157,20 +173,34 @@ class Receiver:
             else:
                 return
 
-    async def _poisoned(self, error: PoisonError, part: Part) -> None:
-        """Wait, visibly, until a person leaves the message out, or changes the table that refuses a row of it."""
+    async def _poisoned(self, error: PoisonError, part: Part, pieces: tuple[Piece, ...] = ()) -> bool:
+        """Wait, visibly, until a person leaves the message out, and all of its change set, ``pieces``, with it: True;
+        or until the table that refuses a row of it was changed: False.
+        """
         part.failed(str(error))
-        self.schema_moved.clear()
-        self.paused.add((error.shard, error.seq))
-        while not self.inbox.skips(error.shard, error.seq):
-            self._skipped.clear()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(SCHEMA_WAIT if error.refused else None):
-                    await self._skipped.wait()
-            if error.refused and (await self._thread.run(self._look_at_schema) or self.schema_moved.is_set()):
+        pause, left_out = self.paused.begin(error.shard, error.seq, error.message), False
+        while not left_out:
+            if not error.refused:
+                await pause.asked.wait()
+            elif await self._schema_moves(pause):
                 break
-        self.paused.discard((error.shard, error.seq))
+            left_out = pause.asked.is_set() and await self._leave_out(pause, pieces)
         part.ok()
+        return left_out
+
+    async def _leave_out(self, pause: Pause, pieces: tuple[Piece, ...]) -> bool:
+        """Do what was asked of ``pause``; False when that failed, and the node goes on waiting."""
+        try:
+            entry = await self.skips.leave_out(pause, pieces)
+        except HarmonyLiteError as error:
+            pause.answer(error)
+            if isinstance(error, ReopenError):
+                raise
+            return False
+        self.inbox.skip(pause.shard, pause.seq)
+        pause.answer(entry)
+        self.paused.end([(pause.shard, pause.seq)])
+        return True
 
     async def catch_up_to(self, targets: dict[int, int]) -> None:
         """Wait until every shard is applied up to ``targets``."""
@@ -193,6 +223,9 @@ class Receiver:
             while (cut := self._next(least=least)) is not None:
                 least = not await self._apply(cut, least=least) or self.one_by_one
                 self._room.set()
+                # all that comes before what can't be applied now is applied first, in one go
+                while (cut := self._before()) is not None:
+                    await self._apply(cut, least=False)
             self._check_caught_up()
             await self._stage_ahead()
 
@@ -214,6 +247,15 @@ class Receiver:
                 staged = -1
             self._staging = (change_set, shard, staged)
 
+    def _before(self) -> Cut | None:
+        """Return what comes before the message that the last cut was put back for; None when nothing does."""
+        if self._put_back_for is None or self._behind is not None:
+            return None
+        (shard, seq), self._put_back_for = self._put_back_for, None
+        limit = dict.fromkeys(self._streams, 1 << 62) | {shard: seq - 1}
+        options = self._replica.options
+        return self.inbox.take(most_bytes=BATCH_BYTES, own=(options.node, options.session), limit=limit)
+
     def _next(self, *, least: bool) -> Cut | None:
         """Return the next cut; while the mirror is behind the database, none that goes beyond the database."""
         if self._behind is not None:
@@ -231,30 +273,27 @@ class Receiver:
 
         ``least``: there are none; change sets of several shards may only come together.
         """
-        since, waited = time.monotonic(), cut.pieces
+        since, waited = time.monotonic(), [(piece.shard, piece.seq) for piece in cut.pieces]
         while True:
             self._applying = cut
             try:
-                with self._telling(cut):
+                with telling(self._part, cut):
                     done = await self._thread.run(self._on_thread, cut)
-            except SchemaWaitError as error:
+            except (SchemaWaitError, PoisonError) as error:
                 if len(cut.pieces) > 1 and not least:
                     self.inbox.put_back(cut)
-                    self._applying = None
+                    self._applying, self._put_back_for = None, (error.shard, error.seq)
                     return False
-                self._part.waiting(str(error))
-                self._status.waits_for_schema = True
-                self.paused.add((error.shard, error.seq))
-                if self.inbox.skips(error.shard, error.seq):
-                    cut = cut.without(error.shard, error.seq)
-                elif error.unsure and time.monotonic() - since >= UNSURE_SECONDS:
-                    await self._take_for_gone()
+                held = cut.holding(error.shard, error.seq)
+                if isinstance(error, PoisonError):
+                    left_out = await self._poisoned(error, self._part, held)
                 else:
-                    await self._schema_moves()
-            except PoisonError as error:
-                await self._poisoned(error, self._part)
-                if self.inbox.skips(error.shard, error.seq):
-                    cut = cut.without(error.shard, error.seq)
+                    left_out = await self._waits_for_schema(error, held, time.monotonic() - since)
+                if not left_out:
+                    continue
+                cut = cut.without(held)
+                for piece in held:
+                    piece.close()
             except DatabaseError as error:
                 await asyncio.sleep(self._trouble.met(error))
                 if not isinstance(error, DatabaseBusyError):
@@ -264,27 +303,10 @@ class Receiver:
         self._applying = None
         self._trouble.over()
         self._status.waits_for_schema = False
-        self.paused.difference_update([(piece.shard, piece.seq) for piece in waited])
+        self.paused.end(waited)
         self._account(cut, done)
         cut.close()
         return True
-
-    @contextmanager
-    def _telling(self, cut: Cut) -> Iterator[None]:
-        """Say what is being applied, once that takes its time."""
-        largest = max(cut.pieces, key=lambda piece: piece.size, default=None)
-        if largest is None:
-            yield
-            return
-        said = (
-            f"applying {len(cut.pieces)} change sets takes its time; the largest has {largest.size / 1e6:,.1f} MB,"
-            f" comes from node {largest.id.node} and ends at message {largest.seq} of shard {largest.shard}"
-        )
-        timer = asyncio.get_running_loop().call_later(LONG_SECONDS, self._part.waiting, said)
-        try:
-            yield
-        finally:
-            timer.cancel()
 
     def _look_around(self) -> None:
         """Look whether the schema is another one now, which may have been in the way, and whether only the first of the
@@ -295,18 +317,33 @@ class Receiver:
         if self.merging and any(merged[s].seq > position.seq for s, position in positions.items()):
             self._behind = {s: position.seq for s, position in merged.items()}
 
+    async def _waits_for_schema(self, error: SchemaWaitError, held: tuple[Piece, ...], seconds: float) -> bool:
+        """Wait a while for what the change set ``held`` needs; True when it was left out instead."""
+        self._part.waiting(str(error))
+        self._status.waits_for_schema = True
+        pause = self.paused.begin(error.shard, error.seq, error.message)
+        if pause.asked.is_set():
+            return await self._leave_out(pause, held)
+        if error.unsure and seconds >= UNSURE_SECONDS:
+            await self._take_for_gone()
+        else:
+            await self._schema_moves(pause)
+        return False
+
     async def _take_for_gone(self) -> None:
         for table, column in await self._thread.run(take_for_gone, self._replica.connection):
             log.warning("what comes for column %s of table %s is left out: a migration removed it", column, table)
 
-    async def _schema_moves(self) -> None:
+    async def _schema_moves(self, pause: Pause) -> bool:
+        """Wait a while, or until something is asked of ``pause``; tell whether the schema is another one now."""
         self.schema_moved.clear()
+        waits = [asyncio.create_task(event.wait()) for event in (self.schema_moved, pause.asked)]
         try:
-            async with asyncio.timeout(SCHEMA_WAIT):
-                await self.schema_moved.wait()
-        except TimeoutError:
-            pass
-        await self._thread.run(self._look_at_schema)
+            await asyncio.wait(waits, timeout=SCHEMA_WAIT, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+        return await self._thread.run(self._look_at_schema) or self.schema_moved.is_set()
 
     def _look_at_schema(self) -> bool:
         """Tell whether the schema was changed, and bring triggers and mirror in step with it then."""

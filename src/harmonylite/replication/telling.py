@@ -13,7 +13,7 @@ from typing import IO, Literal
 from harmonylite.changes.inbox import Inbox, Piece
 from harmonylite.changes.shards import shard_of
 from harmonylite.errors import PoisonError
-from harmonylite.model import Position, RawText, SqlValue
+from harmonylite.model import Position, SqlValue, text_of
 from harmonylite.replication.ports import ShardStream
 from harmonylite.schema.shape import TableShape
 from harmonylite.wire import KIND_CHANGES, TableBlock
@@ -36,18 +36,6 @@ class Event:
     written: float
     before: Mapping[str, SqlValue] = field(default_factory=dict)
     after: Mapping[str, SqlValue] = field(default_factory=dict)
-
-
-def text_of(value: SqlValue) -> str:
-    """Return a key's value as a person names it on the command line."""
-    match value:
-        case None:
-            return "NULL"
-        case bytes():
-            return f"x'{value.hex()}'"
-        case RawText():
-            return f"CAST(x'{value.data.hex()}' AS TEXT)"
-    return str(value)
 
 
 async def history(

@@ -19,13 +19,15 @@ from msgspec import Meta
 from harmonylite.db.compare import TableDifference
 from harmonylite.db.digest import digest_snapshot, open_snapshot
 from harmonylite.db.replica import Replica
+from harmonylite.db.skips import left_out
 from harmonylite.db.standing import history_of
 from harmonylite.db.thread import SqliteThread
 from harmonylite.errors import DatabaseBusyError, DatabaseDamagedError
-from harmonylite.foreign import Codec, Line, Long, Name, PerShard, Seq
+from harmonylite.foreign import Codec, Line
 from harmonylite.model import ChangeSetId
 from harmonylite.replication.ports import UNREAD, Peers
 from harmonylite.replication.publishing import Publisher
+from harmonylite.replication.sides import Digest, Sides, sides
 from harmonylite.status import NodeStatus
 
 log = logging.getLogger(__name__)
@@ -35,18 +37,6 @@ MOST_SECONDS = 3600.0
 """Longest time that a node is asked to wait for a checkpoint."""
 REMEMBERED = 16
 """Checkpoints whose digests are remembered for whoever asks."""
-
-
-class Digest(msgspec.Struct):
-    """One node's answer. ``tables``: digest by table name; ``positions``: where they were taken.
-
-    ``unsent``: how many rows are pending there although the time was enough to get them into the order.
-    """
-
-    node: Name
-    tables: dict[Long, Line]
-    positions: PerShard
-    unsent: Seq = 0
 
 
 DIGEST = Codec("a digest of a mirror", Digest, packed=True, most=16 * 1024 * 1024)
@@ -92,11 +82,11 @@ class Verifier:
             readers.leave()
             raise
         shapes = [table.shape for table in self._replica.tables.values()]
-        node = self._replica.options.node
+        node, lacks = self._replica.options.node, len(left_out(self._replica.connection))
 
         def work() -> Digest:
             try:
-                return Digest(node, digest_snapshot(held, shapes), positions)
+                return Digest(node, digest_snapshot(held, shapes), positions, lacks=lacks)
             finally:
                 readers.leave()
 
@@ -193,26 +183,21 @@ class Verifier:
         self, local: list[TableDifference], digests: dict[str, Digest], unread: list[str], known: set[str],
         repaired: int,
     ) -> dict[str, Any]:  # fmt: skip
-        mine = digests.get(self._replica.options.node)
+        own = self._replica.options.node
         equal = all(difference.equal for difference in local)
-        nodes = []
-        for node, digest in sorted(digests.items()):
-            differing = _differing(mine, digest)
-            notes = [f"differs in {', '.join(differing)}"] if differing else []
-            if digest.unsent:
-                notes.append(f"{digest.unsent} rows are pending there and don't get into the streams")
-            nodes.append(
-                {"node_id": node, "agrees": mine is not None and not notes, "digest": _whole(digest),
-                 "note": "; ".join(notes)}
-            )  # fmt: skip
+        found = sides(digests)
+        nodes = [_told(digest, found) for _, digest in sorted(digests.items())]
         nodes += [
-            {"node_id": node or "?", "agrees": False, "digest": "", "note": UNREAD}
+            {"node_id": node or "?", "agrees": False, "digest": "", "lacks": 0, "note": UNREAD}
             for node in sorted(set(unread) - set(digests))
         ]
-        silent = sorted((known | {self._replica.options.node}) - set(digests) - set(unread))
+        silent = sorted((known | {own}) - set(digests) - set(unread))
         return {
             "agree": equal and not silent and all(node["agrees"] for node in nodes),
-            "positions": mine.positions if mine is not None else {},
+            "positions": digests[own].positions if own in digests else {},
+            "note": found.note(own),
+            "sides": [list(side.nodes) for side in found.all],
+            "majority": list(found.right.nodes) if found.right is not None else [],
             "local": {
                 "equal": equal,
                 "pending_rows": self._replica.pending_rows(),
@@ -234,11 +219,20 @@ def _by_node(digests: Iterable[Digest]) -> dict[str, Digest]:
     return {digest.node: digest for digest in digests}
 
 
-def _differing(mine: Digest | None, other: Digest) -> list[str]:
-    """Return the names of the tables whose digests are not the same."""
-    if mine is None:
-        return []
-    return sorted(t for t in mine.tables.keys() | other.tables.keys() if mine.tables.get(t) != other.tables.get(t))
+def _told(digest: Digest, found: Sides) -> dict[str, Any]:
+    """Return what is said of one node. Without a majority nobody agrees, and it is compared with the largest side."""
+    measure = found.all[0] if found.right is None else found.right
+    differing = measure.differs(digest.tables)
+    notes = [f"differs from {', '.join(measure.nodes)} in {', '.join(differing)}"] if differing else []
+    if digest.unsent:
+        notes.append(f"{digest.unsent} rows are pending there and don't get into the streams")
+    return {
+        "node_id": digest.node,
+        "agrees": not notes and found.right is not None,
+        "digest": _whole(digest),
+        "lacks": digest.lacks,
+        "note": "; ".join(notes),
+    }
 
 
 def _whole(digest: Digest) -> str:

@@ -19,7 +19,6 @@ from pathlib import Path
 
 from harmonylite.backoff import Backoff
 from harmonylite.changes.histories import Relation, Standing, further, held, newest, relation, start_in
-from harmonylite.db.deviation import deviations
 from harmonylite.db.exchange import must_fit
 from harmonylite.db.replica import Replica
 from harmonylite.db.snapshot import install_mirror, save_mirror, standing_of
@@ -29,6 +28,7 @@ from harmonylite.errors import (
     DatabaseBusyError,
     MirrorDeviatesError,
     ObjectMissingError,
+    PoisonError,
     SchemaWaitError,
     SnapshotDamagedError,
     SnapshotError,
@@ -42,6 +42,7 @@ from harmonylite.snapshots.description import Snapshot, fits
 from harmonylite.snapshots.keeper import Keeper, Wanted
 from harmonylite.snapshots.looking import Look, look_at, stay_within
 from harmonylite.snapshots.passing import Passing
+from harmonylite.snapshots.repairing import Source, repair
 from harmonylite.snapshots.replaying import Replaying, replayed
 from harmonylite.snapshots.turning import Turning
 from harmonylite.status import NodeStatus
@@ -87,7 +88,7 @@ class Recovery:
         self._part.ok()  # nothing to recover from yet
         self._recovering, self._told = False, asyncio.Event()
         self._asked = Backoff(first=0.1, most=15.0)
-        self._good: Snapshot | None = None
+        self._source: Source | None = None
         self.passing = Passing(thread, status, peers, node=node)
         self.replica: Replica | None = None
         self.past: Container[str] = ()
@@ -125,14 +126,14 @@ class Recovery:
         self._told.set()
 
     async def watch(self, replica: Replica) -> None:
-        """Look without end whether the cluster began anew; raises StreamLostError, or what `mend` asks for."""
+        """Look without end whether the cluster began anew; raises StreamLostError, or what `repair` asks for."""
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(WATCH):
                     await self._told.wait()
             self._told.clear()
-            if self._good is not None:
-                raise MirrorDeviatesError("this node's mirror is not what most nodes have; it is made anew")
+            if self._source is not None:
+                raise MirrorDeviatesError(self._source.why)
             anew = False
             if self._turning is not None and (why := await self._turning.due(replica)):
                 raise StreamLostError(why)
@@ -162,28 +163,26 @@ class Recovery:
         past = len(standing.past)
         return ANSWER.encode(Answer(self._node, not self._recovering, standing.history, standing.left, past))
 
-    def mend(self, good: Snapshot) -> None:
-        """Let the mirror be made anew from ``good``, which was saved by a node whose mirror is right."""
-        self._good = good
+    def repair(self, source: Source) -> None:
+        """Have the mirror of ``source`` taken for this node's own."""
+        if self._source is not None:
+            self._source.done.cancel()
+        self._source = source
         self._told.set()
 
-    async def _mend(self, replica: Replica, good: Snapshot) -> None:
-        """Make the mirror anew at the very position where it stands, and settle what differs."""
-        self._part.waiting("this node's mirror deviates from most others'; it is made anew")
-        fetched = await self._keeper.fetch(lambda s: s.name == good.name)
-        if fetched is None:
-            log.warning("snapshot %s is gone; the mirror is compared again later", good.name)
-            return
-        targets = {shard: p.seq for shard, p in (await self._thread.run(replica.positions)).items()}
-        what, schema = Replaying.of(replica.options, self._streams), replica.options.mirror
-        async with replayed(what, fetched[1], targets, schema=schema) as made:
-            found = await self._thread.run(deviations, replica.connection, replica.tables, made.options.mirror)
-            for name, (count, keys) in found.items():
-                log.error("table %s: %d rows of this node's mirror were wrong, for example %s", name, count, keys)
-                self._status.counters.verify_differences += count
-            conflicts = await self._thread.run(replica.adopt, made.options.mirror, relation="deviates")
-        self._status.counters.conflicts += conflicts
-        log.warning("the mirror was made anew from snapshot %s of node %s", good.name, good.node)
+    async def _repair(self, replica: Replica, source: Source) -> None:
+        self._part.waiting(source.why)
+        try:
+            found = await repair(
+                replica, self._thread, self._status, Replaying.of(replica.options, self._streams), source
+            )
+        except (SnapshotError, SchemaWaitError, PoisonError) as error:
+            log.warning("the mirror stays: %s", error)
+            if not source.done.done():
+                source.done.set_exception(error)
+        else:
+            if not source.done.done():
+                source.done.set_result(found)
 
     # recovering ------------------------------------------------------------------------------------------------
 
@@ -215,9 +214,9 @@ class Recovery:
         return leads
 
     async def _step(self, replica: Replica, seconds: float) -> bool:
-        if self._good is not None:
-            await self._mend(replica, self._good)
-            self._good = None
+        if (source := self._source) is not None:
+            await self._repair(replica, source)
+            self._source = None if self._source is source else self._source
         if self._turning is not None:
             await self._turning.back(replica)
             await self._turning.settle(replica)

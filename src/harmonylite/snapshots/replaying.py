@@ -9,13 +9,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from harmonylite.changes.inbox import Inbox
+from harmonylite.changes.skips import LeftOut, still_there
+from harmonylite.db import skips
 from harmonylite.db.access import access_of
 from harmonylite.db.patience import Patience
 from harmonylite.db.replica import Replica, ReplicaOptions
@@ -46,13 +48,15 @@ class Replaying:
 
 @asynccontextmanager
 async def replayed(
-    what: Replaying, snapshot: Path, targets: Mapping[int, int], *, schema: Path, database: Path | None = None
-) -> AsyncIterator[Replica]:
+    what: Replaying, snapshot: Path, targets: Mapping[int, int], *, schema: Path, database: Path | None = None,
+    leave_out: Iterable[LeftOut] = (),
+) -> AsyncIterator[Replica]:  # fmt: skip
     """Give a replica, closed, whose mirror is ``snapshot`` (taken over) brought forward to ``targets``.
 
     ``schema``: the mirror whose remembered schema the tables have. ``database``: also make the database, as this file;
-    None: only the mirror is right. Its folder is gone after the block. Raises SchemaWaitError where
-    a change set needs what the schema lacks, StreamError.
+    None: only the mirror is right. ``leave_out``: messages that it is to lack, besides those that the snapshot lacks.
+    Its folder is gone after the block. Raises SchemaWaitError where a change set needs what the schema lacks,
+    PoisonError, StreamError.
     """
     scratch = what.folder / f"replay-{snapshot.stem}"
     thread = SqliteThread()
@@ -66,6 +70,7 @@ async def replayed(
             made = partial(begin_database, options, schema, patience, access=access)
             replica = await thread.run(_opened, options, snapshot, made, patience if database is not None else None)
         try:
+            await thread.run(_lack, replica, list(leave_out))
             await bring_forward(replica, thread, what.streams, targets, merge=database is not None)
             ends = {shard: position.seq for shard, position in (await thread.run(replica.positions)).items()}
             log.info("a snapshot was brought forward to %s, as was asked for %s", ends, dict(targets))
@@ -88,6 +93,12 @@ def _opened(options: ReplicaOptions, snapshot: Path, made: Callable[[], Path], f
     return replica
 
 
+def _lack(replica: Replica, entries: Iterable[LeftOut]) -> None:
+    """Have the mirror lack what comes behind where it is of ``entries``; what comes before it holds, or says so."""
+    positions = replica.positions()
+    skips.remember(replica.connection, [e for e in entries if e.seq > positions[e.shard].seq])
+
+
 async def bring_forward(
     replica: Replica, thread: SqliteThread, streams: Sequence[ShardStream], targets: Mapping[int, int], *, merge: bool
 ) -> None:
@@ -96,6 +107,10 @@ async def bring_forward(
     """
     positions = await thread.run(replica.positions)
     inbox = Inbox(positions, spool=spool)
+    if lacking := await thread.run(skips.left_out, replica.connection):
+        streams_now = {stream.shard: await stream.info() for stream in streams}
+        for entry in still_there(lacking, streams_now):
+            inbox.skip(entry.shard, entry.seq)
     readers: dict[int, AsyncIterator[list[StreamMessage]]] = {}
     for stream in streams:
         if inbox.read_up_to(stream.shard) < targets[stream.shard]:
@@ -109,8 +124,10 @@ async def bring_forward(
                 if inbox.read_up_to(shard) >= targets[shard]:
                     await close(readers.pop(shard))
             while (cut := inbox.take(most_bytes=BATCH_BYTES, limit=dict(targets))) is not None:
-                await thread.run(replica.apply, cut, merge=merge)
-                cut.close()
+                try:
+                    await thread.run(replica.apply, cut, merge=merge)
+                finally:
+                    cut.close()
     finally:
         inbox.close()
         for reader in readers.values():

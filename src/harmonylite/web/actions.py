@@ -44,4 +44,10 @@ class Actions(Protocol):
         """
 
     async def skip(self, shard: int, seq: int) -> dict[str, Any]:
-        """Leave out the message ``seq`` of ``shard``, at which the node is paused."""
+        """Leave out the message ``seq`` of ``shard``, before which the node is paused; say what it holds."""
+
+    async def left_out(self) -> Sequence[dict[str, Any]]:
+        """Return the messages that were left out, and that the mirror lacks still."""
+
+    async def undo_skip(self, shard: int, seq: int) -> dict[str, Any]:
+        """Take in a message that was left out, at its place in the order; say what it holds."""

@@ -87,6 +87,14 @@ def control_routes(actions: Actions) -> list[Route]:
         shard, seq = whole("shard", given["shard"], 0), whole("seq", given["seq"], 1)
         return await actions.skip(shard, seq)
 
+    async def left_out(_: Request) -> dict[str, Any]:
+        return {"left_out": list(await actions.left_out())}
+
+    async def undo_skip(request: Request) -> dict[str, Any]:
+        given = await arguments(request, {"shard": None, "seq": None})
+        shard, seq = whole("shard", given["shard"], 0), whole("seq", given["seq"], 1)
+        return await actions.undo_skip(shard, seq)
+
     async def region(request: Request) -> dict[str, Any]:
         given = await arguments(request, {"action": "", "force": False})
         if given["action"] not in ("promote", "rejoin"):
@@ -102,6 +110,8 @@ def control_routes(actions: Actions) -> list[Route]:
         Route("/v1/verify", answering(verify), methods=["POST"]),
         Route("/v1/snapshot", answering(snapshot), methods=["POST"]),
         Route("/v1/skip", answering(skip), methods=["POST"]),
+        Route("/v1/skip/list", answering(left_out), methods=["GET"]),
+        Route("/v1/skip/undo", answering(undo_skip), methods=["POST"]),
         Route("/v1/region", answering(region), methods=["POST"]),
     ]
 

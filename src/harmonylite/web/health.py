@@ -28,6 +28,7 @@ DETAILS = (
     "held_rows",
     "unfinished_change_sets",
     "foreign_messages",
+    "left_out_messages",
     "shards",
     "peers",
     "region",

@@ -263,11 +263,44 @@ def test_a_snapshot_is_saved_and_named(run: Run, config_file: Path, node: NodeDo
 
 
 def test_skip_asks_first_and_only_then_the_node(run: Run, config_file: Path, node: NodeDouble) -> None:
-    node.answers["/v1/skip"] = (200, {"shard": 1, "seq": 9})
+    node.answers["/v1/skip"] = (200, {"shard": 1, "seq": 9, "holds": "rows: 1 of t (7)"})
     assert run("-config", config_file, "skip", "1", "9", answer="n\n").exit_code == 1
     assert run("-config", config_file, "skip", "1", "9", answer="").exit_code == 1
     assert node.asked == []
     result = run("-config", config_file, "skip", "1", "9", answer="y\n")
-    assert (result.exit_code, result.stdout) == (0, "message 9 of shard 1 is left out; the node goes on\n")
+    assert (result.exit_code, result.stdout) == (
+        0,
+        "message 9 of shard 1 is left out; the node goes on: rows: 1 of t (7)\n",
+    )
     assert run("-config", config_file, "skip", "1", "9", "-yes").exit_code == 0
     assert node.asked == [("POST", "/v1/skip", {"shard": 1, "seq": 9})] * 2
+
+
+def test_what_was_left_out_is_listed_and_taken_in_again(run: Run, config_file: Path, node: NodeDouble) -> None:
+    entry = {"shard": 1, "seq": 9, "at": 1742571045.0, "reason": "needs table t", "holds": "rows: 1 of t (7)"}
+    node.answers["/v1/skip/list"] = (200, {"left_out": [entry]})
+    node.answers["/v1/skip/undo"] = (200, entry)
+    shown = run("skip", "--list", "-config", config_file).stdout
+    assert "needs table t" in shown
+    assert "rows: 1 of t (7)" in shown
+    assert json.loads(run("skip", "-list", "-json", "-config", config_file).stdout) == {"left_out": [entry]}
+    result = run("skip", "--undo", "1", "9", "-config", config_file)
+    assert (result.exit_code, result.stdout) == (0, "message 9 of shard 1 is taken in: rows: 1 of t (7)\n")
+    node.answers["/v1/skip/list"] = (200, {"left_out": []})
+    assert run("skip", "-list", "-config", config_file).stdout == "nothing is left out\n"
+
+
+def test_a_skip_that_the_node_refuses_ends_with_its_reason(run: Run, config_file: Path, node: NodeDouble) -> None:
+    why = "the node does not wait before message 9 of shard 1; it waits before none, so nothing is left out"
+    node.answers["/v1/skip"] = (409, {"error": why, "exit_code": 1})
+    result = run("skip", "1", "9", "-yes", "-config", config_file)
+    assert result.exit_code == 1
+    assert why in result.stderr
+
+
+@pytest.mark.parametrize(
+    "words", [["skip"], ["skip", "-undo"], ["skip", "-list", "1", "2"], ["skip", "-list", "-undo"]]
+)
+def test_skip_wants_a_message_or_the_list(run: Run, config_file: Path, node: NodeDouble, words: list[str]) -> None:
+    assert run(*words, "-config", config_file).exit_code == 2
+    assert node.asked == []

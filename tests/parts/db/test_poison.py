@@ -8,6 +8,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from harmonylite.changes.skips import LeftOut
+from harmonylite.db import skips
 from harmonylite.errors import PoisonError, SchemaWaitError
 from harmonylite.wire import KIND_CHANGES, VERSION, Envelope, TableBlock, Updates, encode_envelope
 from tests.parts.db.fix_replicas import Group, Member
@@ -69,11 +71,11 @@ def test_a_message_that_is_left_out_lets_the_node_go_on_for_good(group: Group, m
     send(group, TableBlock("t", COLUMNS, 1, inserts=[[2, "next", None]]))
     with pytest.raises(PoisonError):
         member.receive()
-    member.replica.skip(0, 2)
+    skips.remember(member.replica.connection, [LeftOut(0, 2)])
     member.stop()
     member.start()
-    for shard, seq in member.replica.skipped():
-        member.inbox.skip(shard, seq)
+    for entry in skips.left_out(member.replica.connection):
+        member.inbox.skip(entry.shard, entry.seq)
     member.receive()
     assert member.rows("t") == [(1, "a", "b"), (2, "next", None)]
 

@@ -2,61 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
 import threading
 from collections.abc import AsyncIterator, Callable
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import apsw
 import pytest
 
-from harmonylite.config import load
 from harmonylite.db.replica import Replica
 from harmonylite.db.thread import SqliteThread
-from harmonylite.node.node import Node
 from tests.parts.fix_nats import PATIENCE, RealNats, eventually
-
-
-def write(database: Path, *statements: str) -> None:
-    """Commit as an application would, with a connection of its own of the one SQLite library in this process."""
-    with closing(apsw.Connection(str(database))) as connection:
-        connection.set_busy_timeout(10_000)
-        for statement in statements:
-            connection.execute(statement).fetchall()
-
-
-def items(database: Path) -> list[str]:
-    with closing(apsw.Connection(str(database))) as connection:
-        return [str(key) for (key,) in connection.execute("SELECT id FROM item ORDER BY id")]
-
-
-class Running:
-    """A node on a database of its own with one empty table."""
-
-    def __init__(self, folder: Path, name: str, url: str) -> None:
-        self.database = folder / name / "app.db"
-        self.database.parent.mkdir()
-        write(self.database, "PRAGMA journal_mode = wal", "CREATE TABLE item(id TEXT PRIMARY KEY)")
-        config = folder / f"{name}.toml"
-        config.write_text(
-            f'db_path = {json.dumps(str(self.database))}\nnode_id = "{name}"\n[nats]\nurls = ["{url}"]\n'
-            "[health_check]\nenable = false\n[prometheus]\nenable = false\n"
-        )
-        self.node = Node(load(config))
-        self.task: asyncio.Task[None] | None = None
-
-    async def start(self) -> None:
-        self.task = asyncio.create_task(self.node.run())
-        await eventually(lambda: self.node.status_object.caught_up or bool(self.task and self.task.done()), "start")
-        assert not self.task.done(), self.task
-
-    async def stop(self) -> None:
-        if self.task is not None:
-            self.node.stop()
-            await self.task
+from tests.parts.replication.fix_nodes import Running, items, write
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from harmonylite.db.thread import SqliteThread
-from harmonylite.replication import receiving
+from harmonylite.replication import lag
 from harmonylite.replication.receiving import Receiver
 from harmonylite.status import NodeStatus
 from tests.parts.db.fix_replicas import Group
@@ -19,7 +19,7 @@ from tests.simulation.tails import Tape
 async def test_a_change_set_that_takes_long_is_told_while_it_is_applied(
     group: Group, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(receiving, "LONG_SECONDS", 0.01)
+    monkeypatch.setattr(lag, "LONG_SECONDS", 0.01)
     writer, reader = group.several(2, "CREATE TABLE t(id INTEGER PRIMARY KEY, v)")
     writer.run("INSERT INTO t VALUES (1, hex(randomblob(400000)))")
     writer.send()
@@ -30,7 +30,7 @@ async def test_a_change_set_that_takes_long_is_told_while_it_is_applied(
         checkpoint=lambda name, at: None, other_history=lambda: None,
     )  # fmt: skip
     try:
-        await thread.run(receiver.open, {})
+        await thread.run(receiver.open, {}, [])
         for message in group.world.after(0, 0, 10):
             receiver.inbox.add(message)
         busy = asyncio.create_task(thread.run(over.wait))

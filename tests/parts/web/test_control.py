@@ -82,6 +82,12 @@ class FakeNode:
     async def skip(self, shard: int, seq: int) -> dict[str, Any]:
         return await self._answer("skip", shard, seq)
 
+    async def left_out(self) -> list[dict[str, Any]]:
+        return [await self._answer("left_out")]
+
+    async def undo_skip(self, shard: int, seq: int) -> dict[str, Any]:
+        return await self._answer("undo_skip", shard, seq)
+
 
 class Control:
     """A control server over a fake node, and a client that has read its file."""
@@ -159,11 +165,15 @@ async def test_verify_snapshot_and_skip_hand_their_arguments_on(control: Control
     assert (await control.ask("/v1/verify", "")).code == 200
     assert (await control.ask("/v1/snapshot", {})).json == {"done": "save_snapshot"}
     assert (await control.ask("/v1/skip", {"shard": 0, "seq": 9})).json == {"done": "skip"}
+    assert (await control.ask("/v1/skip/list")).json == {"left_out": [{"done": "left_out"}]}
+    assert (await control.ask("/v1/skip/undo", {"shard": 0, "seq": 9})).json == {"done": "undo_skip"}
     assert control.node.asked == [
         ("verify", True, 5.0, "n3"),
         ("verify", False, 30.0),
         ("save_snapshot",),
         ("skip", 0, 9),
+        ("left_out",),
+        ("undo_skip", 0, 9),
     ]
 
 
@@ -205,6 +215,8 @@ async def test_moving_home_hands_its_arguments_on(control: Control) -> None:
         ("/v1/skip", {"shard": True, "seq": 1}),
         ("/v1/skip", {"shard": -1, "seq": 1}),
         ("/v1/skip", {"shard": 0, "seq": 2**64}),
+        ("/v1/skip/undo", {}),
+        ("/v1/skip/undo", {"shard": 0, "seq": 0}),
         ("/v1/verify", "[" * 60_000),
         ("/v1/verify", " " * 70_000),
     ],

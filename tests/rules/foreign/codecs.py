@@ -11,6 +11,7 @@ import msgspec
 from rich.console import Console
 
 import harmonylite
+from harmonylite.changes import skips
 from harmonylite.changes.histories import newest, relation
 from harmonylite.changes.interim import beginning
 from harmonylite.cli import answers
@@ -23,7 +24,7 @@ from harmonylite.jetstream import api, doors, figures, interim, objects, regions
 from harmonylite.model import StreamInfo
 from harmonylite.node import claim, comparing, presence, registry, reports
 from harmonylite.node import interim as siblings
-from harmonylite.replication import verifying
+from harmonylite.replication import sides
 from harmonylite.snapshots import answers as standings
 from harmonylite.snapshots import carried, description, lease, passing, requests
 from harmonylite.status import NodeStatus, Peer
@@ -89,10 +90,13 @@ GOOD: dict[str, list[Any]] = {
     "the name of a node that can help": ["n1"],
     "the name of a node": ["n1"],
     "where a sibling stands": [siblings.Sibling("n1", "b", False, {0: ("here", 5, 6)})],
-    "which mirrors deviate": [comparing.Deviation(["n1"], ["n2", "n3"])],
+    "which mirrors deviate": [comparing.Deviation(["n1"], ["n2", "n3"], {0: 5})],
+    "what is remembered of a message that was left out": [
+        skips.LeftOut(0, 5, "here", 1.5, "why", "n1/s/1", {"t": 2}, {"t": ["1", "2"]})
+    ],
     "a heartbeat": [presence.Beat("n1", "s", 3.0, lag_seconds=1.5, version="1", host="h")],
     "the report of a node": [_report()],
-    "a digest of a mirror": [verifying.Digest("n1", {"t": "ab"}, {0: 5})],
+    "a digest of a mirror": [sides.Digest("n1", {"t": "ab"}, {0: 5}, lacks=1)],
     "a question for a digest": [("n1/s-verify/1", 27.0)],
     "an answer of JetStream": [STREAM, {"error": {"code": 404, "err_code": 10059, "description": "no"}}, {"seq": 5}],
     "the description of an object": [objects.Stored("x", "abc", 5, 1, "SHA-256=ab=", False)],
