@@ -26,7 +26,7 @@ def alter_unseen(node: Node, sql: str) -> None:
     connection.close()
 
 
-def test_a_mirror_that_deviates_is_made_anew_from_the_majority_and_unseen_changes_are_taken_back(site: Site) -> None:
+def test_a_mirror_that_deviates_is_repaired_from_the_majority_and_unseen_changes_are_taken_back(site: Site) -> None:
     often = {"verify": {"interval": "3s"}, "snapshot": {"leader_ttl": "2s"}}
     nodes = [site.node(name, sections=often) for name in ("a", "b", "c")]
     start(nodes)
@@ -44,7 +44,7 @@ def test_a_mirror_that_deviates_is_made_anew_from_the_majority_and_unseen_change
     right = [("1", "right"), ("2", "right"), ("3", "unsent")]
     select = "SELECT id, note FROM events ORDER BY id"
     until(lambda: all(node.rows(select) == right for node in nodes), "all nodes hold the right rows")
-    until(lambda: "made anew from snapshot" in bad.log.read_text(), "the mirror was made anew")
+    until(lambda: "repaired from snapshot" in bad.log.read_text(), "the mirror was repaired")
     text = bad.log.read_text()
     assert "table events: 1 rows of this node's mirror were wrong, for example [('1', None)]" in text
     code, journal = bad.command("conflicts", "-json")

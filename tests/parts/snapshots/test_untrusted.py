@@ -55,7 +55,7 @@ def test_a_mirror_passes_and_nothing_is_left_beside_it(tmp_path: Path) -> None:
     assert file.read_bytes() == before
 
 
-MARK = "CREATE TRIGGER r AFTER DELETE ON __harmonylite__skip BEGIN SELECT 1; END"
+MARK = "CREATE TRIGGER r AFTER DELETE ON __harmonylite__skipped BEGIN SELECT 1; END"
 
 
 @pytest.mark.parametrize(
