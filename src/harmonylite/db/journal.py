@@ -24,7 +24,7 @@ from harmonylite.errors import ForeignError
 from harmonylite.foreign import Codec
 from harmonylite.model import ChangeSetId, Conflict, SqlValue
 from harmonylite.schema.sql import PRIVATE, quote
-from harmonylite.wire import KIND_CHANGES, WireError, decode_block, decode_value, encode_value
+from harmonylite.wire import KIND_CHANGES, TableBlock, WireError, decode_block, decode_value, encode_value
 
 JOURNAL = f"mirror.{quote(PRIVATE + 'conflicts')}"
 LOCAL = f"main.{quote(OVERRULED)}"
@@ -72,7 +72,7 @@ class Overruled:
 
 
 class Authors:
-    """Who wrote a row last before the change set at ``seq`` of a shard, as far as the recent ones tell.
+    """Who wrote a column of a row last before the change set at ``seq`` of a shard, as far as the recent ones tell.
 
     Each of those is decoded at most once, newest first, and only as far back as somebody asks: after a failover, or a
     cut that lasted, what is overruled was written long before. Where a large change set, of which only the writer is
@@ -80,7 +80,7 @@ class Authors:
     """
 
     def __init__(self, connection: apsw.Connection, shard: int, seq: int) -> None:
-        self._known: dict[tuple[str, tuple[Any, ...]], str] = {}
+        self._known: dict[tuple[str, tuple[Any, ...]], list[tuple[frozenset[str] | None, str]]] = {}
         self._large: set[str] = set()
         self._near: set[str] = set()
         self._within = seq - AUTHOR_WITHIN
@@ -90,14 +90,17 @@ class Authors:
             connection, f"SELECT shard, seq FROM {RECENT} WHERE shard = ? AND seq < ? ORDER BY seq", (shard, seq)
         )
 
-    def author(self, table: str, key: Sequence[Any]) -> str:
-        """Return the node of the newest change set that wrote a row, "" when not known."""
-        wanted = (table, tuple(key))
-        while wanted not in self._known:
+    def author(self, table: str, key: Sequence[Any], column: str) -> str:
+        """Return the node of the newest change set that wrote a column of a row, "" when not known."""
+        writes, seen = self._known.setdefault((table, tuple(key)), []), 0
+        while True:
+            for names, node in writes[seen:]:
+                if names is None or column in names:
+                    return node
             if not self._older or self._left <= 0:
                 return next(iter(self._near)) if len(self._near) == 1 else ""
+            seen = len(writes)
             self._read(*self._older.pop())
-        return self._known[wanted]
 
     def _read(self, shard: int, seq: int) -> None:
         sql = f"SELECT node, blocks FROM {RECENT} WHERE shard = ? AND seq = ?"
@@ -110,11 +113,20 @@ class Authors:
         for body, packed in blocks:
             try:
                 for part in decode_block(body, packed=packed):
-                    for row in (*part.deletes, *part.inserts, *(r for group in part.updates for r in group.rows)):
-                        self._known.setdefault((part.table, tuple(row[: part.keys])), named)
-                        self._left -= 1
+                    self._take(part, named)
             except WireError:
                 continue
+
+    def _take(self, part: TableBlock, node: str) -> None:
+        """Take note of the rows of a part, and of the columns that it wrote in them (None: all)."""
+        written: list[tuple[Sequence[Any], frozenset[str] | None]] = [(row, None) for row in part.deletes]
+        written += [(row, None) for row in part.inserts]
+        for group in part.updates:
+            names = frozenset(part.columns[i] for i in group.changed)
+            written += [(row, names) for row in group.rows]
+        self._left -= len(written)
+        for row, columns in written:
+            self._known.setdefault((part.table, tuple(row[: part.keys])), []).append((columns, node))
 
 
 class Journal:
@@ -156,8 +168,8 @@ class Journal:
         key = row[: len(table.shape.keys)]
         if self._authors is None:
             self._authors = Authors(self._connection, piece.shard, piece.seq)
-        loser = self._authors.author(table.shape.name, key)
         for item in overruled:
+            loser = self._authors.author(table.shape.name, key, table.shape.columns[item.column].name)
             self._insert(JOURNAL, table, key, item, (kind, piece.id.node, loser, piece.shard, piece.seq, piece.stored))
 
     def write_local(self, table: Tracked, row: Sequence[Any], kind: str, overruled: Sequence[Overruled]) -> None:

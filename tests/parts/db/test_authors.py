@@ -43,6 +43,22 @@ def test_the_author_is_found_however_much_was_written_since(group: Group, writes
     assert overruled(members) == {("a", "b")}
 
 
+def test_who_wrote_another_column_since_is_not_the_author(group: Group) -> None:
+    a, b, c = members = group.several(3, "CREATE TABLE t(id INTEGER PRIMARY KEY, a TEXT, other TEXT)")
+    a.run("INSERT INTO t VALUES (1, 'first', '')")
+    group.settle()
+    b.run("UPDATE t SET a = 'of b' WHERE id = 1")
+    b.capture()
+    a.run("UPDATE t SET a = 'of a' WHERE id = 1")
+    a.send()
+    c.receive()
+    c.run("UPDATE t SET other = 'of c' WHERE id = 1")
+    c.send()
+    b.publish()
+    group.settle()
+    assert overruled(members) == {("a", "b")}
+
+
 def test_a_large_change_set_that_may_have_written_the_row_makes_no_other_node_its_author(
     group: Group, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -95,8 +111,10 @@ def test_what_an_earlier_history_left_below_all_numbers_still_names_its_author(g
     connection = a.replica.connection
     last = int(str(connection.execute(f"SELECT max(seq) FROM {journal.RECENT}").fetchall()[0][0]))
     connection.execute(f"UPDATE {journal.RECENT} SET seq = -1 WHERE seq = ?", (last,))
-    assert journal.Authors(connection, 0, last).author("t", (1,)) == "a"
+    assert journal.Authors(connection, 0, last).author("t", (1,), "a") == "a"
     a.run("INSERT INTO t VALUES (5, 'in the new history')")
     a.send()
     a.receive()
-    assert journal.Authors(connection, 0, last + 2).author("t", (1,)) == "a", "it is not forgotten with the next one"
+    assert journal.Authors(connection, 0, last + 2).author("t", (1,), "a") == "a", (
+        "it is not forgotten with the next one"
+    )
