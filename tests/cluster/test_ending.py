@@ -96,14 +96,18 @@ def test_no_server_after_all_tries_ends_with_its_own_exit_code(site: Site) -> No
     assert "NATS server not accepting connections" in node.last_words()
 
 
-def test_two_processes_with_one_id_the_second_to_write_is_fenced_and_nothing_is_damaged(site: Site) -> None:
-    nodes = [site.node("a"), site.node("twin", sections={"": {"node_id": "a"}}), site.node("b")]
+def test_a_process_that_was_frozen_while_another_took_its_id_is_fenced_and_nothing_is_damaged(site: Site) -> None:
+    same = {"": {"node_id": "a"}, "logging": {"verbose": True}}
+    nodes = [site.node("a"), site.node("twin", sections=same), site.node("b")]
     one, twin, other = nodes
     start([one, other])
     writers = [site.application(node) for node in nodes]
     writers[0].write("INSERT INTO events VALUES ('one', 'a', 1, NULL)")
     until_equal([one, other])
+    one.signal(signal.SIGSTOP)
     start([twin])
+    until(lambda: "node id a is settled" in twin.log.read_text(), "the twin hears nobody under its id")
+    one.signal(signal.SIGCONT)
     until_equal(nodes)
     writers[1].write("INSERT INTO events VALUES ('twin', 'twin', 1, NULL)")
     until_equal(nodes, "for the twin is the only one that writes")
