@@ -50,12 +50,12 @@ def _last_good(bad: int, works: Callable[[int], bool]) -> int:
 def _named(piece: Piece, rows: Block, attempt: Callable[[Block], RowRefusedError | None]) -> PoisonError | None:
     """Return the error for the first of ``rows``, one a part, that is refused."""
     good = _last_good(len(rows), lambda count: attempt(rows[:count]) is None)
-    row = rows[good]
-    why = attempt([row])
-    if why is None:
+    row = rows[good] if rows else None
+    why = attempt([row]) if row is not None else None
+    if row is None or why is None:
         return None
     (values,) = chain(row.inserts, *(group.rows for group in row.updates))
-    key = _short.repr(values[: row.keys] if row.keys > 1 else values[0])
+    key = ", ".join(_short.repr(value) for value in values[: row.keys])
     return PoisonError(
         f"message {piece.seq} of shard {piece.shard} can't be applied: SQLite refuses the row of table {row.table} with"
         f" the key {key}, written by node {piece.id.node}: {why.__cause__ or why}",
@@ -74,7 +74,7 @@ def _singly(block: Block) -> Block:
         head = (part.table, part.columns, part.keys)
         found += [TableBlock(*head, inserts=[row]) for row in part.inserts]
         for group in part.updates:
-            pairs = zip(group.rows, group.old, strict=True)
+            pairs = zip(group.rows, group.old, strict=False)  # a row without old values is refused elsewhere
             found += [TableBlock(*head, updates=[Updates(group.changed, [row], [old])]) for row, old in pairs]
     return found
 
