@@ -110,6 +110,25 @@ def test_a_bad_answer_is_one_line_in_verify_and_status(site: Site, meddler: Medd
     assert all(node.alive for node in nodes)
 
 
+def test_a_bad_answer_is_one_line_of_what_recovery_waits_for_and_the_cluster_begins_anew(
+    site: Site, meddler: Meddler, shared_server: NatsServer
+) -> None:
+    nodes = pair(site)
+    prefix = str(nodes[0].sections["nats"]["subject_prefix"])
+    headers = b"NATS/1.0\r\nHarmonylite-Node: stranger\r\n\r\n"
+    meddler.answer(f"{prefix}.peers.standing".encode(), lambda _: (headers, GARBAGE["not utf-8"]))
+    other = Meddler(shared_server.port)
+    deleted = other.request(f"$JS.API.STREAM.DELETE.{prefix_of(nodes[0])}-0".encode(), b"")
+    other.aclose()
+    assert b'"success":true' in deleted
+    until(
+        lambda: any(node.waits("node stranger answered what this version can't read") for node in nodes), "it is named"
+    )
+    written(site, nodes, 2)
+    until_equal(nodes)
+    assert all(node.alive for node in nodes)
+
+
 def test_questions_that_no_node_asks_are_counted_and_hold_nobody_up(site: Site, meddler: Meddler) -> None:
     nodes = pair(site)
     prefix = str(nodes[0].sections["nats"]["subject_prefix"])
