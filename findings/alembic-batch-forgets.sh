@@ -9,8 +9,8 @@
 #            DELETE CASCADE (the same as a table constraint stays), COLLATE NOCASE, a column's CHECK (a named CHECK
 #            of the table stays), AUTOINCREMENT, UNIQUE ... ON CONFLICT, COLLATE and DESC of an index, every
 #            trigger. Rows of a table without a key get new rowids.
-# For users: The schema travels, so all nodes lose what the migration lost. Compare sqlite_master before and after a
-#            batch migration; pass copy_from= with the whole table, and create triggers again in the same migration.
+# For users: Each node's file that is migrated loses it. Compare sqlite_master before and after a batch migration; pass
+#            copy_from= with the whole table, and create triggers again in the same migration.
 #
 # Output:
 #   kept: REFERENCES of a column: ON DELETE CASCADE: False

@@ -8,9 +8,9 @@
 # Behaviour: A view or an index that calls an unknown function costs what uses it, no more. New syntax is another
 #            matter: the older library parses all of the schema at its first statement, and every statement on every
 #            table is "malformed database schema". PRAGMA integrity_check can't run either. The file isn't damaged.
-# For users: A migration on one node with a new SQLite, replicated as schema, ends applications elsewhere that bring
-#            an older one. Write triggers and views for the oldest library that opens the file. RAISE(ABORT,
-#            expression), 1_000 and aggregate(x ORDER BY y) are such syntax (3.47, 3.46, 3.44).
+# For users: A migration that is written for the newest SQLite ends applications that bring an older one, on each node
+#            that gets the schema, new ones included. Write triggers and views for the oldest library that opens the
+#            file. RAISE(ABORT, expression), 1_000 and aggregate(x ORDER BY y) are such syntax (3.47, 3.46, 3.44).
 #
 # Output:
 #   read by SQLite 3.43.2
