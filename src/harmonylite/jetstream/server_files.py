@@ -104,12 +104,18 @@ def client_port(ports: dict[str, list[str]]) -> int:
     return int((ports.get("nats") or ["nats:0"])[0].rpartition(":")[2])
 
 
+ACCEPT_SECONDS = 1.0
+"""How long a server may take to take a connection; behind some firewalls nobody ever answers."""
+
+
 async def accepts(host: str, port: int) -> bool:
-    """Tell whether somebody takes connections there."""
+    """Tell whether somebody takes connections there within `ACCEPT_SECONDS`."""
     try:
-        _, writer = await asyncio.open_connection("127.0.0.1" if host in ("0.0.0.0", "") else host, port)  # noqa: S104
-        writer.close()
-        await writer.wait_closed()
-    except OSError:
+        async with asyncio.timeout(ACCEPT_SECONDS):
+            where = "127.0.0.1" if host in ("0.0.0.0", "") else host  # noqa: S104
+            _, writer = await asyncio.open_connection(where, port)
+            writer.close()
+            await writer.wait_closed()
+    except OSError:  # TimeoutError is one
         return False
     return True
