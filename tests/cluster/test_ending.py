@@ -97,7 +97,7 @@ def test_no_server_after_all_tries_ends_with_its_own_exit_code(site: Site) -> No
 
 
 def test_a_process_that_was_frozen_while_another_took_its_id_is_fenced_and_nothing_is_damaged(site: Site) -> None:
-    same = {"": {"node_id": "a"}, "logging": {"verbose": True}}
+    same: dict[str, dict[str, Any]] = {"": {"node_id": "a"}, "logging": {"verbose": True}}
     nodes = [site.node("a"), site.node("twin", sections=same), site.node("b")]
     one, twin, other = nodes
     start([one, other])
