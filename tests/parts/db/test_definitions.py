@@ -134,6 +134,25 @@ def test_a_statement_in_place_of_a_definition_is_refused(
         refuses(connection, tmp_path, GOOD, given)
 
 
+@pytest.mark.parametrize(
+    ("kind", "sql"),
+    [
+        ("table", "CREATE TABLE other.x(y)"),
+        ("table", "CREATE VIRTUAL TABLE other.x USING fts5(y)"),
+        ("index", "CREATE INDEX other.x ON t(v)"),
+        ("view", "CREATE VIEW other.x AS SELECT 1"),
+        ("trigger", "CREATE TRIGGER other.x AFTER INSERT ON t BEGIN SELECT 1; END"),
+    ],
+)
+def test_nothing_is_made_in_another_file_of_the_connection(connection: apsw.Connection, kind: str, sql: str) -> None:
+    connection.execute("ATTACH ':memory:' AS other")
+    connection.execute("CREATE TABLE other.t(v)")
+    made_by(connection, GOOD[0])
+    with pytest.raises(DefinitionError, match="is refused: it asks for"):
+        made_by(connection, (kind, "x", "t" if kind in ("index", "trigger") else "x", sql))
+    assert connection.execute("SELECT name FROM other.sqlite_schema").fetchall() == [("t",)]
+
+
 def test_a_schema_that_takes_too_long_is_given_up(connection: apsw.Connection) -> None:
     with pytest.raises(OverdueError, match="took longer"):
         apply(connection, [decode(GOOD[0])], Patience(-1.0))

@@ -112,3 +112,21 @@ async def test_a_look_at_the_newest_sees_that_members_could_not_use_it(place: Pl
     assert newest is not None
     await member.look_at(newest)
     assert member.damaged == {name}, "so this node saves one that is signed"
+
+
+def test_a_key_is_exchanged_in_steps_in_which_all_use_what_all_save() -> None:
+    old, new = pair(), pair()
+    was, becomes = Signing(old).public, Signing(new).public
+    steps = [
+        [Signing(old), Signing(old, [becomes])],
+        [Signing(old, [becomes]), Signing(old, [becomes])],
+        [Signing(new, [was]), Signing(old, [becomes])],
+        [Signing(new, [was]), Signing(new, [was])],
+        [Signing(new), Signing(new, [was])],
+    ]
+    for nodes in steps:
+        for saver in nodes:
+            for user in nodes:
+                user.check(saver.signed(SAID))
+    with pytest.raises(SnapshotRefusedError):
+        Signing(new).check(Signing(old).signed(SAID))
