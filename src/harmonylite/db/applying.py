@@ -79,6 +79,7 @@ class Applying:
 
     ``installed`` is set by whoever installs. ``folds`` counts the cuts that held change sets of others. ``naming_own``:
     change sets of this node come back that the log does not name any more, for they went into another order, too.
+    ``holding``: rows may be held that nothing is in the way of any more: they are to be tried again.
     ``siblings``: nodes of whose change sets the same is true: what they bring, the writer of what is pending here saw.
     """
 
@@ -88,6 +89,7 @@ class Applying:
         self.installed = Installed()
         self.folds = 0
         self.naming_own = False
+        self.holding = True
         self.siblings: frozenset[str] = frozenset()
         self._connection = connection
         self._log = log
@@ -107,6 +109,7 @@ class Applying:
         except BaseException:
             self._log.forget()
             self._ahead = None
+            self.holding = True
             for table in self.installed.tables.values():
                 table.forget(self._connection)
             raise
@@ -321,6 +324,9 @@ class Applying:
 
     def retry_held(self) -> None:
         """Put back the held rows that nothing is in the way of any more."""
+        if not self._held():
+            self.holding = False
+            return
         with self.unit("try held rows again"):
             self.same_schema()
             held = self._held()
@@ -340,4 +346,6 @@ class Applying:
                 continue
             merging.table(table, done or Folded(table), held=table.id in held)
             self._log.watermarks.raise_all([table])
+        if held or merging.held:
+            self.holding = bool(self._held())
         return merging.rows

@@ -172,6 +172,8 @@ def _install(
         elif joined and (other_rowid or (moved and not watermarks.still_stands(connection, table))):
             fresh.append((table, False))
         if known.get(name, -1) != number:
+            # what is held of a table that was rebuilt is held still: else it would look like rows deleted here
+            connection.execute(f"UPDATE main.{quote(HELD)} SET t = ? WHERE t = ?", (number, known.get(name)))
             mirror.set_table_id(connection, name, number)
     for trigger in (trigger for left in ours.values() for trigger in left):
         connection.execute(f"DROP TRIGGER main.{quote(trigger)}")
@@ -190,6 +192,9 @@ def _install(
     for table in result.tables.values():
         watermarks.begin(connection, table, anew=table.id in compared)
     watermarks.forget_others(connection, result.by_id)
+    for (number,) in rows(connection, f"SELECT DISTINCT t FROM main.{quote(HELD)}"):
+        if number not in result.by_id:
+            connection.execute(f"DELETE FROM main.{quote(HELD)} WHERE t = ?", (number,))
     return result
 
 

@@ -27,7 +27,8 @@ from harmonylite.schema.sql import quote
 
 
 class Merge:
-    """Merges one table after the other within one transaction; ``rows`` counts rows of the database that changed.
+    """Merges one table after the other within one transaction; ``rows`` counts rows of the database that changed,
+    ``held`` those that were held back.
 
     ``own``: the change sets of this node among those folded.
     """
@@ -36,7 +37,7 @@ class Merge:
         self._connection = connection
         self._log = log
         self._pending = Pending(connection, log, self._changes, own=own)
-        self.rows = 0
+        self.rows = self.held = 0
 
     def table(self, table: Tracked, folded: Folded, *, held: bool) -> None:
         """Merge what a fold did to one table; ``held``: some of its rows are held back and tried again now."""
@@ -175,6 +176,7 @@ class Merge:
                 self._hold(table, number)
 
     def _hold(self, table: Tracked, number: int) -> None:
+        self.held += 1
         self._connection.execute(
             f"INSERT INTO main.{quote(HELD)}(t, {table.key_list}) SELECT {table.id}, {table.key_list}"
             f" FROM {table.scratch('touched')} WHERE rowid = ?",

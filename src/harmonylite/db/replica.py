@@ -198,6 +198,11 @@ class Replica:
         """Return the number of rows that are held back."""
         return int(value(self.connection, f"SELECT count(*) FROM main.{quote(HELD)}"))
 
+    @property
+    def holding(self) -> bool:
+        """True while rows may be held back that a capture with nothing to send would put in place."""
+        return self._applying.holding
+
     def conflicts(self, *, table: str | None = None, limit: int = 100) -> list[Conflict]:
         """Return the newest conflicts first."""
         return read_journal(self.connection, table=table, limit=limit)
@@ -243,7 +248,7 @@ class Replica:
             return out
         out.close()
         self._applying.nothing_differs(read, tidy=tidy)
-        if self.held_rows():
+        if self._applying.holding:
             self._applying.retry_held()
         return None
 

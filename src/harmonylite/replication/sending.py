@@ -47,6 +47,9 @@ row; a lone one costs none."""
 DEAF_FROM = 0.02
 """From such a pause on nobody listens until it is over: the application pays for each event that it causes."""
 
+HELD_EVERY = 1.0
+"""Seconds between tries to put held rows in place where nothing else happens: a try may have met a held lock."""
+
 COUNT_EVERY = 1.0
 """Seconds between counts of what is pending, while a change set waits for NATS or for its return."""
 
@@ -85,6 +88,7 @@ class Sender:
         self._in_vain = 0
         self._begun = self._done = 0
         self._unseen = True
+        self._held_again = 0.0
 
     def landed(self, change_set: ChangeSetId, whole: bool) -> None:
         """Hear that an own change set came back in the order (``whole``), or was voided by others."""
@@ -130,7 +134,10 @@ class Sender:
         replica = self._replica
         # a look that failed has taken note of a change and done nothing about it
         self._unseen = replica.changed() or self._unseen
-        nothing = not (self._unseen or replica.pending_rows() or replica.suspicious)
+        holding = replica.holding and started >= self._held_again
+        if holding:
+            self._held_again = started + HELD_EVERY
+        nothing = not (self._unseen or replica.pending_rows() or replica.suspicious or holding)
         self._status.counters.looks += 1
         self._status.look_time.observe(time.monotonic() - started)
         if nothing:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from harmonylite.errors import DatabaseBusyError
 from tests.parts.db.fix_replicas import Group
 
 UNIQUE = ("CREATE TABLE t(id INTEGER PRIMARY KEY, u TEXT UNIQUE, v)",)
@@ -147,3 +148,52 @@ def test_a_row_in_flight_that_keeps_its_unique_value_against_the_mirrors_is_publ
     assert b.run("SELECT * FROM t") == [(1, "one", 2), (2, "new", 0)]
     rows = group.equal("t")
     assert rows == [(1, "one", 2), (2, "new", 0)]
+
+
+@pytest.mark.parametrize("where", ["here", "there"])
+def test_a_held_row_is_kept_through_a_migration_that_rebuilds_its_table(group: Group, where: str) -> None:
+    a, b = group.several(2, *UNIQUE)
+    a.run("INSERT INTO t VALUES (1, 'taken', 'a')")
+    b.run("INSERT INTO t VALUES (2, 'taken', 'b')")
+    a.send()
+    b.receive()
+    assert b.replica.held_rows() == 1
+    (b if where == "here" else a).app.execute(
+        "BEGIN; CREATE TABLE n(id INTEGER PRIMARY KEY, u TEXT UNIQUE, v); INSERT INTO n SELECT * FROM t; DROP TABLE t;"
+        " ALTER TABLE n RENAME TO t; COMMIT"
+    ).fetchall()
+    b.run("UPDATE t SET u = 'other' WHERE id = 2")
+    assert group.equal("t") == [(1, "taken", "a"), (2, "other", "b")]
+    assert b.replica.held_rows() == 0
+
+
+def test_nothing_is_held_of_a_table_that_is_gone(group: Group) -> None:
+    a, b = group.several(2, *UNIQUE)
+    a.run("INSERT INTO t VALUES (1, 'taken', 'a')")
+    b.run("INSERT INTO t VALUES (2, 'taken', 'b')")
+    a.send()
+    b.receive()
+    assert b.replica.held_rows() == 1
+    b.run("DROP TABLE t")
+    b.replica.reinstall()
+    assert b.replica.held_rows() == 0
+
+
+def test_a_try_to_put_a_held_row_in_place_that_meets_a_lock_is_made_again(group: Group) -> None:
+    a, b = group.several(2, *UNIQUE)
+    a.run("INSERT INTO t VALUES (1, 'taken', 'a')")
+    b.run("INSERT INTO t VALUES (2, 'taken', 'b')")
+    a.send()
+    b.receive()
+    b.run("DELETE FROM t WHERE id = 2")
+    b.replica.connection.set_busy_timeout(0)
+    b.run("BEGIN IMMEDIATE")
+    with pytest.raises(DatabaseBusyError):
+        b.capture()
+    b.run("COMMIT")
+    holding = [b.replica.holding]
+    assert b.capture() == 0
+    assert b.replica.held_rows() == 0
+    holding.append(b.replica.holding)
+    assert holding == [True, False], "the sender looks again though nothing is pending, until nothing is held"
+    assert b.rows("t") == [(1, "taken", "a")]
