@@ -57,7 +57,7 @@ def replicas(node: Node) -> list[int]:
 def test_servers_that_join_one_by_one_make_three_replicas_and_any_of_them_may_die(site: Site) -> None:
     nodes = unset(site.embedded(3, replicas=0))
     nodes[0].start()
-    until(lambda: "streams not ready" in nodes[0].last_words(), "one of three waits")
+    until(lambda: nodes[0].waits("not reached: "), "one of three waits")
     nodes[1].start()
     for node in nodes[:2]:
         node.ready()
