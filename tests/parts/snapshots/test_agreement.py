@@ -21,13 +21,14 @@ MADE, MOVED = "2026-01-01T00:00:00Z", "2026-01-01T00:00:00Z/moved"
 
 @dataclass
 class Stream:
-    """A stream of given messages. ``empty``: a copy that tells its numbers and holds nothing yet."""
+    """A stream of given messages, kept from ``first`` on. ``empty``: a copy that tells its numbers and holds none."""
 
     messages: list[StreamMessage]
     created: str = MADE
     forks: tuple[tuple[str, int], ...] = ()
     empty: bool = False
     shard: int = 0
+    first: int = 1
 
     async def publish(
         self, payload: bytes, *, message_id: str, expected_last: int | None = None, expected_end: int | None = None
@@ -38,7 +39,7 @@ class Stream:
         raise NotImplementedError
 
     async def info(self) -> StreamInfo:
-        return StreamInfo(0, 1, len(self.messages), self.created, forks=self.forks)
+        return StreamInfo(0, self.first, len(self.messages), self.created, forks=self.forks)
 
     async def end(self) -> int:
         return len(self.messages)
@@ -50,7 +51,7 @@ class Stream:
         return None
 
     async def get(self, seq: int) -> StreamMessage | None:
-        if self.empty or not 1 <= seq <= len(self.messages):
+        if self.empty or not self.first <= seq <= len(self.messages):
             return None
         return replace(self.messages[seq - 1], seq=seq)
 
@@ -153,3 +154,15 @@ async def test_a_database_tells_by_itself_whether_the_stream_lost_what_it_merged
     assert await is_lost(Stream(folded[:4]), position)
     assert await is_lost(Stream(folded[:4] + others[4:]), position)
     assert not await is_lost(Stream(others), replace(position, newest=None)), "nobody can tell"
+
+
+async def test_the_oldest_message_that_is_kept_still_tells_and_one_before_it_does_not(
+    member: Member, folded: list[StreamMessage], others: list[StreamMessage]
+) -> None:
+    position = member.replica.merged_positions()[0]
+    mixed = folded[:4] + others[4:]
+    assert await is_lost(Stream(mixed, first=5), position)
+    assert not await is_lost(Stream(mixed + others, first=6), position)
+    assert await common(member, Stream(mixed, first=5)) == (4, False)
+    assert await common(member, Stream(mixed + others, first=6)) == (5, True), "nobody can tell"
+    assert await common(member, Stream(others, first=3)) == (2, False), "what is gone can't contradict"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harmonylite.jetstream import JetStreamObjects, NatsLink, StreamSettings
-from harmonylite.snapshots.lease import Lease
+from harmonylite.snapshots.lease import LEASE, Lease
 
 
 class Clock:
@@ -67,3 +67,34 @@ async def test_another_process_of_the_same_node_waits_too(objects: JetStreamObje
     second = Lease(objects, "a", "two", seconds=30.0, clock=Clock(0))
     assert await first.renew()
     assert not await second.renew()
+
+
+async def test_it_is_held_from_when_it_was_asked_for_and_not_at_the_moment_it_ends(objects: JetStreamObjects) -> None:
+    clock = Clock(100)
+    a = lease(objects, "a", clock)
+    states = [a.held]
+    assert await a.renew()
+    for now in (100.0, 129.9, 130.0):
+        clock.now = now
+        states.append(a.held)
+    assert states == [False, True, True, False]
+    assert a.pause == 10.0, "it is renewed three times before it runs out"
+
+
+@pytest.mark.parametrize("bad", [b'{"node":"\xff","session":"s"}', b'{"node":5}', b"", b"[" * 5000])
+async def test_one_that_can_not_be_read_is_an_unknowns_until_it_runs_out(objects: JetStreamObjects, bad: bytes) -> None:
+    here, there = Clock(0), Clock(1000)
+    a, b = lease(objects, "a", here), lease(objects, "b", there)
+    await a.renew()
+    found = await objects.pointer(LEASE)
+    assert found is not None
+    assert await objects.set_pointer(LEASE, bad, revision=found[1])
+    assert not await a.renew()
+    await a.release()  # there is nothing of its own to give back
+    assert not await b.renew()
+    assert b.holder == "unknown"
+    there.now += 29
+    assert not await b.renew()
+    there.now += 1
+    assert await b.renew(), "it ran out by the clock of who waited for it"
+    assert (b.held, b.holder) == (True, "b")
