@@ -27,7 +27,7 @@ from harmonylite.db.merge import Merge
 from harmonylite.db.overlay import name_rows
 from harmonylite.db.refusals import refusal
 from harmonylite.db.staging import Ahead
-from harmonylite.db.standing import mirror_is_behind
+from harmonylite.db.standing import is_older, mirror_is_behind
 from harmonylite.db.triggers import HELD
 from harmonylite.errors import DatabaseBusyError, DatabaseError, RowRefusedError
 from harmonylite.model import ChangeSetId
@@ -302,12 +302,12 @@ class Applying:
         return any(shard in merged and position.seq < merged[shard].seq for shard, position in cut.positions.items())
 
     def compare_stale(self) -> None:
-        """Compare tables once more that a migration rebuilt while the mirror was behind the database, once it is not.
+        """Compare tables that a migration rebuilt while database and mirror stood at two places, once they do not.
 
         What changed in them and is not logged any more can't be told from what the mirror had not folded yet.
         Raises SchemaMovedError.
         """
-        if not self.installed.stale or mirror_is_behind(self._connection):
+        if not self.installed.stale or mirror_is_behind(self._connection) or is_older(self._connection):
             return
         with self.unit("compare rebuilt tables"):
             self.same_schema()

@@ -11,7 +11,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import chain, count
@@ -30,7 +30,7 @@ from harmonylite.db.replica import Replica, ReplicaOptions
 from harmonylite.db.snapshot import SIDE_FILES, begin_unseen, fill, install_mirror, put_in_place, seal
 from harmonylite.db.standing import read_standing
 from harmonylite.db.tracked import Tracked
-from harmonylite.db.triggers import BASE, LOG, OVERRULED, STATE
+from harmonylite.db.triggers import BASE, HELD, LOG, OVERRULED, STATE
 from harmonylite.db.watermarks import new_rows
 from harmonylite.errors import DatabaseDamagedError, DatabaseError
 from harmonylite.model import RawText
@@ -161,6 +161,7 @@ def _save_pending(replica: Replica, damaged: Path) -> int:
                 table = replica.tables.get(name)
                 if table is None:
                     continue
+                _hold_back(connection, table, number)
                 for key in _logged_keys(connection, table, number, cleared):
                     outcome = _save_row(connection, table, key)
                     saved, lost = saved + (outcome == "saved"), lost + (outcome == "lost")
@@ -174,6 +175,19 @@ def _save_pending(replica: Replica, damaged: Path) -> int:
     if saved:
         replica.keep_mine()
     return saved
+
+
+def _hold_back(connection: apsw.Connection, table: Tracked, number: int) -> None:
+    """Hold the rows back that the damaged database does: a pending row there has a unique value of theirs."""
+    keys = [f"k{i}" for i in range(len(table.shape.keys))]
+    held = list(exact_rows(connection, keys, f"FROM damaged.{quote(HELD)} WHERE t = ?", (number,)))
+    for key in held:
+        here, bound = _at(table, key)
+        connection.execute(f"DELETE FROM {table.main} AS d WHERE {here}", bound)
+        places, values = marks(key)
+        connection.execute(
+            f"INSERT INTO main.{quote(HELD)}(t, {', '.join(keys)}) VALUES ({table.id}, {places})", values
+        )
 
 
 def _save_base(connection: apsw.Connection, table: Tracked, number: int, key: tuple[Any, ...]) -> None:
@@ -214,10 +228,7 @@ def _logged_keys(connection: apsw.Connection, table: Tracked, number: int, clear
 def _save_row(connection: apsw.Connection, table: Tracked, key: tuple[Any, ...]) -> str:
     """Bring one row over; return "saved", "equal", or "lost" where it can't be read or doesn't fit."""
     shape = table.shape
-    # numbered, for a condition may name a part of the key more than once
-    places = [f"CAST(?{i} AS TEXT)" if isinstance(part, RawText) else f"?{i}" for i, part in enumerate(key, start=1)]
-    bound = [part.data if isinstance(part, RawText) else part for part in key]
-    here = shape.same_as("d", places)
+    here, bound = _at(table, key)
     reads = [shape.read(column, "d") for column in shape.columns]
     connection.execute("BEGIN IMMEDIATE")
     try:
@@ -237,3 +248,10 @@ def _save_row(connection: apsw.Connection, table: Tracked, key: tuple[Any, ...])
         log.info("row %s of table %s can't be saved from the damaged database: %s", key, shape.name, error)
         return "lost"
     return "equal" if there == mine else "saved"
+
+
+def _at(table: Tracked, key: Sequence[Any]) -> tuple[str, list[Any]]:
+    """Return the condition that row ``d`` has this key, and what it binds."""
+    # numbered, for a condition may name a part of the key more than once
+    places = [f"CAST(?{i} AS TEXT)" if isinstance(part, RawText) else f"?{i}" for i, part in enumerate(key, start=1)]
+    return table.shape.same_as("d", places), [part.data if isinstance(part, RawText) else part for part in key]

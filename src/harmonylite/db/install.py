@@ -35,7 +35,8 @@ class Installed:
     """What is there after an install: tables by name and by id, sentences for a person, and the schema's version.
 
     ``returned``: tables that were gone and came back; the mirror still has their rows, which are to be merged in.
-    ``stale``: ids of tables that were compared with a mirror that was behind, and are to be once more when it is not.
+    ``stale``: ids of tables that a migration rebuilt while database and mirror did not stand at one place; they are to
+    be compared when they do.
     """
 
     tables: dict[str, Tracked] = field(default_factory=dict)
@@ -180,12 +181,14 @@ def _install(
     for name, number in known.items():
         if number is not None and name not in inventory.tables:
             mirror.set_table_id(connection, name, None)
-    for table, empty in fresh:
+    # What a database that is older than its mirror has otherwise was not changed here: `join.reconcile` sees to it.
+    older = bool(fresh) and is_older(connection)
+    for table, empty in fresh if not older else ():
         everything = f"SELECT {table.shape.read_key('d')} FROM {table.main} AS d"
         log.append(table, everything if empty else changed_keys(table, replicate=replicate))
     compared = {table.id for table, _ in fresh}
     stale = {int(number) for number in str(mirror.get_state(connection, "main", STALE) or "").split()}
-    behind = compared if compared and mirror_is_behind(connection) else set()
+    behind = compared if older or (compared and mirror_is_behind(connection)) else set()
     result.stale = frozenset((stale | behind) & result.by_id.keys())
     if result.stale != stale:
         mirror.set_state(connection, "main", STALE, " ".join(map(str, sorted(result.stale))))

@@ -19,7 +19,7 @@ from harmonylite.db.connection import value
 from harmonylite.db.exact import exact_rows, same_bits
 from harmonylite.db.fold import Folded
 from harmonylite.db.former import Named, Own
-from harmonylite.db.install import Installed
+from harmonylite.db.install import STALE, Installed
 from harmonylite.db.journal import Journal, Overruled, recent_of
 from harmonylite.db.log import Log
 from harmonylite.db.merge import Merge
@@ -68,11 +68,13 @@ def reconcile(
         log.watermarks.log_ranges(installed.tables.values())
         newest = log.refresh(installed.by_id)
         connection.execute(f"DELETE FROM main.{quote(HELD)}")
-        if first:
-            if not keep_log:
-                log.clear(installed.by_id, newest)
-            for table in installed.tables.values():
-                log.append(table, only_here(table))
+        if first and not keep_log:
+            log.clear(installed.by_id, newest)
+        # of a table that was rebuilt before it could be compared, nobody knows which rows were written here
+        for table in installed.tables.values() if first else [installed.by_id[number] for number in installed.stale]:
+            log.append(table, only_here(table))
+        if first or installed.stale:
+            mirror.set_state(connection, "main", STALE, "")
             log.refresh(installed.by_id)
         merging = Merge(connection, log)
         for table in installed.tables.values() if replicate else ():
@@ -84,6 +86,7 @@ def reconcile(
             _journal_touched(connection, table, journal)
             merging.table(table, Folded(table, touched=True), held=False)
         log.watermarks.raise_all(installed.tables.values())
+    installed.stale = frozenset()
     return journal.written - before
 
 

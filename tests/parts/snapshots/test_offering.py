@@ -292,6 +292,27 @@ async def test_what_is_written_into_a_damaged_file_while_no_stream_answers_is_sa
     assert b.run("SELECT v FROM t WHERE id = 9") == [("meanwhile",)]
 
 
+async def test_a_row_that_is_held_back_stays_so_in_a_healed_database(
+    group: Group, tmp_path: Path, thread: SqliteThread
+) -> None:
+    """The pending row's own change set displaces it, with a line in the journal; its writer did not delete it."""
+    a, b = group.several(2, "CREATE TABLE claim(id INTEGER PRIMARY KEY, seat INTEGER UNIQUE)")
+    place = Place(group, tmp_path, thread)
+    b.run("INSERT INTO claim VALUES (9, 1)")
+    a.run("INSERT INTO claim VALUES (5, 1)")
+    a.send()
+    a.receive()
+    b.receive()
+    assert b.replica.held_rows() == 1
+    await heal(place, b)
+    assert b.run("SELECT id FROM claim") == [(9,)]
+    b.start()
+    assert b.replica.held_rows() == 1
+    b.receive()
+    assert group.equal("claim") == [(9, 1)]
+    assert {str(entry.key) for entry in a.replica.conflicts()} == {str({"id": 5})}
+
+
 async def test_the_journal_that_a_damaged_database_alone_holds_is_saved(place: Place) -> None:
     a, _ = place.group.members
     a.run("INSERT INTO t VALUES (7, 'the cluster''s', 0)")
