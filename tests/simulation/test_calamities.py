@@ -6,6 +6,8 @@ import pytest
 
 from tests.simulation.calamities import Calamities, run
 
+pytestmark = pytest.mark.timeout(900)  # a busy machine may take its time; a schedule itself has an end
+
 FOUND = (70_000_834, 70_006_831, 70_007_876)
 """Schedules that failed once, each for a reason of its own; they run to the number of steps that they draw."""
 SEEDS = range(4_000_001, 4_000_061)

@@ -9,6 +9,8 @@ from tests.simulation.calamities import run
 from tests.simulation.comebacks import Comebacks
 from tests.simulation.properties import BrokenError
 
+pytestmark = pytest.mark.timeout(900)  # a busy machine may take its time; a schedule itself has an end
+
 SEEDS = range(5_000_001, 5_000_013)
 STEPS = 60
 
