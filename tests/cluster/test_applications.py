@@ -18,14 +18,17 @@ SELDOM = {"": {"polling_interval": 600_000}}
 """Nobody looks by itself for ten minutes: what is noticed was heard."""
 
 HOOK = """
-import sys
+import os, sys
 def watch(event, arguments, file=open({told!r}, "a", buffering=1)):
     if event == "open" and isinstance(arguments[0], str) and arguments[0].rpartition("/")[2].startswith({names!r}):
-        print(arguments, file=file)
+        if not arguments[2] & os.O_EXCL and not os.path.isdir(arguments[0]):
+            print(arguments, file=file)
 sys.addaudithook(watch)
 from harmonylite.cli import main
 main()
 """
+"""Tells of each such file that is opened by other means than SQLite's: a file that is made then is nobody's yet, and a
+folder is no file."""
 
 
 def insert(name: str, n: int) -> tuple[str, list[object]]:
