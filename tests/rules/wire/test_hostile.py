@@ -7,6 +7,7 @@ import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -124,3 +125,12 @@ def test_a_block_of_the_largest_size_is_compressed_and_a_larger_one_is_not() -> 
 def test_a_frame_with_another_end_is_refused(spoil: Callable[[bytes], bytes]) -> None:
     body = zstd.compress(b"\x90" + bytes(2000))
     assert refused(DECODERS["packed block"], spoil(body))
+
+
+@pytest.mark.parametrize(
+    "victim",
+    [("", "s", 1), ("n" * 129, "s", 1), ("n\n", "s", 1), ("n", "s" * 129, 1), ("n", "s", -1), ("n", "s", 2**63)],
+)
+def test_an_abort_of_a_change_set_that_can_not_exist_is_refused(victim: tuple[str, str, int]) -> None:
+    assert not refused(DECODERS["abort"], msgspec.msgpack.encode(("n", "s", 2**63 - 1)))
+    assert refused(DECODERS["abort"], msgspec.msgpack.encode(victim))
