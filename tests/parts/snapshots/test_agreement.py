@@ -166,3 +166,10 @@ async def test_the_oldest_message_that_is_kept_still_tells_and_one_before_it_doe
     assert await common(member, Stream(mixed, first=5)) == (4, False)
     assert await common(member, Stream(mixed + others, first=6)) == (5, True), "nobody can tell"
     assert await common(member, Stream(others, first=3)) == (2, False), "what is gone can't contradict"
+
+
+async def test_a_message_that_no_node_wrote_is_not_the_one_that_was_folded(
+    member: Member, folded: list[StreamMessage]
+) -> None:
+    garbage = replace(folded[4], payload=b"hello\xff")
+    assert await is_lost(Stream([*folded[:4], garbage]), member.replica.merged_positions()[0])
