@@ -154,7 +154,7 @@ class FencedError(HarmonyLiteError):
 
 
 class NotPausedError(HarmonyLiteError):
-    """The node does not wait before the message that it was told to leave out."""
+    """The node does not wait before the message that it was asked to leave out."""
 
 
 class NotUndoneError(HarmonyLiteError):
@@ -203,7 +203,7 @@ class SnapshotDamagedError(SnapshotError):
 
 
 class SnapshotRefusedError(SnapshotDamagedError):
-    """A snapshot arrived as it was saved, and is not what this node goes on from: asking again is of no use."""
+    """A snapshot arrived as it was saved, and this node can't continue from it: asking again is of no use."""
 
 
 class SnapshotRoomError(SnapshotError):
@@ -213,7 +213,7 @@ class SnapshotRoomError(SnapshotError):
 class ForeignError(HarmonyLiteError):
     """Bytes that another node, a store, NATS or a file gave are not what they are meant to be; nothing was done.
 
-    Whoever decodes maps it to what it means there: a pointer that is absent, an answer that says nothing.
+    The caller maps it to what it means there: a pointer that is absent, an answer that says nothing.
     """
 
 

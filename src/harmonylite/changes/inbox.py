@@ -32,11 +32,11 @@ SPOOL_BYTES = 4_000_000
 """Blocks of one change set above this many bytes wait in a temporary file; of the n-th one, above an n-th of it."""
 
 HISTORIES = 64
-"""How many names of histories are remembered of messages: whoever makes up more fills no memory."""
+"""How many names of histories are remembered of messages: made-up ones fill no memory."""
 
 Spool = Callable[[int], IO[bytes]]
 """Makes the place where the blocks of one change set wait: a file-like object, opened for reading and writing, that
-holds as many bytes as it is told in memory, and more than that in a file.
+holds the given number of bytes in memory, and more than that in a file.
 """
 
 Foreign = Callable[[StreamMessage, str], None]

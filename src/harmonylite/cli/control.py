@@ -98,7 +98,7 @@ class Control:
 
 
 def _silent(db_path: Path, start: str, why: str) -> HarmonyLiteError:
-    """Return the error for a node that gave no answer: whether it runs is told by its lock."""
+    """Return the error for a node that gave no answer: its lock says whether it runs."""
     process = holder(folder_for(db_path))
     if process is None:
         return NotRunningError(f"no running node for {db_path}", advice=f"start it with `{start}`")

@@ -46,7 +46,7 @@ def skip(
     else:
         if not yes:
             click.confirm(f"Leave out message {seq} of shard {shard} on this node?", abort=True, err=True)
-        answer, said = control.post("/v1/skip", what), "is left out; the node goes on"
+        answer, said = control.post("/v1/skip", what), "is left out; the node continues"
     print_json(answer) if as_json else click.echo(f"message {seq} of shard {shard} {said}: {plain(answer['holds'])}")
 
 

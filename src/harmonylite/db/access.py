@@ -116,7 +116,7 @@ def _acl(target: int | Path) -> bytes:
 
 def _set_acl(target: int | Path, acl: bytes) -> None:
     if sys.platform == "linux":
-        with suppress(OSError):  # whoever asks compares what came of it
+        with suppress(OSError):  # the caller compares what came of it
             if acl:
                 os.setxattr(target, _ACL, acl)
             elif _acl(target):  # from the folder's default, which the file before did not have

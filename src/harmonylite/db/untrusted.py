@@ -1,4 +1,4 @@
-"""Look through the file of a snapshot before anything else opens it: whoever made it may be no member, or faulty.
+"""Look through the file of a snapshot before anything else opens it: its maker may be no member, or faulty.
 
 Invariant: a file that passes is a whole SQLite file of tables and indexes alone, so nothing in it runs when rows are
 written; what it says of itself can be read; and the schema that it remembers is applied by `harmonylite.db.definitions`

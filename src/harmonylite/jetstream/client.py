@@ -28,7 +28,7 @@ class SureClient(Client):
 
     async def _close(self, status: int, do_cbs: bool = True) -> None:
         self.over.set()
-        # What nobody takes any more must not be waited for: a frozen peer would keep nats-py here for ever.
+        # What nobody takes any more must not be waited for: a frozen peer would keep nats-py here without end.
         self._pending, self._pending_data_size = [], 0
         for name in ("_io_writer", "_bare_io_writer"):
             writer = getattr(self._transport, name, None)
@@ -47,7 +47,7 @@ class SureClient(Client):
         await super()._process_info(info, initial_connection)
 
     async def _process_headers(self, headers: Any) -> dict[str, str] | None:
-        # Whoever may publish a message chooses its headers. nats-py ends its reading over those that it can't parse.
+        # The publisher of a message chooses its headers. nats-py ends its reading over those that it can't parse.
         try:
             return await super()._process_headers(headers)
         except (ValueError, IndexError) as error:

@@ -127,7 +127,7 @@ class NatsPeers:
                 task.cancel()
 
     async def publish(self, topic: str, payload: bytes) -> None:
-        """Send ``payload`` to whoever listens on ``topic``, without any answer; StreamError when not connected."""
+        """Send ``payload`` to every listener on ``topic``, without any answer; StreamError when not connected."""
         await self._link.now().publish(f"{self._prefix}.{token(topic)}", payload)
 
     async def listen(self, topic: str, take: Callable[[bytes], None]) -> None:

@@ -41,7 +41,7 @@ Region = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9_-]{0,64}\Z")]
 
 
 class _Metadata(msgspec.Struct):
-    """What is read of a stream's metadata; whoever has the rights may change it with a tool of NATS's."""
+    """What is read of a stream's metadata; anybody with the rights may change it with a tool of NATS's."""
 
     order: Line = msgspec.field(name=ORDER, default="")
     forks: str = msgspec.field(name=FORKS, default="")

@@ -1,6 +1,6 @@
 """One process per node id: who starts asks first whether the id is in use, and from then on answers those who ask.
 
-Invariant: the process that runs is never the one that ends. Whoever does not answer within `PATIENCE` does not run: a
+Invariant: the process that runs is never the one that ends. One that does not answer within `PATIENCE` is down: a
 crash and a restart refuse nobody. What slips through (no connection between the two at the start, a version that does
 not answer) the fence of `replication.publishing` stops.
 """

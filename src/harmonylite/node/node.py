@@ -122,7 +122,7 @@ class Node:
     async def run(self) -> None:
         """Run until `stop`. Raises HarmonyLiteError when a part can't go on."""
         settings, status = self._settings, self.status_object
-        snapshot_signing(settings.snapshot)  # a key that is none is told before anything starts
+        snapshot_signing(settings.snapshot)  # a key that is none is refused before anything starts
         folder = make_folder(private_folder(settings))
         async with AsyncExitStack() as stack:
             stack.enter_context(acquire_lock(folder))

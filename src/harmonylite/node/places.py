@@ -19,7 +19,7 @@ MIRROR = "mirror.db"
 def server_folder(db_path: Path, node: str) -> str:
     """Return the name of the embedded server's folder of the node ``node`` below ``nats/``; it need not exist.
 
-    :raises ConfigError: it can't be told which of several folders is the one.
+    :raises ConfigError: nothing says which of several folders is the one.
     """
     folders = _folders(nats_folder_for(db_path))
     own = fingerprint(db_path)

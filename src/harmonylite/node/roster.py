@@ -24,7 +24,7 @@ def known_nodes(remembered: Iterable[str], roll: Roll, status: NodeStatus) -> se
 
 
 def all_nodes(known: Iterable[str], roll: Roll, status: NodeStatus) -> set[str]:
-    """Return ``known`` and whoever else is on the list or was heard since this node's start."""
+    """Return ``known`` and every other node that is on the list or was heard since this node's start."""
     return {*known} | ({*roll.nodes, *status.peers} - roll.forgotten.keys())
 
 

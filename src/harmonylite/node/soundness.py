@@ -19,7 +19,7 @@ from harmonylite.errors import DatabaseError
 async def check_files(options: ReplicaOptions, seconds: float) -> list[dict[str, Any]]:
     """Return what is wrong with database and mirror (SQLite: PRAGMA integrity_check), within ``seconds`` each.
 
-    For each a dict: ``file``; ``damage``, "" when it is sound; ``unchecked``: why it can't be told, "" when it can.
+    For each a dict: ``file``; ``damage``, "" when it is sound; ``unchecked``: why it was not checked, or "".
     """
     with Patience() as patience:
         checks = (asyncio.to_thread(_checked, path, options, patience.within(seconds)) for path in _files(options))

@@ -1,6 +1,6 @@
 """How old the oldest message of a shard is that this node has not folded yet.
 
-Invariant: the age grows by itself until that message is folded, whatever comes behind it and whatever stands still:
+Invariant: the age grows by itself until that message is folded, whatever comes behind it and whatever else waits:
 kept is the moment from which it counts, not a number of seconds. Clocks of different machines are never compared: the
 server's time of storing is related to this node's monotonic clock by the server's own time now.
 """

@@ -31,7 +31,7 @@ class Pause:
         return self._outcome
 
     def answer(self, outcome: LeftOut | HarmonyLiteError) -> None:
-        """Say what became of it: it was left out, or that was refused and the node goes on waiting."""
+        """Say what became of it: it was left out, or that was refused and the node still waits."""
         found, self._outcome = self._outcome, None
         self.asked.clear()
         if found is None or found.done():
@@ -65,7 +65,7 @@ class Pauses:
                 pause.answer(NotPausedError(f"message {at[1]} of shard {at[0]} could be taken in after all"))
 
     def clear(self) -> None:
-        """Be paused nowhere: the streams are read anew."""
+        """Be paused nowhere: the streams are read again."""
         self.end(list(self._at))
 
     async def leave_out(self, shard: int, seq: int) -> LeftOut:

@@ -1,7 +1,7 @@
 """Publish everything that a node says on its own subjects: change sets, aborts and checkpoints.
 
 Invariant: the messages of one change set on a shard follow each other with no checkpoint in between, which would end it
-for whoever reads them. The first and the last one carry the expected last sequence of the node's own subject: neither
+for its readers. The first and the last one carry the expected last sequence of the node's own subject: neither
 can be stored twice, nor beside another process with the same node id. Those between are sent in a window; receivers
 pass over the ones that come twice or too early. Another process is one whose messages carry a session of another run:
 everything that this process publishes is known by its session, and what no process of a node wrote is stepped over.

@@ -189,7 +189,7 @@ class Receiver:
         return left_out
 
     async def _leave_out(self, pause: Pause, pieces: tuple[Piece, ...]) -> bool:
-        """Do what was asked of ``pause``; False when that failed, and the node goes on waiting."""
+        """Do what was asked of ``pause``; False when that failed, and the node still waits."""
         try:
             entry = await self.skips.leave_out(pause, pieces)
         except HarmonyLiteError as error:

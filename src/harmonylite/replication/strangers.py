@@ -13,7 +13,7 @@ from harmonylite.status import NodeStatus
 log = logging.getLogger(__name__)
 
 NAMED = 20
-"""So many messages are named in the log one by one within `SECONDS`; more of them are told as a number."""
+"""So many messages are named in the log one by one within `SECONDS`; more of them are given as a number."""
 SECONDS = 60.0
 
 

@@ -87,7 +87,7 @@ def unpack_checked(snapshot: Snapshot, source: Path, target: Path, patience: Pat
     unpack(source, target, snapshot.sha256, snapshot.size, patience)
     try:
         if not stands_at(snapshot, look_through(target, patience)):
-            raise SnapshotRefusedError("it stands elsewhere than its description says")
+            raise SnapshotRefusedError("its positions are not those of its description")
     except BaseException:
         target.unlink(missing_ok=True)
         raise

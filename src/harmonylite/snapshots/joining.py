@@ -102,7 +102,7 @@ class Joiner:
 
     def _damage(self, path: Path) -> str:
         """Return what is wrong with a file, "" also when it rested and is to be checked later."""
-        if str(path) in self._suspects:  # until it is made anew
+        if str(path) in self._suspects:  # until it is made again
             return damage(path, thorough=True)
         if path in self._fresh:  # this process has just made it
             self._fresh.discard(path)
@@ -183,7 +183,7 @@ class Joiner:
         """Be the first node; where another one is faster, the mirror is empty again and its beginning is ours."""
         infos = [await self._patiently(stream.info) for stream in streams]
         await self._thread.run(replica.set_created, {info.shard: info.created for info in infos})
-        # A name of its own: whoever holds another node's first rows notices that its beginning is not the cluster's.
+        # A name of its own: a node with another beginning notices that it is not the cluster's.
         history = secrets.token_hex(8)
         newest = await self._patiently(lambda: self._thread.run(replica.copy_into_mirror, history))
         self._part.waiting("saving the first snapshot")

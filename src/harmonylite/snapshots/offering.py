@@ -102,7 +102,7 @@ class Offering:
             try:
                 await self._to_the_ends(replica, merge=True, patient=False)
             except (SchemaWaitError, PoisonError) as error:
-                # The application's migration, or a person, brings the node beyond that; both need a database.
+                # The application's migration, or a person, brings the node past it; both need a database.
                 log.warning("database %s healed up to a change set that waits: %s", damaged, error)
             return await run(finish_healing, self._options, replica), saved
         finally:

@@ -270,7 +270,7 @@ def test_skip_asks_first_and_only_then_the_node(run: Run, config_file: Path, nod
     result = run("-config", config_file, "skip", "1", "9", answer="y\n")
     assert (result.exit_code, result.stdout) == (
         0,
-        "message 9 of shard 1 is left out; the node goes on: rows: 1 of t (7)\n",
+        "message 9 of shard 1 is left out; the node continues: rows: 1 of t (7)\n",
     )
     assert run("-config", config_file, "skip", "1", "9", "-yes").exit_code == 0
     assert node.asked == [("POST", "/v1/skip", {"shard": 1, "seq": 9})] * 2
