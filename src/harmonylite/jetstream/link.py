@@ -212,25 +212,29 @@ class NatsLink(Resource):
         return lost
 
     async def _round(self) -> Connection:
-        """Try every server once, in random order so that many nodes spread; raise the last server's error."""
+        """Try every server once, in random order so that many nodes spread; raise what all of them answered."""
         known = list(self._urls())
         scheme = "tls" if any(url.startswith("tls://") for url in known) else "nats"
         urls = [*random.sample(known, len(known)), *(f"{scheme}://{server}" for server in self._discovered)]
         if not urls:
             raise ConfigError("no NATS server is named", advice="set urls in [nats]")
-        failure: ConnectError | None = None
+        refused: AuthError | None = None
+        failures: list[ConnectError] = []
         for url in urls:
             connection = Connection(url, self._with_credentials(url, known))
             try:
                 await connection.open()
             except ConnectError as error:
                 log.debug("%s", error.message)
+                failures.append(error)
                 # A refusal of credentials says more than a server that is down: it is the one to be shown.
-                failure = failure if isinstance(failure, AuthError) else error
+                refused = refused or (error if isinstance(error, AuthError) else None)
             else:
                 return connection
-        assert failure is not None
-        raise failure
+        if refused is not None or len(failures) == 1:
+            raise refused or failures[0]
+        # sorted: the order of the tries is random, and a wait that stays the same is one wait
+        raise ConnectError("; ".join(sorted({each.message for each in failures})), advice=failures[-1].advice)
 
     def _with_credentials(self, url: str, known: Sequence[str]) -> LinkSettings:
         """Servers that the cluster announced come without credentials: they get those of the first configured URL."""

@@ -27,7 +27,7 @@ def ended_by(error: BaseException) -> int:
     single = leaves(error)
     strange = [each for each in single if not isinstance(each, HarmonyLiteError)]
     ours = [each for each in single if isinstance(each, HarmonyLiteError)]
-    for known in ours:
+    for known in dict.fromkeys(map(str, ours)):  # several loops may have met the same
         log.error("%s", known)
     for each in strange:
         verbose = log.isEnabledFor(logging.DEBUG)
