@@ -1,11 +1,17 @@
 """One shard's stream on a real JetStream: `harmonylite.replication.ports.ShardStream`.
 
-Invariant: a sequence is returned only when the server has acknowledged the message under it.
+Invariant: a sequence is returned only when the server has acknowledged the message under it. A duplicate's
+acknowledgement is believed only where that sequence holds this node's message: JetStream counts message ids for the
+whole stream, and another program's message may carry any of them. Nobody can guess the ids of this process.
 """
 
 from __future__ import annotations
 
+import logging
+import secrets
 from collections.abc import AsyncIterator, Mapping
+from hashlib import blake2b
+from itertools import count
 from typing import Any
 
 from harmonylite.errors import NotAcknowledgedError
@@ -19,8 +25,17 @@ from harmonylite.model import StreamInfo, StreamMessage
 from harmonylite.status import Part
 from harmonylite.wire import token
 
+log = logging.getLogger(__name__)
+
 HEADROOM = 1024
 """Bytes of ``max_payload`` that are left for headers."""
+_SECRET = secrets.token_bytes(32)
+"""Of this process: a name of a message keeps its id in all tries, and no other process has that id."""
+
+
+def id_of(subject: str, name: str) -> str:
+    """Return the ``Nats-Msg-Id`` of the message that is called ``name`` on ``subject``, 32 hexadecimal digits."""
+    return blake2b(f"{subject} {name}".encode(), key=_SECRET, digest_size=16).hexdigest()
 
 
 class JetStreamShard:
@@ -62,15 +77,29 @@ class JetStreamShard:
 
         Not connected: StreamError at once, and the message is certainly not in the stream.
         """
-        subject, stream = self._address()
-        headers = {"Nats-Msg-Id": message_id, "Nats-Expected-Stream": stream}
-        if expected_last is not None:
-            headers["Nats-Expected-Last-Subject-Sequence"] = str(expected_last)
-        if expected_end is not None:
-            headers["Nats-Expected-Last-Sequence"] = str(expected_end)
-        connection = self._link.now()
-        message = await connection.request(subject, payload, seconds=self._seconds, headers=headers)
-        return await self._acknowledged(answer(message, f"publish to {self.name}"))
+        for again in count():
+            subject, stream = self._address()
+            name = f"{message_id} {again}" if again else message_id
+            headers = {"Nats-Msg-Id": id_of(subject, name), "Nats-Expected-Stream": stream}
+            if expected_last is not None:
+                headers["Nats-Expected-Last-Subject-Sequence"] = str(expected_last)
+            if expected_end is not None:
+                headers["Nats-Expected-Last-Sequence"] = str(expected_end)
+            message = await self._link.now().request(subject, payload, seconds=self._seconds, headers=headers)
+            found = answer(message, f"publish to {self.name}")
+            seq = await self._acknowledged(found)
+            if not found.get("duplicate") or await self._is_own(seq, payload):
+                return seq
+            log.warning(
+                "publish again under another id: message %d of %s had the id of this node's message and is not that",
+                seq, stream,
+            )  # fmt: skip
+        raise AssertionError("a count has no end")
+
+    async def _is_own(self, seq: int, payload: bytes) -> bool:
+        """Tell whether the order holds ``payload`` on this node's subject under ``seq``; raises StreamError."""
+        message = await self.next_own(seq - 1)
+        return message is not None and (message.seq, message.payload) == (seq, payload)
 
     def _address(self) -> tuple[str, str]:
         """Return the subject to publish on, and the stream that must take it."""

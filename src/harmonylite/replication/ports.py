@@ -27,7 +27,8 @@ class ShardStream(Protocol):
         """Store ``payload`` on this node's own subject and return its sequence, once the server has acknowledged it.
 
         ``expected_last``: sequence of the last message on this node's subject (0 = none yet); None = not checked.
-        ``expected_end``: the same of the whole stream's last message.
+        ``expected_end``: the same of the whole stream's last message. ``message_id``: the message's name, the same in
+        all tries, so that it is stored once; no other process needs to be kept from knowing it.
         Raises WrongLastSequenceError, NotAcknowledgedError (outcome unknown), StreamFullError, StreamError.
         Cancelling leaves the outcome unknown.
         """

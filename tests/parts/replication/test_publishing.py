@@ -16,6 +16,7 @@ from harmonylite.db.capture import Outgoing
 from harmonylite.errors import FencedError, NotAcknowledgedError, StreamLostError
 from harmonylite.jetstream import JetStreamShard, NatsLink, StreamSettings
 from harmonylite.jetstream.api import JetStream
+from harmonylite.jetstream.shard import id_of
 from harmonylite.jetstream.stream import Stream
 from harmonylite.model import ChangeSetId, Position
 from harmonylite.replication.gate import Gate
@@ -167,6 +168,40 @@ async def test_what_another_program_left_on_the_subject_is_no_other_process(shar
     await shard.publish(b"a line that somebody typed", message_id="typed")
     await sending.publish(change_set(2, 1))
     assert (await shard.info()).last == 3
+
+
+@pytest.mark.parametrize("seen", [False, True], ids=["that is guessed", "that is known"])
+@pytest.mark.parametrize("parts", [1, 2, 3])
+async def test_a_message_id_that_another_program_uses_keeps_no_message_out(
+    link: NatsLink, streams: StreamSettings, parts: int, seen: bool
+) -> None:
+    shard, theirs = JetStreamShard(link, streams, 0, "node-1"), JetStreamShard(link, streams, 0, "node-2")
+    sending = publisher(shard)
+    await sending.open()
+    out, victim = change_set(1, parts), ChangeSetId("node-3", "s", 1)
+    names = [
+        *(f"{out.id}-0-{index}" for index in range(parts)),
+        f"s1-abort-{victim}",
+        "s1-checkpoint-node-1/s1.verify/1",
+    ]
+    for name in names:
+        header = id_of(shard.subject, name) if seen else name
+        await link.now().request(theirs.subject, b"junk", seconds=5.0, headers={"Nats-Msg-Id": header})
+    junk = (await shard.info()).last
+    assert junk == len(names)
+    assert await sending.publish(out) == {0: junk + parts}
+    assert await sending.abort(victim, 0) == junk + parts + 1
+    await sending.checkpoint("h")
+    assert (await shard.info()).last == junk + parts + 2, "everything landed, once"
+    assert out.id in [piece.id for piece in await received(shard)]
+
+
+async def test_a_message_that_was_deleted_is_published_again(link: NatsLink, streams: StreamSettings) -> None:
+    shard = JetStreamShard(link, streams, 0, "node-1")
+    assert [await shard.publish(b"x", message_id="same") for _ in range(2)] == [1, 1]
+    stream = Stream(JetStream(link), "harmonylite-changes-0", 0)
+    await stream.api.call(f"STREAM.MSG.DELETE.{stream.name}", {"seq": 1})
+    assert [await shard.publish(b"x", message_id="same") for _ in range(2)] == [2, 2]
 
 
 FOREIGN = {
