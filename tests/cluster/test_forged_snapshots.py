@@ -77,6 +77,7 @@ def test_a_forged_snapshot_is_refused_and_the_one_before_it_is_used(site: Site, 
     server.start()
     wipe(node)
     node.start()
+    until(lambda: node.waits(f"snapshot {newest} is refused: "), "health names it until there is a new one")
     until(lambda: node.db.exists(), "it is made")
     node.ready()
     assert node.rows("SELECT id, note FROM events") == [("a-1", None)]

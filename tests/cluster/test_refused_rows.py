@@ -2,24 +2,48 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import pytest
 
 from tests.cluster.fix_cluster import Site, start
 from tests.cluster.processes import Node, until
 
 LOOSE = "CREATE TABLE t(id INTEGER PRIMARY KEY, n INTEGER)"
-STRICT = f"{LOOSE} STRICT"
 INDEXED = f"{LOOSE}; CREATE INDEX i ON t(json_extract(n, '$.a'))"
+ANY_KEY = "CREATE TABLE t(id INT PRIMARY KEY, n INTEGER) WITHOUT ROWID"
 
 
-def paused(site: Site, tables: str, said: str) -> tuple[Node, Node]:
+@dataclass(frozen=True)
+class Refused:
+    """Tables of two nodes, the row with which the first one's differ, its key, and what the second one's say to it."""
+
+    said: str
+    tables: str
+    loose: str = LOOSE
+    row: str = "1, 'many'"
+    key: str = "1"
+
+
+REFUSED = {
+    "STRICT": Refused("cannot store TEXT value in INTEGER column t.n", f"{LOOSE} STRICT"),
+    "NOT NULL": Refused(
+        "NOT NULL constraint failed: t.n", LOOSE.replace("n INTEGER)", "n INTEGER NOT NULL)"), row="1, NULL"
+    ),
+    "INTEGER PRIMARY KEY": Refused("datatype mismatch", LOOSE, loose=ANY_KEY, row="'one', 1", key="'one'"),
+    "an index on an expression": Refused("malformed JSON", INDEXED),
+}
+
+
+def paused(site: Site, refused: Refused) -> tuple[Node, Node]:
     """Return two nodes, the second paused at a row that its table refuses; the first one wrote another row later."""
-    nodes = site.node("one", tables=LOOSE), site.node("two", tables=tables)
+    nodes = site.node("one", tables=refused.loose), site.node("two", tables=refused.tables)
     start(nodes)
     writer = site.application(nodes[0])
-    writer.write("INSERT INTO t VALUES (1, 'many')")
-    until(lambda: nodes[1].waits("SQLite refuses the row of table t with the key 1, written by node one"), "it says so")
-    assert nodes[1].waits(said)
+    writer.write(f"INSERT INTO t VALUES ({refused.row})")
+    named = f"SQLite refuses the row of table t with the key {refused.key}, written by node one"
+    until(lambda: nodes[1].waits(named), "it says so")
+    assert nodes[1].waits(refused.said)
     assert nodes[1].waits("harmonylite skip 0 ")
     until(lambda: "SQLite refuses the row of table t" in nodes[1].last_words(), "and in the log")
     writer.write("INSERT INTO t VALUES (2, 2)")
@@ -28,10 +52,9 @@ def paused(site: Site, tables: str, said: str) -> tuple[Node, Node]:
     return nodes
 
 
-@pytest.mark.parametrize("tables", [STRICT, INDEXED], ids=["STRICT", "an index on an expression"])
-def test_a_row_that_is_left_out_lets_the_node_go_on(site: Site, tables: str) -> None:
-    said = "cannot store TEXT value in INTEGER column t.n" if tables == STRICT else "malformed JSON"
-    one, two = paused(site, tables, said)
+@pytest.mark.parametrize("refused", REFUSED.values(), ids=REFUSED)
+def test_a_row_that_is_left_out_lets_the_node_go_on(site: Site, refused: Refused) -> None:
+    one, two = paused(site, refused)
     (place,) = [reason for reason in two.health()["waits"] if "SQLite refuses" in reason]
     seq = place.split("message ")[1].split()[0]
     code, answer = two.command("skip", "0", seq, "-yes")
@@ -41,7 +64,7 @@ def test_a_row_that_is_left_out_lets_the_node_go_on(site: Site, tables: str) -> 
 
 
 def test_a_table_that_is_changed_so_that_it_takes_the_row_lets_the_node_go_on(site: Site) -> None:
-    one, two = paused(site, INDEXED, "malformed JSON")
+    one, two = paused(site, REFUSED["an index on an expression"])
     site.application(two).write("DROP INDEX i")
     until(lambda: two.rows("SELECT id, n FROM t ORDER BY id") == [(1, "many"), (2, 2), (3, 3)], "all rows are there")
     until(lambda: two.health()["ready"] and one.health()["ready"], "and nothing waits")
