@@ -23,6 +23,12 @@ def cluster(node: Node) -> set[str]:
     return {row["node_id"] for row in json.loads(node.command("status", "-cluster", "-json")[1])["nodes"]}
 
 
+def checked(node: Node) -> str:
+    """Return what `doctor` says of the nodes."""
+    rows = json.loads(node.command("doctor", "-json")[1])["rows"]
+    return next(str(row["found"]) for row in rows if row["name"] == "nodes")
+
+
 def peers(node: Node) -> set[str]:
     return {peer["node_id"] for peer in node.health()["peers"]}
 
@@ -41,12 +47,14 @@ def test_a_node_that_is_gone_is_forgotten_by_all_and_known_again_when_it_is_back
     assert (code, "node c answers, so it is not forgotten" in text) == (1, True), text
     c.kill()
     assert a.command("verify", "-timeout", "3")[0] == 4
+    until(lambda: checked(a) == "3, silent: c", "doctor names it")
     code, text = a.command("node", "forget", "c")
     assert (code, "c is forgotten" in text) == (0, True), text
     for node in (a, b):
         until(lambda n=node: "c" not in peers(n), "the peers are without it")  # type: ignore[misc]
         assert node.command("verify")[0] == 0
         assert set(listed(node)) == cluster(node) == {"a", "b"}
+        assert checked(node) == "2", "none of them is silent"
     b.stop()
     b.start()
     b.ready()
