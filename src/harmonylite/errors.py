@@ -168,8 +168,8 @@ class SchemaWaitError(HarmonyLiteError):
     had, and that a migration removed or renamed.
     """
 
-    def __init__(self, message: str, *, shard: int = 0, seq: int = 0, unsure: bool = False) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, *, shard: int = 0, seq: int = 0, unsure: bool = False, advice: str = "") -> None:
+        super().__init__(message, advice=advice)
         self.shard = shard
         self.seq = seq
         self.unsure = unsure

@@ -9,7 +9,6 @@ other values are MessagePack's own nil, int, float 64, str and bin.
 
 from __future__ import annotations
 
-import math
 import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -43,6 +42,9 @@ NAME_CHARACTERS: Final = 128
 """The names of a node, a session and a history are no longer than this, and have no control characters."""
 LARGEST: Final = 2**63 - 1
 """Numbers of change sets and messages are whole numbers from 0 to this, so that SQLite can keep them."""
+
+LATEST: Final = 253_370_764_800
+"""Times of messages are seconds from 1970 to the end of the year 9999 in any time zone, so that sums stay finite."""
 
 _PLAIN = re.compile(rb"[A-Za-z0-9_-]")
 _NAME = re.compile(rf"[^\x00-\x1f\x7f]{{0,{NAME_CHARACTERS}}}")
@@ -233,6 +235,8 @@ def decode_envelope(message: StreamMessage, shards: int | None) -> Envelope:
         raise _unreadable(message, f"format version {envelope.version} does not exist")
     if why := _impersonates(envelope.node, message.subject) or _contradiction(envelope, message.shard, shards):
         raise ForeignMessageError(why)
+    if envelope.kind == KIND_ABORT:
+        decode_abort(envelope.body)
     if envelope.kind > KIND_ABORT:
         raise WireError(f"messages of kind {envelope.kind} are not known, a newer version may have written it")
     return envelope
@@ -269,8 +273,8 @@ def _contradiction(envelope: Envelope, shard: int, shards: int | None) -> str:
         return f"kind {envelope.kind}, number {envelope.number} or index {envelope.index} is out of range"
     if not (_NAME.fullmatch(envelope.session) and _NAME.fullmatch(envelope.history)):
         return f"the name of its session or history has more than {NAME_CHARACTERS} characters, or control characters"
-    if not math.isfinite(envelope.time):
-        return f"it was captured at {envelope.time}"
+    if not 0 <= envelope.time <= LATEST:  # NaN is neither
+        return f"it was captured at {envelope.time} seconds since 1970"
     if envelope.last and envelope.more:
         return "it is the last message, and its block goes on in the next one"
     if envelope.kind in (KIND_CHECKPOINT, KIND_ABORT) and (envelope.index or not envelope.last):
@@ -288,13 +292,13 @@ def encode_abort(victim: ChangeSetId) -> bytes:
 
 
 def decode_abort(body: bytes) -> ChangeSetId:
-    """Return the change set that an abort message voids; raises WireError."""
+    """Return the change set that an abort message voids; raises ForeignMessageError: no node writes another body."""
     try:
         node, session, number = msgspec.msgpack.decode(body, type=tuple[str, str, int])
     except _MALFORMED as error:
-        raise WireError(f"abort: {error}") from error
+        raise ForeignMessageError(f"abort: {error}") from error
     if not (node and _NAME.fullmatch(node) and _NAME.fullmatch(session) and 0 <= number <= LARGEST):
-        raise WireError("abort: it names a change set that can't exist")
+        raise ForeignMessageError("abort: it names a change set that can't exist")
     return ChangeSetId(node, session, number)
 
 

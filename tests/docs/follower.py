@@ -7,7 +7,6 @@ plain dictionaries, so that every rule of the page has to be followed and none i
 from __future__ import annotations
 
 import asyncio
-import math
 import string
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -183,13 +182,25 @@ def counts(shard: int, shards: int, subject: str, payload: bytes) -> bool:
         return True
     if [type(each) for each in found[:13]] != list(types):
         return False
-    _, _, _, session, number, index, more, last, listed, time, _, _, _, *rest = found
+    _, _, _, session, number, index, more, last, listed, time, _, _, body, *rest = found
     return (
-        version == 1 and kind >= 0 and 0 <= number < 2**63 and 0 <= index < 2**63 and math.isfinite(time)
+        version == 1 and kind >= 0 and 0 <= number < 2**63 and 0 <= index < 2**63 and 0 <= time <= 253370764800
         and shard in listed and len(set(listed)) == len(listed) and set(listed) <= set(range(shards))
         and all(map(sound, (session, *rest[:1]))) and not (last and more)
-        and (kind not in (1, 2) or (index == 0 and last))
+        and (kind not in (1, 2) or (index == 0 and last)) and (kind != 2 or names_a_change_set(body))
     )  # fmt: skip
+
+
+def names_a_change_set(body: bytes) -> bool:
+    """Tell whether the body of an abort names a change set."""
+    try:
+        found = decode(body)
+    except (msgspec.DecodeError, ValueError):
+        return False
+    if not isinstance(found, list) or [type(each) for each in found] != [str, str, int]:
+        return False
+    node, session, number = found
+    return bool(node) and sound(node) and sound(session) and 0 <= number < 2**63
 
 
 def sound(name: str) -> bool:

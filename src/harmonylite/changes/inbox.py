@@ -12,9 +12,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
+from itertools import islice
 from typing import IO
 
-from harmonylite.changes.lanes import Lane, Open, Piece, poison
+from harmonylite.changes.lanes import Lane, Open, Piece, newer
 from harmonylite.model import ChangeSetId, Position, StreamMessage
 from harmonylite.wire import (
     KIND_ABORT,
@@ -26,10 +27,13 @@ from harmonylite.wire import (
     decode_envelope,
 )
 
-__all__ = ["Cut", "Inbox", "Piece", "poison"]
+__all__ = ["Cut", "Inbox", "Piece"]
 
 SPOOL_BYTES = 4_000_000
 """Blocks of one change set above this many bytes wait in a temporary file; of the n-th one, above an n-th of it."""
+
+UNFINISHED_WATCHED = 64
+"""Of so many change sets per shard, the first ones, it is watched at once that a part of them is missing."""
 
 HISTORIES = 64
 """How many names of histories are remembered of messages: made-up ones fill no memory."""
@@ -120,7 +124,7 @@ class Inbox:
 
     @property
     def under_way_count(self) -> int:
-        """Change sets of which some messages are here and not the last."""
+        """Change sets of which a shard has some messages and not the last."""
         return sum(len(lane.open) for lane in self._lanes.values())
 
     @property
@@ -143,14 +147,30 @@ class Inbox:
         return ready[0].stored if ready else 0.0
 
     def unfinished(self) -> list[tuple[ChangeSetId, int]]:
-        """Return the change sets that hold a shard up, each with a shard on which it is not whole yet."""
-        return [
-            (lane.ready[0].id, other)
+        """Return the change sets that are complete on a shard and hold it up, now or once it gets there, each with a
+        shard on which it is not whole yet. Of each shard, the first `UNFINISHED_WATCHED` such pieces count.
+        """
+        complete = {shard: {piece.name for piece in lane.ready} for shard, lane in self._lanes.items()}
+        found: dict[tuple[ChangeSetId, int], None] = {}
+        for lane in self._lanes.values():
+            missing = (
+                (piece.id, [s for s in piece.shards if s in complete and piece.name not in complete[s]])
+                for piece in lane.ready
+                if len(piece.shards) > 1 and not self._void(piece)
+            )
+            for name, others in islice((each for each in missing if each[1]), UNFINISHED_WATCHED):
+                found |= dict.fromkeys((name, other) for other in others)
+        return list(found)
+
+    @property
+    def held_up(self) -> bool:
+        """Whether a shard can't go on before another one has read further."""
+        return any(
+            self._missing(lane.ready[0], other)
             for lane in self._lanes.values()
             if lane.ready
             for other in lane.ready[0].shards
-            if self._missing(lane.ready[0], other)
-        ]
+        )
 
     def begun(self, shard: int) -> list[tuple[ChangeSetId, int]]:
         """Return the change sets of which ``shard`` has some messages and not the last, each with how many."""
@@ -197,7 +217,7 @@ class Inbox:
                 if message.seq > lane.position.seq:  # after a restart, some are read a second time
                     self._foreign(message, str(error))
             except WireError as error:
-                raise poison(message.shard, message.seq, str(error)) from error
+                raise newer(message.shard, message.seq, str(error)) from error
         lane.read = message.seq
 
     def _leave_out(self, lane: Lane, message: StreamMessage) -> None:

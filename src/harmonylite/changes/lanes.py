@@ -58,21 +58,27 @@ class Piece:
             try:
                 yield decode_block(self.spool.read(length), packed=packed)
             except WireError as error:
-                raise poison(self.shard, self.seq, str(error)) from error
+                raise self.broken(str(error)) from error
+
+    def broken(self, why: str) -> PoisonError:
+        """Return the error for blocks that no writer of this version makes: an update of this node would not help."""
+        said = f"node {self.id.node} wrote what no version writes: {why}"
+        return poison(self.shard, self.seq, said, f"`harmonylite skip {self.shard} {self.seq}` leaves it out")
 
     def close(self) -> None:
         """Give the blocks' place back."""
         self.spool.close()
 
 
-def poison(shard: int, seq: int, why: str) -> PoisonError:
-    """Return the error for a message that can't be understood."""
-    return PoisonError(
-        f"message {seq} of shard {shard} can't be applied: {why}",
-        shard=shard,
-        seq=seq,
-        advice=f"update this node, or leave the message out on every node with: harmonylite skip {shard} {seq}",
-    )
+def newer(shard: int, seq: int, why: str) -> PoisonError:
+    """Return the error for a message that a newer program may have written."""
+    advice = f"update this node, or leave the message out on every node with: harmonylite skip {shard} {seq}"
+    return poison(shard, seq, why, advice)
+
+
+def poison(shard: int, seq: int, why: str, advice: str) -> PoisonError:
+    """Return the error for a message that can't be applied."""
+    return PoisonError(f"message {seq} of shard {shard} can't be applied: {why}", shard=shard, seq=seq, advice=advice)
 
 
 @dataclass(slots=True)

@@ -77,6 +77,11 @@ class Stalls:
             return last.seq == 0 or read[place[1]] >= last.seq
         return now - last.since > last.stuck.limit + last.patience
 
+    def seconds(self, place: Place, now: float) -> float:
+        """Return for how long ``place`` has been stuck while its shard was read to its end."""
+        last = self._known.get(place)
+        return now - last.since if last is not None else 0.0
+
     def given_up(self, place: Place, seq: int, now: float) -> None:
         """The abort message of ``place`` is message ``seq``."""
         last = self._known.get(place)

@@ -15,12 +15,13 @@ from typing import Any
 
 import apsw
 
-from harmonylite.changes.inbox import Piece, poison
+from harmonylite.changes.inbox import Piece
 from harmonylite.db.exact import insert_rows
 from harmonylite.db.former import Named
 from harmonylite.db.tracked import Tracked
 from harmonylite.errors import SchemaWaitError
 from harmonylite.model import ChangeSetId
+from harmonylite.schema.sql import is_private
 from harmonylite.wire import TableBlock, Updates
 
 
@@ -73,13 +74,18 @@ def applicable(tables: Named, piece: Piece, part: TableBlock) -> tuple[TableBloc
     """
     table = tables.get(part.table)
     what = f"change set {piece.id} (shard {piece.shard}, message {piece.seq}) needs table {part.table}"
+    if table is None and _impossible(part.table):
+        what = f"change set {piece.id} (shard {piece.shard}, message {piece.seq}) needs table {part.table[:64]!r}"
+        advice = f"`harmonylite skip {piece.shard} {piece.seq}` leaves it out"
+        why = f"{what}, which no database replicates"
+        raise SchemaWaitError(why, shard=piece.shard, seq=piece.seq, advice=advice)
     if table is None:
         raise SchemaWaitError(f"{what}, which this database does not have", shard=piece.shard, seq=piece.seq)
     names = table.shape.names
     if tuple(part.columns) == names and part.table == table.shape.name:
         return part, table, tuple(range(len(names)))
     if len(set(part.columns)) < len(part.columns):
-        raise poison(piece.shard, piece.seq, f"a column of {part.table} is there twice")
+        raise piece.broken(f"a column of {part.table} is there twice")
     check_widths(piece, part)
     for group in part.updates:
         check_updates(piece, part.table, group, len(part.columns))
@@ -98,20 +104,25 @@ def applicable(tables: Named, piece: Piece, part: TableBlock) -> tuple[TableBloc
     return part, table, tuple(names.index(column) for column in part.columns)
 
 
+def _impossible(table: str) -> bool:
+    """Tell whether no migration can bring a replicated table of this name."""
+    return not table or "\0" in table or table.lower().startswith("sqlite_") or is_private(table)
+
+
 def check_widths(piece: Piece, part: TableBlock) -> None:
     """Raise PoisonError when a row has not as many values as there are columns."""
     width = len(part.columns)
     for images in (part.deletes, part.inserts, *(u.rows for u in part.updates)):
         if set(map(len, images)) - {width}:
-            raise poison(piece.shard, piece.seq, f"a row of {part.table} has not {width} values")
+            raise piece.broken(f"a row of {part.table} has not {width} values")
 
 
 def check_updates(piece: Piece, table: str, group: Updates, width: int) -> None:
     """Raise PoisonError when the old values of updated rows don't belong to ``width`` columns."""
     if any(len(row) != len(group.changed) for row in group.old) or len(group.old) != len(group.rows):
-        raise poison(piece.shard, piece.seq, f"old values of {table} don't match its rows")
+        raise piece.broken(f"old values of {table} don't match its rows")
     if any(not 0 <= i < width for i in group.changed) or len(set(group.changed)) < len(group.changed):
-        raise poison(piece.shard, piece.seq, f"a changed column of {table} is out of range or there twice")
+        raise piece.broken(f"a changed column of {table} is out of range or there twice")
 
 
 def whole_keys(table: Tracked, images: Sequence[Sequence[Any]]) -> bool:
@@ -129,7 +140,7 @@ def foreign_values(piece: Piece, part: TableBlock) -> Iterator[None]:
     try:
         yield
     except (TypeError, OverflowError) as error:
-        raise poison(piece.shard, piece.seq, f"a value of {part.table} is not SQLite's: {error}") from error
+        raise piece.broken(f"a value of {part.table} is not SQLite's: {error}") from error
 
 
 def stage(

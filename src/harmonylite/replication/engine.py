@@ -33,6 +33,7 @@ from harmonylite.errors import (
 )
 from harmonylite.model import ChangeSetId, StreamInfo
 from harmonylite.replication.gate import Gate
+from harmonylite.replication.lag import LONG_SECONDS
 from harmonylite.replication.ports import Covering, ShardStream
 from harmonylite.replication.publishing import Publisher, is_of
 from harmonylite.replication.receiving import Receiver
@@ -87,6 +88,7 @@ class Engine:
         self._status = status
         self._recovery = recovery
         self._part = status.part("stream")
+        self._unfinished = status.part("unfinished")
         options = replica.options
         self._trouble = Trouble(status.part("database"), (options.database, options.mirror), most=5.0)
         gate = Gate(status, options.node, lambda: self.receiver.inbox, covering)
@@ -234,20 +236,35 @@ class Engine:
     async def _unstick(self) -> None:
         """Give up on change sets that stay unfinished: at once on this node's own, on others' after a while."""
         stalls = Stalls()
+        self._unfinished.ok()
         while True:
             await asyncio.sleep(1.0)
             inbox, now = self.receiver.inbox, time.monotonic()
+            incomplete = inbox.unfinished()
             read = {stream.shard: inbox.read_up_to(stream.shard) for stream in self.streams}
             ends = {shard: self._status.shard(shard).last for shard in read}
-            for victim, shard in stalls.due(self._stuck(), read, ends, now):
+            due = stalls.due(self._stuck(incomplete), read, ends, now)
+            late = [place for place in incomplete if stalls.seconds(place, now) > LONG_SECONDS]
+            self._show_unfinished(incomplete, late)
+            for victim, shard in due:
                 try:
                     stalls.given_up((victim, shard), await self.publisher.abort(victim, shard), now)
                     log.warning("change set %s was left unfinished on shard %d and is given up on", victim, shard)
                 except StreamError as error:
                     log.info("can't give up on %s yet: %s", victim, error)
 
-    def _stuck(self) -> dict[Place, Stuck]:
-        """Return the change sets that wait for more on a shard."""
+    def _show_unfinished(self, incomplete: list[Place], late: list[Place]) -> None:
+        """Count what is unfinished; ``incomplete``: complete on one shard only; ``late``: those of them for a while."""
+        begun = {victim for stream in self.streams for victim, _ in self.receiver.inbox.begun(stream.shard)}
+        self._status.unfinished_change_sets = len(begun | {victim for victim, _ in incomplete})
+        if late:
+            more = f", and for {len(late) - 1} more" if len(late) > 1 else ""
+            self._unfinished.waiting(f"waits for the rest of change set {late[0][0]} on shard {late[0][1]}{more}")
+        else:
+            self._unfinished.ok()
+
+    def _stuck(self, incomplete: list[Place]) -> dict[Place, Stuck]:
+        """Return the change sets that wait for more on a shard; ``incomplete``: those that are complete on another."""
         inbox, own = self.receiver.inbox, self._replica.options
         begun = {(victim, s.shard): count for s in self.streams for victim, count in inbox.begun(s.shard)}
         found = {}
@@ -257,7 +274,7 @@ class Engine:
                 for (victim, shard), count in begun.items()
                 if (victim.node, victim.session) != (own.node, own.session)
             }
-        for place in inbox.unfinished():
+        for place in incomplete:
             found[place] = Stuck(begun.get(place, 0), STALL)
         dead = [v for v, _ in found if v.node == own.node and not is_of(v.session, own.session)]
         return {place: replace(how, limit=0.0) if place[0] in dead else how for place, how in found.items()}

@@ -150,10 +150,9 @@ class Receiver:
             state = self._status.shard(shard)
             state.last = max(state.last, batch[-1].seq)
             self.measure(shard)
-            self._status.unfinished_change_sets = self.inbox.under_way_count
             self._strangers.tell_rest(time.monotonic())
             self._arrived.set()
-            while self.inbox.waiting_bytes > AHEAD_BYTES and self.inbox.unfinished() == []:
+            while self.inbox.waiting_bytes > AHEAD_BYTES and not self.inbox.held_up:
                 self._room.clear()
                 await self._room.wait()
 

@@ -122,7 +122,7 @@ class _CatchingUp:
                     return
                 finally:
                     self._arrived.set()
-                while self._inbox.waiting_bytes > AHEAD_BYTES and not self._inbox.unfinished():
+                while self._inbox.waiting_bytes > AHEAD_BYTES and not self._inbox.held_up:
                     self._room.clear()
                     await self._room.wait()
         finally:

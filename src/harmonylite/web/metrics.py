@@ -168,7 +168,7 @@ class NodeCollector(Collector):
             ("held_rows", "Rows of the mirror held back from the database by a unique index.", status.held_rows),
             (
                 "unfinished_change_sets",
-                "Change sets of which the streams hold some messages and not the last yet.",
+                "Change sets of which the streams hold some messages and not the last of every shard yet.",
                 status.unfinished_change_sets,
             ),
             ("warnings", "Things that a person should look at; health tells which.", len(status.all_warnings)),

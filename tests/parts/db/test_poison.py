@@ -62,6 +62,8 @@ def test_what_makes_no_sense_names_its_message_and_changes_nothing(
     with pytest.raises(PoisonError, match="message 2 of shard 0 can't be applied") as caught:
         member.receive()
     assert "harmonylite skip 0 2" in str(caught.value.advice)
+    assert "what no version writes" in str(caught.value)
+    assert "update" not in str(caught.value)
     assert member.rows("t") == member.rows("t", "mirror") == [(1, "a", "b")]
     assert member.replica.positions() == before
 
@@ -96,6 +98,15 @@ def test_a_name_that_is_not_here_never_reaches_sql(group: Group, member: Member,
     with pytest.raises(SchemaWaitError, match="needs table"):
         member.receive()
     assert member.rows("t") == [(1, "a", "b")]
+
+
+@pytest.mark.parametrize("name", ["", "t\0x", "sqlite_schema", "SQLite_x", "__harmonylite__log"])
+def test_of_a_name_that_no_migration_can_bring_it_is_said_how_to_leave_it_out(
+    group: Group, member: Member, name: str
+) -> None:
+    send(group, TableBlock(name, COLUMNS, 1, inserts=[[2, 3, 4]]))
+    with pytest.raises(SchemaWaitError, match="no database replicates; `harmonylite skip 0 2` leaves it out"):
+        member.receive()
 
 
 @pytest.mark.parametrize("value", [True, False])

@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
-from harmonylite.changes.lanes import poison
 from harmonylite.changes.skips import LeftOut
 from harmonylite.db.applying import Applying
 from harmonylite.errors import HarmonyLiteError, NotPausedError, NotUndoneError
@@ -96,7 +95,7 @@ async def test_an_own_change_set_that_is_left_out_is_captured_and_published_agai
         for piece in cut.pieces:
             if self._node == piece.id.node == "near" and (not refused or piece.id in refused):
                 refused.add(piece.id)
-                raise poison(piece.shard, piece.seq, "the test says so")
+                raise piece.broken("the test says so")
         return apply(self, cut, merge=merge)
 
     monkeypatch.setattr(Applying, "apply", picky)

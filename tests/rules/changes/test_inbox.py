@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harmonylite.changes.inbox import Cut, Inbox
+from harmonylite.changes.inbox import UNFINISHED_WATCHED, Cut, Inbox
 from harmonylite.errors import PoisonError
 from harmonylite.model import ChangeSetId, Position, StreamMessage
+from harmonylite.wire import KIND_ABORT, VERSION
 from tests.rules.changes.fix_streams import Streams, abort, envelope, fresh, streams
 
 ONE, TWO = ChangeSetId("a", "s", 1), ChangeSetId("b", "s", 1)
@@ -143,6 +145,54 @@ def test_an_abort_that_comes_first_voids_and_one_that_comes_late_does_not() -> N
         cuts = everything(inbox)
         assert names(cuts) == ({ONE, TWO} if late else {TWO})
         assert [name for cut in cuts for name in cut.voided] == ([] if late else [ONE])
+
+
+def stray(number: int) -> ChangeSetId:
+    """Return the name of a change set that stays without its part on shard 1."""
+    return ChangeSetId("stray", "s", number)
+
+
+def test_all_that_misses_a_part_is_unfinished_at_once_and_not_only_what_comes_first() -> None:
+    inbox = fresh(2)
+    for number in range(UNFINISHED_WATCHED + 10):
+        payload = envelope(stray(number), 0, last=True, shards=[0, 1])
+        inbox.add(StreamMessage(0, number + 1, "t.0.stray", payload))
+    assert inbox.unfinished() == [(stray(number), 1) for number in range(UNFINISHED_WATCHED)]
+    for seq, number in enumerate(range(10), 1):
+        inbox.add(StreamMessage(1, seq, "t.1.z", abort(stray(number), 1)))
+    assert inbox.unfinished() == [(stray(number), 1) for number in range(10, UNFINISHED_WATCHED + 10)]
+
+
+def test_what_is_unfinished_between_two_others_is_found_though_no_shard_begins_with_it() -> None:
+    inbox, crossing = fresh(2), ChangeSetId("c", "s", 1)
+    for shard, seq, name in ((0, 1, ONE), (0, 2, stray(1)), (0, 3, crossing), (1, 1, crossing), (1, 2, ONE)):
+        payload = envelope(name, 0, last=True, shards=[0, 1])
+        inbox.add(StreamMessage(shard, seq, f"t.{shard}.{name.node}", payload))
+    assert everything(inbox) == []
+    assert inbox.unfinished() == [(stray(1), 1)]
+    inbox.add(StreamMessage(1, 3, "t.1.z", abort(stray(1), 1)))
+    assert names(everything(inbox)) == {ONE, crossing}
+
+
+def test_an_abort_whose_body_names_no_change_set_is_stepped_over() -> None:
+    told: list[int] = []
+    inbox = Inbox({0: Position(0)}, foreign=lambda message, why: told.append(message.seq))
+    bodies = b"", b"\xff", b"\x90", msgspec.msgpack.encode(["a", "s", -1]), msgspec.msgpack.encode(["", "s", 1])
+    for seq, body in enumerate(bodies, 1):
+        payload = [VERSION, KIND_ABORT, "z", "s", 0, 0, False, True, [0], 0.0, {}, False, body]
+        inbox.add(StreamMessage(0, seq, "t.0.z", msgspec.msgpack.encode(payload)))
+    assert told == [1, 2, 3, 4, 5]
+    assert inbox.read_up_to(0) == 5
+
+
+def test_a_block_that_can_not_be_read_is_its_writers_fault_and_not_this_nodes_age() -> None:
+    inbox = fresh(1)
+    inbox.add(StreamMessage(0, 1, "t.0.a", envelope(ONE, 0, last=True, shards=[0], body=b"\xc1")))
+    (cut,) = everything(inbox)
+    with pytest.raises(PoisonError, match="node a wrote what no version writes") as caught:
+        list(cut.pieces[0].decoded())
+    assert "update this node" not in str(caught.value)
+    assert "`harmonylite skip 0 1` leaves it out" in str(caught.value)
 
 
 def test_a_change_set_of_one_shard_that_others_gave_up_on_halfway_is_told_as_void_once() -> None:

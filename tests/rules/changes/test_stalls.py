@@ -49,6 +49,27 @@ def test_a_message_more_starts_the_time_again() -> None:
     assert not any(look.due({LEFT: Stuck(count, STALL)}) for count in range(50))
 
 
+def test_for_how_long_something_is_stuck_counts_while_its_shard_is_read_to_its_end() -> None:
+    look = Look()
+    for _ in range(4):
+        look.due({LEFT: HOW})
+    assert look.stalls.seconds(LEFT, look.now) == 3.0
+    look.end = 11
+    look.due({LEFT: HOW})
+    look.due({LEFT: HOW})
+    assert look.stalls.seconds(LEFT, look.now) == 0.0
+    look.due({})
+    assert look.stalls.seconds(LEFT, look.now) == 0.0
+
+
+def test_many_that_are_stuck_together_are_due_together() -> None:
+    look = Look()
+    many = {(ChangeSetId("a", "s", n), 0): HOW for n in range(MOST_AT_ONCE)}
+    for _ in range(int(STALL + SPREAD) + 2):
+        due = look.due(many)
+    assert due == list(many)
+
+
 def test_a_node_that_is_behind_gives_up_on_nothing() -> None:
     look = Look(end=11)
     assert look.seconds_until({LEFT: HOW}) == 0

@@ -9,6 +9,7 @@ from harmonylite.model import ChangeSetId, StreamMessage
 from harmonylite.wire import (
     ENVELOPE_BYTES,
     KIND_CHANGES,
+    LATEST,
     NAME_CHARACTERS,
     VERSION,
     Envelope,
@@ -29,7 +30,7 @@ NAMES = st.builds(ChangeSetId, NODES, WORDS, NUMBERS)
 ENVELOPES = st.builds(
     Envelope, st.just(VERSION), st.just(KIND_CHANGES), NODES, WORDS, NUMBERS,
     NUMBERS, st.just(value=False), st.booleans(), st.just([2]) | st.permutations(range(SHARDS)),
-    st.floats(allow_nan=False, allow_infinity=False), st.dictionaries(NUMBERS, NUMBERS, max_size=4), st.booleans(),
+    st.floats(0, LATEST), st.dictionaries(NUMBERS, NUMBERS, max_size=4), st.booleans(),
     st.binary(),
 )  # fmt: skip
 

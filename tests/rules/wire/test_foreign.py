@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from harmonylite.model import StreamMessage
+from harmonylite.model import ChangeSetId, StreamMessage
 from harmonylite.wire import (
     KIND_ABORT,
     KIND_CHANGES,
@@ -20,6 +20,7 @@ from harmonylite.wire import (
     ForeignMessageError,
     WireError,
     decode_envelope,
+    encode_abort,
     token,
 )
 
@@ -31,7 +32,9 @@ GOOD = [VERSION, KIND_CHANGES, "a", "s", 1, 0, False, True, [1], 1.0, {1: 5}, Fa
 
 
 def envelope(**fields: Any) -> bytes:
-    """Return an honest envelope of node a on shard 1, with other ``fields``."""
+    """Return an honest envelope of node a on shard 1, with other ``fields``; an abort names a change set."""
+    if fields.get("kind") == KIND_ABORT:
+        fields = {"body": encode_abort(ChangeSetId("b", "s", 1)), **fields}
     return msgspec.msgpack.encode([fields.get(name, good) for name, good in zip(FIELDS, GOOD, strict=True)])
 
 
@@ -60,6 +63,10 @@ CONTRADICTIONS: dict[str, dict[str, Any]] = {
     "a block that goes on after the last message": {"more": True},
     "a time that is none": {"time": float("nan")},
     "a time that never comes": {"time": float("inf")},
+    "a time before 1970": {"time": -1.0},
+    "a time whose sum has no end": {"time": 1e308},
+    "a time as far back": {"time": -1e308},
+    "a time after the year 9999": {"time": 253370764801.0},
     "a session as long as a book": {"session": "s" * (NAME_CHARACTERS + 1)},
     "a session of two lines": {"session": "s\n"},
     "a history of two lines": {"history": "h\x7f"},
@@ -79,6 +86,13 @@ def test_what_contradicts_itself_is_foreign_whatever_its_kind(kind: int, fields:
 def test_a_checkpoint_or_an_abort_in_several_messages_is_foreign(kind: int, fields: dict[str, Any]) -> None:
     assert outcome(envelope(**fields)) == "honest"
     assert outcome(envelope(kind=kind, **fields)) == "foreign"
+
+
+@pytest.mark.parametrize("body", [b"", b"\xff", b"\x90", b"\x93\xa0\xa1s\x01", b"\x93\xa1b\xa1s\xff"])
+def test_an_abort_that_names_no_change_set_is_foreign(body: bytes) -> None:
+    assert outcome(envelope(kind=KIND_ABORT)) == "honest"
+    assert outcome(envelope(kind=KIND_ABORT, body=body)) == "foreign"
+    assert outcome(envelope(body=body)) == "honest", "of what a change set holds, its block decides"
 
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
