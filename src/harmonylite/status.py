@@ -216,7 +216,8 @@ class NodeStatus:
     ``pending_rows``: rows whose key is logged and not published and ordered yet. ``held_rows``: rows of the mirror
     held back from the database. ``unfinished_change_sets``: of others and its own, in the streams without their last
     message on every shard, as counted once a second. ``last_*``: seconds since the epoch, 0 = never.
-    ``caught_up``: every shard was folded to its end at least once since the start and is not lagging now. ``waits_for_schema``: what comes next needs a table
+    ``caught_up``: every shard was folded to its end at least once since the start and is not lagging now.
+    ``waits_for_schema``: what comes next needs a table
     or column that the database does not have. ``comes_back``: the database was opened as a file that is older than what
     this node knew, a backup for example: until it has caught up, nobody is to write on top of it. ``server``: figures
     of the embedded nats-server by name, as last read; empty without one. ``servers``: a sentence on which servers of
