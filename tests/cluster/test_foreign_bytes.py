@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from harmonylite.errors import ForeignError, VerifyError
+from harmonylite.node import registry
 from harmonylite.snapshots import description, lease
 from tests.cluster.fix_cluster import Site, start
 from tests.cluster.meddler import Meddler
@@ -74,14 +75,20 @@ def test_a_bad_pointer_counts_as_absent_and_is_replaced_and_a_bad_lease_runs_out
 ) -> None:
     nodes = pair(site)
     bucket = f"{prefix_of(nodes[0])}-pointers"
-    for key, read in (("newest", description.CODEC.decode), ("lease", lease.CODEC.decode)):
+    for key, read in (
+        ("newest", description.CODEC.decode), ("lease", lease.CODEC.decode), (registry.KEY, registry.CODEC.decode)
+    ):  # fmt: skip
         until(lambda: readable(read, pointer(meddler, bucket, key)), f"{key} is set")  # noqa: B023
         meddler.publish(f"$KV.{bucket}.{key}".encode(), garbage)
         meddler.flush()
+        if key == registry.KEY:  # it is read when somebody asks
+            assert nodes[0].command("node", "list")[0] == 0
         until(lambda: readable(read, pointer(meddler, bucket, key)), f"{key} is replaced")  # noqa: B023
     for node in nodes:
         assert node.alive
-        assert log_of(node).count("counts as absent") <= 1, "it is told once"
+        lines = [line for line in log_of(node).splitlines() if "counts as absent" in line]
+        assert sum("list of nodes" in line for line in lines) <= 1, "it is told once"
+        assert sum("list of nodes" not in line for line in lines) <= 1, "it is told once"
     assert any("counts as absent" in log_of(node) for node in nodes)
     newcomer = site.node("c", tables=None)
     newcomer.start()

@@ -99,6 +99,24 @@ async def test_a_list_that_can_not_be_read_is_empty_and_replaced(link: NatsLink,
     assert list((await a.registry.read()).nodes) == ["a"]
 
 
+async def test_a_node_that_runs_replaces_a_bad_list_at_once_and_logs_each_value_once(
+    link: NatsLink, serving: list[asyncio.Task[None]], caplog: pytest.LogCaptureFixture
+) -> None:
+    a = member(link, "a")
+    serving.append(asyncio.create_task(a.registry.run(nobody)))
+    for number in (1, 2):
+        roll, revision = Roll(), 0
+        async with asyncio.timeout(60):
+            while not roll.nodes:
+                roll, revision = await a.registry._read()
+        assert await a.objects.set_pointer(KEY, b"\xff\xfe", revision=revision)
+        await asyncio.gather(*(a.registry.read() for _ in range(5)))
+        async with asyncio.timeout(60):
+            while not (await a.registry.read()).nodes:
+                pass
+        assert sum("counts as absent" in message for message in caplog.messages) == number
+
+
 async def test_while_nats_is_away_what_was_read_last_counts(link: NatsLink, nats: RealNats) -> None:
     a = member(link, "a")
     await a.registry.enrol(nobody)

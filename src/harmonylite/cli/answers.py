@@ -74,11 +74,20 @@ class Event(msgspec.Struct):
     after: dict[str, Any]
 
 
+class LeftOut(msgspec.Struct):
+    """A message that can't be read or applied."""
+
+    shard: Shard
+    seq: Seq
+    reason: Long
+
+
 class History(msgspec.Struct):
     """What happened to a row."""
 
     first: Positions
     events: list[Event]
+    left_out: list[LeftOut] = []
 
 
 class Table(msgspec.Struct):
@@ -162,6 +171,7 @@ class Restored(msgspec.Struct):
     snapshot: str
     file: str
     positions: Positions = {}
+    left_out: list[LeftOut] = []
 
 
 class Moved(msgspec.Struct):

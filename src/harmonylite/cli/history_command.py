@@ -9,7 +9,7 @@ import rich_click as click
 
 from harmonylite.cli.go_flags import GoCommand
 from harmonylite.cli.invocation import config_option, invocation, json_option
-from harmonylite.cli.output import console, local_time, plain, print_json, sql_text, table
+from harmonylite.cli.output import console, local_time, plain, print_json, remark, sql_text, table
 
 SECONDS = 600.0
 """Time for reading a whole stream."""
@@ -37,6 +37,8 @@ def history(ctx: click.Context, table_name: str, key: tuple[str, ...], limit: in
 
 def _show(answer: dict[str, Any]) -> None:
     out = console()
+    for entry in answer.get("left_out", ()):
+        remark(f"left out: {plain(entry['reason'])}")
     first = ", ".join(f"{plain(shard)}:{seq}" for shard, seq in sorted(answer["first"].items()))
     if not answer["events"]:
         out.print(f"nothing happened to this row since position {first}, where the stream begins")

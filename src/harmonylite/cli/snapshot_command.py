@@ -95,6 +95,8 @@ def restore(ctx: click.Context, output: Path, at: str | None, position: int | No
     arguments = {"target": str(output.absolute()), "at": _seconds(at), "position": position}
     answer = _followed(invocation(ctx), "/v1/snapshot/restore", arguments, as_json=as_json)
     if not as_json:
+        for entry in answer.get("left_out", ()):
+            remark(f"the copy lacks a change set: {plain(entry['reason'])}")
         stream = "and the stream" if answer.get("streams", True) else "alone, without the stream"
         made_of = f"from {plain(answer['snapshot'])} {stream}"
         click.echo(f"made {plain(answer['file'])} at position {_positions(answer)}, {made_of}")

@@ -24,7 +24,7 @@ from harmonylite.node.questions import Parts
 from harmonylite.replication.telling import Event, history
 from harmonylite.snapshots.description import Snapshot
 from harmonylite.snapshots.keeper import Keeper
-from harmonylite.snapshots.replaying import Replaying
+from harmonylite.snapshots.replaying import Replaying, Unfit
 from harmonylite.snapshots.travel import check_target, restore
 from harmonylite.web.values import sql_json
 
@@ -84,7 +84,7 @@ class Past:
         schema = mirror if mirror.exists() else None
         made = await restore(keeper, replaying, Path(target), at=at, position=position, schema=schema)
         found = {"file": str(made.file), "positions": made.positions, "snapshot": made.snapshot}
-        return found | {"streams": bool(replaying.streams)}
+        return found | {"streams": bool(replaying.streams), "left_out": _left_out_json(made.left_out)}
 
     async def history(self, table: str, key: Sequence[str], limit: int) -> dict[str, Any]:
         """Return what happened to a row, the oldest first, as far back as the stream reaches."""
@@ -101,8 +101,9 @@ class Past:
         names = [column.name for column in shape.keys if not column.pseudo] or [shape.rowid]
         if len(names) != len(key):
             raise SnapshotError(f"the key of table {table} is {', '.join(names)}", advice="give a value for each")
-        events, first = await history(replaying.streams, shape, key, most=limit)
-        return {"table": table, "key": names, "first": first, "events": [_event_json(event) for event in events]}
+        events, first, left_out = await history(replaying.streams, shape, key, most=limit)
+        told = [_event_json(event) for event in events]
+        return {"table": table, "key": names, "first": first, "events": told, "left_out": _left_out_json(left_out)}
 
 
 def _snapshot_json(snapshot: Snapshot, *, newest: bool) -> dict[str, Any]:
@@ -116,6 +117,10 @@ def _snapshot_json(snapshot: Snapshot, *, newest: bool) -> dict[str, Any]:
         "sha256": snapshot.sha256,
         "newest": newest,
     }
+
+
+def _left_out_json(left_out: Sequence[Unfit]) -> list[dict[str, Any]]:
+    return [{"shard": error.shard, "seq": error.seq, "reason": error.message} for error in left_out]
 
 
 def _event_json(event: Event) -> dict[str, Any]:

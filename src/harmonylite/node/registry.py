@@ -73,6 +73,8 @@ class Registry:
         self._entry = entry
         self._forgot = forgot
         self._roll = Roll()
+        self._unread = 0
+        self._due = asyncio.Event()
 
     async def run(self, alive: Alive) -> None:
         """Keep this node on the list, and hear what others forget. ``alive``: tells whether a node answers now."""
@@ -113,13 +115,16 @@ class Registry:
     async def _keep(self, alive: Alive) -> None:
         backoff = Backoff(first=0.5, most=60.0)
         while True:
+            self._due.clear()
             try:
                 await self.enrol(alive)
             except StreamError as error:
                 log.debug("the list of nodes can't be changed now: %s", error)
                 await asyncio.sleep(backoff.failed(time.monotonic()))
             else:
-                await asyncio.sleep(EVERY)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(EVERY):
+                        await self._due.wait()
 
     async def _change(self, change: Callable[[Roll], Roll]) -> None:
         for _ in range(TRIES):
@@ -131,15 +136,17 @@ class Registry:
         raise StreamError(f"the list of nodes was changed by others {TRIES} times meanwhile", advice="try again")
 
     async def _read(self) -> tuple[Roll, int]:
-        """Return the list and its revision; one that can't be read is empty, and is replaced by the next change."""
+        """Return the list and its revision; one that can't be read is empty, and is replaced by a node that runs."""
         found = await self._pointers.pointer(KEY)
         if found is None:
             return Roll(), 0
         try:
             self._roll = CODEC.decode(found[0])
         except ForeignError as error:
-            log.warning("%s; it is made from those who are there", error)
-            self._roll = Roll()
+            if self._unread != found[1]:
+                log.warning("%s; it counts as absent, and is made from the nodes that run", error.message)
+            self._unread, self._roll = found[1], Roll()
+            self._due.set()
         return self._roll, found[1]
 
     def _hear(self, data: bytes) -> None:

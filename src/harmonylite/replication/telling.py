@@ -1,6 +1,6 @@
 """Tell what happened to a row: which node changed it when, as the stream still holds it.
 
-Invariant: what is told came into the order; change sets that were given up on are left out.
+Invariant: what is told came into the order; change sets that were given up on are left out, and poison by name.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from typing import IO, Literal
 
 from harmonylite.changes.inbox import Inbox, Piece
 from harmonylite.changes.shards import shard_of
+from harmonylite.db.staging import check_updates, check_widths
 from harmonylite.errors import PoisonError
-from harmonylite.model import Position, SqlValue, text_of
+from harmonylite.model import Position, RawText, SqlValue, text_of
 from harmonylite.replication.ports import ShardStream
 from harmonylite.schema.shape import TableShape
 from harmonylite.wire import KIND_CHANGES, TableBlock
@@ -40,20 +41,25 @@ class Event:
 
 async def history(
     streams: Sequence[ShardStream], shape: TableShape, key: Sequence[str], *, most: int
-) -> tuple[list[Event], dict[int, int]]:
-    """Return the newest ``most`` changes of the row whose key is called ``key``, the oldest first, and from which
-    sequence on each shard was read. Raises StreamError.
+) -> tuple[list[Event], dict[int, int], list[PoisonError]]:
+    """Return the newest ``most`` changes of the row whose key is called ``key``, the oldest first; from which sequence
+    on each shard was read; and why each message is left out that is poison. Raises StreamError.
     """
     found: list[Event] = []
     first: dict[int, int] = {}
+    left_out: list[PoisonError] = []
     for stream in _holding(streams, shape, key):
         info = await stream.info()
         first[stream.shard] = info.first
-        async for piece in _pieces(stream, info.first, info.last, len(streams)):
-            found += _events(piece, shape.name, [c for c in shape.keys if not c.pseudo], key)
-            piece.close()
+        async for piece in _pieces(stream, info.first, info.last, len(streams), left_out):
+            try:
+                found += events(piece, shape, key)
+            except PoisonError as error:
+                left_out.append(error)
+            finally:
+                piece.close()
     found.sort(key=lambda event: (event.at, event.seq))
-    return found[-most:], first
+    return found[-most:], first, left_out
 
 
 def _holding(streams: Sequence[ShardStream], shape: TableShape, key: Sequence[str]) -> Sequence[ShardStream]:
@@ -75,8 +81,10 @@ def _is_int(text: str) -> bool:
     return text.removeprefix("-").isdigit()
 
 
-async def _pieces(stream: ShardStream, first: int, last: int, shards: int) -> AsyncIterator[Piece]:
-    """Yield the whole change sets of one shard from ``first`` to ``last``."""
+async def _pieces(
+    stream: ShardStream, first: int, last: int, shards: int, left_out: list[PoisonError]
+) -> AsyncIterator[Piece]:
+    """Yield the whole change sets of one shard from ``first`` to ``last``; what can't be read goes to ``left_out``."""
     if last < first:
         return
     inbox = Inbox({stream.shard: Position(stream.shard, first - 1, first)}, shards=shards, spool=_spool)
@@ -86,7 +94,8 @@ async def _pieces(stream: ShardStream, first: int, last: int, shards: int) -> As
             for message in batch:
                 try:
                     inbox.add(message)
-                except PoisonError:
+                except PoisonError as error:
+                    left_out.append(error)
                     inbox.skip(message.shard, message.seq)
                     inbox.add(message)
             while (cut := inbox.take()) is not None:
@@ -104,15 +113,31 @@ def _spool(most: int) -> IO[bytes]:
     return SpooledTemporaryFile(max_size=most)
 
 
-def _events(piece: Piece, table: str, keys: Sequence[object], wanted: Sequence[str]) -> Iterator[Event]:
+def events(piece: Piece, shape: TableShape, key: Sequence[str]) -> list[Event]:
+    """Return what ``piece`` did to a row. Raises PoisonError for a piece that no node can have applied."""
+    found: list[Event] = []
     if piece.kind != KIND_CHANGES:
-        return
+        return found
     about = (piece.id.node, piece.shard, piece.seq, piece.stored, piece.time)
-    width = len(keys) or 1
+    width = len([column for column in shape.keys if not column.pseudo]) or 1
     for block in piece.decoded():
         for part in block:
-            if part.table == table:
-                yield from _of_part(part, about, width, list(wanted))
+            check_widths(piece, part)
+            for group in part.updates:
+                check_updates(piece, part.table, group, len(part.columns))
+            if part.table == shape.name:
+                for event in _of_part(part, about, width, list(key)):
+                    if not all(map(_is_value, [*event.before.values(), *event.after.values()])):
+                        raise piece.broken(f"a value of {part.table} is not SQLite's")
+                    found.append(event)
+    return found
+
+
+def _is_value(value: object) -> bool:
+    """Tell whether SQLite has such a value; a block can hold any."""
+    if isinstance(value, int):
+        return -(1 << 63) <= value < 1 << 63
+    return value is None or isinstance(value, (float, str, bytes, RawText))
 
 
 def _of_part(

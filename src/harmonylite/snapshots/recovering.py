@@ -43,7 +43,7 @@ from harmonylite.snapshots.keeper import Keeper, Wanted
 from harmonylite.snapshots.looking import Look, look_at, stay_within
 from harmonylite.snapshots.passing import Passing
 from harmonylite.snapshots.repairing import Source, repair
-from harmonylite.snapshots.replaying import Replaying, replayed
+from harmonylite.snapshots.replaying import Replaying, note, replayed
 from harmonylite.snapshots.turning import Turning
 from harmonylite.status import NodeStatus
 
@@ -299,9 +299,10 @@ class Recovery:
 
     async def _adopt_common(self, replica: Replica, look: Look, snapshot: Snapshot, file: Path) -> bool:
         """Go on from where streams and mirror still agreed, made of a snapshot before it and the stream."""
+        # What is poison up to there this node has left out already.
         targets = {shard: end or 0 for shard, end in look.common.items()}
         async with replayed(
-            Replaying.of(replica.options, self._streams), file, targets, schema=replica.options.mirror
+            Replaying.of(replica.options, self._streams), file, targets, schema=replica.options.mirror, passing=note
         ) as made:
             return await self._adopt(replica, look, snapshot, made.options.mirror, way="ahead")
 

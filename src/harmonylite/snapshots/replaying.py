@@ -9,13 +9,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TypeAlias
 
-from harmonylite.changes.inbox import Inbox
+from harmonylite.changes.inbox import Cut, Inbox
 from harmonylite.changes.skips import LeftOut, still_there
 from harmonylite.db import skips
 from harmonylite.db.access import access_of
@@ -23,11 +25,24 @@ from harmonylite.db.patience import Patience
 from harmonylite.db.replica import Replica, ReplicaOptions
 from harmonylite.db.snapshot import begin_database, fill_database, install_mirror
 from harmonylite.db.thread import SqliteThread
+from harmonylite.errors import PoisonError, SchemaWaitError
 from harmonylite.model import StreamMessage
 from harmonylite.replication.ports import ShardStream
 from harmonylite.snapshots.forward import BATCH_BYTES, close, spool
 
 log = logging.getLogger(__name__)
+
+Unfit: TypeAlias = PoisonError | SchemaWaitError
+"""Why a message can't be applied."""
+Passing = Callable[[Unfit], None]
+"""Hears of a message that can't be applied, which is left out then; it raises the error to end the replay instead."""
+
+
+def note(error: Unfit) -> None:
+    """Log that the replay leaves poison out; raises SchemaWaitError."""
+    if isinstance(error, SchemaWaitError):
+        raise error
+    log.warning("leave out a message on the way to an earlier position: %s", error.message)
 
 
 @dataclass(frozen=True)
@@ -49,12 +64,13 @@ class Replaying:
 @asynccontextmanager
 async def replayed(
     what: Replaying, snapshot: Path, targets: Mapping[int, int], *, schema: Path, database: Path | None = None,
-    leave_out: Iterable[LeftOut] = (),
+    leave_out: Iterable[LeftOut] = (), passing: Passing | None = None,
 ) -> AsyncIterator[Replica]:  # fmt: skip
     """Give a replica, closed, whose mirror is ``snapshot`` (taken over) brought forward to ``targets``.
 
     ``schema``: the mirror whose remembered schema the tables have. ``database``: also make the database, as this file;
     None: only the mirror is right. ``leave_out``: messages that it is to lack, besides those that the snapshot lacks.
+    ``passing``: hears of what can't be applied, which is left out, too, and remembered in the mirror; None: it raises.
     Its folder is gone after the block. Raises SchemaWaitError where a change set needs what the schema lacks,
     PoisonError, StreamError.
     """
@@ -71,7 +87,7 @@ async def replayed(
             replica = await thread.run(_opened, options, snapshot, made, patience if database is not None else None)
         try:
             await thread.run(_lack, replica, list(leave_out))
-            await bring_forward(replica, thread, what.streams, targets, merge=database is not None)
+            await bring_forward(replica, thread, what.streams, targets, merge=database is not None, passing=passing)
             ends = {shard: position.seq for shard, position in (await thread.run(replica.positions)).items()}
             log.info("a snapshot was brought forward to %s, as was asked for %s", ends, dict(targets))
         finally:
@@ -100,11 +116,21 @@ def _lack(replica: Replica, entries: Iterable[LeftOut]) -> None:
 
 
 async def bring_forward(
-    replica: Replica, thread: SqliteThread, streams: Sequence[ShardStream], targets: Mapping[int, int], *, merge: bool
-) -> None:
+    replica: Replica, thread: SqliteThread, streams: Sequence[ShardStream], targets: Mapping[int, int], *, merge: bool,
+    passing: Passing | None = None,
+) -> None:  # fmt: skip
     """Fold every shard up to exactly ``targets``, as far as change sets are whole there; ``merge``: into the database,
-    too. Raises SchemaWaitError, PoisonError, StreamError.
+    too; ``passing``: see `replayed`. Raises SchemaWaitError, PoisonError, StreamError.
     """
+
+    async def pass_over(error: Unfit) -> None:
+        if passing is None:
+            raise error
+        passing(error)
+        entry = LeftOut(error.shard, error.seq, positions[error.shard].created, time.time(), error.message)
+        await thread.run(skips.remember, replica.connection, [entry])
+        inbox.skip(error.shard, error.seq)
+
     positions = await thread.run(replica.positions)
     inbox = Inbox(positions, spool=spool)
     if lacking := await thread.run(skips.left_out, replica.connection):
@@ -119,16 +145,38 @@ async def bring_forward(
         while readers:
             for shard, reader in list(readers.items()):
                 for message in await anext(reader):
-                    if message.seq <= targets[shard]:
+                    if message.seq > targets[shard]:
+                        break
+                    try:
+                        inbox.add(message)
+                    except PoisonError as error:
+                        await pass_over(error)
                         inbox.add(message)
                 if inbox.read_up_to(shard) >= targets[shard]:
                     await close(readers.pop(shard))
             while (cut := inbox.take(most_bytes=BATCH_BYTES, limit=dict(targets))) is not None:
-                try:
-                    await thread.run(replica.apply, cut, merge=merge)
-                finally:
-                    cut.close()
+                await _apply(replica, thread, cut, pass_over, merge=merge)
     finally:
         inbox.close()
         for reader in readers.values():
             await close(reader)
+
+
+async def _apply(
+    replica: Replica, thread: SqliteThread, cut: Cut, pass_over: Callable[[Unfit], Awaitable[None]], *, merge: bool
+) -> None:
+    """Apply ``cut`` without the change sets that do not fit, and close it."""
+    whole = cut
+    try:
+        while True:
+            try:
+                await thread.run(replica.apply, cut, merge=merge)
+            except (PoisonError, SchemaWaitError) as error:
+                await pass_over(error)
+                if not (held := cut.holding(error.shard, error.seq)):
+                    raise
+                cut = cut.without(held)
+            else:
+                return
+    finally:
+        whole.close()

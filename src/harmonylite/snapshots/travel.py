@@ -19,6 +19,7 @@ from harmonylite.db.connection import open_file
 from harmonylite.db.snapshot import standing_of
 from harmonylite.errors import (
     ObjectMissingError,
+    PoisonError,
     SchemaWaitError,
     SnapshotDamagedError,
     SnapshotError,
@@ -29,18 +30,21 @@ from harmonylite.replication.ports import ShardStream
 from harmonylite.snapshots.agreement import astray
 from harmonylite.snapshots.description import Snapshot
 from harmonylite.snapshots.keeper import Keeper
-from harmonylite.snapshots.replaying import Replaying, replayed
+from harmonylite.snapshots.replaying import Replaying, Unfit, replayed
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Restored:
-    """What was made. ``positions``: where the copy stands; ``snapshot``: what it was made from."""
+    """What was made. ``positions``: where the copy stands; ``snapshot``: what it was made from; ``left_out``: for each
+    message that can't be applied, and that the copy lacks with all of its change set, why.
+    """
 
     file: Path
     positions: dict[int, int]
     snapshot: str
+    left_out: tuple[Unfit, ...] = ()
 
 
 def check_target(target: Path) -> None:
@@ -80,17 +84,19 @@ async def restore(
     best, file = await _nearest(keeper, chosen, what.streams)
     try:
         try:
-            ends = await _replay(file, what, building, targets, None)
-        except SchemaWaitError:
+            ends, left_out = await _replay(file, what, building, targets, None, refused=schema is None)
+        except (SchemaWaitError, PoisonError):
             if schema is None:
                 raise
             # The schema changed since the snapshot: the one that the database has now can hold what came later.
             _forget(building)
-            ends = await _replay(await keeper.fetch_one(best), what, building, targets, schema)
+            ends, left_out = await _replay(await keeper.fetch_one(best), what, building, targets, schema)
         await asyncio.to_thread(_finish, building, target)
     finally:
         _forget(building)
-    return Restored(target, ends, best.name)
+    for error in left_out:
+        log.warning("%s lacks a change set: %s", target, error.message)
+    return Restored(target, ends, best.name, left_out)
 
 
 async def _nearest(keeper: Keeper, chosen: Sequence[Snapshot], streams: Sequence[ShardStream]) -> tuple[Snapshot, Path]:
@@ -111,12 +117,25 @@ async def _nearest(keeper: Keeper, chosen: Sequence[Snapshot], streams: Sequence
 
 
 async def _replay(
-    file: Path, what: Replaying, building: Path, targets: Mapping[int, int], schema: Path | None
-) -> dict[int, int]:
+    file: Path, what: Replaying, building: Path, targets: Mapping[int, int], schema: Path | None, *,
+    refused: bool = True,
+) -> tuple[dict[int, int], tuple[Unfit, ...]]:  # fmt: skip
+    """Make ``building``; return where it ends, and what could not be applied. Raises SchemaWaitError while ``schema``
+    is None, and PoisonError for a row that the tables refuse where ``refused`` is False: another schema may let it in.
+    """
+    left_out: list[Unfit] = []
+
+    def passing(error: Unfit) -> None:
+        if isinstance(error, SchemaWaitError) and schema is None:
+            raise error
+        if isinstance(error, PoisonError) and error.refused and not refused:
+            raise error
+        left_out.append(error)
+
     try:
-        async with replayed(what, file, targets, schema=schema or file, database=building) as made:
+        async with replayed(what, file, targets, schema=schema or file, database=building, passing=passing) as made:
             standing = await asyncio.to_thread(standing_of, made.options.mirror)
-            return {shard: position.seq for shard, position in standing.positions.items()}
+            return {shard: position.seq for shard, position in standing.positions.items()}, tuple(left_out)
     finally:
         await asyncio.to_thread(file.unlink, missing_ok=True)
 

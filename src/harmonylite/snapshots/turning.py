@@ -35,6 +35,7 @@ from harmonylite.errors import (
     DatabaseError,
     ForeignError,
     HarmonyLiteError,
+    PoisonError,
     SchemaWaitError,
     SnapshotError,
     StreamError,
@@ -46,7 +47,7 @@ from harmonylite.snapshots.carried import CODEC, Carried, key_of, mark_of_base
 from harmonylite.snapshots.description import fits
 from harmonylite.snapshots.keeper import Copy, Keeper, Pointers
 from harmonylite.snapshots.orders import Orders
-from harmonylite.snapshots.replaying import Replaying, replayed
+from harmonylite.snapshots.replaying import Replaying, note, replayed
 from harmonylite.status import NodeStatus
 
 log = logging.getLogger(__name__)
@@ -173,7 +174,7 @@ class Turning:
         except (StreamError, TimeoutError) as error:
             log.info("this node can't enter the interim order yet: %s", error)
             return
-        except (DatabaseError, SchemaWaitError, OSError) as error:
+        except (DatabaseError, PoisonError, SchemaWaitError, OSError) as error:
             self._refused = interim.mark
             building.unlink(missing_ok=True)
             log.error("this node stays out of the interim order: a copy of its mirror can't be made: %s", error)
@@ -315,9 +316,8 @@ class Turning:
             copied, options = base.with_suffix(".replayed"), replica.options
             make_private(copied)
             await asyncio.to_thread(shutil.copyfile, base, copied)
-            what = Replaying.of(options, self._streams)
-            targets = {shard: seq for shard, (_, seq) in upto.items()}
-            async with replayed(what, copied, targets, schema=options.mirror) as made:
+            what, targets = Replaying.of(options, self._streams), {shard: seq for shard, (_, seq) in upto.items()}
+            async with replayed(what, copied, targets, schema=options.mirror, passing=note) as made:
                 await self._take_up(replica, made.options.mirror, sent)
         else:
             fetched = await self._keeper.fetch(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -10,11 +12,15 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harmonylite.changes.lanes import Piece
 from harmonylite.changes.skips import LeftOut
 from harmonylite.db import skips
 from harmonylite.errors import PoisonError, SchemaWaitError
+from harmonylite.model import ChangeSetId, text_of
+from harmonylite.node.past import _event_json
+from harmonylite.replication.telling import events
 from harmonylite.wire import KIND_CHANGES, VERSION, Envelope, TableBlock, Updates, encode_envelope
-from tests.parts.db.fix_replicas import Group
+from tests.parts.db.fix_replicas import Group, Member
 from tests.simulation.world import World
 
 TABLES = """
@@ -45,6 +51,26 @@ def parts(draw: st.DrawFn) -> Any:
     return TableBlock(table, columns, keys, draw(rows), draw(rows), draw(updates))
 
 
+def look_back(member: Member, block: list[TableBlock]) -> None:
+    """Ask what the block did to each of its rows: it is told in JSON, or refused with an error of ours."""
+    data = msgspec.msgpack.encode(block)
+    for part in block:
+        if (table := member.replica.tables.get(part.table)) is None:
+            continue
+        shape = table.shape
+        width = len([column for column in shape.keys if not column.pseudo]) or 1
+        images = [*part.deletes, *part.inserts, *(row for group in part.updates for row in group.rows)]
+        for row in images:
+            piece = Piece(ChangeSetId("x", "s", 1), KIND_CHANGES, 0, 1, 1, (0,), 0.0, {}, [(0, len(data), False)],
+                          BytesIO(data))  # fmt: skip
+            try:
+                found = [_event_json(event) for event in events(piece, shape, [text_of(v) for v in row[:width]])]
+            except PoisonError as error:
+                assert (error.shard, error.seq) == (0, 1)  # noqa: PT017
+            else:
+                json.dumps(found)
+
+
 @settings(max_examples=25)
 @given(st.lists(st.lists(parts(), max_size=3), max_size=8))
 def test_any_block_that_decodes_becomes_rows_or_an_error_of_ours(blocks: list[list[TableBlock]]) -> None:
@@ -57,6 +83,7 @@ def test_any_block_that_decodes_becomes_rows_or_an_error_of_ours(blocks: list[li
             group.settle()
             for block in blocks:
                 before = member.replica.positions()
+                look_back(member, block)
                 envelope = Envelope(VERSION, KIND_CHANGES, "x", "s", group.world.last(0), 0, False, True, [0], 0.0, {},
                                     False, msgspec.msgpack.encode(block))  # fmt: skip
                 seq = group.world.publish(0, "x", encode_envelope(envelope))
