@@ -15,6 +15,7 @@ from pathlib import Path
 from harmonylite.changes.lanes import Piece
 from harmonylite.changes.skips import LeftOut, described, outstanding
 from harmonylite.db import skips
+from harmonylite.db.connection import mapped
 from harmonylite.db.replica import Replica, ReplicaOptions
 from harmonylite.db.snapshot import save_copy, standing_of
 from harmonylite.db.thread import SqliteThread
@@ -36,6 +37,7 @@ class Skips:
         self._replica = replica
         self._thread = thread
         self._status = status
+        self._leaving_out = asyncio.Lock()  # two shards may be asked at once, and there is one copy
 
     def look(self) -> list[LeftOut]:
         """Return what the mirror lacks, and tell the status; runs on the SQLite thread."""
@@ -53,9 +55,10 @@ class Skips:
         positions = await self._thread.run(self._replica.positions)
         created = positions[pause.shard].created
         entry = described(LeftOut(pause.shard, pause.seq, created, time.time(), pause.reason), pieces)
-        await self._keep_copy(await self._thread.run(self.look))
-        await self._thread.run(skips.remember, self._replica.connection, [entry])
-        await self._thread.run(self.look)
+        async with self._leaving_out:
+            await self._keep_copy(await self._thread.run(self.look))
+            await self._thread.run(skips.remember, self._replica.connection, [entry])
+            await self._thread.run(self.look)
         log.warning("message %d of shard %d is left out on this node: %s", entry.seq, entry.shard, entry.sentence)
         return entry
 
@@ -65,12 +68,12 @@ class Skips:
         if already and copy.exists() and await asyncio.to_thread(self._is_of_use, copy):
             return
         fresh = copy.with_suffix(".new")
-        fresh.unlink(missing_ok=True)
 
         def work() -> None:
-            with self._replica.options.readers.reading():
+            with mapped(f"keep a copy of the mirror as {copy}"), self._replica.options.readers.reading():
+                fresh.unlink(missing_ok=True)
                 save_copy(self._replica.options.mirror, fresh)
-            fresh.replace(copy)
+                fresh.replace(copy)
 
         await asyncio.to_thread(work)
 

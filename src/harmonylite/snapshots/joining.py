@@ -258,6 +258,7 @@ class Joiner:
                 raise
             except (SchemaWaitError, PoisonError) as error:
                 useless, why = source, f"{error}; {source} is no use, a newer one is waited for"
+                self._part.waiting(why)
             except (StreamError, SnapshotError, DatabaseError) as error:
                 self._part.waiting(str(error), error)
                 await asyncio.sleep(backoff.failed(time.monotonic()))

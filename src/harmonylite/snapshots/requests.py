@@ -92,7 +92,7 @@ class Requests:
         self._part = status.part("snapshots")
         self._no_use = NoUse()
         self._unanswered = 0
-        self._said = ""
+        self._said = self._said_of = ""
 
     async def please(self) -> bool:
         """Ask for a snapshot in place of the newest one, which is of no use here; True when somebody could answer.
@@ -128,11 +128,10 @@ class Requests:
         other = next((reply for reply in replies if reply.has), None)
         offered = next((reply for reply in replies if reply.saved), None)
         if other is not None:
-            said = other_store(request.unusable, request.store, other)
-            if said != self._said:
-                log.error("%s", said)
-            self._part.failed(said)
-            self._said = said
+            if request.unusable != self._said_of:  # another node may answer the next time; the cause is the same one
+                self._said_of, self._said = request.unusable, other_store(request.unusable, request.store, other)
+                log.error("%s", self._said)
+            self._part.failed(self._said)
         if offered is None:
             self._no_use.note(request.unusable, self._clock())
         elif offered.fresh:
