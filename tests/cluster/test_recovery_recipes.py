@@ -88,6 +88,7 @@ def test_every_recipe_of_the_pages_is_known_here() -> None:
         "The mirror is damaged or was deleted",
         "I restored an old backup of the database",
         "Snapshots can't be saved or read",
+        "A node is paused at a message",
         "Two nodes differ and none is in the majority",
         "Signed snapshots",
         "Commands",
@@ -183,3 +184,27 @@ def test_a_node_that_is_wrong_begins_from_a_snapshot_of_the_right_one(site: Site
         desk.type(command)
     assert titles(wrong) == ["by a", "by b"]
     assert "rotten" in wrong.command("conflicts", "-json")[1]
+
+
+def test_a_message_that_a_node_is_paused_at_is_left_out_and_taken_in_later(site: Site) -> None:
+    loose = "CREATE TABLE books(id INTEGER PRIMARY KEY, title)"
+    a, b = site.node("a", tables=loose), site.node("b", tables=loose.replace("title", "title TEXT NOT NULL"))
+    start([a, b])
+    site.application(a).write("INSERT INTO books VALUES (1, NULL)")
+    until(lambda: b.waits("NOT NULL constraint failed"), "it is paused")
+    (reason,) = [reason for reason in b.health()["waits"] if "NOT NULL" in reason]
+    seq = reason.split("message ")[1].split()[0]
+    desk = Desk(b)
+    skip, listed, undo, verify = (
+        line.replace("4711", seq) for line in recipe("recovery.md", "A node is paused at a message")
+    )
+    desk.type(f"{skip} -yes")
+    b.ready()
+    assert "books" in desk.type(listed)
+    site.application(b).write(
+        "ALTER TABLE books RENAME TO old", loose, "INSERT INTO books SELECT * FROM old", "DROP TABLE old"
+    )
+    b.ready()
+    desk.type(undo)
+    desk.type(verify)
+    until_equal([a, b])
