@@ -70,6 +70,16 @@ def test_a_node_without_a_database_takes_its_snapshot_from_the_store(
             assert secret not in node.log.read_text()
 
 
+each_store = pytest.mark.parametrize(
+    ("server_name", "sections"),
+    [
+        ("s3_api", s3_sections),
+        ("webdav", webdav_sections),
+        ("sftp", sftp_sections),
+    ],
+)
+
+
 def elsewhere(sections: Sections) -> Sections:
     """Return what names a place of the same store where the cluster's snapshots are not."""
     found = {name: dict(keys) for name, keys in sections.items()}
@@ -111,14 +121,7 @@ def joins_in_vain(site: Site, right: Sections, wrong: Sections, said: str) -> No
     assert not late.db.exists()
 
 
-@pytest.mark.parametrize(
-    ("server_name", "sections"),
-    [
-        ("s3_api", s3_sections),
-        ("webdav", webdav_sections),
-        ("sftp", sftp_sections),
-    ],
-)
+@each_store
 def test_a_node_that_joins_with_a_wrong_store_makes_the_others_save_one_snapshot_at_most(
     site: Site, request: pytest.FixtureRequest, server_name: str, sections: Any
 ) -> None:
@@ -126,14 +129,7 @@ def test_a_node_that_joins_with_a_wrong_store_makes_the_others_save_one_snapshot
     joins_in_vain(site, right, elsewhere(right), "set [snapshot] of this node as there")
 
 
-@pytest.mark.parametrize(
-    ("server_name", "sections"),
-    [
-        ("s3_api", s3_sections),
-        ("webdav", webdav_sections),
-        ("sftp", sftp_sections),
-    ],
-)
+@each_store
 def test_a_node_that_joins_with_a_wrong_password_asks_nobody_for_a_snapshot(
     site: Site, request: pytest.FixtureRequest, server_name: str, sections: Any
 ) -> None:
