@@ -25,6 +25,7 @@ from harmonylite.db.journal import Journal, Overruled
 from harmonylite.db.rowids import claims_first, make_room
 from harmonylite.db.staging import Ahead, applicable, check_widths, foreign_values, stage, stage_updates, whole_keys
 from harmonylite.db.tracked import Tracked
+from harmonylite.errors import RowRefusedError
 from harmonylite.schema.shape import any_of, differs
 from harmonylite.schema.sql import quote
 from harmonylite.wire import TableBlock
@@ -206,7 +207,7 @@ class Fold:
         shape = table.shape
         columns, values = shape.into(present, "x.c")
         sql = (
-            f"INSERT INTO {table.mirror}({columns}) SELECT {values} FROM {table.scratch('incoming')} AS x"
+            f"{table.insert_into} {table.mirror}({columns}) SELECT {values} FROM {table.scratch('incoming')} AS x"
             f" WHERE {which}{claims_first(table, 'x.c') or ' ORDER BY x.rowid'}"
         )
         if not whole:
@@ -235,10 +236,11 @@ class Fold:
         def plain() -> None:
             if sets:
                 self.connection.execute(
-                    f"UPDATE {table.mirror} AS m SET {sets} FROM {incoming} AS x WHERE {shape.same('m', 'x', 'c')}"
+                    f"{table.update_verb} {table.mirror} AS m SET {sets} FROM {incoming} AS x"
+                    f" WHERE {shape.same('m', 'x', 'c')}"
                 )
             self.connection.execute(
-                f"INSERT INTO {table.mirror}({columns}) SELECT {values} FROM {incoming} AS x WHERE {absent}"
+                f"{table.insert_into} {table.mirror}({columns}) SELECT {values} FROM {incoming} AS x WHERE {absent}"
                 f"{claims_first(table, 'x.c')}"
             )
 
@@ -274,6 +276,7 @@ class Fold:
             f" INSERT INTO {quote(table.scratch_name('displaced'))} SELECT {shape.read_all('OLD')}; END"
         )
         make_room(self.connection, table, table.mirror, "incoming", "c")
+        self._refuse_nulls(table, present)
         self._put_in(table, present, there)
         execute(f"DROP TRIGGER temp.{trigger}")
         self._touch_displaced(table)
@@ -282,6 +285,13 @@ class Fold:
         return [
             number for (number,) in rows(self.connection, f"SELECT x.rowid FROM {table.scratch('incoming')} AS x{then}")
         ]
+
+    def _refuse_nulls(self, table: Tracked, present: Sequence[int]) -> None:
+        """Raise RowRefusedError for a NULL that OR REPLACE would turn into a default (SQLite: lang_conflict)."""
+        for i in present:
+            column = table.shape.columns[i]
+            if column.not_null and column.defaulted and self._rowids(table, f" WHERE x.c{i} IS NULL LIMIT 1"):
+                raise RowRefusedError(f"NOT NULL constraint failed: {table.shape.name}.{column.name}")
 
     def _put_in(self, table: Tracked, present: Sequence[int], there: Sequence[int] | None) -> None:
         """Put the rows in ``incoming`` into the mirror one after the other, displacing others.

@@ -40,7 +40,7 @@ def copy_into_mirror(connection: apsw.Connection, installed: Installed, log: Log
         for table in installed.tables.values():
             connection.execute(f"DELETE FROM {table.mirror}")
             connection.execute(
-                f"INSERT INTO {table.mirror}({table.shape.write()})"
+                f"{table.insert_into} {table.mirror}({table.shape.write()})"
                 f" SELECT {table.shape.read_all('d')} FROM {table.main} AS d"
             )
         mirror.set_state(connection, "mirror", "whole", 1)
@@ -201,7 +201,7 @@ def _fill(connection: apsw.Connection, table: Tracked) -> bool:
         return False
     shape = table.shape
     connection.execute(
-        f"INSERT INTO {table.main}({shape.write()}) SELECT {shape.read_all('m')} FROM {table.mirror} AS m"
+        f"{table.insert_into} {table.main}({shape.write()}) SELECT {shape.read_all('m')} FROM {table.mirror} AS m"
     )
     return True
 

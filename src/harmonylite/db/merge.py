@@ -86,7 +86,7 @@ class Merge:
             return False  # a default that the mirror worked out is not worked out a second time
         columns = shape.write([shape.columns[i].name for i in folded.present])
         values = ", ".join(f"x.c{i}" for i in folded.present)
-        sql = f"INSERT INTO {table.main}({columns}) SELECT {values} FROM {table.scratch('incoming')} AS x"
+        sql = f"{table.insert_into} {table.main}({columns}) SELECT {values} FROM {table.scratch('incoming')} AS x"
         if not execute_or_not(self._connection, sql):
             return False
         self.rows += self._connection.changes()
@@ -141,7 +141,7 @@ class Merge:
     def _insert_sql(self, table: Tracked) -> str:
         shape = table.shape
         return (
-            f"INSERT INTO {table.main}({shape.write()}) SELECT {shape.read_all('m')}"
+            f"{table.insert_into} {table.main}({shape.write()}) SELECT {shape.read_all('m')}"
             f" FROM {table.scratch('touched')} AS x CROSS JOIN {table.mirror} AS m ON {shape.same('m', 'x')}"
             f" WHERE NOT EXISTS (SELECT 1 FROM {table.main} AS d WHERE {shape.same('d', 'x')})"
             f" AND {self._free(table)}"

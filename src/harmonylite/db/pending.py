@@ -103,7 +103,7 @@ class Pending:
         self._connection.execute(
             f"DELETE FROM {table.main} WHERE {shape.target()} IN (SELECT {shape.places('d')} {source})"
         )
-        self._changes(f"INSERT INTO {table.main}({shape.write()}) SELECT {table.column_list} FROM {merged}", ())
+        self._changes(f"{table.insert_into} {table.main}({shape.write()}) SELECT {table.column_list} FROM {merged}", ())
 
     def _keep(self, table: Tracked, one: str) -> None:
         """Merge one row except for its columns in unique indexes; log it anew: more of it stays than was changed."""

@@ -148,7 +148,9 @@ class Replica:
         self._applying.folds += 1  # what is under way may be met by rows that a migration or VACUUM moved
         with transaction(connection, "keep the schema"):
             remember_schema(connection)
-        self._installed.warnings |= self._hooks.renew(set(self._installed.tables))
+        self._installed.warnings |= self._hooks.renew(
+            {name: each.shape for name, each in self._installed.tables.items()}
+        )
         if self._installed.returned:
             join.bring_back(connection, self._installed, self._log, self._applying.unit)
         return self._installed

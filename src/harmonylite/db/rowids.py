@@ -43,7 +43,7 @@ def make_room(
         if log is not None:
             log.append(table, f"SELECT {shape.read_key('t')} FROM {target} AS t WHERE t.{rowid} = {number}")
         connection.execute(
-            f"UPDATE {target} SET {rowid} = (SELECT max((SELECT max({rowid}) FROM {target}),"
+            f"{table.update_verb} {target} SET {rowid} = (SELECT max((SELECT max({rowid}) FROM {target}),"
             f" (SELECT max({claim}) FROM {table.scratch(scratch)})) + 1) WHERE {rowid} = ?",
             (number,),
         )

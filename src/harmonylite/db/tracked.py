@@ -76,6 +76,20 @@ class Tracked:
         return ", ".join(log_columns(len(self.shape.keys)))
 
     @cached_property
+    def insert_into(self) -> str:
+        """INSERT INTO, such that no conflict clause of the table's definition decides for the node.
+
+        Only where there is one: a clause of the statement also overrules those within the triggers that it fires, even
+        the one that SQLite calls the default (findings/sqlite-or-abort-is-not-the-default.sh).
+        """
+        return "INSERT OR ABORT INTO" if self.shape.conflict_clause else "INSERT INTO"
+
+    @cached_property
+    def update_verb(self) -> str:
+        """UPDATE, likewise."""
+        return "UPDATE OR ABORT" if self.shape.conflict_clause else "UPDATE"
+
+    @cached_property
     def newest(self) -> str:
         """The statement that reads the table's number and its largest rowid."""
         return f"SELECT {self.id}, max({quote(self.shape.rowid)}) FROM {self.main}"
@@ -105,7 +119,8 @@ class Tracked:
         sets = ", ".join(f"{quote(shape.columns[i].name)} = n.n{i}" for i in values)
         here = " AND ".join(f"t.{place} = n.p{i}" for i, place in enumerate(places))
         return (
-            f"UPDATE {self.main} AS t SET {sets} FROM (SELECT {', '.join(reads)} {source} LIMIT -1) AS n WHERE {here}"
+            f"{self.update_verb} {self.main} AS t SET {sets} FROM (SELECT {', '.join(reads)} {source} LIMIT -1) AS n"
+            f" WHERE {here}"
         )
 
     def as_captured(self, alias: str) -> str:

@@ -10,11 +10,15 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import sha256
+from re import DOTALL, IGNORECASE
+from re import compile as pattern
 
 from harmonylite.schema.sql import quote
 
 FILLERS = {"TEXT": "''", "INTEGER": "0", "REAL": "0.0", "NUMERIC": "0", "BLOB": "x''"}
 """By affinity: what stands, on every node, for a value that nobody gave where there must be one."""
+
+_CONFLICT_CLAUSE = pattern(r"\bON\b.*\bCONFLICT\b", IGNORECASE | DOTALL)
 
 FLAT = 100
 """So many terms stand in one chain of ORs."""
@@ -88,6 +92,11 @@ class TableShape:
     def nullable_key(self) -> bool:
         """True when a key may hold NULL, which SQLite allows outside INTEGER PRIMARY KEY and WITHOUT ROWID."""
         return any(column.pseudo == "null" for column in self.columns)
+
+    @cached_property
+    def conflict_clause(self) -> bool:
+        """True when a constraint of the definition may say ON CONFLICT; a comment or a default that does so counts."""
+        return _CONFLICT_CLAUSE.search(self.sql) is not None
 
     @property
     def has_unique(self) -> bool:

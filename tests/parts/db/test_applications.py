@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import apsw
 import pytest
@@ -42,6 +43,77 @@ def test_a_full_text_index_kept_by_triggers_is_right_on_every_node(group: Group)
     for member in members:
         assert set(member.replica.tables) == {"docs"}
         assert (found(member, "red"), found(member, "blue"), found(member, "fox")) == ([1], [3], [1])
+
+
+HERE_ALONE = {
+    "before insert": "BEFORE INSERT ON docs WHEN norm(new.body) <> new.body BEGIN SELECT raise(ABORT, 'no'); END",
+    "before update": "BEFORE UPDATE ON docs BEGIN SELECT raise(ABORT, 'no') WHERE norm(new.body) <> new.body; END",
+    "delete": "AFTER DELETE ON docs WHEN norm(old.body) = '-' BEGIN SELECT raise(ABORT, 'no'); END",
+    "a table": "AFTER INSERT ON docs BEGIN INSERT INTO words VALUES (norm(new.body)); END",
+    "a collation": "AFTER UPDATE ON docs BEGIN DELETE FROM words WHERE word = new.body COLLATE german; END",
+}
+"""Triggers that only the application can run. It has a function and a collation that the node lacks."""
+
+
+def unchanged(*values: Any) -> Any:
+    """Return the one value: a function that the application has."""
+    return values[0]
+
+
+@pytest.mark.parametrize("trigger", HERE_ALONE.values(), ids=HERE_ALONE)
+def test_a_trigger_that_this_node_cannot_run_keeps_no_other_from_running(group: Group, trigger: str) -> None:
+    members = []
+    for _ in range(2):
+        member = group.member(*FTS, "CREATE TABLE words(word)", rules=TableRules(exclude=("words",)))
+        member.app.create_scalar_function("norm", unchanged, 1, deterministic=True)
+        member.app.create_collation("german", lambda one, other: (one > other) - (one < other))
+        member.run(f"CREATE TRIGGER here_alone {trigger}")
+        member.replica.reinstall()
+        members.append(member)
+    a, b = members
+    a.run("INSERT INTO docs VALUES (1, 'red fox'), (2, 'blue fox')")
+    group.settle()
+    b.run("UPDATE docs SET body = 'blue bird' WHERE id = 2")
+    group.equal("docs")
+    for member in members:
+        assert (found(member, "fox"), found(member, "bird")) == ([1], [2])
+    warned = [text for name, text in b.replica.warnings.items() if name == "trigger here_alone"]
+    if "words" in trigger:
+        assert len(warned) == 1
+        assert "does not run for rows of other nodes" in warned[0]
+        assert "no such" in warned[0]
+    else:
+        assert warned == [], "it writes nothing, so nothing lacks what it would have written"
+
+
+def test_a_trigger_that_writes_through_a_view_runs_on_every_node(group: Group) -> None:
+    ddl = (
+        *FTS[:2], "CREATE VIEW indexed AS SELECT id, body FROM docs",
+        "CREATE TRIGGER docs_ai AFTER INSERT ON docs BEGIN INSERT INTO indexed VALUES (new.id, new.body); END",
+        "CREATE TRIGGER indexed_ii INSTEAD OF INSERT ON indexed BEGIN"
+        " INSERT INTO docs_fts(rowid, body) VALUES (new.id, new.body); END",
+    )  # fmt: skip
+    a, b = group.several(2, *ddl)
+    a.run("INSERT INTO docs VALUES (1, 'red fox')")
+    group.equal("docs")
+    assert found(b, "fox") == [1]
+    assert not b.replica.warnings
+
+
+def test_a_trigger_whose_clause_would_be_overruled_is_named(group: Group) -> None:
+    """findings/sqlite-or-abort-is-not-the-default.sh: a clause of the statement rules in its triggers too."""
+    ddl = (
+        "CREATE TABLE t(id INTEGER PRIMARY KEY, u UNIQUE ON CONFLICT IGNORE)", "CREATE TABLE seen(u UNIQUE)",
+        "CREATE TRIGGER t_i AFTER INSERT ON t BEGIN INSERT OR IGNORE INTO seen VALUES (new.u % 2); END",
+    )  # fmt: skip
+    a, b = group.several(2, *ddl, rules=TableRules(exclude=("seen",)))
+    a.run("INSERT INTO t VALUES (1, 1), (2, 2), (3, 3)")
+    assert group.equal("t") == [(1, 1), (2, 2), (3, 3)]
+    assert "it says OR in a statement of its own" in b.replica.warnings["trigger t_i"]
+    c = group.member(*(each.replace(" ON CONFLICT IGNORE", "") for each in ddl), rules=TableRules(exclude=("seen",)))
+    group.equal("t")
+    assert c.run("SELECT u FROM seen ORDER BY u") == [(0,), (1,)]
+    assert not c.replica.warnings
 
 
 def test_an_rtree_does_not_keep_a_node_from_starting(group: Group) -> None:
@@ -95,7 +167,7 @@ def test_a_trigger_that_another_one_fires_and_that_writes_both_kinds_is_named_in
     a.run("INSERT INTO t VALUES (7)")
     assert group.equal("seen") == [(7,)]
     assert b.run("SELECT * FROM local_one") == [(7,)]
-    assert "trigger one_i writes seen, which is replicated" in b.replica.warnings["trigger one_i"]
+    assert "it writes seen, which is replicated, and tables that are not" in b.replica.warnings["trigger one_i"]
 
 
 def test_a_trigger_that_writes_both_kinds_of_tables_is_named_in_a_warning(group: Group) -> None:
@@ -104,8 +176,9 @@ def test_a_trigger_that_writes_both_kinds_of_tables_is_named_in_a_warning(group:
         "CREATE TRIGGER both AFTER INSERT ON t BEGIN INSERT INTO seen VALUES (1); INSERT INTO mine VALUES (1); END",
     )  # fmt: skip
     a = group.member(*ddl, rules=TableRules(exclude=("mine",)))
-    assert (
-        "trigger both writes seen, which is replicated, and tables that are not" in a.replica.warnings["trigger both"]
+    assert a.replica.warnings["trigger both"] == (
+        "trigger both of t does not run for rows of other nodes, so what it keeps (a search index, a sum) lacks them:"
+        " it writes seen, which is replicated, and tables that are not"
     )
 
 
