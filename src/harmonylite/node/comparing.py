@@ -82,7 +82,6 @@ class Comparing:
             try:
                 await self._quiet()
                 differed = (lease is None or lease.held) and await self._nodes()
-                # Which of the two is right is only known of a mirror that the others share.
                 if local and not differed and (self._repairing is None or self._repairing.done()):
                     differed = await self._local()
             except ReopenError:
@@ -201,7 +200,9 @@ class Comparing:
             await asyncio.sleep(0.1)
 
     async def _local(self) -> bool:
-        """Compare database and mirror; repair the database; tell whether they differed."""
+        """Compare database and mirror; repair the database from a mirror that the others share; tell whether they
+        differed.
+        """
         replica = self._questions.parts.replica
         if replica is None or not self._status.caught_up:
             return False
@@ -215,6 +216,8 @@ class Comparing:
                 "table %s: %d rows differ between database and mirror without being pending, for example %s",
                 difference.table, _count(difference), difference.sample[:5],
             )  # fmt: skip
+        if await self._nodes():  # the mirror may be the wrong one of the two; where it is, it is repaired first
+            return True
         self._part.waiting(f"database and mirror differ in {', '.join(d.table for d in found)}; it is repaired")
         try:
             conflicts = await self._thread.run(replica.reconcile, first=False)

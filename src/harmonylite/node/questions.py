@@ -200,10 +200,8 @@ class Questions:
     async def _compared(self, verifier: Verifier, repair: bool, seconds: float, known: set[str]) -> dict[str, Any]:
         """Compare; with ``repair`` take the majority's mirror where this node's deviates, and compare once more."""
         deadline = time.monotonic() + seconds
-        found = await verifier.verify(repair=repair, seconds=seconds, known=known)
+        found = await self._settled(verifier, repair, seconds, known)
         own, right, comparing = self._status.node_id, found["majority"], self.parts.comparing
-        if own in right and comparing is not None:
-            await comparing.settle({int(shard): seq for shard, seq in found["positions"].items()})
         if not repair or not right or own in right or comparing is None:
             return found
         try:
@@ -213,8 +211,15 @@ class Questions:
                 f"this node's mirror is not repaired within {seconds:.0f} s; it is repaired as soon as may be",
                 advice="look again, or give it more time with -timeout",
             ) from None
-        again = await self._compared(verifier, False, max(seconds / 2, deadline - time.monotonic()), known)
-        return again | {"repaired": found["repaired"], "repaired_from": list(right)}
+        again = await self._settled(verifier, True, max(seconds / 2, deadline - time.monotonic()), known)
+        return again | {"repaired_from": list(right)}
+
+    async def _settled(self, verifier: Verifier, repair: bool, seconds: float, known: set[str]) -> dict[str, Any]:
+        """Compare, and take note of it where this node's mirror is right."""
+        found = await verifier.verify(repair=repair, seconds=seconds, known=known)
+        if self._status.node_id in found["majority"] and self.parts.comparing is not None:
+            await self.parts.comparing.settle({int(shard): seq for shard, seq in found["positions"].items()})
+        return found
 
     async def save_snapshot(self) -> dict[str, Any]:
         """Save a snapshot now."""

@@ -169,7 +169,12 @@ class Engine:
                 group.create_task(self._recovery.watch(self._replica), name="watch for a new beginning")
                 group.create_task(self.sender.run(self._ready({i.shard: i.last for i in ends})), name="send")
         finally:
-            await self._thread.run(self.receiver.close)
+            await self._thread.run(self._close)
+
+    def _close(self) -> None:
+        """Drop what was under way; runs on the SQLite thread, after everything that was asked of it."""
+        self.receiver.close()
+        self.sender.close()
 
     async def _ready(self, targets: dict[int, int]) -> None:
         """Fold to the end; then, if the database was never joined, bring it and the mirror together."""

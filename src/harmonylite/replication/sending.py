@@ -78,6 +78,7 @@ class Sender:
         self._number = self._logged = 0
         self._loop: asyncio.AbstractEventLoop
         self._flight: ChangeSetId | None = None
+        self._taken: Outgoing | None = None
         self._landed = asyncio.Event()
         self._whole = True
         self._ends: dict[int, int] = {}
@@ -127,6 +128,11 @@ class Sender:
             heard = await self._watch.wait(again)
             again = min(SECOND_LOOK if heard else 2 * again, self._polling)
             self._in_vain = self._in_vain if heard else 0
+
+    def close(self) -> None:
+        """Drop what was captured last, which nobody may have waited for to the end; runs on the SQLite thread."""
+        if self._taken is not None:
+            self._taken.close()
 
     def _look(self) -> Outgoing | None:
         """Capture if there may be something to capture; runs on the SQLite thread."""
@@ -208,7 +214,8 @@ class Sender:
         self._number += 1
         tidy = self._tidying > 0 and now - self._tidied >= self._tidying
         self._tidied = now if tidy else self._tidied
-        return self._replica.capture(self._number, message_bytes=self._message_bytes(), tidy=tidy)
+        self._taken = self._replica.capture(self._number, message_bytes=self._message_bytes(), tidy=tidy)
+        return self._taken
 
     async def _send(self, out: Outgoing) -> bool:
         """Publish ``out`` and wait until it is back in the order; False: it never will be."""

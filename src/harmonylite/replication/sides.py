@@ -47,6 +47,10 @@ class Sides:
     all: tuple[Side, ...]
     right: Side | None
 
+    def none_against(self, own: str) -> bool:
+        """Tell whether no other mirror is known to differ from the one of node ``own``, or the majority is with it."""
+        return len(self.all) <= 1 or (self.right is not None and own in self.right.nodes)
+
     def note(self, own: str) -> str:
         """Say to a person at node ``own`` which side is right, where there are several; "" where there is one."""
         if len(self.all) <= 1:

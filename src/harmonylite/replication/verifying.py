@@ -141,12 +141,13 @@ class Verifier:
         """Compare everything; ``known``: nodes that are expected to answer. Raises StreamError."""
         deadline = time.monotonic() + seconds
         local = await self._local(deadline)
-        repaired = 0
-        if repair and not all(difference.equal for difference in local):
+        digests, unread = await self.digests(max(0.5, deadline - time.monotonic()), known)
+        repaired, found = 0, sides(digests)
+        # a mirror that deviates is repaired first: the database may hold what that lacks
+        if repair and found.none_against(self._replica.options.node) and not all(each.equal for each in local):
             repaired = sum(d.missing + d.extra + d.different for d in local)
             await self._thread.run(self._replica.reconcile, first=False)
             local = await self._local(deadline)
-        digests, unread = await self.digests(max(0.5, deadline - time.monotonic()), known)
         return self._report(local, digests, unread, known, repaired)
 
     async def digests(self, seconds: float, known: set[str]) -> tuple[dict[str, Digest], list[str]]:
