@@ -104,15 +104,6 @@ def make_schema(connection: apsw.Connection, snapshot: Path, patience: Patience)
         apply(connection, listed, patience.within(SECONDS))
 
 
-def make_schema_in(path: Path, snapshot: Path, patience: Patience) -> None:
-    """Make the schema in a database file that exists and holds no table."""
-    connection = open_file(path)
-    try:
-        make_schema(connection, snapshot, patience)
-    finally:
-        connection.close()
-
-
 def has_tables(path: Path) -> bool:
     """Tell whether a database holds any table of the application's."""
     connection = open_file(path, read_only=True)
@@ -124,13 +115,15 @@ def has_tables(path: Path) -> bool:
     return any(not is_private(name) and not name.startswith("sqlite_") for (name,) in names)
 
 
-def begin_unseen(options: ReplicaOptions, snapshot: Path, patience: Patience) -> Replica:
+def begin_unseen(
+    options: ReplicaOptions, snapshot: Path, patience: Patience, *, into: Path | None = None
+) -> Replica:  # fmt: skip
     """Open a replica whose database nobody sees yet: it has the schema that ``snapshot`` remembers, and no row.
 
-    ``snapshot`` becomes the mirror. `fill` brings the rows in, `offer` puts the database in its place. ``patience`` may
-    end it.
+    ``snapshot`` becomes the mirror. `fill` brings the rows in, `offer` puts the database in its place, or `pour` its
+    content ``into`` the file that is there. ``patience`` may end it.
     """
-    building = begin_database(options, snapshot, patience)
+    building = begin_database(options, snapshot, patience, into=into)
     install_mirror(options, snapshot)
     return _open(options, building)
 
@@ -143,11 +136,13 @@ def _open(options: ReplicaOptions, building: Path) -> Replica:
 
 
 def begin_database(
-    options: ReplicaOptions, snapshot: Path, patience: Patience, *, access: Access | None = None
-) -> Path:
+    options: ReplicaOptions, snapshot: Path, patience: Patience, *, access: Access | None = None,
+    into: Path | None = None,
+) -> Path:  # fmt: skip
     """Make the schema that ``snapshot`` remembers in a new file beside the database; return the file.
 
     It has ``access``, else that of the database, else that of the mirror, which has the one of the database before.
+    ``into``: the file whose page size it has, for `pour`.
     """
     building = options.database.with_name(f".{options.database.name}.building")
     with mapped(f"make {building}"):
@@ -155,6 +150,9 @@ def begin_database(
         make_file(building, access or access_of(options.database, options.mirror))
     connection = open_file(building)
     try:
+        if into is not None:
+            with reading(into) as given:
+                connection.execute(f"PRAGMA page_size = {int(value(given, 'PRAGMA page_size'))}")
         with reading(snapshot) as source:
             encoding = source.pragma("encoding")
         connection.execute(f"PRAGMA encoding = '{encoding}'")
@@ -245,6 +243,27 @@ def offer(building: Path, path: Path) -> None:
         raise DatabaseError(f"the database {path} was made by somebody else meanwhile") from None
     building.unlink()
     _sync(path.parent)
+
+
+def pour(building: Path, path: Path) -> None:
+    """Bring all that the closed file ``building`` holds into the database ``path``, in one transaction.
+
+    Whoever has it open sees no table, then all rows (SQLite: c3ref/backup_finish). Raises DatabaseError where somebody
+    made a table there meanwhile, DatabaseBusyError.
+    """
+    source, target = open_file(building), open_file(path)
+    try:
+        with mapped(f"fill {path}"):
+            if target.pragma("journal_mode", "wal") != "wal":
+                raise DatabaseBusyError(f"{path} can't be filled while another connection keeps it out of WAL mode")
+            with target.backup("main", source, "main") as copying:
+                copying.step(0)  # takes the write lock, so that nobody makes a table after the look
+                if has_tables(path):
+                    raise DatabaseError(f"the database {path} was made by somebody else meanwhile")
+                copying.step()
+    finally:
+        target.close()
+        source.close()
 
 
 def _sync(path: Path) -> None:

@@ -265,7 +265,6 @@ class Joiner:
             else:
                 opened = await self.open()
                 if opened is not None:
-                    await self._patiently(partial(self._filled, opened))
                     return opened
             finally:
                 await asyncio.to_thread(file.unlink, missing_ok=True)  # it may be the mirror by now
@@ -311,11 +310,6 @@ class Joiner:
         await offering.make(file)
         self._fresh |= {self._options.database, self._options.mirror}
         log.info("database %s made from %s", self._options.database, source)
-
-    async def _filled(self, replica: Replica) -> None:
-        """Bring the rows into a file that had no table, and has only empty ones now."""
-        if not await self._thread.run(lambda: replica.joined):
-            self._status.counters.conflicts += await self._thread.run(replica.reconcile, first=True)
 
     async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
         backoff = Backoff(first=0.2, most=5.0)

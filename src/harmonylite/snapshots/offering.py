@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -17,7 +18,7 @@ from harmonylite.backoff import Backoff
 from harmonylite.db.healing import begin_healing, finish_healing, readable_standing, save_pending
 from harmonylite.db.patience import Patience
 from harmonylite.db.replica import Replica, ReplicaOptions
-from harmonylite.db.snapshot import begin_unseen, drop, fill, make_schema_in, offer, seal
+from harmonylite.db.snapshot import begin_unseen, drop, fill, offer, pour, seal
 from harmonylite.db.standing import beyond
 from harmonylite.db.thread import SqliteThread
 from harmonylite.errors import (
@@ -61,26 +62,23 @@ class Offering:
     async def make(self, snapshot: Path) -> None:
         """Make the database that is not there from ``snapshot``, which is taken over and becomes the mirror.
 
-        Into a file without any table comes the schema alone: its first merge brings all rows, in one transaction.
+        A file without any table stays the same file, and gets everything in one transaction.
         Raises SchemaWaitError where the streams need what the snapshot's schema lacks, PoisonError, StreamError,
         SnapshotError, DatabaseError; no database has appeared then.
         """
         run, path = self._thread.run, self._options.database
         with Patience() as patience:
-            replica = await run(begin_unseen, self._options, snapshot, patience)
+            into = path if path.exists() else None
+            replica = await run(partial(begin_unseen, self._options, snapshot, patience, into=into))
         building = replica.options.database
         try:
             await self._to_the_ends(replica, merge=False)
-            if path.exists():
-                with Patience() as patience:
-                    await run(make_schema_in, path, replica.options.mirror, patience)
-                return
             with Patience() as patience:
                 await run(fill, replica, patience)
             # Filling a large database takes its time; the cluster has gone on.
             await self._to_the_ends(replica, merge=True)
             await run(seal, replica)
-            await run(offer, building, path)
+            await run(pour if path.exists() else offer, building, path)
         finally:
             await run(_discard, replica)
 

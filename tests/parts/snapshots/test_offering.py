@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import threading
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from harmonylite.db.snapshot import save_copy
 from harmonylite.db.standing import grew_apart
 from harmonylite.db.thread import SqliteThread
 from harmonylite.errors import DatabaseError, PoisonError, SchemaWaitError, StreamError
-from harmonylite.snapshots import forward
+from harmonylite.snapshots import forward, offering
 from harmonylite.snapshots.offering import Offering
 from harmonylite.status import NodeStatus, Part
 from harmonylite.wire import KIND_CHANGES, VERSION, Envelope, encode_envelope
@@ -161,6 +163,92 @@ async def test_a_file_that_the_application_made_meanwhile_stays(place: Place, mo
     with pytest.raises(DatabaseError, match="was made by somebody else meanwhile"):
         await place.offering().make(place.snapshot)
     assert place.app.execute("SELECT x FROM own").get == 1
+
+
+class Watching(threading.Thread):
+    """An application that opened its empty file too early, and reads it all along; ``seen``: what there was to see."""
+
+    def __init__(self, path: Path, *beginning: str) -> None:
+        super().__init__()
+        self.path, self.over = path, threading.Event()
+        self.seen: set[int | None] = set()
+        self.reader = apsw.Connection(str(path))
+        for statement in beginning:
+            self.reader.execute(statement).fetchall()
+
+    def look(self) -> int | None:
+        """Return how many rows there are, None where there is no table."""
+        try:
+            return int(self.reader.execute("SELECT count(*) FROM t").get)
+        except apsw.SQLError:
+            return None
+
+    def run(self) -> None:
+        while not self.over.is_set():
+            with suppress(apsw.BusyError):
+                self.seen.add(self.look())
+
+    def stop(self) -> None:
+        self.over.set()
+        self.join()
+
+
+@pytest.mark.parametrize(
+    "beginning",
+    [
+        ["PRAGMA journal_mode = wal"],
+        [],
+        ["PRAGMA journal_mode = wal", "CREATE TABLE gone(x)", "DROP TABLE gone"],
+        ["PRAGMA page_size = 1024", "PRAGMA journal_mode = wal"],
+        ["PRAGMA page_size = 16384", "CREATE TABLE gone(x)", "DROP TABLE gone"],
+    ],
+)
+async def test_an_empty_file_shows_no_table_and_then_all_rows_to_whoever_has_it_open(
+    place: Place, beginning: list[str]
+) -> None:
+    a, _ = place.group.members
+    a.run(
+        "WITH RECURSIVE n(i) AS (SELECT 10 UNION ALL SELECT i + 1 FROM n WHERE i < 9999)"
+        " INSERT INTO t SELECT i, hex(zeroblob(200)), 0 FROM n"
+    )
+    place.group.settle()
+    watching = Watching(place.options.database, *beginning)
+    inode = place.options.database.stat().st_ino
+    watching.start()
+    await place.offering().make(place.snapshot)
+    watching.stop()
+    watching.seen.add(watching.look())
+    assert watching.seen == {None, 9995}
+    assert place.options.database.stat().st_ino == inode
+    assert not list(place.options.database.parent.glob(".*")), "nothing is left behind"
+    watching.reader.execute("INSERT INTO t VALUES (9, 'at once', 0)")
+    replica = Replica(place.options)
+    replica.open()
+    assert replica.joined
+    assert not grew_apart(replica.connection)
+    assert replica.look() == 1, "what was written at once is pending, and nothing else"
+    replica.close()
+    assert watching.reader.execute("PRAGMA integrity_check").get == "ok"
+    watching.reader.close()
+
+
+async def test_a_table_that_the_application_makes_in_its_empty_file_meanwhile_stays(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = place.app
+    app.execute("PRAGMA journal_mode = wal")
+    usual = offering.pour
+
+    def pour(building: Path, path: Path) -> None:
+        app.execute("CREATE TABLE own(x); INSERT INTO own VALUES (1)")
+        usual(building, path)
+
+    monkeypatch.setattr(offering, "pour", pour)
+    with pytest.raises(DatabaseError, match="made by somebody else meanwhile"):
+        await place.offering().make(place.snapshot)
+    assert app.execute("SELECT name, x FROM sqlite_schema, own").fetchall() == [("own", 1)]
+    app.execute("INSERT INTO own VALUES (2)")
+    app.close()
 
 
 async def test_a_change_set_that_the_snapshots_schema_lacks_lets_none_appear(place: Place) -> None:
