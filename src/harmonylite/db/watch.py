@@ -11,11 +11,14 @@ that there is more to come and looks by the clock anyway stops listening meanwhi
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, suppress
 from pathlib import Path
+
+log = logging.getLogger(__name__)
 
 QUEUE_BYTES = 1 << 16
 
@@ -34,23 +37,32 @@ class Watch:
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
-        """Watch while the block runs."""
+        """Watch while the block runs; where the kernel refuses that, only the poll is left."""
         if sys.platform != "linux":
             yield
             return
         from asyncinotify import Inotify, Mask
 
-        with Inotify() as inotify:
+        with ExitStack() as stack:
             files = Mask.CREATE | Mask.DELETE | Mask.MOVED_TO
-            # a second watch of one folder takes the first one's place (inotify_add_watch)
-            self._listen = lambda all_: inotify.add_watch(self._folder, files | Mask.MODIFY if all_ else files)
-            self._listen(True)
-            self._handle, self._listening = inotify.fd, True
             try:
-                yield
-            finally:
-                asyncio.get_running_loop().remove_reader(self._handle)
-                self._handle, self._listening = -1, False
+                inotify = stack.enter_context(Inotify())
+                # a second watch of one folder takes the first one's place (inotify_add_watch)
+                self._listen = lambda all_: inotify.add_watch(self._folder, files | Mask.MODIFY if all_ else files)
+                self._listen(True)
+            except OSError as error:  # the user has no instance or watch left, which all programs of the user share
+                log.warning(
+                    "look for commits by the clock only: inotify is refused for %s: %s; raise"
+                    " fs.inotify.max_user_instances or fs.inotify.max_user_watches (sysctl)", self._folder, error,
+                )  # fmt: skip
+            else:
+                self._handle, self._listening = inotify.fd, True
+                stack.callback(self._unwatched)
+            yield
+
+    def _unwatched(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._handle)
+        self._handle, self._listening = -1, False
 
     def deaf(self) -> None:
         """Hear of no write until `listening`."""

@@ -303,8 +303,8 @@ class Receiver:
         self._trouble.over()
         self._status.waits_for_schema = False
         self.paused.end(waited)
-        self._account(cut, done)
         cut.close()
+        self._account(cut, done)
         return True
 
     def _look_around(self) -> None:

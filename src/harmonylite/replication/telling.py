@@ -5,7 +5,8 @@ Invariant: what is told came into the order; change sets that were given up on a
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from contextlib import aclosing, closing
 from dataclasses import dataclass, field
 from tempfile import SpooledTemporaryFile
 from typing import IO, Literal
@@ -51,13 +52,12 @@ async def history(
     for stream in _holding(streams, shape, key):
         info = await stream.info()
         first[stream.shard] = info.first
-        async for piece in _pieces(stream, info.first, info.last, len(streams), left_out):
-            try:
-                found += events(piece, shape, key)
-            except PoisonError as error:
-                left_out.append(error)
-            finally:
-                piece.close()
+        async with aclosing(_pieces(stream, info.first, info.last, len(streams), left_out)) as pieces:
+            async for piece in pieces:
+                try:
+                    found += events(piece, shape, key)
+                except PoisonError as error:
+                    left_out.append(error)
     found.sort(key=lambda event: (event.at, event.seq))
     return found[-most:], first, left_out
 
@@ -83,8 +83,10 @@ def _is_int(text: str) -> bool:
 
 async def _pieces(
     stream: ShardStream, first: int, last: int, shards: int, left_out: list[PoisonError]
-) -> AsyncIterator[Piece]:
-    """Yield the whole change sets of one shard from ``first`` to ``last``; what can't be read goes to ``left_out``."""
+) -> AsyncGenerator[Piece, None]:
+    """Yield the whole change sets of one shard from ``first`` to ``last``, each open until the next one is asked for;
+    what can't be read goes to ``left_out``.
+    """
     if last < first:
         return
     inbox = Inbox({stream.shard: Position(stream.shard, first - 1, first)}, shards=shards, spool=_spool)
@@ -99,11 +101,13 @@ async def _pieces(
                     inbox.skip(message.shard, message.seq)
                     inbox.add(message)
             while (cut := inbox.take()) is not None:
-                for piece in cut.pieces:
-                    yield piece
+                with closing(cut):
+                    for piece in cut.pieces:
+                        yield piece
             if batch[-1].seq >= last:
                 return
     finally:
+        inbox.close()
         close = getattr(reader, "aclose", None)
         if close is not None:
             await close()

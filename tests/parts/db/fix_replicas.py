@@ -51,9 +51,9 @@ class Member:
     def drop(self) -> None:
         """Give up on what was captured."""
         if self.flight is not None:
-            self.replica.forget_flight(self.flight.id.number)
-            self.flight.close()
-            self.flight = None
+            dropped, self.flight = self.flight, None
+            dropped.close()
+            self.replica.forget_flight(dropped.id.number)
 
     def run(self, sql: str, bindings: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Run the application's statements."""

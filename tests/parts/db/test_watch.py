@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import resource
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import apsw
@@ -80,3 +83,35 @@ async def test_who_is_deaf_hears_nothing_and_is_told_to_look_when_it_listens_aga
         assert heard
     watch.deaf()
     assert not watch.listening(), "nothing is watched any more"
+
+
+@pytest.fixture
+def no_file_left() -> Iterator[Callable[[], None]]:
+    """Let the process open no further file once it is called."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+    def none_left() -> None:
+        free = os.dup(0)
+        os.close(free)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
+
+    yield none_left
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.parametrize("refused", ["no file is left", "the folder is gone"])
+async def test_where_the_kernel_refuses_to_watch_the_poll_is_left_and_said(
+    refused: str, tmp_path: Path, no_file_left: Callable[[], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    watch = Watch((tmp_path / "gone" if "folder" in refused else tmp_path) / "app.db")
+    if "file" in refused:
+        no_file_left()
+    async with watch.open():
+        assert not await watch.wait(SHORT)
+        watch.deaf()
+        assert not watch.listening()
+        watch.wake()
+        assert await watch.wait(LONG)
+    (line,) = caplog.messages
+    for part in ("look for commits by the clock only", str(tmp_path), "fs.inotify.max_user_instances"):
+        assert part in line

@@ -62,4 +62,5 @@ async def test_each_other_history_is_heard_of_once_in_change_sets_and_checkpoint
         reading.cancel()
         await asyncio.wait({reading})
     finally:
+        receiver.close()
         await thread.aclose()

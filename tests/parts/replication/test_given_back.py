@@ -1,0 +1,266 @@
+"""Where blocks wait is given back by its owner, whichever way the owner ends; nothing is left to the collector."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import suppress
+from functools import partial
+from tempfile import SpooledTemporaryFile
+from typing import IO
+
+import apsw
+import msgspec
+import pytest
+
+from harmonylite.changes.inbox import Inbox
+from harmonylite.db import capture
+from harmonylite.db.replica import Replica
+from harmonylite.db.thread import SqliteThread
+from harmonylite.db.watch import Watch
+from harmonylite.errors import DatabaseError, HarmonyLiteError, StreamError, StreamGapError, leaves
+from harmonylite.model import ChangeSetId, Position, StreamInfo, StreamMessage
+from harmonylite.replication import receiving, telling
+from harmonylite.replication.engine import Engine
+from harmonylite.snapshots import forward
+from harmonylite.snapshots.replaying import bring_forward
+from harmonylite.status import NodeStatus
+from harmonylite.wire import VERSION, TableBlock, encode_block, encode_tables
+from tests.parts.db.fix_replicas import Group, Member
+from tests.rules.changes.fix_streams import envelope
+from tests.simulation.tails import Tape
+from tests.simulation.world import World
+
+FAR = 1_000_000
+MOMENTS = (0.0, 0.05)
+"""Seconds after which a run is cancelled: any moment is right."""
+
+
+@pytest.fixture
+def places(monkeypatch: pytest.MonkeyPatch) -> list[SpooledTemporaryFile[bytes]]:
+    """All places that were made: who drops one that is open leaves it to the collector, at whatever moment that is."""
+    made: list[SpooledTemporaryFile[bytes]] = []
+
+    def make(*, max_size: int, dir: str | None = None) -> SpooledTemporaryFile[bytes]:
+        made.append(SpooledTemporaryFile(max_size=max_size, dir=dir))  # noqa: SIM115 -- the code under test closes it
+        return made[-1]
+
+    for module in (capture, receiving, forward, telling):
+        monkeypatch.setattr(module, "SpooledTemporaryFile", make)
+    return made
+
+
+def left_open(places: list[SpooledTemporaryFile[bytes]]) -> int:
+    """Return how many were not given back, and close them."""
+    left = [each for each in places if not each.closed]
+    for each in left:
+        each.close()
+    return len(left)
+
+
+def block(table: str = "t", width: int = 2) -> bytes:
+    """Return the block of a change set that inserts one row."""
+    row = [1, "x", "y"][:width]
+    encoded, _ = encode_block([encode_tables(TableBlock(table, ["id", "v", "w"][:width], 1, [row]))], compress=False)
+    return encoded
+
+
+def said(number: int, body: bytes, *, shards: Sequence[int] = (0,), last: bool = True) -> bytes:
+    """Return one message of node ``x``, on shard 0."""
+    return envelope(ChangeSetId("x", "s", number), 0, last=last, more=not last, shards=shards, body=body)
+
+
+WAITING = [said(1, block()), said(2, block(), shards=(0, 1)), said(3, block(), last=False)]
+"""What waits in an inbox: one is whole, one waits for its part on another shard, one for its next message."""
+LAST = {
+    "nothing": [],
+    "whole": [said(4, block())],
+    "unreadable": [said(4, b"\xff\xff")],
+    "a newer version's": [msgspec.msgpack.encode([VERSION + 1, "x"])],
+    "no table for it": [said(4, block("other"))],
+    "more columns": [said(4, block(width=3))],
+}
+
+
+class Line(Tape):
+    """A stream that ends as it is asked to: ``error`` comes behind the messages; ``deaf``: no publish is answered."""
+
+    def __init__(self, world: World, shard: int, error: StreamError | None, *, deaf: bool, beyond: int) -> None:
+        super().__init__(world, shard, 0, node="a")
+        self._error = error
+        self._deaf = deaf
+        self._beyond = beyond
+
+    async def info(self) -> StreamInfo:
+        return StreamInfo(self.shard, 1, self.now.last + self._beyond, "now")
+
+    async def last_own(self) -> StreamMessage | None:
+        return None
+
+    async def read(self, start: int) -> AsyncIterator[list[StreamMessage]]:
+        if batch := self._world.after(self.shard, start - 1, 1 << 30):
+            yield batch
+        if self._error is not None:
+            raise self._error
+        await asyncio.Event().wait()
+
+    async def publish(
+        self, payload: bytes, *, message_id: str, expected_last: int | None = None, expected_end: int | None = None
+    ) -> int:
+        if self._deaf:
+            await asyncio.Event().wait()
+        return await super().publish(payload, message_id=message_id)
+
+
+class Untroubled:
+    """The recovery of a node whose streams are as they were."""
+
+    one_by_one = False
+
+    async def check(self, replica: Replica) -> None:
+        """Say nothing against the streams."""
+
+    async def watch(self, replica: Replica) -> None:
+        await asyncio.Event().wait()
+
+    async def recover(self, replica: Replica) -> None:
+        await asyncio.Event().wait()
+
+    def turn(self) -> None:
+        """Look at once: there is nothing to see."""
+
+
+Run = Callable[[Member, SqliteThread, Sequence[Line]], Coroutine[None, None, object]]
+
+
+async def replicating(member: Member, thread: SqliteThread, lines: Sequence[Line]) -> None:
+    """Receive and send, rows that the application wrote before among it."""
+    engine = Engine(
+        member.replica, thread, Watch(member.options.database), lines, NodeStatus(), publish=True, polling=0.01,
+        tidying=0.0, message_bytes=lambda: 1000, checkpoint=lambda name, at: None, recovery=Untroubled(), covering=None,
+    )  # fmt: skip
+    await engine.run()
+
+
+async def catching_up(member: Member, thread: SqliteThread, lines: Sequence[Line]) -> None:
+    targets = dict.fromkeys(range(2), FAR)
+    await forward.catch_up(member.replica, thread, lines, targets, merge=True, told=lambda at: None)
+
+
+async def replaying(member: Member, thread: SqliteThread, lines: Sequence[Line]) -> None:
+    targets = dict.fromkeys(range(2), FAR)
+    await bring_forward(member.replica, thread, lines, targets, merge=True)
+
+
+async def asking(member: Member, thread: SqliteThread, lines: Sequence[Line]) -> object:
+    return await telling.history(lines, member.replica.tables["t"].shape, ["1"], most=10)
+
+
+@pytest.mark.parametrize("last", LAST)
+@pytest.mark.parametrize("run", [replicating, catching_up, replaying, asking])
+async def test_whoever_reads_streams_gives_back_what_waits_however_the_reading_ends(
+    make_group: Callable[[int], Group], run: Run, last: str, places: list[SpooledTemporaryFile[bytes]]
+) -> None:
+    ends: list[tuple[StreamError | None, float, bool, int]] = [(None, moment, True, 1) for moment in MOMENTS]
+    ends += [
+        (None, MOMENTS[-1], False, 0),
+        (StreamError("cut"), 0.2, True, 1),
+        (StreamGapError("forgot", shard=0, wanted=5, first=9), 0.2, True, 1),
+    ]
+    for error, moment, deaf, beyond in ends:
+        group = make_group(2)
+        (member,) = group.several(1, "CREATE TABLE t(id INTEGER PRIMARY KEY, v)")
+        member.run("INSERT INTO t VALUES (7, 'of the application')")
+        for payload in [*WAITING, *LAST[last]]:
+            group.world.publish(0, "x", payload)
+        thread = SqliteThread()
+        lines = [Line(group.world, shard, error, deaf=deaf, beyond=beyond) for shard in range(2)]
+        running = asyncio.create_task(run(member, thread, lines))
+        await asyncio.wait({running}, timeout=moment)
+        running.cancel()
+        await asyncio.wait({running})
+        await thread.aclose()
+        failed = None if running.cancelled() else running.exception()
+        assert failed is None or all(isinstance(each, HarmonyLiteError) for each in leaves(failed))
+        assert left_open(places) == 0, (error, moment)
+
+
+async def test_what_was_captured_while_its_sender_was_cancelled_is_given_back(
+    group: Group, places: list[SpooledTemporaryFile[bytes]]
+) -> None:
+    (member,) = group.several(1, "CREATE TABLE t(id INTEGER PRIMARY KEY, v)")
+    member.run("INSERT INTO t VALUES (7, 'of the application')")
+    thread, reached, cancelled = SqliteThread(), asyncio.Event(), asyncio.Event()
+    loop, take = asyncio.get_running_loop(), member.replica.capture
+    captured = []
+
+    def slow(number: int, *, message_bytes: int, tidy: bool = True) -> object:
+        captured.append(take(number, message_bytes=message_bytes, tidy=tidy))
+        loop.call_soon_threadsafe(reached.set)
+        asyncio.run_coroutine_threadsafe(cancelled.wait(), loop).result()
+        return captured[-1]
+
+    member.replica.capture = slow  # type: ignore[method-assign,assignment]
+    lines = [Line(group.world, 0, None, deaf=True, beyond=0)]
+    running = asyncio.create_task(replicating(member, thread, lines))
+    await reached.wait()
+    running.cancel()
+    for _ in range(10):  # turns of the loop until the sender hears of it
+        await asyncio.sleep(0)
+    cancelled.set()
+    await asyncio.wait({running})
+    await thread.aclose()
+    assert captured[0] is not None
+    assert left_open(places) == 0
+
+
+def test_a_capture_that_is_interrupted_at_any_moment_leaves_nothing_open(
+    group: Group, places: list[SpooledTemporaryFile[bytes]]
+) -> None:
+    (member,) = group.several(1, "CREATE TABLE t(id INTEGER PRIMARY KEY, v)")
+    member.run("INSERT INTO t VALUES (7, 'of the application')")
+    interrupted = 0
+    for steps in range(1, 400):
+        member.replica.connection.set_progress_handler(partial(next, iter([*[False] * steps, *[True] * 10_000])), 1)
+        try:
+            out = member.replica.capture(steps, message_bytes=1000)
+        except (DatabaseError, apsw.Error):
+            interrupted += len(places)
+        else:
+            assert out is not None
+            out.close()
+        finally:
+            member.replica.connection.set_progress_handler(None)
+        assert left_open(places) == 0, steps
+        places.clear()
+    assert interrupted > 10
+
+
+@pytest.mark.parametrize("writes", [0, 1, 2])
+@pytest.mark.parametrize("count", [1, 3])
+def test_an_inbox_whose_disk_is_full_gives_all_back(writes: int, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[SpooledTemporaryFile[bytes]] = []
+    left = iter([*range(writes)])
+
+    def spool(most: int) -> IO[bytes]:
+        place = SpooledTemporaryFile[bytes](max_size=most)
+        write = place.write
+
+        def full(data: bytes) -> int:
+            if next(left, None) is None:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return write(data)
+
+        monkeypatch.setattr(place, "write", full)
+        made.append(place)
+        return place
+
+    inbox, name = Inbox({0: Position(0)}, spool=spool), ChangeSetId("x", "s", 1)
+    with suppress(OSError):
+        for seq in range(1, 4):
+            payload = envelope(name, (seq - 1) % count, last=seq % count == 0, shards=[0], more=seq % count != 0)
+            inbox.add(StreamMessage(0, seq, "p.0.x", payload))
+    inbox.close()
+    assert made
+    assert left_open(made) == 0
