@@ -262,12 +262,7 @@ class Inbox:
             return  # a repeated part: it was published again after a lost acknowledgement
         if envelope.shards != part.shards:
             raise ForeignMessageError(f"it names other shards than the change set's first message, {part.first}")
-        try:
-            part.add(envelope)
-        except BaseException:
-            if lane.open.get(envelope.node) is not part:  # it has one message only, and nobody else knows of it
-                part.spool.close()
-            raise
+        lane.append(part, envelope)
         if envelope.last:
             lane.open.pop(envelope.node, None)
             self._complete(lane, message, envelope, part)

@@ -133,6 +133,15 @@ class Lane:
             return self.open.pop(next(iter(self.open)))
         return ended
 
+    def append(self, part: Open, envelope: Envelope) -> None:
+        """Append one message's body; when that fails, close the place of a part that only has this message."""
+        try:
+            part.add(envelope)
+        except BaseException:
+            if self.open.get(part.id.node) is not part:
+                part.spool.close()
+            raise
+
     def settle(self, limit: int, taken: Piece | None) -> Position:
         """Move on to right before the first piece that waits, else to what was read, at most to ``limit``.
 

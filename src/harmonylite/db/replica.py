@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -18,7 +17,7 @@ import apsw
 from harmonylite.changes.histories import Relation, Standing
 from harmonylite.changes.inbox import Cut, Piece
 from harmonylite.db import compare, join, mirror
-from harmonylite.db.applying import Applied, Applying, Flight, SchemaMovedError
+from harmonylite.db.applying import Applied, Applying, SchemaMovedError
 from harmonylite.db.capture import Capture, NotUtf8Error, Outgoing, new_outgoing
 from harmonylite.db.connection import attach, mapped, open_file, rows, transaction, tune, value
 from harmonylite.db.exchange import exchanged, must_fit
@@ -220,20 +219,34 @@ class Replica:
     # capture ---------------------------------------------------------------------------------------------------
 
     def capture(self, number: int, *, message_bytes: int, tidy: bool = True) -> Outgoing | None:
-        """Read what is pending as change set ``number`` of this session; None when nothing differs: then
-        ``tidy`` clears what the log named for nothing.
+        """Read what is pending as change set ``number`` of this session; None when nothing differs.
+
+        ``tidy``: then clear what the log named for nothing.
         """
         change_set = ChangeSetId(self.options.node, self.options.session, number)
-        found, named = None, False
-        while found is None:
+        named = False
+        while True:
+            out: Outgoing | None = None
             try:
-                found = self._captured(change_set, message_bytes, named=named)
-            except (NotUtf8Error, SchemaMovedError) as error:
+                self._applying.compare_stale()
+                with self._applying.unit("capture"):
+                    read = self._applying.read_log(named=named)
+                    if read is not None:
+                        base = {shard: position.seq for shard, position in self.positions().items()}
+                        history = history_of(self.connection, "mirror")
+                        out = new_outgoing(change_set, read.log_id, self._clock(), base, history)
+                        self._capture.read(self.tables.values(), out, message_bytes=message_bytes)
+            except BaseException as error:
+                if out is not None:
+                    out.close()
                 if isinstance(error, SchemaMovedError):
                     self.reinstall()
+                elif not isinstance(error, NotUtf8Error):
+                    raise
                 continue
-            named = found is not None or self._applying.name_new_rows()
-        read, out = found
+            if read is not None and out is not None:
+                break
+            named = self._applying.name_new_rows()
         if out.rows:
             self._applying.takes_off(number, read)
             return out
@@ -242,21 +255,6 @@ class Replica:
         if self._applying.holding:
             self._applying.retry_held()
         return None
-
-    def _captured(self, change_set: ChangeSetId, most: int, *, named: bool) -> tuple[Flight, Outgoing] | None:
-        """Read what is pending in one transaction; None: the new rows have to be named in the log first."""
-        self._applying.compare_stale()
-        with ExitStack() as unless_whole:
-            with self._applying.unit("capture"):
-                read = self._applying.read_log(named=named)
-                if read is None:
-                    return None
-                base = {shard: position.seq for shard, position in self.positions().items()}
-                out = new_outgoing(change_set, read.log_id, self._clock(), base, history_of(self.connection, "mirror"))
-                unless_whole.callback(out.close)
-                self._capture.read(self.tables.values(), out, message_bytes=most)
-            unless_whole.pop_all()
-        return read, out
 
     def look(self) -> int:
         """Take over what was logged without capturing it; return the number of pending rows."""

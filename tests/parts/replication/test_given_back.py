@@ -7,6 +7,7 @@ import errno
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import suppress
 from functools import partial
+from itertools import chain, repeat
 from tempfile import SpooledTemporaryFile
 from typing import IO
 
@@ -222,7 +223,7 @@ def test_a_capture_that_is_interrupted_at_any_moment_leaves_nothing_open(
     member.run("INSERT INTO t VALUES (7, 'of the application')")
     interrupted = 0
     for steps in range(1, 400):
-        member.replica.connection.set_progress_handler(partial(next, iter([*[False] * steps, *[True] * 10_000])), 1)
+        member.replica.connection.set_progress_handler(partial(next, chain([False] * steps, [True], repeat(False))), 1)
         try:
             out = member.replica.capture(steps, message_bytes=1000)
         except (DatabaseError, apsw.Error):
