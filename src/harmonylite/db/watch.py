@@ -41,11 +41,11 @@ class Watch:
         if sys.platform != "linux":
             yield
             return
-        from asyncinotify import Inotify, Mask
-
         with ExitStack() as stack:
-            files = Mask.CREATE | Mask.DELETE | Mask.MOVED_TO
             try:
+                from asyncinotify import Inotify, Mask
+
+                files = Mask.CREATE | Mask.DELETE | Mask.MOVED_TO
                 inotify = stack.enter_context(Inotify())
                 # a second watch of one folder takes the first one's place (inotify_add_watch)
                 self._listen = lambda all_: inotify.add_watch(self._folder, files | Mask.MODIFY if all_ else files)
