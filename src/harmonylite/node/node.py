@@ -189,7 +189,8 @@ class Node:
             presence = self._parts.presence = Presence(peers, status, options.session)
             await stack.enter_async_context(presence)
             upkeep = self._upkeep = Upkeep(settings, options, thread, status, self._questions, regional, peers, shards)
-            self._parts.keeper, self._past.replaying = upkeep.keeper, upkeep.replaying
+            self._parts.keeper, self._parts.lease = upkeep.keeper, upkeep.lease
+            self._past.replaying = upkeep.replaying
             await stack.enter_async_context(self._watch.open())
             backoff = Backoff(first=0.1, most=30.0)
             while True:

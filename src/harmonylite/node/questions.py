@@ -36,6 +36,7 @@ from harmonylite.replication.engine import Engine
 from harmonylite.replication.ports import Heard
 from harmonylite.replication.verifying import Verifier
 from harmonylite.snapshots.keeper import Keeper
+from harmonylite.snapshots.lease import Lease
 from harmonylite.snapshots.recovering import Recovery
 from harmonylite.snapshots.requests import Requests
 from harmonylite.status import NodeStatus
@@ -63,6 +64,7 @@ class Parts:
     replica: Replica | None = None
     peers: NatsPeers | None = None
     keeper: Keeper | None = None
+    lease: Lease | None = None
     engine: Engine | None = None
     verifier: Verifier | None = None
     regional: Regional | None = None
@@ -79,7 +81,7 @@ class Questions:
         self.parts = parts
         self._status = status
         self._thread = thread
-        self.requests = Requests(status, lambda: parts.peers, lambda: parts.keeper)
+        self.requests = Requests(status, lambda: parts.peers, lambda: parts.keeper, lambda: parts.lease)
 
     # questions of other nodes -----------------------------------------------------------------------------------
 

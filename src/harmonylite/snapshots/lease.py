@@ -60,6 +60,11 @@ class Lease:
         """Seconds between two calls of `renew`."""
         return self._seconds / 3
 
+    async def is_others(self) -> bool:
+        """Tell whether another node holds the lease, or did when it was last set anew. Raises StreamError."""
+        found = await self._pointers.pointer(LEASE)
+        return found is not None and _decode(found[0]).node not in ("", self._me.node)
+
     async def renew(self) -> bool:
         """Keep the lease, or take it when it is free or has run out; tell whether it is held. Raises StreamError."""
         now = self._clock()

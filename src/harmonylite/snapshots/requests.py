@@ -79,15 +79,16 @@ REPLY = Codec("an answer to a request for a snapshot", Reply)
 
 
 class Requests:
-    """Asks for this node. ``peers``: None until they can be reached; ``keeper`` likewise."""
+    """Asks for this node. ``peers``: None until they can be reached; ``keeper`` and ``lease`` likewise."""
 
     def __init__(
-        self, status: NodeStatus, peers: Callable[[], Peers | None], keeper: Callable[[], Keeper | None], *,
-        clock: Callable[[], float] = time.monotonic,
+        self, status: NodeStatus, peers: Callable[[], Peers | None], keeper: Callable[[], Keeper | None],
+        lease: Callable[[], Lease | None], *, clock: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
         self._status = status
         self._peers = peers
         self._keeper = keeper
+        self._lease = lease
         self._clock = clock
         self._part = status.part("snapshots")
         self._no_use = NoUse()
@@ -99,8 +100,8 @@ class Requests:
 
         Where the last answer did not help, nobody is asked again before another snapshot is the newest, or for a while.
         """
-        peers, keeper = self._peers(), self._keeper()
-        if peers is None or keeper is None:
+        peers, keeper, lease = self._peers(), self._keeper(), self._lease()
+        if peers is None or keeper is None or lease is None:
             return False
         with suppress(*PASSING):
             newest = await keeper.newest()
@@ -114,7 +115,8 @@ class Requests:
                 keeper.shelf.place,
                 unusable,
                 unusable in keeper.missing,
-                anybody=self._unanswered > 0,
+                # nobody answers for a lease that is free, or that an earlier process of this node holds
+                anybody=self._unanswered > 0 or not await lease.is_others(),
             )
             replies = await _ask(peers, request, seconds=SAVE)
             self._unanswered = 0 if replies else self._unanswered + 1

@@ -69,6 +69,20 @@ async def test_another_process_of_the_same_node_waits_too(objects: JetStreamObje
     assert not await second.renew()
 
 
+async def test_it_is_others_while_another_node_has_not_given_it_back(objects: JetStreamObjects) -> None:
+    asking, other = lease(objects, "a", Clock(0)), lease(objects, "b", Clock(0))
+    assert not await asking.is_others(), "nobody ever had it"
+    earlier = Lease(objects, "a", "an earlier process", seconds=30.0, clock=Clock(0))
+    await earlier.renew()
+    assert not await asking.is_others()
+    assert await other.is_others()
+    await earlier.release()
+    assert not await other.is_others()
+    await other.renew()
+    assert await asking.is_others()
+    assert not await other.is_others()
+
+
 async def test_it_is_held_from_when_it_was_asked_for_and_not_at_the_moment_it_ends(objects: JetStreamObjects) -> None:
     clock = Clock(100)
     a = lease(objects, "a", clock)

@@ -31,7 +31,7 @@ from harmonylite.snapshots.requests import (
 from harmonylite.snapshots.saving import Saver
 from harmonylite.status import NodeStatus
 from harmonylite.stores.directory import DirectoryStore
-from tests.parts.fix_nats import eventually
+from tests.parts.fix_nats import PATIENCE, eventually
 
 HERE = b"here"
 IS_THERE = Request("?", "")
@@ -54,7 +54,9 @@ class Member:
         self.lease = Lease(objects, name, "s", seconds=30.0)
         self.peers = NatsPeers(link, "c")
         self.answering = Answering(self.keeper, self.lease, self.status, clock=lambda: self.now)
-        self.requests = Requests(self.status, lambda: self.peers, lambda: self.keeper, clock=lambda: self.now)
+        self.requests = Requests(
+            self.status, lambda: self.peers, lambda: self.keeper, lambda: self.lease, clock=lambda: self.now
+        )
 
     @staticmethod
     def _copy(target: Path, *, beginning: object = None) -> Standing:
@@ -176,15 +178,22 @@ async def test_a_running_node_whose_store_is_another_one_leaves_the_saving_to_th
     assert strange.saved == 1
 
 
-async def test_where_nobody_holds_the_lease_somebody_answers_the_second_time(
-    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("lease", ["free", "held by this node's process before", "of another node"])
+async def test_somebody_answers_the_first_time_unless_another_node_holds_the_lease(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, lease: str
 ) -> None:
-    monkeypatch.setattr("harmonylite.snapshots.requests.SAVE", 2.0)
+    monkeypatch.setattr("harmonylite.snapshots.requests.SAVE", 2.0 if lease == "of another node" else PATIENCE)
     first, second, joining = await cluster(("a", "store"), ("b", "store"), ("j", "store"))
     await first.lease.release()
-    assert not await joining.requests.please()
-    assert first.saved + second.saved == 1
-    await joining.no_use()
+    if lease == "held by this node's process before":
+        assert await Lease(joining.lease._pointers, "j", "before", seconds=30.0).renew()
+    elif lease == "of another node":
+        assert await Lease(joining.lease._pointers, "gone", "s", seconds=30.0).renew()
+        assert not await joining.requests.please(), "it may answer yet"
+        assert first.saved + second.saved == 1
+    newest = await joining.keeper.newest()
+    assert newest is not None
+    assert await joining.requests.please()
     assert 2 <= first.saved + second.saved <= 3, "both may have begun before one was through"
 
 
