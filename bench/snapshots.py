@@ -19,9 +19,9 @@ from pathlib import Path
 
 from bench.machine import Node, describe, nats_server
 from bench.report import make_console
-from harmonylite.db.patience import Patience
 from harmonylite.db.replica import Replica, ReplicaOptions
 from harmonylite.db.snapshot import begin_unseen, fill, offer, save_copy, seal
+from harmonylite.db.sqlite.deadline import Patience
 from harmonylite.snapshots.archive import CHUNK, LEVEL, pack, unpack
 
 if sys.version_info >= (3, 14):

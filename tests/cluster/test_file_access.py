@@ -10,9 +10,9 @@ from typing import Any
 import apsw
 import pytest
 
-from harmonylite.db.access import Access, access_of
-from harmonylite.db.healing import damage
-from harmonylite.db.rested import note
+from harmonylite.db.repair import damage
+from harmonylite.db.sqlite.clean_shutdown import note
+from harmonylite.db.sqlite.file_access import Access, access_of
 from tests.cluster.fix_cluster import Site, start
 from tests.cluster.processes import Node, agree, until, until_equal
 from tests.cluster.test_recovery_files import mirror_of, pair, scribble

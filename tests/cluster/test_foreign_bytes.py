@@ -10,7 +10,7 @@ import pytest
 
 from harmonylite.errors import ForeignError, VerifyError
 from harmonylite.node import registry
-from harmonylite.snapshots import description, lease
+from harmonylite.snapshots import lease, manifest
 from tests.cluster.fix_cluster import Site, start
 from tests.cluster.meddler import Meddler
 from tests.cluster.processes import Node, until, until_equal
@@ -76,7 +76,7 @@ def test_a_bad_pointer_counts_as_absent_and_is_replaced_and_a_bad_lease_runs_out
     nodes = pair(site)
     bucket = f"{prefix_of(nodes[0])}-pointers"
     for key, read in (
-        ("newest", description.CODEC.decode), ("lease", lease.CODEC.decode), (registry.KEY, registry.CODEC.decode)
+        ("newest", manifest.CODEC.decode), ("lease", lease.CODEC.decode), (registry.KEY, registry.CODEC.decode)
     ):  # fmt: skip
         until(lambda: readable(read, pointer(meddler, bucket, key)), f"{key} is set")  # noqa: B023
         meddler.publish(f"$KV.{bucket}.{key}".encode(), garbage)

@@ -13,7 +13,7 @@ import trustme
 
 from tests.cluster.fix_cluster import Site
 from tests.cluster.processes import Node, free_port, until
-from tests.parts.jetstream.fix_keys import new_operator
+from tests.parts.nats.fix_keys import new_operator
 
 pytestmark = pytest.mark.timeout(300)
 

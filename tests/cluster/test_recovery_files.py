@@ -9,7 +9,7 @@ from typing import Any
 import apsw
 import pytest
 
-from harmonylite.db.rested import note, taken
+from harmonylite.db.sqlite.clean_shutdown import note, taken
 from tests.cluster.fix_cluster import Site, start
 from tests.cluster.processes import Node, agree, until, until_equal
 

@@ -15,7 +15,7 @@ import trustme
 
 from tests.cluster.processes import until
 from tests.docs.guide import Guide, keys, write_row
-from tests.parts.jetstream.fix_keys import new_operator
+from tests.parts.nats.fix_keys import new_operator
 
 pytestmark = pytest.mark.timeout(300)
 

@@ -15,9 +15,9 @@ from random import Random
 from tempfile import mkdtemp
 from typing import Literal
 
-from harmonylite.changes.histories import further, relation
+from harmonylite.changes.epochs import further, relation
+from harmonylite.db.mirror.positions import history_of
 from harmonylite.db.snapshot import install_mirror, save_copy, standing_of
-from harmonylite.db.standing import history_of
 from tests.simulation import run as plain
 from tests.simulation.node import Node
 from tests.simulation.properties import check_always, check_at_rest, must
@@ -40,7 +40,7 @@ def name_of(node: Beginner) -> str:
 
 @dataclass
 class Beginner(Node):
-    """A node that starts as `harmonylite.snapshots.joining` does."""
+    """A node that starts as `harmonylite.recovery.bootstrap` does."""
 
     pointer: Named = field(default_factory=Named)
     stage: Stage = "fresh"

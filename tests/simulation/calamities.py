@@ -14,10 +14,10 @@ from random import Random
 from tempfile import mkdtemp
 from typing import ClassVar
 
-from harmonylite.changes import stalls
-from harmonylite.changes.histories import Standing
+from harmonylite.changes import aborts
+from harmonylite.changes.epochs import Standing
 from harmonylite.db.snapshot import standing_of
-from harmonylite.snapshots import forward
+from harmonylite.snapshots import roll_forward
 from tests.simulation import run as plain
 from tests.simulation.node import Node
 from tests.simulation.properties import check_always
@@ -197,8 +197,8 @@ def run(seed: int, *, steps: int = 0, kind: type[Calamities] = Calamities) -> No
     schedule.rng = Random(seed)
     for node in schedule.nodes:
         node.rng = schedule.rng
-    usual = stalls.STALL, forward.LOOK_EVERY
-    stalls.STALL = forward.LOOK_EVERY = 0.0  # who left a change set unfinished does not go on while others wait
+    usual = aborts.STALL, roll_forward.LOOK_EVERY
+    aborts.STALL = roll_forward.LOOK_EVERY = 0.0  # who left a change set unfinished does not go on while others wait
     try:
         schedule.run()
     except BaseException as error:
@@ -206,7 +206,7 @@ def run(seed: int, *, steps: int = 0, kind: type[Calamities] = Calamities) -> No
         error.add_note(f"seed {seed}; run it again with: python -m {where} {seed}")
         raise
     finally:
-        stalls.STALL, forward.LOOK_EVERY = usual
+        aborts.STALL, roll_forward.LOOK_EVERY = usual
         schedule.close()
         shutil.rmtree(folder)
 

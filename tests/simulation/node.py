@@ -10,11 +10,11 @@ from random import Random
 
 import apsw
 
-from harmonylite.changes.inbox import Cut, Inbox
-from harmonylite.db.capture import Outgoing
-from harmonylite.db.former import take_for_gone
-from harmonylite.db.inspect import TableRules
+from harmonylite.changes.reassembler import Cut, Inbox
+from harmonylite.db.capture.capture import Outgoing
+from harmonylite.db.mirror.schema_history import take_for_gone
 from harmonylite.db.replica import Replica, ReplicaOptions
+from harmonylite.db.sqlite.introspection import TableRules
 from harmonylite.errors import DatabaseError, SchemaWaitError
 from harmonylite.model import ChangeSetId
 from harmonylite.wire import KIND_ABORT, VERSION, Envelope, encode_abort, encode_envelope

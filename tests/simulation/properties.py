@@ -7,10 +7,10 @@ from typing import Any
 
 import apsw
 
-from harmonylite.db.exact import exact, exact_rows
 from harmonylite.db.replica import Replica
-from harmonylite.db.tracked import Tracked
-from harmonylite.db.watermarks import new_rows
+from harmonylite.db.sqlite.lossless import exact, exact_rows
+from harmonylite.db.tracking.tracked_table import Tracked
+from harmonylite.db.tracking.watermarks import new_rows
 from harmonylite.schema.sql import quote
 from tests.simulation.node import Node
 from tests.simulation.rarer import GROWN, MEMO

@@ -11,19 +11,23 @@ from typing import Any
 import apsw
 import pytest
 
-from harmonylite.changes import lanes, shards
-from harmonylite.changes.inbox import Inbox
-from harmonylite.db import bases, fold, former, install, join, merge, mirror, pending, watermarks
-from harmonylite.db.applying import Applying
-from harmonylite.db.fold import Fold
-from harmonylite.db.hooks import Hooks
-from harmonylite.db.journal import Journal
-from harmonylite.db.log import Log
-from harmonylite.db.merge import Merge
-from harmonylite.db.pending import Pending
+from harmonylite.changes import fragments, sharding
+from harmonylite.changes.reassembler import Inbox
+from harmonylite.db import install, reconcile
+from harmonylite.db.apply import fold, merge, pending
+from harmonylite.db.apply.apply import Applying
+from harmonylite.db.apply.fold import Fold
+from harmonylite.db.apply.merge import Merge
+from harmonylite.db.apply.pending import Pending
+from harmonylite.db.capture import merge_base
+from harmonylite.db.mirror import mirror_file, schema_history
+from harmonylite.db.mirror.conflict_journal import Journal
 from harmonylite.db.replica import Replica
-from harmonylite.db.triggers import triggers
-from harmonylite.db.watermarks import Watermarks
+from harmonylite.db.sqlite.side_effect_triggers import Hooks
+from harmonylite.db.tracking import watermarks
+from harmonylite.db.tracking.change_log import Log
+from harmonylite.db.tracking.triggers import triggers
+from harmonylite.db.tracking.watermarks import Watermarks
 from harmonylite.schema import shape
 from harmonylite.schema.shape import Column, TableShape
 from tests.simulation.node import Node
@@ -133,10 +137,10 @@ def _(patch: pytest.MonkeyPatch) -> None:
     def loose(_: Column, left: str, right: str) -> str:
         return f"({left} IS NOT {right})"
 
-    for module in (shape, fold, merge, pending, join):
+    for module in (shape, fold, merge, pending, reconcile):
         if hasattr(module, "differs"):
             patch.setattr(module, "differs", loose)
-    patch.setattr("harmonylite.db.capture.differs", loose)
+    patch.setattr("harmonylite.db.capture.capture.differs", loose)
 
 
 # unique indexes and rowids ----------------------------------------------------------------------------------------
@@ -165,7 +169,7 @@ def _(patch: pytest.MonkeyPatch) -> None:
 
 @left_out("keys that SQLite holds equal may live on several shards")
 def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(shards, "plain", lambda value: value)
+    patch.setattr(sharding, "plain", lambda value: value)
 
 
 # the order --------------------------------------------------------------------------------------------------------
@@ -184,7 +188,7 @@ def _(patch: pytest.MonkeyPatch) -> None:
 
 @left_out("after a restart reading goes on behind the position, where a change set under way lost its beginning")
 def _(patch: pytest.MonkeyPatch) -> None:
-    settle = lanes.Lane.settle
+    settle = fragments.Lane.settle
 
     def forgetful(lane: Any, limit: int, taken: Any) -> Any:
         position = settle(lane, limit, taken)
@@ -193,7 +197,7 @@ def _(patch: pytest.MonkeyPatch) -> None:
         )
         return lane.position
 
-    patch.setattr(lanes.Lane, "settle", forgetful)
+    patch.setattr(fragments.Lane, "settle", forgetful)
 
 
 # two files, one commit --------------------------------------------------------------------------------------------
@@ -201,13 +205,13 @@ def _(patch: pytest.MonkeyPatch) -> None:
 
 @left_out("the database's position moves in no transaction at all")
 def _(patch: pytest.MonkeyPatch) -> None:
-    move = mirror.set_positions
+    move = mirror_file.set_positions
 
     def mirror_only(connection: apsw.Connection, schema: str, moved: Any) -> None:
         if schema == "mirror":
             move(connection, schema, moved)
 
-    patch.setattr(mirror, "set_positions", mirror_only)
+    patch.setattr(mirror_file, "set_positions", mirror_only)
 
 
 @left_out("a mirror that a crash left behind is merged again on its way to the database's position")
@@ -221,7 +225,7 @@ def _(patch: pytest.MonkeyPatch) -> None:
 
     def early(self: Applying, cut: Any, *, merge: bool) -> Any:
         with self.unit("move the positions"):
-            mirror.set_positions(self._connection, "mirror", cut.positions)
+            mirror_file.set_positions(self._connection, "mirror", cut.positions)
         return apply(self, cut, merge=merge)
 
     patch.setattr(Applying, "apply", early)
@@ -234,7 +238,7 @@ def _(patch: pytest.MonkeyPatch) -> None:
 
 @left_out("what became of columns that a migration removed or renamed is not remembered")
 def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(former, "columns_moved", nothing)
+    patch.setattr(schema_history, "columns_moved", nothing)
 
 
 # triggers of the application --------------------------------------------------------------------------------------
@@ -261,7 +265,7 @@ def _(patch: pytest.MonkeyPatch) -> None:
 
 @left_out("what the writer of a pending row saw is forgotten when others change the row")
 def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(bases, "remember", nothing)
+    patch.setattr(merge_base, "remember", nothing)
 
 
 @left_out("values that give way when a database joins are not written down")
@@ -283,7 +287,7 @@ def _(patch: pytest.MonkeyPatch) -> None:
 def _(patch: pytest.MonkeyPatch) -> None:
     def forgetful(self: Applying, number: int) -> None:
         self._flights.pop(number, None)
-        self._connection.execute(f"DELETE FROM {bases.BASE}")
+        self._connection.execute(f"DELETE FROM {merge_base.BASE}")
 
     patch.setattr(Applying, "never_landed", forgetful)
 
@@ -293,4 +297,4 @@ def _(patch: pytest.MonkeyPatch) -> None:
 
 @left_out("own change sets that an adopted mirror has folded are not told from others'")
 def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(join, "recent_of", lambda *_: [])
+    patch.setattr(reconcile, "recent_of", lambda *_: [])

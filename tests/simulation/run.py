@@ -10,7 +10,8 @@ from random import Random
 from tempfile import mkdtemp
 from typing import ClassVar
 
-from harmonylite.db import applying, capture
+from harmonylite.db.apply import apply
+from harmonylite.db.capture import capture
 from harmonylite.schema.shape import outline
 from tests.simulation.node import Node
 from tests.simulation.properties import check_always, check_at_rest, must
@@ -288,8 +289,8 @@ def run(seed: int, *, steps: int = 0, small_blocks: bool = False) -> None:
     ``small_blocks``: of two rows at most, so that change sets have many and are staged while they come in.
     """
     usual = capture.BLOCK_BYTES  # type: ignore[attr-defined]
-    few = applying.FEW
-    applying.FEW = (1, 3, few)[seed % 3]  # new rows are named in the log, sometimes, or never: they are few here
+    few = apply.FEW
+    apply.FEW = (1, 3, few)[seed % 3]  # new rows are named in the log, sometimes, or never: they are few here
     capture.BLOCK_BYTES = 1 if small_blocks else usual  # type: ignore[attr-defined]  # a constant, but for this
     shm = Path("/dev/shm")  # memory, where there is such a thing: the disk is not what is tested here
     folder = Path(mkdtemp(prefix="harmonylite-", dir=shm if shm.is_dir() else None))
@@ -303,6 +304,6 @@ def run(seed: int, *, steps: int = 0, small_blocks: bool = False) -> None:
         error.add_note(f"seed {seed}; run it again with: python -m tests.simulation {seed}{blocks}")
         raise
     finally:
-        capture.BLOCK_BYTES, applying.FEW = usual, few  # type: ignore[attr-defined]
+        capture.BLOCK_BYTES, apply.FEW = usual, few  # type: ignore[attr-defined]
         schedule.close()
         shutil.rmtree(folder)

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import apsw
 
-from harmonylite.changes.histories import Standing, drift, further, held, relation
-from harmonylite.changes.inbox import Cut
+from harmonylite.changes.epochs import Standing, drift, further, held, relation
+from harmonylite.changes.reassembler import Cut
 from harmonylite.db.replica import Replica
 from harmonylite.db.snapshot import save_copy, standing_of
 from harmonylite.model import Position, StreamMessage
-from harmonylite.snapshots.agreement import astray
-from harmonylite.snapshots.offering import Offering
+from harmonylite.recovery.build_database import DatabaseBuilder
+from harmonylite.snapshots.divergence import diverged
 from harmonylite.status import NodeStatus
 from tests.simulation.node import Node
 from tests.simulation.properties import must
@@ -157,7 +157,7 @@ class Survivor(Node):
         forgotten = self.fragile.forgotten
         for file in reversed(self.fragile.snapshots):
             kept = all(p.resume - 1 >= forgotten.get(s, 0) for s, p in standing_of(file).positions.items())
-            if kept and not (self.world.torn and asyncio.run(astray(file, self.tapes))):
+            if kept and not (self.world.torn and asyncio.run(diverged(file, self.tapes))):
                 return file
         return None
 
@@ -180,9 +180,9 @@ class Survivor(Node):
         self.at_once()
         self.start()
 
-    def offering(self) -> Offering:
+    def offering(self) -> DatabaseBuilder:
         """Return what makes and heals databases, in the simulation's one thread."""
-        return Offering(self.options, Inline(), NodeStatus(), Follows(), self.tapes)
+        return DatabaseBuilder(self.options, Inline(), NodeStatus(), Follows(), self.tapes)
 
     def at_once(self) -> None:
         """Let the application write as soon as a file is there."""

@@ -11,14 +11,14 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
-from harmonylite.changes.histories import Standing, further, held
+from harmonylite.changes.epochs import Standing, further, held
+from harmonylite.db.mirror.positions import rewind
 from harmonylite.db.replica import Replica
 from harmonylite.db.snapshot import standing_of
-from harmonylite.db.standing import rewind
-from harmonylite.db.thread import SqliteThread
+from harmonylite.db.sqlite.thread import SqliteThread
 from harmonylite.model import Position, StreamInfo, StreamMessage
-from harmonylite.snapshots.agreement import MemoryOfReplica, astray, common_end
-from harmonylite.snapshots.replaying import Replaying, replayed
+from harmonylite.snapshots.divergence import FoldedByReplica, common_end, diverged
+from harmonylite.snapshots.replay import Replay, replayed
 from tests.simulation.properties import must
 from tests.simulation.world import World
 
@@ -38,7 +38,7 @@ class Inline(SqliteThread):
 
 
 class Tape:
-    """A stream of the world, as much of `harmonylite.replication.ports.ShardStream` as recovering needs."""
+    """A stream of the world, as much of `harmonylite.ports.ShardStream` as recovering needs."""
 
     def __init__(self, world: World, shard: int, forgotten: int, *, node: str = "") -> None:
         self.shard = shard
@@ -88,13 +88,13 @@ class Tape:
 
 
 def go_back(replica: Replica, tapes: Sequence[Tape], snapshots: Sequence[Path], history: str) -> None:
-    """Let ``replica`` agree with the streams, as `harmonylite.snapshots.recovering` does."""
+    """Let ``replica`` agree with the streams, as `harmonylite.recovery.recover` does."""
     for _ in range(MOST_TRIES):
         standing = replica.standing()
         ends, lost = {}, False
         for tape in tapes:
             position = standing.positions[tape.shard]
-            end, proof = asyncio.run(common_end(tape, tape.now, position, MemoryOfReplica(replica, Inline())))
+            end, proof = asyncio.run(common_end(tape, tape.now, position, FoldedByReplica(replica, Inline())))
             must(end is not None, f"the stream of shard {tape.shard} is taken for another one")
             assert end is not None
             ends[tape.shard] = end
@@ -104,7 +104,7 @@ def go_back(replica: Replica, tapes: Sequence[Tape], snapshots: Sequence[Path], 
         if not lost:
             _stay_within(replica, tapes)
             return
-        kept = [file for file in snapshots if not asyncio.run(astray(file, tapes))]
+        kept = [file for file in snapshots if not asyncio.run(diverged(file, tapes))]
         fitting = [file for file in kept if _leads_on(standing_of(file), history, tapes, ends)]
         if fitting:
             asyncio.run(_adopt_common(replica, tapes, fitting[-1], ends))
@@ -141,6 +141,6 @@ async def _adopt_common(replica: Replica, tapes: Sequence[Tape], snapshot: Path,
     options = replica.options
     file = options.folder / "common.db"
     shutil.copy(snapshot, file)
-    what = Replaying.of(options, tapes)
+    what = Replay.of(options, tapes)
     async with replayed(what, file, targets, schema=options.mirror) as made:
         replica.adopt(made.options.mirror, relation="ahead")

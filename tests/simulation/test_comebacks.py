@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harmonylite.snapshots.offering import Offering
+from harmonylite.recovery.build_database import DatabaseBuilder
 from tests.simulation.calamities import run
 from tests.simulation.comebacks import Comebacks
 from tests.simulation.properties import BrokenError
@@ -34,6 +34,6 @@ def test_a_schedule_fails_when_a_file_is_there_before_it_holds_all(monkeypatch: 
     async def at_once(*_: object, **__: object) -> None:
         pass
 
-    monkeypatch.setattr(Offering, "_to_the_ends", at_once)
+    monkeypatch.setattr(DatabaseBuilder, "_to_the_ends", at_once)
     with pytest.raises(BrokenError, match="a file that came back says"):
         run(1, kind=Comebacks)

@@ -9,7 +9,7 @@ from typing import Any
 
 import apsw
 
-from harmonylite.db.exact import marks
+from harmonylite.db.sqlite.lossless import marks
 from harmonylite.schema.sql import quote
 from tests.simulation.rarer import GROWN, MEMO, MIGRATIONS, grown
 from tests.simulation.shapes import SHAPES, Shape

@@ -29,7 +29,7 @@ def move(ctx: click.Context, file: Path) -> None:
     place. The old streams are kept, and take nothing any more.
     """
     from harmonylite.config import load
-    from harmonylite.node.moving import move as carry_all
+    from harmonylite.node.stream_migration import move as carry_all
 
     carried = asyncio.run(carry_all(invocation(ctx).settings, load(file), remark))
     click.echo(f"{len(carried)} streams moved; start every node with its configuration for the new place now")
@@ -43,7 +43,7 @@ def release(ctx: click.Context) -> None:
 
     Only before any node has used the new place: what was published there would be missing here.
     """
-    from harmonylite.node.moving import release_all
+    from harmonylite.node.stream_migration import release_all
 
     names = asyncio.run(release_all(invocation(ctx).settings))
     click.echo(f"take messages again: {', '.join(names)}" if names else "no stream was held")
@@ -64,7 +64,7 @@ def serve(ctx: click.Context) -> None:
     logs.configure(settings.logging, known_secrets=secrets(settings))
 
     async def run() -> None:
-        from harmonylite.node.moving import serving
+        from harmonylite.node.stream_migration import serving
 
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):

@@ -63,7 +63,7 @@ def public(file: Path) -> None:
 
 def public_key(seed: bytes, file: Path | None = None) -> str:
     """Return the public key of ``seed``; raise ConfigError, naming ``file``, when it is damaged."""
-    from harmonylite.jetstream.credentials import key_pair
+    from harmonylite.nats.credentials import key_pair
 
     try:
         return bytes(key_pair(seed).public_key).decode()

@@ -43,7 +43,7 @@ def run_node(given: Invocation) -> int:
 
 def cleanup_database(given: Invocation) -> int:
     """Take everything of ours out of the database; refuse while a node runs for it."""
-    from harmonylite.db.cleanup import cleanup
+    from harmonylite.db.uninstall import cleanup
     from harmonylite.identity import acquire_lock, folder_for, nats_folder_for
 
     db_path = given.settings.db_path

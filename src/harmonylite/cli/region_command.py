@@ -28,10 +28,10 @@ def show(ctx: click.Context, as_json: bool) -> None:
         print_json({"nodes": [{"node_id": node["node_id"], **node.get("region", {})} for node in nodes]})
         return
     for node in nodes:
-        click.echo(f"{plain(node['node_id'])}: {told(node.get('region') or {})}")
+        click.echo(f"{plain(node['node_id'])}: {described(node.get('region') or {})}")
 
 
-def told(found: dict[str, object]) -> str:
+def described(found: dict[str, object]) -> str:
     """Return what a node says of its region, in a line."""
     if not found:
         return "in no region, or it did not answer"

@@ -57,12 +57,12 @@ class RootGroup(GoGroup):
         except Exception as error:
             if isinstance(error, OSError) and error.errno == errno.EPIPE:
                 raise
-            code = _unforeseen(error, verbose=invocation(ctx).verbose)
+            code = _unexpected(error, verbose=invocation(ctx).verbose)
         ctx.exit(code)
 
 
-def _unforeseen(error: Exception, *, verbose: bool) -> int:
-    foreseen = _only_foreseen(error)
+def _unexpected(error: Exception, *, verbose: bool) -> int:
+    foreseen = _only_expected(error)
     if foreseen:
         remark(f"harmonylite: {foreseen}")
         return foreseen.exit_code
@@ -73,7 +73,7 @@ def _unforeseen(error: Exception, *, verbose: bool) -> int:
     return 1
 
 
-def _only_foreseen(error: BaseException) -> HarmonyLiteError | None:
+def _only_expected(error: BaseException) -> HarmonyLiteError | None:
     """Return the error inside a group of a single one, as a task group raises it."""
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]

@@ -9,10 +9,10 @@ from typing import Any
 
 import rich_click as click
 
-from harmonylite.cli.following import Work, followed
 from harmonylite.cli.go_flags import GoCommand, GoGroup
 from harmonylite.cli.invocation import Invocation, config_option, invocation, json_option
 from harmonylite.cli.output import console, local_time, plain, print_json, remark, table
+from harmonylite.cli.progress_bar import WorkProgress, followed
 from harmonylite.errors import ConfigError, NotRunningError, SnapshotError
 
 SAVE_SECONDS = 3600.0
@@ -36,7 +36,7 @@ def listing(ctx: click.Context, as_json: bool) -> None:
     try:
         answer = given.control(60.0).get("/v1/snapshots")
     except NotRunningError as error:
-        answer = _apart(given, error, "/v1/snapshots", {}).do()
+        answer = _offline(given, error, "/v1/snapshots", {}).do()
     if as_json:
         print_json(answer)
         return
@@ -125,11 +125,11 @@ def _positions(answer: dict[str, Any]) -> str:
     return ", ".join(f"{shard}:{seq}" for shard, seq in sorted(dict(answer.get("positions") or {}).items())) or "-"
 
 
-def _asked(given: Invocation, path: str, arguments: dict[str, Any]) -> Work:
+def _asked(given: Invocation, path: str, arguments: dict[str, Any]) -> WorkProgress:
     """Return how the running node is asked."""
     control = given.control(SAVE_SECONDS)
     looking = given.control(5.0)
-    return Work(lambda: control.post(path, arguments), lambda: looking.get("/v1/status").get("progress"))
+    return WorkProgress(lambda: control.post(path, arguments), lambda: looking.get("/v1/status").get("progress"))
 
 
 def _followed(given: Invocation, path: str, arguments: dict[str, Any], *, as_json: bool) -> dict[str, Any]:
@@ -139,15 +139,15 @@ def _followed(given: Invocation, path: str, arguments: dict[str, Any], *, as_jso
     except NotRunningError as error:
         if path not in APART:
             raise
-        answer = followed(_apart(given, error, path, arguments), silent=as_json)
+        answer = followed(_offline(given, error, path, arguments), silent=as_json)
     if as_json:
         print_json(answer)
     return answer
 
 
-def _apart(given: Invocation, error: NotRunningError, path: str, arguments: dict[str, Any]) -> Work:
+def _offline(given: Invocation, error: NotRunningError, path: str, arguments: dict[str, Any]) -> WorkProgress:
     """Return how the store is asked without a node, as ``error`` says that none runs."""
-    from harmonylite.node.apart import apart
+    from harmonylite.node.offline import offline
     from harmonylite.status import NodeStatus
 
     settings, status = given.settings, NodeStatus()
@@ -157,7 +157,7 @@ def _apart(given: Invocation, error: NotRunningError, path: str, arguments: dict
     remark(f"{error.message}: the store itself is asked")
 
     async def work() -> dict[str, Any]:
-        async with apart(settings, status, target.parent) as past:
+        async with offline(settings, status, target.parent) as past:
             match path:
                 case "/v1/snapshots":
                     return {"snapshots": list(await past.snapshots())}
@@ -165,4 +165,4 @@ def _apart(given: Invocation, error: NotRunningError, path: str, arguments: dict
                     return await past.fetch_snapshot(arguments["name"], arguments["target"])
             return await past.restore(arguments["target"], arguments["at"], arguments["position"])
 
-    return Work(lambda: asyncio.run(work()), lambda: status.progress)
+    return WorkProgress(lambda: asyncio.run(work()), lambda: status.progress)

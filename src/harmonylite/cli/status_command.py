@@ -43,7 +43,7 @@ def _report(given: Invocation, cluster: bool) -> dict[str, object]:
 
 
 def _shown(given: Invocation, cluster: bool) -> RenderableType:
-    from harmonylite.web.terminal import render, render_cluster
+    from harmonylite.cli.status_view import render, render_cluster
 
     if cluster:
         return render_cluster(given.control().get("/v1/cluster")["nodes"])

@@ -7,49 +7,36 @@ rebuilt it) is compared whole, and what differs is logged; what the node was not
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from re import compile as pattern
 
 import apsw
 
-from harmonylite.db import mirror, watermarks
-from harmonylite.db.compare import changed_keys
-from harmonylite.db.connection import rows, transaction, value
-from harmonylite.db.exact import codec_of
-from harmonylite.db.former import gone_columns
-from harmonylite.db.inspect import Inventory, TableRules, read_inventory
-from harmonylite.db.log import Log
-from harmonylite.db.standing import is_older, mirror_is_behind
-from harmonylite.db.tracked import Tracked
-from harmonylite.db.triggers import HELD, LOG, STATE, WATERMARK, log_columns, private_tables, trigger_name, triggers
+from harmonylite.db.mirror import mirror_file
+from harmonylite.db.mirror.compare import changed_keys
+from harmonylite.db.mirror.positions import is_older, mirror_is_behind
+from harmonylite.db.mirror.schema_history import gone_columns
+from harmonylite.db.sqlite.connection import rows, transaction, value
+from harmonylite.db.sqlite.introspection import Inventory, TableRules, read_inventory
+from harmonylite.db.sqlite.lossless import codec_of
+from harmonylite.db.tracking import watermarks
+from harmonylite.db.tracking.change_log import Log
+from harmonylite.db.tracking.installed import STALE, Installed, schema_version
+from harmonylite.db.tracking.tracked_table import Tracked
+from harmonylite.db.tracking.triggers import (
+    HELD,
+    LOG,
+    STATE,
+    WATERMARK,
+    log_columns,
+    private_tables,
+    trigger_name,
+    triggers,
+)
 from harmonylite.errors import DatabaseError, MirrorDamagedError
 from harmonylite.schema.shape import TableShape
 from harmonylite.schema.sql import PRIVATE, quote
 
-STALE = "stale"
 _OURS = pattern(r"__harmonylite__t(\d+)_\w+\Z")
-
-
-@dataclass
-class Installed:
-    """What is there after an install: tables by name and by id, sentences for a person, and the schema's version.
-
-    ``returned``: tables that were gone and came back; the mirror still has their rows, which are to be merged in.
-    ``stale``: ids of tables that a migration rebuilt while database and mirror did not stand at one place; they are to
-    be compared when they do.
-    """
-
-    tables: dict[str, Tracked] = field(default_factory=dict)
-    by_id: dict[int, Tracked] = field(default_factory=dict)
-    warnings: dict[str, str] = field(default_factory=dict)
-    version: int = -1
-    returned: list[str] = field(default_factory=list)
-    stale: frozenset[int] = frozenset()
-
-
-def schema_version(connection: apsw.Connection) -> int:
-    """Return the number that grows with every change of the database's schema."""
-    return int(value(connection, "PRAGMA main.schema_version"))
 
 
 def install(
@@ -72,8 +59,8 @@ def install(
         inventory = read_inventory(connection, rules)
         result = _install(connection, rules, inventory, log, joined=joined, replicate=replicate)
         result.version = schema_version(connection)
-        if mirror.get_state(connection, "main", "schema_version") != result.version:
-            mirror.set_state(connection, "main", "schema_version", result.version)
+        if mirror_file.get_state(connection, "main", "schema_version") != result.version:
+            mirror_file.set_state(connection, "main", "schema_version", result.version)
     for name, table in result.tables.items():
         old = before.by_id.get(table.id)
         if old is not None and old.shape == table.shape:
@@ -94,10 +81,10 @@ def _must_not_go_back(connection: apsw.Connection, inventory: Inventory) -> None
     A database that is behind its mirror is a backup that was put back. A column that it lacks came later, and was not
     dropped: the mirror is made from a snapshot once a migration has brought the column here, too.
     """
-    there = read_inventory(connection, mirror.EVERY_TABLE, "mirror").tables
+    there = read_inventory(connection, mirror_file.EVERY_TABLE, "mirror").tables
     found = [
         (name, column) for name, shape in inventory.tables.items()
-        for column in mirror.lost(there.get(name), shape) if column not in gone_columns(connection, name)
+        for column in mirror_file.lost(there.get(name), shape) if column not in gone_columns(connection, name)
     ]  # fmt: skip
     if found and is_older(connection):
         table, column = found[0]
@@ -129,8 +116,8 @@ def _move_mirror(
 ) -> None:
     """Rename and reshape the mirror's tables; the database's lock is not taken for it."""
     with transaction(connection, "bring the mirror's tables in step"):
-        mirror.prepare(connection)
-        known = mirror.table_ids(connection)
+        mirror_file.prepare(connection)
+        known = mirror_file.table_ids(connection)
         names = {number: name for name, number in known.items() if number is not None}
         for name, shape in inventory.tables.items():
             number = next((n for n, _ in ours.get(name, {}).values()), None)
@@ -138,9 +125,9 @@ def _move_mirror(
             # a name that differs in case alone is one that SQLite has already, also where the table was made anew
             old = next((n for n in known if n != name and n.lower() == name.lower()), old)
             if old is not None and old != name and old not in inventory.tables and name not in known:
-                mirror.rename(connection, old, name)
-                mirror.set_table_id(connection, name, known[old])
-            mirror.conform(connection, shape)
+                mirror_file.rename(connection, old, name)
+                mirror_file.set_table_id(connection, name, known[old])
+            mirror_file.conform(connection, shape)
 
 
 def _install(
@@ -149,9 +136,9 @@ def _install(
     result = Installed(warnings=dict(inventory.warnings))
     now = schema_version(connection)
     _private_tables(connection, inventory)
-    moved = mirror.get_state(connection, "main", "schema_version") not in (None, now)
+    moved = mirror_file.get_state(connection, "main", "schema_version") not in (None, now)
     ours = _ours(connection)
-    known = mirror.table_ids(connection)
+    known = mirror_file.table_ids(connection)
     fresh: list[tuple[Tracked, bool]] = []
     exact = codec_of(connection) != "utf-8"  # SQLite would put together what is broken UTF-16
     for name, shape in inventory.tables.items():
@@ -159,12 +146,12 @@ def _install(
         number = next((n for n, _ in there.values()), None)
         anew = number is None
         if number is None:
-            number = int(mirror.get_state(connection, "main", "next_table") or 1)
-            mirror.set_state(connection, "main", "next_table", number + 1)
+            number = int(mirror_file.get_state(connection, "main", "next_table") or 1)
+            mirror_file.set_state(connection, "main", "next_table", number + 1)
         other_rowid = _triggers(connection, shape, number, there)
         table = Tracked(number, shape, rules.is_by_row(name), exact=exact)
         result.tables[name] = result.by_id[number] = table
-        made = mirror.conform(connection, shape)
+        made = mirror_file.conform(connection, shape)
         if joined and anew:
             if name in known and known[name] is None and replicate:
                 result.returned.append(name)
@@ -175,23 +162,23 @@ def _install(
         if known.get(name, -1) != number:
             # what is held of a table that was rebuilt is held still: else it would look like rows deleted here
             connection.execute(f"UPDATE main.{quote(HELD)} SET t = ? WHERE t = ?", (number, known.get(name)))
-            mirror.set_table_id(connection, name, number)
+            mirror_file.set_table_id(connection, name, number)
     for trigger in (trigger for left in ours.values() for trigger in left):
         connection.execute(f"DROP TRIGGER main.{quote(trigger)}")
     for name, number in known.items():
         if number is not None and name not in inventory.tables:
-            mirror.set_table_id(connection, name, None)
+            mirror_file.set_table_id(connection, name, None)
     # What a database that is older than its mirror has otherwise was not changed here: `join.reconcile` sees to it.
     older = bool(fresh) and is_older(connection)
     for table, empty in fresh if not older else ():
         everything = f"SELECT {table.shape.read_key('d')} FROM {table.main} AS d"
         log.append(table, everything if empty else changed_keys(table, replicate=replicate))
     compared = {table.id for table, _ in fresh}
-    stale = {int(number) for number in str(mirror.get_state(connection, "main", STALE) or "").split()}
+    stale = {int(number) for number in str(mirror_file.get_state(connection, "main", STALE) or "").split()}
     behind = compared if older or (compared and mirror_is_behind(connection)) else set()
     result.stale = frozenset((stale | behind) & result.by_id.keys())
     if result.stale != stale:
-        mirror.set_state(connection, "main", STALE, " ".join(map(str, sorted(result.stale))))
+        mirror_file.set_state(connection, "main", STALE, " ".join(map(str, sorted(result.stale))))
     for table in result.tables.values():
         watermarks.begin(connection, table, anew=table.id in compared)
     watermarks.forget_others(connection, result.by_id)

@@ -9,31 +9,34 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import apsw
 
-from harmonylite.changes.histories import Relation, Standing
-from harmonylite.changes.inbox import Cut, Piece
-from harmonylite.db import compare, join, mirror
-from harmonylite.db.applying import Applied, Applying, SchemaMovedError
-from harmonylite.db.capture import Capture, NotUtf8Error, Outgoing, new_outgoing
-from harmonylite.db.connection import attach, mapped, open_file, rows, transaction, tune, value
-from harmonylite.db.exchange import exchanged, must_fit
-from harmonylite.db.hooks import Hooks
-from harmonylite.db.inspect import TableRules
-from harmonylite.db.install import Installed, install, schema_version
-from harmonylite.db.journal import Journal, read_journal
-from harmonylite.db.log import Log
-from harmonylite.db.readers import Readers
-from harmonylite.db.remember import remember_schema
-from harmonylite.db.standing import history_of, read_standing
+from harmonylite.changes.epochs import Relation, Standing
+from harmonylite.changes.reassembler import Cut, Piece
+from harmonylite.db import reconcile
+from harmonylite.db.apply.apply import Applied, Applying, SchemaMovedError
+from harmonylite.db.capture.capture import Capture, NotUtf8Error, Outgoing, new_outgoing
+from harmonylite.db.install import install
+from harmonylite.db.mirror import compare, mirror_file
+from harmonylite.db.mirror.conflict_journal import Journal, read_journal
+from harmonylite.db.mirror.database_schema import remember_schema
+from harmonylite.db.mirror.positions import history_of, read_standing
+from harmonylite.db.mirror.readers import Readers
+from harmonylite.db.mirror.swap import exchanged, must_fit
+from harmonylite.db.sqlite.connection import attach, mapped, open_file, rows, transaction, tune, value
+from harmonylite.db.sqlite.introspection import TableRules
+from harmonylite.db.sqlite.side_effect_triggers import Hooks
+from harmonylite.db.sqlite.wal_mode import Wal
 from harmonylite.db.statistics import Statistics
-from harmonylite.db.tracked import Tracked
-from harmonylite.db.triggers import HELD
-from harmonylite.db.unseen import log_unseen
-from harmonylite.db.wal import Wal
+from harmonylite.db.tracking.change_log import Log
+from harmonylite.db.tracking.installed import Installed, schema_version
+from harmonylite.db.tracking.tracked_table import Tracked
+from harmonylite.db.tracking.triggers import HELD
+from harmonylite.db.unlogged_changes import log_unseen
 from harmonylite.errors import DatabaseDamagedError, DatabaseError, MirrorDamagedError
 from harmonylite.model import ChangeSetId, Conflict, Position
 from harmonylite.schema.sql import quote
@@ -43,9 +46,7 @@ from harmonylite.schema.sql import quote
 class ReplicaOptions:
     """What a replica needs to know. ``folder``: the node's private folder, where the mirror lives.
 
-    ``scan_rows``: the most rows that capture reads in one step. ``replicate`` False: the database is never written with
-    rows of others.
-    """
+    ``scan_rows``: the most rows that capture reads in one step. ``replicate`` False: write no rows of others."""
 
     database: Path
     folder: Path
@@ -113,21 +114,20 @@ class Replica:
     def _configure(self, connection: apsw.Connection) -> None:
         connection.config(apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER, 0)
         self.wal.enter(connection)
-        settings = {
-            "synchronous": "normal", "foreign_keys": 0, "ignore_check_constraints": 1, "recursive_triggers": 1,
-            "automatic_index": 0, "temp_store": 1, "trusted_schema": 1,
-        }  # fmt: skip
-        for name, setting in settings.items():
-            connection.pragma(name, setting)
+        connection.pragma("synchronous", "normal")
+        for name in ("foreign_keys", "automatic_index"):
+            connection.pragma(name, 0)
+        for name in ("ignore_check_constraints", "recursive_triggers", "temp_store", "trusted_schema"):
+            connection.pragma(name, 1)
 
     def _attach_mirror(self, connection: apsw.Connection) -> None:
         path = self.options.mirror
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            mirror.make_ready(path, self.options.database, str(connection.pragma("encoding")))
+            mirror_file.make_ready(path, self.options.database, str(connection.pragma("encoding")))
             attach(connection, path, "mirror")
             with transaction(connection, f"prepare {path}"):
-                mirror.prepare(connection)
+                mirror_file.prepare(connection)
             attach(connection, path, "base", read_only=True)
             connection.execute("PRAGMA mirror.synchronous = normal")
             tune(connection)
@@ -152,7 +152,7 @@ class Replica:
             {name: each.shape for name, each in self._installed.tables.items()}
         )
         if self._installed.returned:
-            join.bring_back(connection, self._installed, self._log, self._applying.unit)
+            reconcile.bring_back(connection, self._installed, self._log, self._applying.unit)
         return self._installed
 
     def schema_changed(self) -> bool:
@@ -164,7 +164,7 @@ class Replica:
     def joined(self) -> bool:
         """True once the database was merged with the cluster."""
         there = value(self.connection, "SELECT 1 FROM main.sqlite_schema WHERE name = '__harmonylite__state'")
-        return bool(there and mirror.get_state(self.connection, "main", "joined"))
+        return bool(there and mirror_file.get_state(self.connection, "main", "joined"))
 
     @property
     def tables(self) -> dict[str, Tracked]:
@@ -178,12 +178,12 @@ class Replica:
 
     def positions(self) -> dict[int, Position]:
         """Return the mirror's position on every shard."""
-        found = mirror.positions(self.connection, "mirror")
+        found = mirror_file.positions(self.connection, "mirror")
         return {shard: found.get(shard, Position(shard)) for shard in range(self.options.shards)}
 
     def merged_positions(self) -> dict[int, Position]:
         """Return the database's position on every shard."""
-        found = mirror.positions(self.connection, "main")
+        found = mirror_file.positions(self.connection, "main")
         return {shard: found.get(shard, Position(shard)) for shard in range(self.options.shards)}
 
     def standing(self, schema: Literal["main", "mirror"] = "mirror") -> Standing:
@@ -290,22 +290,22 @@ class Replica:
     @property
     def whole(self) -> bool:
         """True once the mirror was made from a database or a snapshot; an empty one that was just made is not."""
-        return bool(mirror.get_state(self.connection, "mirror", "whole"))
+        return bool(mirror_file.get_state(self.connection, "mirror", "whole"))
 
     def copy_into_mirror(self, history: str = "") -> int:
         """Make the mirror a copy of the database, at the beginning of ``history``; return the newest log id in it."""
-        return join.copy_into_mirror(self.connection, self._installed, self._log, self._applying.unit, history)
+        return reconcile.copy_into_mirror(self.connection, self._installed, self._log, self._applying.unit, history)
 
     def join_first(self, newest: int | None = None) -> None:
         """Be the first node of all: the mirror, a copy of the database at log id ``newest``, is the beginning."""
         newest = self.copy_into_mirror() if newest is None else newest
-        join.join_first(self.connection, self._installed, self._log, self._applying.unit, newest)
+        reconcile.join_first(self.connection, self._installed, self._log, self._applying.unit, newest)
 
     def set_created(self, created: dict[int, str]) -> None:
         """Note which streams the positions belong to: creation time by shard."""
         with self._applying.unit("note the streams"):
             at = {s: replace(p, created=created[s]) for s, p in self.positions().items() if p.created != created[s]}
-            mirror.set_positions(self.connection, "mirror", at)
+            mirror_file.set_positions(self.connection, "mirror", at)
 
     def nodes(self) -> set[str]:
         """Return the nodes whose change sets are remembered."""
@@ -328,7 +328,7 @@ class Replica:
         those that the log names. Else the mirror wins on every row that the log doesn't name, with a journal entry.
         """
         self._same_or_reinstall()
-        return join.reconcile(
+        return reconcile.reconcile(
             self.connection, self._installed, self._log, self._journal, self._applying.unit, first=first,
             replicate=self.options.replicate, keep_log=keep_log,
         )  # fmt: skip
@@ -337,13 +337,12 @@ class Replica:
         self, snapshot: Path, *, relation: Relation | Literal["deviates"] = "behind",
         further: Collection[int] | None = None, sent: Mapping[int, int] | None = None,
     ) -> int:  # fmt: skip
-        """Go on from another mirror, the file ``snapshot`` (which is taken over); pending rows stay pending.
+        """Replace the mirror by the file ``snapshot``; pending rows stay pending. Raises SchemaWaitError.
 
-        ``relation``: how what is here relates to it. Behind: it is merged. Ahead: whatever is here and not in it
-        becomes pending, on the shards ``further`` (None: all). Apart: rows only here become pending, other values give
-        way with a line in the journal. Deviates: the mirror here is wrong; what came of it gives way, journaled, too.
-        ``sent``: see `join.adopt`. Returns the number of conflicts; raises SchemaWaitError. After a crash midway the
-        old mirror is still there and adopting again is right.
+        ``relation``: how what is here relates to it. Behind: it is merged. Ahead: what only the database holds becomes
+        pending, on the shards ``further`` (None: all). Apart: rows only here become pending, other values lose and are
+        journaled. Deviates: the mirror here is wrong; what came of it loses, journaled, too. ``sent``: see
+        `reconcile.adopt`. Returns the number of conflicts. After a crash midway, adopt again.
         """
         before, o = self._journal.written, self.options
         self._same_or_reinstall()
@@ -357,9 +356,10 @@ class Replica:
                 with self._applying.unit(f"adopt {snapshot.name}"):
                     mine = set(range(o.shards) if further is None else further) if relation == "ahead" else set()
                     if mine:
-                        join.keep_mine(*args, shards=o.shards, further=mine, replicate=o.replicate)
+                        reconcile.keep_mine(*args, shards=o.shards, further=mine, replicate=o.replicate)
                     if len(mine) < o.shards:
-                        join.adopt(*args, node=o.node, shards=o.shards, replicate=o.replicate, further=mine, sent=sent)
+                        adopt = partial(reconcile.adopt, node=o.node, shards=o.shards, replicate=o.replicate)
+                        adopt(*args, further=mine, sent=sent)
         return self._journal.written - before
 
     def name_own(self, *, on: bool) -> None:
@@ -376,7 +376,7 @@ class Replica:
         self._same_or_reinstall()
         of, o = (self.connection, self._installed, self._log), self.options
         with self._applying.unit("keep what the mirror lacks"):
-            join.keep_mine(*of, shards=o.shards, further=further, replicate=o.replicate)
+            reconcile.keep_mine(*of, shards=o.shards, further=further, replicate=o.replicate)
         if further is not None and len(further) < o.shards:
             self.reconcile(first=False)
 

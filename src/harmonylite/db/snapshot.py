@@ -15,16 +15,16 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 import apsw
 
-from harmonylite.changes.histories import Standing
-from harmonylite.db import mirror
-from harmonylite.db.access import Access, access_of, make_file, make_private
-from harmonylite.db.connection import attach, mapped, open_file, reading, rows, transaction, value
-from harmonylite.db.definitions import SECONDS, apply
-from harmonylite.db.journal import recent_ends
-from harmonylite.db.patience import Patience
-from harmonylite.db.remember import remembered
+from harmonylite.changes.epochs import Standing
+from harmonylite.db.mirror import mirror_file
+from harmonylite.db.mirror.conflict_journal import recent_ends
+from harmonylite.db.mirror.database_schema import remembered
+from harmonylite.db.mirror.positions import begin_anew, read_standing
 from harmonylite.db.replica import Replica, ReplicaOptions
-from harmonylite.db.standing import begin_anew, read_standing
+from harmonylite.db.sqlite.connection import attach, mapped, open_file, reading, rows, transaction, value
+from harmonylite.db.sqlite.deadline import Patience
+from harmonylite.db.sqlite.file_access import Access, access_of, make_file, make_private
+from harmonylite.db.sqlite.untrusted_ddl import SECONDS, apply
 from harmonylite.errors import DatabaseBusyError, DatabaseError
 from harmonylite.schema.sql import is_private
 
@@ -53,10 +53,10 @@ def save_copy(source: Path, target: Path, *, beginning: Callable[[Standing], Sta
     copy = open_file(target)
     try:
         with transaction(copy, f"make a snapshot of {source}"):
-            if not mirror.get_state(copy, "main", "whole"):
+            if not mirror_file.get_state(copy, "main", "whole"):
                 raise DatabaseError(f"the mirror {source} was just made and holds nothing yet")
-            copy.execute(f"UPDATE main.{mirror.TABLES} SET id = NULL")
-            mirror.set_state(copy, "main", mirror.PAIR, None)
+            copy.execute(f"UPDATE main.{mirror_file.TABLES} SET id = NULL")
+            mirror_file.set_state(copy, "main", mirror_file.PAIR, None)
             if beginning is not None:
                 begin_anew(copy, beginning(read_standing(copy, "main")))
         return read_standing(copy, "main")
@@ -279,7 +279,7 @@ def install_mirror(options: ReplicaOptions, snapshot: Path) -> None:
     """Put ``snapshot`` in the mirror's place; no replica may be open. Raises DatabaseBusyError while it is read."""
     target = options.mirror
     target.parent.mkdir(parents=True, exist_ok=True)
-    mirror.use_wal(snapshot)  # whoever opens and closes it last brings what its -wal holds into the file
+    mirror_file.use_wal(snapshot)  # whoever opens and closes it last brings what its -wal holds into the file
     with options.readers.alone():
         for leftover in (target, Path(f"{target}-wal"), Path(f"{target}-shm")):
             leftover.unlink(missing_ok=True)

@@ -15,8 +15,8 @@ from typing import Any
 
 import apsw
 
-from harmonylite.db.connection import mapped, rows, value
-from harmonylite.db.tracked import Tracked
+from harmonylite.db.sqlite.connection import mapped, rows, value
+from harmonylite.db.tracking.tracked_table import Tracked
 
 FEW = 5
 """A table of fewer rows is read whole rather than looked up in."""

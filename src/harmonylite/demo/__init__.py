@@ -54,16 +54,16 @@ def _join(*pieces: str) -> str:
 
 
 async def _main(scene: Scene, folder: Path, exit_when_done: bool) -> int:
-    from harmonylite.demo.ending import stay
+    from harmonylite.demo.console import DemoConsole
+    from harmonylite.demo.outro import stay
     from harmonylite.demo.story import Story
-    from harmonylite.demo.teller import Teller
     from harmonylite.demo.trio import make_members, running
 
     main = asyncio.current_task()
     assert main is not None
     for number in (signal.SIGTERM, signal.SIGHUP):  # SIGHUP: the terminal was closed
         asyncio.get_running_loop().add_signal_handler(number, main.cancel)
-    teller = Teller()
+    teller = DemoConsole()
     teller.title("HarmonyLite: three SQLite files, written everywhere, always the same in the end", f"on {scene.title}")
     teller.step("Three files, three nodes", f"Everything is in {folder}")
     with teller.waiting("the files are being made"):

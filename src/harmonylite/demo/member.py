@@ -19,7 +19,7 @@ from pathlib import Path
 
 from harmonylite.demo.application import Application
 from harmonylite.errors import HarmonyLiteError
-from harmonylite.jetstream.child import guarded
+from harmonylite.nats_server.child_process import guarded
 
 START_SECONDS = 60.0
 """How long a node may take until it is ready, in seconds."""

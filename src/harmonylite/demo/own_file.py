@@ -13,9 +13,9 @@ from pathlib import Path
 
 import apsw
 
-from harmonylite.db.connection import mapped, open_file
-from harmonylite.demo.digest import ordinary_tables
-from harmonylite.demo.scene import Clash, Statement, Work
+from harmonylite.db.sqlite.connection import mapped, open_file
+from harmonylite.demo.scene import Clash, Statement, Workload
+from harmonylite.demo.table_digest import ordinary_tables
 from harmonylite.errors import ConfigError, DatabaseDamagedError
 from harmonylite.schema.sql import is_private, quote, text
 
@@ -40,7 +40,7 @@ FOUGHT = (4, 5)
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class OwnTable:
     """A table that can be played with.
 
     ``key``: its primary key. ``free``: columns that can be changed alone. ``columns``: all that can be written.
@@ -61,8 +61,8 @@ class OwnFile:
         self.title = f"copies of {source.name}"
         self.file_name = source.name
         self.remark = ""
-        self._changed: Table | None = None
-        self._grown: Table | None = None
+        self._changed: OwnTable | None = None
+        self._grown: OwnTable | None = None
         self._first_key = 0
         self._fought: list[str] = []
 
@@ -126,7 +126,7 @@ class OwnFile:
         clashes = (self.two_columns(), self.one_column())
         return statements + [one for clash in clashes for one in (clash.one, clash.two)]
 
-    def burst(self, site: int, number: int) -> Work:
+    def burst(self, site: int, number: int) -> Workload:
         """Add rows under keys of the site's own, and change rows that no other site changes in this burst."""
         table = self._table
         column, mark = table.free[number % 2], f" ({number}/{site})"
@@ -137,11 +137,11 @@ class OwnFile:
         label = f"{len(updates)} rows of {table.name} changed in column {column}"
         left = (f"SELECT count(*) FROM {quote(table.name)} WHERE instr({quote(column)}, {text(mark)})", len(updates))
         if self._grown is None:
-            return Work(label, updates, left)
+            return Workload(label, updates, left)
         start = self._first_key + site * GAP + number * BURST
         models = [rows[n % len(rows)] % self._grown.rows for n in range(BURST)]
         inserts = [[grow(self._grown, start + n, model) for n, model in enumerate(models)]]
-        return Work(f"{BURST} new rows in {self._grown.name} in one transaction, {label}", inserts + updates, left)
+        return Workload(f"{BURST} new rows in {self._grown.name} in one transaction, {label}", inserts + updates, left)
 
     @property
     def touched(self) -> tuple[str, ...]:
@@ -166,7 +166,7 @@ class OwnFile:
         return clash.one[0], clash.show
 
     @property
-    def _table(self) -> Table:
+    def _table(self) -> OwnTable:
         assert self._changed is not None, "build comes first"
         return self._changed
 
@@ -227,7 +227,7 @@ def remove_ours(connection: apsw.Connection) -> None:
             connection.execute(f"DROP {kind} IF EXISTS {quote(str(name))}")
 
 
-def inspect(connection: apsw.Connection, name: str) -> Table | None:
+def inspect(connection: apsw.Connection, name: str) -> OwnTable | None:
     """Return what can be done with a table; None when it has no primary key of non-null values."""
     columns = connection.execute("SELECT name, pk, hidden, type FROM pragma_table_xinfo(?)", (name,)).fetchall()
     key = [str(column) for column, pk, _, _ in sorted(columns, key=lambda c: int(str(c[1]))) if pk]
@@ -240,7 +240,7 @@ def inspect(connection: apsw.Connection, name: str) -> Table | None:
     writable = [(str(column), str(kind).upper()) for column, _, hidden, kind in columns if not hidden]
     free = [column for column, kind in writable if column not in bound and column not in key and readable(kind)]
     rows = connection.execute(f"SELECT count(*) FROM {quote(name)}").get
-    return Table(name, tuple(key), tuple(free), tuple(column for column, _ in writable), int(str(rows)))
+    return OwnTable(name, tuple(key), tuple(free), tuple(column for column, _ in writable), int(str(rows)))
 
 
 def readable(kind: str) -> bool:
@@ -248,26 +248,26 @@ def readable(kind: str) -> bool:
     return any(word in kind for word in ("CHAR", "TEXT", "CLOB")) or not kind
 
 
-def nth(table: Table, row: int) -> str:
+def nth(table: OwnTable, row: int) -> str:
     """Return SQL that picks the row number ``row`` by key, as it stood before the story."""
     key = ", ".join(quote(column) for column in table.key)
     return f"({key}) = (SELECT {key} FROM {quote(table.name)} ORDER BY {key} LIMIT 1 OFFSET {row})"
 
 
-def literal(connection: apsw.Connection, table: Table, row: int) -> str:
+def literal(connection: apsw.Connection, table: OwnTable, row: int) -> str:
     """Return SQL that picks row number ``row`` by its key, spelled out for people to read."""
     values = ", ".join(f"quote({quote(column)})" for column in table.key)
     (found,) = connection.execute(f"SELECT {values} FROM {quote(table.name)} WHERE {nth(table, row)}").fetchall()
     return " AND ".join(f"{quote(column)} = {value}" for column, value in zip(table.key, found, strict=True))
 
 
-def change(table: Table, column: str, mark: str, where: str) -> Statement:
+def change(table: OwnTable, column: str, mark: str, where: str) -> Statement:
     """Return the statement that appends ``mark`` to a column of the row at ``where``."""
     name = quote(column)
     return f"UPDATE {quote(table.name)} SET {name} = coalesce({name}, '') || {text(mark)} WHERE {where}", ()
 
 
-def next_key(connection: apsw.Connection, table: Table) -> int | None:
+def next_key(connection: apsw.Connection, table: OwnTable) -> int | None:
     """Return a key above all others; None when rows can't be added by counting on."""
     if len(table.key) != 1:
         return None
@@ -275,7 +275,7 @@ def next_key(connection: apsw.Connection, table: Table) -> int | None:
     return top + 1 if isinstance(top, int) and top <= 2**62 else None
 
 
-def grow(table: Table, key: int, model: int) -> Statement:
+def grow(table: OwnTable, key: int, model: int) -> Statement:
     """Return the statement that adds a copy of row number ``model`` under a new key."""
     others = [quote(column) for column in table.columns if column != table.key[0]]
     into, values = ", ".join([quote(table.key[0]), *others]), ", ".join(["?", *others])

@@ -17,7 +17,7 @@ Transaction: TypeAlias = list[Statement]
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class Workload:
     """What one application does in one go. ``label``: what a person would call it; one commit per transaction.
 
     ``left``: a query of one number that tells whether the work is in a file, and what it must answer then.
@@ -59,7 +59,7 @@ class Scene(Protocol):
         """Make the first copy at ``target``; the others are backups of it. Raises DatabaseError."""
         ...
 
-    def burst(self, site: int, number: int) -> Work:
+    def burst(self, site: int, number: int) -> Workload:
         """Return what the application at ``site`` (1, 2, 3) does in burst ``number``; no two calls clash."""
         ...
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import apsw
 
-from harmonylite.db.connection import mapped, open_file
-from harmonylite.demo.scene import Clash, Statement, Transaction, Work
+from harmonylite.db.sqlite.connection import mapped, open_file
+from harmonylite.demo.scene import Clash, Statement, Transaction, Workload
 
 CUSTOMERS, PRODUCTS, ORDERS, SITES = 400, 240, 900, 3
 
@@ -58,22 +58,22 @@ class Shop:
             for sql, values in _order(chance, 1 + number % SITES, f"past-{number:04}"):
                 connection.execute(sql, values)
 
-    def burst(self, site: int, number: int) -> Work:
+    def burst(self, site: int, number: int) -> Workload:
         """Site 1 sells, site 2 wins customers and sells, site 3 changes prices and cancels orders."""
         chance = random.Random(f"{self._seed}/{site}/{number}")
         orders = [_order(chance, site, f"site{site}-{number}-{n:03}") for n in range(40)]
         mine = f"SELECT count(*) FROM orders WHERE id LIKE 'site{site}-{number}-%'"
         if site == 1:
-            return Work("40 orders, each with its lines and the stock that they take", orders, (mine, 40))
+            return Workload("40 orders, each with its lines and the stock that they take", orders, (mine, 40))
         if site == 2:
             people = [_customer(1000 * number + n) for n in range(CUSTOMERS, CUSTOMERS + 25)]
             joins: list[Transaction] = [[("INSERT INTO customers VALUES (?,?,?,?,?,?)", who)] for who in people]
-            return Work("25 new customers and 15 orders", joins + orders[:15], (mine, 15))
+            return Workload("25 new customers and 15 orders", joins + orders[:15], (mine, 15))
         raised = "UPDATE products SET price = round(price * 1.05, 2), description = description || ' (new price)'"
         prices: Transaction = [(f"{raised} WHERE id % 8 = ?", (number % 8,))]
         old = f"past-0{number}%"
         cancel: Transaction = [("DELETE FROM orders WHERE site = 3 AND id LIKE ?", (old,))]
-        return Work(
+        return Workload(
             "a price rise on an eighth of the products, and old orders cancelled",
             [prices, cancel],
             (f"SELECT count(*) FROM orders WHERE site = 3 AND id LIKE '{old}'", 0),

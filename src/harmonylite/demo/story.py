@@ -12,24 +12,24 @@ import time
 from collections.abc import Sequence
 from contextlib import closing
 
-from harmonylite.db.connection import mapped, open_file
+from harmonylite.db.sqlite.connection import mapped, open_file
 from harmonylite.demo.application import Written
-from harmonylite.demo.digest import digest_file
+from harmonylite.demo.console import DemoConsole
 from harmonylite.demo.member import Member
-from harmonylite.demo.scene import Clash, Scene, Work
-from harmonylite.demo.teller import Teller
+from harmonylite.demo.scene import Clash, Scene, Workload
+from harmonylite.demo.table_digest import digest_file
 from harmonylite.demo.trio import Rows, differing, until_equal, until_seen
 
 
 class Story:
     """One run over ``members``, all of them ready."""
 
-    def __init__(self, scene: Scene, members: Sequence[Member], teller: Teller) -> None:
+    def __init__(self, scene: Scene, members: Sequence[Member], teller: DemoConsole) -> None:
         self._scene = scene
         self._members = members
         self._teller = teller
         self._all_held = True
-        self._works: list[Work] = []
+        self._works: list[Workload] = []
 
     async def play(self) -> bool:
         """Tell it all; return True when every file ended equal. Raises HarmonyLiteError when a step can't be done."""

@@ -12,11 +12,11 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
-from harmonylite.db.connection import mapped, open_file
-from harmonylite.demo.digest import TableDigest, digest_file
+from harmonylite.db.sqlite.connection import mapped, open_file
 from harmonylite.demo.member import Member, free_ports
 from harmonylite.demo.own_file import backup
 from harmonylite.demo.scene import Scene
+from harmonylite.demo.table_digest import TableDigest, digest_file
 from harmonylite.errors import VerifyError
 
 EQUAL_SECONDS = 120.0

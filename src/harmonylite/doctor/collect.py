@@ -17,14 +17,15 @@ from typing import Any
 import apsw
 
 from harmonylite.config import Settings
-from harmonylite.db.connection import open_file, rows, value
-from harmonylite.db.inspect import read_inventory
+from harmonylite.db.sqlite.connection import open_file, rows, value
+from harmonylite.db.sqlite.introspection import read_inventory
 from harmonylite.doctor.facts import DatabaseFacts, DiskFacts, Facts, NatsFacts, StreamFacts
 from harmonylite.errors import HarmonyLiteError
 from harmonylite.identity import nats_folder_for
-from harmonylite.jetstream import EmbeddedServer, NatsLink
 from harmonylite.jetstream.api import JetStream, wall
-from harmonylite.jetstream.names import stream_name
+from harmonylite.nats.link import NatsLink
+from harmonylite.nats.names import stream_name
+from harmonylite.nats_server.server import EmbeddedServer
 from harmonylite.node.wiring import embedded_settings, link_settings, replica_options, stream_settings
 
 CONNECT_SECONDS = 3.0

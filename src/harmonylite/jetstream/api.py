@@ -23,7 +23,7 @@ from harmonylite.errors import (
     WrongLastSequenceError,
 )
 from harmonylite.foreign import Line, Long, Seq, Untyped, convert
-from harmonylite.jetstream.link import NatsLink
+from harmonylite.nats.link import NatsLink
 
 STREAM_NOT_FOUND = 10059
 MESSAGE_NOT_FOUND = 10037

@@ -8,10 +8,10 @@ from typing import Any
 
 from harmonylite.errors import StreamLostError
 from harmonylite.jetstream.api import STREAM_EXISTS, STREAM_NOT_FOUND, ApiError, JetStream, answer
-from harmonylite.jetstream.link import NatsLink
 from harmonylite.jetstream.replicas import create
 from harmonylite.jetstream.settings import StreamSettings
 from harmonylite.jetstream.stream import Stream
+from harmonylite.nats.link import NatsLink
 
 PUBLISH_SECONDS = 10.0
 """Deadline of one publish; several large ones may be on their way at once."""

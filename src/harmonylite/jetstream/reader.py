@@ -16,10 +16,10 @@ from collections.abc import AsyncIterator
 
 from harmonylite.backoff import Backoff
 from harmonylite.errors import StreamError, StreamGapError, StreamLostError
-from harmonylite.jetstream.link import NatsLink
-from harmonylite.jetstream.pull import Pull, PullEndedError
+from harmonylite.jetstream.pull_consumer import PullConsumer, PullEndedError
 from harmonylite.jetstream.stream import Stream
 from harmonylite.model import StreamMessage
+from harmonylite.nats.link import NatsLink
 from harmonylite.status import Part
 
 log = logging.getLogger(__name__)
@@ -52,12 +52,12 @@ class Reader:
     async def batches(self) -> AsyncIterator[list[StreamMessage]]:
         """Yield batches without end; raises StreamGapError, StreamLostError, StreamError once the link is given up."""
         while True:
-            pull: Pull | None = None
+            pull: PullConsumer | None = None
             try:
                 connection = await self._link.connection()
                 await self._choose()
                 await self._look_for_sure()
-                pull = Pull(connection, self._stream, self._next, quiet=self._quiet)
+                pull = PullConsumer(connection, self._stream, self._next, quiet=self._quiet)
                 await pull.open()
                 await self._opened()
                 self._well()
@@ -100,7 +100,7 @@ class Reader:
     async def _opened(self) -> None:
         """Do what has to be done once a consumer is open; nothing here."""
 
-    async def _take(self, pull: Pull) -> list[StreamMessage]:
+    async def _take(self, pull: PullConsumer) -> list[StreamMessage]:
         """Return the next messages of a consumer; raises StreamError."""
         return await pull.take()
 

@@ -16,7 +16,7 @@ from typing import Any
 from harmonylite.backoff import Backoff
 from harmonylite.errors import StreamError, StreamLostError
 from harmonylite.jetstream.api import ApiError, JetStream
-from harmonylite.jetstream.carry import HELD
+from harmonylite.jetstream.backup import HELD
 from harmonylite.jetstream.stream import Stream
 
 log = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ def counts(api: JetStream, above: int) -> list[int]:
     return list(range(min(MOST, api.link.servers), above, -1))
 
 
-class Raising:
+class ReplicaGrowth:
     """Raises the replicas of the streams ``names`` as servers join; of those that exist and take messages."""
 
     def __init__(self, api: JetStream, names: Sequence[str]) -> None:

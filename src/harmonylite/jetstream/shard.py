@@ -1,4 +1,4 @@
-"""One shard's stream on a real JetStream: `harmonylite.replication.ports.ShardStream`.
+"""One shard's stream on a real JetStream: `harmonylite.ports.ShardStream`.
 
 Invariant: a sequence is returned only when the server has acknowledged the message under it. A duplicate's
 acknowledgement is believed only where that sequence holds this node's message: JetStream counts message ids for the
@@ -16,12 +16,12 @@ from typing import Any
 
 from harmonylite.errors import NotAcknowledgedError
 from harmonylite.jetstream.api import JetStream, answer
-from harmonylite.jetstream.link import NatsLink
-from harmonylite.jetstream.names import stream_name
 from harmonylite.jetstream.reader import Reader
 from harmonylite.jetstream.settings import StreamSettings
 from harmonylite.jetstream.stream import Stream
 from harmonylite.model import StreamInfo, StreamMessage
+from harmonylite.nats.link import NatsLink
+from harmonylite.nats.names import stream_name
 from harmonylite.status import Part
 from harmonylite.wire import token
 

@@ -11,7 +11,7 @@ import msgspec
 from harmonylite.errors import ForeignError, NotAcknowledgedError, StreamError, StreamLostError
 from harmonylite.foreign import Line, Seq, convert
 from harmonylite.jetstream.api import MESSAGE_NOT_FOUND, STREAM_NOT_FOUND, ApiError, JetStream, wall
-from harmonylite.jetstream.regions import Role, role_of
+from harmonylite.jetstream.stream_metadata import Role, role_of
 from harmonylite.model import StreamInfo, StreamMessage
 
 LOOK_SECONDS = (0.25, 0.5, 1.0)

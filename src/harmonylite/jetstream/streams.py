@@ -15,13 +15,13 @@ from typing import Any
 from harmonylite.backoff import Backoff
 from harmonylite.errors import ConfigError, StreamError, StreamLostError
 from harmonylite.jetstream.api import STREAM_EXISTS, ApiError, JetStream
-from harmonylite.jetstream.carry import check_not_held
-from harmonylite.jetstream.link import NatsLink
-from harmonylite.jetstream.names import stream_name
-from harmonylite.jetstream.regions import ORDER, new_order
+from harmonylite.jetstream.backup import check_not_sealed
 from harmonylite.jetstream.replicas import create
 from harmonylite.jetstream.settings import StreamSettings
 from harmonylite.jetstream.stream import Details, Stream
+from harmonylite.jetstream.stream_metadata import ORDER, new_identity
+from harmonylite.nats.link import NatsLink
+from harmonylite.nats.names import stream_name
 from harmonylite.status import Part
 
 log = logging.getLogger(__name__)
@@ -87,7 +87,7 @@ async def ensure_stream(stream: Stream, settings: StreamSettings) -> list[str]:
         # A server that is asked twice at once for the very same stream may make it twice, and name either time of
         # creation afterwards. With an identity of its own the second request is refused.
         try:
-            made = {**wanted, "metadata": {ORDER: new_order()}}
+            made = {**wanted, "metadata": {ORDER: new_identity()}}
             count = await create(stream.api, made)
         except ApiError as error:
             # Another node was faster; the next look compares the settings.
@@ -101,7 +101,7 @@ async def ensure_stream(stream: Stream, settings: StreamSettings) -> list[str]:
             f"stream {stream.name} is a copy of region {details.role.copy_of}'s, and this node is in no region",
             advice="set region and home_region in [nats], as the other nodes here have them",
         )
-    check_not_held(stream.name, details.config)
+    check_not_sealed(stream.name, details.config)
     return await compared(stream, details, wanted, update=settings.update_existing)
 
 

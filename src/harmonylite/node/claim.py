@@ -2,7 +2,7 @@
 
 Invariant: the process that runs is never the one that ends. One that does not answer within `PATIENCE` is down: a
 crash and a restart refuse nobody. What slips through (no connection between the two at the start, a version that does
-not answer) the fence of `replication.publishing` stops.
+not answer) the fence of `replication.publisher` stops.
 """
 
 from __future__ import annotations
@@ -23,8 +23,11 @@ import msgspec
 from harmonylite.config import Settings
 from harmonylite.errors import FencedError, StreamError
 from harmonylite.foreign import Codec, Line, Long, Name, Seconds, Seq, Text
-from harmonylite.jetstream import EmbeddedServer, EmbeddedSettings, NatsLink, NatsPeers
-from harmonylite.jetstream.server_files import ServerFile
+from harmonylite.nats.link import NatsLink
+from harmonylite.nats.peers import NatsPeers
+from harmonylite.nats_server.server import EmbeddedServer
+from harmonylite.nats_server.server_files import ServerFile
+from harmonylite.nats_server.settings import EmbeddedSettings
 from harmonylite.node.wiring import link_settings, stream_settings
 from harmonylite.resource import Resource
 from harmonylite.wire import token

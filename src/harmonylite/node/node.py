@@ -23,46 +23,44 @@ from harmonylite.backoff import Backoff
 from harmonylite.config import Settings, notes
 from harmonylite.config import secrets as known_secrets
 from harmonylite.db.replica import Replica
-from harmonylite.db.rested import note
-from harmonylite.db.thread import SqliteThread
-from harmonylite.db.wal_copier import WalCopier
-from harmonylite.db.watch import Watch
+from harmonylite.db.sqlite.checkpointer import WalCopier
+from harmonylite.db.sqlite.clean_shutdown import note
+from harmonylite.db.sqlite.thread import SqliteThread
+from harmonylite.db.sqlite.watch import Watch
 from harmonylite.errors import DatabaseDamagedError, DatabaseError, HarmonyLiteError, ReopenError, StreamError, leaves
 from harmonylite.identity import acquire_lock, fingerprint, identify, make_folder
-from harmonylite.jetstream import (
-    EmbeddedServer,
-    EmbeddedSettings,
-    JetStreamShard,
-    NatsLink,
-    NatsPeers,
-)
-from harmonylite.jetstream.embedded import PART as EMBEDDED
+from harmonylite.jetstream.shard import JetStreamShard
 from harmonylite.logs import configure
+from harmonylite.nats.link import NatsLink
+from harmonylite.nats.peers import NatsPeers
+from harmonylite.nats_server.server import PART as EMBEDDED
+from harmonylite.nats_server.server import EmbeddedServer
+from harmonylite.nats_server.settings import EmbeddedSettings
 from harmonylite.node.claim import Claim, refuse_twin
-from harmonylite.node.ending import cut, ended_by
-from harmonylite.node.past import Past
+from harmonylite.node.control import Control, Parts
+from harmonylite.node.exit import cut_short, ended_by
+from harmonylite.node.history import History
 from harmonylite.node.presence import Presence
-from harmonylite.node.questions import Parts, Questions
-from harmonylite.node.regional import Regional
+from harmonylite.node.region import RegionControl
 from harmonylite.node.registry import Entry, Registry
-from harmonylite.node.telling import Telling
-from harmonylite.node.upkeep import Upkeep
+from harmonylite.node.services import Services
+from harmonylite.node.wait_log import WaitLog
 from harmonylite.node.wiring import (
     embedded_settings,
-    health_site,
+    health_endpoint,
     link_settings,
-    metrics_site,
+    metrics_endpoint,
     private_folder,
     replica_options,
     snapshot_signing,
 )
+from harmonylite.recovery.bootstrap import Bootstrap
 from harmonylite.replication.engine import Engine
-from harmonylite.replication.verifying import Verifier
-from harmonylite.snapshots.joining import Joiner
+from harmonylite.replication.verify import Verifier
 from harmonylite.status import NodeStatus
 from harmonylite.systemd import supervised
 from harmonylite.web.control import ControlServer
-from harmonylite.web.sites import http_servers
+from harmonylite.web.endpoints import http_servers
 from harmonylite.wire import ENVELOPE_BYTES
 
 log = logging.getLogger(__name__)
@@ -87,10 +85,10 @@ class Node:
         self._stopping = asyncio.Event()
         self._thread = SqliteThread()
         self._parts = Parts()
-        self._questions = Questions(self.status_object, self._thread, self._parts)
-        self._past = Past(self._thread, self._parts)
-        self._upkeep: Upkeep | None = None
-        self._joiner: Joiner | None = None
+        self._questions = Control(self.status_object, self._thread, self._parts)
+        self._past = History(self._thread, self._parts)
+        self._upkeep: Services | None = None
+        self._joiner: Bootstrap | None = None
         self._link: NatsLink | None = None
         self._claim: Claim | None = None
         self._server: EmbeddedServer | None = None
@@ -133,14 +131,14 @@ class Node:
                 log.warning("%s", said)
             status.node_id = identity.node_id
             stack.push_async_callback(self._thread.aclose)
-            for server in http_servers(status, health=health_site(settings), metrics=metrics_site(settings)):
+            for server in http_servers(status, health=health_endpoint(settings), metrics=metrics_endpoint(settings)):
                 await stack.enter_async_context(server)
                 log.info("%s: listening at %s", server.key, server.url)
             await stack.enter_async_context(ControlServer(self._questions, folder, self._past))
             log.info("node %s, database %s, version %s", identity.node_id, settings.db_path, __version__)
             work = asyncio.create_task(self._work(identity.node_id), name="node")
             stopped = asyncio.create_task(self._stopping.wait(), name="stop")
-            telling = asyncio.create_task(Telling(status).run(), name="tell what is waited for")
+            telling = asyncio.create_task(WaitLog(status).run(), name="tell what is waited for")
             try:
                 await asyncio.wait({work, stopped}, return_when=asyncio.FIRST_COMPLETED)
                 if self._stopping.is_set() and not work.done():
@@ -172,7 +170,7 @@ class Node:
         sessions = (f"{process}.{number}" for number in count(1))
         options = replica_options(settings, node, next(sessions))
         embedded = None if settings.nats.urls else embedded_settings(settings, node)
-        joiner = self._joiner = Joiner(options, thread, status, please=self._questions.requests.please)
+        joiner = self._joiner = Bootstrap(options, thread, status, please=self._questions.requests.please)
         async with AsyncExitStack() as stack:
             self._parts.replica = await joiner.open()
             stack.push_async_callback(self._close_replica)
@@ -180,7 +178,7 @@ class Node:
             if embedded is not None:
                 await refuse_twin(settings, embedded, node, process)
             link = await self._connect(stack, node, embedded)
-            regional = self._parts.regional = Regional(settings, link, status)
+            regional = self._parts.regional = RegionControl(settings, link, status)
             streams = regional.streams
             await regional.ensure()
             shards = regional.shards(node)
@@ -188,7 +186,9 @@ class Node:
             self._claim = await stack.enter_async_context(Claim(peers, node, process, settings.db_path, __version__))
             presence = self._parts.presence = Presence(peers, status, options.session)
             await stack.enter_async_context(presence)
-            upkeep = self._upkeep = Upkeep(settings, options, thread, status, self._questions, regional, peers, shards)
+            upkeep = self._upkeep = Services(
+                settings, options, thread, status, self._questions, regional, peers, shards
+            )
             self._parts.keeper, self._parts.lease = upkeep.keeper, upkeep.lease
             self._past.replaying = upkeep.replaying
             await stack.enter_async_context(self._watch.open())
@@ -209,13 +209,13 @@ class Node:
                 options = replace(options, session=next(sessions))
                 suspects = [error.file for error in again if isinstance(error, DatabaseDamagedError)]
                 please = self._questions.requests.please
-                joiner = self._joiner = Joiner(options, thread, status, please=please, suspects=suspects)
+                joiner = self._joiner = Bootstrap(options, thread, status, please=please, suspects=suspects)
                 self._parts.replica = await joiner.open()
                 self._tell_tables()
 
     async def _replicate(
-        self, joiner: Joiner, upkeep: Upkeep, peers: NatsPeers, shards: Sequence[JetStreamShard], link: NatsLink,
-        regional: Regional,
+        self, joiner: Bootstrap, upkeep: Services, peers: NatsPeers, shards: Sequence[JetStreamShard], link: NatsLink,
+        regional: RegionControl,
     ) -> None:  # fmt: skip
         """Join and replicate, without end. Raises ReopenError when the files have to be opened again."""
         settings, status, thread = self._settings, self.status_object, self._thread
@@ -269,7 +269,7 @@ class Node:
         self._link = link
         return await stack.enter_async_context(link)
 
-    async def _list_nodes(self, peers: NatsPeers, regional: Regional) -> None:
+    async def _list_nodes(self, peers: NatsPeers, regional: RegionControl) -> None:
         """Keep this node on the cluster's list, and those that it knows among the peers."""
         status, questions, presence = self.status_object, self._questions, self._parts.presence
         assert presence is not None
@@ -378,7 +378,7 @@ async def run(settings: Settings) -> int:
     node = Node(settings)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, lambda: cut() if node.status_object.stopping else node.stop())
+        loop.add_signal_handler(number, lambda: cut_short() if node.status_object.stopping else node.stop())
     loop.add_signal_handler(signal.SIGHUP, node.renew)
     try:
         async with supervised(node.status_object):

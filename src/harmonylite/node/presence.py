@@ -19,7 +19,7 @@ import msgspec
 
 from harmonylite.errors import ForeignError, StreamError
 from harmonylite.foreign import Codec, Line, Name, Seconds, Seq
-from harmonylite.jetstream import NatsPeers
+from harmonylite.nats.peers import NatsPeers
 from harmonylite.resource import Resource
 from harmonylite.status import NodeStatus, Peer
 
@@ -42,7 +42,7 @@ GOODBYE_SECONDS = 1.0
 """How long the last heartbeat of a node that stops may take."""
 
 
-class Beat(msgspec.Struct):
+class Heartbeat(msgspec.Struct):
     """A heartbeat. ``session``: of the sending process; ``every``: seconds to the next one; ``leaving``: the last."""
 
     node: Name
@@ -58,10 +58,10 @@ class Beat(msgspec.Struct):
     host: Line = ""
 
 
-CODEC = Codec("a heartbeat", Beat, packed=True)
+CODEC = Codec("a heartbeat", Heartbeat, packed=True)
 
 
-def decode(data: bytes) -> Beat | None:
+def decode(data: bytes) -> Heartbeat | None:
     """Return the heartbeat in ``data``, None where it is none that this version understands."""
     try:
         return CODEC.decode(data)
@@ -121,7 +121,7 @@ class Presence(Resource):
         self._status.peers.pop(node, None)
         self._silent.pop(node, None)
 
-    def hear(self, beat: Beat, now: float) -> None:
+    def hear(self, beat: Heartbeat, now: float) -> None:
         """Take note of a heartbeat that came at ``now`` on the monotonic clock."""
         if beat.node == self._status.node_id and beat.session not in (self._session, self._twin):
             self._twin = beat.session
@@ -193,7 +193,7 @@ class Presence(Resource):
     async def _publish(self, *, leaving: bool = False) -> None:
         status = self._status
         shards = status.shards.values()
-        beat = Beat(
+        beat = Heartbeat(
             status.node_id, self._session, self.every, leaving, status.healthy, status.ready,
             sum(shard.lag for shard in shards), max((shard.lag_seconds for shard in shards), default=0.0),
             status.pending_rows, status.version, self._host,

@@ -19,8 +19,8 @@ from msgspec import Meta
 from harmonylite.backoff import Backoff
 from harmonylite.errors import ForeignError, StreamError
 from harmonylite.foreign import Codec, Line, Name, Seconds, Text
-from harmonylite.jetstream import NatsPeers
-from harmonylite.snapshots.keeper import Pointers
+from harmonylite.nats.peers import NatsPeers
+from harmonylite.snapshots.repository import PointerStore
 
 log = logging.getLogger(__name__)
 
@@ -48,14 +48,14 @@ class Entry(msgspec.Struct, frozen=True):
     seen: Seconds = 0.0
 
 
-class Roll(msgspec.Struct, frozen=True):
+class NodeList(msgspec.Struct, frozen=True):
     """The list. ``forgotten``: when each node was forgotten, which others still find in their history."""
 
     nodes: Annotated[dict[Name, Entry], Meta(max_length=MOST)] = {}
     forgotten: Annotated[dict[Name, Seconds], Meta(max_length=MOST)] = {}
 
 
-CODEC = Codec("the list of nodes", Roll, most=1024 * 1024)
+CODEC = Codec("the list of nodes", NodeList, most=1024 * 1024)
 FORGOTTEN = Text("the node that was forgotten", r"[A-Za-z0-9_-]{1,64}")
 
 Alive = Callable[[str], Awaitable[bool]]
@@ -65,14 +65,14 @@ class Registry:
     """The list, as the node ``node`` sees and keeps it. ``forgot``: called with a node that was forgotten anywhere."""
 
     def __init__(
-        self, pointers: Pointers, peers: NatsPeers, node: str, entry: Entry, forgot: Callable[[str], None]
+        self, pointers: PointerStore, peers: NatsPeers, node: str, entry: Entry, forgot: Callable[[str], None]
     ) -> None:
         self._pointers = pointers
         self._peers = peers
         self._node = node
         self._entry = entry
         self._forgot = forgot
-        self._roll = Roll()
+        self._roll = NodeList()
         self._unread = 0
         self._due = asyncio.Event()
 
@@ -82,7 +82,7 @@ class Registry:
             group.create_task(self._peers.listen(TOPIC, self._hear), name="hear which nodes are forgotten")
             group.create_task(self._keep(alive), name="keep this node on the list")
 
-    async def read(self) -> Roll:
+    async def read(self) -> NodeList:
         """Return the list as it is, or as it was read last."""
         with suppress(StreamError, TimeoutError):
             async with asyncio.timeout(READ_SECONDS):
@@ -102,10 +102,10 @@ class Registry:
         former = [name for name, entry in roll.nodes.items() if entry.place == self._entry.place and name != self._node]
         gone = [name for name in former if not await alive(name)]
 
-        def enrolled(roll: Roll) -> Roll:
+        def enrolled(roll: NodeList) -> NodeList:
             roll = _without(roll, gone)
             nodes = roll.nodes | {self._node: msgspec.structs.replace(self._entry, seen=time.time())}
-            return Roll(_newest(nodes, lambda entry: entry.seen), _all_but(roll.forgotten, self._node))
+            return NodeList(_newest(nodes, lambda entry: entry.seen), _all_but(roll.forgotten, self._node))
 
         await self._change(enrolled)
         for name in gone:
@@ -126,7 +126,7 @@ class Registry:
                     async with asyncio.timeout(EVERY):
                         await self._due.wait()
 
-    async def _change(self, change: Callable[[Roll], Roll]) -> None:
+    async def _change(self, change: Callable[[NodeList], NodeList]) -> None:
         for _ in range(TRIES):
             roll, revision = await self._read()
             changed = change(roll)
@@ -135,17 +135,17 @@ class Registry:
                 return
         raise StreamError(f"the list of nodes was changed by others {TRIES} times meanwhile", advice="try again")
 
-    async def _read(self) -> tuple[Roll, int]:
+    async def _read(self) -> tuple[NodeList, int]:
         """Return the list and its revision; one that can't be read is empty, and is replaced by a node that runs."""
         found = await self._pointers.pointer(KEY)
         if found is None:
-            return Roll(), 0
+            return NodeList(), 0
         try:
             self._roll = CODEC.decode(found[0])
         except ForeignError as error:
             if self._unread != found[1]:
                 log.warning("%s; it counts as absent, and is made from the nodes that run", error.message)
-            self._unread, self._roll = found[1], Roll()
+            self._unread, self._roll = found[1], NodeList()
             self._due.set()
         return self._roll, found[1]
 
@@ -156,11 +156,11 @@ class Registry:
                 self._forgot(node)
 
 
-def _without(roll: Roll, names: list[str]) -> Roll:
+def _without(roll: NodeList, names: list[str]) -> NodeList:
     """Return ``roll`` with ``names`` forgotten."""
     now = time.time()
     forgotten = _newest(roll.forgotten | dict.fromkeys(names, now), lambda when: when)
-    return Roll(_all_but(roll.nodes, *names), forgotten)
+    return NodeList(_all_but(roll.nodes, *names), forgotten)
 
 
 def _all_but(found: dict[str, V], *names: str) -> dict[str, V]:

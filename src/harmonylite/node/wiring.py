@@ -5,14 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 from harmonylite.config import Settings, SnapshotSettings
-from harmonylite.db.inspect import TableRules
 from harmonylite.db.replica import ReplicaOptions
+from harmonylite.db.sqlite.introspection import TableRules
 from harmonylite.identity import fingerprint, folder_for, nats_folder_for
-from harmonylite.jetstream import EmbeddedSettings, LinkSettings, StreamSettings, TlsSettings
-from harmonylite.jetstream.credentials import key_pair, read_seed
-from harmonylite.node.places import server_folder
+from harmonylite.jetstream.settings import StreamSettings
+from harmonylite.nats.credentials import key_pair, read_seed
+from harmonylite.nats.settings import LinkSettings, TlsSettings
+from harmonylite.nats_server.settings import EmbeddedSettings
+from harmonylite.node.server_folder import server_folder
 from harmonylite.snapshots.signing import Signing
-from harmonylite.web.sites import HealthSite, MetricsSite
+from harmonylite.web.endpoints import HealthEndpoint, MetricsEndpoint
 
 
 def replica_options(settings: Settings, node: str, session: str) -> ReplicaOptions:
@@ -102,20 +104,20 @@ def snapshot_signing(section: SnapshotSettings) -> Signing | None:
     return Signing(key_pair(read_seed(section.sign_key, "snapshot.sign_key").encode()), section.trusted_keys)
 
 
-def health_site(settings: Settings) -> HealthSite | None:
+def health_endpoint(settings: Settings) -> HealthEndpoint | None:
     """Return the health check's site, None when it is off."""
     section = settings.health_check
     if not section.enable:
         return None
-    return HealthSite(section.bind, section.path, section.detailed, section.allowed_hosts)
+    return HealthEndpoint(section.bind, section.path, section.detailed, section.allowed_hosts)
 
 
-def metrics_site(settings: Settings) -> MetricsSite | None:
+def metrics_endpoint(settings: Settings) -> MetricsEndpoint | None:
     """Return the metrics' site, None when it is off."""
     section = settings.prometheus
     if not section.enable:
         return None
-    return MetricsSite(section.bind, section.namespace, section.subsystem, section.allowed_hosts)
+    return MetricsEndpoint(section.bind, section.namespace, section.subsystem, section.allowed_hosts)
 
 
 def private_folder(settings: Settings) -> Path:

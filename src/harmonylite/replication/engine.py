@@ -15,10 +15,10 @@ from dataclasses import replace
 from typing import Protocol, TypeVar
 
 from harmonylite.backoff import Backoff
-from harmonylite.changes.stalls import STALL, STALL_BEGUN, Place, Stalls, Stuck
+from harmonylite.changes.aborts import STALL, STALL_BEGUN, Place, Stalls, Stuck
 from harmonylite.db.replica import Replica
-from harmonylite.db.thread import SqliteThread
-from harmonylite.db.watch import Watch
+from harmonylite.db.sqlite.thread import SqliteThread
+from harmonylite.db.sqlite.watch import Watch
 from harmonylite.errors import (
     DatabaseBusyError,
     DatabaseError,
@@ -32,13 +32,13 @@ from harmonylite.errors import (
     leaves,
 )
 from harmonylite.model import ChangeSetId, StreamInfo
-from harmonylite.replication.gate import Gate
+from harmonylite.ports import Covering, ShardStream
+from harmonylite.replication.file_errors import FileErrors
 from harmonylite.replication.lag import LONG_SECONDS
-from harmonylite.replication.ports import Covering, ShardStream
-from harmonylite.replication.publishing import Publisher, is_of
-from harmonylite.replication.receiving import Receiver
-from harmonylite.replication.sending import Sender
-from harmonylite.replication.trouble import Trouble
+from harmonylite.replication.publisher import Publisher, is_of
+from harmonylite.replication.receiver import Receiver
+from harmonylite.replication.sender import Sender
+from harmonylite.replication.throttle import Throttle
 from harmonylite.status import NodeStatus
 
 log = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ T = TypeVar("T")
 Checkpoint = Callable[[ChangeSetId, dict[int, int]], None]
 
 
-class Recovery(Protocol):
+class Recovers(Protocol):
     """Brings a replica back to streams that it can't go on with. ``one_by_one``: see `Receiver`; `check` sets it."""
 
     one_by_one: bool
@@ -80,7 +80,7 @@ class Engine:
     def __init__(
         self, replica: Replica, thread: SqliteThread, watch: Watch, streams: Sequence[ShardStream],
         status: NodeStatus, *, publish: bool, polling: float, tidying: float, message_bytes: Callable[[], int],
-        checkpoint: Checkpoint, recovery: Recovery, covering: Covering | None,
+        checkpoint: Checkpoint, recovery: Recovers, covering: Covering | None,
     ) -> None:  # fmt: skip
         self._replica = replica
         self._thread = thread
@@ -90,8 +90,8 @@ class Engine:
         self._part = status.part("stream")
         self._unfinished = status.part("unfinished")
         options = replica.options
-        self._trouble = Trouble(status.part("database"), (options.database, options.mirror), most=5.0)
-        gate = Gate(status, options.node, lambda: self.receiver.inbox, covering)
+        self._trouble = FileErrors(status.part("database"), (options.database, options.mirror), most=5.0)
+        gate = Throttle(status, options.node, lambda: self.receiver.inbox, covering)
         self.publisher = Publisher(streams, options.node, options.session, status, gate)
         self.receiver = Receiver(
             replica, thread, streams, status, landed=lambda i, whole: self.sender.landed(i, whole),

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from harmonylite.changes.inbox import Cut
+from harmonylite.changes.reassembler import Cut
 from harmonylite.status import Part, ShardStatus
 
 LONG_SECONDS = 5.0

@@ -81,7 +81,7 @@ class TableShape:
 
     @cached_property
     def pinned(self) -> bool:
-        """True when all rows live on one shard; see `harmonylite.changes.shards.shard_of`.
+        """True when all rows live on one shard; see `harmonylite.changes.sharding.shard_of`.
 
         Rows of different keys that hold NULL in different columns of theirs can claim the same rowid.
         """

@@ -13,12 +13,12 @@ import os
 import sys
 from pathlib import Path
 
-from harmonylite.db.access import make_private
-from harmonylite.db.patience import Patience
-from harmonylite.db.untrusted import look_through
+from harmonylite.db.sqlite.deadline import Patience
+from harmonylite.db.sqlite.file_access import make_private
+from harmonylite.db.untrusted_snapshot import look_through
 from harmonylite.errors import SnapshotDamagedError, SnapshotRefusedError, SnapshotRoomError
-from harmonylite.replication.ports import Progress, Store
-from harmonylite.snapshots.description import Snapshot, stands_at
+from harmonylite.ports import Progress, Store
+from harmonylite.snapshots.manifest import Snapshot, stands_at
 
 if sys.version_info >= (3, 14):
     from compression import zstd

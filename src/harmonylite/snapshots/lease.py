@@ -15,7 +15,7 @@ import msgspec
 
 from harmonylite.errors import ForeignError
 from harmonylite.foreign import Codec, Line
-from harmonylite.snapshots.keeper import Pointers
+from harmonylite.snapshots.repository import PointerStore
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ class Lease:
     """The lease, seen from one process. ``seconds``: how long it lasts; ``clock``: monotonic seconds."""
 
     def __init__(
-        self, pointers: Pointers, node: str, session: str, *, seconds: float,
+        self, pointers: PointerStore, node: str, session: str, *, seconds: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
         self._pointers = pointers

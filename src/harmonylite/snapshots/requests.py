@@ -20,9 +20,9 @@ from msgspec import Meta
 
 from harmonylite.errors import StreamError
 from harmonylite.foreign import Codec, Line, Name
-from harmonylite.replication.ports import Peers
-from harmonylite.snapshots.keeper import PASSING, Keeper
+from harmonylite.ports import Peers
 from harmonylite.snapshots.lease import Lease
+from harmonylite.snapshots.repository import PASSING, SnapshotRepository
 from harmonylite.status import NodeStatus
 
 log = logging.getLogger(__name__)
@@ -82,7 +82,7 @@ class Requests:
     """Asks for this node. ``peers``: None until they can be reached; ``keeper`` and ``lease`` likewise."""
 
     def __init__(
-        self, status: NodeStatus, peers: Callable[[], Peers | None], keeper: Callable[[], Keeper | None],
+        self, status: NodeStatus, peers: Callable[[], Peers | None], keeper: Callable[[], SnapshotRepository | None],
         lease: Callable[[], Lease | None], *, clock: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
         self._status = status
@@ -167,7 +167,7 @@ async def ask_nodes(peers: Peers, nodes: Sequence[str], *, me: str, seconds: flo
     return [reply.saved for reply in replies if reply.saved]
 
 
-async def who_has(peers: Peers, keeper: Keeper, name: str, *, me: str) -> Reply | None:
+async def who_has(peers: Peers, keeper: SnapshotRepository, name: str, *, me: str) -> Reply | None:
     """Return what a node says whose store has snapshot ``name``, which this node's lacks; None: nobody says so."""
     request = Request(me, keeper.shelf.place, name, missing=True, only_look=True)
     with suppress(StreamError):
@@ -197,7 +197,12 @@ class Answering:
     """Answers such requests of other nodes."""
 
     def __init__(
-        self, keeper: Keeper, lease: Lease, status: NodeStatus, *, clock: Callable[[], float] = time.monotonic
+        self,
+        keeper: SnapshotRepository,
+        lease: Lease,
+        status: NodeStatus,
+        *,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._keeper = keeper
         self._lease = lease

@@ -16,7 +16,7 @@ from nacl.exceptions import BadSignatureError
 from nacl.signing import VerifyKey
 
 from harmonylite.errors import ConfigError, SnapshotRefusedError
-from harmonylite.snapshots.description import Snapshot
+from harmonylite.snapshots.manifest import Snapshot
 
 SAYING = b"harmonylite snapshot 1\n"
 """Begins what is signed: a signature for anything else that the key is used for is none for a snapshot."""

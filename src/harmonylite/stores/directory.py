@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from harmonylite.errors import SnapshotError
-from harmonylite.replication.ports import Progress
-from harmonylite.stores.arrival import arrival, to_disk
-from harmonylite.stores.errand import Errand, StalledError, send
+from harmonylite.ports import Progress
+from harmonylite.stores.blocking_call import BlockingCall, StalledError, send
+from harmonylite.stores.download import to_disk, whole_file
 from harmonylite.stores.failures import LISTING, Failures, deleting, reading, storing
 from harmonylite.stores.names import abandoned, file_name, object_names, upload_name
 
@@ -27,7 +27,7 @@ CHUNK = 1024 * 1024
 
 
 class DirectoryStore:
-    """Objects as files in ``folder``. ``owner``: see `harmonylite.stores.opening.open_store`."""
+    """Objects as files in ``folder``. ``owner``: see `harmonylite.stores.open_store.open_store`."""
 
     def __init__(self, folder: Path, *, owner: str) -> None:
         self._folder = folder
@@ -57,8 +57,8 @@ class DirectoryStore:
         """Return the names of all objects, sorted; raises SnapshotError."""
         return await self._do(LISTING, lambda _: object_names(self._files()))
 
-    async def _do(self, doing: str, work: Callable[[Errand], T], progress: Progress | None = None) -> T:
-        def checked(errand: Errand) -> T:
+    async def _do(self, doing: str, work: Callable[[BlockingCall], T], progress: Progress | None = None) -> T:
+        def checked(errand: BlockingCall) -> T:
             if not self._folder.is_dir():
                 raise self._failures.error(doing, "it is not there", "mount or make it, or mend snapshot.file.path")
             return work(errand)
@@ -70,23 +70,23 @@ class DirectoryStore:
         except OSError as error:
             raise self._failures.of_os(doing, error) from error
 
-    def _put(self, errand: Errand, name: str, source: Path) -> None:
+    def _put(self, errand: BlockingCall, name: str, source: Path) -> None:
         for left in abandoned(self._owner, self._files()):
             (self._folder / left).unlink(missing_ok=True)
         part = self._folder / upload_name(self._owner)
         try:
-            carry(errand, source, part, mode=0o600 | (self._folder.stat().st_mode & 0o040))
+            copy_file(errand, source, part, mode=0o600 | (self._folder.stat().st_mode & 0o040))
             errand.check()
             part.replace(self._folder / file_name(name))
         finally:
             part.unlink(missing_ok=True)
         sync_folder(self._folder)
 
-    def _get(self, errand: Errand, name: str, target: Path) -> None:
+    def _get(self, errand: BlockingCall, name: str, target: Path) -> None:
         source = self._folder / file_name(name)
-        with arrival(target) as part:
+        with whole_file(target) as part:
             try:
-                carry(errand, source, part)
+                copy_file(errand, source, part)
             except FileNotFoundError as error:
                 if error.filename != str(source):
                     raise
@@ -100,7 +100,7 @@ class DirectoryStore:
         (self._folder / file_name(name)).unlink(missing_ok=True)
 
 
-def carry(errand: Errand, source: Path, target: Path, *, mode: int = 0o600) -> None:
+def copy_file(errand: BlockingCall, source: Path, target: Path, *, mode: int = 0o600) -> None:
     """Copy ``source`` to the new file ``target`` of ``mode``, less the umask; it is on disk when this returns.
 
     Raises OSError, GivenUpError, and SnapshotError when ``source`` changes meanwhile.

@@ -1,7 +1,7 @@
 """Snapshots in an S3 bucket, Amazon's or any other service's that speaks its language.
 
 Invariant: an object is there whole or not at all: S3 shows one only when all of it has arrived. Memory stays bounded by
-a few parts. obstore blocks here, in threads of its own; see `harmonylite.stores.errand` for why.
+a few parts. obstore blocks here, in threads of its own; see `harmonylite.stores.blocking_call` for why.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from obstore.exceptions import BaseError
 
 from harmonylite.config.snapshot import S3StoreSettings
 from harmonylite.errors import SnapshotError
-from harmonylite.replication.ports import Progress
-from harmonylite.stores.arrival import arrival, to_disk
-from harmonylite.stores.errand import Errand, StalledError, send
+from harmonylite.ports import Progress
+from harmonylite.stores.blocking_call import BlockingCall, StalledError, send
+from harmonylite.stores.download import to_disk, whole_file
 from harmonylite.stores.failures import LISTING, Failures, deleting, reading, storing
 from harmonylite.stores.names import file_name, object_names
 from harmonylite.stores.s3_bucket import bucket, secrets_of
@@ -70,7 +70,7 @@ class S3Store:
         """Return the names of all objects, sorted; raises SnapshotError."""
         return await self._do(LISTING, lambda _: self._names())
 
-    async def _do(self, doing: str, work: Callable[[Errand], T], progress: Progress | None = None) -> T:
+    async def _do(self, doing: str, work: Callable[[BlockingCall], T], progress: Progress | None = None) -> T:
         try:
             return await send(work, progress)
         except StalledError as error:
@@ -83,7 +83,7 @@ class S3Store:
                 raise self._failures.of_os(doing, error) from error
             raise self._failures.error(doing, *explained(str(error))) from None
 
-    def _put(self, errand: Errand, name: str, source: Path) -> None:
+    def _put(self, errand: BlockingCall, name: str, source: Path) -> None:
         with source.open("rb") as file:
             size = source.stat().st_size
             if size <= PART:
@@ -96,8 +96,8 @@ class S3Store:
                     use_multipart=True, chunk_size=part, max_concurrency=PARTS_AT_ONCE,
                 )  # fmt: skip
 
-    def _get(self, errand: Errand, name: str, target: Path) -> None:
-        with arrival(target) as part, part.open("xb") as file:
+    def _get(self, errand: BlockingCall, name: str, target: Path) -> None:
+        with whole_file(target) as part, part.open("xb") as file:
             try:
                 found = obstore.get(self._bucket, file_name(name))
             except FileNotFoundError as error:
@@ -125,7 +125,7 @@ class S3Store:
         return object_names([each["path"] for batch in obstore.list(self._bucket) for each in batch])
 
 
-def _parts(errand: Errand, source: Path, size: int, part: int) -> Iterator[bytes]:
+def _parts(errand: BlockingCall, source: Path, size: int, part: int) -> Iterator[bytes]:
     """Read ``source`` in parts; an error in here ends the upload without an object."""
     done = 0
     with source.open("rb") as file:

@@ -26,7 +26,7 @@ FIRST_WAIT, LONGEST_WAIT = timedelta(milliseconds=100), timedelta(seconds=5)
 """Between one try and the next."""
 
 REQUEST_TIME = timedelta(hours=6)
-"""Deadline of one request, a whole download included; what stalls is noticed by `harmonylite.stores.errand`."""
+"""Deadline of one request, a whole download included; what stalls is noticed by `harmonylite.stores.blocking_call`."""
 
 CONNECT_TIME = timedelta(seconds=10)
 

@@ -17,13 +17,13 @@ from asyncssh import SFTPClient
 
 from harmonylite.config.snapshot import SftpStoreSettings
 from harmonylite.config.store_urls import sftp_place
-from harmonylite.replication.ports import Progress
-from harmonylite.stores import errand
-from harmonylite.stores.arrival import arrival, to_disk
+from harmonylite.ports import Progress
+from harmonylite.stores import blocking_call
+from harmonylite.stores.download import to_disk, whole_file
 from harmonylite.stores.failures import LISTING, Failures, deleting, reading, storing
 from harmonylite.stores.host_keys import HostKeys
 from harmonylite.stores.names import abandoned, file_name, object_names, upload_name
-from harmonylite.stores.sftp_carry import Beat, carry_down, carry_up
+from harmonylite.stores.sftp_transfer import Beat, receive_file, send_file
 
 T = TypeVar("T")
 
@@ -41,7 +41,7 @@ _Moved = Callable[[int, int], None]
 
 
 class SftpStore:
-    """Objects as files in a folder of the server. ``owner``: see `harmonylite.stores.opening.open_store`."""
+    """Objects as files in a folder of the server. ``owner``: see `harmonylite.stores.open_store.open_store`."""
 
     def __init__(self, settings: SftpStoreSettings, *, owner: str) -> None:
         self._settings = settings
@@ -77,14 +77,14 @@ class SftpStore:
         self, doing: str, work: Callable[[SFTPClient, _Moved], Awaitable[T]], progress: Progress | None = None
     ) -> T:
         loop = asyncio.get_running_loop()
-        limit = asyncio.timeout(errand.STALLED_SECONDS)
+        limit = asyncio.timeout(blocking_call.STALLED_SECONDS)
         keys: HostKeys | None = None
         try:
             keys = await asyncio.to_thread(HostKeys, self._settings.known_hosts)
             async with limit:
 
                 def moved(done: int, total: int) -> None:
-                    limit.reschedule(loop.time() + errand.STALLED_SECONDS)
+                    limit.reschedule(loop.time() + blocking_call.STALLED_SECONDS)
                     if progress is not None:
                         progress(done, total)
 
@@ -96,7 +96,7 @@ class SftpStore:
             raise self._failures.error(doing, *why) from None
         except TimeoutError:
             if limit.expired():
-                raise self._failures.stalled(doing, errand.STALLED_SECONDS) from None
+                raise self._failures.stalled(doing, blocking_call.STALLED_SECONDS) from None
             why = f"no answer within {CONNECT_SECONDS:g} s", "look at the server and the line to it"
             raise self._failures.error(doing, *why) from None
         except (asyncssh.Error, asyncssh.KeyImportError, asyncssh.KeyEncryptionError) as error:
@@ -159,9 +159,9 @@ class SftpStore:
             total = await sftp.getsize(source) or 0
         except asyncssh.SFTPNoSuchFile:
             raise self._failures.missing(name) from None
-        with arrival(target) as part, part.open("xb") as file:
+        with whole_file(target) as part, part.open("xb") as file:
             remote = await sftp.open(source, "rb", block_size=0)
-            done = await carry_down(remote, file, total, lambda done: moved(done, total))
+            done = await receive_file(remote, file, total, lambda done: moved(done, total))
             if done != total:
                 raise self._failures.error(reading(name), f"{done} bytes arrived of {total}")
             await asyncio.to_thread(to_disk, file)
@@ -204,7 +204,7 @@ async def _upload(sftp: SFTPClient, source: Path, part: str, beat: Beat) -> None
     """Write ``source`` to the new file ``part``, on the server's disk where it can."""
     with source.open("rb") as file:
         remote = await sftp.open(part, "wb", block_size=0)
-        await carry_up(file, remote, beat)
+        await send_file(file, remote, beat)
         with suppress(asyncssh.SFTPOpUnsupported):
             await remote.fsync()
         await remote.close()

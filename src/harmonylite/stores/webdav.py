@@ -1,7 +1,7 @@
 """Snapshots on a WebDAV server.
 
 Invariant: an object appears under its name by a MOVE of an upload whose size the server has confirmed. The library
-blocks, so it runs in threads of its own; see `harmonylite.stores.errand`.
+blocks, so it runs in threads of its own; see `harmonylite.stores.blocking_call`.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from webdav4.multistatus import MultiStatusResponseError
 from harmonylite.config.snapshot import WebdavStoreSettings
 from harmonylite.config.store_urls import webdav_place
 from harmonylite.errors import ConfigError
-from harmonylite.replication.ports import Progress
-from harmonylite.stores.arrival import arrival, to_disk
-from harmonylite.stores.errand import Errand, GivenUpError, StalledError, send
+from harmonylite.ports import Progress
+from harmonylite.stores.blocking_call import BlockingCall, GivenUpError, StalledError, send
+from harmonylite.stores.download import to_disk, whole_file
 from harmonylite.stores.failures import LISTING, Failures, deleting, reading, storing
 from harmonylite.stores.names import abandoned, file_name, object_names, upload_name
 from harmonylite.stores.webdav_login import Login
@@ -51,7 +51,7 @@ _ADVICE = {
 
 
 class WebdavStore:
-    """Objects as files in a folder of the server. ``owner``: see `harmonylite.stores.opening.open_store`."""
+    """Objects as files in a folder of the server. ``owner``: see `harmonylite.stores.open_store.open_store`."""
 
     def __init__(self, settings: WebdavStoreSettings, *, owner: str) -> None:
         self._place = place = webdav_place(settings.url.get_secret_value())
@@ -84,9 +84,9 @@ class WebdavStore:
         return await self._do(LISTING, lambda dav, _: object_names(self._files(dav)))
 
     async def _do(
-        self, doing: str, work: Callable[[Client, Errand], T], progress: Progress | None = None
+        self, doing: str, work: Callable[[Client, BlockingCall], T], progress: Progress | None = None
     ) -> T:  # fmt: skip
-        def with_client(errand: Errand) -> T:
+        def with_client(errand: BlockingCall) -> T:
             with self._client() as dav:
                 return work(dav, errand)
 
@@ -113,7 +113,7 @@ class WebdavStore:
     def _path(self, file: str) -> str:
         return f"{self._folder}/{file}".lstrip("/")
 
-    def _put(self, dav: Client, errand: Errand, name: str, source: Path) -> None:
+    def _put(self, dav: Client, errand: BlockingCall, name: str, source: Path) -> None:
         self._make_folder(dav)
         for left in abandoned(self._owner, self._files(dav)):
             self._remove(dav, left)
@@ -150,8 +150,8 @@ class WebdavStore:
                 pass  # what broke the upload may break this, too
             return
 
-    def _get(self, dav: Client, errand: Errand, name: str, target: Path) -> None:
-        with arrival(target) as part, part.open("xb") as file:
+    def _get(self, dav: Client, errand: BlockingCall, name: str, target: Path) -> None:
+        with whole_file(target) as part, part.open("xb") as file:
             done = 0
             try:
                 with dav.open(self._path(file_name(name)), mode="rb", chunk_size=CHUNK) as found:

@@ -20,7 +20,7 @@ from harmonylite.web.server import HttpServer
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
-    from harmonylite.web.past_routes import PastActions
+    from harmonylite.web.history_routes import HistoryActions
 
 CLOSE_GRACE = 2.0
 """Seconds that a running command gets to end when the node stops."""
@@ -29,7 +29,7 @@ CLOSE_GRACE = 2.0
 class ControlServer(Resource):
     """Serves ``actions``, and ``past`` where it is given; writes ``control.json`` into ``folder``, the private one."""
 
-    def __init__(self, actions: Actions, folder: Path, past: PastActions | None = None) -> None:
+    def __init__(self, actions: Actions, folder: Path, past: HistoryActions | None = None) -> None:
         self._actions = actions
         self._past = past
         self._folder = folder
@@ -62,10 +62,10 @@ class ControlServer(Resource):
     def _app(self) -> ASGIApp:
         from starlette.applications import Starlette  # here, not above: only an open server pays for starlette
 
+        from harmonylite.web.auth import Auth
         from harmonylite.web.control_routes import control_routes, not_found
-        from harmonylite.web.guard import Guard
-        from harmonylite.web.past_routes import past_routes
+        from harmonylite.web.history_routes import history_routes
 
-        routes = control_routes(self._actions) + (past_routes(self._past) if self._past is not None else [])
+        routes = control_routes(self._actions) + (history_routes(self._past) if self._past is not None else [])
         app = Starlette(routes=routes, exception_handlers={404: not_found, 405: not_found})
-        return Guard(app, token=self._token, port=lambda: self.port)
+        return Auth(app, token=self._token, port=lambda: self.port)

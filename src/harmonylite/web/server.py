@@ -90,7 +90,7 @@ class HttpServer(Resource):
         """Return the application, open only to known names where a web page could reach it under another one."""
         if self._hosts is None or not (on_loopback or self._hosts):
             return self._make_app()
-        from harmonylite.web.guard import KnownHosts
+        from harmonylite.web.auth import KnownHosts
 
         key = f"{self.key.partition('.')[0]}.allowed_hosts"
         return KnownHosts(self._make_app(), {self._wanted.host, *self._hosts}, key=key)

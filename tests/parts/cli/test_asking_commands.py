@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from harmonylite.cli.control import Control
+from harmonylite.cli.control_client import Control
 from harmonylite.cli.output import LONGEST, sql_text
 from harmonylite.errors import NotAnsweringError, NotRunningError
 from harmonylite.identity import acquire_lock, folder_for, make_folder

@@ -10,13 +10,13 @@ from typing import Any
 import apsw
 import pytest
 
-from harmonylite.changes.inbox import Inbox
-from harmonylite.db.applying import Applied
-from harmonylite.db.capture import Outgoing
-from harmonylite.db.exact import exact_rows
-from harmonylite.db.inspect import TableRules
+from harmonylite.changes.reassembler import Inbox
+from harmonylite.db.apply.apply import Applied
+from harmonylite.db.capture.capture import Outgoing
 from harmonylite.db.replica import Replica, ReplicaOptions
 from harmonylite.db.snapshot import install_mirror, save_copy
+from harmonylite.db.sqlite.introspection import TableRules
+from harmonylite.db.sqlite.lossless import exact_rows
 from harmonylite.schema.sql import quote
 from tests.simulation.world import World
 

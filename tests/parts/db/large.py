@@ -19,7 +19,7 @@ from typing import IO
 
 import apsw
 
-from harmonylite.changes.inbox import Inbox
+from harmonylite.changes.reassembler import Inbox
 from harmonylite.db.replica import Replica, ReplicaOptions
 from harmonylite.model import StreamMessage
 

@@ -10,7 +10,7 @@ from typing import Any
 import apsw
 import pytest
 
-from harmonylite.db.inspect import TableRules
+from harmonylite.db.sqlite.introspection import TableRules
 from tests.parts.db.fix_replicas import Group, Member
 
 FTS = (

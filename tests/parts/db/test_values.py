@@ -11,9 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from harmonylite.db.connection import open_file
-from harmonylite.db.exact import exact_rows, insert_rows, same_bits
 from harmonylite.db.replica import Replica, ReplicaOptions
+from harmonylite.db.sqlite.connection import open_file
+from harmonylite.db.sqlite.lossless import exact_rows, insert_rows, same_bits
 from harmonylite.model import RawText
 from harmonylite.schema.shape import Column, differs
 from harmonylite.schema.sql import quote, text

@@ -9,7 +9,7 @@ from pathlib import Path
 import apsw
 import pytest
 
-from harmonylite.changes.inbox import Cut
+from harmonylite.changes.reassembler import Cut
 from harmonylite.db.snapshot import save_copy
 from harmonylite.errors import DatabaseBusyError, DatabaseError
 from harmonylite.model import ChangeSetId, Position

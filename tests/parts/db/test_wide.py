@@ -7,9 +7,9 @@ from typing import Any
 import apsw
 import pytest
 
-from harmonylite.changes.inbox import Inbox
-from harmonylite.db.inspect import WIDEST, TableRules
-from harmonylite.db.tracked import SCRATCH
+from harmonylite.changes.reassembler import Inbox
+from harmonylite.db.sqlite.introspection import WIDEST, TableRules
+from harmonylite.db.tracking.tracked_table import SCRATCH
 from harmonylite.errors import DatabaseBusyError
 from tests.parts.db.fix_replicas import Group
 

@@ -12,8 +12,11 @@ from pathlib import Path
 import pytest
 
 from harmonylite.errors import StreamGapError, StreamLostError
-from harmonylite.jetstream import JetStreamShard, NatsLink, StreamSettings, ensure_streams
+from harmonylite.jetstream.settings import StreamSettings
+from harmonylite.jetstream.shard import JetStreamShard
+from harmonylite.jetstream.streams import ensure_streams
 from harmonylite.model import StreamMessage
+from harmonylite.nats.link import NatsLink
 from harmonylite.status import NodeStatus
 from tests.parts.fix_nats import RealNats, eventually
 

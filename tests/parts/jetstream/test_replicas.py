@@ -7,11 +7,13 @@ from typing import Any
 import pytest
 
 from harmonylite.errors import StreamError, StreamLostError
-from harmonylite.jetstream import NatsLink, StreamSettings, ensure_streams
 from harmonylite.jetstream.api import ApiError, JetStream
-from harmonylite.jetstream.carry import HELD
-from harmonylite.jetstream.replicas import MOST, Raising, create
+from harmonylite.jetstream.backup import HELD
+from harmonylite.jetstream.replicas import MOST, ReplicaGrowth, create
+from harmonylite.jetstream.settings import StreamSettings
 from harmonylite.jetstream.stream import Stream
+from harmonylite.jetstream.streams import ensure_streams
+from harmonylite.nats.link import NatsLink
 
 
 class Cluster:
@@ -64,7 +66,7 @@ async def test_a_number_that_was_asked_for_is_not_made_smaller() -> None:
 async def test_replicas_grow_with_the_servers_and_are_never_lowered(have: int, later: int) -> None:
     cluster = Cluster(later)
     cluster.streams = {"s": {"name": "s", "num_replicas": have, "max_msgs": 9}}
-    raising = Raising(cluster, ["s", "not there yet"])  # type: ignore[arg-type]
+    raising = ReplicaGrowth(cluster, ["s", "not there yet"])  # type: ignore[arg-type]
     assert await raising.look() == min(max(have, min(later, MOST)), MOST)
     assert cluster.streams["s"] == {"name": "s", "num_replicas": max(have, min(later, MOST)), "max_msgs": 9}
 
@@ -73,7 +75,7 @@ async def test_what_takes_no_messages_or_has_no_leader_is_left_alone() -> None:
     cluster = Cluster(3)
     cluster.streams = {"s": {"name": "s", "num_replicas": 1, "metadata": {HELD: "there"}, "max_msg_size": 1}}
     before = dict(cluster.streams["s"])
-    raising = Raising(cluster, ["s"])  # type: ignore[arg-type]
+    raising = ReplicaGrowth(cluster, ["s"])  # type: ignore[arg-type]
     await raising.look()
     assert cluster.streams["s"] == before, "a stream that is being moved stays held"
     cluster.no_leader = True
@@ -87,6 +89,6 @@ async def test_a_single_server_keeps_one_and_that_is_no_difference_to_report(lin
     assert await ensure_streams(link, settings) == []
     stream = Stream(JetStream(link), "harmonylite-changes-0", 0)
     assert (await stream.details()).config["num_replicas"] == 1
-    assert await Raising(JetStream(link), [stream.name, "absent"]).look() == 1
+    assert await ReplicaGrowth(JetStream(link), [stream.name, "absent"]).look() == 1
     with pytest.raises(StreamLostError):
         await Stream(JetStream(link), "absent", 0).details()

@@ -15,7 +15,10 @@ from harmonylite.errors import (
     StreamLostError,
     WrongLastSequenceError,
 )
-from harmonylite.jetstream import JetStreamShard, NatsLink, StreamSettings, ensure_streams
+from harmonylite.jetstream.settings import StreamSettings
+from harmonylite.jetstream.shard import JetStreamShard
+from harmonylite.jetstream.streams import ensure_streams
+from harmonylite.nats.link import NatsLink
 from tests.parts.fix_nats import NatsFactory, RealNats, eventually, quick
 
 

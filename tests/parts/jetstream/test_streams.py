@@ -10,7 +10,10 @@ from typing import Any
 import pytest
 
 from harmonylite.errors import ConfigError, WrongLastSequenceError
-from harmonylite.jetstream import JetStreamShard, NatsLink, StreamSettings, ensure_streams
+from harmonylite.jetstream.settings import StreamSettings
+from harmonylite.jetstream.shard import JetStreamShard
+from harmonylite.jetstream.streams import ensure_streams
+from harmonylite.nats.link import NatsLink
 from harmonylite.status import Part
 from tests.parts.fix_nats import RealNats, eventually
 

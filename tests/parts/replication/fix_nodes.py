@@ -11,9 +11,9 @@ from pathlib import Path
 import apsw
 
 from harmonylite.config import load
-from harmonylite.jetstream import JetStreamShard
+from harmonylite.jetstream.shard import JetStreamShard
+from harmonylite.node.control import Control
 from harmonylite.node.node import Node
-from harmonylite.node.questions import Questions
 from harmonylite.replication.engine import Engine
 from harmonylite.wire import KIND_CHANGES, VERSION, Envelope, TableBlock, encode_block, encode_envelope, encode_tables
 from tests.parts.fix_nats import eventually
@@ -73,7 +73,7 @@ class Running:
         return self.node._parts.engine
 
     @property
-    def asked(self) -> Questions:
+    def asked(self) -> Control:
         """What a person asks."""
         return self.node._questions
 

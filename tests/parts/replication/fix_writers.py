@@ -10,18 +10,22 @@ from contextlib import asynccontextmanager
 from io import BytesIO
 from pathlib import Path
 
-from harmonylite.changes.histories import Standing
-from harmonylite.changes.inbox import Inbox
-from harmonylite.db.capture import Outgoing
+from harmonylite.changes.epochs import Standing
+from harmonylite.changes.reassembler import Inbox
+from harmonylite.db.capture.capture import Outgoing
 from harmonylite.errors import SnapshotError
-from harmonylite.jetstream import JetStreamObjects, JetStreamShard, NatsLink, NatsPeers, StreamSettings
+from harmonylite.jetstream.object_store import JetStreamObjects
+from harmonylite.jetstream.settings import StreamSettings
+from harmonylite.jetstream.shard import JetStreamShard
 from harmonylite.model import ChangeSetId, Position
-from harmonylite.replication.gate import Gate
-from harmonylite.replication.ports import Progress
-from harmonylite.replication.publishing import Publisher
-from harmonylite.snapshots.keeper import Keeper
+from harmonylite.nats.link import NatsLink
+from harmonylite.nats.peers import NatsPeers
+from harmonylite.ports import Progress
+from harmonylite.replication.publisher import Publisher
+from harmonylite.replication.throttle import Throttle
 from harmonylite.snapshots.lease import Lease
-from harmonylite.snapshots.saving import Saver
+from harmonylite.snapshots.repository import SnapshotRepository
+from harmonylite.snapshots.scheduler import SnapshotScheduler
 from harmonylite.status import NodeStatus
 from tests.parts.fix_nats import eventually, quick
 
@@ -48,13 +52,15 @@ class Writer:
         self.shards = [JetStreamShard(link, settings, shard, name) for shard in range(settings.shards)]
         self.inbox = Inbox({shard: Position(shard) for shard in range(settings.shards)})
         self.objects = Objects(link, settings)
-        self.keeper = Keeper(self.objects, self.objects, folder, name, "c", self.status, keep=3, copy=self._copy)
+        self.keeper = SnapshotRepository(
+            self.objects, self.objects, folder, name, "c", self.status, keep=3, copy=self._copy
+        )
         self.lease = Lease(self.objects, name, "s", seconds=30.0)
         peers = NatsPeers(link, settings.subject_prefix)
-        self.saver = Saver(
+        self.saver = SnapshotScheduler(
             self.keeper, self.lease, peers, self.status, interval=0.0, history=lambda: "", past=lambda: ()
         )
-        self.gate = Gate(self.status, name, lambda: self.inbox, self.saver if gated else None)
+        self.gate = Throttle(self.status, name, lambda: self.inbox, self.saver if gated else None)
         self.publisher = Publisher(self.shards, name, "s", self.status, self.gate)
         self.folded: list[ChangeSetId] = []
         self.voided: list[ChangeSetId] = []

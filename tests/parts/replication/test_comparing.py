@@ -13,9 +13,9 @@ import apsw
 import pytest
 
 from harmonylite.identity import folder_for
-from harmonylite.node import comparing
-from harmonylite.replication.sides import Digest, sides
-from harmonylite.replication.verifying import Verifier
+from harmonylite.node import anti_entropy
+from harmonylite.replication.majority import Digest, majority_of
+from harmonylite.replication.verify import Verifier
 from tests.parts.fix_nats import RealNats, eventually
 from tests.parts.replication.fix_nodes import Running, items, write
 
@@ -38,9 +38,9 @@ def heard(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Digest]]:
         return answers, unread
 
     monkeypatch.setattr(Verifier, "digests", listened)
-    monkeypatch.setattr(comparing, "QUIET_WAIT", 0.2)
-    monkeypatch.setattr(comparing, "AGAIN", 0.2)
-    monkeypatch.setattr(comparing, "ANSWERS", 10.0)  # who is asked before it listens does not answer
+    monkeypatch.setattr(anti_entropy, "QUIET_WAIT", 0.2)
+    monkeypatch.setattr(anti_entropy, "AGAIN", 0.2)
+    monkeypatch.setattr(anti_entropy, "ANSWERS", 10.0)  # who is asked before it listens does not answer
     return found
 
 
@@ -106,7 +106,7 @@ async def test_a_comparison_under_load_ends_no_node_and_hears_all_agree(
         heard.clear()
         await eventually(lambda: sum(agreed(answers) for answers in heard) >= ROUNDS, "all answered")
     for answers in heard:
-        assert len(sides(answers).all) == 1, answers
+        assert len(majority_of(answers).all) == 1, answers
     for node in trio:
         status = node.node.status_object
         assert node.task is not None
@@ -160,7 +160,7 @@ def holds_lease(node: Running) -> bool:
 
 
 def agreed(answers: dict[str, Digest]) -> bool:
-    return len(answers) == 3 and len(sides(answers).all) == 1
+    return len(answers) == 3 and len(majority_of(answers).all) == 1
 
 
 async def test_a_person_who_repairs_a_deviating_mirror_sees_no_row_go_from_the_database(asked: Trio) -> None:

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from harmonylite.model import ChangeSetId
-from harmonylite.replication.sending import GATHER, PATIENCE, Sender, pause_after
+from harmonylite.replication.sender import GATHER, PATIENCE, Sender, pause_after
 from harmonylite.status import NodeStatus
 
 

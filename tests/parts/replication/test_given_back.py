@@ -15,17 +15,17 @@ import apsw
 import msgspec
 import pytest
 
-from harmonylite.changes.inbox import Inbox
-from harmonylite.db import capture
+from harmonylite.changes.reassembler import Inbox
+from harmonylite.db.capture import capture
 from harmonylite.db.replica import Replica
-from harmonylite.db.thread import SqliteThread
-from harmonylite.db.watch import Watch
+from harmonylite.db.sqlite.thread import SqliteThread
+from harmonylite.db.sqlite.watch import Watch
 from harmonylite.errors import DatabaseError, HarmonyLiteError, StreamError, StreamGapError, leaves
 from harmonylite.model import ChangeSetId, Position, StreamInfo, StreamMessage
-from harmonylite.replication import receiving, telling
+from harmonylite.replication import receiver, row_history
 from harmonylite.replication.engine import Engine
-from harmonylite.snapshots import forward
-from harmonylite.snapshots.replaying import bring_forward
+from harmonylite.snapshots import roll_forward
+from harmonylite.snapshots.replay import bring_forward
 from harmonylite.status import NodeStatus
 from harmonylite.wire import VERSION, TableBlock, encode_block, encode_tables
 from tests.parts.db.fix_replicas import Group, Member
@@ -47,7 +47,7 @@ def places(monkeypatch: pytest.MonkeyPatch) -> list[SpooledTemporaryFile[bytes]]
         made.append(SpooledTemporaryFile(max_size=max_size, dir=dir))  # noqa: SIM115 -- the code under test closes it
         return made[-1]
 
-    for module in (capture, receiving, forward, telling):
+    for module in (capture, receiver, roll_forward, row_history):
         monkeypatch.setattr(module, "SpooledTemporaryFile", make)
     return made
 
@@ -146,7 +146,7 @@ async def replicating(member: Member, thread: SqliteThread, lines: Sequence[Line
 
 async def catching_up(member: Member, thread: SqliteThread, lines: Sequence[Line]) -> None:
     targets = dict.fromkeys(range(2), FAR)
-    await forward.catch_up(member.replica, thread, lines, targets, merge=True, told=lambda at: None)
+    await roll_forward.catch_up(member.replica, thread, lines, targets, merge=True, told=lambda at: None)
 
 
 async def replaying(member: Member, thread: SqliteThread, lines: Sequence[Line]) -> None:
@@ -155,7 +155,7 @@ async def replaying(member: Member, thread: SqliteThread, lines: Sequence[Line])
 
 
 async def asking(member: Member, thread: SqliteThread, lines: Sequence[Line]) -> object:
-    return await telling.history(lines, member.replica.tables["t"].shape, ["1"], most=10)
+    return await row_history.history(lines, member.replica.tables["t"].shape, ["1"], most=10)
 
 
 @pytest.mark.parametrize("last", LAST)

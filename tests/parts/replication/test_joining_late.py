@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from harmonylite.db.replica import Replica
-from harmonylite.db.thread import SqliteThread
+from harmonylite.db.sqlite.thread import SqliteThread
 from tests.parts.fix_nats import PATIENCE, RealNats, eventually
 from tests.parts.replication.fix_nodes import Running, items, write
 

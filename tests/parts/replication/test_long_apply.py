@@ -7,9 +7,9 @@ import threading
 
 import pytest
 
-from harmonylite.db.thread import SqliteThread
+from harmonylite.db.sqlite.thread import SqliteThread
 from harmonylite.replication import lag
-from harmonylite.replication.receiving import Receiver
+from harmonylite.replication.receiver import Receiver
 from harmonylite.status import NodeStatus
 from tests.parts.db.fix_replicas import Group
 from tests.parts.fix_nats import eventually

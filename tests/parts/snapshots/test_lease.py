@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from harmonylite.jetstream import JetStreamObjects, NatsLink, StreamSettings
+from harmonylite.jetstream.object_store import JetStreamObjects
+from harmonylite.jetstream.settings import StreamSettings
+from harmonylite.nats.link import NatsLink
 from harmonylite.snapshots.lease import LEASE, Lease
 
 

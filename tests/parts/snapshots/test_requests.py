@@ -9,12 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from harmonylite.changes.histories import Standing
+from harmonylite.changes.epochs import Standing
 from harmonylite.errors import SnapshotError
-from harmonylite.jetstream import JetStreamObjects, NatsLink, NatsPeers, StreamSettings
+from harmonylite.jetstream.object_store import JetStreamObjects
+from harmonylite.jetstream.settings import StreamSettings
 from harmonylite.model import Position
-from harmonylite.snapshots.keeper import Keeper
+from harmonylite.nats.link import NatsLink
+from harmonylite.nats.peers import NatsPeers
 from harmonylite.snapshots.lease import Lease
+from harmonylite.snapshots.repository import SnapshotRepository
 from harmonylite.snapshots.requests import (
     LONGEST,
     PAUSE,
@@ -28,7 +31,7 @@ from harmonylite.snapshots.requests import (
     ask_nodes,
     who_has,
 )
-from harmonylite.snapshots.saving import Saver
+from harmonylite.snapshots.scheduler import SnapshotScheduler
 from harmonylite.status import NodeStatus
 from harmonylite.stores.directory import DirectoryStore
 from tests.parts.fix_nats import PATIENCE, eventually
@@ -48,7 +51,7 @@ class Member:
         work.mkdir()
         objects = JetStreamObjects(link, StreamSettings())
         store.mkdir(exist_ok=True)
-        self.keeper = Keeper(
+        self.keeper = SnapshotRepository(
             DirectoryStore(store, owner=name), objects, work, name, "c", self.status, keep=0, copy=self._copy
         )
         self.lease = Lease(objects, name, "s", seconds=30.0)
@@ -157,7 +160,7 @@ async def test_a_node_with_another_store_is_named_on_both_sides_and_nobody_saves
 
 async def test_a_running_node_whose_store_is_another_one_leaves_the_saving_to_the_others(cluster: Cluster) -> None:
     holder, strange = await cluster(("a", "store"), ("s", "another"))
-    saver = Saver(
+    saver = SnapshotScheduler(
         strange.keeper, strange.lease, strange.peers, strange.status, interval=0.0, history=lambda: "h", past=tuple
     )
     shard = strange.status.shard(0)

@@ -10,12 +10,12 @@ import nkeys  # type: ignore[import-untyped]  # it has no stubs
 import pytest
 
 from harmonylite.errors import ConfigError, SnapshotRefusedError
-from harmonylite.jetstream import NatsLink
-from harmonylite.jetstream.credentials import key_pair
-from harmonylite.snapshots.description import Snapshot, decode, encode
-from harmonylite.snapshots.keeper import Keeper
+from harmonylite.nats.credentials import key_pair
+from harmonylite.nats.link import NatsLink
+from harmonylite.snapshots.manifest import Snapshot, decode, encode
+from harmonylite.snapshots.repository import SnapshotRepository
 from harmonylite.snapshots.signing import Signing, verify_key
-from tests.parts.snapshots.test_keeper import Place, saved
+from tests.parts.snapshots.test_repository import Place, saved
 
 SAID = Snapshot(
     "snapshot-1", "a", {0: 5, 1: 7}, {0: 6, 1: 8}, {0: "then", 1: "now"}, "0" * 64, 100, 1.5, [], 200, "c", "h", True
@@ -81,7 +81,7 @@ def place(link: NatsLink, tmp_path: Path) -> Place:
     return Place(link, tmp_path)
 
 
-def with_key(keeper: Keeper, signing: Signing | None) -> Keeper:
+def with_key(keeper: SnapshotRepository, signing: Signing | None) -> SnapshotRepository:
     keeper._signing = signing
     return keeper
 

@@ -17,8 +17,10 @@ from pydantic import SecretStr
 
 from harmonylite.config.secret_text import Url
 from harmonylite.config.snapshot import S3StoreSettings, SftpStoreSettings, WebdavStoreSettings
-from harmonylite.jetstream import JetStreamObjects, NatsLink, StreamSettings
-from harmonylite.replication.ports import Store
+from harmonylite.jetstream.object_store import JetStreamObjects
+from harmonylite.jetstream.settings import StreamSettings
+from harmonylite.nats.link import NatsLink
+from harmonylite.ports import Store
 from harmonylite.status import NodeStatus
 from harmonylite.stores.directory import DirectoryStore
 from harmonylite.stores.names import file_name

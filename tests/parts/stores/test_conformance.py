@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from harmonylite.errors import ObjectMissingError, SnapshotError
-from harmonylite.replication.ports import Progress
-from harmonylite.stores.errand import Errand
+from harmonylite.ports import Progress
+from harmonylite.stores.blocking_call import BlockingCall
 from tests.parts.stores.fix_stores import MB, Place
 from tests.parts.stores.line import Line
 
@@ -41,9 +41,9 @@ async def cancelled(move: Callable[[str, Path, Progress], Coroutine[None, None, 
 
     A thread that carries waits there until it hears of it: on a busy machine it would be through before that.
     """
-    moved = Errand.moved
+    moved = BlockingCall.moved
 
-    def held(errand: Errand, count: int, total: int) -> None:
+    def held(errand: BlockingCall, count: int, total: int) -> None:
         moved(errand, count, total)
         if errand._done > MB:
             assert errand._given_up.wait(60)
@@ -53,7 +53,7 @@ async def cancelled(move: Callable[[str, Path, Progress], Coroutine[None, None, 
             running.cancel()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Errand, "moved", held)
+        patch.setattr(BlockingCall, "moved", held)
         running = asyncio.create_task(move(name, path, progress))
         await asyncio.wait({running}, timeout=60)
     return running.cancelled()
@@ -226,7 +226,7 @@ async def test_a_line_that_falls_silent_is_given_up(
         store = await remote.make(port=line.port)
         line.sticks_after = 4 * MB
         with monkeypatch.context() as impatient:
-            impatient.setattr("harmonylite.stores.errand.STALLED_SECONDS", 2.0)
+            impatient.setattr("harmonylite.stores.blocking_call.STALLED_SECONDS", 2.0)
             impatient.setattr("harmonylite.stores.sftp.TIDY_SECONDS", 0.5)
             with pytest.raises(SnapshotError, match="nothing has moved for 2 s"):
                 await store.put("x", large)

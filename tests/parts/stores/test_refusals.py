@@ -15,8 +15,10 @@ from pathlib import Path
 import pytest
 
 from harmonylite.errors import ObjectMissingError, SnapshotError
-from harmonylite.jetstream import JetStreamObjects, NatsLink, StreamSettings
-from harmonylite.replication.ports import Store
+from harmonylite.jetstream.object_store import JetStreamObjects
+from harmonylite.jetstream.settings import StreamSettings
+from harmonylite.nats.link import NatsLink
+from harmonylite.ports import Store
 from harmonylite.status import NodeStatus
 from harmonylite.stores.directory import DirectoryStore
 from harmonylite.stores.s3 import S3Store

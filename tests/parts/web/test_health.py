@@ -11,8 +11,8 @@ import pytest
 
 from harmonylite.errors import ConfigError
 from harmonylite.status import NodeStatus, Peer
+from harmonylite.web.endpoints import HealthEndpoint, MetricsEndpoint, http_servers
 from harmonylite.web.health import health_routes
-from harmonylite.web.sites import HealthSite, MetricsSite, http_servers
 from tests.parts.web.fix_http import Reply, fetch, running_status
 
 ROOT = Path(__file__).parents[3]
@@ -32,7 +32,7 @@ KNOWN = [
 
 
 async def ask(status: NodeStatus, url: str = "/health", **site: Any) -> Reply:
-    (http,) = http_servers(status, health=HealthSite("127.0.0.1:0", **site))
+    (http,) = http_servers(status, health=HealthEndpoint("127.0.0.1:0", **site))
     async with http:
         return await fetch(http.port, url)
 
@@ -191,10 +191,10 @@ async def test_without_details_the_page_and_its_data_are_not_there() -> None:
 
 
 async def test_the_same_bind_for_health_and_metrics_is_one_server() -> None:
-    (probe,) = http_servers(running_status(), health=HealthSite("127.0.0.1:0"))
+    (probe,) = http_servers(running_status(), health=HealthEndpoint("127.0.0.1:0"))
     async with probe:
         bind = f"127.0.0.1:{probe.port}"
-    (http,) = http_servers(running_status(), health=HealthSite(bind), metrics=MetricsSite(bind))
+    (http,) = http_servers(running_status(), health=HealthEndpoint(bind), metrics=MetricsEndpoint(bind))
     async with http:
         assert (await fetch(http.port, "/health")).code == 200
         assert re.search("^harmonylite_healthy", (await fetch(http.port, "/metrics")).text, re.MULTILINE)
@@ -202,7 +202,7 @@ async def test_the_same_bind_for_health_and_metrics_is_one_server() -> None:
 
 def test_nothing_is_served_that_is_not_enabled() -> None:
     assert http_servers(running_status()) == []
-    assert len(http_servers(running_status(), health=HealthSite(":0"), metrics=MetricsSite(":0"))) == 2
+    assert len(http_servers(running_status(), health=HealthEndpoint(":0"), metrics=MetricsEndpoint(":0"))) == 2
 
 
 def test_every_part_stands_in_the_docs_and_every_documented_one_exists() -> None:

@@ -8,8 +8,8 @@ from contextlib import AsyncExitStack
 
 import pytest
 
+from harmonylite.web.endpoints import HealthEndpoint, MetricsEndpoint, http_servers
 from harmonylite.web.server import HttpServer
-from harmonylite.web.sites import HealthSite, MetricsSite, http_servers
 from tests.parts.web.fix_http import fetch, running_status
 from tests.parts.web.test_server import hello
 
@@ -24,7 +24,7 @@ KNOWN = ("localhost", "LocalHost:1", "127.0.0.1", "127.0.0.1:9", "[::1]", "[::1]
 async def codes(bind: str, host: str, *allowed: str) -> dict[str, int]:
     """Return what a server of health and one of metrics answer on each of their paths."""
     sites = http_servers(
-        running_status(), health=HealthSite(bind, hosts=allowed), metrics=MetricsSite(bind, hosts=allowed)
+        running_status(), health=HealthEndpoint(bind, hosts=allowed), metrics=MetricsEndpoint(bind, hosts=allowed)
     )
     async with AsyncExitStack() as stack:
         health, metrics = [await stack.enter_async_context(site) for site in sites]
@@ -45,7 +45,9 @@ async def test_on_loopback_this_machines_own_names_are_known_at_any_port(host: s
 
 
 async def test_the_refusal_says_which_key_adds_the_name() -> None:
-    for site in http_servers(running_status(), health=HealthSite("localhost:0"), metrics=MetricsSite("127.0.0.1:0")):
+    for site in http_servers(
+        running_status(), health=HealthEndpoint("localhost:0"), metrics=MetricsEndpoint("127.0.0.1:0")
+    ):
         async with site:
             reply = await fetch(site.port, "/livez", headers={"Host": "app.example:80"})
         assert reply.code == 421
@@ -62,7 +64,7 @@ async def test_a_shared_server_answers_for_the_names_of_both_sections() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         bind = f"127.0.0.1:{free.getsockname()[1]}"
-    health, metrics = HealthSite(bind, hosts=("a.example",)), MetricsSite(bind, hosts=("b.example",))
+    health, metrics = HealthEndpoint(bind, hosts=("a.example",)), MetricsEndpoint(bind, hosts=("b.example",))
     (site,) = http_servers(running_status(), health=health, metrics=metrics)
     async with site:
         for host, code in (("a.example", 200), ("b.example", 200), ("c.example", 421)):
@@ -86,7 +88,7 @@ async def test_the_name_that_it_was_bound_by_is_known(monkeypatch: pytest.Monkey
 
 
 async def test_a_health_check_without_host_is_answered() -> None:
-    (site,) = http_servers(running_status(), health=HealthSite("127.0.0.1:0"))
+    (site,) = http_servers(running_status(), health=HealthEndpoint("127.0.0.1:0"))
     async with site:
         reader, writer = await asyncio.open_connection("127.0.0.1", site.port)
         writer.write(b"GET /livez HTTP/1.0\r\n\r\n")

@@ -14,8 +14,8 @@ from prometheus_client.parser import text_string_to_metric_families as parse
 
 from harmonylite.errors import ConfigError
 from harmonylite.status import Counters, NodeStatus, Peer
+from harmonylite.web.endpoints import MetricsEndpoint, http_servers
 from harmonylite.web.metrics import COUNTERS, SERVER, make_registry
-from harmonylite.web.sites import MetricsSite, http_servers
 from tests.needs import PROMTOOL
 from tests.parts.web.fix_http import fetch, running_status
 
@@ -137,15 +137,15 @@ def test_a_namespace_that_no_metric_can_have_is_refused_by_its_key(names: dict[s
 async def test_two_nodes_of_one_process_are_scraped_apart() -> None:
     one, two = running_status(), running_status()
     two.node_id = "8"
-    (first,) = http_servers(one, metrics=MetricsSite("127.0.0.1:0"))
-    (second,) = http_servers(two, metrics=MetricsSite("127.0.0.1:0"))
+    (first,) = http_servers(one, metrics=MetricsEndpoint("127.0.0.1:0"))
+    (second,) = http_servers(two, metrics=MetricsEndpoint("127.0.0.1:0"))
     async with first, second:
         assert 'harmonylite_healthy{node_id="7"} 1.0' in (await fetch(first.port, "/metrics")).text
         assert 'harmonylite_healthy{node_id="8"} 1.0' in (await fetch(second.port, "/")).text
 
 
 async def test_plain_and_openmetrics_scrapers_both_get_what_they_ask_for() -> None:
-    (http,) = http_servers(running_status(), metrics=MetricsSite("127.0.0.1:0"))
+    (http,) = http_servers(running_status(), metrics=MetricsEndpoint("127.0.0.1:0"))
     async with http:
         plain = await fetch(http.port, "/metrics")
         asked = {"accept": "application/openmetrics-text; version=1.0.0"}

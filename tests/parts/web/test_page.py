@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 
 from harmonylite.status import Histogram
+from harmonylite.web.endpoints import HealthEndpoint, http_servers
 from harmonylite.web.page import page_data, quantile
-from harmonylite.web.sites import HealthSite, http_servers
 from tests.parts.web.fix_http import fetch, running_status
 
 
 async def test_the_page_is_small_and_names_no_foreign_address() -> None:
-    (http,) = http_servers(running_status(), health=HealthSite("127.0.0.1:0"))
+    (http,) = http_servers(running_status(), health=HealthEndpoint("127.0.0.1:0"))
     async with http:
         reply = await fetch(http.port, "/")
     assert reply.headers["content-type"] == "text/html; charset=utf-8"
@@ -21,7 +21,7 @@ async def test_the_page_is_small_and_names_no_foreign_address() -> None:
 
 
 async def test_the_page_may_run_only_what_is_in_it() -> None:
-    (http,) = http_servers(running_status(), health=HealthSite("127.0.0.1:0"))
+    (http,) = http_servers(running_status(), health=HealthEndpoint("127.0.0.1:0"))
     async with http:
         policy = (await fetch(http.port, "/")).headers["content-security-policy"]
     assert policy.startswith("default-src 'none'; script-src 'sha256-")
@@ -33,7 +33,7 @@ async def test_the_page_may_run_only_what_is_in_it() -> None:
 async def test_the_pages_data_is_the_report_without_folders_or_credentials() -> None:
     status = running_status()
     status.nats_server = "nats://user:secret@nats.example:4222"
-    (http,) = http_servers(status, health=HealthSite("127.0.0.1:0"))
+    (http,) = http_servers(status, health=HealthEndpoint("127.0.0.1:0"))
     async with http:
         reply = await fetch(http.port, "/status.json")
     assert reply.json["db_path"] == "shop.db"

@@ -10,8 +10,8 @@ from itertools import pairwise
 import pytest
 
 from harmonylite.status import NodeStatus
+from harmonylite.web.endpoints import HealthEndpoint, http_servers
 from harmonylite.web.server import HttpServer
-from harmonylite.web.sites import HealthSite, http_servers
 from tests.parts.web.fix_browser import Browser
 from tests.parts.web.fix_http import running_status
 
@@ -80,7 +80,7 @@ def hostile_status() -> NodeStatus:
 
 
 def serving(status: NodeStatus) -> HttpServer:
-    (http,) = http_servers(status, health=HealthSite("127.0.0.1:0"))
+    (http,) = http_servers(status, health=HealthEndpoint("127.0.0.1:0"))
     return http
 
 

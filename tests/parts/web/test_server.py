@@ -230,7 +230,7 @@ async def test_garbage_is_answered_and_does_no_harm() -> None:
 
 def test_a_node_without_http_never_imports_the_web_stack() -> None:
     code = (
-        "import sys; import harmonylite.web.sites, harmonylite.web.control; "
+        "import sys; import harmonylite.web.endpoints, harmonylite.web.control; "
         "print([m for m in ('uvicorn', 'starlette', 'prometheus_client') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

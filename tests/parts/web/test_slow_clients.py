@@ -13,8 +13,8 @@ from starlette.routing import Route
 
 from harmonylite.web import listener
 from harmonylite.web.control import ControlServer
+from harmonylite.web.endpoints import HealthEndpoint, MetricsEndpoint, http_servers
 from harmonylite.web.server import HttpServer
-from harmonylite.web.sites import HealthSite, MetricsSite, http_servers
 from tests.parts.fix_nats import PATIENCE
 from tests.parts.web.fix_http import fetch, running_status
 from tests.parts.web.test_control import FakeNode
@@ -51,7 +51,7 @@ async def ended(reader: asyncio.StreamReader) -> None:
 @pytest.mark.parametrize("sent", PIECES.values(), ids=PIECES)
 async def test_200_slow_clients_shut_nobody_out_of_any_server(sent: bytes, tmp_path: Path) -> None:
     status = running_status()
-    sites = http_servers(status, health=HealthSite("127.0.0.1:0"), metrics=MetricsSite("127.0.0.1:0"))
+    sites = http_servers(status, health=HealthEndpoint("127.0.0.1:0"), metrics=MetricsEndpoint("127.0.0.1:0"))
     async with AsyncExitStack() as stack:
         ports = [(await stack.enter_async_context(site)).port for site in sites]
         ports.append((await stack.enter_async_context(ControlServer(FakeNode(), tmp_path))).port)
@@ -65,7 +65,7 @@ async def test_200_slow_clients_shut_nobody_out_of_any_server(sent: bytes, tmp_p
 
 async def test_the_place_that_is_given_up_is_the_one_that_waits_longest(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listener, "MAX_CONNECTIONS", 2)
-    (site,) = http_servers(running_status(), health=HealthSite("127.0.0.1:0"))
+    (site,) = http_servers(running_status(), health=HealthEndpoint("127.0.0.1:0"))
     async with site:
         (first, first_writer), (second, second_writer) = [await client(site.port, b"GET /livez HTT") for _ in range(2)]
         assert (await fetch(site.port, "/livez")).code == 200
@@ -101,7 +101,7 @@ async def test_a_request_that_does_not_come_whole_in_time_is_closed(
     sent: bytes, drip: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(listener, "CLIENT_SECONDS", 0.2)
-    (site,) = http_servers(running_status(), health=HealthSite("127.0.0.1:0"))
+    (site,) = http_servers(running_status(), health=HealthEndpoint("127.0.0.1:0"))
     async with site:
         reader, writer = await client(site.port, sent)
         over = asyncio.create_task(ended(reader))
@@ -139,7 +139,7 @@ async def test_a_client_that_does_not_take_its_answer_is_closed(
 
 
 async def test_a_connection_that_is_kept_for_the_next_request_answers_it() -> None:
-    (site,) = http_servers(running_status(), health=HealthSite("127.0.0.1:0"))
+    (site,) = http_servers(running_status(), health=HealthEndpoint("127.0.0.1:0"))
     async with site:
         reader, writer = await asyncio.open_connection("127.0.0.1", site.port)
         for _ in range(3):

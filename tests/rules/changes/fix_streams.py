@@ -8,7 +8,7 @@ from itertools import product
 
 from hypothesis import strategies as st
 
-from harmonylite.changes.inbox import Inbox
+from harmonylite.changes.reassembler import Inbox
 from harmonylite.model import ChangeSetId, Position, StreamMessage
 from harmonylite.wire import KIND_ABORT, KIND_CHANGES, VERSION, Envelope, encode_abort, encode_envelope
 

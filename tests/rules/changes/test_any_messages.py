@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harmonylite.changes.inbox import SPOOL_BYTES, Inbox
-from harmonylite.changes.lanes import OPEN_KEPT
+from harmonylite.changes.fragments import OPEN_KEPT
+from harmonylite.changes.reassembler import SPOOL_BYTES, Inbox
 from harmonylite.errors import PoisonError
 from harmonylite.model import ChangeSetId, Position, StreamMessage
 from harmonylite.wire import (

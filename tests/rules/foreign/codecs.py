@@ -11,25 +11,27 @@ import msgspec
 from rich.console import Console
 
 import harmonylite
-from harmonylite.changes import skips
-from harmonylite.changes.histories import newest, relation
-from harmonylite.changes.interim import beginning
-from harmonylite.cli import answers
-from harmonylite.cli.region_command import told
-from harmonylite.db import journal, rested, standing
+from harmonylite.changes import skipped
+from harmonylite.changes.epochs import newest, relation
+from harmonylite.changes.failover import beginning
+from harmonylite.cli.region_command import described
+from harmonylite.cli.status_view import render, render_cluster
 from harmonylite.errors import ConfigError, ForeignError
 from harmonylite.foreign import Codec
 from harmonylite.identity import Record
-from harmonylite.jetstream import api, doors, figures, interim, objects, regions, server_files
+from harmonylite.jetstream import object_store, stream_metadata
+from harmonylite.jetstream.regions import failover_streams
 from harmonylite.model import StreamInfo
-from harmonylite.node import claim, comparing, presence, registry, reports
-from harmonylite.node import interim as siblings
-from harmonylite.replication import sides
-from harmonylite.snapshots import answers as standings
-from harmonylite.snapshots import carried, description, lease, passing, requests
+from harmonylite.nats_server import monitoring, open_ports, server_files
+from harmonylite.node import anti_entropy, claim, peer_reports, presence, registry
+from harmonylite.node import failover_controller as siblings
+from harmonylite.recovery import peer_messages as standings
+from harmonylite.recovery import schema_resync
+from harmonylite.recovery.failover import failback_owner
+from harmonylite.replication import majority
+from harmonylite.snapshots import lease, manifest, requests
 from harmonylite.status import NodeStatus, Peer
 from harmonylite.web.control_file import ControlFile
-from harmonylite.web.terminal import render, render_cluster
 
 
 def every_codec() -> dict[str, Codec[Any]]:
@@ -45,15 +47,18 @@ def every_codec() -> dict[str, Codec[Any]]:
 
 
 INFO = StreamInfo(0, 1, 40, "here", 40, (("before", 7),))
-SNAPSHOT = description.Snapshot(
+SNAPSHOT = manifest.Snapshot(
     "snapshot-00000000000000000001-abcdef", "n1", {0: 5}, {0: 6}, {0: "here"}, "ab" * 32, 9, 1.5, ["snapshot-0-a"], 30,
     "c", "h", True,
 )  # fmt: skip
-ANSWER = standings.Answer("n1", True, "h", {0: ("here", 5), 1: ("there", 6)}, 3)
+ANSWER = standings.PeerState("n1", True, "h", {0: ("here", 5), 1: ("there", 6)}, 3)
 STREAM = {
     "config": {
         "name": "s-0", "subjects": ["c.0.*"], "max_msgs": 5, "num_replicas": 3,
-        "metadata": {regions.ORDER: "here", regions.FORKS: '[["before",7]]', regions.MOVES: "2", regions.LEFT_FOR: "a"},
+        "metadata": {
+            stream_metadata.ORDER: "here", stream_metadata.FORKS: '[["before",7]]', stream_metadata.MOVES: "2",
+            stream_metadata.LEFT_FOR: "a",
+        },
         "mirror": {"name": "s-0", "external": {"api": "$JS.home.API"}},
     },
     "created": "2026-01-01T00:00:00Z",
@@ -78,32 +83,32 @@ def _report() -> dict[str, Any]:
 GOOD: dict[str, list[Any]] = {
     "the description of a snapshot": [SNAPSHOT],
     "the lease": [lease.Holder("n1", "s"), lease.Holder()],
-    "the pointer to who brings an interim order home": [carried.Carried("n1", {0: 5}, {0: ("here", 7)})],
+    "the pointer to who brings an interim order home": [failback_owner.FailbackClaim("n1", {0: 5}, {0: ("here", 7)})],
     "where a node stands": [ANSWER],
     "a request for a snapshot": [requests.Request("n1", "nats", "snapshot-1", True, ["n2"])],
     "an answer to a request for a snapshot": [requests.Reply("n1", "nats", "snapshot-1", True)],
-    "the list of nodes": [registry.Roll({"n1": registry.Entry("ab", "h", "1", 1.5)}, {"n2": 2.5})],
+    "the list of nodes": [registry.NodeList({"n1": registry.Entry("ab", "h", "1", 1.5)}, {"n2": 2.5})],
     "the node that was forgotten": ["n2"],
     "who runs under a node id": [claim.Running("n1", "s", "h", 77, "/data/app.db", 1.5, 2.5)],
     "the session that asks for a node id": ["18a-0f"],
-    "where a node is stuck": [passing.Stuck("n1", "h", "0123", {0: 5})],
+    "where a node is stuck": [schema_resync.SchemaWait("n1", "h", "0123", {0: 5})],
     "the name of a node that can help": ["n1"],
     "the name of a node": ["n1"],
     "where a sibling stands": [siblings.Sibling("n1", "b", False, {0: ("here", 5, 6)})],
-    "which mirrors deviate": [comparing.Deviation(["n1"], ["n2", "n3"], {0: 5})],
+    "which mirrors deviate": [anti_entropy.Deviation(["n1"], ["n2", "n3"], {0: 5})],
     "what is remembered of a message that was left out": [
-        skips.LeftOut(0, 5, "here", 1.5, "why", "n1/s/1", {"t": 2}, {"t": ["1", "2"]})
+        skipped.LeftOut(0, 5, "here", 1.5, "why", "n1/s/1", {"t": 2}, {"t": ["1", "2"]})
     ],
-    "a heartbeat": [presence.Beat("n1", "s", 3.0, lag_seconds=1.5, version="1", host="h")],
+    "a heartbeat": [presence.Heartbeat("n1", "s", 3.0, lag_seconds=1.5, version="1", host="h")],
     "the report of a node": [_report()],
-    "a digest of a mirror": [sides.Digest("n1", {"t": "ab"}, {0: 5}, lacks=1)],
+    "a digest of a mirror": [majority.Digest("n1", {"t": "ab"}, {0: 5}, lacks=1)],
     "a question for a digest": [("n1/s-verify/1", 27.0)],
     "an answer of JetStream": [STREAM, {"error": {"code": 404, "err_code": 10059, "description": "no"}}, {"seq": 5}],
-    "the description of an object": [objects.Stored("x", "abc", 5, 1, "SHA-256=ab=", False)],
+    "the description of an object": [object_store.Stored("x", "abc", 5, 1, "SHA-256=ab=", False)],
     "the earlier identities of an order": [[("before", 7)]],
-    "where an interim order begins": [interim.Said("ab12", 1.5, {0: ("here", 5, 4)})],
+    "where an interim order begins": [failover_streams.FailoverRecord("ab12", 1.5, {0: ("here", 5, 4)})],
     "an answer of the monitoring port": [MONITORING],
-    "the greeting of a NATS server": [doors.Greeting(True, False)],
+    "the greeting of a NATS server": [open_ports.Greeting(True, False)],
     "what the embedded server's folder says of itself": [server_files.ServerFile("n1", "ab")],
     "the login of the embedded server": [server_files._Login("u", "p")],
     "the ports of the embedded server": [{"nats": ["nats://127.0.0.1:4222"]}],
@@ -119,39 +124,39 @@ GOOD: dict[str, list[Any]] = {
 """Good values of every codec, by what it is for."""
 
 
-def _stands(answer: standings.Answer) -> None:
+def _stands(answer: standings.PeerState) -> None:
     mine, other = ANSWER.standing(), answer.standing()
     relation(mine, other)
     relation(other, mine)
     newest([("me", mine), (answer.node, other)])
 
 
-def _fits(snapshot: description.Snapshot) -> None:
-    description.fits(snapshot, [INFO])
-    description.is_behind(snapshot, SNAPSHOT)
-    description.encode(msgspec.structs.replace(SNAPSHOT, older=[*snapshot.older, snapshot.name]))
+def _fits(snapshot: manifest.Snapshot) -> None:
+    manifest.fits(snapshot, [INFO])
+    manifest.is_behind(snapshot, SNAPSHOT)
+    manifest.encode(msgspec.structs.replace(SNAPSHOT, older=[*snapshot.older, snapshot.name]))
 
 
 def _shown(report: dict[str, Any]) -> None:
     console = Console(quiet=True, width=100)
-    console.print(render_cluster([report, *reports.unreadable(["", report["node_id"]]).values()]))
+    console.print(render_cluster([report, *peer_reports.unreadable(["", report["node_id"]]).values()]))
     console.print(render(report))
-    told(report.get("region") or {})
+    described(report.get("region") or {})
 
 
 def _role(answer: dict[str, Any]) -> None:
     try:
-        regions.role_of(answer.get("config") or {}, str(answer.get("created")))
+        stream_metadata.role_of(answer.get("config") or {}, str(answer.get("created")))
     except (ConfigError, ForeignError):
         return
 
 
 def _figures(found: dict[str, Any]) -> None:
     try:
-        figures._values(found, found)
+        monitoring._values(found, found)
     except ForeignError:
         return
-    figures._trouble(found.get("meta_cluster") or {}, "a", {"b"})
+    monitoring._cluster_problem(found.get("meta_cluster") or {}, "a", {"b"})
 
 
 USES: dict[str, Callable[[Any], object]] = {
@@ -165,4 +170,4 @@ USES: dict[str, Callable[[Any], object]] = {
 }
 """What is done with decoded values; whatever can be decoded can be used."""
 
-__all__ = ["GOOD", "USES", "answers", "api", "every_codec", "journal", "rested", "standing"]
+__all__ = ["GOOD", "USES", "every_codec"]

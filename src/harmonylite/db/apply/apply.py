@@ -1,0 +1,352 @@
+"""Applying: fold cuts into the mirror and merge them into the database, each in one transaction.
+
+Invariant: the positions move in the transaction that folds and merges what they stand for; whatever raises, nothing has
+changed. A change set of this session that comes back clears what the log named up to where it was read.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+import apsw
+
+from harmonylite.changes.reassembler import Cut, Piece
+from harmonylite.db.apply.fold import Fold, Folded
+from harmonylite.db.apply.merge import Merge
+from harmonylite.db.apply.own_change_sets import name_rows
+from harmonylite.db.apply.rejected_rows import refusal
+from harmonylite.db.apply.staging import Ahead
+from harmonylite.db.capture import merge_base
+from harmonylite.db.mirror import mirror_file
+from harmonylite.db.mirror.compare import changed_keys
+from harmonylite.db.mirror.conflict_journal import Journal
+from harmonylite.db.mirror.positions import is_older, mirror_is_behind
+from harmonylite.db.mirror.schema_history import Named, Own
+from harmonylite.db.sqlite.connection import LOCK_WAIT_MS, rows, transaction, value
+from harmonylite.db.tracking.change_log import Log
+from harmonylite.db.tracking.installed import STALE, Installed, schema_version
+from harmonylite.db.tracking.triggers import HELD
+from harmonylite.errors import DatabaseBusyError, DatabaseError, RowRefusedError
+from harmonylite.model import ChangeSetId
+from harmonylite.schema.sql import quote
+from harmonylite.wire import KIND_CHANGES
+
+FEW = 64
+"""So many rows are few: new ones are published without being named in the log first, a transaction less on their way;
+of folded ones the commit alone writes the mirror's pages."""
+SHORT_WAIT_MS = 10
+"""How long a write of the node's that can be done without waits for the lock, in milliseconds."""
+
+LARGE = 10_000
+"""A cut of at least this many rows gives its memory back."""
+
+
+class _UndoneError(Exception):
+    """Ends a transaction that was only a try."""
+
+
+class SchemaMovedError(DatabaseError):
+    """The schema changed since the last install; install and do it again."""
+
+
+@dataclass(frozen=True)
+class Flight:
+    """What a capture read, and then a change set of this session under way. ``log_id``: the log's newest id;
+    ``folds``: how many cuts of others had been folded; ``seen``: SQLite's data_version of the database.
+    """
+
+    log_id: int
+    folds: int
+    seen: int
+
+
+@dataclass
+class Applied:
+    """What applying one cut did. ``locked``: seconds the database's write lock was held."""
+
+    rows: int = 0
+    merged: int = 0
+    conflicts: int = 0
+    locked: float = 0.0
+    own: list[ChangeSetId] = field(default_factory=list)
+
+
+class Applying:
+    """Knows this session's change sets under way (*flights*) besides what it is given.
+
+    ``installed`` is set by whoever installs. ``folds`` counts the cuts that held change sets of others. ``naming_own``:
+    change sets of this node come back that the log does not name any more, for they went into another order, too.
+    ``holding``: rows may be held that nothing is in the way of any more: they are to be tried again.
+    ``siblings``: nodes of whose change sets the same is true: what they bring, the writer of what is pending here saw.
+    """
+
+    def __init__(
+        self, connection: apsw.Connection, log: Log, journal: Journal, *, node: str, session: str, replicate: bool
+    ) -> None:
+        self.installed = Installed()
+        self.folds = 0
+        self.naming_own = False
+        self.holding = True
+        self.siblings: frozenset[str] = frozenset()
+        self._connection = connection
+        self._log = log
+        self._journal = journal
+        self._node = node
+        self._session = session
+        self._replicate = replicate
+        self._flights: dict[int, Flight] = {}
+        self._ahead: Ahead | None = None
+
+    @contextmanager
+    def unit(self, doing: str) -> Iterator[None]:
+        """Run a transaction; when it fails, take what was read of the log for lost."""
+        try:
+            with transaction(self._connection, doing):
+                yield
+        except BaseException:
+            self._log.forget()
+            self._ahead = None
+            self.holding = True
+            for table in self.installed.tables.values():
+                table.forget(self._connection)
+            raise
+
+    def read_log(self, *, named: bool) -> Flight | None:
+        """Take over the log for a capture, in its transaction; None while many new rows are not ``named`` in it."""
+        self.same_schema()
+        tables = self.installed.by_id
+        if not named and self.many_new():
+            return None
+        log_id = self._log.refresh(tables, look=named)
+        self._log.keep_images(tables, log_id)
+        return Flight(log_id, self.folds, self.seen())
+
+    def many_new(self) -> bool:
+        """Tell whether so many rows are beyond the watermarks that they are better named in the log: once, and no more
+        of them is looked at again.
+        """
+        return self._log.look_beyond(self.installed.by_id) >= FEW
+
+    def takes_off(self, number: int, flight: Flight) -> None:
+        """Change set ``number`` of this session is under way."""
+        self._flights[number] = flight
+
+    def seen(self) -> int:
+        """Return the number that moves with every commit of another connection (SQLite: PRAGMA data_version)."""
+        return int(value(self._connection, "PRAGMA main.data_version"))
+
+    def name_new_rows(self) -> bool:
+        """Name the rows beyond the watermarks in the log, unless the write lock isn't free; return True.
+
+        That spares whoever reads the log next, a merge included, to look at each of them again.
+        """
+        self._connection.set_busy_timeout(SHORT_WAIT_MS)
+        try:
+            with transaction(self._connection, "name new rows in the log", immediate=True):
+                self._log.watermarks.log_ranges(self.installed.tables.values())
+        except DatabaseBusyError:
+            self._log.watermarks.forget()
+        except BaseException:
+            self._log.watermarks.forget()
+            raise
+        finally:
+            self._connection.set_busy_timeout(LOCK_WAIT_MS)
+        return True
+
+    def never_landed(self, number: int) -> None:
+        """The change set ``number`` never got into the stream; its rows stay pending."""
+        self._flights.pop(number, None)
+        self._log.drop_images(self.installed.tables.values())
+
+    def nothing_differs(self, read: Flight, *, tidy: bool) -> None:
+        """What was read is equal in database and mirror; ``tidy``: clear it from the log."""
+        new = any(table.images for table in self.installed.tables.values())
+        if tidy and (new or read.log_id > self._log.cleared()):
+            with self.unit("clear the log"):
+                self.clear_log(read.log_id, read.seen)
+        self._log.drop_images(self.installed.tables.values())
+
+    def stage_ahead(self, piece: Piece, number: int) -> int:
+        """Stage ``piece``, block ``number`` of a change set that is not all here yet.
+
+        Return the number of the block that it needs next, -1 when the rest is to wait until all is here.
+        """
+        ahead = self._ahead
+        if ahead is None or (ahead.id, ahead.shard) != (piece.id, piece.shard):
+            ahead = self._ahead = Ahead(piece.id, piece.shard)
+        if number == ahead.blocks and not ahead.full:
+            with self.unit("stage what is here"):
+                ahead.stage(self._connection, self._named(), piece)
+        return -1 if ahead.full else ahead.blocks
+
+    def apply(self, cut: Cut, *, merge: bool) -> Applied:
+        """Fold, merge and move the positions in one transaction; see `Replica.apply`. Raises SchemaMovedError."""
+        try:
+            return self._apply(cut, merge=merge)
+        except RowRefusedError as error:
+            if (named := refusal(cut.pieces, partial(self._attempt, cut, merge=merge))) is not None:
+                raise named from error
+            raise
+
+    def _attempt(self, cut: Cut, pieces: Sequence[Piece], *, merge: bool) -> RowRefusedError | None:
+        """Apply ``pieces`` of ``cut`` and undo it; return what SQLite says against it."""
+        try:
+            self._apply(replace(cut, pieces=tuple(pieces)), merge=merge, undo=True)
+        except _UndoneError:
+            return None
+        except RowRefusedError as error:
+            return error
+        raise AssertionError("what is to be undone is never committed")
+
+    def _apply(self, cut: Cut, *, merge: bool, undo: bool = False) -> Applied:
+        if merge:
+            self.compare_stale()
+        merge = merge and self._replicate
+        done = Applied()
+        written = self._journal.written
+        pieces = [piece for piece in cut.pieces if piece.kind == KIND_CHANGES]
+        own = [piece for piece in pieces if piece.id.node == self._node]
+        with self.unit(f"apply {len(cut.pieces)} change sets"):
+            named = self._named()
+            mine = Own(named, own)
+            fold = Fold(self._connection, named, self._journal, ahead=self._ahead)
+            for piece in pieces:
+                count = fold.piece(piece)
+                self._journal.remember(piece, count)
+                done.rows += count
+            mirror_file.set_positions(self._connection, "mirror", cut.positions)
+            landing = self._landing(own)
+            for back in landing.values():
+                # many keys take their time, which is not to be the application's: the lock is taken after it
+                self._log.drop_keys(self.installed.tables.values(), back.log_id)
+            if done.rows >= FEW:  # nor is the time that the mirror's pages take
+                self._connection.cache_flush()
+            locked = time.monotonic()
+            if merge or not self._behind(cut):
+                mirror_file.set_positions(self._connection, "main", cut.positions)
+            self.same_schema()
+            flight = next(iter(landing.values()), None)
+            held = self._held()
+            echo = flight is not None and len(own) == len(pieces) and flight.folds == self.folds and not held
+            merging = [t for t in self.installed.tables.values() if t.shape.name in fold.done or t.id in held]
+            if merge and not echo:
+                self._log.watermarks.log_ranges(merging)
+            if merge and self.naming_own:
+                name_rows(self._connection, self._log, mine)
+            self._land(own)
+            if own and merge and merge_base.any_there(self._connection):
+                merge_base.lay_over(self._connection, mine)
+            if merge and not echo:
+                done.merged = self._merge(fold.done, mine, held)
+                seen = [piece for piece in pieces if piece.id.node in {self._node, *self.siblings}]
+                if self.siblings and seen and merge_base.any_there(self._connection):
+                    # after the merge, which remembers what the mirror held before: they moved it
+                    merge_base.lay_over(self._connection, Own(named, seen))
+            else:
+                self._forget_touched(fold.done.values())
+            if undo:
+                raise _UndoneError
+        self._ahead = fold.ahead
+        done.locked = time.monotonic() - locked
+        if done.rows >= LARGE:
+            self._connection.execute("PRAGMA shrink_memory")
+        done.conflicts = self._journal.written - written
+        done.own = [piece.id for piece in own]
+        if landing:
+            self._flights = {n: flight for n, flight in self._flights.items() if n not in landing}
+            self._log.drop_images(self.installed.tables.values())
+        if len(own) < len(pieces):
+            self.folds += 1
+        return done
+
+    def _named(self) -> Named:
+        return Named(self._connection, self.installed.tables)
+
+    def _forget_touched(self, folded: Iterable[Folded]) -> None:
+        """Leave nothing of a fold that is not merged for the next one that is: it would grow with every echo."""
+        for each in folded:
+            self._connection.execute(f"DELETE FROM {each.table.scratch('touched')}")
+
+    def _landing(self, own: list[Piece]) -> dict[int, Flight]:
+        """Return the flights of this session that come back with ``own``, by number."""
+        back = {piece.id.number for piece in own if piece.id.session == self._session}
+        return {number: flight for number, flight in self._flights.items() if number in back}
+
+    def _land(self, own: list[Piece]) -> None:
+        """Clear the log up to where this session's returning change sets were read."""
+        self._log.refresh(self.installed.by_id, beyond=False)
+        for flight in self._landing(own).values():
+            self.clear_log(flight.log_id, flight.seen)
+
+    def clear_log(self, upto: int, seen: int) -> None:
+        """Take what was logged up to ``upto`` for published or equal; runs in a transaction that writes the database.
+
+        So are the rows that were beyond a watermark then, if nobody wrote since the database's data_version was
+        ``seen``.
+        """
+        tables = self.installed.by_id
+        self._log.clear(tables, upto)
+        new = [table for table in tables.values() if table.images]
+        if new and self.seen() == seen:
+            self._log.watermarks.raise_all(new)
+        if merge_base.any_there(self._connection):
+            self._log.refresh(tables)
+            merge_base.forget_unlogged(self._connection, tables)
+
+    def _behind(self, cut: Cut) -> bool:
+        """Tell whether the database is further than ``cut``: it was merged before a crash lost the mirror's commit."""
+        merged = mirror_file.positions(self._connection, "main")
+        return any(shard in merged and position.seq < merged[shard].seq for shard, position in cut.positions.items())
+
+    def compare_stale(self) -> None:
+        """Compare tables that a migration rebuilt while database and mirror stood at two places, once they do not.
+
+        What changed in them and is not logged any more can't be told from what the mirror had not folded yet.
+        Raises SchemaMovedError.
+        """
+        if not self.installed.stale or mirror_is_behind(self._connection) or is_older(self._connection):
+            return
+        with self.unit("compare rebuilt tables"):
+            self.same_schema()
+            for number in self.installed.stale:
+                table = self.installed.by_id[number]
+                self._log.append(table, changed_keys(table, replicate=self._replicate))
+            mirror_file.set_state(self._connection, "main", STALE, "")
+        self.installed.stale = frozenset()
+
+    def same_schema(self) -> None:
+        """Raise SchemaMovedError when the database's schema is another than the one installed for."""
+        if schema_version(self._connection) != self.installed.version:
+            raise SchemaMovedError("the database's schema has changed")
+
+    def retry_held(self) -> None:
+        """Put back the held rows that nothing is in the way of any more."""
+        if not self._held():
+            self.holding = False
+            return
+        with self.unit("try held rows again"):
+            self.same_schema()
+            held = self._held()
+            self._log.watermarks.log_ranges(table for table in self.installed.tables.values() if table.id in held)
+            self._log.refresh(self.installed.by_id)
+            self._merge({}, None, held)
+
+    def _held(self) -> set[int]:
+        """Return the numbers of the tables of which rows are held."""
+        return {number for (number,) in rows(self._connection, f"SELECT DISTINCT t FROM main.{quote(HELD)}")}
+
+    def _merge(self, folded: dict[str, Folded], own: Own | None, held: set[int]) -> int:
+        merging = Merge(self._connection, self._log, own=own)
+        for table in self.installed.tables.values():
+            done = folded.get(table.shape.name)
+            if done is None and table.id not in held:
+                continue
+            merging.table(table, done or Folded(table), held=table.id in held)
+            self._log.watermarks.raise_all([table])
+        if held or merging.held:
+            self.holding = bool(self._held())
+        return merging.rows

@@ -1,0 +1,379 @@
+"""Fold: bring one change set into the mirror, the same way on every node.
+
+Invariant: the mirror after a fold depends on nothing but the mirror before it and the change set: deletes first, then
+upserts in the order in which they stand; an upsert on a present row sets the changed columns, on a missing row it
+inserts the image; a row whose unique value it takes is displaced. Where a plain statement meets a unique index, the
+slow way (take all rows of the group out, put their merged images in, displacing) gives the same as if no row of the
+group had stood in another's way, so that it doesn't matter in which order SQLite visits rows.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any
+
+import apsw
+
+from harmonylite.changes.reassembler import Piece
+from harmonylite.db.apply.rowid_conflicts import claims_first, make_room
+from harmonylite.db.apply.staging import (
+    Ahead,
+    applicable,
+    check_widths,
+    foreign_values,
+    stage,
+    stage_updates,
+    whole_keys,
+)
+from harmonylite.db.mirror.conflict_journal import Journal, Overruled
+from harmonylite.db.mirror.schema_history import Named
+from harmonylite.db.sqlite.connection import execute_or_not, rows, try_or_undo
+from harmonylite.db.sqlite.lossless import exact_rows
+from harmonylite.db.tracking.tracked_table import Tracked
+from harmonylite.errors import RowRefusedError
+from harmonylite.schema.shape import any_of, differs
+from harmonylite.schema.sql import quote
+from harmonylite.wire import TableBlock
+
+WIDE = 200
+"""Columns that one statement looks through for the journal: it reads three values of each (SQLite: limits)."""
+
+
+@dataclass
+class Folded:
+    """What a fold did to one table. ``fresh``: only inserts of rows that were not there, all still in ``incoming``.
+
+    ``touched``: keys stand in the scratch table of that name (never while ``fresh``); ``rows``: how many are fresh.
+    ``waiting``: sizes of the parts that stand at the end of ``incoming`` and are not in the mirror yet.
+    """
+
+    table: Tracked
+    fresh: bool = False
+    touched: bool = False
+    present: tuple[int, ...] = ()
+    rows: int = 0
+    waiting: list[int] = field(default_factory=list)
+
+
+@dataclass
+class Fold:
+    """Folds pieces within one transaction of the caller's; ``done`` says what each table went through.
+
+    ``ahead``: what was staged before its last message came.
+    """
+
+    connection: apsw.Connection
+    tables: Named
+    journal: Journal
+    done: dict[str, Folded] = field(default_factory=dict)
+    ahead: Ahead | None = None
+
+    def piece(self, piece: Piece) -> int:
+        """Fold one piece; return its number of rows. Raises SchemaWaitError, PoisonError."""
+        displacing: dict[str, Tracked] = {}
+        self.journal.begin()
+        start, count = self._take_ahead(piece)
+        for block in piece.decoded(start):
+            for part in block:
+                here, table, present = applicable(self.tables, piece, part)
+                with foreign_values(piece, here):
+                    count += self._part(piece, table, present, here, displacing)
+        for folded in self.done.values():
+            self._settle(piece, folded.table, folded, displacing)
+        for table in displacing.values():
+            self._journal_displaced(piece, table)
+        return count
+
+    def _take_ahead(self, piece: Piece) -> tuple[int, int]:
+        """Go on from what was staged ahead of ``piece``; return how many of its blocks and rows that is."""
+        ahead = self.ahead
+        if ahead is None or (ahead.id, ahead.shard) != (piece.id, piece.shard) or ahead.table is None:
+            return 0, 0
+        table, self.ahead = ahead.table, None
+        name = table.shape.name
+        if name in self.done or self.tables.get(name) is not table or not ahead.blocks:
+            return 0, 0
+        self.connection.execute(f"DELETE FROM {table.scratch('incoming')}")
+        kept = sum(ahead.parts)
+        self.connection.execute(f"INSERT INTO {table.scratch('incoming')} SELECT * FROM {table.scratch('ahead')}")
+        staged = self.connection.changes()
+        self.connection.execute(f"DELETE FROM {table.scratch('ahead')}")
+        if staged != kept:
+            return 0, 0  # the scratch tables were made anew
+        self.done[name] = Folded(table, fresh=True, present=ahead.present, waiting=ahead.parts)
+        return ahead.blocks, kept
+
+    def _part(
+        self, piece: Piece, table: Tracked, present: tuple[int, ...], part: TableBlock, displacing: dict[str, Tracked]
+    ) -> int:
+        check_widths(piece, part)
+        folded = self.done.get(table.shape.name)
+        if folded is not None and folded.table is not table:  # it got more columns on the way
+            self._settle(piece, folded.table, folded, displacing)
+            folded = None
+        if folded is None:
+            fresh = whole_keys(table, part.inserts)
+            folded = self.done[table.shape.name] = Folded(table, fresh=fresh, present=present)
+        if part.deletes:
+            self._settle(piece, table, folded, displacing)
+            self._leave_fresh(table, folded)
+            stage(self.connection, table, present, part.deletes)
+            self._delete(piece, table, present)
+        if part.inserts:
+            self._insert(piece, table, folded, present, part.inserts, displacing)
+        for group in part.updates:
+            self._settle(piece, table, folded, displacing)
+            self._leave_fresh(table, folded)
+            stage_updates(self.connection, piece, table, present, group)
+            self._update(piece, table, present, [present[i] for i in group.changed], displacing)
+        return part.count
+
+    # rows that are new ------------------------------------------------------------------------------------------
+
+    def _leave_fresh(self, table: Tracked, folded: Folded) -> None:
+        """From here on the table's keys are followed one by one."""
+        if folded.fresh:
+            folded.fresh = False
+            if folded.rows:
+                self._touch(table, folded)
+
+    def _touch(self, table: Tracked, folded: Folded) -> None:
+        """Remember the keys in ``incoming``."""
+        folded.touched = True
+        keys = ", ".join(f"c{i}" for i in range(len(table.shape.keys)))
+        self.connection.execute(
+            f"INSERT OR IGNORE INTO {table.scratch('touched')}({table.key_list})"
+            f" SELECT {keys} FROM {table.scratch('incoming')}"
+        )
+
+    # deletes ---------------------------------------------------------------------------------------------------
+
+    def _delete(self, piece: Piece, table: Tracked, present: Sequence[int]) -> None:
+        self._touch(table, self.done[table.shape.name])
+        shape = table.shape
+        join = f"{table.scratch('incoming')} AS x CROSS JOIN {table.mirror} AS m ON {shape.same('m', 'x', 'c')}"
+        others = [i for i in present if shape.columns[i].key < 0]
+        self._journal(piece, table, "delete", {i: self._other(table, i, "c") for i in others})
+        self.connection.execute(
+            f"DELETE FROM {table.mirror} WHERE {shape.target()} IN (SELECT {shape.places('m')} FROM {join})"
+        )
+
+    # inserts ---------------------------------------------------------------------------------------------------
+
+    def _insert(
+        self, piece: Piece, table: Tracked, folded: Folded, present: tuple[int, ...], images: list[list[Any]],
+        displacing: dict[str, Tracked],
+    ) -> None:  # fmt: skip
+        there = folded.rows + sum(folded.waiting)
+        fits = folded.fresh and folded.present == present and whole_keys(table, images)
+        if fits and (there == 0 or len(images) > 1 or there < 10_000):
+            stage(self.connection, table, present, images, add=there > 0)
+            folded.waiting.append(len(images))
+            return
+        self._settle(piece, table, folded, displacing)
+        self._leave_fresh(table, folded)
+        stage(self.connection, table, present, images)
+        self._insert_staged(piece, table, folded, present, displacing)
+
+    def _settle(self, piece: Piece, table: Tracked, folded: Folded, displacing: dict[str, Tracked]) -> None:
+        """Insert the parts that wait: all at once where nothing is in their way, else one after the other."""
+        parts, folded.waiting = folded.waiting, []
+        if not parts:
+            return
+        if self._plain_insert(table, folded.present, f"x.rowid > {folded.rows}", whole=True):
+            folded.rows += sum(parts)
+            return
+        incoming, waiting = table.scratch("incoming"), table.scratch("waiting")
+        self.connection.execute(f"INSERT INTO {waiting} SELECT * FROM {incoming} WHERE rowid > {folded.rows}")
+        self.connection.execute(f"DELETE FROM {incoming} WHERE rowid > {folded.rows}")
+        self._leave_fresh(table, folded)
+        start = 0
+        for size in parts:
+            self.connection.execute(f"DELETE FROM {incoming}")
+            self.connection.execute(
+                f"INSERT INTO {incoming} SELECT * FROM {waiting} WHERE rowid > {start} AND rowid <= {start + size}"
+            )
+            start += size
+            self._insert_staged(piece, table, folded, folded.present, displacing)
+        self.connection.execute(f"DELETE FROM {waiting}")
+
+    def _insert_staged(
+        self, piece: Piece, table: Tracked, folded: Folded, present: tuple[int, ...], displacing: dict[str, Tracked]
+    ) -> None:
+        """Insert what stands in ``incoming``."""
+        self._touch(table, folded)
+        if not self._plain_insert(table, present, "1", whole=not table.shape.nullable_key):
+            self._journal_overruled(piece, table, [i for i in present if i in table.shape.compared], None)
+            self._slowly(table, present, None)
+            displacing[table.shape.name] = table
+
+    def _plain_insert(self, table: Tracked, present: Sequence[int], which: str, *, whole: bool) -> bool:
+        """Insert rows of ``incoming`` unless something is in their way; ``whole``: no key among them holds NULL."""
+        shape = table.shape
+        columns, values = shape.into(present, "x.c")
+        sql = (
+            f"{table.insert_into} {table.mirror}({columns}) SELECT {values} FROM {table.scratch('incoming')} AS x"
+            f" WHERE {which}{claims_first(table, 'x.c') or ' ORDER BY x.rowid'}"
+        )
+        if not whole:
+            make_room(self.connection, table, table.mirror, "incoming", "c")
+            # a row whose key holds NULL is no unique clash for SQLite, so its presence is asked for first
+            there = f"SELECT 1 FROM {table.scratch('incoming')} AS x CROSS JOIN {table.mirror} AS m"
+            if self.connection.execute(f"{there} ON {shape.same('m', 'x', 'c')} LIMIT 1").fetchone():
+                return False
+        return execute_or_not(self.connection, sql)
+
+    # updates ---------------------------------------------------------------------------------------------------
+
+    def _update(
+        self, piece: Piece, table: Tracked, present: tuple[int, ...], changed: list[int], displacing: dict[str, Tracked]
+    ) -> None:
+        shape = table.shape
+        self._touch(table, self.done[table.shape.name])
+        self._journal_overruled(piece, table, changed, changed)
+        sets = ", ".join(f"{quote(shape.columns[i].name)} = x.c{i}" for i in changed if not shape.columns[i].pseudo)
+        incoming = table.scratch("incoming")
+        absent = f"NOT EXISTS (SELECT 1 FROM {table.mirror} AS m WHERE {shape.same('m', 'x', 'c')})"
+        columns, values = shape.into(present, "x.c")
+
+        make_room(self.connection, table, table.mirror, "incoming", "c")
+
+        def plain() -> None:
+            if sets:
+                self.connection.execute(
+                    f"{table.update_verb} {table.mirror} AS m SET {sets} FROM {incoming} AS x"
+                    f" WHERE {shape.same('m', 'x', 'c')}"
+                )
+            self.connection.execute(
+                f"{table.insert_into} {table.mirror}({columns}) SELECT {values} FROM {incoming} AS x WHERE {absent}"
+                f"{claims_first(table, 'x.c')}"
+            )
+
+        if not try_or_undo(self.connection, plain)[0]:
+            self._slowly(table, present, changed)
+            displacing[table.shape.name] = table
+
+    def _slowly(self, table: Tracked, present: Sequence[int], changed: Sequence[int] | None) -> None:
+        """Take the rows of the group out, then put their merged images in one after the other, displacing others."""
+        shape = table.shape
+        incoming = table.scratch("incoming")
+        kept = [i for i in range(len(shape.columns)) if i not in (present if changed is None else changed)]
+        kept = [i for i in kept if shape.columns[i].key < 0]
+        execute = self.connection.execute
+        match = f"{table.mirror} AS m WHERE {shape.same('m', 'x', 'c')}"
+        if kept:
+            # what the change set did not change comes from the row that is there, if one is
+            names = ", ".join(f"c{i}" for i in kept)
+            reads = ", ".join(shape.read(shape.columns[i], "m") for i in kept)
+            execute(
+                f"UPDATE {incoming} AS x SET ({names}) = (SELECT {reads} FROM {match})"
+                f" WHERE EXISTS (SELECT 1 FROM {match})"
+            )
+        some = len(present) < len(shape.columns)
+        there = self._rowids(table, f" WHERE EXISTS (SELECT 1 FROM {match})") if some else None
+        execute(
+            f"DELETE FROM {table.mirror} WHERE {shape.target()} IN (SELECT {shape.places('m')}"
+            f" FROM {incoming} AS x CROSS JOIN {table.mirror} AS m ON {shape.same('m', 'x', 'c')})"
+        )
+        trigger = quote(table.scratch_name("displacing"))
+        execute(
+            f"CREATE TEMP TRIGGER {trigger} AFTER DELETE ON {table.mirror} BEGIN"
+            f" INSERT INTO {quote(table.scratch_name('displaced'))} SELECT {shape.read_all('OLD')}; END"
+        )
+        make_room(self.connection, table, table.mirror, "incoming", "c")
+        self._refuse_nulls(table, present)
+        self._put_in(table, present, there)
+        execute(f"DROP TRIGGER temp.{trigger}")
+        self._touch_displaced(table)
+
+    def _rowids(self, table: Tracked, then: str) -> list[int]:
+        return [
+            number for (number,) in rows(self.connection, f"SELECT x.rowid FROM {table.scratch('incoming')} AS x{then}")
+        ]
+
+    def _refuse_nulls(self, table: Tracked, present: Sequence[int]) -> None:
+        """Raise RowRefusedError for a NULL that OR REPLACE would turn into a default (SQLite: lang_conflict)."""
+        for i in present:
+            column = table.shape.columns[i]
+            if column.not_null and column.defaulted and self._rowids(table, f" WHERE x.c{i} IS NULL LIMIT 1"):
+                raise RowRefusedError(f"NOT NULL constraint failed: {table.shape.name}.{column.name}")
+
+    def _put_in(self, table: Tracked, present: Sequence[int], there: Sequence[int] | None) -> None:
+        """Put the rows in ``incoming`` into the mirror one after the other, displacing others.
+
+        A row that was not ``there`` gets its defaults where the change set says nothing; None: it says everything.
+        """
+        shape, everything = table.shape, range(len(table.shape.columns))
+        order = claims_first(table, "x.c") or " ORDER BY x.rowid"
+
+        def put(which: Sequence[int], where: str, *bindings: str) -> None:
+            columns, values = shape.into(which, "x.c")
+            self.connection.execute(
+                f"INSERT OR REPLACE INTO {table.mirror}({columns}) SELECT {values}"
+                f" FROM {table.scratch('incoming')} AS x{where}{order}",
+                bindings,
+            )
+
+        if there is None:
+            put(everything, "")
+            return
+        whole = set(there)
+        for known, some in groupby(self._rowids(table, order), whole.__contains__):
+            where = " WHERE x.rowid IN (SELECT value FROM json_each(?))"
+            put(everything if known else present, where, json.dumps(list(some)))
+
+    def _touch_displaced(self, table: Tracked) -> None:
+        keys = ", ".join(f"c{i}" for i in range(len(table.shape.keys)))
+        self.connection.execute(
+            f"INSERT OR IGNORE INTO {table.scratch('touched')}({table.key_list})"
+            f" SELECT {keys} FROM {table.scratch('displaced')}"
+        )
+
+    # the journal -----------------------------------------------------------------------------------------------
+
+    def _journal_overruled(
+        self, piece: Piece, table: Tracked, columns: Sequence[int], changed: Sequence[int] | None
+    ) -> None:
+        """Journal where a present value is neither what the writer last saw nor what it writes.
+
+        ``changed`` None: an insert; its writer saw no row at all.
+        """
+        terms = {i: self._other(table, i, "c") for i in columns}
+        if changed is not None:
+            terms = {i: f"({term} AND {self._other(table, i, 'o')})" for i, term in terms.items()}
+        self._journal(piece, table, "insert" if changed is None else "update", terms)
+
+    @staticmethod
+    def _other(table: Tracked, index: int, prefix: str) -> str:
+        """Return the condition that a value of the mirror is not the one that came in."""
+        column = table.shape.columns[index]
+        return differs(column, table.shape.read(column, "m"), f"x.{prefix}{index}")
+
+    def _journal(self, piece: Piece, table: Tracked, kind: str, terms: Mapping[int, str]) -> None:
+        """Journal what the rows in ``incoming`` overrule: of each column where its condition in ``terms`` holds."""
+        shape, keys = table.shape, len(table.shape.keys)
+        both = f"{table.scratch('incoming')} AS x CROSS JOIN {table.mirror} AS m ON {shape.same('m', 'x', 'c')}"
+        columns = list(terms)
+        for some in (columns[start : start + WIDE] for start in range(0, len(columns), WIDE)):
+            reads = [shape.read(column, "m") for column in shape.keys]
+            for i in some:
+                reads += [shape.read(shape.columns[i], "m"), "NULL" if kind == "delete" else f"x.c{i}", terms[i]]
+            where = any_of([terms[i] for i in some])
+            for row in exact_rows(self.connection, reads, f"FROM {both} WHERE {where}"):
+                each = zip(some, row[keys::3], row[keys + 1 :: 3], row[keys + 2 :: 3], strict=True)
+                overruled = [Overruled(i, new, stands) for i, stands, new, holds in each if holds]
+                self.journal.write(piece, table, row[:keys], kind, overruled)
+
+    def _journal_displaced(self, piece: Piece, table: Tracked) -> None:
+        """Journal the rows that were displaced and not put back by the same change set."""
+        shape = table.shape
+        absent = f"NOT EXISTS (SELECT 1 FROM {table.mirror} AS m WHERE {shape.same('m', 'x', 'c')})"
+        displaced = table.scratch("displaced")
+        reads = [f"x.c{i}" for i in range(len(shape.columns))]
+        for row in exact_rows(self.connection, reads, f"FROM {displaced} AS x WHERE {absent}"):
+            overruled = [Overruled(i, None, row[i]) for i in range(len(row)) if shape.columns[i].key < 0]
+            self.journal.write(piece, table, row, "unique", overruled or [Overruled(0, None, row[0])])
+        self.connection.execute(f"DELETE FROM {displaced}")

@@ -1,0 +1,184 @@
+"""Merge: bring the rows that a fold touched from the mirror into the database, three ways where the writer was faster.
+
+Invariant: afterwards a touched row that is not pending is equal in database and mirror, or held back; of a pending row,
+what the local writer changed stays and everything else is the mirror's.
+
+The whole runs in the transaction of the fold, with the database's write lock held. ``base.T`` is the mirror before the
+transaction: the same file, attached a second time, which still reads the last committed state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import apsw
+
+from harmonylite.db.apply.fold import Folded
+from harmonylite.db.apply.pending import Pending
+from harmonylite.db.apply.rowid_conflicts import claims_first, make_room
+from harmonylite.db.mirror.schema_history import Own
+from harmonylite.db.sqlite.connection import execute_or_not, is_unique, rows, try_or_undo
+from harmonylite.db.tracking.change_log import Log
+from harmonylite.db.tracking.tracked_table import Tracked
+from harmonylite.db.tracking.triggers import HELD
+from harmonylite.schema.shape import any_differs
+from harmonylite.schema.sql import quote
+
+
+class Merge:
+    """Merges one table after the other within one transaction; ``rows`` counts rows of the database that changed,
+    ``held`` those that were held back.
+
+    ``own``: the change sets of this node among those folded.
+    """
+
+    def __init__(self, connection: apsw.Connection, log: Log, *, own: Own | None = None) -> None:
+        self._connection = connection
+        self._log = log
+        self._pending = Pending(connection, log, self._changes, own=own)
+        self.rows = self.held = 0
+
+    def table(self, table: Tracked, folded: Folded, *, held: bool) -> None:
+        """Merge what a fold did to one table; ``held``: some of its rows are held back and tried again now."""
+        if folded.fresh and not held and not table.logged and self._fresh(table, folded):
+            return
+        pending = self._find(table, folded, held=held)
+        if held:
+            self._connection.execute(f"DELETE FROM main.{quote(HELD)} WHERE t = ?", (table.id,))
+        if pending:
+            self._pending.remember_seen(table)
+        before = self.rows
+        if not try_or_undo(self._connection, lambda: self._plainly(table, pending=pending))[0]:
+            self.rows = before
+            self._slowly(table, pending=pending)
+        self._connection.execute(f"DELETE FROM {table.scratch('touched')}")
+
+    def _find(self, table: Tracked, folded: Folded, *, held: bool) -> bool:
+        """Bring all touched keys together; tell whether some are pending."""
+        keys = len(table.shape.keys)
+        sources = []
+        if folded.fresh:
+            sources.append(f"SELECT {', '.join(f'c{i}' for i in range(keys))} FROM {table.scratch('incoming')}")
+        if held:
+            sources.append(f"SELECT {table.key_list} FROM main.{quote(HELD)} WHERE t = {table.id}")
+        for source in sources:
+            self._connection.execute(f"INSERT OR IGNORE INTO {table.scratch('touched')}({table.key_list}) {source}")
+        if table.shape.nullable_key:
+            # NULLs never meet in a unique index; a key that was folded a thousand times is one key to merge
+            touched = table.scratch("touched")
+            firsts = f"SELECT min(rowid) FROM {touched} GROUP BY {table.key_list}"
+            self._connection.execute(f"DELETE FROM {touched} WHERE rowid NOT IN ({firsts})")
+        self._connection.execute(f"DELETE FROM {table.scratch('pending')}")
+        return bool(table.logged) and self._pending.find(table)
+
+    def _changes(self, sql: str, bindings: Sequence[Any] = ()) -> int:
+        self._connection.execute(sql, bindings)
+        self.rows += self._connection.changes()
+        return int(self._connection.changes())
+
+    # rows that are in nobody's way -----------------------------------------------------------------------------
+
+    def _fresh(self, table: Tracked, folded: Folded) -> bool:
+        """Insert rows that the mirror did not have either, straight from what came in."""
+        shape = table.shape
+        if len(folded.present) < len(shape.columns):
+            return False  # a default that the mirror worked out is not worked out a second time
+        columns = shape.write([shape.columns[i].name for i in folded.present])
+        values = ", ".join(f"x.c{i}" for i in folded.present)
+        sql = f"{table.insert_into} {table.main}({columns}) SELECT {values} FROM {table.scratch('incoming')} AS x"
+        if not execute_or_not(self._connection, sql):
+            return False
+        self.rows += self._connection.changes()
+        return True
+
+    def _plainly(self, table: Tracked, *, pending: bool) -> None:
+        self._delete(table)
+        if pending:
+            self._pending.merge(table)
+        self._update(table)
+        make_room(self._connection, table, table.main, "touched", "k", log=self._log)
+        self._insert(table)
+
+    # rows that are not pending: the mirror's row, whatever it is -------------------------------------------------
+
+    @staticmethod
+    def _free(table: Tracked) -> str:
+        if not table.logged:
+            return "1"
+        return f"NOT EXISTS (SELECT 1 FROM {table.scratch('pending')} AS p WHERE {table.keys_equal('p.k', 'x.k')})"
+
+    def _delete(self, table: Tracked) -> None:
+        self._changes(table.once(lambda: self._delete_sql(table), "merge's delete", bool(table.logged)))
+
+    def _delete_sql(self, table: Tracked) -> str:
+        shape = table.shape
+        return (
+            f"DELETE FROM {table.main} WHERE {shape.target()} IN (SELECT {shape.places('d')}"
+            f" FROM {table.scratch('touched')} AS x CROSS JOIN {table.main} AS d ON {shape.same('d', 'x')}"
+            f" WHERE NOT EXISTS (SELECT 1 FROM {table.mirror} AS m WHERE {shape.same('m', 'x')})"
+            f" AND {self._free(table)})"
+        )
+
+    def _update(self, table: Tracked) -> None:
+        if table.shape.compared:
+            self._changes(table.once(lambda: self._update_sql(table), "merge's update", bool(table.logged)))
+
+    def _update_sql(self, table: Tracked) -> str:
+        shape = table.shape
+        columns = [shape.columns[i] for i in shape.compared]
+        test = any_differs((c, shape.read(c, "d"), shape.read(c, "m")) for c in columns)
+        return table.update(
+            {i: shape.read(shape.columns[i], "m") for i in shape.compared},
+            f"FROM {table.scratch('touched')} AS x CROSS JOIN {table.mirror} AS m ON {shape.same('m', 'x')}"
+            f" CROSS JOIN {table.main} AS d ON {shape.same('d', 'x')} WHERE {self._free(table)} AND ({test})",
+        )
+
+    def _insert(self, table: Tracked, which: str = "") -> None:
+        sql = table.once(lambda: self._insert_sql(table), "merge's insert", bool(table.logged))
+        self._changes(f"{sql}{which}{claims_first(table, 'x.k')}")
+
+    def _insert_sql(self, table: Tracked) -> str:
+        shape = table.shape
+        return (
+            f"{table.insert_into} {table.main}({shape.write()}) SELECT {shape.read_all('m')}"
+            f" FROM {table.scratch('touched')} AS x CROSS JOIN {table.mirror} AS m ON {shape.same('m', 'x')}"
+            f" WHERE NOT EXISTS (SELECT 1 FROM {table.main} AS d WHERE {shape.same('d', 'x')})"
+            f" AND {self._free(table)}"
+        )
+
+    # when a unique index objects --------------------------------------------------------------------------------
+
+    def _slowly(self, table: Tracked, *, pending: bool) -> None:
+        """Take every touched row that is to change out, merge the pending ones, then put back what fits.
+
+        A row that would clash with a pending one is held back: its own change set, or the other's, settles it.
+        """
+        shape = table.shape
+        columns = [shape.columns[i] for i in shape.compared]
+        test = any_differs((c, shape.read(c, "d"), shape.read(c, "m")) for c in columns)
+        self._changes(
+            f"DELETE FROM {table.main} WHERE {shape.target()} IN (SELECT {shape.places('d')}"
+            f" FROM {table.scratch('touched')} AS x CROSS JOIN {table.main} AS d ON {shape.same('d', 'x')}"
+            f" WHERE {self._free(table)} AND NOT EXISTS (SELECT 1 FROM {table.mirror} AS m"
+            f" WHERE {shape.same('m', 'x')} AND NOT ({test})))"
+        )
+        if pending:
+            self._pending.merge_one_by_one(table)
+        make_room(self._connection, table, table.main, "touched", "k", log=self._log)
+        order = claims_first(table, "x.k") or " ORDER BY x.rowid"
+        for (number,) in rows(self._connection, f"SELECT x.rowid FROM {table.scratch('touched')} AS x{order}"):
+            try:
+                self._insert(table, f" AND x.rowid = {number}")
+            except apsw.ConstraintError as error:
+                if not is_unique(error):
+                    raise
+                self._hold(table, number)
+
+    def _hold(self, table: Tracked, number: int) -> None:
+        self.held += 1
+        self._connection.execute(
+            f"INSERT INTO main.{quote(HELD)}(t, {table.key_list}) SELECT {table.id}, {table.key_list}"
+            f" FROM {table.scratch('touched')} WHERE rowid = ?",
+            (number,),
+        )

@@ -1,0 +1,75 @@
+"""A node's own change sets on their way back, laid over the rows that a merge of newer local writes starts from.
+
+Invariant: the columns that a change set of this node changed start from what was published; all others, from what the
+mirror held before the fold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import apsw
+
+from harmonylite.db.mirror.schema_history import Own
+from harmonylite.db.sqlite.lossless import insert_rows
+from harmonylite.db.tracking.change_log import Log
+from harmonylite.db.tracking.tracked_table import Tracked
+from harmonylite.wire import TableBlock
+
+
+def lay_over(connection: apsw.Connection, table: Tracked, own: Own) -> None:
+    """Fold what ``own`` says of logged rows of ``table`` into its scratch table ``before``."""
+    for about, part in own:
+        if about is table:
+            _lay(connection, table, part)
+
+
+def name_rows(connection: apsw.Connection, log: Log, own: Own) -> None:
+    """Name every row of ``own`` in the log, which may name them no more; the transaction writes the database."""
+    for table, part in own:
+        if list(table.shape.names[: part.keys]) == part.columns[: part.keys]:
+            _name(connection, table, log, part)
+
+
+def _name(connection: apsw.Connection, table: Tracked, log: Log, part: TableBlock) -> None:
+    images = [*part.deletes, *part.inserts, *(row for group in part.updates for row in group.rows)]
+    _stage(connection, table, range(part.keys), [row[: part.keys] for row in images])
+    log.append(table, f"SELECT {', '.join(f'c{i}' for i in range(part.keys))} FROM {table.scratch('own')}")
+
+
+def _lay(connection: apsw.Connection, table: Tracked, part: TableBlock) -> None:
+    before = table.scratch("before")
+    present = [table.shape.names.index(name) for name in part.columns]
+    same = table.keys_equal("x.c", "b.c")
+    gone = f"DELETE FROM {before} AS b WHERE EXISTS (SELECT 1 FROM {table.scratch('own')} AS x WHERE {same})"
+    if part.deletes:
+        _stage(connection, table, present, part.deletes)
+        connection.execute(gone)
+    if part.inserts:
+        _stage(connection, table, present, part.inserts)
+        connection.execute(gone)
+        _insert(connection, table)
+    for group in part.updates:
+        _stage(connection, table, present, group.rows)
+        sets = ", ".join(f"c{present[i]} = x.c{present[i]}" for i in group.changed)
+        if sets:
+            connection.execute(f"UPDATE {before} AS b SET {sets} FROM {table.scratch('own')} AS x WHERE {same}")
+        _insert(connection, table)
+
+
+def _stage(connection: apsw.Connection, table: Tracked, present: Sequence[int], images: list[list[Any]]) -> None:
+    own = table.scratch("own")
+    connection.execute(f"DELETE FROM {own}")
+    names = ", ".join(f"c{i}" for i in present)
+    insert_rows(connection, f"INSERT INTO {own}({names})", len(present), images)
+
+
+def _insert(connection: apsw.Connection, table: Tracked) -> None:
+    """Add the images of logged rows that ``before`` does not have."""
+    names, before = table.column_list, table.scratch("before")
+    connection.execute(
+        f"INSERT INTO {before}({names}) SELECT {names} FROM {table.scratch('own')} AS x"
+        f" WHERE {table.in_logged.replace('x.k', 'x.c')}"
+        f" AND NOT EXISTS (SELECT 1 FROM {before} AS b WHERE {table.keys_equal('b.c', 'x.c')})"
+    )

@@ -1,0 +1,173 @@
+"""Pending rows of a merge: which of the touched ones the local writer changed, and what becomes of them.
+
+A touched row is pending when the log names it and the database's row is not the one that it started from. That one is
+the mirror's row before the fold, with this node's own change sets laid over it where the fold brought them back. A row
+that was held back started from nothing.
+
+Invariant: what the local writer changed since then stays; every other column becomes the mirror's. A row of which more
+than that stays, because a unique index wants it so, is logged anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import apsw
+
+from harmonylite.db.apply.own_change_sets import lay_over
+from harmonylite.db.capture import merge_base
+from harmonylite.db.mirror.schema_history import Own
+from harmonylite.db.sqlite.connection import is_unique, rows, try_or_undo, value
+from harmonylite.db.sqlite.lossless import exact_rows
+from harmonylite.db.tracking.change_log import Log
+from harmonylite.db.tracking.tracked_table import Tracked
+from harmonylite.db.tracking.triggers import HELD
+from harmonylite.schema.shape import any_differs, any_of, differs
+from harmonylite.schema.sql import quote
+
+Changes = Callable[[str, Sequence[Any]], int]
+"""Runs a statement that writes the database; returns how many rows it changed."""
+
+
+class Pending:
+    """The pending ones among the touched rows of one table; works within the merge's transaction."""
+
+    def __init__(self, connection: apsw.Connection, log: Log, changes: Changes, *, own: Own | None) -> None:
+        self._connection = connection
+        self._log = log
+        self._changes = changes
+        self._own = own
+
+    def find(self, table: Tracked) -> bool:
+        """Fill the scratch tables ``before`` and ``pending``; tell whether any touched row is pending."""
+        execute = self._connection.execute
+        touched, before, pending = (table.scratch(kind) for kind in ("touched", "before", "pending"))
+        execute(f"DELETE FROM {pending}")
+        if value(self._connection, f"SELECT 1 FROM {touched} AS x WHERE {table.in_logged} LIMIT 1") is None:
+            return False
+        shape = table.shape
+        held = " AND ".join(f"h.k{i} IS x.k{i}" for i in range(len(shape.keys)))
+        execute(f"DELETE FROM {before}")
+        execute(
+            f"INSERT INTO {before}({table.column_list}) SELECT {shape.read_all('b')} FROM {touched} AS x"
+            f" CROSS JOIN {table.base} AS b ON {shape.same('b', 'x')} WHERE {table.in_logged}"
+            f" AND NOT EXISTS (SELECT 1 FROM main.{quote(HELD)} AS h WHERE h.t = {table.id} AND {held})"
+        )
+        if self._own is not None:
+            lay_over(self._connection, table, self._own)
+        known = f"EXISTS (SELECT 1 FROM {before} AS b WHERE {table.keys_equal('b.c', 'x.k')})"
+        there = f"EXISTS (SELECT 1 FROM {table.main} AS d WHERE {shape.same('d', 'x')})"
+        changed = any_differs((shape.columns[i], shape.read(shape.columns[i], "d"), f"b.c{i}") for i in shape.compared)
+        execute(
+            f"INSERT INTO {pending}({table.key_list}) SELECT {table.key_list} FROM {touched} AS x"
+            f" WHERE {table.in_logged} AND ({known} IS NOT {there} OR EXISTS (SELECT 1 FROM {before} AS b"
+            f" CROSS JOIN {table.main} AS d ON {shape.same('d', 'x')}"
+            f" WHERE {table.keys_equal('b.c', 'x.k')} AND ({changed})))"
+        )
+        return value(self._connection, f"SELECT 1 FROM {pending} LIMIT 1") is not None
+
+    def merge(self, table: Tracked) -> None:
+        """Merge all rows by one statement; raises apsw.ConstraintError when a unique index objects."""
+        if table.shape.compared:
+            self._changes(self._update(table, frozenset(), ""), ())
+
+    def merge_one_by_one(self, table: Tracked) -> None:
+        """Merge row after row; one that would clash keeps its local values in the columns of unique indexes.
+
+        Rows that only exchange unique values among each other don't clash: they go out and come in together.
+        """
+        if try_or_undo(self._connection, lambda: self._together(table))[0]:
+            return
+        for (number,) in rows(self._connection, f"SELECT x.rowid {self._three_ways(table)}"):
+            one = f" AND x.rowid = {number}"
+            try:
+                self._changes(self._update(table, frozenset(), one), ())
+            except apsw.ConstraintError as error:
+                if not is_unique(error):
+                    raise
+                self._keep(table, one)
+
+    def _together(self, table: Tracked) -> None:
+        """Take all rows out and put them in merged; raises apsw.ConstraintError when a unique index objects."""
+        shape, merged = table.shape, table.scratch("own")
+        source = self._three_ways(table)
+        # the log may know a row by its rowid only, and that doesn't stay
+        self._log.append(table, f"SELECT {shape.read_key('d')} {source}")
+        self._connection.execute(f"DELETE FROM {merged}")
+        for which, chosen in self._outcomes(table):
+            reads = [chosen.get(i, shape.read(column, "d")) for i, column in enumerate(shape.columns)]
+            self._connection.execute(
+                f"INSERT INTO {merged}({table.column_list}) SELECT {', '.join(reads)} {source}{which}"
+            )
+        self._connection.execute(
+            f"DELETE FROM {table.main} WHERE {shape.target()} IN (SELECT {shape.places('d')} {source})"
+        )
+        self._changes(f"{table.insert_into} {table.main}({shape.write()}) SELECT {table.column_list} FROM {merged}", ())
+
+    def _keep(self, table: Tracked, one: str) -> None:
+        """Merge one row except for its columns in unique indexes; log it anew: more of it stays than was changed."""
+        shape = table.shape
+        base = [f"b.c{i}" for i in range(len(shape.columns))]
+        for row in exact_rows(self._connection, base, self._three_ways(table, one)):
+            merge_base.remember(self._connection, table, row[: len(shape.keys)], row)
+        if any(shape.columns[i].name not in shape.unique_columns for i in shape.compared):
+            self._changes(self._update(table, shape.unique_columns, one), ())
+        keys = ", ".join(f"x.k{i}" for i in range(len(shape.keys)))
+        self._log.append(table, f"SELECT {keys} FROM {table.scratch('pending')} AS x WHERE 1{one}")
+
+    def _three_ways(self, table: Tracked, more: str = "") -> str:
+        """Return the FROM and WHERE of the pending rows that are present in database, mirror and ``before``."""
+        shape = table.shape
+        return (
+            f"FROM {table.scratch('pending')} AS x CROSS JOIN {table.main} AS d ON {shape.same('d', 'x')}"
+            f" CROSS JOIN {table.mirror} AS m ON {shape.same('m', 'x')}"
+            f" CROSS JOIN {table.scratch('before')} AS b ON {table.keys_equal('b.c', 'x.k')} WHERE 1{more}"
+        )
+
+    def _update(self, table: Tracked, kept: frozenset[str], more: str) -> str:
+        """Return the statement that merges; the columns ``kept`` stay the local writer's."""
+        which, chosen = self._outcomes(table)[-1]
+        merged = {i: value for i, value in chosen.items() if table.shape.columns[i].name not in kept}
+        return table.update(merged, self._three_ways(table, which + more))
+
+    @staticmethod
+    def _outcomes(table: Tracked) -> list[tuple[str, dict[int, str]]]:
+        """Return which rows become what, as a condition and the expression of each column that may change.
+
+        The last one is of all rows that don't stay as they are.
+        """
+        shape = table.shape
+        here, there = ({i: shape.read(shape.columns[i], alias) for i in shape.compared} for alias in "dm")
+        mine = {i: differs(shape.columns[i], here[i], f"b.c{i}") for i in shape.compared}
+        if table.by_row:
+            any_mine = any_of(list(mine.values()))
+            return [(f" AND ({any_mine}) IS TRUE", {}), (f" AND ({any_mine}) IS NOT TRUE", there)]
+        return [("", {i: f"CASE WHEN {mine[i]} THEN {here[i]} ELSE {there[i]} END" for i in shape.compared})]
+
+    def remember_seen(self, table: Tracked) -> None:
+        """Remember what the local writer saw of rows that will overrule newer values."""
+        shape, keys = table.shape, len(table.shape.keys)
+        reads = [*(shape.read(c, "m") for c in shape.keys), *(f"b.c{i}" for i in range(len(shape.columns))), "b.rowid"]
+        source = (
+            f"FROM {table.scratch('pending')} AS x CROSS JOIN {table.mirror} AS m ON {shape.same('m', 'x')}"
+            f" LEFT JOIN {table.main} AS d ON {shape.same('d', 'x')}"
+            f" LEFT JOIN {table.scratch('before')} AS b ON {table.keys_equal('b.c', 'x.k')}"
+            f" WHERE {_overrules(table)}"
+        )
+        for row in exact_rows(self._connection, reads, source):
+            merge_base.remember(self._connection, table, row[:keys], None if row[-1] is None else row[keys:-1])
+
+
+def _overrules(table: Tracked) -> str:
+    """Return the condition that the local row ``d`` stands against a new value of the mirror's in some column."""
+    shape = table.shape
+    columns = [(shape.columns[i], f"b.c{i}") for i in shape.compared]
+    newer = [differs(c, shape.read(c, "m"), base) for c, base in columns]
+    other = [differs(c, shape.read(c, "m"), shape.read(c, "d")) for c, _ in columns]
+    mine = ["1" if table.by_row else differs(c, shape.read(c, "d"), base) for c, base in columns]
+    all_three = [" AND ".join(three) for three in zip(newer, other, mine, strict=True)]
+    return (
+        f"CASE WHEN {shape.absent('d')} THEN {'b.rowid IS NULL OR ' * bool(columns)}{any_of(newer)}"
+        f" WHEN b.rowid IS NULL THEN {any_of(other)} ELSE {any_of(all_three)} END"
+    )

@@ -1,0 +1,89 @@
+"""Find the row that SQLite refuses among all that a cut brings, by trying ever fewer of them.
+
+SQLite tells which column refuses a value (of a STRICT table, NOT NULL, INTEGER PRIMARY KEY, an index on an expression),
+but neither in which row nor with which message the value came.
+
+Invariant: a message is only named when all before it can be applied, and it can't.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from io import BytesIO
+from itertools import chain
+from reprlib import Repr
+
+from harmonylite.changes.reassembler import Piece
+from harmonylite.errors import PoisonError, RowRefusedError
+from harmonylite.wire import Block, TableBlock, Updates, encode_block, encode_tables
+
+Try = Callable[[Sequence[Piece]], RowRefusedError | None]
+"""Applies pieces, undoes that, and returns what SQLite said against it."""
+
+
+def refusal(pieces: Sequence[Piece], attempt: Try) -> PoisonError | None:
+    """Return the error that names message, table and key of the first row that is refused.
+
+    None where none of ``pieces`` is to blame. Raises PoisonError, DatabaseError.
+    """
+    if attempt(()) is not None or attempt(pieces) is None:
+        return None
+    good = _last_good(len(pieces), lambda count: attempt(pieces[:count]) is None)
+    before, piece = pieces[:good], pieces[good]
+    for block in piece.blocks:
+        for rows in replace(piece, blocks=[block]).decoded():
+            if attempt([*before, _only(piece, rows)]) is not None:
+                return _named(piece, _singly(rows), lambda some: attempt([*before, _only(piece, some)]))
+    return None
+
+
+def _last_good(bad: int, works: Callable[[int], bool]) -> int:
+    """Return the largest count that works; 0 is known to work, and ``bad`` not to."""
+    good = 0
+    while bad - good > 1:
+        middle = (good + bad) // 2
+        good, bad = (middle, bad) if works(middle) else (good, middle)
+    return good
+
+
+def _named(piece: Piece, rows: Block, attempt: Callable[[Block], RowRefusedError | None]) -> PoisonError | None:
+    """Return the error for the first of ``rows``, one a part, that is refused."""
+    good = _last_good(len(rows), lambda count: attempt(rows[:count]) is None)
+    row = rows[good] if rows else None
+    why = attempt([row]) if row is not None else None
+    if row is None or why is None:
+        return None
+    (values,) = chain(row.inserts, *(group.rows for group in row.updates))
+    key = ", ".join(_short.repr(value) for value in values[: row.keys])
+    return PoisonError(
+        f"message {piece.seq} of shard {piece.shard} can't be applied: SQLite refuses the row of table {row.table} with"
+        f" the key {key}, written by node {piece.id.node}: {why.__cause__ or why}",
+        shard=piece.shard,
+        seq=piece.seq,
+        refused=True,
+        advice=f"change the table here so that it takes the row, as that node's does, or leave the message out with:"
+        f" harmonylite skip {piece.shard} {piece.seq}",
+    )
+
+
+def _singly(block: Block) -> Block:
+    """Return the rows that ``block`` puts in or changes, each in a part of its own."""
+    found = []
+    for part in block:
+        head = (part.table, part.columns, part.keys)
+        found += [TableBlock(*head, inserts=[row]) for row in part.inserts]
+        for group in part.updates:
+            pairs = zip(group.rows, group.old, strict=False)  # a row without old values is refused elsewhere
+            found += [TableBlock(*head, updates=[Updates(group.changed, [row], [old])]) for row, old in pairs]
+    return found
+
+
+def _only(piece: Piece, rows: Block) -> Piece:
+    """Return ``piece`` with nothing but ``rows``."""
+    body, packed = encode_block([encode_tables(part) for part in rows], compress=False)
+    return replace(piece, blocks=[(0, len(body), packed)], spool=BytesIO(body))
+
+
+_short = Repr()
+_short.maxstring = _short.maxother = 80

@@ -1,0 +1,49 @@
+"""Rowids of rows whose key holds NULL: they are the key, so a row that merely happens to sit there moves away.
+
+SQLite allows NULL in a primary key that is neither INTEGER nor WITHOUT ROWID, any number of times. Such rows are told
+apart by rowid; rows with a whole key have whatever rowid their own file gave them.
+"""
+
+from __future__ import annotations
+
+import apsw
+
+from harmonylite.db.sqlite.connection import rows
+from harmonylite.db.tracking.change_log import Log
+from harmonylite.db.tracking.tracked_table import Tracked
+from harmonylite.schema.sql import quote
+
+
+def claims_first(table: Tracked, prefix: str) -> str:
+    """Return the order in which rows go in: those that claim a rowid before those that are given one."""
+    if not table.shape.nullable_key:
+        return ""
+    return f" ORDER BY {prefix}{len(table.shape.keys) - 1} IS NULL, x.rowid"
+
+
+def make_room(
+    connection: apsw.Connection, table: Tracked, target: str, scratch: str, prefix: str, *, log: Log | None = None
+) -> None:
+    """Move rows with a whole key off the rowids that rows in ``scratch`` (columns ``prefix``0, ...) claim.
+
+    ``log``: name them there by key, as the log may know them by rowid only.
+    """
+    if not table.shape.nullable_key:
+        return
+    shape = table.shape
+    rowid = quote(shape.rowid)
+    claim = f"{prefix}{len(shape.keys) - 1}"
+    whole = " AND ".join(f"t.{quote(c.name)} IS NOT NULL" for c in shape.keys if not c.pseudo)
+    taken = rows(
+        connection,
+        f"SELECT x.{claim} FROM {table.scratch(scratch)} AS x CROSS JOIN {target} AS t ON t.{rowid} = x.{claim}"
+        f" WHERE {whole}",
+    )
+    for (number,) in taken:
+        if log is not None:
+            log.append(table, f"SELECT {shape.read_key('t')} FROM {target} AS t WHERE t.{rowid} = {number}")
+        connection.execute(
+            f"{table.update_verb} {target} SET {rowid} = (SELECT max((SELECT max({rowid}) FROM {target}),"
+            f" (SELECT max({claim}) FROM {table.scratch(scratch)})) + 1) WHERE {rowid} = ?",
+            (number,),
+        )

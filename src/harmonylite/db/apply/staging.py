@@ -1,0 +1,166 @@
+"""Staging: what a change set holds of one table, in scratch tables, where SQL goes on with it.
+
+A large change set takes its writer a while to publish. The rows that are here already are staged meanwhile; nothing of
+it is folded before it is whole.
+
+Invariant: staging touches scratch tables only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import apsw
+
+from harmonylite.changes.reassembler import Piece
+from harmonylite.db.mirror.schema_history import Named
+from harmonylite.db.sqlite.lossless import insert_rows
+from harmonylite.db.tracking.tracked_table import Tracked
+from harmonylite.errors import SchemaWaitError
+from harmonylite.model import ChangeSetId
+from harmonylite.schema.sql import is_private
+from harmonylite.wire import TableBlock, Updates
+
+
+@dataclass
+class Ahead:
+    """The first ``blocks`` blocks of a change set that is still coming in: inserts of one table, in scratch ``ahead``.
+
+    ``parts``: how many rows each part has. ``full``: what comes next can't be staged ahead.
+    """
+
+    id: ChangeSetId
+    shard: int
+    blocks: int = 0
+    table: Tracked | None = None
+    present: tuple[int, ...] = ()
+    parts: list[int] = field(default_factory=list)
+    full: bool = False
+
+    def stage(self, connection: apsw.Connection, tables: Named, piece: Piece) -> None:
+        """Stage the blocks of ``piece``, which are the next ones. Raises SchemaWaitError, PoisonError."""
+        for block in piece.decoded():
+            for part in block:
+                check_widths(piece, part)
+            if any(tables.is_gone(part.table) for part in block):
+                self.full = True
+                return
+            found = [applicable(tables, piece, part) for part in block]
+            self.full = not all(self._fits(*each) for each in found)
+            if self.full:
+                return
+            for part, table, present in found:
+                with foreign_values(piece, part):
+                    stage(connection, table, present, part.inserts, into="ahead", add=bool(self.parts))
+                self.parts.append(len(part.inserts))
+            self.blocks += 1
+
+    def _fits(self, part: TableBlock, table: Tracked, present: tuple[int, ...]) -> bool:
+        if part.deletes or part.updates or not whole_keys(table, part.inserts):
+            return False
+        if self.table is None:
+            self.table, self.present = table, present
+        return self.table is table and self.present == present
+
+
+def applicable(tables: Named, piece: Piece, part: TableBlock) -> tuple[TableBlock, Tracked, tuple[int, ...]]:
+    """Return a part under today's names, the table that it is about, and the place of each of the part's columns in it.
+
+    Raises SchemaWaitError when this database has no such table or column and never had it, PoisonError when a column is
+    there twice or a row has not as many values as there are columns.
+    """
+    table = tables.get(part.table)
+    what = f"change set {piece.id} (shard {piece.shard}, message {piece.seq}) needs table {part.table}"
+    if table is None and _impossible(part.table):
+        what = f"change set {piece.id} (shard {piece.shard}, message {piece.seq}) needs table {part.table[:64]!r}"
+        advice = f"`harmonylite skip {piece.shard} {piece.seq}` leaves it out"
+        why = f"{what}, which no database replicates"
+        raise SchemaWaitError(why, shard=piece.shard, seq=piece.seq, advice=advice)
+    if table is None:
+        raise SchemaWaitError(f"{what}, which this database does not have", shard=piece.shard, seq=piece.seq)
+    names = table.shape.names
+    if tuple(part.columns) == names and part.table == table.shape.name:
+        return part, table, tuple(range(len(names)))
+    if len(set(part.columns)) < len(part.columns):
+        raise piece.broken(f"a column of {part.table} is there twice")
+    check_widths(piece, part)
+    for group in part.updates:
+        check_updates(piece, part.table, group, len(part.columns))
+    part = tables.as_here(table, part)
+    if tuple(part.columns[: part.keys]) != tuple(c.name for c in table.shape.keys):
+        key = part.columns[: part.keys]
+        raise SchemaWaitError(f"{what} with the key {key}", shard=piece.shard, seq=piece.seq)
+    missing = [column for column in part.columns if column not in names]
+    if missing and tables.is_gone(table.shape.name):
+        table = tables.widened(table, missing)
+        names = table.shape.names
+    elif missing:
+        unsure = all(tables.unsure(table, column) for column in missing)
+        why = f"{what} with the column {missing[0]}"
+        raise SchemaWaitError(why, shard=piece.shard, seq=piece.seq, unsure=unsure)
+    return part, table, tuple(names.index(column) for column in part.columns)
+
+
+def _impossible(table: str) -> bool:
+    """Tell whether no migration can bring a replicated table of this name."""
+    return not table or "\0" in table or table.lower().startswith("sqlite_") or is_private(table)
+
+
+def check_widths(piece: Piece, part: TableBlock) -> None:
+    """Raise PoisonError when a row has not as many values as there are columns."""
+    width = len(part.columns)
+    for images in (part.deletes, part.inserts, *(u.rows for u in part.updates)):
+        if set(map(len, images)) - {width}:
+            raise piece.broken(f"a row of {part.table} has not {width} values")
+
+
+def check_updates(piece: Piece, table: str, group: Updates, width: int) -> None:
+    """Raise PoisonError when the old values of updated rows don't belong to ``width`` columns."""
+    if any(len(row) != len(group.changed) for row in group.old) or len(group.old) != len(group.rows):
+        raise piece.broken(f"old values of {table} don't match its rows")
+    if any(not 0 <= i < width for i in group.changed) or len(set(group.changed)) < len(group.changed):
+        raise piece.broken(f"a changed column of {table} is out of range or there twice")
+
+
+def whole_keys(table: Tracked, images: Sequence[Sequence[Any]]) -> bool:
+    """Tell whether no key holds NULL: then SQLite's unique index knows which rows are there, and no row claims a rowid.
+
+    The rows are as wide as their columns (`check_widths`), the key's first.
+    """
+    real = len(table.shape.keys) - 1
+    return not table.shape.nullable_key or all(row[real] is None and None not in row[:real] for row in images)
+
+
+@contextmanager
+def foreign_values(piece: Piece, part: TableBlock) -> Iterator[None]:
+    """Turn the error for a value that SQLite does not have into a PoisonError."""
+    try:
+        yield
+    except (TypeError, OverflowError) as error:
+        raise piece.broken(f"a value of {part.table} is not SQLite's: {error}") from error
+
+
+def stage(
+    connection: apsw.Connection, table: Tracked, present: Sequence[int], images: list[list[Any]], *,
+    into: str = "incoming", add: bool = False,
+) -> None:  # fmt: skip
+    """Put rows into a scratch table; ``add``: to what it holds, else in its place."""
+    if not add:
+        connection.execute(f"DELETE FROM {table.scratch(into)}")
+    names = ", ".join(f"c{i}" for i in present)
+    insert_rows(connection, f"INSERT INTO {table.scratch(into)}({names})", len(present), images)
+
+
+def stage_updates(
+    connection: apsw.Connection, piece: Piece, table: Tracked, present: Sequence[int], group: Updates
+) -> None:
+    """Put updated rows into ``incoming`` with the old values of their changed columns. Raises PoisonError."""
+    check_updates(piece, table.shape.name, group, len(present))
+    incoming = table.scratch("incoming")
+    connection.execute(f"DELETE FROM {incoming}")
+    names = ", ".join([f"c{i}" for i in present] + [f"o{present[i]}" for i in group.changed])
+    joined = [image + before for image, before in zip(group.rows, group.old, strict=True)]
+    insert_rows(connection, f"INSERT INTO {incoming}({names})", len(present) + len(group.changed), joined)

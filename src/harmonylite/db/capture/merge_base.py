@@ -1,0 +1,111 @@
+"""What the local writer last saw of pending rows that other nodes changed meanwhile.
+
+A change set tells what its writer last saw, so that every node can tell what it overrules. The mirror's row at the time
+of capture is that, except for a row that was pending while a fold changed it: the writer never saw the mirror's new
+values. Its base is remembered here when the merge keeps a local value against a newer one, also of a row that is in
+flight: its change set may be voided, and the row captured once more. What this node's own change sets bring back is
+what the writer saw from then on.
+
+Invariant: a base stands here only while the log names its row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import apsw
+
+from harmonylite.changes.sharding import plain
+from harmonylite.db.mirror.schema_history import Own
+from harmonylite.db.sqlite.connection import rows, value
+from harmonylite.db.sqlite.lossless import marks
+from harmonylite.db.tracking import triggers
+from harmonylite.db.tracking.tracked_table import Tracked
+from harmonylite.schema.sql import quote
+from harmonylite.wire import TableBlock, decode_value, encode_value
+
+BASE = f"main.{quote(triggers.BASE)}"
+
+Seen = dict[bytes, "list[Any] | None"]
+"""Base rows by encoded key; None where the writer saw no row."""
+
+
+def key_of(table: Tracked, values: Sequence[Any]) -> bytes:
+    """Return a key as the bytes under which its base stands: the same for all keys that SQLite holds equal."""
+    return encode_value([plain(value, c.collation) for c, value in zip(table.shape.keys, values, strict=True)])
+
+
+def remember(connection: apsw.Connection, table: Tracked, key: Sequence[Any], base: Sequence[Any] | None) -> None:
+    """Remember what the writer last saw of a row, unless that is known already; the transaction writes the database."""
+    seen = encode_value(None if base is None else list(base))
+    connection.execute(f"INSERT OR IGNORE INTO {BASE} VALUES (?, ?, ?)", (table.id, key_of(table, key), seen))
+
+
+def any_there(connection: apsw.Connection) -> bool:
+    """Tell whether a base is remembered."""
+    return value(connection, f"SELECT 1 FROM {BASE} LIMIT 1") is not None
+
+
+def seen_of(connection: apsw.Connection, table: Tracked) -> Seen:
+    """Return the bases of one table that fit its columns."""
+    width = len(table.shape.columns)
+    found: Seen = {}
+    for key, row in rows(connection, f"SELECT key, row FROM {BASE} WHERE t = ?", (table.id,)):
+        base = decode_value(row)
+        if base is None or len(base) == width:
+            found[key] = base
+    return found
+
+
+def lay_over(connection: apsw.Connection, own: Own) -> None:
+    """Bring bases up to what change sets of this node published; the transaction writes the database."""
+    based = {number for (number,) in rows(connection, f"SELECT DISTINCT t FROM {BASE}")}
+    for table, part in own if based else ():
+        if table.id in based and list(table.shape.names) == part.columns:
+            _lay(connection, table, part)
+
+
+def _lay(connection: apsw.Connection, table: Tracked, part: TableBlock) -> None:
+    """Lay a part over the bases of its rows, one by one: there may be more of either than memory should hold."""
+    for row in part.deletes:
+        _move(connection, table, row[: part.keys], None)
+    for row in part.inserts:
+        _move(connection, table, row[: part.keys], row)
+    for group in part.updates:
+        for row in group.rows:
+            _move(connection, table, row[: part.keys], row, group.changed)
+
+
+def _move(
+    connection: apsw.Connection, table: Tracked, key: Sequence[Any], row: list[Any] | None,
+    changed: Sequence[int] | None = None,
+) -> None:  # fmt: skip
+    """Let the base of one row, where one fits the table's columns, be ``row``, in ``changed`` (None: whole)."""
+    where = (table.id, key_of(table, key))
+    there = value(connection, f"SELECT row FROM {BASE} WHERE t = ? AND key = ?", where)
+    base = None if there is None else decode_value(there)
+    if there is None or (base is not None and len(base) != len(table.shape.columns)):
+        return
+    if row is not None and base is not None and changed is not None:
+        row = [row[i] if i in changed else before for i, before in enumerate(base)]
+    connection.execute(f"UPDATE {BASE} SET row = ? WHERE t = ? AND key = ?", (encode_value(row), *where))
+
+
+def forget_unlogged(connection: apsw.Connection, tables: Mapping[int, Tracked]) -> None:
+    """Forget the bases of rows that the log names no more; the transaction writes the database."""
+    for number, key in rows(connection, f"SELECT t, key FROM {BASE}"):
+        table = tables.get(number)
+        if table is None or not _logged(connection, table, decode_value(key)):
+            connection.execute(f"DELETE FROM {BASE} WHERE t = ? AND key = ?", (number, key))
+
+
+def _logged(connection: apsw.Connection, table: Tracked, key: Sequence[Any]) -> bool:
+    if not table.logged or len(key) != len(table.shape.keys):
+        return False
+    terms, bound = [], []
+    for i, part in enumerate(key):
+        place, values = marks([part])
+        terms.append(f"k{i} IS {place}")
+        bound += values
+    return value(connection, f"SELECT 1 FROM {table.scratch('logged')} WHERE {' AND '.join(terms)}", bound) is not None

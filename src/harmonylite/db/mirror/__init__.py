@@ -1,0 +1,1 @@
+"""The mirror's file: its tables, positions, conflict journal and schema history; how it compares and is swapped."""

@@ -1,0 +1,110 @@
+"""Compare database and mirror, whole tables at a time.
+
+Invariant: a comparison only ever finds keys; what becomes of them is decided by the same rules as for logged ones.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Any
+
+import apsw
+
+from harmonylite.db.sqlite.connection import value
+from harmonylite.db.sqlite.lossless import exact_rows
+from harmonylite.db.sqlite.row_batches import step
+from harmonylite.db.tracking.tracked_table import Tracked
+from harmonylite.schema.shape import TableShape, any_differs
+from harmonylite.schema.sql import quote
+from harmonylite.wire import encode_value
+
+SAMPLE = 20
+"""How many keys of a difference are named."""
+
+
+@dataclass
+class TableDifference:
+    """How one table differs: rows only the mirror has, rows only the database has, rows with other values."""
+
+    table: str
+    rows: int = 0
+    missing: int = 0
+    extra: int = 0
+    different: int = 0
+    sample: list[tuple[Any, ...]] = field(default_factory=list)
+
+    @property
+    def equal(self) -> bool:
+        """True when nothing differs."""
+        return not (self.missing or self.extra or self.different)
+
+
+def _parts(table: Tracked, left: str, right: str) -> dict[str, str]:
+    """Return FROM and WHERE of the keys that are missing in ``left``, extra in it, or have other values."""
+    shape = table.shape
+    columns = [shape.columns[i] for i in shape.compared]
+    test = any_differs((c, shape.read(c, "d"), shape.read(c, "m")) for c in columns)
+    return {
+        "missing": f"FROM {right} AS m WHERE NOT EXISTS (SELECT 1 FROM {left} AS d WHERE {shape.same_row('d', 'm')})",
+        "extra": f"FROM {left} AS d WHERE NOT EXISTS (SELECT 1 FROM {right} AS m WHERE {shape.same_row('m', 'd')})",
+        "different": f"FROM {left} AS d CROSS JOIN {right} AS m ON {shape.same_row('m', 'd')} WHERE {test}",
+    }
+
+
+def differing_keys(table: Tracked, left: str = "", right: str = "") -> str:
+    """Return a query for the keys of rows that differ between ``left`` (the database) and ``right`` (the mirror)."""
+    shape = table.shape
+    parts = _parts(table, left or table.main, right or table.mirror)
+    alias = {"missing": "m", "extra": "d", "different": "d"}
+    return " UNION ALL ".join(f"SELECT {shape.read_key(alias[kind])} {rest}" for kind, rest in parts.items())
+
+
+def only_here(table: Tracked) -> str:
+    """Return a query for the keys of rows that the database has and the mirror has not."""
+    extra = _parts(table, table.main, table.mirror)["extra"]
+    return f"SELECT {table.shape.read_key('d')} {extra}"
+
+
+def changed_keys(table: Tracked, *, replicate: bool) -> str:
+    """Return a query for the keys of rows that may have been changed here unseen.
+
+    ``replicate`` False: the database is never written with others' rows and lacks most of them, and what it has of them
+    is old; only what it alone has is its own.
+    """
+    return differing_keys(table) if replicate else only_here(table)
+
+
+def compare(connection: apsw.Connection, table: Tracked, *, unlogged: bool) -> TableDifference:
+    """Return how database and mirror differ in one table; ``unlogged``: leave out rows that are pending or held."""
+    shape = table.shape
+    found = TableDifference(shape.name, int(value(connection, f"SELECT count(*) FROM {table.mirror}")))
+    for kind, rest in _parts(table, table.main, table.mirror).items():
+        alias = "m" if kind == "missing" else "d"
+        keep = ""
+        if unlogged:
+            terms = " AND ".join(f"l.k{i} IS {shape.read(c, alias)}" for i, c in enumerate(shape.keys))
+            keep = f" AND NOT EXISTS (SELECT 1 FROM {table.scratch('logged')} AS l WHERE {terms})"
+            held = f"SELECT 1 FROM main.__harmonylite__held AS l WHERE l.t = {table.id} AND {terms}"
+            keep += f" AND NOT EXISTS ({held})"
+        setattr(found, kind, int(value(connection, f"SELECT count(*) {rest}{keep}")))
+        room = SAMPLE - len(found.sample)
+        if getattr(found, kind) and room:
+            reads = [shape.read(c, alias) for c in shape.keys]
+            found.sample += exact_rows(connection, reads, f"{rest}{keep} LIMIT {room}")
+    return found
+
+
+def digest_table(connection: apsw.Connection, shape: TableShape, schema: str = "mirror") -> str:
+    """Return the SHA-256 of one table's rows in the order of their keys, values bit for bit, as hexadecimal text.
+
+    It is that of the rows' MessagePack, one after the other, in however many steps they are read.
+    """
+    reads = [shape.read(c, "t") for c in shape.columns]
+    order = ", ".join(f"{shape.read(c, 't')} COLLATE BINARY" for c in shape.keys)
+    found = exact_rows(connection, reads, f"FROM {schema}.{quote(shape.name)} AS t ORDER BY {order}")
+    state = sha256(encode_value([shape.name, list(shape.names)]))
+    while rows := step(found, 2_000):
+        head = 1 if len(rows) < 16 else 3  # MessagePack: how an array of so many begins
+        state.update(memoryview(encode_value(rows))[head:])
+    return state.hexdigest()

@@ -1,0 +1,268 @@
+"""The conflict journal: what was overruled, by whom, and where in the order.
+
+Invariant: the entries that a fold writes are part of the mirror and the same on every node. Those that joining writes
+tell of this file's own rows: they stand in the database, in the transaction that overrules them, and stay there when
+the mirror is replaced.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any
+
+import apsw
+
+from harmonylite.changes.reassembler import Piece
+from harmonylite.db.sqlite.connection import rows
+from harmonylite.db.sqlite.lossless import codec_of, decode, exact, marks
+from harmonylite.db.tracking.tracked_table import Tracked
+from harmonylite.db.tracking.triggers import OVERRULED
+from harmonylite.errors import ForeignError
+from harmonylite.foreign import Codec
+from harmonylite.model import ChangeSetId, Conflict, SqlValue
+from harmonylite.schema.sql import PRIVATE, quote
+from harmonylite.wire import KIND_CHANGES, TableBlock, WireError, decode_block, decode_value, encode_value
+
+JOURNAL = f"mirror.{quote(PRIVATE + 'conflicts')}"
+LOCAL = f"main.{quote(OVERRULED)}"
+RECENT = f"mirror.{quote(PRIVATE + 'recent')}"
+RECENT_ROWS = 2_000
+RECENT_BYTES = 1_000_000
+"""A change set of more rows, or of more bytes as they travel, leaves only its name in the recent ones."""
+AUTHOR_WITHIN = 256
+"""How many messages back a large change set counts as the writer of a value that no other one is found for."""
+AUTHOR_ROWS = 200_000
+"""Rows of recent change sets that are looked through for the writers of values that one change set overrules."""
+RECENT_KEPT = 4_096
+"""How many messages back the recent change sets of a shard are kept."""
+
+TABLES = (
+    f"CREATE TABLE IF NOT EXISTS {JOURNAL}(id INTEGER PRIMARY KEY, tbl TEXT, key BLOB, col TEXT, kind TEXT, winning,"
+    " overruled, winner TEXT, loser TEXT, shard INTEGER, seq INTEGER, at REAL)",
+    f"CREATE TABLE IF NOT EXISTS {RECENT}(shard INTEGER, seq INTEGER, node TEXT, blocks BLOB, nth INTEGER,"
+    " PRIMARY KEY(shard, seq)) WITHOUT ROWID",
+)
+
+
+_NEWEST = f"ifnull((SELECT nth FROM {RECENT} WHERE shard = ?1 ORDER BY seq DESC LIMIT 1), 0)"
+"""The number of a shard's newest change set: they are counted through all histories, where sequences begin anew."""
+
+
+BLOCKS = Codec("the blocks of a change set", list[tuple[bytes, bool]], packed=True, most=2**31)
+
+
+def kept_blocks(blob: bytes) -> list[tuple[bytes, bool]]:
+    """Return the blocks of a change set that was kept, and whether each is compressed; [] where they are not known."""
+    try:
+        return BLOCKS.decode(blob)
+    except ForeignError:
+        return []
+
+
+@dataclass(frozen=True, slots=True)
+class Overruled:
+    """One column of a row: index of the column, the value that holds now, and the one that doesn't."""
+
+    column: int
+    winning: Any
+    overruled: Any
+
+
+class Authors:
+    """Who wrote a column of a row last before the change set at ``seq`` of a shard, as far as the recent ones tell.
+
+    Each of those is decoded at most once, newest first, and only as far back as somebody asks: after a failover, or a
+    cut that lasted, what is overruled was written long before. Where a large change set, of which only the writer is
+    kept, may have written the row later than the one that is found, nobody is named rather than the wrong node.
+    """
+
+    def __init__(self, connection: apsw.Connection, shard: int, seq: int) -> None:
+        self._known: dict[tuple[str, tuple[Any, ...]], list[tuple[frozenset[str] | None, str]]] = {}
+        self._large: set[str] = set()
+        self._near: set[str] = set()
+        self._within = seq - AUTHOR_WITHIN
+        self._left = AUTHOR_ROWS
+        self._connection = connection
+        self._older = rows(
+            connection, f"SELECT shard, seq FROM {RECENT} WHERE shard = ? AND seq < ? ORDER BY seq", (shard, seq)
+        )
+
+    def author(self, table: str, key: Sequence[Any], column: str) -> str:
+        """Return the node of the newest change set that wrote a column of a row, "" when not known."""
+        writes, seen = self._known.setdefault((table, tuple(key)), []), 0
+        while True:
+            for names, node in writes[seen:]:
+                if names is None or column in names:
+                    return node
+            if not self._older or self._left <= 0:
+                return next(iter(self._near)) if len(self._near) == 1 else ""
+            seen = len(writes)
+            self._read(*self._older.pop())
+
+    def _read(self, shard: int, seq: int) -> None:
+        sql = f"SELECT node, blocks FROM {RECENT} WHERE shard = ? AND seq = ?"
+        ((node, blob),) = rows(self._connection, sql, (shard, seq))
+        blocks = kept_blocks(blob)
+        if not blocks:
+            self._large.add(node)
+            self._near |= {node} if seq > self._within else set()
+        named = node if self._large <= {node} else ""
+        for body, packed in blocks:
+            try:
+                for part in decode_block(body, packed=packed):
+                    self._take(part, named)
+            except WireError:
+                continue
+
+    def _take(self, part: TableBlock, node: str) -> None:
+        """Take note of the rows of a part, and of the columns that it wrote in them (None: all)."""
+        written: list[tuple[Sequence[Any], frozenset[str] | None]] = [(row, None) for row in part.deletes]
+        written += [(row, None) for row in part.inserts]
+        for group in part.updates:
+            names = frozenset(part.columns[i] for i in group.changed)
+            written += [(row, names) for row in group.rows]
+        self._left -= len(written)
+        for row, columns in written:
+            self._known.setdefault((part.table, tuple(row[: part.keys])), []).append((columns, node))
+
+
+class Journal:
+    """Writes and reads the conflict journal; every method runs in a transaction of the caller's."""
+
+    def __init__(self, connection: apsw.Connection, node: str) -> None:
+        self._connection = connection
+        self._node = node
+        self.written = 0
+        self._authors: Authors | None = None
+
+    def begin(self) -> None:
+        """Begin with another change set: who wrote what before it is to be asked anew."""
+        self._authors = None
+
+    def remember(self, piece: Piece, count: int) -> None:
+        """Keep a folded change set for a while, so that a later conflict can be told whose value it overrules."""
+        blocks: list[tuple[bytes, bool]] = []
+        if count <= RECENT_ROWS and piece.size <= RECENT_BYTES:
+            for offset, length, packed in piece.blocks:
+                piece.spool.seek(offset)
+                blocks.append((piece.spool.read(length), packed))
+        self._connection.execute(
+            f"INSERT OR REPLACE INTO {RECENT} VALUES (?1, ?2, ?3, ?4, 1 + {_NEWEST})",
+            (piece.shard, piece.seq, piece.id.node, BLOCKS.encode(blocks)),
+        )
+        self._connection.execute(
+            f"DELETE FROM {RECENT} WHERE shard = ? AND seq BETWEEN 1 AND ?", (piece.shard, piece.seq - RECENT_KEPT - 1)
+        )
+        if piece.seq % RECENT_KEPT == 0:  # what an earlier history left below all numbers, see `begin_anew`
+            self._connection.execute(f"DELETE FROM {RECENT} WHERE shard = ? AND seq < 1", (piece.shard,))
+
+    def write(
+        self, piece: Piece, table: Tracked, row: Sequence[Any], kind: str, overruled: Sequence[Overruled]
+    ) -> None:
+        """Journal columns of ``row`` that ``piece`` overrules; the same on every node."""
+        if not overruled:
+            return
+        key = row[: len(table.shape.keys)]
+        if self._authors is None:
+            self._authors = Authors(self._connection, piece.shard, piece.seq)
+        for item in overruled:
+            loser = self._authors.author(table.shape.name, key, table.shape.columns[item.column].name)
+            self._insert(JOURNAL, table, key, item, (kind, piece.id.node, loser, piece.shard, piece.seq, piece.stored))
+
+    def write_local(self, table: Tracked, row: Sequence[Any], kind: str, overruled: Sequence[Overruled]) -> None:
+        """Journal this node's own values that gave way outside the order: no change set of its own told of them."""
+        key = row[: len(table.shape.keys)]
+        for item in overruled:
+            self._insert(LOCAL, table, key, item, (kind, "", self._node, 0, 0, time.time()))
+
+    def _insert(
+        self, journal: str, table: Tracked, key: Sequence[Any], item: Overruled,
+        about: tuple[str, str, str, int, int, float],
+    ) -> None:  # fmt: skip
+        names = {column.name: value for column, value in zip(table.shape.keys, key, strict=True)}
+        column = table.shape.columns[item.column].name
+        places, bound = marks([table.shape.name, encode_value(names), column, item.winning, item.overruled, *about])
+        self._connection.execute(
+            f"INSERT INTO {journal}(tbl, key, col, winning, overruled, kind, winner, loser, shard, seq, at)"
+            f" VALUES ({places})",
+            bound,
+        )
+        self.written += 1
+
+
+def keep_entries(connection: apsw.Connection, after: Mapping[int, int]) -> None:
+    """Copy the mirror's entries behind the sequences ``after`` into the database: the mirror gives way to another one.
+
+    Called again it copies nothing twice; in a transaction of the caller's.
+    """
+    names = "tbl, key, col, kind, winning, overruled, winner, loser, shard, seq, at"
+    for shard, seq in after.items():
+        connection.execute(
+            f"INSERT INTO {LOCAL}({names}) SELECT {names} FROM {JOURNAL} AS j WHERE shard = ? AND seq > ?"
+            f" AND NOT EXISTS (SELECT 1 FROM {LOCAL} AS l WHERE l.shard = j.shard AND l.seq = j.seq AND l.at = j.at"
+            " AND l.tbl = j.tbl AND l.key = j.key AND l.col = j.col)",
+            (shard, seq),
+        )
+
+
+def recent_nodes(connection: apsw.Connection, ends: Mapping[int, int]) -> frozenset[str]:
+    """Return the nodes of whose change sets the mirror folded some behind the sequences ``ends``, by shard."""
+    sql = f"SELECT DISTINCT node FROM {RECENT} WHERE shard = ? AND seq > ?"
+    return frozenset(node for at in ends.items() for (node,) in rows(connection, sql, at))
+
+
+def recent_ends(connection: apsw.Connection, mirror: str) -> dict[int, int]:
+    """Return how many change sets of each shard were ever folded by a mirror, which the connection calls ``mirror``."""
+    recent = RECENT.replace("mirror.", f"{mirror}.", 1)
+    return dict(rows(connection, f"SELECT shard, max(nth) FROM {recent} GROUP BY shard"))
+
+
+def recent_of(connection: apsw.Connection, node: str, after: Mapping[int, int] | None = None) -> list[Piece]:
+    """Return the change sets of one node that the mirror folded and ``base`` did not, as far as their rows are kept.
+
+    ``base`` holds an earlier state of the same mirror, be it in an earlier history; where it does not, ``after`` has
+    the `recent_ends` of a mirror that does.
+    """
+    found = []
+    after = recent_ends(connection, "base") if after is None else after
+    sql = f"SELECT shard, seq, blocks, nth FROM {RECENT} WHERE node = ? ORDER BY nth"
+    for shard, seq, blob, nth in rows(connection, sql, (node,)):
+        if nth <= after.get(shard, 0):
+            continue
+        spool, blocks = BytesIO(), []
+        for body, packed in kept_blocks(blob):
+            blocks.append((spool.tell(), len(body), packed))
+            spool.write(body)
+        name = ChangeSetId(node, "", seq)
+        found.append(Piece(name, KIND_CHANGES, shard, seq, seq, (shard,), 0.0, {}, blocks, spool))
+    return found
+
+
+def _key_of(blob: bytes) -> dict[str, SqlValue]:
+    """Return the key of an entry, by column; nothing for one that says none."""
+    try:
+        found = decode_value(blob)
+    except WireError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def read_journal(connection: apsw.Connection, *, table: str | None = None, limit: int = 100) -> list[Conflict]:
+    """Return the newest conflicts first, of one table or of all."""
+    where, bound = ("WHERE tbl = ?1", [table]) if table is not None else ("WHERE ?1 IS NULL", [None])
+    listed = ", ".join(["tbl", "key", "col", "kind", "winner", "loser", "shard", "seq", "at"])
+    codec = codec_of(connection)
+    reads = f"SELECT {listed}, {exact(['winning', 'overruled'])}, id"
+    found = connection.execute(
+        f"{reads} FROM {JOURNAL} {where} UNION ALL {reads} FROM {LOCAL} {where} ORDER BY at DESC, id DESC LIMIT ?2",
+        [*bound, limit],
+    )
+    conflicts = []
+    for *row, _ in found:
+        tbl, key, col, kind, winner, loser, shard, seq, at, winning, overruled = decode(tuple(row), 9, codec)
+        names = _key_of(key)
+        conflicts.append(Conflict(tbl, names, col, kind, winning, overruled, winner, loser, shard, seq, at))
+    return conflicts

@@ -1,0 +1,142 @@
+"""Where database and mirror stand: positions, the history that they belong to, and what proves that a stream is its.
+
+Invariant: history and past stand in the same file as the positions, and are written in the same transaction.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import replace
+
+import apsw
+
+from harmonylite.changes.epochs import Standing, drift
+from harmonylite.db.mirror import mirror_file
+from harmonylite.db.mirror.conflict_journal import RECENT, kept_blocks
+from harmonylite.db.sqlite.connection import rows, transaction
+from harmonylite.errors import ForeignError
+from harmonylite.foreign import Codec, Line, Stands
+from harmonylite.model import Position
+
+LIMBO = "database-"
+"""How a history is called that only one node knows: its mirror was made from its database."""
+HISTORY = "history"
+PAST = "past"
+
+
+PAST_CODEC = Codec("where earlier histories were left", dict[Line, Stands], most=64 * 1024**2)
+
+
+def read_standing(connection: apsw.Connection, schema: str) -> Standing:
+    """Return where ``main`` or ``mirror`` stands; raises as `mirror.unreadable`."""
+    history = history_of(connection, schema)
+    text = mirror_file.get_state(connection, schema, PAST)
+    try:
+        past = PAST_CODEC.decode(str(text).encode()) if text else {}
+    except ForeignError as error:
+        raise mirror_file.unreadable(schema, error.message) from error
+    return Standing(history, mirror_file.positions(connection, schema), past)
+
+
+def history_of(connection: apsw.Connection, schema: str) -> str:
+    """Return the name of the history that ``main`` or ``mirror`` belongs to."""
+    return mirror_file.get_state(connection, schema, HISTORY) or ""
+
+
+def beyond(one: Standing, other: Standing) -> set[int]:
+    """Return the shards on which the one is further than the other; one has no position where nothing was folded."""
+    return {s for s, p in one.positions.items() if p.seq > other.positions.get(s, Position(s)).seq}
+
+
+def mirror_is_behind(connection: apsw.Connection) -> bool:
+    """Tell whether the database holds more than the mirror, as a crash between their commits leaves them."""
+    return bool(beyond(read_standing(connection, "main"), read_standing(connection, "mirror")))
+
+
+def is_older(connection: apsw.Connection) -> bool:
+    """Tell whether the database may be older than what its node knew: it is behind its mirror, as a backup is that was
+    put back, or the mirror is yet to be made.
+    """
+    there = mirror_file.get_state(connection, "mirror", "whole")
+    return not there or drift(read_standing(connection, "main"), read_standing(connection, "mirror")) == "behind"
+
+
+def grew_apart(connection: apsw.Connection) -> bool:
+    """Tell whether the database grew up with another mirror: that was lost, or was exchanged since the database was
+    copied, which is restored now. What the database lacks it may then never have known.
+    """
+    one, other = (mirror_file.get_state(connection, schema, mirror_file.PAIR) for schema in ("main", "mirror"))
+    return bool(one != other)
+
+
+def write_history(connection: apsw.Connection, schema: str, standing: Standing) -> None:
+    """Write the history's name and past into ``main`` or ``mirror``; in the transaction of the positions."""
+    mirror_file.set_state(connection, schema, HISTORY, standing.history)
+    past = {name: dict(left) for name, left in standing.past.items()}
+    mirror_file.set_state(connection, schema, PAST, PAST_CODEC.encode(past).decode())
+
+
+def begin_anew(connection: apsw.Connection, standing: Standing) -> None:
+    """Make ``main``, a copy of a mirror, the beginning of the history in ``standing``; in a transaction.
+
+    What is remembered of change sets up to there keeps its numbers: the stream holds it, or has forgotten it. What came
+    after that no stream holds, and its numbers will be others'; it goes below all numbers that there are. So does all
+    of it where the history is back in an older stream: the numbers are not that one's.
+    """
+    recent = RECENT.replace("mirror.", "main.", 1)
+    for shard, position in standing.positions.items():
+        least, most = rows(connection, f"SELECT min(seq), max(seq) FROM {recent} WHERE shard = ?", (shard,))[0]
+        if most is not None:
+            down, kept = most - min(0, least) + 1, 0 if standing.is_back(shard) else position.seq
+            connection.execute(f"UPDATE {recent} SET seq = seq - ? WHERE shard = ? AND seq > ?", (down, shard, kept))
+    mirror_file.set_positions(connection, "main", standing.positions)
+    write_history(connection, "main", standing)
+    mirror_file.set_state(connection, "main", "whole", 1)
+
+
+def folded_seqs(connection: apsw.Connection, shard: int) -> list[int]:
+    """Return the last sequences of the change sets that the mirror remembers of a shard, oldest first."""
+    found = rows(connection, f"SELECT seq FROM {RECENT} WHERE shard = ? ORDER BY seq", (shard,))
+    return [seq for (seq,) in found]
+
+
+def folded_set(connection: apsw.Connection, shard: int, seq: int) -> tuple[str, list[bytes]]:
+    """Return writer and blocks of a change set that `folded_seqs` named; no blocks where it was a large one."""
+    node, blob = rows(connection, f"SELECT node, blocks FROM {RECENT} WHERE shard = ? AND seq = ?", (shard, seq))[0]
+    return str(node), [body for body, _ in kept_blocks(blob)]
+
+
+def rewind(connection: apsw.Connection, shard: int, end: int) -> None:
+    """Let database and mirror stand at ``end`` of a shard, which they are beyond: nothing after it changed a row."""
+    with transaction(connection, "stand where the stream ends"):
+        for schema in ("main", "mirror"):
+            position = mirror_file.positions(connection, schema).get(shard)
+            if position is not None and position.seq > end:
+                known = position.newest if position.newest is not None and position.newest[0] <= end else None
+                moved = replace(position, seq=end, resume=min(position.resume, end + 1), newest=known)
+                mirror_file.set_positions(connection, schema, {shard: moved})
+
+
+def enter(connection: apsw.Connection, history: str, created: Mapping[int, str]) -> None:
+    """Let database and mirror, at the same positions, go on in ``history`` and in the streams made at ``created``."""
+    with transaction(connection, f"go on in history {history}"):
+        standing = read_standing(connection, "mirror")
+        at = {shard: replace(p, created=created[shard]) for shard, p in standing.positions.items()}
+        for schema in ("main", "mirror"):
+            mirror_file.set_positions(connection, schema, _own(connection, schema, at))
+            write_history(connection, schema, standing.anew(history, at))
+
+
+def _own(connection: apsw.Connection, schema: str, at: Mapping[int, Position]) -> dict[int, Position]:
+    """Return the positions of ``schema`` itself, under the identities in ``at``: a crash may have left them apart."""
+    found = mirror_file.positions(connection, schema)
+    return {shard: replace(found.get(shard, p), created=p.created) for shard, p in at.items()}
+
+
+def adopt_standing(connection: apsw.Connection) -> None:
+    """Let the mirror, a copy of the database, stand where the database does."""
+    with transaction(connection, "stand where the database does"):
+        standing = read_standing(connection, "main")
+        mirror_file.set_positions(connection, "mirror", standing.positions)
+        write_history(connection, "mirror", standing.anew(f"{LIMBO}{secrets.token_hex(8)}", standing.positions))

@@ -1,0 +1,214 @@
+"""What change sets of an older schema mean under the database's of today.
+
+A change set names tables and columns as its writer's database had them. What was renamed here since is found under its
+new name. A column that went is left out of the rows, for nothing here holds it any more. A table that went is folded
+into the mirror's, which stays: when it comes back, its rows do.
+
+Invariant: a name that the database has (again) means what the database says.
+"""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import apsw
+
+from harmonylite.changes.reassembler import Piece
+from harmonylite.db.sqlite.connection import rows, transaction
+from harmonylite.db.sqlite.introspection import TableRules, read_inventory
+from harmonylite.db.tracking.tracked_table import Tracked
+from harmonylite.schema.shape import TableShape
+from harmonylite.schema.sql import PRIVATE, quote
+from harmonylite.wire import TableBlock, Updates
+
+FORMER = quote(PRIVATE + "former")
+TABLES = PRIVATE + "tables"
+"""Stands for the table where the name is a table's own; no application's table is called like this, nor a column so:"""
+UNSURE = PRIVATE + "unsure"
+"""Stands for what a column is called now where it may have gone, or may have been renamed: a migration did both."""
+
+
+def prepare(connection: apsw.Connection, schema: str) -> None:
+    """Make the mirror's table of names that were, where it is missing."""
+    connection.execute(
+        f"CREATE TABLE IF NOT EXISTS {schema}.{FORMER}(tbl TEXT, name TEXT, now TEXT, PRIMARY KEY(tbl, name))"
+        " WITHOUT ROWID"
+    )
+
+
+def carry_over(connection: apsw.Connection) -> None:
+    """Keep what ``base``, the mirror until now, knows of names that were, beside what the new mirror does."""
+    with transaction(connection, "keep the names that were"):
+        prepare(connection, "mirror")
+        connection.execute(f"INSERT OR IGNORE INTO mirror.{FORMER} SELECT tbl, name, now FROM base.{FORMER}")
+
+
+def columns_moved(
+    connection: apsw.Connection, before: TableShape, after: TableShape, pairs: Sequence[tuple[str, str]]
+) -> None:
+    """Remember what became of a table's columns, in the transaction that reshapes the mirror's table.
+
+    ``pairs``: old and new names of those whose values stay, as far as can be told. A column is known to be renamed when
+    nothing but names is another, known to be gone when no column came.
+    """
+    new = dict(pairs)
+    renamed = _only_names_changed(before, after)
+    came = set(after.names) - set(before.names)
+    for name in (column.name for column in before.columns if not column.pseudo):
+        if name not in after.names:
+            _moved(connection, after.name, name, new.get(name, UNSURE) if renamed else UNSURE if came else None)
+    here = [(after.name, column.name) for column in after.columns]
+    connection.executemany(f"DELETE FROM mirror.{FORMER} WHERE tbl = ? AND name = ?", here)
+
+
+def table_moved(connection: apsw.Connection, old: str, new: str) -> None:
+    """Remember that a table was renamed, in the transaction that renames the mirror's."""
+    connection.execute(f"UPDATE mirror.{FORMER} SET tbl = ? WHERE tbl = ?", (new, old))
+    _moved(connection, TABLES, old, new)
+
+
+def _only_names_changed(before: TableShape, after: TableShape) -> bool:
+    """Tell whether two shapes of a table have the same columns under other names."""
+    return [replace(c, name="") for c in before.columns] == [replace(c, name="") for c in after.columns]
+
+
+def _moved(connection: apsw.Connection, table: str, old: str, new: str | None) -> None:
+    connection.execute(f"UPDATE mirror.{FORMER} SET now = ? WHERE tbl = ? AND now = ?", (new, table, old))
+    connection.execute(f"INSERT OR REPLACE INTO mirror.{FORMER} VALUES (?, ?, ?)", (table, old, new))
+
+
+def gone_columns(connection: apsw.Connection, table: str) -> set[str]:
+    """Return the names of a table's columns that went."""
+    return {name for name, now in _columns_of(connection, table).items() if now is None}
+
+
+def take_for_gone(connection: apsw.Connection) -> list[tuple[str, str]]:
+    """Take the columns that may have gone for gone; return table and name of each."""
+    with transaction(connection, "take columns for gone"):
+        found = rows(connection, f"SELECT tbl, name FROM mirror.{FORMER} WHERE now = ?", (UNSURE,))
+        connection.execute(f"UPDATE mirror.{FORMER} SET now = NULL WHERE now = ?", (UNSURE,))
+    return found
+
+
+def _columns_of(connection: apsw.Connection, table: str) -> dict[str, str | None]:
+    return dict(rows(connection, f"SELECT name, now FROM mirror.{FORMER} WHERE tbl = ?", (table,)))
+
+
+@dataclass
+class Named:
+    """The tables that change sets name, whatever they were called when they were captured.
+
+    Lives for one transaction: scratch tables that it makes for a table that went would not outlive one that is undone.
+    ``tables``: those that the database has.
+    """
+
+    connection: apsw.Connection
+    tables: Mapping[str, Tracked]
+    _made: int = 0
+    _others: dict[str, Tracked | None] = field(default_factory=dict)
+    _columns: dict[str, dict[str, str | None]] = field(default_factory=dict)
+
+    def get(self, name: str) -> Tracked | None:
+        """Return the table that a change set calls ``name``; None: neither database nor mirror ever had it."""
+        table = self.tables.get(name)
+        if table is None and name not in self._others:
+            self._others[name] = self._other(name)
+        return table or self._others.get(name)
+
+    def is_gone(self, name: str) -> bool:
+        """Tell whether the mirror alone has the table that a change set calls ``name``."""
+        table = self.get(name)
+        return table is not None and table.shape.name not in self.tables
+
+    def widened(self, table: Tracked, columns: Sequence[str]) -> Tracked:
+        """Return a table that went with more columns: others have migrated it, and nothing here stands in the way."""
+        name = table.shape.name
+        strict = rows(
+            self.connection, "SELECT strict FROM pragma_table_list WHERE schema = 'mirror' AND name = ?", (name,)
+        )
+        for column in columns:
+            kind = " ANY" if strict[0][0] else ""
+            self.connection.execute(f"ALTER TABLE {table.mirror} ADD COLUMN {quote(column)}{kind}")
+        wider = self._mirrors(name) or table
+        self._others = {called: wider if found is table else found for called, found in self._others.items()}
+        return wider
+
+    def _mirrors(self, name: str) -> Tracked | None:
+        shape = read_inventory(self.connection, TableRules(include=(glob.escape(name),)), "mirror").tables.get(name)
+        if shape is None:
+            return None
+        self._made += 1
+        table = Tracked(-self._made, shape)
+        table.make_scratch(self.connection)
+        return table
+
+    def _other(self, name: str) -> Tracked | None:
+        if (table := self._mirrors(name)) is not None:
+            return table
+        found = rows(self.connection, f"SELECT now FROM mirror.{FORMER} WHERE tbl = ? AND name = ?", (TABLES, name))
+        return self.get(found[0][0]) if found else None
+
+    def unsure(self, table: Tracked, column: str) -> bool:
+        """Tell whether ``column`` may be one that went, or that has another name now."""
+        return self._former(table.shape.name).get(column) == UNSURE
+
+    def _former(self, table: str) -> dict[str, str | None]:
+        if table not in self._columns:
+            self._columns[table] = _columns_of(self.connection, table)
+        return self._columns[table]
+
+    def as_here(self, table: Tracked, part: TableBlock) -> TableBlock:
+        """Return what ``part``, whose rows are as wide as its columns, says of ``table`` with today's columns.
+
+        A column that is not known stays as it is. A row of which nothing is left to update stays, with no column.
+        """
+        shape = table.shape
+        if part.table == shape.name and all(column in shape.names for column in part.columns):
+            return part
+        here = {name.lower(): name for name in shape.names}
+        now = {name: now for name, now in self._former(shape.name).items() if now != UNSURE}
+        names = [here.get(column.lower(), now.get(column, column)) for column in part.columns]
+        # A writer that has a column by the new name, too, means that one.
+        kept = [i for i, n in enumerate(names) if n is not None and (n == part.columns[i] or n not in part.columns)]
+        if any(i not in kept for i in range(part.keys)):
+            return part
+        columns = [name for i in kept if (name := names[i]) is not None]
+        if len(kept) == len(names):
+            return TableBlock(shape.name, columns, part.keys, part.deletes, part.inserts, part.updates)
+
+        def cut(images: Sequence[Sequence[object]]) -> list[list[object]]:
+            return [[image[i] for i in kept] for image in images]
+
+        updates = [_without(group, kept, cut(group.rows)) for group in part.updates]
+        return TableBlock(shape.name, columns, part.keys, cut(part.deletes), cut(part.inserts), updates)
+
+
+@dataclass(frozen=True)
+class Own:
+    """What ``pieces``, change sets of this node, say of the database's tables, in today's names.
+
+    What names a column that nothing is known of is left out: a mirror that was taken over may not know it.
+    Each time it is gone through, it is read anew: there may be more of it than memory should hold.
+    """
+
+    named: Named
+    pieces: Sequence[Piece]
+
+    def __iter__(self) -> Iterator[tuple[Tracked, TableBlock]]:
+        for piece in self.pieces:
+            for block in piece.decoded():
+                for part in block:
+                    table = self.named.get(part.table)
+                    if table is not None and table.shape.name in self.named.tables:
+                        here = self.named.as_here(table, part)
+                        if set(here.columns) <= set(table.shape.names):
+                            yield table, here
+
+
+def _without(group: Updates, kept: Sequence[int], images: list[list[object]]) -> Updates:
+    """Return updates of which only the columns ``kept`` are left, ``images`` cut to them; they may have none."""
+    left = [n for n, i in enumerate(group.changed) if i in kept]
+    old = [[row[n] for n in left] for row in group.old]
+    return Updates([kept.index(group.changed[n]) for n in left], images, old)

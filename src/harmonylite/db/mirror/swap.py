@@ -1,0 +1,87 @@
+"""Exchange the mirror file under an open replica.
+
+Invariant: the old mirror is in its place until the new one's rows are committed to the database; after a crash midway
+the old one is still there, and exchanging it again is right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import apsw
+
+from harmonylite.db.mirror import mirror_file
+from harmonylite.db.mirror.readers import Readers
+from harmonylite.db.mirror.schema_history import carry_over, gone_columns
+from harmonylite.db.sqlite.connection import attach, mapped, value
+from harmonylite.db.sqlite.introspection import TableRules, read_inventory
+from harmonylite.errors import DatabaseBusyError, DatabaseError, MirrorDamagedError, SchemaWaitError
+
+
+@contextmanager
+def exchanged(
+    connection: apsw.Connection, current: Path, incoming: Path, readers: Readers, attach_again: Callable[[], None]
+) -> Iterator[None]:
+    """Attach ``incoming`` as ``mirror``, and the mirror ``current`` as ``base``, while the block runs.
+
+    When it ends well, ``incoming`` takes the place of ``current``. Raises DatabaseBusyError while somebody reads the
+    mirror.
+    """
+    mirror_file.use_wal(incoming)
+    with readers.alone():
+        with mapped(f"checkpoint {current}"):
+            if value(connection, "PRAGMA mirror.wal_checkpoint(TRUNCATE)"):
+                raise DatabaseBusyError(f"the mirror {current} can't be exchanged while somebody reads it")
+            connection.execute("DETACH base")
+            connection.execute("DETACH mirror")
+        done = False
+        try:
+            attach(connection, incoming, "mirror")
+            with mapped(f"attach {current}"):
+                connection.execute("ATTACH ? AS base", ("file:" + _escaped(current) + "?immutable=1",))
+            carry_over(connection)
+            yield
+            done = True
+        finally:
+            there = {name for (_, name, _) in connection.execute("PRAGMA database_list")}
+            for name in ("base", "mirror"):
+                if name in there:
+                    connection.execute(f"DETACH {name}")
+            if done:
+                incoming.replace(current)
+            try:
+                attach_again()
+            except (DatabaseError, apsw.Error) as error:
+                # Nothing can be done on a connection without a mirror: the files are opened again.
+                raise MirrorDamagedError(f"the mirror {current} can't be attached again: {error}") from error
+
+
+def must_fit(connection: apsw.Connection, rules: TableRules, incoming: Path, *, whole: bool = False) -> None:
+    """Raise SchemaWaitError where the mirror file ``incoming`` has a column that this database's table lacks and never
+    had, or, ``whole``, lacks a column that is here.
+
+    A mirror follows its database's schema: the column's values would be lost, also once a migration adds it.
+    """
+    attach(connection, incoming, "incoming", read_only=True)
+    try:
+        mine = {name.lower(): shape for name, shape in read_inventory(connection, rules).tables.items()}
+        there = read_inventory(connection, mirror_file.EVERY_TABLE, "incoming").tables
+        for name, shape in mine.items() if whole else ():
+            found = next((other.names for other in there.values() if other.name.lower() == name), ())
+            if lacks := [column for column in shape.names if column not in found]:
+                raise SchemaWaitError(f"a snapshot has no column {lacks[0]} of table {shape.name}")
+        for name, theirs in there.items():
+            here = mine.get(name.lower())
+            gone = gone_columns(connection, here.name) if here is not None else set(theirs.names)
+            lost = [column for column in mirror_file.lost(theirs, here) if column not in gone]
+            if lost:
+                what = f"a snapshot has column {lost[0]} of table {name}"
+                raise SchemaWaitError(f"{what}, which this database does not have")
+    finally:
+        connection.execute("DETACH incoming")
+
+
+def _escaped(path: Path) -> str:
+    return str(path.absolute()).replace("%", "%25").replace("?", "%3f").replace("#", "%23")

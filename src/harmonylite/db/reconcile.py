@@ -1,0 +1,227 @@
+"""Joining: bring a database and a mirror together that did not grow up with each other.
+
+Invariant: no row that only this database has is lost, and no value gives way without a line in the conflict journal.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Collection, Mapping
+from contextlib import AbstractContextManager
+
+import apsw
+
+from harmonylite.changes.epochs import Standing
+from harmonylite.changes.sharding import shard_of
+from harmonylite.db.apply.fold import Folded
+from harmonylite.db.apply.merge import Merge
+from harmonylite.db.apply.own_change_sets import name_rows
+from harmonylite.db.capture import merge_base
+from harmonylite.db.mirror import mirror_file
+from harmonylite.db.mirror.compare import changed_keys, differing_keys, only_here
+from harmonylite.db.mirror.conflict_journal import Journal, Overruled, recent_of
+from harmonylite.db.mirror.positions import beyond, read_standing, write_history
+from harmonylite.db.mirror.schema_history import Named, Own
+from harmonylite.db.sqlite.connection import value
+from harmonylite.db.sqlite.lossless import exact_rows, same_bits
+from harmonylite.db.tracking.change_log import Log
+from harmonylite.db.tracking.installed import STALE, Installed
+from harmonylite.db.tracking.tracked_table import Tracked
+from harmonylite.db.tracking.triggers import HELD
+from harmonylite.model import Position
+from harmonylite.schema.sql import quote
+
+Unit = Callable[[str], AbstractContextManager[None]]
+
+
+def copy_into_mirror(connection: apsw.Connection, installed: Installed, log: Log, unit: Unit, history: str = "") -> int:
+    """Make the mirror a copy of the database; return the newest log id in it. The write lock is not held."""
+    with unit("copy the database into the mirror"):
+        newest = log.refresh(installed.by_id)
+        for table in installed.tables.values():
+            connection.execute(f"DELETE FROM {table.mirror}")
+            connection.execute(
+                f"{table.insert_into} {table.mirror}({table.shape.write()})"
+                f" SELECT {table.shape.read_all('d')} FROM {table.main} AS d"
+            )
+        mirror_file.set_state(connection, "mirror", "whole", 1)
+        if history:
+            write_history(connection, "mirror", Standing(history))
+    return newest
+
+
+def join_first(connection: apsw.Connection, installed: Installed, log: Log, unit: Unit, newest: int) -> None:
+    """Make the database joined, with what was logged up to ``newest`` in the mirror."""
+    with unit("join as the first node"):
+        log.clear(installed.by_id, newest)
+        _stand(connection)
+
+
+def reconcile(
+    connection: apsw.Connection, installed: Installed, log: Log, journal: Journal, unit: Unit, *,
+    first: bool, replicate: bool, keep_log: bool = False,
+) -> int:  # fmt: skip
+    """Settle every difference between database and mirror in one transaction; see `Replica.reconcile`."""
+    before = journal.written
+    with unit("bring database and mirror together"):
+        _stand(connection)
+        mirror_file.set_state(connection, "mirror", "whole", 1)
+        log.watermarks.log_ranges(installed.tables.values())
+        newest = log.refresh(installed.by_id)
+        connection.execute(f"DELETE FROM main.{quote(HELD)}")
+        if first and not keep_log:
+            log.clear(installed.by_id, newest)
+        # of a table that was rebuilt before it could be compared, nobody knows which rows were written here
+        for table in installed.tables.values() if first else [installed.by_id[number] for number in installed.stale]:
+            log.append(table, only_here(table))
+        if first or installed.stale:
+            mirror_file.set_state(connection, "main", STALE, "")
+            log.refresh(installed.by_id)
+        merging = Merge(connection, log)
+        for table in installed.tables.values() if replicate else ():
+            if first and _fill(connection, table):
+                continue
+            touch(connection, table, differing_keys(table))
+            if table.logged:
+                connection.execute(f"DELETE FROM {table.scratch('touched')} AS x WHERE {table.in_logged}")
+            _journal_touched(connection, table, journal)
+            merging.table(table, Folded(table, touched=True), held=False)
+        log.watermarks.raise_all(installed.tables.values())
+    installed.stale = frozenset()
+    return journal.written - before
+
+
+def adopt(
+    connection: apsw.Connection, installed: Installed, log: Log, *, node: str, shards: int, replicate: bool,
+    further: Collection[int] = (), sent: Mapping[int, int] | None = None,
+) -> None:  # fmt: skip
+    """Merge what a newer mirror has over ``base``, the mirror until now; runs in the caller's transaction.
+
+    Change sets of this node that the newer mirror folded meanwhile tell a value that was set back from one that nobody
+    touched. ``sent``: where those begin that this node sent before it went on in an order of its own, as `recent_ends`
+    says it; what was done to their rows since is published again.
+    A crash may have left the database further than the new mirror on some shard: rows of that shard are left alone, and
+    the node folds up to the database's position before it merges again. Both stand at whole cuts, so the further of the
+    two on each shard is one as well. ``further``: shards on which this node knows more; see `keep_mine`.
+    """
+    merged, newer, until = (read_standing(connection, schema) for schema in ("main", "mirror", "base"))
+    ahead = beyond(merged, newer) if merged.history == newer.history else set()
+    _stand(connection, {s: p for s, p in newer.positions.items() if s not in ahead})
+    ahead |= set(further)
+    log.watermarks.log_ranges(installed.tables.values())
+    log.refresh(installed.by_id)
+    own = Own(Named(connection, installed.tables), recent_of(connection, node, sent))
+    merge_base.lay_over(connection, own)
+    if sent is not None:
+        name_rows(connection, log, own)
+        log.refresh(installed.by_id)
+    # A database that is further than its mirror may differ from it also where the old mirror and the new one agree.
+    crashed = merged.history != until.history or bool(beyond(merged, until))
+    merging = Merge(connection, log, own=own)
+    for table in installed.tables.values() if replicate else ():
+        if table.shape.pinned and shard_of(table.shape.name, (), shards) in ahead:
+            continue
+        known = value(
+            connection, "SELECT 1 FROM base.sqlite_schema WHERE type = 'table' AND name = ?", (table.shape.name,)
+        )
+        touch(connection, table, differing_keys(table, table.base if known else table.main))
+        if crashed:
+            unlogged = f"WITH x({table.key_list}) AS ({differing_keys(table)}) SELECT x.* FROM x"
+            touch(connection, table, f"{unlogged} WHERE NOT {table.in_logged}")
+        if ahead and not table.shape.pinned:
+            _leave_alone(connection, table, ahead, shards)
+        merging.table(table, Folded(table, touched=True), held=True)
+    log.watermarks.raise_all(installed.tables.values())
+
+
+def _leave_alone(connection: apsw.Connection, table: Tracked, ahead: set[int], shards: int) -> None:
+    """Take the keys of the shards ``ahead`` off the touched ones."""
+    reads = ["rowid", *(f"k{i}" for i in range(len(table.shape.keys)))]
+    for number, *key in list(exact_rows(connection, reads, f"FROM {table.scratch('touched')}")):
+        if shard_of(table.shape.name, () if table.shape.pinned else key, shards) in ahead:
+            connection.execute(f"DELETE FROM {table.scratch('touched')} WHERE rowid = ?", (number,))
+
+
+def keep_mine(
+    connection: apsw.Connection, installed: Installed, log: Log, *, shards: int, further: Collection[int] | None,
+    replicate: bool,
+) -> int:  # fmt: skip
+    """Log every row in which the database differs from a mirror that knows less; return how many are logged.
+
+    ``further``: the shards on which it knows less; None: on all. Held rows stay held. Runs in the caller's transaction.
+    """
+    _stand(connection)
+    log.refresh(installed.by_id)
+    for table in installed.tables.values():
+        terms = " AND ".join(f"h.k{i} IS x.k{i}" for i in range(len(table.shape.keys)))
+        held = f"SELECT 1 FROM main.{quote(HELD)} AS h WHERE h.t = {table.id} AND {terms}"
+        keys = changed_keys(table, replicate=replicate)
+        mine = f"WITH x({table.key_list}) AS ({keys}) SELECT x.* FROM x WHERE NOT EXISTS ({held})"
+        if further is not None and shards > 1:
+            touch(connection, table, mine)
+            _leave_alone(connection, table, set(range(shards)) - set(further), shards)
+            mine = f"SELECT {table.key_list} FROM {table.scratch('touched')}"
+        log.append(table, mine)
+        connection.execute(f"DELETE FROM {table.scratch('touched')}")
+    log.refresh(installed.by_id)
+    return sum(table.logged for table in installed.tables.values())
+
+
+def _stand(connection: apsw.Connection, at: Mapping[int, Position] | None = None) -> None:
+    """Let the database stand where the mirror does, or at ``at`` in the mirror's history."""
+    standing = read_standing(connection, "mirror")
+    mirror_file.set_positions(connection, "main", standing.positions if at is None else at)
+    write_history(connection, "main", standing)
+    mirror_file.set_state(connection, "main", "joined", 1)
+    pair = secrets.token_hex(8)
+    for schema in ("main", "mirror"):
+        mirror_file.set_state(connection, schema, mirror_file.PAIR, pair)
+
+
+def bring_back(connection: apsw.Connection, installed: Installed, log: Log, unit: Unit) -> None:
+    """Merge the mirror's rows into tables that were gone and came back."""
+    with unit("bring back a table"):
+        log.watermarks.log_ranges(installed.tables.values())
+        log.refresh(installed.by_id)
+        merging = Merge(connection, log)
+        for name in installed.returned:
+            table = installed.tables[name]
+            touch(connection, table, differing_keys(table))
+            merging.table(table, Folded(table, touched=True), held=False)
+        log.watermarks.raise_all(installed.tables.values())
+
+
+def touch(connection: apsw.Connection, table: Tracked, select: str) -> None:
+    """Add the keys that ``select`` returns to the touched ones."""
+    connection.execute(f"INSERT OR IGNORE INTO {table.scratch('touched')}({table.key_list}) SELECT * FROM ({select})")
+
+
+def _fill(connection: apsw.Connection, table: Tracked) -> bool:
+    """Copy the mirror's rows into a table that is empty and of which nothing is logged; tell whether that is so."""
+    if table.logged or value(connection, f"SELECT 1 FROM {table.main} LIMIT 1") is not None:
+        return False
+    shape = table.shape
+    connection.execute(
+        f"{table.insert_into} {table.main}({shape.write()}) SELECT {shape.read_all('m')} FROM {table.mirror} AS m"
+    )
+    return True
+
+
+def _journal_touched(connection: apsw.Connection, table: Tracked, journal: Journal) -> None:
+    """Journal the database's values of touched rows that give way to the mirror's."""
+    shape = table.shape
+    width = len(shape.columns)
+    there = f"EXISTS (SELECT 1 FROM {table.mirror} AS e WHERE {shape.same('e', 'x')})"
+    reads = [*(shape.read(c, "d") for c in shape.columns), *(shape.read(c, "m") for c in shape.columns), there]
+    rest = (
+        f"FROM {table.scratch('touched')} AS x CROSS JOIN {table.main} AS d ON {shape.same('d', 'x')}"
+        f" LEFT JOIN {table.mirror} AS m ON {shape.same('m', 'x')}"
+    )
+    for row in exact_rows(connection, reads, rest):
+        mine, theirs, present = row[:width], row[width : 2 * width], row[-1]
+        overruled = [
+            Overruled(i, theirs[i], mine[i])
+            for i in range(width)
+            if (i in shape.compared if present else shape.columns[i].key < 0) and not same_bits(mine[i], theirs[i])
+        ]
+        journal.write_local(table, mine, "join", overruled)

@@ -1,0 +1,204 @@
+"""Copy the database's write-ahead log into its file before the application has to.
+
+SQLite copies the log (a *checkpoint* of its) within the commit that finds it longer than a thousand pages, and that
+commit waits for two syncs of the disk. A capture trigger adds a page to most commits, so it would come twice as often.
+Here it is done beside the application. While commits come faster than a copy takes, a reader is held: a copy goes no
+further than what the oldest reader sees (SQLite: wal, section 2.2), so the commits' own tries find nothing to do. The
+log then grows to `MOST_BYTES`, not to the usual four million, before it begins anew.
+
+Invariant: all of it is SQLite's own interface, and every lock is one of its: a process that dies at any instant leaves
+nothing behind, and the application copies by itself again. Nothing here writes a row, or waits for anybody's lock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import apsw
+
+from harmonylite.db.sqlite.connection import open_file
+from harmonylite.errors import DatabaseError
+
+log = logging.getLogger(__name__)
+
+TICK = 0.005
+"""Seconds between looks while the log grows; a loop of nothing but commits writes some hundred pages in that time."""
+LONGEST = 0.16
+"""The pause doubles while the log does not grow; after this one the thread sleeps until it is woken."""
+PATIENCE = 3
+"""Looks in a row that find nothing new before the reader lets go: a writer may wait for the disk."""
+HOLD_FROM = 250
+"""Pages not copied from which on a reader is held; the application begins to copy at a thousand."""
+COPY_FROM = 500
+"""Pages not copied that are worth two syncs of the disk once nobody writes."""
+STEP = 2_000
+"""Pages after which the reader moves on and those that it passed are copied, so that no copy is a long one."""
+MOST_PAGES = 16_000
+MOST_BYTES = 64 << 20
+"""How long the log may grow, whichever is less, before the reader lets go, so that it begins anew."""
+REST = 30.0
+"""Seconds without a write after which the room of a log that grew long here is given back."""
+
+
+class WalCopier:
+    """Tends the log of ``database`` on a thread of its own while `running`; `wake` says that somebody may have written.
+
+    ``rest``: seconds without a write after which the room is given back.
+    """
+
+    def __init__(self, database: Path, *, rest: float = REST) -> None:
+        self._database = database
+        self._after = rest
+        self._woken = threading.Event()
+        self._ended = False
+
+    def wake(self) -> None:
+        """Look at the log soon; safe from any thread."""
+        self._woken.set()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Tend the log while the block runs; afterwards no connection is left."""
+        self._ended = False
+        thread = threading.Thread(target=self._work, name="harmonylite-wal", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            self._ended = True
+            self.wake()
+            await asyncio.shield(asyncio.to_thread(thread.join))
+
+    def _work(self) -> None:
+        tended: TendedWal | None = None
+        while not self._ended:
+            woken = self._woken.wait(self._after if tended and tended.long else None)
+            self._woken.clear()
+            try:
+                tended = tended or TendedWal(self._database)
+                if woken:
+                    self._tend(tended)
+                else:
+                    tended.cut()
+            except (apsw.Error, DatabaseError) as error:
+                # whoever works with the file meets the same, and tells of it
+                log.debug("the write-ahead log of %s is left to the application: %s", self._database, error)
+        if tended is not None:
+            tended.close()
+
+    def _tend(self, tended: TendedWal) -> None:
+        """Look until the log has stopped growing."""
+        pause = TICK
+        try:
+            while not self._ended and pause <= LONGEST:
+                time.sleep(pause)
+                pause = TICK if tended.look() else 2 * pause
+        finally:
+            tended.let_go()
+
+
+class TendedWal:
+    """One log under observation, by three connections: one copies; of two readers one is held, or none.
+
+    Methods raise apsw.Error. ``long``: it grew longer than it would have without this, and has that room still.
+    """
+
+    def __init__(self, database: Path) -> None:
+        self._connections: list[apsw.Connection] = []
+        try:
+            for _ in range(3):
+                self._connections.append(_silent(database))
+            self._copier, *self._readers = self._connections
+            page = int(self._copier.pragma("page_size"))
+        except BaseException:
+            self.close()
+            raise
+        self._most = max(2 * HOLD_FROM, min(MOST_PAGES, MOST_BYTES // page))
+        self._held: apsw.Connection | None = None
+        self._from = self._last = self._still = 0
+        self.long = False
+
+    def close(self) -> None:
+        """Let go of everything."""
+        for connection in self._connections:
+            connection.close()
+
+    @property
+    def holds(self) -> bool:
+        """Whether a reader is held."""
+        return self._held is not None
+
+    def look(self) -> bool:
+        """Do what the log's length asks for; False when it has not changed since the last look."""
+        try:
+            length, copied = self._length()
+            self._still = self._still + 1 if length == self._last else 0
+            self._last = length
+            self._act(length, copied)
+        except apsw.BusyError:  # somebody has the whole file for a moment
+            return False
+        return not self._still
+
+    def _act(self, length: int, copied: int) -> None:
+        if self._still >= PATIENCE or length >= self._most:
+            worth = 1 if self.holds else COPY_FROM  # the application would copy the rest of a log this long
+            self.let_go()
+            if length - copied >= worth:
+                self._copy()
+        elif self.holds:
+            if length - self._from >= STEP:
+                self._hold(length)
+        elif length - copied >= HOLD_FROM and length < self._most // 2:
+            self._hold(length)
+
+    def _hold(self, length: int) -> None:
+        """Hold a reader at the log's end, let the one before go, and copy up to there: else the application would."""
+        reader = next(one for one in self._readers if one is not self._held)
+        reader.execute("BEGIN")
+        try:
+            reader.pragma("schema_version")  # the transaction begins with what is read first
+        except apsw.Error:
+            reader.execute("ROLLBACK")
+            raise
+        self.let_go()
+        self._held, self._from = reader, length
+        self.long = self.long or length >= self._most // 2
+        self._copy()
+
+    def let_go(self) -> None:
+        """Hold no reader any more."""
+        held, self._held = self._held, None
+        if held is not None:
+            held.execute("ROLLBACK")
+
+    def cut(self) -> None:
+        """Give back the room of a log that grew long; not while somebody reads or writes, nor before all is copied."""
+        self.long = False
+        with suppress(apsw.BusyError):
+            length, copied = self._length()
+            if length == copied:
+                self._copier.wal_checkpoint("main", apsw.SQLITE_CHECKPOINT_TRUNCATE)
+
+    def _length(self) -> tuple[int, int]:
+        """Return how many pages the log has, and how many of them are copied; (0, 0) where there is no such log."""
+        length, copied = self._copier.wal_checkpoint("main", apsw.SQLITE_CHECKPOINT_NOOP)
+        return max(0, length), max(0, copied)
+
+    def _copy(self) -> None:
+        with suppress(apsw.BusyError):  # somebody else does it just now
+            self._copier.wal_checkpoint("main", apsw.SQLITE_CHECKPOINT_PASSIVE)
+
+
+def _silent(database: Path) -> apsw.Connection:
+    """Open a connection that never waits for a lock, nor copies by itself."""
+    connection = open_file(database)
+    connection.set_busy_timeout(0)
+    connection.wal_autocheckpoint(0)
+    connection.pragma("synchronous", "normal")
+    return connection

@@ -1,0 +1,159 @@
+"""Read the shapes of the tables that are replicated from a database's schema.
+
+Invariant: what can't carry triggers or has no key that we could name is never half replicated: it is left out, with a
+sentence that says why.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+
+import apsw
+
+from harmonylite.db.sqlite.connection import rows, value
+from harmonylite.schema.shape import Column, TableShape, affinity_of
+from harmonylite.schema.sql import is_private, quote
+
+ROWID_NAMES = ("rowid", "_rowid_", "oid")
+WIDEST = 950
+"""The most columns of a replicated table: two rows of it and what tells them apart must fit into one result (SQLite:
+limits, 2,000 columns)."""
+
+
+@dataclass(frozen=True)
+class TableRules:
+    """Which tables are replicated and how: globs of names, and the tables whose conflicts are decided by row."""
+
+    include: tuple[str, ...] = ("*",)
+    exclude: tuple[str, ...] = ()
+    by_row: tuple[str, ...] = ()
+
+    def wanted(self, name: str) -> bool:
+        """Tell whether the table ``name`` is to be replicated."""
+        return any(fnmatchcase(name, glob) for glob in self.include) and not any(
+            fnmatchcase(name, glob) for glob in self.exclude
+        )
+
+    def is_by_row(self, name: str) -> bool:
+        """Tell whether a conflict in table ``name`` is decided for the row as a whole."""
+        return any(fnmatchcase(name, glob) for glob in self.by_row)
+
+
+@dataclass
+class Inventory:
+    """The replicated tables by name, and sentences about those left out or in need of care."""
+
+    tables: dict[str, TableShape] = field(default_factory=dict)
+    warnings: dict[str, str] = field(default_factory=dict)
+
+
+def read_inventory(connection: apsw.Connection, rules: TableRules, schema: str = "main") -> Inventory:
+    """Return the shapes of all replicated tables of an attached schema."""
+    found = Inventory()
+    listing = rows(connection, f"SELECT name, type, wr FROM pragma_table_list WHERE schema = '{schema}'")
+    virtual = [name for name, kind, _ in listing if kind == "virtual"]
+    for name, kind, without_rowid in sorted(listing):
+        if kind != "table" or is_private(name) or name.startswith("sqlite_") or not rules.wanted(name):
+            continue
+        owner = next((v for v in virtual if name.startswith(v + "_") and not _module_known(connection, schema, v)), "")
+        if owner:
+            found.warnings[name] = f"table {name} is not replicated: it seems to belong to the virtual table {owner}"
+            continue
+        try:
+            shape, warning = read_shape(connection, name, bool(without_rowid), schema)
+        except apsw.SQLError as error:
+            found.warnings[name] = f"table {name} is not replicated: {error}"
+            continue
+        if warning:
+            found.warnings[name] = warning
+        if shape is not None:
+            found.tables[name] = shape
+    return found
+
+
+def _module_known(connection: apsw.Connection, schema: str, name: str) -> bool:
+    """Tell whether this SQLite has the module of a virtual table; only then does it know the shadow tables."""
+    sql = value(connection, f"SELECT sql FROM {quote(schema)}.sqlite_schema WHERE name = ?", (name,)) or ""
+    after = sql.upper().partition(" USING ")[2].strip()
+    module = after.split("(")[0].strip().strip('"[]`').lower()
+    known = {row[0].lower() for row in rows(connection, "SELECT name FROM pragma_module_list")}
+    return module in known
+
+
+def read_shape(
+    connection: apsw.Connection, name: str, without_rowid: bool, schema: str = "main"
+) -> tuple[TableShape | None, str]:
+    """Return one table's shape, or None with the reason; a shape may come with a warning too."""
+    info = rows(
+        connection,
+        'SELECT name, type, "notnull", pk, hidden, dflt_value IS NOT NULL FROM pragma_table_xinfo(?, ?)'
+        " WHERE hidden IN (0, 2, 3)",
+        (name, schema),
+    )
+    sql = value(connection, f"SELECT sql FROM {quote(schema)}.sqlite_schema WHERE type = 'table' AND name = ?", (name,))
+    if len(info) > WIDEST:
+        return None, f"table {name} is not replicated: it has {len(info)} columns; {WIDEST} are the most"
+    names = {row[0].lower() for row in info}
+    rowid = "" if without_rowid else next((r for r in ROWID_NAMES if r not in names), "")
+    if not without_rowid and not rowid:
+        return None, f"table {name} is not replicated: it has columns named rowid, _rowid_ and oid"
+    collations = _collations(connection, name, schema, [row[0] for row in info if row[4] == 0])
+    known = {row[0].upper() for row in rows(connection, "SELECT name FROM pragma_collation_list")}
+    foreign = sorted(set(collations.values()) - known)
+    if foreign:
+        return None, f"table {name} is not replicated: the collation {foreign[0]} is not SQLite's own"
+    columns = [
+        Column(column, affinity_of(kind), collations.get(column, "BINARY"), bool(must), pk - 1, defaulted=bool(default))
+        for column, kind, must, pk, hidden, default in info
+        if hidden == 0
+    ]
+    keys = sorted((c for c in columns if c.key >= 0), key=lambda c: c.key)
+    others = [c for c in columns if c.key < 0]
+    integer_key = bool(keys) and not without_rowid and _is_rowid(connection, name, schema, keys)
+    warning = ""
+    if not keys:
+        keys = [Column(rowid, "INTEGER", key=0, pseudo="rowid")]
+        warning = f"table {name} has no primary key: its rows are known by rowid, which VACUUM may renumber"
+    elif not without_rowid and not integer_key and not all(c.not_null for c in keys):
+        keys.append(Column(rowid, "INTEGER", key=len(keys), pseudo="null"))
+    unique, blind, indexes = _unique(connection, name, schema, collations)
+    shape = TableShape(name, (*keys, *others), rowid, unique, blind, integer_key, sql, indexes)
+    return shape, warning
+
+
+def _is_rowid(connection: apsw.Connection, name: str, schema: str, keys: list[Column]) -> bool:
+    """Tell whether the key is the rowid itself: one INTEGER column for which SQLite made no index."""
+    if len(keys) != 1 or keys[0].affinity != "INTEGER":
+        return False
+    origins = rows(connection, "SELECT origin FROM pragma_index_list(?, ?)", (name, schema))
+    return ("pk",) not in origins
+
+
+def _collations(connection: apsw.Connection, name: str, schema: str, columns: list[str]) -> dict[str, str]:
+    found = {}
+    for column in columns:
+        found[column] = str(connection.column_metadata(schema, name, column)[1]).upper()
+    return found
+
+
+def _unique(
+    connection: apsw.Connection, name: str, schema: str, collations: dict[str, str]
+) -> tuple[tuple[tuple[str, ...], ...], bool, tuple[str, ...]]:
+    """Return the columns of each further unique index, whether any is blind, and the SQL of those made by hand."""
+    unique: list[tuple[str, ...]] = []
+    blind = False
+    made: list[str] = []
+    listing = rows(connection, 'SELECT name, "unique", origin, partial FROM pragma_index_list(?, ?)', (name, schema))
+    for index, is_unique, origin, partial in sorted(listing):
+        if not is_unique or origin == "pk":
+            continue
+        parts = rows(connection, "SELECT name, coll FROM pragma_index_xinfo(?, ?) WHERE key", (index, schema))
+        if partial or any(column is None or collations.get(column) != coll.upper() for column, coll in parts):
+            blind = True
+        else:
+            unique.append(tuple(column for column, _ in parts))
+        sql = value(connection, f"SELECT sql FROM {quote(schema)}.sqlite_schema WHERE name = ?", (index,))
+        if sql:
+            made.append(sql)
+    return tuple(unique), blind, tuple(made)

@@ -1,0 +1,182 @@
+"""The application's own triggers on this node's connection.
+
+The connection runs with triggers off: what they wrote to replicated tables at the origin comes as rows of its own. A
+trigger that writes *only* tables that are not replicated (an FTS5 index, say) must run on every node; it is made anew
+as a TEMP trigger, which SQLite fires all the same (SQLite: sqlite3_db_config, ENABLE_TRIGGER). So are the triggers that
+such a one fires.
+
+Invariant: a trigger runs here only if an authorizer saw every table that it writes, and none of them is replicated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from re import IGNORECASE
+from re import compile as pattern
+
+import apsw
+
+from harmonylite.db.sqlite.connection import reading, rows
+from harmonylite.schema.shape import TableShape
+from harmonylite.schema.sql import PRIVATE, is_private, quote, text
+
+_WRITES = {apsw.SQLITE_INSERT, apsw.SQLITE_UPDATE, apsw.SQLITE_DELETE}
+_OWN = f"{PRIVATE}hook_"
+_OWN_CLAUSE = pattern(r"\bOR\s+(?:REPLACE|IGNORE|FAIL|ROLLBACK|ABORT)\b|\bREPLACE\s+INTO\b", IGNORECASE)
+_WRITING = pattern(r"\b(?:INSERT|UPDATE|DELETE|REPLACE)\b", IGNORECASE)
+_NAME = r"""(?:"(?:[^"]|"")*"|\[[^\]]*\]|`(?:[^`]|``)*`|'(?:[^']|'')*'|[^\s."'`\[]+)"""
+_HEAD = pattern(rf"CREATE\s+TRIGGER\s+(?:IF\s+NOT\s+EXISTS\s+)?(?:{_NAME}\s*\.\s*)?{_NAME}", IGNORECASE)
+
+
+@dataclass
+class Examined:
+    """What came of a look at triggers. ``writes``: tables that each writes itself; ``errors``: why one can't run."""
+
+    writes: dict[str, set[str]]
+    errors: dict[str, str]
+
+
+def examine(path: Path, triggers: Sequence[tuple[str, str, str]]) -> Examined:
+    """Look at triggers (name, table or view, definition), each for itself. Raises DatabaseError.
+
+    An authorizer sees on EXPLAIN what a trigger writes. One that can't run (it calls a function that is missing here)
+    is left out, and those that write what it alone makes writable (INSTEAD OF a view's insert) are then as well.
+    """
+    found = Examined({}, {})
+
+    def watch(action: int, first: str | None, _second: str | None, _schema: str | None, trigger: str | None) -> int:
+        if trigger and action in _WRITES and first:
+            found.writes.setdefault(trigger.removeprefix(_OWN), set()).add(first)
+        return int(apsw.SQLITE_OK)
+
+    with reading(path) as connection:
+        connection.config(apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER, 0)
+        connection.execute("PRAGMA ignore_check_constraints = ON")
+        connection.authorizer = watch
+        left = list(triggers)
+        while left:
+            found.errors = {name: why for name, table, sql in left if (why := _try(connection, name, table, sql))}
+            failed = [each for each in left if each[0] in found.errors]
+            if len(failed) == len(left):
+                break
+            left = failed  # one of those that run may be what they lacked
+        for name in found.errors:
+            found.writes.pop(name, None)
+    return found
+
+
+def _try(connection: apsw.Connection, name: str, table: str, sql: str) -> str | None:
+    """Make a trigger in ``temp``, where it stays if it can run; else return why it can't."""
+    before = _compile(connection, table)
+    try:
+        connection.execute(_copy(name, sql))
+    except apsw.Error as error:
+        return str(error)
+    after = _compile(connection, table)
+    # a table takes all three; a view those that a trigger makes possible
+    worse = [why for was, why in zip(before, after, strict=True) if why and (not was or before == after)]
+    if worse:
+        connection.execute(f"DROP TRIGGER temp.{quote(_OWN + name)}")
+        return worse[0]
+    return None
+
+
+def _compile(connection: apsw.Connection, table: str) -> list[str | None]:
+    """Return what SQLite says against an insert, an update and a delete: None where it would run."""
+    columns = rows(connection, "SELECT name FROM pragma_table_xinfo(?, 'main') WHERE hidden = 0", (table,))
+    sets = ", ".join(f"{quote(name)} = {quote(name)}" for (name,) in columns)
+    name = f"main.{quote(table)}"
+    said: list[str | None] = []
+    for sql in (f"INSERT INTO {name} DEFAULT VALUES", f"UPDATE {name} SET {sets}", f"DELETE FROM {name}"):
+        try:
+            connection.execute(f"EXPLAIN {sql}").fetchall()
+        except apsw.Error as error:
+            said.append(str(error))
+        else:
+            said.append(None)
+    return said
+
+
+def _copy(name: str, sql: str) -> str:
+    return _HEAD.sub(lambda _: f"CREATE TEMP TRIGGER {quote(_OWN + name)}", sql, count=1)
+
+
+class Hooks:
+    """The application's triggers that run on this connection. ``names``: theirs, after `renew`."""
+
+    def __init__(self, connection: apsw.Connection, path: Path) -> None:
+        self._connection = connection
+        self._path = path
+        self.names: list[str] = []
+
+    def renew(self, replicated: Mapping[str, TableShape]) -> dict[str, str]:
+        """Make the TEMP triggers once more; return a sentence for each trigger that can't run here.
+
+        Runs outside any transaction. Raises DatabaseError.
+        """
+        for name in self.names:
+            self._connection.execute(f"DROP TRIGGER IF EXISTS temp.{quote(name)}")
+        self.names = []
+        listing = rows(self._connection, "SELECT name, tbl_name, sql FROM main.sqlite_schema WHERE type = 'trigger'")
+        theirs = [(name, table, sql) for name, table, sql in listing if not is_private(name)]
+        if not any(table in replicated for _, table, _ in theirs):
+            return {}
+        examined = examine(self._path, theirs)
+        fired = _fired(theirs, examined.writes, replicated)
+        warnings: dict[str, str] = {}
+        for name, table, sql in theirs:
+            if table not in fired:
+                continue
+            why = _unknown(sql, examined.errors.get(name)) or self._hook(
+                name, table, sql, examined.writes.get(name, set()), replicated
+            )
+            if why:
+                warnings[f"trigger {name}"] = (
+                    f"trigger {name} of {table} does not run for rows of other nodes, so what it keeps (a search index,"
+                    f" a sum) lacks them: {why}"
+                )
+        return warnings
+
+    def _hook(
+        self, name: str, table: str, sql: str, writes: set[str], replicated: Mapping[str, TableShape]
+    ) -> str | None:
+        """Make one TEMP trigger if it is to run here; return why it can't."""
+        shared = sorted(writes & replicated.keys())
+        if not writes or shared:
+            if shared and writes - replicated.keys():
+                return f"it writes {shared[0]}, which is replicated, and tables that are not"
+            return None
+        if table in replicated and replicated[table].conflict_clause and _OWN_CLAUSE.search(sql):
+            return f"it says OR in a statement of its own, and {table} has an ON CONFLICT clause"
+        try:
+            self._connection.execute(_copy(name, sql))
+        except apsw.Error as error:
+            return str(error)
+        self.names.append(_OWN + name)
+        return None
+
+
+def _unknown(sql: str, error: str | None) -> str | None:
+    """Return ``error`` if the trigger that has it may write something."""
+    return error if error and _WRITING.search(sql.partition("BEGIN")[2] or sql) else None
+
+
+def _fired(
+    triggers: Sequence[tuple[str, str, str]], writes: Mapping[str, set[str]], replicated: Collection[str]
+) -> set[str]:
+    """Return the tables whose triggers run when rows of other nodes come: the replicated, and what theirs write."""
+    fired = set(replicated)
+    while True:
+        more = {each for name, table, _ in triggers if table in fired for each in writes.get(name, ())} - fired
+        if not more:
+            return fired
+        fired |= more
+
+
+def drop_statement(kind: str, name: str) -> str:
+    """Return the statement that drops one object of the database."""
+    if kind not in ("trigger", "table", "index"):
+        raise ValueError(f"{text(kind)} is not a kind of object that we make")
+    return f"DROP {kind.upper()} IF EXISTS main.{quote(name)}"

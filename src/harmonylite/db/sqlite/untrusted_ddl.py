@@ -1,0 +1,184 @@
+"""Apply definitions that came from outside: tables, indexes, views and triggers, as SQL text.
+
+Invariant: a definition makes the one object that it says it is, in ``main``, and does nothing else. Its text is data:
+an authorizer refuses whatever such a CREATE statement has no need of when SQLite compiles it, before any of it runs.
+
+What a definition's expressions compute later, when rows are written, is bounded by SQLite itself: functions with
+effects can't be called from a schema (SQLite: SQLITE_DIRECTONLY). A function that SQLite does not call innocuous is
+refused here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import apsw
+
+from harmonylite.db.sqlite.connection import rows, value
+from harmonylite.db.sqlite.deadline import Patience
+from harmonylite.errors import DefinitionError
+from harmonylite.schema.sql import is_private
+
+SECONDS = 60.0
+"""How long a whole schema may take: thousands of tables need a second."""
+
+KINDS = {
+    "table": ("TABLE", "VIRTUAL TABLE"),
+    "index": ("INDEX", "UNIQUE INDEX"),
+    "view": ("VIEW",),
+    "trigger": ("TRIGGER",),
+}
+"""How the text of each kind begins after CREATE: SQLite keeps it with exactly one space (SQLite: schematab)."""
+
+_CATALOG = {"sqlite_master", "sqlite_schema"}
+_ASKED = {"page_size", "data_version", "encoding"}
+"""Pragmas that virtual tables ask while they are made, without a value."""
+_CREATES = {
+    "table": apsw.SQLITE_CREATE_TABLE, "index": apsw.SQLITE_CREATE_INDEX, "view": apsw.SQLITE_CREATE_VIEW,
+    "trigger": apsw.SQLITE_CREATE_TRIGGER,
+}  # fmt: skip
+_INNOCUOUS = 0x200000
+
+
+@dataclass(frozen=True)
+class Definition:
+    """One object: its ``kind`` ("table", "index", "view" or "trigger"), name, table, and the text that makes it."""
+
+    kind: str
+    name: str
+    table: str
+    sql: str
+
+    @property
+    def virtual(self) -> bool:
+        """True for a virtual table."""
+        return self.sql.startswith("CREATE VIRTUAL TABLE ")
+
+    @property
+    def rank(self) -> int:
+        """Tables first, virtual ones after those that they index, then what refers to tables."""
+        return {"table": 0 + self.virtual, "index": 2, "view": 3, "trigger": 4}[self.kind]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name[:100]!r}"
+
+
+def decode(row: Sequence[Any]) -> Definition:
+    """Return the definition in one row (type, name, table, SQL) from outside; raises DefinitionError."""
+    if len(row) != 4 or not all(isinstance(part, str) for part in row):
+        raise DefinitionError("a definition is not four texts: type, name, table, SQL")
+    found = Definition(*row)
+    starts = tuple(f"CREATE {word} " for word in KINDS.get(found.kind, ()))
+    if not found.sql.startswith(starts or ("\0",)):
+        raise DefinitionError(f"the definition of {found} is no single CREATE statement of that kind")
+    if not found.name or "\0" in found.name + found.table + found.sql:
+        raise DefinitionError(f"the definition of {found} has no name, or a NUL character")
+    if is_private(found.name) or found.name.lower().startswith("sqlite_"):
+        raise DefinitionError(f"the definition of {found} has a name that no application's object has")
+    return found
+
+
+def harden(connection: apsw.Connection) -> None:
+    """Have SQLite trust no schema and no page of ``connection`` (SQLite: security, "untrusted database files")."""
+    connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
+    connection.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0)
+    connection.config(apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER, 0)
+    connection.config(apsw.SQLITE_DBCONFIG_ENABLE_VIEW, 0)
+    connection.pragma("cell_size_check", 1)
+
+
+def apply(connection: apsw.Connection, definitions: Sequence[Definition], patience: Patience) -> None:
+    """Make the objects of ``definitions`` in ``main`` of ``connection``, which has its whole file to itself.
+
+    In the caller's transaction. Raises DefinitionError for what does more than it says, OverdueError, apsw.Error.
+    """
+    harden(connection)
+    harmless = _harmless(connection)
+    for definition in sorted(definitions, key=lambda d: d.rank):
+        patience.check()
+        newest = value(connection, "SELECT max(rowid) FROM main.sqlite_schema") or 0
+        with patience.bounding(connection), _alone(connection, definition, harmless):
+            connection.execute(definition.sql).fetchall()
+        wanted = (definition.kind, definition.name, definition.table)
+        made = "SELECT type, name, tbl_name FROM main.sqlite_schema WHERE rowid > ?"
+        found = rows(connection, made, (newest,))
+        if wanted not in found or any(not _belongs(name, definition) for _, name, _ in found):
+            raise DefinitionError(f"the definition of {definition} makes something else")
+
+
+def _harmless(connection: apsw.Connection) -> set[str]:
+    """Return the functions that SQLite itself trusts in the schema of a file of unknown origin."""
+    listed = rows(connection, "SELECT name FROM pragma_function_list WHERE flags & ?", (_INNOCUOUS,))
+    return {str(name).lower() for (name,) in listed}
+
+
+def _belongs(name: str, definition: Definition) -> bool:
+    """Tell whether an object is the definition's own, or one that SQLite makes for it."""
+    if name in (definition.name, "sqlite_sequence"):
+        return True
+    shadow = name.removeprefix("sqlite_autoindex_")
+    return shadow.startswith(f"{definition.name}_") and (definition.virtual or shadow != name)
+
+
+@contextmanager
+def _alone(connection: apsw.Connection, definition: Definition, harmless: set[str]) -> Iterator[None]:
+    """Let one statement run that has no more rights than ``definition`` needs."""
+    refused: list[str] = []
+
+    def authorize(action: int, first: str | None, second: str | None, schema: str | None, trigger: str | None) -> int:
+        if trigger is None and schema in (None, "main") and _allowed(definition, harmless, action, first, second):
+            return apsw.SQLITE_OK
+        name = str(apsw.mapping_authorizer_function[action]).removeprefix("SQLITE_").lower().replace("_", " ")
+        refused.append(" ".join(part for part in (name, first, second) if part)[:200])
+        return apsw.SQLITE_DENY
+
+    def is_all(_cursor: apsw.Cursor, sql: str, _bindings: Any) -> bool:
+        return sql == definition.sql  # a text of two statements comes here as its first one, compiled and not run
+
+    before: Callable[..., Any] | None = connection.exec_trace
+    connection.authorizer, connection.exec_trace = authorize, is_all
+    try:
+        yield
+    except apsw.ExecTraceAbort:
+        raise DefinitionError(f"the definition of {definition} holds more than one statement") from None
+    except apsw.Error as error:
+        if refused:
+            raise DefinitionError(f"the definition of {definition} is refused: it asks for {refused[0]}") from error
+        raise
+    finally:
+        connection.authorizer, connection.exec_trace = None, before
+    if refused:
+        raise DefinitionError(f"the definition of {definition} is refused: it asks for {refused[0]}")
+
+
+def _allowed(definition: Definition, harmless: set[str], action: int, first: str | None, second: str | None) -> bool:
+    """Tell whether making ``definition`` may need an action (SQLite: c_alter_table, the authorizer's action codes)."""
+    name = first or ""
+    if action == apsw.SQLITE_FUNCTION:
+        return (second or "").lower() in harmless
+    if name in _CATALOG:  # the statement itself can't write there: the connection is defensive
+        return action in (apsw.SQLITE_INSERT, apsw.SQLITE_UPDATE, apsw.SQLITE_READ)
+    if action in (*_CREATES.values(), apsw.SQLITE_CREATE_VTABLE):
+        mine = apsw.SQLITE_CREATE_VTABLE if definition.virtual else _CREATES[definition.kind]
+        made = (apsw.SQLITE_CREATE_TABLE, apsw.SQLITE_CREATE_INDEX)
+        return (name == definition.name and action == mine) or (
+            name != definition.name and action in made and _belongs(name, definition)
+        )
+    if definition.virtual:
+        return _virtual(definition, action, name, second)
+    if action == apsw.SQLITE_READ:
+        return name == definition.table
+    return action == apsw.SQLITE_REINDEX and definition.kind == "index" and name == definition.name
+
+
+def _virtual(definition: Definition, action: int, name: str, second: str | None) -> bool:
+    """Tell whether a virtual table's module may do that: read, and write what is in its own shadow tables."""
+    if action in (apsw.SQLITE_SELECT, apsw.SQLITE_READ):
+        return True
+    if action == apsw.SQLITE_PRAGMA:
+        return name.lower() in _ASKED and second is None
+    writes = (apsw.SQLITE_INSERT, apsw.SQLITE_UPDATE, apsw.SQLITE_DELETE)
+    return action in writes and name.startswith(f"{definition.name}_")

@@ -1,0 +1,167 @@
+"""Read the log: which keys may have changed since they were last published and ordered.
+
+Invariant: the log is a hint of where to look and nothing more. Its newest row is never deleted, so that ids only grow;
+what stands at or below ``cleared`` is done with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import apsw
+
+from harmonylite.db.sqlite.connection import rows, value
+from harmonylite.db.tracking.tracked_table import Tracked
+from harmonylite.db.tracking.triggers import LOG, STATE
+from harmonylite.db.tracking.watermarks import Watermarks
+from harmonylite.schema.sql import quote
+
+
+class Log:
+    """The log as far as this connection has taken it over into the ``logged`` scratch tables.
+
+    Rows beyond a table's watermark count as logged with the newest id, but for those that are under way and still as
+    they were captured. Every method runs within a transaction of the caller's that reads (``refresh``,
+    ``keep_images``) or writes (the rest) the database. ``ahead``: the last refresh met rows beyond a watermark.
+    """
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self.watermarks = Watermarks(connection)
+        self._connection = connection
+        self._known = 0
+        self._beyond: dict[int, int] = {}
+        self._captured_at = 0
+
+    def forget(self) -> None:
+        """Start over: the scratch tables were made anew."""
+        self.watermarks.forget()
+        self._known = self.cleared()
+
+    def cleared(self) -> int:
+        """Return the id up to which the log is done with."""
+        return int(value(self._connection, f"SELECT value FROM main.{quote(STATE)} WHERE name = 'cleared'") or 0)
+
+    def refresh(self, tables: Mapping[int, Tracked], *, beyond: bool = True, look: bool = True) -> int:
+        """Take over what was logged since the last time; return the newest id of the log.
+
+        ``beyond``: and the rows beyond the watermarks; ``look``: which `look_beyond` was not asked for just now.
+        """
+        newest = int(value(self._connection, f"SELECT max(id) FROM main.{quote(LOG)}") or 0)
+        if newest > self._known:
+            self._take_entries(tables, newest)
+            self._known = newest
+        if beyond:
+            if look:
+                self.look_beyond(tables)
+            for number, top in self._beyond.items():
+                table = tables[number]
+                self._take_range(table, self.watermarks.of(table) or 0, top, self._known)
+        return self._known
+
+    def look_beyond(self, tables: Mapping[int, Tracked]) -> int:
+        """Look which tables have rows beyond their watermark; return how many rows that are, at most."""
+        self._beyond = self.watermarks.beyond(tables.values())
+        return sum(top - (self.watermarks.of(tables[number]) or 0) for number, top in self._beyond.items())
+
+    def _take_entries(self, tables: Mapping[int, Tracked], newest: int) -> None:
+        if newest == self._known + 1:
+            found = [(value(self._connection, f"SELECT t FROM main.{quote(LOG)} WHERE id = ?", (newest,)),)]
+        else:
+            found = rows(
+                self._connection,
+                f"SELECT DISTINCT t FROM main.{quote(LOG)} WHERE id > ? AND id <= ?",
+                (self._known, newest),
+            )
+        span = (self._known, newest)
+        for (number,) in found:
+            table = tables.get(abs(number)) if number is not None else None
+            if table is not None and number > 0:
+                self._take_keys(table, span)
+            elif table is not None:
+                named = f"SELECT k0, k1, id FROM main.{quote(LOG)} WHERE t = ? AND id > ? AND id <= ? ORDER BY id"
+                for above, top, entry in rows(self._connection, named, (number, *span)):
+                    self._take_range(table, above, top, entry)
+
+    def _take_keys(self, table: Tracked, span: tuple[int, int]) -> None:
+        """Take over the entries of one table with an id above the one and up to the other of ``span``."""
+        keys = table.key_list
+        logged = f"FROM main.{quote(LOG)} WHERE t = ? AND id > ? AND id <= ?"
+        grouped = f"SELECT {keys}, max(id) AS id {logged} GROUP BY {keys}"
+        self._take(table, grouped if table.shape.nullable_key else f"SELECT {keys}, id {logged}", (table.id, *span))
+
+    def _take_range(self, table: Tracked, above: int, top: int, entry: int) -> None:
+        """Take over the keys of rows with a rowid over ``above`` and up to ``top``, as if logged at id ``entry``.
+
+        Those that look as they were captured count as logged before that: no trigger tells when they are replaced.
+        """
+        shape = table.shape
+        read = ", ".join(f"{shape.read(column, 'd')} AS k{i}" for i, column in enumerate(shape.keys))
+        rowid = f"d.{quote(shape.rowid)}"
+        entry_id = f"CASE WHEN {table.as_captured('d')} THEN {self._captured_at} ELSE ? END" if table.images else "?"
+        select = f"SELECT {read}, {entry_id} AS id FROM {table.main} AS d WHERE {rowid} > ? AND {rowid} <= ?"
+        self._take(table, select, (entry, above, top))
+
+    def _take(self, table: Tracked, select: str, bound: Sequence[Any]) -> None:
+        """Take over the keys and ids of ``select``; of a key that comes twice, the newer id stays."""
+        logged, keys = table.scratch("logged"), table.key_list
+        into = f"INSERT INTO {logged}({keys}, id)"
+        if not table.shape.nullable_key:
+            self._connection.execute(f"{into} {select} ON CONFLICT DO UPDATE SET id = max(id, excluded.id)", bound)
+        elif not table.logged:
+            self._connection.execute(f"{into} {select}", bound)
+        else:
+            # NULLs never meet in a unique index
+            same = " AND ".join(f"l.k{i} IS n.k{i}" for i in range(len(table.shape.keys)))
+            older = f"SELECT l.rowid FROM ({select}) AS n CROSS JOIN {logged} AS l ON {same} WHERE l.id <= n.id"
+            newer = f"SELECT 1 FROM {logged} AS l WHERE {same}"
+            self._connection.execute(f"DELETE FROM {logged} WHERE rowid IN ({older})", bound)
+            self._connection.execute(f"{into} SELECT n.* FROM ({select}) AS n WHERE NOT EXISTS ({newer})", bound)
+        table.logged = int(value(self._connection, f"SELECT count(*) FROM {logged}"))
+        table.suspect = table.suspect or table.shape.blind
+
+    def drop_keys(self, tables: Iterable[Tracked], upto: int) -> None:
+        """Take the keys that were logged at or below id ``upto`` out of the scratch tables; the database is not used.
+
+        What the log names later is taken over by the next refresh as if it were new.
+        """
+        for table in tables:
+            if table.logged:
+                logged = table.scratch("logged")
+                # no key was logged later than the newest id that was taken over: without a WHERE it costs no row a look
+                later = "" if self._known <= upto else f" WHERE id <= {upto}"
+                self._connection.execute(f"DELETE FROM {logged}{later}")
+                table.logged = int(value(self._connection, f"SELECT count(*) FROM {logged}"))
+
+    def clear(self, tables: Mapping[int, Tracked], upto: int) -> None:
+        """Be done with everything at or below id ``upto``; the transaction writes the database."""
+        execute = self._connection.execute
+        execute(f"DELETE FROM main.{quote(LOG)} WHERE id < ?", (upto,))
+        execute(f"INSERT OR REPLACE INTO main.{quote(STATE)} VALUES ('cleared', ?)", (upto,))
+        self.drop_keys(tables.values(), upto)
+
+    def append(self, table: Tracked, select: str) -> None:
+        """Log the keys that ``select`` returns; the transaction writes the database."""
+        self._connection.execute(
+            f"INSERT INTO main.{quote(LOG)}(t, {table.key_list}) SELECT {table.id}, x.* FROM ({select}) AS x"
+        )
+
+    def keep_images(self, tables: Mapping[int, Tracked], log_id: int) -> None:
+        """Remember how the rows look that the last refresh met beyond the watermarks, with the log at ``log_id``."""
+        self.drop_images(tables.values())
+        self._captured_at = log_id
+        for number in self._beyond:
+            table = tables[number]
+            self._connection.execute(
+                f"INSERT INTO {table.scratch('image')}({table.column_list}) SELECT {table.shape.read_all('d')}"
+                f" FROM {table.main} AS d WHERE d.{quote(table.shape.rowid)} > ?",
+                (self.watermarks.of(table),),
+            )
+            table.images = True
+
+    def drop_images(self, tables: Iterable[Tracked]) -> None:
+        """Forget how rows looked when they were captured: they are back, or won't come."""
+        for table in tables:
+            if table.images:
+                self._connection.execute(f"DELETE FROM {table.scratch('image')}")
+                table.images = False

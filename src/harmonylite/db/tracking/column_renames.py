@@ -1,0 +1,46 @@
+"""Tell a column that was renamed from one that went while another came in its place: only the rows know.
+
+Invariant: a guess that a row contradicts, and that the log doesn't excuse, is dropped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import apsw
+
+from harmonylite.db.sqlite.connection import value
+from harmonylite.db.tracking.triggers import LOG, WATERMARK
+from harmonylite.db.tracking.watermarks import new_rows
+from harmonylite.schema.shape import TableShape, any_differs
+from harmonylite.schema.sql import quote
+
+Pairs = Sequence[tuple[str, str]]
+"""Old and new names of columns."""
+
+
+def checked(connection: apsw.Connection, shape: TableShape, pairs: Pairs, aside: str, number: int | None) -> Pairs:
+    """Return ``pairs`` without those that only look like renames.
+
+    ``aside``: the mirror's table with the old columns; ``number``: the table's in the log.
+    """
+    guessed = {new: old for old, new in pairs if old != new and new in shape.names and shape.column(new).key < 0}
+    old_names = {new: old for old, new in pairs}
+    keys = [column for column in shape.keys if column.pseudo != "null"]
+    places = [old_names.get(shape.rowid if column.pseudo else column.name) for column in keys]
+    logged = value(connection, "SELECT 1 FROM main.sqlite_schema WHERE name = ?", (LOG,))
+    if not guessed or None in places or number is None or not logged:
+        return pairs
+    same = " AND ".join(f"{shape.read(c, 'd')} = a.{quote(str(p))}" for c, p in zip(keys, places, strict=True))
+    named = " AND ".join(f"l.k{i} IS {shape.read(c, 'd')}" for i, c in enumerate(shape.keys))
+    there = value(connection, "SELECT 1 FROM main.sqlite_schema WHERE name = ?", (WATERMARK,)) and shape.rowid
+    ranges = new_rows(connection, number, 0, "main") if there else []
+    new = " OR ".join(f"d.{quote(shape.rowid)} BETWEEN {above} + 1 AND {top}" for above, top in ranges) or "0"
+    other = any_differs((shape.column(new), f"d.{quote(new)}", f"a.{quote(old)}") for new, old in guessed.items())
+    contradicted = value(
+        connection,
+        f"SELECT 1 FROM {aside} AS a CROSS JOIN main.{quote(shape.name)} AS d ON {same} WHERE ({other}) AND NOT EXISTS"
+        f" (SELECT 1 FROM main.{quote(LOG)} AS l WHERE l.t = {number} AND {named})"
+        f" AND NOT ({new}) LIMIT 1",
+    )
+    return [(old, new) for old, new in pairs if new not in guessed] if contradicted else pairs

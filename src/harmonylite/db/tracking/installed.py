@@ -1,0 +1,34 @@
+"""What an install leaves: the tables that are tracked on this connection, and the schema that they were read from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import apsw
+
+from harmonylite.db.sqlite.connection import value
+from harmonylite.db.tracking.tracked_table import Tracked
+
+STALE = "stale"
+
+
+@dataclass
+class Installed:
+    """What is there after an install: tables by name and by id, sentences for a person, and the schema's version.
+
+    ``returned``: tables that were gone and came back; the mirror still has their rows, which are to be merged in.
+    ``stale``: ids of tables that a migration rebuilt while database and mirror did not stand at one place; they are to
+    be compared when they do.
+    """
+
+    tables: dict[str, Tracked] = field(default_factory=dict)
+    by_id: dict[int, Tracked] = field(default_factory=dict)
+    warnings: dict[str, str] = field(default_factory=dict)
+    version: int = -1
+    returned: list[str] = field(default_factory=list)
+    stale: frozenset[int] = frozenset()
+
+
+def schema_version(connection: apsw.Connection) -> int:
+    """Return the number that grows with every change of the database's schema."""
+    return int(value(connection, "PRAGMA main.schema_version"))

@@ -1,0 +1,172 @@
+"""A replicated table as the node's connection works on it: its shape, its number in the log, its scratch tables.
+
+Scratch tables live in ``temp`` and hold nothing that a crash could lose: ``logged`` (keys that the log names, with the
+newest log id), ``touched`` (keys of the fold under way), ``pending`` (those that the local writer changed), ``before``
+(rows that a three-way merge starts from), ``own`` (rows of this node's own change set coming back), ``incoming``
+(rows of the change set under way, with the old values of changed columns beside them), ``waiting`` (those of them whose
+turn has not come), ``ahead`` (rows of a change set that is not all here), ``image`` (rows beyond the watermark as they
+were captured; it outlives a transaction that is undone).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import apsw
+
+from harmonylite.db.tracking.triggers import log_columns
+from harmonylite.schema.shape import TableShape, any_differs
+from harmonylite.schema.sql import quote
+
+SCRATCH = ("logged", "touched", "pending", "before", "own", "incoming", "waiting", "ahead", "displaced")
+
+
+@dataclass
+class Tracked:
+    """One table. ``id``: its number in the log. ``logged``: keys in the scratch table of that name.
+
+    ``images``: there are rows in the scratch table ``image``. ``suspect``: a REPLACE may have displaced rows that no
+    trigger saw, so database and mirror are to be compared.
+    """
+
+    id: int
+    shape: TableShape
+    by_row: bool = False
+    logged: int = 0
+    suspect: bool = False
+    images: bool = False
+    exact: bool = field(default=False)
+    _sql: dict[tuple[object, ...], str] = field(default_factory=dict, repr=False)
+
+    def once(self, build: Callable[[], str], *which: object) -> str:
+        """Return the statement ``which``, built the first time only; a table is tracked anew when its shape changes."""
+        sql = self._sql.get(which)
+        if sql is None:
+            sql = self._sql[which] = build()
+        return sql
+
+    @cached_property
+    def main(self) -> str:
+        """The table in the database."""
+        return f"main.{quote(self.shape.name)}"
+
+    @cached_property
+    def mirror(self) -> str:
+        """The table in the mirror."""
+        return f"mirror.{quote(self.shape.name)}"
+
+    @cached_property
+    def base(self) -> str:
+        """The table in the mirror as it was before the transaction under way."""
+        return f"base.{quote(self.shape.name)}"
+
+    def scratch(self, kind: str) -> str:
+        """Return the name of one of the scratch tables, qualified."""
+        return f"temp.{quote(self.scratch_name(kind))}"
+
+    def scratch_name(self, kind: str) -> str:
+        """Return the plain name of one of the scratch tables."""
+        return f"__harmonylite__{kind}_{self.id}"
+
+    @cached_property
+    def key_list(self) -> str:
+        """The key's columns in scratch tables: k0, k1, ..."""
+        return ", ".join(log_columns(len(self.shape.keys)))
+
+    @cached_property
+    def insert_into(self) -> str:
+        """INSERT INTO, such that no conflict clause of the table's definition decides for the node.
+
+        Only where there is one: a clause of the statement also overrules those within the triggers that it fires, even
+        the one that SQLite calls the default (findings/sqlite-or-abort-is-not-the-default.sh).
+        """
+        return "INSERT OR ABORT INTO" if self.shape.conflict_clause else "INSERT INTO"
+
+    @cached_property
+    def update_verb(self) -> str:
+        """UPDATE, likewise."""
+        return "UPDATE OR ABORT" if self.shape.conflict_clause else "UPDATE"
+
+    @cached_property
+    def newest(self) -> str:
+        """The statement that reads the table's number and its largest rowid."""
+        return f"SELECT {self.id}, max({quote(self.shape.rowid)}) FROM {self.main}"
+
+    @cached_property
+    def column_list(self) -> str:
+        """All columns in scratch tables: c0, c1, ..."""
+        return ", ".join(f"c{i}" for i in range(len(self.shape.columns)))
+
+    @cached_property
+    def in_logged(self) -> str:
+        """The condition that the key held by ``x`` is logged."""
+        terms = " AND ".join(f"l.k{i} IS x.k{i}" for i in range(len(self.shape.keys)))
+        return f"EXISTS (SELECT 1 FROM {self.scratch('logged')} AS l WHERE {terms})"
+
+    def update(self, values: Mapping[int, str], source: str) -> str:
+        """Return the statement that sets columns, by index, in the database's rows ``d`` that ``source`` finds.
+
+        ``source``: from FROM on; ``values``: expressions of the tables named there. The limit keeps it a query of its
+        own, with its tables in the order in which they are written: as part of the whole, SQLite might begin with the
+        database's table, and read it from end to end.
+        """
+        shape = self.shape
+        places = [quote(shape.rowid)] if shape.rowid else [quote(c.name) for c in shape.keys]
+        reads = [f"d.{place} AS p{i}" for i, place in enumerate(places)]
+        reads += [f"{value} AS n{i}" for i, value in values.items()]
+        sets = ", ".join(f"{quote(shape.columns[i].name)} = n.n{i}" for i in values)
+        here = " AND ".join(f"t.{place} = n.p{i}" for i, place in enumerate(places))
+        return (
+            f"{self.update_verb} {self.main} AS t SET {sets} FROM (SELECT {', '.join(reads)} {source} LIMIT -1) AS n"
+            f" WHERE {here}"
+        )
+
+    def as_captured(self, alias: str) -> str:
+        """Return the condition that a row looks like its image, bit for bit."""
+        shape = self.shape
+        same_key = shape.same(alias, "i", "c")
+        other = any_differs((column, shape.read(column, alias), f"i.c{n}") for n, column in enumerate(shape.columns))
+        return f"EXISTS (SELECT 1 FROM {self.scratch('image')} AS i WHERE {same_key} AND NOT ({other}))"
+
+    def keys_equal(self, left: str, right: str) -> str:
+        """Return the condition that two keys in scratch tables are equal; ``left``, ``right``: what numbers follow."""
+        return " AND ".join(
+            f"{left}{i} IS {right}{i} COLLATE {quote(c.collation)}" for i, c in enumerate(self.shape.keys)
+        )
+
+    def make_image(self, connection: apsw.Connection) -> None:
+        """Make the scratch table ``image`` anew, empty."""
+        connection.execute(f"DROP TABLE IF EXISTS {self.scratch('image')}")
+        self._make_by_key(connection, "image")
+        self.images = False
+
+    def _make_by_key(self, connection: apsw.Connection, kind: str) -> None:
+        key = ", ".join(f"c{i} COLLATE {quote(c.collation)}" for i, c in enumerate(self.shape.keys))
+        connection.execute(f"CREATE TABLE {self.scratch(kind)}({self.column_list})")
+        connection.execute(f"CREATE INDEX {self.scratch(kind + '_key')} ON {quote(self.scratch_name(kind))}({key})")
+
+    def forget(self, connection: apsw.Connection) -> None:
+        """Take what stands in ``logged`` for lost; between transactions the others hold nothing that matters."""
+        connection.execute(f"DELETE FROM {self.scratch('logged')}")
+        self.logged = 0
+
+    def make_scratch(self, connection: apsw.Connection) -> None:
+        """Make the other scratch tables anew, empty."""
+        for kind in SCRATCH:
+            connection.execute(f"DROP TABLE IF EXISTS {self.scratch(kind)}")
+        keys = self.key_list
+        typed = ", ".join(f"k{i} COLLATE {quote(c.collation)}" for i, c in enumerate(self.shape.keys))
+        count = len(self.shape.columns)
+        old = ", ".join(f"o{i}" for i in range(count))
+        columns = self.column_list
+        connection.execute(f"CREATE TABLE {self.scratch('logged')}({typed}, id INTEGER, UNIQUE({keys}))")
+        connection.execute(f"CREATE TABLE {self.scratch('touched')}({typed}, UNIQUE({keys}))")
+        connection.execute(f"CREATE TABLE {self.scratch('pending')}({typed}, UNIQUE({keys}))")
+        for kind in ("before", "own"):
+            self._make_by_key(connection, kind)
+        for kind in ("incoming", "waiting", "ahead"):
+            connection.execute(f"CREATE TABLE {self.scratch(kind)}({columns}, {old})")
+        connection.execute(f"CREATE TABLE {self.scratch('displaced')}({columns})")
+        self.logged = 0

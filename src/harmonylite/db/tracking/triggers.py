@@ -1,0 +1,124 @@
+"""The log and its capture triggers: what stands in the application's own file.
+
+Invariant: the triggers append keys to the log and do nothing else, but for inserts that their rowid tells
+(`harmonylite.db.tracking.watermarks`), which they leave out; they use nothing that an old or hardened SQLite
+lacks, and name key and unique columns only, so that other columns may come, go and change their names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from harmonylite.schema.shape import Column, TableShape
+from harmonylite.schema.sql import PRIVATE, quote
+
+LOG = f"{PRIVATE}log"
+STATE = f"{PRIVATE}state"
+POSITION = f"{PRIVATE}position"
+HELD = f"{PRIVATE}held"
+BASE = f"{PRIVATE}base"
+OVERRULED = f"{PRIVATE}overruled"
+WATERMARK = f"{PRIVATE}watermark"
+
+
+def log_columns(width: int) -> list[str]:
+    """Return the names of the log's key columns."""
+    return [f"k{i}" for i in range(width)]
+
+
+def private_tables(width: int) -> list[str]:
+    """Return the statements that make our tables in the application's file, for keys of up to ``width`` columns.
+
+    ``log``: id, table id, key; or, where the table id is negative, a range of rowids: above k0, up to k1. ``state``:
+    names and values of this file's own facts. ``position``: how far each shard is merged. ``held``: rows of the mirror
+    that are held back, by table id and key. ``watermark``: by table id, up to which rowid inserts are logged one by
+    one, and the key of the row there. ``base``: what the local writer last saw of pending rows that others changed, see
+    `harmonylite.db.capture.merge_base`. ``overruled``: this file's own values that gave way when it joined, see
+    `harmonylite.db.mirror.conflict_journal`.
+    """
+    keys = ", ".join(log_columns(width))
+    return [
+        f"CREATE TABLE IF NOT EXISTS main.{quote(LOG)}(id INTEGER PRIMARY KEY, t, {keys})",
+        f"CREATE TABLE IF NOT EXISTS main.{quote(STATE)}(name TEXT PRIMARY KEY, value) WITHOUT ROWID",
+        f"CREATE TABLE IF NOT EXISTS main.{quote(POSITION)}"
+        "(shard INTEGER PRIMARY KEY, seq INTEGER NOT NULL, resume INTEGER NOT NULL, created TEXT NOT NULL,"
+        " aborted BLOB, newest BLOB)",
+        f"CREATE TABLE IF NOT EXISTS main.{quote(HELD)}(t, {keys})",
+        f"CREATE TABLE IF NOT EXISTS main.{quote(WATERMARK)}(t INTEGER PRIMARY KEY, row INTEGER, {keys})",
+        f"CREATE TABLE IF NOT EXISTS main.{quote(BASE)}"
+        "(t INTEGER, key BLOB, row BLOB, PRIMARY KEY(t, key)) WITHOUT ROWID",
+        f"CREATE TABLE IF NOT EXISTS main.{quote(OVERRULED)}(id INTEGER PRIMARY KEY, tbl TEXT, key BLOB, col TEXT,"
+        " kind TEXT, winning, overruled, winner TEXT, loser TEXT, shard INTEGER, seq INTEGER, at REAL)",
+    ]
+
+
+def trigger_name(table_id: int, event: str) -> str:
+    """Return the name of one capture trigger; the table's id is in it, so a rename keeps it."""
+    return f"{PRIVATE}t{table_id}_{event}"
+
+
+def triggers(shape: TableShape, table_id: int) -> dict[str, str]:
+    """Return name and SQL of each capture trigger of one table.
+
+    ``AFTER`` triggers log the key, an update that changes the key logs both. ``BEFORE`` ones log the rows that
+    ``OR REPLACE`` would displace through a further unique index: SQLite fires no delete trigger for those.
+    """
+    real = [c for c in shape.keys if not c.pseudo]
+    made = {
+        "insert": _trigger(
+            "AFTER INSERT", shape, [_append(shape, table_id, "NEW")], when=_up_to_watermark(shape, table_id)
+        ),
+        "delete": _trigger("AFTER DELETE", shape, [_append(shape, table_id, "OLD")]),
+        "update": _trigger("AFTER UPDATE", shape, [_append(shape, table_id, "NEW")]),
+    }
+    changed = _key_changed(shape, real)
+    made["rekey"] = _trigger("AFTER UPDATE", shape, [_append(shape, table_id, "OLD")], when=changed)
+    for number, columns in enumerate(shape.unique):
+        body = [_displaced(shape, table_id, columns)]
+        made[f"replace{number}"] = _trigger("BEFORE INSERT", shape, body)
+        some = " OR ".join(f"NEW.{quote(c)} IS NOT OLD.{quote(c)}" for c in columns)
+        made[f"reupdate{number}"] = _trigger(
+            f"BEFORE UPDATE OF {', '.join(map(quote, columns))}", shape, body, when=some
+        )
+    return {trigger_name(table_id, event): sql.format(quote(trigger_name(table_id, event)))
+            for event, sql in made.items()}  # fmt: skip
+
+
+def _up_to_watermark(shape: TableShape, table_id: int) -> str:
+    """Return the condition that the rowid of a new row doesn't tell that it is new."""
+    if not shape.rowid:
+        return ""
+    watermark = f"SELECT row FROM {quote(WATERMARK)} WHERE t = {table_id}"
+    return f"ifnull(NEW.{quote(shape.rowid)} <= ({watermark}), 1)"
+
+
+def _key_changed(shape: TableShape, real: Sequence[Column]) -> str:
+    terms = [f"OLD.{quote(c.name)} IS NOT NEW.{quote(c.name)} COLLATE BINARY" for c in real]
+    if shape.rowid:
+        terms.append(f"OLD.{quote(shape.rowid)} IS NOT NEW.{quote(shape.rowid)}")
+    return " OR ".join(terms)
+
+
+def _escape(sql: str) -> str:
+    return sql.replace("{", "{{").replace("}", "}}")
+
+
+def _trigger(event: str, shape: TableShape, body: Sequence[str], *, when: str = "") -> str:
+    """Return a trigger's SQL with ``{}`` where its name goes."""
+    head = f"ON {quote(shape.name)}" + (f" WHEN {when}" if when else "")
+    return "CREATE TRIGGER {} " + _escape(f"{event} {head} BEGIN {' '.join(body)} END")
+
+
+def _append(shape: TableShape, table_id: int, row: str) -> str:
+    names = ", ".join(log_columns(len(shape.keys)))
+    return f"INSERT INTO {quote(LOG)}(t, {names}) VALUES ({table_id}, {shape.read_key(row)});"
+
+
+def _displaced(shape: TableShape, table_id: int, columns: Sequence[str]) -> str:
+    """Return the statement that logs the rows of other keys with the new row's unique values."""
+    names = ", ".join(log_columns(len(shape.keys)))
+    clash = " AND ".join(f"d.{quote(c)} = NEW.{quote(c)}" for c in columns)
+    return (
+        f"INSERT INTO {quote(LOG)}(t, {names}) SELECT {table_id}, {shape.read_key('d')} "
+        f"FROM {quote(shape.name)} AS d WHERE {clash};"
+    )

@@ -1,0 +1,142 @@
+"""Watermarks: up to which rowid a table's inserts are logged one by one. What lies beyond speaks for itself.
+
+An insert mostly takes a rowid above all that are there. Its trigger then logs nothing, which spares the application a
+page for each commit: that the row is new can be told from its rowid. Everything else is logged: an insert at or below
+the watermark, every update, every delete.
+
+Invariant: a row beyond the watermark counts as logged just now. A watermark is raised over rows only together with a
+log entry that names their range, or when no other connection can have touched them since they were captured, or when
+the node wrote them itself in this very transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import apsw
+
+from harmonylite.db.sqlite.connection import rows, value
+from harmonylite.db.tracking.tracked_table import Tracked
+from harmonylite.db.tracking.triggers import LOG, WATERMARK
+from harmonylite.schema.sql import quote
+
+MOST = 2**63 - 1
+"""The largest rowid."""
+TERMS = 200
+"""Tables that one statement asks for their newest row (SQLite: limits, compound select)."""
+
+
+class Watermarks:
+    """The watermarks of the tables that have a rowid. Every method runs within a transaction of the caller's."""
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self._connection = connection
+        self._at: dict[int, int] | None = None
+
+    def forget(self) -> None:
+        """Read them anew the next time: they were written elsewhere, or a transaction was undone."""
+        self._at = None
+
+    def of(self, table: Tracked) -> int | None:
+        """Return the table's watermark; None: it has none, each of its inserts is logged."""
+        if self._at is None:
+            self._at = dict(rows(self._connection, f"SELECT t, row FROM main.{quote(WATERMARK)}"))
+        return self._at.get(table.id)
+
+    def beyond(self, tables: Iterable[Tracked]) -> dict[int, int]:
+        """Return the tables that have rows beyond their watermark: number and largest rowid."""
+        found: dict[int, int] = {}
+        marked = [table for table in tables if table.shape.rowid and self.of(table) is not None]
+        at = self._at or {}
+        for start in range(0, len(marked), TERMS):
+            sql = " UNION ALL ".join(table.newest for table in marked[start : start + TERMS])
+            found |= {
+                number: top for number, top in rows(self._connection, sql) if top is not None and top > at[number]
+            }
+        return found
+
+    def log_ranges(self, tables: Iterable[Tracked]) -> None:
+        """Name the rows beyond the watermarks in the log, a range for each table, and raise those.
+
+        The transaction writes the database.
+        """
+        by_id = {table.id: table for table in tables}
+        for number, top in self.beyond(by_id.values()).items():
+            self._connection.execute(
+                f"INSERT INTO main.{quote(LOG)}(t, k0, k1) VALUES (?, ?, ?)", (-number, self.of(by_id[number]), top)
+            )
+            self._raise(by_id[number])
+
+    def raise_all(self, tables: Iterable[Tracked]) -> None:
+        """Raise the watermarks to the newest rows; see the module for when that is right."""
+        for table in tables:
+            if self.of(table) is not None:
+                self._raise(table)
+
+    def _raise(self, table: Tracked) -> None:
+        raised = _set(self._connection, table, self.of(table))
+        if raised is not None and self._at is not None:
+            self._at[table.id] = raised
+
+
+def _set(connection: apsw.Connection, table: Tracked, above: int | None) -> int | None:
+    """Set a watermark to the newest row whose rowid is over ``above``, with that row's key; None when there is none."""
+    shape = table.shape
+    rowid = f"d.{quote(shape.rowid)}"
+    raised: int | None = value(
+        connection,
+        f"INSERT OR REPLACE INTO main.{quote(WATERMARK)}(t, row, {table.key_list})"
+        f" SELECT {table.id}, {rowid}, {shape.read_key('d')} FROM {table.main} AS d WHERE {rowid} > ?"
+        f" ORDER BY {rowid} DESC LIMIT 1 RETURNING row",
+        (above or 0,),
+    )
+    return raised
+
+
+def begin(connection: apsw.Connection, table: Tracked, *, anew: bool) -> None:
+    """Give a table its watermark, the newest of its rows: whatever is there was or will be dealt with otherwise.
+
+    ``anew``: also if it has one.
+    """
+    there = value(connection, f"SELECT 1 FROM main.{quote(WATERMARK)} WHERE t = ?", (table.id,))
+    if table.shape.rowid and (anew or there is None) and _set(connection, table, 0) is None:
+        connection.execute(f"INSERT OR REPLACE INTO main.{quote(WATERMARK)}(t, row) VALUES (?, 0)", (table.id,))
+
+
+def forget_others(connection: apsw.Connection, numbers: Iterable[int]) -> None:
+    """Forget the watermarks of tables that are there no more; ``numbers``: those that are."""
+    there = set(numbers)
+    for (number,) in rows(connection, f"SELECT t FROM main.{quote(WATERMARK)}"):
+        if number not in there:
+            connection.execute(f"DELETE FROM main.{quote(WATERMARK)} WHERE t = ?", (number,))
+
+
+def still_stands(connection: apsw.Connection, table: Tracked) -> bool:
+    """Tell whether the rows beyond a watermark are surely still beyond it, though rows may have been renumbered.
+
+    ``VACUUM`` may number the rows of a table without INTEGER PRIMARY KEY anew, in their order and without gaps
+    (SQLite: lang_vacuum). The newest row of then, where it still has its number, shows that none before it moved.
+    """
+    shape = table.shape
+    if not shape.rowid or shape.integer_key:
+        return True
+    if any(column.pseudo == "rowid" for column in shape.keys):
+        return False
+    return bool(
+        value(
+            connection,
+            f"SELECT m.row <= 0 OR EXISTS (SELECT 1 FROM {table.main} AS d WHERE d.{quote(shape.rowid)} = m.row"
+            f" AND {shape.same('d', 'm')}) FROM main.{quote(WATERMARK)} AS m WHERE m.t = ?",
+            (table.id,),
+        )
+    )
+
+
+def new_rows(connection: apsw.Connection, number: int, cleared: int, schema: str) -> list[tuple[int, int]]:
+    """Return the ranges of rowids, above and up to, that the log names or that are beyond a table's watermark."""
+    return rows(
+        connection,
+        f"SELECT k0, k1 FROM {schema}.{quote(LOG)} WHERE t = ? AND id > ?"
+        f" UNION ALL SELECT row, {MOST} FROM {schema}.{quote(WATERMARK)} WHERE t = ?",
+        (-number, cleared, number),
+    )

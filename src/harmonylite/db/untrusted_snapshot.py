@@ -1,0 +1,94 @@
+"""Look through the file of a snapshot before anything else opens it: its maker may be no member, or faulty.
+
+Invariant: a file that passes is a whole SQLite file of tables and indexes alone, so nothing in it runs when rows are
+written; what it says of itself can be read; and the schema that it remembers is applied by
+`harmonylite.db.sqlite.untrusted_ddl` without a refusal. The look itself writes nothing and trusts nothing: SQLite's own
+advice for files of unknown origin (SQLite: security).
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import apsw
+import msgspec
+
+from harmonylite.changes.epochs import Standing
+from harmonylite.db.mirror.conflict_journal import recent_ends
+from harmonylite.db.mirror.database_schema import remembered
+from harmonylite.db.mirror.positions import read_standing
+from harmonylite.db.sqlite.connection import open_unchanging, rows
+from harmonylite.db.sqlite.deadline import Patience
+from harmonylite.db.sqlite.untrusted_ddl import SECONDS, Definition, apply, harden
+from harmonylite.errors import DatabaseError, DefinitionError, OverdueError, SnapshotRefusedError
+from harmonylite.wire import WireError
+
+_PLAIN = {"table": ("CREATE TABLE ",), "index": ("CREATE INDEX ", "CREATE UNIQUE INDEX ")}
+_ODD = (apsw.Error, DatabaseError, WireError, msgspec.MsgspecError, ValueError, TypeError, OverflowError)
+"""What reading a file that anybody may have made raises."""
+
+
+def look_through(file: Path, patience: Patience) -> Standing:
+    """Return where the snapshot ``file`` stands; nobody else has it open.
+
+    Raises SnapshotRefusedError for what no mirror is or could be, OverdueError when ``patience`` ends.
+    """
+    try:
+        connection = open_unchanging(file)
+        try:
+            with patience.bounding(connection):
+                harden(connection)
+                _whole(connection)
+                _tables_alone(connection)
+                standing = _typed(read_standing(connection, "main"))
+                recent_ends(connection, "main")
+                schema = remembered(connection)
+        finally:
+            connection.close()
+        try_out(schema, patience.within(SECONDS))
+    except OverdueError as error:
+        if error.given_up:
+            raise
+        raise SnapshotRefusedError(f"its schema can't be applied: {error}") from error
+    except _ODD as error:
+        raise SnapshotRefusedError(f"it is no mirror that can be used: {error}") from error
+    return standing
+
+
+def _whole(connection: apsw.Connection) -> None:
+    found = rows(connection, "PRAGMA quick_check(1)")
+    if found != [("ok",)]:
+        raise DatabaseError(f"the file is damaged: {found[0][0]}")
+
+
+def _typed(standing: Standing) -> Standing:
+    """Return a standing whose values are of the types that positions have; raises TypeError."""
+    texts: list[Any] = [standing.history, *(p.created for p in standing.positions.values())]
+    numbers: list[Any] = [n for p in standing.positions.values() for n in (p.shard, p.seq, p.resume)]
+    if not all(isinstance(text, str) for text in texts) or not all(isinstance(n, int) and n >= 0 for n in numbers):
+        raise TypeError("its positions are no positions")
+    return standing
+
+
+def _tables_alone(connection: apsw.Connection) -> None:
+    """Raise DefinitionError for triggers, views and virtual tables: no mirror has them, whatever the rows call them."""
+    for kind, name, sql in rows(connection, "SELECT type, name, sql FROM sqlite_schema"):
+        if kind not in _PLAIN or not (sql is None or (isinstance(sql, str) and sql.startswith(_PLAIN[kind]))):
+            raise DefinitionError(f"it holds {str(name)[:100]!r}, which is neither a table nor an index")
+
+
+def try_out(schema: list[Definition], patience: Patience) -> None:
+    """Apply ``schema`` to a database in memory; raises DefinitionError, OverdueError.
+
+    What this SQLite lacks (a function, a module, newer syntax) is no reason to refuse: a node that has its database
+    never applies the schema, and one that makes it hears of it then.
+    """
+    connection = apsw.Connection(":memory:")
+    try:
+        for definition in sorted(schema, key=lambda d: d.rank):
+            with suppress(apsw.SQLError):
+                apply(connection, [definition], patience)
+    finally:
+        connection.close()

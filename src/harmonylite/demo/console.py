@@ -1,0 +1,75 @@
+"""How the demo speaks: on a terminal with colour and a spinner, piped as plain lines.
+
+Invariant: what is said is said once and stays on the screen; a spinner is never the only sign of something.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from rich.console import Console, RenderableType
+from rich.markup import escape
+from rich.padding import Padding
+from rich.panel import Panel
+from rich.table import Table
+
+
+class DemoConsole:
+    """Writes to ``console``, by default standard output."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = console or Console(highlight=False)
+        self._steps = 0
+
+    def title(self, headline: str, text: str) -> None:
+        """Open the story."""
+        self._console.print(Panel(f"[bold]{escape(headline)}[/bold]\n{escape(text)}", expand=False, padding=(0, 2)))
+
+    def step(self, headline: str, text: str = "") -> None:
+        """Begin the next numbered step."""
+        self._steps += 1
+        self._console.print(f"\n[bold cyan]{self._steps}. {escape(headline)}[/bold cyan]")
+        if text:
+            self._indented(f"[dim]{escape(text)}[/dim]")
+
+    def fact(self, who: str, what: str) -> None:
+        """State one thing that happened."""
+        self._pair(f"[bold]{escape(who)}[/bold]", what)
+
+    def good(self, text: str) -> None:
+        """State that something holds."""
+        self._pair("[green]ok[/green]", text)
+
+    def bad(self, text: str) -> None:
+        """State that something doesn't hold."""
+        self._pair("[bold red]not ok[/bold red]", text)
+
+    def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Show rows under headings."""
+        table = Table(*columns, header_style="bold", padding=(0, 1))
+        for row in rows:
+            table.add_row(*map(escape, row))
+        self._indented(table)
+
+    def command(self, line: str, output: str = "") -> None:
+        """Show a command as one could type it, on one line however long, and what it printed."""
+        self._console.print(f"   [bold]$ {escape(line)}[/bold]", soft_wrap=True)
+        for text in output.splitlines():
+            self._console.print(f"   {text}", markup=False, soft_wrap=True)
+
+    def _pair(self, mark: str, text: str) -> None:
+        """Print text beside a mark, so that a second line begins below the first."""
+        grid = Table.grid(padding=(0, 1))
+        grid.add_column(min_width=7, no_wrap=True)
+        grid.add_row(mark, escape(text))
+        self._indented(grid)
+
+    def _indented(self, what: RenderableType) -> None:
+        self._console.print(Padding(what, (0, 0, 0, 3), expand=False))
+
+    @contextmanager
+    def waiting(self, what: str) -> Iterator[None]:
+        """Show a spinner while something takes its time; nothing at all where output is piped."""
+        with self._console.status(escape(what)):
+            yield

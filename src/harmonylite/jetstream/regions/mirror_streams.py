@@ -1,0 +1,341 @@
+"""The streams of one region: those that take messages, or copies of them.
+
+Invariant: a copy is made only of a stream that was seen to take messages, and bears that stream's identity; what takes
+messages is never deleted here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+
+from harmonylite.errors import ConfigError, StreamError, StreamLostError
+from harmonylite.jetstream.api import STREAM_EXISTS, ApiError, JetStream
+from harmonylite.jetstream.replicas import create
+from harmonylite.jetstream.settings import StreamSettings
+from harmonylite.jetstream.stream import Details, Stream
+from harmonylite.jetstream.stream_metadata import LEFT_FOR, PrimaryRegion, Role, closed_subject, mirrored
+from harmonylite.jetstream.streams import CREATE_SECONDS, compared, ensure_stream, stream_config, until_there
+from harmonylite.nats.link import NatsLink
+from harmonylite.nats.names import stream_name
+from harmonylite.status import NodeStatus, Part
+
+log = logging.getLogger(__name__)
+
+LOOK_EVERY = 2.0
+"""Seconds between looks at the home region from another one; in the home region itself they are three times as many."""
+
+LOSSES = 2
+"""Looks in a row that must fail before the home region counts as unreachable: one lost answer is not a cut."""
+
+FOLLOW_AFTER = 5
+"""Looks in a row at other streams in the home region than were copied here, before those are copied."""
+
+PART = "home region"
+
+
+async def ensure_region_streams(
+    link: NatsLink, settings: StreamSettings, home: PrimaryRegion, part: Part | None = None
+) -> list[str]:
+    """Make the streams of this region, or find them; wait for JetStream, and for the home region where it is needed.
+
+    Where the streams exist, they say where home is, and ``home`` learns it. Returns and raises as `ensure_streams`.
+    """
+    part = part or Part("streams")
+    warnings: list[str] = []
+    configured = home.now
+    for shard in range(settings.shards):
+        regional = RegionStream(link, settings, shard, home)
+        warnings += await until_there(link, regional.own, part, regional.ensure, settings.replicas)
+    part.ok()
+    if home.now != configured:
+        warnings.append(f"home is region {home.now} (the streams say so), home_region says {configured}; mend it")
+    return warnings
+
+
+class RegionStream:
+    """A shard's stream in every region. ``own``: the one of this region."""
+
+    def __init__(self, link: NatsLink, settings: StreamSettings, shard: int, home: PrimaryRegion) -> None:
+        self.link = link
+        self.settings = replace(settings, domain=home.region)
+        self._home = home
+        self.shard = shard
+        self.name = stream_name(settings.stream_prefix, shard)
+        self.own = self.of(home.region)
+
+    def of(self, region: str) -> Stream:
+        """Return the stream of ``region``."""
+        return Stream(JetStream(self.link, region), self.name, self.shard)
+
+    async def ensure(self) -> list[str]:
+        """Make this region's stream, or compare it with the settings; return what differs. Raises StreamError."""
+        try:
+            details = await self.own.details()
+        except StreamLostError:
+            if self._home.here:
+                return await ensure_stream(self.own, self.settings)
+            await self.copy(*await self.order(self._home.now))
+            details = await self.own.details()
+        except StreamError as error:
+            if isinstance(error, ApiError) or not (trouble := self._domain_trouble()):
+                raise
+            raise StreamError(f"{error.message}; {trouble}") from None
+        await self._check_only_order(details)
+        self._home.follow(details.role)
+        if details.role.takes_messages:
+            return await compared(
+                self.own, details, stream_config(self.settings, self.shard), update=self.settings.update_existing
+            )
+        if not details.role.copy_of:
+            return []
+        wanted = {"num_replicas": self.settings.replicas} if self.settings.replicas else {}
+        return await compared(self.own, replace(details, config={**details.config, "subjects": []}), wanted,
+                              update=self.settings.update_existing)  # fmt: skip
+
+    def _domain_trouble(self) -> str:
+        """Say that the NATS server is in another JetStream domain than its region's, "" when it is not."""
+        found = self.link.now().domain
+        if found == self._home.region:
+            return ""
+        return (
+            f"JetStream of the server has {f'domain {found}' if found else 'no domain'}: set domain: "
+            f"{self._home.region} in the jetstream block of every server of this region"
+        )
+
+    async def _check_only_order(self, details: Details) -> None:
+        """Raise ConfigError when another region is said to be home of what was always ordered here.
+
+        Each would take the other's messages. Once home was moved, the streams know better than the configuration.
+        """
+        home, region = self._home.now, self._home.region
+        if home == region or details.role.moves or not details.role.takes_messages:
+            return
+        try:
+            there = (await self.of(home).details()).role
+        except StreamLostError:
+            there = Role("")
+        except StreamError as error:
+            raise StreamError(
+                f"home_region is {home}, but the streams of region {region} take messages already, and {home} can't be "
+                f"asked whether its streams do, too: {error.message}"
+            ) from None
+        if there.copy_of != region:
+            raise ConfigError(
+                f"home_region is {home}, but the streams of region {region} take messages already",
+                advice=f'set home_region = "{region}" on every node and move home with `harmonylite region promote`; '
+                f"or let region {region} join {home} with its rows: docs/regions.md says how",
+            )
+
+    async def order(self, region: str) -> tuple[str, Details]:
+        """Return the stream that takes messages and its region, asked for in ``region`` first; raises StreamError."""
+        asked: list[str] = []
+        while region and region not in asked:
+            asked.append(region)
+            try:
+                details = await self.of(region).details()
+            except StreamLostError:
+                raise StreamError(f"region {region} has not made stream {self.name} yet") from None
+            except StreamError as error:
+                raise StreamError(f"home region {region} can't be reached: {error.message}") from None
+            if details.role.takes_messages:
+                return region, details
+            region = details.role.left_for or details.role.copy_of
+        raise StreamError(f"no region takes messages for stream {self.name}; asked were {', '.join(asked)}")
+
+    async def copy(self, region: str, details: Details) -> None:
+        """Make this region's stream a copy of ``region``'s; it must not exist. Raises StreamError."""
+        config = mirrored(details.role, region, details.config, self.settings.replicas)
+        try:
+            count = await create(self.own.api, config)
+        except ApiError as error:
+            # Another node was faster.
+            if error.code != STREAM_EXISTS:
+                raise
+        else:
+            log.info("stream %s made: a copy of region %s, %d replicas", self.name, region, count)
+
+
+class RegionWatch:
+    """Looks after one region: whether home answers, whether its copies still are copies of what is there.
+
+    ``after``: called after each look that this region's own streams answered; ``steady``: looks in a row that home did.
+    """
+
+    def __init__(
+        self, link: NatsLink, settings: StreamSettings, home: PrimaryRegion, status: NodeStatus, *,
+        rejoin: Callable[[], Awaitable[object]], every: float = LOOK_EVERY, wall: Callable[[], float] = time.time,
+        after: Callable[[RegionWatch], Awaitable[None]] | None = None,
+    ) -> None:  # fmt: skip
+        self._shards = [RegionStream(link, settings, shard, home) for shard in range(settings.shards)]
+        self._settings = settings
+        self._home = home
+        self._status = status
+        self._part = status.part(PART)
+        self._rejoin = rejoin
+        self._others = 0
+        self._every = every
+        self._wall = wall
+        self._lost = 0
+        self._since = 0.0
+        self._after = after
+        self._lost_at = 0.0
+        self.steady = 0
+        status.region = {"region": home.region, "home": home.now}
+
+    async def run(self) -> None:
+        """Look without end."""
+        while True:
+            try:
+                await self.look()
+                if self._after is not None:
+                    await self._after(self)
+            except StreamError as error:
+                log.debug("regions: %s", error)
+            await asyncio.sleep(self._every * (3 if self._home.here else 1))
+
+    @property
+    def unreachable_for(self) -> float:
+        """Seconds for which the home region has been out of reach, 0.0 while it answers."""
+        return time.monotonic() - self._lost_at if self._lost >= LOSSES else 0.0
+
+    async def look(self) -> None:
+        """Look once and tell the status. Raises StreamError when this region's own streams can't be asked."""
+        own = [await self._own(shard) for shard in self._shards]
+        self._home.follow(own[0].role)
+        start = time.monotonic()
+        try:
+            order = [await shard.of(self._home.now).details() for shard in self._shards]
+        except StreamLostError as error:
+            self._part.waiting(f"home region {self._home.now}: {error.message}; it is made again there")
+            self.steady = 0
+            return
+        except StreamError as error:
+            self._unreachable(error)
+            return
+        seconds = (time.monotonic() - start) / len(own)
+        self._lost, self._since = 0, 0.0
+        self.steady += 1
+        lag = sum(max(0, there.info.last - here.info.last) for here, there in zip(own, order, strict=True))
+        self._tell(reachable=True, round_trip=seconds, lag=lag, moves=max(details.role.moves for details in own))
+        self._judge(own, order)
+        other = any(here.info.created != there.info.created for here, there in zip(own, order, strict=True))
+        self._others = self._others + 1 if other and all(there.role.takes_messages for there in order) else 0
+        if self._others > FOLLOW_AFTER and not self._home.left:
+            # Home lost its streams and has begun anew; what is in the copies, every node here has folded.
+            self._others = 0
+            log.warning(
+                "the streams of home region %s stay others than were copied; they are copied anew", self._home.now
+            )
+            await self._rejoin()
+        if self._home.here:
+            await self._shut_what_was_left(own)
+
+    async def _own(self, shard: RegionStream) -> Details:
+        try:
+            return await shard.own.details()
+        except StreamLostError:
+            if self._home.here:
+                raise
+            log.warning("the copy of stream %s is gone; it is made again", shard.name)
+            await shard.copy(*await shard.order(self._home.now))
+            return await shard.own.details()
+
+    def _unreachable(self, error: StreamError) -> None:
+        self.steady = 0
+        self._lost_at = self._lost_at if self._lost else time.monotonic()
+        self._lost += 1
+        if self._lost < LOSSES:
+            return
+        self._since = self._since or self._wall()
+        self._tell(reachable=False, round_trip=0.0, lag=0, moves=0)
+        if self._home.here:
+            self._part.waiting(f"the streams of this region can't be asked: {error.message}")
+            return
+        interim = self._home.interim
+        if interim is not None:
+            self._part.ok()
+            return
+        self._part.waiting(
+            f"home region {self._home.now} can't be reached since {_utc(self._since)}: changes queue here, what is in "
+            "this region's copy is applied; on its own it goes on once the leaf link is back"
+        )
+
+    def _tell(self, *, reachable: bool, round_trip: float, lag: int, moves: int) -> None:
+        interim = self._home.interim
+        note = (
+            f"home region {self._home.now} can't be reached since {_utc(self._since)}; the nodes of this region go on"
+            f" in an interim order since {_utc(interim.since)}, which is brought home once the leaf link is back"
+            if interim is not None and not reachable
+            else ""
+        )
+        self._status.region = {
+            "region": self._home.region,
+            "home": self._home.now,
+            "reachable": reachable,
+            "unreachable_since": self._since,
+            "round_trip_seconds": round(round_trip, 4),
+            "copy_behind": lag,
+            "moves": moves,
+            "interim": interim is not None,
+            "interim_since": interim.since if interim is not None else 0.0,
+            "note": note,
+        }
+
+    def _judge(self, own: list[Details], order: list[Details]) -> None:
+        """Say in the status whether what is here still belongs to what is there."""
+        if self._home.left:
+            self._part.failed(
+                f"home was moved to region {self._home.now} while this region was away; nothing is published from here:"
+                " run `harmonylite region rejoin` on one node of this region (docs/regions.md)"
+            )
+        elif any(here.info.created != there.info.created for here, there in zip(own, order, strict=True)):
+            self._part.waiting(
+                f"the streams of home region {self._home.now} are not those that were copied here; they are followed "
+                "soon, unless `harmonylite region promote -force` goes on from this region's copies"
+            )
+        elif not all(there.role.takes_messages for there in order):
+            self._part.waiting(f"region {self._home.now} takes no messages now: home is being moved")
+        else:
+            self._part.ok()
+
+    async def _shut_what_was_left(self, own: list[Details]) -> None:
+        """Let one order be left of two that came of a move without the other region: the one that was moved last."""
+        for shard, details in zip(self._shards, own, strict=True):
+            role = details.role
+            if not role.came_from or not role.takes_messages:
+                continue
+            former = shard.of(role.came_from)
+            try:
+                found = await former.details()
+            except StreamError:
+                continue
+            if found.role.copy_of or found.role.left_for:
+                continue
+            if (found.role.moves, found.role.order) < (role.moves, role.order):
+                await close_stream(former, found, left_for=self._home.region)
+                log.warning("region %s did not know that home was moved; its stream %s takes nothing any more",
+                            role.came_from, shard.name)  # fmt: skip
+            elif found.role.order != role.order:
+                await close_stream(shard.own, details, left_for=role.came_from)
+                log.warning("home was moved back to region %s meanwhile; stream %s takes nothing here any more",
+                            role.came_from, shard.name)  # fmt: skip
+
+
+async def close_stream(stream: Stream, details: Details, *, left_for: str = "") -> None:
+    """Let a stream take no more messages: its subjects become one that nobody publishes on. Raises StreamError.
+
+    ``left_for``: for good, as home was moved to that region.
+    """
+    metadata = dict(details.config.get("metadata") or {})
+    if left_for:
+        metadata[LEFT_FOR] = left_for
+    config = {**details.config, "subjects": [closed_subject(stream.name)], "metadata": metadata}
+    await stream.api.call(f"STREAM.UPDATE.{stream.name}", config, seconds=CREATE_SECONDS)
+
+
+def _utc(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds))

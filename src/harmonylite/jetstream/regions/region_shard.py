@@ -1,0 +1,162 @@
+"""One shard's stream where there are regions: read from this region's stream, published to the home region's.
+
+While `PrimaryRegion.interim` names a failover, it is that: what the region's copy holds up to where the failover
+begins, and the failover's own stream from there on.
+
+Invariant: a sequence is returned by `publish` only when the home region acknowledged it (of an interim order: the own
+one); another region's acknowledgement (of streams that were left behind when home was moved) counts for nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing
+from dataclasses import replace
+from typing import Any, cast
+
+from harmonylite.changes.failover import Interim
+from harmonylite.errors import NotAcknowledgedError, StreamError, StreamLostError
+from harmonylite.jetstream.api import JetStream
+from harmonylite.jetstream.reader import Reader
+from harmonylite.jetstream.regions.region_reader import CopyReader
+from harmonylite.jetstream.settings import StreamSettings
+from harmonylite.jetstream.shard import JetStreamShard
+from harmonylite.jetstream.stream import Stream
+from harmonylite.jetstream.stream_metadata import PrimaryRegion, failover_stream_name, failover_subject
+from harmonylite.model import StreamInfo, StreamMessage
+from harmonylite.nats.link import NatsLink
+from harmonylite.status import Part
+from harmonylite.wire import token
+
+
+class RegionShard(JetStreamShard):
+    """The stream of ``shard``, seen from the node ``node_id`` of the region ``home.region``."""
+
+    def __init__(
+        self, link: NatsLink, settings: StreamSettings, shard: int, node_id: str, home: PrimaryRegion, *,
+        part: Part | None = None, publish_seconds: float = 5.0, confirm_seconds: float = 5.0,
+    ) -> None:  # fmt: skip
+        super().__init__(
+            link, replace(settings, domain=home.region), shard, node_id,
+            part=part, publish_seconds=publish_seconds, confirm_seconds=confirm_seconds,
+        )  # fmt: skip
+        self._home = home
+        self._prefix, self._token = settings.subject_prefix, token(node_id)
+
+    def _in(self, region: str) -> Stream:
+        return Stream(JetStream(self._link, region), self.name, self.shard)
+
+    async def publish(
+        self, payload: bytes, *, message_id: str, expected_last: int | None = None, expected_end: int | None = None
+    ) -> int:
+        """Store ``payload`` in the home region; see `ShardStream.publish`."""
+        if self._home.left and self._home.interim is None:
+            raise StreamError(
+                f"home was moved to region {self._home.now} while {self._home.region} was away",
+                advice="run `harmonylite region rejoin` here once; see docs/regions.md",
+            )
+        return await super().publish(
+            payload, message_id=message_id, expected_last=expected_last, expected_end=expected_end
+        )
+
+    async def _acknowledged(self, found: Mapping[str, Any]) -> int:
+        answering = found.get("domain") or "?"
+        if self._home.interim is not None:
+            return await super()._acknowledged(found)  # nobody else has its subjects
+        if answering != self._home.now:
+            # Perhaps home has just been moved there.
+            self._home.follow((await self._stream.details()).role)
+        if answering != self._home.now:
+            raise NotAcknowledgedError(f"publish to {self.name}: region {answering} answered, home is {self._home.now}")
+        return await super()._acknowledged(found)
+
+    def _address(self) -> tuple[str, str]:
+        interim = self._home.interim
+        if interim is None:
+            return super()._address()
+        subject = failover_subject(self._prefix, self._home.region, interim.number, self.shard, self._token)
+        return subject, failover_stream_name(self.name, interim.number)
+
+    def _apart(self, interim: Interim) -> Stream:
+        return Stream(self._stream.api, failover_stream_name(self.name, interim.number), self.shard)
+
+    async def _read_interim(self, interim: Interim, start: int) -> AsyncIterator[list[StreamMessage]]:
+        begins = interim.starts[self.shard]
+        reads = [(self._apart(interim), max(start, begins.upto + 1), 0)]
+        if start <= begins.copied:
+            reads.insert(0, (self._stream, start, begins.copied))
+        elif start <= begins.upto:
+            reads = [(self._apart(interim), start, 0)]  # what is missing in between is told as a gap
+        for stream, first, upto in reads:
+            reader = Reader(self._link, stream, first, self._part, confirm_seconds=self._confirm_seconds)
+            async with aclosing(cast("AsyncGenerator[list[StreamMessage], None]", reader.batches())) as batches:
+                async for batch in batches:
+                    yield [message for message in batch if not upto or message.seq <= upto]
+                    if upto and batch[-1].seq >= upto:
+                        break
+
+    def read(self, start: int) -> AsyncIterator[list[StreamMessage]]:
+        """Yield batches of this region's stream; see `ShardStream.read`."""
+        if self._home.interim is not None:
+            return self._read_interim(self._home.interim, start)
+        reader = CopyReader(
+            self._link, self._stream, self._in, start, self._part, confirm_seconds=self._confirm_seconds
+        )
+        return reader.batches()
+
+    async def info(self) -> StreamInfo:
+        """Return the state of this region's stream, with the order's end where home can be reached.
+
+        Raises StreamLostError when home has lost it or made it anew: a copy is not the order.
+        """
+        details = await self._stream.details()
+        if self._home.interim is not None:
+            return await self._info_interim(self._home.interim, details.info)
+        self._home.follow(details.role)
+        if not details.role.copy_of:
+            return details.info
+        try:
+            order = (await self._in(details.role.copy_of).details()).info
+        except StreamLostError:
+            raise StreamLostError(f"home region {details.role.copy_of} has no stream {self.name} (any more)") from None
+        except StreamError:
+            return details.info
+        if order.created != details.info.created:
+            raise StreamLostError(f"stream {self.name} of home region {details.role.copy_of} was made anew")
+        return replace(details.info, last=max(details.info.last, order.last))
+
+    async def _info_interim(self, interim: Interim, copy: StreamInfo) -> StreamInfo:
+        begins = interim.starts[self.shard]
+        info = (await self._apart(interim).details()).info
+        joined = begins.copied == begins.upto and copy.created == begins.parent and copy.first <= begins.upto
+        return replace(info, first=copy.first) if joined else info
+
+    async def end(self) -> int:
+        """Return the last sequence in the home region; see `ShardStream.end`."""
+        if self._home.interim is not None:
+            return (await self._apart(self._home.interim).details()).info.last
+        own = await self._stream.details()
+        self._home.follow(own.role)
+        order = own if self._home.here else await self._in(self._home.now).details()
+        if order.info.created != own.info.created:
+            raise StreamError(f"{self.name} of region {self._home.now} is another stream than is copied here")
+        return order.info.last
+
+    async def last_own(self) -> StreamMessage | None:
+        """Return the newest message on this node's own subject in the home region; see `ShardStream.last_own`."""
+        if self._home.interim is not None:
+            return await self._apart(self._home.interim).last_on(self._address()[0])
+        return await self._in(self._home.now).last_on(self.subject)
+
+    async def next_own(self, after: int) -> StreamMessage | None:
+        """Return the next message on this node's own subject in the home region; see `ShardStream.next_own`."""
+        if self._home.interim is not None:
+            return await self._apart(self._home.interim).next_on(self._address()[0], after)
+        return await self._in(self._home.now).next_on(self.subject, after)
+
+    async def get(self, seq: int) -> StreamMessage | None:
+        """Return one message; see `ShardStream.get`."""
+        interim = self._home.interim
+        if interim is not None and seq > interim.starts[self.shard].upto:
+            return await self._apart(interim).get(seq)
+        return await super().get(seq)

@@ -1,0 +1,185 @@
+"""Regions: where the one order of all changes is made, and what a stream's settings say of it.
+
+Every region has a JetStream domain of its own, called like the region. In the home region live the streams that take
+messages; each other region keeps copies of them (JetStream mirrors: same messages, sequences and times), reads those,
+and publishes to the home region over leaf links.
+
+Invariant: the streams themselves say where home is; the configuration only counts as long as they don't exist. A stream
+that was moved has a higher number of moves than the one it was moved from, so that two that both take messages, after a
+region was given up for lost, are told apart.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from harmonylite.changes.failover import Interim
+from harmonylite.errors import ConfigError
+from harmonylite.foreign import Codec, Line, Seq, convert
+
+ORDER = "harmonylite-order"
+FORKS = "harmonylite-forks"
+MOVES = "harmonylite-moves"
+LEFT_FOR = "harmonylite-left-for"
+CAME_FROM = "harmonylite-came-from"
+"""Metadata of a stream: the identity of its order, earlier identities, how often home was moved, and where to/from."""
+
+_API = re.compile(r"\$JS\.([A-Za-z0-9_-]+)\.API")
+
+
+Region = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9_-]{0,64}\Z")]
+"""A region's name becomes a token of subjects; "" = none."""
+
+
+class _Metadata(msgspec.Struct):
+    """What is read of a stream's metadata; anybody with the rights may change it with a tool of NATS's."""
+
+    order: Line = msgspec.field(name=ORDER, default="")
+    forks: str = msgspec.field(name=FORKS, default="")
+    moves: Annotated[str, Meta(pattern=r"\A[0-9]{0,9}\Z")] = msgspec.field(name=MOVES, default="")
+    left_for: Region = msgspec.field(name=LEFT_FOR, default="")
+    came_from: Region = msgspec.field(name=CAME_FROM, default="")
+
+
+FORKS_CODEC = Codec("the earlier identities of an order", list[tuple[Line, Seq]])
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """What a stream is to its order.
+
+    ``order``: the order's identity. ``forks``: earlier identities and up to which sequence they are the same.
+    ``copy_of``: the region that it is a mirror of, "" when it takes messages itself. ``left_for``: the region that home
+    was moved to while this one was away. ``moves``: how often home was moved. ``came_from``: where home was before.
+    ``shut``: it takes no messages, because home is being moved or was.
+    """
+
+    order: str
+    forks: tuple[tuple[str, int], ...] = ()
+    copy_of: str = ""
+    left_for: str = ""
+    moves: int = 0
+    came_from: str = ""
+    shut: bool = False
+
+    @property
+    def takes_messages(self) -> bool:
+        """True for the order itself."""
+        return not (self.copy_of or self.left_for or self.shut)
+
+    def metadata(self) -> dict[str, str]:
+        """Return the metadata that `role_of` reads; copies carry those of their order."""
+        found = {ORDER: self.order, FORKS: FORKS_CODEC.encode(list(self.forks)).decode(), MOVES: str(self.moves)}
+        return found | ({CAME_FROM: self.came_from} if self.came_from else {})
+
+
+def role_of(config: Mapping[str, Any], created: str) -> Role:
+    """Return the role of the stream with this configuration.
+
+    Raises ConfigError when it mirrors what isn't ours, ForeignError when its metadata can't be read.
+    """
+    metadata = convert(config.get("metadata") or {}, _Metadata, "its metadata")
+    forks = FORKS_CODEC.decode(metadata.forks.encode()) if metadata.forks else []
+    copy_of = ""
+    if mirror := config.get("mirror"):
+        found = _API.fullmatch(str((mirror.get("external") or {}).get("api") or ""))
+        if found is None or mirror.get("name") != config.get("name"):
+            raise ConfigError(
+                f"stream {config.get('name')} is a mirror of {mirror.get('name')} in no other region",
+                advice="another program made it; set stream_prefix and subject_prefix in pairs",
+            )
+        copy_of = found[1]
+    return Role(
+        order=metadata.order or created,
+        forks=tuple(forks),
+        copy_of=copy_of,
+        left_for=metadata.left_for,
+        moves=int(metadata.moves or 0),
+        came_from=metadata.came_from,
+        shut=config.get("subjects") == [closed_subject(str(config.get("name")))],
+    )
+
+
+def new_identity() -> str:
+    """Return the identity of a new order: when it was made, for a reader, and what no other one has."""
+    return f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}-{secrets.token_hex(4)}"
+
+
+def closed_subject(name: str) -> str:
+    """Return the subject of a stream that takes nothing: nobody publishes there."""
+    return f"{name}.shut"
+
+
+def failover_stream_name(stream: str, number: int) -> str:
+    """Return the name of a stream's interim order ``number``."""
+    return f"{stream}-interim-{number}"
+
+
+def failover_subject(prefix: str, region: str, number: int, shard: int, last: str) -> str:
+    """Return a subject of an interim order: no other order, not even of another region, has it."""
+    return f"{prefix}.interim.{region}.{number}.{shard}.{last}"
+
+
+class PrimaryRegion:
+    """Which region is home now, as far as this node knows. ``region``: its own; ``configured``: home until told.
+
+    ``left``: home was moved while this region was away. ``moves``: how often it was moved at all. ``interim``: the
+    interim order that this node reads and publishes in instead; it changes only while nothing is replicated.
+    """
+
+    def __init__(self, region: str, configured: str = "") -> None:
+        self.region = region
+        self.now = configured or region
+        self.left = False
+        self.moves = 0
+        self.interim: Interim | None = None
+        self._storing = ""
+
+    @property
+    def here(self) -> bool:
+        """True when this node's own region is home."""
+        return self.now == self.region
+
+    @property
+    def store(self) -> str:
+        """The region whose object store and pointers are used."""
+        return self._storing or self.now
+
+    @contextmanager
+    def storing(self, region: str) -> Iterator[None]:
+        """Within the block, use the store of ``region``, which is to be home next."""
+        self._storing = region
+        try:
+            yield
+        finally:
+            self._storing = ""
+
+    def follow(self, role: Role) -> None:
+        """Learn from the role of the stream in the own region."""
+        self.now = role.left_for or role.copy_of or self.region
+        self.left = bool(role.left_for)
+        self.moves = role.moves
+
+
+def mirrored(role: Role, home: str, config: Mapping[str, Any], replicas: int) -> dict[str, Any]:
+    """Return the configuration of a copy of the stream with ``config`` and ``role``, which takes messages in ``home``.
+
+    It keeps what that one keeps; it has no subjects of its own, so nothing is published into it by accident.
+    """
+    kept = ("name", "storage", "retention", "discard", "max_msgs", "max_bytes", "max_msg_size", "compression")
+    return {
+        **{key: config[key] for key in kept if key in config},
+        "max_consumers": -1,
+        **({"num_replicas": replicas} if replicas else {}),
+        "mirror": {"name": config["name"], "external": {"api": f"$JS.{home}.API"}},
+        "metadata": role.metadata(),
+    }

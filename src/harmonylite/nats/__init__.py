@@ -1,0 +1,1 @@
+"""Core NATS: one connection, kept alive; who we are there; questions between nodes."""

@@ -1,0 +1,57 @@
+"""Why a TLS handshake with a NATS server failed: what the server says itself, where the failed attempt does not tell.
+
+Invariant: nothing but the server's greeting is read and nothing is sent beyond the handshake: no credentials.
+
+With TLS 1.3 a client is done before the server has looked at its certificate. The refusal comes as an alert that only
+a read shows; a client that writes first meets a closed connection ("broken pipe").
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from contextlib import suppress
+from urllib.parse import urlsplit
+
+from harmonylite.nats.credentials import client_context
+from harmonylite.nats.names import split_address
+from harmonylite.nats.settings import LinkSettings
+
+SECONDS = 2.0
+"""How long the server has to say it."""
+
+ALERTS = {
+    "CERTIFICATE_REQUIRED": "it asks for a client certificate, and none was sent",
+    "UNKNOWN_CA": "it does not trust the authority that signed this node's certificate",
+    "BAD_CERTIFICATE": "it does not accept this node's certificate",
+    "UNSUPPORTED_CERTIFICATE": "it does not accept this node's kind of certificate",
+    "CERTIFICATE_EXPIRED": "this node's certificate has expired",
+    "CERTIFICATE_REVOKED": "this node's certificate was revoked",
+    "CERTIFICATE_UNKNOWN": "it does not accept this node's certificate",
+    "ACCESS_DENIED": "it does not let the owner of this node's certificate in",
+}
+"""What the alerts of TLS about a client's certificate mean (RFC 8446, section 6.2), by the end of OpenSSL's name."""
+
+
+async def refusal(url: str, settings: LinkSettings) -> str:
+    """Return why the server at ``url`` refuses this node's certificate, "" when it doesn't, or doesn't say so."""
+    with suppress(OSError, TimeoutError, asyncio.IncompleteReadError, ValueError):
+        async with asyncio.timeout(SECONDS):
+            return await _heard(url, settings)
+    return ""
+
+
+async def _heard(url: str, settings: LinkSettings) -> str:
+    host, port = split_address(url, 4222)
+    reader, writer = await asyncio.open_connection(host, port)
+    try:
+        if b'"tls_required":true' not in await reader.readline() and urlsplit(url).scheme != "tls":
+            return ""
+        await writer.start_tls(client_context(settings.tls), server_hostname=host)
+        await reader.read(1)
+    except ssl.SSLError as error:
+        name = (error.reason or "").partition("ALERT_")[2]
+        return ALERTS.get(name, "")
+    finally:
+        writer.close()
+    return ""

@@ -1,0 +1,1 @@
+"""The embedded nats-server, a supervised child process. Nothing here speaks JetStream."""

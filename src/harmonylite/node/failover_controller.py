@@ -1,0 +1,131 @@
+"""When a cut-off region makes an interim order, and when it closes it again.
+
+Invariant: an interim order is made only where the region's own JetStream has a majority, no sibling that answers can
+reach home, and at least two of them can go on with it. Whoever sees home back for some looks in a row closes it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from harmonylite.changes.failover import beginning
+from harmonylite.errors import StreamError
+from harmonylite.foreign import Codec, Line, Name, Seq, Shard
+from harmonylite.jetstream.regions.failover_streams import FailoverStreams
+from harmonylite.jetstream.regions.mirror_streams import RegionWatch
+from harmonylite.model import Position
+from harmonylite.ports import Peers
+
+log = logging.getLogger(__name__)
+
+TOPIC = "siblings"
+ASK = 1.0
+"""Seconds that the other nodes of the region have to tell where they stand."""
+STEADY = 3
+"""Looks in a row that home must have answered before an interim order is closed: a link that flaps is not back."""
+LEAST = 2
+"""Nodes that must be able to go on with an interim order: alone, there is nobody to converge with."""
+
+
+class Sibling(msgspec.Struct, frozen=True):
+    """Where a node stands. ``shards``: by shard the order's identity, the position, and the message to go on from;
+    empty while it is in no order. ``reaches``: home answers it.
+    """
+
+    node: Name
+    region: Line
+    reaches: bool
+    shards: Annotated[dict[Shard, tuple[Line, Seq, Seq]], Meta(max_length=1024)]
+
+    @property
+    def positions(self) -> dict[int, Position]:
+        """The same as positions."""
+        return {shard: Position(shard, seq, resume, order) for shard, (order, seq, resume) in self.shards.items()}
+
+
+CODEC = Codec("where a sibling stands", Sibling)
+
+
+async def siblings(peers: Peers, region: str) -> dict[str, Sibling]:
+    """Return what the nodes of ``region`` say that answer, by name; raises StreamError."""
+    heard = await peers.ask(TOPIC, b"", CODEC.decode, seconds=ASK)
+    return {sibling.node: sibling for sibling in heard.answers if sibling.region == region}
+
+
+class FailoverController:
+    """Makes and closes the interim orders of one region. ``after``: seconds that home must be out of reach before one
+    is made, 0 = never. ``turn``: called when a node may have to turn; ``own``: where this one stands.
+    """
+
+    def __init__(
+        self, streams: FailoverStreams, region: str, peers: Peers, *, after: float, turn: Callable[[], None],
+        own: Callable[[], Awaitable[Sibling | None]],
+    ) -> None:  # fmt: skip
+        self._streams = streams
+        self._region = region
+        self._peers = peers
+        self._after = after
+        self._turn = turn
+        self._own = own
+        self._looked = False
+        self._told = ""
+
+    async def serve(self) -> None:
+        """Tell siblings where this node stands, without end."""
+
+        async def answer(_: bytes) -> bytes | None:
+            own = await self._own()
+            return CODEC.encode(own) if own is not None else None
+
+        await self._peers.serve(TOPIC, bytes, answer)
+
+    async def look(self, watch: RegionWatch) -> None:
+        """Make or close what has to be, after each look at home; raises StreamError."""
+        away = watch.unreachable_for
+        if not away and self._looked and not self._streams.seen:
+            return
+        known = await self._streams.all()
+        self._looked = True
+        for interim in known:
+            if interim.open and watch.steady >= (1 if not self._streams.needed else STEADY):
+                log.warning("home region is back: the interim order %s is closed", interim.mark)
+                await self._streams.close(interim)
+            elif interim.open and not interim.whole:
+                await self._streams.complete(interim)
+            elif not interim.open:
+                await self._streams.close(interim)
+        if away and self._after and away >= self._after and not any(interim.open for interim in known):
+            try:
+                self._say(await self._begin())
+            except StreamError as error:
+                self._say(f"that failed: {error.message}")
+        if self._streams.seen:
+            self._turn()
+
+    def _say(self, why_not: str) -> None:
+        """Tell once why no interim order is made, not at every look."""
+        if why_not and why_not != self._told:
+            log.info("no interim order is made: %s", why_not)
+        self._told = why_not
+
+    async def _begin(self) -> str:
+        """Make an interim order; return why none was made, "" when one is there."""
+        found = await siblings(self._peers, self._region)
+        reaching = sorted(node for node, sibling in found.items() if sibling.reaches)
+        if reaching:
+            return f"node {', '.join(reaching)} still reaches home"
+        copied = await self._streams.copied()
+        starts, able = beginning(copied, {node: sibling.positions for node, sibling in found.items()})
+        if len(able) < LEAST:
+            return f"it takes {LEAST} nodes that can go on with it; of {len(found)} that answer {len(able)} can"
+        if await self._streams.make(starts):
+            log.warning("home is out of reach: nodes %s go on in an interim order", ", ".join(sorted(able)))
+        with suppress(StreamError):
+            await self._streams.all()
+        return ""

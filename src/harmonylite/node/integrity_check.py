@@ -1,0 +1,40 @@
+"""Check whether the files are sound, page by page and index by index, while the node works on them.
+
+Invariant: a check reads, and holds nobody up: it has connections of its own, and ends when nobody waits for it. What it
+can't do in time it says, and never takes for sound.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+from harmonylite.db.repair import damage
+from harmonylite.db.replica import ReplicaOptions
+from harmonylite.db.sqlite.deadline import Patience
+from harmonylite.errors import DatabaseError
+
+
+async def check_files(options: ReplicaOptions, seconds: float) -> list[dict[str, Any]]:
+    """Return what is wrong with database and mirror (SQLite: PRAGMA integrity_check), within ``seconds`` each.
+
+    For each a dict: ``file``; ``damage``, "" when it is sound; ``unchecked``: why it was not checked, or "".
+    """
+    with Patience() as patience:
+        checks = (asyncio.to_thread(_checked, path, options, patience.within(seconds)) for path in _files(options))
+        return list(await asyncio.gather(*checks))
+
+
+def _files(options: ReplicaOptions) -> tuple[Path, Path]:
+    return options.database, options.mirror
+
+
+def _checked(path: Path, options: ReplicaOptions, patience: Patience) -> dict[str, Any]:
+    found, unchecked = "", ""
+    try:
+        with options.readers.reading():
+            found = damage(path, thorough=True, patience=patience)
+    except DatabaseError as error:
+        unchecked = error.message
+    return {"file": str(path), "damage": found, "unchecked": unchecked}

@@ -1,0 +1,66 @@
+"""What `harmonylite node` asks: all nodes that the cluster knows, and to forget one that is gone for good.
+
+Invariant: a node that answers is never forgotten.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from harmonylite.errors import HarmonyLiteError
+from harmonylite.node.registry import Entry, NodeList
+from harmonylite.status import NodeStatus
+
+
+def known_nodes(remembered: Iterable[str], roll: NodeList, status: NodeStatus) -> set[str]:
+    """Return the nodes that take part: those in the history and those that are heard, without what is forgotten.
+
+    One that is heard is not forgotten, whatever the list says: a version that does not list itself may have come back.
+    """
+    up = {name for name, peer in status.peers.items() if peer.state == "up"}
+    return ({*remembered} - roll.forgotten.keys()) | up | {status.node_id}
+
+
+def all_nodes(known: Iterable[str], roll: NodeList, status: NodeStatus) -> set[str]:
+    """Return ``known`` and every other node that is on the list or was heard since this node's start."""
+    return {*known} | ({*roll.nodes, *status.peers} - roll.forgotten.keys())
+
+
+def node_rows(known: Iterable[str], roll: NodeList, status: NodeStatus) -> list[dict[str, Any]]:
+    """Return a row for each node. ``last_seen``: seconds since the epoch, 0 = not known; lag: None = not known."""
+    return [_row(name, roll.nodes.get(name, Entry()), status) for name in sorted(known)]
+
+
+def _row(name: str, entry: Entry, status: NodeStatus) -> dict[str, Any]:
+    row = {"node_id": name, "state": "unknown", "last_seen": entry.seen, "host": entry.host, "version": entry.version,
+           "lag_messages": None, "lag_seconds": None, "pending_rows": None}  # fmt: skip
+    if name == status.node_id:
+        shards = status.shards.values()
+        return row | {
+            "state": "this node", "last_seen": time.time(), "version": status.version,
+            "lag_messages": sum(shard.lag for shard in shards),
+            "lag_seconds": max((shard.lag_seconds for shard in shards), default=0.0),
+            "pending_rows": status.pending_rows,
+        }  # fmt: skip
+    peer = status.peers.get(name)
+    if peer is None:
+        return row
+    if not peer.heard:
+        return row | {"state": peer.state}
+    return row | {
+        "state": peer.state, "last_seen": max(peer.heard_wall, entry.seen), "host": peer.host,
+        "version": peer.version, "lag_messages": peer.lag_messages, "lag_seconds": peer.lag_seconds,
+        "pending_rows": peer.pending_rows,
+    }  # fmt: skip
+
+
+def refuse_to_forget(node: str, listed: Iterable[str], reports: Iterable[Mapping[str, Any]], own: str) -> None:
+    """Raise HarmonyLiteError unless ``node`` is ``listed`` and does not answer. ``reports``: of the nodes that do."""
+    if node == own:
+        raise HarmonyLiteError(f"{node} is this node, which runs", advice="forget it from another node once it is gone")
+    if any(report["node_id"] == node and (report["status"] != "unknown" or report.get("waits")) for report in reports):
+        raise HarmonyLiteError(f"node {node} answers, so it is not forgotten", advice="stop it first")
+    if node not in listed:
+        raise HarmonyLiteError(f"no node {node} is known", advice=f"known are {', '.join(sorted(listed))}")

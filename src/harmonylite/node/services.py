@@ -1,0 +1,202 @@
+"""Upkeep: what keeps a node's files and the cluster's snapshots well, put together for one node.
+
+Invariant: everything here goes on by itself; what it can't do now it says in the status, and replication goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from itertools import count
+from pathlib import Path
+
+from harmonylite.changes.epochs import Standing
+from harmonylite.config import Settings
+from harmonylite.db.repair import damage
+from harmonylite.db.replica import Replica, ReplicaOptions
+from harmonylite.db.snapshot import save_mirror
+from harmonylite.db.sqlite.thread import SqliteThread
+from harmonylite.errors import (
+    DatabaseBusyError,
+    DatabaseDamagedError,
+    DatabaseReplacedError,
+    MirrorDamagedError,
+    NotRunningError,
+)
+from harmonylite.model import Position
+from harmonylite.node.anti_entropy import AntiEntropy
+from harmonylite.node.control import Control
+from harmonylite.node.region import RegionControl
+from harmonylite.node.wiring import snapshot_signing
+from harmonylite.ports import Peers, ShardStream
+from harmonylite.recovery.failover.failback import Failback
+from harmonylite.recovery.recover import Recovery
+from harmonylite.snapshots import requests
+from harmonylite.snapshots.lease import Lease
+from harmonylite.snapshots.replay import Replay
+from harmonylite.snapshots.repository import PASSING, SnapshotRepository
+from harmonylite.snapshots.requests import Answering
+from harmonylite.snapshots.scheduler import SnapshotScheduler
+from harmonylite.status import NodeStatus
+from harmonylite.stores import open_store
+
+log = logging.getLogger(__name__)
+
+FILE_EVERY = 0.5
+"""Seconds between looks whether the database is still the file that was opened."""
+STATE_EVERY = 4
+"""So many of these looks come to one that also tells whether the file went back to an earlier state."""
+
+
+class Services:
+    """The parts that save snapshots and recover, from the settings of one node."""
+
+    def __init__(
+        self, settings: Settings, options: ReplicaOptions, thread: SqliteThread, status: NodeStatus,
+        questions: Control, regional: RegionControl, peers: Peers, shards: Sequence[ShardStream],
+    ) -> None:  # fmt: skip
+        section = settings.snapshot
+        self._settings = settings
+        self._options = options
+        self._thread = thread
+        self._status = status
+        self._questions = questions
+        self._peers = peers
+        self._loop = asyncio.get_running_loop()
+        pointers = regional.objects()
+        nats = regional.objects(bucket=settings.snapshot_bucket, replicas=section.nats.replicas)
+        store = open_store(section, owner=options.node, nats=nats)
+        cluster = settings.nats.stream_prefix
+        self.keeper = SnapshotRepository(
+            store, pointers, options.folder, options.node, cluster, status, keep=section.keep, copy=self._copy,
+            signing=snapshot_signing(section),
+        )  # fmt: skip
+        self.turning = self._turning(regional, shards)
+        self.recovery = Recovery(
+            thread, status, self.keeper, shards, peers, node=options.node, publish=settings.publish,
+            ensure=regional.ensure, please=questions.requests.please, turning=self.turning,
+        )  # fmt: skip
+        self.replaying = Replay.of(options, shards)
+        self.lease = Lease(pointers, options.node, options.session, seconds=section.leader_ttl / 1000)
+        self.answering = Answering(self.keeper, self.lease, status)
+        self.saver = SnapshotScheduler(
+            self.keeper, self.lease, peers, status, interval=section.interval / 1000,
+            history=lambda: self.recovery.history, past=lambda: self.recovery.past,
+            away=lambda: self.turning is not None and self.turning.apart,
+        )  # fmt: skip
+
+    def _turning(self, regional: RegionControl, shards: Sequence[ShardStream]) -> Failback | None:
+        pointers = regional.own_pointers()
+        if regional.interims is None or pointers is None:
+            return None
+        settings, questions = self._settings, self._questions
+
+        async def idle() -> None:
+            if questions.parts.engine is None:
+                raise NotRunningError("the node is not replicating yet")
+            await questions.parts.engine.sender.idle()
+
+        async def answers(node: str) -> bool:
+            return node in await regional.siblings(self._peers)
+
+        return Failback(
+            self._thread, self._status, self.keeper, pointers, regional.interims, shards, self._options.folder,
+            self._copy, node=self._options.node, may_carry=settings.publish and settings.replicate,
+            answers=answers, idle=idle, please=questions.requests.please,
+        )  # fmt: skip
+
+    def _copy(self, target: Path, *, beginning: Callable[[Standing], Standing] | None = None) -> Standing:
+        try:
+            return save_mirror(self._options, target, beginning=beginning)
+        except DatabaseDamagedError as error:
+            self._loop.call_soon_threadsafe(self._thread.hurt, error)
+            raise
+
+    @property
+    def covering(self) -> SnapshotScheduler | None:
+        """What publishing has to wait for; None where it does not."""
+        waits = self._settings.replication_log.wait_for_snapshot
+        return self.saver if waits and self._settings.snapshot.enable else None
+
+    def start(self, group: asyncio.TaskGroup, replica: Replica, unchecked: list[Path]) -> None:
+        """Start what runs beside the engine. ``unchecked``: files to look through; what was is taken out of it."""
+        group.create_task(_check(unchecked, self._options.mirror), name="check the files")
+        group.create_task(self.recovery.serve(), name="answer where this node stands")
+        group.create_task(self.recovery.passing.serve(), name="answer whether this node is beyond something")
+        serving = self._peers.serve(requests.TOPIC, requests.REQUEST.decode, self.answering.answer)
+        group.create_task(serving, name="answer with snapshots")
+        if self.turning is not None:
+            group.create_task(self.turning.finish(replica), name="bring interim orders home")
+        group.create_task(self._watch_file(replica), name="watch the file")
+        group.create_task(self._thread.damage(), name="hear of damage")
+        if self._settings.snapshot.enable:
+            group.create_task(self.saver.run(), name="snapshots")
+            group.create_task(self.saver.serve(), name="hear of wanted snapshots")
+        comparing = AntiEntropy(self._thread, self._status, self._questions, self.recovery, self.keeper, self._peers)
+        self._questions.parts.comparing, self._questions.parts.recovery = comparing, self.recovery
+        group.create_task(comparing.serve(), name="hear of deviations")
+        if self._settings.verify.interval:
+            leads = self.lease if self._settings.snapshot.enable else None
+            local = self._settings.replicate
+            group.create_task(comparing.run(self._settings.verify.interval / 1000, leads, local=local), name="compare")
+
+    async def positions(self, replica: Replica) -> dict[int, Position]:
+        """Return where the mirror stands in home's order; nothing while it is in an interim order."""
+        if self.turning is None or self.turning.apart:
+            return {}
+        return await self._thread.run(replica.positions)
+
+    async def asleep(self) -> None:
+        """Leave a snapshot behind, if that is this node's duty."""
+        if self._settings.snapshot.enable:
+            with suppress(*PASSING):
+                if await self.lease.renew():
+                    await self.keeper.save()
+            await self.saver.release()
+
+    async def _watch_file(self, replica: Replica) -> None:
+        """Raise DatabaseReplacedError when the file is another one, or went back to an earlier state."""
+        path = self._options.database
+        opened = await asyncio.to_thread(_identity, path)
+        joined = False
+        for look in count(1):
+            await asyncio.sleep(FILE_EVERY)
+            if await asyncio.to_thread(_identity, path) != opened:
+                raise DatabaseReplacedError(f"the database {path} was replaced or removed while the node ran")
+            if look % STATE_EVERY == 0:
+                with suppress(DatabaseBusyError):
+                    joined = await self._thread.run(_check_state, replica, joined) or joined
+
+
+async def _check(unchecked: list[Path], mirror: Path) -> None:
+    """Look through files that were opened as they were; raises MirrorDamagedError, DatabaseDamagedError."""
+    for path in list(unchecked):
+        if why := await asyncio.to_thread(damage, path):
+            kind = MirrorDamagedError if path == mirror else DatabaseDamagedError
+            raise kind(f"{path} is damaged: {why}")
+        unchecked.remove(path)
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    """Return what tells a file from another of the same name; it is not opened."""
+    try:
+        found = path.stat()
+    except OSError:
+        return 0, 0
+    return found.st_dev, found.st_ino
+
+
+def _check_state(replica: Replica, was_joined: bool) -> bool:
+    """Return whether the database is joined; raise DatabaseReplacedError when it is not any more, or went back."""
+    what = f"the database {replica.options.database} went back to an earlier state while the node ran"
+    if not replica.joined:
+        if was_joined:
+            raise DatabaseReplacedError(what)
+        return False
+    database, mirror = replica.standing("main"), replica.standing("mirror")
+    behind = any(position.seq > database.positions[shard].seq for shard, position in mirror.positions.items())
+    if database.history in mirror.past or (database.history == mirror.history and behind):
+        raise DatabaseReplacedError(what)
+    return True

@@ -1,0 +1,58 @@
+"""The one narrator of waits: what parts wait for or failed at goes into the log here, and nowhere else.
+
+Invariant: a wait is logged when it has lasted for `TOLD_AFTER` seconds, a failure at once, the end of either once, and
+meanwhile a line each `AGAIN_AFTER` seconds. What waits only because another part does is not logged for itself: the
+sentence of that other part names it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+
+from harmonylite.status import TOLD_AFTER, NodeStatus, Part
+
+log = logging.getLogger(__name__)
+
+AGAIN_AFTER = 60.0
+"""Seconds between lines on a wait or a failure that lasts."""
+
+LOOK_EVERY = 1.0
+"""Seconds between looks at the parts."""
+
+
+class WaitLog:
+    """Looks at the parts of ``status``."""
+
+    def __init__(self, status: NodeStatus) -> None:
+        self._status = status
+        self._told: dict[str, tuple[float, str]] = {}
+        self._last: dict[str, float] = {}
+        self._explained: dict[str, float] = {}
+
+    async def run(self) -> None:
+        """Look again and again, without end."""
+        while True:
+            await asyncio.sleep(LOOK_EVERY)
+            self.look(time.monotonic())
+
+    def look(self, now: float) -> None:
+        """Log what began to last, and what is over, since the last look. ``now``: on the monotonic clock."""
+        for name, part in sorted(self._status.parts.items()):
+            if not part.stuck:
+                if (told := self._told.pop(name, None)) is not None:
+                    log.info("%s: goes on after %.0f s", name, now - told[0])
+            elif self._status.cause(part) is not part:
+                # When its cause is over it may go on in a moment, at its next try.
+                self._explained[name] = now
+            elif self._due(part, now):
+                self._told[name], self._last[name] = (part.since, part.state), now
+                failed = part.state == "failed"
+                log.log(logging.ERROR if failed else logging.WARNING, "%s", self._status.sentence(part))
+
+    def _due(self, part: Part, now: float) -> bool:
+        if self._told.get(part.name) == (part.since, part.state):
+            return now - self._last[part.name] >= AGAIN_AFTER
+        since = max(part.since, self._explained.get(part.name, 0.0))
+        return part.state == "failed" or now - since >= TOLD_AFTER

@@ -1,0 +1,1 @@
+"""How a node comes back: bootstrap, resync, recovery from lost streams, repair of a mirror."""

@@ -1,0 +1,197 @@
+"""Offer: make the database that is not there, or heal a damaged one, where nobody sees it; then put it in its place.
+
+Invariant: a database that appears holds all that every shard held when the node asked. An application that reads it and
+writes what follows from that undoes nothing that was acknowledged before. Where no stream answers, none appears.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+from harmonylite.backoff import Backoff
+from harmonylite.db.mirror.positions import beyond
+from harmonylite.db.repair import begin_healing, finish_healing, readable_standing, save_pending
+from harmonylite.db.replica import Replica, ReplicaOptions
+from harmonylite.db.snapshot import begin_unseen, drop, fill, offer, pour, seal
+from harmonylite.db.sqlite.deadline import Patience
+from harmonylite.db.sqlite.thread import SqliteThread
+from harmonylite.errors import (
+    DatabaseBusyError,
+    PoisonError,
+    SchemaWaitError,
+    SnapshotError,
+    StreamError,
+    StreamGapError,
+    StreamLostError,
+)
+from harmonylite.ports import ShardStream
+from harmonylite.snapshots.replay import bring_forward
+from harmonylite.snapshots.roll_forward import catch_up
+from harmonylite.status import NodeStatus, catching_up
+
+log = logging.getLogger(__name__)
+
+
+class LeadsOn(Protocol):
+    """Tells whether a replica can follow the streams, and helps where not; see `Recovery.leads_on`."""
+
+    async def leads_on(self, replica: Replica, seconds: float) -> bool:
+        """Tell whether it can now; else the next step was done, ``seconds`` after the first one."""
+
+
+class DatabaseBuilder:
+    """Makes or heals the database of one node. All SQLite work is done on ``thread``."""
+
+    def __init__(
+        self, options: ReplicaOptions, thread: SqliteThread, status: NodeStatus, recovery: LeadsOn,
+        streams: Sequence[ShardStream],
+    ) -> None:  # fmt: skip
+        self._options = options
+        self._thread = thread
+        self._status = status
+        self._part = status.part("join")
+        self._recovery = recovery
+        self._streams = streams
+
+    async def make(self, snapshot: Path) -> None:
+        """Make the database that is not there from ``snapshot``, which is taken over and becomes the mirror.
+
+        A file without any table stays the same file, and gets everything in one transaction.
+        Raises SchemaWaitError where the streams need what the snapshot's schema lacks, PoisonError, StreamError,
+        SnapshotError, DatabaseError; no database has appeared then.
+        """
+        run, path = self._thread.run, self._options.database
+        with Patience() as patience:
+            into = path if path.exists() else None
+            replica = await run(partial(begin_unseen, self._options, snapshot, patience, into=into))
+        building = replica.options.database
+        try:
+            await self._to_the_ends(replica, merge=False)
+            with Patience() as patience:
+                await run(fill, replica, patience)
+            # Filling a large database takes its time; the cluster has gone on.
+            await self._to_the_ends(replica, merge=True)
+            await run(seal, replica)
+            await run(pour if path.exists() else offer, building, path)
+        finally:
+            await run(_discard, replica)
+
+    async def heal(self, mirror: Path) -> tuple[Path, int]:
+        """Put a whole database in the damaged one's place; return where that is kept, and the rows saved from it.
+
+        ``mirror``: a copy of the mirror, or a snapshot, which is taken over. Raises as `make` does, with the damaged
+        database where it was.
+        """
+        run, damaged = self._thread.run, self._options.database
+        with Patience() as patience:
+            replica = await run(begin_healing, self._options, mirror, patience)
+        try:
+            # What is written into the damaged file after its rows are saved stays there: that is to be a short while.
+            await self._until_asked()
+            await self._to_where_it_stood(replica, damaged)
+            with Patience() as patience:
+                saved = await run(save_pending, replica, damaged, patience)
+            try:
+                await self._to_the_ends(replica, merge=True, patient=False)
+            except (SchemaWaitError, PoisonError) as error:
+                # The application's migration, or a person, brings the node past it; both need a database.
+                log.warning("database %s healed up to a change set that waits: %s", damaged, error)
+            return await run(finish_healing, self._options, replica), saved
+        finally:
+            await run(_discard, replica)
+
+    async def _to_where_it_stood(self, replica: Replica, damaged: Path) -> None:
+        """Fold up to what a damaged database had merged: what its log names was written on top of that.
+
+        Its mirror is there already, but for a crash; a snapshot is not. Where that can't be reached any more, values
+        that others wrote since count as this node's.
+        """
+        stood = await self._thread.run(readable_standing, damaged)
+        here = await self._thread.run(replica.standing)
+        further = beyond(stood, here) if stood.history == here.history else set()
+        if not further or not await self._follows(replica, None):
+            return
+        ends = await self._ends()
+        targets = {shard: position.seq for shard, position in (await self._thread.run(replica.positions)).items()}
+        targets |= {shard: max(targets[shard], min(ends[shard], stood.positions[shard].seq)) for shard in further}
+        await bring_forward(replica, self._thread, self._streams, targets, merge=False)
+
+    async def _until_asked(self) -> None:
+        """Return once the streams answer, be it that they are lost."""
+        backoff = Backoff(first=0.2, most=5.0)
+        while True:
+            try:
+                await self._ends()
+            except StreamLostError:
+                return
+            except StreamError as error:
+                self._no_answer(error)
+                await asyncio.sleep(backoff.failed(time.monotonic()))
+            else:
+                return
+
+    def _no_answer(self, error: StreamError) -> None:
+        told = f"the ends of the streams can't be asked; no database is put in place before that: {error}"
+        self._part.waiting(told, error)
+
+    async def _to_the_ends(self, replica: Replica, *, merge: bool, patient: bool = True) -> None:
+        """Fold up to the ends that all shards have now; ``patient``: however long it takes until they can be asked."""
+        backoff = Backoff(first=0.2, most=5.0)
+        trouble: float | None = None
+        while True:
+            try:
+                if await self._follows(replica, trouble):
+                    self._part.waiting("asking the streams for their ends")
+                    await self._catch_up(replica, await self._ends(), merge=merge)
+                    return
+                trouble = trouble if trouble is not None else time.monotonic()
+            except (StreamGapError, StreamLostError) as error:
+                trouble = trouble if trouble is not None else time.monotonic()
+                self._part.waiting(str(error), error)
+            except StreamError as error:
+                if not patient:
+                    raise
+                trouble = None
+                self._no_answer(error)
+            except (SnapshotError, DatabaseBusyError) as error:
+                self._part.waiting(str(error), error)
+            await asyncio.sleep(backoff.failed(time.monotonic()))
+
+    async def _follows(self, replica: Replica, trouble: float | None) -> bool:
+        seconds = 0.0 if trouble is None else time.monotonic() - trouble
+        return await self._recovery.leads_on(replica, seconds)
+
+    async def _ends(self) -> dict[int, int]:
+        return {stream.shard: await stream.end() for stream in self._streams}
+
+    async def _catch_up(self, replica: Replica, ends: Mapping[int, int], *, merge: bool) -> None:
+        created = {stream.shard: (await stream.info()).created for stream in self._streams}
+        await self._thread.run(replica.set_created, created)
+        self._tell(
+            {shard: position.seq for shard, position in (await self._thread.run(replica.positions)).items()}, ends
+        )
+        await catch_up(
+            replica, self._thread, self._streams, ends, merge=merge, told=lambda folded: self._tell(folded, ends)
+        )
+
+    def _tell(self, folded: Mapping[int, int], ends: Mapping[int, int]) -> None:
+        """Keep how far it is in the status."""
+        status = self._status
+        for shard, seq in folded.items():
+            state = status.shard(shard)
+            state.position, state.last = seq, max(state.last, ends[shard], seq)
+        status.pace.see(status.left, time.monotonic())
+        far = catching_up(status.catching_up) or "no message is left"
+        self._part.waiting(f"the database is put in place once it holds all: {far}")
+
+
+def _discard(replica: Replica) -> None:
+    """Close a replica; a database that was not put in its place is made from the start at the next try."""
+    replica.close()
+    drop(replica.options.database)

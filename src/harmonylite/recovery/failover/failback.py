@@ -1,0 +1,399 @@
+"""Turn: go on in an interim order while home is out of reach, and come back with what was ordered there.
+
+Going: a copy of the mirror is kept, the *base*; then mirror and database go on in the interim order, under a history of
+its own. Coming back, once it is closed: one node, the *carrier*, takes the base for its mirror again, so that whatever
+the interim order changed is pending there, and publishes it; the region's own pointers say who carries and up to where
+that led, so that it stays known when home moves.
+The others wait for it, then take up a mirror that holds it all: they publish only what is their own.
+
+Invariant: nothing that an interim order holds is given up before it is in home's order: a node follows the carrier only
+as far as the carrier had folded that order; beyond that it carries itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+
+from harmonylite.backoff import Backoff
+from harmonylite.changes.failover import Interim, mark_of
+from harmonylite.db.mirror.conflict_journal import keep_entries, recent_nodes
+from harmonylite.db.mirror.positions import enter
+from harmonylite.db.replica import Replica
+from harmonylite.db.snapshot import ends_of, save_copy, standing_of
+from harmonylite.db.sqlite.connection import transaction
+from harmonylite.db.sqlite.file_access import make_private
+from harmonylite.db.sqlite.thread import SqliteThread
+from harmonylite.errors import (
+    DatabaseError,
+    ForeignError,
+    HarmonyLiteError,
+    PoisonError,
+    SchemaWaitError,
+    SnapshotError,
+    StreamError,
+    StreamLostError,
+)
+from harmonylite.model import Position, StreamInfo
+from harmonylite.ports import ShardStream
+from harmonylite.recovery.failover.failback_owner import CODEC, FailbackClaim, key_of, mark_of_base
+from harmonylite.recovery.failover.failover_ports import FailoverStreamsPort
+from harmonylite.snapshots.manifest import fits
+from harmonylite.snapshots.replay import Replay, note, replayed
+from harmonylite.snapshots.repository import FetchedCopy, PointerStore, SnapshotRepository
+from harmonylite.status import NodeStatus
+
+log = logging.getLogger(__name__)
+
+SILENT = 20.0
+"""Seconds that a carrier may not answer before another node carries in its place."""
+FORWARD = 30.0
+"""Seconds that a copy of the mirror may take to come to where an interim order begins."""
+STILL = 3.0
+"""Seconds without a step after which no more of a closed interim order can be folded."""
+
+
+class Failback:
+    """Brings one node back to the primary region. ``pointers``: those of this node's region.
+
+    ``may_carry``: False for a node that publishes nothing, or whose database holds only its own. ``answers``: tells
+    whether a node answers now; ``idle``: returns once everything committed so far is in the order."""
+
+    def __init__(
+        self, thread: SqliteThread, status: NodeStatus, keeper: SnapshotRepository, pointers: PointerStore,
+        orders: FailoverStreamsPort, streams: Sequence[ShardStream], folder: Path, copy: FetchedCopy, *, node: str,
+        may_carry: bool, answers: Callable[[str], Awaitable[bool]], idle: Callable[[], Awaitable[None]],
+        please: Callable[[], Awaitable[bool]],
+    ) -> None:  # fmt: skip
+        self._thread = thread
+        self._status = status
+        self._keeper = keeper
+        self._pointers = pointers
+        self._orders = orders
+        self._streams = streams
+        self._folder = folder
+        self._copy = copy
+        self._node = node
+        self._may_carry = may_carry
+        self._answers = answers
+        self._idle = idle
+        self._please = please
+        self._part = status.part("interim order")
+        self._part.ok()
+        self._refused = ""
+        self._unread: tuple[bytes, int] | None = None
+        self._silent: dict[str, float] = {}
+        self._stands: tuple[dict[int, int], float] = ({}, 0.0)
+        self._left = asyncio.Event()
+        if list(folder.glob("interim-*.db")):
+            self._left.set()
+
+    @property
+    def apart(self) -> bool:
+        """True while the mirror is in an interim order, also in one that is closed."""
+        return self._orders.apart
+
+    # going -----------------------------------------------------------------------------------------------------
+
+    async def settle(self, replica: Replica) -> None:
+        """Go on in the order that the mirror is in, or enter an interim order that is open.
+
+        Nothing may be replicated meanwhile. Raises StreamError, StreamLostError when the interim order is over."""
+        standing = await self._thread.run(replica.standing)
+        mark = mark_of(standing)
+        self._keep_in_mind(mark)
+        # What was under way when home was lost comes back in its order; the interim order may have gone on from there.
+        replica.name_own(on=not mark and any(self._folder.glob("interim-*.db")))
+        if mark:
+            mine = await self._mine(mark, standing.positions)
+            if mine is None:
+                self._orders.use(None)
+                raise StreamLostError("the interim order of this region is over; what it holds is brought home")
+            self._orders.use(mine)
+            return
+        self._orders.use(None)
+        interim = None
+        with suppress(StreamError):
+            interim = await self._open_to(replica, standing.positions)
+        if interim is not None:
+            await self._enter(replica, interim)
+
+    async def due(self, replica: Replica) -> str:
+        """Return why this node must turn now, "" when it need not, or when nobody can tell."""
+        standing = await self._thread.run(replica.standing)
+        mark = mark_of(standing)
+        with suppress(StreamError):
+            if mark and await self._mine(mark, standing.positions) is None:
+                return "the interim order of this region is closed: home is back"
+            if not mark and self._orders.seen and await self._open_to(replica, standing.positions) is not None:
+                return "home is out of reach; this region has an interim order now"
+        return ""
+
+    async def _mine(self, mark: str, positions: Mapping[int, Position]) -> Interim | None:
+        """Return the interim order ``mark``, None when it is over: closed, and folded as far as it can be, or gone.
+
+        What was cut in half when it was closed is never folded: its writer has it.
+        """
+        mine = next((interim for interim in await self._orders.all() if interim.mark == mark), None)
+        if mine is None or mine.open:
+            return mine
+        stands = {shard: position.seq for shard, position in positions.items()}
+        if stands != self._stands[0]:
+            self._stands = stands, time.monotonic()
+        ends = await self._orders.ends(mine)
+        folded = all(stands[shard] >= end for shard, end in ends.items())
+        return None if folded or time.monotonic() - self._stands[1] > STILL else mine
+
+    async def _open_to(self, replica: Replica, positions: Mapping[int, Position]) -> Interim | None:
+        """Return the interim order that a mirror at ``positions`` of home's order is to enter, if there is one."""
+        if not self._orders.needed or not await self._thread.run(lambda: replica.joined):
+            return None
+        newest = next(reversed(await self._orders.all()), None)
+        if newest is None or not newest.open or not newest.whole or newest.mark == self._refused:
+            return None
+        return newest if newest.takes(positions) else None
+
+    async def _enter(self, replica: Replica, interim: Interim) -> None:
+        base = self._base(interim.mark)
+        building = base.with_suffix(".building")
+        try:
+            building.unlink(missing_ok=True)
+            await asyncio.to_thread(self._copy, building)
+            await self._bring_forward(replica, building, {s: start.upto for s, start in interim.starts.items()})
+            building.replace(base)
+        except (StreamError, TimeoutError) as error:
+            log.info("this node can't enter the interim order yet: %s", error)
+            return
+        except (DatabaseError, PoisonError, SchemaWaitError, OSError) as error:
+            self._refused = interim.mark
+            building.unlink(missing_ok=True)
+            log.error("this node stays out of the interim order: a copy of its mirror can't be made: %s", error)
+            return
+        created = {shard: interim.order(shard) for shard in interim.starts}
+        await self._thread.run(enter, replica.connection, interim.history, created)
+        self._orders.use(interim)
+        self._keep_in_mind(interim.mark)
+
+    async def _bring_forward(self, replica: Replica, base: Path, upto: Mapping[int, int]) -> None:
+        """Bring the base to where the interim order begins: what home ordered up to there is no change of that order.
+
+        It is read from the region's copy, like by this node itself, which had not come to it yet.
+        """
+        begun = await asyncio.to_thread(standing_of, base)
+        if all(begun.positions[shard].seq >= seq for shard, seq in upto.items()):
+            return
+        options = replica.options
+        what = Replay.of(options, self._streams)
+        async with asyncio.timeout(FORWARD), replayed(what, base, upto, schema=options.mirror) as made:
+            await asyncio.to_thread(save_copy, made.options.mirror, base)
+
+    def _keep_in_mind(self, mark: str) -> None:
+        self._orders.apart = bool(mark)
+        self._orders.base = self._base(mark) if mark and self._base(mark).exists() else None
+
+    def _base(self, mark: str) -> Path:
+        return self._folder / f"interim-{mark}.db"
+
+    # coming back -----------------------------------------------------------------------------------------------
+
+    async def back(self, replica: Replica) -> None:
+        """Bring the mirror back to home's order if its interim order is over; nothing may be replicated meanwhile.
+
+        Raises StreamError or SnapshotError when that has to be tried again.
+        """
+        standing = await self._thread.run(replica.standing)
+        mark = mark_of(standing)
+        if not mark or await self._mine(mark, standing.positions) is not None:
+            return
+        self._orders.use(None)
+        try:
+            await self._back(replica, mark, standing.positions)
+        except (HarmonyLiteError, OSError) as error:
+            self._part.waiting(f"the interim order is closed, and home's is not reached yet: {error}", error)
+            if isinstance(error, OSError):
+                raise SnapshotError(f"the mirror can't be brought back to home's order: {error}") from error
+            raise
+        self._part.ok()
+        self._keep_in_mind("")
+
+    async def _back(self, replica: Replica, mark: str, positions: Mapping[int, Position]) -> None:
+        record, revision = await self._record(mark)
+        if record is not None and record.upto is not None:
+            if all(position.seq <= record.ends.get(shard, 0) for shard, position in positions.items()):
+                infos = [await stream.info() for stream in self._streams]
+                if all(info.same(*record.upto.get(info.shard, ("?", 0))) for info in infos):
+                    await self._follow(replica, mark, record.upto, infos)
+                    return
+            # Whoever carried did not know it all, or carried it into streams that are lost.
+            await self._carry(replica, mark, positions)
+            return
+        if record is None or record.node != self._node:
+            await self._claim(mark, positions, record, revision)
+        await self._carry(replica, mark, positions)
+
+    async def _record(self, mark: str) -> tuple[FailbackClaim | None, int]:
+        """Return who brings an interim order home and that pointer's revision; None: nobody, or nobody can read it.
+
+        A pointer that can't be read is replaced, by compare-and-set, like one that is not there.
+        """
+        found = await self._pointers.pointer(key_of(mark))
+        if found is None:
+            return None, 0
+        try:
+            return CODEC.decode(found[0]), found[1]
+        except ForeignError as error:
+            if self._unread != found:
+                log.warning("%s; it counts as absent", error.message)
+            self._unread = found
+            return None, found[1]
+
+    async def _claim(
+        self, mark: str, positions: Mapping[int, Position], record: FailbackClaim | None, revision: int
+    ) -> None:
+        """Become the carrier; raises StreamError when another node is it."""
+        if record is not None:
+            now = time.monotonic()
+            if await self._answers(record.node):
+                self._silent.pop(record.node, None)
+            if now - self._silent.setdefault(record.node, now) < SILENT or not self._may_carry:
+                raise StreamError(f"node {record.node} publishes what it holds; this node follows then")
+        if not self._may_carry:
+            raise StreamError("no node that can publish what it holds has begun to")
+        for stream in self._streams:
+            await stream.end()  # while home is out of reach nobody can carry, and nobody is to wait for who can't
+        mine = FailbackClaim(self._node, {shard: position.seq for shard, position in positions.items()})
+        if not await self._pointers.set_pointer(key_of(mark), CODEC.encode(mine), revision=revision):
+            raise StreamError("another node has just begun to publish what it holds")
+
+    async def _carry(self, replica: Replica, mark: str, positions: Mapping[int, Position]) -> None:
+        """Let everything that the interim order changed be pending, on top of home's order."""
+        base = self._base(mark)
+        if base.exists():
+            begun = await asyncio.to_thread(standing_of, base)
+            ends = {shard: position.seq for shard, position in begun.positions.items()}
+            # What they had sent home at the cut is in the interim order, too: that went on from there.
+            replica.saw(await self._thread.run(recent_nodes, replica.connection, ends))
+            await self._keep_entries(replica, ends)
+            adopted = base.with_suffix(".adopted")
+            await asyncio.to_thread(shutil.copyfile, base, adopted)
+            conflicts = await self._thread.run(lambda: replica.adopt(adopted, relation="ahead"))
+        else:
+            log.warning("the mirror as it was before the interim order is not there; a snapshot is taken instead")
+            infos = [await stream.info() for stream in self._streams]
+            fetched = await self._keeper.fetch(lambda snapshot: fits(snapshot, infos))
+            if fetched is None:
+                await self._please()
+                raise StreamError("there is no snapshot that fits home's order yet")
+            await self._keep_entries(replica, dict.fromkeys(positions, 0))
+            conflicts = await self._thread.run(lambda: replica.adopt(fetched[1], relation="apart"))
+        self._status.counters.conflicts += conflicts
+        self._left.set()
+        log.warning("this node brings home what the interim order %s holds", mark)
+
+    async def _follow(
+        self, replica: Replica, mark: str, upto: Mapping[int, tuple[str, int]], infos: Sequence[StreamInfo]
+    ) -> None:
+        """Go on from home's order where it holds everything of the interim order."""
+        base = self._base(mark)
+        begun = await asyncio.to_thread(standing_of, base) if base.exists() else None
+        after = begun.positions if begun is not None else {}
+        # What was sent home since was under way at the cut; the interim order may have gone on from there.
+        sent = await asyncio.to_thread(ends_of, base) if begun is not None else None
+        await self._keep_entries(replica, {i.shard: after.get(i.shard, Position(i.shard)).seq for i in infos})
+        if begun is not None and all(
+            info.first <= begun.positions[info.shard].resume
+            and info.same(begun.positions[info.shard].created, begun.positions[info.shard].seq)
+            for info in infos
+        ):
+            copied, options = base.with_suffix(".replayed"), replica.options
+            make_private(copied)
+            await asyncio.to_thread(shutil.copyfile, base, copied)
+            what, targets = Replay.of(options, self._streams), {shard: seq for shard, (_, seq) in upto.items()}
+            async with replayed(what, copied, targets, schema=options.mirror, passing=note) as made:
+                await self._take_up(replica, made.options.mirror, sent)
+        else:
+            fetched = await self._keeper.fetch(
+                lambda s: fits(s, infos) and all(s.positions.get(shard, 0) >= seq for shard, (_, seq) in upto.items())
+            )
+            if fetched is None:
+                await self._please()
+                raise StreamError("a snapshot of a node that has it all is waited for")
+            await self._take_up(replica, fetched[1], sent)
+        base.unlink(missing_ok=True)
+        log.warning("this node is in home's order again, which holds everything of interim order %s", mark)
+
+    async def _take_up(self, replica: Replica, file: Path, sent: Mapping[int, int] | None) -> None:
+        self._status.counters.conflicts += await self._thread.run(
+            lambda: replica.adopt(file, relation="behind", sent=sent)
+        )
+
+    async def _keep_entries(self, replica: Replica, after: Mapping[int, int]) -> None:
+        """Keep what the interim order wrote into the conflict journal, which goes with its mirror."""
+
+        def keep() -> None:
+            with transaction(replica.connection, "keep the conflict journal"):
+                keep_entries(replica.connection, after)
+
+        await self._thread.run(keep)
+
+    async def overtaken(self) -> bool:
+        """Tell whether another node carried what this one had begun to: then what is pending here is in home's order,
+        and perhaps changed since. Raises StreamError.
+        """
+        if not self._left.is_set() or self.apart:
+            return False
+        for base in self._folder.glob("interim-*.db"):
+            record, _ = await self._record(mark_of_base(base))
+            if record is not None and record.node != self._node:
+                return True
+        return False
+
+    # what is left to do afterwards -----------------------------------------------------------------------------
+
+    async def finish(self, replica: Replica) -> None:
+        """Tell the others once what this node carries is in home's order, without end."""
+        backoff = Backoff(first=0.5, most=5.0)
+        while True:
+            await self._left.wait()
+            try:
+                if await self._finished(replica):
+                    self._left.clear()
+                    replica.name_own(on=False)
+                    continue
+            except (HarmonyLiteError, OSError) as error:
+                log.info("what this node brought home can't be told of yet: %s", error)
+            await asyncio.sleep(backoff.failed(time.monotonic()))
+
+    async def _finished(self, replica: Replica) -> bool:
+        """Settle every base that is left; False while the mirror still needs one."""
+        done = True
+        for base in sorted(self._folder.glob("interim-*.db")):
+            done = await self._finish(replica, mark_of_base(base)) and done
+        return done
+
+    async def _finish(self, replica: Replica, mark: str) -> bool:
+        if not self._status.caught_up or mark_of(await self._thread.run(replica.standing)):
+            return False
+        record, revision = await self._record(mark)
+        if record is not None and record.node == self._node and record.upto is None:
+            await self._idle()
+            standing = await self._thread.run(replica.standing)
+            if mark_of(standing) or not self._status.caught_up:
+                return False
+            told = msgspec.structs.replace(record, upto=standing.left)
+            if not await self._pointers.set_pointer(key_of(mark), CODEC.encode(told), revision=revision):
+                return False
+            log.warning("home's order holds everything of interim order %s at %s", mark, standing.left)
+        with suppress(StreamError):
+            for interim in await self._orders.all():
+                if interim.mark == mark and not interim.open:
+                    await self._orders.remove(interim)
+        self._base(mark).unlink(missing_ok=True)
+        return True

@@ -1,0 +1,35 @@
+"""Who brings an interim order home, as the pointers of its region say it.
+
+Invariant: the first that claims it does, until it is silent; what it told of stays told when home moves.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from harmonylite.foreign import Codec, Name, PerShard, Stands
+
+
+class FailbackClaim(msgspec.Struct, frozen=True):
+    """Who brings an interim order home. ``ends``: how far it had folded that order, by shard. ``upto``: where home's
+    order held all of it, by shard the identity of the order and a sequence; None: not yet.
+    """
+
+    node: Name
+    ends: PerShard
+    upto: Stands | None = None
+
+
+CODEC = Codec("the pointer to who brings an interim order home", FailbackClaim)
+
+
+def mark_of_base(base: Path) -> str:
+    """Return the mark of the interim order that ``base`` was kept for."""
+    return base.stem.removeprefix("interim-")
+
+
+def key_of(mark: str) -> str:
+    """Return the pointer that says who brings the interim order ``mark`` home."""
+    return f"interim-{mark}"

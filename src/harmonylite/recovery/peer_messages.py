@@ -1,0 +1,39 @@
+"""What nodes tell each other of where they stand, when streams are lost.
+
+Invariant: an answer says no more than its node's mirror holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from harmonylite.changes.epochs import PAST_KEPT, Standing
+from harmonylite.foreign import Codec, Line, Name, Stands
+from harmonylite.model import Position
+
+
+class PeerState(msgspec.Struct):
+    """Where a node stands. ``following``: its mirror goes on with the streams as they are."""
+
+    node: Name
+    following: bool
+    history: Line
+    left: Stands
+    past: Annotated[int, Meta(ge=0, le=PAST_KEPT)] = 0
+
+    def standing(self) -> Standing:
+        """Return what can be told of where that node's mirror stands."""
+        positions = {shard: Position(shard, seq, created=created) for shard, (created, seq) in self.left.items()}
+        return Standing(self.history, positions, {str(n): {} for n in range(self.past)})
+
+
+ANSWER = Codec("where a node stands", PeerState)
+
+
+def answers_by_node(found: Iterable[PeerState]) -> dict[str, PeerState]:
+    """Return answers by node."""
+    return {answer.node: answer for answer in found}

@@ -1,0 +1,398 @@
+"""Recover: bring a replica back to streams that forgot what it needs, lost what it has, or began anew.
+
+Invariant: a row that any node holds is never lost by recovering. What a snapshot takes over from this node's history is
+merged; what this node knows beyond it is published again. A new history begins only when no snapshot fits the streams,
+no node can follow them, and by compare-and-set, so that there is one; everybody takes it up from that snapshot, the
+node that saved it too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Container, Sequence
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+from harmonylite.backoff import Backoff
+from harmonylite.changes.epochs import Relation, Standing, further, held, newest, relation, start_in
+from harmonylite.db.mirror.positions import LIMBO
+from harmonylite.db.mirror.swap import must_fit
+from harmonylite.db.replica import Replica
+from harmonylite.db.snapshot import install_mirror, save_mirror, standing_of
+from harmonylite.db.sqlite.thread import SqliteThread
+from harmonylite.errors import (
+    DatabaseBusyError,
+    MirrorDeviatesError,
+    ObjectMissingError,
+    PoisonError,
+    SchemaWaitError,
+    SnapshotDamagedError,
+    SnapshotError,
+    StreamError,
+    StreamLostError,
+)
+from harmonylite.ports import Peers, ShardStream, unread
+from harmonylite.recovery.failover.failback import Failback
+from harmonylite.recovery.mirror_repair import Source, repair
+from harmonylite.recovery.peer_messages import ANSWER, PeerState, answers_by_node
+from harmonylite.recovery.schema_resync import SchemaResync
+from harmonylite.recovery.stream_state import StreamState, read_stream_state, stay_within
+from harmonylite.snapshots.divergence import diverged
+from harmonylite.snapshots.manifest import Snapshot, fits
+from harmonylite.snapshots.replay import Replay, note, replayed
+from harmonylite.snapshots.repository import SnapshotRepository, Wanted
+from harmonylite.status import NodeStatus
+
+log = logging.getLogger(__name__)
+
+AGAIN = 1.0
+"""Seconds between looks while nothing can be done."""
+WATCH = 5.0
+"""Seconds between looks whether the cluster began anew."""
+SURE = 6.0
+"""Seconds that streams must look lost before a new history begins: NATS servers that come back know less at first."""
+SILENT = 20.0
+"""The same, while a known node does not answer: it may know more."""
+TURN = 30.0
+"""Seconds after which the next best node begins, when the best one does not."""
+ASK = 2.0
+"""Seconds that other nodes have to tell where they stand."""
+TOPIC = "standing"
+
+
+class Recovery:
+    """Recovers the replica of one node. ``ensure``: makes streams that are not there; ``please``: asks a node that
+    follows the streams for a snapshot, tells whether one saved it; ``turning``: goes to an interim order of the region
+    and back, None without regions."""
+
+    def __init__(
+        self, thread: SqliteThread, status: NodeStatus, keeper: SnapshotRepository, streams: Sequence[ShardStream],
+        peers: Peers, *, node: str, publish: bool, ensure: Callable[[], Awaitable[None]],
+        please: Callable[[], Awaitable[bool]], turning: Failback | None = None,
+    ) -> None:  # fmt: skip
+        self._thread = thread
+        self._status = status
+        self._keeper = keeper
+        self._streams = streams
+        self._peers = peers
+        self._node = node
+        self._publish = publish
+        self._ensure = ensure
+        self._please = please
+        self._turning = turning
+        self._part = status.part("recovery")
+        self._part.ok()  # nothing to recover from yet
+        self._recovering, self._told = False, asyncio.Event()
+        self._asked = Backoff(first=0.1, most=15.0)
+        self._source: Source | None = None
+        self.passing = SchemaResync(thread, status, peers, node=node)
+        self.replica: Replica | None = None
+        self.past: Container[str] = ()
+        self.history, self.one_by_one = "", False
+
+    # what the engine asks --------------------------------------------------------------------------------------
+
+    async def check(self, replica: Replica) -> None:
+        """Raise StreamLostError when the mirror can't go on with the streams, or the cluster began anew."""
+        self.replica = self.passing.replica = replica
+        if self._turning is not None:
+            await self._turning.settle(replica)
+            self.one_by_one = await self._turning.overtaken()
+        look, anew = await self._look(replica), False
+        self.history, self.past = look.standing.history, look.standing.past
+        if look.lost:
+            raise StreamLostError(
+                "; ".join(look.reasons), advice="the cluster goes on from the newest mirror by itself"
+            )
+        with suppress(SnapshotError):  # a store that can't be read says nothing
+            if not self._apart:
+                pointed = await self._keeper.newest()
+                anew = self._is_other(pointed, look.standing)
+        self._status.counters.conflicts += await stay_within(replica, self._thread, look)
+        if anew:
+            raise StreamLostError("the cluster began anew while this node was away; it takes that up")
+
+    @property
+    def _apart(self) -> bool:
+        """True while the mirror is in an interim order: the store of snapshots is home's, and out of reach."""
+        return self._turning is not None and self._turning.apart
+
+    def turn(self) -> None:
+        """Let `watch` look at once whether the cluster began anew, or an interim order begins or ends."""
+        self._told.set()
+
+    async def watch(self, replica: Replica) -> None:
+        """Look without end whether the cluster began anew; raises StreamLostError, or what `repair` asks for."""
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(WATCH):
+                    await self._told.wait()
+            self._told.clear()
+            if self._source is not None:
+                raise MirrorDeviatesError(self._source.why)
+            anew = False
+            if self._turning is not None and (why := await self._turning.due(replica)):
+                raise StreamLostError(why)
+            if self._apart:
+                continue
+            await self.passing.look()
+            with suppress(StreamError, SnapshotError):
+                pointed = await self._keeper.newest()
+                anew = self._is_other(pointed, await self._thread.run(replica.standing))
+            if anew:
+                raise StreamLostError("the cluster began anew; this node takes that up")
+
+    @staticmethod
+    def _is_other(pointed: Snapshot | None, standing: Standing) -> bool:
+        if pointed is None or pointed.history == standing.history:
+            return False
+        return pointed.history not in standing.past or standing.history.startswith(LIMBO)
+
+    async def serve(self) -> None:
+        """Tell other nodes where this one stands, without end."""
+        await self._peers.serve(TOPIC, bytes, self._answer)
+
+    async def _answer(self, _question: bytes) -> bytes | None:
+        if self.replica is None:
+            return None
+        standing = await self._thread.run(self.replica.standing)
+        past = len(standing.past)
+        return ANSWER.encode(PeerState(self._node, not self._recovering, standing.history, standing.left, past))
+
+    def repair(self, source: Source) -> None:
+        """Have the mirror of ``source`` taken for this node's own."""
+        if self._source is not None:
+            self._source.done.cancel()
+        self._source = source
+        self._told.set()
+
+    async def _repair(self, replica: Replica, source: Source) -> None:
+        self._part.waiting(source.why)
+        try:
+            found = await repair(replica, self._thread, self._status, Replay.of(replica.options, self._streams), source)
+        except (SnapshotError, SchemaWaitError, PoisonError) as error:
+            log.warning("the mirror stays: %s", error)
+            if not source.done.done():
+                source.done.set_exception(error)
+        else:
+            if not source.done.done():
+                source.done.set_result(found)
+
+    # recovering ------------------------------------------------------------------------------------------------
+
+    async def recover(self, replica: Replica) -> None:
+        """Return once the replica can follow the streams, however long that takes."""
+        self.replica, self._recovering = replica, True
+        start, backoff = time.monotonic(), Backoff(first=0.2, most=5.0)
+        self._asked.worked()
+        try:
+            while True:
+                try:
+                    if await self.leads_on(replica, time.monotonic() - start):
+                        return
+                except (StreamError, SnapshotError, DatabaseBusyError, SchemaWaitError) as error:
+                    self._part.waiting(str(error), error)
+                    if isinstance(error, SchemaWaitError):
+                        await self._please()  # a newer snapshot may have the schema that is here
+                    await asyncio.sleep(backoff.failed(time.monotonic()))
+        finally:
+            self._recovering = False
+
+    async def leads_on(self, replica: Replica, seconds: float) -> bool:
+        """Tell whether ``replica`` can follow the streams; else do the next step, ``seconds`` after the first one.
+
+        Raises StreamError, SnapshotError, DatabaseError, SchemaWaitError: the next try may do better.
+        """
+        if leads := await self._step(replica, seconds):
+            self._part.ok()
+        return leads
+
+    async def _step(self, replica: Replica, seconds: float) -> bool:
+        if (source := self._source) is not None:
+            await self._repair(replica, source)
+            self._source = None if self._source is source else self._source
+        if self._turning is not None:
+            await self._turning.back(replica)
+            await self._turning.settle(replica)
+        look = await self._look(replica)
+        if self._apart:
+            if look.lost or look.gap:
+                raise StreamError("this node can't follow the region's interim order; it waits for home")
+            return True
+        pointed = await self._keeper.newest()
+        anew = self._is_other(pointed, look.standing)
+        beyond, self.passing.beyond = self.passing.beyond, ""
+        if beyond and (fetched := await self._fetch(lambda s: s.name == beyond)) is not None:
+            await self._thread.run(partial(must_fit, whole=True), replica.connection, replica.options.rules, fetched[1])
+            return await self._adopt(replica, look, *fetched)
+        if not (look.lost or look.gap or anew):
+            return True
+        why = "; ".join(look.reasons) or "the stream has forgotten what this node needs next"
+        try:
+            if not look.missing and await self._adopt_what_fits(replica, look, pointed if anew else None):
+                return True
+        except (SnapshotDamagedError, ObjectMissingError) as error:
+            why = f"{why}; {error}"  # others save a new one, or begin anew: both need to be asked for
+        self._part.waiting(f"{why}; looking for a snapshot or a node to go on from")
+        await self._ask_others(replica, look, why, seconds)
+        await asyncio.sleep(AGAIN)
+        return False
+
+    async def _look(self, replica: Replica) -> StreamState:
+        return await read_stream_state(self._streams, replica, self._thread)
+
+    async def _adopt_what_fits(self, replica: Replica, look: StreamState, pointed: Snapshot | None) -> bool:
+        """Take up the best snapshot to go on from; ``pointed``: the newest, if it belongs to another history."""
+        streams, history = look.streams, look.standing.history
+        if pointed is not None:
+            return await self._adopt_other(replica, look, pointed.history)
+        useless = self._keeper.damaged
+        mine = [s for s in await self._keeper.candidates() if s.history == history and fits(s, streams)]
+        mine = [s for s in mine if s.name not in useless]
+        ends = look.common
+        common = {s.name for s in mine if look.lost and all(_within(s, shard, end) for shard, end in ends.items())}
+        if common and (fetched := await self._fetch(lambda s: s.name in common)) is not None:
+            return await self._adopt_common(replica, look, *fetched)
+        names = {s.name for s in mine}
+        if names and (fetched := await self._fetch(lambda s: s.name in names)) is not None:
+            return await self._adopt(replica, look, *fetched)
+        return False
+
+    async def _fetch(self, wanted: Wanted) -> tuple[Snapshot, Path] | None:
+        """Fetch the best wanted snapshot whose ancestry the streams hold; see `SnapshotRepository.fetch`."""
+        passed: set[str] = set()
+        while (fetched := await self._keeper.fetch(lambda s: s.name not in passed and wanted(s))) is not None:
+            snapshot, file = fetched
+            if not (why := await diverged(file, self._streams)):
+                return fetched
+            file.unlink()
+            passed.add(snapshot.name)
+            self._keeper.pass_over(snapshot, SnapshotError(why))
+        return None
+
+    async def _adopt_other(self, replica: Replica, look: StreamState, history: str) -> bool:
+        """Take up the newest snapshot of another history; where this node knows more than that took over, its first.
+
+        What this node knows beyond a later one can't be told from what others changed in it: it would be undone.
+        """
+        fetched = await self._fetch(lambda s: s.history == history and fits(s, look.streams))
+        if fetched is None:
+            return False
+        if not fetched[0].begins and (await self._related(replica, look, fetched[1]))[0] == "ahead":
+            first = await self._fetch(lambda s: s.history == history and fits(s, look.streams) and s.begins)
+            if first is not None:
+                fetched[1].unlink(missing_ok=True)
+                fetched = first
+        return await self._adopt(replica, look, *fetched)
+
+    async def _related(self, replica: Replica, look: StreamState, file: Path) -> tuple[Relation, frozenset[int] | None]:
+        """Return how what this node holds relates to a snapshot, and the shards on which it holds more."""
+        theirs = await asyncio.to_thread(standing_of, file)
+        mine = held(await self._thread.run(replica.standing, "main"), look.standing)
+        return relation(mine, theirs), further(mine, theirs)
+
+    async def _adopt_common(self, replica: Replica, look: StreamState, snapshot: Snapshot, file: Path) -> bool:
+        """Go on from where streams and mirror still agreed, made of a snapshot before it and the stream."""
+        # What is poison up to there this node has left out already.
+        targets = {shard: end or 0 for shard, end in look.common.items()}
+        async with replayed(
+            Replay.of(replica.options, self._streams), file, targets, schema=replica.options.mirror, passing=note
+        ) as made:
+            return await self._adopt(replica, look, snapshot, made.options.mirror, way="ahead")
+
+    async def _adopt(
+        self, replica: Replica, look: StreamState, snapshot: Snapshot, file: Path, *, way: Relation = "same"
+    ) -> bool:
+        if not await self._thread.run(lambda: replica.joined):
+            await self._thread.run(must_fit, replica.connection, replica.options.rules, file)
+            await self._thread.run(replica.close)
+            try:
+                await self._thread.run(install_mirror, replica.options, file)
+            finally:
+                await self._thread.run(replica.open)
+            log.info("snapshot %s of node %s is the mirror now", snapshot.name, snapshot.node)
+            return True
+        shards = None
+        if way == "same":
+            way, shards = await self._related(replica, look, file)
+            if way == "ahead" and not snapshot.begins:
+                way = "apart"
+        if way == "same":
+            way = "apart" if look.lost else "behind"
+        if not self._publish:
+            way = "behind"
+        conflicts = await self._thread.run(replica.adopt, file, relation=way, further=shards)
+        self._status.counters.conflicts += conflicts
+        told = {
+            "behind": "",
+            "ahead": "; what this node has beyond it is published again",
+            "apart": "; rows that only this node has are published, other values stand in the conflict journal",
+            "same": "",
+        }
+        log.warning("went on from snapshot %s of node %s%s", snapshot.name, snapshot.node, told[way])
+        return True
+
+    # beginning anew --------------------------------------------------------------------------------------------
+
+    async def _ask_others(self, replica: Replica, look: StreamState, why: str, seconds: float) -> None:
+        """Ask for a snapshot, or begin a new history when nobody follows the streams and no better node is there."""
+        known = await self._thread.run(replica.nodes) - {self._node}
+        heard = await self._peers.ask(
+            TOPIC, b"", ANSWER.decode, seconds=ASK,
+            enough=lambda found: bool(known) and known <= answers_by_node(found).keys(),
+        )  # fmt: skip
+        others = {node: answer for node, answer in answers_by_node(heard.answers).items() if node != self._node}
+        # What such a node holds is not known: like one that is silent, it may know more.
+        why = "; ".join(filter(None, [why, unread(heard.unread)]))
+        # Whoever follows a history that this mirror has left behind can't help: NATS was set back to a time before.
+        earlier = {node for node, answer in others.items() if answer.history in look.standing.past}
+        following = sorted(node for node, answer in others.items() if answer.following and node not in earlier)
+        if following:
+            self._part.waiting(f"{why}; waiting for a snapshot of node {following[0]}")
+            if await self._please():  # one that is no use either costs the others more than waiting costs this node
+                await asyncio.sleep(self._asked.failed(time.monotonic()))
+            return
+        silent = known - others.keys()
+        sure = SILENT if silent else SURE
+        standings = [(node, answer.standing()) for node, answer in others.items()]
+        best = newest([*standings, (self._node, look.standing)])
+        if best != self._node:
+            sure += TURN
+        if seconds < sure:
+            who = "this node" if best == self._node else f"node {best}"
+            self._part.waiting(
+                f"{why}; {who} is about to begin anew from its mirror, in {sure - seconds:.0f} s at most"
+            )
+            return
+        await self.begin(replica, fold_again=bool(earlier))
+
+    async def begin(self, replica: Replica, *, fold_again: bool = False) -> None:
+        """Save this node's mirror as the beginning of a new history; everybody takes it up, this node too.
+
+        Where the streams are those of an earlier history again, what that one had folded of them is not folded a second
+        time, unless ``fold_again``: somebody may have gone on in them since.
+        """
+        await self._ensure()
+        look = await self._look(replica)
+        streams = {info.shard: info for info in look.streams}
+        if look.missing:
+            return
+        history = secrets.token_hex(8)
+        left = {s: None if fold_again else look.standing.left_in(info) for s, info in streams.items()}
+
+        def beginning(now: Standing) -> Standing:
+            starts = {s: start_in(p, streams[s], look.common[s], left[s]) for s, p in now.positions.items()}
+            return now.anew(history, starts)
+
+        copy = partial(save_mirror, replica.options)
+        saved = await self._keeper.begin(look.streams, beginning, past=look.standing.past, copy=copy)
+        if saved is not None:
+            log.warning("the cluster begins anew from this node's mirror: history %s, snapshot %s", history, saved.name)
+
+
+def _within(snapshot: Snapshot, shard: int, end: int | None) -> bool:
+    return end is not None and snapshot.positions.get(shard, 0) <= end

@@ -1,0 +1,101 @@
+"""Look: what the streams are to a mirror now, and how far the two agree.
+
+Invariant: no row is changed by a look; a stream that can't be asked is an error, one that is gone is a fact.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from harmonylite.changes.epochs import Standing
+from harmonylite.db.mirror.positions import LIMBO, grew_apart, rewind
+from harmonylite.db.replica import Replica
+from harmonylite.db.sqlite.thread import SqliteThread
+from harmonylite.errors import StreamLostError
+from harmonylite.model import StreamInfo
+from harmonylite.ports import ShardStream
+from harmonylite.snapshots.divergence import FoldedByReplica, common_end
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class StreamState:
+    """What the streams are to this node. ``common``: per shard how far the mirror agrees with the stream; None:
+    nowhere. ``missing``: shards without a stream.
+    """
+
+    standing: Standing
+    streams: list[StreamInfo] = field(default_factory=list)
+    missing: list[int] = field(default_factory=list)
+    common: dict[int, int | None] = field(default_factory=dict)
+    reasons: list[str] = field(default_factory=list)
+    gap: bool = False
+
+    @property
+    def lost(self) -> bool:
+        """True when the mirror holds what a stream does not."""
+        return bool(self.reasons)
+
+
+async def read_stream_state(streams: Sequence[ShardStream], replica: Replica, thread: SqliteThread) -> StreamState:
+    """Return what the streams are to the replica now; raises StreamError.
+
+    What came after a stream's end, and changed no row, is forgotten at once.
+    """
+    standing = await thread.run(replica.standing)
+    look = StreamState(standing)
+    if standing.history.startswith(LIMBO):
+        look.reasons.append("the mirror was made from the database, and nobody has taken it up yet")
+    for stream in streams:
+        position = standing.positions[stream.shard]
+        try:
+            info = await stream.info()
+        except StreamLostError as error:
+            look.missing.append(stream.shard)
+            look.common[stream.shard] = None
+            look.reasons.append(error.message)
+            continue
+        look.streams.append(info)
+        look.gap = look.gap or info.first > position.resume
+        end, proof = await common_end(stream, info, position, FoldedByReplica(replica, thread))
+        look.common[stream.shard] = end
+        if end is None:
+            look.reasons.append(
+                f"the stream of shard {stream.shard} was made anew at {info.created}; this node stands at"
+                f" {position.seq} of the one made at {position.created}"
+            )
+        elif end < position.seq and proof:
+            await _rewind(replica, thread, stream.shard, end)
+        elif end < position.seq:
+            look.reasons.append(
+                f"the stream of shard {stream.shard} lost its tail: it ends at {info.last}, and what this node"
+                f" has folded up to {position.seq} is in it up to {end} only"
+            )
+    return look
+
+
+async def stay_within(replica: Replica, thread: SqliteThread, look: StreamState) -> int:
+    """Let a database not stand beyond a stream that its mirror agrees with: a crash and a lost tail at once.
+
+    Returns the number of conflicts.
+    """
+    database = await thread.run(replica.standing, "main")
+    if database.history != look.standing.history or not await thread.run(lambda: replica.joined):
+        return 0
+    beyond = {info.shard for info in look.streams if database.positions[info.shard].seq > info.last}
+    if not beyond:
+        return 0
+    log.warning("the database stands beyond the streams of shards %s; its rows are compared", sorted(beyond))
+    if await thread.run(grew_apart, replica.connection):  # what it lacks it may never have known
+        return await thread.run(lambda: replica.reconcile(first=True, keep_log=True))
+    await thread.run(replica.keep_mine, beyond)
+    return 0
+
+
+async def _rewind(replica: Replica, thread: SqliteThread, shard: int, seq: int) -> None:
+    """Stand at ``seq`` of a shard: what came after it, and is lost, changed no row."""
+    log.warning("the stream of shard %d ends at %d now; what was lost changed no row", shard, seq)
+    await thread.run(lambda: rewind(replica.connection, shard, seq))

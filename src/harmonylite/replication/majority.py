@@ -1,0 +1,79 @@
+"""Which of several mirrors are right, when they differ at one position of the order.
+
+Invariant: a mirror that lacks messages, because a person had its node leave them out, has no say against those that
+lack none; without a majority nobody is right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import msgspec
+
+from harmonylite.foreign import Line, Long, Name, PerShard, Seq
+
+
+class Digest(msgspec.Struct):
+    """One node's mirror. ``tables``: digest by table name; ``positions``: where they were taken; ``lacks``: how many
+    messages were left out of it.
+
+    ``unsent``: how many rows are pending there although the time was enough to get them into the order.
+    """
+
+    node: Name
+    tables: dict[Long, Line]
+    positions: PerShard
+    unsent: Seq = 0
+    lacks: Seq = 0
+
+
+@dataclass(frozen=True)
+class Group:
+    """Nodes whose mirrors are equal. ``tables``: their digests by table name."""
+
+    nodes: tuple[str, ...]
+    tables: Mapping[str, str]
+
+    def differs(self, other: Mapping[str, str]) -> list[str]:
+        """Return the names of the tables in which ``other`` is another mirror."""
+        return sorted(t for t in self.tables.keys() | other.keys() if self.tables.get(t) != other.get(t))
+
+
+@dataclass(frozen=True)
+class Majority:
+    """All sides, the one with most nodes that have a say first. ``right``: the one that the majority is on, if any."""
+
+    all: tuple[Group, ...]
+    right: Group | None
+
+    def none_against(self, own: str) -> bool:
+        """Tell whether no other mirror is known to differ from the one of node ``own``, or the majority is with it."""
+        return len(self.all) <= 1 or (self.right is not None and own in self.right.nodes)
+
+    def note(self, own: str) -> str:
+        """Say to a person at node ``own`` which side is right, where there are several; "" where there is one."""
+        if len(self.all) <= 1:
+            return ""
+        if self.right is None:
+            told = "; ".join(", ".join(side.nodes) for side in self.all)
+            return f"there is no majority, so nothing is repaired; these have the same mirror: {told}"
+        right = ", ".join(self.right.nodes)
+        if own in self.right.nodes:
+            wrong = sorted({node for side in self.all for node in side.nodes} - set(self.right.nodes))
+            return f"the majority, {right}, is right; run `harmonylite verify -repair` on {', '.join(wrong)}"
+        return (
+            f"the majority, {right}, is right, and this node deviates; `harmonylite verify -repair` takes their mirror"
+        )
+
+
+def majority_of(digests: Mapping[str, Digest]) -> Majority:
+    """Return who agrees with whom, and which side is right: the one that more than half of those with a say are on."""
+    groups: dict[tuple[tuple[str, str], ...], list[str]] = {}
+    for node, digest in sorted(digests.items()):
+        groups.setdefault(tuple(sorted(digest.tables.items())), []).append(node)
+    voters = {node for node, digest in digests.items() if not digest.lacks} or set(digests)
+    found = [Group(tuple(nodes), dict(tables)) for tables, nodes in groups.items()]
+    found.sort(key=lambda side: (-len(voters & set(side.nodes)), -len(side.nodes), side.nodes))
+    has_most = bool(found) and 2 * len(voters & set(found[0].nodes)) > len(voters)
+    return Majority(tuple(found), found[0] if has_most else None)

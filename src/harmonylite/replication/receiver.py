@@ -1,0 +1,387 @@
+"""Receive: read every shard, put change sets together, fold and merge them.
+
+Invariant: positions move only with the rows that they stand for; what can't be applied now is waited for, visibly, and
+never passed over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable
+from tempfile import SpooledTemporaryFile
+from typing import IO
+
+from harmonylite.changes.reassembler import Cut, Inbox, Piece
+from harmonylite.changes.skipped import LeftOut, still_there
+from harmonylite.db.apply.apply import Applied
+from harmonylite.db.mirror.schema_history import take_for_gone
+from harmonylite.db.replica import Replica
+from harmonylite.db.sqlite.connection import mapped
+from harmonylite.db.sqlite.thread import SqliteThread
+from harmonylite.errors import (
+    DatabaseBusyError,
+    DatabaseError,
+    HarmonyLiteError,
+    PoisonError,
+    ReopenError,
+    SchemaWaitError,
+)
+from harmonylite.model import ChangeSetId, StreamInfo, StreamMessage
+from harmonylite.ports import ShardStream
+from harmonylite.replication.file_errors import FileErrors
+from harmonylite.replication.foreign_messages import ForeignMessages
+from harmonylite.replication.lag import Lag, telling
+from harmonylite.replication.pause import Pause, Pauses
+from harmonylite.replication.skip import SkippedMessages
+from harmonylite.status import NodeStatus, Part
+from harmonylite.wire import KIND_CHECKPOINT
+
+log = logging.getLogger(__name__)
+
+BATCH_BYTES = 2_000_000
+"""A transaction of the database takes change sets of about this many bytes, so that its lock is held briefly."""
+AHEAD_BYTES = 64_000_000
+"""Reading pauses while about this many bytes wait to be applied."""
+SCHEMA_WAIT = 1.0
+"""Seconds between looks whether the schema has changed, while a change set waits for it."""
+
+UNSURE_SECONDS = 20.0
+"""Seconds that a node of the same schema has to tell what became of a column (`harmonylite.recovery.schema_resync`)."""
+
+Landed = Callable[[ChangeSetId, bool], None]
+Checkpoint = Callable[[ChangeSetId, dict[int, int]], None]
+
+
+class Receiver:
+    """Reads and applies. ``landed(id, whole)`` hears of own change sets that came back, or were voided; ``moved`` then
+    hears that positions moved; ``checkpoint`` runs on the SQLite thread right after a checkpoint was folded, with the
+    positions it stands at. ``one_by_one``: take the smallest cuts, so that a pending row meets each value that it had
+    elsewhere, and not the last one only. ``other_history`` hears of
+    messages whose writers are in a history that this mirror does not know.
+    """
+
+    def __init__(
+        self, replica: Replica, thread: SqliteThread, streams: Iterable[ShardStream], status: NodeStatus, *,
+        landed: Landed, moved: Callable[[], None], checkpoint: Checkpoint, other_history: Callable[[], None],
+    ) -> None:  # fmt: skip
+        self._replica = replica
+        self._thread = thread
+        self._streams = {stream.shard: stream for stream in streams}
+        self._status = status
+        self.lags = {shard: Lag(status.shard(shard)) for shard in self._streams}
+        self._applying: Cut | None = None
+        self._landed = landed
+        self._moved = moved
+        self._checkpoint = checkpoint
+        self._other_history = other_history
+        self._histories: set[str] = set()
+        self._arrived = asyncio.Event()
+        self._room = asyncio.Event()
+        self.schema_moved = asyncio.Event()
+        self._targets: dict[int, int] = {}
+        self._behind: dict[int, int] | None = None
+        self._put_back_for: tuple[int, int] | None = None
+        self._staging: tuple[ChangeSetId | None, int, int] = (None, 0, 0)
+        self._strangers = ForeignMessages(status)
+        self.paused = Pauses()
+        self.skips = SkippedMessages(replica, thread, status)
+        self.caught_up = asyncio.Event()
+        self.inbox = Inbox({})
+        self.merging = True
+        self.one_by_one = False
+        self._part = status.part("merge")
+        options = replica.options
+        self._trouble = FileErrors(self._part, (options.database, options.mirror))
+
+    def _spool(self, most: int) -> IO[bytes]:
+        """Return a place for blocks: in memory, above ``most`` bytes on the database's disk; the inbox closes it."""
+        return SpooledTemporaryFile(max_size=most, dir=str(self._replica.options.folder))
+
+    def _foreign(self, message: StreamMessage, why: str) -> None:
+        self._strangers.met(message, why, time.monotonic())
+
+    def open(self, merged: dict[int, int], streams: Iterable[StreamInfo]) -> None:
+        """Start from the mirror's positions; ``merged``: how far the database is, which may be further.
+        ``streams``: as they are now: a message is left out once more only if it is the same one.
+
+        Runs on the SQLite thread.
+        """
+        self._applying = self._put_back_for = None
+        positions = self._replica.positions()
+        self.inbox = Inbox(positions, spool=self._spool, foreign=self._foreign)
+        self.paused.clear()
+        standing = self._replica.standing()
+        self._histories = {standing.history, *standing.past}
+        for entry in still_there(self.skips.look(), {info.shard: info for info in streams}):
+            self.inbox.skip(entry.shard, entry.seq)
+        behind = {s: seq for s, seq in merged.items() if s in positions and seq > positions[s].seq}
+        self._behind = {s: merged.get(s, 0) for s in positions} if behind else None
+        for shard, position in positions.items():
+            state = self._status.shard(shard)
+            state.position, state.resume = position.seq, position.resume
+
+    def close(self) -> None:
+        """Give back what was read and not applied; runs on the SQLite thread, which may be at it still."""
+        self.inbox.close()
+        if self._applying is not None:
+            self._applying.close()
+            self._applying = None
+
+    async def skip(self, shard: int, seq: int) -> LeftOut:
+        """Leave out the message before which the node is paused; return what it held.
+
+        Raises NotPausedError when it is not, and DatabaseError; nothing was changed then.
+        """
+        return await self.paused.leave_out(shard, seq)
+
+    async def read(self, shard: int) -> None:
+        """Take in the messages of one shard, without end. Raises DiskFullError: what was taken in then must be read
+        again.
+        """
+        stream = self._streams[shard]
+        async for batch in stream.read(self.inbox.read_up_to(shard) + 1):
+            for message in batch:
+                await self._take_in(message)
+            if not self.inbox.histories <= self._histories:
+                self._histories |= self.inbox.histories
+                self._other_history()
+            state = self._status.shard(shard)
+            state.last = max(state.last, batch[-1].seq)
+            self.measure(shard)
+            self._strangers.tell_rest(time.monotonic())
+            self._arrived.set()
+            while self.inbox.waiting_bytes > AHEAD_BYTES and not self.inbox.held_up:
+                self._room.clear()
+                await self._room.wait()
+
+    def measure(self, shard: int) -> None:
+        """Find the oldest message of ``shard`` that was read and is not folded."""
+        pieces = self._applying.pieces if self._applying is not None else ()
+        stored = next((piece.stored for piece in pieces if piece.shard == shard), 0.0)
+        self.lags[shard].moved(time.monotonic(), stored or self.inbox.oldest(shard))
+
+    async def _take_in(self, message: StreamMessage) -> None:
+        while True:
+            try:
+                with mapped(f"keep message {message.seq} of shard {message.shard}"):
+                    self.inbox.add(message)
+            except PoisonError as error:
+                await self._poisoned(error, self._status.part(f"shard {message.shard}"))
+            else:
+                return
+
+    async def _poisoned(self, error: PoisonError, part: Part, pieces: tuple[Piece, ...] = ()) -> bool:
+        """Wait, visibly, until a person leaves the message out, and all of its change set, ``pieces``, with it: True;
+        or until the table that refuses a row of it was changed: False.
+        """
+        part.failed(str(error))
+        pause, left_out = self.paused.begin(error.shard, error.seq, error.message), False
+        while not left_out:
+            if not error.refused:
+                await pause.asked.wait()
+            elif await self._schema_moves(pause):
+                break
+            left_out = pause.asked.is_set() and await self._leave_out(pause, pieces)
+        part.ok()
+        return left_out
+
+    async def _leave_out(self, pause: Pause, pieces: tuple[Piece, ...]) -> bool:
+        """Do what was asked of ``pause``; False when that failed, and the node still waits."""
+        try:
+            entry = await self.skips.leave_out(pause, pieces)
+        except HarmonyLiteError as error:
+            pause.answer(error)
+            if isinstance(error, ReopenError):
+                raise
+            return False
+        self.inbox.skip(pause.shard, pause.seq)
+        pause.answer(entry)
+        self.paused.end([(pause.shard, pause.seq)])
+        return True
+
+    async def catch_up_to(self, targets: dict[int, int]) -> None:
+        """Wait until every shard is applied up to ``targets``."""
+        self._targets = targets
+        self._check_caught_up()
+        self._arrived.set()
+        await self.caught_up.wait()
+
+    def _check_caught_up(self) -> None:
+        if all(self._status.shard(s).position >= seq for s, seq in self._targets.items()):
+            self.caught_up.set()
+
+    async def apply(self) -> None:
+        """Apply what is whole, without end."""
+        self._part.ok()
+        while True:
+            await self._arrived.wait()
+            self._arrived.clear()
+            least = self.one_by_one
+            while (cut := self._next(least=least)) is not None:
+                least = not await self._apply(cut, least=least) or self.one_by_one
+                self._room.set()
+                # all that comes before what can't be applied now is applied first, in one go
+                while (cut := self._before()) is not None:
+                    await self._apply(cut, least=False)
+            self._check_caught_up()
+            await self._stage_ahead()
+
+    async def _stage_ahead(self) -> None:
+        """Stage what is here of a large change set while the rest is on its way."""
+        found = self.inbox.under_way(self._replica.options.node)
+        if found is None or self._behind is not None:
+            return
+        change_set, shard = found
+        if (change_set, shard) != self._staging[:2]:
+            self._staging = (change_set, shard, 0)
+        while (number := self._staging[2]) >= 0 and (block := self.inbox.block(change_set, shard, number)) is not None:
+            try:
+                staged = await self._thread.run(self._replica.stage_ahead, block, number)
+            except ReopenError:
+                raise
+            except (DatabaseError, PoisonError, SchemaWaitError) as error:
+                log.debug("what is here of change set %s waits for the rest: %s", change_set, error)
+                staged = -1
+            self._staging = (change_set, shard, staged)
+
+    def _before(self) -> Cut | None:
+        """Return what comes before the message that the last cut was put back for; None when nothing does."""
+        if self._put_back_for is None or self._behind is not None:
+            return None
+        (shard, seq), self._put_back_for = self._put_back_for, None
+        limit = dict.fromkeys(self._streams, 1 << 62) | {shard: seq - 1}
+        options = self._replica.options
+        return self.inbox.take(most_bytes=BATCH_BYTES, own=(options.node, options.session), limit=limit)
+
+    def _next(self, *, least: bool) -> Cut | None:
+        """Return the next cut; while the mirror is behind the database, none that goes beyond the database."""
+        if self._behind is not None:
+            cut = self.inbox.take(most_bytes=BATCH_BYTES, limit=self._behind, least=least)
+            if cut is not None:
+                return cut
+            if any(self.inbox.position(s).seq < seq for s, seq in self._behind.items()):
+                return None
+            self._behind = None
+        options = self._replica.options
+        return self.inbox.take(most_bytes=BATCH_BYTES, own=(options.node, options.session), least=least)
+
+    async def _apply(self, cut: Cut, *, least: bool) -> bool:
+        """Apply one cut, however long that takes; False when it was put back, to be tried in smaller bites.
+
+        ``least``: there are none; change sets of several shards may only come together.
+        """
+        since, waited = time.monotonic(), [(piece.shard, piece.seq) for piece in cut.pieces]
+        while True:
+            self._applying = cut
+            try:
+                with telling(self._part, cut):
+                    done = await self._thread.run(self._on_thread, cut)
+            except (SchemaWaitError, PoisonError) as error:
+                if len(cut.pieces) > 1 and not least:
+                    self.inbox.put_back(cut)
+                    self._applying, self._put_back_for = None, (error.shard, error.seq)
+                    return False
+                held = cut.holding(error.shard, error.seq)
+                if isinstance(error, PoisonError):
+                    left_out = await self._poisoned(error, self._part, held)
+                else:
+                    left_out = await self._waits_for_schema(error, held, time.monotonic() - since)
+                if not left_out:
+                    continue
+                cut = cut.without(held)
+                for piece in held:
+                    piece.close()
+            except DatabaseError as error:
+                await asyncio.sleep(self._trouble.met(error))
+                if not isinstance(error, DatabaseBusyError):
+                    await self._thread.run(self._look_around)
+            else:
+                break
+        self._applying = None
+        self._trouble.over()
+        self._status.waits_for_schema = False
+        self.paused.end(waited)
+        cut.close()
+        self._account(cut, done)
+        return True
+
+    def _look_around(self) -> None:
+        """Look whether the schema is another one now, which may have been in the way, and whether only the first of the
+        two files was committed, as when a disk got full in between.
+        """
+        self._look_at_schema()
+        positions, merged = self._replica.positions(), self._replica.merged_positions()
+        if self.merging and any(merged[s].seq > position.seq for s, position in positions.items()):
+            self._behind = {s: position.seq for s, position in merged.items()}
+
+    async def _waits_for_schema(self, error: SchemaWaitError, held: tuple[Piece, ...], seconds: float) -> bool:
+        """Wait a while for what the change set ``held`` needs; True when it was left out instead."""
+        self._part.waiting(str(error))
+        self._status.waits_for_schema = True
+        pause = self.paused.begin(error.shard, error.seq, error.message)
+        if pause.asked.is_set():
+            return await self._leave_out(pause, held)
+        if error.unsure and seconds >= UNSURE_SECONDS:
+            await self._take_for_gone()
+        else:
+            await self._schema_moves(pause)
+        return False
+
+    async def _take_for_gone(self) -> None:
+        for table, column in await self._thread.run(take_for_gone, self._replica.connection):
+            log.warning("what comes for column %s of table %s is left out: a migration removed it", column, table)
+
+    async def _schema_moves(self, pause: Pause) -> bool:
+        """Wait a while, or until something is asked of ``pause``; tell whether the schema is another one now."""
+        self.schema_moved.clear()
+        waits = [asyncio.create_task(event.wait()) for event in (self.schema_moved, pause.asked)]
+        try:
+            await asyncio.wait(waits, timeout=SCHEMA_WAIT, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+        return await self._thread.run(self._look_at_schema) or self.schema_moved.is_set()
+
+    def _look_at_schema(self) -> bool:
+        """Tell whether the schema was changed, and bring triggers and mirror in step with it then."""
+        changed = self._replica.schema_changed()
+        if changed:
+            self._replica.reinstall()
+        return changed
+
+    def _on_thread(self, cut: Cut) -> Applied:
+        done = self._replica.apply(cut, merge=self.merging and self._behind is None)
+        for piece in cut.pieces:
+            if piece.kind == KIND_CHECKPOINT and piece.shard == max(piece.shards):
+                self._checkpoint(piece.id, {s: p.seq for s, p in self._replica.positions().items()})
+        return done
+
+    def _account(self, cut: Cut, done: Applied) -> None:
+        now = time.time()
+        counters = self._status.counters
+        node = self._replica.options.node
+        for shard, position in cut.positions.items():
+            state = self._status.shard(shard)
+            state.position, state.resume = position.seq, position.resume
+            state.last = max(state.last, position.seq)
+            self.measure(shard)
+        self._status.pace.see(self._status.left, time.monotonic())
+        for piece in cut.pieces:
+            counters.folded_change_sets += 1
+            if piece.id.node != node:
+                self._status.latency.observe(now - piece.time)
+                self._status.last_replicated = now
+        counters.folded_rows += done.rows
+        counters.merged_rows += done.merged
+        counters.conflicts += done.conflicts
+        counters.given_up_change_sets += len(cut.voided)
+        self._status.lock_hold.observe(done.locked)
+        for change_set in done.own:
+            self._landed(change_set, True)
+        for change_set in cut.voided:
+            if change_set.node == node:
+                self._landed(change_set, False)
+        self._moved()
+        self._check_caught_up()

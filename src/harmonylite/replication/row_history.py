@@ -1,0 +1,165 @@
+"""Tell what happened to a row: which node changed it when, as the stream still holds it.
+
+Invariant: what is told came into the order; change sets that were given up on are left out, and poison by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from contextlib import aclosing, closing
+from dataclasses import dataclass, field
+from tempfile import SpooledTemporaryFile
+from typing import IO, Literal
+
+from harmonylite.changes.reassembler import Inbox, Piece
+from harmonylite.changes.sharding import shard_of
+from harmonylite.db.apply.staging import check_updates, check_widths
+from harmonylite.errors import PoisonError
+from harmonylite.model import Position, RawText, SqlValue, text_of
+from harmonylite.ports import ShardStream
+from harmonylite.schema.shape import TableShape
+from harmonylite.wire import KIND_CHANGES, TableBlock
+
+Kind = Literal["insert", "update", "delete"]
+
+
+@dataclass(frozen=True)
+class Event:
+    """One change of a row. ``before``: what its writer last saw in the changed columns; ``after``: what it wrote.
+
+    ``at``: when the stream stored it, ``written``: when it was captured; seconds since the epoch.
+    """
+
+    kind: Kind
+    node: str
+    shard: int
+    seq: int
+    at: float
+    written: float
+    before: Mapping[str, SqlValue] = field(default_factory=dict)
+    after: Mapping[str, SqlValue] = field(default_factory=dict)
+
+
+async def history(
+    streams: Sequence[ShardStream], shape: TableShape, key: Sequence[str], *, most: int
+) -> tuple[list[Event], dict[int, int], list[PoisonError]]:
+    """Return the newest ``most`` changes of the row whose key is called ``key``, the oldest first; from which sequence
+    on each shard was read; and why each message is left out that is poison. Raises StreamError.
+    """
+    found: list[Event] = []
+    first: dict[int, int] = {}
+    left_out: list[PoisonError] = []
+    for stream in _holding(streams, shape, key):
+        info = await stream.info()
+        first[stream.shard] = info.first
+        async with aclosing(_pieces(stream, info.first, info.last, len(streams), left_out)) as pieces:
+            async for piece in pieces:
+                try:
+                    found += events(piece, shape, key)
+                except PoisonError as error:
+                    left_out.append(error)
+    found.sort(key=lambda event: (event.at, event.seq))
+    return found[-most:], first, left_out
+
+
+def _holding(streams: Sequence[ShardStream], shape: TableShape, key: Sequence[str]) -> Sequence[ShardStream]:
+    """Return the streams that can hold the row: one, where the type of the key is known from its column."""
+    if len(streams) == 1:
+        return streams
+    if shape.pinned:
+        wanted = {shard_of(shape.name, (), len(streams))}
+    elif all(column.affinity == "TEXT" for column in shape.keys):
+        wanted = {shard_of(shape.name, tuple(key), len(streams))}
+    elif all(column.affinity == "INTEGER" for column in shape.keys) and all(_is_int(part) for part in key):
+        wanted = {shard_of(shape.name, tuple(map(int, key)), len(streams))}
+    else:
+        return streams
+    return [stream for stream in streams if stream.shard in wanted]
+
+
+def _is_int(text: str) -> bool:
+    return text.removeprefix("-").isdigit()
+
+
+async def _pieces(
+    stream: ShardStream, first: int, last: int, shards: int, left_out: list[PoisonError]
+) -> AsyncGenerator[Piece, None]:
+    """Yield the whole change sets of one shard from ``first`` to ``last``, each open until the next one is asked for;
+    what can't be read goes to ``left_out``.
+    """
+    if last < first:
+        return
+    inbox = Inbox({stream.shard: Position(stream.shard, first - 1, first)}, shards=shards, spool=_spool)
+    reader = stream.read(first)
+    try:
+        async for batch in reader:
+            for message in batch:
+                try:
+                    inbox.add(message)
+                except PoisonError as error:
+                    left_out.append(error)
+                    inbox.skip(message.shard, message.seq)
+                    inbox.add(message)
+            while (cut := inbox.take()) is not None:
+                with closing(cut):
+                    for piece in cut.pieces:
+                        yield piece
+            if batch[-1].seq >= last:
+                return
+    finally:
+        inbox.close()
+        close = getattr(reader, "aclose", None)
+        if close is not None:
+            await close()
+
+
+def _spool(most: int) -> IO[bytes]:
+    return SpooledTemporaryFile(max_size=most)
+
+
+def events(piece: Piece, shape: TableShape, key: Sequence[str]) -> list[Event]:
+    """Return what ``piece`` did to a row. Raises PoisonError for a piece that no node can have applied."""
+    found: list[Event] = []
+    if piece.kind != KIND_CHANGES:
+        return found
+    about = (piece.id.node, piece.shard, piece.seq, piece.stored, piece.time)
+    width = len([column for column in shape.keys if not column.pseudo]) or 1
+    for block in piece.decoded():
+        for part in block:
+            check_widths(piece, part)
+            for group in part.updates:
+                check_updates(piece, part.table, group, len(part.columns))
+            if part.table == shape.name:
+                for event in _of_part(part, about, width, list(key)):
+                    if not all(map(_is_value, [*event.before.values(), *event.after.values()])):
+                        raise piece.broken(f"a value of {part.table} is not SQLite's")
+                    found.append(event)
+    return found
+
+
+def _is_value(value: object) -> bool:
+    """Tell whether SQLite has such a value; a block can hold any."""
+    if isinstance(value, int):
+        return -(1 << 63) <= value < 1 << 63
+    return value is None or isinstance(value, (float, str, bytes, RawText))
+
+
+def _of_part(
+    part: TableBlock, about: tuple[str, int, int, float, float], width: int, key: list[str]
+) -> Iterator[Event]:
+    def mine(row: Sequence[SqlValue]) -> bool:
+        return [text_of(value) for value in row[:width]] == key
+
+    for row in part.deletes:
+        if mine(row):
+            yield Event("delete", *about, before=dict(zip(part.columns, row, strict=True)))
+    for row in part.inserts:
+        if mine(row):
+            yield Event("insert", *about, after=dict(zip(part.columns, row, strict=True)))
+    for group in part.updates:
+        names = [part.columns[i] for i in group.changed]
+        for row, old in zip(group.rows, group.old, strict=True):
+            if mine(row):
+                now = [row[i] for i in group.changed]
+                before, after = dict(zip(names, old, strict=True)), dict(zip(names, now, strict=True))
+                yield Event("update", *about, before=before, after=after)

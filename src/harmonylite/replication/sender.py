@@ -1,0 +1,279 @@
+"""Send: notice what the application commits, capture it, publish it, and wait until it comes back in the order.
+
+Invariant: one change set is in flight; what is committed meanwhile gathers into the next. Nothing is done until it
+came back in the order, so a publish that fails, or whose outcome nobody knows, loses nothing and repeats nothing. A
+change set that was published whole, and that this node has read past without getting it back, is captured again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+from harmonylite.backoff import Backoff
+from harmonylite.db.capture.capture import Outgoing
+from harmonylite.db.replica import Replica
+from harmonylite.db.sqlite.thread import SqliteThread
+from harmonylite.db.sqlite.watch import Watch
+from harmonylite.errors import DatabaseError
+from harmonylite.model import ChangeSetId
+from harmonylite.replication.file_errors import FileErrors
+from harmonylite.replication.publisher import Publisher
+from harmonylite.status import NodeStatus
+
+log = logging.getLogger(__name__)
+
+SECOND_LOOK = 0.002
+"""Seconds after an event at which to look again, then twice as long each time, to the polling interval. A write is
+heard before it can be seen: SQLite syncs the write-ahead log in between, and the writer may wait for a processor."""
+
+PATIENCE = 3
+"""Looks in a row that may be for nothing; then somebody writes a transaction larger than its cache, and every look
+costs the writer something, and so does each event. `REST` seconds pass without either before the next one, then twice
+as long each time, to `MOST_REST`."""
+REST = 0.002
+MOST_REST = 0.016
+
+GATHER = 0.1
+"""The longest pause between two change sets, in seconds, while the application writes a lot: each costs it something
+(the log's clearing takes the write lock, the stream is synced to disk), so under load they are fewer and larger."""
+GATHER_PER_WRITE = 0.0004
+"""Seconds of that pause per write that gathered while the last change set was in flight, also where many were to one
+row; a lone one costs none."""
+
+DEAF_FROM = 0.02
+"""From such a pause on nobody listens until it is over: the application pays for each event that it causes."""
+
+HELD_EVERY = 1.0
+"""Seconds between tries to put held rows in place where nothing else happens: a try may have met a held lock."""
+
+COUNT_EVERY = 1.0
+"""Seconds between counts of what is pending, while a change set waits for NATS or for its return."""
+
+
+class Sender:
+    """Looks, captures and publishes. ``polling``: seconds between looks when no event came; ``tidying``: seconds
+    between clearings of what the log named for nothing (0 = only with the node's own change sets).
+    """
+
+    def __init__(
+        self, replica: Replica, thread: SqliteThread, watch: Watch, publisher: Publisher, status: NodeStatus, *,
+        publish: bool, polling: float, tidying: float, message_bytes: Callable[[], int],
+        schema_moved: Callable[[], None],
+    ) -> None:  # fmt: skip
+        self._replica = replica
+        self._thread = thread
+        self._watch = watch
+        self._publisher = publisher
+        self._status = status
+        self._publish = publish
+        self._polling = polling
+        self._tidying = tidying
+        self._tidied = 0.0
+        self._message_bytes = message_bytes
+        self._schema_moved = schema_moved
+        self._number = self._logged = 0
+        self._loop: asyncio.AbstractEventLoop
+        self._flight: ChangeSetId | None = None
+        self._taken: Outgoing | None = None
+        self._landed = asyncio.Event()
+        self._whole = True
+        self._ends: dict[int, int] = {}
+        self._passed_over = Backoff(first=0.1, most=10.0)
+        self._idle = asyncio.Event()
+        self._part = status.part("capture")
+        self._suspects = 0.0
+        self._in_vain = 0
+        self._begun = self._done = 0
+        self._unseen = True
+        self._held_again = 0.0
+
+    def landed(self, change_set: ChangeSetId, whole: bool) -> None:
+        """Hear that an own change set came back in the order (``whole``), or was voided by others."""
+        if change_set == self._flight:
+            self._whole = whole
+            self._landed.set()
+
+    def moved(self) -> None:
+        """Hear that the mirror's positions moved; then what was published whole is back, or never will be."""
+        ends = self._ends
+        if ends and all(self._status.shard(shard).position >= end for shard, end in ends.items()):
+            self._whole = self._whole and self._landed.is_set()
+            self._landed.set()
+
+    async def run(self, allowed: Awaitable[None]) -> None:
+        """Send whatever is committed, without end, once ``allowed`` is done."""
+        await allowed
+        self._loop = asyncio.get_running_loop()
+        self._part.ok()
+        trouble = FileErrors(self._part, (self._replica.options.database, self._replica.options.mirror), most=2.0)
+        again, rested = self._polling, False
+        while True:
+            self._watch.listening()  # before the look: what is committed after it is heard
+            number = self._begins()
+            try:
+                await self._drain(await self._thread.run(self._look), number)
+            except DatabaseError as error:
+                await asyncio.sleep(trouble.met(error))
+                continue
+            trouble.over()
+            rested = self._in_vain > PATIENCE and not rested
+            if rested:
+                self._watch.deaf()
+                await asyncio.sleep(min(MOST_REST, REST * 2 ** (self._in_vain - PATIENCE - 1)))
+                continue
+            heard = await self._watch.wait(again)
+            again = min(SECOND_LOOK if heard else 2 * again, self._polling)
+            self._in_vain = self._in_vain if heard else 0
+
+    def close(self) -> None:
+        """Drop what was captured last, which nobody may have waited for to the end; runs on the SQLite thread."""
+        if self._taken is not None:
+            self._taken.close()
+
+    def _look(self) -> Outgoing | None:
+        """Capture if there may be something to capture; runs on the SQLite thread."""
+        started = time.monotonic()
+        replica = self._replica
+        # a look that failed has taken note of a change and done nothing about it
+        self._unseen = replica.changed() or self._unseen
+        holding = replica.holding and started >= self._held_again
+        if holding:
+            self._held_again = started + HELD_EVERY
+        nothing = not (self._unseen or replica.pending_rows() or replica.suspicious or holding)
+        self._status.counters.looks += 1
+        self._status.look_time.observe(time.monotonic() - started)
+        if nothing:
+            self._in_vain = min(self._in_vain + 1, PATIENCE + 10)
+            return None
+        self._in_vain = 0
+        if self._replica.schema_changed():
+            self._replica.reinstall()
+            self._status.tables = tuple(sorted(self._replica.tables))
+            self._status.warnings = self._replica.warnings
+            self._loop.call_soon_threadsafe(self._schema_moved)
+        out = self._capture()
+        self._unseen = False
+        return out
+
+    def _begins(self) -> int:
+        """Return the number of the look that begins now."""
+        self._begun += 1
+        return self._begun
+
+    def _is_done(self, number: int) -> None:
+        """What had been committed when look ``number`` began is in the order."""
+        self._done = number
+        self._idle.set()
+
+    async def _drain(self, out: Outgoing | None, number: int) -> None:
+        """Send until nothing is left to send: after each look, look again before sleeping.
+
+        ``out``: what look ``number`` captured.
+        """
+        while out is not None:
+            try:
+                if await self._send(out):
+                    self._is_done(number)
+            finally:
+                out.close()
+            pause = pause_after(out.rows, out.log_id - self._logged)
+            if pause >= DEAF_FROM:
+                self._watch.deaf()
+            await asyncio.sleep(pause)
+            self._logged = out.log_id
+            number = self._begins()
+            out = await self._thread.run(self._capture)
+            if out is None and self._watch.listening():
+                number = self._begins()
+                out = await self._thread.run(self._capture)
+        self._is_done(number)
+        self._status.pending_rows = self._replica.pending_rows()
+
+    def _capture(self) -> Outgoing | None:
+        started = time.monotonic()
+        try:
+            return self._captured()
+        finally:
+            self._status.counters.captures += 1
+            self._status.capture_time.observe(time.monotonic() - started)
+
+    def _captured(self) -> Outgoing | None:
+        if not self._publish:
+            self._replica.look()
+            return None
+        now = time.monotonic()
+        if now >= self._suspects:
+            started = now
+            self._replica.look_for_unseen()
+            # a comparison of whole tables may take a twentieth of the time at most
+            self._suspects = time.monotonic() + max(1.0, 20 * (time.monotonic() - started))
+        self._number += 1
+        tidy = self._tidying > 0 and now - self._tidied >= self._tidying
+        self._tidied = now if tidy else self._tidied
+        self._taken = self._replica.capture(self._number, message_bytes=self._message_bytes(), tidy=tidy)
+        return self._taken
+
+    async def _send(self, out: Outgoing) -> bool:
+        """Publish ``out`` and wait until it is back in the order; False: it never will be."""
+        self._flight = out.id
+        self._whole = True
+        self._landed.clear()
+        self._status.pending_rows = self._replica.pending_rows()
+        counting = asyncio.create_task(self._count(), name="count what is pending")
+        try:
+            ends = await self._publisher.publish(out)
+            self._status.last_published = time.time()
+            counters = self._status.counters
+            counters.published_change_sets += 1
+            counters.published_rows += out.rows
+            self._ends = ends
+            self.moved()
+            await self._landed.wait()
+            if not self._whole:
+                await self._thread.run(self._replica.forget_flight, out.id.number)
+                await self._again(out.id, ends)
+            elif self._passed_over.failures:
+                self._passed_over.worked()
+                self._part.ok()
+        finally:
+            counting.cancel()
+            self._flight, self._ends = None, {}
+        return self._whole
+
+    async def _again(self, change_set: ChangeSetId, ends: dict[int, int]) -> None:
+        """Say that a change set did not land, and wait before its rows are captured again."""
+        self._status.counters.passed_over_change_sets += 1
+        places = ", ".join(f"message {seq} of shard {shard}" for shard, seq in sorted(ends.items()))
+        said = (
+            f"change set {change_set} was published whole, up to {places}, and did not land: it was given up on, left"
+            " out, or taken for no message of this node; its rows are published again"
+        )
+        log.warning("%s", said)
+        self._part.waiting(said)
+        await asyncio.sleep(self._passed_over.failed(time.monotonic()))
+
+    async def _count(self) -> None:
+        """Keep the number of pending rows true while a change set is on its way; an outage may last for days."""
+        while True:
+            await asyncio.sleep(COUNT_EVERY)
+            with suppress(DatabaseError):
+                self._status.pending_rows = await self._thread.run(self._replica.look)
+            self._watch.heard()  # nobody waits for events meanwhile
+
+    async def idle(self) -> None:
+        """Wait until everything that was committed so far is in the order."""
+        # a look that has begun already may have passed over the newest commit: only the next one counts
+        begun = self._begun
+        while self._done <= begun:
+            self._idle.clear()
+            self._watch.wake()
+            await self._idle.wait()
+
+
+def pause_after(rows: int, logged: int) -> float:
+    """Return how long to wait after a change set of ``rows``, in seconds; ``logged``: entries the log got meanwhile."""
+    return min(GATHER, GATHER_PER_WRITE * (max(rows, logged) - 1))

@@ -1,0 +1,176 @@
+"""The gate: publish no further than the newest snapshot allows.
+
+Invariant: the oldest message that a stream keeps is never newer than what whoever starts from the newest snapshot needs
+next. A stream of ``most`` messages that such a node reads from ``resume`` on may end at ``resume + most - 1``; a change
+set that would lead beyond that waits here, visibly, until a newer snapshot is named.
+
+What this node knows of a stream's end is what it read, and what it had acknowledged. The others publish meanwhile, so a
+*margin* is left, for what all of them may have on its way that nobody has read yet. A change set of many messages does
+not fit into that: it begins only where no other one is under way, at exactly the end that was read (JetStream compares
+it), and the others' small ones leave it the upper half.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable, Mapping
+
+from harmonylite.backoff import Backoff
+from harmonylite.changes.reassembler import Inbox
+from harmonylite.errors import SnapshotError, StreamError
+from harmonylite.ports import Covering
+from harmonylite.status import NodeStatus
+
+log = logging.getLogger(__name__)
+
+EXACT_TRIES = 20
+"""How often the beginning of a large change set asks for an exact end. Where the line is long and others write all the
+time that may never be met; then it begins without, and the margin alone is left."""
+PASSED_BY = 0.02
+"""Seconds at most between two such tries."""
+
+
+class Throttle:
+    """Lets change sets of node ``node`` through. ``covering``: None lets everything through."""
+
+    def __init__(self, status: NodeStatus, node: str, inbox: Callable[[], Inbox], covering: Covering | None) -> None:
+        self._status = status
+        self._node = node
+        self._inbox = inbox
+        self._covering = covering
+        self._part = status.part("publish")
+        self._ends: dict[int, int] = {}
+
+    def open(self) -> None:
+        """Forget what was heard of streams that may be others now."""
+        self._ends.clear()
+
+    def heard(self, shard: int, seq: int) -> None:
+        """Hear that the stream of ``shard`` has a message ``seq``."""
+        self._ends[shard] = max(self._ends.get(shard, 0), seq)
+
+    async def admit(self, counts: Mapping[int, int]) -> None:
+        """Return once a change set of ``counts`` messages by shard may be published; it must then be, whole."""
+        backoff = Backoff(first=0.005, most=0.5)
+        waited = False
+        while (why := self._why_not(counts)) and self._covering is not None:
+            news = ""
+            try:
+                await self._covering.look()
+            except (StreamError, SnapshotError) as error:
+                news = f"; {error}"
+            if not self._why_not(counts):
+                break
+            self._part.waiting(why + news)
+            waited = True
+            if not self._under_way(counts):
+                self._covering.want()
+            await asyncio.sleep(backoff.failed(time.monotonic()))
+        if waited:
+            self._part.ok()
+        for shard, count in counts.items():
+            self._say_oversized(shard, count)
+
+    def is_large(self, counts: Mapping[int, int]) -> bool:
+        """Tell whether a change set has to begin with care, by `beginning`, on one shard after the other."""
+        return self._covering is not None and any(count > _small(self._most(s)) for s, count in counts.items())
+
+    async def beginning(self, shard: int, count: int, tries: int) -> int | None:
+        """Return the end that the stream of ``shard`` must have for a change set to begin; None: any.
+
+        ``tries``: how many ends were passed by already.
+        """
+        if self._covering is None or count <= _small(self._most(shard)) or tries > EXACT_TRIES:
+            return None
+        if tries:  # what came in between is on its way to here
+            await asyncio.sleep(random.uniform(0.0, PASSED_BY))
+        await self.admit({shard: count})
+        return self._inbox().read_up_to(shard)
+
+    async def keep_pace(self, shard: int) -> None:
+        """Wait while this node has not read what it published itself: a stream must not forget it before."""
+        most = self._most(shard)
+        backoff = Backoff(first=0.005, most=0.1)
+        while most and self._ends.get(shard, 0) - self._inbox().read_up_to(shard) > max(1, most // 4):
+            pause = backoff.failed(time.monotonic())
+            await asyncio.sleep(pause)
+
+    def check(self, shard: int) -> None:
+        """Raise StreamError unless one message may be published now."""
+        if self._covering is not None and (why := self._why_not({shard: 1})):
+            self._covering.want()
+            raise StreamError(why)
+
+    def _most(self, shard: int) -> int:
+        return self._status.shard(shard).most
+
+    def _end(self, shard: int) -> int:
+        known = self._status.shard(shard).last, self._ends.get(shard, 0), self._inbox().read_up_to(shard)
+        return max(known)
+
+    def _others(self, shard: int) -> list[str]:
+        """Return the other nodes that have a change set under way."""
+        return [name.node for name, _ in self._inbox().begun(shard) if name.node != self._node]
+
+    def _under_way(self, counts: Mapping[int, int]) -> bool:
+        """Tell whether what is waited for is a change set of others, which no snapshot brings."""
+        return any(self._others(shard) for shard in counts)
+
+    def _why_not(self, counts: Mapping[int, int]) -> str:
+        """Return what stands in the way, "" when nothing does."""
+        if self._covering is None:
+            return ""
+        covered = self._covering.covered()
+        for shard, count in counts.items():
+            most = self._most(shard)
+            resume = 1 if covered is None else covered.get(shard, 1)
+            if most and (why := self._refused(shard, count, most, resume)):
+                return why
+        return ""
+
+    def _refused(self, shard: int, count: int, most: int, resume: int) -> str:
+        end, top, half = self._end(shard), resume + most - 1 - _margin(most), resume + most // 2
+        others = self._others(shard)
+        if count <= _small(most):
+            if others and end + count > half:
+                return f"waiting for the large change set of node {others[0]} on shard {shard}"
+            room = end + count <= top
+        elif others or end > self._inbox().read_up_to(shard):
+            who = f"the large change set of node {others[0]}" if others else "what others published just now"
+            return f"a change set of {count} messages is waiting for {who} on shard {shard}"
+        elif _is_oversized(count, most):
+            room = end < resume + _margin(most)
+        else:
+            room = max(end, half) + count <= top
+        if room:
+            return ""
+        return (
+            f"waiting for a snapshot: the stream would forget messages that none holds (shard {shard} keeps {most} and "
+            f"ends at {end}; the newest snapshot needs {resume} and later)"
+        )
+
+    def _say_oversized(self, shard: int, count: int) -> None:
+        most = self._most(shard)
+        if self._covering is not None and most and _is_oversized(count, most) and count > _small(most):
+            log.warning(
+                "a change set of %d messages is published on shard %d, which keeps %d: until it is whole and a snapshot"
+                " of it saved, nodes that start have to wait; a larger replication_log.max_entries avoids that",
+                count, shard, most,
+            )  # fmt: skip
+
+
+def _margin(most: int) -> int:
+    return min(most - 1, most // 8 + 2)
+
+
+def _small(most: int) -> int:
+    """Return how many messages a change set may have that needs no care: eight at once fit into the margin."""
+    return max(1, _margin(most) // 8) if most else 1 << 62
+
+
+def _is_oversized(count: int, most: int) -> bool:
+    """Tell whether a change set can't be kept within what a stream keeps, whatever snapshots there are."""
+    return most // 2 + count > most - 1 - _margin(most)

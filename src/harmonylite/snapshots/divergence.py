@@ -1,0 +1,136 @@
+"""How far a mirror and a stream agree, and whether a snapshot stands on what the streams hold.
+
+Invariant: a stream is taken for the one that was folded only as far as it holds what the mirror remembers of it; a
+stream that lost its tail and was written to again has the same numbers, and other messages.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from harmonylite.changes.epochs import is_message
+from harmonylite.db.mirror.positions import folded_seqs, folded_set
+from harmonylite.db.replica import Replica
+from harmonylite.db.snapshot import reading_as_mirror, standing_of
+from harmonylite.db.sqlite.thread import SqliteThread
+from harmonylite.model import Position, StreamInfo
+from harmonylite.ports import ShardStream
+from harmonylite.wire import WireError, decode_envelope
+
+
+async def is_lost(stream: ShardStream, position: Position) -> bool:
+    """Tell whether the stream has lost, or holds others in place of, the last change set up to ``position``, which
+    belongs to its history; False where nobody can tell. Raises StreamError.
+    """
+    if position.newest is None:
+        return False
+    seq, name = position.newest
+    info = await stream.info()
+    if seq > info.last:
+        return True
+    message = await stream.get(seq) if seq >= info.first else None
+    if message is None:
+        return False
+    try:
+        return decode_envelope(message, None).id != name
+    except WireError:
+        return True
+
+
+class FoldedMessages(Protocol):
+    """What a mirror remembers of the change sets that it folded last."""
+
+    async def seqs(self, shard: int) -> list[int]:
+        """Return their sequences on a shard, oldest first."""
+
+    async def change_set(self, shard: int, seq: int) -> tuple[str, list[bytes]]:
+        """Return writer and blocks of one of them."""
+
+
+class FoldedByReplica:
+    """A node's own mirror. Implements `FoldedMessages`."""
+
+    def __init__(self, replica: Replica, thread: SqliteThread) -> None:
+        self._replica = replica
+        self._thread = thread
+
+    async def seqs(self, shard: int) -> list[int]:
+        """Implement `FoldedMessages.seqs`."""
+        return await self._thread.run(lambda: folded_seqs(self._replica.connection, shard))
+
+    async def change_set(self, shard: int, seq: int) -> tuple[str, list[bytes]]:
+        """Implement `FoldedMessages.change_set`."""
+        return await self._thread.run(lambda: folded_set(self._replica.connection, shard, seq))
+
+
+class FoldedBySnapshot:
+    """The file of a snapshot. Implements `FoldedMessages`."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+
+    async def seqs(self, shard: int) -> list[int]:
+        """Implement `FoldedMessages.seqs`."""
+        return await asyncio.to_thread(reading_as_mirror, self._file, folded_seqs, shard)
+
+    async def change_set(self, shard: int, seq: int) -> tuple[str, list[bytes]]:
+        """Implement `FoldedMessages.change_set`."""
+        return await asyncio.to_thread(reading_as_mirror, self._file, folded_set, shard, seq)
+
+
+async def diverged(file: Path, streams: Sequence[ShardStream]) -> str:
+    """Say on which messages a snapshot stands that the streams don't hold, "" when they hold them; numbers may fit that
+    were given anew after a stream had lost its tail. Raises StreamError.
+    """
+    standing = await asyncio.to_thread(standing_of, file)
+    for stream in streams:
+        position, info = standing.positions.get(stream.shard, Position(stream.shard)), await stream.info()
+        end, idle = await common_end(stream, info, position, FoldedBySnapshot(file))
+        if end is None or (end < position.seq and not idle):
+            return f"it stands at {position.seq} of shard {stream.shard}, where the stream holds other messages by now"
+    return ""
+
+
+async def common_end(
+    stream: ShardStream, info: StreamInfo, position: Position, memory: FoldedMessages
+) -> tuple[int | None, bool]:
+    """Return the last sequence up to which the mirror's history is the stream's, None when it is another stream.
+
+    The second value tells whether no row was changed by what was folded after it. Raises StreamError.
+    """
+    end, fork = min(position.seq, info.last), position.seq
+    if position.created not in ("", info.created):
+        forks = [upto for created, upto in info.forks if created == position.created]
+        if not forks:
+            return None, False
+        fork = min(fork, *forks)
+    folded = [s for s in await memory.seqs(info.shard) if s <= position.seq]
+    # What was folded after a fork is not asked for: a copy that is still being filled could not contradict.
+    seqs = [seq for seq in folded if seq <= fork]
+    end, idle = min(end, fork), len(seqs) == len(folded)
+    if not seqs:
+        return end, idle and end == position.seq
+
+    async def same(seq: int) -> bool | None:
+        """Tell whether the stream holds what the mirror remembers; None: it keeps that no more."""
+        if seq > info.last:
+            return False
+        message = await stream.get(seq) if seq >= info.first else None
+        if message is None:
+            return None
+        node, blocks = await memory.change_set(info.shard, seq)
+        return is_message(message, node, blocks)
+
+    if await same(seqs[-1]) is not False:
+        return end, idle
+    low, high = 0, len(seqs) - 1  # seqs[high] differs; everything before seqs[low] agrees
+    while low < high:
+        middle = (low + high) // 2
+        if await same(seqs[middle]) is False:
+            high = middle
+        else:
+            low = middle + 1
+    return (seqs[low - 1] if low else min(seqs[0] - 1, info.last)), False

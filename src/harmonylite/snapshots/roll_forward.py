@@ -1,0 +1,165 @@
+"""Fold forward: bring a replica that nobody uses yet to where the streams end, whole change sets only.
+
+Invariant: what was acknowledged before the streams' ends were asked is in the replica when `catch_up` returns. A change
+set that its writer left unfinished holds nobody up for good: it is given up on as `harmonylite.replication` does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import suppress
+from tempfile import SpooledTemporaryFile
+from typing import IO
+
+from harmonylite.changes import aborts
+from harmonylite.changes.reassembler import Inbox
+from harmonylite.db.replica import Replica
+from harmonylite.db.sqlite.thread import SqliteThread
+from harmonylite.errors import PoisonError, SchemaWaitError, StreamError, leaves
+from harmonylite.model import ChangeSetId, StreamMessage
+from harmonylite.ports import ShardStream
+from harmonylite.wire import KIND_ABORT, VERSION, Envelope, encode_abort, encode_envelope
+
+log = logging.getLogger(__name__)
+
+BATCH_BYTES = 4_000_000
+"""Change sets of about this many bytes are applied in one transaction."""
+AHEAD_BYTES = 64_000_000
+"""Reading pauses while about this many bytes wait to be applied."""
+LOOK_EVERY = 1.0
+"""Seconds between looks for such change sets."""
+
+Told = Callable[[Mapping[int, int]], None]
+"""Hears how far every shard is folded."""
+
+
+async def catch_up(
+    replica: Replica, thread: SqliteThread, streams: Sequence[ShardStream], targets: Mapping[int, int], *,
+    merge: bool, told: Told,
+) -> None:  # fmt: skip
+    """Fold every shard up to its sequence in ``targets``, or further; ``merge``: into the database, too.
+
+    Raises StreamError (StreamGapError: the stream has forgotten what comes next), SchemaWaitError, PoisonError,
+    DatabaseError. Cancelling leaves the replica at a whole cut.
+    """
+    catching = _CatchingUp(replica, thread, streams, merge=merge, told=told)
+    try:
+        await catching.run(targets)
+    except BaseExceptionGroup as group:
+        raise leaves(group)[0] from None
+
+
+class _CatchingUp:
+    """One run of `catch_up`."""
+
+    def __init__(
+        self, replica: Replica, thread: SqliteThread, streams: Sequence[ShardStream], *, merge: bool, told: Told
+    ) -> None:
+        self._replica = replica
+        self._thread = thread
+        self._streams = {stream.shard: stream for stream in streams}
+        self._merge = merge
+        self._told = told
+        self._arrived = asyncio.Event()
+        self._room = asyncio.Event()
+        self._inbox = Inbox({})
+        self._poisoned: PoisonError | None = None
+
+    async def run(self, targets: Mapping[int, int]) -> None:
+        """Read all shards at once: one may wait for what another one has."""
+        self._inbox = Inbox(await self._thread.run(self._replica.positions), spool=spool)
+        if self._reached(targets):
+            return
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(self._read(shard), name=f"read shard {shard}") for shard in self._streams]
+                tasks.append(group.create_task(self._unstick(targets), name="unstick"))
+                while not self._reached(targets):
+                    await self._arrived.wait()
+                    self._arrived.clear()
+                    await self._apply()
+                    if self._poisoned is not None and not self._reached(targets):
+                        raise self._poisoned
+                for task in tasks:
+                    task.cancel()
+        finally:
+            self._inbox.close()
+
+    def _reached(self, targets: Mapping[int, int]) -> bool:
+        return all(self._inbox.position(shard).seq >= seq for shard, seq in targets.items())
+
+    async def _apply(self) -> None:
+        """Apply what is whole. This node's own change sets may stand beside others': none of them is under way."""
+        least = False
+        while (cut := self._inbox.take(most_bytes=BATCH_BYTES, least=least)) is not None:
+            try:
+                await self._thread.run(self._replica.apply, cut, merge=self._merge)
+            except SchemaWaitError:
+                self._inbox.put_back(cut)
+                if least or len(cut.pieces) == 1:
+                    raise
+                least = True
+                continue
+            except BaseException:
+                self._inbox.put_back(cut)
+                raise
+            cut.close()
+            self._room.set()
+            self._told({shard: self._inbox.position(shard).seq for shard in self._streams})
+
+    async def _read(self, shard: int) -> None:
+        reader = self._streams[shard].read(self._inbox.read_up_to(shard) + 1)
+        try:
+            async for batch in reader:
+                try:
+                    for message in batch:
+                        self._inbox.add(message)
+                except PoisonError as error:  # what came before it is applied first
+                    self._poisoned = error
+                    return
+                finally:
+                    self._arrived.set()
+                while self._inbox.waiting_bytes > AHEAD_BYTES and not self._inbox.held_up:
+                    self._room.clear()
+                    await self._room.wait()
+        finally:
+            await close(reader)
+
+    async def _unstick(self, targets: Mapping[int, int]) -> None:
+        timed, own = aborts.Stalls(), self._replica.options
+        while True:
+            await asyncio.sleep(LOOK_EVERY)
+            now = time.monotonic()
+            stuck = {}
+            for victim, shard in self._inbox.unfinished():
+                dead = victim.node == own.node and victim.session != own.session
+                stuck[victim, shard] = aborts.Stuck(0, 0.0 if dead else aborts.STALL)
+            read = {shard: self._inbox.read_up_to(shard) for shard in self._streams}
+            for victim, shard in timed.due(stuck, read, targets, now):
+                with suppress(StreamError):
+                    timed.given_up((victim, shard), await self._abort(victim, shard), now)
+
+    async def _abort(self, victim: ChangeSetId, shard: int) -> int:
+        own = self._replica.options
+        payload = encode_envelope(
+            Envelope(VERSION, KIND_ABORT, own.node, own.session, 0, 0, False, True, [shard], time.time(), {}, False,
+                     encode_abort(victim))
+        )  # fmt: skip
+        seq = await self._streams[shard].publish(payload, message_id=f"{own.session}-abort-{victim}")
+        log.warning("change set %s was left unfinished on shard %d and is given up on", victim, shard)
+        return seq
+
+
+async def close(reader: AsyncIterator[list[StreamMessage]]) -> None:
+    """Close a stream's reader, where it has something to close."""
+    aclose = getattr(reader, "aclose", None)
+    if aclose is not None:
+        await aclose()
+
+
+def spool(most: int) -> IO[bytes]:
+    """Return a place for the blocks of one change set: in memory, above ``most`` bytes on the disk."""
+    return SpooledTemporaryFile(max_size=most)

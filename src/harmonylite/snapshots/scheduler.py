@@ -1,0 +1,231 @@
+"""When snapshots are saved: before the streams forget, for their age, when one is waited for, or the newest is damaged.
+
+Invariant: the holder of the lease saves when a third of what a stream keeps has come since the newest snapshot; when
+it does not, anybody does at the half. So publishing hardly ever has to wait for one
+(`harmonylite.replication.throttle`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable, Container, Mapping
+from contextlib import suppress
+
+from harmonylite.backoff import Backoff
+from harmonylite.errors import StreamError
+from harmonylite.ports import Peers
+from harmonylite.snapshots.lease import Lease
+from harmonylite.snapshots.manifest import Snapshot
+from harmonylite.snapshots.repository import PASSING, SnapshotRepository
+from harmonylite.snapshots.requests import other_store, who_has
+from harmonylite.status import NodeStatus, ShardStatus
+
+log = logging.getLogger(__name__)
+
+LOOK = 1.0
+"""Seconds between looks at this node's own positions."""
+ASK = 5.0
+"""Seconds between questions for the newest snapshot."""
+CHECK = 600.0
+"""Seconds between looks whether the store has the newest snapshot; the first one is right after the start."""
+HOLDER, ANYBODY = 3, 2
+"""The holder saves when a third of what the stream keeps is new, anybody when a half is."""
+TURN = 3.0
+"""Others wait for up to this many seconds before they step in, so that they don't all do."""
+
+
+PATIENCE = 5.0
+"""Seconds that a snapshot is wanted here before this node saves it itself, whoever holds the lease."""
+ASK_AROUND = 0.3
+"""Seconds that the holder of the lease has to hear that a snapshot is wanted."""
+TOPIC = "want"
+LOOKING = "the newest snapshot can't be looked up"
+
+
+class SnapshotScheduler:
+    """Keeps snapshots coming. Implements `harmonylite.ports.Covering`.
+
+    ``interval``: seconds (0 = never for its age); ``history``: the one that this node is in; ``past``: those before it;
+    ``away``: tells whether the store is out of reach, and not needed meanwhile.
+    """
+
+    def __init__(
+        self, keeper: SnapshotRepository, lease: Lease, peers: Peers, status: NodeStatus, *, interval: float,
+        history: Callable[[], str], past: Callable[[], Container[str]],
+        away: Callable[[], bool] = lambda: False,
+    ) -> None:  # fmt: skip
+        self._keeper = keeper
+        self._lease = lease
+        self._peers = peers
+        self._status = status
+        self._interval = interval
+        self._history = history
+        self._past = past
+        self._wanted = asyncio.Event()
+        self._wanted_first = self._wanted_last = float("-inf")
+        self._away = away
+        self._part = status.part("snapshots")
+        self._doing = LOOKING
+        self.newest: Snapshot | None = None
+        self._asked = float("-inf")
+        self._renewed = float("-inf")
+        self._checked = float("-inf")
+        self._strange = False
+        self._first_seen = ("", float("-inf"))
+
+    async def run(self) -> None:
+        """Save whenever it is due, without end; the lease is given back when this is cancelled."""
+        backoff = Backoff(first=1.0, most=30.0)
+        try:
+            while True:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(LOOK):
+                        await self._wanted.wait()
+                try:
+                    await self._look()
+                except (*PASSING, OSError) as error:
+                    self._part.waiting(f"{self._doing}: {error}", error)
+                    await asyncio.sleep(backoff.failed(time.monotonic()))
+        finally:
+            await asyncio.shield(self.release())
+
+    async def release(self) -> None:
+        """Give the lease back, within a moment."""
+        with suppress(StreamError, TimeoutError):
+            async with asyncio.timeout(2.0):
+                await self._lease.release()
+
+    # what publishing asks ---------------------------------------------------------------------------------------
+
+    def covered(self) -> Mapping[int, int] | None:
+        """Return what the newest snapshot leaves to the streams; see `Covering.covered`."""
+        newest = self.newest
+        return newest.resume if newest is not None and newest.history == self._history() else None
+
+    async def look(self) -> None:
+        """See which snapshot is the newest now; see `Covering.look`."""
+        self._asked = time.monotonic()
+        self.newest = await self._keeper.newest()
+
+    def want(self) -> None:
+        """Have a snapshot saved; see `Covering.want`. To be repeated for as long as it is wanted."""
+        now = time.monotonic()
+        if now - self._wanted_last > PATIENCE:
+            self._wanted_first = now
+        self._wanted_last = now
+        self._wanted.set()
+
+    async def serve(self) -> None:
+        """Hear that other nodes want a snapshot, without end."""
+        await self._peers.serve(TOPIC, bytes, self._asked_for)
+
+    async def _asked_for(self, _question: bytes) -> bytes | None:
+        if not self._lease.held:
+            return None
+        self._wanted.set()
+        return b""
+
+    # saving ----------------------------------------------------------------------------------------------------
+
+    async def _look(self) -> None:
+        if self._away():
+            self._part.ok()
+            return
+        now = time.monotonic()
+        if self._strange and (now - self._asked < ASK or await self._still_strange()):
+            return
+        self._doing = LOOKING
+        wanted = self._wanted.is_set()
+        self._wanted.clear()
+        if now - self._renewed >= min(self._lease.pause, 10.0):
+            self._renewed = now
+            await self._lease.renew()
+        if now - self._asked >= ASK or wanted or self._due() > 0:
+            await self.look()
+        if self.newest is not None and self.newest.name not in self._keeper.damaged:
+            self._keeper.damaged.clear()
+            self._keeper.missing.clear()
+            if self._status.caught_up and now - self._checked >= CHECK:
+                await self._keeper.look_at(self.newest)
+                self._checked = now
+        if self.newest is not None and self.newest.name in self._keeper.missing and await self._elsewhere(self.newest):
+            return
+        if wanted and not self._lease.held and self._due(wanted=True):
+            await self._peers.ask(TOPIC, b"", bytes, seconds=ASK_AROUND, expect=1)
+        if self._due(wanted=wanted) < (1 if self._lease.held else 2):
+            if not self._keeper.damaged:
+                self._part.ok()
+            return
+        if not self._lease.held:
+            await asyncio.sleep(random.uniform(0.0, TURN))
+            await self.look()
+            if self._due(wanted=wanted) < 2:
+                return
+        self._doing = "no snapshot could be saved"
+        await self._keeper.save()
+        self._doing = LOOKING
+        await self.look()
+        self._part.ok()
+
+    async def _elsewhere(self, newest: Snapshot) -> bool:
+        """Tell whether another node's store has the newest snapshot, which this one lacks: then others have to save."""
+        other = await who_has(self._peers, self._keeper, newest.name, me=self._status.node_id)
+        if other is None:
+            return False
+        said = other_store(newest.name, self._keeper.shelf.place, other)
+        log.error("%s", said)
+        self._part.failed(said)
+        self._strange = True
+        await self._lease.release()
+        return True
+
+    async def _still_strange(self) -> bool:
+        """Tell whether this node's store still lacks the newest snapshot, which another node's had."""
+        await self.look()
+        self._strange = self.newest is not None and not await self._keeper.shelf.has(self.newest.name)
+        if not self._strange:
+            self._keeper.damaged.clear()
+            self._keeper.missing.clear()
+            self._part.ok()
+        return self._strange
+
+    def _due(self, *, wanted: bool = False) -> int:
+        """Return 0: not due, 1: the holder of the lease is to save, 2: anybody is. ``wanted``: one is waited for."""
+        newest, status = self.newest, self._status
+        if not status.caught_up:
+            return 0
+        if newest is None:
+            return 2
+        if newest.history != self._history():
+            # one of this node's own past: NATS lost where its pointer had gone on to
+            return 2 if newest.history in self._past() else 0
+        if newest.name in self._keeper.damaged:
+            return 2
+        if self._keeper.unnamed:
+            return 1  # NATS lost or bent its pointer: the next snapshot sets it, and the store need not be listed then
+        turns = [self._turn(shard, newest.resume.get(shard.shard, 1)) for shard in status.shards.values()]
+        if wanted and any(s.resume > newest.resume.get(s.shard, 1) for s in status.shards.values()):
+            turns.append(2 if time.monotonic() - self._wanted_first >= PATIENCE else 1)
+        old = self._interval > 0 and self._age(newest) >= self._interval
+        if old and any(s.position > newest.positions.get(s.shard, 0) for s in status.shards.values()):
+            turns.append(1)
+        return max(turns, default=0)
+
+    @staticmethod
+    def _turn(shard: ShardStatus, resume: int) -> int:
+        """Return who is to save because of ``shard``, of which the newest snapshot needs ``resume`` and later."""
+        if shard.resume <= resume:  # a change set that is under way: another snapshot would need it, too
+            return 0
+        used = shard.position + 1 - resume
+        if shard.first > resume or (shard.most and used * ANYBODY >= shard.most):
+            return 2
+        return int(bool(shard.most) and used * HOLDER >= shard.most)
+
+    def _age(self, newest: Snapshot) -> float:
+        """Return for how long this process knows the newest snapshot: other machines' clocks are not compared."""
+        if self._first_seen[0] != newest.name:
+            self._first_seen = (newest.name, time.monotonic())
+        return time.monotonic() - self._first_seen[1]

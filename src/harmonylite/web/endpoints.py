@@ -1,0 +1,90 @@
+"""Which HTTP servers a node runs: one for health and the page, one for metrics, or one for both.
+
+Invariant: the same ``bind`` in both sections is one server, not an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from harmonylite.status import NodeStatus
+from harmonylite.web.address import parse_address
+from harmonylite.web.server import HttpServer
+
+if TYPE_CHECKING:
+    from starlette.routing import Route
+    from starlette.types import ASGIApp
+
+HEALTH_KEY = "health_check.bind"
+METRICS_KEY = "prometheus.bind"
+
+
+@dataclass(frozen=True, slots=True)
+class HealthEndpoint:
+    """The ``[health_check]`` section. ``detailed``: also tell lag, pending and reasons, and show the page at ``/``.
+
+    ``hosts``: names that the server answers for beside those of this machine.
+    """
+
+    bind: str
+    path: str = "/health"
+    detailed: bool = True
+    hosts: tuple[str, ...] = ()
+
+    def routes(self, status: NodeStatus) -> list[Route]:
+        """Return the routes of health and, when ``detailed``, of the page."""
+        from harmonylite.web.health import health_routes
+        from harmonylite.web.page import page_routes
+
+        routes = health_routes(status, path=self.path, detailed=self.detailed)
+        return routes + (page_routes(status) if self.detailed else [])
+
+
+@dataclass(frozen=True, slots=True)
+class MetricsEndpoint:
+    """The ``[prometheus]`` section; ``hosts`` as for `HealthEndpoint`."""
+
+    bind: str
+    namespace: str = "harmonylite"
+    subsystem: str = ""
+    hosts: tuple[str, ...] = ()
+
+    def routes(self, status: NodeStatus) -> list[Route]:
+        """Return the routes of the metrics."""
+        from harmonylite.web.metrics import metrics_routes
+
+        return metrics_routes(status, namespace=self.namespace, subsystem=self.subsystem)
+
+
+def http_servers(
+    status: NodeStatus, *, health: HealthEndpoint | None = None, metrics: MetricsEndpoint | None = None
+) -> list[HttpServer]:
+    """Return the servers for what is enabled (None is not), not open yet.
+
+    :raises ConfigError: a ``bind`` is not ``host:port``.
+    """
+    if health and metrics and _same(health.bind, metrics.bind):
+        app, hosts = _app(status, health.routes, metrics.routes), {*health.hosts, *metrics.hosts}
+        return [HttpServer(app, health.bind, key=HEALTH_KEY, hosts=hosts)]
+    servers = []
+    if health:
+        servers.append(HttpServer(_app(status, health.routes), health.bind, key=HEALTH_KEY, hosts=health.hosts))
+    if metrics:
+        servers.append(HttpServer(_app(status, metrics.routes), metrics.bind, key=METRICS_KEY, hosts=metrics.hosts))
+    return servers
+
+
+def _same(health: str, metrics: str) -> bool:
+    address = parse_address(health, key=HEALTH_KEY)
+    return address == parse_address(metrics, key=METRICS_KEY) and address.port != 0
+
+
+def _app(status: NodeStatus, *routes: Callable[[NodeStatus], list[Route]]) -> Callable[[], ASGIApp]:
+    def make() -> ASGIApp:
+        from starlette.applications import Starlette
+
+        return Starlette(routes=[route for some in routes for route in some(status)])
+
+    return make

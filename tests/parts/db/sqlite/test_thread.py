@@ -1,0 +1,97 @@
+"""All SQLite work runs on one thread, in order, and a caller who gives up abandons the wait and not the call."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+
+from harmonylite.db.sqlite.thread import SqliteThread
+
+
+async def test_calls_run_one_after_the_other_on_one_thread() -> None:
+    thread, seen = SqliteThread(), []
+
+    def note(number: int) -> int:
+        seen.append((number, threading.get_ident()))
+        return number
+
+    try:
+        assert await asyncio.gather(*(thread.run(note, number) for number in range(50))) == list(range(50))
+        assert [number for number, _ in seen] == list(range(50))
+        assert len({ident for _, ident in seen}) == 1
+        assert seen[0][1] != threading.get_ident()
+    finally:
+        await thread.aclose()
+
+
+async def test_a_call_whose_caller_gave_up_runs_to_its_end() -> None:
+    thread, begun, may_end, ended = SqliteThread(), threading.Event(), threading.Event(), threading.Event()
+
+    def work() -> None:
+        begun.set()
+        may_end.wait(60)
+        ended.set()
+
+    task = asyncio.create_task(thread.run(work))
+    assert await asyncio.to_thread(begun.wait, 60)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert not ended.is_set()
+    may_end.set()
+    await thread.aclose()
+    assert ended.is_set()
+
+
+async def test_an_error_reaches_the_caller() -> None:
+    thread = SqliteThread()
+    try:
+        with pytest.raises(ZeroDivisionError):
+            await thread.run(lambda: 1 // 0)
+    finally:
+        await thread.aclose()
+
+
+async def test_calls_that_wait_are_dropped_when_the_thread_ends() -> None:
+    thread, begun, may_end = SqliteThread(), threading.Event(), threading.Event()
+    ran: list[str] = []
+
+    def work() -> bool:
+        begun.set()
+        return may_end.wait(60)
+
+    first = asyncio.create_task(thread.run(work))
+    second = asyncio.create_task(thread.run(ran.append, "second"))
+    assert await asyncio.to_thread(begun.wait, 60)
+    closing = asyncio.create_task(thread.aclose())
+    await asyncio.wait([second])
+    may_end.set()
+    await closing
+    assert await first is True
+    with pytest.raises(asyncio.CancelledError):
+        await second
+    assert ran == []
+    with pytest.raises(RuntimeError, match="has ended"):
+        await thread.run(ran.append, "late")
+    await thread.aclose()
+
+
+async def test_a_thread_whose_loop_has_ended_goes_on_to_its_end() -> None:
+    thread, may_end, ended = SqliteThread(), threading.Event(), threading.Event()
+
+    def work() -> None:
+        may_end.wait(60)
+        ended.set()
+
+    async def give_up() -> None:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await thread.run(work)
+
+    await asyncio.to_thread(asyncio.run, give_up())
+    may_end.set()
+    assert await asyncio.to_thread(ended.wait, 60)
+    assert await thread.run(lambda: 7) == 7
+    await thread.aclose()

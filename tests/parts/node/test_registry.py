@@ -1,0 +1,193 @@
+"""The cluster's list of nodes: kept by all, changed by compare-and-set, and never without a node that runs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harmonylite.errors import HarmonyLiteError, StreamError
+from harmonylite.jetstream.object_store import JetStreamObjects
+from harmonylite.jetstream.settings import StreamSettings
+from harmonylite.nats.link import NatsLink
+from harmonylite.nats.peers import NatsPeers
+from harmonylite.node.claim import Claim, runs
+from harmonylite.node.members import all_nodes, known_nodes, node_rows, refuse_to_forget
+from harmonylite.node.registry import CODEC, KEY, MOST, Entry, NodeList, Registry, _without
+from harmonylite.status import NodeStatus, Peer
+from tests.parts.fix_nats import RealNats, eventually
+
+
+@dataclass
+class Member:
+    """One node's view of the list."""
+
+    registry: Registry
+    objects: JetStreamObjects
+    forgot: list[str] = field(default_factory=list)
+
+
+async def nobody(_: str) -> bool:
+    return False
+
+
+def member(link: NatsLink, node: str, place: str = "") -> Member:
+    objects = JetStreamObjects(link, StreamSettings())
+    forgot: list[str] = []
+    entry = Entry(place or f"place of {node}", "host", "1.0")
+    return Member(Registry(objects, NatsPeers(link, "p", node), node, entry, forgot.append), objects, forgot)
+
+
+@pytest.fixture
+async def serving(link: NatsLink) -> AsyncIterator[list[asyncio.Task[None]]]:
+    tasks: list[asyncio.Task[None]] = []
+    yield tasks
+    for task in tasks:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def test_nodes_that_enrol_at_once_are_all_on_the_list(link: NatsLink) -> None:
+    members = [member(link, f"n{i}") for i in range(12)]
+    await asyncio.gather(*(each.registry.enrol(nobody) for each in members))
+    roll = await members[0].registry.read()
+    assert sorted(roll.nodes) == sorted(f"n{i}" for i in range(12))
+    assert all(entry.seen > 0 and entry.version == "1.0" for entry in roll.nodes.values())
+
+
+async def test_who_is_forgotten_is_so_for_all_until_it_is_back(
+    link: NatsLink, serving: list[asyncio.Task[None]]
+) -> None:
+    a, b, c = (member(link, name) for name in "abc")
+    serving.append(asyncio.create_task(b.registry.run(nobody)))
+    for each in (a, c):
+        await each.registry.enrol(nobody)
+    await a.registry.forget("c")
+    await eventually(lambda: b.forgot == ["c"], "b hears it")
+    assert a.forgot == ["c"]
+    roll = await b.registry.read()
+    assert ("c" in roll.nodes, "c" in roll.forgotten) == (False, True)
+    await c.registry.enrol(nobody)
+    roll = await b.registry.read()
+    assert ("c" in roll.nodes, "c" in roll.forgotten) == (True, False)
+
+
+@pytest.mark.parametrize("alive", [False, True])
+async def test_a_renamed_node_forgets_its_old_name_unless_somebody_else_has_it(link: NatsLink, alive: bool) -> None:
+    async def answers(_: str) -> bool:
+        return alive
+
+    await member(link, "old", "here").registry.enrol(nobody)
+    await member(link, "other").registry.enrol(nobody)
+    new = member(link, "new", "here")
+    await new.registry.enrol(answers)
+    roll = await new.registry.read()
+    assert ("old" in roll.nodes, "old" in roll.forgotten) == (alive, not alive)
+    assert "other" in roll.nodes
+    assert new.forgot == ([] if alive else ["old"])
+
+
+@pytest.mark.parametrize("value", [b"", b"\xff", b"[]", b'{"nodes": 1}', b'{"nodes": {"a": {"seen": -1}}}'])
+async def test_a_list_that_can_not_be_read_is_empty_and_replaced(link: NatsLink, value: bytes) -> None:
+    a = member(link, "a")
+    assert await a.objects.set_pointer(KEY, value, revision=0)
+    assert await a.registry.read() == NodeList()
+    await a.registry.enrol(nobody)
+    assert list((await a.registry.read()).nodes) == ["a"]
+
+
+async def test_a_node_that_runs_replaces_a_bad_list_at_once_and_logs_each_value_once(
+    link: NatsLink, serving: list[asyncio.Task[None]], caplog: pytest.LogCaptureFixture
+) -> None:
+    a = member(link, "a")
+    serving.append(asyncio.create_task(a.registry.run(nobody)))
+    for number in (1, 2):
+        roll, revision = NodeList(), 0
+        async with asyncio.timeout(60):
+            while not roll.nodes:
+                roll, revision = await a.registry._read()
+        assert await a.objects.set_pointer(KEY, b"\xff\xfe", revision=revision)
+        await asyncio.gather(*(a.registry.read() for _ in range(5)))
+        async with asyncio.timeout(60):
+            while not (await a.registry.read()).nodes:
+                pass
+        assert sum("counts as absent" in message for message in caplog.messages) == number
+
+
+async def test_while_nats_is_away_what_was_read_last_counts(link: NatsLink, nats: RealNats) -> None:
+    a = member(link, "a")
+    await a.registry.enrol(nobody)
+    await nats.kill()
+    assert list((await a.registry.read()).nodes) == ["a"]
+    with pytest.raises(StreamError):
+        await a.registry.forget("b")
+    await nats.start()
+    await eventually(lambda: link.connected, "the connection is back")
+
+
+async def test_a_node_that_runs_is_told_from_one_that_does_not(link: NatsLink) -> None:
+    peers = NatsPeers(link, "p", "a")
+    claim = Claim(peers, "a", "session", Path("/db"))
+    assert not await runs(peers, "a")
+    await claim.open()
+    await eventually(lambda: link.connected)
+    async with asyncio.timeout(30):
+        while not await runs(peers, "a"):  # noqa: ASYNC110 -- NATS has no event for a subscription
+            await asyncio.sleep(0.01)
+    await claim.aclose()
+
+
+def test_the_list_is_bounded_and_the_oldest_go() -> None:
+    roll = NodeList({}, {f"n{i}": float(i) for i in range(MOST)})
+    shorter = _without(roll, ["newest"])
+    assert len(shorter.forgotten) == MOST
+    assert "n0" not in shorter.forgotten
+    assert "newest" in shorter.forgotten
+    assert CODEC.decode(CODEC.encode(shorter)) == shorter
+
+
+def status_with(**states: str) -> NodeStatus:
+    status = NodeStatus(node_id="me", version="2.0")
+    for name, state in states.items():
+        heard = 0.0 if state == "unknown" else 5.0
+        status.peers[name] = Peer(name, state, heard, 1000.0 if heard else 0.0, version="1.9", host="h")  # type: ignore[arg-type]
+    return status
+
+
+def test_ghosts_take_no_part_and_those_that_are_heard_do() -> None:
+    roll = NodeList({"listed": Entry(seen=1.0)}, {"ghost": 1.0, "back": 1.0})
+    status = status_with(back="up", silent="silent", ghost="silent")
+    known = known_nodes(["ghost", "writer", "back"], roll, status)
+    assert known == {"writer", "back", "me"}
+    assert all_nodes(known, roll, status) == {"writer", "back", "me", "listed", "silent"}
+
+
+def test_a_row_says_what_is_known_of_a_node() -> None:
+    status = status_with(up="up", quiet="unknown")
+    roll = NodeList({"up": Entry(seen=10.0), "quiet": Entry(host="q", version="1.0", seen=20.0)})
+    rows = {row["node_id"]: row for row in node_rows(["me", "up", "quiet", "strange"], roll, status)}
+    assert (rows["me"]["state"], rows["me"]["version"], rows["me"]["lag_messages"]) == ("this node", "2.0", 0)
+    assert (rows["up"]["state"], rows["up"]["last_seen"], rows["up"]["version"]) == ("up", 1000.0, "1.9")
+    assert (rows["quiet"]["last_seen"], rows["quiet"]["host"], rows["quiet"]["lag_messages"]) == (20.0, "q", None)
+    assert (rows["strange"]["state"], rows["strange"]["last_seen"]) == ("unknown", 0.0)
+
+
+@pytest.mark.parametrize(
+    ("node", "told"),
+    [("me", "is this node"), ("nobody", "known are gone, me, odd, up"), ("up", "answers"), ("odd", "answers")],
+)
+def test_only_a_listed_node_that_does_not_answer_is_forgotten(node: str, told: str) -> None:
+    reports: list[dict[str, Any]] = [
+        {"node_id": "me", "status": "healthy"}, {"node_id": "up", "status": "unhealthy"},
+        {"node_id": "gone", "status": "unknown"}, {"node_id": "odd", "status": "unknown", "waits": ["unreadable"]},
+    ]  # fmt: skip
+    listed = {"me", "up", "gone", "odd"}
+    with pytest.raises(HarmonyLiteError, match=told):
+        refuse_to_forget(node, listed, reports, "me")
+    refuse_to_forget("gone", listed, reports, "me")

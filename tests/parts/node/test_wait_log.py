@@ -1,0 +1,154 @@
+"""Waits are in the log: once when they last, once when they are over, and one cause once whatever waits for it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harmonylite.errors import NotAcknowledgedError, SnapshotError, StreamError
+from harmonylite.node.wait_log import WaitLog
+from harmonylite.status import TOLD_AFTER, NodeStatus
+
+LATER = TOLD_AFTER + 1
+
+
+@pytest.fixture
+def told(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
+    with caplog.at_level(logging.INFO, "harmonylite.node.wait_log"):
+        yield caplog
+
+
+def test_a_wait_is_told_once_when_it_lasts_and_once_when_it_is_over(told: pytest.LogCaptureFixture) -> None:
+    status = NodeStatus()
+    telling, now = WaitLog(status), time.monotonic()
+    join, nats = status.part("join"), status.part("nats")
+    nats.ok()
+    join.waiting("another connection holds the lock")
+    telling.look(now)
+    assert told.messages == [], "a moment's wait is nothing to write down"
+    for _ in range(3):
+        telling.look(now + LATER)
+    (line,) = told.messages
+    assert line.startswith("join: another connection holds the lock")
+    join.waiting("the same wait, in other words")
+    telling.look(now + TOLD_AFTER + 2)
+    join.ok()
+    telling.look(now + 60)
+    telling.look(now + 90)
+    assert told.messages[1:] == ["join: goes on after 60 s"]
+
+
+def test_a_long_wait_is_one_line_a_minute_however_its_words_change(told: pytest.LogCaptureFixture) -> None:
+    status = NodeStatus()
+    telling, now = WaitLog(status), time.monotonic()
+    for second in range(300):
+        status.part("nats").waiting(f"try {second}")
+        telling.look(now + second)
+    assert len(told.messages) == 5
+
+
+def test_a_wait_that_ends_and_begins_again_is_told_again(told: pytest.LogCaptureFixture) -> None:
+    status = NodeStatus()
+    telling, part = WaitLog(status), status.part("publish")
+    for state in ("waiting", "failed", "waiting"):
+        part.set("ok")
+        part.set(state, state)
+        telling.look(time.monotonic() + LATER)
+    assert [line.partition(" (")[0] for line in told.messages if "goes on" not in line] == [
+        "publish: waiting", "publish: failed", "publish: waiting",
+    ]  # fmt: skip
+
+
+def test_a_failure_is_told_at_once(told: pytest.LogCaptureFixture) -> None:
+    status = NodeStatus()
+    telling = WaitLog(status)
+    status.part("merge").failed("message 3 can't be applied")
+    telling.look(time.monotonic())
+    assert [(record.levelname, record.getMessage()) for record in told.records] == [
+        ("ERROR", "merge: message 3 can't be applied")
+    ]
+
+
+def of_nats(status: NodeStatus) -> None:
+    """Let three parts wait as they do while NATS is away: each met an error of its own."""
+    status.part("publish").waiting("changes queue: not connected", StreamError("not connected"))
+    status.part("stream").waiting("no answer", NotAcknowledgedError("no answer"))
+    store = SnapshotError("object x can't be read")
+    store.__cause__ = StreamError("not connected")
+    status.part("snapshots").waiting(f"the newest snapshot can't be looked up: {store}", store)
+
+
+def test_one_cause_is_one_line_that_names_what_waits_for_it(told: pytest.LogCaptureFixture) -> None:
+    status = NodeStatus()
+    telling, now = WaitLog(status), time.monotonic()
+    status.part("nats").waiting("connection refused")
+    of_nats(status)
+    status.part("merge").waiting("another connection holds the lock")
+    waits = [
+        "merge: another connection holds the lock",
+        "nats: connection refused; waiting for it: publish, snapshots, stream",
+    ]
+    assert status.waits == waits
+    for seconds in range(30):
+        telling.look(now + seconds)
+    assert [line.partition(" (")[0] for line in told.messages] == waits
+    status.part("nats").ok()
+    telling.look(now + 31)
+    for name in ("publish", "snapshots", "stream", "merge"):
+        status.part(name).ok()
+        telling.look(now + 32)
+    assert told.messages[2:] == ["nats: goes on after 31 s", "merge: goes on after 32 s"]
+
+
+def test_what_still_waits_when_the_cause_is_over_speaks_for_itself(told: pytest.LogCaptureFixture) -> None:
+    status = NodeStatus()
+    telling, now = WaitLog(status), time.monotonic()
+    status.part("nats").waiting("connection refused")
+    of_nats(status)
+    telling.look(now + LATER)
+    status.part("nats").ok()
+    status.part("snapshots").ok()
+    status.part("stream").ok()
+    telling.look(now + LATER + 1)
+    assert not any(line.startswith("publish") for line in told.messages), "it has its time to go on"
+    telling.look(now + 3 * LATER)
+    assert told.messages[-1].startswith("publish: changes queue: not connected")
+
+
+def test_an_embedded_server_that_is_away_explains_the_connection_and_what_needs_it() -> None:
+    status = NodeStatus()
+    status.behind["nats"] = "embedded"
+    status.part("embedded").waiting("no quorum: 1 of 3 servers of the cluster are here, 2 are needed")
+    status.part("nats").ok()
+    of_nats(status)
+    (line,) = status.waits
+    assert line.startswith("embedded: no quorum")
+    status.part("nats").waiting("connection refused")
+    assert status.waits[0].endswith("waiting for it: nats, publish, snapshots, stream")
+    status.part("embedded").ok()
+    assert status.waits[0].endswith("waiting for it: publish, snapshots, stream")
+
+
+PARTS = ("embedded", "nats", "publish", "stream", "merge")
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(PARTS), st.sampled_from(["ok", "waiting", "through", "failed"])), max_size=30)
+)
+def test_whatever_waits_is_named_exactly_once(steps: list[tuple[str, str]]) -> None:
+    status = NodeStatus()
+    status.behind["nats"] = "embedded"
+    for name, what in steps:
+        part = status.part(name)
+        if what == "through" and name not in ("embedded", "nats"):
+            part.waiting(what, StreamError("x"))
+        else:
+            part.set("waiting" if what == "through" else what, what)  # type: ignore[arg-type] # a state
+        named = [word for wait in status.waits for word in wait.replace(",", "").replace(":", "").split()]
+        for other in status.parts.values():
+            assert named.count(other.name) == (1 if other.stuck else 0), status.waits

@@ -1,0 +1,143 @@
+"""NATS is set back to a time before the cluster began anew: streams and pointers are those of a history left behind.
+
+No node can follow them, and no snapshot that fits them is any use; so the cluster begins anew once more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from harmonylite.changes.epochs import Standing
+from harmonylite.db.mirror import mirror_file
+from harmonylite.db.mirror.positions import folded_seqs, write_history
+from harmonylite.db.snapshot import save_copy
+from harmonylite.db.sqlite.connection import transaction
+from harmonylite.db.sqlite.thread import SqliteThread
+from harmonylite.jetstream.object_store import JetStreamObjects
+from harmonylite.jetstream.settings import StreamSettings
+from harmonylite.model import Position, StreamInfo, StreamMessage
+from harmonylite.nats.link import NatsLink
+from harmonylite.nats.peers import NatsPeers
+from harmonylite.recovery import recover
+from harmonylite.recovery.peer_messages import PeerState
+from harmonylite.recovery.recover import TOPIC, Recovery
+from harmonylite.snapshots.repository import SnapshotRepository
+from harmonylite.status import NodeStatus
+from harmonylite.stores.directory import DirectoryStore
+from tests.parts.db.fix_replicas import Group, Member
+
+OLD = StreamInfo(0, 1, 5, "old", 5)
+"""The stream as it was set back: 5 messages of it are there, the cluster had folded 4 when it left it."""
+
+
+class OldStream:
+    """The stream, seen from a node; nothing of it is read."""
+
+    shard = 0
+
+    async def info(self) -> StreamInfo:
+        return OLD
+
+    async def get(self, seq: int) -> StreamMessage | None:
+        return StreamMessage(0, seq, "s.0.x", b"another message")
+
+
+class SetBack:
+    """A node on the history "later", and a pointer to a snapshot of the one before, which fits the stream."""
+
+    def __init__(self, group: Group, link: NatsLink, folder: Path, thread: SqliteThread) -> None:
+        self.node, self.other = group.several(2, "CREATE TABLE t(id TEXT PRIMARY KEY NOT NULL, v)")
+        self.node.run("INSERT INTO t VALUES ('written', 'later')")
+        group.settle()
+        self.peers = NatsPeers(link, "s")
+        self.status = NodeStatus()
+        (folder / "store").mkdir()
+        (folder / "work").mkdir()
+        self.keeper = SnapshotRepository(
+            DirectoryStore(folder / "store", owner="a"), JetStreamObjects(link, StreamSettings(stream_prefix="c")),
+            folder / "work", "a", "c", self.status, keep=5, copy=self._copy,
+        )  # fmt: skip
+        self.thread = thread
+
+        async def nothing() -> None:
+            return None
+
+        async def no() -> bool:
+            return False
+
+        self.recovery = Recovery(
+            thread, self.status, self.keeper, [OldStream()], self.peers,  # type: ignore[list-item]  # all it asks for
+            node="a", publish=True, ensure=nothing, please=no,
+        )  # fmt: skip
+
+    def _copy(self, target: Path, *, beginning: Callable[[Standing], Standing] | None = None) -> Standing:
+        return save_copy(self.node.options.mirror, target, beginning=beginning)
+
+    async def arrange(self) -> None:
+        """Save the earlier history's snapshot, then be on the later one."""
+        self._stand(self.node, Standing("earlier", {0: Position(0, 3, 4, "old")}))
+        saved = await self.keeper.save()
+        assert saved is not None
+        past = {"earlier": {0: ("old", 4)}}
+        self._stand(self.node, Standing("later", {0: Position(0, 1, 2, "new")}, past))
+
+    @staticmethod
+    def _stand(node: Member, standing: Standing) -> None:
+        connection = node.replica.connection
+        with transaction(connection, "stand there"):
+            for schema in ("main", "mirror"):
+                mirror_file.set_positions(connection, schema, standing.positions)
+                write_history(connection, schema, standing)
+
+    async def tries(self, answer: PeerState) -> None:
+        """Let the node recover once, while the other one answers."""
+
+        async def say(_: bytes) -> bytes:
+            return msgspec.json.encode(answer)
+
+        serving = asyncio.create_task(self.peers.serve(TOPIC, bytes, say))
+        try:
+            async with asyncio.timeout(60):
+                while not (await self.peers.ask(TOPIC, b"", bytes, seconds=0.2, expect=1)).answers:
+                    pass
+            assert not await self.recovery.leads_on(self.node.replica, 1_000.0)
+        finally:
+            serving.cancel()
+
+
+@pytest.fixture
+async def set_back(
+    group: Group, link: NatsLink, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[SetBack]:
+    monkeypatch.setattr(recover, "AGAIN", 0.0)
+    found = SetBack(group, link, tmp_path, SqliteThread())
+    await found.arrange()
+    yield found
+    await found.thread.aclose()
+
+
+async def test_the_cluster_begins_anew_and_folds_nothing_a_second_time(set_back: SetBack) -> None:
+    await set_back.tries(PeerState("b", False, "later", {0: ("new", 1)}, 1))
+    pointed = await set_back.keeper.newest()
+    assert pointed is not None
+    assert pointed.history not in ("earlier", "later")
+    assert (pointed.positions, pointed.resume, pointed.created) == ({0: 4}, {0: 1}, {0: "old"})
+    assert await set_back.recovery.leads_on(set_back.node.replica, 0.0), "the beginning stands on what the stream holds"
+    standing = set_back.node.replica.standing()
+    assert (standing.history, standing.positions[0].seq) == (pointed.history, 4)
+    assert max(folded_seqs(set_back.node.replica.connection, 0), default=0) <= 0
+    assert set_back.node.run("SELECT * FROM t") == [("written", "later")]
+
+
+async def test_what_somebody_may_have_written_since_is_folded(set_back: SetBack) -> None:
+    """A node that missed the later history follows the old streams as if nothing had happened, and writes into them."""
+    await set_back.tries(PeerState("b", True, "earlier", {0: ("old", 5)}))
+    pointed = await set_back.keeper.newest()
+    assert pointed is not None
+    assert pointed.history not in ("earlier", "later"), "a node that follows an earlier history is not waited for"
+    assert pointed.positions == {0: 0}

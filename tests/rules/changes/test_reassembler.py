@@ -1,0 +1,248 @@
+"""The inbox gives the largest whole cut of what was read, however the messages of the shards come in turn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harmonylite.changes.reassembler import UNFINISHED_WATCHED, Cut, Inbox
+from harmonylite.errors import PoisonError
+from harmonylite.model import ChangeSetId, Position, StreamMessage
+from harmonylite.wire import KIND_ABORT, VERSION
+from tests.rules.changes.fix_streams import Streams, abort, envelope, fresh, streams
+
+ONE, TWO = ChangeSetId("a", "s", 1), ChangeSetId("b", "s", 1)
+
+
+def feed(inbox: Inbox, made: Streams, turns: Iterable[int], read: dict[int, int]) -> None:
+    """Add the next message of each shard in ``turns`` that has one; count them in ``read``."""
+    for shard in turns:
+        if shard < made.shards and read[shard] < made.ends()[shard]:
+            read[shard] += 1
+            inbox.add(made.message(shard, read[shard]))
+
+
+def everything(inbox: Inbox) -> list[Cut]:
+    """Take until nothing is whole any more."""
+    cuts = []
+    while (cut := inbox.take()) is not None:
+        cuts.append(cut)
+    return cuts
+
+
+def names(cuts: Iterable[Cut]) -> set[ChangeSetId]:
+    """Return the change sets in ``cuts``."""
+    return {piece.id for cut in cuts for piece in cut.pieces}
+
+
+TURNS = st.lists(st.integers(0, 2), max_size=60)
+
+
+@given(streams(aborts=True), TURNS)
+def test_all_that_is_whole_is_taken_and_nothing_else(made: Streams, turns: list[int]) -> None:
+    inbox, read = fresh(made.shards), dict.fromkeys(range(made.shards), 0)
+    feed(inbox, made, turns, read)
+    assert names(everything(inbox)) == made.largest(read)
+
+
+@given(streams(aborts=True), TURNS, st.sampled_from([1, 3, 1 << 62]), st.booleans())
+def test_no_cut_holds_a_part_of_a_change_set(made: Streams, turns: list[int], most: int, least: bool) -> None:
+    inbox, read = fresh(made.shards), dict.fromkeys(range(made.shards), 0)
+    cuts = []
+    for turn in turns:
+        feed(inbox, made, [turn], read)
+        if (cut := inbox.take(most_bytes=most, least=least)) is not None:
+            cuts.append(cut)
+            found: dict[ChangeSetId, set[int]] = {}
+            for piece in cut.pieces:
+                found.setdefault(piece.id, set()).add(piece.shard)
+            assert found == {name: made.touched[name] for name in found}
+    assert names([*cuts, *everything(inbox)]) == made.largest(read)
+
+
+@given(streams(aborts=True), TURNS, TURNS)
+def test_two_nodes_that_read_in_other_turns_agree(made: Streams, one: list[int], other: list[int]) -> None:
+    found = []
+    for turns in (one, other):
+        inbox, read = fresh(made.shards), dict.fromkeys(range(made.shards), 0)
+        cuts = []
+        for turn in [*turns, *(shard for shard, end in made.ends().items() for _ in range(end))]:
+            feed(inbox, made, [turn], read)
+            cuts += everything(inbox)
+        order = {s: [p.id for cut in cuts for p in cut.pieces if p.shard == s] for s in range(made.shards)}
+        found.append((order, {name for cut in cuts for name in cut.voided}, inbox.position(0)))
+    assert found[0] == found[1]
+
+
+@given(streams(aborts=True), TURNS, TURNS)
+def test_a_restart_reads_on_where_the_positions_say(made: Streams, before: list[int], after: list[int]) -> None:
+    inbox, read = fresh(made.shards), dict.fromkeys(range(made.shards), 0)
+    feed(inbox, made, before, read)
+    first = everything(inbox)
+    positions = {shard: inbox.position(shard) for shard in range(made.shards)}
+    again, reread = Inbox(positions), {shard: p.resume - 1 for shard, p in positions.items()}
+    assert all(again.read_up_to(shard) == seq for shard, seq in reread.items())
+    feed(again, made, [*after, *(shard for shard, end in made.ends().items() for _ in range(end))], reread)
+    second = everything(again)
+    assert not names(first) & names(second)
+    assert names(first) | names(second) == made.largest(made.ends())
+
+
+@given(streams(), TURNS)
+def test_a_cut_that_is_put_back_comes_again(made: Streams, turns: list[int]) -> None:
+    inbox, read = fresh(made.shards), dict.fromkeys(range(made.shards), 0)
+    feed(inbox, made, turns, read)
+    cut = inbox.take()
+    if cut is not None:
+        inbox.put_back(cut)
+        assert inbox.take() == cut
+
+
+@given(streams(), TURNS)
+def test_positions_stand_before_the_first_thing_that_waits(made: Streams, turns: list[int]) -> None:
+    inbox, read = fresh(made.shards), dict.fromkeys(range(made.shards), 0)
+    feed(inbox, made, turns, read)
+    taken = names(everything(inbox))
+    for shard in range(made.shards):
+        position = inbox.position(shard)
+        waiting = [seq for seq, name in made.pieces[shard] if seq <= read[shard] and name not in taken]
+        assert position.seq == (waiting[0] - 1 if waiting else read[shard])
+        assert position.resume <= position.seq + 1
+
+
+def test_a_message_that_comes_twice_changes_nothing() -> None:
+    inbox = fresh(1)
+    for seq, index in ((1, 0), (1, 0), (2, 0), (3, 1), (4, 1), (5, 2)):
+        inbox.add(StreamMessage(0, seq, "t.0.a", envelope(ONE, index, last=index == 2, shards=[0])))
+    (cut,) = everything(inbox)
+    assert [(piece.id, piece.seq, len(piece.blocks)) for piece in cut.pieces] == [(ONE, 5, 3)]
+
+
+def test_a_writer_that_begins_anew_gives_up_on_what_it_left_unfinished() -> None:
+    inbox = fresh(1)
+    newer = ChangeSetId("a", "later", 0)
+    inbox.add(StreamMessage(0, 1, "t.0.a", envelope(ONE, 0, last=False, shards=[0])))
+    inbox.add(StreamMessage(0, 2, "t.0.a", envelope(newer, 0, last=True, shards=[0])))
+    inbox.add(StreamMessage(0, 3, "t.0.a", envelope(ONE, 1, last=True, shards=[0])))
+    assert names(everything(inbox)) == {newer}
+
+
+def test_an_abort_that_comes_first_voids_and_one_that_comes_late_does_not() -> None:
+    for late in (False, True):
+        inbox = fresh(2)
+        inbox.add(StreamMessage(0, 1, "t.0.a", envelope(ONE, 0, last=True, shards=[0, 1])))
+        inbox.add(StreamMessage(0, 2, "t.0.b", envelope(TWO, 0, last=True, shards=[0])))
+        assert inbox.unfinished() == [(ONE, 1)]
+        assert everything(inbox) == []
+        both = [abort(ONE, 1), envelope(ONE, 0, last=True, shards=[0, 1])]
+        sent = list(zip("za", both, strict=True))
+        for seq, (node, payload) in enumerate(reversed(sent) if late else sent, 1):
+            inbox.add(StreamMessage(1, seq, f"t.1.{node}", payload))
+        cuts = everything(inbox)
+        assert names(cuts) == ({ONE, TWO} if late else {TWO})
+        assert [name for cut in cuts for name in cut.voided] == ([] if late else [ONE])
+
+
+def stray(number: int) -> ChangeSetId:
+    """Return the name of a change set that stays without its part on shard 1."""
+    return ChangeSetId("stray", "s", number)
+
+
+def test_all_that_misses_a_part_is_unfinished_at_once_and_not_only_what_comes_first() -> None:
+    inbox = fresh(2)
+    for number in range(UNFINISHED_WATCHED + 10):
+        payload = envelope(stray(number), 0, last=True, shards=[0, 1])
+        inbox.add(StreamMessage(0, number + 1, "t.0.stray", payload))
+    assert inbox.unfinished() == [(stray(number), 1) for number in range(UNFINISHED_WATCHED)]
+    for seq, number in enumerate(range(10), 1):
+        inbox.add(StreamMessage(1, seq, "t.1.z", abort(stray(number), 1)))
+    assert inbox.unfinished() == [(stray(number), 1) for number in range(10, UNFINISHED_WATCHED + 10)]
+
+
+def test_what_is_unfinished_between_two_others_is_found_though_no_shard_begins_with_it() -> None:
+    inbox, crossing = fresh(2), ChangeSetId("c", "s", 1)
+    for shard, seq, name in ((0, 1, ONE), (0, 2, stray(1)), (0, 3, crossing), (1, 1, crossing), (1, 2, ONE)):
+        payload = envelope(name, 0, last=True, shards=[0, 1])
+        inbox.add(StreamMessage(shard, seq, f"t.{shard}.{name.node}", payload))
+    assert everything(inbox) == []
+    assert inbox.unfinished() == [(stray(1), 1)]
+    inbox.add(StreamMessage(1, 3, "t.1.z", abort(stray(1), 1)))
+    assert names(everything(inbox)) == {ONE, crossing}
+
+
+def test_an_abort_whose_body_names_no_change_set_is_stepped_over() -> None:
+    told: list[int] = []
+    inbox = Inbox({0: Position(0)}, foreign=lambda message, why: told.append(message.seq))
+    bodies = b"", b"\xff", b"\x90", msgspec.msgpack.encode(["a", "s", -1]), msgspec.msgpack.encode(["", "s", 1])
+    for seq, body in enumerate(bodies, 1):
+        payload = [VERSION, KIND_ABORT, "z", "s", 0, 0, False, True, [0], 0.0, {}, False, body]
+        inbox.add(StreamMessage(0, seq, "t.0.z", msgspec.msgpack.encode(payload)))
+    assert told == [1, 2, 3, 4, 5]
+    assert inbox.read_up_to(0) == 5
+
+
+def test_a_block_that_can_not_be_read_is_its_writers_fault_and_not_this_nodes_age() -> None:
+    inbox = fresh(1)
+    inbox.add(StreamMessage(0, 1, "t.0.a", envelope(ONE, 0, last=True, shards=[0], body=b"\xc1")))
+    (cut,) = everything(inbox)
+    with pytest.raises(PoisonError, match="node a wrote what no version writes") as caught:
+        list(cut.pieces[0].decoded())
+    assert "update this node" not in str(caught.value)
+    assert "`harmonylite skip 0 1` leaves it out" in str(caught.value)
+
+
+def test_a_change_set_of_one_shard_that_others_gave_up_on_halfway_is_told_as_void_once() -> None:
+    inbox = fresh(1)
+    inbox.add(StreamMessage(0, 1, "t.0.a", envelope(ONE, 0, last=False, shards=[0])))
+    inbox.add(StreamMessage(0, 2, "t.0.a", envelope(ONE, 1, last=False, shards=[0])))
+    assert inbox.begun(0) == [(ONE, 2)]
+    everything(inbox)
+    assert inbox.position(0).resume == 1
+    inbox.add(StreamMessage(0, 3, "t.0.z", abort(ONE, 0)))
+    cut = inbox.take()
+    assert cut is not None
+    inbox.put_back(cut)
+    assert [name for cut in everything(inbox) for name in cut.voided] == [ONE], "put back, it is told again"
+    assert (inbox.begun(0), inbox.position(0).resume) == ([], 4), "whoever starts now needs none of it"
+    inbox.add(StreamMessage(0, 4, "t.0.a", envelope(ONE, 2, last=True, shards=[0])))
+    assert [(cut.pieces, cut.voided) for cut in everything(inbox)] == [((), ())]
+
+
+def test_a_block_that_goes_on_in_the_next_message_is_one_block() -> None:
+    inbox = fresh(1)
+    for seq, more in ((1, True), (2, False), (3, False)):
+        payload = envelope(ONE, seq - 1, last=seq == 3, shards=[0], more=more, body=b"part%d" % seq)
+        inbox.add(StreamMessage(0, seq, "t.0.a", payload))
+    (cut,) = everything(inbox)
+    assert cut.pieces[0].blocks == [(0, 10, False), (10, 5, False)]
+
+
+NEWER = b"\x93\x02\x00\xa1a"
+"""How a message of the next version of the format may begin, in the name of node a."""
+
+
+def test_what_a_newer_version_wrote_names_its_message_and_a_way_on() -> None:
+    inbox = Inbox({3: Position(3)}, shards=4)
+    with pytest.raises(PoisonError, match="message 1 of shard 3 can't be applied: format version 2") as caught:
+        inbox.add(StreamMessage(3, 1, "t.3.a", NEWER))
+    assert "update this node" in str(caught.value.advice)
+    assert "harmonylite skip 3 1" in str(caught.value.advice)
+    assert inbox.read_up_to(3) == 0
+    inbox.skip(3, 1)
+    inbox.add(StreamMessage(3, 1, "t.3.a", NEWER))
+    assert inbox.read_up_to(3) == 1
+
+
+def test_a_change_set_of_the_own_session_stands_alone_in_its_cut_and_those_of_earlier_ones_like_anybodys() -> None:
+    inbox = fresh(1)
+    names = TWO, ONE, ChangeSetId("b", "s", 2), *(ChangeSetId("a", "earlier", number) for number in range(3))
+    for seq, name in enumerate(names, 1):
+        inbox.add(StreamMessage(0, seq, f"t.0.{name.node}", envelope(name, 0, last=True, shards=[0])))
+    cuts = []
+    while (cut := inbox.take(own=("a", "s"))) is not None:
+        cuts.append([piece.id.node for piece in cut.pieces])
+    assert cuts == [["b"], ["a"], ["b", "a", "a", "a"]]
