@@ -50,13 +50,18 @@ def install(
     Raises DatabaseBusyError when another connection keeps the write lock, MirrorDamagedError when the mirror can't
     follow the database's schema; with nothing changed.
     """
-    connection.execute("PRAGMA main.schema_version").fetchall()
-    inventory = read_inventory(connection, rules)
-    if joined:
-        _must_not_go_back(connection, inventory)
-    _move_mirror(connection, inventory, _ours(connection))
-    with transaction(connection, "install the capture triggers", immediate=True):
+    with transaction(connection, "bring the mirror's tables in step"):
+        # one transaction sees one schema: between two, an application may make or drop any table
+        seen = schema_version(connection)
         inventory = read_inventory(connection, rules)
+        mirror_file.prepare(connection)
+        if joined:
+            _must_not_go_back(connection, inventory)
+        _move_mirror(connection, inventory, _ours(connection))
+    with transaction(connection, "install the capture triggers", immediate=True):
+        if schema_version(connection) != seen:
+            inventory = read_inventory(connection, rules)
+            _move_mirror(connection, inventory, _ours(connection))
         result = _install(connection, rules, inventory, log, joined=joined, replicate=replicate)
         result.version = schema_version(connection)
         if mirror_file.get_state(connection, "main", "schema_version") != result.version:
@@ -114,20 +119,18 @@ def trigger_tables(connection: apsw.Connection, schema: str) -> dict[int, str]:
 def _move_mirror(
     connection: apsw.Connection, inventory: Inventory, ours: Mapping[str, Mapping[str, tuple[int, str]]]
 ) -> None:
-    """Rename and reshape the mirror's tables; the database's lock is not taken for it."""
-    with transaction(connection, "bring the mirror's tables in step"):
-        mirror_file.prepare(connection)
-        known = mirror_file.table_ids(connection)
-        names = {number: name for name, number in known.items() if number is not None}
-        for name, shape in inventory.tables.items():
-            number = next((n for n, _ in ours.get(name, {}).values()), None)
-            old = names.get(number) if number is not None else None
-            # a name that differs in case alone is one that SQLite has already, also where the table was made anew
-            old = next((n for n in known if n != name and n.lower() == name.lower()), old)
-            if old is not None and old != name and old not in inventory.tables and name not in known:
-                mirror_file.rename(connection, old, name)
-                mirror_file.set_table_id(connection, name, known[old])
-            mirror_file.conform(connection, shape)
+    """Rename and reshape the mirror's tables; the database's lock need not be taken for it."""
+    known = mirror_file.table_ids(connection)
+    names = {number: name for name, number in known.items() if number}
+    for name, shape in inventory.tables.items():
+        number = next((n for n, _ in ours.get(name, {}).values()), None)
+        old = names.get(number) if number is not None else None
+        # a name that differs in case alone is one that SQLite has already, also where the table was made anew
+        old = next((n for n in known if n != name and n.lower() == name.lower()), old)
+        if old is not None and old != name and old not in inventory.tables and name not in known:
+            mirror_file.rename(connection, old, name)
+            mirror_file.set_table_id(connection, name, known[old])
+        mirror_file.conform(connection, shape)
 
 
 def _install(
@@ -144,7 +147,8 @@ def _install(
     for name, shape in inventory.tables.items():
         there = ours.pop(name, {})
         number = next((n for n, _ in there.values()), None)
-        anew = number is None
+        replaced = number is not None and known.get(name) not in (None, number)  # renamed to what another was called
+        anew = number is None or replaced
         if number is None:
             number = int(mirror_file.get_state(connection, "main", "next_table") or 1)
             mirror_file.set_state(connection, "main", "next_table", number + 1)
@@ -161,13 +165,15 @@ def _install(
             fresh.append((table, False))
         if known.get(name, -1) != number:
             # what is held of a table that was rebuilt is held still: else it would look like rows deleted here
+            if replaced:
+                connection.execute(f"DELETE FROM main.{quote(HELD)} WHERE t IN (?, ?)", (number, known[name]))
             connection.execute(f"UPDATE main.{quote(HELD)} SET t = ? WHERE t = ?", (number, known.get(name)))
             mirror_file.set_table_id(connection, name, number)
     for trigger in (trigger for left in ours.values() for trigger in left):
         connection.execute(f"DROP TRIGGER main.{quote(trigger)}")
     for name, number in known.items():
-        if number is not None and name not in inventory.tables:
-            mirror_file.set_table_id(connection, name, None)
+        if number and name not in inventory.tables:
+            mirror_file.set_table_id(connection, name, mirror_file.DROPPED)
     # What a database that is older than its mirror has otherwise was not changed here: `join.reconcile` sees to it.
     older = bool(fresh) and is_older(connection)
     for table, empty in fresh if not older else ():

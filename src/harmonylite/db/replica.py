@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import apsw
 
@@ -40,6 +40,8 @@ from harmonylite.db.unlogged_changes import log_unseen
 from harmonylite.errors import DatabaseDamagedError, DatabaseError, MirrorDamagedError
 from harmonylite.model import ChangeSetId, Conflict, Position
 from harmonylite.schema.sql import quote
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -258,13 +260,24 @@ class Replica:
 
     def look(self) -> int:
         """Take over what was logged without capturing it; return the number of pending rows."""
-        with self._applying.unit("look at the log"):
-            many = self._applying.many_new()
-        if many:
+
+        def look(beyond: bool) -> int:
+            with self._applying.unit("look at the log"):
+                self._applying.same_schema()
+                return self._applying.many_new() if beyond else self._log.refresh(self._installed.by_id)
+
+        if self._in_step(lambda: look(True)):
             self._applying.name_new_rows()
-        with self._applying.unit("look at the log"):
-            self._log.refresh(self._installed.by_id)
+        self._in_step(lambda: look(False))
         return self.pending_rows()
+
+    def _in_step(self, work: Callable[[], T]) -> T:
+        """Return what ``work`` does while the schema is the one installed for, which it is brought in step with."""
+        while True:
+            try:
+                return work()
+            except SchemaMovedError:
+                self.reinstall()
 
     def forget_flight(self, number: int) -> None:
         """The change set ``number`` never got into the stream; its rows stay pending."""
@@ -277,11 +290,7 @@ class Replica:
 
         ``merge`` False: fold only. Raises SchemaWaitError, PoisonError, DatabaseBusyError with nothing changed.
         """
-        while True:
-            try:
-                return self._applying.apply(cut, merge=merge)
-            except SchemaMovedError:
-                self.reinstall()
+        return self._in_step(lambda: self._applying.apply(cut, merge=merge))
 
     def stage_ahead(self, piece: Piece, number: int) -> int:
         """Stage a block of a change set that is not all here; see `Applying.stage_ahead`."""
@@ -317,9 +326,14 @@ class Replica:
 
     def compare(self) -> list[compare.TableDifference]:
         """Return how database and mirror differ in every table, pending and held rows left out."""
-        with self._applying.unit("compare database and mirror"):
-            self._log.refresh(self._installed.by_id)
-            return [compare.compare(self.connection, table, unlogged=True) for table in self.tables.values()]
+
+        def compared() -> list[compare.TableDifference]:
+            with self._applying.unit("compare database and mirror"):
+                self._applying.same_schema()
+                self._log.refresh(self._installed.by_id)
+                return [compare.compare(self.connection, table, unlogged=True) for table in self.tables.values()]
+
+        return self._in_step(compared)
 
     def reconcile(self, *, first: bool, keep_log: bool = False) -> int:
         """Compare database and mirror whole and settle every difference; return the number of conflicts.

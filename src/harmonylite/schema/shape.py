@@ -6,7 +6,7 @@ values exactly when one bit of value or type differs, whatever collation or affi
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import sha256
@@ -19,6 +19,8 @@ FILLERS = {"TEXT": "''", "INTEGER": "0", "REAL": "0.0", "NUMERIC": "0", "BLOB": 
 """By affinity: what stands, on every node, for a value that nobody gave where there must be one."""
 
 _CONFLICT_CLAUSE = pattern(r"\bON\b.*\bCONFLICT\b", IGNORECASE | DOTALL)
+STAND_IN = "__harmonylite__stand_in"
+"""The function of our connections that makes a value out of an affinity and a key: another one for each key."""
 
 FLAT = 100
 """So many terms stand in one chain of ORs."""
@@ -132,25 +134,46 @@ class TableShape:
         wanted = self.columns if names is None else [self.column(name) for name in names]
         return ", ".join(quote(self.rowid if c.pseudo else c.name) for c in wanted)
 
-    @cached_property
-    def fillers(self) -> dict[int, str]:
-        """What stands in columns that must have a value and were given none, as SQL, by the column's index.
+    def fillers(self, present: Collection[int], key: Sequence[str]) -> dict[int, str]:
+        """Return what stands in columns that a row doesn't hold, as SQL, by the column's index, where no default does.
 
         A row may come from before a migration that added the column, or be in the mirror since then; the rows that the
-        migration filled are told apart from the filler and travel. Columns of unique indexes have none: two rows with
-        one filler would displace each other.
+        migration filled are told apart from the filler and travel. Where two rows with one value would displace each
+        other, each has one of its own: NULL, or one that is made of its key, which the expressions ``key`` give.
         """
+        alone = self._alone(present)
+        made: dict[int, str] = {}
+        for i, column in enumerate(self.columns):
+            if i in present or column.key >= 0:
+                continue
+            if column.not_null and (
+                column.name in alone or (not column.defaulted and column.name in self.unique_columns)
+            ):
+                made[i] = f"{STAND_IN}('{column.affinity}', {', '.join(f'typeof({k}) || hex({k})' for k in key)})"
+            elif column.not_null and not column.defaulted:
+                made[i] = FILLERS[column.affinity]
+            elif column.name in alone and column.defaulted:
+                made[i] = "NULL"
+        return made
+
+    def _alone(self, present: Collection[int]) -> set[str]:
+        """Return a column of each unique index of which a row with the columns ``present`` has no value."""
+        there = {self.columns[i].name for i in present}
+        ours = set(self.names)
         return {
-            i: FILLERS[c.affinity]
-            for i, c in enumerate(self.columns)
-            if c.not_null and not c.defaulted and c.key < 0 and c.name not in self.unique_columns
+            next(c for c in index if c in ours) for index in self.unique if ours & set(index) and not there & set(index)
         }
 
-    def into(self, present: Collection[int], alias: str) -> tuple[str, str]:
-        """Return what to insert into and from for rows that hold the columns ``present``, read as ``alias`` + index."""
-        rest = {i: filler for i, filler in self.fillers.items() if i not in present}
+    def into(
+        self, present: Collection[int], read: Callable[[int], str], key: Sequence[str] | None = None
+    ) -> tuple[str, str]:
+        """Return what to insert into and from for rows that hold the columns ``present``.
+
+        ``read`` returns the expression of one of them; ``key``: those of the key, where it is not among them.
+        """
+        rest = self.fillers(present, [read(i) for i in range(len(self.keys)) if i in present] if key is None else key)
         columns = self.write([self.columns[i].name for i in (*present, *rest)])
-        return columns, ", ".join([*(f"{alias}{i}" for i in present), *rest.values()])
+        return columns, ", ".join([*(read(i) for i in present), *rest.values()])
 
     def column(self, name: str) -> Column:
         """Return the column called ``name``; raises KeyError."""

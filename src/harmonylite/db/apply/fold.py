@@ -213,7 +213,7 @@ class Fold:
     def _plain_insert(self, table: Tracked, present: Sequence[int], which: str, *, whole: bool) -> bool:
         """Insert rows of ``incoming`` unless something is in their way; ``whole``: no key among them holds NULL."""
         shape = table.shape
-        columns, values = shape.into(present, "x.c")
+        columns, values = shape.into(present, "x.c{}".format)
         sql = (
             f"{table.insert_into} {table.mirror}({columns}) SELECT {values} FROM {table.scratch('incoming')} AS x"
             f" WHERE {which}{claims_first(table, 'x.c') or ' ORDER BY x.rowid'}"
@@ -237,7 +237,7 @@ class Fold:
         sets = ", ".join(f"{quote(shape.columns[i].name)} = x.c{i}" for i in changed if not shape.columns[i].pseudo)
         incoming = table.scratch("incoming")
         absent = f"NOT EXISTS (SELECT 1 FROM {table.mirror} AS m WHERE {shape.same('m', 'x', 'c')})"
-        columns, values = shape.into(present, "x.c")
+        columns, values = shape.into(present, "x.c{}".format)
 
         make_room(self.connection, table, table.mirror, "incoming", "c")
 
@@ -310,7 +310,7 @@ class Fold:
         order = claims_first(table, "x.c") or " ORDER BY x.rowid"
 
         def put(which: Sequence[int], where: str, *bindings: str) -> None:
-            columns, values = shape.into(which, "x.c")
+            columns, values = shape.into(which, "x.c{}".format)
             self.connection.execute(
                 f"INSERT OR REPLACE INTO {table.mirror}({columns}) SELECT {values}"
                 f" FROM {table.scratch('incoming')} AS x{where}{order}",

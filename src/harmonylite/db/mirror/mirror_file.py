@@ -6,7 +6,7 @@ nothing else; its shape follows the database's, and a change of shape alone make
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,9 @@ TABLES = quote(PRIVATE + "tables")
 
 PAIR = "pair"
 """A random word that database and mirror share since they were last brought together; a copy of a mirror has none."""
+
+DROPPED = 0
+"""Stands for the number of a table that was dropped here: what is made under its name again is a new table."""
 
 EVERY_TABLE = TableRules()
 
@@ -121,12 +124,14 @@ def set_state(connection: apsw.Connection, schema: str, name: str, new: str | fl
 
 
 def table_ids(connection: apsw.Connection) -> dict[str, int | None]:
-    """Return the tables of the mirror by name, with the id in the log of those that the database has too."""
+    """Return the tables of the mirror by name, with the id in the log of those that the database has too; `DROPPED`
+    where it had one, None where it never did.
+    """
     return dict(rows(connection, f"SELECT name, id FROM mirror.{TABLES}"))
 
 
 def set_table_id(connection: apsw.Connection, name: str, number: int | None) -> None:
-    """Remember a table of the mirror; ``number`` None: the database has it no more."""
+    """Remember a table of the mirror; ``number``: see `table_ids`."""
     connection.execute(f"INSERT OR REPLACE INTO mirror.{TABLES} VALUES (?, ?)", (name, number))
 
 
@@ -157,27 +162,43 @@ def conform(connection: apsw.Connection, shape: TableShape) -> bool:
             execute(_into_mirror(sql, "CREATE UNIQUE INDEX "))
         if before is not None:
             number = table_ids(connection).get(shape.name)
-            pairs = checked(connection, shape, carried(before, shape), f"mirror.{aside}", number)
+            guessed = carried(before, shape)
+            if number == DROPPED:
+                guessed = [(old, new) for old, new in guessed if old == new]
+            pairs = checked(connection, shape, guessed, f"mirror.{aside}", number)
             schema_history.columns_moved(connection, before, shape, pairs)
-            into = ", ".join(quote(new) for _, new in pairs)
-            out = ", ".join(f"a.{quote(old)}" for old, _ in pairs)
-            if pairs:
-                given = {new for _, new in pairs}
-                rest = {shape.columns[i].name: filler for i, filler in shape.fillers.items()}
-                for name in rest.keys() - given:
-                    into, out = f"{into}, {quote(name)}", f"{out}, {rest[name]}"
-                keys = [old for old, new in pairs if any(c.name == new for c in shape.keys)]
-                # where a new unique index has no room for two of the rows, the same one stays on every node
-                order = ", ".join(f"a.{quote(old)} COLLATE BINARY" for old in keys if shape.unique)
-                execute(
-                    f"INSERT OR REPLACE INTO mirror.{quote(shape.name)}({into}) SELECT {out} FROM mirror.{aside} AS a"
-                    f"{' ORDER BY ' * bool(order)}{order}"
-                )
+            _pour(connection, shape, pairs, f"mirror.{aside}")
         execute(f"DROP TABLE mirror.{aside}")
         return False
     for sql in shape.indexes:
         execute(_into_mirror(sql, "CREATE UNIQUE INDEX "))
     return True
+
+
+def _pour(connection: apsw.Connection, shape: TableShape, pairs: Sequence[tuple[str, str]], aside: str) -> None:
+    """Copy the rows of the old table ``aside`` into the new one; ``pairs``: old and new names of what they keep.
+
+    A row whose key is not known, or holds NULL where it may not, has no place there: what the database has is new then.
+    """
+    given = {new: f"a.{quote(old)}" for old, new in pairs}
+    keys = [column for column in shape.keys if column.pseudo != "null"]
+    if any((shape.rowid if column.pseudo else column.name) not in given for column in keys):
+        return
+    present = [i for i, column in enumerate(shape.columns) if not column.pseudo and column.name in given]
+    reads = {i: given[shape.columns[i].name] for i in present}
+    nulls = " OR ".join(f"{given[column.name]} IS NULL" for column in keys if not column.pseudo) or "1"
+    rowid = [f"CASE WHEN {nulls} THEN {given[shape.rowid]} END"] if shape.rowid in given else []
+    into, out = shape.into(present, reads.__getitem__, [*(given[c.name] for c in keys if not c.pseudo), *rowid])
+    if shape.rowid in given and not shape.integer_key:
+        into, out = f"{into}, {quote(shape.rowid)}", f"{out}, {given[shape.rowid]}"
+    real = [column for column in keys if not column.pseudo]
+    known = " AND ".join(f"{given[column.name]} IS NOT NULL" for column in real if column.not_null or not shape.rowid)
+    # where a new unique index has no room for two of the rows, the same one stays on every node
+    order = ", ".join(f"{given[column.name]} COLLATE BINARY" for column in real if shape.unique)
+    connection.execute(
+        f"INSERT OR REPLACE INTO mirror.{quote(shape.name)}({into}) SELECT {out} FROM {aside} AS a"
+        f"{' WHERE ' * bool(known)}{known}{' ORDER BY ' * bool(order)}{order}"
+    )
 
 
 def carried(before: TableShape, after: TableShape) -> list[tuple[str, str]]:
@@ -186,7 +207,8 @@ def carried(before: TableShape, after: TableShape) -> list[tuple[str, str]]:
     new = [c.name for c in after.columns if not c.pseudo]
     pairs = [(name, name) for name in old if name in new]
     if len(old) == len(new):
-        pairs += [(a, b) for a, b in zip(old, new, strict=True) if a not in new and b not in old]
+        alike = [(a, b) for a, b in zip(old, new, strict=True) if a not in new and b not in old]
+        pairs += [(a, b) for a, b in alike if before.column(a).affinity == after.column(b).affinity]
     if before.rowid and after.rowid and not after.integer_key:
         pairs.append((before.rowid, after.rowid))
     return pairs

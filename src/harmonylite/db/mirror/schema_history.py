@@ -16,7 +16,8 @@ from dataclasses import dataclass, field, replace
 import apsw
 
 from harmonylite.changes.reassembler import Piece
-from harmonylite.db.sqlite.connection import rows, transaction
+from harmonylite.changes.rekeying import rekeyed
+from harmonylite.db.sqlite.connection import rows, transaction, value
 from harmonylite.db.sqlite.introspection import TableRules, read_inventory
 from harmonylite.db.tracking.tracked_table import Tracked
 from harmonylite.schema.shape import TableShape
@@ -43,6 +44,9 @@ def carry_over(connection: apsw.Connection) -> None:
     with transaction(connection, "keep the names that were"):
         prepare(connection, "mirror")
         connection.execute(f"INSERT OR IGNORE INTO mirror.{FORMER} SELECT tbl, name, now FROM base.{FORMER}")
+        known = quote(TABLES)  # the mirror's list of tables, not what stands for names of tables here
+        dropped = f"SELECT name FROM base.{known} WHERE id = 0"
+        connection.execute(f"UPDATE mirror.{known} SET id = 0 WHERE name IN ({dropped})")
 
 
 def columns_moved(
@@ -135,7 +139,13 @@ class Named:
         self._others = {called: wider if found is table else found for called, found in self._others.items()}
         return wider
 
-    def _mirrors(self, name: str) -> Tracked | None:
+    def _mirrors(self, called: str) -> Tracked | None:
+        name = value(
+            self.connection, "SELECT name FROM mirror.sqlite_schema WHERE type = 'table' AND lower(name) = lower(?)",
+            (called,),
+        )  # fmt: skip
+        if name is None:
+            return None
         shape = read_inventory(self.connection, TableRules(include=(glob.escape(name),)), "mirror").tables.get(name)
         if shape is None:
             return None
@@ -145,6 +155,9 @@ class Named:
         return table
 
     def _other(self, name: str) -> Tracked | None:
+        same = next((there for there in self.tables if there.lower() == name.lower()), None)
+        if same is not None:
+            return self.tables[same]
         if (table := self._mirrors(name)) is not None:
             return table
         found = rows(self.connection, f"SELECT now FROM mirror.{FORMER} WHERE tbl = ? AND name = ?", (TABLES, name))
@@ -160,10 +173,15 @@ class Named:
         return self._columns[table]
 
     def as_here(self, table: Tracked, part: TableBlock) -> TableBlock:
-        """Return what ``part``, whose rows are as wide as its columns, says of ``table`` with today's columns.
+        """Return what ``part``, whose rows are as wide as its columns, says of ``table`` with today's columns and key.
 
-        A column that is not known stays as it is. A row of which nothing is left to update stays, with no column.
+        A column that is not known stays as it is, and so does a key that does not lead to today's. A row of which
+        nothing is left to update stays, with no column.
         """
+        named = self._under_names_of_today(table, part)
+        return rekeyed(table.shape, named) or named
+
+    def _under_names_of_today(self, table: Tracked, part: TableBlock) -> TableBlock:
         shape = table.shape
         if part.table == shape.name and all(column in shape.names for column in part.columns):
             return part

@@ -16,7 +16,8 @@ STALE = "stale"
 class Installed:
     """What is there after an install: tables by name and by id, sentences for a person, and the schema's version.
 
-    ``returned``: tables that were gone and came back; the mirror still has their rows, which are to be merged in.
+    ``returned``: tables that never were here and came; the mirror has rows of theirs, which are to be merged in. (One
+    that was dropped here and comes again is a new one, with the rows that its maker put in.)
     ``stale``: ids of tables that a migration rebuilt while database and mirror did not stand at one place; they are to
     be compared when they do.
     """

@@ -1,0 +1,72 @@
+"""Rows of an older key under the key that their table has now.
+
+Invariant: a row keeps its values; only where the new key has all columns of the older one, and the row holds all of
+the new one's, does it have a place there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from harmonylite.schema.shape import TableShape
+from harmonylite.wire import TableBlock, Updates
+
+ROWIDS = ("rowid", "_rowid_", "oid")
+"""The names under which a row's number travels where the key needs it."""
+
+
+def rekeyed(shape: TableShape, part: TableBlock) -> TableBlock | None:
+    """Return ``part``, whose columns have today's names, under the key of ``shape``; None where it has none there.
+
+    An update that changes what belongs to the new key only takes the row out of its old place and puts it into the new
+    one.
+    """
+    wanted = [column.name for column in shape.keys]
+    if part.columns[: part.keys] == wanted:
+        return part
+    real = {column.name for column in shape.columns if not column.pseudo}
+    before = [name for name in part.columns[: part.keys] if name in real or name not in ROWIDS]
+    now = [column.name for column in shape.keys if not column.pseudo]
+    if any(column.pseudo == "rowid" for column in shape.keys):
+        return None
+    if not set(before) <= set(now) <= set(part.columns):
+        return None
+    numbers = [name for name in part.columns[: part.keys] if name not in before]
+    rest = [name for name in part.columns if name not in wanted and name not in numbers]
+    places = [_place(part, name, numbers) for name in (*wanted, *rest)]
+    whole = [i for i, column in enumerate(shape.keys) if not column.pseudo and (column.not_null or not shape.rowid)]
+
+    def moved(images: Sequence[Sequence[Any]]) -> list[list[Any]]:
+        found = [[None if place < 0 else image[place] for place in places] for image in images]
+        return [image for image in found if all(image[i] is not None for i in whole)]
+
+    made = TableBlock(part.table, [*wanted, *rest], len(wanted), moved(part.deletes), moved(part.inserts))
+    for group in part.updates:
+        _move_updates(group, part, made, moved, set(now) - set(before))
+    return made
+
+
+def _place(part: TableBlock, name: str, numbers: Sequence[str]) -> int:
+    """Return where ``name`` stands in the older rows, -1 where it is a row's number that they don't hold."""
+    if name in part.columns:
+        return part.columns.index(name)
+    return part.columns.index(numbers[0]) if numbers and name in ROWIDS else -1
+
+
+def _move_updates(group: Updates, part: TableBlock, made: TableBlock, moved: Any, new: set[str]) -> None:
+    changed = [part.columns[i] for i in group.changed]
+    if new.isdisjoint(changed):
+        kept = [(i, made.columns.index(name)) for i, name in enumerate(changed) if name in made.columns]
+        pairs = [(moved([row]), old) for row, old in zip(group.rows, group.old, strict=True)]
+        images = [image[0] for image, _ in pairs if image]
+        made.updates.append(
+            Updates([to for _, to in kept], images, [[old[i] for i, _ in kept] for image, old in pairs if image])
+        )
+        return
+    for row, old in zip(group.rows, group.old, strict=True):
+        before = list(row)
+        for i, value in zip(group.changed, old, strict=True):
+            before[i] = value
+        made.deletes += moved([before])
+        made.inserts += moved([row])
