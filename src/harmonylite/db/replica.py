@@ -260,15 +260,9 @@ class Replica:
 
     def look(self) -> int:
         """Take over what was logged without capturing it; return the number of pending rows."""
-
-        def look(beyond: bool) -> int:
-            with self._applying.unit("look at the log"):
-                self._applying.same_schema()
-                return self._applying.many_new() if beyond else self._log.refresh(self._installed.by_id)
-
-        if self._in_step(lambda: look(True)):
+        if self._in_step(lambda: self._applying.look(beyond=True)):
             self._applying.name_new_rows()
-        self._in_step(lambda: look(False))
+        self._in_step(lambda: self._applying.look(beyond=False))
         return self.pending_rows()
 
     def _in_step(self, work: Callable[[], T]) -> T:
@@ -326,14 +320,7 @@ class Replica:
 
     def compare(self) -> list[compare.TableDifference]:
         """Return how database and mirror differ in every table, pending and held rows left out."""
-
-        def compared() -> list[compare.TableDifference]:
-            with self._applying.unit("compare database and mirror"):
-                self._applying.same_schema()
-                self._log.refresh(self._installed.by_id)
-                return [compare.compare(self.connection, table, unlogged=True) for table in self.tables.values()]
-
-        return self._in_step(compared)
+        return self._in_step(self._applying.compare)
 
     def reconcile(self, *, first: bool, keep_log: bool = False) -> int:
         """Compare database and mirror whole and settle every difference; return the number of conflicts.

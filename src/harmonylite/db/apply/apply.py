@@ -22,7 +22,7 @@ from harmonylite.db.apply.rejected_rows import refusal
 from harmonylite.db.apply.staging import Ahead
 from harmonylite.db.capture import merge_base
 from harmonylite.db.mirror import mirror_file
-from harmonylite.db.mirror.compare import changed_keys
+from harmonylite.db.mirror.compare import TableDifference, changed_keys, compare
 from harmonylite.db.mirror.conflict_journal import Journal
 from harmonylite.db.mirror.positions import is_older, mirror_is_behind
 from harmonylite.db.mirror.schema_history import Named, Own
@@ -138,6 +138,19 @@ class Applying:
     def seen(self) -> int:
         """Return the number that moves with every commit of another connection (SQLite: PRAGMA data_version)."""
         return int(value(self._connection, "PRAGMA main.data_version"))
+
+    def look(self, *, beyond: bool) -> int:
+        """Take over what was logged; or tell whether many rows are ``beyond`` watermarks. Raises SchemaMovedError."""
+        with self.unit("look at the log"):
+            self.same_schema()
+            return self.many_new() if beyond else self._log.refresh(self.installed.by_id)
+
+    def compare(self) -> list[TableDifference]:
+        """Return how database and mirror differ in every table; see `Replica.compare`. Raises SchemaMovedError."""
+        with self.unit("compare database and mirror"):
+            self.same_schema()
+            self._log.refresh(self.installed.by_id)
+            return [compare(self._connection, table, unlogged=True) for table in self.installed.tables.values()]
 
     def name_new_rows(self) -> bool:
         """Name the rows beyond the watermarks in the log, unless the write lock isn't free; return True.
