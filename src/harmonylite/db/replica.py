@@ -214,9 +214,8 @@ class Replica:
     def changed(self) -> bool:
         """Tell whether another connection committed to the database since the last call (SQLite: data_version)."""
         with mapped("look at the database"):
-            seen = int(value(self.connection, "PRAGMA main.data_version"))
-        self._seen, before = seen, self._seen
-        return seen != before
+            self._seen, before = self._applying.seen(), self._seen
+        return self._seen != before
 
     # capture ---------------------------------------------------------------------------------------------------
 

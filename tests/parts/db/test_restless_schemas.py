@@ -30,7 +30,7 @@ PLACES: dict[str, tuple[Any, str]] = {
     "before the mirror's tables change": (mirror_file, "conform"),
     "before the triggers are listed": (install, "_ours"),
     "between the two transactions": (install, "_private_tables"),
-    "before the application's triggers are looked at": (side_effect_triggers, "written_tables"),
+    "before the application's triggers are looked at": (side_effect_triggers, "_compile"),
 }
 
 
