@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import socket
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -184,7 +186,8 @@ def restore(node: Node, backup: Path, *, running: bool) -> None:
         source.close()
         target.close()
         return
-    assert node.stop() == 0
+    if node.alive:
+        assert node.stop() == 0
     for path in node.folder.glob("app.db*"):
         path.unlink()
     shutil.copy(backup, node.db)
@@ -214,4 +217,40 @@ def test_a_file_without_a_table_is_filled_where_it_is(site: Site) -> None:
     b.ready()
     assert holder.execute("SELECT n FROM counter").fetchall() == [(1,)], "whoever has it open sees the rows"
     holder.close()
+    agree([a, b])
+
+
+@pytest.mark.parametrize("how", ["a new node", "its disk lost", "a backup put back"])
+def test_systemd_hears_of_the_start_once_the_file_holds_all(
+    site: Site, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, how: str
+) -> None:
+    a, b = site.node("a", tables=COUNTER), site.node("b", tables=None)
+    start([a])
+    if how != "a new node":
+        start([b])
+    writer = site.application(a)
+    writer.write(ONE_MORE)
+    if how != "a new node":
+        until_equal([a, b])
+        backup = site.folder / "backup.db"
+        connection = apsw.Connection(str(b.db))
+        connection.execute("VACUUM INTO ?", [str(backup)])
+        connection.close()
+    for _ in range(200):
+        writer.write(ONE_MORE)
+    until(lambda: a.health()["pending_rows"] == 0, "all counts are in the stream")
+    path = f"@harmonylite-test-{os.getpid()}-{tmp_path.name}"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind("\0" + path[1:])
+        systemd.settimeout(2 * SECONDS)
+        if how == "its disk lost":
+            b.kill()
+            wipe(b)
+        elif how == "a backup put back":
+            assert b.stop() == 0  # before the variable is there for whatever runs
+        monkeypatch.setenv("NOTIFY_SOCKET", path)
+        restore(b, backup, running=False) if how == "a backup put back" else b.start()
+        while "READY=1" not in systemd.recv(4096).decode().splitlines():
+            pass
+        assert counted(b) == [201]
     agree([a, b])
