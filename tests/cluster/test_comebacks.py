@@ -160,10 +160,7 @@ def test_a_backup_that_lacks_a_column_gets_the_clusters_values_of_it(site: Site,
     start(nodes)
     site.application(a).write("INSERT INTO t VALUES ('one', 1)")
     until_equal(nodes)
-    backup = site.folder / "backup.db"
-    connection = apsw.Connection(str(b.db))
-    connection.execute("VACUUM INTO ?", [str(backup)])
-    connection.close()
+    backup = copy_of(b, site.folder / "backup.db")
     for node in nodes:
         site.application(node).write("ALTER TABLE t ADD COLUMN x TEXT")
     site.application(a).write("UPDATE t SET x = 'hello'", "INSERT INTO t VALUES ('two', 2, 'world')")
@@ -174,6 +171,14 @@ def test_a_backup_that_lacks_a_column_gets_the_clusters_values_of_it(site: Site,
     b.ready()
     assert until_equal(nodes)["t"] == [("one", 1, "hello"), ("two", 2, "world")]
     agree(nodes)
+
+
+def copy_of(node: Node, backup: Path) -> Path:
+    """Back the node's database up; return the copy."""
+    connection = apsw.Connection(str(node.db))
+    connection.execute("VACUUM INTO ?", [str(backup)])
+    connection.close()
+    return backup
 
 
 def restore(node: Node, backup: Path, *, running: bool) -> None:
@@ -224,32 +229,34 @@ def test_a_file_without_a_table_is_filled_where_it_is(site: Site) -> None:
 def test_systemd_hears_of_the_start_once_the_file_holds_all(
     site: Site, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, how: str
 ) -> None:
-    a, b = site.node("a", tables=COUNTER), site.node("b", tables=None)
-    start([a])
-    if how != "a new node":
-        start([b])
+    server = site.server()
+    a, b = (site.node(name, urls=[server.url], tables=COUNTER if name == "a" else None) for name in "ab")
+    start([a] if how == "a new node" else [a, b])
     writer = site.application(a)
     writer.write(ONE_MORE)
-    if how != "a new node":
+    if how == "a backup put back":
         until_equal([a, b])
-        backup = site.folder / "backup.db"
-        connection = apsw.Connection(str(b.db))
-        connection.execute("VACUUM INTO ?", [str(backup)])
-        connection.close()
+        backup = copy_of(b, site.folder / "backup.db")
     for _ in range(200):
         writer.write(ONE_MORE)
     until(lambda: a.health()["pending_rows"] == 0, "all counts are in the stream")
-    path = f"@harmonylite-test-{os.getpid()}-{tmp_path.name}"
+    if how == "a backup put back":
+        until_equal([a, b])
+        assert b.stop() == 0
+    elif how == "its disk lost":
+        b.kill()
+        wipe(b)
+    server.kill()
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        path = f"@harmonylite-test-{os.getpid()}-{tmp_path.name}"
         systemd.bind("\0" + path[1:])
         systemd.settimeout(2 * SECONDS)
-        if how == "its disk lost":
-            b.kill()
-            wipe(b)
-        elif how == "a backup put back":
-            assert b.stop() == 0  # before the variable is there for whatever runs
         monkeypatch.setenv("NOTIFY_SOCKET", path)
         restore(b, backup, running=False) if how == "a backup put back" else b.start()
+        monkeypatch.delenv("NOTIFY_SOCKET")
+        told = [systemd.recv(4096).decode().splitlines() for _ in range(4)]
+        assert not any("READY=1" in lines for lines in told), "nobody knows what the streams hold by now"
+        server.start()
         while "READY=1" not in systemd.recv(4096).decode().splitlines():
             pass
         assert counted(b) == [201]

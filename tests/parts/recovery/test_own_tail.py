@@ -11,14 +11,14 @@ from typing import Any
 import apsw
 import pytest
 
-from harmonylite.changes.inbox import Inbox
-from harmonylite.db.connection import open_file
+from harmonylite.changes.reassembler import Inbox
 from harmonylite.db.replica import Replica
 from harmonylite.db.snapshot import install_mirror
-from harmonylite.db.thread import SqliteThread
-from harmonylite.snapshots import forward
+from harmonylite.db.sqlite.connection import open_file
+from harmonylite.db.sqlite.thread import SqliteThread
+from harmonylite.snapshots import roll_forward
 from tests.parts.db.fix_replicas import Group, Member
-from tests.parts.snapshots.fix_newcomers import Newcomer, T
+from tests.parts.recovery.fix_newcomers import Newcomer, T
 from tests.simulation.tails import Tape
 
 MANY = 300
@@ -62,7 +62,7 @@ async def test_a_node_that_comes_back_folds_its_own_change_sets_with_the_work_of
     make_group: Callable[[int], Group], tmp_path: Path, thread: SqliteThread, work: Counter[str],
     monkeypatch: pytest.MonkeyPatch, shards: int,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(forward, "LOOK_EVERY", 60.0)
+    monkeypatch.setattr(roll_forward, "LOOK_EVERY", 60.0)
     spent = {}
     for writer in ("itself", "another"):
         folder = tmp_path / writer
