@@ -15,6 +15,7 @@ from harmonylite.db.mirror import mirror_file
 from harmonylite.db.mirror.compare import changed_keys
 from harmonylite.db.mirror.positions import is_older, mirror_is_behind
 from harmonylite.db.mirror.schema_history import gone_columns
+from harmonylite.db.sqlite.capabilities import why_unwritable
 from harmonylite.db.sqlite.connection import rows, transaction, value
 from harmonylite.db.sqlite.introspection import Inventory, TableRules, read_inventory
 from harmonylite.db.sqlite.lossless import codec_of
@@ -131,6 +132,21 @@ def _move_mirror(
             mirror_file.rename(connection, old, name)
             mirror_file.set_table_id(connection, name, known[old])
         mirror_file.conform(connection, shape)
+    for shape in inventory.unwritable.values():
+        _keep_in_mirror(connection, shape)
+
+
+def _keep_in_mirror(connection: apsw.Connection, shape: TableShape) -> None:
+    """Let the mirror alone have a table, so that what others write to it is kept, if the mirror can hold its rows."""
+    connection.execute("SAVEPOINT keep")
+    try:
+        mirror_file.conform(connection, shape)
+        if why_unwritable(connection, shape, "mirror"):
+            connection.execute("ROLLBACK TO keep")
+    except apsw.SQLError:
+        connection.execute("ROLLBACK TO keep")
+    finally:
+        connection.execute("RELEASE keep")
 
 
 def _install(
@@ -143,6 +159,9 @@ def _install(
     ours = _ours(connection)
     known = mirror_file.table_ids(connection)
     fresh: list[tuple[Tracked, bool]] = []
+    waited = mirror_file.unwritable_before(connection)
+    result.joining = sorted(waited & inventory.tables.keys()) if joined else []
+    mirror_file.remember_unwritable(connection, {*inventory.unwritable, *result.joining})
     exact = codec_of(connection) != "utf-8"  # SQLite would put together what is broken UTF-16
     for name, shape in inventory.tables.items():
         there = ours.pop(name, {})
@@ -156,12 +175,13 @@ def _install(
         table = Tracked(number, shape, rules.is_by_row(name), exact=exact)
         result.tables[name] = result.by_id[number] = table
         made = mirror_file.conform(connection, shape)
-        if joined and anew:
+        looked_at = joined and name not in result.joining  # those are compared when they join
+        if looked_at and anew:
             if name in known and known[name] is None and replicate:
                 result.returned.append(name)
             else:
                 fresh.append((table, made or name not in known))
-        elif joined and (other_rowid or (moved and not watermarks.still_stands(connection, table))):
+        elif looked_at and (other_rowid or (moved and not watermarks.still_stands(connection, table))):
             fresh.append((table, False))
         if known.get(name, -1) != number:
             # what is held of a table that was rebuilt is held still: else it would look like rows deleted here
@@ -173,7 +193,8 @@ def _install(
         connection.execute(f"DROP TRIGGER main.{quote(trigger)}")
     for name, number in known.items():
         if number and name not in inventory.tables:
-            mirror_file.set_table_id(connection, name, mirror_file.DROPPED)
+            kept = name in inventory.unwritable
+            mirror_file.set_table_id(connection, name, None if kept else mirror_file.DROPPED)
     # What a database that is older than its mirror has otherwise was not changed here: `join.reconcile` sees to it.
     older = bool(fresh) and is_older(connection)
     for table, empty in fresh if not older else ():

@@ -79,16 +79,37 @@ def reconcile(
             log.refresh(installed.by_id)
         merging = Merge(connection, log)
         for table in installed.tables.values() if replicate else ():
-            if first and _fill(connection, table):
-                continue
-            touch(connection, table, differing_keys(table))
-            if table.logged:
-                connection.execute(f"DELETE FROM {table.scratch('touched')} AS x WHERE {table.in_logged}")
-            _journal_touched(connection, table, journal)
-            merging.table(table, Folded(table, touched=True), held=False)
+            if not (first and _fill(connection, table)):
+                _take_the_mirrors(connection, table, journal, merging)
         log.watermarks.raise_all(installed.tables.values())
     installed.stale = frozenset()
     return journal.written - before
+
+
+def _take_the_mirrors(connection: apsw.Connection, table: Tracked, journal: Journal, merging: Merge) -> None:
+    """Give every row that differs and is not logged the mirror's values; the database's go to the journal."""
+    touch(connection, table, differing_keys(table))
+    if table.logged:
+        connection.execute(f"DELETE FROM {table.scratch('touched')} AS x WHERE {table.in_logged}")
+    _journal_touched(connection, table, journal)
+    merging.table(table, Folded(table, touched=True), held=False)
+
+
+def join_tables(
+    connection: apsw.Connection, installed: Installed, log: Log, journal: Journal, unit: Unit, *, replicate: bool
+) -> None:
+    """Bring tables together that were not replicated here until now: rows that only the database has are logged."""
+    with unit("join a table"):
+        log.watermarks.log_ranges(installed.tables.values())
+        tables = [installed.tables[name] for name in installed.joining]
+        for table in tables:
+            log.append(table, only_here(table))
+        log.refresh(installed.by_id)
+        merging = Merge(connection, log)
+        for table in tables if replicate else ():
+            _take_the_mirrors(connection, table, journal, merging)
+        log.watermarks.raise_all(installed.tables.values())
+        mirror_file.remember_unwritable(connection, mirror_file.unwritable_before(connection) - set(installed.joining))
 
 
 def adopt(

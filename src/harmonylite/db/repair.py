@@ -59,7 +59,7 @@ def damage(path: Path, *, thorough: bool = False, patience: Patience | None = No
         try:
             connection.pragma("ignore_check_constraints", 1)  # a merge of columns may break one; that is no damage
             with mapped(f"check {path}"), (patience or Patience()).bounding(connection):
-                listed = [str(line) for (line,) in rows(connection, f"PRAGMA {check}({LINES})")]
+                listed = _check(connection, check)
         finally:
             connection.close()
     except DatabaseDamagedError as error:
@@ -67,6 +67,24 @@ def damage(path: Path, *, thorough: bool = False, patience: Patience | None = No
     # What an index of the application's says of itself (SQLite checks virtual tables too) is no damage of the file.
     found = [line for line in listed if line != "ok" and not line.startswith(VIRTUAL)]
     return "; ".join(found[:3])
+
+
+def _check(connection: apsw.Connection, check: str) -> list[str]:
+    """Return the lines of a check, of every table that can be checked where one needs what this process lacks.
+
+    SQLite refuses the whole check for the collation of one column, or the function of one index; that is no damage.
+    """
+    try:
+        return [str(line) for (line,) in rows(connection, f"PRAGMA {check}({LINES})")]
+    except apsw.SQLError as error:
+        found: list[str] = []
+        for (name,) in rows(connection, "SELECT name FROM sqlite_schema WHERE type = 'table'"):
+            try:
+                found += [str(line) for (line,) in rows(connection, f"PRAGMA {check}({quote(name)})")]
+            except apsw.SQLError as missing:
+                log.info("table %s can't be checked here: %s", name, missing)
+        log.debug("checked table by table: %s", error)
+        return found
 
 
 def _roll_back(path: Path) -> None:

@@ -155,6 +155,10 @@ class Replica:
         )
         if self._installed.returned:
             reconcile.bring_back(connection, self._installed, self._log, self._applying.unit)
+        if self._installed.joining:
+            reconcile.join_tables(
+                connection, self._installed, self._log, self._journal, self._applying.unit, replicate=o.replicate
+            )
         return self._installed
 
     def schema_changed(self) -> bool:

@@ -65,6 +65,7 @@ class TableShape:
     integer_key: bool = False
     sql: str = ""
     indexes: tuple[str, ...] = field(default=())
+    mirror_sql: str = ""
 
     @cached_property
     def names(self) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ nothing else; its shape follows the database's, and a change of shape alone make
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ TABLES = quote(PRIVATE + "tables")
 PAIR = "pair"
 """A random word that database and mirror share since they were last brought together; a copy of a mirror has none."""
 
+UNWRITABLE = "unwritable"
 DROPPED = 0
 """Stands for the number of a table that was dropped here: what is made under its name again is a new table."""
 
@@ -123,6 +124,18 @@ def set_state(connection: apsw.Connection, schema: str, name: str, new: str | fl
     connection.execute(f"INSERT OR REPLACE INTO {schema}.{STATE} VALUES (?, ?)", (name, new))
 
 
+def unwritable_before(connection: apsw.Connection) -> set[str]:
+    """Return the tables that this process could not write, or that did not join since it can."""
+    names = str(get_state(connection, "main", UNWRITABLE) or "")
+    return set(names.split("\0")) if names else set()  # no name of SQLite's holds NUL
+
+
+def remember_unwritable(connection: apsw.Connection, names: Collection[str]) -> None:
+    """Write down what `unwritable_before` returns next time, within a transaction."""
+    if unwritable_before(connection) != set(names):
+        set_state(connection, "main", UNWRITABLE, "\0".join(sorted(names)))
+
+
 def table_ids(connection: apsw.Connection) -> dict[str, int | None]:
     """Return the tables of the mirror by name, with the id in the log of those that the database has too; `DROPPED`
     where it had one, None where it never did.
@@ -145,10 +158,10 @@ def conform(connection: apsw.Connection, shape: TableShape) -> bool:
     old_sql = value(connection, "SELECT sql FROM mirror.sqlite_schema WHERE type = 'table' AND name = ?", (shape.name,))
     made = {r[0] for r in rows(connection, "SELECT sql FROM mirror.sqlite_schema WHERE type = 'index' AND tbl_name = ?"
                                " AND sql IS NOT NULL", (shape.name,))}  # fmt: skip
-    if old_sql == shape.sql and made == set(shape.indexes):
+    if old_sql == shape.mirror_sql and made == set(shape.indexes):
         return False
     if old_sql is None:
-        execute(_into_mirror(shape.sql, "CREATE TABLE "))
+        execute(_into_mirror(shape.mirror_sql, "CREATE TABLE "))
     else:
         execute("PRAGMA legacy_alter_table = ON")
         aside = quote(PRIVATE + "aside")
@@ -157,7 +170,7 @@ def conform(connection: apsw.Connection, shape: TableShape) -> bool:
                              " AND sql IS NOT NULL", (shape.name,)):  # fmt: skip
             execute(f"DROP INDEX mirror.{quote(index)}")
         execute(f"ALTER TABLE mirror.{quote(shape.name)} RENAME TO {aside}")
-        execute(_into_mirror(shape.sql, "CREATE TABLE "))
+        execute(_into_mirror(shape.mirror_sql, "CREATE TABLE "))
         for sql in shape.indexes:
             execute(_into_mirror(sql, "CREATE UNIQUE INDEX "))
         if before is not None:

@@ -50,6 +50,11 @@ def open_file(path: Path, *, create: bool = False, read_only: bool = False) -> a
     return connection
 
 
+def open_scratch() -> apsw.Connection:
+    """Open an empty database in memory, to try a statement."""
+    return apsw.Connection(":memory:")
+
+
 def open_unchanging(path: Path) -> apsw.Connection:
     """Open a file that nobody else has open, to read it: no lock, no file beside it. Raises DatabaseError."""
     with mapped(f"open {path}"):

@@ -6,11 +6,12 @@ sentence that says why.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 
 import apsw
 
+from harmonylite.db.sqlite.capabilities import mirror_definition, why_unwritable
 from harmonylite.db.sqlite.connection import rows, value
 from harmonylite.schema.shape import Column, TableShape, affinity_of
 from harmonylite.schema.sql import is_private, quote
@@ -42,9 +43,13 @@ class TableRules:
 
 @dataclass
 class Inventory:
-    """The replicated tables by name, and sentences about those left out or in need of care."""
+    """The replicated tables by name, and sentences about those left out or in need of care.
+
+    ``unwritable``: tables that are left out because this process lacks a function or a collation that they need.
+    """
 
     tables: dict[str, TableShape] = field(default_factory=dict)
+    unwritable: dict[str, TableShape] = field(default_factory=dict)
     warnings: dict[str, str] = field(default_factory=dict)
 
 
@@ -64,6 +69,13 @@ def read_inventory(connection: apsw.Connection, rules: TableRules, schema: str =
             shape, warning = read_shape(connection, name, bool(without_rowid), schema)
         except apsw.SQLError as error:
             found.warnings[name] = f"table {name} is not replicated: {error}"
+            continue
+        if shape is not None and (why := why_unwritable(connection, shape, schema)):
+            found.unwritable[name] = shape
+            found.warnings[name] = (
+                f"table {name} is not replicated by this node, which can't write it: {why}; load what the application"
+                " has with [extensions], or name the table in [tables] exclude"
+            )
             continue
         if warning:
             found.warnings[name] = warning
@@ -99,10 +111,6 @@ def read_shape(
     if not without_rowid and not rowid:
         return None, f"table {name} is not replicated: it has columns named rowid, _rowid_ and oid"
     collations = _collations(connection, name, schema, [row[0] for row in info if row[4] == 0])
-    known = {row[0].upper() for row in rows(connection, "SELECT name FROM pragma_collation_list")}
-    foreign = sorted(set(collations.values()) - known)
-    if foreign:
-        return None, f"table {name} is not replicated: the collation {foreign[0]} is not SQLite's own"
     columns = [
         Column(column, affinity_of(kind), collations.get(column, "BINARY"), bool(must), pk - 1, defaulted=bool(default))
         for column, kind, must, pk, hidden, default in info
@@ -119,7 +127,7 @@ def read_shape(
         keys.append(Column(rowid, "INTEGER", key=len(keys), pseudo="null"))
     unique, blind, indexes = _unique(connection, name, schema, collations)
     shape = TableShape(name, (*keys, *others), rowid, unique, blind, integer_key, sql, indexes)
-    return shape, warning
+    return replace(shape, mirror_sql=mirror_definition(connection, shape, schema)), warning
 
 
 def _is_rowid(connection: apsw.Connection, name: str, schema: str, keys: list[Column]) -> bool:

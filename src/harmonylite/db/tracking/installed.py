@@ -18,6 +18,7 @@ class Installed:
 
     ``returned``: tables that never were here and came; the mirror has rows of theirs, which are to be merged in. (One
     that was dropped here and comes again is a new one, with the rows that its maker put in.)
+    ``joining``: tables that this process could not write until now; both files may have rows that the other lacks.
     ``stale``: ids of tables that a migration rebuilt while database and mirror did not stand at one place; they are to
     be compared when they do.
     """
@@ -27,6 +28,7 @@ class Installed:
     warnings: dict[str, str] = field(default_factory=dict)
     version: int = -1
     returned: list[str] = field(default_factory=list)
+    joining: list[str] = field(default_factory=list)
     stale: frozenset[int] = frozenset()
 
 

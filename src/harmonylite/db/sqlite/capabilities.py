@@ -1,0 +1,99 @@
+"""What a schema uses that this process may lack: collations, functions and modules that only the application has.
+
+Invariant: SQLite itself is asked, by compiling the statement in question; nothing is concluded from the schema's text.
+"""
+
+from __future__ import annotations
+
+from re import IGNORECASE
+from re import compile as pattern
+
+import apsw
+
+from harmonylite.db.sqlite.connection import open_scratch, rows
+from harmonylite.schema.shape import TableShape
+from harmonylite.schema.sql import quote
+
+_MAY_LACK = pattern(r"\b(?:CHECK|COLLATE|AS)\b|\bDEFAULT\s*\(", IGNORECASE)
+"""Where a column or a constraint can name a function or a collation."""
+
+
+def why_unwritable(connection: apsw.Connection, shape: TableShape, schema: str) -> str:
+    """Return why this process can't write a table, "" when it can.
+
+    What an index, a generated column or a key needs is compiled with every write; CHECK constraints are not, on a
+    connection that ignores them.
+    """
+    name = f"{quote(schema)}.{quote(shape.name)}"
+    real = [quote(column.name) for column in shape.columns if not column.pseudo]
+    if not real:
+        return ""
+    places = ", ".join("NULL" for _ in real)
+    for sql in (
+        f"INSERT INTO {name}({', '.join(real)}) VALUES ({places})",
+        f"UPDATE {name} SET {', '.join(f'{column} = NULL' for column in real)}",
+        f"DELETE FROM {name}",
+    ):
+        try:
+            connection.execute(f"EXPLAIN {sql}").fetchall()
+        except apsw.SQLError as error:
+            return str(error)
+    return ""
+
+
+def mirror_definition(connection: apsw.Connection, shape: TableShape, schema: str) -> str:
+    """Return the statement that makes a table's like in the mirror: its own, or one without what is missing here.
+
+    The mirror checks nothing and computes nothing: it needs columns, key and unique constraints.
+    """
+    if not _MAY_LACK.search(shape.sql):
+        return shape.sql
+    scratch = open_scratch()
+    try:
+        scratch.execute(shape.sql)
+    except apsw.SQLError:
+        return _bare(connection, shape, schema)
+    else:
+        return shape.sql
+    finally:
+        scratch.close()
+
+
+def _bare(connection: apsw.Connection, shape: TableShape, schema: str) -> str:
+    """Return a definition with the columns, NOT NULL, the key and the unique constraints of a table, and no more."""
+    known = _collations(connection)
+    declared = dict(rows(connection, "SELECT name, type FROM pragma_table_xinfo(?, ?)", (shape.name, schema)))
+    strict, without_rowid = rows(
+        connection, "SELECT strict, wr FROM pragma_table_list WHERE schema = ? AND name = ?", (schema, shape.name)
+    )[0]
+    terms = []
+    for column in shape.columns:
+        if column.pseudo:
+            continue
+        words = [quote(column.name), declared[column.name]]
+        if shape.integer_key and column.key >= 0:
+            words.append("PRIMARY KEY")
+        if column.not_null:
+            words.append("NOT NULL")
+        if column.collation in known and column.collation != "BINARY":
+            words.append(f"COLLATE {quote(column.collation)}")
+        terms.append(" ".join(word for word in words if word))
+    indexes = "SELECT name, origin FROM pragma_index_list(?, ?) WHERE origin IN ('pk', 'u') ORDER BY seq DESC"
+    for index, origin in rows(connection, indexes, (shape.name, schema)):
+        parts = rows(connection, "SELECT name, coll FROM pragma_index_xinfo(?, ?) WHERE key", (index, schema))
+        columns = ", ".join(f"{quote(name)} COLLATE {quote(collation)}" for name, collation in parts)
+        terms.append(f"{'PRIMARY KEY' if origin == 'pk' else 'UNIQUE'} ({columns})")
+    options = ", ".join(word for word, given in (("STRICT", strict), ("WITHOUT ROWID", without_rowid)) if given)
+    return f"CREATE TABLE {quote(shape.name)}({', '.join(terms)}){' ' * bool(options)}{options}"
+
+
+def _collations(connection: apsw.Connection) -> set[str]:
+    """Return the collations that this process has; SQLite's own list has those that a schema mentions, too."""
+    found = set()
+    for (name,) in rows(connection, "SELECT name FROM pragma_collation_list"):
+        try:
+            connection.execute(f"EXPLAIN SELECT '' = '' COLLATE {quote(name)}").fetchall()
+        except apsw.SQLError:
+            continue
+        found.add(name.upper())
+    return found
