@@ -123,6 +123,21 @@ class TablesSettings(Section):
     )
 
 
+class ExtensionsSettings(Section):
+    """What the application gives its SQLite connections and its tables need: collations, functions, modules."""
+
+    load: Texts = key(
+        (),
+        "SQLite extensions to load, in this order: files, or names that the system's loader finds.",
+        example='load = ["/usr/lib/sqlite3/unicode.so", "mod_spatialite"]',
+    )
+    python: str = key(
+        "",
+        "A function that is called with each new connection (apsw.Connection) and gives it what it needs, as "
+        '"package.module:function"; "harmonylite.extensions:geopackage" has the functions of a GeoPackage.',
+    )
+
+
 class Settings(Section):
     """The database and the node itself."""
 
@@ -171,6 +186,7 @@ class Settings(Section):
     replication_log: ReplicationLogSettings = ReplicationLogSettings()
     nats: NatsSettings = NatsSettings()
     tables: TablesSettings = TablesSettings()
+    extensions: ExtensionsSettings = ExtensionsSettings()
     logging: LoggingSettings = LoggingSettings()
     prometheus: PrometheusSettings = PrometheusSettings()
     health_check: HealthCheckSettings = HealthCheckSettings()

@@ -6,6 +6,7 @@ it; a database appears under its name whole or not at all, with the access of th
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,6 +28,8 @@ from harmonylite.db.sqlite.file_access import Access, access_of, make_file, make
 from harmonylite.db.sqlite.untrusted_ddl import SECONDS, apply
 from harmonylite.errors import DatabaseBusyError, DatabaseError
 from harmonylite.schema.sql import is_private
+
+log = logging.getLogger(__name__)
 
 SIDE_FILES = ("-wal", "-shm", "-journal")
 """How SQLite calls the files beside a database."""
@@ -101,7 +104,9 @@ def make_schema(connection: apsw.Connection, snapshot: Path, patience: Patience)
     with reading(snapshot) as source:
         listed = remembered(source)
     with transaction(connection, "make the schema", immediate=True):
-        apply(connection, listed, patience.within(SECONDS))
+        left_out = apply(connection, listed, patience.within(SECONDS))
+    for definition, why in left_out.items():
+        log.warning("left %s out of the new database: %s", definition, why)
 
 
 def has_tables(path: Path) -> bool:

@@ -26,7 +26,7 @@ from harmonylite.jetstream.api import JetStream, wall
 from harmonylite.nats.link import NatsLink
 from harmonylite.nats.names import stream_name
 from harmonylite.nats_server.server import EmbeddedServer
-from harmonylite.node.wiring import embedded_settings, link_settings, replica_options, stream_settings
+from harmonylite.node.wiring import embedded_settings, equip, link_settings, replica_options, stream_settings
 
 CONNECT_SECONDS = 3.0
 """How long each NATS server may take to answer."""
@@ -108,6 +108,7 @@ def _database(settings: Settings) -> DatabaseFacts:
     if not settings.db_path.exists():
         return DatabaseFacts(error=f"there is no {settings.db_path} yet")
     try:
+        equip(settings)
         connection = open_file(settings.db_path, read_only=True)
         try:
             return _inspected(connection, settings)

@@ -47,6 +47,7 @@ from harmonylite.node.services import Services
 from harmonylite.node.wait_log import WaitLog
 from harmonylite.node.wiring import (
     embedded_settings,
+    equip,
     health_endpoint,
     link_settings,
     metrics_endpoint,
@@ -168,6 +169,7 @@ class Node:
         settings, status, thread = self._settings, self.status_object, self._thread
         process = _process()
         sessions = (f"{process}.{number}" for number in count(1))
+        equip(settings)
         options = replica_options(settings, node, next(sessions))
         embedded = None if settings.nats.urls else embedded_settings(settings, node)
         joiner = self._joiner = Bootstrap(options, thread, status, please=self._questions.requests.please)

@@ -22,7 +22,7 @@ from harmonylite.nats.link import NatsLink
 from harmonylite.node.control import Parts
 from harmonylite.node.history import History
 from harmonylite.node.region import RegionControl
-from harmonylite.node.wiring import link_settings, replica_options, snapshot_signing
+from harmonylite.node.wiring import equip, link_settings, replica_options, snapshot_signing
 from harmonylite.snapshots.replay import Replay
 from harmonylite.snapshots.repository import PointerStore, SnapshotRepository
 from harmonylite.status import NodeStatus
@@ -54,6 +54,7 @@ async def offline(settings: Settings, status: NodeStatus, folder: Path) -> Async
         )  # fmt: skip
         parts = Parts(keeper=keeper)
         past = History(thread, parts)
+        equip(settings)
         options = replica_options(settings, NAME, NAME)
         past.replaying = Replay(work, options, shards)
         yield past

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from harmonylite.config import Settings, SnapshotSettings
 from harmonylite.db.replica import ReplicaOptions
+from harmonylite.db.sqlite import extensions
 from harmonylite.db.sqlite.introspection import TableRules
 from harmonylite.identity import fingerprint, folder_for, nats_folder_for
 from harmonylite.jetstream.settings import StreamSettings
@@ -15,6 +16,11 @@ from harmonylite.nats_server.settings import EmbeddedSettings
 from harmonylite.node.server_folder import server_folder
 from harmonylite.snapshots.signing import Signing
 from harmonylite.web.endpoints import HealthEndpoint, MetricsEndpoint
+
+
+def equip(settings: Settings) -> None:
+    """Give this process's SQLite connections what ``[extensions]`` names. Raises ConfigError."""
+    extensions.use(settings.extensions.load, settings.extensions.python)
 
 
 def replica_options(settings: Settings, node: str, session: str) -> ReplicaOptions:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import apsw
 import pytest
 
 from harmonylite.db.repair import damage
+from harmonylite.db.snapshot import begin_database, fill_database, install_mirror, save_copy
+from harmonylite.db.sqlite.deadline import Patience
+from harmonylite.schema.sql import is_private
 from tests.parts.db.fix_replicas import Group, Member
 
 ALL_THE_SAME = {
@@ -138,6 +143,82 @@ def test_a_table_joins_once_its_node_has_what_it_needs(group: Group, ddl: list[s
             rows = member.run("SELECT CAST(id AS INT), v FROM t ORDER BY 1")
             assert rows == [(1, "A"), (2, "B"), (3, "c"), (9, "same")]
         group.close()
+
+
+def schema_of(path: Path) -> list[tuple[Any, ...]]:
+    """Return the application's objects in a file."""
+    with closing(apsw.Connection(str(path))) as connection:
+        listed = connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY name").fetchall()
+    return [row for row in listed if not is_private(str(row[1]))]
+
+
+def made_from(member: Member, folder: Path) -> Path:
+    """Return a new database made from a snapshot of the member's mirror, filled."""
+    snapshot = folder / "snapshot.db"
+    save_copy(member.options.mirror, snapshot)
+    options = replace(member.options, database=folder / "new.db", folder=folder / "new")
+    building = begin_database(options, snapshot, Patience())
+    install_mirror(options, snapshot)
+    fill_database(options, building, Patience()).close()
+    return building
+
+
+@pytest.mark.parametrize("ddl", [*([each] for each in ALL_THE_SAME.values()), *LEFT_OUT.values()])
+def test_a_new_file_has_the_whole_schema_and_all_rows_that_are_replicated(
+    group: Group, tmp_path: Path, ddl: list[str]
+) -> None:
+    a = equipped(group, *ddl)
+    a.run("INSERT INTO t(id, v) VALUES (1, 'A')")
+    a.run("INSERT INTO o VALUES (1, 'x')")
+    group.settle()
+    made = made_from(a, tmp_path)
+    assert schema_of(made) == schema_of(a.options.database)
+    with closing(apsw.Connection(str(made))) as connection:
+        equip(connection)
+        assert connection.execute("SELECT * FROM o").fetchall() == [(1, "x")]
+        there = connection.execute("SELECT CAST(id AS INT), v FROM t").fetchall()
+        assert there == ([(1, "A")] if "t" in a.replica.tables else [])
+        connection.execute("INSERT INTO t(id, v) VALUES (5, 'E')")
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+
+
+def test_a_virtual_table_without_its_module_is_left_out_with_what_belongs_to_it(
+    group: Group, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    a = group.member(
+        OTHER, "CREATE TABLE place_data(id INTEGER PRIMARY KEY, b)", "CREATE INDEX place_i ON place_data(b)"
+    )
+    a.run("PRAGMA writable_schema = 1")
+    virtual = "CREATE VIRTUAL TABLE place USING nowhere(geometry)"
+    a.run("INSERT INTO sqlite_schema VALUES ('table', 'place', 'place', 0, ?)", (virtual,))
+    a.run("PRAGMA writable_schema = RESET")
+    a.run("CREATE TRIGGER o_place AFTER INSERT ON o BEGIN INSERT INTO place VALUES (new.v); END")
+    a.run("CREATE TRIGGER o_check BEFORE INSERT ON o WHEN new.v = '' BEGIN SELECT raise(ABORT, 'empty'); END")
+    a.replica.reinstall()
+    assert set(a.replica.tables) == {"o"}
+    made = made_from(a, tmp_path)
+    assert [row[1] for row in schema_of(made)] == ["o", "o_check"]
+    assert "left table 'place' out of the new database: this SQLite has no module nowhere" in caplog.text
+    with closing(apsw.Connection(str(made))) as connection:
+        connection.execute("INSERT INTO o VALUES (1, 'x')")
+
+
+def test_a_page_that_is_damaged_is_found_beside_a_table_that_cannot_be_checked(tmp_path: Path) -> None:
+    path = tmp_path / "app.db"
+    with closing(apsw.Connection(str(path))) as connection:
+        equip(connection)
+        for sql in (*LEFT_OUT["an index's collation"], OTHER):
+            connection.execute(sql)
+        connection.execute("INSERT INTO t VALUES (1, 'a'); INSERT INTO o VALUES (1, 'x')")
+        size, page = (
+            connection.execute(sql).fetchone()[0]  # type: ignore[index]
+            for sql in ("PRAGMA page_size", "SELECT rootpage FROM sqlite_schema WHERE name = 'o'")
+        )
+    assert damage(path) == ""
+    content = bytearray(path.read_bytes())
+    content[(page - 1) * size + 3 : (page - 1) * size + 8] = b"\xff" * 5
+    path.write_bytes(content)
+    assert damage(path) != ""
 
 
 def test_rows_of_a_table_that_one_node_alone_can_write_are_kept_for_the_others(group: Group) -> None:

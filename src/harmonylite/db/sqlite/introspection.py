@@ -13,6 +13,7 @@ import apsw
 
 from harmonylite.db.sqlite.capabilities import mirror_definition, why_unwritable
 from harmonylite.db.sqlite.connection import rows, value
+from harmonylite.db.sqlite.untrusted_ddl import module_of
 from harmonylite.schema.shape import Column, TableShape, affinity_of
 from harmonylite.schema.sql import is_private, quote
 
@@ -87,10 +88,8 @@ def read_inventory(connection: apsw.Connection, rules: TableRules, schema: str =
 def _module_known(connection: apsw.Connection, schema: str, name: str) -> bool:
     """Tell whether this SQLite has the module of a virtual table; only then does it know the shadow tables."""
     sql = value(connection, f"SELECT sql FROM {quote(schema)}.sqlite_schema WHERE name = ?", (name,)) or ""
-    after = sql.upper().partition(" USING ")[2].strip()
-    module = after.split("(")[0].strip().strip('"[]`').lower()
     known = {row[0].lower() for row in rows(connection, "SELECT name FROM pragma_module_list")}
-    return module in known
+    return module_of(sql) in known
 
 
 def read_shape(

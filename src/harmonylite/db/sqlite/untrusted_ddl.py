@@ -13,12 +13,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from re import IGNORECASE, escape
+from re import compile as pattern
 from typing import Any
 
 import apsw
 
 from harmonylite.db.sqlite.connection import rows, value
 from harmonylite.db.sqlite.deadline import Patience
+from harmonylite.db.sqlite.extensions import given_functions
 from harmonylite.errors import DefinitionError
 from harmonylite.schema.sql import is_private
 
@@ -41,6 +45,8 @@ _CREATES = {
     "trigger": apsw.SQLITE_CREATE_TRIGGER,
 }  # fmt: skip
 _INNOCUOUS = 0x200000
+_NO_FUNCTION = pattern(r"(?:no such|unknown) function: (.+?)(?:\(\))?\Z")
+_NO_COLLATION = pattern(r"no such collation sequence: (.+)\Z")
 
 
 @dataclass(frozen=True)
@@ -90,29 +96,103 @@ def harden(connection: apsw.Connection) -> None:
     connection.pragma("cell_size_check", 1)
 
 
-def apply(connection: apsw.Connection, definitions: Sequence[Definition], patience: Patience) -> None:
-    """Make the objects of ``definitions`` in ``main`` of ``connection``, which has its whole file to itself.
+def apply(connection: apsw.Connection, definitions: Sequence[Definition], patience: Patience) -> dict[Definition, str]:
+    """Make the objects of ``definitions`` in ``main`` of ``connection``, which has its whole, empty file to itself.
 
-    In the caller's transaction. Raises DefinitionError for what does more than it says, OverdueError, apsw.Error.
+    In the caller's transaction. A collation or a function that only the application has is no hindrance: nothing of
+    it runs while there is no row. Return what is left out, and why: virtual tables whose module is missing, with
+    what belongs to them. Raises DefinitionError for what does more than it says, OverdueError, apsw.Error.
     """
     harden(connection)
-    harmless = _harmless(connection)
-    for definition in sorted(definitions, key=lambda d: d.rank):
-        patience.check()
-        newest = value(connection, "SELECT max(rowid) FROM main.sqlite_schema") or 0
-        with patience.bounding(connection), _alone(connection, definition, harmless):
-            connection.execute(definition.sql).fetchall()
-        wanted = (definition.kind, definition.name, definition.table)
-        made = "SELECT type, name, tbl_name FROM main.sqlite_schema WHERE rowid > ?"
-        found = rows(connection, made, (newest,))
-        if wanted not in found or any(not _belongs(name, definition) for _, name, _ in found):
-            raise DefinitionError(f"the definition of {definition} makes something else")
+    barred = _barred(connection)
+    if given_functions():
+        connection.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 1)  # else SQLite refuses these; `_alone` refuses others
+    left_out = _impossible(connection, definitions)
+    with _lacking(connection) as lacking:
+        for definition in sorted(definitions, key=lambda d: d.rank):
+            if definition in left_out:
+                continue
+            patience.check()
+            newest = value(connection, "SELECT max(rowid) FROM main.sqlite_schema") or 0
+            with patience.bounding(connection):
+                lacking(partial(_execute, connection, definition, barred))
+            wanted = (definition.kind, definition.name, definition.table)
+            made = "SELECT type, name, tbl_name FROM main.sqlite_schema WHERE rowid > ?"
+            found = rows(connection, made, (newest,))
+            if wanted not in found or any(not _belongs(name, definition) for _, name, _ in found):
+                raise DefinitionError(f"the definition of {definition} makes something else")
+    return left_out
 
 
-def _harmless(connection: apsw.Connection) -> set[str]:
-    """Return the functions that SQLite itself trusts in the schema of a file of unknown origin."""
-    listed = rows(connection, "SELECT name FROM pragma_function_list WHERE flags & ?", (_INNOCUOUS,))
-    return {str(name).lower() for (name,) in listed}
+def _execute(connection: apsw.Connection, definition: Definition, barred: set[str]) -> None:
+    with _alone(connection, definition, barred):
+        connection.execute(definition.sql).fetchall()
+
+
+def _impossible(connection: apsw.Connection, definitions: Sequence[Definition]) -> dict[Definition, str]:
+    """Return the virtual tables whose module is missing here, their tables, and triggers that speak of them."""
+    known = {str(name).lower() for (name,) in rows(connection, "SELECT name FROM pragma_module_list")}
+    found: dict[Definition, str] = {}
+    for virtual in definitions:
+        module = module_of(virtual.sql)
+        if not virtual.virtual or module in known:
+            continue
+        named = pattern(rf"\b{escape(virtual.name)}\b", IGNORECASE)
+        for each in definitions:
+            shadow = not each.virtual and each.table.startswith(f"{virtual.name}_")
+            if each == virtual or shadow or (each.kind == "trigger" and named.search(each.sql)):
+                found[each] = f"this SQLite has no module {module}, which the table {virtual.name} needs"
+    return found
+
+
+def module_of(sql: str) -> str:
+    """Return the module that a CREATE VIRTUAL TABLE statement names, in lower case."""
+    after = sql.upper().partition(" USING ")[2].strip()
+    return after.split("(")[0].strip().strip('"[]`').lower()
+
+
+@contextmanager
+def _lacking(connection: apsw.Connection) -> Iterator[Callable[[Callable[[], None]], None]]:
+    """Give a function that runs a statement as if every function and collation that it names were here."""
+    functions: list[str] = []
+    collations: list[str] = []
+
+    def run(work: Callable[[], None]) -> None:
+        while True:
+            try:
+                return work()
+            except apsw.SQLError as error:
+                function, collation = (each.search(str(error)) for each in (_NO_FUNCTION, _NO_COLLATION))
+                if function and function[1] not in functions:
+                    functions.append(function[1])
+                    connection.create_scalar_function(function[1], _never, -1, deterministic=True, flags=_INNOCUOUS)
+                elif collation and collation[1] not in collations:
+                    collations.append(collation[1])
+                    connection.create_collation(collation[1], _never)
+                else:
+                    raise
+
+    try:
+        yield run
+    finally:
+        for name in functions:
+            connection.create_scalar_function(name, None)
+        for name in collations:
+            connection.create_collation(name, None)
+
+
+def _never(*_values: Any) -> int:
+    """Stand for a function, or a collation, of a schema without rows: SQLite has nothing to call it with."""
+    raise ValueError("only the application has this function")
+
+
+def _barred(connection: apsw.Connection) -> set[str]:
+    """Return the functions that SQLite itself does not trust in a file of unknown origin, nor the operator.
+
+    A function that is not here at all does nothing here.
+    """
+    listed = rows(connection, "SELECT name, max(flags & ?) FROM pragma_function_list GROUP BY name", (_INNOCUOUS,))
+    return {str(name).lower() for name, trusted in listed if not trusted} - given_functions()
 
 
 def _belongs(name: str, definition: Definition) -> bool:
@@ -124,12 +204,12 @@ def _belongs(name: str, definition: Definition) -> bool:
 
 
 @contextmanager
-def _alone(connection: apsw.Connection, definition: Definition, harmless: set[str]) -> Iterator[None]:
+def _alone(connection: apsw.Connection, definition: Definition, barred: set[str]) -> Iterator[None]:
     """Let one statement run that has no more rights than ``definition`` needs."""
     refused: list[str] = []
 
     def authorize(action: int, first: str | None, second: str | None, schema: str | None, trigger: str | None) -> int:
-        if trigger is None and schema in (None, "main") and _allowed(definition, harmless, action, first, second):
+        if trigger is None and schema in (None, "main") and _allowed(definition, barred, action, first, second):
             return apsw.SQLITE_OK
         name = str(apsw.mapping_authorizer_function[action]).removeprefix("SQLITE_").lower().replace("_", " ")
         refused.append(" ".join(part for part in (name, first, second) if part)[:200])
@@ -154,11 +234,11 @@ def _alone(connection: apsw.Connection, definition: Definition, harmless: set[st
         raise DefinitionError(f"the definition of {definition} is refused: it asks for {refused[0]}")
 
 
-def _allowed(definition: Definition, harmless: set[str], action: int, first: str | None, second: str | None) -> bool:
+def _allowed(definition: Definition, barred: set[str], action: int, first: str | None, second: str | None) -> bool:
     """Tell whether making ``definition`` may need an action (SQLite: c_alter_table, the authorizer's action codes)."""
     name = first or ""
     if action == apsw.SQLITE_FUNCTION:
-        return (second or "").lower() in harmless
+        return (second or "").lower() not in barred
     if name in _CATALOG:  # the statement itself can't write there: the connection is defensive
         return action in (apsw.SQLITE_INSERT, apsw.SQLITE_UPDATE, apsw.SQLITE_READ)
     if action in (*_CREATES.values(), apsw.SQLITE_CREATE_VTABLE):
