@@ -128,8 +128,7 @@ class ExtensionsSettings(Section):
 
     load: Texts = key(
         (),
-        "SQLite extensions to load, in this order: files, or names that the system's loader finds.",
-        example='load = ["/usr/lib/sqlite3/unicode.so", "mod_spatialite"]',
+        "SQLite extensions to load, in this order: files, or names that the system's loader finds (`mod_spatialite`).",
     )
     python: str = key(
         "",
