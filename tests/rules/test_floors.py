@@ -25,6 +25,7 @@ FLOORS: tuple[dict[str, tuple[str, ...]], ...] = (
     {"cli": ("demo",), "demo": (), "__main__": ("cli",)},
 )  # fmt: skip
 """From the lowest floor up: each part, and which parts of its own floor it uses. Floor 0 and 1 are free within."""
+    "extensions": 1,
 
 INSIDE = {
     "db": ("sqlite", "tracking", "mirror", "capture", "apply", ""),

@@ -12,7 +12,7 @@ import apsw
 import pytest
 
 from harmonylite.db import extensions
-from harmonylite.db.connection import open_file
+from harmonylite.db.sqlite.connection import open_file
 from harmonylite.errors import ConfigError
 from harmonylite.extensions import bounds, geopackage
 from tests.parts.db.fix_replicas import Group
