@@ -15,7 +15,7 @@ PACKAGE = "harmonylite"
 
 FLOORS: tuple[dict[str, tuple[str, ...]], ...] = (
     {"": (), "errors": (), "model": (), "backoff": (), "status": (), "resource": ()},  # "": the version
-    {"config": (), "changes": (), "schema": (), "wire": (), "foreign": (), "ports": ()},
+    {"config": (), "changes": (), "schema": (), "wire": (), "foreign": (), "ports": (), "extensions": ()},
     {
         "db": (), "nats": (), "nats_server": ("nats", "identity"), "jetstream": ("nats",), "stores": (),
         "identity": (), "logs": (), "systemd": (),
@@ -25,7 +25,6 @@ FLOORS: tuple[dict[str, tuple[str, ...]], ...] = (
     {"cli": ("demo",), "demo": (), "__main__": ("cli",)},
 )  # fmt: skip
 """From the lowest floor up: each part, and which parts of its own floor it uses. Floor 0 and 1 are free within."""
-    "extensions": 1,
 
 INSIDE = {
     "db": ("sqlite", "tracking", "mirror", "capture", "apply", ""),

@@ -99,6 +99,8 @@ def join_tables(
     connection: apsw.Connection, installed: Installed, log: Log, journal: Journal, unit: Unit, *, replicate: bool
 ) -> None:
     """Bring tables together that were not replicated here until now: rows that only the database has are logged."""
+    if not installed.joining:
+        return
     with unit("join a table"):
         log.watermarks.log_ranges(installed.tables.values())
         tables = [installed.tables[name] for name in installed.joining]
@@ -201,6 +203,8 @@ def _stand(connection: apsw.Connection, at: Mapping[int, Position] | None = None
 
 def bring_back(connection: apsw.Connection, installed: Installed, log: Log, unit: Unit) -> None:
     """Merge the mirror's rows into tables that were gone and came back."""
+    if not installed.returned:
+        return
     with unit("bring back a table"):
         log.watermarks.log_ranges(installed.tables.values())
         log.refresh(installed.by_id)

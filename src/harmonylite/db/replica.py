@@ -153,13 +153,9 @@ class Replica:
         self._installed.warnings |= self._hooks.renew(
             {name: each.shape for name, each in self._installed.tables.items()}
         )
-        if self._installed.returned:
-            reconcile.bring_back(connection, self._installed, self._log, self._applying.unit)
-        if self._installed.joining:
-            reconcile.join_tables(
-                connection, self._installed, self._log, self._journal, self._applying.unit, replicate=o.replicate
-            )
-        return self._installed
+        reconcile.bring_back(connection, made, log, self._applying.unit)
+        reconcile.join_tables(connection, made, log, self._journal, self._applying.unit, replicate=o.replicate)
+        return made
 
     def schema_changed(self) -> bool:
         """Tell whether the database's schema is another than the one installed for."""

@@ -11,7 +11,7 @@ from pathlib import Path
 import apsw
 import pytest
 
-from harmonylite.db import extensions
+from harmonylite.db.sqlite import extensions
 from harmonylite.db.sqlite.connection import open_file
 from harmonylite.errors import ConfigError
 from harmonylite.extensions import bounds, geopackage
