@@ -48,7 +48,7 @@ class History:
         """Return the snapshots in the store, the newest first; ``newest``: the one that new nodes start from."""
         keeper, _ = self._there()
         pointed = await keeper.newest()
-        listed = await keeper.listed()
+        listed = await keeper.shelf.listed()
         if pointed is not None and all(snapshot.name != pointed.name for snapshot in listed):
             listed = [pointed, *listed]
         name = pointed.name if pointed is not None else ""

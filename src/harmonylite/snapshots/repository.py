@@ -128,12 +128,8 @@ class SnapshotRepository:
                 self.unnamed = not revision  # that of a store from before there were regions
                 return pointed, revision
         self.unnamed = True
-        named = (snapshot for snapshot in await self.listed() if snapshot.named is not False)
+        named = (snapshot for snapshot in await self.shelf.listed() if snapshot.named is not False)
         return next(named, None), revision
-
-    async def listed(self) -> list[Snapshot]:
-        """Return all snapshots of this cluster in the store, the newest first; raises SnapshotError."""
-        return await self.shelf.listed()
 
     # saving ----------------------------------------------------------------------------------------------------
 
@@ -249,7 +245,7 @@ class SnapshotRepository:
         """Return the snapshots to try, the best first: what the pointer names, then the newest that it named before."""
         pointed = await self.newest()
         try:
-            others = await self.listed()
+            others = await self.shelf.listed()
         except SnapshotError as error:
             if pointed is None:
                 raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from harmonylite.db.replica import ReplicaOptions
 from harmonylite.db.snapshot import save_copy
 from harmonylite.db.sqlite.thread import SqliteThread
+from harmonylite.errors import StreamError
 from harmonylite.recovery.build_database import DatabaseBuilder
 from harmonylite.status import NodeStatus
 from tests.parts.db.fix_replicas import Group
@@ -42,6 +44,26 @@ class Newcomer:
     @property
     def app(self) -> apsw.Connection:
         return apsw.Connection(str(self.options.database))
+
+
+class Away:
+    """Streams of which nobody can be asked where they end, until it is `over`. ``refused``: set whenever one was."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.refused = asyncio.Event()
+        self._back = False
+
+        async def end(tape: Tape) -> int:
+            if not self._back:
+                self.refused.set()
+                raise StreamError("no server answers")
+            return tape.now.last
+
+        monkeypatch.setattr(Tape, "end", end)
+
+    def over(self) -> None:
+        """Let the streams answer."""
+        self._back = True
 
 
 @pytest.fixture

@@ -16,12 +16,12 @@ from harmonylite.db.mirror.positions import grew_apart
 from harmonylite.db.replica import Replica
 from harmonylite.db.snapshot import pour
 from harmonylite.db.sqlite.thread import SqliteThread
-from harmonylite.errors import DatabaseError, PoisonError, SchemaWaitError, StreamError
+from harmonylite.errors import DatabaseError, PoisonError, SchemaWaitError
 from harmonylite.snapshots import roll_forward
 from harmonylite.status import Part
 from harmonylite.wire import KIND_CHANGES, VERSION, Envelope, encode_envelope
 from tests.parts.db.fix_replicas import Group
-from tests.parts.recovery.fix_newcomers import Newcomer
+from tests.parts.recovery.fix_newcomers import Away, Newcomer
 from tests.simulation.tails import Tape
 
 
@@ -50,23 +50,15 @@ async def test_it_holds_what_came_after_the_snapshot_logs_from_the_first_write_a
 async def test_while_the_ends_cannot_be_asked_none_appears_and_the_reason_is_told(
     newcomer: Newcomer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    back, refused = asyncio.Event(), asyncio.Event()
-
-    async def end(tape: Tape) -> int:
-        if not back.is_set():
-            refused.set()
-            raise StreamError("no server answers")
-        return tape.now.last
-
-    monkeypatch.setattr(Tape, "end", end)
+    away = Away(monkeypatch)
     making = asyncio.create_task(newcomer.offering().make(newcomer.snapshot))
     for _ in range(2):
-        refused.clear()
-        await refused.wait()
+        away.refused.clear()
+        await away.refused.wait()
     assert not newcomer.options.database.exists()
     assert newcomer.status.part("join").state == "waiting"
     assert "no database is put in place before that: no server answers" in newcomer.status.part("join").reason
-    back.set()
+    away.over()
     await making
     assert newcomer.app.execute("SELECT count(*) FROM t").get == 5
 

@@ -12,10 +12,8 @@ import pytest
 from harmonylite.db.repair import damage
 from harmonylite.db.snapshot import save_copy
 from harmonylite.db.sqlite.thread import SqliteThread
-from harmonylite.errors import StreamError
 from tests.parts.db.fix_replicas import Group, Member
-from tests.parts.recovery.fix_newcomers import Newcomer, T
-from tests.simulation.tails import Tape
+from tests.parts.recovery.fix_newcomers import Away, Newcomer, T
 
 
 async def heal(newcomer: Newcomer, member: Member, mirror: Path | None = None, *, close: bool = True) -> None:
@@ -85,21 +83,13 @@ async def test_what_is_written_into_a_damaged_file_while_no_stream_answers_is_sa
     newcomer: Newcomer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, b = newcomer.group.members
-    back, refused = asyncio.Event(), asyncio.Event()
-
-    async def end(tape: Tape) -> int:
-        if not back.is_set():
-            refused.set()
-            raise StreamError("no server answers")
-        return tape.now.last
-
-    monkeypatch.setattr(Tape, "end", end)
+    away = Away(monkeypatch)
     healing = asyncio.create_task(heal(newcomer, b, close=False))
-    await refused.wait()
+    await away.refused.wait()
     assert "no database is put in place before that: no server answers" in newcomer.status.part("join").reason
     b.run("INSERT INTO t VALUES (9, 'meanwhile', 0)")
     b.app.close()
-    back.set()
+    away.over()
     await healing
     assert b.run("SELECT v FROM t WHERE id = 9") == [("meanwhile",)]
 

@@ -106,12 +106,12 @@ async def test_old_ones_are_pruned_with_what_somebody_left_unfinished_and_strang
     names = await saved(place, keeper, 1, 2, 3, 4)
     wanted = [f"{name}{end}" for name in names[-2:] for end in ("", ".json")]
     assert place.files() == sorted([*wanted, "holiday.jpg"])
-    assert [snapshot.name for snapshot in await keeper.listed()] == names[:1:-1]
+    assert [snapshot.name for snapshot in await keeper.shelf.listed()] == names[:1:-1]
 
 
 async def test_all_stay_when_none_is_to_be_removed(place: Place) -> None:
     await saved(place, place.keeper(keep=0), 1, 2, 3, 4)
-    assert len(await place.keeper().listed()) == 4
+    assert len(await place.keeper().shelf.listed()) == 4
 
 
 async def test_without_a_pointer_the_store_itself_tells_the_newest(place: Place) -> None:
@@ -251,7 +251,7 @@ async def test_snapshots_of_another_cluster_in_the_same_store_are_left_alone(pla
     )
     assert await stranger.newest() is None
     await saved(place, stranger, 1, 2, 3)
-    assert len(await place.keeper().listed()) == 1
+    assert len(await place.keeper().shelf.listed()) == 1
 
 
 async def test_a_mirror_in_an_interim_order_never_becomes_a_snapshot(place: Place) -> None:

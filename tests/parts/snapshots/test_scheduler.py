@@ -146,7 +146,7 @@ async def test_a_node_with_another_store_saves_a_snapshot_there_by_itself(
     new.keeper._store = new.keeper.shelf._store = JetStreamObjects(link, StreamSettings(), bucket="another")
     await new.look()
     assert new.status.counters.snapshots_saved == 1
-    assert [snapshot.positions for snapshot in await new.keeper.listed()] == [{0: 5}]
+    assert [snapshot.positions for snapshot in await new.keeper.shelf.listed()] == [{0: 5}]
     assert new.keeper.damaged == set()
 
 

@@ -192,7 +192,7 @@ async def test_one_that_is_refused_is_passed_over_and_not_fetched_again(place: P
         assert "is refused: " in place.status.part("snapshots").reason
     assert store.asked.count(names[2]) == 1
     assert names[2] in keeper.damaged, "a new one is due"
-    (newest,) = [s for s in await keeper.listed() if s.name == names[2]]
+    (newest,) = [s for s in await keeper.shelf.listed() if s.name == names[2]]
     with pytest.raises(SnapshotRefusedError, match=f"snapshot {names[2]} is refused"):
         await keeper.fetch_one(newest, place.work / "copy.db")
     assert not (place.work / "copy.db").exists()
@@ -212,7 +212,7 @@ async def test_a_description_that_says_something_else_than_the_snapshot_is_refus
     path = next(place.folder.rglob(f"{names[0]}{DESCRIPTION}"))
     path.write_bytes(encode(honest))
     place.keeper()
-    assert [s.name for s in await place.keeper().listed()] == [names[1]], "that of another one counts for none"
+    assert [s.name for s in await place.keeper().shelf.listed()] == [names[1]], "that of another one counts for none"
 
 
 async def test_a_snapshot_that_unpacks_to_more_than_it_says_stops_there(tmp_path: Path) -> None:

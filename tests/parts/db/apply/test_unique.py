@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harmonylite.errors import DatabaseBusyError
-from tests.parts.db.fix_replicas import Group
+from tests.parts.db.fix_replicas import Group, Member
 
 UNIQUE = ("CREATE TABLE t(id INTEGER PRIMARY KEY, u TEXT UNIQUE, v)",)
 PARTIAL = (
@@ -18,6 +18,17 @@ OTHER_COLLATION = (
     "CREATE UNIQUE INDEX t_u ON t(u COLLATE NOCASE)",
 )
 ALL = {"unique": UNIQUE, "partial": PARTIAL, "expression": EXPRESSION, "other collation": OTHER_COLLATION}
+
+
+def holding(group: Group) -> list[Member]:
+    """Return two members, of which b holds back a's row 1: its own row 2, which is pending, is in the way."""
+    a, b = members = group.several(2, *UNIQUE)
+    a.run("INSERT INTO t VALUES (1, 'taken', 'a')")
+    b.run("INSERT INTO t VALUES (2, 'taken', 'b')")
+    a.send()
+    b.receive()
+    assert b.replica.held_rows() == 1
+    return members
 
 
 @pytest.mark.parametrize("recursive", [0, 1])
@@ -88,22 +99,13 @@ def test_the_same_unique_value_on_two_nodes_stays_with_the_last_in_the_order(
 
 
 def test_a_held_row_comes_back_when_what_was_in_its_way_goes(group: Group) -> None:
-    a, b = group.several(2, *UNIQUE)
-    a.run("INSERT INTO t VALUES (1, 'taken', 'a')")
-    b.run("INSERT INTO t VALUES (2, 'taken', 'b')")
-    a.send()
-    b.receive()
-    assert b.replica.held_rows() == 1
+    _, b = holding(group)
     b.run("UPDATE t SET u = 'free' WHERE id = 2")
     assert group.equal("t") == [(1, "taken", "a"), (2, "free", "b")]
 
 
 def test_held_rows_are_remembered_by_a_restart(group: Group) -> None:
-    a, b = group.several(2, *UNIQUE)
-    a.run("INSERT INTO t VALUES (1, 'taken', 'a')")
-    b.run("INSERT INTO t VALUES (2, 'taken', 'b')")
-    a.send()
-    b.receive()
+    _, b = holding(group)
     b.stop()
     b.start()
     assert b.replica.held_rows() == 1
@@ -152,12 +154,7 @@ def test_a_row_in_flight_that_keeps_its_unique_value_against_the_mirrors_is_publ
 
 @pytest.mark.parametrize("where", ["here", "there"])
 def test_a_held_row_is_kept_through_a_migration_that_rebuilds_its_table(group: Group, where: str) -> None:
-    a, b = group.several(2, *UNIQUE)
-    a.run("INSERT INTO t VALUES (1, 'taken', 'a')")
-    b.run("INSERT INTO t VALUES (2, 'taken', 'b')")
-    a.send()
-    b.receive()
-    assert b.replica.held_rows() == 1
+    a, b = holding(group)
     (b if where == "here" else a).app.execute(
         "BEGIN; CREATE TABLE n(id INTEGER PRIMARY KEY, u TEXT UNIQUE, v); INSERT INTO n SELECT * FROM t; DROP TABLE t;"
         " ALTER TABLE n RENAME TO t; COMMIT"
@@ -168,32 +165,23 @@ def test_a_held_row_is_kept_through_a_migration_that_rebuilds_its_table(group: G
 
 
 def test_nothing_is_held_of_a_table_that_is_gone(group: Group) -> None:
-    a, b = group.several(2, *UNIQUE)
-    a.run("INSERT INTO t VALUES (1, 'taken', 'a')")
-    b.run("INSERT INTO t VALUES (2, 'taken', 'b')")
-    a.send()
-    b.receive()
-    assert b.replica.held_rows() == 1
+    _, b = holding(group)
     b.run("DROP TABLE t")
     b.replica.reinstall()
     assert b.replica.held_rows() == 0
 
 
 def test_a_try_to_put_a_held_row_in_place_that_meets_a_lock_is_made_again(group: Group) -> None:
-    a, b = group.several(2, *UNIQUE)
-    a.run("INSERT INTO t VALUES (1, 'taken', 'a')")
-    b.run("INSERT INTO t VALUES (2, 'taken', 'b')")
-    a.send()
-    b.receive()
+    _, b = holding(group)
     b.run("DELETE FROM t WHERE id = 2")
     b.replica.connection.set_busy_timeout(0)
     b.run("BEGIN IMMEDIATE")
     with pytest.raises(DatabaseBusyError):
         b.capture()
     b.run("COMMIT")
-    holding = [b.replica.holding]
+    still = [b.replica.holding]
     assert b.capture() == 0
     assert b.replica.held_rows() == 0
-    holding.append(b.replica.holding)
-    assert holding == [True, False], "the sender looks again though nothing is pending, until nothing is held"
+    still.append(b.replica.holding)
+    assert still == [True, False], "the sender looks again though nothing is pending, until nothing is held"
     assert b.rows("t") == [(1, "taken", "a")]
