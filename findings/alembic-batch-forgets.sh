@@ -24,7 +24,7 @@
 #   kept: the trigger: False
 #   rowids of b and c in the table without a key: [(1, 'b'), (2, 'c')]
 #   as stated
-source "$(dirname "$0")/lib/lab.sh"
+source "$(dirname "$0")/lib/lab.bash"
 packages alembic==1.20.1 SQLAlchemy==2.1.9
 "$python" -W ignore - <<'PY'
 import sqlite3

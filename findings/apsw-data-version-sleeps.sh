@@ -18,7 +18,7 @@
 #   own commit: method changed: True
 #   own commit: pragma changed: False
 #   as stated
-source "$(dirname "$0")/lib/lab.sh"
+source "$(dirname "$0")/lib/lab.bash"
 packages apsw==3.54.1.0
 "$python" - <<'PY'
 import subprocess, sys

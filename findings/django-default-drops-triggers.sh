@@ -15,7 +15,7 @@
 #   left after IntegerField(default=3): []
 #   left after IntegerField(db_default=3): []
 #   as stated
-source "$(dirname "$0")/lib/lab.sh"
+source "$(dirname "$0")/lib/lab.bash"
 packages Django==5.2.19
 "$python" - <<'PY'
 import django

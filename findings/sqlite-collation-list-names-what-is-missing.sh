@@ -17,7 +17,7 @@
 #   ORDER BY x: no such collation sequence: local
 #   SELECT '' = '' COLLATE local: no such collation sequence: local
 #   as stated
-source "$(dirname "$0")/lib/lab.sh"
+source "$(dirname "$0")/lib/lab.bash"
 packages apsw==3.54.1.0
 "$python" - <<'PY'
 import apsw

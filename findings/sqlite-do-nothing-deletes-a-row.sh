@@ -19,7 +19,7 @@
 #   ON CONFLICT(id) DO UPDATE SET mail: ([(1, 'a'), (2, 'b')], [], 'UNIQUE constraint failed: t.mail')
 #   UPDATE t SET mail: ([(1, 'b')], [], 'none')
 #   as stated
-source "$(dirname "$0")/lib/lab.sh"
+source "$(dirname "$0")/lib/lab.bash"
 packages apsw==3.54.1.0
 "$python" - <<'PY'
 import apsw

@@ -18,7 +18,7 @@
 #   'integrity-check', rank 1: database disk image is malformed
 #   the same after 'rebuild': none
 #   as stated
-source "$(dirname "$0")/lib/lab.sh"
+source "$(dirname "$0")/lib/lab.bash"
 packages apsw==3.54.1.0
 "$python" - <<'PY'
 import apsw

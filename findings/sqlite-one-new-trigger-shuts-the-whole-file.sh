@@ -25,7 +25,7 @@
 #     CorruptError: malformed database schema (o) - near "ORDER": syntax error
 #   ORDER BY in an aggregate: SELECT from another table: malformed database schema
 #   as stated
-source "$(dirname "$0")/lib/lab.sh"
+source "$(dirname "$0")/lib/lab.bash"
 packages apsw==3.54.1.0
 export OBJECTS='{
  "jsonb() in an index": "CREATE INDEX o ON other(jsonb(x))",

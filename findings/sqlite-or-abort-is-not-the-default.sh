@@ -17,7 +17,7 @@
 #   trigger with INSERT OR REPLACE: INSERT OR ABORT INTO t VALUES (2): UNIQUE constraint failed: side.k
 #   trigger with INSERT OR REPLACE: UPDATE t SET id = 2: ok
 #   trigger with INSERT OR REPLACE: UPDATE OR ABORT t SET id = 2: UNIQUE constraint failed: side.k
-source "$(dirname "${BASH_SOURCE[0]}")/lib/lab.sh"
+source "$(dirname "${BASH_SOURCE[0]}")/lib/lab.bash"
 packages apsw==3.54.1.0
 "$python" - <<'PY'
 import apsw

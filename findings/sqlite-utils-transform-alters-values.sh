@@ -17,7 +17,7 @@
 #   after: [('7', 'text', 9007199254740992.0, 9007199254740992.0, 0)]
 #   columns after: [('id', 'INTEGER'), ('untyped', 'TEXT'), ('at', 'REAL'), ('amount', 'REAL'), ('name', 'TEXT'), ('note', 'TEXT')]
 #   as stated
-source "$(dirname "$0")/lib/lab.sh"
+source "$(dirname "$0")/lib/lab.bash"
 packages sqlite-utils==4.2.1
 "$python" - <<'PY'
 import sqlite3

@@ -23,7 +23,7 @@
 #   copy by VACUUM INTO: ([2, 3], 'delete')
 #   copy by backup: ([2, 3], 'wal')
 #   as stated
-source "$(dirname "$0")/lib/lab.sh"
+source "$(dirname "$0")/lib/lab.bash"
 for version in 3.46.0.0 3.54.1.0; do
     packages apsw==$version
     "$python" - <<'PY'

@@ -23,7 +23,7 @@
 #   zstandard.decompress, no size in the header: could not determine content size in frame header
 #   backports.zstd.decompress, the same: b'first'
 #   as stated
-source "$(dirname "$0")/lib/lab.sh"
+source "$(dirname "$0")/lib/lab.bash"
 packages zstandard==0.25.0 backports.zstd==1.8.0
 "$python" - <<'PY'
 import io

@@ -55,6 +55,8 @@ class SureClient(Client):
             return None
 
     def _build_message(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: Any) -> Msg:
+        # A peer that sends is alive: where the line is slow, its answer to a ping waits behind what it sent before.
+        self._pings_outstanding = 0
         # The same for subjects, which NATS takes for bytes: one that is not UTF-8 is nobody's.
         subject, reply = (text.decode(errors="replace").encode() for text in (subject, reply))
         message: Msg = super()._build_message(sid, subject, reply, data, headers)

@@ -31,7 +31,8 @@ class LinkSettings:
     ``urls``: ``nats://`` or ``tls://``, with or without credentials in them, which go before the ones here.
     ``connect_retries``: failed rounds over all servers before giving up (0 = never give up), at the start and after
     each loss of the connection. ``reconnect_wait``: seconds between rounds. ``connect_seconds``: deadline of one
-    attempt at one server. ``ping_seconds``: a peer that answers none of three pings in a row is taken for dead.
+    attempt at one server. ``ping_seconds``: a peer that sends nothing and answers none of three
+    pings in a row is taken for dead.
     ``stick``: use no servers but ``urls``, also when the cluster announces more.
     """
 

@@ -237,3 +237,32 @@ async def test_a_server_that_hangs_up_after_its_greeting_is_tried_again(
             assert not link.given_up
     finally:
         server.close()
+
+
+async def test_a_peer_that_sends_is_alive_also_while_its_answer_to_a_ping_waits_behind_that() -> None:
+    """A line that is busy for longer than three pings is no dead one; a silent one is."""
+    sent = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        writer.write(b'INFO {"max_payload": 100000, "headers": true, "version": "2.12.0"}\r\n')
+        for _ in range(2):  # as the client opens its inbox
+            while not (await reader.readline()).startswith(b"PING"):
+                pass
+            writer.write(b"PONG\r\n")
+        while not (await reader.readline()).startswith(b"PING"):
+            pass
+        writer.write(b"PONG\r\n")
+        for sent in range(40):  # noqa: B007
+            writer.write(b"MSG somebody 1 1\r\nx\r\n")
+            await asyncio.sleep(0.02)
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    settings = replace(quick(f"127.0.0.1:{server.sockets[0].getsockname()[1]}"), ping_seconds=0.05)
+    async with NatsLink(settings, NodeStatus()) as link:
+        over = link.now().over
+        await eventually(over.is_set, "its silence is noticed")
+        assert sent == 39, "not before it was silent"
+    server.close()
