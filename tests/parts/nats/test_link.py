@@ -6,7 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 
 import pytest
@@ -241,28 +241,34 @@ async def test_a_server_that_hangs_up_after_its_greeting_is_tried_again(
 
 async def test_a_peer_that_sends_is_alive_also_while_its_answer_to_a_ping_waits_behind_that() -> None:
     """A line that is busy for longer than three pings is no dead one; a silent one is."""
-    sent = 0
+    sent, busy, ended = 0, asyncio.Event(), asyncio.Event()
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def send(writer: asyncio.StreamWriter) -> None:
         nonlocal sent
-        writer.write(b'INFO {"max_payload": 100000, "headers": true, "version": "2.12.0"}\r\n')
-        for _ in range(2):  # as the client opens its inbox
-            while not (await reader.readline()).startswith(b"PING"):
-                pass
-            writer.write(b"PONG\r\n")
-        while not (await reader.readline()).startswith(b"PING"):
-            pass
-        writer.write(b"PONG\r\n")
+        await busy.wait()
         for sent in range(40):  # noqa: B007
             writer.write(b"MSG somebody 1 1\r\nx\r\n")
             await asyncio.sleep(0.02)
-        await reader.read()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b'INFO {"max_payload": 100000, "headers": true, "version": "2.12.0"}\r\n')
+        sending = asyncio.create_task(send(writer))
+        with suppress(OSError):
+            while line := await reader.readline():
+                if line.startswith(b"PING") and not busy.is_set():
+                    writer.write(b"PONG\r\n")
+        sending.cancel()
         writer.close()
+        with suppress(OSError):
+            await writer.wait_closed()
+        ended.set()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    settings = replace(quick(f"127.0.0.1:{server.sockets[0].getsockname()[1]}"), ping_seconds=0.05)
+    settings = replace(quick(f"127.0.0.1:{server.sockets[0].getsockname()[1]}"), ping_seconds=0.05, reconnect_wait=600)
     async with NatsLink(settings, NodeStatus()) as link:
         over = link.now().over
-        await eventually(over.is_set, "its silence is noticed")
+        busy.set()
+        await over.wait()
         assert sent == 39, "not before it was silent"
+    await ended.wait()
     server.close()
