@@ -246,3 +246,43 @@ def test_a_change_set_of_the_own_session_stands_alone_in_its_cut_and_those_of_ea
     while (cut := inbox.take(own=("a", "s"))) is not None:
         cuts.append([piece.id.node for piece in cut.pieces])
     assert cuts == [["b"], ["a"], ["b", "a", "a", "a"]]
+
+
+def test_whole_blocks_of_a_change_set_that_is_on_its_way_can_be_read_and_none_of_another() -> None:
+    inbox = fresh(2)
+    for seq, (more, body) in enumerate([(False, b"first"), (True, b"sec"), (False, b"ond"), (True, b"rest")], 1):
+        payload = envelope(ONE, seq - 1, last=False, shards=[0], more=more, body=body)
+        inbox.add(StreamMessage(0, seq, "t.0.a", payload))
+    assert inbox.under_way("b") == (ONE, 0)
+    assert inbox.under_way("a") is None, "what this node publishes is here already"
+    for number, content in enumerate([b"first", b"second"]):
+        piece = inbox.block(ONE, 0, number)
+        assert piece is not None
+        (block,) = piece.blocks
+        assert piece.spool.read() == content
+        assert (piece.id, piece.shard, piece.first, piece.seq, block) == (ONE, 0, 1, 4, (0, len(content), False))
+    later = ChangeSetId(ONE.node, ONE.session, ONE.number + 1)
+    for name, shard, number in [(ONE, 0, 2), (ONE, 1, 0), (later, 0, 0), (TWO, 0, 0)]:
+        assert inbox.block(name, shard, number) is None
+    inbox.add(StreamMessage(0, 5, "t.0.z", abort(ONE, 0)))
+    assert (inbox.block(ONE, 0, 0), inbox.under_way("b")) == (None, None)
+
+
+def test_a_cut_with_a_limit_leaves_the_shards_alone_that_the_limit_does_not_name() -> None:
+    inbox = fresh(2)
+    for shard in (0, 1):
+        inbox.add(StreamMessage(shard, 1, f"t.{shard}.z", abort(ONE, shard)))
+    cut = inbox.take(limit={0: 1})
+    assert cut is not None
+    assert {shard: position.seq for shard, position in cut.positions.items()} == {0: 1, 1: 0}
+    assert inbox.position(1).seq == 0
+
+
+@pytest.mark.parametrize("least", [False, True])
+def test_who_reads_some_of_the_shards_waits_for_none_of_the_others(least: bool) -> None:
+    inbox = Inbox({1: Position(1)}, shards=3)
+    inbox.add(StreamMessage(1, 1, "t.1.a", envelope(ONE, 0, last=True, shards=[0, 1, 2])))
+    assert not inbox.held_up
+    cut = inbox.take(least=least)
+    assert cut is not None
+    assert [piece.id for piece in cut.pieces] == [ONE]
