@@ -20,8 +20,8 @@ from pathlib import Path
 from bench.machine import Node, describe, nats_server
 from bench.report import make_console
 from harmonylite.db.replica import Replica, ReplicaOptions
-from harmonylite.db.snapshot import begin_unseen, fill, offer, save_copy, seal
-from harmonylite.db.sqlite.deadline import Patience
+from harmonylite.db.snapshot import begin_hidden, fill, offer, save_copy, seal
+from harmonylite.db.sqlite.deadline import Deadline
 from harmonylite.snapshots.archive import CHUNK, LEVEL, pack, unpack
 
 if sys.version_info >= (3, 14):
@@ -108,8 +108,8 @@ def measure_files(folder: Path, size: int) -> dict[str, float]:
     fresh = ReplicaOptions(folder / "new.db", folder / "new", "bench", "bench")
 
     def restore() -> None:
-        replica = begin_unseen(fresh, back, Patience())
-        fill(replica, Patience())
+        replica = begin_hidden(fresh, back, Deadline())
+        fill(replica, Deadline())
         seal(replica)
         offer(replica.options.database, fresh.database)
 

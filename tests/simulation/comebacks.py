@@ -106,7 +106,7 @@ class Returning(Survivor):
         file = self.folder / "mirror" / "healing.db"
         save_copy(self.options.mirror, file)
         self.session += 1
-        asyncio.run(self.offering().heal(file))
+        asyncio.run(self.builder().heal(file))
         self.app.connection.close()
         self._open_app()
         self.at_once()

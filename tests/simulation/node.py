@@ -301,6 +301,6 @@ class Node:
             self.replica.apply(cut, merge=self.limit is None)
         self.stop()
 
-    def look_for_unseen(self) -> bool:
+    def find_unlogged(self) -> bool:
         """Compare the tables whose indexes triggers can't see."""
-        return self.ready and self.replica.look_for_unseen() > 0
+        return self.ready and self.replica.find_unlogged() > 0

@@ -23,7 +23,7 @@ from harmonylite.db.capture import merge_base
 from harmonylite.db.mirror import mirror_file, schema_history
 from harmonylite.db.mirror.conflict_journal import Journal
 from harmonylite.db.replica import Replica
-from harmonylite.db.sqlite.side_effect_triggers import Hooks
+from harmonylite.db.sqlite.side_effect_triggers import SideEffectTriggers
 from harmonylite.db.tracking import watermarks
 from harmonylite.db.tracking.change_log import Log
 from harmonylite.db.tracking.triggers import triggers
@@ -119,7 +119,7 @@ def _(patch: pytest.MonkeyPatch) -> None:
 
 @left_out("rows that VACUUM numbered anew are looked for beyond the old watermark")
 def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(watermarks, "still_stands", lambda *_: True)
+    patch.setattr(watermarks, "still_holds", lambda *_: True)
 
 
 @left_out("an update that changes the key logs the new key alone")
@@ -129,7 +129,7 @@ def _(patch: pytest.MonkeyPatch) -> None:
 
 @left_out("tables with indexes that triggers can't see are not compared")
 def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Replica, "look_for_unseen", lambda _: 0)
+    patch.setattr(Replica, "find_unlogged", lambda _: 0)
 
 
 @left_out("values that SQLite holds equal are taken for the same bits")
@@ -257,7 +257,7 @@ def _(patch: pytest.MonkeyPatch) -> None:
 
 @left_out("a full-text index that triggers keep is not kept for rows of other nodes")
 def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Hooks, "_hook", nothing)
+    patch.setattr(SideEffectTriggers, "_hook", nothing)
 
 
 # the journal ------------------------------------------------------------------------------------------------------

@@ -166,7 +166,7 @@ class Schedule:
             self._note(node, "aborts")
 
     def _unseen(self, node: Node) -> None:
-        node.look_for_unseen()
+        node.find_unlogged()
 
     def _crash(self, node: Node) -> None:
         self._note(node, "crashes")
@@ -259,7 +259,7 @@ class Schedule:
             check_always(node)
             busy = busy or bool(cut.pieces)
         busy |= node.abort()
-        busy |= node.look_for_unseen()
+        busy |= node.find_unlogged()
         if node.capture():
             self._note(node, f"captures {node.flight and node.flight.out.id}")
             busy = True

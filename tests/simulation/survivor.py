@@ -175,12 +175,12 @@ class Survivor(Node):
         file = self.folder / "mirror" / "fetched.db"
         shutil.copy(snapshot, file)
         self.session += 1
-        asyncio.run(self.offering().make(file))
+        asyncio.run(self.builder().make(file))
         self._open_app()
         self.at_once()
         self.start()
 
-    def offering(self) -> DatabaseBuilder:
+    def builder(self) -> DatabaseBuilder:
         """Return what makes and heals databases, in the simulation's one thread."""
         return DatabaseBuilder(self.options, Inline(), NodeStatus(), Follows(), self.tapes)
 

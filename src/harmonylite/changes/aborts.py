@@ -41,7 +41,7 @@ class Stuck:
 class _Since:
     stuck: Stuck
     since: float
-    patience: float
+    deadline: float
     seq: int = 0
 
 
@@ -75,7 +75,7 @@ class Stalls:
     def _over(place: Place, last: _Since, read: Mapping[int, int], now: float) -> bool:
         if last.stuck.limit == 0.0:
             return last.seq == 0 or read[place[1]] >= last.seq
-        return now - last.since > last.stuck.limit + last.patience
+        return now - last.since > last.stuck.limit + last.deadline
 
     def seconds(self, place: Place, now: float) -> float:
         """Return for how long ``place`` has been stuck while its shard was read to its end."""

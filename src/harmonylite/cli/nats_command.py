@@ -29,9 +29,9 @@ def move(ctx: click.Context, file: Path) -> None:
     place. The old streams are kept, and take nothing any more.
     """
     from harmonylite.config import load
-    from harmonylite.node.stream_migration import move as carry_all
+    from harmonylite.node.stream_migration import move as move_all
 
-    carried = asyncio.run(carry_all(invocation(ctx).settings, load(file), remark))
+    carried = asyncio.run(move_all(invocation(ctx).settings, load(file), remark))
     click.echo(f"{len(carried)} streams moved; start every node with its configuration for the new place now")
 
 

@@ -181,7 +181,7 @@ def _install(
                 result.returned.append(name)
             else:
                 fresh.append((table, made or name not in known))
-        elif looked_at and (other_rowid or (moved and not watermarks.still_stands(connection, table))):
+        elif looked_at and (other_rowid or (moved and not watermarks.still_holds(connection, table))):
             fresh.append((table, False))
         if known.get(name, -1) != number:
             # what is held of a table that was rebuilt is held still: else it would look like rows deleted here

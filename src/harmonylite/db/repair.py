@@ -26,9 +26,9 @@ from harmonylite.db.install import trigger_tables
 from harmonylite.db.mirror import conflict_journal
 from harmonylite.db.mirror.positions import read_standing
 from harmonylite.db.replica import Replica, ReplicaOptions
-from harmonylite.db.snapshot import SIDE_FILES, begin_unseen, fill, install_mirror, put_in_place, seal
+from harmonylite.db.snapshot import SIDE_FILES, begin_hidden, fill, install_mirror, put_in_place, seal
 from harmonylite.db.sqlite.connection import attach, mapped, open_file, reading, rows, value
-from harmonylite.db.sqlite.deadline import Patience
+from harmonylite.db.sqlite.deadline import Deadline
 from harmonylite.db.sqlite.lossless import exact_rows, marks
 from harmonylite.db.tracking.tracked_table import Tracked
 from harmonylite.db.tracking.triggers import BASE, HELD, LOG, OVERRULED, STATE
@@ -45,11 +45,11 @@ VIRTUAL = ("malformed inverted index", "unable to validate the inverted index", 
 """How findings about virtual tables begin (SQLite: fts3, fts5 and rtree)."""
 
 
-def damage(path: Path, *, thorough: bool = False, patience: Patience | None = None) -> str:
+def damage(path: Path, *, thorough: bool = False, deadline: Deadline | None = None) -> str:
     """Return what is wrong with a SQLite file, "" when nothing is (SQLite: PRAGMA quick_check).
 
     ``thorough``: also whether the indexes hold what the tables do (PRAGMA integrity_check), which takes several times
-    as long. Raises OverdueError when ``patience`` ends.
+    as long. Raises OverdueError when ``deadline`` ends.
     """
     check = "integrity_check" if thorough else "quick_check"
     try:
@@ -58,7 +58,7 @@ def damage(path: Path, *, thorough: bool = False, patience: Patience | None = No
         connection = open_file(path, read_only=True)
         try:
             connection.pragma("ignore_check_constraints", 1)  # a merge of columns may break one; that is no damage
-            with mapped(f"check {path}"), (patience or Patience()).bounding(connection):
+            with mapped(f"check {path}"), (deadline or Deadline()).bounding(connection):
                 listed = _check(connection, check)
         finally:
             connection.close()
@@ -118,25 +118,25 @@ def _aside(path: Path) -> Path:
     return next(aside for each in names if not (aside := path.with_name(each)).exists())
 
 
-def begin_healing(options: ReplicaOptions, mirror: Path, patience: Patience) -> Replica:
+def begin_healing(options: ReplicaOptions, mirror: Path, deadline: Deadline) -> Replica:
     """Open a replica that is to take a damaged database's place; nobody sees it yet, and no row is in it.
 
     ``mirror``, a copy of the mirror or a snapshot, is taken over; the node's own files stay where they are. The new
-    database has the access of the damaged one. ``patience`` may end it.
+    database has the access of the damaged one. ``deadline`` may end it.
     """
     scratch = options.folder / "healing"
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(mode=0o700)
-    return begin_unseen(replace(options, folder=scratch), mirror, patience)
+    return begin_hidden(replace(options, folder=scratch), mirror, deadline)
 
 
-def save_pending(replica: Replica, damaged: Path, patience: Patience) -> int:
+def save_pending(replica: Replica, damaged: Path, deadline: Deadline) -> int:
     """Fill a replica that `begin_healing` opened, and bring over what the damaged database's log names; return how many
     rows that was.
 
     They are pending there on top of the mirror as it is now, which must be the one that they were written on.
     """
-    fill(replica, patience)
+    fill(replica, deadline)
     return _save_pending(replica, damaged)
 
 

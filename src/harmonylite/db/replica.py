@@ -29,14 +29,14 @@ from harmonylite.db.mirror.readers import Readers
 from harmonylite.db.mirror.swap import exchanged, must_fit
 from harmonylite.db.sqlite.connection import attach, mapped, open_file, rows, transaction, tune, value
 from harmonylite.db.sqlite.introspection import TableRules
-from harmonylite.db.sqlite.side_effect_triggers import Hooks
+from harmonylite.db.sqlite.side_effect_triggers import SideEffectTriggers
 from harmonylite.db.sqlite.wal_mode import Wal
 from harmonylite.db.statistics import Statistics
 from harmonylite.db.tracking.change_log import Log
 from harmonylite.db.tracking.installed import Installed, schema_version
 from harmonylite.db.tracking.tracked_table import Tracked
 from harmonylite.db.tracking.triggers import HELD
-from harmonylite.db.unlogged_changes import log_unseen
+from harmonylite.db.unlogged_changes import log_unlogged
 from harmonylite.errors import DatabaseDamagedError, DatabaseError, MirrorDamagedError
 from harmonylite.model import ChangeSetId, Conflict, Position
 from harmonylite.schema.sql import quote
@@ -103,7 +103,7 @@ class Replica:
             self._capture = Capture(
                 connection, shards=self.options.shards, compress=self.options.compress, most=self.options.scan_rows
             )
-            self._hooks = Hooks(connection, self.options.database)
+            self._side_effects = SideEffectTriggers(connection, self.options.database)
             self._applying = Applying(
                 connection, self._log, self._journal,
                 node=self.options.node, session=self.options.session, replicate=self.options.replicate,
@@ -150,7 +150,7 @@ class Replica:
         self._applying.folds += 1  # what is under way may be met by rows that a migration or VACUUM moved
         with transaction(connection, "keep the schema"):
             remember_schema(connection)
-        self._installed.warnings |= self._hooks.renew(
+        self._installed.warnings |= self._side_effects.renew(
             {name: each.shape for name, each in self._installed.tables.items()}
         )
         reconcile.bring_back(connection, made, log, self._applying.unit)
@@ -393,8 +393,8 @@ class Replica:
         """True while rows may have been displaced that no trigger saw."""
         return any(table.suspect for table in self.tables.values())
 
-    def look_for_unseen(self) -> int:
+    def find_unlogged(self) -> int:
         """Log the rows of suspect tables that differ unseen: REPLACE through an index that triggers can't see."""
         self.look()
         tables = self.tables.values() if self.suspicious and self.joined else ()
-        return log_unseen(self.connection, tables, self._log, self._applying.unit, replicate=self.options.replicate)
+        return log_unlogged(self.connection, tables, self._log, self._applying.unit, replicate=self.options.replicate)

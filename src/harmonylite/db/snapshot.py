@@ -20,10 +20,10 @@ from harmonylite.changes.epochs import Standing
 from harmonylite.db.mirror import mirror_file
 from harmonylite.db.mirror.conflict_journal import recent_ends
 from harmonylite.db.mirror.database_schema import remembered
-from harmonylite.db.mirror.positions import begin_anew, read_standing
+from harmonylite.db.mirror.positions import begin_epoch, read_standing
 from harmonylite.db.replica import Replica, ReplicaOptions
 from harmonylite.db.sqlite.connection import attach, mapped, open_file, reading, rows, transaction, value
-from harmonylite.db.sqlite.deadline import Patience
+from harmonylite.db.sqlite.deadline import Deadline
 from harmonylite.db.sqlite.file_access import Access, access_of, make_file, make_private
 from harmonylite.db.sqlite.untrusted_ddl import SECONDS, apply
 from harmonylite.errors import DatabaseBusyError, DatabaseError
@@ -61,7 +61,7 @@ def save_copy(source: Path, target: Path, *, beginning: Callable[[Standing], Sta
             copy.execute(f"UPDATE main.{mirror_file.TABLES} SET id = NULL")
             mirror_file.set_state(copy, "main", mirror_file.PAIR, None)
             if beginning is not None:
-                begin_anew(copy, beginning(read_standing(copy, "main")))
+                begin_epoch(copy, beginning(read_standing(copy, "main")))
         return read_standing(copy, "main")
     finally:
         copy.close()
@@ -96,7 +96,7 @@ def reading_as_mirror(
         return read(connection, *args, **kwargs)
 
 
-def make_schema(connection: apsw.Connection, snapshot: Path, patience: Patience) -> None:
+def make_schema(connection: apsw.Connection, snapshot: Path, deadline: Deadline) -> None:
     """Make every table, index, view and trigger that the snapshot's database had, in one transaction.
 
     Raises DefinitionError for what is none of these, OverdueError.
@@ -104,7 +104,7 @@ def make_schema(connection: apsw.Connection, snapshot: Path, patience: Patience)
     with reading(snapshot) as source:
         listed = remembered(source)
     with transaction(connection, "make the schema", immediate=True):
-        left_out = apply(connection, listed, patience.within(SECONDS))
+        left_out = apply(connection, listed, deadline.within(SECONDS))
     for definition, why in left_out.items():
         log.warning("left %s out of the new database: %s", definition, why)
 
@@ -120,15 +120,15 @@ def has_tables(path: Path) -> bool:
     return any(not is_private(name) and not name.startswith("sqlite_") for (name,) in names)
 
 
-def begin_unseen(
-    options: ReplicaOptions, snapshot: Path, patience: Patience, *, into: Path | None = None
+def begin_hidden(
+    options: ReplicaOptions, snapshot: Path, deadline: Deadline, *, into: Path | None = None
 ) -> Replica:  # fmt: skip
     """Open a replica whose database nobody sees yet: it has the schema that ``snapshot`` remembers, and no row.
 
     ``snapshot`` becomes the mirror. `fill` brings the rows in, `offer` puts the database in its place, or `pour` its
-    content ``into`` the file that is there. ``patience`` may end it.
+    content ``into`` the file that is there. ``deadline`` may end it.
     """
-    building = begin_database(options, snapshot, patience, into=into)
+    building = begin_database(options, snapshot, deadline, into=into)
     install_mirror(options, snapshot)
     return _open(options, building)
 
@@ -141,7 +141,7 @@ def _open(options: ReplicaOptions, building: Path) -> Replica:
 
 
 def begin_database(
-    options: ReplicaOptions, snapshot: Path, patience: Patience, *, access: Access | None = None,
+    options: ReplicaOptions, snapshot: Path, deadline: Deadline, *, access: Access | None = None,
     into: Path | None = None,
 ) -> Path:  # fmt: skip
     """Make the schema that ``snapshot`` remembers in a new file beside the database; return the file.
@@ -162,7 +162,7 @@ def begin_database(
             encoding = source.pragma("encoding")
         connection.execute(f"PRAGMA encoding = '{encoding}'")
         connection.pragma("journal_mode", "wal")
-        make_schema(connection, snapshot, patience)
+        make_schema(connection, snapshot, deadline)
     except BaseException:
         connection.close()
         drop(building)
@@ -177,11 +177,11 @@ def drop(building: Path) -> None:
         Path(f"{building}{side}").unlink(missing_ok=True)
 
 
-def fill_database(options: ReplicaOptions, building: Path, patience: Patience) -> Replica:
+def fill_database(options: ReplicaOptions, building: Path, deadline: Deadline) -> Replica:
     """Bring the mirror's rows into ``building``; return the open replica of both. See `fill`."""
     replica = _open(options, building)
     try:
-        fill(replica, patience)
+        fill(replica, deadline)
     except BaseException:
         replica.close()
         drop(building)
@@ -189,13 +189,13 @@ def fill_database(options: ReplicaOptions, building: Path, patience: Patience) -
     return replica
 
 
-def fill(replica: Replica, patience: Patience) -> None:
+def fill(replica: Replica, deadline: Deadline) -> None:
     """Bring the mirror's rows into a database that nobody sees yet.
 
     The application's triggers on tables that are not replicated run for every row, so an FTS index is there too; raises
-    OverdueError when ``patience`` ends, however long they take.
+    OverdueError when ``deadline`` ends, however long they take.
     """
-    with patience.bounding(replica.connection), _unlogged(replica.connection):
+    with deadline.bounding(replica.connection), _unlogged(replica.connection):
         replica.reconcile(first=True)
 
 

@@ -15,7 +15,9 @@ from harmonylite.db.tracking.change_log import Log
 from harmonylite.db.tracking.tracked_table import Tracked
 
 
-def log_unseen(connection: apsw.Connection, tables: Iterable[Tracked], log: Log, unit: Unit, *, replicate: bool) -> int:
+def log_unlogged(
+    connection: apsw.Connection, tables: Iterable[Tracked], log: Log, unit: Unit, *, replicate: bool
+) -> int:
     """Log the rows of suspect tables that differ and that the log doesn't name; return how many.
 
     ``replicate`` False: none is known to have gone, see `compare.changed_keys`.

@@ -20,7 +20,7 @@ from harmonylite.db.mirror.conflict_journal import recent_ends
 from harmonylite.db.mirror.database_schema import remembered
 from harmonylite.db.mirror.positions import read_standing
 from harmonylite.db.sqlite.connection import open_unchanging, rows
-from harmonylite.db.sqlite.deadline import Patience
+from harmonylite.db.sqlite.deadline import Deadline
 from harmonylite.db.sqlite.untrusted_ddl import SECONDS, Definition, apply, harden
 from harmonylite.errors import DatabaseError, DefinitionError, OverdueError, SnapshotRefusedError
 from harmonylite.wire import WireError
@@ -30,15 +30,15 @@ _ODD = (apsw.Error, DatabaseError, WireError, msgspec.MsgspecError, ValueError, 
 """What reading a file that anybody may have made raises."""
 
 
-def look_through(file: Path, patience: Patience) -> Standing:
+def inspect_file(file: Path, deadline: Deadline) -> Standing:
     """Return where the snapshot ``file`` stands; nobody else has it open.
 
-    Raises SnapshotRefusedError for what no mirror is or could be, OverdueError when ``patience`` ends.
+    Raises SnapshotRefusedError for what no mirror is or could be, OverdueError when ``deadline`` ends.
     """
     try:
         connection = open_unchanging(file)
         try:
-            with patience.bounding(connection):
+            with deadline.bounding(connection):
                 harden(connection)
                 _whole(connection)
                 _tables_alone(connection)
@@ -47,7 +47,7 @@ def look_through(file: Path, patience: Patience) -> Standing:
                 schema = remembered(connection)
         finally:
             connection.close()
-        try_out(schema, patience.within(SECONDS))
+        try_out(schema, deadline.within(SECONDS))
     except OverdueError as error:
         if error.given_up:
             raise
@@ -79,7 +79,7 @@ def _tables_alone(connection: apsw.Connection) -> None:
             raise DefinitionError(f"it holds {str(name)[:100]!r}, which is neither a table nor an index")
 
 
-def try_out(schema: list[Definition], patience: Patience) -> None:
+def try_out(schema: list[Definition], deadline: Deadline) -> None:
     """Apply ``schema`` to a database in memory; raises DefinitionError, OverdueError.
 
     What this SQLite lacks (a function, a module, newer syntax) is no reason to refuse: a node that has its database
@@ -89,6 +89,6 @@ def try_out(schema: list[Definition], patience: Patience) -> None:
     try:
         for definition in sorted(schema, key=lambda d: d.rank):
             with suppress(apsw.SQLError):
-                apply(connection, [definition], patience)
+                apply(connection, [definition], deadline)
     finally:
         connection.close()

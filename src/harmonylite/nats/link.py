@@ -51,7 +51,7 @@ class NatsLink(Resource):
         self._connection: Connection | None = None
         self._up = asyncio.Event()
         self._closed = False
-        self._keeper: asyncio.Task[None] | None = None
+        self._repository: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
         """Connect, trying each server up to ``connect_retries`` rounds; raises ConnectError, ConfigError.
@@ -60,16 +60,16 @@ class NatsLink(Resource):
         """
         self._check_settings()
         self._take(await self._rounds(first=True))
-        self._keeper = asyncio.create_task(self._keep(), name="nats link")
+        self._repository = asyncio.create_task(self._keep(), name="nats link")
 
     async def aclose(self) -> None:
         """Close the connection; whoever waits for one gets StreamError."""
         self._closed = True
-        if self._keeper is not None:
-            while not self._keeper.done():
+        if self._repository is not None:
+            while not self._repository.done():
                 # More than once, for a cancellation that meets a failing attempt in the same moment may get lost.
-                self._keeper.cancel()
-                await asyncio.wait([self._keeper], timeout=1)
+                self._repository.cancel()
+                await asyncio.wait([self._repository], timeout=1)
         connection, self._connection = self._connection, None
         self._up.set()
         self._status.nats_connected = False
@@ -90,7 +90,7 @@ class NatsLink(Resource):
     @property
     def given_up(self) -> bool:
         """True once the retries are spent: there will be no connection any more."""
-        return self._keeper is not None and self._keeper.done() and not self._closed
+        return self._repository is not None and self._repository.done() and not self._closed
 
     @property
     def max_payload(self) -> int:
@@ -129,8 +129,8 @@ class NatsLink(Resource):
         while not self.connected:
             if self._closed:
                 raise StreamError("not connected to NATS: the link is closed")
-            if self._keeper is not None and self.given_up:
-                self._keeper.result()
+            if self._repository is not None and self.given_up:
+                self._repository.result()
             self._up.clear()
             await self._up.wait()
         return self.now()
@@ -153,11 +153,11 @@ class NatsLink(Resource):
 
     async def lost(self) -> None:
         """Wait until the link is given up: raises ReconnectsSpentError then; returns when the link is closed."""
-        if self._keeper is None:
+        if self._repository is None:
             raise StreamError("the link to NATS is not open")
-        await asyncio.wait([self._keeper])
-        if not self._keeper.cancelled():
-            self._keeper.result()
+        await asyncio.wait([self._repository])
+        if not self._repository.cancelled():
+            self._repository.result()
 
     async def _keep(self) -> None:
         try:

@@ -112,7 +112,7 @@ class EmbeddedServer(Resource):
         self._child: Child | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._room = DiskSpace(self.folder)
-        self._repeats = LogRepeats()
+        self._log_repeats = LogRepeats()
         self._here: tuple[str, ...] = ()
         self._login: RouteLogin | None = None
         self._refusals = Refusals()
@@ -135,8 +135,8 @@ class EmbeddedServer(Resource):
         self._part.ok()
         self._tasks = [
             asyncio.create_task(self._keep(), name="embedded nats-server"),
-            asyncio.create_task(self._watch_figures(), name="figures of the embedded nats-server"),
-            asyncio.create_task(self._watch_room(), name="room for the embedded nats-server"),
+            asyncio.create_task(self._watch_metrics(), name="figures of the embedded nats-server"),
+            asyncio.create_task(self._watch_disk(), name="room for the embedded nats-server"),
         ]
 
     async def attach(self) -> bool:
@@ -242,7 +242,7 @@ class EmbeddedServer(Resource):
                     await self._stop()
             self._part.ok()
 
-    async def _watch_room(self) -> None:
+    async def _watch_disk(self) -> None:
         """Wait for room after the disk was full, then end the server, which does not write on by itself."""
         while True:
             await self._room.gone.wait()
@@ -252,7 +252,7 @@ class EmbeddedServer(Resource):
             log.info("there is room on the disk of %s again: nats-server is started anew", self.folder)
             await self._stop()
 
-    async def _watch_figures(self) -> None:
+    async def _watch_metrics(self) -> None:
         """Keep the figures in the status, and say when the cluster has no quorum."""
         told = ""
         while True:
@@ -380,7 +380,7 @@ class EmbeddedServer(Resource):
             level = logging.DEBUG
         if self._refusals.heard(text, time.monotonic()):
             level = logging.DEBUG
-        if said := self._repeats.passed(text, time.monotonic()) if level >= logging.WARNING else text:
+        if said := self._log_repeats.passed(text, time.monotonic()) if level >= logging.WARNING else text:
             server_log.log(level, "%s", self._redacted(said))
         if self._reloaded is not None and not self._reloaded.done():
             if text.startswith("Failed to reload"):

@@ -62,16 +62,16 @@ class AntiEntropy:
         self,
         thread: SqliteThread,
         status: NodeStatus,
-        questions: Control,
+        control: Control,
         recovery: Recovery,
-        keeper: SnapshotRepository,
+        repository: SnapshotRepository,
         peers: Peers,
     ) -> None:
         self._thread = thread
         self._status = status
-        self._questions = questions
+        self._control = control
         self._recovery = recovery
-        self._keeper = keeper
+        self._repository = repository
         self._peers = peers
         self._part = status.part("verify")
         self._part.ok()
@@ -116,10 +116,10 @@ class AntiEntropy:
 
     async def _nodes(self) -> bool:
         """Compare the mirrors of all nodes; tell whether some differ."""
-        verifier = self._questions.parts.verifier
+        verifier = self._control.parts.verifier
         if verifier is None or not self._status.caught_up:
             return False
-        digests = (await verifier.digests(ANSWERS, await self._questions.known()))[0]
+        digests = (await verifier.digests(ANSWERS, await self._control.known()))[0]
         found = majority_of(digests)
         if found.right is not None and any(digests[node].lacks for node in found.right.nodes):
             await self._tell(found, digests)
@@ -161,8 +161,8 @@ class AntiEntropy:
 
     async def settle(self, positions: Mapping[int, int]) -> None:
         """Take note that this node's mirror was right at ``positions``."""
-        if self._questions.parts.engine is not None:
-            await self._questions.parts.engine.receiver.skips.settle(positions)
+        if self._control.parts.engine is not None:
+            await self._control.parts.engine.receiver.skips.settle(positions)
 
     async def _repaired(self, right: Sequence[str]) -> None:
         try:
@@ -180,14 +180,14 @@ class AntiEntropy:
         """
         async with asyncio.timeout(seconds):
             heard = await ask_nodes(self._peers, right, me=self._status.node_id, seconds=seconds)
-            found = [s for s in await self._keeper.candidates(lambda s: s.name in heard) if s.node in right]
+            found = [s for s in await self._repository.candidates(lambda s: s.name in heard) if s.node in right]
             if not found:
                 raise SnapshotError(f"none of the nodes {', '.join(right)} saved a snapshot")
             snapshot = found[0]
             await self._reached(snapshot.positions)
 
             async def fetch() -> Path | None:
-                fetched = await self._keeper.fetch(lambda s: s.name == snapshot.name)
+                fetched = await self._repository.fetch(lambda s: s.name == snapshot.name)
                 return fetched[1] if fetched is not None else None
 
             source = Source(
@@ -208,7 +208,7 @@ class AntiEntropy:
         """Compare database and mirror; repair the database from a mirror that the others share; tell whether they
         differed.
         """
-        replica = self._questions.parts.replica
+        replica = self._control.parts.replica
         if replica is None or not self._status.caught_up:
             return False
         self._status.counters.verify_runs += 1

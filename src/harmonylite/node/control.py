@@ -63,7 +63,7 @@ class Parts:
 
     replica: Replica | None = None
     peers: NatsPeers | None = None
-    keeper: SnapshotRepository | None = None
+    repository: SnapshotRepository | None = None
     lease: Lease | None = None
     engine: Engine | None = None
     verifier: Verifier | None = None
@@ -71,7 +71,7 @@ class Parts:
     presence: Presence | None = None
     registry: Registry | None = None
     recovery: Recovery | None = None
-    comparing: Comparison | None = None
+    anti_entropy: Comparison | None = None
 
 
 class Control:
@@ -81,7 +81,7 @@ class Control:
         self.parts = parts
         self._status = status
         self._thread = thread
-        self.requests = Requests(status, lambda: parts.peers, lambda: parts.keeper, lambda: parts.lease)
+        self.requests = Requests(status, lambda: parts.peers, lambda: parts.repository, lambda: parts.lease)
 
     # questions of other nodes -----------------------------------------------------------------------------------
 
@@ -203,11 +203,11 @@ class Control:
         """Compare; with ``repair`` take the majority's mirror where this node's deviates, and compare once more."""
         deadline = time.monotonic() + seconds
         found = await self._settled(verifier, repair, seconds, known)
-        own, right, comparing = self._status.node_id, found["majority"], self.parts.comparing
-        if not repair or not right or own in right or comparing is None:
+        own, right, anti_entropy = self._status.node_id, found["majority"], self.parts.anti_entropy
+        if not repair or not right or own in right or anti_entropy is None:
             return found
         try:
-            await comparing.repair(right, max(1.0, deadline - time.monotonic()))
+            await anti_entropy.repair(right, max(1.0, deadline - time.monotonic()))
         except TimeoutError:
             raise VerifyError(
                 f"this node's mirror is not repaired within {seconds:.0f} s; it is repaired as soon as may be",
@@ -219,16 +219,16 @@ class Control:
     async def _settled(self, verifier: Verifier, repair: bool, seconds: float, known: set[str]) -> dict[str, Any]:
         """Compare, and take note of it where this node's mirror is right."""
         found = await verifier.verify(repair=repair, seconds=seconds, known=known)
-        if self._status.node_id in found["majority"] and self.parts.comparing is not None:
-            await self.parts.comparing.settle({int(shard): seq for shard, seq in found["positions"].items()})
+        if self._status.node_id in found["majority"] and self.parts.anti_entropy is not None:
+            await self.parts.anti_entropy.settle({int(shard): seq for shard, seq in found["positions"].items()})
         return found
 
     async def save_snapshot(self) -> dict[str, Any]:
         """Save a snapshot now."""
         self._running()
-        if self.parts.keeper is None:
+        if self.parts.repository is None:
             raise NotRunningError("the node is not connected to the store yet")
-        saved = await self.parts.keeper.save()
+        saved = await self.parts.repository.save()
         if saved is None:
             raise SnapshotError("another node saved a newer snapshot meanwhile")
         return {"name": saved.name, "bytes": saved.bytes, "positions": saved.positions}
@@ -240,7 +240,7 @@ class Control:
         if action == "rejoin":
             return await self.parts.regional.rejoin()
         self._running()
-        return await self.parts.regional.promote(self.parts.keeper, force=force)
+        return await self.parts.regional.promote(self.parts.repository, force=force)
 
     async def skip(self, shard: int, seq: int) -> dict[str, Any]:
         """Leave out the message before which this node is paused."""

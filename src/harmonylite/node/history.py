@@ -40,15 +40,15 @@ class History:
         self.replaying: Replay | None = None
 
     def _there(self) -> tuple[SnapshotRepository, Replay]:
-        if self._parts.keeper is None or self.replaying is None:
+        if self._parts.repository is None or self.replaying is None:
             raise NotRunningError("the node is not connected to the store yet")
-        return self._parts.keeper, self.replaying
+        return self._parts.repository, self.replaying
 
     async def snapshots(self) -> Sequence[dict[str, Any]]:
         """Return the snapshots in the store, the newest first; ``newest``: the one that new nodes start from."""
-        keeper, _ = self._there()
-        pointed = await keeper.newest()
-        listed = await keeper.shelf.listed()
+        repository, _ = self._there()
+        pointed = await repository.newest()
+        listed = await repository.catalog.listed()
         if pointed is not None and all(snapshot.name != pointed.name for snapshot in listed):
             listed = [pointed, *listed]
         name = pointed.name if pointed is not None else ""
@@ -56,10 +56,10 @@ class History:
 
     async def fetch_snapshot(self, name: str, target: str) -> dict[str, Any]:
         """Fetch a snapshot, "" for the newest one, unpacked and checked, into the new file ``target``."""
-        keeper, replaying = self._there()
+        repository, replaying = self._there()
         file = Path(target)
         await asyncio.to_thread(check_target, file)
-        found = [s for s in await keeper.candidates() if name in ("", s.name)]
+        found = [s for s in await repository.candidates() if name in ("", s.name)]
         if not found:
             raise SnapshotError(
                 f"there is no snapshot {name}" if name else "there is no snapshot yet",
@@ -67,7 +67,7 @@ class History:
             )
         for snapshot, older in zip(found, [*found[1:], None], strict=True):
             try:
-                await keeper.fetch_one(snapshot, file)
+                await repository.fetch_one(snapshot, file)
             except (SnapshotDamagedError, SnapshotRoomError, ObjectMissingError) as error:
                 if older is None:
                     raise
@@ -79,10 +79,10 @@ class History:
 
     async def restore(self, target: str, at: float | None, position: int | None) -> dict[str, Any]:
         """Make a copy of the database as it was at a time or a position; see `harmonylite.snapshots.point_in_time`."""
-        keeper, replaying = self._there()
+        repository, replaying = self._there()
         mirror = replaying.folder / "mirror.db"
         schema = mirror if mirror.exists() else None
-        made = await restore(keeper, replaying, Path(target), at=at, position=position, schema=schema)
+        made = await restore(repository, replaying, Path(target), at=at, position=position, schema=schema)
         found = {"file": str(made.file), "positions": made.positions, "snapshot": made.snapshot}
         return found | {"streams": bool(replaying.streams), "left_out": _left_out_json(made.left_out)}
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from harmonylite.db.repair import damage
 from harmonylite.db.replica import ReplicaOptions
-from harmonylite.db.sqlite.deadline import Patience
+from harmonylite.db.sqlite.deadline import Deadline
 from harmonylite.errors import DatabaseError
 
 
@@ -21,8 +21,8 @@ async def check_files(options: ReplicaOptions, seconds: float) -> list[dict[str,
 
     For each a dict: ``file``; ``damage``, "" when it is sound; ``unchecked``: why it was not checked, or "".
     """
-    with Patience() as patience:
-        checks = (asyncio.to_thread(_checked, path, options, patience.within(seconds)) for path in _files(options))
+    with Deadline() as deadline:
+        checks = (asyncio.to_thread(_checked, path, options, deadline.within(seconds)) for path in _files(options))
         return list(await asyncio.gather(*checks))
 
 
@@ -30,11 +30,11 @@ def _files(options: ReplicaOptions) -> tuple[Path, Path]:
     return options.database, options.mirror
 
 
-def _checked(path: Path, options: ReplicaOptions, patience: Patience) -> dict[str, Any]:
+def _checked(path: Path, options: ReplicaOptions, deadline: Deadline) -> dict[str, Any]:
     found, unchecked = "", ""
     try:
         with options.readers.reading():
-            found = damage(path, thorough=True, patience=patience)
+            found = damage(path, thorough=True, deadline=deadline)
     except DatabaseError as error:
         unchecked = error.message
     return {"file": str(path), "damage": found, "unchecked": unchecked}

@@ -23,7 +23,7 @@ from harmonylite.backoff import Backoff
 from harmonylite.config import Settings, notes
 from harmonylite.config import secrets as known_secrets
 from harmonylite.db.replica import Replica
-from harmonylite.db.sqlite.checkpointer import WalCopier
+from harmonylite.db.sqlite.checkpointer import Checkpointer
 from harmonylite.db.sqlite.clean_shutdown import note
 from harmonylite.db.sqlite.thread import SqliteThread
 from harmonylite.db.sqlite.watch import Watch
@@ -86,16 +86,16 @@ class Node:
         self._stopping = asyncio.Event()
         self._thread = SqliteThread()
         self._parts = Parts()
-        self._questions = Control(self.status_object, self._thread, self._parts)
+        self._control = Control(self.status_object, self._thread, self._parts)
         self._past = History(self._thread, self._parts)
-        self._upkeep: Services | None = None
-        self._joiner: Bootstrap | None = None
+        self._services: Services | None = None
+        self._bootstrap: Bootstrap | None = None
         self._link: NatsLink | None = None
         self._claim: Claim | None = None
         self._server: EmbeddedServer | None = None
         self._renewing: asyncio.Task[None] | None = None
-        self._copier = WalCopier(settings.db_path)
-        self._watch = Watch(settings.db_path, heard=self._copier.wake)
+        self._checkpointer = Checkpointer(settings.db_path)
+        self._watch = Watch(settings.db_path, heard=self._checkpointer.wake)
 
     def stop(self) -> None:
         """Drain and end."""
@@ -135,7 +135,7 @@ class Node:
             for server in http_servers(status, health=health_endpoint(settings), metrics=metrics_endpoint(settings)):
                 await stack.enter_async_context(server)
                 log.info("%s: listening at %s", server.key, server.url)
-            await stack.enter_async_context(ControlServer(self._questions, folder, self._past))
+            await stack.enter_async_context(ControlServer(self._control, folder, self._past))
             log.info("node %s, database %s, version %s", identity.node_id, settings.db_path, __version__)
             work = asyncio.create_task(self._work(identity.node_id), name="node")
             stopped = asyncio.create_task(self._stopping.wait(), name="stop")
@@ -156,11 +156,11 @@ class Node:
 
     def _rest(self) -> None:
         """Note how the files are that this node leaves behind checked and closed."""
-        joiner, replica = self._joiner, self._parts.replica
-        if joiner is None or replica is None:
+        bootstrap, replica = self._bootstrap, self._parts.replica
+        if bootstrap is None or replica is None:
             return
         options = replica.options
-        checked = {options.database, options.mirror} - set(joiner.unchecked)
+        checked = {options.database, options.mirror} - set(bootstrap.unchecked)
         with suppress(OSError):
             note(options.folder, checked)
 
@@ -172,11 +172,13 @@ class Node:
         equip(settings)
         options = replica_options(settings, node, next(sessions))
         embedded = None if settings.nats.urls else embedded_settings(settings, node)
-        joiner = self._joiner = Bootstrap(options, thread, status, please=self._questions.requests.please)
+        bootstrap = self._bootstrap = Bootstrap(
+            options, thread, status, request_snapshot=self._control.requests.request_snapshot
+        )
         async with AsyncExitStack() as stack:
-            self._parts.replica = await joiner.open()
+            self._parts.replica = await bootstrap.open()
             stack.push_async_callback(self._close_replica)
-            self._tell_tables()
+            self._report_tables()
             if embedded is not None:
                 await refuse_twin(settings, embedded, node, process)
             link = await self._connect(stack, node, embedded)
@@ -188,17 +190,17 @@ class Node:
             self._claim = await stack.enter_async_context(Claim(peers, node, process, settings.db_path, __version__))
             presence = self._parts.presence = Presence(peers, status, options.session)
             await stack.enter_async_context(presence)
-            upkeep = self._upkeep = Services(
-                settings, options, thread, status, self._questions, regional, peers, shards
+            services = self._services = Services(
+                settings, options, thread, status, self._control, regional, peers, shards
             )
-            self._parts.keeper, self._parts.lease = upkeep.keeper, upkeep.lease
-            self._past.replaying = upkeep.replaying
+            self._parts.repository, self._parts.lease = services.repository, services.lease
+            self._past.replaying = services.replaying
             await stack.enter_async_context(self._watch.open())
             backoff = Backoff(first=0.1, most=30.0)
             while True:
                 again: list[BaseException] = []
                 try:
-                    await self._replicate(joiner, upkeep, peers, shards, link, regional)
+                    await self._replicate(bootstrap, services, peers, shards, link, regional)
                 except* ReopenError as group:
                     again = leaves(group)
                 if not again:
@@ -210,33 +212,38 @@ class Node:
                 # Change sets are counted anew from here on, and none may be called like an earlier one.
                 options = replace(options, session=next(sessions))
                 suspects = [error.file for error in again if isinstance(error, DatabaseDamagedError)]
-                please = self._questions.requests.please
-                joiner = self._joiner = Bootstrap(options, thread, status, please=please, suspects=suspects)
-                self._parts.replica = await joiner.open()
-                self._tell_tables()
+                request_snapshot = self._control.requests.request_snapshot
+                bootstrap = self._bootstrap = Bootstrap(
+                    options, thread, status, request_snapshot=request_snapshot, suspects=suspects
+                )
+                self._parts.replica = await bootstrap.open()
+                self._report_tables()
 
     async def _replicate(
-        self, joiner: Bootstrap, upkeep: Services, peers: NatsPeers, shards: Sequence[JetStreamShard], link: NatsLink,
+        self, bootstrap: Bootstrap, services: Services, peers: NatsPeers, shards: Sequence[JetStreamShard],
+        link: NatsLink,
         regional: RegionControl,
     ) -> None:  # fmt: skip
         """Join and replicate, without end. Raises ReopenError when the files have to be opened again."""
         settings, status, thread = self._settings, self.status_object, self._thread
-        replica = self._parts.replica = await joiner.join(self._parts.replica, upkeep.keeper, upkeep.recovery, shards)
-        self._tell_tables()
+        replica = self._parts.replica = await bootstrap.join(
+            self._parts.replica, services.repository, services.recovery, shards
+        )
+        self._report_tables()
         engine = self._parts.engine = Engine(
             replica, thread, self._watch, shards, status,
             publish=settings.publish, polling=settings.polling_interval / 1000 or 0.5,
             tidying=settings.cleanup_interval / 1000,
             message_bytes=_Remembered(lambda: shards[0].max_message - ENVELOPE_BYTES),
-            checkpoint=lambda change_set, at: self._checkpoint(change_set, at), recovery=upkeep.recovery,
-            covering=upkeep.covering,
+            checkpoint=lambda change_set, at: self._checkpoint(change_set, at), recovery=services.recovery,
+            covering=services.covering,
         )  # fmt: skip
         verifier = self._parts.verifier = Verifier(
             replica, thread, engine.publisher, peers, status, sent=engine.sender.idle
         )  # fmt: skip
-        async with self._copier.running(), asyncio.TaskGroup() as group:
+        async with self._checkpointer.running(), asyncio.TaskGroup() as group:
             group.create_task(verifier.serve(), name="answer about digests")
-            group.create_task(peers.serve("who", bytes, self._questions.who), name="answer about this node")
+            group.create_task(peers.serve("who", bytes, self._control.who), name="answer about this node")
             group.create_task(engine.run(), name="engine")
             group.create_task(link.lost(), name="nats")
             if self._claim is not None:
@@ -245,17 +252,17 @@ class Node:
                 group.create_task(self._parts.presence.ended(), name="presence")
                 group.create_task(self._list_nodes(peers, regional), name="list of nodes")
             group.create_task(
-                regional.watch(peers, lambda: upkeep.positions(replica), upkeep.recovery.turn), name="regions"
+                regional.watch(peers, lambda: services.positions(replica), services.recovery.turn), name="regions"
             )
             group.create_task(
                 regional.raise_replicas(objects=settings.snapshot_bucket, replicas=settings.snapshot.nats.replicas),
                 name="replicas",
             )
-            group.create_task(self._watch_held(), name="held rows")
+            group.create_task(self._watch_held_back(), name="held rows")
             if not replica.wal.reached:
                 group.create_task(self._into_wal(replica), name="WAL mode")
             group.create_task(self._watch_statistics(replica), name="statistics")
-            upkeep.start(group, replica, joiner.unchecked)
+            services.start(group, replica, bootstrap.unchecked)
             if settings.sleep_timeout:
                 group.create_task(self._sleep_when_idle(settings.sleep_timeout / 1000), name="sleep")
 
@@ -273,19 +280,19 @@ class Node:
 
     async def _list_nodes(self, peers: NatsPeers, regional: RegionControl) -> None:
         """Keep this node on the cluster's list, and those that it knows among the peers."""
-        status, questions, presence = self.status_object, self._questions, self._parts.presence
+        status, control, presence = self.status_object, self._control, self._parts.presence
         assert presence is not None
         entry = Entry(fingerprint(self._settings.db_path), socket.gethostname()[:255], status.version)
         registry = Registry(regional.objects(), peers, status.node_id, entry, presence.forget)
         self._parts.registry = registry
-        presence.expect(await questions.known())
-        await registry.run(questions.alive)
+        presence.expect(await control.known())
+        await registry.run(control.alive)
 
     def _checkpoint(self, change_set: Any, at: dict[int, int]) -> None:
         if self._parts.verifier is not None:
             self._parts.verifier.taken(change_set, at)
 
-    def _tell_tables(self) -> None:
+    def _report_tables(self) -> None:
         replica, status = self._parts.replica, self.status_object
         status.db_connected = status.cdc_installed = replica is not None
         if replica is not None:
@@ -299,7 +306,7 @@ class Node:
             await self._thread.run(self._parts.replica.close)
         self.status_object.db_connected = self.status_object.cdc_installed = False
 
-    async def _watch_held(self) -> None:
+    async def _watch_held_back(self) -> None:
         """Keep the number of held rows in the status."""
         while True:
             await asyncio.sleep(5.0)
@@ -323,7 +330,7 @@ class Node:
             with suppress(DatabaseError):
                 await self._thread.run(lambda: replica.statistics.renew(replica.connection, replica.tables.values()))
             if replica.statistics.warnings != before:
-                self._tell_tables()
+                self._report_tables()
             await asyncio.sleep(STATISTICS_EVERY)
 
     async def _sleep_when_idle(self, seconds: float) -> None:
@@ -337,8 +344,8 @@ class Node:
                 last, since = now, time.monotonic()
             elif time.monotonic() - since >= seconds:
                 log.info("nothing has changed for %.0f s: going to sleep", seconds)
-                if self._upkeep is not None:
-                    await self._upkeep.asleep()
+                if self._services is not None:
+                    await self._services.asleep()
                 self._stopping.set()
 
     async def _drain(self) -> None:

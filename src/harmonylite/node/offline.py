@@ -48,11 +48,11 @@ async def offline(settings: Settings, status: NodeStatus, folder: Path) -> Async
         thread = SqliteThread()
         stack.push_async_callback(thread.aclose)
         cluster = settings.nats.stream_prefix
-        keeper = SnapshotRepository(
+        repository = SnapshotRepository(
             store, pointers, work, NAME, cluster, status, keep=0, copy=_nothing_to_save,
             signing=snapshot_signing(settings.snapshot),
         )  # fmt: skip
-        parts = Parts(keeper=keeper)
+        parts = Parts(repository=repository)
         past = History(thread, parts)
         equip(settings)
         options = replica_options(settings, NAME, NAME)

@@ -121,15 +121,15 @@ class Presence(Resource):
         self._status.peers.pop(node, None)
         self._silent.pop(node, None)
 
-    def hear(self, beat: Heartbeat, now: float) -> None:
+    def hear(self, heartbeat: Heartbeat, now: float) -> None:
         """Take note of a heartbeat that came at ``now`` on the monotonic clock."""
-        if beat.node == self._status.node_id and beat.session not in (self._session, self._twin):
-            self._twin = beat.session
-            log.error("another process on host %s runs as node %s; stop one of the two", beat.host, beat.node)
-        peer = self._peer(beat.node)
+        if heartbeat.node == self._status.node_id and heartbeat.session not in (self._session, self._twin):
+            self._twin = heartbeat.session
+            log.error("another process on host %s runs as node %s; stop one of the two", heartbeat.host, heartbeat.node)
+        peer = self._peer(heartbeat.node)
         if peer is None:
             return
-        state = "stopped" if beat.leaving else "up"
+        state = "stopped" if heartbeat.leaving else "up"
         if peer.node in self._silent:
             since = self._silent.pop(peer.node)
             self._note("peers are back", f"{peer.node} (silent for {now - since:.0f} s)")
@@ -139,7 +139,7 @@ class Presence(Resource):
         if state == "stopped" and peer.state != "stopped":
             self._note("peers stopped", peer.node)
         for name in ("healthy", "ready", "lag_messages", "lag_seconds", "pending_rows", "version", "host", "every"):
-            setattr(peer, name, getattr(beat, name))
+            setattr(peer, name, getattr(heartbeat, name))
         peer.state, peer.heard, peer.heard_wall = state, now, time.time()  # type: ignore[assignment] # one of the two
 
     def look(self, now: float) -> None:
@@ -177,9 +177,9 @@ class Presence(Resource):
     async def _run(self) -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._peers.listen(TOPIC, self._take), name="hear heartbeats")
-            group.create_task(self._beat(), name="send heartbeats")
+            group.create_task(self._heartbeat(), name="send heartbeats")
 
-    async def _beat(self) -> None:
+    async def _heartbeat(self) -> None:
         while True:
             self._met.clear()
             with suppress(StreamError):
@@ -193,16 +193,16 @@ class Presence(Resource):
     async def _publish(self, *, leaving: bool = False) -> None:
         status = self._status
         shards = status.shards.values()
-        beat = Heartbeat(
+        heartbeat = Heartbeat(
             status.node_id, self._session, self.every, leaving, status.healthy, status.ready,
             sum(shard.lag for shard in shards), max((shard.lag_seconds for shard in shards), default=0.0),
             status.pending_rows, status.version, self._host,
         )  # fmt: skip
-        await self._peers.publish(TOPIC, CODEC.encode(beat))
+        await self._peers.publish(TOPIC, CODEC.encode(heartbeat))
 
     def _take(self, data: bytes) -> None:
-        beat = decode(data)
-        if beat is None:
+        heartbeat = decode(data)
+        if heartbeat is None:
             log.debug("a heartbeat of %d bytes is none that this version understands", len(data))
         else:
-            self.hear(beat, time.monotonic())
+            self.hear(heartbeat, time.monotonic())

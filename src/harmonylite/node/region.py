@@ -51,7 +51,7 @@ class RegionControl:
         nats = settings.nats
         self._home = PrimaryRegion(nats.region, nats.home_region) if nats.region else None
         self._after = nats.interim_after
-        self.interims = FailoverStreams(link, self.streams, self._home) if self._home is not None else None
+        self.failover_controller = FailoverStreams(link, self.streams, self._home) if self._home is not None else None
 
     async def ensure(self) -> None:
         """Make this region's streams, or find them; see `ensure_streams`."""
@@ -109,7 +109,7 @@ class RegionControl:
         have to go to an interim order or back.
         """
         home = self._home
-        if home is None or self.interims is None:
+        if home is None or self.failover_controller is None:
             return
 
         async def own() -> Sibling | None:
@@ -117,36 +117,40 @@ class RegionControl:
             reaches = bool(self._status.region.get("reachable", True))
             return Sibling(self._status.node_id, home.region, reaches, found)
 
-        interims = FailoverController(self.interims, home.region, peers, after=self._after, turn=turn, own=own)
-        watch = RegionWatch(self._link, self.streams, home, self._status, rejoin=self.rejoin, after=interims.look)
+        failover_controller = FailoverController(
+            self.failover_controller, home.region, peers, after=self._after, turn=turn, own=own
+        )
+        watch = RegionWatch(
+            self._link, self.streams, home, self._status, rejoin=self.rejoin, after=failover_controller.look
+        )
         async with asyncio.TaskGroup() as group:
-            group.create_task(interims.serve(), name="answer siblings")
+            group.create_task(failover_controller.serve(), name="answer siblings")
             group.create_task(watch.run(), name="watch the region")
 
     async def siblings(self, peers: Peers) -> set[str]:
         """Return the nodes of this region that answer; raises StreamError."""
         return set(await siblings(peers, self._home.region)) if self._home is not None else set()
 
-    async def promote(self, keeper: SnapshotRepository | None, *, force: bool) -> dict[str, Any]:
+    async def promote(self, repository: SnapshotRepository | None, *, force: bool) -> dict[str, Any]:
         """Make this node's region the home region. Raises HarmonyLiteError.
 
         Before that the region's own store gets a snapshot, so that whoever joins then finds the cluster's beginning.
         """
         home = self._needed()
-        if keeper is None:
+        if repository is None:
             raise NotRunningError("the node is not connected to the store yet")
-        interims = self.interims
-        apart = interims is not None and interims.apart
+        failover_controller = self.failover_controller
+        apart = failover_controller is not None and failover_controller.apart
         if apart and not force:
             raise MoveError(
                 f"region {home.region} is in an interim order, which is brought home first",
                 advice="try again once the leaf link is back for a minute; or, if home is lost, with -force",
             )
         # What an interim order holds is brought to the new home as it would be to the old one: the beginning is before.
-        base = interims.base if interims is not None else None
+        base = failover_controller.base if failover_controller is not None else None
         if not home.here and (base is not None or not apart):
             with home.storing(home.region):
-                if await keeper.save(copy=partial(save_copy, base) if base is not None else None) is None:
+                if await repository.save(copy=partial(save_copy, base) if base is not None else None) is None:
                     raise SnapshotError(f"no snapshot could be saved in region {home.region}")
         said = await promote(self._link, replace(self.streams, domain=home.region), home, force=force)
         return {"region": home.region, "home": home.now, "said": said}

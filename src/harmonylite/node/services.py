@@ -55,56 +55,57 @@ class Services:
 
     def __init__(
         self, settings: Settings, options: ReplicaOptions, thread: SqliteThread, status: NodeStatus,
-        questions: Control, regional: RegionControl, peers: Peers, shards: Sequence[ShardStream],
+        control: Control, regional: RegionControl, peers: Peers, shards: Sequence[ShardStream],
     ) -> None:  # fmt: skip
         section = settings.snapshot
         self._settings = settings
         self._options = options
         self._thread = thread
         self._status = status
-        self._questions = questions
+        self._control = control
         self._peers = peers
         self._loop = asyncio.get_running_loop()
         pointers = regional.objects()
         nats = regional.objects(bucket=settings.snapshot_bucket, replicas=section.nats.replicas)
         store = open_store(section, owner=options.node, nats=nats)
         cluster = settings.nats.stream_prefix
-        self.keeper = SnapshotRepository(
+        self.repository = SnapshotRepository(
             store, pointers, options.folder, options.node, cluster, status, keep=section.keep, copy=self._copy,
             signing=snapshot_signing(section),
         )  # fmt: skip
-        self.turning = self._turning(regional, shards)
+        self.failback = self._failback(regional, shards)
         self.recovery = Recovery(
-            thread, status, self.keeper, shards, peers, node=options.node, publish=settings.publish,
-            ensure=regional.ensure, please=questions.requests.please, turning=self.turning,
+            thread, status, self.repository, shards, peers, node=options.node, publish=settings.publish,
+            ensure=regional.ensure, request_snapshot=control.requests.request_snapshot, failback=self.failback,
         )  # fmt: skip
         self.replaying = Replay.of(options, shards)
         self.lease = Lease(pointers, options.node, options.session, seconds=section.leader_ttl / 1000)
-        self.answering = Answering(self.keeper, self.lease, status)
-        self.saver = SnapshotScheduler(
-            self.keeper, self.lease, peers, status, interval=section.interval / 1000,
+        self.answering = Answering(self.repository, self.lease, status)
+        self.scheduler = SnapshotScheduler(
+            self.repository, self.lease, peers, status, interval=section.interval / 1000,
             history=lambda: self.recovery.history, past=lambda: self.recovery.past,
-            away=lambda: self.turning is not None and self.turning.apart,
+            away=lambda: self.failback is not None and self.failback.apart,
         )  # fmt: skip
 
-    def _turning(self, regional: RegionControl, shards: Sequence[ShardStream]) -> Failback | None:
+    def _failback(self, regional: RegionControl, shards: Sequence[ShardStream]) -> Failback | None:
         pointers = regional.own_pointers()
-        if regional.interims is None or pointers is None:
+        if regional.failover_controller is None or pointers is None:
             return None
-        settings, questions = self._settings, self._questions
+        settings, control = self._settings, self._control
 
         async def idle() -> None:
-            if questions.parts.engine is None:
+            if control.parts.engine is None:
                 raise NotRunningError("the node is not replicating yet")
-            await questions.parts.engine.sender.idle()
+            await control.parts.engine.sender.idle()
 
         async def answers(node: str) -> bool:
             return node in await regional.siblings(self._peers)
 
         return Failback(
-            self._thread, self._status, self.keeper, pointers, regional.interims, shards, self._options.folder,
-            self._copy, node=self._options.node, may_carry=settings.publish and settings.replicate,
-            answers=answers, idle=idle, please=questions.requests.please,
+            self._thread, self._status, self.repository, pointers, regional.failover_controller, shards,
+            self._options.folder,
+            self._copy, node=self._options.node, may_bring_back=settings.publish and settings.replicate,
+            answers=answers, idle=idle, request_snapshot=control.requests.request_snapshot,
         )  # fmt: skip
 
     def _copy(self, target: Path, *, beginning: Callable[[Standing], Standing] | None = None) -> Standing:
@@ -118,33 +119,37 @@ class Services:
     def covering(self) -> SnapshotScheduler | None:
         """What publishing has to wait for; None where it does not."""
         waits = self._settings.replication_log.wait_for_snapshot
-        return self.saver if waits and self._settings.snapshot.enable else None
+        return self.scheduler if waits and self._settings.snapshot.enable else None
 
     def start(self, group: asyncio.TaskGroup, replica: Replica, unchecked: list[Path]) -> None:
         """Start what runs beside the engine. ``unchecked``: files to look through; what was is taken out of it."""
         group.create_task(_check(unchecked, self._options.mirror), name="check the files")
         group.create_task(self.recovery.serve(), name="answer where this node stands")
-        group.create_task(self.recovery.passing.serve(), name="answer whether this node is beyond something")
+        group.create_task(self.recovery.schema_resync.serve(), name="answer whether this node is beyond something")
         serving = self._peers.serve(requests.TOPIC, requests.REQUEST.decode, self.answering.answer)
         group.create_task(serving, name="answer with snapshots")
-        if self.turning is not None:
-            group.create_task(self.turning.finish(replica), name="bring interim orders home")
+        if self.failback is not None:
+            group.create_task(self.failback.finish(replica), name="bring interim orders home")
         group.create_task(self._watch_file(replica), name="watch the file")
         group.create_task(self._thread.damage(), name="hear of damage")
         if self._settings.snapshot.enable:
-            group.create_task(self.saver.run(), name="snapshots")
-            group.create_task(self.saver.serve(), name="hear of wanted snapshots")
-        comparing = AntiEntropy(self._thread, self._status, self._questions, self.recovery, self.keeper, self._peers)
-        self._questions.parts.comparing, self._questions.parts.recovery = comparing, self.recovery
-        group.create_task(comparing.serve(), name="hear of deviations")
+            group.create_task(self.scheduler.run(), name="snapshots")
+            group.create_task(self.scheduler.serve(), name="hear of wanted snapshots")
+        anti_entropy = AntiEntropy(
+            self._thread, self._status, self._control, self.recovery, self.repository, self._peers
+        )
+        self._control.parts.anti_entropy, self._control.parts.recovery = anti_entropy, self.recovery
+        group.create_task(anti_entropy.serve(), name="hear of deviations")
         if self._settings.verify.interval:
             leads = self.lease if self._settings.snapshot.enable else None
             local = self._settings.replicate
-            group.create_task(comparing.run(self._settings.verify.interval / 1000, leads, local=local), name="compare")
+            group.create_task(
+                anti_entropy.run(self._settings.verify.interval / 1000, leads, local=local), name="compare"
+            )
 
     async def positions(self, replica: Replica) -> dict[int, Position]:
         """Return where the mirror stands in home's order; nothing while it is in an interim order."""
-        if self.turning is None or self.turning.apart:
+        if self.failback is None or self.failback.apart:
             return {}
         return await self._thread.run(replica.positions)
 
@@ -153,8 +158,8 @@ class Services:
         if self._settings.snapshot.enable:
             with suppress(*PASSING):
                 if await self.lease.renew():
-                    await self.keeper.save()
-            await self.saver.release()
+                    await self.repository.save()
+            await self.scheduler.release()
 
     async def _watch_file(self, replica: Replica) -> None:
         """Raise DatabaseReplacedError when the file is another one, or went back to an earlier state."""

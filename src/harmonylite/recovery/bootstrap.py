@@ -18,7 +18,7 @@ from typing import TypeVar
 
 from harmonylite.backoff import Backoff
 from harmonylite.changes.epochs import drift, further
-from harmonylite.db.mirror.positions import adopt_standing, grew_apart
+from harmonylite.db.mirror.positions import adopt_standing, have_diverged
 from harmonylite.db.mirror.swap import must_fit
 from harmonylite.db.repair import damage, set_aside, was_set_aside
 from harmonylite.db.replica import Replica, ReplicaOptions
@@ -54,18 +54,18 @@ AGAIN = 1.0
 
 
 class Bootstrap:
-    """Opens a replica for the first time and every time. ``please``: ask the other nodes to save a snapshot;
+    """Opens a replica for the first time and every time. ``request_snapshot``: ask the other nodes to save a snapshot;
     ``suspects``: files that are to be checked from the first to the last page.
     """
 
     def __init__(
         self, options: ReplicaOptions, thread: SqliteThread, status: NodeStatus, *,
-        please: Callable[[], Awaitable[bool]], suspects: Collection[str] = (),
+        request_snapshot: Callable[[], Awaitable[bool]], suspects: Collection[str] = (),
     ) -> None:  # fmt: skip
         self._options = options
         self._thread = thread
         self._status = status
-        self._please = please
+        self._request_snapshot = request_snapshot
         self._suspects = set(suspects)
         self._part = status.part("join")
         self._damaged = False
@@ -142,29 +142,33 @@ class Bootstrap:
     # joining ---------------------------------------------------------------------------------------------------
 
     async def join(
-        self, replica: Replica | None, keeper: SnapshotRepository, recovery: Recovery, streams: Sequence[ShardStream]
+        self,
+        replica: Replica | None,
+        repository: SnapshotRepository,
+        recovery: Recovery,
+        streams: Sequence[ShardStream],
     ) -> Replica:
         """Return the replica with a mirror that has a beginning; see DESIGN, section 3."""
-        opened = replica if replica is not None else await self._without_database(keeper, recovery, streams)
+        opened = replica if replica is not None else await self._without_database(repository, recovery, streams)
         start = time.monotonic()
         while not await self._thread.run(lambda: opened.whole):
-            newest = await self._patiently(keeper.newest)
+            newest = await self._patiently(repository.newest)
             if newest is not None or await self._thread.run(lambda: opened.joined):
-                await self._from_snapshot(opened, keeper, recovery, time.monotonic() - start)
+                await self._from_snapshot(opened, repository, recovery, time.monotonic() - start)
             else:
-                await self._begin(opened, keeper, streams)
-        await self._settle_apart(opened, streams)
+                await self._begin(opened, repository, streams)
+        await self._settle_diverged(opened, streams)
         self._part.ok()
         return opened
 
-    async def _settle_apart(self, replica: Replica, streams: Sequence[ShardStream]) -> None:
+    async def _settle_diverged(self, replica: Replica, streams: Sequence[ShardStream]) -> None:
         """Bring a database to its mirror that is older, or of an earlier history: restored, or the mirror is new."""
         if not await self._thread.run(lambda: replica.joined):
             return
         database = await self._thread.run(replica.standing, "main")
         mirror = await self._thread.run(replica.standing, "mirror")
         way = drift(database, mirror)
-        if await self._thread.run(grew_apart, replica.connection) and database.history == mirror.history:
+        if await self._thread.run(have_diverged, replica.connection) and database.history == mirror.history:
             # Nothing but the new mirror says what was deleted, and it may not know of what the streams have lost.
             found = [await self._patiently(partial(is_lost, s, database.positions[s.shard])) for s in streams]
             way = "apart" if any(found) else way
@@ -179,7 +183,7 @@ class Bootstrap:
         )
         self._status.counters.conflicts += conflicts
 
-    async def _begin(self, replica: Replica, keeper: SnapshotRepository, streams: Sequence[ShardStream]) -> None:
+    async def _begin(self, replica: Replica, repository: SnapshotRepository, streams: Sequence[ShardStream]) -> None:
         """Be the first node; where another one is faster, the mirror is empty again and its beginning is ours."""
         infos = [await self._patiently(stream.info) for stream in streams]
         await self._thread.run(replica.set_created, {info.shard: info.created for info in infos})
@@ -187,7 +191,7 @@ class Bootstrap:
         history = secrets.token_hex(8)
         newest = await self._patiently(lambda: self._thread.run(replica.copy_into_mirror, history))
         self._part.waiting("saving the first snapshot")
-        if await self._patiently(lambda: keeper.save(first=True)) is not None:
+        if await self._patiently(lambda: repository.save(first=True)) is not None:
             await self._patiently(lambda: self._thread.run(replica.join_first, newest))
             log.info("this is the first node: its content is the cluster's beginning")
             return
@@ -196,13 +200,13 @@ class Bootstrap:
         await self._patiently(lambda: self._thread.run(replica.open))
 
     async def _from_snapshot(
-        self, replica: Replica, keeper: SnapshotRepository, recovery: Recovery, seconds: float
+        self, replica: Replica, repository: SnapshotRepository, recovery: Recovery, seconds: float
     ) -> None:
         """Take the newest snapshot for the mirror; the database is merged with it once it is folded to the end."""
         self._part.waiting("fetching the newest snapshot")
         fetched, why = None, "there is no snapshot"
         try:
-            fetched = await keeper.fetch()
+            fetched = await repository.fetch()
         except (SnapshotDamagedError, ObjectMissingError) as error:
             why = str(error)
         except (StreamError, SnapshotError) as error:
@@ -215,7 +219,7 @@ class Bootstrap:
             except SchemaWaitError as error:
                 self._part.waiting(str(error))
                 fetched[1].unlink(missing_ok=True)
-                await self._please()
+                await self._request_snapshot()
                 await asyncio.sleep(AGAIN)
                 return
             await self._thread.run(replica.close)
@@ -224,7 +228,7 @@ class Bootstrap:
             log.info("snapshot %s of node %s is the mirror now", fetched[0].name, fetched[0].node)
             return
         self._part.waiting(f"the mirror is lost; another node is asked for a snapshot: {why}")
-        if await self._please() or seconds < SILENT:
+        if await self._request_snapshot() or seconds < SILENT:
             await asyncio.sleep(AGAIN)
             return
         log.warning("the mirror is lost and nobody has a snapshot: the cluster begins anew from this database")
@@ -234,18 +238,18 @@ class Bootstrap:
             await recovery.begin(replica)
 
     async def _without_database(
-        self, keeper: SnapshotRepository, recovery: Recovery, streams: Sequence[ShardStream]
+        self, repository: SnapshotRepository, recovery: Recovery, streams: Sequence[ShardStream]
     ) -> Replica:
         """Make the database from the newest snapshot, or heal it; or wait until the application or a snapshot is there.
 
         It is put in its place once it holds all that the shards hold, and not before.
         """
         path = self._options.database
-        offering = DatabaseBuilder(self._options, self._thread, self._status, recovery, streams)
+        builder = DatabaseBuilder(self._options, self._thread, self._status, recovery, streams)
         backoff = Backoff(first=0.2, most=5.0)
         useless, why = "", f"there is no table in {path} and no snapshot yet: waiting for either"
         while True:
-            fetched = await self._patiently(partial(self._base, keeper, useless))
+            fetched = await self._patiently(partial(self._base, repository, useless))
             opened = await self.open()
             if opened is not None:
                 if fetched is not None:
@@ -257,7 +261,7 @@ class Bootstrap:
                 continue
             source, file = fetched
             try:
-                await self._offered(offering, source, file)
+                await self._offered(builder, source, file)
             except DatabaseDamagedError:
                 raise
             except (SchemaWaitError, PoisonError) as error:
@@ -273,7 +277,7 @@ class Bootstrap:
             finally:
                 await asyncio.to_thread(file.unlink, missing_ok=True)  # it may be the mirror by now
 
-    async def _base(self, keeper: SnapshotRepository, useless: str) -> tuple[str, Path] | None:
+    async def _base(self, repository: SnapshotRepository, useless: str) -> tuple[str, Path] | None:
         """Return what the database is to be made of, and how that is called; None while there is nothing.
 
         The newest good snapshot, or, for a database that is damaged, its mirror. ``useless``: what was of no use; the
@@ -285,24 +289,24 @@ class Bootstrap:
             file.unlink(missing_ok=True)
             await self._thread.run(save_mirror, self._options, file)
             return "its mirror", file
-        newest = await keeper.newest() if useless else None
+        newest = await repository.newest() if useless else None
         if newest is not None and _called(newest) == useless:
-            await self._please()
+            await self._request_snapshot()
             return None
-        fetched = await self._fetch(keeper)
+        fetched = await self._fetch(repository)
         return None if fetched is None else (_called(fetched[0]), fetched[1])
 
-    async def _fetch(self, keeper: SnapshotRepository) -> tuple[Snapshot, Path] | None:
+    async def _fetch(self, repository: SnapshotRepository) -> tuple[Snapshot, Path] | None:
         """Fetch the newest good snapshot; ask for another one where none is any use, not where the store is away."""
         try:
-            return await keeper.fetch()
+            return await repository.fetch()
         except (SnapshotDamagedError, ObjectMissingError):
-            await self._please()
+            await self._request_snapshot()
             raise
 
-    async def _offered(self, offering: DatabaseBuilder, source: str, file: Path) -> None:
+    async def _offered(self, builder: DatabaseBuilder, source: str, file: Path) -> None:
         if self._damaged:
-            aside, saved = await offering.heal(file)
+            aside, saved = await builder.heal(file)
             self._damaged = False
             self._suspects.discard(str(self._options.database))
             log.warning(
@@ -311,7 +315,7 @@ class Bootstrap:
                 self._options.database, source, aside, saved,
             )  # fmt: skip
             return
-        await offering.make(file)
+        await builder.make(file)
         self._fresh |= {self._options.database, self._options.mirror}
         log.info("database %s made from %s", self._options.database, source)
 
@@ -332,7 +336,7 @@ def _is_older(replica: Replica) -> bool:
     if not replica.joined:
         return False  # where it differs from the cluster, its own values give way
     way = drift(replica.standing("main"), replica.standing("mirror"))
-    return way != "same" or grew_apart(replica.connection)
+    return way != "same" or have_diverged(replica.connection)
 
 
 def _called(snapshot: Snapshot) -> str:

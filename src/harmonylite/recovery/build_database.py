@@ -18,8 +18,8 @@ from harmonylite.backoff import Backoff
 from harmonylite.db.mirror.positions import beyond
 from harmonylite.db.repair import begin_healing, finish_healing, readable_standing, save_pending
 from harmonylite.db.replica import Replica, ReplicaOptions
-from harmonylite.db.snapshot import begin_unseen, drop, fill, offer, pour, seal
-from harmonylite.db.sqlite.deadline import Patience
+from harmonylite.db.snapshot import begin_hidden, drop, fill, offer, pour, seal
+from harmonylite.db.sqlite.deadline import Deadline
 from harmonylite.db.sqlite.thread import SqliteThread
 from harmonylite.errors import (
     DatabaseBusyError,
@@ -67,14 +67,14 @@ class DatabaseBuilder:
         SnapshotError, DatabaseError; no database has appeared then.
         """
         run, path = self._thread.run, self._options.database
-        with Patience() as patience:
+        with Deadline() as deadline:
             into = path if path.exists() else None
-            replica = await run(partial(begin_unseen, self._options, snapshot, patience, into=into))
+            replica = await run(partial(begin_hidden, self._options, snapshot, deadline, into=into))
         building = replica.options.database
         try:
             await self._to_the_ends(replica, merge=False)
-            with Patience() as patience:
-                await run(fill, replica, patience)
+            with Deadline() as deadline:
+                await run(fill, replica, deadline)
             # Filling a large database takes its time; the cluster has gone on.
             await self._to_the_ends(replica, merge=True)
             await run(seal, replica)
@@ -89,14 +89,14 @@ class DatabaseBuilder:
         database where it was.
         """
         run, damaged = self._thread.run, self._options.database
-        with Patience() as patience:
-            replica = await run(begin_healing, self._options, mirror, patience)
+        with Deadline() as deadline:
+            replica = await run(begin_healing, self._options, mirror, deadline)
         try:
             # What is written into the damaged file after its rows are saved stays there: that is to be a short while.
             await self._until_asked()
             await self._to_where_it_stood(replica, damaged)
-            with Patience() as patience:
-                saved = await run(save_pending, replica, damaged, patience)
+            with Deadline() as deadline:
+                saved = await run(save_pending, replica, damaged, deadline)
             try:
                 await self._to_the_ends(replica, merge=True, patient=False)
             except (SchemaWaitError, PoisonError) as error:

@@ -65,31 +65,30 @@ TOPIC = "standing"
 
 
 class Recovery:
-    """Recovers the replica of one node. ``ensure``: makes streams that are not there; ``please``: asks a node that
-    follows the streams for a snapshot, tells whether one saved it; ``turning``: goes to an interim order of the region
-    and back, None without regions."""
+    """Recovers the replica of one node. ``ensure``: makes streams that are not there; ``request_snapshot``: asks a node
+    that follows the streams for a snapshot, tells whether one saved it; ``failback``: None without regions."""
 
     def __init__(
-        self, thread: SqliteThread, status: NodeStatus, keeper: SnapshotRepository, streams: Sequence[ShardStream],
+        self, thread: SqliteThread, status: NodeStatus, repository: SnapshotRepository, streams: Sequence[ShardStream],
         peers: Peers, *, node: str, publish: bool, ensure: Callable[[], Awaitable[None]],
-        please: Callable[[], Awaitable[bool]], turning: Failback | None = None,
+        request_snapshot: Callable[[], Awaitable[bool]], failback: Failback | None = None,
     ) -> None:  # fmt: skip
         self._thread = thread
         self._status = status
-        self._keeper = keeper
+        self._repository = repository
         self._streams = streams
         self._peers = peers
         self._node = node
         self._publish = publish
         self._ensure = ensure
-        self._please = please
-        self._turning = turning
+        self._request_snapshot = request_snapshot
+        self._failback = failback
         self._part = status.part("recovery")
         self._part.ok()  # nothing to recover from yet
         self._recovering, self._told = False, asyncio.Event()
         self._asked = Backoff(first=0.1, most=15.0)
         self._source: Source | None = None
-        self.passing = SchemaResync(thread, status, peers, node=node)
+        self.schema_resync = SchemaResync(thread, status, peers, node=node)
         self.replica: Replica | None = None
         self.past: Container[str] = ()
         self.history, self.one_by_one = "", False
@@ -98,10 +97,10 @@ class Recovery:
 
     async def check(self, replica: Replica) -> None:
         """Raise StreamLostError when the mirror can't go on with the streams, or the cluster began anew."""
-        self.replica = self.passing.replica = replica
-        if self._turning is not None:
-            await self._turning.settle(replica)
-            self.one_by_one = await self._turning.overtaken()
+        self.replica = self.schema_resync.replica = replica
+        if self._failback is not None:
+            await self._failback.settle(replica)
+            self.one_by_one = await self._failback.overtaken()
         look, anew = await self._look(replica), False
         self.history, self.past = look.standing.history, look.standing.past
         if look.lost:
@@ -110,7 +109,7 @@ class Recovery:
             )
         with suppress(SnapshotError):  # a store that can't be read says nothing
             if not self._apart:
-                pointed = await self._keeper.newest()
+                pointed = await self._repository.newest()
                 anew = self._is_other(pointed, look.standing)
         self._status.counters.conflicts += await stay_within(replica, self._thread, look)
         if anew:
@@ -119,7 +118,7 @@ class Recovery:
     @property
     def _apart(self) -> bool:
         """True while the mirror is in an interim order: the store of snapshots is home's, and out of reach."""
-        return self._turning is not None and self._turning.apart
+        return self._failback is not None and self._failback.apart
 
     def turn(self) -> None:
         """Let `watch` look at once whether the cluster began anew, or an interim order begins or ends."""
@@ -135,13 +134,13 @@ class Recovery:
             if self._source is not None:
                 raise MirrorDeviatesError(self._source.why)
             anew = False
-            if self._turning is not None and (why := await self._turning.due(replica)):
+            if self._failback is not None and (why := await self._failback.due(replica)):
                 raise StreamLostError(why)
             if self._apart:
                 continue
-            await self.passing.look()
+            await self.schema_resync.look()
             with suppress(StreamError, SnapshotError):
-                pointed = await self._keeper.newest()
+                pointed = await self._repository.newest()
                 anew = self._is_other(pointed, await self._thread.run(replica.standing))
             if anew:
                 raise StreamLostError("the cluster began anew; this node takes that up")
@@ -197,7 +196,7 @@ class Recovery:
                 except (StreamError, SnapshotError, DatabaseBusyError, SchemaWaitError) as error:
                     self._part.waiting(str(error), error)
                     if isinstance(error, SchemaWaitError):
-                        await self._please()  # a newer snapshot may have the schema that is here
+                        await self._request_snapshot()  # a newer snapshot may have the schema that is here
                     await asyncio.sleep(backoff.failed(time.monotonic()))
         finally:
             self._recovering = False
@@ -215,17 +214,17 @@ class Recovery:
         if (source := self._source) is not None:
             await self._repair(replica, source)
             self._source = None if self._source is source else self._source
-        if self._turning is not None:
-            await self._turning.back(replica)
-            await self._turning.settle(replica)
+        if self._failback is not None:
+            await self._failback.back(replica)
+            await self._failback.settle(replica)
         look = await self._look(replica)
         if self._apart:
             if look.lost or look.gap:
                 raise StreamError("this node can't follow the region's interim order; it waits for home")
             return True
-        pointed = await self._keeper.newest()
+        pointed = await self._repository.newest()
         anew = self._is_other(pointed, look.standing)
-        beyond, self.passing.beyond = self.passing.beyond, ""
+        beyond, self.schema_resync.beyond = self.schema_resync.beyond, ""
         if beyond and (fetched := await self._fetch(lambda s: s.name == beyond)) is not None:
             await self._thread.run(partial(must_fit, whole=True), replica.connection, replica.options.rules, fetched[1])
             return await self._adopt(replica, look, *fetched)
@@ -250,8 +249,8 @@ class Recovery:
         streams, history = look.streams, look.standing.history
         if pointed is not None:
             return await self._adopt_other(replica, look, pointed.history)
-        useless = self._keeper.damaged
-        mine = [s for s in await self._keeper.candidates() if s.history == history and fits(s, streams)]
+        useless = self._repository.damaged
+        mine = [s for s in await self._repository.candidates() if s.history == history and fits(s, streams)]
         mine = [s for s in mine if s.name not in useless]
         ends = look.common
         common = {s.name for s in mine if look.lost and all(_within(s, shard, end) for shard, end in ends.items())}
@@ -265,13 +264,13 @@ class Recovery:
     async def _fetch(self, wanted: Wanted) -> tuple[Snapshot, Path] | None:
         """Fetch the best wanted snapshot whose ancestry the streams hold; see `SnapshotRepository.fetch`."""
         passed: set[str] = set()
-        while (fetched := await self._keeper.fetch(lambda s: s.name not in passed and wanted(s))) is not None:
+        while (fetched := await self._repository.fetch(lambda s: s.name not in passed and wanted(s))) is not None:
             snapshot, file = fetched
             if not (why := await diverged(file, self._streams)):
                 return fetched
             file.unlink()
             passed.add(snapshot.name)
-            self._keeper.pass_over(snapshot, SnapshotError(why))
+            self._repository.pass_over(snapshot, SnapshotError(why))
         return None
 
     async def _adopt_other(self, replica: Replica, look: StreamState, history: str) -> bool:
@@ -300,7 +299,7 @@ class Recovery:
         # What is poison up to there this node has left out already.
         targets = {shard: end or 0 for shard, end in look.common.items()}
         async with replayed(
-            Replay.of(replica.options, self._streams), file, targets, schema=replica.options.mirror, passing=note
+            Replay.of(replica.options, self._streams), file, targets, schema=replica.options.mirror, on_skipped=note
         ) as made:
             return await self._adopt(replica, look, snapshot, made.options.mirror, way="ahead")
 
@@ -353,7 +352,9 @@ class Recovery:
         following = sorted(node for node, answer in others.items() if answer.following and node not in earlier)
         if following:
             self._part.waiting(f"{why}; waiting for a snapshot of node {following[0]}")
-            if await self._please():  # one that is no use either costs the others more than waiting costs this node
+            if (
+                await self._request_snapshot()
+            ):  # one that is no use either costs the others more than waiting costs this node
                 await asyncio.sleep(self._asked.failed(time.monotonic()))
             return
         silent = known - others.keys()
@@ -389,7 +390,7 @@ class Recovery:
             return now.anew(history, starts)
 
         copy = partial(save_mirror, replica.options)
-        saved = await self._keeper.begin(look.streams, beginning, past=look.standing.past, copy=copy)
+        saved = await self._repository.begin(look.streams, beginning, past=look.standing.past, copy=copy)
         if saved is not None:
             log.warning("the cluster begins anew from this node's mirror: history %s, snapshot %s", history, saved.name)
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from harmonylite.changes.epochs import Standing
-from harmonylite.db.mirror.positions import LIMBO, grew_apart, rewind
+from harmonylite.db.mirror.positions import LIMBO, have_diverged, rewind
 from harmonylite.db.replica import Replica
 from harmonylite.db.sqlite.thread import SqliteThread
 from harmonylite.errors import StreamLostError
@@ -89,7 +89,7 @@ async def stay_within(replica: Replica, thread: SqliteThread, look: StreamState)
     if not beyond:
         return 0
     log.warning("the database stands beyond the streams of shards %s; its rows are compared", sorted(beyond))
-    if await thread.run(grew_apart, replica.connection):  # what it lacks it may never have known
+    if await thread.run(have_diverged, replica.connection):  # what it lacks it may never have known
         return await thread.run(lambda: replica.reconcile(first=True, keep_log=True))
     await thread.run(replica.keep_mine, beyond)
     return 0

@@ -91,8 +91,8 @@ class Engine:
         self._unfinished = status.part("unfinished")
         options = replica.options
         self._trouble = FileErrors(status.part("database"), (options.database, options.mirror), most=5.0)
-        gate = Throttle(status, options.node, lambda: self.receiver.inbox, covering)
-        self.publisher = Publisher(streams, options.node, options.session, status, gate)
+        throttle = Throttle(status, options.node, lambda: self.receiver.inbox, covering)
+        self.publisher = Publisher(streams, options.node, options.session, status, throttle)
         self.receiver = Receiver(
             replica, thread, streams, status, landed=lambda i, whole: self.sender.landed(i, whole),
             moved=lambda: self.sender.moved(), checkpoint=checkpoint, other_history=recovery.turn,
@@ -113,11 +113,11 @@ class Engine:
             finally:
                 self._status.caught_up = False
             try:
-                await self._mend(found)
+                await self._recover_files(found)
             except DatabaseError as error:
                 await asyncio.sleep(self._trouble.met(error))
 
-    async def _mend(self, found: list[BaseException]) -> None:
+    async def _recover_files(self, found: list[BaseException]) -> None:
         """Do what has to be done before the next run. Raises DatabaseError: the next run meets the same again."""
         lost = next((e for e in found if isinstance(e, StreamLostError)), None)
         gap = next((e for e in found if isinstance(e, StreamGapError)), None)

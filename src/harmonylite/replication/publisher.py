@@ -61,13 +61,13 @@ class Publisher:
     """Publishes on every shard. `open` learns where this node's subjects end."""
 
     def __init__(
-        self, streams: Iterable[ShardStream], node: str, session: str, status: NodeStatus, gate: Throttle
+        self, streams: Iterable[ShardStream], node: str, session: str, status: NodeStatus, throttle: Throttle
     ) -> None:
         self._streams = {stream.shard: stream for stream in streams}
         self._node = node
         self._session = session
         self._status = status
-        self._gate = gate
+        self._throttle = throttle
         self._part = status.part("publish")
         self._last: dict[int, int] = dict.fromkeys(self._streams, 0)
         self._turns = {shard: asyncio.Lock() for shard in self._streams}
@@ -76,7 +76,7 @@ class Publisher:
 
     async def open(self) -> None:
         """Learn the last sequence of this node's subject on every shard; raises StreamError."""
-        self._gate.open()
+        self._throttle.open()
         for shard, stream in self._streams.items():
             last = await stream.last_own()
             self._last[shard] = last.seq if last is not None else 0
@@ -89,8 +89,8 @@ class Publisher:
         """
         # all shards at once: a change set that is whole on one of them only holds that one up
         counts = {shard: len(parts) for shard, parts in out.parts.items()}
-        await self._gate.admit(counts)
-        large = self._gate.is_large(counts)
+        await self._throttle.admit(counts)
+        large = self._throttle.is_large(counts)
         async with self._turn(out.parts):
             if large:  # in one order everywhere, as two that begin on each other's shards would wait for each other
                 for shard in sorted(out.parts):
@@ -132,7 +132,7 @@ class Publisher:
     async def _checkpoint_on(self, shard: int, message: Envelope) -> None:
         for pause in (0.25,) * 19 + (0.0,):
             try:
-                self._gate.check(shard)
+                self._throttle.check(shard)
                 async with asyncio.timeout(TURN_SECONDS) as waiting, self._turn([shard]):
                     waiting.reschedule(None)  # an answer that is waited for no more leaves the outcome unknown
                     await self._aside(shard, message, f"checkpoint-{message.id}")
@@ -167,7 +167,7 @@ class Publisher:
     def _heard(self, shard: int, seq: int) -> None:
         """Take note of an acknowledged message; an abort's acknowledgement may come in any order with others."""
         self._last[shard] = max(self._last[shard], seq)
-        self._gate.heard(shard, seq)
+        self._throttle.heard(shard, seq)
 
     async def _shard(self, out: Outgoing, shard: int, *, begun: bool) -> int:
         count = len(out.parts[shard])
@@ -184,7 +184,7 @@ class Publisher:
         backoff = Backoff(first=0.05, most=5.0)
         passed = 0
         while True:
-            end = await self._gate.beginning(shard, len(out.parts[shard]), passed) if index == 0 else None
+            end = await self._throttle.beginning(shard, len(out.parts[shard]), passed) if index == 0 else None
             try:
                 seq = await stream.publish(
                     payload, message_id=f"{out.id}-{shard}-{index}",
@@ -200,7 +200,7 @@ class Publisher:
                 await self._pause(error, backoff)
             else:
                 break
-        self._gate.heard(shard, self._last[shard])
+        self._throttle.heard(shard, self._last[shard])
         self._count(payload)
         return seq
 
@@ -262,7 +262,7 @@ class Publisher:
         backoff = Backoff(first=0.05, most=5.0)
         while todo:
             window = todo[:WINDOW]
-            await self._gate.keep_pace(shard)
+            await self._throttle.keep_pace(shard)
             results = await asyncio.gather(
                 *(self._plain(out, shard, index) for index in window), return_exceptions=True
             )

@@ -84,7 +84,7 @@ class Receiver:
         self._behind: dict[int, int] | None = None
         self._put_back_for: tuple[int, int] | None = None
         self._staging: tuple[ChangeSetId | None, int, int] = (None, 0, 0)
-        self._strangers = ForeignMessages(status)
+        self._foreign_messages = ForeignMessages(status)
         self.paused = Pauses()
         self.skips = SkippedMessages(replica, thread, status)
         self.caught_up = asyncio.Event()
@@ -100,7 +100,7 @@ class Receiver:
         return SpooledTemporaryFile(max_size=most, dir=str(self._replica.options.folder))
 
     def _foreign(self, message: StreamMessage, why: str) -> None:
-        self._strangers.met(message, why, time.monotonic())
+        self._foreign_messages.met(message, why, time.monotonic())
 
     def open(self, merged: dict[int, int], streams: Iterable[StreamInfo]) -> None:
         """Start from the mirror's positions; ``merged``: how far the database is, which may be further.
@@ -150,7 +150,7 @@ class Receiver:
             state = self._status.shard(shard)
             state.last = max(state.last, batch[-1].seq)
             self.measure(shard)
-            self._strangers.tell_rest(time.monotonic())
+            self._foreign_messages.tell_rest(time.monotonic())
             self._arrived.set()
             while self.inbox.waiting_bytes > AHEAD_BYTES and not self.inbox.held_up:
                 self._room.clear()

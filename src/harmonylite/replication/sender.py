@@ -208,7 +208,7 @@ class Sender:
         now = time.monotonic()
         if now >= self._suspects:
             started = now
-            self._replica.look_for_unseen()
+            self._replica.find_unlogged()
             # a comparison of whole tables may take a twentieth of the time at most
             self._suspects = time.monotonic() + max(1.0, 20 * (time.monotonic() - started))
         self._number += 1

@@ -13,12 +13,12 @@ import os
 import sys
 from pathlib import Path
 
-from harmonylite.db.sqlite.deadline import Patience
+from harmonylite.db.sqlite.deadline import Deadline
 from harmonylite.db.sqlite.file_access import make_private
-from harmonylite.db.untrusted_snapshot import look_through
+from harmonylite.db.untrusted_snapshot import inspect_file
 from harmonylite.errors import SnapshotDamagedError, SnapshotRefusedError, SnapshotRoomError
 from harmonylite.ports import Progress, Store
-from harmonylite.snapshots.manifest import Snapshot, stands_at
+from harmonylite.snapshots.manifest import Snapshot, is_at
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -45,13 +45,13 @@ def pack(source: Path, target: Path) -> str:
     return digest.hexdigest()
 
 
-def unpack(source: Path, target: Path, digest: str, size: int = 0, patience: Patience | None = None) -> None:
+def unpack(source: Path, target: Path, digest: str, size: int = 0, deadline: Deadline | None = None) -> None:
     """Decompress ``source`` into ``target``, which has ``size`` bytes (0: nobody said) and the SHA-256 ``digest``.
 
     Raises SnapshotDamagedError when it is cut off, damaged or another one, SnapshotRefusedError as soon as it is
     larger, SnapshotRoomError before it takes the disk's last room, OverdueError. Then there is no file.
     """
-    patience = patience or Patience()
+    deadline = deadline or Deadline()
     found = hashlib.sha256()
     done = 0
     must_fit(source.name, size, target.parent)
@@ -59,7 +59,7 @@ def unpack(source: Path, target: Path, digest: str, size: int = 0, patience: Pat
     try:
         with zstd.open(source, "rb") as packed, target.open("wb") as plain:
             while chunk := packed.read(CHUNK):
-                patience.check()
+                deadline.check()
                 done += len(chunk)
                 if size and done > size:
                     raise SnapshotRefusedError(f"it unpacks to more than the {size} bytes that its description names")
@@ -79,14 +79,14 @@ def unpack(source: Path, target: Path, digest: str, size: int = 0, patience: Pat
         raise
 
 
-def unpack_checked(snapshot: Snapshot, source: Path, target: Path, patience: Patience) -> None:
+def unpack_checked(snapshot: Snapshot, source: Path, target: Path, deadline: Deadline) -> None:
     """Unpack the ``snapshot`` in ``source`` into ``target``, and look through it; see `unpack`.
 
     Raises SnapshotRefusedError where ``target`` is no mirror, or not the one that the description speaks of.
     """
-    unpack(source, target, snapshot.sha256, snapshot.size, patience)
+    unpack(source, target, snapshot.sha256, snapshot.size, deadline)
     try:
-        if not stands_at(snapshot, look_through(target, patience)):
+        if not is_at(snapshot, inspect_file(target, deadline)):
             raise SnapshotRefusedError("its positions are not those of its description")
     except BaseException:
         target.unlink(missing_ok=True)

@@ -70,7 +70,7 @@ def describe(
     )  # fmt: skip
 
 
-def stands_at(snapshot: Snapshot, standing: Standing) -> bool:
+def is_at(snapshot: Snapshot, standing: Standing) -> bool:
     """Tell whether a description speaks of a snapshot that stands at ``standing``."""
     said = (snapshot.positions, snapshot.resume, snapshot.created)
     return (said, snapshot.history) == (_at(standing), standing.history)

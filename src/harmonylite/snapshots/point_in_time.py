@@ -56,7 +56,7 @@ def check_target(target: Path) -> None:
 
 
 async def restore(
-    keeper: SnapshotRepository, what: Replay, target: Path, *, at: float | None = None, position: int | None = None,
+    repository: SnapshotRepository, what: Replay, target: Path, *, at: float | None = None, position: int | None = None,
     schema: Path | None,
 ) -> Restored:  # fmt: skip
     """Make ``target``: as it was at ``at`` (seconds since the epoch, the servers' clock), at ``position`` of the one
@@ -71,7 +71,7 @@ async def restore(
         )
     streams = {stream.shard: await stream.info() for stream in what.streams}
     targets = await _targets(what.streams, streams, at, position)
-    reachable = [s for s in await keeper.candidates() if _leads_on(s, streams)]
+    reachable = [s for s in await repository.candidates() if _leads_on(s, streams)]
     chosen = [s for s in reachable if all(s.positions[shard] <= end for shard, end in targets.items())]
     if at is not None and all(targets[shard] < info.first for shard, info in streams.items()):
         chosen = [s for s in chosen if s.at <= at]  # no message tells what was before the snapshot
@@ -81,7 +81,7 @@ async def restore(
             advice="see which snapshots there are with: harmonylite snapshot list",
         )
     building = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
-    best, file = await _nearest(keeper, chosen, what.streams)
+    best, file = await _nearest(repository, chosen, what.streams)
     try:
         try:
             ends, left_out = await _replay(file, what, building, targets, None, refused=schema is None)
@@ -90,7 +90,7 @@ async def restore(
                 raise
             # The schema changed since the snapshot: the one that the database has now can hold what came later.
             _forget(building)
-            ends, left_out = await _replay(await keeper.fetch_one(best), what, building, targets, schema)
+            ends, left_out = await _replay(await repository.fetch_one(best), what, building, targets, schema)
         await asyncio.to_thread(_finish, building, target)
     finally:
         _forget(building)
@@ -100,13 +100,13 @@ async def restore(
 
 
 async def _nearest(
-    keeper: SnapshotRepository, chosen: Sequence[Snapshot], streams: Sequence[ShardStream]
+    repository: SnapshotRepository, chosen: Sequence[Snapshot], streams: Sequence[ShardStream]
 ) -> tuple[Snapshot, Path]:
     """Fetch the last of the ``chosen`` that is good, and stands on what the streams hold."""
     failed = SnapshotError("there is no snapshot to begin with")
     for snapshot in sorted(chosen, key=lambda s: sum(s.positions.values()), reverse=True):
         try:
-            file = await keeper.fetch_one(snapshot)
+            file = await repository.fetch_one(snapshot)
         except (SnapshotDamagedError, SnapshotRoomError, ObjectMissingError) as error:
             failed = error
         else:
@@ -127,7 +127,7 @@ async def _replay(
     """
     left_out: list[Unfit] = []
 
-    def passing(error: Unfit) -> None:
+    def on_skipped(error: Unfit) -> None:
         if isinstance(error, SchemaWaitError) and schema is None:
             raise error
         if isinstance(error, PoisonError) and error.refused and not refused:
@@ -135,7 +135,9 @@ async def _replay(
         left_out.append(error)
 
     try:
-        async with replayed(what, file, targets, schema=schema or file, database=building, passing=passing) as made:
+        async with replayed(
+            what, file, targets, schema=schema or file, database=building, on_skipped=on_skipped
+        ) as made:
             standing = await asyncio.to_thread(standing_of, made.options.mirror)
             return {shard: position.seq for shard, position in standing.positions.items()}, tuple(left_out)
     finally:

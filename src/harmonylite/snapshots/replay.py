@@ -22,7 +22,7 @@ from harmonylite.changes.skipped import LeftOut, still_there
 from harmonylite.db.mirror import skipped_messages
 from harmonylite.db.replica import Replica, ReplicaOptions
 from harmonylite.db.snapshot import begin_database, fill_database, install_mirror
-from harmonylite.db.sqlite.deadline import Patience
+from harmonylite.db.sqlite.deadline import Deadline
 from harmonylite.db.sqlite.file_access import access_of
 from harmonylite.db.sqlite.thread import SqliteThread
 from harmonylite.errors import PoisonError, SchemaWaitError
@@ -64,13 +64,13 @@ class Replay:
 @asynccontextmanager
 async def replayed(
     what: Replay, snapshot: Path, targets: Mapping[int, int], *, schema: Path, database: Path | None = None,
-    leave_out: Iterable[LeftOut] = (), passing: Passing | None = None,
+    leave_out: Iterable[LeftOut] = (), on_skipped: Passing | None = None,
 ) -> AsyncIterator[Replica]:  # fmt: skip
     """Give a replica, closed, whose mirror is ``snapshot`` (taken over) brought forward to ``targets``.
 
     ``schema``: the mirror whose remembered schema the tables have. ``database``: also make the database, as this file;
     None: only the mirror is right. ``leave_out``: messages that it is to lack, besides those that the snapshot lacks.
-    ``passing``: hears of what can't be applied, which is left out, too, and remembered in the mirror; None: it raises.
+    ``on_skipped``: hears of what can't be applied, which is skipped and noted in the mirror; None: it raises.
     Its folder is gone after the block. Raises SchemaWaitError where a change set needs what the schema lacks,
     PoisonError, StreamError.
     """
@@ -82,12 +82,14 @@ async def replayed(
             database or scratch / "database.db", scratch, "", "replay", what.options.shards, rules=what.options.rules
         )
         access = access_of(what.options.database, what.options.mirror)
-        with Patience() as patience:
-            made = partial(begin_database, options, schema, patience, access=access)
-            replica = await thread.run(_opened, options, snapshot, made, patience if database is not None else None)
+        with Deadline() as deadline:
+            made = partial(begin_database, options, schema, deadline, access=access)
+            replica = await thread.run(_opened, options, snapshot, made, deadline if database is not None else None)
         try:
             await thread.run(_lack, replica, list(leave_out))
-            await bring_forward(replica, thread, what.streams, targets, merge=database is not None, passing=passing)
+            await bring_forward(
+                replica, thread, what.streams, targets, merge=database is not None, on_skipped=on_skipped
+            )
             ends = {shard: position.seq for shard, position in (await thread.run(replica.positions)).items()}
             log.info("a snapshot was brought forward to %s, as was asked for %s", ends, dict(targets))
         finally:
@@ -98,7 +100,7 @@ async def replayed(
         await asyncio.to_thread(shutil.rmtree, scratch, ignore_errors=True)
 
 
-def _opened(options: ReplicaOptions, snapshot: Path, made: Callable[[], Path], filling: Patience | None) -> Replica:
+def _opened(options: ReplicaOptions, snapshot: Path, made: Callable[[], Path], filling: Deadline | None) -> Replica:
     building = made()
     install_mirror(options, snapshot)
     building.replace(options.database)
@@ -117,16 +119,16 @@ def _lack(replica: Replica, entries: Iterable[LeftOut]) -> None:
 
 async def bring_forward(
     replica: Replica, thread: SqliteThread, streams: Sequence[ShardStream], targets: Mapping[int, int], *, merge: bool,
-    passing: Passing | None = None,
+    on_skipped: Passing | None = None,
 ) -> None:  # fmt: skip
     """Fold every shard up to exactly ``targets``, as far as change sets are whole there; ``merge``: into the database,
-    too; ``passing``: see `replayed`. Raises SchemaWaitError, PoisonError, StreamError.
+    too; ``on_skipped``: see `replayed`. Raises SchemaWaitError, PoisonError, StreamError.
     """
 
     async def pass_over(error: Unfit) -> None:
-        if passing is None:
+        if on_skipped is None:
             raise error
-        passing(error)
+        on_skipped(error)
         entry = LeftOut(error.shard, error.seq, positions[error.shard].created, time.time(), error.message)
         await thread.run(skipped_messages.remember, replica.connection, [entry])
         inbox.skip(error.shard, error.seq)

@@ -22,7 +22,7 @@ import msgspec
 
 from harmonylite.changes.epochs import Standing
 from harmonylite.changes.failover import mark_of
-from harmonylite.db.sqlite.deadline import Patience
+from harmonylite.db.sqlite.deadline import Deadline
 from harmonylite.errors import (
     DatabaseError,
     ObjectMissingError,
@@ -82,7 +82,7 @@ class SnapshotRepository:
         keep: int, copy: FetchedCopy, signing: Signing | None = None,
     ) -> None:  # fmt: skip
         self._store = store
-        self.shelf = Catalog(store, folder, cluster)
+        self.catalog = Catalog(store, folder, cluster)
         self._pointers = pointers
         self._folder = folder
         self._node = node
@@ -128,7 +128,7 @@ class SnapshotRepository:
                 self.unnamed = not revision  # that of a store from before there were regions
                 return pointed, revision
         self.unnamed = True
-        named = (snapshot for snapshot in await self.shelf.listed() if snapshot.named is not False)
+        named = (snapshot for snapshot in await self.catalog.listed() if snapshot.named is not False)
         return next(named, None), revision
 
     # saving ----------------------------------------------------------------------------------------------------
@@ -161,7 +161,7 @@ class SnapshotRepository:
             if await self._pointers.set_pointer(POINTER, encode(named), revision=revision):
                 await self._saved(named)
                 return named
-            await self.shelf.remove(snapshot.name)
+            await self.catalog.remove(snapshot.name)
             return None
 
     async def _upload(
@@ -184,7 +184,7 @@ class SnapshotRepository:
             )  # fmt: skip
             snapshot = self._signed(snapshot)
             await self._store.put(name, packed, self._progress(f"saving {name}"))
-            await self.shelf.describe(snapshot)
+            await self.catalog.describe(snapshot)
         except OSError as error:
             raise SnapshotError(f"a snapshot can't be made in {self._folder}: {error}") from error
         finally:
@@ -213,7 +213,7 @@ class SnapshotRepository:
             known, revision = await self.pointed()
             other = known is not None and known.history != snapshot.history and known.history not in past
             if known is not None and (first or other or is_behind(snapshot, known)):
-                await self.shelf.remove(snapshot.name)
+                await self.catalog.remove(snapshot.name)
                 if other and not first:
                     raise SnapshotError("the cluster began anew meanwhile; this node takes that up first")
                 return None if first else known
@@ -225,7 +225,7 @@ class SnapshotRepository:
                 break
         await self._saved(named)
         if self._keep:
-            await self.shelf.prune(named, dropped)
+            await self.catalog.prune(named, dropped)
         return named
 
     async def _saved(self, snapshot: Snapshot) -> None:
@@ -235,7 +235,7 @@ class SnapshotRepository:
         self._status.counters.snapshots_saved += 1
         log.info("snapshot %s saved: %d bytes, positions %s", snapshot.name, snapshot.bytes, snapshot.positions)
         try:
-            await self.shelf.describe(snapshot)
+            await self.catalog.describe(snapshot)
         except SnapshotError as error:  # the pointer says so; only a cluster that loses its pointers would miss it
             log.warning("the store does not say yet that snapshot %s is the newest: %s", snapshot.name, error)
 
@@ -245,7 +245,7 @@ class SnapshotRepository:
         """Return the snapshots to try, the best first: what the pointer names, then the newest that it named before."""
         pointed = await self.newest()
         try:
-            others = await self.shelf.listed()
+            others = await self.catalog.listed()
         except SnapshotError as error:
             if pointed is None:
                 raise
@@ -309,7 +309,7 @@ class SnapshotRepository:
     async def look_at(self, snapshot: Snapshot) -> None:
         """See whether the store has ``snapshot``, by its description; a store that was just configured has not."""
         try:
-            found = await self.shelf.description(snapshot.name)
+            found = await self.catalog.description(snapshot.name)
             if self._signing is not None:
                 self._signing.check(found)
         except (ObjectMissingError, SnapshotDamagedError) as error:
@@ -329,8 +329,8 @@ class SnapshotRepository:
             must_fit(snapshot.name, snapshot.bytes + snapshot.size, self._folder)
             telling = self._progress(f"fetching {snapshot.name}")
             await fetch(self._store, snapshot.name, packed, snapshot.bytes, telling)
-            with Patience() as patience:
-                await asyncio.to_thread(unpack_checked, snapshot, packed, plain, patience)
+            with Deadline() as deadline:
+                await asyncio.to_thread(unpack_checked, snapshot, packed, plain, deadline)
             if target is not None:
                 await asyncio.to_thread(target.hardlink_to, plain)
         except OSError as error:

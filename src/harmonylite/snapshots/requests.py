@@ -79,15 +79,16 @@ REPLY = Codec("an answer to a request for a snapshot", Reply)
 
 
 class Requests:
-    """Asks for this node. ``peers``: None until they can be reached; ``keeper`` and ``lease`` likewise."""
+    """Asks for this node. ``peers``: None until they can be reached; ``repository`` and ``lease`` likewise."""
 
     def __init__(
-        self, status: NodeStatus, peers: Callable[[], Peers | None], keeper: Callable[[], SnapshotRepository | None],
+        self, status: NodeStatus, peers: Callable[[], Peers | None],
+        repository: Callable[[], SnapshotRepository | None],
         lease: Callable[[], Lease | None], *, clock: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
         self._status = status
         self._peers = peers
-        self._keeper = keeper
+        self._repository = repository
         self._lease = lease
         self._clock = clock
         self._part = status.part("snapshots")
@@ -95,16 +96,16 @@ class Requests:
         self._unanswered = 0
         self._said = self._said_of = ""
 
-    async def please(self) -> bool:
+    async def request_snapshot(self) -> bool:
         """Ask for a snapshot in place of the newest one, which is of no use here; True when somebody could answer.
 
         Where the last answer did not help, nobody is asked again before another snapshot is the newest, or for a while.
         """
-        peers, keeper, lease = self._peers(), self._keeper(), self._lease()
-        if peers is None or keeper is None or lease is None:
+        peers, repository, lease = self._peers(), self._repository(), self._lease()
+        if peers is None or repository is None or lease is None:
             return False
         with suppress(*PASSING):
-            newest = await keeper.newest()
+            newest = await repository.newest()
             unusable = newest.name if newest is not None else ""
             if self._no_use.holds(unusable, self._clock()):
                 if self._said:
@@ -112,9 +113,9 @@ class Requests:
                 return True
             request = Request(
                 self._status.node_id,
-                keeper.shelf.place,
+                repository.catalog.place,
                 unusable,
-                unusable in keeper.missing,
+                unusable in repository.missing,
                 # nobody answers for a lease that is free, or that an earlier process of this node holds
                 anybody=self._unanswered > 0 or not await lease.is_others(),
             )
@@ -167,9 +168,9 @@ async def ask_nodes(peers: Peers, nodes: Sequence[str], *, me: str, seconds: flo
     return [reply.saved for reply in replies if reply.saved]
 
 
-async def who_has(peers: Peers, keeper: SnapshotRepository, name: str, *, me: str) -> Reply | None:
+async def who_has(peers: Peers, repository: SnapshotRepository, name: str, *, me: str) -> Reply | None:
     """Return what a node says whose store has snapshot ``name``, which this node's lacks; None: nobody says so."""
-    request = Request(me, keeper.shelf.place, name, missing=True, only_look=True)
+    request = Request(me, repository.catalog.place, name, missing=True, only_look=True)
     with suppress(StreamError):
         return next((reply for reply in await _ask(peers, request, seconds=ASK) if reply.has), None)
     return None
@@ -198,13 +199,13 @@ class Answering:
 
     def __init__(
         self,
-        keeper: SnapshotRepository,
+        repository: SnapshotRepository,
         lease: Lease,
         status: NodeStatus,
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._keeper = keeper
+        self._repository = repository
         self._lease = lease
         self._status = status
         self._clock = clock
@@ -221,10 +222,10 @@ class Answering:
         return None
 
     async def _reply(self, request: Request) -> Reply | None:
-        mine = Reply(self._status.node_id, self._keeper.shelf.place)
+        mine = Reply(self._status.node_id, self._repository.catalog.place)
         if request.nodes:
             return await self._saved(request, mine) if mine.node in request.nodes else None
-        if request.missing and await self._keeper.shelf.has(request.unusable):
+        if request.missing and await self._repository.catalog.has(request.unusable):
             self._warn(request, mine)
             mine.has = True
             return mine
@@ -232,8 +233,8 @@ class Answering:
             return None
         if not self._lease.held:
             await asyncio.sleep(random.uniform(0.0, TURN))
-        newest = await self._keeper.newest()
-        if newest is not None and newest.name not in {request.unusable, *self._keeper.damaged}:
+        newest = await self._repository.newest()
+        if newest is not None and newest.name not in {request.unusable, *self._repository.damaged}:
             mine.saved = newest.name
             return mine
         if self._of(request.node).holds(request.unusable, self._clock()):
@@ -244,7 +245,7 @@ class Answering:
         return await self._saved(request, mine)
 
     async def _saved(self, request: Request, mine: Reply) -> Reply:
-        saved = await self._keeper.save()
+        saved = await self._repository.save()
         if saved is not None:
             mine.saved, mine.fresh = saved.name, True
             self._of(request.node).note(saved.name, self._clock())

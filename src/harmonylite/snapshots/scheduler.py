@@ -53,11 +53,11 @@ class SnapshotScheduler:
     """
 
     def __init__(
-        self, keeper: SnapshotRepository, lease: Lease, peers: Peers, status: NodeStatus, *, interval: float,
+        self, repository: SnapshotRepository, lease: Lease, peers: Peers, status: NodeStatus, *, interval: float,
         history: Callable[[], str], past: Callable[[], Container[str]],
         away: Callable[[], bool] = lambda: False,
     ) -> None:  # fmt: skip
-        self._keeper = keeper
+        self._repository = repository
         self._lease = lease
         self._peers = peers
         self._status = status
@@ -108,7 +108,7 @@ class SnapshotScheduler:
     async def look(self) -> None:
         """See which snapshot is the newest now; see `Covering.look`."""
         self._asked = time.monotonic()
-        self.newest = await self._keeper.newest()
+        self.newest = await self._repository.newest()
 
     def want(self) -> None:
         """Have a snapshot saved; see `Covering.want`. To be repeated for as long as it is wanted."""
@@ -145,18 +145,22 @@ class SnapshotScheduler:
             await self._lease.renew()
         if now - self._asked >= ASK or wanted or self._due() > 0:
             await self.look()
-        if self.newest is not None and self.newest.name not in self._keeper.damaged:
-            self._keeper.damaged.clear()
-            self._keeper.missing.clear()
+        if self.newest is not None and self.newest.name not in self._repository.damaged:
+            self._repository.damaged.clear()
+            self._repository.missing.clear()
             if self._status.caught_up and now - self._checked >= CHECK:
-                await self._keeper.look_at(self.newest)
+                await self._repository.look_at(self.newest)
                 self._checked = now
-        if self.newest is not None and self.newest.name in self._keeper.missing and await self._elsewhere(self.newest):
+        if (
+            self.newest is not None
+            and self.newest.name in self._repository.missing
+            and await self._elsewhere(self.newest)
+        ):
             return
         if wanted and not self._lease.held and self._due(wanted=True):
             await self._peers.ask(TOPIC, b"", bytes, seconds=ASK_AROUND, expect=1)
         if self._due(wanted=wanted) < (1 if self._lease.held else 2):
-            if not self._keeper.damaged:
+            if not self._repository.damaged:
                 self._part.ok()
             return
         if not self._lease.held:
@@ -165,17 +169,17 @@ class SnapshotScheduler:
             if self._due(wanted=wanted) < 2:
                 return
         self._doing = "no snapshot could be saved"
-        await self._keeper.save()
+        await self._repository.save()
         self._doing = LOOKING
         await self.look()
         self._part.ok()
 
     async def _elsewhere(self, newest: Snapshot) -> bool:
         """Tell whether another node's store has the newest snapshot, which this one lacks: then others have to save."""
-        other = await who_has(self._peers, self._keeper, newest.name, me=self._status.node_id)
+        other = await who_has(self._peers, self._repository, newest.name, me=self._status.node_id)
         if other is None:
             return False
-        said = other_store(newest.name, self._keeper.shelf.place, other)
+        said = other_store(newest.name, self._repository.catalog.place, other)
         log.error("%s", said)
         self._part.failed(said)
         self._strange = True
@@ -185,10 +189,10 @@ class SnapshotScheduler:
     async def _still_strange(self) -> bool:
         """Tell whether this node's store still lacks the newest snapshot, which another node's had."""
         await self.look()
-        self._strange = self.newest is not None and not await self._keeper.shelf.has(self.newest.name)
+        self._strange = self.newest is not None and not await self._repository.catalog.has(self.newest.name)
         if not self._strange:
-            self._keeper.damaged.clear()
-            self._keeper.missing.clear()
+            self._repository.damaged.clear()
+            self._repository.missing.clear()
             self._part.ok()
         return self._strange
 
@@ -202,9 +206,9 @@ class SnapshotScheduler:
         if newest.history != self._history():
             # one of this node's own past: NATS lost where its pointer had gone on to
             return 2 if newest.history in self._past() else 0
-        if newest.name in self._keeper.damaged:
+        if newest.name in self._repository.damaged:
             return 2
-        if self._keeper.unnamed:
+        if self._repository.unnamed:
             return 1  # NATS lost or bent its pointer: the next snapshot sets it, and the store need not be listed then
         turns = [self._turn(shard, newest.resume.get(shard.shard, 1)) for shard in status.shards.values()]
         if wanted and any(s.resume > newest.resume.get(s.shard, 1) for s in status.shards.values()):

@@ -96,15 +96,15 @@ async def send(work: Callable[[BlockingCall], T], progress: Progress | None = No
     """
     loop = asyncio.get_running_loop()
     result: asyncio.Future[T] = loop.create_future()
-    errand = BlockingCall(loop, progress)
-    threading.Thread(target=errand.run, args=(work, result), name="store", daemon=True).start()
+    call = BlockingCall(loop, progress)
+    threading.Thread(target=call.run, args=(work, result), name="store", daemon=True).start()
     try:
         while not result.done():
-            quiet = time.monotonic() - errand.moved_at
+            quiet = time.monotonic() - call.moved_at
             if quiet >= STALLED_SECONDS:
                 raise StalledError(STALLED_SECONDS)
             await asyncio.wait({result}, timeout=STALLED_SECONDS - quiet)
         return result.result()
     finally:
-        errand.give_up()
+        call.give_up()
         result.cancel()

@@ -43,11 +43,11 @@ class DirectoryStore:
     async def put(self, name: str, source: Path, progress: Progress | None = None) -> None:
         """Store the file ``source``; see `Store.put`."""
         async with self._putting:
-            await self._do(storing(name), lambda errand: self._put(errand, name, source), progress)
+            await self._do(storing(name), lambda call: self._put(call, name, source), progress)
 
     async def get(self, name: str, target: Path, progress: Progress | None = None) -> None:
         """Write object ``name`` to ``target``; see `Store.get`."""
-        await self._do(reading(name), lambda errand: self._get(errand, name, target), progress)
+        await self._do(reading(name), lambda call: self._get(call, name, target), progress)
 
     async def delete(self, name: str) -> None:
         """Delete object ``name``; see `Store.delete`."""
@@ -58,10 +58,10 @@ class DirectoryStore:
         return await self._do(LISTING, lambda _: object_names(self._files()))
 
     async def _do(self, doing: str, work: Callable[[BlockingCall], T], progress: Progress | None = None) -> T:
-        def checked(errand: BlockingCall) -> T:
+        def checked(call: BlockingCall) -> T:
             if not self._folder.is_dir():
                 raise self._failures.error(doing, "it is not there", "mount or make it, or mend snapshot.file.path")
-            return work(errand)
+            return work(call)
 
         try:
             return await send(checked, progress)
@@ -70,28 +70,28 @@ class DirectoryStore:
         except OSError as error:
             raise self._failures.of_os(doing, error) from error
 
-    def _put(self, errand: BlockingCall, name: str, source: Path) -> None:
+    def _put(self, call: BlockingCall, name: str, source: Path) -> None:
         for left in abandoned(self._owner, self._files()):
             (self._folder / left).unlink(missing_ok=True)
         part = self._folder / upload_name(self._owner)
         try:
-            copy_file(errand, source, part, mode=0o600 | (self._folder.stat().st_mode & 0o040))
-            errand.check()
+            copy_file(call, source, part, mode=0o600 | (self._folder.stat().st_mode & 0o040))
+            call.check()
             part.replace(self._folder / file_name(name))
         finally:
             part.unlink(missing_ok=True)
         sync_folder(self._folder)
 
-    def _get(self, errand: BlockingCall, name: str, target: Path) -> None:
+    def _get(self, call: BlockingCall, name: str, target: Path) -> None:
         source = self._folder / file_name(name)
         with whole_file(target) as part:
             try:
-                copy_file(errand, source, part)
+                copy_file(call, source, part)
             except FileNotFoundError as error:
                 if error.filename != str(source):
                     raise
                 raise self._failures.missing(name) from None
-            errand.check()
+            call.check()
 
     def _files(self) -> list[str]:
         return [path.name for path in self._folder.iterdir()]
@@ -100,7 +100,7 @@ class DirectoryStore:
         (self._folder / file_name(name)).unlink(missing_ok=True)
 
 
-def copy_file(errand: BlockingCall, source: Path, target: Path, *, mode: int = 0o600) -> None:
+def copy_file(call: BlockingCall, source: Path, target: Path, *, mode: int = 0o600) -> None:
     """Copy ``source`` to the new file ``target`` of ``mode``, less the umask; it is on disk when this returns.
 
     Raises OSError, GivenUpError, and SnapshotError when ``source`` changes meanwhile.
@@ -111,7 +111,7 @@ def copy_file(errand: BlockingCall, source: Path, target: Path, *, mode: int = 0
         while data := read.read(CHUNK):
             write.write(data)
             done += len(data)
-            errand.moved(len(data), total)
+            call.moved(len(data), total)
         to_disk(write)
     if done != total:
         raise SnapshotError(f"{source} changed while it was read: {done} bytes where there were {total}")

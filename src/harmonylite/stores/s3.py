@@ -56,11 +56,11 @@ class S3Store:
 
     async def put(self, name: str, source: Path, progress: Progress | None = None) -> None:
         """Store the file ``source``; see `Store.put`. What a cut upload sent stays invisible; see docs/stores.md."""
-        await self._do(storing(name), lambda errand: self._put(errand, name, source), progress)
+        await self._do(storing(name), lambda call: self._put(call, name, source), progress)
 
     async def get(self, name: str, target: Path, progress: Progress | None = None) -> None:
         """Write object ``name`` to ``target``; see `Store.get`."""
-        await self._do(reading(name), lambda errand: self._get(errand, name, target), progress)
+        await self._do(reading(name), lambda call: self._get(call, name, target), progress)
 
     async def delete(self, name: str) -> None:
         """Delete object ``name``; see `Store.delete`."""
@@ -83,20 +83,20 @@ class S3Store:
                 raise self._failures.of_os(doing, error) from error
             raise self._failures.error(doing, *explained(str(error))) from None
 
-    def _put(self, errand: BlockingCall, name: str, source: Path) -> None:
+    def _put(self, call: BlockingCall, name: str, source: Path) -> None:
         with source.open("rb") as file:
             size = source.stat().st_size
             if size <= PART:
                 obstore.put(self._bucket, file_name(name), file.read(PART), use_multipart=False)
-                errand.moved(size, size)
+                call.moved(size, size)
             else:
                 part = max(PART, -(-size // MOST_PARTS))
                 obstore.put(
-                    self._bucket, file_name(name), _parts(errand, source, size, part),
+                    self._bucket, file_name(name), _parts(call, source, size, part),
                     use_multipart=True, chunk_size=part, max_concurrency=PARTS_AT_ONCE,
                 )  # fmt: skip
 
-    def _get(self, errand: BlockingCall, name: str, target: Path) -> None:
+    def _get(self, call: BlockingCall, name: str, target: Path) -> None:
         with whole_file(target) as part, part.open("xb") as file:
             try:
                 found = obstore.get(self._bucket, file_name(name))
@@ -108,11 +108,11 @@ class S3Store:
             for chunk in found.stream(min_chunk_size=CHUNK):
                 file.write(chunk)
                 done += len(chunk)
-                errand.moved(len(chunk), total)
+                call.moved(len(chunk), total)
             if done != total:
                 raise self._failures.error(reading(name), f"{done} bytes arrived of {total}")
             to_disk(file)
-            errand.check()
+            call.check()
 
     def _delete(self, name: str) -> None:
         try:
@@ -125,14 +125,14 @@ class S3Store:
         return object_names([each["path"] for batch in obstore.list(self._bucket) for each in batch])
 
 
-def _parts(errand: BlockingCall, source: Path, size: int, part: int) -> Iterator[bytes]:
+def _parts(call: BlockingCall, source: Path, size: int, part: int) -> Iterator[bytes]:
     """Read ``source`` in parts; an error in here ends the upload without an object."""
     done = 0
     with source.open("rb") as file:
         while data := file.read(part):
             done += len(data)
-            errand.moved(len(data), size)
+            call.moved(len(data), size)
             yield data
     if done != size:
         raise SnapshotError(f"{source} changed while it was read: {done} bytes where there were {size}")
-    errand.check()
+    call.check()

@@ -200,11 +200,11 @@ async def _remove(sftp: SFTPClient, path: str) -> None:
         await sftp.remove(path)
 
 
-async def _upload(sftp: SFTPClient, source: Path, part: str, beat: Beat) -> None:
+async def _upload(sftp: SFTPClient, source: Path, part: str, heartbeat: Beat) -> None:
     """Write ``source`` to the new file ``part``, on the server's disk where it can."""
     with source.open("rb") as file:
         remote = await sftp.open(part, "wb", block_size=0)
-        await send_file(file, remote, beat)
+        await send_file(file, remote, heartbeat)
         with suppress(asyncssh.SFTPOpUnsupported):
             await remote.fsync()
         await remote.close()

@@ -56,7 +56,7 @@ class SftpRequests:
         return answer
 
 
-async def send_file(source: BinaryIO, remote: SFTPClientFile, beat: Beat) -> int:
+async def send_file(source: BinaryIO, remote: SFTPClientFile, heartbeat: Beat) -> int:
     """Write all of ``source`` to ``remote``; return the number of bytes. Raises OSError, asyncssh.Error."""
     sent = done = 0
     async with SftpRequests() as requests:
@@ -67,14 +67,14 @@ async def send_file(source: BinaryIO, remote: SFTPClientFile, beat: Beat) -> int
                 sent += len(block)
                 if len(requests) >= AT_ONCE:
                     done += await requests.oldest()
-            beat(done)
+            heartbeat(done)
         while requests:
             done += await requests.oldest()
-    beat(done)
+    heartbeat(done)
     return done
 
 
-async def receive_file(remote: SFTPClientFile, target: BinaryIO, total: int, beat: Beat) -> int:
+async def receive_file(remote: SFTPClientFile, target: BinaryIO, total: int, heartbeat: Beat) -> int:
     """Write the first ``total`` bytes of ``remote`` to ``target``; return how many there were."""
     asked = done = 0
     held = bytearray()
@@ -90,7 +90,7 @@ async def receive_file(remote: SFTPClientFile, target: BinaryIO, total: int, bea
             if len(held) >= CHUNK or not requests:
                 await asyncio.to_thread(target.write, held)
                 held = bytearray()
-                beat(done)
+                heartbeat(done)
     return done
 
 

@@ -69,11 +69,11 @@ class WebdavStore:
     async def put(self, name: str, source: Path, progress: Progress | None = None) -> None:
         """Store the file ``source``; see `Store.put`. The folder is made where it is missing."""
         async with self._putting:
-            await self._do(storing(name), lambda dav, errand: self._put(dav, errand, name, source), progress)
+            await self._do(storing(name), lambda dav, call: self._put(dav, call, name, source), progress)
 
     async def get(self, name: str, target: Path, progress: Progress | None = None) -> None:
         """Write object ``name`` to ``target``; see `Store.get`."""
-        await self._do(reading(name), lambda dav, errand: self._get(dav, errand, name, target), progress)
+        await self._do(reading(name), lambda dav, call: self._get(dav, call, name, target), progress)
 
     async def delete(self, name: str) -> None:
         """Delete object ``name``; see `Store.delete`."""
@@ -86,9 +86,9 @@ class WebdavStore:
     async def _do(
         self, doing: str, work: Callable[[Client, BlockingCall], T], progress: Progress | None = None
     ) -> T:  # fmt: skip
-        def with_client(errand: BlockingCall) -> T:
+        def with_client(call: BlockingCall) -> T:
             with self._client() as dav:
-                return work(dav, errand)
+                return work(dav, call)
 
         try:
             return await send(with_client, progress)
@@ -113,7 +113,7 @@ class WebdavStore:
     def _path(self, file: str) -> str:
         return f"{self._folder}/{file}".lstrip("/")
 
-    def _put(self, dav: Client, errand: BlockingCall, name: str, source: Path) -> None:
+    def _put(self, dav: Client, call: BlockingCall, name: str, source: Path) -> None:
         self._make_folder(dav)
         for left in abandoned(self._owner, self._files(dav)):
             self._remove(dav, left)
@@ -123,12 +123,12 @@ class WebdavStore:
                 size = source.stat().st_size
                 dav.upload_fileobj(
                     file, part, overwrite=True, size=size, chunk_size=CHUNK,
-                    callback=lambda count: errand.moved(count, size),
+                    callback=lambda count: call.moved(count, size),
                 )  # fmt: skip
             stored = dav.content_length(part)
             if stored is not None and stored != size:
                 raise self._failures.error(storing(name), f"{stored} bytes arrived of {size}")
-            errand.check()
+            call.check()
             dav.move(part, self._path(file_name(name)), overwrite=True)
         except BaseException as error:
             self._take_back(dav, part, patiently=isinstance(error, GivenUpError))
@@ -150,7 +150,7 @@ class WebdavStore:
                 pass  # what broke the upload may break this, too
             return
 
-    def _get(self, dav: Client, errand: BlockingCall, name: str, target: Path) -> None:
+    def _get(self, dav: Client, call: BlockingCall, name: str, target: Path) -> None:
         with whole_file(target) as part, part.open("xb") as file:
             done = 0
             try:
@@ -159,13 +159,13 @@ class WebdavStore:
                     while data := found.read(CHUNK):
                         file.write(data)
                         done += len(data)
-                        errand.moved(len(data), total or done)
+                        call.moved(len(data), total or done)
             except ResourceNotFound:
                 raise self._failures.missing(name) from None
             if total is not None and done != total:
                 raise self._failures.error(reading(name), f"{done} bytes arrived of {total}")
             to_disk(file)
-            errand.check()
+            call.check()
 
     def _remove(self, dav: Client, file: str) -> None:
         with suppress(ResourceNotFound):

@@ -152,7 +152,7 @@ class Group:
             for member in self.members:
                 if member.replica.schema_changed():
                     member.replica.reinstall()
-                member.replica.look_for_unseen()
+                member.replica.find_unlogged()
                 if member.flight is None:
                     moved |= member.send() > 0
                 moved |= any(done.rows for done in member.receive())

@@ -13,7 +13,7 @@ import pytest
 
 from harmonylite.db.repair import damage
 from harmonylite.db.snapshot import begin_database, fill_database, install_mirror, save_copy
-from harmonylite.db.sqlite.deadline import Patience
+from harmonylite.db.sqlite.deadline import Deadline
 from harmonylite.schema.sql import is_private
 from tests.parts.db.fix_replicas import Group, Member
 
@@ -157,9 +157,9 @@ def made_from(member: Member, folder: Path) -> Path:
     snapshot = folder / "snapshot.db"
     save_copy(member.options.mirror, snapshot)
     options = replace(member.options, database=folder / "new.db", folder=folder / "new")
-    building = begin_database(options, snapshot, Patience())
+    building = begin_database(options, snapshot, Deadline())
     install_mirror(options, snapshot)
-    fill_database(options, building, Patience()).close()
+    fill_database(options, building, Deadline()).close()
     return building
 
 

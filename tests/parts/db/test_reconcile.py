@@ -10,8 +10,8 @@ import apsw
 import pytest
 
 from harmonylite.changes.reassembler import Inbox
-from harmonylite.db.snapshot import begin_unseen, fill, has_tables, offer, save_copy, seal
-from harmonylite.db.sqlite.deadline import Patience
+from harmonylite.db.snapshot import begin_hidden, fill, has_tables, offer, save_copy, seal
+from harmonylite.db.sqlite.deadline import Deadline
 from harmonylite.errors import DatabaseError, SchemaWaitError
 from tests.parts.db.fix_replicas import Group, Member
 
@@ -86,8 +86,8 @@ def test_a_database_that_is_not_there_is_made_from_a_snapshot(group: Group, tmp_
     save_copy(a.options.mirror, snapshot)
     made = replace(a.options, database=tmp_path / "new" / "app.db", folder=tmp_path / "new" / "mirror", node="new")
     made.database.parent.mkdir()
-    replica = begin_unseen(made, snapshot, Patience())
-    fill(replica, Patience())
+    replica = begin_hidden(made, snapshot, Deadline())
+    fill(replica, Deadline())
     seal(replica)
     offer(replica.options.database, made.database)
     assert has_tables(made.database)

@@ -31,7 +31,7 @@ def states(found: Presence) -> dict[str, str]:
     return {name: peer.state for name, peer in found._status.peers.items()}
 
 
-def beat(node: str, *, every: float = 3.0, leaving: bool = False) -> Heartbeat:
+def heartbeat(node: str, *, every: float = 3.0, leaving: bool = False) -> Heartbeat:
     return Heartbeat(node, "s", every, leaving)
 
 
@@ -53,13 +53,13 @@ def test_a_peer_that_goes_and_comes_back_is_logged_once_each(log: pytest.LogCapt
     a = listening()
     a.look(0.0)
     for node in ("b", "c"):
-        a.hear(beat(node), 1.0)
+        a.hear(heartbeat(node), 1.0)
     a.look(2.0)
     for now in range(3, 60):
-        a.hear(beat("b"), now)
+        a.hear(heartbeat("b"), now)
         a.look(now)
     assert states(a) == {"b": "up", "c": "silent"}
-    a.hear(beat("c"), 61.0)
+    a.hear(heartbeat("c"), 61.0)
     a.look(62.0)
     assert states(a) == {"b": "up", "c": "up"}
     assert log.messages == [
@@ -70,7 +70,7 @@ def test_a_peer_that_goes_and_comes_back_is_logged_once_each(log: pytest.LogCapt
 def test_many_peers_that_go_together_are_one_line(log: pytest.LogCaptureFixture) -> None:
     a = listening()
     for number in range(20):
-        a.hear(beat(f"n{number:02}"), 1.0)
+        a.hear(heartbeat(f"n{number:02}"), 1.0)
     a.look(1.0)
     a.look(1.0 + LEFT)
     assert len(log.messages) == 2
@@ -79,7 +79,7 @@ def test_many_peers_that_go_together_are_one_line(log: pytest.LogCaptureFixture)
 
 def test_an_outage_of_this_node_makes_no_peer_silent(log: pytest.LogCaptureFixture) -> None:
     a = listening()
-    a.hear(beat("b"), 1.0)
+    a.hear(heartbeat("b"), 1.0)
     a.look(1.0)
     a._status.nats_connected = False
     a.look(1000.0)
@@ -87,7 +87,7 @@ def test_an_outage_of_this_node_makes_no_peer_silent(log: pytest.LogCaptureFixtu
     a._status.nats_connected = True
     a.look(1001.0)
     assert states(a) == {"b": "unknown"}, "it has its time to be heard"
-    a.hear(beat("b"), 1002.0)
+    a.hear(heartbeat("b"), 1002.0)
     a.look(1003.0)
     assert log.messages == ["peers are up: b"]
 
@@ -103,22 +103,22 @@ def test_a_known_peer_that_is_never_heard_is_silent(log: pytest.LogCaptureFixtur
 
 def test_a_peer_that_stops_is_not_silent(log: pytest.LogCaptureFixture) -> None:
     a = listening()
-    a.hear(beat("b"), 1.0)
+    a.hear(heartbeat("b"), 1.0)
     a.look(1.0)
-    a.hear(beat("b", leaving=True), 2.0)
+    a.hear(heartbeat("b", leaving=True), 2.0)
     a.look(1000.0)
     assert states(a) == {"b": "stopped"}
-    a.hear(beat("b"), 1001.0)
+    a.hear(heartbeat("b"), 1001.0)
     a.look(1002.0)
     assert log.messages == ["peers are up: b", "peers stopped: b", "peers are up: b"]
 
 
 def test_a_forgotten_peer_is_gone_until_it_is_heard() -> None:
     a = listening()
-    a.hear(beat("b"), 0.0)
+    a.hear(heartbeat("b"), 0.0)
     a.forget("b")
     assert states(a) == {}
-    a.hear(beat("b"), 1.0)
+    a.hear(heartbeat("b"), 1.0)
     assert states(a) == {"b": "up"}
 
 
@@ -127,7 +127,7 @@ def test_a_peer_within_its_own_interval_never_counts_as_silent(beats: list[tuple
     """Whatever interval a peer announces, it has three of them."""
     a, now = listening(), 1.0
     for every, late in beats:
-        a.hear(beat("b", every=every), now)
+        a.hear(heartbeat("b", every=every), now)
         now += min(every * 1.2 + late * every / 5, every * MISSED)
         a.look(now)
         assert states(a) == {"b": "up"}
@@ -137,18 +137,18 @@ def test_a_peer_within_its_own_interval_never_counts_as_silent(beats: list[tuple
 def test_a_node_hears_a_bounded_number_of_heartbeats(nodes: int) -> None:
     a = listening()
     for number in range(nodes - 1):
-        a.hear(beat(f"n{number}"), 0.0)
+        a.hear(heartbeat(f"n{number}"), 0.0)
     assert nodes / a.every <= MOST_A_SECOND
 
 
 def test_the_list_of_peers_is_bounded() -> None:
     a = listening()
     for number in range(MOST_PEERS + 50):
-        a.hear(beat(f"n{number}"), 0.0)
+        a.hear(heartbeat(f"n{number}"), 0.0)
     assert len(a._status.peers) == MOST_PEERS
 
 
-GOOD = msgspec.msgpack.encode(beat("b"))
+GOOD = msgspec.msgpack.encode(heartbeat("b"))
 
 
 @given(st.binary(max_size=60) | st.tuples(st.integers(0, len(GOOD) - 1), st.integers(0, 255)).map(
@@ -168,13 +168,13 @@ def test_no_bytes_make_a_heartbeat_raise(data: bytes) -> None:
      {"lag_messages": -1}, {"lag_seconds": float("nan")}, {"pending_rows": "many"}, {"node": None}],
 )  # fmt: skip
 def test_a_heartbeat_of_impossible_values_is_none(wrong: dict[str, object]) -> None:
-    plain = msgspec.to_builtins(beat("b"))
+    plain = msgspec.to_builtins(heartbeat("b"))
     assert decode(msgspec.msgpack.encode(plain)) is not None
     assert decode(msgspec.msgpack.encode(plain | wrong)) is None
 
 
 def test_a_heartbeat_of_a_newer_version_is_understood() -> None:
-    found = decode(msgspec.msgpack.encode(msgspec.to_builtins(beat("b")) | {"moon": "full"}))
+    found = decode(msgspec.msgpack.encode(msgspec.to_builtins(heartbeat("b")) | {"moon": "full"}))
     assert found is not None
     assert found.node == "b"
 

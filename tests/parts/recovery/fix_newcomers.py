@@ -38,7 +38,7 @@ class Newcomer:
         save_copy(first.mirror, self.snapshot)
         self.tapes = [Tape(group.world, shard, 0, node="new") for shard in range(group.world.shards)]
 
-    def offering(self, options: ReplicaOptions | None = None) -> DatabaseBuilder:
+    def builder(self, options: ReplicaOptions | None = None) -> DatabaseBuilder:
         return DatabaseBuilder(options or self.options, self.thread, self.status, Follows(), self.tapes)
 
     @property

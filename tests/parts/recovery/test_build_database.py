@@ -12,7 +12,7 @@ from pathlib import Path
 import apsw
 import pytest
 
-from harmonylite.db.mirror.positions import grew_apart
+from harmonylite.db.mirror.positions import have_diverged
 from harmonylite.db.replica import Replica
 from harmonylite.db.snapshot import pour
 from harmonylite.db.sqlite.thread import SqliteThread
@@ -32,7 +32,7 @@ def often(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_it_holds_what_came_after_the_snapshot_logs_from_the_first_write_and_goes_on(newcomer: Newcomer) -> None:
-    await newcomer.offering().make(newcomer.snapshot)
+    await newcomer.builder().make(newcomer.snapshot)
     app = newcomer.app
     assert app.execute("SELECT count(*) FROM t").get == 5
     app.execute("INSERT INTO t VALUES (9, 'at once', 0)")
@@ -40,7 +40,7 @@ async def test_it_holds_what_came_after_the_snapshot_logs_from_the_first_write_a
     replica = Replica(newcomer.options)
     replica.open()
     assert replica.joined
-    assert not grew_apart(replica.connection)
+    assert not have_diverged(replica.connection)
     assert replica.look() == 1, "what was written at once is pending, and nothing else"
     assert replica.positions()[0].seq == replica.merged_positions()[0].seq == newcomer.group.world.last(0)
     replica.close()
@@ -51,7 +51,7 @@ async def test_while_the_ends_cannot_be_asked_none_appears_and_the_reason_is_tol
     newcomer: Newcomer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     away = Away(monkeypatch)
-    making = asyncio.create_task(newcomer.offering().make(newcomer.snapshot))
+    making = asyncio.create_task(newcomer.builder().make(newcomer.snapshot))
     for _ in range(2):
         away.refused.clear()
         await away.refused.wait()
@@ -73,7 +73,7 @@ async def test_how_far_it_is_stands_in_the_status(newcomer: Newcomer, monkeypatc
         waiting(part, reason, error)
 
     monkeypatch.setattr(Part, "waiting", heard)
-    await newcomer.offering().make(newcomer.snapshot)
+    await newcomer.builder().make(newcomer.snapshot)
     left = [reason for reason in told if "messages left" in reason]
     assert [reason.split(" messages")[0].split()[-1] for reason in left] == ["5", "4", "3", "2", "1"]
     assert "about" in left[1]
@@ -87,7 +87,7 @@ async def test_a_log_that_a_deleted_database_left_behind_is_not_taken_for_its_ow
     other.execute("CREATE TABLE strange(x); INSERT INTO strange VALUES (1)")
     newcomer.options.database.unlink()
     assert Path(f"{newcomer.options.database}-wal").stat().st_size > 0
-    await newcomer.offering().make(newcomer.snapshot)
+    await newcomer.builder().make(newcomer.snapshot)
     assert newcomer.app.execute("SELECT count(*) FROM t").get == 5
     assert newcomer.app.execute("PRAGMA integrity_check").get == "ok"
     other.close()
@@ -109,7 +109,7 @@ async def test_a_file_that_the_application_made_meanwhile_stays(
 
     monkeypatch.setattr(Tape, "end", end)
     with pytest.raises(DatabaseError, match="was made by somebody else meanwhile"):
-        await newcomer.offering().make(newcomer.snapshot)
+        await newcomer.builder().make(newcomer.snapshot)
     assert newcomer.app.execute("SELECT x FROM own").get == 1
 
 
@@ -163,7 +163,7 @@ async def test_an_empty_file_shows_no_table_and_then_all_rows_to_whoever_has_it_
     watching = Watching(newcomer.options.database, *beginning)
     inode = newcomer.options.database.stat().st_ino
     watching.start()
-    await newcomer.offering().make(newcomer.snapshot)
+    await newcomer.builder().make(newcomer.snapshot)
     watching.stop()
     watching.seen.add(watching.look())
     assert watching.seen == {None, 9995}
@@ -173,7 +173,7 @@ async def test_an_empty_file_shows_no_table_and_then_all_rows_to_whoever_has_it_
     replica = Replica(newcomer.options)
     replica.open()
     assert replica.joined
-    assert not grew_apart(replica.connection)
+    assert not have_diverged(replica.connection)
     assert replica.look() == 1, "what was written at once is pending, and nothing else"
     replica.close()
     assert watching.reader.execute("PRAGMA integrity_check").get == "ok"
@@ -192,7 +192,7 @@ async def test_a_table_that_the_application_makes_in_its_empty_file_meanwhile_st
 
     monkeypatch.setattr("harmonylite.recovery.build_database.pour", late)
     with pytest.raises(DatabaseError, match="made by somebody else meanwhile"):
-        await newcomer.offering().make(newcomer.snapshot)
+        await newcomer.builder().make(newcomer.snapshot)
     assert app.execute("SELECT name, x FROM sqlite_schema, own").fetchall() == [("own", 1)]
     app.execute("INSERT INTO own VALUES (2)")
     app.close()
@@ -205,7 +205,7 @@ async def test_a_change_set_that_the_snapshots_schema_lacks_lets_none_appear(new
     a.run("INSERT INTO t(id, x) VALUES (9, 1)")
     newcomer.group.settle()
     with pytest.raises(SchemaWaitError, match="column x"):
-        await newcomer.offering().make(newcomer.snapshot)
+        await newcomer.builder().make(newcomer.snapshot)
     assert not newcomer.options.database.exists()
 
 
@@ -213,7 +213,7 @@ async def test_a_message_that_cannot_be_understood_lets_none_appear(newcomer: Ne
     newer = Envelope(VERSION + 1, KIND_CHANGES, "b", "s", 1, 0, False, True, [0], 0.0, {}, False, b"")
     newcomer.group.world.publish(0, "b", encode_envelope(newer))
     with pytest.raises(PoisonError):
-        await newcomer.offering().make(newcomer.snapshot)
+        await newcomer.builder().make(newcomer.snapshot)
     assert not newcomer.options.database.exists()
 
 
@@ -233,6 +233,6 @@ async def test_what_this_node_left_unfinished_before_its_disk_was_lost_holds_it_
         group.world.publish(0, "b", payload)
     a.run("INSERT INTO t VALUES (20, 'after it'), (21, 'after it'), (22, 'after it'), (23, 'after it')")
     a.send()
-    await newcomer.offering().make(newcomer.snapshot)
+    await newcomer.builder().make(newcomer.snapshot)
     assert newcomer.app.execute("SELECT DISTINCT v FROM t").fetchall() == [("after it",)]
     b.drop()

@@ -8,7 +8,7 @@ import apsw
 import pytest
 
 from harmonylite.changes.reassembler import Inbox
-from harmonylite.db.mirror.positions import grew_apart
+from harmonylite.db.mirror.positions import have_diverged
 from harmonylite.db.snapshot import install_mirror, save_copy
 from harmonylite.db.sqlite.thread import SqliteThread
 from harmonylite.recovery.bootstrap import Bootstrap
@@ -107,8 +107,8 @@ async def settle(group: Group, b: Member) -> None:
     """Let ``b`` bring database and mirror together as it does at each start."""
     thread = SqliteThread()
     try:
-        joiner = Bootstrap(b.options, thread, NodeStatus(), please=_no)
-        await joiner._settle_apart(b.replica, [Stream(list(group.world.streams[0]))])
+        bootstrap = Bootstrap(b.options, thread, NodeStatus(), request_snapshot=_no)
+        await bootstrap._settle_diverged(b.replica, [Stream(list(group.world.streams[0]))])
     finally:
         await thread.aclose()
     b.inbox = Inbox(b.replica.positions())
@@ -122,11 +122,11 @@ def test_a_copy_of_a_mirror_is_none_that_the_database_grew_up_with_until_they_ar
     b_alone: tuple[Group, Member, Member], tmp_path: Path
 ) -> None:
     _, _, b = b_alone
-    assert not grew_apart(b.replica.connection)
+    assert not have_diverged(b.replica.connection)
     b.stop()
     save_copy(b.options.mirror, file := tmp_path / "snapshot.db")
     install_mirror(b.options, file)
     b.start()
-    assert grew_apart(b.replica.connection)
+    assert have_diverged(b.replica.connection)
     b.replica.reconcile(first=False)
-    assert not grew_apart(b.replica.connection)
+    assert not have_diverged(b.replica.connection)

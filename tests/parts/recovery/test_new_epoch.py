@@ -12,7 +12,7 @@ from harmonylite.changes.epochs import Standing
 from harmonylite.db.mirror import mirror_file
 from harmonylite.db.replica import Replica, ReplicaOptions
 from harmonylite.db.snapshot import fill, save_copy
-from harmonylite.db.sqlite.deadline import Patience
+from harmonylite.db.sqlite.deadline import Deadline
 from harmonylite.db.sqlite.thread import SqliteThread
 from harmonylite.errors import DiskFullError
 from harmonylite.jetstream.object_store import JetStreamObjects
@@ -48,7 +48,7 @@ class Cluster:
         self.store = DirectoryStore(folder / "store", owner="b")
         (folder / "store").mkdir()
         (folder / "work").mkdir()
-        self.keeper = SnapshotRepository(
+        self.repository = SnapshotRepository(
             self.store, JetStreamObjects(link, StreamSettings(stream_prefix="c")), folder / "work", "b", "c",
             self.keeper_status, keep=5, copy=self.copy,
         )  # fmt: skip
@@ -77,7 +77,7 @@ class Cluster:
         return now.anew("h", {0: Position(0, 0, 1, "new")})
 
     async def begin(self) -> str:
-        saved = await self.keeper.begin([stream(0)], self.anew)
+        saved = await self.repository.begin([stream(0)], self.anew)
         assert saved is not None
         self.since = True
         return saved.name
@@ -86,7 +86,7 @@ class Cluster:
         """Let ``a`` take up what fits."""
         look = StreamState(self.a.replica.standing(), [stream(1)], reasons=["the stream was made anew"])
         recovery = self.recovery(NodeStatus())
-        assert await recovery._adopt_what_fits(self.a.replica, look, await self.keeper.newest())
+        assert await recovery._adopt_what_fits(self.a.replica, look, await self.repository.newest())
         return self.a
 
     def recovery(self, status: NodeStatus) -> Recovery:
@@ -99,7 +99,9 @@ class Cluster:
         async def no() -> bool:
             return False
 
-        return Recovery(self.thread, status, self.keeper, [], peers, node="a", publish=True, ensure=nothing, please=no)
+        return Recovery(
+            self.thread, status, self.repository, [], peers, node="a", publish=True, ensure=nothing, request_snapshot=no
+        )
 
 
 @pytest.fixture
@@ -111,7 +113,7 @@ async def cluster(group: Group, link: NatsLink, tmp_path: Path) -> AsyncIterator
 
 async def test_it_goes_on_from_the_beginning_and_brings_what_it_knows_beyond(cluster: Cluster) -> None:
     await cluster.begin()
-    await cluster.keeper.save()
+    await cluster.repository.save()
     a = await cluster.comes_back()
     assert a.replica.positions()[0].seq == 0, "what was done since comes in its order"
     assert a.replica.look() == 2
@@ -120,7 +122,7 @@ async def test_it_goes_on_from_the_beginning_and_brings_what_it_knows_beyond(clu
 
 async def test_without_the_beginning_it_brings_rows_and_undoes_nothing(cluster: Cluster) -> None:
     first = await cluster.begin()
-    await cluster.keeper.save()
+    await cluster.repository.save()
     await cluster.store.delete(first)
     await cluster.store.delete(f"{first}.json")
     a = await cluster.comes_back()
@@ -140,22 +142,22 @@ async def test_where_the_beginning_is_damaged_the_others_are_asked_and_a_new_one
     status = NodeStatus()
     assert not await cluster.recovery(status).leads_on(cluster.a.replica, 0.0)
     assert "about to begin anew" in status.part("recovery").reason
-    assert name in cluster.keeper.damaged
+    assert name in cluster.repository.damaged
 
 
 async def test_a_database_that_could_not_be_made_is_made_at_the_next_try(
     cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first try took the snapshot's file for the mirror, and ended for want of room."""
-    await cluster.keeper.save()
+    await cluster.repository.save()
     tries = 0
 
-    def filling(replica: Replica, patience: Patience) -> None:
+    def filling(replica: Replica, deadline: Deadline) -> None:
         nonlocal tries
         tries += 1
         if tries == 1:
             raise DiskFullError("no room is left on the disk")
-        fill(replica, patience)
+        fill(replica, deadline)
 
     async def no() -> bool:
         return False
@@ -163,9 +165,9 @@ async def test_a_database_that_could_not_be_made_is_made_at_the_next_try(
     monkeypatch.setattr("harmonylite.recovery.build_database.fill", filling)
     options = ReplicaOptions(tmp_path / "new" / "app.db", tmp_path / "new" / "mirror", "new", "s")
     options.database.parent.mkdir()
-    joiner = Bootstrap(options, cluster.thread, NodeStatus(), please=no)
+    bootstrap = Bootstrap(options, cluster.thread, NodeStatus(), request_snapshot=no)
     streams = [Stream([], created="new")]
-    made = await joiner._without_database(cluster.keeper, cluster.recovery(NodeStatus()), streams)
+    made = await bootstrap._without_database(cluster.repository, cluster.recovery(NodeStatus()), streams)
     assert (tries, cluster.keeper_status.counters.snapshots_restored) == (2, 2), "one is fetched for each try"
     assert made.options.database.exists()
     assert not list(cluster.folder.rglob("incoming-*")), "nothing is left behind"

@@ -69,7 +69,7 @@ async def test_a_node_that_comes_back_folds_its_own_change_sets_with_the_work_of
         folder.mkdir()
         newcomer = tail(make_group(shards), folder, thread, writer)
         work.clear()
-        await newcomer.offering().make(newcomer.snapshot)
+        await newcomer.builder().make(newcomer.snapshot)
         spent[writer] = dict(work)
         assert newcomer.app.execute("SELECT count(*) FROM t").get == MANY
     assert spent["itself"]["statements"] <= 1.1 * spent["another"]["statements"]

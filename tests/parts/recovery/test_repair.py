@@ -23,7 +23,7 @@ async def heal(newcomer: Newcomer, member: Member, mirror: Path | None = None, *
     shutil.copy(mirror, file) if mirror is not None else save_copy(member.options.mirror, file)
     if close:
         member.app.close()
-    aside, _ = await newcomer.offering(member.options).heal(file)
+    aside, _ = await newcomer.builder(member.options).heal(file)
     assert aside.exists()
     assert damage(member.options.database) == ""
     member.app = apsw.Connection(str(member.options.database))

@@ -58,7 +58,7 @@ class SetBack:
         self.status = NodeStatus()
         (folder / "store").mkdir()
         (folder / "work").mkdir()
-        self.keeper = SnapshotRepository(
+        self.repository = SnapshotRepository(
             DirectoryStore(folder / "store", owner="a"), JetStreamObjects(link, StreamSettings(stream_prefix="c")),
             folder / "work", "a", "c", self.status, keep=5, copy=self._copy,
         )  # fmt: skip
@@ -71,8 +71,8 @@ class SetBack:
             return False
 
         self.recovery = Recovery(
-            thread, self.status, self.keeper, [OldStream()], self.peers,  # type: ignore[list-item]  # all it asks for
-            node="a", publish=True, ensure=nothing, please=no,
+            thread, self.status, self.repository, [OldStream()], self.peers,  # type: ignore[list-item]  # all it asks for
+            node="a", publish=True, ensure=nothing, request_snapshot=no,
         )  # fmt: skip
 
     def _copy(self, target: Path, *, beginning: Callable[[Standing], Standing] | None = None) -> Standing:
@@ -81,7 +81,7 @@ class SetBack:
     async def arrange(self) -> None:
         """Save the earlier history's snapshot, then be on the later one."""
         self._stand(self.node, Standing("earlier", {0: Position(0, 3, 4, "old")}))
-        saved = await self.keeper.save()
+        saved = await self.repository.save()
         assert saved is not None
         past = {"earlier": {0: ("old", 4)}}
         self._stand(self.node, Standing("later", {0: Position(0, 1, 2, "new")}, past))
@@ -123,7 +123,7 @@ async def set_back(
 
 async def test_the_cluster_begins_anew_and_folds_nothing_a_second_time(set_back: SetBack) -> None:
     await set_back.tries(PeerState("b", False, "later", {0: ("new", 1)}, 1))
-    pointed = await set_back.keeper.newest()
+    pointed = await set_back.repository.newest()
     assert pointed is not None
     assert pointed.history not in ("earlier", "later")
     assert (pointed.positions, pointed.resume, pointed.created) == ({0: 4}, {0: 1}, {0: "old"})
@@ -137,7 +137,7 @@ async def test_the_cluster_begins_anew_and_folds_nothing_a_second_time(set_back:
 async def test_what_somebody_may_have_written_since_is_folded(set_back: SetBack) -> None:
     """A node that missed the later history follows the old streams as if nothing had happened, and writes into them."""
     await set_back.tries(PeerState("b", True, "earlier", {0: ("old", 5)}))
-    pointed = await set_back.keeper.newest()
+    pointed = await set_back.repository.newest()
     assert pointed is not None
     assert pointed.history not in ("earlier", "later"), "a node that follows an earlier history is not waited for"
     assert pointed.positions == {0: 0}

@@ -75,7 +75,7 @@ class Running:
     @property
     def asked(self) -> Control:
         """What a person asks."""
-        return self.node._questions
+        return self.node._control
 
     async def says(self, message: Envelope) -> int:
         """Have the writer that ``message`` names publish it; return its sequence."""

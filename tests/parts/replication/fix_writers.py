@@ -52,16 +52,16 @@ class Writer:
         self.shards = [JetStreamShard(link, settings, shard, name) for shard in range(settings.shards)]
         self.inbox = Inbox({shard: Position(shard) for shard in range(settings.shards)})
         self.objects = Objects(link, settings)
-        self.keeper = SnapshotRepository(
+        self.repository = SnapshotRepository(
             self.objects, self.objects, folder, name, "c", self.status, keep=3, copy=self._copy
         )
         self.lease = Lease(self.objects, name, "s", seconds=30.0)
         peers = NatsPeers(link, settings.subject_prefix)
-        self.saver = SnapshotScheduler(
-            self.keeper, self.lease, peers, self.status, interval=0.0, history=lambda: "", past=lambda: ()
+        self.scheduler = SnapshotScheduler(
+            self.repository, self.lease, peers, self.status, interval=0.0, history=lambda: "", past=lambda: ()
         )
-        self.gate = Throttle(self.status, name, lambda: self.inbox, self.saver if gated else None)
-        self.publisher = Publisher(self.shards, name, "s", self.status, self.gate)
+        self.throttle = Throttle(self.status, name, lambda: self.inbox, self.scheduler if gated else None)
+        self.publisher = Publisher(self.shards, name, "s", self.status, self.throttle)
         self.folded: list[ChangeSetId] = []
         self.voided: list[ChangeSetId] = []
         self._count = 0
@@ -81,8 +81,8 @@ class Writer:
             info = await stream.info()
             self.status.shard(stream.shard).most = info.most
         async with asyncio.TaskGroup() as group:
-            group.create_task(self.saver.run())
-            group.create_task(self.saver.serve())
+            group.create_task(self.scheduler.run())
+            group.create_task(self.scheduler.serve())
             for stream in self.shards:
                 group.create_task(self._read(stream))
 
@@ -137,7 +137,7 @@ async def writers(
         found = [Writer(link, settings, folder, name, gated=gated) for link, name in zip(links, names, strict=True)]
         found[0]._take()
         await found[0].lease.renew()
-        await found[0].keeper.save()
+        await found[0].repository.save()
         tasks = [group.create_task(writer.run()) for writer in found]
         try:
             await eventually(lambda: all(w.status.shard(s.shard).most for w in found for s in w.shards))

@@ -155,8 +155,8 @@ async def test_a_comparison_under_load_finds_what_was_planted_and_repairs_it(
 
 
 def holds_lease(node: Running) -> bool:
-    assert node.node._upkeep is not None
-    return node.node._upkeep.lease.held
+    assert node.node._services is not None
+    return node.node._services.lease.held
 
 
 def agreed(answers: dict[str, Digest]) -> bool:

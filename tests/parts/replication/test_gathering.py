@@ -58,7 +58,7 @@ class Commits:
     def schema_changed(self) -> bool:
         return False
 
-    def look_for_unseen(self) -> None:
+    def find_unlogged(self) -> None:
         pass
 
     def capture(self, number: int, **_: object) -> object:

@@ -94,8 +94,8 @@ async def received(shard: JetStreamShard) -> list[Piece]:
 
 def publisher(shard: JetStreamShard, session: str = "s1") -> Publisher:
     status = NodeStatus()
-    gate = Throttle(status, "node-1", lambda: Inbox({0: Position(0)}), None)
-    return Publisher([shard], "node-1", session, status, gate)
+    throttle = Throttle(status, "node-1", lambda: Inbox({0: Position(0)}), None)
+    return Publisher([shard], "node-1", session, status, throttle)
 
 
 @pytest.mark.parametrize("parts", [1, 2, 7])

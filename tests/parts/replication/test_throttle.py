@@ -20,9 +20,9 @@ SECONDS = 60.0
 async def left_out(writer: Writer) -> list[str]:
     """Return what the streams have forgotten and the newest snapshot does not hold, at this moment."""
     while True:
-        before = await writer.keeper.newest()
+        before = await writer.repository.newest()
         infos = [await shard.info() for shard in writer.shards]
-        after = await writer.keeper.newest()
+        after = await writer.repository.newest()
         assert before is not None
         assert after is not None
         if before.name == after.name:

@@ -51,14 +51,14 @@ class Member:
         work.mkdir()
         objects = JetStreamObjects(link, StreamSettings())
         store.mkdir(exist_ok=True)
-        self.keeper = SnapshotRepository(
+        self.repository = SnapshotRepository(
             DirectoryStore(store, owner=name), objects, work, name, "c", self.status, keep=0, copy=self._copy
         )
         self.lease = Lease(objects, name, "s", seconds=30.0)
         self.peers = NatsPeers(link, "c")
-        self.answering = Answering(self.keeper, self.lease, self.status, clock=lambda: self.now)
+        self.answering = Answering(self.repository, self.lease, self.status, clock=lambda: self.now)
         self.requests = Requests(
-            self.status, lambda: self.peers, lambda: self.keeper, lambda: self.lease, clock=lambda: self.now
+            self.status, lambda: self.peers, lambda: self.repository, lambda: self.lease, clock=lambda: self.now
         )
 
     @staticmethod
@@ -75,10 +75,10 @@ class Member:
 
     async def no_use(self) -> None:
         """Find that the newest snapshot is of no use, and ask for another, as a node that joins does."""
-        newest = await self.keeper.newest()
+        newest = await self.repository.newest()
         if newest is not None:
-            await self.keeper.look_at(newest)
-        assert await self.requests.please()
+            await self.repository.look_at(newest)
+        assert await self.requests.request_snapshot()
 
 
 Cluster = Callable[..., Awaitable[list[Member]]]
@@ -92,7 +92,7 @@ async def cluster(link: NatsLink, tmp_path: Path) -> AsyncIterator[Cluster]:
         async def made(*members: tuple[str, str]) -> list[Member]:
             found = [Member(link, tmp_path, name, tmp_path / store) for name, store in members]
             assert await found[0].lease.renew()
-            await found[0].keeper.save()
+            await found[0].repository.save()
             for member in found:
                 stack.callback(asyncio.create_task(member.peers.serve(TOPIC, REQUEST.decode, member.answer)).cancel)
             there = 0
@@ -109,7 +109,7 @@ async def test_the_holder_of_the_lease_alone_saves_one_and_the_others_none(clust
     holder, second, third, joining = await cluster(("a", "store"), ("b", "store"), ("c", "store"), ("j", "store"))
     await joining.no_use()
     assert (holder.saved, second.saved, third.saved) == (2, 0, 0)
-    newest = await joining.keeper.newest()
+    newest = await joining.repository.newest()
     assert newest is not None
     assert newest.node == "a"
 
@@ -119,11 +119,11 @@ async def test_what_did_not_help_is_not_asked_for_again_and_nothing_is_saved_for
     for _ in range(5):
         await joining.no_use()
     assert holder.saved == 2, "the first one, and one for the request"
-    newest = await joining.keeper.newest()
+    newest = await joining.repository.newest()
     assert newest is not None
     stubborn = Request("j", "elsewhere", newest.name)
     for _ in range(5):
-        assert await holder.answering._reply(stubborn) == Reply("a", holder.keeper.shelf.place)
+        assert await holder.answering._reply(stubborn) == Reply("a", holder.repository.catalog.place)
     assert holder.saved == 2
     joining.now = holder.now = PAUSE + 1
     await joining.no_use()
@@ -132,11 +132,13 @@ async def test_what_did_not_help_is_not_asked_for_again_and_nothing_is_saved_for
 
 async def test_a_node_that_asks_while_a_newer_one_is_there_gets_that_one(cluster: Cluster) -> None:
     holder, joining = await cluster(("a", "store"), ("j", "store"))
-    old = await holder.keeper.newest()
-    new = await holder.keeper.save()
+    old = await holder.repository.newest()
+    new = await holder.repository.save()
     assert old is not None
     assert new is not None
-    assert await holder.answering._reply(Request("j", "", old.name)) == Reply("a", holder.keeper.shelf.place, new.name)
+    assert await holder.answering._reply(Request("j", "", old.name)) == Reply(
+        "a", holder.repository.catalog.place, new.name
+    )
     assert (holder.saved, joining.saved) == (2, 0)
 
 
@@ -160,23 +162,23 @@ async def test_a_node_with_another_store_is_named_on_both_sides_and_nobody_saves
 
 async def test_a_running_node_whose_store_is_another_one_leaves_the_saving_to_the_others(cluster: Cluster) -> None:
     holder, strange = await cluster(("a", "store"), ("s", "another"))
-    saver = SnapshotScheduler(
-        strange.keeper, strange.lease, strange.peers, strange.status, interval=0.0, history=lambda: "h", past=tuple
+    scheduler = SnapshotScheduler(
+        strange.repository, strange.lease, strange.peers, strange.status, interval=0.0, history=lambda: "h", past=tuple
     )
     shard = strange.status.shard(0)
     shard.position, shard.resume, shard.most = 80, 81, 90
     for _ in range(3):
-        saver._asked = float("-inf")
-        await saver._look()
+        scheduler._asked = float("-inf")
+        await scheduler._look()
     assert strange.saved == 0
     assert "is not in this node's store" in strange.status.part("snapshots").reason
     await holder.lease.release()
-    await saver._look()
+    await scheduler._look()
     assert not strange.lease.held, "what it saved there, nobody else would find"
-    saver._asked = float("-inf")
-    for path in (holder.keeper._store._folder).iterdir():  # type: ignore[attr-defined]
-        (strange.keeper._store._folder / path.name).write_bytes(path.read_bytes())  # type: ignore[attr-defined]
-    await saver._look()
+    scheduler._asked = float("-inf")
+    for path in (holder.repository._store._folder).iterdir():  # type: ignore[attr-defined]
+        (strange.repository._store._folder / path.name).write_bytes(path.read_bytes())  # type: ignore[attr-defined]
+    await scheduler._look()
     assert strange.status.part("snapshots").state == "ok", "its store has the newest one by now"
     assert strange.saved == 1
 
@@ -192,11 +194,11 @@ async def test_somebody_answers_the_first_time_unless_another_node_holds_the_lea
         assert await Lease(joining.lease._pointers, "j", "before", seconds=30.0).renew()
     elif lease == "of another node":
         assert await Lease(joining.lease._pointers, "gone", "s", seconds=30.0).renew()
-        assert not await joining.requests.please(), "it may answer yet"
+        assert not await joining.requests.request_snapshot(), "it may answer yet"
         assert first.saved + second.saved == 1
-    newest = await joining.keeper.newest()
+    newest = await joining.repository.newest()
     assert newest is not None
-    assert await joining.requests.please()
+    assert await joining.requests.request_snapshot()
     assert 2 <= first.saved + second.saved <= 3, "both may have begun before one was through"
 
 
@@ -208,23 +210,23 @@ async def test_only_nodes_that_are_named_save_and_they_do_so_at_once(cluster: Cl
 
 async def test_who_has_one_saves_nothing(cluster: Cluster) -> None:
     holder, asking = await cluster(("a", "store"), ("j", "another"))
-    newest = await holder.keeper.newest()
+    newest = await holder.repository.newest()
     assert newest is not None
-    found = await who_has(asking.peers, asking.keeper, newest.name, me="j")
-    assert found == Reply("a", holder.keeper.shelf.place, has=True)
-    assert await who_has(asking.peers, asking.keeper, "snapshot-1-nowhere", me="j") is None
+    found = await who_has(asking.peers, asking.repository, newest.name, me="j")
+    assert found == Reply("a", holder.repository.catalog.place, has=True)
+    assert await who_has(asking.peers, asking.repository, "snapshot-1-nowhere", me="j") is None
     assert (holder.saved, asking.saved) == (1, 0)
 
 
 async def test_a_store_out_of_reach_is_no_answer(cluster: Cluster, tmp_path: Path) -> None:
     holder, asking = await cluster(("a", "store"), ("j", "another"))
     (tmp_path / "store").rename(tmp_path / "away")
-    newest = await holder.keeper.newest()
+    newest = await holder.repository.newest()
     assert newest is not None
     with pytest.raises(SnapshotError):
-        await holder.keeper.shelf.has(newest.name)
+        await holder.repository.catalog.has(newest.name)
     assert await holder.answering.answer(Request("j", "", "x", missing=True)) is None
-    assert await who_has(asking.peers, asking.keeper, newest.name, me="j") is None
+    assert await who_has(asking.peers, asking.repository, newest.name, me="j") is None
 
 
 def test_the_pause_grows_while_nothing_helps_and_begins_again_with_another_one() -> None:

@@ -29,10 +29,10 @@ class Place:
         self.history, self.past = "", tuple[str, ...]()
         self.at(0)
         objects = JetStreamObjects(link, StreamSettings())
-        self.keeper = SnapshotRepository(objects, objects, folder, node, "c", self.status, keep=3, copy=self._copy)
+        self.repository = SnapshotRepository(objects, objects, folder, node, "c", self.status, keep=3, copy=self._copy)
         self.lease = Lease(objects, node, "s", seconds=30.0)
-        self.saver = SnapshotScheduler(
-            self.keeper, self.lease, NatsPeers(link, "c"), self.status, interval=0.0,
+        self.scheduler = SnapshotScheduler(
+            self.repository, self.lease, NatsPeers(link, "c"), self.status, interval=0.0,
             history=lambda: self.history, past=lambda: self.past,
         )  # fmt: skip
 
@@ -47,9 +47,9 @@ class Place:
 
     async def look(self) -> int:
         """Look once; return where the newest snapshot stands."""
-        self.saver._asked = float("-inf")
-        await self.saver._look()
-        newest = await self.keeper.newest()
+        self.scheduler._asked = float("-inf")
+        await self.scheduler._look()
+        newest = await self.repository.newest()
         return -1 if newest is None else newest.positions[0]
 
 
@@ -85,23 +85,23 @@ async def test_a_wanted_snapshot_is_saved_by_the_holder_and_by_whoever_wants_it_
     holder: Place, other: Place
 ) -> None:
     await holder.look()
-    serving = asyncio.create_task(holder.saver.serve())
+    serving = asyncio.create_task(holder.scheduler.serve())
     for place in (holder, other):
         place.at(5)
     assert (await holder.look(), await other.look()) == (0, 0)
     await asyncio.sleep(0)  # the holder listens
-    other.saver.want()
+    other.scheduler.want()
     assert await other.look() == 0, "the holder is asked"
-    await eventually(holder.saver._wanted.is_set, "the holder hears of it")
+    await eventually(holder.scheduler._wanted.is_set, "the holder hears of it")
     assert await holder.look() == 5
     serving.cancel()
     other.at(6)
-    other.saver.want()
+    other.scheduler.want()
     assert await other.look() == 5
-    other.saver._wanted_first -= PATIENCE
-    other.saver.want()
+    other.scheduler._wanted_first -= PATIENCE
+    other.scheduler.want()
     assert await other.look() == 6, "the holder does not hear"
-    other.saver.want()
+    other.scheduler.want()
     saved = other.status.counters.snapshots_saved
     await other.look()
     assert other.status.counters.snapshots_saved == saved, "another one would be the same"
@@ -143,16 +143,16 @@ async def test_a_node_with_another_store_saves_a_snapshot_there_by_itself(
     assert holder.status.counters.snapshots_saved == saved
     new = Place(link, tmp_path, "a")
     new.at(5)
-    new.keeper._store = new.keeper.shelf._store = JetStreamObjects(link, StreamSettings(), bucket="another")
+    new.repository._store = new.repository.catalog._store = JetStreamObjects(link, StreamSettings(), bucket="another")
     await new.look()
     assert new.status.counters.snapshots_saved == 1
-    assert [snapshot.positions for snapshot in await new.keeper.shelf.listed()] == [{0: 5}]
-    assert new.keeper.damaged == set()
+    assert [snapshot.positions for snapshot in await new.repository.catalog.listed()] == [{0: 5}]
+    assert new.repository.damaged == set()
 
 
 async def test_it_says_what_keeps_it_and_gives_the_lease_back_when_it_ends(holder: Place, other: Place) -> None:
-    running = asyncio.create_task(holder.saver.run())
-    await eventually(lambda: holder.lease.held and holder.saver.newest is not None, "a snapshot and the lease")
+    running = asyncio.create_task(holder.scheduler.run())
+    await eventually(lambda: holder.lease.held and holder.scheduler.newest is not None, "a snapshot and the lease")
     running.cancel()
     await asyncio.wait({running})
     assert await other.lease.renew(), "it need not be waited for"

@@ -81,33 +81,33 @@ def place(link: NatsLink, tmp_path: Path) -> Place:
     return Place(link, tmp_path)
 
 
-def with_key(keeper: SnapshotRepository, signing: Signing | None) -> SnapshotRepository:
-    keeper._signing = signing
-    return keeper
+def with_key(repository: SnapshotRepository, signing: Signing | None) -> SnapshotRepository:
+    repository._signing = signing
+    return repository
 
 
 async def test_an_unsigned_one_in_the_store_is_passed_over_for_an_older_signed_one(
     place: Place, caplog: pytest.LogCaptureFixture
 ) -> None:
     signing = Signing(pair())
-    names = await saved(place, with_key(place.keeper(), signing), 1)
-    names += await saved(place, with_key(place.keeper(), None), 2)
-    names += await saved(place, with_key(place.keeper(), Signing(pair())), 3)
-    member = with_key(place.keeper(), signing)
+    names = await saved(place, with_key(place.repository(), signing), 1)
+    names += await saved(place, with_key(place.repository(), None), 2)
+    names += await saved(place, with_key(place.repository(), Signing(pair())), 3)
+    member = with_key(place.repository(), signing)
     fetched = await member.fetch()
     assert fetched is not None
     assert fetched[0].name == names[0]
     assert member.damaged == set(names[1:])
     assert "is refused: it is not signed" in place.status.part("snapshots").reason
     assert "which this node does not trust; put that public key into snapshot.trusted_keys" in caplog.text
-    anybody = await with_key(place.keeper(), None).fetch()
+    anybody = await with_key(place.repository(), None).fetch()
     assert anybody is not None
     assert anybody[0].name == names[2], "who has no key asks for no signature"
 
 
 async def test_a_look_at_the_newest_sees_that_members_could_not_use_it(place: Place) -> None:
-    (name,) = await saved(place, with_key(place.keeper(), None), 1)
-    member = with_key(place.keeper(), Signing(pair()))
+    (name,) = await saved(place, with_key(place.repository(), None), 1)
+    member = with_key(place.repository(), Signing(pair()))
     newest = await member.newest()
     assert newest is not None
     await member.look_at(newest)
@@ -125,8 +125,8 @@ def test_a_key_is_exchanged_in_steps_in_which_all_use_what_all_save() -> None:
         [Signing(new), Signing(new, [was])],
     ]
     for nodes in steps:
-        for saver in nodes:
+        for scheduler in nodes:
             for user in nodes:
-                user.check(saver.signed(SAID))
+                user.check(scheduler.signed(SAID))
     with pytest.raises(SnapshotRefusedError):
         Signing(new).check(Signing(old).signed(SAID))

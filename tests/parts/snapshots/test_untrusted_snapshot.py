@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from harmonylite.db.mirror.database_schema import SCHEMA
 from harmonylite.db.mirror.mirror_file import POSITION, STATE
-from harmonylite.db.sqlite.deadline import Patience
-from harmonylite.db.untrusted_snapshot import look_through
+from harmonylite.db.sqlite.deadline import Deadline
+from harmonylite.db.untrusted_snapshot import inspect_file
 from harmonylite.errors import OverdueError, SnapshotDamagedError, SnapshotRefusedError, SnapshotRoomError
 from harmonylite.nats.link import NatsLink
 from harmonylite.ports import Progress
@@ -50,7 +50,7 @@ def mirror(folder: Path, *statements: str, lying: str = "") -> Path:
 def test_a_mirror_passes_and_nothing_is_left_beside_it(tmp_path: Path) -> None:
     file = mirror(tmp_path, "CREATE UNIQUE INDEX u ON t(v)")
     before = file.read_bytes()
-    assert look_through(file, Patience()).positions[0].created == "then"
+    assert inspect_file(file, Deadline()).positions[0].created == "then"
     assert [path.name for path in tmp_path.iterdir()] == ["snapshot.db"]
     assert file.read_bytes() == before
 
@@ -75,14 +75,14 @@ MARK = "CREATE TRIGGER r AFTER DELETE ON __harmonylite__skipped BEGIN SELECT 1; 
 )
 def test_what_is_no_mirror_is_refused(tmp_path: Path, statements: tuple[str, ...]) -> None:
     with pytest.raises(SnapshotRefusedError):
-        look_through(mirror(tmp_path, *statements), Patience())
+        inspect_file(mirror(tmp_path, *statements), Deadline())
 
 
 @pytest.mark.parametrize("called", ["table", "index"])
 def test_a_trigger_that_the_catalog_calls_something_else_is_refused(tmp_path: Path, called: str) -> None:
     lying = f"UPDATE sqlite_schema SET type = '{called}' WHERE name = 'r'"
     with pytest.raises(SnapshotRefusedError):
-        look_through(mirror(tmp_path, MARK, lying=lying), Patience())
+        inspect_file(mirror(tmp_path, MARK, lying=lying), Deadline())
 
 
 def test_a_remembered_schema_runs_nothing(tmp_path: Path) -> None:
@@ -90,13 +90,13 @@ def test_a_remembered_schema_runs_nothing(tmp_path: Path) -> None:
     sql = f"CREATE TABLE x(y); ATTACH '{marker}' AS m; CREATE TABLE m.marker(x)"
     file = mirror(tmp_path, f"INSERT INTO {SCHEMA} VALUES ('table', 'x', 'x', '{sql.replace(chr(39), 2 * chr(39))}')")
     with pytest.raises(SnapshotRefusedError, match="more than one statement"):
-        look_through(file, Patience())
+        inspect_file(file, Deadline())
     assert not marker.exists()
 
 
 def test_what_this_sqlite_lacks_is_no_reason_to_refuse(tmp_path: Path) -> None:
     sql = "CREATE TABLE x(y CHECK (is_fine(y)))"
-    look_through(mirror(tmp_path, f"INSERT INTO {SCHEMA} VALUES ('table', 'x', 'x', '{sql}')"), Patience())
+    inspect_file(mirror(tmp_path, f"INSERT INTO {SCHEMA} VALUES ('table', 'x', 'x', '{sql}')"), Deadline())
 
 
 @pytest.mark.parametrize("page", range(4))
@@ -107,21 +107,21 @@ def test_a_damaged_page_is_seen(tmp_path: Path, page: int) -> None:
     data[page * size + 100 * (page == 0) : page * size + 300] = b"\x55" * (300 - 100 * (page == 0))
     file.write_bytes(data)
     with pytest.raises(SnapshotRefusedError):
-        look_through(file, Patience())
+        inspect_file(file, Deadline())
 
 
 @pytest.mark.parametrize("content", [b"", b"x" * 5000, b"SQLite format 3\0" + b"\0" * 4080])
 def test_what_is_no_sqlite_file_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "file.db").write_bytes(content)
     with pytest.raises(SnapshotRefusedError):
-        look_through(tmp_path / "file.db", Patience())
+        inspect_file(tmp_path / "file.db", Deadline())
 
 
 def test_a_look_is_given_up_when_nobody_waits_for_it(tmp_path: Path) -> None:
-    patience = Patience()
-    patience.give_up()
+    deadline = Deadline()
+    deadline.give_up()
     with pytest.raises(OverdueError):
-        look_through(mirror(tmp_path), patience)
+        inspect_file(mirror(tmp_path), deadline)
 
 
 COLUMNS = ["seq", "resume", "created", "aborted", "newest"]
@@ -142,7 +142,7 @@ def test_odd_values_are_refused_or_read_and_never_anything_else(
         connection.execute(f"INSERT OR REPLACE INTO {STATE} VALUES (?, ?)", (fact, new))
     connection.close()
     try:
-        found = look_through(file, Patience())
+        found = inspect_file(file, Deadline())
     except SnapshotRefusedError:
         return
     assert isinstance(found.history, str)
@@ -170,9 +170,9 @@ class Counted(DirectoryStore):
 
 
 def counted(place: Place) -> tuple[SnapshotRepository, Counted]:
-    keeper, store = place.keeper(), Counted(place.folder)
-    keeper._store = store
-    return keeper, store
+    repository, store = place.repository(), Counted(place.folder)
+    repository._store = store
+    return repository, store
 
 
 def hurt_schema(place: Place) -> None:
@@ -181,38 +181,40 @@ def hurt_schema(place: Place) -> None:
 
 @pytest.mark.parametrize("way", ["as fetched", "restored from"])
 async def test_one_that_is_refused_is_passed_over_and_not_fetched_again(place: Place, way: str) -> None:
-    keeper, store = counted(place)
-    names = await saved(place, keeper, 1, 2)
+    repository, store = counted(place)
+    names = await saved(place, repository, 1, 2)
     hurt_schema(place)
-    names += await saved(place, keeper, 3)
+    names += await saved(place, repository, 3)
     for _ in range(3):
-        fetched = await keeper.fetch()
+        fetched = await repository.fetch()
         assert fetched is not None
         assert fetched[0].name == names[1]
         assert "is refused: " in place.status.part("snapshots").reason
     assert store.asked.count(names[2]) == 1
-    assert names[2] in keeper.damaged, "a new one is due"
-    (newest,) = [s for s in await keeper.shelf.listed() if s.name == names[2]]
+    assert names[2] in repository.damaged, "a new one is due"
+    (newest,) = [s for s in await repository.catalog.listed() if s.name == names[2]]
     with pytest.raises(SnapshotRefusedError, match=f"snapshot {names[2]} is refused"):
-        await keeper.fetch_one(newest, place.work / "copy.db")
+        await repository.fetch_one(newest, place.work / "copy.db")
     assert not (place.work / "copy.db").exists()
 
 
 async def test_a_description_that_says_something_else_than_the_snapshot_is_refused(place: Place) -> None:
-    keeper, _ = counted(place)
-    names = await saved(place, keeper, 1, 2)
-    honest = (await keeper.candidates())[0]
+    repository, _ = counted(place)
+    names = await saved(place, repository, 1, 2)
+    honest = (await repository.candidates())[0]
     for changed in (
         {"positions": {0: 1}}, {"resume": {0: 9}}, {"created": {0: "now"}}, {"history": "x"},
         {"size": honest.size - 1}, {"size": honest.size + 1}, {"bytes": honest.bytes - 1}, {"sha256": "0" * 64},
     ):  # fmt: skip
         with pytest.raises(SnapshotDamagedError):
-            await keeper.fetch_one(msgspec.structs.replace(honest, **changed))
+            await repository.fetch_one(msgspec.structs.replace(honest, **changed))
     assert list(place.work.iterdir()) == []
     path = next(place.folder.rglob(f"{names[0]}{DESCRIPTION}"))
     path.write_bytes(encode(honest))
-    place.keeper()
-    assert [s.name for s in await place.keeper().shelf.listed()] == [names[1]], "that of another one counts for none"
+    place.repository()
+    assert [s.name for s in await place.repository().catalog.listed()] == [names[1]], (
+        "that of another one counts for none"
+    )
 
 
 async def test_a_snapshot_that_unpacks_to_more_than_it_says_stops_there(tmp_path: Path) -> None:
@@ -220,7 +222,7 @@ async def test_a_snapshot_that_unpacks_to_more_than_it_says_stops_there(tmp_path
     digest = pack(tmp_path / "plain", tmp_path / "packed")
     steps: list[int] = []
 
-    class Counting(Patience):
+    class Counting(Deadline):
         def check(self) -> None:
             steps.append(1)
 
@@ -247,23 +249,23 @@ def room(free: int) -> Callable[[object], object]:
 async def test_a_disk_keeps_its_last_room_and_a_smaller_snapshot_is_tried(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    keeper, store = counted(place)
-    names = await saved(place, keeper, 1, 2)
-    honest = (await keeper.candidates())[0]
+    repository, store = counted(place)
+    names = await saved(place, repository, 1, 2)
+    honest = (await repository.candidates())[0]
     newest = msgspec.structs.replace(honest, size=10**15)
     place.folder.joinpath(f"{names[1]}{DESCRIPTION}").write_bytes(encode(newest))
-    pointer = await keeper._pointers.pointer("newest")
+    pointer = await repository._pointers.pointer("newest")
     assert pointer is not None
-    assert await keeper._pointers.set_pointer("newest", encode(newest), revision=pointer[1])
+    assert await repository._pointers.set_pointer("newest", encode(newest), revision=pointer[1])
     assert decode(encode(newest), "it").size == 10**15
-    fetched = await keeper.fetch()
+    fetched = await repository.fetch()
     assert fetched is not None
     assert fetched[0].name == names[0]
     assert names[1] not in store.asked, "it is known not to fit before it is fetched"
-    assert keeper.damaged == set(), "nobody has to save a new one for it"
+    assert repository.damaged == set(), "nobody has to save a new one for it"
     monkeypatch.setattr("os.statvfs", room(archive.MARGIN_BYTES + 10))
     with pytest.raises(SnapshotRoomError, match="has no room for snapshot-"):
-        await keeper.fetch()
+        await repository.fetch()
     assert "has no room" in place.status.part("snapshots").reason
 
 

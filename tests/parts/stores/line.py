@@ -61,7 +61,7 @@ class Line:
             back, forth = await asyncio.open_connection("127.0.0.1", self.target)
             pair.add(forth)
             self._writers.add(forth)
-            await asyncio.gather(self._carry(reader, forth), self._carry(back, writer))
+            await asyncio.gather(self._bring_back(reader, forth), self._bring_back(back, writer))
         except OSError:
             for each in pair:
                 reset(each)
@@ -73,7 +73,7 @@ class Line:
             self._writers -= pair
             self._tasks.discard(task)
 
-    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _bring_back(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(65536):
             self._carried += len(data)
             if self.broken:

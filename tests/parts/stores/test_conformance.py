@@ -43,10 +43,10 @@ async def cancelled(move: Callable[[str, Path, Progress], Coroutine[None, None, 
     """
     moved = BlockingCall.moved
 
-    def held(errand: BlockingCall, count: int, total: int) -> None:
-        moved(errand, count, total)
-        if errand._done > MB:
-            assert errand._given_up.wait(60)
+    def held(call: BlockingCall, count: int, total: int) -> None:
+        moved(call, count, total)
+        if call._done > MB:
+            assert call._given_up.wait(60)
 
     def progress(done: int, _total: int) -> None:
         if done > MB:

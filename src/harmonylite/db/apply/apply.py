@@ -129,7 +129,7 @@ class Applying:
         """Tell whether so many rows are beyond the watermarks that they are better named in the log: once, and no more
         of them is looked at again.
         """
-        return self._log.look_beyond(self.installed.by_id) >= FEW
+        return self._log.find_above_watermark(self.installed.by_id) >= FEW
 
     def takes_off(self, number: int, flight: Flight) -> None:
         """Change set ``number`` of this session is under way."""

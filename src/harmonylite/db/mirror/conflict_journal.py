@@ -156,7 +156,7 @@ class Journal:
         self._connection.execute(
             f"DELETE FROM {RECENT} WHERE shard = ? AND seq BETWEEN 1 AND ?", (piece.shard, piece.seq - RECENT_KEPT - 1)
         )
-        if piece.seq % RECENT_KEPT == 0:  # what an earlier history left below all numbers, see `begin_anew`
+        if piece.seq % RECENT_KEPT == 0:  # what an earlier history left below all numbers, see `begin_epoch`
             self._connection.execute(f"DELETE FROM {RECENT} WHERE shard = ? AND seq < 1", (piece.shard,))
 
     def write(

@@ -62,7 +62,7 @@ def is_older(connection: apsw.Connection) -> bool:
     return not there or drift(read_standing(connection, "main"), read_standing(connection, "mirror")) == "behind"
 
 
-def grew_apart(connection: apsw.Connection) -> bool:
+def have_diverged(connection: apsw.Connection) -> bool:
     """Tell whether the database grew up with another mirror: that was lost, or was exchanged since the database was
     copied, which is restored now. What the database lacks it may then never have known.
     """
@@ -77,7 +77,7 @@ def write_history(connection: apsw.Connection, schema: str, standing: Standing) 
     mirror_file.set_state(connection, schema, PAST, PAST_CODEC.encode(past).decode())
 
 
-def begin_anew(connection: apsw.Connection, standing: Standing) -> None:
+def begin_epoch(connection: apsw.Connection, standing: Standing) -> None:
     """Make ``main``, a copy of a mirror, the beginning of the history in ``standing``; in a transaction.
 
     What is remembered of change sets up to there keeps its numbers: the stream holds it, or has forgotten it. What came

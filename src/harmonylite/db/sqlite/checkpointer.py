@@ -46,7 +46,7 @@ REST = 30.0
 """Seconds without a write after which the room of a log that grew long here is given back."""
 
 
-class WalCopier:
+class Checkpointer:
     """Tends the log of ``database`` on a thread of its own while `running`; `wake` says that somebody may have written.
 
     ``rest``: seconds without a write after which the room is given back.
@@ -76,12 +76,12 @@ class WalCopier:
             await asyncio.shield(asyncio.to_thread(thread.join))
 
     def _work(self) -> None:
-        tended: TendedWal | None = None
+        tended: CheckpointedWal | None = None
         while not self._ended:
             woken = self._woken.wait(self._after if tended and tended.long else None)
             self._woken.clear()
             try:
-                tended = tended or TendedWal(self._database)
+                tended = tended or CheckpointedWal(self._database)
                 if woken:
                     self._tend(tended)
                 else:
@@ -92,7 +92,7 @@ class WalCopier:
         if tended is not None:
             tended.close()
 
-    def _tend(self, tended: TendedWal) -> None:
+    def _tend(self, tended: CheckpointedWal) -> None:
         """Look until the log has stopped growing."""
         pause = TICK
         try:
@@ -103,7 +103,7 @@ class WalCopier:
             tended.let_go()
 
 
-class TendedWal:
+class CheckpointedWal:
     """One log under observation, by three connections: one copies; of two readers one is held, or none.
 
     Methods raise apsw.Error. ``long``: it grew longer than it would have without this, and has that room still.
@@ -114,8 +114,8 @@ class TendedWal:
         try:
             for _ in range(3):
                 self._connections.append(_silent(database))
-            self._copier, *self._readers = self._connections
-            page = int(self._copier.pragma("page_size"))
+            self._checkpointer, *self._readers = self._connections
+            page = int(self._checkpointer.pragma("page_size"))
         except BaseException:
             self.close()
             raise
@@ -183,16 +183,16 @@ class TendedWal:
         with suppress(apsw.BusyError):
             length, copied = self._length()
             if length == copied:
-                self._copier.wal_checkpoint("main", apsw.SQLITE_CHECKPOINT_TRUNCATE)
+                self._checkpointer.wal_checkpoint("main", apsw.SQLITE_CHECKPOINT_TRUNCATE)
 
     def _length(self) -> tuple[int, int]:
         """Return how many pages the log has, and how many of them are copied; (0, 0) where there is no such log."""
-        length, copied = self._copier.wal_checkpoint("main", apsw.SQLITE_CHECKPOINT_NOOP)
+        length, copied = self._checkpointer.wal_checkpoint("main", apsw.SQLITE_CHECKPOINT_NOOP)
         return max(0, length), max(0, copied)
 
     def _copy(self) -> None:
         with suppress(apsw.BusyError):  # somebody else does it just now
-            self._copier.wal_checkpoint("main", apsw.SQLITE_CHECKPOINT_PASSIVE)
+            self._checkpointer.wal_checkpoint("main", apsw.SQLITE_CHECKPOINT_PASSIVE)
 
 
 def _silent(database: Path) -> apsw.Connection:

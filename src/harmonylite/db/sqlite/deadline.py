@@ -21,7 +21,7 @@ STEPS = 20_000
 """Instructions of SQLite's virtual machine between two looks at the clock: well below a millisecond of work."""
 
 
-class Patience:
+class Deadline:
     """Bounds work by ``seconds`` (None: by `give_up` alone); safe to use from any thread.
 
     As a context manager it gives up at the block's end: a coroutine that is cancelled leaves no work in a thread.
@@ -32,9 +32,9 @@ class Patience:
         self._end = None if seconds is None else time.monotonic() + seconds
         self._given_up = given_up or threading.Event()
 
-    def within(self, seconds: float) -> Patience:
+    def within(self, seconds: float) -> Deadline:
         """Return the patience for a part of the work, which may take ``seconds`` and is given up with the whole."""
-        return Patience(seconds, self._given_up)
+        return Deadline(seconds, self._given_up)
 
     def give_up(self) -> None:
         """End the work at its next look."""

@@ -103,7 +103,7 @@ def _copy(name: str, sql: str) -> str:
     return _HEAD.sub(lambda _: f"CREATE TEMP TRIGGER {quote(_OWN + name)}", sql, count=1)
 
 
-class Hooks:
+class SideEffectTriggers:
     """The application's triggers that run on this connection. ``names``: theirs, after `renew`."""
 
     def __init__(self, connection: apsw.Connection, path: Path) -> None:

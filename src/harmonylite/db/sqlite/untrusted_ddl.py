@@ -21,7 +21,7 @@ from typing import Any
 import apsw
 
 from harmonylite.db.sqlite.connection import rows, value
-from harmonylite.db.sqlite.deadline import Patience
+from harmonylite.db.sqlite.deadline import Deadline
 from harmonylite.db.sqlite.extensions import given_functions
 from harmonylite.errors import DefinitionError
 from harmonylite.schema.sql import is_private
@@ -96,7 +96,7 @@ def harden(connection: apsw.Connection) -> None:
     connection.pragma("cell_size_check", 1)
 
 
-def apply(connection: apsw.Connection, definitions: Sequence[Definition], patience: Patience) -> dict[Definition, str]:
+def apply(connection: apsw.Connection, definitions: Sequence[Definition], deadline: Deadline) -> dict[Definition, str]:
     """Make the objects of ``definitions`` in ``main`` of ``connection``, which has its whole, empty file to itself.
 
     In the caller's transaction. A collation or a function that only the application has is no hindrance: nothing of
@@ -112,9 +112,9 @@ def apply(connection: apsw.Connection, definitions: Sequence[Definition], patien
         for definition in sorted(definitions, key=lambda d: d.rank):
             if definition in left_out:
                 continue
-            patience.check()
+            deadline.check()
             newest = value(connection, "SELECT max(rowid) FROM main.sqlite_schema") or 0
-            with patience.bounding(connection):
+            with deadline.bounding(connection):
                 lacking(partial(_execute, connection, definition, barred))
             wanted = (definition.kind, definition.name, definition.table)
             made = "SELECT type, name, tbl_name FROM main.sqlite_schema WHERE rowid > ?"

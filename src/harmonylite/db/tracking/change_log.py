@@ -45,7 +45,7 @@ class Log:
     def refresh(self, tables: Mapping[int, Tracked], *, beyond: bool = True, look: bool = True) -> int:
         """Take over what was logged since the last time; return the newest id of the log.
 
-        ``beyond``: and the rows beyond the watermarks; ``look``: which `look_beyond` was not asked for just now.
+        ``beyond``: and the rows above the watermarks; ``look``: those `find_above_watermark` did not just read.
         """
         newest = int(value(self._connection, f"SELECT max(id) FROM main.{quote(LOG)}") or 0)
         if newest > self._known:
@@ -53,13 +53,13 @@ class Log:
             self._known = newest
         if beyond:
             if look:
-                self.look_beyond(tables)
+                self.find_above_watermark(tables)
             for number, top in self._beyond.items():
                 table = tables[number]
                 self._take_range(table, self.watermarks.of(table) or 0, top, self._known)
         return self._known
 
-    def look_beyond(self, tables: Mapping[int, Tracked]) -> int:
+    def find_above_watermark(self, tables: Mapping[int, Tracked]) -> int:
         """Look which tables have rows beyond their watermark; return how many rows that are, at most."""
         self._beyond = self.watermarks.beyond(tables.values())
         return sum(top - (self.watermarks.of(tables[number]) or 0) for number, top in self._beyond.items())

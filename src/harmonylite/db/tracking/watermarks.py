@@ -111,7 +111,7 @@ def forget_others(connection: apsw.Connection, numbers: Iterable[int]) -> None:
             connection.execute(f"DELETE FROM main.{quote(WATERMARK)} WHERE t = ?", (number,))
 
 
-def still_stands(connection: apsw.Connection, table: Tracked) -> bool:
+def still_holds(connection: apsw.Connection, table: Tracked) -> bool:
     """Tell whether the rows beyond a watermark are surely still beyond it, though rows may have been renumbered.
 
     ``VACUUM`` may number the rows of a table without INTEGER PRIMARY KEY anew, in their order and without gaps

@@ -63,28 +63,28 @@ STILL = 3.0
 class Failback:
     """Brings one node back to the primary region. ``pointers``: those of this node's region.
 
-    ``may_carry``: False for a node that publishes nothing, or whose database holds only its own. ``answers``: tells
-    whether a node answers now; ``idle``: returns once everything committed so far is in the order."""
+    ``may_bring_back``: False for a node that publishes nothing, or whose database holds only its own. ``answers``:
+    tells whether a node answers now; ``idle``: returns once everything committed so far is in the order."""
 
     def __init__(
-        self, thread: SqliteThread, status: NodeStatus, keeper: SnapshotRepository, pointers: PointerStore,
+        self, thread: SqliteThread, status: NodeStatus, repository: SnapshotRepository, pointers: PointerStore,
         orders: FailoverStreamsPort, streams: Sequence[ShardStream], folder: Path, copy: FetchedCopy, *, node: str,
-        may_carry: bool, answers: Callable[[str], Awaitable[bool]], idle: Callable[[], Awaitable[None]],
-        please: Callable[[], Awaitable[bool]],
+        may_bring_back: bool, answers: Callable[[str], Awaitable[bool]], idle: Callable[[], Awaitable[None]],
+        request_snapshot: Callable[[], Awaitable[bool]],
     ) -> None:  # fmt: skip
         self._thread = thread
         self._status = status
-        self._keeper = keeper
+        self._repository = repository
         self._pointers = pointers
         self._orders = orders
         self._streams = streams
         self._folder = folder
         self._copy = copy
         self._node = node
-        self._may_carry = may_carry
+        self._may_bring_back = may_bring_back
         self._answers = answers
         self._idle = idle
-        self._please = please
+        self._request_snapshot = request_snapshot
         self._part = status.part("interim order")
         self._part.ok()
         self._refused = ""
@@ -232,11 +232,11 @@ class Failback:
                     await self._follow(replica, mark, record.upto, infos)
                     return
             # Whoever carried did not know it all, or carried it into streams that are lost.
-            await self._carry(replica, mark, positions)
+            await self._bring_back(replica, mark, positions)
             return
         if record is None or record.node != self._node:
             await self._claim(mark, positions, record, revision)
-        await self._carry(replica, mark, positions)
+        await self._bring_back(replica, mark, positions)
 
     async def _record(self, mark: str) -> tuple[FailbackClaim | None, int]:
         """Return who brings an interim order home and that pointer's revision; None: nobody, or nobody can read it.
@@ -262,9 +262,9 @@ class Failback:
             now = time.monotonic()
             if await self._answers(record.node):
                 self._silent.pop(record.node, None)
-            if now - self._silent.setdefault(record.node, now) < SILENT or not self._may_carry:
+            if now - self._silent.setdefault(record.node, now) < SILENT or not self._may_bring_back:
                 raise StreamError(f"node {record.node} publishes what it holds; this node follows then")
-        if not self._may_carry:
+        if not self._may_bring_back:
             raise StreamError("no node that can publish what it holds has begun to")
         for stream in self._streams:
             await stream.end()  # while home is out of reach nobody can carry, and nobody is to wait for who can't
@@ -272,7 +272,7 @@ class Failback:
         if not await self._pointers.set_pointer(key_of(mark), CODEC.encode(mine), revision=revision):
             raise StreamError("another node has just begun to publish what it holds")
 
-    async def _carry(self, replica: Replica, mark: str, positions: Mapping[int, Position]) -> None:
+    async def _bring_back(self, replica: Replica, mark: str, positions: Mapping[int, Position]) -> None:
         """Let everything that the interim order changed be pending, on top of home's order."""
         base = self._base(mark)
         if base.exists():
@@ -287,9 +287,9 @@ class Failback:
         else:
             log.warning("the mirror as it was before the interim order is not there; a snapshot is taken instead")
             infos = [await stream.info() for stream in self._streams]
-            fetched = await self._keeper.fetch(lambda snapshot: fits(snapshot, infos))
+            fetched = await self._repository.fetch(lambda snapshot: fits(snapshot, infos))
             if fetched is None:
-                await self._please()
+                await self._request_snapshot()
                 raise StreamError("there is no snapshot that fits home's order yet")
             await self._keep_entries(replica, dict.fromkeys(positions, 0))
             conflicts = await self._thread.run(lambda: replica.adopt(fetched[1], relation="apart"))
@@ -316,14 +316,14 @@ class Failback:
             make_private(copied)
             await asyncio.to_thread(shutil.copyfile, base, copied)
             what, targets = Replay.of(options, self._streams), {shard: seq for shard, (_, seq) in upto.items()}
-            async with replayed(what, copied, targets, schema=options.mirror, passing=note) as made:
+            async with replayed(what, copied, targets, schema=options.mirror, on_skipped=note) as made:
                 await self._take_up(replica, made.options.mirror, sent)
         else:
-            fetched = await self._keeper.fetch(
+            fetched = await self._repository.fetch(
                 lambda s: fits(s, infos) and all(s.positions.get(shard, 0) >= seq for shard, (_, seq) in upto.items())
             )
             if fetched is None:
-                await self._please()
+                await self._request_snapshot()
                 raise StreamError("a snapshot of a node that has it all is waited for")
             await self._take_up(replica, fetched[1], sent)
         base.unlink(missing_ok=True)

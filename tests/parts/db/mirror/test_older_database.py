@@ -137,7 +137,7 @@ async def test_only_a_database_that_may_be_older_than_what_its_node_knew_comes_b
     async def no() -> bool:
         return False
 
-    replica = await Bootstrap(options, thread, status, please=no).open()
+    replica = await Bootstrap(options, thread, status, request_snapshot=no).open()
     assert replica is not None
     assert status.comes_back is comes_back
     await thread.run(replica.close)

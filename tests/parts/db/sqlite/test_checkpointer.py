@@ -10,7 +10,7 @@ from pathlib import Path
 import apsw
 import pytest
 
-from harmonylite.db.sqlite.checkpointer import COPY_FROM, HOLD_FROM, PATIENCE, STEP, TendedWal, WalCopier
+from harmonylite.db.sqlite.checkpointer import COPY_FROM, HOLD_FROM, PATIENCE, STEP, CheckpointedWal, Checkpointer
 from tests.parts.fix_nats import eventually
 
 ITS_OWN = 1000
@@ -57,15 +57,15 @@ def app(tmp_path: Path) -> Iterator[Application]:
 
 
 @pytest.fixture
-def tended(tmp_path: Path, app: Application) -> Iterator[TendedWal]:
+def tended(tmp_path: Path, app: Application) -> Iterator[CheckpointedWal]:
     """Yield its log, tended."""
     assert app.value() == 0
-    made = TendedWal(tmp_path / "app.db")
+    made = CheckpointedWal(tmp_path / "app.db")
     yield made
     made.close()
 
 
-def held(app: Application, tended: TendedWal) -> int:
+def held(app: Application, tended: CheckpointedWal) -> int:
     """Let a burst begin; return the length of the log at which a reader is held."""
     app.write_until(HOLD_FROM)
     assert tended.look()
@@ -73,7 +73,7 @@ def held(app: Application, tended: TendedWal) -> int:
     return app.log()[0]
 
 
-def test_a_log_that_hardly_grows_is_left_alone(app: Application, tended: TendedWal) -> None:
+def test_a_log_that_hardly_grows_is_left_alone(app: Application, tended: CheckpointedWal) -> None:
     app.write(HOLD_FROM // 2)
     assert tended.look(), "it grew"
     assert not tended.look(), "it did not"
@@ -81,7 +81,7 @@ def test_a_log_that_hardly_grows_is_left_alone(app: Application, tended: TendedW
     assert app.log()[1] == 0
 
 
-def test_commits_in_a_burst_copy_nothing_themselves(app: Application, tended: TendedWal) -> None:
+def test_commits_in_a_burst_copy_nothing_themselves(app: Application, tended: CheckpointedWal) -> None:
     length = held(app, tended)
     assert app.log()[1] == length, "what the reader passed is copied at once: else the application would"
     app.write_until(2 * ITS_OWN)
@@ -94,7 +94,7 @@ def test_without_it_they_do(app: Application) -> None:
     assert app.log()[1] >= ITS_OWN
 
 
-def test_in_a_long_burst_the_copy_follows_step_by_step(app: Application, tended: TendedWal) -> None:
+def test_in_a_long_burst_the_copy_follows_step_by_step(app: Application, tended: CheckpointedWal) -> None:
     length = held(app, tended)
     for _ in range(3):
         app.write_until(length + STEP)
@@ -105,7 +105,9 @@ def test_in_a_long_burst_the_copy_follows_step_by_step(app: Application, tended:
 
 
 @pytest.mark.parametrize("more", [1, ITS_OWN + COPY_FROM])
-def test_after_a_burst_all_is_copied_and_the_log_begins_anew(app: Application, tended: TendedWal, more: int) -> None:
+def test_after_a_burst_all_is_copied_and_the_log_begins_anew(
+    app: Application, tended: CheckpointedWal, more: int
+) -> None:
     app.write_until(held(app, tended) + more)
     assert tended.look()
     for _ in range(PATIENCE):
@@ -119,7 +121,7 @@ def test_after_a_burst_all_is_copied_and_the_log_begins_anew(app: Application, t
 
 def test_a_burst_without_end_lets_the_log_begin_anew(tmp_path: Path) -> None:
     app = Application(tmp_path / "app.db", page=65536)  # of such pages few may gather
-    tended = TendedWal(tmp_path / "app.db")
+    tended = CheckpointedWal(tmp_path / "app.db")
     longest, restarts, last = 0, 0, 0
     try:
         for _ in range(60):
@@ -136,7 +138,9 @@ def test_a_burst_without_end_lets_the_log_begin_anew(tmp_path: Path) -> None:
     assert longest * 65536 <= (64 << 20) + 101 * 65536
 
 
-def test_the_applications_own_restart_of_its_log_waits_for_a_moment_only(app: Application, tended: TendedWal) -> None:
+def test_the_applications_own_restart_of_its_log_waits_for_a_moment_only(
+    app: Application, tended: CheckpointedWal
+) -> None:
     held(app, tended)
     app.write_until(ITS_OWN)
     with pytest.raises(apsw.BusyError):
@@ -148,7 +152,7 @@ def test_the_applications_own_restart_of_its_log_waits_for_a_moment_only(app: Ap
 
 
 def test_an_application_that_reads_all_along_keeps_what_it_sees(
-    tmp_path: Path, app: Application, tended: TendedWal
+    tmp_path: Path, app: Application, tended: CheckpointedWal
 ) -> None:
     reader = apsw.Connection(str(tmp_path / "app.db"))
     assert reader.execute("BEGIN; SELECT v FROM t").get == 0
@@ -163,7 +167,7 @@ def test_an_application_that_reads_all_along_keeps_what_it_sees(
     reader.close()
 
 
-def test_room_that_the_log_took_here_is_given_back(tmp_path: Path, app: Application, tended: TendedWal) -> None:
+def test_room_that_the_log_took_here_is_given_back(tmp_path: Path, app: Application, tended: CheckpointedWal) -> None:
     length = held(app, tended)
     while not tended.long:
         app.write_until(length + STEP)
@@ -178,7 +182,9 @@ def test_room_that_the_log_took_here_is_given_back(tmp_path: Path, app: Applicat
     assert not tended.long
 
 
-def test_room_is_not_given_back_while_somebody_needs_it(tmp_path: Path, app: Application, tended: TendedWal) -> None:
+def test_room_is_not_given_back_while_somebody_needs_it(
+    tmp_path: Path, app: Application, tended: CheckpointedWal
+) -> None:
     held(app, tended)
     tended.let_go()
     app.write()
@@ -192,7 +198,7 @@ def test_room_is_not_given_back_while_somebody_needs_it(tmp_path: Path, app: App
 
 def test_a_database_without_a_write_ahead_log_is_left_alone(tmp_path: Path) -> None:
     app = Application(tmp_path / "other.db", mode="delete")
-    tended = TendedWal(tmp_path / "other.db")
+    tended = CheckpointedWal(tmp_path / "other.db")
     app.connection.execute("BEGIN; UPDATE t SET v = v + 1")
     assert not tended.look()
     tended.cut()
@@ -202,7 +208,7 @@ def test_a_database_without_a_write_ahead_log_is_left_alone(tmp_path: Path) -> N
 
 
 async def test_it_wakes_in_a_burst_copies_after_it_and_leaves_no_connection(tmp_path: Path, app: Application) -> None:
-    copier = WalCopier(tmp_path / "app.db")
+    copier = Checkpointer(tmp_path / "app.db")
     async with copier.running():
         app.write_until(HOLD_FROM + COPY_FROM)
         copier.wake()
@@ -211,7 +217,7 @@ async def test_it_wakes_in_a_burst_copies_after_it_and_leaves_no_connection(tmp_
 
 
 async def test_a_long_log_is_cut_after_a_rest(tmp_path: Path, app: Application) -> None:
-    copier = WalCopier(tmp_path / "app.db", rest=0.05)
+    copier = Checkpointer(tmp_path / "app.db", rest=0.05)
     wal = tmp_path / "app.db-wal"
     grown = 0
     async with copier.running():
@@ -227,7 +233,7 @@ async def test_a_long_log_is_cut_after_a_rest(tmp_path: Path, app: Application) 
 
 
 async def test_a_file_that_can_not_be_opened_is_left_to_whoever_tells_of_it(tmp_path: Path) -> None:
-    copier = WalCopier(tmp_path / "missing.db")
+    copier = Checkpointer(tmp_path / "missing.db")
     async with copier.running():
         copier.wake()
         await asyncio.sleep(0.05)

@@ -10,7 +10,7 @@ from pathlib import Path
 import apsw
 import pytest
 
-from harmonylite.db.sqlite.deadline import Patience
+from harmonylite.db.sqlite.deadline import Deadline
 from harmonylite.db.sqlite.untrusted_ddl import apply, decode
 from harmonylite.errors import DefinitionError, OverdueError
 
@@ -84,7 +84,7 @@ def connection(tmp_path: Path) -> Iterator[apsw.Connection]:
 
 
 def made_by(connection: apsw.Connection, *given: Row) -> list[tuple[object, ...]]:
-    apply(connection, [decode(row) for row in given], Patience())
+    apply(connection, [decode(row) for row in given], Deadline())
     return connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_schema").fetchall()
 
 
@@ -155,8 +155,8 @@ def test_nothing_is_made_in_another_file_of_the_connection(connection: apsw.Conn
 
 def test_a_schema_that_takes_too_long_is_given_up(connection: apsw.Connection) -> None:
     with pytest.raises(OverdueError, match="took longer"):
-        apply(connection, [decode(GOOD[0])], Patience(-1.0))
-    whole = Patience()
+        apply(connection, [decode(GOOD[0])], Deadline(-1.0))
+    whole = Deadline()
     part = whole.within(3600.0)
     whole.give_up()
     with pytest.raises(OverdueError, match="given up"):
@@ -166,11 +166,11 @@ def test_a_schema_that_takes_too_long_is_given_up(connection: apsw.Connection) -
 ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
 
 
-@pytest.mark.parametrize("end", [lambda patience: patience.give_up(), None], ids=["given up", "overdue"])
-def test_a_statement_without_end_is_ended(connection: apsw.Connection, end: Callable[[Patience], None] | None) -> None:
-    patience = Patience(None if end else 0.05)
+@pytest.mark.parametrize("end", [lambda deadline: deadline.give_up(), None], ids=["given up", "overdue"])
+def test_a_statement_without_end_is_ended(connection: apsw.Connection, end: Callable[[Deadline], None] | None) -> None:
+    deadline = Deadline(None if end else 0.05)
     if end is not None:
-        threading.Timer(0.05, end, [patience]).start()
-    with pytest.raises(OverdueError), patience.bounding(connection):
+        threading.Timer(0.05, end, [deadline]).start()
+    with pytest.raises(OverdueError), deadline.bounding(connection):
         connection.execute(ENDLESS).fetchall()
     assert connection.execute("SELECT 1").fetchall() == [(1,)], "the connection is free again"

@@ -12,7 +12,7 @@ import pytest
 from harmonylite.db.apply import apply
 from harmonylite.db.repair import begin_healing, damage, finish_healing, save_pending
 from harmonylite.db.snapshot import save_copy
-from harmonylite.db.sqlite.deadline import Patience
+from harmonylite.db.sqlite.deadline import Deadline
 from tests.parts.db.fix_replicas import Group, Member
 
 NUMBERED = "CREATE TABLE t(id INTEGER PRIMARY KEY, v)"
@@ -242,8 +242,8 @@ def test_new_rows_are_saved_from_a_damaged_file(group: Group, ddl: str, tmp_path
     a.app.close()
     snapshot = tmp_path / "copy.db"
     save_copy(a.options.mirror, snapshot)
-    replica = begin_healing(a.options, snapshot, Patience())
-    assert save_pending(replica, a.options.database, Patience()) == 2
+    replica = begin_healing(a.options, snapshot, Deadline())
+    assert save_pending(replica, a.options.database, Deadline()) == 2
     finish_healing(a.options, replica)
     assert damage(a.options.database) == ""
     a.app = apsw.Connection(str(a.options.database))

@@ -33,7 +33,7 @@ async def begun(a: Side, b: Side, messages: int = 2) -> None:
     await whole(a, b)
 
 
-def interims(side: Side) -> FailoverStreams:
+def failover_controller(side: Side) -> FailoverStreams:
     return FailoverStreams(side.link, side.settings, side.home)
 
 
@@ -43,7 +43,7 @@ async def starts_of(streams: FailoverStreams) -> dict[int, Start]:
 
 async def made(side: Side) -> tuple[FailoverStreams, Interim]:
     """Make an interim order and let the side's nodes use it."""
-    streams = interims(side)
+    streams = failover_controller(side)
     assert await streams.make(await starts_of(streams))
     (interim,) = await streams.all()
     streams.use(interim)
@@ -56,7 +56,7 @@ async def test_of_nodes_that_make_one_at_the_same_time_one_succeeds_and_all_see_
     a, b = sides
     await begun(a, b)
     await a.server.stop()
-    makers = [interims(b) for _ in range(5)]
+    makers = [failover_controller(b) for _ in range(5)]
     starts = await starts_of(makers[0])
     assert sorted(await asyncio.gather(*(maker.make(starts) for maker in makers))) == [False] * 4 + [True]
     seen = [await maker.all() for maker in makers]
@@ -125,7 +125,7 @@ async def test_what_was_read_from_home_beyond_the_copy_is_told_as_a_gap_to_who_l
 ) -> None:
     a, b = sides
     await begun(a, b)
-    streams = interims(b)
+    streams = failover_controller(b)
     starts = {shard: replace(start, upto=start.upto + 2) for shard, start in (await starts_of(streams)).items()}
     await streams.make(starts)
     streams.use((await streams.all())[0])
@@ -155,9 +155,9 @@ async def test_a_region_that_orders_itself_has_no_interim_order(sides: tuple[Sid
     a, b = sides
     await begun(a, b)
     with pytest.raises(StreamError, match="is no copy of home's"):
-        await interims(a).copied()
-    assert not interims(a).needed
-    assert interims(b).needed
+        await failover_controller(a).copied()
+    assert not failover_controller(a).needed
+    assert failover_controller(b).needed
 
 
 async def test_a_majority_of_the_regions_servers_is_enough_to_make_one(new_nats: NatsFactory) -> None:
@@ -212,7 +212,7 @@ class Region:
         self.watches: dict[str, RegionWatch] = {}
         self.peers = NatsPeers(side.link, side.settings.subject_prefix)
         for name in names:
-            streams, home = interims(side), side.home
+            streams, home = failover_controller(side), side.home
             self.nodes[name] = FailoverController(
                 streams, home.region, self.peers, after=after, turn=partial(self.turned.append, name),
                 own=partial(self.own, name),
@@ -223,8 +223,8 @@ class Region:
         await rejoin(self.side.link, self.side.settings, self.side.home)
 
     async def own(self, name: str) -> Sibling:
-        created, last = (await interims(self.side).copied())[0]
-        other, _ = (await interims(self.side).copied())[1]
+        created, last = (await failover_controller(self.side).copied())[0]
+        other, _ = (await failover_controller(self.side).copied())[1]
         return Sibling(name, self.side.name, name in self.reaching, {0: (created, last, last + 1), 1: (other, 0, 1)})
 
     async def look(self) -> None:
@@ -244,21 +244,21 @@ async def test_nodes_that_all_miss_home_make_one_interim_order_and_close_it_when
         serving = [group.create_task(node.serve()) for node in region.nodes.values()]
         await _until(lambda: _answering(region, 2))
         await region.look()
-        assert not await interims(b).all(), "home answers"
+        assert not await failover_controller(b).all(), "home answers"
         await a.server.stop()
         region.reaching = {"b2"}
         for _ in range(3):
             await region.look()
-        assert not await interims(b).all(), "a sibling still reaches home"
+        assert not await failover_controller(b).all(), "a sibling still reaches home"
         region.reaching.clear()
-        while not (found := await interims(b).all()):
+        while not (found := await failover_controller(b).all()):
             await region.look()
         assert [(interim.open, interim.starts[0].upto) for interim in found] == [(True, 2)]
         await region.look()
         assert set(region.turned) == {"b1", "b2"}, "both hear of it"
         await a.server.start()
         end = asyncio.get_running_loop().time() + PATIENCE
-        while (await interims(b).all())[0].open:
+        while (await failover_controller(b).all())[0].open:
             steady = max(watch.steady for watch in region.watches.values())
             assert steady < STEADY, "now it is back for good"
             assert asyncio.get_running_loop().time() < end
@@ -282,7 +282,7 @@ async def test_none_is_made_where_there_is_nobody_to_converge_with_or_none_is_wa
         for _ in range(3):
             await region.look()
         assert region.watches["b1"].unreachable_for > 0
-        assert not await interims(b).all()
+        assert not await failover_controller(b).all()
         for task in serving:
             task.cancel()
 

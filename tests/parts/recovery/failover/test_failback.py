@@ -48,11 +48,12 @@ class Node:
         pointers = RegionObjects(side.link, settings, self.home)
         self.pointers = pointers.of_region()
         folder, copy = member.options.folder, partial(save_copy, member.options.mirror)
-        keeper = SnapshotRepository(pointers, pointers, folder, self.name, "c", self.status, keep=3, copy=copy)
+        repository = SnapshotRepository(pointers, pointers, folder, self.name, "c", self.status, keep=3, copy=copy)
         self.answering = True
-        self.turning = Failback(
-            self.thread, self.status, keeper, self.pointers, self.orders, [self.shard], folder, copy, node=self.name,
-            may_carry=True, answers=self.answers, idle=self.idle, please=self.please,
+        self.failback = Failback(
+            self.thread, self.status, repository, self.pointers, self.orders, [self.shard], folder, copy,
+            node=self.name,
+            may_bring_back=True, answers=self.answers, idle=self.idle, request_snapshot=self.request_snapshot,
         )  # fmt: skip
         self.number = 0
 
@@ -62,7 +63,7 @@ class Node:
     async def idle(self) -> None:
         assert await self.send() == 0, "all was sent before"
 
-    async def please(self) -> bool:
+    async def request_snapshot(self) -> bool:
         return False
 
     async def send(self, *, heard: bool = True) -> int:
@@ -95,8 +96,8 @@ class Node:
         self.status.caught_up = True
 
     async def back(self) -> None:
-        await self.turning.back(self.replica)
-        await self.turning.settle(self.replica)
+        await self.failback.back(self.replica)
+        await self.failback.settle(self.replica)
 
     def rows(self) -> dict[str, str]:
         return dict(self.member.run("SELECT id, v FROM t"))
@@ -120,7 +121,7 @@ async def nodes(sides: tuple[Side, Side], group: Group) -> AsyncIterator[tuple[N
             await node.fold()
         assert await b.orders.make(beginning(await b.orders.copied(), {})[0])
         for node in (b, c):
-            await node.turning.settle(node.replica)
+            await node.failback.settle(node.replica)
         yield a, b, c
 
 
@@ -129,11 +130,11 @@ async def closed(*nodes: Node) -> None:
     await nodes[0].orders.close(interim)
     for node in nodes:
         with pytest.raises(StreamLostError, match="is over"):
-            await node.turning.settle(node.replica)
+            await node.failback.settle(node.replica)
 
 
 async def finished(node: Node) -> None:
-    assert await node.turning._finished(node.replica)
+    assert await node.failback._finished(node.replica)
 
 
 async def test_one_carries_the_others_follow_and_what_changed_since_stays(nodes: tuple[Node, Node, Node]) -> None:
@@ -186,8 +187,8 @@ async def test_a_carrier_that_is_silent_is_replaced_and_publishes_nothing_old_wh
     await c.fold()
     assert await c.send() == 1
     await finished(c)
-    assert await b.turning.overtaken()
-    assert not await c.turning.overtaken()
+    assert await b.failback.overtaken()
+    assert not await c.failback.overtaken()
     await a.fold()
     assert a.rows()["x"] == "of b"
 
@@ -259,8 +260,8 @@ async def test_what_home_ordered_before_the_interim_order_began_is_no_change_of_
         while (await b.orders.copied())[0][1] < 2:  # noqa: ASYNC110 - the same
             await asyncio.sleep(0.05)
     assert await b.orders.make(beginning(await b.orders.copied(), {})[0])
-    await b.turning.settle(b.replica)
-    assert b.turning.apart, "it enters although it has not folded all that the copy has"
+    await b.failback.settle(b.replica)
+    assert b.failback.apart, "it enters although it has not folded all that the copy has"
     await b.fold()
     assert b.rows()["x"] == "second"
     a.member.run("UPDATE t SET v = 'third' WHERE id = 'x'")
@@ -327,11 +328,11 @@ async def test_a_node_with_no_room_for_a_copy_of_its_mirror_stays_in_homes_order
     def full(target: Path, **_: object) -> None:
         raise OSError(28, "No space left on device", str(target))
 
-    monkeypatch.setattr(late.turning, "_copy", full)
-    await late.turning.settle(late.replica)
+    monkeypatch.setattr(late.failback, "_copy", full)
+    await late.failback.settle(late.replica)
     assert late.home.interim is None
-    assert not late.turning.apart
-    assert not await late.turning.due(late.replica), "it is not asked again and again"
+    assert not late.failback.apart
+    assert not await late.failback.due(late.replica), "it is not asked again and again"
     await late.thread.aclose()
 
 
