@@ -29,7 +29,7 @@ class Cluster:
         self.store = site.folder / "snapshots"
         self.store.mkdir()
         self.settings: dict[str, dict[str, Any]] = {
-            "snapshot": {"store": "file", "leader_ttl": "2s", "keep": self.random.choice([2, 5])},
+            "snapshot": {"store": "file", "lease_ttl": "2s", "keep": self.random.choice([2, 5])},
             "snapshot.file": {"path": str(self.store)},
             "replication_log": {
                 "max_entries": self.random.choice([48, 120, 65536]),

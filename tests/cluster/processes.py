@@ -152,7 +152,7 @@ class Node(Running):
         self.arguments = list(arguments)
         self.sections: dict[str, dict[str, Any]] = {
             "": {"db_path": str(self.db), "node_id": name},
-            "nats": {"urls": list(urls), "connect_retries": 0, "reconnect_wait_seconds": 0.2},
+            "nats": {"urls": list(urls), "connect_retries": 0, "reconnect_wait": 0.2},
             "health_check": {"enable": True, "bind": f"127.0.0.1:{self.port}"},
         }
         for section, keys in (sections or {}).items():

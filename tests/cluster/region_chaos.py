@@ -103,7 +103,7 @@ class Chaos:
         self.writers = [Writer(site, node) for node in self.nodes.values()]
 
     def _node(self, site: Site, folder: Path, name: str) -> Node:
-        nats = {"region": name[0], "home_region": "a", "interim_after": 0.5}
+        nats = {"region": name[0], "primary_region": "a", "failover_after": 0.5}
         sections: dict[str, dict[str, Any]] = {
             "nats": nats,
             "replication_log": {"shards": 2},

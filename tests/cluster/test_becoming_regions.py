@@ -104,7 +104,7 @@ def test_the_rights_of_the_page_are_enough_for_a_cut_and_a_move_of_home(region_s
         server.start()
     nodes = [page.node(name, f"external-{name[0]}.toml") for name in ("a1", "b1", "b2")]
     for node in nodes:
-        node.text = node.text.replace("replicas = 3", "replicas = 1") + "interim_after = 1\n"
+        node.text = node.text.replace("replicas = 3", "replicas = 1") + "failover_after = 1\n"
         node.start()
     for node in nodes:
         node.ready()
@@ -134,7 +134,7 @@ def test_an_embedded_cluster_becomes_home_and_another_one_joins_it_with_its_rows
     regions = build(region_site)
     near, far = regions.nodes
     regional = [dict(node.sections["nats"]) for node in regions.nodes]
-    keys = {"region", "home_region", "leaf_addr", "leaf_servers"}
+    keys = {"region", "primary_region", "leaf_addr", "leaf_servers"}
     for node in regions.nodes:
         node.sections["nats"] = {key: value for key, value in node.sections["nats"].items() if key not in keys}
     start(regions.nodes)
@@ -155,7 +155,7 @@ def test_an_embedded_cluster_becomes_home_and_another_one_joins_it_with_its_rows
     assert snapshots(near) >= before, "home has its snapshots from before"
     far.start()
     assert far.gone() == 2, "two orders are not joined by mistake"
-    assert "home_region is a, but the streams of region b take messages already" in far.last_words()
+    assert "primary_region is a, but the streams of region b take messages already" in far.last_words()
     shutil.rmtree(far.folder / "nats")
     start([far])
     content = until_equal(regions.nodes)

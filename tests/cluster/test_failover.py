@@ -27,7 +27,7 @@ def has(node: Node, key: str) -> bool:
 @pytest.fixture
 def regions(region_site: Site) -> Regions:
     found = build(
-        region_site, 2, replicas=2, sections={"nats": {"interim_after": 2.0}, "replication_log": {"shards": 2}}
+        region_site, 2, replicas=2, sections={"nats": {"failover_after": 2.0}, "replication_log": {"shards": 2}}
     )
     start(found.nodes)
     return found

@@ -35,7 +35,7 @@ def meddler(shared_server: NatsServer) -> Iterator[Meddler]:
 
 def pair(site: Site) -> list[Node]:
     """Return two nodes that have a snapshot, and pass on the lease soon."""
-    nodes = [site.node(name, sections={"snapshot": {"leader_ttl": 3000}}) for name in "ab"]
+    nodes = [site.node(name, sections={"snapshot": {"lease_ttl": 3000}}) for name in "ab"]
     start(nodes)
     written(site, nodes, 1)
     return nodes

@@ -13,7 +13,7 @@ from tests.cluster.servers import NatsServer, older_server
 
 pytestmark = pytest.mark.timeout(300)
 
-QUICK = {"connect_retries": 3, "reconnect_wait_seconds": 0.2}
+QUICK = {"connect_retries": 3, "reconnect_wait": 0.2}
 
 ACCOUNTS = """
 accounts {{

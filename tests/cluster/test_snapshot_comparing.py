@@ -27,7 +27,7 @@ def alter_unseen(node: Node, sql: str) -> None:
 
 
 def test_a_mirror_that_deviates_is_repaired_from_the_majority_and_unseen_changes_are_taken_back(site: Site) -> None:
-    often = {"verify": {"interval": "3s"}, "snapshot": {"leader_ttl": "2s"}}
+    often = {"verify": {"interval": "3s"}, "snapshot": {"lease_ttl": "2s"}}
     nodes = [site.node(name, sections=often) for name in ("a", "b", "c")]
     start(nodes)
     site.application(nodes[0]).write(

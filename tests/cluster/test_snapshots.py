@@ -114,7 +114,7 @@ def test_the_database_as_it_was_comes_from_a_snapshot_and_the_stream(site: Site)
 def test_the_stream_never_forgets_what_a_new_node_needs_and_old_snapshots_are_pruned(site: Site) -> None:
     small: dict[str, dict[str, object]] = {
         "replication_log": {"max_entries": 40},
-        "snapshot": {"keep": 2, "leader_ttl": "2s"},
+        "snapshot": {"keep": 2, "lease_ttl": "2s"},
     }
     nodes = [site.node("a", sections=small), site.node("b", sections=small)]
     start(nodes)
@@ -202,7 +202,7 @@ def test_publishing_waits_while_no_snapshot_can_be_saved_so_a_new_node_finds_all
     folder, away = site.folder / "snapshots", site.folder / "away"
     folder.mkdir()
     sections: dict[str, dict[str, object]] = {
-        "snapshot": {"store": "file", "leader_ttl": "2s"},
+        "snapshot": {"store": "file", "lease_ttl": "2s"},
         "snapshot.file": {"path": str(folder)},
         "replication_log": {"max_entries": 30},
     }

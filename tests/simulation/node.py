@@ -43,8 +43,8 @@ class Node:
     """One node. ``message_bytes``: where change sets are cut; small, so that they come in many messages.
 
     ``stuck``: how often what comes next was of a schema that is not here and will not be.
-    ``scan_rows``: the most rows of a block. ``restless``: tells whether the application commits once more in the middle
-    of a capture, after new rows were named in the log and before they are read.
+    ``capture_batch_rows``: the most rows of a block. ``restless``: tells whether the application commits once more in
+    the middle of a capture, after new rows were named in the log and before they are read.
     """
 
     name: str
@@ -54,7 +54,7 @@ class Node:
     message_bytes: int
     shapes: Sequence[Shape]
     ledger: Ledger
-    scan_rows: int = 512
+    capture_batch_rows: int = 512
     restless: Callable[[], bool] = lambda: False
     session: int = 0
     flight: Flight | None = None
@@ -86,7 +86,7 @@ class Node:
             self.name,
             f"s{self.session}",
             shards=self.world.shards,
-            scan_rows=self.scan_rows,
+            capture_batch_rows=self.capture_batch_rows,
             rules=TableRules(exclude=("local_*",), by_row=tuple(s.name for s in self.shapes if s.by_row)),
         )
 

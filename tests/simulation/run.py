@@ -296,7 +296,7 @@ def run(seed: int, *, steps: int = 0, small_blocks: bool = False) -> None:
     folder = Path(mkdtemp(prefix="harmonylite-", dir=shm if shm.is_dir() else None))
     schedule = Schedule(seed, folder, steps)
     for node in schedule.nodes if small_blocks else ():
-        node.scan_rows = 2
+        node.capture_batch_rows = 2
     try:
         schedule.run()
     except BaseException as error:

@@ -150,10 +150,10 @@ def _listening(nats: NatsSettings) -> Iterator[Fault]:
 
 
 def _regions(nats: NatsSettings) -> Iterator[Fault]:
-    if nats.region and not nats.home_region:
-        yield "nats.home_region", "is missing beside region; name the region that puts all changes into one order"
-    if nats.home_region and not nats.region:
-        yield "nats.region", "is missing beside home_region; name the region that this node is in"
+    if nats.region and not nats.primary_region:
+        yield "nats.primary_region", "is missing beside region; name the region that puts all changes into one order"
+    if nats.primary_region and not nats.region:
+        yield "nats.region", "is missing beside primary_region; name the region that this node is in"
     for name in ("leaf_servers", "leaf_addr"):
         if getattr(nats, name) and nats.embedded and not nats.region and not nats.server_config:
             yield "nats.region", f"is missing beside {name}; leaf links join regions, and each needs a name of its own"
@@ -163,11 +163,11 @@ def _regions(nats: NatsSettings) -> Iterator[Fault]:
             "nats.user_name",
             "is missing beside leaf_addr; leaf links are taken with user_name and user_password only",
         )
-    away = nats.embedded and nats.region and nats.home_region not in ("", nats.region)
+    away = nats.embedded and nats.region and nats.primary_region not in ("", nats.region)
     if away and not (nats.leaf_servers or nats.leaf_addr or nats.server_config):
         yield (
             "nats.leaf_servers",
-            f"is missing: every node of region {nats.region} needs a leaf link towards {nats.home_region}",
+            f"is missing: every node of region {nats.region} needs a leaf link towards {nats.primary_region}",
         )
 
 

@@ -20,6 +20,9 @@ from harmonylite.config.secret_text import Url
 NODE_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 """A node id is one token of a NATS subject."""
 
+POLLING_MS = 500
+"""How often a node looks for commits that no event reports, unless `polling_interval` says otherwise."""
+
 _UNITS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h|d))+")
 _DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
@@ -170,6 +173,7 @@ def _http_path(text: str) -> str:
 
 
 Milliseconds = Annotated[int, BeforeValidator(_milliseconds)]
+PollingInterval = Annotated[Milliseconds, AfterValidator(lambda value: value or POLLING_MS)]
 Seconds = Annotated[float, BeforeValidator(_seconds)]
 NodeId = Annotated[str, BeforeValidator(_node_id), AfterValidator(_checked_node_id)]
 DatabasePath = Annotated[Path, BeforeValidator(_database)]

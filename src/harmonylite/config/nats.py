@@ -67,17 +67,19 @@ class NatsSettings(Section):
         "",
         "Name of this node's region, and of its JetStream domain; needed only where leaf links join regions.",
     )
-    home_region: OptionalName = key(
+    primary_region: OptionalName = key(
         "",
-        "Region whose streams put all changes into one order, the same on every node; counts until the streams exist, "
-        "from then on they say where home is.",
+        "Region whose streams order all changes, the same on every node. It counts until the streams exist; then the "
+        "streams name the primary region, and `harmonylite region promote` moves it.",
+        also="home_region",
     )
-    interim_after: Seconds = key(
+    failover_after: Seconds = key(
         30.0,
-        "In a region that is not home: how long home must be out of reach before the region's nodes go on among "
-        "themselves in an interim order, which is brought home once the link is back.",
+        "In a secondary region: how long the primary region must be unreachable before the region's nodes fail over "
+        "to streams of their own. They fail back once the link is back.",
         zero="0: never; they see each other's writes once the link is back",
         unit='seconds, or a text such as "30s"',
+        also="interim_after",
         ge=0,
         le=86400,
     )
@@ -99,15 +101,16 @@ class NatsSettings(Section):
     tls_key_file: OptionalPath = key(None, "Key of this node's own certificate, PEM.", also="key_file")
     connect_retries: int = key(
         5,
-        "How often each server is tried at the start, and how often again after a lost connection, before the node "
-        "ends; nothing is lost by that.",
-        zero="0: for ever",
+        "How many attempts per server, at the start and after a lost connection, before the node stops; no data is "
+        "lost.",
+        zero="0: no limit",
         ge=0,
     )
-    reconnect_wait_seconds: Seconds = key(
+    reconnect_wait: Seconds = key(
         2.0,
-        "Pause between two tries to connect.",
+        "Pause between two attempts to connect.",
         unit='seconds, or a text such as "500ms"',
+        also="reconnect_wait_seconds",
         gt=0,
         le=3600,
     )

@@ -10,6 +10,7 @@ from typing import Literal
 from pydantic import Field
 
 from harmonylite.config.kinds import (
+    POLLING_MS,
     DatabasePath,
     HostNames,
     HttpAddress,
@@ -17,6 +18,7 @@ from harmonylite.config.kinds import (
     MetricName,
     Milliseconds,
     NodeId,
+    PollingInterval,
     Texts,
 )
 from harmonylite.config.nats import NatsSettings
@@ -35,7 +37,10 @@ class ReplicationLogSettings(Section):
     """The shared history: JetStream streams that carry the change sets."""
 
     shards: int = key(
-        1, "How many streams the rows are divided over; the same on every node, and for ever.", ge=1, le=1024
+        1,
+        "How many streams the rows are divided over; the same on every node, fixed once streams exist.",
+        ge=1,
+        le=1024,
     )
     max_entries: int = key(
         65_536,
@@ -60,9 +65,9 @@ class ReplicationLogSettings(Section):
 
 
 class LoggingSettings(Section):
-    """What the node says on standard error."""
+    """The log, on standard error."""
 
-    verbose: bool = key(False, "Also log what is only of use when something is searched for. Flag: -verbose.")
+    verbose: bool = key(False, "Also log debug messages. Flag: -verbose.")
     format: Literal["console", "json"] = key("console", "Lines for a person, or one JSON object a line.")
 
 
@@ -83,11 +88,11 @@ class PrometheusSettings(Section):
 
 
 class VerifySettings(Section):
-    """The comparison of database, mirror and nodes that runs by itself, and repairs what differs."""
+    """Anti-entropy: compares database, mirror and nodes periodically, and repairs what differs."""
 
     interval: Milliseconds = key(
         86_400_000,
-        "How often to compare; a quiet moment is waited for.",
+        "How often to compare; the node waits for a moment without writes.",
         unit='milliseconds, or a text such as "6h"',
         zero="0: only on `harmonylite verify`",
         ge=0,
@@ -153,33 +158,36 @@ class Settings(Section):
     )
     publish: bool = key(True, "Send local changes to the other nodes; false makes this a read replica.")
     replicate: bool = key(True, "Apply the other nodes' changes here; false makes this a source only.")
-    scan_max_changes: int = key(
-        512, "Rows read in one step while a change set is put together; no limit on a transaction's size.", ge=1
+    capture_batch_rows: int = key(
+        512,
+        "Rows that capture reads in one step; a transaction may have any size.",
+        ge=1,
+        also="scan_max_changes",
     )
     cleanup_interval: Milliseconds = key(
         5000,
-        "How often log entries that are no longer needed are cleared away.",
+        "How often to clean the change log up: to delete entries that name no pending row.",
         unit='milliseconds, or a text such as "5s"',
-        zero="0: only when the node's own changes come back",
+        zero="0: only when the node's own change sets are acknowledged",
         ge=0,
     )
     sleep_timeout: Milliseconds = key(
         0,
-        "After this long without any change, publish everything, save a snapshot and end.",
+        "Stop the node after this long without a change; it publishes everything and saves a snapshot first.",
         unit='milliseconds, or a text such as "15m"',
         zero="0: stay up",
         ge=0,
     )
-    polling_interval: Milliseconds = key(
-        0,
-        "Also look for changes this often, where the system doesn't report them (some network and container file "
-        "systems).",
+    polling_interval: PollingInterval = key(
+        POLLING_MS,
+        "How often to look for commits besides the system's events; some network and container file systems report "
+        "none.",
         unit='milliseconds, or a text such as "1s"',
-        zero="0: rely on the system and a slow look beside it",
+        zero=f"0: {POLLING_MS}",
         ge=0,
     )
     seq_map_path: str = key(
-        "", "Has no effect: positions are kept inside the databases. Accepted so that an old file still works."
+        "", "Has no effect: the databases hold the positions. Accepted so that existing files work."
     )
     snapshot: SnapshotSettings = SnapshotSettings()
     replication_log: ReplicationLogSettings = ReplicationLogSettings()

@@ -84,10 +84,11 @@ class SnapshotSettings(Section):
         zero="0: only before the streams forget what a new node would need",
         ge=0,
     )
-    leader_ttl: Milliseconds = key(
+    lease_ttl: Milliseconds = key(
         30_000,
-        "How long the one node that saves snapshots keeps that duty without renewing it.",
+        "How long the node that saves snapshots holds the lease without renewing it.",
         unit='milliseconds, or a text such as "30s"',
+        also="leader_ttl",
         ge=1000,
     )
     keep: int = key(3, "How many snapshots stay in the store; older ones are removed.", zero="0: all", ge=0)

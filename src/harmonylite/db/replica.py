@@ -48,7 +48,7 @@ T = TypeVar("T")
 class ReplicaOptions:
     """What a replica needs to know. ``folder``: the node's private folder, where the mirror lives.
 
-    ``scan_rows``: the most rows that capture reads in one step. ``replicate`` False: write no rows of others."""
+    ``capture_batch_rows``: rows that capture reads in one step. ``replicate`` False: write no rows of others."""
 
     database: Path
     folder: Path
@@ -56,7 +56,7 @@ class ReplicaOptions:
     session: str
     shards: int = 1
     compress: bool = True
-    scan_rows: int = 512
+    capture_batch_rows: int = 512
     replicate: bool = True
     rules: TableRules = field(default_factory=TableRules)
     readers: Readers = field(default_factory=Readers, compare=False)
@@ -99,10 +99,9 @@ class Replica:
                 self._configure(connection)
             self._attach_mirror(connection)
             self._log = Log(connection)
-            self._journal = Journal(connection, self.options.node)
-            self._capture = Capture(
-                connection, shards=self.options.shards, compress=self.options.compress, most=self.options.scan_rows
-            )
+            o = self.options
+            self._journal = Journal(connection, o.node)
+            self._capture = Capture(connection, shards=o.shards, compress=o.compress, most=o.capture_batch_rows)
             self._side_effects = SideEffectTriggers(connection, self.options.database)
             self._applying = Applying(
                 connection, self._log, self._journal,
@@ -219,10 +218,10 @@ class Replica:
 
     # capture ---------------------------------------------------------------------------------------------------
 
-    def capture(self, number: int, *, message_bytes: int, tidy: bool = True) -> Outgoing | None:
+    def capture(self, number: int, *, message_bytes: int, clean_log: bool = True) -> Outgoing | None:
         """Read what is pending as change set ``number`` of this session; None when nothing differs.
 
-        ``tidy``: then clear what the log named for nothing.
+        ``clean_log``: then clear what the log named for nothing.
         """
         change_set = ChangeSetId(self.options.node, self.options.session, number)
         named = False
@@ -252,7 +251,7 @@ class Replica:
             self._applying.takes_off(number, read)
             return out
         out.close()
-        self._applying.nothing_differs(read, tidy=tidy)
+        self._applying.nothing_differs(read, clean_log=clean_log)
         if self._applying.holding:
             self._applying.retry_held()
         return None

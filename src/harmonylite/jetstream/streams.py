@@ -99,7 +99,7 @@ async def ensure_stream(stream: Stream, settings: StreamSettings) -> list[str]:
     if details.role.copy_of:
         raise ConfigError(
             f"stream {stream.name} is a copy of region {details.role.copy_of}'s, and this node is in no region",
-            advice="set region and home_region in [nats], as the other nodes here have them",
+            advice="set region and primary_region in [nats], as the other nodes here have them",
         )
     check_not_sealed(stream.name, details.config)
     return await compared(stream, details, wanted, update=settings.update_existing)

@@ -232,8 +232,8 @@ class Node:
         self._report_tables()
         engine = self._parts.engine = Engine(
             replica, thread, self._watch, shards, status,
-            publish=settings.publish, polling=settings.polling_interval / 1000 or 0.5,
-            tidying=settings.cleanup_interval / 1000,
+            publish=settings.publish, polling_interval=settings.polling_interval / 1000,
+            cleanup_interval=settings.cleanup_interval / 1000,
             message_bytes=_Remembered(lambda: shards[0].max_message - ENVELOPE_BYTES),
             checkpoint=lambda change_set, at: self._checkpoint(change_set, at), recovery=services.recovery,
             covering=services.covering,

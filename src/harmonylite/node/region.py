@@ -49,8 +49,8 @@ class RegionControl:
         self._link = link
         self._status = status
         nats = settings.nats
-        self._home = PrimaryRegion(nats.region, nats.home_region) if nats.region else None
-        self._after = nats.interim_after
+        self._home = PrimaryRegion(nats.region, nats.primary_region) if nats.region else None
+        self._after = nats.failover_after
         self.failover_controller = FailoverStreams(link, self.streams, self._home) if self._home is not None else None
 
     async def ensure(self) -> None:
@@ -163,5 +163,5 @@ class RegionControl:
 
     def _needed(self) -> PrimaryRegion:
         if self._home is None:
-            raise ConfigError("this node is in no region", advice="set region and home_region in [nats]")
+            raise ConfigError("this node is in no region", advice="set region and primary_region in [nats]")
         return self._home

@@ -79,7 +79,7 @@ class Services:
             ensure=regional.ensure, request_snapshot=control.requests.request_snapshot, failback=self.failback,
         )  # fmt: skip
         self.replaying = Replay.of(options, shards)
-        self.lease = Lease(pointers, options.node, options.session, seconds=section.leader_ttl / 1000)
+        self.lease = Lease(pointers, options.node, options.session, seconds=section.lease_ttl / 1000)
         self.answering = Answering(self.repository, self.lease, status)
         self.scheduler = SnapshotScheduler(
             self.repository, self.lease, peers, status, interval=section.interval / 1000,

@@ -33,7 +33,7 @@ def replica_options(settings: Settings, node: str, session: str) -> ReplicaOptio
         session=session,
         shards=settings.replication_log.shards,
         compress=settings.replication_log.compress,
-        scan_rows=settings.scan_max_changes,
+        capture_batch_rows=settings.capture_batch_rows,
         replicate=settings.replicate,
         rules=TableRules(
             tuple(tables.include),
@@ -75,7 +75,7 @@ def link_settings(settings: Settings, node: str) -> LinkSettings:
         creds_file=nats.creds_file,
         tls=tls_settings(settings),
         connect_retries=nats.connect_retries,
-        reconnect_wait=nats.reconnect_wait_seconds,
+        reconnect_wait=nats.reconnect_wait,
     )
 
 

@@ -79,7 +79,8 @@ class Engine:
 
     def __init__(
         self, replica: Replica, thread: SqliteThread, watch: Watch, streams: Sequence[ShardStream],
-        status: NodeStatus, *, publish: bool, polling: float, tidying: float, message_bytes: Callable[[], int],
+        status: NodeStatus, *, publish: bool, polling_interval: float, cleanup_interval: float,
+        message_bytes: Callable[[], int],
         checkpoint: Checkpoint, recovery: Recovers, covering: Covering | None,
     ) -> None:  # fmt: skip
         self._replica = replica
@@ -98,7 +99,8 @@ class Engine:
             moved=lambda: self.sender.moved(), checkpoint=checkpoint, other_history=recovery.turn,
         )  # fmt: skip
         self.sender = Sender(
-            replica, thread, watch, self.publisher, status, publish=publish, polling=polling, tidying=tidying,
+            replica, thread, watch, self.publisher, status, publish=publish,
+            polling_interval=polling_interval, cleanup_interval=cleanup_interval,
             message_bytes=message_bytes, schema_moved=self.receiver.schema_moved.set,
         )  # fmt: skip
 

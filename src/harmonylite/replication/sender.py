@@ -55,13 +55,14 @@ COUNT_EVERY = 1.0
 
 
 class Sender:
-    """Looks, captures and publishes. ``polling``: seconds between looks when no event came; ``tidying``: seconds
-    between clearings of what the log named for nothing (0 = only with the node's own change sets).
+    """Looks, captures and publishes. ``polling_interval``: seconds between looks when no event came.
+
+    ``cleanup_interval``: seconds between clean-ups of the change log (0: only with the node's own change sets).
     """
 
     def __init__(
         self, replica: Replica, thread: SqliteThread, watch: Watch, publisher: Publisher, status: NodeStatus, *,
-        publish: bool, polling: float, tidying: float, message_bytes: Callable[[], int],
+        publish: bool, polling_interval: float, cleanup_interval: float, message_bytes: Callable[[], int],
         schema_moved: Callable[[], None],
     ) -> None:  # fmt: skip
         self._replica = replica
@@ -70,9 +71,9 @@ class Sender:
         self._publisher = publisher
         self._status = status
         self._publish = publish
-        self._polling = polling
-        self._tidying = tidying
-        self._tidied = 0.0
+        self._polling_interval = polling_interval
+        self._cleanup_interval = cleanup_interval
+        self._cleaned = 0.0
         self._message_bytes = message_bytes
         self._schema_moved = schema_moved
         self._number = self._logged = 0
@@ -110,7 +111,7 @@ class Sender:
         self._loop = asyncio.get_running_loop()
         self._part.ok()
         trouble = FileErrors(self._part, (self._replica.options.database, self._replica.options.mirror), most=2.0)
-        again, rested = self._polling, False
+        again, rested = self._polling_interval, False
         while True:
             self._watch.listening()  # before the look: what is committed after it is heard
             number = self._begins()
@@ -126,7 +127,7 @@ class Sender:
                 await asyncio.sleep(min(MOST_REST, REST * 2 ** (self._in_vain - PATIENCE - 1)))
                 continue
             heard = await self._watch.wait(again)
-            again = min(SECOND_LOOK if heard else 2 * again, self._polling)
+            again = min(SECOND_LOOK if heard else 2 * again, self._polling_interval)
             self._in_vain = self._in_vain if heard else 0
 
     def close(self) -> None:
@@ -212,9 +213,9 @@ class Sender:
             # a comparison of whole tables may take a twentieth of the time at most
             self._suspects = time.monotonic() + max(1.0, 20 * (time.monotonic() - started))
         self._number += 1
-        tidy = self._tidying > 0 and now - self._tidied >= self._tidying
-        self._tidied = now if tidy else self._tidied
-        self._taken = self._replica.capture(self._number, message_bytes=self._message_bytes(), tidy=tidy)
+        clean_log = self._cleanup_interval > 0 and now - self._cleaned >= self._cleanup_interval
+        self._cleaned = now if clean_log else self._cleaned
+        self._taken = self._replica.capture(self._number, message_bytes=self._message_bytes(), clean_log=clean_log)
         return self._taken
 
     async def _send(self, out: Outgoing) -> bool:

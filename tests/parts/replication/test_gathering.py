@@ -95,7 +95,8 @@ class Commits:
         everything: Any = self
         self.sender = Sender(
             everything, everything, everything, everything, NodeStatus(),
-            publish=True, polling=60.0, tidying=0.0, message_bytes=lambda: 1000, schema_moved=lambda: None,
+            publish=True, polling_interval=60.0, cleanup_interval=0.0, message_bytes=lambda: 1000,
+            schema_moved=lambda: None,
         )  # fmt: skip
         allowed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         allowed.set_result(None)

@@ -138,8 +138,9 @@ Run = Callable[[Member, SqliteThread, Sequence[Line]], Coroutine[None, None, obj
 async def replicating(member: Member, thread: SqliteThread, lines: Sequence[Line]) -> None:
     """Receive and send, rows that the application wrote before among it."""
     engine = Engine(
-        member.replica, thread, Watch(member.options.database), lines, NodeStatus(), publish=True, polling=0.01,
-        tidying=0.0, message_bytes=lambda: 1000, checkpoint=lambda name, at: None, recovery=Untroubled(), covering=None,
+        member.replica, thread, Watch(member.options.database), lines, NodeStatus(), publish=True,
+        polling_interval=0.01, cleanup_interval=0.0, message_bytes=lambda: 1000, checkpoint=lambda name, at: None,
+        recovery=Untroubled(), covering=None,
     )  # fmt: skip
     await engine.run()
 
@@ -196,8 +197,8 @@ async def test_what_was_captured_while_its_sender_was_cancelled_is_given_back(
     loop, take = asyncio.get_running_loop(), member.replica.capture
     captured = []
 
-    def slow(number: int, *, message_bytes: int, tidy: bool = True) -> object:
-        captured.append(take(number, message_bytes=message_bytes, tidy=tidy))
+    def slow(number: int, *, message_bytes: int, clean_log: bool = True) -> object:
+        captured.append(take(number, message_bytes=message_bytes, clean_log=clean_log))
         loop.call_soon_threadsafe(reached.set)
         asyncio.run_coroutine_threadsafe(cancelled.wait(), loop).result()
         return captured[-1]

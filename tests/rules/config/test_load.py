@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
 from harmonylite.config import Settings, load
+from harmonylite.config.layers import SPELLINGS
+from harmonylite.config.load import value_of
+from harmonylite.config.write import toml
 from harmonylite.errors import ConfigError
 from tests.rules.config.fix_config import Faults, Loads
 
@@ -71,6 +75,8 @@ def test_a_file_of_the_known_system_works_as_it_stands(loads: Loads) -> None:
     settings = loads(FAMILIAR)
     assert settings.node_id == "1"
     assert settings.sleep_timeout == 15_000
+    assert settings.polling_interval == 500, "0 is the default, and says so"
+    assert settings.nats.reconnect_wait == 2
     assert settings.replication_log.max_entries == 1024
     assert settings.nats.embedded
     assert settings.nats.seed_file is None
@@ -180,9 +186,9 @@ def test_an_unknown_key_is_refused_with_the_nearest_known_one(faults: Faults, te
 @pytest.mark.parametrize(
     ("text", "part"),
     [
-        ("scan_max_changes = 0", "scan_max_changes = 0 is too small; 1 is the least"),
-        ('scan_max_changes = "512"', "is not a whole number"),
-        ("scan_max_changes = 1.5", "scan_max_changes = 1.5 is not a whole number"),
+        ("capture_batch_rows = 0", "capture_batch_rows = 0 is too small; 1 is the least"),
+        ('capture_batch_rows = "512"', "is not a whole number"),
+        ("capture_batch_rows = 1.5", "capture_batch_rows = 1.5 is not a whole number"),
         ("cleanup_interval = -1", "cleanup_interval = -1 is too small; 0 is the least"),
         ("cleanup_interval = true", "is not a whole number"),
         ("cleanup_interval = inf", "cleanup_interval = inf"),
@@ -214,14 +220,56 @@ def test_a_value_that_can_not_be_is_explained(faults: Faults, text: str, part: s
 
 
 def test_numbers_and_texts_say_the_same_length_of_time(loads: Loads) -> None:
-    settings = loads('sleep_timeout = "15m"\n[snapshot]\ninterval = 900000\n[nats]\nreconnect_wait_seconds = "1500ms"')
+    settings = loads('sleep_timeout = "15m"\n[snapshot]\ninterval = 900000\n[nats]\nreconnect_wait = "1500ms"')
     assert settings.sleep_timeout == settings.snapshot.interval == 900_000
-    assert settings.nats.reconnect_wait_seconds == 1.5
+    assert settings.nats.reconnect_wait == 1.5
 
 
 def test_zero_is_never_and_not_a_fault(loads: Loads) -> None:
     settings = loads("cleanup_interval = 0\nsleep_timeout = 0\npolling_interval = 0\n[nats]\nconnect_retries = 0")
     assert settings.cleanup_interval == settings.sleep_timeout == settings.nats.connect_retries == 0
+
+
+EARLIER: dict[str, tuple[str, Any, Any]] = {
+    "scan_max_changes": ("capture_batch_rows", 7, 7),
+    "snapshot.enabled": ("snapshot.enable", False, False),
+    "snapshot.leader_ttl": ("snapshot.lease_ttl", "5s", 5000),
+    "nats.home_region": ("nats.primary_region", "here", "here"),
+    "nats.interim_after": ("nats.failover_after", 5, 5.0),
+    "nats.reconnect_wait_seconds": ("nats.reconnect_wait", "500ms", 0.5),
+    "nats.ca_file": ("nats.tls_ca_file", "{file}", "{file}"),
+    "nats.cert_file": ("nats.tls_cert_file", "{file}", "{file}"),
+    "nats.key_file": ("nats.tls_key_file", "{file}", "{file}"),
+}
+"""Every earlier spelling of a key: today's, a value as it was written, and what it means."""
+
+
+def test_every_earlier_spelling_is_tested() -> None:
+    assert {".".join(written): ".".join(key) for written, key in SPELLINGS.items() if written != key} == {
+        written: key for written, (key, _, _) in EARLIER.items()
+    }
+
+
+@pytest.mark.parametrize("written", EARLIER)
+@pytest.mark.parametrize("way", ["file", "environment", "flag"])
+def test_an_earlier_spelling_of_a_key_works_for_good(tmp_path: Path, written: str, way: str) -> None:
+    (tmp_path / "file").touch()
+    key, value, meant = (
+        each.format(file=tmp_path / "file") if isinstance(each, str) else each for each in EARLIER[written]
+    )
+    beside = {"db_path": str(tmp_path / "app.db"), "nats.region": "here", "nats.primary_region": "here"}
+    beside |= {"nats.tls_cert_file": str(tmp_path / "file"), "nats.tls_key_file": str(tmp_path / "file")}
+    beside = {name: text for name, text in beside.items() if name != key}
+    section, _, name = written.rpartition(".")
+    file = tmp_path / "config.toml"
+    file.write_text((f"[{section}]\n" if section else "") + f"{name} = {toml(value)}\n" if way == "file" else "")
+    variable = f"HARMONYLITE_{written.replace('.', '__').upper()}"
+    settings = load(
+        file, beside | ({written: value} if way == "flag" else {}),
+        environment={variable: str(value)} if way == "environment" else {},
+    )  # fmt: skip
+    found = value_of(settings, tuple(key.split(".")))
+    assert (str(found) if isinstance(found, Path) else found) == meant
 
 
 @pytest.mark.parametrize("name", ["tls_ca_file", "tls_cert_file", "tls_key_file"])

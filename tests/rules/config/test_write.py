@@ -33,7 +33,7 @@ def test_the_effective_configuration_reads_back_as_itself(
     given_keys = {
         "db_path": str(tmp_path / "app.db"),
         "snapshot.interval": interval,
-        "nats.reconnect_wait_seconds": wait,
+        "nats.reconnect_wait": wait,
         "tables.exclude": exclude,
         "tables.conflict": conflict,
         "nats.user_name": user,

@@ -175,10 +175,10 @@ class Applying:
         self._flights.pop(number, None)
         self._log.drop_images(self.installed.tables.values())
 
-    def nothing_differs(self, read: Flight, *, tidy: bool) -> None:
-        """What was read is equal in database and mirror; ``tidy``: clear it from the log."""
+    def nothing_differs(self, read: Flight, *, clean_log: bool) -> None:
+        """What was read is equal in database and mirror; ``clean_log``: clear it from the log."""
         new = any(table.images for table in self.installed.tables.values())
-        if tidy and (new or read.log_id > self._log.cleared()):
+        if clean_log and (new or read.log_id > self._log.cleared()):
             with self.unit("clear the log"):
                 self.clear_log(read.log_id, read.seen)
         self._log.drop_images(self.installed.tables.values())

@@ -52,7 +52,7 @@ async def ensure_region_streams(
         warnings += await until_there(link, regional.own, part, regional.ensure, settings.replicas)
     part.ok()
     if home.now != configured:
-        warnings.append(f"home is region {home.now} (the streams say so), home_region says {configured}; mend it")
+        warnings.append(f"home is region {home.now} (the streams say so), primary_region says {configured}; mend it")
     return warnings
 
 
@@ -120,14 +120,14 @@ class RegionStream:
             there = Role("")
         except StreamError as error:
             raise StreamError(
-                f"home_region is {home}, but the streams of region {region} take messages already, and {home} can't be "
-                f"asked whether its streams do, too: {error.message}"
+                f"primary_region is {home}, but the streams of region {region} take messages already, and {home} "
+                f"can't be asked whether its streams do, too: {error.message}"
             ) from None
         if there.copy_of != region:
             raise ConfigError(
-                f"home_region is {home}, but the streams of region {region} take messages already",
-                advice=f'set home_region = "{region}" on every node and move home with `harmonylite region promote`; '
-                f"or let region {region} join {home} with its rows: docs/regions.md says how",
+                f"primary_region is {home}, but the streams of region {region} take messages already",
+                advice=f'set primary_region = "{region}" on every node and move the primary region with '
+                f"`harmonylite region promote`; or let region {region} join {home} with its rows: see docs/regions.md",
             )
 
     async def order(self, region: str) -> tuple[str, Details]:

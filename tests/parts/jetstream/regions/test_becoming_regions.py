@@ -57,7 +57,7 @@ async def test_two_regions_that_each_made_an_order_are_not_joined_by_mistake(sid
     await ensure_streams(b.link, b.settings)
     with pytest.raises(ConfigError, match="streams of region b take messages already") as refused:
         await b.ensure()
-    assert 'home_region = "b"' in refused.value.advice
+    assert 'primary_region = "b"' in refused.value.advice
     await a.ensure()
     with pytest.raises(ConfigError, match="streams of region b take messages already"):
         await b.ensure()
@@ -71,7 +71,7 @@ async def test_who_says_the_wrong_home_is_told_and_goes_by_the_streams(sides: tu
     await b.ensure()
     for side in sides:
         told = await ensure_region_streams(side.link, side.settings, PrimaryRegion(side.name, "b"))
-        assert told == ["home is region a (the streams say so), home_region says b; mend it"]
+        assert told == ["home is region a (the streams say so), primary_region says b; mend it"]
     with pytest.raises(ConfigError, match="is a copy of region a's, and this node is in no region"):
         await ensure_streams(b.link, b.settings)
 
