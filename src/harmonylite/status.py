@@ -23,7 +23,7 @@ LATENCY_BOUNDS = (0.001, 0.002, 0.003, 0.005, 0.01, 0.015, 0.025, 0.05, 0.1, 0.2
 PACE_SECONDS = 10.0
 """Seconds that an estimate looks back."""
 
-LEFT_OUT = "left out on this node by `harmonylite skip`: {}; `harmonylite verify -repair` compares and repairs"
+LEFT_OUT = "skipped on this node by `harmonylite skip`: {}; `harmonylite verify -repair` compares and repairs"
 """The warning about messages, each as shard:sequence, that the mirror lacks."""
 
 BEHIND_SECONDS = 5.0

@@ -43,7 +43,7 @@ class Notifier:
                 sock.setblocking(False)
                 sock.sendto(text.encode(), self._address)
         except OSError as error:
-            log.debug("systemd can't be told: %s", error)
+            log.debug("can't notify systemd: %s", error)
 
 
 @asynccontextmanager
@@ -54,7 +54,7 @@ async def supervised(status: NodeStatus, environment: Mapping[str, str] = os.env
         yield
         return
     notifier = Notifier(path)
-    telling = asyncio.create_task(_tell(notifier, status, _watchdog(environment)), name="tell systemd")
+    telling = asyncio.create_task(_tell(notifier, status, _watchdog(environment)), name="notify systemd")
     try:
         yield
     finally:

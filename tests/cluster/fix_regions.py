@@ -19,7 +19,10 @@ SECRET = "leaf-link-password"
 
 @dataclass
 class Regions:
-    """Region ``a``, home at first, and region ``b``; ``lines``: the ways from ``b`` to ``a``, one a node of ``a``."""
+    """Region ``a``, the primary region at first, and region ``b``.
+
+    ``lines``: the ways from ``b`` to ``a``, one a node of ``a``.
+    """
 
     a: list[Node] = field(default_factory=list)
     b: list[Node] = field(default_factory=list)
@@ -61,7 +64,7 @@ def build(
             for section, keys in (sections or {}).items():
                 more.setdefault(section, {}).update(keys)
             node = Node(name, site.folder / name, sections=more)
-            site.running.insert(0, node)  # home is ended last, so that nobody has to wait for it
+            site.running.insert(0, node)  # the primary region is ended last, so that nobody has to wait for it
             make(node.db, TABLES)
             (found.a if region == "a" else found.b).append(node)
     return found

@@ -174,7 +174,9 @@ class Chaos:
         deadline = time.monotonic() + SECONDS
         while not (all(map(well, nodes)) and equal(nodes)):
             assert time.monotonic() < deadline, f"not well: {[n.get('/readyz') for n in nodes]}\n{differences(nodes)}"
-            if any(node.waits("home is being moved") for node in nodes):  # a move was cut off in the middle
+            if any(
+                node.waits("another region is being promoted") for node in nodes
+            ):  # a move was cut off in the middle
                 self._move()
             time.sleep(1)
         agree(nodes)

@@ -48,7 +48,7 @@ def test_a_cluster_on_servers_of_its_own_becomes_a_region_and_gets_another_one(r
         server.start()
     near = page.node("a1", "external-a.toml")
     regional = near.text
-    near.text = re.sub(r"^(home_)?region = .*\n", "", regional, flags=re.M)
+    near.text = re.sub(r"^(primary_)?region = .*\n", "", regional, flags=re.M)
     near.start()
     near.ready()
     writing = [region_site.application(near)]
@@ -77,7 +77,7 @@ def test_a_cluster_on_servers_of_its_own_becomes_a_region_and_gets_another_one(r
     until(lambda: all(count(node, name) > 5 for node in nodes for name in ("near", "far")), "each hears the other")
     page.order("reset")
     for node in far:
-        until(lambda: node.waits("home region a can't be reached since"), "region b says what is cut")  # noqa: B023
+        until(lambda: node.waits("primary region a can't be reached since"), "region b says what is cut")  # noqa: B023
     goes_on(near)
     reached = writing[1].committed
     until(lambda: writing[1].committed > reached + 20, "region b writes on")
@@ -93,7 +93,7 @@ def test_a_cluster_on_servers_of_its_own_becomes_a_region_and_gets_another_one(r
     agree(nodes)
 
 
-def test_the_rights_of_the_page_are_enough_for_a_cut_and_a_move_of_home(region_site: Site) -> None:
+def test_the_rights_of_the_page_are_enough_for_a_cut_and_a_promotion(region_site: Site) -> None:
     page = Page(region_site)
     everything = 'authorization { user: harmonylite, password: "secure-password-here" }\njetstream'
     servers = [
@@ -114,10 +114,10 @@ def test_the_rights_of_the_page_are_enough_for_a_cut_and_a_move_of_home(region_s
     until(lambda: all(count(node, name) > 5 for node in nodes for name in ("near", "far")), "each hears the other")
     page.order("hole")
     for node in nodes[1:]:
-        until(lambda: node.health()["region"].get("interim"), "region b goes on in an interim order")  # noqa: B023
+        until(lambda: node.health()["region"].get("failover"), "region b fails over")  # noqa: B023
     page.order("pass")
     for node in nodes[1:]:
-        until(lambda: not node.health()["region"].get("interim"), "and brings it home")  # noqa: B023
+        until(lambda: not node.health()["region"].get("failover"), "and fails back")  # noqa: B023
         node.ready()
     assert nodes[1].command("region", "promote")[0] == 0
     goes_on(nodes[0])
@@ -130,7 +130,9 @@ def test_the_rights_of_the_page_are_enough_for_a_cut_and_a_move_of_home(region_s
         assert not re.search(r"Violation|does not let this node", running.log.read_text(errors="replace")), running.name
 
 
-def test_an_embedded_cluster_becomes_home_and_another_one_joins_it_with_its_rows(region_site: Site) -> None:
+def test_an_embedded_cluster_becomes_the_primary_region_and_another_one_joins_it_with_its_rows(
+    region_site: Site,
+) -> None:
     regions = build(region_site)
     near, far = regions.nodes
     regional = [dict(node.sections["nats"]) for node in regions.nodes]
@@ -152,7 +154,7 @@ def test_an_embedded_cluster_becomes_home_and_another_one_joins_it_with_its_rows
         node.sections["nats"] = nats
         writing[node.name].write(("INSERT INTO events VALUES (?, ?, 2, NULL)", [f"between-{node.name}", node.name]))
     start([near])
-    assert snapshots(near) >= before, "home has its snapshots from before"
+    assert snapshots(near) >= before, "the primary region has its snapshots from before"
     far.start()
     assert far.gone() == 2, "two orders are not joined by mistake"
     assert "primary_region is a, but the streams of region b take messages already" in far.last_words()

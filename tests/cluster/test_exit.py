@@ -181,7 +181,7 @@ def test_a_copied_folder_is_another_node(site: Site) -> None:
 def test_a_stop_at_any_moment_of_the_start_ends_well_and_without_a_traceback(site: Site) -> None:
     other = site.node("other")
     start([other])
-    for moment in ("node a, database", "connected to NATS", "is the mirror now", "ready"):
+    for moment in ("node a, database", "connected to NATS", "bootstrapped the mirror", "ready"):
         node = site.node("a")
         node.log.write_bytes(b"")
         node.start()

@@ -1,4 +1,7 @@
-"""A region that is cut off: its nodes see each other's writes in an interim order, and bring them home on their own."""
+"""A region that is cut off.
+
+Its nodes fail over, see each other's writes, and fail back on their own.
+"""
 
 from __future__ import annotations
 
@@ -52,24 +55,24 @@ def test_siblings_of_a_cut_off_region_converge_and_everything_does_once_the_link
     writers["b2"].write(insert("b2", 1), ("DELETE FROM events WHERE id = 'before-1'", []), fought("of b2"))
     until(lambda: has(b1, "b2-1"), "and the other way round", 60)
     until_equal(regions.b)
-    assert not has(b1, "a1-1"), "home's writes are out of reach"
+    assert not has(b1, "a1-1"), "the primary region's writes are out of reach"
     until(lambda: b1.get("/readyz")[0] == 200, "a region with an order of its own is well", 60)
-    assert "interim order since" in b1.command("status")[1]
-    assert b1.health()["region"]["interim"]
-    assert a1.get("/readyz")[0] == 200, "home goes on all the time"
+    assert "failover since" in b1.command("status")[1]
+    assert b1.health()["region"]["failover"]
+    assert a1.get("/readyz")[0] == 200, "the primary region works all the time"
     regions.cut("pass")
     content = until_equal(regions.nodes)
     assert sorted(row[0] for row in content["events"]) == ["a1-1", "b1-1", "b2-1", "before-2"]
     for node in regions.nodes:
         until(lambda: node.get("/readyz")[0] == 200, "all is well again", 60)  # noqa: B023
-        until(lambda: not node.health()["region"].get("interim"), "the interim order is over")  # noqa: B023
-        assert node.health()["region"]["home"] == "a"
+        until(lambda: not node.health()["region"].get("failover"), "the failover is over")  # noqa: B023
+        assert node.health()["region"]["primary"] == "a"
     assert content["fought"][0] == (1, "of b2", "")
     assert "of a1" in a1.command("conflicts")[1]
     agree(regions.nodes)
 
 
-def test_what_was_on_its_way_home_at_the_cut_does_not_undo_what_siblings_made_of_it(
+def test_what_was_on_its_way_to_the_primary_region_at_the_cut_does_not_undo_what_siblings_made_of_it(
     regions: Regions, writers: dict[str, Application]
 ) -> None:
     a1, _ = regions.a
@@ -78,14 +81,14 @@ def test_what_was_on_its_way_home_at_the_cut_does_not_undo_what_siblings_made_of
     until_equal(regions.nodes)
     regions.cut("deaf")
     writers["b1"].write(insert("b1", 1), fought("of b1"))
-    until(lambda: has(a1, "b1-1"), "home has it, and region b does not know")
+    until(lambda: has(a1, "b1-1"), "the primary region has it, and region b does not know")
     assert not has(b2, "b1-1")
     regions.cut("hole")
-    until(lambda: has(b2, "b1-1"), "the sibling sees it in the interim order", 60)
+    until(lambda: has(b2, "b1-1"), "the sibling sees it in the failover", 60)
     writers["b2"].write(("DELETE FROM events WHERE id = 'b1-1'", []), fought("before"), insert("b2", 1))
     until(lambda: has(b1, "b2-1"), "and its writer what the sibling made of it", 60)
     regions.cut("pass")
-    until(lambda: has(a1, "b2-1"), "it is brought home", 60)
+    until(lambda: has(a1, "b2-1"), "it is brought back", 60)
     for node in regions.nodes:
         node.ready()
     content = until_equal(regions.nodes)
@@ -107,7 +110,7 @@ def test_nothing_is_lost_or_done_twice_under_load_and_when_a_node_restarts_apart
         load.load(name, pause=0.1)
     until(lambda: all(count(node, name) > 10 for node in regions.nodes for name in loads), "all are at it", 60)
     regions.cut("reset")
-    until(lambda: b1.health()["region"].get("interim") and b2.health()["region"].get("interim"), "apart", 60)
+    until(lambda: b1.health()["region"].get("failover") and b2.health()["region"].get("failover"), "apart", 60)
     reached = {name: load.committed for name, load in loads.items()}
     until(lambda: count(b2, "b1") > reached["b1"] and count(b1, "b2") > reached["b2"], "siblings converge", 60)
     b2.kill()

@@ -103,7 +103,7 @@ def test_a_node_away_for_longer_than_the_stream_keeps_adopts_a_snapshot_and_keep
     assert len(content["events"]) == 122
     assert b.rows("SELECT n, note FROM events WHERE id = 'base'") == [(17, "changed")]
     assert a.value("SELECT value FROM fought WHERE id = 1") == "b"
-    assert "went on from snapshot" in b.log.read_text()
+    assert "resynced from snapshot" in b.log.read_text()
     agree(nodes)
 
 

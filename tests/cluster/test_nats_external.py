@@ -56,7 +56,7 @@ def test_spent_retries_end_the_node_with_their_own_exit_code_and_nothing_is_lost
     words = ending.last_words()
     for port in (1, server.port):
         assert f"NATS server not accepting connections at 127.0.0.1:{port}: connection refused" in words
-    assert patient.alive, "connect_retries = 0 tries for ever"
+    assert patient.alive, "connect_retries = 0 never gives up"
     server.start()
     ending.start()
     ending.ready()

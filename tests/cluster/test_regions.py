@@ -67,16 +67,16 @@ def test_both_regions_write_through_a_cut_of_the_leaf_link_and_end_equal(
     writers[1].load("far", pause=0.05)
     until(lambda: count(far, "near") > 5 and count(near, "far") > 5, "each hears the other")
     pair.cut("hole")
-    until(lambda: far.waits("home region a can't be reached since"), "the region says what is cut, and since when")
+    until(lambda: far.waits("primary region a can't be reached since"), "the region says what is cut, and since when")
     reached = [writer.committed for writer in writers]
     until(lambda: all(w.committed > n + 60 for w, n in zip(writers, reached, strict=True)), "both write on")
-    assert near.get("/readyz")[0] == 200, "home is well without the other region"
+    assert near.get("/readyz")[0] == 200, "the primary region is well without the other region"
     assert far.get("/readyz")[0] == 503
     until(lambda: far.health()["pending_rows"] > 60, "what can't be ordered yet is counted")
     assert count(far, "far") > reached[1], "and is there where it was written"
     code, text = far.command("status")
     assert code == 0
-    assert "region b, home a can't be reached" in text
+    assert "region b, primary region a can't be reached" in text
     pair.cut("slow 100")
     until(lambda: far.get("/readyz")[0] == 200, "the slow line is as good as any", 60)
     reached = [writer.committed for writer in writers]
@@ -97,7 +97,7 @@ def test_a_node_restarted_while_its_region_is_cut_off_loses_nothing(pair: Region
     assert far.stop() == 0
     writers[1].write(insert("far", 2), ("UPDATE fought SET value = 'far' WHERE id = 1", []))
     far.start()
-    until(lambda: far.waits("home region a can't be reached"), "the restarted node says what it waits for")
+    until(lambda: far.waits("primary region a can't be reached"), "the restarted node says what it waits for")
     writers[1].write(insert("far", 3))
     until(lambda: far.health()["pending_rows"] == 4, "all four rows are counted")
     pair.cut("pass")
@@ -108,27 +108,32 @@ def test_a_node_restarted_while_its_region_is_cut_off_loses_nothing(pair: Region
     secret_is_kept(pair.nodes)
 
 
-def test_home_moves_to_the_other_region_and_back_under_load(pair: Regions, writers: list[Application]) -> None:
+def test_the_primary_region_moves_to_the_other_region_and_back_under_load(
+    pair: Regions, writers: list[Application]
+) -> None:
     near, far = pair.nodes
     writers[0].load("near", pause=0.02)
     writers[1].load("far", pause=0.02)
     for node, other in ((far, near), (near, far)):
         until(lambda: count(far, "near") > 20 and count(near, "far") > 20, "both are at it")
         code, text = node.command("region", "promote")
-        assert (code, text) == (0, f"region {node.name[0]} is home now, region {other.name[0]} no more")
+        assert (code, text) == (0, f"region {node.name[0]} is the primary region now, region {other.name[0]} no more")
         reached = [writer.committed for writer in writers]
         until(lambda: count(far, "near") > reached[0] and count(near, "far") > reached[1], "it goes on")  # noqa: B023
-        until(lambda: other.health()["region"]["home"] == node.name[0], "the other region follows")  # noqa: B023
-        assert f"{other.name}: region {other.name[0]}, home {node.name[0]} in " in node.command("region", "show")[1]
+        until(lambda: other.health()["region"]["primary"] == node.name[0], "the other region follows")  # noqa: B023
+        assert (
+            f"{other.name}: region {other.name[0]}, primary region {node.name[0]} in "
+            in node.command("region", "show")[1]
+        )
     committed = [writer.kill() for writer in writers]
     content = until_equal(pair.nodes)
     whole(content, "near", committed[0])
     whole(content, "far", committed[1])
     agree(pair.nodes)
-    assert near.command("region", "promote") == (0, "region a is home already")
+    assert near.command("region", "promote") == (0, "region a is the primary region already")
 
 
-def test_a_region_goes_on_without_a_lost_home_and_takes_it_in_again_with_what_it_wrote(
+def test_a_region_goes_on_without_a_lost_primary_region_and_takes_it_in_again_with_what_it_wrote(
     pair: Regions, writers: list[Application]
 ) -> None:
     near, far = pair.nodes
@@ -137,32 +142,34 @@ def test_a_region_goes_on_without_a_lost_home_and_takes_it_in_again_with_what_it
     until_equal(pair.nodes)
     code, text = far.command("region", "promote", "-force", "-yes")
     assert code == 1
-    assert "home region a can be reached; leave -force out" in text
+    assert "primary region a can be reached; leave -force out" in text
     pair.cut("reset")
     for n in (1, 2, 3):
         writers[0].write(insert("near", n), ("UPDATE fought SET value = ? WHERE id = 1", [f"near{n}"]))
         writers[1].write(insert("far", n))
-    until(lambda: near.health()["pending_rows"] == 0, "home orders what is written there")
+    until(lambda: near.health()["pending_rows"] == 0, "the primary region orders what is written there")
     code, text = far.command("region", "promote")
     assert code == 1
-    assert "home region a can't be reached" in text
+    assert "primary region a can't be reached" in text
     near.kill()
     code, text = far.command("region", "promote", "-force", "-yes")
-    assert (code, text) == (0, "region b is home now; region a was not asked")
+    assert (code, text) == (0, "region b is the primary region now; region a was not asked")
     until(lambda: far.get("/readyz")[0] == 200, "region b is whole by itself")
     until(lambda: far.health()["pending_rows"] == 0, "what waited is in the order")
     near.start()
     writers[0].write(insert("near", 4))
     pair.cut("pass")
-    until(lambda: near.waits("home was moved to region b while this region was away"), "who was away is told")
+    until(lambda: near.waits("region b was promoted while this region was away"), "the demoted region says so")
     assert near.get("/health")[0] == 503
     writers[1].write(insert("far", 4))
-    until(lambda: far.health()["pending_rows"] == 0, "the new home is not held up by the old one")
+    until(lambda: far.health()["pending_rows"] == 0, "the new primary region is not held up by the old one")
     code, text = near.command("region", "rejoin")
     assert (code, text) == (0, "stream harmonylite-changes-0 of region a is a copy of region b now")
     content = until_equal(pair.nodes)
     assert sorted(row[0] for row in content["events"]) == [f"{name}-{n}" for name in ("far", "near") for n in range(5)]
-    assert content["fought"][0] == (1, "near3", ""), "what home had ordered, and only it knew, is published again"
+    assert content["fought"][0] == (1, "near3", ""), (
+        "what the primary region had ordered, and only it knew, is published again"
+    )
     for node in pair.nodes:
         node.ready()
     agree(pair.nodes)

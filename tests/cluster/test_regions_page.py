@@ -36,7 +36,7 @@ def test_three_and_three_nodes_come_up_from_the_page_and_survive_a_dead_link_and
     all_write("well", nodes)
     code, shown = nodes[5].command("region", "show")
     assert code == 0
-    assert re.findall(r"^(\w\d): region (\w), home(?: (\w) in [\d.]+ ms)?", shown, re.MULTILINE) == [
+    assert re.findall(r"^(\w\d): region (\w), (?:the )?primary region(?: (\w) in [\d.]+ ms)?", shown, re.MULTILINE) == [
         *((f"a{i}", "a", "") for i in (1, 2, 3)), *((f"b{i}", "b", "a") for i in (1, 2, 3)),
     ]  # fmt: skip
     page.lines["a1"].order("reset")
@@ -45,7 +45,7 @@ def test_three_and_three_nodes_come_up_from_the_page_and_survive_a_dead_link_and
     page.lines["a1"].order("pass")
     nodes[1].kill()
     left = [node for node in nodes if node is not nodes[1]]
-    all_write("with a server of home dead", left)
+    all_write("with a server of the primary region dead", left)
     nodes[1].start()
     content = until_equal(nodes)
     assert len(content["events"]) == 17

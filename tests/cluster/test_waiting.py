@@ -252,6 +252,6 @@ def test_an_outage_of_nats_is_one_sentence_and_a_few_lines_however_many_parts_wa
     assert len(lines) <= 3, lines
     server.start()
     node.ready()
-    until(lambda: "nats: goes on after" in node.log.read_text(), "its end is in the log, too")
+    until(lambda: "nats: resumed after" in node.log.read_text(), "its end is in the log, too")
     said = node.log.read_text()[before:]
-    assert said.count("goes on after") == 1, said
+    assert said.count("resumed after") == 1, said

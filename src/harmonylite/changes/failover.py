@@ -1,11 +1,11 @@
-"""Interim orders: what the nodes of a cut-off region order among themselves while home is out of reach.
+"""Failovers: what the nodes of a cut-off region order among themselves while the primary region is out of reach.
 
-An *interim order* goes on from the last messages of home's order that came across, in streams of its own; home's order
-goes on elsewhere meanwhile and stays the one that counts. Once home is back the interim order is closed, one node
-publishes what it holds in home's order, and the others follow that.
+A *failover* continues after the last messages of the primary order that came across, in streams of its own; the primary
+order goes on elsewhere meanwhile and stays the one that counts. Once the primary region is back the failover is closed,
+one node publishes what it holds in the primary order, and the others follow that.
 
-Invariant: a mirror that folded an interim order says so by the name of its history, so that its positions are never
-taken for positions in home's order.
+Invariant: a mirror that folded a failover says so by the name of its history, so that its positions are never
+taken for positions in the primary order.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from harmonylite.changes.epochs import Standing
 from harmonylite.model import Position
 
 PREFIX = "interim-"
-"""How the history of a mirror in an interim order begins."""
+"""How the history of a mirror in a failover begins."""
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Where one shard of an interim order begins. ``parent``: the identity of home's order; ``upto``: its last sequence
-    that the interim order goes on from; ``copied``: the last one that the region's copy holds, which may be earlier.
+    """Where one shard of a failover begins. ``parent``: the identity of the primary order; ``upto``: its last sequence
+    that the failover goes on from; ``copied``: the last one that the region's copy holds, which may be earlier.
     """
 
     parent: str
@@ -33,8 +33,8 @@ class Start:
 
 
 @dataclass(frozen=True, slots=True)
-class Interim:
-    """One interim order. ``number``: counted by region; ``mark``: random text, the same on all shards; ``open``: it
+class Failover:
+    """One failover. ``number``: counted by region; ``mark``: random text, the same on all shards; ``open``: it
     takes messages; ``whole``: the streams of all shards are there; ``since``: when it was made, by its maker's clock.
     """
 
@@ -55,7 +55,7 @@ class Interim:
         return f"{self.starts[shard].parent}~{self.mark}"
 
     def takes(self, positions: Mapping[int, Position]) -> bool:
-        """Tell whether a mirror that stands at ``positions`` of home's order can go on with this one."""
+        """Tell whether a mirror that stands at ``positions`` of the primary order can go on with this one."""
         return all(
             (position := positions.get(shard)) is not None and _fits(position, start)
             for shard, start in self.starts.items()
@@ -71,17 +71,18 @@ def _fits(position: Position, start: Start) -> bool:
 
 
 def mark_of(standing: Standing) -> str:
-    """Return the mark of the interim order that a mirror folded, "" when it is in home's order."""
+    """Return the mark of the failover that a mirror folded, "" when it is in the primary order."""
     return standing.history.removeprefix(PREFIX) if standing.history.startswith(PREFIX) else ""
 
 
 def beginning(
     copied: Mapping[int, tuple[str, int]], nodes: Mapping[str, Mapping[int, Position]]
 ) -> tuple[dict[int, Start], frozenset[str]]:
-    """Return where an interim order begins so that most of ``nodes`` can go on with it, and which nodes those are.
+    """Return where a failover begins so that most of ``nodes`` can go on with it, and which nodes those are.
 
-    ``copied``: by shard the identity of home's order and the last message of it in the region's copy. A node may have
-    read further than that, from home itself; such nodes can only go on together where they all stand.
+    ``copied``: by shard the identity of the primary order and the last message of it in the region's copy. A node may
+    have read further than that, from the primary region itself; such nodes can only go on together where they all
+    stand.
     """
     votes = Counter(
         tuple(max(positions[shard].seq, last) if shard in positions else last for shard, (_, last) in copied.items())
@@ -90,8 +91,8 @@ def beginning(
     best, found = _starts(copied, tuple(last for _, last in copied.values())), frozenset[str]()
     for ends, _ in sorted(votes.items(), key=lambda vote: vote[0]):
         starts = _starts(copied, ends)
-        interim = Interim(0, "", starts, 0.0)
-        able = frozenset(node for node, positions in nodes.items() if interim.takes(positions))
+        failover = Failover(0, "", starts, 0.0)
+        able = frozenset(node for node, positions in nodes.items() if failover.takes(positions))
         if len(able) > len(found):
             best, found = starts, able
     return best, found

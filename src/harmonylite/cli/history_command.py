@@ -38,7 +38,7 @@ def history(ctx: click.Context, table_name: str, key: tuple[str, ...], limit: in
 def _show(answer: dict[str, Any]) -> None:
     out = console()
     for entry in answer.get("left_out", ()):
-        remark(f"left out: {plain(entry['reason'])}")
+        remark(f"skipped: {plain(entry['reason'])}")
     first = ", ".join(f"{plain(shard)}:{seq}" for shard, seq in sorted(answer["first"].items()))
     if not answer["events"]:
         out.print(f"nothing happened to this row since position {first}, where the stream begins")

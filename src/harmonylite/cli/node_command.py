@@ -48,7 +48,7 @@ def cleanup_database(given: Invocation) -> int:
 
     db_path = given.settings.db_path
     if not db_path.exists():
-        raise ConfigError(f"there is no database {db_path}", advice="mend db_path")
+        raise ConfigError(f"there is no database {db_path}", advice="correct db_path")
     folder = folder_for(db_path)
     with acquire_lock(folder) if folder.is_dir() else nullcontext():
         names = cleanup(db_path)

@@ -1,4 +1,4 @@
-"""``harmonylite region``: where home is, and moving it."""
+"""``harmonylite region``: where the primary region is, and moving it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MOVE_SECONDS = 3600.0
 
 @click.group(cls=GoGroup)
 def region() -> None:
-    """Show which region is home, or move home."""
+    """Show which region is the primary region, or move home."""
 
 
 @region.command(cls=GoCommand)
@@ -36,33 +36,33 @@ def described(found: dict[str, object]) -> str:
     if not found:
         return "in no region, or it did not answer"
     where = f"region {plain(found.get('region'))}"
-    if found.get("region") == found.get("home"):
-        return f"{where}, home"
-    if not found.get("reachable") and found.get("interim"):
-        return f"{where}, in an interim order, home {plain(found.get('home'))} can't be reached"
+    if found.get("region") == found.get("primary"):
+        return f"{where}, the primary region"
+    if not found.get("reachable") and found.get("failover"):
+        return f"{where}, failed over, primary region {plain(found.get('primary'))} can't be reached"
     if not found.get("reachable"):
-        return f"{where}, home {plain(found.get('home'))} can't be reached"
+        return f"{where}, primary region {plain(found.get('primary'))} can't be reached"
     milliseconds = float(str(found.get("round_trip_seconds") or 0)) * 1000
     behind = f", copy {found['copy_behind']} messages behind" if found.get("copy_behind") else ""
-    return f"{where}, home {plain(found.get('home'))} in {milliseconds:.1f} ms{behind}"
+    return f"{where}, primary region {plain(found.get('primary'))} in {milliseconds:.1f} ms{behind}"
 
 
 @region.command(cls=GoCommand)
-@click.option("-force", is_flag=True, help="Without the present home region, which is lost.")
+@click.option("-force", is_flag=True, help="The present primary region is lost: promote without it.")
 @click.option("-yes", is_flag=True, help="Don't ask.")
 @json_option
 @config_option
 @click.pass_context
 def promote(ctx: click.Context, force: bool, yes: bool, as_json: bool) -> None:
-    """Make this node's region the home region.
+    """Make this node's region the primary region.
 
-    Its copies of the streams take all messages from then on, and the former home's become copies. Nothing is lost, no
-    node is restarted; writes queue for some seconds. With -force what the former home region has acknowledged and not
-    yet sent here is left behind: docs/regions.md says what then to do there.
+    Its copies of the streams take all messages from then on, and the former primary region's become copies. Nothing is
+    lost, no node is restarted; writes queue for some seconds. With -force what the former primary region has
+    acknowledged and not yet sent here is left behind: docs/regions.md says what then to do there.
     """
     control = invocation(ctx).control(MOVE_SECONDS)
     if force and not yes:
-        click.confirm("Go on without the present home region, as it is lost?", abort=True, err=True)
+        click.confirm("Promote without the present primary region, as it is lost?", abort=True, err=True)
     _say(control.post("/v1/region", {"action": "promote", "force": force}), as_json=as_json)
 
 
@@ -71,9 +71,10 @@ def promote(ctx: click.Context, force: bool, yes: bool, as_json: bool) -> None:
 @config_option
 @click.pass_context
 def rejoin(ctx: click.Context, as_json: bool) -> None:
-    """Make this region's streams copies of the home region's again.
+    """Make this region's streams copies of the primary region's again.
 
-    For a region that home was moved away from while it was cut off, or whose home made its streams anew.
+    For a region that the primary region was moved away from while it was cut off, or whose the primary region made its
+    streams anew.
     """
     _say(invocation(ctx).control(MOVE_SECONDS).post("/v1/region", {"action": "rejoin"}), as_json=as_json)
 

@@ -17,8 +17,8 @@ SECONDS = 600.0
 @click.command(cls=GoCommand)
 @click.argument("shard", type=click.IntRange(min=0), required=False)
 @click.argument("seq", type=click.IntRange(min=1), required=False)
-@click.option("-list", "listing", is_flag=True, help="Show the messages that were left out and are lacking still.")
-@click.option("-undo", is_flag=True, help="Take in a message that was left out, while the stream still has it.")
+@click.option("-list", "listing", is_flag=True, help="List the messages that this node skipped and still lacks.")
+@click.option("-undo", is_flag=True, help="Apply a skipped message, while the stream still has it.")
 @click.option("-yes", is_flag=True, help="Don't ask.")
 @json_option
 @config_option
@@ -46,13 +46,13 @@ def skip(
     else:
         if not yes:
             click.confirm(f"Leave out message {seq} of shard {shard} on this node?", abort=True, err=True)
-        answer, said = control.post("/v1/skip", what), "is left out; the node continues"
+        answer, said = control.post("/v1/skip", what), "is skipped; the node continues"
     print_json(answer) if as_json else click.echo(f"message {seq} of shard {shard} {said}: {plain(answer['holds'])}")
 
 
 def _show(entries: list[dict[str, Any]]) -> None:
     if not entries:
-        console().print("nothing is left out")
+        console().print("no message is skipped")
         return
     shown = table("when", ">shard", ">message", "holds", "because")
     for entry in entries:

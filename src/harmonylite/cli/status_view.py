@@ -114,19 +114,19 @@ def _facts(report: dict[str, Any]) -> Table:
 
 
 def _region(region: dict[str, Any], server: dict[str, Any]) -> Text:
-    """Say where home is, and whether the way there is open."""
-    own, home = _plain(region.get("region")).plain, _plain(region.get("home")).plain
+    """Say where the primary region is, and whether the way there is open."""
+    own, home = _plain(region.get("region")).plain, _plain(region.get("primary")).plain
     links = f", {int(server['leaf_links'])} leaf links here" if "leaf_links" in server else ""
     if own == home:
-        return Text.assemble(("region ", "dim"), own, f", home of the order{links}")
-    if region.get("interim") and not region.get("reachable"):
-        told = f", interim order since {_clock(region['interim_since'])}, home {home} out of reach since"
+        return Text.assemble(("region ", "dim"), own, f", the primary region{links}")
+    if region.get("failover") and not region.get("reachable"):
+        told = f", failed over at {_clock(region['failover_since'])}, primary region {home} unreachable since"
         return Text.assemble(
             ("region ", "dim"), own, (f"{told} {_clock(region['unreachable_since'])}{links}", "yellow")
         )
     if "reachable" in region and not region["reachable"]:
-        return Text.assemble(("region ", "dim"), own, (f", home {home} can't be reached{links}", "yellow"))
-    way = f"home {home}, {region.get('round_trip_seconds', 0.0) * 1000:.1f} ms away{links}"
+        return Text.assemble(("region ", "dim"), own, (f", primary region {home} can't be reached{links}", "yellow"))
+    way = f"primary region {home}, {region.get('round_trip_seconds', 0.0) * 1000:.1f} ms away{links}"
     behind = region.get("copy_behind", 0)
     late = f", copy {_count(behind)} behind" if behind else ""
     return Text.assemble(("region ", "dim"), own, f", {way}", (late, "yellow"))

@@ -103,7 +103,7 @@ def _database(path: Path) -> Iterator[Fault]:
         elif path.exists() and not path.is_file():
             yield "db_path", f"= {str(path)!r} is not a regular file"
         elif not path.parent.is_dir():
-            yield "db_path", f"= {str(path)!r}: the folder {path.parent} does not exist; make it, or mend the path"
+            yield "db_path", f"= {str(path)!r}: the folder {path.parent} does not exist; make it, or correct the path"
     except OSError as error:
         yield "db_path", f"= {str(path)!r} can't be looked at: {error.strerror}"
 
@@ -243,4 +243,7 @@ def _store(snapshot: SnapshotSettings) -> Iterator[Fault]:
         if snapshot.file.path is None:
             yield "snapshot.file.path", 'is not set, but snapshot.store = "file" needs it'
         elif not snapshot.file.path.is_dir():
-            yield "snapshot.file.path", f"= {str(snapshot.file.path)!r} is not a directory; make it, or mend the path"
+            yield (
+                "snapshot.file.path",
+                f"= {str(snapshot.file.path)!r} is not a directory; make it, or correct the path",
+            )

@@ -39,11 +39,11 @@ class NatsSettings(Section):
     cluster_addr: Address = key(
         "",
         "Where the embedded server listens for the other nodes' servers, as host:port. Flag: -cluster-addr.",
-        zero="Empty: the server stands alone",
+        zero="Empty: the server has no cluster",
     )
     cluster_peers: Urls = key(
         (),
-        "The other nodes' cluster addresses; dns://host:port/ stands for every address of a name. "
+        "The other nodes' cluster addresses; dns://host:port/ means every address of a name. "
         "Flag: -cluster-peers (comma separated).",
     )
     cluster_secret_file: OptionalPath = key(
@@ -91,7 +91,7 @@ class NatsSettings(Section):
         "Let the embedded server listen beyond this machine without credentials: everyone who reaches it can "
         "read and change all data.",
     )
-    user_name: str = key("", "User name for NATS; also asked of whoever connects to the embedded server.")
+    user_name: str = key("", "User name for NATS; the embedded server asks its clients for it, too.")
     user_password: SecretStr = key(SecretStr(""), "Password of `user_name`.")
     token: SecretStr = key(SecretStr(""), "Token for NATS, instead of a user name.")
     seed_file: OptionalPath = key(None, "NKey seed file; `harmonylite nkey generate` writes one.")

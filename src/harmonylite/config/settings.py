@@ -110,7 +110,7 @@ class HealthCheckSettings(Section):
         (), ALLOWED_HOSTS, zero="Empty: no more; a server that other machines reach answers for every name"
     )
     path: HttpPath = key("/health", "Path of the health check.")
-    detailed: bool = key(True, "Also tell lag, pending rows and reasons, and show a page at `/`.")
+    detailed: bool = key(True, "Also report lag, pending rows and reasons, and serve a page at `/`.")
 
 
 class TablesSettings(Section):

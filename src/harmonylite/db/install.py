@@ -218,7 +218,7 @@ def _install(
 def _private_tables(connection: apsw.Connection, inventory: Inventory) -> None:
     for (name,) in rows(connection, "SELECT name FROM main.sqlite_schema WHERE type = 'table'"):
         if not name.startswith(PRIVATE) and name.lower().startswith(PRIVATE):
-            raise DatabaseError(f"table {name} has a name that SQLite doesn't tell from ours: rename it")
+            raise DatabaseError(f"table {name} has a name that SQLite does not distinguish from ours: rename it")
     width = max([2, *(len(shape.keys) for shape in inventory.tables.values())])
     there = value(connection, "SELECT 1 FROM main.sqlite_schema WHERE name = ?", (LOG,))
     for sql in private_tables(width):

@@ -52,7 +52,7 @@ Judgement = tuple[Level, str, str, str]
 
 def _deployment(facts: Facts) -> Judgement:
     nats = facts.settings.nats
-    recommended, why = "an external cluster of 3 servers", "it is run, scaled and upgraded apart from the nodes"
+    recommended, why = "an external cluster of 3 servers", "it runs, scales and upgrades independently of the nodes"
     if nats.embedded:
         size = len(nats.cluster_peers) + 1 if nats.cluster_addr else 1
         return "advice", f"embedded, {size} server{'s' if size > 1 else ''}", recommended, why
@@ -78,7 +78,7 @@ def _deployment(facts: Facts) -> Judgement:
 
 def _shards(facts: Facts) -> Judgement:
     shards = facts.settings.replication_log.shards
-    why = "more writers at a time; the number is for ever, so choose it before the first start"
+    why = "more writers at a time; the number is fixed, so choose it before the first start"
     return ("ok" if shards >= 4 else "advice"), str(shards), "4 or more where many write", why
 
 
@@ -123,7 +123,7 @@ def _history(facts: Facts) -> Judgement:
 
 def _access(facts: Facts) -> Judgement:
     nats = facts.settings.nats
-    why = "whoever reaches NATS without a password can read and change all data"
+    why = "anyone who reaches NATS without a password can read and change all data"
     if nats.insecure:
         return "problem", "insecure = true", "user_name and user_password, and TLS", why
     secured = bool(nats.user_name or nats.seed_file or nats.creds_file or nats.token.get_secret_value())

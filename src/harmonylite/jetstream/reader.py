@@ -135,7 +135,7 @@ class Reader:
         info = (await self._stream.details()).info
         if self._created and info.created != self._created:
             raise StreamLostError(
-                f"stream {self._stream.name} was made anew at {info.created} (the one that was read: {self._created})"
+                f"stream {self._stream.name} was created again at {info.created} (this node read {self._created})"
             )
         self._created = info.created
         if info.last + 1 < self._next:

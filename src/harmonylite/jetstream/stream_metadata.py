@@ -1,12 +1,12 @@
 """Regions: where the one order of all changes is made, and what a stream's settings say of it.
 
-Every region has a JetStream domain of its own, called like the region. In the home region live the streams that take
+Every region has a JetStream domain of its own, called like the region. In the primary region live the streams that take
 messages; each other region keeps copies of them (JetStream mirrors: same messages, sequences and times), reads those,
-and publishes to the home region over leaf links.
+and publishes to the primary region over leaf links.
 
-Invariant: the streams themselves say where home is; the configuration only counts as long as they don't exist. A stream
-that was moved has a higher number of moves than the one it was moved from, so that two that both take messages, after a
-region was given up for lost, are told apart.
+Invariant: the streams themselves say where the primary region is; the configuration only counts as long as they don't
+exist. A stream that was moved has a higher number of moves than the one it was moved from, so that two that both take
+messages, after a region was given up for lost, are told apart.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from harmonylite.changes.failover import Interim
+from harmonylite.changes.failover import Failover
 from harmonylite.errors import ConfigError
 from harmonylite.foreign import Codec, Line, Seq, convert
 
@@ -31,7 +31,10 @@ FORKS = "harmonylite-forks"
 MOVES = "harmonylite-moves"
 LEFT_FOR = "harmonylite-left-for"
 CAME_FROM = "harmonylite-came-from"
-"""Metadata of a stream: the identity of its order, earlier identities, how often home was moved, and where to/from."""
+"""Metadata of a stream.
+
+The identity of its order, earlier identities, how often the primary region was moved, and where to/from.
+"""
 
 _API = re.compile(r"\$JS\.([A-Za-z0-9_-]+)\.API")
 
@@ -58,9 +61,10 @@ class Role:
     """What a stream is to its order.
 
     ``order``: the order's identity. ``forks``: earlier identities and up to which sequence they are the same.
-    ``copy_of``: the region that it is a mirror of, "" when it takes messages itself. ``left_for``: the region that home
-    was moved to while this one was away. ``moves``: how often home was moved. ``came_from``: where home was before.
-    ``shut``: it takes no messages, because home is being moved or was.
+    ``copy_of``: the region that it is a mirror of, "" when it takes messages itself. ``left_for``: the region that the
+    primary region was moved to while this one was away. ``moves``: how often the primary region was moved.
+    ``came_from``: where the primary region was before.
+    ``shut``: it takes no messages, because the primary region is being moved or was.
     """
 
     order: str
@@ -120,20 +124,22 @@ def closed_subject(name: str) -> str:
 
 
 def failover_stream_name(stream: str, number: int) -> str:
-    """Return the name of a stream's interim order ``number``."""
+    """Return the name of a stream's failover ``number``."""
     return f"{stream}-interim-{number}"
 
 
 def failover_subject(prefix: str, region: str, number: int, shard: int, last: str) -> str:
-    """Return a subject of an interim order: no other order, not even of another region, has it."""
+    """Return a subject of a failover: no other order, not even of another region, has it."""
     return f"{prefix}.interim.{region}.{number}.{shard}.{last}"
 
 
 class PrimaryRegion:
-    """Which region is home now, as far as this node knows. ``region``: its own; ``configured``: home until told.
+    """Which region is the primary region now, as far as this node knows. ``region``: its own; ``configured``: the
+    primary region until told.
 
-    ``left``: home was moved while this region was away. ``moves``: how often it was moved at all. ``interim``: the
-    interim order that this node reads and publishes in instead; it changes only while nothing is replicated.
+    ``left``: the primary region was moved while this region was away. ``moves``: how often it was moved at all.
+    ``failover``: the failover that this node reads and publishes in instead; it changes only while nothing is
+    replicated.
     """
 
     def __init__(self, region: str, configured: str = "") -> None:
@@ -141,12 +147,12 @@ class PrimaryRegion:
         self.now = configured or region
         self.left = False
         self.moves = 0
-        self.interim: Interim | None = None
+        self.failover: Failover | None = None
         self._storing = ""
 
     @property
     def here(self) -> bool:
-        """True when this node's own region is home."""
+        """True when this node's own region is the primary region."""
         return self.now == self.region
 
     @property
@@ -156,7 +162,7 @@ class PrimaryRegion:
 
     @contextmanager
     def storing(self, region: str) -> Iterator[None]:
-        """Within the block, use the store of ``region``, which is to be home next."""
+        """Within the block, use the store of ``region``, which is to be the primary region next."""
         self._storing = region
         try:
             yield

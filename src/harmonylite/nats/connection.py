@@ -103,7 +103,7 @@ class Connection:
         """Say which server this is, and which servers of its cluster it sees now."""
         cluster = self._client._server_info.get("cluster")
         if not cluster:
-            return f"server {self.server_name} stands alone"
+            return f"server {self.server_name} has no cluster"
         seen = ", ".join(sorted(self._client.announced)) or "itself"
         return f"server {self.server_name} of cluster {cluster} sees {seen}"
 

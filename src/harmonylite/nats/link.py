@@ -206,7 +206,7 @@ class NatsLink(Resource):
     def _spent(self, failed: int, seconds: float, error: ConnectError | ConfigError) -> ReconnectsSpentError:
         lost = ReconnectsSpentError(
             f"maximum reconnects reached ({failed} in {seconds:.0f} s): {error.message}",
-            advice="nothing is lost; raise connect_retries in [nats], 0 tries for ever",
+            advice="nothing is lost; raise connect_retries in [nats], 0 never gives up",
         )
         self._part.failed(lost.message)
         return lost

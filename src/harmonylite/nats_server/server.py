@@ -246,10 +246,10 @@ class EmbeddedServer(Resource):
         """Wait for room after the disk was full, then end the server, which does not write on by itself."""
         while True:
             await self._room.gone.wait()
-            said = f"no room is left on the disk of {self.folder}: make room there, then it goes on by itself"
+            said = f"no room is left on the disk of {self.folder}: free some; the server then restarts by itself"
             self._part.waiting(said)
             await self._room.comes()
-            log.info("there is room on the disk of %s again: nats-server is started anew", self.folder)
+            log.info("restarting nats-server: the disk of %s has room again", self.folder)
             await self._stop()
 
     async def _watch_metrics(self) -> None:

@@ -92,7 +92,7 @@ class AntiEntropy:
             except ReopenError:
                 raise
             except HarmonyLiteError as error:
-                log.info("comparing has to wait: %s", error)
+                log.info("postponed the comparison: %s", error)
 
     async def serve(self) -> None:
         """Hear whether this node's mirror deviates, without end."""
@@ -168,9 +168,9 @@ class AntiEntropy:
         try:
             await self.repair(right, ANSWERS)
         except HarmonyLiteError as error:
-            log.warning("the mirror is compared again later: %s", error)
+            log.warning("postponed the comparison of the mirror: %s", error)
         except TimeoutError:
-            log.warning("the mirror is compared again later: it was not repaired within %.0f s", ANSWERS)
+            log.warning("postponed the comparison of the mirror: not repaired within %.0f s", ANSWERS)
 
     async def repair(self, right: Sequence[str], seconds: float) -> None:
         """Have this node's mirror taken from one of the nodes ``right``, whose mirrors are; return once it is.
@@ -229,7 +229,9 @@ class AntiEntropy:
         except DatabaseError:
             return True
         self._status.counters.conflicts += conflicts
-        log.warning("the database was repaired from its mirror; %d values that gave way are in the journal", conflicts)
+        log.warning(
+            "repaired the database from its mirror; %d overwritten values are in the conflict journal", conflicts
+        )
         self._part.ok()
         return True
 

@@ -234,7 +234,7 @@ class Control:
         return {"name": saved.name, "bytes": saved.bytes, "positions": saved.positions}
 
     async def region(self, action: str, force: bool) -> dict[str, Any]:
-        """Make this node's region home ("promote"), or a copy of home again ("rejoin")."""
+        """Make this node's region the primary region ("promote"), or a copy of the primary region again ("rejoin")."""
         if self.parts.regional is None:
             raise NotRunningError("the node is not connected to NATS yet")
         if action == "rejoin":

@@ -33,7 +33,7 @@ def ended_by(error: BaseException) -> int:
         verbose = log.isEnabledFor(logging.DEBUG)
         hint = "" if verbose else "; -verbose shows how it came to that"
         log.critical(
-            "the node ended at an error that nobody foresaw: %s: %s (%s)%s", type(each).__name__, each, _where(each),
+            "stopped by an unexpected error: %s: %s (%s)%s", type(each).__name__, each, _where(each),
             hint, exc_info=each if verbose else None,
         )  # fmt: skip
     return UNFORESEEN if strange or not ours else ours[0].exit_code

@@ -1,7 +1,8 @@
-"""When a cut-off region makes an interim order, and when it closes it again.
+"""When a cut-off region makes a failover, and when it closes it again.
 
-Invariant: an interim order is made only where the region's own JetStream has a majority, no sibling that answers can
-reach home, and at least two of them can go on with it. Whoever sees home back for some looks in a row closes it.
+Invariant: a failover is made only where the region's own JetStream has a majority, no sibling that answers can
+reach the primary region, and at least two of them can go on with it. Whoever sees the primary region back for some
+looks in a row closes it.
 """
 
 from __future__ import annotations
@@ -28,14 +29,17 @@ TOPIC = "siblings"
 ASK = 1.0
 """Seconds that the other nodes of the region have to tell where they stand."""
 STEADY = 3
-"""Looks in a row that home must have answered before an interim order is closed: a link that flaps is not back."""
+"""Looks in a row that the primary region must have answered before a failover is closed.
+
+A link that flaps is not back.
+"""
 LEAST = 2
-"""Nodes that must be able to go on with an interim order: alone, there is nobody to converge with."""
+"""Nodes that must be able to go on with a failover: alone, there is nobody to converge with."""
 
 
 class Sibling(msgspec.Struct, frozen=True):
     """Where a node stands. ``shards``: by shard the order's identity, the position, and the message to go on from;
-    empty while it is in no order. ``reaches``: home answers it.
+    empty while it is in no order. ``reaches``: the primary region answers it.
     """
 
     node: Name
@@ -59,8 +63,8 @@ async def siblings(peers: Peers, region: str) -> dict[str, Sibling]:
 
 
 class FailoverController:
-    """Makes and closes the interim orders of one region. ``after``: seconds that home must be out of reach before one
-    is made, 0 = never. ``turn``: called when a node may have to turn; ``own``: where this one stands.
+    """Makes and closes the failovers of one region. ``after``: seconds that the primary region must be out of reach
+    before one is made, 0 = never. ``turn``: called when a node may have to turn; ``own``: where this one stands.
     """
 
     def __init__(
@@ -86,21 +90,21 @@ class FailoverController:
         await self._peers.serve(TOPIC, bytes, answer)
 
     async def look(self, watch: RegionWatch) -> None:
-        """Make or close what has to be, after each look at home; raises StreamError."""
+        """Make or close what has to be, after each look in the primary region; raises StreamError."""
         away = watch.unreachable_for
         if not away and self._looked and not self._streams.seen:
             return
         known = await self._streams.all()
         self._looked = True
-        for interim in known:
-            if interim.open and watch.steady >= (1 if not self._streams.needed else STEADY):
-                log.warning("home region is back: the interim order %s is closed", interim.mark)
-                await self._streams.close(interim)
-            elif interim.open and not interim.whole:
-                await self._streams.complete(interim)
-            elif not interim.open:
-                await self._streams.close(interim)
-        if away and self._after and away >= self._after and not any(interim.open for interim in known):
+        for failover in known:
+            if failover.open and watch.steady >= (1 if not self._streams.needed else STEADY):
+                log.warning("primary region is back: closed failover %s", failover.mark)
+                await self._streams.close(failover)
+            elif failover.open and not failover.whole:
+                await self._streams.complete(failover)
+            elif not failover.open:
+                await self._streams.close(failover)
+        if away and self._after and away >= self._after and not any(failover.open for failover in known):
             try:
                 self._say(await self._begin())
             except StreamError as error:
@@ -109,13 +113,13 @@ class FailoverController:
             self._turn()
 
     def _say(self, why_not: str) -> None:
-        """Tell once why no interim order is made, not at every look."""
+        """Tell once why no failover is made, not at every look."""
         if why_not and why_not != self._told:
-            log.info("no interim order is made: %s", why_not)
+            log.info("no failover: %s", why_not)
         self._told = why_not
 
     async def _begin(self) -> str:
-        """Make an interim order; return why none was made, "" when one is there."""
+        """Make a failover; return why none was made, "" when one is there."""
         found = await siblings(self._peers, self._region)
         reaching = sorted(node for node, sibling in found.items() if sibling.reaches)
         if reaching:
@@ -125,7 +129,7 @@ class FailoverController:
         if len(able) < LEAST:
             return f"it takes {LEAST} nodes that can go on with it; of {len(found)} that answer {len(able)} can"
         if await self._streams.make(starts):
-            log.warning("home is out of reach: nodes %s go on in an interim order", ", ".join(sorted(able)))
+            log.warning("start failover: primary region unreachable, nodes %s take part", ", ".join(sorted(able)))
         with suppress(StreamError):
             await self._streams.all()
         return ""

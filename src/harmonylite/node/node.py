@@ -114,9 +114,9 @@ class Node:
                 await self._server.reload()
             if self._link is not None:
                 await self._link.renew()
-            log.info("certificates and credentials for NATS are read again")
+            log.info("reloaded certificates and credentials for NATS")
         except (HarmonyLiteError, OSError) as error:
-            log.error("certificates and credentials for NATS stay as they were: %s", error)
+            log.error("kept certificates and credentials for NATS: %s", error)
 
     async def run(self) -> None:
         """Run until `stop`. Raises HarmonyLiteError when a part can't go on."""
@@ -139,7 +139,7 @@ class Node:
             log.info("node %s, database %s, version %s", identity.node_id, settings.db_path, __version__)
             work = asyncio.create_task(self._work(identity.node_id), name="node")
             stopped = asyncio.create_task(self._stopping.wait(), name="stop")
-            telling = asyncio.create_task(WaitLog(status).run(), name="tell what is waited for")
+            telling = asyncio.create_task(WaitLog(status).run(), name="wait log")
             try:
                 await asyncio.wait({work, stopped}, return_when=asyncio.FIRST_COMPLETED)
                 if self._stopping.is_set() and not work.done():
@@ -205,7 +205,7 @@ class Node:
                     again = leaves(group)
                 if not again:
                     return
-                log.error("the files are opened again: %s", "; ".join(map(str, again)))
+                log.error("reopening the files: %s", "; ".join(map(str, again)))
                 await self._close_replica()
                 self._parts.replica = self._parts.engine = self._parts.verifier = None
                 await asyncio.sleep(backoff.failed(time.monotonic()))
@@ -321,7 +321,7 @@ class Node:
             if await self._thread.run(lambda: replica.wal.enter(replica.connection)):
                 break
         self.status_object.warnings = dict(replica.warnings)
-        log.info("the database is in WAL mode now")
+        log.info("switched the database to WAL mode")
 
     async def _watch_statistics(self, replica: Replica) -> None:
         """Go by what ANALYZE finds out about growing tables, and tell where that is long out of date."""
@@ -343,7 +343,7 @@ class Node:
             if now != last or status.pending_rows or not status.caught_up:
                 last, since = now, time.monotonic()
             elif time.monotonic() - since >= seconds:
-                log.info("nothing has changed for %.0f s: going to sleep", seconds)
+                log.info("stopping: no change for %.0f s (sleep_timeout)", seconds)
                 if self._services is not None:
                     await self._services.asleep()
                 self._stopping.set()

@@ -48,13 +48,13 @@ class RegionReport(msgspec.Struct):
     """What a node says of its region."""
 
     region: Long = ""
-    home: Long = ""
+    primary: Long = ""
     reachable: bool = True
     unreachable_since: Seconds = 0.0
     round_trip_seconds: Seconds = 0.0
     copy_behind: Seq = 0
-    interim: bool = False
-    interim_since: Seconds = 0.0
+    failover: bool = False
+    failover_since: Seconds = 0.0
 
 
 class CatchingUpReport(msgspec.Struct):

@@ -1,4 +1,4 @@
-"""A node's part in regions: which kind of streams and objects it gets, and how home is moved.
+"""A node's part in regions: which kind of streams and objects it gets, and how the primary region is moved.
 
 Invariant: without a region in the configuration everything is as if there were none.
 """
@@ -105,8 +105,8 @@ class RegionControl:
     async def watch(self, peers: Peers, where: Where, turn: Callable[[], None]) -> None:
         """Look after the region, without end; returns at once where there is none.
 
-        ``where``: this node's positions in home's order, none while it is in another; ``turn``: told when this node may
-        have to go to an interim order or back.
+        ``where``: this node's positions in the primary order, none while it is in another; ``turn``: told when this
+        node may have to go to a failover or back.
         """
         home = self._home
         if home is None or self.failover_controller is None:
@@ -132,7 +132,7 @@ class RegionControl:
         return set(await siblings(peers, self._home.region)) if self._home is not None else set()
 
     async def promote(self, repository: SnapshotRepository | None, *, force: bool) -> dict[str, Any]:
-        """Make this node's region the home region. Raises HarmonyLiteError.
+        """Make this node's region the primary region. Raises HarmonyLiteError.
 
         Before that the region's own store gets a snapshot, so that whoever joins then finds the cluster's beginning.
         """
@@ -143,23 +143,24 @@ class RegionControl:
         apart = failover_controller is not None and failover_controller.apart
         if apart and not force:
             raise MoveError(
-                f"region {home.region} is in an interim order, which is brought home first",
-                advice="try again once the leaf link is back for a minute; or, if home is lost, with -force",
+                f"region {home.region} failed over, and fails back first",
+                advice="try again a minute after the leaf link is back; or, if the primary region is lost, with -force",
             )
-        # What an interim order holds is brought to the new home as it would be to the old one: the beginning is before.
+        # What a failover holds is brought to the new primary region as it would be to the old one: the beginning is
+        # before.
         base = failover_controller.base if failover_controller is not None else None
         if not home.here and (base is not None or not apart):
             with home.storing(home.region):
                 if await repository.save(copy=partial(save_copy, base) if base is not None else None) is None:
                     raise SnapshotError(f"no snapshot could be saved in region {home.region}")
         said = await promote(self._link, replace(self.streams, domain=home.region), home, force=force)
-        return {"region": home.region, "home": home.now, "said": said}
+        return {"region": home.region, "primary": home.now, "said": said}
 
     async def rejoin(self) -> dict[str, Any]:
-        """Make this region's streams copies of the home region's again. Raises HarmonyLiteError."""
+        """Make this region's streams copies of the primary region's again. Raises HarmonyLiteError."""
         home = self._needed()
         said = await rejoin(self._link, replace(self.streams, domain=home.region), home)
-        return {"region": home.region, "home": home.now, "said": said}
+        return {"region": home.region, "primary": home.now, "said": said}
 
     def _needed(self) -> PrimaryRegion:
         if self._home is None:

@@ -124,12 +124,12 @@ class Services:
     def start(self, group: asyncio.TaskGroup, replica: Replica, unchecked: list[Path]) -> None:
         """Start what runs beside the engine. ``unchecked``: files to look through; what was is taken out of it."""
         group.create_task(_check(unchecked, self._options.mirror), name="check the files")
-        group.create_task(self.recovery.serve(), name="answer where this node stands")
-        group.create_task(self.recovery.schema_resync.serve(), name="answer whether this node is beyond something")
+        group.create_task(self.recovery.serve(), name="answer with this node's state")
+        group.create_task(self.recovery.schema_resync.serve(), name="answer schema resyncs")
         serving = self._peers.serve(requests.TOPIC, requests.REQUEST.decode, self.answering.answer)
         group.create_task(serving, name="answer with snapshots")
         if self.failback is not None:
-            group.create_task(self.failback.finish(replica), name="bring interim orders home")
+            group.create_task(self.failback.finish(replica), name="bring failovers home")
         group.create_task(self._watch_file(replica), name="watch the file")
         group.create_task(self._thread.damage(), name="hear of damage")
         if self._settings.snapshot.enable:
@@ -148,7 +148,7 @@ class Services:
             )
 
     async def positions(self, replica: Replica) -> dict[int, Position]:
-        """Return where the mirror stands in home's order; nothing while it is in an interim order."""
+        """Return where the mirror stands in the primary order; nothing while it is in a failover."""
         if self.failback is None or self.failback.apart:
             return {}
         return await self._thread.run(replica.positions)

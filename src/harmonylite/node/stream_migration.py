@@ -51,7 +51,7 @@ async def move(source: Settings, target: Settings, told: Told) -> list[Transferr
         check_versions(here.link.now().version, there.link.now().version)
         streams = [stream for name in _names(source) if (stream := await _found(here, name)) is not None]
         if not streams:
-            raise StreamError("there are no streams to move", advice="start a node once, or mend the prefixes")
+            raise StreamError("there are no streams to move", advice="start a node once, or correct the prefixes")
         for stream in streams:
             await _until_decided(there, stream.name)
         carried = []
@@ -130,7 +130,7 @@ def _check(source: Settings, target: Settings) -> None:
         if settings.nats.region:
             raise ConfigError(
                 "streams with regions are not moved so",
-                advice="move home with `harmonylite region`; see docs/regions.md",
+                advice="move the primary region with `harmonylite region`; see docs/regions.md",
             )
     for name in ("subject_prefix", "stream_prefix"):
         old, new = getattr(source.nats, name), getattr(target.nats, name)
@@ -139,7 +139,7 @@ def _check(source: Settings, target: Settings) -> None:
                 f"nats.{name} is {old!r} here and {new!r} there", advice="the names move with the streams"
             )
     if source.replication_log.shards != target.replication_log.shards:
-        raise ConfigError("replication_log.shards differ", advice="the number of shards is for ever")
+        raise ConfigError("replication_log.shards differ", advice="the number of shards is fixed")
     if _place(source) == _place(target):
         raise ConfigError(f"both configurations name {_place(source)}", advice="name the file of the new place")
 

@@ -42,7 +42,7 @@ class WaitLog:
         for name, part in sorted(self._status.parts.items()):
             if not part.stuck:
                 if (told := self._told.pop(name, None)) is not None:
-                    log.info("%s: goes on after %.0f s", name, now - told[0])
+                    log.info("%s: resumed after %.0f s", name, now - told[0])
             elif self._status.cause(part) is not part:
                 # When its cause is over it may go on in a moment, at its next try.
                 self._explained[name] = now

@@ -128,7 +128,7 @@ class Bootstrap:
         if why and not replicated:
             raise DatabaseDamagedError(
                 f"the database {database} is damaged, or no SQLite file: {why}",
-                advice="mend db_path, or move the file away to start from the cluster's newest snapshot",
+                advice="correct db_path, or move the file away to start from the cluster's newest snapshot",
             )
         if why and not self._damaged:
             log.error("the database %s is damaged: %s", database, why)
@@ -174,7 +174,7 @@ class Bootstrap:
             way = "apart" if any(found) else way
         if way == "same":
             return
-        log.warning("the database and its mirror did not grow up together (%s): they are compared", way)
+        log.warning("reconciling the database with its mirror, which do not share an ancestor (%s)", way)
         if way == "ahead":
             await self._patiently(lambda: self._thread.run(replica.keep_mine, further(database, mirror)))
             return
@@ -193,7 +193,7 @@ class Bootstrap:
         self._part.waiting("saving the first snapshot")
         if await self._patiently(lambda: repository.save(first=True)) is not None:
             await self._patiently(lambda: self._thread.run(replica.join_first, newest))
-            log.info("this is the first node: its content is the cluster's beginning")
+            log.info("bootstrapped a new cluster from this node's content")
             return
         await self._thread.run(replica.close)
         await self._patiently(lambda: self._thread.run(_drop_mirror, self._options))
@@ -225,13 +225,13 @@ class Bootstrap:
             await self._thread.run(replica.close)
             await self._patiently(lambda: self._thread.run(install_mirror, self._options, fetched[1]))
             await self._patiently(lambda: self._thread.run(replica.open))
-            log.info("snapshot %s of node %s is the mirror now", fetched[0].name, fetched[0].node)
+            log.info("bootstrapped the mirror from snapshot %s of node %s", fetched[0].name, fetched[0].node)
             return
         self._part.waiting(f"the mirror is lost; another node is asked for a snapshot: {why}")
         if await self._request_snapshot() or seconds < SILENT:
             await asyncio.sleep(AGAIN)
             return
-        log.warning("the mirror is lost and nobody has a snapshot: the cluster begins anew from this database")
+        log.warning("started a new epoch from this database: its mirror is lost and no node has a snapshot")
         await self._thread.run(replica.copy_into_mirror)
         await self._thread.run(lambda: adopt_standing(replica.connection))
         with suppress(SnapshotError, StreamError):
@@ -265,7 +265,7 @@ class Bootstrap:
             except DatabaseDamagedError:
                 raise
             except (SchemaWaitError, PoisonError) as error:
-                useless, why = source, f"{error}; {source} is no use, a newer one is waited for"
+                useless, why = source, f"{error}; {source} is of no use, waiting for a newer one"
                 self._part.waiting(why)
             except (StreamError, SnapshotError, DatabaseError) as error:
                 self._part.waiting(str(error), error)
@@ -317,7 +317,7 @@ class Bootstrap:
             return
         await builder.make(file)
         self._fresh |= {self._options.database, self._options.mirror}
-        log.info("database %s made from %s", self._options.database, source)
+        log.info("created database %s from %s", self._options.database, source)
 
     async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
         backoff = Backoff(first=0.2, most=5.0)

@@ -105,7 +105,7 @@ class Recovery:
         self.history, self.past = look.standing.history, look.standing.past
         if look.lost:
             raise StreamLostError(
-                "; ".join(look.reasons), advice="the cluster goes on from the newest mirror by itself"
+                "; ".join(look.reasons), advice="the cluster recovers from the newest mirror by itself"
             )
         with suppress(SnapshotError):  # a store that can't be read says nothing
             if not self._apart:
@@ -113,15 +113,15 @@ class Recovery:
                 anew = self._is_other(pointed, look.standing)
         self._status.counters.conflicts += await stay_within(replica, self._thread, look)
         if anew:
-            raise StreamLostError("the cluster began anew while this node was away; it takes that up")
+            raise StreamLostError("the cluster started a new epoch while this node was away; it resyncs")
 
     @property
     def _apart(self) -> bool:
-        """True while the mirror is in an interim order: the store of snapshots is home's, and out of reach."""
+        """True while the mirror is in a failover: the store of snapshots is the primary region's, and out of reach."""
         return self._failback is not None and self._failback.apart
 
     def turn(self) -> None:
-        """Let `watch` look at once whether the cluster began anew, or an interim order begins or ends."""
+        """Let `watch` look at once whether the cluster began anew, or a failover begins or ends."""
         self._told.set()
 
     async def watch(self, replica: Replica) -> None:
@@ -143,7 +143,7 @@ class Recovery:
                 pointed = await self._repository.newest()
                 anew = self._is_other(pointed, await self._thread.run(replica.standing))
             if anew:
-                raise StreamLostError("the cluster began anew; this node takes that up")
+                raise StreamLostError("the cluster started a new epoch; this node resyncs")
 
     @staticmethod
     def _is_other(pointed: Snapshot | None, standing: Standing) -> bool:
@@ -220,7 +220,7 @@ class Recovery:
         look = await self._look(replica)
         if self._apart:
             if look.lost or look.gap:
-                raise StreamError("this node can't follow the region's interim order; it waits for home")
+                raise StreamError("this node can't follow the region's failover; it waits for home")
             return True
         pointed = await self._repository.newest()
         anew = self._is_other(pointed, look.standing)
@@ -328,11 +328,11 @@ class Recovery:
         self._status.counters.conflicts += conflicts
         told = {
             "behind": "",
-            "ahead": "; what this node has beyond it is published again",
-            "apart": "; rows that only this node has are published, other values stand in the conflict journal",
+            "ahead": "; what only this node has is published again",
+            "apart": "; rows that only this node has are published, other values are in the conflict journal",
             "same": "",
         }
-        log.warning("went on from snapshot %s of node %s%s", snapshot.name, snapshot.node, told[way])
+        log.warning("resynced from snapshot %s of node %s%s", snapshot.name, snapshot.node, told[way])
         return True
 
     # beginning anew --------------------------------------------------------------------------------------------
@@ -365,9 +365,7 @@ class Recovery:
             sure += TURN
         if seconds < sure:
             who = "this node" if best == self._node else f"node {best}"
-            self._part.waiting(
-                f"{why}; {who} is about to begin anew from its mirror, in {sure - seconds:.0f} s at most"
-            )
+            self._part.waiting(f"{why}; {who} starts a new epoch from its mirror, in {sure - seconds:.0f} s at most")
             return
         await self.begin(replica, fold_again=bool(earlier))
 
@@ -392,7 +390,7 @@ class Recovery:
         copy = partial(save_mirror, replica.options)
         saved = await self._repository.begin(look.streams, beginning, past=look.standing.past, copy=copy)
         if saved is not None:
-            log.warning("the cluster begins anew from this node's mirror: history %s, snapshot %s", history, saved.name)
+            log.warning("started a new epoch from this node's mirror: epoch %s, snapshot %s", history, saved.name)
 
 
 def _within(snapshot: Snapshot, shard: int, end: int | None) -> bool:

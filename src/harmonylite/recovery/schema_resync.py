@@ -67,7 +67,7 @@ class SchemaResync:
                 self.beyond = saved[0] if saved else ""
         if self.beyond:
             why = self._status.part("merge").reason
-            raise PassedError(f"{why}; a node of the same schema is beyond that: this node goes on from there")
+            raise PassedError(f"{why}; a node of the same schema is past that: this node resyncs from it")
 
     def _where(self, replica: Replica) -> SchemaWait:
         standing = replica.standing()

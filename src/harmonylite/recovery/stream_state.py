@@ -64,7 +64,7 @@ async def read_stream_state(streams: Sequence[ShardStream], replica: Replica, th
         look.common[stream.shard] = end
         if end is None:
             look.reasons.append(
-                f"the stream of shard {stream.shard} was made anew at {info.created}; this node stands at"
+                f"the stream of shard {stream.shard} was created again at {info.created}; this node is at"
                 f" {position.seq} of the one made at {position.created}"
             )
         elif end < position.seq and proof:
@@ -88,7 +88,7 @@ async def stay_within(replica: Replica, thread: SqliteThread, look: StreamState)
     beyond = {info.shard for info in look.streams if database.positions[info.shard].seq > info.last}
     if not beyond:
         return 0
-    log.warning("the database stands beyond the streams of shards %s; its rows are compared", sorted(beyond))
+    log.warning("reconciling the database, which is ahead of the streams of shards %s", sorted(beyond))
     if await thread.run(have_diverged, replica.connection):  # what it lacks it may never have known
         return await thread.run(lambda: replica.reconcile(first=True, keep_log=True))
     await thread.run(replica.keep_mine, beyond)

@@ -256,7 +256,7 @@ class Engine:
             for victim, shard in due:
                 try:
                     stalls.given_up((victim, shard), await self.publisher.abort(victim, shard), now)
-                    log.warning("change set %s was left unfinished on shard %d and is given up on", victim, shard)
+                    log.warning("aborting change set %s, which its writer left unfinished on shard %d", victim, shard)
                 except StreamError as error:
                     log.info("can't give up on %s yet: %s", victim, error)
 

@@ -52,7 +52,7 @@ class FileErrors:
     def _disk_full(self) -> None:
         # Without figures: they change from try to try, and since when it has been so would be lost.
         self._part.waiting(
-            f"no room is left on the disk of {fullest(self._paths)}: make room there, then it goes on by itself"
+            f"no room is left on the disk of {fullest(self._paths)}: free some; the node then resumes by itself"
         )
 
 

@@ -331,7 +331,7 @@ class Receiver:
 
     async def _take_for_gone(self) -> None:
         for table, column in await self._thread.run(take_for_gone, self._replica.connection):
-            log.warning("what comes for column %s of table %s is left out: a migration removed it", column, table)
+            log.warning("ignoring values for column %s of table %s, which a migration removed", column, table)
 
     async def _schema_moves(self, pause: Pause) -> bool:
         """Wait a while, or until something is asked of ``pause``; tell whether the schema is another one now."""

@@ -59,7 +59,7 @@ class SkippedMessages:
             await self._keep_copy(await self._thread.run(self.look))
             await self._thread.run(skipped_messages.remember, self._replica.connection, [entry])
             await self._thread.run(self.look)
-        log.warning("message %d of shard %d is left out on this node: %s", entry.seq, entry.shard, entry.sentence)
+        log.warning("skipped message %d of shard %d on this node: %s", entry.seq, entry.shard, entry.sentence)
         return entry
 
     async def _keep_copy(self, already: Sequence[LeftOut]) -> None:
@@ -93,4 +93,4 @@ class SkippedMessages:
             await self._thread.run(skipped_messages.forget, self._replica.connection, done)
             await self._thread.run(self.look)
             names = ", ".join(f"{entry.shard}:{entry.seq}" for entry in done)
-            log.info("the mirror is equal to the other nodes': it lacks nothing of the messages left out (%s)", names)
+            log.info("verified the mirror: it lacks nothing of the skipped messages (%s)", names)

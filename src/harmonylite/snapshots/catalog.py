@@ -60,7 +60,7 @@ class Catalog:
                 try:
                     self._known[name] = await self.description(name)
                 except SnapshotError as error:
-                    log.info("a snapshot is passed over, perhaps it was just removed: %s", error)
+                    log.info("ignoring a snapshot, perhaps it was just removed: %s", error)
         found = [self._known[name] for name in names if name in self._known]
         return [snapshot for snapshot in found if snapshot.cluster in ("", self._cluster)]
 

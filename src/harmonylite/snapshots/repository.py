@@ -173,7 +173,7 @@ class SnapshotRepository:
         try:
             standing = await asyncio.to_thread(copy or self._copy, plain, beginning=beginning)
             if mark_of(standing):
-                raise SnapshotError("this node's mirror is in an interim order of its region; home's are saved at home")
+                raise SnapshotError("this node's region failed over; snapshots are saved in the primary region")
             size = plain.stat().st_size
             digest = await asyncio.to_thread(pack, plain, packed)
             plain.unlink(missing_ok=True)
@@ -215,7 +215,7 @@ class SnapshotRepository:
             if known is not None and (first or other or is_behind(snapshot, known)):
                 await self.catalog.remove(snapshot.name)
                 if other and not first:
-                    raise SnapshotError("the cluster began anew meanwhile; this node takes that up first")
+                    raise SnapshotError("the cluster started a new epoch meanwhile; this node resyncs first")
                 return None if first else known
             older = [*known.older, known.name] if known is not None else []
             keep = max(self._keep, LEAST_KEPT) - 1 if self._keep else len(older)
@@ -233,7 +233,7 @@ class SnapshotRepository:
         self.damaged.clear()
         self.missing.clear()
         self._status.counters.snapshots_saved += 1
-        log.info("snapshot %s saved: %d bytes, positions %s", snapshot.name, snapshot.bytes, snapshot.positions)
+        log.info("saved snapshot %s: %d bytes, positions %s", snapshot.name, snapshot.bytes, snapshot.positions)
         try:
             await self.catalog.describe(snapshot)
         except SnapshotError as error:  # the pointer says so; only a cluster that loses its pointers would miss it

@@ -149,7 +149,7 @@ class _CatchingUp:
                      encode_abort(victim))
         )  # fmt: skip
         seq = await self._streams[shard].publish(payload, message_id=f"{own.session}-abort-{victim}")
-        log.warning("change set %s was left unfinished on shard %d and is given up on", victim, shard)
+        log.warning("skipping change set %s, which its writer left unfinished on shard %d", victim, shard)
         return seq
 
 

@@ -60,7 +60,7 @@ class DirectoryStore:
     async def _do(self, doing: str, work: Callable[[BlockingCall], T], progress: Progress | None = None) -> T:
         def checked(call: BlockingCall) -> T:
             if not self._folder.is_dir():
-                raise self._failures.error(doing, "it is not there", "mount or make it, or mend snapshot.file.path")
+                raise self._failures.error(doing, "it is not there", "mount or make it, or correct snapshot.file.path")
             return work(call)
 
         try:

@@ -30,7 +30,7 @@ class HostKeys:
             raise SnapshotError(f"{self.file} can't be read: {error.strerror}") from None
         except ValueError as error:
             raise SnapshotError(
-                f"{self.file} can't be understood: {error}", advice="mend or remove that line"
+                f"{self.file} can't be understood: {error}", advice="correct or remove that line"
             ) from None
 
     def client(self) -> asyncssh.SSHClient:
@@ -51,8 +51,7 @@ class HostKeys:
             known = ", ".join(each.get_fingerprint() for each in expected)
             return (
                 f"the server shows another host key, {shown}, than {self.file} has ({known})",
-                "someone may stand in between, or the server was made anew: ask who runs it, then put there instead: "
-                + line,
+                "an attacker may be in between, or the server has a new key: ask its operator, then put there: " + line,
             )
         return (
             f"its host key is not in {self.file}: {shown}",

@@ -11,10 +11,10 @@ _SYSTEM = re.compile(r'(?:message|error): "([^"]{1,200})"')
 _TARGET = re.compile(r"Error performing \w+ \w+://([^/\s]+)")
 
 _ADVICE = {
-    "NoSuchBucket": "make the bucket, or mend snapshot.s3.bucket; it is never made by itself",
-    "InvalidAccessKeyId": "mend snapshot.s3.access_key",
-    "SignatureDoesNotMatch": "mend snapshot.s3.secret, and access_key with it",
-    "InvalidToken": "mend snapshot.s3.session_token",
+    "NoSuchBucket": "make the bucket, or correct snapshot.s3.bucket; it is never made by itself",
+    "InvalidAccessKeyId": "correct snapshot.s3.access_key",
+    "SignatureDoesNotMatch": "correct snapshot.s3.secret, and access_key with it",
+    "InvalidToken": "correct snapshot.s3.session_token",
     "ExpiredToken": "give a new snapshot.s3.session_token",
     "RequestTimeTooSkewed": "set this machine's clock",
     "AccessDenied": "let these credentials list, read, write and delete below snapshot.s3.path",

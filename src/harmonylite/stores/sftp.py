@@ -223,15 +223,15 @@ def _explained(error: Exception) -> tuple[str, str]:
     """Return why the server or the library refused, and what to do, "" when nothing is known."""
     match error:
         case asyncssh.PermissionDenied():
-            return f"the login is refused: {error.reason}", "mend name, password or key_file in [snapshot.sftp]"
+            return f"the login is refused: {error.reason}", "correct name, password or key_file in [snapshot.sftp]"
         case asyncssh.KeyEncryptionError() | asyncssh.KeyImportError():
-            return f"the key file can't be used: {error}", "mend snapshot.sftp.key_file and key_passphrase"
+            return f"the key file can't be used: {error}", "correct snapshot.sftp.key_file and key_passphrase"
         case asyncssh.SFTPPermissionDenied():
             return f"the server says: {error.reason}", "let this user read and write in that folder"
         case asyncssh.SFTPNoSpaceOnFilesystem() | asyncssh.SFTPQuotaExceeded():
             return f"the server says: {error.reason}", "make room, or let fewer snapshots stay (snapshot.keep)"
         case asyncssh.SFTPNoSuchFile() | asyncssh.SFTPNoSuchPath() | asyncssh.SFTPNotADirectory():
-            return f"the server says: {error.reason}", "mend the folder in snapshot.sftp.url"
+            return f"the server says: {error.reason}", "correct the folder in snapshot.sftp.url"
         case asyncssh.SFTPError():
             return f"the server says: {error.reason}", ""
         case asyncssh.Error():

@@ -40,11 +40,11 @@ LATER = (0.0, 0.2, 1.0, 5.0, 20.0)
 """Seconds before each try to remove an upload that was given up, until the server knows of it."""
 
 _ADVICE = {
-    401: "mend login and secret in snapshot.webdav.url",
+    401: "correct login and secret in snapshot.webdav.url",
     403: "let this login read and write in that folder",
-    404: "mend snapshot.webdav.url: its path must lead to the server's WebDAV tree",
-    405: "mend snapshot.webdav.url: its path must lead to the server's WebDAV tree",
-    409: "mend snapshot.webdav.url: its path must lead to the server's WebDAV tree",
+    404: "correct snapshot.webdav.url: its path must lead to the server's WebDAV tree",
+    405: "correct snapshot.webdav.url: its path must lead to the server's WebDAV tree",
+    409: "correct snapshot.webdav.url: its path must lead to the server's WebDAV tree",
     413: "let the server take larger files (nginx: client_max_body_size)",
     507: "make room there, or let fewer snapshots stay (snapshot.keep)",
 }

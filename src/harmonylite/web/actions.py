@@ -30,7 +30,7 @@ class Actions(Protocol):
         """Return up to ``limit`` entries of the conflict journal, newest first; ``table``: of this table only."""
 
     async def verify(self, repair: bool, seconds: float, without: frozenset[str]) -> dict[str, Any]:
-        """Compare database, mirror and nodes within ``seconds``; with ``repair`` mend what differs here.
+        """Compare database, mirror and nodes within ``seconds``; with ``repair`` repair what differs here.
 
         ``without``: known nodes that are not waited for.
         """
@@ -39,8 +39,8 @@ class Actions(Protocol):
         """Save a snapshot now and say which."""
 
     async def region(self, action: str, force: bool) -> dict[str, Any]:
-        """Make this node's region home (``action`` "promote"; ``force``: without the present home region), or its
-        streams copies of the home region's again ("rejoin"); say what was done.
+        """Make this node's region the primary region (``action`` "promote"; ``force``: without the present primary
+        region), or its streams copies of the primary region's again ("rejoin"); say what was done.
         """
 
     async def skip(self, shard: int, seq: int) -> dict[str, Any]:

@@ -38,18 +38,18 @@ COUNTERS = {
     "conflicts": "Columns whose local value was overruled, as written to the conflict journal.",
     "captures": "Captures: reads of the log that found something to publish.",
     "looks": "Looks at the log for something to capture.",
-    "reconnects": "Times that the connection to NATS was made anew.",
+    "reconnects": "Times that the connection to NATS was re-established.",
     "unread_questions": "Questions of other nodes that this version can't read; they get no answer.",
     "unread_answers": "Answers of other nodes that this version can't read.",
     "dropped_questions": "Questions of other nodes that were dropped, because too many waited or one waited too long.",
     "snapshots_saved": "Snapshots that this node saved.",
     "snapshots_restored": "Snapshots that this node took up.",
-    "embedded_restarts": "Times that the embedded nats-server was started anew after it ended by itself.",
+    "embedded_restarts": "Times that the embedded nats-server was restarted after it ended by itself.",
     "verify_runs": "Times that this node compared its database with its mirror by itself.",
     "verify_differences": "Rows that such a comparison, or one of all nodes' mirrors, found to differ.",
     "passed_over_change_sets": "Change sets of this node that were published whole and did not land; their rows are"
     " published again.",
-    "given_up_change_sets": "Change sets that were left unfinished and given up on, by this node or another.",
+    "given_up_change_sets": "Unfinished change sets that were aborted, by this node or another.",
     "foreign_messages": "Messages in the streams that no node wrote in its own name; they are stepped over.",
 }
 """Help of each counter, by its name in `harmonylite.status.Counters`; exposed with ``_total`` behind it."""
@@ -171,7 +171,7 @@ class NodeCollector(Collector):
                 "Change sets of which the streams hold some messages and not the last of every shard yet.",
                 status.unfinished_change_sets,
             ),
-            ("warnings", "Things that a person should look at; health tells which.", len(status.all_warnings)),
+            ("warnings", "Warnings for the operator; health lists them.", len(status.all_warnings)),
             ("start_time_seconds", "When the node started, seconds since the epoch.", status.started_wall),
             (
                 "last_replicated_timestamp_seconds",
@@ -234,17 +234,17 @@ class NodeCollector(Collector):
             yield gauge
 
     def _region(self) -> Iterator[Metric]:
-        """Yield how far home is; nothing where there are no regions."""
+        """Yield how far the primary region is; nothing where there are no regions."""
         region = self._status.region
         for name, text, key in (
-            ("region_home_reachable", "1 while the home region answers.", "reachable"),
-            ("region_home_round_trip_seconds", "Time of a question to it and back.", "round_trip_seconds"),
-            ("region_interim_order", "1 while the node is in an interim order of its region.", "interim"),
+            ("region_primary_reachable", "1 while the primary region answers.", "reachable"),
+            ("region_primary_round_trip_seconds", "Time of a question to it and back.", "round_trip_seconds"),
+            ("region_failover", "1 while the node is in a failover of its region.", "failover"),
             ("region_copy_behind", "Messages that the region's own copies of the streams lack.", "copy_behind"),
         ):
             if key in region:
-                gauge = GaugeMetricFamily(self._prefix + name, text, labels=["node_id", "region", "home"])
-                gauge.add_metric([self._status.node_id, region["region"], region["home"]], float(region[key]))
+                gauge = GaugeMetricFamily(self._prefix + name, text, labels=["node_id", "region", "primary"])
+                gauge.add_metric([self._status.node_id, region["region"], region["primary"]], float(region[key]))
                 yield gauge
 
     def _server(self) -> Iterator[Metric]:

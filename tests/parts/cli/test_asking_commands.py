@@ -270,7 +270,7 @@ def test_skip_asks_first_and_only_then_the_node(run: Run, config_file: Path, nod
     result = run("-config", config_file, "skip", "1", "9", answer="y\n")
     assert (result.exit_code, result.stdout) == (
         0,
-        "message 9 of shard 1 is left out; the node continues: rows: 1 of t (7)\n",
+        "message 9 of shard 1 is skipped; the node continues: rows: 1 of t (7)\n",
     )
     assert run("-config", config_file, "skip", "1", "9", "-yes").exit_code == 0
     assert node.asked == [("POST", "/v1/skip", {"shard": 1, "seq": 9})] * 2
@@ -287,7 +287,7 @@ def test_what_was_left_out_is_listed_and_taken_in_again(run: Run, config_file: P
     result = run("skip", "--undo", "1", "9", "-config", config_file)
     assert (result.exit_code, result.stdout) == (0, "message 9 of shard 1 is taken in: rows: 1 of t (7)\n")
     node.answers["/v1/skip/list"] = (200, {"left_out": []})
-    assert run("skip", "-list", "-config", config_file).stdout == "nothing is left out\n"
+    assert run("skip", "-list", "-config", config_file).stdout == "no message is skipped\n"
 
 
 def test_a_skip_that_the_node_refuses_ends_with_its_reason(run: Run, config_file: Path, node: NodeDouble) -> None:

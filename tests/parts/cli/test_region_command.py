@@ -11,20 +11,20 @@ import pytest
 from tests.parts.cli.fix_cli import NodeDouble, Run
 
 NODES: list[dict[str, Any]] = [
-    {"node_id": "a1", "region": {"region": "a", "home": "a", "reachable": True}},
-    {"node_id": "b1", "region": {"region": "b", "home": "a", "reachable": True, "round_trip_seconds": 0.0412}},
-    {"node_id": "b2", "region": {"region": "b", "home": "a", "reachable": True, "copy_behind": 7}},
-    {"node_id": "b3", "region": {"region": "b", "home": "a", "reachable": False}},
+    {"node_id": "a1", "region": {"region": "a", "primary": "a", "reachable": True}},
+    {"node_id": "b1", "region": {"region": "b", "primary": "a", "reachable": True, "round_trip_seconds": 0.0412}},
+    {"node_id": "b2", "region": {"region": "b", "primary": "a", "reachable": True, "copy_behind": 7}},
+    {"node_id": "b3", "region": {"region": "b", "primary": "a", "reachable": False}},
     {"node_id": "b4", "status": "unknown"},
-    {"node_id": "b5", "region": {"region": "b", "home": "a", "reachable": False, "interim": True}},
+    {"node_id": "b5", "region": {"region": "b", "primary": "a", "reachable": False, "failover": True}},
 ]
 SHOWN = """\
-a1: region a, home
-b1: region b, home a in 41.2 ms
-b2: region b, home a in 0.0 ms, copy 7 messages behind
-b3: region b, home a can't be reached
+a1: region a, the primary region
+b1: region b, primary region a in 41.2 ms
+b2: region b, primary region a in 0.0 ms, copy 7 messages behind
+b3: region b, primary region a can't be reached
 b4: in no region, or it did not answer
-b5: region b, in an interim order, home a can't be reached
+b5: region b, failed over, primary region a can't be reached
 """
 
 
@@ -46,10 +46,10 @@ def test_show_has_a_line_for_every_node(run: Run, config_file: Path, node: NodeD
 def test_a_move_is_asked_for_and_what_was_done_is_said(
     run: Run, config_file: Path, node: NodeDouble, words: list[str], asked: dict[str, object]
 ) -> None:
-    node.answers["/v1/region"] = (200, {"region": "b", "home": "b", "said": ["this was done", "and this"]})
+    node.answers["/v1/region"] = (200, {"region": "b", "primary": "b", "said": ["this was done", "and this"]})
     assert run("region", *words, "-config", config_file).stdout == "this was done\nand this\n"
     assert node.asked == [("POST", "/v1/region", asked)]
-    assert json.loads(run("region", *words, "-json", "-config", config_file).stdout)["home"] == "b"
+    assert json.loads(run("region", *words, "-json", "-config", config_file).stdout)["primary"] == "b"
 
 
 def test_giving_a_region_up_is_asked_about_first(run: Run, config_file: Path, node: NodeDouble) -> None:

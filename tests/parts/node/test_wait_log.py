@@ -40,7 +40,7 @@ def test_a_wait_is_told_once_when_it_lasts_and_once_when_it_is_over(told: pytest
     join.ok()
     telling.look(now + 60)
     telling.look(now + 90)
-    assert told.messages[1:] == ["join: goes on after 60 s"]
+    assert told.messages[1:] == ["join: resumed after 60 s"]
 
 
 def test_a_long_wait_is_one_line_a_minute_however_its_words_change(told: pytest.LogCaptureFixture) -> None:
@@ -102,7 +102,7 @@ def test_one_cause_is_one_line_that_names_what_waits_for_it(told: pytest.LogCapt
     for name in ("publish", "snapshots", "stream", "merge"):
         status.part(name).ok()
         telling.look(now + 32)
-    assert told.messages[2:] == ["nats: goes on after 31 s", "merge: goes on after 32 s"]
+    assert told.messages[2:] == ["nats: resumed after 31 s", "merge: resumed after 32 s"]
 
 
 def test_what_still_waits_when_the_cause_is_over_speaks_for_itself(told: pytest.LogCaptureFixture) -> None:

@@ -254,12 +254,12 @@ async def test_snapshots_of_another_cluster_in_the_same_store_are_left_alone(pla
     assert len(await place.repository().catalog.listed()) == 1
 
 
-async def test_a_mirror_in_an_interim_order_never_becomes_a_snapshot(place: Place) -> None:
+async def test_a_mirror_in_an_failover_never_becomes_a_snapshot(place: Place) -> None:
     repository = place.repository()
     (name,) = await saved(place, repository, 5)
-    interim = place.mirror.standing.anew("interim-m", {0: Position(0, 7, 8, "then~m")})
-    place.mirror.standing = interim
-    with pytest.raises(SnapshotError, match="in an interim order"):
+    failover = place.mirror.standing.anew("interim-m", {0: Position(0, 7, 8, "then~m")})
+    place.mirror.standing = failover
+    with pytest.raises(SnapshotError, match="region failed over"):
         await repository.save()
     newest = await repository.newest()
     assert newest is not None

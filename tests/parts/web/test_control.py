@@ -183,7 +183,7 @@ async def test_nodes_are_listed_and_forgotten_by_name(control: Control) -> None:
     assert control.node.asked == [("nodes",), ("forget", "n3")]
 
 
-async def test_moving_home_hands_its_arguments_on(control: Control) -> None:
+async def test_promoting_a_region_hands_its_arguments_on(control: Control) -> None:
     assert (await control.ask("/v1/region", {"action": "promote", "force": True})).json == {"done": "region"}
     assert (await control.ask("/v1/region", {"action": "rejoin"})).code == 200
     assert control.node.asked == [("region", "promote", True), ("region", "rejoin", False)]

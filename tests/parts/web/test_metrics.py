@@ -19,7 +19,7 @@ from harmonylite.web.metrics import COUNTERS, SERVER, make_registry
 from tests.needs import PROMTOOL
 from tests.parts.web.fix_http import fetch, running_status
 
-REGION = {"region": "b", "home": "a", "reachable": True, "round_trip_seconds": 0.04, "copy_behind": 3}
+REGION = {"region": "b", "primary": "a", "reachable": True, "round_trip_seconds": 0.04, "copy_behind": 3}
 DOCS = Path(__file__).parents[3] / "docs" / "metrics.md"
 
 
@@ -61,16 +61,16 @@ def test_figures_of_the_embedded_server_are_there_when_it_told_some() -> None:
         assert found[f"harmonylite_nats_server_{name}{'_total' if kind == 'counter' else ''}"] == number
 
 
-def test_how_far_home_is_is_there_where_there_are_regions() -> None:
+def test_how_far_the_primary_region_is_is_there_where_there_are_regions() -> None:
     status = running_status()
     assert not any("region" in name for name in samples(status))
     status.region = REGION
-    assert "harmonylite_region_interim_order" not in samples(status), "an older node doesn't tell"
-    status.region = REGION | {"interim": True, "interim_since": 1700000000.0}
+    assert "harmonylite_region_failover" not in samples(status), "an older node doesn't tell"
+    status.region = REGION | {"failover": True, "failover_since": 1700000000.0}
     found = samples(status)
-    assert found["harmonylite_region_interim_order"] == 1
-    assert found["harmonylite_region_home_reachable"] == 1
-    assert found["harmonylite_region_home_round_trip_seconds"] == 0.04
+    assert found["harmonylite_region_failover"] == 1
+    assert found["harmonylite_region_primary_reachable"] == 1
+    assert found["harmonylite_region_primary_round_trip_seconds"] == 0.04
     assert found["harmonylite_region_copy_behind"] == 3
 
 
@@ -169,7 +169,7 @@ def test_promtool_has_nothing_to_say() -> None:
 def test_every_metric_stands_in_the_docs_and_every_documented_one_exists() -> None:
     status = running_status()
     status.server = dict.fromkeys(SERVER, 1.0)
-    status.region = REGION | {"interim": False}
+    status.region = REGION | {"failover": False}
     status.peers["8"] = Peer("8", "up", 1.0)
     names = {
         line.split()[2]

@@ -59,7 +59,7 @@ def troubled_status() -> NodeStatus:
     status.pending_rows, status.held_rows, status.counters.conflicts = 3204, 2, 12
     status.shard(0).last, status.shard(0).behind_since = 20_042, time.monotonic() - 10_830
     status.warnings = {"orders": "has no primary key"}
-    status.region = {"region": "eu", "home": "us", "reachable": False, "unreachable_since": 1_790_000_000.0}
+    status.region = {"region": "eu", "primary": "us", "reachable": False, "unreachable_since": 1_790_000_000.0}
     status.progress = ("saving 0001.snapshot", 12_000_000, 40_000_000)
     return status
 
@@ -72,7 +72,7 @@ def hostile_status() -> NodeStatus:
     status.warnings = {LONG: "has no primary key", IMAGE: LONG}
     status.part("snapshots").failed("</li>" + SCRIPT + LONG)
     status.nats_server = "nats://" + LONG
-    status.region["home"] = LONG
+    status.region["primary"] = LONG
     for shard in range(16):
         status.shard(shard).last = 10**12 + shard
     status.pending_rows = 10**12
@@ -97,7 +97,7 @@ async def test_a_page_shows_what_its_node_says(browser: Browser) -> None:
         assert browser.texts("dd b") == ["20,000", "3,204", "2", "12", NONE]
         assert browser.text("#oldest") == "messages, 3\xa0h 0\xa0min"
         assert browser.texts("#shards tr > *") == ["0", "42", "20,042", "20,000", "3\xa0h 0\xa0min"]
-        assert browser.text("#region").startswith("eu; home us can't be reached since ")
+        assert browser.text("#region").startswith("eu; primary region us can't be reached since ")
         assert browser.text("#doing") == "saving 0001.snapshot, 12.0 of 40.0 MB"
         assert browser.run("return document.getElementById('progress').position") == 0.3
         assert browser.texts("#tables li") == ["items", "orders"]

@@ -1,4 +1,4 @@
-"""Interim orders: who can go on with one, where it begins, and that a mirror in it says so."""
+"""Failovers: who can go on with one, where it begins, and that a mirror in it says so."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harmonylite.changes.epochs import Standing, relation
-from harmonylite.changes.failover import Interim, Start, beginning, mark_of
+from harmonylite.changes.failover import Failover, Start, beginning, mark_of
 from harmonylite.model import Position
 
 COPIED = {0: ("home", 10), 1: ("home-1", 20)}
@@ -18,12 +18,12 @@ def at(*seqs: int, parent: str = "home", resume: int | None = None) -> dict[int,
     return {s: Position(s, seq, resume if resume is not None else seq + 1, names[s]) for s, seq in enumerate(seqs)}
 
 
-def order(upto: int, copied: int) -> Interim:
-    return Interim(1, "m", {0: Start("home", upto, copied)}, 0.0)
+def order(upto: int, copied: int) -> Failover:
+    return Failover(1, "m", {0: Start("home", upto, copied)}, 0.0)
 
 
 @pytest.mark.parametrize(
-    ("interim", "positions", "able"),
+    ("failover", "positions", "able"),
     [
         (order(10, 10), at(10), True),
         (order(10, 10), at(3), True),
@@ -38,10 +38,10 @@ def order(upto: int, copied: int) -> Interim:
     ids=["at its start", "behind, and the copy has the rest", "in a change set that is not whole", "beyond", "another",
          "in no order", "together beyond the copy", "what is between is nowhere", "half of it is nowhere"],
 )  # fmt: skip
-def test_only_a_mirror_that_misses_nothing_goes_on_with_an_interim_order(
-    interim: Interim, positions: dict[int, Position], able: bool
+def test_only_a_mirror_that_misses_nothing_goes_on_with_an_failover(
+    failover: Failover, positions: dict[int, Position], able: bool
 ) -> None:
-    assert interim.takes(positions) is able
+    assert failover.takes(positions) is able
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_only_a_mirror_that_misses_nothing_goes_on_with_an_interim_order(
     ids=["within the copy", "all read further from home", "one read further", "most read further", "one is in no order",
          "each read further by another", "nobody"],
 )  # fmt: skip
-def test_an_interim_order_begins_where_most_can_go_on(
+def test_an_failover_begins_where_most_can_go_on(
     nodes: dict[str, dict[int, Position]], ends: tuple[int, int], able: str
 ) -> None:
     starts, found = beginning(COPIED, nodes)
@@ -73,18 +73,18 @@ def test_it_never_begins_before_the_copys_end_and_names_exactly_those_who_can_go
 ) -> None:
     standing = {node: at(*seqs) for node, seqs in nodes.items()}
     starts, found = beginning(COPIED, standing)
-    interim = Interim(1, "m", starts, 0.0)
+    failover = Failover(1, "m", starts, 0.0)
     assert all(start.upto >= start.copied for start in starts.values())
-    assert found == {node for node, positions in standing.items() if interim.takes(positions)}
+    assert found == {node for node, positions in standing.items() if failover.takes(positions)}
     within = {node for node, (first, second) in nodes.items() if first <= 10 and second <= 20}
     assert len(found) >= len(within)
 
 
-def test_a_mirror_in_an_interim_order_is_in_a_history_of_its_own() -> None:
-    interim = order(10, 10)
+def test_a_mirror_in_an_failover_is_in_a_history_of_its_own() -> None:
+    failover = order(10, 10)
     before = Standing("", at(10))
-    inside = before.anew(interim.history, {0: Position(0, 10, 11, interim.order(0))})
+    inside = before.anew(failover.history, {0: Position(0, 10, 11, failover.order(0))})
     assert mark_of(inside) == "m"
     assert mark_of(before) == ""
-    assert relation(inside, before) == "apart", "its numbers are never compared with those of home's order"
-    assert interim.order(0) != Interim(1, "n", interim.starts, 0.0).order(0)
+    assert relation(inside, before) == "apart", "its numbers are never compared with those of the primary order"
+    assert failover.order(0) != Failover(1, "n", failover.starts, 0.0).order(0)

@@ -16,7 +16,7 @@ def test_a_database_that_is_no_file_is_told_and_why(faults: Faults, tmp_path: Pa
     os.mkfifo(tmp_path / "pipe")
     for name, part in [
         (f"{tmp_path}/folder", "is a directory; name the SQLite file in it"),
-        (f"{tmp_path}/none/app.db", "the folder none does not exist; make it, or mend the path"),
+        (f"{tmp_path}/none/app.db", "the folder none does not exist; make it, or correct the path"),
         (f"{tmp_path}/pipe", "is not a regular file"),
         ("", "is empty; name the SQLite file to replicate"),
         (":memory:", "is not a path"),

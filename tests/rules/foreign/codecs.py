@@ -73,7 +73,7 @@ MONITORING = {
 
 
 def _report() -> dict[str, Any]:
-    status = NodeStatus(node_id="n1", version="1", region={"region": "b", "home": "a", "reachable": True})
+    status = NodeStatus(node_id="n1", version="1", region={"region": "b", "primary": "a", "reachable": True})
     status.shard(0).last = 9
     status.part("nats").waiting("why")
     status.peers["n2"] = Peer("n2", "up", heard=1.0)
@@ -83,7 +83,7 @@ def _report() -> dict[str, Any]:
 GOOD: dict[str, list[Any]] = {
     "the description of a snapshot": [SNAPSHOT],
     "the lease": [lease.Holder("n1", "s"), lease.Holder()],
-    "the pointer to who brings an interim order home": [failback_owner.FailbackClaim("n1", {0: 5}, {0: ("here", 7)})],
+    "the pointer to who brings a failover home": [failback_owner.FailbackClaim("n1", {0: 5}, {0: ("here", 7)})],
     "where a node stands": [ANSWER],
     "a request for a snapshot": [requests.Request("n1", "nats", "snapshot-1", True, ["n2"])],
     "an answer to a request for a snapshot": [requests.Reply("n1", "nats", "snapshot-1", True)],
@@ -106,7 +106,7 @@ GOOD: dict[str, list[Any]] = {
     "an answer of JetStream": [STREAM, {"error": {"code": 404, "err_code": 10059, "description": "no"}}, {"seq": 5}],
     "the description of an object": [object_store.Stored("x", "abc", 5, 1, "SHA-256=ab=", False)],
     "the earlier identities of an order": [[("before", 7)]],
-    "where an interim order begins": [failover_streams.FailoverRecord("ab12", 1.5, {0: ("here", 5, 4)})],
+    "where a failover begins": [failover_streams.FailoverRecord("ab12", 1.5, {0: ("here", 5, 4)})],
     "an answer of the monitoring port": [MONITORING],
     "the greeting of a NATS server": [open_ports.Greeting(True, False)],
     "what the embedded server's folder says of itself": [server_files.ServerFile("n1", "ab")],
@@ -166,7 +166,7 @@ USES: dict[str, Callable[[Any], object]] = {
     "where a sibling stands": lambda s: beginning({0: ("here", 5)}, {s.node: s.positions, "me": {}}),
     "an answer of JetStream": _role,
     "an answer of the monitoring port": _figures,
-    "the pointer to who brings an interim order home": lambda c: INFO.same(*(c.upto or {}).get(0, ("?", 0))),
+    "the pointer to who brings a failover home": lambda c: INFO.same(*(c.upto or {}).get(0, ("?", 0))),
 }
 """What is done with decoded values; whatever can be decoded can be used."""
 

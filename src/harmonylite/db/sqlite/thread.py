@@ -29,7 +29,7 @@ Call = tuple[asyncio.Future[Any], Callable[[], Any]]
 class SqliteThread:
     """Runs functions on its thread. Made on first use, ended by `aclose`.
 
-    Damage that any call meets is passed on to whoever waits for it in `damage`: who asked can't mend it.
+    Damage that any call meets is passed on to the task that waits in `damage`: the caller can't repair it.
     """
 
     def __init__(self) -> None:

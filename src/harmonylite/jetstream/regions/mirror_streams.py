@@ -26,23 +26,27 @@ from harmonylite.status import NodeStatus, Part
 log = logging.getLogger(__name__)
 
 LOOK_EVERY = 2.0
-"""Seconds between looks at the home region from another one; in the home region itself they are three times as many."""
+"""Seconds between looks at the primary region from another one.
+
+In the primary region itself they are three times as many.
+"""
 
 LOSSES = 2
-"""Looks in a row that must fail before the home region counts as unreachable: one lost answer is not a cut."""
+"""Looks in a row that must fail before the primary region counts as unreachable: one lost answer is not a cut."""
 
 FOLLOW_AFTER = 5
-"""Looks in a row at other streams in the home region than were copied here, before those are copied."""
+"""Looks in a row at other streams in the primary region than were copied here, before those are copied."""
 
-PART = "home region"
+PART = "primary region"
 
 
 async def ensure_region_streams(
     link: NatsLink, settings: StreamSettings, home: PrimaryRegion, part: Part | None = None
 ) -> list[str]:
-    """Make the streams of this region, or find them; wait for JetStream, and for the home region where it is needed.
+    """Make the streams of this region, or find them; wait for JetStream, and for the primary region where it is needed.
 
-    Where the streams exist, they say where home is, and ``home`` learns it. Returns and raises as `ensure_streams`.
+    Where the streams exist, they say where the primary region is, and ``home`` learns it. Returns and raises as
+    `ensure_streams`.
     """
     part = part or Part("streams")
     warnings: list[str] = []
@@ -52,7 +56,7 @@ async def ensure_region_streams(
         warnings += await until_there(link, regional.own, part, regional.ensure, settings.replicas)
     part.ok()
     if home.now != configured:
-        warnings.append(f"home is region {home.now} (the streams say so), primary_region says {configured}; mend it")
+        warnings.append(f"the streams name {home.now} as primary region, primary_region names {configured}; correct it")
     return warnings
 
 
@@ -107,9 +111,10 @@ class RegionStream:
         )
 
     async def _check_only_order(self, details: Details) -> None:
-        """Raise ConfigError when another region is said to be home of what was always ordered here.
+        """Raise ConfigError when another region is said to be the primary region of what was always ordered here.
 
-        Each would take the other's messages. Once home was moved, the streams know better than the configuration.
+        Each would take the other's messages. Once the primary region was moved, the streams know better than the
+        configuration.
         """
         home, region = self._home.now, self._home.region
         if home == region or details.role.moves or not details.role.takes_messages:
@@ -140,7 +145,7 @@ class RegionStream:
             except StreamLostError:
                 raise StreamError(f"region {region} has not made stream {self.name} yet") from None
             except StreamError as error:
-                raise StreamError(f"home region {region} can't be reached: {error.message}") from None
+                raise StreamError(f"primary region {region} can't be reached: {error.message}") from None
             if details.role.takes_messages:
                 return region, details
             region = details.role.left_for or details.role.copy_of
@@ -160,9 +165,10 @@ class RegionStream:
 
 
 class RegionWatch:
-    """Looks after one region: whether home answers, whether its copies still are copies of what is there.
+    """Looks after one region: whether the primary region answers, whether its copies still are copies of what is there.
 
-    ``after``: called after each look that this region's own streams answered; ``steady``: looks in a row that home did.
+    ``after``: called after each look that this region's own streams answered; ``steady``: looks in a row that the
+    primary region did.
     """
 
     def __init__(
@@ -184,7 +190,7 @@ class RegionWatch:
         self._after = after
         self._lost_at = 0.0
         self.steady = 0
-        status.region = {"region": home.region, "home": home.now}
+        status.region = {"region": home.region, "primary": home.now}
 
     async def run(self) -> None:
         """Look without end."""
@@ -199,7 +205,7 @@ class RegionWatch:
 
     @property
     def unreachable_for(self) -> float:
-        """Seconds for which the home region has been out of reach, 0.0 while it answers."""
+        """Seconds for which the primary region has been out of reach, 0.0 while it answers."""
         return time.monotonic() - self._lost_at if self._lost >= LOSSES else 0.0
 
     async def look(self) -> None:
@@ -210,7 +216,7 @@ class RegionWatch:
         try:
             order = [await shard.of(self._home.now).details() for shard in self._shards]
         except StreamLostError as error:
-            self._part.waiting(f"home region {self._home.now}: {error.message}; it is made again there")
+            self._part.waiting(f"primary region {self._home.now}: {error.message}; it is made again there")
             self.steady = 0
             return
         except StreamError as error:
@@ -225,10 +231,11 @@ class RegionWatch:
         other = any(here.info.created != there.info.created for here, there in zip(own, order, strict=True))
         self._others = self._others + 1 if other and all(there.role.takes_messages for there in order) else 0
         if self._others > FOLLOW_AFTER and not self._home.left:
-            # Home lost its streams and has begun anew; what is in the copies, every node here has folded.
+            # The primary region lost its streams and started a new epoch; what is in the copies, every node here has
+            # folded.
             self._others = 0
             log.warning(
-                "the streams of home region %s stay others than were copied; they are copied anew", self._home.now
+                "copying the streams of primary region %s again: they are not those copied before", self._home.now
             )
             await self._rejoin()
         if self._home.here:
@@ -255,33 +262,33 @@ class RegionWatch:
         if self._home.here:
             self._part.waiting(f"the streams of this region can't be asked: {error.message}")
             return
-        interim = self._home.interim
-        if interim is not None:
+        failover = self._home.failover
+        if failover is not None:
             self._part.ok()
             return
         self._part.waiting(
-            f"home region {self._home.now} can't be reached since {_utc(self._since)}: changes queue here, what is in "
-            "this region's copy is applied; on its own it goes on once the leaf link is back"
+            f"can't reach primary region {self._home.now} since {_utc(self._since)}: changes queue here, this region's "
+            "copy is applied; publishing resumes once the leaf link is back"
         )
 
     def _tell(self, *, reachable: bool, round_trip: float, lag: int, moves: int) -> None:
-        interim = self._home.interim
+        failover = self._home.failover
         note = (
-            f"home region {self._home.now} can't be reached since {_utc(self._since)}; the nodes of this region go on"
-            f" in an interim order since {_utc(interim.since)}, which is brought home once the leaf link is back"
-            if interim is not None and not reachable
+            f"can't reach primary region {self._home.now} since {_utc(self._since)}; this region's nodes failed over at"
+            f" {_utc(failover.since)} and fail back once the leaf link is back"
+            if failover is not None and not reachable
             else ""
         )
         self._status.region = {
             "region": self._home.region,
-            "home": self._home.now,
+            "primary": self._home.now,
             "reachable": reachable,
             "unreachable_since": self._since,
             "round_trip_seconds": round(round_trip, 4),
             "copy_behind": lag,
             "moves": moves,
-            "interim": interim is not None,
-            "interim_since": interim.since if interim is not None else 0.0,
+            "failover": failover is not None,
+            "failover_since": failover.since if failover is not None else 0.0,
             "note": note,
         }
 
@@ -289,16 +296,16 @@ class RegionWatch:
         """Say in the status whether what is here still belongs to what is there."""
         if self._home.left:
             self._part.failed(
-                f"home was moved to region {self._home.now} while this region was away; nothing is published from here:"
+                f"region {self._home.now} was promoted while this region was away; nothing is published from here:"
                 " run `harmonylite region rejoin` on one node of this region (docs/regions.md)"
             )
         elif any(here.info.created != there.info.created for here, there in zip(own, order, strict=True)):
             self._part.waiting(
-                f"the streams of home region {self._home.now} are not those that were copied here; they are followed "
-                "soon, unless `harmonylite region promote -force` goes on from this region's copies"
+                f"the streams of primary region {self._home.now} are not those that were copied here; this region "
+                "follows them soon, unless `harmonylite region promote -force` promotes this region's copies"
             )
         elif not all(there.role.takes_messages for there in order):
-            self._part.waiting(f"region {self._home.now} takes no messages now: home is being moved")
+            self._part.waiting(f"region {self._home.now} takes no messages now: another region is being promoted")
         else:
             self._part.ok()
 
@@ -317,18 +324,16 @@ class RegionWatch:
                 continue
             if (found.role.moves, found.role.order) < (role.moves, role.order):
                 await close_stream(former, found, left_for=self._home.region)
-                log.warning("region %s did not know that home was moved; its stream %s takes nothing any more",
-                            role.came_from, shard.name)  # fmt: skip
+                log.warning("closed stream %s of region %s, which was demoted unreached", shard.name, role.came_from)
             elif found.role.order != role.order:
                 await close_stream(shard.own, details, left_for=role.came_from)
-                log.warning("home was moved back to region %s meanwhile; stream %s takes nothing here any more",
-                            role.came_from, shard.name)  # fmt: skip
+                log.warning("closed stream %s here: region %s was promoted again", shard.name, role.came_from)
 
 
 async def close_stream(stream: Stream, details: Details, *, left_for: str = "") -> None:
     """Let a stream take no more messages: its subjects become one that nobody publishes on. Raises StreamError.
 
-    ``left_for``: for good, as home was moved to that region.
+    ``left_for``: for good, as the primary region was moved to that region.
     """
     metadata = dict(details.config.get("metadata") or {})
     if left_for:

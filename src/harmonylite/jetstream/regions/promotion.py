@@ -1,9 +1,10 @@
-"""Move home to another region: what was a copy there takes messages from then on, what took them becomes a copy.
+"""Move the primary region to another region: what was a copy there takes messages from then on, what took them becomes
+a copy.
 
-Invariant: at no moment do two streams of one shard take messages that are acknowledged as the order's. With the home
-region at hand nothing is lost and every position stays valid. Without it (``force``) the copy gets a new identity,
-which says up to which message it is the old order; whoever folded more than that is told, and never goes on as if
-nothing had happened.
+Invariant: at no moment do two streams of one shard take messages that are acknowledged as the order's. With the the
+primary region region at hand nothing is lost and every position stays valid. Without it (``force``) the copy gets a new
+identity, which says up to which message it is the old order; whoever folded more than that is told, and never goes on
+as if nothing had happened.
 
 JetStream: a mirror is promoted by an update that leaves ``mirror`` out (nats-server 2.12 and later); a stream can't be
 turned into a mirror, so it is deleted and made again.
@@ -40,22 +41,22 @@ LOOK_AGAIN = 0.05
 
 
 class MoveError(HarmonyLiteError):
-    """Home can't be moved so; nothing was changed."""
+    """The region can't be promoted; nothing was changed."""
 
 
 async def promote(link: NatsLink, settings: StreamSettings, home: PrimaryRegion, *, force: bool = False) -> list[str]:
-    """Make the region ``home.region`` the home of the order; return sentences on what was done.
+    """Make the region ``home.region`` the the primary region of the order; return sentences on what was done.
 
-    ``force``: without the present home region, which must be unreachable; what it acknowledged and did not send here
+    ``force``: without the present primary region, which must be unreachable; what it acknowledged and did not send here
     is left behind. Raises MoveError, StreamError; called again it goes on where it was.
     """
     shards = [RegionStream(link, settings, shard, home) for shard in range(settings.shards)]
     own = [await shard.own.details() for shard in shards]
     if all(details.role.takes_messages for details in own):
-        return [f"region {home.region} is home already"]
+        return [f"region {home.region} is the primary region already"]
     if any(details.role.left_for for details in own):
         raise MoveError(
-            f"home was moved to region {own[0].role.left_for} while {home.region} was away",
+            f"region {own[0].role.left_for} was promoted while {home.region} was away",
             advice="run `harmonylite region rejoin` here first",
         )
     if not force and any(details.role.shut for details in own):
@@ -68,13 +69,13 @@ async def promote(link: NatsLink, settings: StreamSettings, home: PrimaryRegion,
     former = home.now  # the node's own look at its streams may say otherwise before this is through
     if force:
         await _take_over(shards, settings)
-        said = [f"region {home.region} is home now; region {former} was not asked"]
+        said = [f"region {home.region} is the primary region now; region {former} was not asked"]
     else:
         await _shut_all(copies, there)
         for shard, details in zip(shards, own, strict=True):
             if not details.role.takes_messages:
                 await _open(shard, settings, details)
-        said = [f"region {home.region} is home now, region {former or '?'} no more"]
+        said = [f"region {home.region} is the primary region now, region {former or '?'} no more"]
         for shard, details in copies:
             said += await _turn(shard, details.role.copy_of, home.region)
     home.follow((await shards[0].own.details()).role)
@@ -84,10 +85,11 @@ async def promote(link: NatsLink, settings: StreamSettings, home: PrimaryRegion,
 
 
 async def rejoin(link: NatsLink, settings: StreamSettings, home: PrimaryRegion) -> list[str]:
-    """Make this region's streams copies of the home region's again, whatever they held; return what was done.
+    """Make this region's streams copies of the primary region's again, whatever they held; return what was done.
 
-    For a region that home was moved away from in its absence, and for copies of streams that were made anew. Raises
-    MoveError when this region is home, StreamError when home can't be reached; nothing was changed then.
+    For a region that the primary region was moved away from in its absence, and for copies of streams that were made
+    anew. Raises MoveError when this region is the primary region, StreamError when the primary region can't be reached;
+    nothing was changed then.
     """
     said: list[str] = []
     for shard in (RegionStream(link, settings, shard, home) for shard in range(settings.shards)):
@@ -96,7 +98,7 @@ async def rejoin(link: NatsLink, settings: StreamSettings, home: PrimaryRegion) 
         except StreamLostError:
             own = None
         if own is not None and own.role.takes_messages:
-            raise MoveError(f"region {home.region} is home: stream {shard.name} takes messages here")
+            raise MoveError(f"region {home.region} is the primary region: stream {shard.name} takes messages here")
         asked = (own.role.left_for or own.role.copy_of if own is not None else "") or home.now
         region, order = await shard.order(asked)
         if own is not None and own.role.copy_of == region and own.info.created == order.info.created:
@@ -110,7 +112,7 @@ async def rejoin(link: NatsLink, settings: StreamSettings, home: PrimaryRegion) 
 
 
 async def _reached(copies: Sequence[tuple[RegionStream, Details]], *, force: bool) -> list[Details]:
-    """Return the home region's streams; raise MoveError when it can't be reached, or with ``force`` when it can."""
+    """Return the primary region's streams; raise MoveError when it can't be reached, or with ``force`` when it can."""
     there: list[Details] = []
     for shard, details in copies:
         region = details.role.copy_of
@@ -120,12 +122,12 @@ async def _reached(copies: Sequence[tuple[RegionStream, Details]], *, force: boo
             if force:
                 continue
             raise MoveError(
-                f"home region {region} can't be reached: {error.message}",
+                f"primary region {region} can't be reached: {error.message}",
                 advice="wait for the link; if the region is lost for good, `harmonylite region promote -force`",
             ) from None
         same = found.info.created == details.info.created
         if force and same and not found.role.left_for:
-            raise MoveError(f"home region {region} can be reached", advice="leave -force out: nothing is lost then")
+            raise MoveError(f"primary region {region} can be reached", advice="leave -force out: nothing is lost then")
         if not force and (not same or found.role.copy_of or found.role.left_for):
             raise MoveError(
                 f"stream {shard.name} of region {region} is not the one that is copied here",
@@ -136,7 +138,10 @@ async def _reached(copies: Sequence[tuple[RegionStream, Details]], *, force: boo
 
 
 async def _shut_all(copies: Sequence[tuple[RegionStream, Details]], there: Sequence[Details]) -> None:
-    """Let the home region take nothing any more, and wait until the copies have everything; undo it if they don't."""
+    """Let the primary region take nothing any more, and wait until the copies have everything.
+
+    Undo it if they don't.
+    """
     former = [(shard, shard.of(details.role.copy_of)) for shard, details in copies]
     try:
         # First while messages still come in, so that a copy that lags makes nobody wait.
@@ -153,7 +158,7 @@ async def _shut_all(copies: Sequence[tuple[RegionStream, Details]], there: Seque
             with suppress(StreamError):
                 await stream.api.call(f"STREAM.UPDATE.{stream.name}", details.config, seconds=CREATE_SECONDS)
         why = str(error) or f"the copies did not get everything within {COPY_SECONDS:g} s"
-        raise MoveError(f"home stays where it is: {why}") from None
+        raise MoveError(f"the primary region stays the same: {why}") from None
 
 
 async def _whole(copy: Stream, order: Stream) -> None:
@@ -171,7 +176,7 @@ async def _open(shard: RegionStream, settings: StreamSettings, details: Details)
 
 
 async def _turn(shard: RegionStream, region: str, to: str) -> list[str]:
-    """Make the former home's stream a copy of the new one; return why it was not possible."""
+    """Make the former primary region's stream a copy of the new one; return why it was not possible."""
     stream = shard.of(region)
     try:
         details = await stream.details()
@@ -205,7 +210,7 @@ async def _take_over(shards: Sequence[RegionStream], settings: StreamSettings) -
         forks = tuple((old, min(upto, last)) for old, upto in (*role.forks, (role.order, last)))
         role = replace(role, order=f"{role.order.partition('/')[0]}/{mark}", forks=forks, moves=role.moves + 1)
         await _update(shard.own, _kept(details), role)
-        log.warning("stream %s goes on from message %d without region %s", shard.name, last, role.came_from)
+        log.warning("promoted stream %s from message %d without region %s", shard.name, last, role.came_from)
         await _end_consumers(shard.own)
         await _update(shard.own, {**_kept(details), **stream_config(settings, shard.shard)}, role)
 

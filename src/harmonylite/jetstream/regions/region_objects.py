@@ -1,9 +1,9 @@
-"""The object store and the pointers where there are regions: those of the home region, reached over the leaf links.
+"""The object store and the pointers where there are regions: those of the primary region, reached over the leaf links.
 
-Invariant: all nodes see one store at a time, that of the region which is home; each region's store has names of its
-own, so that none of them takes what is meant for another. A cluster that became a region has another store from before,
-which is only read and tidied: what the new one lacks is looked for there, so that the cluster's beginning is never
-missed.
+Invariant: all nodes see one store at a time, that of the region which is the primary region; each region's store has
+names of its own, so that none of them takes what is meant for another. A cluster that became a region has another store
+from before, which is only read and tidied: what the new one lacks is looked for there, so that the cluster's beginning
+is never missed.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class RegionObjects:
         self._made: dict[tuple[str, str], JetStreamObjects] = {}
 
     def of_region(self) -> JetStreamObjects:
-        """Return the pointers of this node's own region, which stay where they are when home moves."""
+        """Return the pointers of this node's own region, which stay where they are when the primary region moves."""
         return self._in(self._home.region, f"-{self._home.region}")
 
     def _now(self) -> JetStreamObjects:
@@ -41,7 +41,7 @@ class RegionObjects:
         return self._in(region, f"-{region}")
 
     def _earlier(self) -> JetStreamObjects | None:
-        """Return the store of home from before it was a region, None once home was moved."""
+        """Return the store of the primary region from before it was a region, None once a region was promoted."""
         return None if self._home.moves or self._home.store != self._home.now else self._in(self._home.now, "")
 
     def _in(self, region: str, mark: str) -> JetStreamObjects:

@@ -1,7 +1,7 @@
 """A reader of a region's copy of a stream, which takes the stream itself where the copy does not do.
 
 A JetStream mirror finds its way back half a minute after a cut; and once its source has forgotten what it lacks, it
-goes on with a hole. The home region's stream is the truth in both cases, and mostly it can be reached by then.
+goes on with a hole. The primary region's stream is the truth in both cases, and mostly it can be reached by then.
 
 Invariant: as for `Reader`; what the copy lacks is never passed over because the copy lacks it.
 """

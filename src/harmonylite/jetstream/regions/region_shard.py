@@ -1,10 +1,11 @@
-"""One shard's stream where there are regions: read from this region's stream, published to the home region's.
+"""One shard's stream where there are regions: read from this region's stream, published to the primary region's.
 
-While `PrimaryRegion.interim` names a failover, it is that: what the region's copy holds up to where the failover
+While `PrimaryRegion.failover` names a failover, it is that: what the region's copy holds up to where the failover
 begins, and the failover's own stream from there on.
 
-Invariant: a sequence is returned by `publish` only when the home region acknowledged it (of an interim order: the own
-one); another region's acknowledgement (of streams that were left behind when home was moved) counts for nothing.
+Invariant: a sequence is returned by `publish` only when the primary region acknowledged it (of a failover: the own
+one); another region's acknowledgement (of streams that were left behind when the primary region was moved) counts for
+nothing.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import Any, cast
 
-from harmonylite.changes.failover import Interim
+from harmonylite.changes.failover import Failover
 from harmonylite.errors import NotAcknowledgedError, StreamError, StreamLostError
 from harmonylite.jetstream.api import JetStream
 from harmonylite.jetstream.reader import Reader
@@ -49,10 +50,10 @@ class RegionShard(JetStreamShard):
     async def publish(
         self, payload: bytes, *, message_id: str, expected_last: int | None = None, expected_end: int | None = None
     ) -> int:
-        """Store ``payload`` in the home region; see `ShardStream.publish`."""
-        if self._home.left and self._home.interim is None:
+        """Store ``payload`` in the primary region; see `ShardStream.publish`."""
+        if self._home.left and self._home.failover is None:
             raise StreamError(
-                f"home was moved to region {self._home.now} while {self._home.region} was away",
+                f"region {self._home.now} was promoted while {self._home.region} was away",
                 advice="run `harmonylite region rejoin` here once; see docs/regions.md",
             )
         return await super().publish(
@@ -61,32 +62,34 @@ class RegionShard(JetStreamShard):
 
     async def _acknowledged(self, found: Mapping[str, Any]) -> int:
         answering = found.get("domain") or "?"
-        if self._home.interim is not None:
+        if self._home.failover is not None:
             return await super()._acknowledged(found)  # nobody else has its subjects
         if answering != self._home.now:
-            # Perhaps home has just been moved there.
+            # Perhaps the primary region has just been moved there.
             self._home.follow((await self._stream.details()).role)
         if answering != self._home.now:
-            raise NotAcknowledgedError(f"publish to {self.name}: region {answering} answered, home is {self._home.now}")
+            raise NotAcknowledgedError(
+                f"publish to {self.name}: region {answering} answered, the primary region is {self._home.now}"
+            )
         return await super()._acknowledged(found)
 
     def _address(self) -> tuple[str, str]:
-        interim = self._home.interim
-        if interim is None:
+        failover = self._home.failover
+        if failover is None:
             return super()._address()
-        subject = failover_subject(self._prefix, self._home.region, interim.number, self.shard, self._token)
-        return subject, failover_stream_name(self.name, interim.number)
+        subject = failover_subject(self._prefix, self._home.region, failover.number, self.shard, self._token)
+        return subject, failover_stream_name(self.name, failover.number)
 
-    def _apart(self, interim: Interim) -> Stream:
-        return Stream(self._stream.api, failover_stream_name(self.name, interim.number), self.shard)
+    def _apart(self, failover: Failover) -> Stream:
+        return Stream(self._stream.api, failover_stream_name(self.name, failover.number), self.shard)
 
-    async def _read_interim(self, interim: Interim, start: int) -> AsyncIterator[list[StreamMessage]]:
-        begins = interim.starts[self.shard]
-        reads = [(self._apart(interim), max(start, begins.upto + 1), 0)]
+    async def _read_failover(self, failover: Failover, start: int) -> AsyncIterator[list[StreamMessage]]:
+        begins = failover.starts[self.shard]
+        reads = [(self._apart(failover), max(start, begins.upto + 1), 0)]
         if start <= begins.copied:
             reads.insert(0, (self._stream, start, begins.copied))
         elif start <= begins.upto:
-            reads = [(self._apart(interim), start, 0)]  # what is missing in between is told as a gap
+            reads = [(self._apart(failover), start, 0)]  # what is missing in between is told as a gap
         for stream, first, upto in reads:
             reader = Reader(self._link, stream, first, self._part, confirm_seconds=self._confirm_seconds)
             async with aclosing(cast("AsyncGenerator[list[StreamMessage], None]", reader.batches())) as batches:
@@ -97,44 +100,46 @@ class RegionShard(JetStreamShard):
 
     def read(self, start: int) -> AsyncIterator[list[StreamMessage]]:
         """Yield batches of this region's stream; see `ShardStream.read`."""
-        if self._home.interim is not None:
-            return self._read_interim(self._home.interim, start)
+        if self._home.failover is not None:
+            return self._read_failover(self._home.failover, start)
         reader = CopyReader(
             self._link, self._stream, self._in, start, self._part, confirm_seconds=self._confirm_seconds
         )
         return reader.batches()
 
     async def info(self) -> StreamInfo:
-        """Return the state of this region's stream, with the order's end where home can be reached.
+        """Return the state of this region's stream, with the order's end where the primary region can be reached.
 
-        Raises StreamLostError when home has lost it or made it anew: a copy is not the order.
+        Raises StreamLostError when the primary region has lost it or made it anew: a copy is not the order.
         """
         details = await self._stream.details()
-        if self._home.interim is not None:
-            return await self._info_interim(self._home.interim, details.info)
+        if self._home.failover is not None:
+            return await self._info_failover(self._home.failover, details.info)
         self._home.follow(details.role)
         if not details.role.copy_of:
             return details.info
         try:
             order = (await self._in(details.role.copy_of).details()).info
         except StreamLostError:
-            raise StreamLostError(f"home region {details.role.copy_of} has no stream {self.name} (any more)") from None
+            raise StreamLostError(
+                f"primary region {details.role.copy_of} has no stream {self.name} (any more)"
+            ) from None
         except StreamError:
             return details.info
         if order.created != details.info.created:
-            raise StreamLostError(f"stream {self.name} of home region {details.role.copy_of} was made anew")
+            raise StreamLostError(f"stream {self.name} of primary region {details.role.copy_of} was created again")
         return replace(details.info, last=max(details.info.last, order.last))
 
-    async def _info_interim(self, interim: Interim, copy: StreamInfo) -> StreamInfo:
-        begins = interim.starts[self.shard]
-        info = (await self._apart(interim).details()).info
+    async def _info_failover(self, failover: Failover, copy: StreamInfo) -> StreamInfo:
+        begins = failover.starts[self.shard]
+        info = (await self._apart(failover).details()).info
         joined = begins.copied == begins.upto and copy.created == begins.parent and copy.first <= begins.upto
         return replace(info, first=copy.first) if joined else info
 
     async def end(self) -> int:
-        """Return the last sequence in the home region; see `ShardStream.end`."""
-        if self._home.interim is not None:
-            return (await self._apart(self._home.interim).details()).info.last
+        """Return the last sequence in the primary region; see `ShardStream.end`."""
+        if self._home.failover is not None:
+            return (await self._apart(self._home.failover).details()).info.last
         own = await self._stream.details()
         self._home.follow(own.role)
         order = own if self._home.here else await self._in(self._home.now).details()
@@ -143,20 +148,20 @@ class RegionShard(JetStreamShard):
         return order.info.last
 
     async def last_own(self) -> StreamMessage | None:
-        """Return the newest message on this node's own subject in the home region; see `ShardStream.last_own`."""
-        if self._home.interim is not None:
-            return await self._apart(self._home.interim).last_on(self._address()[0])
+        """Return the newest message on this node's own subject in the primary region; see `ShardStream.last_own`."""
+        if self._home.failover is not None:
+            return await self._apart(self._home.failover).last_on(self._address()[0])
         return await self._in(self._home.now).last_on(self.subject)
 
     async def next_own(self, after: int) -> StreamMessage | None:
-        """Return the next message on this node's own subject in the home region; see `ShardStream.next_own`."""
-        if self._home.interim is not None:
-            return await self._apart(self._home.interim).next_on(self._address()[0], after)
+        """Return the next message on this node's own subject in the primary region; see `ShardStream.next_own`."""
+        if self._home.failover is not None:
+            return await self._apart(self._home.failover).next_on(self._address()[0], after)
         return await self._in(self._home.now).next_on(self.subject, after)
 
     async def get(self, seq: int) -> StreamMessage | None:
         """Return one message; see `ShardStream.get`."""
-        interim = self._home.interim
-        if interim is not None and seq > interim.starts[self.shard].upto:
-            return await self._apart(interim).get(seq)
+        failover = self._home.failover
+        if failover is not None and seq > failover.starts[self.shard].upto:
+            return await self._apart(failover).get(seq)
         return await super().get(seq)

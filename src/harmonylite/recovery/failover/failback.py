@@ -1,12 +1,12 @@
-"""Turn: go on in an interim order while home is out of reach, and come back with what was ordered there.
+"""Turn: go on in a failover while the primary region is out of reach, and come back with what was ordered there.
 
-Going: a copy of the mirror is kept, the *base*; then mirror and database go on in the interim order, under a history of
+Going: a copy of the mirror is kept, the *base*; then mirror and database go on in the failover, under a history of
 its own. Coming back, once it is closed: one node, the *carrier*, takes the base for its mirror again, so that whatever
-the interim order changed is pending there, and publishes it; the region's own pointers say who carries and up to where
-that led, so that it stays known when home moves.
+the failover changed is pending there, and publishes it; the region's own pointers say who carries and up to where
+that led, so that it stays known when the primary region moves.
 The others wait for it, then take up a mirror that holds it all: they publish only what is their own.
 
-Invariant: nothing that an interim order holds is given up before it is in home's order: a node follows the carrier only
+Invariant: nothing that a failover holds is given up before it is in the primary order: a node follows the carrier only
 as far as the carrier had folded that order; beyond that it carries itself.
 """
 
@@ -23,7 +23,7 @@ from pathlib import Path
 import msgspec
 
 from harmonylite.backoff import Backoff
-from harmonylite.changes.failover import Interim, mark_of
+from harmonylite.changes.failover import Failover, mark_of
 from harmonylite.db.mirror.conflict_journal import keep_entries, recent_nodes
 from harmonylite.db.mirror.positions import enter
 from harmonylite.db.replica import Replica
@@ -55,9 +55,9 @@ log = logging.getLogger(__name__)
 SILENT = 20.0
 """Seconds that a carrier may not answer before another node carries in its place."""
 FORWARD = 30.0
-"""Seconds that a copy of the mirror may take to come to where an interim order begins."""
+"""Seconds that a copy of the mirror may take to come to where a failover begins."""
 STILL = 3.0
-"""Seconds without a step after which no more of a closed interim order can be folded."""
+"""Seconds without a step after which no more of a closed failover can be folded."""
 
 
 class Failback:
@@ -85,7 +85,7 @@ class Failback:
         self._answers = answers
         self._idle = idle
         self._request_snapshot = request_snapshot
-        self._part = status.part("interim order")
+        self._part = status.part("failover")
         self._part.ok()
         self._refused = ""
         self._unread: tuple[bytes, int] | None = None
@@ -97,33 +97,34 @@ class Failback:
 
     @property
     def apart(self) -> bool:
-        """True while the mirror is in an interim order, also in one that is closed."""
+        """True while the mirror is in a failover, also in one that is closed."""
         return self._orders.apart
 
     # going -----------------------------------------------------------------------------------------------------
 
     async def settle(self, replica: Replica) -> None:
-        """Go on in the order that the mirror is in, or enter an interim order that is open.
+        """Go on in the order that the mirror is in, or enter a failover that is open.
 
-        Nothing may be replicated meanwhile. Raises StreamError, StreamLostError when the interim order is over."""
+        Nothing may be replicated meanwhile. Raises StreamError, StreamLostError when the failover is over."""
         standing = await self._thread.run(replica.standing)
         mark = mark_of(standing)
         self._keep_in_mind(mark)
-        # What was under way when home was lost comes back in its order; the interim order may have gone on from there.
+        # What was under way when the primary region was lost comes back in its order; the failover may have gone on
+        # from there.
         replica.name_own(on=not mark and any(self._folder.glob("interim-*.db")))
         if mark:
             mine = await self._mine(mark, standing.positions)
             if mine is None:
                 self._orders.use(None)
-                raise StreamLostError("the interim order of this region is over; what it holds is brought home")
+                raise StreamLostError("the failover of this region is over; what it holds is brought back")
             self._orders.use(mine)
             return
         self._orders.use(None)
-        interim = None
+        failover = None
         with suppress(StreamError):
-            interim = await self._open_to(replica, standing.positions)
-        if interim is not None:
-            await self._enter(replica, interim)
+            failover = await self._open_to(replica, standing.positions)
+        if failover is not None:
+            await self._enter(replica, failover)
 
     async def due(self, replica: Replica) -> str:
         """Return why this node must turn now, "" when it need not, or when nobody can tell."""
@@ -131,17 +132,17 @@ class Failback:
         mark = mark_of(standing)
         with suppress(StreamError):
             if mark and await self._mine(mark, standing.positions) is None:
-                return "the interim order of this region is closed: home is back"
+                return "the failover of this region is closed: the primary region is back"
             if not mark and self._orders.seen and await self._open_to(replica, standing.positions) is not None:
-                return "home is out of reach; this region has an interim order now"
+                return "the primary region is unreachable; this region failed over"
         return ""
 
-    async def _mine(self, mark: str, positions: Mapping[int, Position]) -> Interim | None:
-        """Return the interim order ``mark``, None when it is over: closed, and folded as far as it can be, or gone.
+    async def _mine(self, mark: str, positions: Mapping[int, Position]) -> Failover | None:
+        """Return the failover ``mark``, None when it is over: closed, and folded as far as it can be, or gone.
 
         What was cut in half when it was closed is never folded: its writer has it.
         """
-        mine = next((interim for interim in await self._orders.all() if interim.mark == mark), None)
+        mine = next((failover for failover in await self._orders.all() if failover.mark == mark), None)
         if mine is None or mine.open:
             return mine
         stands = {shard: position.seq for shard, position in positions.items()}
@@ -151,8 +152,8 @@ class Failback:
         folded = all(stands[shard] >= end for shard, end in ends.items())
         return None if folded or time.monotonic() - self._stands[1] > STILL else mine
 
-    async def _open_to(self, replica: Replica, positions: Mapping[int, Position]) -> Interim | None:
-        """Return the interim order that a mirror at ``positions`` of home's order is to enter, if there is one."""
+    async def _open_to(self, replica: Replica, positions: Mapping[int, Position]) -> Failover | None:
+        """Return the failover that a mirror at ``positions`` of the primary order is to enter, if there is one."""
         if not self._orders.needed or not await self._thread.run(lambda: replica.joined):
             return None
         newest = next(reversed(await self._orders.all()), None)
@@ -160,29 +161,30 @@ class Failback:
             return None
         return newest if newest.takes(positions) else None
 
-    async def _enter(self, replica: Replica, interim: Interim) -> None:
-        base = self._base(interim.mark)
+    async def _enter(self, replica: Replica, failover: Failover) -> None:
+        base = self._base(failover.mark)
         building = base.with_suffix(".building")
         try:
             building.unlink(missing_ok=True)
             await asyncio.to_thread(self._copy, building)
-            await self._bring_forward(replica, building, {s: start.upto for s, start in interim.starts.items()})
+            await self._bring_forward(replica, building, {s: start.upto for s, start in failover.starts.items()})
             building.replace(base)
         except (StreamError, TimeoutError) as error:
-            log.info("this node can't enter the interim order yet: %s", error)
+            log.info("this node can't enter the failover yet: %s", error)
             return
         except (DatabaseError, PoisonError, SchemaWaitError, OSError) as error:
-            self._refused = interim.mark
+            self._refused = failover.mark
             building.unlink(missing_ok=True)
-            log.error("this node stays out of the interim order: a copy of its mirror can't be made: %s", error)
+            log.error("this node stays out of the failover: a copy of its mirror can't be made: %s", error)
             return
-        created = {shard: interim.order(shard) for shard in interim.starts}
-        await self._thread.run(enter, replica.connection, interim.history, created)
-        self._orders.use(interim)
-        self._keep_in_mind(interim.mark)
+        created = {shard: failover.order(shard) for shard in failover.starts}
+        await self._thread.run(enter, replica.connection, failover.history, created)
+        self._orders.use(failover)
+        self._keep_in_mind(failover.mark)
 
     async def _bring_forward(self, replica: Replica, base: Path, upto: Mapping[int, int]) -> None:
-        """Bring the base to where the interim order begins: what home ordered up to there is no change of that order.
+        """Bring the base to where the failover begins: what the primary region ordered up to there is no change of that
+        order.
 
         It is read from the region's copy, like by this node itself, which had not come to it yet.
         """
@@ -204,7 +206,7 @@ class Failback:
     # coming back -----------------------------------------------------------------------------------------------
 
     async def back(self, replica: Replica) -> None:
-        """Bring the mirror back to home's order if its interim order is over; nothing may be replicated meanwhile.
+        """Bring the mirror back to the primary order if its failover is over; nothing may be replicated meanwhile.
 
         Raises StreamError or SnapshotError when that has to be tried again.
         """
@@ -216,9 +218,9 @@ class Failback:
         try:
             await self._back(replica, mark, standing.positions)
         except (HarmonyLiteError, OSError) as error:
-            self._part.waiting(f"the interim order is closed, and home's is not reached yet: {error}", error)
+            self._part.waiting(f"the failover is closed, and the primary region's is not reached yet: {error}", error)
             if isinstance(error, OSError):
-                raise SnapshotError(f"the mirror can't be brought back to home's order: {error}") from error
+                raise SnapshotError(f"the mirror can't be brought back to the primary order: {error}") from error
             raise
         self._part.ok()
         self._keep_in_mind("")
@@ -239,7 +241,8 @@ class Failback:
         await self._bring_back(replica, mark, positions)
 
     async def _record(self, mark: str) -> tuple[FailbackClaim | None, int]:
-        """Return who brings an interim order home and that pointer's revision; None: nobody, or nobody can read it.
+        """Return who brings a failover the primary region and that pointer's revision; None: nobody, or nobody can read
+        it.
 
         A pointer that can't be read is replaced, by compare-and-set, like one that is not there.
         """
@@ -267,44 +270,46 @@ class Failback:
         if not self._may_bring_back:
             raise StreamError("no node that can publish what it holds has begun to")
         for stream in self._streams:
-            await stream.end()  # while home is out of reach nobody can carry, and nobody is to wait for who can't
+            await (
+                stream.end()
+            )  # while the primary region is out of reach nobody can carry, and nobody is to wait for who can't
         mine = FailbackClaim(self._node, {shard: position.seq for shard, position in positions.items()})
         if not await self._pointers.set_pointer(key_of(mark), CODEC.encode(mine), revision=revision):
             raise StreamError("another node has just begun to publish what it holds")
 
     async def _bring_back(self, replica: Replica, mark: str, positions: Mapping[int, Position]) -> None:
-        """Let everything that the interim order changed be pending, on top of home's order."""
+        """Let everything that the failover changed be pending, on top of the primary order."""
         base = self._base(mark)
         if base.exists():
             begun = await asyncio.to_thread(standing_of, base)
             ends = {shard: position.seq for shard, position in begun.positions.items()}
-            # What they had sent home at the cut is in the interim order, too: that went on from there.
+            # What they had sent the primary region at the cut is in the failover, too: that went on from there.
             replica.saw(await self._thread.run(recent_nodes, replica.connection, ends))
             await self._keep_entries(replica, ends)
             adopted = base.with_suffix(".adopted")
             await asyncio.to_thread(shutil.copyfile, base, adopted)
             conflicts = await self._thread.run(lambda: replica.adopt(adopted, relation="ahead"))
         else:
-            log.warning("the mirror as it was before the interim order is not there; a snapshot is taken instead")
+            log.warning("the mirror as it was before the failover is not there; a snapshot is taken instead")
             infos = [await stream.info() for stream in self._streams]
             fetched = await self._repository.fetch(lambda snapshot: fits(snapshot, infos))
             if fetched is None:
                 await self._request_snapshot()
-                raise StreamError("there is no snapshot that fits home's order yet")
+                raise StreamError("there is no snapshot that fits the primary order yet")
             await self._keep_entries(replica, dict.fromkeys(positions, 0))
             conflicts = await self._thread.run(lambda: replica.adopt(fetched[1], relation="apart"))
         self._status.counters.conflicts += conflicts
         self._left.set()
-        log.warning("this node brings home what the interim order %s holds", mark)
+        log.warning("publishing what failover %s holds to the primary region", mark)
 
     async def _follow(
         self, replica: Replica, mark: str, upto: Mapping[int, tuple[str, int]], infos: Sequence[StreamInfo]
     ) -> None:
-        """Go on from home's order where it holds everything of the interim order."""
+        """Go on from the primary order where it holds everything of the failover."""
         base = self._base(mark)
         begun = await asyncio.to_thread(standing_of, base) if base.exists() else None
         after = begun.positions if begun is not None else {}
-        # What was sent home since was under way at the cut; the interim order may have gone on from there.
+        # What was sent the primary region since was under way at the cut; the failover may have gone on from there.
         sent = await asyncio.to_thread(ends_of, base) if begun is not None else None
         await self._keep_entries(replica, {i.shard: after.get(i.shard, Position(i.shard)).seq for i in infos})
         if begun is not None and all(
@@ -324,10 +329,10 @@ class Failback:
             )
             if fetched is None:
                 await self._request_snapshot()
-                raise StreamError("a snapshot of a node that has it all is waited for")
+                raise StreamError("waiting for a snapshot of a node that has folded the whole failover")
             await self._take_up(replica, fetched[1], sent)
         base.unlink(missing_ok=True)
-        log.warning("this node is in home's order again, which holds everything of interim order %s", mark)
+        log.warning("failed back: the primary region holds everything of failover %s", mark)
 
     async def _take_up(self, replica: Replica, file: Path, sent: Mapping[int, int] | None) -> None:
         self._status.counters.conflicts += await self._thread.run(
@@ -335,7 +340,7 @@ class Failback:
         )
 
     async def _keep_entries(self, replica: Replica, after: Mapping[int, int]) -> None:
-        """Keep what the interim order wrote into the conflict journal, which goes with its mirror."""
+        """Keep what the failover wrote into the conflict journal, which goes with its mirror."""
 
         def keep() -> None:
             with transaction(replica.connection, "keep the conflict journal"):
@@ -344,8 +349,8 @@ class Failback:
         await self._thread.run(keep)
 
     async def overtaken(self) -> bool:
-        """Tell whether another node carried what this one had begun to: then what is pending here is in home's order,
-        and perhaps changed since. Raises StreamError.
+        """Tell whether another node carried what this one had begun to: then what is pending here is in the primary
+        order, and perhaps changed since. Raises StreamError.
         """
         if not self._left.is_set() or self.apart:
             return False
@@ -358,7 +363,7 @@ class Failback:
     # what is left to do afterwards -----------------------------------------------------------------------------
 
     async def finish(self, replica: Replica) -> None:
-        """Tell the others once what this node carries is in home's order, without end."""
+        """Tell the others once what this node carries is in the primary order, without end."""
         backoff = Backoff(first=0.5, most=5.0)
         while True:
             await self._left.wait()
@@ -368,7 +373,7 @@ class Failback:
                     replica.name_own(on=False)
                     continue
             except (HarmonyLiteError, OSError) as error:
-                log.info("what this node brought home can't be told of yet: %s", error)
+                log.info("what this node brought back can't be told of yet: %s", error)
             await asyncio.sleep(backoff.failed(time.monotonic()))
 
     async def _finished(self, replica: Replica) -> bool:
@@ -390,10 +395,10 @@ class Failback:
             told = msgspec.structs.replace(record, upto=standing.left)
             if not await self._pointers.set_pointer(key_of(mark), CODEC.encode(told), revision=revision):
                 return False
-            log.warning("home's order holds everything of interim order %s at %s", mark, standing.left)
+            log.warning("the primary order holds everything of failover %s at %s", mark, standing.left)
         with suppress(StreamError):
-            for interim in await self._orders.all():
-                if interim.mark == mark and not interim.open:
-                    await self._orders.remove(interim)
+            for failover in await self._orders.all():
+                if failover.mark == mark and not failover.open:
+                    await self._orders.remove(failover)
         self._base(mark).unlink(missing_ok=True)
         return True

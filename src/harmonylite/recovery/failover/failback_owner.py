@@ -1,6 +1,6 @@
-"""Who brings an interim order home, as the pointers of its region say it.
+"""Who brings a failover the primary region, as the pointers of its region say it.
 
-Invariant: the first that claims it does, until it is silent; what it told of stays told when home moves.
+Invariant: the first that claims it does, until it is silent; what it told of stays told when the primary region moves.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from harmonylite.foreign import Codec, Name, PerShard, Stands
 
 
 class FailbackClaim(msgspec.Struct, frozen=True):
-    """Who brings an interim order home. ``ends``: how far it had folded that order, by shard. ``upto``: where home's
-    order held all of it, by shard the identity of the order and a sequence; None: not yet.
+    """Who brings a failover home. ``ends``: how far it had folded that order, by shard. ``upto``: where the primary
+    region's order held all of it, by shard the identity of the order and a sequence; None: not yet.
     """
 
     node: Name
@@ -22,14 +22,14 @@ class FailbackClaim(msgspec.Struct, frozen=True):
     upto: Stands | None = None
 
 
-CODEC = Codec("the pointer to who brings an interim order home", FailbackClaim)
+CODEC = Codec("the pointer to who brings a failover home", FailbackClaim)
 
 
 def mark_of_base(base: Path) -> str:
-    """Return the mark of the interim order that ``base`` was kept for."""
+    """Return the mark of the failover that ``base`` was kept for."""
     return base.stem.removeprefix("interim-")
 
 
 def key_of(mark: str) -> str:
-    """Return the pointer that says who brings the interim order ``mark`` home."""
+    """Return the pointer that says who brings the failover ``mark`` home."""
     return f"interim-{mark}"

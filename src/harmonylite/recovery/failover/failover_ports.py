@@ -1,4 +1,4 @@
-"""The interim orders of a region, as turning needs them.
+"""The failovers of a region, as turning needs them.
 
 `harmonylite.jetstream.regions.failover_streams` is the real thing.
 """
@@ -8,13 +8,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
-from harmonylite.changes.failover import Interim
+from harmonylite.changes.failover import Failover
 
 
 class FailoverStreamsPort(Protocol):
-    """The interim orders of this node's region; `harmonylite.jetstream.regions.failover_streams` is the real thing."""
+    """The failovers of this node's region; `harmonylite.jetstream.regions.failover_streams` is the real thing."""
 
-    seen: tuple[Interim, ...]
+    seen: tuple[Failover, ...]
     apart: bool
     base: Path | None
 
@@ -22,14 +22,14 @@ class FailoverStreamsPort(Protocol):
     def needed(self) -> bool:
         """False where there is nothing to go on apart from."""
 
-    async def all(self) -> list[Interim]:
+    async def all(self) -> list[Failover]:
         """Return all that are there, the newest last; raises StreamError."""
 
-    async def ends(self, interim: Interim) -> dict[int, int]:
+    async def ends(self, failover: Failover) -> dict[int, int]:
         """Return the last sequence of each shard; raises StreamError."""
 
-    async def remove(self, interim: Interim) -> None:
+    async def remove(self, failover: Failover) -> None:
         """Delete one; raises StreamError."""
 
-    def use(self, interim: Interim | None) -> None:
-        """Read and publish there from now on; None: in home's order."""
+    def use(self, failover: Failover | None) -> None:
+        """Read and publish there from now on; None: in the primary order."""

@@ -66,7 +66,7 @@ class Side:
 
 @pytest.fixture
 async def sides(new_nats: NatsFactory) -> AsyncIterator[tuple[Side, Side]]:
-    """Region a, home, and region b, which links to it; streams exist in neither."""
+    """Region a, the primary region, and region b, which links to it; streams exist in neither."""
     port = random.randint(12_000, 32_000)
     async with AsyncExitStack() as stack:
         found = []

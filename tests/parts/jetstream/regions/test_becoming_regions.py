@@ -71,7 +71,7 @@ async def test_who_says_the_wrong_home_is_told_and_goes_by_the_streams(sides: tu
     await b.ensure()
     for side in sides:
         told = await ensure_region_streams(side.link, side.settings, PrimaryRegion(side.name, "b"))
-        assert told == ["home is region a (the streams say so), primary_region says b; mend it"]
+        assert told == ["the streams name a as primary region, primary_region names b; correct it"]
     with pytest.raises(ConfigError, match="is a copy of region a's, and this node is in no region"):
         await ensure_streams(b.link, b.settings)
 

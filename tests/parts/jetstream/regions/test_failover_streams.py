@@ -1,4 +1,4 @@
-"""Interim orders on real servers: one goes on from the copy, no order takes the other's messages, closed is closed."""
+"""Failovers on real servers: one goes on from the copy, no order takes the other's messages, closed is closed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from functools import partial
 
 import pytest
 
-from harmonylite.changes.failover import Interim, Start, beginning
+from harmonylite.changes.failover import Failover, Start, beginning
 from harmonylite.errors import StreamError, StreamGapError, StreamLostError
 from harmonylite.jetstream.regions.failover_streams import FailoverStreams
 from harmonylite.jetstream.regions.mirror_streams import RegionWatch
@@ -29,7 +29,7 @@ async def begun(a: Side, b: Side, messages: int = 2) -> None:
     await a.ensure()
     await b.ensure()
     for n in range(1, messages + 1):
-        await a.shard("near").publish(b"home %d" % n, message_id=f"home {n}")
+        await a.shard("near").publish(b"primary region %d" % n, message_id=f"primary region {n}")
     await whole(a, b)
 
 
@@ -41,13 +41,13 @@ async def starts_of(streams: FailoverStreams) -> dict[int, Start]:
     return beginning(await streams.copied(), {})[0]
 
 
-async def made(side: Side) -> tuple[FailoverStreams, Interim]:
-    """Make an interim order and let the side's nodes use it."""
+async def made(side: Side) -> tuple[FailoverStreams, Failover]:
+    """Make a failover and let the side's nodes use it."""
     streams = failover_controller(side)
     assert await streams.make(await starts_of(streams))
-    (interim,) = await streams.all()
-    streams.use(interim)
-    return streams, interim
+    (failover,) = await streams.all()
+    streams.use(failover)
+    return streams, failover
 
 
 async def test_of_nodes_that_make_one_at_the_same_time_one_succeeds_and_all_see_the_same(
@@ -61,9 +61,9 @@ async def test_of_nodes_that_make_one_at_the_same_time_one_succeeds_and_all_see_
     assert sorted(await asyncio.gather(*(maker.make(starts) for maker in makers))) == [False] * 4 + [True]
     seen = [await maker.all() for maker in makers]
     assert all(found == seen[0] for found in seen)
-    (interim,) = seen[0]
-    assert (interim.open, interim.whole, interim.number) == (True, True, 1)
-    assert (interim.starts[0].upto, interim.starts[1].upto) == (2, 0)
+    (failover,) = seen[0]
+    assert (failover.open, failover.whole, failover.number) == (True, True, 1)
+    assert (failover.starts[0].upto, failover.starts[1].upto) == (2, 0)
 
 
 async def test_it_goes_on_from_the_copy_under_the_next_numbers_and_neither_order_takes_the_others_messages(
@@ -73,7 +73,7 @@ async def test_it_goes_on_from_the_copy_under_the_next_numbers_and_neither_order
     await begun(a, b)
     far, near = b.shard("far"), a.shard("near")
     before = await far.info()
-    _, interim = await made(b)  # the link is up: nothing may get across by accident
+    _, failover = await made(b)  # the link is up: nothing may get across by accident
     assert await far.last_own() is None
     assert await far.publish(b"apart 3", message_id="x", expected_last=0) == 3
     assert await far.publish(b"apart 4", message_id="y", expected_last=3) == 4
@@ -81,7 +81,7 @@ async def test_it_goes_on_from_the_copy_under_the_next_numbers_and_neither_order
     assert [m.payload for m in await up_to(far, 1, 4)] == [b"home 1", b"home 2", b"apart 3", b"apart 4"]
     assert [m.payload for m in await up_to(near, 1, 3)] == [b"home 1", b"home 2", b"home 3"]
     info = await far.info()
-    assert (info.first, info.last, info.created, await far.end()) == (1, 4, interim.order(0), 4)
+    assert (info.first, info.last, info.created, await far.end()) == (1, 4, failover.order(0), 4)
     assert info.created != before.created
     for seq, payload in ((2, b"home 2"), (3, b"apart 3")):
         message = await far.get(seq)
@@ -100,14 +100,14 @@ async def test_closed_it_takes_nothing_keeps_what_it_has_and_the_next_one_has_an
 ) -> None:
     a, b = sides
     await begun(a, b)
-    streams, interim = await made(b)
+    streams, failover = await made(b)
     far = b.shard("far")
     await far.publish(b"apart", message_id="x")
-    await streams.close(interim)
-    await streams.close(interim)
+    await streams.close(failover)
+    await streams.close(failover)
     with pytest.raises(StreamError):
         await far.publish(b"late", message_id="y")
-    assert await streams.ends(interim) == {0: 3, 1: 0}
+    assert await streams.ends(failover) == {0: 3, 1: 0}
     assert [m.payload for m in await up_to(far, 3, 3)] == [b"apart"]
     assert await streams.make(await starts_of(streams))
     first, second = await streams.all()
@@ -143,18 +143,18 @@ async def test_a_maker_that_did_not_come_to_all_shards_is_helped_and_its_order_i
 ) -> None:
     a, b = sides
     await begun(a, b)
-    streams, interim = await made(b)
+    streams, failover = await made(b)
     await b.stream().own.api.call("STREAM.DELETE.harmonylite-changes-1-interim-1")
     assert [found.whole for found in await streams.all()] == [False]
-    await streams.complete(interim)
-    await streams.complete(interim)
+    await streams.complete(failover)
+    await streams.complete(failover)
     assert [found.whole for found in await streams.all()] == [True]
 
 
-async def test_a_region_that_orders_itself_has_no_interim_order(sides: tuple[Side, Side]) -> None:
+async def test_a_region_that_orders_itself_has_no_failover(sides: tuple[Side, Side]) -> None:
     a, b = sides
     await begun(a, b)
-    with pytest.raises(StreamError, match="is no copy of home's"):
+    with pytest.raises(StreamError, match="is no copy of the primary region's"):
         await failover_controller(a).copied()
     assert not failover_controller(a).needed
     assert failover_controller(b).needed
@@ -176,10 +176,10 @@ async def test_a_majority_of_the_regions_servers_is_enough_to_make_one(new_nats:
         await servers[2].stop()
         await _until(lambda: streams.make(starts))
         await _until(lambda: streams.all())
-        (interim,) = streams.seen
-        await _until(lambda: streams.complete(interim))
-        (interim,) = await streams.all()
-        assert (interim.whole, interim.starts) == (True, starts)
+        (failover,) = streams.seen
+        await _until(lambda: streams.complete(failover))
+        (failover,) = await streams.all()
+        assert (failover.whole, failover.starts) == (True, starts)
 
 
 async def _free() -> int:
@@ -234,7 +234,7 @@ class Region:
         await asyncio.gather(*(node.look(self.watches[name]) for name, node in self.nodes.items()))
 
 
-async def test_nodes_that_all_miss_home_make_one_interim_order_and_close_it_when_home_is_back_for_good(
+async def test_nodes_that_all_miss_home_make_one_failover_and_close_it_when_home_is_back_for_good(
     sides: tuple[Side, Side],
 ) -> None:
     a, b = sides
@@ -253,7 +253,7 @@ async def test_nodes_that_all_miss_home_make_one_interim_order_and_close_it_when
         region.reaching.clear()
         while not (found := await failover_controller(b).all()):
             await region.look()
-        assert [(interim.open, interim.starts[0].upto) for interim in found] == [(True, 2)]
+        assert [(failover.open, failover.starts[0].upto) for failover in found] == [(True, 2)]
         await region.look()
         assert set(region.turned) == {"b1", "b2"}, "both hear of it"
         await a.server.start()

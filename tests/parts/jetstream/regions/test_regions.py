@@ -76,7 +76,7 @@ async def test_only_the_home_regions_word_counts(sides: tuple[Side, Side]) -> No
         try:
             assert await stale.publish(b"x", message_id=f"x{n}") == 2 + n
         except NotAcknowledgedError as error:
-            assert "home is b" in error.message  # noqa: PT017 - either answer may come first
+            assert "primary region is b" in error.message  # noqa: PT017 - either answer may come first
     assert await b.last("b") == 6
 
 
@@ -128,8 +128,8 @@ async def test_moving_home_keeps_every_number_and_the_fence(sides: tuple[Side, S
     near, far = a.shard("near"), b.shard("far")
     before = await near.info()
     last = await near.publish(b"1", message_id="1", expected_last=0)
-    assert await promote(b.link, b.settings, b.home) == ["region b is home now, region a no more"]
-    assert await promote(b.link, b.settings, b.home) == ["region b is home already"]
+    assert await promote(b.link, b.settings, b.home) == ["region b is the primary region now, region a no more"]
+    assert await promote(b.link, b.settings, b.home) == ["region b is the primary region already"]
     second = await far.publish(b"2", message_id="2", expected_last=0)
     async with asyncio.timeout(PATIENCE):
         while True:
@@ -144,7 +144,7 @@ async def test_moving_home_keeps_every_number_and_the_fence(sides: tuple[Side, S
         info = await side.shard().info()
         assert (info.created, info.forks) == (before.created, ())
         assert not await side.ensure() or side is a
-        assert (await side.watched()).region["home"] == "b"
+        assert (await side.watched()).region["primary"] == "b"
     assert a.home.now == "b"
     second_shard = RegionShard(a.link, a.settings, 1, "near", a.home)
     assert await second_shard.publish(b"1", message_id="other") == 1, "every shard moved"
@@ -183,7 +183,7 @@ async def test_a_lost_home_is_left_behind_at_a_known_message_and_its_later_ones_
     reading = asyncio.create_task(up_to(far, 1, 2))
     follow_at_once(b, monkeypatch)
     said = await promote(b.link, b.settings, b.home, force=True)
-    assert said == ["region b is home now; region a was not asked"]
+    assert said == ["region b is the primary region now; region a was not asked"]
     assert await far.publish(b"2", message_id="b2") == 2
     with pytest.raises(StreamLostError):
         await reading
@@ -198,13 +198,13 @@ async def test_a_lost_home_is_left_behind_at_a_known_message_and_its_later_ones_
         while not a.home.left:
             await b.watched()
             await a.watched()
-    assert "region rejoin" in a.status.part("home region").reason
-    with pytest.raises(StreamError, match="home was moved to region b"):
+    assert "region rejoin" in a.status.part("primary region").reason
+    with pytest.raises(StreamError, match="region b was promoted"):
         await near.publish(b"3", message_id="3")
     with pytest.raises(MoveError, match="rejoin"):
         await promote(a.link, a.settings, a.home)
     await rejoin(a.link, a.settings, a.home)
-    with pytest.raises(MoveError, match="region b is home"):
+    with pytest.raises(MoveError, match="region b is the primary region"):
         await rejoin(b.link, b.settings, b.home)
     assert [message.payload for message in await up_to(a.shard(), 1, 2)] == [b"1", b"2"]
     assert (await a.shard().info()).forks == ((old, 1),)
@@ -224,11 +224,11 @@ async def test_a_move_that_was_cut_off_leaves_nobody_taking_messages_until_it_is
         await close_stream(stream, await stream.details())
     with pytest.raises(StreamError):
         await a.shard("near").publish(b"2", message_id="2")
-    assert "takes no messages now: home is being moved" in (await a.watched()).waits[0]
+    assert "takes no messages now: the primary region is being moved" in (await a.watched()).waits[0]
     with pytest.raises(MoveError, match="a move was cut off half way"):
         await promote(a.link, a.settings, a.home)
     if way == "again":
-        assert await promote(b.link, b.settings, b.home) == ["region b is home now, region a no more"]
+        assert await promote(b.link, b.settings, b.home) == ["region b is the primary region now, region a no more"]
     else:
         await promote(a.link, a.settings, a.home, force=True)
         await b.watched(FOLLOW_AFTER + 1)
@@ -251,7 +251,7 @@ async def test_a_copy_is_not_followed_when_home_lost_its_stream_and_copied_anew_
     await whole(a, b)
     for shard in (0, 1):
         await a.stream().own.api.call(f"STREAM.DELETE.{a.stream().name[:-1]}{shard}")
-    with pytest.raises(StreamLostError, match="home region a has no stream"):
+    with pytest.raises(StreamLostError, match="primary region a has no stream"):
         await far.info()
     assert "it is made again there" in (await b.watched()).waits[0]
     await a.ensure()

@@ -1,4 +1,7 @@
-"""Going to an interim order and back: one node brings it home, the others follow and publish only what is new."""
+"""Going to a failover and back.
+
+One node brings it the primary region, the others follow and publish only what is new.
+"""
 
 from __future__ import annotations
 
@@ -105,7 +108,7 @@ class Node:
 
 @pytest.fixture
 async def nodes(sides: tuple[Side, Side], group: Group) -> AsyncIterator[tuple[Node, Node, Node]]:
-    """Node ``a`` in region a, ``b`` and ``c`` in region b, which has an interim order that both are in."""
+    """Node ``a`` in region a, ``b`` and ``c`` in region b, which has a failover that both are in."""
     for side in sides:
         await ensure_region_streams(side.link, replace(side.settings, shards=1), side.home)
     a, b, c = (Node(m, sides[i]) for m, i in zip(group.several(3, TABLE), (0, 1, 1), strict=True))
@@ -126,8 +129,8 @@ async def nodes(sides: tuple[Side, Side], group: Group) -> AsyncIterator[tuple[N
 
 
 async def closed(*nodes: Node) -> None:
-    (interim,) = await nodes[0].orders.all()
-    await nodes[0].orders.close(interim)
+    (failover,) = await nodes[0].orders.all()
+    await nodes[0].orders.close(failover)
     for node in nodes:
         with pytest.raises(StreamLostError, match="is over"):
             await node.failback.settle(node.replica)
@@ -153,7 +156,7 @@ async def test_one_carries_the_others_follow_and_what_changed_since_stays(nodes:
     with pytest.raises(StreamError, match="node b publishes what it holds"):
         await c.back()
     await b.fold()
-    assert await b.send() == 2, "what the interim order changed, and nothing else"
+    assert await b.send() == 2, "what the failover changed, and nothing else"
     await finished(b)
     assert not await b.orders.all(), "its streams are needed no more"
     await a.fold()
@@ -214,18 +217,18 @@ async def test_who_folded_more_than_the_carrier_brings_that_itself(nodes: tuple[
 
 
 @pytest.mark.parametrize("carrier", ["its writer", "another node"])
-async def test_what_was_on_its_way_home_at_the_cut_does_not_undo_what_the_interim_order_made_of_it(
+async def test_what_was_on_its_way_home_at_the_cut_does_not_undo_what_the_failover_made_of_it(
     nodes: tuple[Node, Node, Node], carrier: str
 ) -> None:
     a, b, c = nodes
-    interim, b.home.interim = b.home.interim, None
+    failover, b.home.failover = b.home.failover, None
     b.member.run("INSERT INTO t VALUES ('flight', 'of b'), ('stays', 'of b')")
     b.member.run("UPDATE t SET v = 'of b' WHERE id = 'x'")
     assert await b.send(heard=False) == 3
     await a.fold()
-    assert a.rows()["flight"] == "of b", "it got home, and nobody in region b knows"
-    b.home.interim = interim
-    assert await b.send() == 3, "so it goes into the interim order, too"
+    assert a.rows()["flight"] == "of b", "it got the primary region, and nobody in region b knows"
+    b.home.failover = failover
+    assert await b.send() == 3, "so it goes into the failover, too"
     await c.fold()
     c.member.run("DELETE FROM t WHERE id = 'flight'")
     c.member.run("UPDATE t SET v = 'at first' WHERE id = 'x'")
@@ -242,7 +245,7 @@ async def test_what_was_on_its_way_home_at_the_cut_does_not_undo_what_the_interi
         assert node.rows() == {"x": "at first", "gone": "at first", "stays": "of b"}
 
 
-async def test_what_home_ordered_before_the_interim_order_began_is_no_change_of_it(
+async def test_what_home_ordered_before_the_failover_began_is_no_change_of_it(
     sides: tuple[Side, Side], group: Group
 ) -> None:
     for side in sides:
@@ -269,7 +272,7 @@ async def test_what_home_ordered_before_the_interim_order_began_is_no_change_of_
     await closed(b)
     await b.back()
     await b.fold()
-    assert await b.send() == 0, "nothing happened in the interim order"
+    assert await b.send() == 0, "nothing happened in the failover"
     assert b.rows()["x"] == "third"
     for node in (a, b):
         await node.thread.aclose()
@@ -291,7 +294,7 @@ async def test_who_comes_late_does_not_bring_home_again_what_is_there_since_home
     a.member.run("UPDATE t SET v = 'newer' WHERE id = 'x'")
     await a.send()
     await promote(sides[1].link, replace(sides[1].settings, shards=1, domain="b"), sides[1].home)
-    await c.shard.info()  # as every start asks: so a node learns where home is
+    await c.shard.info()  # as every start asks: so a node learns where the primary region is
     await c.back()
     await c.fold()
     assert await c.send() == 0
@@ -330,7 +333,7 @@ async def test_a_node_with_no_room_for_a_copy_of_its_mirror_stays_in_homes_order
 
     monkeypatch.setattr(late.failback, "_copy", full)
     await late.failback.settle(late.replica)
-    assert late.home.interim is None
+    assert late.home.failover is None
     assert not late.failback.apart
     assert not await late.failback.due(late.replica), "it is not asked again and again"
     await late.thread.aclose()
@@ -342,13 +345,16 @@ async def test_a_node_with_no_room_for_a_copy_of_its_mirror_stays_in_homes_order
 async def test_where_one_node_alone_wrote_there_is_no_conflict(
     nodes: tuple[Node, Node, Node], carrier: str, late: str, flown: bool
 ) -> None:
-    """``flown``: what it sent at the cut came home unheard; ``late``: when it writes more that it has not sent yet."""
+    """``flown``.
+
+    What it sent at the cut came the primary region unheard; ``late``: when it writes more that it has not sent yet.
+    """
     a, b, c = nodes
     b.member.run("UPDATE t SET v = 'one' WHERE id = 'x'")
     if flown:
-        interim, b.home.interim = b.home.interim, None
+        failover, b.home.failover = b.home.failover, None
         assert await b.send(heard=False) == 1
-        b.home.interim = interim
+        b.home.failover = failover
         await a.fold()
     assert await b.send() == 1
     b.member.run("UPDATE t SET v = 'two' WHERE id = 'x'")
