@@ -88,7 +88,7 @@ class Chaos:
         self._say(self._cluster.ledger.check(content))
         for node in nodes:
             text = node.log.read_text()
-            assert "nobody foresaw" not in text, f"{node.name}: an error that nobody foresaw"
+            assert "unexpected error" not in text, f"{node.name}: an unexpected error"
             assert "Traceback" not in text, f"{node.name}: a traceback"
 
 

@@ -77,7 +77,7 @@ def test_a_cluster_on_servers_of_its_own_becomes_a_region_and_gets_another_one(r
     until(lambda: all(count(node, name) > 5 for node in nodes for name in ("near", "far")), "each hears the other")
     page.order("reset")
     for node in far:
-        until(lambda: node.waits("primary region a can't be reached since"), "region b says what is cut")  # noqa: B023
+        until(lambda: node.waits("can't reach primary region a since"), "region b says what is cut")  # noqa: B023
     goes_on(near)
     reached = writing[1].committed
     until(lambda: writing[1].committed > reached + 20, "region b writes on")

@@ -52,7 +52,7 @@ def test_a_node_alone_that_is_given_a_name_goes_on_where_it_was(site: Site) -> N
         assert node.stop() == 0
     assert [v for (v,) in node.rows("SELECT v FROM t ORDER BY id")] == [0, 1, 2, 3, "berlin", "paris"]
     log = node.log.read_text()
-    for word in ("made anew", "was lost", "lost its tail", "snapshot became"):
+    for word in ("created again", "was lost", "lost its tail", "snapshot became"):
         assert word not in log
 
 

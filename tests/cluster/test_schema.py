@@ -203,7 +203,7 @@ def test_a_node_that_was_away_while_columns_and_tables_came_and_went_goes_on(sit
     content = until_equal(nodes, seconds=120)
     assert content["items"][:1] == [(1, "item 1", "red")]
     assert {(2, "item 2", "blue"), (3, "meanwhile", None)} <= set(content["items"])
-    assert "is beyond that: this node goes on from there" in away.log.read_text()
+    assert "is past that: this node resyncs from it" in away.log.read_text()
     for node in nodes:
         node.ready()
     agree(nodes)

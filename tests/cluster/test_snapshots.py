@@ -277,7 +277,7 @@ def test_a_node_that_sleeps_leaves_all_published_and_a_snapshot_behind(site: Sit
     writer = site.application(node)
     writer.write(insert(1))
     assert node.gone() == 0
-    assert "going to sleep" in node.log.read_text()
+    assert "stopping: no change for" in node.log.read_text()
     writer.write(insert(2))
     late = site.node("late", tables=None)
     node.sections[""].pop("sleep_timeout")

@@ -57,7 +57,9 @@ def test_a_file_that_was_cleaned_up_joins_again(group: Group) -> None:
 
 
 def test_a_name_that_sqlite_does_not_tell_from_ours_is_refused_by_name(group: Group) -> None:
-    with pytest.raises(DatabaseError, match="__Harmonylite__log has a name that SQLite doesn't tell from ours: rename"):
+    with pytest.raises(
+        DatabaseError, match="__Harmonylite__log has a name that SQLite does not distinguish from ours: rename"
+    ):
         group.member('CREATE TABLE "__Harmonylite__log"(id INTEGER PRIMARY KEY)')
 
 

@@ -243,7 +243,7 @@ async def test_a_stream_made_anew_is_a_lost_stream(
         await api(link, f"STREAM.DELETE.{shard.name}")
         await ensure_streams(link, streams)
         await fill(shard, 10)
-        with pytest.raises(StreamLostError, match="made anew"):
+        with pytest.raises(StreamLostError, match="created again"):
             await asyncio.wait_for(read.task, 30)
         assert read.seqs == [1, 2, 3]
 

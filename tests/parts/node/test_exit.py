@@ -32,7 +32,7 @@ def test_an_unforeseen_error_is_one_line_that_says_what_and_where(caplog: pytest
     caplog.set_level(logging.INFO)
     assert ended_by(group_of(ZeroDivisionError("by zero"))) == 1
     (record,) = caplog.records
-    assert "ZeroDivisionError: by zero (test_ending.py, line" in record.getMessage()
+    assert "ZeroDivisionError: by zero (test_exit.py, line" in record.getMessage()
     assert "-verbose" in record.getMessage()
     assert record.exc_info is None
 

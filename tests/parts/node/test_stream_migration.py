@@ -124,7 +124,7 @@ async def test_where_nothing_is_there_is_nothing_to_move(tmp_path: Path, new_nat
     [
         ('urls = ["nats://b:1"]\nsubject_prefix = "x"', "shards = 2", "nats.subject_prefix is"),
         ('urls = ["nats://b:1"]\nstream_prefix = "x"', "shards = 2", "nats.stream_prefix is"),
-        ('urls = ["nats://b:1"]', "shards = 3", "number of shards is for ever"),
+        ('urls = ["nats://b:1"]', "shards = 3", "number of shards is fixed"),
         ('urls = ["nats://a:1"]', "shards = 2", "both configurations name a:1"),
     ],
 )

@@ -141,7 +141,7 @@ async def test_where_the_beginning_is_damaged_the_others_are_asked_and_a_new_one
     monkeypatch.setattr("harmonylite.recovery.recover.AGAIN", 0.0)
     status = NodeStatus()
     assert not await cluster.recovery(status).leads_on(cluster.a.replica, 0.0)
-    assert "about to begin anew" in status.part("recovery").reason
+    assert "starts a new epoch" in status.part("recovery").reason
     assert name in cluster.repository.damaged
 
 

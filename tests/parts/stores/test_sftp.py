@@ -41,7 +41,7 @@ async def test_a_host_whose_key_has_changed_is_refused(ssh: Server, tmp_path: Pa
     other = asyncssh.generate_private_key("ssh-ed25519").export_public_key().decode()
     known = tmp_path / "known_hosts"
     known.write_text(f"[127.0.0.1]:{ssh.port} {other}")
-    with pytest.raises(SnapshotError, match=r"shows another host key.*someone may stand in between"):
+    with pytest.raises(SnapshotError, match=r"shows another host key.*an attacker may be in between"):
         await opened(sftp_settings(ssh), known_hosts=known).names()
 
 

@@ -29,7 +29,7 @@ async def begun(a: Side, b: Side, messages: int = 2) -> None:
     await a.ensure()
     await b.ensure()
     for n in range(1, messages + 1):
-        await a.shard("near").publish(b"primary region %d" % n, message_id=f"primary region {n}")
+        await a.shard("near").publish(b"home %d" % n, message_id=f"home {n}")
     await whole(a, b)
 
 

@@ -224,7 +224,7 @@ async def test_a_move_that_was_cut_off_leaves_nobody_taking_messages_until_it_is
         await close_stream(stream, await stream.details())
     with pytest.raises(StreamError):
         await a.shard("near").publish(b"2", message_id="2")
-    assert "takes no messages now: the primary region is being moved" in (await a.watched()).waits[0]
+    assert "takes no messages now: another region is being promoted" in (await a.watched()).waits[0]
     with pytest.raises(MoveError, match="a move was cut off half way"):
         await promote(a.link, a.settings, a.home)
     if way == "again":
@@ -255,9 +255,9 @@ async def test_a_copy_is_not_followed_when_home_lost_its_stream_and_copied_anew_
         await far.info()
     assert "it is made again there" in (await b.watched()).waits[0]
     await a.ensure()
-    with pytest.raises(StreamLostError, match="was made anew"):
+    with pytest.raises(StreamLostError, match="was created again"):
         await far.info()
-    assert "they are followed soon" in (await b.watched()).waits[0]
+    assert "follows them soon" in (await b.watched()).waits[0]
     assert await b.last("b") == 1, "for a while the copy stays, for a person to decide"
     await b.watched(FOLLOW_AFTER + 1)
     assert await far.info() == await near.info()
