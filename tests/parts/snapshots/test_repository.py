@@ -238,7 +238,7 @@ async def test_a_new_history_begins_once_and_only_where_no_snapshot_fits(place: 
     assert newest is not None
     assert newest.name == begun.name
     place.mirror.at(6)
-    with pytest.raises(SnapshotError, match="began anew"):
+    with pytest.raises(SnapshotError, match="new epoch"):
         await other.save()
 
 
