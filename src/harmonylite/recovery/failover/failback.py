@@ -1,4 +1,4 @@
-"""Turn: go on in a failover while the primary region is out of reach, and come back with what was ordered there.
+"""Failover of a node to its region's own streams, and failback with what was ordered there.
 
 Going: a copy of the mirror is kept, the *base*; then mirror and database go on in the failover, under a history of
 its own. Coming back, once it is closed: one node, the *carrier*, takes the base for its mirror again, so that whatever
@@ -109,8 +109,7 @@ class Failback:
         standing = await self._thread.run(replica.standing)
         mark = mark_of(standing)
         self._keep_in_mind(mark)
-        # What was under way when the primary region was lost comes back in its order; the failover may have gone on
-        # from there.
+        # What was in flight when the primary region was lost comes back in its order; the failover may have followed it.
         replica.name_own(on=not mark and any(self._folder.glob("interim-*.db")))
         if mark:
             mine = await self._mine(mark, standing.positions)
@@ -170,12 +169,12 @@ class Failback:
             await self._bring_forward(replica, building, {s: start.upto for s, start in failover.starts.items()})
             building.replace(base)
         except (StreamError, TimeoutError) as error:
-            log.info("this node can't enter the failover yet: %s", error)
+            log.info("postponed the failover: %s", error)
             return
         except (DatabaseError, PoisonError, SchemaWaitError, OSError) as error:
             self._refused = failover.mark
             building.unlink(missing_ok=True)
-            log.error("this node stays out of the failover: a copy of its mirror can't be made: %s", error)
+            log.error("not failing over: can't copy the mirror: %s", error)
             return
         created = {shard: failover.order(shard) for shard in failover.starts}
         await self._thread.run(enter, replica.connection, failover.history, created)
@@ -183,8 +182,7 @@ class Failback:
         self._keep_in_mind(failover.mark)
 
     async def _bring_forward(self, replica: Replica, base: Path, upto: Mapping[int, int]) -> None:
-        """Bring the base to where the failover begins: what the primary region ordered up to there is no change of that
-        order.
+        """Bring the base to where the failover begins: what was ordered before is no change of the failover.
 
         It is read from the region's copy, like by this node itself, which had not come to it yet.
         """
@@ -241,8 +239,7 @@ class Failback:
         await self._bring_back(replica, mark, positions)
 
     async def _record(self, mark: str) -> tuple[FailbackClaim | None, int]:
-        """Return who brings a failover the primary region and that pointer's revision; None: nobody, or nobody can read
-        it.
+        """Return the failback's claim and that pointer's revision; None: no claim, or none that can be read.
 
         A pointer that can't be read is replaced, by compare-and-set, like one that is not there.
         """
@@ -270,9 +267,7 @@ class Failback:
         if not self._may_bring_back:
             raise StreamError("no node that can publish what it holds has begun to")
         for stream in self._streams:
-            await (
-                stream.end()
-            )  # while the primary region is out of reach nobody can carry, and nobody is to wait for who can't
+            await stream.end()  # unreachable: no node can fail back, and none is to wait for one that can't
         mine = FailbackClaim(self._node, {shard: position.seq for shard, position in positions.items()})
         if not await self._pointers.set_pointer(key_of(mark), CODEC.encode(mine), revision=revision):
             raise StreamError("another node has just begun to publish what it holds")
@@ -283,14 +278,14 @@ class Failback:
         if base.exists():
             begun = await asyncio.to_thread(standing_of, base)
             ends = {shard: position.seq for shard, position in begun.positions.items()}
-            # What they had sent the primary region at the cut is in the failover, too: that went on from there.
+            # What they had sent to the primary region at the cut is in the failover, too, which followed it.
             replica.saw(await self._thread.run(recent_nodes, replica.connection, ends))
             await self._keep_entries(replica, ends)
             adopted = base.with_suffix(".adopted")
             await asyncio.to_thread(shutil.copyfile, base, adopted)
             conflicts = await self._thread.run(lambda: replica.adopt(adopted, relation="ahead"))
         else:
-            log.warning("the mirror as it was before the failover is not there; a snapshot is taken instead")
+            log.warning("resyncing from a snapshot: the mirror from before the failover is not there")
             infos = [await stream.info() for stream in self._streams]
             fetched = await self._repository.fetch(lambda snapshot: fits(snapshot, infos))
             if fetched is None:
@@ -309,7 +304,7 @@ class Failback:
         base = self._base(mark)
         begun = await asyncio.to_thread(standing_of, base) if base.exists() else None
         after = begun.positions if begun is not None else {}
-        # What was sent the primary region since was under way at the cut; the failover may have gone on from there.
+        # What arrived there since was in flight at the cut; the failover may have followed it.
         sent = await asyncio.to_thread(ends_of, base) if begun is not None else None
         await self._keep_entries(replica, {i.shard: after.get(i.shard, Position(i.shard)).seq for i in infos})
         if begun is not None and all(
