@@ -79,7 +79,7 @@ class ReopenError(DatabaseError):
 
 
 class MirrorDamagedError(ReopenError):
-    """The mirror file is missing parts or is not readable; it must be made anew from a snapshot or the stream."""
+    """The mirror file is missing parts or is not readable; it must be created again from a snapshot or the stream."""
 
 
 class DatabaseDamagedError(ReopenError):
@@ -108,7 +108,7 @@ class ConnectError(StreamError):
 
 
 class ReconnectsSpentError(StreamError):
-    """The connection to NATS was lost and ``connect_retries`` attempts to make it anew have failed."""
+    """The connection to NATS was lost and ``connect_retries`` attempts to make it again have failed."""
 
     exit_code = 7
 
@@ -136,7 +136,7 @@ class StreamGapError(StreamError):
 
 
 class StreamLostError(StreamError):
-    """A stream was deleted, made anew, or lost its tail: stored positions don't belong to it."""
+    """A stream was deleted, created again, or lost its tail: stored positions don't belong to it."""
 
 
 class MirrorDeviatesError(HarmonyLiteError):
@@ -144,7 +144,10 @@ class MirrorDeviatesError(HarmonyLiteError):
 
 
 class PassedError(HarmonyLiteError):
-    """Nodes with this node's schema are beyond a change set that needs another one; it goes on from where they are."""
+    """Nodes with this node's schema are beyond a change set that needs another one.
+
+    It continues from where they are.
+    """
 
 
 class FencedError(HarmonyLiteError):

@@ -123,7 +123,7 @@ def kept_ids(db_path: Path) -> list[str]:
 
 
 def fingerprint(db_path: Path) -> str:
-    """Return what stands for the database at this path on this machine, and names neither."""
+    """Return what means the database at this path on this machine, and names neither."""
     return hashlib.sha256(f"{_path_print(db_path)} {_machine_print()}".encode()).hexdigest()[:32]
 
 

@@ -10,7 +10,7 @@ SqlValue: TypeAlias = "int | float | str | bytes | RawText | None"
 """One SQLite value, bit for bit. Text that is not UTF-8 travels as `RawText`."""
 
 Row: TypeAlias = Sequence["SqlValue"]
-"""Values of one row, in the order of the columns that stand beside it."""
+"""Values of one row, in the order of the columns that are beside it."""
 
 
 class RawText:
@@ -90,7 +90,7 @@ class Position:
     ``created``: the creation time of the stream that the numbers belong to. ``aborted``: the newest change sets that an
     abort message on this shard voids, oldest first: their pieces may come later, here or on another shard.
     ``newest``: sequence and name of the last change set up to there, by which the stream can be told from one that lost
-    its tail and goes on with the same numbers; None: unknown.
+    its tail and continues with the same numbers; None: unknown.
     """
 
     shard: int

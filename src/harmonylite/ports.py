@@ -38,7 +38,7 @@ class ShardStream(Protocol):
         """Yield batches of messages from sequence ``start`` on, without end, each sequence once and in order.
 
         Survives reconnects and lost consumers by itself. Raises StreamGapError when ``start`` (or the next message) is
-        older than the oldest kept one, StreamLostError when the stream is gone, was made anew or is shorter than
+        older than the oldest kept one, StreamLostError when the stream is gone, was created again or is shorter than
         what was read.
         """
         ...
@@ -71,7 +71,7 @@ class Covering(Protocol):
     """The newest snapshot, as far as publishing has to care: what the streams may forget because of it."""
 
     def covered(self) -> Mapping[int, int] | None:
-        """Return by shard the first message that whoever starts from the newest snapshot needs, as was seen last.
+        """Return by shard the first message that anyone who starts from the newest snapshot needs, as was seen last.
 
         None: there is no snapshot to start from.
         """

@@ -1,6 +1,6 @@
-"""A resource: what is opened, used and closed, and so can stand in an ``async with``.
+"""A resource: what is opened, used and closed, and so can be in an ``async with``.
 
-Invariant: nothing starts in a constructor; whoever enters has an open resource, and whoever leaves a closed one.
+Invariant: nothing starts in a constructor; anyone who enters has an open resource, and anyone who leaves a closed one.
 """
 
 from __future__ import annotations

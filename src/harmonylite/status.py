@@ -65,7 +65,10 @@ class Part:
         self.set("ok")
 
     def waiting(self, reason: str, error: BaseException | None = None) -> None:
-        """Can't go on now, will by itself when ``reason`` is gone. ``error``: what tells whether NATS is the reason."""
+        """Can't continue now, will by itself when ``reason`` is gone.
+
+        ``error``: what tells whether NATS is the reason.
+        """
         while error is not None and not isinstance(error, StreamError):
             error = error.__cause__
         self.set("waiting", reason, NATS if error is not None else "")
@@ -117,8 +120,8 @@ class ShardStatus:
     """Where one shard stands. ``behind_since``: when the oldest message not folded yet was stored, on the monotonic
     clock; 0.0 when there is none (see `harmonylite.replication.lag`).
 
-    ``resume``: the first message that whoever starts from a mirror like this node's needs; ``first``: the oldest that
-    the stream has; ``most``: how many it keeps, 0 = all, or not known yet.
+    ``resume``: the first message that anyone who starts from a mirror like this node's needs; ``first``: the oldest
+    that the stream has; ``most``: how many it keeps, 0 = all, or not known yet.
     """
 
     shard: int

@@ -23,7 +23,7 @@ LONGER = 30
 
 
 class Notifier:
-    """Sends states to the socket of whoever started this process. ``path``: as NOTIFY_SOCKET names it."""
+    """Sends states to the socket of anyone who started this process. ``path``: as NOTIFY_SOCKET names it."""
 
     def __init__(self, path: str) -> None:
         self._address = "\0" + path[1:] if path.startswith("@") else path

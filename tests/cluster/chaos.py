@@ -52,7 +52,7 @@ class Processes:
 
 
 class Chaos:
-    """One schedule. ``told``: what it did, for whoever looks for the reason of a failure."""
+    """One schedule. ``told``: what it did, for anyone who looks for the reason of a failure."""
 
     def __init__(self, site: Site, seed: int) -> None:
         self.told: list[str] = []

@@ -24,7 +24,7 @@ class Meddler:
         self._thread: threading.Thread | None = None
 
     def publish(self, subject: bytes, payload: bytes, *, headers: bytes | None = None, reply: bytes = b"") -> None:
-        """Send one message. ``headers``: as they stand on the wire, from ``NATS/1.0`` on."""
+        """Send one message. ``headers``: as they are on the wire, from ``NATS/1.0`` on."""
         where = subject + (b" " + reply if reply else b"")
         if headers is None:
             self._line.sendall(b"PUB %b %d\r\n%b\r\n" % (where, len(payload), payload))

@@ -75,7 +75,7 @@ def environment() -> dict[str, str]:
 
 
 class Running:
-    """A child process whose output goes to ``log``, so that nobody has to read it for the child to go on."""
+    """A child process whose output goes to ``log``, so that nobody has to read it for the child to continue."""
 
     def __init__(self, name: str, folder: Path) -> None:
         self.name = name

@@ -24,7 +24,7 @@ LEAF = "7422"
 
 
 def block(name: str) -> str:
-    """Return what stands in the page's code block called ``name``."""
+    """Return what is in the page's code block called ``name``."""
     found = re.search(rf"<!-- test: {re.escape(name)} -->\n```\w+\n(.*?)```", PAGE.read_text(), re.DOTALL)
     assert found, f"no block {name} in {PAGE.name}"
     return found[1]
@@ -72,7 +72,7 @@ class Page:
         return _ADDRESS.sub(address, text)
 
     def port(self, machine: str, port: str) -> int:
-        """Return the port that stands for a machine's port of the page."""
+        """Return the port that means a machine's port of the page."""
         return self._ports.setdefault((machine, port), free_port())
 
     def _line(self, machine: str) -> Proxy:
@@ -107,7 +107,7 @@ class Page:
     def server(self, name: str, file: str, *, without: Mapping[str, str] | None = None) -> PageServer:
         """Return a nats-server with the page's ``file``, which is the first one's there, not started.
 
-        ``without``: pieces of its text, and what stands there instead.
+        ``without``: pieces of its text, and what is there instead.
         """
         server = PageServer(name, self.site.folder / f"nats-{name}")
         server.port = self.port(name, "4222")

@@ -43,12 +43,12 @@ def test_a_node_that_is_killed_in_a_burst_leaves_the_log_to_the_application(site
         until(lambda: wal_bytes(nodes[0]) > 5 << 20, "the log is longer than the application alone would let it become")
         nodes[0].kill()
         before, reached = logs_so_far(nodes[0]), writer.committed
-        until(lambda: logs_so_far(nodes[0]) > before, "the log begins anew without the node")  # noqa: B023
+        until(lambda: logs_so_far(nodes[0]) > before, "the log starts again without the node")  # noqa: B023
         until(lambda: writer.committed > reached + 1000, "the application writes on")  # noqa: B023
         nodes[0].start()
         nodes[0].ready()
     before = logs_so_far(nodes[0])
-    until(lambda: logs_so_far(nodes[0]) > before, "the log begins anew with it")
+    until(lambda: logs_so_far(nodes[0]) > before, "the log starts again with it")
     committed = writer.kill()
     content = until_equal(nodes)
     assert content["counters"] in ([("burst", committed)], [("burst", committed + 1)])
@@ -65,6 +65,6 @@ def wal_bytes(node: Node) -> int:
 
 
 def logs_so_far(node: Node) -> int:
-    """Return how often it has begun anew (SQLite: fileformat2, section 4.1, the checkpoint sequence number)."""
+    """Return how often it has started again (SQLite: fileformat2, section 4.1, the checkpoint sequence number)."""
     with wal(node).open("rb") as file:
         return int.from_bytes(file.read(16)[12:], "big")

@@ -220,7 +220,7 @@ def test_a_file_without_a_table_is_filled_where_it_is(site: Site) -> None:
     holder.execute("PRAGMA user_version = 0").fetchall()
     b.start()
     b.ready()
-    assert holder.execute("SELECT n FROM counter").fetchall() == [(1,)], "whoever has it open sees the rows"
+    assert holder.execute("SELECT n FROM counter").fetchall() == [(1,)], "anyone who has it open sees the rows"
     holder.close()
     agree([a, b])
 

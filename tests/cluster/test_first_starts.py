@@ -1,4 +1,4 @@
-"""Three nodes that start together for the first time: whoever begins, all of them come to hold the same.
+"""Three nodes that start together for the first time: anyone who begins, all of them come to hold the same.
 
 Many more in a row: ``python -m tests.cluster.first_starts 500``.
 """

@@ -1,4 +1,4 @@
-"""The guide's three nodes with embedded servers, by its command lines as they stand there, only on free ports."""
+"""The guide's three nodes with embedded servers, by its command lines as they are there, only on free ports."""
 
 from __future__ import annotations
 

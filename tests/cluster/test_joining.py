@@ -70,7 +70,7 @@ def test_a_late_node_with_data_of_its_own_is_merged(site: Site) -> None:
     assert late.value("SELECT note FROM events WHERE id = 'both'") == "of the cluster"
     code, text = late.command("conflicts", "-json")
     assert code == 0
-    assert "of the late one" in text, "what gave way stands in the journal"
+    assert "of the late one" in text, "what gave way is in the journal"
     code, text = late.command("conflicts", "-table", "evnts")
     assert code == DatabaseError.exit_code
     assert "there is no replicated table evnts" in text

@@ -80,7 +80,7 @@ def test_three_nodes_move_out_to_an_external_server_and_back_while_the_applicati
     start(nodes)
     reached = writer.committed
     until(lambda: (numbers(nodes[2], "moving") or [0])[-1] > reached, "what is written comes through at the new place")
-    assert nodes[0].health()["shards"][0]["position"] > position, "the order goes on where it was"
+    assert nodes[0].health()["shards"][0]["position"] > position, "the order continues where it was"
     assert "bootstrapped the mirror" not in log_since(nodes[0], external.url), "nobody needed a snapshot"
 
     for node in nodes:

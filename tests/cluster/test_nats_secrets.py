@@ -28,7 +28,7 @@ def processes(pid: int) -> list[int]:
 
 
 def shown(node: Node) -> Iterator[tuple[str, str]]:
-    """Yield everything that others see of a running node, by where it stands."""
+    """Yield everything that others see of a running node, by at which position it is."""
     assert node.process
     for pid in processes(node.process.pid):
         yield f"ps {pid}", Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")

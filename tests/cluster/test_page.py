@@ -78,13 +78,13 @@ def test_an_open_page_follows_its_node_through_writes_an_outage_a_conflict_and_a
     shows("no answer", "#state", "the page says that the frozen node does not answer")
     assert browser.text("#why li").startswith("the node does not answer (not within 5 s)")
     loser.signal(signal.SIGCONT)
-    shows("healthy", "#state", "the page shows the node that goes on")
+    shows("healthy", "#state", "the page shows the node that continues")
     assert loser.stop() == 0
     shows("no answer", "#state", "the page says that the ended node does not answer")
     assert browser.text("#why li").startswith("the node does not answer (no connection)")
     assert browser.title == f"! node {loser.name} · HarmonyLite"
     loser.start()
     shows("healthy", "#state", "the page shows the node that was started again")
-    shows("0", "#conflicts", "its counters begin anew")
+    shows("0", "#conflicts", "its counters start again")
     assert browser.run("return window.same"), "the page was not loaded again"
     assert browser.complaints() == []

@@ -1,4 +1,4 @@
-"""Streams that are lost, emptied, or short of their tail: the cluster goes on by itself, and no row is lost."""
+"""Streams that are lost, emptied, or short of their tail: the cluster continues by itself, and no row is lost."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_a_node_that_missed_a_new_beginning_brings_its_rows(site: Site) -> None:
     server.start()
     start([a])
     writers[0].write(insert("a", 3))
-    until(lambda: a.health()["pending_rows"] == 0, "a goes on alone")
+    until(lambda: a.health()["pending_rows"] == 0, "a continues alone")
     start([b])
     content = until_equal(nodes)
     assert ids(a) == ["a-1", "a-3", "b-1"]

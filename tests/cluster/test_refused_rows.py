@@ -1,4 +1,4 @@
-"""A row that one node's table refuses pauses that node alone, visibly; it goes on without a restart."""
+"""A row that one node's table refuses pauses that node alone, visibly; it continues without a restart."""
 
 from __future__ import annotations
 

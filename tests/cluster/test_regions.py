@@ -30,7 +30,7 @@ def whole(content: dict[str, Rows], name: str, committed: int) -> None:
 
 
 def secret_is_kept(nodes: list[Node]) -> None:
-    """Check that the links' password stands in no log, on no command line, and in private files only."""
+    """Check that the links' password is in no log, on no command line, and in private files only."""
     lines = [Path(f"/proc/{path.name}/cmdline") for path in Path("/proc").iterdir() if path.name.isdigit()]
     for path in [*lines, *(node.log for node in nodes)]:
         try:
@@ -119,7 +119,7 @@ def test_the_primary_region_moves_to_the_other_region_and_back_under_load(
         code, text = node.command("region", "promote")
         assert (code, text) == (0, f"region {node.name[0]} is the primary region now, region {other.name[0]} no more")
         reached = [writer.committed for writer in writers]
-        until(lambda: count(far, "near") > reached[0] and count(near, "far") > reached[1], "it goes on")  # noqa: B023
+        until(lambda: count(far, "near") > reached[0] and count(near, "far") > reached[1], "it continues")  # noqa: B023
         until(lambda: other.health()["region"]["primary"] == node.name[0], "the other region follows")  # noqa: B023
         assert (
             f"{other.name}: region {other.name[0]}, primary region {node.name[0]} in "

@@ -54,8 +54,10 @@ def test_a_column_added_on_one_node_first_makes_no_row_traffic_and_the_other_wai
     assert nodes[0].status("published_rows") == rows, "a schema change alone is no reason to send rows"
     a.write("UPDATE items SET colour = 'red' WHERE id = 1")
     until(lambda: nodes[1].waits("colour"), "the other one names what it waits for")
-    b.write("UPDATE items SET name = 'goes on writing' WHERE id = 3")
-    until(lambda: nodes[0].value("SELECT name FROM items WHERE id = 3") == "goes on writing", "its writes still go out")
+    b.write("UPDATE items SET name = 'continues writing' WHERE id = 3")
+    until(
+        lambda: nodes[0].value("SELECT name FROM items WHERE id = 3") == "continues writing", "its writes still go out"
+    )
     b.write("ALTER TABLE items ADD COLUMN colour TEXT")
     content = until_equal(nodes)
     assert (1, "item 1", "red") in content["items"]
@@ -132,7 +134,7 @@ def test_a_constraint_that_only_one_node_has_pauses_it_visibly_and_never_ends_it
     a, b = (site.application(node) for node in nodes)
     a.write(*LENIENT)
     a.write("INSERT INTO items VALUES (11, NULL)")
-    until(lambda: nodes[1].waits("NOT NULL constraint failed: items.name"), "the node says what stands in the way")
+    until(lambda: nodes[1].waits("NOT NULL constraint failed: items.name"), "the node says what is in the way")
     b.write("UPDATE items SET name = 'still written' WHERE id = 1")
     until(lambda: nodes[0].value("SELECT name FROM items WHERE id = 1") == "still written", "its own changes go out")
     assert nodes[1].get("/livez")[0] == 200
@@ -228,8 +230,8 @@ def test_a_change_set_of_several_shards_waits_visibly_for_its_table_or_is_left_o
         skipped.update(waits)
         return not waits
 
-    until(more, "it goes on")
-    assert len(skipped) == 1, "one part stands for the change set: all of it is left out"
+    until(more, "it continues")
+    assert len(skipped) == 1, "one part means the change set: all of it is left out"
     assert nodes[1].value("SELECT count(*) FROM sqlite_schema WHERE name = 'never_there'") == 0
     until(lambda: nodes[1].value("SELECT count(*) FROM items WHERE name = 'behind it'") == 10, "the rest arrives")
     b.write("UPDATE items SET name = 'and back' WHERE id = 1")

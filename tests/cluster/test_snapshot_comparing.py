@@ -49,7 +49,7 @@ def test_a_mirror_that_deviates_is_repaired_from_the_majority_and_unseen_changes
     assert "table events: 1 rows of this node's mirror were wrong, for example [('1', None)]" in text
     code, journal = bad.command("conflicts", "-json")
     assert code == 0
-    assert '"wrong"' in journal, "what gave way stands in the journal"
+    assert '"wrong"' in journal, "what gave way is in the journal"
     assert '"unseen"' in journal
     assert any("mirrors differ in events" in node.log.read_text() for node in nodes)
     assert bad.status("verify_differences") > 0

@@ -53,7 +53,7 @@ def strange() -> Iterator[Sent]:
 
 
 def unfinished() -> Iterator[Sent]:
-    """Yield the beginnings of change sets of 250 writers, none of which goes on."""
+    """Yield the beginnings of change sets of 250 writers, none of which continues."""
     for number in range(250):
         name = f"writer-{number}"
         yield number % SHARDS, name, envelope(name, [number % SHARDS], last=False, body=bytes(1000))
@@ -206,6 +206,6 @@ def test_what_a_newer_program_wrote_pauses_visibly_until_it_is_left_out(
         assert node.waits(f"harmonylite skip 1 {seq}")
         code, said = node.command("skip", "1", str(seq), "-yes")
         assert code == 0, said
-    until_equal(pair, "both go on without a restart")
+    until_equal(pair, "both continue without a restart")
     for node in pair:
         until(lambda: node.health()["ready"], "and nothing waits")  # noqa: B023

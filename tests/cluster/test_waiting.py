@@ -1,4 +1,4 @@
-"""What can't be done now is waited for, visibly, and the node goes on by itself."""
+"""What can't be done now is waited for, visibly, and the node continues by itself."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_a_lock_held_at_the_start_is_waited_for(site: Site) -> None:
     node.start()
     until(lambda: node.waits("lock"), "the node says what it waits for")
     told = "join: install the capture triggers: another connection holds the lock"
-    until(lambda: told in node.last_words(), "it stands in the log, too")
+    until(lambda: told in node.last_words(), "it is in the log, too")
     assert holder.ask("commit") == {"rows": 1}
     node.ready()
 

@@ -44,7 +44,7 @@ def test_three_writers_on_few_rows_end_equal_and_every_writer_counts_right(
     content = until_equal(nodes)
     for name in writers:
         assert counter(content, name) == 150, "its own echo overwrote a writer's row"
-        assert events(content, name) == list(range(1, 151)), "rows are missing for ever"
+        assert events(content, name) == list(range(1, 151)), "rows are missing permanently"
         assert money(content, name) == 0
     assert {last for _, _, last in content["fought"]} <= set(writers) | {""}
     agree(nodes)
@@ -62,7 +62,7 @@ def test_a_killed_node_gets_what_was_written_meanwhile_and_gives_what_it_had(
     until(lambda: all(writer.committed > reached[name] + 50 for name, writer in writers.items()), "all write on")
     until(
         lambda: counter(nodes[0].content(), "kill1") > reached["kill1"] + 20,
-        "the survivors go on without the third",
+        "the survivors continue without the third",
     )
     committed = {name: writer.kill() for name, writer in writers.items()}
     assert nodes[2].value("SELECT n FROM counters WHERE writer = 'kill2'") >= committed["kill2"]

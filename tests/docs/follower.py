@@ -234,7 +234,7 @@ def key_of(row: Sequence[Any], keys: int) -> Key:
 
 
 def travels(kind: str, value: Any) -> Any:
-    """Return a value of SQLite's type ``kind``, text as bytes, as it stands in a message."""
+    """Return a value of SQLite's type ``kind``, text as bytes, as it is in a message."""
     if kind != "text":
         return value
     try:

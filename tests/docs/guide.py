@@ -75,7 +75,7 @@ class Guide:
         self._environment = {**environment(), "PATH": path}
 
     def port(self, address: str) -> int:
-        """Return the port that stands for ``host:port`` of the page; all names of one host have the same."""
+        """Return the port that means ``host:port`` of the page; all names of one host have the same."""
         match = _ADDRESS.fullmatch(address)
         assert match, address
         return self._port(match[2] or "1", match[3])
@@ -127,7 +127,10 @@ class Guide:
         return [said for line in self.commands(heading) if (said := self.command(line)) is not None]
 
     def command(self, line: str, code: int = 0) -> str | None:
-        """Run one command line: start it and return None where it runs for ever, else wait and return what it said."""
+        """Run one command line.
+
+        Start it and return None where it runs permanently, else wait and return what it said.
+        """
         words = shlex.split(self.here(line))
         if _LONG.fullmatch(line):  # it runs until it is ended
             process = Running(f"run{len(self.running)}", self.folder)

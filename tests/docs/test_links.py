@@ -13,7 +13,7 @@ _LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
 
 
 def text_of(page: Path) -> str:
-    """Return a page without its fenced blocks: what stands in them is no link."""
+    """Return a page without its fenced blocks: what is in them is no link."""
     return re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.M | re.S)
 
 

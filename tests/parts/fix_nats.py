@@ -87,7 +87,7 @@ class RealNats:
         os.kill(self.pid, number)
 
     async def freeze(self) -> None:
-        """Stop all threads of the server; `thaw` lets them go on."""
+        """Stop all threads of the server; `thaw` lets them continue."""
         self.signal(signal.SIGSTOP)
         threads = Path(f"/proc/{self.pid}/task")
         await eventually(

@@ -47,7 +47,7 @@ def print_json(value: Any, *, lines: bool = False) -> None:
 
 
 def table(*heads: str) -> Table:
-    """Return a table without lines; a head that begins with ``>`` makes its column stand at the right."""
+    """Return a table without lines; a head that begins with ``>`` makes its column be at the right."""
     from rich.table import Table
 
     made = Table(box=None, padding=(0, 3, 0, 0), header_style="dim", pad_edge=False)
@@ -67,7 +67,7 @@ def counted(number: int, what: str) -> str:
 
 
 def sql_text(value: Any) -> str:
-    """Return a value of the control API as it would stand in SQL, shortened to `LONGEST` characters."""
+    """Return a value of the control API as it would be in SQL, shortened to `LONGEST` characters."""
     text = plain(_sql_literal(value))
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
 

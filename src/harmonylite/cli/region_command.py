@@ -74,7 +74,7 @@ def rejoin(ctx: click.Context, as_json: bool) -> None:
     """Make this region's streams copies of the primary region's again.
 
     For a region that the primary region was moved away from while it was cut off, or whose the primary region made its
-    streams anew.
+    streams again.
     """
     _say(invocation(ctx).control(MOVE_SECONDS).post("/v1/region", {"action": "rejoin"}), as_json=as_json)
 

@@ -1,6 +1,6 @@
 """The command ``harmonylite`` itself: its flags, its commands, and how errors end the process.
 
-Invariant: an error that was foreseen is one message and its own exit code; an unforeseen one is one line, exit code 1,
+Invariant: an error that was foreseen is one message and its own exit code; an unexpected one is one line, exit code 1,
 and a traceback only with -verbose. Neither shows a secret.
 """
 

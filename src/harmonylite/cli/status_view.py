@@ -1,6 +1,6 @@
 """A node's report, or a cluster's, for a terminal.
 
-Invariant: whatever stands in a report is shown as plain text: no markup of rich's and no escape sequence of the
+Invariant: whatever is in a report is shown as plain text: no markup of rich's and no escape sequence of the
 terminal's gets through. A report that lacks fields, from an older node, is shown as far as it goes.
 """
 
@@ -181,7 +181,7 @@ def _parts(parts: dict[str, dict[str, Any]]) -> Table:
 
 
 def _table(*heads: str) -> Table:
-    """Return a table without lines; a head that begins with ``>`` makes its column stand at the right."""
+    """Return a table without lines; a head that begins with ``>`` makes its column be at the right."""
     table = Table(box=None, padding=(0, 3, 0, 0), header_style="dim", pad_edge=False)
     for head in heads:
         table.add_column(head.removeprefix(">"), justify="right" if head.startswith(">") else "left", overflow="fold")

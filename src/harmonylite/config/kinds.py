@@ -1,7 +1,7 @@
 """Kinds of values that keys of the configuration take, read from what TOML, the environment and flags can say.
 
-Invariant: a value that can't be read raises ValueError with a sentence that goes on after the key's name and says what
-to write instead; the value itself is never repeated there, since it may be a secret.
+Invariant: a value that can't be read raises ValueError with a sentence that continues after the key's name and says
+what to write instead; the value itself is never repeated there, since it may be a secret.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def _database(value: Any) -> Any:
     if isinstance(value, str) and (value.startswith("file:") or value == ":memory:"):
         raise ValueError("is not a path; other processes must be able to open the file, so name one on disk")
     path = _file(value)
-    # One file is one node's, by whatever name: its lock and its mirror stand beside the file itself.
+    # One file is one node's, by whatever name: its lock and its mirror are beside the file itself.
     with suppress(OSError, RuntimeError):  # links that lead round in a circle: said when the file is looked at
         return path.resolve() if isinstance(path, Path) else path
     return path

@@ -35,7 +35,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Problem:
-    """``what`` goes on after the key: "is not …; write …"."""
+    """``what`` continues after the key: "is not …; write …"."""
 
     source: Source
     key: str

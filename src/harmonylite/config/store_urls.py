@@ -1,7 +1,7 @@
 """The URLs of snapshot stores, in the forms that users of this system know, taken apart.
 
-Invariant: a URL that can't be understood raises ValueError with a sentence that goes on after the key's name and never
-repeats what the URL says: it may hold a password.
+Invariant: a URL that can't be understood raises ValueError with a sentence that continues after the key's name and
+never repeats what the URL says: it may hold a password.
 """
 
 from __future__ import annotations

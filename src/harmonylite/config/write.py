@@ -119,7 +119,7 @@ def _documented(key: Key) -> str:
 
 def _comment(text: str, *, wrap: bool = True) -> str:
     lines = textwrap.wrap(text, WIDTH - 3, break_on_hyphens=False) if wrap else text.splitlines()
-    # Two marks for words, one for keys: whoever removes the single ones is left with a valid file.
+    # Two marks for words, one for keys: anyone who removes the single ones is left with a valid file.
     return "\n".join(f"{'##' if wrap else '#'} {line}" for line in lines)
 
 

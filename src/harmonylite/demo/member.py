@@ -84,7 +84,7 @@ class Member:
         self.config.write_text(text, encoding="utf-8")
 
     async def start(self) -> None:
-        """Start the process. Its output goes to a file, so that nobody has to read it for the node to go on."""
+        """Start the process. Its output goes to a file, so that nobody has to read it for the node to continue."""
         with self.log.open("ab") as log:
             # A session of its own: Ctrl-C at the terminal reaches the demo only, which then ends its nodes in order.
             self._process = await asyncio.create_subprocess_exec(

@@ -79,7 +79,7 @@ class Story:
         return False
 
     async def a_node_dies(self) -> None:
-        """Kill -9; everyone goes on writing, at the dead node's file too."""
+        """Kill -9; everyone continues writing, at the dead node's file too."""
         *alive, victim = self._members
         self._teller.step(
             f"{victim.name} is killed",

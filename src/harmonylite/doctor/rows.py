@@ -84,7 +84,7 @@ def _shards(facts: Facts) -> Judgement:
 
 def _replicas(facts: Facts) -> Judgement:
     wanted = facts.settings.replication_log.replicas
-    recommended, why = "3", "the streams survive the loss of one server, and go on within seconds"
+    recommended, why = "3", "the streams survive the loss of one server, and continue within seconds"
     if not wanted and facts.nats.streams:
         have = min(stream.replicas for stream in facts.nats.streams)
         return ("ok" if have >= 3 else "advice"), f"{have}, as there are servers", recommended, why

@@ -1,7 +1,7 @@
 """Carry a stream from one NATS to another: messages, sequences, times and the moment of its making stay the same.
 
 Invariant: from `seal` to `release` a stream takes no message, so what is carried is the whole of it; at no moment do
-two places take messages. What is read goes on to the target at once: memory and disk here stay untouched by its size.
+two places take messages. What is read continues to the target at once: memory and disk here stay untouched by its size.
 
 Reference: backup and restore in JetStream's API, ADR-12 and ``nats stream backup``.
 """

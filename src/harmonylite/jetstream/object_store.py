@@ -4,7 +4,7 @@ Invariant: an object is there whole or not at all (its description is stored las
 size and digest of what `put` read. Memory stays bounded by a few chunks, disk work happens in a thread.
 
 Layout: https://github.com/nats-io/nats-architecture-and-design, ADR-20, so ``nats object get`` reads it. Own loops,
-for the client library's ``get`` waits for ever when chunks are missing and both are several times slower.
+for the client library's ``get`` waits permanently when chunks are missing and both are several times slower.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ WINDOW = 4
 
 TRIES = 4
 TRY_AGAIN_SECONDS = 0.5
-"""A get whose consumer ends, as when the bucket's leader moves to another server, begins anew this often."""
+"""A get whose consumer ends, as when the bucket's leader moves to another server, starts again this often."""
 
 STALLED_SECONDS = 15.0
 """A get that sees no chunk for so long, though the server is alive, takes the object for damaged."""
@@ -120,7 +120,7 @@ class JetStreamObjects:
             raise SnapshotError(f"object {name!r} can't be stored from {source}: {error}") from error
 
     async def get(self, name: str, target: Path, progress: Progress | None = None) -> None:
-        """Write object ``name`` to ``target``; see `Objects.get`. ``target`` is replaced whole or left as it was."""
+        """Write object ``name`` to ``target``; see `Objects.get`. ``target`` is replaced whole or left unchanged."""
         part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
         try:
             meta = await self._meta(name)
@@ -334,7 +334,7 @@ def _digest_text(digest: bytes) -> str:
 
 
 def _unquoted(subject_token: str) -> str | None:
-    """Return the name of the object that a token stands for, None where it is none that we would write."""
+    """Return the name of the object that a token means, None where it is none that we would write."""
     bare = subject_token.rstrip("=")  # some writers leave the padding out
     try:
         return base64.urlsafe_b64decode(bare + "=" * (-len(bare) % 4)).decode()

@@ -79,7 +79,7 @@ class Reader:
     async def _quiet(self) -> None:
         """Raise PullEndedError when the stream has the next message and its consumer does not pass it on.
 
-        A consumer stands at one server, whose copy of the stream may lag behind while it gives signs of life.
+        A consumer is at one server, whose copy of the stream may lag behind while it gives signs of life.
         """
         now = time.monotonic()
         if self._overdue != self._next and now - self._looked < LOOK_EVERY:

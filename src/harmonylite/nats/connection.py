@@ -174,7 +174,7 @@ class Connection:
             reconnect_time_wait=0,
             connect_timeout=self._settings.connect_seconds,  # type: ignore[arg-type] # seconds, may be a float
             ping_interval=self._settings.ping_seconds,  # type: ignore[arg-type] # the same
-            pending_size=0,  # never buffer, never block: whoever publishes keeps a window
+            pending_size=0,  # never buffer, never block: anyone who publishes keeps a window
             **options,
         )
 

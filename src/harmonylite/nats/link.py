@@ -1,4 +1,4 @@
-"""The link to NATS: one live connection at a time, made anew when it is lost, and the truth about it in the status.
+"""The link to NATS: one live connection at a time, created again when it is lost, and the truth about it in the status.
 
 Invariant: `now` returns a connection that is not known to be lost, or raises; nothing waits for one unknowingly.
 """
@@ -63,7 +63,7 @@ class NatsLink(Resource):
         self._repository = asyncio.create_task(self._keep(), name="nats link")
 
     async def aclose(self) -> None:
-        """Close the connection; whoever waits for one gets StreamError."""
+        """Close the connection; anyone who waits for one gets StreamError."""
         self._closed = True
         if self._repository is not None:
             while not self._repository.done():
@@ -136,7 +136,7 @@ class NatsLink(Resource):
         return self.now()
 
     async def renew(self) -> None:
-        """Connect anew with credentials and certificates as their files are now, then let go of the old connection.
+        """Connect again with credentials and certificates as their files are now, then let go of the old connection.
 
         Raises ConfigError, ConnectError, and keeps the old connection, when the new files don't do.
         """

@@ -52,5 +52,5 @@ class LinkSettings:
 
 
 def split_addresses(text: str) -> tuple[str, ...]:
-    """Split a comma list as it stands on the command line; blanks and empty pieces are dropped."""
+    """Split a comma list as it is on the command line; blanks and empty pieces are dropped."""
     return tuple(piece.strip() for piece in text.split(",") if piece.strip())

@@ -3,8 +3,8 @@
 Invariant: there is room when a file of `ENOUGH` bytes could be written and synced there, quotas included; it is gone
 again at once.
 
-nats-server takes a stream whose disk was full for broken until it is started anew (seen with 2.15), so whoever runs one
-has to notice both.
+nats-server takes a stream whose disk was full for broken until it is started again (seen with 2.15), so anyone who runs
+one has to notice both.
 """
 
 from __future__ import annotations

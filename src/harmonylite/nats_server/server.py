@@ -170,7 +170,7 @@ class EmbeddedServer(Resource):
     async def reload(self) -> None:
         """Let the running server read certificates, the user's file and the names behind ``dns://`` again.
 
-        Returns once it has. Raises EmbeddedServerError, ConfigError, OSError when it goes on as it was.
+        Returns once it has. Raises EmbeddedServerError, ConfigError, OSError when it stays unchanged.
         """
         await self._write_config()
         if self._child is None or self._child.ended:
@@ -187,7 +187,7 @@ class EmbeddedServer(Resource):
         try:
             await self._refuse_open_doors(self._child)
         except ConfigError:
-            await self._stop()  # `_keep` starts it again once the file is mended
+            await self._stop()  # `_keep` starts it again once the file is corrected
             raise
 
     @property

@@ -1,7 +1,7 @@
 """Anti-entropy: compare database, mirror and nodes now and then, and repair what differs.
 
 Invariant: what is right is what most nodes' mirrors hold at one position; a mirror that deviates is repaired from a
-snapshot of one of them. Values that give way stand in the conflict journal. Without a majority nothing is changed.
+snapshot of one of them. Values that give way are in the conflict journal. Without a majority nothing is changed.
 """
 
 from __future__ import annotations
@@ -198,7 +198,7 @@ class AntiEntropy:
             await asyncio.shield(source.done)
 
     async def _reached(self, positions: Mapping[int, int]) -> None:
-        """Wait until this node's mirror stands at or behind ``positions``."""
+        """Wait until this node's mirror is at or behind ``positions``."""
         while True:
             if all(self._status.shard(shard).position >= seq for shard, seq in positions.items()):
                 return

@@ -100,7 +100,7 @@ class Control:
         if self.parts.peers is None:
             return [self._status.report()]
         known = await self.known()
-        # first whoever answers at once, also those that are not known yet; then those that are known and slow
+        # first anyone who answers at once, also those that are not known yet; then those that are known and slow
         first = await self._who(seconds=ASK_AT_ONCE)
         found = peer_reports.unreadable(first.unread) | peer_reports.by_node(first.answers)
         if known - found.keys():

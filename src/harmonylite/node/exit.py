@@ -21,7 +21,7 @@ UNFORESEEN = 1
 def ended_by(error: BaseException) -> int:
     """Log why the node ended, an error that may be a group of groups; return the exit code.
 
-    An error of ours is one line. One that nobody foresaw is one line too, and its own traceback where the log shows
+    An error of ours is one line. One that nobody expected is one line too, and its own traceback where the log shows
     details; it decides the exit code.
     """
     single = leaves(error)

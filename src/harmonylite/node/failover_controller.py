@@ -1,8 +1,8 @@
 """When a cut-off region makes a failover, and when it closes it again.
 
 Invariant: a failover is made only where the region's own JetStream has a majority, no sibling that answers can
-reach the primary region, and at least two of them can go on with it. Whoever sees the primary region back for some
-looks in a row closes it.
+reach the primary region, and at least two of them can continue with it. Anyone who sees the primary region back for
+some looks in a row closes it.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ STEADY = 3
 A link that flaps is not back.
 """
 LEAST = 2
-"""Nodes that must be able to go on with a failover: alone, there is nobody to converge with."""
+"""Nodes that must be able to continue with a failover: alone, there is nobody to converge with."""
 
 
 class Sibling(msgspec.Struct, frozen=True):
-    """Where a node stands. ``shards``: by shard the order's identity, the position, and the message to go on from;
+    """Where a node stands. ``shards``: by shard the order's identity, the position, and the message to continue from;
     empty while it is in no order. ``reaches``: the primary region answers it.
     """
 
@@ -81,7 +81,7 @@ class FailoverController:
         self._told = ""
 
     async def serve(self) -> None:
-        """Tell siblings where this node stands, without end."""
+        """Tell siblings at which position this node is, without end."""
 
         async def answer(_: bytes) -> bytes | None:
             own = await self._own()
@@ -127,7 +127,7 @@ class FailoverController:
         copied = await self._streams.copied()
         starts, able = beginning(copied, {node: sibling.positions for node, sibling in found.items()})
         if len(able) < LEAST:
-            return f"it takes {LEAST} nodes that can go on with it; of {len(found)} that answer {len(able)} can"
+            return f"it takes {LEAST} nodes that can continue with it; of {len(found)} that answer {len(able)} can"
         if await self._streams.make(starts):
             log.warning("start failover: primary region unreachable, nodes %s take part", ", ".join(sorted(able)))
         with suppress(StreamError):

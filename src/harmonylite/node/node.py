@@ -119,7 +119,7 @@ class Node:
             log.error("kept certificates and credentials for NATS: %s", error)
 
     async def run(self) -> None:
-        """Run until `stop`. Raises HarmonyLiteError when a part can't go on."""
+        """Run until `stop`. Raises HarmonyLiteError when a part can't continue."""
         settings, status = self._settings, self.status_object
         snapshot_signing(settings.snapshot)  # a key that is none is refused before anything starts
         folder = make_folder(private_folder(settings))
@@ -209,7 +209,7 @@ class Node:
                 await self._close_replica()
                 self._parts.replica = self._parts.engine = self._parts.verifier = None
                 await asyncio.sleep(backoff.failed(time.monotonic()))
-                # Change sets are counted anew from here on, and none may be called like an earlier one.
+                # Change sets are counted again from here on, and none may be called like an earlier one.
                 options = replace(options, session=next(sessions))
                 suspects = [error.file for error in again if isinstance(error, DatabaseDamagedError)]
                 request_snapshot = self._control.requests.request_snapshot

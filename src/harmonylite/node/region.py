@@ -134,7 +134,7 @@ class RegionControl:
     async def promote(self, repository: SnapshotRepository | None, *, force: bool) -> dict[str, Any]:
         """Make this node's region the primary region. Raises HarmonyLiteError.
 
-        Before that the region's own store gets a snapshot, so that whoever joins then finds the cluster's beginning.
+        Before that the region's own store gets a snapshot, so that anyone who joins then finds the cluster's beginning.
         """
         home = self._needed()
         if repository is None:

@@ -1,6 +1,6 @@
 """Upkeep: what keeps a node's files and the cluster's snapshots well, put together for one node.
 
-Invariant: everything here goes on by itself; what it can't do now it says in the status, and replication goes on.
+Invariant: everything here continues by itself; what it can't do now it says in the status, and replication continues.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ class Services:
             )
 
     async def positions(self, replica: Replica) -> dict[int, Position]:
-        """Return where the mirror stands in the primary order; nothing while it is in a failover."""
+        """Return where the mirror is in the primary order; nothing while it is in a failover."""
         if self.failback is None or self.failback.apart:
             return {}
         return await self._thread.run(replica.positions)

@@ -1,7 +1,7 @@
 """Move a cluster's streams from one NATS to another: from embedded servers to an external cluster, and back.
 
 Invariant: the old streams take nothing from the moment of the copy on, and say where they went; what applications
-write meanwhile queues in the nodes and is published at the new place. When a move fails, the old place goes on.
+write meanwhile queues in the nodes and is published at the new place. When a move fails, the old place continues.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ class WaitLog:
                 if (told := self._told.pop(name, None)) is not None:
                     log.info("%s: resumed after %.0f s", name, now - told[0])
             elif self._status.cause(part) is not part:
-                # When its cause is over it may go on in a moment, at its next try.
+                # When its cause is over it may continue in a moment, at its next try.
                 self._explained[name] = now
             elif self._due(part, now):
                 self._told[name], self._last[name] = (part.since, part.state), now

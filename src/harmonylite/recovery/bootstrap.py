@@ -1,7 +1,7 @@
 """Join: bring this node's files to where replication can begin.
 
 Invariant: nothing that only this database holds is lost, and no file that is damaged is deleted. The first snapshot is
-the beginning of the cluster; whoever saves it first is the first node, and everyone else is merged with it.
+the beginning of the cluster; anyone who saves it first is the first node, and everyone else is merged with it.
 """
 
 from __future__ import annotations

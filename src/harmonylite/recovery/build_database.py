@@ -75,7 +75,7 @@ class DatabaseBuilder:
             await self._to_the_ends(replica, merge=False)
             with Deadline() as deadline:
                 await run(fill, replica, deadline)
-            # Filling a large database takes its time; the cluster has gone on.
+            # Filling a large database takes its time; the cluster has continued.
             await self._to_the_ends(replica, merge=True)
             await run(seal, replica)
             await run(pour if path.exists() else offer, building, path)

@@ -17,7 +17,7 @@ from harmonylite.model import Position
 
 
 class PeerState(msgspec.Struct):
-    """Where a node stands. ``following``: its mirror goes on with the streams as they are."""
+    """Where a node stands. ``following``: its mirror continues with the streams as they are."""
 
     node: Name
     following: bool
@@ -31,7 +31,7 @@ class PeerState(msgspec.Struct):
         return Standing(self.history, positions, {str(n): {} for n in range(self.past)})
 
 
-ANSWER = Codec("where a node stands", PeerState)
+ANSWER = Codec("at which position a node is", PeerState)
 
 
 def answers_by_node(found: Iterable[PeerState]) -> dict[str, PeerState]:

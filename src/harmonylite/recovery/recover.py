@@ -1,4 +1,4 @@
-"""Recover: bring a replica back to streams that forgot what it needs, lost what it has, or began anew.
+"""Recover: bring a replica back to streams that forgot what it needs, lost what it has, or started again.
 
 Invariant: a row that any node holds is never lost by recovering. What a snapshot takes over from this node's history is
 merged; what this node knows beyond it is published again. A new history begins only when no snapshot fits the streams,
@@ -52,7 +52,7 @@ log = logging.getLogger(__name__)
 AGAIN = 1.0
 """Seconds between looks while nothing can be done."""
 WATCH = 5.0
-"""Seconds between looks whether the cluster began anew."""
+"""Seconds between looks whether the cluster started a new epoch."""
 SURE = 6.0
 """Seconds that streams must look lost before a new history begins: NATS servers that come back know less at first."""
 SILENT = 20.0
@@ -96,7 +96,7 @@ class Recovery:
     # what the engine asks --------------------------------------------------------------------------------------
 
     async def check(self, replica: Replica) -> None:
-        """Raise StreamLostError when the mirror can't go on with the streams, or the cluster began anew."""
+        """Raise StreamLostError when the mirror can't continue with the streams, or the cluster started a new epoch."""
         self.replica = self.schema_resync.replica = replica
         if self._failback is not None:
             await self._failback.settle(replica)
@@ -121,11 +121,14 @@ class Recovery:
         return self._failback is not None and self._failback.apart
 
     def turn(self) -> None:
-        """Let `watch` look at once whether the cluster began anew, or a failover begins or ends."""
+        """Let `watch` look at once whether the cluster started a new epoch, or a failover begins or ends."""
         self._told.set()
 
     async def watch(self, replica: Replica) -> None:
-        """Look without end whether the cluster began anew; raises StreamLostError, or what `repair` asks for."""
+        """Look without end whether the cluster started a new epoch.
+
+        Raises StreamLostError, or what `repair` asks for.
+        """
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(WATCH):
@@ -235,8 +238,8 @@ class Recovery:
             if not look.missing and await self._adopt_what_fits(replica, look, pointed if anew else None):
                 return True
         except (SnapshotDamagedError, ObjectMissingError) as error:
-            why = f"{why}; {error}"  # others save a new one, or begin anew: both need to be asked for
-        self._part.waiting(f"{why}; looking for a snapshot or a node to go on from")
+            why = f"{why}; {error}"  # others save a new one, or start again: both need to be asked for
+        self._part.waiting(f"{why}; looking for a snapshot or a node to continue from")
         await self._ask_others(replica, look, why, seconds)
         await asyncio.sleep(AGAIN)
         return False
@@ -245,7 +248,7 @@ class Recovery:
         return await read_stream_state(self._streams, replica, self._thread)
 
     async def _adopt_what_fits(self, replica: Replica, look: StreamState, pointed: Snapshot | None) -> bool:
-        """Take up the best snapshot to go on from; ``pointed``: the newest, if it belongs to another history."""
+        """Take up the best snapshot to continue from; ``pointed``: the newest, if it belongs to another history."""
         streams, history = look.streams, look.standing.history
         if pointed is not None:
             return await self._adopt_other(replica, look, pointed.history)
@@ -295,7 +298,7 @@ class Recovery:
         return relation(mine, theirs), further(mine, theirs)
 
     async def _adopt_common(self, replica: Replica, look: StreamState, snapshot: Snapshot, file: Path) -> bool:
-        """Go on from where streams and mirror still agreed, made of a snapshot before it and the stream."""
+        """Continue from where streams and mirror still agreed, made of a snapshot before it and the stream."""
         # What is poison up to there this node has left out already.
         targets = {shard: end or 0 for shard, end in look.common.items()}
         async with replayed(
@@ -335,7 +338,7 @@ class Recovery:
         log.warning("resynced from snapshot %s of node %s%s", snapshot.name, snapshot.node, told[way])
         return True
 
-    # beginning anew --------------------------------------------------------------------------------------------
+    # beginning again --------------------------------------------------------------------------------------------
 
     async def _ask_others(self, replica: Replica, look: StreamState, why: str, seconds: float) -> None:
         """Ask for a snapshot, or begin a new history when nobody follows the streams and no better node is there."""
@@ -347,7 +350,7 @@ class Recovery:
         others = {node: answer for node, answer in answers_by_node(heard.answers).items() if node != self._node}
         # What such a node holds is not known: like one that is silent, it may know more.
         why = "; ".join(filter(None, [why, unread(heard.unread)]))
-        # Whoever follows a history that this mirror has left behind can't help: NATS was set back to a time before.
+        # Anyone who follows a history that this mirror has left behind can't help: NATS was set back to a time before.
         earlier = {node for node, answer in others.items() if answer.history in look.standing.past}
         following = sorted(node for node, answer in others.items() if answer.following and node not in earlier)
         if following:
@@ -373,7 +376,7 @@ class Recovery:
         """Save this node's mirror as the beginning of a new history; everybody takes it up, this node too.
 
         Where the streams are those of an earlier history again, what that one had folded of them is not folded a second
-        time, unless ``fold_again``: somebody may have gone on in them since.
+        time, unless ``fold_again``: somebody may have continued in them since.
         """
         await self._ensure()
         look = await self._look(replica)

@@ -53,23 +53,26 @@ Checkpoint = Callable[[ChangeSetId, dict[int, int]], None]
 
 
 class Recovers(Protocol):
-    """Brings a replica back to streams that it can't go on with. ``one_by_one``: see `Receiver`; `check` sets it."""
+    """Brings a replica back to streams that it can't continue with. ``one_by_one``: see `Receiver`; `check` sets it."""
 
     one_by_one: bool
 
     async def check(self, replica: Replica) -> None:
-        """Raise StreamLostError when the replica can't go on with the streams as they are; StreamError: ask again."""
+        """Raise StreamLostError when the replica can't continue with the streams as they are.
+
+        StreamError: ask again.
+        """
 
     async def watch(self, replica: Replica) -> None:
-        """Look without end whether the cluster began anew, the mirror deviates from the others', or those are beyond
-        what can't be folded here; raise StreamLostError, MirrorDeviatesError or PassedError then.
+        """Look without end whether the cluster started a new epoch, the mirror deviates from the others', or those are
+        beyond what can't be folded here; raise StreamLostError, MirrorDeviatesError or PassedError then.
         """
 
     def turn(self) -> None:
         """Let `watch` look at once."""
 
     async def recover(self, replica: Replica) -> None:
-        """Return once the replica can go on, however long that takes."""
+        """Return once the replica can continue, however long that takes."""
 
 
 class Engine:

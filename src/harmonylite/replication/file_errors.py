@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 class FileErrors:
-    """What stands in one loop's way. ``paths``: the files that the loop writes, for the question which disk is full.
+    """What is in one loop's way. ``paths``: the files that the loop writes, for the question which disk is full.
 
     ``most``: seconds of the longest pause between two tries.
     """

@@ -52,7 +52,7 @@ class Pauses:
         return at in self._at
 
     def begin(self, shard: int, seq: int, reason: str) -> Pause:
-        """Pause before a message, or go on with that, for ``reason``."""
+        """Pause before a message, or continue with that, for ``reason``."""
         pause = self._at.setdefault((shard, seq), Pause(shard, seq, reason))
         pause.reason = reason
         return pause

@@ -271,7 +271,7 @@ class Publisher:
                 if isinstance(result, BaseException) and not isinstance(result, StreamError):
                     raise result
             if failed:
-                # receivers take messages in their order only: go on from the first that is missing
+                # receivers take messages in their order only: continue from the first that is missing
                 todo = [index for index in indices if index >= failed[0]]
                 error = next(r for r in results if isinstance(r, StreamError))
                 await self._pause(error, backoff)

@@ -1,6 +1,6 @@
 """Receive: read every shard, put change sets together, fold and merge them.
 
-Invariant: positions move only with the rows that they stand for; what can't be applied now is waited for, visibly, and
+Invariant: positions move only with the rows that they mean; what can't be applied now is waited for, visibly, and
 never passed over.
 """
 
@@ -57,7 +57,7 @@ Checkpoint = Callable[[ChangeSetId, dict[int, int]], None]
 class Receiver:
     """Reads and applies. ``landed(id, whole)`` hears of own change sets that came back, or were voided; ``moved`` then
     hears that positions moved; ``checkpoint`` runs on the SQLite thread right after a checkpoint was folded, with the
-    positions it stands at. ``one_by_one``: take the smallest cuts, so that a pending row meets each value that it had
+    positions it is at. ``one_by_one``: take the smallest cuts, so that a pending row meets each value that it had
     elsewhere, and not the last one only. ``other_history`` hears of
     messages whose writers are in a history that this mirror does not know.
     """

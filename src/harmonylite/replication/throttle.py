@@ -1,8 +1,8 @@
 """The gate: publish no further than the newest snapshot allows.
 
-Invariant: the oldest message that a stream keeps is never newer than what whoever starts from the newest snapshot needs
-next. A stream of ``most`` messages that such a node reads from ``resume`` on may end at ``resume + most - 1``; a change
-set that would lead beyond that waits here, visibly, until a newer snapshot is named.
+Invariant: the oldest message that a stream keeps is never newer than what anyone who starts from the newest snapshot
+needs next. A stream of ``most`` messages that such a node reads from ``resume`` on may end at ``resume + most - 1``; a
+change set that would lead beyond that waits here, visibly, until a newer snapshot is named.
 
 What this node knows of a stream's end is what it read, and what it had acknowledged. The others publish meanwhile, so a
 *margin* is left, for what all of them may have on its way that nobody has read yet. A change set of many messages does
@@ -120,7 +120,7 @@ class Throttle:
         return any(self._others(shard) for shard in counts)
 
     def _why_not(self, counts: Mapping[int, int]) -> str:
-        """Return what stands in the way, "" when nothing does."""
+        """Return what is in the way, "" when nothing does."""
         if self._covering is None:
             return ""
         covered = self._covering.covered()

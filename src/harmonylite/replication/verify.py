@@ -36,7 +36,7 @@ TOPIC = "digest"
 MOST_SECONDS = 3600.0
 """Longest time that a node is asked to wait for a checkpoint."""
 REMEMBERED = 16
-"""Checkpoints whose digests are remembered for whoever asks."""
+"""Checkpoints whose digests are remembered for anyone who asks."""
 
 
 DIGEST = Codec("a digest of a mirror", Digest, packed=True, most=16 * 1024 * 1024)

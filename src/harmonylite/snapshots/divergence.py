@@ -1,4 +1,4 @@
-"""How far a mirror and a stream agree, and whether a snapshot stands on what the streams hold.
+"""How far a mirror and a stream agree, and whether a snapshot is on what the streams hold.
 
 Invariant: a stream is taken for the one that was folded only as far as it holds what the mirror remembers of it; a
 stream that lost its tail and was written to again has the same numbers, and other messages.
@@ -83,14 +83,14 @@ class FoldedBySnapshot:
 
 async def diverged(file: Path, streams: Sequence[ShardStream]) -> str:
     """Say on which messages a snapshot stands that the streams don't hold, "" when they hold them; numbers may fit that
-    were given anew after a stream had lost its tail. Raises StreamError.
+    were given again after a stream had lost its tail. Raises StreamError.
     """
     standing = await asyncio.to_thread(standing_of, file)
     for stream in streams:
         position, info = standing.positions.get(stream.shard, Position(stream.shard)), await stream.info()
         end, idle = await common_end(stream, info, position, FoldedBySnapshot(file))
         if end is None or (end < position.seq and not idle):
-            return f"it stands at {position.seq} of shard {stream.shard}, where the stream holds other messages by now"
+            return f"it is at {position.seq} of shard {stream.shard}, where the stream holds other messages by now"
     return ""
 
 

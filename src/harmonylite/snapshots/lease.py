@@ -1,4 +1,4 @@
-"""The lease: which node saves snapshots now. A pointer in NATS that its holder sets anew before it runs out.
+"""The lease: which node saves snapshots now. A pointer in NATS that its holder sets again before it runs out.
 
 Invariant: no two machines' clocks are compared. The holder counts its time from before it asked for it; the others take
 over when the pointer's revision has not moved for the whole time by their own monotonic clock. Two holders at once,
@@ -61,7 +61,7 @@ class Lease:
         return self._seconds / 3
 
     async def is_others(self) -> bool:
-        """Tell whether another node holds the lease, or did when it was last set anew. Raises StreamError."""
+        """Tell whether another node holds the lease, or did when it was last set again. Raises StreamError."""
         found = await self._pointers.pointer(LEASE)
         return found is not None and _decode(found[0]).node not in ("", self._me.node)
 

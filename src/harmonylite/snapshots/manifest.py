@@ -62,7 +62,7 @@ def describe(
     name: str, node: str, cluster: str, standing: Standing, *, sha256: str, packed: int, size: int, at: float,
     begins: bool = False,
 ) -> Snapshot:  # fmt: skip
-    """Return the description of a snapshot that stands at ``standing``."""
+    """Return the description of a snapshot that is at ``standing``."""
     positions, resume, created = _at(standing)
     return Snapshot(
         name, node, positions, resume, created, sha256, packed, at, [], size, cluster, standing.history, begins,
@@ -71,7 +71,7 @@ def describe(
 
 
 def is_at(snapshot: Snapshot, standing: Standing) -> bool:
-    """Tell whether a description speaks of a snapshot that stands at ``standing``."""
+    """Tell whether a description speaks of a snapshot that is at ``standing``."""
     said = (snapshot.positions, snapshot.resume, snapshot.created)
     return (said, snapshot.history) == (_at(standing), standing.history)
 

@@ -102,7 +102,7 @@ async def restore(
 async def _nearest(
     repository: SnapshotRepository, chosen: Sequence[Snapshot], streams: Sequence[ShardStream]
 ) -> tuple[Snapshot, Path]:
-    """Fetch the last of the ``chosen`` that is good, and stands on what the streams hold."""
+    """Fetch the last of the ``chosen`` that is good, and is on what the streams hold."""
     failed = SnapshotError("there is no snapshot to begin with")
     for snapshot in sorted(chosen, key=lambda s: sum(s.positions.values()), reverse=True):
         try:

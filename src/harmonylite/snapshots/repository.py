@@ -1,10 +1,10 @@
 """Save, find, fetch and prune snapshots in a store; NATS's pointer names the newest.
 
 Invariant: a snapshot and its description are whole before the pointer names it, and the pointer only ever moves
-forward: whoever compares and sets it last has the newest positions, or began a new history because no snapshot fitted
-the streams any more. Nobody starts from a snapshot that the pointer never named: several nodes may upload a first one
-at once, and only one of them is the cluster's beginning. A snapshot that is damaged, or refused, is passed over,
-visibly, and the next older one is taken. No file leaves this module that was not looked through
+forward: anyone who compares and sets it last has the newest positions, or began a new history because no snapshot
+fitted the streams any more. Nobody starts from a snapshot that the pointer never named: several nodes may upload a
+first one at once, and only one of them is the cluster's beginning. A snapshot that is damaged, or refused, is passed
+over, visibly, and the next older one is taken. No file leaves this module that was not looked through
 (`harmonylite.db.untrusted_snapshot`).
 """
 
@@ -44,7 +44,7 @@ log = logging.getLogger(__name__)
 
 POINTER = "newest"
 LEAST_KEPT = 2
-"""Snapshots that stay in any case: the newest, and one before it for whoever is reading that now."""
+"""Snapshots that stay in any case: the newest, and one before it for anyone who is reading that now."""
 TRIES = 3
 """How often a snapshot is asked for that the store does not give, before another one is."""
 LINE_EVERY = 10.0

@@ -92,7 +92,7 @@ class _CatchingUp:
         return all(self._inbox.position(shard).seq >= seq for shard, seq in targets.items())
 
     async def _apply(self) -> None:
-        """Apply what is whole. This node's own change sets may stand beside others': none of them is under way."""
+        """Apply what is whole. This node's own change sets may be beside others': none of them is under way."""
         least = False
         while (cut := self._inbox.take(most_bytes=BATCH_BYTES, least=least)) is not None:
             try:

@@ -38,7 +38,7 @@ TURN = 3.0
 
 
 PATIENCE = 5.0
-"""Seconds that a snapshot is wanted here before this node saves it itself, whoever holds the lease."""
+"""Seconds that a snapshot is wanted here before this node saves it itself, anyone who holds the lease."""
 ASK_AROUND = 0.3
 """Seconds that the holder of the lease has to hear that a snapshot is wanted."""
 TOPIC = "want"
@@ -204,7 +204,7 @@ class SnapshotScheduler:
         if newest is None:
             return 2
         if newest.history != self._history():
-            # one of this node's own past: NATS lost where its pointer had gone on to
+            # one of this node's own past: NATS lost where its pointer had continued to
             return 2 if newest.history in self._past() else 0
         if newest.name in self._repository.damaged:
             return 2

@@ -66,7 +66,7 @@ class BlockingCall:
         """Do the work; this is the thread's whole life."""
         try:
             value = work(self)
-        except BaseException as error:  # noqa: BLE001 - whatever it is belongs to whoever waits
+        except BaseException as error:  # noqa: BLE001 - whatever it is belongs to anyone who waits
             self._call(_fail, result, error)
         else:
             self._call(_end, result, value)

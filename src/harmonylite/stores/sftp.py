@@ -107,7 +107,7 @@ class SftpStore:
     @asynccontextmanager
     async def _client(self, keys: HostKeys) -> AsyncIterator[SFTPClient]:
         place, settings = self._place, self._settings
-        # With a password or a key file nothing else is tried: some servers shut out whoever knocks with many keys.
+        # With a password or a key file nothing else is tried: some servers shut out anyone who knocks with many keys.
         own_keys: dict[str, object] = {}
         if settings.key_file is not None:
             own_keys = {"client_keys": [str(settings.key_file)], "agent_path": None}

@@ -60,7 +60,7 @@ def is_loopback(host: str) -> bool:
 def bind_address(address: Address, *, key: str) -> socket.socket:
     """Return a listening, non-blocking socket. Blocks while a name is looked up: call it in a thread.
 
-    A name is bound at one of its addresses, IPv4 first, so that port 0 stands for one port.
+    A name is bound at one of its addresses, IPv4 first, so that port 0 means one port.
 
     :raises ConfigError: no such name, an address of another machine, or a port that needs more rights.
     :raises HarmonyLiteError: another process listens there.

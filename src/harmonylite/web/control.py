@@ -42,7 +42,7 @@ class ControlServer(Resource):
         return self._server.port
 
     async def open(self) -> None:
-        """Serve, then write the file: whoever finds it finds an open port.
+        """Serve, then write the file: anyone who finds it finds an open port.
 
         :raises HarmonyLiteError: the folder can't be written.
         """

@@ -48,7 +48,8 @@ def health_routes(status: NodeStatus, *, path: str = "/health", detailed: bool =
         return JSONResponse(health_body(status, detailed=detailed), 200 if status.healthy else 503)
 
     async def livez(_: Request) -> JSONResponse:
-        # Whatever a part waits for or failed at, a restart does not bring it; a node that can't go on ends by itself.
+        # Whatever a part waits for or failed at, a restart does not bring it; a node that can't continue ends by
+        # itself.
         return JSONResponse({"status": "alive", "reasons": status.waits})
 
     async def readyz(_: Request) -> JSONResponse:
@@ -101,7 +102,7 @@ def not_ready(report: dict[str, Any]) -> list[str]:
 
 
 def rfc3339(seconds: float) -> str | None:
-    """Return the time ``seconds`` after the epoch, in UTC with milliseconds; None for 0, which stands for never."""
+    """Return the time ``seconds`` after the epoch, in UTC with milliseconds; None for 0, which means never."""
     if not seconds:
         return None
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

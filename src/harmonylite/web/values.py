@@ -1,6 +1,6 @@
 """SQLite values and conflicts as JSON: exact, and told apart from ordinary text.
 
-Invariant: numbers, text and null stand for themselves; what JSON can't hold is an object with one key that names it.
+Invariant: numbers, text and null mean themselves; what JSON can't hold is an object with one key that names it.
 """
 
 from __future__ import annotations

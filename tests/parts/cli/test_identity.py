@@ -1,4 +1,4 @@
-"""A node's identity: made once, kept in its place, made anew for a copy; one process for one database."""
+"""A node's identity: made once, kept in its place, created again for a copy; one process for one database."""
 
 from __future__ import annotations
 

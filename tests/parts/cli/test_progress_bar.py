@@ -76,7 +76,7 @@ def saving(node: NodeDouble) -> list[bool]:
 def test_a_terminal_shows_a_bar_that_is_gone_at_the_end(config_file: Path, saving: list[bool]) -> None:
     code, shown = in_terminal(command(config_file), b"150.0/300.0 kB", saving)
     assert code == 0
-    assert saving, "the bar was seen while the work went on"
+    assert saving, "the bar was seen while the work continued"
     text = shown.decode()
     assert "saving snapshot-1" in text
     assert "\N{BOX DRAWINGS HEAVY HORIZONTAL}" * 5 in text

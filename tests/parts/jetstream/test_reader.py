@@ -317,7 +317,7 @@ async def test_a_consumer_that_lives_and_passes_nothing_on_is_made_anew(link: Na
     async with reading(shard) as read:
         await read.until(await fill(shard, 1))
         (name,) = await consumers(link, shard)
-        # Its server goes on with signs of life, as one whose copy of the stream lags.
+        # Its server continues with signs of life, as one whose copy of the stream lags.
         await api(link, f"CONSUMER.PAUSE.{shard.name}.{name}", pause_until="2100-01-01T00:00:00Z")
         await read.until(await fill(shard, 3))
         assert read.seqs == [1, 2, 3, 4]

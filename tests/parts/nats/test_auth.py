@@ -156,7 +156,7 @@ async def test_the_right_credentials_get_in_and_the_wrong_ones_end_the_start(
         await link.now().subscribe("anything", lambda message: None)
         assert link.connected
     for wrong in case.wrong:
-        # quick() tries for ever: an error within the deadline shows that trying again was known to be useless.
+        # quick() tries permanently: an error within the deadline shows that trying again was known to be useless.
         with pytest.raises(ConnectError, match=r"127\.0\.0\.1"):
             await asyncio.wait_for(NatsLink(towards(wrong, server)).open(), 20)
 

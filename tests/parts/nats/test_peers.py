@@ -1,4 +1,4 @@
-"""Questions between nodes: everybody is asked, whoever answers is heard, nothing is stored."""
+"""Questions between nodes: everybody is asked, anyone who answers is heard, nothing is stored."""
 
 from __future__ import annotations
 

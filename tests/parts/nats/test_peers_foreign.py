@@ -106,7 +106,7 @@ async def test_of_a_flood_of_questions_a_bounded_number_waits_and_none_beyond_it
     await eventually(lambda: counters.dropped_questions >= 100 + peers.WAITING, "so is who waits for too long")
     assert begun == peers.AT_ONCE
     hold.set()
-    assert (await asker.ask("topic", b"", bytes, seconds=20, expect=1)).answers == [b"fine"], "then it goes on"
+    assert (await asker.ask("topic", b"", bytes, seconds=20, expect=1)).answers == [b"fine"], "then it continues"
     serving.cancel()
 
 

@@ -77,7 +77,7 @@ async def test_new_client_certificates_are_shown_after_a_renewal(
         (tmp_path / "cert").write_text("no certificate")
         with pytest.raises(ConfigError, match="cert"):
             await link.renew()
-        assert link.now() is old, "what worked goes on"
+        assert link.now() is old, "what worked continues"
         stranger = trustme.CA().issue_cert("somebody@example.org")
         stranger.cert_chain_pems[0].write_to_path(str(tmp_path / "cert"))
         stranger.private_key_pem.write_to_path(str(tmp_path / "key"))

@@ -1,4 +1,4 @@
-"""A node id that is in use is refused to whoever comes second; a process that is gone or silent refuses nobody."""
+"""A node id that is in use is refused to anyone who comes second; a process that is gone or silent refuses nobody."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ NOW = Standing("later", {0: Position(0, 2, 3, "new")}, {"earlier": {0: ("old", 9
 def test_a_database_is_back_where_its_mirror_was_before(group: Group, database: Standing, back: bool) -> None:
     (member, _) = group.several(2, "CREATE TABLE t(id TEXT PRIMARY KEY NOT NULL)")
     connection = member.replica.connection
-    with transaction(connection, "stand there"):
+    with transaction(connection, "are there"):
         for schema, standing in (("main", database), ("mirror", NOW)):
             mirror_file.set_positions(connection, schema, standing.positions)
             write_history(connection, schema, standing)

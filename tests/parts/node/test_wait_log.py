@@ -59,7 +59,7 @@ def test_a_wait_that_ends_and_begins_again_is_told_again(told: pytest.LogCapture
         part.set("ok")
         part.set(state, state)
         telling.look(time.monotonic() + LATER)
-    assert [line.partition(" (")[0] for line in told.messages if "goes on" not in line] == [
+    assert [line.partition(" (")[0] for line in told.messages if "continues" not in line] == [
         "publish: waiting", "publish: failed", "publish: waiting",
     ]  # fmt: skip
 
@@ -115,7 +115,7 @@ def test_what_still_waits_when_the_cause_is_over_speaks_for_itself(told: pytest.
     status.part("snapshots").ok()
     status.part("stream").ok()
     telling.look(now + LATER + 1)
-    assert not any(line.startswith("publish") for line in told.messages), "it has its time to go on"
+    assert not any(line.startswith("publish") for line in told.messages), "it has its time to continue"
     telling.look(now + 3 * LATER)
     assert told.messages[-1].startswith("publish: changes queue: not connected")
 

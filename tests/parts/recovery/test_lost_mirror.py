@@ -1,4 +1,4 @@
-"""A mirror is lost, and what it knew with it: the stream lost its tail as well, and others went on without that."""
+"""A mirror is lost, and what it knew with it: the stream lost its tail as well, and others continued without that."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ async def test_rows_of_a_lost_tail_are_brought_and_nothing_of_others_is_undone(
 async def test_a_backup_from_a_lost_tail_undoes_nothing_that_was_done_since(
     b_alone: tuple[Group, Member, Member], tmp_path: Path
 ) -> None:
-    """The mirror went on without the tail; the database comes back from within it, further, and elsewhere."""
+    """The mirror continued without the tail; the database comes back from within it, further, and elsewhere."""
     group, a, b = b_alone
     kept = group.world.last(0)
     for n in range(3):

@@ -1,4 +1,7 @@
-"""A node that knows more than a cluster that began anew without it: it brings that, and undoes nothing done since."""
+"""A node that knows more than a cluster that started a new epoch without it.
+
+It brings that, and undoes nothing done since.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +40,7 @@ def stream(last: int) -> StreamInfo:
 
 
 class Cluster:
-    """Node ``a`` knows a change set that ``b`` does not; the cluster begins anew from the mirror of ``b``."""
+    """Node ``a`` knows a change set that ``b`` does not; the cluster starts a new epoch from the mirror of ``b``."""
 
     def __init__(self, group: Group, link: NatsLink, folder: Path, thread: SqliteThread) -> None:
         self.a, self.b = group.several(2, TABLE)
@@ -84,7 +87,7 @@ class Cluster:
 
     async def comes_back(self) -> Member:
         """Let ``a`` take up what fits."""
-        look = StreamState(self.a.replica.standing(), [stream(1)], reasons=["the stream was made anew"])
+        look = StreamState(self.a.replica.standing(), [stream(1)], reasons=["the stream was created again"])
         recovery = self.recovery(NodeStatus())
         assert await recovery._adopt_what_fits(self.a.replica, look, await self.repository.newest())
         return self.a

@@ -65,7 +65,7 @@ async def test_a_healed_database_does_not_send_again_what_is_in_the_stream_alrea
 
 
 async def test_what_the_writer_of_a_saved_row_saw_is_saved_with_it(newcomer: Newcomer) -> None:
-    """A value that others wrote meanwhile is overruled unseen, and stands in the journal, however the row got there."""
+    """A value that others wrote meanwhile is overruled unseen, and is in the journal, however the row got there."""
     a, b = newcomer.group.members
     b.run("UPDATE t SET v = 'of b' WHERE id = 0")
     a.run("UPDATE t SET v = 'of a' WHERE id = 0")

@@ -1,6 +1,7 @@
-"""NATS is set back to a time before the cluster began anew: streams and pointers are those of a history left behind.
+"""NATS is set back to a time before the cluster started a new epoch: streams and pointers are those of a history left
+behind.
 
-No node can follow them, and no snapshot that fits them is any use; so the cluster begins anew once more.
+No node can follow them, and no snapshot that fits them is any use; so the cluster starts a new epoch once more.
 """
 
 from __future__ import annotations
@@ -89,7 +90,7 @@ class SetBack:
     @staticmethod
     def _stand(node: Member, standing: Standing) -> None:
         connection = node.replica.connection
-        with transaction(connection, "stand there"):
+        with transaction(connection, "are there"):
             for schema in ("main", "mirror"):
                 mirror_file.set_positions(connection, schema, standing.positions)
                 write_history(connection, schema, standing)
@@ -127,7 +128,7 @@ async def test_the_cluster_begins_anew_and_folds_nothing_a_second_time(set_back:
     assert pointed is not None
     assert pointed.history not in ("earlier", "later")
     assert (pointed.positions, pointed.resume, pointed.created) == ({0: 4}, {0: 1}, {0: "old"})
-    assert await set_back.recovery.leads_on(set_back.node.replica, 0.0), "the beginning stands on what the stream holds"
+    assert await set_back.recovery.leads_on(set_back.node.replica, 0.0), "the beginning is on what the stream holds"
     standing = set_back.node.replica.standing()
     assert (standing.history, standing.positions[0].seq) == (pointed.history, 4)
     assert max(folded_seqs(set_back.node.replica.connection, 0), default=0) <= 0

@@ -1,4 +1,4 @@
-"""Writers on a real NATS that publish as nodes do, over a mirror that only says where it stands."""
+"""Writers on a real NATS that publish as nodes do, over a mirror that only says at which position it is."""
 
 from __future__ import annotations
 

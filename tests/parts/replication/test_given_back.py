@@ -115,7 +115,7 @@ class Line(Tape):
 
 
 class Untroubled:
-    """The recovery of a node whose streams are as they were."""
+    """The recovery of a node whose streams are unchanged."""
 
     one_by_one = False
 

@@ -72,14 +72,14 @@ async def test_a_message_is_left_out_only_where_the_node_is_paused_before_it(
         with pytest.raises(NotPausedError):
             await node.asked.skip(0, seq)
     await node.says(item(3, "two"))
-    await eventually(lambda: items(node.database) == ["one", "two"], "it goes on")
+    await eventually(lambda: items(node.database) == ["one", "two"], "it continues")
     listed = [(entry["shard"], entry["seq"]) for entry in await node.asked.left_out()]
     assert listed == ([] if what is None else [(0, seq)])
     assert ("skip" in node.node.status_object.all_warnings) == (what is not None)
     if what is not None:
         await node.restart()
         await node.says(item(4, "three"))
-        await eventually(lambda: items(node.database) == ["one", "three", "two"], "it goes on after a restart")
+        await eventually(lambda: items(node.database) == ["one", "three", "two"], "it continues after a restart")
         assert node.node.status_object.left_out == (f"0:{seq}",)
 
 
@@ -129,7 +129,7 @@ async def lacking(near: Running, far: Running) -> int:
     said = await near.asked.skip(0, seq)
     assert said["keys"] == {"extra": ["e"], "item": ["lost"]}
     write(far.database, "INSERT INTO item VALUES ('next')")
-    await eventually(lambda: items(near.database) == ["next"], "near goes on")
+    await eventually(lambda: items(near.database) == ["next"], "near continues")
     return seq
 
 

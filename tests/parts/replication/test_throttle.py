@@ -1,4 +1,4 @@
-"""Publishing waits for snapshots: a stream never forgets what whoever starts from the newest one needs."""
+"""Publishing waits for snapshots: a stream never forgets what anyone who starts from the newest one needs."""
 
 from __future__ import annotations
 

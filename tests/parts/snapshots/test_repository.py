@@ -26,7 +26,7 @@ from harmonylite.stores.directory import DirectoryStore
 
 
 class Mirror:
-    """The least mirror that there is: it holds nothing, and says where it stands."""
+    """The least mirror that there is: it holds nothing, and says at which position it is."""
 
     def __init__(self) -> None:
         self.standing = Standing("", {0: Position(0, 0, 1, "then")})
@@ -324,7 +324,7 @@ async def test_an_upload_that_was_never_named_is_pruned_once_it_is_old(
     repository = place.repository(keep=2)
     left, _ = await repository._upload(None)
     names = await saved(place, repository, 1, 2, 3)
-    assert left.name in place.files(), "whoever uploaded it may be about to name it"
+    assert left.name in place.files(), "anyone who uploaded it may be about to name it"
     monkeypatch.setattr("harmonylite.snapshots.catalog.LEFT_OVER", -3600.0)
     names += await saved(place, repository, 4)
     assert place.files() == sorted(f"{name}{end}" for name in names[-2:] for end in ("", ".json"))

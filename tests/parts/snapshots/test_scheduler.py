@@ -21,7 +21,7 @@ from tests.parts.fix_nats import eventually
 
 
 class Place:
-    """A saver on a real NATS over a mirror that only says where it stands."""
+    """A saver on a real NATS over a mirror that only says at which position it is."""
 
     def __init__(self, link: NatsLink, folder: Path, node: str) -> None:
         self.status = NodeStatus(node_id=node)
@@ -64,7 +64,7 @@ def other(link: NatsLink, tmp_path: Path) -> Place:
 
 
 async def test_the_holder_saves_at_a_third_and_anybody_at_a_half(holder: Place, other: Place) -> None:
-    assert await holder.look() == 0, "there is none: whoever comes first saves one"
+    assert await holder.look() == 0, "there is none: anyone who comes first saves one"
     assert holder.lease.held
     holder.at(29)
     assert await holder.look() == 0
@@ -123,7 +123,7 @@ async def test_a_change_set_under_way_is_no_reason_to_save_the_same_again_and_co
 
 
 async def test_a_pointer_into_the_past_is_set_forward(holder: Place) -> None:
-    """NATS may forget in a power cut that the pointer went on to another history."""
+    """NATS may forget in a power cut that the pointer continued to another history."""
     assert await holder.look() == 0
     holder.history, holder.past = "new", ("",)
     holder.at(3)

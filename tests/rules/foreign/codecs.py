@@ -84,7 +84,7 @@ GOOD: dict[str, list[Any]] = {
     "the description of a snapshot": [SNAPSHOT],
     "the lease": [lease.Holder("n1", "s"), lease.Holder()],
     "the pointer to who brings a failover home": [failback_owner.FailbackClaim("n1", {0: 5}, {0: ("here", 7)})],
-    "where a node stands": [ANSWER],
+    "at which position a node is": [ANSWER],
     "a request for a snapshot": [requests.Request("n1", "nats", "snapshot-1", True, ["n2"])],
     "an answer to a request for a snapshot": [requests.Reply("n1", "nats", "snapshot-1", True)],
     "the list of nodes": [registry.NodeList({"n1": registry.Entry("ab", "h", "1", 1.5)}, {"n2": 2.5})],
@@ -161,7 +161,7 @@ def _figures(found: dict[str, Any]) -> None:
 
 USES: dict[str, Callable[[Any], object]] = {
     "the description of a snapshot": _fits,
-    "where a node stands": _stands,
+    "at which position a node is": _stands,
     "the report of a node": _shown,
     "where a sibling stands": lambda s: beginning({0: ("here", 5)}, {s.node: s.positions, "me": {}}),
     "an answer of JetStream": _role,

@@ -20,7 +20,7 @@ from harmonylite.foreign import DEEPEST, Codec, Text, Untyped
 from tests.rules.foreign.codecs import GOOD, USES, every_codec
 
 UNBOUNDED = {"an argument", "what the last stop noted"}
-"""Checked by whoever asked for it, and compared for equality only."""
+"""Checked by anyone who asked for it, and compared for equality only."""
 
 CODECS = every_codec()
 NAMES = sorted(CODECS)
@@ -270,8 +270,8 @@ def test_an_untyped_object_may_not_nest_deeper_than_an_encoder_can_follow() -> N
         ("the description of a snapshot", {"sha256": "zz"}),
         ("the description of a snapshot", {"at": 1e300}),
         ("the description of a snapshot", {"history": "a\nERROR made up"}),
-        ("where a node stands", {"past": 2**62}),
-        ("where a node stands", {"past": -1}),
+        ("at which position a node is", {"past": 2**62}),
+        ("at which position a node is", {"past": -1}),
         ("where a failover begins", {"mark": "../../x"}),
         ("where a failover begins", {"starts": {}}),
         ("the description of an object", {"nuid": ">"}),

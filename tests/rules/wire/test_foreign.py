@@ -60,7 +60,7 @@ CONTRADICTIONS: dict[str, dict[str, Any]] = {
     "a number that SQLite can't keep": {"number": LARGEST + 1},
     "an index below zero": {"index": -1},
     "an index that SQLite can't keep": {"index": LARGEST + 1},
-    "a block that goes on after the last message": {"more": True},
+    "a block that continues after the last message": {"more": True},
     "a time that is none": {"time": float("nan")},
     "a time that never comes": {"time": float("inf")},
     "a time before 1970": {"time": -1.0},

@@ -1,4 +1,4 @@
-"""Every SQLite value survives the wire bit for bit, whatever stands beside it."""
+"""Every SQLite value survives the wire bit for bit, whatever is beside it."""
 
 from __future__ import annotations
 

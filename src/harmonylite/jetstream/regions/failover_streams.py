@@ -111,7 +111,7 @@ class FailoverStreams:
                 await self._create(failover, shard)
 
     async def close(self, failover: Failover) -> None:
-        """Let a failover take nothing any more; called again it goes on. Raises StreamError."""
+        """Let a failover take nothing any more; called again it continues. Raises StreamError."""
         for shard in failover.starts:
             stream = self._stream(shard, failover.number)
             with suppress(StreamLostError):

@@ -3,8 +3,8 @@ a copy.
 
 Invariant: at no moment do two streams of one shard take messages that are acknowledged as the order's. With the the
 primary region region at hand nothing is lost and every position stays valid. Without it (``force``) the copy gets a new
-identity, which says up to which message it is the old order; whoever folded more than that is told, and never goes on
-as if nothing had happened.
+identity, which says up to which message it is the old order; anyone who folded more than that is told, and never
+continues as if nothing had happened.
 
 JetStream: a mirror is promoted by an update that leaves ``mirror`` out (nats-server 2.12 and later); a stream can't be
 turned into a mirror, so it is deleted and made again.
@@ -48,7 +48,7 @@ async def promote(link: NatsLink, settings: StreamSettings, home: PrimaryRegion,
     """Make the region ``home.region`` the the primary region of the order; return sentences on what was done.
 
     ``force``: without the present primary region, which must be unreachable; what it acknowledged and did not send here
-    is left behind. Raises MoveError, StreamError; called again it goes on where it was.
+    is left behind. Raises MoveError, StreamError; called again it resumes.
     """
     shards = [RegionStream(link, settings, shard, home) for shard in range(settings.shards)]
     own = [await shard.own.details() for shard in shards]
@@ -88,8 +88,8 @@ async def rejoin(link: NatsLink, settings: StreamSettings, home: PrimaryRegion) 
     """Make this region's streams copies of the primary region's again, whatever they held; return what was done.
 
     For a region that the primary region was moved away from in its absence, and for copies of streams that were made
-    anew. Raises MoveError when this region is the primary region, StreamError when the primary region can't be reached;
-    nothing was changed then.
+    again. Raises MoveError when this region is the primary region, StreamError when the primary region can't be
+    reached; nothing was changed then.
     """
     said: list[str] = []
     for shard in (RegionStream(link, settings, shard, home) for shard in range(settings.shards)):
@@ -226,7 +226,7 @@ async def _update(stream: Stream, config: Mapping[str, Any], role: Role) -> None
 
 
 async def _end_consumers(stream: Stream) -> None:
-    """End every consumer, so that each reader looks at the stream anew before it gets another message."""
+    """End every consumer, so that each reader looks at the stream again before it gets another message."""
     names = as_names(await stream.api.call(f"CONSUMER.NAMES.{stream.name}"))
     for name in names.consumers or []:
         await stream.api.call(f"CONSUMER.DELETE.{stream.name}.{name}")

@@ -1,7 +1,7 @@
 """A reader of a region's copy of a stream, which takes the stream itself where the copy does not do.
 
 A JetStream mirror finds its way back half a minute after a cut; and once its source has forgotten what it lacks, it
-goes on with a hole. The primary region's stream is the truth in both cases, and mostly it can be reached by then.
+continues with a hole. The primary region's stream is the truth in both cases, and mostly it can be reached by then.
 
 Invariant: as for `Reader`; what the copy lacks is never passed over because the copy lacks it.
 """
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 CHOOSE_EVERY = 3.0
 """Seconds of silence after which a reader looks whether it reads the right one, copy or order; and the longest time
-that it goes on reading the order over the leaf link before it looks."""
+that it continues reading the order over the leaf link before it looks."""
 
 
 class ElsewhereError(PullEndedError):
@@ -73,13 +73,13 @@ class CopyReader(Reader):
         return source.api.prefix == self._stream.api.prefix
 
     async def _opened(self) -> None:
-        # Whoever gives the order a new identity ends the consumers that are open then; this one may have been opened
+        # Anyone who gives the order a new identity ends the consumers that are open then; this one may have been opened
         # between that and our look.
         await self._look()
 
     async def _take(self, pull: PullConsumer) -> list[StreamMessage]:
         if not self._is_copy:
-            return await pull.take()  # a stream that is made a copy is made anew, which ends the consumer
+            return await pull.take()  # a stream that is made a copy is created again, which ends the consumer
         taking = asyncio.ensure_future(pull.take())
         try:
             if self._stream is not self._own and time.monotonic() - self._chosen > CHOOSE_EVERY:

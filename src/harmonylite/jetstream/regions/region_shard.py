@@ -110,7 +110,7 @@ class RegionShard(JetStreamShard):
     async def info(self) -> StreamInfo:
         """Return the state of this region's stream, with the order's end where the primary region can be reached.
 
-        Raises StreamLostError when the primary region has lost it or made it anew: a copy is not the order.
+        Raises StreamLostError when the primary region has lost it or made it again: a copy is not the order.
         """
         details = await self._stream.details()
         if self._home.failover is not None:

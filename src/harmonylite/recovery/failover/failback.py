@@ -1,6 +1,6 @@
 """Failover of a node to its region's own streams, and failback with what was ordered there.
 
-Going: a copy of the mirror is kept, the *base*; then mirror and database go on in the failover, under a history of
+Going: a copy of the mirror is kept, the *base*; then mirror and database continue in the failover, under a history of
 its own. Coming back, once it is closed: one node, the *carrier*, takes the base for its mirror again, so that whatever
 the failover changed is pending there, and publishes it; the region's own pointers say who carries and up to where
 that led, so that it stays known when the primary region moves.
@@ -103,13 +103,14 @@ class Failback:
     # going -----------------------------------------------------------------------------------------------------
 
     async def settle(self, replica: Replica) -> None:
-        """Go on in the order that the mirror is in, or enter a failover that is open.
+        """Continue in the order that the mirror is in, or enter a failover that is open.
 
         Nothing may be replicated meanwhile. Raises StreamError, StreamLostError when the failover is over."""
         standing = await self._thread.run(replica.standing)
         mark = mark_of(standing)
         self._keep_in_mind(mark)
-        # What was in flight when the primary region was lost comes back in its order; the failover may have followed it.
+        # What was in flight when the primary region was lost comes back in its order; the failover may have followed
+        # it.
         replica.name_own(on=not mark and any(self._folder.glob("interim-*.db")))
         if mark:
             mine = await self._mine(mark, standing.positions)
@@ -231,7 +232,7 @@ class Failback:
                 if all(info.same(*record.upto.get(info.shard, ("?", 0))) for info in infos):
                     await self._follow(replica, mark, record.upto, infos)
                     return
-            # Whoever carried did not know it all, or carried it into streams that are lost.
+            # Anyone who carried did not know it all, or carried it into streams that are lost.
             await self._bring_back(replica, mark, positions)
             return
         if record is None or record.node != self._node:
@@ -300,7 +301,7 @@ class Failback:
     async def _follow(
         self, replica: Replica, mark: str, upto: Mapping[int, tuple[str, int]], infos: Sequence[StreamInfo]
     ) -> None:
-        """Go on from the primary order where it holds everything of the failover."""
+        """Continue from the primary order where it holds everything of the failover."""
         base = self._base(mark)
         begun = await asyncio.to_thread(standing_of, base) if base.exists() else None
         after = begun.positions if begun is not None else {}

@@ -20,7 +20,7 @@ class FailoverStreamsPort(Protocol):
 
     @property
     def needed(self) -> bool:
-        """False where there is nothing to go on apart from."""
+        """False where there is nothing to continue apart from."""
 
     async def all(self) -> list[Failover]:
         """Return all that are there, the newest last; raises StreamError."""

@@ -1,4 +1,4 @@
-"""Failovers on real servers: one goes on from the copy, no order takes the other's messages, closed is closed."""
+"""Failovers on real servers: one continues from the copy, no order takes the other's messages, closed is closed."""
 
 from __future__ import annotations
 
