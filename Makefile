@@ -42,12 +42,13 @@ test-quick: $(VENV)/.dev ## rules, simulation, real SQLite and nats-server
 test-cluster: $(VENV)/.dev ## real nodes, cut lines, kill -9
 	$(if $(SLOW),$(BIN)/python -m pytest -n 4 --dist worksteal $(SLOW) $(ARGS))
 
-lint: $(VENV)/.dev ## ruff and mypy --strict
+lint: $(VENV)/.dev ## ruff, mypy --strict and the word list
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy src tests bench
+	$(BIN)/python -m pytest -q tests/rules/test_words.py
 
-format: $(VENV)/.dev ## let ruff mend what it can
+format: $(VENV)/.dev ## let ruff fix what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 

@@ -62,7 +62,7 @@ class ForeignMessageError(WireError):
 
 
 class Envelope(msgspec.Struct, array_like=True, frozen=True):
-    """One message. ``index`` counts the messages of the change set on this shard from 0; ``more``: the block goes on
+    """One message. ``index`` counts the messages of the change set on this shard from 0; ``more``: the block continues
     in the next message; ``last``: this message completes the change set on this shard; ``shards``: every shard that
     the change set touches; ``time``: when it was captured, seconds since the epoch; ``base``: per shard the sequence
     that the writer had folded when it captured; ``packed``: the block is compressed with zstd; ``history``: the
@@ -276,7 +276,7 @@ def _contradiction(envelope: Envelope, shard: int, shards: int | None) -> str:
     if not 0 <= envelope.time <= LATEST:  # NaN is neither
         return f"it was captured at {envelope.time} seconds since 1970"
     if envelope.last and envelope.more:
-        return "it is the last message, and its block goes on in the next one"
+        return "it is the last message, and its block continues in the next one"
     if envelope.kind in (KIND_CHECKPOINT, KIND_ABORT) and (envelope.index or not envelope.last):
         return f"a message of kind {envelope.kind} is one of several"
     return ""

@@ -61,7 +61,7 @@ class Fragile(World):
         self.mirrors.clear()
         self.snapshots.clear()
         self.history = f"h{self.time}"
-        self.save(node, lambda now: now.anew(self.history, {s: Position(s) for s in range(self.shards)}))
+        self.save(node, lambda now: now.next_epoch(self.history, {s: Position(s) for s in range(self.shards)}))
 
 
 class Follows:

@@ -39,7 +39,7 @@ class Standing:
         """Creation time and sequence by shard."""
         return {shard: (position.created, position.seq) for shard, position in self.positions.items()}
 
-    def anew(self, history: str, positions: Mapping[int, Position]) -> Standing:
+    def next_epoch(self, history: str, positions: Mapping[int, Position]) -> Standing:
         """Return where a mirror stands that begins ``history`` from what this one holds."""
         past = [*self.past.items(), (self.history, self.left)][-PAST_KEPT:]
         return Standing(history, positions, dict(past))

@@ -22,7 +22,7 @@ from harmonylite.nats_server.config_file import loopback
 
 GREETING_SECONDS = 2.0
 
-DOORS = {"nats": "clients", "cluster": "routes"}
+LISTENERS = {"nats": "clients", "cluster": "routes"}
 """Kinds of ports in the server's own list, and who comes in there; leaf links are asked for what clients are."""
 
 
@@ -39,7 +39,7 @@ CODEC = Codec("the greeting of a NATS server", Greeting)
 async def open_ports(ports: Mapping[str, Sequence[str]]) -> list[str]:
     """Return who may come in from other machines without credentials, and where. ``ports``: URLs by kind."""
     found = []
-    for kind, who in DOORS.items():
+    for kind, who in LISTENERS.items():
         urls = ports.get(kind) or ()
         beyond = [url for url in urls if not loopback(split_address(url, 0)[0])]
         # Asked over loopback where it listens there, too: an interface's own address may need a scope.
@@ -64,10 +64,10 @@ async def _asks(host: str, port: int) -> bool:
 
 
 async def refuse_open_ports(user_file: Path, ports: Mapping[str, Sequence[str]]) -> None:
-    """Raise ConfigError when a server with these ports, as ``user_file`` configures it, has open doors."""
-    if doors := await open_ports(ports):
+    """Raise ConfigError when a server with these ports, as ``user_file`` configures it, has open ports."""
+    if exposed := await open_ports(ports):
         raise ConfigError(
-            f"server_config {user_file} lets other machines in without credentials: {', '.join(doors)}",
+            f"server_config {user_file} lets other machines in without credentials: {', '.join(exposed)}",
             advice="set authorization with a user there, in the cluster block for routes, or insecure = true in "
             "[nats] to insist",
         )

@@ -185,7 +185,7 @@ class EmbeddedServer(Resource):
         if failure:
             raise EmbeddedServerError(f"the embedded nats-server did not take its configuration again: {failure}")
         try:
-            await self._refuse_open_doors(self._child)
+            await self._refuse_open_ports(self._child)
         except ConfigError:
             await self._stop()  # `_keep` starts it again once the file is corrected
             raise
@@ -314,7 +314,7 @@ class EmbeddedServer(Resource):
             await self._child.start(command)
             async with asyncio.timeout(settings.start_seconds):
                 self._port = await self._listening(self._child)
-            await self._refuse_open_doors(self._child)
+            await self._refuse_open_ports(self._child)
         except TimeoutError:
             raise EmbeddedServerError(
                 f"nats-server did not take connections within {settings.start_seconds:g} s", advice=f"see {config}"
@@ -339,7 +339,7 @@ class EmbeddedServer(Resource):
         finally:
             ended.cancel()
 
-    async def _refuse_open_doors(self, child: Child) -> None:
+    async def _refuse_open_ports(self, child: Child) -> None:
         """Raise ConfigError when the user's file lets other machines in without credentials, and nobody insists."""
         user_file = self.settings.server_config
         if user_file is None or self.settings.insecure:

@@ -14,7 +14,7 @@ from harmonylite.errors import HarmonyLiteError, leaves
 
 log = logging.getLogger(__name__)
 
-UNFORESEEN = 1
+UNEXPECTED = 1
 """Exit code after an error that is none of ours."""
 
 
@@ -36,14 +36,14 @@ def ended_by(error: BaseException) -> int:
             "stopped by an unexpected error: %s: %s (%s)%s", type(each).__name__, each, _where(each),
             hint, exc_info=each if verbose else None,
         )  # fmt: skip
-    return UNFORESEEN if strange or not ours else ours[0].exit_code
+    return UNEXPECTED if strange or not ours else ours[0].exit_code
 
 
 def cut_short() -> None:
     """End the process at once, as a second signal asks: files and stream are whole at any instant, see DESIGN."""
     log.warning("ended at once, as the second signal asks; what is committed stays and is published after a restart")
     logging.shutdown()
-    os._exit(UNFORESEEN)
+    os._exit(UNEXPECTED)
 
 
 def _where(error: BaseException) -> str:

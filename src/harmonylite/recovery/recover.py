@@ -101,7 +101,7 @@ class Recovery:
         if self._failback is not None:
             await self._failback.settle(replica)
             self.one_by_one = await self._failback.overtaken()
-        look, anew = await self._look(replica), False
+        look, new_epoch = await self._look(replica), False
         self.history, self.past = look.standing.history, look.standing.past
         if look.lost:
             raise StreamLostError(
@@ -110,9 +110,9 @@ class Recovery:
         with suppress(SnapshotError):  # a store that can't be read says nothing
             if not self._apart:
                 pointed = await self._repository.newest()
-                anew = self._is_other(pointed, look.standing)
+                new_epoch = self._is_other(pointed, look.standing)
         self._status.counters.conflicts += await stay_within(replica, self._thread, look)
-        if anew:
+        if new_epoch:
             raise StreamLostError("the cluster started a new epoch while this node was away; it resyncs")
 
     @property
@@ -136,7 +136,7 @@ class Recovery:
             self._told.clear()
             if self._source is not None:
                 raise MirrorDeviatesError(self._source.why)
-            anew = False
+            new_epoch = False
             if self._failback is not None and (why := await self._failback.due(replica)):
                 raise StreamLostError(why)
             if self._apart:
@@ -144,8 +144,8 @@ class Recovery:
             await self.schema_resync.look()
             with suppress(StreamError, SnapshotError):
                 pointed = await self._repository.newest()
-                anew = self._is_other(pointed, await self._thread.run(replica.standing))
-            if anew:
+                new_epoch = self._is_other(pointed, await self._thread.run(replica.standing))
+            if new_epoch:
                 raise StreamLostError("the cluster started a new epoch; this node resyncs")
 
     @staticmethod
@@ -226,16 +226,16 @@ class Recovery:
                 raise StreamError("this node can't follow the region's failover; it waits for home")
             return True
         pointed = await self._repository.newest()
-        anew = self._is_other(pointed, look.standing)
+        new_epoch = self._is_other(pointed, look.standing)
         beyond, self.schema_resync.beyond = self.schema_resync.beyond, ""
         if beyond and (fetched := await self._fetch(lambda s: s.name == beyond)) is not None:
             await self._thread.run(partial(must_fit, whole=True), replica.connection, replica.options.rules, fetched[1])
             return await self._adopt(replica, look, *fetched)
-        if not (look.lost or look.gap or anew):
+        if not (look.lost or look.gap or new_epoch):
             return True
         why = "; ".join(look.reasons) or "the stream has forgotten what this node needs next"
         try:
-            if not look.missing and await self._adopt_what_fits(replica, look, pointed if anew else None):
+            if not look.missing and await self._adopt_what_fits(replica, look, pointed if new_epoch else None):
                 return True
         except (SnapshotDamagedError, ObjectMissingError) as error:
             why = f"{why}; {error}"  # others save a new one, or start again: both need to be asked for
@@ -388,7 +388,7 @@ class Recovery:
 
         def beginning(now: Standing) -> Standing:
             starts = {s: start_in(p, streams[s], look.common[s], left[s]) for s, p in now.positions.items()}
-            return now.anew(history, starts)
+            return now.next_epoch(history, starts)
 
         copy = partial(save_mirror, replica.options)
         saved = await self._repository.begin(look.streams, beginning, past=look.standing.past, copy=copy)

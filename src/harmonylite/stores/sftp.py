@@ -33,7 +33,7 @@ CONNECT_SECONDS = 15.0
 ALIVE_SECONDS = 15.0
 """How often a silent server is asked whether it lives; the third question without an answer ends the connection."""
 
-TIDY_SECONDS = 5.0
+CLEANUP_SECONDS = 5.0
 """Time for removing what a failed or cancelled upload left."""
 
 _Moved = Callable[[int, int], None]
@@ -127,7 +127,7 @@ class SftpStore:
             raise
         connection.close()
         with suppress(TimeoutError):
-            async with asyncio.timeout(TIDY_SECONDS):
+            async with asyncio.timeout(CLEANUP_SECONDS):
                 await connection.wait_closed()
 
     def _path(self, file: str) -> str:
@@ -150,7 +150,7 @@ class SftpStore:
             await _rename(sftp, part, self._path(file_name(name)))
         except BaseException:
             # Shielded: also a cancelled upload should leave nothing. The next put of this node tries it again.
-            await asyncio.shield(self._tidy(sftp, part))
+            await asyncio.shield(self._clean_up(sftp, part))
             raise
 
     async def _get(self, sftp: SFTPClient, moved: _Moved, name: str, target: Path) -> None:
@@ -185,9 +185,9 @@ class SftpStore:
             return f"{why}; {room} bytes are free there", "make room, or let fewer snapshots stay (snapshot.keep)"
         return why, "look into the server's log: its disk or a quota may be full"
 
-    async def _tidy(self, sftp: SFTPClient, part: str) -> None:
+    async def _clean_up(self, sftp: SFTPClient, part: str) -> None:
         with suppress(asyncssh.Error, OSError, TimeoutError):
-            async with asyncio.timeout(TIDY_SECONDS):
+            async with asyncio.timeout(CLEANUP_SECONDS):
                 await _remove(sftp, part)
 
 

@@ -65,7 +65,7 @@ class Cluster:
 
     def copy(self, target: Path, *, beginning: Callable[[Standing], Standing] | None = None) -> Standing:
         """Copy the mirror of ``b``, where asked with a row that was folded since the beginning."""
-        standing = save_copy(self.b.options.mirror, target, beginning=beginning or self.anew)
+        standing = save_copy(self.b.options.mirror, target, beginning=beginning or self.next_epoch)
         if not self.since:
             return standing
         file = apsw.Connection(str(target))
@@ -76,11 +76,11 @@ class Cluster:
         return Standing(standing.history, moved, standing.past)
 
     @staticmethod
-    def anew(now: Standing) -> Standing:
-        return now.anew("h", {0: Position(0, 0, 1, "new")})
+    def next_epoch(now: Standing) -> Standing:
+        return now.next_epoch("h", {0: Position(0, 0, 1, "new")})
 
     async def begin(self) -> str:
-        saved = await self.repository.begin([stream(0)], self.anew)
+        saved = await self.repository.begin([stream(0)], self.next_epoch)
         assert saved is not None
         self.since = True
         return saved.name

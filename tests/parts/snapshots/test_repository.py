@@ -225,7 +225,7 @@ async def test_a_new_history_begins_once_and_only_where_no_snapshot_fits(place: 
     await saved(place, repository, 5)
 
     def beginning(now: Standing) -> Standing:
-        return now.anew("anew", {0: Position(0, 0, 1, "now")})
+        return now.next_epoch("anew", {0: Position(0, 0, 1, "now")})
 
     then = [StreamInfo(0, 1, 7, "then")]
     assert await repository.begin(then, beginning) is None, "the snapshot fits these streams"
@@ -257,7 +257,7 @@ async def test_snapshots_of_another_cluster_in_the_same_store_are_left_alone(pla
 async def test_a_mirror_in_an_failover_never_becomes_a_snapshot(place: Place) -> None:
     repository = place.repository()
     (name,) = await saved(place, repository, 5)
-    failover = place.mirror.standing.anew("interim-m", {0: Position(0, 7, 8, "then~m")})
+    failover = place.mirror.standing.next_epoch("interim-m", {0: Position(0, 7, 8, "then~m")})
     place.mirror.standing = failover
     with pytest.raises(SnapshotError, match="region failed over"):
         await repository.save()

@@ -227,7 +227,7 @@ async def test_a_line_that_falls_silent_is_given_up(
         line.sticks_after = 4 * MB
         with monkeypatch.context() as impatient:
             impatient.setattr("harmonylite.stores.blocking_call.STALLED_SECONDS", 2.0)
-            impatient.setattr("harmonylite.stores.sftp.TIDY_SECONDS", 0.5)
+            impatient.setattr("harmonylite.stores.sftp.CLEANUP_SECONDS", 0.5)
             with pytest.raises(SnapshotError, match="nothing has moved for 2 s"):
                 await store.put("x", large)
         line.heal()

@@ -96,10 +96,10 @@ def test_a_history_is_back_in_a_stream_that_it_had_left_for_another_one(
 
 def test_a_new_history_remembers_where_the_one_before_was_left_and_the_newest_of_those_before() -> None:
     standing = after({0: ("a", 5)}, created="b", seq=7)
-    begun = standing.anew("next", {0: Position(0, 0, 1, "c")})
+    begun = standing.next_epoch("next", {0: Position(0, 0, 1, "c")})
     assert begun == Standing("next", {0: Position(0, 0, 1, "c")}, {"h0": {0: ("a", 5)}, "h": {0: ("b", 7)}})
     for n in range(PAST_KEPT + 5):
-        begun = begun.anew(f"n{n}", begun.positions)
+        begun = begun.next_epoch(f"n{n}", begun.positions)
     assert list(begun.past) == [*(f"n{n}" for n in range(4, PAST_KEPT + 4))], "the newest are kept, in their order"
 
 

@@ -17,28 +17,32 @@ def at(history: str, seqs: dict[int, int], created: str = "then") -> Standing:
     return Standing(history, {shard: Position(shard, seq, created=created) for shard, seq in seqs.items()})
 
 
-def anew(standing: Standing, history: str = "new") -> Standing:
-    return standing.anew(history, {shard: Position(shard, 0, created="now") for shard in standing.positions})
+def next_epoch(standing: Standing, history: str = "new") -> Standing:
+    return standing.next_epoch(history, {shard: Position(shard, 0, created="now") for shard in standing.positions})
 
 
 @given(SEQS, st.data())
 def test_whoever_was_nowhere_further_is_behind_and_ahead_is_told_by_shard(
     left: dict[int, int], data: st.DataObject
 ) -> None:
-    beginning = anew(at("", left))
+    beginning = next_epoch(at("", left))
     mine = {shard: data.draw(st.integers(0, 50), label=str(shard)) for shard in left}
     more = frozenset(shard for shard in left if mine[shard] > left[shard])
     expected = "ahead" if more else "behind"
     assert further(at("", mine), beginning) == more
     assert relation(at("", mine), beginning) == expected
-    assert relation(at("", mine), anew(beginning, "newer")) == expected, "a later beginning remembers earlier ones"
+    assert relation(at("", mine), next_epoch(beginning, "newer")) == expected, (
+        "a later beginning remembers earlier ones"
+    )
 
 
 def test_a_mirror_of_the_same_history_is_the_same_wherever_it_stands() -> None:
     assert relation(at("h", {0: 3}), at("h", {0: 9})) == "same"
 
 
-@pytest.mark.parametrize("other", [anew(at("another", {0: 5})), anew(at("", {0: 5}, created="another stream"))])
+@pytest.mark.parametrize(
+    "other", [next_epoch(at("another", {0: 5})), next_epoch(at("", {0: 5}, created="another stream"))]
+)
 def test_what_was_not_taken_over_is_apart(other: Standing) -> None:
     assert relation(at("", {0: 3}), other) == "apart"
 
@@ -56,7 +60,7 @@ def test_the_node_that_begins_anew_is_one_and_has_the_most(seqs: list[dict[int, 
 def test_the_past_is_bounded() -> None:
     standing = at("", {0: 1})
     for n in range(200):
-        standing = standing.anew(f"h{n}", standing.positions)
+        standing = standing.next_epoch(f"h{n}", standing.positions)
     assert len(standing.past) == 64
     assert "h198" in standing.past
 
@@ -93,7 +97,7 @@ def test_a_database_that_is_older_than_its_mirror_was_restored(seqs: dict[int, i
 
 
 def test_a_mirror_of_an_earlier_history_is_left_alone_and_one_of_a_later_is_settled_with() -> None:
-    earlier, later = at("", {0: 5}), anew(at("", {0: 5}))
+    earlier, later = at("", {0: 5}), next_epoch(at("", {0: 5}))
     assert drift(later, earlier) == "same"
     assert drift(earlier, later) == "behind"
     assert drift(at("", {0: 6}), later) == "ahead"

@@ -83,7 +83,7 @@ def test_it_never_begins_before_the_copys_end_and_names_exactly_those_who_can_go
 def test_a_mirror_in_an_failover_is_in_a_history_of_its_own() -> None:
     failover = order(10, 10)
     before = Standing("", at(10))
-    inside = before.anew(failover.history, {0: Position(0, 10, 11, failover.order(0))})
+    inside = before.next_epoch(failover.history, {0: Position(0, 10, 11, failover.order(0))})
     assert mark_of(inside) == "m"
     assert mark_of(before) == ""
     assert relation(inside, before) == "apart", "its numbers are never compared with those of the primary order"

@@ -125,7 +125,7 @@ def enter(connection: apsw.Connection, history: str, created: Mapping[int, str])
         at = {shard: replace(p, created=created[shard]) for shard, p in standing.positions.items()}
         for schema in ("main", "mirror"):
             mirror_file.set_positions(connection, schema, _own(connection, schema, at))
-            write_history(connection, schema, standing.anew(history, at))
+            write_history(connection, schema, standing.next_epoch(history, at))
 
 
 def _own(connection: apsw.Connection, schema: str, at: Mapping[int, Position]) -> dict[int, Position]:
@@ -139,4 +139,4 @@ def adopt_standing(connection: apsw.Connection) -> None:
     with transaction(connection, "stand where the database does"):
         standing = read_standing(connection, "main")
         mirror_file.set_positions(connection, "mirror", standing.positions)
-        write_history(connection, "mirror", standing.anew(f"{LIMBO}{secrets.token_hex(8)}", standing.positions))
+        write_history(connection, "mirror", standing.next_epoch(f"{LIMBO}{secrets.token_hex(8)}", standing.positions))

@@ -1,0 +1,71 @@
+"""The words of `docs/glossary.md`, and none of those that they replaced, in code, messages and documentation."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", ROOT / "SECURITY.md", *(ROOT / "docs").glob("*.md")]
+LATER = ("src/harmonylite/db/", "src/harmonylite/changes/", "src/harmonylite/schema/")
+FILES = sorted(
+    name
+    for path in [*(ROOT / "src").rglob("*.py"), *PAGES]
+    if not (name := str(path.relative_to(ROOT))).startswith(LATER)
+)
+
+REPLACED = {
+    r"anew": "again; starts a new epoch",
+    r"whoever": "anyone who; name who it is",
+    r"for ever": "permanently; fixed",
+    r"mend(s|ed|ing)?": "correct, fix, repair",
+    r"interim": "failover",
+    r"home region|home's": "primary region",
+    r"goes on|went on": "continues, resumes",
+    r"foresaw|unforeseen": "expected, unexpected",
+    r"(open_)?doors": "open ports",
+    r"tidy(ing)?": "clean up",
+}
+"""What is not written here, and what to write instead."""
+
+STORED = re.compile(
+    r"interim-|-interim|\.interim\.|harmonylite-interim|`?interim_after`?|`?home_region`?|interim-\*|flake8-tidy",
+    re.IGNORECASE,
+)
+"""Names that configurations, streams and files have kept from earlier versions."""
+
+
+def wrong_words(text: str) -> list[str]:
+    """Return line and advice for each word of ``text`` that another one replaced."""
+    found = []
+    for number, line in enumerate(STORED.sub("", text).splitlines(), 1):
+        for pattern, advice in REPLACED.items():
+            # an identifier's pieces are words, too
+            if match := re.search(rf"(?<![A-Za-z])({pattern})(?![A-Za-z])", line, re.IGNORECASE):
+                found.append(f"line {number}: {match[0]!r}: write {advice}")
+    return found
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_replaced_words_stay_away(file: str) -> None:
+    assert wrong_words((ROOT / file).read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize("text", ["is made anew", "# goes on", "def open_doors(): ...", "an interim order", "Mend it"])
+def test_a_replaced_word_is_seen(text: str) -> None:
+    assert wrong_words(text)
+
+
+@pytest.mark.parametrize("text", ["recommend it", 'PREFIX = "interim-"', "amended", "`home_region`"])
+def test_parts_of_words_and_stored_names_are_none(text: str) -> None:
+    assert not wrong_words(text)
+
+
+def test_the_glossary_has_a_meaning_for_each_word() -> None:
+    rows = re.findall(r"^\| (.+?) \| (.+) \|$", (ROOT / "docs" / "glossary.md").read_text(), re.MULTILINE)
+    entries = [(name, meaning) for name, meaning in rows if name.startswith("**")]
+    names = [word for name, _ in entries for word in re.findall(r"\*\*(.+?)\*\*", name)]
+    assert len(names) == len(set(names)) > 50
+    assert all(len(meaning) > 15 for _, meaning in entries)
