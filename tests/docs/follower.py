@@ -162,7 +162,8 @@ class Follower:
             del rows[key]
 
     def _check_shard(self, shard: int, table: str, key: Sequence[Any]) -> None:
-        of = [table] if table in self._unique else [table, *map(whole, key)]
+        name = "".join(letter.lower() if letter.isascii() else letter for letter in table)
+        of = [name] if table in self._unique else [name, *map(whole, key)]
         assert crc32(msgspec.msgpack.encode(of)) % self._shards == shard
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from zlib import crc32
 
 from harmonylite.model import RawText, Row, SqlValue
+from harmonylite.schema.names import folded
 from harmonylite.wire import encode_value
 
 
@@ -30,10 +31,11 @@ def _folded(data: bytes, collation: str) -> bytes:
 def shard_of(table: str, key: Row, shards: int) -> int:
     """Return the shard in ``range(shards)`` of a row.
 
-    CRC-32 of the MessagePack array ``[table, key...]``, modulo ``shards``. An empty key gives the shard of the table
+    CRC-32 of the MessagePack array ``[table, key...]``, modulo ``shards``, with the table's name in small letters of
+    ASCII. An empty key gives the shard of the table
     itself, where every row of a *pinned* table lives: one with further unique indexes (rows can displace each other,
     so their order matters) or with a key column that isn't compared as BINARY.
     """
     if shards == 1:
         return 0
-    return crc32(encode_value([table, *map(plain, key)])) % shards
+    return crc32(encode_value([folded(table), *map(plain, key)])) % shards

@@ -24,6 +24,7 @@ from harmonylite.config.kinds import (
 from harmonylite.config.nats import NatsSettings
 from harmonylite.config.section import Section, key
 from harmonylite.config.snapshot import SnapshotSettings
+from harmonylite.schema.names import HELPERS
 
 Conflict = Literal["column", "row"]
 
@@ -117,7 +118,13 @@ class TablesSettings(Section):
     """Which tables are replicated, and how conflicts in them are settled."""
 
     include: Texts = key(("*",), "Names or patterns (`*`, `?`, `[abc]`) of tables to replicate.")
-    exclude: Texts = key((), "Names or patterns of tables to leave alone; stronger than `include`.")
+    exclude: Texts = key(
+        (),
+        "Names or patterns of tables to leave alone; stronger than `include`. Tables that other programs keep for "
+        "their own sake are left alone, too, unless `include` names them by more than `*`: "
+        + ", ".join(f"`{each}`" for each in HELPERS)
+        + ".",
+    )
     conflict: dict[str, Conflict] = Field(
         default_factory=dict,
         description=(

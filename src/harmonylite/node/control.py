@@ -36,6 +36,7 @@ from harmonylite.ports import Heard
 from harmonylite.recovery.recover import Recovery
 from harmonylite.replication.engine import Engine
 from harmonylite.replication.verify import Verifier
+from harmonylite.schema.names import advice, find
 from harmonylite.snapshots.lease import Lease
 from harmonylite.snapshots.repository import SnapshotRepository
 from harmonylite.snapshots.requests import Requests
@@ -163,9 +164,8 @@ class Control:
         """Return the newest conflicts. Raises DatabaseError for a table that neither replica nor journal know."""
         replica = self._running()
         found = await self._thread.run(lambda: replica.conflicts(table=table, limit=limit))
-        if table is not None and not found and table not in replica.tables:
-            known = ", ".join(sorted(replica.tables))
-            raise DatabaseError(f"there is no replicated table {table}", advice=f"known are {known}")
+        if table is not None and not found and find(table, replica.tables) is None:
+            raise DatabaseError(f"there is no replicated table {table}", advice=advice(table, replica.tables))
         return found
 
     async def verify(self, repair: bool, seconds: float, without: frozenset[str]) -> dict[str, Any]:

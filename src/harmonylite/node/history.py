@@ -22,6 +22,7 @@ from harmonylite.errors import (
 )
 from harmonylite.node.control import Parts
 from harmonylite.replication.row_history import Event, history
+from harmonylite.schema.names import advice, find
 from harmonylite.snapshots.manifest import Snapshot
 from harmonylite.snapshots.point_in_time import check_target, restore
 from harmonylite.snapshots.replay import Replay, Unfit
@@ -93,17 +94,16 @@ class History:
         if replica is None:
             raise NotRunningError("the database is not open yet")
         tables = await self._thread.run(lambda: dict(replica.tables))
-        if table not in tables:
-            raise SnapshotError(
-                f"there is no replicated table {table}", advice=f"known are {', '.join(sorted(tables))}"
-            )
-        shape = tables[table].shape
+        found = find(table, tables)
+        if found is None:
+            raise SnapshotError(f"there is no replicated table {table}", advice=advice(table, tables))
+        shape = tables[found].shape
         names = [column.name for column in shape.keys if not column.pseudo] or [shape.rowid]
         if len(names) != len(key):
             raise SnapshotError(f"the key of table {table} is {', '.join(names)}", advice="give a value for each")
         events, first, left_out = await history(replaying.streams, shape, key, most=limit)
         told = [_event_json(event) for event in events]
-        return {"table": table, "key": names, "first": first, "events": told, "left_out": _left_out_json(left_out)}
+        return {"table": found, "key": names, "first": first, "events": told, "left_out": _left_out_json(left_out)}
 
 
 def _snapshot_json(snapshot: Snapshot, *, newest: bool) -> dict[str, Any]:

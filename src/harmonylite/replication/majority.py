@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import msgspec
 
 from harmonylite.foreign import Line, Long, Name, PerShard, Seq
+from harmonylite.schema.names import folded
 
 
 class Digest(msgspec.Struct):
@@ -37,7 +38,10 @@ class Group:
 
     def differs(self, other: Mapping[str, str]) -> list[str]:
         """Return the names of the tables in which ``other`` is another mirror."""
-        return sorted(t for t in self.tables.keys() | other.keys() if self.tables.get(t) != other.get(t))
+        mine = {folded(table): digest for table, digest in self.tables.items()}
+        names = {folded(table): table for table in (*self.tables, *other)}
+        theirs = {folded(table): digest for table, digest in other.items()}
+        return sorted(name for key, name in names.items() if mine.get(key) != theirs.get(key))
 
 
 @dataclass(frozen=True)
@@ -71,9 +75,10 @@ def majority_of(digests: Mapping[str, Digest]) -> Majority:
     """Return who agrees with whom, and which side is right: the one that more than half of those with a say are on."""
     groups: dict[tuple[tuple[str, str], ...], list[str]] = {}
     for node, digest in sorted(digests.items()):
-        groups.setdefault(tuple(sorted(digest.tables.items())), []).append(node)
+        tables = sorted((folded(table), found) for table, found in digest.tables.items())
+        groups.setdefault(tuple(tables), []).append(node)
     voters = {node for node, digest in digests.items() if not digest.lacks} or set(digests)
-    found = [Group(tuple(nodes), dict(tables)) for tables, nodes in groups.items()]
+    found = [Group(tuple(nodes), digests[nodes[0]].tables) for nodes in groups.values()]
     found.sort(key=lambda side: (-len(voters & set(side.nodes)), -len(side.nodes), side.nodes))
     has_most = bool(found) and 2 * len(voters & set(found[0].nodes)) > len(voters)
     return Majority(tuple(found), found[0] if has_most else None)

@@ -28,6 +28,7 @@ from harmonylite.model import ChangeSetId
 from harmonylite.ports import UNREAD, Peers
 from harmonylite.replication.majority import Digest, Majority, majority_of
 from harmonylite.replication.publisher import Publisher
+from harmonylite.schema.names import folded
 from harmonylite.status import NodeStatus
 
 log = logging.getLogger(__name__)
@@ -238,4 +239,5 @@ def _told(digest: Digest, found: Majority) -> dict[str, Any]:
 
 def _whole(digest: Digest) -> str:
     """Return one short digest over all tables, for a person to compare."""
-    return hashlib.sha256(msgspec.json.encode(sorted(digest.tables.items()))).hexdigest()[:16]
+    tables = sorted((folded(table), found) for table, found in digest.tables.items())
+    return hashlib.sha256(msgspec.json.encode(tables)).hexdigest()[:16]

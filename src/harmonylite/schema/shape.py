@@ -13,6 +13,7 @@ from hashlib import sha256
 from re import DOTALL, IGNORECASE
 from re import compile as pattern
 
+from harmonylite.schema.names import folded
 from harmonylite.schema.sql import quote
 
 FILLERS = {"TEXT": "''", "INTEGER": "0", "REAL": "0.0", "NUMERIC": "0", "BLOB": "x''"}
@@ -238,7 +239,7 @@ def differs(column: Column, left: str, right: str) -> str:
 
 def outline(shapes: Iterable[TableShape]) -> str:
     """Return a digest of tables, keys and columns: what two databases must share for each to hold the other's rows."""
-    told = sorted((shape.name, len(shape.keys), sorted(shape.names)) for shape in shapes)
+    told = sorted((folded(shape.name), len(shape.keys), sorted(map(folded, shape.names))) for shape in shapes)
     return sha256(repr(told).encode()).hexdigest()[:16]
 
 

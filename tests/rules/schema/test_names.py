@@ -1,46 +1,67 @@
-"""Names reach SQL as names, and only our own prefix is ours."""
+"""Names are compared as SQLite compares them."""
 
 from __future__ import annotations
+
+import sqlite3
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harmonylite.schema.sql import PRIVATE, is_private, quote, text
+from harmonylite.db.sqlite.introspection import TableRules
+from harmonylite.replication.majority import Group
+from harmonylite.schema.names import HELPERS, advice, find, fits, folded
+from harmonylite.schema.sql import quote
 
-NAMES = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
-
-
-@given(NAMES)
-def test_a_quoted_name_ends_where_it_ends(name: str) -> None:
-    quoted = quote(name)
-    assert (quoted[0], quoted[-1]) == ('"', '"')
-    assert '"' not in quoted[1:-1].replace('""', "")
-    assert quoted[1:-1].replace('""', '"') == name
+LETTERS = "aAzZ_ÄäßẞI\u0130i\u0131\u212a\u212b1"
+"""Letters of ASCII, and some that other ways of folding hold equal to them."""
 
 
-@given(NAMES)
-def test_a_quoted_text_ends_where_it_ends(value: str) -> None:
-    quoted = text(value)
-    assert (quoted[0], quoted[-1]) == ("'", "'")
-    assert "'" not in quoted[1:-1].replace("''", "")
-    assert quoted[1:-1].replace("''", "'") == value
-
-
-def test_a_name_with_nul_is_refused_for_sqlite_would_cut_it_off() -> None:
-    with pytest.raises(ValueError, match="NUL"):
-        quote('a\0"; DROP TABLE t')
+@given(st.text(LETTERS, min_size=1, max_size=3), st.text(LETTERS, min_size=1, max_size=3))
+def test_two_names_are_one_exactly_where_sqlite_holds_them_for_one_table(one: str, other: str) -> None:
+    with sqlite3.connect(":memory:") as connection:
+        connection.execute(f"CREATE TABLE {quote(one)}(x)")
+        try:
+            connection.execute(f"CREATE TABLE {quote(other)}(x)")
+            equal = False
+        except sqlite3.OperationalError:
+            equal = True
+    connection.close()
+    assert (folded(one) == folded(other)) is equal
+    assert (find(other, [one]) is not None) is equal
+    assert fits(other, [one]) is equal
 
 
 @pytest.mark.parametrize(
-    "name",
-    ["t_harmonylite_users", "__harmonylite", "__harmonylite_", "__Harmonylite__log", "_harmonylite__log",
-     " __harmonylite__log", "xxharmonyliteyylog", "", "__harmonylit___log"],
+    ("rules", "name", "wanted"),
+    [
+        (TableRules(include=("users",)), "Users", True),
+        (TableRules(include=("ORDER_*",)), "order_lines", True),
+        (TableRules(exclude=("Tmp_[AB]*",)), "tmp_backup", False),
+        (TableRules(exclude=("ä",)), "Ä", True),
+        *((TableRules(), each.replace("*", "x"), False) for each in HELPERS),
+        (TableRules(include=("*", "_Litestream_seq")), "_litestream_seq", True),
+        (TableRules(include=("_litestream_*",)), "_litestream_seq", True),
+        (TableRules(include=("_litestream_*",)), "_litestream_lock", True),
+        (TableRules(include=("_litestream_seq",)), "_litestream_lock", False),
+        (TableRules(), "litestream_seq", True),
+    ],
 )  # fmt: skip
-def test_a_name_that_looks_like_ours_is_not(name: str) -> None:
-    assert not is_private(name)
+def test_rules_name_tables_in_any_case(rules: TableRules, name: str, wanted: bool) -> None:
+    assert rules.wanted(name) is wanted
 
 
-@given(st.text())
-def test_a_name_with_our_prefix_is_ours(rest: str) -> None:
-    assert is_private(PRIVATE + rest)
+def test_whose_conflicts_are_settled_by_row_is_said_in_any_case() -> None:
+    assert TableRules(by_row=("Orders",)).is_by_row("orders")
+
+
+def test_the_nearest_name_is_advised() -> None:
+    assert advice("Produkts", ["products", "orders"]) == "did you mean products?"
+    assert advice("x", ["products", "orders"]) == "known are orders, products"
+    assert advice("x", []) == "known are none"
+
+
+def test_mirrors_whose_tables_differ_in_case_alone_are_equal() -> None:
+    one = Group(("a",), {"Users": "1", "t": "2"})
+    assert one.differs({"users": "1", "T": "2"}) == []
+    assert one.differs({"users": "3"}) == ["t", "users"]

@@ -15,6 +15,7 @@ from harmonylite.db.sqlite.connection import value
 from harmonylite.db.sqlite.lossless import exact_rows
 from harmonylite.db.sqlite.row_batches import step
 from harmonylite.db.tracking.tracked_table import Tracked
+from harmonylite.schema.names import folded
 from harmonylite.schema.shape import TableShape, any_differs
 from harmonylite.schema.sql import quote
 from harmonylite.wire import encode_value
@@ -103,7 +104,7 @@ def digest_table(connection: apsw.Connection, shape: TableShape, schema: str = "
     reads = [shape.read(c, "t") for c in shape.columns]
     order = ", ".join(f"{shape.read(c, 't')} COLLATE BINARY" for c in shape.keys)
     found = exact_rows(connection, reads, f"FROM {schema}.{quote(shape.name)} AS t ORDER BY {order}")
-    state = sha256(encode_value([shape.name, list(shape.names)]))
+    state = sha256(encode_value([folded(shape.name), [folded(name) for name in shape.names]]))
     while rows := step(found, 2_000):
         head = 1 if len(rows) < 16 else 3  # MessagePack: how an array of so many begins
         state.update(memoryview(encode_value(rows))[head:])

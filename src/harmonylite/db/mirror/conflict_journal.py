@@ -252,7 +252,7 @@ def _key_of(blob: bytes) -> dict[str, SqlValue]:
 
 def read_journal(connection: apsw.Connection, *, table: str | None = None, limit: int = 100) -> list[Conflict]:
     """Return the newest conflicts first, of one table or of all."""
-    where, bound = ("WHERE tbl = ?1", [table]) if table is not None else ("WHERE ?1 IS NULL", [None])
+    where, bound = ("WHERE tbl = ?1 COLLATE NOCASE", [table]) if table is not None else ("WHERE ?1 IS NULL", [None])
     listed = ", ".join(["tbl", "key", "col", "kind", "winner", "loser", "shard", "seq", "at"])
     codec = codec_of(connection)
     reads = f"SELECT {listed}, {exact(['winning', 'overruled'])}, id"

@@ -46,7 +46,8 @@ def carry_over(connection: apsw.Connection) -> None:
         connection.execute(f"INSERT OR IGNORE INTO mirror.{FORMER} SELECT tbl, name, now FROM base.{FORMER}")
         known = quote(TABLES)  # the mirror's list of tables, not what stands for names of tables here
         dropped = f"SELECT name FROM base.{known} WHERE id = 0"
-        connection.execute(f"UPDATE mirror.{known} SET id = 0 WHERE name IN ({dropped})")
+        # the numbers in a mirror that was filled beside another database are of that one
+        connection.execute(f"UPDATE mirror.{known} SET id = CASE WHEN name IN ({dropped}) THEN 0 END")
 
 
 def columns_moved(

@@ -10,7 +10,7 @@ from re import compile as pattern
 
 import apsw
 
-from harmonylite.db.sqlite.connection import open_scratch, rows
+from harmonylite.db.sqlite.connection import compile_only, open_scratch, rows
 from harmonylite.schema.shape import TableShape
 from harmonylite.schema.sql import quote
 
@@ -35,7 +35,7 @@ def why_unwritable(connection: apsw.Connection, shape: TableShape, schema: str) 
         f"DELETE FROM {name}",
     ):
         try:
-            connection.execute(f"EXPLAIN {sql}").fetchall()
+            compile_only(connection, sql)
         except apsw.SQLError as error:
             return str(error)
     return ""
@@ -92,7 +92,7 @@ def _collations(connection: apsw.Connection) -> set[str]:
     found = set()
     for (name,) in rows(connection, "SELECT name FROM pragma_collation_list"):
         try:
-            connection.execute(f"EXPLAIN SELECT '' = '' COLLATE {quote(name)}").fetchall()
+            compile_only(connection, f"SELECT '' = '' COLLATE {quote(name)}")
         except apsw.SQLError:
             continue
         found.add(name.upper())

@@ -198,6 +198,11 @@ def is_unique(error: apsw.ConstraintError) -> bool:
     )
 
 
+def compile_only(connection: apsw.Connection, sql: str) -> None:
+    """Let SQLite compile one statement, without running it or reading its program. Raises apsw.Error."""
+    connection.execute(f"EXPLAIN {sql}").close(True)
+
+
 def rows(connection: apsw.Connection, sql: str, bindings: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
     """Run one statement and return all its rows."""
     return connection.execute(sql, bindings).fetchall()

@@ -7,13 +7,13 @@ sentence that says why.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from fnmatch import fnmatchcase
 
 import apsw
 
 from harmonylite.db.sqlite.capabilities import mirror_definition, why_unwritable
 from harmonylite.db.sqlite.connection import rows, value
 from harmonylite.db.sqlite.untrusted_ddl import module_of
+from harmonylite.schema.names import HELPERS, fits
 from harmonylite.schema.shape import Column, TableShape, affinity_of
 from harmonylite.schema.sql import is_private, quote
 
@@ -32,14 +32,13 @@ class TableRules:
     by_row: tuple[str, ...] = ()
 
     def wanted(self, name: str) -> bool:
-        """Tell whether the table ``name`` is to be replicated."""
-        return any(fnmatchcase(name, glob) for glob in self.include) and not any(
-            fnmatchcase(name, glob) for glob in self.exclude
-        )
+        """Tell whether the table ``name`` is to be replicated: no table of another helper's, unless it is named."""
+        named = fits(name, [each for each in self.include if each != "*"])
+        return fits(name, self.include) and not fits(name, self.exclude) and (named or not fits(name, HELPERS))
 
     def is_by_row(self, name: str) -> bool:
         """Tell whether a conflict in table ``name`` is decided for the row as a whole."""
-        return any(fnmatchcase(name, glob) for glob in self.by_row)
+        return fits(name, self.by_row)
 
 
 @dataclass

@@ -18,7 +18,7 @@ from re import compile as pattern
 
 import apsw
 
-from harmonylite.db.sqlite.connection import reading, rows
+from harmonylite.db.sqlite.connection import compile_only, reading, rows
 from harmonylite.schema.shape import TableShape
 from harmonylite.schema.sql import PRIVATE, is_private, quote, text
 
@@ -91,7 +91,7 @@ def _compile(connection: apsw.Connection, table: str) -> list[str | None]:
     said: list[str | None] = []
     for sql in (f"INSERT INTO {name} DEFAULT VALUES", f"UPDATE {name} SET {sets}", f"DELETE FROM {name}"):
         try:
-            connection.execute(f"EXPLAIN {sql}").fetchall()
+            compile_only(connection, sql)
         except apsw.Error as error:
             said.append(str(error))
         else:
