@@ -11,7 +11,10 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import msgspec
+
 from harmonylite.errors import StreamError
+from harmonylite.foreign import Line, Seconds, Seq
 
 State = Literal["starting", "ok", "waiting", "failed", "stopped"]
 PeerState = Literal["up", "silent", "stopped", "unknown"]
@@ -143,9 +146,21 @@ class ShardStatus:
         return max(0, self.last - self.position)
 
 
+class NodeHealth(msgspec.Struct, kw_only=True):
+    """What each node tells the others of its health; lags are the sum, and the age of the oldest, over all shards."""
+
+    healthy: bool = False
+    ready: bool = False
+    lag_messages: Seq = 0
+    lag_seconds: Seconds = 0.0
+    pending_rows: Seq = 0
+    version: Line = ""
+    host: Line = ""
+
+
 @dataclass(slots=True)
 class Peer:
-    """Another node, as its last heartbeat describes it.
+    """Another node. ``health``: as its last heartbeat describes it.
 
     ``state``: ``up``: it is heard; ``silent``: its heartbeats stopped; ``stopped``: it announced its stop; ``unknown``:
     this node has no connection to NATS, or has not listened for long enough. ``heard``: time of the last heartbeat on
@@ -158,13 +173,7 @@ class Peer:
     heard: float = 0.0
     heard_wall: float = 0.0
     every: float = 0.0
-    healthy: bool = False
-    ready: bool = False
-    lag_messages: int = 0
-    lag_seconds: float = 0.0
-    pending_rows: int = 0
-    version: str = ""
-    host: str = ""
+    health: NodeHealth = field(default_factory=NodeHealth)
 
     def report(self, now: float) -> dict[str, Any]:
         """Return the peer as JSON-able values; ``now``: on the monotonic clock."""
@@ -173,13 +182,8 @@ class Peer:
             "state": self.state,
             "last_heard": self.heard_wall,
             "silent_seconds": round(now - self.heard, 1) if self.heard else None,
-            "healthy": self.healthy,
-            "ready": self.ready,
-            "lag_messages": self.lag_messages,
-            "lag_seconds": round(self.lag_seconds, 3),
-            "pending_rows": self.pending_rows,
-            "version": self.version,
-            "host": self.host,
+            **{name: getattr(self.health, name) for name in NodeHealth.__struct_fields__},
+            "lag_seconds": round(self.health.lag_seconds, 3),
         }
 
 

@@ -14,8 +14,8 @@ SOURCE = Path(__file__).parents[2] / "src"
 PACKAGE = "harmonylite"
 
 FLOORS: tuple[dict[str, tuple[str, ...]], ...] = (
-    {"": (), "errors": (), "model": (), "backoff": (), "status": (), "resource": ()},  # "": the version
-    {"config": (), "changes": (), "schema": (), "wire": (), "foreign": (), "ports": (), "extensions": ()},
+    {"": (), "errors": (), "model": (), "backoff": (), "resource": ()},  # "": the version
+    {"config": (), "changes": (), "schema": (), "wire": (), "foreign": (), "ports": (), "extensions": (), "status": ()},
     {
         "db": (), "nats": (), "nats_server": ("nats", "identity"), "jetstream": ("nats",), "stores": (),
         "identity": (), "logs": (), "systemd": (),

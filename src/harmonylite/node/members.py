@@ -49,10 +49,11 @@ def _row(name: str, entry: Entry, status: NodeStatus) -> dict[str, Any]:
         return row
     if not peer.heard:
         return row | {"state": peer.state}
+    health = peer.health
     return row | {
-        "state": peer.state, "last_seen": max(peer.heard_wall, entry.seen), "host": peer.host,
-        "version": peer.version, "lag_messages": peer.lag_messages, "lag_seconds": peer.lag_seconds,
-        "pending_rows": peer.pending_rows,
+        "state": peer.state, "last_seen": max(peer.heard_wall, entry.seen), "host": health.host,
+        "version": health.version, "lag_messages": health.lag_messages, "lag_seconds": health.lag_seconds,
+        "pending_rows": health.pending_rows,
     }  # fmt: skip
 
 

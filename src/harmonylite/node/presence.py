@@ -13,15 +13,16 @@ import socket
 import time
 from collections.abc import Iterable
 from contextlib import suppress
-from typing import Annotated
+from itertools import islice
+from typing import Annotated, Literal
 
 import msgspec
 
 from harmonylite.errors import ForeignError, StreamError
-from harmonylite.foreign import Codec, Line, Name, Seconds, Seq
+from harmonylite.foreign import Codec, Line, Name
 from harmonylite.nats.peers import NatsPeers
 from harmonylite.resource import Resource
-from harmonylite.status import NodeStatus, Peer
+from harmonylite.status import NodeHealth, NodeStatus, Peer
 
 log = logging.getLogger(__name__)
 
@@ -36,26 +37,23 @@ MISSED = 3
 """Heartbeats in a row that a node may miss before it counts as silent."""
 MOST_PEERS = 1000
 """Nodes that are remembered; heartbeats of further ones are left out."""
+MOST_TWINS = 16
+"""Processes under this node's id that are logged, each once."""
+NAMED = 50
+"""Nodes that a line of the log names; more of them are given as a number."""
 GREETING_SECONDS = 1.0
 """A node that meets another one publishes its next heartbeat within so many seconds: that one knows nobody yet."""
 GOODBYE_SECONDS = 1.0
 """How long the last heartbeat of a node that stops may take."""
 
 
-class Heartbeat(msgspec.Struct):
+class Heartbeat(NodeHealth):
     """A heartbeat. ``session``: of the sending process; ``every``: seconds to the next one; ``leaving``: the last."""
 
     node: Name
     session: Line
     every: Annotated[float, msgspec.Meta(ge=0.1, le=3600.0)]
     leaving: bool = False
-    healthy: bool = False
-    ready: bool = False
-    lag_messages: Seq = 0
-    lag_seconds: Seconds = 0.0
-    pending_rows: Seq = 0
-    version: Line = ""
-    host: Line = ""
 
 
 CODEC = Codec("a heartbeat", Heartbeat, packed=True)
@@ -79,9 +77,9 @@ class Presence(Resource):
         self._host = socket.gethostname()[:255]
         self._met = asyncio.Event()
         self._listening: float | None = None
-        self._twin = ""
+        self._twins: dict[str, None] = {}
         self._silent: dict[str, float] = {}
-        self._news: dict[str, list[str]] = {}
+        self._news: dict[str, dict[str, str]] = {}
         self._task: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
@@ -123,24 +121,24 @@ class Presence(Resource):
 
     def hear(self, heartbeat: Heartbeat, now: float) -> None:
         """Take note of a heartbeat that came at ``now`` on the monotonic clock."""
-        if heartbeat.node == self._status.node_id and heartbeat.session not in (self._session, self._twin):
-            self._twin = heartbeat.session
+        known = len(self._twins) >= MOST_TWINS or heartbeat.session in (self._session, *self._twins)
+        if heartbeat.node == self._status.node_id and not known:
+            self._twins[heartbeat.session] = None
             log.error("another process on host %s runs as node %s; stop one of the two", heartbeat.host, heartbeat.node)
         peer = self._peer(heartbeat.node)
         if peer is None:
             return
-        state = "stopped" if heartbeat.leaving else "up"
+        state: Literal["stopped", "up"] = "stopped" if heartbeat.leaving else "up"
         if peer.node in self._silent:
             since = self._silent.pop(peer.node)
-            self._note("peers are back", f"{peer.node} (silent for {now - since:.0f} s)")
+            self._note("peers are back", peer.node, f"silent for {now - since:.0f} s")
         elif state == "up" and (peer.state == "stopped" or not peer.heard):
             self._note("peers are up", peer.node)
             self._met.set()
         if state == "stopped" and peer.state != "stopped":
             self._note("peers stopped", peer.node)
-        for name in ("healthy", "ready", "lag_messages", "lag_seconds", "pending_rows", "version", "host", "every"):
-            setattr(peer, name, getattr(heartbeat, name))
-        peer.state, peer.heard, peer.heard_wall = state, now, time.time()  # type: ignore[assignment] # one of the two
+        peer.health, peer.every = heartbeat, heartbeat.every
+        peer.state, peer.heard, peer.heard_wall = state, now, time.time()
 
     def look(self, now: float) -> None:
         """Find the peers that became silent, and log what changed since the last look. ``now``: monotonic."""
@@ -159,14 +157,17 @@ class Presence(Resource):
             if node not in self._silent:
                 self._silent[node] = peer.heard or self._listening
                 last = f"last heard {now - peer.heard:.0f} s ago" if peer.heard else "not heard since this node's start"
-                self._note("peers are silent", f"{node} ({last})")
+                self._note("peers are silent", node, last)
         for what, nodes in self._news.items():
-            log.log(logging.WARNING if what == "peers are silent" else logging.INFO, "%s: %s", what, ", ".join(nodes))
+            level = logging.WARNING if what == "peers are silent" else logging.INFO
+            named = [f"{node} ({note})" if note else node for node, note in islice(nodes.items(), NAMED)]
+            more = f" and {len(nodes) - NAMED} more" if len(nodes) > NAMED else ""
+            log.log(level, "%s: %s%s", what, ", ".join(named), more)
         self._news.clear()
 
-    def _note(self, what: str, node: str) -> None:
-        """Keep a piece of news for the next look, which logs one line for all nodes of a kind."""
-        self._news.setdefault(what, []).append(node)
+    def _note(self, what: str, node: str, note: str = "") -> None:
+        """Keep a piece of news for the next look, which logs one line for all nodes of a kind, each node once."""
+        self._news.setdefault(what, {})[node] = note
 
     def _peer(self, node: str) -> Peer | None:
         known = self._status.peers
@@ -194,9 +195,9 @@ class Presence(Resource):
         status = self._status
         shards = status.shards.values()
         heartbeat = Heartbeat(
-            status.node_id, self._session, self.every, leaving, status.healthy, status.ready,
-            sum(shard.lag for shard in shards), max((shard.lag_seconds for shard in shards), default=0.0),
-            status.pending_rows, status.version, self._host,
+            status.node_id, self._session, self.every, leaving, healthy=status.healthy, ready=status.ready,
+            lag_messages=status.left, lag_seconds=max((shard.lag_seconds for shard in shards), default=0.0),
+            pending_rows=status.pending_rows, version=status.version, host=self._host,
         )  # fmt: skip
         await self._peers.publish(TOPIC, CODEC.encode(heartbeat))
 

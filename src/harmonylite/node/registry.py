@@ -37,6 +37,8 @@ TRIES = 50
 """How often a change is tried against others' before it is given up."""
 MOST = 4096
 """Nodes on the list, and nodes that are forgotten; the oldest go."""
+MOST_BYTES = 512 * 1024
+"""Size of a list that a node sets; more of the oldest go. A NATS server takes a megabyte, and so does the decoder."""
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -104,8 +106,8 @@ class Registry:
 
         def enrolled(roll: NodeList) -> NodeList:
             roll = _without(roll, gone)
-            nodes = roll.nodes | {self._node: msgspec.structs.replace(self._entry, seen=time.time())}
-            return NodeList(_newest(nodes, lambda entry: entry.seen), _all_but(roll.forgotten, self._node))
+            me = msgspec.structs.replace(self._entry, seen=time.time())
+            return NodeList(roll.nodes | {self._node: me}, _all_but(roll.forgotten, self._node))
 
         await self._change(enrolled)
         for name in gone:
@@ -129,7 +131,7 @@ class Registry:
     async def _change(self, change: Callable[[NodeList], NodeList]) -> None:
         for _ in range(TRIES):
             roll, revision = await self._read()
-            changed = change(roll)
+            changed = _fitting(change(roll))
             if await self._pointers.set_pointer(KEY, CODEC.encode(changed), revision=revision):
                 self._roll = changed
                 return
@@ -158,14 +160,27 @@ class Registry:
 
 def _without(roll: NodeList, names: list[str]) -> NodeList:
     """Return ``roll`` with ``names`` forgotten."""
+    return NodeList(_all_but(roll.nodes, *names), roll.forgotten | dict.fromkeys(names, time.time()))
+
+
+def _fitting(roll: NodeList) -> NodeList:
+    """Return the newest of ``roll`` that fit; those from the future go first: they are made up."""
     now = time.time()
-    forgotten = _newest(roll.forgotten | dict.fromkeys(names, now), lambda when: when)
-    return NodeList(_all_but(roll.nodes, *names), forgotten)
+
+    def when(seconds: float) -> float:
+        return seconds if seconds <= now else 0.0
+
+    for most in (MOST >> step for step in range(MOST.bit_length())):
+        nodes = _newest(roll.nodes, lambda entry: when(entry.seen), most)
+        roll = NodeList(nodes, _newest(roll.forgotten, when, most))
+        if len(CODEC.encode(roll)) <= MOST_BYTES:
+            break
+    return roll
 
 
 def _all_but(found: dict[str, V], *names: str) -> dict[str, V]:
     return {name: value for name, value in found.items() if name not in names}
 
 
-def _newest(found: dict[str, V], when: Callable[[V], float]) -> dict[str, V]:
-    return dict(sorted(found.items(), key=lambda item: when(item[1]))[-MOST:])
+def _newest(found: dict[str, V], when: Callable[[V], float], most: int) -> dict[str, V]:
+    return dict(sorted(found.items(), key=lambda item: when(item[1]))[-most:])

@@ -13,7 +13,16 @@ from hypothesis import strategies as st
 from harmonylite.nats.link import NatsLink
 from harmonylite.nats.peers import NatsPeers
 from harmonylite.node import presence
-from harmonylite.node.presence import MISSED, MOST_A_SECOND, MOST_PEERS, Heartbeat, Presence, decode
+from harmonylite.node.presence import (
+    MISSED,
+    MOST_A_SECOND,
+    MOST_PEERS,
+    MOST_TWINS,
+    NAMED,
+    Heartbeat,
+    Presence,
+    decode,
+)
 from harmonylite.status import NodeStatus
 from tests.parts.fix_nats import RealNats, eventually, quick
 
@@ -41,6 +50,14 @@ def test_another_process_under_this_nodes_id_is_logged_once(caplog: pytest.LogCa
         a.hear(Heartbeat("a", session, 3.0, host="db-2"), 1.0)
     assert caplog.messages == ["another process on host db-2 runs as node a; stop one of the two"]
     assert states(a) == {}
+
+
+def test_made_up_processes_under_this_nodes_id_do_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    a = listening()
+    for _ in range(2):
+        for number in range(100):
+            a.hear(Heartbeat("a", f"session {number}", 3.0), 1.0)
+    assert len(caplog.messages) == MOST_TWINS
 
 
 @pytest.fixture
@@ -75,6 +92,17 @@ def test_many_peers_that_go_together_are_one_line(log: pytest.LogCaptureFixture)
     a.look(1.0 + LEFT)
     assert len(log.messages) == 2
     assert all(f"n{number:02} (last heard 9 s ago)" in log.messages[1] for number in range(20))
+
+
+def test_however_many_heartbeats_come_between_two_looks_each_node_is_news_once(log: pytest.LogCaptureFixture) -> None:
+    a = listening()
+    for turn in range(200):
+        for number in range(NAMED + 10):
+            a.hear(heartbeat(f"n{number:02}", leaving=turn % 2 == 1), 1.0)
+    assert sum(map(len, a._news.values())) == 2 * (NAMED + 10)
+    a.look(1.0)
+    names = ", ".join(f"n{number:02}" for number in range(NAMED))
+    assert log.messages == [f"peers are up: {names} and 10 more", f"peers stopped: {names} and 10 more"]
 
 
 def test_an_outage_of_this_node_makes_no_peer_silent(log: pytest.LogCaptureFixture) -> None:
@@ -185,7 +213,7 @@ async def test_nodes_hear_each_other_and_a_stop_over_nats(nats: RealNats, monkey
     async with NatsLink(quick(nats.url), one) as first, Presence(NatsPeers(first, "p"), one, "1"):
         async with NatsLink(quick(nats.url), two) as second, Presence(NatsPeers(second, "p"), two, "2"):
             await eventually(lambda: [*one.peers] == ["b"] and [*two.peers] == ["a"], "both are heard")
-            assert (one.peers["b"].state, one.peers["b"].version) == ("up", "7")
+            assert (one.peers["b"].state, one.peers["b"].health.version) == ("up", "7")
             await nats.kill()
             await eventually(lambda: one.peers["b"].state == "unknown", "an outage says nothing about the peer")
             await nats.start()

@@ -18,8 +18,8 @@ from harmonylite.nats.link import NatsLink
 from harmonylite.nats.peers import NatsPeers
 from harmonylite.node.claim import Claim, runs
 from harmonylite.node.members import all_nodes, known_nodes, node_rows, refuse_to_forget
-from harmonylite.node.registry import CODEC, KEY, MOST, Entry, NodeList, Registry, _without
-from harmonylite.status import NodeStatus, Peer
+from harmonylite.node.registry import CODEC, KEY, MOST, Entry, NodeList, Registry, _fitting, _without
+from harmonylite.status import NodeHealth, NodeStatus, Peer
 from tests.parts.fix_nats import RealNats, eventually
 
 
@@ -108,11 +108,11 @@ async def test_a_node_that_runs_replaces_a_bad_list_at_once_and_logs_each_value_
     a = member(link, "a")
     serving.append(asyncio.create_task(a.registry.run(nobody)))
     for number in (1, 2):
-        roll, revision = NodeList(), 0
+        spoilt = False
         async with asyncio.timeout(60):
-            while not roll.nodes:
+            while not spoilt:  # the node may note once more that it is there
                 roll, revision = await a.registry._read()
-        assert await a.objects.set_pointer(KEY, b"\xff\xfe", revision=revision)
+                spoilt = bool(roll.nodes) and await a.objects.set_pointer(KEY, b"\xff\xfe", revision=revision)
         await asyncio.gather(*(a.registry.read() for _ in range(5)))
         async with asyncio.timeout(60):
             while not (await a.registry.read()).nodes:
@@ -145,18 +145,40 @@ async def test_a_node_that_runs_is_told_from_one_that_does_not(link: NatsLink) -
 
 def test_the_list_is_bounded_and_the_oldest_go() -> None:
     roll = NodeList({}, {f"n{i}": float(i) for i in range(MOST)})
-    shorter = _without(roll, ["newest"])
+    shorter = _fitting(_without(roll, ["newest"]))
     assert len(shorter.forgotten) == MOST
     assert "n0" not in shorter.forgotten
     assert "newest" in shorter.forgotten
     assert CODEC.decode(CODEC.encode(shorter)) == shorter
 
 
+FULL = {
+    "as many as there may be, from the future": NodeList(
+        {f"n{i}": Entry(seen=4e9) for i in range(MOST)}, {f"f{i}": 4e9 for i in range(MOST)}
+    ),
+    "as many bytes as are read": NodeList({f"n{i}": Entry("x" * 1000, seen=4e9) for i in range(980)}),
+    "as many bytes of forgotten ones": NodeList({}, {f"{'f' * 120}{i}": 4e9 for i in range(MOST)}),
+}
+
+
+@pytest.mark.parametrize("full", FULL.values(), ids=FULL)
+async def test_a_node_that_runs_gets_onto_a_list_that_is_full(link: NatsLink, full: NodeList) -> None:
+    a, value = member(link, "a"), CODEC.encode(full)
+    assert CODEC.decode(value) == full
+    assert await a.objects.set_pointer(KEY, value, revision=0)
+    for _ in range(2):
+        await a.registry.enrol(nobody)
+        assert "a" in (await member(link, "b").registry.read()).nodes
+    await a.registry.forget("n0")
+    assert "n0" in (await member(link, "b").registry.read()).forgotten
+
+
 def status_with(**states: str) -> NodeStatus:
     status = NodeStatus(node_id="me", version="2.0")
     for name, state in states.items():
         heard = 0.0 if state == "unknown" else 5.0
-        status.peers[name] = Peer(name, state, heard, 1000.0 if heard else 0.0, version="1.9", host="h")  # type: ignore[arg-type]
+        health = NodeHealth(version="1.9", host="h")
+        status.peers[name] = Peer(name, state, heard, 1000.0 if heard else 0.0, health=health)  # type: ignore[arg-type]
     return status
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from harmonylite.errors import ConfigError
-from harmonylite.status import NodeStatus, Peer
+from harmonylite.status import NodeHealth, NodeStatus, Peer
 from harmonylite.web.endpoints import HealthEndpoint, MetricsEndpoint, http_servers
 from harmonylite.web.health import health_routes
 from tests.parts.web.fix_http import Reply, fetch, running_status
@@ -108,7 +108,7 @@ async def test_a_node_that_caught_up_once_says_so_only_when_it_is_late() -> None
 
 async def test_detailed_health_lists_the_peers() -> None:
     status = running_status()
-    status.peers["8"] = Peer("8", "silent", 1.0, 1742571045.25, version="1.0")
+    status.peers["8"] = Peer("8", "silent", 1.0, 1742571045.25, health=NodeHealth(version="1.0"))
     status.peers["9"] = Peer("9")
     heard, unheard = (await ask(status)).json["peers"]
     assert (heard["node_id"], heard["state"], heard["last_heard"]) == ("8", "silent", "2025-03-21T15:30:45.250Z")
