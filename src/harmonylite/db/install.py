@@ -189,30 +189,49 @@ def _install(
                 connection.execute(f"DELETE FROM main.{quote(HELD)} WHERE t IN (?, ?)", (number, known[name]))
             connection.execute(f"UPDATE main.{quote(HELD)} SET t = ? WHERE t = ?", (number, known.get(name)))
             mirror_file.set_table_id(connection, name, number)
-    for trigger in (trigger for left in ours.values() for trigger in left):
-        connection.execute(f"DROP TRIGGER main.{quote(trigger)}")
-    for name, number in known.items():
-        if number and name not in inventory.tables:
-            kept = name in inventory.unwritable
-            mirror_file.set_table_id(connection, name, None if kept else mirror_file.DROPPED)
+    _forget_tables(connection, inventory, ours, known)
     # What a database that is older than its mirror has otherwise was not changed here: `join.reconcile` sees to it.
     older = bool(fresh) and is_older(connection)
     for table, empty in fresh if not older else ():
         everything = f"SELECT {table.shape.read_key('d')} FROM {table.main} AS d"
         log.append(table, everything if empty else changed_keys(table, replicate=replicate))
     compared = {table.id for table, _ in fresh}
-    stale = {int(number) for number in str(mirror_file.get_state(connection, "main", STALE) or "").split()}
     behind = compared if older or (compared and mirror_is_behind(connection)) else set()
-    result.stale = frozenset((stale | behind) & result.by_id.keys())
-    if result.stale != stale:
-        mirror_file.set_state(connection, "main", STALE, " ".join(map(str, sorted(result.stale))))
+    result.stale = _stale(connection, behind, result)
     for table in result.tables.values():
         watermarks.begin(connection, table, anew=table.id in compared)
     watermarks.forget_others(connection, result.by_id)
+    return result
+
+
+def _forget_tables(
+    connection: apsw.Connection,
+    inventory: Inventory,
+    ours: Mapping[str, Mapping[str, tuple[int, str]]],
+    known: Mapping[str, int | None],
+) -> None:
+    """Drop the triggers in ``ours``, whose tables are not replicated any more, and the numbers of tables that went."""
+    for trigger in (trigger for left in ours.values() for trigger in left):
+        connection.execute(f"DROP TRIGGER main.{quote(trigger)}")
+    for name, number in known.items():
+        if number and name not in inventory.tables:
+            kept = name in inventory.unwritable
+            mirror_file.set_table_id(connection, name, None if kept else mirror_file.DROPPED)
+
+
+def _stale(connection: apsw.Connection, behind: set[int], result: Installed) -> frozenset[int]:
+    """Return which tables are to be compared once database and mirror are at one position, and keep that.
+
+    Forget what is held back of tables that went.
+    """
+    before = {int(number) for number in str(mirror_file.get_state(connection, "main", STALE) or "").split()}
+    stale = frozenset((before | behind) & result.by_id.keys())
+    if stale != before:
+        mirror_file.set_state(connection, "main", STALE, " ".join(map(str, sorted(stale))))
     for (number,) in rows(connection, f"SELECT DISTINCT t FROM main.{quote(HELD)}"):
         if number not in result.by_id:
             connection.execute(f"DELETE FROM main.{quote(HELD)} WHERE t = ?", (number,))
-    return result
+    return stale
 
 
 def _private_tables(connection: apsw.Connection, inventory: Inventory) -> None:

@@ -146,14 +146,7 @@ async def bring_forward(
     try:
         while readers:
             for shard, reader in list(readers.items()):
-                for message in await anext(reader):
-                    if message.seq > targets[shard]:
-                        break
-                    try:
-                        inbox.add(message)
-                    except PoisonError as error:
-                        await pass_over(error)
-                        inbox.add(message)
+                await _add(inbox, await anext(reader), targets[shard], pass_over)
                 if inbox.read_up_to(shard) >= targets[shard]:
                     await close(readers.pop(shard))
             while (cut := inbox.take(most_bytes=BATCH_BYTES, limit=dict(targets))) is not None:
@@ -162,6 +155,20 @@ async def bring_forward(
         inbox.close()
         for reader in readers.values():
             await close(reader)
+
+
+async def _add(
+    inbox: Inbox, messages: Sequence[StreamMessage], target: int, pass_over: Callable[[Unfit], Awaitable[None]]
+) -> None:
+    """Add ``messages`` up to sequence ``target`` to ``inbox``."""
+    for message in messages:
+        if message.seq > target:
+            return
+        try:
+            inbox.add(message)
+        except PoisonError as error:
+            await pass_over(error)
+            inbox.add(message)
 
 
 async def _apply(

@@ -145,17 +145,7 @@ class SnapshotScheduler:
             await self._lease.renew()
         if now - self._asked >= ASK or wanted or self._due() > 0:
             await self.look()
-        if self.newest is not None and self.newest.name not in self._repository.damaged:
-            self._repository.damaged.clear()
-            self._repository.missing.clear()
-            if self._status.caught_up and now - self._checked >= CHECK:
-                await self._repository.look_at(self.newest)
-                self._checked = now
-        if (
-            self.newest is not None
-            and self.newest.name in self._repository.missing
-            and await self._elsewhere(self.newest)
-        ):
+        if self.newest is not None and await self._other_store_has(self.newest, now):
             return
         if wanted and not self._lease.held and self._due(wanted=True):
             await self._peers.ask(TOPIC, b"", bytes, seconds=ASK_AROUND, expect=1)
@@ -173,6 +163,16 @@ class SnapshotScheduler:
         self._doing = LOOKING
         await self.look()
         self._part.ok()
+
+    async def _other_store_has(self, newest: Snapshot, now: float) -> bool:
+        """Check the newest snapshot now and then; tell whether this node's store lacks it and another node's has it."""
+        if newest.name not in self._repository.damaged:
+            self._repository.damaged.clear()
+            self._repository.missing.clear()
+            if self._status.caught_up and now - self._checked >= CHECK:
+                await self._repository.look_at(newest)
+                self._checked = now
+        return newest.name in self._repository.missing and await self._elsewhere(newest)
 
     async def _elsewhere(self, newest: Snapshot) -> bool:
         """Tell whether another node's store has the newest snapshot, which this one lacks: then others have to save."""

@@ -52,6 +52,11 @@ class BadArgumentError(Exception):
 
 def control_routes(actions: Actions) -> list[Route]:
     """Return the routes ``/v1/...`` over ``actions``."""
+    return [*_questions(actions), *_orders(actions)]
+
+
+def _questions(actions: Actions) -> list[Route]:
+    """Return the routes that read."""
 
     async def status(_: Request) -> dict[str, Any]:
         return await actions.status()
@@ -62,16 +67,31 @@ def control_routes(actions: Actions) -> list[Route]:
     async def nodes(_: Request) -> dict[str, Any]:
         return {"nodes": list(await actions.nodes())}
 
+    async def conflicts(request: Request) -> dict[str, Any]:
+        limit = whole("limit", parsed(request.query_params.get("limit", "100")), 1, MAX_CONFLICTS)
+        found = await actions.conflicts(request.query_params.get("table") or None, limit)
+        return {"conflicts": [conflict_json(conflict) for conflict in found]}
+
+    async def left_out(_: Request) -> dict[str, Any]:
+        return {"left_out": list(await actions.left_out())}
+
+    return [
+        Route("/v1/status", answering(status), methods=["GET"]),
+        Route("/v1/cluster", answering(cluster), methods=["GET"]),
+        Route("/v1/nodes", answering(nodes), methods=["GET"]),
+        Route("/v1/conflicts", answering(conflicts), methods=["GET"]),
+        Route("/v1/skip/list", answering(left_out), methods=["GET"]),
+    ]
+
+
+def _orders(actions: Actions) -> list[Route]:
+    """Return the routes that have the node do something."""
+
     async def forget(request: Request) -> dict[str, Any]:
         given = await arguments(request, {"node": ""})
         if not isinstance(given["node"], str) or not given["node"]:
             raise BadArgumentError("node is not the name of a node")
         return await actions.forget(given["node"])
-
-    async def conflicts(request: Request) -> dict[str, Any]:
-        limit = whole("limit", parsed(request.query_params.get("limit", "100")), 1, MAX_CONFLICTS)
-        found = await actions.conflicts(request.query_params.get("table") or None, limit)
-        return {"conflicts": [conflict_json(conflict) for conflict in found]}
 
     async def verify(request: Request) -> dict[str, Any]:
         given = await arguments(request, {"repair": False, "seconds": 30.0, "without": []})
@@ -87,9 +107,6 @@ def control_routes(actions: Actions) -> list[Route]:
         shard, seq = whole("shard", given["shard"], 0), whole("seq", given["seq"], 1)
         return await actions.skip(shard, seq)
 
-    async def left_out(_: Request) -> dict[str, Any]:
-        return {"left_out": list(await actions.left_out())}
-
     async def undo_skip(request: Request) -> dict[str, Any]:
         given = await arguments(request, {"shard": None, "seq": None})
         shard, seq = whole("shard", given["shard"], 0), whole("seq", given["seq"], 1)
@@ -102,15 +119,10 @@ def control_routes(actions: Actions) -> list[Route]:
         return await actions.region(given["action"], _flag("force", given["force"]))
 
     return [
-        Route("/v1/status", answering(status), methods=["GET"]),
-        Route("/v1/cluster", answering(cluster), methods=["GET"]),
-        Route("/v1/nodes", answering(nodes), methods=["GET"]),
         Route("/v1/forget", answering(forget), methods=["POST"]),
-        Route("/v1/conflicts", answering(conflicts), methods=["GET"]),
         Route("/v1/verify", answering(verify), methods=["POST"]),
         Route("/v1/snapshot", answering(snapshot), methods=["POST"]),
         Route("/v1/skip", answering(skip), methods=["POST"]),
-        Route("/v1/skip/list", answering(left_out), methods=["GET"]),
         Route("/v1/skip/undo", answering(undo_skip), methods=["POST"]),
         Route("/v1/region", answering(region), methods=["POST"]),
     ]

@@ -215,7 +215,8 @@ class Applying:
             return error
         raise AssertionError("what is to be undone is never committed")
 
-    def _apply(self, cut: Cut, *, merge: bool, undo: bool = False) -> Applied:
+    # one transaction whose steps depend on their order: split, the order could no longer be read in one place
+    def _apply(self, cut: Cut, *, merge: bool, undo: bool = False) -> Applied:  # noqa: C901
         if merge:
             self.compare_stale()
         merge = merge and self._replicate
