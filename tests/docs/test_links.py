@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted(str(path.relative_to(ROOT)) for path in (*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")))
+PAGES = sorted(str(path.relative_to(ROOT)) for path in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")))
 _LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
 
 
@@ -39,3 +39,15 @@ def test_a_link_leads_somewhere(name: str) -> None:
 def test_every_page_can_be_reached_from_the_readme() -> None:
     linked = set(_LINK.findall(text_of(ROOT / "README.md")))
     assert {f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")} <= linked
+
+
+def test_every_decision_is_listed() -> None:
+    listed = set(_LINK.findall((ROOT / "docs" / "adr" / "README.md").read_text()))
+    assert listed == {path.name for path in (ROOT / "docs" / "adr").glob("[0-9]*.md")}
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_file_that_a_page_names_is_there(name: str) -> None:
+    folders = (ROOT, ROOT / "src", ROOT / "src" / "harmonylite")
+    for file in re.findall(r"`((?:\w+/)*\w+\.py)`", (ROOT / name).read_text()):
+        assert any((folder / file).is_file() for folder in folders), f"{file} is not there"
