@@ -11,7 +11,7 @@ import ipaddress
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -72,23 +72,36 @@ def _guarded(host: str, settings: EmbeddedSettings, key: str, address: str, *, s
         )
 
 
+@dataclass(frozen=True, slots=True)
+class OtherServers:
+    """Servers to link to, as ``host:port``: those of the cluster, and those of other regions."""
+
+    routes: Sequence[str]
+    leaf_urls: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class ClientLogin:
+    """What the client port asks for; ``user`` "": nothing."""
+
+    user: str
+    password: str = field(repr=False)
+
+
 def plan(
     settings: EmbeddedSettings,
     folder: Path,
     *,
     name: str,
-    routes: Sequence[str],
-    leaf_urls: Sequence[str],
-    user: str,
-    password: str,
+    others: OtherServers,
+    client: ClientLogin,
     login: RouteLogin | None = None,
     port: int | None = None,
     monitor_path: str = "",
 ) -> ServerPlan:
     """Return the configuration as text and what it says of the client port; raises ConfigError.
 
-    ``name``: of the server in its cluster. ``routes``/``leaf_urls``: ``host:port``, names already looked up.
-    ``login``: what routes ask for and give. ``port``: chosen earlier, kept over
+    ``name``: of the server in its cluster. ``login``: what routes ask for and give. ``port``: chosen earlier, kept over
     restarts. ``monitor_path``: a secret under which monitoring answers, where the user opens no monitoring port.
     """
     host, asked = listen_address(settings)
@@ -105,15 +118,15 @@ def plan(
         "logtime": False,
         "max_payload": settings.max_payload,
     }
-    if settings.leaf_addr or leaf_urls:
+    if settings.leaf_addr or others.leaf_urls:
         # A line that dies silently is else taken for alive for minutes. It ends between two and four intervals later: a
         # ping is left out where something was heard within the last interval, and the third without an answer ends it.
         top |= {"ping_interval": "2.5s", "ping_max": 2}
     if not given & set(_LISTEN):
         top["listen"] = f"{_bracketed(host)}:{port}"
-    own_auth = bool(user) and not given & set(_AUTH)
+    own_auth = bool(client.user) and not given & set(_AUTH)
     if own_auth:
-        top["authorization"] = {"user": user, "password": password, "timeout": 5}
+        top["authorization"] = {"user": client.user, "password": client.password, "timeout": 5}
     if settings.tls.cert_file is not None:
         top["tls"] = _tls(settings.tls)
     if given & {*_MONITOR, "http_base_path"}:
@@ -124,8 +137,8 @@ def plan(
     lines = [_line(key, value) for key, value in top.items() if key not in given]
     blocks = {
         "jetstream": {} if settings.guest else _jetstream(settings, folder, given),
-        "cluster": _cluster(settings, routes, login),
-        "leafnodes": _leafnodes(settings, leaf_urls),
+        "cluster": _cluster(settings, others.routes, login),
+        "leafnodes": _leafnodes(settings, others.leaf_urls),
     }
     lines += [line for name, block in blocks.items() for line in _block(name, block, given)]
     if settings.server_config is not None:

@@ -28,7 +28,7 @@ from harmonylite.nats.reachable import accepts
 from harmonylite.nats.settings import LinkSettings
 from harmonylite.nats_server.child_process import Child
 from harmonylite.nats_server.cluster_secret import Refusals, RouteLogin, route_login
-from harmonylite.nats_server.config_file import ServerPlan, loopback, plan
+from harmonylite.nats_server.config_file import ClientLogin, OtherServers, ServerPlan, loopback, plan
 from harmonylite.nats_server.disk_space import DiskSpace
 from harmonylite.nats_server.log_repeats import LogRepeats
 from harmonylite.nats_server.monitoring import read_metrics
@@ -288,10 +288,10 @@ class EmbeddedServer(Resource):
             settings,
             self.folder,
             name=self._name,
-            routes=await expand(settings.cluster_peers, 4248),
-            leaf_urls=await expand(settings.leaf_servers, 7422),
-            user=self._user,
-            password=self._password,
+            others=OtherServers(
+                routes=await expand(settings.cluster_peers, 4248), leaf_urls=await expand(settings.leaf_servers, 7422)
+            ),
+            client=ClientLogin(self._user, self._password),
             login=self._login,
             port=self._port,
             monitor_path=self._secret_path,

@@ -53,10 +53,11 @@ from harmonylite.node.wiring import (
     metrics_endpoint,
     private_folder,
     replica_options,
+    sender_settings,
     snapshot_signing,
 )
 from harmonylite.recovery.bootstrap import Bootstrap
-from harmonylite.replication.engine import Engine
+from harmonylite.replication.engine import Engine, EngineHooks
 from harmonylite.replication.verify import Verifier
 from harmonylite.status import NodeStatus
 from harmonylite.systemd import supervised
@@ -232,11 +233,11 @@ class Node:
         self._report_tables()
         engine = self._parts.engine = Engine(
             replica, thread, self._watch, shards, status,
-            publish=settings.publish, polling_interval=settings.polling_interval / 1000,
-            cleanup_interval=settings.cleanup_interval / 1000,
-            message_bytes=_Remembered(lambda: shards[0].max_message - ENVELOPE_BYTES),
-            checkpoint=lambda change_set, at: self._checkpoint(change_set, at), recovery=services.recovery,
-            covering=services.covering,
+            sender_settings(settings), EngineHooks(
+                message_bytes=_Remembered(lambda: shards[0].max_message - ENVELOPE_BYTES),
+                checkpoint=lambda change_set, at: self._checkpoint(change_set, at), recovery=services.recovery,
+                covering=services.covering,
+            ),
         )  # fmt: skip
         verifier = self._parts.verifier = Verifier(
             replica, thread, engine.publisher, peers, status, sent=engine.sender.idle

@@ -24,7 +24,7 @@ from harmonylite.node.history import History
 from harmonylite.node.region import RegionControl
 from harmonylite.node.wiring import equip, link_settings, replica_options, snapshot_signing
 from harmonylite.snapshots.replay import Replay
-from harmonylite.snapshots.repository import PointerStore, SnapshotRepository
+from harmonylite.snapshots.repository import PointerStore, RepositorySettings, SnapshotRepository
 from harmonylite.status import NodeStatus
 from harmonylite.stores import open_store
 
@@ -49,7 +49,7 @@ async def offline(settings: Settings, status: NodeStatus, folder: Path) -> Async
         stack.push_async_callback(thread.aclose)
         cluster = settings.nats.stream_prefix
         repository = SnapshotRepository(
-            store, pointers, work, NAME, cluster, status, keep=0, copy=_nothing_to_save,
+            store, pointers, RepositorySettings(work, NAME, cluster, keep=0), status, copy=_nothing_to_save,
             signing=snapshot_signing(settings.snapshot),
         )  # fmt: skip
         parts = Parts(repository=repository)

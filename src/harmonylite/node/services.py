@@ -32,11 +32,13 @@ from harmonylite.node.region import RegionControl
 from harmonylite.node.wiring import snapshot_signing
 from harmonylite.ports import Peers, ShardStream
 from harmonylite.recovery.failover.failback import Failback
+from harmonylite.recovery.failover.failback_settings import FailbackHooks, FailbackSettings
 from harmonylite.recovery.recover import Recovery
+from harmonylite.recovery.recovery_settings import RecoveryHooks, RecoverySettings
 from harmonylite.snapshots import requests
 from harmonylite.snapshots.lease import Lease
 from harmonylite.snapshots.replay import Replay
-from harmonylite.snapshots.repository import PASSING, SnapshotRepository
+from harmonylite.snapshots.repository import PASSING, RepositorySettings, SnapshotRepository
 from harmonylite.snapshots.requests import Answering
 from harmonylite.snapshots.scheduler import SnapshotScheduler
 from harmonylite.status import NodeStatus
@@ -70,13 +72,14 @@ class Services:
         store = open_store(section, owner=options.node, nats=nats)
         cluster = settings.nats.stream_prefix
         self.repository = SnapshotRepository(
-            store, pointers, options.folder, options.node, cluster, status, keep=section.keep, copy=self._copy,
+            store, pointers, RepositorySettings(options.folder, options.node, cluster, section.keep), status,
+            copy=self._copy,
             signing=snapshot_signing(section),
         )  # fmt: skip
         self.failback = self._failback(regional, shards)
         self.recovery = Recovery(
-            thread, status, self.repository, shards, peers, node=options.node, publish=settings.publish,
-            ensure=regional.ensure, request_snapshot=control.requests.request_snapshot, failback=self.failback,
+            thread, status, self.repository, shards, peers, RecoverySettings(options.node, settings.publish),
+            RecoveryHooks(regional.ensure, control.requests.request_snapshot), self.failback,
         )  # fmt: skip
         self.replaying = Replay.of(options, shards)
         self.lease = Lease(pointers, options.node, options.session, seconds=section.lease_ttl / 1000)
@@ -103,9 +106,8 @@ class Services:
 
         return Failback(
             self._thread, self._status, self.repository, pointers, regional.failover_controller, shards,
-            self._options.folder,
-            self._copy, node=self._options.node, may_bring_back=settings.publish and settings.replicate,
-            answers=answers, idle=idle, request_snapshot=control.requests.request_snapshot,
+            FailbackSettings(self._options.node, self._options.folder, settings.publish and settings.replicate),
+            FailbackHooks(self._copy, answers, idle, control.requests.request_snapshot),
         )  # fmt: skip
 
     def _copy(self, target: Path, *, beginning: Callable[[Standing], Standing] | None = None) -> Standing:

@@ -14,6 +14,7 @@ from harmonylite.nats.credentials import key_pair, read_seed
 from harmonylite.nats.settings import LinkSettings, TlsSettings
 from harmonylite.nats_server.settings import EmbeddedSettings
 from harmonylite.node.server_folder import server_folder
+from harmonylite.replication.sender import SenderSettings
 from harmonylite.snapshots.signing import Signing
 from harmonylite.web.endpoints import HealthEndpoint, MetricsEndpoint
 
@@ -40,6 +41,15 @@ def replica_options(settings: Settings, node: str, session: str) -> ReplicaOptio
             tuple(tables.exclude),
             tuple(name for name, way in tables.conflict.items() if way == "row"),
         ),
+    )
+
+
+def sender_settings(settings: Settings) -> SenderSettings:
+    """Return what the sender is told; seconds there, milliseconds in the file."""
+    return SenderSettings(
+        publish=settings.publish,
+        polling_interval=settings.polling_interval / 1000,
+        cleanup_interval=settings.cleanup_interval / 1000,
     )
 
 

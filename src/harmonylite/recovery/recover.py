@@ -12,7 +12,7 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Container, Sequence
+from collections.abc import Container, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -39,6 +39,7 @@ from harmonylite.ports import Peers, ShardStream, unread
 from harmonylite.recovery.failover.failback import Failback
 from harmonylite.recovery.mirror_repair import Source, repair
 from harmonylite.recovery.peer_messages import ANSWER, PeerState, answers_by_node
+from harmonylite.recovery.recovery_settings import RecoveryHooks, RecoverySettings
 from harmonylite.recovery.schema_resync import SchemaResync
 from harmonylite.recovery.stream_state import StreamState, read_stream_state, stay_within
 from harmonylite.snapshots.divergence import diverged
@@ -65,30 +66,28 @@ TOPIC = "standing"
 
 
 class Recovery:
-    """Recovers the replica of one node. ``ensure``: makes streams that are not there; ``request_snapshot``: asks a node
-    that follows the streams for a snapshot, tells whether one saved it; ``failback``: None without regions."""
+    """Recovers the replica of one node. ``failback``: None without regions."""
 
     def __init__(
         self, thread: SqliteThread, status: NodeStatus, repository: SnapshotRepository, streams: Sequence[ShardStream],
-        peers: Peers, *, node: str, publish: bool, ensure: Callable[[], Awaitable[None]],
-        request_snapshot: Callable[[], Awaitable[bool]], failback: Failback | None = None,
+        peers: Peers, settings: RecoverySettings, hooks: RecoveryHooks, failback: Failback | None = None,
     ) -> None:  # fmt: skip
         self._thread = thread
         self._status = status
         self._repository = repository
         self._streams = streams
         self._peers = peers
-        self._node = node
-        self._publish = publish
-        self._ensure = ensure
-        self._request_snapshot = request_snapshot
+        self._node = settings.node
+        self._publish = settings.publish
+        self._ensure = hooks.ensure
+        self._request_snapshot = hooks.request_snapshot
         self._failback = failback
         self._part = status.part("recovery")
         self._part.ok()  # nothing to recover from yet
         self._recovering, self._told = False, asyncio.Event()
         self._asked = Backoff(first=0.1, most=15.0)
         self._source: Source | None = None
-        self.schema_resync = SchemaResync(thread, status, peers, node=node)
+        self.schema_resync = SchemaResync(thread, status, peers, node=settings.node)
         self.replica: Replica | None = None
         self.past: Container[str] = ()
         self.history, self.one_by_one = "", False

@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
 from harmonylite.backoff import Backoff
@@ -37,7 +37,7 @@ from harmonylite.replication.file_errors import FileErrors
 from harmonylite.replication.lag import LONG_SECONDS
 from harmonylite.replication.publisher import Publisher, is_of
 from harmonylite.replication.receiver import Receiver
-from harmonylite.replication.sender import Sender
+from harmonylite.replication.sender import Sender, SenderSettings
 from harmonylite.replication.throttle import Throttle
 from harmonylite.status import NodeStatus
 
@@ -75,17 +75,28 @@ class Recovers(Protocol):
         """Return once the replica can continue, however long that takes."""
 
 
-class Engine:
-    """Runs replication. ``recovery`` tells whether the streams can be followed, and brings the replica there;
-    ``covering``: what snapshots allow the streams to forget, None: anything.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineHooks:
+    """What the engine asks of other parts. ``message_bytes``: the most that a message may hold now.
+
+    ``checkpoint``: hears of checkpoints in the order. ``recovery``: tells whether the streams can be followed, and
+    brings the replica there. ``covering``: what snapshots allow the streams to forget, None: anything.
     """
+
+    message_bytes: Callable[[], int]
+    checkpoint: Checkpoint
+    recovery: Recovers
+    covering: Covering | None
+
+
+class Engine:
+    """Runs replication."""
 
     def __init__(
         self, replica: Replica, thread: SqliteThread, watch: Watch, streams: Sequence[ShardStream],
-        status: NodeStatus, *, publish: bool, polling_interval: float, cleanup_interval: float,
-        message_bytes: Callable[[], int],
-        checkpoint: Checkpoint, recovery: Recovers, covering: Covering | None,
+        status: NodeStatus, settings: SenderSettings, hooks: EngineHooks,
     ) -> None:  # fmt: skip
+        recovery = hooks.recovery
         self._replica = replica
         self._thread = thread
         self.streams = streams
@@ -95,16 +106,15 @@ class Engine:
         self._unfinished = status.part("unfinished")
         options = replica.options
         self._trouble = FileErrors(status.part("database"), (options.database, options.mirror), most=5.0)
-        throttle = Throttle(status, options.node, lambda: self.receiver.inbox, covering)
+        throttle = Throttle(status, options.node, lambda: self.receiver.inbox, hooks.covering)
         self.publisher = Publisher(streams, options.node, options.session, status, throttle)
         self.receiver = Receiver(
             replica, thread, streams, status, landed=lambda i, whole: self.sender.landed(i, whole),
-            moved=lambda: self.sender.moved(), checkpoint=checkpoint, other_history=recovery.turn,
+            moved=lambda: self.sender.moved(), checkpoint=hooks.checkpoint, other_history=recovery.turn,
         )  # fmt: skip
         self.sender = Sender(
-            replica, thread, watch, self.publisher, status, publish=publish,
-            polling_interval=polling_interval, cleanup_interval=cleanup_interval,
-            message_bytes=message_bytes, schema_moved=self.receiver.schema_moved.set,
+            replica, thread, watch, self.publisher, status, settings=settings,
+            message_bytes=hooks.message_bytes, schema_moved=self.receiver.schema_moved.set,
         )  # fmt: skip
 
     async def run(self) -> None:

@@ -12,6 +12,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import dataclass
 
 from harmonylite.backoff import Backoff
 from harmonylite.db.capture.capture import Outgoing
@@ -54,25 +55,34 @@ COUNT_EVERY = 1.0
 """Seconds between counts of what is pending, while a change set waits for NATS or for its return."""
 
 
-class Sender:
-    """Looks, captures and publishes. ``polling_interval``: seconds between looks when no event came.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SenderSettings:
+    """How the sender works. ``publish``: False for a read replica.
 
-    ``cleanup_interval``: seconds between clean-ups of the change log (0: only with the node's own change sets).
+    ``polling_interval``: seconds between looks when no event came. ``cleanup_interval``: seconds between clean-ups of
+    the change log (0: only with the node's own change sets).
     """
+
+    publish: bool
+    polling_interval: float
+    cleanup_interval: float
+
+
+class Sender:
+    """Looks, captures and publishes."""
 
     def __init__(
         self, replica: Replica, thread: SqliteThread, watch: Watch, publisher: Publisher, status: NodeStatus, *,
-        publish: bool, polling_interval: float, cleanup_interval: float, message_bytes: Callable[[], int],
-        schema_moved: Callable[[], None],
+        settings: SenderSettings, message_bytes: Callable[[], int], schema_moved: Callable[[], None],
     ) -> None:  # fmt: skip
         self._replica = replica
         self._thread = thread
         self._watch = watch
         self._publisher = publisher
         self._status = status
-        self._publish = publish
-        self._polling_interval = polling_interval
-        self._cleanup_interval = cleanup_interval
+        self._publish = settings.publish
+        self._polling_interval = settings.polling_interval
+        self._cleanup_interval = settings.cleanup_interval
         self._cleaned = 0.0
         self._message_bytes = message_bytes
         self._schema_moved = schema_moved

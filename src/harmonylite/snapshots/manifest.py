@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -58,14 +59,23 @@ class Snapshot(msgspec.Struct, frozen=True):
 CODEC = Codec("the description of a snapshot", Snapshot, most=1024 * 1024)
 
 
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """A snapshot's file: its digest, its bytes, and its size unpacked."""
+
+    sha256: str
+    bytes: int
+    size: int
+
+
 def describe(
-    name: str, node: str, cluster: str, standing: Standing, *, sha256: str, packed: int, size: int, at: float,
-    begins: bool = False,
+    name: str, node: str, cluster: str, standing: Standing, packed: Packed, *, at: float, begins: bool = False
 ) -> Snapshot:  # fmt: skip
     """Return the description of a snapshot that is at ``standing``."""
     positions, resume, created = _at(standing)
     return Snapshot(
-        name, node, positions, resume, created, sha256, packed, at, [], size, cluster, standing.history, begins,
+        name, node, positions, resume, created, packed.sha256, packed.bytes, at, [], packed.size, cluster,
+        standing.history, begins,
         named=False,
     )  # fmt: skip
 

@@ -15,6 +15,7 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Container, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -36,7 +37,7 @@ from harmonylite.model import StreamInfo
 from harmonylite.ports import Progress, Store
 from harmonylite.snapshots.archive import fetch, must_fit, pack, unpack_checked
 from harmonylite.snapshots.catalog import Catalog
-from harmonylite.snapshots.manifest import PREFIX, Snapshot, decode, describe, encode, fits, is_behind
+from harmonylite.snapshots.manifest import PREFIX, Packed, Snapshot, decode, describe, encode, fits, is_behind
 from harmonylite.snapshots.signing import Signing
 from harmonylite.status import NodeStatus
 
@@ -70,25 +71,34 @@ class FetchedCopy(Protocol):
         """Return where the copy stands; raises DatabaseError."""
 
 
-class SnapshotRepository:
-    """Keeps the snapshots of one cluster. ``keep``: how many stay in the store (0 = all).
+@dataclass(frozen=True, slots=True)
+class RepositorySettings:
+    """``folder``: for files on their way. ``keep``: how many snapshots stay in the store (0 = all).
 
-    ``cluster``: the streams' prefix; snapshots of others that share the store are left alone. ``signing``: None where
-    nobody signs, nor is asked to.
+    ``cluster``: the streams' prefix; snapshots of others that share the store are left alone.
     """
 
+    folder: Path
+    node: str
+    cluster: str
+    keep: int
+
+
+class SnapshotRepository:
+    """Keeps the snapshots of one cluster. ``signing``: None where nobody signs, nor is asked to."""
+
     def __init__(
-        self, store: Store, pointers: PointerStore, folder: Path, node: str, cluster: str, status: NodeStatus, *,
-        keep: int, copy: FetchedCopy, signing: Signing | None = None,
+        self, store: Store, pointers: PointerStore, settings: RepositorySettings, status: NodeStatus, *,
+        copy: FetchedCopy, signing: Signing | None = None,
     ) -> None:  # fmt: skip
         self._store = store
-        self.catalog = Catalog(store, folder, cluster)
+        self.catalog = Catalog(store, settings.folder, settings.cluster)
         self._pointers = pointers
-        self._folder = folder
-        self._node = node
-        self._cluster = cluster
+        self._folder = settings.folder
+        self._node = settings.node
+        self._cluster = settings.cluster
         self._status = status
-        self._keep = keep
+        self._keep = settings.keep
         self._copy = copy
         self._signing = signing
         self._saving = asyncio.Lock()
@@ -178,9 +188,8 @@ class SnapshotRepository:
             digest = await asyncio.to_thread(pack, plain, packed)
             plain.unlink(missing_ok=True)
             snapshot = describe(
-                name, self._node, self._cluster, standing,
-                sha256=digest, packed=packed.stat().st_size, size=size, at=time.time(),
-                begins=beginning is not None,
+                name, self._node, self._cluster, standing, Packed(digest, packed.stat().st_size, size),
+                at=time.time(), begins=beginning is not None,
             )  # fmt: skip
             snapshot = self._signed(snapshot)
             await self._store.put(name, packed, self._progress(f"saving {name}"))

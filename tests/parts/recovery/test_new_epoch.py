@@ -25,8 +25,9 @@ from harmonylite.nats.link import NatsLink
 from harmonylite.nats.peers import NatsPeers
 from harmonylite.recovery.bootstrap import Bootstrap
 from harmonylite.recovery.recover import Recovery
+from harmonylite.recovery.recovery_settings import RecoveryHooks, RecoverySettings
 from harmonylite.recovery.stream_state import StreamState
-from harmonylite.snapshots.repository import SnapshotRepository
+from harmonylite.snapshots.repository import RepositorySettings, SnapshotRepository
 from harmonylite.status import NodeStatus
 from harmonylite.stores.directory import DirectoryStore
 from tests.parts.db.fix_replicas import Group, Member
@@ -52,8 +53,9 @@ class Cluster:
         (folder / "store").mkdir()
         (folder / "work").mkdir()
         self.repository = SnapshotRepository(
-            self.store, JetStreamObjects(link, StreamSettings(stream_prefix="c")), folder / "work", "b", "c",
-            self.keeper_status, keep=5, copy=self.copy,
+            self.store, JetStreamObjects(link, StreamSettings(stream_prefix="c")),
+            RepositorySettings(folder / "work", "b", "c", 5),
+            self.keeper_status, copy=self.copy,
         )  # fmt: skip
         self.since = False
         self.a.run("INSERT INTO t VALUES ('both', 'at first')")
@@ -103,7 +105,13 @@ class Cluster:
             return False
 
         return Recovery(
-            self.thread, status, self.repository, [], peers, node="a", publish=True, ensure=nothing, request_snapshot=no
+            self.thread,
+            status,
+            self.repository,
+            [],
+            peers,
+            RecoverySettings("a", publish=True),
+            RecoveryHooks(nothing, no),
         )
 
 

@@ -27,7 +27,8 @@ from harmonylite.nats.peers import NatsPeers
 from harmonylite.recovery import recover
 from harmonylite.recovery.peer_messages import PeerState
 from harmonylite.recovery.recover import TOPIC, Recovery
-from harmonylite.snapshots.repository import SnapshotRepository
+from harmonylite.recovery.recovery_settings import RecoveryHooks, RecoverySettings
+from harmonylite.snapshots.repository import RepositorySettings, SnapshotRepository
 from harmonylite.status import NodeStatus
 from harmonylite.stores.directory import DirectoryStore
 from tests.parts.db.fix_replicas import Group, Member
@@ -61,7 +62,7 @@ class SetBack:
         (folder / "work").mkdir()
         self.repository = SnapshotRepository(
             DirectoryStore(folder / "store", owner="a"), JetStreamObjects(link, StreamSettings(stream_prefix="c")),
-            folder / "work", "a", "c", self.status, keep=5, copy=self._copy,
+            RepositorySettings(folder / "work", "a", "c", 5), self.status, copy=self._copy,
         )  # fmt: skip
         self.thread = thread
 
@@ -73,7 +74,7 @@ class SetBack:
 
         self.recovery = Recovery(
             thread, self.status, self.repository, [OldStream()], self.peers,  # type: ignore[list-item]  # all it asks for
-            node="a", publish=True, ensure=nothing, request_snapshot=no,
+            RecoverySettings("a", publish=True), RecoveryHooks(nothing, no),
         )  # fmt: skip
 
     def _copy(self, target: Path, *, beginning: Callable[[Standing], Standing] | None = None) -> Standing:

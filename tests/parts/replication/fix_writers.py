@@ -24,7 +24,7 @@ from harmonylite.ports import Progress
 from harmonylite.replication.publisher import Publisher
 from harmonylite.replication.throttle import Throttle
 from harmonylite.snapshots.lease import Lease
-from harmonylite.snapshots.repository import SnapshotRepository
+from harmonylite.snapshots.repository import RepositorySettings, SnapshotRepository
 from harmonylite.snapshots.scheduler import SnapshotScheduler
 from harmonylite.status import NodeStatus
 from tests.parts.fix_nats import eventually, quick
@@ -53,7 +53,7 @@ class Writer:
         self.inbox = Inbox({shard: Position(shard) for shard in range(settings.shards)})
         self.objects = Objects(link, settings)
         self.repository = SnapshotRepository(
-            self.objects, self.objects, folder, name, "c", self.status, keep=3, copy=self._copy
+            self.objects, self.objects, RepositorySettings(folder, name, "c", 3), self.status, copy=self._copy
         )
         self.lease = Lease(self.objects, name, "s", seconds=30.0)
         peers = NatsPeers(link, settings.subject_prefix)

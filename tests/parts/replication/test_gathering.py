@@ -12,7 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from harmonylite.model import ChangeSetId
-from harmonylite.replication.sender import GATHER, PATIENCE, Sender, pause_after
+from harmonylite.replication.sender import GATHER, PATIENCE, Sender, SenderSettings, pause_after
 from harmonylite.status import NodeStatus
 
 
@@ -95,8 +95,8 @@ class Commits:
         everything: Any = self
         self.sender = Sender(
             everything, everything, everything, everything, NodeStatus(),
-            publish=True, polling_interval=60.0, cleanup_interval=0.0, message_bytes=lambda: 1000,
-            schema_moved=lambda: None,
+            settings=SenderSettings(publish=True, polling_interval=60.0, cleanup_interval=0.0),
+            message_bytes=lambda: 1000, schema_moved=lambda: None,
         )  # fmt: skip
         allowed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         allowed.set_result(None)

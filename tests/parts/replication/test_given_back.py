@@ -23,7 +23,8 @@ from harmonylite.db.sqlite.watch import Watch
 from harmonylite.errors import DatabaseError, HarmonyLiteError, StreamError, StreamGapError, leaves
 from harmonylite.model import ChangeSetId, Position, StreamInfo, StreamMessage
 from harmonylite.replication import receiver, row_history
-from harmonylite.replication.engine import Engine
+from harmonylite.replication.engine import Engine, EngineHooks
+from harmonylite.replication.sender import SenderSettings
 from harmonylite.snapshots import roll_forward
 from harmonylite.snapshots.replay import bring_forward
 from harmonylite.status import NodeStatus
@@ -138,9 +139,11 @@ Run = Callable[[Member, SqliteThread, Sequence[Line]], Coroutine[None, None, obj
 async def replicating(member: Member, thread: SqliteThread, lines: Sequence[Line]) -> None:
     """Receive and send, rows that the application wrote before among it."""
     engine = Engine(
-        member.replica, thread, Watch(member.options.database), lines, NodeStatus(), publish=True,
-        polling_interval=0.01, cleanup_interval=0.0, message_bytes=lambda: 1000, checkpoint=lambda name, at: None,
-        recovery=Untroubled(), covering=None,
+        member.replica, thread, Watch(member.options.database), lines, NodeStatus(),
+        SenderSettings(publish=True, polling_interval=0.01, cleanup_interval=0.0),
+        EngineHooks(
+            message_bytes=lambda: 1000, checkpoint=lambda name, at: None, recovery=Untroubled(), covering=None
+        ),
     )  # fmt: skip
     await engine.run()
 

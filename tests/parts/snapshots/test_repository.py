@@ -20,7 +20,7 @@ from harmonylite.jetstream.object_store import JetStreamObjects
 from harmonylite.jetstream.settings import StreamSettings
 from harmonylite.model import Position, StreamInfo
 from harmonylite.nats.link import NatsLink
-from harmonylite.snapshots.repository import TRIES, SnapshotRepository
+from harmonylite.snapshots.repository import TRIES, RepositorySettings, SnapshotRepository
 from harmonylite.status import NodeStatus
 from harmonylite.stores.directory import DirectoryStore
 
@@ -64,7 +64,9 @@ class Place:
     def repository(self, *, prefix: str = "c", keep: int = 3, node: str = "a") -> SnapshotRepository:
         pointers = JetStreamObjects(self.link, StreamSettings(stream_prefix=prefix))
         store = DirectoryStore(self.folder, owner=node)
-        return SnapshotRepository(store, pointers, self.work, node, "c", self.status, keep=keep, copy=self.mirror.copy)
+        return SnapshotRepository(
+            store, pointers, RepositorySettings(self.work, node, "c", keep), self.status, copy=self.mirror.copy
+        )
 
     def files(self) -> list[str]:
         return sorted(path.name for path in self.folder.rglob("*") if path.is_file())
@@ -247,7 +249,7 @@ async def test_snapshots_of_another_cluster_in_the_same_store_are_left_alone(pla
     pointers = JetStreamObjects(place.link, StreamSettings(stream_prefix="other"))
     store = DirectoryStore(place.folder, owner="x")
     stranger = SnapshotRepository(
-        store, pointers, place.work, "x", "other", place.status, keep=1, copy=place.mirror.copy
+        store, pointers, RepositorySettings(place.work, "x", "other", 1), place.status, copy=place.mirror.copy
     )
     assert await stranger.newest() is None
     await saved(place, stranger, 1, 2, 3)

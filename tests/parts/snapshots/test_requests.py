@@ -17,7 +17,7 @@ from harmonylite.model import Position
 from harmonylite.nats.link import NatsLink
 from harmonylite.nats.peers import NatsPeers
 from harmonylite.snapshots.lease import Lease
-from harmonylite.snapshots.repository import SnapshotRepository
+from harmonylite.snapshots.repository import RepositorySettings, SnapshotRepository
 from harmonylite.snapshots.requests import (
     LONGEST,
     PAUSE,
@@ -52,7 +52,11 @@ class Member:
         objects = JetStreamObjects(link, StreamSettings())
         store.mkdir(exist_ok=True)
         self.repository = SnapshotRepository(
-            DirectoryStore(store, owner=name), objects, work, name, "c", self.status, keep=0, copy=self._copy
+            DirectoryStore(store, owner=name),
+            objects,
+            RepositorySettings(work, name, "c", 0),
+            self.status,
+            copy=self._copy,
         )
         self.lease = Lease(objects, name, "s", seconds=30.0)
         self.peers = NatsPeers(link, "c")

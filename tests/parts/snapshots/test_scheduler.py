@@ -14,7 +14,7 @@ from harmonylite.model import Position
 from harmonylite.nats.link import NatsLink
 from harmonylite.nats.peers import NatsPeers
 from harmonylite.snapshots.lease import Lease
-from harmonylite.snapshots.repository import SnapshotRepository
+from harmonylite.snapshots.repository import RepositorySettings, SnapshotRepository
 from harmonylite.snapshots.scheduler import PATIENCE, SnapshotScheduler
 from harmonylite.status import NodeStatus
 from tests.parts.fix_nats import eventually
@@ -29,7 +29,9 @@ class Place:
         self.history, self.past = "", tuple[str, ...]()
         self.at(0)
         objects = JetStreamObjects(link, StreamSettings())
-        self.repository = SnapshotRepository(objects, objects, folder, node, "c", self.status, keep=3, copy=self._copy)
+        self.repository = SnapshotRepository(
+            objects, objects, RepositorySettings(folder, node, "c", keep=3), self.status, copy=self._copy
+        )
         self.lease = Lease(objects, node, "s", seconds=30.0)
         self.scheduler = SnapshotScheduler(
             self.repository, self.lease, NatsPeers(link, "c"), self.status, interval=0.0,

@@ -16,7 +16,7 @@ import asyncio
 import logging
 import shutil
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -44,10 +44,11 @@ from harmonylite.errors import (
 from harmonylite.model import Position, StreamInfo
 from harmonylite.ports import ShardStream
 from harmonylite.recovery.failover.failback_owner import CODEC, FailbackClaim, key_of, mark_of_base
+from harmonylite.recovery.failover.failback_settings import FailbackHooks, FailbackSettings
 from harmonylite.recovery.failover.failover_ports import FailoverStreamsPort
 from harmonylite.snapshots.manifest import fits
 from harmonylite.snapshots.replay import Replay, note, replayed
-from harmonylite.snapshots.repository import FetchedCopy, PointerStore, SnapshotRepository
+from harmonylite.snapshots.repository import PointerStore, SnapshotRepository
 from harmonylite.status import NodeStatus
 
 log = logging.getLogger(__name__)
@@ -61,16 +62,11 @@ STILL = 3.0
 
 
 class Failback:
-    """Brings one node back to the primary region. ``pointers``: those of this node's region.
-
-    ``may_bring_back``: False for a node that publishes nothing, or whose database holds only its own. ``answers``:
-    tells whether a node answers now; ``idle``: returns once everything committed so far is in the order."""
+    """Brings one node back to the primary region. ``pointers``: those of this node's region."""
 
     def __init__(
         self, thread: SqliteThread, status: NodeStatus, repository: SnapshotRepository, pointers: PointerStore,
-        orders: FailoverStreamsPort, streams: Sequence[ShardStream], folder: Path, copy: FetchedCopy, *, node: str,
-        may_bring_back: bool, answers: Callable[[str], Awaitable[bool]], idle: Callable[[], Awaitable[None]],
-        request_snapshot: Callable[[], Awaitable[bool]],
+        orders: FailoverStreamsPort, streams: Sequence[ShardStream], settings: FailbackSettings, hooks: FailbackHooks,
     ) -> None:  # fmt: skip
         self._thread = thread
         self._status = status
@@ -78,13 +74,10 @@ class Failback:
         self._pointers = pointers
         self._orders = orders
         self._streams = streams
-        self._folder = folder
-        self._copy = copy
-        self._node = node
-        self._may_bring_back = may_bring_back
-        self._answers = answers
-        self._idle = idle
-        self._request_snapshot = request_snapshot
+        self._folder = settings.folder
+        self._node = settings.node
+        self._may_bring_back = settings.may_bring_back
+        self._hooks = hooks
         self._part = status.part("failover")
         self._part.ok()
         self._refused = ""
@@ -92,7 +85,7 @@ class Failback:
         self._silent: dict[str, float] = {}
         self._stands: tuple[dict[int, int], float] = ({}, 0.0)
         self._left = asyncio.Event()
-        if list(folder.glob("interim-*.db")):
+        if list(self._folder.glob("interim-*.db")):
             self._left.set()
 
     @property
@@ -166,7 +159,7 @@ class Failback:
         building = base.with_suffix(".building")
         try:
             building.unlink(missing_ok=True)
-            await asyncio.to_thread(self._copy, building)
+            await asyncio.to_thread(self._hooks.copy, building)
             await self._bring_forward(replica, building, {s: start.upto for s, start in failover.starts.items()})
             building.replace(base)
         except (StreamError, TimeoutError) as error:
@@ -261,7 +254,7 @@ class Failback:
         """Become the carrier; raises StreamError when another node is it."""
         if record is not None:
             now = time.monotonic()
-            if await self._answers(record.node):
+            if await self._hooks.answers(record.node):
                 self._silent.pop(record.node, None)
             if now - self._silent.setdefault(record.node, now) < SILENT or not self._may_bring_back:
                 raise StreamError(f"node {record.node} publishes what it holds; this node follows then")
@@ -290,7 +283,7 @@ class Failback:
             infos = [await stream.info() for stream in self._streams]
             fetched = await self._repository.fetch(lambda snapshot: fits(snapshot, infos))
             if fetched is None:
-                await self._request_snapshot()
+                await self._hooks.request_snapshot()
                 raise StreamError("there is no snapshot that fits the primary order yet")
             await self._keep_entries(replica, dict.fromkeys(positions, 0))
             conflicts = await self._thread.run(lambda: replica.adopt(fetched[1], relation="apart"))
@@ -324,7 +317,7 @@ class Failback:
                 lambda s: fits(s, infos) and all(s.positions.get(shard, 0) >= seq for shard, (_, seq) in upto.items())
             )
             if fetched is None:
-                await self._request_snapshot()
+                await self._hooks.request_snapshot()
                 raise StreamError("waiting for a snapshot of a node that has folded the whole failover")
             await self._take_up(replica, fetched[1], sent)
         base.unlink(missing_ok=True)
@@ -384,7 +377,7 @@ class Failback:
             return False
         record, revision = await self._record(mark)
         if record is not None and record.node == self._node and record.upto is None:
-            await self._idle()
+            await self._hooks.idle()
             standing = await self._thread.run(replica.standing)
             if mark_of(standing) or not self._status.caught_up:
                 return False

@@ -29,7 +29,8 @@ from harmonylite.jetstream.stream_metadata import PrimaryRegion
 from harmonylite.recovery.failover import failback
 from harmonylite.recovery.failover.failback import Failback
 from harmonylite.recovery.failover.failback_owner import FailbackClaim
-from harmonylite.snapshots.repository import SnapshotRepository
+from harmonylite.recovery.failover.failback_settings import FailbackHooks, FailbackSettings
+from harmonylite.snapshots.repository import RepositorySettings, SnapshotRepository
 from harmonylite.status import NodeStatus
 from tests.parts.db.fix_replicas import Group, Member
 from tests.parts.fix_nats import PATIENCE
@@ -51,12 +52,14 @@ class Node:
         pointers = RegionObjects(side.link, settings, self.home)
         self.pointers = pointers.of_region()
         folder, copy = member.options.folder, partial(save_copy, member.options.mirror)
-        repository = SnapshotRepository(pointers, pointers, folder, self.name, "c", self.status, keep=3, copy=copy)
+        repository = SnapshotRepository(
+            pointers, pointers, RepositorySettings(folder, self.name, "c", 3), self.status, copy=copy
+        )
         self.answering = True
         self.failback = Failback(
-            self.thread, self.status, repository, self.pointers, self.orders, [self.shard], folder, copy,
-            node=self.name,
-            may_bring_back=True, answers=self.answers, idle=self.idle, request_snapshot=self.request_snapshot,
+            self.thread, self.status, repository, self.pointers, self.orders, [self.shard],
+            FailbackSettings(self.name, folder, may_bring_back=True),
+            FailbackHooks(copy, self.answers, self.idle, self.request_snapshot),
         )  # fmt: skip
         self.number = 0
 

@@ -1,0 +1,35 @@
+"""What failback is told, and what it asks of other parts."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from harmonylite.snapshots.repository import FetchedCopy
+
+
+@dataclass(frozen=True, slots=True)
+class FailbackSettings:
+    """``folder``: the node's private one.
+
+    ``may_bring_back``: False for a node that publishes nothing, or whose database holds only its own rows.
+    """
+
+    node: str
+    folder: Path
+    may_bring_back: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FailbackHooks:
+    """``copy``: copies the mirror. ``answers``: tells whether a node answers now.
+
+    ``idle``: returns once everything that was committed so far is in the order. ``request_snapshot``: asks the other
+    nodes for one, tells whether one was saved.
+    """
+
+    copy: FetchedCopy
+    answers: Callable[[str], Awaitable[bool]]
+    idle: Callable[[], Awaitable[None]]
+    request_snapshot: Callable[[], Awaitable[bool]]

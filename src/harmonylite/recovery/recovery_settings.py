@@ -1,0 +1,25 @@
+"""What recovery is told, and what it asks of other parts."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class RecoverySettings:
+    """``publish``: False for a node whose rows stay its own."""
+
+    node: str
+    publish: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RecoveryHooks:
+    """``ensure``: makes streams that are not there.
+
+    ``request_snapshot``: asks the other nodes for one, tells whether one was saved.
+    """
+
+    ensure: Callable[[], Awaitable[None]]
+    request_snapshot: Callable[[], Awaitable[bool]]
