@@ -52,10 +52,10 @@ class BadArgumentError(Exception):
 
 def control_routes(actions: Actions) -> list[Route]:
     """Return the routes ``/v1/...`` over ``actions``."""
-    return [*_questions(actions), *_orders(actions)]
+    return [*_control(actions), *_orders(actions)]
 
 
-def _questions(actions: Actions) -> list[Route]:
+def _control(actions: Actions) -> list[Route]:
     """Return the routes that read."""
 
     async def status(_: Request) -> dict[str, Any]:

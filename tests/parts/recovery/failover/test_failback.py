@@ -334,7 +334,7 @@ async def test_a_node_with_no_room_for_a_copy_of_its_mirror_stays_in_homes_order
     def full(target: Path, **_: object) -> None:
         raise OSError(28, "No space left on device", str(target))
 
-    monkeypatch.setattr(late.failback, "_hooks", replace(late.failback._hooks, copy=full))
+    monkeypatch.setattr(late.failback, "_hooks", replace(late.failback._side_effects, copy=full))
     await late.failback.settle(late.replica)
     assert late.home.failover is None
     assert not late.failback.apart
