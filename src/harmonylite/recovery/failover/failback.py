@@ -77,7 +77,7 @@ class Failback:
         self._folder = settings.folder
         self._node = settings.node
         self._may_bring_back = settings.may_bring_back
-        self._side_effects = hooks
+        self._hooks = hooks
         self._part = status.part("failover")
         self._part.ok()
         self._refused = ""
@@ -159,7 +159,7 @@ class Failback:
         building = base.with_suffix(".building")
         try:
             building.unlink(missing_ok=True)
-            await asyncio.to_thread(self._side_effects.copy, building)
+            await asyncio.to_thread(self._hooks.copy, building)
             await self._bring_forward(replica, building, {s: start.upto for s, start in failover.starts.items()})
             building.replace(base)
         except (StreamError, TimeoutError) as error:
@@ -254,7 +254,7 @@ class Failback:
         """Become the carrier; raises StreamError when another node is it."""
         if record is not None:
             now = time.monotonic()
-            if await self._side_effects.answers(record.node):
+            if await self._hooks.answers(record.node):
                 self._silent.pop(record.node, None)
             if now - self._silent.setdefault(record.node, now) < SILENT or not self._may_bring_back:
                 raise StreamError(f"node {record.node} publishes what it holds; this node follows then")
@@ -283,7 +283,7 @@ class Failback:
             infos = [await stream.info() for stream in self._streams]
             fetched = await self._repository.fetch(lambda snapshot: fits(snapshot, infos))
             if fetched is None:
-                await self._side_effects.request_snapshot()
+                await self._hooks.request_snapshot()
                 raise StreamError("there is no snapshot that fits the primary order yet")
             await self._keep_entries(replica, dict.fromkeys(positions, 0))
             conflicts = await self._thread.run(lambda: replica.adopt(fetched[1], relation="apart"))
@@ -317,7 +317,7 @@ class Failback:
                 lambda s: fits(s, infos) and all(s.positions.get(shard, 0) >= seq for shard, (_, seq) in upto.items())
             )
             if fetched is None:
-                await self._side_effects.request_snapshot()
+                await self._hooks.request_snapshot()
                 raise StreamError("waiting for a snapshot of a node that has folded the whole failover")
             await self._take_up(replica, fetched[1], sent)
         base.unlink(missing_ok=True)
@@ -377,7 +377,7 @@ class Failback:
             return False
         record, revision = await self._record(mark)
         if record is not None and record.node == self._node and record.upto is None:
-            await self._side_effects.idle()
+            await self._hooks.idle()
             standing = await self._thread.run(replica.standing)
             if mark_of(standing) or not self._status.caught_up:
                 return False

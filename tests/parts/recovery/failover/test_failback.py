@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from harmonylite.changes.epochs import Standing
 from harmonylite.changes.failover import beginning
 from harmonylite.changes.reassembler import Inbox
 from harmonylite.db.snapshot import save_copy
@@ -331,10 +332,10 @@ async def test_a_node_with_no_room_for_a_copy_of_its_mirror_stays_in_homes_order
     late = Node(group.member(), sides[1])
     late.replica.set_created({0: (await nodes[0].shard.info()).created})
 
-    def full(target: Path, **_: object) -> None:
+    def full(target: Path, **_: object) -> Standing:
         raise OSError(28, "No space left on device", str(target))
 
-    monkeypatch.setattr(late.failback, "_hooks", replace(late.failback._side_effects, copy=full))
+    monkeypatch.setattr(late.failback, "_hooks", replace(late.failback._hooks, copy=full))
     await late.failback.settle(late.replica)
     assert late.home.failover is None
     assert not late.failback.apart
