@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harmonylite.changes.fragments import OPEN_KEPT
+from harmonylite.changes.fragments import ABORTS_KEPT, OPEN_KEPT
 from harmonylite.changes.reassembler import SPOOL_BYTES, Inbox
 from harmonylite.errors import PoisonError
 from harmonylite.model import ChangeSetId, Position, StreamMessage
@@ -227,6 +227,20 @@ def test_a_restart_keeps_the_same_ones_under_way(restart_at: int) -> None:
             taken += [piece.id for piece in cut.pieces]
         found.append(taken)
     assert found[0] == found[1] == names[-OPEN_KEPT:]
+
+
+def test_the_newest_aborts_are_remembered_and_no_others() -> None:
+    inbox = Inbox({0: Position(0)})
+    victims = [ChangeSetId("a", "s", number) for number in range(ABORTS_KEPT + 2)]
+    for seq, victim in enumerate(victims, 1):
+        inbox.add(StreamMessage(0, seq, "p.0.z", abort(victim, 0)))
+    inbox.take()
+    assert inbox.position(0).aborted == tuple(victims[2:])
+    for seq, victim in enumerate((victims[1], victims[2]), len(victims) + 1):
+        inbox.add(under(victim, seq, envelope(victim, 0, last=True, shards=[0])))
+    cut = inbox.take()
+    assert cut is not None
+    assert [piece.id for piece in cut.pieces] == [victims[1]], "the one that is forgotten, on every node alike"
 
 
 def test_a_message_in_another_name_does_not_end_a_change_set_under_way() -> None:

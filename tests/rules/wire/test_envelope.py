@@ -15,9 +15,11 @@ from harmonylite.wire import (
     Envelope,
     decode_abort,
     decode_envelope,
+    decode_named,
     decode_names,
     encode_abort,
     encode_envelope,
+    encode_named,
     encode_names,
     token,
 )
@@ -49,6 +51,11 @@ def test_an_abort_names_its_victim(victim: ChangeSetId) -> None:
 @given(st.lists(NAMES))
 def test_names_that_are_kept_beside_a_position_come_back(names: list[ChangeSetId]) -> None:
     assert decode_names(encode_names(names)) == names
+
+
+@given(st.none() | st.tuples(NUMBERS, NAMES))
+def test_the_last_change_set_of_a_position_comes_back(named: tuple[int, ChangeSetId] | None) -> None:
+    assert decode_named(encode_named(named)) == named
 
 
 def test_an_envelope_leaves_the_room_that_is_set_aside_for_it() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import pytest
@@ -53,6 +54,14 @@ def test_a_block_holds_any_number_of_tables(count: int) -> None:
     one = encode_tables(TableBlock("t", ["k"], 1, [], [[1]]))
     body, packed = encode_block([one] * count, compress=True)
     assert len(decode_block(body, packed=packed)) == count
+
+
+@pytest.mark.parametrize("blob", [bytes(10_000_000), random.Random(1).randbytes(5000)], ids=["zeros", "noise"])
+def test_a_block_is_compressed_only_where_that_makes_it_smaller(blob: bytes) -> None:
+    one = encode_tables(TableBlock("t", ["k"], 1, [], [[blob]]))
+    body, packed = encode_block([one], compress=True)
+    assert packed == (len(body) < len(one)) == (not any(blob))
+    assert decode_block(body, packed=packed)[0].inserts == [[blob]]
 
 
 @given(st.binary(max_size=300), st.integers(1, 50))

@@ -192,8 +192,10 @@ class Applying:
         if ahead is None or (ahead.id, ahead.shard) != (piece.id, piece.shard):
             ahead = self._ahead = Ahead(piece.id, piece.shard)
         if number == ahead.blocks and not ahead.full:
+            named = self._named()
             with self.unit("stage what is here"):
-                ahead.stage(self._connection, self._named(), piece)
+                ahead.stage(self._connection, named, piece)
+            named.log_placeless()
         return -1 if ahead.full else ahead.blocks
 
     def apply(self, cut: Cut, *, merge: bool) -> Applied:
@@ -224,8 +226,8 @@ class Applying:
         written = self._journal.written
         pieces = [piece for piece in cut.pieces if piece.kind == KIND_CHANGES]
         own = [piece for piece in pieces if piece.id.node == self._node]
+        named = self._named()
         with self.unit(f"apply {len(cut.pieces)} change sets"):
-            named = self._named()
             mine = Own(named, own)
             fold = Fold(self._connection, named, self._journal, ahead=self._ahead)
             for piece in pieces:
@@ -264,6 +266,7 @@ class Applying:
                 self._forget_touched(fold.done.values())
             if undo:
                 raise _UndoneError
+        named.log_placeless()
         self._ahead = fold.ahead
         done.locked = time.monotonic() - locked
         if done.rows >= LARGE:

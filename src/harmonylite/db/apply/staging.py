@@ -89,7 +89,13 @@ def applicable(tables: Named, piece: Piece, part: TableBlock) -> tuple[TableBloc
     check_widths(piece, part)
     for group in part.updates:
         check_updates(piece, part.table, group, len(part.columns))
+    new = len(part.inserts)
     part = tables.as_here(table, part)
+    if (lost := new - len(part.inserts)) > 0:
+        tables.placeless.append(
+            f"skip {lost} new rows of table {part.table} in message {piece.seq} of shard {piece.shard}, written by"
+            f" node {piece.id.node}: their key holds NULL, which this node's table refuses"
+        )
     if tuple(part.columns[: part.keys]) != tuple(c.name for c in table.shape.keys):
         key = part.columns[: part.keys]
         raise SchemaWaitError(f"{what} with the key {key}", shard=piece.shard, seq=piece.seq)

@@ -10,6 +10,7 @@ Invariant: a name that the database has (again) means what the database says.
 from __future__ import annotations
 
 import glob
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -23,6 +24,8 @@ from harmonylite.db.tracking.tracked_table import Tracked
 from harmonylite.schema.shape import TableShape
 from harmonylite.schema.sql import PRIVATE, quote
 from harmonylite.wire import TableBlock, Updates
+
+log = logging.getLogger(__name__)
 
 FORMER = quote(PRIVATE + "former")
 TABLES = PRIVATE + "tables"
@@ -106,11 +109,12 @@ class Named:
     """The tables that change sets name, whatever they were called when they were captured.
 
     Lives for one transaction: scratch tables that it makes for a table that went would not outlive one that is undone.
-    ``tables``: those that the database has.
+    ``tables``: those that the database has. ``placeless``: sentences on new rows that have no place under today's key.
     """
 
     connection: apsw.Connection
     tables: Mapping[str, Tracked]
+    placeless: list[str] = field(default_factory=list)
     _made: int = 0
     _others: dict[str, Tracked | None] = field(default_factory=dict)
     _columns: dict[str, dict[str, str | None]] = field(default_factory=dict)
@@ -172,6 +176,11 @@ class Named:
         if table not in self._columns:
             self._columns[table] = _columns_of(self.connection, table)
         return self._columns[table]
+
+    def log_placeless(self) -> None:
+        """Log what was left out of change sets of a transaction that is committed now."""
+        for sentence in self.placeless:
+            log.warning("%s", sentence)
 
     def as_here(self, table: Tracked, part: TableBlock) -> TableBlock:
         """Return what ``part``, whose rows are as wide as its columns, says of ``table`` with today's columns and key.

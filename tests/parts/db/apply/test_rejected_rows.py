@@ -95,6 +95,23 @@ def test_what_is_refused_goes_in_once_the_table_takes_it(group: Group) -> None:
     assert group.equal("t") == [(7, 7, "no json")]
 
 
+def test_new_rows_whose_key_has_no_place_here_are_logged_once_and_the_others_go_in(
+    group: Group, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A key that may hold NULL on one node only; after a migration nothing else can become of such rows."""
+    nullable = "CREATE TABLE t(id TEXT PRIMARY KEY, n, note)"
+    writer, reader = group.member(nullable), group.member(nullable.replace("KEY", "KEY NOT NULL"))
+    sent(writer, "('a', 1, '')", "(NULL, 2, '')", "(NULL, 3, '')", "('b', 4, '')")
+    reader.receive()
+    sent(writer, "('c', 5, '')")
+    reader.receive()
+    assert [row[0] for row in reader.rows("t")] == ["a", "b", "c"]
+    assert caplog.messages == [
+        "skip 2 new rows of table t in message 1 of shard 0, written by node a: their key holds NULL, which this"
+        " node's table refuses"
+    ]
+
+
 def test_when_no_row_that_came_is_to_blame_none_is_named(group: Group) -> None:
     """A trigger stands for whatever else SQLite may object to in a transaction of the node's."""
     writer, reader = group.member(LOOSE), group.member(LOOSE)
