@@ -155,9 +155,15 @@ class Peers(Protocol):
     """Questions to all nodes of the cluster, over core NATS (nothing is stored)."""
 
     async def ask(
-        self, topic: str, payload: bytes, read: Callable[[bytes], T], *, seconds: float, expect: int = 0,
+        self,
+        topic: str,
+        payload: bytes,
+        read: Callable[[bytes], T],
+        *,
+        seconds: float,
+        expect: int = 0,
         enough: Callable[[list[T]], bool] | None = None,
-    ) -> Heard[T]:  # fmt: skip
+    ) -> Heard[T]:
         """Send ``payload`` to every node that serves ``topic``; return the answers that came within ``seconds``.
 
         ``read``: decodes an answer, raises ForeignError for one that it can't; such a one counts for nothing else.

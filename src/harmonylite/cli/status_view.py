@@ -16,8 +16,16 @@ from rich.text import Text
 
 from harmonylite.status import catching_up
 
-STYLES = {"ok": "green", "starting": "dim", "waiting": "yellow", "failed": "bold red", "stopped": "dim",
-          "up": "green", "silent": "bold red", "unknown": "dim"}  # fmt: skip
+STYLES = {
+    "ok": "green",
+    "starting": "dim",
+    "waiting": "yellow",
+    "failed": "bold red",
+    "stopped": "dim",
+    "up": "green",
+    "silent": "bold red",
+    "unknown": "dim",
+}
 
 
 def render(report: dict[str, Any]) -> RenderableType:

@@ -27,9 +27,12 @@ def wal(facts: Facts) -> Judgement:
 def keys(facts: Facts) -> Judgement:
     """Judge tables without a primary key."""
     return _tables(
-        facts, facts.database.keyless, "advice", "a primary key on every table",
+        facts,
+        facts.database.keyless,
+        "advice",
+        "a primary key on every table",
         "rows without one are known by rowid, which VACUUM may renumber: an update becomes a delete and an insert",
-    )  # fmt: skip
+    )
 
 
 def autoincrement(facts: Facts) -> Judgement:

@@ -110,8 +110,10 @@ async def transfer(
         size = await _patiently(stream, before, target, replicas, told)
         after = await copy.details()
         if (after.info.first, after.info.last, after.info.messages) != (
-            before.info.first, before.info.last, before.info.messages,
-        ):  # fmt: skip
+            before.info.first,
+            before.info.last,
+            before.info.messages,
+        ):
             raise StreamError(
                 f"the copy of stream {stream.name} holds messages {after.info.first} to {after.info.last},"
                 f" not {before.info.first} to {before.info.last}"

@@ -248,8 +248,12 @@ class JetStreamObjects:
                 task.cancel()
             await asyncio.gather(*window, return_exceptions=True)
             await asyncio.to_thread(file.close)
-        return {"size": total, "chunks": count, "digest": _digest_text(digest.digest()),
-                "options": {"max_chunk_size": size}}  # fmt: skip
+        return {
+            "size": total,
+            "chunks": count,
+            "digest": _digest_text(digest.digest()),
+            "options": {"max_chunk_size": size},
+        }
 
     async def _describe(self, name: str, nuid: str, what: dict[str, Any]) -> None:
         meta = {"name": name, "bucket": self.bucket, "nuid": nuid, "mtime": datetime.now(UTC).isoformat(), **what}

@@ -56,9 +56,14 @@ class PullConsumer:
     """
 
     def __init__(
-        self, connection: Connection, stream: Stream, start: int, subject: str = "", *,
+        self,
+        connection: Connection,
+        stream: Stream,
+        start: int,
+        subject: str = "",
+        *,
         quiet: Callable[[], Awaitable[None]] | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._connection = connection
         self._stream = stream
         self._api = stream.api

@@ -92,8 +92,9 @@ class JetStreamShard:
                 return seq
             log.warning(
                 "publish again under another id: message %d of %s had the id of this node's message and is not that",
-                seq, stream,
-            )  # fmt: skip
+                seq,
+                stream,
+            )
         raise AssertionError("a count has no end")
 
     async def _is_own(self, seq: int, payload: bytes) -> bool:

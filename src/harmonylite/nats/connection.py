@@ -224,15 +224,21 @@ class Connection:
         what, subject = denied["what"], denied["subject"]
         if (what, subject) not in self._denied:
             self._denied.add((what, subject))
-            log.warning("NATS at %s does not let this node %s on %s; see docs/nats.md for the rights that it needs",
-                        self.address, what, subject)  # fmt: skip
+            log.warning(
+                "NATS at %s does not let this node %s on %s; see docs/nats.md for the rights that it needs",
+                self.address,
+                what,
+                subject,
+            )
         for waited, future in self._waiting.values():
             if what == "publish" and waited.lower() == subject and not future.done():
                 # The server drops what it does not allow; nobody would ever answer.
-                future.set_exception(DeniedError(
-                    f"NATS does not let this node publish on {waited}",
-                    advice="give its user the rights listed in docs/nats.md",
-                ))  # fmt: skip
+                future.set_exception(
+                    DeniedError(
+                        f"NATS does not let this node publish on {waited}",
+                        advice="give its user the rights listed in docs/nats.md",
+                    )
+                )
 
     async def _wait_end(self) -> None:
         await self.over.wait()

@@ -51,9 +51,15 @@ class NatsPeers:
         self._told: set[str] = set()
 
     async def ask(
-        self, topic: str, payload: bytes, read: Callable[[bytes], T], *, seconds: float, expect: int = 0,
+        self,
+        topic: str,
+        payload: bytes,
+        read: Callable[[bytes], T],
+        *,
+        seconds: float,
+        expect: int = 0,
         enough: Callable[[list[T]], bool] | None = None,
-    ) -> Heard[T]:  # fmt: skip
+    ) -> Heard[T]:
         """Ask everybody; see `Peers.ask`. Ends early when nobody listens, too. StreamError when not connected."""
         connection = self._link.now()
         heard: Heard[T] = Heard([], [])
@@ -151,9 +157,12 @@ class NatsPeers:
                     raise
 
     async def _answer(
-        self, connection: Connection, message: Msg, answer: Callable[[], Awaitable[bytes | None]],
+        self,
+        connection: Connection,
+        message: Msg,
+        answer: Callable[[], Awaitable[bytes | None]],
         room: asyncio.Semaphore,
-    ) -> None:  # fmt: skip
+    ) -> None:
         try:
             async with asyncio.timeout(PATIENCE):
                 await room.acquire()

@@ -60,8 +60,14 @@ TAKEN = (
     "stop what listens there, or take another port (bind_address, cluster_addr, leaf_addr in [nats], or server_config)"
 )
 
-LEVELS = {"TRC": logging.DEBUG, "DBG": logging.DEBUG, "INF": logging.DEBUG, "WRN": logging.WARNING,
-          "ERR": logging.ERROR, "FTL": logging.CRITICAL}  # fmt: skip
+LEVELS = {
+    "TRC": logging.DEBUG,
+    "DBG": logging.DEBUG,
+    "INF": logging.DEBUG,
+    "WRN": logging.WARNING,
+    "ERR": logging.ERROR,
+    "FTL": logging.CRITICAL,
+}
 _LINE = re.compile(r"^(?:\[\d+\] )?(?:[\d/]+ [\d:.]+ )?\[(?P<level>[A-Z]{3})\] ?(?P<text>.*)$")
 _BANNER = re.compile(r"^[\s_|/\\<>()-]*$")
 

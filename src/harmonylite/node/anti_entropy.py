@@ -192,8 +192,9 @@ class AntiEntropy:
 
             source = Source(
                 f"snapshot {snapshot.name} of node {snapshot.node}",
-                f"this node's mirror deviates from that of {', '.join(right)}; it is repaired", fetch,
-            )  # fmt: skip
+                f"this node's mirror deviates from that of {', '.join(right)}; it is repaired",
+                fetch,
+            )
             self._recovery.repair(source)
             await asyncio.shield(source.done)
 
@@ -219,8 +220,10 @@ class AntiEntropy:
             self._status.counters.verify_differences += _count(difference)
             log.error(
                 "table %s: %d rows differ between database and mirror without being pending, for example %s",
-                difference.table, _count(difference), difference.sample[:5],
-            )  # fmt: skip
+                difference.table,
+                _count(difference),
+                difference.sample[:5],
+            )
         if await self._nodes():  # the mirror may be the wrong one of the two; where it is, it is repaired first
             return True
         self._part.waiting(f"database and mirror differ in {', '.join(d.table for d in found)}; it is repaired")

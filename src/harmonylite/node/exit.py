@@ -33,9 +33,13 @@ def ended_by(error: BaseException) -> int:
         verbose = log.isEnabledFor(logging.DEBUG)
         hint = "" if verbose else "; -verbose shows how it came to that"
         log.critical(
-            "stopped by an unexpected error: %s: %s (%s)%s", type(each).__name__, each, _where(each),
-            hint, exc_info=each if verbose else None,
-        )  # fmt: skip
+            "stopped by an unexpected error: %s: %s (%s)%s",
+            type(each).__name__,
+            each,
+            _where(each),
+            hint,
+            exc_info=each if verbose else None,
+        )
     return UNEXPECTED if strange or not ours else ours[0].exit_code
 
 

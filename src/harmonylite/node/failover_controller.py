@@ -68,9 +68,15 @@ class FailoverController:
     """
 
     def __init__(
-        self, streams: FailoverStreams, region: str, peers: Peers, *, after: float, turn: Callable[[], None],
+        self,
+        streams: FailoverStreams,
+        region: str,
+        peers: Peers,
+        *,
+        after: float,
+        turn: Callable[[], None],
         own: Callable[[], Awaitable[Sibling | None]],
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._streams = streams
         self._region = region
         self._peers = peers

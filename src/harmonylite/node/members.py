@@ -34,16 +34,26 @@ def node_rows(known: Iterable[str], roll: NodeList, status: NodeStatus) -> list[
 
 
 def _row(name: str, entry: Entry, status: NodeStatus) -> dict[str, Any]:
-    row = {"node_id": name, "state": "unknown", "last_seen": entry.seen, "host": entry.host, "version": entry.version,
-           "lag_messages": None, "lag_seconds": None, "pending_rows": None}  # fmt: skip
+    row = {
+        "node_id": name,
+        "state": "unknown",
+        "last_seen": entry.seen,
+        "host": entry.host,
+        "version": entry.version,
+        "lag_messages": None,
+        "lag_seconds": None,
+        "pending_rows": None,
+    }
     if name == status.node_id:
         shards = status.shards.values()
         return row | {
-            "state": "this node", "last_seen": time.time(), "version": status.version,
+            "state": "this node",
+            "last_seen": time.time(),
+            "version": status.version,
             "lag_messages": sum(shard.lag for shard in shards),
             "lag_seconds": max((shard.lag_seconds for shard in shards), default=0.0),
             "pending_rows": status.pending_rows,
-        }  # fmt: skip
+        }
     peer = status.peers.get(name)
     if peer is None:
         return row
@@ -51,10 +61,14 @@ def _row(name: str, entry: Entry, status: NodeStatus) -> dict[str, Any]:
         return row | {"state": peer.state}
     health = peer.health
     return row | {
-        "state": peer.state, "last_seen": max(peer.heard_wall, entry.seen), "host": health.host,
-        "version": health.version, "lag_messages": health.lag_messages, "lag_seconds": health.lag_seconds,
+        "state": peer.state,
+        "last_seen": max(peer.heard_wall, entry.seen),
+        "host": health.host,
+        "version": health.version,
+        "lag_messages": health.lag_messages,
+        "lag_seconds": health.lag_seconds,
         "pending_rows": health.pending_rows,
-    }  # fmt: skip
+    }
 
 
 def refuse_to_forget(node: str, listed: Iterable[str], reports: Iterable[Mapping[str, Any]], own: str) -> None:

@@ -49,9 +49,13 @@ async def offline(settings: Settings, status: NodeStatus, folder: Path) -> Async
         stack.push_async_callback(thread.aclose)
         cluster = settings.nats.stream_prefix
         repository = SnapshotRepository(
-            store, pointers, RepositorySettings(work, NAME, cluster, keep=0), status, copy=_nothing_to_save,
+            store,
+            pointers,
+            RepositorySettings(work, NAME, cluster, keep=0),
+            status,
+            copy=_nothing_to_save,
             signing=snapshot_signing(settings.snapshot),
-        )  # fmt: skip
+        )
         parts = Parts(repository=repository)
         past = History(thread, parts)
         equip(settings)

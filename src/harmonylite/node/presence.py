@@ -195,10 +195,18 @@ class Presence(Resource):
         status = self._status
         shards = status.shards.values()
         heartbeat = Heartbeat(
-            status.node_id, self._session, self.every, leaving, healthy=status.healthy, ready=status.ready,
-            lag_messages=status.left, lag_seconds=max((shard.lag_seconds for shard in shards), default=0.0),
-            pending_rows=status.pending_rows, version=status.version, host=self._host,
-        )  # fmt: skip
+            status.node_id,
+            self._session,
+            self.every,
+            leaving,
+            healthy=status.healthy,
+            ready=status.ready,
+            lag_messages=status.left,
+            lag_seconds=max((shard.lag_seconds for shard in shards), default=0.0),
+            pending_rows=status.pending_rows,
+            version=status.version,
+            host=self._host,
+        )
         await self._peers.publish(TOPIC, CODEC.encode(heartbeat))
 
     def _take(self, data: bytes) -> None:

@@ -93,9 +93,15 @@ class Engine:
     """Runs replication."""
 
     def __init__(
-        self, replica: Replica, thread: SqliteThread, watch: Watch, streams: Sequence[ShardStream],
-        status: NodeStatus, settings: SenderSettings, hooks: EngineHooks,
-    ) -> None:  # fmt: skip
+        self,
+        replica: Replica,
+        thread: SqliteThread,
+        watch: Watch,
+        streams: Sequence[ShardStream],
+        status: NodeStatus,
+        settings: SenderSettings,
+        hooks: EngineHooks,
+    ) -> None:
         recovery = hooks.recovery
         self._replica = replica
         self._thread = thread
@@ -109,13 +115,25 @@ class Engine:
         throttle = Throttle(status, options.node, lambda: self.receiver.inbox, hooks.covering)
         self.publisher = Publisher(streams, options.node, options.session, status, throttle)
         self.receiver = Receiver(
-            replica, thread, streams, status, landed=lambda i, whole: self.sender.landed(i, whole),
-            moved=lambda: self.sender.moved(), checkpoint=hooks.checkpoint, other_history=recovery.turn,
-        )  # fmt: skip
+            replica,
+            thread,
+            streams,
+            status,
+            landed=lambda i, whole: self.sender.landed(i, whole),
+            moved=lambda: self.sender.moved(),
+            checkpoint=hooks.checkpoint,
+            other_history=recovery.turn,
+        )
         self.sender = Sender(
-            replica, thread, watch, self.publisher, status, settings=settings,
-            message_bytes=hooks.message_bytes, schema_moved=self.receiver.schema_moved.set,
-        )  # fmt: skip
+            replica,
+            thread,
+            watch,
+            self.publisher,
+            status,
+            settings=settings,
+            message_bytes=hooks.message_bytes,
+            schema_moved=self.receiver.schema_moved.set,
+        )
 
     async def run(self) -> None:
         """Replicate without end. Raises FencedError and what else can't be waited for."""

@@ -37,8 +37,11 @@ class ForeignMessages:
         self._named += 1
         log.warning(
             "step over message %d of shard %d on subject %s, which no node wrote in its own name: %s",
-            message.seq, message.shard, message.subject, why,
-        )  # fmt: skip
+            message.seq,
+            message.shard,
+            message.subject,
+            why,
+        )
 
     def tell_rest(self, now: float) -> None:
         """Say how many more there were, once the time is over in which so many were named."""

@@ -187,9 +187,11 @@ class Publisher:
             end = await self._throttle.beginning(shard, len(out.parts[shard]), passed) if index == 0 else None
             try:
                 seq = await stream.publish(
-                    payload, message_id=f"{out.id}-{shard}-{index}",
-                    expected_last=self._last[shard], expected_end=end,
-                )  # fmt: skip
+                    payload,
+                    message_id=f"{out.id}-{shard}-{index}",
+                    expected_last=self._last[shard],
+                    expected_end=end,
+                )
                 self._heard(shard, seq)
             except WrongLastSequenceError:
                 seq = await self._already_there(out, shard, index, before)
@@ -298,6 +300,18 @@ class Publisher:
 def _message(kind: int, name: ChangeSetId, shards: list[int], body: bytes = b"", *, history: str = "") -> Envelope:
     """Return the one message of an abort or a checkpoint."""
     return Envelope(
-        VERSION, kind, name.node, name.session, name.number, 0, False, True, shards, time.time(), {}, False, body,
+        VERSION,
+        kind,
+        name.node,
+        name.session,
+        name.number,
+        0,
+        False,
+        True,
+        shards,
+        time.time(),
+        {},
+        False,
+        body,
         history,
-    )  # fmt: skip
+    )

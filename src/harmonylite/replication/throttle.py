@@ -158,8 +158,10 @@ class Throttle:
             log.warning(
                 "a change set of %d messages is published on shard %d, which keeps %d: until it is whole and a snapshot"
                 " of it saved, nodes that start have to wait; a larger replication_log.max_entries avoids that",
-                count, shard, most,
-            )  # fmt: skip
+                count,
+                shard,
+                most,
+            )
 
 
 def _margin(most: int) -> int:

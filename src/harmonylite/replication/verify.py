@@ -41,9 +41,7 @@ REMEMBERED = 16
 
 
 DIGEST = Codec("a digest of a mirror", Digest, packed=True, most=16 * 1024 * 1024)
-QUESTION = Codec(
-    "a question for a digest", tuple[Line, Annotated[float, Meta(gt=0, le=MOST_SECONDS)]], packed=True
-)  # fmt: skip
+QUESTION = Codec("a question for a digest", tuple[Line, Annotated[float, Meta(gt=0, le=MOST_SECONDS)]], packed=True)
 
 
 class Verifier:
@@ -53,9 +51,15 @@ class Verifier:
     """
 
     def __init__(
-        self, replica: Replica, thread: SqliteThread, publisher: Publisher, peers: Peers, status: NodeStatus, *,
+        self,
+        replica: Replica,
+        thread: SqliteThread,
+        publisher: Publisher,
+        peers: Peers,
+        status: NodeStatus,
+        *,
         sent: Callable[[], Awaitable[None]],
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._replica = replica
         self._thread = thread
         self._publisher = publisher
@@ -160,9 +164,12 @@ class Verifier:
         expected = known | {self._replica.options.node}
         # by name, not by number: a node that nobody knows yet may answer before one that is waited for
         heard = await self._peers.ask(
-            TOPIC, question, DIGEST.decode, seconds=seconds,
+            TOPIC,
+            question,
+            DIGEST.decode,
+            seconds=seconds,
             enough=lambda answers: expected <= _by_node(answers).keys(),
-        )  # fmt: skip
+        )
         return _by_node(heard.answers), heard.unread
 
     async def _local(self, deadline: float) -> list[TableDifference]:
@@ -182,9 +189,13 @@ class Verifier:
         return str(await self._publisher.checkpoint(await self._thread.run(self._history)))
 
     def _report(
-        self, local: list[TableDifference], digests: dict[str, Digest], unread: list[str], known: set[str],
+        self,
+        local: list[TableDifference],
+        digests: dict[str, Digest],
+        unread: list[str],
+        known: set[str],
         repaired: int,
-    ) -> dict[str, Any]:  # fmt: skip
+    ) -> dict[str, Any]:
         own = self._replica.options.node
         equal = all(difference.equal for difference in local)
         found = majority_of(digests)
@@ -205,15 +216,21 @@ class Verifier:
                 "pending_rows": self._replica.pending_rows(),
                 "held_rows": self._status.held_rows,
                 "tables": [
-                    {"table": d.table, "rows": d.rows, "missing": d.missing, "extra": d.extra,
-                     "different": d.different, "sample": [repr(key) for key in d.sample]}
+                    {
+                        "table": d.table,
+                        "rows": d.rows,
+                        "missing": d.missing,
+                        "extra": d.extra,
+                        "different": d.different,
+                        "sample": [repr(key) for key in d.sample],
+                    }
                     for d in local
                 ],
             },
             "nodes": nodes,
             "silent": silent,
             "repaired": repaired,
-        }  # fmt: skip
+        }
 
 
 def _by_node(digests: Iterable[Digest]) -> dict[str, Digest]:

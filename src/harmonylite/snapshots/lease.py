@@ -38,9 +38,14 @@ class Lease:
     """The lease, seen from one process. ``seconds``: how long it lasts; ``clock``: monotonic seconds."""
 
     def __init__(
-        self, pointers: PointerStore, node: str, session: str, *, seconds: float,
+        self,
+        pointers: PointerStore,
+        node: str,
+        session: str,
+        *,
+        seconds: float,
         clock: Callable[[], float] = time.monotonic,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._pointers = pointers
         self._me = Holder(node, session)
         self._seconds = seconds

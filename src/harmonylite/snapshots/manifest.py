@@ -70,14 +70,25 @@ class Packed:
 
 def describe(
     name: str, node: str, cluster: str, standing: Standing, packed: Packed, *, at: float, begins: bool = False
-) -> Snapshot:  # fmt: skip
+) -> Snapshot:
     """Return the description of a snapshot that is at ``standing``."""
     positions, resume, created = _at(standing)
     return Snapshot(
-        name, node, positions, resume, created, packed.sha256, packed.bytes, at, [], packed.size, cluster,
-        standing.history, begins,
+        name,
+        node,
+        positions,
+        resume,
+        created,
+        packed.sha256,
+        packed.bytes,
+        at,
+        [],
+        packed.size,
+        cluster,
+        standing.history,
+        begins,
         named=False,
-    )  # fmt: skip
+    )
 
 
 def is_at(snapshot: Snapshot, standing: Standing) -> bool:

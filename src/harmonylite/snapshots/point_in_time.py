@@ -56,9 +56,14 @@ def check_target(target: Path) -> None:
 
 
 async def restore(
-    repository: SnapshotRepository, what: Replay, target: Path, *, at: float | None = None, position: int | None = None,
+    repository: SnapshotRepository,
+    what: Replay,
+    target: Path,
+    *,
+    at: float | None = None,
+    position: int | None = None,
     schema: Path | None,
-) -> Restored:  # fmt: skip
+) -> Restored:
     """Make ``target``: as it was at ``at`` (seconds since the epoch, the servers' clock), at ``position`` of the one
     shard, or now; without streams as the newest snapshot has it. ``schema``: a mirror with the schema of now, if there
     is one. Raises SnapshotError, saying how far back one can go when the point is out of reach.
@@ -119,9 +124,14 @@ async def _nearest(
 
 
 async def _replay(
-    file: Path, what: Replay, building: Path, targets: Mapping[int, int], schema: Path | None, *,
+    file: Path,
+    what: Replay,
+    building: Path,
+    targets: Mapping[int, int],
+    schema: Path | None,
+    *,
     refused: bool = True,
-) -> tuple[dict[int, int], tuple[Unfit, ...]]:  # fmt: skip
+) -> tuple[dict[int, int], tuple[Unfit, ...]]:
     """Make ``building``; return where it ends, and what could not be applied. Raises SchemaWaitError while ``schema``
     is None, and PoisonError for a row that the tables refuse where ``refused`` is False: another schema may let it in.
     """

@@ -88,9 +88,15 @@ class SnapshotRepository:
     """Keeps the snapshots of one cluster. ``signing``: None where nobody signs, nor is asked to."""
 
     def __init__(
-        self, store: Store, pointers: PointerStore, settings: RepositorySettings, status: NodeStatus, *,
-        copy: FetchedCopy, signing: Signing | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        store: Store,
+        pointers: PointerStore,
+        settings: RepositorySettings,
+        status: NodeStatus,
+        *,
+        copy: FetchedCopy,
+        signing: Signing | None = None,
+    ) -> None:
         self._store = store
         self.catalog = Catalog(store, settings.folder, settings.cluster)
         self._pointers = pointers
@@ -153,9 +159,13 @@ class SnapshotRepository:
             return await self._name_newest(*await self._upload(None, copy), first=first)
 
     async def begin(
-        self, streams: Sequence[StreamInfo], beginning: Callable[[Standing], Standing], *,
-        past: Container[str] = (), copy: FetchedCopy | None = None,
-    ) -> Snapshot | None:  # fmt: skip
+        self,
+        streams: Sequence[StreamInfo],
+        beginning: Callable[[Standing], Standing],
+        *,
+        past: Container[str] = (),
+        copy: FetchedCopy | None = None,
+    ) -> Snapshot | None:
         """Save the mirror as the beginning of a new history; None: some snapshot fits the streams by now.
 
         ``past``: the histories before the mirror's own, whose snapshots are no use: a NATS that was set back names them
@@ -188,9 +198,14 @@ class SnapshotRepository:
             digest = await asyncio.to_thread(pack, plain, packed)
             plain.unlink(missing_ok=True)
             snapshot = describe(
-                name, self._node, self._cluster, standing, Packed(digest, packed.stat().st_size, size),
-                at=time.time(), begins=beginning is not None,
-            )  # fmt: skip
+                name,
+                self._node,
+                self._cluster,
+                standing,
+                Packed(digest, packed.stat().st_size, size),
+                at=time.time(),
+                begins=beginning is not None,
+            )
             snapshot = self._signed(snapshot)
             await self._store.put(name, packed, self._progress(f"saving {name}"))
             await self.catalog.describe(snapshot)

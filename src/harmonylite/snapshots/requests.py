@@ -82,10 +82,14 @@ class Requests:
     """Asks for this node. ``peers``: None until they can be reached; ``repository`` and ``lease`` likewise."""
 
     def __init__(
-        self, status: NodeStatus, peers: Callable[[], Peers | None],
+        self,
+        status: NodeStatus,
+        peers: Callable[[], Peers | None],
         repository: Callable[[], SnapshotRepository | None],
-        lease: Callable[[], Lease | None], *, clock: Callable[[], float] = time.monotonic,
-    ) -> None:  # fmt: skip
+        lease: Callable[[], Lease | None],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._status = status
         self._peers = peers
         self._repository = repository
@@ -261,6 +265,10 @@ class Answering:
             self._warned.add((request.node, request.store))
             log.warning(
                 "node %s looks for snapshot %s in its store, %s, and does not find it; this node has it in %s:"
-                " [snapshot] of node %s names another store", request.node, request.unusable, request.store, mine.store,
+                " [snapshot] of node %s names another store",
                 request.node,
-            )  # fmt: skip
+                request.unusable,
+                request.store,
+                mine.store,
+                request.node,
+            )

@@ -37,9 +37,14 @@ Told = Callable[[Mapping[int, int]], None]
 
 
 async def catch_up(
-    replica: Replica, thread: SqliteThread, streams: Sequence[ShardStream], targets: Mapping[int, int], *,
-    merge: bool, told: Told,
-) -> None:  # fmt: skip
+    replica: Replica,
+    thread: SqliteThread,
+    streams: Sequence[ShardStream],
+    targets: Mapping[int, int],
+    *,
+    merge: bool,
+    told: Told,
+) -> None:
     """Fold every shard up to its sequence in ``targets``, or further; ``merge``: into the database, too.
 
     Raises StreamError (StreamGapError: the stream has forgotten what comes next), SchemaWaitError, PoisonError,
@@ -145,9 +150,22 @@ class _CatchingUp:
     async def _abort(self, victim: ChangeSetId, shard: int) -> int:
         own = self._replica.options
         payload = encode_envelope(
-            Envelope(VERSION, KIND_ABORT, own.node, own.session, 0, 0, False, True, [shard], time.time(), {}, False,
-                     encode_abort(victim))
-        )  # fmt: skip
+            Envelope(
+                VERSION,
+                KIND_ABORT,
+                own.node,
+                own.session,
+                0,
+                0,
+                False,
+                True,
+                [shard],
+                time.time(),
+                {},
+                False,
+                encode_abort(victim),
+            )
+        )
         seq = await self._streams[shard].publish(payload, message_id=f"{own.session}-abort-{victim}")
         log.warning("skipping change set %s, which its writer left unfinished on shard %d", victim, shard)
         return seq

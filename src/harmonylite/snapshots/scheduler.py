@@ -53,10 +53,17 @@ class SnapshotScheduler:
     """
 
     def __init__(
-        self, repository: SnapshotRepository, lease: Lease, peers: Peers, status: NodeStatus, *, interval: float,
-        history: Callable[[], str], past: Callable[[], Container[str]],
+        self,
+        repository: SnapshotRepository,
+        lease: Lease,
+        peers: Peers,
+        status: NodeStatus,
+        *,
+        interval: float,
+        history: Callable[[], str],
+        past: Callable[[], Container[str]],
         away: Callable[[], bool] = lambda: False,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._repository = repository
         self._lease = lease
         self._peers = peers

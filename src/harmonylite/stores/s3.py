@@ -92,9 +92,13 @@ class S3Store:
             else:
                 part = max(PART, -(-size // MOST_PARTS))
                 obstore.put(
-                    self._bucket, file_name(name), _parts(call, source, size, part),
-                    use_multipart=True, chunk_size=part, max_concurrency=PARTS_AT_ONCE,
-                )  # fmt: skip
+                    self._bucket,
+                    file_name(name),
+                    _parts(call, source, size, part),
+                    use_multipart=True,
+                    chunk_size=part,
+                    max_concurrency=PARTS_AT_ONCE,
+                )
 
     def _get(self, call: BlockingCall, name: str, target: Path) -> None:
         with whole_file(target) as part, part.open("xb") as file:

@@ -58,9 +58,13 @@ def bucket(settings: S3StoreSettings, *, retry: timedelta) -> Bucket:
         "backoff": {"init_backoff": FIRST_WAIT, "max_backoff": LONGEST_WAIT, "base": 2},
     }
     return Bucket(
-        settings.bucket, prefix=settings.path or None, config=config, client_options=client,
-        retry_config=retries, credential_provider=_provider(settings),
-    )  # fmt: skip
+        settings.bucket,
+        prefix=settings.path or None,
+        config=config,
+        client_options=client,
+        retry_config=retries,
+        credential_provider=_provider(settings),
+    )
 
 
 def where(settings: S3StoreSettings) -> S3Config:

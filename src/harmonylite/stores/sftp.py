@@ -114,12 +114,20 @@ class SftpStore:
         elif place.password:
             own_keys = {"client_keys": None, "agent_path": None}
         connection = await asyncssh.connect(
-            place.host, place.port, username=place.user, password=place.password or None, config=None,
+            place.host,
+            place.port,
+            username=place.user,
+            password=place.password or None,
+            config=None,
             passphrase=settings.key_passphrase.get_secret_value() or None,
-            known_hosts=keys.known, client_factory=keys.client,
-            connect_timeout=CONNECT_SECONDS, login_timeout=CONNECT_SECONDS,
-            keepalive_interval=ALIVE_SECONDS, keepalive_count_max=3, **own_keys,
-        )  # fmt: skip
+            known_hosts=keys.known,
+            client_factory=keys.client,
+            connect_timeout=CONNECT_SECONDS,
+            login_timeout=CONNECT_SECONDS,
+            keepalive_interval=ALIVE_SECONDS,
+            keepalive_count_max=3,
+            **own_keys,
+        )
         try:
             yield await connection.start_sftp_client()
         except BaseException:

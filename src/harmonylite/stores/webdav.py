@@ -83,9 +83,7 @@ class WebdavStore:
         """Return the names of all objects, sorted; raises SnapshotError. A missing folder has none."""
         return await self._do(LISTING, lambda dav, _: object_names(self._files(dav)))
 
-    async def _do(
-        self, doing: str, work: Callable[[Client, BlockingCall], T], progress: Progress | None = None
-    ) -> T:  # fmt: skip
+    async def _do(self, doing: str, work: Callable[[Client, BlockingCall], T], progress: Progress | None = None) -> T:
         def with_client(call: BlockingCall) -> T:
             with self._client() as dav:
                 return work(dav, call)
@@ -122,9 +120,13 @@ class WebdavStore:
             with source.open("rb") as file:
                 size = source.stat().st_size
                 dav.upload_fileobj(
-                    file, part, overwrite=True, size=size, chunk_size=CHUNK,
+                    file,
+                    part,
+                    overwrite=True,
+                    size=size,
+                    chunk_size=CHUNK,
                     callback=lambda count: call.moved(count, size),
-                )  # fmt: skip
+                )
             stored = dav.content_length(part)
             if stored is not None and stored != size:
                 raise self._failures.error(storing(name), f"{stored} bytes arrived of {size}")

@@ -35,9 +35,14 @@ class HttpServer(Resource):
     """
 
     def __init__(
-        self, app: Callable[[], ASGIApp], bind: str, *, key: str, grace: float = 0.5,
+        self,
+        app: Callable[[], ASGIApp],
+        bind: str,
+        *,
+        key: str,
+        grace: float = 0.5,
         hosts: Collection[str] | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._make_app = app
         self.key = key
         self._grace = grace

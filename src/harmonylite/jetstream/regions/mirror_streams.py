@@ -97,8 +97,12 @@ class RegionStream:
         if not details.role.copy_of:
             return []
         wanted = {"num_replicas": self.settings.replicas} if self.settings.replicas else {}
-        return await compared(self.own, replace(details, config={**details.config, "subjects": []}), wanted,
-                              update=self.settings.update_existing)  # fmt: skip
+        return await compared(
+            self.own,
+            replace(details, config={**details.config, "subjects": []}),
+            wanted,
+            update=self.settings.update_existing,
+        )
 
     def _domain_trouble(self) -> str:
         """Say that the NATS server is in another JetStream domain than its region's, "" when it is not."""
@@ -172,10 +176,17 @@ class RegionWatch:
     """
 
     def __init__(
-        self, link: NatsLink, settings: StreamSettings, home: PrimaryRegion, status: NodeStatus, *,
-        rejoin: Callable[[], Awaitable[object]], every: float = LOOK_EVERY, wall: Callable[[], float] = time.time,
+        self,
+        link: NatsLink,
+        settings: StreamSettings,
+        home: PrimaryRegion,
+        status: NodeStatus,
+        *,
+        rejoin: Callable[[], Awaitable[object]],
+        every: float = LOOK_EVERY,
+        wall: Callable[[], float] = time.time,
         after: Callable[[RegionWatch], Awaitable[None]] | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._shards = [RegionStream(link, settings, shard, home) for shard in range(settings.shards)]
         self._settings = settings
         self._home = home

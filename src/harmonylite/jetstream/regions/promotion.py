@@ -188,8 +188,10 @@ async def _turn(shard: RegionStream, region: str, to: str) -> list[str]:
         )
         await there.copy(to, await shard.own.details())
     except StreamError as error:
-        return [f"stream {shard.name} of region {region} is no copy yet ({error.message}): run "
-                "`harmonylite region rejoin` there"]  # fmt: skip
+        return [
+            f"stream {shard.name} of region {region} is no copy yet ({error.message}): run "
+            "`harmonylite region rejoin` there"
+        ]
     return []
 
 

@@ -36,9 +36,15 @@ class CopyReader(Reader):
     """Reads ``own``, the stream of this node's region; ``of`` returns the same stream in another region."""
 
     def __init__(
-        self, link: NatsLink, own: Stream, of: Callable[[str], Stream], start: int, part: Part | None = None, *,
+        self,
+        link: NatsLink,
+        own: Stream,
+        of: Callable[[str], Stream],
+        start: int,
+        part: Part | None = None,
+        *,
         confirm_seconds: float = 5.0,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__(link, own, start, part, confirm_seconds=confirm_seconds)
         self._own = own
         self._of = of

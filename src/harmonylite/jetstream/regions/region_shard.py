@@ -34,13 +34,26 @@ class RegionShard(JetStreamShard):
     """The stream of ``shard``, seen from the node ``node_id`` of the region ``home.region``."""
 
     def __init__(
-        self, link: NatsLink, settings: StreamSettings, shard: int, node_id: str, home: PrimaryRegion, *,
-        part: Part | None = None, publish_seconds: float = 5.0, confirm_seconds: float = 5.0,
-    ) -> None:  # fmt: skip
+        self,
+        link: NatsLink,
+        settings: StreamSettings,
+        shard: int,
+        node_id: str,
+        home: PrimaryRegion,
+        *,
+        part: Part | None = None,
+        publish_seconds: float = 5.0,
+        confirm_seconds: float = 5.0,
+    ) -> None:
         super().__init__(
-            link, replace(settings, domain=home.region), shard, node_id,
-            part=part, publish_seconds=publish_seconds, confirm_seconds=confirm_seconds,
-        )  # fmt: skip
+            link,
+            replace(settings, domain=home.region),
+            shard,
+            node_id,
+            part=part,
+            publish_seconds=publish_seconds,
+            confirm_seconds=confirm_seconds,
+        )
         self._home = home
         self._prefix, self._token = settings.subject_prefix, token(node_id)
 

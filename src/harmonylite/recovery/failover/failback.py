@@ -65,9 +65,16 @@ class Failback:
     """Brings one node back to the primary region. ``pointers``: those of this node's region."""
 
     def __init__(
-        self, thread: SqliteThread, status: NodeStatus, repository: SnapshotRepository, pointers: PointerStore,
-        orders: FailoverStreamsPort, streams: Sequence[ShardStream], settings: FailbackSettings, hooks: FailbackHooks,
-    ) -> None:  # fmt: skip
+        self,
+        thread: SqliteThread,
+        status: NodeStatus,
+        repository: SnapshotRepository,
+        pointers: PointerStore,
+        orders: FailoverStreamsPort,
+        streams: Sequence[ShardStream],
+        settings: FailbackSettings,
+        hooks: FailbackHooks,
+    ) -> None:
         self._thread = thread
         self._status = status
         self._repository = repository
