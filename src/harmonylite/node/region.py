@@ -140,8 +140,8 @@ class RegionControl:
         if repository is None:
             raise NotRunningError("the node is not connected to the store yet")
         failover_controller = self.failover_controller
-        apart = failover_controller is not None and failover_controller.apart
-        if apart and not force:
+        failed_over = failover_controller is not None and failover_controller.failed_over
+        if failed_over and not force:
             raise MoveError(
                 f"region {home.region} failed over, and fails back first",
                 advice="try again a minute after the leaf link is back; or, if the primary region is lost, with -force",
@@ -149,7 +149,7 @@ class RegionControl:
         # What a failover holds is brought to the new primary region as it would be to the old one: the beginning is
         # before.
         base = failover_controller.base if failover_controller is not None else None
-        if not home.here and (base is not None or not apart):
+        if not home.here and (base is not None or not failed_over):
             with home.storing(home.region):
                 if await repository.save(copy=partial(save_copy, base) if base is not None else None) is None:
                     raise SnapshotError(f"no snapshot could be saved in region {home.region}")

@@ -87,7 +87,7 @@ class Services:
         self.scheduler = SnapshotScheduler(
             self.repository, self.lease, peers, status, interval=section.interval / 1000,
             history=lambda: self.recovery.history, past=lambda: self.recovery.past,
-            away=lambda: self.failback is not None and self.failback.apart,
+            away=lambda: self.failback is not None and self.failback.failed_over,
         )  # fmt: skip
 
     def _failback(self, regional: RegionControl, shards: Sequence[ShardStream]) -> Failback | None:
@@ -151,7 +151,7 @@ class Services:
 
     async def positions(self, replica: Replica) -> dict[int, Position]:
         """Return where the mirror is in the primary order; nothing while it is in a failover."""
-        if self.failback is None or self.failback.apart:
+        if self.failback is None or self.failback.failed_over:
             return {}
         return await self._thread.run(replica.positions)
 

@@ -117,7 +117,7 @@ class Recovery:
     @property
     def _apart(self) -> bool:
         """True while the mirror is in a failover: the store of snapshots is the primary region's, and out of reach."""
-        return self._failback is not None and self._failback.apart
+        return self._failback is not None and self._failback.failed_over
 
     def turn(self) -> None:
         """Let `watch` look at once whether the cluster started a new epoch, or a failover begins or ends."""

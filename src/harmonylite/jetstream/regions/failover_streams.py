@@ -62,7 +62,7 @@ class FailoverStreams:
         self._home = home
         self.seen: tuple[Failover, ...] = ()
         """What `all` found last."""
-        self.apart = False
+        self.failed_over = False
         """True while this node's mirror is in a failover, also in one that is closed."""
         self.base: Path | None = None
         """The mirror as it was before that, where there is one."""

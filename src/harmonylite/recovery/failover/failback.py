@@ -44,8 +44,7 @@ from harmonylite.errors import (
 from harmonylite.model import Position, StreamInfo
 from harmonylite.ports import ShardStream
 from harmonylite.recovery.failover.failback_owner import CODEC, FailbackClaim, key_of, mark_of_base
-from harmonylite.recovery.failover.failback_settings import FailbackHooks, FailbackSettings
-from harmonylite.recovery.failover.failover_ports import FailoverStreamsPort
+from harmonylite.recovery.failover.failback_settings import FailbackHooks, FailbackSettings, FailoverStreamsPort
 from harmonylite.snapshots.manifest import fits
 from harmonylite.snapshots.replay import Replay, note, replayed
 from harmonylite.snapshots.repository import PointerStore, SnapshotRepository
@@ -70,7 +69,7 @@ class Failback:
         status: NodeStatus,
         repository: SnapshotRepository,
         pointers: PointerStore,
-        orders: FailoverStreamsPort,
+        failovers: FailoverStreamsPort,
         streams: Sequence[ShardStream],
         settings: FailbackSettings,
         hooks: FailbackHooks,
@@ -79,7 +78,7 @@ class Failback:
         self._status = status
         self._repository = repository
         self._pointers = pointers
-        self._orders = orders
+        self._failovers = failovers
         self._streams = streams
         self._folder = settings.folder
         self._node = settings.node
@@ -96,9 +95,9 @@ class Failback:
             self._left.set()
 
     @property
-    def apart(self) -> bool:
+    def failed_over(self) -> bool:
         """True while the mirror is in a failover, also in one that is closed."""
-        return self._orders.apart
+        return self._failovers.failed_over
 
     # going -----------------------------------------------------------------------------------------------------
 
@@ -115,11 +114,11 @@ class Failback:
         if mark:
             mine = await self._mine(mark, standing.positions)
             if mine is None:
-                self._orders.use(None)
+                self._failovers.use(None)
                 raise StreamLostError("the failover of this region is over; what it holds is brought back")
-            self._orders.use(mine)
+            self._failovers.use(mine)
             return
-        self._orders.use(None)
+        self._failovers.use(None)
         failover = None
         with suppress(StreamError):
             failover = await self._open_to(replica, standing.positions)
@@ -133,7 +132,7 @@ class Failback:
         with suppress(StreamError):
             if mark and await self._mine(mark, standing.positions) is None:
                 return "the failover of this region is closed: the primary region is back"
-            if not mark and self._orders.seen and await self._open_to(replica, standing.positions) is not None:
+            if not mark and self._failovers.seen and await self._open_to(replica, standing.positions) is not None:
                 return "the primary region is unreachable; this region failed over"
         return ""
 
@@ -142,21 +141,21 @@ class Failback:
 
         What was cut in half when it was closed is never folded: its writer has it.
         """
-        mine = next((failover for failover in await self._orders.all() if failover.mark == mark), None)
+        mine = next((failover for failover in await self._failovers.all() if failover.mark == mark), None)
         if mine is None or mine.open:
             return mine
         stands = {shard: position.seq for shard, position in positions.items()}
         if stands != self._stands[0]:
             self._stands = stands, time.monotonic()
-        ends = await self._orders.ends(mine)
+        ends = await self._failovers.ends(mine)
         folded = all(stands[shard] >= end for shard, end in ends.items())
         return None if folded or time.monotonic() - self._stands[1] > STILL else mine
 
     async def _open_to(self, replica: Replica, positions: Mapping[int, Position]) -> Failover | None:
         """Return the failover that a mirror at ``positions`` of the primary order is to enter, if there is one."""
-        if not self._orders.needed or not await self._thread.run(lambda: replica.joined):
+        if not self._failovers.needed or not await self._thread.run(lambda: replica.joined):
             return None
-        newest = next(reversed(await self._orders.all()), None)
+        newest = next(reversed(await self._failovers.all()), None)
         if newest is None or not newest.open or not newest.whole or newest.mark == self._refused:
             return None
         return newest if newest.takes(positions) else None
@@ -179,7 +178,7 @@ class Failback:
             return
         created = {shard: failover.order(shard) for shard in failover.starts}
         await self._thread.run(enter, replica.connection, failover.history, created)
-        self._orders.use(failover)
+        self._failovers.use(failover)
         self._keep_in_mind(failover.mark)
 
     async def _bring_forward(self, replica: Replica, base: Path, upto: Mapping[int, int]) -> None:
@@ -196,8 +195,8 @@ class Failback:
             await asyncio.to_thread(save_copy, made.options.mirror, base)
 
     def _keep_in_mind(self, mark: str) -> None:
-        self._orders.apart = bool(mark)
-        self._orders.base = self._base(mark) if mark and self._base(mark).exists() else None
+        self._failovers.failed_over = bool(mark)
+        self._failovers.base = self._base(mark) if mark and self._base(mark).exists() else None
 
     def _base(self, mark: str) -> Path:
         return self._folder / f"interim-{mark}.db"
@@ -213,7 +212,7 @@ class Failback:
         mark = mark_of(standing)
         if not mark or await self._mine(mark, standing.positions) is not None:
             return
-        self._orders.use(None)
+        self._failovers.use(None)
         try:
             await self._back(replica, mark, standing.positions)
         except (HarmonyLiteError, OSError) as error:
@@ -348,7 +347,7 @@ class Failback:
         """Tell whether another node carried what this one had begun to: then what is pending here is in the primary
         order, and perhaps changed since. Raises StreamError.
         """
-        if not self._left.is_set() or self.apart:
+        if not self._left.is_set() or self.failed_over:
             return False
         for base in self._folder.glob("interim-*.db"):
             record, _ = await self._record(mark_of_base(base))
@@ -393,8 +392,8 @@ class Failback:
                 return False
             log.warning("the primary order holds everything of failover %s at %s", mark, standing.left)
         with suppress(StreamError):
-            for failover in await self._orders.all():
+            for failover in await self._failovers.all():
                 if failover.mark == mark and not failover.open:
-                    await self._orders.remove(failover)
+                    await self._failovers.remove(failover)
         self._base(mark).unlink(missing_ok=True)
         return True

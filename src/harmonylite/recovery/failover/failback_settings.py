@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
+from harmonylite.changes.failover import Failover
 from harmonylite.snapshots.repository import FetchedCopy
 
 
@@ -33,3 +35,27 @@ class FailbackHooks:
     answers: Callable[[str], Awaitable[bool]]
     idle: Callable[[], Awaitable[None]]
     request_snapshot: Callable[[], Awaitable[bool]]
+
+
+class FailoverStreamsPort(Protocol):
+    """The failovers of this node's region; `harmonylite.jetstream.regions.failover_streams` is the real thing."""
+
+    seen: tuple[Failover, ...]
+    failed_over: bool
+    base: Path | None
+
+    @property
+    def needed(self) -> bool:
+        """False in the primary region."""
+
+    async def all(self) -> list[Failover]:
+        """Return all that are there, the newest last; raises StreamError."""
+
+    async def ends(self, failover: Failover) -> dict[int, int]:
+        """Return the last sequence of each shard; raises StreamError."""
+
+    async def remove(self, failover: Failover) -> None:
+        """Delete one; raises StreamError."""
+
+    def use(self, failover: Failover | None) -> None:
+        """Read and publish there from now on; None: in the primary order."""

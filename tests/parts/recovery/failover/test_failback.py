@@ -48,7 +48,7 @@ class Node:
         self.name = member.options.node
         settings, self.home = replace(side.settings, shards=1), PrimaryRegion(side.name, "a")
         self.shard = RegionShard(side.link, settings, 0, self.name, self.home, confirm_seconds=0.2)
-        self.orders = FailoverStreams(side.link, settings, self.home)
+        self.failovers = FailoverStreams(side.link, settings, self.home)
         self.thread, self.status = SqliteThread(), NodeStatus()
         pointers = RegionObjects(side.link, settings, self.home)
         self.pointers = pointers.of_region()
@@ -58,7 +58,7 @@ class Node:
         )
         self.answering = True
         self.failback = Failback(
-            self.thread, self.status, repository, self.pointers, self.orders, [self.shard],
+            self.thread, self.status, repository, self.pointers, self.failovers, [self.shard],
             FailbackSettings(self.name, folder, may_bring_back=True),
             FailbackHooks(copy, self.answers, self.idle, self.request_snapshot),
         )  # fmt: skip
@@ -122,19 +122,19 @@ async def nodes(sides: tuple[Side, Side], group: Group) -> AsyncIterator[tuple[N
         a.member.run("INSERT INTO t VALUES ('x', 'at first'), ('gone', 'at first')")
         await a.send()
         async with asyncio.timeout(PATIENCE):
-            while (await b.orders.copied())[0][1] < 1:  # noqa: ASYNC110 - another server tells
+            while (await b.failovers.copied())[0][1] < 1:  # noqa: ASYNC110 - another server tells
                 await asyncio.sleep(0.05)
         for node in (b, c):
             await node.fold()
-        assert await b.orders.make(beginning(await b.orders.copied(), {})[0])
+        assert await b.failovers.make(beginning(await b.failovers.copied(), {})[0])
         for node in (b, c):
             await node.failback.settle(node.replica)
         yield a, b, c
 
 
 async def closed(*nodes: Node) -> None:
-    (failover,) = await nodes[0].orders.all()
-    await nodes[0].orders.close(failover)
+    (failover,) = await nodes[0].failovers.all()
+    await nodes[0].failovers.close(failover)
     for node in nodes:
         with pytest.raises(StreamLostError, match="is over"):
             await node.failback.settle(node.replica)
@@ -162,7 +162,7 @@ async def test_one_carries_the_others_follow_and_what_changed_since_stays(nodes:
     await b.fold()
     assert await b.send() == 2, "what the failover changed, and nothing else"
     await finished(b)
-    assert not await b.orders.all(), "its streams are needed no more"
+    assert not await b.failovers.all(), "its streams are needed no more"
     await a.fold()
     a.member.run("UPDATE t SET v = 'newer' WHERE id = 'x'")
     await a.send()
@@ -211,7 +211,7 @@ async def test_who_folded_more_than_the_carrier_brings_that_itself(nodes: tuple[
     await closed(b, c)
     created = (await a.shard.info()).created
     record = FailbackClaim("z", {0: end}, {0: (created, await a.shard.end())})
-    mark = (await b.orders.all())[0].mark
+    mark = (await b.failovers.all())[0].mark
     assert await b.pointers.set_pointer(f"interim-{mark}", msgspec.json.encode(record), revision=0)
     await c.back()
     await c.fold()
@@ -258,17 +258,17 @@ async def test_what_home_ordered_before_the_failover_began_is_no_change_of_it(
     a.member.run("INSERT INTO t VALUES ('x', 'at first')")
     await a.send()
     async with asyncio.timeout(PATIENCE):
-        while (await b.orders.copied())[0][1] < 1:  # noqa: ASYNC110 - another server tells
+        while (await b.failovers.copied())[0][1] < 1:  # noqa: ASYNC110 - another server tells
             await asyncio.sleep(0.05)
     await b.fold()
     a.member.run("UPDATE t SET v = 'second' WHERE id = 'x'")
     await a.send()
     async with asyncio.timeout(PATIENCE):
-        while (await b.orders.copied())[0][1] < 2:  # noqa: ASYNC110 - the same
+        while (await b.failovers.copied())[0][1] < 2:  # noqa: ASYNC110 - the same
             await asyncio.sleep(0.05)
-    assert await b.orders.make(beginning(await b.orders.copied(), {})[0])
+    assert await b.failovers.make(beginning(await b.failovers.copied(), {})[0])
     await b.failback.settle(b.replica)
-    assert b.failback.apart, "it enters although it has not folded all that the copy has"
+    assert b.failback.failed_over, "it enters although it has not folded all that the copy has"
     await b.fold()
     assert b.rows()["x"] == "second"
     a.member.run("UPDATE t SET v = 'third' WHERE id = 'x'")
@@ -338,7 +338,7 @@ async def test_a_node_with_no_room_for_a_copy_of_its_mirror_stays_in_homes_order
     monkeypatch.setattr(late.failback, "_hooks", replace(late.failback._hooks, copy=full))
     await late.failback.settle(late.replica)
     assert late.home.failover is None
-    assert not late.failback.apart
+    assert not late.failback.failed_over
     assert not await late.failback.due(late.replica), "it is not asked again and again"
     await late.thread.aclose()
 
