@@ -13,6 +13,7 @@ import apsw
 
 from harmonylite.db.mirror import mirror_file
 from harmonylite.db.mirror.compare import changed_keys
+from harmonylite.db.mirror.file_facts import header
 from harmonylite.db.mirror.positions import is_older, mirror_is_behind
 from harmonylite.db.mirror.schema_history import gone_columns
 from harmonylite.db.sqlite.capabilities import why_unwritable
@@ -64,7 +65,7 @@ def install(
             inventory = read_inventory(connection, rules)
             _move_mirror(connection, inventory, _ours(connection))
         result = _install(connection, rules, inventory, log, joined=joined, replicate=replicate)
-        result.version = schema_version(connection)
+        result.version, result.header = schema_version(connection), header(connection)
         if mirror_file.get_state(connection, "main", "schema_version") != result.version:
             mirror_file.set_state(connection, "main", "schema_version", result.version)
     for name, table in result.tables.items():

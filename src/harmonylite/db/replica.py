@@ -21,7 +21,7 @@ from harmonylite.db import reconcile
 from harmonylite.db.apply.apply import Applied, Applying, SchemaMovedError
 from harmonylite.db.capture.capture import Capture, NotUtf8Error, Outgoing, new_outgoing
 from harmonylite.db.install import install
-from harmonylite.db.mirror import compare, mirror_file
+from harmonylite.db.mirror import compare, file_facts, mirror_file
 from harmonylite.db.mirror.conflict_journal import Journal, read_journal
 from harmonylite.db.mirror.database_schema import remember_schema
 from harmonylite.db.mirror.positions import history_of, read_standing
@@ -159,7 +159,8 @@ class Replica:
     def schema_changed(self) -> bool:
         """Tell whether the database's schema is another than the one installed for."""
         with mapped("read the schema's version"):
-            return schema_version(self.connection) != self._installed.version
+            now = schema_version(self.connection), file_facts.header(self.connection)
+        return now != (self._installed.version, self._installed.header)
 
     @property
     def joined(self) -> bool:

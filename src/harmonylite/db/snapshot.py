@@ -20,6 +20,7 @@ from harmonylite.changes.epochs import Standing
 from harmonylite.db.mirror import mirror_file
 from harmonylite.db.mirror.conflict_journal import recent_ends
 from harmonylite.db.mirror.database_schema import remembered
+from harmonylite.db.mirror.file_facts import finish, lay_out
 from harmonylite.db.mirror.positions import begin_epoch, read_standing
 from harmonylite.db.replica import Replica, ReplicaOptions
 from harmonylite.db.sqlite.connection import attach, mapped, open_file, reading, rows, transaction, value
@@ -155,12 +156,13 @@ def begin_database(
         make_file(building, access or access_of(options.database, options.mirror))
     connection = open_file(building)
     try:
+        page_size = None
         if into is not None:
             with reading(into) as given:
-                connection.execute(f"PRAGMA page_size = {int(value(given, 'PRAGMA page_size'))}")
+                page_size = int(value(given, "PRAGMA page_size"))
         with reading(snapshot) as source:
-            encoding = source.pragma("encoding")
-        connection.execute(f"PRAGMA encoding = '{encoding}'")
+            connection.execute(f"PRAGMA encoding = '{source.pragma('encoding')}'")
+            lay_out(connection, source, page_size)
         connection.pragma("journal_mode", "wal")
         make_schema(connection, snapshot, deadline)
     except BaseException:
@@ -197,6 +199,8 @@ def fill(replica: Replica, deadline: Deadline) -> None:
     """
     with deadline.bounding(replica.connection), _unlogged(replica.connection):
         replica.reconcile(first=True)
+        with transaction(replica.connection, "finish the database"):
+            finish(replica.connection)
 
 
 @contextmanager

@@ -15,7 +15,8 @@ from typing import Any
 
 import apsw
 
-from harmonylite.db.sqlite.connection import mapped, rows, value
+from harmonylite.db.mirror.file_facts import remember_file
+from harmonylite.db.sqlite.connection import mapped, rows, transaction, value
 from harmonylite.db.tracking.tracked_table import Tracked
 
 FEW = 5
@@ -38,6 +39,8 @@ class Statistics:
 
         Between transactions only: the schema is read anew (SQLite: pragma, writable_schema = RESET).
         """
+        with transaction(connection, "remember the statistics"):
+            remember_file(connection)
         with mapped("look at the statistics"):
             found = _read(connection)
             if self._known is not None and found != self._known:

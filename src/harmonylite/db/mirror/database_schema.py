@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import apsw
 
+from harmonylite.db.mirror.file_facts import remember_file
 from harmonylite.db.sqlite.connection import rows
 from harmonylite.db.sqlite.untrusted_ddl import Definition, decode
 from harmonylite.schema.sql import PRIVATE, is_private, quote
@@ -15,7 +16,8 @@ SCHEMA = quote(PRIVATE + "schema")
 
 
 def remember_schema(connection: apsw.Connection) -> None:
-    """Keep the database's schema in the mirror, so that a snapshot can make a whole database; in a transaction."""
+    """Keep the database's schema, and what else its file is, in the mirror, within a transaction."""
+    remember_file(connection)
     connection.execute(f"CREATE TABLE IF NOT EXISTS mirror.{SCHEMA}(type, name, tbl, sql)")
     shadows = {
         row[0]

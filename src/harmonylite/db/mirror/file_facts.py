@@ -1,0 +1,97 @@
+"""What a database file is beside its tables: numbers in its header, used up keys, and what ANALYZE found out.
+
+A mirror remembers it of its database, so that a file made from a snapshot is the same to its application: one that
+migrates by ``user_version`` would otherwise make its tables a second time.
+
+Invariant: what is remembered is data; nothing but a number in its range reaches a pragma.
+"""
+
+from __future__ import annotations
+
+import apsw
+
+from harmonylite.db.sqlite.connection import rows, value
+from harmonylite.schema.sql import PRIVATE, is_private, quote
+
+HEADER = {"user_version": (-(2**31), 2**31 - 1), "application_id": (-(2**31), 2**31 - 1)}
+"""Numbers that the application sets, and their ranges (SQLite: fileformat2, section 1.3)."""
+LAYOUT = {"page_size": (512, 65536), "auto_vacuum": (0, 2)}
+"""What has to be set before there is a table."""
+_FACTS = quote(PRIVATE + "file")
+_ANALYZED = quote(PRIVATE + "analyzed")
+_MOST_ANALYZED = 100_000
+
+
+def header(connection: apsw.Connection) -> tuple[int, ...]:
+    """Return the numbers in the database's header that its application sets."""
+    return tuple(int(value(connection, f"PRAGMA main.{name}")) for name in HEADER)
+
+
+def remember_file(connection: apsw.Connection) -> None:
+    """Keep what the database file is in the mirror, within a transaction; nothing is written where nothing changed."""
+    connection.execute(f"CREATE TABLE IF NOT EXISTS mirror.{_FACTS}(name TEXT PRIMARY KEY, value) WITHOUT ROWID")
+    connection.execute(f"CREATE TABLE IF NOT EXISTS mirror.{_ANALYZED}(tbl, idx, stat)")
+    now = {name: int(value(connection, f"PRAGMA main.{name}")) for name in (*HEADER, *LAYOUT)}
+    if dict(rows(connection, f"SELECT name, value FROM mirror.{_FACTS}")) != now:
+        connection.executemany(f"INSERT OR REPLACE INTO mirror.{_FACTS} VALUES (?, ?)", now.items())
+    _raise_sequences(connection, "main", "mirror")
+    found = _analyzed(connection)
+    # a database that is being made from this mirror has no statistics yet
+    if found and rows(connection, f"SELECT tbl, idx, stat FROM mirror.{_ANALYZED}") != found:
+        connection.execute(f"DELETE FROM mirror.{_ANALYZED}")
+        connection.executemany(f"INSERT INTO mirror.{_ANALYZED} VALUES (?, ?, ?)", found)
+
+
+def _analyzed(connection: apsw.Connection) -> list[tuple[object, ...]]:
+    if value(connection, "SELECT 1 FROM main.sqlite_schema WHERE name = 'sqlite_stat1'") is None:
+        return []
+    listed = "SELECT tbl, idx, stat FROM main.sqlite_stat1 ORDER BY tbl, idx"
+    return [row for row in rows(connection, f"{listed} LIMIT {_MOST_ANALYZED}") if not is_private(str(row[0]))]
+
+
+def lay_out(connection: apsw.Connection, snapshot: apsw.Connection, page_size: int | None = None) -> None:
+    """Give an empty database file the layout and the header that ``snapshot`` remembers, outside a transaction.
+
+    ``page_size``: in bytes; None: as remembered.
+    """
+    there = _has(snapshot, "main", PRIVATE + "file")
+    known = dict(rows(snapshot, f"SELECT name, value FROM main.{_FACTS}")) if there else {}
+    known |= {"page_size": page_size} if page_size else {}
+    for name, (least, most) in (LAYOUT | HEADER).items():
+        number = known.get(name)
+        if isinstance(number, int) and least <= number <= most:
+            connection.execute(f"PRAGMA main.{name} = {number}")
+
+
+def finish(connection: apsw.Connection) -> None:
+    """Give a database that was filled from its mirror what its rows don't say, within a transaction.
+
+    Keys that AUTOINCREMENT gave out are not given out again, and SQLite's planner knows what ANALYZE once found out.
+    """
+    _raise_sequences(connection, "mirror", "main")
+    if not _has(connection, "mirror", PRIVATE + "analyzed") or _has(connection, "main", "sqlite_stat1"):
+        return
+    found = rows(connection, f"SELECT tbl, idx, stat FROM mirror.{_ANALYZED} LIMIT {_MOST_ANALYZED}")
+    if found:
+        connection.execute("ANALYZE main.sqlite_schema")  # makes the tables and looks at no row
+        connection.execute("DROP TABLE IF EXISTS main.sqlite_stat4")
+        connection.executemany("INSERT INTO main.sqlite_stat1 VALUES (?, ?, ?)", found)
+
+
+def _raise_sequences(connection: apsw.Connection, source: str, target: str) -> None:
+    """Let no table of ``target`` give out a key that ``source`` knows as given out."""
+    if not (_has(connection, source, "sqlite_sequence") and _has(connection, target, "sqlite_sequence")):
+        return
+    known = dict(rows(connection, f"SELECT name, seq FROM {target}.sqlite_sequence"))
+    for name, number in rows(connection, f"SELECT name, seq FROM {source}.sqlite_sequence"):
+        if not isinstance(number, int) or number <= int(known.get(name) or 0) or not _has(connection, target, name):
+            continue
+        if name in known:
+            connection.execute(f"UPDATE {target}.sqlite_sequence SET seq = ? WHERE name = ?", (number, name))
+        else:
+            connection.execute(f"INSERT INTO {target}.sqlite_sequence VALUES (?, ?)", (name, number))
+
+
+def _has(connection: apsw.Connection, schema: str, table: str) -> bool:
+    sql = f"SELECT 1 FROM {schema}.sqlite_schema WHERE type = 'table' AND name = ?"
+    return value(connection, sql, (table,)) is not None
