@@ -13,7 +13,7 @@ import apsw
 
 from harmonylite.db.mirror import mirror_file
 from harmonylite.db.mirror.compare import changed_keys
-from harmonylite.db.mirror.mirror_file.file_facts import header
+from harmonylite.db.mirror.file_facts import header
 from harmonylite.db.mirror.positions import is_older, mirror_is_behind
 from harmonylite.db.mirror.schema_history import gone_columns
 from harmonylite.db.sqlite.capabilities import why_unwritable

@@ -20,7 +20,7 @@ from harmonylite.changes.epochs import Standing
 from harmonylite.db.mirror import mirror_file
 from harmonylite.db.mirror.conflict_journal import recent_ends
 from harmonylite.db.mirror.database_schema import remembered
-from harmonylite.db.mirror.mirror_file.file_facts import finish, lay_out
+from harmonylite.db.mirror.file_facts import finish, lay_out
 from harmonylite.db.mirror.positions import begin_epoch, read_standing
 from harmonylite.db.replica import Replica, ReplicaOptions
 from harmonylite.db.sqlite.connection import attach, mapped, open_file, reading, rows, transaction, value

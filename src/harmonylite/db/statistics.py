@@ -15,7 +15,7 @@ from typing import Any
 
 import apsw
 
-from harmonylite.db.mirror.mirror_file.file_facts import remember_file
+from harmonylite.db.mirror.file_facts import remember_file
 from harmonylite.db.sqlite.connection import mapped, rows, transaction, value
 from harmonylite.db.tracking.tracked_table import Tracked
 

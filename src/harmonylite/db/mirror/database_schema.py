@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import apsw
 
-from harmonylite.db.mirror.mirror_file.file_facts import remember_file
+from harmonylite.db.mirror.file_facts import remember_file
 from harmonylite.db.sqlite.connection import rows
 from harmonylite.db.sqlite.untrusted_ddl import Definition, decode
 from harmonylite.schema.sql import PRIVATE, is_private, quote

@@ -16,7 +16,7 @@ STALE = "stale"
 class Installed:
     """What is there after an install: tables by name and by id, sentences for a person, and the schema's version.
 
-    ``header``: what the application keeps in the file's header, see `harmonylite.db.mirror.mirror_file.file_facts`.
+    ``header``: what the application keeps in the file's header, see `harmonylite.db.mirror.file_facts`.
     ``returned``: tables that never were here and came; the mirror has rows of theirs, which are to be merged in. (One
     that was dropped here and comes again is a new one, with the rows that its maker put in.)
     ``joining``: tables that this process could not write until now; both files may have rows that the other lacks.
