@@ -21,10 +21,9 @@ from harmonylite.db import reconcile
 from harmonylite.db.apply.apply import Applied, Applying, SchemaMovedError
 from harmonylite.db.capture.capture import Capture, NotUtf8Error, Outgoing, new_outgoing
 from harmonylite.db.install import install
-from harmonylite.db.mirror import compare, mirror_file
+from harmonylite.db.mirror import compare, file_facts, mirror_file
 from harmonylite.db.mirror.conflict_journal import Journal, read_journal
 from harmonylite.db.mirror.database_schema import remember_schema
-from harmonylite.db.mirror.mirror_file import file_facts
 from harmonylite.db.mirror.positions import history_of, read_standing
 from harmonylite.db.mirror.readers import Readers
 from harmonylite.db.mirror.swap import exchanged, must_fit
