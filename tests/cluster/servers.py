@@ -1,6 +1,6 @@
 """NATS servers of a test cluster, and lines to them that can be cut.
 
-Invariant: a server takes connections when `start` returns, and a line is as it was ordered to be when `order` returns.
+Invariant: a server takes connections when `start` returns, and a line is unchanged ordered to be when `order` returns.
 """
 
 from __future__ import annotations

@@ -83,7 +83,7 @@ class Calamities(plain.Schedule):
         )
 
     def _forget(self, node: Survivor) -> bool:
-        """Forget what the newest snapshot has; whoever is up and would have needed it starts again."""
+        """Forget what the newest snapshot has; anyone who is up and would have needed it starts again."""
         if not self._save(node):
             return False
         self.fragile.forget()
@@ -106,7 +106,7 @@ class Calamities(plain.Schedule):
                 other.flight = None
         best = max(up, key=lambda n: sum(p.seq for p in n.replica.standing().positions.values()))
         if any(self._merged_more(other, best) for other in self.members):
-            self.world.torn = True  # it publishes that anew, later than what its writer may have written since
+            self.world.torn = True  # it publishes that again, later than what its writer may have written since
         self.fragile.lose(best)
         for other in up:
             other.stop()
@@ -117,7 +117,7 @@ class Calamities(plain.Schedule):
 
     @staticmethod
     def _merged_more(node: Node, best: Node) -> bool:
-        """Tell whether a database may know more than the mirror that all go on from."""
+        """Tell whether a database may know more than the mirror that all continue from."""
         if not node.up:
             return isinstance(node, Survivor) and not node.even
         known = best.replica.positions()
@@ -198,7 +198,7 @@ def run(seed: int, *, steps: int = 0, kind: type[Calamities] = Calamities) -> No
     for node in schedule.nodes:
         node.rng = schedule.rng
     usual = aborts.STALL, roll_forward.LOOK_EVERY
-    aborts.STALL = roll_forward.LOOK_EVERY = 0.0  # who left a change set unfinished does not go on while others wait
+    aborts.STALL = roll_forward.LOOK_EVERY = 0.0  # who left a change set unfinished does not continue while others wait
     try:
         schedule.run()
     except BaseException as error:

@@ -37,7 +37,7 @@ class Fragile(World):
     saved: int = 0
 
     def after(self, shard: int, seq: int, most: int) -> list[StreamMessage]:
-        """Return up to ``most`` messages after ``seq``; whoever asks for a forgotten one reads over a gap."""
+        """Return up to ``most`` messages after ``seq``; anyone who asks for a forgotten one reads over a gap."""
         must(seq >= self.forgotten.get(shard, 0), f"message {seq + 1} of shard {shard} is read and was forgotten")
         return super().after(shard, seq, most)
 
@@ -55,7 +55,7 @@ class Fragile(World):
             self.forgotten[shard] = max(self.forgotten.get(shard, 0), position.resume - 1)
 
     def lose(self, node: Node) -> None:
-        """Lose all streams; the cluster goes on from the mirror of ``node``."""
+        """Lose all streams; the cluster continues from the mirror of ``node``."""
         self.streams = [[] for _ in range(self.shards)]
         self.forgotten.clear()
         self.mirrors.clear()
@@ -75,7 +75,7 @@ class Follows:
 class Survivor(Node):
     """A node that recovers at each start, by the rules of `harmonylite.snapshots`.
 
-    ``even``: its two files stood at the same positions when it was stopped last.
+    ``even``: its two files were at the same positions when it was stopped last.
     """
 
     even = True
@@ -153,7 +153,7 @@ class Survivor(Node):
         return [Tape(world, s, world.forgotten.get(s, 0), node=self.name) for s in range(world.shards)]
 
     def usable(self) -> Path | None:
-        """Return the newest snapshot that stands on what the streams hold and keep."""
+        """Return the newest snapshot that is on what the streams hold and keep."""
         forgotten = self.fragile.forgotten
         for file in reversed(self.fragile.snapshots):
             kept = all(p.resume - 1 >= forgotten.get(s, 0) for s, p in standing_of(file).positions.items())
@@ -170,7 +170,7 @@ class Survivor(Node):
         self.come_back(snapshot)
 
     def come_back(self, snapshot: Path) -> None:
-        """Have the database made that is not there; the application finds it before the process has begun anew."""
+        """Have the database made that is not there; the application finds it before the process has started again."""
         (self.folder / "mirror").mkdir(parents=True, exist_ok=True)
         file = self.folder / "mirror" / "fetched.db"
         shutil.copy(snapshot, file)

@@ -1,4 +1,4 @@
-"""The streams of a simulated cluster: one list of messages for each shard, kept for ever."""
+"""The streams of a simulated cluster: one list of messages for each shard, kept permanently."""
 
 from __future__ import annotations
 

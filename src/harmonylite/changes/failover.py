@@ -1,8 +1,8 @@
 """Failovers: what the nodes of a cut-off region order among themselves while the primary region is out of reach.
 
 A *failover* continues after the last messages of the primary order that came across, in streams of its own; the primary
-order goes on elsewhere meanwhile and stays the one that counts. Once the primary region is back the failover is closed,
-one node publishes what it holds in the primary order, and the others follow that.
+order continues elsewhere meanwhile and stays the one that counts. Once the primary region is back the failover is
+closed, one node publishes what it holds in the primary order, and the others follow that.
 
 Invariant: a mirror that folded a failover says so by the name of its history, so that its positions are never
 taken for positions in the primary order.
@@ -24,7 +24,7 @@ PREFIX = "interim-"
 @dataclass(frozen=True, slots=True)
 class Start:
     """Where one shard of a failover begins. ``parent``: the identity of the primary order; ``upto``: its last sequence
-    that the failover goes on from; ``copied``: the last one that the region's copy holds, which may be earlier.
+    that the failover continues from; ``copied``: the last one that the region's copy holds, which may be earlier.
     """
 
     parent: str
@@ -55,7 +55,7 @@ class Failover:
         return f"{self.starts[shard].parent}~{self.mark}"
 
     def takes(self, positions: Mapping[int, Position]) -> bool:
-        """Tell whether a mirror that stands at ``positions`` of the primary order can go on with this one."""
+        """Tell whether a mirror that is at ``positions`` of the primary order can continue with this one."""
         return all(
             (position := positions.get(shard)) is not None and _fits(position, start)
             for shard, start in self.starts.items()
@@ -78,10 +78,10 @@ def mark_of(standing: Standing) -> str:
 def beginning(
     copied: Mapping[int, tuple[str, int]], nodes: Mapping[str, Mapping[int, Position]]
 ) -> tuple[dict[int, Start], frozenset[str]]:
-    """Return where a failover begins so that most of ``nodes`` can go on with it, and which nodes those are.
+    """Return where a failover begins so that most of ``nodes`` can continue with it, and which nodes those are.
 
     ``copied``: by shard the identity of the primary order and the last message of it in the region's copy. A node may
-    have read further than that, from the primary region itself; such nodes can only go on together where they all
+    have read further than that, from the primary region itself; such nodes can only continue together where they all
     stand.
     """
     votes = Counter(

@@ -48,7 +48,7 @@ def rekeyed(shape: TableShape, part: TableBlock) -> TableBlock | None:
 
 
 def _place(part: TableBlock, name: str, numbers: Sequence[str]) -> int:
-    """Return where ``name`` stands in the older rows, -1 where it is a row's number that they don't hold."""
+    """Return where ``name`` is in the older rows, -1 where it is a row's number that they don't hold."""
     if name in part.columns:
         return part.columns.index(name)
     return part.columns.index(numbers[0]) if numbers and name in ROWIDS else -1

@@ -24,7 +24,7 @@ STAND_IN = "__harmonylite__stand_in"
 """The function of our connections that makes a value out of an affinity and a key: another one for each key."""
 
 FLAT = 100
-"""So many terms stand in one chain of ORs."""
+"""So many terms are in one chain of ORs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +137,7 @@ class TableShape:
         return ", ".join(quote(self.rowid if c.pseudo else c.name) for c in wanted)
 
     def fillers(self, present: Collection[int], key: Sequence[str]) -> dict[int, str]:
-        """Return what stands in columns that a row doesn't hold, as SQL, by the column's index, where no default does.
+        """Return what is in columns that a row doesn't hold, as SQL, by the column's index, where no default does.
 
         A row may come from before a migration that added the column, or be in the mirror since then; the rows that the
         migration filled are told apart from the filler and travel. Where two rows with one value would displace each
@@ -196,7 +196,7 @@ class TableShape:
     def same_as(self, alias: str, values: Sequence[str]) -> str:
         """Return the condition that row ``alias`` has the key given by the expressions ``values``.
 
-        The table's own column stands on the left: its collation decides (SQLite: datatype3, section 7.1).
+        The table's own column is on the left: its collation decides (SQLite: datatype3, section 7.1).
         """
         terms = []
         for column, value in zip(self.keys, values, strict=True):

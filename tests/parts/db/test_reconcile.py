@@ -99,7 +99,7 @@ def test_a_database_that_is_not_there_is_made_from_a_snapshot(group: Group, tmp_
 
 
 def test_a_mirror_that_was_just_made_is_never_saved(group: Group, tmp_path: Path) -> None:
-    """Whoever starts from such a snapshot would hold nothing, and take that for the cluster's content."""
+    """Anyone who starts from such a snapshot would hold nothing, and take that for the cluster's content."""
     member = filled(group, [(1, "here", 0)])
     member.stop()
     member.options.mirror.unlink()
@@ -162,7 +162,7 @@ def test_a_newer_mirror_whose_columns_are_not_here_is_waited_with_and_loses_no_v
 
 
 def rebuild(app: Member) -> None:
-    """Make the table anew, as migration tools do."""
+    """Make the table again, as migration tools do."""
     for sql in (
         "CREATE TABLE u(id, v, n)",
         "INSERT INTO u SELECT * FROM t",
@@ -173,7 +173,7 @@ def rebuild(app: Member) -> None:
 
 
 def come_back(app: Member) -> None:
-    """Drop the table and make it anew."""
+    """Drop the table and make it again."""
     app.run("DROP TABLE t")
     app.replica.reinstall()
     app.run("CREATE TABLE t(id, v, n)")

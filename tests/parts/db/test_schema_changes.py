@@ -211,11 +211,11 @@ def rename_in_capitals(member: Member) -> None:
 
 
 def rebuild_in_capitals(member: Member) -> None:
-    """Make the table anew under a name that SQLite holds equal to the old one."""
-    member.run("CREATE TABLE anew(id INTEGER PRIMARY KEY, a TEXT, b INT)")
-    member.run("INSERT INTO anew SELECT * FROM t")
+    """Make the table again under a name that SQLite holds equal to the old one."""
+    member.run("CREATE TABLE again(id INTEGER PRIMARY KEY, a TEXT, b INT)")
+    member.run("INSERT INTO again SELECT * FROM t")
     member.run("DROP TABLE t")
-    member.run("ALTER TABLE anew RENAME TO T")
+    member.run("ALTER TABLE again RENAME TO T")
 
 
 @pytest.mark.parametrize("change", [rename_in_capitals, rebuild_in_capitals])

@@ -1,4 +1,4 @@
-"""Statistics of ANALYZE that are out of date make SQLite slow: they are read anew, or told."""
+"""Statistics of ANALYZE that are out of date make SQLite slow: they are read again, or told."""
 
 from __future__ import annotations
 

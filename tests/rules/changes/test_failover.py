@@ -1,4 +1,4 @@
-"""Failovers: who can go on with one, where it begins, and that a mirror in it says so."""
+"""Failovers: who can continue with one, where it begins, and that a mirror in it says so."""
 
 from __future__ import annotations
 

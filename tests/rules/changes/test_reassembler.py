@@ -207,7 +207,7 @@ def test_a_change_set_of_one_shard_that_others_gave_up_on_halfway_is_told_as_voi
     assert cut is not None
     inbox.put_back(cut)
     assert [name for cut in everything(inbox) for name in cut.voided] == [ONE], "put back, it is told again"
-    assert (inbox.begun(0), inbox.position(0).resume) == ([], 4), "whoever starts now needs none of it"
+    assert (inbox.begun(0), inbox.position(0).resume) == ([], 4), "anyone who starts now needs none of it"
     inbox.add(StreamMessage(0, 4, "t.0.a", envelope(ONE, 2, last=True, shards=[0])))
     assert [(cut.pieces, cut.voided) for cut in everything(inbox)] == [((), ())]
 

@@ -27,7 +27,7 @@ GOLDEN: list[tuple[str, tuple[Any, ...], int]] = [
     ("t", (-(2**63),), 1255236256),
     ("ü", ("ключ", 1), 1293247971),
 ]
-"""What stands in streams already: a change here takes rows away from their history."""
+"""What is in streams already: a change here takes rows away from their history."""
 
 
 @pytest.mark.parametrize(("table", "key", "whole"), GOLDEN, ids=lambda value: repr(value)[:20])

@@ -5,7 +5,7 @@ the mirror's row before the fold, with this node's own change sets laid over it 
 that was held back started from nothing.
 
 Invariant: what the local writer changed since then stays; every other column becomes the mirror's. A row of which more
-than that stays, because a unique index wants it so, is logged anew.
+than that stays, because a unique index wants it so, is logged again.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class Pending:
         self._changes(f"{table.insert_into} {table.main}({shape.write()}) SELECT {table.column_list} FROM {merged}", ())
 
     def _keep(self, table: Tracked, one: str) -> None:
-        """Merge one row except for its columns in unique indexes; log it anew: more of it stays than was changed."""
+        """Merge one row except for its columns in unique indexes; log it again: more of it stays than was changed."""
         shape = table.shape
         base = [f"b.c{i}" for i in range(len(shape.columns))]
         for row in exact_rows(self._connection, base, self._three_ways(table, one)):

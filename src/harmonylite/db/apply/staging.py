@@ -1,4 +1,4 @@
-"""Staging: what a change set holds of one table, in scratch tables, where SQL goes on with it.
+"""Staging: what a change set holds of one table, in scratch tables, where SQL continues with it.
 
 A large change set takes its writer a while to publish. The rows that are here already are staged meanwhile; nothing of
 it is folded before it is whole.

@@ -6,7 +6,7 @@ values. Its base is remembered here when the merge keeps a local value against a
 flight: its change set may be voided, and the row captured once more. What this node's own change sets bring back is
 what the writer saw from then on.
 
-Invariant: a base stands here only while the log names its row.
+Invariant: a base is here only while the log names its row.
 """
 
 from __future__ import annotations

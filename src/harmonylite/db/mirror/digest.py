@@ -13,7 +13,7 @@ from harmonylite.schema.shape import TableShape
 
 
 def open_snapshot(mirror: Path) -> apsw.Connection:
-    """Return a connection that goes on reading the mirror as it is now, until it is closed."""
+    """Return a connection that continues reading the mirror as it is now, until it is closed."""
     connection = open_file(mirror, read_only=True)
     with mapped("hold the mirror"):
         connection.execute("BEGIN")

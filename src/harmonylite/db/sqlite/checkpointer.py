@@ -4,7 +4,7 @@ SQLite copies the log (a *checkpoint* of its) within the commit that finds it lo
 commit waits for two syncs of the disk. A capture trigger adds a page to most commits, so it would come twice as often.
 Here it is done beside the application. While commits come faster than a copy takes, a reader is held: a copy goes no
 further than what the oldest reader sees (SQLite: wal, section 2.2), so the commits' own tries find nothing to do. The
-log then grows to `MOST_BYTES`, not to the usual four million, before it begins anew.
+log then grows to `MOST_BYTES`, not to the usual four million, before it starts again.
 
 Invariant: all of it is SQLite's own interface, and every lock is one of its: a process that dies at any instant leaves
 nothing behind, and the application copies by itself again. Nothing here writes a row, or waits for anybody's lock.
@@ -41,7 +41,7 @@ STEP = 2_000
 """Pages after which the reader moves on and those that it passed are copied, so that no copy is a long one."""
 MOST_PAGES = 16_000
 MOST_BYTES = 64 << 20
-"""How long the log may grow, whichever is less, before the reader lets go, so that it begins anew."""
+"""How long the log may grow, whichever is less, before the reader lets go, so that it starts again."""
 REST = 30.0
 """Seconds without a write after which the room of a log that grew long here is given back."""
 
@@ -87,7 +87,7 @@ class Checkpointer:
                 else:
                     tended.cut()
             except (apsw.Error, DatabaseError) as error:
-                # whoever works with the file meets the same, and tells of it
+                # anyone who works with the file meets the same, and tells of it
                 log.debug("the write-ahead log of %s is left to the application: %s", self._database, error)
         if tended is not None:
             tended.close()

@@ -115,7 +115,7 @@ def tune(connection: apsw.Connection) -> None:
 @contextmanager
 def mapped(doing: str) -> Iterator[None]:
     """Turn SQLite's errors into ours: locks into DatabaseBusyError, no room into DiskFullError, all others into
-    DatabaseError; a temporary file that finds no room is the same to whoever waits.
+    DatabaseError; a temporary file that finds no room is the same to anyone who waits.
     """
     try:
         yield

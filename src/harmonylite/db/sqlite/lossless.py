@@ -36,7 +36,7 @@ def exact(expressions: Iterable[str]) -> str:
 
 
 def decode(row: tuple[Any, ...], skip: int = 0, codec: str = "utf-8") -> tuple[Any, ...]:
-    """Turn what `exact` selected back into values; the first ``skip`` values stand for themselves."""
+    """Turn what `exact` selected back into values; the first ``skip`` values mean themselves."""
     found = len(row) - skip
     end = skip + found - -(-found // (GROUP + 1))
     texts = "".join(row[end:])

@@ -74,7 +74,7 @@ class SqliteThread:
                     result = function()
             except BaseException as raised:  # noqa: BLE001 - whatever it is, it is the caller's
                 error = raised
-            with suppress(RuntimeError):  # the loop has ended, and whoever waited with it
+            with suppress(RuntimeError):  # the loop has ended, and anyone who waited with it
                 future.get_loop().call_soon_threadsafe(_settle, future, result, error)
             del call, future, function, result, error
 

@@ -41,7 +41,10 @@ class Tracked:
     _sql: dict[tuple[object, ...], str] = field(default_factory=dict, repr=False)
 
     def once(self, build: Callable[[], str], *which: object) -> str:
-        """Return the statement ``which``, built the first time only; a table is tracked anew when its shape changes."""
+        """Return the statement ``which``, built the first time only.
+
+        A table is tracked again when its shape changes.
+        """
         sql = self._sql.get(which)
         if sql is None:
             sql = self._sql[which] = build()
@@ -137,7 +140,7 @@ class Tracked:
         )
 
     def make_image(self, connection: apsw.Connection) -> None:
-        """Make the scratch table ``image`` anew, empty."""
+        """Make the scratch table ``image`` again, empty."""
         connection.execute(f"DROP TABLE IF EXISTS {self.scratch('image')}")
         self._make_by_key(connection, "image")
         self.images = False
@@ -148,12 +151,12 @@ class Tracked:
         connection.execute(f"CREATE INDEX {self.scratch(kind + '_key')} ON {quote(self.scratch_name(kind))}({key})")
 
     def forget(self, connection: apsw.Connection) -> None:
-        """Take what stands in ``logged`` for lost; between transactions the others hold nothing that matters."""
+        """Take what is in ``logged`` for lost; between transactions the others hold nothing that matters."""
         connection.execute(f"DELETE FROM {self.scratch('logged')}")
         self.logged = 0
 
     def make_scratch(self, connection: apsw.Connection) -> None:
-        """Make the other scratch tables anew, empty."""
+        """Make the other scratch tables again, empty."""
         for kind in SCRATCH:
             connection.execute(f"DROP TABLE IF EXISTS {self.scratch(kind)}")
         keys = self.key_list

@@ -1,4 +1,4 @@
-"""The log and its capture triggers: what stands in the application's own file.
+"""The log and its capture triggers: what is in the application's own file.
 
 Invariant: the triggers append keys to the log and do nothing else, but for inserts that their rowid tells
 (`harmonylite.db.tracking.watermarks`), which they leave out; they use nothing that an old or hardened SQLite

@@ -34,7 +34,7 @@ class Watermarks:
         self._at: dict[int, int] | None = None
 
     def forget(self) -> None:
-        """Read them anew the next time: they were written elsewhere, or a transaction was undone."""
+        """Read them again the next time: they were written elsewhere, or a transaction was undone."""
         self._at = None
 
     def of(self, table: Tracked) -> int | None:
@@ -114,7 +114,7 @@ def forget_others(connection: apsw.Connection, numbers: Iterable[int]) -> None:
 def still_holds(connection: apsw.Connection, table: Tracked) -> bool:
     """Tell whether the rows beyond a watermark are surely still beyond it, though rows may have been renumbered.
 
-    ``VACUUM`` may number the rows of a table without INTEGER PRIMARY KEY anew, in their order and without gaps
+    ``VACUUM`` may number the rows of a table without INTEGER PRIMARY KEY again, in their order and without gaps
     (SQLite: lang_vacuum). The newest row of then, where it still has its number, shows that none before it moved.
     """
     shape = table.shape

@@ -1,4 +1,4 @@
-"""A change set that can't be applied names itself and changes nothing; leaving it out lets the node go on."""
+"""A change set that can't be applied names itself and changes nothing; leaving it out lets the node continue."""
 
 from __future__ import annotations
 

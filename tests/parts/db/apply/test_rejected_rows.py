@@ -113,7 +113,7 @@ def test_new_rows_whose_key_has_no_place_here_are_logged_once_and_the_others_go_
 
 
 def test_when_no_row_that_came_is_to_blame_none_is_named(group: Group) -> None:
-    """A trigger stands for whatever else SQLite may object to in a transaction of the node's."""
+    """A trigger means whatever else SQLite may object to in a transaction of the node's."""
     writer, reader = group.member(LOOSE), group.member(LOOSE)
     sent(writer, GOOD[1])
     reader.replica.connection.execute(

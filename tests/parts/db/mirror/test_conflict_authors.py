@@ -90,7 +90,10 @@ def test_a_large_change_set_of_the_author_itself_is_no_reason_to_name_nobody(
 
 
 def test_what_an_earlier_history_left_below_all_numbers_still_names_its_author(group: Group) -> None:
-    """A new history goes on behind many messages; what a lost stream held after them is kept with numbers below all."""
+    """A new history continues behind many messages.
+
+    What a lost stream held after them is kept with numbers below all.
+    """
     (a,) = group.several(1, TABLE)
     a.run("INSERT INTO t(id, a) VALUES (1, 'first')")
     for number in range(300):

@@ -1,4 +1,4 @@
-"""The write-ahead log is copied beside the application: its commits need not, and the log begins anew all the same."""
+"""The write-ahead log is copied beside the application: its commits need not, and the log starts again all the same."""
 
 from __future__ import annotations
 
