@@ -64,6 +64,54 @@ async def test_what_was_given_back_is_free_at_once(objects: JetStreamObjects) ->
     assert await b.renew()
 
 
+class Raced:
+    """Pointers that another node sets right before this one does, as often as ``raced`` says."""
+
+    def __init__(self, objects: JetStreamObjects) -> None:
+        self._objects = objects
+        self.raced: list[Lease] = []
+
+    async def pointer(self, key: str) -> tuple[bytes, int] | None:
+        return await self._objects.pointer(key)
+
+    async def set_pointer(self, key: str, value: bytes, *, revision: int) -> bool:
+        if self.raced:
+            assert await self.raced.pop().renew()
+        return await self._objects.set_pointer(key, value, revision=revision)
+
+
+async def test_of_two_that_take_it_at_once_one_holds_it(objects: JetStreamObjects) -> None:
+    pointers, other = Raced(objects), lease(objects, "b", Clock(0))
+    late = Lease(pointers, "a", "session of a", seconds=30.0, clock=Clock(0))
+    assert not late.held
+    pointers.raced.append(other)
+    assert not await late.renew()
+    assert (late.held, other.held) == (False, True)
+    assert not await late.renew()
+    assert late.holder == "b"
+
+
+async def test_a_holder_that_was_overtaken_gives_nothing_away(objects: JetStreamObjects) -> None:
+    frozen, there = Clock(0), Clock(0)
+    a, b = lease(objects, "a", frozen), lease(objects, "b", there)
+    await a.renew()
+    assert not await b.renew()
+    there.now += 31
+    assert await b.renew(), "a's clock stood still, so a takes itself for the holder"
+    before = await objects.pointer(LEASE)
+    assert a.held
+    await a.release()
+    assert await objects.pointer(LEASE) == before
+
+
+async def test_taking_it_is_logged_once(objects: JetStreamObjects, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "harmonylite.snapshots.lease")
+    a = lease(objects, "a", Clock(0))
+    for _ in range(3):
+        assert await a.renew()
+    assert len(caplog.messages) == 1
+
+
 async def test_another_process_of_the_same_node_waits_too(objects: JetStreamObjects) -> None:
     first = Lease(objects, "a", "one", seconds=30.0, clock=Clock(0))
     second = Lease(objects, "a", "two", seconds=30.0, clock=Clock(0))

@@ -243,6 +243,33 @@ def test_the_newest_aborts_are_remembered_and_no_others() -> None:
     assert [piece.id for piece in cut.pieces] == [victims[1]], "the one that is forgotten, on every node alike"
 
 
+def test_a_change_set_whose_writer_begins_another_ends_and_the_next_one_is_the_newest() -> None:
+    places = Places()
+    inbox = Inbox({0: Position(0)}, spool=places)
+    first, other, again = ChangeSetId("a", "s", 1), ChangeSetId("b", "s", 1), ChangeSetId("a", "s", 2)
+    for seq, name in enumerate((first, other, again), 1):
+        inbox.add(under(name, seq, envelope(name, 0, last=False, shards=[0])))
+    assert inbox.begun(0) == [(other, 1), (again, 1)], "in the order of their beginnings"
+    assert len(places.open) == 2
+    cut = inbox.take()
+    assert cut is not None
+    assert cut.voided == (first,), "its writer hears of it"
+
+
+def test_a_position_stands_right_before_what_waits_and_names_what_was_taken_last() -> None:
+    whole, waits = ChangeSetId("a", "s", 1), ChangeSetId("a", "s", 2)
+    inbox = Inbox({0: Position(0), 1: Position(1)})
+    inbox.add(under(whole, 1, envelope(whole, 0, last=True, shards=[0])))
+    inbox.add(StreamMessage(0, 2, "p.0.z", b"foreign"))
+    inbox.add(under(waits, 3, envelope(waits, 0, last=True, shards=[0, 1])))
+    inbox.take()
+    for _ in range(2):
+        assert (inbox.position(0).seq, inbox.position(0).resume) == (2, 3)
+        assert inbox.position(0).newest == (1, whole)
+        inbox.add(StreamMessage(1, 1, "p.1.z", b"foreign"))
+        inbox.take()
+
+
 def test_a_message_in_another_name_does_not_end_a_change_set_under_way() -> None:
     mine, forged = ChangeSetId("a", "s", 1), ChangeSetId("a", "forged", 1)
     inbox = Inbox({0: Position(0)})
