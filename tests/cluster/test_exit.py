@@ -38,7 +38,7 @@ def test_a_stop_publishes_what_is_committed_and_ends_within_seconds(site: Site) 
     until(lambda: nodes[1].value("SELECT count(*) FROM events") == 20, "the last words are with the other node")
     said = nodes[0].last_words()
     assert f"health_check.bind: listening at http://127.0.0.1:{nodes[0].port}" in said
-    assert "stopping: what is committed is published first" in said
+    assert "stopping: publishing what is committed" in said
     assert "stopped" in said.splitlines()[-1]
 
 
@@ -70,7 +70,7 @@ def test_the_second_signal_cuts(site: Site) -> None:
     before = time.monotonic()
     node.signal(signal.SIGTERM)
     assert node.gone(20) == 1
-    assert "ended at once, as the second signal asks" in node.last_words()
+    assert "stopped at once on the second signal" in node.last_words()
     assert time.monotonic() - before < 4
     server.signal(signal.SIGCONT)
     node.start()

@@ -82,7 +82,7 @@ def test_an_embedded_node_keeps_password_and_generated_credentials_to_itself(sit
     node.start()
     until(lambda: "connected to NATS" in node.log.read_text(), "the node is up")
     os.kill(node.pid_of_server(), signal.SIGKILL)
-    until(lambda: "starting it again" in node.log.read_text(), "the node notices the end of its server")
+    until(lambda: "restarting embedded nats-server" in node.log.read_text(), "the node notices the end of its server")
     node.signal(signal.SIGHUP)
     until(lambda: "Error trying to connect to route" in node.log.read_text(), "the server looks for its peer")
     check(node, [PASSWORD, "hush-p4ss%2Fw%25rd", "BEGIN PRIVATE KEY", "BEGIN RSA PRIVATE KEY"])

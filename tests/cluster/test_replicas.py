@@ -67,7 +67,7 @@ def test_servers_that_join_one_by_one_make_three_replicas_and_any_of_them_may_di
     until(lambda: replicas(nodes[0]) == [2, 2, 2], "as many replicas as servers")
     nodes[2].start()
     until(lambda: replicas(nodes[0]) == [3, 3, 3], "a server that joins gets its replica")
-    assert any("is kept on 3 servers from now on (2 before)" in node.log.read_text() for node in nodes)
+    assert any("to 3 replicas (2 before)" in node.log.read_text() for node in nodes)
     nodes[2].ready()
     for number, victim in enumerate(nodes):
         others = [node for node in nodes if node is not victim]

@@ -250,7 +250,7 @@ def test_a_snapshot_in_a_directory_is_found_when_nats_lost_everything_and_a_dama
     object_file = next(path for path in folder.rglob("*") if path.name == newest["name"])
     object_file.write_bytes(object_file.read_bytes()[:-20] + b"x" * 20)
     code, text = first.command("snapshot", "restore", "-o", str(first.folder / "copy.db"))
-    assert (code, "the one before it is tried" in text) == (0, True), text
+    assert (code, "trying an older snapshot" in text) == (0, True), text
     copied = apsw.Connection(str(first.folder / "copy.db"))
     assert copied.execute("SELECT count(*) FROM events").fetchall() == [(2,)], "from the stream, what came later"
     copied.close()
@@ -262,7 +262,7 @@ def test_a_snapshot_in_a_directory_is_found_when_nats_lost_everything_and_a_dama
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     start([first])
     assert [i for (i,) in first.rows("SELECT id FROM events")] == ["a-1"], "the newest good snapshot is used"
-    assert "an older one is tried" in first.log.read_text()
+    assert "trying an older one" in first.log.read_text()
     late = site.node("late", urls=[server.url], sections=store, tables=None)
     start([late])
     written(first, insert(5))

@@ -32,7 +32,7 @@ def run_node(given: Invocation) -> int:
     settings = given.settings
     logs.configure(settings.logging, known_secrets=secrets(settings))
     log = structlog.get_logger(__name__)
-    log.info("configuration read", file=str(given.file or "none, only defaults, environment and flags"))
+    log.info("read configuration", file=str(given.file or "none, only defaults, environment and flags"))
     try:
         return asyncio.run(run(settings))
     except HarmonyLiteError as error:

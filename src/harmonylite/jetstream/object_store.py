@@ -202,7 +202,7 @@ class JetStreamObjects:
         try:
             return await self._meta(name)
         except SnapshotDamagedError as error:
-            log.warning("%s; it is removed", error.message)
+            log.warning("removing %s", error.message)
             return Stored()
 
     async def _is_there(self, name: str) -> bool:

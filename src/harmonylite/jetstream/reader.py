@@ -114,7 +114,9 @@ class Reader:
             await self._link.connection()
             return
         pause = self._backoff.failed(time.monotonic())
-        log.info("stream %s: %s; a new consumer from %d on", self._stream.name, error.message, self._next)
+        log.info(
+            "creating a new consumer of stream %s: %s; from message %d", self._stream.name, error.message, self._next
+        )
         if self._part is not None and self._backoff.failures > QUIET_TRIES:
             self._part.waiting(f"stream {self._stream.name} can't be read: {error.message}", error)
         await asyncio.sleep(pause)
@@ -179,4 +181,4 @@ class Reader:
             raise self._gap(details.info.first)
         if details.deleted < seq - self._next:
             raise PullEndedError(f"message {seq} came where {self._next} was due, and none was deleted")
-        log.warning("stream %s: messages %d to %d were deleted", self._stream.name, self._next, seq - 1)
+        log.warning("found a gap in stream %s: messages %d to %d were deleted", self._stream.name, self._next, seq - 1)

@@ -105,6 +105,6 @@ class ReplicaGrowth:
                 if error.code not in TOO_FEW:
                     raise
             else:
-                log.info("stream %s is kept on %d servers from now on (%d before)", name, count, have)
+                log.info("raised stream %s to %d replicas (%d before)", name, count, have)
                 return count
         return have

@@ -91,7 +91,7 @@ class JetStreamShard:
             if not found.get("duplicate") or await self._is_own(seq, payload):
                 return seq
             log.warning(
-                "publish again under another id: message %d of %s had the id of this node's message and is not that",
+                "publishing again under another id: message %d of %s has this node's id and other content",
                 seq,
                 stream,
             )

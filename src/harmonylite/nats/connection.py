@@ -225,7 +225,7 @@ class Connection:
         if (what, subject) not in self._denied:
             self._denied.add((what, subject))
             log.warning(
-                "NATS at %s does not let this node %s on %s; see docs/nats.md for the rights that it needs",
+                "denied: NATS at %s does not let this node %s on %s; see docs/nats.md for the rights that it needs",
                 self.address,
                 what,
                 subject,

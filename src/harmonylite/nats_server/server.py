@@ -238,7 +238,7 @@ class EmbeddedServer(Resource):
                 self._status.counters.embedded_restarts += 1
                 pause = backoff.failed(time.monotonic())
                 self._part.waiting(f"nats-server ended by itself, is started again in {pause:.1f} s: {reason}")
-                log.error("embedded nats-server ended: %s; starting it again in %.1f s", reason, pause)
+                log.error("restarting embedded nats-server, which ended: %s; in %.1f s", reason, pause)
                 await asyncio.sleep(pause)
                 try:
                     await self._start()

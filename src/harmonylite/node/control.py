@@ -147,7 +147,7 @@ class Control:
         listed = all_nodes(known, roll, self._status)
         refuse_to_forget(node, listed, await self.cluster(), self._status.node_id)
         await self.parts.registry.forget(node)
-        log.warning("node %s is forgotten, as was asked", node)
+        log.warning("forgot node %s on request", node)
         return {"forgotten": node}
 
     async def alive(self, node: str) -> bool:

@@ -45,7 +45,7 @@ def ended_by(error: BaseException) -> int:
 
 def cut_short() -> None:
     """End the process at once, as a second signal asks: files and stream are whole at any instant, see DESIGN."""
-    log.warning("ended at once, as the second signal asks; what is committed stays and is published after a restart")
+    log.warning("stopped at once on the second signal; what is committed is published after a restart")
     logging.shutdown()
     os._exit(UNEXPECTED)
 

@@ -135,7 +135,7 @@ class FailoverController:
         if len(able) < LEAST:
             return f"it takes {LEAST} nodes that can continue with it; of {len(found)} that answer {len(able)} can"
         if await self._streams.make(starts):
-            log.warning("start failover: primary region unreachable, nodes %s take part", ", ".join(sorted(able)))
+            log.warning("starting failover: primary region unreachable, nodes %s take part", ", ".join(sorted(able)))
         with suppress(StreamError):
             await self._streams.all()
         return ""

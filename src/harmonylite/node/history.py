@@ -72,7 +72,7 @@ class History:
             except (SnapshotDamagedError, SnapshotRoomError, ObjectMissingError) as error:
                 if older is None:
                     raise
-                log.warning("%s; %s is tried", error.message, older.name)
+                log.warning("%s; trying %s", error.message, older.name)
             else:
                 break
         await asyncio.to_thread(follow, file, replaying.options.database)

@@ -100,7 +100,7 @@ class Node:
 
     def stop(self) -> None:
         """Drain and end."""
-        log.info("stopping: what is committed is published first where NATS is there; a second signal ends at once")
+        log.info("stopping: publishing what is committed, if NATS is reachable; a second signal stops at once")
         self.status_object.stopping = True
         self._stopping.set()
 

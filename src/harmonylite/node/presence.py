@@ -124,7 +124,9 @@ class Presence(Resource):
         known = len(self._twins) >= MOST_TWINS or heartbeat.session in (self._session, *self._twins)
         if heartbeat.node == self._status.node_id and not known:
             self._twins[heartbeat.session] = None
-            log.error("another process on host %s runs as node %s; stop one of the two", heartbeat.host, heartbeat.node)
+            log.error(
+                "found another process on host %s as node %s; stop one of the two", heartbeat.host, heartbeat.node
+            )
         peer = self._peer(heartbeat.node)
         if peer is None:
             return

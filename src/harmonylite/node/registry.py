@@ -111,7 +111,7 @@ class Registry:
 
         await self._change(enrolled)
         for name in gone:
-            log.info("node %s is called %s now: the old name is forgotten", name, self._node)
+            log.info("renamed node %s to %s: forgot the old name", name, self._node)
             self._forgot(name)
 
     async def _keep(self, alive: Alive) -> None:
@@ -146,7 +146,7 @@ class Registry:
             self._roll = CODEC.decode(found[0])
         except ForeignError as error:
             if self._unread != found[1]:
-                log.warning("%s; it counts as absent, and is made from the nodes that run", error.message)
+                log.warning("replacing the list of nodes, which counts as absent: %s", error.message)
             self._unread, self._roll = found[1], NodeList()
             self._due.set()
         return self._roll, found[1]

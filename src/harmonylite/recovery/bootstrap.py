@@ -310,8 +310,8 @@ class Bootstrap:
             self._damaged = False
             self._suspects.discard(str(self._options.database))
             log.warning(
-                "database %s healed from %s; the damaged one is kept as %s; %d rows that were not published yet were"
-                " saved from it; applications that had it open have to open it again",
+                "repaired database %s from %s; quarantined the damaged one as %s; saved %d unpublished rows from it;"
+                " applications that had it open have to open it again",
                 self._options.database, source, aside, saved,
             )  # fmt: skip
             return

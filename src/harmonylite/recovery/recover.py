@@ -315,7 +315,7 @@ class Recovery:
                 await self._thread.run(install_mirror, replica.options, file)
             finally:
                 await self._thread.run(replica.open)
-            log.info("snapshot %s of node %s is the mirror now", snapshot.name, snapshot.node)
+            log.info("resynced the mirror from snapshot %s of node %s", snapshot.name, snapshot.node)
             return True
         shards = None
         if way == "same":

@@ -97,5 +97,5 @@ async def stay_within(replica: Replica, thread: SqliteThread, look: StreamState)
 
 async def _rewind(replica: Replica, thread: SqliteThread, shard: int, seq: int) -> None:
     """Stand at ``seq`` of a shard: what came after it, and is lost, changed no row."""
-    log.warning("the stream of shard %d ends at %d now; what was lost changed no row", shard, seq)
+    log.warning("accepted a shorter stream of shard %d, which ends at %d: the lost messages changed no row", shard, seq)
     await thread.run(lambda: rewind(replica.connection, shard, seq))

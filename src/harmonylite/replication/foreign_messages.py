@@ -36,7 +36,7 @@ class ForeignMessages:
             return
         self._named += 1
         log.warning(
-            "step over message %d of shard %d on subject %s, which no node wrote in its own name: %s",
+            "ignoring message %d of shard %d on subject %s, which no node wrote in its own name: %s",
             message.seq,
             message.shard,
             message.subject,
@@ -48,5 +48,5 @@ class ForeignMessages:
         if self._named == 0 or now - self._since < SECONDS:
             return
         if self._unnamed:
-            log.warning("step over %d more messages that no node wrote in its own name", self._unnamed)
+            log.warning("ignoring %d more messages that no node wrote in its own name", self._unnamed)
         self._named = self._unnamed = 0

@@ -156,8 +156,8 @@ class Throttle:
         most = self._most(shard)
         if self._covering is not None and most and _is_oversized(count, most) and count > _small(most):
             log.warning(
-                "a change set of %d messages is published on shard %d, which keeps %d: until it is whole and a snapshot"
-                " of it saved, nodes that start have to wait; a larger replication_log.max_entries avoids that",
+                "publishing a change set of %d messages on shard %d, which keeps %d: new nodes wait until a snapshot"
+                " holds it; a larger replication_log.max_entries avoids that",
                 count,
                 shard,
                 most,

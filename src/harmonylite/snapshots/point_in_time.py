@@ -119,7 +119,7 @@ async def _nearest(
                 return snapshot, file
             file.unlink()
             failed = SnapshotError(f"snapshot {snapshot.name} can't be used: {why}")
-        log.warning("%s; the one before it is tried", failed.message)
+        log.warning("trying an older snapshot: %s", failed.message)
     raise failed
 
 

@@ -138,7 +138,9 @@ class SnapshotRepository:
                 pointed = decode(found[0], "the pointer to the newest snapshot")
             except SnapshotDamagedError as error:
                 if revision != self._unread:
-                    log.warning("%s; it counts as absent until a snapshot is saved", error.message)
+                    log.warning(
+                        "ignoring a pointer, which counts as absent until a snapshot is saved: %s", error.message
+                    )
                 self._unread = revision
             else:
                 self.unnamed = not revision  # that of a store from before there were regions
@@ -325,7 +327,7 @@ class SnapshotRepository:
             self._refused[snapshot.name] = error
         self._status.part("snapshots").waiting(f"{error}; an older one is tried, and a new one is due")
         if snapshot.name not in self.damaged:
-            log.warning("snapshot %s can't be used: %s; an older one is tried", snapshot.name, error)
+            log.warning("snapshot %s can't be used: %s; trying an older one", snapshot.name, error)
         self.damaged.add(snapshot.name)
         if isinstance(error, ObjectMissingError):
             self.missing.add(snapshot.name)

@@ -243,7 +243,7 @@ class Answering:
             return mine
         if self._of(request.node).holds(request.unusable, self._clock()):
             log.warning(
-                "snapshot %s did not help node %s, and it asks again: nothing is saved", request.unusable, request.node
+                "saving nothing: snapshot %s did not help node %s, which asks again", request.unusable, request.node
             )
             return mine
         return await self._saved(request, mine)

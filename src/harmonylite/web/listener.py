@@ -216,4 +216,4 @@ class Listener:
         for task in tasks:
             task.cancel()
         if tasks and (await asyncio.wait(tasks, timeout=CANCEL_SECONDS))[1]:
-            log.warning("a request still runs %.0f s after it was cancelled", CANCEL_SECONDS)
+            log.warning("abandoned a request that still runs %.0f s after it was cancelled", CANCEL_SECONDS)

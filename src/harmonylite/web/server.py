@@ -85,7 +85,7 @@ class HttpServer(Resource):
         self._bound, self._listener = Address(self._wanted.host, port), listener
         if not is_loopback(host):
             log.warning(
-                "%s = %s can be reached from other machines and asks for no password; "
+                "exposing %s = %s to other machines without a password; "
                 "bind it to 127.0.0.1 or keep others out with a firewall",
                 self.key,
                 self._bound,

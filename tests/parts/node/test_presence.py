@@ -48,7 +48,7 @@ def test_another_process_under_this_nodes_id_is_logged_once(caplog: pytest.LogCa
     a = listening()
     for session in ("s", "other", "other"):
         a.hear(Heartbeat("a", session, 3.0, host="db-2"), 1.0)
-    assert caplog.messages == ["another process on host db-2 runs as node a; stop one of the two"]
+    assert caplog.messages == ["found another process on host db-2 as node a; stop one of the two"]
     assert states(a) == {}
 
 

@@ -165,7 +165,7 @@ class RegionStream:
             if error.code != STREAM_EXISTS:
                 raise
         else:
-            log.info("stream %s made: a copy of region %s, %d replicas", self.name, region, count)
+            log.info("created mirror stream %s of region %s with %d replicas", self.name, region, count)
 
 
 class RegionWatch:
@@ -258,7 +258,7 @@ class RegionWatch:
         except StreamLostError:
             if self._home.here:
                 raise
-            log.warning("the copy of stream %s is gone; it is made again", shard.name)
+            log.warning("creating mirror stream %s again, which is gone", shard.name)
             await shard.copy(*await shard.order(self._home.now))
             return await shard.own.details()
 

@@ -250,7 +250,7 @@ class Failback:
             return CODEC.decode(found[0]), found[1]
         except ForeignError as error:
             if self._unread != found:
-                log.warning("%s; it counts as absent", error.message)
+                log.warning("ignoring a pointer, which counts as absent: %s", error.message)
             self._unread = found
             return None, found[1]
 
