@@ -135,6 +135,24 @@ class StreamGapError(StreamError):
         self.first = first
 
 
+class PositionError(HarmonyLiteError):
+    """A reader's position is not in the streams: they keep less, are others, or end earlier."""
+
+    exit_code = 14
+
+
+class NotFoundError(HarmonyLiteError):
+    """What a command names is not there: a table, a node, a snapshot."""
+
+    exit_code = 15
+
+
+class WaitTimeoutError(HarmonyLiteError):
+    """What was waited for did not come within the time."""
+
+    exit_code = 13
+
+
 class StreamLostError(StreamError):
     """A stream was deleted, created again, or lost its tail: stored positions don't belong to it."""
 

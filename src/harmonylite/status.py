@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from bisect import bisect_left
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -15,6 +16,7 @@ import msgspec
 
 from harmonylite.errors import StreamError
 from harmonylite.foreign import Line, Seconds, Seq
+from harmonylite.wakeup import Wakeup
 
 State = Literal["starting", "ok", "waiting", "failed", "stopped"]
 PeerState = Literal["up", "silent", "stopped", "unknown"]
@@ -268,6 +270,8 @@ class NodeStatus:
     progress: tuple[str, int, int] | None = None
     pace: Pace = field(default_factory=Pace)
     behind: dict[str, str] = field(default_factory=dict)
+    moved: Wakeup = field(default_factory=Wakeup)
+    """Notified when positions moved, and when the node caught up."""
 
     def part(self, name: str) -> Part:
         """Return the part called ``name``, made on first use."""
@@ -280,6 +284,10 @@ class NodeStatus:
         if shard not in self.shards:
             self.shards[shard] = ShardStatus(shard)
         return self.shards[shard]
+
+    def reached(self, targets: Mapping[int, int]) -> bool:
+        """Tell whether every shard is folded up to its sequence in ``targets``."""
+        return all(self.shard(shard).position >= seq for shard, seq in targets.items())
 
     @property
     def all_warnings(self) -> dict[str, str]:

@@ -14,7 +14,7 @@ SOURCE = Path(__file__).parents[2] / "src"
 PACKAGE = "harmonylite"
 
 FLOORS: tuple[dict[str, tuple[str, ...]], ...] = (
-    {"": (), "errors": (), "model": (), "backoff": (), "resource": ()},  # "": the version
+    {"": (), "errors": (), "model": (), "backoff": (), "resource": (), "wakeup": ()},  # "": the version
     {"config": (), "changes": (), "schema": (), "wire": (), "foreign": (), "ports": (), "extensions": (), "status": ()},
     {
         "db": (), "nats": (), "nats_server": ("nats", "identity"), "jetstream": ("nats",), "stores": (),

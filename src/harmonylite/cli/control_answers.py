@@ -174,6 +174,36 @@ class RestoredAnswer(msgspec.Struct):
     left_out: list[SkippedAnswer] = []
 
 
+class Change(msgspec.Struct):
+    """A row that a transaction changed."""
+
+    table: str
+    kind: str
+    key: dict[str, Any]
+    before: dict[str, Any]
+    after: dict[str, Any]
+
+
+class FeedEntry(msgspec.Struct):
+    """A line of the change feed: a transaction, a part of one, or only how far the feed is; the last one may be why it
+    ends.
+    """
+
+    position: str | None = None
+    origin: str = ""
+    at: Seconds = 0.0
+    changes: list[Change] = []
+    skipped: str = ""
+    error: str = ""
+    exit_code: Annotated[int, Meta(ge=1, le=255)] = 1
+
+
+class At(msgspec.Struct):
+    """Where the node is."""
+
+    position: str
+
+
 class Moved(msgspec.Struct):
     """What was done to a region."""
 
@@ -191,5 +221,7 @@ ANSWERS: Final[dict[str, type[msgspec.Struct]]] = {
     "/v1/snapshot/fetch": Fetched,
     "/v1/snapshot/restore": RestoredAnswer,
     "/v1/region": Moved,
+    "/v1/position": At,
+    "/v1/wait": At,
 }
 """Where a path is not named, its answer is not shown."""

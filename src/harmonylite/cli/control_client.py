@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import http.client
 import json
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
+
+import msgspec
 
 from harmonylite.cli.control_answers import ANSWERS, CODEC
 from harmonylite.errors import ForeignError, HarmonyLiteError, NotAnsweringError, NotRunningError
@@ -61,6 +63,38 @@ class Control:
     def post(self, path: str, arguments: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Return the answer to POST ``path`` with ``arguments`` as JSON; errors as `get`."""
         return self._call("POST", path, json.dumps(dict(arguments or {})).encode())
+
+    def lines(
+        self, path: str, query: Mapping[str, Any], kind: type[msgspec.Struct]
+    ) -> Generator[dict[str, Any], None, None]:
+        """Yield the lines of GET ``path``, each as ``kind`` has it, until the node ends them; errors as `get`.
+
+        The call's time is the longest silence between two lines.
+        """
+        given = {name: value for name, value in query.items() if value is not None}
+        headers = {"Authorization": f"Bearer {self._found.token}"}
+        connection = http.client.HTTPConnection("127.0.0.1", self._found.port, timeout=self._seconds)
+        try:
+            connection.request("GET", f"{path}?{urlencode(given)}", headers=headers)
+            with connection.getresponse() as response:
+                if response.status != 200:
+                    self._answer(path, response.status, response.read(CODEC.most + 1))
+                while line := response.readline(CODEC.most + 1):
+                    yield self._line(path, line, kind)
+        except TimeoutError:
+            raise _silent(self._db_path, self._start, f"nothing within {self._seconds:.0f} s") from None
+        except (OSError, http.client.HTTPException) as error:
+            raise _silent(self._db_path, self._start, str(error) or type(error).__name__) from None
+        finally:
+            connection.close()
+
+    def _line(self, path: str, line: bytes, kind: type[msgspec.Struct]) -> dict[str, Any]:
+        try:
+            found = CODEC.decode(line)
+            convert(found, kind, f"the node's answer to {path}")
+        except ForeignError as error:
+            raise HarmonyLiteError(error.message, advice="use the command of the node's version") from None
+        return found
 
     def _call(self, method: str, path: str, body: bytes | None) -> dict[str, Any]:
         headers = {"Authorization": f"Bearer {self._found.token}", "Content-Type": "application/json"}

@@ -29,6 +29,7 @@ from harmonylite.cli.region_command import region
 from harmonylite.cli.skip_command import skip
 from harmonylite.cli.snapshot_command import save_snapshot, snapshot
 from harmonylite.cli.status_command import status
+from harmonylite.cli.tail_command import position, tail, wait
 from harmonylite.cli.verify_command import verify
 from harmonylite.errors import HarmonyLiteError
 
@@ -136,4 +137,6 @@ def _act(given: Invocation, action: str) -> int:
 
 
 for command in (config, doctor, nats, node, status, conflicts, verify, snapshot, history, nkey, region, skip, demo):
+    root.add_command(command)
+for command in (tail, wait, position):
     root.add_command(command)

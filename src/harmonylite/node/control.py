@@ -18,7 +18,7 @@ from harmonylite.db.replica import Replica
 from harmonylite.db.sqlite.thread import SqliteThread
 from harmonylite.errors import (
     DatabaseDamagedError,
-    DatabaseError,
+    NotFoundError,
     NotRunningError,
     SnapshotError,
     VerifyError,
@@ -161,11 +161,11 @@ class Control:
         return self.parts.replica
 
     async def conflicts(self, table: str | None, limit: int) -> Sequence[Conflict]:
-        """Return the newest conflicts. Raises DatabaseError for a table that neither replica nor journal know."""
+        """Return the newest conflicts. Raises NotFoundError for a table that neither replica nor journal know."""
         replica = self._running()
         found = await self._thread.run(lambda: replica.conflicts(table=table, limit=limit))
         if table is not None and not found and find(table, replica.tables) is None:
-            raise DatabaseError(f"there is no replicated table {table}", advice=advice(table, replica.tables))
+            raise NotFoundError(f"there is no replicated table {table}", advice=advice(table, replica.tables))
         return found
 
     async def verify(self, repair: bool, seconds: float, without: frozenset[str]) -> dict[str, Any]:
@@ -176,7 +176,7 @@ class Control:
         answering = await self.cluster()
         known = {str(report["node_id"]) for report in answering}
         if strange := sorted(without - known):
-            raise VerifyError(f"no node {strange[0]} is known", advice=f"known are {', '.join(sorted(known))}")
+            raise NotFoundError(f"no node {strange[0]} is known", advice=f"known are {', '.join(sorted(known))}")
         if self.parts.engine is not None and self._status.caught_up:
             with suppress(TimeoutError):
                 async with asyncio.timeout(seconds / 3):

@@ -14,6 +14,7 @@ from typing import Any
 from harmonylite.db.sqlite.file_access import follow
 from harmonylite.db.sqlite.thread import SqliteThread
 from harmonylite.errors import (
+    NotFoundError,
     NotRunningError,
     ObjectMissingError,
     SnapshotDamagedError,
@@ -62,7 +63,7 @@ class History:
         await asyncio.to_thread(check_target, file)
         found = [s for s in await repository.candidates() if name in ("", s.name)]
         if not found:
-            raise SnapshotError(
+            raise NotFoundError(
                 f"there is no snapshot {name}" if name else "there is no snapshot yet",
                 advice="see which there are with: harmonylite snapshot list",
             )
@@ -96,7 +97,7 @@ class History:
         tables = await self._thread.run(lambda: dict(replica.tables))
         found = find(table, tables)
         if found is None:
-            raise SnapshotError(f"there is no replicated table {table}", advice=advice(table, tables))
+            raise NotFoundError(f"there is no replicated table {table}", advice=advice(table, tables))
         shape = tables[found].shape
         names = [column.name for column in shape.keys if not column.pseudo] or [shape.rowid]
         if len(names) != len(key):

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from harmonylite.errors import HarmonyLiteError
+from harmonylite.errors import HarmonyLiteError, NotFoundError
 from harmonylite.node.registry import Entry, NodeList
 from harmonylite.status import NodeStatus
 
@@ -78,4 +78,4 @@ def refuse_to_forget(node: str, listed: Iterable[str], reports: Iterable[Mapping
     if any(report["node_id"] == node and (report["status"] != "unknown" or report.get("waits")) for report in reports):
         raise HarmonyLiteError(f"node {node} answers, so it is not forgotten", advice="stop it first")
     if node not in listed:
-        raise HarmonyLiteError(f"no node {node} is known", advice=f"known are {', '.join(sorted(listed))}")
+        raise NotFoundError(f"no node {node} is known", advice=f"known are {', '.join(sorted(listed))}")

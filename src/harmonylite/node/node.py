@@ -39,6 +39,7 @@ from harmonylite.nats_server.settings import EmbeddedSettings
 from harmonylite.node.claim import Claim, refuse_twin
 from harmonylite.node.control import Control, Parts
 from harmonylite.node.exit import cut_short, ended_by
+from harmonylite.node.feeds import Feeds
 from harmonylite.node.history import History
 from harmonylite.node.presence import Presence
 from harmonylite.node.region import RegionControl
@@ -89,6 +90,7 @@ class Node:
         self._parts = Parts()
         self._control = Control(self.status_object, self._thread, self._parts)
         self._past = History(self._thread, self._parts)
+        self._feeds = Feeds(self.status_object, self._thread, self._parts)
         self._services: Services | None = None
         self._bootstrap: Bootstrap | None = None
         self._link: NatsLink | None = None
@@ -102,6 +104,7 @@ class Node:
         """Drain and end."""
         log.info("stopping: publishing what is committed, if NATS is reachable; a second signal stops at once")
         self.status_object.stopping = True
+        self._feeds.close()
         self._stopping.set()
 
     def renew(self) -> None:
@@ -136,7 +139,7 @@ class Node:
             for server in http_servers(status, health=health_endpoint(settings), metrics=metrics_endpoint(settings)):
                 await stack.enter_async_context(server)
                 log.info("%s: listening at %s", server.key, server.url)
-            await stack.enter_async_context(ControlServer(self._control, folder, self._past))
+            await stack.enter_async_context(ControlServer(self._control, folder, self._past, self._feeds))
             log.info("node %s, database %s, version %s", identity.node_id, settings.db_path, __version__)
             work = asyncio.create_task(self._work(identity.node_id), name="node")
             stopped = asyncio.create_task(self._stopping.wait(), name="stop")
@@ -213,9 +216,8 @@ class Node:
                 # Change sets are counted again from here on, and none may be called like an earlier one.
                 options = replace(options, session=next(sessions))
                 suspects = [error.file for error in again if isinstance(error, DatabaseDamagedError)]
-                request_snapshot = self._control.requests.request_snapshot
                 bootstrap = self._bootstrap = Bootstrap(
-                    options, thread, status, request_snapshot=request_snapshot, suspects=suspects
+                    options, thread, status, suspects=suspects, request_snapshot=self._control.requests.request_snapshot
                 )
                 self._parts.replica = await bootstrap.open()
                 self._report_tables()

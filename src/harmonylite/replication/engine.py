@@ -218,6 +218,7 @@ class Engine:
             self._status.counters.conflicts += await self._settled()
         await self._retry(self.publisher.open)
         self._status.caught_up = True
+        self._status.moved.notify()
 
     async def _settled(self) -> int:
         """Bring database and mirror together, however long somebody holds a lock; return the number of conflicts."""

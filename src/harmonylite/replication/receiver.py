@@ -209,7 +209,7 @@ class Receiver:
         await self.caught_up.wait()
 
     def _check_caught_up(self) -> None:
-        if all(self._status.shard(s).position >= seq for s, seq in self._targets.items()):
+        if self._status.reached(self._targets):
             self.caught_up.set()
 
     async def apply(self) -> None:
@@ -384,4 +384,5 @@ class Receiver:
             if change_set.node == node:
                 self._landed(change_set, False)
         self._moved()
+        self._status.moved.notify()
         self._check_caught_up()

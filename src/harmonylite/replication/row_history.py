@@ -5,7 +5,7 @@ Invariant: what is told came into the order; change sets that were given up on a
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing
 from dataclasses import dataclass, field
 from tempfile import SpooledTemporaryFile
@@ -119,22 +119,57 @@ def _spool(most: int) -> IO[bytes]:
 
 def events(piece: Piece, shape: TableShape, key: Sequence[str]) -> list[Event]:
     """Return what ``piece`` did to a row. Raises PoisonError for a piece that no node can have applied."""
-    found: list[Event] = []
-    if piece.kind != KIND_CHANGES:
-        return found
     about = (piece.id.node, piece.shard, piece.seq, piece.stored, piece.time)
     width = len([column for column in shape.keys if not column.pseudo]) or 1
+
+    def meant(row: Sequence[SqlValue]) -> bool:
+        return [text_of(value) for value in row[:width]] == list(key)
+
+    return [
+        Event(kind, *about, before=before, after=after)
+        for part in checked(piece)
+        if part.table == shape.name
+        for kind, _, before, after in row_changes(piece, part, meant)
+    ]
+
+
+def checked(piece: Piece) -> Iterator[TableBlock]:
+    """Yield the changes of ``piece`` by table. Raises PoisonError for one that no node can have applied."""
+    if piece.kind != KIND_CHANGES:
+        return
     for block in piece.decoded():
         for part in block:
             check_widths(piece, part)
             for group in part.updates:
                 check_updates(piece, part.table, group, len(part.columns))
-            if part.table == shape.name:
-                for event in _of_part(part, about, width, list(key)):
-                    if not all(map(_is_value, [*event.before.values(), *event.after.values()])):
-                        raise piece.broken(f"a value of {part.table} is not SQLite's")
-                    found.append(event)
-    return found
+            yield part
+
+
+RowChange = tuple[Kind, Sequence[SqlValue], dict[str, SqlValue], dict[str, SqlValue]]
+"""What was done, the row as its writer had it, and the changed columns before and after."""
+
+
+def row_changes(
+    piece: Piece, part: TableBlock, meant: Callable[[Sequence[SqlValue]], bool] = lambda _: True
+) -> Iterator[RowChange]:
+    """Yield the changes in ``part`` of rows that are ``meant``. Raises PoisonError for a value that SQLite has not."""
+    for change in _row_changes(part, meant):
+        if not all(map(_is_value, [*change[1], *change[2].values()])):
+            raise piece.broken(f"a value of {part.table} is not SQLite's")
+        yield change
+
+
+def _row_changes(part: TableBlock, meant: Callable[[Sequence[SqlValue]], bool]) -> Iterator[RowChange]:
+    for row in filter(meant, part.deletes):
+        yield "delete", row, dict(zip(part.columns, row, strict=True)), {}
+    for row in filter(meant, part.inserts):
+        yield "insert", row, {}, dict(zip(part.columns, row, strict=True))
+    for group in part.updates:
+        names = [part.columns[i] for i in group.changed]
+        for row, old in zip(group.rows, group.old, strict=True):
+            if meant(row):
+                now = [row[i] for i in group.changed]
+                yield "update", row, dict(zip(names, old, strict=True)), dict(zip(names, now, strict=True))
 
 
 def _is_value(value: object) -> bool:
@@ -142,24 +177,3 @@ def _is_value(value: object) -> bool:
     if isinstance(value, int):
         return -(1 << 63) <= value < 1 << 63
     return value is None or isinstance(value, (float, str, bytes, RawText))
-
-
-def _of_part(
-    part: TableBlock, about: tuple[str, int, int, float, float], width: int, key: list[str]
-) -> Iterator[Event]:
-    def mine(row: Sequence[SqlValue]) -> bool:
-        return [text_of(value) for value in row[:width]] == key
-
-    for row in part.deletes:
-        if mine(row):
-            yield Event("delete", *about, before=dict(zip(part.columns, row, strict=True)))
-    for row in part.inserts:
-        if mine(row):
-            yield Event("insert", *about, after=dict(zip(part.columns, row, strict=True)))
-    for group in part.updates:
-        names = [part.columns[i] for i in group.changed]
-        for row, old in zip(group.rows, group.old, strict=True):
-            if mine(row):
-                now = [row[i] for i in group.changed]
-                before, after = dict(zip(names, old, strict=True)), dict(zip(names, now, strict=True))
-                yield Event("update", *about, before=before, after=after)

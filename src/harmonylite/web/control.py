@@ -10,7 +10,7 @@ import asyncio
 import os
 import secrets
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harmonylite.resource import Resource
 from harmonylite.web.actions import Actions
@@ -20,6 +20,7 @@ from harmonylite.web.server import HttpServer
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
+    from harmonylite.web.feed_routes import FeedActions
     from harmonylite.web.history_routes import HistoryActions
 
 CLOSE_GRACE = 2.0
@@ -27,11 +28,14 @@ CLOSE_GRACE = 2.0
 
 
 class ControlServer(Resource):
-    """Serves ``actions``, and ``past`` where it is given; writes ``control.json`` into ``folder``, the private one."""
+    """Serves ``actions``, ``past`` and ``feeds``; writes ``control.json`` into ``folder``, the private one."""
 
-    def __init__(self, actions: Actions, folder: Path, past: HistoryActions | None = None) -> None:
+    def __init__(
+        self, actions: Actions, folder: Path, past: HistoryActions | None = None, feeds: FeedActions[Any] | None = None
+    ) -> None:
         self._actions = actions
         self._past = past
+        self._feeds = feeds
         self._folder = folder
         self._token = secrets.token_urlsafe(32)
         self._server = HttpServer(self._app, "127.0.0.1:0", key="control", grace=CLOSE_GRACE)
@@ -64,8 +68,10 @@ class ControlServer(Resource):
 
         from harmonylite.web.auth import Auth
         from harmonylite.web.control_routes import control_routes, not_found
+        from harmonylite.web.feed_routes import feed_routes
         from harmonylite.web.history_routes import history_routes
 
         routes = control_routes(self._actions) + (history_routes(self._past) if self._past is not None else [])
+        routes += feed_routes(self._feeds) if self._feeds is not None else []
         app = Starlette(routes=routes, exception_handlers={404: not_found, 405: not_found})
         return Auth(app, token=self._token, port=lambda: self.port)

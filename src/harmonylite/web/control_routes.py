@@ -16,7 +16,14 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from harmonylite.errors import DatabaseBusyError, ForeignError, HarmonyLiteError, NotRunningError, StreamError
+from harmonylite.errors import (
+    DatabaseBusyError,
+    ForeignError,
+    HarmonyLiteError,
+    NotRunningError,
+    StreamError,
+    WaitTimeoutError,
+)
 from harmonylite.foreign import Codec, Untyped
 from harmonylite.web.actions import Actions
 from harmonylite.web.values import conflict_json
@@ -32,7 +39,7 @@ MAX_CONFLICTS = 100_000
 MAX_SECONDS = 3600.0
 """Longest time that a verify may be given."""
 
-PASSING = (StreamError, DatabaseBusyError, NotRunningError)
+PASSING = (StreamError, DatabaseBusyError, NotRunningError, WaitTimeoutError)
 """Errors that may be gone at the next try: 503; the others are 409."""
 
 
@@ -43,7 +50,7 @@ class _Arguments(msgspec.Struct):
 ARGUMENTS = Untyped("the body", check=_Arguments, most=MAX_BODY)
 ARGUMENT: Codec[Any] = Codec("an argument", cast("type[Any]", Any), most=MAX_BODY)
 
-Endpoint = Callable[[Request], Awaitable[dict[str, Any]]]
+Endpoint = Callable[[Request], Awaitable[dict[str, Any] | Response]]
 
 
 class BadArgumentError(Exception):
@@ -96,7 +103,7 @@ def _orders(actions: Actions) -> list[Route]:
     async def verify(request: Request) -> dict[str, Any]:
         given = await arguments(request, {"repair": False, "seconds": 30.0, "without": []})
         without = _names("without", given["without"])
-        return await actions.verify(_flag("repair", given["repair"]), _seconds(given["seconds"]), without)
+        return await actions.verify(_flag("repair", given["repair"]), seconds(given["seconds"]), without)
 
     async def snapshot(request: Request) -> dict[str, Any]:
         await arguments(request, {})
@@ -140,16 +147,22 @@ def answering(endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
 
     async def answer(request: Request) -> Response:
         try:
-            return JSONResponse(await endpoint(request))
+            found = await endpoint(request)
         except BadArgumentError as error:
             return _failed(400, str(error), 2)
         except HarmonyLiteError as error:
-            return _failed(503 if isinstance(error, PASSING) else 409, str(error), error.exit_code)
+            return failure(error)
         except Exception:  # the API's edge: the caller gets a sentence, the log the traceback
             log.exception("%s %s failed", request.method, request.url.path)
             return _failed(500, "the node failed at this; its log says why", 1)
+        return found if isinstance(found, Response) else JSONResponse(found)
 
     return answer
+
+
+def failure(error: HarmonyLiteError) -> JSONResponse:
+    """Return the answer for an error."""
+    return _failed(503 if isinstance(error, PASSING) else 409, str(error), error.exit_code)
 
 
 def _failed(code: int, text: str, exit_code: int) -> JSONResponse:
@@ -199,7 +212,8 @@ def _names(name: str, value: object) -> frozenset[str]:
     return frozenset(value)
 
 
-def _seconds(value: Any) -> float:
+def seconds(value: Any) -> float:
+    """Return ``value``, a time in seconds within its limits; raises BadArgumentError."""
     number = math.nan if isinstance(value, bool) or not isinstance(value, int | float) else float(value)
     if not 0 < number <= MAX_SECONDS:
         raise BadArgumentError(f"seconds is not a number above 0 and up to {MAX_SECONDS:.0f}")

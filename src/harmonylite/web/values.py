@@ -6,10 +6,14 @@ Invariant: numbers, text and null mean themselves; what JSON can't hold is an ob
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
 from harmonylite.model import Conflict, RawText, SqlValue
+
+ROWIDS = ("rowid", "_rowid_", "oid")
+"""SQLite's names of a rowid (SQLite: lang_createtable, rowid)."""
 
 
 def sql_json(value: SqlValue) -> Any:
@@ -23,11 +27,21 @@ def sql_json(value: SqlValue) -> Any:
     return value
 
 
+def row_json(values: Mapping[str, SqlValue]) -> dict[str, Any]:
+    """Return a row's values, or some of them, as `sql_json`."""
+    return {column: sql_json(value) for column, value in values.items()}
+
+
+def key_json(key: Mapping[str, SqlValue]) -> dict[str, Any]:
+    """Return a key as `row_json`, without the rowid beside a whole key: that is NULL, and names nothing."""
+    return row_json({c: value for c, value in key.items() if value is not None or c not in ROWIDS or len(key) == 1})
+
+
 def conflict_json(conflict: Conflict) -> dict[str, Any]:
     """Return every field of ``conflict`` under its own name; ``at`` stays seconds since the epoch."""
     plain = {f.name: getattr(conflict, f.name) for f in fields(conflict)}
     return plain | {
-        "key": {column: sql_json(value) for column, value in conflict.key.items()},
+        "key": key_json(conflict.key),
         "winning": sql_json(conflict.winning),
         "overruled": sql_json(conflict.overruled),
         "extra": dict(conflict.extra),

@@ -1,0 +1,128 @@
+"""``harmonylite tail``: changes as they pass; ``harmonylite wait``: return once the node is somewhere in the order."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import rich_click as click
+
+from harmonylite.cli.control_answers import FeedEntry
+from harmonylite.cli.go_flags import GoCommand
+from harmonylite.cli.invocation import Invocation, config_option, invocation, json_option
+from harmonylite.cli.output import console, key_text, local_time, plain, print_json, remark, sql_text
+from harmonylite.errors import HarmonyLiteError, NotAnsweringError, NotRunningError, WaitTimeoutError
+
+SILENT_SECONDS = 30.0
+"""A node says every 5 s where it is; one that is silent for so long does not answer."""
+GRACE = 15.0
+"""Seconds that the answer may take beyond the time that the node was given."""
+RETRY_SECONDS = 0.2
+"""Seconds between looks whether the node runs now."""
+
+VERBS = {"insert": "+", "update": "~", "delete": "-"}
+
+
+@click.command(cls=GoCommand)
+@click.option("-table", "table_name", metavar="T", help="Only changes of this table.")
+@click.option("-from", "start", metavar="P", default="now", show_default=True, help="A position, or start, or now.")
+@click.option("-limit", type=click.IntRange(1), metavar="N", help="End after so many transactions.")
+@json_option
+@config_option
+@click.pass_context
+def tail(ctx: click.Context, table_name: str | None, start: str, limit: int | None, as_json: bool) -> None:
+    """Show transactions as they pass, with the values before and after, until Ctrl-C.
+
+    They come in the order of the streams, once this node has them. -json prints one a line.
+    """
+    control = invocation(ctx).control(SILENT_SECONDS)
+    left, whole = limit, True
+    try:
+        for entry in control.lines("/v1/changes", {"from": start, "table": table_name}, FeedEntry):
+            if "error" in entry:
+                error = HarmonyLiteError(entry["error"])
+                error.exit_code = entry.get("exit_code", 1)
+                raise error
+            if as_json:
+                print_json(entry, lines=True)
+            else:
+                _show(entry, head=whole)
+            if entry["changes"]:
+                whole = entry["position"] is not None
+                left = left - 1 if left is not None and whole else left
+            if left == 0:
+                return
+    except KeyboardInterrupt:
+        ctx.exit(0)
+    raise NotAnsweringError("the node ended the feed: it stops", advice="start again -from the last position")
+
+
+def _show(entry: dict[str, Any], *, head: bool) -> None:
+    out = console()
+    if skipped := entry.get("skipped"):
+        remark(f"skipped: {plain(skipped)}")
+    if entry["changes"] and head:
+        out.print(f"{local_time(entry['at'])}  {plain(entry['origin'])}", style="bold", soft_wrap=True)
+    for change in entry["changes"]:
+        row = f"  {VERBS.get(change['kind'], '?')} {plain(change['table'])} {key_text(change['key'])}"
+        out.print(row, soft_wrap=True)
+        for column in dict.fromkeys([*change["after"], *change["before"]]):
+            if column in change["key"]:
+                continue
+            sides = [sql_text(change[side][column]) for side in ("before", "after") if column in change[side]]
+            out.print(f"      {plain(column)}: {' → '.join(sides)}", soft_wrap=True)
+
+
+@click.command(cls=GoCommand)
+@click.option("-caught-up", is_flag=True, help="Until this node has all that is in the streams now.")
+@click.option("-position", metavar="P", help="Until this node has all up to this position.")
+@click.option(
+    "-timeout", "seconds", type=click.FloatRange(0, 3600, min_open=True), default=30.0, show_default=True, metavar="S",
+    help="Give up after so many seconds, with exit code 13.",
+)  # fmt: skip
+@json_option
+@config_option
+@click.pass_context
+def wait(ctx: click.Context, caught_up: bool, position: str | None, seconds: float, as_json: bool) -> None:
+    """Wait until the node's database has all that the streams have now, or all up to a position.
+
+    A node that is being started is waited for, too. Prints the position that it is at then.
+    """
+    if caught_up == (position is not None):
+        raise click.UsageError("give one of -caught-up and -position P")
+    answer = _waited(invocation(ctx), position, seconds)
+    print_json(answer) if as_json else click.echo(plain(answer["position"]))
+
+
+def _waited(given: Invocation, position: str | None, seconds: float) -> dict[str, Any]:
+    end = time.monotonic() + seconds
+    why: HarmonyLiteError
+    while True:
+        left = max(0.1, end - time.monotonic())
+        try:
+            return given.control(left + GRACE).get("/v1/wait", {"position": position, "seconds": left})
+        except (NotRunningError, NotAnsweringError) as error:
+            if time.monotonic() >= end:
+                raise
+            why = error
+        except HarmonyLiteError as error:
+            if error.exit_code != NotRunningError.exit_code:
+                raise
+            why = error  # it runs, and has not begun to replicate
+        if time.monotonic() + RETRY_SECONDS >= end:
+            raise WaitTimeoutError(f"the node is not there after {seconds:g} s: {why}")
+        time.sleep(RETRY_SECONDS)
+
+
+@click.command(cls=GoCommand)
+@click.option(
+    "-timeout", "seconds", type=click.FloatRange(0, 3600, min_open=True), default=30.0, show_default=True, metavar="S",
+    help="Give up after so many seconds, with exit code 13.",
+)  # fmt: skip
+@json_option
+@config_option
+@click.pass_context
+def position(ctx: click.Context, seconds: float, as_json: bool) -> None:
+    """Print the position that has all that was committed here before: for `wait -position` on another node."""
+    answer = invocation(ctx).control(seconds + GRACE).get("/v1/position", {"seconds": seconds})
+    print_json(answer) if as_json else click.echo(plain(answer["position"]))

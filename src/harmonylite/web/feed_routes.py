@@ -1,0 +1,105 @@
+"""The control API's endpoints for applications: the change feed, the position of a commit, waiting for one.
+
+Invariant: a feed that ends because of an error says so in its last line; without such a line the reader was cut off.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator, Mapping
+from typing import Any, Protocol, TypeVar
+
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from harmonylite.errors import HarmonyLiteError
+from harmonylite.web.control_routes import BadArgumentError, answering, failure, parsed, seconds
+
+EVENTS = "text/event-stream"
+LINES = "application/x-ndjson"
+F = TypeVar("F")
+
+
+class FeedActions(Protocol[F]):
+    """What a node can be asked by applications; `harmonylite.node.feeds` answers. May raise `HarmonyLiteError`."""
+
+    async def feed(self, start: str, table: str) -> F:
+        """Return the changes from ``start`` on: "now", "start" or a position."""
+
+    def follow(self, feed: F) -> AsyncGenerator[dict[str, Any], None]:
+        """Yield the entries of a feed."""
+
+    async def position(self, seconds: float) -> dict[str, Any]:
+        """Return the position of what was committed here before."""
+
+    async def wait(self, position: str, seconds: float) -> dict[str, Any]:
+        """Return once the node is at ``position``, "" for where the streams end now."""
+
+
+class _Stream(StreamingResponse):
+    """Ends what it streams when its reader is gone."""
+
+    def __init__(self, entries: AsyncGenerator[str, None], media_type: str) -> None:
+        super().__init__(entries, media_type=media_type)
+        self._entries = entries
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            await self._entries.aclose()
+
+
+def feed_routes(feeds: FeedActions[F]) -> list[Route]:
+    """Return the routes over ``feeds``."""
+
+    async def changes(request: Request) -> Response:
+        query = _known(request.query_params, {"from", "table"})
+        start = request.headers.get("last-event-id") or query.get("from") or "now"
+        as_events = EVENTS in request.headers.get("accept", "")
+        try:
+            feed = await feeds.feed(start, query.get("table", ""))
+        except HarmonyLiteError as error:
+            return failure(error)
+        entries = feeds.follow(feed)
+        return _Stream(_written(entries, as_events=as_events), EVENTS if as_events else LINES)
+
+    async def position(request: Request) -> dict[str, Any]:
+        query = _known(request.query_params, {"seconds"})
+        return await feeds.position(seconds(parsed(query.get("seconds", "30"))))
+
+    async def wait(request: Request) -> dict[str, Any]:
+        query = _known(request.query_params, {"position", "seconds"})
+        return await feeds.wait(query.get("position", ""), seconds(parsed(query.get("seconds", "30"))))
+
+    return [
+        Route("/v1/changes", answering(changes), methods=["GET"]),
+        Route("/v1/position", answering(position), methods=["GET"]),
+        Route("/v1/wait", answering(wait), methods=["GET"]),
+    ]
+
+
+def _known(query: Mapping[str, str], names: set[str]) -> Mapping[str, str]:
+    if unknown := sorted(query.keys() - names):
+        raise BadArgumentError(f"unknown argument {unknown[0]!r}; there are {', '.join(sorted(names))}")
+    return query
+
+
+async def _written(entries: AsyncGenerator[dict[str, Any], None], *, as_events: bool) -> AsyncGenerator[str, None]:
+    try:
+        async for entry in entries:
+            yield _event(entry) if as_events else f"{json.dumps(entry)}\n"
+    except HarmonyLiteError as error:
+        last = {"error": str(error), "exit_code": error.exit_code}
+        yield f"event: failed\ndata: {json.dumps(last)}\n\n" if as_events else f"{json.dumps(last)}\n"
+    finally:
+        await entries.aclose()
+
+
+def _event(entry: dict[str, Any]) -> str:
+    """Return a server-sent event (WHATWG HTML, 9.2); one without changes only moves the reader's position."""
+    name = f"id: {entry['position']}\n" if entry["position"] else ""
+    kind = "changes" if entry["changes"] else "skipped" if "skipped" in entry else "position"
+    return f"{name}event: {kind}\ndata: {json.dumps(entry)}\n\n"
