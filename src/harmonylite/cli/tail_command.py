@@ -96,19 +96,15 @@ def wait(ctx: click.Context, caught_up: bool, position: str | None, seconds: flo
 
 def _waited(given: Invocation, position: str | None, seconds: float) -> dict[str, Any]:
     end = time.monotonic() + seconds
-    why: HarmonyLiteError
     while True:
         left = max(0.1, end - time.monotonic())
         try:
             return given.control(left + GRACE).get("/v1/wait", {"position": position, "seconds": left})
-        except (NotRunningError, NotAnsweringError) as error:
-            if time.monotonic() >= end:
+        except HarmonyLiteError as error:
+            # the node's own refusal has the same code while it has not begun to replicate
+            if error.exit_code not in (NotRunningError.exit_code, NotAnsweringError.exit_code):
                 raise
             why = error
-        except HarmonyLiteError as error:
-            if error.exit_code != NotRunningError.exit_code:
-                raise
-            why = error  # it runs, and has not begun to replicate
         if time.monotonic() + RETRY_SECONDS >= end:
             raise WaitTimeoutError(f"the node is not there after {seconds:g} s: {why}")
         time.sleep(RETRY_SECONDS)
