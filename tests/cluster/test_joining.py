@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from harmonylite.errors import DatabaseError
+from harmonylite.errors import NotFoundError
 from tests.cluster.fix_cluster import Site, start
 from tests.cluster.processes import Node, agree, until, until_equal
 
@@ -72,7 +72,7 @@ def test_a_late_node_with_data_of_its_own_is_merged(site: Site) -> None:
     assert code == 0
     assert "of the late one" in text, "what gave way is in the journal"
     code, text = late.command("conflicts", "-table", "evnts")
-    assert code == DatabaseError.exit_code
+    assert code == NotFoundError.exit_code
     assert "there is no replicated table evnts" in text
     assert late.command("conflicts", "-table", "accounts") == (0, "no conflicts")
     agree([first, late])

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from harmonylite.errors import VerifyError
+from harmonylite.errors import NotFoundError, VerifyError
 from tests.cluster.fix_cluster import Site, start
 from tests.cluster.processes import until
 
@@ -31,7 +31,7 @@ def test_a_known_node_that_does_not_answer_is_named_unless_it_is_said_to_be_gone
     assert "all agree" in said
 
     code, said = one.command("verify", "-without", "d")
-    assert code == VerifyError.exit_code
+    assert code == NotFoundError.exit_code
     assert "no node d is known; known are a, b, c" in said
 
 

@@ -20,7 +20,8 @@ CLIENTS = {"python": [sys.executable, "-c"], "js": ["node", "--input-type=module
 
 
 def block(language: str, number: int = 0) -> str:
-    return re.findall(rf"```{language}\n(.*?)```", PAGE.read_text(), re.DOTALL)[number]
+    found: list[str] = re.findall(rf"```{language}\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    return found[number]
 
 
 @pytest.mark.parametrize("language", CLIENTS)
