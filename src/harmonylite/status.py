@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -284,10 +283,6 @@ class NodeStatus:
         if shard not in self.shards:
             self.shards[shard] = ShardStatus(shard)
         return self.shards[shard]
-
-    def reached(self, targets: Mapping[int, int]) -> bool:
-        """Tell whether every shard is folded up to its sequence in ``targets``."""
-        return all(self.shard(shard).position >= seq for shard, seq in targets.items())
 
     @property
     def all_warnings(self) -> dict[str, str]:

@@ -17,6 +17,7 @@ from harmonylite.model import Position
 from harmonylite.node.control import Parts
 from harmonylite.replication.engine import Engine
 from harmonylite.replication.feed import Entry, Feed, check_places, starting_at
+from harmonylite.replication.lag import reached
 from harmonylite.schema.names import advice, find
 from harmonylite.status import NodeStatus
 from harmonylite.web.values import key_json, row_json
@@ -115,7 +116,7 @@ class Feeds:
         try:
             async with asyncio.timeout(seconds):
                 targets = await self._targets(engine, position)
-                while not (self._status.caught_up and self._status.reached(targets)):
+                while not (self._status.caught_up and reached(self._status, targets)):
                     await self._status.moved.wait()
         except TimeoutError:
             behind = [f"{s}:{self._status.shard(s).position} of {seq}" for s, seq in sorted(targets.items())]

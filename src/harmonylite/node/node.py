@@ -194,9 +194,8 @@ class Node:
             self._claim = await stack.enter_async_context(Claim(peers, node, process, settings.db_path, __version__))
             presence = self._parts.presence = Presence(peers, status, options.session)
             await stack.enter_async_context(presence)
-            services = self._services = Services(
-                settings, options, thread, status, self._control, regional, peers, shards
-            )
+            services = Services(settings, options, thread, status, self._control, regional, peers, shards)
+            self._services = services
             self._parts.repository, self._parts.lease = services.repository, services.lease
             self._past.replaying = services.replaying
             await stack.enter_async_context(self._watch.open())

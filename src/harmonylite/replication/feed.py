@@ -18,6 +18,7 @@ from harmonylite.changes.reassembler import Cut, Inbox, Piece
 from harmonylite.errors import PoisonError, PositionError
 from harmonylite.model import Position, SqlValue, StreamMessage
 from harmonylite.ports import ShardStream
+from harmonylite.replication.lag import reached
 from harmonylite.replication.row_history import Kind, checked, row_changes
 from harmonylite.schema.names import folded
 from harmonylite.status import NodeStatus
@@ -122,7 +123,7 @@ class Feed:
 
     async def _folded(self, targets: Mapping[int, int]) -> None:
         """Wait until this node's mirror is there."""
-        while not self._status.reached(targets):
+        while not reached(self._status, targets):
             await self._status.moved.wait()
 
     def _of_cut(self, cut: Cut) -> Iterator[Entry]:

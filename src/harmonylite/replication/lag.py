@@ -9,14 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from harmonylite.changes.reassembler import Cut
-from harmonylite.status import Part, ShardStatus
+from harmonylite.status import NodeStatus, Part, ShardStatus
 
 LONG_SECONDS = 5.0
 """Seconds after which health tells what is being applied."""
+
+
+def reached(status: NodeStatus, targets: Mapping[int, int]) -> bool:
+    """Tell whether every shard is folded up to its sequence in ``targets``."""
+    return all(status.shard(shard).position >= seq for shard, seq in targets.items())
 
 
 class Lag:

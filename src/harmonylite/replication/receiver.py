@@ -32,7 +32,7 @@ from harmonylite.model import ChangeSetId, StreamInfo, StreamMessage
 from harmonylite.ports import ShardStream
 from harmonylite.replication.file_errors import FileErrors
 from harmonylite.replication.foreign_messages import ForeignMessages
-from harmonylite.replication.lag import Lag, telling
+from harmonylite.replication.lag import Lag, reached, telling
 from harmonylite.replication.pause import Pause, Pauses
 from harmonylite.replication.skip import SkippedMessages
 from harmonylite.status import NodeStatus, Part
@@ -209,7 +209,7 @@ class Receiver:
         await self.caught_up.wait()
 
     def _check_caught_up(self) -> None:
-        if self._status.reached(self._targets):
+        if reached(self._status, self._targets):
             self.caught_up.set()
 
     async def apply(self) -> None:
