@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import msgspec
@@ -19,6 +20,7 @@ from harmonylite.db.mirror.positions import folded_seqs, write_history
 from harmonylite.db.snapshot import save_copy
 from harmonylite.db.sqlite.connection import transaction
 from harmonylite.db.sqlite.thread import SqliteThread
+from harmonylite.errors import StreamLostError
 from harmonylite.jetstream.object_store import JetStreamObjects
 from harmonylite.jetstream.settings import StreamSettings
 from harmonylite.model import Position, StreamInfo, StreamMessage
@@ -82,22 +84,23 @@ class SetBack:
 
     async def arrange(self) -> None:
         """Save the earlier history's snapshot, then be on the later one."""
-        self._stand(self.node, Standing("earlier", {0: Position(0, 3, 4, "old")}))
+        self.stand(self.node, Standing("earlier", {0: Position(0, 3, 4, "old")}))
         saved = await self.repository.save()
         assert saved is not None
         past = {"earlier": {0: ("old", 4)}}
-        self._stand(self.node, Standing("later", {0: Position(0, 1, 2, "new")}, past))
+        self.stand(self.node, Standing("later", {0: Position(0, 1, 2, "new")}, past))
 
     @staticmethod
-    def _stand(node: Member, standing: Standing) -> None:
+    def stand(node: Member, standing: Standing) -> None:
         connection = node.replica.connection
         with transaction(connection, "are there"):
             for schema in ("main", "mirror"):
                 mirror_file.set_positions(connection, schema, standing.positions)
                 write_history(connection, schema, standing)
 
-    async def tries(self, answer: PeerState) -> None:
-        """Let the node recover once, while the other one answers."""
+    @asynccontextmanager
+    async def answering(self, answer: PeerState) -> AsyncIterator[None]:
+        """Have the other node answer."""
 
         async def say(_: bytes) -> bytes:
             return msgspec.json.encode(answer)
@@ -107,9 +110,14 @@ class SetBack:
             async with asyncio.timeout(60):
                 while not (await self.peers.ask(TOPIC, b"", bytes, seconds=0.2, expect=1)).answers:
                     pass
-            assert not await self.recovery.leads_on(self.node.replica, 1_000.0)
+            yield
         finally:
             serving.cancel()
+
+    async def tries(self, answer: PeerState) -> None:
+        """Let the node recover once, while the other one answers."""
+        async with self.answering(answer):
+            assert not await self.recovery.leads_on(self.node.replica, 1_000.0)
 
 
 @pytest.fixture
@@ -143,3 +151,27 @@ async def test_what_somebody_may_have_written_since_is_folded(set_back: SetBack)
     assert pointed is not None
     assert pointed.history not in ("earlier", "later"), "a node that follows an earlier history is not waited for"
     assert pointed.positions == {0: 0}
+
+
+async def test_while_a_node_follows_the_streams_nobody_starts_a_new_epoch(set_back: SetBack) -> None:
+    before = await set_back.repository.newest()
+    await set_back.tries(PeerState("b", True, "later", {0: ("old", 5)}))
+    assert await set_back.repository.newest() == before
+    assert "waiting for a snapshot of node b" in set_back.status.part("recovery").reason
+
+
+async def test_recovering_lasts_until_the_node_can_follow(set_back: SetBack, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SURE", "SILENT", "TURN"):
+        monkeypatch.setattr(recover, name, 0.0)
+    async with set_back.answering(PeerState("b", False, "later", {0: ("new", 1)}, 1)), asyncio.timeout(60):
+        await set_back.recovery.recover(set_back.node.replica)
+    assert set_back.node.replica.standing().history not in ("earlier", "later")
+    assert set_back.status.part("recovery").state == "ok"
+
+
+async def test_a_node_that_was_away_when_a_new_epoch_started_takes_it_up(set_back: SetBack) -> None:
+    set_back.stand(set_back.node, Standing("another", {0: Position(0, 0, 1, "old")}))
+    with pytest.raises(StreamLostError, match="new epoch"):
+        await set_back.recovery.check(set_back.node.replica)
+    set_back.stand(set_back.node, Standing("earlier", {0: Position(0, 0, 1, "old")}))
+    await set_back.recovery.check(set_back.node.replica)
