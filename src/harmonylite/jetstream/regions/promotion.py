@@ -1,8 +1,8 @@
-"""Move the primary region to another region: what was a copy there takes messages from then on, what took them becomes
-a copy.
+"""Promote a region: its mirror streams take messages from then on, and those of the former primary region become
+mirror streams.
 
-Invariant: at no moment do two streams of one shard take messages that are acknowledged as the order's. With the the
-primary region region at hand nothing is lost and every position stays valid. Without it (``force``) the copy gets a new
+Invariant: at no moment do two streams of one shard take messages that are acknowledged as the order's. With the
+primary region reachable nothing is lost and every position stays valid. Without it (``force``) the copy gets a new
 identity, which says up to which message it is the old order; anyone who folded more than that is told, and never
 continues as if nothing had happened.
 
@@ -45,7 +45,7 @@ class MoveError(HarmonyLiteError):
 
 
 async def promote(link: NatsLink, settings: StreamSettings, home: PrimaryRegion, *, force: bool = False) -> list[str]:
-    """Make the region ``home.region`` the the primary region of the order; return sentences on what was done.
+    """Make the region ``home.region`` the primary region; return sentences on what was done.
 
     ``force``: without the present primary region, which must be unreachable; what it acknowledged and did not send here
     is left behind. Raises MoveError, StreamError; called again it resumes.

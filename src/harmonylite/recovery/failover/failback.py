@@ -1,13 +1,13 @@
 """Failover of a node to its region's own streams, and failback with what was ordered there.
 
-Going: a copy of the mirror is kept, the *base*; then mirror and database continue in the failover, under a history of
-its own. Coming back, once it is closed: one node, the *carrier*, takes the base for its mirror again, so that whatever
-the failover changed is pending there, and publishes it; the region's own pointers say who carries and up to where
-that led, so that it stays known when the primary region moves.
-The others wait for it, then take up a mirror that holds it all: they publish only what is their own.
+Failover: the node keeps a copy of its mirror, the *base*, and follows the region's own streams under an epoch of their
+own. Failback, once those are closed: one node, the *carrier*, takes the base for its mirror again, so that all that the
+failover changed is pending there, and publishes it. The region's own pointers say which node that is and up to where
+it came, so that this stays known when another region is promoted. The others wait for it, then take up a mirror that
+holds it all; they publish only their own rows.
 
-Invariant: nothing that a failover holds is given up before it is in the primary order: a node follows the carrier only
-as far as the carrier had folded that order; beyond that it carries itself.
+Invariant: nothing that a failover holds is dropped before it is in the primary order. A node follows the carrier only
+as far as the carrier had folded the failover; what came later it publishes itself.
 """
 
 from __future__ import annotations
