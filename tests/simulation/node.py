@@ -10,8 +10,10 @@ from random import Random
 
 import apsw
 
+from harmonylite.changes.epochs import drift
 from harmonylite.changes.reassembler import Cut, Inbox
 from harmonylite.db.capture.capture import Outgoing
+from harmonylite.db.mirror.mirror_file import forget_node
 from harmonylite.db.mirror.schema_history import take_for_gone
 from harmonylite.db.replica import Replica, ReplicaOptions
 from harmonylite.db.sqlite.introspection import TableRules
@@ -136,7 +138,7 @@ class Node:
     def join(self, donor: Node) -> None:
         """Join with a copy of another node's mirror, and with whatever the database holds."""
         (self.folder / "mirror").mkdir(exist_ok=True)
-        donor.copy_mirror(self.options.mirror)
+        donor.give_mirror(self.options.mirror)
         self.start()
         self.replica.reconcile(first=True)
         self._read_from_here()
@@ -145,7 +147,7 @@ class Node:
         """Start again from a copy of another node's mirror that is further, where its columns are all here."""
         self.start()
         snapshot = self.folder / "mirror" / "incoming.db"
-        donor.copy_mirror(snapshot)
+        donor.give_mirror(snapshot)
         try:
             self.replica.adopt(snapshot)
         except SchemaWaitError:
@@ -169,6 +171,13 @@ class Node:
         self.stop()
         if self.synced.exists():
             self._put_mirror(self.synced)
+
+    def give_mirror(self, target: Path) -> None:
+        """Write a copy of the mirror for another node."""
+        self.copy_mirror(target)
+        copy = apsw.Connection(str(target))
+        forget_node(copy)
+        copy.close()
 
     def copy_mirror(self, target: Path) -> None:
         """Write a copy of the mirror as its last commit left it."""
@@ -292,6 +301,61 @@ class Node:
         for ending in ("", "-wal", "-shm"):
             mirror.with_name(mirror.name + ending).unlink(missing_ok=True)
         saved.rename(mirror)
+
+    def note(self) -> None:
+        """Let the database say what is back, as when its application rests."""
+        self.replica.note()
+
+    def note_and_lose_the_mirror(self) -> None:
+        """Let the database say what is back, and be killed before the mirror knows that it does."""
+        saved = self.folder / "saved.db"
+        saved.unlink(missing_ok=True)
+        self.copy_mirror(saved)
+        self.replica.note()
+        self.stop()
+        self._put_mirror(saved)
+
+    def go_back(self) -> bool:
+        """Let the application write, and all of it come into the order; then the power is cut, and the database's file
+        is as it was before: False, if nothing was lost that way.
+
+        What was pending in a file of then, nobody can tell from what its application wrote since it was put back.
+        """
+        if not self._all_back():
+            return False
+        before = apsw.Connection("")
+        with before.backup("main", self.app.connection, "main") as copy:
+            copy.step()
+        for _ in range(self.rng.randint(1, 3)):
+            self.app.transaction()
+        if not self._all_back():
+            return False
+        if self.rng.random() < 0.3:
+            self.replica.note()
+        self.stop()
+        with self.app.connection.backup("main", before, "main") as copy:
+            copy.step()
+        self.start()
+        if drift(self.replica.standing("main"), self.replica.standing("mirror")) == "behind":
+            self.replica.reconcile(first=False, keep_log=True)
+        self._read_from_here()
+        return True
+
+    def _all_back(self) -> bool:
+        """Publish and take in until nothing of this node is pending; False where a schema is in the way."""
+        for _ in range(20):
+            while self.publish():
+                pass
+            for shard in range(self.world.shards):
+                for message in self.world.after(shard, self.inbox.read_up_to(shard), 1_000_000):
+                    self.inbox.add(message)
+            while (cut := self.take()) is not None:
+                self.apply(cut)
+                if self.stuck:
+                    return False
+            if not self.capture() and self.flight is None:
+                return self.ready
+        return False
 
     def apply_and_die(self, cut: Cut, commits: int) -> None:
         """Begin to apply a cut and be killed right before the commit that comes after so many others."""

@@ -50,6 +50,8 @@ class Schedule:
         self.members: list[Node] = []
         if self.seed % 4 == 3:
             self._be_restless()
+        self.resting = Random(f"resting {self.seed}")
+        self.rests = self.resting.choice((0.0, 0.02, 0.1, 0.3))
         self.rarer = Random(f"rarer {self.seed}")
         self.strange = self.seed % 5 == 3
         if self.strange:
@@ -106,8 +108,26 @@ class Schedule:
                 self._restart(node)
             return
         action(node)
+        self._rests(node)
         if node.up:
             check_always(node)
+
+    def _rests(self, node: Node) -> None:
+        """Let the node say in the application's file what is back; now and then it is killed meanwhile."""
+        if not node.up or node.limit is not None:
+            return
+        if self.resting.random() < self.crashes / 4:
+            self._note(node, "writes, and goes back to before")
+            node.go_back()
+            return
+        if self.resting.random() >= self.rests:
+            return
+        if self.resting.random() < self.crashes:
+            self._note(node, "notes what is back and loses the mirror's commit")
+            node.note_and_lose_the_mirror()
+        else:
+            self._note(node, "notes what is back")
+            node.note()
 
     def _stranger(self, node: Node) -> None:
         """Let now and then something happen that only some schedules know; drawn apart, too."""

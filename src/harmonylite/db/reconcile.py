@@ -19,9 +19,10 @@ from harmonylite.db.apply.own_change_sets import name_rows
 from harmonylite.db.capture import merge_base
 from harmonylite.db.mirror import mirror_file
 from harmonylite.db.mirror.compare import changed_keys, differing_keys, only_here
-from harmonylite.db.mirror.conflict_journal import Journal, Overruled, recent_of
-from harmonylite.db.mirror.positions import beyond, read_standing, write_history
+from harmonylite.db.mirror.conflict_journal import Journal, Overruled, recent_behind, recent_of
+from harmonylite.db.mirror.positions import beyond, database_standing, read_standing, write_history
 from harmonylite.db.mirror.schema_history import Named, Own
+from harmonylite.db.rolled_back import unname_landed
 from harmonylite.db.sqlite.connection import value
 from harmonylite.db.sqlite.lossless import exact_rows, same_bits
 from harmonylite.db.tracking.change_log import Log
@@ -63,11 +64,17 @@ def reconcile(
 ) -> int:  # fmt: skip
     """Settle every difference between database and mirror in one transaction; see `Replica.reconcile`."""
     before = journal.written
+    sent = (
+        []
+        if first
+        else recent_behind(connection, journal.node, dict.fromkeys(mirror_file.positions(connection, "mirror"), 0))
+    )
     with unit("bring database and mirror together"):
         _stand(connection)
         mirror_file.set_state(connection, "mirror", "whole", 1)
-        log.watermarks.log_ranges(installed.tables.values())
+        log.name_new(installed.tables.values())
         newest = log.refresh(installed.by_id)
+        unname_landed(connection, installed, log, sent)
         connection.execute(f"DELETE FROM main.{quote(HELD)}")
         if first and not keep_log:
             log.clear(installed.by_id, newest)
@@ -127,11 +134,12 @@ def adopt(
     the node folds up to the database's position before it merges again. Both stand at whole cuts, so the further of the
     two on each shard is one as well. ``further``: shards on which this node knows more; see `keep_mine`.
     """
-    merged, newer, until = (read_standing(connection, schema) for schema in ("main", "mirror", "base"))
+    merged = database_standing(connection, "base")
+    newer, until = (read_standing(connection, schema) for schema in ("mirror", "base"))
     ahead = beyond(merged, newer) if merged.history == newer.history else set()
     _stand(connection, {s: p for s, p in newer.positions.items() if s not in ahead})
     ahead |= set(further)
-    log.watermarks.log_ranges(installed.tables.values())
+    log.name_new(installed.tables.values())
     log.refresh(installed.by_id)
     own = Own(Named(connection, installed.tables), recent_of(connection, node, sent))
     merge_base.lay_over(connection, own)
@@ -193,9 +201,11 @@ def keep_mine(
 def _stand(connection: apsw.Connection, at: Mapping[int, Position] | None = None) -> None:
     """Let the database stand where the mirror does, or at ``at`` in the mirror's history."""
     standing = read_standing(connection, "mirror")
-    mirror_file.set_positions(connection, "main", standing.positions if at is None else at)
+    mirror_file.stand(connection, standing.positions if at is None else at)
     write_history(connection, "main", standing)
     mirror_file.set_state(connection, "main", "joined", 1)
+    # a database that was rolled back counts on from where it was
+    mirror_file.set_state(connection, "mirror", mirror_file.SETTLED, None)
     pair = secrets.token_hex(8)
     for schema in ("main", "mirror"):
         mirror_file.set_state(connection, schema, mirror_file.PAIR, pair)
@@ -206,7 +216,7 @@ def bring_back(connection: apsw.Connection, installed: Installed, log: Log, unit
     if not installed.returned:
         return
     with unit("bring back a table"):
-        log.watermarks.log_ranges(installed.tables.values())
+        log.name_new(installed.tables.values())
         log.refresh(installed.by_id)
         merging = Merge(connection, log)
         for name in installed.returned:

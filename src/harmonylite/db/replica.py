@@ -24,9 +24,10 @@ from harmonylite.db.install import install
 from harmonylite.db.mirror import compare, file_facts, mirror_file
 from harmonylite.db.mirror.conflict_journal import Journal, read_journal
 from harmonylite.db.mirror.database_schema import remember_schema
-from harmonylite.db.mirror.positions import history_of, read_standing
+from harmonylite.db.mirror.positions import database_standing, history_of, is_older, read_standing
 from harmonylite.db.mirror.readers import Readers
 from harmonylite.db.mirror.swap import exchanged, must_fit
+from harmonylite.db.rolled_back import lacks_own
 from harmonylite.db.sqlite.connection import attach, mapped, open_file, rows, transaction, tune, value
 from harmonylite.db.sqlite.introspection import TableRules
 from harmonylite.db.sqlite.side_effect_triggers import SideEffectTriggers
@@ -107,7 +108,14 @@ class Replica:
                 connection, self._log, self._journal,
                 node=self.options.node, session=self.options.session, replicate=self.options.replicate,
             )  # fmt: skip
+            if self.joined:
+                with transaction(connection, "see where the database stands"):
+                    mirror_file.note_equal(connection)
             self.reinstall()
+            if self.lacks_own():
+                mirror_file.forget_noted(connection)
+            elif self.joined and not is_older(connection):
+                self._log.settled = int(mirror_file.get_state(connection, "mirror", mirror_file.SETTLED) or 0)
         except BaseException:
             self.close()
             raise
@@ -185,12 +193,19 @@ class Replica:
 
     def merged_positions(self) -> dict[int, Position]:
         """Return the database's position on every shard."""
-        found = mirror_file.positions(self.connection, "main")
+        found = database_standing(self.connection).positions
         return {shard: found.get(shard, Position(shard)) for shard in range(self.options.shards)}
+
+    def lacks_own(self, *, newest: bool = False) -> bool:
+        """Tell whether the database lacks rows that this node published, as if it went back; see `rolled_back.lacks_own`."""
+        if not (self.joined and self.options.replicate) or self.schema_changed():
+            return False
+        with self._applying.unit("look for rows that were published"):
+            return lacks_own(self.connection, self._installed, self._log, self.options.node, newest=newest)
 
     def standing(self, schema: Literal["main", "mirror"] = "mirror") -> Standing:
         """Return where the mirror or the database stands."""
-        found = read_standing(self.connection, schema)
+        found = read_standing(self.connection, schema) if schema == "mirror" else database_standing(self.connection)
         at = {shard: found.positions.get(shard, Position(shard)) for shard in range(self.options.shards)}
         return replace(found, positions=at)
 
@@ -219,11 +234,8 @@ class Replica:
 
     # capture ---------------------------------------------------------------------------------------------------
 
-    def capture(self, number: int, *, message_bytes: int, clean_log: bool = True) -> Outgoing | None:
-        """Read what is pending as change set ``number`` of this session; None when nothing differs.
-
-        ``clean_log``: then clear what the log named for nothing.
-        """
+    def capture(self, number: int, *, message_bytes: int) -> Outgoing | None:
+        """Read what is pending as change set ``number`` of this session; None when nothing differs."""
         change_set = ChangeSetId(self.options.node, self.options.session, number)
         named = False
         while True:
@@ -252,7 +264,7 @@ class Replica:
             self._applying.takes_off(number, read)
             return out
         out.close()
-        self._applying.nothing_differs(read, clean_log=clean_log)
+        self._applying.nothing_differs(read)
         if self._applying.holding:
             self._applying.retry_held()
         return None
@@ -263,6 +275,18 @@ class Replica:
             self._applying.name_new_rows()
         self._in_step(lambda: self._applying.look(beyond=False))
         return self.pending_rows()
+
+    @property
+    def unnoted(self) -> int:
+        """How many rows are back, or logged for nothing, without the database saying so; see `note`."""
+        return self._applying.unnoted
+
+    def note(self) -> None:
+        """Let the database say what its mirror knows of it: how far it is merged, and what of its log is done with.
+
+        Raises DatabaseBusyError with nothing changed.
+        """
+        self._in_step(self._applying.note)
 
     def _in_step(self, work: Callable[[], T]) -> T:
         """Return what ``work`` does while the schema is the one installed for, which it is brought in step with."""

@@ -59,8 +59,7 @@ def save_copy(source: Path, target: Path, *, beginning: Callable[[Standing], Sta
         with transaction(copy, f"make a snapshot of {source}"):
             if not mirror_file.get_state(copy, "main", "whole"):
                 raise DatabaseError(f"the mirror {source} was just made and holds nothing yet")
-            copy.execute(f"UPDATE main.{mirror_file.TABLES} SET id = NULL")
-            mirror_file.set_state(copy, "main", mirror_file.PAIR, None)
+            mirror_file.forget_node(copy)
             if beginning is not None:
                 begin_epoch(copy, beginning(read_standing(copy, "main")))
         return read_standing(copy, "main")

@@ -304,8 +304,11 @@ class Node:
                 log.warning("%s", warning)
 
     async def _close_replica(self) -> None:
-        if self._parts.replica is not None:
-            await self._thread.run(self._parts.replica.close)
+        if (replica := self._parts.replica) is not None:
+            if replica.unnoted:
+                with suppress(DatabaseError):
+                    await self._thread.run(replica.note)
+            await self._thread.run(replica.close)
         self.status_object.db_connected = self.status_object.cdc_installed = False
 
     async def _watch_held_back(self) -> None:

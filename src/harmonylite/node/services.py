@@ -204,6 +204,7 @@ def _check_state(replica: Replica, was_joined: bool) -> bool:
         return False
     database, mirror = replica.standing("main"), replica.standing("mirror")
     behind = any(position.seq > database.positions[shard].seq for shard, position in mirror.positions.items())
-    if database.history in mirror.past or (database.history == mirror.history and behind):
+    back = database.history in mirror.past or (database.history == mirror.history and behind)
+    if back or replica.lacks_own(newest=True):
         raise DatabaseReplacedError(what)
     return True

@@ -15,11 +15,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from harmonylite.backoff import Backoff
+from harmonylite.db.apply.apply import MOST_UNNOTED
 from harmonylite.db.capture.capture import Outgoing
 from harmonylite.db.replica import Replica
 from harmonylite.db.sqlite.thread import SqliteThread
 from harmonylite.db.sqlite.watch import Watch
-from harmonylite.errors import DatabaseError
+from harmonylite.errors import DatabaseBusyError, DatabaseError
 from harmonylite.model import ChangeSetId
 from harmonylite.replication.file_errors import FileErrors
 from harmonylite.replication.publisher import Publisher
@@ -51,6 +52,9 @@ DEAF_FROM = 0.02
 HELD_EVERY = 1.0
 """Seconds between tries to put held rows in place where nothing else happens: a try may have met a held lock."""
 
+RESTED = 0.5
+"""Seconds without a commit after which the application rests: what the node has to say in its file disturbs nobody."""
+
 COUNT_EVERY = 1.0
 """Seconds between counts of what is pending, while a change set waits for NATS or for its return."""
 
@@ -60,7 +64,7 @@ class SenderSettings:
     """How the sender works. ``publish``: False for a read replica.
 
     ``polling_interval``: seconds between looks when no event came. ``cleanup_interval``: seconds between clean-ups of
-    the change log (0: only with the node's own change sets).
+    the change log of an application that rests (0: only with the rows of others, and when too much waits for it).
     """
 
     publish: bool
@@ -83,7 +87,7 @@ class Sender:
         self._publish = settings.publish
         self._polling_interval = settings.polling_interval
         self._cleanup_interval = settings.cleanup_interval
-        self._cleaned = 0.0
+        self._cleaned = self._heard_at = 0.0
         self._message_bytes = message_bytes
         self._schema_moved = schema_moved
         self._number = self._logged = 0
@@ -159,8 +163,9 @@ class Sender:
         self._status.look_time.observe(time.monotonic() - started)
         if nothing:
             self._in_vain = min(self._in_vain + 1, PATIENCE + 10)
+            self._note(rested=started - self._heard_at >= RESTED)
             return None
-        self._in_vain = 0
+        self._in_vain, self._heard_at = 0, started
         if self._replica.schema_changed():
             self._replica.reinstall()
             self._status.tables = tuple(sorted(self._replica.tables))
@@ -169,6 +174,15 @@ class Sender:
         out = self._capture()
         self._unseen = False
         return out
+
+    def _note(self, *, rested: bool) -> None:
+        """Let the database say what is back, if that is due; runs on the SQLite thread."""
+        now, unnoted = time.monotonic(), self._replica.unnoted
+        due = rested and self._cleanup_interval > 0 and now - self._cleaned >= self._cleanup_interval
+        if unnoted >= MOST_UNNOTED or (unnoted and due):
+            with suppress(DatabaseBusyError):
+                self._replica.note()
+                self._cleaned = now
 
     def _begins(self) -> int:
         """Return the number of the look that begins now."""
@@ -222,10 +236,9 @@ class Sender:
             self._replica.find_unlogged()
             # a comparison of whole tables may take a twentieth of the time at most
             self._suspects = time.monotonic() + max(1.0, 20 * (time.monotonic() - started))
+        self._note(rested=False)
         self._number += 1
-        clean_log = self._cleanup_interval > 0 and now - self._cleaned >= self._cleanup_interval
-        self._cleaned = now if clean_log else self._cleaned
-        self._taken = self._replica.capture(self._number, message_bytes=self._message_bytes(), clean_log=clean_log)
+        self._taken = self._replica.capture(self._number, message_bytes=self._message_bytes())
         return self._taken
 
     async def _send(self, out: Outgoing) -> bool:

@@ -39,6 +39,7 @@ class Commits:
     def __init__(self, waiting: list[int], *, on_listening: list[int] | None = None, alarms: int = 0) -> None:
         self.options = SimpleNamespace(database=Path("app.db"), mirror=Path("mirror.db"))
         self.suspicious = self.holding = False
+        self.unnoted = 0
         self.waiting, self.on_listening = waiting, on_listening or []
         self.alarms = alarms
         self.events: list[str] = []

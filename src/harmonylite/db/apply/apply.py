@@ -1,7 +1,8 @@
 """Applying: fold cuts into the mirror and merge them into the database, each in one transaction.
 
 Invariant: the positions move in the transaction that folds and merges what they stand for; whatever raises, nothing has
-changed. A change set of this session that comes back clears what the log named up to where it was read.
+changed. What brings the database no row does not write it: the mirror's positions move alone, and what the database is
+to say of that too (`Applying.note`) is written with the next rows that it gets, or when nobody is in the way.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from harmonylite.db.mirror.compare import TableDifference, changed_keys, compare
 from harmonylite.db.mirror.conflict_journal import Journal
 from harmonylite.db.mirror.positions import is_older, mirror_is_behind
 from harmonylite.db.mirror.schema_history import Named, Own
-from harmonylite.db.sqlite.connection import LOCK_WAIT_MS, rows, transaction, value
+from harmonylite.db.sqlite.connection import LOCK_WAIT_MS, rows, transaction
 from harmonylite.db.tracking.change_log import Log
 from harmonylite.db.tracking.installed import STALE, Installed, schema_version
 from harmonylite.db.tracking.triggers import HELD
@@ -40,6 +41,10 @@ FEW = 64
 of folded ones the commit alone writes the mirror's pages."""
 SHORT_WAIT_MS = 10
 """How long a write of the node's that can be done without waits for the lock, in milliseconds."""
+
+MOST_UNNOTED = 1_000
+"""So many rows and change sets may come back before the database says so, also to an application that never rests: a
+restart looks at each of them once more, and its log keeps them."""
 
 LARGE = 10_000
 """A cut of at least this many rows gives its memory back."""
@@ -81,6 +86,7 @@ class Applying:
     ``installed`` is set by whoever installs. ``folds`` counts the cuts that held change sets of others. ``naming_own``:
     change sets of this node come back that the log does not name any more, for they went into another order, too.
     ``holding``: rows may be held that nothing is in the way of any more: they are to be tried again.
+    ``unnoted``: how many rows are back, or in the log for nothing, and the database does not say so.
     ``siblings``: nodes of whose change sets the same is true: what they bring, the writer of what is pending here saw.
     """
 
@@ -100,12 +106,14 @@ class Applying:
         self._replicate = replicate
         self._flights: dict[int, Flight] = {}
         self._ahead: Ahead | None = None
+        self.unnoted = 0
+        self._back: Flight | None = None
 
     @contextmanager
-    def unit(self, doing: str) -> Iterator[None]:
+    def unit(self, doing: str, *, immediate: bool = False) -> Iterator[None]:
         """Run a transaction; when it fails, take what was read of the log for lost."""
         try:
-            with transaction(self._connection, doing):
+            with transaction(self._connection, doing, immediate=immediate):
                 yield
         except BaseException:
             self._log.forget()
@@ -136,8 +144,8 @@ class Applying:
         self._flights[number] = flight
 
     def seen(self) -> int:
-        """Return the number that moves with every commit of another connection (SQLite: PRAGMA data_version)."""
-        return int(value(self._connection, "PRAGMA main.data_version"))
+        """See `Log.seen`."""
+        return self._log.seen()
 
     def look(self, *, beyond: bool) -> int:
         """Take over what was logged; or tell whether many rows are ``beyond`` watermarks. Raises SchemaMovedError."""
@@ -160,7 +168,7 @@ class Applying:
         self._connection.set_busy_timeout(SHORT_WAIT_MS)
         try:
             with transaction(self._connection, "name new rows in the log", immediate=True):
-                self._log.watermarks.log_ranges(self.installed.tables.values())
+                self._log.name_new(self.installed.tables.values())
         except DatabaseBusyError:
             self._log.watermarks.forget()
         except BaseException:
@@ -175,13 +183,35 @@ class Applying:
         self._flights.pop(number, None)
         self._log.drop_images(self.installed.tables.values())
 
-    def nothing_differs(self, read: Flight, *, clean_log: bool) -> None:
-        """What was read is equal in database and mirror; ``clean_log``: clear it from the log."""
-        new = any(table.images for table in self.installed.tables.values())
-        if clean_log and (new or read.log_id > self._log.cleared()):
-            with self.unit("clear the log"):
-                self.clear_log(read.log_id, read.seen)
+    def nothing_differs(self, read: Flight) -> None:
+        """What was read is equal in database and mirror."""
+        tables = self.installed.tables.values()
+        if any(table.images for table in tables) or read.log_id > self._log.cleared():
+            self.unnoted += 1
+        self._settled(read)
+        self._log.drop_keys(tables, read.log_id)
+        if merge_base.any_there(self._connection):  # none may outlive what names its row
+            self.note()
+
+    def _settled(self, read: Flight) -> None:
+        """Nothing of what was read is pending any more, nor under way."""
+        self._back = read
+        self._log.settle(read.log_id, read.seen)
         self._log.drop_images(self.installed.tables.values())
+
+    def note(self) -> None:
+        """Let the database say what its mirror knows of it: positions, log, watermarks; nobody else is in the way.
+
+        Raises SchemaMovedError, DatabaseBusyError.
+        """
+        with self.unit("note what is back", immediate=True):
+            self.same_schema()
+            if self._back is not None:
+                self.clear_log(self._back.log_id, self._back.seen)
+            own = mirror_file.positions(self._connection, "main")
+            there = mirror_file.positions(self._connection, "mirror")
+            mirror_file.stand(self._connection, {s: p for s, p in there.items() if s not in own or p.seq >= own[s].seq})
+        self._back, self.unnoted = None, 0
 
     def stage_ahead(self, piece: Piece, number: int) -> int:
         """Stage ``piece``, block ``number`` of a change set that is not all here yet.
@@ -226,59 +256,80 @@ class Applying:
         written = self._journal.written
         pieces = [piece for piece in cut.pieces if piece.kind == KIND_CHANGES]
         own = [piece for piece in pieces if piece.id.node == self._node]
+        landing = self._landing(own)
+        quiet = not merge or (not undo and self._brings_nothing(pieces, own, landing))
         named = self._named()
         with self.unit(f"apply {len(cut.pieces)} change sets"):
-            mine = Own(named, own)
             fold = Fold(self._connection, named, self._journal, ahead=self._ahead)
             for piece in pieces:
                 count = fold.piece(piece)
                 self._journal.remember(piece, count)
                 done.rows += count
             mirror_file.set_positions(self._connection, "mirror", cut.positions)
-            landing = self._landing(own)
             for back in landing.values():
                 # many keys take their time, which is not to be the application's: the lock is taken after it
                 self._log.drop_keys(self.installed.tables.values(), back.log_id)
-            if done.rows >= FEW:  # nor is the time that the mirror's pages take
-                self._connection.cache_flush()
-            locked = time.monotonic()
-            if merge or not self._behind(cut):
-                mirror_file.set_positions(self._connection, "main", cut.positions)
-            self.same_schema()
-            flight = next(iter(landing.values()), None)
-            held = self._held()
-            echo = flight is not None and len(own) == len(pieces) and flight.folds == self.folds and not held
-            merging = [t for t in self.installed.tables.values() if t.shape.name in fold.done or t.id in held]
-            if merge and not echo:
-                self._log.watermarks.log_ranges(merging)
-            if merge and self.naming_own:
-                name_rows(self._connection, self._log, mine)
-            self._land(own)
-            if own and merge and merge_base.any_there(self._connection):
-                merge_base.lay_over(self._connection, mine)
-            if merge and not echo:
-                done.merged = self._merge(fold.done, mine, held)
-                seen = [piece for piece in pieces if piece.id.node in {self._node, *self.siblings}]
-                if self.siblings and seen and merge_base.any_there(self._connection):
-                    # after the merge, which remembers what the mirror held before: they moved it
-                    merge_base.lay_over(self._connection, Own(named, seen))
-            else:
+            if quiet:
+                self.same_schema()
+                for back in landing.values():
+                    mirror_file.set_state(self._connection, "mirror", mirror_file.SETTLED, back.log_id)
                 self._forget_touched(fold.done.values())
+                if not merge:  # it may have come to where a crash left the database
+                    mirror_file.note_equal(self._connection)
+            else:
+                self._into_database(done, fold, Own(named, own), pieces, landing)
             if undo:
                 raise _UndoneError
         named.log_placeless()
         self._ahead = fold.ahead
-        done.locked = time.monotonic() - locked
         if done.rows >= LARGE:
             self._connection.execute("PRAGMA shrink_memory")
         done.conflicts = self._journal.written - written
         done.own = [piece.id for piece in own]
-        if landing:
-            self._flights = {n: flight for n, flight in self._flights.items() if n not in landing}
-            self._log.drop_images(self.installed.tables.values())
+        for number in landing:
+            self._settled(self._flights.pop(number))
+        self.unnoted = self.unnoted + done.rows if quiet else 0
+        self._back = self._back if quiet else None
         if len(own) < len(pieces):
             self.folds += 1
         return done
+
+    def _brings_nothing(self, pieces: list[Piece], own: list[Piece], landing: dict[int, Flight]) -> bool:
+        """Tell whether the database has all that ``pieces`` bring, and nothing waits for a merge: it is not written.
+
+        So it is with a change set of this session that comes back before one of others was folded: its rows are there.
+        """
+        flight = next(iter(landing.values()), None)
+        echo = flight is not None and len(own) == len(pieces) and flight.folds == self.folds
+        waits = self.naming_own or self._held() or merge_base.any_there(self._connection)
+        return (echo or not pieces) and not waits
+
+    def _into_database(
+        self, done: Applied, fold: Fold, mine: Own, pieces: list[Piece], landing: dict[int, Flight]
+    ) -> None:
+        """Merge what was folded, with all that the database is to say of it; it is locked from the first line on."""
+        if done.rows >= FEW:  # the time that the mirror's pages take is not to be the application's either
+            self._connection.cache_flush()
+        locked = time.monotonic()
+        mirror_file.stand(self._connection, mirror_file.positions(self._connection, "mirror"))
+        self.same_schema()
+        held = self._held()
+        if self._back is not None:
+            self.clear_log(self._back.log_id, self._back.seen)
+        self._log.name_new(t for t in self.installed.tables.values() if t.shape.name in fold.done or t.id in held)
+        if self.naming_own:
+            name_rows(self._connection, self._log, mine)
+        self._log.refresh(self.installed.by_id, beyond=False)
+        for flight in landing.values():
+            self.clear_log(flight.log_id, flight.seen)
+        if mine.pieces and merge_base.any_there(self._connection):
+            merge_base.lay_over(self._connection, mine)
+        done.merged = self._merge(fold.done, mine, held)
+        seen = [piece for piece in pieces if piece.id.node in {self._node, *self.siblings}]
+        if self.siblings and seen and merge_base.any_there(self._connection):
+            # after the merge, which remembers what the mirror held before: they moved it
+            merge_base.lay_over(self._connection, Own(mine.named, seen))
+        done.locked = time.monotonic() - locked
 
     def _named(self) -> Named:
         return Named(self._connection, self.installed.tables)
@@ -293,12 +344,6 @@ class Applying:
         back = {piece.id.number for piece in own if piece.id.session == self._session}
         return {number: flight for number, flight in self._flights.items() if number in back}
 
-    def _land(self, own: list[Piece]) -> None:
-        """Clear the log up to where this session's returning change sets were read."""
-        self._log.refresh(self.installed.by_id, beyond=False)
-        for flight in self._landing(own).values():
-            self.clear_log(flight.log_id, flight.seen)
-
     def clear_log(self, upto: int, seen: int) -> None:
         """Take what was logged up to ``upto`` for published or equal; runs in a transaction that writes the database.
 
@@ -307,17 +352,12 @@ class Applying:
         """
         tables = self.installed.by_id
         self._log.clear(tables, upto)
-        new = [table for table in tables.values() if table.images]
-        if new and self.seen() == seen:
-            self._log.watermarks.raise_all(new)
+        if self.seen() == seen:
+            beyond = self._log.watermarks.beyond(tables.values())
+            self._log.watermarks.raise_all(tables[number] for number in beyond)
         if merge_base.any_there(self._connection):
             self._log.refresh(tables)
             merge_base.forget_unlogged(self._connection, tables)
-
-    def _behind(self, cut: Cut) -> bool:
-        """Tell whether the database is further than ``cut``: it was merged before a crash lost the mirror's commit."""
-        merged = mirror_file.positions(self._connection, "main")
-        return any(shard in merged and position.seq < merged[shard].seq for shard, position in cut.positions.items())
 
     def compare_stale(self) -> None:
         """Compare tables that a migration rebuilt while database and mirror stood at two places, once they do not.
@@ -348,7 +388,7 @@ class Applying:
         with self.unit("try held rows again"):
             self.same_schema()
             held = self._held()
-            self._log.watermarks.log_ranges(table for table in self.installed.tables.values() if table.id in held)
+            self._log.name_new(table for table in self.installed.tables.values() if table.id in held)
             self._log.refresh(self.installed.by_id)
             self._merge({}, None, held)
 

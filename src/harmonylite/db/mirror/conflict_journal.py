@@ -134,7 +134,7 @@ class Journal:
 
     def __init__(self, connection: apsw.Connection, node: str) -> None:
         self._connection = connection
-        self._node = node
+        self.node = node
         self.written = 0
         self._authors: Authors | None = None
 
@@ -176,7 +176,7 @@ class Journal:
         """Journal this node's own values that gave way outside the order: no change set of its own told of them."""
         key = row[: len(table.shape.keys)]
         for item in overruled:
-            self._insert(LOCAL, table, key, item, (kind, "", self._node, 0, 0, time.time()))
+            self._insert(LOCAL, table, key, item, (kind, "", self.node, 0, 0, time.time()))
 
     def _insert(
         self, journal: str, table: Tracked, key: Sequence[Any], item: Overruled,
@@ -226,19 +226,31 @@ def recent_of(connection: apsw.Connection, node: str, after: Mapping[int, int] |
     ``base`` holds an earlier state of the same mirror, be it in an earlier history; where it does not, ``after`` has
     the `recent_ends` of a mirror that does.
     """
-    found = []
     after = recent_ends(connection, "base") if after is None else after
     sql = f"SELECT shard, seq, blocks, nth FROM {RECENT} WHERE node = ? ORDER BY nth"
-    for shard, seq, blob, nth in rows(connection, sql, (node,)):
-        if nth <= after.get(shard, 0):
-            continue
-        spool, blocks = BytesIO(), []
-        for body, packed in kept_blocks(blob):
-            blocks.append((spool.tell(), len(body), packed))
-            spool.write(body)
-        name = ChangeSetId(node, "", seq)
-        found.append(Piece(name, KIND_CHANGES, shard, seq, seq, (shard,), 0.0, {}, blocks, spool))
-    return found
+    return [
+        _piece(node, shard, seq, blob)
+        for shard, seq, blob, nth in rows(connection, sql, (node,))
+        if nth > after.get(shard, 0)
+    ]
+
+
+def recent_behind(connection: apsw.Connection, node: str, seqs: Mapping[int, int], most: int = -1) -> list[Piece]:
+    """Return the change sets of one node that the mirror folded behind ``seqs``, by shard, newest first.
+
+    ``most``: so many of each shard; -1: all. A large one has no blocks.
+    """
+    sql = f"SELECT shard, seq, blocks FROM {RECENT} WHERE node = ? AND shard = ? AND seq > ? ORDER BY seq DESC LIMIT ?"
+    at = ((node, shard, seq, most) for shard, seq in seqs.items())
+    return [_piece(node, *found) for bound in at for found in rows(connection, sql, bound)]
+
+
+def _piece(node: str, shard: int, seq: int, blob: bytes) -> Piece:
+    spool, blocks = BytesIO(), []
+    for body, packed in kept_blocks(blob):
+        blocks.append((spool.tell(), len(body), packed))
+        spool.write(body)
+    return Piece(ChangeSetId(node, "", seq), KIND_CHANGES, shard, seq, seq, (shard,), 0.0, {}, blocks, spool)
 
 
 def _key_of(blob: bytes) -> dict[str, SqlValue]:

@@ -26,6 +26,8 @@ from harmonylite.wire import WireError, decode_named, decode_names, encode_named
 POSITION = quote(PRIVATE + "position")
 STATE = quote(PRIVATE + "state")
 TABLES = quote(PRIVATE + "tables")
+NOTED = quote(PRIVATE + "noted")
+"""What the database notes of its positions, as of the last commit of both files: see `merged_positions`."""
 
 PAIR = "pair"
 """A random word that database and mirror share since they were last brought together; a copy of a mirror has none."""
@@ -33,6 +35,9 @@ PAIR = "pair"
 UNWRITABLE = "unwritable"
 DROPPED = 0
 """Stands for the number of a table that was dropped here: what is made under its name again is a new table."""
+
+SETTLED = "settled"
+"""Up to which id of the database's log all is in the mirror; the database need not say so."""
 
 EVERY_TABLE = TableRules()
 
@@ -78,6 +83,7 @@ def prepare(connection: apsw.Connection, schema: str = "mirror") -> None:
     )
     execute(f"CREATE TABLE IF NOT EXISTS {schema}.{STATE}(name TEXT PRIMARY KEY, value) WITHOUT ROWID")
     execute(f"CREATE TABLE IF NOT EXISTS {schema}.{TABLES}(name TEXT PRIMARY KEY, id INTEGER) WITHOUT ROWID")
+    execute(f"CREATE TABLE IF NOT EXISTS {schema}.{NOTED}(shard INTEGER PRIMARY KEY, seq INTEGER NOT NULL)")
     schema_history.prepare(connection, schema)
     skipped_messages.prepare(connection, schema)
     for sql in conflict_journal.TABLES:
@@ -112,6 +118,52 @@ def set_positions(connection: apsw.Connection, schema: str, moved: Mapping[int, 
             for p in moved.values()
         ],
     )
+
+
+def stand(connection: apsw.Connection, moved: Mapping[int, Position]) -> None:
+    """Let the database note positions that its mirror has, in a transaction that writes both."""
+    set_positions(connection, "main", moved)
+    connection.executemany(
+        f"INSERT OR REPLACE INTO mirror.{NOTED} VALUES (?, ?)", [(p.shard, p.seq) for p in moved.values()]
+    )
+
+
+def note_equal(connection: apsw.Connection) -> None:
+    """Take note, in the mirror, of positions that both files have: a crash had come between their commits."""
+    connection.execute(
+        f"INSERT OR REPLACE INTO mirror.{NOTED} SELECT d.shard, d.seq FROM main.{POSITION} AS d"
+        f" JOIN mirror.{POSITION} AS m ON m.shard = d.shard AND m.seq = d.seq"
+        f" LEFT JOIN mirror.{NOTED} AS n ON n.shard = d.shard WHERE n.seq IS NOT d.seq"
+    )
+
+
+def forget_noted(connection: apsw.Connection) -> None:
+    """Let the database be only as far as it says itself."""
+    connection.execute(f"INSERT OR REPLACE INTO mirror.{NOTED} SELECT shard, -1 FROM mirror.{POSITION}")
+
+
+def forget_node(connection: apsw.Connection) -> None:
+    """Take what is one node's own affair out of a copy of its mirror, the connection's main file."""
+    connection.execute(f"UPDATE main.{TABLES} SET id = NULL")
+    connection.execute(f"DELETE FROM main.{NOTED}")
+    for name in (PAIR, SETTLED):
+        set_state(connection, "main", name, None)
+
+
+def merged_positions(connection: apsw.Connection, mirror: str = "mirror") -> dict[int, Position]:
+    """Return how far the database is merged, by shard; ``mirror``: the schema that its mirror is attached as.
+
+    What brought the database no row moved the mirror's positions alone. So where the database notes what its mirror
+    knows it to note, it is as far as the mirror; where it does not, a crash or a restored backup came in between, and
+    its own note counts.
+    """
+    own = positions(connection, "main")
+    if not get_state(connection, "main", "joined"):
+        return own
+    noted = dict(rows(connection, f"SELECT shard, seq FROM {mirror}.{NOTED}"))
+    there = positions(connection, mirror)
+    own = {shard: Position(shard) for shard in there} | own
+    return own | {s: p for s, p in there.items() if noted.get(s, 0) == own[s].seq <= p.seq}
 
 
 def get_state(connection: apsw.Connection, schema: str, name: str) -> Any:

@@ -29,7 +29,7 @@ PAST_CODEC = Codec("where earlier histories were left", dict[Line, Stands], most
 
 
 def read_standing(connection: apsw.Connection, schema: str) -> Standing:
-    """Return where ``main`` or ``mirror`` stands; raises as `mirror.unreadable`."""
+    """Return where ``main`` or ``mirror`` stands; raises as `mirror_file.unreadable`."""
     history = history_of(connection, schema)
     text = mirror_file.get_state(connection, schema, PAST)
     try:
@@ -37,6 +37,14 @@ def read_standing(connection: apsw.Connection, schema: str) -> Standing:
     except ForeignError as error:
         raise mirror_file.unreadable(schema, error.message) from error
     return Standing(history, mirror_file.positions(connection, schema), past)
+
+
+def database_standing(connection: apsw.Connection, mirror_as: str = "mirror") -> Standing:
+    """Return where the database stands, with what its mirror, schema ``mirror_as``, knows of it."""
+    own = read_standing(connection, "main")
+    if own.history != history_of(connection, mirror_as):
+        return own
+    return replace(own, positions=mirror_file.merged_positions(connection, mirror_as))
 
 
 def history_of(connection: apsw.Connection, schema: str) -> str:
@@ -51,7 +59,7 @@ def beyond(one: Standing, other: Standing) -> set[int]:
 
 def mirror_is_behind(connection: apsw.Connection) -> bool:
     """Tell whether the database holds more than the mirror, as a crash between their commits leaves them."""
-    return bool(beyond(read_standing(connection, "main"), read_standing(connection, "mirror")))
+    return bool(beyond(database_standing(connection), read_standing(connection, "mirror")))
 
 
 def is_older(connection: apsw.Connection) -> bool:
@@ -59,7 +67,7 @@ def is_older(connection: apsw.Connection) -> bool:
     put back, or the mirror is yet to be made.
     """
     there = mirror_file.get_state(connection, "mirror", "whole")
-    return not there or drift(read_standing(connection, "main"), read_standing(connection, "mirror")) == "behind"
+    return not there or drift(database_standing(connection), read_standing(connection, "mirror")) == "behind"
 
 
 def have_diverged(connection: apsw.Connection) -> bool:
@@ -116,6 +124,7 @@ def rewind(connection: apsw.Connection, shard: int, end: int) -> None:
                 known = position.newest if position.newest is not None and position.newest[0] <= end else None
                 moved = replace(position, seq=end, resume=min(position.resume, end + 1), newest=known)
                 mirror_file.set_positions(connection, schema, {shard: moved})
+        mirror_file.note_equal(connection)
 
 
 def enter(connection: apsw.Connection, history: str, created: Mapping[int, str]) -> None:
@@ -126,6 +135,7 @@ def enter(connection: apsw.Connection, history: str, created: Mapping[int, str])
         for schema in ("main", "mirror"):
             mirror_file.set_positions(connection, schema, _own(connection, schema, at))
             write_history(connection, schema, standing.next_epoch(history, at))
+        mirror_file.note_equal(connection)
 
 
 def _own(connection: apsw.Connection, schema: str, at: Mapping[int, Position]) -> dict[int, Position]:
@@ -140,3 +150,4 @@ def adopt_standing(connection: apsw.Connection) -> None:
         standing = read_standing(connection, "main")
         mirror_file.set_positions(connection, "mirror", standing.positions)
         write_history(connection, "mirror", standing.next_epoch(f"{LIMBO}{secrets.token_hex(8)}", standing.positions))
+        mirror_file.note_equal(connection)

@@ -23,20 +23,22 @@ class Log:
 
     Rows beyond a table's watermark count as logged with the newest id, but for those that are under way and still as
     they were captured. Every method runs within a transaction of the caller's that reads (``refresh``,
-    ``keep_images``) or writes (the rest) the database. ``ahead``: the last refresh met rows beyond a watermark.
+    ``keep_images``) or writes (the rest) the database. ``settled``: the id up to which this session
+    found nothing pending, which the database need not say: after a restart it is looked at once more.
     """
 
     def __init__(self, connection: apsw.Connection) -> None:
         self.watermarks = Watermarks(connection)
         self._connection = connection
-        self._known = 0
+        self._known = self.settled = 0
+        self._settled_at: int | None = None
         self._beyond: dict[int, int] = {}
         self._captured_at = 0
 
     def forget(self) -> None:
         """Start over: the scratch tables were made anew."""
         self.watermarks.forget()
-        self._known = self.cleared()
+        self._known = max(self.cleared(), self.settled)
 
     def cleared(self) -> int:
         """Return the id up to which the log is done with."""
@@ -59,10 +61,29 @@ class Log:
                 self._take_range(table, self.watermarks.of(table) or 0, top, self._known)
         return self._known
 
+    def seen(self) -> int:
+        """Return the number that moves with every commit of another connection (SQLite: PRAGMA data_version)."""
+        return int(value(self._connection, "PRAGMA main.data_version"))
+
+    def settle(self, upto: int, seen: int) -> None:
+        """Nothing that was logged up to id ``upto`` is pending, nor any row while `seen` says ``seen``."""
+        self.settled, self._settled_at = max(self.settled, upto), seen
+
     def find_above_watermark(self, tables: Mapping[int, Tracked]) -> int:
         """Look which tables have rows beyond their watermark; return how many rows that are, at most."""
+        if self.seen() == self._settled_at:
+            self._beyond = {}
+            return 0
         self._beyond = self.watermarks.beyond(tables.values())
         return sum(top - (self.watermarks.of(tables[number]) or 0) for number, top in self._beyond.items())
+
+    def name_new(self, tables: Iterable[Tracked]) -> None:
+        """Raise the watermarks to the newest rows, with an entry for those that may be pending; see `Watermarks`."""
+        if self.seen() == self._settled_at:
+            listed = {table.id: table for table in tables}
+            self.watermarks.raise_all(listed[number] for number in self.watermarks.beyond(listed.values()))
+        else:
+            self.watermarks.log_ranges(tables)
 
     def _take_entries(self, tables: Mapping[int, Tracked], newest: int) -> None:
         if newest == self._known + 1:
@@ -132,6 +153,11 @@ class Log:
                 later = "" if self._known <= upto else f" WHERE id <= {upto}"
                 self._connection.execute(f"DELETE FROM {logged}{later}")
                 table.logged = int(value(self._connection, f"SELECT count(*) FROM {logged}"))
+
+    def drop(self, table: Tracked, which: str) -> None:
+        """Take the keys ``x`` for which the condition ``which`` holds out of a table's scratch table."""
+        self._connection.execute(f"DELETE FROM {table.scratch('logged')} AS x WHERE {which}")
+        table.logged = int(value(self._connection, f"SELECT count(*) FROM {table.scratch('logged')}"))
 
     def clear(self, tables: Mapping[int, Tracked], upto: int) -> None:
         """Be done with everything at or below id ``upto``; the transaction writes the database."""
