@@ -241,6 +241,35 @@ def _(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(schema_history, "columns_moved", nothing)
 
 
+# what the database does not say -----------------------------------------------------------------------------------
+
+
+@left_out("a database that was rolled back is taken to hold what this node published since")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Replica, "lacks_own", lambda *_, **__: False)
+
+
+@left_out("whatever the log of a database that was rolled back names was written after that")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(reconcile, "unname_landed", nothing)
+
+
+@left_out("rows beyond the watermark that were back once count as back, whoever wrote since")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Log, "seen", nothing)
+
+
+@left_out("a log that was rolled back is taken to be as far as it was")
+def _(patch: pytest.MonkeyPatch) -> None:
+    set_state = mirror_file.set_state
+
+    def keep(connection: apsw.Connection, schema: str, name: str, new: Any) -> None:
+        if name != mirror_file.SETTLED or new is not None:
+            set_state(connection, schema, name, new)
+
+    patch.setattr(mirror_file, "set_state", keep)
+
+
 # triggers of the application --------------------------------------------------------------------------------------
 
 

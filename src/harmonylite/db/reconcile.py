@@ -20,7 +20,13 @@ from harmonylite.db.capture import merge_base
 from harmonylite.db.mirror import mirror_file
 from harmonylite.db.mirror.compare import changed_keys, differing_keys, only_here
 from harmonylite.db.mirror.conflict_journal import Journal, Overruled, recent_behind, recent_of
-from harmonylite.db.mirror.positions import beyond, database_standing, read_standing, write_history
+from harmonylite.db.mirror.positions import (
+    beyond,
+    database_standing,
+    is_older,
+    read_standing,
+    write_history,
+)
 from harmonylite.db.mirror.schema_history import Named, Own
 from harmonylite.db.rolled_back import unname_landed
 from harmonylite.db.sqlite.connection import value
@@ -64,11 +70,9 @@ def reconcile(
 ) -> int:  # fmt: skip
     """Settle every difference between database and mirror in one transaction; see `Replica.reconcile`."""
     before = journal.written
-    sent = (
-        []
-        if first
-        else recent_behind(connection, journal.node, dict.fromkeys(mirror_file.positions(connection, "mirror"), 0))
-    )
+    sent = []
+    if not first and is_older(connection):
+        sent = recent_behind(connection, journal.node, dict.fromkeys(mirror_file.positions(connection, "mirror"), 0))
     with unit("bring database and mirror together"):
         _stand(connection)
         mirror_file.set_state(connection, "mirror", "whole", 1)

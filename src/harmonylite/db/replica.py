@@ -197,7 +197,7 @@ class Replica:
         return {shard: found.get(shard, Position(shard)) for shard in range(self.options.shards)}
 
     def lacks_own(self, *, newest: bool = False) -> bool:
-        """Tell whether the database lacks rows that this node published, as if it went back; see `rolled_back.lacks_own`."""
+        """Tell whether rows that this node published are missing; see `rolled_back.lacks_own`."""
         if not (self.joined and self.options.replicate) or self.schema_changed():
             return False
         with self._applying.unit("look for rows that were published"):

@@ -46,7 +46,8 @@ def lacks_own(connection: apsw.Connection, installed: Installed, log: Log, node:
     if not pieces:
         return False
     upto = int(mirror_file.get_state(connection, "mirror", mirror_file.SETTLED) or 0)
-    if log.refresh(installed.by_id) < upto:
+    # Any row beyond a watermark may have been written by now; after a restart that is no answer.
+    if log.refresh(installed.by_id, beyond=newest) < upto:
         return True
     if not all(piece.blocks for piece in pieces):
         return not newest
