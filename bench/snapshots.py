@@ -19,7 +19,8 @@ from pathlib import Path
 
 from bench.machine import Node, describe, nats_server
 from bench.report import make_console
-from harmonylite.db.replica import Replica, ReplicaOptions
+from harmonylite.db.replica import Replica
+from harmonylite.db.replica_options import ReplicaOptions
 from harmonylite.db.snapshot import begin_hidden, fill, offer, save_copy, seal
 from harmonylite.db.sqlite.deadline import Deadline
 from harmonylite.snapshots.archive import CHUNK, LEVEL, pack, unpack

@@ -15,7 +15,8 @@ from harmonylite.changes.reassembler import Cut, Inbox
 from harmonylite.db.capture.capture import Outgoing
 from harmonylite.db.mirror.mirror_file import forget_node
 from harmonylite.db.mirror.schema_history import take_for_gone
-from harmonylite.db.replica import Replica, ReplicaOptions
+from harmonylite.db.replica import Replica
+from harmonylite.db.replica_options import ReplicaOptions
 from harmonylite.db.sqlite.introspection import TableRules
 from harmonylite.errors import DatabaseError, SchemaWaitError
 from harmonylite.model import ChangeSetId

@@ -173,7 +173,7 @@ class Settings(Section):
     )
     cleanup_interval: Milliseconds = key(
         5000,
-        "How often to clean the change log up, while the application rests: to delete entries that name no pending row.",
+        "How often to clean the change log up while the application rests: to delete entries that name no pending row.",
         unit='milliseconds, or a text such as "5s"',
         zero="0: only with other nodes' changes, after a thousand of its own, and when it stops",
         ge=0,

@@ -25,7 +25,8 @@ from harmonylite.db.capture import merge_base
 from harmonylite.db.install import trigger_tables
 from harmonylite.db.mirror import conflict_journal
 from harmonylite.db.mirror.positions import read_standing
-from harmonylite.db.replica import Replica, ReplicaOptions
+from harmonylite.db.replica import Replica
+from harmonylite.db.replica_options import ReplicaOptions
 from harmonylite.db.snapshot import SIDE_FILES, begin_hidden, fill, install_mirror, put_in_place, seal
 from harmonylite.db.sqlite.connection import attach, mapped, open_file, reading, rows, value
 from harmonylite.db.sqlite.deadline import Deadline

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -18,18 +18,18 @@ import apsw
 from harmonylite.changes.epochs import Relation, Standing
 from harmonylite.changes.reassembler import Cut, Piece
 from harmonylite.db import reconcile
-from harmonylite.db.apply.apply import Applied, Applying, SchemaMovedError
+from harmonylite.db.apply.apply import Applying
+from harmonylite.db.apply.flights import Applied, SchemaMovedError
 from harmonylite.db.capture.capture import Capture, NotUtf8Error, Outgoing, new_outgoing
 from harmonylite.db.install import install
 from harmonylite.db.mirror import compare, file_facts, mirror_file
 from harmonylite.db.mirror.conflict_journal import Journal, read_journal
 from harmonylite.db.mirror.database_schema import remember_schema
 from harmonylite.db.mirror.positions import database_standing, history_of, is_older, read_standing
-from harmonylite.db.mirror.readers import Readers
 from harmonylite.db.mirror.swap import exchanged, must_fit
+from harmonylite.db.replica_options import ReplicaOptions
 from harmonylite.db.rolled_back import lacks_own
 from harmonylite.db.sqlite.connection import attach, mapped, open_file, rows, transaction, tune, value
-from harmonylite.db.sqlite.introspection import TableRules
 from harmonylite.db.sqlite.side_effect_triggers import SideEffectTriggers
 from harmonylite.db.sqlite.wal_mode import Wal
 from harmonylite.db.statistics import Statistics
@@ -43,29 +43,6 @@ from harmonylite.model import ChangeSetId, Conflict, Position
 from harmonylite.schema.sql import quote
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class ReplicaOptions:
-    """What a replica needs to know. ``folder``: the node's private folder, where the mirror lives.
-
-    ``capture_batch_rows``: rows that capture reads in one step. ``replicate`` False: write no rows of others."""
-
-    database: Path
-    folder: Path
-    node: str
-    session: str
-    shards: int = 1
-    compress: bool = True
-    capture_batch_rows: int = 512
-    replicate: bool = True
-    rules: TableRules = field(default_factory=TableRules)
-    readers: Readers = field(default_factory=Readers, compare=False)
-
-    @property
-    def mirror(self) -> Path:
-        """The mirror file."""
-        return self.folder / "mirror.db"
 
 
 class Replica:

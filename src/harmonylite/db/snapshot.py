@@ -22,7 +22,8 @@ from harmonylite.db.mirror.conflict_journal import recent_ends
 from harmonylite.db.mirror.database_schema import remembered
 from harmonylite.db.mirror.file_facts import finish, lay_out
 from harmonylite.db.mirror.positions import begin_epoch, read_standing
-from harmonylite.db.replica import Replica, ReplicaOptions
+from harmonylite.db.replica import Replica
+from harmonylite.db.replica_options import ReplicaOptions
 from harmonylite.db.sqlite.connection import attach, mapped, open_file, reading, rows, transaction, value
 from harmonylite.db.sqlite.deadline import Deadline
 from harmonylite.db.sqlite.file_access import Access, access_of, make_file, make_private

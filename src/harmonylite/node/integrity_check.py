@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from harmonylite.db.repair import damage
-from harmonylite.db.replica import ReplicaOptions
+from harmonylite.db.replica_options import ReplicaOptions
 from harmonylite.db.sqlite.deadline import Deadline
 from harmonylite.errors import DatabaseError
 

@@ -15,7 +15,8 @@ from pathlib import Path
 from harmonylite.changes.epochs import Standing
 from harmonylite.config import Settings
 from harmonylite.db.repair import damage
-from harmonylite.db.replica import Replica, ReplicaOptions
+from harmonylite.db.replica import Replica
+from harmonylite.db.replica_options import ReplicaOptions
 from harmonylite.db.snapshot import save_mirror
 from harmonylite.db.sqlite.thread import SqliteThread
 from harmonylite.errors import (

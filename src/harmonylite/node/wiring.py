@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from harmonylite.config import Settings, SnapshotSettings
-from harmonylite.db.replica import ReplicaOptions
+from harmonylite.db.replica_options import ReplicaOptions
 from harmonylite.db.sqlite import extensions
 from harmonylite.db.sqlite.introspection import TableRules
 from harmonylite.identity import fingerprint, folder_for, nats_folder_for

@@ -21,7 +21,8 @@ from harmonylite.changes.epochs import drift, further
 from harmonylite.db.mirror.positions import adopt_standing, have_diverged
 from harmonylite.db.mirror.swap import must_fit
 from harmonylite.db.repair import damage, set_aside, was_set_aside
-from harmonylite.db.replica import Replica, ReplicaOptions
+from harmonylite.db.replica import Replica
+from harmonylite.db.replica_options import ReplicaOptions
 from harmonylite.db.snapshot import has_tables, install_mirror, save_mirror
 from harmonylite.db.sqlite.clean_shutdown import taken
 from harmonylite.db.sqlite.thread import SqliteThread

@@ -17,7 +17,8 @@ from typing import Protocol
 from harmonylite.backoff import Backoff
 from harmonylite.db.mirror.positions import beyond
 from harmonylite.db.repair import begin_healing, finish_healing, readable_standing, save_pending
-from harmonylite.db.replica import Replica, ReplicaOptions
+from harmonylite.db.replica import Replica
+from harmonylite.db.replica_options import ReplicaOptions
 from harmonylite.db.snapshot import begin_hidden, drop, fill, offer, pour, seal
 from harmonylite.db.sqlite.deadline import Deadline
 from harmonylite.db.sqlite.thread import SqliteThread

@@ -15,7 +15,8 @@ from pathlib import Path
 from harmonylite.changes.fragments import Piece
 from harmonylite.changes.skipped import LeftOut, described, outstanding
 from harmonylite.db.mirror import skipped_messages
-from harmonylite.db.replica import Replica, ReplicaOptions
+from harmonylite.db.replica import Replica
+from harmonylite.db.replica_options import ReplicaOptions
 from harmonylite.db.snapshot import save_copy, standing_of
 from harmonylite.db.sqlite.connection import mapped
 from harmonylite.db.sqlite.thread import SqliteThread

@@ -20,7 +20,8 @@ from typing import TypeAlias
 from harmonylite.changes.reassembler import Cut, Inbox
 from harmonylite.changes.skipped import LeftOut, still_there
 from harmonylite.db.mirror import skipped_messages
-from harmonylite.db.replica import Replica, ReplicaOptions
+from harmonylite.db.replica import Replica
+from harmonylite.db.replica_options import ReplicaOptions
 from harmonylite.db.snapshot import begin_database, fill_database, install_mirror
 from harmonylite.db.sqlite.deadline import Deadline
 from harmonylite.db.sqlite.file_access import access_of

@@ -11,9 +11,10 @@ import apsw
 import pytest
 
 from harmonylite.changes.reassembler import Inbox
-from harmonylite.db.apply.apply import Applied
+from harmonylite.db.apply.flights import Applied
 from harmonylite.db.capture.capture import Outgoing
-from harmonylite.db.replica import Replica, ReplicaOptions
+from harmonylite.db.replica import Replica
+from harmonylite.db.replica_options import ReplicaOptions
 from harmonylite.db.snapshot import install_mirror, save_copy
 from harmonylite.db.sqlite.introspection import TableRules
 from harmonylite.db.sqlite.lossless import exact_rows

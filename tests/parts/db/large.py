@@ -20,7 +20,8 @@ from typing import IO
 import apsw
 
 from harmonylite.changes.reassembler import Inbox
-from harmonylite.db.replica import Replica, ReplicaOptions
+from harmonylite.db.replica import Replica
+from harmonylite.db.replica_options import ReplicaOptions
 from harmonylite.model import StreamMessage
 
 MESSAGE_BYTES = 900_000

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from harmonylite.db.replica import Replica, ReplicaOptions
+from harmonylite.db.replica import Replica
+from harmonylite.db.replica_options import ReplicaOptions
 from harmonylite.db.sqlite.connection import open_file
 from harmonylite.db.sqlite.lossless import exact_rows, insert_rows, same_bits
 from harmonylite.model import RawText

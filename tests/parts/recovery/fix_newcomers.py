@@ -10,7 +10,7 @@ from pathlib import Path
 import apsw
 import pytest
 
-from harmonylite.db.replica import ReplicaOptions
+from harmonylite.db.replica_options import ReplicaOptions
 from harmonylite.db.snapshot import save_copy
 from harmonylite.db.sqlite.thread import SqliteThread
 from harmonylite.errors import StreamError

@@ -13,7 +13,8 @@ import pytest
 
 from harmonylite.changes.epochs import Standing
 from harmonylite.db.mirror import mirror_file
-from harmonylite.db.replica import Replica, ReplicaOptions
+from harmonylite.db.replica import Replica
+from harmonylite.db.replica_options import ReplicaOptions
 from harmonylite.db.snapshot import fill, save_copy
 from harmonylite.db.sqlite.deadline import Deadline
 from harmonylite.db.sqlite.thread import SqliteThread

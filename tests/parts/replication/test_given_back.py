@@ -200,8 +200,8 @@ async def test_what_was_captured_while_its_sender_was_cancelled_is_given_back(
     loop, take = asyncio.get_running_loop(), member.replica.capture
     captured = []
 
-    def slow(number: int, *, message_bytes: int, clean_log: bool = True) -> object:
-        captured.append(take(number, message_bytes=message_bytes, clean_log=clean_log))
+    def slow(number: int, *, message_bytes: int) -> object:
+        captured.append(take(number, message_bytes=message_bytes))
         loop.call_soon_threadsafe(reached.set)
         asyncio.run_coroutine_threadsafe(cancelled.wait(), loop).result()
         return captured[-1]

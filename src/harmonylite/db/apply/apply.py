@@ -10,12 +10,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 
 import apsw
 
 from harmonylite.changes.reassembler import Cut, Piece
+from harmonylite.db.apply.flights import Applied, Flight, SchemaMovedError
 from harmonylite.db.apply.fold import Fold, Folded
 from harmonylite.db.apply.merge import Merge
 from harmonylite.db.apply.own_change_sets import name_rows
@@ -31,8 +32,7 @@ from harmonylite.db.sqlite.connection import LOCK_WAIT_MS, rows, transaction
 from harmonylite.db.tracking.change_log import Log
 from harmonylite.db.tracking.installed import STALE, Installed, schema_version
 from harmonylite.db.tracking.triggers import HELD
-from harmonylite.errors import DatabaseBusyError, DatabaseError, RowRefusedError
-from harmonylite.model import ChangeSetId
+from harmonylite.errors import DatabaseBusyError, RowRefusedError
 from harmonylite.schema.sql import quote
 from harmonylite.wire import KIND_CHANGES
 
@@ -52,32 +52,6 @@ LARGE = 10_000
 
 class _UndoneError(Exception):
     """Ends a transaction that was only a try."""
-
-
-class SchemaMovedError(DatabaseError):
-    """The schema changed since the last install; install and do it again."""
-
-
-@dataclass(frozen=True)
-class Flight:
-    """What a capture read, and then a change set of this session under way. ``log_id``: the log's newest id;
-    ``folds``: how many cuts of others had been folded; ``seen``: SQLite's data_version of the database.
-    """
-
-    log_id: int
-    folds: int
-    seen: int
-
-
-@dataclass
-class Applied:
-    """What applying one cut did. ``locked``: seconds the database's write lock was held."""
-
-    rows: int = 0
-    merged: int = 0
-    conflicts: int = 0
-    locked: float = 0.0
-    own: list[ChangeSetId] = field(default_factory=list)
 
 
 class Applying:

@@ -8,7 +8,8 @@ from pathlib import Path
 import apsw
 import pytest
 
-from harmonylite.db.replica import Replica, ReplicaOptions
+from harmonylite.db.replica import Replica
+from harmonylite.db.replica_options import ReplicaOptions
 from harmonylite.db.sqlite.wal_mode import WARNING
 
 

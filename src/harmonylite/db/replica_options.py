@@ -1,0 +1,32 @@
+"""What a replica needs to know before it is opened."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from harmonylite.db.mirror.readers import Readers
+from harmonylite.db.sqlite.introspection import TableRules
+
+
+@dataclass(frozen=True)
+class ReplicaOptions:
+    """What a replica needs to know. ``folder``: the node's private folder, where the mirror lives.
+
+    ``capture_batch_rows``: rows that capture reads in one step. ``replicate`` False: write no rows of others."""
+
+    database: Path
+    folder: Path
+    node: str
+    session: str
+    shards: int = 1
+    compress: bool = True
+    capture_batch_rows: int = 512
+    replicate: bool = True
+    rules: TableRules = field(default_factory=TableRules)
+    readers: Readers = field(default_factory=Readers, compare=False)
+
+    @property
+    def mirror(self) -> Path:
+        """The mirror file."""
+        return self.folder / "mirror.db"
