@@ -261,9 +261,9 @@ class Replica:
     def note(self) -> None:
         """Let the database say what its mirror knows of it: how far it is merged, and what of its log is done with.
 
-        Raises DatabaseBusyError with nothing changed.
-        """
-        self._in_step(self._applying.note)
+        Raises DatabaseBusyError with nothing changed."""
+        if self._applying.unnoted:
+            self._in_step(self._applying.note)
 
     def _in_step(self, work: Callable[[], T]) -> T:
         """Return what ``work`` does while the schema is the one installed for, which it is brought in step with."""

@@ -305,9 +305,8 @@ class Node:
 
     async def _close_replica(self) -> None:
         if (replica := self._parts.replica) is not None:
-            if replica.unnoted:
-                with suppress(DatabaseError):
-                    await self._thread.run(replica.note)
+            with suppress(DatabaseError):
+                await self._thread.run(replica.note)
             await self._thread.run(replica.close)
         self.status_object.db_connected = self.status_object.cdc_installed = False
 
