@@ -100,6 +100,19 @@ class VerifySettings(Section):
     )
 
 
+class MergeSettings(Section):
+    """How rows of other nodes get into the database."""
+
+    patience: Milliseconds = key(
+        100,
+        "The longest wait for the transactions that other processes have open before the node commits to the database.",
+        unit='milliseconds, or a text such as "250ms"',
+        zero="0: don't wait",
+        ge=0,
+        le=10_000,
+    )
+
+
 class HealthCheckSettings(Section):
     """Health at `path`, and `/livez` and `/readyz`."""
 
@@ -204,6 +217,7 @@ class Settings(Section):
     logging: LoggingSettings = LoggingSettings()
     prometheus: PrometheusSettings = PrometheusSettings()
     health_check: HealthCheckSettings = HealthCheckSettings()
+    merge: MergeSettings = MergeSettings()
     verify: VerifySettings = VerifySettings()
 
     @property

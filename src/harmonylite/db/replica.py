@@ -25,11 +25,12 @@ from harmonylite.db.install import install
 from harmonylite.db.mirror import compare, file_facts, mirror_file
 from harmonylite.db.mirror.conflict_journal import Journal, read_journal
 from harmonylite.db.mirror.database_schema import remember_schema
-from harmonylite.db.mirror.positions import database_standing, history_of, is_older, read_standing
+from harmonylite.db.mirror.positions import database_standing, history_of, read_standing
 from harmonylite.db.mirror.swap import exchanged, must_fit
 from harmonylite.db.replica_options import ReplicaOptions
-from harmonylite.db.rolled_back import lacks_own
+from harmonylite.db.rolled_back import lacks_own, settled_at_start
 from harmonylite.db.sqlite.connection import attach, mapped, open_file, rows, transaction, tune, value
+from harmonylite.db.sqlite.other_transactions import OtherTransactions
 from harmonylite.db.sqlite.side_effect_triggers import SideEffectTriggers
 from harmonylite.db.sqlite.wal_mode import Wal
 from harmonylite.db.statistics import Statistics
@@ -54,6 +55,7 @@ class Replica:
         self._connection: apsw.Connection | None = None
         self._installed = Installed()
         self._seen = -1
+        self._others = OtherTransactions(options.database, options.patience)
         self.wal, self.statistics = Wal(), Statistics()
 
     # opening ---------------------------------------------------------------------------------------------------
@@ -81,18 +83,15 @@ class Replica:
             self._journal = Journal(connection, o.node)
             self._capture = Capture(connection, shards=o.shards, compress=o.compress, most=o.capture_batch_rows)
             self._side_effects = SideEffectTriggers(connection, self.options.database)
-            self._applying = Applying(
-                connection, self._log, self._journal,
-                node=self.options.node, session=self.options.session, replicate=self.options.replicate,
-            )  # fmt: skip
+            self._others.seen = self._log.seen
+            args = (connection, self._log, self._journal, self._others)
+            self._applying = Applying(*args, node=o.node, session=o.session, replicate=o.replicate)
             if self.joined:
                 with transaction(connection, "see where the database stands"):
                     mirror_file.note_equal(connection)
             self.reinstall()
-            if self.lacks_own():
-                mirror_file.forget_noted(connection)
-            elif self.joined and not is_older(connection):
-                self._log.settled = int(mirror_file.get_state(connection, "mirror", mirror_file.SETTLED) or 0)
+            if self.joined:
+                self._log.settled = settled_at_start(connection, lacks=self.lacks_own())
         except BaseException:
             self.close()
             raise
@@ -125,6 +124,7 @@ class Replica:
         connection, self._connection, self._installed = self._connection, None, Installed()
         if connection is not None:
             connection.close()
+            self._others.close()
 
     def reinstall(self) -> Installed:
         """Bring triggers and mirror in step with the database's schema."""

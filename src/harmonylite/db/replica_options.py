@@ -23,6 +23,7 @@ class ReplicaOptions:
     compress: bool = True
     capture_batch_rows: int = 512
     replicate: bool = True
+    patience: float = 0.0
     rules: TableRules = field(default_factory=TableRules)
     readers: Readers = field(default_factory=Readers, compare=False)
 

@@ -16,7 +16,7 @@ import apsw
 from harmonylite.changes.reassembler import Piece
 from harmonylite.db.mirror import mirror_file
 from harmonylite.db.mirror.conflict_journal import recent_behind
-from harmonylite.db.mirror.positions import database_standing
+from harmonylite.db.mirror.positions import database_standing, is_older
 from harmonylite.db.mirror.schema_history import Named, Own
 from harmonylite.db.sqlite.connection import value
 from harmonylite.db.sqlite.lossless import insert_rows
@@ -59,6 +59,15 @@ def lacks_own(connection: apsw.Connection, installed: Installed, log: Log, node:
     for table in asked.values():
         connection.execute(f"DELETE FROM {table.scratch('touched')}")
     return any(missing)
+
+
+def settled_at_start(connection: apsw.Connection, *, lacks: bool) -> int:
+    """Return up to which id of the log nothing is pending, as the mirror knows; ``lacks``: what `lacks_own` found."""
+    if lacks:
+        mirror_file.forget_noted(connection)
+    if lacks or is_older(connection):
+        return 0
+    return int(mirror_file.get_state(connection, "mirror", mirror_file.SETTLED) or 0)
 
 
 def unname_landed(connection: apsw.Connection, installed: Installed, log: Log, pieces: Sequence[Piece]) -> None:

@@ -36,6 +36,7 @@ def replica_options(settings: Settings, node: str, session: str) -> ReplicaOptio
         compress=settings.replication_log.compress,
         capture_batch_rows=settings.capture_batch_rows,
         replicate=settings.replicate,
+        patience=settings.merge.patience / 1000,
         rules=TableRules(
             tuple(tables.include),
             tuple(tables.exclude),

@@ -29,6 +29,7 @@ from harmonylite.db.mirror.conflict_journal import Journal
 from harmonylite.db.mirror.positions import is_older, mirror_is_behind
 from harmonylite.db.mirror.schema_history import Named, Own
 from harmonylite.db.sqlite.connection import LOCK_WAIT_MS, rows, transaction
+from harmonylite.db.sqlite.other_transactions import OtherTransactions
 from harmonylite.db.tracking.change_log import Log
 from harmonylite.db.tracking.installed import STALE, Installed, schema_version
 from harmonylite.db.tracking.triggers import HELD
@@ -65,14 +66,16 @@ class Applying:
     """
 
     def __init__(
-        self, connection: apsw.Connection, log: Log, journal: Journal, *, node: str, session: str, replicate: bool
-    ) -> None:
+        self, connection: apsw.Connection, log: Log, journal: Journal, others: OtherTransactions, *,
+        node: str, session: str, replicate: bool,
+    ) -> None:  # fmt: skip
         self.installed = Installed()
         self.folds = 0
         self.naming_own = False
         self.holding = True
         self.siblings: frozenset[str] = frozenset()
         self._connection = connection
+        self._others = others
         self._log = log
         self._journal = journal
         self._node = node
@@ -139,6 +142,7 @@ class Applying:
 
         That spares whoever reads the log next, a merge included, to look at each of them again.
         """
+        self._others.wait(self._others.deadline())
         self._connection.set_busy_timeout(SHORT_WAIT_MS)
         try:
             with transaction(self._connection, "name new rows in the log", immediate=True):
@@ -174,10 +178,15 @@ class Applying:
         self._log.drop_images(self.installed.tables.values())
 
     def note(self) -> None:
-        """Let the database say what its mirror knows of it: positions, log, watermarks; nobody else is in the way.
+        """Let the database say what its mirror knows of it, politely: positions, log, watermarks.
 
         Raises SchemaMovedError, DatabaseBusyError.
         """
+        self._others.politely(self._note)
+        self._back, self.unnoted = None, 0
+
+    def _note(self, until: float) -> None:
+        self._others.wait(until)
         with self.unit("note what is back", immediate=True):
             self.same_schema()
             if self._back is not None:
@@ -185,7 +194,7 @@ class Applying:
             own = mirror_file.positions(self._connection, "main")
             there = mirror_file.positions(self._connection, "mirror")
             mirror_file.stand(self._connection, {s: p for s, p in there.items() if s not in own or p.seq >= own[s].seq})
-        self._back, self.unnoted = None, 0
+            self._others.check(until)
 
     def stage_ahead(self, piece: Piece, number: int) -> int:
         """Stage ``piece``, block ``number`` of a change set that is not all here yet.
@@ -205,7 +214,7 @@ class Applying:
     def apply(self, cut: Cut, *, merge: bool) -> Applied:
         """Fold, merge and move the positions in one transaction; see `Replica.apply`. Raises SchemaMovedError."""
         try:
-            return self._apply(cut, merge=merge)
+            return self._others.politely(lambda until: self._apply(cut, merge=merge, until=until))
         except RowRefusedError as error:
             if (named := refusal(cut.pieces, partial(self._attempt, cut, merge=merge))) is not None:
                 raise named from error
@@ -222,7 +231,7 @@ class Applying:
         raise AssertionError("what is to be undone is never committed")
 
     # one transaction whose steps depend on their order: split, the order could no longer be read in one place
-    def _apply(self, cut: Cut, *, merge: bool, undo: bool = False) -> Applied:  # noqa: C901
+    def _apply(self, cut: Cut, *, merge: bool, undo: bool = False, until: float = 0.0) -> Applied:  # noqa: C901
         if merge:
             self.compare_stale()
         merge = merge and self._replicate
@@ -251,7 +260,12 @@ class Applying:
                 if not merge:  # it may have come to where a crash left the database
                     mirror_file.note_equal(self._connection)
             else:
+                if done.rows >= FEW:  # the time that the mirror's pages take is not to be the application's either
+                    self._connection.cache_flush()
+                self._others.wait(until)
                 self._into_database(done, fold, Own(named, own), pieces, landing)
+                if done.rows < FEW:  # another try costs little
+                    self._others.check(until)
             if undo:
                 raise _UndoneError
         named.log_placeless()
@@ -282,8 +296,6 @@ class Applying:
         self, done: Applied, fold: Fold, mine: Own, pieces: list[Piece], landing: dict[int, Flight]
     ) -> None:
         """Merge what was folded, with all that the database is to say of it; it is locked from the first line on."""
-        if done.rows >= FEW:  # the time that the mirror's pages take is not to be the application's either
-            self._connection.cache_flush()
         locked = time.monotonic()
         mirror_file.stand(self._connection, mirror_file.positions(self._connection, "mirror"))
         self.same_schema()

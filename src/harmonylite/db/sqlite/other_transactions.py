@@ -1,0 +1,156 @@
+"""Who else has a transaction open on the database, as the locks on its ``-shm`` file say.
+
+A transaction in WAL mode holds a shared lock on one of five read marks from its first read on, and a lock on one more
+byte while it writes (SQLite: walformat, section 2.3). ``F_GETLK`` asks for such locks without taking any; those of this
+process are not reported.
+
+Invariant: this process's own locks stay whole. Closing any descriptor of a file drops all of them (SQLite:
+howtocorrupt, section 2.2), so the one that asks is opened after the connection is, once, and closed after it.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import TypeVar
+
+if sys.platform == "linux":
+    import fcntl
+
+WRITER = 120
+READ_MARKS = range(123, 128)
+MARKS_AT = 100
+"""Where the positions of the read marks are, five numbers of four bytes: a mark that moved was let go in between."""
+
+LOOK = 0.00025
+"""Seconds between looks while others are waited for: an application may let go for a millisecond or two only."""
+CONTINUOUS = 0.05
+"""Seconds between two looks in which a lock may have been let go and taken again."""
+PAUSE = 0.01
+"""Seconds without a commit for which to wait where locks can't be asked for."""
+WAITED_FOR = 0.9
+"""The share of the patience after which a transaction is background: before the wait for it ends."""
+LEAST = 1 / 16
+"""The share of the patience that is left where waiting is in vain again and again: somebody reads all the time."""
+
+Lock = tuple[int, int, int]
+"""The byte, the process that holds it, and where its read mark is: another transaction has another one."""
+
+
+T = TypeVar("T")
+
+
+class _BegunError(Exception):
+    """Ends a transaction that is to be begun again."""
+
+
+class OtherTransactions:
+    """The open transactions of other processes. ``patience``: seconds for which the node waits for their ends.
+
+    A transaction that lasts longer, as one of a backup tool or a report, is *background* until it ends: it is waited
+    for once. ``seen``: returns a number that moves with every commit of others, where locks can't be asked for.
+    """
+
+    def __init__(self, database: Path, patience: float, seen: Callable[[], int] = int) -> None:
+        self._file = f"{database}-shm"
+        self._patience = patience
+        self.seen = seen
+        self._share = 1.0
+        self._descriptor = -1
+        self._since: dict[Lock, float] = {}
+        self._background: set[Lock] = set()
+        self._looked = 0.0
+
+    def close(self) -> None:
+        """Ask no more; no connection of this process has the database open any more."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def politely(self, work: Callable[[float], T]) -> T:
+        """Do work that commits to the database while nobody else has a transaction open, as far as patience goes.
+
+        Whoever has read can not write any more after it (SQLite: rescode, SQLITE_BUSY_SNAPSHOT). ``work`` gets the time
+        on the monotonic clock up to which it may `wait`, and asks with `check` right before it commits.
+        """
+        until = self.deadline()
+        if self._patience and not self._open():
+            self._wait_for_a_pause(until)
+        while True:
+            try:
+                return work(until)
+            except _BegunError:
+                continue
+
+    def check(self, until: float) -> None:
+        """Let `politely` begin again where another transaction has begun, unless it is ``until`` already."""
+        if time.monotonic() < until and self.busy():
+            raise _BegunError
+
+    def deadline(self) -> float:
+        """Return until when to wait for others from now on, on the monotonic clock."""
+        return time.monotonic() + self._patience * self._share
+
+    def wait(self, until: float) -> None:
+        """Wait until no other transaction is open, at most ``until``."""
+        if time.monotonic() >= until or not self._open():
+            return
+        while self.busy():
+            if time.monotonic() >= until:
+                self._share = max(LEAST, self._share / 2)
+                return
+            time.sleep(LOOK)
+        self._share = min(1.0, self._share * 2)
+
+    def busy(self) -> bool:
+        """Tell whether another process has a transaction open that is no background; False where it can't be asked."""
+        if not self._open():
+            return False
+        now = time.monotonic()
+        held = self._held()
+        if now - self._looked > CONTINUOUS:
+            self._since.clear()
+        self._looked = now
+        self._background &= held
+        self._since = {lock: self._since.get(lock, now) for lock in held}
+        self._background |= {lock for lock, since in self._since.items() if now - since >= WAITED_FOR * self._patience}
+        return bool(held - self._background)
+
+    def _open(self) -> bool:
+        """Open the descriptor where it is not; False where there is nothing to ask: another system, another mode."""
+        if self._descriptor < 0 and sys.platform == "linux" and self._patience > 0:
+            with suppress(OSError):
+                self._descriptor = os.open(self._file, os.O_RDONLY | os.O_CLOEXEC)
+        return self._descriptor >= 0
+
+    def _held(self) -> set[Lock]:
+        marks = struct.unpack("5I", os.pread(self._descriptor, 20, MARKS_AT).ljust(20, b"\0"))
+        found = set()
+        for byte, mark in zip((WRITER, *READ_MARKS), (0, *marks), strict=True):
+            if (holder := self._holder(byte)) is not None:
+                found.add((byte, holder, mark))
+        return found
+
+    def _holder(self, byte: int) -> int | None:
+        """Return the process that holds a lock on ``byte``, None when none does (Linux: fcntl_locking).
+
+        0 stands for any process that this one can't see, as in another container.
+        """
+        if sys.platform != "linux":
+            return None
+        asked = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, byte, 1, 0)
+        kind, _, _, _, process = struct.unpack("hhqqi4x", fcntl.fcntl(self._descriptor, fcntl.F_GETLK, asked))
+        return None if kind == fcntl.F_UNLCK else process
+
+    def _wait_for_a_pause(self, until: float) -> None:
+        """Wait until nobody has committed for a moment, at most ``until``."""
+        seen, since = self.seen(), time.monotonic()
+        while (now := time.monotonic()) < until and now - since < PAUSE:
+            time.sleep(LOOK)
+            if (found := self.seen()) != seen:
+                seen, since = found, now

@@ -1,0 +1,216 @@
+"""An application that reads and then writes in one transaction keeps being able to, beside a node that merges."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import apsw
+import pytest
+
+from harmonylite.db.replica import Replica
+from harmonylite.db.sqlite.other_transactions import OtherTransactions
+from tests.parts.db import fix_neighbours
+from tests.parts.db.fix_replicas import PAIRED, Group, Member
+
+PATIENCE = 0.1
+COUNT = 150
+
+HOLD = """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("SELECT count(*) FROM t").fetchall()
+for sql in sys.argv[2:]:
+    connection.execute(sql).fetchall()
+print("ready", flush=True)
+sys.stdin.readline()
+"""
+
+
+@contextmanager
+def process(*arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """Run Python with ``arguments`` until the block ends; it has said that it is ready."""
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, *arguments], stdin=pipe, stdout=pipe, text=True) as started:
+        assert started.stdout is not None
+        try:
+            assert started.stdout.readline() == "ready\n"
+            yield started
+        finally:
+            started.kill()
+
+
+@contextmanager
+def holding(file: Path, *sqls: str) -> Iterator[subprocess.Popen[str]]:
+    """Let another process run statements, and keep its transaction open while the block runs."""
+    with process("-c", HOLD, str(file), *sqls) as started:
+        yield started
+
+
+def failures(member: Member, milliseconds: float, meanwhile: Callable[[], None]) -> int:
+    """Return how many of `COUNT` transactions of another process fail while ``meanwhile`` runs again and again."""
+    arguments = [str(member.options.database), str(COUNT), str(milliseconds)]
+    with process(fix_neighbours.__file__, *arguments) as application:
+        while application.poll() is None:
+            meanwhile()
+        assert application.stdout is not None
+        return int(application.stdout.read())
+
+
+def own(member: Member) -> None:
+    """Send and take in what the application has committed."""
+    if member.send():
+        member.receive()
+
+
+@pytest.fixture
+def pair(group: Group) -> list[Member]:
+    made = group.several(2, PAIRED, patience=PATIENCE)
+    made[0].run("INSERT INTO t VALUES (1, 'x', 10), (2, 'y', 20)")
+    group.settle()
+    return made
+
+
+@pytest.mark.parametrize("milliseconds", [5, 30])
+def test_alone_no_transaction_fails(pair: list[Member], milliseconds: float) -> None:
+    assert failures(pair[0], milliseconds, lambda: own(pair[0])) == 0
+
+
+@pytest.mark.parametrize("milliseconds", [5, 30])
+def test_beside_many_incoming_commits_hardly_any_transaction_fails(
+    group: Group, pair: list[Member], milliseconds: float
+) -> None:
+    a, b = pair
+    due = time.monotonic()
+
+    def incoming() -> None:
+        nonlocal due
+        if time.monotonic() >= due:
+            due += 0.05
+            b.run("UPDATE t SET b = b + 1 WHERE id = 2")
+            b.send()
+            b.receive()
+        own(a)
+        a.receive()
+
+    failed = failures(a, milliseconds, incoming)
+    assert failed <= COUNT // 20, "where nobody waits, most of them do"
+    group.settle()
+    assert len(group.equal("t")) == 2
+
+
+@pytest.fixture
+def others(pair: list[Member]) -> OtherTransactions:
+    return pair[0].replica._others
+
+
+@pytest.mark.parametrize(
+    ("sqls", "busy"),
+    [
+        ([], False),
+        (["BEGIN"], False),
+        (["BEGIN", "SELECT * FROM t"], True),
+        (["BEGIN", "SELECT * FROM t", "COMMIT"], False),
+        (["BEGIN IMMEDIATE"], True),
+        (["BEGIN", "UPDATE t SET b = 0", "ROLLBACK"], False),
+    ],
+    ids=["a connection", "begun", "has read", "ended", "writes", "undone"],
+)
+def test_a_transaction_of_another_process_is_seen_from_its_first_read_on(
+    pair: list[Member], others: OtherTransactions, sqls: list[str], busy: bool
+) -> None:
+    with holding(pair[0].options.database, *sqls):
+        assert others.busy() is busy
+    assert not others.busy()
+
+
+def test_what_this_process_has_open_is_not_seen_and_its_locks_stay(
+    pair: list[Member], others: OtherTransactions
+) -> None:
+    pair[0].run("BEGIN IMMEDIATE")
+    assert not others.busy()
+    with (
+        closing(sqlite3.connect(pair[0].options.database, timeout=0)) as other,
+        pytest.raises(sqlite3.OperationalError),
+    ):
+        other.execute("BEGIN IMMEDIATE")
+    with process("-c", "print('ready')"):
+        pass
+    code = f"import sqlite3; sqlite3.connect({str(pair[0].options.database)!r}, timeout=0).execute('BEGIN IMMEDIATE')"
+    assert b"locked" in subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).stderr
+    pair[0].run("COMMIT")
+
+
+def test_a_transaction_that_lasts_is_waited_for_once(pair: list[Member], others: OtherTransactions) -> None:
+    a, b = pair
+    with holding(a.options.database, "BEGIN", "SELECT * FROM t"):
+        others.wait(others.deadline())
+        assert not others.busy(), "it is background now"
+        for number in range(3):
+            b.run("UPDATE t SET b = ? WHERE id = 2", (number,))
+            b.send()
+            b.receive()
+            a.receive()
+            assert a.run("SELECT b FROM t WHERE id = 2") == [(number,)]
+            assert not others.busy()
+        with holding(a.options.database, "BEGIN", "SELECT * FROM t"):
+            assert others.busy(), "another one is seen beside it"
+    assert not others.busy()
+
+
+def test_a_merge_goes_on_when_patience_ends(pair: list[Member]) -> None:
+    a, b = pair
+    b.run("UPDATE t SET b = 99 WHERE id = 2")
+    b.send()
+    with holding(a.options.database, "BEGIN", "SELECT * FROM t"):
+        a.receive()
+    assert a.run("SELECT b FROM t WHERE id = 2") == [(99,)]
+
+
+def test_a_small_merge_begins_again_when_somebody_has_begun_to_read(
+    pair: list[Member], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, b = pair
+    b.run("UPDATE t SET b = 99 WHERE id = 2")
+    b.send()
+    answers = [False, True, False, False]
+    monkeypatch.setattr(OtherTransactions, "busy", lambda _: answers.pop(0))
+    a.receive()
+    assert not answers, "free, begun meanwhile; once more: free, free"
+    assert a.run("SELECT b FROM t WHERE id = 2") == [(99,)]
+
+
+def test_where_nothing_can_be_asked_a_pause_is_waited_for(pair: list[Member], monkeypatch: pytest.MonkeyPatch) -> None:
+    a, b = pair
+    monkeypatch.setattr(OtherTransactions, "_open", lambda _: False)
+    paused = []
+    monkeypatch.setattr(OtherTransactions, "_wait_for_a_pause", lambda _, until: paused.append(until))
+    b.run("UPDATE t SET b = 99 WHERE id = 2")
+    b.send()
+    a.receive()
+    assert len(paused) == 1
+    assert a.run("SELECT b FROM t WHERE id = 2") == [(99,)]
+
+
+def test_the_descriptor_is_closed_after_the_connection(group: Group, monkeypatch: pytest.MonkeyPatch) -> None:
+    a = group.several(1, PAIRED, patience=PATIENCE)[0]
+    others = a.replica._others
+    assert not others.busy()
+    assert others._descriptor >= 0
+    order: list[str] = []
+    close = OtherTransactions.close
+
+    def closing_it(self: OtherTransactions) -> None:
+        order.append("open" if isinstance(a.replica._connection, apsw.Connection) else "closed")
+        close(self)
+
+    monkeypatch.setattr(OtherTransactions, "close", closing_it)
+    Replica.close(a.replica)
+    assert order == ["closed"]
+    assert others._descriptor < 0
+    a.start()
