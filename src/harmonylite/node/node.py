@@ -1,7 +1,6 @@
 """The node: what runs beside one database. Composition only: start order, task group, stop order.
 
-Invariant: what was started is stopped, in the reverse order, whatever fails; a part that dies brings the node down with
-its own error.
+Invariant: what was started is stopped in the reverse order, whatever fails; a part's error brings the node down.
 """
 
 from __future__ import annotations
