@@ -186,6 +186,7 @@ def test_vacuum_while_the_node_is_down_hides_no_row(group: Group, ddl: str, newe
     group.settle()
     a.run("DELETE FROM t WHERE v IN ('v2', 'v3', 'v4')")
     group.settle()
+    a.replica.note()
     a.stop()
     insert(a, 11, 15)
     if newest == "goes":
