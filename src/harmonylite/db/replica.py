@@ -170,8 +170,7 @@ class Replica:
 
     def merged_positions(self) -> dict[int, Position]:
         """Return the database's position on every shard."""
-        found = database_standing(self.connection).positions
-        return {shard: found.get(shard, Position(shard)) for shard in range(self.options.shards)}
+        return dict(self.standing("main").positions)
 
     def lacks_own(self, *, newest: bool = False) -> bool:
         """Tell whether rows that this node published are missing; see `rolled_back.lacks_own`."""
