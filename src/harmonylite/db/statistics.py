@@ -4,7 +4,7 @@ A connection reads it together with the schema, and goes by it however much the 
 row then is taken for one that is quicker to read whole than to look something up in: each changed row costs a look at
 all of them.
 
-Invariant: nothing of the application's is written; what was found out anew is read anew, what is out of date is told.
+Invariant: nothing of the application's is written; what was found out again is read again, what is out of date is told.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Statistics:
     def renew(self, connection: apsw.Connection, tables: Iterable[Tracked]) -> None:
         """Let the connection go by the statistics that are there now; see which of ``tables`` they are wrong about.
 
-        Between transactions only: the schema is read anew (SQLite: pragma, writable_schema = RESET).
+        Between transactions only: the schema is read again (SQLite: pragma, writable_schema = RESET).
         """
         with transaction(connection, "remember the statistics"):
             remember_file(connection)
