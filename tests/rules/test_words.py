@@ -69,3 +69,11 @@ def test_the_glossary_has_a_meaning_for_each_word() -> None:
     names = [word for name, _ in entries for word in re.findall(r"\*\*(.+?)\*\*", name)]
     assert len(names) == len(set(names)) > 50
     assert all(len(meaning) > 15 for _, meaning in entries)
+
+
+def test_no_two_classes_have_one_name() -> None:
+    found: dict[str, list[str]] = {}
+    for path in (ROOT / "src").rglob("*.py"):
+        for name in re.findall(r"^class ([A-Z]\w*)", path.read_text(encoding="utf-8"), re.MULTILINE):
+            found.setdefault(name, []).append(path.name)
+    assert {name: files for name, files in found.items() if len(files) > 1} == {}

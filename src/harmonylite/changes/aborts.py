@@ -27,7 +27,7 @@ Place = tuple[ChangeSetId, int]
 
 
 @dataclass(frozen=True)
-class Stuck:
+class Unfinished:
     """How a change set is stuck. ``count``: its messages that are there; ``limit``: seconds that this may last.
 
     0: its writer is known to be gone.
@@ -39,14 +39,14 @@ class Stuck:
 
 @dataclass
 class _Since:
-    stuck: Stuck
+    stuck: Unfinished
     since: float
     deadline: float
     seq: int = 0
 
 
 @dataclass
-class Stalls:
+class AbortRules:
     """Times what is stuck; all times are seconds of one clock that only grows."""
 
     rng: random.Random = field(default_factory=random.Random, repr=False)
@@ -54,7 +54,7 @@ class Stalls:
     _ends: Mapping[int, int] = field(default_factory=dict)
 
     def due(
-        self, stuck: Mapping[Place, Stuck], read: Mapping[int, int], ends: Mapping[int, int], now: float
+        self, stuck: Mapping[Place, Unfinished], read: Mapping[int, int], ends: Mapping[int, int], now: float
     ) -> list[Place]:
         """Return what is to be given up on in this round.
 

@@ -82,7 +82,7 @@ class SkippedAnswer(msgspec.Struct):
     reason: Long
 
 
-class History(msgspec.Struct):
+class HistoryAnswer(msgspec.Struct):
     """What happened to a row."""
 
     first: Positions
@@ -174,7 +174,7 @@ class RestoredAnswer(msgspec.Struct):
     left_out: list[SkippedAnswer] = []
 
 
-class Change(msgspec.Struct):
+class ChangeAnswer(msgspec.Struct):
     """A row that a transaction changed."""
 
     table: str
@@ -192,7 +192,7 @@ class FeedEntry(msgspec.Struct):
     position: str | None = None
     origin: str = ""
     at: Seconds = 0.0
-    changes: list[Change] = []
+    changes: list[ChangeAnswer] = []
     skipped: str = ""
     error: str = ""
     exit_code: Annotated[int, Meta(ge=1, le=255)] = 1
@@ -214,7 +214,7 @@ ANSWERS: Final[dict[str, type[msgspec.Struct]]] = {
     "/v1/status": Status,
     "/v1/cluster": Cluster,
     "/v1/conflicts": Conflicts,
-    "/v1/history": History,
+    "/v1/history": HistoryAnswer,
     "/v1/verify": Verified,
     "/v1/snapshots": Snapshots,
     "/v1/snapshot": Saved,

@@ -22,7 +22,7 @@ from harmonylite.identity import folder_for, holder
 from harmonylite.web.control_file import ControlFile, read_control_file
 
 
-class Control:
+class ControlClient:
     """Calls to the node behind ``found``. ``start``: the command that starts it; ``seconds``: time for one call."""
 
     def __init__(self, found: ControlFile, db_path: Path, *, start: str, seconds: float = 15.0) -> None:
@@ -32,7 +32,7 @@ class Control:
         self._seconds = seconds
 
     @classmethod
-    def find(cls, db_path: Path, *, start: str = "harmonylite", seconds: float = 15.0) -> Control:
+    def find(cls, db_path: Path, *, start: str = "harmonylite", seconds: float = 15.0) -> ControlClient:
         """Return the way to the node of ``db_path``.
 
         :raises NotRunningError: there is none, or its control file can't be read. :raises NotAnsweringError: it runs,

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harmonylite.config.problems import Problem, Source, unknown_key
+from harmonylite.config.problems import KeySource, Problem, unknown_key
 from harmonylite.config.section import Key, Section, keys, sections
 from harmonylite.config.settings import Settings
 from harmonylite.config.toml_lines import key_lines
@@ -27,26 +27,26 @@ class Layers:
     """Values by key, the strongest layer's; where each came from; what was wrong so far."""
 
     values: dict[Name, Any] = field(default_factory=dict)
-    sources: dict[Name, Source] = field(default_factory=dict)
+    sources: dict[Name, KeySource] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
 
     def add_file(self, path: Path) -> None:
         """Read the TOML file ``path``; raise ConfigError when it can't be read at all."""
         text = _text(path)
         raw, lines = _parsed(path, text), key_lines(text)
-        found: dict[Name, tuple[Any, Source]] = {}
+        found: dict[Name, tuple[Any, KeySource]] = {}
         for written, value in _flat(raw, Settings, ()):
-            source = Source(str(path), lines.get(written, 0))
+            source = KeySource(str(path), lines.get(written, 0))
             if name := self._known(written, source):
                 self._once(found, name, value, source)
         self._take(found)
 
     def add_environment(self, environment: Mapping[str, str]) -> None:
         """Read ``HARMONYLITE_SECTION__KEY`` variables."""
-        found: dict[Name, tuple[Any, Source]] = {}
+        found: dict[Name, tuple[Any, KeySource]] = {}
         for variable in sorted(environment):
             if variable.startswith(ENVIRONMENT_PREFIX):
-                source = Source(variable)
+                source = KeySource(variable)
                 written = tuple(variable.removeprefix(ENVIRONMENT_PREFIX).lower().split("__"))
                 if meant := SINGLE_UNDERSCORES.get(variable):
                     what = f"is unknown; did you mean {meant}, with two underscores?"
@@ -58,7 +58,7 @@ class Layers:
     def add_flags(self, overrides: Mapping[str, Any]) -> None:
         """Take what the command line says: dotted keys, whose last piece names the flag."""
         for dotted, value in overrides.items():
-            source = Source("-" + dotted.rpartition(".")[2].replace("_", "-"))
+            source = KeySource("-" + dotted.rpartition(".")[2].replace("_", "-"))
             if name := self._known(tuple(dotted.split(".")), source):
                 self.values[name], self.sources[name] = value, source
 
@@ -72,7 +72,7 @@ class Layers:
             table[name[-1]] = value
         return whole
 
-    def _known(self, written: Name, source: Source) -> Name | None:
+    def _known(self, written: Name, source: KeySource) -> Name | None:
         if name := SPELLINGS.get(written):
             return name
         if written in SECTIONS:
@@ -84,14 +84,14 @@ class Layers:
             self.problems.append(unknown_key(source, written, list(SPELLINGS), list(SECTIONS)))
         return None
 
-    def _once(self, found: dict[Name, tuple[Any, Source]], name: Name, value: Any, source: Source) -> None:
+    def _once(self, found: dict[Name, tuple[Any, KeySource]], name: Name, value: Any, source: KeySource) -> None:
         if name in found and found[name][0] != value:
             other = found[name][1]
             what = f"is given twice in two spellings with different values (also at {other}); keep one"
             self.problems.append(Problem(source, ".".join(name), what))
         found.setdefault(name, (value, source))
 
-    def _take(self, found: Mapping[Name, tuple[Any, Source]]) -> None:
+    def _take(self, found: Mapping[Name, tuple[Any, KeySource]]) -> None:
         for name, (value, source) in found.items():
             self.values[name], self.sources[name] = value, source
 

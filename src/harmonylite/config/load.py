@@ -14,7 +14,7 @@ from pydantic import SecretStr, ValidationError
 
 from harmonylite.config.checks import faults
 from harmonylite.config.layers import KEYS, Layers, Name
-from harmonylite.config.problems import Problem, Source, from_pydantic, raise_all
+from harmonylite.config.problems import KeySource, Problem, from_pydantic, raise_all
 from harmonylite.config.settings import Settings
 from harmonylite.config.store_urls import sftp_place, webdav_place
 
@@ -79,7 +79,7 @@ def _validated(layers: Layers, path: Path | None) -> Settings | None:
     if settings is not None:
         for name, what in faults(settings):
             if not _touches(name, bad):
-                source = layers.sources.get(tuple(name.split(".")), Source(str(path) if path else ""))
+                source = layers.sources.get(tuple(name.split(".")), KeySource(str(path) if path else ""))
                 layers.problems.append(Problem(source, name, what))
     return settings
 
@@ -88,7 +88,7 @@ def _problem(layers: Layers, error: Any, path: Path | None) -> Problem:
     location = tuple(str(piece) for piece in error["loc"])
     # Deeper pieces name an item of a list or a table; the key is the longest known beginning.
     name = next((location[:end] for end in range(len(location), 0, -1) if location[:end] in KEYS), location)
-    source = layers.sources.get(name, Source(str(path) if path else ""))
+    source = layers.sources.get(name, KeySource(str(path) if path else ""))
     shown = name if name != ("tables", "conflict") else location
     return from_pydantic(error, shown, source, secret=_is_secret(name))
 

@@ -23,7 +23,7 @@ FEW = 8
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Source:
+class KeySource:
     """``place``: file, variable or flag; "" = nowhere. ``line``: counted from 1; 0 = unknown or without meaning."""
 
     place: str
@@ -37,7 +37,7 @@ class Source:
 class Problem:
     """``what`` continues after the key: "is not …; write …"."""
 
-    source: Source
+    source: KeySource
     key: str
     what: str
 
@@ -57,7 +57,7 @@ def raise_all(problems: Iterable[Problem]) -> None:
     raise ConfigError(f"the configuration has {len(found)} faults:\n{lines}")
 
 
-def unknown_key(source: Source, written: Name, known: list[Name], tables: list[Name]) -> Problem:
+def unknown_key(source: KeySource, written: Name, known: list[Name], tables: list[Name]) -> Problem:
     """Return the problem of a key that nobody knows, with the nearest known one."""
     return Problem(source, ".".join(written), f"is unknown; {_nearest(written, known, tables)}")
 
@@ -85,7 +85,7 @@ def _belongs(name: Name) -> str:
     return f"did you mean {name[-1]} in [{'.'.join(name[:-1])}]?"
 
 
-def from_pydantic(error: ErrorDetails, name: Name, source: Source, *, secret: bool) -> Problem:
+def from_pydantic(error: ErrorDetails, name: Name, source: KeySource, *, secret: bool) -> Problem:
     """Return the problem that pydantic found at ``error``, in our words."""
     return Problem(source, ".".join(str(piece) for piece in name), _what(error, secret=secret))
 

@@ -21,7 +21,7 @@ from harmonylite.errors import DatabaseError, HarmonyLiteError, ReopenError, Sna
 from harmonylite.foreign import Codec, Name, PerShard
 from harmonylite.node.control import Control
 from harmonylite.ports import Peers
-from harmonylite.recovery.mirror_repair import Source
+from harmonylite.recovery.mirror_repair import RightMirror
 from harmonylite.recovery.recover import Recovery
 from harmonylite.replication.majority import Digest, Majority, majority_of
 from harmonylite.snapshots.lease import Lease
@@ -190,7 +190,7 @@ class AntiEntropy:
                 fetched = await self._repository.fetch(lambda s: s.name == snapshot.name)
                 return fetched[1] if fetched is not None else None
 
-            source = Source(
+            source = RightMirror(
                 f"snapshot {snapshot.name} of node {snapshot.node}",
                 f"this node's mirror deviates from that of {', '.join(right)}; it is repaired",
                 fetch,

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from harmonylite.errors import HarmonyLiteError, NotFoundError
-from harmonylite.node.registry import Entry, NodeList
+from harmonylite.node.registry import ListedNode, NodeList
 from harmonylite.status import NodeStatus
 
 
@@ -30,10 +30,10 @@ def all_nodes(known: Iterable[str], roll: NodeList, status: NodeStatus) -> set[s
 
 def node_rows(known: Iterable[str], roll: NodeList, status: NodeStatus) -> list[dict[str, Any]]:
     """Return a row for each node. ``last_seen``: seconds since the epoch, 0 = not known; lag: None = not known."""
-    return [_row(name, roll.nodes.get(name, Entry()), status) for name in sorted(known)]
+    return [_row(name, roll.nodes.get(name, ListedNode()), status) for name in sorted(known)]
 
 
-def _row(name: str, entry: Entry, status: NodeStatus) -> dict[str, Any]:
+def _row(name: str, entry: ListedNode, status: NodeStatus) -> dict[str, Any]:
     row = {
         "node_id": name,
         "state": "unknown",

@@ -42,7 +42,7 @@ from harmonylite.node.feeds import Feeds
 from harmonylite.node.history import History
 from harmonylite.node.presence import Presence
 from harmonylite.node.region import RegionControl
-from harmonylite.node.registry import Entry, Registry
+from harmonylite.node.registry import ListedNode, Registry
 from harmonylite.node.services import Services
 from harmonylite.node.wait_log import WaitLog
 from harmonylite.node.wiring import (
@@ -283,7 +283,7 @@ class Node:
         """Keep this node on the cluster's list, and those that it knows among the peers."""
         status, control, presence = self.status_object, self._control, self._parts.presence
         assert presence is not None
-        entry = Entry(fingerprint(self._settings.db_path), socket.gethostname()[:255], status.version)
+        entry = ListedNode(fingerprint(self._settings.db_path), socket.gethostname()[:255], status.version)
         registry = Registry(regional.objects(), peers, status.node_id, entry, presence.forget)
         self._parts.registry = registry
         presence.expect(await control.known())

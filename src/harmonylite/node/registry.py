@@ -41,7 +41,7 @@ MOST_BYTES = 512 * 1024
 """Size of a list that a node sets; more of the oldest go. A NATS server takes a megabyte, and so does the decoder."""
 
 
-class Entry(msgspec.Struct, frozen=True):
+class ListedNode(msgspec.Struct, frozen=True):
     """A node. ``place``: fingerprint of its file's path and machine; ``seen``: when it last noted that it is there."""
 
     place: Line = ""
@@ -53,7 +53,7 @@ class Entry(msgspec.Struct, frozen=True):
 class NodeList(msgspec.Struct, frozen=True):
     """The list. ``forgotten``: when each node was forgotten, which others still find in their history."""
 
-    nodes: Annotated[dict[Name, Entry], Meta(max_length=MOST)] = {}
+    nodes: Annotated[dict[Name, ListedNode], Meta(max_length=MOST)] = {}
     forgotten: Annotated[dict[Name, Seconds], Meta(max_length=MOST)] = {}
 
 
@@ -67,7 +67,7 @@ class Registry:
     """The list, as the node ``node`` sees and keeps it. ``forgot``: called with a node that was forgotten anywhere."""
 
     def __init__(
-        self, pointers: PointerStore, peers: NatsPeers, node: str, entry: Entry, forgot: Callable[[str], None]
+        self, pointers: PointerStore, peers: NatsPeers, node: str, entry: ListedNode, forgot: Callable[[str], None]
     ) -> None:
         self._pointers = pointers
         self._peers = peers

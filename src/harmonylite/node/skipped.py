@@ -19,7 +19,7 @@ from harmonylite.db.replica import Replica
 from harmonylite.db.snapshot import standing_of
 from harmonylite.db.sqlite.thread import SqliteThread
 from harmonylite.errors import NotUndoneError, PoisonError, SchemaWaitError
-from harmonylite.recovery.mirror_repair import Source
+from harmonylite.recovery.mirror_repair import RightMirror
 from harmonylite.recovery.recover import Recovery
 from harmonylite.replication.engine import Engine
 from harmonylite.replication.skip import copy_of
@@ -47,7 +47,7 @@ async def undo(
         taken = copy.with_suffix(".undo")
         return Path(await asyncio.to_thread(shutil.copyfile, copy, taken))
 
-    source = Source("the mirror from before it was left out", f"{what} is taken in after all", fetch, (entry,))
+    source = RightMirror("the mirror from before it was left out", f"{what} is taken in after all", fetch, (entry,))
     recovery.repair(source)
     try:
         await asyncio.shield(source.done)

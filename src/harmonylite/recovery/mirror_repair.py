@@ -31,7 +31,7 @@ def _future() -> asyncio.Future[int]:
 
 
 @dataclass(frozen=True)
-class Source:
+class RightMirror:
     """A right mirror. ``what`` it is and ``why`` it is taken, for a person; ``fetch``: gives the file, which is taken
     over; None: it is gone. ``taken_in``: messages that this node left out, and that are not left out any more.
     ``done``: the number of conflicts, once the mirror is right, or why it can't be.
@@ -44,7 +44,7 @@ class Source:
     done: asyncio.Future[int] = field(default_factory=_future)
 
 
-async def repair(replica: Replica, thread: SqliteThread, status: NodeStatus, what: Replay, source: Source) -> int:
+async def repair(replica: Replica, thread: SqliteThread, status: NodeStatus, what: Replay, source: RightMirror) -> int:
     """Take the mirror of ``source``; return the number of conflicts.
 
     Raises StreamError, SnapshotError, SchemaWaitError, PoisonError, DatabaseError.

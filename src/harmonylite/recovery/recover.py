@@ -37,7 +37,7 @@ from harmonylite.errors import (
 )
 from harmonylite.ports import Peers, ShardStream, unread
 from harmonylite.recovery.failover.failback import Failback
-from harmonylite.recovery.mirror_repair import Source, repair
+from harmonylite.recovery.mirror_repair import RightMirror, repair
 from harmonylite.recovery.peer_messages import ANSWER, PeerState, answers_by_node
 from harmonylite.recovery.recovery_settings import RecoveryHooks, RecoverySettings
 from harmonylite.recovery.schema_resync import SchemaResync
@@ -86,7 +86,7 @@ class Recovery:
         self._part.ok()  # nothing to recover from yet
         self._recovering, self._told = False, asyncio.Event()
         self._asked = Backoff(first=0.1, most=15.0)
-        self._source: Source | None = None
+        self._source: RightMirror | None = None
         self.schema_resync = SchemaResync(thread, status, peers, node=settings.node)
         self.replica: Replica | None = None
         self.past: Container[str] = ()
@@ -164,14 +164,14 @@ class Recovery:
         past = len(standing.past)
         return ANSWER.encode(PeerState(self._node, not self._recovering, standing.history, standing.left, past))
 
-    def repair(self, source: Source) -> None:
+    def repair(self, source: RightMirror) -> None:
         """Have the mirror of ``source`` taken for this node's own."""
         if self._source is not None:
             self._source.done.cancel()
         self._source = source
         self._told.set()
 
-    async def _repair(self, replica: Replica, source: Source) -> None:
+    async def _repair(self, replica: Replica, source: RightMirror) -> None:
         self._part.waiting(source.why)
         try:
             found = await repair(replica, self._thread, self._status, Replay.of(replica.options, self._streams), source)

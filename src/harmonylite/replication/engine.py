@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
 from harmonylite.backoff import Backoff
-from harmonylite.changes.aborts import STALL, STALL_BEGUN, Place, Stalls, Stuck
+from harmonylite.changes.aborts import STALL, STALL_BEGUN, AbortRules, Place, Unfinished
 from harmonylite.db.replica import Replica
 from harmonylite.db.sqlite.thread import SqliteThread
 from harmonylite.db.sqlite.watch import Watch
@@ -274,7 +274,7 @@ class Engine:
 
     async def _unstick(self) -> None:
         """Give up on change sets that stay unfinished: at once on this node's own, on others' after a while."""
-        stalls = Stalls()
+        stalls = AbortRules()
         self._unfinished.ok()
         while True:
             await asyncio.sleep(1.0)
@@ -302,19 +302,19 @@ class Engine:
         else:
             self._unfinished.ok()
 
-    def _stuck(self, incomplete: list[Place]) -> dict[Place, Stuck]:
+    def _stuck(self, incomplete: list[Place]) -> dict[Place, Unfinished]:
         """Return the change sets that wait for more on a shard; ``incomplete``: those that are complete on another."""
         inbox, own = self.receiver.inbox, self._replica.options
         begun = {(victim, s.shard): count for s in self.streams for victim, count in inbox.begun(s.shard)}
         found = {}
         if self._status.caught_up:  # before, the rest of them may just not have been read
             found = {
-                (victim, shard): Stuck(count, STALL_BEGUN)
+                (victim, shard): Unfinished(count, STALL_BEGUN)
                 for (victim, shard), count in begun.items()
                 if (victim.node, victim.session) != (own.node, own.session)
             }
         for place in incomplete:
-            found[place] = Stuck(begun.get(place, 0), STALL)
+            found[place] = Unfinished(begun.get(place, 0), STALL)
         dead = [v for v, _ in found if v.node == own.node and not is_of(v.session, own.session)]
         return {place: replace(how, limit=0.0) if place[0] in dead else how for place, how in found.items()}
 

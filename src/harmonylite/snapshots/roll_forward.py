@@ -134,14 +134,14 @@ class _CatchingUp:
             await close(reader)
 
     async def _unstick(self, targets: Mapping[int, int]) -> None:
-        timed, own = aborts.Stalls(), self._replica.options
+        timed, own = aborts.AbortRules(), self._replica.options
         while True:
             await asyncio.sleep(LOOK_EVERY)
             now = time.monotonic()
             stuck = {}
             for victim, shard in self._inbox.unfinished():
                 dead = victim.node == own.node and victim.session != own.session
-                stuck[victim, shard] = aborts.Stuck(0, 0.0 if dead else aborts.STALL)
+                stuck[victim, shard] = aborts.Unfinished(0, 0.0 if dead else aborts.STALL)
             read = {shard: self._inbox.read_up_to(shard) for shard in self._streams}
             for victim, shard in timed.due(stuck, read, targets, now):
                 with suppress(StreamError):

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from harmonylite.cli.control_client import Control
+from harmonylite.cli.control_client import ControlClient
 from harmonylite.cli.output import LONGEST, sql_text
 from harmonylite.errors import NotAnsweringError, NotRunningError
 from harmonylite.identity import acquire_lock, folder_for, make_folder
@@ -102,7 +102,7 @@ def test_a_node_that_does_not_answer_is_told_from_one_that_does_not_run(
         if port in ("hangs up", "another program"):
             pool.submit(meet, server, b"" if port == "hangs up" else b"HTTP/1.1 200 OK\r\n\r\n<html>")
         with pytest.raises(NotAnsweringError if runs else NotRunningError) as caught:
-            Control.find(db_path, seconds=0.05 if port == "silent" else 20).get("/v1/status")
+            ControlClient.find(db_path, seconds=0.05 if port == "silent" else 20).get("/v1/status")
     assert caught.value.exit_code == (12 if runs else 3)
     if runs:
         assert f"runs (process {os.getpid()}) and does not answer" in str(caught.value)

@@ -18,7 +18,7 @@ from harmonylite.nats.link import NatsLink
 from harmonylite.nats.peers import NatsPeers
 from harmonylite.node.claim import Claim, runs
 from harmonylite.node.members import all_nodes, known_nodes, node_rows, refuse_to_forget
-from harmonylite.node.registry import CODEC, KEY, MOST, Entry, NodeList, Registry, _fitting, _without
+from harmonylite.node.registry import CODEC, KEY, MOST, ListedNode, NodeList, Registry, _fitting, _without
 from harmonylite.status import NodeHealth, NodeStatus, Peer
 from tests.parts.fix_nats import RealNats, eventually
 
@@ -39,7 +39,7 @@ async def nobody(_: str) -> bool:
 def member(link: NatsLink, node: str, place: str = "") -> Member:
     objects = JetStreamObjects(link, StreamSettings())
     forgot: list[str] = []
-    entry = Entry(place or f"place of {node}", "host", "1.0")
+    entry = ListedNode(place or f"place of {node}", "host", "1.0")
     return Member(Registry(objects, NatsPeers(link, "p", node), node, entry, forgot.append), objects, forgot)
 
 
@@ -154,9 +154,9 @@ def test_the_list_is_bounded_and_the_oldest_go() -> None:
 
 FULL = {
     "as many as there may be, from the future": NodeList(
-        {f"n{i}": Entry(seen=4e9) for i in range(MOST)}, {f"f{i}": 4e9 for i in range(MOST)}
+        {f"n{i}": ListedNode(seen=4e9) for i in range(MOST)}, {f"f{i}": 4e9 for i in range(MOST)}
     ),
-    "as many bytes as are read": NodeList({f"n{i}": Entry("x" * 1000, seen=4e9) for i in range(980)}),
+    "as many bytes as are read": NodeList({f"n{i}": ListedNode("x" * 1000, seen=4e9) for i in range(980)}),
     "as many bytes of forgotten ones": NodeList({}, {f"{'f' * 120}{i}": 4e9 for i in range(MOST)}),
 }
 
@@ -183,7 +183,7 @@ def status_with(**states: str) -> NodeStatus:
 
 
 def test_ghosts_take_no_part_and_those_that_are_heard_do() -> None:
-    roll = NodeList({"listed": Entry(seen=1.0)}, {"ghost": 1.0, "back": 1.0})
+    roll = NodeList({"listed": ListedNode(seen=1.0)}, {"ghost": 1.0, "back": 1.0})
     status = status_with(back="up", silent="silent", ghost="silent")
     known = known_nodes(["ghost", "writer", "back"], roll, status)
     assert known == {"writer", "back", "me"}
@@ -192,7 +192,7 @@ def test_ghosts_take_no_part_and_those_that_are_heard_do() -> None:
 
 def test_a_row_says_what_is_known_of_a_node() -> None:
     status = status_with(up="up", quiet="unknown")
-    roll = NodeList({"up": Entry(seen=10.0), "quiet": Entry(host="q", version="1.0", seen=20.0)})
+    roll = NodeList({"up": ListedNode(seen=10.0), "quiet": ListedNode(host="q", version="1.0", seen=20.0)})
     rows = {row["node_id"]: row for row in node_rows(["me", "up", "quiet", "strange"], roll, status)}
     assert (rows["me"]["state"], rows["me"]["version"], rows["me"]["lag_messages"]) == ("this node", "2.0", 0)
     assert (rows["up"]["state"], rows["up"]["last_seen"], rows["up"]["version"]) == ("up", 1000.0, "1.9")

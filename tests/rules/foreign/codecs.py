@@ -87,7 +87,7 @@ GOOD: dict[str, list[Any]] = {
     "at which position a node is": [ANSWER],
     "a request for a snapshot": [requests.Request("n1", "nats", "snapshot-1", True, ["n2"])],
     "an answer to a request for a snapshot": [requests.Reply("n1", "nats", "snapshot-1", True)],
-    "the list of nodes": [registry.NodeList({"n1": registry.Entry("ab", "h", "1", 1.5)}, {"n2": 2.5})],
+    "the list of nodes": [registry.NodeList({"n1": registry.ListedNode("ab", "h", "1", 1.5)}, {"n2": 2.5})],
     "the node that was forgotten": ["n2"],
     "who runs under a node id": [claim.Running("n1", "s", "h", 77, "/data/app.db", 1.5, 2.5)],
     "the session that asks for a node id": ["18a-0f"],
