@@ -221,27 +221,25 @@ class Node:
                 self._report_tables()
 
     async def _replicate(
-        self, bootstrap: Bootstrap, services: Services, peers: NatsPeers, shards: Sequence[JetStreamShard],
+        self,
+        bootstrap: Bootstrap,
+        services: Services,
+        peers: NatsPeers,
+        shards: Sequence[JetStreamShard],
         link: NatsLink,
         regional: RegionControl,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Join and replicate, without end. Raises ReopenError when the files have to be opened again."""
         settings, status, thread = self._settings, self.status_object, self._thread
         replica = self._parts.replica = await bootstrap.join(
             self._parts.replica, services.repository, services.recovery, shards
         )
         self._report_tables()
-        engine = self._parts.engine = Engine(
-            replica, thread, self._watch, shards, status,
-            sender_settings(settings), EngineHooks(
-                message_bytes=_Remembered(lambda: shards[0].max_message - ENVELOPE_BYTES),
-                checkpoint=lambda change_set, at: self._checkpoint(change_set, at), recovery=services.recovery,
-                covering=services.covering,
-            ),
-        )  # fmt: skip
-        verifier = self._parts.verifier = Verifier(
-            replica, thread, engine.publisher, peers, status, sent=engine.sender.idle
-        )  # fmt: skip
+        message_bytes = _Remembered(lambda: shards[0].max_message - ENVELOPE_BYTES)
+        hooks = EngineHooks(message_bytes, self._checkpoint, services.recovery, services.covering)
+        engine = Engine(replica, thread, self._watch, shards, status, sender_settings(settings), hooks)
+        verifier = Verifier(replica, thread, engine.publisher, peers, status, sent=engine.sender.idle)
+        self._parts.engine, self._parts.verifier = engine, verifier
         async with self._checkpointer.running(), asyncio.TaskGroup() as group:
             group.create_task(verifier.serve(), name="answer about digests")
             group.create_task(peers.serve("who", bytes, self._control.who), name="answer about this node")

@@ -75,7 +75,7 @@ class Recovers(Protocol):
         """Return once the replica can continue, however long that takes."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class EngineHooks:
     """What the engine asks of other parts. ``message_bytes``: the most that a message may hold now.
 
