@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import tomllib
 from pathlib import Path
 
 import rich_click as click
 
 from harmonylite.cli.go_flags import GoCommand, GoGroup
-from harmonylite.cli.invocation import config_option, invocation
-from harmonylite.cli.output import remark
+from harmonylite.cli.invocation import config_option, invocation, json_option
+from harmonylite.cli.output import print_json, remark
 from harmonylite.errors import ConfigError
 
 
@@ -20,15 +21,19 @@ def config() -> None:
 
 @config.command(cls=GoCommand)
 @click.argument("file", required=False, type=click.Path(path_type=Path))
+@json_option
 @config_option
 @click.pass_context
-def check(ctx: click.Context, file: Path | None) -> None:
+def check(ctx: click.Context, file: Path | None, as_json: bool) -> None:
     """Check FILE and print what is in effect, with the environment and flags, secrets masked."""
     from harmonylite.config import effective, notes
 
     given = invocation(ctx)
     given.config = file or given.config
     settings = given.settings
+    if as_json:
+        print_json({"effective": tomllib.loads(effective(settings)), "notes": list(notes(settings))})
+        return
     click.echo(effective(settings), nl=False)
     for note in notes(settings):
         remark(f"note: {note}")
@@ -37,7 +42,8 @@ def check(ctx: click.Context, file: Path | None) -> None:
 
 @config.command(cls=GoCommand)
 @click.argument("file", default="config.toml", type=click.Path(path_type=Path))
-def init(file: Path) -> None:
+@json_option
+def init(file: Path, as_json: bool) -> None:
     """Write a commented configuration to FILE ("-": standard output); never over an existing file."""
     from harmonylite.config import template
 
@@ -45,6 +51,9 @@ def init(file: Path) -> None:
         click.echo(template(), nl=False)
         return
     write_private(file, template())
+    if as_json:
+        print_json({"file": str(file)})
+        return
     click.echo(f"wrote {file}; set db_path in it, then: harmonylite -config {file}")
 
 

@@ -9,7 +9,7 @@ import rich_click as click
 
 from harmonylite.cli.go_flags import GoCommand
 from harmonylite.cli.invocation import config_option, invocation, json_option
-from harmonylite.cli.output import console, key_text, local_time, plain, print_json, sql_text, table
+from harmonylite.cli.output import console, key_text, local_time, plain, print_below, print_json, sql_text
 
 
 @click.command(cls=GoCommand)
@@ -31,19 +31,11 @@ def _show(entries: Sequence[dict[str, Any]]) -> None:
     if not entries:
         console().print("no conflicts")
         return
-    shown = table("when", "table", "row", "column", "kind", "stays", "from", "overruled", "from", ">position")
+    out = console()
     for entry in entries:
-        cells = [
-            local_time(entry["at"]),
-            plain(entry["table"]),
-            key_text(entry["key"]),
-            plain(entry["column"]),
-            plain(entry["kind"]),
-            sql_text(entry["winning"]),
-            plain(entry["winner"] or "-"),
-            sql_text(entry["overruled"]),
-            plain(entry["loser"] or "-"),
-            f"{entry['shard']}:{entry['seq']}",
-        ]
-        shown.add_row(*cells)
-    console().print(shown)
+        head = f"{local_time(entry['at'])}  {plain(entry['table'])} {key_text(entry['key'])}"
+        out.print(head, style="bold")
+        place = f"position {entry['shard']}:{entry['seq']}"
+        print_below(out, f"{plain(entry['column'])} ({plain(entry['kind'])}, {place})", 2)
+        for name, value, node in (("stays", "winning", "winner"), ("overruled", "overruled", "loser")):
+            print_below(out, f"{name:<9}  {sql_text(entry[value])}  from {plain(entry[node] or '-')}", 4)

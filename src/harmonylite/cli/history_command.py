@@ -9,7 +9,7 @@ import rich_click as click
 
 from harmonylite.cli.go_flags import GoCommand
 from harmonylite.cli.invocation import config_option, invocation, json_option
-from harmonylite.cli.output import console, local_time, plain, print_json, remark, sql_text, table
+from harmonylite.cli.output import console, local_time, plain, print_below, print_json, remark, sql_text
 
 SECONDS = 600.0
 """Time for reading a whole stream."""
@@ -43,16 +43,10 @@ def _show(answer: dict[str, Any]) -> None:
     if not answer["events"]:
         out.print(f"nothing happened to this row since position {first}, where the stream begins")
         return
-    shown = table("when", "node", "what", "column", "before", "after", ">position")
     for event in answer["events"]:
-        columns = list(dict.fromkeys([*event["after"], *event["before"]]))
-        for number, column in enumerate(columns):
-            head = (
-                [local_time(event["at"]), plain(event["node"]), plain(event["kind"])] if number == 0 else ["", "", ""]
-            )
-            before = sql_text(event["before"][column]) if column in event["before"] else "-"
-            after = sql_text(event["after"][column]) if column in event["after"] else "-"
-            place = f"{event['shard']}:{event['seq']}" if number == 0 else ""
-            shown.add_row(*head, plain(column), before, after, place)
-    out.print(shown)
+        place = f"{event['shard']}:{event['seq']}"
+        out.print(f"{local_time(event['at'])}  {plain(event['node'])}  {plain(event['kind'])}  {place}", style="bold")
+        for column in dict.fromkeys([*event["after"], *event["before"]]):
+            sides = [sql_text(event[side][column]) for side in ("before", "after") if column in event[side]]
+            print_below(out, f"{plain(column)}: {' → '.join(sides)}", 4)
     out.print(f"the stream begins at position {first}; what was before it is in the snapshots only")

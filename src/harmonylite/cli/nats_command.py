@@ -9,8 +9,8 @@ from pathlib import Path
 import rich_click as click
 
 from harmonylite.cli.go_flags import GoCommand, GoGroup
-from harmonylite.cli.invocation import config_option, invocation
-from harmonylite.cli.output import remark
+from harmonylite.cli.invocation import config_option, invocation, json_option
+from harmonylite.cli.output import print_json, remark
 
 
 @click.group(cls=GoGroup)
@@ -20,9 +20,10 @@ def nats() -> None:
 
 @nats.command(cls=GoCommand)
 @click.argument("file", type=click.Path(path_type=Path))
+@json_option
 @config_option
 @click.pass_context
-def move(ctx: click.Context, file: Path) -> None:
+def move(ctx: click.Context, file: Path, as_json: bool) -> None:
     """Move all streams from the NATS of this configuration to that of FILE.
 
     Nodes may run meanwhile: what is written queues. Afterwards start every node with its configuration for the new
@@ -32,13 +33,17 @@ def move(ctx: click.Context, file: Path) -> None:
     from harmonylite.node.stream_migration import move as move_all
 
     carried = asyncio.run(move_all(invocation(ctx).settings, load(file), remark))
+    if as_json:
+        print_json({"moved": [each.name for each in carried]})
+        return
     click.echo(f"{len(carried)} streams moved; start every node with its configuration for the new place now")
 
 
 @nats.command(cls=GoCommand)
+@json_option
 @config_option
 @click.pass_context
-def release(ctx: click.Context) -> None:
+def release(ctx: click.Context, as_json: bool) -> None:
     """Let the streams here take messages again, after a move that you don't want after all.
 
     Only before any node has used the new place: what was published there would be missing here.
@@ -46,6 +51,9 @@ def release(ctx: click.Context) -> None:
     from harmonylite.node.stream_migration import release_all
 
     names = asyncio.run(release_all(invocation(ctx).settings))
+    if as_json:
+        print_json({"released": list(names)})
+        return
     click.echo(f"take messages again: {', '.join(names)}" if names else "no stream was held")
 
 

@@ -14,7 +14,8 @@ import rich_click as click
 
 from harmonylite.cli.config_command import write_private
 from harmonylite.cli.go_flags import GoCommand, GoGroup
-from harmonylite.cli.output import remark
+from harmonylite.cli.invocation import json_option
+from harmonylite.cli.output import print_json, remark
 from harmonylite.errors import ConfigError
 
 # A seed file may hold remarks, and a .creds file holds the seed between lines of dashes.
@@ -28,7 +29,8 @@ def nkey() -> None:
 
 @nkey.command(cls=GoCommand)
 @click.option("-o", "file", type=click.Path(path_type=Path), metavar="FILE", help="Write the seed to this new file.")
-def generate(file: Path | None) -> None:
+@json_option
+def generate(file: Path | None, as_json: bool) -> None:
     """Make a user's NKey, as `nk -gen user` does.
 
     With -o the seed goes to FILE (mode 0600) and the public key to standard output; without, the seed goes to standard
@@ -38,16 +40,20 @@ def generate(file: Path | None) -> None:
 
     seed: bytes = nkeys.encode_seed(secrets.token_bytes(32), nkeys.PREFIX_BYTE_USER)
     if file is None:
+        if as_json:
+            print_json({"seed": seed.decode(), "public_key": public_key(seed)})
+            return
         click.echo(seed.decode())
         remark(f"public key: {public_key(seed)}")
         return
     write_private(file, f"{seed.decode()}\n")
-    click.echo(public_key(seed))
+    print_json({"file": str(file), "public_key": public_key(seed)}) if as_json else click.echo(public_key(seed))
 
 
 @nkey.command(cls=GoCommand)
 @click.argument("file", type=click.Path(path_type=Path))
-def public(file: Path) -> None:
+@json_option
+def public(file: Path, as_json: bool) -> None:
     """Show the public key of the seed in FILE, as `nk -inkey FILE -pubout` does."""
     try:
         text = file.read_bytes()
@@ -56,7 +62,8 @@ def public(file: Path) -> None:
         raise ConfigError(f"can't read {file}: {error.strerror}") from None
     if not (found := SEED.search(text)):
         raise ConfigError(f"{file} holds no NKey seed", advice="make one with `harmonylite nkey generate -o FILE`")
-    click.echo(public_key(found[1], file))
+    key = public_key(found[1], file)
+    print_json({"file": str(file), "public_key": key}) if as_json else click.echo(key)
     if mode & 0o077:
         remark(f"{file} can be read by others; run: chmod 600 {file}")
 

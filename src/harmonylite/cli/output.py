@@ -33,6 +33,14 @@ def console() -> Console:
     return Console(width=width, highlight=False, markup=False, emoji=False)
 
 
+def print_below(out: Console, text: str, indent: int) -> None:
+    """Print ``text`` indented, the lines that it is wrapped to as well."""
+    from rich.padding import Padding
+    from rich.text import Text
+
+    out.print(Padding(Text(text), (0, 0, 0, indent), expand=False))
+
+
 def remark(text: str) -> None:
     """Say ``text`` on standard error, without secrets."""
     from harmonylite.config import redact

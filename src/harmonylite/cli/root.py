@@ -14,6 +14,7 @@ from typing import Any
 import rich_click as click
 from click.exceptions import Exit
 
+from harmonylite.cli.completion_command import completion
 from harmonylite.cli.config_command import config
 from harmonylite.cli.conflicts_command import conflicts
 from harmonylite.cli.demo_command import demo
@@ -138,5 +139,5 @@ def _act(given: Invocation, action: str) -> int:
 
 for command in (config, doctor, nats, node, status, conflicts, verify, snapshot, history, nkey, region, skip, demo):
     root.add_command(command)
-for command in (tail, wait, position):
+for command in (tail, wait, position, completion):
     root.add_command(command)

@@ -11,9 +11,10 @@ import rich_click as click
 
 from harmonylite.cli.go_flags import GoCommand, GoGroup
 from harmonylite.cli.invocation import Invocation, config_option, invocation, json_option
+from harmonylite.cli.moments import moment
 from harmonylite.cli.output import console, local_time, plain, print_json, remark, table
 from harmonylite.cli.progress_bar import WorkProgress, followed
-from harmonylite.errors import ConfigError, NotRunningError, SnapshotError
+from harmonylite.errors import NotRunningError, SnapshotError
 
 SAVE_SECONDS = 3600.0
 """Time for one snapshot: large databases and slow stores take long."""
@@ -80,7 +81,7 @@ def fetch(ctx: click.Context, name: str, output: Path, as_json: bool) -> None:
 
 @snapshot.command(cls=GoCommand)
 @click.option("-o", "-output", "output", type=click.Path(path_type=Path), required=True, help="The new file.")
-@click.option("-at", metavar="TIME", help="As it was then, for example 2026-11-20T10:00; local time without a zone.")
+@click.option("-at", metavar="TIME", help="As it was then: 2026-11-20T10:00, yesterday 18:00 or -2h.")
 @click.option("-position", type=click.IntRange(0), help="As it was at this position of the stream.")
 @json_option
 @config_option
@@ -113,12 +114,7 @@ def save_snapshot(given: Invocation, *, as_json: bool) -> int:
 def _seconds(at: str | None) -> float | None:
     if at is None:
         return None
-    try:
-        return datetime.fromisoformat(at).astimezone().timestamp()
-    except (ValueError, OverflowError, OSError):
-        raise ConfigError(
-            f"-at {at!r} is not a time", advice="write it as 2026-11-20T10:00 or 2026-11-20T10:00Z"
-        ) from None
+    return moment(at, datetime.now().astimezone())
 
 
 def _positions(answer: dict[str, Any]) -> str:

@@ -70,6 +70,11 @@ CODEC = Codec("who runs under a node id", Running)
 QUESTION = Text("the session that asks for a node id", r"[A-Za-z0-9_.-]{1,128}")
 
 
+def process_name() -> str:
+    """Return a name for this process, which no other has; those of its runs over the files begin with it."""
+    return f"{time.time_ns():x}-{secrets.token_hex(4)}"
+
+
 class Claim(Resource):
     """This process's right to its node id. ``session``: names the process, as no other one."""
 

@@ -16,7 +16,7 @@ from harmonylite.errors import NotFoundError, NotRunningError, PositionError, St
 from harmonylite.model import Position
 from harmonylite.node.control import Parts
 from harmonylite.replication.engine import Engine
-from harmonylite.replication.feed import Entry, Feed, check_places, starting_at
+from harmonylite.replication.feed import Change, Entry, Feed, check_places, starting_at
 from harmonylite.replication.lag import reached
 from harmonylite.schema.names import advice, find
 from harmonylite.status import NodeStatus
@@ -153,14 +153,15 @@ def _entry_json(entry: Entry) -> dict[str, Any]:
         made["skipped"] = entry.skipped
     if entry.changes:
         made |= {"id": entry.id, "origin": entry.origin, "at": entry.at, "written": entry.written}
-    made["changes"] = [
-        {
-            "table": c.table,
-            "kind": c.kind,
-            "key": key_json(c.key),
-            "before": row_json(c.before),
-            "after": row_json(c.after),
-        }
-        for c in entry.changes
-    ]
+    made["changes"] = [_change_json(change) for change in entry.changes]
     return made
+
+
+def _change_json(change: Change) -> dict[str, Any]:
+    key = key_json(change.key)
+    claims = change.key.keys() - key.keys()  # the rowid beside a whole key is no column of the table
+    before, after = (
+        row_json({name: value for name, value in side.items() if name not in claims})
+        for side in (change.before, change.after)
+    )
+    return {"table": change.table, "kind": change.kind, "key": key, "before": before, "after": after}

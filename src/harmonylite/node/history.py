@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from harmonylite.errors import (
     SnapshotError,
     SnapshotRoomError,
 )
+from harmonylite.model import SqlValue
 from harmonylite.node.control import Parts
 from harmonylite.replication.row_history import Event, history
 from harmonylite.schema.names import advice, find
@@ -28,7 +29,7 @@ from harmonylite.snapshots.manifest import Snapshot
 from harmonylite.snapshots.point_in_time import check_target, restore
 from harmonylite.snapshots.replay import Replay, Unfit
 from harmonylite.snapshots.repository import SnapshotRepository
-from harmonylite.web.values import sql_json
+from harmonylite.web.values import row_json
 
 log = logging.getLogger(__name__)
 
@@ -103,7 +104,8 @@ class History:
         if len(names) != len(key):
             raise SnapshotError(f"the key of table {table} is {', '.join(names)}", advice="give a value for each")
         events, first, left_out = await history(replaying.streams, shape, key, most=limit)
-        told = [_event_json(event) for event in events]
+        whole = {column.name for column in shape.keys if column.pseudo == "null"}
+        told = [_event_json(event, whole) for event in events]
         return {"table": found, "key": names, "first": first, "events": told, "left_out": _left_out_json(left_out)}
 
 
@@ -124,7 +126,12 @@ def _left_out_json(left_out: Sequence[Unfit]) -> list[dict[str, Any]]:
     return [{"shard": error.shard, "seq": error.seq, "reason": error.message} for error in left_out]
 
 
-def _event_json(event: Event) -> dict[str, Any]:
+def _event_json(event: Event, claims: Collection[str]) -> dict[str, Any]:
+    """Return an event. ``claims``: columns that tell rows apart whose key holds NULL, of no interest for others."""
+
+    def shown(values: Mapping[str, SqlValue]) -> dict[str, Any]:
+        return row_json({name: value for name, value in values.items() if value is not None or name not in claims})
+
     return {
         "kind": event.kind,
         "node": event.node,
@@ -132,6 +139,6 @@ def _event_json(event: Event) -> dict[str, Any]:
         "seq": event.seq,
         "at": event.at,
         "written": event.written,
-        "before": {name: sql_json(value) for name, value in event.before.items()},
-        "after": {name: sql_json(value) for name, value in event.after.items()},
+        "before": shown(event.before),
+        "after": shown(event.after),
     }

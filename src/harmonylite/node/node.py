@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 import signal
 import socket
 import time
@@ -35,7 +34,7 @@ from harmonylite.nats.peers import NatsPeers
 from harmonylite.nats_server.server import PART as EMBEDDED
 from harmonylite.nats_server.server import EmbeddedServer
 from harmonylite.nats_server.settings import EmbeddedSettings
-from harmonylite.node.claim import Claim, refuse_twin
+from harmonylite.node.claim import Claim, process_name, refuse_twin
 from harmonylite.node.control import Control, Parts
 from harmonylite.node.exit import cut_short, ended_by
 from harmonylite.node.feeds import Feeds
@@ -135,14 +134,16 @@ class Node:
                 log.warning("%s", said)
             status.node_id = identity.node_id
             stack.push_async_callback(self._thread.aclose)
+            page = ""
             for server in http_servers(status, health=health_endpoint(settings), metrics=metrics_endpoint(settings)):
                 await stack.enter_async_context(server)
                 log.info("%s: listening at %s", server.key, server.url)
+                page = page or (server.url if server.key.startswith("health_check") else "")
             await stack.enter_async_context(ControlServer(self._control, folder, self._past, self._feeds))
             log.info("node %s, database %s, version %s", identity.node_id, settings.db_path, __version__)
             work = asyncio.create_task(self._work(identity.node_id), name="node")
             stopped = asyncio.create_task(self._stopping.wait(), name="stop")
-            telling = asyncio.create_task(WaitLog(status).run(), name="wait log")
+            telling = asyncio.create_task(WaitLog(status, page).run(), name="wait log")
             try:
                 await asyncio.wait({work, stopped}, return_when=asyncio.FIRST_COMPLETED)
                 if self._stopping.is_set() and not work.done():
@@ -170,7 +171,7 @@ class Node:
     async def _work(self, node: str) -> None:
         """Everything that needs the database and NATS, in the order in which they need one another."""
         settings, status, thread = self._settings, self.status_object, self._thread
-        process = _process()
+        process = process_name()
         sessions = (f"{process}.{number}" for number in count(1))
         equip(settings)
         options = replica_options(settings, node, next(sessions))
@@ -362,11 +363,6 @@ class Node:
                 await self._parts.engine.sender.idle()
         except TimeoutError:
             log.warning(LEFT, status.pending_rows)
-
-
-def _process() -> str:
-    """Return a name for this process, which no other has; those of its runs over the files begin with it."""
-    return f"{time.time_ns():x}-{secrets.token_hex(4)}"
 
 
 class _Remembered:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from contextlib import suppress
 
 from harmonylite.status import TOLD_AFTER, NodeStatus, Part
 
@@ -23,10 +24,12 @@ LOOK_EVERY = 1.0
 
 
 class WaitLog:
-    """Looks at the parts of ``status``."""
+    """Looks at the parts of ``status``. ``page``: where the node's page is, "" = nowhere."""
 
-    def __init__(self, status: NodeStatus) -> None:
+    def __init__(self, status: NodeStatus, page: str = "") -> None:
         self._status = status
+        self._page = page
+        self._ready = False
         self._told: dict[str, tuple[float, str]] = {}
         self._last: dict[str, float] = {}
         self._explained: dict[str, float] = {}
@@ -34,11 +37,17 @@ class WaitLog:
     async def run(self) -> None:
         """Look again and again, without end."""
         while True:
-            await asyncio.sleep(LOOK_EVERY)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_EVERY):
+                    # until it is ready, each move is looked at: the line says how long that took
+                    await (asyncio.sleep(LOOK_EVERY) if self._ready else self._status.moved.wait())
             self.look(time.monotonic())
 
     def look(self, now: float) -> None:
         """Log what began to last, and what is over, since the last look. ``now``: on the monotonic clock."""
+        if not self._ready and self._status.ready:
+            self._ready = True
+            self._tell_ready(now)
         for name, part in sorted(self._status.parts.items()):
             if not part.stuck:
                 if (told := self._told.pop(name, None)) is not None:
@@ -50,6 +59,11 @@ class WaitLog:
                 self._told[name], self._last[name] = (part.since, part.state), now
                 failed = part.state == "failed"
                 log.log(logging.ERROR if failed else logging.WARNING, "%s", self._status.sentence(part))
+
+    def _tell_ready(self, now: float) -> None:
+        status, page = self._status, f", page {self._page}" if self._page else ""
+        tables, seconds = len(status.tables), now - status.started
+        log.info("ready: database %s, tables %d%s, after %.1f s", status.db_path, tables, page, seconds)
 
     def _due(self, part: Part, now: float) -> bool:
         if self._told.get(part.name) == (part.since, part.state):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Iterator
@@ -152,3 +153,22 @@ def test_whatever_waits_is_named_exactly_once(steps: list[tuple[str, str]]) -> N
         named = [word for wait in status.waits for word in wait.replace(",", "").replace(":", "").split()]
         for other in status.parts.values():
             assert named.count(other.name) == (1 if other.stuck else 0), status.waits
+
+
+async def test_a_node_that_is_ready_is_said_to_be_once_with_what_it_has(told: pytest.LogCaptureFixture) -> None:
+    status = NodeStatus(db_path="/data/app.db", tables=("a", "b"))
+    log = asyncio.create_task(WaitLog(status, "http://127.0.0.1:8090").run())
+    await asyncio.sleep(0)
+    assert told.messages == []
+    status.db_connected = status.cdc_installed = status.nats_connected = status.caught_up = True
+    async with asyncio.timeout(30):
+        while not told.messages:
+            status.moved.notify()
+            await asyncio.sleep(0)
+    log.cancel()
+    telling = WaitLog(status)
+    telling.look(status.started + 1.5)
+    telling.look(status.started + 9)
+    first, second = told.messages
+    assert first.startswith("ready: database /data/app.db, tables 2, page http://127.0.0.1:8090, after ")
+    assert second == "ready: database /data/app.db, tables 2, after 1.5 s"
