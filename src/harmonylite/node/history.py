@@ -14,6 +14,7 @@ from typing import Any
 from harmonylite.db.sqlite.file_access import follow
 from harmonylite.db.sqlite.thread import SqliteThread
 from harmonylite.errors import (
+    ConfigError,
     NotFoundError,
     NotRunningError,
     ObjectMissingError,
@@ -102,7 +103,7 @@ class History:
         shape = tables[found].shape
         names = [column.name for column in shape.keys if not column.pseudo] or [shape.rowid]
         if len(names) != len(key):
-            raise SnapshotError(f"the key of table {table} is {', '.join(names)}", advice="give a value for each")
+            raise ConfigError(f"the key of table {table} is {', '.join(names)}", advice="give a value for each")
         events, first, left_out = await history(replaying.streams, shape, key, most=limit)
         whole = {column.name for column in shape.keys if column.pseudo == "null"}
         told = [_event_json(event, whole) for event in events]

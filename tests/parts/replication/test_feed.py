@@ -104,6 +104,8 @@ async def test_a_reader_gets_each_transaction_whole_with_both_values(pair: Pair)
         own = kinds(await reader.entries(1))
         own += kinds(await reader.entries(1)) if len(own) < 2 else []
         assert sorted(own) == [("item", "insert", {"id": "x"}), ("note", "delete", {"id": 1})], "its own come, too"
+    told = (await ask(there, "/v1/history", table="item", key='["x"]')).json["events"]
+    assert [event["after"] for event in told] == [{"id": "x"}], "no rowid beside a whole key"
 
 
 async def test_what_a_reader_hears_of_is_in_the_database_beside_it(pair: Pair) -> None:
