@@ -19,7 +19,6 @@ from harmonylite.errors import (
     NotRunningError,
     ObjectMissingError,
     SnapshotDamagedError,
-    SnapshotError,
     SnapshotRoomError,
 )
 from harmonylite.model import SqlValue
@@ -127,7 +126,7 @@ def _left_out_json(left_out: Sequence[Unfit]) -> list[dict[str, Any]]:
     return [{"shard": error.shard, "seq": error.seq, "reason": error.message} for error in left_out]
 
 
-def _event_json(event: Event, claims: Collection[str]) -> dict[str, Any]:
+def _event_json(event: Event, claims: Collection[str] = ()) -> dict[str, Any]:
     """Return an event. ``claims``: columns that tell rows apart whose key holds NULL, of no interest for others."""
 
     def shown(values: Mapping[str, SqlValue]) -> dict[str, Any]:
