@@ -21,7 +21,7 @@ LARGEST = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class FeedPlace:
     """One shard's part: fields as in `Position`; ``tag``: which stream the numbers belong to, "" = any."""
 
     shard: int
@@ -59,7 +59,7 @@ def _text(position: Position) -> str:
     return f"{position.shard}:{position.seq}{more}{f'/{names}' if names else ''}{f'@{made}' if made else ''}"
 
 
-def parse_position(text: str, shards: Iterable[int]) -> dict[int, Place]:
+def parse_position(text: str, shards: Iterable[int]) -> dict[int, FeedPlace]:
     """Return the place of every one of ``shards`` that ``text`` names; raises ConfigError."""
     wanted = sorted(shards)
     try:
@@ -76,7 +76,7 @@ def parse_position(text: str, shards: Iterable[int]) -> dict[int, Place]:
     return found
 
 
-def _place(text: str, shards: list[int]) -> Place:
+def _place(text: str, shards: list[int]) -> FeedPlace:
     numbers, _, made = text.partition("@")
     place, _, more = numbers.partition("/")
     resume, _, names = more.partition("/")
@@ -90,7 +90,7 @@ def _place(text: str, shards: list[int]) -> Place:
     after = _number(resume) if resume else seq + 1
     if not 1 <= after <= seq + 1:
         raise ValueError(text)
-    return Place(shard, seq, after, aborted, made)
+    return FeedPlace(shard, seq, after, aborted, made)
 
 
 def _number(text: str) -> int:

@@ -184,7 +184,7 @@ class ChangeAnswer(msgspec.Struct):
     after: dict[str, Any]
 
 
-class FeedEntry(msgspec.Struct):
+class FeedAnswer(msgspec.Struct):
     """A line of the change feed: a transaction, a part of one, or only how far the feed is; the last one may be why it
     ends.
     """
@@ -198,7 +198,7 @@ class FeedEntry(msgspec.Struct):
     exit_code: Annotated[int, Meta(ge=1, le=255)] = 1
 
 
-class At(msgspec.Struct):
+class PositionAnswer(msgspec.Struct):
     """Where the node is."""
 
     position: str
@@ -221,7 +221,7 @@ ANSWERS: Final[dict[str, type[msgspec.Struct]]] = {
     "/v1/snapshot/fetch": Fetched,
     "/v1/snapshot/restore": RestoredAnswer,
     "/v1/region": Moved,
-    "/v1/position": At,
-    "/v1/wait": At,
+    "/v1/position": PositionAnswer,
+    "/v1/wait": PositionAnswer,
 }
 """Where a path is not named, its answer is not shown."""

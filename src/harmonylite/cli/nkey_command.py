@@ -39,14 +39,15 @@ def generate(file: Path | None, as_json: bool) -> None:
     import nkeys  # type: ignore[import-untyped]  # it has no stubs
 
     seed: bytes = nkeys.encode_seed(secrets.token_bytes(32), nkeys.PREFIX_BYTE_USER)
+    text = seed.decode()
     if file is None:
         if as_json:
-            print_json({"seed": seed.decode(), "public_key": public_key(seed)})
+            print_json({"seed": text, "public_key": public_key(seed)})
             return
-        click.echo(seed.decode())
+        click.echo(text)
         remark(f"public key: {public_key(seed)}")
         return
-    write_private(file, f"{seed.decode()}\n")
+    write_private(file, f"{text}\n")
     print_json({"file": str(file), "public_key": public_key(seed)}) if as_json else click.echo(public_key(seed))
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import rich_click as click
 
-from harmonylite.cli.control_answers import FeedEntry
+from harmonylite.cli.control_answers import FeedAnswer
 from harmonylite.cli.go_flags import GoCommand
 from harmonylite.cli.invocation import Invocation, config_option, invocation, json_option
 from harmonylite.cli.output import console, key_text, local_time, plain, print_json, remark, sql_text
@@ -38,7 +38,7 @@ def tail(ctx: click.Context, table_name: str | None, start: str, limit: int | No
     control = invocation(ctx).control(SILENT_SECONDS)
     left, whole = limit, True
     try:
-        for entry in control.lines("/v1/changes", {"from": start, "table": table_name}, FeedEntry):
+        for entry in control.lines("/v1/changes", {"from": start, "table": table_name}, FeedAnswer):
             if "error" in entry:
                 error = HarmonyLiteError(entry["error"])
                 error.exit_code = entry.get("exit_code", 1)

@@ -10,13 +10,13 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import Any
 
-from harmonylite.changes.feed_position import Place, parse_position, tag, text_of_positions
+from harmonylite.changes.feed_position import FeedPlace, parse_position, tag, text_of_positions
 from harmonylite.db.sqlite.thread import SqliteThread
 from harmonylite.errors import NotFoundError, NotRunningError, PositionError, StreamError, WaitTimeoutError
 from harmonylite.model import Position
 from harmonylite.node.control import Parts
 from harmonylite.replication.engine import Engine
-from harmonylite.replication.feed import Change, Entry, Feed, check_places, starting_at
+from harmonylite.replication.feed import Feed, FeedChange, FeedEntry, check_places, starting_at
 from harmonylite.replication.lag import reached
 from harmonylite.schema.names import advice, find
 from harmonylite.status import NodeStatus
@@ -37,7 +37,7 @@ class Feeds:
         self._status = status
         self._thread = thread
         self._parts = parts
-        self._readers: dict[AsyncGenerator[Entry, None], asyncio.Task[Entry]] = {}
+        self._readers: dict[AsyncGenerator[FeedEntry, None], asyncio.Task[FeedEntry]] = {}
 
     def close(self) -> None:
         """End all readers."""
@@ -71,14 +71,14 @@ class Feeds:
 
     async def follow(self, feed: Feed) -> AsyncGenerator[dict[str, Any], None]:
         """Yield the entries of ``feed``, and after `BEAT_SECONDS` without one where it is, until the node stops."""
-        yield _entry_json(Entry(feed.position))
+        yield _entry_json(FeedEntry(feed.position))
         async with aclosing(feed.entries()) as entries:
             try:
                 while not self._status.stopping:
                     task = asyncio.ensure_future(anext(entries))
                     self._readers[entries] = task
                     while not (await asyncio.wait({task}, timeout=BEAT_SECONDS))[0]:
-                        yield _entry_json(Entry(feed.position))
+                        yield _entry_json(FeedEntry(feed.position))
                     if task.cancelled():
                         return
                     yield _entry_json(task.result())
@@ -136,7 +136,7 @@ class Feeds:
             else:
                 return {shard: place.seq for shard, place in places.items()}
 
-    async def _check(self, engine: Engine, places: Mapping[int, Place]) -> None:
+    async def _check(self, engine: Engine, places: Mapping[int, FeedPlace]) -> None:
         """Raise PositionError for places in other streams than this node's; StreamError."""
         assert self._parts.replica is not None
         known = await self._thread.run(self._parts.replica.positions)
@@ -147,7 +147,7 @@ class Feeds:
                 raise PositionError(error, advice="ask for the position again")
 
 
-def _entry_json(entry: Entry) -> dict[str, Any]:
+def _entry_json(entry: FeedEntry) -> dict[str, Any]:
     made: dict[str, Any] = {"position": entry.position or None}
     if entry.skipped:
         made["skipped"] = entry.skipped
@@ -157,7 +157,7 @@ def _entry_json(entry: Entry) -> dict[str, Any]:
     return made
 
 
-def _change_json(change: Change) -> dict[str, Any]:
+def _change_json(change: FeedChange) -> dict[str, Any]:
     key = key_json(change.key)
     claims = change.key.keys() - key.keys()  # the rowid beside a whole key is no column of the table
     before, after = (

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from tempfile import SpooledTemporaryFile
 from typing import IO
 
-from harmonylite.changes.feed_position import Place, text_of_positions
+from harmonylite.changes.feed_position import FeedPlace, text_of_positions
 from harmonylite.changes.reassembler import Cut, Inbox, Piece
 from harmonylite.errors import PoisonError, PositionError
 from harmonylite.model import Position, SqlValue, StreamMessage
@@ -29,7 +29,7 @@ MOST_CHANGES = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class FeedChange:
     """One row of a transaction. ``before``: the changed columns as its writer last saw them; ``after``: as it wrote."""
 
     table: str
@@ -40,7 +40,7 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class FeedEntry:
     """A transaction, or a part of a large one. ``position``: where a reader continues that has dealt with all up to
     here, "" within a transaction. ``skipped``: why a message was left out, for an entry without changes.
 
@@ -52,7 +52,7 @@ class Entry:
     origin: str = ""
     at: float = 0.0
     written: float = 0.0
-    changes: tuple[Change, ...] = field(default=())
+    changes: tuple[FeedChange, ...] = field(default=())
     skipped: str = ""
 
 
@@ -74,7 +74,7 @@ class Feed:
         """Where a reader continues that has dealt with every entry so far."""
         return text_of_positions(self._positions)
 
-    async def entries(self) -> AsyncGenerator[Entry, None]:
+    async def entries(self) -> AsyncGenerator[FeedEntry, None]:
         """Yield without end. Close the iterator when done with it.
 
         :raises StreamGapError: the place is older than what the stream keeps. :raises StreamLostError: the stream is
@@ -114,36 +114,36 @@ class Feed:
             if close is not None:
                 await close()
 
-    async def _left_out(self, message: StreamMessage, error: PoisonError) -> Entry:
+    async def _left_out(self, message: StreamMessage, error: PoisonError) -> FeedEntry:
         """Pass over a message that can't be read once this node has, too."""
         await self._folded({message.shard: message.seq})
         self._inbox.skip(message.shard, message.seq)
         self._inbox.add(message)
-        return Entry(self.position, skipped=error.message)
+        return FeedEntry(self.position, skipped=error.message)
 
     async def _folded(self, targets: Mapping[int, int]) -> None:
         """Wait until this node's mirror is there."""
         while not reached(self._status, targets):
             await self._status.moved.wait()
 
-    def _of_cut(self, cut: Cut) -> Iterator[Entry]:
+    def _of_cut(self, cut: Cut) -> Iterator[FeedEntry]:
         after = self._positions | {
             shard: Position(shard, p.seq, p.resume, self._positions[shard].created, p.aborted)
             for shard, p in cut.positions.items()
         }
         for number, (piece, changes) in enumerate(waiting := list(_by_change_set(cut.pieces)), start=1):
-            entry: Entry | None = None
+            entry: FeedEntry | None = None
             for part in self._parts(changes):
                 if entry is not None:
                     yield entry
-                entry = Entry("", str(piece.id), piece.id.node, piece.stored, piece.time, part)
+                entry = FeedEntry("", str(piece.id), piece.id.node, piece.stored, piece.time, part)
             if entry is not None:
                 position = text_of_positions(after) if number == len(waiting) else ""
-                yield Entry(position, entry.id, entry.origin, entry.at, entry.written, entry.changes)
+                yield FeedEntry(position, entry.id, entry.origin, entry.at, entry.written, entry.changes)
         self._positions = after
 
-    def _parts(self, pieces: Sequence[Piece]) -> Iterator[tuple[Change, ...]]:
-        found: list[Change] = []
+    def _parts(self, pieces: Sequence[Piece]) -> Iterator[tuple[FeedChange, ...]]:
+        found: list[FeedChange] = []
         for piece in pieces:
             try:
                 for change in changes_of(piece):
@@ -168,13 +168,13 @@ def _by_change_set(pieces: Sequence[Piece]) -> Iterator[tuple[Piece, list[Piece]
         yield some[-1], some
 
 
-def changes_of(piece: Piece) -> Iterator[Change]:
+def changes_of(piece: Piece) -> Iterator[FeedChange]:
     """Yield the rows that ``piece`` changes. Raises PoisonError for a piece that no node can have applied."""
     for part in checked(piece):
         keys = range(part.keys)
         for kind, row, before, after in row_changes(piece, part):
             key = {part.columns[i]: row[i] for i in keys}
-            yield Change(part.table, kind, key, before, after)
+            yield FeedChange(part.table, kind, key, before, after)
 
 
 async def starting_at(streams: Sequence[ShardStream]) -> dict[int, Position]:
@@ -187,7 +187,7 @@ async def starting_at(streams: Sequence[ShardStream]) -> dict[int, Position]:
     return {info.shard: Position(info.shard, info.first - 1, info.first, info.created) for info in infos}
 
 
-async def check_places(streams: Sequence[ShardStream], places: Mapping[int, Place]) -> dict[int, Position]:
+async def check_places(streams: Sequence[ShardStream], places: Mapping[int, FeedPlace]) -> dict[int, Position]:
     """Return ``places`` as positions in ``streams``. Raises PositionError where they are not there, StreamError."""
     found = {}
     for stream in streams:

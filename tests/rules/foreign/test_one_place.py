@@ -23,7 +23,7 @@ OURS = {
 
 PLAIN = {
     "changes/sharding.py": (1, "text that was just encoded here"),
-    "cli/nkey_command.py": (3, "a seed that was just made here, or was checked by its checksum"),
+    "cli/nkey_command.py": (2, "a seed that was just made here, or was checked by its checksum"),
     "db/mirror/positions.py": (1, "text that was just encoded here"),
     "demo/application.py": (1, "what the demo's own child process says"),
     "demo/story.py": (1, "what the demo's own child process says"),
