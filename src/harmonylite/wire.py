@@ -28,6 +28,10 @@ VERSION: Final = 1
 KIND_CHANGES: Final = 0
 KIND_CHECKPOINT: Final = 1
 KIND_ABORT: Final = 2
+KIND_SCHEMA: Final = 3
+"""A change set that begins with a schema section."""
+CHANGES: Final = (KIND_CHANGES, KIND_SCHEMA)
+"""The kinds of messages that hold rows."""
 RAW_TEXT: Final = 1
 """MessagePack extension type of TEXT that is not UTF-8."""
 BLOCK_BYTES: Final = 1_000_000
@@ -237,7 +241,7 @@ def decode_envelope(message: StreamMessage, shards: int | None) -> Envelope:
         raise ForeignMessageError(why)
     if envelope.kind == KIND_ABORT:
         decode_abort(envelope.body)
-    if envelope.kind > KIND_ABORT:
+    if envelope.kind > KIND_SCHEMA:
         raise WireError(f"messages of kind {envelope.kind} are not known, a newer version may have written it")
     return envelope
 

@@ -18,6 +18,8 @@ from tests.cluster.processes import SECONDS, Node, agree, until, until_equal
 
 pytestmark = pytest.mark.timeout(400)
 
+BY_HAND = {"schema": {"apply": "none"}}
+T = "CREATE TABLE t(id TEXT PRIMARY KEY, n INT)"
 COUNTER = "CREATE TABLE counter(id TEXT PRIMARY KEY, n INT); INSERT INTO counter VALUES ('c', 0)"
 COUNTERS = "CREATE TABLE counter(id TEXT PRIMARY KEY, n INT); INSERT INTO counter VALUES ('0', 0), ('1', 0), ('2', 0)"
 ONE_MORE = "UPDATE counter SET n = n + 1"
@@ -139,7 +141,7 @@ def test_a_file_that_is_deleted_under_a_running_node_comes_back_with_all(site: S
 
 
 def test_a_new_node_gets_rows_of_a_column_that_the_newest_snapshot_lacks(site: Site) -> None:
-    a, b = nodes = [site.node(name, tables="CREATE TABLE t(id TEXT PRIMARY KEY, n INT)") for name in "ab"]
+    a, b = nodes = [site.node(name, sections=BY_HAND, tables=T) for name in "ab"]
     start(nodes)
     for node in nodes:
         site.application(node).write("ALTER TABLE t ADD COLUMN x TEXT")
@@ -156,7 +158,7 @@ def test_a_new_node_gets_rows_of_a_column_that_the_newest_snapshot_lacks(site: S
 
 @pytest.mark.parametrize("running", [False, True], ids=["node stopped", "written into under the running node"])
 def test_a_backup_that_lacks_a_column_gets_the_clusters_values_of_it(site: Site, running: bool) -> None:
-    a, b = nodes = [site.node(name, tables="CREATE TABLE t(id TEXT PRIMARY KEY, n INT)") for name in "ab"]
+    a, b = nodes = [site.node(name, sections=BY_HAND, tables=T) for name in "ab"]
     start(nodes)
     site.application(a).write("INSERT INTO t VALUES ('one', 1)")
     until_equal(nodes)

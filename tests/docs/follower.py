@@ -48,6 +48,8 @@ class Follower:
 
     def __init__(self, shards: int, unique: Mapping[str, Sequence[str]]) -> None:
         self.tables: dict[str, dict[Key, Row]] = {}
+        self.schema: list[list[Any]] = []
+        """What was added to the schema, line by line."""
         self.seen: set[str] = set()
         """What of the format was met: a test that meets none of it shows nothing."""
         self._shards = shards
@@ -84,13 +86,13 @@ class Follower:
             self.seen.add("stepped over")
             return
         version, kind, node, session, number, index, more, last, shards, _, _, packed, body, *_ = decode(payload)
-        assert (version, kind in (0, 1, 2)) == (1, True), "a newer program wrote it"
+        assert (version, kind in (0, 1, 2, 3)) == (1, True), "a newer program wrote it"
         if kind == 2:
             victim: Name = tuple(decode(body))
             if all(done.name != victim for done in self._whole[shard]):
                 self._void.add(victim)
             self.seen.add("abort")
-        if kind != 0:
+        if kind not in (0, 3):
             return
         name = (node, session, number)
         now = self._open[shard].get(node)
@@ -126,7 +128,11 @@ class Follower:
                 assert all(done.name in ends[other] for other in done.shards)
                 self.seen |= {"several shards"} if len(done.shards) > 1 else set()
                 for part in done.parts:
-                    self._part(shard, *part)
+                    if part[0] == "__harmonylite__schema":
+                        self.seen.add("schema")
+                        self.schema += part[4] if shard == min(done.shards) else []
+                    else:
+                        self._part(shard, *part)
 
     # folding ---------------------------------------------------------------------------------------------------
 

@@ -26,6 +26,7 @@ CREATE TABLE seats(id INTEGER PRIMARY KEY, who TEXT, "row" INTEGER, seat INTEGER
 CREATE TABLE keyless(v);
 CREATE TABLE nullable(k TEXT PRIMARY KEY, v);
 """
+LATER = "CREATE TABLE later(id INTEGER PRIMARY KEY, v)"
 COLUMNS = {
     "plain": ("id", "a", "b", "c"), "pair": ("x", "y", "v"), "seats": ("id", "who", "row", "seat"),
     "keyless": ("rowid", "v"), "nullable": ("k", "v"),
@@ -157,6 +158,7 @@ def test_a_program_that_knows_only_the_page_ends_with_the_rows_of_the_nodes(site
     until(lambda: settled(one, two), "both nodes have the same rows")
     code, said = one.command("snapshot", "save")
     assert code == 0, said
+    site.application(one).write(LATER, "INSERT INTO later VALUES (1, 'x')", "PRAGMA user_version = 7")
     prefix = str(one.sections["nats"]["stream_prefix"])
     half = leave_unfinished(server.url, prefix)
     strange = leave_what_no_node_wrote(server.url, prefix)
@@ -170,7 +172,21 @@ def test_a_program_that_knows_only_the_page_ends_with_the_rows_of_the_nodes(site
     follower = Follower(SHARDS, UNIQUE)
     follow(follower, server.url, streams, [1] * SHARDS, [0] * SHARDS)
     assert told(follower) == rows
-    wanted = {"insert", "update", "delete", "displaced", "several shards", "packed", "cut", "abort", "stepped over"}
+    added = {("table", "later", "later", None, LATER), ("pragma", "user_version", "", "0", "7")}
+    assert {tuple(line) for line in follower.schema} == added
+    assert len(follower.tables["later"]) == 1
+    wanted = {
+        "schema",
+        "insert",
+        "update",
+        "delete",
+        "displaced",
+        "several shards",
+        "packed",
+        "cut",
+        "abort",
+        "stepped over",
+    }
     assert follower.seen == wanted
 
     code, said = one.command("snapshot", "fetch", "-o", str(site.folder / "snapshot.db"))
@@ -180,4 +196,4 @@ def test_a_program_that_knows_only_the_page_ends_with_the_rows_of_the_nodes(site
     assert sum(after) > 0
     follow(late, server.url, streams, starts, after)
     assert told(late) == rows
-    assert late.seen == {"insert", "abort", "several shards", "stepped over"}
+    assert late.seen == {"schema", "insert", "abort", "several shards", "stepped over"}

@@ -58,6 +58,7 @@ class Node:
     shapes: Sequence[Shape]
     ledger: Ledger
     capture_batch_rows: int = 512
+    apply_schema: bool = False
     restless: Callable[[], bool] = lambda: False
     session: int = 0
     flight: Flight | None = None
@@ -90,6 +91,7 @@ class Node:
             f"s{self.session}",
             shards=self.world.shards,
             capture_batch_rows=self.capture_batch_rows,
+            apply_schema=self.apply_schema,
             rules=TableRules(exclude=("local_*",), by_row=tuple(s.name for s in self.shapes if s.by_row)),
         )
 
@@ -139,7 +141,14 @@ class Node:
     def join(self, donor: Node) -> None:
         """Join with a copy of another node's mirror, and with whatever the database holds."""
         (self.folder / "mirror").mkdir(exist_ok=True)
-        donor.give_mirror(self.options.mirror)
+        if self.apply_schema:
+            self.start()
+            donor.give_mirror(self.folder / "incoming.db")
+            self.replica.must_fit(self.folder / "incoming.db")
+            self.stop()
+            self._put_mirror(self.folder / "incoming.db")
+        else:
+            donor.give_mirror(self.options.mirror)
         self.start()
         self.replica.reconcile(first=True)
         self._read_from_here()

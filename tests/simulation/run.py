@@ -13,6 +13,8 @@ from typing import ClassVar
 from harmonylite.db.apply import apply
 from harmonylite.db.capture import capture
 from harmonylite.schema.shape import outline
+from tests.simulation import additions
+from tests.simulation.additions import travels
 from tests.simulation.node import Node
 from tests.simulation.properties import check_always, check_at_rest, must
 from tests.simulation.rarer import choose_rarer
@@ -52,6 +54,12 @@ class Schedule:
             self._be_restless()
         self.resting = Random(f"resting {self.seed}")
         self.rests = self.resting.choice((0.0, 0.02, 0.1, 0.3))
+        self.travels = travels(self.seed)
+        self.adding = Random(f"adding {self.seed}")
+        if self.travels:
+            self.growing = False  # type: ignore[misc]  # a migration by hand would meet what travelled
+            for node in self.nodes:
+                node.apply_schema = True
         self.rarer = Random(f"rarer {self.seed}")
         self.strange = self.seed % 5 == 3
         if self.strange:
@@ -93,6 +101,10 @@ class Schedule:
     def _step(self) -> None:
         if self.strange and self.growing:
             self._stranger(self.rarer.choice(self.nodes))
+        if self.travels and self.adding.random() < 0.2:
+            node = self.adding.choice(self.nodes)
+            self._note(node, "adds")
+            additions.transaction(self.adding, node.app.connection)
         node = self.rng.choice(self.members)
         actions: list[tuple[float, Callable[[Node], None]]] = [
             (3, self._write), (3, self._capture), (5, self._publish), (4, self._deliver), (4, self._apply),
@@ -198,7 +210,7 @@ class Schedule:
         cut = node.take()
         if cut is not None:
             self._note(node, f"applies {[str(p.id) for p in cut.pieces]} and dies before a commit")
-            node.apply_and_die(cut, self.rng.choice((0, 0, 1)))
+            node.apply_and_die(cut, self.rng.choice((0, 0, 1)) + (self.adding.randint(0, 3) if self.travels else 0))
 
     def _lose_the_mirror(self, node: Node) -> None:
         cut = node.take()

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from harmonylite.model import Position, StreamInfo, StreamMessage
-from harmonylite.wire import KIND_CHANGES, WireError, decode_envelope
+from harmonylite.wire import CHANGES, WireError, decode_envelope
 
 PAST_KEPT = 64
 """How many earlier histories a mirror remembers."""
@@ -123,7 +123,7 @@ def is_message(message: StreamMessage, node: str, blocks: Sequence[bytes]) -> bo
         envelope = decode_envelope(message, None)
     except WireError:
         return False
-    if envelope.kind != KIND_CHANGES or not envelope.last or envelope.node != node:
+    if envelope.kind not in CHANGES or not envelope.last or envelope.node != node:
         return False
     return not blocks or blocks[-1].endswith(envelope.body)
 

@@ -13,7 +13,7 @@ from typing import IO
 
 from harmonylite.errors import PoisonError
 from harmonylite.model import ChangeSetId, Position
-from harmonylite.wire import Block, Envelope, WireError, decode_block
+from harmonylite.wire import CHANGES, KIND_CHANGES, Block, Envelope, WireError, decode_block
 
 ABORTS_KEPT = 256
 """How many change sets that an abort message voids are remembered per shard."""
@@ -45,6 +45,11 @@ class Piece:
     def name(self) -> tuple[ChangeSetId, tuple[int, ...]]:
         """What the pieces of one change set have in common: pieces that disagree on its shards are none of it."""
         return self.id, self.shards
+
+    @property
+    def has_rows(self) -> bool:
+        """True for a change set, with a schema section or without."""
+        return self.kind in CHANGES
 
     @property
     def size(self) -> int:
@@ -89,6 +94,7 @@ class Open:
     first: int
     spool: IO[bytes]
     shards: list[int]
+    kind: int = KIND_CHANGES
     count: int = 0
     start: int = 0
     end: int = 0

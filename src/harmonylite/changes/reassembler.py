@@ -18,6 +18,7 @@ from typing import IO
 from harmonylite.changes.fragments import Lane, Open, Piece, newer
 from harmonylite.model import ChangeSetId, Position, StreamMessage
 from harmonylite.wire import (
+    CHANGES,
     KIND_ABORT,
     KIND_CHANGES,
     Envelope,
@@ -246,7 +247,7 @@ class Inbox:
             self._given_up.append(part.id)
 
     def _collect(self, lane: Lane, message: StreamMessage, envelope: Envelope) -> None:
-        if envelope.kind != KIND_CHANGES:  # one message, which says nothing of a change set that is under way
+        if envelope.kind not in CHANGES:  # one message, which says nothing of a change set that is under way
             self._complete(lane, message, envelope, Open(envelope.id, message.seq, BytesIO(), envelope.shards))
             return
         part = lane.open.get(envelope.node)
@@ -254,13 +255,13 @@ class Inbox:
             if envelope.index != 0:
                 return
             place = self._spool(SPOOL_BYTES // (1 + self.under_way_count))
-            part = Open(envelope.id, message.seq, place, envelope.shards)
+            part = Open(envelope.id, message.seq, place, envelope.shards, envelope.kind)
             ended = lane.open.pop(envelope.node, None) if envelope.last else lane.begin(part)
             if ended is not None:
                 self._give_up(ended)
         if envelope.index != part.count:
             return  # a repeated part: it was published again after a lost acknowledgement
-        if envelope.shards != part.shards:
+        if envelope.shards != part.shards or envelope.kind != part.kind:
             raise ForeignMessageError(f"it names other shards than the change set's first message, {part.first}")
         lane.append(part, envelope)
         if envelope.last:

@@ -16,7 +16,6 @@ from harmonylite.changes.fragments import Piece
 from harmonylite.errors import PoisonError
 from harmonylite.foreign import Codec, Line, Long, Seconds, Seq, Shard
 from harmonylite.model import StreamInfo, text_of
-from harmonylite.wire import KIND_CHANGES
 
 KEYS_KEPT = 20
 """Keys of each table that are named."""
@@ -72,7 +71,7 @@ def described(entry: LeftOut, pieces: Iterable[Piece]) -> LeftOut:
 
 
 def _keys_in(piece: Piece) -> Iterable[tuple[str, str]]:
-    if piece.kind != KIND_CHANGES:
+    if not piece.has_rows:
         return
     for block in piece.decoded():
         for part in block:

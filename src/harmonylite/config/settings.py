@@ -5,6 +5,7 @@ Invariant: a `Settings` object is complete and valid; nothing reads the file, th
 
 from __future__ import annotations
 
+import warnings
 from typing import Literal
 
 from pydantic import Field
@@ -162,6 +163,21 @@ class ExtensionsSettings(Section):
     )
 
 
+class SchemaSettings(Section):
+    """What becomes of schema changes that other nodes made."""
+
+    apply: Literal["additive", "none"] = key(
+        "additive",
+        "`additive`: new tables, columns, indexes, views, triggers, `user_version` and `application_id` are made here, "
+        "before the rows that need them; what removes, renames or rebuilds waits for this node's own migration. "
+        "`none`: everything waits for it.",
+    )
+
+
+# pydantic has a deprecated method of this name, which nobody calls
+warnings.filterwarnings("ignore", message='Field name "schema" in "Settings" shadows', category=UserWarning)
+
+
 class Settings(Section):
     """The database and the node itself."""
 
@@ -214,6 +230,7 @@ class Settings(Section):
     nats: NatsSettings = NatsSettings()
     tables: TablesSettings = TablesSettings()
     extensions: ExtensionsSettings = ExtensionsSettings()
+    schema: SchemaSettings = SchemaSettings()  # type: ignore[assignment]  # pydantic's deprecated method of that name
     logging: LoggingSettings = LoggingSettings()
     prometheus: PrometheusSettings = PrometheusSettings()
     health_check: HealthCheckSettings = HealthCheckSettings()

@@ -13,6 +13,7 @@ import apsw
 
 from harmonylite.db.mirror import mirror_file
 from harmonylite.db.mirror.compare import changed_keys
+from harmonylite.db.mirror.database_schema import captured_there, is_remembered
 from harmonylite.db.mirror.file_facts import header
 from harmonylite.db.mirror.positions import is_older, mirror_is_behind
 from harmonylite.db.mirror.schema_history import gone_columns
@@ -21,6 +22,7 @@ from harmonylite.db.sqlite.connection import rows, transaction, value
 from harmonylite.db.sqlite.introspection import Inventory, TableRules, read_inventory
 from harmonylite.db.sqlite.lossless import codec_of
 from harmonylite.db.tracking import watermarks
+from harmonylite.db.tracking.captured_schema import make_table, settle
 from harmonylite.db.tracking.change_log import Log
 from harmonylite.db.tracking.installed import STALE, Installed, schema_version
 from harmonylite.db.tracking.tracked_table import Tracked
@@ -35,6 +37,7 @@ from harmonylite.db.tracking.triggers import (
     triggers,
 )
 from harmonylite.errors import DatabaseError, MirrorDamagedError
+from harmonylite.schema.section import Addition
 from harmonylite.schema.shape import TableShape
 from harmonylite.schema.sql import PRIVATE, quote
 
@@ -65,6 +68,7 @@ def install(
             inventory = read_inventory(connection, rules)
             _move_mirror(connection, inventory, _ours(connection))
         result = _install(connection, rules, inventory, log, joined=joined, replicate=replicate)
+        result.section = _settle(connection, rules, result, joined=joined)
         result.version, result.header = schema_version(connection), header(connection)
         if mirror_file.get_state(connection, "main", "schema_version") != result.version:
             mirror_file.set_state(connection, "main", "schema_version", result.version)
@@ -80,6 +84,18 @@ def install(
     log.forget()
     log.drop_images(result.tables.values())
     return result
+
+
+def _settle(connection: apsw.Connection, rules: TableRules, made: Installed, *, joined: bool) -> list[Addition]:
+    """Return what was added to the schema since it was captured.
+
+    The schema of a snapshot counts as captured by a database that was not merged with the cluster yet, as does what the
+    mirror remembers where an older version kept no such list.
+    """
+    new = make_table(connection)
+    whole = bool(mirror_file.get_state(connection, "mirror", "whole"))
+    begin = captured_there(connection, "mirror") if whole and (new or not joined) and is_remembered(connection) else []
+    return settle(connection, rules, {name: table.id for name, table in made.tables.items()}, begin)
 
 
 def _must_not_go_back(connection: apsw.Connection, inventory: Inventory) -> None:

@@ -20,28 +20,32 @@ from harmonylite.changes.reassembler import Cut, Piece
 from harmonylite.db import reconcile
 from harmonylite.db.apply.apply import Applying
 from harmonylite.db.apply.flights import Applied, SchemaMovedError
+from harmonylite.db.apply.schema_additions import SchemaAdditions, of_mirror
 from harmonylite.db.capture.capture import Capture, NotUtf8Error, Outgoing, new_outgoing
 from harmonylite.db.install import install
 from harmonylite.db.mirror import compare, file_facts, mirror_file
 from harmonylite.db.mirror.conflict_journal import Journal, read_journal
-from harmonylite.db.mirror.database_schema import remember_schema
+from harmonylite.db.mirror.database_schema import keep_schema
 from harmonylite.db.mirror.positions import database_standing, history_of, read_standing
 from harmonylite.db.mirror.swap import exchanged, must_fit
 from harmonylite.db.replica_options import ReplicaOptions
 from harmonylite.db.rolled_back import lacks_own, settled_at_start
-from harmonylite.db.sqlite.connection import attach, mapped, open_file, rows, transaction, tune, value
+from harmonylite.db.sqlite.connection import mapped, open_file, rows, transaction, value
 from harmonylite.db.sqlite.other_transactions import OtherTransactions
 from harmonylite.db.sqlite.side_effect_triggers import SideEffectTriggers
 from harmonylite.db.sqlite.wal_mode import Wal
 from harmonylite.db.statistics import Statistics
+from harmonylite.db.tracking.captured_schema import changed_numbers
 from harmonylite.db.tracking.change_log import Log
 from harmonylite.db.tracking.installed import Installed, schema_version
 from harmonylite.db.tracking.tracked_table import Tracked
 from harmonylite.db.tracking.triggers import HELD
 from harmonylite.db.unlogged_changes import log_unlogged
-from harmonylite.errors import DatabaseDamagedError, DatabaseError, MirrorDamagedError
+from harmonylite.errors import DatabaseError
 from harmonylite.model import ChangeSetId, Conflict, Position
 from harmonylite.schema.sql import quote
+
+__all__ = ["Replica", "ReplicaOptions"]
 
 T = TypeVar("T")
 
@@ -77,12 +81,13 @@ class Replica:
         try:
             with mapped(f"open {self.options.database}"):
                 self._configure(connection)
-            self._attach_mirror(connection)
+            mirror_file.attach_to(connection, self.options.mirror, self.options.database)
             self._log = Log(connection)
             o = self.options
             self._journal = Journal(connection, o.node)
             self._capture = Capture(connection, shards=o.shards, compress=o.compress, most=o.capture_batch_rows)
             self._side_effects = SideEffectTriggers(connection, self.options.database)
+            self._schema = SchemaAdditions(connection, o.node, o.rules, o.apply_schema and o.replicate)
             self._others.seen = self._log.seen
             args = (connection, self._log, self._journal, self._others)
             self._applying = Applying(*args, node=o.node, session=o.session, replicate=o.replicate)
@@ -105,20 +110,6 @@ class Replica:
         for name in ("ignore_check_constraints", "recursive_triggers", "temp_store", "trusted_schema"):
             connection.pragma(name, 1)
 
-    def _attach_mirror(self, connection: apsw.Connection) -> None:
-        path = self.options.mirror
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            mirror_file.make_ready(path, self.options.database, str(connection.pragma("encoding")))
-            attach(connection, path, "mirror")
-            with transaction(connection, f"prepare {path}"):
-                mirror_file.prepare(connection)
-            attach(connection, path, "base", read_only=True)
-            connection.execute("PRAGMA mirror.synchronous = normal")
-            tune(connection)
-        except (DatabaseDamagedError, apsw.NotADBError, apsw.CorruptError) as error:
-            raise MirrorDamagedError(f"the mirror {path} is damaged: {error}") from error
-
     def close(self) -> None:
         """Close the files; harmless when they are closed."""
         connection, self._connection, self._installed = self._connection, None, Installed()
@@ -132,8 +123,8 @@ class Replica:
         made = install(connection, o.rules, log, self._installed, joined=self.joined, replicate=o.replicate)
         self._installed = self._applying.installed = made
         self._applying.folds += 1  # what is under way may be met by rows that a migration or VACUUM moved
-        with transaction(connection, "keep the schema"):
-            remember_schema(connection)
+        if self.joined or not self.whole:  # else it is the one of the snapshot that is joined
+            keep_schema(self.connection)
         self._installed.warnings |= self._side_effects.renew(
             {name: each.shape for name, each in self._installed.tables.items()}
         )
@@ -161,7 +152,7 @@ class Replica:
     @property
     def warnings(self) -> dict[str, str]:
         """Sentences about the database, tables and triggers that are left out or need care."""
-        return self._installed.warnings | self.wal.warnings | self.statistics.warnings
+        return self._installed.warnings | self._schema.left_out | self.wal.warnings | self.statistics.warnings
 
     def positions(self) -> dict[int, Position]:
         """Return the mirror's position on every shard."""
@@ -224,6 +215,7 @@ class Replica:
                         base = {shard: position.seq for shard, position in self.positions().items()}
                         history = history_of(self.connection, "mirror")
                         out = new_outgoing(change_set, read.log_id, self._clock(), base, history)
+                        out.section = [*self._installed.section, *changed_numbers(self.connection)]
                         self._capture.read(self.tables.values(), out, message_bytes=message_bytes)
             except BaseException as error:
                 if out is not None:
@@ -236,7 +228,7 @@ class Replica:
             if read is not None and out is not None:
                 break
             named = self._applying.name_new_rows()
-        if out.rows:
+        if out.rows or out.section:
             self._applying.takes_off(number, read)
             return out
         out.close()
@@ -283,7 +275,18 @@ class Replica:
 
         ``merge`` False: fold only. Raises SchemaWaitError, PoisonError, DatabaseBusyError with nothing changed.
         """
-        return self._in_step(lambda: self._applying.apply(cut, merge=merge))
+        made = self._schema.bring(self._schema.sections(cut.pieces))
+        if made is not None:
+            self.reinstall()
+        done = self._in_step(lambda: self._applying.apply(cut, merge=merge))
+        return replace(done, schema=made or [])
+
+    def must_fit(self, snapshot: Path, *, whole: bool = False) -> None:
+        """Make what the schema of ``snapshot`` has and this database never had; raises as `swap.must_fit`."""
+        self._in_step(self._applying.same_schema)
+        if self._schema.bring([of_mirror(self.connection, snapshot)]) is not None:
+            self.reinstall()
+        must_fit(self.connection, self.options.rules, snapshot, whole=whole)
 
     def stage_ahead(self, piece: Piece, number: int) -> int:
         """Stage a block of a change set that is not all here; see `Applying.stage_ahead`."""
@@ -327,11 +330,13 @@ class Replica:
         ``first``: the database was never joined: rows only it has are logged for publication; ``keep_log``: so are
         those that the log names. Else the mirror wins on every row that the log doesn't name, with a journal entry.
         """
-        self._same_or_reinstall()
-        return reconcile.reconcile(
+        self._in_step(self._applying.same_schema)
+        conflicts = reconcile.reconcile(
             self.connection, self._installed, self._log, self._journal, self._applying.unit, first=first,
             replicate=self.options.replicate, keep_log=keep_log,
         )  # fmt: skip
+        keep_schema(self.connection)
+        return conflicts
 
     def adopt(
         self, snapshot: Path, *, relation: Relation | Literal["deviates"] = "behind",
@@ -345,8 +350,7 @@ class Replica:
         `reconcile.adopt`. Returns the number of conflicts. After a crash midway, adopt again.
         """
         before, o = self._journal.written, self.options
-        self._same_or_reinstall()
-        must_fit(self.connection, o.rules, snapshot)
+        self.must_fit(snapshot)
         with exchanged(self.connection, o.mirror, snapshot, o.readers, self._attach_mirror_again):
             self.reinstall()
             args = (self.connection, self._installed, self._log)
@@ -373,7 +377,7 @@ class Replica:
 
     def keep_mine(self, further: Collection[int] | None = None) -> None:
         """Log every row in which the database, known to be newer on ``further`` (None: all shards), differs."""
-        self._same_or_reinstall()
+        self._in_step(self._applying.same_schema)
         of, o = (self.connection, self._installed, self._log), self.options
         with self._applying.unit("keep what the mirror lacks"):
             reconcile.keep_mine(*of, shards=o.shards, further=further, replicate=o.replicate)
@@ -381,12 +385,8 @@ class Replica:
             self.reconcile(first=False)
 
     def _attach_mirror_again(self) -> None:
-        self._attach_mirror(self.connection)
+        mirror_file.attach_to(self.connection, self.options.mirror, self.options.database)
         self.reinstall()
-
-    def _same_or_reinstall(self) -> None:
-        if self.schema_changed():
-            self.reinstall()
 
     @property
     def suspicious(self) -> bool:

@@ -13,7 +13,9 @@ from harmonylite.db.sqlite.introspection import TableRules
 class ReplicaOptions:
     """What a replica needs to know. ``folder``: the node's private folder, where the mirror lives.
 
-    ``capture_batch_rows``: rows that capture reads in one step. ``replicate`` False: write no rows of others."""
+    ``capture_batch_rows``: rows that capture reads in one step. ``replicate`` False: write no rows of others.
+    ``apply_schema``: make what others add to the schema.
+    """
 
     database: Path
     folder: Path
@@ -24,6 +26,7 @@ class ReplicaOptions:
     capture_batch_rows: int = 512
     replicate: bool = True
     patience: float = 0.0
+    apply_schema: bool = False
     rules: TableRules = field(default_factory=TableRules)
     readers: Readers = field(default_factory=Readers, compare=False)
 

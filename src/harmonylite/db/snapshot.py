@@ -136,7 +136,7 @@ def begin_hidden(
 
 def _open(options: ReplicaOptions, building: Path) -> Replica:
     """Open ``building`` in the database's place; what is made here takes all rows, also where the node takes none."""
-    replica = Replica(replace(options, database=building, replicate=True))
+    replica = Replica(replace(options, database=building, replicate=True, apply_schema=True))
     replica.open()
     return replica
 

@@ -19,7 +19,6 @@ from typing import TypeVar
 from harmonylite.backoff import Backoff
 from harmonylite.changes.epochs import drift, further
 from harmonylite.db.mirror.positions import adopt_standing, have_diverged
-from harmonylite.db.mirror.swap import must_fit
 from harmonylite.db.repair import damage, set_aside, was_set_aside
 from harmonylite.db.replica import Replica
 from harmonylite.db.replica_options import ReplicaOptions
@@ -216,7 +215,7 @@ class Bootstrap:
             return
         if fetched is not None:
             try:
-                await self._thread.run(must_fit, replica.connection, replica.options.rules, fetched[1])
+                await self._thread.run(replica.must_fit, fetched[1])
             except SchemaWaitError as error:
                 self._part.waiting(str(error))
                 fetched[1].unlink(missing_ok=True)

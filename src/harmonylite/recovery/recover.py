@@ -20,7 +20,6 @@ from pathlib import Path
 from harmonylite.backoff import Backoff
 from harmonylite.changes.epochs import Relation, Standing, further, held, newest, relation, start_in
 from harmonylite.db.mirror.positions import LIMBO
-from harmonylite.db.mirror.swap import must_fit
 from harmonylite.db.replica import Replica
 from harmonylite.db.snapshot import install_mirror, save_mirror, standing_of
 from harmonylite.db.sqlite.thread import SqliteThread
@@ -228,7 +227,7 @@ class Recovery:
         new_epoch = self._is_other(pointed, look.standing)
         beyond, self.schema_resync.beyond = self.schema_resync.beyond, ""
         if beyond and (fetched := await self._fetch(lambda s: s.name == beyond)) is not None:
-            await self._thread.run(partial(must_fit, whole=True), replica.connection, replica.options.rules, fetched[1])
+            await self._thread.run(partial(replica.must_fit, whole=True), fetched[1])
             return await self._adopt(replica, look, *fetched)
         if not (look.lost or look.gap or new_epoch):
             return True
@@ -309,7 +308,7 @@ class Recovery:
         self, replica: Replica, look: StreamState, snapshot: Snapshot, file: Path, *, way: Relation = "same"
     ) -> bool:
         if not await self._thread.run(lambda: replica.joined):
-            await self._thread.run(must_fit, replica.connection, replica.options.rules, file)
+            await self._thread.run(replica.must_fit, file)
             await self._thread.run(replica.close)
             try:
                 await self._thread.run(install_mirror, replica.options, file)

@@ -22,7 +22,6 @@ from harmonylite.replication.lag import reached
 from harmonylite.replication.row_history import Kind, checked, row_changes
 from harmonylite.schema.names import folded
 from harmonylite.status import NodeStatus
-from harmonylite.wire import KIND_CHANGES
 
 MOST_CHANGES = 1000
 """Rows in one entry; a larger transaction comes as several, and its last one says so."""
@@ -162,7 +161,7 @@ def _by_change_set(pieces: Sequence[Piece]) -> Iterator[tuple[Piece, list[Piece]
     """Yield the last piece of each change set in a cut, and all of them."""
     found: dict[object, list[Piece]] = {}
     for piece in pieces:
-        if piece.kind == KIND_CHANGES:
+        if piece.has_rows:
             found.setdefault(piece.id, []).append(piece)
     for some in found.values():
         yield some[-1], some

@@ -375,6 +375,8 @@ class Receiver:
                 self._status.last_replicated = now
         counters.folded_rows += done.rows
         counters.merged_rows += done.merged
+        if done.schema:
+            log.info("added to the schema, from other nodes: %s", "; ".join(done.schema))
         counters.conflicts += done.conflicts
         counters.given_up_change_sets += len(cut.voided)
         self._status.lock_hold.observe(done.locked)

@@ -17,8 +17,9 @@ from harmonylite.db.apply.staging import check_updates, check_widths
 from harmonylite.errors import PoisonError
 from harmonylite.model import Position, RawText, SqlValue, text_of
 from harmonylite.ports import ShardStream
+from harmonylite.schema.section import SECTION
 from harmonylite.schema.shape import TableShape
-from harmonylite.wire import KIND_CHANGES, TableBlock
+from harmonylite.wire import TableBlock
 
 Kind = Literal["insert", "update", "delete"]
 
@@ -135,10 +136,12 @@ def events(piece: Piece, shape: TableShape, key: Sequence[str]) -> list[Event]:
 
 def checked(piece: Piece) -> Iterator[TableBlock]:
     """Yield the changes of ``piece`` by table. Raises PoisonError for one that no node can have applied."""
-    if piece.kind != KIND_CHANGES:
+    if not piece.has_rows:
         return
     for block in piece.decoded():
         for part in block:
+            if part.table == SECTION:
+                continue
             check_widths(piece, part)
             for group in part.updates:
                 check_updates(piece, part.table, group, len(part.columns))

@@ -35,7 +35,6 @@ from harmonylite.db.tracking.installed import STALE, Installed, schema_version
 from harmonylite.db.tracking.triggers import HELD
 from harmonylite.errors import DatabaseBusyError, RowRefusedError
 from harmonylite.schema.sql import quote
-from harmonylite.wire import KIND_CHANGES
 
 FEW = 64
 """So many rows are few: new ones are published without being named in the log first, a transaction less on their way;
@@ -237,7 +236,7 @@ class Applying:
         merge = merge and self._replicate
         done = Applied()
         written = self._journal.written
-        pieces = [piece for piece in cut.pieces if piece.kind == KIND_CHANGES]
+        pieces = [piece for piece in cut.pieces if piece.has_rows]
         own = [piece for piece in pieces if piece.id.node == self._node]
         landing = self._landing(own)
         quiet = not merge or (not undo and self._brings_nothing(pieces, own, landing))

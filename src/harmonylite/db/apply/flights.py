@@ -32,3 +32,4 @@ class Applied:
     conflicts: int = 0
     locked: float = 0.0
     own: list[ChangeSetId] = field(default_factory=list)
+    schema: list[str] = field(default_factory=list)

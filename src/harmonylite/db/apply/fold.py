@@ -34,9 +34,10 @@ from harmonylite.db.sqlite.connection import execute_or_not, rows, try_or_undo
 from harmonylite.db.sqlite.lossless import exact_rows
 from harmonylite.db.tracking.tracked_table import Tracked
 from harmonylite.errors import RowRefusedError
+from harmonylite.schema.section import SECTION
 from harmonylite.schema.shape import any_of, differs
 from harmonylite.schema.sql import quote
-from harmonylite.wire import TableBlock
+from harmonylite.wire import KIND_SCHEMA, TableBlock
 
 WIDE = 200
 """Columns that one statement looks through for the journal: it reads three values of each (SQLite: limits)."""
@@ -78,6 +79,8 @@ class Fold:
         start, count = self._take_ahead(piece)
         for block in piece.decoded(start):
             for part in block:
+                if part.table == SECTION and piece.kind == KIND_SCHEMA:
+                    continue
                 here, table, present = applicable(self.tables, piece, part)
                 with foreign_values(piece, here):
                     count += self._part(piece, table, present, here, displacing)

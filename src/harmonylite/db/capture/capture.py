@@ -21,11 +21,13 @@ from harmonylite.db.sqlite.row_batches import step
 from harmonylite.db.tracking.tracked_table import Tracked
 from harmonylite.db.tracking.triggers import HELD
 from harmonylite.model import ChangeSetId
+from harmonylite.schema.section import Addition, encode
 from harmonylite.schema.shape import any_differs, differs
 from harmonylite.schema.sql import quote
 from harmonylite.wire import (
     BLOCK_BYTES,
     KIND_CHANGES,
+    KIND_SCHEMA,
     VERSION,
     Envelope,
     TableBlock,
@@ -45,7 +47,7 @@ MASK_BITS = 62
 @dataclass
 class Outgoing:
     """A captured change set, ready to be published. ``log_id``: the log id that it was read at; ``rows``: how many;
-    ``history``: the one of the mirror that it was compared with.
+    ``section``: what it adds to the schema; ``history``: the one of the mirror that it was compared with.
 
     ``parts``: per shard, offset, length, whether the block goes on, and compression of each message's body.
     """
@@ -56,6 +58,7 @@ class Outgoing:
     base: dict[int, int]
     spool: IO[bytes]
     rows: int = 0
+    section: list[Addition] = field(default_factory=list)
     parts: dict[int, list[tuple[int, int, bool, bool]]] = field(default_factory=dict)
     history: str = ""
 
@@ -65,8 +68,8 @@ class Outgoing:
         self.spool.seek(offset)
         return encode_envelope(
             Envelope(
-                VERSION, KIND_CHANGES, self.id.node, self.id.session, self.id.number, index, more,
-                index == len(self.parts[shard]) - 1, sorted(self.parts), self.time, self.base, packed,
+                VERSION, KIND_SCHEMA if self.section else KIND_CHANGES, self.id.node, self.id.session, self.id.number,
+                index, more, index == len(self.parts[shard]) - 1, sorted(self.parts), self.time, self.base, packed,
                 self.spool.read(length), self.history,
             )
         )  # fmt: skip
@@ -129,6 +132,10 @@ class Capture:
         Deletes of all tables come first: receivers fold block by block.
         """
         writer = _Writer(out, compress=self._compress, message_bytes=message_bytes)
+        for shard in range(self._shards) if out.section else ():
+            writer.add(shard, encode(out.section))
+        writer.finish()  # a block of its own
+        out.rows = 0
         busy = [table for table in tables if table.logged]
         known = {table.id: self._any_in_mirror(table) for table in busy}
         seen = (

@@ -101,10 +101,12 @@ def digest_table(connection: apsw.Connection, shape: TableShape, schema: str = "
 
     It is that of the rows' MessagePack, one after the other, in however many steps they are read.
     """
-    reads = [shape.read(c, "t") for c in shape.columns]
+    # nodes that got the same columns one after the other may have them in another order
+    columns = [*shape.keys, *sorted((c for c in shape.columns if c.key < 0), key=lambda c: folded(c.name))]
+    reads = [shape.read(c, "t") for c in columns]
     order = ", ".join(f"{shape.read(c, 't')} COLLATE BINARY" for c in shape.keys)
     found = exact_rows(connection, reads, f"FROM {schema}.{quote(shape.name)} AS t ORDER BY {order}")
-    state = sha256(encode_value([folded(shape.name), [folded(name) for name in shape.names]]))
+    state = sha256(encode_value([folded(shape.name), [folded(column.name) for column in columns]]))
     while rows := step(found, 2_000):
         head = 1 if len(rows) < 16 else 3  # MessagePack: how an array of so many begins
         state.update(memoryview(encode_value(rows))[head:])

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import apsw
 
-from harmonylite.db.mirror.file_facts import remember_file
-from harmonylite.db.sqlite.connection import rows
+from harmonylite.db.mirror.file_facts import HEADER, remember_file
+from harmonylite.db.sqlite.connection import rows, transaction
 from harmonylite.db.sqlite.untrusted_ddl import Definition, decode
+from harmonylite.db.tracking.captured_schema import captured_schema
+from harmonylite.schema.section import PRAGMA, Known
 from harmonylite.schema.sql import PRIVATE, is_private, quote
 
 SCHEMA = quote(PRIVATE + "schema")
+CAPTURED = quote(PRIVATE + "captured")
 
 
 def remember_schema(connection: apsw.Connection) -> None:
@@ -31,9 +34,50 @@ def remember_schema(connection: apsw.Connection) -> None:
         and row[1] not in shadows
         and row[2] not in shadows
     ]
-    if rows(connection, f"SELECT type, name, tbl, sql FROM mirror.{SCHEMA}") != found:
-        connection.execute(f"DELETE FROM mirror.{SCHEMA}")
-        connection.executemany(f"INSERT INTO mirror.{SCHEMA} VALUES (?, ?, ?, ?)", found)
+    _keep(connection, SCHEMA, found)
+    connection.execute(f"CREATE TABLE IF NOT EXISTS mirror.{CAPTURED}(type, name, tbl, sql)")
+    _keep(connection, CAPTURED, [(k.kind, k.name, k.table, k.sql) for k in captured_schema(connection)])
+
+
+def keep_schema(connection: apsw.Connection) -> None:
+    """Do as `remember_schema`, in a transaction of its own."""
+    with transaction(connection, "keep the schema"):
+        remember_schema(connection)
+
+
+def _keep(connection: apsw.Connection, table: str, wanted: list[tuple[str, str, str, str]]) -> None:
+    if rows(connection, f"SELECT type, name, tbl, sql FROM mirror.{table}") != wanted:
+        connection.execute(f"DELETE FROM mirror.{table}")
+        connection.executemany(f"INSERT INTO mirror.{table} VALUES (?, ?, ?, ?)", wanted)
+
+
+def captured_there(connection: apsw.Connection, schema: str = "main") -> list[Known]:
+    """Return what the stream knew of the schema that a mirror remembers: what was added since was still to be sent.
+
+    Of a mirror that says nothing of that, all that it remembers.
+    """
+    listed = rows(connection, f"SELECT 1 FROM {schema}.sqlite_schema WHERE name = ?", (PRIVATE + "captured",))
+    if listed:
+        found = rows(connection, f"SELECT type, name, tbl, sql FROM {schema}.{CAPTURED}")
+        return [Known(*row) for row in found if all(isinstance(part, str) for part in row)]
+    known = [Known(d.kind, d.name, d.table, d.sql) for d in remembered(connection, schema)]
+    return known + [Known(PRAGMA, name, "", str(n)) for name, n in remembered_numbers(connection, schema).items()]
+
+
+def remembered_numbers(connection: apsw.Connection, schema: str = "main") -> dict[str, int]:
+    """Return ``user_version`` and ``application_id`` of the database of a mirror, as far as it remembers them."""
+    table = PRIVATE + "file"
+    if not rows(connection, f"SELECT 1 FROM {schema}.sqlite_schema WHERE type = 'table' AND name = ?", (table,)):
+        return {}
+    found = dict(rows(connection, f"SELECT name, value FROM {schema}.{quote(table)}"))
+    known = {name: found.get(name) for name in HEADER}
+    return {n: v for n, v in known.items() if isinstance(v, int) and HEADER[n][0] <= v <= HEADER[n][1]}
+
+
+def is_remembered(connection: apsw.Connection, schema: str = "mirror") -> bool:
+    """Tell whether the mirror remembers a schema."""
+    listed = f"SELECT 1 FROM {schema}.sqlite_schema WHERE type = 'table' AND name = ?"
+    return bool(rows(connection, listed, (PRIVATE + "schema",)))
 
 
 def remembered(connection: apsw.Connection, schema: str = "main") -> list[Definition]:

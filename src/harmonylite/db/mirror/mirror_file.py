@@ -13,11 +13,11 @@ from typing import Any
 import apsw
 
 from harmonylite.db.mirror import conflict_journal, schema_history, skipped_messages
-from harmonylite.db.sqlite.connection import mapped, open_file, rows, value
+from harmonylite.db.sqlite.connection import attach, mapped, open_file, rows, transaction, tune, value
 from harmonylite.db.sqlite.file_access import follow, make_private
 from harmonylite.db.sqlite.introspection import TableRules, read_inventory
 from harmonylite.db.tracking.column_renames import checked
-from harmonylite.errors import DatabaseError, MirrorDamagedError
+from harmonylite.errors import DatabaseDamagedError, DatabaseError, MirrorDamagedError
 from harmonylite.model import Position
 from harmonylite.schema.shape import TableShape
 from harmonylite.schema.sql import PRIVATE, quote
@@ -62,6 +62,24 @@ def make_ready(path: Path, database: Path, encoding: str) -> None:
         make_mirror(path, encoding)
     with mapped(f"set the mode and owner of {path}"):
         follow(path, database)
+
+
+def attach_to(connection: apsw.Connection, path: Path, database: Path) -> None:
+    """Attach the mirror ``path``, made where it is missing, to the connection of ``database``. Raises MirrorDamagedError.
+
+    It is there twice: as ``mirror``, and as ``base``, which reads the last committed state.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        make_ready(path, database, str(connection.pragma("encoding")))
+        attach(connection, path, "mirror")
+        with transaction(connection, f"prepare {path}"):
+            prepare(connection)
+        attach(connection, path, "base", read_only=True)
+        connection.execute("PRAGMA mirror.synchronous = normal")
+        tune(connection)
+    except (DatabaseDamagedError, apsw.NotADBError, apsw.CorruptError) as error:
+        raise MirrorDamagedError(f"the mirror {path} is damaged: {error}") from error
 
 
 def use_wal(path: Path) -> None:

@@ -92,6 +92,11 @@ def gone_columns(connection: apsw.Connection, table: str) -> set[str]:
     return {name for name, now in _columns_of(connection, table).items() if now is None}
 
 
+def former_columns(connection: apsw.Connection, table: str) -> list[str]:
+    """Return the names that a table's columns had here and have no more."""
+    return list(_columns_of(connection, table))
+
+
 def take_for_gone(connection: apsw.Connection) -> list[tuple[str, str]]:
     """Take the columns that may have gone for gone; return table and name of each."""
     with transaction(connection, "take columns for gone"):

@@ -67,6 +67,13 @@ def examine(path: Path, triggers: Sequence[tuple[str, str, str]]) -> Examined:
     return found
 
 
+def why_not(connection: apsw.Connection, name: str, table: str, sql: str) -> str | None:
+    """Return why a trigger that was just made can't run, None where it can; leaves nothing in ``temp``."""
+    why = _try(connection, name, table, sql)
+    connection.execute(f"DROP TRIGGER IF EXISTS temp.{quote(_OWN + name)}")
+    return why
+
+
 def _try(connection: apsw.Connection, name: str, table: str, sql: str) -> str | None:
     """Make a trigger in ``temp``, where it stays if it can run; else return why it can't."""
     before = _compile(connection, table)

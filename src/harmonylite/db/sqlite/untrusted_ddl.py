@@ -113,15 +113,26 @@ def apply(connection: apsw.Connection, definitions: Sequence[Definition], deadli
             if definition in left_out:
                 continue
             deadline.check()
-            newest = value(connection, "SELECT max(rowid) FROM main.sqlite_schema") or 0
             with deadline.bounding(connection):
-                lacking(partial(_execute, connection, definition, barred))
-            wanted = (definition.kind, definition.name, definition.table)
-            made = "SELECT type, name, tbl_name FROM main.sqlite_schema WHERE rowid > ?"
-            found = rows(connection, made, (newest,))
-            if wanted not in found or any(not _belongs(name, definition) for _, name, _ in found):
-                raise DefinitionError(f"the definition of {definition} makes something else")
+                _make(connection, definition, lambda one: lacking(partial(_execute, connection, one, barred)))
     return left_out
+
+
+def make_one(connection: apsw.Connection, definition: Definition) -> None:
+    """Make one object in ``main`` of a node's connection, in the caller's transaction; raises as `apply`.
+
+    What it needs must be here: there are rows.
+    """
+    _make(connection, definition, lambda one: _execute(connection, one, _barred(connection)))
+
+
+def _make(connection: apsw.Connection, definition: Definition, execute: Callable[[Definition], None]) -> None:
+    newest = value(connection, "SELECT max(rowid) FROM main.sqlite_schema") or 0
+    execute(definition)
+    wanted = (definition.kind, definition.name, definition.table)
+    found = rows(connection, "SELECT type, name, tbl_name FROM main.sqlite_schema WHERE rowid > ?", (newest,))
+    if wanted not in found or any(not _belongs(name, definition) for _, name, _ in found):
+        raise DefinitionError(f"the definition of {definition} makes something else")
 
 
 def _execute(connection: apsw.Connection, definition: Definition, barred: set[str]) -> None:

@@ -8,6 +8,7 @@ import apsw
 
 from harmonylite.db.sqlite.connection import value
 from harmonylite.db.tracking.tracked_table import Tracked
+from harmonylite.schema.section import Addition
 
 STALE = "stale"
 
@@ -21,7 +22,7 @@ class Installed:
     that was dropped here and comes again is a new one, with the rows that its maker put in.)
     ``joining``: tables that this process could not write until now; both files may have rows that the other lacks.
     ``stale``: ids of tables that a migration rebuilt while database and mirror did not stand at one place; they are to
-    be compared when they do.
+    be compared when they do. ``section``: what was added to the schema and is still to be sent.
     """
 
     tables: dict[str, Tracked] = field(default_factory=dict)
@@ -32,6 +33,7 @@ class Installed:
     returned: list[str] = field(default_factory=list)
     joining: list[str] = field(default_factory=list)
     stale: frozenset[int] = frozenset()
+    section: list[Addition] = field(default_factory=list)
 
 
 def schema_version(connection: apsw.Connection) -> int:

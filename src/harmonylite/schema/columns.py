@@ -1,0 +1,105 @@
+"""The columns in the text of a CREATE TABLE statement, as SQLite keeps it.
+
+Invariant: a column's text is cut out whole, whatever quotes, parentheses and comments it holds; nothing is rewritten.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+_TOKEN = re.compile(
+    r"""
+    --[^\n]*(?:\n|\Z) | /\*.*?(?:\*/|\Z)          # comments
+  | '(?:[^']|'')*' | "(?:[^"]|"")*" | `(?:[^`]|``)*` | \[[^\]]*\]
+  | [(),;] | \s+ | [^\s(),;'"`\[/-]+ | .
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+_CONSTRAINTS = {"CONSTRAINT", "PRIMARY", "UNIQUE", "CHECK", "FOREIGN"}
+_CLOSES = {'"': '"', "`": "`", "'": "'", "[": "]"}
+
+
+@dataclass(frozen=True)
+class ColumnText:
+    """One column of a statement. ``text``: its whole declaration; ``end``: where that ends in the statement."""
+
+    name: str
+    text: str
+    end: int
+
+
+def columns_of(sql: str) -> dict[str, ColumnText]:
+    """Return the columns of a CREATE TABLE statement by name in small letters; none where it has no list of them."""
+    found: dict[str, ColumnText] = {}
+    for start, end in _items(sql):
+        text = sql[start:end].strip()
+        first = next((t for t in _TOKEN.findall(text) if not _is_space(t)), "")
+        if first.upper() in _CONSTRAINTS or not first:
+            continue
+        name = _name(first)
+        found[_lower(name)] = ColumnText(name, text, start + len(sql[start:end].rstrip()))
+    return found
+
+
+def added(old: str | None, new: str) -> list[ColumnText]:
+    """Return the columns that ``new`` has and ``old`` has not; ``old`` None: there was no table."""
+    before = columns_of(old) if old is not None else {}
+    return [column for name, column in columns_of(new).items() if name not in before]
+
+
+def widened(sql: str, columns: Sequence[ColumnText]) -> str:
+    """Return a CREATE TABLE statement with ``columns`` behind its own, those left out that it has."""
+    mine = columns_of(sql)
+    missing = [column.text for column in columns if _lower(column.name) not in mine]
+    if not mine or not missing:
+        return sql
+    place = max(column.end for column in mine.values())
+    return sql[:place] + "".join(f", {text}" for text in missing) + sql[place:]
+
+
+def is_one(text: str) -> bool:
+    """Tell whether ``text`` declares one column and holds nothing that ends the statement around it."""
+    depth = 0
+    for part in _TOKEN.findall(text):
+        depth += (part == "(") - (part == ")")
+        if depth < 0 or part == ";" or (part == "," and not depth) or part.startswith(("--", "/*")):
+            return False
+    return depth == 0 and bool(text.strip())
+
+
+def _items(sql: str) -> Iterator[tuple[int, int]]:
+    """Yield where each column and constraint begins and ends."""
+    depth = start = 0
+    for match in _TOKEN.finditer(sql):
+        part = match[0]
+        if part == "(":
+            depth += 1
+            if depth == 1:
+                start = match.end()
+        elif part == ")":
+            depth -= 1
+            if depth == 0:
+                yield start, match.start()
+                return
+        elif part == "," and depth == 1:
+            yield start, match.start()
+            start = match.end()
+
+
+def _is_space(part: str) -> bool:
+    return not part.strip() or part.startswith(("--", "/*"))
+
+
+def _name(part: str) -> str:
+    close = _CLOSES.get(part[0])
+    if close is None:
+        return part
+    inner = part[1:-1]
+    return inner if close == "]" else inner.replace(close * 2, close)
+
+
+def _lower(name: str) -> str:
+    """Return a name as SQLite compares it: the letters of ASCII alone have no case."""
+    return name.translate({code: code + 32 for code in range(65, 91)})
