@@ -9,6 +9,17 @@ import pytest
 
 from harmonylite.db.snapshot import install_mirror, save_copy
 from harmonylite.db.sqlite.introspection import TableRules
+from harmonylite.errors import PoisonError
+from harmonylite.schema.section import COLUMNS, SECTION
+from harmonylite.wire import (
+    KIND_SCHEMA,
+    VERSION,
+    Envelope,
+    TableBlock,
+    encode_block,
+    encode_envelope,
+    encode_tables,
+)
 from tests.parts.db.fix_replicas import PAIRED, Group, Member
 
 ADDITIONS: dict[str, tuple[Sequence[str], str]] = {
@@ -303,3 +314,56 @@ def test_an_older_backup_of_the_file_gets_the_column_back_with_its_values(group:
     b.replica.reconcile(first=False)
     b.inbox = type(b.inbox)(b.replica.positions())
     assert group.equal("t")[0] == (1, "x", 10, "hello")
+
+
+SECTIONS: dict[str, list[object]] = {
+    "another statement": ["table", "n", "n", None, "DROP TABLE t"],
+    "two statements": ["table", "n", "n", None, "CREATE TABLE n(a); DROP TABLE t"],
+    "a select": ["table", "n", "n", None, "CREATE TABLE n AS SELECT * FROM t"],
+    "another name": ["table", "n", "n", None, "CREATE TABLE m(a)"],
+    "another kind": ["index", "n", "t", None, "CREATE TABLE n(a)"],
+    "an unknown kind": ["function", "n", "n", None, "CREATE TABLE n(a)"],
+    "a name of ours": ["table", "__harmonylite__n", "__harmonylite__n", None, 'CREATE TABLE "__harmonylite__n"(a)'],
+    "a name of SQLite's": ["table", "sqlite_n", "sqlite_n", None, "CREATE TABLE sqlite_n(a)"],
+    "a number": ["pragma", "user_version", "", "0", "1; DROP TABLE t"],
+    "another number": ["pragma", "journal_mode", "", None, "1"],
+    "a large number": ["pragma", "user_version", "", "0", str(2**40)],
+    "no text": ["table", 7, "n", None, "CREATE TABLE n(a)"],
+    "too short": ["table", "n"],
+    "bytes": ["table", "n", "n", b"", "CREATE TABLE n(a)"],
+}
+
+
+@pytest.mark.parametrize("line", SECTIONS)
+def test_a_section_that_is_no_addition_pauses_the_node_and_changes_nothing(group: Group, line: str) -> None:
+    _, b = pair(group)
+    part = TableBlock(SECTION, COLUMNS, 2, [], [SECTIONS[line]])
+    body, packed = encode_block([encode_tables(part)], compress=False)
+    made = Envelope(VERSION, KIND_SCHEMA, "x", "s", 1, 0, False, True, [0], 0.0, {}, packed, body)
+    group.world.publish(0, "x", encode_envelope(made))
+    before = b.run("SELECT type, name, sql FROM sqlite_schema")
+    refused = False
+    try:
+        b.receive()
+    except PoisonError:
+        refused = True
+    assert refused or b.replica.warnings
+    assert b.run("SELECT type, name, sql FROM sqlite_schema") == before
+    assert b.run("PRAGMA user_version") == [(0,)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["c; DROP TABLE t", "c, d", "c) STRICT; --", "c -- ", "c /* ", "c DEFAULT (load_extension('x'))", "c UNIQUE", ")"],
+)
+def test_a_column_brings_nothing_else_along(group: Group, text: str) -> None:
+    _, b = pair(group)
+    old = "CREATE TABLE t(id INTEGER PRIMARY KEY, a TEXT, b INT)"
+    part = TableBlock(SECTION, COLUMNS, 2, [], [["table", "t", "t", old, f"{old[:-1]}, {text})"]])
+    body, packed = encode_block([encode_tables(part)], compress=False)
+    made = Envelope(VERSION, KIND_SCHEMA, "x", "s", 1, 0, False, True, [0], 0.0, {}, packed, body)
+    group.world.publish(0, "x", encode_envelope(made))
+    b.receive()
+    assert b.run("SELECT * FROM t ORDER BY 1")[0][:3] == (1, "x", 10)
+    b.run("INSERT INTO t(id) VALUES (9)") if "load_extension" not in text else None
+    assert {name for _, name in schema(b)} == {"t"}
