@@ -167,7 +167,6 @@ def test_a_node_with_a_pending_table_of_that_name_gets_the_other_columns(group: 
         ("ALTER TABLE t RENAME COLUMN a TO c",),
         ("ALTER TABLE t DROP COLUMN b",),
         ("DROP TABLE t",),
-        ("ALTER TABLE t RENAME COLUMN a TO c", "ALTER TABLE t ADD COLUMN d"),
     ],
 )
 def test_what_removes_or_renames_is_left_to_each_nodes_own_migration(group: Group, change: Sequence[str]) -> None:

@@ -65,7 +65,7 @@ def make_ready(path: Path, database: Path, encoding: str) -> None:
 
 
 def attach_to(connection: apsw.Connection, path: Path, database: Path) -> None:
-    """Attach the mirror ``path``, made where it is missing, to the connection of ``database``. Raises MirrorDamagedError.
+    """Attach the mirror ``path``, made where it is missing, to ``database``'s connection. Raises MirrorDamagedError.
 
     It is there twice: as ``mirror``, and as ``base``, which reads the last committed state.
     """
