@@ -62,13 +62,13 @@ def section_of(piece: Piece) -> list[Addition]:
     return found
 
 
-def of_mirror(connection: apsw.Connection, snapshot: Path) -> Section:
+def of_mirror(connection: apsw.Connection, snapshot: Path) -> ToBring:
     """Return what the schema of another mirror, the file ``snapshot``, has, without what is known to have gone here."""
     with reading(snapshot) as other:
         return _of_mirror(connection, other)
 
 
-def _of_mirror(connection: apsw.Connection, other: apsw.Connection) -> Section:
+def _of_mirror(connection: apsw.Connection, other: apsw.Connection) -> ToBring:
     definitions = remembered(other) if is_remembered(other, "main") else []
     numbers = [Addition(PRAGMA, name, "", None, str(n)) for name, n in remembered_numbers(other).items()]
     dropped = {name for name, number in mirror_file.table_ids(connection).items() if number == mirror_file.DROPPED}
@@ -80,7 +80,7 @@ def _of_mirror(connection: apsw.Connection, other: apsw.Connection) -> Section:
         found.append(Addition(each.kind, each.name, each.table, f"CREATE TABLE t({gone})" if gone else None, each.sql))
     found.sort(key=lambda a: Definition(a.kind, a.name, a.table, a.new).rank)
     captured = captured_there(other) if definitions else []
-    return Section([*found, *numbers], [Addition(k.kind, k.name, k.table, None, k.sql) for k in captured])
+    return ToBring([*found, *numbers], [Addition(k.kind, k.name, k.table, None, k.sql) for k in captured])
 
 
 def _number(addition: Addition) -> int:
@@ -91,7 +91,7 @@ def _number(addition: Addition) -> int:
 
 
 @dataclass(frozen=True)
-class Section:
+class ToBring:
     """What to ``make`` here, and what counts as ``captured`` then, where it is here."""
 
     make: list[Addition]
@@ -111,13 +111,13 @@ class SchemaAdditions:
     apply: bool
     left_out: dict[str, str] = field(default_factory=dict)
 
-    def sections(self, pieces: Iterable[Piece]) -> list[Section]:
+    def sections(self, pieces: Iterable[Piece]) -> list[ToBring]:
         """Return the sections of change sets. Raises PoisonError."""
         found = {piece.id: piece for piece in pieces if piece.kind == KIND_SCHEMA}
         read = {name: section_of(piece) for name, piece in found.items()}
-        return [Section([] if name.node == self.node else added, added) for name, added in read.items()]
+        return [ToBring([] if name.node == self.node else added, added) for name, added in read.items()]
 
-    def bring(self, sections: Sequence[Section]) -> list[str] | None:
+    def bring(self, sections: Sequence[ToBring]) -> list[str] | None:
         """Make what ``sections`` add, in one transaction.
 
         Return what is new here; None: there was nothing to look at. Raises DatabaseBusyError with nothing changed.
