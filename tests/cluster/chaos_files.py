@@ -150,7 +150,7 @@ def _mirror(node: Node) -> Path:
 
 
 def _opened(node: Node) -> int:
-    return node.log.read_text().count("the files are opened again")
+    return node.log.read_text().count("reopening the files")
 
 
 def _clear(node: Node) -> None:

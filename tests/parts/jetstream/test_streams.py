@@ -47,7 +47,7 @@ async def test_nodes_that_start_together_share_the_streams(link: NatsLink, caplo
     caplog.set_level("INFO")
     answers = await asyncio.gather(*(ensure_streams(link, SETTINGS) for _ in range(5)))
     assert answers == [[]] * 5
-    made = caplog.text.count("stream harmonylite-changes-0 made")
+    made = caplog.text.count("created stream harmonylite-changes-0")
     assert made == 1, "a server that makes one stream twice may name either time of creation afterwards"
 
 

@@ -191,9 +191,9 @@ def test_sighup_makes_a_node_connect_anew(tmp_path: Path) -> None:
     assert node.stderr
     try:
         for line in node.stderr:
-            if "first node" in line:
+            if "bootstrapped a new cluster" in line:
                 node.send_signal(signal.SIGHUP)
-            if "are read again" in line:
+            if "reloaded certificates" in line:
                 break
         else:
             pytest.fail("it did not read them again")
