@@ -353,8 +353,8 @@ class Node:
     async def _drain(self) -> None:
         """Publish what is committed, if NATS is there, and see it come into the order."""
         status = self.status_object
-        reached = status.nats_connected and status.region.get("reachable", True)
-        if self._parts.engine is None or not status.caught_up or not reached:
+        reached = status.caught_up and status.nats_connected and status.region.get("reachable", True)
+        if self._parts.engine is None or not reached:
             if status.pending_rows:
                 log.warning(LEFT, status.pending_rows)
             return
