@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from harmonylite.doctor.facts import DiskFacts, Facts
-from harmonylite.doctor.table_rows import autoincrement, keys, left_out, wal
+from harmonylite.doctor.table_rows import autoincrement, keys, left_out, transactions, wal
 
 Level = Literal["ok", "advice", "problem", "unknown"]
 
@@ -211,6 +211,7 @@ CHECKS: dict[str, Callable[[Facts], Judgement]] = {
     "clock": _clock,
     "file descriptors": _descriptors,
     "WAL mode": wal,
+    "transactions": transactions,
     "tables without keys": keys,
     "autoincrement keys": autoincrement,
     "tables left out": left_out,

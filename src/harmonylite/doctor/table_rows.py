@@ -24,6 +24,17 @@ def wal(facts: Facts) -> Judgement:
     return ("ok" if facts.database.journal == "wal" else "advice"), facts.database.journal, recommended, why
 
 
+def transactions(facts: Facts) -> Judgement:
+    """Judge what the node does for transactions of the application that read and then write."""
+    patience = facts.settings.merge.patience
+    why = (
+        "a plain BEGIN that has read fails with 'database is locked' when anybody commits before its first write;"
+        " docs/operating.md has the switch of each library"
+    )
+    found = f"merges wait up to {patience} ms for open ones" if patience else "merges wait for none"
+    return ("ok" if patience else "advice"), found, "BEGIN IMMEDIATE where a transaction will write", why
+
+
 def keys(facts: Facts) -> Judgement:
     """Judge tables without a primary key."""
     return _tables(

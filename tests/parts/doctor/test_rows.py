@@ -71,6 +71,7 @@ CASES: list[tuple[str, str, str, dict[str, Any]]] = [
     ("file descriptors", "problem", "256", {"descriptors": 256}),
     ("file descriptors", "advice", "1,024", {"descriptors": 1024}),
     ("WAL mode", "advice", "delete", {"database": DatabaseFacts(journal="delete")}),
+    ("transactions", "ok", "up to 100 ms", {}),
     ("WAL mode", "unknown", "no file", {"database": DatabaseFacts(error="no file")}),
     ("tables without keys", "advice", "log", {"database": DatabaseFacts(keyless=("log",))}),
     (
