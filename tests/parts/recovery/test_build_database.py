@@ -201,7 +201,7 @@ async def test_a_table_that_the_application_makes_in_its_empty_file_meanwhile_st
 async def test_a_change_set_that_the_snapshots_schema_lacks_lets_none_appear(newcomer: Newcomer) -> None:
     a, b = newcomer.group.members
     for member in (a, b):
-        member.run("ALTER TABLE t ADD COLUMN x")
+        member.run("ALTER TABLE t RENAME COLUMN v TO x")
     a.run("INSERT INTO t(id, x) VALUES (9, 1)")
     newcomer.group.settle()
     with pytest.raises(SchemaWaitError, match="column x"):
