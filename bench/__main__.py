@@ -10,10 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from bench.machine import describe
-from bench.measure import MEASUREMENTS, QUICK, Sizes
+from bench.measure import MEASUREMENTS as ALONE
+from bench.measure import QUICK, Sizes
+from bench.neighbours import neighbours
 from bench.report import Row, make_console, save, show
 
 HERE = Path(__file__).parent
+MEASUREMENTS = ALONE | {"neighbours": neighbours}
 
 
 def main() -> int:

@@ -134,10 +134,44 @@ def watch(options: argparse.Namespace) -> dict[str, object]:
     return {"seen": seen}
 
 
+def think(options: argparse.Namespace) -> dict[str, object]:
+    """Read the first row, think for ``pause``, write it, in deferred transactions; tell how many of them failed."""
+    connection = connect(options.file)
+    print("watching", flush=True)
+    failed = 0
+    for number in range(options.count):
+        connection.execute("BEGIN")
+        key = connection.execute("SELECT min(id) FROM measured").fetchone()
+        time.sleep(options.pause)
+        try:
+            connection.execute("UPDATE measured SET customer = ? WHERE id = ?", (number, *key))
+            connection.execute("COMMIT")
+        except sqlite3.OperationalError:
+            failed += 1
+            connection.execute("ROLLBACK")
+        time.sleep(0.002)
+    connection.close()
+    return {"failed": failed}
+
+
+def hold(options: argparse.Namespace) -> dict[str, object]:
+    """Keep one transaction that has read open, as a backup tool does, until standard input ends."""
+    connection = connect(options.file)
+    connection.execute("BEGIN")
+    connection.execute(PROGRESS["insert"]).fetchone()
+    print("watching", flush=True)
+    sys.stdin.read()
+    connection.close()
+    return {}
+
+
+CHILDREN = {"write": write, "watch": watch, "think": think, "hold": hold}
+
+
 def main() -> None:
     """Run one child."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("what", choices=["write", "watch"])
+    parser.add_argument("what", choices=list(CHILDREN))
     parser.add_argument("file")
     parser.add_argument("--count", type=int, required=True, help="rows to write, or the progress to wait for")
     parser.add_argument("--first", type=int, default=1, help="number of the first row")
@@ -151,8 +185,7 @@ def main() -> None:
     parser.add_argument("--pause", type=float, default=0.0, help="seconds between commits, or between looks")
     parser.add_argument("--seconds", type=float, default=600.0, help="how long to watch at most")
     options = parser.parse_args()
-    answer = write(options) if options.what == "write" else watch(options)
-    json.dump(answer, sys.stdout)
+    json.dump(CHILDREN[options.what](options), sys.stdout)
 
 
 if __name__ == "__main__":

@@ -51,9 +51,10 @@ def child(what: str, file: Path, **options: object) -> subprocess.Popen[str]:
     """Start a child of `bench.child`; a watcher is looking when this returns."""
     words = [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", str(value))]
     process = subprocess.Popen(
-        [sys.executable, "-m", "bench.child", what, str(file), *words], stdout=subprocess.PIPE, text=True
-    )
-    if what == "watch":
+        [sys.executable, "-m", "bench.child", what, str(file), *words],
+        stdin=subprocess.PIPE if what == "hold" else None, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    if what != "write":
         assert process.stdout
         process.stdout.readline()
     return process

@@ -177,13 +177,13 @@ def _until_whole(
 def latency(folder: Path, sizes: Sizes) -> list[Row]:
     """Measure one-row commits, from the commit's return until another process sees the row in the other node's file."""
     with cluster(folder, 2) as nodes:
-        _one_by_one(nodes, sizes.latency // 10, already=0)
-        values = _one_by_one(nodes, sizes.latency, already=sizes.latency // 10)
+        one_by_one(nodes, sizes.latency // 10, already=0)
+        values = one_by_one(nodes, sizes.latency, already=sizes.latency // 10)
         among = sizes.latency + sizes.latency // 10 + sizes.bulk
         write(nodes[0].db, count=sizes.bulk, per_commit=sizes.bulk, first=among - sizes.bulk + 1)
         for node in nodes:
             node.until_quiet()
-        updates = _one_by_one(nodes, sizes.latency // 5, already=among, statement="update", progress="value")
+        updates = one_by_one(nodes, sizes.latency // 5, already=among, statement="update", progress="value")
         alone = asyncio.run(_publishes(nodes[0].nats, sizes.latency // 5))
     cuts = quantiles(values, n=100)
     detail = f"{len(values)} commits, 50 a second; fastest {min(values):.2f} ms, slowest {max(values):.1f} ms"
@@ -220,7 +220,7 @@ async def _publishes(port: int, count: int) -> list[float]:
     return taken
 
 
-def _one_by_one(
+def one_by_one(
     nodes: list[Node], count: int, *, already: int, statement: str = "insert", progress: str = "insert"
 ) -> list[float]:
     """Commit one row every 20 ms; return each one's milliseconds until seen at the second node.

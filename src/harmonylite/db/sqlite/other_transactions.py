@@ -39,8 +39,6 @@ PAUSE = 0.01
 """Seconds without a commit for which to wait where locks can't be asked for."""
 WAITED_FOR = 0.9
 """The share of the patience after which a transaction is background: before the wait for it ends."""
-LEAST = 1 / 16
-"""The share of the patience that is left where waiting is in vain again and again: somebody reads all the time."""
 
 Lock = tuple[int, int, int]
 """The byte, the process that holds it, and where its read mark is: another transaction has another one."""
@@ -64,7 +62,6 @@ class OtherTransactions:
         self._file = f"{database}-shm"
         self._patience = patience
         self.seen = seen
-        self._share = 1.0
         self._descriptor = -1
         self._since: dict[Lock, float] = {}
         self._background: set[Lock] = set()
@@ -98,13 +95,12 @@ class OtherTransactions:
 
     def deadline(self) -> float:
         """Return until when to wait for others from now on, on the monotonic clock."""
-        return time.monotonic() + self._patience * self._share
+        return time.monotonic() + self._patience
 
     def wait(self, until: float) -> None:
         """Wait until no other transaction is open, at most ``until``."""
-        if time.monotonic() >= until or not self._open():
-            return
-        self._share = min(1.0, self._share * 2) if self._free(until) else max(LEAST, self._share / 2)
+        if time.monotonic() < until and self._open():
+            self._free(until)
 
     def _free(self, until: float) -> bool:
         """Look until no other transaction is open; False when it is ``until`` before that."""
