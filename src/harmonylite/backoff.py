@@ -1,8 +1,13 @@
-"""Back-off as an object: time is passed in, so nothing here sleeps and no test has to."""
+"""Back-off as an object, and the tries of one loop.
+
+Invariant: time is passed in, so nothing here sleeps and no test has to.
+"""
 
 from __future__ import annotations
 
+import logging
 import random
+import re
 from dataclasses import dataclass, field
 
 
@@ -41,3 +46,34 @@ class Backoff:
     def worked(self) -> None:
         """Forget the failures."""
         self._failures = 0
+
+
+_NUMBERS = re.compile(r"\d+(\.\d+)?")
+
+
+@dataclass(slots=True)
+class Retry:
+    """The tries of one loop: each failure makes the pause longer, each reason gets one log line.
+
+    ``doing``: what is tried, the start of the line. ``level``: of the line. Numbers make no new reason.
+    A loop that reports to a `Part` needs only the `Backoff`: the node's wait log has the line then.
+    """
+
+    log: logging.Logger
+    doing: str
+    backoff: Backoff = field(default_factory=Backoff)
+    level: int = logging.INFO
+    _reason: str = ""
+
+    def failed(self, error: object, now: float) -> float:
+        """Log ``error`` if it is another one than before; return the seconds to wait before trying again."""
+        pause, reason = self.backoff.failed(now), _NUMBERS.sub("#", str(error))
+        if reason != self._reason or self.backoff.failures == 1:
+            self.log.log(self.level, "%s failed, will be tried again: %s", self.doing, error)
+        self._reason = reason
+        return pause
+
+    def worked(self) -> None:
+        """Forget the failures; the next one is logged."""
+        self.backoff.worked()
+        self._reason = ""

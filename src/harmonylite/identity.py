@@ -22,6 +22,7 @@ from typing import Annotated, Literal, Self
 
 import msgspec
 
+from harmonylite.backoff import Backoff
 from harmonylite.config import NODE_ID
 from harmonylite.errors import ConfigError, ForeignError, HarmonyLiteError
 from harmonylite.foreign import Codec
@@ -242,12 +243,13 @@ def holder(folder: Path) -> str | None:
 
 def _lock_alone(handle: int) -> None:
     """Lock for one process, once nobody asks (`holder`); raises BlockingIOError when another one has it."""
+    backoff = Backoff(first=0.001, most=0.05)
     while True:
         try:
             return fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            time.sleep(0.001)
+            time.sleep(backoff.failed(time.monotonic()))
 
 
 def _named(handle: int) -> str:

@@ -17,6 +17,7 @@ from typing import Any
 
 from nats.aio.msg import Msg
 
+from harmonylite.backoff import Backoff, Retry
 from harmonylite.errors import HarmonyLiteError, NotAcknowledgedError, StreamError, StreamLostError
 from harmonylite.jetstream.api import ApiError, JetStream, answer
 from harmonylite.jetstream.stream import Details, Stream
@@ -146,6 +147,7 @@ async def _make_room(copy: Stream, before: Details) -> None:
         )
     # An answer to the deletion says little while the cluster elects: the stream is gone when nobody knows it any more.
     end = time.monotonic() + SECONDS
+    retry = Retry(log, f"looking whether {copy.name} is deleted", Backoff(first=AGAIN, most=5.0), logging.DEBUG)
     while time.monotonic() < end:
         await discard(copy)
         try:
@@ -153,8 +155,9 @@ async def _make_room(copy: Stream, before: Details) -> None:
         except StreamLostError:
             return
         except StreamError as error:
-            log.debug("deleting %s: %s", copy.name, error)
-        await asyncio.sleep(AGAIN)
+            await asyncio.sleep(retry.failed(error, time.monotonic()))
+        else:
+            await asyncio.sleep(retry.backoff.failed(time.monotonic()))
     raise StreamError(f"the older copy of stream {copy.name} at the target can't be deleted")
 
 
@@ -171,14 +174,14 @@ async def _patiently(
 ) -> int:
     """Transfer, again and again while the target still clears away the stream that was deleted just before."""
     end = time.monotonic() + SECONDS
+    retry = Retry(log, f"restore of {stream.name}", Backoff(first=AGAIN, most=5.0), logging.DEBUG)
     while True:
         try:
             return await _transfer(stream, before, target, replicas, told)
         except ApiError as error:
             if error.code != STILL_IN_USE or time.monotonic() > end:
                 raise
-            log.debug("restore of %s: %s", stream.name, error)
-        await asyncio.sleep(AGAIN)
+            await asyncio.sleep(retry.failed(error, time.monotonic()))
         await _make_room(Stream(target, stream.name, stream.shard), before)
 
 
@@ -231,7 +234,7 @@ async def _hand_over(goal: Connection, subject: str, chunk: bytes) -> Msg:
 
     In a cluster another server may wait for it, and word of that is on its way to ours: what nobody took is sent again.
     """
-    end = time.monotonic() + STEP_SECONDS
+    end, backoff = time.monotonic() + STEP_SECONDS, Backoff(first=SETTLING, most=2.0)
     while True:
         try:
             return await goal.request(subject, chunk, seconds=SECONDS)
@@ -240,4 +243,4 @@ async def _hand_over(goal: Connection, subject: str, chunk: bytes) -> Msg:
         except StreamError:
             if goal.over.is_set() or time.monotonic() > end:
                 raise
-        await asyncio.sleep(SETTLING)
+        await asyncio.sleep(backoff.failed(time.monotonic()))

@@ -16,6 +16,7 @@ import json
 import logging
 import os
 import secrets
+import time
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
@@ -26,6 +27,7 @@ from typing import Annotated, Any, BinaryIO, Literal
 import msgspec
 from msgspec import Meta
 
+from harmonylite.backoff import Backoff, Retry
 from harmonylite.errors import (
     ForeignError,
     NotAcknowledgedError,
@@ -126,6 +128,7 @@ class JetStreamObjects:
             meta = await self._meta(name)
             if meta is None:
                 raise ObjectMissingError(f"object {name!r} is not in the NATS object store {self.bucket}")
+            retry = Retry(log, f"reading object {name!r}", Backoff(first=TRY_AGAIN_SECONDS, most=10.0))
             for left in reversed(range(TRIES)):
                 try:
                     await self._receive(name, meta, part, progress)
@@ -133,8 +136,7 @@ class JetStreamObjects:
                 except PullEndedError as error:
                     if not left:
                         raise
-                    log.debug("object %r is read again from its beginning: %s", name, error)
-                    await asyncio.sleep(TRY_AGAIN_SECONDS)
+                    await asyncio.sleep(retry.failed(error, time.monotonic()))
             await asyncio.to_thread(part.replace, target)
         except (StreamError, OSError) as error:
             raise SnapshotError(f"object {name!r} can't be read into {target}: {error}") from error

@@ -14,7 +14,7 @@ import logging
 import time
 from collections.abc import AsyncIterator
 
-from harmonylite.backoff import Backoff
+from harmonylite.backoff import Backoff, Retry
 from harmonylite.errors import StreamError, StreamGapError, StreamLostError
 from harmonylite.jetstream.pull_consumer import PullConsumer, PullEndedError
 from harmonylite.jetstream.stream import Stream
@@ -47,7 +47,7 @@ class Reader:
         self._last: StreamMessage | None = None
         self._looked = 0.0
         self._overdue = 0
-        self._backoff = Backoff(first=0.02, most=2.0)
+        self._retry = Retry(log, f"reading stream {stream.name}", Backoff(first=0.02, most=2.0))
 
     async def batches(self) -> AsyncIterator[list[StreamMessage]]:
         """Yield batches without end; raises StreamGapError, StreamLostError, StreamError once the link is given up."""
@@ -113,24 +113,21 @@ class Reader:
             # Raises what the link died of, so that no reader waits for a link that was given up.
             await self._link.connection()
             return
-        pause = self._backoff.failed(time.monotonic())
-        log.info(
-            "creating a new consumer of stream %s: %s; from message %d", self._stream.name, error.message, self._next
-        )
-        if self._part is not None and self._backoff.failures > QUIET_TRIES:
+        pause = self._retry.failed(error, time.monotonic())
+        if self._part is not None and self._retry.backoff.failures > QUIET_TRIES:
             self._part.waiting(f"stream {self._stream.name} can't be read: {error.message}", error)
         await asyncio.sleep(pause)
 
     async def _look_for_sure(self) -> None:
         """Look, and take a stream for lost only when it stays so: servers that come back may not know all of it yet."""
-        end = time.monotonic() + self._confirm_seconds
+        end, backoff = time.monotonic() + self._confirm_seconds, Backoff(first=0.1, most=self._confirm_seconds / 2)
         while True:
             try:
                 return await self._look()
             except StreamLostError:
                 if time.monotonic() > end:
                     raise
-            await asyncio.sleep(min(0.5, self._confirm_seconds))
+            await asyncio.sleep(backoff.failed(time.monotonic()))
 
     async def _look(self) -> None:
         """Check that the stream still is the one that was read, as far as it was read."""

@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harmonylite.backoff import Backoff
+from harmonylite.backoff import Backoff, Retry
 from harmonylite.errors import StreamError, StreamLostError
 from harmonylite.jetstream.api import ApiError, JetStream
 from harmonylite.jetstream.backup import HELD
@@ -69,7 +69,7 @@ class ReplicaGrowth:
     def __init__(self, api: JetStream, names: Sequence[str]) -> None:
         self._api = api
         self._names = names
-        self._backoff = Backoff(first=LOOK_EVERY, most=LOOK_AGAIN, calm=3 * LOOK_AGAIN)
+        self._retry = Retry(log, "looking at replicas", Backoff(LOOK_EVERY, LOOK_AGAIN, calm=3 * LOOK_AGAIN))
 
     async def run(self) -> None:
         """Look without end: as soon as there are more servers than before, and now and then."""
@@ -80,11 +80,12 @@ class ReplicaGrowth:
             if servers == 1 or (servers <= before and now < due):
                 continue
             try:
-                lowest = await self.look()
+                more = await self.look() < servers
             except StreamError as error:
-                log.debug("replicas: %s", error)
-                lowest = 0
-            before, due = servers, now + (self._backoff.failed(now) if lowest < servers else LOOK_AGAIN)
+                pause = self._retry.failed(error, now)
+            else:
+                pause = self._retry.backoff.failed(now) if more else LOOK_AGAIN
+            before, due = servers, now + pause
 
     async def look(self) -> int:
         """Raise what can be raised now; return the lowest number of replicas of any stream. Raises StreamError."""

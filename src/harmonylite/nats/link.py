@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from harmonylite.backoff import Backoff, Retry
 from harmonylite.errors import ConfigError, ConnectError, ReconnectsSpentError, StreamError
 from harmonylite.nats.connection import AuthError, Connection
 from harmonylite.nats.credentials import connect_options
@@ -187,6 +188,8 @@ class NatsLink(Resource):
 
     async def _rounds(self, *, first: bool) -> Connection:
         failed, start = 0, time.monotonic()
+        wait = self.settings.reconnect_wait  # the pause is a setting: it doesn't grow
+        retry = Retry(log, f"connecting to NATS (each {wait:g} s)", Backoff(first=wait, most=wait), logging.DEBUG)
         while True:
             try:
                 return await self._round()
@@ -200,8 +203,8 @@ class NatsLink(Resource):
                 if spent:
                     raise self._spent(failed, time.monotonic() - start, error) from error
                 self._part.waiting(error.message)
-                log.debug("%s; try %d, again in %g s", error.message, failed, self.settings.reconnect_wait)
-            await asyncio.sleep(self.settings.reconnect_wait)
+                retry.failed(error.message, time.monotonic())
+            await asyncio.sleep(wait)
 
     def _spent(self, failed: int, seconds: float, error: ConnectError | ConfigError) -> ReconnectsSpentError:
         lost = ReconnectsSpentError(

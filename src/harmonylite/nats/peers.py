@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TypeVar
 
 from nats.aio.msg import Msg
 
+from harmonylite.backoff import Backoff, Retry
 from harmonylite.errors import ForeignError, HarmonyLiteError, StreamError
 from harmonylite.foreign import Text
 from harmonylite.nats.connection import Connection
@@ -144,6 +146,7 @@ class NatsPeers:
         await self._subscribed(topic, lambda message: take(message.data))
 
     async def _subscribed(self, topic: str, take: Callable[[Msg], None]) -> None:
+        retry = Retry(log, f"subscribing to {topic}", Backoff(first=0.02, most=5.0), logging.DEBUG)
         while not self._link.closed:
             try:
                 connection = await self._link.connection()
@@ -152,9 +155,10 @@ class NatsPeers:
                     await connection.over.wait()
                 finally:
                     await connection.unsubscribe(subscription)
-            except StreamError:
+            except StreamError as error:
                 if self._link.given_up:
                     raise
+                await asyncio.sleep(retry.failed(error, time.monotonic()))
 
     async def _answer(
         self,

@@ -19,7 +19,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from harmonylite.backoff import Backoff
+from harmonylite.backoff import Backoff, Retry
 from harmonylite.errors import ConfigError, EmbeddedServerError, ForeignError
 from harmonylite.identity import must_be_ours
 from harmonylite.nats.credentials import client_context
@@ -228,7 +228,7 @@ class EmbeddedServer(Resource):
         )
 
     async def _keep(self) -> None:
-        backoff = Backoff(first=0.1, most=10.0)
+        retry = Retry(log, "the embedded nats-server", Backoff(first=0.1, most=10.0), logging.ERROR)
         while True:
             assert self._child is not None
             code = await self._child.wait()
@@ -236,9 +236,8 @@ class EmbeddedServer(Resource):
             self._status.server = {}
             while True:
                 self._status.counters.embedded_restarts += 1
-                pause = backoff.failed(time.monotonic())
+                pause = retry.failed(f"restarting embedded nats-server, which ended: {reason}", time.monotonic())
                 self._part.waiting(f"nats-server ended by itself, is started again in {pause:.1f} s: {reason}")
-                log.error("restarting embedded nats-server, which ended: %s; in %.1f s", reason, pause)
                 await asyncio.sleep(pause)
                 try:
                     await self._start()
@@ -260,16 +259,19 @@ class EmbeddedServer(Resource):
 
     async def _watch_metrics(self) -> None:
         """Keep the figures in the status, and say when the cluster has no quorum."""
-        told = ""
+        told, pause = "", 0.0
+        retry = Retry(log, "reading the figures of nats-server", Backoff(first=SOON, most=FIGURES_EVERY), logging.DEBUG)
         while True:
-            await asyncio.sleep(FIGURES_EVERY if self._status.server and not told else SOON)
+            await asyncio.sleep(pause or (FIGURES_EVERY if self._status.server and not told else SOON))
+            pause = 0.0
             if not self._monitor or (self._part.state == "waiting" and self._part.reason != told):
                 continue
             try:
                 found = await read_metrics(self._monitor)
             except (OSError, ForeignError) as error:  # TimeoutError is an OSError
-                log.debug("figures of the embedded nats-server: %s", error)
+                pause = retry.failed(error, time.monotonic())
                 continue
+            retry.worked()
             self._status.server = found.values
             if found.here != self._here:  # not at each look: a server that is knocked at writes a line of its own
                 self._status.servers = await whereabouts(found.here, self.settings.cluster_peers)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import msgspec
 
+from harmonylite.backoff import Backoff, Retry
 from harmonylite.db.mirror.compare import TableDifference
 from harmonylite.db.sqlite.thread import SqliteThread
 from harmonylite.errors import DatabaseError, HarmonyLiteError, ReopenError, SnapshotError
@@ -81,7 +82,7 @@ class AntiEntropy:
         """Compare every ``interval`` seconds, without end. ``lease``: whose holder compares the nodes; None: everybody
         does. ``local``: also compare this node's database with its mirror.
         """
-        differed = False
+        differed, postponed = False, Retry(log, "comparing", Backoff(calm=2 * interval))
         while True:
             await asyncio.sleep(min(interval, AGAIN) if differed else interval * random.uniform(0.9, 1.1))
             try:
@@ -92,7 +93,9 @@ class AntiEntropy:
             except ReopenError:
                 raise
             except HarmonyLiteError as error:
-                log.info("postponed the comparison: %s", error)
+                postponed.failed(error, time.monotonic())
+            else:
+                postponed.worked()
 
     async def serve(self) -> None:
         """Hear whether this node's mirror deviates, without end."""

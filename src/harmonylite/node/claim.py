@@ -20,6 +20,7 @@ from pathlib import Path
 
 import msgspec
 
+from harmonylite.backoff import Backoff, Retry
 from harmonylite.config import Settings
 from harmonylite.errors import FencedError, StreamError
 from harmonylite.foreign import Codec, Line, Long, Name, Seconds, Seq, Text
@@ -119,14 +120,19 @@ class Claim(Resource):
 
     async def _settle(self) -> None:
         """Ask once more now that both would answer: two that start together both heard nobody before."""
+        retry, pause = Retry(log, "asking who has the node id", Backoff(first=SETTLE, most=10 * SETTLE)), SETTLE
         while True:
-            await asyncio.sleep(SETTLE)
-            with suppress(StreamError):
-                for other in await self._others():
-                    if self._yields_to(other):
-                        raise other.refusal()
-                log.debug("node id %s is settled: no other process has it", self._self.node)
-                return
+            await asyncio.sleep(pause)
+            try:
+                others = await self._others()
+            except StreamError as error:
+                pause = retry.failed(error, time.monotonic())
+                continue
+            for other in others:
+                if self._yields_to(other):
+                    raise other.refusal()
+            log.debug("node id %s is settled: no other process has it", self._self.node)
+            return
 
     def _yields_to(self, other: Running) -> bool:
         ahead = other.up - self._up

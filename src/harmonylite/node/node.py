@@ -17,7 +17,7 @@ from itertools import count
 from typing import Any
 
 from harmonylite import __version__
-from harmonylite.backoff import Backoff
+from harmonylite.backoff import Backoff, Retry
 from harmonylite.config import Settings, notes
 from harmonylite.config import secrets as known_secrets
 from harmonylite.db.replica import Replica
@@ -199,7 +199,7 @@ class Node:
             self._parts.repository, self._parts.lease = services.repository, services.lease
             self._past.replaying = services.replaying
             await stack.enter_async_context(self._watch.open())
-            backoff = Backoff(first=0.1, most=30.0)
+            reopen = Retry(log, "replication with the files as opened", Backoff(0.1, 30.0, calm=60.0), logging.ERROR)
             while True:
                 again: list[BaseException] = []
                 try:
@@ -208,10 +208,10 @@ class Node:
                     again = leaves(group)
                 if not again:
                     return
-                log.error("reopening the files: %s", "; ".join(map(str, again)))
+                pause = reopen.failed("; ".join(map(str, again)), time.monotonic())
                 await self._close_replica()
                 self._parts.replica = self._parts.engine = self._parts.verifier = None
-                await asyncio.sleep(backoff.failed(time.monotonic()))
+                await asyncio.sleep(pause)
                 # Change sets are counted again from here on, and none may be called like an earlier one.
                 options = replace(options, session=next(sessions))
                 suspects = [error.file for error in again if isinstance(error, DatabaseDamagedError)]

@@ -16,7 +16,7 @@ from typing import Annotated, TypeVar
 import msgspec
 from msgspec import Meta
 
-from harmonylite.backoff import Backoff
+from harmonylite.backoff import Backoff, Retry
 from harmonylite.errors import ForeignError, StreamError
 from harmonylite.foreign import Codec, Line, Name, Seconds, Text
 from harmonylite.nats.peers import NatsPeers
@@ -115,15 +115,15 @@ class Registry:
             self._forgot(name)
 
     async def _keep(self, alive: Alive) -> None:
-        backoff = Backoff(first=0.5, most=60.0)
+        retry = Retry(log, "writing the list of nodes", Backoff(first=0.5, most=60.0, calm=120.0))
         while True:
             self._due.clear()
             try:
                 await self.enrol(alive)
             except StreamError as error:
-                log.debug("the list of nodes can't be changed now: %s", error)
-                await asyncio.sleep(backoff.failed(time.monotonic()))
+                await asyncio.sleep(retry.failed(error, time.monotonic()))
             else:
+                retry.worked()
                 with suppress(TimeoutError):
                     async with asyncio.timeout(EVERY):
                         await self._due.wait()

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from harmonylite.backoff import Backoff
+from harmonylite.backoff import Backoff, Retry
 from harmonylite.changes.epochs import drift, further
 from harmonylite.db.mirror.positions import adopt_standing, have_diverged
 from harmonylite.db.repair import damage, set_aside, was_set_aside
@@ -24,10 +24,12 @@ from harmonylite.db.replica import Replica
 from harmonylite.db.replica_options import ReplicaOptions
 from harmonylite.db.snapshot import has_tables, install_mirror, save_mirror
 from harmonylite.db.sqlite.clean_shutdown import taken
+from harmonylite.db.sqlite.encryption import is_encrypted
 from harmonylite.db.sqlite.thread import SqliteThread
 from harmonylite.errors import (
     DatabaseBusyError,
     DatabaseDamagedError,
+    DatabaseEncryptedError,
     DatabaseError,
     DiskFullError,
     MirrorDamagedError,
@@ -84,6 +86,7 @@ class Bootstrap:
         """
         path = self._options.database
         backoff = Backoff(first=0.05, most=1.0)
+        mirror = Retry(log, "opening the mirror", Backoff(first=0.05, most=60.0, calm=120.0), logging.ERROR)
         while True:
             try:
                 await self._thread.run(self._look)
@@ -92,7 +95,10 @@ class Bootstrap:
                 replica = Replica(self._options)
                 await self._thread.run(replica.open)
             except MirrorDamagedError as error:
+                pause = mirror.failed(error, time.monotonic())
                 self._put_mirror_aside(str(error))
+                self._part.waiting(str(error))
+                await asyncio.sleep(pause)  # what damages each new one would fill the disk with them
             except (DatabaseBusyError, DiskFullError) as error:
                 self._part.waiting(str(error))
                 await asyncio.sleep(backoff.failed(time.monotonic()))
@@ -125,6 +131,8 @@ class Bootstrap:
             self._damaged = False
             return
         why = self._damage(database)
+        if why and is_encrypted(database):  # neither put aside nor healed, also where it was plain before
+            raise DatabaseEncryptedError(database)
         if why and not replicated:
             raise DatabaseDamagedError(
                 f"the database {database} is damaged, or no SQLite file: {why}",

@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
-from harmonylite.backoff import Backoff
+from harmonylite.backoff import Backoff, Retry
 from harmonylite.changes.aborts import STALL, STALL_BEGUN, AbortRules, Place, Unfinished
 from harmonylite.db.replica import Replica
 from harmonylite.db.sqlite.thread import SqliteThread
@@ -47,6 +47,8 @@ COUNT_EVERY = 2.0
 """Seconds between counts of what is pending, while the replica can't follow the streams."""
 LAG_EVERY = 2.0
 """Seconds between questions for the streams' ends."""
+LASTS = 1.0
+"""Seconds after which a run that follows one that failed at once counts as one that lasts, and two pauses more."""
 
 T = TypeVar("T")
 Checkpoint = Callable[[ChangeSetId, dict[int, int]], None]
@@ -112,6 +114,9 @@ class Engine:
         self._unfinished = status.part("unfinished")
         options = replica.options
         self._trouble = FileErrors(status.part("database"), (options.database, options.mirror), most=5.0)
+        self._pause = 0.0
+        self._runs = Retry(log, "replication", Backoff(first=0.02, most=5.0), logging.WARNING)
+        self._aborts = Retry(log, "aborting an unfinished change set", Backoff(first=1.0, most=30.0, calm=60.0))
         throttle = Throttle(status, options.node, lambda: self.receiver.inbox, hooks.covering)
         self.publisher = Publisher(streams, options.node, options.session, status, throttle)
         self.receiver = Receiver(
@@ -148,7 +153,8 @@ class Engine:
             try:
                 await self._recover_files(found)
             except DatabaseError as error:
-                await asyncio.sleep(self._trouble.met(error))
+                self._pause = self._trouble.met(error)
+                await asyncio.sleep(self._pause)
 
     async def _recover_files(self, found: list[BaseException]) -> None:
         """Do what has to be done before the next run. Raises DatabaseError: the next run meets the same again."""
@@ -160,10 +166,11 @@ class Engine:
             raise reopen
         error = lost or gap or next((e for e in found if isinstance(e, MirrorDeviatesError | PassedError)), None)
         if error is not None:
-            if self._part.reason != str(error):
-                log.warning("%s", error)
+            pause = self._runs.failed(error, time.monotonic())
             self._part.waiting(str(error))
             await self._recovered()
+            if self._runs.backoff.failures > 1:  # recovered a moment ago, and here it is again
+                await asyncio.sleep(pause)
         elif files is not None:
             raise files
 
@@ -191,9 +198,9 @@ class Engine:
         self.receiver.caught_up.clear()
         await self._thread.run(self.receiver.open, {s: p.seq for s, p in merged.items()} if joined else {}, ends)
         self._part.ok()
-        self._trouble.over()
         try:
             async with asyncio.TaskGroup() as group:
+                group.create_task(self._lasts(), name="see the run last")
                 for stream in self.streams:
                     group.create_task(self.receiver.read(stream.shard), name=f"read shard {stream.shard}")
                 group.create_task(self.receiver.apply(), name="apply")
@@ -203,6 +210,12 @@ class Engine:
                 group.create_task(self.sender.run(self._ready({i.shard: i.last for i in ends})), name="send")
         finally:
             await self._thread.run(self._close)
+
+    async def _lasts(self) -> None:
+        """Take what ended the last run for over once this one has lasted; a run that starts shows nothing yet."""
+        await asyncio.sleep(LASTS + 2 * self._pause)
+        self._pause = 0.0
+        self._trouble.over()
 
     def _close(self) -> None:
         """Drop what was under way; runs on the SQLite thread, after everything that was asked of it."""
@@ -276,8 +289,10 @@ class Engine:
         """Give up on change sets that stay unfinished: at once on this node's own, on others' after a while."""
         stalls = AbortRules()
         self._unfinished.ok()
+        pause = 1.0
         while True:
-            await asyncio.sleep(1.0)
+            await asyncio.sleep(pause)
+            pause = 1.0
             inbox, now = self.receiver.inbox, time.monotonic()
             incomplete = inbox.unfinished()
             read = {stream.shard: inbox.read_up_to(stream.shard) for stream in self.streams}
@@ -290,7 +305,7 @@ class Engine:
                     stalls.given_up((victim, shard), await self.publisher.abort(victim, shard), now)
                     log.warning("aborting change set %s, which its writer left unfinished on shard %d", victim, shard)
                 except StreamError as error:
-                    log.info("can't give up on %s yet: %s", victim, error)
+                    pause = max(pause, self._aborts.failed(error, now))
 
     def _show_unfinished(self, incomplete: list[Place], late: list[Place]) -> None:
         """Count what is unfinished; ``incomplete``: complete on one shard only; ``late``: those of them for a while."""

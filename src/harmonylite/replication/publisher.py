@@ -130,7 +130,8 @@ class Publisher:
         return name
 
     async def _checkpoint_on(self, shard: int, message: Envelope) -> None:
-        for pause in (0.25,) * 19 + (0.0,):
+        backoff = Backoff(first=0.05, most=0.5)
+        for left in reversed(range(14)):  # five seconds
             try:
                 self._throttle.check(shard)
                 async with asyncio.timeout(TURN_SECONDS) as waiting, self._turn([shard]):
@@ -140,9 +141,9 @@ class Publisher:
             except TimeoutError:
                 raise StreamError(f"shard {shard} has no turn for a checkpoint: a change set is on its way") from None
             except StreamError:
-                if not pause:
+                if not left:
                     raise
-                await asyncio.sleep(pause)
+                await asyncio.sleep(backoff.failed(time.monotonic()))
         return None
 
     async def _aside(self, shard: int, message: Envelope, message_id: str) -> int:

@@ -273,9 +273,12 @@ class Receiver:
         ``least``: there are none; change sets of several shards may only come together.
         """
         since, waited = time.monotonic(), [(piece.shard, piece.seq) for piece in cut.pieces]
+        look = False
         while True:
             self._applying = cut
             try:
+                if look:
+                    await self._thread.run(self._look_around)
                 with telling(self._part, cut):
                     done = await self._thread.run(self._on_thread, cut)
             except (SchemaWaitError, PoisonError) as error:
@@ -295,8 +298,7 @@ class Receiver:
                     piece.close()
             except DatabaseError as error:
                 await asyncio.sleep(self._trouble.met(error))
-                if not isinstance(error, DatabaseBusyError):
-                    await self._thread.run(self._look_around)
+                look = not isinstance(error, DatabaseBusyError)
             else:
                 break
         self._applying = None

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from harmonylite.backoff import Backoff
+from harmonylite.backoff import Backoff, Retry
 from harmonylite.db.apply.apply import MOST_UNNOTED
 from harmonylite.db.capture.capture import Outgoing
 from harmonylite.db.replica import Replica
@@ -97,7 +97,7 @@ class Sender:
         self._landed = asyncio.Event()
         self._whole = True
         self._ends: dict[int, int] = {}
-        self._passed_over = Backoff(first=0.1, most=10.0)
+        self._passed_over = Retry(log, "landing a change set", Backoff(first=0.1, most=10.0), logging.WARNING)
         self._idle = asyncio.Event()
         self._part = status.part("capture")
         self._suspects = 0.0
@@ -260,7 +260,7 @@ class Sender:
             if not self._whole:
                 await self._thread.run(self._replica.forget_flight, out.id.number)
                 await self._again(out.id, ends)
-            elif self._passed_over.failures:
+            elif self._passed_over.backoff.failures:
                 self._passed_over.worked()
                 self._part.ok()
         finally:
@@ -276,9 +276,8 @@ class Sender:
             f"change set {change_set} was published whole, up to {places}, and did not land: it was given up on, left"
             " out, or taken for no message of this node; its rows are published again"
         )
-        log.warning("%s", said)
         self._part.waiting(said)
-        await asyncio.sleep(self._passed_over.failed(time.monotonic()))
+        await asyncio.sleep(self._passed_over.failed(said, time.monotonic()))
 
     async def _count(self) -> None:
         """Keep the number of pending rows true while a change set is on its way; an outage may last for days."""

@@ -16,6 +16,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from harmonylite.backoff import Backoff
 from harmonylite.db.mirror.compare import TableDifference
 from harmonylite.db.mirror.digest import digest_snapshot, open_snapshot
 from harmonylite.db.mirror.positions import history_of
@@ -173,13 +174,14 @@ class Verifier:
         return _by_node(heard.answers), heard.unread
 
     async def _local(self, deadline: float) -> list[TableDifference]:
+        backoff = Backoff(first=0.05, most=1.0)
         while True:
             try:
                 return await self._thread.run(self._replica.compare)
             except DatabaseBusyError:
                 if time.monotonic() > deadline:
                     raise
-                await asyncio.sleep(0.1)
+                await asyncio.sleep(backoff.failed(time.monotonic()))
 
     def _history(self) -> str:
         return history_of(self._replica.connection, "mirror")

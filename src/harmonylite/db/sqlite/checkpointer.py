@@ -22,6 +22,7 @@ from pathlib import Path
 
 import apsw
 
+from harmonylite.backoff import Backoff, Retry
 from harmonylite.db.sqlite.connection import open_file
 from harmonylite.errors import DatabaseError
 
@@ -77,6 +78,8 @@ class Checkpointer:
 
     def _work(self) -> None:
         tended: CheckpointedWal | None = None
+        # Debug: the loop that works with the file meets the same, and reports it.
+        retry = Retry(log, f"copying the write-ahead log of {self._database}", Backoff(most=1.0), logging.DEBUG)
         while not self._ended:
             woken = self._woken.wait(self._after if tended and tended.long else None)
             self._woken.clear()
@@ -87,8 +90,7 @@ class Checkpointer:
                 else:
                     tended.cut()
             except (apsw.Error, DatabaseError) as error:
-                # anyone who works with the file meets the same, and tells of it
-                log.debug("the write-ahead log of %s is left to the application: %s", self._database, error)
+                time.sleep(retry.failed(error, time.monotonic()))
         if tended is not None:
             tended.close()
 

@@ -12,6 +12,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
+from harmonylite.backoff import Backoff, Retry
 from harmonylite.errors import ConfigError, StreamError, StreamLostError
 from harmonylite.jetstream.api import STREAM_EXISTS, ApiError, JetStream
 from harmonylite.jetstream.replicas import create
@@ -205,14 +206,18 @@ class RegionWatch:
 
     async def run(self) -> None:
         """Look without end."""
+        retry = Retry(log, "looking at the regions' streams", Backoff(first=self._every, most=3 * self._every))
         while True:
+            pause = self._every * (3 if self._home.here else 1)
             try:
                 await self.look()
                 if self._after is not None:
                     await self._after(self)
             except StreamError as error:
-                log.debug("regions: %s", error)
-            await asyncio.sleep(self._every * (3 if self._home.here else 1))
+                pause = retry.failed(error, time.monotonic())
+            else:
+                retry.worked()
+            await asyncio.sleep(pause)
 
     @property
     def unreachable_for(self) -> float:

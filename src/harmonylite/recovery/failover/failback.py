@@ -22,7 +22,7 @@ from pathlib import Path
 
 import msgspec
 
-from harmonylite.backoff import Backoff
+from harmonylite.backoff import Backoff, Retry
 from harmonylite.changes.failover import Failover, mark_of
 from harmonylite.db.mirror.conflict_journal import keep_entries, recent_nodes
 from harmonylite.db.mirror.positions import enter
@@ -359,7 +359,7 @@ class Failback:
 
     async def finish(self, replica: Replica) -> None:
         """Tell the others once what this node carries is in the primary order, without end."""
-        backoff = Backoff(first=0.5, most=5.0)
+        retry = Retry(log, "telling the primary region what this node brought back", Backoff(first=0.5, most=5.0))
         while True:
             await self._left.wait()
             try:
@@ -367,9 +367,10 @@ class Failback:
                     self._left.clear()
                     replica.name_own(on=False)
                     continue
+                pause = retry.backoff.failed(time.monotonic())
             except (HarmonyLiteError, OSError) as error:
-                log.info("what this node brought back can't be told of yet: %s", error)
-            await asyncio.sleep(backoff.failed(time.monotonic()))
+                pause = retry.failed(error, time.monotonic())
+            await asyncio.sleep(pause)
 
     async def _finished(self, replica: Replica) -> bool:
         """Settle every base that is left; False while the mirror still needs one."""
