@@ -93,6 +93,18 @@ class DatabaseDamagedError(ReopenError):
         self.file = file
 
 
+class DatabaseEncryptedError(DatabaseError):
+    """A SQLite file is encrypted: only who has its key can read it. It is left where it is."""
+
+    def __init__(self, path: object) -> None:
+        super().__init__(
+            f"the database {path} is encrypted (SQLCipher, SQLite3MC or the like), or no SQLite file:"
+            " a node reads plain files only",
+            advice="leave the file where it is, nothing of it is damaged; set db_path to a plain file,"
+            " which your application can make with sqlcipher_export() or PRAGMA rekey; encrypt the disk instead",
+        )
+
+
 class DatabaseReplacedError(ReopenError):
     """The application's file is another one than was opened, or went back to an earlier state, while the node ran."""
 

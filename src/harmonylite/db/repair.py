@@ -30,11 +30,12 @@ from harmonylite.db.replica_options import ReplicaOptions
 from harmonylite.db.snapshot import SIDE_FILES, begin_hidden, fill, install_mirror, put_in_place, seal
 from harmonylite.db.sqlite.connection import attach, mapped, open_file, reading, rows, value
 from harmonylite.db.sqlite.deadline import Deadline
+from harmonylite.db.sqlite.encryption import is_encrypted
 from harmonylite.db.sqlite.lossless import exact_rows, marks
 from harmonylite.db.tracking.tracked_table import Tracked
 from harmonylite.db.tracking.triggers import BASE, HELD, LOG, OVERRULED, STATE
 from harmonylite.db.tracking.watermarks import new_rows
-from harmonylite.errors import DatabaseDamagedError, DatabaseError
+from harmonylite.errors import DatabaseDamagedError, DatabaseEncryptedError, DatabaseError
 from harmonylite.model import RawText
 from harmonylite.schema.sql import quote
 
@@ -63,8 +64,14 @@ def damage(path: Path, *, thorough: bool = False, deadline: Deadline | None = No
                 listed = _check(connection, check)
         finally:
             connection.close()
-    except DatabaseDamagedError as error:
-        return str(error)
+    except (
+        DatabaseError
+    ) as error:  # of any kind: "unsupported file format" where the header is plain
+        if is_encrypted(path):
+            return str(DatabaseEncryptedError(path))
+        if isinstance(error, DatabaseDamagedError):
+            return str(error)
+        raise
     # What an index of the application's says of itself (SQLite checks virtual tables too) is no damage of the file.
     found = [line for line in listed if line != "ok" and not line.startswith(VIRTUAL)]
     return "; ".join(found[:3])

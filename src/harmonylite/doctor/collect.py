@@ -18,9 +18,10 @@ import apsw
 
 from harmonylite.config import Settings
 from harmonylite.db.sqlite.connection import open_file, rows, value
+from harmonylite.db.sqlite.encryption import is_encrypted
 from harmonylite.db.sqlite.introspection import read_inventory
 from harmonylite.doctor.facts import DatabaseFacts, DiskFacts, Facts, NatsFacts, StreamFacts
-from harmonylite.errors import HarmonyLiteError
+from harmonylite.errors import DatabaseEncryptedError, HarmonyLiteError
 from harmonylite.identity import nats_folder_for
 from harmonylite.jetstream.api import JetStream, wall
 from harmonylite.nats.link import NatsLink
@@ -115,6 +116,8 @@ def _database(settings: Settings) -> DatabaseFacts:
         finally:
             connection.close()
     except (HarmonyLiteError, apsw.Error) as error:
+        if is_encrypted(settings.db_path):
+            return DatabaseFacts(error=str(DatabaseEncryptedError(settings.db_path)))
         return DatabaseFacts(error=str(error))
 
 
