@@ -64,9 +64,7 @@ def damage(path: Path, *, thorough: bool = False, deadline: Deadline | None = No
                 listed = _check(connection, check)
         finally:
             connection.close()
-    except (
-        DatabaseError
-    ) as error:  # of any kind: "unsupported file format" where the header is plain
+    except DatabaseError as error:  # of any kind: "unsupported file format" where the header is plain
         if is_encrypted(path):
             return str(DatabaseEncryptedError(path))
         if isinstance(error, DatabaseDamagedError):
