@@ -26,6 +26,7 @@ NO_RETRIES = {
     ("cli/status_command.py", "_watch_screen"): "a picture each second, until a person ends it",
     ("db/replica.py", "capture"): "each round answers one change of the schema or one row",
     ("db/replica.py", "_in_step"): "each round answers one change of the schema",
+    ("db/sqlite/other_transactions.py", "politely"): "until its deadline; then the work is done whoever has begun",
     ("db/sqlite/thread.py", "_work"): "takes jobs from a queue; the error is the caller's",
     ("db/sqlite/untrusted_ddl.py", "run"): "each round defines one more name, and each name once",
     ("jetstream/pull_consumer.py", "_wait"): "the wait itself lasts for a heartbeat, and ends after two",

@@ -7,6 +7,7 @@ from typing import Any
 
 import rich_click as click
 
+from harmonylite.backoff import Backoff
 from harmonylite.cli.control_answers import FeedAnswer
 from harmonylite.cli.go_flags import GoCommand
 from harmonylite.cli.invocation import Invocation, config_option, invocation, json_option
@@ -95,7 +96,7 @@ def wait(ctx: click.Context, caught_up: bool, position: str | None, seconds: flo
 
 
 def _waited(given: Invocation, position: str | None, seconds: float) -> dict[str, Any]:
-    end = time.monotonic() + seconds
+    end, backoff = time.monotonic() + seconds, Backoff(first=RETRY_SECONDS, most=2.0)
     while True:
         left = max(0.1, end - time.monotonic())
         try:
@@ -105,9 +106,10 @@ def _waited(given: Invocation, position: str | None, seconds: float) -> dict[str
             if error.exit_code not in (NotRunningError.exit_code, NotAnsweringError.exit_code):
                 raise
             why = error
-        if time.monotonic() + RETRY_SECONDS >= end:
+        pause = backoff.failed(time.monotonic())
+        if time.monotonic() + pause >= end:
             raise WaitTimeoutError(f"the node is not there after {seconds:g} s: {why}")
-        time.sleep(RETRY_SECONDS)
+        time.sleep(pause)
 
 
 @click.command(cls=GoCommand)

@@ -104,7 +104,7 @@ class VerifySettings(Section):
 class MergeSettings(Section):
     """How rows of other nodes get into the database."""
 
-    deadline: Milliseconds = key(
+    patience: Milliseconds = key(
         100,
         "The longest wait for the transactions that other processes have open before the node commits to the database.",
         unit='milliseconds, or a text such as "250ms"',

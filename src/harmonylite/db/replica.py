@@ -59,7 +59,7 @@ class Replica:
         self._connection: apsw.Connection | None = None
         self._installed = Installed()
         self._seen = -1
-        self._others = OtherTransactions(options.database, options.deadline)
+        self._others = OtherTransactions(options.database, options.patience)
         self.wal, self.statistics = Wal(), Statistics()
 
     # opening ---------------------------------------------------------------------------------------------------

@@ -271,7 +271,6 @@ class EmbeddedServer(Resource):
             except (OSError, ForeignError) as error:  # TimeoutError is an OSError
                 pause = retry.failed(error, time.monotonic())
                 continue
-            retry.worked()
             self._status.server = found.values
             if found.here != self._here:  # not at each look: a server that is knocked at writes a line of its own
                 self._status.servers = await whereabouts(found.here, self.settings.cluster_peers)

@@ -6,10 +6,12 @@ Invariant: a reader that is slow, or gone, holds up nothing of the node; when th
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import Any
 
+from harmonylite.backoff import Backoff
 from harmonylite.changes.feed_position import FeedPlace, parse_position, tag, text_of_positions
 from harmonylite.db.sqlite.thread import SqliteThread
 from harmonylite.errors import NotFoundError, NotRunningError, PositionError, StreamError, WaitTimeoutError
@@ -125,6 +127,7 @@ class Feeds:
         return {"position": text_of_positions(await self._thread.run(replica.positions))}
 
     async def _targets(self, engine: Engine, text: str) -> dict[int, int]:
+        backoff = Backoff(first=RETRY_SECONDS, most=2.0)
         while True:
             try:
                 if not text:
@@ -132,7 +135,7 @@ class Feeds:
                 places = parse_position(text, (stream.shard for stream in engine.streams))
                 await self._check(engine, places)
             except StreamError:
-                await asyncio.sleep(RETRY_SECONDS)
+                await asyncio.sleep(backoff.failed(time.monotonic()))
             else:
                 return {shard: place.seq for shard, place in places.items()}
 

@@ -208,10 +208,9 @@ class Node:
                     again = leaves(group)
                 if not again:
                     return
-                pause = reopen.failed("; ".join(map(str, again)), time.monotonic())
                 await self._close_replica()
                 self._parts.replica = self._parts.engine = self._parts.verifier = None
-                await asyncio.sleep(pause)
+                await asyncio.sleep(reopen.failed("; ".join(map(str, again)), time.monotonic()))
                 # Change sets are counted again from here on, and none may be called like an earlier one.
                 options = replace(options, session=next(sessions))
                 suspects = [error.file for error in again if isinstance(error, DatabaseDamagedError)]

@@ -69,7 +69,7 @@ def own(member: Member) -> None:
 
 @pytest.fixture
 def pair(group: Group) -> list[Member]:
-    made = group.several(2, PAIRED, deadline=PATIENCE)
+    made = group.several(2, PAIRED, patience=PATIENCE)
     made[0].run("INSERT INTO t VALUES (1, 'x', 10), (2, 'y', 20)")
     group.settle()
     return made
@@ -192,7 +192,7 @@ def test_where_nothing_can_be_asked_a_pause_is_waited_for(pair: list[Member], mo
 
 
 def test_the_descriptor_is_closed_after_the_connection(group: Group, monkeypatch: pytest.MonkeyPatch) -> None:
-    a = group.several(1, PAIRED, deadline=PATIENCE)[0]
+    a = group.several(1, PAIRED, patience=PATIENCE)[0]
     others = a.replica._others
     assert not others.busy()
     assert others._descriptor >= 0

@@ -120,7 +120,10 @@ def read_shape(
     warning = ""
     if not keys:
         keys = [Column(rowid, "INTEGER", key=0, pseudo="rowid")]
-        warning = f"table {name} has no primary key: its rows are known by rowid, which VACUUM may renumber"
+        warning = (
+            f"table {name} has no primary key: its rows are known by rowid; nodes that insert count the same"
+            " rowids, so of two such rows one ends in the conflict journal, and VACUUM may renumber them"
+        )
     elif not without_rowid and not integer_key and not all(c.not_null for c in keys):
         keys.append(Column(rowid, "INTEGER", key=len(keys), pseudo="null"))
     unique, blind, indexes = _unique(connection, name, schema, collations)

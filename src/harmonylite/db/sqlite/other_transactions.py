@@ -52,15 +52,15 @@ class _BegunError(Exception):
 
 
 class OtherTransactions:
-    """The open transactions of other processes. ``deadline``: seconds for which the node waits for their ends.
+    """The open transactions of other processes. ``patience``: seconds for which the node waits for their ends.
 
     A transaction that lasts longer, as one of a backup tool or a report, is *background* until it ends: it is waited
     for once. ``seen``: returns a number that moves with every commit of others, where locks can't be asked for.
     """
 
-    def __init__(self, database: Path, deadline: float, seen: Callable[[], int] = int) -> None:
+    def __init__(self, database: Path, patience: float, seen: Callable[[], int] = int) -> None:
         self._file = f"{database}-shm"
-        self._patience = deadline
+        self._patience = patience
         self.seen = seen
         self._descriptor = -1
         self._since: dict[Lock, float] = {}

@@ -11,7 +11,7 @@ import apsw
 import pytest
 
 from harmonylite.db.repair import damage
-from harmonylite.db.replica import ReplicaOptions
+from harmonylite.db.replica_options import ReplicaOptions
 from harmonylite.db.sqlite.encryption import HEADER, is_encrypted
 from harmonylite.db.sqlite.thread import SqliteThread
 from harmonylite.errors import DatabaseDamagedError, DatabaseEncryptedError

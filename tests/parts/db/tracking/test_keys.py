@@ -107,10 +107,19 @@ def test_rows_whose_key_holds_null_are_told_apart(group: Group) -> None:
 
 def test_a_table_without_a_key_is_replicated_with_a_warning(group: Group) -> None:
     a, _ = group.several(2, TABLES["no key"][0])
-    assert "known by rowid, which VACUUM may renumber" in a.replica.warnings["t"]
+    assert "nodes that insert count the same rowids" in a.replica.warnings["t"]
     a.run("INSERT INTO t VALUES (1, 1), (1, 1), (2, 2)")
     a.run("DELETE FROM t WHERE rowid = 1")
     assert group.equal("t") == [(2, 1, 1), (3, 2, 2)]
+
+
+def test_two_nodes_that_insert_into_a_table_without_a_key_put_half_of_the_rows_into_the_journal(group: Group) -> None:
+    a, b = group.several(2, TABLES["no key"][0])
+    for n in range(20):
+        a.run("INSERT INTO t VALUES (?, 'a')", (n,))
+        b.run("INSERT INTO t VALUES (?, 'b')", (n,))
+    assert len(group.equal("t")) == 20
+    assert len({repr(conflict.key) for conflict in a.replica.conflicts()}) == 20  # as the warning says: 20 of 40
 
 
 def test_vacuum_of_a_table_without_a_key_loses_no_row_and_doubles_none(group: Group) -> None:
