@@ -19,6 +19,9 @@ from tests.needs import ANALYZE
 UNIT = next(block.text for block in blocks(DOCS / "operating.md") if block.language == "ini")
 
 
+CONTRIB = DOCS.parent / "contrib" / "harmonylite.service"
+
+
 def unit() -> configparser.SectionProxy:
     """Return the unit's service section."""
     parser = configparser.ConfigParser(strict=False, interpolation=None)
@@ -37,10 +40,18 @@ def test_the_unit_leaves_the_end_of_the_embedded_server_to_the_node() -> None:
     assert unit()["Type"] == "notify"
 
 
+def test_the_unit_to_install_is_that_of_the_page_without_what_needs_a_further_file() -> None:
+    told = [line for line in UNIT.splitlines() if "user.nkey" not in line]
+    lines = CONTRIB.read_text().splitlines()
+    assert [line for line in lines if not line.startswith("# ") or line == told[0]] == told
+    assert {line.removeprefix("# ") for line in lines} >= set(UNIT.splitlines()) - {told[0]}
+
+
 @ANALYZE.mark
-def test_systemd_takes_the_unit(tmp_path: Path) -> None:
+@pytest.mark.parametrize("text", [UNIT, CONTRIB.read_text()], ids=["page", "contrib"])
+def test_systemd_takes_the_unit(tmp_path: Path, text: str) -> None:
     file = tmp_path / "harmonylite.service"
-    file.write_text(UNIT.replace("/opt/harmonylite/bin/harmonylite", str(Path(sys.executable).parent / "harmonylite")))
+    file.write_text(text.replace("/opt/harmonylite/bin/harmonylite", str(Path(sys.executable).parent / "harmonylite")))
     command = ["systemd-analyze", "verify", "--man=no", str(file)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert not [line for line in done.stderr.splitlines() if "harmonylite.service" in line]

@@ -39,11 +39,11 @@ class Feeds:
         self._status = status
         self._thread = thread
         self._parts = parts
-        self._readers: dict[AsyncGenerator[FeedEntry, None], asyncio.Task[FeedEntry]] = {}
+        self._readers: set[asyncio.Task[None]] = set()
 
     def close(self) -> None:
         """End all readers."""
-        for task in self._readers.values():
+        for task in self._readers:
             task.cancel()
 
     def _engine(self) -> Engine:
@@ -74,20 +74,27 @@ class Feeds:
     async def follow(self, feed: Feed) -> AsyncGenerator[dict[str, Any], None]:
         """Yield the entries of ``feed``, and after `BEAT_SECONDS` without one where it is, until the node stops."""
         yield _entry_json(FeedEntry(feed.position))
-        async with aclosing(feed.entries()) as entries:
-            try:
-                while not self._status.stopping:
-                    task = asyncio.ensure_future(anext(entries))
-                    self._readers[entries] = task
-                    while not (await asyncio.wait({task}, timeout=BEAT_SECONDS))[0]:
+        # A task of its own closes the streams' readers: that of a reader that is gone is cancelled at each await.
+        passed: asyncio.Queue[FeedEntry | Exception | None] = asyncio.Queue(1)
+        task = asyncio.create_task(_pass_on(feed, passed), name="feed")
+        self._readers.add(task)
+        task.add_done_callback(self._readers.discard)
+        try:
+            while not self._status.stopping:
+                try:
+                    async with asyncio.timeout(BEAT_SECONDS):
+                        entry = await passed.get()
+                except TimeoutError:
+                    if passed.empty():  # else the feed may be past what was not passed on yet
                         yield _entry_json(FeedEntry(feed.position))
-                    if task.cancelled():
-                        return
-                    yield _entry_json(task.result())
-            finally:
-                if (task_left := self._readers.pop(entries, None)) is not None and not task_left.done():
-                    task_left.cancel()
-                    await asyncio.wait({task_left})
+                    continue
+                if entry is None:
+                    return
+                if isinstance(entry, Exception):
+                    raise entry
+                yield _entry_json(entry)
+        finally:
+            task.cancel()
 
     async def position(self, seconds: float) -> dict[str, Any]:
         """Return the position at which everything is in the order that was committed here before.
@@ -148,6 +155,20 @@ class Feeds:
             if place.tag and place.tag != tag(known[stream.shard].created) and not place.fits(await stream.info()):
                 error = f"position {place.shard}:{place.seq} belongs to another stream than this node's"
                 raise PositionError(error, advice="ask for the position again")
+
+
+async def _pass_on(feed: Feed, passed: asyncio.Queue[FeedEntry | Exception | None]) -> None:
+    """Put what ``feed`` yields into ``passed``, one at a time; why it ended comes last, None when it was cancelled."""
+    try:
+        async with aclosing(feed.entries()) as entries:
+            async for entry in entries:
+                await passed.put(entry)
+    except asyncio.CancelledError:
+        while not passed.empty():
+            passed.get_nowait()
+        passed.put_nowait(None)
+    except Exception as error:  # noqa: BLE001  # raised to the reader, whatever it is
+        await passed.put(error)
 
 
 def _entry_json(entry: FeedEntry) -> dict[str, Any]:
