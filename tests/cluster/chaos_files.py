@@ -150,7 +150,7 @@ def _mirror(node: Node) -> Path:
 
 
 def _opened(node: Node) -> int:
-    return node.log.read_text().count("reopening the files")
+    return node.log.read_text().count("replication with the files as opened")
 
 
 def _clear(node: Node) -> None:

@@ -77,7 +77,7 @@ def test_damage_that_a_clean_stop_did_not_see_is_found_soon_after_a_quick_start(
         node.start()
         until(lambda: list(file.parent.glob(f"{file.name}.damaged-*")), "it is put aside")  # noqa: B023
         node.ready()
-        assert "reopening the files" in node.log.read_text(), "it was opened before it was checked"
+        assert "replication with the files as opened" in node.log.read_text(), "it was opened before it was checked"
     assert len(until_equal([a, b])["fought"]) == 5
     agree([a, b])
 
@@ -181,7 +181,7 @@ def test_a_backup_that_is_restored_under_a_running_node_is_noticed(site: Site, w
             copying.step()
         source.close()
         target.close()
-    until(lambda: "reopening the files" in b.log.read_text(), "the node notices")
+    until(lambda: "replication with the files as opened" in b.log.read_text(), "the node notices")
     site.application(b).write(insert("b", 2))
     until(lambda: len(ids(a)) == 4, "what is written then arrives")
     until_equal([a, b])
