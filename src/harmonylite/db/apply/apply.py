@@ -33,7 +33,7 @@ from harmonylite.db.sqlite.other_transactions import OtherTransactions
 from harmonylite.db.tracking.change_log import Log
 from harmonylite.db.tracking.installed import STALE, Installed, schema_version
 from harmonylite.db.tracking.triggers import HELD
-from harmonylite.errors import DatabaseBusyError, RowRefusedError
+from harmonylite.errors import DatabaseBusyError, DatabaseReplacedError, RowRefusedError
 from harmonylite.schema.sql import quote
 
 FEW = 64
@@ -188,12 +188,17 @@ class Applying:
         self._others.wait(until)
         with self.unit("note what is back", immediate=True):
             self.same_schema()
+            self._must_not_have_gone_back()
             if self._back is not None:
                 self.clear_log(self._back.log_id, self._back.seen)
             own = mirror_file.positions(self._connection, "main")
             there = mirror_file.positions(self._connection, "mirror")
             mirror_file.stand(self._connection, {s: p for s, p in there.items() if s not in own or p.seq >= own[s].seq})
             self._others.check(until)
+
+    def _must_not_have_gone_back(self) -> None:
+        if mirror_file.went_back(self._connection):  # a backup that was put back is not to be called up to date
+            raise DatabaseReplacedError("the database went back to an earlier state while the node ran")
 
     def stage_ahead(self, piece: Piece, number: int) -> int:
         """Stage ``piece``, block ``number`` of a change set that is not all here yet.
@@ -296,6 +301,7 @@ class Applying:
     ) -> None:
         """Merge what was folded, with all that the database is to say of it; it is locked from the first line on."""
         locked = time.monotonic()
+        self._must_not_have_gone_back()
         mirror_file.stand(self._connection, mirror_file.positions(self._connection, "mirror"))
         self.same_schema()
         held = self._held()

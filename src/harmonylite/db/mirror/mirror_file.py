@@ -146,6 +146,15 @@ def stand(connection: apsw.Connection, moved: Mapping[int, Position]) -> None:
     )
 
 
+def went_back(connection: apsw.Connection) -> bool:
+    """Tell whether the database notes less than its mirror knows it to note: a backup was put back meanwhile."""
+    sql = (
+        f"SELECT 1 FROM mirror.{NOTED} AS n LEFT JOIN main.{POSITION} AS d ON d.shard = n.shard"
+        " WHERE coalesce(d.seq, 0) < n.seq"
+    )
+    return value(connection, sql) is not None
+
+
 def note_equal(connection: apsw.Connection) -> None:
     """Take note, in the mirror, of positions that both files have: a crash had come between their commits."""
     connection.execute(

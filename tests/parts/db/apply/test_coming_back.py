@@ -11,6 +11,7 @@ import pytest
 
 from harmonylite.changes.epochs import drift
 from harmonylite.db.mirror import mirror_file
+from harmonylite.errors import DatabaseReplacedError
 from tests.parts.db.fix_replicas import PAIRED, Group, Member
 
 WRITES = {
@@ -240,3 +241,31 @@ def test_a_file_that_goes_back_under_the_node_is_noticed(group: Group) -> None:
             copy.step()
     a.replica.reinstall()  # what puts a file's content back moves its schema's version
     assert a.replica.lacks_own(newest=True)
+
+
+@pytest.mark.parametrize("then", ["note", "merge"])
+def test_a_backup_that_is_put_back_under_a_running_node_is_never_called_up_to_date(group: Group, then: str) -> None:
+    a, b = group.pair()
+    with closing(apsw.Connection("")) as before:
+        with before.backup("main", b.app, "main") as copy:
+            copy.step()
+        a.run("UPDATE t SET a = 'since' WHERE id = 1")
+        group.settle()
+        if then == "note":
+            b.run("INSERT INTO t VALUES (9, 'own', 0)")
+            b.send()
+            b.receive()
+            assert b.replica.unnoted
+        else:
+            a.run("INSERT INTO t VALUES (8, 'later', 0)")
+            a.send()
+        with b.app.backup("main", before, "main") as copy:
+            copy.step()
+    with pytest.raises(DatabaseReplacedError, match="went back to an earlier state"):
+        b.replica.note() if then == "note" else b.receive()
+    b.stop()
+    b.start()
+    b.replica.reconcile(first=False)
+    group.settle()
+    assert b.rows("t") == b.rows("t", "mirror") == a.rows("t")
+    assert ("since",) in b.run("SELECT a FROM t")
