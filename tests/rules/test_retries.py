@@ -31,6 +31,7 @@ NO_RETRIES = {
     ("db/sqlite/untrusted_ddl.py", "run"): "each round defines one more name, and each name once",
     ("jetstream/pull_consumer.py", "_wait"): "the wait itself lasts for a heartbeat, and ends after two",
     ("nats_server/child_process.py", "_read"): "each round is one line of the server's",
+    ("node/feeds.py", "follow"): "each round is a line that says that the connection lives",
     ("node/node.py", "_watch_held_back"): "a look each 5 s",
     ("node/node.py", "_watch_statistics"): "a look at long intervals",
     ("node/presence.py", "_heartbeat"): "a heartbeat at its interval",

@@ -42,7 +42,8 @@ async def nodes(nats: RealNats, tmp_path: Path) -> AsyncIterator[Callable[..., R
     made: list[Running] = []
 
     def make(name: str, *ddl: str) -> Running:
-        made.append(Running(tmp_path, name, nats.url, *ddl))
+        # a node that waits for the migration of its own file is one that is paused
+        made.append(Running(tmp_path, name, nats.url, *ddl, more='[schema]\napply = "none"\n'))
         return made[-1]
 
     yield make
