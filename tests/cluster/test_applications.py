@@ -152,7 +152,9 @@ def test_nobody_but_sqlite_opens_the_live_files(site: Site) -> None:
     assert nodes[0].command("snapshot", "save")[0] == 0
     agree(nodes)
     assert nodes[0].stop() == 0
-    assert told.read_text() == ""
+    # its locks tell who has a transaction open; the file stays open as long as SQLite's own
+    opened = [line for line in told.read_text().splitlines() if "-shm'" not in line]
+    assert opened == []
 
 
 def test_intervals_of_zero_stop_nothing(site: Site) -> None:

@@ -186,7 +186,8 @@ def test_a_dead_peers_server_is_one_line_in_the_log_and_not_four_a_second(site: 
     nodes[2].kill()
     until(lambda: "peers are silent: node3" in nodes[0].log.read_text()[before:], "the node is seen to be gone")
     refused = [line for line in nodes[0].log.read_text()[before:].splitlines() if "trying to connect to route" in line]
-    assert 1 <= len(refused) <= 2, refused
+    # none where the same line came at the start already, within the minute
+    assert len(refused) <= 2, refused
     nodes[2].start()
     nodes[2].ready()
     until(lambda: "peers are back: node3" in nodes[0].log.read_text(), "and to be back")

@@ -80,7 +80,8 @@ def test_an_embedded_node_keeps_password_and_generated_credentials_to_itself(sit
     node.sections["prometheus"]["bind"] = f"127.0.0.1:{node.port}"
     site.running.append(node)
     node.start()
-    until(lambda: "connected to NATS" in node.log.read_text(), "the node is up")
+    # the first server is a guest's, which only looks who is there
+    until(lambda: "waiting for it: streams" in node.log.read_text(), "the node's own server is up")
     os.kill(node.pid_of_server(), signal.SIGKILL)
     until(lambda: "restarting embedded nats-server" in node.log.read_text(), "the node notices the end of its server")
     node.signal(signal.SIGHUP)

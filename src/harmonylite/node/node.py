@@ -206,7 +206,7 @@ class Node:
                     await self._replicate(bootstrap, services, peers, shards, link, regional)
                 except* ReopenError as group:
                     again = leaves(group)
-                if not again:
+                if not again or self._stopping.is_set():  # a group that ends in errors swallows the stop's cancellation
                     return
                 await self._close_replica()
                 self._parts.replica = self._parts.engine = self._parts.verifier = None

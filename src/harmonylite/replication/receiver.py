@@ -20,6 +20,7 @@ from harmonylite.db.mirror.schema_history import take_for_gone
 from harmonylite.db.replica import Replica
 from harmonylite.db.sqlite.connection import mapped
 from harmonylite.db.sqlite.thread import SqliteThread
+from harmonylite.db.tracking.installed import schema_version
 from harmonylite.errors import (
     DatabaseBusyError,
     DatabaseError,
@@ -80,6 +81,7 @@ class Receiver:
         self._arrived = asyncio.Event()
         self._room = asyncio.Event()
         self.schema_moved = asyncio.Event()
+        self._tried_under = -1
         self._targets: dict[int, int] = {}
         self._behind: dict[int, int] | None = None
         self._put_back_for: tuple[int, int] | None = None
@@ -276,6 +278,7 @@ class Receiver:
         look = False
         while True:
             self._applying = cut
+            self.schema_moved.clear()  # what moves from here on may be what the cut waits for
             try:
                 if look:
                     await self._thread.run(self._look_around)
@@ -337,7 +340,6 @@ class Receiver:
 
     async def _schema_moves(self, pause: Pause) -> bool:
         """Wait a while, or until something is asked of ``pause``; tell whether the schema is another one now."""
-        self.schema_moved.clear()
         waits = [asyncio.create_task(event.wait()) for event in (self.schema_moved, pause.asked)]
         try:
             await asyncio.wait(waits, timeout=SCHEMA_WAIT, return_when=asyncio.FIRST_COMPLETED)
@@ -347,13 +349,17 @@ class Receiver:
         return await self._thread.run(self._look_at_schema) or self.schema_moved.is_set()
 
     def _look_at_schema(self) -> bool:
-        """Tell whether the schema was changed, and bring triggers and mirror in step with it then."""
-        changed = self._replica.schema_changed()
-        if changed:
+        """Bring triggers and mirror in step with the schema; tell whether it is another than the last cut met."""
+        if self._replica.schema_changed():
             self._replica.reinstall()
-        return changed
+        return self._schema() != self._tried_under
+
+    def _schema(self) -> int:
+        with mapped("read the schema's version"):
+            return schema_version(self._replica.connection)
 
     def _on_thread(self, cut: Cut) -> Applied:
+        self._tried_under = self._schema()
         done = self._replica.apply(cut, merge=self.merging and self._behind is None)
         for piece in cut.pieces:
             if piece.kind == KIND_CHECKPOINT and piece.shard == max(piece.shards):
