@@ -9,6 +9,8 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from harmonylite.schema.names import folded
+
 _TOKEN = re.compile(
     r"""
     --[^\n]*(?:\n|\Z) | /\*.*?(?:\*/|\Z)          # comments
@@ -39,7 +41,7 @@ def columns_of(sql: str) -> dict[str, ColumnText]:
         if first.upper() in _CONSTRAINTS or not first:
             continue
         name = _name(first)
-        found[_lower(name)] = ColumnText(name, text, start + len(sql[start:end].rstrip()))
+        found[folded(name)] = ColumnText(name, text, start + len(sql[start:end].rstrip()))
     return found
 
 
@@ -52,7 +54,7 @@ def added(old: str | None, new: str) -> list[ColumnText]:
 def widened(sql: str, columns: Sequence[ColumnText]) -> str:
     """Return a CREATE TABLE statement with ``columns`` behind its own, those left out that it has."""
     mine = columns_of(sql)
-    missing = [column.text for column in columns if _lower(column.name) not in mine]
+    missing = [column.text for column in columns if folded(column.name) not in mine]
     if not mine or not missing:
         return sql
     place = max(column.end for column in mine.values())
@@ -98,8 +100,3 @@ def _name(part: str) -> str:
         return part
     inner = part[1:-1]
     return inner if close == "]" else inner.replace(close * 2, close)
-
-
-def _lower(name: str) -> str:
-    """Return a name as SQLite compares it: the letters of ASCII alone have no case."""
-    return name.translate({code: code + 32 for code in range(65, 91)})

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from harmonylite.schema.columns import added, columns_of, widened
+from harmonylite.schema.names import folded
 from harmonylite.schema.sql import PRIVATE
 from harmonylite.wire import TableBlock
 
@@ -33,7 +34,7 @@ class Known:
     @property
     def key(self) -> tuple[str, str]:
         """What names the object: tables and views share their names, and letters have no case."""
-        return ("table" if self.kind == "view" else self.kind), self.name.lower()
+        return ("table" if self.kind == "view" else self.kind), folded(self.name)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from harmonylite.db.snapshot import save_copy
 from tests.parts.db.fix_replicas import Group, Member
 
 
@@ -36,3 +37,22 @@ def test_tables_whose_names_differ_in_case_hold_the_same_rows(make_group: Callab
     assert rows(a, "main") == rows(b, "main") == rows(a, "mirror") == rows(b, "mirror")
     for name in ("USERS", "users", "Users"):
         assert [c.column.lower() for c in a.replica.conflicts(table=name)] == ["name"]
+
+
+def test_names_that_differ_in_more_than_the_case_of_ascii_are_two(group: Group) -> None:
+    ddl = "CREATE TABLE Ä(id INTEGER PRIMARY KEY, v)", "CREATE TABLE ä(id INTEGER PRIMARY KEY, w)"
+    a, b = group.several(2, *ddl, apply_schema=True)
+    a.run("INSERT INTO Ä VALUES (1, 'large')")
+    b.run("INSERT INTO ä VALUES (1, 'small')")
+    group.settle()
+    for name in ("é", "É"):
+        a.run(f"ALTER TABLE ä ADD COLUMN {name}")
+        a.run(f"UPDATE ä SET {name} = '{name}'")
+        group.settle()
+    copy = b.options.folder / "incoming.db"
+    save_copy(a.options.mirror, copy)
+    b.replica.adopt(copy)
+    group.settle()
+    for member in (a, b):
+        assert member.run("SELECT * FROM Ä") == [(1, "large")]
+        assert member.run("SELECT * FROM ä") == [(1, "small", "é", "É")]

@@ -21,6 +21,7 @@ from harmonylite.changes.rekeying import rekeyed
 from harmonylite.db.sqlite.connection import rows, transaction, value
 from harmonylite.db.sqlite.introspection import TableRules, read_inventory
 from harmonylite.db.tracking.tracked_table import Tracked
+from harmonylite.schema.names import find, folded
 from harmonylite.schema.shape import TableShape
 from harmonylite.schema.sql import PRIVATE, quote
 from harmonylite.wire import TableBlock, Updates
@@ -165,7 +166,7 @@ class Named:
         return table
 
     def _other(self, name: str) -> Tracked | None:
-        same = next((there for there in self.tables if there.lower() == name.lower()), None)
+        same = find(name, self.tables)
         if same is not None:
             return self.tables[same]
         if (table := self._mirrors(name)) is not None:
@@ -200,9 +201,9 @@ class Named:
         shape = table.shape
         if part.table == shape.name and all(column in shape.names for column in part.columns):
             return part
-        here = {name.lower(): name for name in shape.names}
+        here = {folded(name): name for name in shape.names}
         now = {name: now for name, now in self._former(shape.name).items() if now != UNSURE}
-        names = [here.get(column.lower(), now.get(column, column)) for column in part.columns]
+        names = [here.get(folded(column), now.get(column, column)) for column in part.columns]
         # A writer that has a column by the new name, too, means that one.
         kept = [i for i, n in enumerate(names) if n is not None and (n == part.columns[i] or n not in part.columns)]
         if any(i not in kept for i in range(part.keys)):

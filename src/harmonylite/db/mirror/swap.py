@@ -18,6 +18,7 @@ from harmonylite.db.mirror.schema_history import carry_over, gone_columns
 from harmonylite.db.sqlite.connection import attach, mapped, value
 from harmonylite.db.sqlite.introspection import TableRules, read_inventory
 from harmonylite.errors import DatabaseBusyError, DatabaseError, MirrorDamagedError, SchemaWaitError
+from harmonylite.schema.names import folded
 
 
 @contextmanager
@@ -66,14 +67,14 @@ def must_fit(connection: apsw.Connection, rules: TableRules, incoming: Path, *, 
     """
     attach(connection, incoming, "incoming", read_only=True)
     try:
-        mine = {name.lower(): shape for name, shape in read_inventory(connection, rules).tables.items()}
+        mine = {folded(name): shape for name, shape in read_inventory(connection, rules).tables.items()}
         there = read_inventory(connection, mirror_file.EVERY_TABLE, "incoming").tables
         for name, shape in mine.items() if whole else ():
-            found = next((other.names for other in there.values() if other.name.lower() == name), ())
+            found = next((other.names for other in there.values() if folded(other.name) == name), ())
             if lacks := [column for column in shape.names if column not in found]:
                 raise SchemaWaitError(f"a snapshot has no column {lacks[0]} of table {shape.name}")
         for name, theirs in there.items():
-            here = mine.get(name.lower())
+            here = mine.get(folded(name))
             gone = gone_columns(connection, here.name) if here is not None else set(theirs.names)
             lost = [column for column in mirror_file.lost(theirs, here) if column not in gone]
             if lost:
