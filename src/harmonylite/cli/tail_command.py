@@ -74,13 +74,16 @@ def _show(entry: dict[str, Any], *, head: bool) -> None:
             out.print(f"      {plain(column)}: {' → '.join(sides)}", soft_wrap=True)
 
 
-@click.command(cls=GoCommand)
-@click.option("-caught-up", is_flag=True, help="Until this node has all that is in the streams now.")
-@click.option("-position", metavar="P", help="Until this node has all up to this position.")
-@click.option(
+timeout_option = click.option(
     "-timeout", "seconds", type=click.FloatRange(0, 3600, min_open=True), default=30.0, show_default=True, metavar="S",
     help="Give up after so many seconds, with exit code 13.",
 )  # fmt: skip
+
+
+@click.command(cls=GoCommand)
+@click.option("-caught-up", is_flag=True, help="Until this node has all that is in the streams now.")
+@click.option("-position", metavar="P", help="Until this node has all up to this position.")
+@timeout_option
 @json_option
 @config_option
 @click.pass_context
@@ -113,10 +116,7 @@ def _waited(given: Invocation, position: str | None, seconds: float) -> dict[str
 
 
 @click.command(cls=GoCommand)
-@click.option(
-    "-timeout", "seconds", type=click.FloatRange(0, 3600, min_open=True), default=30.0, show_default=True, metavar="S",
-    help="Give up after so many seconds, with exit code 13.",
-)  # fmt: skip
+@timeout_option
 @json_option
 @config_option
 @click.pass_context

@@ -37,6 +37,7 @@ from harmonylite.db.tracking.triggers import (
     triggers,
 )
 from harmonylite.errors import DatabaseError, MirrorDamagedError
+from harmonylite.schema.names import folded
 from harmonylite.schema.section import Addition
 from harmonylite.schema.shape import TableShape
 from harmonylite.schema.sql import PRIVATE, quote
@@ -144,7 +145,7 @@ def _move_mirror(
         number = next((n for n, _ in ours.get(name, {}).values()), None)
         old = names.get(number) if number is not None else None
         # a name that differs in case alone is one that SQLite has already, also where the table was made anew
-        old = next((n for n in known if n != name and n.lower() == name.lower()), old)
+        old = next((n for n in known if n != name and folded(n) == folded(name)), old)
         if old is not None and old != name and old not in inventory.tables and name not in known:
             mirror_file.rename(connection, old, name)
             mirror_file.set_table_id(connection, name, known[old])

@@ -278,7 +278,6 @@ class Receiver:
         look = False
         while True:
             self._applying = cut
-            self.schema_moved.clear()  # what moves from here on may be what the cut waits for
             try:
                 if look:
                     await self._thread.run(self._look_around)
@@ -340,13 +339,14 @@ class Receiver:
 
     async def _schema_moves(self, pause: Pause) -> bool:
         """Wait a while, or until something is asked of ``pause``; tell whether the schema is another one now."""
+        self.schema_moved.clear()  # it only wakes: what counts is the schema's version
         waits = [asyncio.create_task(event.wait()) for event in (self.schema_moved, pause.asked)]
         try:
             await asyncio.wait(waits, timeout=SCHEMA_WAIT, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for wait in waits:
                 wait.cancel()
-        return await self._thread.run(self._look_at_schema) or self.schema_moved.is_set()
+        return await self._thread.run(self._look_at_schema)
 
     def _look_at_schema(self) -> bool:
         """Bring triggers and mirror in step with the schema; tell whether it is another than the last cut met."""

@@ -29,6 +29,7 @@ from harmonylite.db.sqlite.untrusted_ddl import Definition, decode, make_one
 from harmonylite.db.tracking.captured_schema import advance, captured_schema
 from harmonylite.errors import DefinitionError
 from harmonylite.schema.columns import ColumnText, added, columns_of, is_one
+from harmonylite.schema.names import folded
 from harmonylite.schema.section import COLUMNS, PRAGMA, PRAGMAS, SECTION, Addition
 from harmonylite.schema.shape import FILLERS, affinity_of
 from harmonylite.schema.sql import quote
@@ -174,13 +175,13 @@ class SchemaAdditions:
         if addition.kind != "table" or here[0] != "table":
             return False
         mine = columns_of(here[1])
-        missing = [c for c in added(addition.old, addition.new) if c.name.lower() not in mine]
+        missing = [c for c in added(addition.old, addition.new) if folded(c.name) not in mine]
         for column in missing if mine else ():
             self._add(addition.name, column)
         return bool(missing and mine)
 
     def _set_number(self, addition: Addition) -> bool:
-        known = {k.name: k.sql for k in captured_schema(self.connection) if k.kind == PRAGMA}
+        known = {k.name: k.sql for k in captured_schema(self.connection, PRAGMA)}
         mine = str(value(self.connection, f"PRAGMA main.{addition.name}"))
         if mine == addition.new or mine != known.get(addition.name, mine):
             return False  # this node's own is still to be sent, and will be the newer one

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import apsw
 
-from harmonylite.db.mirror.file_facts import HEADER, remember_file
+from harmonylite.db.mirror.file_facts import HEADER, remember_file, remembered_facts
 from harmonylite.db.sqlite.connection import rows, transaction
+from harmonylite.db.sqlite.introspection import application_objects
 from harmonylite.db.sqlite.untrusted_ddl import Definition, decode
 from harmonylite.db.tracking.captured_schema import captured_schema
 from harmonylite.schema.section import PRAGMA, Known
-from harmonylite.schema.sql import PRIVATE, is_private, quote
+from harmonylite.schema.sql import PRIVATE, quote
 
 SCHEMA = quote(PRIVATE + "schema")
 CAPTURED = quote(PRIVATE + "captured")
@@ -22,19 +23,7 @@ def remember_schema(connection: apsw.Connection) -> None:
     """Keep the database's schema, and what else its file is, in the mirror, within a transaction."""
     remember_file(connection)
     connection.execute(f"CREATE TABLE IF NOT EXISTS mirror.{SCHEMA}(type, name, tbl, sql)")
-    shadows = {
-        row[0]
-        for row in rows(connection, "SELECT name FROM pragma_table_list WHERE schema = 'main' AND type = 'shadow'")
-    }
-    found = [
-        row
-        for row in rows(connection, "SELECT type, name, tbl_name, sql FROM main.sqlite_schema WHERE sql IS NOT NULL")
-        if not is_private(row[1])
-        and not row[1].startswith("sqlite_")
-        and row[1] not in shadows
-        and row[2] not in shadows
-    ]
-    _keep(connection, SCHEMA, found)
+    _keep(connection, SCHEMA, application_objects(connection))
     connection.execute(f"CREATE TABLE IF NOT EXISTS mirror.{CAPTURED}(type, name, tbl, sql)")
     _keep(connection, CAPTURED, [(k.kind, k.name, k.table, k.sql) for k in captured_schema(connection)])
 
@@ -66,12 +55,7 @@ def captured_there(connection: apsw.Connection, schema: str = "main") -> list[Kn
 
 def remembered_numbers(connection: apsw.Connection, schema: str = "main") -> dict[str, int]:
     """Return ``user_version`` and ``application_id`` of the database of a mirror, as far as it remembers them."""
-    table = PRIVATE + "file"
-    if not rows(connection, f"SELECT 1 FROM {schema}.sqlite_schema WHERE type = 'table' AND name = ?", (table,)):
-        return {}
-    found = dict(rows(connection, f"SELECT name, value FROM {schema}.{quote(table)}"))
-    known = {name: found.get(name) for name in HEADER}
-    return {n: v for n, v in known.items() if isinstance(v, int) and HEADER[n][0] <= v <= HEADER[n][1]}
+    return {name: number for name, number in remembered_facts(connection, schema).items() if name in HEADER}
 
 
 def is_remembered(connection: apsw.Connection, schema: str = "mirror") -> bool:

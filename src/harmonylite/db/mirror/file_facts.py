@@ -11,9 +11,10 @@ from __future__ import annotations
 import apsw
 
 from harmonylite.db.sqlite.connection import rows, value
+from harmonylite.schema.section import PRAGMAS
 from harmonylite.schema.sql import PRIVATE, is_private, quote
 
-HEADER = {"user_version": (-(2**31), 2**31 - 1), "application_id": (-(2**31), 2**31 - 1)}
+HEADER = dict.fromkeys(PRAGMAS, (-(2**31), 2**31 - 1))
 """Numbers that the application sets, and their ranges (SQLite: fileformat2, section 1.3)."""
 LAYOUT = {"page_size": (512, 65536), "auto_vacuum": (0, 2)}
 """What has to be set before there is a table."""
@@ -54,13 +55,22 @@ def lay_out(connection: apsw.Connection, snapshot: apsw.Connection, page_size: i
 
     ``page_size``: in bytes; None: as remembered.
     """
-    there = _has(snapshot, "main", PRIVATE + "file")
-    known = dict(rows(snapshot, f"SELECT name, value FROM main.{_FACTS}")) if there else {}
-    known |= {"page_size": page_size} if page_size else {}
-    for name, (least, most) in (LAYOUT | HEADER).items():
-        number = known.get(name)
-        if isinstance(number, int) and least <= number <= most:
-            connection.execute(f"PRAGMA main.{name} = {number}")
+    known = remembered_facts(snapshot, "main") | ({"page_size": page_size} if page_size else {})
+    for name in (*LAYOUT, *HEADER):
+        if name in known:
+            connection.execute(f"PRAGMA main.{name} = {known[name]}")
+
+
+def remembered_facts(connection: apsw.Connection, schema: str) -> dict[str, int]:
+    """Return the numbers in header and layout that a mirror remembers of its database, those in their ranges."""
+    if not _has(connection, schema, PRIVATE + "file"):
+        return {}
+    known = dict(rows(connection, f"SELECT name, value FROM {schema}.{_FACTS}"))
+    return {
+        name: known[name]
+        for name, (least, most) in (LAYOUT | HEADER).items()
+        if isinstance(known.get(name), int) and least <= known[name] <= most
+    }
 
 
 def finish(connection: apsw.Connection) -> None:

@@ -5,6 +5,7 @@ Invariant: SQLite itself is asked, by compiling the statement in question; nothi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from re import IGNORECASE
 from re import compile as pattern
 
@@ -24,24 +25,33 @@ def why_unwritable(connection: apsw.Connection, shape: TableShape, schema: str) 
     What an index, a generated column or a key needs is compiled with every write; CHECK constraints are not, on a
     connection that ignores them.
     """
-    name = f"{quote(schema)}.{quote(shape.name)}"
-    real = [quote(column.name) for column in shape.columns if not column.pseudo]
-    if not real:
-        return ""
-    places = ", ".join("NULL" for _ in real)
-    for sql in (
-        f"INSERT INTO {name}({', '.join(real)}) VALUES ({places})",
-        f"UPDATE {name} SET {', '.join(f'{column} = NULL' for column in real)}",
-        f"DELETE FROM {name}",
-    ):
-        try:
-            compile_only(connection, sql)
-        except apsw.SQLError as error:
-            return str(error)
+    refused = compile_writes(connection, schema, shape.name, [c.name for c in shape.columns if not c.pseudo])
+    return next((why for why in refused if why), "")
+
+
+def compile_writes(connection: apsw.Connection, schema: str, name: str, columns: Sequence[str]) -> list[str]:
+    """Return what SQLite says against an insert, an update and a delete in a table or view: "" where it would run.
+
+    ``columns``: those that the insert and the update name, one at least.
+    """
+    target, listed = f"{quote(schema)}.{quote(name)}", [quote(column) for column in columns]
+    statements = (
+        f"INSERT INTO {target}({', '.join(listed)}) VALUES ({', '.join('NULL' for _ in listed)})",
+        f"UPDATE {target} SET {', '.join(f'{column} = NULL' for column in listed)}",
+        f"DELETE FROM {target}",
+    )
+    return [_refused(connection, sql) for sql in statements]
+
+
+def _refused(connection: apsw.Connection, sql: str) -> str:
+    try:
+        compile_only(connection, sql)
+    except apsw.SQLError as error:
+        return str(error)
     return ""
 
 
-def mirror_definition(connection: apsw.Connection, shape: TableShape, schema: str) -> str:
+def mirror_definition(connection: apsw.Connection, shape: TableShape) -> str:
     """Return the statement that makes a table's like in the mirror: its own, or one without what is missing here.
 
     The mirror checks nothing and computes nothing: it needs columns, key and unique constraints.
@@ -52,19 +62,19 @@ def mirror_definition(connection: apsw.Connection, shape: TableShape, schema: st
     try:
         scratch.execute(shape.sql)
     except apsw.SQLError:
-        return _bare(connection, shape, schema)
+        return _bare(connection, shape)
     else:
         return shape.sql
     finally:
         scratch.close()
 
 
-def _bare(connection: apsw.Connection, shape: TableShape, schema: str) -> str:
+def _bare(connection: apsw.Connection, shape: TableShape) -> str:
     """Return a definition with the columns, NOT NULL, the key and the unique constraints of a table, and no more."""
     known = _collations(connection)
-    declared = dict(rows(connection, "SELECT name, type FROM pragma_table_xinfo(?, ?)", (shape.name, schema)))
+    declared = dict(rows(connection, "SELECT name, type FROM pragma_table_xinfo(?, 'main')", (shape.name,)))
     strict, without_rowid = rows(
-        connection, "SELECT strict, wr FROM pragma_table_list WHERE schema = ? AND name = ?", (schema, shape.name)
+        connection, "SELECT strict, wr FROM pragma_table_list WHERE schema = 'main' AND name = ?", (shape.name,)
     )[0]
     terms = []
     for column in shape.columns:
@@ -78,9 +88,9 @@ def _bare(connection: apsw.Connection, shape: TableShape, schema: str) -> str:
         if column.collation in known and column.collation != "BINARY":
             words.append(f"COLLATE {quote(column.collation)}")
         terms.append(" ".join(word for word in words if word))
-    indexes = "SELECT name, origin FROM pragma_index_list(?, ?) WHERE origin IN ('pk', 'u') ORDER BY seq DESC"
-    for index, origin in rows(connection, indexes, (shape.name, schema)):
-        parts = rows(connection, "SELECT name, coll FROM pragma_index_xinfo(?, ?) WHERE key", (index, schema))
+    indexes = "SELECT name, origin FROM pragma_index_list(?, 'main') WHERE origin IN ('pk', 'u') ORDER BY seq DESC"
+    for index, origin in rows(connection, indexes, (shape.name,)):
+        parts = rows(connection, "SELECT name, coll FROM pragma_index_xinfo(?, 'main') WHERE key", (index,))
         columns = ", ".join(f"{quote(name)} COLLATE {quote(collation)}" for name, collation in parts)
         terms.append(f"{'PRIMARY KEY' if origin == 'pk' else 'UNIQUE'} ({columns})")
     options = ", ".join(word for word, given in (("STRICT", strict), ("WITHOUT ROWID", without_rowid)) if given)
@@ -91,9 +101,6 @@ def _collations(connection: apsw.Connection) -> set[str]:
     """Return the collations that this process has; SQLite's own list has those that a schema mentions, too."""
     found = set()
     for (name,) in rows(connection, "SELECT name FROM pragma_collation_list"):
-        try:
-            compile_only(connection, f"SELECT '' = '' COLLATE {quote(name)}")
-        except apsw.SQLError:
-            continue
-        found.add(name.upper())
+        if not _refused(connection, f"SELECT '' = '' COLLATE {quote(name)}"):
+            found.add(name.upper())
     return found

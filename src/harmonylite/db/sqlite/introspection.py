@@ -12,7 +12,7 @@ import apsw
 
 from harmonylite.db.sqlite.capabilities import mirror_definition, why_unwritable
 from harmonylite.db.sqlite.connection import rows, value
-from harmonylite.db.sqlite.untrusted_ddl import module_of
+from harmonylite.db.sqlite.untrusted_ddl import module_of, modules
 from harmonylite.schema.names import HELPERS, fits
 from harmonylite.schema.shape import Column, TableShape, affinity_of
 from harmonylite.schema.sql import is_private, quote
@@ -84,11 +84,23 @@ def read_inventory(connection: apsw.Connection, rules: TableRules, schema: str =
     return found
 
 
+def application_objects(connection: apsw.Connection) -> list[tuple[str, str, str, str]]:
+    """Return type, name, table and text of all objects of ``main`` but ours, SQLite's own and shadow tables."""
+    listed = rows(connection, "SELECT name FROM pragma_table_list WHERE schema = 'main' AND type = 'shadow'")
+    shadows = {name for (name,) in listed}
+    return [
+        (kind, name, table, sql)
+        for kind, name, table, sql in rows(
+            connection, "SELECT type, name, tbl_name, sql FROM main.sqlite_schema WHERE sql IS NOT NULL"
+        )
+        if not is_private(name) and not name.startswith("sqlite_") and not {name, table} & shadows
+    ]
+
+
 def _module_known(connection: apsw.Connection, schema: str, name: str) -> bool:
     """Tell whether this SQLite has the module of a virtual table; only then does it know the shadow tables."""
     sql = value(connection, f"SELECT sql FROM {quote(schema)}.sqlite_schema WHERE name = ?", (name,)) or ""
-    known = {row[0].lower() for row in rows(connection, "SELECT name FROM pragma_module_list")}
-    return module_of(sql) in known
+    return module_of(sql) in modules(connection)
 
 
 def read_shape(
@@ -128,7 +140,9 @@ def read_shape(
         keys.append(Column(rowid, "INTEGER", key=len(keys), pseudo="null"))
     unique, blind, indexes = _unique(connection, name, schema, collations)
     shape = TableShape(name, (*keys, *others), rowid, unique, blind, integer_key, sql, indexes)
-    return replace(shape, mirror_sql=mirror_definition(connection, shape, schema)), warning
+    if schema == "main":  # nobody asks how a table of a mirror is made in a mirror
+        shape = replace(shape, mirror_sql=mirror_definition(connection, shape))
+    return shape, warning
 
 
 def _is_rowid(connection: apsw.Connection, name: str, schema: str, keys: list[Column]) -> bool:

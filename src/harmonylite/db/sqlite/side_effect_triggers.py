@@ -18,7 +18,8 @@ from re import compile as pattern
 
 import apsw
 
-from harmonylite.db.sqlite.connection import compile_only, reading, rows
+from harmonylite.db.sqlite.capabilities import compile_writes
+from harmonylite.db.sqlite.connection import reading, rows
 from harmonylite.schema.shape import TableShape
 from harmonylite.schema.sql import PRIVATE, is_private, quote, text
 
@@ -90,20 +91,9 @@ def _try(connection: apsw.Connection, name: str, table: str, sql: str) -> str | 
     return None
 
 
-def _compile(connection: apsw.Connection, table: str) -> list[str | None]:
-    """Return what SQLite says against an insert, an update and a delete: None where it would run."""
+def _compile(connection: apsw.Connection, table: str) -> list[str]:
     columns = rows(connection, "SELECT name FROM pragma_table_xinfo(?, 'main') WHERE hidden = 0", (table,))
-    sets = ", ".join(f"{quote(name)} = {quote(name)}" for (name,) in columns)
-    name = f"main.{quote(table)}"
-    said: list[str | None] = []
-    for sql in (f"INSERT INTO {name} DEFAULT VALUES", f"UPDATE {name} SET {sets}", f"DELETE FROM {name}"):
-        try:
-            compile_only(connection, sql)
-        except apsw.Error as error:
-            said.append(str(error))
-        else:
-            said.append(None)
-    return said
+    return compile_writes(connection, "main", table, [name for (name,) in columns])
 
 
 def _copy(name: str, sql: str) -> str:

@@ -142,7 +142,7 @@ def _execute(connection: apsw.Connection, definition: Definition, barred: set[st
 
 def _impossible(connection: apsw.Connection, definitions: Sequence[Definition]) -> dict[Definition, str]:
     """Return the virtual tables whose module is missing here, their tables, and triggers that speak of them."""
-    known = {str(name).lower() for (name,) in rows(connection, "SELECT name FROM pragma_module_list")}
+    known = modules(connection)
     found: dict[Definition, str] = {}
     for virtual in definitions:
         module = module_of(virtual.sql)
@@ -154,6 +154,11 @@ def _impossible(connection: apsw.Connection, definitions: Sequence[Definition]) 
             if each == virtual or shadow or (each.kind == "trigger" and named.search(each.sql)):
                 found[each] = f"this SQLite has no module {module}, which the table {virtual.name} needs"
     return found
+
+
+def modules(connection: apsw.Connection) -> set[str]:
+    """Return the modules of virtual tables that this process has, in lower case."""
+    return {str(name).lower() for (name,) in rows(connection, "SELECT name FROM pragma_module_list")}
 
 
 def module_of(sql: str) -> str:

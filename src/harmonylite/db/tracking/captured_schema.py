@@ -11,9 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 import apsw
 
 from harmonylite.db.sqlite.connection import rows, value
-from harmonylite.db.sqlite.introspection import TableRules
+from harmonylite.db.sqlite.introspection import TableRules, application_objects
 from harmonylite.schema.section import PRAGMA, PRAGMAS, Addition, Known, additions, advanced, settled
-from harmonylite.schema.sql import PRIVATE, is_private, quote
+from harmonylite.schema.sql import PRIVATE, quote
 
 CAPTURED = quote(PRIVATE + "schema")
 
@@ -23,20 +23,16 @@ def read_schema(connection: apsw.Connection, rules: TableRules, numbers: Mapping
 
     ``numbers``: those of tables in the log, by name.
     """
-    shadows = {
-        name
-        for (name,) in rows(connection, "SELECT name FROM pragma_table_list WHERE schema = 'main' AND type = 'shadow'")
-    }
-    listed = rows(connection, "SELECT type, name, tbl_name, sql FROM main.sqlite_schema WHERE sql IS NOT NULL")
     found = [
         Known(kind, name, table, sql, numbers.get(name, 0) if kind == "table" else 0)
-        for kind, name, table, sql in listed
-        if not is_private(name)
-        and not name.startswith("sqlite_")
-        and not {name, table} & shadows
-        and rules.wanted(table)
+        for kind, name, table, sql in application_objects(connection)
+        if rules.wanted(table)
     ]
-    return found + [Known(PRAGMA, name, "", str(value(connection, f"PRAGMA main.{name}"))) for name in PRAGMAS]
+    return found + _numbers(connection, PRAGMAS)
+
+
+def _numbers(connection: apsw.Connection, names: Iterable[str]) -> list[Known]:
+    return [Known(PRAGMA, name, "", str(value(connection, f"PRAGMA main.{name}"))) for name in names]
 
 
 def captured_schema(connection: apsw.Connection, kind: str = "") -> list[Known]:
@@ -74,8 +70,7 @@ def settle(
 def changed_numbers(connection: apsw.Connection) -> list[Addition]:
     """Return ``user_version`` and ``application_id`` where they changed: no schema's version tells of these."""
     pragmas = captured_schema(connection, PRAGMA)
-    now = [Known(PRAGMA, k.name, "", str(value(connection, f"PRAGMA main.{k.name}"))) for k in pragmas]
-    return additions(pragmas, now)
+    return additions(pragmas, _numbers(connection, [known.name for known in pragmas]))
 
 
 def advance(connection: apsw.Connection, section: Iterable[Addition]) -> None:
