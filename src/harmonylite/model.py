@@ -133,3 +133,17 @@ class Conflict:
     seq: int
     at: float
     extra: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingChange:
+    """A schema change of another node that is not made in this database.
+
+    ``object``: what it is about, for a person ("table orders"); ``ddl``: the definition that the other node has;
+    ``node``: that node, "" where unknown; ``why``: what it waits for, a sentence.
+    """
+
+    object: str
+    ddl: str
+    node: str
+    why: str

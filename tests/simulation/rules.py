@@ -13,7 +13,7 @@ import pytest
 
 from harmonylite.changes import fragments, sharding
 from harmonylite.changes.reassembler import Inbox
-from harmonylite.db import install, reconcile
+from harmonylite.db import install, reconcile, replica
 from harmonylite.db.apply import fold, merge, pending
 from harmonylite.db.apply.apply import Applying
 from harmonylite.db.apply.fold import Fold
@@ -23,6 +23,7 @@ from harmonylite.db.capture import merge_base
 from harmonylite.db.mirror import mirror_file, schema_history
 from harmonylite.db.mirror.conflict_journal import Journal
 from harmonylite.db.replica import Replica
+from harmonylite.db.sqlite.connection import configure
 from harmonylite.db.sqlite.side_effect_triggers import SideEffectTriggers
 from harmonylite.db.tracking import watermarks
 from harmonylite.db.tracking.change_log import Log
@@ -275,13 +276,11 @@ def _(patch: pytest.MonkeyPatch) -> None:
 
 @left_out("the application's triggers run again for rows of other nodes")
 def _(patch: pytest.MonkeyPatch) -> None:
-    configure = Replica._configure
-
-    def loud(self: Replica, connection: apsw.Connection) -> None:
-        configure(self, connection)
+    def loud(connection: apsw.Connection) -> None:
+        configure(connection)
         connection.config(apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER, 1)
 
-    patch.setattr(Replica, "_configure", loud)
+    patch.setattr(replica, "configure", loud)
 
 
 @left_out("a full-text index that triggers keep is not kept for rows of other nodes")

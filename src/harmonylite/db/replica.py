@@ -24,13 +24,13 @@ from harmonylite.db.apply.schema_additions import SchemaAdditions, of_mirror
 from harmonylite.db.capture.capture import Capture, NotUtf8Error, Outgoing, new_outgoing
 from harmonylite.db.install import install
 from harmonylite.db.mirror import compare, file_facts, mirror_file
-from harmonylite.db.mirror.conflict_journal import Journal, read_journal
+from harmonylite.db.mirror.conflict_journal import Journal, read_journal, remembered_nodes
 from harmonylite.db.mirror.database_schema import keep_schema
 from harmonylite.db.mirror.positions import database_standing, history_of, read_standing
 from harmonylite.db.mirror.swap import exchanged, must_fit
 from harmonylite.db.replica_options import ReplicaOptions
 from harmonylite.db.rolled_back import lacks_own, settled_at_start
-from harmonylite.db.sqlite.connection import mapped, open_file, rows, transaction, value
+from harmonylite.db.sqlite.connection import configure, mapped, open_file, transaction, value
 from harmonylite.db.sqlite.other_transactions import OtherTransactions
 from harmonylite.db.sqlite.side_effect_triggers import SideEffectTriggers
 from harmonylite.db.sqlite.wal_mode import Wal
@@ -39,11 +39,9 @@ from harmonylite.db.tracking.captured_schema import changed_numbers
 from harmonylite.db.tracking.change_log import Log
 from harmonylite.db.tracking.installed import Installed, schema_version
 from harmonylite.db.tracking.tracked_table import Tracked
-from harmonylite.db.tracking.triggers import HELD
 from harmonylite.db.unlogged_changes import log_unlogged
 from harmonylite.errors import DatabaseError
-from harmonylite.model import ChangeSetId, Conflict, Position
-from harmonylite.schema.sql import quote
+from harmonylite.model import ChangeSetId, Conflict, Position, WaitingChange
 
 __all__ = ["Replica", "ReplicaOptions"]
 
@@ -80,7 +78,8 @@ class Replica:
         self._connection = connection
         try:
             with mapped(f"open {self.options.database}"):
-                self._configure(connection)
+                self.wal.enter(connection)
+                configure(connection)
             mirror_file.attach_to(connection, self.options.mirror, self.options.database)
             self._log = Log(connection)
             o = self.options
@@ -100,15 +99,6 @@ class Replica:
         except BaseException:
             self.close()
             raise
-
-    def _configure(self, connection: apsw.Connection) -> None:
-        connection.config(apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER, 0)
-        self.wal.enter(connection)
-        connection.pragma("synchronous", "normal")
-        for name in ("foreign_keys", "automatic_index"):
-            connection.pragma(name, 0)
-        for name in ("ignore_check_constraints", "recursive_triggers", "temp_store", "trusted_schema"):
-            connection.pragma(name, 1)
 
     def close(self) -> None:
         """Close the files; harmless when they are closed."""
@@ -182,7 +172,7 @@ class Replica:
 
     def held_rows(self) -> int:
         """Return the number of rows that are held back."""
-        return int(value(self.connection, f"SELECT count(*) FROM main.{quote(HELD)}"))
+        return mirror_file.held_rows(self.connection)
 
     @property
     def holding(self) -> bool:
@@ -281,6 +271,16 @@ class Replica:
         done = self._in_step(lambda: self._applying.apply(cut, merge=merge))
         return replace(done, schema=made or [])
 
+    def waiting_schema(self) -> list[WaitingChange]:
+        """Return the schema changes of other nodes that are not made here, the oldest first."""
+        return self._schema.waiting()
+
+    def accept_schema(self) -> list[str]:
+        """Make what waits; return what was made. What can't be made waits on. Raises DatabaseBusyError."""
+        made = self._schema.accept()
+        self.reinstall()
+        return made
+
     def must_fit(self, snapshot: Path, *, whole: bool = False) -> None:
         """Make what the schema of ``snapshot`` has and this database never had; raises as `swap.must_fit`."""
         self._in_step(self._applying.same_schema)
@@ -314,7 +314,7 @@ class Replica:
 
     def nodes(self) -> set[str]:
         """Return the nodes whose change sets are remembered."""
-        return {node for (node,) in rows(self.connection, "SELECT DISTINCT node FROM mirror.__harmonylite__recent")}
+        return remembered_nodes(self.connection)
 
     def digests(self) -> dict[str, str]:
         """Return the digest of every table of the mirror, by name."""

@@ -34,15 +34,29 @@ class ColumnText:
 
 def columns_of(sql: str) -> dict[str, ColumnText]:
     """Return the columns of a CREATE TABLE statement by name in small letters; none where it has no list of them."""
+    return items_of(sql)[0]
+
+
+def items_of(sql: str) -> tuple[dict[str, ColumnText], list[str], int, int]:
+    """Return columns as `columns_of`, the constraints of the table, and where the list of both begins and ends."""
     found: dict[str, ColumnText] = {}
+    constraints: list[str] = []
+    begin = finish = 0
     for start, end in _items(sql):
+        begin, finish = begin or start, end
         text = sql[start:end].strip()
-        first = next((t for t in _TOKEN.findall(text) if not _is_space(t)), "")
-        if first.upper() in _CONSTRAINTS or not first:
-            continue
-        name = _name(first)
-        found[folded(name)] = ColumnText(name, text, start + len(sql[start:end].rstrip()))
-    return found
+        first = next(iter(tokens_of(text)), "")
+        if first.upper() in _CONSTRAINTS:
+            constraints.append(text)
+        elif first:
+            name = unquoted(first)
+            found[folded(name)] = ColumnText(name, text, start + len(sql[start:end].rstrip()))
+    return found, constraints, begin, finish
+
+
+def tokens_of(text: str) -> list[str]:
+    """Return the tokens of a text, without space and comments."""
+    return [part for part in _TOKEN.findall(text) if not _is_space(part)]
 
 
 def added(old: str | None, new: str) -> list[ColumnText]:
@@ -94,7 +108,8 @@ def _is_space(part: str) -> bool:
     return not part.strip() or part.startswith(("--", "/*"))
 
 
-def _name(part: str) -> str:
+def unquoted(part: str) -> str:
+    """Return the name that a token stands for."""
     close = _CLOSES.get(part[0])
     if close is None:
         return part

@@ -366,3 +366,26 @@ def test_a_column_brings_nothing_else_along(group: Group, text: str) -> None:
     assert b.run("SELECT * FROM t ORDER BY 1")[0][:3] == (1, "x", 10)
     b.run("INSERT INTO t(id) VALUES (9)") if "load_extension" not in text else None
     assert {name for _, name in schema(b)} == {"t"}
+
+
+def test_what_a_node_does_not_make_by_itself_waits_until_a_person_accepts_it(group: Group) -> None:
+    a, b = group.several(2, PAIRED)
+    a.run("CREATE TABLE n(id INTEGER PRIMARY KEY, v)")
+    a.run("ALTER TABLE t ADD COLUMN c")
+    a.run("PRAGMA user_version = 4")
+    a.send()
+    b.receive()
+    assert {(w.object, w.node) for w in b.replica.waiting_schema()} == {
+        ("table n", "a"), ("table t: columns c", "a"), ("pragma user_version = 4", "a"),
+    }  # fmt: skip
+    b.stop()
+    b.start()
+    b.run("CREATE TABLE n(id INTEGER PRIMARY KEY, v)")
+    assert len(b.replica.waiting_schema()) == 2, "made by hand"
+    assert b.replica.accept_schema() == ["table t: columns c", "pragma user_version = 4"]
+    assert b.replica.waiting_schema() == []
+    a.run("UPDATE t SET c = 'c'")
+    a.run("INSERT INTO n VALUES (1, 'x')")
+    group.settle()
+    assert group.equal("t", "n") == [(1, "x")]
+    assert a.run("PRAGMA user_version") == b.run("PRAGMA user_version") == [(4,)]

@@ -27,7 +27,9 @@ from harmonylite.db.sqlite.introspection import TableRules
 from harmonylite.db.sqlite.side_effect_triggers import why_not
 from harmonylite.db.sqlite.untrusted_ddl import Definition, decode, make_one
 from harmonylite.db.tracking.captured_schema import advance, captured_schema
+from harmonylite.db.tracking.waiting_schema import forget, let_wait, waiting
 from harmonylite.errors import DefinitionError
+from harmonylite.model import WaitingChange
 from harmonylite.schema.columns import ColumnText, added, columns_of, is_one
 from harmonylite.schema.names import folded
 from harmonylite.schema.section import COLUMNS, PRAGMA, PRAGMAS, SECTION, Addition
@@ -35,6 +37,7 @@ from harmonylite.schema.shape import FILLERS, affinity_of
 from harmonylite.schema.sql import quote
 from harmonylite.wire import KIND_SCHEMA
 
+NOT_BY_ITSELF = "[schema] apply leaves it to this node's own migration, or to `harmonylite schema accept`"
 _CONTENT = re.compile(r"USING\s+fts5\b.*\bcontent\s*=\s*['\"]?[^\s'\",)]", re.IGNORECASE | re.DOTALL)
 
 
@@ -93,10 +96,11 @@ def _number(addition: Addition) -> int:
 
 @dataclass(frozen=True)
 class ToBring:
-    """What to ``make`` here, and what counts as ``captured`` then, where it is here."""
+    """What to ``make`` here, and what counts as ``captured`` then, where it is here; ``node``: whose that is."""
 
     make: list[Addition]
     captured: list[Addition]
+    node: str = ""
 
 
 @dataclass
@@ -116,7 +120,7 @@ class SchemaAdditions:
         """Return the sections of change sets. Raises PoisonError."""
         found = {piece.id: piece for piece in pieces if piece.kind == KIND_SCHEMA}
         read = {name: section_of(piece) for name, piece in found.items()}
-        return [ToBring([] if name.node == self.node else added, added) for name, added in read.items()]
+        return [ToBring([] if name.node == self.node else added, added, name.node) for name, added in read.items()]
 
     def bring(self, sections: Sequence[ToBring]) -> list[str] | None:
         """Make what ``sections`` add, in one transaction.
@@ -128,10 +132,39 @@ class SchemaAdditions:
         made: list[str] = []
         with transaction(self.connection, "take over schema changes", immediate=True):
             for section in sections:
-                make = section.make if self.apply else []
-                made += [str(addition) for addition in make if self._wanted(addition) and self._try(addition)]
+                wanted = [addition for addition in section.make if self._wanted(addition)]
+                if self.apply:
+                    made += [str(addition) for addition in wanted if self._try(addition)]
+                else:
+                    let_wait(self.connection, section.node, NOT_BY_ITSELF, [a for a in wanted if not self._is_made(a)])
                 advance(self.connection, [a for a in section.captured if self._wanted(a) and self._is_here(a)])
         return made
+
+    def waiting(self) -> list[WaitingChange]:
+        """Return what waits and is not here, the oldest first."""
+        return [shown for _, addition, shown in waiting(self.connection) if not self._is_made(addition)]
+
+    def accept(self) -> list[str]:
+        """Make all that waits, in one transaction; return what is new here. Raises DatabaseBusyError."""
+        made: list[str] = []
+        with transaction(self.connection, "make the schema changes that wait", immediate=True):
+            for number, addition, _ in waiting(self.connection):
+                if self._try(addition):
+                    made.append(str(addition))
+                if self._is_made(addition):
+                    forget(self.connection, [number])
+                    advance(self.connection, [addition])
+        return made
+
+    def _is_made(self, addition: Addition) -> bool:
+        """Tell whether all of an addition is here: of a table that is there, each column."""
+        if addition.kind == PRAGMA:
+            return str(value(self.connection, f"PRAGMA main.{addition.name}")) == addition.new
+        here = self._find(addition)
+        if here is None or addition.kind != "table" or here[0] != "table":
+            return here is not None
+        mine = columns_of(here[1])
+        return not mine or all(folded(column.name) in mine for column in added(addition.old, addition.new))
 
     def _wanted(self, addition: Addition) -> bool:
         return addition.kind == PRAGMA or self.rules.wanted(addition.table)

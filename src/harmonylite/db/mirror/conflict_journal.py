@@ -208,6 +208,11 @@ def keep_entries(connection: apsw.Connection, after: Mapping[int, int]) -> None:
         )
 
 
+def remembered_nodes(connection: apsw.Connection) -> set[str]:
+    """Return the nodes whose change sets the mirror remembers."""
+    return {node for (node,) in rows(connection, f"SELECT DISTINCT node FROM {RECENT}")}
+
+
 def recent_nodes(connection: apsw.Connection, ends: Mapping[int, int]) -> frozenset[str]:
     """Return the nodes of whose change sets the mirror folded some behind the sequences ``ends``, by shard."""
     sql = f"SELECT DISTINCT node FROM {RECENT} WHERE shard = ? AND seq > ?"

@@ -17,6 +17,7 @@ from harmonylite.db.sqlite.connection import attach, mapped, open_file, rows, tr
 from harmonylite.db.sqlite.file_access import follow, make_private
 from harmonylite.db.sqlite.introspection import TableRules, read_inventory
 from harmonylite.db.tracking.column_renames import checked
+from harmonylite.db.tracking.triggers import HELD
 from harmonylite.errors import DatabaseDamagedError, DatabaseError, MirrorDamagedError
 from harmonylite.model import Position
 from harmonylite.schema.shape import TableShape
@@ -213,6 +214,11 @@ def remember_unwritable(connection: apsw.Connection, names: Collection[str]) -> 
     """Write down what `unwritable_before` returns next time, within a transaction."""
     if unwritable_before(connection) != set(names):
         set_state(connection, "main", UNWRITABLE, "\0".join(sorted(names)))
+
+
+def held_rows(connection: apsw.Connection) -> int:
+    """Return the number of rows that are held back."""
+    return int(value(connection, f"SELECT count(*) FROM main.{quote(HELD)}"))
 
 
 def table_ids(connection: apsw.Connection) -> dict[str, int | None]:

@@ -94,6 +94,16 @@ def stand_in(*given: Any) -> str | int | float | bytes:
     return float(number) if affinity == "REAL" else number
 
 
+def configure(connection: apsw.Connection) -> None:
+    """Set up a node's connection: no trigger but its own runs, and what the origin checked isn't checked here."""
+    connection.config(apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER, 0)
+    connection.pragma("synchronous", "normal")
+    for name in ("foreign_keys", "automatic_index"):
+        connection.pragma(name, 0)
+    for name in ("ignore_check_constraints", "recursive_triggers", "temp_store", "trusted_schema"):
+        connection.pragma(name, 1)
+
+
 def tune(connection: apsw.Connection) -> None:
     """Give each schema of a node's connection its page cache, and copy its write-ahead log once that is long.
 

@@ -19,6 +19,7 @@ HELD = f"{PRIVATE}held"
 BASE = f"{PRIVATE}base"
 OVERRULED = f"{PRIVATE}overruled"
 WATERMARK = f"{PRIVATE}watermark"
+WAITING = f"{PRIVATE}waiting"
 
 
 def log_columns(width: int) -> list[str]:
@@ -34,7 +35,7 @@ def private_tables(width: int) -> list[str]:
     that are held back, by table id and key. ``watermark``: by table id, up to which rowid inserts are logged one by
     one, and the key of the row there. ``base``: what the local writer last saw of pending rows that others changed, see
     `harmonylite.db.capture.merge_base`. ``overruled``: this file's own values that gave way when it joined, see
-    `harmonylite.db.mirror.conflict_journal`.
+    `harmonylite.db.mirror.conflict_journal`. ``waiting``: schema changes of other nodes that are not made here yet.
     """
     keys = ", ".join(log_columns(width))
     return [
@@ -49,6 +50,8 @@ def private_tables(width: int) -> list[str]:
         "(t INTEGER, key BLOB, row BLOB, PRIMARY KEY(t, key)) WITHOUT ROWID",
         f"CREATE TABLE IF NOT EXISTS main.{quote(OVERRULED)}(id INTEGER PRIMARY KEY, tbl TEXT, key BLOB, col TEXT,"
         " kind TEXT, winning, overruled, winner TEXT, loser TEXT, shard INTEGER, seq INTEGER, at REAL)",
+        f"CREATE TABLE IF NOT EXISTS main.{quote(WAITING)}(id INTEGER PRIMARY KEY, node TEXT, why TEXT, kind TEXT,"
+        " name TEXT, tbl TEXT, old TEXT, new TEXT)",
     ]
 
 
