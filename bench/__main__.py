@@ -9,6 +9,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+from bench.latency import latency, written
 from bench.machine import describe
 from bench.measure import MEASUREMENTS as ALONE
 from bench.measure import QUICK, Sizes
@@ -16,7 +17,7 @@ from bench.neighbours import neighbours
 from bench.report import Row, make_console, save, show
 
 HERE = Path(__file__).parent
-MEASUREMENTS = ALONE | {"neighbours": neighbours}
+MEASUREMENTS = ALONE | {"latency": latency, "written": written, "neighbours": neighbours}
 
 
 def main() -> int:

@@ -16,12 +16,16 @@ import sys
 import time
 from collections.abc import Iterator
 from itertools import islice
+from pathlib import Path
 
 TABLE = (
     "CREATE TABLE measured (id TEXT PRIMARY KEY NOT NULL, customer INTEGER NOT NULL, status TEXT NOT NULL,"
     " amount REAL NOT NULL, currency TEXT NOT NULL, note TEXT, created_at TEXT NOT NULL, updated_at TEXT NOT NULL)"
 )
 INDEX = "CREATE INDEX measured_customer ON measured (customer)"
+COUNTED = "CREATE TABLE counted (id INTEGER PRIMARY KEY, body TEXT NOT NULL)"
+"""A table of which a new row changes one page, mostly."""
+COUNT = {"count": "INSERT INTO counted VALUES (?, ?)"}
 STATEMENTS = {
     "insert": "INSERT INTO measured VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
     "update": "UPDATE measured SET status = ?, amount = ?, updated_at = ? WHERE id = ?",
@@ -31,6 +35,7 @@ PROGRESS = {
     "insert": "SELECT count(*) FROM measured",
     "update": "SELECT count(*) FROM measured WHERE status = 'closed'",
     "delete": "SELECT -count(*) FROM measured",
+    "count": "SELECT count(*) FROM counted",
     "value": "SELECT CAST(amount * 4 AS INTEGER) FROM measured ORDER BY id LIMIT 1",
 }
 """What an onlooker reads, which grows with each statement; ``value``: the number of the first row's last update."""
@@ -62,6 +67,11 @@ def bindings(statement: str, first: int, count: int, among: int, values: int) ->
     """
     if statement == "insert":
         yield from rows(first, count)
+        return
+    if statement == "count":
+        yield from (
+            (n, f"a note of ordinary length about number {n}".ljust(100, ".")) for n in range(first, first + count)
+        )
         return
     for n in range(count):
         key = _key(first + n * STRIDE % among)
@@ -96,11 +106,11 @@ def connect(path: str, synchronous: str = "normal", cache: int = CACHE) -> sqlit
 def write(options: argparse.Namespace) -> dict[str, object]:
     """Write rows, ``per_commit`` at a time; tell when it began, when each commit returned, and what it took."""
     connection = connect(options.file, options.synchronous, options.cache)
-    sql = STATEMENTS[options.statement]
+    sql = (STATEMENTS | COUNT)[options.statement]
     every = bindings(options.statement, options.first, options.count, options.among or options.count, options.values)
     batches = [list(islice(every, options.per_commit)) for _ in range(0, options.count, options.per_commit)]
     commits = []
-    begun = time.monotonic()
+    before, begun = written(), time.monotonic()
     for batch in batches:
         connection.execute("BEGIN IMMEDIATE")
         if connection.executemany(sql, batch).rowcount != len(batch):
@@ -109,8 +119,16 @@ def write(options: argparse.Namespace) -> dict[str, object]:
         commits.append(time.monotonic())
         if options.pause:
             time.sleep(options.pause)
+    bytes_ = written() - before
     connection.close()
-    return {"begun": begun, "commits": commits if options.pause else commits[-1:], "seconds": commits[-1] - begun}
+    kept = commits if options.pause else commits[-1:]
+    return {"begun": begun, "commits": kept, "seconds": commits[-1] - begun, "bytes": bytes_}
+
+
+def written(process: int | str = "self") -> int:
+    """Return how many bytes a process has written to files so far (Linux: proc_pid_io, wchar)."""
+    listed = dict(line.split(": ") for line in Path(f"/proc/{process}/io").read_text().splitlines())
+    return int(listed["wchar"])
 
 
 def watch(options: argparse.Namespace) -> dict[str, object]:
@@ -175,7 +193,7 @@ def main() -> None:
     parser.add_argument("file")
     parser.add_argument("--count", type=int, required=True, help="rows to write, or the progress to wait for")
     parser.add_argument("--first", type=int, default=1, help="number of the first row")
-    parser.add_argument("--statement", choices=list(STATEMENTS), default="insert")
+    parser.add_argument("--statement", choices=[*STATEMENTS, *COUNT], default="insert")
     parser.add_argument("--progress", choices=list(PROGRESS), default="insert", help="what an onlooker reads")
     parser.add_argument("--among", type=int, default=0, help="rows that updates scatter over; 0: as many as --count")
     parser.add_argument("--values", type=int, default=0, help="number of the first value that an update writes")

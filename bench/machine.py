@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.child import INDEX, TABLE, connect
+from bench.child import COUNTED, INDEX, TABLE, connect, written
 from harmonylite.demo.member import free_ports
 
 START_SECONDS = 60.0
@@ -75,12 +75,12 @@ def write(file: Path, **options: object) -> dict[str, Any]:
 
 
 def make_file(path: Path) -> Path:
-    """Make a database with the empty table; an old one there is removed."""
+    """Make a database with the empty tables; an old one there is removed."""
     for suffix in ("", "-wal", "-shm"):
         Path(f"{path}{suffix}").unlink(missing_ok=True)
     connection = connect(str(path))
-    connection.execute(TABLE)
-    connection.execute(INDEX)
+    for sql in (TABLE, INDEX, COUNTED):
+        connection.execute(sql)
     connection.close()
     return path
 
@@ -178,6 +178,11 @@ class Node:
         assert self.process
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def written(self) -> int:
+        """Return how many bytes the process has written to files, its nats-server (if any) not counted."""
+        assert self.process
+        return written(self.process.pid)
 
     def memory_mb(self, what: str = "VmRSS") -> float:
         """Return the resident memory in MB of 10^6 bytes; ``VmHWM`` is its peak."""

@@ -6,15 +6,12 @@ figures are ratios of the two wherever the machine's own speed would decide othe
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median, quantiles
-
-import nats
+from statistics import median
 
 from bench.child import CACHE, STATEMENTS, connect
 from bench.machine import Node, child, make_file, nats_server, result, write
@@ -174,73 +171,6 @@ def _until_whole(
     return whole - float(written["begun"]), whole - float(written["commits"][-1])
 
 
-def latency(folder: Path, sizes: Sizes) -> list[Row]:
-    """Measure one-row commits, from the commit's return until another process sees the row in the other node's file."""
-    with cluster(folder, 2) as nodes:
-        one_by_one(nodes, sizes.latency // 10, already=0)
-        values = one_by_one(nodes, sizes.latency, already=sizes.latency // 10)
-        among = sizes.latency + sizes.latency // 10 + sizes.bulk
-        write(nodes[0].db, count=sizes.bulk, per_commit=sizes.bulk, first=among - sizes.bulk + 1)
-        for node in nodes:
-            node.until_quiet()
-        updates = one_by_one(nodes, sizes.latency // 5, already=among, statement="update", progress="value")
-        alone = asyncio.run(_publishes(nodes[0].nats, sizes.latency // 5))
-    cuts = quantiles(values, n=100)
-    detail = f"{len(values)} commits, 50 a second; fastest {min(values):.2f} ms, slowest {max(values):.1f} ms"
-    series = {"latency_ms": [round(value, 3) for value in values]}
-    what = "one-row commit until seen elsewhere"
-    return [
-        Row(f"{what}, p50", cuts[49], "ms", Budget("at most", 3, 1.5), detail, series),
-        Row(f"{what}, p99", cuts[98], "ms", Budget("at most", 15, 8), detail),
-        Row(
-            "one-row update until seen elsewhere, p50",
-            median(updates),
-            "ms",
-            Budget("at most", 3, 1.5),
-            f"{len(updates)} commits of one row among {among:,}; slowest {max(updates):.1f} ms",
-        ),
-        Row(
-            "of that, NATS alone: publish, synced, p50", median(alone), "ms", None, f"{len(alone)} publishes, as often"
-        ),
-    ]
-
-
-async def _publishes(port: int, count: int) -> list[float]:
-    """Publish messages of a change set's size to a stream of their own; return each one's milliseconds until acked."""
-    client = await nats.connect(f"nats://127.0.0.1:{port}")
-    stream = client.jetstream()
-    await stream.add_stream(name="alone", subjects=["alone"])
-    taken = []
-    for _ in range(count):
-        begun = time.monotonic()
-        await stream.publish("alone", bytes(270))
-        taken.append((time.monotonic() - begun) * 1000)
-        await asyncio.sleep(0.02)
-    await client.close()
-    return taken
-
-
-def one_by_one(
-    nodes: list[Node], count: int, *, already: int, statement: str = "insert", progress: str = "insert"
-) -> list[float]:
-    """Commit one row every 20 ms; return each one's milliseconds until seen at the second node.
-
-    ``already``: the progress before; updates write the first row of all, again and again.
-    """
-    onlooker = child(
-        "watch", nodes[1].db, count=already + count, pause=LOOK, seconds=count * 0.02 + 60, progress=progress
-    )
-    first = already + 1 if statement == "insert" else 1
-    written = write(
-        nodes[0].db, statement=statement, count=count, first=first, among=1, values=already + 1, pause=0.02
-    )["commits"]
-    seen = result(onlooker)["seen"]
-    times = []
-    for number, committed in enumerate(written, start=already + 1):
-        times.append((next(when for total, when in seen if total >= number) - committed) * 1000)
-    return times
-
-
 def backlog(folder: Path, sizes: Sizes) -> list[Row]:
     """Measure a node that was away: from its start until it holds everything that was written meanwhile."""
     batch = max(1, sizes.backlog // 100)
@@ -304,7 +234,6 @@ def cost(folder: Path, sizes: Sizes) -> list[Row]:
 MEASUREMENTS = {
     "writes": writes,
     "transaction": transaction,
-    "latency": latency,
     "backlog": backlog,
     "idle": idle,
     "cost": cost,

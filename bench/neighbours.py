@@ -8,8 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 from statistics import quantiles
 
+from bench.latency import one_by_one
 from bench.machine import Node, child, result, write
-from bench.measure import Sizes, cluster, one_by_one
+from bench.measure import Sizes, cluster
 from bench.report import Budget, Row
 
 INCOMING = 0.05

@@ -60,8 +60,6 @@ class Replica:
         self._others = OtherTransactions(options.database, options.patience)
         self.wal, self.statistics = Wal(), Statistics()
 
-    # opening ---------------------------------------------------------------------------------------------------
-
     @property
     def connection(self) -> apsw.Connection:
         """The node's connection; raises DatabaseError when the replica is not open."""
@@ -189,7 +187,9 @@ class Replica:
             self._seen, before = self._applying.seen(), self._seen
         return self._seen != before
 
-    # capture ---------------------------------------------------------------------------------------------------
+    def may_change(self) -> bool:
+        """Tell whether another process writes the database, whose commit then shows soon."""
+        return self._others.may_write()
 
     def capture(self, number: int, *, message_bytes: int) -> Outgoing | None:
         """Read what is pending as change set ``number`` of this session; None when nothing differs."""
@@ -257,8 +257,6 @@ class Replica:
     def forget_flight(self, number: int) -> None:
         """The change set ``number`` never got into the stream; its rows stay pending."""
         self._applying.never_landed(number)
-
-    # apply -----------------------------------------------------------------------------------------------------
 
     def apply(self, cut: Cut, *, merge: bool = True) -> Applied:
         """Fold a cut into the mirror and merge it into the database, with its positions, in one transaction.

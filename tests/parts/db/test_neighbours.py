@@ -208,3 +208,18 @@ def test_the_descriptor_is_closed_after_the_connection(group: Group, monkeypatch
     assert order == ["closed"]
     assert others._descriptor < 0
     a.start()
+
+
+def test_a_process_that_writes_is_told_from_one_that_reads(group: Group) -> None:
+    member = group.member(PAIRED)
+    others = OtherTransactions(member.options.database, PATIENCE)
+    try:
+        assert not others.may_write()
+        with holding(member.options.database, "BEGIN", "SELECT * FROM t"):
+            assert not others.may_write()
+        with holding(member.options.database, "BEGIN IMMEDIATE"):
+            assert others.may_write()
+    finally:
+        member.stop()
+        others.close()
+    assert OtherTransactions(member.options.database, 0.0).may_write(), "it can't be asked for"

@@ -11,8 +11,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 from harmonylite.model import ChangeSetId
-from harmonylite.replication.sender import GATHER, PATIENCE, Sender, SenderSettings, pause_after
+from harmonylite.replication.sender import GATHER, LOOKS, PATIENCE, Sender, SenderSettings, pause_after
 from harmonylite.status import NodeStatus
 
 
@@ -33,25 +35,42 @@ class Commits:
     """Stands for replica, thread, publisher and watch of a sender; ``waiting``: rows of commits not captured yet.
 
     ``on_listening``: rows of a commit that is made just before the sender listens again, and causes no event;
-    ``alarms``: events that nothing is behind.
+    ``alarms``: events that nothing is behind; ``late``: rows of a commit that is heard, and shows ``after`` looks.
     """
 
-    def __init__(self, waiting: list[int], *, on_listening: list[int] | None = None, alarms: int = 0) -> None:
+    def __init__(
+        self, waiting: list[int], *, on_listening: list[int] | None = None, alarms: int = 0,
+        late: list[int] | None = None, after: int = 0,
+    ) -> None:  # fmt: skip
         self.options = SimpleNamespace(database=Path("app.db"), mirror=Path("mirror.db"))
         self.suspicious = self.holding = False
         self.unnoted = 0
         self.waiting, self.on_listening = waiting, on_listening or []
         self.alarms = alarms
+        self.late, self.after = late or [], after
+        self.waits = 0
+        self.wanted = False
+        self.writing = True
         self.events: list[str] = []
         self.hears = True
         self.sender: Sender
         self.asleep = asyncio.Event()
 
-    async def run(self, function: Callable[[], object]) -> object:
-        return function()
+    async def run(self, function: Callable[..., object], *args: object) -> object:
+        return function(*args)
 
     def changed(self) -> bool:
+        if self.late and self.alarms == 0:
+            self.after -= 1
+            if self.after < 0:
+                self.waiting, self.late = self.waiting + self.late, []
         return bool(self.waiting)
+
+    def may_change(self) -> bool:
+        return self.writing
+
+    def pause(self, _seconds: float) -> bool:
+        return not self.wanted
 
     def pending_rows(self) -> int:
         return len(self.waiting)
@@ -84,6 +103,7 @@ class Commits:
 
     async def wait(self, _seconds: float) -> bool:
         assert self.hears, "nobody would be heard"
+        self.waits += 1
         if self.alarms:
             self.alarms -= 1
             return True
@@ -131,3 +151,17 @@ async def test_after_a_lone_write_it_never_stops_listening() -> None:
     commits = Commits([1, 1], on_listening=[1])
     await commits.until_asleep()
     assert commits.events == ["sent 1", "sent 1"]
+
+
+async def test_a_commit_that_is_heard_before_it_can_be_seen_is_found_without_another_wait() -> None:
+    commits = Commits([], alarms=1, late=[9], after=len(LOOKS))
+    await commits.until_asleep()
+    assert (commits.events, commits.waits) == (["sent 9"], 2), "for the event, and for the next one"
+
+
+@pytest.mark.parametrize("writing", [True, False], ids=["a call waits for the thread", "nobody writes"])
+async def test_nobody_looks_on_for_longer_than_it_may_help(writing: bool) -> None:
+    commits = Commits([], alarms=1, late=[9], after=2)
+    commits.wanted, commits.writing = writing, writing
+    await commits.until_asleep()
+    assert commits.events == []

@@ -126,6 +126,10 @@ class OtherTransactions:
         self._background |= {lock for lock, since in self._since.items() if now - since >= WAITED_FOR * self._patience}
         return bool(held - self._background)
 
+    def may_write(self) -> bool:
+        """Tell whether another process is writing, as one is that syncs its commit; True where it can't be asked."""
+        return not self._open() or self._holder(WRITER) is not None
+
     def _open(self) -> bool:
         """Open the descriptor where it is not; False where there is nothing to ask: another system, another mode."""
         if self._descriptor < 0 and sys.platform == "linux" and self._patience > 0:

@@ -34,6 +34,7 @@ class SqliteThread:
 
     def __init__(self) -> None:
         self._calls: SimpleQueue[Call | None] = SimpleQueue()
+        self._called = threading.Event()
         self._thread: threading.Thread | None = None
         self._closed = False
         self._hurt = asyncio.Event()
@@ -44,6 +45,11 @@ class SqliteThread:
         self._hurt.clear()
         await self._hurt.wait()
         raise self._error
+
+    def pause(self, seconds: float) -> bool:
+        """Let the call that runs wait; False, at once, when another one waits for it to end."""
+        self._called.clear()
+        return self._calls.empty() and not self._called.wait(seconds)
 
     def hurt(self, error: DatabaseDamagedError) -> None:
         """Hear that the files are damaged."""
@@ -59,6 +65,7 @@ class SqliteThread:
             self._thread.start()
         future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         self._calls.put((future, partial(function, *args, **kwargs)))
+        self._called.set()
         try:
             return await future
         except DatabaseDamagedError as error:

@@ -95,3 +95,20 @@ async def test_a_thread_whose_loop_has_ended_goes_on_to_its_end() -> None:
     assert await asyncio.to_thread(ended.wait, 60)
     assert await thread.run(lambda: 7) == 7
     await thread.aclose()
+
+
+async def test_a_call_that_pauses_goes_on_as_soon_as_another_one_waits_for_it() -> None:
+    thread, begun = SqliteThread(), threading.Event()
+
+    def pauses() -> bool:
+        begun.set()
+        return thread.pause(600)
+
+    try:
+        assert await thread.run(thread.pause, 0.0), "nobody waits"
+        first = asyncio.create_task(thread.run(pauses))
+        assert await asyncio.to_thread(begun.wait, 60)
+        await asyncio.gather(thread.run(int), first)
+        assert first.result() is False
+    finally:
+        await thread.aclose()
