@@ -17,7 +17,7 @@ from typing import Literal
 
 from harmonylite.changes.epochs import further, relation
 from harmonylite.db.mirror.positions import history_of
-from harmonylite.db.snapshot import install_mirror, save_copy, standing_of
+from harmonylite.db.snapshot import install_mirror, lineage_of, save_copy
 from tests.simulation import run as plain
 from tests.simulation.node import Node
 from tests.simulation.properties import check_always, check_at_rest, must
@@ -121,7 +121,7 @@ class Beginner(Node):
         self.start()
         file = self.folder / "incoming.db"
         shutil.copy(self.pointer.file, file)
-        mine, theirs = self.replica.standing(), standing_of(file)
+        mine, theirs = self.replica.lineage(), lineage_of(file)
         self.replica.adopt(file, relation=relation(mine, theirs), further=further(mine, theirs))
         self._read_from_here()
 
@@ -130,12 +130,12 @@ class Beginner(Node):
         if self.is_elsewhere:
             return False
         file = self.folder / f"snapshot-{self.world.clock()}.db"
-        standing = save_copy(self.options.mirror, file)
+        lineage = save_copy(self.options.mirror, file)
         if self.pointer.file is not None:
-            there = standing_of(self.pointer.file).positions
-            if any(p.seq < there[s].seq for s, p in standing.positions.items() if s in there):
+            there = lineage_of(self.pointer.file).positions
+            if any(p.seq < there[s].seq for s, p in lineage.positions.items() if s in there):
                 return False
-        self.pointer.history, self.pointer.file = standing.history, file
+        self.pointer.history, self.pointer.file = lineage.history, file
         return True
 
 

@@ -15,8 +15,8 @@ from tempfile import mkdtemp
 from typing import ClassVar
 
 from harmonylite.changes import aborts
-from harmonylite.changes.epochs import Standing
-from harmonylite.db.snapshot import standing_of
+from harmonylite.changes.epochs import Lineage
+from harmonylite.db.snapshot import lineage_of
 from harmonylite.snapshots import roll_forward
 from tests.simulation import run as plain
 from tests.simulation.node import Node
@@ -77,11 +77,11 @@ class Calamities(plain.Schedule):
 
     def _usable(self, node: Node) -> bool:
         """Tell whether a snapshot of ``node`` is nowhere behind the newest one."""
-        standing = node.replica.standing()
-        newest = standing_of(self.fragile.snapshots[-1]) if self.fragile.snapshots else Standing()
+        lineage = node.replica.lineage()
+        newest = lineage_of(self.fragile.snapshots[-1]) if self.fragile.snapshots else Lineage()
         there = newest.positions
-        return standing.history == self.fragile.history and all(
-            p.seq >= there[s].seq and p.resume >= there[s].resume for s, p in standing.positions.items() if s in there
+        return lineage.history == self.fragile.history and all(
+            p.seq >= there[s].seq and p.resume >= there[s].resume for s, p in lineage.positions.items() if s in there
         )
 
     def _forget(self, node: Survivor) -> bool:
@@ -90,14 +90,14 @@ class Calamities(plain.Schedule):
             return False
         self.fragile.forget()
         for other in self.members:
-            if other.up and any(other.inbox.read_up_to(s) < seq for s, seq in self.fragile.forgotten.items()):
+            if other.up and any(other.reassembler.read_up_to(s) < seq for s, seq in self.fragile.forgotten.items()):
                 other.stop()
                 other.start()
                 check_always(other)
         return True
 
     def _lose_streams(self, node: Survivor) -> bool:
-        if node.replica.standing().history != self.fragile.history:
+        if node.replica.lineage().history != self.fragile.history:
             return False
         if self.tails and self.apart.random() < 0.9:
             return False  # streams that are lost so often have no tail to lose
@@ -106,7 +106,7 @@ class Calamities(plain.Schedule):
             if other.flight is not None:
                 other.flight.out.close()
                 other.flight = None
-        best = max(up, key=lambda n: sum(p.seq for p in n.replica.standing().positions.values()))
+        best = max(up, key=lambda n: sum(p.seq for p in n.replica.lineage().positions.values()))
         if any(self._merged_more(other, best) for other in self.members):
             self.world.torn = True  # it publishes that again, later than what its writer may have written since
         self.fragile.lose(best)
@@ -133,7 +133,7 @@ class Calamities(plain.Schedule):
         """
         world, up = self.fragile, [other for other in self.members if other.up]
         kept = [
-            there for there in map(standing_of, world.snapshots)
+            there for there in map(lineage_of, world.snapshots)
             if all(p.resume - 1 >= world.forgotten.get(s, 0) for s, p in there.positions.items())
             and all(p.seq <= world.last(s) for s, p in there.positions.items())
         ]  # fmt: skip
@@ -184,7 +184,7 @@ class Calamities(plain.Schedule):
 
     def _catch_up(self, node: Node) -> None:
         """Fold to the end, as a node does before it publishes; its own old values are there only then."""
-        while any(node.inbox.read_up_to(s) < self.world.last(s) for s in range(self.world.shards)):
+        while any(node.reassembler.read_up_to(s) < self.world.last(s) for s in range(self.world.shards)):
             node.deliver(1000)
         while (cut := node.take()) is not None:
             node.apply(cut)

@@ -191,9 +191,9 @@ class Comebacks(Calamities):
 
     def _heal(self, node: Survivor) -> bool:
         assert isinstance(node, Returning)
-        standing, forgotten = node.replica.standing(), self.fragile.forgotten
-        kept = all(p.resume - 1 >= forgotten.get(s, 0) for s, p in standing.positions.items())
-        if self.world.torn or not kept or standing.history != self.fragile.history:
+        lineage, forgotten = node.replica.lineage(), self.fragile.forgotten
+        kept = all(p.resume - 1 >= forgotten.get(s, 0) for s, p in lineage.positions.items())
+        if self.world.torn or not kept or lineage.history != self.fragile.history:
             return False
         node.heal()
         check_always(node)

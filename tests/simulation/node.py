@@ -1,4 +1,4 @@
-"""A simulated node: the real replica and inbox on real files, driven step by step, killed wherever it hurts."""
+"""A simulated node: the real replica and reassembler on real files, driven step by step, killed wherever it hurts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from random import Random
 import apsw
 
 from harmonylite.changes.epochs import drift
-from harmonylite.changes.reassembler import Cut, Inbox
+from harmonylite.changes.reassembler import AtomicBatch, Reassembler
 from harmonylite.db.capture.capture import Outgoing
 from harmonylite.db.mirror.mirror_file import forget_node
 from harmonylite.db.mirror.schema_history import take_for_gone
@@ -118,7 +118,7 @@ class Node:
 
     def _read_from_here(self) -> None:
         """Take up reading at the mirror's positions; publish again once all that is in the streams now is merged."""
-        self.inbox = Inbox(self.replica.positions())
+        self.reassembler = Reassembler(self.replica.positions())
         merged, mirrored = self.replica.merged_positions(), self.replica.positions()
         self.limit: dict[int, int] | None = None
         if any(merged[s].seq > mirrored[s].seq for s in merged):
@@ -202,7 +202,8 @@ class Node:
     def ready(self) -> bool:
         """True when the node has folded what was in the streams when it started."""
         return self.limit is None and all(
-            self.inbox.read_up_to(s) >= seq and self.inbox.position(s).seq >= seq for s, seq in self.targets.items()
+            self.reassembler.read_up_to(s) >= seq and self.reassembler.position(s).seq >= seq
+            for s, seq in self.targets.items()
         )
 
     def capture(self) -> bool:
@@ -230,7 +231,7 @@ class Node:
 
     def abort(self) -> bool:
         """Give up on what holds this node up."""
-        found = self.inbox.unfinished()
+        found = self.reassembler.unfinished()
         for victim, shard in found:
             body = encode_abort(victim)
             envelope = Envelope(VERSION, KIND_ABORT, self.name, f"s{self.session}", 0, 0, False, True, [shard], 0.0,
@@ -243,51 +244,51 @@ class Node:
     def deliver(self, most: int) -> bool:
         """Take in some messages of one shard."""
         shard = self.rng.randrange(self.world.shards)
-        messages = self.world.after(shard, self.inbox.read_up_to(shard), most)
+        messages = self.world.after(shard, self.reassembler.read_up_to(shard), most)
         for message in messages:
-            self.inbox.add(message)
+            self.reassembler.add(message)
             self._stage_ahead()
         return bool(messages)
 
     def _stage_ahead(self) -> None:
         """Stage what is here of a change set that is not whole."""
-        found = self.inbox.under_way(self.name) if self.limit is None else None
+        found = self.reassembler.under_way(self.name) if self.limit is None else None
         if found is not None:
             change_set, shard = found
             number = 0
-            while number >= 0 and (block := self.inbox.block(change_set, shard, number)) is not None:
+            while number >= 0 and (block := self.reassembler.block(change_set, shard, number)) is not None:
                 try:
                     number = self.replica.stage_ahead(block, number)
                 except SchemaWaitError:
                     return
 
-    def take(self, *, most_bytes: int = 1 << 62, least: bool = False) -> Cut | None:
-        """Take the next cut; while the mirror is behind the database, none that goes beyond the database."""
+    def take(self, *, most_bytes: int = 1 << 62, least: bool = False) -> AtomicBatch | None:
+        """Take the next batch; while the mirror is behind the database, none that goes beyond the database."""
         if self.limit is not None:
-            cut = self.inbox.take(limit=self.limit, most_bytes=most_bytes, least=least)
-            if cut is not None:
-                return cut
-            if any(self.inbox.position(s).seq < seq for s, seq in self.limit.items()):
+            batch = self.reassembler.take(limit=self.limit, most_bytes=most_bytes, least=least)
+            if batch is not None:
+                return batch
+            if any(self.reassembler.position(s).seq < seq for s, seq in self.limit.items()):
                 return None
             self.limit = None
-        return self.inbox.take(most_bytes=most_bytes, own=(self.name, f"s{self.session}"), least=least)
+        return self.reassembler.take(most_bytes=most_bytes, own=(self.name, f"s{self.session}"), least=least)
 
-    def apply(self, cut: Cut) -> None:
-        """Fold and merge a cut; where it needs what a migration has not brought here yet, it waits."""
+    def apply(self, batch: AtomicBatch) -> None:
+        """Fold and merge a batch; where it needs what a migration has not brought here yet, it waits."""
         try:
-            self.replica.apply(cut, merge=self.limit is None)
+            self.replica.apply(batch, merge=self.limit is None)
         except SchemaWaitError as error:
             if self.replica.schema_changed():
                 self.replica.reinstall()
-            self.inbox.put_back(cut)
+            self.reassembler.put_back(batch)
             self.stuck += not self.app.migrates
             if error.unsure and self.stuck > PATIENCE:
                 take_for_gone(self.replica.connection)
             return
         self.stuck = 0
-        for change_set in [*(piece.id for piece in cut.pieces), *cut.voided]:
-            self._landed(change_set, voided=change_set in cut.voided)
-        cut.close()
+        for change_set in [*(fragment.id for fragment in batch.fragments), *batch.voided]:
+            self._landed(change_set, voided=change_set in batch.voided)
+        batch.close()
 
     def _landed(self, change_set: ChangeSetId, *, voided: bool) -> None:
         if self.flight is not None and change_set == self.flight.out.id:
@@ -296,13 +297,13 @@ class Node:
             self.flight.out.close()
             self.flight = None
 
-    def apply_and_lose_the_mirror(self, cut: Cut) -> None:
-        """Apply a cut and be killed between the database's commit and the mirror's."""
+    def apply_and_lose_the_mirror(self, batch: AtomicBatch) -> None:
+        """Apply a batch and be killed between the database's commit and the mirror's."""
         saved = self.folder / "saved.db"
         saved.unlink(missing_ok=True)
         self.copy_mirror(saved)
         with suppress(SchemaWaitError):
-            self.replica.apply(cut, merge=self.limit is None)
+            self.replica.apply(batch, merge=self.limit is None)
         self.stop()
         self._put_mirror(saved)
 
@@ -346,7 +347,7 @@ class Node:
         with self.app.connection.backup("main", before, "main") as copy:
             copy.step()
         self.start()
-        if drift(self.replica.standing("main"), self.replica.standing("mirror")) == "behind":
+        if drift(self.replica.lineage("main"), self.replica.lineage("mirror")) == "behind":
             self.replica.reconcile(first=False, keep_log=True)
         self._read_from_here()
         return True
@@ -357,22 +358,22 @@ class Node:
             while self.publish():
                 pass
             for shard in range(self.world.shards):
-                for message in self.world.after(shard, self.inbox.read_up_to(shard), 1_000_000):
-                    self.inbox.add(message)
-            while (cut := self.take()) is not None:
-                self.apply(cut)
+                for message in self.world.after(shard, self.reassembler.read_up_to(shard), 1_000_000):
+                    self.reassembler.add(message)
+            while (batch := self.take()) is not None:
+                self.apply(batch)
                 if self.stuck:
                     return False
             if not self.capture() and self.flight is None:
                 return self.ready
         return False
 
-    def apply_and_die(self, cut: Cut, commits: int) -> None:
-        """Begin to apply a cut and be killed right before the commit that comes after so many others."""
+    def apply_and_die(self, batch: AtomicBatch, commits: int) -> None:
+        """Begin to apply a batch and be killed right before the commit that comes after so many others."""
         left = iter(range(commits))
         self.replica.connection.set_commit_hook(lambda: next(left, None) is None)
         with suppress(DatabaseError, SchemaWaitError, apsw.ConstraintError):
-            self.replica.apply(cut, merge=self.limit is None)
+            self.replica.apply(batch, merge=self.limit is None)
         self.stop()
 
     def find_unlogged(self) -> bool:

@@ -9,7 +9,7 @@ import apsw
 
 from harmonylite.db.replica import Replica
 from harmonylite.db.sqlite.lossless import exact, exact_rows
-from harmonylite.db.tracking.tracked_table import Tracked
+from harmonylite.db.tracking.tracked_table import TrackedTable
 from harmonylite.db.tracking.watermarks import new_rows
 from harmonylite.schema.sql import quote
 from tests.simulation import additions
@@ -32,7 +32,7 @@ def canon(row: Sequence[Any]) -> tuple[str, ...]:
     return tuple(f"{type(value).__name__}:{value!r}" for value in row)
 
 
-def rows_of(connection: apsw.Connection, table: Tracked, schema: str) -> dict[tuple[str, ...], tuple[str, ...]]:
+def rows_of(connection: apsw.Connection, table: TrackedTable, schema: str) -> dict[tuple[str, ...], tuple[str, ...]]:
     """Return the rows of a table by key."""
     shape = table.shape
     reads = [shape.read(c, "t") for c in shape.columns]
@@ -103,7 +103,7 @@ def _unlogged_equal(node: Node) -> None:
         connection.execute("COMMIT")
 
 
-def _folded(table: Tracked, key: Iterable[str]) -> tuple[str, ...]:
+def _folded(table: TrackedTable, key: Iterable[str]) -> tuple[str, ...]:
     """Return a key as its table compares it, roughly: numbers by value, NOCASE in lower case, RTRIM without spaces."""
     plain = [part.removesuffix(".0").replace("float:-0", "int:0").replace("float:", "int:") for part in key]
     collations = {c.collation for c in table.shape.keys}
@@ -112,7 +112,7 @@ def _folded(table: Tracked, key: Iterable[str]) -> tuple[str, ...]:
     return tuple(part.lower() if "NOCASE" in collations else part for part in plain)
 
 
-def _named(connection: apsw.Connection, table: Tracked, settled: int) -> set[tuple[str, ...]]:
+def _named(connection: apsw.Connection, table: TrackedTable, settled: int) -> set[tuple[str, ...]]:
     """Return the keys that the log or the held rows name, those of rows known by their rowid included."""
     keys = [f"k{i}" for i in range(len(table.shape.keys))]
     cleared = f"(SELECT max(value, {settled}) FROM main.__harmonylite__state WHERE name = 'cleared')"
@@ -225,14 +225,14 @@ def _nothing_unsaid(nodes: Sequence[Node]) -> None:
     ledger = nodes[0].ledger
     read = nodes[0].app.connection.execute
     tables = [table for table in ("note", MEMO) if table in nodes[0].replica.tables]
-    standing = {value for table in tables for row in read(f"SELECT a, b FROM {table}") for value in row}
+    lineage = {value for table in tables for row in read(f"SELECT a, b FROM {table}") for value in row}
     journal = {
         entry.overruled
         for node in nodes
         for name in tables
         for entry in node.replica.conflicts(table=name, limit=1 << 30)
     }
-    lost = ledger.notes.keys() - standing - ledger.replaced - journal
+    lost = ledger.notes.keys() - lineage - ledger.replaced - journal
     must(not lost, f"overruled without a line in a journal: {[(v, *ledger.notes[v]) for v in sorted(lost)]}")
     sitting = {row[0] for row in read("SELECT id FROM claim")}
     journal = {

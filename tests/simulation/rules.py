@@ -12,7 +12,7 @@ import apsw
 import pytest
 
 from harmonylite.changes import fragments, sharding
-from harmonylite.changes.reassembler import Inbox
+from harmonylite.changes.reassembler import Reassembler
 from harmonylite.db import install, reconcile, replica
 from harmonylite.db.apply import fold, merge, pending
 from harmonylite.db.apply.apply import Applying
@@ -21,12 +21,12 @@ from harmonylite.db.apply.merge import Merge
 from harmonylite.db.apply.pending import Pending
 from harmonylite.db.capture import merge_base
 from harmonylite.db.mirror import mirror_file, schema_history
-from harmonylite.db.mirror.conflict_journal import Journal
+from harmonylite.db.mirror.conflict_journal import ConflictJournal
 from harmonylite.db.replica import Replica
 from harmonylite.db.sqlite.connection import configure
 from harmonylite.db.sqlite.side_effect_triggers import SideEffectTriggers
 from harmonylite.db.tracking import watermarks
-from harmonylite.db.tracking.change_log import Log
+from harmonylite.db.tracking.change_log import ChangeLog
 from harmonylite.db.tracking.triggers import triggers
 from harmonylite.db.tracking.watermarks import Watermarks
 from harmonylite.schema import shape
@@ -72,8 +72,8 @@ def _(patch: pytest.MonkeyPatch) -> None:
 
 @left_out("the log is cleared up to its end, not to where the change set that came back was read")
 def _(patch: pytest.MonkeyPatch) -> None:
-    clear = Log.clear
-    patch.setattr(Log, "clear", lambda log, tables, _: clear(log, tables, log._known))
+    clear = ChangeLog.clear
+    patch.setattr(ChangeLog, "clear", lambda log, tables, _: clear(log, tables, log._known))
 
 
 @left_out("a restarted node publishes what the log names before it has folded to the end")
@@ -115,7 +115,7 @@ def _(patch: pytest.MonkeyPatch) -> None:
 
 @left_out("a new row counts as changed since it was captured, because no trigger could have told")
 def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Log, "keep_images", nothing)
+    patch.setattr(ChangeLog, "keep_images", nothing)
 
 
 @left_out("rows that VACUUM numbered anew are looked for beyond the old watermark")
@@ -178,27 +178,29 @@ def _(patch: pytest.MonkeyPatch) -> None:
 
 @left_out("a cut may hold a part of a change set")
 def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Inbox, "_whole", lambda _, counts: counts)
-    patch.setattr(Inbox, "_closure", lambda inbox, shard, _: {s: int(s == shard) for s in inbox._lanes})
+    patch.setattr(Reassembler, "_whole", lambda _, counts: counts)
+    patch.setattr(
+        Reassembler, "_closure", lambda reassembler, shard, _: {s: int(s == shard) for s in reassembler._queues}
+    )
 
 
 @left_out("abort messages void nothing")
 def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Inbox, "_abort", nothing)
+    patch.setattr(Reassembler, "_abort", nothing)
 
 
 @left_out("after a restart reading goes on behind the position, where a change set under way lost its beginning")
 def _(patch: pytest.MonkeyPatch) -> None:
-    settle = fragments.Lane.settle
+    settle = fragments.ShardQueue.settle
 
-    def forgetful(lane: Any, limit: int, taken: Any) -> Any:
-        position = settle(lane, limit, taken)
-        lane.position = type(position)(
+    def forgetful(queue: Any, limit: int, taken: Any) -> Any:
+        position = settle(queue, limit, taken)
+        queue.position = type(position)(
             position.shard, position.seq, position.seq + 1, position.created, position.aborted
         )
-        return lane.position
+        return queue.position
 
-    patch.setattr(fragments.Lane, "settle", forgetful)
+    patch.setattr(fragments.ShardQueue, "settle", forgetful)
 
 
 # two files, one commit --------------------------------------------------------------------------------------------
@@ -257,7 +259,7 @@ def _(patch: pytest.MonkeyPatch) -> None:
 
 @left_out("rows beyond the watermark that were back once count as back, whoever wrote since")
 def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Log, "seen", nothing)
+    patch.setattr(ChangeLog, "seen", nothing)
 
 
 @left_out("a log that was rolled back is taken to be as far as it was")
@@ -298,12 +300,12 @@ def _(patch: pytest.MonkeyPatch) -> None:
 
 @left_out("values that give way when a database joins are not written down")
 def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Journal, "write_local", nothing)
+    patch.setattr(ConflictJournal, "write_local", nothing)
 
 
 @left_out("values that a fold overrules are not written down")
 def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Journal, "write", nothing)
+    patch.setattr(ConflictJournal, "write", nothing)
 
 
 @left_out("rows that a fold displaced are not written down")

@@ -187,13 +187,15 @@ class Schedule:
             self._note(node, "hears")
 
     def _apply(self, node: Node) -> None:
-        cut = node.take(most_bytes=self.rng.choice((1, 100, 1 << 62)), least=self.rng.random() < 0.2)
-        if cut is not None:
+        batch = node.take(most_bytes=self.rng.choice((1, 100, 1 << 62)), least=self.rng.random() < 0.2)
+        if batch is not None:
             if self.rng.random() < 0.05:
-                node.inbox.put_back(cut)
+                node.reassembler.put_back(batch)
                 return
-            self._note(node, f"applies {[str(p.id) for p in cut.pieces]} to {[p.seq for p in cut.positions.values()]}")
-            node.apply(cut)
+            self._note(
+                node, f"applies {[str(p.id) for p in batch.fragments]} to {[p.seq for p in batch.positions.values()]}"
+            )
+            node.apply(batch)
 
     def _abort(self, node: Node) -> None:
         if node.abort():
@@ -207,16 +209,16 @@ class Schedule:
         node.stop()
 
     def _die(self, node: Node) -> None:
-        cut = node.take()
-        if cut is not None:
-            self._note(node, f"applies {[str(p.id) for p in cut.pieces]} and dies before a commit")
-            node.apply_and_die(cut, self.rng.choice((0, 0, 1)) + (self.adding.randint(0, 3) if self.travels else 0))
+        batch = node.take()
+        if batch is not None:
+            self._note(node, f"applies {[str(p.id) for p in batch.fragments]} and dies before a commit")
+            node.apply_and_die(batch, self.rng.choice((0, 0, 1)) + (self.adding.randint(0, 3) if self.travels else 0))
 
     def _lose_the_mirror(self, node: Node) -> None:
-        cut = node.take()
-        if cut is not None:
-            self._note(node, f"applies {[str(p.id) for p in cut.pieces]} and loses the mirror's commit")
-            node.apply_and_lose_the_mirror(cut)
+        batch = node.take()
+        if batch is not None:
+            self._note(node, f"applies {[str(p.id) for p in batch.fragments]} and loses the mirror's commit")
+            node.apply_and_lose_the_mirror(batch)
 
     def _restart(self, node: Node) -> None:
         donors = [d for d in self.members if d.up and self._further(d, node)]
@@ -231,7 +233,7 @@ class Schedule:
     @staticmethod
     def _further(donor: Node, node: Node) -> bool:
         return donor.limit is None and all(
-            p.seq >= node.inbox.position(s).seq for s, p in donor.replica.positions().items()
+            p.seq >= node.reassembler.position(s).seq for s, p in donor.replica.positions().items()
         )
 
     def _away(self, node: Node) -> None:
@@ -282,16 +284,18 @@ class Schedule:
         busy = False
         while node.publish():
             busy = True
-        while any(node.inbox.read_up_to(s) < self.world.last(s) for s in range(self.world.shards)):
+        while any(node.reassembler.read_up_to(s) < self.world.last(s) for s in range(self.world.shards)):
             busy |= node.deliver(1000)
-        while (cut := node.take()) is not None:
-            self._note(node, f"applies {[str(p.id) for p in cut.pieces]} to {[p.seq for p in cut.positions.values()]}")
-            node.apply(cut)
+        while (batch := node.take()) is not None:
+            self._note(
+                node, f"applies {[str(p.id) for p in batch.fragments]} to {[p.seq for p in batch.positions.values()]}"
+            )
+            node.apply(batch)
             if node.stuck:
                 self._pass(node)
                 return True
             check_always(node)
-            busy = busy or bool(cut.pieces)
+            busy = busy or bool(batch.fragments)
         busy |= node.abort()
         busy |= node.find_unlogged()
         if node.capture():

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import apsw
 
-from harmonylite.changes.epochs import Standing, drift, further, held, relation
-from harmonylite.changes.reassembler import Cut
+from harmonylite.changes.epochs import Lineage, drift, further, held, relation
+from harmonylite.changes.reassembler import AtomicBatch
 from harmonylite.db.replica import Replica
-from harmonylite.db.snapshot import save_copy, standing_of
+from harmonylite.db.snapshot import lineage_of, save_copy
 from harmonylite.model import Position, StreamMessage
 from harmonylite.recovery.build_database import DatabaseBuilder
 from harmonylite.snapshots.divergence import diverged
@@ -41,7 +41,7 @@ class Fragile(World):
         must(seq >= self.forgotten.get(shard, 0), f"message {seq + 1} of shard {shard} is read and was forgotten")
         return super().after(shard, seq, most)
 
-    def save(self, node: Node, beginning: Callable[[Standing], Standing] | None = None) -> Path:
+    def save(self, node: Node, beginning: Callable[[Lineage], Lineage] | None = None) -> Path:
         """Save a snapshot of a node's mirror."""
         self.saved += 1
         file = self.folder / f"snapshot-{self.saved}.db"
@@ -51,7 +51,7 @@ class Fragile(World):
 
     def forget(self) -> None:
         """Forget what the newest snapshot makes unnecessary."""
-        for shard, position in standing_of(self.snapshots[-1]).positions.items():
+        for shard, position in lineage_of(self.snapshots[-1]).positions.items():
             self.forgotten[shard] = max(self.forgotten.get(shard, 0), position.resume - 1)
 
     def lose(self, node: Node) -> None:
@@ -92,22 +92,22 @@ class Survivor(Node):
         self.replica.set_created(dict.fromkeys(range(self.world.shards), "now"))
         self._settle_drift()
         self._go_back()
-        mine = self.replica.standing()
+        mine = self.replica.lineage()
         lost = mine.history != self.fragile.history
         gap = any(p.resume - 1 < self.fragile.forgotten.get(s, 0) for s, p in mine.positions.items())
         if (lost or gap) and self.fragile.snapshots:
             file = self.folder / "incoming.db"
-            mine = held(self.replica.standing("main"), mine)
+            mine = held(self.replica.lineage("main"), mine)
             newest, first = self.fragile.snapshots[-1], self.fragile.snapshots[0]
-            way = relation(mine, standing_of(newest))
+            way = relation(mine, lineage_of(newest))
             if way == "ahead" and newest != first:
-                resume = {s: p.resume for s, p in standing_of(first).positions.items()}
+                resume = {s: p.resume for s, p in lineage_of(first).positions.items()}
                 if all(seq < resume[s] for s, seq in self.fragile.forgotten.items()):
                     newest = first
                 else:
                     way = "apart"
             shutil.copy(newest, file)
-            theirs = standing_of(file)
+            theirs = lineage_of(file)
             self.replica.adopt(file, relation="behind" if way == "same" else way, further=further(mine, theirs))
             self._go_back()
         self._read_from_here()
@@ -115,7 +115,7 @@ class Survivor(Node):
     def _go_back(self) -> None:
         """Find out that the streams lost what this node has folded, where they did."""
         world, history = self.fragile, self.fragile.history
-        if world.torn and self.replica.standing().history == history:
+        if world.torn and self.replica.lineage().history == history:
             go_back(self.replica, self.tapes, world.snapshots, history)
 
     def stop(self) -> None:
@@ -123,15 +123,15 @@ class Survivor(Node):
         self.even = self.replica.merged_positions() == self.replica.positions()
         super().stop()
 
-    def apply_and_lose_the_mirror(self, cut: Cut) -> None:
+    def apply_and_lose_the_mirror(self, batch: AtomicBatch) -> None:
         """Be killed between the two commits."""
-        super().apply_and_lose_the_mirror(cut)
+        super().apply_and_lose_the_mirror(batch)
         self.even = False
 
     def _settle_drift(self) -> None:
         if not self.replica.joined:
             return
-        database, mirror = self.replica.standing("main"), self.replica.standing("mirror")
+        database, mirror = self.replica.lineage("main"), self.replica.lineage("mirror")
         way = drift(database, mirror)
         if way == "ahead":
             self.replica.keep_mine(further(database, mirror))
@@ -143,7 +143,7 @@ class Survivor(Node):
         """True when nothing here is unpublished, and everything that was is in the mirror."""
         return (
             self.up and self.flight is None and self.ready and self.replica.look() == 0
-            and self.replica.held_rows() == 0 and self.replica.standing().history == self.fragile.history
+            and self.replica.held_rows() == 0 and self.replica.lineage().history == self.fragile.history
         )  # fmt: skip
 
     @property
@@ -156,7 +156,7 @@ class Survivor(Node):
         """Return the newest snapshot that is on what the streams hold and keep."""
         forgotten = self.fragile.forgotten
         for file in reversed(self.fragile.snapshots):
-            kept = all(p.resume - 1 >= forgotten.get(s, 0) for s, p in standing_of(file).positions.items())
+            kept = all(p.resume - 1 >= forgotten.get(s, 0) for s, p in lineage_of(file).positions.items())
             if kept and not (self.world.torn and asyncio.run(diverged(file, self.tapes))):
                 return file
         return None

@@ -11,10 +11,10 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
-from harmonylite.changes.epochs import Standing, further, held
+from harmonylite.changes.epochs import Lineage, further, held
 from harmonylite.db.mirror.positions import rewind
 from harmonylite.db.replica import Replica
-from harmonylite.db.snapshot import standing_of
+from harmonylite.db.snapshot import lineage_of
 from harmonylite.db.sqlite.thread import SqliteThread
 from harmonylite.model import Position, StreamInfo, StreamMessage
 from harmonylite.snapshots.divergence import FoldedByReplica, common_end, diverged
@@ -90,10 +90,10 @@ class Tape:
 def go_back(replica: Replica, tapes: Sequence[Tape], snapshots: Sequence[Path], history: str) -> None:
     """Let ``replica`` agree with the streams, as `harmonylite.recovery.recover` does."""
     for _ in range(MOST_TRIES):
-        standing = replica.standing()
+        lineage = replica.lineage()
         ends, lost = {}, False
         for tape in tapes:
-            position = standing.positions[tape.shard]
+            position = lineage.positions[tape.shard]
             end, proof = asyncio.run(common_end(tape, tape.now, position, FoldedByReplica(replica, Inline())))
             must(end is not None, f"the stream of shard {tape.shard} is taken for another one")
             assert end is not None
@@ -105,7 +105,7 @@ def go_back(replica: Replica, tapes: Sequence[Tape], snapshots: Sequence[Path], 
             _stay_within(replica, tapes)
             return
         kept = [file for file in snapshots if not asyncio.run(diverged(file, tapes))]
-        fitting = [file for file in kept if _leads_on(standing_of(file), history, tapes, ends)]
+        fitting = [file for file in kept if _leads_on(lineage_of(file), history, tapes, ends)]
         if fitting:
             asyncio.run(_adopt_common(replica, tapes, fitting[-1], ends))
         else:
@@ -113,7 +113,7 @@ def go_back(replica: Replica, tapes: Sequence[Tape], snapshots: Sequence[Path], 
     must(False, "a node goes back again and again")
 
 
-def _leads_on(snapshot: Standing, history: str, tapes: Sequence[Tape], ends: Mapping[int, int]) -> bool:
+def _leads_on(snapshot: Lineage, history: str, tapes: Sequence[Tape], ends: Mapping[int, int]) -> bool:
     """Tell whether ``snapshot`` stands before all ``ends``, and what comes after it is kept."""
     at = {tape.shard: snapshot.positions.get(tape.shard, Position(tape.shard)) for tape in tapes}
     return snapshot.history == history and all(
@@ -123,7 +123,7 @@ def _leads_on(snapshot: Standing, history: str, tapes: Sequence[Tape], ends: Map
 
 def _stay_within(replica: Replica, tapes: Sequence[Tape]) -> None:
     if replica.joined:
-        database = replica.standing("main")
+        database = replica.lineage("main")
         beyond = frozenset(tape.shard for tape in tapes if database.positions[tape.shard].seq > tape.now.last)
         if beyond:
             replica.keep_mine(beyond)
@@ -133,8 +133,8 @@ def _adopt_newest(replica: Replica, snapshot: Path) -> None:
     """Take up a snapshot that this node has less in common with than it knows."""
     file = replica.options.folder / "newest.db"
     shutil.copy(snapshot, file)
-    mine = held(replica.standing("main"), replica.standing())
-    replica.adopt(file, relation="apart", further=further(mine, standing_of(file)))
+    mine = held(replica.lineage("main"), replica.lineage())
+    replica.adopt(file, relation="apart", further=further(mine, lineage_of(file)))
 
 
 async def _adopt_common(replica: Replica, tapes: Sequence[Tape], snapshot: Path, targets: Mapping[int, int]) -> None:

@@ -27,8 +27,8 @@ Relation = Literal["same", "behind", "ahead", "apart"]
 
 
 @dataclass(frozen=True)
-class Standing:
-    """Where a mirror or a database stands. ``past``: where earlier histories were left, by name, oldest first."""
+class Lineage:
+    """Where a mirror or a database is. ``past``: where earlier histories were left, by name, oldest first."""
 
     history: str = ""
     positions: Mapping[int, Position] = field(default_factory=dict)
@@ -39,10 +39,10 @@ class Standing:
         """Creation time and sequence by shard."""
         return {shard: (position.created, position.seq) for shard, position in self.positions.items()}
 
-    def next_epoch(self, history: str, positions: Mapping[int, Position]) -> Standing:
+    def next_epoch(self, history: str, positions: Mapping[int, Position]) -> Lineage:
         """Return where a mirror stands that begins ``history`` from what this one holds."""
         past = [*self.past.items(), (self.history, self.left)][-PAST_KEPT:]
-        return Standing(history, positions, dict(past))
+        return Lineage(history, positions, dict(past))
 
     def left_in(self, info: StreamInfo) -> int | None:
         """Return up to where an earlier history went in this very stream, as far as that reaches; None: none did."""
@@ -59,7 +59,7 @@ class Standing:
         return bool(streams and now) and now != streams[-1] and now in streams
 
 
-def relation(mine: Standing, other: Standing) -> Relation:
+def relation(mine: Lineage, other: Lineage) -> Relation:
     """Tell how what I hold relates to ``other``: the same history, a part of it, on some shard more than it took over,
     or that can't be told.
     """
@@ -69,7 +69,7 @@ def relation(mine: Standing, other: Standing) -> Relation:
     return "apart" if shards is None else "ahead" if shards else "behind"
 
 
-def further(mine: Standing, other: Standing) -> frozenset[int] | None:
+def further(mine: Lineage, other: Lineage) -> frozenset[int] | None:
     """Return the shards on which I hold more than ``other`` took over of my history; None: it doesn't know that."""
     left = other.past.get(mine.history)
     if left is None:
@@ -84,7 +84,7 @@ def further(mine: Standing, other: Standing) -> frozenset[int] | None:
     return frozenset(found)
 
 
-def held(database: Standing, mirror: Standing) -> Standing:
+def held(database: Lineage, mirror: Lineage) -> Lineage:
     """Return what a node holds: a crash may have left the database further than its mirror on some shard."""
     if database.history != mirror.history:
         return mirror
@@ -92,7 +92,7 @@ def held(database: Standing, mirror: Standing) -> Standing:
     return replace(mirror, positions=both)
 
 
-def drift(database: Standing, mirror: Standing) -> Relation:
+def drift(database: Lineage, mirror: Lineage) -> Relation:
     """Tell what is to be done with a database whose mirror may not have grown up with it; "same": nothing.
 
     Behind: it was restored. A mirror that is the older one is exchanged later for one of the database's history.
@@ -128,11 +128,11 @@ def is_message(message: StreamMessage, node: str, blocks: Sequence[bytes]) -> bo
     return not blocks or blocks[-1].endswith(envelope.body)
 
 
-def newest(standings: Iterable[tuple[str, Standing]]) -> str:
+def newest(lineages: Iterable[tuple[str, Lineage]]) -> str:
     """Return the node that holds most: of the longest past, then of the highest positions, then by name."""
 
-    def rank(item: tuple[str, Standing]) -> tuple[int, int, str]:
-        name, standing = item
-        return len(standing.past), sum(position.seq for position in standing.positions.values()), name
+    def rank(item: tuple[str, Lineage]) -> tuple[int, int, str]:
+        name, lineage = item
+        return len(lineage.past), sum(position.seq for position in lineage.positions.values()), name
 
-    return max(standings, key=rank)[0]
+    return max(lineages, key=rank)[0]

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from harmonylite.changes.epochs import Standing
+from harmonylite.changes.epochs import Lineage
 from harmonylite.model import Position
 
 PREFIX = "interim-"
@@ -70,9 +70,9 @@ def _fits(position: Position, start: Start) -> bool:
     return position.seq == start.upto and position.resume == start.upto + 1
 
 
-def mark_of(standing: Standing) -> str:
+def mark_of(lineage: Lineage) -> str:
     """Return the mark of the failover that a mirror folded, "" when it is in the primary order."""
-    return standing.history.removeprefix(PREFIX) if standing.history.startswith(PREFIX) else ""
+    return lineage.history.removeprefix(PREFIX) if lineage.history.startswith(PREFIX) else ""
 
 
 def beginning(

@@ -32,7 +32,7 @@ class FeedPlace:
 
     @property
     def position(self) -> Position:
-        """Where an inbox starts."""
+        """Where a reassembler starts."""
         return Position(self.shard, self.seq, self.resume, aborted=self.aborted)
 
     def fits(self, info: StreamInfo) -> bool:

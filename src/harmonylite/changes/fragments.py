@@ -22,7 +22,7 @@ OPEN_KEPT = 64
 
 
 @dataclass(slots=True)
-class Piece:
+class Fragment:
     """What one change set has on one shard, complete. ``first``/``seq``: its first and last message.
 
     ``blocks``: offset, length and compression of each block within ``spool``. ``stored``: when the stream stored the
@@ -43,7 +43,7 @@ class Piece:
 
     @property
     def name(self) -> tuple[ChangeSetId, tuple[int, ...]]:
-        """What the pieces of one change set have in common: pieces that disagree on its shards are none of it."""
+        """What the fragments of one change set have in common: fragments that disagree on its shards are none of it."""
         return self.id, self.shards
 
     @property
@@ -87,7 +87,7 @@ def poison(shard: int, seq: int, why: str, advice: str) -> PoisonError:
 
 
 @dataclass(slots=True)
-class Open:
+class OpenFragment:
     """A change set on one shard whose last message has not come. ``shards``: all that it touches."""
 
     id: ChangeSetId
@@ -113,16 +113,16 @@ class Open:
 
 
 @dataclass(slots=True)
-class Lane:
-    """One shard: position, the change set under way of each writer, and complete pieces not taken yet.
+class ShardQueue:
+    """One shard: position, the change set under way of each writer, and complete fragments not taken yet.
 
     ``read``: the last sequence that was added; ``aborted``: the change sets that an abort message here voids.
     """
 
     position: Position
     read: int
-    open: dict[str, Open] = field(default_factory=dict)
-    ready: deque[Piece] = field(default_factory=deque)
+    open: dict[str, OpenFragment] = field(default_factory=dict)
+    ready: deque[Fragment] = field(default_factory=deque)
     aborted: dict[ChangeSetId, None] = field(default_factory=dict)
 
     def abort(self, victim: ChangeSetId) -> None:
@@ -131,7 +131,7 @@ class Lane:
         if len(self.aborted) > ABORTS_KEPT:
             del self.aborted[next(iter(self.aborted))]
 
-    def begin(self, part: Open) -> Open | None:
+    def begin(self, part: OpenFragment) -> OpenFragment | None:
         """Take note of a change set that begins; return the one that ends by that."""
         ended = self.open.pop(part.id.node, None)  # a writer has one under way: it crashed, and begins again
         self.open[part.id.node] = part  # behind all others: they are in the order of their beginnings
@@ -139,7 +139,7 @@ class Lane:
             return self.open.pop(next(iter(self.open)))
         return ended
 
-    def append(self, part: Open, envelope: Envelope) -> None:
+    def append(self, part: OpenFragment, envelope: Envelope) -> None:
         """Append one message's body; when that fails, close the place of a part that only has this message."""
         try:
             part.add(envelope)
@@ -148,13 +148,13 @@ class Lane:
                 part.spool.close()
             raise
 
-    def settle(self, limit: int, taken: Piece | None) -> Position:
-        """Move on to right before the first piece that waits, else to what was read, at most to ``limit``.
+    def settle(self, limit: int, taken: Fragment | None) -> Position:
+        """Move on to right before the first fragment that waits, else to what was read, at most to ``limit``.
 
-        ``taken``: the last piece that was taken off this lane just now.
+        ``taken``: the last fragment that was taken off this queue just now.
         """
         seq = max(self.position.seq, min(limit, self.ready[0].seq - 1 if self.ready else self.read))
-        firsts = [part.first for part in self.open.values()] + [piece.first for piece in self.ready]
+        firsts = [part.first for part in self.open.values()] + [fragment.first for fragment in self.ready]
         old = self.position
         # after a restart less is read than is settled: what is under way may not have been seen again yet
         resume = min([seq + 1, self.read + 1, *firsts])

@@ -1,10 +1,10 @@
-"""Put messages of all shards together into whole change sets, and find the cut that may be applied.
+"""Put messages of all shards together into whole change sets, and find the batch that may be applied.
 
-Invariant: what `Inbox.take` returns holds every message of each shard up to the positions that it names, in order, and
-of every change set either all of its shards' pieces or none (DESIGN: a change set is whole or not there). A change set
-whose writer died between two shards is voided by an *abort* message on the shard that lacks it: whichever of the two,
-abort or last piece, that shard's stream orders first holds for every node. What no node wrote in its own name
-is stepped over, by every node alike.
+Invariant: what `Reassembler.take` returns holds every message of each shard up to the positions that it names, in
+order, and of every change set either all of its fragments or none (a change set is whole or not there). A change
+set whose writer died between two shards is voided by an *abort* message on the shard that lacks it: whichever of the
+two, abort or last fragment, that shard's stream orders first holds for every node. Every node steps over what no node
+wrote in its own name.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from io import BytesIO
 from itertools import islice
 from typing import IO
 
-from harmonylite.changes.fragments import Lane, Open, Piece, newer
+from harmonylite.changes.fragments import Fragment, OpenFragment, ShardQueue, newer
 from harmonylite.model import ChangeSetId, Position, StreamMessage
 from harmonylite.wire import (
     CHANGES,
@@ -28,7 +28,7 @@ from harmonylite.wire import (
     decode_envelope,
 )
 
-__all__ = ["Cut", "Inbox", "Piece"]
+__all__ = ["AtomicBatch", "Fragment", "Reassembler"]
 
 SPOOL_BYTES = 4_000_000
 """Blocks of one change set above this many bytes wait in a temporary file; of the n-th one, above an n-th of it."""
@@ -57,36 +57,36 @@ def _unheard(message: StreamMessage, why: str) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Cut:
+class AtomicBatch:
     """Pieces in an order that respects every shard's, and the positions that they lead to.
 
     ``before``: the positions that it starts from. ``voided``: change sets that were passed over, as others gave up on
     them.
     """
 
-    pieces: tuple[Piece, ...]
+    fragments: tuple[Fragment, ...]
     positions: dict[int, Position]
     before: dict[int, Position]
     voided: tuple[ChangeSetId, ...] = ()
 
-    def holding(self, shard: int, seq: int) -> tuple[Piece, ...]:
-        """Return all pieces of the change set of which one ends at message ``seq`` of ``shard``."""
-        names = {piece.id for piece in self.pieces if (piece.shard, piece.seq) == (shard, seq)}
-        return tuple(piece for piece in self.pieces if piece.id in names)
+    def holding(self, shard: int, seq: int) -> tuple[Fragment, ...]:
+        """Return all fragments of the change set of which one ends at message ``seq`` of ``shard``."""
+        names = {fragment.id for fragment in self.fragments if (fragment.shard, fragment.seq) == (shard, seq)}
+        return tuple(fragment for fragment in self.fragments if fragment.id in names)
 
-    def without(self, pieces: tuple[Piece, ...]) -> Cut:
-        """Return this cut with ``pieces``, all of a change set, passed over as if others had given up on it."""
-        kept = tuple(piece for piece in self.pieces if piece not in pieces)
-        voided = dict.fromkeys(piece.id for piece in pieces)
-        return Cut(kept, self.positions, self.before, (*self.voided, *voided))
+    def without(self, fragments: tuple[Fragment, ...]) -> AtomicBatch:
+        """Return this batch with ``fragments``, all of a change set, passed over as if others had given up on it."""
+        kept = tuple(fragment for fragment in self.fragments if fragment not in fragments)
+        voided = dict.fromkeys(fragment.id for fragment in fragments)
+        return AtomicBatch(kept, self.positions, self.before, (*self.voided, *voided))
 
     def close(self) -> None:
         """Give the places of all blocks back."""
-        for piece in self.pieces:
-            piece.close()
+        for fragment in self.fragments:
+            fragment.close()
 
 
-class Inbox:
+class Reassembler:
     """Collects messages; see the module's invariant. Not thread-safe.
 
     ``shards``: how many there are, where ``positions`` are not all of them.
@@ -97,8 +97,8 @@ class Inbox:
     ) -> None:
         self._shards = shards or len(positions)
         self._foreign = foreign
-        self._lanes = {
-            shard: Lane(position, position.resume - 1, aborted=dict.fromkeys(position.aborted))
+        self._queues = {
+            shard: ShardQueue(position, position.resume - 1, aborted=dict.fromkeys(position.aborted))
             for shard, position in positions.items()
         }
         self._skip: set[tuple[int, int]] = set()
@@ -108,9 +108,9 @@ class Inbox:
         """The histories that the writers of what was added are in, as far as they say."""
 
     def close(self) -> None:
-        """Give the places of all that was not taken back; the inbox is of no use any more."""
-        for lane in self._lanes.values():
-            for spool in [part.spool for part in lane.open.values()] + [piece.spool for piece in lane.ready]:
+        """Give the places of all that was not taken back; the reassembler is of no use any more."""
+        for queue in self._queues.values():
+            for spool in [part.spool for part in queue.open.values()] + [fragment.spool for fragment in queue.ready]:
                 spool.close()
 
     def skip(self, shard: int, seq: int) -> None:
@@ -121,43 +121,43 @@ class Inbox:
 
     def read_up_to(self, shard: int) -> int:
         """Return the last sequence of ``shard`` that was added."""
-        return self._lanes[shard].read
+        return self._queues[shard].read
 
     @property
     def under_way_count(self) -> int:
         """Change sets of which a shard has some messages and not the last."""
-        return sum(len(lane.open) for lane in self._lanes.values())
+        return sum(len(queue.open) for queue in self._queues.values())
 
     @property
     def waiting(self) -> int:
-        """Complete pieces that were not taken yet."""
-        return sum(len(lane.ready) for lane in self._lanes.values())
+        """Complete fragments that were not taken yet."""
+        return sum(len(queue.ready) for queue in self._queues.values())
 
     @property
     def waiting_bytes(self) -> int:
-        """Bytes of the complete pieces that were not taken yet."""
-        return sum(piece.size for lane in self._lanes.values() for piece in lane.ready)
+        """Bytes of the complete fragments that were not taken yet."""
+        return sum(fragment.size for queue in self._queues.values() for fragment in queue.ready)
 
     def position(self, shard: int) -> Position:
         """Return where what was taken of ``shard`` ends."""
-        return self._lanes[shard].position
+        return self._queues[shard].position
 
     def oldest(self, shard: int) -> float:
-        """Return when the oldest piece of ``shard`` that was not taken yet was stored, 0.0 when there is none."""
-        ready = self._lanes[shard].ready
+        """Return when the oldest fragment of ``shard`` that was not taken yet was stored, 0.0 when there is none."""
+        ready = self._queues[shard].ready
         return ready[0].stored if ready else 0.0
 
     def unfinished(self) -> list[tuple[ChangeSetId, int]]:
         """Return the change sets that are complete on a shard and hold it up, now or once it gets there, each with a
-        shard on which it is not whole yet. Of each shard, the first `UNFINISHED_WATCHED` such pieces count.
+        shard on which it is not whole yet. Of each shard, the first `UNFINISHED_WATCHED` such fragments count.
         """
-        complete = {shard: {piece.name for piece in lane.ready} for shard, lane in self._lanes.items()}
+        complete = {shard: {fragment.name for fragment in queue.ready} for shard, queue in self._queues.items()}
         found: dict[tuple[ChangeSetId, int], None] = {}
-        for lane in self._lanes.values():
+        for queue in self._queues.values():
             missing = (
-                (piece.id, [s for s in piece.shards if s in complete and piece.name not in complete[s]])
-                for piece in lane.ready
-                if len(piece.shards) > 1 and not self._void(piece)
+                (fragment.id, [s for s in fragment.shards if s in complete and fragment.name not in complete[s]])
+                for fragment in queue.ready
+                if len(fragment.shards) > 1 and not self._void(fragment)
             )
             for name, others in islice((each for each in missing if each[1]), UNFINISHED_WATCHED):
                 found |= dict.fromkeys((name, other) for other in others)
@@ -167,178 +167,178 @@ class Inbox:
     def held_up(self) -> bool:
         """Whether a shard can't go on before another one has read further."""
         return any(
-            self._missing(lane.ready[0], other)
-            for lane in self._lanes.values()
-            if lane.ready
-            for other in lane.ready[0].shards
+            self._missing(queue.ready[0], other)
+            for queue in self._queues.values()
+            if queue.ready
+            for other in queue.ready[0].shards
         )
 
     def begun(self, shard: int) -> list[tuple[ChangeSetId, int]]:
         """Return the change sets of which ``shard`` has some messages and not the last, each with how many."""
-        return [(part.id, part.count) for part in self._lanes[shard].open.values()]
+        return [(part.id, part.count) for part in self._queues[shard].open.values()]
 
     def under_way(self, own: str) -> tuple[ChangeSetId, int] | None:
         """Return id and shard of the change set of others with the most whole blocks that is not all here."""
         found = [
             (len(part.blocks), part.id, shard)
-            for shard, lane in self._lanes.items()
-            for node, part in lane.open.items()
+            for shard, queue in self._queues.items()
+            for node, part in queue.open.items()
             if node != own and part.blocks
         ]
         return max(found, key=lambda each: each[0])[1:] if found else None
 
-    def block(self, change_set: ChangeSetId, shard: int, number: int) -> Piece | None:
+    def block(self, change_set: ChangeSetId, shard: int, number: int) -> Fragment | None:
         """Return one block of a change set that is not all here, with its own bytes; None where it is not there."""
-        part = self._lanes[shard].open.get(change_set.node)
+        part = self._queues[shard].open.get(change_set.node)
         if part is None or part.id != change_set or number >= len(part.blocks):
             return None
         offset, length, packed = part.blocks[number]
         part.spool.seek(offset)
         body = BytesIO(part.spool.read(length))
-        seq = self._lanes[shard].read
-        return Piece(change_set, KIND_CHANGES, shard, part.first, seq, (), 0.0, {}, [(0, length, packed)], body)
+        seq = self._queues[shard].read
+        return Fragment(change_set, KIND_CHANGES, shard, part.first, seq, (), 0.0, {}, [(0, length, packed)], body)
 
     def add(self, message: StreamMessage) -> None:
         """Take in the next message of its shard; one that was seen before changes nothing. Raises PoisonError."""
-        lane = self._lanes[message.shard]
-        if message.seq <= lane.read:
+        queue = self._queues[message.shard]
+        if message.seq <= queue.read:
             return
         if (message.shard, message.seq) in self._skip:
-            self._leave_out(lane, message)
+            self._leave_out(queue, message)
         else:
             try:
                 envelope = decode_envelope(message, self._shards)
                 if envelope.history and len(self.histories) < HISTORIES:
                     self.histories.add(envelope.history)
                 if envelope.kind == KIND_ABORT:
-                    self._abort(lane, decode_abort(envelope.body))
-                elif envelope.id not in lane.aborted:
-                    self._collect(lane, message, envelope)
+                    self._abort(queue, decode_abort(envelope.body))
+                elif envelope.id not in queue.aborted:
+                    self._collect(queue, message, envelope)
             except ForeignMessageError as error:
-                if message.seq > lane.position.seq:  # after a restart, some are read a second time
+                if message.seq > queue.position.seq:  # after a restart, some are read a second time
                     self._foreign(message, str(error))
             except WireError as error:
                 raise newer(message.shard, message.seq, str(error)) from error
-        lane.read = message.seq
+        queue.read = message.seq
 
-    def _leave_out(self, lane: Lane, message: StreamMessage) -> None:
+    def _leave_out(self, queue: ShardQueue, message: StreamMessage) -> None:
         try:
             envelope = decode_envelope(message, self._shards)
         except WireError:
             return  # of which change set it is a part, nobody can tell
-        if envelope.kind != KIND_ABORT and envelope.id not in lane.aborted:
+        if envelope.kind != KIND_ABORT and envelope.id not in queue.aborted:
             given_up = len(self._given_up)
-            self._abort(lane, envelope.id)
+            self._abort(queue, envelope.id)
             if len(envelope.shards) == 1 and len(self._given_up) == given_up:
                 self._given_up.append(envelope.id)
 
-    def _abort(self, lane: Lane, victim: ChangeSetId) -> None:
-        """Void a change set on whose piece on this lane others gave up; too late when the piece is whole."""
-        if any(piece.id == victim for piece in lane.ready):
+    def _abort(self, queue: ShardQueue, victim: ChangeSetId) -> None:
+        """Void a change set on whose fragment on this queue others gave up; too late when the fragment is whole."""
+        if any(fragment.id == victim for fragment in queue.ready):
             return
-        lane.abort(victim)
-        unfinished = lane.open.get(victim.node)
+        queue.abort(victim)
+        unfinished = queue.open.get(victim.node)
         if unfinished is not None and unfinished.id == victim:
-            self._give_up(lane.open.pop(victim.node))
+            self._give_up(queue.open.pop(victim.node))
 
-    def _give_up(self, part: Open) -> None:
+    def _give_up(self, part: OpenFragment) -> None:
         part.spool.close()
-        if len(part.shards) == 1:  # of one that touches more shards, a piece of another shard will tell
+        if len(part.shards) == 1:  # of one that touches more shards, a fragment of another shard will tell
             self._given_up.append(part.id)
 
-    def _collect(self, lane: Lane, message: StreamMessage, envelope: Envelope) -> None:
+    def _collect(self, queue: ShardQueue, message: StreamMessage, envelope: Envelope) -> None:
         if envelope.kind not in CHANGES:  # one message, which says nothing of a change set that is under way
-            self._complete(lane, message, envelope, Open(envelope.id, message.seq, BytesIO(), envelope.shards))
+            self._complete(queue, message, envelope, OpenFragment(envelope.id, message.seq, BytesIO(), envelope.shards))
             return
-        part = lane.open.get(envelope.node)
+        part = queue.open.get(envelope.node)
         if part is None or part.id != envelope.id:
             if envelope.index != 0:
                 return
             place = self._spool(SPOOL_BYTES // (1 + self.under_way_count))
-            part = Open(envelope.id, message.seq, place, envelope.shards, envelope.kind)
-            ended = lane.open.pop(envelope.node, None) if envelope.last else lane.begin(part)
+            part = OpenFragment(envelope.id, message.seq, place, envelope.shards, envelope.kind)
+            ended = queue.open.pop(envelope.node, None) if envelope.last else queue.begin(part)
             if ended is not None:
                 self._give_up(ended)
         if envelope.index != part.count:
             return  # a repeated part: it was published again after a lost acknowledgement
         if envelope.shards != part.shards or envelope.kind != part.kind:
             raise ForeignMessageError(f"it names other shards than the change set's first message, {part.first}")
-        lane.append(part, envelope)
+        queue.append(part, envelope)
         if envelope.last:
-            lane.open.pop(envelope.node, None)
-            self._complete(lane, message, envelope, part)
+            queue.open.pop(envelope.node, None)
+            self._complete(queue, message, envelope, part)
 
-    def _complete(self, lane: Lane, message: StreamMessage, envelope: Envelope, whole: Open) -> None:
-        if message.seq > lane.position.seq:
-            lane.ready.append(_piece(message, envelope, whole))
+    def _complete(self, queue: ShardQueue, message: StreamMessage, envelope: Envelope, whole: OpenFragment) -> None:
+        if message.seq > queue.position.seq:
+            queue.ready.append(_fragment(message, envelope, whole))
         else:
             whole.spool.close()
 
-    def put_back(self, cut: Cut) -> None:
-        """Undo the `take` that returned ``cut``; nothing may have been taken since."""
-        for piece in reversed(cut.pieces):
-            self._lanes[piece.shard].ready.appendleft(piece)
-        for shard, position in cut.before.items():
-            self._lanes[shard].position = position
-        self._given_up += cut.voided
+    def put_back(self, batch: AtomicBatch) -> None:
+        """Undo the `take` that returned ``batch``; nothing may have been taken since."""
+        for fragment in reversed(batch.fragments):
+            self._queues[fragment.shard].ready.appendleft(fragment)
+        for shard, position in batch.before.items():
+            self._queues[shard].position = position
+        self._given_up += batch.voided
 
     def take(
         self, *, most_bytes: int = 1 << 62, own: tuple[str, str] | None = None, limit: dict[int, int] | None = None,
         least: bool = False,
-    ) -> Cut | None:  # fmt: skip
-        """Take the largest whole cut of at most about ``most_bytes``; None when nothing is whole.
+    ) -> AtomicBatch | None:  # fmt: skip
+        """Take the largest whole batch of at most about ``most_bytes``; None when nothing is whole.
 
-        A change set of ``own``, a node and its session, and a checkpoint stand alone in their cut where the order
+        A change set of ``own``, a node and its session, and a checkpoint stand alone in their batch where the order
         allows it: what that session has under way is compared with what comes back. Those of its earlier sessions are
         like anybody's.
-        ``limit``: the cut ends at or before these sequences. ``least``: take as little as can be taken.
+        ``limit``: the batch ends at or before these sequences. ``least``: take as little as can be taken.
         """
-        before = {shard: lane.position for shard, lane in self._lanes.items()}
+        before = {shard: queue.position for shard, queue in self._queues.items()}
         counts = {} if least else self._whole(self._wanted(most_bytes, own, limit))
         if not any(counts.values()):
             counts = self._smallest(self._whole(self._wanted(1 << 62, None, limit, alone=True)))
-        pieces = [self._lanes[shard].ready.popleft() for shard, n in sorted(counts.items()) for _ in range(n)]
-        positions, last = {}, {piece.shard: piece for piece in pieces}
-        for shard, lane in self._lanes.items():
-            if lane.settle(1 << 62 if limit is None else limit.get(shard, 0), last.get(shard)) != before[shard]:
-                positions[shard] = lane.position
-        voided = [piece for piece in pieces if self._void(piece)]
-        for piece in voided:
-            piece.close()
-        if not pieces and not positions:
+        fragments = [self._queues[shard].ready.popleft() for shard, n in sorted(counts.items()) for _ in range(n)]
+        positions, last = {}, {fragment.shard: fragment for fragment in fragments}
+        for shard, queue in self._queues.items():
+            if queue.settle(1 << 62 if limit is None else limit.get(shard, 0), last.get(shard)) != before[shard]:
+                positions[shard] = queue.position
+        voided = [fragment for fragment in fragments if self._void(fragment)]
+        for fragment in voided:
+            fragment.close()
+        if not fragments and not positions:
             return None
-        whole = tuple(piece for piece in pieces if piece not in voided)
+        whole = tuple(fragment for fragment in fragments if fragment not in voided)
         given_up, self._given_up = self._given_up, []
-        return Cut(whole, positions, before, (*given_up, *(piece.id for piece in voided)))
+        return AtomicBatch(whole, positions, before, (*given_up, *(fragment.id for fragment in voided)))
 
     def _wanted(
         self, most_bytes: int, own: tuple[str, str] | None, limit: dict[int, int] | None, *, alone: bool = False
     ) -> dict[int, int]:
-        """Return how many pieces of each lane fit, before wholeness is looked at; ``alone``: take all kinds."""
+        """Return how many fragments of each queue fit, before wholeness is looked at; ``alone``: take all kinds."""
         counts: dict[int, int] = {}
         room = most_bytes
-        for shard, lane in self._lanes.items():
+        for shard, queue in self._queues.items():
             counts[shard] = 0
-            for piece in lane.ready:
-                if limit is not None and piece.seq > limit.get(shard, 0):
+            for fragment in queue.ready:
+                if limit is not None and fragment.seq > limit.get(shard, 0):
                     break
-                if not alone and ((piece.id.node, piece.id.session) == own or piece.kind != KIND_CHANGES):
+                if not alone and ((fragment.id.node, fragment.id.session) == own or fragment.kind != KIND_CHANGES):
                     break
-                if any(counts.values()) and piece.size > room:
+                if any(counts.values()) and fragment.size > room:
                     break
-                room -= piece.size
+                room -= fragment.size
                 counts[shard] += 1
         return counts
 
-    def _void(self, piece: Piece) -> bool:
-        return any(piece.id in self._lanes[shard].aborted for shard in piece.shards if shard in self._lanes)
+    def _void(self, fragment: Fragment) -> bool:
+        return any(fragment.id in self._queues[shard].aborted for shard in fragment.shards if shard in self._queues)
 
-    def _missing(self, piece: Piece, other: int) -> bool:
-        """Tell whether ``piece`` has to wait for its part on shard ``other``."""
-        lane = self._lanes.get(other)
-        if lane is None or self._void(piece):
+    def _missing(self, fragment: Fragment, other: int) -> bool:
+        """Tell whether ``fragment`` has to wait for its part on shard ``other``."""
+        queue = self._queues.get(other)
+        if queue is None or self._void(fragment):
             return False
-        return all(p.name != piece.name for p in lane.ready)
+        return all(p.name != fragment.name for p in queue.ready)
 
     def _whole(self, counts: dict[int, int]) -> dict[int, int]:
         """Lower ``counts`` until every change set within them is whole."""
@@ -346,43 +346,43 @@ class Inbox:
         lowered = True
         while lowered:
             lowered = False
-            chosen = {s: [p for p, _ in zip(self._lanes[s].ready, range(n), strict=False)] for s, n in counts.items()}
-            inside = {(piece.name, shard) for shard, pieces in chosen.items() for piece in pieces}
-            for shard, pieces in chosen.items():
-                for index, piece in enumerate(pieces):
-                    if len(piece.shards) == 1 or self._void(piece):
+            chosen = {s: [p for p, _ in zip(self._queues[s].ready, range(n), strict=False)] for s, n in counts.items()}
+            inside = {(fragment.name, shard) for shard, fragments in chosen.items() for fragment in fragments}
+            for shard, fragments in chosen.items():
+                for index, fragment in enumerate(fragments):
+                    if len(fragment.shards) == 1 or self._void(fragment):
                         continue
-                    if any((piece.name, other) not in inside for other in piece.shards if other in self._lanes):
+                    if any((fragment.name, other) not in inside for other in fragment.shards if other in self._queues):
                         counts[shard], lowered = index, True
                         break
         return counts
 
     def _smallest(self, counts: dict[int, int]) -> dict[int, int]:
-        """Return the smallest whole cut within ``counts``: what the first piece of some lane brings with it."""
+        """Return the smallest whole batch within ``counts``: what the first fragment of some queue brings with it."""
         needs = [self._closure(shard, counts) for shard, n in counts.items() if n]
         return min((need for need in needs if need), key=lambda need: sum(need.values()), default={})
 
     def _closure(self, shard: int, limit: dict[int, int]) -> dict[int, int]:
-        """Return the counts that taking the first piece of ``shard`` brings with it; {} where that is too much."""
-        counts = dict.fromkeys(self._lanes, 0)
+        """Return the counts that taking the first fragment of ``shard`` brings with it; {} where that is too much."""
+        counts = dict.fromkeys(self._queues, 0)
         todo = [(shard, 1)]
         while todo:
-            lane, n = todo.pop()
-            if n > limit[lane]:
+            queue, n = todo.pop()
+            if n > limit[queue]:
                 return {}
-            fresh = list(self._lanes[lane].ready)[counts[lane] : n]
-            counts[lane] = max(counts[lane], n)
-            for piece in fresh:
+            fresh = list(self._queues[queue].ready)[counts[queue] : n]
+            counts[queue] = max(counts[queue], n)
+            for fragment in fresh:
                 todo.extend(
-                    (other, [p.name for p in self._lanes[other].ready].index(piece.name) + 1)
-                    for other in (piece.shards if not self._void(piece) else ())
-                    if other != lane and other in self._lanes
+                    (other, [p.name for p in self._queues[other].ready].index(fragment.name) + 1)
+                    for other in (fragment.shards if not self._void(fragment) else ())
+                    if other != queue and other in self._queues
                 )
         return counts
 
 
-def _piece(message: StreamMessage, envelope: Envelope, whole: Open) -> Piece:
-    return Piece(
+def _fragment(message: StreamMessage, envelope: Envelope, whole: OpenFragment) -> Fragment:
+    return Fragment(
         id=envelope.id,
         kind=envelope.kind,
         shard=message.shard,

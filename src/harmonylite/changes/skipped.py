@@ -12,7 +12,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from harmonylite.changes.fragments import Piece
+from harmonylite.changes.fragments import Fragment
 from harmonylite.errors import PoisonError
 from harmonylite.foreign import Codec, Line, Long, Seconds, Seq, Shard
 from harmonylite.model import StreamInfo, text_of
@@ -52,15 +52,15 @@ class LeftOut(msgspec.Struct, frozen=True):
 CODEC = Codec("what is remembered of a message that was left out", LeftOut, most=4 * 1024 * 1024)
 
 
-def described(entry: LeftOut, pieces: Iterable[Piece]) -> LeftOut:
-    """Return ``entry`` with what the pieces of its change set hold, as far as they can be read."""
+def described(entry: LeftOut, fragments: Iterable[Fragment]) -> LeftOut:
+    """Return ``entry`` with what the fragments of its change set hold, as far as they can be read."""
     rows: dict[str, int] = {}
     keys: dict[str, list[str]] = {}
     name = entry.change_set
-    for piece in pieces:
-        name = str(piece.id)
+    for fragment in fragments:
+        name = str(fragment.id)
         try:
-            for table, key in _keys_in(piece):
+            for table, key in _keys_in(fragment):
                 if table in rows or len(rows) < TABLES_KEPT:
                     rows[table] = rows.get(table, 0) + 1
                     if len(keys.setdefault(table, [])) < KEYS_KEPT:
@@ -70,10 +70,10 @@ def described(entry: LeftOut, pieces: Iterable[Piece]) -> LeftOut:
     return msgspec.structs.replace(entry, change_set=name, rows=rows, keys=keys)
 
 
-def _keys_in(piece: Piece) -> Iterable[tuple[str, str]]:
-    if not piece.has_rows:
+def _keys_in(fragment: Fragment) -> Iterable[tuple[str, str]]:
+    if not fragment.has_rows:
         return
-    for block in piece.decoded():
+    for block in fragment.decoded():
         for part in block:
             images = [*part.deletes, *part.inserts, *(row for group in part.updates for row in group.rows)]
             for image in images:

@@ -23,9 +23,9 @@ from harmonylite.db.sqlite.introspection import Inventory, TableRules, read_inve
 from harmonylite.db.sqlite.lossless import codec_of
 from harmonylite.db.tracking import watermarks
 from harmonylite.db.tracking.captured_schema import make_table, settle
-from harmonylite.db.tracking.change_log import Log
+from harmonylite.db.tracking.change_log import ChangeLog
 from harmonylite.db.tracking.installed import STALE, Installed, schema_version
-from harmonylite.db.tracking.tracked_table import Tracked
+from harmonylite.db.tracking.tracked_table import TrackedTable
 from harmonylite.db.tracking.triggers import (
     HELD,
     LOG,
@@ -46,7 +46,7 @@ _OURS = pattern(r"__harmonylite__t(\d+)_\w+\Z")
 
 
 def install(
-    connection: apsw.Connection, rules: TableRules, log: Log, before: Installed, *, joined: bool, replicate: bool
+    connection: apsw.Connection, rules: TableRules, log: ChangeLog, before: Installed, *, joined: bool, replicate: bool
 ) -> Installed:
     """Bring everything in step; ``joined``: the database was merged with the cluster before; ``replicate``: it is
     written with others' rows; ``before``: what was there on this connection until now.
@@ -168,7 +168,13 @@ def _keep_in_mirror(connection: apsw.Connection, shape: TableShape) -> None:
 
 
 def _install(
-    connection: apsw.Connection, rules: TableRules, inventory: Inventory, log: Log, *, joined: bool, replicate: bool
+    connection: apsw.Connection,
+    rules: TableRules,
+    inventory: Inventory,
+    log: ChangeLog,
+    *,
+    joined: bool,
+    replicate: bool,
 ) -> Installed:
     result = Installed(warnings=dict(inventory.warnings))
     now = schema_version(connection)
@@ -176,7 +182,7 @@ def _install(
     moved = mirror_file.get_state(connection, "main", "schema_version") not in (None, now)
     ours = _ours(connection)
     known = mirror_file.table_ids(connection)
-    fresh: list[tuple[Tracked, bool]] = []
+    fresh: list[tuple[TrackedTable, bool]] = []
     waited = mirror_file.unwritable_before(connection)
     result.joining = sorted(waited & inventory.tables.keys()) if joined else []
     mirror_file.remember_unwritable(connection, {*inventory.unwritable, *result.joining})
@@ -190,7 +196,7 @@ def _install(
             number = int(mirror_file.get_state(connection, "main", "next_table") or 1)
             mirror_file.set_state(connection, "main", "next_table", number + 1)
         other_rowid = _triggers(connection, shape, number, there)
-        table = Tracked(number, shape, rules.is_by_row(name), exact=exact)
+        table = TrackedTable(number, shape, rules.is_by_row(name), exact=exact)
         result.tables[name] = result.by_id[number] = table
         made = mirror_file.conform(connection, shape)
         looked_at = joined and name not in result.joining  # those are compared when they join

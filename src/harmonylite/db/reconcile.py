@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 
 import apsw
 
-from harmonylite.changes.epochs import Standing
+from harmonylite.changes.epochs import Lineage
 from harmonylite.changes.sharding import shard_of
 from harmonylite.db.apply.fold import Folded
 from harmonylite.db.apply.merge import Merge
@@ -19,21 +19,21 @@ from harmonylite.db.apply.own_change_sets import name_rows
 from harmonylite.db.capture import merge_base
 from harmonylite.db.mirror import mirror_file
 from harmonylite.db.mirror.compare import changed_keys, differing_keys, only_here
-from harmonylite.db.mirror.conflict_journal import Journal, Overruled, recent_behind, recent_of
+from harmonylite.db.mirror.conflict_journal import ConflictJournal, Overruled, recent_behind, recent_of
 from harmonylite.db.mirror.positions import (
     beyond,
-    database_standing,
+    database_lineage,
     is_older,
-    read_standing,
+    read_lineage,
     write_history,
 )
 from harmonylite.db.mirror.schema_history import Named, Own
 from harmonylite.db.rolled_back import unname_landed
 from harmonylite.db.sqlite.connection import value
 from harmonylite.db.sqlite.lossless import exact_rows, same_bits
-from harmonylite.db.tracking.change_log import Log
+from harmonylite.db.tracking.change_log import ChangeLog
 from harmonylite.db.tracking.installed import STALE, Installed
-from harmonylite.db.tracking.tracked_table import Tracked
+from harmonylite.db.tracking.tracked_table import TrackedTable
 from harmonylite.db.tracking.triggers import HELD
 from harmonylite.model import Position
 from harmonylite.schema.sql import quote
@@ -41,7 +41,9 @@ from harmonylite.schema.sql import quote
 Unit = Callable[[str], AbstractContextManager[None]]
 
 
-def copy_into_mirror(connection: apsw.Connection, installed: Installed, log: Log, unit: Unit, history: str = "") -> int:
+def copy_into_mirror(
+    connection: apsw.Connection, installed: Installed, log: ChangeLog, unit: Unit, history: str = ""
+) -> int:
     """Make the mirror a copy of the database; return the newest log id in it. The write lock is not held."""
     with unit("copy the database into the mirror"):
         newest = log.refresh(installed.by_id)
@@ -53,11 +55,11 @@ def copy_into_mirror(connection: apsw.Connection, installed: Installed, log: Log
             )
         mirror_file.set_state(connection, "mirror", "whole", 1)
         if history:
-            write_history(connection, "mirror", Standing(history))
+            write_history(connection, "mirror", Lineage(history))
     return newest
 
 
-def join_first(connection: apsw.Connection, installed: Installed, log: Log, unit: Unit, newest: int) -> None:
+def join_first(connection: apsw.Connection, installed: Installed, log: ChangeLog, unit: Unit, newest: int) -> None:
     """Make the database joined, with what was logged up to ``newest`` in the mirror."""
     with unit("join as the first node"):
         log.clear(installed.by_id, newest)
@@ -65,7 +67,7 @@ def join_first(connection: apsw.Connection, installed: Installed, log: Log, unit
 
 
 def reconcile(
-    connection: apsw.Connection, installed: Installed, log: Log, journal: Journal, unit: Unit, *,
+    connection: apsw.Connection, installed: Installed, log: ChangeLog, journal: ConflictJournal, unit: Unit, *,
     first: bool, replicate: bool, keep_log: bool = False,
 ) -> int:  # fmt: skip
     """Settle every difference between database and mirror in one transaction; see `Replica.reconcile`."""
@@ -97,7 +99,9 @@ def reconcile(
     return journal.written - before
 
 
-def _take_the_mirrors(connection: apsw.Connection, table: Tracked, journal: Journal, merging: Merge) -> None:
+def _take_the_mirrors(
+    connection: apsw.Connection, table: TrackedTable, journal: ConflictJournal, merging: Merge
+) -> None:
     """Give every row that differs and is not logged the mirror's values; the database's go to the journal."""
     touch(connection, table, differing_keys(table))
     if table.logged:
@@ -107,7 +111,13 @@ def _take_the_mirrors(connection: apsw.Connection, table: Tracked, journal: Jour
 
 
 def join_tables(
-    connection: apsw.Connection, installed: Installed, log: Log, journal: Journal, unit: Unit, *, replicate: bool
+    connection: apsw.Connection,
+    installed: Installed,
+    log: ChangeLog,
+    journal: ConflictJournal,
+    unit: Unit,
+    *,
+    replicate: bool,
 ) -> None:
     """Bring tables together that were not replicated here until now: rows that only the database has are logged."""
     if not installed.joining:
@@ -126,7 +136,7 @@ def join_tables(
 
 
 def adopt(
-    connection: apsw.Connection, installed: Installed, log: Log, *, node: str, shards: int, replicate: bool,
+    connection: apsw.Connection, installed: Installed, log: ChangeLog, *, node: str, shards: int, replicate: bool,
     further: Collection[int] = (), sent: Mapping[int, int] | None = None,
 ) -> None:  # fmt: skip
     """Merge what a newer mirror has over ``base``, the mirror until now; runs in the caller's transaction.
@@ -135,11 +145,11 @@ def adopt(
     touched. ``sent``: where those begin that this node sent before it went on in an order of its own, as `recent_ends`
     says it; what was done to their rows since is published again.
     A crash may have left the database further than the new mirror on some shard: rows of that shard are left alone, and
-    the node folds up to the database's position before it merges again. Both stand at whole cuts, so the further of the
-    two on each shard is one as well. ``further``: shards on which this node knows more; see `keep_mine`.
+    the node folds up to the database's position before it merges again. Both are at the end of a whole batch, so the
+    further of the two on each shard is, too. ``further``: shards on which this node knows more; see `keep_mine`.
     """
-    merged = database_standing(connection, "base")
-    newer, until = (read_standing(connection, schema) for schema in ("mirror", "base"))
+    merged = database_lineage(connection, "base")
+    newer, until = (read_lineage(connection, schema) for schema in ("mirror", "base"))
     ahead = beyond(merged, newer) if merged.history == newer.history else set()
     _stand(connection, {s: p for s, p in newer.positions.items() if s not in ahead})
     ahead |= set(further)
@@ -169,7 +179,7 @@ def adopt(
     log.watermarks.raise_all(installed.tables.values())
 
 
-def _leave_alone(connection: apsw.Connection, table: Tracked, ahead: set[int], shards: int) -> None:
+def _leave_alone(connection: apsw.Connection, table: TrackedTable, ahead: set[int], shards: int) -> None:
     """Take the keys of the shards ``ahead`` off the touched ones."""
     reads = ["rowid", *(f"k{i}" for i in range(len(table.shape.keys)))]
     for number, *key in list(exact_rows(connection, reads, f"FROM {table.scratch('touched')}")):
@@ -178,7 +188,7 @@ def _leave_alone(connection: apsw.Connection, table: Tracked, ahead: set[int], s
 
 
 def keep_mine(
-    connection: apsw.Connection, installed: Installed, log: Log, *, shards: int, further: Collection[int] | None,
+    connection: apsw.Connection, installed: Installed, log: ChangeLog, *, shards: int, further: Collection[int] | None,
     replicate: bool,
 ) -> int:  # fmt: skip
     """Log every row in which the database differs from a mirror that knows less; return how many are logged.
@@ -204,9 +214,9 @@ def keep_mine(
 
 def _stand(connection: apsw.Connection, at: Mapping[int, Position] | None = None) -> None:
     """Let the database stand where the mirror does, or at ``at`` in the mirror's history."""
-    standing = read_standing(connection, "mirror")
-    mirror_file.stand(connection, standing.positions if at is None else at)
-    write_history(connection, "main", standing)
+    lineage = read_lineage(connection, "mirror")
+    mirror_file.stand(connection, lineage.positions if at is None else at)
+    write_history(connection, "main", lineage)
     mirror_file.set_state(connection, "main", "joined", 1)
     # a database that was rolled back counts on from where it was
     mirror_file.set_state(connection, "mirror", mirror_file.SETTLED, None)
@@ -215,7 +225,7 @@ def _stand(connection: apsw.Connection, at: Mapping[int, Position] | None = None
         mirror_file.set_state(connection, schema, mirror_file.PAIR, pair)
 
 
-def bring_back(connection: apsw.Connection, installed: Installed, log: Log, unit: Unit) -> None:
+def bring_back(connection: apsw.Connection, installed: Installed, log: ChangeLog, unit: Unit) -> None:
     """Merge the mirror's rows into tables that were gone and came back."""
     if not installed.returned:
         return
@@ -230,12 +240,12 @@ def bring_back(connection: apsw.Connection, installed: Installed, log: Log, unit
         log.watermarks.raise_all(installed.tables.values())
 
 
-def touch(connection: apsw.Connection, table: Tracked, select: str) -> None:
+def touch(connection: apsw.Connection, table: TrackedTable, select: str) -> None:
     """Add the keys that ``select`` returns to the touched ones."""
     connection.execute(f"INSERT OR IGNORE INTO {table.scratch('touched')}({table.key_list}) SELECT * FROM ({select})")
 
 
-def _fill(connection: apsw.Connection, table: Tracked) -> bool:
+def _fill(connection: apsw.Connection, table: TrackedTable) -> bool:
     """Copy the mirror's rows into a table that is empty and of which nothing is logged; tell whether that is so."""
     if table.logged or value(connection, f"SELECT 1 FROM {table.main} LIMIT 1") is not None:
         return False
@@ -246,7 +256,7 @@ def _fill(connection: apsw.Connection, table: Tracked) -> bool:
     return True
 
 
-def _journal_touched(connection: apsw.Connection, table: Tracked, journal: Journal) -> None:
+def _journal_touched(connection: apsw.Connection, table: TrackedTable, journal: ConflictJournal) -> None:
     """Journal the database's values of touched rows that give way to the mirror's."""
     shape = table.shape
     width = len(shape.columns)

@@ -20,11 +20,11 @@ from typing import Any
 
 import apsw
 
-from harmonylite.changes.epochs import Standing
+from harmonylite.changes.epochs import Lineage
 from harmonylite.db.capture import merge_base
 from harmonylite.db.install import trigger_tables
 from harmonylite.db.mirror import conflict_journal
-from harmonylite.db.mirror.positions import read_standing
+from harmonylite.db.mirror.positions import read_lineage
 from harmonylite.db.replica import Replica
 from harmonylite.db.replica_options import ReplicaOptions
 from harmonylite.db.snapshot import SIDE_FILES, begin_hidden, fill, install_mirror, put_in_place, seal
@@ -32,7 +32,7 @@ from harmonylite.db.sqlite.connection import attach, mapped, open_file, reading,
 from harmonylite.db.sqlite.deadline import Deadline
 from harmonylite.db.sqlite.encryption import is_encrypted
 from harmonylite.db.sqlite.lossless import exact_rows, marks
-from harmonylite.db.tracking.tracked_table import Tracked
+from harmonylite.db.tracking.tracked_table import TrackedTable
 from harmonylite.db.tracking.triggers import BASE, HELD, LOG, OVERRULED, STATE
 from harmonylite.db.tracking.watermarks import new_rows
 from harmonylite.errors import DatabaseDamagedError, DatabaseEncryptedError, DatabaseError
@@ -165,13 +165,13 @@ def finish_healing(options: ReplicaOptions, replica: Replica) -> Path:
     return aside
 
 
-def readable_standing(damaged: Path) -> Standing:
+def readable_lineage(damaged: Path) -> Lineage:
     """Return where a damaged database stands, the very beginning where that can't be read."""
     try:
         with reading(damaged) as connection:
-            return read_standing(connection, "main")
+            return read_lineage(connection, "main")
     except DatabaseError:
-        return Standing()
+        return Lineage()
 
 
 def _save_pending(replica: Replica, damaged: Path) -> int:
@@ -202,7 +202,7 @@ def _save_pending(replica: Replica, damaged: Path) -> int:
     return saved
 
 
-def _hold_back(connection: apsw.Connection, table: Tracked, number: int) -> None:
+def _hold_back(connection: apsw.Connection, table: TrackedTable, number: int) -> None:
     """Hold the rows back that the damaged database does: a pending row there has a unique value of theirs."""
     keys = [f"k{i}" for i in range(len(table.shape.keys))]
     held = list(exact_rows(connection, keys, f"FROM damaged.{quote(HELD)} WHERE t = ?", (number,)))
@@ -215,7 +215,7 @@ def _hold_back(connection: apsw.Connection, table: Tracked, number: int) -> None
         )
 
 
-def _save_base(connection: apsw.Connection, table: Tracked, number: int, key: tuple[Any, ...]) -> None:
+def _save_base(connection: apsw.Connection, table: TrackedTable, number: int, key: tuple[Any, ...]) -> None:
     """Bring over what the writer last saw of a saved row, where others changed the row since."""
     connection.execute(
         f"INSERT OR IGNORE INTO {merge_base.BASE} "
@@ -233,7 +233,7 @@ def _attached(connection: apsw.Connection, path: Path) -> Iterator[None]:
         connection.execute("DETACH damaged")
 
 
-def _logged_keys(connection: apsw.Connection, table: Tracked, number: int, cleared: int) -> set[tuple[Any, ...]]:
+def _logged_keys(connection: apsw.Connection, table: TrackedTable, number: int, cleared: int) -> set[tuple[Any, ...]]:
     """Return the keys of one table that can be read from the damaged log before the damage is met."""
     found: set[tuple[Any, ...]] = set()
     shape = table.shape
@@ -251,7 +251,7 @@ def _logged_keys(connection: apsw.Connection, table: Tracked, number: int, clear
     return found
 
 
-def _save_row(connection: apsw.Connection, table: Tracked, key: tuple[Any, ...]) -> str:
+def _save_row(connection: apsw.Connection, table: TrackedTable, key: tuple[Any, ...]) -> str:
     """Bring one row over; return "saved", "equal", or "lost" where it can't be read or doesn't fit."""
     shape = table.shape
     here, bound = _at(table, key)
@@ -276,7 +276,7 @@ def _save_row(connection: apsw.Connection, table: Tracked, key: tuple[Any, ...])
     return "equal" if there == mine else "saved"
 
 
-def _at(table: Tracked, key: Sequence[Any]) -> tuple[str, list[Any]]:
+def _at(table: TrackedTable, key: Sequence[Any]) -> tuple[str, list[Any]]:
     """Return the condition that row ``d`` has this key, and what it binds."""
     # numbered, for a condition may name a part of the key more than once
     places = [f"CAST(?{i} AS TEXT)" if isinstance(part, RawText) else f"?{i}" for i, part in enumerate(key, start=1)]

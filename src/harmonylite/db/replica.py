@@ -15,8 +15,8 @@ from typing import Literal, TypeVar
 
 import apsw
 
-from harmonylite.changes.epochs import Relation, Standing
-from harmonylite.changes.reassembler import Cut, Piece
+from harmonylite.changes.epochs import Lineage, Relation
+from harmonylite.changes.reassembler import AtomicBatch, Fragment
 from harmonylite.db import reconcile
 from harmonylite.db.apply.apply import Applying
 from harmonylite.db.apply.flights import Applied, SchemaMovedError
@@ -24,9 +24,9 @@ from harmonylite.db.apply.schema_additions import SchemaAdditions, of_mirror
 from harmonylite.db.capture.capture import Capture, NotUtf8Error, Outgoing, new_outgoing
 from harmonylite.db.install import install
 from harmonylite.db.mirror import compare, file_facts, mirror_file
-from harmonylite.db.mirror.conflict_journal import Journal, read_journal, remembered_nodes
+from harmonylite.db.mirror.conflict_journal import ConflictJournal, read_journal, remembered_nodes
 from harmonylite.db.mirror.database_schema import keep_schema
-from harmonylite.db.mirror.positions import database_standing, history_of, read_standing
+from harmonylite.db.mirror.positions import database_lineage, history_of, read_lineage
 from harmonylite.db.mirror.swap import exchanged, must_fit
 from harmonylite.db.replica_options import ReplicaOptions
 from harmonylite.db.rolled_back import lacks_own, settled_at_start
@@ -36,9 +36,9 @@ from harmonylite.db.sqlite.side_effect_triggers import SideEffectTriggers
 from harmonylite.db.sqlite.wal_mode import Wal
 from harmonylite.db.statistics import Statistics
 from harmonylite.db.tracking.captured_schema import changed_numbers
-from harmonylite.db.tracking.change_log import Log
+from harmonylite.db.tracking.change_log import ChangeLog
 from harmonylite.db.tracking.installed import Installed, schema_version
-from harmonylite.db.tracking.tracked_table import Tracked
+from harmonylite.db.tracking.tracked_table import TrackedTable
 from harmonylite.db.unlogged_changes import log_unlogged
 from harmonylite.errors import DatabaseError
 from harmonylite.model import ChangeSetId, Conflict, Position, WaitingChange
@@ -79,9 +79,9 @@ class Replica:
                 self.wal.enter(connection)
                 configure(connection)
             mirror_file.attach_to(connection, self.options.mirror, self.options.database)
-            self._log = Log(connection)
+            self._log = ChangeLog(connection)
             o = self.options
-            self._journal = Journal(connection, o.node)
+            self._journal = ConflictJournal(connection, o.node)
             self._capture = Capture(connection, shards=o.shards, compress=o.compress, most=o.capture_batch_rows)
             self._side_effects = SideEffectTriggers(connection, self.options.database)
             self._schema = SchemaAdditions(connection, o.node, o.rules, o.apply_schema and o.replicate)
@@ -133,7 +133,7 @@ class Replica:
         return bool(there and mirror_file.get_state(self.connection, "main", "joined"))
 
     @property
-    def tables(self) -> dict[str, Tracked]:
+    def tables(self) -> dict[str, TrackedTable]:
         """The replicated tables by name."""
         return self._installed.tables
 
@@ -149,7 +149,7 @@ class Replica:
 
     def merged_positions(self) -> dict[int, Position]:
         """Return the database's position on every shard."""
-        return dict(self.standing("main").positions)
+        return dict(self.lineage("main").positions)
 
     def lacks_own(self, *, newest: bool = False) -> bool:
         """Tell whether rows that this node published are missing; see `rolled_back.lacks_own`."""
@@ -158,9 +158,9 @@ class Replica:
         with self._applying.unit("look for rows that were published"):
             return lacks_own(self.connection, self._installed, self._log, self.options.node, newest=newest)
 
-    def standing(self, schema: Literal["main", "mirror"] = "mirror") -> Standing:
+    def lineage(self, schema: Literal["main", "mirror"] = "mirror") -> Lineage:
         """Return where the mirror or the database stands."""
-        found = read_standing(self.connection, schema) if schema == "mirror" else database_standing(self.connection)
+        found = read_lineage(self.connection, schema) if schema == "mirror" else database_lineage(self.connection)
         at = {shard: found.positions.get(shard, Position(shard)) for shard in range(self.options.shards)}
         return replace(found, positions=at)
 
@@ -258,15 +258,15 @@ class Replica:
         """The change set ``number`` never got into the stream; its rows stay pending."""
         self._applying.never_landed(number)
 
-    def apply(self, cut: Cut, *, merge: bool = True) -> Applied:
-        """Fold a cut into the mirror and merge it into the database, with its positions, in one transaction.
+    def apply(self, batch: AtomicBatch, *, merge: bool = True) -> Applied:
+        """Fold a batch into the mirror and merge it into the database, with its positions, in one transaction.
 
         ``merge`` False: fold only. Raises SchemaWaitError, PoisonError, DatabaseBusyError with nothing changed.
         """
-        made = self._schema.bring(self._schema.sections(cut.pieces))
+        made = self._schema.bring(self._schema.sections(batch.fragments))
         if made is not None:
             self.reinstall()
-        done = self._in_step(lambda: self._applying.apply(cut, merge=merge))
+        done = self._in_step(lambda: self._applying.apply(batch, merge=merge))
         return replace(done, schema=made or [])
 
     def waiting_schema(self) -> list[WaitingChange]:
@@ -286,9 +286,9 @@ class Replica:
             self.reinstall()
         must_fit(self.connection, self.options.rules, snapshot, whole=whole)
 
-    def stage_ahead(self, piece: Piece, number: int) -> int:
+    def stage_ahead(self, fragment: Fragment, number: int) -> int:
         """Stage a block of a change set that is not all here; see `Applying.stage_ahead`."""
-        return self._applying.stage_ahead(piece, number)
+        return self._applying.stage_ahead(fragment, number)
 
     @property
     def whole(self) -> bool:

@@ -13,16 +13,16 @@ from typing import Any
 
 import apsw
 
-from harmonylite.changes.reassembler import Piece
+from harmonylite.changes.reassembler import Fragment
 from harmonylite.db.mirror import mirror_file
 from harmonylite.db.mirror.conflict_journal import recent_behind
-from harmonylite.db.mirror.positions import database_standing, is_older
+from harmonylite.db.mirror.positions import database_lineage, is_older
 from harmonylite.db.mirror.schema_history import Named, Own
 from harmonylite.db.sqlite.connection import value
 from harmonylite.db.sqlite.lossless import insert_rows
-from harmonylite.db.tracking.change_log import Log
+from harmonylite.db.tracking.change_log import ChangeLog
 from harmonylite.db.tracking.installed import Installed
-from harmonylite.db.tracking.tracked_table import Tracked
+from harmonylite.db.tracking.tracked_table import TrackedTable
 from harmonylite.db.tracking.triggers import HELD
 from harmonylite.model import Position
 from harmonylite.schema.shape import any_differs
@@ -30,7 +30,9 @@ from harmonylite.schema.sql import quote
 from harmonylite.wire import TableBlock, Updates
 
 
-def lacks_own(connection: apsw.Connection, installed: Installed, log: Log, node: str, *, newest: bool = False) -> bool:
+def lacks_own(
+    connection: apsw.Connection, installed: Installed, log: ChangeLog, node: str, *, newest: bool = False
+) -> bool:
     """Tell whether rows that ``node`` published, and that the database does not say it has, are not in it.
 
     True, too, where that can't be told: they were too many to be kept. ``newest``: ask for the last change set alone,
@@ -38,22 +40,20 @@ def lacks_own(connection: apsw.Connection, installed: Installed, log: Log, node:
     """
     noted = mirror_file.positions(connection, "main")
     seqs = {
-        s: noted.get(s, Position(s)).seq
-        for s, p in database_standing(connection).positions.items()
-        if p != noted.get(s)
+        s: noted.get(s, Position(s)).seq for s, p in database_lineage(connection).positions.items() if p != noted.get(s)
     }
-    pieces = recent_behind(connection, node, seqs, 1 if newest else -1)
-    if not pieces:
+    fragments = recent_behind(connection, node, seqs, 1 if newest else -1)
+    if not fragments:
         return False
     upto = int(mirror_file.get_state(connection, "mirror", mirror_file.SETTLED) or 0)
     # Any row beyond a watermark may have been written by now; after a restart that is no answer.
     if log.refresh(installed.by_id, beyond=newest) < upto:
         return True
-    if not all(piece.blocks for piece in pieces):
+    if not all(fragment.blocks for fragment in fragments):
         return not newest
     # Until the node is restarted, what is not pending any more is not logged any more.
     since = -1 if newest else upto
-    own = Own(Named(connection, installed.tables), pieces)
+    own = Own(Named(connection, installed.tables), fragments)
     asked = {table.id: table for table, part in own if _ask(connection, table, part)}
     missing = [value(connection, _missing(table), (since,)) is not None for table in asked.values()]
     for table in asked.values():
@@ -70,11 +70,13 @@ def settled_at_start(connection: apsw.Connection, *, lacks: bool) -> int:
     return int(mirror_file.get_state(connection, "mirror", mirror_file.SETTLED) or 0)
 
 
-def unname_landed(connection: apsw.Connection, installed: Installed, log: Log, pieces: Sequence[Piece]) -> None:
-    """Take logged rows for not pending that look as ``pieces``, which this node published, found them or left them: the
+def unname_landed(
+    connection: apsw.Connection, installed: Installed, log: ChangeLog, fragments: Sequence[Fragment]
+) -> None:
+    """Take logged rows for not pending that look as ``fragments``, which this node published, found or left them: the
     database went back to a time when its log still named them. Runs in a transaction of the caller's.
     """
-    own = [(table, part) for table, part in Own(Named(connection, installed.tables), pieces) if table.logged]
+    own = [(table, part) for table, part in Own(Named(connection, installed.tables), fragments) if table.logged]
     for table, part in own:
         if list(table.shape.names) != part.columns or part.keys != len(table.shape.keys):
             continue
@@ -108,7 +110,7 @@ def _found(group: Updates) -> list[list[Any]]:
     return found
 
 
-def _ask(connection: apsw.Connection, table: Tracked, part: TableBlock) -> bool:
+def _ask(connection: apsw.Connection, table: TrackedTable, part: TableBlock) -> bool:
     """Put the keys of ``part`` among the touched ones; False: they are not what keys of ``table`` are now, or its
     triggers don't see all that becomes of its rows.
     """
@@ -122,7 +124,7 @@ def _ask(connection: apsw.Connection, table: Tracked, part: TableBlock) -> bool:
     return True
 
 
-def _missing(table: Tracked) -> str:
+def _missing(table: TrackedTable) -> str:
     """Return the statement that finds a touched row that differs, and that is neither logged above an id nor held."""
     shape = table.shape
     logged = f"SELECT 1 FROM {table.scratch('logged')} AS l WHERE {table.keys_equal('l.k', 'x.k')} AND l.id > ?"

@@ -16,12 +16,12 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 import apsw
 
-from harmonylite.changes.epochs import Standing
+from harmonylite.changes.epochs import Lineage
 from harmonylite.db.mirror import mirror_file
 from harmonylite.db.mirror.conflict_journal import recent_ends
 from harmonylite.db.mirror.database_schema import remembered
 from harmonylite.db.mirror.file_facts import finish, lay_out
-from harmonylite.db.mirror.positions import begin_epoch, read_standing
+from harmonylite.db.mirror.positions import begin_epoch, read_lineage
 from harmonylite.db.replica import Replica
 from harmonylite.db.replica_options import ReplicaOptions
 from harmonylite.db.sqlite.connection import attach, mapped, open_file, reading, rows, transaction, value
@@ -40,7 +40,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def save_copy(source: Path, target: Path, *, beginning: Callable[[Standing], Standing] | None = None) -> Standing:
+def save_copy(source: Path, target: Path, *, beginning: Callable[[Lineage], Lineage] | None = None) -> Lineage:
     """Write the mirror ``source`` as it is now into the new file ``target``; return where it stands.
 
     ``beginning``: makes of that where a new history begins; the copy then stands there. Opens its own connection and
@@ -62,24 +62,24 @@ def save_copy(source: Path, target: Path, *, beginning: Callable[[Standing], Sta
                 raise DatabaseError(f"the mirror {source} was just made and holds nothing yet")
             mirror_file.forget_node(copy)
             if beginning is not None:
-                begin_epoch(copy, beginning(read_standing(copy, "main")))
-        return read_standing(copy, "main")
+                begin_epoch(copy, beginning(read_lineage(copy, "main")))
+        return read_lineage(copy, "main")
     finally:
         copy.close()
 
 
 def save_mirror(
-    options: ReplicaOptions, target: Path, *, beginning: Callable[[Standing], Standing] | None = None
-) -> Standing:
+    options: ReplicaOptions, target: Path, *, beginning: Callable[[Lineage], Lineage] | None = None
+) -> Lineage:
     """Write a replica's mirror as it is now into the new file ``target``; see `save_copy`."""
     with options.readers.reading():
         return save_copy(options.mirror, target, beginning=beginning)
 
 
-def standing_of(snapshot: Path) -> Standing:
+def lineage_of(snapshot: Path) -> Lineage:
     """Return where a snapshot stands."""
     with reading(snapshot) as connection:
-        return read_standing(connection, "main")
+        return read_lineage(connection, "main")
 
 
 def ends_of(snapshot: Path) -> dict[int, int]:

@@ -17,7 +17,7 @@ import apsw
 
 from harmonylite.db.mirror.file_facts import remember_file
 from harmonylite.db.sqlite.connection import mapped, rows, transaction, value
-from harmonylite.db.tracking.tracked_table import Tracked
+from harmonylite.db.tracking.tracked_table import TrackedTable
 
 FEW = 5
 """A table of fewer rows is read whole rather than looked up in."""
@@ -34,7 +34,7 @@ class Statistics:
         self.warnings: dict[str, str] = {}
         self._known: list[tuple[Any, ...]] | None = None
 
-    def renew(self, connection: apsw.Connection, tables: Iterable[Tracked]) -> None:
+    def renew(self, connection: apsw.Connection, tables: Iterable[TrackedTable]) -> None:
         """Let the connection go by the statistics that are there now; see which of ``tables`` they are wrong about.
 
         Between transactions only: the schema is read again (SQLite: pragma, writable_schema = RESET).
@@ -64,5 +64,5 @@ def _read(connection: apsw.Connection) -> list[tuple[Any, ...]]:
     return [(table, count[0]) for table, count in counted if count is not None]
 
 
-def _large(connection: apsw.Connection, table: Tracked) -> bool:
+def _large(connection: apsw.Connection, table: TrackedTable) -> bool:
     return value(connection, f"SELECT 1 FROM {table.main} LIMIT 1 OFFSET {MANY}") is not None

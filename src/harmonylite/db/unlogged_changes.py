@@ -11,12 +11,12 @@ import apsw
 
 from harmonylite.db.mirror import compare
 from harmonylite.db.reconcile import Unit
-from harmonylite.db.tracking.change_log import Log
-from harmonylite.db.tracking.tracked_table import Tracked
+from harmonylite.db.tracking.change_log import ChangeLog
+from harmonylite.db.tracking.tracked_table import TrackedTable
 
 
 def log_unlogged(
-    connection: apsw.Connection, tables: Iterable[Tracked], log: Log, unit: Unit, *, replicate: bool
+    connection: apsw.Connection, tables: Iterable[TrackedTable], log: ChangeLog, unit: Unit, *, replicate: bool
 ) -> int:
     """Log the rows of suspect tables that differ and that the log doesn't name; return how many.
 

@@ -15,10 +15,10 @@ from typing import Any
 import apsw
 import msgspec
 
-from harmonylite.changes.epochs import Standing
+from harmonylite.changes.epochs import Lineage
 from harmonylite.db.mirror.conflict_journal import recent_ends
 from harmonylite.db.mirror.database_schema import remembered
-from harmonylite.db.mirror.positions import read_standing
+from harmonylite.db.mirror.positions import read_lineage
 from harmonylite.db.sqlite.connection import open_unchanging, rows
 from harmonylite.db.sqlite.deadline import Deadline
 from harmonylite.db.sqlite.untrusted_ddl import SECONDS, Definition, apply, harden
@@ -30,7 +30,7 @@ _ODD = (apsw.Error, DatabaseError, WireError, msgspec.MsgspecError, ValueError, 
 """What reading a file that anybody may have made raises."""
 
 
-def inspect_file(file: Path, deadline: Deadline) -> Standing:
+def inspect_file(file: Path, deadline: Deadline) -> Lineage:
     """Return where the snapshot ``file`` stands; nobody else has it open.
 
     Raises SnapshotRefusedError for what no mirror is or could be, OverdueError when ``deadline`` ends.
@@ -42,7 +42,7 @@ def inspect_file(file: Path, deadline: Deadline) -> Standing:
                 harden(connection)
                 _whole(connection)
                 _tables_alone(connection)
-                standing = _typed(read_standing(connection, "main"))
+                lineage = _typed(read_lineage(connection, "main"))
                 recent_ends(connection, "main")
                 schema = remembered(connection)
         finally:
@@ -54,7 +54,7 @@ def inspect_file(file: Path, deadline: Deadline) -> Standing:
         raise SnapshotRefusedError(f"its schema can't be applied: {error}") from error
     except _ODD as error:
         raise SnapshotRefusedError(f"it is no mirror that can be used: {error}") from error
-    return standing
+    return lineage
 
 
 def _whole(connection: apsw.Connection) -> None:
@@ -63,13 +63,13 @@ def _whole(connection: apsw.Connection) -> None:
         raise DatabaseError(f"the file is damaged: {found[0][0]}")
 
 
-def _typed(standing: Standing) -> Standing:
+def _typed(lineage: Lineage) -> Lineage:
     """Return a standing whose values are of the types that positions have; raises TypeError."""
-    texts: list[Any] = [standing.history, *(p.created for p in standing.positions.values())]
-    numbers: list[Any] = [n for p in standing.positions.values() for n in (p.shard, p.seq, p.resume)]
+    texts: list[Any] = [lineage.history, *(p.created for p in lineage.positions.values())]
+    numbers: list[Any] = [n for p in lineage.positions.values() for n in (p.shard, p.seq, p.resume)]
     if not all(isinstance(text, str) for text in texts) or not all(isinstance(n, int) and n >= 0 for n in numbers):
         raise TypeError("its positions are no positions")
-    return standing
+    return lineage
 
 
 def _tables_alone(connection: apsw.Connection) -> None:

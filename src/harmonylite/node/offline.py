@@ -13,7 +13,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from harmonylite.changes.epochs import Standing
+from harmonylite.changes.epochs import Lineage
 from harmonylite.config import Settings
 from harmonylite.db.sqlite.thread import SqliteThread
 from harmonylite.errors import NotRunningError, StreamError
@@ -101,5 +101,5 @@ async def _streams(
     return regional, shards
 
 
-def _nothing_to_save(target: Path, *, beginning: object = None) -> Standing:
+def _nothing_to_save(target: Path, *, beginning: object = None) -> Lineage:
     raise NotRunningError(f"there is no mirror to save as {target}")

@@ -12,7 +12,7 @@ from contextlib import suppress
 from itertools import count
 from pathlib import Path
 
-from harmonylite.changes.epochs import Standing
+from harmonylite.changes.epochs import Lineage
 from harmonylite.config import Settings
 from harmonylite.db.repair import damage
 from harmonylite.db.replica import Replica
@@ -111,7 +111,7 @@ class Services:
             FailbackHooks(self._copy, answers, idle, control.requests.request_snapshot),
         )  # fmt: skip
 
-    def _copy(self, target: Path, *, beginning: Callable[[Standing], Standing] | None = None) -> Standing:
+    def _copy(self, target: Path, *, beginning: Callable[[Lineage], Lineage] | None = None) -> Lineage:
         try:
             return save_mirror(self._options, target, beginning=beginning)
         except DatabaseDamagedError as error:
@@ -203,7 +203,7 @@ def _check_state(replica: Replica, was_joined: bool) -> bool:
         if was_joined:
             raise DatabaseReplacedError(what)
         return False
-    database, mirror = replica.standing("main"), replica.standing("mirror")
+    database, mirror = replica.lineage("main"), replica.lineage("mirror")
     behind = any(position.seq > database.positions[shard].seq for shard, position in mirror.positions.items())
     back = database.history in mirror.past or (database.history == mirror.history and behind)
     if back or replica.lacks_own(newest=True):

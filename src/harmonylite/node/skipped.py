@@ -16,7 +16,7 @@ import msgspec
 from harmonylite.changes.skipped import LeftOut
 from harmonylite.db.mirror import skipped_messages
 from harmonylite.db.replica import Replica
-from harmonylite.db.snapshot import standing_of
+from harmonylite.db.snapshot import lineage_of
 from harmonylite.db.sqlite.thread import SqliteThread
 from harmonylite.errors import NotUndoneError, PoisonError, SchemaWaitError
 from harmonylite.recovery.mirror_repair import RightMirror
@@ -71,9 +71,9 @@ async def _copy(replica: Replica, engine: Engine, entry: LeftOut) -> Path:
     copy = copy_of(replica.options)
     if not copy.exists():
         raise NotUndoneError(f"{copy}, the mirror from before the message was left out, is gone", advice=REPAIR)
-    standing = await asyncio.to_thread(standing_of, copy)
+    lineage = await asyncio.to_thread(lineage_of, copy)
     for stream in engine.streams:
-        info, position = await stream.info(), standing.positions.get(stream.shard)
+        info, position = await stream.info(), lineage.positions.get(stream.shard)
         if stream.shard == entry.shard and not (info.same(entry.created, entry.seq) and info.first <= entry.seq):
             raise NotUndoneError(
                 f"the stream of shard {entry.shard} no longer holds message {entry.seq}", advice=REPAIR

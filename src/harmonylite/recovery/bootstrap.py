@@ -18,7 +18,7 @@ from typing import TypeVar
 
 from harmonylite.backoff import Backoff, Retry
 from harmonylite.changes.epochs import drift, further
-from harmonylite.db.mirror.positions import adopt_standing, have_diverged
+from harmonylite.db.mirror.positions import adopt_lineage, have_diverged
 from harmonylite.db.repair import damage, set_aside, was_set_aside
 from harmonylite.db.replica import Replica
 from harmonylite.db.replica_options import ReplicaOptions
@@ -173,8 +173,8 @@ class Bootstrap:
         """Bring a database to its mirror that is older, or of an earlier history: restored, or the mirror is new."""
         if not await self._thread.run(lambda: replica.joined):
             return
-        database = await self._thread.run(replica.standing, "main")
-        mirror = await self._thread.run(replica.standing, "mirror")
+        database = await self._thread.run(replica.lineage, "main")
+        mirror = await self._thread.run(replica.lineage, "mirror")
         way = drift(database, mirror)
         if await self._thread.run(have_diverged, replica.connection) and database.history == mirror.history:
             # Nothing but the new mirror says what was deleted, and it may not know of what the streams have lost.
@@ -241,7 +241,7 @@ class Bootstrap:
             return
         log.warning("started a new epoch from this database: its mirror is lost and no node has a snapshot")
         await self._thread.run(replica.copy_into_mirror)
-        await self._thread.run(lambda: adopt_standing(replica.connection))
+        await self._thread.run(lambda: adopt_lineage(replica.connection))
         with suppress(SnapshotError, StreamError):
             await recovery.begin(replica)
 
@@ -343,7 +343,7 @@ def _is_older(replica: Replica) -> bool:
     """Tell whether a joined database may be older than what this node knew: it is not at its own mirror's positions."""
     if not replica.joined:
         return False  # where it differs from the cluster, its own values give way
-    way = drift(replica.standing("main"), replica.standing("mirror"))
+    way = drift(replica.lineage("main"), replica.lineage("mirror"))
     return way != "same" or have_diverged(replica.connection)
 
 

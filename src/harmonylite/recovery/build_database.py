@@ -16,7 +16,7 @@ from typing import Protocol
 
 from harmonylite.backoff import Backoff
 from harmonylite.db.mirror.positions import beyond
-from harmonylite.db.repair import begin_healing, finish_healing, readable_standing, save_pending
+from harmonylite.db.repair import begin_healing, finish_healing, readable_lineage, save_pending
 from harmonylite.db.replica import Replica
 from harmonylite.db.replica_options import ReplicaOptions
 from harmonylite.db.snapshot import begin_hidden, drop, fill, offer, pour, seal
@@ -113,8 +113,8 @@ class DatabaseBuilder:
         Its mirror is there already, but for a crash; a snapshot is not. Where that can't be reached any more, values
         that others wrote since count as this node's.
         """
-        stood = await self._thread.run(readable_standing, damaged)
-        here = await self._thread.run(replica.standing)
+        stood = await self._thread.run(readable_lineage, damaged)
+        here = await self._thread.run(replica.lineage)
         further = beyond(stood, here) if stood.history == here.history else set()
         if not further or not await self._follows(replica, None):
             return

@@ -11,7 +11,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from harmonylite.changes.epochs import PAST_KEPT, Standing
+from harmonylite.changes.epochs import PAST_KEPT, Lineage
 from harmonylite.foreign import Codec, Line, Name, Stands
 from harmonylite.model import Position
 
@@ -25,10 +25,10 @@ class PeerState(msgspec.Struct):
     left: Stands
     past: Annotated[int, Meta(ge=0, le=PAST_KEPT)] = 0
 
-    def standing(self) -> Standing:
+    def lineage(self) -> Lineage:
         """Return what can be told of where that node's mirror stands."""
         positions = {shard: Position(shard, seq, created=created) for shard, (created, seq) in self.left.items()}
-        return Standing(self.history, positions, {str(n): {} for n in range(self.past)})
+        return Lineage(self.history, positions, {str(n): {} for n in range(self.past)})
 
 
 ANSWER = Codec("at which position a node is", PeerState)

@@ -18,10 +18,10 @@ from functools import partial
 from pathlib import Path
 
 from harmonylite.backoff import Backoff
-from harmonylite.changes.epochs import Relation, Standing, further, held, newest, relation, start_in
+from harmonylite.changes.epochs import Lineage, Relation, further, held, newest, relation, start_in
 from harmonylite.db.mirror.positions import LIMBO
 from harmonylite.db.replica import Replica
-from harmonylite.db.snapshot import install_mirror, save_mirror, standing_of
+from harmonylite.db.snapshot import install_mirror, lineage_of, save_mirror
 from harmonylite.db.sqlite.thread import SqliteThread
 from harmonylite.errors import (
     DatabaseBusyError,
@@ -100,7 +100,7 @@ class Recovery:
             await self._failback.settle(replica)
             self.one_by_one = await self._failback.overtaken()
         look, new_epoch = await self._look(replica), False
-        self.history, self.past = look.standing.history, look.standing.past
+        self.history, self.past = look.lineage.history, look.lineage.past
         if look.lost:
             raise StreamLostError(
                 "; ".join(look.reasons), advice="the cluster recovers from the newest mirror by itself"
@@ -108,7 +108,7 @@ class Recovery:
         with suppress(SnapshotError):  # a store that can't be read says nothing
             if not self._apart:
                 pointed = await self._repository.newest()
-                new_epoch = self._is_other(pointed, look.standing)
+                new_epoch = self._is_other(pointed, look.lineage)
         self._status.counters.conflicts += await stay_within(replica, self._thread, look)
         if new_epoch:
             raise StreamLostError("the cluster started a new epoch while this node was away; it resyncs")
@@ -142,15 +142,15 @@ class Recovery:
             await self.schema_resync.look()
             with suppress(StreamError, SnapshotError):
                 pointed = await self._repository.newest()
-                new_epoch = self._is_other(pointed, await self._thread.run(replica.standing))
+                new_epoch = self._is_other(pointed, await self._thread.run(replica.lineage))
             if new_epoch:
                 raise StreamLostError("the cluster started a new epoch; this node resyncs")
 
     @staticmethod
-    def _is_other(pointed: Snapshot | None, standing: Standing) -> bool:
-        if pointed is None or pointed.history == standing.history:
+    def _is_other(pointed: Snapshot | None, lineage: Lineage) -> bool:
+        if pointed is None or pointed.history == lineage.history:
             return False
-        return pointed.history not in standing.past or standing.history.startswith(LIMBO)
+        return pointed.history not in lineage.past or lineage.history.startswith(LIMBO)
 
     async def serve(self) -> None:
         """Tell other nodes where this one stands, without end."""
@@ -159,9 +159,9 @@ class Recovery:
     async def _answer(self, _question: bytes) -> bytes | None:
         if self.replica is None:
             return None
-        standing = await self._thread.run(self.replica.standing)
-        past = len(standing.past)
-        return ANSWER.encode(PeerState(self._node, not self._recovering, standing.history, standing.left, past))
+        lineage = await self._thread.run(self.replica.lineage)
+        past = len(lineage.past)
+        return ANSWER.encode(PeerState(self._node, not self._recovering, lineage.history, lineage.left, past))
 
     def repair(self, source: RightMirror) -> None:
         """Have the mirror of ``source`` taken for this node's own."""
@@ -224,7 +224,7 @@ class Recovery:
                 raise StreamError("this node can't follow the region's failover; it waits for home")
             return True
         pointed = await self._repository.newest()
-        new_epoch = self._is_other(pointed, look.standing)
+        new_epoch = self._is_other(pointed, look.lineage)
         beyond, self.schema_resync.beyond = self.schema_resync.beyond, ""
         if beyond and (fetched := await self._fetch(lambda s: s.name == beyond)) is not None:
             await self._thread.run(partial(replica.must_fit, whole=True), fetched[1])
@@ -247,7 +247,7 @@ class Recovery:
 
     async def _adopt_what_fits(self, replica: Replica, look: StreamState, pointed: Snapshot | None) -> bool:
         """Take up the best snapshot to continue from; ``pointed``: the newest, if it belongs to another history."""
-        streams, history = look.streams, look.standing.history
+        streams, history = look.streams, look.lineage.history
         if pointed is not None:
             return await self._adopt_other(replica, look, pointed.history)
         useless = self._repository.damaged
@@ -291,8 +291,8 @@ class Recovery:
 
     async def _related(self, replica: Replica, look: StreamState, file: Path) -> tuple[Relation, frozenset[int] | None]:
         """Return how what this node holds relates to a snapshot, and the shards on which it holds more."""
-        theirs = await asyncio.to_thread(standing_of, file)
-        mine = held(await self._thread.run(replica.standing, "main"), look.standing)
+        theirs = await asyncio.to_thread(lineage_of, file)
+        mine = held(await self._thread.run(replica.lineage, "main"), look.lineage)
         return relation(mine, theirs), further(mine, theirs)
 
     async def _adopt_common(self, replica: Replica, look: StreamState, snapshot: Snapshot, file: Path) -> bool:
@@ -349,7 +349,7 @@ class Recovery:
         # What such a node holds is not known: like one that is silent, it may know more.
         why = "; ".join(filter(None, [why, unread(heard.unread)]))
         # Anyone who follows a history that this mirror has left behind can't help: NATS was set back to a time before.
-        earlier = {node for node, answer in others.items() if answer.history in look.standing.past}
+        earlier = {node for node, answer in others.items() if answer.history in look.lineage.past}
         following = sorted(node for node, answer in others.items() if answer.following and node not in earlier)
         if following:
             self._part.waiting(f"{why}; waiting for a snapshot of node {following[0]}")
@@ -360,8 +360,8 @@ class Recovery:
             return
         silent = known - others.keys()
         sure = SILENT if silent else SURE
-        standings = [(node, answer.standing()) for node, answer in others.items()]
-        best = newest([*standings, (self._node, look.standing)])
+        lineages = [(node, answer.lineage()) for node, answer in others.items()]
+        best = newest([*lineages, (self._node, look.lineage)])
         if best != self._node:
             sure += TURN
         if seconds < sure:
@@ -382,14 +382,14 @@ class Recovery:
         if look.missing:
             return
         history = secrets.token_hex(8)
-        left = {s: None if fold_again else look.standing.left_in(info) for s, info in streams.items()}
+        left = {s: None if fold_again else look.lineage.left_in(info) for s, info in streams.items()}
 
-        def beginning(now: Standing) -> Standing:
+        def beginning(now: Lineage) -> Lineage:
             starts = {s: start_in(p, streams[s], look.common[s], left[s]) for s, p in now.positions.items()}
             return now.next_epoch(history, starts)
 
         copy = partial(save_mirror, replica.options)
-        saved = await self._repository.begin(look.streams, beginning, past=look.standing.past, copy=copy)
+        saved = await self._repository.begin(look.streams, beginning, past=look.lineage.past, copy=copy)
         if saved is not None:
             log.warning("started a new epoch from this node's mirror: epoch %s, snapshot %s", history, saved.name)
 

@@ -70,10 +70,10 @@ class SchemaResync:
             raise PassedError(f"{why}; a node of the same schema is past that: this node resyncs from it")
 
     def _where(self, replica: Replica) -> SchemaWait:
-        standing = replica.standing()
+        lineage = replica.lineage()
         here = outline(table.shape for table in replica.tables.values())
-        at = {shard: position.seq for shard, position in standing.positions.items()}
-        return SchemaWait(self._node, standing.history, here, at)
+        at = {shard: position.seq for shard, position in lineage.positions.items()}
+        return SchemaWait(self._node, lineage.history, here, at)
 
     async def _answer(self, stuck: SchemaWait) -> bytes | None:
         if self.replica is None or stuck.node == self._node or not self._status.caught_up:

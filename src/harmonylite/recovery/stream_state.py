@@ -9,7 +9,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from harmonylite.changes.epochs import Standing
+from harmonylite.changes.epochs import Lineage
 from harmonylite.db.mirror.positions import LIMBO, have_diverged, rewind
 from harmonylite.db.replica import Replica
 from harmonylite.db.sqlite.thread import SqliteThread
@@ -27,7 +27,7 @@ class StreamState:
     nowhere. ``missing``: shards without a stream.
     """
 
-    standing: Standing
+    lineage: Lineage
     streams: list[StreamInfo] = field(default_factory=list)
     missing: list[int] = field(default_factory=list)
     common: dict[int, int | None] = field(default_factory=dict)
@@ -45,12 +45,12 @@ async def read_stream_state(streams: Sequence[ShardStream], replica: Replica, th
 
     What came after a stream's end, and changed no row, is forgotten at once.
     """
-    standing = await thread.run(replica.standing)
-    look = StreamState(standing)
-    if standing.history.startswith(LIMBO):
+    lineage = await thread.run(replica.lineage)
+    look = StreamState(lineage)
+    if lineage.history.startswith(LIMBO):
         look.reasons.append("the mirror was made from the database, and nobody has taken it up yet")
     for stream in streams:
-        position = standing.positions[stream.shard]
+        position = lineage.positions[stream.shard]
         try:
             info = await stream.info()
         except StreamLostError as error:
@@ -82,8 +82,8 @@ async def stay_within(replica: Replica, thread: SqliteThread, look: StreamState)
 
     Returns the number of conflicts.
     """
-    database = await thread.run(replica.standing, "main")
-    if database.history != look.standing.history or not await thread.run(lambda: replica.joined):
+    database = await thread.run(replica.lineage, "main")
+    if database.history != look.lineage.history or not await thread.run(lambda: replica.joined):
         return 0
     beyond = {info.shard for info in look.streams if database.positions[info.shard].seq > info.last}
     if not beyond:

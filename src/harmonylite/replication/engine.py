@@ -117,7 +117,7 @@ class Engine:
         self._pause = 0.0
         self._runs = Retry(log, "replication", Backoff(first=0.02, most=5.0), logging.WARNING)
         self._aborts = Retry(log, "aborting an unfinished change set", Backoff(first=1.0, most=30.0, calm=60.0))
-        throttle = Throttle(status, options.node, lambda: self.receiver.inbox, hooks.covering)
+        throttle = Throttle(status, options.node, lambda: self.receiver.reassembler, hooks.covering)
         self.publisher = Publisher(streams, options.node, options.session, status, throttle)
         self.receiver = Receiver(
             replica,
@@ -293,9 +293,9 @@ class Engine:
         while True:
             await asyncio.sleep(pause)
             pause = 1.0
-            inbox, now = self.receiver.inbox, time.monotonic()
-            incomplete = inbox.unfinished()
-            read = {stream.shard: inbox.read_up_to(stream.shard) for stream in self.streams}
+            reassembler, now = self.receiver.reassembler, time.monotonic()
+            incomplete = reassembler.unfinished()
+            read = {stream.shard: reassembler.read_up_to(stream.shard) for stream in self.streams}
             ends = {shard: self._status.shard(shard).last for shard in read}
             due = stalls.due(self._stuck(incomplete), read, ends, now)
             late = [place for place in incomplete if stalls.seconds(place, now) > LONG_SECONDS]
@@ -309,7 +309,7 @@ class Engine:
 
     def _show_unfinished(self, incomplete: list[Place], late: list[Place]) -> None:
         """Count what is unfinished; ``incomplete``: complete on one shard only; ``late``: those of them for a while."""
-        begun = {victim for stream in self.streams for victim, _ in self.receiver.inbox.begun(stream.shard)}
+        begun = {victim for stream in self.streams for victim, _ in self.receiver.reassembler.begun(stream.shard)}
         self._status.unfinished_change_sets = len(begun | {victim for victim, _ in incomplete})
         if late:
             more = f", and for {len(late) - 1} more" if len(late) > 1 else ""
@@ -319,8 +319,8 @@ class Engine:
 
     def _stuck(self, incomplete: list[Place]) -> dict[Place, Unfinished]:
         """Return the change sets that wait for more on a shard; ``incomplete``: those that are complete on another."""
-        inbox, own = self.receiver.inbox, self._replica.options
-        begun = {(victim, s.shard): count for s in self.streams for victim, count in inbox.begun(s.shard)}
+        reassembler, own = self.receiver.reassembler, self._replica.options
+        begun = {(victim, s.shard): count for s in self.streams for victim, count in reassembler.begun(s.shard)}
         found = {}
         if self._status.caught_up:  # before, the rest of them may just not have been read
             found = {

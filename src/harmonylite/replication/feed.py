@@ -14,7 +14,7 @@ from tempfile import SpooledTemporaryFile
 from typing import IO
 
 from harmonylite.changes.feed_position import FeedPlace, text_of_positions
-from harmonylite.changes.reassembler import Cut, Inbox, Piece
+from harmonylite.changes.reassembler import AtomicBatch, Fragment, Reassembler
 from harmonylite.errors import PoisonError, PositionError
 from harmonylite.model import Position, SqlValue, StreamMessage
 from harmonylite.ports import ShardStream
@@ -65,7 +65,7 @@ class Feed:
         self._status = status
         self._table = folded(table)
         self._positions = dict(places)
-        self._inbox = Inbox(self._positions, spool=_spool)
+        self._reassembler = Reassembler(self._positions, spool=_spool)
         self._batches: asyncio.Queue[list[StreamMessage] | Exception] = asyncio.Queue(1)
 
     @property
@@ -82,30 +82,30 @@ class Feed:
         readers = [asyncio.create_task(self._read(stream), name=f"feed {stream.shard}") for stream in self._streams]
         try:
             while True:
-                batch = await self._batches.get()
-                if isinstance(batch, Exception):
-                    raise batch
-                for message in batch:
+                messages = await self._batches.get()
+                if isinstance(messages, Exception):
+                    raise messages
+                for message in messages:
                     try:
-                        self._inbox.add(message)
+                        self._reassembler.add(message)
                     except PoisonError as error:
                         yield await self._left_out(message, error)
-                while (cut := self._inbox.take(least=True)) is not None:
-                    with closing(cut):
-                        await self._folded({shard: position.seq for shard, position in cut.positions.items()})
-                        for entry in self._of_cut(cut):
+                while (batch := self._reassembler.take(least=True)) is not None:
+                    with closing(batch):
+                        await self._folded({shard: position.seq for shard, position in batch.positions.items()})
+                        for entry in self._of_batch(batch):
                             yield entry
         finally:
             for reader in readers:
                 reader.cancel()
             await asyncio.gather(*readers, return_exceptions=True)
-            self._inbox.close()
+            self._reassembler.close()
 
     async def _read(self, stream: ShardStream) -> None:
-        batches = stream.read(self._inbox.read_up_to(stream.shard) + 1)
+        batches = stream.read(self._reassembler.read_up_to(stream.shard) + 1)
         try:
-            async for batch in batches:
-                await self._batches.put(batch)
+            async for messages in batches:
+                await self._batches.put(messages)
         except Exception as error:  # noqa: BLE001  # handed to the reader of the feed, whatever it is
             await self._batches.put(error)
         finally:
@@ -116,8 +116,8 @@ class Feed:
     async def _left_out(self, message: StreamMessage, error: PoisonError) -> FeedEntry:
         """Pass over a message that can't be read once this node has, too."""
         await self._folded({message.shard: message.seq})
-        self._inbox.skip(message.shard, message.seq)
-        self._inbox.add(message)
+        self._reassembler.skip(message.shard, message.seq)
+        self._reassembler.add(message)
         return FeedEntry(self.position, skipped=error.message)
 
     async def _folded(self, targets: Mapping[int, int]) -> None:
@@ -125,27 +125,27 @@ class Feed:
         while not reached(self._status, targets):
             await self._status.moved.wait()
 
-    def _of_cut(self, cut: Cut) -> Iterator[FeedEntry]:
+    def _of_batch(self, batch: AtomicBatch) -> Iterator[FeedEntry]:
         after = self._positions | {
             shard: Position(shard, p.seq, p.resume, self._positions[shard].created, p.aborted)
-            for shard, p in cut.positions.items()
+            for shard, p in batch.positions.items()
         }
-        for number, (piece, changes) in enumerate(waiting := list(_by_change_set(cut.pieces)), start=1):
+        for number, (fragment, changes) in enumerate(waiting := list(_by_change_set(batch.fragments)), start=1):
             entry: FeedEntry | None = None
             for part in self._parts(changes):
                 if entry is not None:
                     yield entry
-                entry = FeedEntry("", str(piece.id), piece.id.node, piece.stored, piece.time, part)
+                entry = FeedEntry("", str(fragment.id), fragment.id.node, fragment.stored, fragment.time, part)
             if entry is not None:
                 position = text_of_positions(after) if number == len(waiting) else ""
                 yield FeedEntry(position, entry.id, entry.origin, entry.at, entry.written, entry.changes)
         self._positions = after
 
-    def _parts(self, pieces: Sequence[Piece]) -> Iterator[tuple[FeedChange, ...]]:
+    def _parts(self, fragments: Sequence[Fragment]) -> Iterator[tuple[FeedChange, ...]]:
         found: list[FeedChange] = []
-        for piece in pieces:
+        for fragment in fragments:
             try:
-                for change in changes_of(piece):
+                for change in changes_of(fragment):
                     if not self._table or folded(change.table) == self._table:
                         found.append(change)
                     if len(found) == MOST_CHANGES:
@@ -157,21 +157,21 @@ class Feed:
             yield tuple(found)
 
 
-def _by_change_set(pieces: Sequence[Piece]) -> Iterator[tuple[Piece, list[Piece]]]:
-    """Yield the last piece of each change set in a cut, and all of them."""
-    found: dict[object, list[Piece]] = {}
-    for piece in pieces:
-        if piece.has_rows:
-            found.setdefault(piece.id, []).append(piece)
+def _by_change_set(fragments: Sequence[Fragment]) -> Iterator[tuple[Fragment, list[Fragment]]]:
+    """Yield the last fragment of each change set in a batch, and all of them."""
+    found: dict[object, list[Fragment]] = {}
+    for fragment in fragments:
+        if fragment.has_rows:
+            found.setdefault(fragment.id, []).append(fragment)
     for some in found.values():
         yield some[-1], some
 
 
-def changes_of(piece: Piece) -> Iterator[FeedChange]:
-    """Yield the rows that ``piece`` changes. Raises PoisonError for a piece that no node can have applied."""
-    for part in checked(piece):
+def changes_of(fragment: Fragment) -> Iterator[FeedChange]:
+    """Yield the rows that ``fragment`` changes. Raises PoisonError for a fragment that no node can have applied."""
+    for part in checked(fragment):
         keys = range(part.keys)
-        for kind, row, before, after in row_changes(piece, part):
+        for kind, row, before, after in row_changes(fragment, part):
             key = {part.columns[i]: row[i] for i in keys}
             yield FeedChange(part.table, kind, key, before, after)
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from harmonylite.changes.reassembler import Cut
+from harmonylite.changes.reassembler import AtomicBatch
 from harmonylite.status import NodeStatus, Part, ShardStatus
 
 LONG_SECONDS = 5.0
@@ -60,14 +60,14 @@ class Lag:
 
 
 @contextmanager
-def telling(part: Part, cut: Cut) -> Iterator[None]:
-    """Say of ``cut``, while it is applied in the block, that it takes its time, once it does."""
-    largest = max(cut.pieces, key=lambda piece: piece.size, default=None)
+def telling(part: Part, batch: AtomicBatch) -> Iterator[None]:
+    """Say of ``batch``, while it is applied in the block, that it takes its time, once it does."""
+    largest = max(batch.fragments, key=lambda fragment: fragment.size, default=None)
     if largest is None:
         yield
         return
     said = (
-        f"applying {len(cut.pieces)} change sets takes its time; the largest has {largest.size / 1e6:,.1f} MB,"
+        f"applying {len(batch.fragments)} change sets takes its time; the largest has {largest.size / 1e6:,.1f} MB,"
         f" comes from node {largest.id.node} and ends at message {largest.seq} of shard {largest.shard}"
     )
     timer = asyncio.get_running_loop().call_later(LONG_SECONDS, part.waiting, said)

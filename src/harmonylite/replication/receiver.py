@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from tempfile import SpooledTemporaryFile
 from typing import IO
 
-from harmonylite.changes.reassembler import Cut, Inbox, Piece
+from harmonylite.changes.reassembler import AtomicBatch, Fragment, Reassembler
 from harmonylite.changes.skipped import LeftOut, still_there
 from harmonylite.db.apply.flights import Applied
 from harmonylite.db.mirror.schema_history import take_for_gone
@@ -58,7 +58,7 @@ Checkpoint = Callable[[ChangeSetId, dict[int, int]], None]
 class Receiver:
     """Reads and applies. ``landed(id, whole)`` hears of own change sets that came back, or were voided; ``moved`` then
     hears that positions moved; ``checkpoint`` runs on the SQLite thread right after a checkpoint was folded, with the
-    positions it is at. ``one_by_one``: take the smallest cuts, so that a pending row meets each value that it had
+    positions it is at. ``one_by_one``: take the smallest batches, so that a pending row meets each value that it had
     elsewhere, and not the last one only. ``other_history`` hears of
     messages whose writers are in a history that this mirror does not know.
     """
@@ -72,7 +72,7 @@ class Receiver:
         self._streams = {stream.shard: stream for stream in streams}
         self._status = status
         self.lags = {shard: Lag(status.shard(shard)) for shard in self._streams}
-        self._applying: Cut | None = None
+        self._applying: AtomicBatch | None = None
         self._landed = landed
         self._moved = moved
         self._checkpoint = checkpoint
@@ -90,7 +90,7 @@ class Receiver:
         self.paused = Pauses()
         self.skips = SkippedMessages(replica, thread, status)
         self.caught_up = asyncio.Event()
-        self.inbox = Inbox({})
+        self.reassembler = Reassembler({})
         self.merging = True
         self.one_by_one = False
         self._part = status.part("merge")
@@ -98,7 +98,7 @@ class Receiver:
         self._trouble = FileErrors(self._part, (options.database, options.mirror))
 
     def _spool(self, most: int) -> IO[bytes]:
-        """Return a place for blocks: in memory, above ``most`` bytes on the database's disk; the inbox closes it."""
+        """Return a place for blocks: in memory, above ``most`` bytes on the database's disk; its user closes it."""
         return SpooledTemporaryFile(max_size=most, dir=str(self._replica.options.folder))
 
     def _foreign(self, message: StreamMessage, why: str) -> None:
@@ -112,12 +112,12 @@ class Receiver:
         """
         self._applying = self._put_back_for = None
         positions = self._replica.positions()
-        self.inbox = Inbox(positions, spool=self._spool, foreign=self._foreign)
+        self.reassembler = Reassembler(positions, spool=self._spool, foreign=self._foreign)
         self.paused.clear()
-        standing = self._replica.standing()
-        self._histories = {standing.history, *standing.past}
+        lineage = self._replica.lineage()
+        self._histories = {lineage.history, *lineage.past}
         for entry in still_there(self.skips.look(), {info.shard: info for info in streams}):
-            self.inbox.skip(entry.shard, entry.seq)
+            self.reassembler.skip(entry.shard, entry.seq)
         behind = {s: seq for s, seq in merged.items() if s in positions and seq > positions[s].seq}
         self._behind = {s: merged.get(s, 0) for s in positions} if behind else None
         for shard, position in positions.items():
@@ -126,7 +126,7 @@ class Receiver:
 
     def close(self) -> None:
         """Give back what was read and not applied; runs on the SQLite thread, which may be at it still."""
-        self.inbox.close()
+        self.reassembler.close()
         if self._applying is not None:
             self._applying.close()
             self._applying = None
@@ -143,39 +143,39 @@ class Receiver:
         again.
         """
         stream = self._streams[shard]
-        async for batch in stream.read(self.inbox.read_up_to(shard) + 1):
-            for message in batch:
+        async for messages in stream.read(self.reassembler.read_up_to(shard) + 1):
+            for message in messages:
                 await self._take_in(message)
-            if not self.inbox.histories <= self._histories:
-                self._histories |= self.inbox.histories
+            if not self.reassembler.histories <= self._histories:
+                self._histories |= self.reassembler.histories
                 self._other_history()
             state = self._status.shard(shard)
-            state.last = max(state.last, batch[-1].seq)
+            state.last = max(state.last, messages[-1].seq)
             self.measure(shard)
             self._foreign_messages.tell_rest(time.monotonic())
             self._arrived.set()
-            while self.inbox.waiting_bytes > AHEAD_BYTES and not self.inbox.held_up:
+            while self.reassembler.waiting_bytes > AHEAD_BYTES and not self.reassembler.held_up:
                 self._room.clear()
                 await self._room.wait()
 
     def measure(self, shard: int) -> None:
         """Find the oldest message of ``shard`` that was read and is not folded."""
-        pieces = self._applying.pieces if self._applying is not None else ()
-        stored = next((piece.stored for piece in pieces if piece.shard == shard), 0.0)
-        self.lags[shard].moved(time.monotonic(), stored or self.inbox.oldest(shard))
+        fragments = self._applying.fragments if self._applying is not None else ()
+        stored = next((fragment.stored for fragment in fragments if fragment.shard == shard), 0.0)
+        self.lags[shard].moved(time.monotonic(), stored or self.reassembler.oldest(shard))
 
     async def _take_in(self, message: StreamMessage) -> None:
         while True:
             try:
                 with mapped(f"keep message {message.seq} of shard {message.shard}"):
-                    self.inbox.add(message)
+                    self.reassembler.add(message)
             except PoisonError as error:
                 await self._poisoned(error, self._status.part(f"shard {message.shard}"))
             else:
                 return
 
-    async def _poisoned(self, error: PoisonError, part: Part, pieces: tuple[Piece, ...] = ()) -> bool:
-        """Wait, visibly, until a person leaves the message out, and all of its change set, ``pieces``, with it: True;
+    async def _poisoned(self, error: PoisonError, part: Part, fragments: tuple[Fragment, ...] = ()) -> bool:
+        """Wait, visibly, until a person skips the message, and all of its change set, ``fragments``, with it: True;
         or until the table that refuses a row of it was changed: False.
         """
         part.failed(str(error))
@@ -185,20 +185,20 @@ class Receiver:
                 await pause.asked.wait()
             elif await self._schema_moves(pause):
                 break
-            left_out = pause.asked.is_set() and await self._leave_out(pause, pieces)
+            left_out = pause.asked.is_set() and await self._leave_out(pause, fragments)
         part.ok()
         return left_out
 
-    async def _leave_out(self, pause: Pause, pieces: tuple[Piece, ...]) -> bool:
+    async def _leave_out(self, pause: Pause, fragments: tuple[Fragment, ...]) -> bool:
         """Do what was asked of ``pause``; False when that failed, and the node still waits."""
         try:
-            entry = await self.skips.leave_out(pause, pieces)
+            entry = await self.skips.leave_out(pause, fragments)
         except HarmonyLiteError as error:
             pause.answer(error)
             if isinstance(error, ReopenError):
                 raise
             return False
-        self.inbox.skip(pause.shard, pause.seq)
+        self.reassembler.skip(pause.shard, pause.seq)
         pause.answer(entry)
         self.paused.end([(pause.shard, pause.seq)])
         return True
@@ -221,24 +221,26 @@ class Receiver:
             await self._arrived.wait()
             self._arrived.clear()
             least = self.one_by_one
-            while (cut := self._next(least=least)) is not None:
-                least = not await self._apply(cut, least=least) or self.one_by_one
+            while (messages := self._next(least=least)) is not None:
+                least = not await self._apply(messages, least=least) or self.one_by_one
                 self._room.set()
                 # all that comes before what can't be applied now is applied first, in one go
-                while (cut := self._before()) is not None:
-                    await self._apply(cut, least=False)
+                while (messages := self._before()) is not None:
+                    await self._apply(messages, least=False)
             self._check_caught_up()
             await self._stage_ahead()
 
     async def _stage_ahead(self) -> None:
         """Stage what is here of a large change set while the rest is on its way."""
-        found = self.inbox.under_way(self._replica.options.node)
+        found = self.reassembler.under_way(self._replica.options.node)
         if found is None or self._behind is not None:
             return
         change_set, shard = found
         if (change_set, shard) != self._staging[:2]:
             self._staging = (change_set, shard, 0)
-        while (number := self._staging[2]) >= 0 and (block := self.inbox.block(change_set, shard, number)) is not None:
+        while (number := self._staging[2]) >= 0 and (
+            block := self.reassembler.block(change_set, shard, number)
+        ) is not None:
             try:
                 staged = await self._thread.run(self._replica.stage_ahead, block, number)
             except ReopenError:
@@ -248,56 +250,56 @@ class Receiver:
                 staged = -1
             self._staging = (change_set, shard, staged)
 
-    def _before(self) -> Cut | None:
-        """Return what comes before the message that the last cut was put back for; None when nothing does."""
+    def _before(self) -> AtomicBatch | None:
+        """Return what comes before the message that the last batch was put back for; None when nothing does."""
         if self._put_back_for is None or self._behind is not None:
             return None
         (shard, seq), self._put_back_for = self._put_back_for, None
         limit = dict.fromkeys(self._streams, 1 << 62) | {shard: seq - 1}
         options = self._replica.options
-        return self.inbox.take(most_bytes=BATCH_BYTES, own=(options.node, options.session), limit=limit)
+        return self.reassembler.take(most_bytes=BATCH_BYTES, own=(options.node, options.session), limit=limit)
 
-    def _next(self, *, least: bool) -> Cut | None:
-        """Return the next cut; while the mirror is behind the database, none that goes beyond the database."""
+    def _next(self, *, least: bool) -> AtomicBatch | None:
+        """Return the next batch; while the mirror is behind the database, none that goes beyond the database."""
         if self._behind is not None:
-            cut = self.inbox.take(most_bytes=BATCH_BYTES, limit=self._behind, least=least)
-            if cut is not None:
-                return cut
-            if any(self.inbox.position(s).seq < seq for s, seq in self._behind.items()):
+            messages = self.reassembler.take(most_bytes=BATCH_BYTES, limit=self._behind, least=least)
+            if messages is not None:
+                return messages
+            if any(self.reassembler.position(s).seq < seq for s, seq in self._behind.items()):
                 return None
             self._behind = None
         options = self._replica.options
-        return self.inbox.take(most_bytes=BATCH_BYTES, own=(options.node, options.session), least=least)
+        return self.reassembler.take(most_bytes=BATCH_BYTES, own=(options.node, options.session), least=least)
 
-    async def _apply(self, cut: Cut, *, least: bool) -> bool:
-        """Apply one cut, however long that takes; False when it was put back, to be tried in smaller bites.
+    async def _apply(self, messages: AtomicBatch, *, least: bool) -> bool:
+        """Apply one batch, however long that takes; False when it was put back, to be tried in smaller bites.
 
         ``least``: there are none; change sets of several shards may only come together.
         """
-        since, waited = time.monotonic(), [(piece.shard, piece.seq) for piece in cut.pieces]
+        since, waited = time.monotonic(), [(fragment.shard, fragment.seq) for fragment in messages.fragments]
         look = False
         while True:
-            self._applying = cut
+            self._applying = messages
             try:
                 if look:
                     await self._thread.run(self._look_around)
-                with telling(self._part, cut):
-                    done = await self._thread.run(self._on_thread, cut)
+                with telling(self._part, messages):
+                    done = await self._thread.run(self._on_thread, messages)
             except (SchemaWaitError, PoisonError) as error:
-                if len(cut.pieces) > 1 and not least:
-                    self.inbox.put_back(cut)
+                if len(messages.fragments) > 1 and not least:
+                    self.reassembler.put_back(messages)
                     self._applying, self._put_back_for = None, (error.shard, error.seq)
                     return False
-                held = cut.holding(error.shard, error.seq)
+                held = messages.holding(error.shard, error.seq)
                 if isinstance(error, PoisonError):
                     left_out = await self._poisoned(error, self._part, held)
                 else:
                     left_out = await self._waits_for_schema(error, held, time.monotonic() - since)
                 if not left_out:
                     continue
-                cut = cut.without(held)
-                for piece in held:
-                    piece.close()
+                messages = messages.without(held)
+                for fragment in held:
+                    fragment.close()
             except DatabaseError as error:
                 await asyncio.sleep(self._trouble.met(error))
                 look = not isinstance(error, DatabaseBusyError)
@@ -307,8 +309,8 @@ class Receiver:
         self._trouble.over()
         self._status.waits_for_schema = False
         self.paused.end(waited)
-        cut.close()
-        self._account(cut, done)
+        messages.close()
+        self._account(messages, done)
         return True
 
     def _look_around(self) -> None:
@@ -320,7 +322,7 @@ class Receiver:
         if self.merging and any(merged[s].seq > position.seq for s, position in positions.items()):
             self._behind = {s: position.seq for s, position in merged.items()}
 
-    async def _waits_for_schema(self, error: SchemaWaitError, held: tuple[Piece, ...], seconds: float) -> bool:
+    async def _waits_for_schema(self, error: SchemaWaitError, held: tuple[Fragment, ...], seconds: float) -> bool:
         """Wait a while for what the change set ``held`` needs; True when it was left out instead."""
         self._part.waiting(str(error))
         self._status.waits_for_schema = True
@@ -349,7 +351,7 @@ class Receiver:
         return await self._thread.run(self._look_at_schema)
 
     def _look_at_schema(self) -> bool:
-        """Bring triggers and mirror in step with the schema; tell whether it is another than the last cut met."""
+        """Bring triggers and mirror in step with the schema; tell whether it is another than the last batch met."""
         if self._replica.schema_changed():
             self._replica.reinstall()
         return self._schema() != self._tried_under
@@ -358,39 +360,39 @@ class Receiver:
         with mapped("read the schema's version"):
             return schema_version(self._replica.connection)
 
-    def _on_thread(self, cut: Cut) -> Applied:
+    def _on_thread(self, messages: AtomicBatch) -> Applied:
         self._tried_under = self._schema()
-        done = self._replica.apply(cut, merge=self.merging and self._behind is None)
-        for piece in cut.pieces:
-            if piece.kind == KIND_CHECKPOINT and piece.shard == max(piece.shards):
-                self._checkpoint(piece.id, {s: p.seq for s, p in self._replica.positions().items()})
+        done = self._replica.apply(messages, merge=self.merging and self._behind is None)
+        for fragment in messages.fragments:
+            if fragment.kind == KIND_CHECKPOINT and fragment.shard == max(fragment.shards):
+                self._checkpoint(fragment.id, {s: p.seq for s, p in self._replica.positions().items()})
         return done
 
-    def _account(self, cut: Cut, done: Applied) -> None:
+    def _account(self, messages: AtomicBatch, done: Applied) -> None:
         now = time.time()
         counters = self._status.counters
         node = self._replica.options.node
-        for shard, position in cut.positions.items():
+        for shard, position in messages.positions.items():
             state = self._status.shard(shard)
             state.position, state.resume = position.seq, position.resume
             state.last = max(state.last, position.seq)
             self.measure(shard)
         self._status.pace.see(self._status.left, time.monotonic())
-        for piece in cut.pieces:
+        for fragment in messages.fragments:
             counters.folded_change_sets += 1
-            if piece.id.node != node:
-                self._status.latency.observe(now - piece.time)
+            if fragment.id.node != node:
+                self._status.latency.observe(now - fragment.time)
                 self._status.last_replicated = now
         counters.folded_rows += done.rows
         counters.merged_rows += done.merged
         if done.schema:
             log.info("added to the schema, from other nodes: %s", "; ".join(done.schema))
         counters.conflicts += done.conflicts
-        counters.given_up_change_sets += len(cut.voided)
+        counters.given_up_change_sets += len(messages.voided)
         self._status.lock_hold.observe(done.locked)
         for change_set in done.own:
             self._landed(change_set, True)
-        for change_set in cut.voided:
+        for change_set in messages.voided:
             if change_set.node == node:
                 self._landed(change_set, False)
         self._moved()

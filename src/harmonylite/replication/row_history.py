@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from tempfile import SpooledTemporaryFile
 from typing import IO, Literal
 
-from harmonylite.changes.reassembler import Inbox, Piece
+from harmonylite.changes.reassembler import Fragment, Reassembler
 from harmonylite.changes.sharding import shard_of
 from harmonylite.db.apply.staging import check_updates, check_widths
 from harmonylite.errors import PoisonError
@@ -53,10 +53,10 @@ async def history(
     for stream in _holding(streams, shape, key):
         info = await stream.info()
         first[stream.shard] = info.first
-        async with aclosing(_pieces(stream, info.first, info.last, len(streams), left_out)) as pieces:
-            async for piece in pieces:
+        async with aclosing(_fragments(stream, info.first, info.last, len(streams), left_out)) as fragments:
+            async for fragment in fragments:
                 try:
-                    found += events(piece, shape, key)
+                    found += events(fragment, shape, key)
                 except PoisonError as error:
                     left_out.append(error)
     found.sort(key=lambda event: (event.at, event.seq))
@@ -82,33 +82,33 @@ def _is_int(text: str) -> bool:
     return text.removeprefix("-").isdigit()
 
 
-async def _pieces(
+async def _fragments(
     stream: ShardStream, first: int, last: int, shards: int, left_out: list[PoisonError]
-) -> AsyncGenerator[Piece, None]:
+) -> AsyncGenerator[Fragment, None]:
     """Yield the whole change sets of one shard from ``first`` to ``last``, each open until the next one is asked for;
     what can't be read goes to ``left_out``.
     """
     if last < first:
         return
-    inbox = Inbox({stream.shard: Position(stream.shard, first - 1, first)}, shards=shards, spool=_spool)
+    reassembler = Reassembler({stream.shard: Position(stream.shard, first - 1, first)}, shards=shards, spool=_spool)
     reader = stream.read(first)
     try:
-        async for batch in reader:
-            for message in batch:
+        async for messages in reader:
+            for message in messages:
                 try:
-                    inbox.add(message)
+                    reassembler.add(message)
                 except PoisonError as error:
                     left_out.append(error)
-                    inbox.skip(message.shard, message.seq)
-                    inbox.add(message)
-            while (cut := inbox.take()) is not None:
-                with closing(cut):
-                    for piece in cut.pieces:
-                        yield piece
-            if batch[-1].seq >= last:
+                    reassembler.skip(message.shard, message.seq)
+                    reassembler.add(message)
+            while (batch := reassembler.take()) is not None:
+                with closing(batch):
+                    for fragment in batch.fragments:
+                        yield fragment
+            if messages[-1].seq >= last:
                 return
     finally:
-        inbox.close()
+        reassembler.close()
         close = getattr(reader, "aclose", None)
         if close is not None:
             await close()
@@ -118,9 +118,9 @@ def _spool(most: int) -> IO[bytes]:
     return SpooledTemporaryFile(max_size=most)
 
 
-def events(piece: Piece, shape: TableShape, key: Sequence[str]) -> list[Event]:
-    """Return what ``piece`` did to a row. Raises PoisonError for a piece that no node can have applied."""
-    about = (piece.id.node, piece.shard, piece.seq, piece.stored, piece.time)
+def events(fragment: Fragment, shape: TableShape, key: Sequence[str]) -> list[Event]:
+    """Return what ``fragment`` did to a row. Raises PoisonError for a fragment that no node can have applied."""
+    about = (fragment.id.node, fragment.shard, fragment.seq, fragment.stored, fragment.time)
     width = len([column for column in shape.keys if not column.pseudo]) or 1
 
     def meant(row: Sequence[SqlValue]) -> bool:
@@ -128,23 +128,23 @@ def events(piece: Piece, shape: TableShape, key: Sequence[str]) -> list[Event]:
 
     return [
         Event(kind, *about, before=before, after=after)
-        for part in checked(piece)
+        for part in checked(fragment)
         if part.table == shape.name
-        for kind, _, before, after in row_changes(piece, part, meant)
+        for kind, _, before, after in row_changes(fragment, part, meant)
     ]
 
 
-def checked(piece: Piece) -> Iterator[TableBlock]:
-    """Yield the changes of ``piece`` by table. Raises PoisonError for one that no node can have applied."""
-    if not piece.has_rows:
+def checked(fragment: Fragment) -> Iterator[TableBlock]:
+    """Yield the changes of ``fragment`` by table. Raises PoisonError for one that no node can have applied."""
+    if not fragment.has_rows:
         return
-    for block in piece.decoded():
+    for block in fragment.decoded():
         for part in block:
             if part.table == SECTION:
                 continue
-            check_widths(piece, part)
+            check_widths(fragment, part)
             for group in part.updates:
-                check_updates(piece, part.table, group, len(part.columns))
+                check_updates(fragment, part.table, group, len(part.columns))
             yield part
 
 
@@ -153,12 +153,12 @@ RowChange = tuple[Kind, Sequence[SqlValue], dict[str, SqlValue], dict[str, SqlVa
 
 
 def row_changes(
-    piece: Piece, part: TableBlock, meant: Callable[[Sequence[SqlValue]], bool] = lambda _: True
+    fragment: Fragment, part: TableBlock, meant: Callable[[Sequence[SqlValue]], bool] = lambda _: True
 ) -> Iterator[RowChange]:
     """Yield the changes in ``part`` of rows that are ``meant``. Raises PoisonError for a value that SQLite has not."""
     for change in _row_changes(part, meant):
         if not all(map(_is_value, [*change[1], *change[2].values()])):
-            raise piece.broken(f"a value of {part.table} is not SQLite's")
+            raise fragment.broken(f"a value of {part.table} is not SQLite's")
         yield change
 
 

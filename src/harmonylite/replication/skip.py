@@ -12,12 +12,12 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from harmonylite.changes.fragments import Piece
+from harmonylite.changes.fragments import Fragment
 from harmonylite.changes.skipped import LeftOut, described, outstanding
 from harmonylite.db.mirror import skipped_messages
 from harmonylite.db.replica import Replica
 from harmonylite.db.replica_options import ReplicaOptions
-from harmonylite.db.snapshot import save_copy, standing_of
+from harmonylite.db.snapshot import lineage_of, save_copy
 from harmonylite.db.sqlite.connection import mapped
 from harmonylite.db.sqlite.thread import SqliteThread
 from harmonylite.replication.pause import Pause
@@ -48,14 +48,14 @@ class SkippedMessages:
             copy_of(self._replica.options).unlink(missing_ok=True)
         return found
 
-    async def leave_out(self, pause: Pause, pieces: Sequence[Piece]) -> LeftOut:
+    async def leave_out(self, pause: Pause, fragments: Sequence[Fragment]) -> LeftOut:
         """Remember that the message before which ``pause`` waits is left out, and log what it holds.
 
-        ``pieces``: its change set, where it can be read. Raises DatabaseError with nothing changed.
+        ``fragments``: its change set, where it can be read. Raises DatabaseError with nothing changed.
         """
         positions = await self._thread.run(self._replica.positions)
         created = positions[pause.shard].created
-        entry = described(LeftOut(pause.shard, pause.seq, created, time.time(), pause.reason), pieces)
+        entry = described(LeftOut(pause.shard, pause.seq, created, time.time(), pause.reason), fragments)
         async with self._leaving_out:
             await self._keep_copy(await self._thread.run(self.look))
             await self._thread.run(skipped_messages.remember, self._replica.connection, [entry])
@@ -80,7 +80,7 @@ class SkippedMessages:
 
     def _is_of_use(self, copy: Path) -> bool:
         first = {shard: state.first for shard, state in self._status.shards.items()}
-        return all(first.get(shard, 0) <= position.resume for shard, position in standing_of(copy).positions.items())
+        return all(first.get(shard, 0) <= position.resume for shard, position in lineage_of(copy).positions.items())
 
     async def settle(self, right: Mapping[int, int]) -> None:
         """Forget what is lacking no more: at the positions ``right`` the mirror was found to be right."""

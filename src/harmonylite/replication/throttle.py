@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from harmonylite.backoff import Backoff
-from harmonylite.changes.reassembler import Inbox
+from harmonylite.changes.reassembler import Reassembler
 from harmonylite.errors import SnapshotError, StreamError
 from harmonylite.ports import Covering
 from harmonylite.status import NodeStatus
@@ -36,10 +36,12 @@ PASSED_BY = 0.02
 class Throttle:
     """Lets change sets of node ``node`` through. ``covering``: None lets everything through."""
 
-    def __init__(self, status: NodeStatus, node: str, inbox: Callable[[], Inbox], covering: Covering | None) -> None:
+    def __init__(
+        self, status: NodeStatus, node: str, reassembler: Callable[[], Reassembler], covering: Covering | None
+    ) -> None:
         self._status = status
         self._node = node
-        self._inbox = inbox
+        self._reassembler = reassembler
         self._covering = covering
         self._part = status.part("publish")
         self._ends: dict[int, int] = {}
@@ -88,13 +90,13 @@ class Throttle:
         if tries:  # what came in between is on its way to here
             await asyncio.sleep(random.uniform(0.0, PASSED_BY))
         await self.admit({shard: count})
-        return self._inbox().read_up_to(shard)
+        return self._reassembler().read_up_to(shard)
 
     async def keep_pace(self, shard: int) -> None:
         """Wait while this node has not read what it published itself: a stream must not forget it before."""
         most = self._most(shard)
         backoff = Backoff(first=0.005, most=0.1)
-        while most and self._ends.get(shard, 0) - self._inbox().read_up_to(shard) > max(1, most // 4):
+        while most and self._ends.get(shard, 0) - self._reassembler().read_up_to(shard) > max(1, most // 4):
             pause = backoff.failed(time.monotonic())
             await asyncio.sleep(pause)
 
@@ -108,12 +110,12 @@ class Throttle:
         return self._status.shard(shard).most
 
     def _end(self, shard: int) -> int:
-        known = self._status.shard(shard).last, self._ends.get(shard, 0), self._inbox().read_up_to(shard)
+        known = self._status.shard(shard).last, self._ends.get(shard, 0), self._reassembler().read_up_to(shard)
         return max(known)
 
     def _others(self, shard: int) -> list[str]:
         """Return the other nodes that have a change set under way."""
-        return [name.node for name, _ in self._inbox().begun(shard) if name.node != self._node]
+        return [name.node for name, _ in self._reassembler().begun(shard) if name.node != self._node]
 
     def _under_way(self, counts: Mapping[int, int]) -> bool:
         """Tell whether what is waited for is a change set of others, which no snapshot brings."""
@@ -138,7 +140,7 @@ class Throttle:
             if others and end + count > half:
                 return f"waiting for the large change set of node {others[0]} on shard {shard}"
             room = end + count <= top
-        elif others or end > self._inbox().read_up_to(shard):
+        elif others or end > self._reassembler().read_up_to(shard):
             who = f"the large change set of node {others[0]}" if others else "what others published just now"
             return f"a change set of {count} messages is waiting for {who} on shard {shard}"
         elif _is_oversized(count, most):

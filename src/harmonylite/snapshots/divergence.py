@@ -14,7 +14,7 @@ from typing import Protocol
 from harmonylite.changes.epochs import is_message
 from harmonylite.db.mirror.positions import folded_seqs, folded_set
 from harmonylite.db.replica import Replica
-from harmonylite.db.snapshot import reading_as_mirror, standing_of
+from harmonylite.db.snapshot import lineage_of, reading_as_mirror
 from harmonylite.db.sqlite.thread import SqliteThread
 from harmonylite.model import Position, StreamInfo
 from harmonylite.ports import ShardStream
@@ -85,9 +85,9 @@ async def diverged(file: Path, streams: Sequence[ShardStream]) -> str:
     """Say on which messages a snapshot stands that the streams don't hold, "" when they hold them; numbers may fit that
     were given again after a stream had lost its tail. Raises StreamError.
     """
-    standing = await asyncio.to_thread(standing_of, file)
+    lineage = await asyncio.to_thread(lineage_of, file)
     for stream in streams:
-        position, info = standing.positions.get(stream.shard, Position(stream.shard)), await stream.info()
+        position, info = lineage.positions.get(stream.shard, Position(stream.shard)), await stream.info()
         end, idle = await common_end(stream, info, position, FoldedBySnapshot(file))
         if end is None or (end < position.seq and not idle):
             return f"it is at {position.seq} of shard {stream.shard}, where the stream holds other messages by now"

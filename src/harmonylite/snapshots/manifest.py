@@ -16,7 +16,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from harmonylite.changes.epochs import Standing
+from harmonylite.changes.epochs import Lineage
 from harmonylite.errors import ForeignError, SnapshotDamagedError
 from harmonylite.foreign import Codec, Line, Name, PerShard, Seconds, Seq, Shard
 from harmonylite.model import Position, StreamInfo
@@ -69,10 +69,10 @@ class Packed:
 
 
 def describe(
-    name: str, node: str, cluster: str, standing: Standing, packed: Packed, *, at: float, begins: bool = False
+    name: str, node: str, cluster: str, lineage: Lineage, packed: Packed, *, at: float, begins: bool = False
 ) -> Snapshot:
-    """Return the description of a snapshot that is at ``standing``."""
-    positions, resume, created = _at(standing)
+    """Return the description of a snapshot that is at ``lineage``."""
+    positions, resume, created = _at(lineage)
     return Snapshot(
         name,
         node,
@@ -85,21 +85,21 @@ def describe(
         [],
         packed.size,
         cluster,
-        standing.history,
+        lineage.history,
         begins,
         named=False,
     )
 
 
-def is_at(snapshot: Snapshot, standing: Standing) -> bool:
-    """Tell whether a description speaks of a snapshot that is at ``standing``."""
+def is_at(snapshot: Snapshot, lineage: Lineage) -> bool:
+    """Tell whether a description speaks of a snapshot that is at ``lineage``."""
     said = (snapshot.positions, snapshot.resume, snapshot.created)
-    return (said, snapshot.history) == (_at(standing), standing.history)
+    return (said, snapshot.history) == (_at(lineage), lineage.history)
 
 
-def _at(standing: Standing) -> tuple[dict[int, int], dict[int, int], dict[int, str]]:
+def _at(lineage: Lineage) -> tuple[dict[int, int], dict[int, int], dict[int, str]]:
     """Return sequence, where to read on from, and stream, by shard."""
-    at: dict[int, Position] = dict(standing.positions)
+    at: dict[int, Position] = dict(lineage.positions)
     return (
         {s: p.seq for s, p in at.items()},
         {s: p.resume for s, p in at.items()},

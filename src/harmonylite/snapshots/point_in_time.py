@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from harmonylite.db.snapshot import standing_of
+from harmonylite.db.snapshot import lineage_of
 from harmonylite.db.sqlite.connection import open_file
 from harmonylite.db.uninstall import cleanup
 from harmonylite.errors import (
@@ -148,8 +148,8 @@ async def _replay(
         async with replayed(
             what, file, targets, schema=schema or file, database=building, on_skipped=on_skipped
         ) as made:
-            standing = await asyncio.to_thread(standing_of, made.options.mirror)
-            return {shard: position.seq for shard, position in standing.positions.items()}, tuple(left_out)
+            lineage = await asyncio.to_thread(lineage_of, made.options.mirror)
+            return {shard: position.seq for shard, position in lineage.positions.items()}, tuple(left_out)
     finally:
         await asyncio.to_thread(file.unlink, missing_ok=True)
 

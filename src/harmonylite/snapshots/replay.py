@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
-from harmonylite.changes.reassembler import Cut, Inbox
+from harmonylite.changes.reassembler import AtomicBatch, Reassembler
 from harmonylite.changes.skipped import LeftOut, still_there
 from harmonylite.db.mirror import skipped_messages
 from harmonylite.db.replica import Replica
@@ -132,60 +132,68 @@ async def bring_forward(
         on_skipped(error)
         entry = LeftOut(error.shard, error.seq, positions[error.shard].created, time.time(), error.message)
         await thread.run(skipped_messages.remember, replica.connection, [entry])
-        inbox.skip(error.shard, error.seq)
+        reassembler.skip(error.shard, error.seq)
 
     positions = await thread.run(replica.positions)
-    inbox = Inbox(positions, spool=spool)
+    reassembler = Reassembler(positions, spool=spool)
     if lacking := await thread.run(skipped_messages.left_out, replica.connection):
         streams_now = {stream.shard: await stream.info() for stream in streams}
         for entry in still_there(lacking, streams_now):
-            inbox.skip(entry.shard, entry.seq)
+            reassembler.skip(entry.shard, entry.seq)
     readers: dict[int, AsyncIterator[list[StreamMessage]]] = {}
     for stream in streams:
-        if inbox.read_up_to(stream.shard) < targets[stream.shard]:
-            readers[stream.shard] = stream.read(inbox.read_up_to(stream.shard) + 1)
+        if reassembler.read_up_to(stream.shard) < targets[stream.shard]:
+            readers[stream.shard] = stream.read(reassembler.read_up_to(stream.shard) + 1)
     try:
         while readers:
             for shard, reader in list(readers.items()):
-                await _add(inbox, await anext(reader), targets[shard], pass_over)
-                if inbox.read_up_to(shard) >= targets[shard]:
+                await _add(reassembler, await anext(reader), targets[shard], pass_over)
+                if reassembler.read_up_to(shard) >= targets[shard]:
                     await close(readers.pop(shard))
-            while (cut := inbox.take(most_bytes=BATCH_BYTES, limit=dict(targets))) is not None:
-                await _apply(replica, thread, cut, pass_over, merge=merge)
+            while (batch := reassembler.take(most_bytes=BATCH_BYTES, limit=dict(targets))) is not None:
+                await _apply(replica, thread, batch, pass_over, merge=merge)
     finally:
-        inbox.close()
+        reassembler.close()
         for reader in readers.values():
             await close(reader)
 
 
 async def _add(
-    inbox: Inbox, messages: Sequence[StreamMessage], target: int, pass_over: Callable[[Unfit], Awaitable[None]]
+    reassembler: Reassembler,
+    messages: Sequence[StreamMessage],
+    target: int,
+    pass_over: Callable[[Unfit], Awaitable[None]],
 ) -> None:
-    """Add ``messages`` up to sequence ``target`` to ``inbox``."""
+    """Add ``messages`` up to sequence ``target`` to ``reassembler``."""
     for message in messages:
         if message.seq > target:
             return
         try:
-            inbox.add(message)
+            reassembler.add(message)
         except PoisonError as error:
             await pass_over(error)
-            inbox.add(message)
+            reassembler.add(message)
 
 
 async def _apply(
-    replica: Replica, thread: SqliteThread, cut: Cut, pass_over: Callable[[Unfit], Awaitable[None]], *, merge: bool
+    replica: Replica,
+    thread: SqliteThread,
+    batch: AtomicBatch,
+    pass_over: Callable[[Unfit], Awaitable[None]],
+    *,
+    merge: bool,
 ) -> None:
-    """Apply ``cut`` without the change sets that do not fit, and close it."""
-    whole = cut
+    """Apply ``batch`` without the change sets that do not fit, and close it."""
+    whole = batch
     try:
         while True:
             try:
-                await thread.run(replica.apply, cut, merge=merge)
+                await thread.run(replica.apply, batch, merge=merge)
             except (PoisonError, SchemaWaitError) as error:
                 await pass_over(error)
-                if not (held := cut.holding(error.shard, error.seq)):
+                if not (held := batch.holding(error.shard, error.seq)):
                     raise
-                cut = cut.without(held)
+                batch = batch.without(held)
             else:
                 return
     finally:

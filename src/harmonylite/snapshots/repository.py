@@ -21,7 +21,7 @@ from typing import Protocol
 
 import msgspec
 
-from harmonylite.changes.epochs import Standing
+from harmonylite.changes.epochs import Lineage
 from harmonylite.changes.failover import mark_of
 from harmonylite.db.sqlite.deadline import Deadline
 from harmonylite.errors import (
@@ -67,7 +67,7 @@ class PointerStore(Protocol):
 class FetchedCopy(Protocol):
     """Writes the mirror into a new file, where asked as the beginning of a new history; may run on any thread."""
 
-    def __call__(self, target: Path, *, beginning: Callable[[Standing], Standing] | None = None) -> Standing:
+    def __call__(self, target: Path, *, beginning: Callable[[Lineage], Lineage] | None = None) -> Lineage:
         """Return where the copy stands; raises DatabaseError."""
 
 
@@ -163,7 +163,7 @@ class SnapshotRepository:
     async def begin(
         self,
         streams: Sequence[StreamInfo],
-        beginning: Callable[[Standing], Standing],
+        beginning: Callable[[Lineage], Lineage],
         *,
         past: Container[str] = (),
         copy: FetchedCopy | None = None,
@@ -187,14 +187,14 @@ class SnapshotRepository:
             return None
 
     async def _upload(
-        self, beginning: Callable[[Standing], Standing] | None, copy: FetchedCopy | None = None
+        self, beginning: Callable[[Lineage], Lineage] | None, copy: FetchedCopy | None = None
     ) -> tuple[Snapshot, Container[str]]:
         """Store a snapshot and its description; return it, and the histories before its own."""
         name = f"{PREFIX}{time.time_ns():020d}-{secrets.token_hex(3)}"
         plain, packed = self._folder / f"{name}.db", self._folder / f"{name}.db.zst"
         try:
-            standing = await asyncio.to_thread(copy or self._copy, plain, beginning=beginning)
-            if mark_of(standing):
+            lineage = await asyncio.to_thread(copy or self._copy, plain, beginning=beginning)
+            if mark_of(lineage):
                 raise SnapshotError("this node's region failed over; snapshots are saved in the primary region")
             size = plain.stat().st_size
             digest = await asyncio.to_thread(pack, plain, packed)
@@ -203,7 +203,7 @@ class SnapshotRepository:
                 name,
                 self._node,
                 self._cluster,
-                standing,
+                lineage,
                 Packed(digest, packed.stat().st_size, size),
                 at=time.time(),
                 begins=beginning is not None,
@@ -217,7 +217,7 @@ class SnapshotRepository:
             self._status.progress = None
             for file in (plain, packed):
                 file.unlink(missing_ok=True)
-        return snapshot, standing.past
+        return snapshot, lineage.past
 
     def _signed(self, snapshot: Snapshot) -> Snapshot:
         return self._signing.signed(snapshot) if self._signing is not None else snapshot

@@ -15,7 +15,7 @@ from tempfile import SpooledTemporaryFile
 from typing import IO
 
 from harmonylite.changes import aborts
-from harmonylite.changes.reassembler import Inbox
+from harmonylite.changes.reassembler import Reassembler
 from harmonylite.db.replica import Replica
 from harmonylite.db.sqlite.thread import SqliteThread
 from harmonylite.errors import PoisonError, SchemaWaitError, StreamError, leaves
@@ -48,7 +48,7 @@ async def catch_up(
     """Fold every shard up to its sequence in ``targets``, or further; ``merge``: into the database, too.
 
     Raises StreamError (StreamGapError: the stream has forgotten what comes next), SchemaWaitError, PoisonError,
-    DatabaseError. Cancelling leaves the replica at a whole cut.
+    DatabaseError. Cancelling leaves the replica at a whole batch.
     """
     catching = _CatchingUp(replica, thread, streams, merge=merge, told=told)
     try:
@@ -70,12 +70,12 @@ class _CatchingUp:
         self._told = told
         self._arrived = asyncio.Event()
         self._room = asyncio.Event()
-        self._inbox = Inbox({})
+        self._reassembler = Reassembler({})
         self._poisoned: PoisonError | None = None
 
     async def run(self, targets: Mapping[int, int]) -> None:
         """Read all shards at once: one may wait for what another one has."""
-        self._inbox = Inbox(await self._thread.run(self._replica.positions), spool=spool)
+        self._reassembler = Reassembler(await self._thread.run(self._replica.positions), spool=spool)
         if self._reached(targets):
             return
         try:
@@ -91,43 +91,43 @@ class _CatchingUp:
                 for task in tasks:
                     task.cancel()
         finally:
-            self._inbox.close()
+            self._reassembler.close()
 
     def _reached(self, targets: Mapping[int, int]) -> bool:
-        return all(self._inbox.position(shard).seq >= seq for shard, seq in targets.items())
+        return all(self._reassembler.position(shard).seq >= seq for shard, seq in targets.items())
 
     async def _apply(self) -> None:
         """Apply what is whole. This node's own change sets may be beside others': none of them is under way."""
         least = False
-        while (cut := self._inbox.take(most_bytes=BATCH_BYTES, least=least)) is not None:
+        while (batch := self._reassembler.take(most_bytes=BATCH_BYTES, least=least)) is not None:
             try:
-                await self._thread.run(self._replica.apply, cut, merge=self._merge)
+                await self._thread.run(self._replica.apply, batch, merge=self._merge)
             except SchemaWaitError:
-                self._inbox.put_back(cut)
-                if least or len(cut.pieces) == 1:
+                self._reassembler.put_back(batch)
+                if least or len(batch.fragments) == 1:
                     raise
                 least = True
                 continue
             except BaseException:
-                self._inbox.put_back(cut)
+                self._reassembler.put_back(batch)
                 raise
-            cut.close()
+            batch.close()
             self._room.set()
-            self._told({shard: self._inbox.position(shard).seq for shard in self._streams})
+            self._told({shard: self._reassembler.position(shard).seq for shard in self._streams})
 
     async def _read(self, shard: int) -> None:
-        reader = self._streams[shard].read(self._inbox.read_up_to(shard) + 1)
+        reader = self._streams[shard].read(self._reassembler.read_up_to(shard) + 1)
         try:
-            async for batch in reader:
+            async for messages in reader:
                 try:
-                    for message in batch:
-                        self._inbox.add(message)
+                    for message in messages:
+                        self._reassembler.add(message)
                 except PoisonError as error:  # what came before it is applied first
                     self._poisoned = error
                     return
                 finally:
                     self._arrived.set()
-                while self._inbox.waiting_bytes > AHEAD_BYTES and not self._inbox.held_up:
+                while self._reassembler.waiting_bytes > AHEAD_BYTES and not self._reassembler.held_up:
                     self._room.clear()
                     await self._room.wait()
         finally:
@@ -139,10 +139,10 @@ class _CatchingUp:
             await asyncio.sleep(LOOK_EVERY)
             now = time.monotonic()
             stuck = {}
-            for victim, shard in self._inbox.unfinished():
+            for victim, shard in self._reassembler.unfinished():
                 dead = victim.node == own.node and victim.session != own.session
                 stuck[victim, shard] = aborts.Unfinished(0, 0.0 if dead else aborts.STALL)
-            read = {shard: self._inbox.read_up_to(shard) for shard in self._streams}
+            read = {shard: self._reassembler.read_up_to(shard) for shard in self._streams}
             for victim, shard in timed.due(stuck, read, targets, now):
                 with suppress(StreamError):
                     timed.given_up((victim, shard), await self._abort(victim, shard), now)

@@ -10,7 +10,7 @@ from typing import Any
 import apsw
 import pytest
 
-from harmonylite.changes.reassembler import Inbox
+from harmonylite.changes.reassembler import Reassembler
 from harmonylite.db.apply.flights import Applied
 from harmonylite.db.capture.capture import Outgoing
 from harmonylite.db.replica import Replica
@@ -35,14 +35,14 @@ class Member:
     number: int = 0
     flight: Outgoing | None = None
     replica: Replica = field(init=False)
-    inbox: Inbox = field(init=False)
+    reassembler: Reassembler = field(init=False)
 
     def start(self) -> None:
         """Open the replica, as a process of its own session."""
         session = f"{self.options.session}{self.world.clock()}"
         self.replica = Replica(replace(self.options, session=session), clock=self.world.clock)
         self.replica.open()
-        self.inbox = Inbox(self.replica.positions())
+        self.reassembler = Reassembler(self.replica.positions())
 
     def stop(self) -> None:
         """End the process; the application goes on."""
@@ -90,14 +90,14 @@ class Member:
     def receive(self) -> list[Applied]:
         """Apply all that is in the streams."""
         for shard in range(self.world.shards):
-            for message in self.world.after(shard, self.inbox.read_up_to(shard), 1_000_000):
-                self.inbox.add(message)
+            for message in self.world.after(shard, self.reassembler.read_up_to(shard), 1_000_000):
+                self.reassembler.add(message)
         done = []
-        while (cut := self.inbox.take(own=(self.options.node, self.replica.options.session))) is not None:
-            done.append(self.replica.apply(cut))
+        while (batch := self.reassembler.take(own=(self.options.node, self.replica.options.session))) is not None:
+            done.append(self.replica.apply(batch))
             if self.flight is not None and self.flight.id in done[-1].own:
                 self.drop()
-            cut.close()
+            batch.close()
         return done
 
 

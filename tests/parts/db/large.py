@@ -19,7 +19,7 @@ from typing import IO
 
 import apsw
 
-from harmonylite.changes.reassembler import Inbox
+from harmonylite.changes.reassembler import Reassembler
 from harmonylite.db.replica import Replica
 from harmonylite.db.replica_options import ReplicaOptions
 from harmonylite.model import StreamMessage
@@ -85,13 +85,13 @@ def messages(folder: Path) -> Iterator[bytes]:
 
 def apply(replica: Replica, folder: Path, rows: int) -> None:
     """Stage all messages and apply them."""
-    inbox = Inbox(replica.positions(), spool=spooled)
+    reassembler = Reassembler(replica.positions(), spool=spooled)
     for seq, payload in enumerate(messages(folder), 1):
-        inbox.add(StreamMessage(0, seq, "t.0.a", payload))
-    cut = inbox.take(own=(replica.options.node, replica.options.session))
-    assert cut is not None
-    assert replica.apply(cut).rows == rows
-    cut.close()
+        reassembler.add(StreamMessage(0, seq, "t.0.a", payload))
+    batch = reassembler.take(own=(replica.options.node, replica.options.session))
+    assert batch is not None
+    assert replica.apply(batch).rows == rows
+    batch.close()
 
 
 def main(side: str, folder: Path, rows: int, size: int) -> dict[str, float | str]:

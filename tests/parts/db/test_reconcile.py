@@ -9,7 +9,7 @@ from pathlib import Path
 import apsw
 import pytest
 
-from harmonylite.changes.reassembler import Inbox
+from harmonylite.changes.reassembler import Reassembler
 from harmonylite.db.snapshot import begin_hidden, fill, has_tables, offer, save_copy, seal
 from harmonylite.db.sqlite.deadline import Deadline
 from harmonylite.errors import DatabaseError, SchemaWaitError
@@ -68,7 +68,7 @@ def test_a_newer_mirror_is_adopted_and_what_is_pending_here_stays(group: Group) 
     copy = b.options.folder / "incoming.db"
     save_copy(a.options.mirror, copy)
     b.replica.adopt(copy)
-    b.inbox = type(b.inbox)(b.replica.positions())
+    b.reassembler = type(b.reassembler)(b.replica.positions())
     assert b.rows("t") == [(1, "newer", 1), (2, "newer", 0), (3, "unsent", 0)]
     assert group.equal("t") == [(1, "newer", 1), (2, "newer", 0), (3, "unsent", 0)]
 
@@ -149,7 +149,7 @@ def test_a_newer_mirror_whose_columns_are_not_here_is_waited_with_and_loses_no_v
         snapshot = group.folder / "newer.db"
         save_copy(a.options.mirror, snapshot)
         b.replica.adopt(snapshot)
-        b.inbox = Inbox(b.replica.positions())
+        b.reassembler = Reassembler(b.replica.positions())
 
     with pytest.raises(SchemaWaitError, match="column new of table t, which this database does not have"):
         adopt()

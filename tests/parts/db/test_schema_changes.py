@@ -122,7 +122,7 @@ def test_a_change_set_that_needs_a_column_waits_and_goes_on_once_it_is_there(gro
     assert b.rows("t") == [(1, "x", 10), (2, "y", 20), (3, "z", 30)]
     b.run("ALTER TABLE t ADD COLUMN c")
     b.replica.reinstall()
-    b.inbox = type(b.inbox)(b.replica.positions())
+    b.reassembler = type(b.reassembler)(b.replica.positions())
     assert group.equal("t")[0] == (1, "x", 10, "new")
 
 

@@ -281,7 +281,7 @@ def test_a_node_that_goes_on_from_a_snapshot_gets_what_was_added_meanwhile(group
     snapshot = group.folder / "snapshot.db"
     save_copy(a.options.mirror, snapshot)
     b.replica.adopt(snapshot)
-    b.inbox = type(b.inbox)(b.replica.positions())
+    b.reassembler = type(b.reassembler)(b.replica.positions())
     assert b.run("SELECT * FROM n") == [(1, "x")]
     assert b.run("SELECT id, c FROM t") == [(1, "c"), (2, "c"), (3, "c")]
     assert schema(b) == {("table", "t"), ("table", "n"), ("index", "n_v")}, "what was dropped here stays so"
@@ -311,7 +311,7 @@ def test_an_older_backup_of_the_file_gets_the_column_back_with_its_values(group:
     install_mirror(b.options, snapshot)
     b.start()
     b.replica.reconcile(first=False)
-    b.inbox = type(b.inbox)(b.replica.positions())
+    b.reassembler = type(b.reassembler)(b.replica.positions())
     assert group.equal("t")[0] == (1, "x", 10, "hello")
 
 

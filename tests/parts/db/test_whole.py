@@ -9,7 +9,7 @@ from pathlib import Path
 import apsw
 import pytest
 
-from harmonylite.changes.reassembler import Cut
+from harmonylite.changes.reassembler import AtomicBatch
 from harmonylite.db.snapshot import save_copy
 from harmonylite.errors import DatabaseBusyError, DatabaseError
 from harmonylite.model import ChangeSetId, Position
@@ -91,11 +91,11 @@ def test_a_mirror_that_a_crash_left_behind_is_folded_up_to_the_database(group: G
     put_back()
     assert b.replica.merged_positions()[0].seq > b.replica.positions()[0].seq
     b.run("UPDATE t SET v = 'mine'")
-    for message in group.world.after(0, b.inbox.read_up_to(0), 99):
-        b.inbox.add(message)
-    cut = b.inbox.take(limit={0: b.replica.merged_positions()[0].seq})
-    assert cut is not None
-    b.replica.apply(cut, merge=False)
+    for message in group.world.after(0, b.reassembler.read_up_to(0), 99):
+        b.reassembler.add(message)
+    batch = b.reassembler.take(limit={0: b.replica.merged_positions()[0].seq})
+    assert batch is not None
+    b.replica.apply(batch, merge=False)
     assert b.run("SELECT v FROM t") == [("mine",)]
     assert group.equal("t") == [(1, "mine")]
 
@@ -105,16 +105,16 @@ def test_a_commit_that_fails_changes_nothing_and_is_tried_again(group: Group) ->
     transfer(a, 1)
     a.send()
     for message in group.world.after(0, 0, 99):
-        b.inbox.add(message)
-    cut = b.inbox.take()
-    assert cut is not None
+        b.reassembler.add(message)
+    batch = b.reassembler.take()
+    assert batch is not None
     b.replica.connection.set_commit_hook(lambda: True)
     with pytest.raises((DatabaseError, apsw.ConstraintError)):
-        b.replica.apply(cut)
+        b.replica.apply(batch)
     b.replica.connection.set_commit_hook(None)
     assert b.run("SELECT * FROM debit") == []
     assert b.replica.positions()[0].seq == b.replica.merged_positions()[0].seq == 0
-    b.inbox.put_back(cut)
+    b.reassembler.put_back(batch)
     assert {n for _, n in group.equal("debit", "credit")} == {1}
 
 
@@ -128,7 +128,7 @@ def test_a_lock_that_is_held_is_an_error_to_wait_for_and_changes_nothing(group: 
     with pytest.raises(DatabaseBusyError, match="another connection holds the lock"):
         b.receive()
     b.run("COMMIT")
-    b.inbox = type(b.inbox)(b.replica.positions())
+    b.reassembler = type(b.reassembler)(b.replica.positions())
     assert group.equal("t") == [(1, "x"), (2, "mine")]
 
 
@@ -176,7 +176,7 @@ def test_what_was_aborted_is_remembered_by_a_restart(group: Group) -> None:
     a = group.member(T)
     victim = ChangeSetId("x", "s", 7)
     position = Position(0, 3, 2, "", (victim,))
-    a.replica.apply(Cut((), {0: position}, {}))
+    a.replica.apply(AtomicBatch((), {0: position}, {}))
     a.stop()
     a.start()
     assert a.replica.positions()[0] == a.replica.merged_positions()[0] == position

@@ -7,7 +7,7 @@ from typing import Any
 import apsw
 import pytest
 
-from harmonylite.changes.reassembler import Inbox
+from harmonylite.changes.reassembler import Reassembler
 from harmonylite.db.sqlite.introspection import WIDEST, TableRules
 from harmonylite.db.tracking.tracked_table import SCRATCH
 from harmonylite.errors import DatabaseBusyError
@@ -86,7 +86,7 @@ def test_a_lock_or_a_migration_elsewhere_makes_no_table_s_scratch_tables_anew(gr
     with pytest.raises(DatabaseBusyError):
         b.receive()
     b.app.execute("ROLLBACK")
-    b.inbox = Inbox(b.replica.positions())
+    b.reassembler = Reassembler(b.replica.positions())
     assert not made
     for member in (a, b):
         member.run("CREATE TABLE later(id INTEGER PRIMARY KEY, v)")

@@ -7,7 +7,7 @@ from pathlib import Path
 import apsw
 import pytest
 
-from harmonylite.changes.reassembler import Inbox
+from harmonylite.changes.reassembler import Reassembler
 from harmonylite.db.mirror.positions import have_diverged
 from harmonylite.db.snapshot import install_mirror, save_copy
 from harmonylite.db.sqlite.thread import SqliteThread
@@ -111,7 +111,7 @@ async def settle(group: Group, b: Member) -> None:
         await bootstrap._settle_diverged(b.replica, [Stream(list(group.world.streams[0]))])
     finally:
         await thread.aclose()
-    b.inbox = Inbox(b.replica.positions())
+    b.reassembler = Reassembler(b.replica.positions())
 
 
 async def _no() -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 import apsw
 import pytest
 
-from harmonylite.changes.epochs import Standing
+from harmonylite.changes.epochs import Lineage
 from harmonylite.db.mirror import mirror_file
 from harmonylite.db.replica import Replica
 from harmonylite.db.replica_options import ReplicaOptions
@@ -66,20 +66,20 @@ class Cluster:
         self.a.send()
         self.a.receive()
 
-    def copy(self, target: Path, *, beginning: Callable[[Standing], Standing] | None = None) -> Standing:
+    def copy(self, target: Path, *, beginning: Callable[[Lineage], Lineage] | None = None) -> Lineage:
         """Copy the mirror of ``b``, where asked with a row that was folded since the beginning."""
-        standing = save_copy(self.b.options.mirror, target, beginning=beginning or self.next_epoch)
+        lineage = save_copy(self.b.options.mirror, target, beginning=beginning or self.next_epoch)
         if not self.since:
-            return standing
+            return lineage
         file = apsw.Connection(str(target))
         file.execute("INSERT INTO t VALUES ('since', 'of b')")
         moved = {0: Position(0, 1, 2, "new")}
         mirror_file.set_positions(file, "main", moved)
         file.close()
-        return Standing(standing.history, moved, standing.past)
+        return Lineage(lineage.history, moved, lineage.past)
 
     @staticmethod
-    def next_epoch(now: Standing) -> Standing:
+    def next_epoch(now: Lineage) -> Lineage:
         return now.next_epoch("h", {0: Position(0, 0, 1, "new")})
 
     async def begin(self) -> str:
@@ -90,7 +90,7 @@ class Cluster:
 
     async def comes_back(self) -> Member:
         """Let ``a`` take up what fits."""
-        look = StreamState(self.a.replica.standing(), [stream(1)], reasons=["the stream was created again"])
+        look = StreamState(self.a.replica.lineage(), [stream(1)], reasons=["the stream was created again"])
         recovery = self.recovery(NodeStatus())
         assert await recovery._adopt_what_fits(self.a.replica, look, await self.repository.newest())
         return self.a

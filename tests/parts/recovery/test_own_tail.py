@@ -11,7 +11,7 @@ from typing import Any
 import apsw
 import pytest
 
-from harmonylite.changes.reassembler import Inbox
+from harmonylite.changes.reassembler import Reassembler
 from harmonylite.db.replica import Replica
 from harmonylite.db.snapshot import install_mirror
 from harmonylite.db.sqlite.connection import open_file
@@ -92,13 +92,13 @@ def test_a_node_that_starts_again_merges_its_own_earlier_change_sets_with_the_wo
         opened = Replica(newcomer.options)
         opened.open()
         opened.reconcile(first=True)
-        inbox = Inbox(opened.positions())
+        reassembler = Reassembler(opened.positions())
         for tape in newcomer.tapes:
             for message in newcomer.group.world.after(tape.shard, 0, 1_000_000):
-                inbox.add(message)
+                reassembler.add(message)
         work.clear()
-        while (cut := inbox.take(own=("b", newcomer.options.session))) is not None:
-            opened.apply(cut)
+        while (batch := reassembler.take(own=("b", newcomer.options.session))) is not None:
+            opened.apply(batch)
         spent[writer] = dict(work)
         assert app.execute("SELECT count(*) FROM t").get == MANY
         opened.close()

@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from harmonylite.changes.epochs import Standing
+from harmonylite.changes.epochs import Lineage
 from harmonylite.db.mirror import mirror_file
 from harmonylite.db.mirror.positions import folded_seqs, write_history
 from harmonylite.db.snapshot import save_copy
@@ -79,24 +79,24 @@ class SetBack:
             RecoverySettings("a", publish=True), RecoveryHooks(nothing, no),
         )  # fmt: skip
 
-    def _copy(self, target: Path, *, beginning: Callable[[Standing], Standing] | None = None) -> Standing:
+    def _copy(self, target: Path, *, beginning: Callable[[Lineage], Lineage] | None = None) -> Lineage:
         return save_copy(self.node.options.mirror, target, beginning=beginning)
 
     async def arrange(self) -> None:
         """Save the earlier history's snapshot, then be on the later one."""
-        self.stand(self.node, Standing("earlier", {0: Position(0, 3, 4, "old")}))
+        self.stand(self.node, Lineage("earlier", {0: Position(0, 3, 4, "old")}))
         saved = await self.repository.save()
         assert saved is not None
         past = {"earlier": {0: ("old", 4)}}
-        self.stand(self.node, Standing("later", {0: Position(0, 1, 2, "new")}, past))
+        self.stand(self.node, Lineage("later", {0: Position(0, 1, 2, "new")}, past))
 
     @staticmethod
-    def stand(node: Member, standing: Standing) -> None:
+    def stand(node: Member, lineage: Lineage) -> None:
         connection = node.replica.connection
         with transaction(connection, "are there"):
             for schema in ("main", "mirror"):
-                mirror_file.set_positions(connection, schema, standing.positions)
-                write_history(connection, schema, standing)
+                mirror_file.set_positions(connection, schema, lineage.positions)
+                write_history(connection, schema, lineage)
 
     @asynccontextmanager
     async def answering(self, answer: PeerState) -> AsyncIterator[None]:
@@ -138,8 +138,8 @@ async def test_the_cluster_begins_anew_and_folds_nothing_a_second_time(set_back:
     assert pointed.history not in ("earlier", "later")
     assert (pointed.positions, pointed.resume, pointed.created) == ({0: 4}, {0: 1}, {0: "old"})
     assert await set_back.recovery.leads_on(set_back.node.replica, 0.0), "the beginning is on what the stream holds"
-    standing = set_back.node.replica.standing()
-    assert (standing.history, standing.positions[0].seq) == (pointed.history, 4)
+    lineage = set_back.node.replica.lineage()
+    assert (lineage.history, lineage.positions[0].seq) == (pointed.history, 4)
     assert max(folded_seqs(set_back.node.replica.connection, 0), default=0) <= 0
     assert set_back.node.run("SELECT * FROM t") == [("written", "later")]
 
@@ -165,13 +165,13 @@ async def test_recovering_lasts_until_the_node_can_follow(set_back: SetBack, mon
         monkeypatch.setattr(recover, name, 0.0)
     async with set_back.answering(PeerState("b", False, "later", {0: ("new", 1)}, 1)), asyncio.timeout(60):
         await set_back.recovery.recover(set_back.node.replica)
-    assert set_back.node.replica.standing().history not in ("earlier", "later")
+    assert set_back.node.replica.lineage().history not in ("earlier", "later")
     assert set_back.status.part("recovery").state == "ok"
 
 
 async def test_a_node_that_was_away_when_a_new_epoch_started_takes_it_up(set_back: SetBack) -> None:
-    set_back.stand(set_back.node, Standing("another", {0: Position(0, 0, 1, "old")}))
+    set_back.stand(set_back.node, Lineage("another", {0: Position(0, 0, 1, "old")}))
     with pytest.raises(StreamLostError, match="new epoch"):
         await set_back.recovery.check(set_back.node.replica)
-    set_back.stand(set_back.node, Standing("earlier", {0: Position(0, 0, 1, "old")}))
+    set_back.stand(set_back.node, Lineage("earlier", {0: Position(0, 0, 1, "old")}))
     await set_back.recovery.check(set_back.node.replica)

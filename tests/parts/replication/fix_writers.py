@@ -10,8 +10,8 @@ from contextlib import asynccontextmanager
 from io import BytesIO
 from pathlib import Path
 
-from harmonylite.changes.epochs import Standing
-from harmonylite.changes.reassembler import Inbox
+from harmonylite.changes.epochs import Lineage
+from harmonylite.changes.reassembler import Reassembler
 from harmonylite.db.capture.capture import Outgoing
 from harmonylite.errors import SnapshotError
 from harmonylite.jetstream.object_store import JetStreamObjects
@@ -50,7 +50,7 @@ class Writer:
         self.status.caught_up = True
         self.settings = settings
         self.shards = [JetStreamShard(link, settings, shard, name) for shard in range(settings.shards)]
-        self.inbox = Inbox({shard: Position(shard) for shard in range(settings.shards)})
+        self.reassembler = Reassembler({shard: Position(shard) for shard in range(settings.shards)})
         self.objects = Objects(link, settings)
         self.repository = SnapshotRepository(
             self.objects, self.objects, RepositorySettings(folder, name, "c", 3), self.status, copy=self._copy
@@ -60,18 +60,18 @@ class Writer:
         self.scheduler = SnapshotScheduler(
             self.repository, self.lease, peers, self.status, interval=0.0, history=lambda: "", past=lambda: ()
         )
-        self.throttle = Throttle(self.status, name, lambda: self.inbox, self.scheduler if gated else None)
+        self.throttle = Throttle(self.status, name, lambda: self.reassembler, self.scheduler if gated else None)
         self.publisher = Publisher(self.shards, name, "s", self.status, self.throttle)
         self.folded: list[ChangeSetId] = []
         self.voided: list[ChangeSetId] = []
         self._count = 0
         self._arrived = asyncio.Condition()
 
-    def _copy(self, target: Path, *, beginning: object = None) -> Standing:
+    def _copy(self, target: Path, *, beginning: object = None) -> Lineage:
         # what `_take_in` sets at once and the event loop may change while a thread reads it
         positions = self._positions
         target.write_bytes(b"a mirror")
-        return Standing("", positions)
+        return Lineage("", positions)
 
     async def run(self) -> None:
         """Read and save, without end."""
@@ -87,21 +87,21 @@ class Writer:
                 group.create_task(self._read(stream))
 
     async def _read(self, stream: JetStreamShard) -> None:
-        async for batch in stream.read(1):
-            for message in batch:
-                self.inbox.add(message)
+        async for messages in stream.read(1):
+            for message in messages:
+                self.reassembler.add(message)
             self._take()
             async with self._arrived:
                 self._arrived.notify_all()
 
     def _take(self) -> None:
-        while (cut := self.inbox.take()) is not None:
-            self.folded += [piece.id for piece in cut.pieces]
-            self.voided += cut.voided
-        self._positions = {shard.shard: self.inbox.position(shard.shard) for shard in self.shards}
+        while (batch := self.reassembler.take()) is not None:
+            self.folded += [fragment.id for fragment in batch.fragments]
+            self.voided += batch.voided
+        self._positions = {shard.shard: self.reassembler.position(shard.shard) for shard in self.shards}
         for shard, position in self._positions.items():
             state = self.status.shard(shard)
-            state.position, state.resume, state.last = position.seq, position.resume, self.inbox.read_up_to(shard)
+            state.position, state.resume, state.last = position.seq, position.resume, self.reassembler.read_up_to(shard)
 
     def change_set(self, counts: dict[int, int]) -> Outgoing:
         """Return a change set of so many messages by shard."""

@@ -15,7 +15,7 @@ import apsw
 import msgspec
 import pytest
 
-from harmonylite.changes.reassembler import Inbox
+from harmonylite.changes.reassembler import Reassembler
 from harmonylite.db.capture import capture
 from harmonylite.db.replica import Replica
 from harmonylite.db.sqlite.thread import SqliteThread
@@ -74,7 +74,7 @@ def said(number: int, body: bytes, *, shards: Sequence[int] = (0,), last: bool =
 
 
 WAITING = [said(1, block()), said(2, block(), shards=(0, 1)), said(3, block(), last=False)]
-"""What waits in an inbox: one is whole, one waits for its part on another shard, one for its next message."""
+"""What waits in a reassembler: one is whole, one waits for its part on another shard, one for its next message."""
 LAST = {
     "nothing": [],
     "whole": [said(4, block())],
@@ -261,11 +261,11 @@ def test_an_inbox_whose_disk_is_full_gives_all_back(writes: int, count: int, mon
         made.append(place)
         return place
 
-    inbox, name = Inbox({0: Position(0)}, spool=spool), ChangeSetId("x", "s", 1)
+    reassembler, name = Reassembler({0: Position(0)}, spool=spool), ChangeSetId("x", "s", 1)
     with suppress(OSError):
         for seq in range(1, 4):
             payload = envelope(name, (seq - 1) % count, last=seq % count == 0, shards=[0], more=seq % count != 0)
-            inbox.add(StreamMessage(0, seq, "p.0.x", payload))
-    inbox.close()
+            reassembler.add(StreamMessage(0, seq, "p.0.x", payload))
+    reassembler.close()
     assert made
     assert left_open(made) == 0

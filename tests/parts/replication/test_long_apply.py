@@ -32,7 +32,7 @@ async def test_a_change_set_that_takes_long_is_told_while_it_is_applied(
     try:
         await thread.run(receiver.open, {}, [])
         for message in group.world.after(0, 0, 10):
-            receiver.inbox.add(message)
+            receiver.reassembler.add(message)
         busy = asyncio.create_task(thread.run(over.wait))
         applying = asyncio.create_task(receiver.apply())
         receiver._arrived.set()

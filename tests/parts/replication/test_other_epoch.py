@@ -39,11 +39,11 @@ async def test_each_other_history_is_heard_of_once_in_change_sets_and_checkpoint
     stream, thread = Arriving(group), SqliteThread()
     receiver = Receiver(
         reader.replica, thread, [stream], NodeStatus(), landed=lambda name, whole: None, moved=lambda: None,
-        checkpoint=lambda name, at: None, other_history=lambda: heard.append(receiver.inbox.read_up_to(0)),
+        checkpoint=lambda name, at: None, other_history=lambda: heard.append(receiver.reassembler.read_up_to(0)),
     )  # fmt: skip
     try:
         await thread.run(receiver.open, {}, [])
-        own = reader.replica.standing().history
+        own = reader.replica.lineage().history
         reading = asyncio.create_task(receiver.read(0))
         for seq, (history, kind) in enumerate(
             [
@@ -56,7 +56,7 @@ async def test_each_other_history_is_heard_of_once_in_change_sets_and_checkpoint
             start=1,
         ):
             stream.queue.put_nowait(message(seq, history, kind))
-        await eventually(lambda: receiver.inbox.read_up_to(0) == 5 and stream.queue.empty())
+        await eventually(lambda: receiver.reassembler.read_up_to(0) == 5 and stream.queue.empty())
         await eventually(lambda: len(heard) == 2)
         assert heard == [3, 5]
         reading.cancel()

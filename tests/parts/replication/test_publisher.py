@@ -11,7 +11,7 @@ from io import BytesIO
 import msgspec
 import pytest
 
-from harmonylite.changes.reassembler import Inbox, Piece
+from harmonylite.changes.reassembler import Fragment, Reassembler
 from harmonylite.db.capture.capture import Outgoing
 from harmonylite.errors import FencedError, NotAcknowledgedError, StreamLostError
 from harmonylite.jetstream.api import JetStream
@@ -77,24 +77,24 @@ def change_set(number: int, parts: int, *, session: str = "s1") -> Outgoing:
     return Outgoing(ChangeSetId("node-1", session, number), 0, time.time(), {}, spool, rows=1, parts={0: cuts})
 
 
-async def received(shard: JetStreamShard) -> list[Piece]:
+async def received(shard: JetStreamShard) -> list[Fragment]:
     """Return the change sets that a reader of the whole stream puts together."""
-    inbox = Inbox({0: Position(0)})
+    reassembler = Reassembler({0: Position(0)})
     last = (await shard.info()).last
     async for batch in shard.read(1):
         for message in batch:
-            inbox.add(message)
+            reassembler.add(message)
         if batch[-1].seq >= last:
             break
-    found: list[Piece] = []
-    while (cut := inbox.take()) is not None:
-        found += cut.pieces
+    found: list[Fragment] = []
+    while (cut := reassembler.take()) is not None:
+        found += cut.fragments
     return found
 
 
 def publisher(shard: JetStreamShard, session: str = "s1") -> Publisher:
     status = NodeStatus()
-    throttle = Throttle(status, "node-1", lambda: Inbox({0: Position(0)}), None)
+    throttle = Throttle(status, "node-1", lambda: Reassembler({0: Position(0)}), None)
     return Publisher([shard], "node-1", session, status, throttle)
 
 
@@ -109,11 +109,11 @@ async def test_a_publish_whose_acknowledgement_got_lost_is_there_once_also_after
     sets = [change_set(number, parts) for number in (1, 2)]
     for out in sets:
         await sending.publish(out)
-    pieces = await received(shard)
-    assert [piece.id for piece in pieces] == [out.id for out in sets]
-    for piece, out in zip(pieces, sets, strict=True):
-        piece.spool.seek(0)
-        assert piece.spool.read() == out.spool.getvalue()  # type: ignore[attr-defined] # a BytesIO here
+    fragments = await received(shard)
+    assert [fragment.id for fragment in fragments] == [out.id for out in sets]
+    for fragment, out in zip(fragments, sets, strict=True):
+        fragment.spool.seek(0)
+        assert fragment.spool.read() == out.spool.getvalue()  # type: ignore[attr-defined] # a BytesIO here
 
 
 async def test_a_node_that_publishes_everything_at_once_never_takes_its_own_words_for_another_processs(
@@ -139,7 +139,7 @@ async def test_a_node_that_publishes_everything_at_once_never_takes_its_own_word
     async with asyncio.TaskGroup() as group:
         for each in (change, check, give_up):
             group.create_task(each())
-    names = [piece.id for piece in await received(shard)]
+    names = [fragment.id for fragment in await received(shard)]
     assert [name for name in names if name not in checkpoints] == [out.id for out in sets], "all whole, in their order"
     assert [name for name in names if name in checkpoints] == checkpoints
 
@@ -194,7 +194,7 @@ async def test_a_message_id_that_another_program_uses_keeps_no_message_out(
     assert await sending.abort(victim, 0) == junk + parts + 1
     await sending.checkpoint("h")
     assert (await shard.info()).last == junk + parts + 2, "everything landed, once"
-    assert out.id in [piece.id for piece in await received(shard)]
+    assert out.id in [fragment.id for fragment in await received(shard)]
 
 
 async def test_a_message_that_was_deleted_is_published_again(link: NatsLink, streams: StreamSettings) -> None:
@@ -225,7 +225,7 @@ async def test_a_message_that_went_through_is_found_behind_what_another_program_
     shard.lose, shard.then = frozenset({2, 5}), then  # the first message, and the last of three
     out = change_set(2, parts)
     assert await sending.publish(out) == {0: {1: 2, 3: 5}[parts]}, "the sequence of its last message"
-    assert [piece.id for piece in await received(shard)] == [ChangeSetId("node-1", "s1", 1), out.id]
+    assert [fragment.id for fragment in await received(shard)] == [ChangeSetId("node-1", "s1", 1), out.id]
     assert (await shard.info()).last == {1: 3, 3: 6}[parts], "and each message is there once"
 
 
@@ -265,7 +265,7 @@ async def test_another_process_under_the_same_id_is_an_error_and_not_a_second_hi
     await twin.publish(change_set(1, 1, session="s2"))
     with pytest.raises(FencedError, match="another process publishes as node node-1"):
         await one.publish(change_set(2, 1))
-    assert [str(piece.id) for piece in await received(shard)] == ["node-1/s1/1", "node-1/s2/1"]
+    assert [str(fragment.id) for fragment in await received(shard)] == ["node-1/s1/1", "node-1/s2/1"]
 
 
 async def test_a_stream_that_lost_what_this_node_published_is_told_from_another_process(
@@ -293,4 +293,4 @@ async def test_a_restarted_process_goes_on_behind_the_last_words_of_the_one_befo
     await after.open()
     await before.publish(change_set(2, 1))  # its last words come after the new process looked
     await after.publish(change_set(1, 2, session="s2"))
-    assert [str(piece.id) for piece in await received(shard)] == ["node-1/s1/1", "node-1/s1/2", "node-1/s2/1"]
+    assert [str(fragment.id) for fragment in await received(shard)] == ["node-1/s1/1", "node-1/s1/2", "node-1/s2/1"]

@@ -91,13 +91,13 @@ async def test_an_own_change_set_that_is_left_out_is_captured_and_published_agai
     apply = Applying.apply
     refused: set[Any] = set()
 
-    def picky(self: Applying, cut: Any, *, merge: bool) -> Any:
+    def picky(self: Applying, batch: Any, *, merge: bool) -> Any:
         """Refuse the first change set of near's own, on near."""
-        for piece in cut.pieces:
-            if self._node == piece.id.node == "near" and (not refused or piece.id in refused):
-                refused.add(piece.id)
-                raise piece.broken("the test says so")
-        return apply(self, cut, merge=merge)
+        for fragment in batch.fragments:
+            if self._node == fragment.id.node == "near" and (not refused or fragment.id in refused):
+                refused.add(fragment.id)
+                raise fragment.broken("the test says so")
+        return apply(self, batch, merge=merge)
 
     monkeypatch.setattr(Applying, "apply", picky)
     await near.start()

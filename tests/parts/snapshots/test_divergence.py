@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harmonylite.changes.epochs import Standing
+from harmonylite.changes.epochs import Lineage
 from harmonylite.db.mirror.positions import folded_seqs
 from harmonylite.db.snapshot import reading_as_mirror, save_copy
 from harmonylite.db.sqlite.thread import SqliteThread
@@ -136,7 +136,7 @@ async def test_a_beginning_within_a_stream_stands_on_what_that_still_holds(
     member: Member, folded: list[StreamMessage], others: list[StreamMessage], tmp_path: Path, since: int
 ) -> None:
     """What was folded of the lost tail is in it, and is nothing that the stream has to hold."""
-    beginning = Standing("anew", {0: Position(0, 3, 4, MADE)})
+    beginning = Lineage("anew", {0: Position(0, 3, 4, MADE)})
     save_copy(member.options.mirror, file := tmp_path / "snapshot.db", beginning=lambda _: beginning)
     assert await diverged(file, [Stream(folded[:3] + others[:since])]) == ""
     kept = reading_as_mirror(file, folded_seqs, 0)

@@ -9,11 +9,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from harmonylite.changes.epochs import Standing
+from harmonylite.changes.epochs import Lineage
 from harmonylite.db.mirror.database_schema import SCHEMA
 from harmonylite.db.mirror.mirror_file import make_mirror, prepare, set_positions
 from harmonylite.db.mirror.positions import write_history
-from harmonylite.db.snapshot import standing_of
+from harmonylite.db.snapshot import lineage_of
 from harmonylite.db.sqlite.connection import open_file
 from harmonylite.errors import ObjectMissingError, SnapshotDamagedError, SnapshotError
 from harmonylite.jetstream.object_store import JetStreamObjects
@@ -29,24 +29,24 @@ class Mirror:
     """The least mirror that there is: it holds nothing, and says at which position it is."""
 
     def __init__(self) -> None:
-        self.standing = Standing("", {0: Position(0, 0, 1, "then")})
+        self.lineage = Lineage("", {0: Position(0, 0, 1, "then")})
         self.schema: list[tuple[object, ...]] = []
 
     def at(self, seq: int) -> None:
-        self.standing = Standing(self.standing.history, {0: Position(0, seq, seq + 1, "then")})
+        self.lineage = Lineage(self.lineage.history, {0: Position(0, seq, seq + 1, "then")})
 
-    def copy(self, target: Path, *, beginning: Callable[[Standing], Standing] | None = None) -> Standing:
-        standing = self.standing if beginning is None else beginning(self.standing)
+    def copy(self, target: Path, *, beginning: Callable[[Lineage], Lineage] | None = None) -> Lineage:
+        lineage = self.lineage if beginning is None else beginning(self.lineage)
         make_mirror(target, "UTF-8")
         connection = open_file(target)
         prepare(connection, "main")
         connection.execute(f"CREATE TABLE {SCHEMA}(type, name, tbl, sql)")
         connection.executemany(f"INSERT INTO {SCHEMA} VALUES (?, ?, ?, ?)", self.schema)
-        write_history(connection, "main", standing)
-        set_positions(connection, "main", standing.positions)
+        write_history(connection, "main", lineage)
+        set_positions(connection, "main", lineage.positions)
         connection.pragma("journal_mode", "delete")
         connection.close()
-        return standing
+        return lineage
 
 
 class Place:
@@ -97,7 +97,7 @@ async def test_the_newest_is_fetched_and_nothing_is_left_in_the_private_folder(p
     fetched = await repository.fetch()
     assert fetched is not None
     assert fetched[0].positions == {0: 5}
-    assert standing_of(fetched[1]).positions[0].seq == 5
+    assert lineage_of(fetched[1]).positions[0].seq == 5
     assert list(place.work.iterdir()) == [fetched[1]]
 
 
@@ -198,7 +198,7 @@ async def test_a_full_disk_leaves_the_newest_what_it_was(place: Place, monkeypat
     repository = place.repository()
     names = await saved(place, repository, 1)
 
-    def full(target: Path, *, beginning: object = None) -> Standing:
+    def full(target: Path, *, beginning: object = None) -> Lineage:
         target.write_bytes(b"half of it")
         raise OSError(28, "No space left on device")
 
@@ -226,7 +226,7 @@ async def test_a_new_history_begins_once_and_only_where_no_snapshot_fits(place: 
     repository, other = place.repository(), place.repository(node="b")
     await saved(place, repository, 5)
 
-    def beginning(now: Standing) -> Standing:
+    def beginning(now: Lineage) -> Lineage:
         return now.next_epoch("anew", {0: Position(0, 0, 1, "now")})
 
     then = [StreamInfo(0, 1, 7, "then")]
@@ -259,8 +259,8 @@ async def test_snapshots_of_another_cluster_in_the_same_store_are_left_alone(pla
 async def test_a_mirror_in_an_failover_never_becomes_a_snapshot(place: Place) -> None:
     repository = place.repository()
     (name,) = await saved(place, repository, 5)
-    failover = place.mirror.standing.next_epoch("interim-m", {0: Position(0, 7, 8, "then~m")})
-    place.mirror.standing = failover
+    failover = place.mirror.lineage.next_epoch("interim-m", {0: Position(0, 7, 8, "then~m")})
+    place.mirror.lineage = failover
     with pytest.raises(SnapshotError, match="region failed over"):
         await repository.save()
     newest = await repository.newest()

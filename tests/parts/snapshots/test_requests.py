@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from harmonylite.changes.epochs import Standing
+from harmonylite.changes.epochs import Lineage
 from harmonylite.errors import SnapshotError
 from harmonylite.jetstream.object_store import JetStreamObjects
 from harmonylite.jetstream.settings import StreamSettings
@@ -66,9 +66,9 @@ class Member:
         )
 
     @staticmethod
-    def _copy(target: Path, *, beginning: object = None) -> Standing:
+    def _copy(target: Path, *, beginning: object = None) -> Lineage:
         target.write_bytes(b"a mirror")
-        return Standing("h", {0: Position(0, 1, 2, "then")})
+        return Lineage("h", {0: Position(0, 1, 2, "then")})
 
     async def answer(self, request: Request) -> bytes | None:
         return HERE if request.node == "?" else await self.answering.answer(request)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harmonylite.changes.epochs import Standing
+from harmonylite.changes.epochs import Lineage
 from harmonylite.jetstream.object_store import JetStreamObjects
 from harmonylite.jetstream.settings import StreamSettings
 from harmonylite.model import Position
@@ -42,10 +42,10 @@ class Place:
         shard = self.status.shard(0)
         shard.position, shard.resume, shard.most = seq, seq + 1, 90
 
-    def _copy(self, target: Path, *, beginning: object = None) -> Standing:
+    def _copy(self, target: Path, *, beginning: object = None) -> Lineage:
         seq = self.status.shard(0).position
         target.write_bytes(b"a mirror")
-        return Standing(self.history, {0: Position(0, seq, seq + 1, "then")}, {name: {} for name in self.past})
+        return Lineage(self.history, {0: Position(0, seq, seq + 1, "then")}, {name: {} for name in self.past})
 
     async def look(self) -> int:
         """Look once; return where the newest snapshot stands."""

@@ -1,4 +1,4 @@
-"""Streams of a few writers for Hypothesis, and the largest whole cut of them, found by trying all."""
+"""Streams of a few writers for Hypothesis, and the largest whole batch of them, found by trying all."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from itertools import product
 
 from hypothesis import strategies as st
 
-from harmonylite.changes.reassembler import Inbox
+from harmonylite.changes.reassembler import Reassembler
 from harmonylite.model import ChangeSetId, Position, StreamMessage
 from harmonylite.wire import KIND_ABORT, KIND_CHANGES, VERSION, Envelope, encode_abort, encode_envelope
 
-Piece = tuple[int, ChangeSetId]
+Fragment = tuple[int, ChangeSetId]
 """What one change set has on one shard: the sequence of its last message, and whose it is."""
 
 
 @dataclass
 class Streams:
-    """All messages by shard, and what each change set should come to. ``pieces``: complete ones, in order, by shard;
+    """All messages by shard, and what each change set should come to. ``fragments``: complete ones, in order, by shard;
     ``aborts``: shard and sequence of the messages that void a change set, and which.
     """
 
     shards: int
     messages: dict[int, list[tuple[str, bytes]]]
-    pieces: dict[int, list[Piece]]
+    fragments: dict[int, list[Fragment]]
     touched: dict[ChangeSetId, frozenset[int]]
     aborts: list[tuple[int, int, ChangeSetId]] = field(default_factory=list)
 
@@ -42,8 +42,8 @@ class Streams:
         return {name for shard, seq, name in self.aborts if seq <= read[shard]}
 
     def largest(self, read: Mapping[int, int]) -> set[ChangeSetId]:
-        """Return the change sets of the largest whole cut of what is read, void ones left out."""
-        there = [[name for seq, name in self.pieces[s] if seq <= read[s]] for s in range(self.shards)]
+        """Return the change sets of the largest whole batch of what is read, void ones left out."""
+        there = [[name for seq, name in self.fragments[s] if seq <= read[s]] for s in range(self.shards)]
         void, best = self.void(read), set[ChangeSetId]()
         for counts in product(*(range(len(found) + 1) for found in there)):
             inside = [set(found[:n]) for found, n in zip(there, counts, strict=True)]
@@ -97,19 +97,19 @@ def streams(draw: st.DrawFn, *, aborts: bool = False) -> Streams:
                 made.aborts.append((shard, len(made.messages[shard]), name))
             made.messages[shard].append((name.node, payload))
             if last:
-                made.pieces[shard].append((len(made.messages[shard]), name))
+                made.fragments[shard].append((len(made.messages[shard]), name))
         if draw(st.booleans()):
             end = draw(st.integers(0, len(made.messages[shard])))
             del made.messages[shard][end:]
-            made.pieces[shard] = [(seq, name) for seq, name in made.pieces[shard] if seq <= end]
+            made.fragments[shard] = [(seq, name) for seq, name in made.fragments[shard] if seq <= end]
             made.aborts = [found for found in made.aborts if found[0] != shard or found[1] <= end]
     return made
 
 
 def _complete(made: Streams, shard: int) -> set[ChangeSetId]:
-    return {name for _, name in made.pieces[shard]}
+    return {name for _, name in made.fragments[shard]}
 
 
-def fresh(shards: int) -> Inbox:
-    """Return an inbox that begins at the beginning."""
-    return Inbox({shard: Position(shard) for shard in range(shards)})
+def fresh(shards: int) -> Reassembler:
+    """Return a reassembler that begins at the beginning."""
+    return Reassembler({shard: Position(shard) for shard in range(shards)})

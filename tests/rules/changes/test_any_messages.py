@@ -1,4 +1,4 @@
-"""The inbox under any sequence of messages: honest change sets become complete, and memory is bounded."""
+"""The reassembler under any sequence of messages: honest change sets become complete, and memory is bounded."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harmonylite.changes.fragments import ABORTS_KEPT, OPEN_KEPT
-from harmonylite.changes.reassembler import SPOOL_BYTES, Inbox
+from harmonylite.changes.reassembler import SPOOL_BYTES, Reassembler
 from harmonylite.errors import PoisonError
 from harmonylite.model import ChangeSetId, Position, StreamMessage
 from harmonylite.wire import (
@@ -73,7 +73,7 @@ class Node:
         for each in sent:
             self.publish(*each)
         self.foreign: set[tuple[int, int]] = set()
-        self.inbox = Inbox({s: Position(s) for s in range(SHARDS)}, foreign=self._foreign)
+        self.reassembler = Reassembler({s: Position(s) for s in range(SHARDS)}, foreign=self._foreign)
         self.taken: list[tuple[ChangeSetId, int]] = []
 
     def publish(self, shard: int, node: str, payload: bytes) -> None:
@@ -86,30 +86,30 @@ class Node:
 
     def read(self, shard: int) -> None:
         """Read one message."""
-        seq = self.inbox.read_up_to(shard)
+        seq = self.reassembler.read_up_to(shard)
         if seq < len(self.streams[shard]):
             message = self.streams[shard][seq]
             try:
-                self.inbox.add(message)
+                self.reassembler.add(message)
             except PoisonError as error:
-                self.inbox.skip(error.shard, error.seq)
-                self.inbox.add(message)
-        assert self.inbox.under_way_count <= SHARDS * OPEN_KEPT
+                self.reassembler.skip(error.shard, error.seq)
+                self.reassembler.add(message)
+        assert self.reassembler.under_way_count <= SHARDS * OPEN_KEPT
 
     def take(self, *, least: bool) -> None:
         """Take all that is whole."""
-        while (cut := self.inbox.take(most_bytes=5, own=("honest", "s"), least=least)) is not None:
-            self.taken += [(piece.id, piece.shard) for piece in cut.pieces]
-            cut.close()
+        while (batch := self.reassembler.take(most_bytes=5, own=("honest", "s"), least=least)) is not None:
+            self.taken += [(fragment.id, fragment.shard) for fragment in batch.fragments]
+            batch.close()
 
     def finish(self) -> None:
         """Read to the ends, and give up on what holds it up, until nothing does."""
         for _ in range(40):
             for shard in range(SHARDS):
-                while self.inbox.read_up_to(shard) < len(self.streams[shard]):
+                while self.reassembler.read_up_to(shard) < len(self.streams[shard]):
                     self.read(shard)
             self.take(least=False)
-            stuck = self.inbox.unfinished()
+            stuck = self.reassembler.unfinished()
             if not stuck:
                 return
             for victim, shard in stuck:
@@ -134,7 +134,7 @@ def test_honest_change_sets_become_complete_whatever_others_say(
     assert {name: set(found.get(name, [])) for name in HONEST} == on
     assert all(len(found[name]) == len(on[name]) for name in HONEST), "and each once"
     ends = [len(stream) for stream in node.streams]
-    assert [node.inbox.position(shard).seq for shard in range(SHARDS)] == ends, "nothing holds the others up"
+    assert [node.reassembler.position(shard).seq for shard in range(SHARDS)] == ends, "nothing holds the others up"
 
 
 @given(spoken(), st.lists(st.integers(0, SHARDS - 1), max_size=60))
@@ -173,36 +173,36 @@ class Places:
 
 def test_unfinished_change_sets_of_many_writers_take_little_memory_and_end_in_the_order_of_their_beginnings() -> None:
     places = Places()
-    inbox = Inbox({0: Position(0)}, spool=places)
+    reassembler = Reassembler({0: Position(0)}, spool=places)
     writers = [ChangeSetId(f"writer-{number}", "s", 1) for number in range(250)]
     for seq, name in enumerate(writers, 1):
-        inbox.add(under(name, seq, envelope(name, 0, last=False, shards=[0])))
-    assert [name for name, _ in inbox.begun(0)] == writers[-OPEN_KEPT:]
-    assert len(places.open) == inbox.under_way_count == OPEN_KEPT
+        reassembler.add(under(name, seq, envelope(name, 0, last=False, shards=[0])))
+    assert [name for name, _ in reassembler.begun(0)] == writers[-OPEN_KEPT:]
+    assert len(places.open) == reassembler.under_way_count == OPEN_KEPT
     assert sum(places.open) < 5 * SPOOL_BYTES
-    cut = inbox.take()
-    assert cut is not None
-    assert cut.voided == tuple(writers[:-OPEN_KEPT]), "their writers hear of it"
-    assert inbox.position(0).resume == 250 - OPEN_KEPT + 1
+    batch = reassembler.take()
+    assert batch is not None
+    assert batch.voided == tuple(writers[:-OPEN_KEPT]), "their writers hear of it"
+    assert reassembler.position(0).resume == 250 - OPEN_KEPT + 1
 
 
 def test_a_change_set_of_one_message_ends_none_of_another_writer() -> None:
-    inbox = Inbox({0: Position(0)})
+    reassembler = Reassembler({0: Position(0)})
     names = [ChangeSetId(f"writer-{number}", "s", 1) for number in range(OPEN_KEPT)]
     for seq, name in enumerate(names, 1):
-        inbox.add(under(name, seq, envelope(name, 0, last=False, shards=[0])))
+        reassembler.add(under(name, seq, envelope(name, 0, last=False, shards=[0])))
     whole = ChangeSetId("honest", "s", 1)
-    inbox.add(under(whole, 1000, envelope(whole, 0, last=True, shards=[0])))
-    assert [name for name, _ in inbox.begun(0)] == names
+    reassembler.add(under(whole, 1000, envelope(whole, 0, last=True, shards=[0])))
+    assert [name for name, _ in reassembler.begun(0)] == names
 
 
 def test_while_few_are_unfinished_each_may_take_much() -> None:
     places = Places()
-    inbox = Inbox({0: Position(0)}, spool=places)
+    reassembler = Reassembler({0: Position(0)}, spool=places)
     for number in range(9):
         name = ChangeSetId("a", "s", number)
-        inbox.add(under(name, 2 * number + 1, envelope(name, 0, last=False, shards=[0])))
-        inbox.add(under(name, 2 * number + 2, envelope(name, 1, last=True, shards=[0])))
+        reassembler.add(under(name, 2 * number + 1, envelope(name, 0, last=False, shards=[0])))
+        reassembler.add(under(name, 2 * number + 2, envelope(name, 1, last=True, shards=[0])))
     assert places.open == [SPOOL_BYTES] * 9
 
 
@@ -213,105 +213,109 @@ def test_a_restart_keeps_the_same_ones_under_way(restart_at: int) -> None:
     messages += [under(n, 125 + seq, envelope(n, 1, last=True, shards=[0])) for seq, n in enumerate(names, 1)]
     found = []
     for stop in (restart_at, 0):
-        inbox, taken = Inbox({0: Position(0)}), []
+        reassembler, taken = Reassembler({0: Position(0)}), []
         for message in messages:
             if message.seq == stop:
-                while (cut := inbox.take()) is not None:
-                    taken += [piece.id for piece in cut.pieces]
-                position = inbox.position(0)
-                inbox = Inbox({0: position})
+                while (batch := reassembler.take()) is not None:
+                    taken += [fragment.id for fragment in batch.fragments]
+                position = reassembler.position(0)
+                reassembler = Reassembler({0: position})
                 for again in messages[position.resume - 1 : stop - 1]:
-                    inbox.add(again)
-            inbox.add(message)
-        while (cut := inbox.take()) is not None:
-            taken += [piece.id for piece in cut.pieces]
+                    reassembler.add(again)
+            reassembler.add(message)
+        while (batch := reassembler.take()) is not None:
+            taken += [fragment.id for fragment in batch.fragments]
         found.append(taken)
     assert found[0] == found[1] == names[-OPEN_KEPT:]
 
 
 def test_the_newest_aborts_are_remembered_and_no_others() -> None:
-    inbox = Inbox({0: Position(0)})
+    reassembler = Reassembler({0: Position(0)})
     victims = [ChangeSetId("a", "s", number) for number in range(ABORTS_KEPT + 2)]
     for seq, victim in enumerate(victims, 1):
-        inbox.add(StreamMessage(0, seq, "p.0.z", abort(victim, 0)))
-    inbox.take()
-    assert inbox.position(0).aborted == tuple(victims[2:])
+        reassembler.add(StreamMessage(0, seq, "p.0.z", abort(victim, 0)))
+    reassembler.take()
+    assert reassembler.position(0).aborted == tuple(victims[2:])
     for seq, victim in enumerate((victims[1], victims[2]), len(victims) + 1):
-        inbox.add(under(victim, seq, envelope(victim, 0, last=True, shards=[0])))
-    cut = inbox.take()
-    assert cut is not None
-    assert [piece.id for piece in cut.pieces] == [victims[1]], "the one that is forgotten, on every node alike"
+        reassembler.add(under(victim, seq, envelope(victim, 0, last=True, shards=[0])))
+    batch = reassembler.take()
+    assert batch is not None
+    assert [fragment.id for fragment in batch.fragments] == [victims[1]], (
+        "the one that is forgotten, on every node alike"
+    )
 
 
 def test_a_change_set_whose_writer_begins_another_ends_and_the_next_one_is_the_newest() -> None:
     places = Places()
-    inbox = Inbox({0: Position(0)}, spool=places)
+    reassembler = Reassembler({0: Position(0)}, spool=places)
     first, other, again = ChangeSetId("a", "s", 1), ChangeSetId("b", "s", 1), ChangeSetId("a", "s", 2)
     for seq, name in enumerate((first, other, again), 1):
-        inbox.add(under(name, seq, envelope(name, 0, last=False, shards=[0])))
-    assert inbox.begun(0) == [(other, 1), (again, 1)], "in the order of their beginnings"
+        reassembler.add(under(name, seq, envelope(name, 0, last=False, shards=[0])))
+    assert reassembler.begun(0) == [(other, 1), (again, 1)], "in the order of their beginnings"
     assert len(places.open) == 2
-    cut = inbox.take()
-    assert cut is not None
-    assert cut.voided == (first,), "its writer hears of it"
+    batch = reassembler.take()
+    assert batch is not None
+    assert batch.voided == (first,), "its writer hears of it"
 
 
 def test_a_position_stands_right_before_what_waits_and_names_what_was_taken_last() -> None:
     whole, waits = ChangeSetId("a", "s", 1), ChangeSetId("a", "s", 2)
-    inbox = Inbox({0: Position(0), 1: Position(1)})
-    inbox.add(under(whole, 1, envelope(whole, 0, last=True, shards=[0])))
-    inbox.add(StreamMessage(0, 2, "p.0.z", b"foreign"))
-    inbox.add(under(waits, 3, envelope(waits, 0, last=True, shards=[0, 1])))
-    inbox.take()
+    reassembler = Reassembler({0: Position(0), 1: Position(1)})
+    reassembler.add(under(whole, 1, envelope(whole, 0, last=True, shards=[0])))
+    reassembler.add(StreamMessage(0, 2, "p.0.z", b"foreign"))
+    reassembler.add(under(waits, 3, envelope(waits, 0, last=True, shards=[0, 1])))
+    reassembler.take()
     for _ in range(2):
-        assert (inbox.position(0).seq, inbox.position(0).resume) == (2, 3)
-        assert inbox.position(0).newest == (1, whole)
-        inbox.add(StreamMessage(1, 1, "p.1.z", b"foreign"))
-        inbox.take()
+        assert (reassembler.position(0).seq, reassembler.position(0).resume) == (2, 3)
+        assert reassembler.position(0).newest == (1, whole)
+        reassembler.add(StreamMessage(1, 1, "p.1.z", b"foreign"))
+        reassembler.take()
 
 
 def test_a_message_in_another_name_does_not_end_a_change_set_under_way() -> None:
     mine, forged = ChangeSetId("a", "s", 1), ChangeSetId("a", "forged", 1)
-    inbox = Inbox({0: Position(0)})
-    inbox.add(under(mine, 1, envelope(mine, 0, last=False, shards=[0])))
-    inbox.add(StreamMessage(0, 2, "p.0.b", envelope(forged, 0, last=True, shards=[0])))
-    inbox.add(under(mine, 3, envelope(mine, 1, last=True, shards=[0])))
-    cut = inbox.take()
-    assert cut is not None
-    assert [piece.id for piece in cut.pieces] == [mine]
+    reassembler = Reassembler({0: Position(0)})
+    reassembler.add(under(mine, 1, envelope(mine, 0, last=False, shards=[0])))
+    reassembler.add(StreamMessage(0, 2, "p.0.b", envelope(forged, 0, last=True, shards=[0])))
+    reassembler.add(under(mine, 3, envelope(mine, 1, last=True, shards=[0])))
+    batch = reassembler.take()
+    assert batch is not None
+    assert [fragment.id for fragment in batch.fragments] == [mine]
 
 
 def test_a_checkpoint_does_not_end_a_change_set_of_its_writer() -> None:
     mine = ChangeSetId("a", "s", 1)
     checkpoint = Envelope(VERSION, KIND_CHECKPOINT, "a", "s.verify", 1, 0, False, True, [0], 0.0, {}, False, b"")
-    inbox = Inbox({0: Position(0)})
-    inbox.add(under(mine, 1, envelope(mine, 0, last=False, shards=[0])))
-    inbox.add(under(mine, 2, encode_envelope(checkpoint)))
-    assert inbox.begun(0) == [(mine, 1)]
-    inbox.add(under(mine, 3, envelope(mine, 1, last=True, shards=[0])))
+    reassembler = Reassembler({0: Position(0)})
+    reassembler.add(under(mine, 1, envelope(mine, 0, last=False, shards=[0])))
+    reassembler.add(under(mine, 2, encode_envelope(checkpoint)))
+    assert reassembler.begun(0) == [(mine, 1)]
+    reassembler.add(under(mine, 3, envelope(mine, 1, last=True, shards=[0])))
     taken = []
-    while (cut := inbox.take()) is not None:
-        taken += [(piece.id, piece.seq) for piece in cut.pieces]
+    while (batch := reassembler.take()) is not None:
+        taken += [(fragment.id, fragment.seq) for fragment in batch.fragments]
     assert taken == [(checkpoint.id, 2), (mine, 3)]
 
 
 def test_pieces_that_disagree_on_their_shards_are_no_change_set_together() -> None:
     name = ChangeSetId("a", "s", 1)
     for turns in ((0, 1), (1, 0)):
-        inbox, taken = Inbox({0: Position(0), 1: Position(1)}), []
+        reassembler, taken = Reassembler({0: Position(0), 1: Position(1)}), []
         for shard in turns:
             shards = [0, 1] if shard == 0 else [1]
-            inbox.add(StreamMessage(shard, 1, f"p.{shard}.a", envelope(name, 0, last=True, shards=shards)))
-            while (cut := inbox.take()) is not None:
-                taken += [piece.shard for piece in cut.pieces]
+            reassembler.add(StreamMessage(shard, 1, f"p.{shard}.a", envelope(name, 0, last=True, shards=shards)))
+            while (batch := reassembler.take()) is not None:
+                taken += [fragment.shard for fragment in batch.fragments]
         assert taken == [1]
-        assert inbox.unfinished() == [(name, 1)], "the other one waits to be given up on"
+        assert reassembler.unfinished() == [(name, 1)], "the other one waits to be given up on"
 
 
 def test_a_message_that_names_other_shards_than_the_first_is_stepped_over() -> None:
     name, told = ChangeSetId("a", "s", 1), []
-    inbox = Inbox({0: Position(0), 1: Position(1)}, foreign=lambda message, why: told.append((message.seq, why)))
-    inbox.add(under(name, 1, envelope(name, 0, last=False, shards=[0, 1])))
-    inbox.add(under(name, 2, envelope(name, 1, last=True, shards=[0])))
+    reassembler = Reassembler(
+        {0: Position(0), 1: Position(1)}, foreign=lambda message, why: told.append((message.seq, why))
+    )
+    reassembler.add(under(name, 1, envelope(name, 0, last=False, shards=[0, 1])))
+    reassembler.add(under(name, 2, envelope(name, 1, last=True, shards=[0])))
     assert told == [(2, "it names other shards than the change set's first message, 1")]
-    assert inbox.begun(0) == [(name, 1)]
+    assert reassembler.begun(0) == [(name, 1)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harmonylite.changes.epochs import PAST_KEPT, Left, Standing, drift, further, held, newest, relation, start_in
+from harmonylite.changes.epochs import PAST_KEPT, Left, Lineage, drift, further, held, newest, relation, start_in
 from harmonylite.model import ChangeSetId, Position, StreamInfo
 
 VOID = (ChangeSetId("n", "s", 1),)
@@ -15,9 +15,9 @@ def stream(created: str, first: int, last: int, *forks: tuple[str, int]) -> Stre
     return StreamInfo(0, first, last, created, forks=forks)
 
 
-def after(*past: Left, created: str = "now", seq: int = 5) -> Standing:
+def after(*past: Left, created: str = "now", seq: int = 5) -> Lineage:
     """Return a standing whose earlier histories were left at ``past``, oldest first."""
-    return Standing("h", {0: Position(0, seq, created=created)}, {f"h{n}": left for n, left in enumerate(past)})
+    return Lineage("h", {0: Position(0, seq, created=created)}, {f"h{n}": left for n, left in enumerate(past)})
 
 
 @pytest.mark.parametrize(
@@ -95,9 +95,9 @@ def test_a_history_is_back_in_a_stream_that_it_had_left_for_another_one(
 
 
 def test_a_new_history_remembers_where_the_one_before_was_left_and_the_newest_of_those_before() -> None:
-    standing = after({0: ("a", 5)}, created="b", seq=7)
-    begun = standing.next_epoch("next", {0: Position(0, 0, 1, "c")})
-    assert begun == Standing("next", {0: Position(0, 0, 1, "c")}, {"h0": {0: ("a", 5)}, "h": {0: ("b", 7)}})
+    lineage = after({0: ("a", 5)}, created="b", seq=7)
+    begun = lineage.next_epoch("next", {0: Position(0, 0, 1, "c")})
+    assert begun == Lineage("next", {0: Position(0, 0, 1, "c")}, {"h0": {0: ("a", 5)}, "h": {0: ("b", 7)}})
     for n in range(PAST_KEPT + 5):
         begun = begun.next_epoch(f"n{n}", begun.positions)
     assert list(begun.past) == [*(f"n{n}" for n in range(4, PAST_KEPT + 4))], "the newest are kept, in their order"
@@ -119,8 +119,8 @@ def test_a_new_history_remembers_where_the_one_before_was_left_and_the_newest_of
 def test_who_holds_more_is_told_shard_by_shard_in_the_same_stream_only(
     created: str, seq: int, left: Left, more: frozenset[int] | None
 ) -> None:
-    mine = Standing("mine", {0: Position(0, seq, created=created)})
-    other = Standing("other", {}, {"mine": left})
+    mine = Lineage("mine", {0: Position(0, seq, created=created)})
+    other = Lineage("other", {}, {"mine": left})
     assert further(mine, other) == more
     assert relation(mine, other) == ("apart" if more is None else "ahead" if more else "behind")
 
@@ -133,14 +133,14 @@ def test_the_node_with_the_longest_past_begins_whatever_its_positions_are_and_th
 
 
 def test_a_node_holds_the_further_position_of_each_shard_also_where_its_database_has_none() -> None:
-    database = Standing("h", {0: Position(0, 7, 8, "a")})
-    mirror = Standing("h", {0: Position(0, 5, 6, "a"), 1: Position(1, 3, 4, "a")}, {"before": {0: ("z", 1)}})
+    database = Lineage("h", {0: Position(0, 7, 8, "a")})
+    mirror = Lineage("h", {0: Position(0, 5, 6, "a"), 1: Position(1, 3, 4, "a")}, {"before": {0: ("z", 1)}})
     both = held(database, mirror)
     assert both.positions == {0: Position(0, 7, 8, "a"), 1: Position(1, 3, 4, "a")}
     assert (both.history, both.past) == (mirror.history, mirror.past)
 
 
 def test_a_database_is_restored_when_it_is_behind_on_any_shard_that_it_knows() -> None:
-    mirror = Standing("h", {0: Position(0, 5), 1: Position(1, 3)})
-    assert drift(Standing("h", {0: Position(0, 9), 1: Position(1, 2)}), mirror) == "behind"
-    assert drift(Standing("h", {0: Position(0, 5)}), mirror) == "same", "it never merged the other shard"
+    mirror = Lineage("h", {0: Position(0, 5), 1: Position(1, 3)})
+    assert drift(Lineage("h", {0: Position(0, 9), 1: Position(1, 2)}), mirror) == "behind"
+    assert drift(Lineage("h", {0: Position(0, 5)}), mirror) == "same", "it never merged the other shard"

@@ -6,19 +6,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harmonylite.changes.epochs import Standing, drift, further, held, is_message, newest, relation
+from harmonylite.changes.epochs import Lineage, drift, further, held, is_message, newest, relation
 from harmonylite.model import Position, StreamMessage
 from harmonylite.wire import KIND_CHANGES, KIND_CHECKPOINT, VERSION, Envelope, encode_envelope
 
 SEQS = st.dictionaries(st.integers(0, 3), st.integers(0, 50), min_size=1, max_size=4)
 
 
-def at(history: str, seqs: dict[int, int], created: str = "then") -> Standing:
-    return Standing(history, {shard: Position(shard, seq, created=created) for shard, seq in seqs.items()})
+def at(history: str, seqs: dict[int, int], created: str = "then") -> Lineage:
+    return Lineage(history, {shard: Position(shard, seq, created=created) for shard, seq in seqs.items()})
 
 
-def next_epoch(standing: Standing, history: str = "new") -> Standing:
-    return standing.next_epoch(history, {shard: Position(shard, 0, created="now") for shard in standing.positions})
+def next_epoch(lineage: Lineage, history: str = "new") -> Lineage:
+    return lineage.next_epoch(history, {shard: Position(shard, 0, created="now") for shard in lineage.positions})
 
 
 @given(SEQS, st.data())
@@ -43,7 +43,7 @@ def test_a_mirror_of_the_same_history_is_the_same_wherever_it_stands() -> None:
 @pytest.mark.parametrize(
     "other", [next_epoch(at("another", {0: 5})), next_epoch(at("", {0: 5}, created="another stream"))]
 )
-def test_what_was_not_taken_over_is_apart(other: Standing) -> None:
+def test_what_was_not_taken_over_is_apart(other: Lineage) -> None:
     assert relation(at("", {0: 3}), other) == "apart"
 
 
@@ -58,11 +58,11 @@ def test_the_node_that_begins_anew_is_one_and_has_the_most(seqs: list[dict[int, 
 
 
 def test_the_past_is_bounded() -> None:
-    standing = at("", {0: 1})
+    lineage = at("", {0: 1})
     for n in range(200):
-        standing = standing.next_epoch(f"h{n}", standing.positions)
-    assert len(standing.past) == 64
-    assert "h198" in standing.past
+        lineage = lineage.next_epoch(f"h{n}", lineage.positions)
+    assert len(lineage.past) == 64
+    assert "h198" in lineage.past
 
 
 def message(node: str, body: bytes, *, kind: int = KIND_CHANGES, last: bool = True) -> bytes:

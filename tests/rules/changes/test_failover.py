@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harmonylite.changes.epochs import Standing, relation
+from harmonylite.changes.epochs import Lineage, relation
 from harmonylite.changes.failover import Failover, Start, beginning, mark_of
 from harmonylite.model import Position
 
@@ -71,18 +71,18 @@ def test_an_failover_begins_where_most_can_go_on(
 def test_it_never_begins_before_the_copys_end_and_names_exactly_those_who_can_go_on(
     nodes: dict[str, tuple[int, int]],
 ) -> None:
-    standing = {node: at(*seqs) for node, seqs in nodes.items()}
-    starts, found = beginning(COPIED, standing)
+    lineage = {node: at(*seqs) for node, seqs in nodes.items()}
+    starts, found = beginning(COPIED, lineage)
     failover = Failover(1, "m", starts, 0.0)
     assert all(start.upto >= start.copied for start in starts.values())
-    assert found == {node for node, positions in standing.items() if failover.takes(positions)}
+    assert found == {node for node, positions in lineage.items() if failover.takes(positions)}
     within = {node for node, (first, second) in nodes.items() if first <= 10 and second <= 20}
     assert len(found) >= len(within)
 
 
 def test_a_mirror_in_an_failover_is_in_a_history_of_its_own() -> None:
     failover = order(10, 10)
-    before = Standing("", at(10))
+    before = Lineage("", at(10))
     inside = before.next_epoch(failover.history, {0: Position(0, 10, 11, failover.order(0))})
     assert mark_of(inside) == "m"
     assert mark_of(before) == ""

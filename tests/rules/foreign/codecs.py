@@ -25,7 +25,7 @@ from harmonylite.model import StreamInfo
 from harmonylite.nats_server import monitoring, open_ports, server_files
 from harmonylite.node import anti_entropy, claim, peer_reports, presence, registry
 from harmonylite.node import failover_controller as siblings
-from harmonylite.recovery import peer_messages as standings
+from harmonylite.recovery import peer_messages as lineages
 from harmonylite.recovery import schema_resync
 from harmonylite.recovery.failover import failback_owner
 from harmonylite.replication import majority
@@ -51,7 +51,7 @@ SNAPSHOT = manifest.Snapshot(
     "snapshot-00000000000000000001-abcdef", "n1", {0: 5}, {0: 6}, {0: "here"}, "ab" * 32, 9, 1.5, ["snapshot-0-a"], 30,
     "c", "h", True,
 )  # fmt: skip
-ANSWER = standings.PeerState("n1", True, "h", {0: ("here", 5), 1: ("there", 6)}, 3)
+ANSWER = lineages.PeerState("n1", True, "h", {0: ("here", 5), 1: ("there", 6)}, 3)
 STREAM = {
     "config": {
         "name": "s-0", "subjects": ["c.0.*"], "max_msgs": 5, "num_replicas": 3,
@@ -124,8 +124,8 @@ GOOD: dict[str, list[Any]] = {
 """Good values of every codec, by what it is for."""
 
 
-def _stands(answer: standings.PeerState) -> None:
-    mine, other = ANSWER.standing(), answer.standing()
+def _stands(answer: lineages.PeerState) -> None:
+    mine, other = ANSWER.lineage(), answer.lineage()
     relation(mine, other)
     relation(other, mine)
     newest([("me", mine), (answer.node, other)])

@@ -1,4 +1,4 @@
-"""Applying: fold cuts into the mirror and merge them into the database, each in one transaction.
+"""Applying: fold batches into the mirror and merge them into the database, each in one transaction.
 
 Invariant: the positions move in the transaction that folds and merges what they stand for; whatever raises, nothing has
 changed. What brings the database no row does not write it: the mirror's positions move alone, and what the database is
@@ -15,7 +15,7 @@ from functools import partial
 
 import apsw
 
-from harmonylite.changes.reassembler import Cut, Piece
+from harmonylite.changes.reassembler import AtomicBatch, Fragment
 from harmonylite.db.apply.flights import Applied, Flight, SchemaMovedError
 from harmonylite.db.apply.fold import Fold, Folded
 from harmonylite.db.apply.merge import Merge
@@ -25,12 +25,12 @@ from harmonylite.db.apply.staging import Ahead
 from harmonylite.db.capture import merge_base
 from harmonylite.db.mirror import mirror_file
 from harmonylite.db.mirror.compare import TableDifference, changed_keys, compare
-from harmonylite.db.mirror.conflict_journal import Journal
+from harmonylite.db.mirror.conflict_journal import ConflictJournal
 from harmonylite.db.mirror.positions import is_older, mirror_is_behind
 from harmonylite.db.mirror.schema_history import Named, Own
 from harmonylite.db.sqlite.connection import LOCK_WAIT_MS, rows, transaction
 from harmonylite.db.sqlite.other_transactions import OtherTransactions
-from harmonylite.db.tracking.change_log import Log
+from harmonylite.db.tracking.change_log import ChangeLog
 from harmonylite.db.tracking.installed import STALE, Installed, schema_version
 from harmonylite.db.tracking.triggers import HELD
 from harmonylite.errors import DatabaseBusyError, DatabaseReplacedError, RowRefusedError
@@ -47,7 +47,7 @@ MOST_UNNOTED = 1_000
 restart looks at each of them once more, and its log keeps them."""
 
 LARGE = 10_000
-"""A cut of at least this many rows gives its memory back."""
+"""A batch of at least this many rows gives its memory back."""
 
 
 class _UndoneError(Exception):
@@ -57,7 +57,7 @@ class _UndoneError(Exception):
 class Applying:
     """Knows this session's change sets under way (*flights*) besides what it is given.
 
-    ``installed`` is set by whoever installs. ``folds`` counts the cuts that held change sets of others. ``naming_own``:
+    ``installed`` is set by `install`. ``folds`` counts the batches that held change sets of others. ``naming_own``:
     change sets of this node come back that the log does not name any more, for they went into another order, too.
     ``holding``: rows may be held that nothing is in the way of any more: they are to be tried again.
     ``unnoted``: how many rows are back, or in the log for nothing, and the database does not say so.
@@ -65,7 +65,7 @@ class Applying:
     """
 
     def __init__(
-        self, connection: apsw.Connection, log: Log, journal: Journal, others: OtherTransactions, *,
+        self, connection: apsw.Connection, log: ChangeLog, journal: ConflictJournal, others: OtherTransactions, *,
         node: str, session: str, replicate: bool,
     ) -> None:  # fmt: skip
         self.installed = Installed()
@@ -120,7 +120,7 @@ class Applying:
         self._flights[number] = flight
 
     def seen(self) -> int:
-        """See `Log.seen`."""
+        """See `ChangeLog.seen`."""
         return self._log.seen()
 
     def look(self, *, beyond: bool) -> int:
@@ -200,34 +200,34 @@ class Applying:
         if mirror_file.went_back(self._connection):  # a backup that was put back is not to be called up to date
             raise DatabaseReplacedError("the database went back to an earlier state while the node ran")
 
-    def stage_ahead(self, piece: Piece, number: int) -> int:
-        """Stage ``piece``, block ``number`` of a change set that is not all here yet.
+    def stage_ahead(self, fragment: Fragment, number: int) -> int:
+        """Stage ``fragment``, block ``number`` of a change set that is not all here yet.
 
         Return the number of the block that it needs next, -1 when the rest is to wait until all is here.
         """
         ahead = self._ahead
-        if ahead is None or (ahead.id, ahead.shard) != (piece.id, piece.shard):
-            ahead = self._ahead = Ahead(piece.id, piece.shard)
+        if ahead is None or (ahead.id, ahead.shard) != (fragment.id, fragment.shard):
+            ahead = self._ahead = Ahead(fragment.id, fragment.shard)
         if number == ahead.blocks and not ahead.full:
             named = self._named()
             with self.unit("stage what is here"):
-                ahead.stage(self._connection, named, piece)
+                ahead.stage(self._connection, named, fragment)
             named.log_placeless()
         return -1 if ahead.full else ahead.blocks
 
-    def apply(self, cut: Cut, *, merge: bool) -> Applied:
+    def apply(self, batch: AtomicBatch, *, merge: bool) -> Applied:
         """Fold, merge and move the positions in one transaction; see `Replica.apply`. Raises SchemaMovedError."""
         try:
-            return self._others.politely(lambda until: self._apply(cut, merge=merge, until=until))
+            return self._others.politely(lambda until: self._apply(batch, merge=merge, until=until))
         except RowRefusedError as error:
-            if (named := refusal(cut.pieces, partial(self._attempt, cut, merge=merge))) is not None:
+            if (named := refusal(batch.fragments, partial(self._attempt, batch, merge=merge))) is not None:
                 raise named from error
             raise
 
-    def _attempt(self, cut: Cut, pieces: Sequence[Piece], *, merge: bool) -> RowRefusedError | None:
-        """Apply ``pieces`` of ``cut`` and undo it; return what SQLite says against it."""
+    def _attempt(self, batch: AtomicBatch, fragments: Sequence[Fragment], *, merge: bool) -> RowRefusedError | None:
+        """Apply ``fragments`` of ``batch`` and undo it; return what SQLite says against it."""
         try:
-            self._apply(replace(cut, pieces=tuple(pieces)), merge=merge, undo=True)
+            self._apply(replace(batch, fragments=tuple(fragments)), merge=merge, undo=True)
         except _UndoneError:
             return None
         except RowRefusedError as error:
@@ -235,24 +235,24 @@ class Applying:
         raise AssertionError("what is to be undone is never committed")
 
     # one transaction whose steps depend on their order: split, the order could no longer be read in one place
-    def _apply(self, cut: Cut, *, merge: bool, undo: bool = False, until: float = 0.0) -> Applied:  # noqa: C901
+    def _apply(self, batch: AtomicBatch, *, merge: bool, undo: bool = False, until: float = 0.0) -> Applied:  # noqa: C901
         if merge:
             self.compare_stale()
         merge = merge and self._replicate
         done = Applied()
         written = self._journal.written
-        pieces = [piece for piece in cut.pieces if piece.has_rows]
-        own = [piece for piece in pieces if piece.id.node == self._node]
+        fragments = [fragment for fragment in batch.fragments if fragment.has_rows]
+        own = [fragment for fragment in fragments if fragment.id.node == self._node]
         landing = self._landing(own)
-        quiet = not merge or (not undo and self._brings_nothing(pieces, own, landing))
+        quiet = not merge or (not undo and self._brings_nothing(fragments, own, landing))
         named = self._named()
-        with self.unit(f"apply {len(cut.pieces)} change sets"):
+        with self.unit(f"apply {len(batch.fragments)} change sets"):
             fold = Fold(self._connection, named, self._journal, ahead=self._ahead)
-            for piece in pieces:
-                count = fold.piece(piece)
-                self._journal.remember(piece, count)
+            for fragment in fragments:
+                count = fold.fragment(fragment)
+                self._journal.remember(fragment, count)
                 done.rows += count
-            mirror_file.set_positions(self._connection, "mirror", cut.positions)
+            mirror_file.set_positions(self._connection, "mirror", batch.positions)
             for back in landing.values():
                 # many keys take their time, which is not to be the application's: the lock is taken after it
                 self._log.drop_keys(self.installed.tables.values(), back.log_id)
@@ -267,7 +267,7 @@ class Applying:
                 if done.rows >= FEW:  # the time that the mirror's pages take is not to be the application's either
                     self._connection.cache_flush()
                 self._others.wait(until)
-                self._into_database(done, fold, Own(named, own), pieces, landing)
+                self._into_database(done, fold, Own(named, own), fragments, landing)
                 if done.rows < FEW:  # another try costs little
                     self._others.check(until)
             if undo:
@@ -277,27 +277,27 @@ class Applying:
         if done.rows >= LARGE:
             self._connection.execute("PRAGMA shrink_memory")
         done.conflicts = self._journal.written - written
-        done.own = [piece.id for piece in own]
+        done.own = [fragment.id for fragment in own]
         for number in landing:
             self._settled(self._flights.pop(number))
         self.unnoted = self.unnoted + done.rows if quiet else 0
         self._back = self._back if quiet else None
-        if len(own) < len(pieces):
+        if len(own) < len(fragments):
             self.folds += 1
         return done
 
-    def _brings_nothing(self, pieces: list[Piece], own: list[Piece], landing: dict[int, Flight]) -> bool:
-        """Tell whether the database has all that ``pieces`` bring, and nothing waits for a merge: it is not written.
+    def _brings_nothing(self, fragments: list[Fragment], own: list[Fragment], landing: dict[int, Flight]) -> bool:
+        """Tell whether the database has all that ``fragments`` bring, and nothing waits for a merge: it is not written.
 
         So it is with a change set of this session that comes back before one of others was folded: its rows are there.
         """
         flight = next(iter(landing.values()), None)
-        echo = flight is not None and len(own) == len(pieces) and flight.folds == self.folds
+        echo = flight is not None and len(own) == len(fragments) and flight.folds == self.folds
         waits = self.naming_own or self._held() or merge_base.any_there(self._connection)
-        return (echo or not pieces) and not waits
+        return (echo or not fragments) and not waits
 
     def _into_database(
-        self, done: Applied, fold: Fold, mine: Own, pieces: list[Piece], landing: dict[int, Flight]
+        self, done: Applied, fold: Fold, mine: Own, fragments: list[Fragment], landing: dict[int, Flight]
     ) -> None:
         """Merge what was folded, with all that the database is to say of it; it is locked from the first line on."""
         locked = time.monotonic()
@@ -313,10 +313,10 @@ class Applying:
         self._log.refresh(self.installed.by_id, beyond=False)
         for flight in landing.values():
             self.clear_log(flight.log_id, flight.seen)
-        if mine.pieces and merge_base.any_there(self._connection):
+        if mine.fragments and merge_base.any_there(self._connection):
             merge_base.lay_over(self._connection, mine)
         done.merged = self._merge(fold.done, mine, held)
-        seen = [piece for piece in pieces if piece.id.node in {self._node, *self.siblings}]
+        seen = [fragment for fragment in fragments if fragment.id.node in {self._node, *self.siblings}]
         if self.siblings and seen and merge_base.any_there(self._connection):
             # after the merge, which remembers what the mirror held before: they moved it
             merge_base.lay_over(self._connection, Own(mine.named, seen))
@@ -330,9 +330,9 @@ class Applying:
         for each in folded:
             self._connection.execute(f"DELETE FROM {each.table.scratch('touched')}")
 
-    def _landing(self, own: list[Piece]) -> dict[int, Flight]:
+    def _landing(self, own: list[Fragment]) -> dict[int, Flight]:
         """Return the flights of this session that come back with ``own``, by number."""
-        back = {piece.id.number for piece in own if piece.id.session == self._session}
+        back = {fragment.id.number for fragment in own if fragment.id.session == self._session}
         return {number: flight for number, flight in self._flights.items() if number in back}
 
     def clear_log(self, upto: int, seen: int) -> None:

@@ -1,4 +1,4 @@
-"""Change sets of this session under way, and what applying one cut did."""
+"""Change sets of this session under way, and what applying one batch did."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class SchemaMovedError(DatabaseError):
 @dataclass(frozen=True)
 class Flight:
     """What a capture read, and then a change set of this session under way. ``log_id``: the log's newest id;
-    ``folds``: how many cuts of others had been folded; ``seen``: SQLite's data_version of the database.
+    ``folds``: how many batches of others had been folded; ``seen``: SQLite's data_version of the database.
     """
 
     log_id: int
@@ -25,7 +25,7 @@ class Flight:
 
 @dataclass
 class Applied:
-    """What applying one cut did. ``locked``: seconds the database's write lock was held."""
+    """What applying one batch did. ``locked``: seconds the database's write lock was held."""
 
     rows: int = 0
     merged: int = 0

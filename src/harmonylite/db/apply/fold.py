@@ -17,7 +17,7 @@ from typing import Any
 
 import apsw
 
-from harmonylite.changes.reassembler import Piece
+from harmonylite.changes.reassembler import Fragment
 from harmonylite.db.apply.rowid_conflicts import claims_first, make_room
 from harmonylite.db.apply.staging import (
     Ahead,
@@ -28,11 +28,11 @@ from harmonylite.db.apply.staging import (
     stage_updates,
     whole_keys,
 )
-from harmonylite.db.mirror.conflict_journal import Journal, Overruled
+from harmonylite.db.mirror.conflict_journal import ConflictJournal, Overruled
 from harmonylite.db.mirror.schema_history import Named
 from harmonylite.db.sqlite.connection import execute_or_not, rows, try_or_undo
 from harmonylite.db.sqlite.lossless import exact_rows
-from harmonylite.db.tracking.tracked_table import Tracked
+from harmonylite.db.tracking.tracked_table import TrackedTable
 from harmonylite.errors import RowRefusedError
 from harmonylite.schema.section import SECTION
 from harmonylite.schema.shape import any_of, differs
@@ -51,7 +51,7 @@ class Folded:
     ``waiting``: sizes of the parts that stand at the end of ``incoming`` and are not in the mirror yet.
     """
 
-    table: Tracked
+    table: TrackedTable
     fresh: bool = False
     touched: bool = False
     present: tuple[int, ...] = ()
@@ -61,39 +61,39 @@ class Folded:
 
 @dataclass
 class Fold:
-    """Folds pieces within one transaction of the caller's; ``done`` says what each table went through.
+    """Folds fragments within one transaction of the caller's; ``done`` says what each table went through.
 
     ``ahead``: what was staged before its last message came.
     """
 
     connection: apsw.Connection
     tables: Named
-    journal: Journal
+    journal: ConflictJournal
     done: dict[str, Folded] = field(default_factory=dict)
     ahead: Ahead | None = None
 
-    def piece(self, piece: Piece) -> int:
-        """Fold one piece; return its number of rows. Raises SchemaWaitError, PoisonError."""
-        displacing: dict[str, Tracked] = {}
+    def fragment(self, fragment: Fragment) -> int:
+        """Fold one fragment; return its number of rows. Raises SchemaWaitError, PoisonError."""
+        displacing: dict[str, TrackedTable] = {}
         self.journal.begin()
-        start, count = self._take_ahead(piece)
-        for block in piece.decoded(start):
+        start, count = self._take_ahead(fragment)
+        for block in fragment.decoded(start):
             for part in block:
-                if part.table == SECTION and piece.kind == KIND_SCHEMA:
+                if part.table == SECTION and fragment.kind == KIND_SCHEMA:
                     continue
-                here, table, present = applicable(self.tables, piece, part)
-                with foreign_values(piece, here):
-                    count += self._part(piece, table, present, here, displacing)
+                here, table, present = applicable(self.tables, fragment, part)
+                with foreign_values(fragment, here):
+                    count += self._part(fragment, table, present, here, displacing)
         for folded in self.done.values():
-            self._settle(piece, folded.table, folded, displacing)
+            self._settle(fragment, folded.table, folded, displacing)
         for table in displacing.values():
-            self._journal_displaced(piece, table)
+            self._journal_displaced(fragment, table)
         return count
 
-    def _take_ahead(self, piece: Piece) -> tuple[int, int]:
-        """Go on from what was staged ahead of ``piece``; return how many of its blocks and rows that is."""
+    def _take_ahead(self, fragment: Fragment) -> tuple[int, int]:
+        """Go on from what was staged ahead of ``fragment``; return how many of its blocks and rows that is."""
         ahead = self.ahead
-        if ahead is None or (ahead.id, ahead.shard) != (piece.id, piece.shard) or ahead.table is None:
+        if ahead is None or (ahead.id, ahead.shard) != (fragment.id, fragment.shard) or ahead.table is None:
             return 0, 0
         table, self.ahead = ahead.table, None
         name = table.shape.name
@@ -110,40 +110,45 @@ class Fold:
         return ahead.blocks, kept
 
     def _part(
-        self, piece: Piece, table: Tracked, present: tuple[int, ...], part: TableBlock, displacing: dict[str, Tracked]
+        self,
+        fragment: Fragment,
+        table: TrackedTable,
+        present: tuple[int, ...],
+        part: TableBlock,
+        displacing: dict[str, TrackedTable],
     ) -> int:
-        check_widths(piece, part)
+        check_widths(fragment, part)
         folded = self.done.get(table.shape.name)
         if folded is not None and folded.table is not table:  # it got more columns on the way
-            self._settle(piece, folded.table, folded, displacing)
+            self._settle(fragment, folded.table, folded, displacing)
             folded = None
         if folded is None:
             fresh = whole_keys(table, part.inserts)
             folded = self.done[table.shape.name] = Folded(table, fresh=fresh, present=present)
         if part.deletes:
-            self._settle(piece, table, folded, displacing)
+            self._settle(fragment, table, folded, displacing)
             self._leave_fresh(table, folded)
             stage(self.connection, table, present, part.deletes)
-            self._delete(piece, table, present)
+            self._delete(fragment, table, present)
         if part.inserts:
-            self._insert(piece, table, folded, present, part.inserts, displacing)
+            self._insert(fragment, table, folded, present, part.inserts, displacing)
         for group in part.updates:
-            self._settle(piece, table, folded, displacing)
+            self._settle(fragment, table, folded, displacing)
             self._leave_fresh(table, folded)
-            stage_updates(self.connection, piece, table, present, group)
-            self._update(piece, table, present, [present[i] for i in group.changed], displacing)
+            stage_updates(self.connection, fragment, table, present, group)
+            self._update(fragment, table, present, [present[i] for i in group.changed], displacing)
         return part.count
 
     # rows that are new ------------------------------------------------------------------------------------------
 
-    def _leave_fresh(self, table: Tracked, folded: Folded) -> None:
+    def _leave_fresh(self, table: TrackedTable, folded: Folded) -> None:
         """From here on the table's keys are followed one by one."""
         if folded.fresh:
             folded.fresh = False
             if folded.rows:
                 self._touch(table, folded)
 
-    def _touch(self, table: Tracked, folded: Folded) -> None:
+    def _touch(self, table: TrackedTable, folded: Folded) -> None:
         """Remember the keys in ``incoming``."""
         folded.touched = True
         keys = ", ".join(f"c{i}" for i in range(len(table.shape.keys)))
@@ -154,12 +159,12 @@ class Fold:
 
     # deletes ---------------------------------------------------------------------------------------------------
 
-    def _delete(self, piece: Piece, table: Tracked, present: Sequence[int]) -> None:
+    def _delete(self, fragment: Fragment, table: TrackedTable, present: Sequence[int]) -> None:
         self._touch(table, self.done[table.shape.name])
         shape = table.shape
         join = f"{table.scratch('incoming')} AS x CROSS JOIN {table.mirror} AS m ON {shape.same('m', 'x', 'c')}"
         others = [i for i in present if shape.columns[i].key < 0]
-        self._journal(piece, table, "delete", {i: self._other(table, i, "c") for i in others})
+        self._journal(fragment, table, "delete", {i: self._other(table, i, "c") for i in others})
         self.connection.execute(
             f"DELETE FROM {table.mirror} WHERE {shape.target()} IN (SELECT {shape.places('m')} FROM {join})"
         )
@@ -167,8 +172,8 @@ class Fold:
     # inserts ---------------------------------------------------------------------------------------------------
 
     def _insert(
-        self, piece: Piece, table: Tracked, folded: Folded, present: tuple[int, ...], images: list[list[Any]],
-        displacing: dict[str, Tracked],
+        self, fragment: Fragment, table: TrackedTable, folded: Folded, present: tuple[int, ...],
+        images: list[list[Any]], displacing: dict[str, TrackedTable],
     ) -> None:  # fmt: skip
         there = folded.rows + sum(folded.waiting)
         fits = folded.fresh and folded.present == present and whole_keys(table, images)
@@ -176,12 +181,14 @@ class Fold:
             stage(self.connection, table, present, images, add=there > 0)
             folded.waiting.append(len(images))
             return
-        self._settle(piece, table, folded, displacing)
+        self._settle(fragment, table, folded, displacing)
         self._leave_fresh(table, folded)
         stage(self.connection, table, present, images)
-        self._insert_staged(piece, table, folded, present, displacing)
+        self._insert_staged(fragment, table, folded, present, displacing)
 
-    def _settle(self, piece: Piece, table: Tracked, folded: Folded, displacing: dict[str, Tracked]) -> None:
+    def _settle(
+        self, fragment: Fragment, table: TrackedTable, folded: Folded, displacing: dict[str, TrackedTable]
+    ) -> None:
         """Insert the parts that wait: all at once where nothing is in their way, else one after the other."""
         parts, folded.waiting = folded.waiting, []
         if not parts:
@@ -200,20 +207,25 @@ class Fold:
                 f"INSERT INTO {incoming} SELECT * FROM {waiting} WHERE rowid > {start} AND rowid <= {start + size}"
             )
             start += size
-            self._insert_staged(piece, table, folded, folded.present, displacing)
+            self._insert_staged(fragment, table, folded, folded.present, displacing)
         self.connection.execute(f"DELETE FROM {waiting}")
 
     def _insert_staged(
-        self, piece: Piece, table: Tracked, folded: Folded, present: tuple[int, ...], displacing: dict[str, Tracked]
+        self,
+        fragment: Fragment,
+        table: TrackedTable,
+        folded: Folded,
+        present: tuple[int, ...],
+        displacing: dict[str, TrackedTable],
     ) -> None:
         """Insert what stands in ``incoming``."""
         self._touch(table, folded)
         if not self._plain_insert(table, present, "1", whole=not table.shape.nullable_key):
-            self._journal_overruled(piece, table, [i for i in present if i in table.shape.compared], None)
+            self._journal_overruled(fragment, table, [i for i in present if i in table.shape.compared], None)
             self._slowly(table, present, None)
             displacing[table.shape.name] = table
 
-    def _plain_insert(self, table: Tracked, present: Sequence[int], which: str, *, whole: bool) -> bool:
+    def _plain_insert(self, table: TrackedTable, present: Sequence[int], which: str, *, whole: bool) -> bool:
         """Insert rows of ``incoming`` unless something is in their way; ``whole``: no key among them holds NULL."""
         shape = table.shape
         columns, values = shape.into(present, "x.c{}".format)
@@ -232,11 +244,16 @@ class Fold:
     # updates ---------------------------------------------------------------------------------------------------
 
     def _update(
-        self, piece: Piece, table: Tracked, present: tuple[int, ...], changed: list[int], displacing: dict[str, Tracked]
+        self,
+        fragment: Fragment,
+        table: TrackedTable,
+        present: tuple[int, ...],
+        changed: list[int],
+        displacing: dict[str, TrackedTable],
     ) -> None:
         shape = table.shape
         self._touch(table, self.done[table.shape.name])
-        self._journal_overruled(piece, table, changed, changed)
+        self._journal_overruled(fragment, table, changed, changed)
         sets = ", ".join(f"{quote(shape.columns[i].name)} = x.c{i}" for i in changed if not shape.columns[i].pseudo)
         incoming = table.scratch("incoming")
         absent = f"NOT EXISTS (SELECT 1 FROM {table.mirror} AS m WHERE {shape.same('m', 'x', 'c')})"
@@ -259,7 +276,7 @@ class Fold:
             self._slowly(table, present, changed)
             displacing[table.shape.name] = table
 
-    def _slowly(self, table: Tracked, present: Sequence[int], changed: Sequence[int] | None) -> None:
+    def _slowly(self, table: TrackedTable, present: Sequence[int], changed: Sequence[int] | None) -> None:
         """Take the rows of the group out, then put their merged images in one after the other, displacing others."""
         shape = table.shape
         incoming = table.scratch("incoming")
@@ -292,19 +309,19 @@ class Fold:
         execute(f"DROP TRIGGER temp.{trigger}")
         self._touch_displaced(table)
 
-    def _rowids(self, table: Tracked, then: str) -> list[int]:
+    def _rowids(self, table: TrackedTable, then: str) -> list[int]:
         return [
             number for (number,) in rows(self.connection, f"SELECT x.rowid FROM {table.scratch('incoming')} AS x{then}")
         ]
 
-    def _refuse_nulls(self, table: Tracked, present: Sequence[int]) -> None:
+    def _refuse_nulls(self, table: TrackedTable, present: Sequence[int]) -> None:
         """Raise RowRefusedError for a NULL that OR REPLACE would turn into a default (SQLite: lang_conflict)."""
         for i in present:
             column = table.shape.columns[i]
             if column.not_null and column.defaulted and self._rowids(table, f" WHERE x.c{i} IS NULL LIMIT 1"):
                 raise RowRefusedError(f"NOT NULL constraint failed: {table.shape.name}.{column.name}")
 
-    def _put_in(self, table: Tracked, present: Sequence[int], there: Sequence[int] | None) -> None:
+    def _put_in(self, table: TrackedTable, present: Sequence[int], there: Sequence[int] | None) -> None:
         """Put the rows in ``incoming`` into the mirror one after the other, displacing others.
 
         A row that was not ``there`` gets its defaults where the change set says nothing; None: it says everything.
@@ -328,7 +345,7 @@ class Fold:
             where = " WHERE x.rowid IN (SELECT value FROM json_each(?))"
             put(everything if known else present, where, json.dumps(list(some)))
 
-    def _touch_displaced(self, table: Tracked) -> None:
+    def _touch_displaced(self, table: TrackedTable) -> None:
         keys = ", ".join(f"c{i}" for i in range(len(table.shape.keys)))
         self.connection.execute(
             f"INSERT OR IGNORE INTO {table.scratch('touched')}({table.key_list})"
@@ -338,7 +355,7 @@ class Fold:
     # the journal -----------------------------------------------------------------------------------------------
 
     def _journal_overruled(
-        self, piece: Piece, table: Tracked, columns: Sequence[int], changed: Sequence[int] | None
+        self, fragment: Fragment, table: TrackedTable, columns: Sequence[int], changed: Sequence[int] | None
     ) -> None:
         """Journal where a present value is neither what the writer last saw nor what it writes.
 
@@ -347,15 +364,15 @@ class Fold:
         terms = {i: self._other(table, i, "c") for i in columns}
         if changed is not None:
             terms = {i: f"({term} AND {self._other(table, i, 'o')})" for i, term in terms.items()}
-        self._journal(piece, table, "insert" if changed is None else "update", terms)
+        self._journal(fragment, table, "insert" if changed is None else "update", terms)
 
     @staticmethod
-    def _other(table: Tracked, index: int, prefix: str) -> str:
+    def _other(table: TrackedTable, index: int, prefix: str) -> str:
         """Return the condition that a value of the mirror is not the one that came in."""
         column = table.shape.columns[index]
         return differs(column, table.shape.read(column, "m"), f"x.{prefix}{index}")
 
-    def _journal(self, piece: Piece, table: Tracked, kind: str, terms: Mapping[int, str]) -> None:
+    def _journal(self, fragment: Fragment, table: TrackedTable, kind: str, terms: Mapping[int, str]) -> None:
         """Journal what the rows in ``incoming`` overrule: of each column where its condition in ``terms`` holds."""
         shape, keys = table.shape, len(table.shape.keys)
         both = f"{table.scratch('incoming')} AS x CROSS JOIN {table.mirror} AS m ON {shape.same('m', 'x', 'c')}"
@@ -368,9 +385,9 @@ class Fold:
             for row in exact_rows(self.connection, reads, f"FROM {both} WHERE {where}"):
                 each = zip(some, row[keys::3], row[keys + 1 :: 3], row[keys + 2 :: 3], strict=True)
                 overruled = [Overruled(i, new, stands) for i, stands, new, holds in each if holds]
-                self.journal.write(piece, table, row[:keys], kind, overruled)
+                self.journal.write(fragment, table, row[:keys], kind, overruled)
 
-    def _journal_displaced(self, piece: Piece, table: Tracked) -> None:
+    def _journal_displaced(self, fragment: Fragment, table: TrackedTable) -> None:
         """Journal the rows that were displaced and not put back by the same change set."""
         shape = table.shape
         absent = f"NOT EXISTS (SELECT 1 FROM {table.mirror} AS m WHERE {shape.same('m', 'x', 'c')})"
@@ -378,5 +395,5 @@ class Fold:
         reads = [f"x.c{i}" for i in range(len(shape.columns))]
         for row in exact_rows(self.connection, reads, f"FROM {displaced} AS x WHERE {absent}"):
             overruled = [Overruled(i, None, row[i]) for i in range(len(row)) if shape.columns[i].key < 0]
-            self.journal.write(piece, table, row, "unique", overruled or [Overruled(0, None, row[0])])
+            self.journal.write(fragment, table, row, "unique", overruled or [Overruled(0, None, row[0])])
         self.connection.execute(f"DELETE FROM {displaced}")

@@ -19,8 +19,8 @@ from harmonylite.db.apply.pending import Pending
 from harmonylite.db.apply.rowid_conflicts import claims_first, make_room
 from harmonylite.db.mirror.schema_history import Own
 from harmonylite.db.sqlite.connection import execute_or_not, is_unique, rows, try_or_undo
-from harmonylite.db.tracking.change_log import Log
-from harmonylite.db.tracking.tracked_table import Tracked
+from harmonylite.db.tracking.change_log import ChangeLog
+from harmonylite.db.tracking.tracked_table import TrackedTable
 from harmonylite.db.tracking.triggers import HELD
 from harmonylite.schema.shape import any_differs
 from harmonylite.schema.sql import quote
@@ -33,13 +33,13 @@ class Merge:
     ``own``: the change sets of this node among those folded.
     """
 
-    def __init__(self, connection: apsw.Connection, log: Log, *, own: Own | None = None) -> None:
+    def __init__(self, connection: apsw.Connection, log: ChangeLog, *, own: Own | None = None) -> None:
         self._connection = connection
         self._log = log
         self._pending = Pending(connection, log, self._changes, own=own)
         self.rows = self.held = 0
 
-    def table(self, table: Tracked, folded: Folded, *, held: bool) -> None:
+    def table(self, table: TrackedTable, folded: Folded, *, held: bool) -> None:
         """Merge what a fold did to one table; ``held``: some of its rows are held back and tried again now."""
         if folded.fresh and not held and not table.logged and self._fresh(table, folded):
             return
@@ -54,7 +54,7 @@ class Merge:
             self._slowly(table, pending=pending)
         self._connection.execute(f"DELETE FROM {table.scratch('touched')}")
 
-    def _find(self, table: Tracked, folded: Folded, *, held: bool) -> bool:
+    def _find(self, table: TrackedTable, folded: Folded, *, held: bool) -> bool:
         """Bring all touched keys together; tell whether some are pending."""
         keys = len(table.shape.keys)
         sources = []
@@ -79,7 +79,7 @@ class Merge:
 
     # rows that are in nobody's way -----------------------------------------------------------------------------
 
-    def _fresh(self, table: Tracked, folded: Folded) -> bool:
+    def _fresh(self, table: TrackedTable, folded: Folded) -> bool:
         """Insert rows that the mirror did not have either, straight from what came in."""
         shape = table.shape
         if len(folded.present) < len(shape.columns):
@@ -92,7 +92,7 @@ class Merge:
         self.rows += self._connection.changes()
         return True
 
-    def _plainly(self, table: Tracked, *, pending: bool) -> None:
+    def _plainly(self, table: TrackedTable, *, pending: bool) -> None:
         self._delete(table)
         if pending:
             self._pending.merge(table)
@@ -103,15 +103,15 @@ class Merge:
     # rows that are not pending: the mirror's row, whatever it is -------------------------------------------------
 
     @staticmethod
-    def _free(table: Tracked) -> str:
+    def _free(table: TrackedTable) -> str:
         if not table.logged:
             return "1"
         return f"NOT EXISTS (SELECT 1 FROM {table.scratch('pending')} AS p WHERE {table.keys_equal('p.k', 'x.k')})"
 
-    def _delete(self, table: Tracked) -> None:
+    def _delete(self, table: TrackedTable) -> None:
         self._changes(table.once(lambda: self._delete_sql(table), "merge's delete", bool(table.logged)))
 
-    def _delete_sql(self, table: Tracked) -> str:
+    def _delete_sql(self, table: TrackedTable) -> str:
         shape = table.shape
         return (
             f"DELETE FROM {table.main} WHERE {shape.target()} IN (SELECT {shape.places('d')}"
@@ -120,11 +120,11 @@ class Merge:
             f" AND {self._free(table)})"
         )
 
-    def _update(self, table: Tracked) -> None:
+    def _update(self, table: TrackedTable) -> None:
         if table.shape.compared:
             self._changes(table.once(lambda: self._update_sql(table), "merge's update", bool(table.logged)))
 
-    def _update_sql(self, table: Tracked) -> str:
+    def _update_sql(self, table: TrackedTable) -> str:
         shape = table.shape
         columns = [shape.columns[i] for i in shape.compared]
         test = any_differs((c, shape.read(c, "d"), shape.read(c, "m")) for c in columns)
@@ -134,11 +134,11 @@ class Merge:
             f" CROSS JOIN {table.main} AS d ON {shape.same('d', 'x')} WHERE {self._free(table)} AND ({test})",
         )
 
-    def _insert(self, table: Tracked, which: str = "") -> None:
+    def _insert(self, table: TrackedTable, which: str = "") -> None:
         sql = table.once(lambda: self._insert_sql(table), "merge's insert", bool(table.logged))
         self._changes(f"{sql}{which}{claims_first(table, 'x.k')}")
 
-    def _insert_sql(self, table: Tracked) -> str:
+    def _insert_sql(self, table: TrackedTable) -> str:
         shape = table.shape
         return (
             f"{table.insert_into} {table.main}({shape.write()}) SELECT {shape.read_all('m')}"
@@ -149,7 +149,7 @@ class Merge:
 
     # when a unique index objects --------------------------------------------------------------------------------
 
-    def _slowly(self, table: Tracked, *, pending: bool) -> None:
+    def _slowly(self, table: TrackedTable, *, pending: bool) -> None:
         """Take every touched row that is to change out, merge the pending ones, then put back what fits.
 
         A row that would clash with a pending one is held back: its own change set, or the other's, settles it.
@@ -175,7 +175,7 @@ class Merge:
                     raise
                 self._hold(table, number)
 
-    def _hold(self, table: Tracked, number: int) -> None:
+    def _hold(self, table: TrackedTable, number: int) -> None:
         self.held += 1
         self._connection.execute(
             f"INSERT INTO main.{quote(HELD)}(t, {table.key_list}) SELECT {table.id}, {table.key_list}"

@@ -13,32 +13,32 @@ import apsw
 
 from harmonylite.db.mirror.schema_history import Own
 from harmonylite.db.sqlite.lossless import insert_rows
-from harmonylite.db.tracking.change_log import Log
-from harmonylite.db.tracking.tracked_table import Tracked
+from harmonylite.db.tracking.change_log import ChangeLog
+from harmonylite.db.tracking.tracked_table import TrackedTable
 from harmonylite.wire import TableBlock
 
 
-def lay_over(connection: apsw.Connection, table: Tracked, own: Own) -> None:
+def lay_over(connection: apsw.Connection, table: TrackedTable, own: Own) -> None:
     """Fold what ``own`` says of logged rows of ``table`` into its scratch table ``before``."""
     for about, part in own:
         if about is table:
             _lay(connection, table, part)
 
 
-def name_rows(connection: apsw.Connection, log: Log, own: Own) -> None:
+def name_rows(connection: apsw.Connection, log: ChangeLog, own: Own) -> None:
     """Name every row of ``own`` in the log, which may name them no more; the transaction writes the database."""
     for table, part in own:
         if list(table.shape.names[: part.keys]) == part.columns[: part.keys]:
             _name(connection, table, log, part)
 
 
-def _name(connection: apsw.Connection, table: Tracked, log: Log, part: TableBlock) -> None:
+def _name(connection: apsw.Connection, table: TrackedTable, log: ChangeLog, part: TableBlock) -> None:
     images = [*part.deletes, *part.inserts, *(row for group in part.updates for row in group.rows)]
     _stage(connection, table, range(part.keys), [row[: part.keys] for row in images])
     log.append(table, f"SELECT {', '.join(f'c{i}' for i in range(part.keys))} FROM {table.scratch('own')}")
 
 
-def _lay(connection: apsw.Connection, table: Tracked, part: TableBlock) -> None:
+def _lay(connection: apsw.Connection, table: TrackedTable, part: TableBlock) -> None:
     before = table.scratch("before")
     present = [table.shape.names.index(name) for name in part.columns]
     same = table.keys_equal("x.c", "b.c")
@@ -58,14 +58,14 @@ def _lay(connection: apsw.Connection, table: Tracked, part: TableBlock) -> None:
         _insert(connection, table)
 
 
-def _stage(connection: apsw.Connection, table: Tracked, present: Sequence[int], images: list[list[Any]]) -> None:
+def _stage(connection: apsw.Connection, table: TrackedTable, present: Sequence[int], images: list[list[Any]]) -> None:
     own = table.scratch("own")
     connection.execute(f"DELETE FROM {own}")
     names = ", ".join(f"c{i}" for i in present)
     insert_rows(connection, f"INSERT INTO {own}({names})", len(present), images)
 
 
-def _insert(connection: apsw.Connection, table: Tracked) -> None:
+def _insert(connection: apsw.Connection, table: TrackedTable) -> None:
     """Add the images of logged rows that ``before`` does not have."""
     names, before = table.column_list, table.scratch("before")
     connection.execute(

@@ -20,8 +20,8 @@ from harmonylite.db.capture import merge_base
 from harmonylite.db.mirror.schema_history import Own
 from harmonylite.db.sqlite.connection import is_unique, rows, try_or_undo, value
 from harmonylite.db.sqlite.lossless import exact_rows
-from harmonylite.db.tracking.change_log import Log
-from harmonylite.db.tracking.tracked_table import Tracked
+from harmonylite.db.tracking.change_log import ChangeLog
+from harmonylite.db.tracking.tracked_table import TrackedTable
 from harmonylite.db.tracking.triggers import HELD
 from harmonylite.schema.shape import any_differs, any_of, differs
 from harmonylite.schema.sql import quote
@@ -33,13 +33,13 @@ Changes = Callable[[str, Sequence[Any]], int]
 class Pending:
     """The pending ones among the touched rows of one table; works within the merge's transaction."""
 
-    def __init__(self, connection: apsw.Connection, log: Log, changes: Changes, *, own: Own | None) -> None:
+    def __init__(self, connection: apsw.Connection, log: ChangeLog, changes: Changes, *, own: Own | None) -> None:
         self._connection = connection
         self._log = log
         self._changes = changes
         self._own = own
 
-    def find(self, table: Tracked) -> bool:
+    def find(self, table: TrackedTable) -> bool:
         """Fill the scratch tables ``before`` and ``pending``; tell whether any touched row is pending."""
         execute = self._connection.execute
         touched, before, pending = (table.scratch(kind) for kind in ("touched", "before", "pending"))
@@ -67,12 +67,12 @@ class Pending:
         )
         return value(self._connection, f"SELECT 1 FROM {pending} LIMIT 1") is not None
 
-    def merge(self, table: Tracked) -> None:
+    def merge(self, table: TrackedTable) -> None:
         """Merge all rows by one statement; raises apsw.ConstraintError when a unique index objects."""
         if table.shape.compared:
             self._changes(self._update(table, frozenset(), ""), ())
 
-    def merge_one_by_one(self, table: Tracked) -> None:
+    def merge_one_by_one(self, table: TrackedTable) -> None:
         """Merge row after row; one that would clash keeps its local values in the columns of unique indexes.
 
         Rows that only exchange unique values among each other don't clash: they go out and come in together.
@@ -88,7 +88,7 @@ class Pending:
                     raise
                 self._keep(table, one)
 
-    def _together(self, table: Tracked) -> None:
+    def _together(self, table: TrackedTable) -> None:
         """Take all rows out and put them in merged; raises apsw.ConstraintError when a unique index objects."""
         shape, merged = table.shape, table.scratch("own")
         source = self._three_ways(table)
@@ -105,7 +105,7 @@ class Pending:
         )
         self._changes(f"{table.insert_into} {table.main}({shape.write()}) SELECT {table.column_list} FROM {merged}", ())
 
-    def _keep(self, table: Tracked, one: str) -> None:
+    def _keep(self, table: TrackedTable, one: str) -> None:
         """Merge one row except for its columns in unique indexes; log it again: more of it stays than was changed."""
         shape = table.shape
         base = [f"b.c{i}" for i in range(len(shape.columns))]
@@ -116,7 +116,7 @@ class Pending:
         keys = ", ".join(f"x.k{i}" for i in range(len(shape.keys)))
         self._log.append(table, f"SELECT {keys} FROM {table.scratch('pending')} AS x WHERE 1{one}")
 
-    def _three_ways(self, table: Tracked, more: str = "") -> str:
+    def _three_ways(self, table: TrackedTable, more: str = "") -> str:
         """Return the FROM and WHERE of the pending rows that are present in database, mirror and ``before``."""
         shape = table.shape
         return (
@@ -125,14 +125,14 @@ class Pending:
             f" CROSS JOIN {table.scratch('before')} AS b ON {table.keys_equal('b.c', 'x.k')} WHERE 1{more}"
         )
 
-    def _update(self, table: Tracked, kept: frozenset[str], more: str) -> str:
+    def _update(self, table: TrackedTable, kept: frozenset[str], more: str) -> str:
         """Return the statement that merges; the columns ``kept`` stay the local writer's."""
         which, chosen = self._outcomes(table)[-1]
         merged = {i: value for i, value in chosen.items() if table.shape.columns[i].name not in kept}
         return table.update(merged, self._three_ways(table, which + more))
 
     @staticmethod
-    def _outcomes(table: Tracked) -> list[tuple[str, dict[int, str]]]:
+    def _outcomes(table: TrackedTable) -> list[tuple[str, dict[int, str]]]:
         """Return which rows become what, as a condition and the expression of each column that may change.
 
         The last one is of all rows that don't stay as they are.
@@ -145,7 +145,7 @@ class Pending:
             return [(f" AND ({any_mine}) IS TRUE", {}), (f" AND ({any_mine}) IS NOT TRUE", there)]
         return [("", {i: f"CASE WHEN {mine[i]} THEN {here[i]} ELSE {there[i]} END" for i in shape.compared})]
 
-    def remember_seen(self, table: Tracked) -> None:
+    def remember_seen(self, table: TrackedTable) -> None:
         """Remember what the local writer saw of rows that will overrule newer values."""
         shape, keys = table.shape, len(table.shape.keys)
         reads = [*(shape.read(c, "m") for c in shape.keys), *(f"b.c{i}" for i in range(len(shape.columns))), "b.rowid"]
@@ -159,7 +159,7 @@ class Pending:
             merge_base.remember(self._connection, table, row[:keys], None if row[-1] is None else row[keys:-1])
 
 
-def _overrules(table: Tracked) -> str:
+def _overrules(table: TrackedTable) -> str:
     """Return the condition that the local row ``d`` stands against a new value of the mirror's in some column."""
     shape = table.shape
     columns = [(shape.columns[i], f"b.c{i}") for i in shape.compared]

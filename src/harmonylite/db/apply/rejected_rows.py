@@ -1,4 +1,4 @@
-"""Find the row that SQLite refuses among all that a cut brings, by trying ever fewer of them.
+"""Find the row that SQLite refuses among all that a batch brings, by trying ever fewer of them.
 
 SQLite tells which column refuses a value (of a STRICT table, NOT NULL, INTEGER PRIMARY KEY, an index on an expression),
 but neither in which row nor with which message the value came.
@@ -14,27 +14,27 @@ from io import BytesIO
 from itertools import chain
 from reprlib import Repr
 
-from harmonylite.changes.reassembler import Piece
+from harmonylite.changes.reassembler import Fragment
 from harmonylite.errors import PoisonError, RowRefusedError
 from harmonylite.wire import Block, TableBlock, Updates, encode_block, encode_tables
 
-Try = Callable[[Sequence[Piece]], RowRefusedError | None]
-"""Applies pieces, undoes that, and returns what SQLite said against it."""
+Try = Callable[[Sequence[Fragment]], RowRefusedError | None]
+"""Applies fragments, undoes that, and returns what SQLite said against it."""
 
 
-def refusal(pieces: Sequence[Piece], attempt: Try) -> PoisonError | None:
+def refusal(fragments: Sequence[Fragment], attempt: Try) -> PoisonError | None:
     """Return the error that names message, table and key of the first row that is refused.
 
-    None where none of ``pieces`` is to blame. Raises PoisonError, DatabaseError.
+    None where none of ``fragments`` is to blame. Raises PoisonError, DatabaseError.
     """
-    if attempt(()) is not None or attempt(pieces) is None:
+    if attempt(()) is not None or attempt(fragments) is None:
         return None
-    good = _last_good(len(pieces), lambda count: attempt(pieces[:count]) is None)
-    before, piece = pieces[:good], pieces[good]
-    for block in piece.blocks:
-        for rows in replace(piece, blocks=[block]).decoded():
-            if attempt([*before, _only(piece, rows)]) is not None:
-                return _named(piece, _singly(rows), lambda some: attempt([*before, _only(piece, some)]))
+    good = _last_good(len(fragments), lambda count: attempt(fragments[:count]) is None)
+    before, fragment = fragments[:good], fragments[good]
+    for block in fragment.blocks:
+        for rows in replace(fragment, blocks=[block]).decoded():
+            if attempt([*before, _only(fragment, rows)]) is not None:
+                return _named(fragment, _singly(rows), lambda some: attempt([*before, _only(fragment, some)]))
     return None
 
 
@@ -47,7 +47,7 @@ def _last_good(bad: int, works: Callable[[int], bool]) -> int:
     return good
 
 
-def _named(piece: Piece, rows: Block, attempt: Callable[[Block], RowRefusedError | None]) -> PoisonError | None:
+def _named(fragment: Fragment, rows: Block, attempt: Callable[[Block], RowRefusedError | None]) -> PoisonError | None:
     """Return the error for the first of ``rows``, one a part, that is refused."""
     good = _last_good(len(rows), lambda count: attempt(rows[:count]) is None)
     row = rows[good] if rows else None
@@ -57,13 +57,13 @@ def _named(piece: Piece, rows: Block, attempt: Callable[[Block], RowRefusedError
     (values,) = chain(row.inserts, *(group.rows for group in row.updates))
     key = ", ".join(_short.repr(value) for value in values[: row.keys])
     return PoisonError(
-        f"message {piece.seq} of shard {piece.shard} can't be applied: SQLite refuses the row of table {row.table} with"
-        f" the key {key}, written by node {piece.id.node}: {why.__cause__ or why}",
-        shard=piece.shard,
-        seq=piece.seq,
+        f"message {fragment.seq} of shard {fragment.shard} can't be applied: SQLite refuses the row of table"
+        f" {row.table} with the key {key}, written by node {fragment.id.node}: {why.__cause__ or why}",
+        shard=fragment.shard,
+        seq=fragment.seq,
         refused=True,
         advice=f"change the table here so that it takes the row, as that node's does, or leave the message out with:"
-        f" harmonylite skip {piece.shard} {piece.seq}",
+        f" harmonylite skip {fragment.shard} {fragment.seq}",
     )
 
 
@@ -79,10 +79,10 @@ def _singly(block: Block) -> Block:
     return found
 
 
-def _only(piece: Piece, rows: Block) -> Piece:
-    """Return ``piece`` with nothing but ``rows``."""
+def _only(fragment: Fragment, rows: Block) -> Fragment:
+    """Return ``fragment`` with nothing but ``rows``."""
     body, packed = encode_block([encode_tables(part) for part in rows], compress=False)
-    return replace(piece, blocks=[(0, len(body), packed)], spool=BytesIO(body))
+    return replace(fragment, blocks=[(0, len(body), packed)], spool=BytesIO(body))
 
 
 _short = Repr()

@@ -9,12 +9,12 @@ from __future__ import annotations
 import apsw
 
 from harmonylite.db.sqlite.connection import rows
-from harmonylite.db.tracking.change_log import Log
-from harmonylite.db.tracking.tracked_table import Tracked
+from harmonylite.db.tracking.change_log import ChangeLog
+from harmonylite.db.tracking.tracked_table import TrackedTable
 from harmonylite.schema.sql import quote
 
 
-def claims_first(table: Tracked, prefix: str) -> str:
+def claims_first(table: TrackedTable, prefix: str) -> str:
     """Return the order in which rows go in: those that claim a rowid before those that are given one."""
     if not table.shape.nullable_key:
         return ""
@@ -22,7 +22,13 @@ def claims_first(table: Tracked, prefix: str) -> str:
 
 
 def make_room(
-    connection: apsw.Connection, table: Tracked, target: str, scratch: str, prefix: str, *, log: Log | None = None
+    connection: apsw.Connection,
+    table: TrackedTable,
+    target: str,
+    scratch: str,
+    prefix: str,
+    *,
+    log: ChangeLog | None = None,
 ) -> None:
     """Move rows with a whole key off the rowids that rows in ``scratch`` (columns ``prefix``0, ...) claim.
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import apsw
 
-from harmonylite.changes.reassembler import Piece
+from harmonylite.changes.reassembler import Fragment
 from harmonylite.db.mirror import mirror_file
 from harmonylite.db.mirror.database_schema import (
     captured_there,
@@ -41,17 +41,17 @@ NOT_BY_ITSELF = "[schema] apply leaves it to this node's own migration, or to `h
 _CONTENT = re.compile(r"USING\s+fts5\b.*\bcontent\s*=\s*['\"]?[^\s'\",)]", re.IGNORECASE | re.DOTALL)
 
 
-def section_of(piece: Piece) -> list[Addition]:
+def section_of(fragment: Fragment) -> list[Addition]:
     """Return the schema section at the head of a change set; nothing where it has none. Raises PoisonError."""
-    if piece.kind != KIND_SCHEMA:
+    if fragment.kind != KIND_SCHEMA:
         return []
-    head = next((block[0] for block in piece.decoded() if block), None)
+    head = next((block[0] for block in fragment.decoded() if block), None)
     if head is None or head.table != SECTION or head.columns != COLUMNS:
-        raise piece.broken("a change set that says so has no schema section")
+        raise fragment.broken("a change set that says so has no schema section")
     found = []
     for row in head.inserts:
         if len(row) != len(COLUMNS) or not all(isinstance(part, str) for i, part in enumerate(row) if i != 3):
-            raise piece.broken("a line of a schema section is not kind, name, table, old and new definition")
+            raise fragment.broken("a line of a schema section is not kind, name, table, old and new definition")
         addition = Addition(*row)
         try:
             if addition.kind == PRAGMA:
@@ -61,7 +61,7 @@ def section_of(piece: Piece) -> list[Addition]:
             if addition.old is not None and not isinstance(addition.old, str):
                 raise DefinitionError("an old definition is no text")
         except (DefinitionError, ValueError) as error:
-            raise piece.broken(f"schema section: {error}") from error
+            raise fragment.broken(f"schema section: {error}") from error
         found.append(addition)
     return found
 
@@ -116,10 +116,10 @@ class SchemaAdditions:
     apply: bool
     left_out: dict[str, str] = field(default_factory=dict)
 
-    def sections(self, pieces: Iterable[Piece]) -> list[ToBring]:
+    def sections(self, fragments: Iterable[Fragment]) -> list[ToBring]:
         """Return the sections of change sets. Raises PoisonError."""
-        found = {piece.id: piece for piece in pieces if piece.kind == KIND_SCHEMA}
-        read = {name: section_of(piece) for name, piece in found.items()}
+        found = {fragment.id: fragment for fragment in fragments if fragment.kind == KIND_SCHEMA}
+        read = {name: section_of(fragment) for name, fragment in found.items()}
         return [ToBring([] if name.node == self.node else added, added, name.node) for name, added in read.items()]
 
     def bring(self, sections: Sequence[ToBring]) -> list[str] | None:

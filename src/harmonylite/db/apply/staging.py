@@ -15,10 +15,10 @@ from typing import Any
 
 import apsw
 
-from harmonylite.changes.reassembler import Piece
+from harmonylite.changes.reassembler import Fragment
 from harmonylite.db.mirror.schema_history import Named
 from harmonylite.db.sqlite.lossless import insert_rows
-from harmonylite.db.tracking.tracked_table import Tracked
+from harmonylite.db.tracking.tracked_table import TrackedTable
 from harmonylite.errors import SchemaWaitError
 from harmonylite.model import ChangeSetId
 from harmonylite.schema.sql import is_private
@@ -35,30 +35,30 @@ class Ahead:
     id: ChangeSetId
     shard: int
     blocks: int = 0
-    table: Tracked | None = None
+    table: TrackedTable | None = None
     present: tuple[int, ...] = ()
     parts: list[int] = field(default_factory=list)
     full: bool = False
 
-    def stage(self, connection: apsw.Connection, tables: Named, piece: Piece) -> None:
-        """Stage the blocks of ``piece``, which are the next ones. Raises SchemaWaitError, PoisonError."""
-        for block in piece.decoded():
+    def stage(self, connection: apsw.Connection, tables: Named, fragment: Fragment) -> None:
+        """Stage the blocks of ``fragment``, which are the next ones. Raises SchemaWaitError, PoisonError."""
+        for block in fragment.decoded():
             for part in block:
-                check_widths(piece, part)
+                check_widths(fragment, part)
             if any(tables.is_gone(part.table) for part in block):
                 self.full = True
                 return
-            found = [applicable(tables, piece, part) for part in block]
+            found = [applicable(tables, fragment, part) for part in block]
             self.full = not all(self._fits(*each) for each in found)
             if self.full:
                 return
             for part, table, present in found:
-                with foreign_values(piece, part):
+                with foreign_values(fragment, part):
                     stage(connection, table, present, part.inserts, into="ahead", add=bool(self.parts))
                 self.parts.append(len(part.inserts))
             self.blocks += 1
 
-    def _fits(self, part: TableBlock, table: Tracked, present: tuple[int, ...]) -> bool:
+    def _fits(self, part: TableBlock, table: TrackedTable, present: tuple[int, ...]) -> bool:
         if part.deletes or part.updates or not whole_keys(table, part.inserts):
             return False
         if self.table is None:
@@ -66,39 +66,41 @@ class Ahead:
         return self.table is table and self.present == present
 
 
-def applicable(tables: Named, piece: Piece, part: TableBlock) -> tuple[TableBlock, Tracked, tuple[int, ...]]:
+def applicable(tables: Named, fragment: Fragment, part: TableBlock) -> tuple[TableBlock, TrackedTable, tuple[int, ...]]:
     """Return a part under today's names, the table that it is about, and the place of each of the part's columns in it.
 
     Raises SchemaWaitError when this database has no such table or column and never had it, PoisonError when a column is
     there twice or a row has not as many values as there are columns.
     """
     table = tables.get(part.table)
-    what = f"change set {piece.id} (shard {piece.shard}, message {piece.seq}) needs table {part.table}"
+    what = f"change set {fragment.id} (shard {fragment.shard}, message {fragment.seq}) needs table {part.table}"
     if table is None and _impossible(part.table):
-        what = f"change set {piece.id} (shard {piece.shard}, message {piece.seq}) needs table {part.table[:64]!r}"
-        advice = f"`harmonylite skip {piece.shard} {piece.seq}` leaves it out"
+        what = (
+            f"change set {fragment.id} (shard {fragment.shard}, message {fragment.seq}) needs table {part.table[:64]!r}"
+        )
+        advice = f"`harmonylite skip {fragment.shard} {fragment.seq}` leaves it out"
         why = f"{what}, which no database replicates"
-        raise SchemaWaitError(why, shard=piece.shard, seq=piece.seq, advice=advice)
+        raise SchemaWaitError(why, shard=fragment.shard, seq=fragment.seq, advice=advice)
     if table is None:
-        raise SchemaWaitError(f"{what}, which this database does not have", shard=piece.shard, seq=piece.seq)
+        raise SchemaWaitError(f"{what}, which this database does not have", shard=fragment.shard, seq=fragment.seq)
     names = table.shape.names
     if tuple(part.columns) == names and part.table == table.shape.name:
         return part, table, tuple(range(len(names)))
     if len(set(part.columns)) < len(part.columns):
-        raise piece.broken(f"a column of {part.table} is there twice")
-    check_widths(piece, part)
+        raise fragment.broken(f"a column of {part.table} is there twice")
+    check_widths(fragment, part)
     for group in part.updates:
-        check_updates(piece, part.table, group, len(part.columns))
+        check_updates(fragment, part.table, group, len(part.columns))
     new = len(part.inserts)
     part = tables.as_here(table, part)
     if (lost := new - len(part.inserts)) > 0:
         tables.placeless.append(
-            f"skip {lost} new rows of table {part.table} in message {piece.seq} of shard {piece.shard}, written by"
-            f" node {piece.id.node}: their key holds NULL, which this node's table refuses"
+            f"skip {lost} new rows of table {part.table} in message {fragment.seq} of shard {fragment.shard}, written"
+            f" by node {fragment.id.node}: their key holds NULL, which this node's table refuses"
         )
     if tuple(part.columns[: part.keys]) != tuple(c.name for c in table.shape.keys):
         key = part.columns[: part.keys]
-        raise SchemaWaitError(f"{what} with the key {key}", shard=piece.shard, seq=piece.seq)
+        raise SchemaWaitError(f"{what} with the key {key}", shard=fragment.shard, seq=fragment.seq)
     missing = [column for column in part.columns if column not in names]
     if missing and tables.is_gone(table.shape.name):
         table = tables.widened(table, missing)
@@ -106,7 +108,7 @@ def applicable(tables: Named, piece: Piece, part: TableBlock) -> tuple[TableBloc
     elif missing:
         unsure = all(tables.unsure(table, column) for column in missing)
         why = f"{what} with the column {missing[0]}"
-        raise SchemaWaitError(why, shard=piece.shard, seq=piece.seq, unsure=unsure)
+        raise SchemaWaitError(why, shard=fragment.shard, seq=fragment.seq, unsure=unsure)
     return part, table, tuple(names.index(column) for column in part.columns)
 
 
@@ -115,23 +117,23 @@ def _impossible(table: str) -> bool:
     return not table or "\0" in table or table.lower().startswith("sqlite_") or is_private(table)
 
 
-def check_widths(piece: Piece, part: TableBlock) -> None:
+def check_widths(fragment: Fragment, part: TableBlock) -> None:
     """Raise PoisonError when a row has not as many values as there are columns."""
     width = len(part.columns)
     for images in (part.deletes, part.inserts, *(u.rows for u in part.updates)):
         if set(map(len, images)) - {width}:
-            raise piece.broken(f"a row of {part.table} has not {width} values")
+            raise fragment.broken(f"a row of {part.table} has not {width} values")
 
 
-def check_updates(piece: Piece, table: str, group: Updates, width: int) -> None:
+def check_updates(fragment: Fragment, table: str, group: Updates, width: int) -> None:
     """Raise PoisonError when the old values of updated rows don't belong to ``width`` columns."""
     if any(len(row) != len(group.changed) for row in group.old) or len(group.old) != len(group.rows):
-        raise piece.broken(f"old values of {table} don't match its rows")
+        raise fragment.broken(f"old values of {table} don't match its rows")
     if any(not 0 <= i < width for i in group.changed) or len(set(group.changed)) < len(group.changed):
-        raise piece.broken(f"a changed column of {table} is out of range or there twice")
+        raise fragment.broken(f"a changed column of {table} is out of range or there twice")
 
 
-def whole_keys(table: Tracked, images: Sequence[Sequence[Any]]) -> bool:
+def whole_keys(table: TrackedTable, images: Sequence[Sequence[Any]]) -> bool:
     """Tell whether no key holds NULL: then SQLite's unique index knows which rows are there, and no row claims a rowid.
 
     The rows are as wide as their columns (`check_widths`), the key's first.
@@ -141,16 +143,16 @@ def whole_keys(table: Tracked, images: Sequence[Sequence[Any]]) -> bool:
 
 
 @contextmanager
-def foreign_values(piece: Piece, part: TableBlock) -> Iterator[None]:
+def foreign_values(fragment: Fragment, part: TableBlock) -> Iterator[None]:
     """Turn the error for a value that SQLite does not have into a PoisonError."""
     try:
         yield
     except (TypeError, OverflowError) as error:
-        raise piece.broken(f"a value of {part.table} is not SQLite's: {error}") from error
+        raise fragment.broken(f"a value of {part.table} is not SQLite's: {error}") from error
 
 
 def stage(
-    connection: apsw.Connection, table: Tracked, present: Sequence[int], images: list[list[Any]], *,
+    connection: apsw.Connection, table: TrackedTable, present: Sequence[int], images: list[list[Any]], *,
     into: str = "incoming", add: bool = False,
 ) -> None:  # fmt: skip
     """Put rows into a scratch table; ``add``: to what it holds, else in its place."""
@@ -161,10 +163,10 @@ def stage(
 
 
 def stage_updates(
-    connection: apsw.Connection, piece: Piece, table: Tracked, present: Sequence[int], group: Updates
+    connection: apsw.Connection, fragment: Fragment, table: TrackedTable, present: Sequence[int], group: Updates
 ) -> None:
     """Put updated rows into ``incoming`` with the old values of their changed columns. Raises PoisonError."""
-    check_updates(piece, table.shape.name, group, len(present))
+    check_updates(fragment, table.shape.name, group, len(present))
     incoming = table.scratch("incoming")
     connection.execute(f"DELETE FROM {incoming}")
     names = ", ".join([f"c{i}" for i in present] + [f"o{present[i]}" for i in group.changed])

@@ -18,7 +18,7 @@ from harmonylite.db.capture import merge_base
 from harmonylite.db.sqlite.connection import value
 from harmonylite.db.sqlite.lossless import codec_of, decode, exact
 from harmonylite.db.sqlite.row_batches import step
-from harmonylite.db.tracking.tracked_table import Tracked
+from harmonylite.db.tracking.tracked_table import TrackedTable
 from harmonylite.db.tracking.triggers import HELD
 from harmonylite.model import ChangeSetId
 from harmonylite.schema.section import Addition, encode
@@ -126,7 +126,7 @@ class Capture:
         self._chunk = most
         self._codec = codec_of(connection)
 
-    def read(self, tables: Iterable[Tracked], out: Outgoing, *, message_bytes: int) -> None:
+    def read(self, tables: Iterable[TrackedTable], out: Outgoing, *, message_bytes: int) -> None:
         """Write what is pending in ``tables`` into ``out``; the caller holds the read transaction.
 
         Deletes of all tables come first: receivers fold block by block.
@@ -153,21 +153,21 @@ class Capture:
             self._copy(table, self._inserts(table, known[table.id]), writer, _as_inserts, 0)
         writer.finish()
 
-    def _any_in_mirror(self, table: Tracked) -> bool:
+    def _any_in_mirror(self, table: TrackedTable) -> bool:
         """Tell whether some row may be in the mirror already; asked for where they may all be new."""
         if table.logged < 100 and not table.images:
             return True
         both = f"{table.scratch('logged')} AS x CROSS JOIN {table.mirror} AS m ON {table.shape.same('m', 'x')}"
         return value(self._connection, f"SELECT 1 FROM {both} LIMIT 1") is not None
 
-    def _not_held(self, table: Tracked) -> str:
+    def _not_held(self, table: TrackedTable) -> str:
         terms = " AND ".join(f"h.k{i} IS x.k{i}" for i in range(len(table.shape.keys)))
         return f"NOT EXISTS (SELECT 1 FROM main.{quote(HELD)} AS h WHERE h.t = {table.id} AND {terms})"
 
-    def _deletes(self, table: Tracked) -> str:
+    def _deletes(self, table: TrackedTable) -> str:
         return table.once(lambda: self._deletes_sql(table), "capture's deletes", table.exact)
 
-    def _deletes_sql(self, table: Tracked) -> str:
+    def _deletes_sql(self, table: TrackedTable) -> str:
         shape = table.shape
         return (
             f"SELECT {self._values(table, 'm')} FROM {table.scratch('logged')} AS x"
@@ -176,10 +176,10 @@ class Capture:
             f" AND {self._not_held(table)}"
         )
 
-    def _inserts(self, table: Tracked, known: bool) -> str:
+    def _inserts(self, table: TrackedTable, known: bool) -> str:
         return table.once(lambda: self._inserts_sql(table, known), "capture's inserts", table.exact, known)
 
-    def _inserts_sql(self, table: Tracked, known: bool) -> str:
+    def _inserts_sql(self, table: TrackedTable, known: bool) -> str:
         shape = table.shape
         absent = f" WHERE NOT EXISTS (SELECT 1 FROM {table.mirror} AS m WHERE {shape.same('m', 'x')})" if known else ""
         return (
@@ -187,10 +187,10 @@ class Capture:
             f" CROSS JOIN {table.main} AS d ON {shape.same('d', 'x')}{absent}"
         )
 
-    def _updates(self, table: Tracked) -> str:
+    def _updates(self, table: TrackedTable) -> str:
         return table.once(lambda: self._updates_sql(table), "capture's updates", table.exact)
 
-    def _updates_sql(self, table: Tracked) -> str:
+    def _updates_sql(self, table: TrackedTable) -> str:
         shape = table.shape
         tests = [
             differs(shape.columns[i], *(shape.read(shape.columns[i], alias) for alias in ("d", "m")))
@@ -212,13 +212,18 @@ class Capture:
         )
 
     @staticmethod
-    def _values(table: Tracked, *aliases: str) -> str:
+    def _values(table: TrackedTable, *aliases: str) -> str:
         """Return the columns to select; for a table with text that isn't UTF-8, as `exact` reads them."""
         listed = [table.shape.read(column, alias) for alias in aliases for column in table.shape.columns]
         return exact(listed) if table.exact else ", ".join(listed)
 
     def _copy(
-        self, table: Tracked, sql: str, writer: _Writer, shaped: Callable[[TableBlock, list[Record]], None], offset: int
+        self,
+        table: TrackedTable,
+        sql: str,
+        writer: _Writer,
+        shaped: Callable[[TableBlock, list[Record]], None],
+        offset: int,
     ) -> None:
         """Write what ``sql`` finds: records of ``offset`` masks, then values."""
         shape = table.shape
@@ -244,7 +249,9 @@ class Capture:
         finally:
             cursor.close(True)
 
-    def _split(self, table: Tracked, chunk: list[Record], offset: int, keys: int) -> Iterable[tuple[int, list[Record]]]:
+    def _split(
+        self, table: TrackedTable, chunk: list[Record], offset: int, keys: int
+    ) -> Iterable[tuple[int, list[Record]]]:
         if self._shards == 1:
             return [(0, chunk)]
         if table.shape.pinned:
@@ -260,7 +267,7 @@ class NotUtf8Error(Exception):
     """A table holds text that is not UTF-8: capture must start again and read it byte by byte from now on."""
 
 
-def _as_deletes(table: Tracked, seen: merge_base.Seen) -> Callable[[TableBlock, list[Record]], None]:
+def _as_deletes(table: TrackedTable, seen: merge_base.Seen) -> Callable[[TableBlock, list[Record]], None]:
     """Return what turns the mirror's rows into deletes: whole rows as the local writer last saw them."""
     keys = len(table.shape.keys)
 
@@ -281,7 +288,7 @@ def _as_inserts(block: TableBlock, part: list[Record]) -> None:
     block.inserts = part  # type: ignore[assignment]  # tuples encode as lists
 
 
-def _as_updates(table: Tracked, seen: merge_base.Seen) -> Callable[[TableBlock, list[Record]], None]:
+def _as_updates(table: TrackedTable, seen: merge_base.Seen) -> Callable[[TableBlock, list[Record]], None]:
     """Return what groups update records (masks, new row, old row) by their changed columns.
 
     The old values are what the local writer last saw; a row that it never saw there is an insert.

@@ -21,7 +21,7 @@ from harmonylite.db.mirror.schema_history import Own
 from harmonylite.db.sqlite.connection import rows, value
 from harmonylite.db.sqlite.lossless import marks
 from harmonylite.db.tracking import triggers
-from harmonylite.db.tracking.tracked_table import Tracked
+from harmonylite.db.tracking.tracked_table import TrackedTable
 from harmonylite.schema.sql import quote
 from harmonylite.wire import TableBlock, decode_value, encode_value
 
@@ -31,12 +31,12 @@ Seen = dict[bytes, "list[Any] | None"]
 """Base rows by encoded key; None where the writer saw no row."""
 
 
-def key_of(table: Tracked, values: Sequence[Any]) -> bytes:
+def key_of(table: TrackedTable, values: Sequence[Any]) -> bytes:
     """Return a key as the bytes under which its base stands: the same for all keys that SQLite holds equal."""
     return encode_value([plain(value, c.collation) for c, value in zip(table.shape.keys, values, strict=True)])
 
 
-def remember(connection: apsw.Connection, table: Tracked, key: Sequence[Any], base: Sequence[Any] | None) -> None:
+def remember(connection: apsw.Connection, table: TrackedTable, key: Sequence[Any], base: Sequence[Any] | None) -> None:
     """Remember what the writer last saw of a row, unless that is known already; the transaction writes the database."""
     seen = encode_value(None if base is None else list(base))
     connection.execute(f"INSERT OR IGNORE INTO {BASE} VALUES (?, ?, ?)", (table.id, key_of(table, key), seen))
@@ -47,7 +47,7 @@ def any_there(connection: apsw.Connection) -> bool:
     return value(connection, f"SELECT 1 FROM {BASE} LIMIT 1") is not None
 
 
-def seen_of(connection: apsw.Connection, table: Tracked) -> Seen:
+def seen_of(connection: apsw.Connection, table: TrackedTable) -> Seen:
     """Return the bases of one table that fit its columns."""
     width = len(table.shape.columns)
     found: Seen = {}
@@ -66,7 +66,7 @@ def lay_over(connection: apsw.Connection, own: Own) -> None:
             _lay(connection, table, part)
 
 
-def _lay(connection: apsw.Connection, table: Tracked, part: TableBlock) -> None:
+def _lay(connection: apsw.Connection, table: TrackedTable, part: TableBlock) -> None:
     """Lay a part over the bases of its rows, one by one: there may be more of either than memory should hold."""
     for row in part.deletes:
         _move(connection, table, row[: part.keys], None)
@@ -78,7 +78,7 @@ def _lay(connection: apsw.Connection, table: Tracked, part: TableBlock) -> None:
 
 
 def _move(
-    connection: apsw.Connection, table: Tracked, key: Sequence[Any], row: list[Any] | None,
+    connection: apsw.Connection, table: TrackedTable, key: Sequence[Any], row: list[Any] | None,
     changed: Sequence[int] | None = None,
 ) -> None:  # fmt: skip
     """Let the base of one row, where one fits the table's columns, be ``row``, in ``changed`` (None: whole)."""
@@ -92,7 +92,7 @@ def _move(
     connection.execute(f"UPDATE {BASE} SET row = ? WHERE t = ? AND key = ?", (encode_value(row), *where))
 
 
-def forget_unlogged(connection: apsw.Connection, tables: Mapping[int, Tracked]) -> None:
+def forget_unlogged(connection: apsw.Connection, tables: Mapping[int, TrackedTable]) -> None:
     """Forget the bases of rows that the log names no more; the transaction writes the database."""
     for number, key in rows(connection, f"SELECT t, key FROM {BASE}"):
         table = tables.get(number)
@@ -100,7 +100,7 @@ def forget_unlogged(connection: apsw.Connection, tables: Mapping[int, Tracked]) 
             connection.execute(f"DELETE FROM {BASE} WHERE t = ? AND key = ?", (number, key))
 
 
-def _logged(connection: apsw.Connection, table: Tracked, key: Sequence[Any]) -> bool:
+def _logged(connection: apsw.Connection, table: TrackedTable, key: Sequence[Any]) -> bool:
     if not table.logged or len(key) != len(table.shape.keys):
         return False
     terms, bound = [], []

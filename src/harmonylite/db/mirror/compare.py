@@ -14,7 +14,7 @@ import apsw
 from harmonylite.db.sqlite.connection import value
 from harmonylite.db.sqlite.lossless import exact_rows
 from harmonylite.db.sqlite.row_batches import step
-from harmonylite.db.tracking.tracked_table import Tracked
+from harmonylite.db.tracking.tracked_table import TrackedTable
 from harmonylite.schema.names import folded
 from harmonylite.schema.shape import TableShape, any_differs
 from harmonylite.schema.sql import quote
@@ -41,7 +41,7 @@ class TableDifference:
         return not (self.missing or self.extra or self.different)
 
 
-def _parts(table: Tracked, left: str, right: str) -> dict[str, str]:
+def _parts(table: TrackedTable, left: str, right: str) -> dict[str, str]:
     """Return FROM and WHERE of the keys that are missing in ``left``, extra in it, or have other values."""
     shape = table.shape
     columns = [shape.columns[i] for i in shape.compared]
@@ -53,7 +53,7 @@ def _parts(table: Tracked, left: str, right: str) -> dict[str, str]:
     }
 
 
-def differing_keys(table: Tracked, left: str = "", right: str = "") -> str:
+def differing_keys(table: TrackedTable, left: str = "", right: str = "") -> str:
     """Return a query for the keys of rows that differ between ``left`` (the database) and ``right`` (the mirror)."""
     shape = table.shape
     parts = _parts(table, left or table.main, right or table.mirror)
@@ -61,13 +61,13 @@ def differing_keys(table: Tracked, left: str = "", right: str = "") -> str:
     return " UNION ALL ".join(f"SELECT {shape.read_key(alias[kind])} {rest}" for kind, rest in parts.items())
 
 
-def only_here(table: Tracked) -> str:
+def only_here(table: TrackedTable) -> str:
     """Return a query for the keys of rows that the database has and the mirror has not."""
     extra = _parts(table, table.main, table.mirror)["extra"]
     return f"SELECT {table.shape.read_key('d')} {extra}"
 
 
-def changed_keys(table: Tracked, *, replicate: bool) -> str:
+def changed_keys(table: TrackedTable, *, replicate: bool) -> str:
     """Return a query for the keys of rows that may have been changed here unseen.
 
     ``replicate`` False: the database is never written with others' rows and lacks most of them, and what it has of them
@@ -76,7 +76,7 @@ def changed_keys(table: Tracked, *, replicate: bool) -> str:
     return differing_keys(table) if replicate else only_here(table)
 
 
-def compare(connection: apsw.Connection, table: Tracked, *, unlogged: bool) -> TableDifference:
+def compare(connection: apsw.Connection, table: TrackedTable, *, unlogged: bool) -> TableDifference:
     """Return how database and mirror differ in one table; ``unlogged``: leave out rows that are pending or held."""
     shape = table.shape
     found = TableDifference(shape.name, int(value(connection, f"SELECT count(*) FROM {table.mirror}")))

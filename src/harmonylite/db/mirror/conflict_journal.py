@@ -15,10 +15,10 @@ from typing import Any
 
 import apsw
 
-from harmonylite.changes.reassembler import Piece
+from harmonylite.changes.reassembler import Fragment
 from harmonylite.db.sqlite.connection import rows
 from harmonylite.db.sqlite.lossless import codec_of, decode, exact, marks
-from harmonylite.db.tracking.tracked_table import Tracked
+from harmonylite.db.tracking.tracked_table import TrackedTable
 from harmonylite.db.tracking.triggers import OVERRULED
 from harmonylite.errors import ForeignError
 from harmonylite.foreign import Codec
@@ -129,7 +129,7 @@ class Authors:
             self._known.setdefault((part.table, tuple(row[: part.keys])), []).append((columns, node))
 
 
-class Journal:
+class ConflictJournal:
     """Writes and reads the conflict journal; every method runs in a transaction of the caller's."""
 
     def __init__(self, connection: apsw.Connection, node: str) -> None:
@@ -142,44 +142,51 @@ class Journal:
         """Begin with another change set: who wrote what before it is to be asked anew."""
         self._authors = None
 
-    def remember(self, piece: Piece, count: int) -> None:
+    def remember(self, fragment: Fragment, count: int) -> None:
         """Keep a folded change set for a while, so that a later conflict can be told whose value it overrules."""
         blocks: list[tuple[bytes, bool]] = []
-        if count <= RECENT_ROWS and piece.size <= RECENT_BYTES:
-            for offset, length, packed in piece.blocks:
-                piece.spool.seek(offset)
-                blocks.append((piece.spool.read(length), packed))
+        if count <= RECENT_ROWS and fragment.size <= RECENT_BYTES:
+            for offset, length, packed in fragment.blocks:
+                fragment.spool.seek(offset)
+                blocks.append((fragment.spool.read(length), packed))
         self._connection.execute(
             f"INSERT OR REPLACE INTO {RECENT} VALUES (?1, ?2, ?3, ?4, 1 + {_NEWEST})",
-            (piece.shard, piece.seq, piece.id.node, BLOCKS.encode(blocks)),
+            (fragment.shard, fragment.seq, fragment.id.node, BLOCKS.encode(blocks)),
         )
         self._connection.execute(
-            f"DELETE FROM {RECENT} WHERE shard = ? AND seq BETWEEN 1 AND ?", (piece.shard, piece.seq - RECENT_KEPT - 1)
+            f"DELETE FROM {RECENT} WHERE shard = ? AND seq BETWEEN 1 AND ?",
+            (fragment.shard, fragment.seq - RECENT_KEPT - 1),
         )
-        if piece.seq % RECENT_KEPT == 0:  # what an earlier history left below all numbers, see `begin_epoch`
-            self._connection.execute(f"DELETE FROM {RECENT} WHERE shard = ? AND seq < 1", (piece.shard,))
+        if fragment.seq % RECENT_KEPT == 0:  # what an earlier history left below all numbers, see `begin_epoch`
+            self._connection.execute(f"DELETE FROM {RECENT} WHERE shard = ? AND seq < 1", (fragment.shard,))
 
     def write(
-        self, piece: Piece, table: Tracked, row: Sequence[Any], kind: str, overruled: Sequence[Overruled]
+        self, fragment: Fragment, table: TrackedTable, row: Sequence[Any], kind: str, overruled: Sequence[Overruled]
     ) -> None:
-        """Journal columns of ``row`` that ``piece`` overrules; the same on every node."""
+        """Journal columns of ``row`` that ``fragment`` overrules; the same on every node."""
         if not overruled:
             return
         key = row[: len(table.shape.keys)]
         if self._authors is None:
-            self._authors = Authors(self._connection, piece.shard, piece.seq)
+            self._authors = Authors(self._connection, fragment.shard, fragment.seq)
         for item in overruled:
             loser = self._authors.author(table.shape.name, key, table.shape.columns[item.column].name)
-            self._insert(JOURNAL, table, key, item, (kind, piece.id.node, loser, piece.shard, piece.seq, piece.stored))
+            self._insert(
+                JOURNAL,
+                table,
+                key,
+                item,
+                (kind, fragment.id.node, loser, fragment.shard, fragment.seq, fragment.stored),
+            )
 
-    def write_local(self, table: Tracked, row: Sequence[Any], kind: str, overruled: Sequence[Overruled]) -> None:
+    def write_local(self, table: TrackedTable, row: Sequence[Any], kind: str, overruled: Sequence[Overruled]) -> None:
         """Journal this node's own values that gave way outside the order: no change set of its own told of them."""
         key = row[: len(table.shape.keys)]
         for item in overruled:
             self._insert(LOCAL, table, key, item, (kind, "", self.node, 0, 0, time.time()))
 
     def _insert(
-        self, journal: str, table: Tracked, key: Sequence[Any], item: Overruled,
+        self, journal: str, table: TrackedTable, key: Sequence[Any], item: Overruled,
         about: tuple[str, str, str, int, int, float],
     ) -> None:  # fmt: skip
         names = {column.name: value for column, value in zip(table.shape.keys, key, strict=True)}
@@ -225,7 +232,7 @@ def recent_ends(connection: apsw.Connection, mirror: str) -> dict[int, int]:
     return dict(rows(connection, f"SELECT shard, max(nth) FROM {recent} GROUP BY shard"))
 
 
-def recent_of(connection: apsw.Connection, node: str, after: Mapping[int, int] | None = None) -> list[Piece]:
+def recent_of(connection: apsw.Connection, node: str, after: Mapping[int, int] | None = None) -> list[Fragment]:
     """Return the change sets of one node that the mirror folded and ``base`` did not, as far as their rows are kept.
 
     ``base`` holds an earlier state of the same mirror, be it in an earlier history; where it does not, ``after`` has
@@ -234,28 +241,28 @@ def recent_of(connection: apsw.Connection, node: str, after: Mapping[int, int] |
     after = recent_ends(connection, "base") if after is None else after
     sql = f"SELECT shard, seq, blocks, nth FROM {RECENT} WHERE node = ? ORDER BY nth"
     return [
-        _piece(node, shard, seq, blob)
+        _fragment(node, shard, seq, blob)
         for shard, seq, blob, nth in rows(connection, sql, (node,))
         if nth > after.get(shard, 0)
     ]
 
 
-def recent_behind(connection: apsw.Connection, node: str, seqs: Mapping[int, int], most: int = -1) -> list[Piece]:
+def recent_behind(connection: apsw.Connection, node: str, seqs: Mapping[int, int], most: int = -1) -> list[Fragment]:
     """Return the change sets of one node that the mirror folded behind ``seqs``, by shard, newest first.
 
     ``most``: so many of each shard; -1: all. A large one has no blocks.
     """
     sql = f"SELECT shard, seq, blocks FROM {RECENT} WHERE node = ? AND shard = ? AND seq > ? ORDER BY seq DESC LIMIT ?"
     at = ((node, shard, seq, most) for shard, seq in seqs.items())
-    return [_piece(node, *found) for bound in at for found in rows(connection, sql, bound)]
+    return [_fragment(node, *found) for bound in at for found in rows(connection, sql, bound)]
 
 
-def _piece(node: str, shard: int, seq: int, blob: bytes) -> Piece:
+def _fragment(node: str, shard: int, seq: int, blob: bytes) -> Fragment:
     spool, blocks = BytesIO(), []
     for body, packed in kept_blocks(blob):
         blocks.append((spool.tell(), len(body), packed))
         spool.write(body)
-    return Piece(ChangeSetId(node, "", seq), KIND_CHANGES, shard, seq, seq, (shard,), 0.0, {}, blocks, spool)
+    return Fragment(ChangeSetId(node, "", seq), KIND_CHANGES, shard, seq, seq, (shard,), 0.0, {}, blocks, spool)
 
 
 def _key_of(blob: bytes) -> dict[str, SqlValue]:

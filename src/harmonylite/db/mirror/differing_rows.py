@@ -10,7 +10,7 @@ import apsw
 
 from harmonylite.db.mirror.compare import differing_keys
 from harmonylite.db.sqlite.connection import attach, mapped, rows, value
-from harmonylite.db.tracking.tracked_table import Tracked
+from harmonylite.db.tracking.tracked_table import TrackedTable
 from harmonylite.schema.sql import quote
 
 SAMPLE = 5
@@ -18,7 +18,7 @@ SAMPLE = 5
 
 
 def deviations(
-    connection: apsw.Connection, tables: Mapping[str, Tracked], right: Path
+    connection: apsw.Connection, tables: Mapping[str, TrackedTable], right: Path
 ) -> dict[str, tuple[int, list[tuple[Any, ...]]]]:
     """Return, by table, how many rows of ``mirror`` differ from the mirror file ``right``, and some of their keys."""
     found = {}

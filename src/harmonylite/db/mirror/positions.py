@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import apsw
 
-from harmonylite.changes.epochs import Standing, drift
+from harmonylite.changes.epochs import Lineage, drift
 from harmonylite.db.mirror import mirror_file
 from harmonylite.db.mirror.conflict_journal import RECENT, kept_blocks
 from harmonylite.db.sqlite.connection import rows, transaction
@@ -28,7 +28,7 @@ PAST = "past"
 PAST_CODEC = Codec("where earlier histories were left", dict[Line, Stands], most=64 * 1024**2)
 
 
-def read_standing(connection: apsw.Connection, schema: str) -> Standing:
+def read_lineage(connection: apsw.Connection, schema: str) -> Lineage:
     """Return where ``main`` or ``mirror`` stands; raises as `mirror_file.unreadable`."""
     history = history_of(connection, schema)
     text = mirror_file.get_state(connection, schema, PAST)
@@ -36,12 +36,12 @@ def read_standing(connection: apsw.Connection, schema: str) -> Standing:
         past = PAST_CODEC.decode(str(text).encode()) if text else {}
     except ForeignError as error:
         raise mirror_file.unreadable(schema, error.message) from error
-    return Standing(history, mirror_file.positions(connection, schema), past)
+    return Lineage(history, mirror_file.positions(connection, schema), past)
 
 
-def database_standing(connection: apsw.Connection, mirror_as: str = "mirror") -> Standing:
+def database_lineage(connection: apsw.Connection, mirror_as: str = "mirror") -> Lineage:
     """Return where the database stands, with what its mirror, schema ``mirror_as``, knows of it."""
-    own = read_standing(connection, "main")
+    own = read_lineage(connection, "main")
     if own.history != history_of(connection, mirror_as):
         return own
     return replace(own, positions=mirror_file.merged_positions(connection, mirror_as))
@@ -52,14 +52,14 @@ def history_of(connection: apsw.Connection, schema: str) -> str:
     return mirror_file.get_state(connection, schema, HISTORY) or ""
 
 
-def beyond(one: Standing, other: Standing) -> set[int]:
+def beyond(one: Lineage, other: Lineage) -> set[int]:
     """Return the shards on which the one is further than the other; one has no position where nothing was folded."""
     return {s for s, p in one.positions.items() if p.seq > other.positions.get(s, Position(s)).seq}
 
 
 def mirror_is_behind(connection: apsw.Connection) -> bool:
     """Tell whether the database holds more than the mirror, as a crash between their commits leaves them."""
-    return bool(beyond(database_standing(connection), read_standing(connection, "mirror")))
+    return bool(beyond(database_lineage(connection), read_lineage(connection, "mirror")))
 
 
 def is_older(connection: apsw.Connection) -> bool:
@@ -67,7 +67,7 @@ def is_older(connection: apsw.Connection) -> bool:
     put back, or the mirror is yet to be made.
     """
     there = mirror_file.get_state(connection, "mirror", "whole")
-    return not there or drift(database_standing(connection), read_standing(connection, "mirror")) == "behind"
+    return not there or drift(database_lineage(connection), read_lineage(connection, "mirror")) == "behind"
 
 
 def have_diverged(connection: apsw.Connection) -> bool:
@@ -78,28 +78,28 @@ def have_diverged(connection: apsw.Connection) -> bool:
     return bool(one != other)
 
 
-def write_history(connection: apsw.Connection, schema: str, standing: Standing) -> None:
+def write_history(connection: apsw.Connection, schema: str, lineage: Lineage) -> None:
     """Write the history's name and past into ``main`` or ``mirror``; in the transaction of the positions."""
-    mirror_file.set_state(connection, schema, HISTORY, standing.history)
-    past = {name: dict(left) for name, left in standing.past.items()}
+    mirror_file.set_state(connection, schema, HISTORY, lineage.history)
+    past = {name: dict(left) for name, left in lineage.past.items()}
     mirror_file.set_state(connection, schema, PAST, PAST_CODEC.encode(past).decode())
 
 
-def begin_epoch(connection: apsw.Connection, standing: Standing) -> None:
-    """Make ``main``, a copy of a mirror, the beginning of the history in ``standing``; in a transaction.
+def begin_epoch(connection: apsw.Connection, lineage: Lineage) -> None:
+    """Make ``main``, a copy of a mirror, the beginning of the history in ``lineage``; in a transaction.
 
     What is remembered of change sets up to there keeps its numbers: the stream holds it, or has forgotten it. What came
     after that no stream holds, and its numbers will be others'; it goes below all numbers that there are. So does all
     of it where the history is back in an older stream: the numbers are not that one's.
     """
     recent = RECENT.replace("mirror.", "main.", 1)
-    for shard, position in standing.positions.items():
+    for shard, position in lineage.positions.items():
         least, most = rows(connection, f"SELECT min(seq), max(seq) FROM {recent} WHERE shard = ?", (shard,))[0]
         if most is not None:
-            down, kept = most - min(0, least) + 1, 0 if standing.is_back(shard) else position.seq
+            down, kept = most - min(0, least) + 1, 0 if lineage.is_back(shard) else position.seq
             connection.execute(f"UPDATE {recent} SET seq = seq - ? WHERE shard = ? AND seq > ?", (down, shard, kept))
-    mirror_file.set_positions(connection, "main", standing.positions)
-    write_history(connection, "main", standing)
+    mirror_file.set_positions(connection, "main", lineage.positions)
+    write_history(connection, "main", lineage)
     mirror_file.set_state(connection, "main", "whole", 1)
 
 
@@ -130,11 +130,11 @@ def rewind(connection: apsw.Connection, shard: int, end: int) -> None:
 def enter(connection: apsw.Connection, history: str, created: Mapping[int, str]) -> None:
     """Let database and mirror, at the same positions, go on in ``history`` and in the streams made at ``created``."""
     with transaction(connection, f"go on in history {history}"):
-        standing = read_standing(connection, "mirror")
-        at = {shard: replace(p, created=created[shard]) for shard, p in standing.positions.items()}
+        lineage = read_lineage(connection, "mirror")
+        at = {shard: replace(p, created=created[shard]) for shard, p in lineage.positions.items()}
         for schema in ("main", "mirror"):
             mirror_file.set_positions(connection, schema, _own(connection, schema, at))
-            write_history(connection, schema, standing.next_epoch(history, at))
+            write_history(connection, schema, lineage.next_epoch(history, at))
         mirror_file.note_equal(connection)
 
 
@@ -144,10 +144,10 @@ def _own(connection: apsw.Connection, schema: str, at: Mapping[int, Position]) -
     return {shard: replace(found.get(shard, p), created=p.created) for shard, p in at.items()}
 
 
-def adopt_standing(connection: apsw.Connection) -> None:
+def adopt_lineage(connection: apsw.Connection) -> None:
     """Let the mirror, a copy of the database, stand where the database does."""
     with transaction(connection, "stand where the database does"):
-        standing = read_standing(connection, "main")
-        mirror_file.set_positions(connection, "mirror", standing.positions)
-        write_history(connection, "mirror", standing.next_epoch(f"{LIMBO}{secrets.token_hex(8)}", standing.positions))
+        lineage = read_lineage(connection, "main")
+        mirror_file.set_positions(connection, "mirror", lineage.positions)
+        write_history(connection, "mirror", lineage.next_epoch(f"{LIMBO}{secrets.token_hex(8)}", lineage.positions))
         mirror_file.note_equal(connection)

@@ -16,11 +16,11 @@ from dataclasses import dataclass, field, replace
 
 import apsw
 
-from harmonylite.changes.reassembler import Piece
+from harmonylite.changes.reassembler import Fragment
 from harmonylite.changes.rekeying import rekeyed
 from harmonylite.db.sqlite.connection import rows, transaction, value
 from harmonylite.db.sqlite.introspection import TableRules, read_inventory
-from harmonylite.db.tracking.tracked_table import Tracked
+from harmonylite.db.tracking.tracked_table import TrackedTable
 from harmonylite.schema.names import find, folded
 from harmonylite.schema.shape import TableShape
 from harmonylite.schema.sql import PRIVATE, quote
@@ -119,13 +119,13 @@ class Named:
     """
 
     connection: apsw.Connection
-    tables: Mapping[str, Tracked]
+    tables: Mapping[str, TrackedTable]
     placeless: list[str] = field(default_factory=list)
     _made: int = 0
-    _others: dict[str, Tracked | None] = field(default_factory=dict)
+    _others: dict[str, TrackedTable | None] = field(default_factory=dict)
     _columns: dict[str, dict[str, str | None]] = field(default_factory=dict)
 
-    def get(self, name: str) -> Tracked | None:
+    def get(self, name: str) -> TrackedTable | None:
         """Return the table that a change set calls ``name``; None: neither database nor mirror ever had it."""
         table = self.tables.get(name)
         if table is None and name not in self._others:
@@ -137,7 +137,7 @@ class Named:
         table = self.get(name)
         return table is not None and table.shape.name not in self.tables
 
-    def widened(self, table: Tracked, columns: Sequence[str]) -> Tracked:
+    def widened(self, table: TrackedTable, columns: Sequence[str]) -> TrackedTable:
         """Return a table that went with more columns: others have migrated it, and nothing here stands in the way."""
         name = table.shape.name
         strict = rows(
@@ -150,7 +150,7 @@ class Named:
         self._others = {called: wider if found is table else found for called, found in self._others.items()}
         return wider
 
-    def _mirrors(self, called: str) -> Tracked | None:
+    def _mirrors(self, called: str) -> TrackedTable | None:
         name = value(
             self.connection, "SELECT name FROM mirror.sqlite_schema WHERE type = 'table' AND lower(name) = lower(?)",
             (called,),
@@ -161,11 +161,11 @@ class Named:
         if shape is None:
             return None
         self._made += 1
-        table = Tracked(-self._made, shape)
+        table = TrackedTable(-self._made, shape)
         table.make_scratch(self.connection)
         return table
 
-    def _other(self, name: str) -> Tracked | None:
+    def _other(self, name: str) -> TrackedTable | None:
         same = find(name, self.tables)
         if same is not None:
             return self.tables[same]
@@ -174,7 +174,7 @@ class Named:
         found = rows(self.connection, f"SELECT now FROM mirror.{FORMER} WHERE tbl = ? AND name = ?", (TABLES, name))
         return self.get(found[0][0]) if found else None
 
-    def unsure(self, table: Tracked, column: str) -> bool:
+    def unsure(self, table: TrackedTable, column: str) -> bool:
         """Tell whether ``column`` may be one that went, or that has another name now."""
         return self._former(table.shape.name).get(column) == UNSURE
 
@@ -188,7 +188,7 @@ class Named:
         for sentence in self.placeless:
             log.warning("%s", sentence)
 
-    def as_here(self, table: Tracked, part: TableBlock) -> TableBlock:
+    def as_here(self, table: TrackedTable, part: TableBlock) -> TableBlock:
         """Return what ``part``, whose rows are as wide as its columns, says of ``table`` with today's columns and key.
 
         A column that is not known stays as it is, and so does a key that does not lead to today's. A row of which
@@ -197,7 +197,7 @@ class Named:
         named = self._under_names_of_today(table, part)
         return rekeyed(table.shape, named) or named
 
-    def _under_names_of_today(self, table: Tracked, part: TableBlock) -> TableBlock:
+    def _under_names_of_today(self, table: TrackedTable, part: TableBlock) -> TableBlock:
         shape = table.shape
         if part.table == shape.name and all(column in shape.names for column in part.columns):
             return part
@@ -221,18 +221,18 @@ class Named:
 
 @dataclass(frozen=True)
 class Own:
-    """What ``pieces``, change sets of this node, say of the database's tables, in today's names.
+    """What ``fragments``, change sets of this node, say of the database's tables, in today's names.
 
     What names a column that nothing is known of is left out: a mirror that was taken over may not know it.
     Each time it is gone through, it is read anew: there may be more of it than memory should hold.
     """
 
     named: Named
-    pieces: Sequence[Piece]
+    fragments: Sequence[Fragment]
 
-    def __iter__(self) -> Iterator[tuple[Tracked, TableBlock]]:
-        for piece in self.pieces:
-            for block in piece.decoded():
+    def __iter__(self) -> Iterator[tuple[TrackedTable, TableBlock]]:
+        for fragment in self.fragments:
+            for block in fragment.decoded():
                 for part in block:
                     table = self.named.get(part.table)
                     if table is not None and table.shape.name in self.named.tables:

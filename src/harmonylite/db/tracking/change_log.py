@@ -12,13 +12,13 @@ from typing import Any
 import apsw
 
 from harmonylite.db.sqlite.connection import rows, value
-from harmonylite.db.tracking.tracked_table import Tracked
+from harmonylite.db.tracking.tracked_table import TrackedTable
 from harmonylite.db.tracking.triggers import LOG, STATE
 from harmonylite.db.tracking.watermarks import Watermarks
 from harmonylite.schema.sql import quote
 
 
-class Log:
+class ChangeLog:
     """The log as far as this connection has taken it over into the ``logged`` scratch tables.
 
     Rows beyond a table's watermark count as logged with the newest id, but for those that are under way and still as
@@ -44,7 +44,7 @@ class Log:
         """Return the id up to which the log is done with."""
         return int(value(self._connection, f"SELECT value FROM main.{quote(STATE)} WHERE name = 'cleared'") or 0)
 
-    def refresh(self, tables: Mapping[int, Tracked], *, beyond: bool = True, look: bool = True) -> int:
+    def refresh(self, tables: Mapping[int, TrackedTable], *, beyond: bool = True, look: bool = True) -> int:
         """Take over what was logged since the last time; return the newest id of the log.
 
         ``beyond``: and the rows above the watermarks; ``look``: those `find_above_watermark` did not just read.
@@ -69,7 +69,7 @@ class Log:
         """Nothing that was logged up to id ``upto`` is pending, nor any row while `seen` says ``seen``."""
         self.settled, self._settled_at = max(self.settled, upto), seen
 
-    def find_above_watermark(self, tables: Mapping[int, Tracked]) -> int:
+    def find_above_watermark(self, tables: Mapping[int, TrackedTable]) -> int:
         """Look which tables have rows beyond their watermark; return how many rows that are, at most."""
         if self.seen() == self._settled_at:
             self._beyond = {}
@@ -77,7 +77,7 @@ class Log:
         self._beyond = self.watermarks.beyond(tables.values())
         return sum(top - (self.watermarks.of(tables[number]) or 0) for number, top in self._beyond.items())
 
-    def name_new(self, tables: Iterable[Tracked]) -> None:
+    def name_new(self, tables: Iterable[TrackedTable]) -> None:
         """Raise the watermarks to the newest rows, with an entry for those that may be pending; see `Watermarks`."""
         if self.seen() == self._settled_at:
             listed = {table.id: table for table in tables}
@@ -85,7 +85,7 @@ class Log:
         else:
             self.watermarks.log_ranges(tables)
 
-    def _take_entries(self, tables: Mapping[int, Tracked], newest: int) -> None:
+    def _take_entries(self, tables: Mapping[int, TrackedTable], newest: int) -> None:
         if newest == self._known + 1:
             found = [(value(self._connection, f"SELECT t FROM main.{quote(LOG)} WHERE id = ?", (newest,)),)]
         else:
@@ -104,14 +104,14 @@ class Log:
                 for above, top, entry in rows(self._connection, named, (number, *span)):
                     self._take_range(table, above, top, entry)
 
-    def _take_keys(self, table: Tracked, span: tuple[int, int]) -> None:
+    def _take_keys(self, table: TrackedTable, span: tuple[int, int]) -> None:
         """Take over the entries of one table with an id above the one and up to the other of ``span``."""
         keys = table.key_list
         logged = f"FROM main.{quote(LOG)} WHERE t = ? AND id > ? AND id <= ?"
         grouped = f"SELECT {keys}, max(id) AS id {logged} GROUP BY {keys}"
         self._take(table, grouped if table.shape.nullable_key else f"SELECT {keys}, id {logged}", (table.id, *span))
 
-    def _take_range(self, table: Tracked, above: int, top: int, entry: int) -> None:
+    def _take_range(self, table: TrackedTable, above: int, top: int, entry: int) -> None:
         """Take over the keys of rows with a rowid over ``above`` and up to ``top``, as if logged at id ``entry``.
 
         Those that look as they were captured count as logged before that: no trigger tells when they are replaced.
@@ -123,7 +123,7 @@ class Log:
         select = f"SELECT {read}, {entry_id} AS id FROM {table.main} AS d WHERE {rowid} > ? AND {rowid} <= ?"
         self._take(table, select, (entry, above, top))
 
-    def _take(self, table: Tracked, select: str, bound: Sequence[Any]) -> None:
+    def _take(self, table: TrackedTable, select: str, bound: Sequence[Any]) -> None:
         """Take over the keys and ids of ``select``; of a key that comes twice, the newer id stays."""
         logged, keys = table.scratch("logged"), table.key_list
         into = f"INSERT INTO {logged}({keys}, id)"
@@ -141,7 +141,7 @@ class Log:
         table.logged = int(value(self._connection, f"SELECT count(*) FROM {logged}"))
         table.suspect = table.suspect or table.shape.blind
 
-    def drop_keys(self, tables: Iterable[Tracked], upto: int) -> None:
+    def drop_keys(self, tables: Iterable[TrackedTable], upto: int) -> None:
         """Take the keys that were logged at or below id ``upto`` out of the scratch tables; the database is not used.
 
         What the log names later is taken over by the next refresh as if it were new.
@@ -154,25 +154,25 @@ class Log:
                 self._connection.execute(f"DELETE FROM {logged}{later}")
                 table.logged = int(value(self._connection, f"SELECT count(*) FROM {logged}"))
 
-    def drop(self, table: Tracked, which: str) -> None:
+    def drop(self, table: TrackedTable, which: str) -> None:
         """Take the keys ``x`` for which the condition ``which`` holds out of a table's scratch table."""
         self._connection.execute(f"DELETE FROM {table.scratch('logged')} AS x WHERE {which}")
         table.logged = int(value(self._connection, f"SELECT count(*) FROM {table.scratch('logged')}"))
 
-    def clear(self, tables: Mapping[int, Tracked], upto: int) -> None:
+    def clear(self, tables: Mapping[int, TrackedTable], upto: int) -> None:
         """Be done with everything at or below id ``upto``; the transaction writes the database."""
         execute = self._connection.execute
         execute(f"DELETE FROM main.{quote(LOG)} WHERE id < ?", (upto,))
         execute(f"INSERT OR REPLACE INTO main.{quote(STATE)} VALUES ('cleared', ?)", (upto,))
         self.drop_keys(tables.values(), upto)
 
-    def append(self, table: Tracked, select: str) -> None:
+    def append(self, table: TrackedTable, select: str) -> None:
         """Log the keys that ``select`` returns; the transaction writes the database."""
         self._connection.execute(
             f"INSERT INTO main.{quote(LOG)}(t, {table.key_list}) SELECT {table.id}, x.* FROM ({select}) AS x"
         )
 
-    def keep_images(self, tables: Mapping[int, Tracked], log_id: int) -> None:
+    def keep_images(self, tables: Mapping[int, TrackedTable], log_id: int) -> None:
         """Remember how the rows look that the last refresh met beyond the watermarks, with the log at ``log_id``."""
         self.drop_images(tables.values())
         self._captured_at = log_id
@@ -185,7 +185,7 @@ class Log:
             )
             table.images = True
 
-    def drop_images(self, tables: Iterable[Tracked]) -> None:
+    def drop_images(self, tables: Iterable[TrackedTable]) -> None:
         """Forget how rows looked when they were captured: they are back, or won't come."""
         for table in tables:
             if table.images:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import apsw
 
 from harmonylite.db.sqlite.connection import value
-from harmonylite.db.tracking.tracked_table import Tracked
+from harmonylite.db.tracking.tracked_table import TrackedTable
 from harmonylite.schema.section import Addition
 
 STALE = "stale"
@@ -25,8 +25,8 @@ class Installed:
     be compared when they do. ``section``: what was added to the schema and is still to be sent.
     """
 
-    tables: dict[str, Tracked] = field(default_factory=dict)
-    by_id: dict[int, Tracked] = field(default_factory=dict)
+    tables: dict[str, TrackedTable] = field(default_factory=dict)
+    by_id: dict[int, TrackedTable] = field(default_factory=dict)
     warnings: dict[str, str] = field(default_factory=dict)
     version: int = -1
     header: tuple[int, ...] = ()

@@ -24,7 +24,7 @@ SCRATCH = ("logged", "touched", "pending", "before", "own", "incoming", "waiting
 
 
 @dataclass
-class Tracked:
+class TrackedTable:
     """One table. ``id``: its number in the log. ``logged``: keys in the scratch table of that name.
 
     ``images``: there are rows in the scratch table ``image``. ``suspect``: a REPLACE may have displaced rows that no

@@ -16,7 +16,7 @@ from collections.abc import Iterable
 import apsw
 
 from harmonylite.db.sqlite.connection import rows, value
-from harmonylite.db.tracking.tracked_table import Tracked
+from harmonylite.db.tracking.tracked_table import TrackedTable
 from harmonylite.db.tracking.triggers import LOG, WATERMARK
 from harmonylite.schema.sql import quote
 
@@ -37,13 +37,13 @@ class Watermarks:
         """Read them again the next time: they were written elsewhere, or a transaction was undone."""
         self._at = None
 
-    def of(self, table: Tracked) -> int | None:
+    def of(self, table: TrackedTable) -> int | None:
         """Return the table's watermark; None: it has none, each of its inserts is logged."""
         if self._at is None:
             self._at = dict(rows(self._connection, f"SELECT t, row FROM main.{quote(WATERMARK)}"))
         return self._at.get(table.id)
 
-    def beyond(self, tables: Iterable[Tracked]) -> dict[int, int]:
+    def beyond(self, tables: Iterable[TrackedTable]) -> dict[int, int]:
         """Return the tables that have rows beyond their watermark: number and largest rowid."""
         found: dict[int, int] = {}
         marked = [table for table in tables if table.shape.rowid and self.of(table) is not None]
@@ -55,7 +55,7 @@ class Watermarks:
             }
         return found
 
-    def log_ranges(self, tables: Iterable[Tracked]) -> None:
+    def log_ranges(self, tables: Iterable[TrackedTable]) -> None:
         """Name the rows beyond the watermarks in the log, a range for each table, and raise those.
 
         The transaction writes the database.
@@ -67,19 +67,19 @@ class Watermarks:
             )
             self._raise(by_id[number])
 
-    def raise_all(self, tables: Iterable[Tracked]) -> None:
+    def raise_all(self, tables: Iterable[TrackedTable]) -> None:
         """Raise the watermarks to the newest rows; see the module for when that is right."""
         for table in tables:
             if self.of(table) is not None:
                 self._raise(table)
 
-    def _raise(self, table: Tracked) -> None:
+    def _raise(self, table: TrackedTable) -> None:
         raised = _set(self._connection, table, self.of(table))
         if raised is not None and self._at is not None:
             self._at[table.id] = raised
 
 
-def _set(connection: apsw.Connection, table: Tracked, above: int | None) -> int | None:
+def _set(connection: apsw.Connection, table: TrackedTable, above: int | None) -> int | None:
     """Set a watermark to the newest row whose rowid is over ``above``, with that row's key; None when there is none."""
     shape = table.shape
     rowid = f"d.{quote(shape.rowid)}"
@@ -93,7 +93,7 @@ def _set(connection: apsw.Connection, table: Tracked, above: int | None) -> int 
     return raised
 
 
-def begin(connection: apsw.Connection, table: Tracked, *, anew: bool) -> None:
+def begin(connection: apsw.Connection, table: TrackedTable, *, anew: bool) -> None:
     """Give a table its watermark, the newest of its rows: whatever is there was or will be dealt with otherwise.
 
     ``anew``: also if it has one.
@@ -111,7 +111,7 @@ def forget_others(connection: apsw.Connection, numbers: Iterable[int]) -> None:
             connection.execute(f"DELETE FROM main.{quote(WATERMARK)} WHERE t = ?", (number,))
 
 
-def still_holds(connection: apsw.Connection, table: Tracked) -> bool:
+def still_holds(connection: apsw.Connection, table: TrackedTable) -> bool:
     """Tell whether the rows beyond a watermark are surely still beyond it, though rows may have been renumbered.
 
     ``VACUUM`` may number the rows of a table without INTEGER PRIMARY KEY again, in their order and without gaps

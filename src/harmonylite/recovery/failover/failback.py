@@ -27,7 +27,7 @@ from harmonylite.changes.failover import Failover, mark_of
 from harmonylite.db.mirror.conflict_journal import keep_entries, recent_nodes
 from harmonylite.db.mirror.positions import enter
 from harmonylite.db.replica import Replica
-from harmonylite.db.snapshot import ends_of, save_copy, standing_of
+from harmonylite.db.snapshot import ends_of, lineage_of, save_copy
 from harmonylite.db.sqlite.connection import transaction
 from harmonylite.db.sqlite.file_access import make_private
 from harmonylite.db.sqlite.thread import SqliteThread
@@ -105,14 +105,14 @@ class Failback:
         """Continue in the order that the mirror is in, or enter a failover that is open.
 
         Nothing may be replicated meanwhile. Raises StreamError, StreamLostError when the failover is over."""
-        standing = await self._thread.run(replica.standing)
-        mark = mark_of(standing)
+        lineage = await self._thread.run(replica.lineage)
+        mark = mark_of(lineage)
         self._keep_in_mind(mark)
         # What was in flight when the primary region was lost comes back in its order; the failover may have followed
         # it.
         replica.name_own(on=not mark and any(self._folder.glob("interim-*.db")))
         if mark:
-            mine = await self._mine(mark, standing.positions)
+            mine = await self._mine(mark, lineage.positions)
             if mine is None:
                 self._failovers.use(None)
                 raise StreamLostError("the failover of this region is over; what it holds is brought back")
@@ -121,18 +121,18 @@ class Failback:
         self._failovers.use(None)
         failover = None
         with suppress(StreamError):
-            failover = await self._open_to(replica, standing.positions)
+            failover = await self._open_to(replica, lineage.positions)
         if failover is not None:
             await self._enter(replica, failover)
 
     async def due(self, replica: Replica) -> str:
         """Return why this node must turn now, "" when it need not, or when nobody can tell."""
-        standing = await self._thread.run(replica.standing)
-        mark = mark_of(standing)
+        lineage = await self._thread.run(replica.lineage)
+        mark = mark_of(lineage)
         with suppress(StreamError):
-            if mark and await self._mine(mark, standing.positions) is None:
+            if mark and await self._mine(mark, lineage.positions) is None:
                 return "the failover of this region is closed: the primary region is back"
-            if not mark and self._failovers.seen and await self._open_to(replica, standing.positions) is not None:
+            if not mark and self._failovers.seen and await self._open_to(replica, lineage.positions) is not None:
                 return "the primary region is unreachable; this region failed over"
         return ""
 
@@ -186,7 +186,7 @@ class Failback:
 
         It is read from the region's copy, like by this node itself, which had not come to it yet.
         """
-        begun = await asyncio.to_thread(standing_of, base)
+        begun = await asyncio.to_thread(lineage_of, base)
         if all(begun.positions[shard].seq >= seq for shard, seq in upto.items()):
             return
         options = replica.options
@@ -208,13 +208,13 @@ class Failback:
 
         Raises StreamError or SnapshotError when that has to be tried again.
         """
-        standing = await self._thread.run(replica.standing)
-        mark = mark_of(standing)
-        if not mark or await self._mine(mark, standing.positions) is not None:
+        lineage = await self._thread.run(replica.lineage)
+        mark = mark_of(lineage)
+        if not mark or await self._mine(mark, lineage.positions) is not None:
             return
         self._failovers.use(None)
         try:
-            await self._back(replica, mark, standing.positions)
+            await self._back(replica, mark, lineage.positions)
         except (HarmonyLiteError, OSError) as error:
             self._part.waiting(f"the failover is closed, and the primary region's is not reached yet: {error}", error)
             if isinstance(error, OSError):
@@ -276,7 +276,7 @@ class Failback:
         """Let everything that the failover changed be pending, on top of the primary order."""
         base = self._base(mark)
         if base.exists():
-            begun = await asyncio.to_thread(standing_of, base)
+            begun = await asyncio.to_thread(lineage_of, base)
             ends = {shard: position.seq for shard, position in begun.positions.items()}
             # What they had sent to the primary region at the cut is in the failover, too, which followed it.
             replica.saw(await self._thread.run(recent_nodes, replica.connection, ends))
@@ -302,7 +302,7 @@ class Failback:
     ) -> None:
         """Continue from the primary order where it holds everything of the failover."""
         base = self._base(mark)
-        begun = await asyncio.to_thread(standing_of, base) if base.exists() else None
+        begun = await asyncio.to_thread(lineage_of, base) if base.exists() else None
         after = begun.positions if begun is not None else {}
         # What arrived there since was in flight at the cut; the failover may have followed it.
         sent = await asyncio.to_thread(ends_of, base) if begun is not None else None
@@ -380,18 +380,18 @@ class Failback:
         return done
 
     async def _finish(self, replica: Replica, mark: str) -> bool:
-        if not self._status.caught_up or mark_of(await self._thread.run(replica.standing)):
+        if not self._status.caught_up or mark_of(await self._thread.run(replica.lineage)):
             return False
         record, revision = await self._record(mark)
         if record is not None and record.node == self._node and record.upto is None:
             await self._hooks.idle()
-            standing = await self._thread.run(replica.standing)
-            if mark_of(standing) or not self._status.caught_up:
+            lineage = await self._thread.run(replica.lineage)
+            if mark_of(lineage) or not self._status.caught_up:
                 return False
-            told = msgspec.structs.replace(record, upto=standing.left)
+            told = msgspec.structs.replace(record, upto=lineage.left)
             if not await self._pointers.set_pointer(key_of(mark), CODEC.encode(told), revision=revision):
                 return False
-            log.warning("the primary order holds everything of failover %s at %s", mark, standing.left)
+            log.warning("the primary order holds everything of failover %s at %s", mark, lineage.left)
         with suppress(StreamError):
             for failover in await self._failovers.all():
                 if failover.mark == mark and not failover.open:

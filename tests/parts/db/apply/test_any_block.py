@@ -12,7 +12,7 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harmonylite.changes.fragments import Piece
+from harmonylite.changes.fragments import Fragment
 from harmonylite.changes.skipped import LeftOut
 from harmonylite.db.mirror import skipped_messages
 from harmonylite.errors import PoisonError, SchemaWaitError
@@ -61,10 +61,10 @@ def look_back(member: Member, block: list[TableBlock]) -> None:
         width = len([column for column in shape.keys if not column.pseudo]) or 1
         images = [*part.deletes, *part.inserts, *(row for group in part.updates for row in group.rows)]
         for row in images:
-            piece = Piece(ChangeSetId("x", "s", 1), KIND_CHANGES, 0, 1, 1, (0,), 0.0, {}, [(0, len(data), False)],
+            fragment = Fragment(ChangeSetId("x", "s", 1), KIND_CHANGES, 0, 1, 1, (0,), 0.0, {}, [(0, len(data), False)],
                           BytesIO(data))  # fmt: skip
             try:
-                found = [_event_json(event) for event in events(piece, shape, [text_of(v) for v in row[:width]])]
+                found = [_event_json(event) for event in events(fragment, shape, [text_of(v) for v in row[:width]])]
             except PoisonError as error:
                 assert (error.shard, error.seq) == (0, 1)  # noqa: PT017
             else:
@@ -96,7 +96,7 @@ def test_any_block_that_decodes_becomes_rows_or_an_error_of_ours(blocks: list[li
                     member.stop()
                     member.start()
                     for left_out in skipped_messages.left_out(member.replica.connection):
-                        member.inbox.skip(left_out.shard, left_out.seq)
+                        member.reassembler.skip(left_out.shard, left_out.seq)
                     member.receive()
             member.run("INSERT INTO t(a, b) VALUES ('honest', 'row')")
             group.settle()

@@ -33,7 +33,7 @@ def commits(member: Member) -> int:
 
 def even(member: Member) -> bool:
     """Tell whether the database counts as far as its mirror."""
-    return drift(member.replica.standing("main"), member.replica.standing("mirror")) == "same" and (
+    return drift(member.replica.lineage("main"), member.replica.lineage("mirror")) == "same" and (
         member.replica.merged_positions() == member.replica.positions()
     )
 

@@ -125,7 +125,7 @@ def test_a_node_that_dropped_a_column_goes_on_from_a_snapshot_that_has_it(group:
     snapshot = group.folder / "snapshot.db"
     save_copy(b.options.mirror, snapshot)
     a.replica.adopt(snapshot)
-    a.inbox = type(a.inbox)(a.replica.positions())
+    a.reassembler = type(a.reassembler)(a.replica.positions())
     assert a.run("SELECT * FROM t WHERE id = 1") == [(1, "newer")]
     b.run("UPDATE t SET a = 'newest', b = 12 WHERE id = 1")
     b.send()
@@ -152,7 +152,7 @@ def test_a_column_that_went_while_others_came_may_be_one_of_those_and_is_waited_
     assert told.value.unsure
     for member in (a, b):
         assert take_for_gone(member.replica.connection) == [("t", "b")]
-        member.inbox = type(member.inbox)(member.replica.positions())
+        member.reassembler = type(member.reassembler)(member.replica.positions())
     assert group.equal("t")[0] == (1, "late", 11, "")
 
 

@@ -77,7 +77,7 @@ def test_a_message_that_is_left_out_lets_the_node_go_on_for_good(group: Group, m
     member.stop()
     member.start()
     for entry in skipped_messages.left_out(member.replica.connection):
-        member.inbox.skip(entry.shard, entry.seq)
+        member.reassembler.skip(entry.shard, entry.seq)
     member.receive()
     assert member.rows("t") == [(1, "a", "b"), (2, "next", None)]
 

@@ -59,7 +59,7 @@ def test_a_row_that_sqlite_refuses_is_named_among_many(group: Group, here: str, 
     skipped_messages.remember(reader.replica.connection, [LeftOut(0, 2)])
     reader.stop()
     reader.start()
-    reader.inbox.skip(0, 2)
+    reader.reassembler.skip(0, 2)
     reader.receive()
     keys = {1, 2, 3, *list(GOOD)[12:]}
     assert {values[0] for values in reader.rows("t")} == {values[0] for values in reader.rows("t", "mirror")} == keys

@@ -6,7 +6,7 @@ import pytest
 
 from harmonylite.db.apply.pending import Pending
 from harmonylite.db.sqlite.connection import value
-from harmonylite.db.tracking.tracked_table import Tracked
+from harmonylite.db.tracking.tracked_table import TrackedTable
 from tests.parts.db.fix_replicas import Group, Member
 
 COUNTER = "CREATE TABLE counter(name TEXT PRIMARY KEY, n INTEGER)"
@@ -19,7 +19,7 @@ def merged(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     seen: list[int] = []
     find = Pending.find
 
-    def found(self: Pending, table: Tracked) -> bool:
+    def found(self: Pending, table: TrackedTable) -> bool:
         seen.append(int(value(self._connection, f"SELECT count(*) FROM {table.scratch('touched')}")))
         return find(self, table)
 

@@ -90,10 +90,10 @@ def test_the_same_autoincrement_id_on_two_nodes_leaves_a_trace_of_the_row_that_g
     a.run("INSERT INTO t(v) VALUES ('from a')")
     b.run("INSERT INTO t(v) VALUES ('from b')")
     assert a.run("SELECT k FROM t") == b.run("SELECT k FROM t") == [(1,)]
-    ((_, standing),) = group.equal("t")
+    ((_, lineage),) = group.equal("t")
     for member in (a, b):
         (conflict,) = member.replica.conflicts()
-        assert {standing, conflict.overruled} == {"from a", "from b"}
+        assert {lineage, conflict.overruled} == {"from a", "from b"}
 
 
 def test_rows_whose_key_holds_null_are_told_apart(group: Group) -> None:

@@ -15,9 +15,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from harmonylite.changes.epochs import Standing
+from harmonylite.changes.epochs import Lineage
 from harmonylite.changes.failover import beginning
-from harmonylite.changes.reassembler import Inbox
+from harmonylite.changes.reassembler import Reassembler
 from harmonylite.db.snapshot import save_copy
 from harmonylite.db.sqlite.thread import SqliteThread
 from harmonylite.errors import StreamError, StreamLostError
@@ -93,13 +93,13 @@ class Node:
     async def fold(self) -> None:
         """Fold everything in the order that the node is in."""
         self.replica.set_created({0: (await self.shard.info()).created})
-        inbox, end = Inbox(self.replica.positions()), await self.shard.end()
-        if inbox.read_up_to(0) < end:
-            for message in await up_to(self.shard, inbox.read_up_to(0) + 1, end):
-                inbox.add(message)
-        while (cut := inbox.take(own=(self.name, self.replica.options.session))) is not None:
-            self.replica.apply(cut)
-            cut.close()
+        reassembler, end = Reassembler(self.replica.positions()), await self.shard.end()
+        if reassembler.read_up_to(0) < end:
+            for message in await up_to(self.shard, reassembler.read_up_to(0) + 1, end):
+                reassembler.add(message)
+        while (batch := reassembler.take(own=(self.name, self.replica.options.session))) is not None:
+            self.replica.apply(batch)
+            batch.close()
         self.status.caught_up = True
 
     async def back(self) -> None:
@@ -332,7 +332,7 @@ async def test_a_node_with_no_room_for_a_copy_of_its_mirror_stays_in_homes_order
     late = Node(group.member(), sides[1])
     late.replica.set_created({0: (await nodes[0].shard.info()).created})
 
-    def full(target: Path, **_: object) -> Standing:
+    def full(target: Path, **_: object) -> Lineage:
         raise OSError(28, "No space left on device", str(target))
 
     monkeypatch.setattr(late.failback, "_hooks", replace(late.failback._hooks, copy=full))
