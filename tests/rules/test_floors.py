@@ -14,7 +14,7 @@ SOURCE = Path(__file__).parents[2] / "src"
 PACKAGE = "harmonylite"
 
 FLOORS: tuple[dict[str, tuple[str, ...]], ...] = (
-    {"": (), "errors": (), "model": (), "backoff": (), "resource": (), "wakeup": ()},  # "": the version
+    {"version": (), "errors": (), "model": (), "backoff": (), "resource": (), "wakeup": ()},
     {"config": (), "changes": (), "schema": (), "wire": (), "foreign": (), "ports": (), "extensions": (), "status": ()},
     {
         "db": (), "nats": (), "nats_server": ("nats", "identity"), "jetstream": ("nats",), "stores": (),
@@ -22,7 +22,11 @@ FLOORS: tuple[dict[str, tuple[str, ...]], ...] = (
     },
     {"replication": (), "snapshots": (), "recovery": ("snapshots",), "web": ()},
     {"node": (), "doctor": ("node",)},
-    {"cli": ("demo",), "demo": (), "__main__": ("cli",)},
+    {
+        "": ("program",), "client": (), "asgi": ("client", "position_cookie"), "wsgi": ("client", "position_cookie"),
+        "position_cookie": (), "cli": ("client", "demo"), "demo": (), "__main__": ("cli",),
+        "program": ("client",), "hosted": ("cli", "program"),
+    },  # "": the public names
 )  # fmt: skip
 """From the lowest floor up: each part, and which parts of its own floor it uses. Floor 0 and 1 are free within."""
 

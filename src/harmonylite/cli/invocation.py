@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import rich_click as click
 
 if TYPE_CHECKING:
-    from harmonylite.cli.control_client import ControlClient
+    from harmonylite.client.control_client import ControlClient
     from harmonylite.config import Settings
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -45,7 +45,7 @@ class Invocation:
 
     def control(self, seconds: float = 15.0) -> ControlClient:
         """Return the way to the running node of the configured database; raises NotRunningError."""
-        from harmonylite.cli.control_client import ControlClient
+        from harmonylite.client.control_client import ControlClient
 
         start = f"harmonylite -config {self.file}" if self.file else "harmonylite"
         return ControlClient.find(self.settings.db_path, start=start, seconds=seconds)

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import rich_click as click
 
-from harmonylite import __version__
 from harmonylite.cli.invocation import Invocation
 from harmonylite.cli.output import remark
 from harmonylite.errors import ConfigError, HarmonyLiteError
+from harmonylite.version import __version__
 
 VERSION_SECONDS = 5.0
 

@@ -7,19 +7,16 @@ from typing import Any
 
 import rich_click as click
 
-from harmonylite.backoff import Backoff
-from harmonylite.cli.control_answers import FeedAnswer
 from harmonylite.cli.go_flags import GoCommand
 from harmonylite.cli.invocation import Invocation, config_option, invocation, json_option
 from harmonylite.cli.output import console, key_text, local_time, plain, print_json, remark, sql_text
-from harmonylite.errors import HarmonyLiteError, NotAnsweringError, NotRunningError, WaitTimeoutError
+from harmonylite.client.blocking import SILENT_SECONDS, Patience
+from harmonylite.client.control_answers import FeedAnswer
+from harmonylite.client.control_client import refusal
+from harmonylite.errors import NotAnsweringError, NotRunningError
 
-SILENT_SECONDS = 30.0
-"""A node says every 5 s where it is; one that is silent for so long does not answer."""
 GRACE = 15.0
 """Seconds that the answer may take beyond the time that the node was given."""
-RETRY_SECONDS = 0.2
-"""Seconds between looks whether the node runs now."""
 
 VERBS = {"insert": "+", "update": "~", "delete": "-"}
 
@@ -41,9 +38,7 @@ def tail(ctx: click.Context, table_name: str | None, start: str, limit: int | No
     try:
         for entry in control.lines("/v1/changes", {"from": start, "table": table_name}, FeedAnswer):
             if "error" in entry:
-                error = HarmonyLiteError(entry["error"])
-                error.exit_code = entry.get("exit_code", 1)
-                raise error
+                raise refusal(entry["error"], entry.get("exit_code", 1))
             if as_json:
                 print_json(entry, lines=True)
             else:
@@ -99,19 +94,13 @@ def wait(ctx: click.Context, caught_up: bool, position: str | None, seconds: flo
 
 
 def _waited(given: Invocation, position: str | None, seconds: float) -> dict[str, Any]:
-    end, backoff = time.monotonic() + seconds, Backoff(first=RETRY_SECONDS, most=2.0)
+    patience = Patience(seconds)
     while True:
-        left = max(0.1, end - time.monotonic())
         try:
-            return given.control(left + GRACE).get("/v1/wait", {"position": position, "seconds": left})
-        except HarmonyLiteError as error:
-            # the node's own refusal has the same code while it has not begun to replicate
-            if error.exit_code not in (NotRunningError.exit_code, NotAnsweringError.exit_code):
-                raise
-            why = error
-        pause = backoff.failed(time.monotonic())
-        if time.monotonic() + pause >= end:
-            raise WaitTimeoutError(f"the node is not there after {seconds:g} s: {why}")
+            query = {"position": position, "seconds": patience.left}
+            return given.control(patience.left + GRACE).get("/v1/wait", query)
+        except (NotRunningError, NotAnsweringError) as error:  # also the node's own, while it begins to replicate
+            pause = patience.failed(error)
         time.sleep(pause)
 
 

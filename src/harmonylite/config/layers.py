@@ -62,6 +62,15 @@ class Layers:
             if name := self._known(tuple(dotted.split(".")), source):
                 self.values[name], self.sources[name] = value, source
 
+    def add_program(self, given: Mapping[str, Any]) -> None:
+        """Take what a program says that runs a node: keys and tables as in the file, in Python's types."""
+        source = KeySource("Config")
+        found: dict[Name, tuple[Any, KeySource]] = {}
+        for written, value in _flat(given, Settings, ()):
+            if name := self._known(written, source):
+                self._once(found, name, value, source)
+        self._take(found)
+
     def nested(self) -> dict[str, Any]:
         """Return the values as nested tables."""
         whole: dict[str, Any] = {}

@@ -23,12 +23,17 @@ DEFAULT_FILE = "config.toml"
 
 
 def load(
-    path: Path | None, overrides: Mapping[str, Any] | None = None, *, environment: Mapping[str, str] | None = None
+    path: Path | None,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    environment: Mapping[str, str] | None = None,
+    program: Mapping[str, Any] | None = None,
 ) -> Settings:
     """Read the configuration.
 
     ``path``: the TOML file; None = only defaults, environment and ``overrides``. ``overrides``: dotted key to value,
-    from flags. ``environment``: None = the process's own.
+    from flags. ``environment``: None = the process's own. ``program``: keys and tables as in the file, from a program
+    that runs a node.
 
     :raises ConfigError: the file can't be read, or anything in the whole is wrong; it lists all faults.
     """
@@ -36,6 +41,7 @@ def load(
     if path is not None:
         layers.add_file(path)
     layers.add_environment(os.environ if environment is None else environment)
+    layers.add_program(program or {})
     layers.add_flags(overrides or {})
     settings = _validated(layers, path)
     raise_all(layers.problems)

@@ -16,7 +16,6 @@ from dataclasses import replace
 from itertools import count
 from typing import Any
 
-from harmonylite import __version__
 from harmonylite.backoff import Backoff, Retry
 from harmonylite.config import Settings, notes
 from harmonylite.config import secrets as known_secrets
@@ -60,6 +59,7 @@ from harmonylite.replication.engine import Engine, EngineHooks
 from harmonylite.replication.verify import Verifier
 from harmonylite.status import NodeStatus
 from harmonylite.systemd import supervised
+from harmonylite.version import __version__
 from harmonylite.web.control import ControlServer
 from harmonylite.web.endpoints import http_servers
 from harmonylite.wire import ENVELOPE_BYTES
@@ -77,7 +77,7 @@ STATISTICS_EVERY = 600.0
 """Seconds between looks at what ANALYZE found out; it costs a read of a small table."""
 
 
-class Node:
+class NodeRuntime:
     """One node. `run` it once; `stop` ends it."""
 
     def __init__(self, settings: Settings) -> None:
@@ -380,7 +380,7 @@ class _Remembered:
 async def run(settings: Settings) -> int:
     """Run a node until a signal ends it; return the exit code. The first signal drains, the second cuts."""
     configure(settings.logging, known_secrets=known_secrets(settings))
-    node = Node(settings)
+    node = NodeRuntime(settings)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, lambda: cut_short() if node.status_object.stopping else node.stop())

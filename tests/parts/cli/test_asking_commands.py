@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from harmonylite.cli.control_client import ControlClient
 from harmonylite.cli.output import LONGEST, sql_text
+from harmonylite.client.control_client import ControlClient
 from harmonylite.errors import NotAnsweringError, NotRunningError
 from harmonylite.identity import acquire_lock, folder_for, make_folder
 from harmonylite.status import NodeStatus

@@ -13,7 +13,7 @@ import apsw
 from harmonylite.config import load
 from harmonylite.jetstream.shard import JetStreamShard
 from harmonylite.node.control import Control
-from harmonylite.node.node import Node
+from harmonylite.node.node import NodeRuntime
 from harmonylite.replication.engine import Engine
 from harmonylite.wire import KIND_CHANGES, VERSION, Envelope, TableBlock, encode_block, encode_envelope, encode_tables
 from tests.parts.fix_nats import eventually
@@ -46,7 +46,7 @@ class Running:
             f'db_path = {json.dumps(str(self.database))}\nnode_id = "{name}"\n[nats]\nurls = ["{url}"]\n'
             "[health_check]\nenable = false\n[prometheus]\nenable = false\n" + more
         )
-        self.node = Node(load(self.config))
+        self.node = NodeRuntime(load(self.config))
         self.task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -63,7 +63,7 @@ class Running:
     async def restart(self) -> None:
         """Stop, and start a new process's worth of it on the same files."""
         await self.stop()
-        self.node = Node(load(self.config))
+        self.node = NodeRuntime(load(self.config))
         await self.start()
 
     @property
