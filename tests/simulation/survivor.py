@@ -105,7 +105,7 @@ class Survivor(Node):
                 if all(seq < resume[s] for s, seq in self.fragile.forgotten.items()):
                     newest = first
                 else:
-                    way = "apart"
+                    way = "diverged"
             shutil.copy(newest, file)
             theirs = lineage_of(file)
             self.replica.adopt(file, relation="behind" if way == "same" else way, further=further(mine, theirs))
@@ -136,7 +136,7 @@ class Survivor(Node):
         if way == "ahead":
             self.replica.keep_mine(further(database, mirror))
         elif way != "same":
-            self.replica.reconcile(first=way == "apart", keep_log=True)
+            self.replica.reconcile(first=way == "diverged", keep_log=True)
 
     @property
     def at_rest(self) -> bool:

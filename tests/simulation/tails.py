@@ -134,7 +134,7 @@ def _adopt_newest(replica: Replica, snapshot: Path) -> None:
     file = replica.options.folder / "newest.db"
     shutil.copy(snapshot, file)
     mine = held(replica.lineage("main"), replica.lineage())
-    replica.adopt(file, relation="apart", further=further(mine, lineage_of(file)))
+    replica.adopt(file, relation="diverged", further=further(mine, lineage_of(file)))
 
 
 async def _adopt_common(replica: Replica, tapes: Sequence[Tape], snapshot: Path, targets: Mapping[int, int]) -> None:

@@ -1,7 +1,7 @@
-"""Histories: which of two mirrors knows more.
+"""Epochs: which of two mirrors knows more.
 
-A *history* is what the streams told from one beginning on. It ends when a stream is lost; the cluster then goes on from
-the newest mirror with a new history, which remembers where it left the ones before. A cluster's first history has a
+An *epoch* is what the streams say from one beginning on. It ends when a stream is lost; the cluster then continues from
+the newest mirror with a new epoch, which remembers where it left the ones before. A cluster's first epoch has a
 random name ("" where an earlier version of this program began it).
 
 Invariant: a node takes another mirror's rows for newer than its own only where its own history is a part of what that
@@ -23,7 +23,7 @@ PAST_KEPT = 64
 Left = Mapping[int, tuple[str, int]]
 """Where a history was left: per shard the stream's creation time, and the sequence."""
 
-Relation = Literal["same", "behind", "ahead", "apart"]
+Relation = Literal["same", "behind", "ahead", "diverged"]
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Lineage:
         return {shard: (position.created, position.seq) for shard, position in self.positions.items()}
 
     def next_epoch(self, history: str, positions: Mapping[int, Position]) -> Lineage:
-        """Return where a mirror stands that begins ``history`` from what this one holds."""
+        """Return the lineage of a mirror that begins epoch ``history`` from what this one holds."""
         past = [*self.past.items(), (self.history, self.left)][-PAST_KEPT:]
         return Lineage(history, positions, dict(past))
 
@@ -61,12 +61,12 @@ class Lineage:
 
 def relation(mine: Lineage, other: Lineage) -> Relation:
     """Tell how what I hold relates to ``other``: the same history, a part of it, on some shard more than it took over,
-    or that can't be told.
+    or that is unknown: they diverged.
     """
     if mine.history == other.history:
         return "same"
     shards = further(mine, other)
-    return "apart" if shards is None else "ahead" if shards else "behind"
+    return "diverged" if shards is None else "ahead" if shards else "behind"
 
 
 def further(mine: Lineage, other: Lineage) -> frozenset[int] | None:
@@ -93,7 +93,7 @@ def held(database: Lineage, mirror: Lineage) -> Lineage:
 
 
 def drift(database: Lineage, mirror: Lineage) -> Relation:
-    """Tell what is to be done with a database whose mirror may not have grown up with it; "same": nothing.
+    """Return how a database relates to a mirror that may belong to another lineage; "same": nothing is to be done.
 
     Behind: it was restored. A mirror that is the older one is exchanged later for one of the database's history.
     """
@@ -105,7 +105,7 @@ def drift(database: Lineage, mirror: Lineage) -> Relation:
 
 
 def start_in(position: Position, info: StreamInfo, common: int | None, left: int | None) -> Position:
-    """Return where a mirror at ``position`` goes on with a stream: after what is in both, or at the stream's start.
+    """Return where a mirror at ``position`` continues with a stream: after what is in both, or at the stream's start.
 
     ``left``: up to where an earlier history had folded it; what was not whole there may have begun anywhere before.
     """

@@ -15,7 +15,7 @@ from harmonylite.errors import ConfigError
 from harmonylite.model import ChangeSetId, Position, StreamInfo
 
 TAG_BYTES = 4
-"""Bytes of the digest that names a stream: enough to tell two of one cluster apart."""
+"""Bytes of the digest that names a stream: enough to distinguish two of one cluster."""
 
 LARGEST = 2**63 - 1
 

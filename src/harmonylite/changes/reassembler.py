@@ -45,7 +45,7 @@ holds the given number of bytes in memory, and more than that in a file.
 """
 
 Foreign = Callable[[StreamMessage, str], None]
-"""Hears of a message that no node wrote in its own name, and why; it is stepped over."""
+"""Called with a message that no node wrote in its own name, and why; it is stepped over."""
 
 
 def _in_memory(most: int) -> IO[bytes]:
@@ -165,7 +165,7 @@ class Reassembler:
 
     @property
     def held_up(self) -> bool:
-        """Whether a shard can't go on before another one has read further."""
+        """Whether a shard can't continue before another one has read further."""
         return any(
             self._missing(queue.ready[0], other)
             for queue in self._queues.values()
@@ -288,7 +288,7 @@ class Reassembler:
     ) -> AtomicBatch | None:  # fmt: skip
         """Take the largest whole batch of at most about ``most_bytes``; None when nothing is whole.
 
-        A change set of ``own``, a node and its session, and a checkpoint stand alone in their batch where the order
+        A change set of ``own``, a node and its session, and a checkpoint are alone in their batch where the order
         allows it: what that session has under way is compared with what comes back. Those of its earlier sessions are
         like anybody's.
         ``limit``: the batch ends at or before these sequences. ``least``: take as little as can be taken.

@@ -77,7 +77,7 @@ def _keys_in(fragment: Fragment) -> Iterable[tuple[str, str]]:
         for part in block:
             images = [*part.deletes, *part.inserts, *(row for group in part.updates for row in group.rows)]
             for image in images:
-                # the rowid that stands beside a key is NULL where the key has a value
+                # the rowid beside a key is NULL where the key has a value
                 key = [value for value in image[: part.keys] if value is not None] or [None]
                 yield part.table, ", ".join(text_of(value)[:KEY_LENGTH] for value in key)
 

@@ -51,8 +51,8 @@ def install(
     """Bring everything in step; ``joined``: the database was merged with the cluster before; ``replicate``: it is
     written with others' rows; ``before``: what was there on this connection until now.
 
-    The schema's version stands in the database. Where it moved since the last install, VACUUM may have numbered rows
-    anew: tables without a key are compared whole then, and those whose watermark it may have shifted.
+    The database holds the schema's version. Where it moved since the last install, VACUUM may have numbered rows
+    again: tables without a key are compared whole then, and those whose watermark it may have shifted.
     Raises DatabaseBusyError when another connection keeps the write lock, MirrorDamagedError when the mirror can't
     follow the database's schema; with nothing changed.
     """
@@ -144,7 +144,7 @@ def _move_mirror(
     for name, shape in inventory.tables.items():
         number = next((n for n, _ in ours.get(name, {}).values()), None)
         old = names.get(number) if number is not None else None
-        # a name that differs in case alone is one that SQLite has already, also where the table was made anew
+        # a name that differs in case alone is one that SQLite has already, also where the table was made again
         old = next((n for n in known if n != name and folded(n) == folded(name)), old)
         if old is not None and old != name and old not in inventory.tables and name not in known:
             mirror_file.rename(connection, old, name)
@@ -191,7 +191,7 @@ def _install(
         there = ours.pop(name, {})
         number = next((n for n, _ in there.values()), None)
         replaced = number is not None and known.get(name) not in (None, number)  # renamed to what another was called
-        anew = number is None or replaced
+        created = number is None or replaced
         if number is None:
             number = int(mirror_file.get_state(connection, "main", "next_table") or 1)
             mirror_file.set_state(connection, "main", "next_table", number + 1)
@@ -200,7 +200,7 @@ def _install(
         result.tables[name] = result.by_id[number] = table
         made = mirror_file.conform(connection, shape)
         looked_at = joined and name not in result.joining  # those are compared when they join
-        if looked_at and anew:
+        if looked_at and created:
             if name in known and known[name] is None and replicate:
                 result.returned.append(name)
             else:
@@ -223,7 +223,7 @@ def _install(
     behind = compared if older or (compared and mirror_is_behind(connection)) else set()
     result.stale = _stale(connection, behind, result)
     for table in result.tables.values():
-        watermarks.begin(connection, table, anew=table.id in compared)
+        watermarks.begin(connection, table, reset=table.id in compared)
     watermarks.forget_others(connection, result.by_id)
     return result
 

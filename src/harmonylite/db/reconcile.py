@@ -1,4 +1,4 @@
-"""Joining: bring a database and a mirror together that did not grow up with each other.
+"""Reconcile a database and a mirror that share no ancestor.
 
 Invariant: no row that only this database has is lost, and no value gives way without a line in the conflict journal.
 """
@@ -63,7 +63,7 @@ def join_first(connection: apsw.Connection, installed: Installed, log: ChangeLog
     """Make the database joined, with what was logged up to ``newest`` in the mirror."""
     with unit("join as the first node"):
         log.clear(installed.by_id, newest)
-        _stand(connection)
+        _set_positions(connection)
 
 
 def reconcile(
@@ -76,7 +76,7 @@ def reconcile(
     if not first and is_older(connection):
         sent = recent_behind(connection, journal.node, dict.fromkeys(mirror_file.positions(connection, "mirror"), 0))
     with unit("bring database and mirror together"):
-        _stand(connection)
+        _set_positions(connection)
         mirror_file.set_state(connection, "mirror", "whole", 1)
         log.name_new(installed.tables.values())
         newest = log.refresh(installed.by_id)
@@ -142,8 +142,8 @@ def adopt(
     """Merge what a newer mirror has over ``base``, the mirror until now; runs in the caller's transaction.
 
     Change sets of this node that the newer mirror folded meanwhile tell a value that was set back from one that nobody
-    touched. ``sent``: where those begin that this node sent before it went on in an order of its own, as `recent_ends`
-    says it; what was done to their rows since is published again.
+    touched. ``sent``: where those begin that this node sent before it continued in an order of its own, as
+    `recent_ends` says it; what was done to their rows since is published again.
     A crash may have left the database further than the new mirror on some shard: rows of that shard are left alone, and
     the node folds up to the database's position before it merges again. Both are at the end of a whole batch, so the
     further of the two on each shard is, too. ``further``: shards on which this node knows more; see `keep_mine`.
@@ -151,7 +151,7 @@ def adopt(
     merged = database_lineage(connection, "base")
     newer, until = (read_lineage(connection, schema) for schema in ("mirror", "base"))
     ahead = beyond(merged, newer) if merged.history == newer.history else set()
-    _stand(connection, {s: p for s, p in newer.positions.items() if s not in ahead})
+    _set_positions(connection, {s: p for s, p in newer.positions.items() if s not in ahead})
     ahead |= set(further)
     log.name_new(installed.tables.values())
     log.refresh(installed.by_id)
@@ -195,7 +195,7 @@ def keep_mine(
 
     ``further``: the shards on which it knows less; None: on all. Held rows stay held. Runs in the caller's transaction.
     """
-    _stand(connection)
+    _set_positions(connection)
     log.refresh(installed.by_id)
     for table in installed.tables.values():
         terms = " AND ".join(f"h.k{i} IS x.k{i}" for i in range(len(table.shape.keys)))
@@ -212,10 +212,10 @@ def keep_mine(
     return sum(table.logged for table in installed.tables.values())
 
 
-def _stand(connection: apsw.Connection, at: Mapping[int, Position] | None = None) -> None:
-    """Let the database stand where the mirror does, or at ``at`` in the mirror's history."""
+def _set_positions(connection: apsw.Connection, at: Mapping[int, Position] | None = None) -> None:
+    """Give the database the mirror's positions, or ``at`` in the mirror's epoch."""
     lineage = read_lineage(connection, "mirror")
-    mirror_file.stand(connection, lineage.positions if at is None else at)
+    mirror_file.set_database_positions(connection, lineage.positions if at is None else at)
     write_history(connection, "main", lineage)
     mirror_file.set_state(connection, "main", "joined", 1)
     # a database that was rolled back counts on from where it was

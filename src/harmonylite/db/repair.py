@@ -1,7 +1,7 @@
-"""Damaged files: find them, put them aside, and make the database anew from its mirror.
+"""Damaged files: find them, put them aside, and rebuild the database from its mirror.
 
 Invariant: nothing damaged is deleted or written to; it stays beside the new file, under a name that says when. What a
-damaged database still tells of rows that were never published goes into the new one.
+damaged database still holds of rows that were never published goes into the new one.
 """
 
 from __future__ import annotations
@@ -166,7 +166,7 @@ def finish_healing(options: ReplicaOptions, replica: Replica) -> Path:
 
 
 def readable_lineage(damaged: Path) -> Lineage:
-    """Return where a damaged database stands, the very beginning where that can't be read."""
+    """Return the positions of a damaged database, the very beginning where they can't be read."""
     try:
         with reading(damaged) as connection:
             return read_lineage(connection, "main")

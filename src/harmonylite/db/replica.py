@@ -89,7 +89,7 @@ class Replica:
             args = (connection, self._log, self._journal, self._others)
             self._applying = Applying(*args, node=o.node, session=o.session, replicate=o.replicate)
             if self.joined:
-                with transaction(connection, "see where the database stands"):
+                with transaction(connection, "read the database's lineage"):
                     mirror_file.note_equal(connection)
             self.reinstall()
             if self.joined:
@@ -159,7 +159,7 @@ class Replica:
             return lacks_own(self.connection, self._installed, self._log, self.options.node, newest=newest)
 
     def lineage(self, schema: Literal["main", "mirror"] = "mirror") -> Lineage:
-        """Return where the mirror or the database stands."""
+        """Return the lineage of the mirror or the database."""
         found = read_lineage(self.connection, schema) if schema == "mirror" else database_lineage(self.connection)
         at = {shard: found.positions.get(shard, Position(shard)) for shard in range(self.options.shards)}
         return replace(found, positions=at)
@@ -343,8 +343,8 @@ class Replica:
         """Replace the mirror by the file ``snapshot``; pending rows stay pending. Raises SchemaWaitError.
 
         ``relation``: how what is here relates to it. Behind: it is merged. Ahead: what only the database holds becomes
-        pending, on the shards ``further`` (None: all). Apart: rows only here become pending, other values lose and are
-        journaled. Deviates: the mirror here is wrong; what came of it loses, journaled, too. ``sent``: see
+        pending, on the shards ``further`` (None: all). Diverged: rows only here become pending, other values lose and
+        are journaled. Deviates: the mirror here is wrong; what came of it loses, journaled, too. ``sent``: see
         `reconcile.adopt`. Returns the number of conflicts. After a crash midway, adopt again.
         """
         before, o = self._journal.written, self.options
@@ -352,8 +352,8 @@ class Replica:
         with exchanged(self.connection, o.mirror, snapshot, o.readers, self._attach_mirror_again):
             self.reinstall()
             args = (self.connection, self._installed, self._log)
-            if relation in ("apart", "deviates"):
-                self.reconcile(first=relation == "apart", keep_log=True)
+            if relation in ("diverged", "deviates"):
+                self.reconcile(first=relation == "diverged", keep_log=True)
             else:
                 with self._applying.unit(f"adopt {snapshot.name}"):
                     mine = set(range(o.shards) if further is None else further) if relation == "ahead" else set()

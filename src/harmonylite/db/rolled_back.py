@@ -35,7 +35,7 @@ def lacks_own(
 ) -> bool:
     """Tell whether rows that ``node`` published, and that the database does not say it has, are not in it.
 
-    True, too, where that can't be told: they were too many to be kept. ``newest``: ask for the last change set alone,
+    True, too, where that is unknown: they were too many to be kept. ``newest``: ask for the last change set alone,
     which no earlier state of the file has. Runs in a transaction of the caller's.
     """
     noted = mirror_file.positions(connection, "main")

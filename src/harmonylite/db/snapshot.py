@@ -1,6 +1,6 @@
 """Make a snapshot from a mirror, and a database from a snapshot.
 
-Invariant: a snapshot is the mirror as it was at one commit, positions inside, and nothing private of the node that took
+Invariant: a snapshot is the mirror's state at one commit, positions inside, and nothing private of the node that took
 it; a database appears under its name whole or not at all, with the access of the one before it.
 """
 
@@ -41,9 +41,9 @@ T = TypeVar("T")
 
 
 def save_copy(source: Path, target: Path, *, beginning: Callable[[Lineage], Lineage] | None = None) -> Lineage:
-    """Write the mirror ``source`` as it is now into the new file ``target``; return where it stands.
+    """Write the mirror ``source`` as it is now into the new file ``target``; return its lineage.
 
-    ``beginning``: makes of that where a new history begins; the copy then stands there. Opens its own connection and
+    ``beginning``: makes of that where a new history begins; the copy then begins there. Opens its own connection and
     may run on any thread; the application's file is not touched. The caller keeps the mirror from being exchanged.
     ``target`` is for this user alone.
     """
@@ -77,7 +77,7 @@ def save_mirror(
 
 
 def lineage_of(snapshot: Path) -> Lineage:
-    """Return where a snapshot stands."""
+    """Return a snapshot's lineage."""
     with reading(snapshot) as connection:
         return read_lineage(connection, "main")
 
@@ -257,8 +257,8 @@ def offer(building: Path, path: Path) -> None:
 def pour(building: Path, path: Path) -> None:
     """Bring all that the closed file ``building`` holds into the database ``path``, in one transaction.
 
-    Whoever has it open sees no table, then all rows (SQLite: c3ref/backup_finish). Raises DatabaseError where somebody
-    made a table there meanwhile, DatabaseBusyError.
+    Others who have it open see no table, then all rows (SQLite: c3ref/backup_finish). Raises DatabaseError where
+    somebody made a table there meanwhile, DatabaseBusyError.
     """
     source, target = open_file(building), open_file(path)
     try:
@@ -288,7 +288,7 @@ def install_mirror(options: ReplicaOptions, snapshot: Path) -> None:
     """Put ``snapshot`` in the mirror's place; no replica may be open. Raises DatabaseBusyError while it is read."""
     target = options.mirror
     target.parent.mkdir(parents=True, exist_ok=True)
-    mirror_file.use_wal(snapshot)  # whoever opens and closes it last brings what its -wal holds into the file
+    mirror_file.use_wal(snapshot)  # the last one to close it brings what its -wal holds into the file
     with options.readers.alone():
         for leftover in (target, Path(f"{target}-wal"), Path(f"{target}-shm")):
             leftover.unlink(missing_ok=True)

@@ -4,7 +4,7 @@ A connection reads it together with the schema, and goes by it however much the 
 row then is taken for one that is quicker to read whole than to look something up in: each changed row costs a look at
 all of them.
 
-Invariant: nothing of the application's is written; what was found out again is read again, what is out of date is told.
+Invariant: nothing of the application's is written; new statistics are read again, outdated ones are reported.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ _ODD = (apsw.Error, DatabaseError, WireError, msgspec.MsgspecError, ValueError, 
 
 
 def inspect_file(file: Path, deadline: Deadline) -> Lineage:
-    """Return where the snapshot ``file`` stands; nobody else has it open.
+    """Return the lineage of the snapshot ``file``; nobody else has it open.
 
     Raises SnapshotRefusedError for what no mirror is or could be, OverdueError when ``deadline`` ends.
     """
@@ -64,7 +64,7 @@ def _whole(connection: apsw.Connection) -> None:
 
 
 def _typed(lineage: Lineage) -> Lineage:
-    """Return a standing whose values are of the types that positions have; raises TypeError."""
+    """Return a lineage whose values are of the types that positions have; raises TypeError."""
     texts: list[Any] = [lineage.history, *(p.created for p in lineage.positions.values())]
     numbers: list[Any] = [n for p in lineage.positions.values() for n in (p.shard, p.seq, p.resume)]
     if not all(isinstance(text, str) for text in texts) or not all(isinstance(n, int) and n >= 0 for n in numbers):
@@ -83,7 +83,7 @@ def try_out(schema: list[Definition], deadline: Deadline) -> None:
     """Apply ``schema`` to a database in memory; raises DefinitionError, OverdueError.
 
     What this SQLite lacks (a function, a module, newer syntax) is no reason to refuse: a node that has its database
-    never applies the schema, and one that makes it hears of it then.
+    never applies the schema, and one that makes it gets the error then.
     """
     connection = apsw.Connection(":memory:")
     try:

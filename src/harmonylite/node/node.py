@@ -96,7 +96,7 @@ class NodeRuntime:
         self._server: EmbeddedServer | None = None
         self._renewing: asyncio.Task[None] | None = None
         self._checkpointer = Checkpointer(settings.db_path)
-        self._watch = Watch(settings.db_path, heard=self._checkpointer.wake)
+        self._watch = Watch(settings.db_path, on_event=self._checkpointer.wake)
 
     def stop(self) -> None:
         """Drain and end."""

@@ -179,7 +179,7 @@ class Bootstrap:
         if await self._thread.run(have_diverged, replica.connection) and database.history == mirror.history:
             # Nothing but the new mirror says what was deleted, and it may not know of what the streams have lost.
             found = [await self._patiently(partial(is_lost, s, database.positions[s.shard])) for s in streams]
-            way = "apart" if any(found) else way
+            way = "diverged" if any(found) else way
         if way == "same":
             return
         log.warning("reconciling the database with its mirror, which do not share an ancestor (%s)", way)
@@ -187,7 +187,7 @@ class Bootstrap:
             await self._patiently(lambda: self._thread.run(replica.keep_mine, further(database, mirror)))
             return
         conflicts = await self._patiently(
-            lambda: self._thread.run(replica.reconcile, first=way == "apart", keep_log=True)
+            lambda: self._thread.run(replica.reconcile, first=way == "diverged", keep_log=True)
         )
         self._status.counters.conflicts += conflicts
 

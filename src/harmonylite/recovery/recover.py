@@ -320,9 +320,9 @@ class Recovery:
         if way == "same":
             way, shards = await self._related(replica, look, file)
             if way == "ahead" and not snapshot.begins:
-                way = "apart"
+                way = "diverged"
         if way == "same":
-            way = "apart" if look.lost else "behind"
+            way = "diverged" if look.lost else "behind"
         if not self._publish:
             way = "behind"
         conflicts = await self._thread.run(replica.adopt, file, relation=way, further=shards)
@@ -330,7 +330,7 @@ class Recovery:
         told = {
             "behind": "",
             "ahead": "; what only this node has is published again",
-            "apart": "; rows that only this node has are published, other values are in the conflict journal",
+            "diverged": "; rows that only this node has are published, other values are in the conflict journal",
             "same": "",
         }
         log.warning("resynced from snapshot %s of node %s%s", snapshot.name, snapshot.node, told[way])

@@ -298,7 +298,7 @@ class Sender:
             await asyncio.sleep(COUNT_EVERY)
             with suppress(DatabaseError):
                 self._status.pending_rows = await self._thread.run(self._replica.look)
-            self._watch.heard()  # nobody waits for events meanwhile
+            self._watch.on_event()  # nobody waits for events meanwhile
 
     async def idle(self) -> None:
         """Wait until everything that was committed so far is in the order."""

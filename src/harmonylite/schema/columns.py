@@ -109,7 +109,7 @@ def _is_space(part: str) -> bool:
 
 
 def unquoted(part: str) -> str:
-    """Return the name that a token stands for."""
+    """Return the name that a token spells."""
     close = _CLOSES.get(part[0])
     if close is None:
         return part

@@ -103,6 +103,6 @@ def advanced(captured: Mapping[tuple[str, str], Known], addition: Addition) -> K
 
 
 def encode(section: Iterable[Addition]) -> TableBlock:
-    """Return a section as the table part that stands at the head of a change set."""
+    """Return a section as the table part at the head of a change set."""
     rows = [[a.kind, a.name, a.table, a.old, a.new] for a in section]
     return TableBlock(SECTION, COLUMNS, 2, [], rows)

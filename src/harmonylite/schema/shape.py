@@ -17,7 +17,7 @@ from harmonylite.schema.names import folded
 from harmonylite.schema.sql import quote
 
 FILLERS = {"TEXT": "''", "INTEGER": "0", "REAL": "0.0", "NUMERIC": "0", "BLOB": "x''"}
-"""By affinity: what stands, on every node, for a value that nobody gave where there must be one."""
+"""By affinity: the value, on every node, of a column that nobody gave one where there must be one."""
 
 _CONFLICT_CLAUSE = pattern(r"\bON\b.*\bCONFLICT\b", IGNORECASE | DOTALL)
 STAND_IN = "__harmonylite__stand_in"
@@ -32,7 +32,7 @@ class Column:
     """One stored column. ``affinity``: TEXT, INTEGER, REAL, NUMERIC or BLOB; ``collation``: upper case.
 
     ``key``: position in the key, -1 outside it. ``pseudo``: "" for a real column, "rowid" where the table has no key
-    of its own, "null" for the rowid that tells rows apart whose key holds NULL (NULL itself for all others).
+    of its own, "null" for the rowid that distinguishes rows whose key holds NULL (NULL itself for all others).
     ``defaulted``: its declaration names a default.
     """
 
@@ -140,7 +140,7 @@ class TableShape:
         """Return what is in columns that a row doesn't hold, as SQL, by the column's index, where no default does.
 
         A row may come from before a migration that added the column, or be in the mirror since then; the rows that the
-        migration filled are told apart from the filler and travel. Where two rows with one value would displace each
+        migration filled differ from the filler and travel. Where two rows with one value would displace each
         other, each has one of its own: NULL, or one that is made of its key, which the expressions ``key`` give.
         """
         alone = self._alone(present)
@@ -231,7 +231,7 @@ def differs(column: Column, left: str, right: str) -> str:
     plain = f"{left} IS NOT {right} COLLATE BINARY"
     if column.affinity == "TEXT" or (column.affinity == "INTEGER" and column.key >= 0):
         return f"({plain})"
-    zero = f"({left} = 0 AND atan2(0, {left}) IS NOT atan2(0, {right}))"  # only the sign of zero tells them apart
+    zero = f"({left} = 0 AND atan2(0, {left}) IS NOT atan2(0, {right}))"  # only the sign of zero differs
     if column.affinity == "REAL":
         return f"({plain} OR {zero})"
     return f"({plain} OR typeof({left}) IS NOT typeof({right}) OR {zero})"
@@ -239,8 +239,8 @@ def differs(column: Column, left: str, right: str) -> str:
 
 def outline(shapes: Iterable[TableShape]) -> str:
     """Return a digest of tables, keys and columns: what two databases must share for each to hold the other's rows."""
-    told = sorted((folded(shape.name), len(shape.keys), sorted(map(folded, shape.names))) for shape in shapes)
-    return sha256(repr(told).encode()).hexdigest()[:16]
+    names = sorted((folded(shape.name), len(shape.keys), sorted(map(folded, shape.names))) for shape in shapes)
+    return sha256(repr(names).encode()).hexdigest()[:16]
 
 
 def any_of(terms: Sequence[str]) -> str:

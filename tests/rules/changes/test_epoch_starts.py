@@ -122,7 +122,7 @@ def test_who_holds_more_is_told_shard_by_shard_in_the_same_stream_only(
     mine = Lineage("mine", {0: Position(0, seq, created=created)})
     other = Lineage("other", {}, {"mine": left})
     assert further(mine, other) == more
-    assert relation(mine, other) == ("apart" if more is None else "ahead" if more else "behind")
+    assert relation(mine, other) == ("diverged" if more is None else "ahead" if more else "behind")
 
 
 def test_the_node_with_the_longest_past_begins_whatever_its_positions_are_and_the_last_by_name_of_equals() -> None:

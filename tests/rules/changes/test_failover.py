@@ -86,5 +86,5 @@ def test_a_mirror_in_an_failover_is_in_a_history_of_its_own() -> None:
     inside = before.next_epoch(failover.history, {0: Position(0, 10, 11, failover.order(0))})
     assert mark_of(inside) == "m"
     assert mark_of(before) == ""
-    assert relation(inside, before) == "apart", "its numbers are never compared with those of the primary order"
+    assert relation(inside, before) == "diverged", "its numbers are never compared with those of the primary order"
     assert failover.order(0) != Failover(1, "n", failover.starts, 0.0).order(0)

@@ -1,8 +1,9 @@
 """Applying: fold batches into the mirror and merge them into the database, each in one transaction.
 
-Invariant: the positions move in the transaction that folds and merges what they stand for; whatever raises, nothing has
-changed. What brings the database no row does not write it: the mirror's positions move alone, and what the database is
-to say of that too (`Applying.note`) is written with the next rows that it gets, or when nobody is in the way.
+Invariant: the positions move in the transaction that folds and merges the rows that they cover; whatever raises,
+nothing has changed. What brings the database no row does not write it: the mirror's positions move alone, and what the
+database is to say of that too (`Applying.note`) is written with the next rows that it gets, or when nobody is in the
+way.
 """
 
 from __future__ import annotations
@@ -139,7 +140,7 @@ class Applying:
     def name_new_rows(self) -> bool:
         """Name the rows beyond the watermarks in the log, unless the write lock isn't free; return True.
 
-        That spares whoever reads the log next, a merge included, to look at each of them again.
+        The next reader of the log, a merge included, need not look at each of them again.
         """
         self._others.wait(self._others.deadline())
         self._connection.set_busy_timeout(SHORT_WAIT_MS)
@@ -193,7 +194,9 @@ class Applying:
                 self.clear_log(self._back.log_id, self._back.seen)
             own = mirror_file.positions(self._connection, "main")
             there = mirror_file.positions(self._connection, "mirror")
-            mirror_file.stand(self._connection, {s: p for s, p in there.items() if s not in own or p.seq >= own[s].seq})
+            mirror_file.set_database_positions(
+                self._connection, {s: p for s, p in there.items() if s not in own or p.seq >= own[s].seq}
+            )
             self._others.check(until)
 
     def _must_not_have_gone_back(self) -> None:
@@ -302,7 +305,7 @@ class Applying:
         """Merge what was folded, with all that the database is to say of it; it is locked from the first line on."""
         locked = time.monotonic()
         self._must_not_have_gone_back()
-        mirror_file.stand(self._connection, mirror_file.positions(self._connection, "mirror"))
+        mirror_file.set_database_positions(self._connection, mirror_file.positions(self._connection, "mirror"))
         self.same_schema()
         held = self._held()
         if self._back is not None:
@@ -351,9 +354,9 @@ class Applying:
             merge_base.forget_unlogged(self._connection, tables)
 
     def compare_stale(self) -> None:
-        """Compare tables that a migration rebuilt while database and mirror stood at two places, once they do not.
+        """Compare tables that a migration rebuilt while database and mirror were at different positions.
 
-        What changed in them and is not logged any more can't be told from what the mirror had not folded yet.
+        What changed in them and is not logged any more looks like what the mirror had not folded yet.
         Raises SchemaMovedError.
         """
         if not self.installed.stale or mirror_is_behind(self._connection) or is_older(self._connection):

@@ -1,10 +1,10 @@
 """Fold: bring one change set into the mirror, the same way on every node.
 
 Invariant: the mirror after a fold depends on nothing but the mirror before it and the change set: deletes first, then
-upserts in the order in which they stand; an upsert on a present row sets the changed columns, on a missing row it
+upserts in the order of the message; an upsert on a present row sets the changed columns, on a missing row it
 inserts the image; a row whose unique value it takes is displaced. Where a plain statement meets a unique index, the
 slow way (take all rows of the group out, put their merged images in, displacing) gives the same as if no row of the
-group had stood in another's way, so that it doesn't matter in which order SQLite visits rows.
+group had been in another's way, so that it doesn't matter in which order SQLite visits rows.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ WIDE = 200
 class Folded:
     """What a fold did to one table. ``fresh``: only inserts of rows that were not there, all still in ``incoming``.
 
-    ``touched``: keys stand in the scratch table of that name (never while ``fresh``); ``rows``: how many are fresh.
-    ``waiting``: sizes of the parts that stand at the end of ``incoming`` and are not in the mirror yet.
+    ``touched``: keys are in the scratch table of that name (never while ``fresh``); ``rows``: how many are fresh.
+    ``waiting``: sizes of the parts at the end of ``incoming``, which are not in the mirror yet.
     """
 
     table: TrackedTable
@@ -91,7 +91,7 @@ class Fold:
         return count
 
     def _take_ahead(self, fragment: Fragment) -> tuple[int, int]:
-        """Go on from what was staged ahead of ``fragment``; return how many of its blocks and rows that is."""
+        """Continue from what was staged ahead of ``fragment``; return how many of its blocks and rows that is."""
         ahead = self.ahead
         if ahead is None or (ahead.id, ahead.shard) != (fragment.id, fragment.shard) or ahead.table is None:
             return 0, 0
@@ -105,7 +105,7 @@ class Fold:
         staged = self.connection.changes()
         self.connection.execute(f"DELETE FROM {table.scratch('ahead')}")
         if staged != kept:
-            return 0, 0  # the scratch tables were made anew
+            return 0, 0  # the scratch tables are new
         self.done[name] = Folded(table, fresh=True, present=ahead.present, waiting=ahead.parts)
         return ahead.blocks, kept
 
@@ -218,7 +218,7 @@ class Fold:
         present: tuple[int, ...],
         displacing: dict[str, TrackedTable],
     ) -> None:
-        """Insert what stands in ``incoming``."""
+        """Insert what is in ``incoming``."""
         self._touch(table, folded)
         if not self._plain_insert(table, present, "1", whole=not table.shape.nullable_key):
             self._journal_overruled(fragment, table, [i for i in present if i in table.shape.compared], None)
@@ -384,7 +384,7 @@ class Fold:
             where = any_of([terms[i] for i in some])
             for row in exact_rows(self.connection, reads, f"FROM {both} WHERE {where}"):
                 each = zip(some, row[keys::3], row[keys + 1 :: 3], row[keys + 2 :: 3], strict=True)
-                overruled = [Overruled(i, new, stands) for i, stands, new, holds in each if holds]
+                overruled = [Overruled(i, new, present) for i, present, new, holds in each if holds]
                 self.journal.write(fragment, table, row[:keys], kind, overruled)
 
     def _journal_displaced(self, fragment: Fragment, table: TrackedTable) -> None:

@@ -160,7 +160,7 @@ class Pending:
 
 
 def _overrules(table: TrackedTable) -> str:
-    """Return the condition that the local row ``d`` stands against a new value of the mirror's in some column."""
+    """Return the condition that the local row ``d`` conflicts with a new value of the mirror's in some column."""
     shape = table.shape
     columns = [(shape.columns[i], f"b.c{i}") for i in shape.compared]
     newer = [differs(c, shape.read(c, "m"), base) for c, base in columns]

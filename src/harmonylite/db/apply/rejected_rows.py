@@ -1,6 +1,6 @@
 """Find the row that SQLite refuses among all that a batch brings, by trying ever fewer of them.
 
-SQLite tells which column refuses a value (of a STRICT table, NOT NULL, INTEGER PRIMARY KEY, an index on an expression),
+SQLite says which column refuses a value (of a STRICT table, NOT NULL, INTEGER PRIMARY KEY, an index on an expression),
 but neither in which row nor with which message the value came.
 
 Invariant: a message is only named when all before it can be applied, and it can't.

@@ -1,7 +1,7 @@
 """Rowids of rows whose key holds NULL: they are the key, so a row that merely happens to sit there moves away.
 
-SQLite allows NULL in a primary key that is neither INTEGER nor WITHOUT ROWID, any number of times. Such rows are told
-apart by rowid; rows with a whole key have whatever rowid their own file gave them.
+SQLite allows NULL in a primary key that is neither INTEGER nor WITHOUT ROWID, any number of times. Their
+rowids distinguish such rows; rows with a whole key have whatever rowid their own file gave them.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ class Outgoing:
     """A captured change set, ready to be published. ``log_id``: the log id that it was read at; ``rows``: how many;
     ``section``: what it adds to the schema; ``history``: the one of the mirror that it was compared with.
 
-    ``parts``: per shard, offset, length, whether the block goes on, and compression of each message's body.
+    ``parts``: per shard, offset, length, whether more of the block follows, and compression of each message's body.
     """
 
     id: ChangeSetId

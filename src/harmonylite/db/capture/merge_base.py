@@ -1,6 +1,6 @@
 """What the local writer last saw of pending rows that other nodes changed meanwhile.
 
-A change set tells what its writer last saw, so that every node can tell what it overrules. The mirror's row at the time
+A change set says what its writer last saw, so that every node knows what it overrules. The mirror's row at the time
 of capture is that, except for a row that was pending while a fold changed it: the writer never saw the mirror's new
 values. Its base is remembered here when the merge keeps a local value against a newer one, also of a row that is in
 flight: its change set may be voided, and the row captured once more. What this node's own change sets bring back is
@@ -32,7 +32,7 @@ Seen = dict[bytes, "list[Any] | None"]
 
 
 def key_of(table: TrackedTable, values: Sequence[Any]) -> bytes:
-    """Return a key as the bytes under which its base stands: the same for all keys that SQLite holds equal."""
+    """Return a key as the bytes under which its base is stored: the same for all keys that SQLite holds equal."""
     return encode_value([plain(value, c.collation) for c, value in zip(table.shape.keys, values, strict=True)])
 
 

@@ -1,8 +1,8 @@
 """The conflict journal: what was overruled, by whom, and where in the order.
 
 Invariant: the entries that a fold writes are part of the mirror and the same on every node. Those that joining writes
-tell of this file's own rows: they stand in the database, in the transaction that overrules them, and stay there when
-the mirror is replaced.
+tell of this file's own rows: they are in the database, written in the transaction that overrules them, and stay there
+when the mirror is replaced.
 """
 
 from __future__ import annotations
@@ -48,7 +48,9 @@ TABLES = (
 
 
 _NEWEST = f"ifnull((SELECT nth FROM {RECENT} WHERE shard = ?1 ORDER BY seq DESC LIMIT 1), 0)"
-"""The number of a shard's newest change set: they are counted through all histories, where sequences begin anew."""
+"""The number of a shard's newest change set: they are counted through all histories, where sequences begin at 1
+again.
+"""
 
 
 BLOCKS = Codec("the blocks of a change set", list[tuple[bytes, bool]], packed=True, most=2**31)
@@ -139,11 +141,11 @@ class ConflictJournal:
         self._authors: Authors | None = None
 
     def begin(self) -> None:
-        """Begin with another change set: who wrote what before it is to be asked anew."""
+        """Begin with another change set: who wrote what before it is looked up again."""
         self._authors = None
 
     def remember(self, fragment: Fragment, count: int) -> None:
-        """Keep a folded change set for a while, so that a later conflict can be told whose value it overrules."""
+        """Keep a folded change set for a while, so that a later conflict can name whose value it overrules."""
         blocks: list[tuple[bytes, bool]] = []
         if count <= RECENT_ROWS and fragment.size <= RECENT_BYTES:
             for offset, length, packed in fragment.blocks:
@@ -180,7 +182,7 @@ class ConflictJournal:
             )
 
     def write_local(self, table: TrackedTable, row: Sequence[Any], kind: str, overruled: Sequence[Overruled]) -> None:
-        """Journal this node's own values that gave way outside the order: no change set of its own told of them."""
+        """Journal this node's own values that gave way outside the order: no change set of its own contained them."""
         key = row[: len(table.shape.keys)]
         for item in overruled:
             self._insert(LOCAL, table, key, item, (kind, "", self.node, 0, 0, time.time()))

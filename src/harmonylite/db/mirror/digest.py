@@ -1,4 +1,4 @@
-"""Digest a mirror as it was at one commit, on a connection and a thread of its own."""
+"""Digest a mirror's state at one commit, on a connection and a thread of its own."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The mirror file: make it, keep its tables' shapes in step with the database's, and its positions and state.
 
-Invariant: apart from what is named node-private, the mirror holds the fold of the stream up to its positions and
+Invariant: except for what is named node-private, the mirror holds the fold of the stream up to its positions and
 nothing else; its shape follows the database's, and a change of shape alone makes no row traffic.
 """
 
@@ -35,7 +35,7 @@ PAIR = "pair"
 
 UNWRITABLE = "unwritable"
 DROPPED = 0
-"""Stands for the number of a table that was dropped here: what is made under its name again is a new table."""
+"""The number of a table that was dropped here: what is made under its name again is a new table."""
 
 SETTLED = "settled"
 """Up to which id of the database's log all is in the mirror; the database need not say so."""
@@ -110,7 +110,7 @@ def prepare(connection: apsw.Connection, schema: str = "mirror") -> None:
 
 
 def positions(connection: apsw.Connection, schema: str) -> dict[int, Position]:
-    """Return the positions that stand in ``main`` or ``mirror``, by shard; raises as `unreadable`."""
+    """Return the positions in ``main`` or ``mirror``, by shard; raises as `unreadable`."""
     listed = rows(connection, f"SELECT shard, seq, resume, created, aborted, newest FROM {schema}.{POSITION}")
     try:
         return {
@@ -124,12 +124,12 @@ def positions(connection: apsw.Connection, schema: str) -> dict[int, Position]:
 def unreadable(schema: str, why: str) -> DatabaseError:
     """Return the error for a file whose own facts can't be read: a mirror is made from a snapshot then."""
     if schema == "mirror":
-        return MirrorDamagedError(f"the mirror does not say where it stands: {why}")
-    return DatabaseError(f"the file does not say where it stands: {why}")
+        return MirrorDamagedError(f"the mirror's positions can't be read: {why}")
+    return DatabaseError(f"the file's positions can't be read: {why}")
 
 
 def set_positions(connection: apsw.Connection, schema: str, moved: Mapping[int, Position]) -> None:
-    """Write positions into ``main`` or ``mirror``, within the transaction of the rows that they stand for."""
+    """Write positions into ``main`` or ``mirror``, within the transaction of the rows that they cover."""
     connection.executemany(
         f"INSERT OR REPLACE INTO {schema}.{POSITION} VALUES (?, ?, ?, ?, ?, ?)",
         [
@@ -139,7 +139,7 @@ def set_positions(connection: apsw.Connection, schema: str, moved: Mapping[int, 
     )
 
 
-def stand(connection: apsw.Connection, moved: Mapping[int, Position]) -> None:
+def set_database_positions(connection: apsw.Connection, moved: Mapping[int, Position]) -> None:
     """Let the database note positions that its mirror has, in a transaction that writes both."""
     set_positions(connection, "main", moved)
     connection.executemany(
@@ -234,7 +234,7 @@ def set_table_id(connection: apsw.Connection, name: str, number: int | None) -> 
 
 
 def conform(connection: apsw.Connection, shape: TableShape) -> bool:
-    """Give the mirror's table the shape of the database's; True when it was made anew and is empty.
+    """Give the mirror's table the shape of the database's; True when it is a new, empty table.
 
     Values stay under their column's name; a column whose name alone changed is known by its place, unless the rows say
     otherwise. The caller holds a transaction.
@@ -329,7 +329,7 @@ def rename(connection: apsw.Connection, old: str, new: str) -> None:
 
 
 def _into_mirror(sql: str, start: str) -> str:
-    """Point a CREATE statement, as SQLite keeps it, at the mirror: nothing stands between ``start`` and the name."""
+    """Point a CREATE statement, as SQLite keeps it, at the mirror: nothing is between ``start`` and the name."""
     if not sql.startswith(start):
         raise ValueError(f"SQLite keeps a statement that does not start with {start!r}: {sql[:60]!r}")
     return f"{start}mirror.{sql[len(start) :]}"

@@ -1,6 +1,6 @@
-"""Where database and mirror stand: positions, the history that they belong to, and what proves that a stream is its.
+"""The lineage of database and mirror: positions, their epoch, and what proves that a stream is theirs.
 
-Invariant: history and past stand in the same file as the positions, and are written in the same transaction.
+Invariant: epoch and ancestors are in the file of the positions, and are written in the same transaction.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ PAST_CODEC = Codec("where earlier histories were left", dict[Line, Stands], most
 
 
 def read_lineage(connection: apsw.Connection, schema: str) -> Lineage:
-    """Return where ``main`` or ``mirror`` stands; raises as `mirror_file.unreadable`."""
+    """Return the lineage of ``main`` or ``mirror``; raises as `mirror_file.unreadable`."""
     history = history_of(connection, schema)
     text = mirror_file.get_state(connection, schema, PAST)
     try:
@@ -40,7 +40,7 @@ def read_lineage(connection: apsw.Connection, schema: str) -> Lineage:
 
 
 def database_lineage(connection: apsw.Connection, mirror_as: str = "mirror") -> Lineage:
-    """Return where the database stands, with what its mirror, schema ``mirror_as``, knows of it."""
+    """Return the database's lineage, with what its mirror, schema ``mirror_as``, knows of it."""
     own = read_lineage(connection, "main")
     if own.history != history_of(connection, mirror_as):
         return own
@@ -116,8 +116,8 @@ def folded_set(connection: apsw.Connection, shard: int, seq: int) -> tuple[str, 
 
 
 def rewind(connection: apsw.Connection, shard: int, end: int) -> None:
-    """Let database and mirror stand at ``end`` of a shard, which they are beyond: nothing after it changed a row."""
-    with transaction(connection, "stand where the stream ends"):
+    """Set the positions of database and mirror back to ``end`` of a shard: nothing after it changed a row."""
+    with transaction(connection, "set the positions to the stream's end"):
         for schema in ("main", "mirror"):
             position = mirror_file.positions(connection, schema).get(shard)
             if position is not None and position.seq > end:
@@ -128,8 +128,10 @@ def rewind(connection: apsw.Connection, shard: int, end: int) -> None:
 
 
 def enter(connection: apsw.Connection, history: str, created: Mapping[int, str]) -> None:
-    """Let database and mirror, at the same positions, go on in ``history`` and in the streams made at ``created``."""
-    with transaction(connection, f"go on in history {history}"):
+    """Let database and mirror, at the same positions, continue in epoch ``history`` and in the streams made at
+    ``created``.
+    """
+    with transaction(connection, f"continue in epoch {history}"):
         lineage = read_lineage(connection, "mirror")
         at = {shard: replace(p, created=created[shard]) for shard, p in lineage.positions.items()}
         for schema in ("main", "mirror"):
@@ -139,14 +141,14 @@ def enter(connection: apsw.Connection, history: str, created: Mapping[int, str])
 
 
 def _own(connection: apsw.Connection, schema: str, at: Mapping[int, Position]) -> dict[int, Position]:
-    """Return the positions of ``schema`` itself, under the identities in ``at``: a crash may have left them apart."""
+    """Return the positions of ``schema`` itself, under the identities in ``at``: after a crash they may differ."""
     found = mirror_file.positions(connection, schema)
     return {shard: replace(found.get(shard, p), created=p.created) for shard, p in at.items()}
 
 
 def adopt_lineage(connection: apsw.Connection) -> None:
-    """Let the mirror, a copy of the database, stand where the database does."""
-    with transaction(connection, "stand where the database does"):
+    """Give the mirror, a copy of the database, the database's positions."""
+    with transaction(connection, "take over the database's positions"):
         lineage = read_lineage(connection, "main")
         mirror_file.set_positions(connection, "mirror", lineage.positions)
         write_history(connection, "mirror", lineage.next_epoch(f"{LIMBO}{secrets.token_hex(8)}", lineage.positions))

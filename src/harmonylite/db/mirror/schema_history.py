@@ -30,9 +30,9 @@ log = logging.getLogger(__name__)
 
 FORMER = quote(PRIVATE + "former")
 TABLES = PRIVATE + "tables"
-"""Stands for the table where the name is a table's own; no application's table is called like this, nor a column so:"""
+"""The table itself, where the name is a table's own; no application's table is called like this, nor a column so:"""
 UNSURE = PRIVATE + "unsure"
-"""Stands for what a column is called now where it may have gone, or may have been renamed: a migration did both."""
+"""The new name of a column that may have gone, or may have been renamed: a migration did both."""
 
 
 def prepare(connection: apsw.Connection, schema: str) -> None:
@@ -48,7 +48,7 @@ def carry_over(connection: apsw.Connection) -> None:
     with transaction(connection, "keep the names that were"):
         prepare(connection, "mirror")
         connection.execute(f"INSERT OR IGNORE INTO mirror.{FORMER} SELECT tbl, name, now FROM base.{FORMER}")
-        known = quote(TABLES)  # the mirror's list of tables, not what stands for names of tables here
+        known = quote(TABLES)  # the mirror's list of tables, not the key of table names here
         dropped = f"SELECT name FROM base.{known} WHERE id = 0"
         # the numbers in a mirror that was filled beside another database are of that one
         connection.execute(f"UPDATE mirror.{known} SET id = CASE WHEN name IN ({dropped}) THEN 0 END")
@@ -59,7 +59,7 @@ def columns_moved(
 ) -> None:
     """Remember what became of a table's columns, in the transaction that reshapes the mirror's table.
 
-    ``pairs``: old and new names of those whose values stay, as far as can be told. A column is known to be renamed when
+    ``pairs``: old and new names of those whose values stay, as far as is known. A column is known to be renamed when
     nothing but names is another, known to be gone when no column came.
     """
     new = dict(pairs)
@@ -138,7 +138,7 @@ class Named:
         return table is not None and table.shape.name not in self.tables
 
     def widened(self, table: TrackedTable, columns: Sequence[str]) -> TrackedTable:
-        """Return a table that went with more columns: others have migrated it, and nothing here stands in the way."""
+        """Return a table that went with more columns: others have migrated it, and nothing here is in the way."""
         name = table.shape.name
         strict = rows(
             self.connection, "SELECT strict FROM pragma_table_list WHERE schema = 'mirror' AND name = ?", (name,)
@@ -224,7 +224,7 @@ class Own:
     """What ``fragments``, change sets of this node, say of the database's tables, in today's names.
 
     What names a column that nothing is known of is left out: a mirror that was taken over may not know it.
-    Each time it is gone through, it is read anew: there may be more of it than memory should hold.
+    Each iteration reads it again: there may be more of it than memory should hold.
     """
 
     named: Named

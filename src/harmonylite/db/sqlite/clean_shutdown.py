@@ -39,7 +39,7 @@ def taken(folder: Path) -> set[Path]:
 
 
 def _look(file: Path) -> list[list[int]] | None:
-    """Return what tells the present file and its write-ahead log from others; None when there is no file."""
+    """Return what identifies the present file and its write-ahead log; None when there is no file."""
     looks = []
     for path in (file, Path(f"{file}-wal")):
         try:

@@ -20,7 +20,7 @@ from harmonylite.schema.shape import STAND_IN
 from harmonylite.schema.sql import quote
 
 LOCK_WAIT_MS = 1000
-"""How long one try waits for another connection's lock, in milliseconds, before the caller hears of it."""
+"""How long one try waits for another connection's lock, in milliseconds, before the caller gets an error."""
 
 CACHE = {"main": 32_768, "mirror": 32_768, "temp": 16_384}
 """Page cache of each schema in KiB; filled by large change sets only, and given back after them."""
@@ -170,7 +170,7 @@ def transaction(connection: apsw.Connection, doing: str, *, immediate: bool = Fa
 def try_or_undo(connection: apsw.Connection, work: Callable[[], T]) -> tuple[bool, T | None]:
     """Run ``work`` in a savepoint. Return (True, result), or (False, None), all undone, when a unique index objects.
 
-    Any other constraint is an error that the caller must hear of.
+    Any other constraint is an error of the caller's.
     """
     connection.execute("SAVEPOINT attempt")
     try:

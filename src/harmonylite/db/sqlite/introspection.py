@@ -19,7 +19,7 @@ from harmonylite.schema.sql import is_private, quote
 
 ROWID_NAMES = ("rowid", "_rowid_", "oid")
 WIDEST = 950
-"""The most columns of a replicated table: two rows of it and what tells them apart must fit into one result (SQLite:
+"""The most columns of a replicated table: two rows of it and what distinguishes them must fit into one result (SQLite:
 limits, 2,000 columns)."""
 
 

@@ -10,7 +10,7 @@ import apsw
 from harmonylite.model import RawText
 
 GROUP = 50
-"""How many values share one column that tells which of them are text (SQLite: limits, 2,000 columns of a result)."""
+"""How many values share one column that says which of them are text (SQLite: limits, 2,000 columns of a result)."""
 CODECS = {"UTF-8": "utf-8", "UTF-16le": "utf-16-le", "UTF-16be": "utf-16-be"}
 
 

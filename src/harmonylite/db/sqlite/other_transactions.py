@@ -76,8 +76,8 @@ class OtherTransactions:
     def politely(self, work: Callable[[float], T]) -> T:
         """Do work that commits to the database while nobody else has a transaction open, as far as patience goes.
 
-        Whoever has read can not write any more after it (SQLite: rescode, SQLITE_BUSY_SNAPSHOT). ``work`` gets the time
-        on the monotonic clock up to which it may `wait`, and asks with `check` right before it commits.
+        A transaction that has read can not write any more after it (SQLite: rescode, SQLITE_BUSY_SNAPSHOT). ``work``
+        gets the time on the monotonic clock up to which it may `wait`, and asks with `check` right before it commits.
         """
         until = self.deadline()
         if self._patience and not self._open():
@@ -148,7 +148,7 @@ class OtherTransactions:
     def _holder(self, byte: int) -> int | None:
         """Return the process that holds a lock on ``byte``, None when none does (Linux: fcntl_locking).
 
-        0 stands for any process that this one can't see, as in another container.
+        0 means any process that this one can't see, as in another container.
         """
         if sys.platform != "linux":
             return None

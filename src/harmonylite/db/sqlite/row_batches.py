@@ -9,11 +9,11 @@ from typing import Any
 from harmonylite.model import RawText
 
 STEP_BYTES = 4_000_000
-"""A step is of about so many bytes, as its first row tells."""
+"""A step is of about so many bytes, estimated by its first row."""
 
 
 def step(found: Iterator[tuple[Any, ...]], most: int) -> list[tuple[Any, ...]]:
-    """Return the next ``most`` rows, fewer where the first one tells that they are large; none at the end."""
+    """Return the next ``most`` rows, fewer where the first one is large; none at the end."""
     first = next(found, None)
     if first is None:
         return []

@@ -1,7 +1,7 @@
 """The application's own triggers on this node's connection.
 
 The connection runs with triggers off: what they wrote to replicated tables at the origin comes as rows of its own. A
-trigger that writes *only* tables that are not replicated (an FTS5 index, say) must run on every node; it is made anew
+trigger that writes *only* tables that are not replicated (an FTS5 index, say) must run on every node; it is made again
 as a TEMP trigger, which SQLite fires all the same (SQLite: sqlite3_db_config, ENABLE_TRIGGER). So are the triggers that
 such a one fires.
 

@@ -198,7 +198,7 @@ def _lacking(connection: apsw.Connection) -> Iterator[Callable[[Callable[[], Non
 
 
 def _never(*_values: Any) -> int:
-    """Stand for a function, or a collation, of a schema without rows: SQLite has nothing to call it with."""
+    """Take the place of a function, or a collation, of a schema without rows: SQLite has nothing to call it with."""
     raise ValueError("only the application has this function")
 
 

@@ -24,12 +24,12 @@ QUEUE_BYTES = 1 << 16
 
 
 class Watch:
-    """`wait` waits for a hint; `wake` gives one by hand. ``heard``: called at each event of the database."""
+    """`wait` waits for a hint; `wake` gives one by hand. ``on_event``: called at each event of the database."""
 
-    def __init__(self, database: Path, heard: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, database: Path, on_event: Callable[[], None] = lambda: None) -> None:
         self._folder = database.parent
         self._name = os.fsencode(database.name)
-        self.heard = heard
+        self.on_event = on_event
         self._woken = asyncio.Event()
         self._handle = -1
         self._listen: Callable[[bool], object] = bool
@@ -65,14 +65,14 @@ class Watch:
         self._handle, self._listening = -1, False
 
     def deaf(self) -> None:
-        """Hear of no write until `listening`."""
+        """Watch for no write until `listening`."""
         if self._handle >= 0 and self._listening:
             self._listening = False
             with suppress(OSError):
                 self._listen(False)
 
     def listening(self) -> bool:
-        """Hear of writes from now on; True when this was `deaf`: what was written meanwhile must be looked for."""
+        """Watch for writes from now on; True when this was `deaf`: what was written meanwhile must be looked for."""
         if self._handle < 0 or self._listening:
             return False
         self._listening = True
@@ -92,7 +92,7 @@ class Watch:
             return
         if self._name in events or len(events) <= 16:
             self._woken.set()
-            self.heard()
+            self.on_event()
 
     async def wait(self, seconds: float) -> bool:
         """Wait for a hint, at most ``seconds``; True when there was one."""

@@ -68,7 +68,7 @@ def settle(
 
 
 def changed_numbers(connection: apsw.Connection) -> list[Addition]:
-    """Return ``user_version`` and ``application_id`` where they changed: no schema's version tells of these."""
+    """Return ``user_version`` and ``application_id`` where they changed: the schema's version does not cover these."""
     pragmas = captured_schema(connection, PRAGMA)
     return additions(pragmas, _numbers(connection, [known.name for known in pragmas]))
 

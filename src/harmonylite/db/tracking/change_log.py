@@ -1,7 +1,7 @@
 """Read the log: which keys may have changed since they were last published and ordered.
 
 Invariant: the log is a hint of where to look and nothing more. Its newest row is never deleted, so that ids only grow;
-what stands at or below ``cleared`` is done with.
+entries at or below ``cleared`` need no look any more.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class ChangeLog:
         self._captured_at = 0
 
     def forget(self) -> None:
-        """Start over: the scratch tables were made anew."""
+        """Start over: the scratch tables are new."""
         self.watermarks.forget()
         self._known = max(self.cleared(), self.settled)
 
@@ -114,7 +114,7 @@ class ChangeLog:
     def _take_range(self, table: TrackedTable, above: int, top: int, entry: int) -> None:
         """Take over the keys of rows with a rowid over ``above`` and up to ``top``, as if logged at id ``entry``.
 
-        Those that look as they were captured count as logged before that: no trigger tells when they are replaced.
+        Those that look as they were captured count as logged before that: no trigger reports when they are replaced.
         """
         shape = table.shape
         read = ", ".join(f"{shape.read(column, 'd')} AS k{i}" for i, column in enumerate(shape.keys))
@@ -160,7 +160,7 @@ class ChangeLog:
         table.logged = int(value(self._connection, f"SELECT count(*) FROM {table.scratch('logged')}"))
 
     def clear(self, tables: Mapping[int, TrackedTable], upto: int) -> None:
-        """Be done with everything at or below id ``upto``; the transaction writes the database."""
+        """Clear everything at or below id ``upto``; the transaction writes the database."""
         execute = self._connection.execute
         execute(f"DELETE FROM main.{quote(LOG)} WHERE id < ?", (upto,))
         execute(f"INSERT OR REPLACE INTO main.{quote(STATE)} VALUES ('cleared', ?)", (upto,))

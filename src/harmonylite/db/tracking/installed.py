@@ -21,7 +21,7 @@ class Installed:
     ``returned``: tables that never were here and came; the mirror has rows of theirs, which are to be merged in. (One
     that was dropped here and comes again is a new one, with the rows that its maker put in.)
     ``joining``: tables that this process could not write until now; both files may have rows that the other lacks.
-    ``stale``: ids of tables that a migration rebuilt while database and mirror did not stand at one place; they are to
+    ``stale``: ids of tables that a migration rebuilt while database and mirror were at different positions; they are to
     be compared when they do. ``section``: what was added to the schema and is still to be sent.
     """
 

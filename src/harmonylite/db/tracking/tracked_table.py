@@ -62,7 +62,7 @@ class TrackedTable:
 
     @cached_property
     def base(self) -> str:
-        """The table in the mirror as it was before the transaction under way."""
+        """The table in the mirror's state before the present transaction."""
         return f"base.{quote(self.shape.name)}"
 
     def scratch(self, kind: str) -> str:

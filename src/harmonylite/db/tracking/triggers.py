@@ -1,6 +1,6 @@
 """The log and its capture triggers: what is in the application's own file.
 
-Invariant: the triggers append keys to the log and do nothing else, but for inserts that their rowid tells
+Invariant: the triggers append keys to the log and do nothing else, but for inserts that their rowid shows
 (`harmonylite.db.tracking.watermarks`), which they leave out; they use nothing that an old or hardened SQLite
 lacks, and name key and unique columns only, so that other columns may come, go and change their names.
 """

@@ -1,7 +1,7 @@
-"""Watermarks: up to which rowid a table's inserts are logged one by one. What lies beyond speaks for itself.
+"""Watermarks: up to which rowid a table's inserts are logged one by one. Rows above it are new.
 
 An insert mostly takes a rowid above all that are there. Its trigger then logs nothing, which spares the application a
-page for each commit: that the row is new can be told from its rowid. Everything else is logged: an insert at or below
+page for each commit: its rowid shows that the row is new. Everything else is logged: an insert at or below
 the watermark, every update, every delete.
 
 Invariant: a row beyond the watermark counts as logged just now. A watermark is raised over rows only together with a
@@ -93,13 +93,13 @@ def _set(connection: apsw.Connection, table: TrackedTable, above: int | None) ->
     return raised
 
 
-def begin(connection: apsw.Connection, table: TrackedTable, *, anew: bool) -> None:
+def begin(connection: apsw.Connection, table: TrackedTable, *, reset: bool) -> None:
     """Give a table its watermark, the newest of its rows: whatever is there was or will be dealt with otherwise.
 
-    ``anew``: also if it has one.
+    ``reset``: also if it has one.
     """
     there = value(connection, f"SELECT 1 FROM main.{quote(WATERMARK)} WHERE t = ?", (table.id,))
-    if table.shape.rowid and (anew or there is None) and _set(connection, table, 0) is None:
+    if table.shape.rowid and (reset or there is None) and _set(connection, table, 0) is None:
         connection.execute(f"INSERT OR REPLACE INTO main.{quote(WATERMARK)}(t, row) VALUES (?, 0)", (table.id,))
 
 

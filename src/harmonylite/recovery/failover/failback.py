@@ -292,7 +292,7 @@ class Failback:
                 await self._hooks.request_snapshot()
                 raise StreamError("there is no snapshot that fits the primary order yet")
             await self._keep_entries(replica, dict.fromkeys(positions, 0))
-            conflicts = await self._thread.run(lambda: replica.adopt(fetched[1], relation="apart"))
+            conflicts = await self._thread.run(lambda: replica.adopt(fetched[1], relation="diverged"))
         self._status.counters.conflicts += conflicts
         self._left.set()
         log.warning("publishing what failover %s holds to the primary region", mark)

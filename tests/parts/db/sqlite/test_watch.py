@@ -69,7 +69,7 @@ async def test_who_is_deaf_hears_nothing_and_is_told_to_look_when_it_listens_aga
     tmp_path: Path, app: apsw.Connection
 ) -> None:
     heard: list[None] = []
-    watch = Watch(tmp_path / "app.db", heard=lambda: heard.append(None))
+    watch = Watch(tmp_path / "app.db", on_event=lambda: heard.append(None))
     async with watch.open():
         assert not watch.listening(), "it does already"
         watch.deaf()
