@@ -236,7 +236,7 @@ class SnapshotDamagedError(SnapshotError):
 
 
 class SnapshotRefusedError(SnapshotDamagedError):
-    """A snapshot arrived as it was saved, and this node can't continue from it: asking again is of no use."""
+    """A snapshot arrived undamaged, and this node can't continue from it: asking again is of no use."""
 
 
 class SnapshotRoomError(SnapshotError):

@@ -37,9 +37,9 @@ Name = Annotated[str, Meta(min_length=1, max_length=128, pattern=_LINE)]
 Long = Annotated[str, Meta(max_length=16 * 1024)]
 """Any other text."""
 PerShard = Annotated[dict[Shard, Seq], Meta(max_length=1024)]
-Stand = tuple[Line, Seq]
+StreamEnd = tuple[Line, Seq]
 """A stream's identity and a sequence in it."""
-Stands = Annotated[dict[Shard, Stand], Meta(max_length=1024)]
+StreamEnds = Annotated[dict[Shard, StreamEnd], Meta(max_length=1024)]
 
 _BAD = (msgspec.MsgspecError, ValueError, TypeError, OverflowError, RecursionError)
 """What msgspec raises: text that isn't UTF-8 is a ValueError of its own, nesting ends in RecursionError."""

@@ -87,7 +87,7 @@ class Covering(Protocol):
 
 
 Progress = Callable[[int, int], None]
-"""Told now and then, in the event loop: bytes carried so far, and bytes in all."""
+"""Called now and then, in the event loop, with bytes carried so far, and bytes in all."""
 
 
 class Store(Protocol):

@@ -121,8 +121,8 @@ class Pace:
 
 @dataclass(slots=True)
 class ShardStatus:
-    """Where one shard stands. ``behind_since``: when the oldest message not folded yet was stored, on the monotonic
-    clock; 0.0 when there is none (see `harmonylite.replication.lag`).
+    """One shard's position and lag. ``behind_since``: when the oldest message not folded yet was stored, on the
+    monotonic clock; 0.0 when there is none (see `harmonylite.replication.lag`).
 
     ``resume``: the first message that anyone who starts from a mirror like this node's needs; ``first``: the oldest
     that the stream has; ``most``: how many it keeps, 0 = all, or not known yet.

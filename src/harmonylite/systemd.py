@@ -1,6 +1,6 @@
 """What a node tells systemd: that it has begun, how it does, that it lives, that it ends (sd_notify(3)).
 
-Invariant: telling never waits and never harms the node; where nobody asks to be told, nothing runs.
+Invariant: a notification never waits and never harms the node; where systemd asks for none, nothing runs.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Notifier:
         self._told: dict[str, str] = {}
 
     def tell(self, **states: str | int) -> None:
-        """Send ``states``, but for a STATUS that was told last already."""
+        """Send ``states``, but for a STATUS equal to the one sent last."""
         news = {name: str(state) for name, state in states.items()}
         if news.get("STATUS") == self._told.get("STATUS"):
             news.pop("STATUS", None)

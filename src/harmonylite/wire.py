@@ -206,7 +206,7 @@ def _unpack(body: bytes) -> bytes:
     if not decompressor.eof:
         raise WireError("the compressed block is cut off or too large")
     if decompressor.unused_data:
-        raise WireError(f"{len(decompressor.unused_data)} bytes stand behind the compressed block")
+        raise WireError(f"{len(decompressor.unused_data)} bytes follow the compressed block")
     return raw
 
 

@@ -22,11 +22,17 @@ REPLACED = {
     r"foresaw|unforeseen": "expected, unexpected",
     r"(open_)?doors": "open ports",
     r"tidy(ing)?": "clean up",
+    r"stands?|stood": "is, has the position, means",
+    r"as it was": "the state at; unchanged",
+    r"go on": "continue",
+    r"gr[eo]wn? up": "share an ancestor",
+    r"hears|hear of": "receives, is called with",
 }
 """What is not written here, and what to write instead."""
 
 STORED = re.compile(
-    r"interim-|-interim|\.interim\.|harmonylite-interim|`?interim_after`?|`?home_region`?|interim-\*|flake8-tidy",
+    r"interim-|-interim|\.interim\.|harmonylite-interim|`?interim_after`?|`?home_region`?|interim-\*|flake8-tidy"
+    r"|stand[-_]in",
     re.IGNORECASE,
 )
 """Names that configurations, streams and files have kept from earlier versions."""

@@ -82,7 +82,7 @@ def beginning(
 
     ``copied``: by shard the identity of the primary order and the last message of it in the region's copy. A node may
     have read further than that, from the primary region itself; such nodes can only continue together where they all
-    stand.
+    are.
     """
     votes = Counter(
         tuple(max(positions[shard].seq, last) if shard in positions else last for shard, (_, last) in copied.items())

@@ -38,7 +38,7 @@ def plain_arguments(
 ) -> list[str]:
     """Return ``args`` with every flag as ``-name`` or ``-name=value``, in the spelling that click knows.
 
-    ``mixed``: flags may stand after arguments; otherwise everything from the first argument on stays as it is.
+    ``mixed``: flags may follow arguments; otherwise everything from the first argument on stays as it is.
 
     :raises click.UsageError: an unknown flag, or a switch with another value than true or false.
     """

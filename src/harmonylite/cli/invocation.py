@@ -62,7 +62,7 @@ def _named(ctx: click.Context, _parameter: click.Parameter, path: Path | None) -
 
 
 def config_option(function: Function) -> Function:
-    """Give a command the flag -config, so that it may stand after the command's name too."""
+    """Give a command the flag -config, so that it may follow the command's name too."""
     option = click.option(
         "-config",
         type=click.Path(path_type=Path),

@@ -1,4 +1,4 @@
-"""``harmonylite snapshot``: list, save, fetch; restore the database as it was."""
+"""``harmonylite snapshot``: list, save, fetch; restore to a point in time."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ APART = ("/v1/snapshot/fetch", "/v1/snapshot/restore")
 
 @click.group(cls=GoGroup)
 def snapshot() -> None:
-    """List, save and fetch snapshots; restore the database as it was at a time."""
+    """List, save and fetch snapshots; restore the database to a point in time."""
 
 
 @snapshot.command("list", cls=GoCommand)
@@ -81,13 +81,13 @@ def fetch(ctx: click.Context, name: str, output: Path, as_json: bool) -> None:
 
 @snapshot.command(cls=GoCommand)
 @click.option("-o", "-output", "output", type=click.Path(path_type=Path), required=True, help="The new file.")
-@click.option("-at", metavar="TIME", help="As it was then: 2026-11-20T10:00, yesterday 18:00 or -2h.")
-@click.option("-position", type=click.IntRange(0), help="As it was at this position of the stream.")
+@click.option("-at", metavar="TIME", help="The state at this time: 2026-11-20T10:00, yesterday 18:00 or -2h.")
+@click.option("-position", type=click.IntRange(0), help="The state at this position of the stream.")
 @json_option
 @config_option
 @click.pass_context
 def restore(ctx: click.Context, output: Path, at: str | None, position: int | None, as_json: bool) -> None:
-    """Make a copy of the database as it was at a time or a position; without either, as it is in the stream now.
+    """Make a copy of the database's state at a time or a position; without either, at the end of the streams.
 
     The copy is an ordinary database without anything of HarmonyLite's. The running database is not touched.
     """

@@ -1,6 +1,6 @@
 """The configuration: what it consists of, and how it is read, checked and written down.
 
-Invariant: `Settings` is frozen, complete and valid; everything that is wrong is told at once, by `ConfigError`.
+Invariant: `Settings` is frozen, complete and valid; one `ConfigError` reports everything that is wrong.
 """
 
 from harmonylite.config.checks import notes

@@ -1,4 +1,4 @@
-"""On which line of a TOML text each key stands; `tomllib` does not tell.
+"""On which line of a TOML text each key is; `tomllib` does not say.
 
 Invariant: the text was read by `tomllib` before, so it is valid TOML and this scanner only has to find its way.
 """

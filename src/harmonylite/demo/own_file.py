@@ -249,7 +249,7 @@ def readable(kind: str) -> bool:
 
 
 def nth(table: OwnTable, row: int) -> str:
-    """Return SQL that picks the row number ``row`` by key, as it stood before the story."""
+    """Return SQL that picks the row number ``row`` by key, by its value before the story."""
     key = ", ".join(quote(column) for column in table.key)
     return f"({key}) = (SELECT {key} FROM {quote(table.name)} ORDER BY {key} LIMIT 1 OFFSET {row})"
 

@@ -218,7 +218,7 @@ def read(member: Member, sql: str) -> Rows:
 
 
 def duration(seconds: float) -> str:
-    """Return a time for people. One can see a commit before its writer hears that it is done: then it is 0."""
+    """Return a time for people. One can see a commit before its writer knows that it is done: then it is 0."""
     return f"{max(0.0, seconds) * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
 
 

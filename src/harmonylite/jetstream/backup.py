@@ -101,8 +101,8 @@ async def transfer(
 ) -> TransferredStream:
     """Make a copy of the held ``stream`` at ``target``, on ``replicas`` servers, and check that it is the same.
 
-    ``told``: hears how many bytes went over so far. The copy takes messages at once. Raises StreamError and leaves
-    nothing at the target when it fails; cancelling does the same.
+    ``told``: called with the bytes that went over so far. The copy takes messages at once. Raises StreamError and
+    leaves nothing at the target when it fails; cancelling does the same.
     """
     before = await stream.details()
     copy = Stream(target, stream.name, stream.shard)
@@ -128,7 +128,7 @@ async def transfer(
 
 
 def _wanted(before: Details, replicas: int) -> dict[str, Any]:
-    # The moment of its making is what a stream is known by; a restored one is new, so it is told in its metadata.
+    # A stream is known by its creation time; a restored one is new, so its metadata holds the former time.
     config = unsealed(before.config)
     return {**config, "metadata": {**config["metadata"], **before.role.metadata()}, "num_replicas": replicas}
 

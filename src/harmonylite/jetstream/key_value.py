@@ -70,7 +70,7 @@ class KeyValue:
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """What stands under a key now."""
+    """A key's present value."""
 
     payload: bytes
     seq: int

@@ -130,7 +130,7 @@ class Reader:
             await asyncio.sleep(backoff.failed(time.monotonic()))
 
     async def _look(self) -> None:
-        """Check that the stream still is the one that was read, as far as it was read."""
+        """Check that the stream still is the one that was read."""
         info = (await self._stream.details()).info
         if self._created and info.created != self._created:
             raise StreamLostError(

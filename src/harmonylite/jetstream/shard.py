@@ -41,7 +41,7 @@ def id_of(subject: str, name: str) -> str:
 class JetStreamShard:
     """The stream of ``shard``, seen from the node ``node_id``.
 
-    ``part``: told when reading has to wait, and why. ``publish_seconds``: deadline of one publish.
+    ``part``: shows when reading has to wait, and why. ``publish_seconds``: deadline of one publish.
     ``confirm_seconds``: how long a stream must look deleted or cut short before a reader believes it.
     """
 

@@ -6,7 +6,7 @@ and publishes to the primary region over leaf links.
 
 Invariant: the streams themselves say where the primary region is; the configuration only counts as long as they don't
 exist. A stream that was moved has a higher number of moves than the one it was moved from, so that two that both take
-messages, after a region was given up for lost, are told apart.
+messages, after a region was given up for lost, are kept apart.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ def failover_subject(prefix: str, region: str, number: int, shard: int, last: st
 
 class PrimaryRegion:
     """Which region is the primary region now, as far as this node knows. ``region``: its own; ``configured``: the
-    primary region until told.
+    primary region until then.
 
     ``left``: the primary region was moved while this region was away. ``moves``: how often it was moved at all.
     ``failover``: the failover that this node reads and publishes in instead; it changes only while nothing is

@@ -1,4 +1,4 @@
-"""What the parts of this package are told: small frozen records, made by `node` from the configuration."""
+"""Settings of this package's parts: small frozen records, made by `node` from the configuration."""
 
 from __future__ import annotations
 

@@ -134,13 +134,13 @@ def _check_owner(path: Path, about: os.stat_result) -> None:
 
 
 class Refusals:
-    """Hears from the server's log that routes are refused, and tells why in one sentence. ``source``: see `RouteLogin`.
+    """Reads from the server's log that routes are refused, and says why in one sentence. ``source``: see `RouteLogin`.
 
     Invariant: the sentence counts while refusals come in, which the server's own tries see to each second or so.
     """
 
     SECONDS = 15.0
-    """How long a refusal counts after it was heard."""
+    """How long a refusal counts after its log line."""
 
     _OURS = re.compile(r"(?P<where>\S+) - rid:\d+ - Route Error '(?:Authorization|Authentication) ")
     _TWIN = re.compile(r"(?P<where>\S+) - rid:\d+ - Remote server has a duplicate name")

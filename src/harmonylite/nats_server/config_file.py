@@ -1,6 +1,6 @@
 """The configuration file of the embedded nats-server: ours, with the user's file merged over it.
 
-Invariant: no key of ours stands against one of the user's. nats-server replaces a whole block by an included one of
+Invariant: no key of ours conflicts with one of the user's. nats-server replaces a whole block by an included one of
 the same name, but adds up blocks whose names differ in case only; so our part of a block that the user has too is
 written in another case and holds only what the user left out.
 """
@@ -33,7 +33,7 @@ _STORE = ("store_dir", "storedir", "jetstream.store_dir", "jetstream.storedir", 
 class ServerPlan:
     """What `plan` decided. ``port``: -1 = the system chooses. ``own_auth``: the client port wants our credentials.
 
-    ``monitor_path``: what stands before every path of the monitoring port.
+    ``monitor_path``: the prefix of every path of the monitoring port.
     """
 
     text: str
@@ -188,7 +188,7 @@ def _leafnodes(settings: EmbeddedSettings, urls: Sequence[str]) -> dict[str, Any
                 advice="set user_name and user_password in [nats], the same in both regions",
             )
         block["listen"] = f"{_bracketed(host or '0.0.0.0')}:{port}"  # noqa: S104 - the same
-        # Other regions use the addresses that they were told, which may be another network's.
+        # Other regions use the addresses in their configuration, which may be another network's.
         block["no_advertise"] = True
         if settings.user:
             block["authorization"] = {"user": settings.user, "password": settings.password, "timeout": 5}
@@ -219,7 +219,7 @@ def _tls(tls: TlsSettings) -> dict[str, Any]:
 
 def _block(name: str, block: dict[str, Any], given: frozenset[str]) -> list[str]:
     left = {key: value for key, value in block.items() if f"{name}.{key}" not in given}
-    # An address that the user writes in two keys stands against ours in one.
+    # An address that the user writes in two keys conflicts with ours in one.
     if given & {f"{name}.host", f"{name}.port"}:
         left.pop("listen", None)
     whole = name in given and not any(key.startswith(f"{name}.") for key in given)

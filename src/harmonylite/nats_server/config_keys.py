@@ -1,4 +1,4 @@
-"""Which keys a nats-server configuration file sets, so that ours never stand against the user's.
+"""Which keys a nats-server configuration file sets, so that ours never conflict with the user's.
 
 Invariant: this only looks; nats-server itself reads the file, and its own messages name file and line. A file that
 can't be read through is taken for one without keys.
@@ -26,7 +26,7 @@ _TOKEN = re.compile(
 )
 
 DEPTH = 2
-"""How deep keys are told: ``jetstream.store_dir``, but not what stands inside a remote of ``leafnodes``."""
+"""How deep keys are listed: ``jetstream.store_dir``, but not what is inside a remote of ``leafnodes``."""
 
 
 def conf_keys(path: Path) -> frozenset[str]:

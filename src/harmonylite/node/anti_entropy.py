@@ -98,7 +98,7 @@ class AntiEntropy:
                 postponed.worked()
 
     async def serve(self) -> None:
-        """Hear whether this node's mirror deviates, without end."""
+        """Listen for reports that this node's mirror deviates, without end."""
         try:
             await self._peers.serve(TOPIC, CODEC.decode, self._told)
         finally:

@@ -123,7 +123,8 @@ class Control:
         return await self.parts.peers.ask("who", b"", peer_reports.CODEC.decode, seconds=seconds, enough=enough)
 
     async def known(self) -> set[str]:
-        """Return the nodes whose change sets this node remembers or that it hears, and itself; none that is forgotten.
+        """Return the nodes whose change sets this node remembers or whose heartbeats it receives, and itself; none that
+        is forgotten.
 
         Raises NotRunningError.
         """

@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 TOPIC = "siblings"
 ASK = 1.0
-"""Seconds that the other nodes of the region have to tell where they stand."""
+"""Seconds that the other nodes of the region have to answer with their lineage."""
 STEADY = 3
 """Looks in a row that the primary region must have answered before a failover is closed.
 
@@ -38,8 +38,8 @@ LEAST = 2
 
 
 class Sibling(msgspec.Struct, frozen=True):
-    """Where a node stands. ``shards``: by shard the order's identity, the position, and the message to continue from;
-    empty while it is in no order. ``reaches``: the primary region answers it.
+    """A node's lineage in a region. ``shards``: by shard the order's identity, the position, and the message to
+    continue from; empty while it is in no order. ``reaches``: the primary region answers it.
     """
 
     node: Name
@@ -53,7 +53,7 @@ class Sibling(msgspec.Struct, frozen=True):
         return {shard: Position(shard, seq, resume, order) for shard, (order, seq, resume) in self.shards.items()}
 
 
-CODEC = Codec("where a sibling stands", Sibling)
+CODEC = Codec("a sibling's lineage", Sibling)
 
 
 async def siblings(peers: Peers, region: str) -> dict[str, Sibling]:
@@ -64,7 +64,7 @@ async def siblings(peers: Peers, region: str) -> dict[str, Sibling]:
 
 class FailoverController:
     """Makes and closes the failovers of one region. ``after``: seconds that the primary region must be out of reach
-    before one is made, 0 = never. ``turn``: called when a node may have to turn; ``own``: where this one stands.
+    before one is made, 0 = never. ``turn``: called when a node may have to turn; ``own``: this node's own.
     """
 
     def __init__(

@@ -27,7 +27,7 @@ from harmonylite.web.values import key_json, row_json
 MOST_READERS = 100
 """Readers of changes at once; each has a consumer for each shard."""
 BEAT_SECONDS = 5.0
-"""A reader hears where it is at least this often."""
+"""A reader gets its position at least this often."""
 RETRY_SECONDS = 0.5
 """Seconds between tries to ask the streams, where they can't be reached."""
 

@@ -81,7 +81,7 @@ class History:
         return _snapshot_json(snapshot, newest=False) | {"file": str(file)}
 
     async def restore(self, target: str, at: float | None, position: int | None) -> dict[str, Any]:
-        """Make a copy of the database as it was at a time or a position; see `harmonylite.snapshots.point_in_time`."""
+        """Restore a copy of the database to a time or a position; see `harmonylite.snapshots.point_in_time`."""
         repository, replaying = self._there()
         mirror = replaying.folder / "mirror.db"
         schema = mirror if mirror.exists() else None

@@ -1,7 +1,7 @@
 """Presence: each node publishes a heartbeat every few seconds and keeps a list of the other nodes by theirs.
 
 Invariant: a peer counts as silent only after `MISSED` of its own intervals without a heartbeat while this node was
-connected to NATS. A node hears about `MOST_A_SECOND` heartbeats a second at most, whatever the number of nodes.
+connected to NATS. A node receives about `MOST_A_SECOND` heartbeats a second at most, whatever the number of nodes.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ TOPIC = "alive"
 LEAST_EVERY = 3.0
 """Seconds between two heartbeats of a node in a small cluster."""
 MOST_A_SECOND = 4
-"""Heartbeats that a node hears a second; in a cluster of more nodes each sends more rarely."""
+"""Heartbeats that a node receives a second; in a cluster of more nodes each sends more rarely."""
 JITTER = 0.2
 """Share by which each pause varies, so that nodes that start together spread."""
 MISSED = 3
@@ -110,7 +110,7 @@ class Presence(Resource):
         return max(LEAST_EVERY, (heard + 1) / MOST_A_SECOND)
 
     def expect(self, nodes: Iterable[str]) -> None:
-        """List ``nodes``, which this node knows from their change sets, also before they are heard."""
+        """List ``nodes``, which this node knows from their change sets, also before their first heartbeat."""
         for node in nodes:
             self._peer(node)
 
@@ -179,7 +179,7 @@ class Presence(Resource):
 
     async def _run(self) -> None:
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._peers.listen(TOPIC, self._take), name="hear heartbeats")
+            group.create_task(self._peers.listen(TOPIC, self._take), name="receive heartbeats")
             group.create_task(self._heartbeat(), name="send heartbeats")
 
     async def _heartbeat(self) -> None:

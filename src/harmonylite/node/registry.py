@@ -81,11 +81,11 @@ class Registry:
     async def run(self, alive: Alive) -> None:
         """Keep this node on the list, and hear what others forget. ``alive``: tells whether a node answers now."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._peers.listen(TOPIC, self._hear), name="hear which nodes are forgotten")
+            group.create_task(self._peers.listen(TOPIC, self._hear), name="learn which nodes are forgotten")
             group.create_task(self._keep(alive), name="keep this node on the list")
 
     async def read(self) -> NodeList:
-        """Return the list as it is, or as it was read last."""
+        """Return the list, read now or read last."""
         with suppress(StreamError, TimeoutError):
             async with asyncio.timeout(READ_SECONDS):
                 await self._read()

@@ -134,15 +134,15 @@ class Services:
         if self.failback is not None:
             group.create_task(self.failback.finish(replica), name="bring failovers home")
         group.create_task(self._watch_file(replica), name="watch the file")
-        group.create_task(self._thread.damage(), name="hear of damage")
+        group.create_task(self._thread.damage(), name="watch for damage")
         if self._settings.snapshot.enable:
             group.create_task(self.scheduler.run(), name="snapshots")
-            group.create_task(self.scheduler.serve(), name="hear of wanted snapshots")
+            group.create_task(self.scheduler.serve(), name="receive snapshot requests")
         anti_entropy = AntiEntropy(
             self._thread, self._status, self._control, self.recovery, self.repository, self._peers
         )
         self._control.parts.anti_entropy, self._control.parts.recovery = anti_entropy, self.recovery
-        group.create_task(anti_entropy.serve(), name="hear of deviations")
+        group.create_task(anti_entropy.serve(), name="receive deviation reports")
         if self._settings.verify.interval:
             leads = self.lease if self._settings.snapshot.enable else None
             local = self._settings.replicate
@@ -179,7 +179,7 @@ class Services:
 
 
 async def _check(unchecked: list[Path], mirror: Path) -> None:
-    """Look through files that were opened as they were; raises MirrorDamagedError, DatabaseDamagedError."""
+    """Check files that were opened unchecked; raises MirrorDamagedError, DatabaseDamagedError."""
     for path in list(unchecked):
         if why := await asyncio.to_thread(damage, path):
             kind = MirrorDamagedError if path == mirror else DatabaseDamagedError

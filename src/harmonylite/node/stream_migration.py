@@ -40,7 +40,7 @@ Told = Callable[[str], None]
 
 
 async def move(source: Settings, target: Settings, told: Told) -> list[TransferredStream]:
-    """Carry all streams of ``source`` to the NATS of ``target``; ``told`` hears a sentence on each step.
+    """Carry all streams of ``source`` to the NATS of ``target``; ``told`` is called with a sentence on each step.
 
     Raises ConfigError, StreamError, EmbeddedServerError; the old streams take messages again then.
     """

@@ -1,4 +1,4 @@
-"""Translate the configuration into what each part is told: a part gets its own small record, never the whole."""
+"""Translate the configuration into each part's settings: a part gets its own small record, never the whole."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def equip(settings: Settings) -> None:
 
 
 def replica_options(settings: Settings, node: str, session: str) -> ReplicaOptions:
-    """Return what the replica is told."""
+    """Return the replica's options."""
     tables = settings.tables
     return ReplicaOptions(
         database=settings.db_path,
@@ -47,7 +47,7 @@ def replica_options(settings: Settings, node: str, session: str) -> ReplicaOptio
 
 
 def sender_settings(settings: Settings) -> SenderSettings:
-    """Return what the sender is told; seconds there, milliseconds in the file."""
+    """Return the sender's settings; seconds there, milliseconds in the file."""
     return SenderSettings(
         publish=settings.publish,
         polling_interval=settings.polling_interval / 1000,
@@ -92,7 +92,7 @@ def link_settings(settings: Settings, node: str) -> LinkSettings:
 
 
 def embedded_settings(settings: Settings, node: str) -> EmbeddedSettings:
-    """Return what the embedded server is told."""
+    """Return the embedded server's settings."""
     nats = settings.nats
     return EmbeddedSettings(
         node_name=node,

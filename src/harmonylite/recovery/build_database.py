@@ -95,7 +95,7 @@ class DatabaseBuilder:
         try:
             # What is written into the damaged file after its rows are saved stays there: that is to be a short while.
             await self._until_asked()
-            await self._to_where_it_stood(replica, damaged)
+            await self._to_former_position(replica, damaged)
             with Deadline() as deadline:
                 saved = await run(save_pending, replica, damaged, deadline)
             try:
@@ -107,20 +107,20 @@ class DatabaseBuilder:
         finally:
             await run(_discard, replica)
 
-    async def _to_where_it_stood(self, replica: Replica, damaged: Path) -> None:
+    async def _to_former_position(self, replica: Replica, damaged: Path) -> None:
         """Fold up to what a damaged database had merged: what its log names was written on top of that.
 
         Its mirror is there already, but for a crash; a snapshot is not. Where that can't be reached any more, values
         that others wrote since count as this node's.
         """
-        stood = await self._thread.run(readable_lineage, damaged)
+        former = await self._thread.run(readable_lineage, damaged)
         here = await self._thread.run(replica.lineage)
-        further = beyond(stood, here) if stood.history == here.history else set()
+        further = beyond(former, here) if former.history == here.history else set()
         if not further or not await self._follows(replica, None):
             return
         ends = await self._ends()
         targets = {shard: position.seq for shard, position in (await self._thread.run(replica.positions)).items()}
-        targets |= {shard: max(targets[shard], min(ends[shard], stood.positions[shard].seq)) for shard in further}
+        targets |= {shard: max(targets[shard], min(ends[shard], former.positions[shard].seq)) for shard in further}
         await bring_forward(replica, self._thread, self._streams, targets, merge=False)
 
     async def _until_asked(self) -> None:

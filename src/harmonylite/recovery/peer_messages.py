@@ -1,4 +1,4 @@
-"""What nodes tell each other of where they stand, when streams are lost.
+"""Messages about nodes' lineages, when streams are lost.
 
 Invariant: an answer says no more than its node's mirror holds.
 """
@@ -12,21 +12,21 @@ import msgspec
 from msgspec import Meta
 
 from harmonylite.changes.epochs import PAST_KEPT, Lineage
-from harmonylite.foreign import Codec, Line, Name, Stands
+from harmonylite.foreign import Codec, Line, Name, StreamEnds
 from harmonylite.model import Position
 
 
 class PeerState(msgspec.Struct):
-    """Where a node stands. ``following``: its mirror continues with the streams as they are."""
+    """A node's lineage. ``following``: its mirror continues with the streams as they are."""
 
     node: Name
     following: bool
     history: Line
-    left: Stands
+    left: StreamEnds
     past: Annotated[int, Meta(ge=0, le=PAST_KEPT)] = 0
 
     def lineage(self) -> Lineage:
-        """Return what can be told of where that node's mirror stands."""
+        """Return the lineage of that node's mirror, as far as the message says."""
         positions = {shard: Position(shard, seq, created=created) for shard, (created, seq) in self.left.items()}
         return Lineage(self.history, positions, {str(n): {} for n in range(self.past)})
 

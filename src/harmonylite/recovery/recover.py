@@ -60,7 +60,7 @@ SILENT = 20.0
 TURN = 30.0
 """Seconds after which the next best node begins, when the best one does not."""
 ASK = 2.0
-"""Seconds that other nodes have to tell where they stand."""
+"""Seconds that other nodes have to answer with their lineage."""
 TOPIC = "standing"
 
 
@@ -153,7 +153,7 @@ class Recovery:
         return pointed.history not in lineage.past or lineage.history.startswith(LIMBO)
 
     async def serve(self) -> None:
-        """Tell other nodes where this one stands, without end."""
+        """Answer other nodes' questions for this node's lineage, without end."""
         await self._peers.serve(TOPIC, bytes, self._answer)
 
     async def _answer(self, _question: bytes) -> bytes | None:
@@ -277,7 +277,7 @@ class Recovery:
     async def _adopt_other(self, replica: Replica, look: StreamState, history: str) -> bool:
         """Take up the newest snapshot of another history; where this node knows more than that took over, its first.
 
-        What this node knows beyond a later one can't be told from what others changed in it: it would be undone.
+        What this node knows beyond a later one looks like what others changed in it: it would be undone.
         """
         fetched = await self._fetch(lambda s: s.history == history and fits(s, look.streams))
         if fetched is None:

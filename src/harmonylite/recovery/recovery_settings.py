@@ -1,4 +1,4 @@
-"""What recovery is told, and what it asks of other parts."""
+"""Settings of recovery, and what it asks of other parts."""
 
 from __future__ import annotations
 

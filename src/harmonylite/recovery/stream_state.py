@@ -78,7 +78,7 @@ async def read_stream_state(streams: Sequence[ShardStream], replica: Replica, th
 
 
 async def stay_within(replica: Replica, thread: SqliteThread, look: StreamState) -> int:
-    """Let a database not stand beyond a stream that its mirror agrees with: a crash and a lost tail at once.
+    """Set a database back that is beyond a stream that its mirror agrees with: a crash and a lost tail at once.
 
     Returns the number of conflicts.
     """
@@ -96,6 +96,6 @@ async def stay_within(replica: Replica, thread: SqliteThread, look: StreamState)
 
 
 async def _rewind(replica: Replica, thread: SqliteThread, shard: int, seq: int) -> None:
-    """Stand at ``seq`` of a shard: what came after it, and is lost, changed no row."""
+    """Set the position of a shard to ``seq``: what came after it, and is lost, changed no row."""
     log.warning("accepted a shorter stream of shard %d, which ends at %d: the lost messages changed no row", shard, seq)
     await thread.run(lambda: rewind(replica.connection, shard, seq))

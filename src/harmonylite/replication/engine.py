@@ -81,7 +81,7 @@ class Recovers(Protocol):
 class EngineHooks:
     """What the engine asks of other parts. ``message_bytes``: the most that a message may hold now.
 
-    ``checkpoint``: hears of checkpoints in the order. ``recovery``: tells whether the streams can be followed, and
+    ``checkpoint``: called at checkpoints in the order. ``recovery``: says whether the streams can be followed, and
     brings the replica there. ``covering``: what snapshots allow the streams to forget, None: anything.
     """
 

@@ -18,7 +18,7 @@ SECONDS = 60.0
 
 
 class ForeignMessages:
-    """Hears of the messages that the reassembler steps over; ``now`` is in seconds, by a clock that only grows."""
+    """Counts the messages that the reassembler steps over; ``now`` is in seconds, by a clock that only grows."""
 
     def __init__(self, status: NodeStatus) -> None:
         self._status = status

@@ -56,11 +56,10 @@ Checkpoint = Callable[[ChangeSetId, dict[int, int]], None]
 
 
 class Receiver:
-    """Reads and applies. ``landed(id, whole)`` hears of own change sets that came back, or were voided; ``moved`` then
-    hears that positions moved; ``checkpoint`` runs on the SQLite thread right after a checkpoint was folded, with the
-    positions it is at. ``one_by_one``: take the smallest batches, so that a pending row meets each value that it had
-    elsewhere, and not the last one only. ``other_history`` hears of
-    messages whose writers are in a history that this mirror does not know.
+    """Reads and applies. ``landed(id, whole)`` is called for own change sets that came back, or were voided; ``moved``
+    then for moved positions; ``checkpoint`` runs on the SQLite thread right after a checkpoint was folded, with the
+    positions there. ``one_by_one``: take the smallest batches, so that a pending row meets each value that it had
+    elsewhere, and not the last one only. ``other_history`` is called with messages of epochs unknown to this mirror.
     """
 
     def __init__(

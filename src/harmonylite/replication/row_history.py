@@ -1,6 +1,6 @@
 """Tell what happened to a row: which node changed it when, as the stream still holds it.
 
-Invariant: what is told came into the order; change sets that were given up on are left out, and poison by name.
+Invariant: every event came into the order; change sets that were given up on are left out, and poison by name.
 """
 
 from __future__ import annotations

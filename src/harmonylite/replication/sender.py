@@ -29,8 +29,8 @@ from harmonylite.status import NodeStatus
 log = logging.getLogger(__name__)
 
 LOOKS = (0.0001, 0.0002, 0.0004, 0.0008)
-"""Seconds before each further look after an event that shows nothing. A write is heard before it can be seen: with
-`synchronous = FULL` SQLite syncs the write-ahead log in between. A look costs some 5 us."""
+"""Seconds before each further look after an event that shows nothing. The event comes before the write can be seen:
+with `synchronous = FULL` SQLite syncs the write-ahead log in between. A look costs some 5 us."""
 SECOND_LOOK = 0.002
 """Seconds after those looks at which to look again, then twice as long each time, to the polling interval."""
 
@@ -109,13 +109,13 @@ class Sender:
         self._held_again = 0.0
 
     def landed(self, change_set: ChangeSetId, whole: bool) -> None:
-        """Hear that an own change set came back in the order (``whole``), or was voided by others."""
+        """Note that an own change set came back in the order (``whole``), or was voided by others."""
         if change_set == self._flight:
             self._whole = whole
             self._landed.set()
 
     def moved(self) -> None:
-        """Hear that the mirror's positions moved; then what was published whole is back, or never will be."""
+        """Note that the mirror's positions moved; then what was published whole is back, or never will be."""
         ends = self._ends
         if ends and all(self._status.shard(shard).position >= end for shard, end in ends.items()):
             self._whole = self._whole and self._landed.is_set()
@@ -129,7 +129,7 @@ class Sender:
         trouble = FileErrors(self._part, (self._replica.options.database, self._replica.options.mirror), most=2.0)
         again, rested, heard = self._polling_interval, False, False
         while True:
-            self._watch.listening()  # before the look: what is committed after it is heard
+            self._watch.listening()  # before the look: what is committed after it makes an event
             number = self._begins()
             try:
                 await self._drain(await self._thread.run(self._look, heard), number)
@@ -179,7 +179,7 @@ class Sender:
         return out
 
     def _appears(self) -> bool:
-        """Look for a commit that was heard before it can be seen, while nobody else waits for the SQLite thread."""
+        """Look for a commit whose event came before it can be seen, while nobody else waits for the SQLite thread."""
         for pause in LOOKS:
             # what the writer was about to commit when it let go shows by then
             if not self._replica.may_change() or not self._thread.pause(pause):

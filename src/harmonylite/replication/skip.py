@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 
 def copy_of(options: ReplicaOptions) -> Path:
-    """Return where the mirror is kept as it was before the first message that it lacks."""
+    """Return the file that keeps the mirror's state before the first message that it lacks."""
     return options.folder / "before-skip.db"
 
 

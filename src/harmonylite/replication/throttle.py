@@ -47,11 +47,11 @@ class Throttle:
         self._ends: dict[int, int] = {}
 
     def open(self) -> None:
-        """Forget what was heard of streams that may be others now."""
+        """Forget the ends of streams that may be others now."""
         self._ends.clear()
 
     def heard(self, shard: int, seq: int) -> None:
-        """Hear that the stream of ``shard`` has a message ``seq``."""
+        """Note that the stream of ``shard`` has a message ``seq``."""
         self._ends[shard] = max(self._ends.get(shard, 0), seq)
 
     async def admit(self, counts: Mapping[int, int]) -> None:

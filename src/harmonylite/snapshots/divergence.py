@@ -82,7 +82,7 @@ class FoldedBySnapshot:
 
 
 async def diverged(file: Path, streams: Sequence[ShardStream]) -> str:
-    """Say on which messages a snapshot stands that the streams don't hold, "" when they hold them; numbers may fit that
+    """Say which messages of a snapshot the streams don't hold, "" when they hold them; numbers may fit that
     were given again after a stream had lost its tail. Raises StreamError.
     """
     lineage = await asyncio.to_thread(lineage_of, file)

@@ -139,7 +139,7 @@ def fits(snapshot: Snapshot, streams: Iterable[StreamInfo]) -> bool:
 
 
 def is_behind(snapshot: Snapshot, known: Snapshot) -> bool:
-    """Tell whether ``snapshot`` stands before ``known``, of the same history, on some shard."""
+    """Tell whether ``snapshot`` is behind ``known``, of the same history, on some shard."""
     return snapshot.history == known.history and any(
         seq < known.positions.get(shard, 0) and snapshot.created.get(shard) == known.created.get(shard)
         for shard, seq in snapshot.positions.items()

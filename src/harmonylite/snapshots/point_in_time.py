@@ -1,4 +1,5 @@
-"""Go back in time: a copy of the database as it was at a position or a time, from a snapshot before it and the streams.
+"""Point-in-time restore: a copy of the database's state at a position or a time, from a snapshot before it and the
+streams.
 
 Invariant: the copy holds whole change sets only, exactly those at or before the point, and nothing of ours; the file
 appears under its name whole or not at all, and none that is there is overwritten.
@@ -37,7 +38,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Restored:
-    """What was made. ``positions``: where the copy stands; ``snapshot``: what it was made from; ``left_out``: for each
+    """What was made. ``positions``: the copy's; ``snapshot``: what it was made from; ``left_out``: for each
     message that can't be applied, and that the copy lacks with all of its change set, why.
     """
 
@@ -64,7 +65,7 @@ async def restore(
     position: int | None = None,
     schema: Path | None,
 ) -> Restored:
-    """Make ``target``: as it was at ``at`` (seconds since the epoch, the servers' clock), at ``position`` of the one
+    """Make ``target``: the state at ``at`` (seconds since the epoch, the servers' clock), at ``position`` of the one
     shard, or now; without streams as the newest snapshot has it. ``schema``: a mirror with the schema of now, if there
     is one. Raises SnapshotError, saying how far back one can go when the point is out of reach.
     """

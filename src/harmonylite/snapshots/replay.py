@@ -36,7 +36,9 @@ log = logging.getLogger(__name__)
 Unfit: TypeAlias = PoisonError | SchemaWaitError
 """Why a message can't be applied."""
 Passing = Callable[[Unfit], None]
-"""Hears of a message that can't be applied, which is left out then; it raises the error to end the replay instead."""
+"""Called with a message that can't be applied, which is left out then; it raises the error to end the replay
+instead.
+"""
 
 
 def note(error: Unfit) -> None:
@@ -71,7 +73,7 @@ async def replayed(
 
     ``schema``: the mirror whose remembered schema the tables have. ``database``: also make the database, as this file;
     None: only the mirror is right. ``leave_out``: messages that it is to lack, besides those that the snapshot lacks.
-    ``on_skipped``: hears of what can't be applied, which is skipped and noted in the mirror; None: it raises.
+    ``on_skipped``: called with what can't be applied, which is skipped and noted in the mirror; None: it raises.
     Its folder is gone after the block. Raises SchemaWaitError where a change set needs what the schema lacks,
     PoisonError, StreamError.
     """

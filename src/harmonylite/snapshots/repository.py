@@ -68,7 +68,7 @@ class FetchedCopy(Protocol):
     """Writes the mirror into a new file, where asked as the beginning of a new history; may run on any thread."""
 
     def __call__(self, target: Path, *, beginning: Callable[[Lineage], Lineage] | None = None) -> Lineage:
-        """Return where the copy stands; raises DatabaseError."""
+        """Return the copy's lineage; raises DatabaseError."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,7 @@ LOOK_EVERY = 1.0
 """Seconds between looks for such change sets."""
 
 Told = Callable[[Mapping[int, int]], None]
-"""Hears how far every shard is folded."""
+"""Called with every shard's position."""
 
 
 async def catch_up(

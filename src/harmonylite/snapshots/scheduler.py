@@ -40,7 +40,7 @@ TURN = 3.0
 PATIENCE = 5.0
 """Seconds that a snapshot is wanted here before this node saves it itself, anyone who holds the lease."""
 ASK_AROUND = 0.3
-"""Seconds that the holder of the lease has to hear that a snapshot is wanted."""
+"""Seconds that the holder of the lease has to receive a request for a snapshot."""
 TOPIC = "want"
 LOOKING = "the newest snapshot can't be looked up"
 
@@ -126,7 +126,7 @@ class SnapshotScheduler:
         self._wanted.set()
 
     async def serve(self) -> None:
-        """Hear that other nodes want a snapshot, without end."""
+        """Receive other nodes' requests for a snapshot, without end."""
         await self._peers.serve(TOPIC, bytes, self._asked_for)
 
     async def _asked_for(self, _question: bytes) -> bytes | None:

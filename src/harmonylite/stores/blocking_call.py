@@ -36,7 +36,7 @@ class GivenUpError(Exception):
 
 
 class BlockingCall:
-    """What the work in the thread tells about itself, and is told."""
+    """What the work in the thread reports, and what it is asked."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, progress: Progress | None) -> None:
         self._loop = loop

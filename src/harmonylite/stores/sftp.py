@@ -37,7 +37,7 @@ CLEANUP_SECONDS = 5.0
 """Time for removing what a failed or cancelled upload left."""
 
 _Moved = Callable[[int, int], None]
-"""Told bytes so far and in all; moves the deadline on."""
+"""Takes the bytes so far and in all; moves the deadline on."""
 
 
 class SftpStore:

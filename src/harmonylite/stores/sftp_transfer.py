@@ -25,7 +25,7 @@ CHUNK = 1024 * 1024
 """Bytes that go to or come from this machine's disk in one step, in a thread."""
 
 Beat = Callable[[int], None]
-"""Told how many bytes have been carried so far."""
+"""Called with the bytes carried so far."""
 
 
 class SftpRequests:

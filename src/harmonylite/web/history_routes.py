@@ -25,7 +25,7 @@ class HistoryActions(Protocol):
         """Fetch a snapshot, "" for the newest one, into the new file ``target``."""
 
     async def restore(self, target: str, at: float | None, position: int | None) -> dict[str, Any]:
-        """Make a copy of the database as it was."""
+        """Restore a copy of the database to a point in time."""
 
     async def history(self, table: str, key: Sequence[str], limit: int) -> dict[str, Any]:
         """Return what happened to a row."""

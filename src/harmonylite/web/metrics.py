@@ -107,7 +107,7 @@ def make_registry(status: NodeStatus, *, namespace: str = "harmonylite", subsyst
 
 
 class NodeCollector(Collector):
-    """Everything that `NodeStatus` holds, each metric labelled with ``node_id``. ``prefix`` stands before each name."""
+    """Everything that `NodeStatus` holds, each metric labelled with ``node_id``. ``prefix`` begins each name."""
 
     def __init__(self, status: NodeStatus, prefix: str) -> None:
         self._status = status
@@ -118,7 +118,7 @@ class NodeCollector(Collector):
         return []
 
     def collect(self) -> Iterator[Metric]:
-        """Yield every metric of the node as it stands now."""
+        """Yield every metric of the node with its present value."""
         yield from self._known()
         yield from self._state()
         yield from self._shards()

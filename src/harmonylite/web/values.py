@@ -1,4 +1,4 @@
-"""SQLite values and conflicts as JSON: exact, and told apart from ordinary text.
+"""SQLite values and conflicts as JSON: exact, and distinct from ordinary text.
 
 Invariant: numbers, text and null mean themselves; what JSON can't hold is an object with one key that names it.
 """

@@ -94,7 +94,7 @@ GOOD: dict[str, list[Any]] = {
     "where a node is stuck": [schema_resync.SchemaWait("n1", "h", "0123", {0: 5})],
     "the name of a node that can help": ["n1"],
     "the name of a node": ["n1"],
-    "where a sibling stands": [siblings.Sibling("n1", "b", False, {0: ("here", 5, 6)})],
+    "a sibling's lineage": [siblings.Sibling("n1", "b", False, {0: ("here", 5, 6)})],
     "which mirrors deviate": [anti_entropy.Deviation(["n1"], ["n2", "n3"], {0: 5})],
     "what is remembered of a message that was left out": [
         skipped.LeftOut(0, 5, "here", 1.5, "why", "n1/s/1", {"t": 2}, {"t": ["1", "2"]})
@@ -163,7 +163,7 @@ USES: dict[str, Callable[[Any], object]] = {
     "the description of a snapshot": _fits,
     "at which position a node is": _stands,
     "the report of a node": _shown,
-    "where a sibling stands": lambda s: beginning({0: ("here", 5)}, {s.node: s.positions, "me": {}}),
+    "a sibling's lineage": lambda s: beginning({0: ("here", 5)}, {s.node: s.positions, "me": {}}),
     "an answer of JetStream": _role,
     "an answer of the monitoring port": _figures,
     "the pointer to who brings a failover home": lambda c: INFO.same(*(c.upto or {}).get(0, ("?", 0))),

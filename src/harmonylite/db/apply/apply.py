@@ -1,9 +1,8 @@
 """Applying: fold batches into the mirror and merge them into the database, each in one transaction.
 
-Invariant: the positions move in the transaction that folds and merges the rows that they cover; whatever raises,
-nothing has changed. What brings the database no row does not write it: the mirror's positions move alone, and what the
-database is to say of that too (`Applying.note`) is written with the next rows that it gets, or when nobody is in the
-way.
+Invariant: the positions move in the transaction that folds and merges the rows that they cover; an error changes
+nothing. What brings the database no row does not write it: the mirror's positions move alone, `Applying.note` writes
+the database's with the next rows that it gets, or when no other transaction is open.
 """
 
 from __future__ import annotations
@@ -193,10 +192,9 @@ class Applying:
             if self._back is not None:
                 self.clear_log(self._back.log_id, self._back.seen)
             own = mirror_file.positions(self._connection, "main")
-            there = mirror_file.positions(self._connection, "mirror")
-            mirror_file.set_database_positions(
-                self._connection, {s: p for s, p in there.items() if s not in own or p.seq >= own[s].seq}
-            )
+            there = mirror_file.positions(self._connection, "mirror").items()
+            moved = {s: p for s, p in there if s not in own or p.seq >= own[s].seq}
+            mirror_file.set_database_positions(self._connection, moved)
             self._others.check(until)
 
     def _must_not_have_gone_back(self) -> None:
@@ -356,8 +354,7 @@ class Applying:
     def compare_stale(self) -> None:
         """Compare tables that a migration rebuilt while database and mirror were at different positions.
 
-        What changed in them and is not logged any more looks like what the mirror had not folded yet.
-        Raises SchemaMovedError.
+        What changed in them unlogged looks like what the mirror had not folded yet. Raises SchemaMovedError.
         """
         if not self.installed.stale or mirror_is_behind(self._connection) or is_older(self._connection):
             return

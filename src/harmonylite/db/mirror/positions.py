@@ -16,7 +16,7 @@ from harmonylite.db.mirror import mirror_file
 from harmonylite.db.mirror.conflict_journal import RECENT, kept_blocks
 from harmonylite.db.sqlite.connection import rows, transaction
 from harmonylite.errors import ForeignError
-from harmonylite.foreign import Codec, Line, Stands
+from harmonylite.foreign import Codec, Line, StreamEnds
 from harmonylite.model import Position
 
 LIMBO = "database-"
@@ -25,7 +25,7 @@ HISTORY = "history"
 PAST = "past"
 
 
-PAST_CODEC = Codec("where earlier histories were left", dict[Line, Stands], most=64 * 1024**2)
+PAST_CODEC = Codec("where earlier histories were left", dict[Line, StreamEnds], most=64 * 1024**2)
 
 
 def read_lineage(connection: apsw.Connection, schema: str) -> Lineage:
@@ -71,7 +71,7 @@ def is_older(connection: apsw.Connection) -> bool:
 
 
 def have_diverged(connection: apsw.Connection) -> bool:
-    """Tell whether the database grew up with another mirror: that was lost, or was exchanged since the database was
+    """Tell whether the database belongs to another mirror: that was lost, or was exchanged since the database was
     copied, which is restored now. What the database lacks it may then never have known.
     """
     one, other = (mirror_file.get_state(connection, schema, mirror_file.PAIR) for schema in ("main", "mirror"))

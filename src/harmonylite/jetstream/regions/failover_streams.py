@@ -65,7 +65,7 @@ class FailoverStreams:
         self.failed_over = False
         """True while this node's mirror is in a failover, also in one that is closed."""
         self.base: Path | None = None
-        """The mirror as it was before that, where there is one."""
+        """The file that keeps the mirror's state before that, where there is one."""
 
     async def all(self) -> list[Failover]:
         """Return all that are there, the newest last; raises StreamError."""

@@ -3,7 +3,7 @@ mirror streams.
 
 Invariant: at no moment do two streams of one shard take messages that are acknowledged as the order's. With the
 primary region reachable nothing is lost and every position stays valid. Without it (``force``) the copy gets a new
-identity, which says up to which message it is the old order; anyone who folded more than that is told, and never
+identity, which says up to which message it is the old order; a node that folded more than that gets an error, and never
 continues as if nothing had happened.
 
 JetStream: a mirror is promoted by an update that leaves ``mirror`` out (nats-server 2.12 and later); a stream can't be

@@ -102,7 +102,7 @@ class RegionShard(JetStreamShard):
         if start <= begins.copied:
             reads.insert(0, (self._stream, start, begins.copied))
         elif start <= begins.upto:
-            reads = [(self._apart(failover), start, 0)]  # what is missing in between is told as a gap
+            reads = [(self._apart(failover), start, 0)]  # what is missing in between is reported as a gap
         for stream, first, upto in reads:
             reader = Reader(self._link, stream, first, self._part, confirm_seconds=self._confirm_seconds)
             async with aclosing(cast("AsyncGenerator[list[StreamMessage], None]", reader.batches())) as batches:

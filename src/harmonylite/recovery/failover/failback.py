@@ -89,7 +89,7 @@ class Failback:
         self._refused = ""
         self._unread: tuple[bytes, int] | None = None
         self._silent: dict[str, float] = {}
-        self._stands: tuple[dict[int, int], float] = ({}, 0.0)
+        self._at: tuple[dict[int, int], float] = ({}, 0.0)
         self._left = asyncio.Event()
         if list(self._folder.glob("interim-*.db")):
             self._left.set()
@@ -144,12 +144,12 @@ class Failback:
         mine = next((failover for failover in await self._failovers.all() if failover.mark == mark), None)
         if mine is None or mine.open:
             return mine
-        stands = {shard: position.seq for shard, position in positions.items()}
-        if stands != self._stands[0]:
-            self._stands = stands, time.monotonic()
+        at = {shard: position.seq for shard, position in positions.items()}
+        if at != self._at[0]:
+            self._at = at, time.monotonic()
         ends = await self._failovers.ends(mine)
-        folded = all(stands[shard] >= end for shard, end in ends.items())
-        return None if folded or time.monotonic() - self._stands[1] > STILL else mine
+        folded = all(at[shard] >= end for shard, end in ends.items())
+        return None if folded or time.monotonic() - self._at[1] > STILL else mine
 
     async def _open_to(self, replica: Replica, positions: Mapping[int, Position]) -> Failover | None:
         """Return the failover that a mirror at ``positions`` of the primary order is to enter, if there is one."""

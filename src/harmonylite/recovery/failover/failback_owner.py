@@ -1,6 +1,7 @@
 """Who brings a failover the primary region, as the pointers of its region say it.
 
-Invariant: the first that claims it does, until it is silent; what it told of stays told when the primary region moves.
+Invariant: the first that claims it does, until it is silent; what it announced stays announced when the primary region
+moves.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from harmonylite.foreign import Codec, Name, PerShard, Stands
+from harmonylite.foreign import Codec, Name, PerShard, StreamEnds
 
 
 class FailbackClaim(msgspec.Struct, frozen=True):
@@ -19,7 +20,7 @@ class FailbackClaim(msgspec.Struct, frozen=True):
 
     node: Name
     ends: PerShard
-    upto: Stands | None = None
+    upto: StreamEnds | None = None
 
 
 CODEC = Codec("the pointer to who brings a failover home", FailbackClaim)

@@ -1,4 +1,4 @@
-"""What failback is told, and what it asks of other parts."""
+"""Settings of failback, and what it asks of other parts."""
 
 from __future__ import annotations
 
