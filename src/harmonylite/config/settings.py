@@ -200,6 +200,11 @@ class Settings(Section):
         ge=1,
         also="scan_max_changes",
     )
+    checkpointer: bool = key(
+        True,
+        "Copy the database's write-ahead log into the file beside the application, so that its commits need not; false: "
+        "leave that to SQLite, within commits.",
+    )
     cleanup_interval: Milliseconds = key(
         5000,
         "How often to clean the change log up while the application rests: to delete entries that name no pending row.",

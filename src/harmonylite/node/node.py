@@ -95,7 +95,7 @@ class NodeRuntime:
         self._claim: Claim | None = None
         self._server: EmbeddedServer | None = None
         self._renewing: asyncio.Task[None] | None = None
-        self._checkpointer = Checkpointer(settings.db_path)
+        self._checkpointer = Checkpointer(settings.db_path, enabled=settings.checkpointer)
         self._watch = Watch(settings.db_path, on_event=self._checkpointer.wake)
 
     def stop(self) -> None:

@@ -50,11 +50,12 @@ REST = 30.0
 class Checkpointer:
     """Tends the log of ``database`` on a thread of its own while `running`; `wake` says that somebody may have written.
 
-    ``rest``: seconds without a write after which the room is given back.
+    ``rest``: seconds without a write after which the room is given back. ``enabled``: false leaves the log to SQLite.
     """
 
-    def __init__(self, database: Path, *, rest: float = REST) -> None:
+    def __init__(self, database: Path, *, rest: float = REST, enabled: bool = True) -> None:
         self._database = database
+        self._enabled = enabled
         self._after = rest
         self._woken = threading.Event()
         self._ended = False
@@ -66,6 +67,9 @@ class Checkpointer:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Tend the log while the block runs; afterwards no connection is left."""
+        if not self._enabled:
+            yield
+            return
         self._ended = False
         thread = threading.Thread(target=self._work, name="harmonylite-wal", daemon=True)
         thread.start()

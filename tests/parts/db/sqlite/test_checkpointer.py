@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -92,6 +93,22 @@ def test_without_it_they_do(app: Application) -> None:
     app.write_until(ITS_OWN - 1)
     app.write()
     assert app.log()[1] >= ITS_OWN
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+async def test_one_that_is_switched_off_opens_nothing_and_leaves_the_copying_to_commits(
+    tmp_path: Path, app: Application, enabled: bool
+) -> None:
+    checkpointer = Checkpointer(tmp_path / "app.db", enabled=enabled)
+    async with checkpointer.running():
+        app.write_until(COPY_FROM + 1)
+        checkpointer.wake()
+        assert any(thread.name == "harmonylite-wal" for thread in threading.enumerate()) == enabled
+        if enabled:
+            await eventually(lambda: app.log()[1] > COPY_FROM)
+        app.write_until(ITS_OWN - 1)
+        if not enabled:
+            assert app.log()[1] == 0, "nobody copied before the commit that reaches SQLite's own limit"
 
 
 def test_in_a_long_burst_the_copy_follows_step_by_step(app: Application, tended: CheckpointedWal) -> None:
