@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,11 @@ def test_a_file_is_small_and_says_what_it_is(file: str) -> None:
     assert len(text.splitlines()) <= MOST_LINES
     assert not text.strip() or ast.get_docstring(ast.parse(text)), "begin with one line on what it is"
     assert Path(file).stem not in VAGUE, "name the file after what it is about"
+
+
+@pytest.mark.parametrize("file", files("src"))
+def test_the_formatter_lays_out_every_line(file: str) -> None:
+    assert not re.search(r"#\s*fmt:", (ROOT / file).read_text()), "pass fewer arguments instead"
 
 
 @pytest.mark.parametrize("file", files("src"))

@@ -32,7 +32,6 @@ __all__ = ["AtomicBatch", "Fragment", "Reassembler"]
 
 SPOOL_BYTES = 4_000_000
 """Blocks of one change set above this many bytes wait in a temporary file; of the n-th one, above an n-th of it."""
-
 UNFINISHED_WATCHED = 64
 """Of so many change sets per shard, the first ones, it is watched at once that a part of them is missing."""
 
@@ -283,9 +282,13 @@ class Reassembler:
         self._given_up += batch.voided
 
     def take(
-        self, *, most_bytes: int = 1 << 62, own: tuple[str, str] | None = None, limit: dict[int, int] | None = None,
+        self,
+        *,
+        most_bytes: int = 1 << 62,
+        own: tuple[str, str] | None = None,
+        limit: dict[int, int] | None = None,
         least: bool = False,
-    ) -> AtomicBatch | None:  # fmt: skip
+    ) -> AtomicBatch | None:
         """Take the largest whole batch of at most about ``most_bytes``; None when nothing is whole.
 
         A change set of ``own``, a node and its session, and a checkpoint are alone in their batch where the order

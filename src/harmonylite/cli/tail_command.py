@@ -70,9 +70,14 @@ def _show(entry: dict[str, Any], *, head: bool) -> None:
 
 
 timeout_option = click.option(
-    "-timeout", "seconds", type=click.FloatRange(0, 3600, min_open=True), default=30.0, show_default=True, metavar="S",
+    "-timeout",
+    "seconds",
+    type=click.FloatRange(0, 3600, min_open=True),
+    default=30.0,
+    show_default=True,
+    metavar="S",
     help="Give up after so many seconds, with exit code 13.",
-)  # fmt: skip
+)
 
 
 @click.command(cls=GoCommand)

@@ -202,8 +202,8 @@ class Settings(Section):
     )
     checkpointer: bool = key(
         True,
-        "Copy the database's write-ahead log into the file beside the application, so that its commits need not; false: "
-        "leave that to SQLite, within commits.",
+        "Copy the database's write-ahead log into the file beside the application, so that its commits need not; "
+        "false: leave that to SQLite, within commits.",
     )
     cleanup_interval: Milliseconds = key(
         5000,

@@ -107,9 +107,11 @@ def _must_not_go_back(connection: apsw.Connection, inventory: Inventory) -> None
     """
     there = read_inventory(connection, mirror_file.EVERY_TABLE, "mirror").tables
     found = [
-        (name, column) for name, shape in inventory.tables.items()
-        for column in mirror_file.lost(there.get(name), shape) if column not in gone_columns(connection, name)
-    ]  # fmt: skip
+        (name, column)
+        for name, shape in inventory.tables.items()
+        for column in mirror_file.lost(there.get(name), shape)
+        if column not in gone_columns(connection, name)
+    ]
     if found and is_older(connection):
         table, column = found[0]
         raise MirrorDamagedError(

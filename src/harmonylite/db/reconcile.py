@@ -67,9 +67,16 @@ def join_first(connection: apsw.Connection, installed: Installed, log: ChangeLog
 
 
 def reconcile(
-    connection: apsw.Connection, installed: Installed, log: ChangeLog, journal: ConflictJournal, unit: Unit, *,
-    first: bool, replicate: bool, keep_log: bool = False,
-) -> int:  # fmt: skip
+    connection: apsw.Connection,
+    installed: Installed,
+    log: ChangeLog,
+    journal: ConflictJournal,
+    unit: Unit,
+    *,
+    first: bool,
+    replicate: bool,
+    keep_log: bool = False,
+) -> int:
     """Settle every difference between database and mirror in one transaction; see `Replica.reconcile`."""
     before = journal.written
     sent = []
@@ -136,9 +143,16 @@ def join_tables(
 
 
 def adopt(
-    connection: apsw.Connection, installed: Installed, log: ChangeLog, *, node: str, shards: int, replicate: bool,
-    further: Collection[int] = (), sent: Mapping[int, int] | None = None,
-) -> None:  # fmt: skip
+    connection: apsw.Connection,
+    installed: Installed,
+    log: ChangeLog,
+    *,
+    node: str,
+    shards: int,
+    replicate: bool,
+    further: Collection[int] = (),
+    sent: Mapping[int, int] | None = None,
+) -> None:
     """Merge what a newer mirror has over ``base``, the mirror until now; runs in the caller's transaction.
 
     Change sets of this node that the newer mirror folded meanwhile tell a value that was set back from one that nobody
@@ -188,9 +202,14 @@ def _leave_alone(connection: apsw.Connection, table: TrackedTable, ahead: set[in
 
 
 def keep_mine(
-    connection: apsw.Connection, installed: Installed, log: ChangeLog, *, shards: int, further: Collection[int] | None,
+    connection: apsw.Connection,
+    installed: Installed,
+    log: ChangeLog,
+    *,
+    shards: int,
+    further: Collection[int] | None,
     replicate: bool,
-) -> int:  # fmt: skip
+) -> int:
     """Log every row in which the database differs from a mirror that knows less; return how many are logged.
 
     ``further``: the shards on which it knows less; None: on all. Held rows stay held. Runs in the caller's transaction.

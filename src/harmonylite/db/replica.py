@@ -83,7 +83,7 @@ class Replica:
             o = self.options
             self._journal = ConflictJournal(connection, o.node)
             self._capture = Capture(connection, shards=o.shards, compress=o.compress, most=o.capture_batch_rows)
-            self._side_effects = SideEffectTriggers(connection, self.options.database)
+            self._side_effects = SideEffectTriggers(connection, o.database)
             self._schema = SchemaAdditions(connection, o.node, o.rules, o.apply_schema and o.replicate)
             self._others.seen = self._log.seen
             args = (connection, self._log, self._journal, self._others)
@@ -113,9 +113,8 @@ class Replica:
         self._applying.folds += 1  # what is under way may be met by rows that a migration or VACUUM moved
         if self.joined or not self.whole:  # else it is the one of the snapshot that is joined
             keep_schema(self.connection)
-        self._installed.warnings |= self._side_effects.renew(
-            {name: each.shape for name, each in self._installed.tables.items()}
-        )
+        shapes = {name: each.shape for name, each in self._installed.tables.items()}
+        self._installed.warnings |= self._side_effects.renew(shapes)
         reconcile.bring_back(connection, made, log, self._applying.unit)
         reconcile.join_tables(connection, made, log, self._journal, self._applying.unit, replicate=o.replicate)
         return made
@@ -329,17 +328,19 @@ class Replica:
         those that the log names. Else the mirror wins on every row that the log doesn't name, with a journal entry.
         """
         self._in_step(self._applying.same_schema)
-        conflicts = reconcile.reconcile(
-            self.connection, self._installed, self._log, self._journal, self._applying.unit, first=first,
-            replicate=self.options.replicate, keep_log=keep_log,
-        )  # fmt: skip
+        of = (self.connection, self._installed, self._log, self._journal, self._applying.unit)
+        conflicts = reconcile.reconcile(*of, first=first, replicate=self.options.replicate, keep_log=keep_log)
         keep_schema(self.connection)
         return conflicts
 
     def adopt(
-        self, snapshot: Path, *, relation: Relation | Literal["deviates"] = "behind",
-        further: Collection[int] | None = None, sent: Mapping[int, int] | None = None,
-    ) -> int:  # fmt: skip
+        self,
+        snapshot: Path,
+        *,
+        relation: Relation | Literal["deviates"] = "behind",
+        further: Collection[int] | None = None,
+        sent: Mapping[int, int] | None = None,
+    ) -> int:
         """Replace the mirror by the file ``snapshot``; pending rows stay pending. Raises SchemaWaitError.
 
         ``relation``: how what is here relates to it. Behind: it is merged. Ahead: what only the database holds becomes

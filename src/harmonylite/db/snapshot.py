@@ -121,9 +121,7 @@ def has_tables(path: Path) -> bool:
     return any(not is_private(name) and not name.startswith("sqlite_") for (name,) in names)
 
 
-def begin_hidden(
-    options: ReplicaOptions, snapshot: Path, deadline: Deadline, *, into: Path | None = None
-) -> Replica:  # fmt: skip
+def begin_hidden(options: ReplicaOptions, snapshot: Path, deadline: Deadline, *, into: Path | None = None) -> Replica:
     """Open a replica whose database nobody sees yet: it has the schema that ``snapshot`` remembers, and no row.
 
     ``snapshot`` becomes the mirror. `fill` brings the rows in, `offer` puts the database in its place, or `pour` its
@@ -142,9 +140,13 @@ def _open(options: ReplicaOptions, building: Path) -> Replica:
 
 
 def begin_database(
-    options: ReplicaOptions, snapshot: Path, deadline: Deadline, *, access: Access | None = None,
+    options: ReplicaOptions,
+    snapshot: Path,
+    deadline: Deadline,
+    *,
+    access: Access | None = None,
     into: Path | None = None,
-) -> Path:  # fmt: skip
+) -> Path:
     """Make the schema that ``snapshot`` remembers in a new file beside the database; return the file.
 
     It has ``access``, else that of the database, else that of the mirror, which has the one of the database before.

@@ -57,9 +57,16 @@ class Services:
     """The parts that save snapshots and recover, from the settings of one node."""
 
     def __init__(
-        self, settings: Settings, options: ReplicaOptions, thread: SqliteThread, status: NodeStatus,
-        control: Control, regional: RegionControl, peers: Peers, shards: Sequence[ShardStream],
-    ) -> None:  # fmt: skip
+        self,
+        settings: Settings,
+        options: ReplicaOptions,
+        thread: SqliteThread,
+        status: NodeStatus,
+        control: Control,
+        regional: RegionControl,
+        peers: Peers,
+        shards: Sequence[ShardStream],
+    ) -> None:
         section = settings.snapshot
         self._settings = settings
         self._options = options
@@ -73,23 +80,37 @@ class Services:
         store = open_store(section, owner=options.node, nats=nats)
         cluster = settings.nats.stream_prefix
         self.repository = SnapshotRepository(
-            store, pointers, RepositorySettings(options.folder, options.node, cluster, section.keep), status,
+            store,
+            pointers,
+            RepositorySettings(options.folder, options.node, cluster, section.keep),
+            status,
             copy=self._copy,
             signing=snapshot_signing(section),
-        )  # fmt: skip
+        )
         self.failback = self._failback(regional, shards)
         self.recovery = Recovery(
-            thread, status, self.repository, shards, peers, RecoverySettings(options.node, settings.publish),
-            RecoveryHooks(regional.ensure, control.requests.request_snapshot), self.failback,
-        )  # fmt: skip
+            thread,
+            status,
+            self.repository,
+            shards,
+            peers,
+            RecoverySettings(options.node, settings.publish),
+            RecoveryHooks(regional.ensure, control.requests.request_snapshot),
+            self.failback,
+        )
         self.replaying = Replay.of(options, shards)
         self.lease = Lease(pointers, options.node, options.session, seconds=section.lease_ttl / 1000)
         self.answering = Answering(self.repository, self.lease, status)
         self.scheduler = SnapshotScheduler(
-            self.repository, self.lease, peers, status, interval=section.interval / 1000,
-            history=lambda: self.recovery.history, past=lambda: self.recovery.past,
+            self.repository,
+            self.lease,
+            peers,
+            status,
+            interval=section.interval / 1000,
+            history=lambda: self.recovery.history,
+            past=lambda: self.recovery.past,
             away=lambda: self.failback is not None and self.failback.failed_over,
-        )  # fmt: skip
+        )
 
     def _failback(self, regional: RegionControl, shards: Sequence[ShardStream]) -> Failback | None:
         pointers = regional.own_pointers()
@@ -106,10 +127,15 @@ class Services:
             return node in await regional.siblings(self._peers)
 
         return Failback(
-            self._thread, self._status, self.repository, pointers, regional.failover_controller, shards,
+            self._thread,
+            self._status,
+            self.repository,
+            pointers,
+            regional.failover_controller,
+            shards,
             FailbackSettings(self._options.node, self._options.folder, settings.publish and settings.replicate),
             FailbackHooks(self._copy, answers, idle, control.requests.request_snapshot),
-        )  # fmt: skip
+        )
 
     def _copy(self, target: Path, *, beginning: Callable[[Lineage], Lineage] | None = None) -> Lineage:
         try:

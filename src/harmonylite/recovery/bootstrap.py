@@ -61,9 +61,14 @@ class Bootstrap:
     """
 
     def __init__(
-        self, options: ReplicaOptions, thread: SqliteThread, status: NodeStatus, *,
-        request_snapshot: Callable[[], Awaitable[bool]], suspects: Collection[str] = (),
-    ) -> None:  # fmt: skip
+        self,
+        options: ReplicaOptions,
+        thread: SqliteThread,
+        status: NodeStatus,
+        *,
+        request_snapshot: Callable[[], Awaitable[bool]],
+        suspects: Collection[str] = (),
+    ) -> None:
         self._options = options
         self._thread = thread
         self._status = status
@@ -320,8 +325,11 @@ class Bootstrap:
             log.warning(
                 "repaired database %s from %s; quarantined the damaged one as %s; saved %d unpublished rows from it;"
                 " applications that had it open have to open it again",
-                self._options.database, source, aside, saved,
-            )  # fmt: skip
+                self._options.database,
+                source,
+                aside,
+                saved,
+            )
             return
         await builder.make(file)
         self._fresh |= {self._options.database, self._options.mirror}

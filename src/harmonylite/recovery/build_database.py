@@ -50,9 +50,13 @@ class DatabaseBuilder:
     """Makes or heals the database of one node. All SQLite work is done on ``thread``."""
 
     def __init__(
-        self, options: ReplicaOptions, thread: SqliteThread, status: NodeStatus, recovery: LeadsOn,
+        self,
+        options: ReplicaOptions,
+        thread: SqliteThread,
+        status: NodeStatus,
+        recovery: LeadsOn,
         streams: Sequence[ShardStream],
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._options = options
         self._thread = thread
         self._status = status

@@ -68,19 +68,20 @@ class Recovery:
     """Recovers the replica of one node. ``failback``: None without regions."""
 
     def __init__(
-        self, thread: SqliteThread, status: NodeStatus, repository: SnapshotRepository, streams: Sequence[ShardStream],
-        peers: Peers, settings: RecoverySettings, hooks: RecoveryHooks, failback: Failback | None = None,
-    ) -> None:  # fmt: skip
-        self._thread = thread
-        self._status = status
-        self._repository = repository
-        self._streams = streams
-        self._peers = peers
-        self._node = settings.node
-        self._publish = settings.publish
-        self._ensure = hooks.ensure
-        self._request_snapshot = hooks.request_snapshot
-        self._failback = failback
+        self,
+        thread: SqliteThread,
+        status: NodeStatus,
+        repository: SnapshotRepository,
+        streams: Sequence[ShardStream],
+        peers: Peers,
+        settings: RecoverySettings,
+        hooks: RecoveryHooks,
+        failback: Failback | None = None,
+    ) -> None:
+        self._thread, self._status = thread, status
+        self._repository, self._streams, self._peers = repository, streams, peers
+        self._node, self._publish = settings.node, settings.publish
+        self._ensure, self._request_snapshot, self._failback = hooks.ensure, hooks.request_snapshot, failback
         self._part = status.part("recovery")
         self._part.ok()  # nothing to recover from yet
         self._recovering, self._told = False, asyncio.Event()
@@ -341,10 +342,11 @@ class Recovery:
     async def _ask_others(self, replica: Replica, look: StreamState, why: str, seconds: float) -> None:
         """Ask for a snapshot, or begin a new history when nobody follows the streams and no better node is there."""
         known = await self._thread.run(replica.nodes) - {self._node}
-        heard = await self._peers.ask(
-            TOPIC, b"", ANSWER.decode, seconds=ASK,
-            enough=lambda found: bool(known) and known <= answers_by_node(found).keys(),
-        )  # fmt: skip
+
+        def enough(found: list[PeerState]) -> bool:
+            return bool(known) and known <= answers_by_node(found).keys()
+
+        heard = await self._peers.ask(TOPIC, b"", ANSWER.decode, seconds=ASK, enough=enough)
         others = {node: answer for node, answer in answers_by_node(heard.answers).items() if node != self._node}
         # What such a node holds is not known: like one that is silent, it may know more.
         why = "; ".join(filter(None, [why, unread(heard.unread)]))

@@ -63,22 +63,25 @@ class Receiver:
     """
 
     def __init__(
-        self, replica: Replica, thread: SqliteThread, streams: Iterable[ShardStream], status: NodeStatus, *,
-        landed: Landed, moved: Callable[[], None], checkpoint: Checkpoint, other_history: Callable[[], None],
-    ) -> None:  # fmt: skip
-        self._replica = replica
-        self._thread = thread
+        self,
+        replica: Replica,
+        thread: SqliteThread,
+        streams: Iterable[ShardStream],
+        status: NodeStatus,
+        *,
+        landed: Landed,
+        moved: Callable[[], None],
+        checkpoint: Checkpoint,
+        other_history: Callable[[], None],
+    ) -> None:
+        self._replica, self._thread, self._status = replica, thread, status
         self._streams = {stream.shard: stream for stream in streams}
-        self._status = status
         self.lags = {shard: Lag(status.shard(shard)) for shard in self._streams}
         self._applying: AtomicBatch | None = None
-        self._landed = landed
-        self._moved = moved
-        self._checkpoint = checkpoint
-        self._other_history = other_history
+        self._landed, self._moved = landed, moved
+        self._checkpoint, self._other_history = checkpoint, other_history
         self._histories: set[str] = set()
-        self._arrived = asyncio.Event()
-        self._room = asyncio.Event()
+        self._arrived, self._room = asyncio.Event(), asyncio.Event()
         self.schema_moved = asyncio.Event()
         self._tried_under = -1
         self._targets: dict[int, int] = {}
@@ -90,11 +93,9 @@ class Receiver:
         self.skips = SkippedMessages(replica, thread, status)
         self.caught_up = asyncio.Event()
         self.reassembler = Reassembler({})
-        self.merging = True
-        self.one_by_one = False
+        self.merging, self.one_by_one = True, False
         self._part = status.part("merge")
-        options = replica.options
-        self._trouble = FileErrors(self._part, (options.database, options.mirror))
+        self._trouble = FileErrors(self._part, (replica.options.database, replica.options.mirror))
 
     def _spool(self, most: int) -> IO[bytes]:
         """Return a place for blocks: in memory, above ``most`` bytes on the database's disk; its user closes it."""

@@ -78,9 +78,17 @@ class Sender:
     """Looks, captures and publishes."""
 
     def __init__(
-        self, replica: Replica, thread: SqliteThread, watch: Watch, publisher: Publisher, status: NodeStatus, *,
-        settings: SenderSettings, message_bytes: Callable[[], int], schema_moved: Callable[[], None],
-    ) -> None:  # fmt: skip
+        self,
+        replica: Replica,
+        thread: SqliteThread,
+        watch: Watch,
+        publisher: Publisher,
+        status: NodeStatus,
+        *,
+        settings: SenderSettings,
+        message_bytes: Callable[[], int],
+        schema_moved: Callable[[], None],
+    ) -> None:
         self._replica = replica
         self._thread = thread
         self._watch = watch

@@ -66,9 +66,15 @@ class Replay:
 
 @asynccontextmanager
 async def replayed(
-    what: Replay, snapshot: Path, targets: Mapping[int, int], *, schema: Path, database: Path | None = None,
-    leave_out: Iterable[LeftOut] = (), on_skipped: Passing | None = None,
-) -> AsyncIterator[Replica]:  # fmt: skip
+    what: Replay,
+    snapshot: Path,
+    targets: Mapping[int, int],
+    *,
+    schema: Path,
+    database: Path | None = None,
+    leave_out: Iterable[LeftOut] = (),
+    on_skipped: Passing | None = None,
+) -> AsyncIterator[Replica]:
     """Give a replica, closed, whose mirror is ``snapshot`` (taken over) brought forward to ``targets``.
 
     ``schema``: the mirror whose remembered schema the tables have. ``database``: also make the database, as this file;
@@ -121,9 +127,14 @@ def _lack(replica: Replica, entries: Iterable[LeftOut]) -> None:
 
 
 async def bring_forward(
-    replica: Replica, thread: SqliteThread, streams: Sequence[ShardStream], targets: Mapping[int, int], *, merge: bool,
+    replica: Replica,
+    thread: SqliteThread,
+    streams: Sequence[ShardStream],
+    targets: Mapping[int, int],
+    *,
+    merge: bool,
     on_skipped: Passing | None = None,
-) -> None:  # fmt: skip
+) -> None:
     """Fold every shard up to exactly ``targets``, as far as change sets are whole there; ``merge``: into the database,
     too; ``on_skipped``: see `replayed`. Raises SchemaWaitError, PoisonError, StreamError.
     """

@@ -41,11 +41,9 @@ FEW = 64
 of folded ones the commit alone writes the mirror's pages."""
 SHORT_WAIT_MS = 10
 """How long a write of the node's that can be done without waits for the lock, in milliseconds."""
-
 MOST_UNNOTED = 1_000
 """So many rows and change sets may come back before the database says so, also to an application that never rests: a
 restart looks at each of them once more, and its log keeps them."""
-
 LARGE = 10_000
 """A batch of at least this many rows gives its memory back."""
 
@@ -65,25 +63,27 @@ class Applying:
     """
 
     def __init__(
-        self, connection: apsw.Connection, log: ChangeLog, journal: ConflictJournal, others: OtherTransactions, *,
-        node: str, session: str, replicate: bool,
-    ) -> None:  # fmt: skip
+        self,
+        connection: apsw.Connection,
+        log: ChangeLog,
+        journal: ConflictJournal,
+        others: OtherTransactions,
+        *,
+        node: str,
+        session: str,
+        replicate: bool,
+    ) -> None:
         self.installed = Installed()
         self.folds = 0
-        self.naming_own = False
-        self.holding = True
+        self.naming_own, self.holding = False, True
         self.siblings: frozenset[str] = frozenset()
-        self._connection = connection
-        self._others = others
-        self._log = log
-        self._journal = journal
-        self._node = node
-        self._session = session
-        self._replicate = replicate
+        self._connection, self._others = connection, others
+        self._log, self._journal = log, journal
+        self._node, self._session, self._replicate = node, session, replicate
         self._flights: dict[int, Flight] = {}
         self._ahead: Ahead | None = None
-        self.unnoted = 0
         self._back: Flight | None = None
+        self.unnoted = 0
 
     @contextmanager
     def unit(self, doing: str, *, immediate: bool = False) -> Iterator[None]:

@@ -41,6 +41,8 @@ from harmonylite.wire import KIND_SCHEMA, TableBlock
 
 WIDE = 200
 """Columns that one statement looks through for the journal: it reads three values of each (SQLite: limits)."""
+Tables = dict[str, TrackedTable]
+"""By name; those in which a fragment displaced rows."""
 
 
 @dataclass
@@ -74,7 +76,7 @@ class Fold:
 
     def fragment(self, fragment: Fragment) -> int:
         """Fold one fragment; return its number of rows. Raises SchemaWaitError, PoisonError."""
-        displacing: dict[str, TrackedTable] = {}
+        displacing: Tables = {}
         self.journal.begin()
         start, count = self._take_ahead(fragment)
         for block in fragment.decoded(start):
@@ -110,12 +112,7 @@ class Fold:
         return ahead.blocks, kept
 
     def _part(
-        self,
-        fragment: Fragment,
-        table: TrackedTable,
-        present: tuple[int, ...],
-        part: TableBlock,
-        displacing: dict[str, TrackedTable],
+        self, fragment: Fragment, table: TrackedTable, present: tuple[int, ...], part: TableBlock, displacing: Tables
     ) -> int:
         check_widths(fragment, part)
         folded = self.done.get(table.shape.name)
@@ -131,7 +128,7 @@ class Fold:
             stage(self.connection, table, present, part.deletes)
             self._delete(fragment, table, present)
         if part.inserts:
-            self._insert(fragment, table, folded, present, part.inserts, displacing)
+            self._insert(fragment, folded, present, part.inserts, displacing)
         for group in part.updates:
             self._settle(fragment, table, folded, displacing)
             self._leave_fresh(table, folded)
@@ -172,10 +169,9 @@ class Fold:
     # inserts ---------------------------------------------------------------------------------------------------
 
     def _insert(
-        self, fragment: Fragment, table: TrackedTable, folded: Folded, present: tuple[int, ...],
-        images: list[list[Any]], displacing: dict[str, TrackedTable],
-    ) -> None:  # fmt: skip
-        there = folded.rows + sum(folded.waiting)
+        self, fragment: Fragment, folded: Folded, present: tuple[int, ...], images: list[list[Any]], displacing: Tables
+    ) -> None:
+        table, there = folded.table, folded.rows + sum(folded.waiting)
         fits = folded.fresh and folded.present == present and whole_keys(table, images)
         if fits and (there == 0 or len(images) > 1 or there < 10_000):
             stage(self.connection, table, present, images, add=there > 0)
@@ -186,9 +182,7 @@ class Fold:
         stage(self.connection, table, present, images)
         self._insert_staged(fragment, table, folded, present, displacing)
 
-    def _settle(
-        self, fragment: Fragment, table: TrackedTable, folded: Folded, displacing: dict[str, TrackedTable]
-    ) -> None:
+    def _settle(self, fragment: Fragment, table: TrackedTable, folded: Folded, displacing: Tables) -> None:
         """Insert the parts that wait: all at once where nothing is in their way, else one after the other."""
         parts, folded.waiting = folded.waiting, []
         if not parts:
@@ -211,12 +205,7 @@ class Fold:
         self.connection.execute(f"DELETE FROM {waiting}")
 
     def _insert_staged(
-        self,
-        fragment: Fragment,
-        table: TrackedTable,
-        folded: Folded,
-        present: tuple[int, ...],
-        displacing: dict[str, TrackedTable],
+        self, fragment: Fragment, table: TrackedTable, folded: Folded, present: tuple[int, ...], displacing: Tables
     ) -> None:
         """Insert what is in ``incoming``."""
         self._touch(table, folded)
@@ -244,12 +233,7 @@ class Fold:
     # updates ---------------------------------------------------------------------------------------------------
 
     def _update(
-        self,
-        fragment: Fragment,
-        table: TrackedTable,
-        present: tuple[int, ...],
-        changed: list[int],
-        displacing: dict[str, TrackedTable],
+        self, fragment: Fragment, table: TrackedTable, present: tuple[int, ...], changed: list[int], displacing: Tables
     ) -> None:
         shape = table.shape
         self._touch(table, self.done[table.shape.name])

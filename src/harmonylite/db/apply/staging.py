@@ -152,9 +152,14 @@ def foreign_values(fragment: Fragment, part: TableBlock) -> Iterator[None]:
 
 
 def stage(
-    connection: apsw.Connection, table: TrackedTable, present: Sequence[int], images: list[list[Any]], *,
-    into: str = "incoming", add: bool = False,
-) -> None:  # fmt: skip
+    connection: apsw.Connection,
+    table: TrackedTable,
+    present: Sequence[int],
+    images: list[list[Any]],
+    *,
+    into: str = "incoming",
+    add: bool = False,
+) -> None:
     """Put rows into a scratch table; ``add``: to what it holds, else in its place."""
     if not add:
         connection.execute(f"DELETE FROM {table.scratch(into)}")

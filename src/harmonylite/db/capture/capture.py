@@ -68,11 +68,22 @@ class Outgoing:
         self.spool.seek(offset)
         return encode_envelope(
             Envelope(
-                VERSION, KIND_SCHEMA if self.section else KIND_CHANGES, self.id.node, self.id.session, self.id.number,
-                index, more, index == len(self.parts[shard]) - 1, sorted(self.parts), self.time, self.base, packed,
-                self.spool.read(length), self.history,
+                VERSION,
+                KIND_SCHEMA if self.section else KIND_CHANGES,
+                self.id.node,
+                self.id.session,
+                self.id.number,
+                index,
+                more,
+                index == len(self.parts[shard]) - 1,
+                sorted(self.parts),
+                self.time,
+                self.base,
+                packed,
+                self.spool.read(length),
+                self.history,
             )
-        )  # fmt: skip
+        )
 
     def payloads(self, shard: int) -> Iterator[bytes]:
         """Yield the payload of each message for one shard."""

@@ -78,9 +78,12 @@ def _lay(connection: apsw.Connection, table: TrackedTable, part: TableBlock) -> 
 
 
 def _move(
-    connection: apsw.Connection, table: TrackedTable, key: Sequence[Any], row: list[Any] | None,
+    connection: apsw.Connection,
+    table: TrackedTable,
+    key: Sequence[Any],
+    row: list[Any] | None,
     changed: Sequence[int] | None = None,
-) -> None:  # fmt: skip
+) -> None:
     """Let the base of one row, where one fits the table's columns, be ``row``, in ``changed`` (None: whole)."""
     where = (table.id, key_of(table, key))
     there = value(connection, f"SELECT row FROM {BASE} WHERE t = ? AND key = ?", where)

@@ -188,9 +188,13 @@ class ConflictJournal:
             self._insert(LOCAL, table, key, item, (kind, "", self.node, 0, 0, time.time()))
 
     def _insert(
-        self, journal: str, table: TrackedTable, key: Sequence[Any], item: Overruled,
+        self,
+        journal: str,
+        table: TrackedTable,
+        key: Sequence[Any],
+        item: Overruled,
         about: tuple[str, str, str, int, int, float],
-    ) -> None:  # fmt: skip
+    ) -> None:
         names = {column.name: value for column, value in zip(table.shape.keys, key, strict=True)}
         column = table.shape.columns[item.column].name
         places, bound = marks([table.shape.name, encode_value(names), column, item.winning, item.overruled, *about])

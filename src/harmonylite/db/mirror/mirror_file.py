@@ -241,8 +241,14 @@ def conform(connection: apsw.Connection, shape: TableShape) -> bool:
     """
     execute = connection.execute
     old_sql = value(connection, "SELECT sql FROM mirror.sqlite_schema WHERE type = 'table' AND name = ?", (shape.name,))
-    made = {r[0] for r in rows(connection, "SELECT sql FROM mirror.sqlite_schema WHERE type = 'index' AND tbl_name = ?"
-                               " AND sql IS NOT NULL", (shape.name,))}  # fmt: skip
+    made = {
+        r[0]
+        for r in rows(
+            connection,
+            "SELECT sql FROM mirror.sqlite_schema WHERE type = 'index' AND tbl_name = ? AND sql IS NOT NULL",
+            (shape.name,),
+        )
+    }
     if old_sql == shape.mirror_sql and made == set(shape.indexes):
         return False
     if old_sql is None:
@@ -251,8 +257,11 @@ def conform(connection: apsw.Connection, shape: TableShape) -> bool:
         execute("PRAGMA legacy_alter_table = ON")
         aside = quote(PRIVATE + "aside")
         before = read_inventory(connection, EVERY_TABLE, "mirror").tables.get(shape.name)
-        for (index,) in rows(connection, "SELECT name FROM mirror.sqlite_schema WHERE type = 'index' AND tbl_name = ?"
-                             " AND sql IS NOT NULL", (shape.name,)):  # fmt: skip
+        for (index,) in rows(
+            connection,
+            "SELECT name FROM mirror.sqlite_schema WHERE type = 'index' AND tbl_name = ? AND sql IS NOT NULL",
+            (shape.name,),
+        ):
             execute(f"DROP INDEX mirror.{quote(index)}")
         execute(f"ALTER TABLE mirror.{quote(shape.name)} RENAME TO {aside}")
         execute(_into_mirror(shape.mirror_sql, "CREATE TABLE "))

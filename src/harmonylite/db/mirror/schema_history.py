@@ -152,9 +152,10 @@ class Named:
 
     def _mirrors(self, called: str) -> TrackedTable | None:
         name = value(
-            self.connection, "SELECT name FROM mirror.sqlite_schema WHERE type = 'table' AND lower(name) = lower(?)",
+            self.connection,
+            "SELECT name FROM mirror.sqlite_schema WHERE type = 'table' AND lower(name) = lower(?)",
             (called,),
-        )  # fmt: skip
+        )
         if name is None:
             return None
         shape = read_inventory(self.connection, TableRules(include=(glob.escape(name),)), "mirror").tables.get(name)

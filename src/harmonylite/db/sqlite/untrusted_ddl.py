@@ -41,9 +41,11 @@ _CATALOG = {"sqlite_master", "sqlite_schema"}
 _ASKED = {"page_size", "data_version", "encoding"}
 """Pragmas that virtual tables ask while they are made, without a value."""
 _CREATES = {
-    "table": apsw.SQLITE_CREATE_TABLE, "index": apsw.SQLITE_CREATE_INDEX, "view": apsw.SQLITE_CREATE_VIEW,
+    "table": apsw.SQLITE_CREATE_TABLE,
+    "index": apsw.SQLITE_CREATE_INDEX,
+    "view": apsw.SQLITE_CREATE_VIEW,
     "trigger": apsw.SQLITE_CREATE_TRIGGER,
-}  # fmt: skip
+}
 _INNOCUOUS = 0x200000
 _NO_FUNCTION = pattern(r"(?:no such|unknown) function: (.+?)(?:\(\))?\Z")
 _NO_COLLATION = pattern(r"no such collation sequence: (.+)\Z")

@@ -53,8 +53,10 @@ class Watch:
             except OSError as error:  # the user has no instance or watch left, which all programs of the user share
                 log.warning(
                     "look for commits by the clock only: inotify is refused for %s: %s; raise"
-                    " fs.inotify.max_user_instances or fs.inotify.max_user_watches (sysctl)", self._folder, error,
-                )  # fmt: skip
+                    " fs.inotify.max_user_instances or fs.inotify.max_user_watches (sysctl)",
+                    self._folder,
+                    error,
+                )
             else:
                 self._handle, self._listening = inotify.fd, True
                 stack.callback(self._unwatched)

@@ -83,8 +83,9 @@ def triggers(shape: TableShape, table_id: int) -> dict[str, str]:
         made[f"reupdate{number}"] = _trigger(
             f"BEFORE UPDATE OF {', '.join(map(quote, columns))}", shape, body, when=some
         )
-    return {trigger_name(table_id, event): sql.format(quote(trigger_name(table_id, event)))
-            for event, sql in made.items()}  # fmt: skip
+    return {
+        trigger_name(table_id, event): sql.format(quote(trigger_name(table_id, event))) for event, sql in made.items()
+    }
 
 
 def _up_to_watermark(shape: TableShape, table_id: int) -> str:
