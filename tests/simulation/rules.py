@@ -264,13 +264,13 @@ def _(patch: pytest.MonkeyPatch) -> None:
 
 @left_out("a log that was rolled back is taken to be as far as it was")
 def _(patch: pytest.MonkeyPatch) -> None:
-    set_state = mirror_file.set_state
+    set_settled = mirror_file.set_settled
 
-    def keep(connection: apsw.Connection, schema: str, name: str, new: Any) -> None:
-        if name != mirror_file.SETTLED or new is not None:
-            set_state(connection, schema, name, new)
+    def keep(connection: apsw.Connection, upto: int | None) -> None:
+        if upto is not None:
+            set_settled(connection, upto)
 
-    patch.setattr(mirror_file, "set_state", keep)
+    patch.setattr(mirror_file, "set_settled", keep)
 
 
 # triggers of the application --------------------------------------------------------------------------------------

@@ -238,7 +238,7 @@ def _set_positions(connection: apsw.Connection, at: Mapping[int, Position] | Non
     write_history(connection, "main", lineage)
     mirror_file.set_state(connection, "main", "joined", 1)
     # a database that was rolled back counts on from where it was
-    mirror_file.set_state(connection, "mirror", mirror_file.SETTLED, None)
+    mirror_file.set_settled(connection, None)
     pair = secrets.token_hex(8)
     for schema in ("main", "mirror"):
         mirror_file.set_state(connection, schema, mirror_file.PAIR, pair)

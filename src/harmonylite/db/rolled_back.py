@@ -45,7 +45,7 @@ def lacks_own(
     fragments = recent_behind(connection, node, seqs, 1 if newest else -1)
     if not fragments:
         return False
-    upto = int(mirror_file.get_state(connection, "mirror", mirror_file.SETTLED) or 0)
+    upto = mirror_file.settled(connection)
     # Any row beyond a watermark may have been written by now; after a restart that is no answer.
     if log.refresh(installed.by_id, beyond=newest) < upto:
         return True
@@ -67,7 +67,7 @@ def settled_at_start(connection: apsw.Connection, *, lacks: bool) -> int:
         mirror_file.forget_noted(connection)
     if lacks or is_older(connection):
         return 0
-    return int(mirror_file.get_state(connection, "mirror", mirror_file.SETTLED) or 0)
+    return mirror_file.settled(connection)
 
 
 def unname_landed(

@@ -260,7 +260,7 @@ class Applying:
             if quiet:
                 self.same_schema()
                 for back in landing.values():
-                    mirror_file.set_state(self._connection, "mirror", mirror_file.SETTLED, back.log_id)
+                    mirror_file.set_settled(self._connection, back.log_id)
                 self._forget_touched(fold.done.values())
                 if not merge:  # it may have come to where a crash left the database
                     mirror_file.note_equal(self._connection)

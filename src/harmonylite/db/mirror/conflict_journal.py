@@ -16,7 +16,7 @@ from typing import Any
 import apsw
 
 from harmonylite.changes.reassembler import Fragment
-from harmonylite.db.sqlite.connection import rows
+from harmonylite.db.sqlite.connection import rows, value
 from harmonylite.db.sqlite.lossless import codec_of, decode, exact, marks
 from harmonylite.db.tracking.tracked_table import TrackedTable
 from harmonylite.db.tracking.triggers import OVERRULED
@@ -38,6 +38,8 @@ AUTHOR_ROWS = 200_000
 """Rows of recent change sets that are looked through for the writers of values that one change set overrules."""
 RECENT_KEPT = 4_096
 """How many messages back the recent change sets of a shard are kept."""
+RECENT_STEP = 64
+"""So many messages more are kept until those too many go at once: each time writes a page more."""
 
 TABLES = (
     f"CREATE TABLE IF NOT EXISTS {JOURNAL}(id INTEGER PRIMARY KEY, tbl TEXT, key BLOB, col TEXT, kind TEXT, winning,"
@@ -155,12 +157,10 @@ class ConflictJournal:
             f"INSERT OR REPLACE INTO {RECENT} VALUES (?1, ?2, ?3, ?4, 1 + {_NEWEST})",
             (fragment.shard, fragment.seq, fragment.id.node, BLOCKS.encode(blocks)),
         )
-        self._connection.execute(
-            f"DELETE FROM {RECENT} WHERE shard = ? AND seq BETWEEN 1 AND ?",
-            (fragment.shard, fragment.seq - RECENT_KEPT - 1),
-        )
-        if fragment.seq % RECENT_KEPT == 0:  # what an earlier history left below all numbers, see `begin_epoch`
-            self._connection.execute(f"DELETE FROM {RECENT} WHERE shard = ? AND seq < 1", (fragment.shard,))
+        shard, last = fragment.shard, fragment.seq - RECENT_KEPT - 1
+        oldest = value(self._connection, f"SELECT min(seq) FROM {RECENT} WHERE shard = ? AND seq >= 1", (shard,))
+        if oldest + RECENT_STEP <= last:  # with what an earlier history left below all numbers, see `begin_epoch`
+            self._connection.execute(f"DELETE FROM {RECENT} WHERE shard = ? AND seq <= ?", (shard, last))
 
     def write(
         self, fragment: Fragment, table: TrackedTable, row: Sequence[Any], kind: str, overruled: Sequence[Overruled]

@@ -27,8 +27,10 @@ from harmonylite.wire import WireError, decode_named, decode_names, encode_named
 POSITION = quote(PRIVATE + "position")
 STATE = quote(PRIVATE + "state")
 TABLES = quote(PRIVATE + "tables")
-NOTED = quote(PRIVATE + "noted")
-"""What the database notes of its positions, as of the last commit of both files: see `merged_positions`."""
+OWN_FACTS = ("noted", "settled")
+"""What a mirror knows of its database, beside the positions, for it moves with them. ``noted``: the position that the
+database notes, as of the last commit of both files, see `merged_positions`; ``settled``: up to which id of the
+database's log all is in the mirror, though the database need not say so."""
 
 PAIR = "pair"
 """A random word that database and mirror share since they were last brought together; a copy of a mirror has none."""
@@ -36,9 +38,6 @@ PAIR = "pair"
 UNWRITABLE = "unwritable"
 DROPPED = 0
 """The number of a table that was dropped here: what is made under its name again is a new table."""
-
-SETTLED = "settled"
-"""Up to which id of the database's log all is in the mirror; the database need not say so."""
 
 EVERY_TABLE = TableRules()
 
@@ -102,11 +101,28 @@ def prepare(connection: apsw.Connection, schema: str = "mirror") -> None:
     )
     execute(f"CREATE TABLE IF NOT EXISTS {schema}.{STATE}(name TEXT PRIMARY KEY, value) WITHOUT ROWID")
     execute(f"CREATE TABLE IF NOT EXISTS {schema}.{TABLES}(name TEXT PRIMARY KEY, id INTEGER) WITHOUT ROWID")
-    execute(f"CREATE TABLE IF NOT EXISTS {schema}.{NOTED}(shard INTEGER PRIMARY KEY, seq INTEGER NOT NULL)")
+    _prepare_own_facts(connection, schema)
     schema_history.prepare(connection, schema)
     skipped_messages.prepare(connection, schema)
     for sql in conflict_journal.TABLES:
         execute(sql.replace("mirror.", f"{schema}.", 1))
+
+
+def _prepare_own_facts(connection: apsw.Connection, schema: str) -> None:
+    """Make the columns of `OWN_FACTS` where they are missing; what an earlier version kept elsewhere comes along."""
+    there = {
+        name for (name,) in rows(connection, "SELECT name FROM pragma_table_info(?, ?)", (PRIVATE + "position", schema))
+    }
+    for name in OWN_FACTS:
+        if name not in there:
+            connection.execute(f"ALTER TABLE {schema}.{POSITION} ADD COLUMN {name} INTEGER")
+    earlier = f"{schema}.{quote(PRIVATE + 'noted')}"
+    if rows(connection, "SELECT 1 FROM pragma_table_info(?, ?)", (PRIVATE + "noted", schema)):
+        known = f"(SELECT n.seq FROM {earlier} AS n WHERE n.shard = p.shard)"
+        settled = f"(SELECT value FROM {schema}.{STATE} WHERE name = 'settled')"
+        connection.execute(f"UPDATE {schema}.{POSITION} AS p SET noted = {known}, settled = {settled}")
+        connection.execute(f"DROP TABLE {earlier}")
+        set_state(connection, schema, "settled", None)
 
 
 def positions(connection: apsw.Connection, schema: str) -> dict[int, Position]:
@@ -130,8 +146,10 @@ def unreadable(schema: str, why: str) -> DatabaseError:
 
 def set_positions(connection: apsw.Connection, schema: str, moved: Mapping[int, Position]) -> None:
     """Write positions into ``main`` or ``mirror``, within the transaction of the rows that they cover."""
+    names = ("seq", "resume", "created", "aborted", "newest")
     connection.executemany(
-        f"INSERT OR REPLACE INTO {schema}.{POSITION} VALUES (?, ?, ?, ?, ?, ?)",
+        f"INSERT INTO {schema}.{POSITION}(shard, {', '.join(names)}) VALUES (?, ?, ?, ?, ?, ?)"
+        f" ON CONFLICT DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in names)}",
         [
             (p.shard, p.seq, p.resume, p.created, encode_names(p.aborted), encode_named(p.newest))
             for p in moved.values()
@@ -143,15 +161,15 @@ def set_database_positions(connection: apsw.Connection, moved: Mapping[int, Posi
     """Let the database note positions that its mirror has, in a transaction that writes both."""
     set_positions(connection, "main", moved)
     connection.executemany(
-        f"INSERT OR REPLACE INTO mirror.{NOTED} VALUES (?, ?)", [(p.shard, p.seq) for p in moved.values()]
+        f"UPDATE mirror.{POSITION} SET noted = ? WHERE shard = ?", [(p.seq, p.shard) for p in moved.values()]
     )
 
 
 def went_back(connection: apsw.Connection) -> bool:
     """Tell whether the database notes less than its mirror knows it to note: a backup was put back meanwhile."""
     sql = (
-        f"SELECT 1 FROM mirror.{NOTED} AS n LEFT JOIN main.{POSITION} AS d ON d.shard = n.shard"
-        " WHERE coalesce(d.seq, 0) < n.seq"
+        f"SELECT 1 FROM mirror.{POSITION} AS m LEFT JOIN main.{POSITION} AS d ON d.shard = m.shard"
+        " WHERE coalesce(d.seq, 0) < m.noted"
     )
     return value(connection, sql) is not None
 
@@ -159,23 +177,32 @@ def went_back(connection: apsw.Connection) -> bool:
 def note_equal(connection: apsw.Connection) -> None:
     """Take note, in the mirror, of positions that both files have: a crash had come between their commits."""
     connection.execute(
-        f"INSERT OR REPLACE INTO mirror.{NOTED} SELECT d.shard, d.seq FROM main.{POSITION} AS d"
-        f" JOIN mirror.{POSITION} AS m ON m.shard = d.shard AND m.seq = d.seq"
-        f" LEFT JOIN mirror.{NOTED} AS n ON n.shard = d.shard WHERE n.seq IS NOT d.seq"
+        f"UPDATE mirror.{POSITION} AS m SET noted = m.seq FROM main.{POSITION} AS d"
+        " WHERE d.shard = m.shard AND d.seq = m.seq AND m.noted IS NOT m.seq"
     )
 
 
 def forget_noted(connection: apsw.Connection) -> None:
     """Let the database be only as far as it says itself."""
-    connection.execute(f"INSERT OR REPLACE INTO mirror.{NOTED} SELECT shard, -1 FROM mirror.{POSITION}")
+    connection.execute(f"UPDATE mirror.{POSITION} SET noted = -1")
+
+
+def set_settled(connection: apsw.Connection, upto: int | None) -> None:
+    """Note, in the mirror, up to which id of the database's log all is in it."""
+    connection.execute(f"UPDATE mirror.{POSITION} SET settled = ?", (upto,))
+
+
+def settled(connection: apsw.Connection) -> int:
+    """Return what `set_settled` noted, 0 for nothing."""
+    return int(value(connection, f"SELECT max(settled) FROM mirror.{POSITION} WHERE typeof(settled) = 'integer'") or 0)
 
 
 def forget_node(connection: apsw.Connection) -> None:
     """Take what is one node's own affair out of a copy of its mirror, the connection's main file."""
+    prepare(connection, "main")
     connection.execute(f"UPDATE main.{TABLES} SET id = NULL")
-    connection.execute(f"DELETE FROM main.{NOTED}")
-    for name in (PAIR, SETTLED):
-        set_state(connection, "main", name, None)
+    connection.execute(f"UPDATE main.{POSITION} SET {', '.join(f'{name} = NULL' for name in OWN_FACTS)}")
+    set_state(connection, "main", PAIR, None)
 
 
 def merged_positions(connection: apsw.Connection, mirror: str = "mirror") -> dict[int, Position]:
@@ -188,7 +215,7 @@ def merged_positions(connection: apsw.Connection, mirror: str = "mirror") -> dic
     own = positions(connection, "main")
     if not get_state(connection, "main", "joined"):
         return own
-    noted = dict(rows(connection, f"SELECT shard, seq FROM {mirror}.{NOTED}"))
+    noted = dict(rows(connection, f"SELECT shard, noted FROM {mirror}.{POSITION} WHERE noted IS NOT NULL"))
     there = positions(connection, mirror)
     own = {shard: Position(shard) for shard in there} | own
     return own | {s: p for s, p in there.items() if noted.get(s, 0) == own[s].seq <= p.seq}
