@@ -21,6 +21,7 @@ from harmonylite.db.sqlite.introspection import TableRules
 from harmonylite.errors import DatabaseError, SchemaWaitError
 from harmonylite.model import ChangeSetId
 from harmonylite.wire import KIND_ABORT, VERSION, Envelope, encode_abort, encode_envelope
+from tests.simulation import records
 from tests.simulation.shapes import Shape
 from tests.simulation.workload import Application, Ledger, create
 from tests.simulation.world import World
@@ -59,6 +60,7 @@ class Node:
     ledger: Ledger
     capture_batch_rows: int = 512
     apply_schema: bool = False
+    records: bool = False
     restless: Callable[[], bool] = lambda: False
     session: int = 0
     flight: Flight | None = None
@@ -79,6 +81,8 @@ class Node:
         recursive = any(s.fts for s in self.shapes) or self.rng.random() < 0.5
         connection.pragma("recursive_triggers", int(recursive))
         create(connection, self.shapes, self.name)
+        for sql in records.DDL if self.records else ():
+            connection.execute(sql)
         self.app = Application(self.name, connection, self.shapes, self.ledger, self.rng)
 
     @property
@@ -92,7 +96,9 @@ class Node:
             shards=self.world.shards,
             capture_batch_rows=self.capture_batch_rows,
             apply_schema=self.apply_schema,
-            rules=TableRules(exclude=("local_*",), by_row=tuple(s.name for s in self.shapes if s.by_row)),
+            rules=TableRules(
+                exclude=("local_*",), by_row=tuple(s.name for s in self.shapes if s.by_row), identity=records.IDENTITY
+            ),
         )
 
     # coming and going ------------------------------------------------------------------------------------------

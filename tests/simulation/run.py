@@ -18,6 +18,7 @@ from tests.simulation.additions import travels
 from tests.simulation.node import Node
 from tests.simulation.properties import check_always, check_at_rest, must
 from tests.simulation.rarer import choose_rarer
+from tests.simulation.records import Records, recorded
 from tests.simulation.workload import Ledger, choose_shapes
 from tests.simulation.world import World
 
@@ -60,6 +61,9 @@ class Schedule:
             self.growing = False  # type: ignore[misc]  # a migration by hand would meet what travelled
             for node in self.nodes:
                 node.apply_schema = True
+        self.records = Records(self.seed) if recorded(self.seed) else None
+        for node in self.nodes if self.records else ():
+            node.records = True
         self.rarer = Random(f"rarer {self.seed}")
         self.strange = self.seed % 5 == 3
         if self.strange:
@@ -87,6 +91,8 @@ class Schedule:
             self._step()
         self._rest()
         check_at_rest(self.members)
+        if self.records is not None:
+            self.records.check_at_rest(self.members[0].app.connection, must)
 
     def close(self) -> None:
         """Close what is open."""
@@ -105,6 +111,10 @@ class Schedule:
             node = self.adding.choice(self.nodes)
             self._note(node, "adds")
             additions.transaction(self.adding, node.app.connection)
+        if self.records is not None and self.records.due():
+            node = self.nodes["abcd".index(self.records.choose("abcd"[: len(self.nodes)]))]
+            self._note(node, "records")
+            self.records.transaction(node.name, node.app.connection)
         node = self.rng.choice(self.members)
         actions: list[tuple[float, Callable[[Node], None]]] = [
             (3, self._write), (3, self._capture), (5, self._publish), (4, self._deliver), (4, self._apply),

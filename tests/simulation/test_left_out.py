@@ -39,6 +39,8 @@ SEEDS = {
     "a log that was rolled back is taken to be as far as it was": 6,
     "the application's triggers run again for rows of other nodes": 20,
     "a full-text index that triggers keep is not kept for rows of other nodes": 16,
+    "a record whose number another node counted too is a conflict like any other": 15,
+    "what refers to a record that gets another number stays with the old one": 15,
     "what the writer of a pending row saw is forgotten when others change the row": 1,
     "values that give way when a database joins are not written down": 27,
     "values that a fold overrules are not written down": 1,

@@ -9,6 +9,7 @@ from zlib import crc32
 
 from harmonylite.model import RawText, Row, SqlValue
 from harmonylite.schema.names import folded
+from harmonylite.schema.shape import TableShape
 from harmonylite.wire import encode_value
 
 
@@ -26,6 +27,11 @@ def plain(value: SqlValue, collation: str = "BINARY") -> SqlValue:
 def _folded(data: bytes, collation: str) -> bytes:
     """Map texts that a collation of SQLite's holds equal to one; NOCASE knows ASCII letters only."""
     return data.lower() if collation == "NOCASE" else data.rstrip(b" ") if collation == "RTRIM" else data
+
+
+def home_of(shape: TableShape, shards: int) -> int:
+    """Return the shard of all rows of a *pinned* table."""
+    return 0 if shape.numbered else shard_of(shape.name, (), shards)
 
 
 def shard_of(table: str, key: Row, shards: int) -> int:

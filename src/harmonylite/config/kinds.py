@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, PlainSerializer
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer
 
 from harmonylite.config.secret_text import Url
 
@@ -179,6 +179,7 @@ NodeId = Annotated[str, BeforeValidator(_node_id), AfterValidator(_checked_node_
 DatabasePath = Annotated[Path, BeforeValidator(_database)]
 OptionalPath = Annotated[Path | None, BeforeValidator(_file)]
 Texts = Annotated[tuple[str, ...], BeforeValidator(_listed)]
+Identity = Annotated[tuple[str, ...], BeforeValidator(_listed), Field(min_length=1)]
 HostNames = Annotated[Texts, AfterValidator(_host_names)]
 MaskedUrl = Annotated[Url, PlainSerializer(str)]
 OptionalUrl = Annotated[MaskedUrl, BeforeValidator(_url)]

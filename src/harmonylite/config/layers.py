@@ -35,8 +35,9 @@ class Layers:
         text = _text(path)
         raw, lines = _parsed(path, text), key_lines(text)
         found: dict[Name, tuple[Any, KeySource]] = {}
-        for written, value in _flat(raw, Settings, ()):
-            source = KeySource(str(path), lines.get(written, 0))
+        for written, value in _flat(_by_key(raw), Settings, ()):
+            line = lines.get(written) or min((n for at, n in lines.items() if at[2:] == written[1:2]), default=0)
+            source = KeySource(str(path), line)
             if name := self._known(written, source):
                 self._once(found, name, value, source)
         self._take(found)
@@ -125,12 +126,36 @@ SINGLE_UNDERSCORES = {
 SECTIONS: dict[Name, type[Section]] = dict(sections(Settings))
 
 
+PER_TABLE = ("conflict", "identity")
+"""Keys of [tables] that say something of each table by its name, and may be in a section of that table's, too."""
+
+
+def _by_key(raw: dict[str, Any]) -> dict[str, Any]:
+    """Return ``raw`` with what sections like [tables.NAME] say under the keys of [tables]; what is unknown stays."""
+    tables = raw.get("tables")
+    if not isinstance(tables, dict):
+        return raw
+    known = SECTIONS[("tables",)].model_fields
+    found = {name: dict(value) if isinstance(value, dict) else value for name, value in tables.items()}
+    for name, section in tables.items():
+        if name in known or not isinstance(section, dict):
+            continue
+        for key in PER_TABLE:
+            if key in section and isinstance(found.setdefault(key, {}), dict) and name not in found[key]:
+                found[key][name] = found[name].pop(key)
+        if not found[name]:
+            del found[name]
+    return {**raw, "tables": found}
+
+
 def _flat(raw: Mapping[str, Any], model: type[Section], prefix: Name) -> list[tuple[Name, Any]]:
     flat: list[tuple[Name, Any]] = []
     for name, value in raw.items():
         path = (*prefix, name)
         if isinstance(value, dict) and path in SECTIONS:
             flat += _flat(value, SECTIONS[path], path)
+        elif isinstance(value, dict) and prefix == ("tables",) and name not in model.model_fields:
+            flat += [((*path, key), each) for key, each in value.items()]
         else:
             flat.append((path, value))
     return flat

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import SecretStr, ValidationError
 
 from harmonylite.config.checks import faults
-from harmonylite.config.layers import KEYS, Layers, Name
+from harmonylite.config.layers import KEYS, PER_TABLE, Layers, Name
 from harmonylite.config.problems import KeySource, Problem, from_pydantic, raise_all
 from harmonylite.config.settings import Settings
 from harmonylite.config.store_urls import sftp_place, webdav_place
@@ -95,7 +95,8 @@ def _problem(layers: Layers, error: Any, path: Path | None) -> Problem:
     # Deeper pieces name an item of a list or a table; the key is the longest known beginning.
     name = next((location[:end] for end in range(len(location), 0, -1) if location[:end] in KEYS), location)
     source = layers.sources.get(name, KeySource(str(path) if path else ""))
-    shown = name if name != ("tables", "conflict") else location
+    per_table = name[:1] == ("tables",) and name[1:2] in [(key,) for key in PER_TABLE]
+    shown = location[:3] if per_table else name
     return from_pydantic(error, shown, source, secret=_is_secret(name))
 
 

@@ -16,6 +16,7 @@ from harmonylite.config.kinds import (
     HostNames,
     HttpAddress,
     HttpPath,
+    Identity,
     MetricName,
     Milliseconds,
     NodeId,
@@ -146,6 +147,16 @@ class TablesSettings(Section):
             "by itself, or the whole `row`. Where several patterns fit, `row` wins; everything else is `column`."
         ),
         json_schema_extra={"example": '[tables.conflict]\norders = "row"\n"ledger_*" = "row"'},
+    )
+    identity: dict[str, Identity] = Field(
+        default_factory=dict,
+        description=(
+            "A table with a counted key by name or pattern, and the columns that tell a record of it: a number that "
+            "another node took meanwhile is no conflict, the row gets the next free one, and the same record written "
+            "twice is one. Known migration tools' tables have theirs (docs/migration-tools.md). Where several patterns "
+            'fit, the first one counts. Also spelled `[tables.NAME]` with `identity = ["app", "name"]`.'
+        ),
+        json_schema_extra={"example": '[tables.identity]\nbook_tags = ["book_id", "tag_id"]'},
     )
 
 

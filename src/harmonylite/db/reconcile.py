@@ -12,7 +12,8 @@ from contextlib import AbstractContextManager
 import apsw
 
 from harmonylite.changes.epochs import Lineage
-from harmonylite.changes.sharding import shard_of
+from harmonylite.changes.sharding import home_of, shard_of
+from harmonylite.db.apply import renumbering
 from harmonylite.db.apply.fold import Folded
 from harmonylite.db.apply.merge import Merge
 from harmonylite.db.apply.own_change_sets import name_rows
@@ -91,6 +92,8 @@ def reconcile(
         connection.execute(f"DELETE FROM main.{quote(HELD)}")
         if first and not keep_log:
             log.clear(installed.by_id, newest)
+        if first and replicate:
+            renumbering.join(connection, log, installed.tables, installed.tables.values())
         # of a table that was rebuilt before it could be compared, nobody knows which rows were written here
         for table in installed.tables.values() if first else [installed.by_id[number] for number in installed.stale]:
             log.append(table, only_here(table))
@@ -132,6 +135,8 @@ def join_tables(
     with unit("join a table"):
         log.watermarks.log_ranges(installed.tables.values())
         tables = [installed.tables[name] for name in installed.joining]
+        if replicate:
+            renumbering.join(connection, log, installed.tables, tables)
         for table in tables:
             log.append(table, only_here(table))
         log.refresh(installed.by_id)
@@ -178,7 +183,7 @@ def adopt(
     crashed = merged.history != until.history or bool(beyond(merged, until))
     merging = Merge(connection, log, own=own)
     for table in installed.tables.values() if replicate else ():
-        if table.shape.pinned and shard_of(table.shape.name, (), shards) in ahead:
+        if table.shape.pinned and home_of(table.shape, shards) in ahead:
             continue
         known = value(
             connection, "SELECT 1 FROM base.sqlite_schema WHERE type = 'table' AND name = ?", (table.shape.name,)
@@ -197,7 +202,8 @@ def _leave_alone(connection: apsw.Connection, table: TrackedTable, ahead: set[in
     """Take the keys of the shards ``ahead`` off the touched ones."""
     reads = ["rowid", *(f"k{i}" for i in range(len(table.shape.keys)))]
     for number, *key in list(exact_rows(connection, reads, f"FROM {table.scratch('touched')}")):
-        if shard_of(table.shape.name, () if table.shape.pinned else key, shards) in ahead:
+        pinned = table.shape.pinned
+        if (home_of(table.shape, shards) if pinned else shard_of(table.shape.name, key, shards)) in ahead:
             connection.execute(f"DELETE FROM {table.scratch('touched')} WHERE rowid = ?", (number,))
 
 

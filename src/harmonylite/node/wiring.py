@@ -42,6 +42,7 @@ def replica_options(settings: Settings, node: str, session: str) -> ReplicaOptio
             tuple(tables.include),
             tuple(tables.exclude),
             tuple(name for name, way in tables.conflict.items() if way == "row"),
+            tuple(tables.identity.items()),
         ),
     )
 

@@ -12,7 +12,7 @@ from tempfile import SpooledTemporaryFile
 from typing import IO, Literal
 
 from harmonylite.changes.reassembler import Fragment, Reassembler
-from harmonylite.changes.sharding import shard_of
+from harmonylite.changes.sharding import home_of, shard_of
 from harmonylite.db.apply.staging import check_updates, check_widths
 from harmonylite.errors import PoisonError
 from harmonylite.model import Position, RawText, SqlValue, text_of
@@ -68,7 +68,7 @@ def _holding(streams: Sequence[ShardStream], shape: TableShape, key: Sequence[st
     if len(streams) == 1:
         return streams
     if shape.pinned:
-        wanted = {shard_of(shape.name, (), len(streams))}
+        wanted = {home_of(shape, len(streams))}
     elif all(column.affinity == "TEXT" for column in shape.keys):
         wanted = {shard_of(shape.name, tuple(key), len(streams))}
     elif all(column.affinity == "INTEGER" for column in shape.keys) and all(_is_int(part) for part in key):

@@ -23,6 +23,9 @@ _CONFLICT_CLAUSE = pattern(r"\bON\b.*\bCONFLICT\b", IGNORECASE | DOTALL)
 STAND_IN = "__harmonylite__stand_in"
 """The function of our connections that makes a value out of an affinity and a key: another one for each key."""
 
+LAST = 1_000_000
+"""The rank of a table without an identity."""
+
 FLAT = 100
 """So many terms are in one chain of ORs."""
 
@@ -55,7 +58,9 @@ class TableShape:
     """A replicated table. ``columns``: the key's first. ``rowid``: a name that reaches the rowid, "" WITHOUT ROWID.
 
     ``unique``: the columns of each further unique index that triggers can see; ``blind``: a unique index is partial
-    or on expressions, so what it displaces is found by comparison only.
+    or on expressions, so what it displaces is found by comparison only. ``identity``: the columns that tell a record
+    where keys are counted (`harmonylite.schema.identity`); ``refers``: columns that refer to the number of such a
+    table, with its name; ``rank``: tables of lower rank come first in a change set, so that new numbers are known.
     """
 
     name: str
@@ -67,6 +72,9 @@ class TableShape:
     sql: str = ""
     indexes: tuple[str, ...] = field(default=())
     mirror_sql: str = ""
+    identity: tuple[str, ...] = ()
+    refers: tuple[tuple[str, str], ...] = ()
+    rank: int = LAST
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -90,7 +98,20 @@ class TableShape:
         Rows of different keys that hold NULL in different columns of theirs can claim the same rowid.
         """
         claims = self.nullable_key and len(self.keys) > 2
-        return claims or self.has_unique or any(c.collation != "BINARY" for c in self.keys)
+        return claims or self.has_unique or self.numbered or any(c.collation != "BINARY" for c in self.keys)
+
+    @property
+    def numbered(self) -> bool:
+        """True when a fold may give rows other numbers than their writer, or refers to rows for which that is so.
+
+        All such tables live on the first shard, which a cut folds first: their order decides the numbers.
+        """
+        return bool(self.identity or self.refers)
+
+    @property
+    def counted(self) -> bool:
+        """True when the key is one whole number, which applications mostly count."""
+        return len(self.keys) == 1 and self.keys[0].affinity == "INTEGER"
 
     @cached_property
     def nullable_key(self) -> bool:

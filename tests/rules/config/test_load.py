@@ -210,6 +210,9 @@ def test_an_unknown_key_is_refused_with_the_nearest_known_one(faults: Faults, te
         ('[logging]\nformat = "xml"', "is not one of 'console' or 'json'"),
         ('[tables]\ninclude = ["a", ""]', "holds something else than text"),
         ("[tables]\nconflict = 1", "is not a table"),
+        ("[tables]\nidentity = 1", "is not a table"),
+        ("[tables.links]\nidentity = []", "is empty; name at least 1"),
+        ('[tables.links]\nidentty = ["a"]', "is unknown; did you mean identity in [tables]?"),
     ],
 )
 def test_a_value_that_can_not_be_is_explained(faults: Faults, text: str, part: str) -> None:
@@ -217,6 +220,13 @@ def test_a_value_that_can_not_be_is_explained(faults: Faults, text: str, part: s
     assert len(found) == 1
     assert part in found[0]
     assert found[0].startswith("config.toml:")
+
+
+def test_what_concerns_one_table_may_stand_in_a_section_of_its_own(loads: Loads) -> None:
+    text = '[tables.links]\nidentity = ["a", "b"]\nconflict = "row"\n[tables.identity]\n"*_tags" = ["x"]\n'
+    settings = loads(text)
+    assert settings.tables.identity == {"*_tags": ("x",), "links": ("a", "b")}
+    assert settings.tables.conflict == {"links": "row"}
 
 
 def test_numbers_and_texts_say_the_same_length_of_time(loads: Loads) -> None:

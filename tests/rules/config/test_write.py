@@ -24,18 +24,21 @@ texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=10)
     wait=st.floats(0.001, 3600),
     exclude=st.lists(texts.filter(str.strip), max_size=3),
     conflict=st.dictionaries(texts, st.sampled_from(["row", "column"]), max_size=3),
+    identity=st.dictionaries(texts, st.lists(texts.filter(str.strip), min_size=1, max_size=2), max_size=2),
     user=texts,
     switch=st.booleans(),
 )
 def test_the_effective_configuration_reads_back_as_itself(
-    tmp_path: Path, interval: int, wait: float, exclude: list[str], conflict: dict[str, str], user: str, switch: bool
-) -> None:
+    tmp_path: Path, interval: int, wait: float, exclude: list[str], conflict: dict[str, str],
+    identity: dict[str, list[str]], user: str, switch: bool,
+) -> None:  # fmt: skip
     given_keys = {
         "db_path": str(tmp_path / "app.db"),
         "snapshot.interval": interval,
         "nats.reconnect_wait": wait,
         "tables.exclude": exclude,
         "tables.conflict": conflict,
+        "tables.identity": identity,
         "nats.user_name": user,
         "publish": switch,
         "nats.user_password": "something" if user else "",
@@ -56,7 +59,11 @@ def test_the_template_is_a_valid_file_of_the_defaults(loads: Loads, tmp_path: Pa
 
 def test_the_template_with_every_mark_removed_still_says_the_defaults(loads: Loads, tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_text(re.sub(r"(?m)^# ", "", template()))
-    full = load(tmp_path / "config.toml", {"db_path": str(tmp_path / "app.db"), "tables.conflict": {}}, environment={})
+    full = load(
+        tmp_path / "config.toml",
+        {"db_path": str(tmp_path / "app.db"), "tables.conflict": {}, "tables.identity": {}},
+        environment={},
+    )
     assert full == loads()
 
 

@@ -21,6 +21,7 @@ from harmonylite.db.apply.fold import Fold, Folded
 from harmonylite.db.apply.merge import Merge
 from harmonylite.db.apply.own_change_sets import name_rows
 from harmonylite.db.apply.rejected_rows import refusal
+from harmonylite.db.apply.renumbering import settle_own
 from harmonylite.db.apply.staging import Ahead
 from harmonylite.db.capture import merge_base
 from harmonylite.db.mirror import mirror_file
@@ -110,9 +111,7 @@ class Applying:
         return Flight(log_id, self.folds, self.seen())
 
     def many_new(self) -> bool:
-        """Tell whether so many rows are beyond the watermarks that they are better named in the log: once, and no more
-        of them is looked at again.
-        """
+        """Tell whether so many rows are beyond the watermarks that they are better named in the log, once."""
         return self._log.find_above_watermark(self.installed.by_id) >= FEW
 
     def takes_off(self, number: int, flight: Flight) -> None:
@@ -253,6 +252,7 @@ class Applying:
                 count = fold.fragment(fragment)
                 self._journal.remember(fragment, count)
                 done.rows += count
+            quiet = quiet and not (merge and named.moved)
             mirror_file.set_positions(self._connection, "mirror", batch.positions)
             for back in landing.values():
                 # many keys take their time, which is not to be the application's: the lock is taken after it
@@ -308,14 +308,14 @@ class Applying:
         held = self._held()
         if self._back is not None:
             self.clear_log(self._back.log_id, self._back.seen)
-        self._log.name_new(t for t in self.installed.tables.values() if t.shape.name in fold.done or t.id in held)
+        named, tables = fold.tables.moved, self.installed.tables.values()
+        self._log.name_new(t for t in tables if t.shape.name in fold.done or t.id in held or (named and t.shape.refers))
         if self.naming_own:
             name_rows(self._connection, self._log, mine)
         self._log.refresh(self.installed.by_id, beyond=False)
         for flight in landing.values():
             self.clear_log(flight.log_id, flight.seen)
-        if mine.fragments and merge_base.any_there(self._connection):
-            merge_base.lay_over(self._connection, mine)
+        settle_own(self._connection, self._log, self.installed.tables, mine)
         done.merged = self._merge(fold.done, mine, held)
         seen = [fragment for fragment in fragments if fragment.id.node in {self._node, *self.siblings}]
         if self.siblings and seen and merge_base.any_there(self._connection):
@@ -339,8 +339,7 @@ class Applying:
     def clear_log(self, upto: int, seen: int) -> None:
         """Take what was logged up to ``upto`` for published or equal; runs in a transaction that writes the database.
 
-        So are the rows that were beyond a watermark then, if nobody wrote since the database's data_version was
-        ``seen``.
+        So are rows that were beyond a watermark then, if nobody wrote since the database's data_version was ``seen``.
         """
         tables = self.installed.by_id
         self._log.clear(tables, upto)

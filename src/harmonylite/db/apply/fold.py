@@ -10,7 +10,7 @@ group had been in another's way, so that it doesn't matter in which order SQLite
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
@@ -18,6 +18,9 @@ from typing import Any
 import apsw
 
 from harmonylite.changes.reassembler import Fragment
+from harmonylite.changes.renumbering import renumbered
+from harmonylite.db.apply import numbers
+from harmonylite.db.apply.overruled import OverruledValues
 from harmonylite.db.apply.rowid_conflicts import claims_first, make_room
 from harmonylite.db.apply.staging import (
     Ahead,
@@ -35,12 +38,9 @@ from harmonylite.db.sqlite.lossless import exact_rows
 from harmonylite.db.tracking.tracked_table import TrackedTable
 from harmonylite.errors import RowRefusedError
 from harmonylite.schema.section import SECTION
-from harmonylite.schema.shape import any_of, differs
 from harmonylite.schema.sql import quote
 from harmonylite.wire import KIND_SCHEMA, TableBlock
 
-WIDE = 200
-"""Columns that one statement looks through for the journal: it reads three values of each (SQLite: limits)."""
 Tables = dict[str, TrackedTable]
 """By name; those in which a fragment displaced rows."""
 
@@ -73,6 +73,9 @@ class Fold:
     journal: ConflictJournal
     done: dict[str, Folded] = field(default_factory=dict)
     ahead: Ahead | None = None
+
+    def __post_init__(self) -> None:
+        self.overruled = OverruledValues(self.connection, self.journal)
 
     def fragment(self, fragment: Fragment) -> int:
         """Fold one fragment; return its number of rows. Raises SchemaWaitError, PoisonError."""
@@ -115,6 +118,7 @@ class Fold:
         self, fragment: Fragment, table: TrackedTable, present: tuple[int, ...], part: TableBlock, displacing: Tables
     ) -> int:
         check_widths(fragment, part)
+        part = self.tables.numbered(fragment.id, table, part)
         folded = self.done.get(table.shape.name)
         if folded is not None and folded.table is not table:  # it got more columns on the way
             self._settle(fragment, folded.table, folded, displacing)
@@ -127,6 +131,8 @@ class Fold:
             self._leave_fresh(table, folded)
             stage(self.connection, table, present, part.deletes)
             self._delete(fragment, table, present)
+        if table.shape.identity or fragment.id in self.tables.moved:
+            part = self._number(fragment, table, folded, part, displacing)
         if part.inserts:
             self._insert(fragment, folded, present, part.inserts, displacing)
         for group in part.updates:
@@ -135,6 +141,20 @@ class Fold:
             stage_updates(self.connection, fragment, table, present, group)
             self._update(fragment, table, present, [present[i] for i in group.changed], displacing)
         return part.count
+
+    def _number(
+        self, fragment: Fragment, table: TrackedTable, folded: Folded, part: TableBlock,
+        displacing: Tables,
+    ) -> TableBlock:  # fmt: skip
+        """Return ``part`` with new numbers for new rows whose number, or identity, the mirror has; see `numbers`."""
+        self._settle(fragment, table, folded, displacing)
+        taken = numbers.of_part(self.connection, table, part) if table.shape.identity else {}
+        if taken:
+            self.tables.renumber(fragment.id, table, taken)
+        if fragment.id in self.tables.moved:
+            self._leave_fresh(table, folded)
+            folded.touched = True
+        return renumbered(table.shape, part, {table.shape.name: taken}) if taken else part
 
     # rows that are new ------------------------------------------------------------------------------------------
 
@@ -161,7 +181,7 @@ class Fold:
         shape = table.shape
         join = f"{table.scratch('incoming')} AS x CROSS JOIN {table.mirror} AS m ON {shape.same('m', 'x', 'c')}"
         others = [i for i in present if shape.columns[i].key < 0]
-        self._journal(fragment, table, "delete", {i: self._other(table, i, "c") for i in others})
+        self.overruled.by_deletes(fragment, table, others)
         self.connection.execute(
             f"DELETE FROM {table.mirror} WHERE {shape.target()} IN (SELECT {shape.places('m')} FROM {join})"
         )
@@ -210,7 +230,7 @@ class Fold:
         """Insert what is in ``incoming``."""
         self._touch(table, folded)
         if not self._plain_insert(table, present, "1", whole=not table.shape.nullable_key):
-            self._journal_overruled(fragment, table, [i for i in present if i in table.shape.compared], None)
+            self.overruled.by_rows(fragment, table, [i for i in present if i in table.shape.compared], None)
             self._slowly(table, present, None)
             displacing[table.shape.name] = table
 
@@ -237,7 +257,7 @@ class Fold:
     ) -> None:
         shape = table.shape
         self._touch(table, self.done[table.shape.name])
-        self._journal_overruled(fragment, table, changed, changed)
+        self.overruled.by_rows(fragment, table, changed, changed)
         sets = ", ".join(f"{quote(shape.columns[i].name)} = x.c{i}" for i in changed if not shape.columns[i].pseudo)
         incoming = table.scratch("incoming")
         absent = f"NOT EXISTS (SELECT 1 FROM {table.mirror} AS m WHERE {shape.same('m', 'x', 'c')})"
@@ -337,39 +357,6 @@ class Fold:
         )
 
     # the journal -----------------------------------------------------------------------------------------------
-
-    def _journal_overruled(
-        self, fragment: Fragment, table: TrackedTable, columns: Sequence[int], changed: Sequence[int] | None
-    ) -> None:
-        """Journal where a present value is neither what the writer last saw nor what it writes.
-
-        ``changed`` None: an insert; its writer saw no row at all.
-        """
-        terms = {i: self._other(table, i, "c") for i in columns}
-        if changed is not None:
-            terms = {i: f"({term} AND {self._other(table, i, 'o')})" for i, term in terms.items()}
-        self._journal(fragment, table, "insert" if changed is None else "update", terms)
-
-    @staticmethod
-    def _other(table: TrackedTable, index: int, prefix: str) -> str:
-        """Return the condition that a value of the mirror is not the one that came in."""
-        column = table.shape.columns[index]
-        return differs(column, table.shape.read(column, "m"), f"x.{prefix}{index}")
-
-    def _journal(self, fragment: Fragment, table: TrackedTable, kind: str, terms: Mapping[int, str]) -> None:
-        """Journal what the rows in ``incoming`` overrule: of each column where its condition in ``terms`` holds."""
-        shape, keys = table.shape, len(table.shape.keys)
-        both = f"{table.scratch('incoming')} AS x CROSS JOIN {table.mirror} AS m ON {shape.same('m', 'x', 'c')}"
-        columns = list(terms)
-        for some in (columns[start : start + WIDE] for start in range(0, len(columns), WIDE)):
-            reads = [shape.read(column, "m") for column in shape.keys]
-            for i in some:
-                reads += [shape.read(shape.columns[i], "m"), "NULL" if kind == "delete" else f"x.c{i}", terms[i]]
-            where = any_of([terms[i] for i in some])
-            for row in exact_rows(self.connection, reads, f"FROM {both} WHERE {where}"):
-                each = zip(some, row[keys::3], row[keys + 1 :: 3], row[keys + 2 :: 3], strict=True)
-                overruled = [Overruled(i, new, present) for i, present, new, holds in each if holds]
-                self.journal.write(fragment, table, row[:keys], kind, overruled)
 
     def _journal_displaced(self, fragment: Fragment, table: TrackedTable) -> None:
         """Journal the rows that were displaced and not put back by the same change set."""

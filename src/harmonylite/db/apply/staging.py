@@ -59,7 +59,7 @@ class Ahead:
             self.blocks += 1
 
     def _fits(self, part: TableBlock, table: TrackedTable, present: tuple[int, ...]) -> bool:
-        if part.deletes or part.updates or not whole_keys(table, part.inserts):
+        if part.deletes or part.updates or table.shape.numbered or not whole_keys(table, part.inserts):
             return False
         if self.table is None:
             self.table, self.present = table, present

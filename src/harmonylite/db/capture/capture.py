@@ -13,7 +13,7 @@ from typing import IO, Any
 
 import apsw
 
-from harmonylite.changes.sharding import shard_of
+from harmonylite.changes.sharding import home_of, shard_of
 from harmonylite.db.capture import merge_base
 from harmonylite.db.sqlite.connection import value
 from harmonylite.db.sqlite.lossless import codec_of, decode, exact
@@ -140,14 +140,15 @@ class Capture:
     def read(self, tables: Iterable[TrackedTable], out: Outgoing, *, message_bytes: int) -> None:
         """Write what is pending in ``tables`` into ``out``; the caller holds the read transaction.
 
-        Deletes of all tables come first: receivers fold block by block.
+        Deletes of all tables come first: receivers fold block by block. Then come rows that others refer to by numbers
+        that the fold may change.
         """
         writer = _Writer(out, compress=self._compress, message_bytes=message_bytes)
         for shard in range(self._shards) if out.section else ():
             writer.add(shard, encode(out.section))
         writer.finish()  # a block of its own
         out.rows = 0
-        busy = [table for table in tables if table.logged]
+        busy = sorted((table for table in tables if table.logged), key=lambda table: table.shape.rank)
         known = {table.id: self._any_in_mirror(table) for table in busy}
         seen = (
             {t.id: merge_base.seen_of(self._connection, t) for t in busy}
@@ -266,7 +267,7 @@ class Capture:
         if self._shards == 1:
             return [(0, chunk)]
         if table.shape.pinned:
-            return [(shard_of(table.shape.name, (), self._shards), chunk)]
+            return [(home_of(table.shape, self._shards), chunk)]
         parts: dict[int, list[Record]] = {}
         for row in chunk:
             key = row[offset : offset + keys]

@@ -95,6 +95,12 @@ def _move(
     connection.execute(f"UPDATE {BASE} SET row = ? WHERE t = ? AND key = ?", (encode_value(row), *where))
 
 
+def forget(connection: apsw.Connection, table: TrackedTable, keys: Sequence[Sequence[Any]]) -> None:
+    """Forget the bases of rows that have another key now; the transaction writes the database."""
+    named = [(table.id, key_of(table, key)) for key in keys]
+    connection.executemany(f"DELETE FROM {BASE} WHERE t = ? AND key = ?", named)
+
+
 def forget_unlogged(connection: apsw.Connection, tables: Mapping[int, TrackedTable]) -> None:
     """Forget the bases of rows that the log names no more; the transaction writes the database."""
     for number, key in rows(connection, f"SELECT t, key FROM {BASE}"):

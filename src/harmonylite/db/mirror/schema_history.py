@@ -18,9 +18,12 @@ import apsw
 
 from harmonylite.changes.reassembler import Fragment
 from harmonylite.changes.rekeying import rekeyed
+from harmonylite.changes.renumbering import renumbered
 from harmonylite.db.sqlite.connection import rows, transaction, value
 from harmonylite.db.sqlite.introspection import TableRules, read_inventory
+from harmonylite.db.sqlite.lossless import insert_rows
 from harmonylite.db.tracking.tracked_table import TrackedTable
+from harmonylite.model import ChangeSetId
 from harmonylite.schema.names import find, folded
 from harmonylite.schema.shape import TableShape
 from harmonylite.schema.sql import PRIVATE, quote
@@ -116,11 +119,13 @@ class Named:
 
     Lives for one transaction: scratch tables that it makes for a table that went would not outlive one that is undone.
     ``tables``: those that the database has. ``placeless``: sentences on new rows that have no place under today's key.
+    ``moved``: the numbers that the fold under way gave rows of a change set, see `harmonylite.changes.renumbering`.
     """
 
     connection: apsw.Connection
     tables: Mapping[str, TrackedTable]
     placeless: list[str] = field(default_factory=list)
+    moved: dict[ChangeSetId, dict[str, dict[int, int]]] = field(default_factory=dict)
     _made: int = 0
     _others: dict[str, TrackedTable | None] = field(default_factory=dict)
     _columns: dict[str, dict[str, str | None]] = field(default_factory=dict)
@@ -184,6 +189,26 @@ class Named:
             self._columns[table] = _columns_of(self.connection, table)
         return self._columns[table]
 
+    def renumber(self, change_set: ChangeSetId, table: TrackedTable, taken: Mapping[int, int]) -> None:
+        """Remember the new numbers of rows of ``change_set``; what is under the old ones is merged."""
+        self.moved.setdefault(change_set, {}).setdefault(table.shape.name, {}).update(taken)
+        self._touch(table, [[old] for old in taken])
+
+    def numbered(self, change_set: ChangeSetId, table: TrackedTable, part: TableBlock) -> TableBlock:
+        """Return ``part`` of ``change_set`` with the new numbers of what it refers to."""
+        moved = self.moved.get(change_set)
+        if not moved:
+            return part
+        if any(table.shape.column(column).key >= 0 for column, to in table.shape.refers if to in moved):
+            self._touch(table, [row[: part.keys] for row in part.inserts])
+        return renumbered(table.shape, part, moved)
+
+    def _touch(self, table: TrackedTable, keys: list[list[object]]) -> None:
+        insert_rows(
+            self.connection, f"INSERT OR IGNORE INTO {table.scratch('touched')}({table.key_list})",
+            len(table.shape.keys), keys,
+        )  # fmt: skip
+
     def log_placeless(self) -> None:
         """Log what was left out of change sets of a transaction that is committed now."""
         for sentence in self.placeless:
@@ -239,7 +264,7 @@ class Own:
                     if table is not None and table.shape.name in self.named.tables:
                         here = self.named.as_here(table, part)
                         if set(here.columns) <= set(table.shape.names):
-                            yield table, here
+                            yield table, renumbered(table.shape, here, self.named.moved.get(fragment.id, {}))
 
 
 def _without(group: Updates, kept: Sequence[int], images: list[list[object]]) -> Updates:

@@ -12,6 +12,7 @@ import apsw
 
 from harmonylite.db.sqlite.capabilities import mirror_definition, why_unwritable
 from harmonylite.db.sqlite.connection import rows, value
+from harmonylite.db.sqlite.identities import identify
 from harmonylite.db.sqlite.untrusted_ddl import module_of, modules
 from harmonylite.schema.names import HELPERS, fits
 from harmonylite.schema.shape import Column, TableShape, affinity_of
@@ -25,11 +26,14 @@ limits, 2,000 columns)."""
 
 @dataclass(frozen=True)
 class TableRules:
-    """Which tables are replicated and how: globs of names, and the tables whose conflicts are decided by row."""
+    """Which tables are replicated and how: globs of names, the tables whose conflicts are decided by row, and what
+    tells records of tables with counted keys, by glob.
+    """
 
     include: tuple[str, ...] = ("*",)
     exclude: tuple[str, ...] = ()
     by_row: tuple[str, ...] = ()
+    identity: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
     def wanted(self, name: str) -> bool:
         """Tell whether the table ``name`` is to be replicated: no table of another helper's, unless it is named."""
@@ -81,6 +85,7 @@ def read_inventory(connection: apsw.Connection, rules: TableRules, schema: str =
             found.warnings[name] = warning
         if shape is not None:
             found.tables[name] = shape
+    found.warnings |= identify(connection, found.tables, rules.identity, schema)
     return found
 
 

@@ -1,0 +1,97 @@
+"""New numbers: what a fold, or a database that joins, gives rows whose number another record has already.
+
+Invariant: the numbers depend on the mirror and on the rows that come alone. A row whose identity the mirror has under
+another number is that record; one whose number the mirror gives to another record takes the next one above all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import apsw
+
+from harmonylite.db.sqlite.connection import rows, value
+from harmonylite.db.sqlite.lossless import insert_rows
+from harmonylite.db.tracking.tracked_table import TrackedTable
+from harmonylite.schema.sql import quote
+from harmonylite.wire import TableBlock
+
+LARGEST = 2**63 - 1
+
+
+def make_scratch(connection: apsw.Connection, table: TrackedTable) -> str:
+    """Empty the scratch table of numbers and identities, made where it is missing; return its name."""
+    scratch, shape = table.scratch("numbers"), table.shape
+    kinds = [shape.column(name).collation for name in shape.identity]
+    named = ", ".join(f"n{i} COLLATE {quote(kind)}" for i, kind in enumerate(kinds))
+    connection.execute(f"CREATE TABLE IF NOT EXISTS {scratch}(k INTEGER PRIMARY KEY, {named})")
+    listed = ", ".join(f"n{i}" for i in range(len(kinds)))
+    index = table.scratch("numbers_n")
+    connection.execute(f"CREATE INDEX IF NOT EXISTS {index} ON {quote(table.scratch_name('numbers'))}({listed})")
+    connection.execute(f"DELETE FROM {scratch}")
+    return scratch
+
+
+def of_part(connection: apsw.Connection, table: TrackedTable, part: TableBlock) -> dict[int, int]:
+    """Return the new numbers of rows of ``part`` that are to be inserted, by those that they came with.
+
+    So are those of updated rows that the mirror lacks: somebody deleted them meanwhile, and may have made them again.
+    """
+    identity = table.shape.identity
+    if not set(identity) <= set(part.columns):
+        return {}
+    places = [0, *(part.columns.index(name) for name in identity)]
+    scratch, key = make_scratch(connection, table), table.shape.read(table.shape.keys[0], "m")
+    for images in (*(group.rows for group in part.updates), part.inserts):
+        listed: list[list[Any]] = [[row[i] for i in places] for row in images if isinstance(row[0], int)]
+        if images is part.inserts and part.updates:
+            there = f"SELECT 1 FROM {table.mirror} AS m WHERE {key} = {scratch}.k"
+            connection.execute(f"DELETE FROM {scratch} WHERE EXISTS ({there})")
+        insert_rows(connection, f"INSERT OR IGNORE INTO {scratch}", len(places), listed)
+    return clashes(connection, table)
+
+
+def of_database(connection: apsw.Connection, table: TrackedTable) -> dict[int, int]:
+    """Return the new numbers of the database's rows, by those that they have."""
+    shape = table.shape
+    reads = ", ".join(shape.read(column, "d") for column in (shape.keys[0], *map(shape.column, shape.identity)))
+    connection.execute(f"INSERT INTO {make_scratch(connection, table)} SELECT {reads} FROM {table.main} AS d")
+    return clashes(connection, table)
+
+
+def same_record(table: TrackedTable, alias: str, others: Sequence[str]) -> str:
+    """Return the condition that row ``alias`` has the identity ``others``; NULL is like nothing."""
+    own = (f"{alias}.{quote(name)}" for name in table.shape.identity)
+    return " AND ".join(f"{left} = {right}" for left, right in zip(own, others, strict=True))
+
+
+def clashes(connection: apsw.Connection, table: TrackedTable) -> dict[int, int]:
+    """Return the new numbers of the rows in the scratch table that can't keep theirs in the mirror."""
+    shape, scratch = table.shape, table.scratch("numbers")
+    key = shape.read(shape.keys[0], "m")
+    listed = [f"x.n{i}" for i in range(len(shape.identity))]
+    same = same_record(table, "m", listed)
+    both = [f"{scratch} AS x", f"{table.mirror} AS m"]
+    if not any(set(unique) <= set(shape.identity) for unique in shape.unique):
+        both.reverse()  # nothing finds the mirror's row, so that is the one to go through
+    itself = f"SELECT 1 FROM {table.mirror} AS e WHERE {shape.read(shape.keys[0], 'e')} = x.k AND"
+    records = f"SELECT x.k, min({key}) FROM {' CROSS JOIN '.join(both)} ON {same}"
+    different = f"WHERE NOT EXISTS ({itself} {same_record(table, 'e', listed)}) GROUP BY x.k"
+    moved = dict(rows(connection, f"{records} {different}"))
+    taken = f"SELECT x.k FROM {scratch} AS x CROSS JOIN {table.mirror} AS m ON {key} = x.k WHERE ({same}) IS NOT TRUE"
+    homeless = [number for (number,) in rows(connection, f"{taken} ORDER BY x.k") if number not in moved]
+    return {**moved, **dict(zip(homeless, _free(connection, table, len(homeless)), strict=True))}
+
+
+def _free(connection: apsw.Connection, table: TrackedTable, count: int) -> Iterable[int]:
+    """Return so many numbers that neither the mirror nor the rows that come have: those above all, else the least."""
+    if not count:
+        return ()
+    key, scratch = table.shape.read(table.shape.keys[0], "m"), table.scratch("numbers")
+    mirror = f"SELECT max({key}) FROM {table.mirror} AS m"
+    top = max(0, value(connection, mirror) or 0, value(connection, f"SELECT max(k) FROM {scratch}") or 0)
+    if top <= LARGEST - count:
+        return range(top + 1, top + 1 + count)
+    there = {n for (n,) in rows(connection, f"SELECT {key} FROM {table.mirror} AS m UNION SELECT k FROM {scratch}")}
+    return [n for n in range(1, len(there) + count + 1) if n not in there][:count]
