@@ -11,7 +11,7 @@ from pathlib import Path
 
 PAGE = Path(__file__).parents[2] / "docs" / "python.md"
 MARK = "<!-- reference: written by `python -m tests.docs.api_reference` -->\n"
-PUBLIC = ("harmonylite", "harmonylite.client")
+PUBLIC = ("harmonylite", "harmonylite.client", "harmonylite.asgi", "harmonylite.wsgi")
 
 
 def reference() -> str:

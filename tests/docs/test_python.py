@@ -65,4 +65,4 @@ def test_the_reference_is_what_the_docstrings_say() -> None:
 def test_every_public_name_has_a_docstring(module: str) -> None:
     found = names(module)
     assert [name for name, value in found if callable(value) and not value.__doc__] == []
-    assert len(found) > 2
+    assert found

@@ -33,6 +33,7 @@ from harmonylite.db.tracking.triggers import (
     WATERMARK,
     log_columns,
     private_tables,
+    status_view,
     trigger_name,
     triggers,
 )
@@ -266,7 +267,7 @@ def _private_tables(connection: apsw.Connection, inventory: Inventory) -> None:
             raise DatabaseError(f"table {name} has a name that SQLite does not distinguish from ours: rename it")
     width = max([2, *(len(shape.keys) for shape in inventory.tables.values())])
     there = value(connection, "SELECT 1 FROM main.sqlite_schema WHERE name = ?", (LOG,))
-    for sql in private_tables(width):
+    for sql in [*private_tables(width), status_view()]:
         connection.execute(sql)
     if not there:
         connection.execute(f"INSERT OR IGNORE INTO main.{quote(STATE)} VALUES ('cleared', 0)")
@@ -297,6 +298,6 @@ def _triggers(
 
 def private_objects(connection: apsw.Connection) -> list[tuple[str, str]]:
     """Return type and name of everything in the database that is ours: exactly our prefix, triggers first."""
-    found = rows(connection, "SELECT type, name FROM main.sqlite_schema WHERE type IN ('table', 'trigger', 'index')")
+    found = rows(connection, "SELECT type, name FROM main.sqlite_schema")
     ours = [(kind, name) for kind, name in found if name.startswith(PRIVATE)]
-    return sorted(ours, key=lambda item: ("trigger", "index", "table").index(item[0]))
+    return sorted(ours, key=lambda item: ("trigger", "view", "index", "table").index(item[0]))

@@ -174,6 +174,6 @@ def _fired(
 
 def drop_statement(kind: str, name: str) -> str:
     """Return the statement that drops one object of the database."""
-    if kind not in ("trigger", "table", "index"):
+    if kind not in ("trigger", "view", "table", "index"):
         raise ValueError(f"{text(kind)} is not a kind of object that we make")
     return f"DROP {kind.upper()} IF EXISTS main.{quote(name)}"

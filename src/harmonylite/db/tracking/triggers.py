@@ -19,6 +19,7 @@ HELD = f"{PRIVATE}held"
 BASE = f"{PRIVATE}base"
 OVERRULED = f"{PRIVATE}overruled"
 WATERMARK = f"{PRIVATE}watermark"
+STATUS = f"{PRIVATE}status"
 WAITING = f"{PRIVATE}waiting"
 
 
@@ -53,6 +54,19 @@ def private_tables(width: int) -> list[str]:
         f"CREATE TABLE IF NOT EXISTS main.{quote(WAITING)}(id INTEGER PRIMARY KEY, node TEXT, why TEXT, kind TEXT,"
         " name TEXT, tbl TEXT, old TEXT, new TEXT)",
     ]
+
+
+def status_view() -> str:
+    """Return the statement that makes our one view: for applications, how far the rows that they read are merged.
+
+    ``position``: as `harmonylite wait -position` takes it. It moves with the rows of other nodes, in their transaction,
+    so anyone who reads both in one transaction has the rows of exactly that position. Commits of the application don't
+    move it: each would need another commit.
+    """
+    listed = f"SELECT shard || ':' || seq AS place FROM {quote(POSITION)} ORDER BY shard"
+    return (
+        f"CREATE VIEW IF NOT EXISTS main.{quote(STATUS)}(position) AS SELECT group_concat(place, ',') FROM ({listed})"
+    )
 
 
 def trigger_name(table_id: int, event: str) -> str:

@@ -1,0 +1,55 @@
+"""A position in a cookie, for `harmonylite.asgi` and `harmonylite.wsgi`.
+
+Invariant: what a browser sends is data: a cookie that is none of ours is left out, and costs no more than its length.
+"""
+
+from __future__ import annotations
+
+import logging
+from urllib.parse import quote, unquote
+
+log = logging.getLogger("harmonylite")
+
+NAME = "harmonylite_position"
+LONGEST = 3500
+"""Characters of a cookie; browsers keep 4096 bytes with name and attributes. Some 200 shards fit."""
+MAX_AGE = 300
+"""Seconds that a browser keeps it: then every node that is there has what was written."""
+READING = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+"""Methods that write nothing (RFC 9110, 9.2.1)."""
+
+
+class Said:
+    """Says once that requests are served without waiting, and once that they are no longer."""
+
+    def __init__(self) -> None:
+        self._wrong = False
+
+    def failed(self, error: Exception) -> None:
+        """Log the first of several failures."""
+        if not self._wrong:
+            log.warning("requests don't wait for what their readers wrote: %s", error)
+        self._wrong = True
+
+    def worked(self) -> None:
+        """Log that all is well again."""
+        if self._wrong:
+            log.warning("requests wait again for what their readers wrote")
+        self._wrong = False
+
+
+def position_in(header: str, name: str = NAME) -> str:
+    """Return the position in a Cookie header, "" where there is none."""
+    for pair in header.split(";"):
+        key, _, value = pair.strip().partition("=")
+        if key == name and len(value) <= LONGEST:
+            return unquote(value, errors="replace")
+    return ""
+
+
+def cookie(position: str, *, secure: bool, name: str = NAME) -> str | None:
+    """Return a Set-Cookie header's value; None for a position that no cookie holds."""
+    value = quote(position, safe="")
+    if len(value) > LONGEST:
+        return None
+    return f"{name}={value}; Path=/; Max-Age={MAX_AGE}; HttpOnly; SameSite=Lax{'; Secure' if secure else ''}"
