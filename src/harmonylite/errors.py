@@ -194,6 +194,10 @@ class NotUndoneError(HarmonyLiteError):
     """A message that was left out can't be taken in after all; nothing was changed."""
 
 
+class ChangedSinceError(HarmonyLiteError):
+    """A value that was overruled can't be put back: what took its place was written again, or its row is gone."""
+
+
 class SchemaWaitError(HarmonyLiteError):
     """A change set needs a table or column that this node's database does not have (yet).
 

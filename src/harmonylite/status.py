@@ -11,14 +11,11 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import msgspec
-
 from harmonylite.errors import StreamError
-from harmonylite.foreign import Line, Seconds, Seq
+from harmonylite.peer import Peer
 from harmonylite.wakeup import Wakeup
 
 State = Literal["starting", "ok", "waiting", "failed", "stopped"]
-PeerState = Literal["up", "silent", "stopped", "unknown"]
 
 LATENCY_BOUNDS = (0.001, 0.002, 0.003, 0.005, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0)
 """Upper bounds of the latency histograms' buckets, in seconds."""
@@ -147,47 +144,6 @@ class ShardStatus:
         return max(0, self.last - self.position)
 
 
-class NodeHealth(msgspec.Struct, kw_only=True):
-    """What each node tells the others of its health; lags are the sum, and the age of the oldest, over all shards."""
-
-    healthy: bool = False
-    ready: bool = False
-    lag_messages: Seq = 0
-    lag_seconds: Seconds = 0.0
-    pending_rows: Seq = 0
-    version: Line = ""
-    host: Line = ""
-
-
-@dataclass(slots=True)
-class Peer:
-    """Another node. ``health``: as its last heartbeat describes it.
-
-    ``state``: ``up``: it is heard; ``silent``: its heartbeats stopped; ``stopped``: it announced its stop; ``unknown``:
-    this node has no connection to NATS, or has not listened for long enough. ``heard``: time of the last heartbeat on
-    the monotonic clock, ``heard_wall``: the same in seconds since the epoch by this node's clock; 0 = never since this
-    node's start. ``every``: seconds between its heartbeats.
-    """
-
-    node: str
-    state: PeerState = "unknown"
-    heard: float = 0.0
-    heard_wall: float = 0.0
-    every: float = 0.0
-    health: NodeHealth = field(default_factory=NodeHealth)
-
-    def report(self, now: float) -> dict[str, Any]:
-        """Return the peer as JSON-able values; ``now``: on the monotonic clock."""
-        return {
-            "node_id": self.node,
-            "state": self.state,
-            "last_heard": self.heard_wall,
-            "silent_seconds": round(now - self.heard, 1) if self.heard else None,
-            **{name: getattr(self.health, name) for name in NodeHealth.__struct_fields__},
-            "lag_seconds": round(self.health.lag_seconds, 3),
-        }
-
-
 @dataclass(slots=True)
 class Counters:
     """What was done since the process started. All only grow."""
@@ -229,7 +185,9 @@ class NodeStatus:
     or column that the database does not have. ``comes_back``: the database was opened as a file that is older than what
     this node knew, a backup for example: until it has caught up, nobody is to write on top of it. ``server``: figures
     of the embedded nats-server by name, as last read; empty without one. ``servers``: a sentence on which servers of
-    its cluster are here. ``peers``: the other nodes, by id. ``progress``: what is carried to or from the store of
+    its cluster are here. ``schema``: digest of the replicated tables and their columns. ``page``: where others reach
+    this node's page, "" = nowhere. ``verified``: when this node was last compared, and what came of it. ``peers``: the
+    other nodes, by id. ``progress``: what is carried to or from the store of
     snapshots now, bytes so far, and bytes in all. ``behind``: which part always depends on which other one.
     """
 
@@ -251,6 +209,9 @@ class NodeStatus:
     nats_server: str = ""
     server: dict[str, float] = field(default_factory=dict)
     servers: str = ""
+    schema: str = ""
+    page: str = ""
+    verified: tuple[float, str] = (0.0, "")
     cdc_installed: bool = False
     comes_back: bool = False
     tables: tuple[str, ...] = ()
@@ -359,6 +320,7 @@ class NodeStatus:
             "cdc_installed": self.cdc_installed,
             "tables_tracked": len(self.tables),
             "tables": list(self.tables),
+            "schema": self.schema,
             "last_replicated_event_timestamp": self.last_replicated,
             "last_published_event_timestamp": self.last_published,
             "caught_up": self.caught_up,

@@ -15,7 +15,8 @@ PACKAGE = "harmonylite"
 
 FLOORS: tuple[dict[str, tuple[str, ...]], ...] = (
     {"version": (), "errors": (), "model": (), "backoff": (), "resource": (), "wakeup": ()},
-    {"config": (), "changes": (), "schema": (), "wire": (), "foreign": (), "ports": (), "extensions": (), "status": ()},
+    {"config": (), "changes": (), "schema": (), "wire": (), "foreign": (), "ports": (), "extensions": (), "status": (),
+     "peer": ()},
     {
         "db": (), "nats": (), "nats_server": ("nats", "identity"), "jetstream": ("nats",), "stores": (),
         "identity": (), "logs": (), "systemd": (),

@@ -9,11 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from harmonylite.schema.names import ROWIDS
 from harmonylite.schema.shape import TableShape
 from harmonylite.wire import TableBlock, Updates
-
-ROWIDS = ("rowid", "_rowid_", "oid")
-"""The names under which a row's number travels where the key needs it."""
 
 
 def rekeyed(shape: TableShape, part: TableBlock) -> TableBlock | None:

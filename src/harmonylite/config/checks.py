@@ -15,8 +15,16 @@ from urllib.parse import urlsplit
 
 from harmonylite.config.kinds import split_address
 from harmonylite.config.nats import NatsSettings
-from harmonylite.config.settings import Settings
+from harmonylite.config.settings import PageSettings, Settings
 from harmonylite.config.snapshot import SnapshotSettings
+
+PAGE_PATHS = (
+    "/", "/status.json", "/hour.json", "/details.json", "/conflicts.json", "/log.json", "/changes.ndjson",
+    "/actions/snapshot", "/actions/verify", "/actions/put-back",
+)  # fmt: skip
+"""Where the page and what it asks for are."""
+TOKEN_LENGTH = 16
+"""Characters that the page's token has at least."""
 
 _PUBLIC = re.compile(r"U[A-Z2-7]{55}")
 Fault = tuple[str, str]
@@ -31,6 +39,7 @@ def faults(settings: Settings) -> Iterator[Fault]:
     yield from _regions(settings.nats)
     yield from _files(settings)
     yield from _health_path(settings)
+    yield from _page(settings.page)
     yield from _signing(settings.snapshot)
     if settings.snapshot.enable:
         yield from _store(settings.snapshot)
@@ -175,11 +184,22 @@ def _health_path(settings: Settings) -> Iterator[Fault]:
     health, metrics = settings.health_check, settings.prometheus
     taken = {"/livez": "another answer", "/readyz": "another answer"}
     if health.detailed:
-        taken |= {"/": "the page", "/status.json": "the page"}
+        taken |= dict.fromkeys(PAGE_PATHS, "the page")
     if metrics.enable and metrics.bind == health.bind:
         taken["/metrics"] = "metrics"
     if health.enable and health.path in taken:
         yield "health_check.path", f"= {health.path!r} is where {taken[health.path]} is; take another, such as /health"
+
+
+def _page(page: PageSettings) -> Iterator[Fault]:
+    if 0 < len(page.token.get_secret_value()) < TOKEN_LENGTH:
+        yield "page.token", f"is shorter than {TOKEN_LENGTH} characters; make one with: openssl rand -hex 16"
+    if page.url and urlsplit(page.url).scheme not in ("http", "https"):
+        yield "page.url", f"= {page.url!r} does not begin with http:// or https://"
+    elif "@" in urlsplit(page.url).netloc:
+        yield "page.url", "holds a name or a password; the other nodes show it to everybody"
+    if not page.open and not page.token.get_secret_value():
+        yield "page.token", "is missing beside open = false; nobody could read the page"
 
 
 def _is_loopback(host: str) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import warnings
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 
 from harmonylite.config.kinds import (
     POLLING_MS,
@@ -127,6 +127,26 @@ class HealthCheckSettings(Section):
     )
     path: HttpPath = key("/health", "Path of the health check.")
     detailed: bool = key(True, "Also report lag, pending rows and reasons, and serve a page at `/`.")
+
+
+class PageSettings(Section):
+    """The page at `/` of `health_check.bind`, where `health_check.detailed` is true."""
+
+    token: SecretStr = key(
+        SecretStr(""),
+        "Who gives it sees the page from elsewhere, and may save a snapshot, compare the nodes and put an overruled "
+        "value back. At least 16 characters.",
+        zero="Empty: from elsewhere the page shows no values, and nothing can be done from it",
+    )
+    open: bool = key(
+        True,
+        "Requests of this machine see the whole page without the token, values of rows included; false: only with it.",
+    )
+    url: str = key(
+        "",
+        "Where the other nodes' pages link to, such as `https://db-1.example/`.",
+        zero="Empty: where it listens",
+    )
 
 
 class TablesSettings(Section):
@@ -250,6 +270,7 @@ class Settings(Section):
     logging: LoggingSettings = LoggingSettings()
     prometheus: PrometheusSettings = PrometheusSettings()
     health_check: HealthCheckSettings = HealthCheckSettings()
+    page: PageSettings = PageSettings()
     merge: MergeSettings = MergeSettings()
     verify: VerifySettings = VerifySettings()
 

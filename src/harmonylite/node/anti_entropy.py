@@ -96,6 +96,9 @@ class AntiEntropy:
                 postponed.failed(error, time.monotonic())
             else:
                 postponed.worked()
+                if not differed and self._status.caught_up:
+                    which = "all nodes agree" if lease is None or lease.held else "database and mirror agree"
+                    self._status.verified = (time.time(), which)
 
     async def serve(self) -> None:
         """Listen for reports that this node's mirror deviates, without end."""
@@ -136,6 +139,7 @@ class AntiEntropy:
             f"mirrors differ in {', '.join(tables)}: nodes {', '.join(first.nodes)} agree, {', '.join(wrong)} deviate"
         )
         log.error("%s", what)
+        self._status.verified = (time.time(), what)
         self._status.counters.verify_differences += 1
         if found.right is None:
             self._part.failed(f"{what}; there is no majority: see docs/recovery.md")
@@ -227,6 +231,7 @@ class AntiEntropy:
                 _count(difference),
                 difference.sample[:5],
             )
+        self._status.verified = (time.time(), f"database and mirror differ in {', '.join(d.table for d in found)}")
         if await self._nodes():  # the mirror may be the wrong one of the two; where it is, it is repaired first
             return True
         self._part.waiting(f"database and mirror differ in {', '.join(d.table for d in found)}; it is repaired")

@@ -188,7 +188,9 @@ class Control:
             answer["files"] = await looked
         finally:
             looked.cancel()
-        return self._with_files(answer, repair=repair)
+        answer = self._with_files(answer, repair=repair)
+        self._status.verified = (time.time(), _verdict(answer))
+        return answer
 
     def _with_files(self, answer: dict[str, Any], *, repair: bool) -> dict[str, Any]:
         """Say of the files what is to be said; have damaged ones healed, as at a start, when asked to ``repair``."""
@@ -264,3 +266,15 @@ class Control:
         if self.parts.engine is None:
             raise NotRunningError("the node is not replicating yet")
         return self.parts.engine
+
+
+def _verdict(answer: Mapping[str, Any]) -> str:
+    """Return what came of a comparison, as a phrase."""
+    if answer["agree"]:
+        return "all nodes agree"
+    differ = [node["node_id"] for node in answer["nodes"] if not node["agrees"]]
+    found = [f"nodes that differ: {', '.join(differ)}"] if differ else []
+    found += [] if answer["local"]["equal"] else ["database and mirror differ"]
+    found += [f"no answer of {', '.join(answer['silent'])}"] if answer["silent"] else []
+    found += [f"{each['file']} is damaged" for each in answer["files"] if each["damage"]]
+    return "; ".join(found) or "rows are pending that don't get into the streams"

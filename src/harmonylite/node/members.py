@@ -5,6 +5,7 @@ Invariant: a node that answers is never forgotten.
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -40,6 +41,9 @@ def _row(name: str, entry: ListedNode, status: NodeStatus) -> dict[str, Any]:
         "last_seen": entry.seen,
         "host": entry.host,
         "version": entry.version,
+        "region": "",
+        "schema": "",
+        "page": "",
         "lag_messages": None,
         "lag_seconds": None,
         "pending_rows": None,
@@ -50,6 +54,10 @@ def _row(name: str, entry: ListedNode, status: NodeStatus) -> dict[str, Any]:
             "state": "this node",
             "last_seen": time.time(),
             "version": status.version,
+            "host": socket.gethostname()[:255],
+            "region": str(status.region.get("region", "")),
+            "schema": status.schema,
+            "page": status.page,
             "lag_messages": sum(shard.lag for shard in shards),
             "lag_seconds": max((shard.lag_seconds for shard in shards), default=0.0),
             "pending_rows": status.pending_rows,
@@ -65,6 +73,9 @@ def _row(name: str, entry: ListedNode, status: NodeStatus) -> dict[str, Any]:
         "last_seen": max(peer.heard_wall, entry.seen),
         "host": health.host,
         "version": health.version,
+        "region": health.region,
+        "schema": health.schema,
+        "page": health.page,
         "lag_messages": health.lag_messages,
         "lag_seconds": health.lag_seconds,
         "pending_rows": health.pending_rows,

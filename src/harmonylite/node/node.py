@@ -27,7 +27,7 @@ from harmonylite.db.sqlite.watch import Watch
 from harmonylite.errors import DatabaseDamagedError, DatabaseError, HarmonyLiteError, ReopenError, StreamError, leaves
 from harmonylite.identity import acquire_lock, fingerprint, identify, make_folder
 from harmonylite.jetstream.shard import JetStreamShard
-from harmonylite.logs import configure
+from harmonylite.logs import LogTail, configure
 from harmonylite.nats.link import NatsLink
 from harmonylite.nats.peers import NatsPeers
 from harmonylite.nats_server.server import PART as EMBEDDED
@@ -38,6 +38,7 @@ from harmonylite.node.control import Control, Parts
 from harmonylite.node.exit import cut_short, ended_by
 from harmonylite.node.feeds import Feeds
 from harmonylite.node.history import History
+from harmonylite.node.page import PageParts, listen, schema_digest
 from harmonylite.node.presence import Presence
 from harmonylite.node.region import RegionControl
 from harmonylite.node.registry import ListedNode, Registry
@@ -46,9 +47,7 @@ from harmonylite.node.wait_log import WaitLog
 from harmonylite.node.wiring import (
     embedded_settings,
     equip,
-    health_endpoint,
     link_settings,
-    metrics_endpoint,
     private_folder,
     replica_options,
     sender_settings,
@@ -61,7 +60,6 @@ from harmonylite.status import NodeStatus
 from harmonylite.systemd import supervised
 from harmonylite.version import __version__
 from harmonylite.web.control import ControlServer
-from harmonylite.web.endpoints import http_servers
 from harmonylite.wire import ENVELOPE_BYTES
 
 log = logging.getLogger(__name__)
@@ -78,10 +76,11 @@ STATISTICS_EVERY = 600.0
 
 
 class NodeRuntime:
-    """One node. `run` it once; `stop` ends it."""
+    """One node. `run` it once; `stop` ends it. ``tail``: the last lines of the log, for the page."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, tail: LogTail | None = None) -> None:
         self._settings = settings
+        self._tail = tail or LogTail()
         self.status_object = NodeStatus(version=__version__, db_path=str(settings.db_path))
         self._stopping = asyncio.Event()
         self._thread = SqliteThread()
@@ -134,11 +133,8 @@ class NodeRuntime:
                 log.warning("%s", said)
             status.node_id = identity.node_id
             stack.push_async_callback(self._thread.aclose)
-            page = ""
-            for server in http_servers(status, health=health_endpoint(settings), metrics=metrics_endpoint(settings)):
-                await stack.enter_async_context(server)
-                log.info("%s: listening at %s", server.key, server.url)
-                page = page or (server.url if server.key.startswith("health_check") else "")
+            asked = PageParts(self._thread, self._control, self._past, self._feeds, self._tail)
+            page = await listen(stack, settings, status, asked)
             await stack.enter_async_context(ControlServer(self._control, folder, self._past, self._feeds))
             log.info("node %s, database %s, version %s", identity.node_id, settings.db_path, __version__)
             work = asyncio.create_task(self._work(identity.node_id), name="node")
@@ -296,6 +292,7 @@ class NodeRuntime:
         status.db_connected = status.cdc_installed = replica is not None
         if replica is not None:
             status.tables = tuple(sorted(replica.tables))
+            status.schema = schema_digest(replica)
             status.warnings = dict(replica.warnings)
             for warning in status.warnings.values():
                 log.warning("%s", warning)
@@ -308,12 +305,15 @@ class NodeRuntime:
         self.status_object.db_connected = self.status_object.cdc_installed = False
 
     async def _watch_held_back(self) -> None:
-        """Keep the number of held rows in the status."""
+        """Keep the number of held rows, and which tables there are, in the status."""
+        tables: object = None
         while True:
             await asyncio.sleep(5.0)
-            if self._parts.replica is not None:
+            if (replica := self._parts.replica) is not None:
                 with suppress(DatabaseError):
-                    self.status_object.held_rows = await self._thread.run(self._parts.replica.held_rows)
+                    self.status_object.held_rows = await self._thread.run(replica.held_rows)
+                if replica.tables is not tables:  # another one after each change of the schema
+                    tables, self.status_object.schema = replica.tables, schema_digest(replica)
 
     async def _into_wal(self, replica: Replica) -> None:
         """Put the database into WAL mode once no other connection is in the way."""
@@ -379,8 +379,9 @@ class _Remembered:
 
 async def run(settings: Settings) -> int:
     """Run a node until a signal ends it; return the exit code. The first signal drains, the second cuts."""
-    configure(settings.logging, known_secrets=known_secrets(settings))
-    node = NodeRuntime(settings)
+    tail = LogTail()
+    configure(settings.logging, known_secrets=known_secrets(settings), tail=tail)
+    node = NodeRuntime(settings, tail)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, lambda: cut_short() if node.status_object.stopping else node.stop())

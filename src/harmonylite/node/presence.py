@@ -21,8 +21,9 @@ import msgspec
 from harmonylite.errors import ForeignError, StreamError
 from harmonylite.foreign import Codec, Line, Name
 from harmonylite.nats.peers import NatsPeers
+from harmonylite.peer import NodeHealth, Peer
 from harmonylite.resource import Resource
-from harmonylite.status import NodeHealth, NodeStatus, Peer
+from harmonylite.status import NodeStatus
 
 log = logging.getLogger(__name__)
 
@@ -208,6 +209,9 @@ class Presence(Resource):
             pending_rows=status.pending_rows,
             version=status.version,
             host=self._host,
+            region=str(status.region.get("region", "")),
+            schema=status.schema,
+            page=status.page,
         )
         await self._peers.publish(TOPIC, CODEC.encode(heartbeat))
 

@@ -16,7 +16,10 @@ from harmonylite.nats_server.settings import EmbeddedSettings
 from harmonylite.node.server_folder import server_folder
 from harmonylite.replication.sender import SenderSettings
 from harmonylite.snapshots.signing import Signing
+from harmonylite.web.address import Address
 from harmonylite.web.endpoints import HealthEndpoint, MetricsEndpoint
+from harmonylite.web.page_guard import PageGuard
+from harmonylite.web.server import HttpServer
 
 
 def equip(settings: Settings) -> None:
@@ -129,6 +132,19 @@ def health_endpoint(settings: Settings) -> HealthEndpoint | None:
     if not section.enable:
         return None
     return HealthEndpoint(section.bind, section.path, section.detailed, section.allowed_hosts)
+
+
+def page_guard(settings: Settings) -> PageGuard:
+    """Return who may see and do what on the page."""
+    return PageGuard(settings.page.token.get_secret_value(), settings.page.open)
+
+
+def page_address(settings: Settings, server: HttpServer, host: str) -> str:
+    """Return where others reach the page that ``server`` serves; ``host``: the name of this machine."""
+    address = server.address
+    names = {"": host, "0.0.0.0": host, "::": host}  # noqa: S104  # compared, not bound
+    where = Address(names.get(address.host, address.host), address.port)
+    return settings.page.url or f"http://{where}/"
 
 
 def metrics_endpoint(settings: Settings) -> MetricsEndpoint | None:

@@ -12,6 +12,9 @@ from fnmatch import fnmatchcase
 HELPERS = ("_litestream_*", "crsql_*", "*__crsql_clock", "*__crsql_pks", "cloudsync_*", "*_cloudsync", "__marmot__*")
 """Tables that other programs keep in a file for their own sake: Litestream, cr-sqlite, SQLite Sync, Marmot."""
 
+ROWIDS = ("rowid", "_rowid_", "oid")
+"""SQLite's names of a rowid (SQLite: lang_createtable, rowid)."""
+
 _LOWER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
 
 

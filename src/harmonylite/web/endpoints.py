@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from starlette.routing import Route
     from starlette.types import ASGIApp
 
+    from harmonylite.web.page_routes import PageSource
+
 HEALTH_KEY = "health_check.bind"
 METRICS_KEY = "prometheus.bind"
 
@@ -33,13 +35,13 @@ class HealthEndpoint:
     detailed: bool = True
     hosts: tuple[str, ...] = ()
 
-    def routes(self, status: NodeStatus) -> list[Route]:
-        """Return the routes of health and, when ``detailed``, of the page."""
+    def routes(self, status: NodeStatus, source: PageSource | None = None) -> list[Route]:
+        """Return the routes of health and, when ``detailed``, of the page, over ``source``."""
         from harmonylite.web.health import health_routes
         from harmonylite.web.page import page_routes
 
         routes = health_routes(status, path=self.path, detailed=self.detailed)
-        return routes + (page_routes(status) if self.detailed else [])
+        return routes + (page_routes(status, source) if self.detailed else [])
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,18 +61,26 @@ class MetricsEndpoint:
 
 
 def http_servers(
-    status: NodeStatus, *, health: HealthEndpoint | None = None, metrics: MetricsEndpoint | None = None
+    status: NodeStatus,
+    *,
+    health: HealthEndpoint | None = None,
+    metrics: MetricsEndpoint | None = None,
+    source: PageSource | None = None,
 ) -> list[HttpServer]:
-    """Return the servers for what is enabled (None is not), not open yet.
+    """Return the servers for what is enabled (None is not), not open yet. ``source``: what the page asks.
 
     :raises ConfigError: a ``bind`` is not ``host:port``.
     """
+
+    def of_health(status: NodeStatus) -> list[Route]:
+        return health.routes(status, source) if health else []
+
     if health and metrics and _same(health.bind, metrics.bind):
-        app, hosts = _app(status, health.routes, metrics.routes), {*health.hosts, *metrics.hosts}
+        app, hosts = _app(status, of_health, metrics.routes), {*health.hosts, *metrics.hosts}
         return [HttpServer(app, health.bind, key=HEALTH_KEY, hosts=hosts)]
     servers = []
     if health:
-        servers.append(HttpServer(_app(status, health.routes), health.bind, key=HEALTH_KEY, hosts=health.hosts))
+        servers.append(HttpServer(_app(status, of_health), health.bind, key=HEALTH_KEY, hosts=health.hosts))
     if metrics:
         servers.append(HttpServer(_app(status, metrics.routes), metrics.bind, key=METRICS_KEY, hosts=metrics.hosts))
     return servers

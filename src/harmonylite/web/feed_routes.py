@@ -38,7 +38,7 @@ class FeedActions(Protocol[F]):
         """Return once the node is at ``position``, "" for where the streams end now."""
 
 
-class _Stream(StreamingResponse):
+class EntryStream(StreamingResponse):
     """Ends what it streams when its reader is gone."""
 
     def __init__(self, entries: AsyncGenerator[str, None], media_type: str) -> None:
@@ -64,7 +64,7 @@ def feed_routes(feeds: FeedActions[F]) -> list[Route]:
         except HarmonyLiteError as error:
             return failure(error)
         entries = feeds.follow(feed)
-        return _Stream(_written(entries, as_events=as_events), EVENTS if as_events else LINES)
+        return EntryStream(written(entries, as_events=as_events), EVENTS if as_events else LINES)
 
     async def position(request: Request) -> dict[str, Any]:
         query = _known(request.query_params, {"seconds"})
@@ -87,7 +87,8 @@ def _known(query: Mapping[str, str], names: set[str]) -> Mapping[str, str]:
     return query
 
 
-async def _written(entries: AsyncGenerator[dict[str, Any], None], *, as_events: bool) -> AsyncGenerator[str, None]:
+async def written(entries: AsyncGenerator[dict[str, Any], None], *, as_events: bool) -> AsyncGenerator[str, None]:
+    """Yield ``entries`` as events or lines, an error as the last one."""
     try:
         async for entry in entries:
             yield _event(entry) if as_events else f"{json.dumps(entry)}\n"

@@ -9,44 +9,99 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+import time
 from importlib.resources import files
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
-from starlette.responses import HTMLResponse, JSONResponse
+from starlette.responses import HTMLResponse
 from starlette.routing import Route
 
 from harmonylite.status import LATENCY_BOUNDS, Histogram, NodeStatus
 from harmonylite.web.health import not_ready
+from harmonylite.web.page_guard import PageGuard
+from harmonylite.web.page_routes import PageSource, guarded, page_data_routes
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
+SCRIPTS = ("elements.js", "words.js", "plots.js", "cluster.js", "conflicts.js", "tails.js", "page.js")
+"""The parts of the page's one script, in their order."""
+LEAST = 1.0
+"""Seconds that rows are pending before the page says for how long."""
 
-def page_routes(status: NodeStatus) -> list[Route]:
-    """Return the routes ``/`` and ``/status.json`` over ``status``."""
-    html = files("harmonylite.web").joinpath("page.html").read_text(encoding="utf-8")
+
+def page_routes(status: NodeStatus, source: PageSource | None = None) -> list[Route]:
+    """Return the routes ``/`` and ``/status.json`` over ``status``, and all others that the page asks, over ``source``.
+
+    ``source`` None: the page shows what the status says and nothing else.
+    """
+    html = page_html()
     headers = {"content-security-policy": content_policy(html), "referrer-policy": "no-referrer"}
 
     async def page(_: Request) -> HTMLResponse:
         return HTMLResponse(html, headers=headers)
 
-    async def data(_: Request) -> JSONResponse:
-        return JSONResponse(page_data(status))
+    async def data(_: Request) -> dict[str, Any]:
+        return page_data(status, source)
 
-    return [Route("/", page), Route("/status.json", data)]
+    guard = source.guard if source is not None else PageGuard()
+    routes = [Route("/", page), Route("/status.json", guarded(guard, data, "state"), methods=["GET"])]
+    return routes + (page_data_routes(source) if source is not None else [])
 
 
-def page_data(status: NodeStatus) -> dict[str, Any]:
+def page_html() -> str:
+    """Return the page, put together from its parts."""
+    folder = files("harmonylite.web").joinpath("page_parts")
+
+    def text(name: str) -> str:
+        return folder.joinpath(name).read_text(encoding="utf-8")
+
+    script = "".join(text(name) for name in SCRIPTS)
+    filled = text("page.html").replace("<style></style>", f"<style>\n{text('page.css')}</style>")
+    return filled.replace("<script></script>", f'<script>\n"use strict";\n{script}</script>')
+
+
+def page_data(status: NodeStatus, source: PageSource | None = None) -> dict[str, Any]:
     """Return `NodeStatus.report` for a page: the database's name without its folder, no credentials, and latencies."""
     report = status.report()
+    since = source.hour.pending_since if source is not None else 0.0
+    waited = time.monotonic() - since if since else 0.0
     return report | {
         "db_path": PurePath(report["db_path"]).name,
         "nats_server": re.sub(r"//[^/@]*@", "//", report["nats_server"]),
         "not_ready": [] if status.ready else not_ready(report),
+        "trouble": trouble(status, report),
+        "pending_seconds": round(waited, 1) if waited >= LEAST else 0.0,
+        "verified": list(status.verified),
+        "details": source is not None,
+        "acts": source is not None and bool(source.guard.token),
         "latency": {"count": sum(status.latency.counts)}
         | {name: quantile(status.latency, share) for name, share in (("p50", 0.5), ("p99", 0.99))},
     }
+
+
+def trouble(status: NodeStatus, report: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return each cause of trouble once: ``part``, ``why``, ``failed``, ``seconds``, and the parts that wait only
+    ``because`` of it.
+    """
+    stuck = [part for _, part in sorted(status.parts.items()) if part.stuck]
+    found = [
+        {
+            "part": part.name,
+            "why": part.reason,
+            "failed": part.state == "failed",
+            "seconds": round(time.monotonic() - part.since, 1),
+            "because": [other.name for other in stuck if other is not part and status.cause(other) is part],
+        }
+        for part in stuck
+        if status.cause(part) is part
+    ]
+    if status.ready:
+        return found
+    told = {*status.waits, *(["NATS is not connected"] if any(each["part"] == "nats" for each in found) else [])}
+    rest = [why for why in not_ready(report) if why not in told]
+    return found + [{"part": "", "why": why, "failed": False, "seconds": 0.0, "because": []} for why in rest]
 
 
 def quantile(histogram: Histogram, share: float) -> float | None:

@@ -11,9 +11,7 @@ from dataclasses import fields
 from typing import Any
 
 from harmonylite.model import Conflict, RawText, SqlValue
-
-ROWIDS = ("rowid", "_rowid_", "oid")
-"""SQLite's names of a rowid (SQLite: lang_createtable, rowid)."""
+from harmonylite.schema.names import ROWIDS
 
 
 def sql_json(value: SqlValue) -> Any:

@@ -11,7 +11,7 @@ import pytest
 import structlog
 
 from harmonylite.config import LoggingSettings
-from harmonylite.logs import configure, redact
+from harmonylite.logs import TAIL_LINES, LogTail, configure, redact
 
 SECRET = "hunter2hunter2"
 
@@ -91,3 +91,18 @@ def test_verbose_decides_over_details_and_over_foreign_chatter(verbose: bool, se
 
 def test_redact_is_for_other_places_that_show_text() -> None:
     assert redact("nats://a:b@host") == "nats://a:***@host"
+
+
+def test_the_last_lines_are_kept_without_secrets_and_without_line_ends_in_the_way() -> None:
+    tail = LogTail()
+    configure(LoggingSettings(), known_secrets=(SECRET,), stream=io.StringIO(), tail=tail)
+    log = logging.getLogger("harmonylite.test")
+    for number in range(TAIL_LINES + 5):
+        log.info("line %d", number)
+    log.warning("the password is %s\tand a\nnew line", SECRET)
+    kept = tail.lines()
+    assert len(kept) == TAIL_LINES
+    assert kept[0]["text"] == "line 6"
+    assert kept[-1]["level"] == "warning"
+    assert kept[-1]["text"] == "the password is ***\tand a\nnew line"
+    assert kept[-1]["at"].endswith("Z")

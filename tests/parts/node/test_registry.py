@@ -19,7 +19,8 @@ from harmonylite.nats.peers import NatsPeers
 from harmonylite.node.claim import Claim, runs
 from harmonylite.node.members import all_nodes, known_nodes, node_rows, refuse_to_forget
 from harmonylite.node.registry import CODEC, KEY, MOST, ListedNode, NodeList, Registry, _fitting, _without
-from harmonylite.status import NodeHealth, NodeStatus, Peer
+from harmonylite.peer import NodeHealth, Peer
+from harmonylite.status import NodeStatus
 from tests.parts.fix_nats import RealNats, eventually
 
 

@@ -6,6 +6,7 @@ Invariant: no page stays open after its test, and nothing is fetched: driver and
 
 from __future__ import annotations
 
+import base64
 import os
 import shutil
 import time
@@ -79,8 +80,14 @@ class Browser:
             )
             time.sleep(0.05)
 
+    def picture(self) -> bytes:
+        """Return the whole page as PNG."""
+        found = self._driver.execute_cdp_cmd("Page.captureScreenshot", {"captureBeyondViewport": True})
+        return base64.b64decode(found["data"])
+
     def leave(self) -> None:
-        """Close the page."""
+        """Close the page, and forget what it kept."""
+        self.run("try { sessionStorage.clear() } catch {}")
         self._driver.get("about:blank")
         self.complaints()
 

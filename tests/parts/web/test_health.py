@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from harmonylite.errors import ConfigError
-from harmonylite.status import NodeHealth, NodeStatus, Peer
+from harmonylite.peer import NodeHealth, Peer
+from harmonylite.status import NodeStatus
 from harmonylite.web.endpoints import HealthEndpoint, MetricsEndpoint, http_servers
 from harmonylite.web.health import health_routes
 from tests.parts.web.fix_http import Reply, fetch, running_status

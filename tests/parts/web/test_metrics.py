@@ -13,7 +13,8 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse
 
 from harmonylite.errors import ConfigError
-from harmonylite.status import Counters, NodeStatus, Peer
+from harmonylite.peer import Peer
+from harmonylite.status import Counters, NodeStatus
 from harmonylite.web.endpoints import MetricsEndpoint, http_servers
 from harmonylite.web.metrics import COUNTERS, SERVER, make_registry
 from tests.needs import PROMTOOL

@@ -25,12 +25,13 @@ from harmonylite.model import StreamInfo
 from harmonylite.nats_server import monitoring, open_ports, server_files
 from harmonylite.node import anti_entropy, claim, peer_reports, presence, registry
 from harmonylite.node import failover_controller as siblings
+from harmonylite.peer import Peer
 from harmonylite.recovery import peer_messages as lineages
 from harmonylite.recovery import schema_resync
 from harmonylite.recovery.failover import failback_owner
 from harmonylite.replication import majority
 from harmonylite.snapshots import lease, manifest, requests
-from harmonylite.status import NodeStatus, Peer
+from harmonylite.status import NodeStatus
 from harmonylite.web.control_file import ControlFile
 
 

@@ -8,7 +8,7 @@ when the mirror is replaced.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
@@ -280,19 +280,32 @@ def _key_of(blob: bytes) -> dict[str, SqlValue]:
     return found if isinstance(found, dict) else {}
 
 
-def read_journal(connection: apsw.Connection, *, table: str | None = None, limit: int = 100) -> list[Conflict]:
-    """Return the newest conflicts first, of one table or of all."""
+def read_journal(
+    connection: apsw.Connection,
+    *,
+    table: str | None = None,
+    limit: int = 100,
+    newest: int | None = None,
+    fits: Callable[[Conflict], bool] = lambda _: True,
+) -> list[Conflict]:
+    """Return the newest conflicts first, of one table or of all; only those that are ``fits``.
+
+    ``newest``: how many entries are looked through for these, None: as many as are wanted.
+    """
     where, bound = ("WHERE tbl = ?1 COLLATE NOCASE", [table]) if table is not None else ("WHERE ?1 IS NULL", [None])
     listed = ", ".join(["tbl", "key", "col", "kind", "winner", "loser", "shard", "seq", "at"])
     codec = codec_of(connection)
     reads = f"SELECT {listed}, {exact(['winning', 'overruled'])}, id"
     found = connection.execute(
         f"{reads} FROM {JOURNAL} {where} UNION ALL {reads} FROM {LOCAL} {where} ORDER BY at DESC, id DESC LIMIT ?2",
-        [*bound, limit],
+        [*bound, limit if newest is None else newest],
     )
-    conflicts = []
+    conflicts: list[Conflict] = []
     for *row, _ in found:
+        if len(conflicts) == limit:
+            break
         tbl, key, col, kind, winner, loser, shard, seq, at, winning, overruled = decode(tuple(row), 9, codec)
-        names = _key_of(key)
-        conflicts.append(Conflict(tbl, names, col, kind, winning, overruled, winner, loser, shard, seq, at))
+        conflict = Conflict(tbl, _key_of(key), col, kind, winning, overruled, winner, loser, shard, seq, at)
+        if fits(conflict):
+            conflicts.append(conflict)
     return conflicts

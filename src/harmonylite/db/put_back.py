@@ -1,0 +1,49 @@
+"""Put a value back that was overruled: a write like any of the application's, captured and published like those.
+
+Invariant: only the column of the row in which the value gave way is written, and only while it still holds the value
+that stays in the journal; what somebody wrote since is never touched.
+"""
+
+from __future__ import annotations
+
+from harmonylite.db.replica_options import ReplicaOptions
+from harmonylite.db.sqlite.connection import open_file, transaction
+from harmonylite.db.sqlite.lossless import marks
+from harmonylite.errors import ChangedSinceError
+from harmonylite.model import Conflict, text_of
+from harmonylite.schema.names import ROWIDS
+from harmonylite.schema.sql import quote
+
+KINDS = ("update", "insert", "join")
+"""Kinds of conflicts after which the row is still there: one of its columns can be set."""
+
+
+def put_back(options: ReplicaOptions, conflict: Conflict) -> None:
+    """Set the column of ``conflict`` to the value that was overruled, in a transaction of its own.
+
+    The capture triggers log it, and the application's triggers run. Raises ChangedSinceError when the row is gone, or
+    its column holds another value meanwhile; DatabaseError, DatabaseBusyError.
+    """
+    key = {name: value for name, value in conflict.key.items() if value is not None or name not in ROWIDS}
+    row = f"{conflict.table} {', '.join(f'{name}={text_of(value)}' for name, value in key.items())}"
+    if conflict.kind not in KINDS or not key:
+        raise ChangedSinceError(f"{row}: a conflict of kind {conflict.kind} has no single column to set")
+    new, bound = marks([conflict.overruled])
+    conditions = []
+    for name, value in [*key.items(), (conflict.column, conflict.winning)]:
+        place, more = marks([value])
+        conditions.append(f"{quote(name)} IS {place}")
+        bound += more
+    sql = f"UPDATE {quote(conflict.table)} SET {quote(conflict.column)} = {new} WHERE {' AND '.join(conditions)}"
+    connection = open_file(options.database)
+    try:
+        with transaction(connection, f"put {row} back", immediate=True):
+            before = connection.total_changes()
+            connection.execute(sql, bound)
+            if connection.total_changes() == before:
+                raise ChangedSinceError(
+                    f"{row}: column {conflict.column} does not hold {text_of(conflict.winning)} any more",
+                    advice="it was written again since, or the row is gone; look at it before you write it",
+                )
+    finally:
+        connection.close()

@@ -1,0 +1,62 @@
+"""Another node, as its heartbeats describe it.
+
+Invariant: what a node says of itself is decoded within bounds, and believed about nothing but itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import msgspec
+
+from harmonylite.foreign import Line, Seconds, Seq
+
+PeerState = Literal["up", "silent", "stopped", "unknown"]
+
+
+class NodeHealth(msgspec.Struct, kw_only=True):
+    """What each node tells the others of its health; lags are the sum, and the age of the oldest, over all shards.
+
+    ``schema``: digest of the tables that it replicates; ``page``: where its page is, "" = nowhere.
+    """
+
+    healthy: bool = False
+    ready: bool = False
+    lag_messages: Seq = 0
+    lag_seconds: Seconds = 0.0
+    pending_rows: Seq = 0
+    version: Line = ""
+    host: Line = ""
+    region: Line = ""
+    schema: Line = ""
+    page: Line = ""
+
+
+@dataclass(slots=True)
+class Peer:
+    """Another node. ``health``: as its last heartbeat describes it.
+
+    ``state``: ``up``: it is heard; ``silent``: its heartbeats stopped; ``stopped``: it announced its stop; ``unknown``:
+    this node has no connection to NATS, or has not listened for long enough. ``heard``: time of the last heartbeat on
+    the monotonic clock, ``heard_wall``: the same in seconds since the epoch by this node's clock; 0 = never since this
+    node's start. ``every``: seconds between its heartbeats.
+    """
+
+    node: str
+    state: PeerState = "unknown"
+    heard: float = 0.0
+    heard_wall: float = 0.0
+    every: float = 0.0
+    health: NodeHealth = field(default_factory=NodeHealth)
+
+    def report(self, now: float) -> dict[str, Any]:
+        """Return the peer as JSON-able values; ``now``: on the monotonic clock."""
+        return {
+            "node_id": self.node,
+            "state": self.state,
+            "last_heard": self.heard_wall,
+            "silent_seconds": round(now - self.heard, 1) if self.heard else None,
+            **{name: getattr(self.health, name) for name in NodeHealth.__struct_fields__},
+            "lag_seconds": round(self.health.lag_seconds, 3),
+        }
