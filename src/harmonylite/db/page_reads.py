@@ -15,7 +15,7 @@ from harmonylite.db.mirror.conflict_journal import read_journal
 from harmonylite.db.replica_options import ReplicaOptions
 from harmonylite.db.sqlite.connection import attach, mapped, open_file, rows, value
 from harmonylite.db.sqlite.deadline import Deadline
-from harmonylite.db.tracking.tracked_table import Tracked
+from harmonylite.db.tracking.tracked_table import TrackedTable
 from harmonylite.db.tracking.triggers import HELD
 from harmonylite.errors import DatabaseError, OverdueError
 from harmonylite.model import Conflict, text_of
@@ -66,7 +66,7 @@ def estimate(connection: apsw.Connection, table: str) -> int | None:
         return None
 
 
-def held_by_table(connection: apsw.Connection, tables: Iterable[Tracked]) -> dict[str, int]:
+def held_by_table(connection: apsw.Connection, tables: Iterable[TrackedTable]) -> dict[str, int]:
     """Return the number of rows that are held back, by table; only of tables with such rows."""
     names = {table.id: table.shape.name for table in tables}
     found = rows(connection, f"SELECT t, count(*) FROM main.{quote(HELD)} GROUP BY t")

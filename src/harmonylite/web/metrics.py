@@ -21,6 +21,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from harmonylite.errors import ConfigError
+from harmonylite.peer import PeerState
 from harmonylite.status import LATENCY_BOUNDS, Histogram, NodeStatus, State
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ SERVER: dict[str, tuple[str, str]] = {
 """Kind and help of each figure in `NodeStatus.server`; exposed with ``nats_server_`` before its name."""
 
 STATES: tuple[str, ...] = get_args(State)
+PEER_STATES: tuple[str, ...] = get_args(PeerState)
 
 
 def metrics_routes(status: NodeStatus, *, namespace: str = "harmonylite", subsystem: str = "") -> list[Route]:
@@ -161,6 +163,14 @@ class NodeCollector(Collector):
         for name, text, value in (
             ("healthy", "1 when healthy, as the health path tells.", status.healthy),
             ("ready", "1 when healthy, caught up and nothing waits.", status.ready),
+            (
+                "caught_up",
+                "1 when every shard was read to its end since the start, and none lags now.",
+                status.caught_up,
+            ),
+            ("waits", "Causes that the node waits for or failed at; health has them as sentences.", len(status.waits)),
+            ("left_out_messages", "Messages that this node lacks because of `harmonylite skip`.", len(status.left_out)),
+            ("last_verified_timestamp_seconds", "When this node was last compared, 0 for never.", status.verified[0]),
             ("db_connected", "1 when the database is open.", status.db_connected),
             ("nats_connected", "1 when connected to NATS.", status.nats_connected),
             ("cdc_installed", "1 when the capture triggers are in place.", status.cdc_installed),
@@ -211,6 +221,14 @@ class NodeCollector(Collector):
         """Yield whether the other nodes are heard; nothing of a peer while this node can't tell."""
         peers = [peer.report(time.monotonic()) for _, peer in sorted(self._status.peers.items())]
         told = [peer for peer in peers if peer["state"] != "unknown"]
+        heard = [peer for peer in peers if peer["silent_seconds"] is not None]
+        own = self._status.schema
+        states = GaugeMetricFamily(
+            self._prefix + "peers", "Other nodes, by how this one hears them.", labels=["node_id", "state"]
+        )
+        for state in PEER_STATES:
+            states.add_metric([self._status.node_id, state], sum(peer["state"] == state for peer in peers))
+        yield states
         for name, text, values in (
             (
                 "peer_up",
@@ -220,12 +238,42 @@ class NodeCollector(Collector):
             (
                 "peer_silent_seconds",
                 "Time since the last heartbeat of the other node.",
-                {peer["node_id"]: peer["silent_seconds"] for peer in peers if peer["silent_seconds"] is not None},
+                {peer["node_id"]: peer["silent_seconds"] for peer in heard},
+            ),
+            (
+                "peer_last_heard_timestamp_seconds",
+                "When its last heartbeat came, by this node's clock, seconds since the epoch.",
+                {peer["node_id"]: peer["last_heard"] for peer in heard},
+            ),
+            (
+                "peer_healthy",
+                "1 when it was healthy, as its last heartbeat gave it.",
+                {peer["node_id"]: peer["healthy"] for peer in heard},
+            ),
+            (
+                "peer_ready",
+                "1 when it was ready, as its last heartbeat gave it.",
+                {peer["node_id"]: peer["ready"] for peer in heard},
+            ),
+            (
+                "peer_schema_same",
+                "1 when it replicates the same tables with the same columns.",
+                {peer["node_id"]: peer["schema"] == own for peer in heard if peer["schema"] and own},
+            ),
+            (
+                "peer_lag_messages",
+                "Messages that it had not folded, as its last heartbeat gave it.",
+                {peer["node_id"]: peer["lag_messages"] for peer in heard},
+            ),
+            (
+                "peer_pending_rows",
+                "Rows that were pending there, as its last heartbeat gave it.",
+                {peer["node_id"]: peer["pending_rows"] for peer in heard},
             ),
             (
                 "peer_lag_seconds",
                 "Lag of the other node, as its last heartbeat gave it.",
-                {peer["node_id"]: peer["lag_seconds"] for peer in peers if peer["silent_seconds"] is not None},
+                {peer["node_id"]: peer["lag_seconds"] for peer in heard},
             ),
         ):
             gauge = GaugeMetricFamily(self._prefix + name, text, labels=["node_id", "peer"])

@@ -23,7 +23,8 @@ SCRIPT = "<script>document.title = 'taken'</script>"
 
 def peer(name: str, state: PeerState = "up", *, silent: float = 1.0, **health: Any) -> Peer:
     """Return another node that was heard ``silent`` seconds ago."""
-    said = NodeHealth(**{"healthy": True, "ready": True, "version": "1.2.3", "schema": "5ca1ab1e"} | health)
+    usual: dict[str, Any] = {"healthy": True, "ready": True, "version": "1.2.3", "schema": "5ca1ab1e"}
+    said = NodeHealth(**(usual | health))
     return Peer(name, state, time.monotonic() - silent, time.time() - silent, 3.0, said)
 
 

@@ -39,7 +39,7 @@ function picture(nodes, s) {
   const drawn = JSON.stringify([width, regions.map(([r, g]) => [r, g.map(n => [n.node_id, n.tone, how(n), n.link])]), s.region?.reachable, primary]);
   if (drawn === layout) return; // focus and hover stay while nothing is another
   layout = drawn;
-  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+  const svg = document.createElementNS(SVG, "svg");
   tell(svg, "role", "group"); tell(svg, "aria-label", "The nodes of the cluster and how they are");
   const under = draw_in(svg, "g"), over = draw_in(svg, "g");
   const height = star ? draw_star(under, over, nodes, width) : draw_rows(under, over, regions, width, s);

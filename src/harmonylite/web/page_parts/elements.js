@@ -1,4 +1,5 @@
 // Elements: found, filled, kept.
+const SVG = document.querySelector("svg").namespaceURI;
 const at = id => document.getElementById(id);
 // Everything from the node goes through textContent: a table may be called <script>. Characters that steer are shown as such.
 const clean = text => String(text).replace(/[\p{C}\u2028\u2029]/gu, "\ufffd");
@@ -45,7 +46,7 @@ function make(name, attributes = {}, text = null, ...inside) {
   return e;
 }
 function draw_in(parent, name, attributes = {}, text = null) {
-  const e = document.createElementNS("http://www.w3.org/2000/svg", name);
+  const e = document.createElementNS(SVG, name);
   for (const [key, value] of Object.entries(attributes)) e.setAttribute(key, value);
   if (text !== null) say(e, text);
   parent.append(e);

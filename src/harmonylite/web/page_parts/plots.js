@@ -20,7 +20,7 @@ function plot(id) {
   const seen = samples.filter(sample => sample[0] >= start);
   const most = Math.max(least, ...seen.flatMap(sample => series.map(([, name]) => sample[column(name)] ?? 0)));
   const ticks = scale(most, bars), x = t => left + (right - left) * (t - start) / range, y = v => low - (low - top) * v / ticks.at(-1);
-  if (!box.children.length) box.append(make("figcaption"), document.createElementNS("http://www.w3.org/2000/svg", "svg"));
+  if (!box.children.length) box.append(make("figcaption"), document.createElementNS(SVG, "svg"));
   const [caption, svg] = box.children, here = pointed && seen.length ? seen.reduce((a, b) => Math.abs(b[0] - pointed) < Math.abs(a[0] - pointed) ? b : a) : null;
   const shown = here || seen.at(-1);
   fill(caption, [[title, ""], ...series.map(([label, name, ink]) => {
