@@ -224,7 +224,7 @@ class NodeCollector(Collector):
         heard = [peer for peer in peers if peer["silent_seconds"] is not None]
         own = self._status.schema
         states = GaugeMetricFamily(
-            self._prefix + "peers", "Other nodes, by how this one hears them.", labels=["node_id", "state"]
+            self._prefix + "peers", "Other nodes, by whether their heartbeats come in.", labels=["node_id", "state"]
         )
         for state in PEER_STATES:
             states.add_metric([self._status.node_id, state], sum(peer["state"] == state for peer in peers))
