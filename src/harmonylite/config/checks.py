@@ -18,10 +18,9 @@ from harmonylite.config.nats import NatsSettings
 from harmonylite.config.settings import PageSettings, Settings
 from harmonylite.config.snapshot import SnapshotSettings
 
-PAGE_PATHS = (
-    "/", "/status.json", "/hour.json", "/details.json", "/conflicts.json", "/log.json", "/changes.ndjson",
-    "/actions/snapshot", "/actions/verify", "/actions/put-back",
-)  # fmt: skip
+PAGE_DATA = ("status.json", "hour.json", "details.json", "conflicts.json", "log.json", "changes.ndjson")
+PAGE_ACTIONS = ("actions/snapshot", "actions/verify", "actions/put-back")
+PAGE_PATHS = ("/", *(f"/{name}" for name in (*PAGE_DATA, *PAGE_ACTIONS)))
 """Where the page and what it asks for are."""
 TOKEN_LENGTH = 16
 """Characters that the page's token has at least."""
