@@ -24,7 +24,7 @@ QUICK  := $(wildcard tests/rules tests/parts tests/simulation)
 SLOW   := $(wildcard tests/cluster tests/docs)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-quick test-cluster lint format bench simulate chaos fuzz sbom pins clean
+.PHONY: help venv demo test test-quick test-cluster coverage lint format bench simulate chaos fuzz sbom pins clean
 
 help: ## show these lines
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,10 +42,19 @@ test-quick: $(VENV)/.dev ## rules, simulation, real SQLite and nats-server
 test-cluster: $(VENV)/.dev ## real nodes, cut lines, kill -9
 	$(if $(SLOW),$(BIN)/python -m pytest -n 4 --dist worksteal $(SLOW) $(ARGS))
 
-lint: $(VENV)/.dev ## ruff, mypy --strict and the word list
+# A run of its own: tracing lines doubles the time of pure tests (docs/adr/0011-coverage-has-its-own-run.md).
+coverage: $(VENV)/.dev ## which lines rules and parts reach: a table, and dist/coverage.txt with the lines that none did
+	@mkdir -p dist && rm -f dist/.coverage*
+	$(BIN)/python -m coverage run -m pytest $(wildcard tests/rules tests/parts) $(ARGS)
+	$(BIN)/python -m coverage combine --quiet
+	$(BIN)/python -m coverage report > dist/coverage.txt
+	@awk -f tests/coverage.awk dist/coverage.txt
+
+lint: $(VENV)/.dev ## ruff, mypy --strict, spelling and the word list
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy src tests bench
+	$(BIN)/codespell src tests bench docs findings contrib *.md
 	$(BIN)/python -m pytest -q tests/rules/test_words.py
 
 format: $(VENV)/.dev ## let ruff fix what it can
