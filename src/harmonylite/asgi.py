@@ -1,4 +1,7 @@
-"""Public: read your writes behind a load balancer, for applications that speak ASGI (FastAPI, Starlette, Django)."""
+"""Public: read your writes behind a load balancer, for applications that speak ASGI (FastAPI, Starlette, Django).
+
+Invariant: no request waits longer than its time for the node; what can't be waited for is served from what is here.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The process of a node that a program runs (`harmonylite.program`): its configuration comes on standard input."""
+"""The process of a node that a program runs (`harmonylite.program`): its configuration comes on standard input.
+
+Invariant: nothing of the configuration, secrets included, is on the command line or in the environment.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Vocabulary: the values and small records that every floor speaks of. Pure data, no behaviour to speak of."""
+"""Vocabulary: the values and small records that every floor speaks of. Pure data, no behaviour to speak of.
+
+Invariant: no record holds anything that is open; two of equal content are equal.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Ask the node beside a database, from ordinary code: each call waits for its answer."""
+"""Ask the node beside a database, from ordinary code: each call waits for its answer.
+
+Invariant: a call returns an answer of the node or raises an error of this package; it never waits longer than its
+timeout.
+"""
 
 from __future__ import annotations
 

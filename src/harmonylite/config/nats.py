@@ -1,4 +1,7 @@
-"""The `[nats]` section: the embedded server, or an external cluster, and how to get in."""
+"""The `[nats]` section: the embedded server, or an external cluster, and how to get in.
+
+Invariant: what these sections accept can be used unchecked; secrets are masked wherever they are shown.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The `[snapshot]` section and its stores."""
+"""The `[snapshot]` section and its stores.
+
+Invariant: what these sections accept can be used unchecked; secrets are masked wherever they are shown.
+"""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ Invariant: no row that only this database has is lost, and no value gives way wi
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import AbstractContextManager
 
 import apsw
@@ -20,6 +20,7 @@ from harmonylite.db.apply.own_change_sets import name_rows
 from harmonylite.db.capture import merge_base
 from harmonylite.db.mirror import mirror_file
 from harmonylite.db.mirror.compare import changed_keys, differing_keys, only_here
+from harmonylite.db.mirror.compare import compare as compare_table
 from harmonylite.db.mirror.conflict_journal import ConflictJournal, Overruled, recent_behind, recent_of
 from harmonylite.db.mirror.positions import (
     beyond,
@@ -299,3 +300,22 @@ def _journal_touched(connection: apsw.Connection, table: TrackedTable, journal: 
             if (i in shape.compared if present else shape.columns[i].key < 0) and not same_bits(mine[i], theirs[i])
         ]
         journal.write_local(table, mine, "join", overruled)
+
+
+def log_unlogged(
+    connection: apsw.Connection, tables: Iterable[TrackedTable], log: ChangeLog, unit: Unit, *, replicate: bool
+) -> int:
+    """Log the rows of suspect tables that differ and that the log doesn't name; return how many.
+
+    ``replicate`` False: none is known to have gone, see `compare.changed_keys`.
+    """
+    found = 0
+    for table in tables:
+        if table.suspect and replicate:
+            with unit("look for unseen changes"):
+                unseen = compare_table(connection, table, unlogged=True)
+                if not unseen.equal:
+                    log.append(table, differing_keys(table))
+                    found += unseen.missing + unseen.extra + unseen.different
+        table.suspect = False
+    return found

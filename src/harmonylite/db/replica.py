@@ -28,6 +28,7 @@ from harmonylite.db.mirror.conflict_journal import ConflictJournal, read_journal
 from harmonylite.db.mirror.database_schema import keep_schema
 from harmonylite.db.mirror.positions import database_lineage, history_of, read_lineage
 from harmonylite.db.mirror.swap import exchanged, must_fit
+from harmonylite.db.reconcile import log_unlogged
 from harmonylite.db.replica_options import ReplicaOptions
 from harmonylite.db.rolled_back import lacks_own, settled_at_start
 from harmonylite.db.sqlite.connection import configure, mapped, open_file, transaction, value
@@ -39,7 +40,6 @@ from harmonylite.db.tracking.captured_schema import changed_numbers
 from harmonylite.db.tracking.change_log import ChangeLog
 from harmonylite.db.tracking.installed import Installed, schema_version
 from harmonylite.db.tracking.tracked_table import TrackedTable
-from harmonylite.db.unlogged_changes import log_unlogged
 from harmonylite.errors import DatabaseError
 from harmonylite.model import ChangeSetId, Conflict, Position, WaitingChange
 

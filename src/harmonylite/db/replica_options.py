@@ -1,11 +1,14 @@
-"""What a replica needs to know before it is opened."""
+"""What a replica needs to know before it is opened.
+
+Invariant: nothing here changes while a replica is open.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from harmonylite.db.mirror.readers import Readers
+from harmonylite.db.mirror.swap import Readers
 from harmonylite.db.sqlite.introspection import TableRules
 
 

@@ -1,4 +1,7 @@
-"""Take everything out of the application's file that HarmonyLite put into it, and nothing else."""
+"""Take everything out of the application's file that HarmonyLite put into it, and nothing else.
+
+Invariant: only names with the exact prefix of ours are dropped, in one transaction.
+"""
 
 from __future__ import annotations
 

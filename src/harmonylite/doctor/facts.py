@@ -1,4 +1,7 @@
-"""What `collect` finds out and `check` judges: plain values, so that each judgement can be tested by itself."""
+"""What `collect` finds out and `check` judges: plain values, so that each judgement can be tested by itself.
+
+Invariant: no fact is a judgement, and none is a secret.
+"""
 
 from __future__ import annotations
 

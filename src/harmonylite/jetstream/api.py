@@ -1,6 +1,8 @@
 """JetStream's request API: JSON in, JSON out, every error of the server mapped to one of ours, once.
 
 Codes are those of nats-server's ``server/errors.json``.
+
+Invariant: an answer is either decoded whole, or an error of ours; none of the server's errors passes through.
 """
 
 from __future__ import annotations

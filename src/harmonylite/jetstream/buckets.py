@@ -1,4 +1,7 @@
-"""What object store and pointers share: a stream made on first use, and publishes that are acknowledged by it."""
+"""What object store and pointers share: a stream made on first use, and publishes that are acknowledged by it.
+
+Invariant: what was acknowledged is in the stream, on as many servers as it is kept on.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""One stream by its name: its state, and single messages of it."""
+"""One stream by its name: its state, and single messages of it.
+
+Invariant: every call asks the server; nothing of the stream is remembered between two.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Whether somebody takes connections at an address."""
+"""Whether somebody takes connections at an address.
+
+Invariant: the probe sends nothing and leaves no connection open.
+"""
 
 from __future__ import annotations
 

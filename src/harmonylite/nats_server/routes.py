@@ -1,4 +1,7 @@
-"""Addresses of other servers as the command line names them, looked up where they are ``dns://``."""
+"""Addresses of other servers as the command line names them, looked up where they are ``dns://``.
+
+Invariant: an address is looked up again at each start, so that servers that moved are found.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Translate the configuration into each part's settings: a part gets its own small record, never the whole."""
+"""Translate the configuration into each part's settings: a part gets its own small record, never the whole.
+
+Invariant: units are converted here and nowhere else: milliseconds in the file, seconds in every part.
+"""
 
 from __future__ import annotations
 

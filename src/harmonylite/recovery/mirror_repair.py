@@ -14,7 +14,7 @@ from pathlib import Path
 
 from harmonylite.changes.skipped import LeftOut
 from harmonylite.db.mirror import skipped_messages
-from harmonylite.db.mirror.differing_rows import deviations
+from harmonylite.db.mirror.compare import deviations
 from harmonylite.db.replica import Replica
 from harmonylite.db.sqlite.thread import SqliteThread
 from harmonylite.errors import ObjectMissingError

@@ -17,8 +17,7 @@ import msgspec
 from msgspec import Meta
 
 from harmonylite.backoff import Backoff
-from harmonylite.db.mirror.compare import TableDifference
-from harmonylite.db.mirror.digest import digest_snapshot, open_snapshot
+from harmonylite.db.mirror.compare import TableDifference, digest_snapshot, open_snapshot
 from harmonylite.db.mirror.positions import history_of
 from harmonylite.db.mirror.skipped_messages import left_out
 from harmonylite.db.replica import Replica

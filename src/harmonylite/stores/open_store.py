@@ -1,4 +1,7 @@
-"""Make the store that the configuration names; nothing is connected to yet."""
+"""Make the store that the configuration names; nothing is connected to yet.
+
+Invariant: a store's library is imported only where that store is configured.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What obstore's long texts mean, in a sentence, and what to do about it."""
+"""What obstore's long texts mean, in a sentence, and what to do about it.
+
+Invariant: no secret of the configuration is in a sentence.
+"""
 
 from __future__ import annotations
 

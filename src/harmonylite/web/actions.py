@@ -1,4 +1,7 @@
-"""What the control API can ask of a node. `harmonylite.node.node` implements it; tests use a small double."""
+"""What the control API can ask of a node. `harmonylite.node.node` implements it; tests use a small double.
+
+Invariant: the control API asks nothing else of a node.
+"""
 
 from __future__ import annotations
 

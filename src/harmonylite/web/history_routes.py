@@ -1,4 +1,7 @@
-"""The control API's endpoints about the past: snapshots, copies of earlier states, a row's history."""
+"""The control API's endpoints about the past: snapshots, copies of earlier states, a row's history.
+
+Invariant: a request is decoded and bounded before the node is asked.
+"""
 
 from __future__ import annotations
 

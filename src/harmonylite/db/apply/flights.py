@@ -1,4 +1,7 @@
-"""Change sets of this session under way, and what applying one batch did."""
+"""Change sets of this session under way, and what applying one batch did.
+
+Invariant: a flight's change set was read with the log at its id; what the log names later, it does not hold.
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 SQLite allows NULL in a primary key that is neither INTEGER nor WITHOUT ROWID, any number of times. Their
 rowids distinguish such rows; rows with a whole key have whatever rowid their own file gave them.
+
+Invariant: a row whose key is its rowid has the same rowid in database and mirror of every node.
 """
 
 from __future__ import annotations

@@ -5,13 +5,15 @@ Invariant: a comparison only ever finds keys; what becomes of them is decided by
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import apsw
 
-from harmonylite.db.sqlite.connection import value
+from harmonylite.db.sqlite.connection import attach, mapped, open_file, rows, value
 from harmonylite.db.sqlite.lossless import exact_rows
 from harmonylite.db.sqlite.row_batches import step
 from harmonylite.db.tracking.tracked_table import TrackedTable
@@ -22,6 +24,8 @@ from harmonylite.wire import encode_value
 
 SAMPLE = 20
 """How many keys of a difference are named."""
+FEW_KEYS = 5
+"""The same, of a mirror that deviates."""
 
 
 @dataclass
@@ -111,3 +115,40 @@ def digest_table(connection: apsw.Connection, shape: TableShape, schema: str = "
         head = 1 if len(rows) < 16 else 3  # MessagePack: how an array of so many begins
         state.update(memoryview(encode_value(rows))[head:])
     return state.hexdigest()
+
+
+def open_snapshot(mirror: Path) -> apsw.Connection:
+    """Return a connection that continues reading the mirror as it is now, until it is closed."""
+    connection = open_file(mirror, read_only=True)
+    with mapped("hold the mirror"):
+        connection.execute("BEGIN")
+        value(connection, "SELECT count(*) FROM sqlite_schema")
+    return connection
+
+
+def digest_snapshot(connection: apsw.Connection, shapes: Iterable[TableShape]) -> dict[str, str]:
+    """Return the digest of every table by name, and close the connection."""
+    try:
+        with mapped("digest the mirror"):
+            return {shape.name: digest_table(connection, shape, "main") for shape in shapes}
+    finally:
+        connection.close()
+
+
+def deviations(
+    connection: apsw.Connection, tables: Mapping[str, TrackedTable], right: Path
+) -> dict[str, tuple[int, list[tuple[Any, ...]]]]:
+    """Return, by table, how many rows of ``mirror`` differ from the mirror file ``right``, and some of their keys."""
+    found = {}
+    attach(connection, right, "right", read_only=True)
+    try:
+        with mapped("compare mirrors"):
+            for name, table in tables.items():
+                known = value(connection, f"SELECT 1 FROM {quote('right')}.sqlite_schema WHERE name = ?", (name,))
+                keys = differing_keys(table, table.mirror, f"{quote('right')}.{quote(name)}")
+                count = int(value(connection, f"SELECT count(*) FROM ({keys})")) if known else 0
+                if count:
+                    found[name] = (count, rows(connection, f"SELECT * FROM ({keys}) LIMIT {FEW_KEYS}"))
+    finally:
+        connection.execute("DETACH right")
+    return found

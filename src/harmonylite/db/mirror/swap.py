@@ -1,7 +1,9 @@
 """Exchange the mirror file under an open replica.
 
 Invariant: the old mirror is in its place until the new one's rows are committed to the database; after a crash midway
-the old one is still there, and exchanging it again is right.
+the old one is still there, and exchanging it again is right. The file is exchanged only while nobody else has it open:
+a connection that outlived the exchange would share the new file's ``-shm`` and ``-wal``, and checkpoint it into the old
+one when it closes. So `Readers` counts copies and digests, which read it on threads of their own.
 """
 
 from __future__ import annotations
@@ -9,13 +11,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 
 import apsw
 
 from harmonylite.db.mirror import mirror_file
-from harmonylite.db.mirror.readers import Readers
 from harmonylite.db.mirror.schema_history import carry_over, gone_columns
-from harmonylite.db.sqlite.connection import attach, mapped, value
+from harmonylite.db.sqlite.connection import attach, mapped, uri_path, value
 from harmonylite.db.sqlite.introspection import TableRules, read_inventory
 from harmonylite.errors import DatabaseBusyError, DatabaseError, MirrorDamagedError, SchemaWaitError
 from harmonylite.schema.names import folded
@@ -41,7 +43,7 @@ def exchanged(
         try:
             attach(connection, incoming, "mirror")
             with mapped(f"attach {current}"):
-                connection.execute("ATTACH ? AS base", ("file:" + _escaped(current) + "?immutable=1",))
+                connection.execute("ATTACH ? AS base", ("file:" + uri_path(current) + "?immutable=1",))
             carry_over(connection)
             yield
             done = True
@@ -84,5 +86,43 @@ def must_fit(connection: apsw.Connection, rules: TableRules, incoming: Path, *, 
         connection.execute("DETACH incoming")
 
 
-def _escaped(path: Path) -> str:
-    return str(path.absolute()).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+class Readers:
+    """Counts the readers of one mirror file; safe to use from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._count = 0
+
+    def enter(self) -> None:
+        """Begin to read; raises DatabaseBusyError while the file is exchanged."""
+        with self._lock:
+            if self._count < 0:
+                raise DatabaseBusyError("the mirror is being exchanged")
+            self._count += 1
+
+    def leave(self) -> None:
+        """End what `enter` began."""
+        with self._lock:
+            self._count -= 1
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Read while the block runs; raises DatabaseBusyError while the file is exchanged."""
+        self.enter()
+        try:
+            yield
+        finally:
+            self.leave()
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep readers out while the block runs; raises DatabaseBusyError when there is one."""
+        with self._lock:
+            if self._count:
+                raise DatabaseBusyError("the mirror can't be exchanged while it is copied or digested")
+            self._count = -1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._count = 0

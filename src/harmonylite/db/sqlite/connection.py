@@ -58,7 +58,7 @@ def open_scratch() -> apsw.Connection:
 def open_unchanging(path: Path) -> apsw.Connection:
     """Open a file that nobody else has open, to read it: no lock, no file beside it. Raises DatabaseError."""
     with mapped(f"open {path}"):
-        return apsw.Connection(f"file:{_uri_path(path)}?immutable=1", flags=_READ)
+        return apsw.Connection(f"file:{uri_path(path)}?immutable=1", flags=_READ)
 
 
 @contextmanager
@@ -74,12 +74,12 @@ def reading(path: Path) -> Iterator[apsw.Connection]:
 
 def attach(connection: apsw.Connection, path: Path, name: str, *, read_only: bool = False) -> None:
     """Attach the file ``path`` as schema ``name``."""
-    uri = "file:" + _uri_path(path) + ("?mode=ro" if read_only else "")
+    uri = "file:" + uri_path(path) + ("?mode=ro" if read_only else "")
     with mapped(f"attach {path}"):
         connection.execute(f"ATTACH ? AS {quote(name)}", (uri,))
 
 
-def _uri_path(path: Path) -> str:
+def uri_path(path: Path) -> str:
     """Escape what a SQLite URI would read as its own (SQLite: uri, section 3.1)."""
     return str(path.absolute()).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
 

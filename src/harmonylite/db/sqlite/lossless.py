@@ -1,4 +1,7 @@
-"""Read values bit for bit, also text that is not valid in its encoding, which SQLite can't hand over as a string."""
+"""Read values bit for bit, also text that is not valid in its encoding, which SQLite can't hand over as a string.
+
+Invariant: a value that is read and written again is the same, in type and in every bit.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Read many rows in steps: large enough to be quick, small enough for memory whatever a row holds."""
+"""Read many rows in steps: large enough to be quick, small enough for memory whatever a row holds.
+
+Invariant: every row comes once, in order.
+"""
 
 from __future__ import annotations
 

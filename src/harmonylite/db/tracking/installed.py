@@ -1,4 +1,7 @@
-"""What an install leaves: the tables that are tracked on this connection, and the schema that they were read from."""
+"""What an install leaves: the tables that are tracked on this connection, and the schema that they were read from.
+
+Invariant: it describes one schema; a part that meets another version installs again first.
+"""
 
 from __future__ import annotations
 

@@ -6,6 +6,8 @@ newest log id), ``touched`` (keys of the fold under way), ``pending`` (those tha
 (rows of the change set under way, with the old values of changed columns beside them), ``waiting`` (those of them whose
 turn has not come), ``ahead`` (rows of a change set that is not all here), ``image`` (rows beyond the watermark as they
 were captured; it outlives a transaction that is undone).
+
+Invariant: a statement that is built here fits the shape that it was built for; a new shape makes a new table.
 """
 
 from __future__ import annotations
