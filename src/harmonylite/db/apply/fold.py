@@ -143,9 +143,13 @@ class Fold:
         return part.count
 
     def _number(
-        self, fragment: Fragment, table: TrackedTable, folded: Folded, part: TableBlock,
+        self,
+        fragment: Fragment,
+        table: TrackedTable,
+        folded: Folded,
+        part: TableBlock,
         displacing: Tables,
-    ) -> TableBlock:  # fmt: skip
+    ) -> TableBlock:
         """Return ``part`` with new numbers for new rows whose number, or identity, the mirror has; see `numbers`."""
         self._settle(fragment, table, folded, displacing)
         taken = numbers.of_part(self.connection, table, part) if table.shape.identity else {}

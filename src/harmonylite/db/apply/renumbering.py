@@ -152,5 +152,7 @@ def _follow(connection: apsw.Connection, log: ChangeLog, child: TrackedTable, co
     )
     connection.execute(f"{_refer(child, column)} AND {logged} AND NOT EXISTS ({published})")
     if shape.column(column).key >= 0:  # the log names them by what was their key
-        log.append(child, f"SELECT {shape.read_key('d')} FROM {child.main} AS d WHERE d.{quote(column)} IN"
-                   f" (SELECT new FROM {PAIRS})")  # fmt: skip
+        log.append(
+            child,
+            f"SELECT {shape.read_key('d')} FROM {child.main} AS d WHERE d.{quote(column)} IN (SELECT new FROM {PAIRS})",
+        )

@@ -205,9 +205,11 @@ class Named:
 
     def _touch(self, table: TrackedTable, keys: list[list[object]]) -> None:
         insert_rows(
-            self.connection, f"INSERT OR IGNORE INTO {table.scratch('touched')}({table.key_list})",
-            len(table.shape.keys), keys,
-        )  # fmt: skip
+            self.connection,
+            f"INSERT OR IGNORE INTO {table.scratch('touched')}({table.key_list})",
+            len(table.shape.keys),
+            keys,
+        )
 
     def log_placeless(self) -> None:
         """Log what was left out of change sets of a transaction that is committed now."""
