@@ -54,10 +54,24 @@ async def test_each_client_hears_of_a_change(nats: RealNats, tmp_path: Path, lan
 async def test_the_position_of_a_write_can_be_waited_for(nats: RealNats, tmp_path: Path) -> None:
     node = Running(tmp_path, "here", nats.url)
     await node.start()
-    text = block("sh", 1).replace("harmonylite ", f"{HARMONYLITE} -config {node.config} ")
+    text = block("sh", 2).replace("harmonylite ", f"{HARMONYLITE} -config {node.config} ")
     text = text.replace("-timeout 5", f"-timeout {PATIENCE:.0f}")
     client = await asyncio.create_subprocess_exec("sh", "-ec", text, stdout=asyncio.subprocess.PIPE)
     said, _ = await client.communicate()
     await node.stop()
     assert client.returncode == 0
     assert said.startswith(b"0:")
+
+
+async def test_the_command_in_the_docs_writes_down_what_changed(nats: RealNats, tmp_path: Path) -> None:
+    if shutil.which("jq") is None:
+        pytest.skip("['jq'] is not here")
+    node = Running(tmp_path, "here", nats.url)
+    await node.start()
+    write(node.database, "INSERT INTO item VALUES('one')")
+    text = block("sh", 1).replace("harmonylite tail", f"{HARMONYLITE} -config {node.config} tail -limit 1")
+    client = await asyncio.create_subprocess_exec("sh", "-ec", text, cwd=tmp_path)
+    code = await asyncio.wait_for(client.wait(), PATIENCE)
+    await node.stop()
+    assert (code, (tmp_path / "changed.txt").read_text()) == (0, "item\n")
+    assert (tmp_path / "feed.position").read_text().startswith("0:")

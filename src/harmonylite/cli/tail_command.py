@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 import rich_click as click
 
+from harmonylite.cli.feed_hook import Hook
 from harmonylite.cli.go_flags import GoCommand
 from harmonylite.cli.invocation import Invocation, config_option, invocation, json_option
 from harmonylite.cli.output import console, key_text, local_time, plain, print_json, remark, sql_text
@@ -25,14 +27,26 @@ VERBS = {"insert": "+", "update": "~", "delete": "-"}
 @click.option("-table", "table_name", metavar="T", help="Only changes of this table.")
 @click.option("-from", "start", metavar="P", default="now", show_default=True, help="A position, or start, or now.")
 @click.option("-limit", type=click.IntRange(1), metavar="N", help="End after so many transactions.")
+@click.option("-exec", "command", metavar="CMD", default="", help="Run CMD for each entry, which is its input as JSON.")
+@click.option(
+    "-keep",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Continue from the position in FILE, and keep it there; without the file, begin at -from.",
+)
 @json_option
 @config_option
 @click.pass_context
-def tail(ctx: click.Context, table_name: str | None, start: str, limit: int | None, as_json: bool) -> None:
+def tail(
+    ctx: click.Context, /, table_name: str | None, start: str, limit: int | None, as_json: bool, **hook: Any
+) -> None:
     """Show transactions as they pass, with the values before and after, until Ctrl-C.
 
-    They come in the order of the streams, once this node has them. -json prints one a line.
+    They come in the order of the streams, once this node has them. -json prints one a line. A command of -exec that
+    fails ends it; with -keep the next start begins with that entry.
     """
+    hooked = Hook(hook["command"], hook["keep"])
+    start = hooked.start(start)
     control = invocation(ctx).control(SILENT_SECONDS)
     left, whole = limit, True
     try:
@@ -41,8 +55,9 @@ def tail(ctx: click.Context, table_name: str | None, start: str, limit: int | No
                 raise refusal(entry["error"], entry.get("exit_code", 1))
             if as_json:
                 print_json(entry, lines=True)
-            else:
+            elif not hooked.command:
                 _show(entry, head=whole)
+            hooked.take(entry)
             if entry["changes"]:
                 whole = entry["position"] is not None
                 left = left - 1 if left is not None and whole else left

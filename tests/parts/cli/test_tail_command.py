@@ -106,3 +106,37 @@ def test_a_position_is_printed_for_another_node(run: Run, config_file: Path, nod
     node.answers["/v1/position"] = (200, {"position": "0:9@0011aabb"})
     assert run("position", "-config", config_file).stdout == "0:9@0011aabb\n"
     assert json.loads(run("position", "-json", "-config", config_file).stdout) == {"position": "0:9@0011aabb"}
+
+
+def test_a_command_gets_each_entry_and_the_position_is_kept(
+    run: Run, config_file: Path, node: NodeDouble, tmp_path: Path
+) -> None:
+    keep, seen = tmp_path / "kept", tmp_path / "seen"
+    second = FIRST | {"position": "0:9"}
+    node.answers["/v1/changes"] = lines(BEGIN, FIRST | {"position": None}, second)
+    command = f'cat >> {seen}; echo "at $HARMONYLITE_FEED_POSITION" >> {seen}'
+    result = run("tail", "-exec", command, "-keep", keep, "-limit", "1", "-config", config_file)
+    assert (result.exit_code, result.stdout) == (0, "")
+    told = seen.read_text().splitlines()
+    assert [json.loads(told[0]), told[1], json.loads(told[2]), told[3]] == [
+        FIRST | {"position": None}, "at ", second, "at 0:9",
+    ]  # fmt: skip
+    assert keep.read_text() == "0:9\n"
+    run("tail", "-from", "start", "-keep", keep, "-config", config_file)
+    assert node.asked[-1][1] == "/v1/changes?from=0%3A9"
+
+
+def test_an_entry_whose_command_failed_comes_again(
+    run: Run, config_file: Path, node: NodeDouble, tmp_path: Path
+) -> None:
+    keep = tmp_path / "kept"
+    node.answers["/v1/changes"] = lines(BEGIN, FIRST)
+    result = run("tail", "-exec", "exit 3", "-keep", keep, "-config", config_file)
+    assert (result.exit_code, "exit code 3" in result.stderr) == (1, True)
+    assert keep.read_text() == "0:1\n"
+
+
+def test_a_file_without_a_position_is_refused(run: Run, config_file: Path, node: NodeDouble, tmp_path: Path) -> None:
+    (tmp_path / "kept").write_text("\n")
+    assert run("tail", "-keep", tmp_path / "kept", "-config", config_file).exit_code == 2
+    assert run("tail", "-keep", tmp_path / "no" / "kept", "-config", config_file).exit_code in (1, 12)
