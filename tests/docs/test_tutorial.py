@@ -1,0 +1,89 @@
+"""docs/tutorial.md from its first line to its last, as one shell runs it; and the SQL of docs/keys.md."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from contextlib import closing, suppress
+from pathlib import Path
+
+import apsw
+import pytest
+
+from harmonylite.demo.member import free_ports
+from harmonylite.nats_server.server import find_server
+
+ROOT = Path(__file__).parents[2]
+TUTORIAL = (ROOT / "docs" / "tutorial.md").read_text()
+BLOCKS = re.findall(r"```sh\n(.*?)```", TUTORIAL, re.DOTALL)
+PATIENCE = 100.0
+
+
+def script() -> str:
+    """Return the page's blocks as one script that names each block before it runs."""
+    text = "set -e\n" + "".join(f"echo '== {number}'\n{block}" for number, block in enumerate(BLOCKS))
+    for known, port in zip((4222, 8001, 8002), free_ports(3), strict=True):
+        text = text.replace(str(known), str(port))
+    return text
+
+
+@pytest.mark.timeout(200)
+@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl (apt-get install curl)")
+def test_the_tutorial_runs_as_it_is_written(tmp_path: Path) -> None:
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    bin_ = tmp_path / "bin"
+    bin_.mkdir()
+    (bin_ / "nats-server").symlink_to(find_server())
+    for name, words in {"harmonylite": f"{sys.executable} -m harmonylite", "python": sys.executable}.items():
+        (bin_ / name).write_text(f'#!/bin/sh\nexec {words} "$@"\n')
+        (bin_ / name).chmod(0o755)
+    bash = shutil.which("bash")
+    assert bash is not None
+    environment = {**os.environ, "PATH": f"{bin_}:{os.environ['PATH']}"}
+    with subprocess.Popen(
+        [bash, "-c", script()],
+        cwd=tmp_path,
+        env=environment,
+        text=True,
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    ) as shell:
+        try:
+            said, _ = shell.communicate(timeout=PATIENCE + 60)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(shell.pid, signal.SIGKILL)
+    assert shell.returncode == 0, said
+    parts = re.split(r"^== \d+\n", said, flags=re.MULTILINE)[1:]
+    assert "buy milk" in parts[1]
+    assert "buy milk" in parts[3]
+    assert "buy bread" in parts[4]
+    assert "buy oat milk" in parts[5]
+    assert "buy two bottles of milk" in parts[5]
+    assert parts[6].count("buy eggs") == 2
+    kept = [text for text in ("buy oat milk", "buy two bottles of milk") if parts[6].count(text) == 2]
+    assert len(kept) == 1, parts[6]
+    assert "buy oat milk" in parts[7]
+    assert "buy two bottles of milk" in parts[7]
+    assert ", 1)" in parts[8]
+    assert "agree" in parts[9]
+    assert not (tmp_path / "tutorial").exists()
+
+
+def test_the_keys_in_plain_sql_are_uuids_of_version_7() -> None:
+    (sql,) = re.findall(r"```sql\n(.*?)```", (ROOT / "docs" / "keys.md").read_text(), re.DOTALL)
+    table, insert = sql.split(";\n")[:2]
+    with closing(apsw.Connection(":memory:")) as connection:
+        connection.execute(table)
+        before = time.time()
+        made = [uuid.UUID(str(row[0])) for _ in range(200) for row in connection.execute(insert).fetchall()]
+    assert {(each.version, each.variant) for each in made} == {(7, uuid.RFC_4122)}
+    assert len(set(made)) == 400
+    assert all(before - 0.01 <= (each.int >> 80) / 1000 <= time.time() for each in made)
