@@ -24,7 +24,7 @@ QUICK  := $(wildcard tests/rules tests/parts tests/simulation)
 SLOW   := $(wildcard tests/cluster tests/docs)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-quick test-cluster coverage lint format bench simulate chaos fuzz sbom pins clean
+.PHONY: help venv demo test test-quick test-cluster coverage lint format bench soak simulate chaos fuzz sbom pins clean
 
 help: ## show these lines
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -63,6 +63,9 @@ format: $(VENV)/.dev ## let ruff fix what it can
 
 bench: $(VENV)/.dev ## measure the budgets; table, JSON and plot in bench/results (ARGS=--quick)
 	$(BIN)/python -m bench $(ARGS)
+
+soak: $(VENV)/.dev ## three nodes under steady writes for two hours; nothing may grow (ARGS="--seconds 900 --rate 120")
+	$(BIN)/python -m bench.soak $(ARGS)
 
 simulate: $(VENV)/.dev ## run SEEDS random schedules of writers, outages and crashes
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS) $(ARGS)

@@ -14,7 +14,7 @@ from bench.machine import describe
 from bench.measure import MEASUREMENTS as ALONE
 from bench.measure import QUICK, Sizes
 from bench.neighbours import neighbours
-from bench.report import Row, make_console, save, show
+from bench.report import Row, last_values, make_console, save, show
 
 HERE = Path(__file__).parent
 MEASUREMENTS = ALONE | {"latency": latency, "written": written, "neighbours": neighbours}
@@ -37,7 +37,7 @@ def main() -> int:
         console.print(f"{name}: {time.monotonic() - started:.0f} s")
         if not options.keep:
             shutil.rmtree(folder)
-    show(rows, console)
+    show(rows, console, last_values(options.output))
     for path in save(rows, machine, options.output):
         console.print(f"written: {path}")
     return 0 if all(row.ok for row in rows) else 1

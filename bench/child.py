@@ -183,7 +183,27 @@ def hold(options: argparse.Namespace) -> dict[str, object]:
     return {}
 
 
-CHILDREN = {"write": write, "watch": watch, "think": think, "hold": hold}
+def mix(options: argparse.Namespace) -> dict[str, object]:
+    """Insert, update and delete single rows for ``seconds``, ``pause`` apart; keep ``count`` rows from ``first`` on."""
+    connection = connect(options.file, options.synchronous, options.cache)
+    print("watching", flush=True)
+    fresh = rows(options.first, 10**9)
+    number, commits, begun = options.first, 0, time.monotonic()
+    while time.monotonic() < begun + options.seconds:
+        connection.execute(STATEMENTS["insert"], next(fresh))
+        number += 1
+        oldest = max(options.first, number - options.count)
+        some = oldest + commits * STRIDE % (number - oldest)
+        connection.execute(STATEMENTS["update"], ("closed", commits * 0.25, _at(commits), _key(some)))
+        if oldest > options.first:
+            connection.execute(STATEMENTS["delete"], (_key(oldest - 1),))
+        commits += 3
+        time.sleep(max(0.0, begun + commits * options.pause - time.monotonic()))
+    connection.close()
+    return {"commits": commits, "seconds": time.monotonic() - begun}
+
+
+CHILDREN = {"write": write, "watch": watch, "think": think, "hold": hold, "mix": mix}
 
 
 def main() -> None:

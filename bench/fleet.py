@@ -130,7 +130,9 @@ def running(folder: Path, number: int, ports: Sequence[int]) -> Iterator[Node]:
     connection = connect(str(node.db))
     connection.execute(TABLE)
     connection.close()
-    text = NODE.format(db=json.dumps(str(node.db)), number=number, shards=1, nats=node.nats, http=node.http)
+    text = NODE.format(
+        db=json.dumps(str(node.db)), number=number, shards=1, nats=node.nats, http=node.http, entries=node.entries
+    )
     config = home / "config.toml"
     config.write_text(text.replace("replicas = 1", "replicas = 3"))
     with (home / "node.log").open("ab") as log:

@@ -36,7 +36,7 @@ node_id = {number}
 [replication_log]
 shards = {shards}
 replicas = 1
-max_entries = 100000
+max_entries = {entries}
 
 [nats]
 urls = ["nats://127.0.0.1:{nats}"]
@@ -114,12 +114,13 @@ def ended(process: subprocess.Popen[Any]) -> Iterator[None]:
 
 @dataclass
 class Node:
-    """A node over ``db``. ``nats``: the server's port."""
+    """A node over ``db``. ``nats``: the server's port; ``entries``: messages that a stream keeps."""
 
     number: int
     db: Path
     nats: int
     shards: int = 1
+    entries: int = 100_000
     http: int = field(default_factory=lambda: free_ports(1)[0])
     process: subprocess.Popen[bytes] | None = None
 
@@ -129,7 +130,7 @@ class Node:
         config = self.db.with_suffix(".toml")
         config.write_text(
             NODE.format(db=json.dumps(str(self.db)), number=self.number, shards=self.shards, nats=self.nats,
-                        http=self.http)
+                        http=self.http, entries=self.entries)
         )  # fmt: skip
         started = time.monotonic()
         with self.db.with_suffix(".log").open("ab") as log:

@@ -6,14 +6,18 @@ Invariant: a row passes by its budget alone; the aim is shown, never counted.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+
+HISTORY = "history.jsonl"
+"""One line a run: when, on which machine, and the value of each row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,21 +54,40 @@ class Row:
         return self.budget is None or self.budget.met(self.value)
 
 
-def show(rows: Sequence[Row], console: Console | None = None) -> None:
-    """Print the table."""
+def show(rows: Sequence[Row], console: Console | None = None, before: Mapping[str, float] | None = None) -> None:
+    """Print the table; ``before``: what each row was the last time, see `last_values`."""
     table = Table(title="budgets, as measured here", title_justify="left", header_style="bold")
-    for heading in ("what", "measured", "budget", "", "behind it"):
+    for heading in ("what", "measured", "last time", "budget", "", "behind it"):
         table.add_column(heading, justify="right" if heading == "measured" else "left")
     for row in rows:
         verdict = "[green]pass[/green]" if row.ok else "[bold red]FAIL[/bold red]"
         table.add_row(
             escape(row.what),
             f"{row.value:.3g} {row.unit}".strip(),
+            _last(row, before or {}),
             str(row.budget or "none"),
             verdict if row.budget else "",
             escape(row.detail),
         )
     (console or make_console()).print(table)
+
+
+def _last(row: Row, before: Mapping[str, float]) -> str:
+    """Return the last value of a row and how it changed since."""
+    was = before.get(row.what)
+    if was is None:
+        return ""
+    return f"{was:.3g} ({100 * (row.value / was - 1):+.0f} %)" if was else f"{was:.3g}"
+
+
+def last_values(folder: Path) -> dict[str, float]:
+    """Return the newest value of each row in the history of ``folder``, by its name."""
+    file = folder / HISTORY
+    lines = file.read_text().splitlines() if file.exists() else []
+    found: dict[str, float] = {}
+    for line in lines:
+        found |= json.loads(line)["rows"]
+    return found
 
 
 def make_console() -> Console:
@@ -74,15 +97,19 @@ def make_console() -> Console:
 
 
 def save(rows: Sequence[Row], machine: dict[str, object], folder: Path) -> list[Path]:
-    """Write ``results.json`` and ``results.png`` into ``folder``; return their paths."""
+    """Write ``results.json`` and ``results.png`` into ``folder``, and a line of its history; return their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     text = {
         "machine": machine,
         "rows": [{**asdict(row), "budget": str(row.budget or "none"), "ok": row.ok} for row in rows],
     }
     (folder / "results.json").write_text(json.dumps(text, indent=1) + "\n")
+    at = datetime.now(UTC).isoformat(timespec="seconds")
+    line = {"at": at, "machine": machine, "rows": {row.what: round(row.value, 4) for row in rows}}
+    with (folder / HISTORY).open("a") as history:
+        history.write(json.dumps(line) + "\n")
     plot(rows, machine, folder / "results.png")
-    return [folder / "results.json", folder / "results.png"]
+    return [folder / "results.json", folder / "results.png", folder / HISTORY]
 
 
 def plot(rows: Sequence[Row], machine: dict[str, object], target: Path) -> None:

@@ -10,7 +10,8 @@ import pytest
 from rich.console import Console
 
 from bench.machine import child, make_file, result, write
-from bench.report import Budget, Row, save, show
+from bench.report import Budget, Row, last_values, save, show
+from bench.soak import GROWTH, grown
 
 ROWS = [
     Row("kept", 0.8, "", Budget("at least", 0.75, 0.85)),
@@ -40,6 +41,31 @@ def test_results_are_saved_as_json_and_as_a_plot(tmp_path: Path) -> None:
     saved = json.loads((tmp_path / "results" / "results.json").read_text())
     assert [row["ok"] for row in saved["rows"]] == [True, False, True]
     assert (tmp_path / "results" / "results.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_run_shows_what_each_row_was_the_last_time(tmp_path: Path) -> None:
+    assert last_values(tmp_path) == {}
+    save(ROWS, {"cores": 2}, tmp_path)
+    save([Row("latency", 20.0, "ms", None)], {"cores": 2}, tmp_path)
+    last = last_values(tmp_path)
+    assert last == {"kept": 0.8, "latency": 20.0, "cost": 1.0}
+    sink = io.StringIO()
+    show([Row("latency", 15.0, "ms", None), Row("new", 1.0, "", None)], Console(file=sink, width=160), last)
+    assert "20 (-25 %)" in sink.getvalue()
+
+
+def test_a_series_that_grows_is_told_from_one_that_does_not() -> None:
+    flat = [{"memory_mb": 60.0 + n % 3} for n in range(100)]
+    assert grown(flat, "memory_mb") == pytest.approx(1, abs=0.05)
+    assert grown([{"memory_mb": 60.0 + n} for n in range(100)], "memory_mb") > GROWTH["memory_mb"]
+
+
+def test_a_steady_application_keeps_so_many_rows(tmp_path: Path) -> None:
+    file = make_file(tmp_path / "t.db")
+    done = result(child("mix", file, count=7, first=10**9, seconds=1.0))
+    seen = result(child("watch", file, count=7, seconds=0.5))["seen"]
+    assert done["commits"] > 21
+    assert 7 <= seen[-1][0] <= 8
 
 
 def test_a_writer_and_an_onlooker_agree_on_what_happened_when(tmp_path: Path) -> None:

@@ -230,8 +230,7 @@ class Replica:
         """Take over what was logged without capturing it; return the number of pending rows."""
         if self._in_step(lambda: self._applying.look(beyond=True)):
             self._applying.name_new_rows()
-        self._in_step(lambda: self._applying.look(beyond=False))
-        return self.pending_rows()
+        return self._in_step(lambda: self._applying.look(beyond=False))
 
     @property
     def unnoted(self) -> int:

@@ -32,7 +32,10 @@ LOOKS = (0.0001, 0.0002, 0.0004, 0.0008)
 """Seconds before each further look after an event that shows nothing. The event comes before the write can be seen:
 with `synchronous = FULL` SQLite syncs the write-ahead log in between. A look costs some 5 us."""
 SECOND_LOOK = 0.002
-"""Seconds after those looks at which to look again, then twice as long each time, to the polling interval."""
+"""Seconds after those looks at which to look again, then `FURTHER` times as long each time, to the polling interval:
+for a sync that lasts, or a writer in this very process, whose locks can't be asked for."""
+FURTHER = 4
+"""A look costs this process a quarter of a millisecond, and most events, as of a merge of its own, are for nothing."""
 
 PATIENCE = 3
 """Looks in a row that may be for nothing; then somebody writes a transaction larger than its cache, and every look
@@ -152,7 +155,7 @@ class Sender:
                 await asyncio.sleep(min(MOST_REST, REST * 2 ** (self._in_vain - PATIENCE - 1)))
                 continue
             heard = await self._watch.wait(again)
-            again = min(SECOND_LOOK if heard else 2 * again, self._polling_interval)
+            again = min(SECOND_LOOK if heard else FURTHER * again, self._polling_interval)
             self._in_vain = self._in_vain if heard else 0
 
     def close(self) -> None:
@@ -267,7 +270,7 @@ class Sender:
         self._flight = out.id
         self._whole = True
         self._landed.clear()
-        self._status.pending_rows = self._replica.pending_rows()
+        self._status.pending_rows = out.rows
         counting = asyncio.create_task(self._count(), name="count what is pending")
         try:
             ends = await self._publisher.publish(out)

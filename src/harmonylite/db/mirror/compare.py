@@ -16,6 +16,7 @@ import apsw
 from harmonylite.db.sqlite.connection import attach, mapped, open_file, rows, value
 from harmonylite.db.sqlite.lossless import exact_rows
 from harmonylite.db.sqlite.row_batches import step
+from harmonylite.db.tracking.change_log import ChangeLog
 from harmonylite.db.tracking.tracked_table import TrackedTable
 from harmonylite.schema.names import folded
 from harmonylite.schema.shape import TableShape, any_differs
@@ -26,6 +27,8 @@ SAMPLE = 20
 """How many keys of a difference are named."""
 FEW_KEYS = 5
 """The same, of a mirror that deviates."""
+COUNTED = 10_000
+"""Of so many logged rows of a table it is looked which are pending; more count as logged: it is asked each second."""
 
 
 @dataclass
@@ -152,3 +155,27 @@ def deviations(
     finally:
         connection.execute("DETACH right")
     return found
+
+
+def count_pending(connection: apsw.Connection, log: ChangeLog, tables: Mapping[int, TrackedTable]) -> int:
+    """Take over what was logged; return how many of the rows differ: some may be back without a note of it."""
+    log.refresh(tables)
+    return sum(_pending_of(connection, table) for table in tables.values())
+
+
+def _pending_of(connection: apsw.Connection, table: TrackedTable) -> int:
+    if not table.logged or table.logged > COUNTED:
+        return table.logged
+    shape = table.shape
+    d, m = (
+        f"SELECT 1 FROM {place} AS {a} WHERE {shape.same(a, 'x')}"
+        for place, a in ((table.main, "d"), (table.mirror, "m"))
+    )
+    columns = [shape.columns[i] for i in shape.compared]
+    other = any_differs((c, shape.read(c, "d"), shape.read(c, "m")) for c in columns)
+    both = f"{table.main} AS d CROSS JOIN {table.mirror} AS m ON {shape.same('m', 'x')} WHERE {shape.same('d', 'x')}"
+    sql = (
+        f"SELECT count(*) FROM {table.scratch('logged')} AS x WHERE (EXISTS ({d})) IS NOT (EXISTS ({m}))"
+        f" OR EXISTS (SELECT 1 FROM {both} AND ({other}))"
+    )
+    return int(value(connection, sql))

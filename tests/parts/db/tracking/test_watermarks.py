@@ -56,6 +56,21 @@ def test_new_rows_are_not_logged_and_arrive(group: Group, ddl: str, count: int) 
     assert len(group.equal("t")) == count
 
 
+@SHAPES
+def test_rows_that_are_back_do_not_count_as_pending_because_another_one_is_written(group: Group, ddl: str) -> None:
+    a, _ = group.several(2, ddl)
+    insert(a, 1, 20)
+    a.send()
+    a.receive()
+    assert a.replica.unnoted, "the database does not say that they are back"
+    insert(a, 101, 1)
+    assert a.replica.look() == 1
+    a.run("UPDATE t SET v = 'another' WHERE rowid = (SELECT min(rowid) FROM t)")
+    assert a.replica.look() == 2
+    a.run("DELETE FROM t WHERE rowid = (SELECT max(rowid) FROM t)")
+    assert a.replica.look() == 1, "nobody else ever saw that row"
+
+
 @pytest.mark.parametrize("ddl", ["CREATE TABLE t(id PRIMARY KEY, v) WITHOUT ROWID"])
 def test_where_no_rowid_tells_each_insert_is_logged(group: Group, ddl: str) -> None:
     a, _ = group.several(2, ddl)
