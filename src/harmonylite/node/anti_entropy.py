@@ -138,12 +138,12 @@ class AntiEntropy:
         what = (
             f"mirrors differ in {', '.join(tables)}: nodes {', '.join(first.nodes)} agree, {', '.join(wrong)} deviate"
         )
-        log.error("%s", what)
         self._status.verified = (time.time(), what)
         self._status.counters.verify_differences += 1
         if found.right is None:
             self._part.failed(f"{what}; there is no majority: see docs/recovery.md")
             return True
+        log.error("found %s", what)  # the repair may end before its wait is worth a line
         self._part.waiting(f"{what}; the mirrors that deviate are repaired")
         await self._tell(found, digests)
         return True

@@ -137,7 +137,6 @@ class Requests:
         if other is not None:
             if request.unusable != self._said_of:  # another node may answer the next time; the cause is the same one
                 self._said_of, self._said = request.unusable, other_store(request.unusable, request.store, other)
-                log.error("%s", self._said)
             self._part.failed(self._said)
         if offered is None:
             self._no_use.note(request.unusable, self._clock())

@@ -186,9 +186,7 @@ class SnapshotScheduler:
         other = await who_has(self._peers, self._repository, newest.name, me=self._status.node_id)
         if other is None:
             return False
-        said = other_store(newest.name, self._repository.catalog.place, other)
-        log.error("%s", said)
-        self._part.failed(said)
+        self._part.failed(other_store(newest.name, self._repository.catalog.place, other))
         self._strange = True
         await self._lease.release()
         return True
