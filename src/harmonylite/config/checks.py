@@ -198,7 +198,7 @@ def _page(page: PageSettings) -> Iterator[Fault]:
     elif "@" in urlsplit(page.url).netloc:
         yield "page.url", "holds a name or a password; the other nodes show it to everybody"
     if not page.open and not page.token.get_secret_value():
-        yield "page.token", "is missing beside open = false; nobody could read the page"
+        yield "page.token", "is missing beside open = false, so no one could open the page"
 
 
 def _is_loopback(host: str) -> bool:
@@ -239,7 +239,7 @@ def _signing(snapshot: SnapshotSettings) -> Iterator[Fault]:
     if path is not None and not faults and path.stat().st_mode & 0o077:
         yield "snapshot.sign_key", f"= {str(path)!r} can be read by others, who could sign with it: chmod 600 {path}"
     if snapshot.trusted_keys and path is None:
-        yield "snapshot.sign_key", "is missing beside trusted_keys: what this node saves would be signed by nobody"
+        yield "snapshot.sign_key", "is missing beside trusted_keys: without it this node's snapshots are unsigned"
     for public in snapshot.trusted_keys:
         if not _PUBLIC.fullmatch(public):
             what = "holds a seed, which is a secret" if public.startswith("S") else f"holds {public!r}"

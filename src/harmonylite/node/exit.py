@@ -53,6 +53,6 @@ def cut_short() -> None:
 def _where(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     if not frames:
-        return "nobody knows where"
+        return "place unknown"
     ours = [frame for frame in frames if "harmonylite" in frame.filename] or frames
     return f"{Path(ours[-1].filename).name}, line {ours[-1].lineno}"

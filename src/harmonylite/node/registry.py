@@ -135,7 +135,7 @@ class Registry:
             if await self._pointers.set_pointer(KEY, CODEC.encode(changed), revision=revision):
                 self._roll = changed
                 return
-        raise StreamError(f"the list of nodes was changed by others {TRIES} times meanwhile", advice="try again")
+        raise StreamError(f"other nodes changed the list of nodes {TRIES} times during this change", advice="try again")
 
     async def _read(self) -> tuple[NodeList, int]:
         """Return the list and its revision; one that can't be read is empty, and is replaced by a node that runs."""

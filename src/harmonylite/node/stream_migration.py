@@ -129,7 +129,7 @@ def _check(source: Settings, target: Settings) -> None:
     for settings in (source, target):
         if settings.nats.region:
             raise ConfigError(
-                "streams with regions are not moved so",
+                "`nats move` can't move streams that regions share",
                 advice="move the primary region with `harmonylite region`; see docs/regions.md",
             )
     for name in ("subject_prefix", "stream_prefix"):

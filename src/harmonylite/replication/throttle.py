@@ -1,4 +1,4 @@
-"""The gate: publish no further than the newest snapshot allows.
+"""Throttle: publish no further than the newest snapshot allows.
 
 Invariant: the oldest message that a stream keeps is never newer than what anyone who starts from the newest snapshot
 needs next. A stream of ``most`` messages that such a node reads from ``resume`` on may end at ``resume + most - 1``; a

@@ -241,7 +241,7 @@ class SnapshotRepository:
             if known is not None and (first or other or is_behind(snapshot, known)):
                 await self.catalog.remove(snapshot.name)
                 if other and not first:
-                    raise SnapshotError("the cluster started a new epoch meanwhile; this node resyncs first")
+                    raise SnapshotError("the cluster has started a new epoch; this node resyncs first")
                 return None if first else known
             older = [*known.older, known.name] if known is not None else []
             keep = max(self._keep, LEAST_KEPT) - 1 if self._keep else len(older)
