@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,12 +15,13 @@ from harmonylite.db.sqlite.thread import SqliteThread
 from harmonylite.model import Position, StreamInfo, StreamMessage
 from harmonylite.snapshots.divergence import FoldedByReplica, common_end, diverged, is_lost
 from tests.parts.db.fix_replicas import Group, Member
+from tests.parts.snapshots.fix_streams import ReadStream
 
 MADE, MOVED = "2026-01-01T00:00:00Z", "2026-01-01T00:00:00Z/moved"
 
 
 @dataclass
-class Stream:
+class Stream(ReadStream):
     """A stream of given messages, kept from ``first`` on. ``empty``: a copy that tells its numbers and holds none."""
 
     messages: list[StreamMessage]
@@ -30,25 +31,8 @@ class Stream:
     shard: int = 0
     first: int = 1
 
-    async def publish(
-        self, payload: bytes, *, message_id: str, expected_last: int | None = None, expected_end: int | None = None
-    ) -> int:
-        raise NotImplementedError
-
-    def read(self, start: int) -> AsyncIterator[list[StreamMessage]]:
-        raise NotImplementedError
-
     async def info(self) -> StreamInfo:
         return StreamInfo(0, self.first, len(self.messages), self.created, forks=self.forks)
-
-    async def end(self) -> int:
-        return len(self.messages)
-
-    async def last_own(self) -> StreamMessage | None:
-        return None
-
-    async def next_own(self, after: int) -> StreamMessage | None:
-        return None
 
     async def get(self, seq: int) -> StreamMessage | None:
         if self.empty or not self.first <= seq <= len(self.messages):

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from harmonylite.model import StreamInfo, StreamMessage
 from harmonylite.snapshots.point_in_time import last_before
+from tests.parts.snapshots.fix_streams import ReadStream
 
 
-class Kept:
+class Kept(ReadStream):
     """A stream of messages stored one second apart; ``gone``: deleted ones."""
 
     shard = 0
@@ -21,25 +20,8 @@ class Kept:
         self.info_now = StreamInfo(0, first, last, "then")
         self._gone = gone
 
-    async def publish(
-        self, payload: bytes, *, message_id: str, expected_last: int | None = None, expected_end: int | None = None
-    ) -> int:
-        raise NotImplementedError
-
-    def read(self, start: int) -> AsyncIterator[list[StreamMessage]]:
-        raise NotImplementedError
-
     async def info(self) -> StreamInfo:
         return self.info_now
-
-    async def end(self) -> int:
-        return self.info_now.last
-
-    async def last_own(self) -> StreamMessage | None:
-        return None
-
-    async def next_own(self, after: int) -> StreamMessage | None:
-        return None
 
     async def get(self, seq: int) -> StreamMessage | None:
         if seq in self._gone or not self.info_now.first <= seq <= self.info_now.last:
