@@ -179,16 +179,16 @@ class NodeStatus:
 
     ``pending_rows``: rows whose key is logged and not published and ordered yet. ``held_rows``: rows of the mirror
     held back from the database. ``unfinished_change_sets``: of others and its own, in the streams without their last
-    message on every shard, as counted once a second. ``last_*``: seconds since the epoch, 0 = never.
-    ``caught_up``: every shard was folded to its end at least once since the start and is not lagging now.
-    ``waits_for_schema``: what comes next needs a table
-    or column that the database does not have. ``comes_back``: the database was opened as a file that is older than what
-    this node knew, a backup for example: until it has caught up, nobody is to write on top of it. ``server``: figures
-    of the embedded nats-server by name, as last read; empty without one. ``servers``: a sentence on which servers of
-    its cluster are here. ``schema``: digest of the replicated tables and their columns. ``page``: where others reach
-    this node's page, "" = nowhere. ``verified``: when this node was last compared, and what came of it. ``peers``: the
-    other nodes, by id. ``progress``: what is carried to or from the store of
-    snapshots now, bytes so far, and bytes in all. ``behind``: which part always depends on which other one.
+    message on every shard, as counted once a second. ``last_*``: seconds since the epoch, 0 = never. ``caught_up``:
+    every shard was folded to its end at least once since the start and is not lagging now. ``waits_for_schema``: what
+    comes next needs a table or column that the database does not have. ``comes_back``: the database was opened as a
+    file that is older than what this node knew, a backup for example: until it has caught up, nobody is to write on
+    top of it. ``server``: figures of the embedded nats-server by name, as last read; empty without one. ``servers``:
+    a sentence on which servers of its cluster are here. ``schema_state``: see `harmonylite.node.schemas`. ``schema``:
+    digest of the replicated tables and their columns. ``page``: where others reach this node's page, "" = nowhere.
+    ``verified``: when this node was last compared, and what came of it. ``peers``: the other nodes, by id.
+    ``progress``: what is carried to or from the store of snapshots now, bytes so far, and bytes in all. ``behind``:
+    which part always depends on which other one.
     """
 
     node_id: str = ""
@@ -223,6 +223,7 @@ class NodeStatus:
     unfinished_change_sets: int = 0
     caught_up: bool = False
     waits_for_schema: bool = False
+    schema_state: dict[str, Any] = field(default_factory=dict)
     last_replicated: float = 0.0
     last_published: float = 0.0
     stopping: bool = False
@@ -346,6 +347,7 @@ class NodeStatus:
                 name: {"state": p.state, "reason": p.reason, "seconds": round(now - p.since, 1)}
                 for name, p in sorted(self.parts.items())
             },
+            "schema_state": self.schema_state,
             **({"region": self.region} if self.region else {}),
             "waits": self.waits,
             "warnings": self.all_warnings,

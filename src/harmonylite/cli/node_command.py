@@ -63,12 +63,6 @@ def cleanup_database(given: Invocation) -> int:
     return 0
 
 
-def not_yet(what: str) -> int:
-    """Say that ``what`` comes with a later version; return the exit code."""
-    remark(f"harmonylite: {what} is not available yet")
-    return 1
-
-
 def version_text() -> str:
     """Return the versions of everything that matters when a fault is reported."""
     import apsw

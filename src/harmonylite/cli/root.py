@@ -27,6 +27,7 @@ from harmonylite.cli.nkey_command import nkey
 from harmonylite.cli.nodes_command import node
 from harmonylite.cli.output import remark
 from harmonylite.cli.region_command import region
+from harmonylite.cli.schema_command import schema, show_status
 from harmonylite.cli.skip_command import skip
 from harmonylite.cli.snapshot_command import save_snapshot, snapshot
 from harmonylite.cli.status_command import status
@@ -133,11 +134,27 @@ def _act(given: Invocation, action: str) -> int:
         case "save_snapshot":
             return save_snapshot(given, as_json=False)
         case "schema_status" | "schema_status_cluster":
-            return node_command.not_yet(f"-{action.replace('_', '-')}")
+            show_status(given, cluster=action.endswith("cluster"))
+            return 0
     return node_command.run_node(given)
 
 
-for command in (config, doctor, nats, node, status, conflicts, verify, snapshot, history, nkey, region, skip, demo):
+for command in (
+    config,
+    doctor,
+    nats,
+    node,
+    status,
+    conflicts,
+    verify,
+    snapshot,
+    history,
+    nkey,
+    region,
+    schema,
+    skip,
+    demo,
+):
     root.add_command(command)
 for command in (tail, wait, position, completion):
     root.add_command(command)

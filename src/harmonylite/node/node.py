@@ -42,6 +42,7 @@ from harmonylite.node.page import PageParts, listen, schema_digest
 from harmonylite.node.presence import Presence
 from harmonylite.node.region import RegionControl
 from harmonylite.node.registry import ListedNode, Registry
+from harmonylite.node.schemas import Schemas
 from harmonylite.node.services import Services
 from harmonylite.node.wait_log import WaitLog
 from harmonylite.node.wiring import (
@@ -88,6 +89,7 @@ class NodeRuntime:
         self._control = Control(self.status_object, self._thread, self._parts)
         self._past = History(self._thread, self._parts)
         self._feeds = Feeds(self.status_object, self._thread, self._parts)
+        self._schemas = Schemas(self.status_object, self._thread, self._parts, self._control)
         self._services: Services | None = None
         self._bootstrap: Bootstrap | None = None
         self._link: NatsLink | None = None
@@ -135,7 +137,8 @@ class NodeRuntime:
             stack.push_async_callback(self._thread.aclose)
             asked = PageParts(self._thread, self._control, self._past, self._feeds, self._tail)
             page = await listen(stack, settings, status, asked)
-            await stack.enter_async_context(ControlServer(self._control, folder, self._past, self._feeds))
+            control = ControlServer(self._control, folder, self._past, self._feeds, self._schemas)
+            await stack.enter_async_context(control)
             log.info("node %s, database %s, version %s", identity.node_id, settings.db_path, __version__)
             work = asyncio.create_task(self._work(identity.node_id), name="node")
             stopped = asyncio.create_task(self._stopping.wait(), name="stop")
@@ -194,6 +197,7 @@ class NodeRuntime:
             self._services = services
             self._parts.repository, self._parts.lease = services.repository, services.lease
             self._past.replaying = services.replaying
+            self._schemas.streams = shards
             await stack.enter_async_context(self._watch.open())
             reopen = Retry(log, "replication with the files as opened", Backoff(0.1, 30.0, calm=60.0), logging.ERROR)
             while True:
@@ -254,6 +258,7 @@ class NodeRuntime:
                 name="replicas",
             )
             group.create_task(self._watch_held_back(), name="held rows")
+            group.create_task(self._schemas.run(), name="schema")
             if not replica.wal.reached:
                 group.create_task(self._into_wal(replica), name="WAL mode")
             group.create_task(self._watch_statistics(replica), name="statistics")

@@ -64,6 +64,19 @@ class CatchingUpReport(msgspec.Struct):
     seconds: Seconds | None
 
 
+class SchemaReport(msgspec.Struct, frozen=True):
+    """What a node says of its schema."""
+
+    hash: Long = ""
+    previous_hash: Long = ""
+    since: Seconds = 0.0
+    version: int = 0
+    tables: Seq = 0
+    paused: bool = False
+    why: Long = ""
+    waiting: list[dict[str, Long]] = []
+
+
 class Report(msgspec.Struct):
     """The fields of `harmonylite.status.NodeStatus.report` that are shown of other nodes."""
 
@@ -85,6 +98,7 @@ class Report(msgspec.Struct):
     catching_up: CatchingUpReport | None = None
     peers: list[PeerReport] = []
     parts: dict[str, PartReport] = {}
+    schema_state: SchemaReport = SchemaReport()
     region: RegionReport | None = None
     waits: list[Long] = []
     warnings: dict[str, Long] = {}

@@ -18,7 +18,7 @@ from msgspec import Meta
 
 from harmonylite.backoff import Backoff, Retry
 from harmonylite.errors import ForeignError, StreamError
-from harmonylite.foreign import Codec, Line, Name, Seconds, Text
+from harmonylite.foreign import Codec, Line, Name, Seconds, Seq, Text
 from harmonylite.nats.peers import NatsPeers
 from harmonylite.snapshots.repository import PointerStore
 
@@ -41,6 +41,19 @@ MOST_BYTES = 512 * 1024
 """Size of a list that a node sets; more of the oldest go. A NATS server takes a megabyte, and so does the decoder."""
 
 
+class SchemaNote(msgspec.Struct, frozen=True):
+    """A node's schema: its hash, the one before, since when, ``user_version``, how many tables, and the digest of what
+    tells their records.
+    """
+
+    hash: Line = ""
+    previous: Line = ""
+    since: Seconds = 0.0
+    version: Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)] = 0
+    tables: Seq = 0
+    identities: Line = ""
+
+
 class ListedNode(msgspec.Struct, frozen=True):
     """A node. ``place``: fingerprint of its file's path and machine; ``seen``: when it last noted that it is there."""
 
@@ -48,6 +61,7 @@ class ListedNode(msgspec.Struct, frozen=True):
     host: Line = ""
     version: Line = ""
     seen: Seconds = 0.0
+    schema: SchemaNote = SchemaNote()
 
 
 class NodeList(msgspec.Struct, frozen=True):
@@ -91,6 +105,20 @@ class Registry:
                 await self._read()
         return self._roll
 
+    def last(self) -> NodeList:
+        """Return the list as it was read last."""
+        return self._roll
+
+    def noted(self) -> SchemaNote:
+        """Return what this node says of its schema; after a start, what it said before."""
+        listed = self._roll.nodes.get(self._node, ListedNode()).schema
+        return self._entry.schema if self._entry.schema.hash else listed
+
+    def note(self, schema: SchemaNote) -> None:
+        """Say so of this node's schema, as soon as the list can be written."""
+        self._entry = msgspec.structs.replace(self._entry, schema=schema)
+        self._due.set()
+
     async def forget(self, node: str) -> None:
         """Take ``node`` off the list of every node. Raises StreamError."""
         await self._change(lambda roll: _without(roll, [node]))
@@ -106,6 +134,8 @@ class Registry:
 
         def enrolled(roll: NodeList) -> NodeList:
             roll = _without(roll, gone)
+            if not self._entry.schema.hash and (before := roll.nodes.get(self._node)) is not None:
+                self._entry = msgspec.structs.replace(self._entry, schema=before.schema)
             me = msgspec.structs.replace(self._entry, seen=time.time())
             return NodeList(roll.nodes | {self._node: me}, _all_but(roll.forgotten, self._node))
 

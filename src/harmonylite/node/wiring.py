@@ -30,9 +30,19 @@ def equip(settings: Settings) -> None:
     extensions.use(settings.extensions.load, settings.extensions.python)
 
 
+def table_rules(settings: Settings) -> TableRules:
+    """Return which tables are replicated, and how."""
+    tables = settings.tables
+    return TableRules(
+        tuple(tables.include),
+        tuple(tables.exclude),
+        tuple(name for name, way in tables.conflict.items() if way == "row"),
+        tuple(tables.identity.items()),
+    )
+
+
 def replica_options(settings: Settings, node: str, session: str) -> ReplicaOptions:
     """Return the replica's options."""
-    tables = settings.tables
     return ReplicaOptions(
         database=settings.db_path,
         folder=folder_for(settings.db_path),
@@ -44,12 +54,7 @@ def replica_options(settings: Settings, node: str, session: str) -> ReplicaOptio
         replicate=settings.replicate,
         patience=settings.merge.patience / 1000,
         apply_schema=settings.schema.apply == "additive",
-        rules=TableRules(
-            tuple(tables.include),
-            tuple(tables.exclude),
-            tuple(name for name, way in tables.conflict.items() if way == "row"),
-            tuple(tables.identity.items()),
-        ),
+        rules=table_rules(settings),
     )
 
 

@@ -53,7 +53,7 @@ async def history(
     for stream in _holding(streams, shape, key):
         info = await stream.info()
         first[stream.shard] = info.first
-        async with aclosing(_fragments(stream, info.first, info.last, len(streams), left_out)) as fragments:
+        async with aclosing(change_sets(stream, info.first, info.last, len(streams), left_out)) as fragments:
             async for fragment in fragments:
                 try:
                     found += events(fragment, shape, key)
@@ -82,7 +82,7 @@ def _is_int(text: str) -> bool:
     return text.removeprefix("-").isdigit()
 
 
-async def _fragments(
+async def change_sets(
     stream: ShardStream, first: int, last: int, shards: int, left_out: list[PoisonError]
 ) -> AsyncGenerator[Fragment, None]:
     """Yield the whole change sets of one shard from ``first`` to ``last``, each open until the next one is asked for;

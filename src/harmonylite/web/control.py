@@ -22,20 +22,27 @@ if TYPE_CHECKING:
 
     from harmonylite.web.feed_routes import FeedActions
     from harmonylite.web.history_routes import HistoryActions
+    from harmonylite.web.schema_routes import SchemaActions
 
 CLOSE_GRACE = 2.0
 """Seconds that a running command gets to end when the node stops."""
 
 
 class ControlServer(Resource):
-    """Serves ``actions``, ``past`` and ``feeds``; writes ``control.json`` into ``folder``, the private one."""
+    """Serves what it is given; writes ``control.json`` into ``folder``, the private one."""
 
     def __init__(
-        self, actions: Actions, folder: Path, past: HistoryActions | None = None, feeds: FeedActions[Any] | None = None
+        self,
+        actions: Actions,
+        folder: Path,
+        past: HistoryActions | None = None,
+        feeds: FeedActions[Any] | None = None,
+        schemas: SchemaActions | None = None,
     ) -> None:
         self._actions = actions
         self._past = past
         self._feeds = feeds
+        self._schemas = schemas
         self._folder = folder
         self._token = secrets.token_urlsafe(32)
         self._server = HttpServer(self._app, "127.0.0.1:0", key="control", grace=CLOSE_GRACE)
@@ -70,8 +77,10 @@ class ControlServer(Resource):
         from harmonylite.web.control_routes import control_routes, not_found
         from harmonylite.web.feed_routes import feed_routes
         from harmonylite.web.history_routes import history_routes
+        from harmonylite.web.schema_routes import schema_routes
 
         routes = control_routes(self._actions) + (history_routes(self._past) if self._past is not None else [])
         routes += feed_routes(self._feeds) if self._feeds is not None else []
+        routes += schema_routes(self._schemas) if self._schemas is not None else []
         app = Starlette(routes=routes, exception_handlers={404: not_found, 405: not_found})
         return Auth(app, token=self._token, port=lambda: self.port)

@@ -80,7 +80,8 @@ def health_body(status: NodeStatus, *, detailed: bool) -> dict[str, Any]:
     if not detailed:
         return body
     peers = [peer | {"last_heard": rfc3339(peer["last_heard"])} for peer in report["peers"]]
-    return body | {name: report[name] for name in DETAILS if name in report} | {"peers": peers}
+    details = {name: report[name] for name in DETAILS if name in report}
+    return body | details | {"schema": report["schema_state"], "peers": peers}
 
 
 def not_ready(report: dict[str, Any]) -> list[str]:

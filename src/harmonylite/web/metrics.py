@@ -157,6 +157,7 @@ class NodeCollector(Collector):
 
     def _state(self) -> Iterator[Metric]:
         status = self._status
+        waiting = len(status.schema_state.get("waiting", ()))
         info = InfoMetricFamily(self._prefix + "build", "Versions of HarmonyLite and of Python.")
         info.add_metric([], {"node_id": status.node_id, "version": status.version, "python": python_version()})
         yield info
@@ -174,6 +175,12 @@ class NodeCollector(Collector):
             ("db_connected", "1 when the database is open.", status.db_connected),
             ("nats_connected", "1 when connected to NATS.", status.nats_connected),
             ("cdc_installed", "1 when the capture triggers are in place.", status.cdc_installed),
+            ("schema_mismatch_paused", "1 while merging is paused for a schema change.", status.waits_for_schema),
+            (
+                "schema_waiting",
+                "Schema changes of other nodes that wait here.",
+                waiting,
+            ),
             ("tables_tracked", "Tables that are replicated.", len(status.tables)),
             ("held_rows", "Rows of the mirror held back from the database by a unique index.", status.held_rows),
             (

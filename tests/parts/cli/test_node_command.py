@@ -14,7 +14,7 @@ import pytest
 import structlog
 
 from harmonylite.config import Settings
-from harmonylite.errors import FencedError
+from harmonylite.errors import FencedError, NotRunningError
 from harmonylite.identity import acquire_lock, folder_for, identify, nats_folder_for
 from tests.parts.cli.fix_cli import NodeDouble, Run
 
@@ -129,10 +129,10 @@ def test_help_shows_flags_and_commands(run: Run, flag: str) -> None:
 
 
 @pytest.mark.parametrize("flag", ["-schema-status", "--schema-status-cluster"])
-def test_what_is_not_there_yet_says_so_and_fails(run: Run, flag: str) -> None:
-    result = run(flag)
-    assert result.exit_code == 1
-    assert f"-{flag.lstrip('-')} is not available yet" in result.stderr
+def test_the_schema_of_a_node_that_does_not_run_is_not_shown(run: Run, config_file: Path, flag: str) -> None:
+    result = run("-config", config_file, flag)
+    assert result.exit_code == NotRunningError.exit_code
+    assert "no running node" in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from harmonylite.jetstream import object_store, stream_metadata
 from harmonylite.jetstream.regions import failover_streams
 from harmonylite.model import StreamInfo
 from harmonylite.nats_server import monitoring, open_ports, server_files
-from harmonylite.node import anti_entropy, claim, peer_reports, presence, registry
+from harmonylite.node import anti_entropy, claim, peer_reports, presence, registry, schemas
 from harmonylite.node import failover_controller as siblings
 from harmonylite.peer import Peer
 from harmonylite.recovery import peer_messages as lineages
@@ -88,6 +88,8 @@ GOOD: dict[str, list[Any]] = {
     "at which position a node is": [ANSWER],
     "a request for a snapshot": [requests.Request("n1", "nats", "snapshot-1", True, ["n2"])],
     "an answer to a request for a snapshot": [requests.Reply("n1", "nats", "snapshot-1", True)],
+    "the node whose schema is asked for": ["n1"],
+    "the schema of a node": [schemas.NodeSchema("ab", 3, [schemas.SchemaObject("table", "t", "CREATE TABLE t(a)")])],
     "the list of nodes": [registry.NodeList({"n1": registry.ListedNode("ab", "h", "1", 1.5)}, {"n2": 2.5})],
     "the node that was forgotten": ["n2"],
     "who runs under a node id": [claim.Running("n1", "s", "h", 77, "/data/app.db", 1.5, 2.5)],

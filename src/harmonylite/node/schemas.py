@@ -1,0 +1,220 @@
+"""What a node says of its schema, to people and to the other nodes, and what it is asked to do with what waits.
+
+Invariant: what is said of this node is never older than `EVERY`; of a node that does not answer, the cluster's list of
+nodes says what it had last.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from harmonylite.db.replica import Replica
+from harmonylite.db.schema_facts import SchemaFacts, moved, read_facts
+from harmonylite.db.sqlite.thread import SqliteThread
+from harmonylite.errors import (
+    DatabaseBusyError,
+    DatabaseError,
+    NotFoundError,
+    NotRunningError,
+    PoisonError,
+    StreamError,
+)
+from harmonylite.foreign import Codec, Line, Text
+from harmonylite.node.control import Control, Parts
+from harmonylite.node.registry import ListedNode, NodeList, SchemaNote
+from harmonylite.ports import ShardStream
+from harmonylite.replication.row_history import change_sets
+from harmonylite.schema.section import SECTION
+from harmonylite.status import NodeStatus
+from harmonylite.wire import KIND_SCHEMA
+
+EVERY = 1.0
+"""Seconds between two looks whether the schema moved."""
+TOPIC = "schema"
+ASK_SECONDS = 5.0
+"""How long another node has to say what its schema is."""
+MOST_BYTES = 8 * 1024 * 1024
+"""Size of a schema that another node may answer with."""
+
+
+class SchemaObject(msgspec.Struct, frozen=True):
+    """One object of a schema with its definition."""
+
+    kind: Line
+    name: Annotated[str, Meta(max_length=4096)]
+    sql: Annotated[str, Meta(max_length=1024 * 1024)]
+
+
+class NodeSchema(msgspec.Struct, frozen=True):
+    """A node's schema."""
+
+    hash: Line = ""
+    version: int = 0
+    objects: list[SchemaObject] = []
+
+
+CODEC = Codec("the schema of a node", NodeSchema, most=MOST_BYTES)
+ASKED = Text("the node whose schema is asked for", r"[A-Za-z0-9_-]{1,64}")
+
+
+class Schemas:
+    """Implements `harmonylite.web.schema_routes.SchemaActions`. ``streams``: set by the node as it starts."""
+
+    def __init__(self, status: NodeStatus, thread: SqliteThread, parts: Parts, control: Control) -> None:
+        self._status = status
+        self._thread = thread
+        self._parts = parts
+        self._control = control
+        self._facts: SchemaFacts | None = None
+        self._moved: tuple[int, int] | None = None
+        self.streams: Sequence[ShardStream] = ()
+
+    async def run(self) -> None:
+        """Keep the status, and this node's entry in the cluster's list, up to date; answer what others ask."""
+        async with asyncio.TaskGroup() as group:
+            if self._parts.peers is not None:
+                group.create_task(
+                    self._parts.peers.serve(TOPIC, ASKED.decode, self._answer), name="answer about schemas"
+                )
+            while True:
+                with suppress(DatabaseError, DatabaseBusyError):
+                    await self._look()
+                await asyncio.sleep(EVERY)
+
+    def _replica(self) -> Replica:
+        if self._parts.replica is None:
+            raise NotRunningError("the database is not open yet")
+        return self._parts.replica
+
+    async def _look(self) -> SchemaFacts:
+        replica, before, facts = self._replica(), self._moved, self._facts
+        if facts is None or await self._thread.run(lambda: moved(replica.connection)) != before:
+            self._moved = await self._thread.run(lambda: moved(replica.connection))
+            self._facts = facts = await self._thread.run(_read, replica)
+        waiting = [asdict(change) for change in await self._thread.run(replica.waiting_schema)]
+        noted = self._noted(facts)
+        merging, paused = self._status.part("merge"), self._status.waits_for_schema
+        told = f"{len(waiting)} schema changes wait for `harmonylite schema accept`" if waiting else ""
+        self._status.schema_state = {
+            "hash": facts.hash,
+            "previous_hash": noted.previous,
+            "since": noted.since,
+            "version": facts.version,
+            "tables": facts.tables,
+            "paused": paused,
+            "why": merging.reason if paused else told,
+            "waiting": waiting,
+            "other_identities": self._others(facts),
+        }
+        return facts
+
+    def _noted(self, facts: SchemaFacts) -> SchemaNote:
+        """Return what the list says of this node's schema, which is brought up to ``facts``."""
+        registry = self._parts.registry
+        noted = registry.noted() if registry is not None else SchemaNote()
+        if registry is None or (noted.hash == facts.hash and noted.identities == facts.identities):
+            return noted
+        if noted.hash != facts.hash:
+            noted = SchemaNote(facts.hash, noted.hash, time.time(), facts.version, facts.tables, facts.identities)
+        else:
+            noted = msgspec.structs.replace(noted, identities=facts.identities)
+        registry.note(noted)
+        return noted
+
+    def _others(self, facts: SchemaFacts) -> list[str]:
+        """Return the nodes that have this schema, and other identities."""
+        if self._parts.registry is None:
+            return []
+        listed = self._parts.registry.last().nodes
+        same = (name for name, entry in listed.items() if entry.schema.hash == facts.hash)
+        return sorted(name for name in same if listed[name].schema.identities != facts.identities)
+
+    async def _answer(self, asked: str) -> bytes | None:
+        if asked != self._status.node_id or self._facts is None:
+            return None
+        objects = [SchemaObject(*each) for each in self._facts.objects]
+        return CODEC.encode(NodeSchema(self._facts.hash, self._facts.version, objects))
+
+    # questions of a person ---------------------------------------------------------------------------------------
+
+    async def schema(self) -> dict[str, Any]:
+        """Return this node's schema: hash, the one before, since when, what waits, and why."""
+        await self._look()
+        return {"node_id": self._status.node_id, "state": "this node", **self._status.schema_state}
+
+    async def cluster(self) -> Sequence[dict[str, Any]]:
+        """Return the same of every node that the cluster knows; of one that does not answer, what it had last."""
+        await self._look()
+        reports = {str(report["node_id"]): report for report in await self._control.cluster()}
+        registry = self._parts.registry
+        roll = await registry.read() if registry is not None else NodeList()
+        found = []
+        for name in sorted(reports.keys() | (roll.nodes.keys() - roll.forgotten.keys())):
+            told = reports.get(name, {}).get("schema_state")
+            entry = roll.nodes.get(name, ListedNode()).schema
+            state = "this node" if name == self._status.node_id else "up" if told else "unknown"
+            listed = {"hash": entry.hash, "previous_hash": entry.previous, "since": entry.since}
+            listed |= {"version": entry.version, "tables": entry.tables, "paused": None, "why": "", "waiting": []}
+            found.append({"node_id": name, "state": state} | (told or listed))
+        return found
+
+    async def objects(self, node: str) -> dict[str, Any]:
+        """Return the definitions on this node (``here``) and on ``node`` (``there``). Raises NotFoundError."""
+        facts = await self._look()
+        if self._parts.peers is None:
+            raise NotRunningError("the node is not connected to the others yet")
+        here = [list(each) for each in facts.objects]
+        if node == self._status.node_id:
+            return {"node": node, "here": here, "there": here, "versions": [facts.version] * 2}
+        heard = await self._parts.peers.ask(TOPIC, ASKED.encode(node), CODEC.decode, seconds=ASK_SECONDS, expect=1)
+        if not heard.answers:
+            raise NotFoundError(
+                f"node {node} does not answer", advice="see which do: harmonylite schema status -cluster"
+            )
+        there = heard.answers[0]
+        listed = [[each.kind, each.name, each.sql] for each in there.objects]
+        return {"node": node, "here": here, "there": listed, "versions": [facts.version, there.version]}
+
+    async def accept(self) -> dict[str, Any]:
+        """Make what waits; return what was made, and what waits still."""
+        replica = self._replica()
+        if self._parts.engine is None:
+            raise NotRunningError("the node is not replicating yet")
+        made = await self._thread.run(replica.accept_schema)
+        self._facts = None
+        await self._look()
+        return {"made": made, "waiting": self._status.schema_state["waiting"]}
+
+    async def changes(self, limit: int) -> dict[str, Any]:
+        """Return the newest schema changes in the streams, the oldest first: who changed what, and when."""
+        if not self.streams:
+            raise NotRunningError("the node is not connected to the streams yet")
+        stream, left_out = self.streams[0], list[PoisonError]()
+        info = await stream.info()
+        found: list[dict[str, Any]] = []
+        async for fragment in change_sets(stream, info.first, info.last, len(self.streams), left_out):
+            if fragment.kind != KIND_SCHEMA:
+                continue
+            about = {"node": fragment.id.node, "at": fragment.stored, "shard": fragment.shard, "seq": fragment.seq}
+            try:
+                parts = [part for part in next(iter(fragment.decoded()), []) if part.table == SECTION]
+            except (PoisonError, StreamError) as error:
+                found.append(about | {"changes": [], "reason": str(error)})
+                continue
+            lines = [dict(zip(part.columns, row, strict=False)) for part in parts for row in part.inserts]
+            found.append(
+                about | {"changes": [{k: each.get(k) for k in ("kind", "name", "old", "new")} for each in lines]}
+            )
+        return {"first": info.first, "changes": found[-limit:]}
+
+
+def _read(replica: Replica) -> SchemaFacts:
+    return read_facts(replica.connection, replica.options.rules, [table.shape for table in replica.tables.values()])
