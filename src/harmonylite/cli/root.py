@@ -22,6 +22,7 @@ from harmonylite.cli.doctor_command import doctor
 from harmonylite.cli.go_flags import GoGroup
 from harmonylite.cli.history_command import history
 from harmonylite.cli.invocation import Invocation, invocation
+from harmonylite.cli.man_command import man
 from harmonylite.cli.nats_command import nats
 from harmonylite.cli.nkey_command import nkey
 from harmonylite.cli.nodes_command import node
@@ -156,5 +157,5 @@ for command in (
     demo,
 ):
     root.add_command(command)
-for command in (tail, wait, position, completion):
+for command in (tail, wait, position, completion, man):
     root.add_command(command)

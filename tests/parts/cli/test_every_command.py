@@ -21,7 +21,7 @@ from tests.parts.cli.fix_cli import NodeDouble, Run
 from tests.parts.cli.test_asking_commands import CONFLICT
 
 DOCS = Path(__file__).parents[3] / "docs" / "cli.md"
-NO_JSON = {"demo": "stays up", "nats serve": "stays up", "completion": "prints a script"}
+NO_JSON = {"demo": "stays up", "nats serve": "stays up", "completion": "prints a script", "man": "prints a page"}
 
 
 def commands(group: click.Command, name: str = "") -> Iterator[tuple[str, click.Command]]:
