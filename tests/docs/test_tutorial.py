@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -18,11 +19,13 @@ import pytest
 
 from harmonylite.demo.member import free_ports
 from harmonylite.nats_server.server import find_server
+from tests.needs import programs
 
 ROOT = Path(__file__).parents[2]
 TUTORIAL = (ROOT / "docs" / "tutorial.md").read_text()
 BLOCKS = re.findall(r"```sh\n(.*?)```", TUTORIAL, re.DOTALL)
 PATIENCE = 100.0
+CURL = programs("curl", package="curl")
 
 
 def script() -> str:
@@ -33,22 +36,16 @@ def script() -> str:
     return text
 
 
-@pytest.mark.timeout(200)
-@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl (apt-get install curl)")
-def test_the_tutorial_runs_as_it_is_written(tmp_path: Path) -> None:
-    (tmp_path / "examples").symlink_to(ROOT / "examples")
-    bin_ = tmp_path / "bin"
-    bin_.mkdir()
-    (bin_ / "nats-server").symlink_to(find_server())
-    for name, words in {"harmonylite": f"{sys.executable} -m harmonylite", "python": sys.executable}.items():
-        (bin_ / name).write_text(f'#!/bin/sh\nexec {words} "$@"\n')
-        (bin_ / name).chmod(0o755)
+def follow(folder: Path, place: Path) -> None:
+    """Run the page in ``folder`` with the commands in ``place``, and look at what it says."""
+    (folder / "examples").symlink_to(ROOT / "examples")
     bash = shutil.which("bash")
     assert bash is not None
-    environment = {**os.environ, "PATH": f"{bin_}:{os.environ['PATH']}"}
+    own = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    environment = {**own, "PATH": f"{place}:{os.environ['PATH']}"}
     with subprocess.Popen(
         [bash, "-c", script()],
-        cwd=tmp_path,
+        cwd=folder,
         env=environment,
         text=True,
         start_new_session=True,
@@ -74,7 +71,20 @@ def test_the_tutorial_runs_as_it_is_written(tmp_path: Path) -> None:
     assert "buy two bottles of milk" in parts[7]
     assert ", 1)" in parts[8]
     assert "agree" in parts[9]
-    assert not (tmp_path / "tutorial").exists()
+    assert not (folder / "tutorial").exists()
+
+
+@pytest.mark.timeout(200)
+@CURL.mark
+def test_the_tutorial_runs_as_it_is_written(tmp_path: Path) -> None:
+    place = tmp_path / "bin"
+    place.mkdir()
+    (place / "nats-server").symlink_to(find_server())
+    source = f"PYTHONPATH={shlex.quote(os.pathsep.join(sys.path))}"
+    for name, words in {"harmonylite": f"{source} {sys.executable} -m harmonylite", "python": sys.executable}.items():
+        (place / name).write_text(f'#!/bin/sh\nexec env {words} "$@"\n')
+        (place / name).chmod(0o755)
+    follow(tmp_path, place)
 
 
 def test_the_keys_in_plain_sql_are_uuids_of_version_7() -> None:
