@@ -26,6 +26,7 @@ REPLACED = {
     r"as it was": "the state at; unchanged",
     r"go on": "continue",
     r"gr[eo]wn? up": "share an ancestor",
+    r"admit|keep_pace": "throttle, wait for room",
     r"hears|hear of": "receives, is called with",
 }
 """What is not written here, and what to write instead."""

@@ -106,7 +106,7 @@ class Registry:
         return self._roll
 
     def last(self) -> NodeList:
-        """Return the list as it was read last."""
+        """Return the list that was read last."""
         return self._roll
 
     def noted(self) -> SchemaNote:

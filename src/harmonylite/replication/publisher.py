@@ -89,7 +89,7 @@ class Publisher:
         """
         # all shards at once: a change set that is whole on one of them only holds that one up
         counts = {shard: len(parts) for shard, parts in out.parts.items()}
-        await self._throttle.admit(counts)
+        await self._throttle.wait_for_room(counts)
         large = self._throttle.is_large(counts)
         async with self._turn(out.parts):
             if large:  # in one order everywhere, as two that begin on each other's shards would wait for each other
@@ -168,7 +168,7 @@ class Publisher:
     def _heard(self, shard: int, seq: int) -> None:
         """Take note of an acknowledged message; an abort's acknowledgement may come in any order with others."""
         self._last[shard] = max(self._last[shard], seq)
-        self._throttle.heard(shard, seq)
+        self._throttle.note_end(shard, seq)
 
     async def _shard(self, out: Outgoing, shard: int, *, begun: bool) -> int:
         count = len(out.parts[shard])
@@ -203,7 +203,7 @@ class Publisher:
                 await self._pause(error, backoff)
             else:
                 break
-        self._throttle.heard(shard, self._last[shard])
+        self._throttle.note_end(shard, self._last[shard])
         self._count(payload)
         return seq
 
@@ -265,7 +265,7 @@ class Publisher:
         backoff = Backoff(first=0.05, most=5.0)
         while todo:
             window = todo[:WINDOW]
-            await self._throttle.keep_pace(shard)
+            await self._throttle.wait_for_reader(shard)
             results = await asyncio.gather(
                 *(self._plain(out, shard, index) for index in window), return_exceptions=True
             )

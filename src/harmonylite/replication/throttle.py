@@ -50,11 +50,11 @@ class Throttle:
         """Forget the ends of streams that may be others now."""
         self._ends.clear()
 
-    def heard(self, shard: int, seq: int) -> None:
+    def note_end(self, shard: int, seq: int) -> None:
         """Note that the stream of ``shard`` has a message ``seq``."""
         self._ends[shard] = max(self._ends.get(shard, 0), seq)
 
-    async def admit(self, counts: Mapping[int, int]) -> None:
+    async def wait_for_room(self, counts: Mapping[int, int]) -> None:
         """Return once a change set of ``counts`` messages by shard may be published; it must then be, whole."""
         backoff = Backoff(first=0.005, most=0.5)
         waited = False
@@ -89,10 +89,10 @@ class Throttle:
             return None
         if tries:  # what came in between is on its way to here
             await asyncio.sleep(random.uniform(0.0, PASSED_BY))
-        await self.admit({shard: count})
+        await self.wait_for_room({shard: count})
         return self._reassembler().read_up_to(shard)
 
-    async def keep_pace(self, shard: int) -> None:
+    async def wait_for_reader(self, shard: int) -> None:
         """Wait while this node has not read what it published itself: a stream must not forget it before."""
         most = self._most(shard)
         backoff = Backoff(first=0.005, most=0.1)

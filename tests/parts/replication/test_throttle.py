@@ -54,7 +54,7 @@ async def small(link: NatsLink) -> StreamSettings:
 async def test_fast_writers_never_outrun_the_snapshots(
     nats: RealNats, small: StreamSettings, tmp_path: Path, gated: bool
 ) -> None:
-    """Without the gate they do, or the test would show nothing."""
+    """Without the throttle they do, or the test would show nothing."""
     counts = [{0: 1}, {1: 1}, {0: 1, 1: 1}, {0: 3}, {0: 1}, {1: 2, 0: 1}] * 12
     async with writers(nats.url, small, tmp_path, "a", "b", "c", gated=gated) as (a, b, c):
         work = [asyncio.create_task(w.write(*counts[i:], *counts[:i])) for i, w in enumerate((a, b, c))]
