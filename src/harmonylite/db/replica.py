@@ -57,7 +57,7 @@ class Replica:
         self._connection: apsw.Connection | None = None
         self._installed = Installed()
         self._seen = -1
-        self._others = OtherTransactions(options.database, options.patience)
+        self.others = OtherTransactions(options.database, options.patience)
         self.wal, self.statistics = Wal(), Statistics()
 
     @property
@@ -85,8 +85,8 @@ class Replica:
             self._capture = Capture(connection, shards=o.shards, compress=o.compress, most=o.capture_batch_rows)
             self._side_effects = SideEffectTriggers(connection, o.database)
             self._schema = SchemaAdditions(connection, o.node, o.rules, o.apply_schema and o.replicate)
-            self._others.seen = self._log.seen
-            args = (connection, self._log, self._journal, self._others)
+            self.others.seen = self._log.seen
+            args = (connection, self._log, self._journal, self.others)
             self._applying = Applying(*args, node=o.node, session=o.session, replicate=o.replicate)
             if self.joined:
                 with transaction(connection, "read the database's lineage"):
@@ -103,11 +103,12 @@ class Replica:
         connection, self._connection, self._installed = self._connection, None, Installed()
         if connection is not None:
             connection.close()
-            self._others.close()
+            self.others.close()
 
     def reinstall(self) -> Installed:
         """Bring triggers and mirror in step with the database's schema."""
         connection, o, log = self.connection, self.options, self._log
+        self.others.wait(self.others.deadline())
         made = install(connection, o.rules, log, self._installed, joined=self.joined, replicate=o.replicate)
         self._installed = self._applying.installed = made
         self._applying.folds += 1  # what is under way may be met by rows that a migration or VACUUM moved
@@ -188,7 +189,7 @@ class Replica:
 
     def may_change(self) -> bool:
         """Tell whether another process writes the database, whose commit then shows soon."""
-        return self._others.may_write()
+        return self.others.may_write()
 
     def capture(self, number: int, *, message_bytes: int) -> Outgoing | None:
         """Read what is pending as change set ``number`` of this session; None when nothing differs."""

@@ -74,6 +74,10 @@ class Parts:
     recovery: Recovery | None = None
     anti_entropy: Comparison | None = None
 
+    def in_use(self) -> bool:
+        """Tell whether another process has a transaction open on the database."""
+        return self.replica is not None and self.replica.others.any_open()
+
 
 class Control:
     """Answers. Implements `harmonylite.web.actions.Actions`."""

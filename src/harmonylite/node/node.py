@@ -96,7 +96,7 @@ class NodeRuntime:
         self._claim: Claim | None = None
         self._server: EmbeddedServer | None = None
         self._renewing: asyncio.Task[None] | None = None
-        self._checkpointer = Checkpointer(settings.db_path, enabled=settings.checkpointer)
+        self._checkpointer = Checkpointer(settings.db_path, enabled=settings.checkpointer, others=self._parts.in_use)
         self._watch = Watch(settings.db_path, on_event=self._checkpointer.wake)
 
     def stop(self) -> None:

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import apsw
@@ -105,7 +105,7 @@ def test_beside_many_incoming_commits_hardly_any_transaction_fails(
 
 @pytest.fixture
 def others(pair: list[Member]) -> OtherTransactions:
-    return pair[0].replica._others
+    return pair[0].replica.others
 
 
 @pytest.mark.parametrize(
@@ -166,16 +166,62 @@ def test_a_merge_goes_on_when_patience_ends(pair: list[Member]) -> None:
     assert a.run("SELECT b FROM t WHERE id = 2") == [(99,)]
 
 
-def test_a_small_merge_begins_again_when_somebody_has_begun_to_read(
-    pair: list[Member], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    a, b = pair
+def incoming(a: Member, b: Member) -> Callable[[], object]:
+    """Return a merge of a row that the other member wrote."""
     b.run("UPDATE t SET b = 99 WHERE id = 2")
     b.send()
-    answers = [True, False, True, True]
-    monkeypatch.setattr(OtherTransactions, "_free", lambda *_: answers.pop(0))
-    a.receive()
-    assert not answers, "free, begun meanwhile; once more, free both times"
+    return a.receive
+
+
+def noted(a: Member, _: Member) -> Callable[[], object]:
+    """Return the note that an own change set is back."""
+    a.run("UPDATE t SET b = 99 WHERE id = 2")
+    own(a)
+    return a.replica.note
+
+
+def named(a: Member, _: Member) -> Callable[[], object]:
+    """Return the naming of new rows."""
+    a.run("UPDATE t SET b = 99 WHERE id = 2")
+    return a.replica._applying.name_new_rows
+
+
+def held(a: Member, _: Member) -> Callable[[], object]:
+    """Return another try of rows that are held."""
+    a.run("UPDATE t SET b = 99 WHERE id = 2")
+    a.run("INSERT INTO __harmonylite__held(t, k0) VALUES (?, 1)", (next(iter(a.replica.tables.values())).id,))
+    return a.replica._applying.retry_held
+
+
+@pytest.mark.parametrize("prepare", [incoming, noted, named, held])
+def test_what_is_written_is_begun_again_where_somebody_begins_to_read_before_its_commit(
+    pair: list[Member], monkeypatch: pytest.MonkeyPatch, prepare: Callable[[Member, Member], Callable[[], object]]
+) -> None:
+    a, b = pair
+    wait, refuse = OtherTransactions.wait, OtherTransactions._refuse
+    started: list[subprocess.Popen[str]] = []
+    refused: list[bool] = []
+
+    def waiting(self: OtherTransactions, until: float, *, again: bool = False) -> None:
+        wait(self, time.monotonic() + 60, again=again)
+        if not started:
+            started.append(stack.enter_context(holding(a.options.database, "BEGIN", "SELECT * FROM t")))
+
+    def refusing(self: OtherTransactions) -> bool:
+        if told := refuse(self):
+            refused.append(told)
+            started[0].kill()
+            started[0].wait()
+        return told
+
+    monkeypatch.setattr(OtherTransactions, "_refuse", refusing)
+    a.stop()
+    a.start()
+    write = prepare(a, b)
+    with ExitStack() as stack:
+        monkeypatch.setattr(OtherTransactions, "wait", waiting)
+        write()
+    assert len(refused) == 1
     assert a.run("SELECT b FROM t WHERE id = 2") == [(99,)]
 
 
@@ -193,7 +239,7 @@ def test_where_nothing_can_be_asked_a_pause_is_waited_for(pair: list[Member], mo
 
 def test_the_descriptor_is_closed_after_the_connection(group: Group, monkeypatch: pytest.MonkeyPatch) -> None:
     a = group.several(1, PAIRED, patience=PATIENCE)[0]
-    others = a.replica._others
+    others = a.replica.others
     assert not others.busy()
     assert others._descriptor >= 0
     order: list[str] = []

@@ -84,6 +84,7 @@ class Applying:
         self._flights: dict[int, Flight] = {}
         self._ahead: Ahead | None = None
         self._back: Flight | None = None
+        others.look_within_commits(connection)
         self.unnoted = 0
 
     @contextmanager
@@ -136,20 +137,19 @@ class Applying:
             return [compare(self._connection, table, unlogged=True) for table in self.installed.tables.values()]
 
     def name_new_rows(self) -> bool:
-        """Name the rows beyond the watermarks in the log, unless the write lock isn't free; return True.
+        """Name the rows beyond the watermarks in the log, unless the write lock isn't free; return True."""
+        return self._others.politely(self._name_new_rows)
 
-        The next reader of the log, a merge included, need not look at each of them again.
-        """
-        self._others.wait(self._others.deadline())
+    def _name_new_rows(self, until: float) -> bool:
+        self._others.wait(until, again=True)
         self._connection.set_busy_timeout(SHORT_WAIT_MS)
         try:
             with transaction(self._connection, "name new rows in the log", immediate=True):
                 self._log.name_new(self.installed.tables.values())
-        except DatabaseBusyError:
+        except BaseException as error:
             self._log.watermarks.forget()
-        except BaseException:
-            self._log.watermarks.forget()
-            raise
+            if not isinstance(error, DatabaseBusyError):
+                raise
         finally:
             self._connection.set_busy_timeout(LOCK_WAIT_MS)
         return True
@@ -184,7 +184,7 @@ class Applying:
         self._back, self.unnoted = None, 0
 
     def _note(self, until: float) -> None:
-        self._others.wait(until)
+        self._others.wait(until, again=True)
         with self.unit("note what is back", immediate=True):
             self.same_schema()
             self._must_not_have_gone_back()
@@ -194,7 +194,6 @@ class Applying:
             there = mirror_file.positions(self._connection, "mirror").items()
             moved = {s: p for s, p in there if s not in own or p.seq >= own[s].seq}
             mirror_file.set_database_positions(self._connection, moved)
-            self._others.check(until)
 
     def _must_not_have_gone_back(self) -> None:
         if mirror_file.went_back(self._connection):  # a backup that was put back is not to be called up to date
@@ -234,8 +233,7 @@ class Applying:
             return error
         raise AssertionError("what is to be undone is never committed")
 
-    # one transaction whose steps depend on their order: split, the order could no longer be read in one place
-    def _apply(self, batch: AtomicBatch, *, merge: bool, undo: bool = False, until: float = 0.0) -> Applied:  # noqa: C901
+    def _apply(self, batch: AtomicBatch, *, merge: bool, undo: bool = False, until: float = 0.0) -> Applied:
         if merge:
             self.compare_stale()
         merge = merge and self._replicate
@@ -267,10 +265,8 @@ class Applying:
             else:
                 if done.rows >= FEW:  # the time that the mirror's pages take is not to be the application's either
                     self._connection.cache_flush()
-                self._others.wait(until)
+                self._others.wait(until, again=done.rows < FEW)  # another try of few costs little
                 self._into_database(done, fold, Own(named, own), fragments, landing)
-                if done.rows < FEW:  # another try costs little
-                    self._others.check(until)
             if undo:
                 raise _UndoneError
         named.log_placeless()
@@ -302,6 +298,7 @@ class Applying:
     ) -> None:
         """Merge what was folded, with all that the database is to say of it; it is locked from the first line on."""
         locked = time.monotonic()
+        self._connection.execute(f"DELETE FROM main.{quote(HELD)} WHERE 0")  # one that reads first may be refused
         self._must_not_have_gone_back()
         mirror_file.set_database_positions(self._connection, mirror_file.positions(self._connection, "mirror"))
         self.same_schema()
@@ -372,9 +369,12 @@ class Applying:
 
     def retry_held(self) -> None:
         """Put back the held rows that nothing is in the way of any more."""
-        if not self._held():
-            self.holding = False
-            return
+        self.holding = bool(self._held())
+        if self.holding:
+            self._others.politely(self._retry_held)
+
+    def _retry_held(self, until: float) -> None:
+        self._others.wait(until, again=True)
         with self.unit("try held rows again"):
             self.same_schema()
             held = self._held()

@@ -16,7 +16,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -51,11 +51,15 @@ class Checkpointer:
     """Tends the log of ``database`` on a thread of its own while `running`; `wake` says that somebody may have written.
 
     ``rest``: seconds without a write after which the room is given back. ``enabled``: false leaves the log to SQLite.
+    ``others``: tells whether another process has a transaction open; SQLite itself doesn't look for one that reads the
+    file alone, all of the log being copied.
     """
 
-    def __init__(self, database: Path, *, rest: float = REST, enabled: bool = True) -> None:
+    def __init__(
+        self, database: Path, *, rest: float = REST, enabled: bool = True, others: Callable[[], bool] = bool
+    ) -> None:
         self._database = database
-        self._enabled = enabled
+        self._enabled, self._others = enabled, others
         self._after = rest
         self._woken = threading.Event()
         self._ended = False
@@ -91,7 +95,7 @@ class Checkpointer:
                 tended = tended or CheckpointedWal(self._database)
                 if woken:
                     self._tend(tended)
-                else:
+                elif not self._others():
                     tended.cut()
             except (apsw.Error, DatabaseError) as error:
                 time.sleep(retry.failed(error, time.monotonic()))

@@ -10,6 +10,7 @@ howtocorrupt, section 2.2), so the one that asks is opened after the connection 
 
 from __future__ import annotations
 
+import ctypes
 import os
 import struct
 import sys
@@ -19,8 +20,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
+import apsw
+
+from harmonylite.errors import RowRefusedError
+
 if sys.platform == "linux":
     import fcntl
+
+    # These calls keep Python's own lock: a thread that lets it go may wait 5 ms for it, while others begin to read.
+    _C = ctypes.PyDLL(None)
 
 WRITER = 120
 READ_MARKS = range(123, 128)
@@ -31,6 +39,9 @@ LOOK = 0.00025
 """Seconds between looks while others are waited for: an application may let go for a millisecond or two only."""
 SHORT = 0.002
 """Seconds within which a transaction that only reads mostly ends; up to then the looks follow each other faster."""
+HELD_LOCK = 0.003
+"""Seconds after which the write lock is let go rather than kept while a transaction that reads is waited for: one that
+began meanwhile and comes to write finds it taken, and can't wait for it either."""
 SOON = 0.00005
 """Seconds between those looks."""
 CONTINUOUS = 0.05
@@ -47,10 +58,6 @@ Lock = tuple[int, int, int]
 T = TypeVar("T")
 
 
-class _BegunError(Exception):
-    """Ends a transaction that is to be begun again."""
-
-
 class OtherTransactions:
     """The open transactions of other processes. ``patience``: seconds for which the node waits for their ends.
 
@@ -63,6 +70,8 @@ class OtherTransactions:
         self._patience = patience
         self.seen = seen
         self._descriptor = -1
+        self._ends = self._locked = 0.0
+        self._refused = False
         self._since: dict[Lock, float] = {}
         self._background: set[Lock] = set()
         self._looked = 0.0
@@ -73,11 +82,20 @@ class OtherTransactions:
             os.close(self._descriptor)
             self._descriptor = -1
 
+    def any_open(self) -> bool:
+        """Tell whether another process has a transaction open at all; safe from any thread."""
+        return self._descriptor >= 0 and bool(self._held())
+
+    def look_within_commits(self, connection: apsw.Connection) -> None:
+        """Let `politely` look once more within commits of ``connection``: what is left is the writing itself."""
+        connection.set_commit_hook(self._refuse)
+
     def politely(self, work: Callable[[float], T]) -> T:
         """Do work that commits to the database while nobody else has a transaction open, as far as patience goes.
 
         A transaction that has read can not write any more after it (SQLite: rescode, SQLITE_BUSY_SNAPSHOT). ``work``
-        gets the time on the monotonic clock up to which it may `wait`, and asks with `check` right before it commits.
+        gets the time on the monotonic clock up to which it may `wait`. It is rolled back and done again where another
+        transaction has begun when it commits.
         """
         until = self.deadline()
         if self._patience and not self._open():
@@ -85,22 +103,29 @@ class OtherTransactions:
         while True:
             try:
                 return work(until)
-            except _BegunError:
-                continue
-
-    def check(self, until: float) -> None:
-        """Let `politely` begin again where another transaction has begun, unless it is ``until`` already."""
-        if time.monotonic() < until and not self._free(min(until, time.monotonic() + SHORT)):
-            raise _BegunError
+            except RowRefusedError:
+                if not self._refused:
+                    raise
+            finally:
+                self._ends, self._refused = 0.0, False
 
     def deadline(self) -> float:
         """Return until when to wait for others from now on, on the monotonic clock."""
         return time.monotonic() + self._patience
 
-    def wait(self, until: float) -> None:
-        """Wait until no other transaction is open, at most ``until``."""
+    def wait(self, until: float, *, again: bool = False) -> None:
+        """Wait until no other transaction is open, at most ``until``; ``again``: look at the next commit, too."""
         if time.monotonic() < until and self._open():
             self._free(until)
+            self._ends, self._locked = until if again else 0.0, time.monotonic()
+
+    def _refuse(self) -> bool:
+        """Tell SQLite to roll back instead of a commit, where somebody has begun to read and does not end soon."""
+        until, self._ends, now = self._ends, 0.0, time.monotonic()
+        if now >= until or self._free(min(until, now + SHORT, max(now, self._locked + HELD_LOCK))):
+            return False
+        self._refused = True
+        return True
 
     def _free(self, until: float) -> bool:
         """Look until no other transaction is open; False when it is ``until`` before that."""
@@ -138,7 +163,11 @@ class OtherTransactions:
         return self._descriptor >= 0
 
     def _held(self) -> set[Lock]:
-        marks = struct.unpack("5I", os.pread(self._descriptor, 20, MARKS_AT).ljust(20, b"\0"))
+        if sys.platform != "linux":
+            return set()
+        read = ctypes.create_string_buffer(20)
+        _C.pread(self._descriptor, read, ctypes.c_size_t(20), ctypes.c_long(MARKS_AT))
+        marks = struct.unpack("5I", read.raw)
         found = set()
         for byte, mark in zip((WRITER, *READ_MARKS), (0, *marks), strict=True):
             if (holder := self._holder(byte)) is not None:
@@ -152,8 +181,10 @@ class OtherTransactions:
         """
         if sys.platform != "linux":
             return None
-        asked = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, byte, 1, 0)
-        kind, _, _, _, process = struct.unpack("hhqqi4x", fcntl.fcntl(self._descriptor, fcntl.F_GETLK, asked))
+        asked = ctypes.create_string_buffer(struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, byte, 1, 0))
+        if _C.fcntl(self._descriptor, fcntl.F_GETLK, asked):
+            return None
+        kind, _, _, _, process = struct.unpack("hhqqi4x", asked.raw[:32])
         return None if kind == fcntl.F_UNLCK else process
 
     def _wait_for_a_pause(self, until: float) -> None:
