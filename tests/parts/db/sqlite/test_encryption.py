@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import random
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -17,6 +20,8 @@ from harmonylite.db.sqlite.thread import SqliteThread
 from harmonylite.errors import DatabaseDamagedError, DatabaseEncryptedError
 from harmonylite.recovery.bootstrap import Bootstrap
 from harmonylite.status import NodeStatus
+from tests.cluster.libraries import INSTALLED
+from tests.needs import Need
 
 RANDOM = random.Random(13)
 
@@ -62,6 +67,33 @@ DAMAGED: dict[str, Callable[[bytes], bytes]] = {
 def test_an_encrypted_file_is_recognised(tmp_path: Path, make: Callable[[bytes], bytes], page: int) -> None:
     path = tmp_path / "app.db"
     path.write_bytes(make(plain(path, page)))
+    assert is_encrypted(path)
+    assert "is encrypted" in damage(path)
+
+
+REAL = """
+import sys
+import sqlcipher3
+connection = sqlcipher3.connect(sys.argv[1])
+for statement in sys.argv[2:]:
+    connection.execute(statement)
+connection.execute("CREATE TABLE t(id INTEGER PRIMARY KEY, name TEXT)")
+connection.executemany("INSERT INTO t VALUES (?, ?)", [(n, f"name {n}") for n in range(400)])
+connection.commit()
+"""
+
+
+@pytest.mark.parametrize(
+    "more",
+    [[], ["PRAGMA cipher_plaintext_header_size = 32", f"""PRAGMA cipher_salt = "x'{"01" * 16}'\""""]],
+    ids=["whole", "with a plain header"],
+)
+def test_a_file_of_the_real_sqlcipher_is_recognised(tmp_path: Path, more: list[str]) -> None:
+    python = INSTALLED / "python"
+    Need("sqlcipher3", "" if (python / "sqlcipher3").exists() else "make libraries").skip()
+    path = tmp_path / "app.db"
+    command = [sys.executable, "-c", REAL, str(path), "PRAGMA key = 'secret'", *more]
+    subprocess.run(command, check=True, env=os.environ | {"PYTHONPATH": str(python)})
     assert is_encrypted(path)
     assert "is encrypted" in damage(path)
 
