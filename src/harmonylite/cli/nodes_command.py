@@ -11,6 +11,8 @@ from harmonylite.cli.go_flags import GoCommand, GoGroup
 from harmonylite.cli.invocation import config_option, invocation, json_option
 from harmonylite.cli.output import console, plain, print_json, table
 
+WIDE = 100
+"""Columns from which on the list has hosts, and times in full."""
 FORGET_SECONDS = 30.0
 """Time to forget a node: it is asked first whether it answers."""
 
@@ -30,17 +32,21 @@ def listing(ctx: click.Context, as_json: bool) -> None:
     if as_json:
         print_json(answer)
         return
-    shown = table("node", "state", "last seen", ">behind", ">oldest", ">pending", "version", "host")
+    out = console()
+    wide = out.width >= WIDE
+    shown = table(
+        "node", "state", "last seen", ">behind", ">oldest", ">pending", "version", *(["host"] if wide else [])
+    )
     for each in answer["nodes"]:
         shown.add_row(
             *(plain(each[name]) for name in ("node_id", "state")),
-            _when(each["last_seen"]),
+            _when(each["last_seen"], wide=wide),
             _number(each["lag_messages"]),
             "-" if each["lag_seconds"] is None else f"{each['lag_seconds']:.1f} s",
             _number(each["pending_rows"]),
-            *(plain(each[name]) for name in ("version", "host")),
+            *(plain(each[name]) for name in ("version", *(["host"] if wide else []))),
         )
-    console().print(shown)
+    out.print(shown)
 
 
 @node.command(cls=GoCommand)
@@ -57,8 +63,13 @@ def forget(ctx: click.Context, name: str, as_json: bool) -> None:
     print_json(answer) if as_json else click.echo(f"{plain(answer['forgotten'])} is forgotten")
 
 
-def _when(seconds: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds)) if seconds else "-"
+def _when(seconds: float, *, wide: bool) -> str:
+    """Return a time, in a narrow terminal how long ago that was."""
+    if not seconds or wide:
+        return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds)) if seconds else "-"
+    from harmonylite.cli.status_view import duration
+
+    return f"{duration(max(0.0, time.time() - seconds))} ago"
 
 
 def _number(value: int | None) -> str:

@@ -43,8 +43,13 @@ def render(report: dict[str, Any]) -> RenderableType:
 
 
 def render_cluster(reports: Sequence[dict[str, Any]]) -> RenderableType:
-    """Return one line a node, and below what any of them waits for."""
-    table = _table("node", "state", ">behind", ">oldest", ">pending", ">held", ">conflicts", "version")
+    """Return one line a node, within 80 columns for names of up to 16, and below what any of them waits for.
+
+    Where there are held-back rows, their column takes the place of the version's.
+    """
+    held = any(report.get("held_rows") for report in reports)
+    last = [">held", ">conflicts"] if held else [">conflicts", "version"]
+    table = _table("node", "state", ">behind", ">oldest", ">pending", *last, gap=2)
     for report in reports:
         shards = report.get("shards", ())
         known = report.get("status") in ("healthy", "unhealthy")
@@ -52,14 +57,14 @@ def render_cluster(reports: Sequence[dict[str, Any]]) -> RenderableType:
             _count(sum(shard.get("lag_messages", 0) for shard in shards)),
             f"{max((shard.get('lag_seconds', 0.0) for shard in shards), default=0.0):.1f} s",
             _count(report.get("pending_rows", 0)),
-            _count(report.get("held_rows", 0)),
+            *([_count(report.get("held_rows", 0))] if held else []),
             _count(report.get("counters", {}).get("conflicts", 0)),
         ]
         table.add_row(
             _plain(report.get("node_id")),
             _state(report),
-            *(numbers if known else ["-"] * 5),
-            _plain(report.get("version")),
+            *(numbers if known else ["-"] * len(numbers)),
+            *([] if held else [_plain(report.get("version"))]),
         )
     waits = [(_plain(r.get("node_id")), _plain(wait)) for r in reports for wait in r.get("waits", ())]
     if not waits:
@@ -188,9 +193,9 @@ def _parts(parts: dict[str, dict[str, Any]]) -> Table:
     return table
 
 
-def _table(*heads: str) -> Table:
+def _table(*heads: str, gap: int = 3) -> Table:
     """Return a table without lines; a head that begins with ``>`` makes its column be at the right."""
-    table = Table(box=None, padding=(0, 3, 0, 0), header_style="dim", pad_edge=False)
+    table = Table(box=None, padding=(0, gap, 0, 0), header_style="dim", pad_edge=False)
     for head in heads:
         table.add_column(head.removeprefix(">"), justify="right" if head.startswith(">") else "left", overflow="fold")
     return table

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
@@ -163,6 +164,19 @@ def test_nodes_are_listed_with_what_is_known_of_each(run: Run, config_file: Path
         assert part in shown.stdout
     assert "\x1b" not in shown.stdout
     assert json.loads(run("node", "list", "-json", "-config", config_file).stdout) == {"nodes": [here, gone]}
+
+
+def test_nodes_are_listed_within_80_columns(
+    run: Run, config_file: Path, node: NodeDouble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    row = {"state": "this node", "last_seen": time.time() - 3_700, "host": "db-1.example", "version": "10.12.3",
+           "lag_messages": 1_200_000, "lag_seconds": 10.5, "pending_rows": 1_200}  # fmt: skip
+    node.answers["/v1/nodes"] = (200, {"nodes": [row | {"node_id": f"node-{n}"} for n in range(3)]})
+    lines = run("node", "list", "-config", config_file).stdout.splitlines()
+    assert len(lines) == 4
+    assert max(map(len, lines)) <= 80
+    assert "1 h 1 min ago" in lines[1]
 
 
 def test_forgetting_names_the_node(run: Run, config_file: Path, node: NodeDouble) -> None:

@@ -95,3 +95,20 @@ def test_a_narrow_terminal_loses_no_reason() -> None:
 )
 def test_durations_read_like_speech(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+@pytest.mark.parametrize("held", [0, 12])
+def test_a_cluster_fits_a_screen_of_80_columns(held: int) -> None:
+    reports = []
+    for number in range(12):
+        status = running_status()
+        status.node_id, status.version, status.caught_up = f"production-{number:05}", "10.12.3", number % 2 == 0
+        status.shard(0).last, status.pending_rows, status.counters.conflicts = 9_999_942, 123_456, 1_234
+        status.held_rows = held if number == 3 else 0
+        reports.append(status.report())
+    reports.append({"node_id": "gone", "status": "unknown"})
+    lines = plain(render_cluster(reports), width=80).splitlines()
+    assert len(lines) == 14, "a line for each node"
+    assert max(map(len, (line.rstrip() for line in lines))) <= 80
+    assert ("held" in lines[0]) is bool(held)
+    assert all(line.split()[0] == report["node_id"] for line, report in zip(lines[1:], reports, strict=True))
