@@ -1,0 +1,130 @@
+"""A Django project's own migrations on replicated files: on one node, on each in turn, on two at once."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.fix_cluster import Site, start
+from tests.cluster.processes import SECONDS, Node, environment, until, until_equal
+
+pytest.importorskip("django", reason="Django is not installed: it comes with requirements-dev.txt")
+pytestmark = pytest.mark.timeout(300)
+
+SETTINGS = """
+import os
+SECRET_KEY = "test"
+INSTALLED_APPS = ["library"]
+DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": os.environ["DB"], "OPTIONS": {"timeout": 30}}}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+USE_TZ = True
+"""
+MODELS = """
+from django.db import models
+
+class Tag(models.Model):
+    name = models.CharField(max_length=30, unique=True)
+
+class Book(models.Model):
+    title = models.CharField(max_length=100)
+    tags = models.ManyToManyField(Tag)
+"""
+LATER = """
+    subtitle = models.CharField(max_length=100, null=True)
+
+class Shelf(models.Model):
+    name = models.CharField(max_length=30)
+    books = models.ManyToManyField(Book)
+"""
+FILL = """
+from django.db import migrations
+
+def fill(apps, _):
+    Book = apps.get_model("library", "Book")
+    Book.objects.filter(subtitle=None).update(subtitle="none yet")
+
+class Migration(migrations.Migration):
+    dependencies = [("library", "0002_later")]
+    operations = [migrations.RunPython(fill)]
+"""
+NOTES = "SELECT app, name FROM django_migrations ORDER BY app, name"
+
+
+class Project:
+    """A Django project in a folder of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        (folder / "library" / "migrations").mkdir(parents=True)
+        (folder / "library" / "__init__.py").touch()
+        (folder / "library" / "migrations" / "__init__.py").touch()
+        (folder / "settings.py").write_text(SETTINGS)
+        self.model(MODELS, "first")
+
+    def model(self, text: str, name: str) -> None:
+        """Have these models from now on, with a migration to them."""
+        (self.folder / "library" / "models.py").write_text(text)
+        done = self.start(self.folder / "unused.db", "makemigrations", "library", "-n", name)
+        told = done.communicate(timeout=SECONDS)[0]
+        assert done.returncode == 0, told
+
+    def start(self, file: Path, *words: str) -> subprocess.Popen[str]:
+        """Start a command of the project's on ``file``."""
+        env = environment() | {"DB": str(file), "DJANGO_SETTINGS_MODULE": "settings", "PYTHONPATH": str(self.folder)}
+        return subprocess.Popen(
+            [sys.executable, "-m", "django", *words], cwd=self.folder, env=env, text=True,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+
+    def migrate(self, nodes: Sequence[Node]) -> list[str]:
+        """Migrate on all ``nodes`` at once; return what failed, "" for what did not."""
+        running = [self.start(node.db, "migrate", "--no-color") for node in nodes]
+        told = [each.communicate(timeout=SECONDS)[0] for each in running]
+        return ["" if each.returncode == 0 else text for each, text in zip(running, told, strict=True)]
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    """A project with its first migration."""
+    return Project(tmp_path / "project")
+
+
+def complete(nodes: Sequence[Node], *names: str) -> None:
+    """Wait until all files are equal, with a note of each migration, once."""
+    until(
+        lambda: all(node.rows(NOTES) == [("library", name) for name in names] for node in nodes), "every note is there"
+    )
+    until_equal(nodes)
+    for sql in ("SELECT group_concat(name) FROM (SELECT name FROM sqlite_schema WHERE name GLOB 'library*' ORDER BY 1)",
+                "SELECT count(*) FROM library_book WHERE subtitle = 'none yet'"):  # fmt: skip
+        until(lambda sql=sql: len({node.value(sql) for node in nodes}) == 1, sql)  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("where", ["on one node", "on each in turn", "on two at once"])
+def test_a_project_is_migrated(site: Site, project: Project, where: str) -> None:
+    nodes = [site.node(name, tables="CREATE TABLE begun(id TEXT PRIMARY KEY NOT NULL);") for name in ("a", "b")]
+    start(nodes)
+    others = {"on one node": [], "on each in turn": nodes[1:], "on two at once": []}[where]
+    at_once = nodes if where == "on two at once" else nodes[:1]
+
+    def migrate() -> None:
+        for failed in project.migrate(at_once):
+            assert not failed or "already exists" in failed or "duplicate column" in failed, failed
+        until(lambda: len({tuple(node.rows(NOTES)) for node in nodes}) == 1, "both have the same notes")
+        # The tool that met the other one's table failed: what is left is done when it runs again.
+        assert project.migrate(nodes if where == "on two at once" else others) in ([], [""], ["", ""])
+
+    migrate()
+    writer = site.application(nodes[1])
+    writer.write("INSERT INTO library_book(title) VALUES ('first')", "INSERT INTO library_tag(name) VALUES ('red')")
+    project.model(MODELS + LATER, "later")
+    (project.folder / "library" / "migrations" / "0003_fill.py").write_text(FILL)
+    writer.write("INSERT INTO library_book(title) VALUES ('second')")
+    until_equal(nodes)
+    migrate()
+    complete(nodes, "0001_first", "0002_later", "0003_fill")
+    assert nodes[1].value("SELECT count(*) FROM library_book WHERE subtitle = 'none yet'") == 2
