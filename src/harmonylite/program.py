@@ -52,6 +52,7 @@ class Keys(TypedDict, total=False):
     publish: bool
     replicate: bool
     capture_batch_rows: int
+    checkpointer: bool
     cleanup_interval: int | str
     sleep_timeout: int | str
     polling_interval: int | str
@@ -65,6 +66,7 @@ class Keys(TypedDict, total=False):
     logging: Section
     prometheus: Section
     health_check: Section
+    page: Section
     merge: Section
     verify: Section
 
