@@ -185,15 +185,22 @@ class Named:
     Lives for one transaction: scratch tables that it makes for a table that went would not outlive one that is undone.
     ``tables``: those that the database has. ``placeless``: sentences on new rows that have no place under today's key.
     ``moved``: the numbers that the fold under way gave rows of a change set, see `harmonylite.changes.renumbering`.
+    ``made_again``: names of tables of which this database has the older one, whose drop waits. It is read when this is
+    made, before a fold's transaction: from the first read of the database on, whatever the application commits would
+    keep the merge from writing (SQLite: rescode, SQLITE_BUSY_SNAPSHOT).
     """
 
     connection: apsw.Connection
     tables: Mapping[str, TrackedTable]
     placeless: list[str] = field(default_factory=list)
     moved: dict[ChangeSetId, dict[str, dict[int, int]]] = field(default_factory=dict)
+    made_again: set[str] = field(init=False)
     _made: int = 0
     _others: dict[str, TrackedTable | None] = field(default_factory=dict)
     _columns: dict[str, dict[str, str | None]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.made_again = made_again(self.connection)
 
     def get(self, name: str) -> TrackedTable | None:
         """Return the table that a change set calls ``name``; None: neither database nor mirror ever had it."""
@@ -243,11 +250,6 @@ class Named:
             value(self.connection, sql, (folded(name), fragment.shard, fragment.seq, _history(self.connection)))
             is not None
         )
-
-    @cached_property
-    def made_again(self) -> set[str]:
-        """Names of tables of which this database has the older one, whose drop waits."""
-        return made_again(self.connection)
 
     @cached_property
     def anything_gone(self) -> bool:
