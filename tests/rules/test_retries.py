@@ -35,6 +35,7 @@ NO_RETRIES = {
     ("node/node.py", "_watch_held_back"): "a look each 5 s",
     ("node/node.py", "_watch_statistics"): "a look at long intervals",
     ("node/presence.py", "_heartbeat"): "a heartbeat at its interval",
+    ("node/schemas.py", "run"): "a look each second",
     ("node/services.py", "_watch_file"): "a look at its interval",
     ("recovery/recover.py", "watch"): "a look at its interval; what can't be asked is shown by other parts",
     ("replication/engine.py", "_recovered"): "counts at its interval while a task recovers",

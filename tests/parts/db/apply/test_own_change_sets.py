@@ -145,7 +145,7 @@ def test_changes_that_cancel_out_publish_nothing(group: Group) -> None:
     a.run("INSERT INTO counter VALUES (2, 0, '')")
     a.run("DELETE FROM counter WHERE id = 2")
     a.run("UPDATE counter SET other = other")
-    assert a.replica.look() > 0
+    assert a.replica.look() == 0
     assert a.send() == 0
     assert a.replica.pending_rows() == 0
 
