@@ -325,8 +325,8 @@ class SnapshotRepository:
         """Take note that ``snapshot`` is no use; one that is refused is not fetched again."""
         if isinstance(error, SnapshotRefusedError):
             self._refused[snapshot.name] = error
-        self._status.part("snapshots").waiting(f"{error}; an older one is tried, and a new one is due")
-        if snapshot.name not in self.damaged:
+        if snapshot.name not in self.damaged:  # later on others may know more about the cause, and have said so
+            self._status.part("snapshots").waiting(f"{error}; an older one is tried, and a new one is due")
             log.warning("snapshot %s can't be used: %s; trying an older one", snapshot.name, error)
         self.damaged.add(snapshot.name)
         if isinstance(error, ObjectMissingError):
