@@ -105,6 +105,21 @@ class DatabaseEncryptedError(DatabaseError):
         )
 
 
+class EncodingError(DatabaseError):
+    """The database's text encoding is another one than the cluster's: SQLite can't attach one file to the other.
+
+    ``mine``, ``theirs``: as ``PRAGMA encoding`` names them.
+    """
+
+    def __init__(self, path: object, mine: str, theirs: str) -> None:
+        super().__init__(
+            f"the database {path} keeps its text in {mine}, the cluster in {theirs}: rows can't be merged between them",
+            advice="stop the application, dump the file into a new one whose first statement is"
+            f" PRAGMA encoding = '{theirs}' (see docs/operating.md, \"Text encodings\"; VACUUM keeps the old encoding),"
+            " put the new file in the place of the old one, and start the node again",
+        )
+
+
 class DatabaseReplacedError(ReopenError):
     """The application's file is another one than was opened, or went back to an earlier state, while the node ran."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import AbstractContextManager
+from functools import partial
 
 import apsw
 
@@ -33,14 +34,16 @@ from harmonylite.db.mirror.schema_history import Named, Own
 from harmonylite.db.rolled_back import unname_landed
 from harmonylite.db.sqlite.connection import value
 from harmonylite.db.sqlite.lossless import exact_rows, same_bits
+from harmonylite.db.sqlite.other_transactions import OtherTransactions
 from harmonylite.db.tracking.change_log import ChangeLog
 from harmonylite.db.tracking.installed import STALE, Installed
 from harmonylite.db.tracking.tracked_table import TrackedTable
 from harmonylite.db.tracking.triggers import HELD
 from harmonylite.model import Position
-from harmonylite.schema.sql import quote
+from harmonylite.schema.sql import PRIVATE, quote
 
 Unit = Callable[[str], AbstractContextManager[None]]
+_UNSEEN = quote(PRIVATE + "unseen")
 
 
 def copy_into_mirror(
@@ -303,11 +306,18 @@ def _journal_touched(connection: apsw.Connection, table: TrackedTable, journal: 
 
 
 def log_unlogged(
-    connection: apsw.Connection, tables: Iterable[TrackedTable], log: ChangeLog, unit: Unit, *, replicate: bool
+    connection: apsw.Connection,
+    log: ChangeLog,
+    unit: Unit,
+    others: OtherTransactions,
+    tables: Iterable[TrackedTable],
+    *,
+    replicate: bool,
 ) -> int:
     """Log the rows of suspect tables that differ and that the log doesn't name; return how many.
 
-    ``replicate`` False: none is known to have gone, see `compare.changed_keys`.
+    The comparison holds no lock; what it found is logged politely. ``replicate`` False: none is known to have gone, see
+    `compare.changed_keys`.
     """
     found = 0
     for table in tables:
@@ -315,7 +325,18 @@ def log_unlogged(
             with unit("look for unseen changes"):
                 unseen = compare_table(connection, table, unlogged=True)
                 if not unseen.equal:
-                    log.append(table, differing_keys(table))
-                    found += unseen.missing + unseen.extra + unseen.different
+                    connection.execute(f"CREATE TEMP TABLE {_UNSEEN} AS {differing_keys(table)}")
+            if not unseen.equal:
+                try:
+                    others.politely(partial(_log_unseen, log, unit, others, table))
+                finally:
+                    connection.execute(f"DROP TABLE temp.{_UNSEEN}")
+                found += unseen.missing + unseen.extra + unseen.different
         table.suspect = False
     return found
+
+
+def _log_unseen(log: ChangeLog, unit: Unit, others: OtherTransactions, table: TrackedTable, until: float) -> None:
+    others.wait(until, again=True)
+    with unit("log unseen changes"):
+        log.append(table, f"SELECT * FROM temp.{_UNSEEN}")

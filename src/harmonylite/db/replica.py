@@ -28,7 +28,7 @@ from harmonylite.db.mirror import compare, file_facts, mirror_file
 from harmonylite.db.mirror.conflict_journal import ConflictJournal, read_journal, remembered_nodes
 from harmonylite.db.mirror.database_schema import keep_schema
 from harmonylite.db.mirror.positions import database_lineage, history_of, read_lineage
-from harmonylite.db.mirror.swap import exchanged, must_fit
+from harmonylite.db.mirror.swap import exchanged, must_fit, must_share_encoding
 from harmonylite.db.reconcile import log_unlogged
 from harmonylite.db.replica_options import ReplicaOptions
 from harmonylite.db.rolled_back import lacks_own, settled_at_start
@@ -265,8 +265,7 @@ class Replica:
 
         ``merge`` False: fold only. Raises SchemaWaitError, PoisonError, DatabaseBusyError with nothing changed.
         """
-        made = self._schema.bring(sections_of(batch.fragments))
-        if made is not None:
+        if (made := self._schema.bring(sections_of(batch.fragments))) is not None:
             self.reinstall()
         done = self._in_step(lambda: self._applying.apply(batch, merge=merge))
         return replace(done, schema=made or [])
@@ -280,7 +279,8 @@ class Replica:
         return (self._schema.accept(), self.reinstall())[0]
 
     def must_fit(self, snapshot: Path, *, whole: bool = False) -> None:
-        """Make what the schema of ``snapshot`` has and this database never had; raises as `swap.must_fit`."""
+        """Make what the schema of ``snapshot`` has and this database never had; raises as the functions of `swap`."""
+        must_share_encoding(self.connection, self.options.database, snapshot)
         self._in_step(self._applying.same_schema)
         if self._schema.bring([of_mirror(self.connection, snapshot)]) is not None:
             self.reinstall()
@@ -396,5 +396,5 @@ class Replica:
     def find_unlogged(self) -> int:
         """Log the rows of suspect tables that differ unseen: REPLACE through an index that triggers can't see."""
         self.look()
-        tables = self.tables.values() if self.suspicious and self.joined else ()
-        return log_unlogged(self.connection, tables, self._log, self._applying.unit, replicate=self.options.replicate)
+        of, tables = (self.connection, self._log, self._applying.unit, self.others), self.tables.values()
+        return log_unlogged(*of, tables if self.joined else (), replicate=self.options.replicate)

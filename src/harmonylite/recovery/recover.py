@@ -2,8 +2,7 @@
 
 Invariant: a row that any node holds is never lost by recovering. What a snapshot takes over from this node's history is
 merged; what this node knows beyond it is published again. A new history begins only when no snapshot fits the streams,
-no node can follow them, and by compare-and-set, so that there is one; everybody takes it up from that snapshot, the
-node that saved it too.
+no node can follow them, and by compare-and-set, so that there is one; everybody takes it up, who saved it, too.
 """
 
 from __future__ import annotations
@@ -25,6 +24,7 @@ from harmonylite.db.snapshot import install_mirror, lineage_of, save_mirror
 from harmonylite.db.sqlite.thread import SqliteThread
 from harmonylite.errors import (
     DatabaseBusyError,
+    EncodingError,
     MirrorDeviatesError,
     ObjectMissingError,
     PoisonError,
@@ -195,7 +195,7 @@ class Recovery:
                 try:
                     if await self.leads_on(replica, time.monotonic() - start):
                         return
-                except (StreamError, SnapshotError, DatabaseBusyError, SchemaWaitError) as error:
+                except (StreamError, SnapshotError, DatabaseBusyError, SchemaWaitError, EncodingError) as error:
                     self._part.waiting(str(error), error)
                     if isinstance(error, SchemaWaitError):
                         await self._request_snapshot()  # a newer snapshot may have the schema that is here

@@ -193,7 +193,20 @@ def held(a: Member, _: Member) -> Callable[[], object]:
     return a.replica._applying.retry_held
 
 
-@pytest.mark.parametrize("prepare", [incoming, noted, named, held])
+def unseen(a: Member, _: Member) -> Callable[[], object]:
+    """Return the search for rows that REPLACE displaced through an index that triggers can't see."""
+    a.run("CREATE UNIQUE INDEX t_a ON t(lower(a))")
+    a.replica.reinstall()
+    a.run("UPDATE t SET b = 99 WHERE id = 2")
+    a.run("INSERT OR REPLACE INTO t VALUES (3, 'X', 30)")
+
+    def find() -> None:
+        assert a.replica.find_unlogged() == 1
+
+    return find
+
+
+@pytest.mark.parametrize("prepare", [incoming, noted, named, held, unseen])
 def test_what_is_written_is_begun_again_where_somebody_begins_to_read_before_its_commit(
     pair: list[Member], monkeypatch: pytest.MonkeyPatch, prepare: Callable[[Member, Member], Callable[[], object]]
 ) -> None:

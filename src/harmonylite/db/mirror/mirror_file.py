@@ -14,7 +14,7 @@ import apsw
 
 from harmonylite.db.mirror import conflict_journal, schema_history, skipped_messages
 from harmonylite.db.mirror.pouring import pour, told_pairs
-from harmonylite.db.sqlite.connection import attach, mapped, open_file, rows, transaction, tune, value
+from harmonylite.db.sqlite.connection import attach, mapped, open_file, reading, rows, transaction, tune, value
 from harmonylite.db.sqlite.file_access import follow, make_private
 from harmonylite.db.sqlite.introspection import TableRules, read_inventory
 from harmonylite.db.tracking.column_renames import checked, found_by_values
@@ -73,7 +73,8 @@ def attach_to(connection: apsw.Connection, path: Path, database: Path) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        make_ready(path, database, str(connection.pragma("encoding")))
+        make_ready(path, database, mine := str(connection.pragma("encoding")))
+        _must_share_encoding(path, mine)
         attach(connection, path, "mirror")
         with transaction(connection, f"prepare {path}"):
             prepare(connection)
@@ -82,6 +83,15 @@ def attach_to(connection: apsw.Connection, path: Path, database: Path) -> None:
         tune(connection)
     except (DatabaseDamagedError, apsw.NotADBError, apsw.CorruptError) as error:
         raise MirrorDamagedError(f"the mirror {path} is damaged: {error}") from error
+
+
+def _must_share_encoding(path: Path, mine: str) -> None:
+    """Raise MirrorDamagedError where the application put a file with another text encoding in the database's place."""
+    with reading(path) as mirror:
+        theirs = str(mirror.pragma("encoding"))
+        empty = value(mirror, "SELECT 1 FROM sqlite_schema LIMIT 1") is None  # its encoding is not settled
+    if theirs != mine and not empty:
+        raise MirrorDamagedError(f"the mirror {path} keeps its text in {theirs}, the database in {mine}")
 
 
 def use_wal(path: Path) -> None:

@@ -185,9 +185,8 @@ class Named:
     Lives for one transaction: scratch tables that it makes for a table that went would not outlive one that is undone.
     ``tables``: those that the database has. ``placeless``: sentences on new rows that have no place under today's key.
     ``moved``: the numbers that the fold under way gave rows of a change set, see `harmonylite.changes.renumbering`.
-    ``made_again``: names of tables of which this database has the older one, whose drop waits. It is read when this is
-    made, before a fold's transaction: from the first read of the database on, whatever the application commits would
-    keep the merge from writing (SQLite: rescode, SQLITE_BUSY_SNAPSHOT).
+    ``made_again``: names of tables of which this database has the older one, whose drop waits; read before the fold's
+    transaction, which could not write any more if the application commits after its first read of the database.
     """
 
     connection: apsw.Connection

@@ -17,9 +17,9 @@ import apsw
 
 from harmonylite.db.mirror import mirror_file
 from harmonylite.db.mirror.schema_history import carry_over, gone_columns
-from harmonylite.db.sqlite.connection import attach, mapped, uri_path, value
+from harmonylite.db.sqlite.connection import attach, mapped, reading, uri_path, value
 from harmonylite.db.sqlite.introspection import TableRules, read_inventory
-from harmonylite.errors import DatabaseBusyError, DatabaseError, MirrorDamagedError, SchemaWaitError
+from harmonylite.errors import DatabaseBusyError, DatabaseError, EncodingError, MirrorDamagedError, SchemaWaitError
 from harmonylite.schema.names import folded
 
 
@@ -59,6 +59,17 @@ def exchanged(
             except (DatabaseError, apsw.Error) as error:
                 # Nothing can be done on a connection without a mirror: the files are opened again.
                 raise MirrorDamagedError(f"the mirror {current} can't be attached again: {error}") from error
+
+
+def must_share_encoding(connection: apsw.Connection, database: Path, incoming: Path) -> None:
+    """Raise EncodingError where the mirror file ``incoming`` keeps its text in another encoding than ``database``.
+
+    SQLite refuses to attach it then (SQLite: lang_attach), UTF-16le to UTF-16be, too.
+    """
+    with reading(incoming) as other:
+        mine, theirs = str(connection.pragma("encoding")), str(other.pragma("encoding"))
+    if mine != theirs:
+        raise EncodingError(database, mine, theirs)
 
 
 def must_fit(connection: apsw.Connection, rules: TableRules, incoming: Path, *, whole: bool = False) -> None:
