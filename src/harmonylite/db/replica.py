@@ -56,10 +56,9 @@ class Replica:
         self.options = options
         self._clock = clock
         self._connection: apsw.Connection | None = None
-        self._installed = Installed()
-        self._seen = -1
+        self._installed, self._seen = Installed(), -1
         self.others = OtherTransactions(options.database, options.patience)
-        self.wal, self.statistics = Wal(), Statistics()
+        self.wal, self.statistics, self._unlike = Wal(), Statistics(), dict[str, str]()
 
     @property
     def connection(self) -> apsw.Connection:
@@ -143,7 +142,8 @@ class Replica:
     @property
     def warnings(self) -> dict[str, str]:
         """Sentences about the database, tables and triggers that are left out or need care."""
-        return self._installed.warnings | self._schema.left_out | self.wal.warnings | self.statistics.warnings
+        of_files = self._unlike | self.wal.warnings | self.statistics.warnings
+        return self._installed.warnings | self._schema.left_out | of_files
 
     def positions(self) -> dict[int, Position]:
         """Return the mirror's position on every shard."""
@@ -284,7 +284,7 @@ class Replica:
         self._in_step(self._applying.same_schema)
         if self._schema.bring([of_mirror(self.connection, snapshot)]) is not None:
             self.reinstall()
-        must_fit(self.connection, self.options.rules, snapshot, whole=whole)
+        self._unlike = must_fit(self.connection, self.options.rules, snapshot, whole=whole)
 
     def stage_ahead(self, fragment: Fragment, number: int) -> int:
         """Stage a block of a change set that is not all here; see `Applying.stage_ahead`."""

@@ -8,7 +8,7 @@ one when it closes. So `Readers` counts copies and digests, which read it on thr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
@@ -21,6 +21,7 @@ from harmonylite.db.sqlite.connection import attach, mapped, reading, uri_path, 
 from harmonylite.db.sqlite.introspection import TableRules, read_inventory
 from harmonylite.errors import DatabaseBusyError, DatabaseError, EncodingError, MirrorDamagedError, SchemaWaitError
 from harmonylite.schema.names import folded
+from harmonylite.schema.shape import TableShape
 
 
 @contextmanager
@@ -72,9 +73,11 @@ def must_share_encoding(connection: apsw.Connection, database: Path, incoming: P
         raise EncodingError(database, mine, theirs)
 
 
-def must_fit(connection: apsw.Connection, rules: TableRules, incoming: Path, *, whole: bool = False) -> None:
-    """Raise SchemaWaitError where the mirror file ``incoming`` has a column that this database's table lacks and never
-    had, or, ``whole``, lacks a column that is here.
+def must_fit(connection: apsw.Connection, rules: TableRules, incoming: Path, *, whole: bool = False) -> dict[str, str]:
+    """Return sentences on the columns of the mirror file ``incoming`` that have another affinity than here.
+
+    Raise SchemaWaitError where it has a column that this database's table lacks and never had, or, ``whole``, lacks a
+    column that is here.
 
     A mirror follows its database's schema: the column's values would be lost, also once a migration adds it.
     """
@@ -93,8 +96,25 @@ def must_fit(connection: apsw.Connection, rules: TableRules, incoming: Path, *, 
             if lost:
                 what = f"a snapshot has column {lost[0]} of table {name}"
                 raise SchemaWaitError(f"{what}, which this database does not have")
+        return _unlike(mine, there.values())
     finally:
         connection.execute("DETACH incoming")
+
+
+def _unlike(mine: Mapping[str, TableShape], there: Iterable[TableShape]) -> dict[str, str]:
+    """Say, by table and column, which affinity is another one here than in a snapshot."""
+    found = {}
+    for theirs in there:
+        shape = mine.get(folded(theirs.name))
+        known = {folded(column.name): column.affinity for column in theirs.columns}
+        for column in shape.columns if shape is not None else ():
+            other = known.get(folded(column.name), column.affinity)
+            if shape is not None and other != column.affinity:
+                found[f"{shape.name}.{column.name}"] = (
+                    f"column {column.name} of table {shape.name} has the affinity {column.affinity} here and {other} in"
+                    " the cluster: one value may be kept in two types and compare unlike; declare it alike everywhere"
+                )
+    return found
 
 
 class Readers:
