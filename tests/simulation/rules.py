@@ -226,10 +226,10 @@ def _(patch: pytest.MonkeyPatch) -> None:
 def _(patch: pytest.MonkeyPatch) -> None:
     apply = Applying.apply
 
-    def early(self: Applying, cut: Any, *, merge: bool) -> Any:
+    def early(self: Applying, cut: Any, **how: Any) -> Any:
         with self.unit("move the positions"):
             mirror_file.set_positions(self._connection, "mirror", cut.positions)
-        return apply(self, cut, merge=merge)
+        return apply(self, cut, **how)
 
     patch.setattr(Applying, "apply", early)
 

@@ -260,15 +260,15 @@ class Replica:
         """The change set ``number`` never got into the stream; its rows stay pending."""
         self._applying.never_landed(number)
 
-    def apply(self, batch: AtomicBatch, *, merge: bool = True) -> Applied:
+    def apply(self, batch: AtomicBatch, *, merge: bool = True, until: float | None = None) -> Applied:
         """Fold a batch into the mirror and merge it into the database, with its positions, in one transaction.
 
-        ``merge`` False: fold only. Raises SchemaWaitError, PoisonError, DatabaseBusyError with nothing changed.
+        ``merge`` False: fold only; ``until``: see `OtherTransactions.politely`. Raises SchemaWaitError, PoisonError,
+        DatabaseBusyError, GiveWayError with nothing changed.
         """
         if (made := self._schema.bring(sections_of(batch.fragments))) is not None:
             self.reinstall()
-        done = self._in_step(lambda: self._applying.apply(batch, merge=merge))
-        return replace(done, schema=made or [])
+        return replace(self._in_step(lambda: self._applying.apply(batch, merge=merge, until=until)), schema=made or [])
 
     def waiting_schema(self) -> list[WaitingChange]:
         """Return the schema changes of other nodes that are not made here, the oldest first."""

@@ -106,6 +106,7 @@ class Engine:
     ) -> None:
         recovery = hooks.recovery
         self._replica = replica
+        replica.others.pause = thread.pause
         self._thread = thread
         self.streams = streams
         self._status = status

@@ -284,7 +284,7 @@ class Receiver:
                 if look:
                     await self._thread.run(self._look_around)
                 with telling(self._part, messages):
-                    done = await self._thread.run(self._on_thread, messages)
+                    done = await self._thread.run(self._on_thread, messages, self._replica.others.deadline())
             except (SchemaWaitError, PoisonError) as error:
                 if len(messages.fragments) > 1 and not least:
                     self.reassembler.put_back(messages)
@@ -360,9 +360,9 @@ class Receiver:
         with mapped("read the schema's version"):
             return schema_version(self._replica.connection)
 
-    def _on_thread(self, messages: AtomicBatch) -> Applied:
+    def _on_thread(self, messages: AtomicBatch, until: float) -> Applied:
         self._tried_under = self._schema()
-        done = self._replica.apply(messages, merge=self.merging and self._behind is None)
+        done = self._replica.apply(messages, merge=self.merging and self._behind is None, until=until)
         for fragment in messages.fragments:
             if fragment.kind == KIND_CHECKPOINT and fragment.shard == max(fragment.shards):
                 self._checkpoint(fragment.id, {s: p.seq for s, p in self._replica.positions().items()})

@@ -91,13 +91,13 @@ async def test_an_own_change_set_that_is_left_out_is_captured_and_published_agai
     apply = Applying.apply
     refused: set[Any] = set()
 
-    def picky(self: Applying, batch: Any, *, merge: bool) -> Any:
+    def picky(self: Applying, batch: Any, **how: Any) -> Any:
         """Refuse the first change set of near's own, on near."""
         for fragment in batch.fragments:
             if self._node == fragment.id.node == "near" and (not refused or fragment.id in refused):
                 refused.add(fragment.id)
                 raise fragment.broken("the test says so")
-        return apply(self, batch, merge=merge)
+        return apply(self, batch, **how)
 
     monkeypatch.setattr(Applying, "apply", picky)
     await near.start()

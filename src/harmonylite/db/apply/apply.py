@@ -214,10 +214,10 @@ class Applying:
             named.log_placeless()
         return -1 if ahead.full else ahead.blocks
 
-    def apply(self, batch: AtomicBatch, *, merge: bool) -> Applied:
+    def apply(self, batch: AtomicBatch, *, merge: bool, until: float | None = None) -> Applied:
         """Fold, merge and move the positions in one transaction; see `Replica.apply`. Raises SchemaMovedError."""
         try:
-            return self._others.politely(lambda until: self._apply(batch, merge=merge, until=until))
+            return self._others.politely(lambda ends: self._apply(batch, merge=merge, until=ends), until)
         except RowRefusedError as error:
             if (named := refusal(batch.fragments, partial(self._attempt, batch, merge=merge))) is not None:
                 raise named from error

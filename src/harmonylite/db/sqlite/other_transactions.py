@@ -22,6 +22,7 @@ from typing import TypeVar
 
 import apsw
 
+from harmonylite.db.sqlite.thread import GiveWayError
 from harmonylite.errors import RowRefusedError
 
 if sys.platform == "linux":
@@ -62,16 +63,19 @@ class OtherTransactions:
     """The open transactions of other processes. ``patience``: seconds for which the node waits for their ends.
 
     A transaction that lasts longer, as one of a backup tool or a report, is *background* until it ends: it is waited
-    for once. ``seen``: returns a number that moves with every commit of others, where locks can't be asked for.
+    for once. So is one that has read before a commit of the node's: it can't write any more, there is nothing to spare.
+    ``seen``: returns a number that moves with every commit of others, where locks can't be asked for.
+    ``pause``: waits for some seconds; False, at once, when other calls wait for the thread (`SqliteThread.pause`).
     """
 
     def __init__(self, database: Path, patience: float, seen: Callable[[], int] = int) -> None:
         self._file = f"{database}-shm"
         self._patience = patience
         self.seen = seen
+        self.pause: Callable[[float], bool] = _sleep
         self._descriptor = -1
         self._ends = self._locked = 0.0
-        self._refused = False
+        self._refused = self._gives_way = False
         self._since: dict[Lock, float] = {}
         self._background: set[Lock] = set()
         self._looked = 0.0
@@ -88,26 +92,31 @@ class OtherTransactions:
 
     def look_within_commits(self, connection: apsw.Connection) -> None:
         """Let `politely` look once more within commits of ``connection``: what is left is the writing itself."""
-        connection.set_commit_hook(self._refuse)
+        connection.set_commit_hook(lambda: self._refuse() or self._pass_over(connection))
 
-    def politely(self, work: Callable[[float], T]) -> T:
+    def politely(self, work: Callable[[float], T], until: float | None = None) -> T:
         """Do work that commits to the database while nobody else has a transaction open, as far as patience goes.
 
         A transaction that has read can not write any more after it (SQLite: rescode, SQLITE_BUSY_SNAPSHOT). ``work``
         gets the time on the monotonic clock up to which it may `wait`. It is rolled back and done again where another
-        transaction has begun when it commits.
+        transaction has begun when it commits. With a deadline ``until`` of the caller's, its waits give way to other
+        calls of the thread: raises GiveWayError; it is to be called again with the same deadline.
         """
-        until = self.deadline()
-        if self._patience and not self._open():
-            self._wait_for_a_pause(until)
-        while True:
-            try:
-                return work(until)
-            except RowRefusedError:
-                if not self._refused:
-                    raise
-            finally:
-                self._ends, self._refused = 0.0, False
+        self._gives_way = until is not None
+        until = self.deadline() if until is None else until
+        try:
+            if self._patience and not self._open():
+                self._wait_for_a_pause(until)
+            while True:
+                try:
+                    return work(until)
+                except RowRefusedError:
+                    if not self._refused:
+                        raise
+                finally:
+                    self._ends, self._refused = 0.0, False
+        finally:
+            self._gives_way = False
 
     def deadline(self) -> float:
         """Return until when to wait for others from now on, on the monotonic clock."""
@@ -116,7 +125,7 @@ class OtherTransactions:
     def wait(self, until: float, *, again: bool = False) -> None:
         """Wait until no other transaction is open, at most ``until``; ``again``: look at the next commit, too."""
         if time.monotonic() < until and self._open():
-            self._free(until)
+            self._free(until, self._pause)
             self._ends, self._locked = until if again else 0.0, time.monotonic()
 
     def _refuse(self) -> bool:
@@ -127,14 +136,25 @@ class OtherTransactions:
         self._refused = True
         return True
 
-    def _free(self, until: float) -> bool:
+    def _pass_over(self, connection: apsw.Connection) -> bool:
+        """Let the commit happen; wait no more for the transactions that it comes before."""
+        if self._descriptor >= 0 and connection.txn_state("main") == apsw.SQLITE_TXN_WRITE:
+            self._background |= {lock for lock in self._held() if lock[0] != WRITER}
+        return False
+
+    def _pause(self, seconds: float) -> None:
+        """Sleep, or give way to other calls. Raises GiveWayError."""
+        if not (self.pause if self._gives_way else _sleep)(seconds):
+            raise GiveWayError
+
+    def _free(self, until: float, pause: Callable[[float], object] = time.sleep) -> bool:
         """Look until no other transaction is open; False when it is ``until`` before that."""
         begun = time.monotonic()
         while self.busy():
             now = time.monotonic()
             if now >= until:
                 return False
-            time.sleep(SOON if now - begun < SHORT else LOOK)
+            pause(SOON if now - begun < SHORT else LOOK)
         return True
 
     def busy(self) -> bool:
@@ -191,6 +211,11 @@ class OtherTransactions:
         """Wait until nobody has committed for a moment, at most ``until``."""
         seen, since = self.seen(), time.monotonic()
         while (now := time.monotonic()) < until and now - since < PAUSE:
-            time.sleep(LOOK)
+            self._pause(LOOK)
             if (found := self.seen()) != seen:
                 seen, since = found, now
+
+
+def _sleep(seconds: float) -> bool:
+    time.sleep(seconds)
+    return True

@@ -1,7 +1,8 @@
 """The one thread that owns the SQLite files of a node.
 
-Invariant: calls run one after the other, in the order in which they were made. Cancelling a waiting caller abandons the
-wait and not the call: a transaction that was begun is committed or rolled back by its own code.
+Invariant: calls run one after the other, in the order in which they were made; one that waits for something outside
+gives way to those that wait for it, and is run again after them. Cancelling a waiting caller abandons the wait and not
+the call: a transaction that was begun is committed or rolled back by its own code.
 
 A commit's way crosses this thread three times, so the crossing is short: one queue there, one callback back. asyncio's
 own executor takes two futures more and three turns of the loop.
@@ -24,6 +25,10 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 Call = tuple[asyncio.Future[Any], Callable[[], Any]]
+
+
+class GiveWayError(Exception):
+    """Ends a call that changed nothing, so that others run; it is run again after those that wait already."""
 
 
 class SqliteThread:
@@ -79,6 +84,9 @@ class SqliteThread:
             try:
                 with mapped("use the database"):
                     result = function()
+            except GiveWayError:
+                self._calls.put(call)
+                continue
             except BaseException as raised:  # noqa: BLE001 - whatever it is, it is the caller's
                 error = raised
             with suppress(RuntimeError):  # the loop has ended, and anyone who waited with it
@@ -90,12 +98,17 @@ class SqliteThread:
         self._closed = True
         if self._thread is None:
             return
+        self._drop()
+        self._calls.put(None)
+        self._called.set()
+        await asyncio.to_thread(self._thread.join)
+        self._drop()  # a call that gave way to the end
+
+    def _drop(self) -> None:
         while not self._calls.empty():
             call = self._calls.get()
             if call is not None:
                 call[0].cancel()
-        self._calls.put(None)
-        await asyncio.to_thread(self._thread.join)
 
 
 def _settle(future: asyncio.Future[Any], result: object, error: BaseException | None) -> None:

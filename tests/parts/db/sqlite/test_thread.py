@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from harmonylite.db.sqlite.thread import SqliteThread
+from harmonylite.db.sqlite.thread import GiveWayError, SqliteThread
 
 
 async def test_calls_run_one_after_the_other_on_one_thread() -> None:
@@ -112,3 +112,24 @@ async def test_a_call_that_pauses_goes_on_as_soon_as_another_one_waits_for_it() 
         assert first.result() is False
     finally:
         await thread.aclose()
+
+
+async def test_a_call_that_gives_way_runs_again_after_those_that_wait() -> None:
+    thread, ran = SqliteThread(), []
+
+    def waiting(name: str) -> str:
+        ran.append(name)
+        if not thread.pause(60.0):
+            raise GiveWayError
+        return name
+
+    try:
+        first = asyncio.create_task(thread.run(waiting, "first"))
+        assert await thread.run(lambda: "second") == "second"
+        assert await thread.run(lambda: "third") == "third"
+        assert not first.done()
+        assert ran.count("first") >= 1
+    finally:
+        await thread.aclose()
+    with pytest.raises(asyncio.CancelledError):
+        await first
