@@ -15,8 +15,8 @@ from harmonylite.db.mirror import mirror_file
 from harmonylite.db.mirror.compare import changed_keys
 from harmonylite.db.mirror.database_schema import captured_there, is_remembered
 from harmonylite.db.mirror.file_facts import header
-from harmonylite.db.mirror.former_names import gone_columns, moves_of
 from harmonylite.db.mirror.positions import is_older, mirror_is_behind
+from harmonylite.db.mirror.schema_history import gone_columns, moves_of
 from harmonylite.db.mirror.table_moves import forget_told, told_moves
 from harmonylite.db.sqlite.capabilities import why_unwritable
 from harmonylite.db.sqlite.connection import rows, transaction, value
@@ -41,7 +41,7 @@ from harmonylite.db.tracking.triggers import (
 from harmonylite.errors import DatabaseError, MirrorDamagedError
 from harmonylite.schema.columns import columns_of
 from harmonylite.schema.names import folded
-from harmonylite.schema.section import SchemaChange
+from harmonylite.schema.section import Change
 from harmonylite.schema.shape import TableShape
 from harmonylite.schema.sql import PRIVATE, quote
 from harmonylite.schema.table_text import Moves
@@ -91,7 +91,7 @@ def install(
     return result
 
 
-def _settle(connection: apsw.Connection, rules: TableRules, made: Installed, *, joined: bool) -> list[SchemaChange]:
+def _settle(connection: apsw.Connection, rules: TableRules, made: Installed, *, joined: bool) -> list[Change]:
     """Return what changed in the schema since it was captured.
 
     The schema of a snapshot counts as captured by a database that was not merged with the cluster yet, as does what the

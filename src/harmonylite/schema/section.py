@@ -55,7 +55,7 @@ def key_of(kind: str, name: str) -> Key:
 
 
 @dataclass(frozen=True)
-class SchemaChange:
+class Change:
     """One line of a section. ``old``: the definition that the writer had before, None: it had none; ``new``: the one
     that it has, None: it has none any more.
 
@@ -108,7 +108,7 @@ def changes(
     now: Iterable[Known],
     there: Collection[Key],
     moves_of: Callable[[str, str, str], Moves],
-) -> list[SchemaChange]:
+) -> list[Change]:
     """Return what leads from ``captured`` to ``now``, in an order in which it can be done.
 
     ``there``: the keys of all objects that the file has; what is left out of ``now`` was not dropped. ``moves_of``:
@@ -122,16 +122,16 @@ def changes(
     found = []
     for key, was in before.items():
         if key not in claimed and was.kind != PRAGMA and (key not in there or key in origins):
-            found.append(SchemaChange(was.kind, was.name, was.table, was.sql, None))
+            found.append(Change(was.kind, was.name, was.table, was.sql, None))
     for known in listed:
         came = origins[known.key]
         if came is None:
-            found.append(SchemaChange(known.kind, known.name, known.table, None, known.sql))
+            found.append(Change(known.kind, known.name, known.table, None, known.sql))
         elif came.key != known.key or not came.same(known):
             renamed = came.name if came.key != known.key else None
             moves = moves_of(known.name, came.sql, known.sql) if known.kind == "table" else {}
             told = tuple(sorted(moves.items()))
-            found.append(SchemaChange(known.kind, known.name, known.table, came.sql, known.sql, renamed, told))
+            found.append(Change(known.kind, known.name, known.table, came.sql, known.sql, renamed, told))
     return sorted(found, key=_rank)
 
 
@@ -148,7 +148,7 @@ def _origin(
     return None if renamed else was
 
 
-def _rank(change: SchemaChange) -> tuple[int, int, bool]:
+def _rank(change: Change) -> tuple[int, int, bool]:
     place = _ORDER.index(change.kind)
     if change.new is None:
         return 0, -place, False
@@ -161,7 +161,7 @@ def _rank(change: SchemaChange) -> tuple[int, int, bool]:
     )
 
 
-def additions(captured: Iterable[Known], now: Iterable[Known]) -> list[SchemaChange]:
+def additions(captured: Iterable[Known], now: Iterable[Known]) -> list[Change]:
     """Return what ``now`` has over ``captured`` and nothing else: what a file that joins brings along."""
     known = list(captured)
     listed = list(now)
@@ -169,7 +169,7 @@ def additions(captured: Iterable[Known], now: Iterable[Known]) -> list[SchemaCha
     return [change for change in found if change.adds]
 
 
-def settled(captured: Iterable[Known], now: Iterable[Known], waiting: Iterable[SchemaChange]) -> list[Known]:
+def settled(captured: Iterable[Known], now: Iterable[Known], waiting: Iterable[Change]) -> list[Known]:
     """Return what counts as captured: ``now``, but for what is still to be sent, ``waiting``."""
     before = {known.key: known for known in captured}
     changed = list(waiting)
@@ -178,13 +178,13 @@ def settled(captured: Iterable[Known], now: Iterable[Known], waiting: Iterable[S
     return kept + [before[change.old_key] for change in changed if change.old is not None]
 
 
-def encode(section: Iterable[SchemaChange]) -> TableBlock:
+def encode(section: Iterable[Change]) -> TableBlock:
     """Return a section as the table part at the head of a change set."""
     rows = [[c.kind, c.name, c.table, c.old, c.new, c.was, [list(move) for move in c.moves] or None] for c in section]
     return TableBlock(SECTION, COLUMNS, 2, [], rows)
 
 
-def decode(row: Sequence[object]) -> SchemaChange:
+def decode(row: Sequence[object]) -> Change:
     """Return the change in one line of a section; raises ValueError for what is none."""
     if len(row) != len(COLUMNS):
         raise ValueError("a line of a schema section is not as wide as its columns")
@@ -197,7 +197,7 @@ def decode(row: Sequence[object]) -> SchemaChange:
     told = moves if moves is not None else []
     if not isinstance(told, list) or not all(_is_move(move) for move in told):
         raise ValueError("columns in a schema section are not pairs of names")
-    return SchemaChange(kind, name, table, old, new, was, tuple((a, b) for a, b in told))  # type: ignore[arg-type]
+    return Change(kind, name, table, old, new, was, tuple((a, b) for a, b in told))  # type: ignore[arg-type]
 
 
 def _is_move(move: object) -> bool:

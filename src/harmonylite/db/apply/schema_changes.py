@@ -16,7 +16,7 @@ from typing import Literal
 import apsw
 
 from harmonylite.db.apply import table_changes
-from harmonylite.db.apply.schema_section import SchemaSection, number_of
+from harmonylite.db.apply.schema_section import Section, number_of
 from harmonylite.db.mirror import table_moves
 from harmonylite.db.sqlite.connection import rows, transaction, value
 from harmonylite.db.sqlite.introspection import TableRules
@@ -28,7 +28,7 @@ from harmonylite.errors import DefinitionError
 from harmonylite.model import WaitingChange
 from harmonylite.schema.columns import added
 from harmonylite.schema.names import folded
-from harmonylite.schema.section import PRAGMA, Key, Known, SchemaChange, key_of
+from harmonylite.schema.section import PRAGMA, Change, Key, Known, key_of
 from harmonylite.schema.sql import quote
 from harmonylite.schema.table_text import called, merged
 
@@ -62,7 +62,7 @@ class SchemaChanges:
     _gone: list[Key] = field(default_factory=list)
     _known: list[Known] = field(default_factory=list)
 
-    def bring(self, sections: Sequence[SchemaSection]) -> list[str] | None:
+    def bring(self, sections: Sequence[Section]) -> list[str] | None:
         """Make what ``sections`` say, in one transaction.
 
         Return what is new here; None: there was nothing to look at. Raises DatabaseBusyError with nothing changed.
@@ -92,7 +92,7 @@ class SchemaChanges:
             listed = waiting(self.connection)
             forget(self.connection, [each.number for each in listed])
             for (node, at), some in groupby(listed, lambda each: (each.node, each.at)):
-                made += self._section(SchemaSection([each.change for each in some], node, at), forced=True)
+                made += self._section(Section([each.change for each in some], node, at), forced=True)
         return made
 
     def made_by_hand(self) -> bool:
@@ -110,10 +110,10 @@ class SchemaChanges:
                 forget(self.connection, [each.number for each in done])
                 for each in done:
                     with self._counting():
-                        self._count(each.change, SchemaSection([], each.node, each.at))
+                        self._count(each.change, Section([], each.node, each.at))
         return bool(done)
 
-    def _section(self, section: SchemaSection, *, forced: bool = False) -> list[str]:
+    def _section(self, section: Section, *, forced: bool = False) -> list[str]:
         """Make what one section says; return what is new here. Of tables that exchange names, all wait or none."""
         wanted = [change for change in section.changes if self._wanted(change)]
         self.connection.execute("SAVEPOINT section")
@@ -140,10 +140,10 @@ class SchemaChanges:
 
     # one change ------------------------------------------------------------------------------------------------
 
-    def _wanted(self, change: SchemaChange) -> bool:
+    def _wanted(self, change: Change) -> bool:
         return change.kind == PRAGMA or self.rules.wanted(change.table)
 
-    def _take(self, change: SchemaChange, section: SchemaSection, *, forced: bool = False) -> bool:
+    def _take(self, change: Change, section: Section, *, forced: bool = False) -> bool:
         """Make one change, or let it wait; tell whether anything is new here."""
         others = not forced and section.node != self.node
         if others and {change.key, change.old_key} & dropped_keys(self.connection):
@@ -173,7 +173,7 @@ class SchemaChanges:
         self.connection.execute("RELEASE change")
         return done
 
-    def _why_wait(self, change: SchemaChange, section: SchemaSection) -> str:
+    def _why_wait(self, change: Change, section: Section) -> str:
         own = section.node == self.node
         if not own and (self.mode == "none" or (self.mode == "additive" and not change.adds)):
             return NOT_BY_ITSELF
@@ -194,7 +194,7 @@ class SchemaChanges:
         )
         return Known(*found[0]) if found else None
 
-    def _is_here(self, change: SchemaChange) -> bool:
+    def _is_here(self, change: Change) -> bool:
         """Tell whether this database is as ``change`` leaves it."""
         if change.kind == PRAGMA:
             return str(value(self.connection, f"PRAGMA main.{change.name}")) == change.new
@@ -217,7 +217,7 @@ class SchemaChanges:
         number = table_moves.number_of(self.connection, here.name) if base.number else 0
         return here.same(base) and number == base.number
 
-    def _make(self, change: SchemaChange, section: SchemaSection) -> bool:
+    def _make(self, change: Change, section: Section) -> bool:
         if change.kind == PRAGMA:
             return self._set_number(change)
         if change.new is None:
@@ -238,7 +238,7 @@ class SchemaChanges:
         self._count(change, section)
         return True
 
-    def _drop(self, change: SchemaChange, section: SchemaSection) -> bool:
+    def _drop(self, change: Change, section: Section) -> bool:
         here = self._find(change.kind, change.name)
         drops = here is not None and self._unchanged(change.key, change.name)
         if here is not None and drops:
@@ -246,7 +246,7 @@ class SchemaChanges:
         self._count(change, section)
         return drops
 
-    def _set_number(self, change: SchemaChange) -> bool:
+    def _set_number(self, change: Change) -> bool:
         known = {k.name: k.sql for k in captured_schema(self.connection, PRAGMA)}
         mine = str(value(self.connection, f"PRAGMA main.{change.name}"))
         advance(self.connection, known=[Known(PRAGMA, change.name, "", change.new or "0")])
@@ -267,7 +267,7 @@ class SchemaChanges:
 
     # tables ----------------------------------------------------------------------------------------------------
 
-    def _locate(self, change: SchemaChange) -> str:
+    def _locate(self, change: Change) -> str:
         """Return what the table is called here, "" where it is not."""
         if change.old is None:
             return change.name if table_changes.definition_of(self.connection, change.name) else ""
@@ -283,7 +283,7 @@ class SchemaChanges:
                 return name
         return table_moves.name_now(self.connection, before)
 
-    def _change_table(self, change: SchemaChange, section: SchemaSection, table: str) -> bool:
+    def _change_table(self, change: Change, section: Section, table: str) -> bool:
         """Bring a table that is here under the name ``table`` to what ``change`` makes of it."""
         assert change.new is not None
         mine = table_changes.definition_of(self.connection, table)
@@ -318,7 +318,7 @@ class SchemaChanges:
     def _asides(self) -> set[str]:
         return {folded(name) for name in self._aside.values()}
 
-    def _make_room(self, change: SchemaChange, section: SchemaSection) -> None:
+    def _make_room(self, change: Change, section: Section) -> None:
         """Set a table aside whose name another one gets, if a later change of ``section`` gives it another name."""
         if not table_changes.definition_of(self.connection, change.name):
             return
@@ -329,7 +329,7 @@ class SchemaChanges:
 
     # what counts as captured -------------------------------------------------------------------------------------
 
-    def _count(self, change: SchemaChange, section: SchemaSection, sql: str = "", key: Key | None = None) -> None:
+    def _count(self, change: Change, section: Section, sql: str = "", key: Key | None = None) -> None:
         """Count a change as captured; ``sql``: what of a table is, where not all that is here; ``key``: as what the
         object was known.
         """
@@ -355,7 +355,7 @@ class SchemaChanges:
                 known = replace(base, sql=text)  # it has another name by now
             self._known.append(known)
 
-    def _count_captured(self, section: SchemaSection) -> None:
+    def _count_captured(self, section: Section) -> None:
         """Count what another mirror's stream knows and this database has; what is pending here stays so."""
         listed = {known.key: known for known in captured_schema(self.connection)}
         found = []

@@ -15,41 +15,41 @@ import apsw
 from harmonylite.changes.reassembler import Fragment
 from harmonylite.db.mirror import mirror_file
 from harmonylite.db.mirror.database_schema import captured_there, is_remembered, remembered, remembered_numbers
-from harmonylite.db.mirror.former_names import former_columns
+from harmonylite.db.mirror.schema_history import former_columns
 from harmonylite.db.sqlite.connection import reading
 from harmonylite.db.sqlite.untrusted_ddl import KINDS, Definition
 from harmonylite.db.sqlite.untrusted_ddl import decode as decode_definition
 from harmonylite.errors import DefinitionError
-from harmonylite.schema.section import COLUMNS, PRAGMA, PRAGMAS, SECTION, Known, SchemaChange, decode
+from harmonylite.schema.section import COLUMNS, PRAGMA, PRAGMAS, SECTION, Change, Known, decode
 from harmonylite.schema.sql import is_private, quote
 from harmonylite.wire import KIND_SCHEMA
 
 
 @dataclass(frozen=True)
-class SchemaSection:
+class Section:
     """Changes to make here. ``node``: whose they are; ``at``: their place in the order, by shard.
 
     ``captured``: what counts as captured then, where it is here. ``base``: up to where their writer knew the order.
     """
 
-    changes: list[SchemaChange]
+    changes: list[Change]
     node: str = ""
     at: Mapping[int, int] = field(default_factory=dict)
     captured: list[Known] = field(default_factory=list)
     base: Mapping[int, int] = field(default_factory=dict)
 
 
-def sections_of(fragments: Iterable[Fragment]) -> list[SchemaSection]:
+def sections_of(fragments: Iterable[Fragment]) -> list[Section]:
     """Return the sections of change sets, in their order. Raises PoisonError."""
     listed = [fragment for fragment in fragments if fragment.kind == KIND_SCHEMA]
     found = []
     for first in {fragment.id: fragment for fragment in listed}.values():
         at = {fragment.shard: fragment.seq for fragment in listed if fragment.id == first.id}
-        found.append(SchemaSection(section_of(first), first.id.node, at, base=first.base))
+        found.append(Section(section_of(first), first.id.node, at, base=first.base))
     return found
 
 
-def section_of(fragment: Fragment) -> list[SchemaChange]:
+def section_of(fragment: Fragment) -> list[Change]:
     """Return the schema section at the head of a change set; nothing where it has none. Raises PoisonError."""
     if fragment.kind != KIND_SCHEMA:
         return []
@@ -67,7 +67,7 @@ def section_of(fragment: Fragment) -> list[SchemaChange]:
     return found
 
 
-def _check(change: SchemaChange) -> None:
+def _check(change: Change) -> None:
     """Raise DefinitionError or ValueError for a line that no writer of ours makes."""
     if change.kind == PRAGMA:
         number_of(change)
@@ -86,7 +86,7 @@ def _check(change: SchemaChange) -> None:
         raise ValueError(f"{change.kind} {change.name[:100]!r} is no table")
 
 
-def number_of(change: SchemaChange) -> int:
+def number_of(change: Change) -> int:
     """Return the number that a pragma is set to; raises ValueError."""
     number = int(change.new or "")
     if change.name not in PRAGMAS or not -(2**31) <= number < 2**31:
@@ -94,23 +94,21 @@ def number_of(change: SchemaChange) -> int:
     return number
 
 
-def of_mirror(connection: apsw.Connection, snapshot: Path) -> SchemaSection:
+def of_mirror(connection: apsw.Connection, snapshot: Path) -> Section:
     """Return what the schema of another mirror, the file ``snapshot``, has, without what is known to have gone here."""
     with reading(snapshot) as other:
         return _of_mirror(connection, other)
 
 
-def _of_mirror(connection: apsw.Connection, other: apsw.Connection) -> SchemaSection:
+def _of_mirror(connection: apsw.Connection, other: apsw.Connection) -> Section:
     definitions = remembered(other) if is_remembered(other, "main") else []
-    numbers = [SchemaChange(PRAGMA, name, "", None, str(n)) for name, n in remembered_numbers(other).items()]
+    numbers = [Change(PRAGMA, name, "", None, str(n)) for name, n in remembered_numbers(other).items()]
     dropped = {name for name, number in mirror_file.table_ids(connection).items() if number == mirror_file.DROPPED}
     found = []
     for each in definitions:
         if each.table in dropped:
             continue
         gone = ", ".join(quote(name) for name in former_columns(connection, each.table)) if each.kind == "table" else ""
-        found.append(
-            SchemaChange(each.kind, each.name, each.table, f"CREATE TABLE t({gone})" if gone else None, each.sql)
-        )
+        found.append(Change(each.kind, each.name, each.table, f"CREATE TABLE t({gone})" if gone else None, each.sql))
     found.sort(key=lambda a: Definition(a.kind, a.name, a.table, a.new or "").rank)
-    return SchemaSection([*found, *numbers], captured=captured_there(other) if definitions else [])
+    return Section([*found, *numbers], captured=captured_there(other) if definitions else [])

@@ -21,7 +21,7 @@ from harmonylite.db.sqlite.row_batches import step
 from harmonylite.db.tracking.tracked_table import TrackedTable
 from harmonylite.db.tracking.triggers import HELD
 from harmonylite.model import ChangeSetId
-from harmonylite.schema.section import SchemaChange, encode
+from harmonylite.schema.section import Change, encode
 from harmonylite.schema.shape import any_differs, differs
 from harmonylite.schema.sql import quote
 from harmonylite.wire import (
@@ -58,7 +58,7 @@ class Outgoing:
     base: dict[int, int]
     spool: IO[bytes]
     rows: int = 0
-    section: list[SchemaChange] = field(default_factory=list)
+    section: list[Change] = field(default_factory=list)
     parts: dict[int, list[tuple[int, int, bool, bool]]] = field(default_factory=dict)
     history: str = ""
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import apsw
 
-from harmonylite.db.mirror import conflict_journal, former_names, skipped_messages
+from harmonylite.db.mirror import conflict_journal, schema_history, skipped_messages
 from harmonylite.db.mirror.pouring import pour, told_pairs
 from harmonylite.db.sqlite.connection import attach, mapped, open_file, reading, rows, transaction, tune, value
 from harmonylite.db.sqlite.file_access import follow, make_private
@@ -114,7 +114,7 @@ def prepare(connection: apsw.Connection, schema: str = "mirror") -> None:
     execute(f"CREATE TABLE IF NOT EXISTS {schema}.{STATE}(name TEXT PRIMARY KEY, value) WITHOUT ROWID")
     execute(f"CREATE TABLE IF NOT EXISTS {schema}.{TABLES}(name TEXT PRIMARY KEY, id INTEGER) WITHOUT ROWID")
     _prepare_own_facts(connection, schema)
-    former_names.prepare(connection, schema)
+    schema_history.prepare(connection, schema)
     skipped_messages.prepare(connection, schema)
     for sql in conflict_journal.TABLES:
         execute(sql.replace("mirror.", f"{schema}.", 1))
@@ -308,7 +308,7 @@ def conform(connection: apsw.Connection, shape: TableShape, told: Moves | None =
             execute(_into_mirror(sql, "CREATE UNIQUE INDEX "))
         if before is not None:
             pairs = _pairs(connection, before, shape, f"mirror.{aside}", told)
-            former_names.columns_moved(connection, before, shape, pairs, told=told is not None)
+            schema_history.columns_moved(connection, before, shape, pairs, told=told is not None)
             pour(connection, shape, pairs, f"mirror.{aside}")
         execute(f"DROP TABLE mirror.{aside}")
         return False
@@ -364,14 +364,14 @@ def rename_all(connection: apsw.Connection, names: Mapping[str, str]) -> None:
         connection.execute(f"DELETE FROM mirror.{TABLES} WHERE name = ?", (old,))
     for old, new in names.items():
         set_table_id(connection, new, known[old])
-        former_names.table_moved(connection, old, new)
+        schema_history.table_moved(connection, old, new)
 
 
 def _rename(connection: apsw.Connection, old: str, new: str, there: set[str]) -> None:
     if old not in there:
         return
     connection.execute(f"ALTER TABLE mirror.{quote(old)} RENAME TO {quote(new)}")
-    former_names.columns_follow(connection, old, new)
+    schema_history.columns_follow(connection, old, new)
     there.discard(old)
     there.add(new)
 

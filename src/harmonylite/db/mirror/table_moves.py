@@ -11,7 +11,7 @@ from re import compile as pattern
 
 import apsw
 
-from harmonylite.db.mirror import former_names, mirror_file
+from harmonylite.db.mirror import mirror_file, schema_history
 from harmonylite.db.mirror.compare import changed_keys
 from harmonylite.db.sqlite.connection import rows, value
 from harmonylite.db.sqlite.introspection import read_shape
@@ -66,8 +66,8 @@ def number_of(connection: apsw.Connection, table: str) -> int:
 
 def name_now(connection: apsw.Connection, name: str) -> str:
     """Return what a table that was called ``name`` is called in the database, "" where none was."""
-    sql = f"SELECT now FROM mirror.{former_names.FORMER} WHERE tbl = ? AND name = ?"
-    now = value(connection, sql, (former_names.TABLES, name))
+    sql = f"SELECT now FROM mirror.{schema_history.FORMER} WHERE tbl = ? AND name = ?"
+    now = value(connection, sql, (schema_history.TABLES, name))
     there = "SELECT name FROM main.sqlite_schema WHERE type = 'table' AND lower(name) = lower(?)"
     return "" if now is None else str(value(connection, there, (now,)) or "")
 
@@ -78,7 +78,7 @@ def resolved(
     """Return ``moves`` with the names that columns have here by now, where they are neither here as told nor new."""
     here, theirs = columns_of(mine), columns_of(new)
     found: dict[str, str | None] = {}
-    known = {folded(k): v for k, v in former_names.renamed_columns(connection, table).items()}
+    known = {folded(k): v for k, v in schema_history.renamed_columns(connection, table).items()}
     for name, now in moves.items():
         current = known.get(folded(name))
         if (
@@ -139,17 +139,17 @@ def drop_from_mirror(connection: apsw.Connection, name: str, at: Mapping[int, in
         number = number_of(connection, str(here))
         stale = set(str(mirror_file.get_state(connection, "main", STALE) or "").split()) | {str(number)}
         mirror_file.set_state(connection, "main", STALE, " ".join(sorted(stale - {"0"})))
-    former_names.name_gone(connection, name, at, node, None)
+    schema_history.name_gone(connection, name, at, node, None)
 
 
 def rename_in_history(connection: apsw.Connection, old: str, new: str, at: Mapping[int, int], node: str) -> None:
     """Write down that a table is called otherwise from ``at`` in the order on."""
-    former_names.name_gone(connection, old, at, node, new)
+    schema_history.name_gone(connection, old, at, node, new)
 
 
 def made_twice(connection: apsw.Connection, old: str | None, new: str, base: Mapping[int, int]) -> bool:
     """Tell whether a rename whose writer knew the order up to ``base`` was made elsewhere, too, and came first."""
-    return old is not None and former_names.renamed_since(connection, old, new, base)
+    return old is not None and schema_history.renamed_since(connection, old, new, base)
 
 
 def add_columns(connection: apsw.Connection, table: str, columns: Sequence[ColumnText]) -> None:

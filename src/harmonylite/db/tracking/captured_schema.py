@@ -12,7 +12,7 @@ import apsw
 
 from harmonylite.db.sqlite.connection import rows, value
 from harmonylite.db.sqlite.introspection import TableRules, application_objects
-from harmonylite.schema.section import PRAGMA, PRAGMAS, Key, Known, SchemaChange, additions, changes, key_of, settled
+from harmonylite.schema.section import PRAGMA, PRAGMAS, Change, Key, Known, additions, changes, key_of, settled
 from harmonylite.schema.sql import PRIVATE, quote
 from harmonylite.schema.table_text import Moves
 
@@ -56,7 +56,7 @@ MovesOf = Callable[[str, str, str], Moves]
 
 def settle(
     connection: apsw.Connection, rules: TableRules, numbers: Mapping[str, int], begin: Sequence[Known], moves: MovesOf
-) -> list[SchemaChange]:
+) -> list[Change]:
     """Return what is to be sent of the schema; what means the same as before counts as captured. The transaction writes
     the database.
 
@@ -79,7 +79,7 @@ def _all_keys(connection: apsw.Connection) -> set[Key]:
     return {key_of(kind, name) for kind, name in rows(connection, "SELECT type, name FROM main.sqlite_schema")}
 
 
-def changed_numbers(connection: apsw.Connection) -> list[SchemaChange]:
+def changed_numbers(connection: apsw.Connection) -> list[Change]:
     """Return ``user_version`` and ``application_id`` where they changed: the schema's version does not cover these."""
     pragmas = captured_schema(connection, PRAGMA)
     return additions(pragmas, _numbers(connection, [known.name for known in pragmas]))

@@ -11,7 +11,7 @@ import apsw
 
 from harmonylite.db.sqlite.connection import value
 from harmonylite.db.tracking.tracked_table import TrackedTable
-from harmonylite.schema.section import SchemaChange
+from harmonylite.schema.section import Change
 
 STALE = "stale"
 
@@ -36,7 +36,7 @@ class Installed:
     returned: list[str] = field(default_factory=list)
     joining: list[str] = field(default_factory=list)
     stale: frozenset[int] = frozenset()
-    section: list[SchemaChange] = field(default_factory=list)
+    section: list[Change] = field(default_factory=list)
 
 
 def schema_version(connection: apsw.Connection) -> int:

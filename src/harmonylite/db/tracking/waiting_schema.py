@@ -13,7 +13,7 @@ import apsw
 from harmonylite.db.sqlite.connection import rows, value
 from harmonylite.db.tracking.triggers import WAITING
 from harmonylite.model import WaitingChange
-from harmonylite.schema.section import Key, SchemaChange, decode
+from harmonylite.schema.section import Change, Key, decode
 from harmonylite.schema.sql import quote
 from harmonylite.wire import decode_value, encode_value
 
@@ -25,7 +25,7 @@ class Waiting:
     """One change that waits. ``at``: its place in the order, by shard."""
 
     number: int
-    change: SchemaChange
+    change: Change
     node: str
     why: str
     at: Mapping[int, int]
@@ -68,7 +68,7 @@ def made_again(connection: apsw.Connection) -> set[str]:
     return {each.change.key[1] for each in waiting(connection) if each.change.old is None and each.change.key in gone}
 
 
-def let_wait(connection: apsw.Connection, node: str, why: str, change: SchemaChange, at: Mapping[int, int]) -> None:
+def let_wait(connection: apsw.Connection, node: str, why: str, change: Change, at: Mapping[int, int]) -> None:
     """Let a change of ``node`` wait, once; the transaction writes the database."""
     same = next((each for each in waiting(connection) if (each.change, each.node) == (change, node)), None)
     if same is not None:
