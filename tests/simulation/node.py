@@ -7,7 +7,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
-from typing import Literal
 
 import apsw
 
@@ -60,7 +59,7 @@ class Node:
     shapes: Sequence[Shape]
     ledger: Ledger
     capture_batch_rows: int = 512
-    apply_schema: Literal["all", "none"] = "none"
+    apply_schema: bool = False
     records: bool = False
     restless: Callable[[], bool] = lambda: False
     session: int = 0
@@ -148,7 +147,7 @@ class Node:
     def join(self, donor: Node) -> None:
         """Join with a copy of another node's mirror, and with whatever the database holds."""
         (self.folder / "mirror").mkdir(exist_ok=True)
-        if self.apply_schema != "none":
+        if self.apply_schema:
             self.start()
             donor.give_mirror(self.folder / "incoming.db")
             self.replica.must_fit(self.folder / "incoming.db")

@@ -60,7 +60,7 @@ class Schedule:
         if self.travels:
             self.growing = False  # type: ignore[misc]  # a migration by hand would meet what travelled
             for node in self.nodes:
-                node.apply_schema = "all"
+                node.apply_schema = True
         self.records = Records(self.seed) if recorded(self.seed) else None
         for node in self.nodes if self.records else ():
             node.records = True

@@ -197,12 +197,11 @@ class ExtensionsSettings(Section):
 class SchemaSettings(Section):
     """What becomes of schema changes that other nodes made."""
 
-    apply: Literal["all", "additive", "none"] = key(
+    apply: Literal["additive", "none"] = key(
         "additive",
-        "`all`: what another node changes in its schema is changed here, before the rows that need it. `additive`: "
-        "new tables, columns, indexes, views, triggers, `user_version` and `application_id` are; what removes, renames "
-        "or rebuilds waits for `harmonylite schema accept` on this node, or for its own migration. `none`: everything "
-        "waits for that.",
+        "`additive`: new tables, columns, indexes, views, triggers, `user_version` and `application_id` are made here, "
+        "before the rows that need them; what removes, renames or rebuilds waits for this node's own migration. "
+        "`none`: everything waits for it.",
     )
 
 

@@ -25,14 +25,11 @@ _CLOSES = {'"': '"', "`": "`", "'": "'", "[": "]"}
 
 @dataclass(frozen=True)
 class ColumnText:
-    """One column of a statement. ``text``: its whole declaration; ``end``: where that ends in the statement;
-    ``after``: where the name ends in the text.
-    """
+    """One column of a statement. ``text``: its whole declaration; ``end``: where that ends in the statement."""
 
     name: str
     text: str
     end: int
-    after: int = 0
 
 
 def columns_of(sql: str) -> dict[str, ColumnText]:
@@ -53,9 +50,7 @@ def items_of(sql: str) -> tuple[dict[str, ColumnText], list[str], int, int]:
             constraints.append(text)
         elif first:
             name = unquoted(first)
-            found[folded(name)] = ColumnText(
-                name, text, start + len(sql[start:end].rstrip()), text.index(first) + len(first)
-            )
+            found[folded(name)] = ColumnText(name, text, start + len(sql[start:end].rstrip()))
     return found, constraints, begin, finish
 
 

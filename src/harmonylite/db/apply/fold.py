@@ -83,12 +83,8 @@ class Fold:
         self.journal.begin()
         start, count = self._take_ahead(fragment)
         for block in fragment.decoded(start):
-            for found in block:
-                if found.table == SECTION and fragment.kind == KIND_SCHEMA:
-                    continue
-                part = self.tables.meant(fragment, found)
-                if part is None:
-                    self.journal.write_dropped(fragment, found)
+            for part in block:
+                if part.table == SECTION and fragment.kind == KIND_SCHEMA:
                     continue
                 here, table, present = applicable(self.tables, fragment, part)
                 with foreign_values(fragment, here):

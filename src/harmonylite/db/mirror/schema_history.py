@@ -13,7 +13,6 @@ import glob
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 
 import apsw
 
@@ -24,7 +23,6 @@ from harmonylite.db.sqlite.connection import rows, transaction, value
 from harmonylite.db.sqlite.introspection import TableRules, read_inventory
 from harmonylite.db.sqlite.lossless import insert_rows
 from harmonylite.db.tracking.tracked_table import TrackedTable
-from harmonylite.db.tracking.waiting_schema import made_again
 from harmonylite.model import ChangeSetId
 from harmonylite.schema.names import find, folded
 from harmonylite.schema.shape import TableShape
@@ -34,9 +32,6 @@ from harmonylite.wire import TableBlock, Updates
 log = logging.getLogger(__name__)
 
 FORMER = quote(PRIVATE + "former")
-GONE = quote(PRIVATE + "gone")
-"""From where in the order on a name is no table's any more, or another table's than before."""
-STATE = quote(PRIVATE + "state")
 TABLES = PRIVATE + "tables"
 """The table itself, where the name is a table's own; no application's table is called like this, nor a column so:"""
 UNSURE = PRIVATE + "unsure"
@@ -49,10 +44,6 @@ def prepare(connection: apsw.Connection, schema: str) -> None:
         f"CREATE TABLE IF NOT EXISTS {schema}.{FORMER}(tbl TEXT, name TEXT, now TEXT, PRIMARY KEY(tbl, name))"
         " WITHOUT ROWID"
     )
-    connection.execute(
-        f"CREATE TABLE IF NOT EXISTS {schema}.{GONE}(name TEXT, shard INTEGER, seq INTEGER, history TEXT, node TEXT,"
-        " now TEXT, PRIMARY KEY(name, shard, seq, history)) WITHOUT ROWID"
-    )
 
 
 def carry_over(connection: apsw.Connection) -> None:
@@ -60,85 +51,34 @@ def carry_over(connection: apsw.Connection) -> None:
     with transaction(connection, "keep the names that were"):
         prepare(connection, "mirror")
         connection.execute(f"INSERT OR IGNORE INTO mirror.{FORMER} SELECT tbl, name, now FROM base.{FORMER}")
-        connection.execute(f"INSERT OR IGNORE INTO mirror.{GONE} SELECT * FROM base.{GONE}")
-        known = quote(TABLES)  # the mirror's list of tables, not the names of tables in `FORMER`
+        known = quote(TABLES)  # the mirror's list of tables, not the key of table names here
         dropped = f"SELECT name FROM base.{known} WHERE id = 0"
         # the numbers in a mirror that was filled beside another database are of that one
         connection.execute(f"UPDATE mirror.{known} SET id = CASE WHEN name IN ({dropped}) THEN 0 END")
 
 
 def columns_moved(
-    connection: apsw.Connection,
-    before: TableShape,
-    after: TableShape,
-    pairs: Sequence[tuple[str, str]],
-    *,
-    told: bool = False,
+    connection: apsw.Connection, before: TableShape, after: TableShape, pairs: Sequence[tuple[str, str]]
 ) -> None:
     """Remember what became of a table's columns, in the transaction that reshapes the mirror's table.
 
-    ``pairs``: old and new names of those whose values stay, as far as can be told; ``told``: its writer says so. A
-    column is known to be renamed when nothing but names is another, known to be gone when no column came.
+    ``pairs``: old and new names of those whose values stay, as far as is known. A column is known to be renamed when
+    nothing but names is another, known to be gone when no column came.
     """
     new = dict(pairs)
     renamed = _only_names_changed(before, after)
     came = set(after.names) - set(before.names)
     for name in (column.name for column in before.columns if not column.pseudo):
         if name not in after.names:
-            sure = told or renamed or name in new
-            _moved(
-                connection,
-                after.name,
-                name,
-                new.get(name, None if told else UNSURE) if sure else UNSURE if came else None,
-            )
+            _moved(connection, after.name, name, new.get(name, UNSURE) if renamed else UNSURE if came else None)
     here = [(after.name, column.name) for column in after.columns]
     connection.executemany(f"DELETE FROM mirror.{FORMER} WHERE tbl = ? AND name = ?", here)
 
 
 def table_moved(connection: apsw.Connection, old: str, new: str) -> None:
     """Remember that a table was renamed, in the transaction that renames the mirror's."""
+    connection.execute(f"UPDATE mirror.{FORMER} SET tbl = ? WHERE tbl = ?", (new, old))
     _moved(connection, TABLES, old, new)
-
-
-def name_gone(connection: apsw.Connection, name: str, at: Mapping[int, int], node: str, now: str | None) -> None:
-    """Remember that change sets that were written before ``at``, by shard, mean another table by ``name`` than later
-    ones: ``now``, or one that was dropped. ``node``: whose change that is.
-    """
-    connection.executemany(
-        f"INSERT OR REPLACE INTO mirror.{GONE} VALUES (?, ?, ?, ?, ?, ?)",
-        [(folded(name), shard, seq, _history(connection), node, now) for shard, seq in at.items()],
-    )
-
-
-def renamed_since(connection: apsw.Connection, old: str, new: str, base: Mapping[int, int]) -> bool:
-    """Tell whether the table ``old`` became ``new`` behind ``base``, by shard."""
-    sql = f"SELECT now FROM mirror.{GONE} WHERE name = ? AND shard = ? AND seq > ? AND history = ? AND now NOT NULL"
-    found = (rows(connection, sql, (folded(old), s, seq, _history(connection))) for s, seq in base.items())
-    return any(folded(now) == folded(new) for each in found for (now,) in each)
-
-
-def _history(connection: apsw.Connection) -> str:
-    return str(value(connection, f"SELECT value FROM mirror.{STATE} WHERE name = 'history'") or "")
-
-
-def moves_of(connection: apsw.Connection, table: str, old: Sequence[str], new: Sequence[str]) -> dict[str, str | None]:
-    """Return what became of the columns ``old`` of a table that has the columns ``new`` now, of those that went."""
-    here = {folded(name): name for name in new}
-    known = {folded(name): now for name, now in _columns_of(connection, table).items()}
-    taken = {folded(name) for name in old}
-    found: dict[str, str | None] = {}
-    for name in old:
-        if folded(name) not in here:
-            now = known.get(folded(name))
-            fits = now is not None and now != UNSURE and folded(now) in here and folded(now) not in taken
-            found[name] = here[folded(now)] if fits and now is not None else None
-    return found
-
-
-def columns_follow(connection: apsw.Connection, old: str, new: str) -> None:
-    """Let what is known of a table's columns be that of the table under its new name."""
-    connection.execute(f"UPDATE OR REPLACE mirror.{FORMER} SET tbl = ? WHERE tbl = ?", (new, old))
 
 
 def _only_names_changed(before: TableShape, after: TableShape) -> bool:
@@ -154,11 +94,6 @@ def _moved(connection: apsw.Connection, table: str, old: str, new: str | None) -
 def gone_columns(connection: apsw.Connection, table: str) -> set[str]:
     """Return the names of a table's columns that went."""
     return {name for name, now in _columns_of(connection, table).items() if now is None}
-
-
-def renamed_columns(connection: apsw.Connection, table: str) -> dict[str, str]:
-    """Return the names that a table's columns had, and the names that these have now."""
-    return {name: now for name, now in _columns_of(connection, table).items() if now is not None and now != UNSURE}
 
 
 def former_columns(connection: apsw.Connection, table: str) -> list[str]:
@@ -185,21 +120,15 @@ class Named:
     Lives for one transaction: scratch tables that it makes for a table that went would not outlive one that is undone.
     ``tables``: those that the database has. ``placeless``: sentences on new rows that have no place under today's key.
     ``moved``: the numbers that the fold under way gave rows of a change set, see `harmonylite.changes.renumbering`.
-    ``made_again``: names of tables of which this database has the older one, whose drop waits; read before the fold's
-    transaction, which could not write any more if the application commits after its first read of the database.
     """
 
     connection: apsw.Connection
     tables: Mapping[str, TrackedTable]
     placeless: list[str] = field(default_factory=list)
     moved: dict[ChangeSetId, dict[str, dict[int, int]]] = field(default_factory=dict)
-    made_again: set[str] = field(init=False)
     _made: int = 0
     _others: dict[str, TrackedTable | None] = field(default_factory=dict)
     _columns: dict[str, dict[str, str | None]] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.made_again = made_again(self.connection)
 
     def get(self, name: str) -> TrackedTable | None:
         """Return the table that a change set calls ``name``; None: neither database nor mirror ever had it."""
@@ -207,53 +136,6 @@ class Named:
         if table is None and name not in self._others:
             self._others[name] = self._other(name)
         return table or self._others.get(name)
-
-    def meant(self, fragment: Fragment, part: TableBlock) -> TableBlock | None:
-        """Return a part under the name that its table has now; None where that was dropped after it was written, or
-        before it came.
-        """
-        if not self.anything_gone or not fragment.base:
-            return part
-        name, seq = part.table, fragment.base.get(fragment.shard, 0)
-        while True:
-            # a writer that made such a change, too, means by the name what it made of it
-            found = rows(
-                self.connection,
-                f"SELECT seq, now FROM mirror.{GONE} AS g WHERE name = ?1 AND shard = ?2 AND seq > ?3 AND seq < ?4"
-                f" AND history = ?5 AND NOT EXISTS (SELECT 1 FROM mirror.{GONE} AS o WHERE o.name = g.name"
-                " AND o.shard = ?2 AND o.seq > ?6 AND o.seq <= ?4 AND o.history = ?5 AND o.node = ?7)"
-                " ORDER BY seq LIMIT 1",
-                (
-                    folded(name),
-                    fragment.shard,
-                    seq,
-                    fragment.seq,
-                    _history(self.connection),
-                    fragment.base.get(fragment.shard, 0),
-                    fragment.id.node,
-                ),
-            )
-            if not found:
-                if self.get(name) is None and self._dropped(name, fragment):
-                    return None
-                return part if name == part.table else replace_name(part, name)
-            seq, now = found[0]
-            if now is None:
-                return None
-            name = now
-
-    def _dropped(self, name: str, fragment: Fragment) -> bool:
-        """Tell whether a table was dropped that a writer which waits has still."""
-        sql = f"SELECT 1 FROM mirror.{GONE} WHERE name = ? AND shard = ? AND seq < ? AND history = ? AND now IS NULL"
-        return (
-            value(self.connection, sql, (folded(name), fragment.shard, fragment.seq, _history(self.connection)))
-            is not None
-        )
-
-    @cached_property
-    def anything_gone(self) -> bool:
-        """Tell whether any name means another table than it once did."""
-        return value(self.connection, f"SELECT 1 FROM mirror.{GONE} LIMIT 1") is not None
 
     def is_gone(self, name: str) -> bool:
         """Tell whether the mirror alone has the table that a change set calls ``name``."""
@@ -379,18 +261,12 @@ class Own:
     def __iter__(self) -> Iterator[tuple[TrackedTable, TableBlock]]:
         for fragment in self.fragments:
             for block in fragment.decoded():
-                for found in block:
-                    part = self.named.meant(fragment, found)
-                    table = self.named.get(part.table) if part is not None else None
-                    if part is not None and table is not None and table.shape.name in self.named.tables:
+                for part in block:
+                    table = self.named.get(part.table)
+                    if table is not None and table.shape.name in self.named.tables:
                         here = self.named.as_here(table, part)
                         if set(here.columns) <= set(table.shape.names):
                             yield table, renumbered(table.shape, here, self.named.moved.get(fragment.id, {}))
-
-
-def replace_name(part: TableBlock, name: str) -> TableBlock:
-    """Return a part under another name of its table."""
-    return TableBlock(name, part.columns, part.keys, part.deletes, part.inserts, part.updates)
 
 
 def _without(group: Updates, kept: Sequence[int], images: list[list[object]]) -> Updates:
