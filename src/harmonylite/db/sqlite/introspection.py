@@ -7,11 +7,12 @@ sentence that says why.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import cache
 
 import apsw
 
 from harmonylite.db.sqlite.capabilities import mirror_definition, why_unwritable
-from harmonylite.db.sqlite.connection import rows, value
+from harmonylite.db.sqlite.connection import open_scratch, rows, value
 from harmonylite.db.sqlite.identities import identify
 from harmonylite.db.sqlite.untrusted_ddl import module_of, modules
 from harmonylite.schema.names import HELPERS, fits
@@ -61,13 +62,13 @@ def read_inventory(connection: apsw.Connection, rules: TableRules, schema: str =
     """Return the shapes of all replicated tables of an attached schema."""
     found = Inventory()
     listing = rows(connection, f"SELECT name, type, wr FROM pragma_table_list WHERE schema = '{schema}'")
-    virtual = [name for name, kind, _ in listing if kind == "virtual"]
+    shadows = shadow_tables(connection, schema)
     for name, kind, without_rowid in sorted(listing):
         if kind != "table" or is_private(name) or name.startswith("sqlite_") or not rules.wanted(name):
             continue
-        owner = next((v for v in virtual if name.startswith(v + "_") and not _module_known(connection, schema, v)), "")
-        if owner:
-            found.warnings[name] = f"table {name} is not replicated: it seems to belong to the virtual table {owner}"
+        if name in shadows:
+            if shadows[name]:
+                found.warnings[name] = shadows[name]
             continue
         try:
             shape, warning = read_shape(connection, name, bool(without_rowid), schema)
@@ -92,7 +93,9 @@ def read_inventory(connection: apsw.Connection, rules: TableRules, schema: str =
 def application_objects(connection: apsw.Connection) -> list[tuple[str, str, str, str]]:
     """Return type, name, table and text of all objects of ``main`` but ours, SQLite's own and shadow tables."""
     listed = rows(connection, "SELECT name FROM pragma_table_list WHERE schema = 'main' AND type = 'shadow'")
-    shadows = {name for (name,) in listed}
+    shadows = {name for (name,) in listed} | {
+        name for name, why in shadow_tables(connection, "main").items() if not why
+    }
     return [
         (kind, name, table, sql)
         for kind, name, table, sql in rows(
@@ -102,10 +105,42 @@ def application_objects(connection: apsw.Connection) -> list[tuple[str, str, str
     ]
 
 
-def _module_known(connection: apsw.Connection, schema: str, name: str) -> bool:
-    """Tell whether this SQLite has the module of a virtual table; only then does it know the shadow tables."""
-    sql = value(connection, f"SELECT sql FROM {quote(schema)}.sqlite_schema WHERE name = ?", (name,)) or ""
-    return module_of(sql) in modules(connection)
+def shadow_tables(connection: apsw.Connection, schema: str) -> dict[str, str]:
+    """Return the tables that modules keep for themselves and that SQLite calls ordinary, each with what to warn of.
+
+    A module tells SQLite the ends of their names only, and some number them (sqlite-vec); one that is missing tells
+    nothing. So a virtual table is made once more, empty, to see what comes with it.
+    """
+    listing = rows(connection, "SELECT name, type FROM pragma_table_list WHERE schema = ?", (schema,))
+    tables = [name for name, kind in listing if kind == "table"]
+    found: dict[str, str] = {}
+    for virtual in (name for name, kind in listing if kind == "virtual"):
+        named = [table for table in tables if table.lower().startswith(f"{virtual}_".lower())]
+        if not named:
+            continue
+        sql = value(connection, f"SELECT sql FROM {quote(schema)}.sqlite_schema WHERE name = ?", (virtual,)) or ""
+        if module_of(sql) in modules(connection):
+            found |= dict.fromkeys(_made_with(sql) & set(named), "")
+            continue
+        for table in named:
+            found[table] = (
+                f"table {table} is not replicated: it seems to belong to the virtual table {virtual}, whose module"
+                f" {module_of(sql)} this SQLite lacks"
+            )
+    return found
+
+
+@cache
+def _made_with(sql: str) -> frozenset[str]:
+    """Return the names of what a CREATE VIRTUAL TABLE statement makes in an empty file."""
+    scratch = open_scratch()
+    try:
+        scratch.execute(sql)
+        return frozenset(str(name) for (name,) in rows(scratch, "SELECT name FROM main.sqlite_schema"))
+    except apsw.Error:
+        return frozenset()
+    finally:
+        scratch.close()
 
 
 def read_shape(
