@@ -170,7 +170,7 @@ class SchemaAdditions:
         return addition.kind == PRAGMA or self.rules.wanted(addition.table)
 
     def _is_here(self, addition: Addition) -> bool:
-        return addition.kind == PRAGMA or self._find(addition) is not None
+        return self._is_made(addition) if addition.kind == PRAGMA else self._find(addition) is not None
 
     def _find(self, addition: Addition) -> tuple[str, str] | None:
         either = ("table", "view") if addition.kind in ("table", "view") else (addition.kind, addition.kind)
