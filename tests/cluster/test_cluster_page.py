@@ -61,9 +61,10 @@ def test_the_page_tells_of_the_cluster_and_settles_a_conflict(site: Site) -> Non
     # Both write one row while one of them stands still.
     writers = [site.application(node) for node in nodes]
     b.signal(signal.SIGSTOP)
+    before = a.status("published_change_sets")
     for node, writer in zip(nodes, writers, strict=True):
         writer.write(("UPDATE fought SET value = ? WHERE id = 1", [f"of {node.name}"]))
-    until(lambda: a.health()["pending_rows"] == 0, "the change of a is in the order")
+    until(lambda: a.status("published_change_sets") > before, "the change of a is in the order")
     b.signal(signal.SIGCONT)
     until_equal(nodes)
     (found,) = until(lambda: asked(a, "/conflicts.json?search=id=1")[1]["conflicts"], "a knows of the conflict")

@@ -36,7 +36,7 @@ def test_the_readme_and_the_tutorial_lead_to_two_nodes_in_a_clean_environment(tm
     assert made.returncode == 0, made.stdout + made.stderr
     commands = re.search(r"## Use it\n.*?```sh\n(.*?)```", README, re.DOTALL)
     assert commands is not None
-    install, init = (line.partition("#")[0].split() for line in commands[1].splitlines())
+    install, init = filter(None, (line.partition("#")[0].split() for line in commands[1].splitlines()))
     assert install == ["pip", "install", "."]
     installed = run(place / "pip", *install[1:], folder=ROOT, place=place)
     if "No matching distribution" in installed.stderr or "ConnectionError" in installed.stderr:
