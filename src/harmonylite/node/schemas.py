@@ -95,10 +95,11 @@ class Schemas:
         return self._parts.replica
 
     async def _look(self) -> SchemaFacts:
-        replica, before, facts = self._replica(), self._moved, self._facts
-        if facts is None or await self._thread.run(lambda: moved(replica.connection)) != before:
-            self._moved = await self._thread.run(lambda: moved(replica.connection))
+        replica, facts = self._replica(), self._facts
+        now = await self._thread.run(lambda: moved(replica.connection))
+        if facts is None or now != self._moved:
             self._facts = facts = await self._thread.run(_read, replica)
+            self._moved = now
         waiting = [asdict(change) for change in await self._thread.run(replica.waiting_schema)]
         noted = self._noted(facts)
         merging, paused = self._status.part("merge"), self._status.waits_for_schema
