@@ -111,9 +111,15 @@ def servers(folder: Path) -> Iterator[tuple[list[int], list[subprocess.Popen[byt
             config = folder / f"s{number}.conf"
             store = json.dumps(str(folder / f"s{number}"))
             config.write_text(
-                SERVER.format(number=number, port=ports[number], http=https[number], folder=store,
-                              route=routes[number], routes=text)
-            )  # fmt: skip
+                SERVER.format(
+                    number=number,
+                    port=ports[number],
+                    http=https[number],
+                    folder=store,
+                    route=routes[number],
+                    routes=text,
+                )
+            )
             log = stack.enter_context((folder / f"s{number}.log").open("wb"))
             process = subprocess.Popen([str(find_server()), "-c", str(config)], stderr=log)
             processes.append(process)
@@ -172,9 +178,11 @@ def over(nodes: Sequence[Node], processes: Sequence[subprocess.Popen[bytes]], wo
     work()
     after = [node.cpu_seconds() for node in nodes]
     return Used(
-        [b - a for a, b in zip(before, after, strict=True)], sum(map(cpu, processes)) - cost,
-        mean(node.memory_mb() for node in nodes), sum(map(memory, processes)),
-    )  # fmt: skip
+        [b - a for a, b in zip(before, after, strict=True)],
+        sum(map(cpu, processes)) - cost,
+        mean(node.memory_mb() for node in nodes),
+        sum(map(memory, processes)),
+    )
 
 
 def cpu(process: subprocess.Popen[bytes]) -> float:

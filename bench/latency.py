@@ -89,9 +89,14 @@ async def _publishes(port: int, count: int) -> list[float]:
 
 
 def one_by_one(
-    nodes: Sequence[Node], count: int, *, already: int, statement: str = "insert", progress: str = "insert",
+    nodes: Sequence[Node],
+    count: int,
+    *,
+    already: int,
+    statement: str = "insert",
+    progress: str = "insert",
     synchronous: str = "normal",
-) -> list[float]:  # fmt: skip
+) -> list[float]:
     """Commit one row every 20 ms; return each one's milliseconds until seen at the second node.
 
     ``already``: the progress before; updates write the first row of all, again and again.
@@ -100,9 +105,15 @@ def one_by_one(
     onlooker = child("watch", nodes[1].db, count=already + count, pause=LOOK, seconds=seconds, progress=progress)
     first = already + 1 if statement == "insert" else 1
     written = write(
-        nodes[0].db, statement=statement, count=count, first=first, among=1, values=already + 1, pause=PAUSE,
+        nodes[0].db,
+        statement=statement,
+        count=count,
+        first=first,
+        among=1,
+        values=already + 1,
+        pause=PAUSE,
         synchronous=synchronous,
-    )["commits"]  # fmt: skip
+    )["commits"]
     seen = result(onlooker)["seen"]
     times = []
     for number, committed in enumerate(written, start=already + 1):

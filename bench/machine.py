@@ -52,8 +52,10 @@ def child(what: str, file: Path, **options: object) -> subprocess.Popen[str]:
     words = [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", str(value))]
     process = subprocess.Popen(
         [sys.executable, "-m", "bench.child", what, str(file), *words],
-        stdin=subprocess.PIPE if what == "hold" else None, stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        stdin=subprocess.PIPE if what == "hold" else None,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     if what != "write":
         assert process.stdout
         process.stdout.readline()
@@ -129,9 +131,15 @@ class Node:
         """Start it and wait until it is ready; gives the monotonic time of the start."""
         config = self.db.with_suffix(".toml")
         config.write_text(
-            NODE.format(db=json.dumps(str(self.db)), number=self.number, shards=self.shards, nats=self.nats,
-                        http=self.http, entries=self.entries)
-        )  # fmt: skip
+            NODE.format(
+                db=json.dumps(str(self.db)),
+                number=self.number,
+                shards=self.shards,
+                nats=self.nats,
+                http=self.http,
+                entries=self.entries,
+            )
+        )
         started = time.monotonic()
         with self.db.with_suffix(".log").open("ab") as log:
             command = [sys.executable, "-m", "harmonylite", "-config", str(config)]

@@ -110,10 +110,15 @@ class Turns:
     def _turn(self, statement: str, count: int, per_commit: int, synchronous: str, cache: int) -> tuple[float, float]:
         fresh = statement == "insert"
         options = {
-            "statement": statement, "count": count, "per_commit": per_commit, "synchronous": synchronous,
-            "cache": cache, "values": self.values, "first": self.first if fresh else self.oldest,
+            "statement": statement,
+            "count": count,
+            "per_commit": per_commit,
+            "synchronous": synchronous,
+            "cache": cache,
+            "values": self.values,
+            "first": self.first if fresh else self.oldest,
             "among": self.first - self.oldest if statement == "update" else count,
-        }  # fmt: skip
+        }
         seconds = [float(write(file, **options)["seconds"]) for file in (self.plain, self.node.db)]
         self.first += count if fresh else 0
         self.oldest += count if statement == "delete" else 0
@@ -227,8 +232,16 @@ def cost(folder: Path, sizes: Sizes) -> list[Row]:
         peak = max(node.memory_mb("VmHWM") for node in nodes)
     steps = ", ".join(f"{count:,}: {one:.1f} us" for count, one in zip(sizes.cost, each, strict=True))
     series = {"rows": [float(count) for count in sizes.cost], "microseconds": each}
-    return [Row("cost per row, largest over smallest", each[-1] / each[0], "x", Budget("at most", 1.5, 1.1),
-                f"{steps}; peak memory {peak:.0f} MB", series)]  # fmt: skip
+    return [
+        Row(
+            "cost per row, largest over smallest",
+            each[-1] / each[0],
+            "x",
+            Budget("at most", 1.5, 1.1),
+            f"{steps}; peak memory {peak:.0f} MB",
+            series,
+        )
+    ]
 
 
 MEASUREMENTS = {

@@ -23,9 +23,16 @@ class Files:
         self._cluster = cluster
         self._backups: dict[str, list[Path]] = {node.name: [] for node in cluster.nodes}
         self.events = [
-            self.lose_disk, self.lose_mirror, self.damage_mirror, self.damage_database, self.take_backup,
-            self.take_backup, self.restore_database, self.restore_under_a_node, self.restore_folder,
-        ]  # fmt: skip
+            self.lose_disk,
+            self.lose_mirror,
+            self.damage_mirror,
+            self.damage_database,
+            self.take_backup,
+            self.take_backup,
+            self.restore_database,
+            self.restore_under_a_node,
+            self.restore_folder,
+        ]
 
     def lose_disk(self) -> None:
         """Lose all files of a node."""

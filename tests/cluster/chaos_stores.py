@@ -24,9 +24,16 @@ class Nats:
         self._prefix = cluster.nodes[0].sections["nats"]["stream_prefix"]
         self._tails: list[Path] = []
         self.events = [
-            self.stop_nats, self.kill_nats, self.delete_stream, self.purge_stream, self.lose_nats_disk,
-            self.take_tail, self.take_tail, self.lose_tail, self.lose_tail,
-        ]  # fmt: skip
+            self.stop_nats,
+            self.kill_nats,
+            self.delete_stream,
+            self.purge_stream,
+            self.lose_nats_disk,
+            self.take_tail,
+            self.take_tail,
+            self.lose_tail,
+            self.lose_tail,
+        ]
 
     def stop_nats(self) -> None:
         """Stop NATS for a while, with writes in it."""

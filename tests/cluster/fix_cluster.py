@@ -49,9 +49,14 @@ class Site:
         return found
 
     def node(
-        self, name: str, *, urls: Sequence[str] = (), sections: Mapping[str, Mapping[str, Any]] | None = None,
-        tables: str | None = TABLES, folder: Path | None = None,
-    ) -> Node:  # fmt: skip
+        self,
+        name: str,
+        *,
+        urls: Sequence[str] = (),
+        sections: Mapping[str, Mapping[str, Any]] | None = None,
+        tables: str | None = TABLES,
+        folder: Path | None = None,
+    ) -> Node:
         """Return a node, not started. Without ``urls`` it uses the shared server, on subjects of this site's own.
 
         ``tables``: what its database is made with, None for no database.
@@ -75,10 +80,11 @@ class Site:
         for i, port in enumerate(ports, start=1):
             peers = ",".join(f"nats://127.0.0.1:{other}/" for other in ports if other != port)
             node = Node(
-                f"node{i}", (folder or self.folder) / f"node{i}",
+                f"node{i}",
+                (folder or self.folder) / f"node{i}",
                 arguments=["-cluster-addr", f"127.0.0.1:{port}", "-cluster-peers", peers],
                 sections={"replication_log": {"replicas": replicas}},
-            )  # fmt: skip
+            )
             make(node.db, tables)
             nodes.append(self._keep(node))
         return nodes

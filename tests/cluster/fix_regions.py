@@ -51,8 +51,11 @@ def build(
         for i in range(each):
             name = f"{region}{i + 1}"
             nats: dict[str, Any] = {
-                "region": region, "primary_region": "a", "user_name": "regions", "user_password": SECRET,
-            }  # fmt: skip
+                "region": region,
+                "primary_region": "a",
+                "user_name": "regions",
+                "user_password": SECRET,
+            }
             if region == "a":
                 nats["leaf_addr"] = f"127.0.0.1:{leaf_ports[i]}"
             else:

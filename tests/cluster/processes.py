@@ -88,8 +88,13 @@ class Running:
         """Start ``command`` in a session of its own."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, env=environment(),
-            )  # fmt: skip
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                env=environment(),
+            )
 
     @property
     def alive(self) -> bool:
@@ -142,9 +147,15 @@ class Node(Running):
     """One HarmonyLite node. ``sections``: its configuration, by section; top-level keys under ``""``."""
 
     def __init__(
-        self, name: str, folder: Path, *, urls: Sequence[str] = (), arguments: Sequence[str] = (),
-        sections: Mapping[str, Mapping[str, Any]] | None = None, file: str = "app.db",
-    ) -> None:  # fmt: skip
+        self,
+        name: str,
+        folder: Path,
+        *,
+        urls: Sequence[str] = (),
+        arguments: Sequence[str] = (),
+        sections: Mapping[str, Mapping[str, Any]] | None = None,
+        file: str = "app.db",
+    ) -> None:
         super().__init__(name, folder)
         self.db = folder / file
         self.port = free_port()
@@ -223,9 +234,13 @@ class Node(Running):
         """Run ``harmonylite`` with this node's configuration; return exit code and output."""
         done = subprocess.run(
             [sys.executable, "-m", "harmonylite", "-config", str(self.config), *words],
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=seconds, check=False,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=seconds,
+            check=False,
             env=environment(),
-        )  # fmt: skip
+        )
         return done.returncode, done.stdout.decode(errors="replace").rstrip()
 
     @contextmanager

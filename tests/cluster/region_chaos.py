@@ -182,8 +182,11 @@ class Chaos:
         agree(nodes)
         found = {row[0]: row[2:] for row in nodes[0].rows("SELECT * FROM own")}
         wanted = {key: row for writer in self.writers for key, row in writer.rows.items()}
-        wrong = {key: (wanted.get(key), found.get(key)) for key in wanted.keys() | found.keys()
-                 if wanted.get(key) != found.get(key)}  # fmt: skip
+        wrong = {
+            key: (wanted.get(key), found.get(key))
+            for key in wanted.keys() | found.keys()
+            if wanted.get(key) != found.get(key)
+        }
         assert not wrong, f"own rows that are not as their writer left them, wanted and found: {wrong}"
         self.say(f"well: {len(found)} rows")
 

@@ -71,8 +71,10 @@ class Proxy:
         self.url = f"nats://127.0.0.1:{self.port}"
         self._process = subprocess.Popen(
             [sys.executable, str(HERE / "proxy.py"), str(self.port), str(target)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
         self._said("listening")
 
     def order(self, word: str) -> None:

@@ -29,8 +29,12 @@ def run(what: str, file: Path, *arguments: str) -> str:
     """Let `beside/files.py` do something to a file; return what it printed."""
     done = subprocess.run(
         [sys.executable, str(PROGRAMS / "files.py"), what, str(file), *arguments],
-        check=False, capture_output=True, text=True, timeout=120, env=environment() | {"PYTHONPATH": str(PYTHON)},
-    )  # fmt: skip
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=environment() | {"PYTHONPATH": str(PYTHON)},
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
@@ -61,8 +65,9 @@ def whole(node: Node, *warned: str) -> None:
 def test_a_geopackage_of_gdal_is_one_on_each_node_with_its_index(site: Site) -> None:
     installed("pyogrio", "pyogrio").skip()
     sections: dict[str, dict[str, Any]] = {
-        "extensions": {"python": "harmonylite.extensions:geopackage"}, "tables": {"exclude": ["gpkg_ogr_contents"]}
-    }  # fmt: skip
+        "extensions": {"python": "harmonylite.extensions:geopackage"},
+        "tables": {"exclude": ["gpkg_ogr_contents"]},
+    }
     here, there = pair(site, "gpkg-make", sections=sections)
     run("gpkg-add", here.db, "north", "10", "80")
     until(lambda: there.value("SELECT count(*) FROM place") == 2, "the feature arrives")

@@ -30,10 +30,16 @@ def _hear_interrupts() -> None:
 async def demo(folder: Path, *words: str) -> AsyncIterator[Process]:
     """Run ``harmonylite demo`` with all its temporary files below ``folder``."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "harmonylite", "demo", *words,
-        stdout=PIPE, stderr=STDOUT, env={**os.environ, "TMPDIR": str(folder), "COLUMNS": "120"},
+        sys.executable,
+        "-m",
+        "harmonylite",
+        "demo",
+        *words,
+        stdout=PIPE,
+        stderr=STDOUT,
+        env={**os.environ, "TMPDIR": str(folder), "COLUMNS": "120"},
         preexec_fn=_hear_interrupts,
-    )  # fmt: skip
+    )
     try:
         yield process
     finally:

@@ -76,9 +76,14 @@ class Project:
         """Start a command of the project's on ``file``."""
         env = environment() | {"DB": str(file), "DJANGO_SETTINGS_MODULE": "settings", "PYTHONPATH": str(self.folder)}
         return subprocess.Popen(
-            [sys.executable, "-m", "django", *words], cwd=self.folder, env=env, text=True,
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        )  # fmt: skip
+            [sys.executable, "-m", "django", *words],
+            cwd=self.folder,
+            env=env,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
 
     def migrate(self, nodes: Sequence[Node]) -> list[str]:
         """Migrate on all ``nodes`` at once; return what failed, "" for what did not."""
@@ -99,8 +104,10 @@ def complete(nodes: Sequence[Node], *names: str) -> None:
         lambda: all(node.rows(NOTES) == [("library", name) for name in names] for node in nodes), "every note is there"
     )
     until_equal(nodes)
-    for sql in ("SELECT group_concat(name) FROM (SELECT name FROM sqlite_schema WHERE name GLOB 'library*' ORDER BY 1)",
-                "SELECT count(*) FROM library_book WHERE subtitle = 'none yet'"):  # fmt: skip
+    for sql in (
+        "SELECT group_concat(name) FROM (SELECT name FROM sqlite_schema WHERE name GLOB 'library*' ORDER BY 1)",
+        "SELECT count(*) FROM library_book WHERE subtitle = 'none yet'",
+    ):
         until(lambda sql=sql: len({node.value(sql) for node in nodes}) == 1, sql)  # type: ignore[misc]
 
 

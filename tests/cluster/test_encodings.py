@@ -40,8 +40,9 @@ def test_another_encoding_is_refused_with_a_way_in(site: Site, mine: str, theirs
     assert bash is not None
     subprocess.run(
         [bash, "-euc", RECIPE.replace("'UTF-8'", f"'{theirs}'").replace("app.db", other.db.name)],
-        cwd=other.db.parent, check=True,
-    )  # fmt: skip
+        cwd=other.db.parent,
+        check=True,
+    )
     with closing(apsw.Connection(str(other.db))) as connection:
         numbers = tuple(connection.pragma(name) for name in ("encoding", "user_version", "application_id"))
     assert numbers == (theirs, 17, -5)

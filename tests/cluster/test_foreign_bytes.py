@@ -76,8 +76,10 @@ def test_a_bad_pointer_counts_as_absent_and_is_replaced_and_a_bad_lease_runs_out
     nodes = pair(site)
     bucket = f"{prefix_of(nodes[0])}-pointers"
     for key, read in (
-        ("newest", manifest.CODEC.decode), ("lease", lease.CODEC.decode), (registry.KEY, registry.CODEC.decode)
-    ):  # fmt: skip
+        ("newest", manifest.CODEC.decode),
+        ("lease", lease.CODEC.decode),
+        (registry.KEY, registry.CODEC.decode),
+    ):
         until(lambda: readable(read, pointer(meddler, bucket, key)), f"{key} is set")  # noqa: B023
         meddler.publish(f"$KV.{bucket}.{key}".encode(), garbage)
         meddler.flush()

@@ -21,9 +21,13 @@ pytestmark = pytest.mark.timeout(300)
 
 TABLE = "CREATE TABLE v(id TEXT PRIMARY KEY, value)"
 WANTED = {
-    "null": "NULL", "integer": "9223372036854775807", "real": "0.1", "text": "'gr\u00fc\u00df''e'", "blob": "X'00FF00'",
+    "null": "NULL",
+    "integer": "9223372036854775807",
+    "real": "0.1",
+    "text": "'gr\u00fc\u00df''e'",
+    "blob": "X'00FF00'",
     "read": "'seen'",
-}  # fmt: skip
+}
 """What the second node has then, as SQLite's `quote` writes it; "read": the library read what the second node wrote."""
 COUNTED = "CREATE TABLE t(id INTEGER PRIMARY KEY, n INTEGER); INSERT INTO t VALUES (1, 0), (2, 0);"
 COUNT = 1000

@@ -189,8 +189,14 @@ def test_an_accounts_limit_is_told_while_it_lasts_and_readiness_waits_for_it(sit
     server = site.server(more=ACCOUNTS.format(limit="max_file: 1GB, max_streams: 1"))
     node = site.node("a", urls=[server.url], sections={"nats": {"user_name": "hl", "user_password": "secret"}})
     node.start()
-    until(lambda: any("maximum number of streams" in reason for reason in node.get("/readyz")[1]["reasons"])
-          if node.get("/readyz")[0] == 503 else False, "readyz names the limit")  # fmt: skip
+    until(
+        lambda: (
+            any("maximum number of streams" in reason for reason in node.get("/readyz")[1]["reasons"])
+            if node.get("/readyz")[0] == 503
+            else False
+        ),
+        "readyz names the limit",
+    )
     config = server.folder / f"{server.name}.conf"
     config.write_text(config.read_text().replace("max_streams: 1", "max_streams: 10"))
     server.stop()

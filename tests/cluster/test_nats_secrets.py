@@ -69,14 +69,23 @@ def test_an_embedded_node_keeps_password_and_generated_credentials_to_itself(sit
     issued.cert_chain_pems[0].write_to_path(str(tls / "cert"))
     issued.private_key_pem.write_to_path(str(tls / "key"))
     one, two = free_port(), free_port()
-    node = Node("secretive", site.folder / "secretive", sections={
-        "nats": {
-            "cluster_addr": f"127.0.0.1:{one}", "cluster_peers": [f"nats://127.0.0.1:{two}/"],
-            "user_name": "me", "user_password": PASSWORD,
-            "tls_ca_file": str(tls / "ca"), "tls_cert_file": str(tls / "cert"), "tls_key_file": str(tls / "key"),
+    node = Node(
+        "secretive",
+        site.folder / "secretive",
+        sections={
+            "nats": {
+                "cluster_addr": f"127.0.0.1:{one}",
+                "cluster_peers": [f"nats://127.0.0.1:{two}/"],
+                "user_name": "me",
+                "user_password": PASSWORD,
+                "tls_ca_file": str(tls / "ca"),
+                "tls_cert_file": str(tls / "cert"),
+                "tls_key_file": str(tls / "key"),
+            },
+            "logging": {"verbose": True},
+            "prometheus": {"enable": True},
         },
-        "logging": {"verbose": True}, "prometheus": {"enable": True},
-    })  # fmt: skip
+    )
     node.sections["prometheus"]["bind"] = f"127.0.0.1:{node.port}"
     site.running.append(node)
     node.start()

@@ -54,9 +54,16 @@ class Desk:
             start([self.node])
             return ""
         done = subprocess.run(
-            ["/bin/sh", "-c", command], cwd=self.folder, env={**os.environ, "PATH": self.path}, check=False,
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120,
-        )  # fmt: skip
+            ["/bin/sh", "-c", command],
+            cwd=self.folder,
+            env={**os.environ, "PATH": self.path},
+            check=False,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=120,
+        )
         assert done.returncode == 0, f"{command}: {done.stdout}"
         return done.stdout
 
@@ -133,8 +140,9 @@ def test_going_back_in_time_and_writing_the_old_state_again(site: Site, pair: tu
         assert "snapshot-" in desk.type(command)
     for command in recipe("snapshots.md", "Commands"):
         desk.type(command)
-    assert "books" in {row[0] for row in apsw.Connection(str(desk.folder / "newest.db")).execute(
-        "SELECT name FROM sqlite_schema")}  # fmt: skip
+    assert "books" in {
+        row[0] for row in apsw.Connection(str(desk.folder / "newest.db")).execute("SELECT name FROM sqlite_schema")
+    }
     last = a.health()["shards"][0]["position"]
     for command in recipe("snapshots.md", "Back in time"):
         if "-at " in command:  # the page names a time before this cluster was there

@@ -37,8 +37,9 @@ def test_three_and_three_nodes_come_up_from_the_page_and_survive_a_dead_link_and
     code, shown = nodes[5].command("region", "show")
     assert code == 0
     assert re.findall(r"^(\w\d): region (\w), (?:the )?primary region(?: (\w) in [\d.]+ ms)?", shown, re.MULTILINE) == [
-        *((f"a{i}", "a", "") for i in (1, 2, 3)), *((f"b{i}", "b", "a") for i in (1, 2, 3)),
-    ]  # fmt: skip
+        *((f"a{i}", "a", "") for i in (1, 2, 3)),
+        *((f"b{i}", "b", "a") for i in (1, 2, 3)),
+    ]
     page.lines["a1"].order("reset")
     all_write("with one way cut", nodes)
     assert nodes[0].get("/readyz")[0] == 200

@@ -40,8 +40,10 @@ def test_a_change_is_applied_here_and_followed_until_every_node_has_it(site: Sit
     )
 
     file = tmp_path / "labels.sql"
-    file.write_text("ALTER TABLE items ADD COLUMN label TEXT;\nCREATE INDEX items_label ON items(label);\n"
-                    "UPDATE items SET label = 'none'; PRAGMA user_version = 3;\n")  # fmt: skip
+    file.write_text(
+        "ALTER TABLE items ADD COLUMN label TEXT;\nCREATE INDEX items_label ON items(label);\n"
+        "UPDATE items SET label = 'none'; PRAGMA user_version = 3;\n"
+    )
     code, text = a.command("schema", "apply", str(file), "-dry-run")
     assert (code, "+  label TEXT)" in text, "nothing was changed" in text) == (0, True, True), text
     assert told(a, "status")["hash"] == before["hash"]

@@ -52,8 +52,9 @@ def test_the_death_of_the_streams_leader_stops_nobody_for_long_and_loses_nothing
     def all_hear() -> bool:
         return all(
             (node.value("SELECT n FROM counters WHERE writer = ?", [name]) or 0) > n
-            for node in nodes for name, n in reached.items()
-        )  # fmt: skip
+            for node in nodes
+            for name, n in reached.items()
+        )
 
     until(all_hear, "everybody hears what was written after the leader died", 60)
     assert time.monotonic() - died < 30

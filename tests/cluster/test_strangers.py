@@ -28,9 +28,14 @@ Sent = tuple[int, str, bytes]
 
 
 def envelope(
-    node: str, shards: Sequence[int], *, kind: int = KIND_CHANGES, last: bool = True, body: bytes = b"\x90",
+    node: str,
+    shards: Sequence[int],
+    *,
+    kind: int = KIND_CHANGES,
+    last: bool = True,
+    body: bytes = b"\x90",
     number: int = 1,
-) -> bytes:  # fmt: skip
+) -> bytes:
     return msgspec.msgpack.encode([1, kind, node, "s", number, 0, False, last, shards, 0.0, {}, False, body])
 
 

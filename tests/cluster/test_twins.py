@@ -41,9 +41,11 @@ def test_a_twin_with_a_server_of_its_own_never_joins_the_servers_of_the_cluster(
     start(nodes)
     peers = nodes[0].arguments[3]
     twin = Node(
-        "twin", site.folder / "twin", arguments=["-cluster-addr", f"127.0.0.1:{free_port()}", "-cluster-peers", peers],
+        "twin",
+        site.folder / "twin",
+        arguments=["-cluster-addr", f"127.0.0.1:{free_port()}", "-cluster-peers", peers],
         sections={"replication_log": {"replicas": 3}, "": {"node_id": "node1"}},
-    )  # fmt: skip
+    )
     make(twin.db, TABLES)
     site.running.append(twin)
     refused(twin, nodes[0])

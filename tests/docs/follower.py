@@ -66,8 +66,9 @@ class Follower:
         file = apsw.Connection(str(snapshot), flags=apsw.SQLITE_OPEN_READONLY)
         for table, key in keys.items():
             real = [name for _, name, *_ in file.execute(f"PRAGMA table_info({table})") if name not in key]
-            listed = ", ".join(f'typeof("{c}"), iif(typeof("{c}") = \'text\', CAST("{c}" AS BLOB), "{c}")'
-                               for c in (*key, *real))  # fmt: skip
+            listed = ", ".join(
+                f'typeof("{c}"), iif(typeof("{c}") = \'text\', CAST("{c}" AS BLOB), "{c}")' for c in (*key, *real)
+            )
             rows = self.tables[table] = {}
             for pairs in file.execute(f"SELECT {listed} FROM {table}"):
                 row: list[Any] = [travels(kind, value) for kind, value in zip(pairs[::2], pairs[1::2], strict=True)]
@@ -137,9 +138,15 @@ class Follower:
     # folding ---------------------------------------------------------------------------------------------------
 
     def _part(
-        self, shard: int, table: str, columns: list[str], keys: int, deletes: list[Any], inserts: list[Any],
+        self,
+        shard: int,
+        table: str,
+        columns: list[str],
+        keys: int,
+        deletes: list[Any],
+        inserts: list[Any],
         updates: list[Any],
-    ) -> None:  # fmt: skip
+    ) -> None:
         rows = self.tables.setdefault(table, {})
         for row in deletes:
             rows.pop(key_of(row, keys), None)
@@ -191,11 +198,19 @@ def counts(shard: int, shards: int, subject: str, payload: bytes) -> bool:
         return False
     _, _, _, session, number, index, more, last, listed, time, _, _, body, *rest = found
     return (
-        version == 1 and kind >= 0 and 0 <= number < 2**63 and 0 <= index < 2**63 and 0 <= time <= 253370764800
-        and shard in listed and len(set(listed)) == len(listed) and set(listed) <= set(range(shards))
-        and all(map(sound, (session, *rest[:1]))) and not (last and more)
-        and (kind not in (1, 2) or (index == 0 and last)) and (kind != 2 or names_a_change_set(body))
-    )  # fmt: skip
+        version == 1
+        and kind >= 0
+        and 0 <= number < 2**63
+        and 0 <= index < 2**63
+        and 0 <= time <= 253370764800
+        and shard in listed
+        and len(set(listed)) == len(listed)
+        and set(listed) <= set(range(shards))
+        and all(map(sound, (session, *rest[:1])))
+        and not (last and more)
+        and (kind not in (1, 2) or (index == 0 and last))
+        and (kind != 2 or names_a_change_set(body))
+    )
 
 
 def names_a_change_set(body: bytes) -> bool:

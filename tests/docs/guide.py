@@ -136,15 +136,26 @@ class Guide:
             process = Running(f"run{len(self.running)}", self.folder)
             with process.log.open("ab") as log:
                 process.process = subprocess.Popen(
-                    words, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self._environment,
+                    words,
+                    cwd=self.folder,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    env=self._environment,
                     start_new_session=True,
-                )  # fmt: skip
+                )
             self.running.append(process)
             return None
         done = subprocess.run(
-            words, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            timeout=SECONDS, check=False, env=self._environment,
-        )  # fmt: skip
+            words,
+            cwd=self.folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=SECONDS,
+            check=False,
+            env=self._environment,
+        )
         said = done.stdout.decode(errors="replace")
         assert done.returncode == code, f"{line}: exit code {done.returncode}\n{said}"
         return said

@@ -21,10 +21,20 @@ pytestmark = pytest.mark.timeout(300)
 
 PAGE = "nats.md"
 RUN_HERE = {
-    "One node", "Three nodes", "Beyond this machine", "A nats-server file of your own", "An external cluster",
-    "User name and password", "NKeys", "Credentials files", "TLS", "The least rights", "Monitoring",
-    "The checklist before production", "Moving out, and back",
-}  # fmt: skip
+    "One node",
+    "Three nodes",
+    "Beyond this machine",
+    "A nats-server file of your own",
+    "An external cluster",
+    "User name and password",
+    "NKeys",
+    "Credentials files",
+    "TLS",
+    "The least rights",
+    "Monitoring",
+    "The checklist before production",
+    "Moving out, and back",
+}
 """Headings whose blocks have a test below; a block under any other heading fails `test_nothing_is_left_out`."""
 
 EXPORTER_SWITCHES = {"varz", "connz", "routez", "subz", "leafz", "gatewayz", "healthz"}

@@ -28,12 +28,13 @@ CREATE TABLE nullable(k TEXT PRIMARY KEY, v);
 """
 LATER = "CREATE TABLE later(id INTEGER PRIMARY KEY, v)"
 COLUMNS = {
-    "plain": ("id", "a", "b", "c"), "pair": ("x", "y", "v"), "seats": ("id", "who", "row", "seat"),
-    "keyless": ("rowid", "v"), "nullable": ("k", "v"),
-}  # fmt: skip
-KEYS = {
-    "plain": ("id",), "pair": ("x", "y"), "seats": ("id",), "keyless": ("rowid",), "nullable": ("k", "rowid")
-}  # fmt: skip
+    "plain": ("id", "a", "b", "c"),
+    "pair": ("x", "y", "v"),
+    "seats": ("id", "who", "row", "seat"),
+    "keyless": ("rowid", "v"),
+    "nullable": ("k", "v"),
+}
+KEYS = {"plain": ("id",), "pair": ("x", "y"), "seats": ("id",), "keyless": ("rowid",), "nullable": ("k", "rowid")}
 UNIQUE = {"seats": ("row", "seat")}
 
 Rows = Counter[tuple[tuple[str, Any], ...]]

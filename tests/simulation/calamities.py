@@ -53,8 +53,13 @@ class Calamities(plain.Schedule):
             self.counts["lose_tail"] = self.counts.get("lose_tail", 0) + 1
             return
         strikes = (
-            self._save, self._forget, self._lose_streams, self._lose_disk, self._back_up, self._restore,
-        )  # fmt: skip
+            self._save,
+            self._forget,
+            self._lose_streams,
+            self._lose_disk,
+            self._back_up,
+            self._restore,
+        )
         node = self.rng.choice(self.members)
         if self.rng.random() < 0.12 and isinstance(node, Survivor) and node.up:
             strike = self.rng.choice(strikes)
@@ -135,10 +140,11 @@ class Calamities(plain.Schedule):
         """
         world, up = self.fragile, [other for other in self.members if other.up]
         kept = [
-            there for there in map(lineage_of, world.snapshots)
+            there
+            for there in map(lineage_of, world.snapshots)
             if all(p.resume - 1 >= world.forgotten.get(s, 0) for s, p in there.positions.items())
             and all(p.seq <= world.last(s) for s, p in there.positions.items())
-        ]  # fmt: skip
+        ]
         if not kept or len(up) < len(self.members) or any(other.limit is not None for other in up):
             return False
         least = self.apart.choice(kept).positions

@@ -240,8 +240,9 @@ class Node:
         found = self.reassembler.unfinished()
         for victim, shard in found:
             body = encode_abort(victim)
-            envelope = Envelope(VERSION, KIND_ABORT, self.name, f"s{self.session}", 0, 0, False, True, [shard], 0.0,
-                                {}, False, body)  # fmt: skip
+            envelope = Envelope(
+                VERSION, KIND_ABORT, self.name, f"s{self.session}", 0, 0, False, True, [shard], 0.0, {}, False, body
+            )
             self.world.publish(shard, self.name, encode_envelope(envelope))
         return bool(found)
 

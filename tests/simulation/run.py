@@ -117,10 +117,19 @@ class Schedule:
             self.records.transaction(node.name, node.app.connection)
         node = self.rng.choice(self.members)
         actions: list[tuple[float, Callable[[Node], None]]] = [
-            (3, self._write), (3, self._capture), (5, self._publish), (4, self._deliver), (4, self._apply),
-            (0.3, self._abort), (0.3, self._unseen), (20 * self.crashes, self._crash), (5 * self.crashes, self._die),
-            (10 * self.crashes, self._lose_the_mirror), (0.2, lambda _: self._join()), (0.5, self._away),
-        ]  # fmt: skip
+            (3, self._write),
+            (3, self._capture),
+            (5, self._publish),
+            (4, self._deliver),
+            (4, self._apply),
+            (0.3, self._abort),
+            (0.3, self._unseen),
+            (20 * self.crashes, self._crash),
+            (5 * self.crashes, self._die),
+            (10 * self.crashes, self._lose_the_mirror),
+            (0.2, lambda _: self._join()),
+            (0.5, self._away),
+        ]
         weights = [weight for weight, _ in actions]
         action = self.rng.choices([action for _, action in actions], weights)[0]
         if not node.up:

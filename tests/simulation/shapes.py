@@ -10,8 +10,22 @@ from harmonylite.model import RawText
 INTS: tuple[Any, ...] = (0, 1, 2, -1, 2**63 - 1, -(2**63), None)
 TEXTS: tuple[Any, ...] = ("", "a", "A", "b", "é", "a\0b", RawText(b"\xff\xfe"), None)
 ANY: tuple[Any, ...] = (
-    *INTS, *TEXTS, 1.0, 0.0, -0.0, 1e308, float("inf"), float("-inf"), 0.1, b"", b"a", b"\0\xff", "1", "1.0", 2.5,
-)  # fmt: skip
+    *INTS,
+    *TEXTS,
+    1.0,
+    0.0,
+    -0.0,
+    1e308,
+    float("inf"),
+    float("-inf"),
+    0.1,
+    b"",
+    b"a",
+    b"\0\xff",
+    "1",
+    "1.0",
+    2.5,
+)
 FEW: tuple[Any, ...] = ("u1", "u2", "u3", "U1", "u4", None)
 KEYS: tuple[Any, ...] = (1, 2, 3, 4, 5)
 

@@ -142,9 +142,13 @@ class Survivor(Node):
     def at_rest(self) -> bool:
         """True when nothing here is unpublished, and everything that was is in the mirror."""
         return (
-            self.up and self.flight is None and self.ready and self.replica.look() == 0
-            and self.replica.held_rows() == 0 and self.replica.lineage().history == self.fragile.history
-        )  # fmt: skip
+            self.up
+            and self.flight is None
+            and self.ready
+            and self.replica.look() == 0
+            and self.replica.held_rows() == 0
+            and self.replica.lineage().history == self.fragile.history
+        )
 
     @property
     def tapes(self) -> list[Tape]:

@@ -31,5 +31,11 @@ def test_every_calamity_strikes() -> None:
             break
         run(seed, steps=STEPS)
     assert set(Calamities.counts) == {
-        "back_up", "forget", "lose_disk", "lose_streams", "lose_tail", "restore", "save",
-    }  # fmt: skip
+        "back_up",
+        "forget",
+        "lose_disk",
+        "lose_streams",
+        "lose_tail",
+        "restore",
+        "save",
+    }

@@ -45,9 +45,16 @@ def geopackage(file: str, *place: str) -> None:
     name, x, y = (place[0], float(place[1]), float(place[2])) if place else ("first", 0.0, 0.0)
     geometries = numpy.array([struct.pack("<BI2d", 1, 1, x, y)], dtype=object)
     write(
-        file, geometries, [numpy.array([name], dtype=object)], ["name"], layer="place", geometry_type="Point",
-        crs="EPSG:4326", driver="GPKG", append=bool(place),
-    )  # fmt: skip
+        file,
+        geometries,
+        [numpy.array([name], dtype=object)],
+        ["name"],
+        layer="place",
+        geometry_type="Point",
+        crs="EPSG:4326",
+        driver="GPKG",
+        append=bool(place),
+    )
 
 
 def equipped(file: str, library: str) -> Any:

@@ -111,9 +111,14 @@ class Peewee:
 
 
 LIBRARIES: dict[str, Callable[[str], Any]] = {
-    "cpython": cpython, "apsw": apsw, "libsql": libsql, "turso": turso, "sqlalchemy": Sqlalchemy, "django": Django,
+    "cpython": cpython,
+    "apsw": apsw,
+    "libsql": libsql,
+    "turso": turso,
+    "sqlalchemy": Sqlalchemy,
+    "django": Django,
     "peewee": Peewee,
-}  # fmt: skip
+}
 
 
 def values(database: Any, largest: int) -> None:

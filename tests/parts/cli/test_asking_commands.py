@@ -48,8 +48,15 @@ VERIFIED: dict[str, Any] = {
     "repaired": 0,
 }
 
-ASKING = (["status"], ["conflicts"], ["verify"], ["snapshot", "save"], ["skip", "1", "2", "-yes"],
-          ["node", "list"], ["node", "forget", "n2"])  # fmt: skip
+ASKING = (
+    ["status"],
+    ["conflicts"],
+    ["verify"],
+    ["snapshot", "save"],
+    ["skip", "1", "2", "-yes"],
+    ["node", "list"],
+    ["node", "forget", "n2"],
+)
 
 
 @pytest.mark.parametrize("words", ASKING)
@@ -153,10 +160,26 @@ def test_status_watched_by_a_program_is_one_json_a_line_until_the_node_is_gone(
 
 
 def test_nodes_are_listed_with_what_is_known_of_each(run: Run, config_file: Path, node: NodeDouble) -> None:
-    here = {"node_id": "n1", "state": "this node", "last_seen": 1.8e9, "host": "h", "version": "1.0",
-            "lag_messages": 1200, "lag_seconds": 0.5, "pending_rows": 0}  # fmt: skip
-    gone = {"node_id": "n2\x1b[31m", "state": "unknown", "last_seen": 0, "host": "", "version": "",
-            "lag_messages": None, "lag_seconds": None, "pending_rows": None}  # fmt: skip
+    here = {
+        "node_id": "n1",
+        "state": "this node",
+        "last_seen": 1.8e9,
+        "host": "h",
+        "version": "1.0",
+        "lag_messages": 1200,
+        "lag_seconds": 0.5,
+        "pending_rows": 0,
+    }
+    gone = {
+        "node_id": "n2\x1b[31m",
+        "state": "unknown",
+        "last_seen": 0,
+        "host": "",
+        "version": "",
+        "lag_messages": None,
+        "lag_seconds": None,
+        "pending_rows": None,
+    }
     node.answers["/v1/nodes"] = (200, {"nodes": [here, gone]})
     shown = run("node", "list", "-config", config_file)
     assert shown.exit_code == 0, shown.stderr
@@ -170,8 +193,15 @@ def test_nodes_are_listed_within_80_columns(
     run: Run, config_file: Path, node: NodeDouble, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    row = {"state": "this node", "last_seen": time.time() - 3_700, "host": "db-1.example", "version": "10.12.3",
-           "lag_messages": 1_200_000, "lag_seconds": 10.5, "pending_rows": 1_200}  # fmt: skip
+    row = {
+        "state": "this node",
+        "last_seen": time.time() - 3_700,
+        "host": "db-1.example",
+        "version": "10.12.3",
+        "lag_messages": 1_200_000,
+        "lag_seconds": 10.5,
+        "pending_rows": 1_200,
+    }
     node.answers["/v1/nodes"] = (200, {"nodes": [row | {"node_id": f"node-{n}"} for n in range(3)]})
     lines = run("node", "list", "-config", config_file).stdout.splitlines()
     assert len(lines) == 4

@@ -48,8 +48,15 @@ def test_every_exit_code_of_an_error_is_in_the_docs_and_no_other() -> None:
 
 
 LONG: dict[str, Any] = CONFLICT | {"table": "t" * 30, "winning": "w" * 200, "overruled": "o" * 200, "column": "c" * 30}
-EVENT = {"at": 1.8e9, "node": "n" * 20, "kind": "update", "shard": 1, "seq": 9,
-         "before": {"note": "b" * 200}, "after": {"note": "a" * 200, "new": None}}  # fmt: skip
+EVENT = {
+    "at": 1.8e9,
+    "node": "n" * 20,
+    "kind": "update",
+    "shard": 1,
+    "seq": 9,
+    "before": {"note": "b" * 200},
+    "after": {"note": "a" * 200, "new": None},
+}
 
 
 @pytest.mark.parametrize("words", [["conflicts"], ["history", "t", "1"]])
@@ -85,9 +92,9 @@ def test_completion_prints_a_script_for_each_shell(run: Run, shell: str) -> None
 
 
 @pytest.mark.parametrize(
-    ("typed", "offered"), [("harmonylite sta", "status"), ("harmonylite snapshot re", "restore"),
-                           ("harmonylite tail -li", "-limit")],
-)  # fmt: skip
+    ("typed", "offered"),
+    [("harmonylite sta", "status"), ("harmonylite snapshot re", "restore"), ("harmonylite tail -li", "-limit")],
+)
 def test_bash_completes_commands_and_flags(workplace: Path, run: Run, typed: str, offered: str) -> None:
     bash = shutil.which("bash")
     assert bash is not None
@@ -100,6 +107,9 @@ def test_bash_completes_commands_and_flags(workplace: Path, run: Run, typed: str
     ask = f"COMP_WORDS=({words}); COMP_CWORD={len(typed.split()) - 1}; _harmonylite_completion harmonylite"
     found = subprocess.run(
         [bash, "-c", f'{script}\n{ask}\nprintf "%s\\n" "${{COMPREPLY[@]}}"'],
-        env=os.environ | {"PATH": f"{program.parent}:{os.environ['PATH']}"}, capture_output=True, text=True, check=True,
-    )  # fmt: skip
+        env=os.environ | {"PATH": f"{program.parent}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert offered in found.stdout.split(), found

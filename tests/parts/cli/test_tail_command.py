@@ -12,13 +12,17 @@ from tests.parts.cli.fix_cli import NodeDouble, Run
 
 BEGIN: dict[str, Any] = {"position": "0:1", "changes": []}
 FIRST: dict[str, Any] = {
-    "position": "0:2", "id": "n1/s/1", "origin": "n\x1b1", "at": 1.8e9, "written": 1.8e9,
+    "position": "0:2",
+    "id": "n1/s/1",
+    "origin": "n\x1b1",
+    "at": 1.8e9,
+    "written": 1.8e9,
     "changes": [
         {"table": "order", "kind": "update", "key": {"id": 3}, "before": {"note": "it's"}, "after": {"note": None}},
         {"table": "order", "kind": "insert", "key": {"id": 4}, "before": {}, "after": {"id": 4, "note": "new"}},
         {"table": "order", "kind": "delete", "key": {"id": 5}, "before": {"note": {"blob": "0a"}}, "after": {}},
     ],
-}  # fmt: skip
+}
 SKIPPED: dict[str, Any] = {"position": "0:3", "skipped": "message 3 of shard 0 can't be applied", "changes": []}
 
 
@@ -32,8 +36,13 @@ def test_transactions_are_shown_with_both_values_and_nothing_of_the_terminal(
     node.answers["/v1/changes"] = lines(BEGIN, FIRST, SKIPPED)
     result = run("tail", "-table", "order", "--from", "0:1", "-config", config_file)
     assert [line.strip() for line in result.stdout.splitlines()[1:]] == [
-        "~ order id=3", "note: 'it''s' → NULL", "+ order id=4", "note: 'new'", "- order id=5", "note: x'0a'",
-    ]  # fmt: skip
+        "~ order id=3",
+        "note: 'it''s' → NULL",
+        "+ order id=4",
+        "note: 'new'",
+        "- order id=5",
+        "note: x'0a'",
+    ]
     assert "\x1b" not in result.stdout
     assert "skipped: message 3 of shard 0 can't be applied" in result.stderr
     assert (result.exit_code, "-from the last position" in result.stderr) == (12, True), "the node ended it"
@@ -119,8 +128,11 @@ def test_a_command_gets_each_entry_and_the_position_is_kept(
     assert (result.exit_code, result.stdout) == (0, "")
     told = seen.read_text().splitlines()
     assert [json.loads(told[0]), told[1], json.loads(told[2]), told[3]] == [
-        FIRST | {"position": None}, "at ", second, "at 0:9",
-    ]  # fmt: skip
+        FIRST | {"position": None},
+        "at ",
+        second,
+        "at 0:9",
+    ]
     assert keep.read_text() == "0:9\n"
     run("tail", "-from", "start", "-keep", keep, "-config", config_file)
     assert node.asked[-1][1] == "/v1/changes?from=0%3A9"

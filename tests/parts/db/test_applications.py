@@ -88,11 +88,12 @@ def test_a_trigger_that_this_node_cannot_run_keeps_no_other_from_running(group: 
 
 def test_a_trigger_that_writes_through_a_view_runs_on_every_node(group: Group) -> None:
     ddl = (
-        *FTS[:2], "CREATE VIEW indexed AS SELECT id, body FROM docs",
+        *FTS[:2],
+        "CREATE VIEW indexed AS SELECT id, body FROM docs",
         "CREATE TRIGGER docs_ai AFTER INSERT ON docs BEGIN INSERT INTO indexed VALUES (new.id, new.body); END",
         "CREATE TRIGGER indexed_ii INSTEAD OF INSERT ON indexed BEGIN"
         " INSERT INTO docs_fts(rowid, body) VALUES (new.id, new.body); END",
-    )  # fmt: skip
+    )
     a, b = group.several(2, *ddl)
     a.run("INSERT INTO docs VALUES (1, 'red fox')")
     group.equal("docs")
@@ -103,9 +104,10 @@ def test_a_trigger_that_writes_through_a_view_runs_on_every_node(group: Group) -
 def test_a_trigger_whose_clause_would_be_overruled_is_named(group: Group) -> None:
     """findings/sqlite-or-abort-is-not-the-default.sh: a clause of the statement rules in its triggers too."""
     ddl = (
-        "CREATE TABLE t(id INTEGER PRIMARY KEY, u UNIQUE ON CONFLICT IGNORE)", "CREATE TABLE seen(u UNIQUE)",
+        "CREATE TABLE t(id INTEGER PRIMARY KEY, u UNIQUE ON CONFLICT IGNORE)",
+        "CREATE TABLE seen(u UNIQUE)",
         "CREATE TRIGGER t_i AFTER INSERT ON t BEGIN INSERT OR IGNORE INTO seen VALUES (new.u % 2); END",
-    )  # fmt: skip
+    )
     a, b = group.several(2, *ddl, rules=TableRules(exclude=("seen",)))
     a.run("INSERT INTO t VALUES (1, 1), (2, 2), (3, 3)")
     assert group.equal("t") == [(1, 1), (2, 2), (3, 3)]
@@ -142,11 +144,13 @@ def test_triggers_that_write_replicated_tables_run_once_where_the_application_wr
 
 def test_a_trigger_that_another_one_fires_runs_on_every_node_too(group: Group) -> None:
     ddl = (
-        "CREATE TABLE t(id INTEGER PRIMARY KEY, v)", "CREATE TABLE local_one(id, v)", "CREATE TABLE local_two(n)",
+        "CREATE TABLE t(id INTEGER PRIMARY KEY, v)",
+        "CREATE TABLE local_one(id, v)",
+        "CREATE TABLE local_two(n)",
         "CREATE TRIGGER t_i AFTER INSERT ON t BEGIN INSERT INTO local_one VALUES (new.id, new.v); END",
         "CREATE TRIGGER one_i AFTER INSERT ON local_one BEGIN INSERT INTO local_two VALUES (new.id * 10); END",
         "CREATE TRIGGER one_d AFTER DELETE ON local_one BEGIN DELETE FROM local_two; END",
-    )  # fmt: skip
+    )
     a, b = group.several(2, *ddl, rules=TableRules(exclude=("local_*",)))
     a.run("INSERT INTO t VALUES (7, 'x'), (8, 'y')")
     group.settle()
@@ -157,12 +161,14 @@ def test_a_trigger_that_another_one_fires_runs_on_every_node_too(group: Group) -
 
 def test_a_trigger_that_another_one_fires_and_that_writes_both_kinds_is_named_in_a_warning(group: Group) -> None:
     ddl = (
-        "CREATE TABLE t(id INTEGER PRIMARY KEY)", "CREATE TABLE local_one(id)", "CREATE TABLE local_two(id)",
+        "CREATE TABLE t(id INTEGER PRIMARY KEY)",
+        "CREATE TABLE local_one(id)",
+        "CREATE TABLE local_two(id)",
         "CREATE TABLE seen(id INTEGER PRIMARY KEY)",
         "CREATE TRIGGER t_i AFTER INSERT ON t BEGIN INSERT INTO local_one VALUES (new.id); END",
         "CREATE TRIGGER one_i AFTER INSERT ON local_one BEGIN"
         " INSERT INTO local_two VALUES (new.id); INSERT INTO seen VALUES (new.id); END",
-    )  # fmt: skip
+    )
     a, b = group.several(2, *ddl, rules=TableRules(exclude=("local_*",)))
     a.run("INSERT INTO t VALUES (7)")
     assert group.equal("seen") == [(7,)]
@@ -172,9 +178,11 @@ def test_a_trigger_that_another_one_fires_and_that_writes_both_kinds_is_named_in
 
 def test_a_trigger_that_writes_both_kinds_of_tables_is_named_in_a_warning(group: Group) -> None:
     ddl = (
-        "CREATE TABLE t(id INTEGER PRIMARY KEY)", "CREATE TABLE seen(id)", "CREATE TABLE mine(id)",
+        "CREATE TABLE t(id INTEGER PRIMARY KEY)",
+        "CREATE TABLE seen(id)",
+        "CREATE TABLE mine(id)",
         "CREATE TRIGGER both AFTER INSERT ON t BEGIN INSERT INTO seen VALUES (1); INSERT INTO mine VALUES (1); END",
-    )  # fmt: skip
+    )
     a = group.member(*ddl, rules=TableRules(exclude=("mine",)))
     assert a.replica.warnings["trigger both"] == (
         "trigger both of t does not run for rows of other nodes, so what it keeps (a search index, a sum) lacks them:"
@@ -185,10 +193,11 @@ def test_a_trigger_that_writes_both_kinds_of_tables_is_named_in_a_warning(group:
 @pytest.mark.parametrize("on", ["DELETE", "UPDATE"])
 def test_what_foreign_keys_cascade_to_happens_on_every_node(group: Group, on: str) -> None:
     a, b = group.several(
-        2, "CREATE TABLE parent(id INTEGER PRIMARY KEY, v)",
+        2,
+        "CREATE TABLE parent(id INTEGER PRIMARY KEY, v)",
         "CREATE TABLE child(id INTEGER PRIMARY KEY, p INT REFERENCES parent ON DELETE CASCADE ON UPDATE CASCADE)",
         "CREATE TABLE loose(id INTEGER PRIMARY KEY, p INT REFERENCES parent ON DELETE SET NULL ON UPDATE SET NULL)",
-    )  # fmt: skip
+    )
     for member in (a, b):
         member.app.pragma("foreign_keys", 1)
     a.run("INSERT INTO parent VALUES (1, 'x'), (2, 'y')")

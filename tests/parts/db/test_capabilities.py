@@ -20,30 +20,35 @@ from tests.parts.db.fix_replicas import Group, Member
 ALL_THE_SAME = {
     "a collation of a plain column": "CREATE TABLE t(id INTEGER PRIMARY KEY, v TEXT COLLATE unicase)",
     "a CHECK constraint": "CREATE TABLE t(id INTEGER PRIMARY KEY, v TEXT CHECK (is_ok(v)))",
-    "a CHECK of the table":
-        "CREATE TABLE t(id INT, k TEXT COLLATE NOCASE, v TEXT, PRIMARY KEY (k, id), CHECK (is_ok(k) AND is_ok(v)))",
+    "a CHECK of the table": (
+        "CREATE TABLE t(id INT, k TEXT COLLATE NOCASE, v TEXT, PRIMARY KEY (k, id), CHECK (is_ok(k) AND is_ok(v)))"
+    ),
     "a default": "CREATE TABLE t(id INTEGER PRIMARY KEY AUTOINCREMENT, v TEXT DEFAULT (norm('A')))",
     "STRICT": "CREATE TABLE t(id INTEGER PRIMARY KEY, v TEXT NOT NULL CHECK (is_ok(v)), r REAL) STRICT",
     "a text key that may be NULL": "CREATE TABLE t(id TEXT PRIMARY KEY, v TEXT CHECK (is_ok(v)))",
-}  # fmt: skip
+}
 LEFT_OUT = {
     "a key's collation": ["CREATE TABLE t(id TEXT COLLATE unicase PRIMARY KEY, v TEXT)"],
     "a unique column's collation": ["CREATE TABLE t(id INTEGER PRIMARY KEY, v TEXT COLLATE unicase UNIQUE)"],
     "an index's collation": [
-        "CREATE TABLE t(id INTEGER PRIMARY KEY, v TEXT)", "CREATE INDEX i ON t(v COLLATE unicase)",
+        "CREATE TABLE t(id INTEGER PRIMARY KEY, v TEXT)",
+        "CREATE INDEX i ON t(v COLLATE unicase)",
     ],
     "an index on a column with a collation": [
-        "CREATE TABLE t(id INTEGER PRIMARY KEY, v TEXT COLLATE unicase)", "CREATE INDEX i ON t(v)",
+        "CREATE TABLE t(id INTEGER PRIMARY KEY, v TEXT COLLATE unicase)",
+        "CREATE INDEX i ON t(v)",
     ],
     "a column's collation WITHOUT ROWID": [
         "CREATE TABLE t(id TEXT PRIMARY KEY NOT NULL, v TEXT COLLATE unicase) WITHOUT ROWID",
     ],
     "an index on an expression": ["CREATE TABLE t(id INTEGER PRIMARY KEY, v TEXT)", "CREATE INDEX i ON t(norm(v))"],
     "a unique index on an expression": [
-        "CREATE TABLE t(id INTEGER PRIMARY KEY, v TEXT)", "CREATE UNIQUE INDEX i ON t(norm(v))",
+        "CREATE TABLE t(id INTEGER PRIMARY KEY, v TEXT)",
+        "CREATE UNIQUE INDEX i ON t(norm(v))",
     ],
     "a partial index": [
-        "CREATE TABLE t(id INTEGER PRIMARY KEY, v TEXT)", "CREATE INDEX i ON t(v) WHERE norm(v) = 'a'",
+        "CREATE TABLE t(id INTEGER PRIMARY KEY, v TEXT)",
+        "CREATE INDEX i ON t(v) WHERE norm(v) = 'a'",
     ],
     "a virtual generated column": [
         "CREATE TABLE t(id INTEGER PRIMARY KEY, v TEXT, n TEXT GENERATED ALWAYS AS (norm(v)))",
@@ -51,7 +56,7 @@ LEFT_OUT = {
     "a stored generated column": [
         "CREATE TABLE t(id INTEGER PRIMARY KEY, v TEXT, n TEXT GENERATED ALWAYS AS (norm(v)) STORED)",
     ],
-}  # fmt: skip
+}
 OTHER = "CREATE TABLE o(id INTEGER PRIMARY KEY, v)"
 
 

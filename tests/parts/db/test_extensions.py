@@ -104,7 +104,7 @@ def test_a_node_keeps_an_index_on_the_applications_function(group: Group, module
         ([], "the_shops_functions:number", r"is not a function"),
         ([], "the_shops_functions:broken", r"extensions\.python: .* can't be loaded: KeyError: 'no settings'"),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_loaded_is_told_and_nothing_is_given(
     load: list[str], python: str, said: str, module: str, tmp_path: Path
 ) -> None:

@@ -35,15 +35,19 @@ AGAIN: dict[str, tuple[Sequence[str], list[tuple[object, ...]]]] = {
         [("new", 2)],
     ),
     "renamed over": (
-        ("CREATE TABLE u(id TEXT PRIMARY KEY NOT NULL, v)", "INSERT INTO u VALUES ('new', 2)", *DROP,
-         "ALTER TABLE u RENAME TO t"),
+        (
+            "CREATE TABLE u(id TEXT PRIMARY KEY NOT NULL, v)",
+            "INSERT INTO u VALUES ('new', 2)",
+            *DROP,
+            "ALTER TABLE u RENAME TO t",
+        ),
         [("new", 2)],
     ),
     "twice": (
         (*DROP, OLD, "INSERT INTO t VALUES ('between', 2)", *DROP, OLD, "INSERT INTO t VALUES ('new', 3)"),
         [("new", 3)],
     ),
-}  # fmt: skip
+}
 PAUSES: dict[str, Callable[[int], Sequence[int]]] = {
     "each statement seen": range,
     "none seen before the end": lambda n: (n - 1,),

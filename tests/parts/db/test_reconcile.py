@@ -75,10 +75,12 @@ def test_a_newer_mirror_is_adopted_and_what_is_pending_here_stays(group: Group) 
 
 def test_a_database_that_is_not_there_is_made_from_a_snapshot(group: Group, tmp_path: Path) -> None:
     fts = (
-        T, "CREATE UNIQUE INDEX t_v ON t(v)", "CREATE VIEW seen AS SELECT v FROM t",
+        T,
+        "CREATE UNIQUE INDEX t_v ON t(v)",
+        "CREATE VIEW seen AS SELECT v FROM t",
         "CREATE VIRTUAL TABLE t_fts USING fts5(v, content='t', content_rowid='id')",
         "CREATE TRIGGER t_i AFTER INSERT ON t BEGIN INSERT INTO t_fts(rowid, v) VALUES (new.id, new.v); END",
-    )  # fmt: skip
+    )
     a = group.member(*fts)
     a.run("INSERT INTO t VALUES (1, 'red fox', 0), (2, 'blue fox', 0)")
     group.settle()

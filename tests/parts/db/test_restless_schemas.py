@@ -53,8 +53,10 @@ def test_tables_that_come_and_go_while_the_node_looks_end_nothing(
     group.settle()
     for table in a.replica.tables:
         assert a.rows(table) == a.rows(table, "mirror")
-    assert set(a.replica.tables) == {row[0] for row in a.run(
-        "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT GLOB '__harmonylite__*'")}  # fmt: skip
+    assert set(a.replica.tables) == {
+        row[0]
+        for row in a.run("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT GLOB '__harmonylite__*'")
+    }
 
 
 def _interrupted(member: Member, call: Callable[..., Any], left: list[str]) -> Callable[..., Any]:

@@ -75,10 +75,13 @@ def copied(member: Member, folder: Path) -> Path:
 @pytest.mark.parametrize(
     "pragmas",
     [
-        (), ("page_size = 8192",), ("page_size = 512", "auto_vacuum = 1"), ("page_size = 65536", "auto_vacuum = 2"),
+        (),
+        ("page_size = 8192",),
+        ("page_size = 512", "auto_vacuum = 1"),
+        ("page_size = 65536", "auto_vacuum = 2"),
         ("encoding = 'UTF-16le'", "page_size = 1024"),
     ],
-)  # fmt: skip
+)
 def test_header_and_layout_are_the_same(group: Group, tmp_path: Path, pragmas: Sequence[str]) -> None:
     a = made(group, (*pragmas, "user_version = 17", f"application_id = {0x47504B47}"), COUNTED)
     a.run("INSERT INTO t(v) VALUES ('x')")

@@ -136,8 +136,11 @@ def test_a_change_set_without_a_column_that_is_here_leaves_that_alone(group: Gro
     a.send()
     b.receive()
     assert b.rows("t") == [
-        (1, "from a", 10, "own"), (2, "from a", 20, "kept"), (3, "from a", 30, "kept"), (4, "w", 40, "kept"),
-    ]  # fmt: skip
+        (1, "from a", 10, "own"),
+        (2, "from a", 20, "kept"),
+        (3, "from a", 30, "kept"),
+        (4, "w", 40, "kept"),
+    ]
 
 
 def test_a_row_that_comes_without_a_column_gets_its_default_also_beside_one_that_is_there(group: Group) -> None:

@@ -17,8 +17,10 @@ def member(group: Group) -> Member:
     (one, _) = group.several(2, TABLE, "INSERT INTO item VALUES ('0', 0)", "ANALYZE")
     one.replica.connection.execute("CREATE TEMP TABLE wanted(id)")
     renew(one)
-    one.run(f"WITH RECURSIVE c(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM c WHERE i < {MANY})"
-            " INSERT INTO item SELECT i, i FROM c")  # fmt: skip
+    one.run(
+        f"WITH RECURSIVE c(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM c WHERE i < {MANY})"
+        " INSERT INTO item SELECT i, i FROM c"
+    )
     return one
 
 

@@ -11,15 +11,7 @@ from harmonylite.db.snapshot import install_mirror, save_copy
 from harmonylite.db.sqlite.introspection import TableRules
 from harmonylite.errors import PoisonError
 from harmonylite.schema.section import COLUMNS, SECTION
-from harmonylite.wire import (
-    KIND_SCHEMA,
-    VERSION,
-    Envelope,
-    TableBlock,
-    encode_block,
-    encode_envelope,
-    encode_tables,
-)
+from harmonylite.wire import KIND_SCHEMA, VERSION, Envelope, TableBlock, encode_block, encode_envelope, encode_tables
 from tests.parts.db.fix_replicas import PAIRED, Group, Member
 
 ADDITIONS: dict[str, tuple[Sequence[str], str]] = {
@@ -30,16 +22,22 @@ ADDITIONS: dict[str, tuple[Sequence[str], str]] = {
         "SELECT * FROM n",
     ),
     "an odd table": (
-        ('CREATE TABLE "a ""b(,)"("x,y" TEXT DEFAULT \'),(\', [z(] INT, `w``` ANY) STRICT',
-         'INSERT INTO "a ""b(,)"([z(]) VALUES (7)'),
+        (
+            'CREATE TABLE "a ""b(,)"("x,y" TEXT DEFAULT \'),(\', [z(] INT, `w``` ANY) STRICT',
+            'INSERT INTO "a ""b(,)"([z(]) VALUES (7)',
+        ),
         'SELECT * FROM "a ""b(,)"',
     ),
     "a table that counts": (
-        ("CREATE TABLE n(id INTEGER PRIMARY KEY AUTOINCREMENT, v)", "INSERT INTO n(v) VALUES ('x')"), "SELECT * FROM n",
+        ("CREATE TABLE n(id INTEGER PRIMARY KEY AUTOINCREMENT, v)", "INSERT INTO n(v) VALUES ('x')"),
+        "SELECT * FROM n",
     ),
     "tables that refer": (
-        ("CREATE TABLE n(id INTEGER PRIMARY KEY, p REFERENCES m(id))", "CREATE TABLE m(id INTEGER PRIMARY KEY)",
-         "INSERT INTO n VALUES (1, 2)"),
+        (
+            "CREATE TABLE n(id INTEGER PRIMARY KEY, p REFERENCES m(id))",
+            "CREATE TABLE m(id INTEGER PRIMARY KEY)",
+            "INSERT INTO n VALUES (1, 2)",
+        ),
         "SELECT * FROM n",
     ),
     "a column": (("ALTER TABLE t ADD COLUMN c", "UPDATE t SET c = 'new' WHERE id = 1"), "SELECT * FROM t"),
@@ -48,29 +46,38 @@ ADDITIONS: dict[str, tuple[Sequence[str], str]] = {
         "SELECT * FROM t",
     ),
     "columns": (
-        ("ALTER TABLE t ADD COLUMN c INT", "ALTER TABLE t ADD COLUMN \"d e\" COLLATE NOCASE", "UPDATE t SET c = id"),
+        ("ALTER TABLE t ADD COLUMN c INT", 'ALTER TABLE t ADD COLUMN "d e" COLLATE NOCASE', "UPDATE t SET c = id"),
         "SELECT * FROM t",
     ),
     "a computed column": (("ALTER TABLE t ADD COLUMN c AS (upper(a))",), "SELECT * FROM t"),
     "a column by a rebuild": (
-        ("BEGIN", "CREATE TABLE u(id INTEGER PRIMARY KEY, a TEXT, b INT, c VARCHAR(9) NOT NULL)",
-         "INSERT INTO u SELECT id, a, b, 'c' || id FROM t", "DROP TABLE t", "ALTER TABLE u RENAME TO t", "COMMIT"),
+        (
+            "BEGIN",
+            "CREATE TABLE u(id INTEGER PRIMARY KEY, a TEXT, b INT, c VARCHAR(9) NOT NULL)",
+            "INSERT INTO u SELECT id, a, b, 'c' || id FROM t",
+            "DROP TABLE t",
+            "ALTER TABLE u RENAME TO t",
+            "COMMIT",
+        ),
         "SELECT * FROM t",
     ),
     "an index": (("CREATE INDEX t_a ON t(a)",), "SELECT sql FROM sqlite_schema WHERE name = 't_a'"),
     "a unique index": (
-        ("CREATE UNIQUE INDEX t_a ON t(a) WHERE b > 1",), "SELECT sql FROM sqlite_schema WHERE name = 't_a'",
+        ("CREATE UNIQUE INDEX t_a ON t(a) WHERE b > 1",),
+        "SELECT sql FROM sqlite_schema WHERE name = 't_a'",
     ),
     "a view": (("CREATE VIEW w AS SELECT a FROM t",), "SELECT * FROM w"),
     "a full-text index": (
-        ("CREATE VIRTUAL TABLE f USING fts5(a, content='t', content_rowid='id')",
-         "INSERT INTO f(f) VALUES ('rebuild')",
-         "CREATE TRIGGER f_i AFTER INSERT ON t BEGIN INSERT INTO f(rowid, a) VALUES (new.id, new.a); END",
-         "INSERT INTO t VALUES (4, 'w', 40)"),
+        (
+            "CREATE VIRTUAL TABLE f USING fts5(a, content='t', content_rowid='id')",
+            "INSERT INTO f(f) VALUES ('rebuild')",
+            "CREATE TRIGGER f_i AFTER INSERT ON t BEGIN INSERT INTO f(rowid, a) VALUES (new.id, new.a); END",
+            "INSERT INTO t VALUES (4, 'w', 40)",
+        ),
         "SELECT rowid FROM f WHERE f MATCH 'x OR w' ORDER BY rowid",
     ),
     "numbers of the file": (("PRAGMA user_version = 7", "PRAGMA application_id = -3"), "PRAGMA user_version"),
-}  # fmt: skip
+}
 
 
 def pair(group: Group) -> list[Member]:
@@ -376,8 +383,10 @@ def test_what_a_node_does_not_make_by_itself_waits_until_a_person_accepts_it(gro
     a.send()
     b.receive()
     assert {(w.object, w.node) for w in b.replica.waiting_schema()} == {
-        ("table n", "a"), ("table t: columns c", "a"), ("pragma user_version = 4", "a"),
-    }  # fmt: skip
+        ("table n", "a"),
+        ("table t: columns c", "a"),
+        ("pragma user_version = 4", "a"),
+    }
     b.stop()
     b.start()
     b.run("CREATE TABLE n(id INTEGER PRIMARY KEY, v)")

@@ -23,9 +23,28 @@ from tests.rules.wire.fix_values import VALUES, bits
 
 DECLARED = ("", "INTEGER", "REAL", "TEXT", "BLOB", "NUMERIC", "BOOLEAN", "DATETIME", "DECIMAL(10, 2)", "ANY")
 VALUES_OTHERS_BEND: tuple[Any, ...] = (
-    5, 2**53 + 1, 2**63 - 1, -(2**63), 0.0, -0.0, 1.0, float("inf"), float("-inf"), "2024-13-45",
-    "2024-01-02T03:04:05Z", "not a date", "a\0b", "", RawText(b"\xff\xfe\x00"), b"", b"\0\xff", "1", "1.0", "yes", None,
-)  # fmt: skip
+    5,
+    2**53 + 1,
+    2**63 - 1,
+    -(2**63),
+    0.0,
+    -0.0,
+    1.0,
+    float("inf"),
+    float("-inf"),
+    "2024-13-45",
+    "2024-01-02T03:04:05Z",
+    "not a date",
+    "a\0b",
+    "",
+    RawText(b"\xff\xfe\x00"),
+    b"",
+    b"\0\xff",
+    "1",
+    "1.0",
+    "yes",
+    None,
+)
 
 
 def memory() -> apsw.Connection:
@@ -77,8 +96,10 @@ def test_two_values_differ_when_one_bit_does(left: Any, right: Any, collation: s
     insert_rows(connection, "INSERT INTO t", 2, [[left, right], [left, left], [right, left]])
     test = differs(Column("v", "BLOB", collation), "l", "r")
     assert [bool(row[0]) for row in connection.execute(f"SELECT {test} FROM t")] == [
-        not same_bits(left, right), False, not same_bits(left, right),
-    ]  # fmt: skip
+        not same_bits(left, right),
+        False,
+        not same_bits(left, right),
+    ]
 
 
 NAMES = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=20)

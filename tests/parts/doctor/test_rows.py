@@ -75,14 +75,16 @@ CASES: list[tuple[str, str, str, dict[str, Any]]] = [
     ("WAL mode", "unknown", "no file", {"database": DatabaseFacts(error="no file")}),
     ("tables without keys", "advice", "log", {"database": DatabaseFacts(keyless=("log",))}),
     (
-        "autoincrement keys", "advice", "a (AUTOINCREMENT), b",
+        "autoincrement keys",
+        "advice",
+        "a (AUTOINCREMENT), b",
         {"database": DatabaseFacts(counted=("a", "b"), autoincrement=("a",))},
     ),
     ("tables left out", "problem", "table x is not", {"database": DatabaseFacts(left_out=("table x is not…",))}),
     ("disk: database", "problem", "2%", {"disks": (DiskFacts("database", "/d", "ext4", 100, 2),)}),
     ("disk: database", "advice", "10%", {"disks": (DiskFacts("database", "/d", "ext4", 100, 10),)}),
     ("disk: database", "problem", "tmpfs", {"disks": (DiskFacts("database", "/d", "tmpfs", 100, 90),)}),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("name", "level", "found", "change"), CASES)
@@ -120,8 +122,9 @@ def test_an_embedded_server_on_loopback_needs_no_password_of_yours(good: Facts, 
     peers = text + '[nats]\ncluster_addr = "127.0.0.1:4248"\ncluster_peers = ["nats://127.0.0.1:4249"]\n'
     changed = replace(good, settings=settings(tmp_path, peers))
     assert (row(changed, "access").level, row(changed, "access").found) == (
-        "ok", "loopback only, generated password and cluster secret"
-    )  # fmt: skip
+        "ok",
+        "loopback only, generated password and cluster secret",
+    )
     beyond = peers.replace("127.0.0.1:4248", "0.0.0.0:4248") + 'cluster_secret_file = "{folder}/secret"\n'
     assert row(replace(good, settings=settings(tmp_path, beyond)), "access").level == "advice"
     assert row(changed, "deployment").found == "embedded, 2 servers"

@@ -101,9 +101,10 @@ WAYS = (user_and_password, in_the_url, token_in_the_url, seed, creds, tls, mutua
 def towards(settings: LinkSettings, server: RealNats) -> LinkSettings:
     address = server.url.removeprefix("nats://")
     urls = tuple(url.format(address) for url in settings.urls) or (server.url,)
-    return replace(quick(*urls), **{
-        name: getattr(settings, name) for name in ("user", "password", "token", "seed_file", "creds_file", "tls")
-    })  # fmt: skip
+    return replace(
+        quick(*urls),
+        **{name: getattr(settings, name) for name in ("user", "password", "token", "seed_file", "creds_file", "tls")},
+    )
 
 
 @pytest.mark.parametrize(
@@ -139,9 +140,10 @@ async def test_a_server_of_a_foreign_authority_is_named_as_that_at_the_first_try
 ) -> None:
     server = await new_nats(f"tls {{ {certificates.server_tls} }}")
     settings = LinkSettings(
-        urls=(server.url.replace("nats://", "tls://"),), tls=TlsSettings(ca_file=certificates.other_ca),
+        urls=(server.url.replace("nats://", "tls://"),),
+        tls=TlsSettings(ca_file=certificates.other_ca),
         connect_retries=50,
-    )  # fmt: skip
+    )
     with pytest.raises(AuthError, match="certificate verify failed"):
         await NatsLink(settings).open()
 

@@ -16,9 +16,15 @@ OVERRIDDEN = {"_build_message", "_close", "_process_headers", "_process_info", "
 """Methods of nats-py's client that `SureClient` replaces and calls."""
 
 USED = {
-    "_flush_queue", "_pending", "_pending_data_size", "_pings_outstanding", "_pongs", "_process_op_err",
-    "_server_info", "_transport",
-}  # fmt: skip
+    "_flush_queue",
+    "_pending",
+    "_pending_data_size",
+    "_pings_outstanding",
+    "_pongs",
+    "_process_op_err",
+    "_server_info",
+    "_transport",
+}
 """What else of the client is read or called."""
 
 TRANSPORT = {"_bare_io_writer", "_io_writer"}

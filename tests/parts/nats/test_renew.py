@@ -115,17 +115,26 @@ async def test_routes_and_clients_are_let_in_with_certificate_and_password_only(
     authority, (one, two, three) = trustme.CA(), free_ports(3)
     settings = [
         EmbeddedSettings(
-            node_name=str(own), folder=tmp_path / str(own), cluster_addr=f"127.0.0.1:{own}",
-            cluster_peers=(f"nats://127.0.0.1:{other}/",), user="me", password="s3cret", tls=issue(authority, tmp_path),
+            node_name=str(own),
+            folder=tmp_path / str(own),
+            cluster_addr=f"127.0.0.1:{own}",
+            cluster_peers=(f"nats://127.0.0.1:{other}/",),
+            user="me",
+            password="s3cret",
+            tls=issue(authority, tmp_path),
         )
         for own, other in ((one, two), (two, one))
-    ]  # fmt: skip
+    ]
     stranger = tmp_path / "stranger"
     stranger.mkdir()
     wrong = replace(
-        settings[0], node_name="wrong", folder=tmp_path / "wrong", cluster_addr=f"127.0.0.1:{three}",
-        tls=issue(trustme.CA(), stranger), start_seconds=60,
-    )  # fmt: skip
+        settings[0],
+        node_name="wrong",
+        folder=tmp_path / "wrong",
+        cluster_addr=f"127.0.0.1:{three}",
+        tls=issue(trustme.CA(), stranger),
+        start_seconds=60,
+    )
     async with running(settings[0]) as (server, _, status), running(settings[1]):
         await eventually(lambda: status.server.get("cluster_peers") == 1.0, "the two are connected")
         with pytest.raises(ConnectError):
@@ -138,13 +147,24 @@ async def test_routes_and_clients_are_let_in_with_certificate_and_password_only(
 async def test_leaf_links_are_let_in_with_certificate_and_password_only(tmp_path: Path) -> None:
     authority, (port,) = trustme.CA(), free_ports(1)
     home = EmbeddedSettings(
-        node_name="home", folder=tmp_path / "home", cluster_name="a", domain="a", leaf_addr=f"127.0.0.1:{port}",
-        user="me", password="s3cret", tls=issue(authority, tmp_path),
-    )  # fmt: skip
+        node_name="home",
+        folder=tmp_path / "home",
+        cluster_name="a",
+        domain="a",
+        leaf_addr=f"127.0.0.1:{port}",
+        user="me",
+        password="s3cret",
+        tls=issue(authority, tmp_path),
+    )
     away = replace(
-        home, node_name="away", folder=tmp_path / "away", cluster_name="b", domain="b", leaf_addr="",
+        home,
+        node_name="away",
+        folder=tmp_path / "away",
+        cluster_name="b",
+        domain="b",
+        leaf_addr="",
         leaf_servers=(f"nats://127.0.0.1:{port}/",),
-    )  # fmt: skip
+    )
     stranger = tmp_path / "stranger"
     stranger.mkdir()
     async with running(home) as (_, _link, status):
@@ -186,8 +206,10 @@ def test_sighup_makes_a_node_connect_anew(tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_text(f'db_path = "{tmp_path}/app.db"\n')
     node = subprocess.Popen(
         [sys.executable, "-m", "harmonylite", "-config", str(tmp_path / "config.toml")],
-        stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-    )  # fmt: skip
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
     assert node.stderr
     try:
         for line in node.stderr:

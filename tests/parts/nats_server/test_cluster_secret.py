@@ -211,11 +211,14 @@ def cluster(folder: Path, ports: list[int], **more: object) -> list[EmbeddedSett
     """Return settings of servers that name each other, as the guide's command lines do."""
     return [
         settings_of(
-            folder / str(port), node_name=f"node-{i}", cluster_addr=f"localhost:{port}",
-            cluster_peers=tuple(f"nats://localhost:{other}/" for other in ports if other != port), **more,
+            folder / str(port),
+            node_name=f"node-{i}",
+            cluster_addr=f"localhost:{port}",
+            cluster_peers=tuple(f"nats://localhost:{other}/" for other in ports if other != port),
+            **more,
         )
         for i, port in enumerate(ports)
-    ]  # fmt: skip
+    ]
 
 
 def intruder(folder: Path, port: int, userinfo: str = "") -> RealNats:

@@ -43,11 +43,15 @@ async def test_a_name_with_a_and_aaaa_records_joins_servers_of_both_families(
     monkeypatch.setattr(loop, "getaddrinfo", answers)
     settings = [
         EmbeddedSettings(
-            node_name=f"n{number}", folder=tmp_path / str(number), cluster_addr=address,
-            cluster_peers=(f"dns://nodes.example:{port}/",), user="me", password="s3cret",
+            node_name=f"n{number}",
+            folder=tmp_path / str(number),
+            cluster_addr=address,
+            cluster_peers=(f"dns://nodes.example:{port}/",),
+            user="me",
+            password="s3cret",
         )
         for number, address in enumerate((f"127.0.0.1:{port}", f"[::1]:{port}"))
-    ]  # fmt: skip
+    ]
     async with running(settings[0]) as (_, link, status), running(settings[1]):
         await eventually(lambda: status.server.get("cluster_peers") == 1.0, "the two are one cluster")
         await ensure_streams(link, StreamSettings(replicas=2))

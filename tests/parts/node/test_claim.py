@@ -124,10 +124,14 @@ async def test_of_two_that_start_together_one_stays(
 @pytest.mark.parametrize(
     ("mine", "theirs", "session", "yields"),
     [
-        (100.0, 0.0, "a", False), (0.0, 100.0, "z", True), (5.0, 5.3, "a", True), (5.3, 5.0, "a", True),
-        (5.0, 5.3, "z", False), (5.3, 5.0, "z", False),
+        (100.0, 0.0, "a", False),
+        (0.0, 100.0, "z", True),
+        (5.0, 5.3, "a", True),
+        (5.3, 5.0, "a", True),
+        (5.0, 5.3, "z", False),
+        (5.3, 5.0, "z", False),
     ],
-)  # fmt: skip
+)
 def test_the_one_that_has_run_for_longer_stays(
     monkeypatch: pytest.MonkeyPatch, mine: float, theirs: float, session: str, yields: bool
 ) -> None:

@@ -80,8 +80,10 @@ def test_a_peer_that_goes_and_comes_back_is_logged_once_each(log: pytest.LogCapt
     a.look(62.0)
     assert states(a) == {"b": "up", "c": "up"}
     assert log.messages == [
-        "peers are up: b, c", "peers are silent: c (last heard 10 s ago)", "peers are back: c (silent for 60 s)",
-    ]  # fmt: skip
+        "peers are up: b, c",
+        "peers are silent: c (last heard 10 s ago)",
+        "peers are back: c (silent for 60 s)",
+    ]
 
 
 def test_many_peers_that_go_together_are_one_line(log: pytest.LogCaptureFixture) -> None:
@@ -179,8 +181,12 @@ def test_the_list_of_peers_is_bounded() -> None:
 GOOD = msgspec.msgpack.encode(heartbeat("b"))
 
 
-@given(st.binary(max_size=60) | st.tuples(st.integers(0, len(GOOD) - 1), st.integers(0, 255)).map(
-    lambda at: GOOD[: at[0]] + bytes([at[1]]) + GOOD[at[0] + 1 :]))  # fmt: skip
+@given(
+    st.binary(max_size=60)
+    | st.tuples(st.integers(0, len(GOOD) - 1), st.integers(0, 255)).map(
+        lambda at: GOOD[: at[0]] + bytes([at[1]]) + GOOD[at[0] + 1 :]
+    )
+)
 def test_no_bytes_make_a_heartbeat_raise(data: bytes) -> None:
     found = decode(data)
     if found is not None:
@@ -192,9 +198,18 @@ def test_no_bytes_make_a_heartbeat_raise(data: bytes) -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"node": ""}, {"node": "x" * 300}, {"every": 0.0}, {"every": float("nan")}, {"every": float("inf")},
-     {"lag_messages": -1}, {"lag_seconds": float("nan")}, {"pending_rows": "many"}, {"node": None}],
-)  # fmt: skip
+    [
+        {"node": ""},
+        {"node": "x" * 300},
+        {"every": 0.0},
+        {"every": float("nan")},
+        {"every": float("inf")},
+        {"lag_messages": -1},
+        {"lag_seconds": float("nan")},
+        {"pending_rows": "many"},
+        {"node": None},
+    ],
+)
 def test_a_heartbeat_of_impossible_values_is_none(wrong: dict[str, object]) -> None:
     plain = msgspec.to_builtins(heartbeat("b"))
     assert decode(msgspec.msgpack.encode(plain)) is not None

@@ -207,9 +207,11 @@ def test_a_row_says_what_is_known_of_a_node() -> None:
 )
 def test_only_a_listed_node_that_does_not_answer_is_forgotten(node: str, told: str) -> None:
     reports: list[dict[str, Any]] = [
-        {"node_id": "me", "status": "healthy"}, {"node_id": "up", "status": "unhealthy"},
-        {"node_id": "gone", "status": "unknown"}, {"node_id": "odd", "status": "unknown", "waits": ["unreadable"]},
-    ]  # fmt: skip
+        {"node_id": "me", "status": "healthy"},
+        {"node_id": "up", "status": "unhealthy"},
+        {"node_id": "gone", "status": "unknown"},
+        {"node_id": "odd", "status": "unknown", "waits": ["unreadable"]},
+    ]
     listed = {"me", "up", "gone", "odd"}
     with pytest.raises(HarmonyLiteError, match=told):
         refuse_to_forget(node, listed, reports, "me")

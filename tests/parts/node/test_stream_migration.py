@@ -78,11 +78,17 @@ async def test_a_move_that_fails_in_the_middle_leaves_both_places_as_they_were(
 @pytest.mark.parametrize(
     ("source", "target", "refused"),
     [
-        ("2.15.1", "2.14.6", True), ("2.15.0", "2.12.8", True), ("2.16.0", "2.10.26", True), ("3.0.0", "2.14.9", True),
-        ("2.15.1", "2.15.0", False), ("2.14.6", "2.12.8", False), ("2.12.8", "2.15.1", False), ("", "2.12.8", False),
+        ("2.15.1", "2.14.6", True),
+        ("2.15.0", "2.12.8", True),
+        ("2.16.0", "2.10.26", True),
+        ("3.0.0", "2.14.9", True),
+        ("2.15.1", "2.15.0", False),
+        ("2.14.6", "2.12.8", False),
+        ("2.12.8", "2.15.1", False),
+        ("", "2.12.8", False),
         ("2.15.1", "custom", False),
     ],
-)  # fmt: skip
+)
 def test_what_the_target_can_not_read_is_refused_with_both_versions(source: str, target: str, refused: bool) -> None:
     if not refused:
         return check_versions(source, target)

@@ -61,8 +61,10 @@ def test_a_wait_that_ends_and_begins_again_is_told_again(told: pytest.LogCapture
         part.set(state, state)
         telling.look(time.monotonic() + LATER)
     assert [line.partition(" (")[0] for line in told.messages if "continues" not in line] == [
-        "publish: waiting", "publish: failed", "publish: waiting",
-    ]  # fmt: skip
+        "publish: waiting",
+        "publish: failed",
+        "publish: waiting",
+    ]
 
 
 def test_a_failure_is_told_at_once(told: pytest.LogCaptureFixture) -> None:

@@ -69,10 +69,11 @@ async def test_a_position_is_waited_for(node: Running, ask: Ask) -> None:
 @pytest.mark.parametrize(
     ("name", "args", "more", "error"),
     [
-        ("wait", ["0:999"], {"seconds": 0.2}, WaitTimeoutError), ("wait", ["no position"], {}, ConfigError),
+        ("wait", ["0:999"], {"seconds": 0.2}, WaitTimeoutError),
+        ("wait", ["no position"], {}, ConfigError),
         ("wait", ["0:1@00000000"], {}, PositionError),
     ],
-)  # fmt: skip
+)
 async def test_a_refusal_has_a_type(
     ask: Ask, name: str, args: list[str], more: dict[str, Any], error: type[Exception]
 ) -> None:

@@ -203,8 +203,12 @@ async def test_the_view_says_which_position_the_rows_are_at(sides: tuple[Running
 
 
 async def test_the_view_is_in_nobodys_way(sides: tuple[Running, Running]) -> None:
-    write(sides[0].database, "PRAGMA trusted_schema = OFF; SELECT * FROM __harmonylite__status",
-          "ALTER TABLE item RENAME TO thing", "ALTER TABLE thing RENAME COLUMN id TO name")  # fmt: skip
+    write(
+        sides[0].database,
+        "PRAGMA trusted_schema = OFF; SELECT * FROM __harmonylite__status",
+        "ALTER TABLE item RENAME TO thing",
+        "ALTER TABLE thing RENAME COLUMN id TO name",
+    )
 
 
 @pytest.mark.parametrize("position", ["0:12@1f0c2d3e", "0:1,1:2/2/1%2Fs%2Fn", "é;=,"])

@@ -50,8 +50,13 @@ async def test_rows_of_a_lost_tail_are_brought_and_nothing_of_others_is_undone(
         assert (f"since {n}", "of a") in b.rows("t")
     rows = group.equal("t")
     assert {name for name, _ in rows} == {
-        "both", "gone", "lost 0", "lost 1", "unsent", *(f"since {n}" for n in range(theirs))
-    }  # fmt: skip
+        "both",
+        "gone",
+        "lost 0",
+        "lost 1",
+        "unsent",
+        *(f"since {n}" for n in range(theirs)),
+    }
 
 
 async def test_a_backup_from_a_lost_tail_undoes_nothing_that_was_done_since(

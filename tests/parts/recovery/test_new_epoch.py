@@ -54,10 +54,12 @@ class Cluster:
         (folder / "store").mkdir()
         (folder / "work").mkdir()
         self.repository = SnapshotRepository(
-            self.store, JetStreamObjects(link, StreamSettings(stream_prefix="c")),
+            self.store,
+            JetStreamObjects(link, StreamSettings(stream_prefix="c")),
             RepositorySettings(folder / "work", "b", "c", 5),
-            self.keeper_status, copy=self.copy,
-        )  # fmt: skip
+            self.keeper_status,
+            copy=self.copy,
+        )
         self.since = False
         self.a.run("INSERT INTO t VALUES ('both', 'at first')")
         group.settle()

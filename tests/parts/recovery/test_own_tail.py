@@ -59,9 +59,13 @@ def tail(group: Group, folder: Path, thread: SqliteThread, writer: str) -> Newco
 
 @pytest.mark.parametrize("shards", [1, 4])
 async def test_a_node_that_comes_back_folds_its_own_change_sets_with_the_work_of_others(
-    make_group: Callable[[int], Group], tmp_path: Path, thread: SqliteThread, work: Counter[str],
-    monkeypatch: pytest.MonkeyPatch, shards: int,
-) -> None:  # fmt: skip
+    make_group: Callable[[int], Group],
+    tmp_path: Path,
+    thread: SqliteThread,
+    work: Counter[str],
+    monkeypatch: pytest.MonkeyPatch,
+    shards: int,
+) -> None:
     monkeypatch.setattr(roll_forward, "LOOK_EVERY", 60.0)
     spent = {}
     for writer in ("itself", "another"):

@@ -63,9 +63,12 @@ class SetBack:
         (folder / "store").mkdir()
         (folder / "work").mkdir()
         self.repository = SnapshotRepository(
-            DirectoryStore(folder / "store", owner="a"), JetStreamObjects(link, StreamSettings(stream_prefix="c")),
-            RepositorySettings(folder / "work", "a", "c", 5), self.status, copy=self._copy,
-        )  # fmt: skip
+            DirectoryStore(folder / "store", owner="a"),
+            JetStreamObjects(link, StreamSettings(stream_prefix="c")),
+            RepositorySettings(folder / "work", "a", "c", 5),
+            self.status,
+            copy=self._copy,
+        )
         self.thread = thread
 
         async def nothing() -> None:
@@ -75,9 +78,14 @@ class SetBack:
             return False
 
         self.recovery = Recovery(
-            thread, self.status, self.repository, [OldStream()], self.peers,  # type: ignore[list-item]  # all it asks for
-            RecoverySettings("a", publish=True), RecoveryHooks(nothing, no),
-        )  # fmt: skip
+            thread,
+            self.status,
+            self.repository,
+            [OldStream()],  # type: ignore[list-item]  # all it asks for
+            self.peers,
+            RecoverySettings("a", publish=True),
+            RecoveryHooks(nothing, no),
+        )
 
     def _copy(self, target: Path, *, beginning: Callable[[Lineage], Lineage] | None = None) -> Lineage:
         return save_copy(self.node.options.mirror, target, beginning=beginning)

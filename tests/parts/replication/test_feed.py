@@ -104,8 +104,13 @@ async def test_a_reader_gets_each_transaction_whole_with_both_values(pair: Pair)
         assert both["origin"] == "here"
         write(here.database, "UPDATE note SET text = 'z' WHERE id = 2")
         (update,) = (await reader.entry())["changes"]
-        assert update == {"table": "note", "kind": "update", "key": {"id": 2}, "before": {"text": "b"},
-                          "after": {"text": "z"}}  # fmt: skip
+        assert update == {
+            "table": "note",
+            "kind": "update",
+            "key": {"id": 2},
+            "before": {"text": "b"},
+            "after": {"text": "z"},
+        }
         write(there.database, "DELETE FROM note WHERE id = 1", "INSERT INTO item VALUES('x')")
         own = kinds(await reader.entries(1))
         own += kinds(await reader.entries(1)) if len(own) < 2 else []

@@ -39,9 +39,14 @@ class Commits:
     """
 
     def __init__(
-        self, waiting: list[int], *, on_listening: list[int] | None = None, alarms: int = 0,
-        late: list[int] | None = None, after: int = 0,
-    ) -> None:  # fmt: skip
+        self,
+        waiting: list[int],
+        *,
+        on_listening: list[int] | None = None,
+        alarms: int = 0,
+        late: list[int] | None = None,
+        after: int = 0,
+    ) -> None:
         self.options = SimpleNamespace(database=Path("app.db"), mirror=Path("mirror.db"))
         self.suspicious = self.holding = False
         self.unnoted = 0
@@ -115,10 +120,15 @@ class Commits:
         """Run a sender until it waits for an event."""
         everything: Any = self
         self.sender = Sender(
-            everything, everything, everything, everything, NodeStatus(),
+            everything,
+            everything,
+            everything,
+            everything,
+            NodeStatus(),
             settings=SenderSettings(publish=True, polling_interval=60.0, cleanup_interval=0.0),
-            message_bytes=lambda: 1000, schema_moved=lambda: None,
-        )  # fmt: skip
+            message_bytes=lambda: 1000,
+            schema_moved=lambda: None,
+        )
         allowed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         allowed.set_result(None)
         running = asyncio.create_task(self.sender.run(allowed))

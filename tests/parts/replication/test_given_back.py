@@ -139,12 +139,14 @@ Run = Callable[[Member, SqliteThread, Sequence[Line]], Coroutine[None, None, obj
 async def replicating(member: Member, thread: SqliteThread, lines: Sequence[Line]) -> None:
     """Receive and send, rows that the application wrote before among it."""
     engine = Engine(
-        member.replica, thread, Watch(member.options.database), lines, NodeStatus(),
+        member.replica,
+        thread,
+        Watch(member.options.database),
+        lines,
+        NodeStatus(),
         SenderSettings(publish=True, polling_interval=0.01, cleanup_interval=0.0),
-        EngineHooks(
-            message_bytes=lambda: 1000, checkpoint=lambda name, at: None, recovery=Untroubled(), covering=None
-        ),
-    )  # fmt: skip
+        EngineHooks(message_bytes=lambda: 1000, checkpoint=lambda name, at: None, recovery=Untroubled(), covering=None),
+    )
     await engine.run()
 
 

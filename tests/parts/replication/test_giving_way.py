@@ -24,9 +24,15 @@ async def test_a_local_commit_is_captured_while_a_merge_waits_for_a_transaction(
     status, thread = NodeStatus(), SqliteThread()
     waiting.replica.others.pause = thread.pause
     receiver = Receiver(
-        waiting.replica, thread, [Tape(group.world, 0, 0)], status, landed=lambda name, whole: None,
-        moved=lambda: None, checkpoint=lambda name, at: None, other_history=lambda: None,
-    )  # fmt: skip
+        waiting.replica,
+        thread,
+        [Tape(group.world, 0, 0)],
+        status,
+        landed=lambda name, whole: None,
+        moved=lambda: None,
+        checkpoint=lambda name, at: None,
+        other_history=lambda: None,
+    )
     await thread.run(receiver.open, {}, [])
     for message in group.world.after(0, receiver.reassembler.read_up_to(0), 10):
         receiver.reassembler.add(message)

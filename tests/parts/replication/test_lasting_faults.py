@@ -51,8 +51,11 @@ def _deviates(patch: pytest.MonkeyPatch, times: list[float]) -> None:
 @pytest.mark.parametrize("fault", [_refused, _deviates])
 async def test_a_run_that_fails_at_once_each_time_is_tried_at_growing_intervals_and_logged_once(
     fault: Callable[[pytest.MonkeyPatch, list[float]], None],
-    tmp_path: Path, nats: RealNats, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
-) -> None:  # fmt: skip
+    tmp_path: Path,
+    nats: RealNats,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     one = Running(tmp_path, "one", nats.url)
     two = Running(tmp_path, "two", nats.url)
     await one.start()

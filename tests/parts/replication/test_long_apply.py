@@ -26,9 +26,15 @@ async def test_a_change_set_that_takes_long_is_told_while_it_is_applied(
     writer.drop()
     status, thread, over = NodeStatus(), SqliteThread(), threading.Event()
     receiver = Receiver(
-        reader.replica, thread, [Tape(group.world, 0, 0)], status, landed=lambda name, whole: None, moved=lambda: None,
-        checkpoint=lambda name, at: None, other_history=lambda: None,
-    )  # fmt: skip
+        reader.replica,
+        thread,
+        [Tape(group.world, 0, 0)],
+        status,
+        landed=lambda name, whole: None,
+        moved=lambda: None,
+        checkpoint=lambda name, at: None,
+        other_history=lambda: None,
+    )
     try:
         await thread.run(receiver.open, {}, [])
         for message in group.world.after(0, 0, 10):

@@ -38,9 +38,15 @@ async def test_each_other_history_is_heard_of_once_in_change_sets_and_checkpoint
     heard: list[int] = []
     stream, thread = Arriving(group), SqliteThread()
     receiver = Receiver(
-        reader.replica, thread, [stream], NodeStatus(), landed=lambda name, whole: None, moved=lambda: None,
-        checkpoint=lambda name, at: None, other_history=lambda: heard.append(receiver.reassembler.read_up_to(0)),
-    )  # fmt: skip
+        reader.replica,
+        thread,
+        [stream],
+        NodeStatus(),
+        landed=lambda name, whole: None,
+        moved=lambda: None,
+        checkpoint=lambda name, at: None,
+        other_history=lambda: heard.append(receiver.reassembler.read_up_to(0)),
+    )
     try:
         await thread.run(receiver.open, {}, [])
         own = reader.replica.lineage().history

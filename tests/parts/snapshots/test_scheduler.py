@@ -34,9 +34,14 @@ class Place:
         )
         self.lease = Lease(objects, node, "s", seconds=30.0)
         self.scheduler = SnapshotScheduler(
-            self.repository, self.lease, NatsPeers(link, "c"), self.status, interval=0.0,
-            history=lambda: self.history, past=lambda: self.past,
-        )  # fmt: skip
+            self.repository,
+            self.lease,
+            NatsPeers(link, "c"),
+            self.status,
+            interval=0.0,
+            history=lambda: self.history,
+            past=lambda: self.past,
+        )
 
     def at(self, seq: int) -> None:
         shard = self.status.shard(0)

@@ -21,10 +21,20 @@ SAID = Snapshot(
     "snapshot-1", "a", {0: 5, 1: 7}, {0: 6, 1: 8}, {0: "then", 1: "now"}, "0" * 64, 100, 1.5, [], 200, "c", "h", True
 )
 OTHERS: dict[str, object] = {
-    "name": "snapshot-2", "node": "b", "positions": {0: 5, 1: 8}, "resume": {0: 6}, "created": {0: "then", 1: "later"},
-    "sha256": "1" * 64, "bytes": 101, "at": 2.5, "size": 201, "cluster": "d", "history": "i", "begins": False,
+    "name": "snapshot-2",
+    "node": "b",
+    "positions": {0: 5, 1: 8},
+    "resume": {0: 6},
+    "created": {0: "then", 1: "later"},
+    "sha256": "1" * 64,
+    "bytes": 101,
+    "at": 2.5,
+    "size": 201,
+    "cluster": "d",
+    "history": "i",
+    "begins": False,
     "named": True,
-}  # fmt: skip
+}
 
 
 def pair() -> nkeys.KeyPair:

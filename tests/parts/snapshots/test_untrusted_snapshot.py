@@ -203,9 +203,15 @@ async def test_a_description_that_says_something_else_than_the_snapshot_is_refus
     names = await saved(place, repository, 1, 2)
     honest = (await repository.candidates())[0]
     for changed in (
-        {"positions": {0: 1}}, {"resume": {0: 9}}, {"created": {0: "now"}}, {"history": "x"},
-        {"size": honest.size - 1}, {"size": honest.size + 1}, {"bytes": honest.bytes - 1}, {"sha256": "0" * 64},
-    ):  # fmt: skip
+        {"positions": {0: 1}},
+        {"resume": {0: 9}},
+        {"created": {0: "now"}},
+        {"history": "x"},
+        {"size": honest.size - 1},
+        {"size": honest.size + 1},
+        {"bytes": honest.bytes - 1},
+        {"sha256": "0" * 64},
+    ):
         with pytest.raises(SnapshotDamagedError):
             await repository.fetch_one(msgspec.structs.replace(honest, **changed))
     assert list(place.work.iterdir()) == []

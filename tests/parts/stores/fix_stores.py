@@ -126,9 +126,13 @@ def s3_settings(
 ) -> S3StoreSettings:
     """Return the settings of a store on ``server``."""
     return S3StoreSettings(
-        endpoint=f"127.0.0.1:{port or server.port}", bucket=bucket, path=path, use_ssl=False, access_key=KEY,
+        endpoint=f"127.0.0.1:{port or server.port}",
+        bucket=bucket,
+        path=path,
+        use_ssl=False,
+        access_key=KEY,
         secret=SecretStr(secret),
-    )  # fmt: skip
+    )
 
 
 def webdav_settings(

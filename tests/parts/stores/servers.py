@@ -53,9 +53,16 @@ class Server:
     """
 
     def __init__(
-        self, root: Path, command: list[str], *, log: Path, mount: str = MOUNT, leaves: Sequence[Path] = (),
-        path: str = "/", more: Mapping[str, str] | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        root: Path,
+        command: list[str],
+        *,
+        log: Path,
+        mount: str = MOUNT,
+        leaves: Sequence[Path] = (),
+        path: str = "/",
+        more: Mapping[str, str] | None = None,
+    ) -> None:
         self.root = root
         self.path = path
         self.leaves = leaves
@@ -203,10 +210,17 @@ def ssh_server(folder: Path) -> Server:
     (folder / "shadow").write_text(Path("/etc/shadow").read_text() + f"{LOGIN}:{HASHED}:19000::::::\n")
     shutil.copy(keys, root / "keys")
     settings = {
-        "HostKey": folder / "host", "AuthorizedKeysFile": "/srv/keys", "StrictModes": "no", "UsePAM": "no",
-        "PidFile": "none", "ListenAddress": "127.0.0.1", "Subsystem": "sftp internal-sftp",
-        "PasswordAuthentication": "yes", "MaxStartups": "100", "LogLevel": "VERBOSE",
-    }  # fmt: skip
+        "HostKey": folder / "host",
+        "AuthorizedKeysFile": "/srv/keys",
+        "StrictModes": "no",
+        "UsePAM": "no",
+        "PidFile": "none",
+        "ListenAddress": "127.0.0.1",
+        "Subsystem": "sftp internal-sftp",
+        "PasswordAuthentication": "yes",
+        "MaxStartups": "100",
+        "LogLevel": "VERBOSE",
+    }
     config = folder / "config"
     config.write_text("".join(f"{name} {value}\n" for name, value in settings.items()))
     (port,) = free_ports(1)

@@ -143,9 +143,12 @@ def full_sftp(server: Server) -> Store:
     ("server", "make"), [("s3_api", full_s3), ("webdav", full_webdav), ("sftp", full_sftp), ("sshd", full_sftp)]
 )
 async def test_a_full_disk_is_said_and_what_was_there_stays(
-    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: str,
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    server: str,
     make: Callable[[Server], Store],
-) -> None:  # fmt: skip
+) -> None:
     monkeypatch.setattr("harmonylite.stores.s3_bucket.RETRIES", 0)
     store = make(request.getfixturevalue(server))
     small, large = tmp_path / "small", tmp_path / "large"

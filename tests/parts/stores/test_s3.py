@@ -32,9 +32,12 @@ def clean(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def settings(server: Server, *, access_key: str = "", secret: str = "") -> S3StoreSettings:
     return S3StoreSettings(
-        endpoint=f"127.0.0.1:{server.port}", bucket="bucket", use_ssl=False, access_key=access_key,
+        endpoint=f"127.0.0.1:{server.port}",
+        bucket="bucket",
+        use_ssl=False,
+        access_key=access_key,
         secret=SecretStr(secret),
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.parametrize(
@@ -108,9 +111,14 @@ def keys(token: str = "Token") -> dict[str, str]:  # noqa: S107 # a name
     """Return the keys of the role, as Amazon's services write them."""
     later = (datetime.now(UTC) + timedelta(hours=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
     return {
-        "Code": "Success", "Type": "AWS-HMAC", "AccessKeyId": KEY, "SecretAccessKey": SECRET, token: "role-token",
-        "Expiration": later, "LastUpdated": later,
-    }  # fmt: skip
+        "Code": "Success",
+        "Type": "AWS-HMAC",
+        "AccessKeyId": KEY,
+        "SecretAccessKey": SECRET,
+        token: "role-token",
+        "Expiration": later,
+        "LastUpdated": later,
+    }
 
 
 @pytest.fixture
@@ -132,14 +140,16 @@ def role(kind: str, tmp_path: Path) -> Iterator[str]:
 
 ROLES = {
     "container": {
-        "AWS_CONTAINER_CREDENTIALS_FULL_URI": "{url}/keys", "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE": "{file}",
+        "AWS_CONTAINER_CREDENTIALS_FULL_URI": "{url}/keys",
+        "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE": "{file}",
     },
     "instance": {"AWS_METADATA_ENDPOINT": "{url}"},
     "web identity": {
-        "AWS_WEB_IDENTITY_TOKEN_FILE": "{file}", "AWS_ROLE_ARN": "arn:aws:iam::123456789012:role/backups",
+        "AWS_WEB_IDENTITY_TOKEN_FILE": "{file}",
+        "AWS_ROLE_ARN": "arn:aws:iam::123456789012:role/backups",
         "AWS_ENDPOINT_URL_STS": "{url}",
     },
-}  # fmt: skip
+}
 TOKENS = {"container": "Bearer of-the-pod", "instance": "", "web identity": "of-the-job"}
 
 

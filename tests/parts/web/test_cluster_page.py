@@ -113,8 +113,9 @@ async def test_a_conflict_opens_to_both_values_and_is_found_by_what_is_in_it(bro
         browser.run("document.querySelector('.conflict').open = true")
         assert browser.texts(".conflict:first-child .side code") == ["shipped", "cancelled by the customer"]
         assert browser.texts(".conflict:first-child h3") == [
-            "Stays, from node vienna-2 (text)", "Overruled, from node graz-3 (text)"
-        ]  # fmt: skip
+            "Stays, from node vienna-2 (text)",
+            "Overruled, from node graz-3 (text)",
+        ]
         assert "Row orders id=o-1" in browser.text(".conflict:first-child .about")
         assert browser.texts(".conflict:nth-child(3) code")[-1] == SCRIPT
         assert browser.texts(".conflict:nth-child(4) .side code") == ["9223372036854775807", "-0.0"]

@@ -15,8 +15,21 @@ from tests.parts.web.test_server import hello
 
 PATHS = ("/health", "/livez", "/readyz", "/", "/status.json", "/nothing")
 
-FOREIGN = ("evil.example", "evil.example:8090", "localhost.evil.example", "127.0.0.1.evil.example", "192.0.2.1", "::1",
-           "", "[", "[::1", "localhost@evil.example", "evil@localhost", "127.0.0.1:80:90", "2130706433")  # fmt: skip
+FOREIGN = (
+    "evil.example",
+    "evil.example:8090",
+    "localhost.evil.example",
+    "127.0.0.1.evil.example",
+    "192.0.2.1",
+    "::1",
+    "",
+    "[",
+    "[::1",
+    "localhost@evil.example",
+    "evil@localhost",
+    "127.0.0.1:80:90",
+    "2130706433",
+)
 
 KNOWN = ("localhost", "LocalHost:1", "127.0.0.1", "127.0.0.1:9", "[::1]", "[::1]:8090")
 

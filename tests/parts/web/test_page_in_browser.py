@@ -105,8 +105,14 @@ async def test_a_page_shows_what_its_node_says(browser: Browser) -> None:
         assert browser.texts("#warnings li") == ["orders: has no primary key"]
         assert browser.texts("#parts th") == ["capture", "fold", "nats", "publish", "snapshots", "stream", "verify"]
         assert browser.texts("#parts td:nth-child(2) span:first-child") == [
-            "ok", "ok", "waiting", "waiting", "failed", "stopped", "starting",
-        ]  # fmt: skip
+            "ok",
+            "ok",
+            "waiting",
+            "waiting",
+            "failed",
+            "stopped",
+            "starting",
+        ]
         assert browser.complaints() == []
 
     async with serving(troubled_status()) as http:
@@ -156,8 +162,14 @@ async def test_a_screen_reader_hears_names_and_a_new_state_once(browser: Browser
         assert [role for role, name in heard if role in ("table", "columnheader", "progressbar") and not name] == []
         assert [name for role, name in heard if role == "list"] == ["Reasons", "Warnings"]
         assert [name for role, name in heard if role == "heading"] == [
-            "node 7 shop.db", "Under way", "Cluster", "Tables (2)", "Warnings", "Parts", "Shards",
-        ]  # fmt: skip
+            "node 7 shop.db",
+            "Under way",
+            "Cluster",
+            "Tables (2)",
+            "Warnings",
+            "Parts",
+            "Shards",
+        ]
         levels = browser.run("return [...document.querySelectorAll('h1,h2,h3')].map(e => +e.tagName[1])")
         assert levels[0] == 1
         assert all(after - before <= 1 for before, after in pairwise(levels))

@@ -58,17 +58,28 @@ def envelope(
 ) -> bytes:
     """Return the payload of one message of a change set."""
     return encode_envelope(
-        Envelope(VERSION, KIND_CHANGES, name.node, name.session, name.number, index, more, last, list(shards), 0.0, {},
-                 False, body)
-    )  # fmt: skip
+        Envelope(
+            VERSION,
+            KIND_CHANGES,
+            name.node,
+            name.session,
+            name.number,
+            index,
+            more,
+            last,
+            list(shards),
+            0.0,
+            {},
+            False,
+            body,
+        )
+    )
 
 
 def abort(victim: ChangeSetId, shard: int, node: str = "z") -> bytes:
     """Return the payload of a message that voids a change set."""
     body = encode_abort(victim)
-    return encode_envelope(
-        Envelope(VERSION, KIND_ABORT, node, "s", 0, 0, False, True, [shard], 0.0, {}, False, body)
-    )  # fmt: skip
+    return encode_envelope(Envelope(VERSION, KIND_ABORT, node, "s", 0, 0, False, True, [shard], 0.0, {}, False, body))
 
 
 @st.composite

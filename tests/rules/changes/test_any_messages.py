@@ -32,12 +32,21 @@ NUMBERS = st.integers(0, 3)
 IDS = st.builds(ChangeSetId, st.sampled_from(["x", "y"]), st.sampled_from(["s", "t"]), NUMBERS)
 BODIES = st.binary(max_size=3) | st.builds(encode_abort, IDS)
 ENVELOPES = st.builds(
-    Envelope, st.sampled_from([VERSION, VERSION, VERSION, VERSION + 1]),
+    Envelope,
+    st.sampled_from([VERSION, VERSION, VERSION, VERSION + 1]),
     st.sampled_from([KIND_CHANGES, KIND_CHANGES, KIND_CHECKPOINT, KIND_ABORT, 9]),
-    st.sampled_from(["x", "y", "honest"]), st.sampled_from(["s", "t"]), NUMBERS, NUMBERS, st.booleans(), st.booleans(),
+    st.sampled_from(["x", "y", "honest"]),
+    st.sampled_from(["s", "t"]),
+    NUMBERS,
+    NUMBERS,
+    st.booleans(),
+    st.booleans(),
     st.sampled_from([[0], [1], [0, 1], [1, 0]]) | st.lists(st.integers(-1, SHARDS), max_size=3),
-    st.just(0.0) | st.floats(), st.just({}), st.booleans(), BODIES,
-)  # fmt: skip
+    st.just(0.0) | st.floats(),
+    st.just({}),
+    st.booleans(),
+    BODIES,
+)
 Sent = tuple[int, str, bytes]
 """Shard, node of the subject, payload."""
 LIES = st.lists(

@@ -37,12 +37,20 @@ def after(*past: Left, created: str = "now", seq: int = 5) -> Lineage:
         (Position(0, 5, 6, "now", VOID, LAST), stream("now", 1, 9), 3, 4, Position(0, 3, 4, "now")),
     ],
     ids=[
-        "all is there", "under another identity", "what was under way is forgotten", "a lost tail",
-        "a lost tail before the oldest kept message", "nothing of it", "made again", "made again and purged",
-        "an earlier history's", "an earlier history's, and purged", "an earlier history's, never folded",
+        "all is there",
+        "under another identity",
+        "what was under way is forgotten",
+        "a lost tail",
+        "a lost tail before the oldest kept message",
+        "nothing of it",
+        "made again",
+        "made again and purged",
+        "an earlier history's",
+        "an earlier history's, and purged",
+        "an earlier history's, never folded",
         "what is in both counts more than an earlier history",
     ],
-)  # fmt: skip
+)
 def test_a_beginning_goes_on_after_what_mirror_and_stream_have_in_common(
     position: Position, info: StreamInfo, common: int | None, left: int | None, start: Position
 ) -> None:

@@ -35,9 +35,18 @@ def order(upto: int, copied: int) -> Failover:
         (order(12, 10), at(11), False),
         (order(12, 10), at(12, resume=11), False),
     ],
-    ids=["at its start", "behind, and the copy has the rest", "in a change set that is not whole", "beyond", "another",
-         "in no order", "together beyond the copy", "what is between is nowhere", "half of it is nowhere"],
-)  # fmt: skip
+    ids=[
+        "at its start",
+        "behind, and the copy has the rest",
+        "in a change set that is not whole",
+        "beyond",
+        "another",
+        "in no order",
+        "together beyond the copy",
+        "what is between is nowhere",
+        "half of it is nowhere",
+    ],
+)
 def test_only_a_mirror_that_misses_nothing_goes_on_with_an_failover(
     failover: Failover, positions: dict[int, Position], able: bool
 ) -> None:
@@ -55,9 +64,16 @@ def test_only_a_mirror_that_misses_nothing_goes_on_with_an_failover(
         ({"b1": at(12, 21), "b2": at(13, 21)}, (12, 21), "b1"),
         ({}, (10, 20), ""),
     ],
-    ids=["within the copy", "all read further from home", "one read further", "most read further", "one is in no order",
-         "each read further by another", "nobody"],
-)  # fmt: skip
+    ids=[
+        "within the copy",
+        "all read further from home",
+        "one read further",
+        "most read further",
+        "one is in no order",
+        "each read further by another",
+        "nobody",
+    ],
+)
 def test_an_failover_begins_where_most_can_go_on(
     nodes: dict[str, dict[int, Position]], ends: tuple[int, int], able: str
 ) -> None:

@@ -275,9 +275,10 @@ def test_an_earlier_spelling_of_a_key_works_for_good(tmp_path: Path, written: st
     file.write_text((f"[{section}]\n" if section else "") + f"{name} = {toml(value)}\n" if way == "file" else "")
     variable = f"HARMONYLITE_{written.replace('.', '__').upper()}"
     settings = load(
-        file, beside | ({written: value} if way == "flag" else {}),
+        file,
+        beside | ({written: value} if way == "flag" else {}),
         environment={variable: str(value)} if way == "environment" else {},
-    )  # fmt: skip
+    )
     found = value_of(settings, tuple(key.split(".")))
     assert (str(found) if isinstance(found, Path) else found) == meant
 

@@ -29,9 +29,15 @@ texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=10)
     switch=st.booleans(),
 )
 def test_the_effective_configuration_reads_back_as_itself(
-    tmp_path: Path, interval: int, wait: float, exclude: list[str], conflict: dict[str, str],
-    identity: dict[str, list[str]], user: str, switch: bool,
-) -> None:  # fmt: skip
+    tmp_path: Path,
+    interval: int,
+    wait: float,
+    exclude: list[str],
+    conflict: dict[str, str],
+    identity: dict[str, list[str]],
+    user: str,
+    switch: bool,
+) -> None:
     given_keys = {
         "db_path": str(tmp_path / "app.db"),
         "snapshot.interval": interval,

@@ -49,15 +49,31 @@ def every_codec() -> dict[str, Codec[Any]]:
 
 INFO = StreamInfo(0, 1, 40, "here", 40, (("before", 7),))
 SNAPSHOT = manifest.Snapshot(
-    "snapshot-00000000000000000001-abcdef", "n1", {0: 5}, {0: 6}, {0: "here"}, "ab" * 32, 9, 1.5, ["snapshot-0-a"], 30,
-    "c", "h", True,
-)  # fmt: skip
+    "snapshot-00000000000000000001-abcdef",
+    "n1",
+    {0: 5},
+    {0: 6},
+    {0: "here"},
+    "ab" * 32,
+    9,
+    1.5,
+    ["snapshot-0-a"],
+    30,
+    "c",
+    "h",
+    True,
+)
 ANSWER = lineages.PeerState("n1", True, "h", {0: ("here", 5), 1: ("there", 6)}, 3)
 STREAM = {
     "config": {
-        "name": "s-0", "subjects": ["c.0.*"], "max_msgs": 5, "num_replicas": 3,
+        "name": "s-0",
+        "subjects": ["c.0.*"],
+        "max_msgs": 5,
+        "num_replicas": 3,
         "metadata": {
-            stream_metadata.ORDER: "here", stream_metadata.FORKS: '[["before",7]]', stream_metadata.MOVES: "2",
+            stream_metadata.ORDER: "here",
+            stream_metadata.FORKS: '[["before",7]]',
+            stream_metadata.MOVES: "2",
             stream_metadata.LEFT_FOR: "a",
         },
         "mirror": {"name": "s-0", "external": {"api": "$JS.home.API"}},
@@ -65,12 +81,15 @@ STREAM = {
     "created": "2026-01-01T00:00:00Z",
     "state": {"messages": 3, "first_seq": 1, "last_seq": 3, "num_deleted": 0, "subjects": {"c.0.n": 3}},
     "cluster": {"leader": "a", "replicas": [{"name": "b", "offline": True}]},
-}  # fmt: skip
+}
 MONITORING = {
-    "server_name": "a", "mem": 5, "cpu": 1.5, "config": {"max_storage": 9}, "api": {"total": 1, "errors": 0},
+    "server_name": "a",
+    "mem": 5,
+    "cpu": 1.5,
+    "config": {"max_storage": 9},
+    "api": {"total": 1, "errors": 0},
     "meta_cluster": {"cluster_size": 3, "quorum_needed": 2, "leader": "", "replicas": [{"name": "b"}]},
-
-}  # fmt: skip
+}
 
 
 def _report() -> dict[str, Any]:

@@ -11,9 +11,18 @@ import pytest
 SOURCE = Path(__file__).parents[3] / "src" / "harmonylite"
 
 DECODERS = {
-    "msgspec.json.decode", "msgspec.msgpack.decode", "msgspec.json.Decoder", "msgspec.msgpack.Decoder",
-    "msgspec.convert", "json.load", "json.loads", "pickle.load", "pickle.loads", "marshal.loads", "ast.literal_eval",
-}  # fmt: skip
+    "msgspec.json.decode",
+    "msgspec.msgpack.decode",
+    "msgspec.json.Decoder",
+    "msgspec.msgpack.Decoder",
+    "msgspec.convert",
+    "json.load",
+    "json.loads",
+    "pickle.load",
+    "pickle.loads",
+    "marshal.loads",
+    "ast.literal_eval",
+}
 """What turns bytes into values."""
 
 OURS = {
@@ -88,11 +97,15 @@ def test_the_exceptions_are_files() -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "json.loads(x)", "msgspec.json.decode(x, type=T)", "msgspec.msgpack.Decoder(T)", "x.decode()",
+        "json.loads(x)",
+        "msgspec.json.decode(x, type=T)",
+        "msgspec.msgpack.Decoder(T)",
+        "x.decode()",
         "y[0].decode('ascii')",
-        "from json import loads", "msgspec.convert(x, T)",
+        "from json import loads",
+        "msgspec.convert(x, T)",
     ],
-)  # fmt: skip
+)
 def test_a_raw_decoder_is_seen(text: str) -> None:
     assert list(raw_decoders(text))
 

@@ -16,8 +16,9 @@ def test_a_dead_peer_is_one_line_and_then_one_a_minute() -> None:
     said = [line for line in lines if line]
     first = [line for line in said if "such lines" not in line]
     assert [line.rpartition("dial")[2] for line in first] == [
-        " tcp 127.0.0.1:4222: connect: connection refused", " tcp 127.0.0.1:4223: connect: connection refused",
-    ]  # fmt: skip
+        " tcp 127.0.0.1:4222: connect: connection refused",
+        " tcp 127.0.0.1:4223: connect: connection refused",
+    ]
     assert 4 <= len(said) - len(first) <= 6
     assert all(line.endswith(" such lines in the last minute)") for line in said[2:])
 

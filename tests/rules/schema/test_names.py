@@ -46,7 +46,7 @@ def test_two_names_are_one_exactly_where_sqlite_holds_them_for_one_table(one: st
         (TableRules(include=("_litestream_seq",)), "_litestream_lock", False),
         (TableRules(), "litestream_seq", True),
     ],
-)  # fmt: skip
+)
 def test_rules_name_tables_in_any_case(rules: TableRules, name: str, wanted: bool) -> None:
     assert rules.wanted(name) is wanted
 

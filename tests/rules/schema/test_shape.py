@@ -12,14 +12,29 @@ KEY = Column("id", "INTEGER", key=0)
 @pytest.mark.parametrize(
     ("declared", "affinity"),
     [
-        ("INT", "INTEGER"), ("BIGINT UNSIGNED", "INTEGER"), ("POINT", "INTEGER"), ("floating point", "INTEGER"),
-        ("VARCHAR(10)", "TEXT"), ("CLOB", "TEXT"), ("text", "TEXT"), ("CHARINT", "INTEGER"),
-        ("BLOB", "BLOB"), ("", "BLOB"), ("ANYBLOB", "BLOB"),
-        ("REAL", "REAL"), ("DOUBLE PRECISION", "REAL"), ("FLOAT", "REAL"),
-        ("NUMERIC", "NUMERIC"), ("BOOLEAN", "NUMERIC"), ("DATETIME", "NUMERIC"), ("STRING", "NUMERIC"),
-        ("ANY", "NUMERIC"), ("DECIMAL(10,5)", "NUMERIC"), ("JSON", "NUMERIC"),
+        ("INT", "INTEGER"),
+        ("BIGINT UNSIGNED", "INTEGER"),
+        ("POINT", "INTEGER"),
+        ("floating point", "INTEGER"),
+        ("VARCHAR(10)", "TEXT"),
+        ("CLOB", "TEXT"),
+        ("text", "TEXT"),
+        ("CHARINT", "INTEGER"),
+        ("BLOB", "BLOB"),
+        ("", "BLOB"),
+        ("ANYBLOB", "BLOB"),
+        ("REAL", "REAL"),
+        ("DOUBLE PRECISION", "REAL"),
+        ("FLOAT", "REAL"),
+        ("NUMERIC", "NUMERIC"),
+        ("BOOLEAN", "NUMERIC"),
+        ("DATETIME", "NUMERIC"),
+        ("STRING", "NUMERIC"),
+        ("ANY", "NUMERIC"),
+        ("DECIMAL(10,5)", "NUMERIC"),
+        ("JSON", "NUMERIC"),
     ],
-)  # fmt: skip
+)
 def test_a_declared_type_has_the_affinity_that_sqlite_gives_it(declared: str, affinity: str) -> None:
     assert affinity_of(declared) == affinity
 

@@ -30,11 +30,21 @@ WORDS = st.text(st.characters(exclude_categories=["Cc", "Cs"]), max_size=NAME_CH
 NODES = WORDS.filter(bool)
 NAMES = st.builds(ChangeSetId, NODES, WORDS, NUMBERS)
 ENVELOPES = st.builds(
-    Envelope, st.just(VERSION), st.just(KIND_CHANGES), NODES, WORDS, NUMBERS,
-    NUMBERS, st.just(value=False), st.booleans(), st.just([2]) | st.permutations(range(SHARDS)),
-    st.floats(0, LATEST), st.dictionaries(NUMBERS, NUMBERS, max_size=4), st.booleans(),
+    Envelope,
+    st.just(VERSION),
+    st.just(KIND_CHANGES),
+    NODES,
+    WORDS,
+    NUMBERS,
+    NUMBERS,
+    st.just(value=False),
+    st.booleans(),
+    st.just([2]) | st.permutations(range(SHARDS)),
+    st.floats(0, LATEST),
+    st.dictionaries(NUMBERS, NUMBERS, max_size=4),
+    st.booleans(),
     st.binary(),
-)  # fmt: skip
+)
 
 
 @given(ENVELOPES)
@@ -60,6 +70,20 @@ def test_the_last_change_set_of_a_position_comes_back(named: tuple[int, ChangeSe
 
 def test_an_envelope_leaves_the_room_that_is_set_aside_for_it() -> None:
     """Node ids have 64 characters at most, and 32 shards are more than anybody uses."""
-    widest = Envelope(VERSION, KIND_CHANGES, "n" * 64, "s" * 32, 2**62, 2**62, True, True, list(range(32)), 1e18,
-                      dict.fromkeys(range(32), 2**62), True, b"", "h" * 64)  # fmt: skip
+    widest = Envelope(
+        VERSION,
+        KIND_CHANGES,
+        "n" * 64,
+        "s" * 32,
+        2**62,
+        2**62,
+        True,
+        True,
+        list(range(32)),
+        1e18,
+        dict.fromkeys(range(32), 2**62),
+        True,
+        b"",
+        "h" * 64,
+    )
     assert len(encode_envelope(widest)) < ENVELOPE_BYTES

@@ -26,8 +26,22 @@ from harmonylite.wire import (
 
 SHARDS = 3
 KINDS = {"changes": KIND_CHANGES, "checkpoint": KIND_CHECKPOINT, "abort": KIND_ABORT, "unknown": 7, "large": LARGEST}
-FIELDS = ("version", "kind", "node", "session", "number", "index", "more", "last", "shards", "time", "base", "packed",
-          "body", "history")  # fmt: skip
+FIELDS = (
+    "version",
+    "kind",
+    "node",
+    "session",
+    "number",
+    "index",
+    "more",
+    "last",
+    "shards",
+    "time",
+    "base",
+    "packed",
+    "body",
+    "history",
+)
 GOOD = [VERSION, KIND_CHANGES, "a", "s", 1, 0, False, True, [1], 1.0, {1: 5}, False, b"", ""]
 
 
@@ -130,20 +144,43 @@ def test_a_newer_version_is_told_from_what_is_no_message_at_all(kind: int, versi
 
 @pytest.mark.parametrize(
     "payload",
-    [b"", b"\n", b"hello", b"{}", b"\x00", b"\xc1", b"\xff" * 100, envelope(version=0), envelope(version=-1),
-     envelope()[:-1], envelope() + b"x", envelope(body="text"), envelope(session=5), envelope(node=None),
-     msgspec.msgpack.encode([2]), msgspec.msgpack.encode([2, 0]), msgspec.msgpack.encode([2, 0, b"a"])],
-)  # fmt: skip
+    [
+        b"",
+        b"\n",
+        b"hello",
+        b"{}",
+        b"\x00",
+        b"\xc1",
+        b"\xff" * 100,
+        envelope(version=0),
+        envelope(version=-1),
+        envelope()[:-1],
+        envelope() + b"x",
+        envelope(body="text"),
+        envelope(session=5),
+        envelope(node=None),
+        msgspec.msgpack.encode([2]),
+        msgspec.msgpack.encode([2, 0]),
+        msgspec.msgpack.encode([2, 0, b"a"]),
+    ],
+)
 def test_what_is_not_in_our_format_is_foreign(payload: bytes) -> None:
     assert outcome(payload) == "foreign"
 
 
 ANY = st.recursive(
-    st.one_of(st.integers(-(2**63), 2**64 - 1), st.floats(), st.text(max_size=4), st.binary(max_size=4), st.booleans(),
-              st.none(), st.sampled_from(["a", "s"])),
+    st.one_of(
+        st.integers(-(2**63), 2**64 - 1),
+        st.floats(),
+        st.text(max_size=4),
+        st.binary(max_size=4),
+        st.booleans(),
+        st.none(),
+        st.sampled_from(["a", "s"]),
+    ),
     lambda more: st.one_of(st.lists(more, max_size=4), st.dictionaries(st.integers(0, 9), more, max_size=3)),
     max_leaves=6,
-)  # fmt: skip
+)
 
 
 @given(st.dictionaries(st.sampled_from(FIELDS), ANY, max_size=4), st.integers(0, 4), st.sampled_from([None, 1, 3]))

@@ -30,10 +30,30 @@ def test_a_value_comes_back_bit_for_bit(value: Any) -> None:
 
 @pytest.mark.parametrize(
     "value",
-    [None, 0, 2**63 - 1, -(2**63), 2**53 + 1, 0.0, -0.0, 1.0, float("inf"), float("-inf"), 5e-324, "", "a\0b", "\0",
-     "é", RawText(b"\xff\xfe"), RawText(b"a\x00\xe9"), b"", b"\0\xff", b"text"],
+    [
+        None,
+        0,
+        2**63 - 1,
+        -(2**63),
+        2**53 + 1,
+        0.0,
+        -0.0,
+        1.0,
+        float("inf"),
+        float("-inf"),
+        5e-324,
+        "",
+        "a\0b",
+        "\0",
+        "é",
+        RawText(b"\xff\xfe"),
+        RawText(b"a\x00\xe9"),
+        b"",
+        b"\0\xff",
+        b"text",
+    ],
     ids=bits,
-)  # fmt: skip
+)
 def test_a_value_that_others_bend_comes_back_bit_for_bit(value: Any) -> None:
     assert bits(decode_value(encode_value(value))) == bits(value)
 

@@ -31,10 +31,16 @@ CREATE TABLE strict(id TEXT PRIMARY KEY, n INTEGER) STRICT;
 """
 COLUMNS = {"t": ["id", "a", "b"], "pair": ["x", "y", "v"], "nokey": ["rowid", "v", "w"], "strict": ["id", "rowid", "n"]}
 VALUES = st.one_of(
-    st.none(), st.integers(-(2**63), 2**64 - 1), st.sampled_from([0, 1, 2, True, 1.0, "1", "a", "A", b"", b"a", "\0"]),
-    st.floats(), st.text(max_size=3), st.binary(max_size=3), st.lists(st.integers(0, 9), max_size=1),
-    st.builds(msgspec.msgpack.Ext, st.sampled_from([1, 1, 1, 7]), st.binary(max_size=3)), st.just({}),
-)  # fmt: skip
+    st.none(),
+    st.integers(-(2**63), 2**64 - 1),
+    st.sampled_from([0, 1, 2, True, 1.0, "1", "a", "A", b"", b"a", "\0"]),
+    st.floats(),
+    st.text(max_size=3),
+    st.binary(max_size=3),
+    st.lists(st.integers(0, 9), max_size=1),
+    st.builds(msgspec.msgpack.Ext, st.sampled_from([1, 1, 1, 7]), st.binary(max_size=3)),
+    st.just({}),
+)
 
 
 @st.composite
@@ -61,8 +67,9 @@ def look_back(member: Member, block: list[TableBlock]) -> None:
         width = len([column for column in shape.keys if not column.pseudo]) or 1
         images = [*part.deletes, *part.inserts, *(row for group in part.updates for row in group.rows)]
         for row in images:
-            fragment = Fragment(ChangeSetId("x", "s", 1), KIND_CHANGES, 0, 1, 1, (0,), 0.0, {}, [(0, len(data), False)],
-                          BytesIO(data))  # fmt: skip
+            fragment = Fragment(
+                ChangeSetId("x", "s", 1), KIND_CHANGES, 0, 1, 1, (0,), 0.0, {}, [(0, len(data), False)], BytesIO(data)
+            )
             try:
                 found = [_event_json(event) for event in events(fragment, shape, [text_of(v) for v in row[:width]])]
             except PoisonError as error:
@@ -84,8 +91,21 @@ def test_any_block_that_decodes_becomes_rows_or_an_error_of_ours(blocks: list[li
             for block in blocks:
                 before = member.replica.positions()
                 look_back(member, block)
-                envelope = Envelope(VERSION, KIND_CHANGES, "x", "s", group.world.last(0), 0, False, True, [0], 0.0, {},
-                                    False, msgspec.msgpack.encode(block))  # fmt: skip
+                envelope = Envelope(
+                    VERSION,
+                    KIND_CHANGES,
+                    "x",
+                    "s",
+                    group.world.last(0),
+                    0,
+                    False,
+                    True,
+                    [0],
+                    0.0,
+                    {},
+                    False,
+                    msgspec.msgpack.encode(block),
+                )
                 seq = group.world.publish(0, "x", encode_envelope(envelope))
                 try:
                     member.receive()

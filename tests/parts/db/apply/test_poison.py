@@ -48,9 +48,10 @@ HOSTILE: dict[str, list[TableBlock]] = {
     ],
     "old values that don't match": [TableBlock("t", COLUMNS, 1, updates=[Updates([1], [[1, 2, 3]], [])])],
     "a good part before a bad one": [
-        TableBlock("t", COLUMNS, 1, inserts=[[5, "x", "y"]]), TableBlock("t", COLUMNS, 1, inserts=[[6]]),
+        TableBlock("t", COLUMNS, 1, inserts=[[5, "x", "y"]]),
+        TableBlock("t", COLUMNS, 1, inserts=[[6]]),
     ],
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("blocks", HOSTILE.values(), ids=HOSTILE)

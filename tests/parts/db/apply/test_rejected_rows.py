@@ -14,13 +14,20 @@ LOOSE = "CREATE TABLE t(id INTEGER PRIMARY KEY, n INTEGER, note TEXT)"
 WIDE = "CREATE TABLE t(id PRIMARY KEY, n INTEGER, note TEXT) WITHOUT ROWID"
 BAD: dict[str, tuple[str, str, str, str]] = {
     "STRICT": (LOOSE, f"{LOOSE} STRICT", "(7, 'many', '')", "cannot store TEXT value in INTEGER column t.n"),
-    "NOT NULL": (LOOSE, LOOSE.replace("note TEXT", "note TEXT NOT NULL"), "(7, 7, NULL)",
-                 "NOT NULL constraint failed: t.note"),
+    "NOT NULL": (
+        LOOSE,
+        LOOSE.replace("note TEXT", "note TEXT NOT NULL"),
+        "(7, 7, NULL)",
+        "NOT NULL constraint failed: t.note",
+    ),
     "INTEGER PRIMARY KEY": (WIDE, LOOSE, "('seven', 7, '')", "datatype mismatch"),
     "an index on an expression": (
-        LOOSE, f"{LOOSE}; CREATE INDEX i ON t(json_extract(note, '$.a'))", "(7, 7, 'no json')", "malformed JSON",
+        LOOSE,
+        f"{LOOSE}; CREATE INDEX i ON t(json_extract(note, '$.a'))",
+        "(7, 7, 'no json')",
+        "malformed JSON",
     ),
-}  # fmt: skip
+}
 """The writer's table, the reader's, what the writer inserts, and what SQLite says of it."""
 GOOD = {key: f"({key}, {key}, '{{}}')" for key in (*range(1, 7), *range(8, 20))}
 """Rows that all of these tables take, by their keys."""
@@ -77,8 +84,10 @@ def test_an_update_that_sqlite_refuses_is_named_too(group: Group) -> None:
 
 def test_the_first_block_with_such_a_row_is_found_in_a_large_change_set(group: Group) -> None:
     writer, reader = group.member(LOOSE), group.member(f"{LOOSE} STRICT")
-    writer.run("WITH r(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM r WHERE i < 3000)"
-               " INSERT INTO t SELECT i, iif(i = 2222, 'many', i), hex(randomblob(500)) FROM r")  # fmt: skip
+    writer.run(
+        "WITH r(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM r WHERE i < 3000)"
+        " INSERT INTO t SELECT i, iif(i = 2222, 'many', i), hex(randomblob(500)) FROM r"
+    )
     assert writer.send() == 3000
     assert "with the key 2222," in refused(reader)
     assert reader.rows("t") == []

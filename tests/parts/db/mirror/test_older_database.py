@@ -47,10 +47,14 @@ def backed_up(member: Member, folder: Path) -> Path:
     [
         (ADD,),
         (ADD, "ALTER TABLE t ADD COLUMN y"),
-        ("CREATE TABLE new_t(id INTEGER PRIMARY KEY, v, w, x UNIQUE)", "INSERT INTO new_t SELECT *, NULL FROM t",
-         "DROP TABLE t", "ALTER TABLE new_t RENAME TO t"),
+        (
+            "CREATE TABLE new_t(id INTEGER PRIMARY KEY, v, w, x UNIQUE)",
+            "INSERT INTO new_t SELECT *, NULL FROM t",
+            "DROP TABLE t",
+            "ALTER TABLE new_t RENAME TO t",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_backup_from_before_a_column_keeps_the_mirror_as_it_is_until_the_column_is_there(
     group: Group, pair: tuple[Member, Member], tmp_path: Path, migration: tuple[str, ...]
 ) -> None:

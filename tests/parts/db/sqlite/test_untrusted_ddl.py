@@ -17,8 +17,13 @@ from harmonylite.errors import DefinitionError, OverdueError
 Row = tuple[object, ...]
 
 GOOD: list[Row] = [
-    ("table", "t", "t", "CREATE TABLE t(id INTEGER PRIMARY KEY AUTOINCREMENT, v TEXT DEFAULT (lower('X') || random())"
-     " CHECK (length(v) > 2) UNIQUE, w GENERATED ALWAYS AS (abs(id)) STORED)"),
+    (
+        "table",
+        "t",
+        "t",
+        "CREATE TABLE t(id INTEGER PRIMARY KEY AUTOINCREMENT, v TEXT DEFAULT (lower('X') || random())"
+        " CHECK (length(v) > 2) UNIQUE, w GENERATED ALWAYS AS (abs(id)) STORED)",
+    ),
     ("table", "no rowid", "no rowid", 'CREATE TABLE "no rowid"(a TEXT PRIMARY KEY, b INT) WITHOUT ROWID, STRICT'),
     ("table", "q'x", "q'x", """CREATE TABLE "q'x"(a REFERENCES t(v) ON DELETE CASCADE, "q""x" DEFAULT CURRENT_TIME)"""),
     ("index", "i", "t", "CREATE INDEX i ON t(lower(v)) WHERE length(w) > 3"),
@@ -32,7 +37,7 @@ GOOD: list[Row] = [
     ("table", "box", "box", "CREATE VIRTUAL TABLE box USING rtree(id, a, b, +c)"),
     ("table", "area", "area", "CREATE VIRTUAL TABLE area USING geopoly(a)"),
     ("table", "words", "words", "CREATE VIRTUAL TABLE words USING fts5vocab(f, row)"),
-]  # fmt: skip
+]
 
 MORE = [
     "ATTACH '{marker}' AS m",

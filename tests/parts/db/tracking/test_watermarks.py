@@ -34,8 +34,9 @@ def insert(member: Member, first: int, last: int) -> None:
     values = "n, 'v' || n" if len(columns) == 2 else "'v' || n"
     member.run(
         "WITH RECURSIVE c(n) AS (VALUES (?) UNION ALL SELECT n + 1 FROM c WHERE n < ?)"
-        f" INSERT INTO t SELECT {values} FROM c", (first, last),
-    )  # fmt: skip
+        f" INSERT INTO t SELECT {values} FROM c",
+        (first, last),
+    )
 
 
 @SHAPES

@@ -214,9 +214,13 @@ class Region:
         for name in names:
             streams, home = failover_controller(side), side.home
             self.nodes[name] = FailoverController(
-                streams, home.region, self.peers, after=after, turn=partial(self.turned.append, name),
+                streams,
+                home.region,
+                self.peers,
+                after=after,
+                turn=partial(self.turned.append, name),
                 own=partial(self.own, name),
-            )  # fmt: skip
+            )
             self.watches[name] = RegionWatch(side.link, side.settings, home, side.status, rejoin=self.rejoin)
 
     async def rejoin(self) -> None:

@@ -264,7 +264,10 @@ async def test_a_copy_is_not_followed_when_home_lost_its_stream_and_copied_anew_
 
 
 def test_a_mirror_of_something_else_is_refused_by_name() -> None:
-    for mirror in ({"name": "s"}, {"name": "s", "external": {"api": "$JS.API"}},
-                   {"name": "other", "external": {"api": "$JS.a.API"}}):  # fmt: skip
+    for mirror in (
+        {"name": "s"},
+        {"name": "s", "external": {"api": "$JS.API"}},
+        {"name": "other", "external": {"api": "$JS.a.API"}},
+    ):
         with pytest.raises(ConfigError, match="stream s is a mirror of"):
             role_of({"name": "s", "mirror": mirror}, "now")

@@ -58,10 +58,15 @@ class Node:
         )
         self.answering = True
         self.failback = Failback(
-            self.thread, self.status, repository, self.pointers, self.failovers, [self.shard],
+            self.thread,
+            self.status,
+            repository,
+            self.pointers,
+            self.failovers,
+            [self.shard],
             FailbackSettings(self.name, folder, may_bring_back=True),
             FailbackHooks(copy, self.answers, self.idle, self.request_snapshot),
-        )  # fmt: skip
+        )
         self.number = 0
 
     async def answers(self, _: str) -> bool:
