@@ -179,6 +179,9 @@ def adopt(
     log.name_new(installed.tables.values())
     log.refresh(installed.by_id)
     own = Own(Named(connection, installed.tables), recent_of(connection, node, sent))
+    based = {name for (name,) in connection.execute("SELECT name FROM base.sqlite_schema WHERE type = 'table'")}
+    if replicate:
+        renumbering.find_again(connection, log, installed.tables, based & set(installed.tables), own)
     merge_base.lay_over(connection, own)
     if sent is not None:
         name_rows(connection, log, own)
@@ -189,10 +192,7 @@ def adopt(
     for table in installed.tables.values() if replicate else ():
         if table.shape.pinned and home_of(table.shape, shards) in ahead:
             continue
-        known = value(
-            connection, "SELECT 1 FROM base.sqlite_schema WHERE type = 'table' AND name = ?", (table.shape.name,)
-        )
-        touch(connection, table, differing_keys(table, table.base if known else table.main))
+        touch(connection, table, differing_keys(table, table.base if table.shape.name in based else table.main))
         if crashed:
             unlogged = f"WITH x({table.key_list}) AS ({differing_keys(table)}) SELECT x.* FROM x"
             touch(connection, table, f"{unlogged} WHERE NOT {table.in_logged}")

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from harmonylite.db.snapshot import save_copy
 from harmonylite.db.sqlite.introspection import TableRules
 from tests.parts.db.fix_replicas import Group, Member
 
@@ -207,6 +208,48 @@ def test_a_file_that_joins_brings_its_records(group: Group, kind: str, both: str
     group.equal("mention")
     if kind != "no key":  # nothing can refer to its rows
         assert [member.run(PUZZLE) for member in group.members] == [[(0,)], [(0,)]]
+
+
+def adopt(member: Member, donor: Member) -> None:
+    """Start again from a copy of another member's mirror."""
+    newer = member.options.folder / "incoming.db"
+    save_copy(donor.options.mirror, newer)
+    member.stop()
+    member.start()
+    member.replica.adopt(newer)
+    member.reassembler = type(member.reassembler)(member.replica.positions())
+
+
+@pytest.mark.parametrize("kind", ["autoincrement", "unique identity", "without rowid", "no key"])
+@pytest.mark.parametrize("both", BOTH)
+@pytest.mark.parametrize("when", ["unsent", "under way, and once more when it is folded there"])
+def test_records_that_a_newer_mirror_has_under_other_numbers_are_those(
+    group: Group, kind: str, both: str, when: str
+) -> None:
+    first, second = BOTH[both]
+    a, b, c = group.several(3, KINDS[kind], MENTION, rules=RULES)
+    insert(a, *BEGUN)
+    group.settle()
+    for member, records in ((a, first), (b, second), (c, ("c.1", *reversed(second)))):
+        insert(member, *records)
+        if kind != "no key":
+            member.run("INSERT INTO mention SELECT ? || id, id, app, name FROM m", (member.options.node,))
+    c.send()
+    a.send()
+    if when != "unsent":
+        b.capture()
+    if when.endswith("once more when it is folded there"):
+        c.receive()
+    if when != "unsent":
+        b.publish()
+    if when.endswith("once more when it is folded there"):
+        adopt(b, c)
+    c.receive()
+    adopt(b, c)
+    assert names(group) == sorted({*BEGUN, *first, *second, "c.1"})
+    group.equal("mention")
+    if kind != "no key":
+        assert [member.run(PUZZLE) for member in group.members] == [[(0,)]] * 3
 
 
 def test_many_records_are_told_apart_by_sql(group: Group) -> None:

@@ -60,6 +60,22 @@ def of_database(connection: apsw.Connection, table: TrackedTable) -> dict[int, i
     return clashes(connection, table)
 
 
+def of_new_rows(connection: apsw.Connection, table: TrackedTable) -> dict[int, int]:
+    """Return the mirror's numbers of records that were made here and are pending, by those that they have here.
+
+    ``base``, the mirror until now, lacks them; the newer one may have folded them already, and renumbered.
+    """
+    shape = table.shape
+    key = shape.read(shape.keys[0], "d")
+    reads = ", ".join([key, *(shape.read(shape.column(name), "d") for name in shape.identity)])
+    pending = f"{table.scratch('logged')} AS x CROSS JOIN {table.main} AS d ON {key} = x.k0"
+    before = f"SELECT 1 FROM {table.base} AS b WHERE {shape.read(shape.keys[0], 'b')} = x.k0"
+    connection.execute(
+        f"INSERT INTO {make_scratch(connection, table)} SELECT {reads} FROM {pending} WHERE NOT EXISTS ({before})"
+    )
+    return _records(connection, table)
+
+
 def same_record(table: TrackedTable, alias: str, others: Sequence[str]) -> str:
     """Return the condition that row ``alias`` has the identity ``others``; NULL is like nothing."""
     own = (f"{alias}.{quote(name)}" for name in table.shape.identity)
@@ -70,18 +86,27 @@ def clashes(connection: apsw.Connection, table: TrackedTable) -> dict[int, int]:
     """Return the new numbers of the rows in the scratch table that can't keep theirs in the mirror."""
     shape, scratch = table.shape, table.scratch("numbers")
     key = shape.read(shape.keys[0], "m")
-    listed = [f"x.n{i}" for i in range(len(shape.identity))]
-    same = same_record(table, "m", listed)
-    both = [f"{scratch} AS x", f"{table.mirror} AS m"]
+    moved, same = _records(connection, table), same_record(table, "m", _listed(table))
+    taken = f"SELECT x.k FROM {scratch} AS x CROSS JOIN {table.mirror} AS m ON {key} = x.k WHERE ({same}) IS NOT TRUE"
+    homeless = [number for (number,) in rows(connection, f"{taken} ORDER BY x.k") if number not in moved]
+    return {**moved, **dict(zip(homeless, _free(connection, table, len(homeless)), strict=True))}
+
+
+def _listed(table: TrackedTable) -> list[str]:
+    return [f"x.n{i}" for i in range(len(table.shape.identity))]
+
+
+def _records(connection: apsw.Connection, table: TrackedTable) -> dict[int, int]:
+    """Return the numbers under which the mirror has records of the scratch table, where those are others."""
+    shape, listed = table.shape, _listed(table)
+    key, same = shape.read(shape.keys[0], "m"), same_record(table, "m", listed)
+    both = [f"{table.scratch('numbers')} AS x", f"{table.mirror} AS m"]
     if not any(set(unique) <= set(shape.identity) for unique in shape.unique):
         both.reverse()  # nothing finds the mirror's row, so that is the one to go through
     itself = f"SELECT 1 FROM {table.mirror} AS e WHERE {shape.read(shape.keys[0], 'e')} = x.k AND"
     records = f"SELECT x.k, min({key}) FROM {' CROSS JOIN '.join(both)} ON {same}"
     different = f"WHERE NOT EXISTS ({itself} {same_record(table, 'e', listed)}) GROUP BY x.k"
-    moved = dict(rows(connection, f"{records} {different}"))
-    taken = f"SELECT x.k FROM {scratch} AS x CROSS JOIN {table.mirror} AS m ON {key} = x.k WHERE ({same}) IS NOT TRUE"
-    homeless = [number for (number,) in rows(connection, f"{taken} ORDER BY x.k") if number not in moved]
-    return {**moved, **dict(zip(homeless, _free(connection, table, len(homeless)), strict=True))}
+    return dict(rows(connection, f"{records} {different}"))
 
 
 def _free(connection: apsw.Connection, table: TrackedTable, count: int) -> Iterable[int]:

@@ -5,7 +5,7 @@ Invariant: a row that moves keeps its values and its place in the log, and no ro
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import apsw
 
@@ -36,6 +36,22 @@ def settle_own(connection: apsw.Connection, log: ChangeLog, tables: Mapping[str,
         log.refresh({table.id: table for table in tables.values()}, beyond=False)
     if own.fragments and merge_base.any_there(connection):
         merge_base.lay_over(connection, own)
+
+
+def find_again(
+    connection: apsw.Connection, log: ChangeLog, tables: Mapping[str, TrackedTable], known: Collection[str], own: Own
+) -> None:
+    """Bring pending records that a newer mirror has under other numbers there, with what refers to them.
+
+    Without it such a record would be published once more, under a number that another one has in the mirror.
+    ``known``: the tables that ``base`` has.
+    """
+    for table in _in_order(tables[name] for name in known):
+        if table.logged and (pairs := numbers.of_new_rows(connection, table)):
+            _settle(connection, log, tables, table, pairs)
+            for fragment in own.fragments:
+                own.named.moved.setdefault(fragment.id, {})[table.shape.name] = pairs
+            log.refresh({table.id: table for table in tables.values()}, beyond=False)
 
 
 def join(
