@@ -68,6 +68,7 @@ class Keys(TypedDict, total=False):
     health_check: Section
     page: Section
     merge: Section
+    feed: Section
     verify: Section
 
 

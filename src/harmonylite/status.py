@@ -171,6 +171,7 @@ class Counters:
     passed_over_change_sets: int = 0
     given_up_change_sets: int = 0
     foreign_messages: int = 0
+    feed_events: int = 0
 
 
 @dataclass(slots=True)

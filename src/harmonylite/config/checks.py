@@ -39,6 +39,7 @@ def faults(settings: Settings) -> Iterator[Fault]:
     yield from _files(settings)
     yield from _health_path(settings)
     yield from _page(settings.page)
+    yield from _feed(settings)
     yield from _signing(settings.snapshot)
     if settings.snapshot.enable:
         yield from _store(settings.snapshot)
@@ -51,6 +52,8 @@ def notes(settings: Settings) -> list[str]:
         found.append("seq_map_path has no effect: positions are kept inside the databases; remove the key")
     if not settings.publish and not settings.replicate:
         found.append("publish and replicate are both false: this node only watches")
+    if settings.feed.subject and settings.sleep_timeout:
+        found.append("sleep_timeout ends this node whether or not its events are published; another one continues")
     if settings.sleep_timeout and not settings.snapshot.enable:
         found.append("sleep_timeout ends this node without a snapshot: snapshot.enable is false")
     if settings.snapshot.enable and settings.snapshot.store in ("s3", "webdav"):
@@ -199,6 +202,17 @@ def _page(page: PageSettings) -> Iterator[Fault]:
         yield "page.url", "holds a name or a password; the other nodes show it to everybody"
     if not page.open and not page.token.get_secret_value():
         yield "page.token", "is missing beside open = false, so no one could open the page"
+
+
+def _feed(settings: Settings) -> Iterator[Fault]:
+    feed, nats = settings.feed, settings.nats
+    own = f"{nats.subject_prefix}."
+    if feed.subject and (f"{feed.subject}.".startswith(own) or own.startswith(f"{feed.subject}.")):
+        yield "feed.subject", f"= {feed.subject!r} is within nats.subject_prefix, or around it; take another"
+    if feed.stream and not feed.subject:
+        yield "feed.subject", "is missing beside stream"
+    if feed.stream and feed.stream.startswith(nats.stream_prefix):
+        yield "feed.stream", f"= {feed.stream!r} begins as nats.stream_prefix does; take another name"
 
 
 def _is_loopback(host: str) -> bool:

@@ -198,9 +198,9 @@ MetricName = Annotated[
         )
     ),
 ]
-Subject = Annotated[
-    str, AfterValidator(_matching(_TOKENS, "is not a NATS subject; use letters, digits, - and _, with dots between"))
-]
+_NO_SUBJECT = "is not a NATS subject; use letters, digits, - and _, with dots between"
+Subject = Annotated[str, AfterValidator(_matching(_TOKENS, _NO_SUBJECT))]
+OptionalSubject = Annotated[str, AfterValidator(_matching(_TOKENS, _NO_SUBJECT, empty=True))]
 Name = Annotated[str, AfterValidator(_matching(_NAME, "is not a name for NATS; use letters, digits, - and _"))]
 OptionalName = Annotated[
     str, AfterValidator(_matching(_NAME, "is not a name for NATS; use letters, digits, - and _", empty=True))

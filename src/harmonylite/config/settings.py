@@ -20,6 +20,8 @@ from harmonylite.config.kinds import (
     MetricName,
     Milliseconds,
     NodeId,
+    OptionalName,
+    OptionalSubject,
     PollingInterval,
     Texts,
 )
@@ -88,6 +90,28 @@ class PrometheusSettings(Section):
     )
     namespace: MetricName = key("harmonylite", "First part of every metric's name.", zero="Empty: none")
     subsystem: MetricName = key("", "Second part of every metric's name.", zero="Empty: none")
+
+
+class FeedSettings(Section):
+    """The change feed on NATS: an event for each changed row, on `subject` and the table's name."""
+
+    subject: OptionalSubject = key(
+        "",
+        "First part of the subjects: changes of table `orders` come on `SUBJECT.orders`. Of the nodes that have this "
+        "key, one at a time publishes.",
+        zero="Empty: none",
+    )
+    stream: OptionalName = key(
+        "",
+        "JetStream stream that keeps the events; it is made where it is missing.",
+        zero="Empty: make one yourself, with the subject `SUBJECT.>`; the node waits until there is one",
+    )
+    max_events: int = key(
+        1_000_000,
+        "Events that `stream` keeps when it is made; the oldest go.",
+        zero="0: all, until the disk is full",
+        ge=0,
+    )
 
 
 class VerifySettings(Section):
@@ -272,6 +296,7 @@ class Settings(Section):
     health_check: HealthCheckSettings = HealthCheckSettings()
     page: PageSettings = PageSettings()
     merge: MergeSettings = MergeSettings()
+    feed: FeedSettings = FeedSettings()
     verify: VerifySettings = VerifySettings()
 
     @property

@@ -131,6 +131,32 @@ async def compared(stream: Stream, details: Details, wanted: Mapping[str, Any], 
     ]
 
 
+async def ensure_feed_stream(link: NatsLink, name: str, subject: str, most: int) -> None:
+    """Make the stream ``name`` for ``subject`` and all below it, unless it is there, as it may be with other settings.
+
+    ``most``: messages that it keeps, 0 = all. Raises StreamError, ConfigError.
+    """
+    stream = Stream(JetStream(link), name, 0)
+    try:
+        await stream.details()
+    except StreamLostError:
+        config = {
+            "name": name,
+            "subjects": [subject, f"{subject}.>"],
+            "storage": "file",
+            "discard": "old",
+            "max_msgs": most or -1,
+            "duplicate_window": int(120e9),
+        }
+        try:
+            count = await create(stream.api, config)
+        except ApiError as error:
+            if error.code != STREAM_EXISTS:
+                raise
+        else:
+            log.info("created stream %s for the events on %s, with %d replicas", name, subject, count)
+
+
 def _differs(found: object, wanted: object) -> bool:
     return (found or None) != (wanted or None)
 

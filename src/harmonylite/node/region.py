@@ -42,11 +42,11 @@ Where = Callable[[], Awaitable[Mapping[int, Position]]]
 
 
 class RegionControl:
-    """What of a node depends on its region. ``streams``: the streams' settings."""
+    """What of a node depends on its region. ``streams``: the streams' settings; ``link``: the way to NATS."""
 
     def __init__(self, settings: Settings, link: NatsLink, status: NodeStatus) -> None:
         self.streams = stream_settings(settings)
-        self._link = link
+        self.link = link
         self._status = status
         nats = settings.nats
         self._home = PrimaryRegion(nats.region, nats.primary_region) if nats.region else None
@@ -57,9 +57,9 @@ class RegionControl:
         """Make this region's streams, or find them; see `ensure_streams`."""
         part = self._status.part("streams")
         if self._home is None:
-            warnings = await ensure_streams(self._link, self.streams, part)
+            warnings = await ensure_streams(self.link, self.streams, part)
         else:
-            warnings = await ensure_region_streams(self._link, self.streams, self._home, part)
+            warnings = await ensure_region_streams(self.link, self.streams, self._home, part)
         self._status.stream_warnings = tuple(warnings)
         for warning in warnings:
             log.warning("%s", warning)
@@ -68,19 +68,16 @@ class RegionControl:
         """Return the shards' streams as the node ``node`` sees them."""
         parts = [self._status.part(f"shard {shard}") for shard in range(self.streams.shards)]
         if self._home is None:
-            return [
-                JetStreamShard(self._link, self.streams, shard, node, part=part) for shard, part in enumerate(parts)
-            ]
+            return [JetStreamShard(self.link, self.streams, shard, node, part=part) for shard, part in enumerate(parts)]
         return [
-            RegionShard(self._link, self.streams, shard, node, self._home, part=part)
-            for shard, part in enumerate(parts)
+            RegionShard(self.link, self.streams, shard, node, self._home, part=part) for shard, part in enumerate(parts)
         ]
 
     def objects(self, *, bucket: str = "", replicas: int = 0) -> JetStreamObjects | RegionObjects:
         """Return the object store and the pointers; arguments as `JetStreamObjects`."""
         if self._home is None:
-            return JetStreamObjects(self._link, self.streams, bucket=bucket, replicas=replicas)
-        return RegionObjects(self._link, self.streams, self._home, bucket=bucket, replicas=replicas)
+            return JetStreamObjects(self.link, self.streams, bucket=bucket, replicas=replicas)
+        return RegionObjects(self.link, self.streams, self._home, bucket=bucket, replicas=replicas)
 
     async def raise_replicas(self, *, objects: str, replicas: int) -> None:
         """Raise the replicas of this region's streams and buckets as servers join, without end.
@@ -96,11 +93,11 @@ class RegionControl:
         names.append(f"KV_{bucket_name(f'{prefix}{mark}', 'pointers')}")
         if not replicas:
             names.append(f"OBJ_{objects}{mark}")
-        await ReplicaGrowth(JetStream(self._link, region), names).run()
+        await ReplicaGrowth(JetStream(self.link, region), names).run()
 
     def own_pointers(self) -> JetStreamObjects | None:
         """Return the pointers of this node's own region, None where there are no regions."""
-        return RegionObjects(self._link, self.streams, self._home).of_region() if self._home is not None else None
+        return RegionObjects(self.link, self.streams, self._home).of_region() if self._home is not None else None
 
     async def watch(self, peers: Peers, where: Where, turn: Callable[[], None]) -> None:
         """Look after the region, without end; returns at once where there is none.
@@ -121,7 +118,7 @@ class RegionControl:
             self.failover_controller, home.region, peers, after=self._after, turn=turn, own=own
         )
         watch = RegionWatch(
-            self._link, self.streams, home, self._status, rejoin=self.rejoin, after=failover_controller.look
+            self.link, self.streams, home, self._status, rejoin=self.rejoin, after=failover_controller.look
         )
         async with asyncio.TaskGroup() as group:
             group.create_task(failover_controller.serve(), name="answer siblings")
@@ -153,13 +150,13 @@ class RegionControl:
             with home.storing(home.region):
                 if await repository.save(copy=partial(save_copy, base) if base is not None else None) is None:
                     raise SnapshotError(f"no snapshot could be saved in region {home.region}")
-        said = await promote(self._link, replace(self.streams, domain=home.region), home, force=force)
+        said = await promote(self.link, replace(self.streams, domain=home.region), home, force=force)
         return {"region": home.region, "primary": home.now, "said": said}
 
     async def rejoin(self) -> dict[str, Any]:
         """Make this region's streams copies of the primary region's again. Raises HarmonyLiteError."""
         home = self._needed()
-        said = await rejoin(self._link, replace(self.streams, domain=home.region), home)
+        said = await rejoin(self.link, replace(self.streams, domain=home.region), home)
         return {"region": home.region, "primary": home.now, "said": said}
 
     def _needed(self) -> PrimaryRegion:

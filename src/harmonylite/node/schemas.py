@@ -57,7 +57,7 @@ class NodeSchema(msgspec.Struct, frozen=True):
     """A node's schema."""
 
     hash: Line = ""
-    version: int = 0
+    version: Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1)] = 0
     objects: list[SchemaObject] = []
 
 

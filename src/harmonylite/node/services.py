@@ -29,6 +29,8 @@ from harmonylite.errors import (
 from harmonylite.model import Position
 from harmonylite.node.anti_entropy import AntiEntropy
 from harmonylite.node.control import Control
+from harmonylite.node.feed_publisher import LEASE, LEASE_SECONDS, FeedPublisher, FeedTarget
+from harmonylite.node.feeds import Feeds
 from harmonylite.node.region import RegionControl
 from harmonylite.node.wiring import snapshot_signing
 from harmonylite.ports import Peers, ShardStream
@@ -39,7 +41,7 @@ from harmonylite.recovery.recovery_settings import RecoveryHooks, RecoverySettin
 from harmonylite.snapshots import requests
 from harmonylite.snapshots.lease import Lease
 from harmonylite.snapshots.replay import Replay
-from harmonylite.snapshots.repository import PASSING, RepositorySettings, SnapshotRepository
+from harmonylite.snapshots.repository import PASSING, PointerStore, RepositorySettings, SnapshotRepository
 from harmonylite.snapshots.requests import Answering
 from harmonylite.snapshots.scheduler import SnapshotScheduler
 from harmonylite.status import NodeStatus
@@ -87,6 +89,7 @@ class Services:
             copy=self._copy,
             signing=snapshot_signing(section),
         )
+        self.feed = self._feed_publisher(regional, pointers) if settings.feed.subject else None
         self.failback = self._failback(regional, shards)
         self.recovery = Recovery(
             thread,
@@ -111,6 +114,15 @@ class Services:
             past=lambda: self.recovery.past,
             away=lambda: self.failback is not None and self.failback.failed_over,
         )
+
+    def _feed_publisher(self, regional: RegionControl, pointers: PointerStore) -> FeedPublisher:
+        feed, options = self._settings.feed, self._options
+        lease = Lease(
+            pointers, options.node, options.session, seconds=LEASE_SECONDS, key=LEASE, duty="publishes the feed"
+        )
+        feeds = Feeds(self._status, self._thread, self._control.parts)
+        target = FeedTarget(feed.subject, feed.stream, feed.max_events)
+        return FeedPublisher(target, feeds, regional.link, pointers, lease, self._status)
 
     def _failback(self, regional: RegionControl, shards: Sequence[ShardStream]) -> Failback | None:
         pointers = regional.own_pointers()
@@ -157,6 +169,8 @@ class Services:
         group.create_task(self.recovery.schema_resync.serve(), name="answer schema resyncs")
         serving = self._peers.serve(requests.TOPIC, requests.REQUEST.decode, self.answering.answer)
         group.create_task(serving, name="answer with snapshots")
+        if self.feed is not None:
+            group.create_task(self.feed.run(), name="feed")
         if self.failback is not None:
             group.create_task(self.failback.finish(replica), name="bring failovers home")
         group.create_task(self._watch_file(replica), name="watch the file")

@@ -29,13 +29,18 @@ MOST_CHANGES = 1000
 
 @dataclass(frozen=True, slots=True)
 class FeedChange:
-    """One row of a transaction. ``before``: the changed columns as its writer last saw them; ``after``: as it wrote."""
+    """One row of a transaction. ``before``: the changed columns as its writer last saw them; ``after``: as it wrote.
+
+    ``row``: all of it under ``columns``, as its writer had it then.
+    """
 
     table: str
     kind: Kind
     key: Mapping[str, SqlValue]
     before: Mapping[str, SqlValue]
     after: Mapping[str, SqlValue]
+    columns: Sequence[str]
+    row: Sequence[SqlValue]
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +178,7 @@ def changes_of(fragment: Fragment) -> Iterator[FeedChange]:
         keys = range(part.keys)
         for kind, row, before, after in row_changes(fragment, part):
             key = {part.columns[i]: row[i] for i in keys}
-            yield FeedChange(part.table, kind, key, before, after)
+            yield FeedChange(part.table, kind, key, before, after, part.columns, row)
 
 
 async def starting_at(streams: Sequence[ShardStream]) -> dict[int, Position]:

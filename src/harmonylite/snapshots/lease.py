@@ -1,8 +1,9 @@
-"""The lease: which node saves snapshots now. A pointer in NATS that its holder sets again before it runs out.
+"""A lease: which node saves snapshots, or publishes the feed. Its holder sets a pointer in NATS before that runs out.
 
 Invariant: no two machines' clocks are compared. The holder counts its time from before it asked for it; the others take
 over when the pointer's revision has not moved for the whole time by their own monotonic clock. Two holders at once,
-while a frozen one has not noticed yet, do no harm: both save exact snapshots, and the pointer is compared and set.
+while a frozen one has not noticed yet, do no harm: both save exact snapshots, and the pointer is compared and set;
+both publish the same events.
 """
 
 from __future__ import annotations
@@ -35,7 +36,10 @@ UNKNOWN = Holder("unknown", "unknown")
 
 
 class Lease:
-    """The lease, seen from one process. ``seconds``: how long it lasts; ``clock``: monotonic seconds."""
+    """A lease, seen from one process. ``seconds``: how long it lasts; ``clock``: monotonic seconds.
+
+    ``key``: its pointer; ``duty``: what its holder does, as a phrase for the log.
+    """
 
     def __init__(
         self,
@@ -45,8 +49,12 @@ class Lease:
         *,
         seconds: float,
         clock: Callable[[], float] = time.monotonic,
+        key: str = LEASE,
+        duty: str = "saves the snapshots",
     ) -> None:
         self._pointers = pointers
+        self._key = key
+        self._duty = duty
         self._me = Holder(node, session)
         self._seconds = seconds
         self._clock = clock
@@ -67,13 +75,13 @@ class Lease:
 
     async def is_others(self) -> bool:
         """Tell whether another node holds the lease, or did when it was last set again. Raises StreamError."""
-        found = await self._pointers.pointer(LEASE)
+        found = await self._pointers.pointer(self._key)
         return found is not None and _decode(found[0]).node not in ("", self._me.node)
 
     async def renew(self) -> bool:
         """Keep the lease, or take it when it is free or has run out; tell whether it is held. Raises StreamError."""
         now = self._clock()
-        found = await self._pointers.pointer(LEASE)
+        found = await self._pointers.pointer(self._key)
         holder, revision = (_decode(found[0]), found[1]) if found is not None else (Holder(), 0)
         self.holder = holder.node
         if revision != self._seen:
@@ -81,11 +89,11 @@ class Lease:
         if holder not in (self._me, Holder()) and now - self._since < self._seconds:
             self._until = float("-inf")
             return False
-        if not await self._pointers.set_pointer(LEASE, CODEC.encode(self._me), revision=revision):
+        if not await self._pointers.set_pointer(self._key, CODEC.encode(self._me), revision=revision):
             self._until = float("-inf")
             return False
         if holder != self._me:
-            log.info("this node saves the snapshots now%s", f", after {holder.node}" if holder.node else "")
+            log.info("this node %s now%s", self._duty, f", after {holder.node}" if holder.node else "")
         self._until = now + self._seconds
         self.holder = self._me.node
         return True
@@ -95,9 +103,9 @@ class Lease:
         if not self.held:
             return
         self._until = float("-inf")
-        found = await self._pointers.pointer(LEASE)
+        found = await self._pointers.pointer(self._key)
         if found is not None and _decode(found[0]) == self._me:
-            await self._pointers.set_pointer(LEASE, CODEC.encode(Holder()), revision=found[1])
+            await self._pointers.set_pointer(self._key, CODEC.encode(Holder()), revision=found[1])
 
 
 def _decode(value: bytes) -> Holder:

@@ -52,6 +52,7 @@ COUNTERS = {
     " published again.",
     "given_up_change_sets": "Unfinished change sets that were aborted, by this node or another.",
     "foreign_messages": "Messages in the streams that no node wrote in its own name; they are stepped over.",
+    "feed_events": "Events of the change feed that this node published and a stream acknowledged.",
 }
 """Help of each counter, by its name in `harmonylite.status.Counters`; exposed with ``_total`` behind it."""
 

@@ -109,6 +109,7 @@ GOOD: dict[str, list[Any]] = {
     "an answer to a request for a snapshot": [requests.Reply("n1", "nats", "snapshot-1", True)],
     "the node whose schema is asked for": ["n1"],
     "the schema of a node": [schemas.NodeSchema("ab", 3, [schemas.SchemaObject("table", "t", "CREATE TABLE t(a)")])],
+    "the position of the feed": ["0:4711@1f0c2d3e,1:7"],
     "the list of nodes": [registry.NodeList({"n1": registry.ListedNode("ab", "h", "1", 1.5)}, {"n2": 2.5})],
     "the node that was forgotten": ["n2"],
     "who runs under a node id": [claim.Running("n1", "s", "h", 77, "/data/app.db", 1.5, 2.5)],

@@ -181,7 +181,7 @@ def within(value: Any) -> bool:
     if isinstance(value, list | tuple):
         return all(map(within, value))
     if isinstance(value, int):
-        return 0 <= value < 2**63
+        return -(2**31) <= value < 2**63  # user_version is signed
     return not isinstance(value, float) or (math.isfinite(value) and value >= 0)
 
 
