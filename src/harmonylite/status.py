@@ -41,7 +41,8 @@ TOLD_AFTER = 5.0
 class Part:
     """State of one part. ``reason``: why it waits or failed, a sentence for a person; "" when all is well.
 
-    ``behind``: the part whose trouble this one's wait may only be a consequence of, "" = none.
+    ``behind``: the part whose trouble this one's wait may only be a consequence of, "" = none. ``events``: what the
+    wait log has not logged yet, each with whether it is a warning.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Part:
     reason: str = ""
     since: float = field(default_factory=time.monotonic)
     behind: str = ""
+    events: list[tuple[str, bool]] = field(default_factory=list)
 
     def set(self, state: State, reason: str = "", behind: str = "") -> None:
         """Enter ``state``; the time of entering is kept while the state stays the same, whatever the reasons were."""
@@ -77,6 +79,10 @@ class Part:
     def failed(self, reason: str) -> None:
         """Needs a person."""
         self.set("failed", reason)
+
+    def event(self, text: str, *, warning: bool = False) -> None:
+        """Have the wait log write ``text``, within a second; the state stays."""
+        self.events.append((text, warning))
 
     def sentence(self) -> str:
         """Return what is waited for or failed, and for how long once that is worth a word."""

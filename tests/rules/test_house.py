@@ -36,9 +36,20 @@ def test_a_file_is_small_and_says_what_it_is(file: str) -> None:
     assert Path(file).stem not in VAGUE, "name the file after what it is about"
 
 
-@pytest.mark.parametrize("file", files("src"))
+@pytest.mark.parametrize("file", files(*FOLDERS))
 def test_the_formatter_lays_out_every_line(file: str) -> None:
-    assert not re.search(r"#\s*fmt:", (ROOT / file).read_text()), "pass fewer arguments instead"
+    assert not re.search(r"#\s*fmt[:]", (ROOT / file).read_text()), "pass fewer arguments, or write a table"
+
+
+@pytest.mark.parametrize("file", files("src"))
+def test_no_function_both_logs_and_says_what_its_part_waits_for(file: str) -> None:
+    """The wait log logs waits, and what `Part.event` gives it; else one cause is two lines."""
+    for function in ast.walk(ast.parse((ROOT / file).read_text())):
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+            calls = {ast.unparse(node.func) for node in ast.walk(function) if isinstance(node, ast.Call)}
+            logs = calls & {"log.info", "log.warning", "log.error", "log.exception"}
+            states = {call for call in calls if re.search(r"(part.*|_unfinished)\.(ok|waiting|failed)$", call)}
+            assert not (logs and states), f"{function.name} (line {function.lineno}): {logs}, {states}"
 
 
 @pytest.mark.parametrize("file", files("src"))

@@ -168,8 +168,9 @@ class NatsLink(Resource):
                 if lost is not self._connection:
                     continue  # it was renewed
                 self._status.nats_connected = False
-                self._part.waiting(f"connection to {lost.address} lost: {lost.cause}")
-                log.warning("connection to NATS at %s lost: %s", lost.address, lost.cause)
+                why = f"connection to {lost.address} lost: {lost.cause}"
+                self._part.waiting(why)
+                self._part.event(why, warning=True)
                 await lost.aclose()
                 self._take(await self._rounds(first=False))
                 self._status.counters.reconnects += 1
@@ -183,7 +184,7 @@ class NatsLink(Resource):
         self._part.ok()
         if not self.settings.stick:
             self._discovered = connection.discovered()
-        log.info("connected to NATS %s at %s", connection.version, connection.address)
+        self._part.event(f"connected to NATS {connection.version} at {connection.address}")
         self._up.set()
 
     async def _rounds(self, *, first: bool) -> Connection:

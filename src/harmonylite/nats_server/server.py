@@ -254,7 +254,7 @@ class EmbeddedServer(Resource):
             said = f"no room is left on the disk of {self.folder}: free some; the server then restarts by itself"
             self._part.waiting(said)
             await self._room.comes()
-            log.info("restarting nats-server: the disk of %s has room again", self.folder)
+            self._part.event(f"restarting nats-server: the disk of {self.folder} has room again")
             await self._stop()
 
     async def _watch_metrics(self) -> None:
@@ -280,7 +280,7 @@ class EmbeddedServer(Resource):
             absent = "" if "not reached" in found.trouble else self._status.servers.partition("; ")[2]
             trouble = "; ".join(filter(None, (found.trouble, absent, refused))) if found.trouble else ""
             if refused and not trouble and refused != told:
-                log.warning("embedded nats-server: %s", refused)
+                self._part.event(refused, warning=True)
             if trouble:
                 self._part.waiting(trouble)
             elif self._part.reason == told:

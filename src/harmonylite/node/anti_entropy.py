@@ -143,8 +143,9 @@ class AntiEntropy:
         if found.right is None:
             self._part.failed(f"{what}; there is no majority: see docs/recovery.md")
             return True
-        log.error("found %s", what)  # the repair may end before its wait is worth a line
-        self._part.waiting(f"{what}; the mirrors that deviate are repaired")
+        why = f"{what}; the mirrors that deviate are repaired"
+        self._part.waiting(why)
+        self._part.event(why, warning=True)  # the repair may end before its wait is worth a line
         await self._tell(found, digests)
         return True
 
@@ -225,11 +226,10 @@ class AntiEntropy:
             return False
         for difference in found:
             self._status.counters.verify_differences += _count(difference)
-            log.error(
-                "table %s: %d rows differ between database and mirror without being pending, for example %s",
-                difference.table,
-                _count(difference),
-                difference.sample[:5],
+            self._part.event(
+                f"table {difference.table}: {_count(difference)} rows differ between database and mirror without being"
+                f" pending, for example {difference.sample[:5]}",
+                warning=True,
             )
         self._status.verified = (time.time(), f"database and mirror differ in {', '.join(d.table for d in found)}")
         if await self._nodes():  # the mirror may be the wrong one of the two; where it is, it is repaired first
@@ -240,8 +240,9 @@ class AntiEntropy:
         except DatabaseError:
             return True
         self._status.counters.conflicts += conflicts
-        log.warning(
-            "repaired the database from its mirror; %d overwritten values are in the conflict journal", conflicts
+        self._part.event(
+            f"repaired the database from its mirror; {conflicts} overwritten values are in the conflict journal",
+            warning=True,
         )
         self._part.ok()
         return True

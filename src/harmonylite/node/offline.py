@@ -22,6 +22,7 @@ from harmonylite.nats.link import NatsLink
 from harmonylite.node.control import Parts
 from harmonylite.node.history import History
 from harmonylite.node.region import RegionControl
+from harmonylite.node.wait_log import log_events
 from harmonylite.node.wiring import equip, link_settings, replica_options, snapshot_signing
 from harmonylite.snapshots.replay import Replay
 from harmonylite.snapshots.repository import PointerStore, RepositorySettings, SnapshotRepository
@@ -40,6 +41,7 @@ async def offline(settings: Settings, status: NodeStatus, folder: Path) -> Async
     Raises NotRunningError, StreamError when the snapshots themselves are in a NATS that is not there.
     """
     async with AsyncExitStack() as stack:
+        stack.callback(log_events, status)
         regional, shards = await _streams(stack, settings, status)
         nats = regional.objects(bucket=settings.snapshot_bucket) if regional is not None else None
         pointers: PointerStore = regional.objects() if regional is not None else NoPointers()

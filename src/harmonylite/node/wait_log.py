@@ -1,8 +1,8 @@
-"""The one narrator of waits: what parts wait for or failed at goes into the log here, and nowhere else.
+"""The one narrator: what parts wait for, failed at or did goes into the log here, and nowhere else.
 
-Invariant: a wait is logged when it has lasted for `TOLD_AFTER` seconds, a failure at once, the end of either once, and
-meanwhile a line each `AGAIN_AFTER` seconds. What waits only because another part does is not logged for itself: the
-sentence of that other part names it.
+Invariant: a wait is logged when it has lasted for `TOLD_AFTER` seconds, a failure or an event at once, the end of a
+wait or failure once, and meanwhile a line each `AGAIN_AFTER` seconds. What waits only because another part does is not
+logged for itself: the sentence of that other part names it.
 """
 
 from __future__ import annotations
@@ -35,13 +35,16 @@ class WaitLog:
         self._explained: dict[str, float] = {}
 
     async def run(self) -> None:
-        """Look again and again, without end."""
-        while True:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(LOOK_EVERY):
-                    # until it is ready, each move is looked at: the line says how long that took
-                    await (asyncio.sleep(LOOK_EVERY) if self._ready else self._status.moved.wait())
-            self.look(time.monotonic())
+        """Look again and again, without end, and once more when it is cancelled."""
+        try:
+            while True:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(LOOK_EVERY):
+                        # until it is ready, each move is looked at: the line says how long that took
+                        await (asyncio.sleep(LOOK_EVERY) if self._ready else self._status.moved.wait())
+                self.look(time.monotonic())
+        finally:
+            log_events(self._status)
 
     def look(self, now: float) -> None:
         """Log what began to last, and what is over, since the last look. ``now``: on the monotonic clock."""
@@ -49,6 +52,8 @@ class WaitLog:
             self._ready = True
             self._tell_ready(now)
         for name, part in sorted(self._status.parts.items()):
+            if part.reason in _logged(part) and part.stuck:
+                self._told[name], self._last[name] = (part.since, part.state), now
             if not part.stuck:
                 if (told := self._told.pop(name, None)) is not None:
                     log.info("%s: resumed after %.0f s", name, now - told[0])
@@ -70,3 +75,17 @@ class WaitLog:
             return now - self._last[part.name] >= AGAIN_AFTER
         since = max(part.since, self._explained.get(part.name, 0.0))
         return part.state == "failed" or now - since >= TOLD_AFTER
+
+
+def log_events(status: NodeStatus) -> None:
+    """Log the events of all parts, where no wait log runs, or none any more."""
+    for _, part in sorted(status.parts.items()):
+        _logged(part)
+
+
+def _logged(part: Part) -> list[str]:
+    """Log what happened to ``part`` since the last call; return the texts."""
+    events, part.events = part.events, []
+    for text, warning in events:
+        log.log(logging.WARNING if warning else logging.INFO, "%s: %s", part.name, text)
+    return [text for text, _ in events]

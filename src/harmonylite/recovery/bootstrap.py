@@ -206,7 +206,7 @@ class Bootstrap:
         self._part.waiting("saving the first snapshot")
         if await self._patiently(lambda: repository.save(first=True)) is not None:
             await self._patiently(lambda: self._thread.run(replica.join_first, newest))
-            log.info("bootstrapped a new cluster from this node's content")
+            self._part.event("bootstrapped a new cluster from this node's content")
             return
         await self._thread.run(replica.close)
         await self._patiently(lambda: self._thread.run(_drop_mirror, self._options))
@@ -238,13 +238,15 @@ class Bootstrap:
             await self._thread.run(replica.close)
             await self._patiently(lambda: self._thread.run(install_mirror, self._options, fetched[1]))
             await self._patiently(lambda: self._thread.run(replica.open))
-            log.info("bootstrapped the mirror from snapshot %s of node %s", fetched[0].name, fetched[0].node)
+            self._part.event(f"bootstrapped the mirror from snapshot {fetched[0].name} of node {fetched[0].node}")
             return
         self._part.waiting(f"the mirror is lost; another node is asked for a snapshot: {why}")
         if await self._request_snapshot() or seconds < SILENT:
             await asyncio.sleep(AGAIN)
             return
-        log.warning("started a new epoch from this database: its mirror is lost and no node has a snapshot")
+        self._part.event(
+            "started a new epoch from this database: its mirror is lost and no node has a snapshot", warning=True
+        )
         await self._thread.run(replica.copy_into_mirror)
         await self._thread.run(lambda: adopt_lineage(replica.connection))
         with suppress(SnapshotError, StreamError):

@@ -176,7 +176,7 @@ class Recovery:
         try:
             found = await repair(replica, self._thread, self._status, Replay.of(replica.options, self._streams), source)
         except (SnapshotError, SchemaWaitError, PoisonError) as error:
-            log.warning("the mirror stays: %s", error)
+            self._part.event(f"the mirror stays: {error}", warning=True)
             if not source.done.done():
                 source.done.set_exception(error)
         else:

@@ -304,7 +304,9 @@ class Engine:
             for victim, shard in due:
                 try:
                     stalls.given_up((victim, shard), await self.publisher.abort(victim, shard), now)
-                    log.warning("aborting change set %s, which its writer left unfinished on shard %d", victim, shard)
+                    self._unfinished.event(
+                        f"aborted change set {victim}, which its writer left unfinished on shard {shard}", warning=True
+                    )
                 except StreamError as error:
                     pause = max(pause, self._aborts.failed(error, now))
 

@@ -326,8 +326,10 @@ class SnapshotRepository:
         if isinstance(error, SnapshotRefusedError):
             self._refused[snapshot.name] = error
         if snapshot.name not in self.damaged:  # later on others may know more about the cause, and have said so
-            self._status.part("snapshots").waiting(f"{error}; an older one is tried, and a new one is due")
-            log.warning("snapshot %s can't be used: %s; trying an older one", snapshot.name, error)
+            why = f"{error}; an older one is tried, and a new one is due"
+            part = self._status.part("snapshots")
+            part.waiting(why)
+            part.event(why, warning=True)
         self.damaged.add(snapshot.name)
         if isinstance(error, ObjectMissingError):
             self.missing.add(snapshot.name)

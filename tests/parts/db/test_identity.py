@@ -125,7 +125,7 @@ LATER: dict[str, tuple[str, list[str]]] = {
     "all deleted": ("DELETE FROM m", ["x.1", "x.2"]),
     "under another number": ("UPDATE m SET id = id + 10", ["x.1", "x.2", "y.1", "y.2"]),
     "one more": ("INSERT INTO m(app, name, at) VALUES ('y', '3', 'b')", ["x.1", "x.2", "y.1", "y.2", "y.3"]),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("what", LATER)
@@ -170,8 +170,12 @@ def test_what_refers_to_a_record_goes_with_it(make_group: Callable[[int], Group]
             "SELECT app || name, group_concat(tag, ' ' ORDER BY tag) FROM detail JOIN m ON m.id = m_id GROUP BY m.id"
         )
         assert dict(member.run(tagged)) == {
-            "a1": "add", "a2": "add", "b1": "add late", "b2": "add late", "all1": "add late",
-        }  # fmt: skip
+            "a1": "add",
+            "a2": "add",
+            "b1": "add late",
+            "b2": "add late",
+            "all1": "add late",
+        }
         assert member.run("SELECT k FROM link JOIN m ON m.id = m_id WHERE replace(k, 'late', '') <> app || name") == []
 
 
@@ -317,10 +321,11 @@ TOOLS: dict[str, tuple[str, tuple[Any, ...]]] = {
     ),
     "Rails": ('CREATE TABLE "schema_migrations" ("version" varchar NOT NULL PRIMARY KEY)', ()),
     "Alembic": (
-        "CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL, CONSTRAINT pk PRIMARY KEY (version_num))", ()
+        "CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL, CONSTRAINT pk PRIMARY KEY (version_num))",
+        (),
     ),
     "an application's own": ("CREATE TABLE migrations(id INTEGER PRIMARY KEY, from_country TEXT, birds INT)", ()),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("tool", TOOLS)

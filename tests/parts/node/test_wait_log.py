@@ -77,6 +77,33 @@ def test_a_failure_is_told_at_once(told: pytest.LogCaptureFixture) -> None:
     ]
 
 
+def test_an_event_is_logged_once_and_a_wait_that_was_one_is_not_logged_again(told: pytest.LogCaptureFixture) -> None:
+    status = NodeStatus()
+    telling, part, now = WaitLog(status), status.part("nats"), time.monotonic()
+    part.event("connected")
+    part.waiting("the connection was lost")
+    part.event("the connection was lost", warning=True)
+    for seconds in (0, 1, LATER):
+        telling.look(now + seconds)
+    part.ok()
+    telling.look(now + LATER)
+    assert [(record.levelname, record.getMessage().partition(" after")[0]) for record in told.records] == [
+        ("INFO", "nats: connected"),
+        ("WARNING", "nats: the connection was lost"),
+        ("INFO", "nats: resumed"),
+    ]
+
+
+async def test_an_event_at_the_end_is_logged_too(told: pytest.LogCaptureFixture) -> None:
+    status = NodeStatus()
+    log = asyncio.create_task(WaitLog(status).run())
+    await asyncio.sleep(0)
+    status.part("verify").event("repaired the database", warning=True)
+    log.cancel()
+    await asyncio.wait({log})
+    assert told.messages == ["verify: repaired the database"]
+
+
 def of_nats(status: NodeStatus) -> None:
     """Let three parts wait as they do while NATS is away: each met an error of its own."""
     status.part("publish").waiting("changes queue: not connected", StreamError("not connected"))

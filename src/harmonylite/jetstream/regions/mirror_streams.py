@@ -250,8 +250,9 @@ class RegionWatch:
             # The primary region lost its streams and started a new epoch; what is in the copies, every node here has
             # folded.
             self._others = 0
-            log.warning(
-                "copying the streams of primary region %s again: they are not those copied before", self._home.now
+            self._part.event(
+                f"copying the streams of primary region {self._home.now} again: they are not those copied before",
+                warning=True,
             )
             await self._rejoin()
         if self._home.here:
