@@ -179,6 +179,21 @@ def test_what_refers_to_a_record_goes_with_it(make_group: Callable[[int], Group]
         assert member.run("SELECT k FROM link JOIN m ON m.id = m_id WHERE replace(k, 'late', '') <> app || name") == []
 
 
+def test_rows_that_turn_out_to_be_one_record_are_one(group: Group) -> None:
+    a, b = group.several(2, TABLE, DETAIL, rules=RULES)
+    insert(b, "x.1", "y.1")
+    insert(a, "y.1")
+    b.run("INSERT INTO detail(m_id, tag) VALUES (2, 'add')")
+    a.run("INSERT INTO detail(m_id, tag) VALUES (1, 'add')")
+    b.send()
+    a.receive()
+    assert a.run("SELECT id FROM m WHERE app = 'y' ORDER BY id") == [(1,), (2,)]  # until its own is folded
+    a.run("INSERT INTO detail(m_id, tag) VALUES (2, 'add')")
+    a.send()
+    assert group.equal("m") == [(1, "x", "1", "b"), (2, "y", "1", "a")]
+    assert group.equal("detail") == [(1, 2, "add")]
+
+
 def test_a_reference_that_another_node_wrote_stays_with_its_record(group: Group) -> None:
     a, b = group.several(2, TABLE, MENTION, rules=RULES)
     insert(a, "x.1")

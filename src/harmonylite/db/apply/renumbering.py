@@ -117,7 +117,8 @@ def _make_room(connection: apsw.Connection, table: TrackedTable) -> None:
     own = [f"d.{quote(name)}" for name in shape.identity]
     record = f"SELECT 1 FROM {table.mirror} AS m WHERE {there} = {key} AND {numbers.same_record(table, 'm', own)}"
     new = f"SELECT new FROM {PAIRS} WHERE new NOT IN (SELECT old FROM {PAIRS})"
-    sitting = f"SELECT {key} FROM {table.main} AS d WHERE {key} IN ({new}) AND NOT EXISTS ({record})"
+    written = f"{key} IN ({new}) AND EXISTS (SELECT 1 FROM {table.scratch('logged')} AS l WHERE l.k0 = {key})"
+    sitting = f"SELECT {key} FROM {table.main} AS d WHERE {written} AND NOT EXISTS ({record})"
     top = (
         f"SELECT max((SELECT ifnull(max({key}), 0) FROM {table.main} AS d),"
         f" (SELECT ifnull(max({there}), 0) FROM {table.mirror} AS m), (SELECT max(new) FROM {PAIRS}))"
