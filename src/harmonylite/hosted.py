@@ -15,7 +15,7 @@ from harmonylite.program import settings_of
 def main() -> int:
     """Run the node; return its exit code."""
     given = Invocation()
-    given.settings = settings_of(sys.stdin.read())
+    given.databases = [settings_of(sys.stdin.read())]
     return run_node(given)
 
 

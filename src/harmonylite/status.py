@@ -165,19 +165,36 @@ class Counters:
     conflicts: int = 0
     captures: int = 0
     looks: int = 0
-    reconnects: int = 0
     unread_questions: int = 0
     unread_answers: int = 0
     dropped_questions: int = 0
     snapshots_saved: int = 0
     snapshots_restored: int = 0
-    embedded_restarts: int = 0
     verify_runs: int = 0
     verify_differences: int = 0
     passed_over_change_sets: int = 0
     given_up_change_sets: int = 0
     foreign_messages: int = 0
     feed_events: int = 0
+
+
+@dataclass(slots=True)
+class NatsStatus:
+    """The way to NATS, which all databases of a process share. Fields as in `NodeStatus`; ``url``: of the server that
+    the link leads to; ``reconnects``: times that it was made again; ``restarts``: of the embedded server.
+    """
+
+    connected: bool = False
+    url: str = ""
+    figures: dict[str, float] = field(default_factory=dict)
+    servers: str = ""
+    reconnects: int = 0
+    restarts: int = 0
+
+
+def _of_nats(name: str) -> Any:
+    """Return a property of `NodeStatus` that is a field of its `NatsStatus`."""
+    return property(lambda status: getattr(status.nats, name), lambda status, value: setattr(status.nats, name, value))
 
 
 @dataclass(slots=True)
@@ -195,7 +212,7 @@ class NodeStatus:
     digest of the replicated tables and their columns. ``page``: where others reach this node's page, "" = nowhere.
     ``verified``: when this node was last compared, and what came of it. ``peers``: the other nodes, by id.
     ``progress``: what is carried to or from the store of snapshots now, bytes so far, and bytes in all. ``behind``:
-    which part always depends on which other one.
+    which part always depends on which other one. ``elsewhere``: parts that the log tells of for all databases at once.
     """
 
     node_id: str = ""
@@ -212,10 +229,7 @@ class NodeStatus:
     look_time: Histogram = field(default_factory=Histogram)
     capture_time: Histogram = field(default_factory=Histogram)
     db_connected: bool = False
-    nats_connected: bool = False
-    nats_server: str = ""
-    server: dict[str, float] = field(default_factory=dict)
-    servers: str = ""
+    nats: NatsStatus = field(default_factory=NatsStatus)
     schema: str = ""
     page: str = ""
     verified: tuple[float, str] = (0.0, "")
@@ -238,8 +252,27 @@ class NodeStatus:
     progress: tuple[str, int, int] | None = None
     pace: Pace = field(default_factory=Pace)
     behind: dict[str, str] = field(default_factory=dict)
+    elsewhere: tuple[str, ...] = ()
     moved: Wakeup = field(default_factory=Wakeup)
     """Notified when positions moved, and when the node caught up."""
+
+    def begin(self) -> None:
+        """Forget how the node was that ran before over the same files; counters only grow."""
+        self.parts, self.shards, self.behind, self.elsewhere = {}, {}, {}, ()
+        self.caught_up = self.comes_back = self.waits_for_schema = self.stopping = False
+        self.started, self.started_wall = time.monotonic(), time.time()
+
+    def share(self, nats: NodeStatus, parts: tuple[str, ...]) -> None:
+        """Show the process's way to NATS, of which ``nats`` says all, as this database's own."""
+        self.nats = nats.nats
+        self.elsewhere = parts
+        self.parts |= {name: nats.part(name) for name in parts}
+        self.behind |= nats.behind
+
+    nats_connected = _of_nats("connected")
+    nats_server = _of_nats("url")
+    server = _of_nats("figures")
+    servers = _of_nats("servers")
 
     def part(self, name: str) -> Part:
         """Return the part called ``name``, made on first use."""
@@ -358,7 +391,8 @@ class NodeStatus:
             **({"region": self.region} if self.region else {}),
             "waits": self.waits,
             "warnings": self.all_warnings,
-            "counters": {name: getattr(self.counters, name) for name in Counters.__slots__},
+            "counters": {name: getattr(self.counters, name) for name in Counters.__slots__}
+            | {"reconnects": self.nats.reconnects, "embedded_restarts": self.nats.restarts},
         }
 
 

@@ -11,8 +11,7 @@ import os
 import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-
-from harmonylite.status import NodeStatus
+from typing import Protocol
 
 log = logging.getLogger(__name__)
 
@@ -20,6 +19,27 @@ EVERY = 1.0
 """Seconds between looks at the status; shorter where the watchdog wants it."""
 LONGER = 30
 """Seconds that the start may take on from each look: filling a new database may take many minutes."""
+
+
+class ServiceStatus(Protocol):
+    """What systemd is told of: the fields of `harmonylite.status.NodeStatus`, of one node or of a whole process."""
+
+    stopping: bool
+
+    @property
+    def cdc_installed(self) -> bool: ...
+
+    @property
+    def caught_up(self) -> bool: ...
+
+    @property
+    def comes_back(self) -> bool: ...
+
+    @property
+    def waits(self) -> list[str]: ...
+
+    @property
+    def pending_rows(self) -> int: ...
 
 
 class Notifier:
@@ -47,7 +67,7 @@ class Notifier:
 
 
 @asynccontextmanager
-async def supervised(status: NodeStatus, environment: Mapping[str, str] = os.environ) -> AsyncIterator[None]:
+async def supervised(status: ServiceStatus, environment: Mapping[str, str] = os.environ) -> AsyncIterator[None]:
     """Tell systemd about the node as long as the body runs, if it asks for that."""
     path = environment.get("NOTIFY_SOCKET", "")
     if not path:
@@ -63,7 +83,7 @@ async def supervised(status: NodeStatus, environment: Mapping[str, str] = os.env
         notifier.tell(STOPPING=1)
 
 
-async def _tell(notifier: Notifier, status: NodeStatus, watchdog: float) -> None:
+async def _tell(notifier: Notifier, status: ServiceStatus, watchdog: float) -> None:
     """Tell without end. ``watchdog``: seconds within which a sign of life is wanted, 0: none is."""
     begun = False
     while True:
@@ -90,7 +110,7 @@ def _watchdog(environment: Mapping[str, str]) -> float:
     return int(microseconds) / 1e6 if microseconds.isdigit() else 0.0
 
 
-def _sentence(status: NodeStatus) -> str:
+def _sentence(status: ServiceStatus) -> str:
     """Return how the node does, on one line."""
     if status.stopping:
         return "ending"

@@ -30,12 +30,17 @@ def check(ctx: click.Context, file: Path | None, as_json: bool) -> None:
 
     given = invocation(ctx)
     given.config = file or given.config
-    settings = given.settings
+    databases = given.databases
     if as_json:
-        print_json({"effective": tomllib.loads(effective(settings)), "notes": list(notes(settings))})
+        found = [{"effective": tomllib.loads(effective(each)), "notes": list(notes(each))} for each in databases]
+        named = {each.name: what for each, what in zip(databases, found, strict=True)}
+        print_json({"databases": named} if databases[0].name else found[0])
         return
-    click.echo(effective(settings), nl=False)
-    for note in notes(settings):
+    for each in databases:
+        click.echo((f"## database {each.name}\n\n" if each.name else "") + effective(each))
+    for note in dict.fromkeys(
+        f"{f'{each.name}: ' if each.name else ''}{note}" for each in databases for note in notes(each)
+    ):
         remark(f"note: {note}")
     remark(f"{given.file or 'the configuration'} is fine")
 

@@ -5,7 +5,7 @@ Invariant: the configuration is read only by a command that needs it, and at mos
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -22,9 +22,12 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 @dataclass
 class Invocation:
-    """``config``: the file that was named, None = none. ``overrides``: dotted keys that flags set."""
+    """``config``: the file that was named, None = none. ``database``: which of several of one process is meant, "" =
+    the only one. ``overrides``: dotted keys that flags set.
+    """
 
     config: Path | None = None
+    database: str = ""
     overrides: dict[str, Any] = field(default_factory=dict)
     verbose: bool = False
 
@@ -38,10 +41,17 @@ class Invocation:
 
     @cached_property
     def settings(self) -> Settings:
-        """The configuration, read and checked; raises ConfigError."""
+        """The configuration of the database that is meant, read and checked; raises ConfigError."""
         from harmonylite.config import load
 
-        return load(self.file, self.overrides)
+        return load(self.file, self.overrides, database=self.database)
+
+    @cached_property
+    def databases(self) -> Sequence[Settings]:
+        """The configurations of all databases of the process."""
+        from harmonylite.config import load_all
+
+        return load_all(self.file, self.overrides)
 
     def control(self, seconds: float = 15.0) -> ControlClient:
         """Return the way to the running node of the configured database; raises NotRunningError."""
@@ -61,8 +71,20 @@ def _named(ctx: click.Context, _parameter: click.Parameter, path: Path | None) -
         invocation(ctx).config = path
 
 
+def _chosen(ctx: click.Context, _parameter: click.Parameter, name: str | None) -> None:
+    if name is not None:
+        invocation(ctx).database = name
+
+
 def config_option(function: Function) -> Function:
-    """Give a command the flag -config, so that it may follow the command's name too."""
+    """Give a command the flags -config and -database, so that they may follow the command's name too."""
+    which = click.option(
+        "-database",
+        expose_value=False,
+        callback=_chosen,
+        metavar="NAME",
+        help="Which database is meant, where the configuration has several.",
+    )
     option = click.option(
         "-config",
         type=click.Path(path_type=Path),
@@ -71,7 +93,7 @@ def config_option(function: Function) -> Function:
         metavar="FILE",
         help="Configuration file. Without it: config.toml in the working directory.",
     )
-    return option(function)
+    return option(which(function))
 
 
 def json_option(function: Function) -> Function:

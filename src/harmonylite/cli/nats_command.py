@@ -32,7 +32,8 @@ def move(ctx: click.Context, file: Path, as_json: bool) -> None:
     from harmonylite.config import load
     from harmonylite.node.stream_migration import move as move_all
 
-    carried = asyncio.run(move_all(invocation(ctx).settings, load(file), remark))
+    given = invocation(ctx)
+    carried = asyncio.run(move_all(given.settings, load(file, database=given.database), remark))
     if as_json:
         print_json({"moved": [each.name for each in carried]})
         return
@@ -68,7 +69,7 @@ def serve(ctx: click.Context) -> None:
     from harmonylite import logs
     from harmonylite.config import secrets
 
-    settings = invocation(ctx).settings
+    settings = invocation(ctx).databases[0]
     logs.configure(settings.logging, known_secrets=secrets(settings))
 
     async def run() -> None:

@@ -27,14 +27,14 @@ def run_node(given: Invocation) -> int:
 
     from harmonylite import logs
     from harmonylite.config import secrets
-    from harmonylite.node.node import run
+    from harmonylite.node.process import run
 
-    settings = given.settings
-    logs.configure(settings.logging, known_secrets=secrets(settings))
+    databases = given.databases
+    logs.configure(databases[0].logging, known_secrets=[each for one in databases for each in secrets(one)])
     log = structlog.get_logger(__name__)
     log.info("read configuration", file=str(given.file or "none, only defaults, environment and flags"))
     try:
-        return asyncio.run(run(settings))
+        return asyncio.run(run(databases))
     except HarmonyLiteError as error:
         # In the log, not beside it: where lines are JSON, the last one must be, too.
         log.critical(error.message, advice=error.advice, exit_code=error.exit_code)

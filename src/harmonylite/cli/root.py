@@ -91,6 +91,7 @@ def _only_expected(error: BaseException) -> HarmonyLiteError | None:
     metavar="FILE",
     help="Configuration file. Without it: config.toml in the working directory.",
 )
+@click.option("-database", metavar="NAME", help="Which database is meant, where the configuration has several.")
 @click.option("-node-id", metavar="NAME", help="Name of this node, instead of node_id.")
 @click.option("-cluster-addr", metavar="HOST:PORT", help="Where the embedded server listens for the other nodes'.")
 @click.option("-cluster-peers", metavar="URLS", help="The other nodes' cluster addresses, comma separated.")
@@ -109,7 +110,7 @@ def root(ctx: click.RichContext, /, **flags: Any) -> None:
     Without a command: run the node. Flags may have one dash or two.
     """
     given = invocation(ctx)
-    given.config, given.verbose = flags["config"], flags["verbose"]
+    given.config, given.verbose, given.database = flags["config"], flags["verbose"], flags["database"] or ""
     given.overrides |= {key: flags[flag] for flag, key in OVERRIDES.items() if flags[flag] is not None}
     if flags["verbose"]:
         given.overrides["logging.verbose"] = True

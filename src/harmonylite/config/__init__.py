@@ -5,7 +5,7 @@ Invariant: `Settings` is frozen, complete and valid; one `ConfigError` reports e
 
 from harmonylite.config.checks import notes
 from harmonylite.config.kinds import NODE_ID
-from harmonylite.config.load import DEFAULT_FILE, load, secrets
+from harmonylite.config.load import DEFAULT_FILE, load, load_all, secrets
 from harmonylite.config.nats import NatsSettings
 from harmonylite.config.secret_text import MASK, Url, names_secret, redact
 from harmonylite.config.settings import (
@@ -34,6 +34,7 @@ __all__ = [
     "Url",
     "effective",
     "load",
+    "load_all",
     "names_secret",
     "notes",
     "redact",

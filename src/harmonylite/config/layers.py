@@ -24,16 +24,21 @@ Name = tuple[str, ...]
 
 @dataclass(slots=True)
 class Layers:
-    """Values by key, the strongest layer's; where each came from; what was wrong so far."""
+    """Values by key, the strongest layer's; where each came from; what was wrong so far. ``databases``: what each
+    ``[[database]]`` of ``file`` says (`harmonylite.config.databases`).
+    """
 
     values: dict[Name, Any] = field(default_factory=dict)
     sources: dict[Name, KeySource] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
+    databases: list[dict[str, Any]] = field(default_factory=list)
+    file: str = ""
 
     def add_file(self, path: Path) -> None:
         """Read the TOML file ``path``; raise ConfigError when it can't be read at all."""
         text = _text(path)
         raw, lines = _parsed(path, text), key_lines(text)
+        raw = self._without_databases(raw, KeySource(str(path), lines.get(("database",), 0)))
         found: dict[Name, tuple[Any, KeySource]] = {}
         for written, value in _flat(_by_key(raw), Settings, ()):
             line = lines.get(written) or min((n for at, n in lines.items() if at[2:] == written[1:2]), default=0)
@@ -65,9 +70,12 @@ class Layers:
 
     def add_program(self, given: Mapping[str, Any]) -> None:
         """Take what a program says that runs a node: keys and tables as in the file, in Python's types."""
-        source = KeySource("Config")
+        self.add_entry(given, KeySource("Config"))
+
+    def add_entry(self, given: Mapping[str, Any], source: KeySource) -> None:
+        """Take keys and tables, all of them from ``source``."""
         found: dict[Name, tuple[Any, KeySource]] = {}
-        for written, value in _flat(given, Settings, ()):
+        for written, value in _flat(_by_key(dict(given)), Settings, ()):
             if name := self._known(written, source):
                 self._once(found, name, value, source)
         self._take(found)
@@ -81,6 +89,15 @@ class Layers:
                 table = table.setdefault(piece, {})
             table[name[-1]] = value
         return whole
+
+    def _without_databases(self, raw: dict[str, Any], source: KeySource) -> dict[str, Any]:
+        found = raw.get("database", [])
+        if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
+            what = "is not a list of tables; write [[database]] and its keys below"
+            self.problems.append(Problem(source, "database", what))
+            found = []
+        self.databases, self.file = found, source.place
+        return {key: value for key, value in raw.items() if key != "database"}
 
     def _known(self, written: Name, source: KeySource) -> Name | None:
         if name := SPELLINGS.get(written):

@@ -6,17 +6,19 @@ Invariant: either a complete and valid `Settings`, or one ConfigError that tells
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import SecretStr, ValidationError
 
 from harmonylite.config.checks import faults
+from harmonylite.config.databases import DatabaseEntry, entries, misplaced, shared
 from harmonylite.config.layers import KEYS, PER_TABLE, Layers, Name
 from harmonylite.config.problems import KeySource, Problem, from_pydantic, raise_all
 from harmonylite.config.settings import Settings
 from harmonylite.config.store_urls import sftp_place, webdav_place
+from harmonylite.errors import ConfigError
 
 DEFAULT_FILE = "config.toml"
 """Looked for in the working directory when no file is named."""
@@ -28,14 +30,37 @@ def load(
     *,
     environment: Mapping[str, str] | None = None,
     program: Mapping[str, Any] | None = None,
+    database: str = "",
 ) -> Settings:
-    """Read the configuration.
+    """Read the configuration of one database.
 
     ``path``: the TOML file; None = only defaults, environment and ``overrides``. ``overrides``: dotted key to value,
     from flags. ``environment``: None = the process's own. ``program``: keys and tables as in the file, from a program
-    that runs a node.
+    that runs a node. ``database``: the name of one of several, "" = of the only one.
 
-    :raises ConfigError: the file can't be read, or anything in the whole is wrong; it lists all faults.
+    :raises ConfigError: the file can't be read, or anything in the whole is wrong; it lists all faults. Or several
+        databases are there and none is named, or not that one.
+    """
+    found = load_all(path, overrides, environment=environment, program=program)
+    names = [settings.name for settings in found]
+    if database in names:
+        return found[names.index(database)]
+    if not names[0]:
+        raise ConfigError(f"there is no [[database]] named {database}", advice="leave -database out: there is only one")
+    what = f"no [[database]] is named {database}" if database else f"the configuration has {len(names)} databases"
+    raise ConfigError(what, advice=f"name one with -database: {', '.join(names)}")
+
+
+def load_all(
+    path: Path | None,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    environment: Mapping[str, str] | None = None,
+    program: Mapping[str, Any] | None = None,
+) -> Sequence[Settings]:
+    """Read the configuration of all databases of a process: of each ``[[database]]``, or of the only one, without name.
+
+    Arguments and errors as for `load`.
     """
     layers = Layers()
     if path is not None:
@@ -43,10 +68,24 @@ def load(
     layers.add_environment(os.environ if environment is None else environment)
     layers.add_program(program or {})
     layers.add_flags(overrides or {})
-    settings = _validated(layers, path)
+    listed = entries(layers)
+    found: list[tuple[DatabaseEntry, Settings]] = []
+    if not listed:
+        only = _validated(layers, path)
+        raise_all(layers.problems)
+        assert only is not None, "no problem was found, so the settings are there"
+        return [only]
+    layers.problems += misplaced(layers)
+    for entry in listed:
+        own = entry.over(layers)
+        settings = _validated(own, path) if own.values else None
+        layers.problems += own.problems
+        if settings is not None:
+            found.append((entry, settings))
+    layers.problems += shared(found)
     raise_all(layers.problems)
-    assert settings is not None, "no problem was found, so the settings are there"
-    return settings
+    beside = tuple(settings.db_path for _, settings in found)
+    return [settings.named(entry.name, beside) for entry, settings in found]
 
 
 def secrets(settings: Settings) -> list[str]:

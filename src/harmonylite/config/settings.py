@@ -6,9 +6,10 @@ Invariant: a `Settings` object is complete and valid; nothing reads the file, th
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field, PrivateAttr, SecretStr
 
 from harmonylite.config.kinds import (
     POLLING_MS,
@@ -298,6 +299,25 @@ class Settings(Section):
     merge: MergeSettings = MergeSettings()
     feed: FeedSettings = FeedSettings()
     verify: VerifySettings = VerifySettings()
+
+    _name: str = PrivateAttr("")
+    _beside: tuple[Path, ...] = PrivateAttr(())
+
+    @property
+    def name(self) -> str:
+        """What this database is called among several of one process, "" where it is the only one."""
+        return self._name
+
+    @property
+    def beside(self) -> tuple[Path, ...]:
+        """The files of all databases of the process, in their order."""
+        return self._beside or (self.db_path,)
+
+    def named(self, name: str, beside: tuple[Path, ...]) -> Settings:
+        """Return these settings for the database called ``name``, one of the files ``beside``."""
+        found = self.model_copy()
+        found._name, found._beside = name, beside
+        return found
 
     @property
     def snapshot_bucket(self) -> str:

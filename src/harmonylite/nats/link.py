@@ -173,7 +173,7 @@ class NatsLink(Resource):
                 self._part.event(why, warning=True)
                 await lost.aclose()
                 self._take(await self._rounds(first=False))
-                self._status.counters.reconnects += 1
+                self._status.nats.reconnects += 1
         finally:
             self._up.set()
 

@@ -235,7 +235,7 @@ class EmbeddedServer(Resource):
             reason = self._why(code)
             self._status.server = {}
             while True:
-                self._status.counters.embedded_restarts += 1
+                self._status.nats.restarts += 1
                 pause = retry.failed(f"restarting embedded nats-server, which ended: {reason}", time.monotonic())
                 self._part.waiting(f"nats-server ended by itself, is started again in {pause:.1f} s: {reason}")
                 await asyncio.sleep(pause)

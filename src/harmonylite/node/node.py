@@ -7,37 +7,32 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
 
 from harmonylite.backoff import Backoff, Retry
 from harmonylite.config import Settings, notes
-from harmonylite.config import secrets as known_secrets
 from harmonylite.db.replica import Replica
 from harmonylite.db.sqlite.checkpointer import Checkpointer
 from harmonylite.db.sqlite.clean_shutdown import note
 from harmonylite.db.sqlite.thread import SqliteThread
 from harmonylite.db.sqlite.watch import Watch
-from harmonylite.errors import DatabaseDamagedError, DatabaseError, HarmonyLiteError, ReopenError, StreamError, leaves
+from harmonylite.errors import DatabaseDamagedError, DatabaseError, ReopenError, StreamError, leaves
 from harmonylite.identity import acquire_lock, fingerprint, identify, make_folder
 from harmonylite.jetstream.shard import JetStreamShard
-from harmonylite.logs import LogTail, configure
+from harmonylite.logs import LogTail
 from harmonylite.nats.link import NatsLink
 from harmonylite.nats.peers import NatsPeers
-from harmonylite.nats_server.server import PART as EMBEDDED
-from harmonylite.nats_server.server import EmbeddedServer
-from harmonylite.nats_server.settings import EmbeddedSettings
-from harmonylite.node.claim import Claim, process_name, refuse_twin
+from harmonylite.node.claim import Claim, process_name
 from harmonylite.node.control import Control, Parts
-from harmonylite.node.exit import cut_short, ended_by
 from harmonylite.node.feeds import Feeds
 from harmonylite.node.history import History
+from harmonylite.node.line import Line
 from harmonylite.node.page import PageParts, listen, schema_digest
 from harmonylite.node.presence import Presence
 from harmonylite.node.region import RegionControl
@@ -46,9 +41,7 @@ from harmonylite.node.schemas import Schemas
 from harmonylite.node.services import Services
 from harmonylite.node.wait_log import WaitLog
 from harmonylite.node.wiring import (
-    embedded_settings,
     equip,
-    link_settings,
     private_folder,
     replica_options,
     sender_settings,
@@ -58,7 +51,6 @@ from harmonylite.recovery.bootstrap import Bootstrap
 from harmonylite.replication.engine import Engine, EngineHooks
 from harmonylite.replication.verify import Verifier
 from harmonylite.status import NodeStatus
-from harmonylite.systemd import supervised
 from harmonylite.version import __version__
 from harmonylite.web.control import ControlServer
 from harmonylite.wire import ENVELOPE_BYTES
@@ -76,13 +68,37 @@ STATISTICS_EVERY = 600.0
 """Seconds between looks at what ANALYZE found out; it costs a read of a small table."""
 
 
-class NodeRuntime:
-    """One node. `run` it once; `stop` ends it. ``tail``: the last lines of the log, for the page."""
+Listen = Callable[[AsyncExitStack, Settings, NodeStatus, PageParts], Awaitable[str]]
+"""Shows a node's page as long as the stack is open; returns where it is, "" = nowhere."""
 
-    def __init__(self, settings: Settings, tail: LogTail | None = None) -> None:
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What a node has in common with those of other databases in its process. ``connected``: waits for the way to NATS,
+    raises what it failed with.
+    """
+
+    connected: Callable[[], Awaitable[NatsLink]]
+    listen: Listen
+
+
+class NodeRuntime:
+    """One node. `run` it once; `stop` ends it. ``tail``: the last lines of the log, for the page; ``status``: to be
+    shown in; ``shared``: None for the only node of its process.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        tail: LogTail | None = None,
+        *,
+        status: NodeStatus | None = None,
+        shared: Shared | None = None,
+    ) -> None:
         self._settings = settings
         self._tail = tail or LogTail()
-        self.status_object = NodeStatus(version=__version__, db_path=str(settings.db_path))
+        self._shared = shared
+        self.status_object = status or NodeStatus(version=__version__, db_path=str(settings.db_path))
         self._stopping = asyncio.Event()
         self._thread = SqliteThread()
         self._parts = Parts()
@@ -92,34 +108,22 @@ class NodeRuntime:
         self._schemas = Schemas(self.status_object, self._thread, self._parts, self._control)
         self._services: Services | None = None
         self._bootstrap: Bootstrap | None = None
-        self._link: NatsLink | None = None
+        self._line: Line | None = None
         self._claim: Claim | None = None
-        self._server: EmbeddedServer | None = None
         self._renewing: asyncio.Task[None] | None = None
         self._checkpointer = Checkpointer(settings.db_path, enabled=settings.checkpointer, others=self._parts.in_use)
         self._watch = Watch(settings.db_path, on_event=self._checkpointer.wake)
 
     def stop(self) -> None:
         """Drain and end."""
-        log.info("stopping: publishing what is committed, if NATS is reachable; a second signal stops at once")
         self.status_object.stopping = True
         self._feeds.close()
         self._stopping.set()
 
     def renew(self) -> None:
         """Read certificates and credentials from their files again, as SIGHUP asks; what fails is logged."""
-        if self._renewing is None or self._renewing.done():
-            self._renewing = asyncio.create_task(self._renew(), name="renew the connection to NATS")
-
-    async def _renew(self) -> None:
-        try:
-            if self._server is not None:
-                await self._server.reload()
-            if self._link is not None:
-                await self._link.renew()
-            log.info("reloaded certificates and credentials for NATS")
-        except (HarmonyLiteError, OSError) as error:
-            log.error("kept certificates and credentials for NATS: %s", error)
+        if self._line is not None and (self._renewing is None or self._renewing.done()):
+            self._renewing = asyncio.create_task(self._line.renew(), name="renew the connection to NATS")
 
     async def run(self) -> None:
         """Run until `stop`. Raises HarmonyLiteError when a part can't continue."""
@@ -136,7 +140,7 @@ class NodeRuntime:
             status.node_id = identity.node_id
             stack.push_async_callback(self._thread.aclose)
             asked = PageParts(self._thread, self._control, self._past, self._feeds, self._tail)
-            page = await listen(stack, settings, status, asked)
+            page = await (listen if self._shared is None else self._shared.listen)(stack, settings, status, asked)
             control = ControlServer(self._control, folder, self._past, self._feeds, self._schemas)
             await stack.enter_async_context(control)
             log.info("node %s, database %s, version %s", identity.node_id, settings.db_path, __version__)
@@ -174,7 +178,7 @@ class NodeRuntime:
         sessions = (f"{process}.{number}" for number in count(1))
         equip(settings)
         options = replica_options(settings, node, next(sessions))
-        embedded = None if settings.nats.urls else embedded_settings(settings, node)
+        line = Line(settings, node, process, status) if self._shared is None else None
         bootstrap = self._bootstrap = Bootstrap(
             options, thread, status, request_snapshot=self._control.requests.request_snapshot
         )
@@ -182,9 +186,7 @@ class NodeRuntime:
             self._parts.replica = await bootstrap.open()
             stack.push_async_callback(self._close_replica)
             self._report_tables()
-            if embedded is not None:
-                await refuse_twin(settings, embedded, node, process)
-            link = await self._connect(stack, node, embedded)
+            link = await self._connect(stack, line)
             regional = self._parts.regional = RegionControl(settings, link, status)
             streams = regional.streams
             await regional.ensure()
@@ -266,17 +268,13 @@ class NodeRuntime:
             if settings.sleep_timeout:
                 group.create_task(self._sleep_when_idle(settings.sleep_timeout / 1000), name="sleep")
 
-    async def _connect(self, stack: AsyncExitStack, node: str, embedded: EmbeddedSettings | None) -> NatsLink:
-        settings, status = self._settings, self.status_object
-        if embedded is None:
-            link = NatsLink(link_settings(settings, node), status)
-        else:
-            server = await stack.enter_async_context(EmbeddedServer(embedded, status))
-            base = link_settings(settings, node)
-            link = NatsLink(server.link_settings(base), status, urls=server.urls, behind=EMBEDDED)
-            self._server = server
-        self._link = link
-        return await stack.enter_async_context(link)
+    async def _connect(self, stack: AsyncExitStack, line: Line | None) -> NatsLink:
+        """Return the connection to NATS; ``line``: this node's own, None = the one that it shares."""
+        self._line = line
+        if line is not None:
+            return (await stack.enter_async_context(line)).link
+        assert self._shared is not None
+        return await self._shared.connected()
 
     async def _list_nodes(self, peers: NatsPeers, regional: RegionControl) -> None:
         """Keep this node on the cluster's list, and those that it knows among the peers."""
@@ -380,21 +378,3 @@ class _Remembered:
         with suppress(StreamError):
             self._known = self._ask()
         return self._known
-
-
-async def run(settings: Settings) -> int:
-    """Run a node until a signal ends it; return the exit code. The first signal drains, the second cuts."""
-    tail = LogTail()
-    configure(settings.logging, known_secrets=known_secrets(settings), tail=tail)
-    node = NodeRuntime(settings, tail)
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, lambda: cut_short() if node.status_object.stopping else node.stop())
-    loop.add_signal_handler(signal.SIGHUP, node.renew)
-    try:
-        async with supervised(node.status_object):
-            await node.run()
-    except Exception as error:  # noqa: BLE001 # the process's edge: whatever it is, it is told and has an exit code
-        return ended_by(error)
-    log.info("stopped")
-    return 0

@@ -64,18 +64,24 @@ class PageParts:
 
 async def listen(stack: AsyncExitStack, settings: Settings, status: NodeStatus, parts: PageParts) -> str:
     """Serve health, page and metrics, as far as they are enabled; return where the page is, "" = nowhere."""
-    hour, page = LastHour(status), ""
-    actions = NodePage(status, parts, settings.snapshot.interval / 1000)
-    source = PageSource(actions, hour, page_guard(settings))
+    source, page = page_source(settings, status, parts), ""
     health, metrics = health_endpoint(settings), metrics_endpoint(settings)
     for server in http_servers(status, health=health, metrics=metrics, source=source):
         await stack.enter_async_context(server)
         log.info("%s: listening at %s", server.key, server.url)
         if server.key == HEALTH_KEY and settings.health_check.detailed:
             page, status.page = server.url, page_address(settings, server, socket.gethostname()[:255])
-            taking = asyncio.create_task(hour.run(), name="last hour")
+            taking = asyncio.create_task(source.hour.run(), name="last hour")
             stack.callback(taking.cancel)
     return page
+
+
+def page_source(
+    settings: Settings, status: NodeStatus, parts: PageParts, databases: Callable[[], Sequence[Any]] = tuple
+) -> PageSource:
+    """Return what a database's page asks. ``databases``: lists those of the process, none where it is the only one."""
+    actions = NodePage(status, parts, settings.snapshot.interval / 1000)
+    return PageSource(actions, LastHour(status), page_guard(settings), settings.name, databases)
 
 
 class NodePage:

@@ -57,7 +57,7 @@ class WaitLog:
             if not part.stuck:
                 if (told := self._told.pop(name, None)) is not None:
                     log.info("%s: resumed after %.0f s", name, now - told[0])
-            elif self._status.cause(part) is not part:
+            elif self._status.cause(part) is not part or name in self._status.elsewhere:
                 # When its cause is over it may continue in a moment, at its next try.
                 self._explained[name] = now
             elif self._due(part, now):

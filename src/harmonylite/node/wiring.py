@@ -105,12 +105,12 @@ def link_settings(settings: Settings, node: str) -> LinkSettings:
 
 def embedded_settings(settings: Settings, node: str) -> EmbeddedSettings:
     """Return the embedded server's settings."""
-    nats = settings.nats
+    nats, home = settings.nats, _server_home(settings)
     return EmbeddedSettings(
         node_name=node,
-        folder=nats_folder_for(settings.db_path),
-        server=server_folder(settings.db_path, node),
-        database=fingerprint(settings.db_path),
+        folder=nats_folder_for(home),
+        server=server_folder(home, node),
+        database=fingerprint(home),
         bind_address=nats.bind_address,
         cluster_addr=nats.cluster_addr,
         cluster_peers=tuple(url.get_secret_value() for url in nats.cluster_peers),
@@ -125,6 +125,11 @@ def embedded_settings(settings: Settings, node: str) -> EmbeddedSettings:
         tls=tls_settings(settings),
         insecure=nats.insecure,
     )
+
+
+def _server_home(settings: Settings) -> Path:
+    """Return the database beside which the embedded server has its folder: the first that has one, else the first."""
+    return next((path for path in settings.beside if nats_folder_for(path).is_dir()), settings.beside[0])
 
 
 def snapshot_signing(section: SnapshotSettings) -> Signing | None:

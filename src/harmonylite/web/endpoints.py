@@ -5,7 +5,7 @@ Invariant: the same ``bind`` in both sections is one server, not an error.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ from harmonylite.web.address import parse_address
 from harmonylite.web.server import HttpServer
 
 if TYPE_CHECKING:
-    from starlette.routing import Route
+    from starlette.routing import BaseRoute, Route
     from starlette.types import ASGIApp
 
     from harmonylite.web.page_routes import PageSource
@@ -72,18 +72,31 @@ def http_servers(
     :raises ConfigError: a ``bind`` is not ``host:port``.
     """
 
-    def of_health(status: NodeStatus) -> list[Route]:
+    def of_health() -> Sequence[BaseRoute]:
         return health.routes(status, source) if health else []
 
+    def of_metrics() -> Sequence[BaseRoute]:
+        return metrics.routes(status) if metrics else []
+
+    return servers(health, metrics, of_health, of_metrics)
+
+
+Routes = Callable[[], "Sequence[BaseRoute]"]
+
+
+def servers(
+    health: HealthEndpoint | None, metrics: MetricsEndpoint | None, of_health: Routes, of_metrics: Routes
+) -> list[HttpServer]:
+    """Return the servers for what is enabled, not open yet; ``of_health``, ``of_metrics``: make their routes."""
     if health and metrics and _same(health.bind, metrics.bind):
-        app, hosts = _app(status, of_health, metrics.routes), {*health.hosts, *metrics.hosts}
+        app, hosts = _app(of_health, of_metrics), {*health.hosts, *metrics.hosts}
         return [HttpServer(app, health.bind, key=HEALTH_KEY, hosts=hosts)]
-    servers = []
+    found = []
     if health:
-        servers.append(HttpServer(_app(status, of_health), health.bind, key=HEALTH_KEY, hosts=health.hosts))
+        found.append(HttpServer(_app(of_health), health.bind, key=HEALTH_KEY, hosts=health.hosts))
     if metrics:
-        servers.append(HttpServer(_app(status, metrics.routes), metrics.bind, key=METRICS_KEY, hosts=metrics.hosts))
-    return servers
+        found.append(HttpServer(_app(of_metrics), metrics.bind, key=METRICS_KEY, hosts=metrics.hosts))
+    return found
 
 
 def _same(health: str, metrics: str) -> bool:
@@ -91,10 +104,10 @@ def _same(health: str, metrics: str) -> bool:
     return address == parse_address(metrics, key=METRICS_KEY) and address.port != 0
 
 
-def _app(status: NodeStatus, *routes: Callable[[NodeStatus], list[Route]]) -> Callable[[], ASGIApp]:
+def _app(*routes: Routes) -> Callable[[], ASGIApp]:
     def make() -> ASGIApp:
         from starlette.applications import Starlette
 
-        return Starlette(routes=[route for some in routes for route in some(status)])
+        return Starlette(routes=[route for some in routes for route in some()])
 
     return make

@@ -55,7 +55,7 @@ def health_routes(status: NodeStatus, *, path: str = "/health", detailed: bool =
     async def readyz(_: Request) -> JSONResponse:
         return _verdict("ready" if status.ready else "not ready", [] if status.ready else not_ready(status.report()))
 
-    return [Route(_plain(path), health), Route("/livez", livez), Route("/readyz", readyz)]
+    return [Route(plain_path(path), health), Route("/livez", livez), Route("/readyz", readyz)]
 
 
 def health_body(status: NodeStatus, *, detailed: bool) -> dict[str, Any]:
@@ -117,7 +117,8 @@ def _number_if_decimal(node_id: str) -> int | str:
     return int(node_id) if node_id.isascii() and node_id.isdecimal() and str(int(node_id)) == node_id else node_id
 
 
-def _plain(path: str) -> str:
+def plain_path(path: str) -> str:
+    """Return ``path`` with a slash at its beginning; raises ConfigError where it is no plain path."""
     path = path if path.startswith("/") else f"/{path}"
     if any(c in path for c in "{}?# ") or not path.isprintable():
         raise ConfigError(f"health_check.path = {path!r} is not a plain path", advice='write for example "/health"')

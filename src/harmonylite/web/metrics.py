@@ -39,13 +39,11 @@ COUNTERS = {
     "conflicts": "Columns whose local value was overruled, as written to the conflict journal.",
     "captures": "Captures: reads of the log that found something to publish.",
     "looks": "Looks at the log for something to capture.",
-    "reconnects": "Times that the connection to NATS was re-established.",
     "unread_questions": "Questions of other nodes that this version can't read; they get no answer.",
     "unread_answers": "Answers of other nodes that this version can't read.",
     "dropped_questions": "Questions of other nodes that were dropped, because too many waited or one waited too long.",
     "snapshots_saved": "Snapshots that this node saved.",
     "snapshots_restored": "Snapshots that this node took up.",
-    "embedded_restarts": "Times that the embedded nats-server was restarted after it ended by itself.",
     "verify_runs": "Times that this node compared its database with its mirror by itself.",
     "verify_differences": "Rows that such a comparison, or one of all nodes' mirrors, found to differ.",
     "passed_over_change_sets": "Change sets of this node that were published whole and did not land; their rows are"
@@ -55,6 +53,15 @@ COUNTERS = {
     "feed_events": "Events of the change feed that this node published and a stream acknowledged.",
 }
 """Help of each counter, by its name in `harmonylite.status.Counters`; exposed with ``_total`` behind it."""
+
+NATS_COUNTERS = {
+    "reconnects": ("reconnects", "Times that the connection to NATS was re-established."),
+    "embedded_restarts": (
+        "restarts",
+        "Times that the embedded nats-server was restarted after it ended by itself.",
+    ),
+}
+"""The same of the way to NATS: field of `harmonylite.status.NatsStatus`, and help."""
 
 SERVER: dict[str, tuple[str, str]] = {
     "memory_bytes": ("gauge", "Memory that the embedded nats-server uses."),
@@ -84,7 +91,11 @@ PEER_STATES: tuple[str, ...] = get_args(PeerState)
 
 def metrics_routes(status: NodeStatus, *, namespace: str = "harmonylite", subsystem: str = "") -> list[Route]:
     """Return the routes ``/metrics`` and ``/`` (where the Go edition answers) over ``status``."""
-    registry = make_registry(status, namespace=namespace, subsystem=subsystem)
+    return scrape_routes(make_registry(status, namespace=namespace, subsystem=subsystem))
+
+
+def scrape_routes(registry: CollectorRegistry) -> list[Route]:
+    """Return the routes over ``registry``."""
 
     async def scrape(request: Request) -> Response:
         encode, content_type = choose_encoder(request.headers.get("accept", ""))
@@ -98,13 +109,23 @@ def make_registry(status: NodeStatus, *, namespace: str = "harmonylite", subsyst
 
     :raises ConfigError: ``namespace`` or ``subsystem`` has characters that a metric's name can't have.
     """
+    return registry_of(NodeCollector(status, prefix_of(namespace, subsystem)))
+
+
+def prefix_of(namespace: str, subsystem: str) -> str:
+    """Return what each metric's name begins with; raises ConfigError."""
     for key, text in (("namespace", namespace), ("subsystem", subsystem)):
         if not re.fullmatch(r"([a-zA-Z_][a-zA-Z0-9_]*)?", text):
             raise ConfigError(
                 f"prometheus.{key} = {text!r} can't be part of a metric's name", advice="use letters, digits and _"
             )
+    return "".join(f"{part}_" for part in (namespace, subsystem) if part)
+
+
+def registry_of(collector: Collector) -> CollectorRegistry:
+    """Return a registry of its own with what ``collector`` finds and the metrics of this process."""
     registry = CollectorRegistry()
-    registry.register(NodeCollector(status, "".join(f"{part}_" for part in (namespace, subsystem) if part)))
+    registry.register(collector)
     ProcessCollector(registry=registry)
     return registry
 
@@ -128,9 +149,11 @@ class NodeCollector(Collector):
         yield from self._peers()
         yield from self._region()
         yield from self._server()
-        for name, text in COUNTERS.items():
+        counts = {name: (text, getattr(self._status.counters, name)) for name, text in COUNTERS.items()}
+        counts |= {name: (text, getattr(self._status.nats, which)) for name, (which, text) in NATS_COUNTERS.items()}
+        for name, (text, value) in counts.items():
             counter = CounterMetricFamily(self._prefix + name, text, labels=["node_id"])
-            counter.add_metric([self._status.node_id], getattr(self._status.counters, name))
+            counter.add_metric([self._status.node_id], value)
             yield counter
         yield self._histogram(
             "commit_to_applied_seconds",

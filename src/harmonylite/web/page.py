@@ -75,6 +75,8 @@ def page_data(status: NodeStatus, source: PageSource | None = None) -> dict[str,
         "pending_seconds": round(waited, 1) if waited >= LEAST else 0.0,
         "verified": list(status.verified),
         "details": source is not None,
+        "database": source.name if source is not None else "",
+        "databases": list(source.databases()) if source is not None else [],
         "acts": source is not None and bool(source.guard.token),
         "latency": {"count": sum(status.latency.counts)}
         | {name: quantile(status.latency, share) for name, share in (("p50", 0.5), ("p99", 0.99))},

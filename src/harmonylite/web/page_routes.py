@@ -54,11 +54,15 @@ class PageActions(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class PageSource:
-    """Where the page's data comes from, and who may have it."""
+    """Where the page's data comes from, and who may have it. ``name``: of the database among the ``databases`` of its
+    process, each of which has a tab; "" and none where it is the only one.
+    """
 
     actions: PageActions
     hour: LastHour
     guard: PageGuard
+    name: str = ""
+    databases: Callable[[], Sequence[Any]] = tuple
 
 
 def page_data_routes(source: PageSource) -> list[Route]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,15 +30,15 @@ def starts(monkeypatch: pytest.MonkeyPatch) -> Iterator[Starts]:
     def install(end: Any) -> list[Settings]:
         seen: list[Settings] = []
 
-        async def run(settings: Settings) -> int:
-            seen.append(settings)
+        async def run(databases: Sequence[Settings]) -> int:
+            seen.extend(databases)
             if isinstance(end, BaseException):
                 raise end
             return int(end)
 
-        double = types.ModuleType("harmonylite.node.node")
+        double = types.ModuleType("harmonylite.node.process")
         double.run = run  # type: ignore[attr-defined]  # a module made by hand
-        monkeypatch.setitem(sys.modules, "harmonylite.node.node", double)
+        monkeypatch.setitem(sys.modules, "harmonylite.node.process", double)
         return seen
 
     yield install

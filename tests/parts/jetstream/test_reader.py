@@ -136,7 +136,7 @@ async def test_reading_goes_on_over_a_killed_and_restarted_server_without_loss_o
             last = await fill(shard, 20)
             await read.until(last)
         assert read.seqs == list(range(1, last + 1))
-    assert node_status.counters.reconnects == 2
+    assert node_status.nats.reconnects == 2
 
 
 async def test_a_frozen_server_is_noticed_and_reading_goes_on_after(

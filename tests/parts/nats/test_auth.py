@@ -176,7 +176,7 @@ async def test_a_reconnect_proves_it_again(
     async with NatsLink(towards(case.right, server), node_status) as link:
         await server.kill()
         await server.start()
-        await eventually(lambda: node_status.counters.reconnects == 1 and link.connected)
+        await eventually(lambda: node_status.nats.reconnects == 1 and link.connected)
 
 
 async def test_a_changed_seed_file_is_read_again_on_reconnect(

@@ -111,7 +111,7 @@ async def test_each_reconnect_is_counted_and_the_retries_begin_anew(nats: RealNa
         for count in (1, 2, 3):
             await nats.kill()
             await nats.start()
-            await eventually(lambda: node_status.counters.reconnects == count)  # noqa: B023 - called before the next
+            await eventually(lambda: node_status.nats.reconnects == count)  # noqa: B023 - called before the next
             await link.now().request("$JS.API.INFO", seconds=5)
 
 

@@ -58,10 +58,10 @@ async def test_a_renewed_link_has_a_new_connection_and_misses_nothing(nats: Real
         await link.now().subscribe("x", lambda _: heard.set())
         await link.now().publish("x", b"")
         await asyncio.wait_for(heard.wait(), 30)
-        assert status.counters.reconnects == 0, "it was not lost"
+        assert status.nats.reconnects == 0, "it was not lost"
         await nats.kill()
         await nats.start()
-        await eventually(lambda: link.connected and status.counters.reconnects == 1)
+        await eventually(lambda: link.connected and status.nats.reconnects == 1)
 
 
 async def test_new_client_certificates_are_shown_after_a_renewal(

@@ -87,8 +87,8 @@ async def test_a_killed_server_is_started_again_on_its_port_and_the_link_goes_on
         await shard.publish(b"before", message_id="1")
         url, pid = server.url, server.pid
         os.kill(pid, signal.SIGKILL)
-        await eventually(lambda: status.counters.embedded_restarts == 1)
-        await eventually(lambda: status.counters.reconnects == 1 and link.connected)
+        await eventually(lambda: status.nats.restarts == 1)
+        await eventually(lambda: status.nats.reconnects == 1 and link.connected)
         assert (server.url, status.parts["embedded"].state) == (url, "ok")
         assert server.pid != pid
         assert await shard.publish(b"after", message_id="2", expected_last=1) == 2

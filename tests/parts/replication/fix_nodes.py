@@ -79,9 +79,9 @@ class Running:
 
     async def says(self, message: Envelope) -> int:
         """Have the writer that ``message`` names publish it; return its sequence."""
-        assert self.node._link is not None
-        assert self.node._parts.regional is not None
-        shard = JetStreamShard(self.node._link, self.node._parts.regional.streams, message.shards[0], message.node)
+        regional = self.node._parts.regional
+        assert regional is not None
+        shard = JetStreamShard(regional.link, regional.streams, message.shards[0], message.node)
         return await shard.publish(encode_envelope(message), message_id=str(message.id))
 
 

@@ -18,6 +18,8 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from contextvars import copy_context
+from functools import partial
 from pathlib import Path
 
 import apsw
@@ -75,7 +77,8 @@ class Checkpointer:
             yield
             return
         self._ended = False
-        thread = threading.Thread(target=self._work, name="harmonylite-wal", daemon=True)
+        work = partial(copy_context().run, self._work)
+        thread = threading.Thread(target=work, name="harmonylite-wal", daemon=True)
         thread.start()
         try:
             yield

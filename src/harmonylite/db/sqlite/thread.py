@@ -14,6 +14,7 @@ import asyncio
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from contextvars import copy_context
 from functools import partial
 from queue import SimpleQueue
 from typing import Any, ParamSpec, TypeVar
@@ -66,7 +67,8 @@ class SqliteThread:
         if self._closed:
             raise RuntimeError("the thread of the SQLite files has ended")
         if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name="harmonylite-sqlite", daemon=True)
+            work = partial(copy_context().run, self._work)  # so that its log lines name the database, too
+            self._thread = threading.Thread(target=work, name="harmonylite-sqlite", daemon=True)
             self._thread.start()
         future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         self._calls.put((future, partial(function, *args, **kwargs)))
