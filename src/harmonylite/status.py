@@ -6,20 +6,16 @@ Invariant: writers only assign plain values and never wait; readers take `NodeSt
 from __future__ import annotations
 
 import time
-from bisect import bisect_left
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from harmonylite.errors import StreamError
+from harmonylite.histogram import Histogram
 from harmonylite.peer import Peer
 from harmonylite.wakeup import Wakeup
 
 State = Literal["starting", "ok", "waiting", "failed", "stopped"]
-
-LATENCY_BOUNDS = (0.001, 0.002, 0.003, 0.005, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0)
-"""Upper bounds of the latency histograms' buckets, in seconds."""
-
 
 PACE_SECONDS = 10.0
 """Seconds that an estimate looks back."""
@@ -88,20 +84,6 @@ class Part:
         """Return what is waited for or failed, and for how long once that is worth a word."""
         seconds = time.monotonic() - self.since
         return f"{self.name}: {self.reason}" + (f" (for {seconds:.0f} s)" if seconds >= TOLD_AFTER else "")
-
-
-@dataclass(slots=True)
-class Histogram:
-    """A cumulative histogram of seconds over `LATENCY_BOUNDS`."""
-
-    counts: list[int] = field(default_factory=lambda: [0] * (len(LATENCY_BOUNDS) + 1))
-    total: float = 0.0
-
-    def observe(self, seconds: float) -> None:
-        """Count one observation of ``seconds`` (negative ones, from skewed clocks, count as 0)."""
-        seconds = max(0.0, seconds)
-        self.counts[bisect_left(LATENCY_BOUNDS, seconds)] += 1
-        self.total += seconds
 
 
 @dataclass(slots=True)

@@ -14,7 +14,7 @@ SOURCE = Path(__file__).parents[2] / "src"
 PACKAGE = "harmonylite"
 
 FLOORS: tuple[dict[str, tuple[str, ...]], ...] = (
-    {"version": (), "errors": (), "model": (), "backoff": (), "resource": (), "wakeup": ()},
+    {"version": (), "errors": (), "model": (), "histogram": (), "backoff": (), "resource": (), "wakeup": ()},
     {
         "config": (),
         "changes": (),

@@ -11,7 +11,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
-from harmonylite.status import LATENCY_BOUNDS, NodeStatus
+from harmonylite.histogram import LATENCY_BOUNDS
+from harmonylite.status import NodeStatus
 
 EVERY = 5.0
 """Seconds between samples."""

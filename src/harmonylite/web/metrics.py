@@ -21,8 +21,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from harmonylite.errors import ConfigError
+from harmonylite.histogram import LATENCY_BOUNDS, Histogram
 from harmonylite.peer import PeerState
-from harmonylite.status import LATENCY_BOUNDS, Histogram, NodeStatus, State
+from harmonylite.status import NodeStatus, State
 
 if TYPE_CHECKING:
     from starlette.requests import Request

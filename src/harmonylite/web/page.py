@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 from starlette.responses import HTMLResponse
 from starlette.routing import Route
 
-from harmonylite.status import LATENCY_BOUNDS, Histogram, NodeStatus
+from harmonylite.histogram import LATENCY_BOUNDS, Histogram
+from harmonylite.status import NodeStatus
 from harmonylite.web.health import not_ready
 from harmonylite.web.page_guard import PageGuard
 from harmonylite.web.page_routes import PageSource, guarded, page_data_routes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from harmonylite.status import Histogram
+from harmonylite.histogram import Histogram
 from harmonylite.web.endpoints import HealthEndpoint, http_servers
 from harmonylite.web.page import page_data, quantile
 from tests.parts.web.fix_http import fetch, running_status
