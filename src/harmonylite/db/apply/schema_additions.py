@@ -133,16 +133,24 @@ class SchemaAdditions:
         with transaction(self.connection, "take over schema changes", immediate=True):
             for section in sections:
                 wanted = [addition for addition in section.make if self._wanted(addition)]
+                forget(self.connection, self._superseded(section.captured))
                 if self.apply:
                     made += [str(addition) for addition in wanted if self._try(addition)]
                 else:
                     let_wait(self.connection, section.node, NOT_BY_ITSELF, [a for a in wanted if not self._is_made(a)])
-                advance(self.connection, [a for a in section.captured if self._wanted(a) and self._is_here(a)])
+                own = section.node == self.node
+                counted = [a for a in section.captured if self._wanted(a) and self._counts(a, own=own)]
+                advance(self.connection, counted)
         return made
 
     def waiting(self) -> list[WaitingChange]:
         """Return what waits and is not here, the oldest first."""
         return [shown for _, addition, shown in waiting(self.connection) if not self._is_made(addition)]
+
+    def _superseded(self, later: Iterable[Addition]) -> list[int]:
+        """Return what waits of numbers that others than these took the place of."""
+        set_to = {addition.key for addition in later if addition.kind == PRAGMA}
+        return [number for number, addition, _ in waiting(self.connection) if addition.key in set_to] if set_to else []
 
     def accept(self) -> list[str]:
         """Make all that waits, in one transaction; return what is new here. Raises DatabaseBusyError."""
@@ -169,8 +177,15 @@ class SchemaAdditions:
     def _wanted(self, addition: Addition) -> bool:
         return addition.kind == PRAGMA or self.rules.wanted(addition.table)
 
-    def _is_here(self, addition: Addition) -> bool:
-        return self._is_made(addition) if addition.kind == PRAGMA else self._find(addition) is not None
+    def _counts(self, addition: Addition, *, own: bool) -> bool:
+        """Tell whether ``addition`` counts as captured from here on.
+
+        What this file has otherwise by now, also where it is back at what it was before, is then a change to be sent.
+        Of another node's number that is not set here, nothing is: this file's is no answer to it.
+        """
+        if addition.kind == PRAGMA:
+            return own or self.apply or self._is_made(addition)
+        return self._find(addition) is not None
 
     def _find(self, addition: Addition) -> tuple[str, str] | None:
         either = ("table", "view") if addition.kind in ("table", "view") else (addition.kind, addition.kind)
