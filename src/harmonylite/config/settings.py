@@ -138,6 +138,12 @@ class MergeSettings(Section):
         ge=0,
         le=10_000,
     )
+    real_digits: Literal[0, 15, 17] = key(
+        0,
+        "Digits of a real number that becomes text in an index, a generated column or a trigger: 15 as in SQLite "
+        "libraries before 3.53, 17 as in later ones.",
+        zero="0: as in the library that wrote the file last",
+    )
 
 
 class HealthCheckSettings(Section):

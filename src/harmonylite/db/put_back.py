@@ -6,9 +6,11 @@ that stays in the journal; what somebody wrote since is never touched.
 
 from __future__ import annotations
 
+from harmonylite.db.mirror.file_facts import remembered_digits
 from harmonylite.db.replica_options import ReplicaOptions
-from harmonylite.db.sqlite.connection import open_file, transaction
+from harmonylite.db.sqlite.connection import open_file, reading, transaction
 from harmonylite.db.sqlite.lossless import marks
+from harmonylite.db.sqlite.real_digits import use
 from harmonylite.errors import ChangedSinceError
 from harmonylite.model import Conflict, text_of
 from harmonylite.schema.names import ROWIDS
@@ -37,6 +39,8 @@ def put_back(options: ReplicaOptions, conflict: Conflict) -> None:
     sql = f"UPDATE {quote(conflict.table)} SET {quote(conflict.column)} = {new} WHERE {' AND '.join(conditions)}"
     connection = open_file(options.database)
     try:
+        with reading(options.mirror) as mirror:
+            use(connection, options.real_digits or remembered_digits(mirror, "main"))
         with transaction(connection, f"put {row} back", immediate=True):
             before = connection.total_changes()
             connection.execute(sql, bound)

@@ -31,6 +31,7 @@ from harmonylite.db.mirror.swap import exchanged, must_fit, must_share_encoding
 from harmonylite.db.reconcile import log_unlogged
 from harmonylite.db.replica_options import ReplicaOptions
 from harmonylite.db.rolled_back import lacks_own, settled_at_start
+from harmonylite.db.sqlite import real_digits
 from harmonylite.db.sqlite.connection import configure, mapped, open_file, transaction, value
 from harmonylite.db.sqlite.other_transactions import OtherTransactions
 from harmonylite.db.sqlite.side_effect_triggers import SideEffectTriggers
@@ -71,15 +72,16 @@ class Replica:
 
         Raises DatabaseError, DatabaseBusyError, MirrorDamagedError.
         """
-        connection = open_file(self.options.database)
-        self._connection = connection
+        o = self.options
+        connection = self._connection = open_file(o.database)
         try:
-            with mapped(f"open {self.options.database}"):
+            with mapped(f"open {o.database}"):
+                digits = real_digits.digits_there(connection)  # what comes next writes the header
                 self.wal.enter(connection)
                 configure(connection)
-            mirror_file.attach_to(connection, self.options.mirror, self.options.database)
+            mirror_file.attach_to(connection, o.mirror, o.database)
+            real_digits.use(connection, o.real_digits or digits or file_facts.remembered_digits(connection, "mirror"))
             self._log = ChangeLog(connection)
-            o = self.options
             self._journal = ConflictJournal(connection, o.node)
             self._capture = Capture(connection, shards=o.shards, compress=o.compress, most=o.capture_batch_rows)
             self._side_effects = SideEffectTriggers(connection, o.database)
@@ -108,6 +110,7 @@ class Replica:
         """Bring triggers and mirror in step with the database's schema."""
         connection, o, log = self.connection, self.options, self._log
         self.others.wait(self.others.deadline())
+        real_digits.use(connection, o.real_digits or real_digits.digits_there(connection))
         made = install(connection, o.rules, log, self._installed, joined=self.joined, replicate=o.replicate)
         self._installed = self._applying.installed = made
         self._applying.folds += 1  # what is under way may be met by rows that a migration or VACUUM moved

@@ -17,7 +17,8 @@ class ReplicaOptions:
     """What a replica needs to know. ``folder``: the node's private folder, where the mirror lives.
 
     ``capture_batch_rows``: rows that capture reads in one step. ``replicate`` False: write no rows of others.
-    ``apply_schema``: make what others add to the schema.
+    ``apply_schema``: make what others add to the schema. ``real_digits``:
+    see `harmonylite.db.sqlite.real_digits`, 0: as the file says.
     """
 
     database: Path
@@ -30,6 +31,7 @@ class ReplicaOptions:
     replicate: bool = True
     patience: float = 0.0
     apply_schema: bool = False
+    real_digits: int = 0
     rules: TableRules = field(default_factory=TableRules)
     readers: Readers = field(default_factory=Readers, compare=False)
 

@@ -54,6 +54,7 @@ def replica_options(settings: Settings, node: str, session: str) -> ReplicaOptio
         replicate=settings.replicate,
         patience=settings.merge.patience / 1000,
         apply_schema=settings.schema.apply == "additive",
+        real_digits=settings.merge.real_digits,
         rules=table_rules(settings),
     )
 

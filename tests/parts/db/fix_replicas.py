@@ -109,11 +109,18 @@ class Group:
     world: World
     members: list[Member] = field(default_factory=list)
 
-    def member(self, *ddl: str, rules: TableRules | None = None, **options: Any) -> Member:
-        """Add a member whose application made its tables, and rows, by ``ddl``; the first one founds the cluster."""
+    def member(
+        self, *ddl: str, rules: TableRules | None = None, begin: Callable[[Path], object] | None = None, **options: Any
+    ) -> Member:
+        """Add a member whose application made its tables, and rows, by ``ddl``; the first one founds the cluster.
+
+        ``begin``: makes the file before this process opens it.
+        """
         name = "abcdefgh"[len(self.members)]
         home = self.folder / name
         home.mkdir()
+        if begin is not None:
+            begin(home / "app.db")
         app = apsw.Connection(str(home / "app.db"))
         app.pragma("journal_mode", "wal")
         for sql in ddl:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import apsw
 
 from harmonylite.db.sqlite.connection import rows, value
+from harmonylite.db.sqlite.real_digits import NEWER, OLDER, digits_of
 from harmonylite.schema.section import PRAGMAS
 from harmonylite.schema.sql import PRIVATE, is_private, quote
 
@@ -18,6 +19,7 @@ HEADER = dict.fromkeys(PRAGMAS, (-(2**31), 2**31 - 1))
 """Numbers that the application sets, and their ranges (SQLite: fileformat2, section 1.3)."""
 LAYOUT = {"page_size": (512, 65536), "auto_vacuum": (0, 2)}
 """What has to be set before there is a table."""
+_DIGITS = "real_digits"
 _FACTS = quote(PRIVATE + "file")
 _ANALYZED = quote(PRIVATE + "analyzed")
 _MOST_ANALYZED = 100_000
@@ -33,6 +35,7 @@ def remember_file(connection: apsw.Connection) -> None:
     connection.execute(f"CREATE TABLE IF NOT EXISTS mirror.{_FACTS}(name TEXT PRIMARY KEY, value) WITHOUT ROWID")
     connection.execute(f"CREATE TABLE IF NOT EXISTS mirror.{_ANALYZED}(tbl, idx, stat)")
     now = {name: int(value(connection, f"PRAGMA main.{name}")) for name in (*HEADER, *LAYOUT)}
+    now[_DIGITS] = digits_of(connection)
     if dict(rows(connection, f"SELECT name, value FROM mirror.{_FACTS}")) != now:
         connection.executemany(f"INSERT OR REPLACE INTO mirror.{_FACTS} VALUES (?, ?)", now.items())
     _raise_sequences(connection, "main", "mirror")
@@ -71,6 +74,14 @@ def remembered_facts(connection: apsw.Connection, schema: str) -> dict[str, int]
         for name, (least, most) in (LAYOUT | HEADER).items()
         if isinstance(known.get(name), int) and least <= known[name] <= most
     }
+
+
+def remembered_digits(connection: apsw.Connection, schema: str) -> int:
+    """Return with how many digits a mirror's database has reals as text, 0 where it doesn't say."""
+    known = None
+    if _has(connection, schema, PRIVATE + "file"):
+        known = value(connection, f"SELECT value FROM {schema}.{_FACTS} WHERE name = ?", (_DIGITS,))
+    return known if known in (OLDER, NEWER) else 0
 
 
 def finish(connection: apsw.Connection) -> None:
