@@ -41,8 +41,6 @@ class Calamities(plain.Schedule):
         ]
         # what a lost tail or an older file takes from the schema is left to a migration by hand: docs/schema.md
         self.travels = False
-        # the files that are made here know nothing of records: those have schedules of their own
-        self.records = None
         self.backups: dict[str, Path] = {}
         self.tails = self.seed % 3 == 0
         self.apart = Random(f"tails {self.seed}")  # drawn apart, so that schedules without lost tails stay theirs

@@ -7,14 +7,15 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
+from typing import Literal
 
 import apsw
 
 from harmonylite.changes.epochs import drift
 from harmonylite.changes.reassembler import AtomicBatch, Reassembler
 from harmonylite.db.capture.capture import Outgoing
+from harmonylite.db.mirror.former_names import take_for_gone
 from harmonylite.db.mirror.mirror_file import forget_node
-from harmonylite.db.mirror.schema_history import take_for_gone
 from harmonylite.db.replica import Replica
 from harmonylite.db.replica_options import ReplicaOptions
 from harmonylite.db.sqlite.introspection import TableRules
@@ -59,7 +60,7 @@ class Node:
     shapes: Sequence[Shape]
     ledger: Ledger
     capture_batch_rows: int = 512
-    apply_schema: bool = False
+    apply_schema: Literal["all", "additive", "none"] = "none"
     records: bool = False
     restless: Callable[[], bool] = lambda: False
     session: int = 0
@@ -147,7 +148,7 @@ class Node:
     def join(self, donor: Node) -> None:
         """Join with a copy of another node's mirror, and with whatever the database holds."""
         (self.folder / "mirror").mkdir(exist_ok=True)
-        if self.apply_schema:
+        if self.apply_schema != "none":
             self.start()
             donor.give_mirror(self.folder / "incoming.db")
             self.replica.must_fit(self.folder / "incoming.db")

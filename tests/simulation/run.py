@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from random import Random
 from tempfile import mkdtemp
@@ -13,7 +15,7 @@ from typing import ClassVar
 from harmonylite.db.apply import apply
 from harmonylite.db.capture import capture
 from harmonylite.schema.shape import outline
-from tests.simulation import additions
+from tests.simulation import additions, reshaping
 from tests.simulation.additions import travels
 from tests.simulation.node import Node
 from tests.simulation.properties import check_always, check_at_rest, must
@@ -33,6 +35,8 @@ class Schedule:
     seed: int
     folder: Path
     steps: int = 0
+    reshapes: str = ""
+    """The mode in which nodes take over schema changes of every kind, "": applications make none."""
     growing: ClassVar[bool] = True
     """Whether migrations may change a table while the schedule runs."""
 
@@ -55,12 +59,15 @@ class Schedule:
             self._be_restless()
         self.resting = Random(f"resting {self.seed}")
         self.rests = self.resting.choice((0.0, 0.02, 0.1, 0.3))
-        self.travels = travels(self.seed)
+        self.travels = travels(self.seed) or bool(self.reshapes)
         self.adding = Random(f"adding {self.seed}")
         if self.travels:
             self.growing = False  # type: ignore[misc]  # a migration by hand would meet what travelled
             for node in self.nodes:
-                node.apply_schema = True
+                node.apply_schema = self.reshapes or ("additive", "all")[self.seed % 2]  # type: ignore[assignment]
+        self.changers = self.nodes
+        if self.reshapes and os.environ.get("ONE"):
+            self.changers = [self.nodes[0]]
         self.records = Records(self.seed) if recorded(self.seed) else None
         for node in self.nodes if self.records else ():
             node.records = True
@@ -90,7 +97,7 @@ class Schedule:
         for _ in range(self.steps):
             self._step()
         self._rest()
-        check_at_rest(self.members)
+        check_at_rest(self.members, reshapes=bool(self.reshapes))
         if self.records is not None:
             self.records.check_at_rest(self.members[0].app.connection, must)
 
@@ -109,8 +116,10 @@ class Schedule:
             self._stranger(self.rarer.choice(self.nodes))
         if self.travels and self.adding.random() < 0.2:
             node = self.adding.choice(self.nodes)
-            self._note(node, "adds")
-            additions.transaction(self.adding, node.app.connection)
+            change = additions.transaction
+            if self.reshapes:
+                change = partial(reshaping.transaction, changes=node in self.changers)  # type: ignore[assignment]
+            self._note(node, f"CH {change(self.adding, node.app.connection)}")
         if self.records is not None and self.records.due():
             node = self.nodes["abcd".index(self.records.choose("abcd"[: len(self.nodes)]))]
             self._note(node, "records")
@@ -317,6 +326,9 @@ class Schedule:
             busy = busy or bool(batch.fragments)
         busy |= node.abort()
         busy |= node.find_unlogged()
+        if not busy and node.replica.waiting_schema() and self.reshapes:
+            self._note(node, f"accepts {[each.object for each in node.replica.waiting_schema()]}")
+            busy |= bool(node.replica.accept_schema())
         if node.capture():
             self._note(node, f"captures {node.flight and node.flight.out.id}")
             busy = True
@@ -340,10 +352,11 @@ def _outline(node: Node) -> str:
     return outline(table.shape for table in node.replica.tables.values())
 
 
-def run(seed: int, *, steps: int = 0, small_blocks: bool = False) -> None:
+def run(seed: int, *, steps: int = 0, small_blocks: bool = False, reshapes: str = "") -> None:
     """Run the schedule of one seed in a folder of its own; a failure says how to run it again.
 
     ``small_blocks``: of two rows at most, so that change sets have many and are staged while they come in.
+    ``reshapes``: see `Schedule`.
     """
     usual = capture.BLOCK_BYTES  # type: ignore[attr-defined]
     few = apply.FEW
@@ -351,14 +364,14 @@ def run(seed: int, *, steps: int = 0, small_blocks: bool = False) -> None:
     capture.BLOCK_BYTES = 1 if small_blocks else usual  # type: ignore[attr-defined]  # a constant, but for this
     shm = Path("/dev/shm")  # memory, where there is such a thing: the disk is not what is tested here
     folder = Path(mkdtemp(prefix="harmonylite-", dir=shm if shm.is_dir() else None))
-    schedule = Schedule(seed, folder, steps)
+    schedule = Schedule(seed, folder, steps, reshapes)
     for node in schedule.nodes if small_blocks else ():
         node.capture_batch_rows = 2
     try:
         schedule.run()
     except BaseException as error:
-        blocks = " --small-blocks" if small_blocks else ""
-        error.add_note(f"seed {seed}; run it again with: python -m tests.simulation {seed}{blocks}")
+        how = f"{' --small-blocks' * small_blocks}{f' --reshapes {reshapes}' * bool(reshapes)}"
+        error.add_note(f"seed {seed}; run it again with: python -m tests.simulation {seed}{how}")
         raise
     finally:
         capture.BLOCK_BYTES, apply.FEW = usual, few  # type: ignore[attr-defined]

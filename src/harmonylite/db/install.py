@@ -15,8 +15,9 @@ from harmonylite.db.mirror import mirror_file
 from harmonylite.db.mirror.compare import changed_keys
 from harmonylite.db.mirror.database_schema import captured_there, is_remembered
 from harmonylite.db.mirror.file_facts import header
+from harmonylite.db.mirror.former_names import gone_columns, moves_of
 from harmonylite.db.mirror.positions import is_older, mirror_is_behind
-from harmonylite.db.mirror.schema_history import gone_columns
+from harmonylite.db.mirror.table_moves import forget_told, told_moves
 from harmonylite.db.sqlite.capabilities import why_unwritable
 from harmonylite.db.sqlite.connection import rows, transaction, value
 from harmonylite.db.sqlite.introspection import Inventory, TableRules, read_inventory
@@ -38,19 +39,29 @@ from harmonylite.db.tracking.triggers import (
     triggers,
 )
 from harmonylite.errors import DatabaseError, MirrorDamagedError
+from harmonylite.schema.columns import columns_of
 from harmonylite.schema.names import folded
-from harmonylite.schema.section import Addition
+from harmonylite.schema.section import SchemaChange
 from harmonylite.schema.shape import TableShape
 from harmonylite.schema.sql import PRIVATE, quote
+from harmonylite.schema.table_text import Moves
 
 _OURS = pattern(r"__harmonylite__t(\d+)_\w+\Z")
 
 
 def install(
-    connection: apsw.Connection, rules: TableRules, log: ChangeLog, before: Installed, *, joined: bool, replicate: bool
+    connection: apsw.Connection,
+    rules: TableRules,
+    log: ChangeLog,
+    before: Installed,
+    *,
+    joined: bool,
+    replicate: bool,
+    everything: bool = False,
 ) -> Installed:
     """Bring everything in step; ``joined``: the database was merged with the cluster before; ``replicate``: it is
-    written with others' rows; ``before``: what was there on this connection until now.
+    written with others' rows; ``before``: what was there on this connection until now; ``everything``: of the schema,
+    removals, renames and rebuilds are sent, too.
 
     The database holds the schema's version. Where it moved since the last install, VACUUM may have numbered rows
     again: tables without a key are compared whole then, and those whose watermark it may have shifted.
@@ -70,7 +81,7 @@ def install(
             inventory = read_inventory(connection, rules)
             _move_mirror(connection, inventory, _ours(connection))
         result = _install(connection, rules, inventory, log, joined=joined, replicate=replicate)
-        result.section = _settle(connection, rules, result, joined=joined)
+        result.section = _settle(connection, rules, result, joined=joined, everything=everything)
         result.version, result.header = schema_version(connection), header(connection)
         if mirror_file.get_state(connection, "main", "schema_version") != result.version:
             mirror_file.set_state(connection, "main", "schema_version", result.version)
@@ -88,8 +99,10 @@ def install(
     return result
 
 
-def _settle(connection: apsw.Connection, rules: TableRules, made: Installed, *, joined: bool) -> list[Addition]:
-    """Return what was added to the schema since it was captured.
+def _settle(
+    connection: apsw.Connection, rules: TableRules, made: Installed, *, joined: bool, everything: bool
+) -> list[SchemaChange]:
+    """Return what changed in the schema since it was captured: ``everything``, or additions alone.
 
     The schema of a snapshot counts as captured by a database that was not merged with the cluster yet, as does what the
     mirror remembers where an older version kept no such list.
@@ -97,7 +110,12 @@ def _settle(connection: apsw.Connection, rules: TableRules, made: Installed, *, 
     new = make_table(connection)
     whole = bool(mirror_file.get_state(connection, "mirror", "whole"))
     begin = captured_there(connection, "mirror") if whole and (new or not joined) and is_remembered(connection) else []
-    return settle(connection, rules, {name: table.id for name, table in made.tables.items()}, begin)
+    numbers = {name: table.id for name, table in made.tables.items()}
+
+    def moves(table: str, old: str, now: str) -> Moves:
+        return moves_of(connection, table, *([c.name for c in columns_of(sql).values()] for sql in (old, now)))
+
+    return settle(connection, rules, numbers, begin, moves if everything else None)
 
 
 def _must_not_go_back(connection: apsw.Connection, inventory: Inventory) -> None:
@@ -144,17 +162,30 @@ def _move_mirror(
     """Rename and reshape the mirror's tables; the database's lock need not be taken for it."""
     known = mirror_file.table_ids(connection)
     names = {number: name for name, number in known.items() if number}
-    for name, shape in inventory.tables.items():
+    told = told_moves(connection)
+    renamed = {}
+    for name in inventory.tables:
         number = next((n for n, _ in ours.get(name, {}).values()), None)
         old = names.get(number) if number is not None else None
         # a name that differs in case alone is one that SQLite has already, also where the table was made again
         old = next((n for n in known if n != name and folded(n) == folded(name)), old)
-        if old is not None and old != name and old not in inventory.tables and name not in known:
-            mirror_file.rename(connection, old, name)
-            mirror_file.set_table_id(connection, name, known[old])
-        mirror_file.conform(connection, shape)
+        if old is not None and old != name:
+            renamed[old] = name
+    for name in set(renamed.values()) - renamed.keys():
+        if name in known and not known[name] and mirror_file.drop_if_empty(connection, name):
+            del known[name]
+    mirror_file.rename_all(connection, _free(renamed, known))
+    for name, shape in inventory.tables.items():
+        mirror_file.conform(connection, shape, told.get(name))
     for shape in inventory.unwritable.values():
         _keep_in_mirror(connection, shape)
+
+
+def _free(renamed: dict[str, str], known: Mapping[str, int | None]) -> dict[str, str]:
+    """Return the renames whose new name is no other table's, or of one that gets another name itself."""
+    while taken := [old for old, new in renamed.items() if new in known and new not in renamed]:
+        renamed = {old: new for old, new in renamed.items() if old not in taken}
+    return renamed
 
 
 def _keep_in_mirror(connection: apsw.Connection, shape: TableShape) -> None:
@@ -185,6 +216,7 @@ def _install(
     moved = mirror_file.get_state(connection, "main", "schema_version") not in (None, now)
     ours = _ours(connection)
     known = mirror_file.table_ids(connection)
+    told = told_moves(connection)
     fresh: list[tuple[TrackedTable, bool]] = []
     waited = mirror_file.unwritable_before(connection)
     result.joining = sorted(waited & inventory.tables.keys()) if joined else []
@@ -201,7 +233,7 @@ def _install(
         other_rowid = _triggers(connection, shape, number, there)
         table = TrackedTable(number, shape, rules.is_by_row(name), exact=exact)
         result.tables[name] = result.by_id[number] = table
-        made = mirror_file.conform(connection, shape)
+        made = mirror_file.conform(connection, shape, told.get(name))
         looked_at = joined and name not in result.joining  # those are compared when they join
         if looked_at and created:
             if name in known and known[name] is None and replicate:
@@ -216,6 +248,7 @@ def _install(
                 connection.execute(f"DELETE FROM main.{quote(HELD)} WHERE t IN (?, ?)", (number, known[name]))
             connection.execute(f"UPDATE main.{quote(HELD)} SET t = ? WHERE t = ?", (number, known.get(name)))
             mirror_file.set_table_id(connection, name, number)
+    forget_told(connection)
     _forget_tables(connection, inventory, ours, known)
     # What a database that is older than its mirror has otherwise was not changed here: `join.reconcile` sees to it.
     older = bool(fresh) and is_older(connection)

@@ -20,7 +20,8 @@ from harmonylite.changes.reassembler import AtomicBatch, Fragment
 from harmonylite.db import reconcile
 from harmonylite.db.apply.apply import Applying
 from harmonylite.db.apply.flights import Applied, SchemaMovedError
-from harmonylite.db.apply.schema_additions import SchemaAdditions, of_mirror
+from harmonylite.db.apply.schema_changes import SchemaChanges
+from harmonylite.db.apply.schema_section import of_mirror, sections_of
 from harmonylite.db.capture.capture import Capture, NotUtf8Error, Outgoing, new_outgoing
 from harmonylite.db.install import install
 from harmonylite.db.mirror import compare, file_facts, mirror_file
@@ -83,7 +84,7 @@ class Replica:
             self._journal = ConflictJournal(connection, o.node)
             self._capture = Capture(connection, shards=o.shards, compress=o.compress, most=o.capture_batch_rows)
             self._side_effects = SideEffectTriggers(connection, o.database)
-            self._schema = SchemaAdditions(connection, o.node, o.rules, o.apply_schema and o.replicate)
+            self._schema = SchemaChanges(connection, o.node, o.session, o.rules, o.apply_schema if o.replicate else "none")
             self.others.seen = self._log.seen
             args = (connection, self._log, self._journal, self.others)
             self._applying = Applying(*args, node=o.node, session=o.session, replicate=o.replicate)
@@ -108,7 +109,12 @@ class Replica:
         """Bring triggers and mirror in step with the database's schema."""
         connection, o, log = self.connection, self.options, self._log
         self.others.wait(self.others.deadline())
-        made = install(connection, o.rules, log, self._installed, joined=self.joined, replicate=o.replicate)
+        how = {"joined": self.joined, "replicate": o.replicate, "everything": o.apply_schema == "all"}
+        made = install(connection, o.rules, log, self._installed, **how)
+        if self._schema.made_by_hand():
+            returned = made.returned
+            made = install(connection, o.rules, log, made, **how)
+            made.returned = [*returned, *made.returned]
         self._installed = self._applying.installed = made
         self._applying.folds += 1  # what is under way may be met by rows that a migration or VACUUM moved
         if self.joined or not self.whole:  # else it is the one of the snapshot that is joined
@@ -263,7 +269,7 @@ class Replica:
         ``merge`` False: fold only; ``until``: see `OtherTransactions.politely`. Raises SchemaWaitError, PoisonError,
         DatabaseBusyError, GiveWayError with nothing changed.
         """
-        if (made := self._schema.bring(self._schema.sections(batch.fragments))) is not None:
+        if (made := self._schema.bring(sections_of(batch.fragments))) is not None:
             self.reinstall()
         return replace(self._in_step(lambda: self._applying.apply(batch, merge=merge, until=until)), schema=made or [])
 

@@ -16,7 +16,7 @@ from typing import IO
 from harmonylite.changes.reassembler import AtomicBatch, Fragment, Reassembler
 from harmonylite.changes.skipped import LeftOut, still_there
 from harmonylite.db.apply.flights import Applied
-from harmonylite.db.mirror.schema_history import take_for_gone
+from harmonylite.db.mirror.former_names import take_for_gone
 from harmonylite.db.replica import Replica
 from harmonylite.db.sqlite.connection import mapped
 from harmonylite.db.sqlite.thread import SqliteThread
@@ -386,7 +386,7 @@ class Receiver:
         counters.folded_rows += done.rows
         counters.merged_rows += done.merged
         if done.schema:
-            log.info("added to the schema, from other nodes: %s", "; ".join(done.schema))
+            log.info("changed the schema, as other nodes did: %s", "; ".join(done.schema))
         counters.conflicts += done.conflicts
         counters.given_up_change_sets += len(messages.voided)
         self._status.lock_hold.observe(done.locked)

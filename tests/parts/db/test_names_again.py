@@ -82,7 +82,7 @@ def test_a_table_made_again_starts_with_what_its_maker_put_in(group: Group, agai
 @pytest.mark.parametrize("pause", PAUSES)
 @pytest.mark.parametrize("again", [name for name in AGAIN if name != "renamed over"])
 def test_it_does_so_on_every_node_that_makes_it_again_first(group: Group, again: str, pause: str) -> None:
-    a, b = group.several(2, OLD)
+    a, b = group.several(2, OLD, apply_schema="all")
     a.run("INSERT INTO t VALUES ('old', 1), ('older', 0)")
     group.settle()
     statements, rows = AGAIN[again]

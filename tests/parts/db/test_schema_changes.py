@@ -108,6 +108,12 @@ def test_a_dropped_table_loses_no_row_elsewhere_until_another_one_has_its_name(g
     assert b.run("SELECT count(*) FROM t") == [(3,)]
     a.run(PAIRED)
     a.run("INSERT INTO t VALUES (7, 'new', 70)")
+    a.send()
+    with pytest.raises(SchemaWaitError, match="dropped and made again"):
+        b.receive()
+    assert b.run("SELECT count(*) FROM t") == [(3,)]
+    assert b.replica.accept_schema() == ["drop table t", "table t"]
+    b.reassembler = type(b.reassembler)(b.replica.positions())
     assert group.equal("t") == [(7, "new", 70)]
 
 

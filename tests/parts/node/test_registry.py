@@ -157,7 +157,7 @@ FULL = {
     "as many as there may be, from the future": NodeList(
         {f"n{i}": ListedNode(seen=4e9) for i in range(MOST)}, {f"f{i}": 4e9 for i in range(MOST)}
     ),
-    "as many bytes as are read": NodeList({f"n{i}": ListedNode("x" * 1000, seen=4e9) for i in range(900)}),
+    "as many bytes as are read": NodeList({f"n{i}": ListedNode("x" * 1000, seen=4e9) for i in range(980)}),
     "as many bytes of forgotten ones": NodeList({}, {f"{'f' * 120}{i}": 4e9 for i in range(MOST)}),
 }
 

@@ -83,8 +83,12 @@ class Fold:
         self.journal.begin()
         start, count = self._take_ahead(fragment)
         for block in fragment.decoded(start):
-            for part in block:
-                if part.table == SECTION and fragment.kind == KIND_SCHEMA:
+            for found in block:
+                if found.table == SECTION and fragment.kind == KIND_SCHEMA:
+                    continue
+                part = self.tables.meant(fragment, found)
+                if part is None:
+                    self.journal.write_dropped(fragment, found)
                     continue
                 here, table, present = applicable(self.tables, fragment, part)
                 with foreign_values(fragment, here):

@@ -21,6 +21,7 @@ from harmonylite.db.sqlite.lossless import insert_rows
 from harmonylite.db.tracking.tracked_table import TrackedTable
 from harmonylite.errors import SchemaWaitError
 from harmonylite.model import ChangeSetId
+from harmonylite.schema.names import folded
 from harmonylite.schema.sql import is_private
 from harmonylite.wire import TableBlock, Updates
 
@@ -45,7 +46,7 @@ class Ahead:
         for block in fragment.decoded():
             for part in block:
                 check_widths(fragment, part)
-            if any(tables.is_gone(part.table) for part in block):
+            if tables.anything_gone or any(tables.is_gone(part.table) for part in block):
                 self.full = True
                 return
             found = [applicable(tables, fragment, part) for part in block]
@@ -80,6 +81,10 @@ def applicable(tables: Named, fragment: Fragment, part: TableBlock) -> tuple[Tab
         )
         advice = f"`harmonylite skip {fragment.shard} {fragment.seq}` leaves it out"
         why = f"{what}, which no database replicates"
+        raise SchemaWaitError(why, shard=fragment.shard, seq=fragment.seq, advice=advice)
+    if folded(part.table) in tables.made_again:
+        advice = "drop the older one here, or `harmonylite schema accept`"
+        why = f"{what}, which was dropped and made again elsewhere"
         raise SchemaWaitError(why, shard=fragment.shard, seq=fragment.seq, advice=advice)
     if table is None:
         raise SchemaWaitError(f"{what}, which this database does not have", shard=fragment.shard, seq=fragment.seq)

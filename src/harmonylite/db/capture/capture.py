@@ -21,7 +21,7 @@ from harmonylite.db.sqlite.row_batches import step
 from harmonylite.db.tracking.tracked_table import TrackedTable
 from harmonylite.db.tracking.triggers import HELD
 from harmonylite.model import ChangeSetId
-from harmonylite.schema.section import Addition, encode
+from harmonylite.schema.section import SchemaChange, encode
 from harmonylite.schema.shape import any_differs, differs
 from harmonylite.schema.sql import quote
 from harmonylite.wire import (
@@ -47,7 +47,7 @@ MASK_BITS = 62
 @dataclass
 class Outgoing:
     """A captured change set, ready to be published. ``log_id``: the log id that it was read at; ``rows``: how many;
-    ``section``: what it adds to the schema; ``history``: the one of the mirror that it was compared with.
+    ``section``: what it changes in the schema; ``history``: the one of the mirror that it was compared with.
 
     ``parts``: per shard, offset, length, whether more of the block follows, and compression of each message's body.
     """
@@ -58,7 +58,7 @@ class Outgoing:
     base: dict[int, int]
     spool: IO[bytes]
     rows: int = 0
-    section: list[Addition] = field(default_factory=list)
+    section: list[SchemaChange] = field(default_factory=list)
     parts: dict[int, list[tuple[int, int, bool, bool]]] = field(default_factory=dict)
     history: str = ""
 

@@ -12,16 +12,18 @@ from typing import Any
 
 import apsw
 
-from harmonylite.db.mirror import conflict_journal, schema_history, skipped_messages
+from harmonylite.db.mirror import conflict_journal, former_names, skipped_messages
+from harmonylite.db.mirror.pouring import pour, told_pairs
 from harmonylite.db.sqlite.connection import attach, mapped, open_file, reading, rows, transaction, tune, value
 from harmonylite.db.sqlite.file_access import follow, make_private
 from harmonylite.db.sqlite.introspection import TableRules, read_inventory
-from harmonylite.db.tracking.column_renames import checked
+from harmonylite.db.tracking.column_renames import checked, found_by_values
 from harmonylite.db.tracking.triggers import HELD
 from harmonylite.errors import DatabaseDamagedError, DatabaseError, MirrorDamagedError
 from harmonylite.model import Position
 from harmonylite.schema.shape import TableShape
 from harmonylite.schema.sql import PRIVATE, quote
+from harmonylite.schema.table_text import Moves
 from harmonylite.wire import WireError, decode_named, decode_names, encode_named, encode_names
 
 POSITION = quote(PRIVATE + "position")
@@ -112,7 +114,7 @@ def prepare(connection: apsw.Connection, schema: str = "mirror") -> None:
     execute(f"CREATE TABLE IF NOT EXISTS {schema}.{STATE}(name TEXT PRIMARY KEY, value) WITHOUT ROWID")
     execute(f"CREATE TABLE IF NOT EXISTS {schema}.{TABLES}(name TEXT PRIMARY KEY, id INTEGER) WITHOUT ROWID")
     _prepare_own_facts(connection, schema)
-    schema_history.prepare(connection, schema)
+    former_names.prepare(connection, schema)
     skipped_messages.prepare(connection, schema)
     for sql in conflict_journal.TABLES:
         execute(sql.replace("mirror.", f"{schema}.", 1))
@@ -270,11 +272,11 @@ def set_table_id(connection: apsw.Connection, name: str, number: int | None) -> 
     connection.execute(f"INSERT OR REPLACE INTO mirror.{TABLES} VALUES (?, ?)", (name, number))
 
 
-def conform(connection: apsw.Connection, shape: TableShape) -> bool:
+def conform(connection: apsw.Connection, shape: TableShape, told: Moves | None = None) -> bool:
     """Give the mirror's table the shape of the database's; True when it is a new, empty table.
 
-    Values stay under their column's name; a column whose name alone changed is known by its place, unless the rows say
-    otherwise. The caller holds a transaction.
+    Values stay under their column's name. What another name has is ``told``; where it is not, a column whose name alone
+    changed is known by its place and its values. The caller holds a transaction.
     """
     execute = connection.execute
     old_sql = value(connection, "SELECT sql FROM mirror.sqlite_schema WHERE type = 'table' AND name = ?", (shape.name,))
@@ -305,13 +307,9 @@ def conform(connection: apsw.Connection, shape: TableShape) -> bool:
         for sql in shape.indexes:
             execute(_into_mirror(sql, "CREATE UNIQUE INDEX "))
         if before is not None:
-            number = table_ids(connection).get(shape.name)
-            guessed = carried(before, shape)
-            if number == DROPPED:
-                guessed = [(old, new) for old, new in guessed if old == new]
-            pairs = checked(connection, shape, guessed, f"mirror.{aside}", number)
-            schema_history.columns_moved(connection, before, shape, pairs)
-            _pour(connection, shape, pairs, f"mirror.{aside}")
+            pairs = _pairs(connection, before, shape, f"mirror.{aside}", told)
+            former_names.columns_moved(connection, before, shape, pairs, told=told is not None)
+            pour(connection, shape, pairs, f"mirror.{aside}")
         execute(f"DROP TABLE mirror.{aside}")
         return False
     for sql in shape.indexes:
@@ -319,30 +317,18 @@ def conform(connection: apsw.Connection, shape: TableShape) -> bool:
     return True
 
 
-def _pour(connection: apsw.Connection, shape: TableShape, pairs: Sequence[tuple[str, str]], aside: str) -> None:
-    """Copy the rows of the old table ``aside`` into the new one; ``pairs``: old and new names of what they keep.
-
-    A row whose key is not known, or holds NULL where it may not, has no place there: what the database has is new then.
-    """
-    given = {new: f"a.{quote(old)}" for old, new in pairs}
-    keys = [column for column in shape.keys if column.pseudo != "null"]
-    if any((shape.rowid if column.pseudo else column.name) not in given for column in keys):
-        return
-    present = [i for i, column in enumerate(shape.columns) if not column.pseudo and column.name in given]
-    reads = {i: given[shape.columns[i].name] for i in present}
-    nulls = " OR ".join(f"{given[column.name]} IS NULL" for column in keys if not column.pseudo) or "1"
-    rowid = [f"CASE WHEN {nulls} THEN {given[shape.rowid]} END"] if shape.rowid in given else []
-    into, out = shape.into(present, reads.__getitem__, [*(given[c.name] for c in keys if not c.pseudo), *rowid])
-    if shape.rowid in given and not shape.integer_key:
-        into, out = f"{into}, {quote(shape.rowid)}", f"{out}, {given[shape.rowid]}"
-    real = [column for column in keys if not column.pseudo]
-    known = " AND ".join(f"{given[column.name]} IS NOT NULL" for column in real if column.not_null or not shape.rowid)
-    # where a new unique index has no room for two of the rows, the same one stays on every node
-    order = ", ".join(f"{given[column.name]} COLLATE BINARY" for column in real if shape.unique)
-    connection.execute(
-        f"INSERT OR REPLACE INTO mirror.{quote(shape.name)}({into}) SELECT {out} FROM {aside} AS a"
-        f"{' WHERE ' * bool(known)}{known}{' ORDER BY ' * bool(order)}{order}"
-    )
+def _pairs(
+    connection: apsw.Connection, before: TableShape, shape: TableShape, aside: str, told: Moves | None
+) -> Sequence[tuple[str, str]]:
+    """Return old and new names of the columns whose values stay; ``aside``: the table that has the old ones."""
+    if told is not None:
+        return told_pairs(before, shape, told)
+    number = table_ids(connection).get(shape.name)
+    guessed = carried(before, shape)
+    if number == DROPPED:
+        return [(old, new) for old, new in guessed if old == new]
+    pairs = checked(connection, shape, guessed, aside, number)
+    return [*pairs, *found_by_values(connection, before, shape, pairs, aside, number)]
 
 
 def carried(before: TableShape, after: TableShape) -> list[tuple[str, str]]:
@@ -350,8 +336,9 @@ def carried(before: TableShape, after: TableShape) -> list[tuple[str, str]]:
     old = [c.name for c in before.columns if not c.pseudo]
     new = [c.name for c in after.columns if not c.pseudo]
     pairs = [(name, name) for name in old if name in new]
-    if len(old) == len(new):
-        alike = [(a, b) for a, b in zip(old, new, strict=True) if a not in new and b not in old]
+    went, came = [name for name in old if name not in new], [name for name in new if name not in old]
+    if len(went) == len(came):
+        alike = list(zip(went, came, strict=True))
         pairs += [(a, b) for a, b in alike if before.column(a).affinity == after.column(b).affinity]
     if before.rowid and after.rowid and not after.integer_key:
         pairs.append((before.rowid, after.rowid))
@@ -364,14 +351,40 @@ def lost(before: TableShape | None, after: TableShape | None) -> list[str]:
     return [c.name for c in before.columns if not c.pseudo and c.name not in kept] if before is not None else []
 
 
-def rename(connection: apsw.Connection, old: str, new: str) -> None:
-    """Rename a table of the mirror as the database's was."""
+def drop_if_empty(connection: apsw.Connection, name: str) -> bool:
+    """Drop a table of the mirror that holds nothing; tell whether it is gone."""
+    there = "SELECT 1 FROM mirror.sqlite_schema WHERE type = 'table' AND name = ?"
+    if value(connection, there, (name,)) is not None:
+        if value(connection, f"SELECT 1 FROM mirror.{quote(name)} LIMIT 1") is not None:
+            return False
+        connection.execute(f"DROP TABLE mirror.{quote(name)}")
+    connection.execute(f"DELETE FROM mirror.{TABLES} WHERE name = ?", (name,))
+    return True
+
+
+def rename_all(connection: apsw.Connection, names: Mapping[str, str]) -> None:
+    """Rename tables of the mirror, by old names, as the database's were; they may exchange their names."""
+    known = table_ids(connection)
     connection.execute("PRAGMA legacy_alter_table = ON")
-    aside = PRIVATE + "aside"  # SQLite refuses a name that differs in case alone
-    connection.execute(f"ALTER TABLE mirror.{quote(old)} RENAME TO {quote(aside)}")
-    connection.execute(f"ALTER TABLE mirror.{quote(aside)} RENAME TO {quote(new)}")
-    connection.execute(f"DELETE FROM mirror.{TABLES} WHERE name = ?", (old,))
-    schema_history.table_moved(connection, old, new)
+    aside = {old: f"{PRIVATE}aside{place}" for place, old in enumerate(names)}
+    there = {name for (name,) in rows(connection, "SELECT name FROM mirror.sqlite_schema WHERE type = 'table'")}
+    for steps in (aside, {aside[old]: new for old, new in names.items()}):  # SQLite refuses a name that differs in case
+        for old, new in steps.items():
+            _rename(connection, old, new, there)
+    for old in names:
+        connection.execute(f"DELETE FROM mirror.{TABLES} WHERE name = ?", (old,))
+    for old, new in names.items():
+        set_table_id(connection, new, known[old])
+        former_names.table_moved(connection, old, new)
+
+
+def _rename(connection: apsw.Connection, old: str, new: str, there: set[str]) -> None:
+    if old not in there:
+        return
+    connection.execute(f"ALTER TABLE mirror.{quote(old)} RENAME TO {quote(new)}")
+    former_names.columns_follow(connection, old, new)
+    there.discard(old)
+    there.add(new)
 
 
 def _into_mirror(sql: str, start: str) -> str:

@@ -12,105 +12,27 @@ from __future__ import annotations
 import glob
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import apsw
 
 from harmonylite.changes.reassembler import Fragment
 from harmonylite.changes.rekeying import rekeyed
 from harmonylite.changes.renumbering import renumbered
-from harmonylite.db.sqlite.connection import rows, transaction, value
+from harmonylite.db.mirror.former_names import FORMER, GONE, TABLES, UNSURE, columns_of, history
+from harmonylite.db.sqlite.connection import rows, value
 from harmonylite.db.sqlite.introspection import TableRules, read_inventory
 from harmonylite.db.sqlite.lossless import insert_rows
+from harmonylite.db.tracking.captured_schema import numbers_of
 from harmonylite.db.tracking.tracked_table import TrackedTable
+from harmonylite.db.tracking.waiting_schema import made_again
 from harmonylite.model import ChangeSetId
 from harmonylite.schema.names import find, folded
-from harmonylite.schema.shape import TableShape
-from harmonylite.schema.sql import PRIVATE, quote
+from harmonylite.schema.sql import quote
 from harmonylite.wire import TableBlock, Updates
 
 log = logging.getLogger(__name__)
-
-FORMER = quote(PRIVATE + "former")
-TABLES = PRIVATE + "tables"
-"""The table itself, where the name is a table's own; no application's table is called like this, nor a column so:"""
-UNSURE = PRIVATE + "unsure"
-"""The new name of a column that may have gone, or may have been renamed: a migration did both."""
-
-
-def prepare(connection: apsw.Connection, schema: str) -> None:
-    """Make the mirror's table of names that were, where it is missing."""
-    connection.execute(
-        f"CREATE TABLE IF NOT EXISTS {schema}.{FORMER}(tbl TEXT, name TEXT, now TEXT, PRIMARY KEY(tbl, name))"
-        " WITHOUT ROWID"
-    )
-
-
-def carry_over(connection: apsw.Connection) -> None:
-    """Keep what ``base``, the mirror until now, knows of names that were, beside what the new mirror does."""
-    with transaction(connection, "keep the names that were"):
-        prepare(connection, "mirror")
-        connection.execute(f"INSERT OR IGNORE INTO mirror.{FORMER} SELECT tbl, name, now FROM base.{FORMER}")
-        known = quote(TABLES)  # the mirror's list of tables, not the key of table names here
-        dropped = f"SELECT name FROM base.{known} WHERE id = 0"
-        # the numbers in a mirror that was filled beside another database are of that one
-        connection.execute(f"UPDATE mirror.{known} SET id = CASE WHEN name IN ({dropped}) THEN 0 END")
-
-
-def columns_moved(
-    connection: apsw.Connection, before: TableShape, after: TableShape, pairs: Sequence[tuple[str, str]]
-) -> None:
-    """Remember what became of a table's columns, in the transaction that reshapes the mirror's table.
-
-    ``pairs``: old and new names of those whose values stay, as far as is known. A column is known to be renamed when
-    nothing but names is another, known to be gone when no column came.
-    """
-    new = dict(pairs)
-    renamed = _only_names_changed(before, after)
-    came = set(after.names) - set(before.names)
-    for name in (column.name for column in before.columns if not column.pseudo):
-        if name not in after.names:
-            _moved(connection, after.name, name, new.get(name, UNSURE) if renamed else UNSURE if came else None)
-    here = [(after.name, column.name) for column in after.columns]
-    connection.executemany(f"DELETE FROM mirror.{FORMER} WHERE tbl = ? AND name = ?", here)
-
-
-def table_moved(connection: apsw.Connection, old: str, new: str) -> None:
-    """Remember that a table was renamed, in the transaction that renames the mirror's."""
-    connection.execute(f"UPDATE mirror.{FORMER} SET tbl = ? WHERE tbl = ?", (new, old))
-    _moved(connection, TABLES, old, new)
-
-
-def _only_names_changed(before: TableShape, after: TableShape) -> bool:
-    """Tell whether two shapes of a table have the same columns under other names."""
-    return [replace(c, name="") for c in before.columns] == [replace(c, name="") for c in after.columns]
-
-
-def _moved(connection: apsw.Connection, table: str, old: str, new: str | None) -> None:
-    connection.execute(f"UPDATE mirror.{FORMER} SET now = ? WHERE tbl = ? AND now = ?", (new, table, old))
-    connection.execute(f"INSERT OR REPLACE INTO mirror.{FORMER} VALUES (?, ?, ?)", (table, old, new))
-
-
-def gone_columns(connection: apsw.Connection, table: str) -> set[str]:
-    """Return the names of a table's columns that went."""
-    return {name for name, now in _columns_of(connection, table).items() if now is None}
-
-
-def former_columns(connection: apsw.Connection, table: str) -> list[str]:
-    """Return the names that a table's columns had here and have no more."""
-    return list(_columns_of(connection, table))
-
-
-def take_for_gone(connection: apsw.Connection) -> list[tuple[str, str]]:
-    """Take the columns that may have gone for gone; return table and name of each."""
-    with transaction(connection, "take columns for gone"):
-        found = rows(connection, f"SELECT tbl, name FROM mirror.{FORMER} WHERE now = ?", (UNSURE,))
-        connection.execute(f"UPDATE mirror.{FORMER} SET now = NULL WHERE now = ?", (UNSURE,))
-    return found
-
-
-def _columns_of(connection: apsw.Connection, table: str) -> dict[str, str | None]:
-    return dict(rows(connection, f"SELECT name, now FROM mirror.{FORMER} WHERE tbl = ?", (table,)))
 
 
 @dataclass
@@ -120,15 +42,24 @@ class Named:
     Lives for one transaction: scratch tables that it makes for a table that went would not outlive one that is undone.
     ``tables``: those that the database has. ``placeless``: sentences on new rows that have no place under today's key.
     ``moved``: the numbers that the fold under way gave rows of a change set, see `harmonylite.changes.renumbering`.
+    ``made_again``: names of tables of which this database has the older one, whose drop waits; read before the fold's
+    transaction, which could not write any more if the application commits after its first read of the database.
+    ``numbers``: by which number in the log the database knows a table that the stream calls so (in small letters).
     """
 
     connection: apsw.Connection
     tables: Mapping[str, TrackedTable]
     placeless: list[str] = field(default_factory=list)
     moved: dict[ChangeSetId, dict[str, dict[int, int]]] = field(default_factory=dict)
+    made_again: set[str] = field(init=False)
+    numbers: dict[str, int] = field(init=False)
     _made: int = 0
     _others: dict[str, TrackedTable | None] = field(default_factory=dict)
     _columns: dict[str, dict[str, str | None]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.made_again = made_again(self.connection)
+        self.numbers = numbers_of(self.connection)
 
     def get(self, name: str) -> TrackedTable | None:
         """Return the table that a change set calls ``name``; None: neither database nor mirror ever had it."""
@@ -136,6 +67,64 @@ class Named:
         if table is None and name not in self._others:
             self._others[name] = self._other(name)
         return table or self._others.get(name)
+
+    def meant(self, fragment: Fragment, part: TableBlock) -> TableBlock | None:
+        """Return a part under the name that its table has now; None where that was dropped after it was written, or
+        before it came.
+        """
+        if not self.anything_gone or not fragment.base:
+            return self._carrying(part, part.table)
+        name, seq = part.table, fragment.base.get(fragment.shard, 0)
+        while True:
+            # a writer that made such a change, too, means by the name what it made of it
+            found = rows(
+                self.connection,
+                f"SELECT seq, now FROM mirror.{GONE} AS g WHERE name = ?1 AND shard = ?2 AND seq > ?3 AND seq < ?4"
+                f" AND history = ?5 AND NOT EXISTS (SELECT 1 FROM mirror.{GONE} AS o WHERE o.name = g.name"
+                " AND o.shard = ?2 AND o.seq > ?6 AND o.seq <= ?4 AND o.history = ?5 AND o.node = ?7)"
+                " ORDER BY seq LIMIT 1",
+                (
+                    folded(name),
+                    fragment.shard,
+                    seq,
+                    fragment.seq,
+                    history(self.connection),
+                    fragment.base.get(fragment.shard, 0),
+                    fragment.id.node,
+                ),
+            )
+            if not found:
+                if self.get(name) is None and self._dropped(name, fragment):
+                    return None
+                return self._carrying(part, name)
+            seq, now = found[0]
+            if now is None:
+                return None
+            name = now
+
+    def _carrying(self, part: TableBlock, name: str) -> TableBlock | None:
+        """Return a part of the table that the stream calls ``name`` under the name that the database gave it since.
+
+        None where the database dropped that one and made another one of its name; it is still to say so.
+        """
+        number, table = self.numbers.get(folded(name), 0), self.get(name)
+        if number and table is not None and table.id != number and table.shape.name in self.tables:
+            here = next((each for each in self.tables.values() if each.id == number), None)
+            return None if here is None else replace_name(part, here.shape.name)
+        return part if name == part.table else replace_name(part, name)
+
+    def _dropped(self, name: str, fragment: Fragment) -> bool:
+        """Tell whether a table was dropped that a writer which waits has still."""
+        sql = f"SELECT 1 FROM mirror.{GONE} WHERE name = ? AND shard = ? AND seq < ? AND history = ? AND now IS NULL"
+        return (
+            value(self.connection, sql, (folded(name), fragment.shard, fragment.seq, history(self.connection)))
+            is not None
+        )
+
+    @cached_property
+    def anything_gone(self) -> bool:
+        """Tell whether any name means another table than it once did."""
+        return value(self.connection, f"SELECT 1 FROM mirror.{GONE} LIMIT 1") is not None
 
     def is_gone(self, name: str) -> bool:
         """Tell whether the mirror alone has the table that a change set calls ``name``."""
@@ -186,7 +175,7 @@ class Named:
 
     def _former(self, table: str) -> dict[str, str | None]:
         if table not in self._columns:
-            self._columns[table] = _columns_of(self.connection, table)
+            self._columns[table] = columns_of(self.connection, table)
         return self._columns[table]
 
     def renumber(self, change_set: ChangeSetId, table: TrackedTable, taken: Mapping[int, int]) -> None:
@@ -261,12 +250,18 @@ class Own:
     def __iter__(self) -> Iterator[tuple[TrackedTable, TableBlock]]:
         for fragment in self.fragments:
             for block in fragment.decoded():
-                for part in block:
-                    table = self.named.get(part.table)
-                    if table is not None and table.shape.name in self.named.tables:
+                for found in block:
+                    part = self.named.meant(fragment, found)
+                    table = self.named.get(part.table) if part is not None else None
+                    if part is not None and table is not None and table.shape.name in self.named.tables:
                         here = self.named.as_here(table, part)
                         if set(here.columns) <= set(table.shape.names):
                             yield table, renumbered(table.shape, here, self.named.moved.get(fragment.id, {}))
+
+
+def replace_name(part: TableBlock, name: str) -> TableBlock:
+    """Return a part under another name of its table."""
+    return TableBlock(name, part.columns, part.keys, part.deletes, part.inserts, part.updates)
 
 
 def _without(group: Updates, kept: Sequence[int], images: list[list[object]]) -> Updates:

@@ -1,0 +1,162 @@
+"""What became of the names of tables and columns: the mirror's table of those that went or are called otherwise.
+
+Invariant: it changes in the transaction that reshapes the mirror's tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import apsw
+
+from harmonylite.db.sqlite.connection import rows, transaction, value
+from harmonylite.schema.names import folded
+from harmonylite.schema.shape import TableShape
+from harmonylite.schema.sql import PRIVATE, quote
+
+FORMER = quote(PRIVATE + "former")
+GONE = quote(PRIVATE + "gone")
+"""From where in the order on a name is no table's any more, or another table's than before."""
+STATE = quote(PRIVATE + "state")
+TABLES = PRIVATE + "tables"
+"""The table itself, where the name is a table's own; no application's table is called like this, nor a column so:"""
+UNSURE = PRIVATE + "unsure"
+"""The new name of a column that may have gone, or may have been renamed: a migration did both."""
+
+
+def prepare(connection: apsw.Connection, schema: str) -> None:
+    """Make the mirror's table of names that were, where it is missing."""
+    connection.execute(
+        f"CREATE TABLE IF NOT EXISTS {schema}.{FORMER}(tbl TEXT, name TEXT, now TEXT, PRIMARY KEY(tbl, name))"
+        " WITHOUT ROWID"
+    )
+    connection.execute(
+        f"CREATE TABLE IF NOT EXISTS {schema}.{GONE}(name TEXT, shard INTEGER, seq INTEGER, history TEXT, node TEXT,"
+        " now TEXT, PRIMARY KEY(name, shard, seq, history)) WITHOUT ROWID"
+    )
+
+
+def carry_over(connection: apsw.Connection) -> None:
+    """Keep what ``base``, the mirror until now, knows of names that were, beside what the new mirror does."""
+    with transaction(connection, "keep the names that were"):
+        prepare(connection, "mirror")
+        connection.execute(f"INSERT OR IGNORE INTO mirror.{FORMER} SELECT tbl, name, now FROM base.{FORMER}")
+        connection.execute(f"INSERT OR IGNORE INTO mirror.{GONE} SELECT * FROM base.{GONE}")
+        known = quote(TABLES)  # the mirror's list of tables, not the names of tables in `FORMER`
+        dropped = f"SELECT name FROM base.{known} WHERE id = 0"
+        # the numbers in a mirror that was filled beside another database are of that one
+        connection.execute(f"UPDATE mirror.{known} SET id = CASE WHEN name IN ({dropped}) THEN 0 END")
+
+
+def columns_moved(
+    connection: apsw.Connection,
+    before: TableShape,
+    after: TableShape,
+    pairs: Sequence[tuple[str, str]],
+    *,
+    told: bool = False,
+) -> None:
+    """Remember what became of a table's columns, in the transaction that reshapes the mirror's table.
+
+    ``pairs``: old and new names of those whose values stay, as far as can be told; ``told``: its writer says so. A
+    column is known to be renamed when nothing but names is another, known to be gone when no column came.
+    """
+    new = dict(pairs)
+    renamed = _only_names_changed(before, after)
+    came = set(after.names) - set(before.names)
+    for name in (column.name for column in before.columns if not column.pseudo):
+        if name not in after.names:
+            sure = told or renamed or name in new
+            _moved(
+                connection,
+                after.name,
+                name,
+                new.get(name, None if told else UNSURE) if sure else UNSURE if came else None,
+            )
+    here = [(after.name, column.name) for column in after.columns]
+    connection.executemany(f"DELETE FROM mirror.{FORMER} WHERE tbl = ? AND name = ?", here)
+
+
+def table_moved(connection: apsw.Connection, old: str, new: str) -> None:
+    """Remember that a table was renamed, in the transaction that renames the mirror's."""
+    _moved(connection, TABLES, old, new)
+
+
+def name_gone(connection: apsw.Connection, name: str, at: Mapping[int, int], node: str, now: str | None) -> None:
+    """Remember that change sets that were written before ``at``, by shard, mean another table by ``name`` than later
+    ones: ``now``, or one that was dropped. ``node``: whose change that is.
+    """
+    connection.executemany(
+        f"INSERT OR REPLACE INTO mirror.{GONE} VALUES (?, ?, ?, ?, ?, ?)",
+        [(folded(name), shard, seq, history(connection), node, now) for shard, seq in at.items()],
+    )
+
+
+def renamed_since(connection: apsw.Connection, old: str, new: str, base: Mapping[int, int]) -> bool:
+    """Tell whether the table ``old`` became ``new`` behind ``base``, by shard."""
+    sql = f"SELECT now FROM mirror.{GONE} WHERE name = ? AND shard = ? AND seq > ? AND history = ? AND now NOT NULL"
+    found = (rows(connection, sql, (folded(old), s, seq, history(connection))) for s, seq in base.items())
+    return any(folded(now) == folded(new) for each in found for (now,) in each)
+
+
+def history(connection: apsw.Connection) -> str:
+    """Return the history whose positions the mirror has."""
+    return str(value(connection, f"SELECT value FROM mirror.{STATE} WHERE name = 'history'") or "")
+
+
+def moves_of(connection: apsw.Connection, table: str, old: Sequence[str], new: Sequence[str]) -> dict[str, str | None]:
+    """Return what became of the columns ``old`` of a table that has the columns ``new`` now, of those that went."""
+    here = {folded(name): name for name in new}
+    known = {folded(name): now for name, now in columns_of(connection, table).items()}
+    taken = {folded(name) for name in old}
+    found: dict[str, str | None] = {}
+    for name in old:
+        if folded(name) not in here:
+            now = known.get(folded(name))
+            fits = now is not None and now != UNSURE and folded(now) in here and folded(now) not in taken
+            found[name] = here[folded(now)] if fits and now is not None else None
+    return found
+
+
+def columns_follow(connection: apsw.Connection, old: str, new: str) -> None:
+    """Let what is known of a table's columns be that of the table under its new name."""
+    connection.execute(f"UPDATE OR REPLACE mirror.{FORMER} SET tbl = ? WHERE tbl = ?", (new, old))
+
+
+def _only_names_changed(before: TableShape, after: TableShape) -> bool:
+    """Tell whether two shapes of a table have the same columns under other names."""
+    return [replace(c, name="") for c in before.columns] == [replace(c, name="") for c in after.columns]
+
+
+def _moved(connection: apsw.Connection, table: str, old: str, new: str | None) -> None:
+    connection.execute(f"UPDATE mirror.{FORMER} SET now = ? WHERE tbl = ? AND now = ?", (new, table, old))
+    connection.execute(f"INSERT OR REPLACE INTO mirror.{FORMER} VALUES (?, ?, ?)", (table, old, new))
+
+
+def gone_columns(connection: apsw.Connection, table: str) -> set[str]:
+    """Return the names of a table's columns that went."""
+    return {name for name, now in columns_of(connection, table).items() if now is None}
+
+
+def renamed_columns(connection: apsw.Connection, table: str) -> dict[str, str]:
+    """Return the names that a table's columns had, and the names that these have now."""
+    return {name: now for name, now in columns_of(connection, table).items() if now is not None and now != UNSURE}
+
+
+def former_columns(connection: apsw.Connection, table: str) -> list[str]:
+    """Return the names that a table's columns had here and have no more."""
+    return list(columns_of(connection, table))
+
+
+def take_for_gone(connection: apsw.Connection) -> list[tuple[str, str]]:
+    """Take the columns that may have gone for gone; return table and name of each."""
+    with transaction(connection, "take columns for gone"):
+        found = rows(connection, f"SELECT tbl, name FROM mirror.{FORMER} WHERE now = ?", (UNSURE,))
+        connection.execute(f"UPDATE mirror.{FORMER} SET now = NULL WHERE now = ?", (UNSURE,))
+    return found
+
+
+def columns_of(connection: apsw.Connection, table: str) -> dict[str, str | None]:
+    """Return what became of each name that a column of the table had."""
+    return dict(rows(connection, f"SELECT name, now FROM mirror.{FORMER} WHERE tbl = ?", (table,)))
