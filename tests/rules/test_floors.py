@@ -45,7 +45,7 @@ FLOORS: tuple[dict[str, tuple[str, ...]], ...] = (
         "wsgi": ("client", "position_cookie"),
         "position_cookie": (),
         "cli": ("client", "demo"),
-        "demo": (),
+        "demo": ("client",),
         "__main__": ("cli",),
         "program": ("client",),
         "hosted": ("cli", "program"),

@@ -6,10 +6,10 @@ Invariant: the person's file is only read, and every process and file that the d
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import shutil
 import signal
 import tempfile
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,14 +43,11 @@ def run(file: Path | None, exit_when_done: bool) -> int:
         keep = any(folder.glob("node*/*.log"))
         if not keep:
             raise
-        raise type(error)(error.message, advice=_join(error.advice, f"everything is kept in {folder}")) from error
+        advice = "; ".join(filter(None, (error.advice, f"everything is kept in {folder}")))
+        raise type(error)(error.message, advice=advice) from error
     finally:
         if not keep:
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def _join(*pieces: str) -> str:
-    return "; ".join(piece for piece in pieces if piece)
 
 
 async def _main(scene: Scene, folder: Path, exit_when_done: bool) -> int:
@@ -63,22 +60,24 @@ async def _main(scene: Scene, folder: Path, exit_when_done: bool) -> int:
     assert main is not None
     for number in (signal.SIGTERM, signal.SIGHUP):  # SIGHUP: the terminal was closed
         asyncio.get_running_loop().add_signal_handler(number, main.cancel)
-    teller = DemoConsole()
-    teller.title("HarmonyLite: three SQLite files, written everywhere, always the same in the end", f"on {scene.title}")
-    teller.step("Three files, three nodes", f"Everything is in {folder}")
-    with teller.waiting("the files are being made"):
+    console = DemoConsole()
+    console.title(
+        "HarmonyLite: three SQLite files, written everywhere, always the same in the end", f"on {scene.title}"
+    )
+    console.step("Three files, three nodes", f"Everything is in {folder}")
+    with console.waiting("the files are being made"):
         members = make_members(scene, folder)
     if scene.remark:
-        teller.fact("note", scene.remark)
-    async with contextlib.AsyncExitStack() as stack:
-        with teller.waiting("three nodes are starting, each with a NATS server of its own"):
+        console.fact("note", scene.remark)
+    async with AsyncExitStack() as stack:
+        with console.waiting("three nodes are starting, each with a NATS server of its own"):
             seconds = await stack.enter_async_context(running(members))
         for member in members:
-            teller.fact(member.name, f"ready after {seconds[member.name]:.1f} s, process {member.pid}, {member.url}")
-        equal = await Story(scene, members, teller).play()
+            console.fact(member.name, f"ready after {seconds[member.name]:.1f} s, process {member.pid}, {member.url}")
+        equal = await Story(scene, members, console).play()
         if not exit_when_done:
             try:
-                await stay(scene, members, teller)
+                await stay(scene, members, console)
             except asyncio.CancelledError:
                 main.uncancel()  # Ctrl-C is how a person leaves; what follows is the ordinary end
     return 0 if equal else VerifyError.exit_code

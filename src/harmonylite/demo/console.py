@@ -5,8 +5,8 @@ Invariant: what is said is said once and stays on the screen; a spinner is never
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 
 from rich.console import Console, RenderableType
 from rich.markup import escape
@@ -33,17 +33,20 @@ class DemoConsole:
         if text:
             self._indented(f"[dim]{escape(text)}[/dim]")
 
-    def fact(self, who: str, what: str) -> None:
-        """State one thing that happened."""
-        self._pair(f"[bold]{escape(who)}[/bold]", what)
+    def fact(self, who: str, what: str, style: str = "bold") -> None:
+        """State one thing that happened; a second line begins below the first."""
+        grid = Table.grid(padding=(0, 1))
+        grid.add_column(min_width=7, no_wrap=True)
+        grid.add_row(f"[{style}]{escape(who)}[/{style}]", escape(what))
+        self._indented(grid)
 
     def good(self, text: str) -> None:
         """State that something holds."""
-        self._pair("[green]ok[/green]", text)
+        self.fact("ok", text, "green")
 
     def bad(self, text: str) -> None:
         """State that something doesn't hold."""
-        self._pair("[bold red]not ok[/bold red]", text)
+        self.fact("not ok", text, "bold red")
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Show rows under headings."""
@@ -58,18 +61,9 @@ class DemoConsole:
         for text in output.splitlines():
             self._console.print(f"   {text}", markup=False, soft_wrap=True)
 
-    def _pair(self, mark: str, text: str) -> None:
-        """Print text beside a mark, so that a second line begins below the first."""
-        grid = Table.grid(padding=(0, 1))
-        grid.add_column(min_width=7, no_wrap=True)
-        grid.add_row(mark, escape(text))
-        self._indented(grid)
-
     def _indented(self, what: RenderableType) -> None:
         self._console.print(Padding(what, (0, 0, 0, 3), expand=False))
 
-    @contextmanager
-    def waiting(self, what: str) -> Iterator[None]:
+    def waiting(self, what: str) -> AbstractContextManager[object]:
         """Show a spinner while something takes its time; nothing at all where output is piped."""
-        with self._console.status(escape(what)):
-            yield
+        return self._console.status(escape(what))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import shutil
 import sys
 from collections.abc import Sequence
@@ -20,16 +21,16 @@ ABSENCE_SECONDS = 5.0
 """How long a node that was killed by hand stays away, in seconds."""
 
 
-async def stay(scene: Scene, members: Sequence[Member], teller: DemoConsole) -> None:
+async def stay(scene: Scene, members: Sequence[Member], console: DemoConsole) -> None:
     """Say what can be tried, then bring killed nodes back until cancelled (Ctrl-C)."""
-    teller.step("Your turn", "The nodes stay up, each with a page. In another terminal:")
+    console.step("Your turn", "The nodes stay up, each with a page. In another terminal:")
     for line in hints(scene, members):
-        teller.command(line)
-    teller.fact("pages", "  ".join(member.url for member in members))
-    teller.fact("Ctrl-C", "stops the nodes and removes the folder")
+        console.command(line)
+    console.fact("pages", "  ".join(member.url for member in members))
+    console.fact("Ctrl-C", "stops the nodes and removes the folder")
     async with asyncio.TaskGroup() as group:
         for member in members:
-            group.create_task(_keep(member, teller), name=f"keep {member.name}")
+            group.create_task(_keep(member, console), name=f"keep {member.name}")
 
 
 def hints(scene: Scene, members: Sequence[Member]) -> list[str]:
@@ -49,12 +50,8 @@ def hints(scene: Scene, members: Sequence[Member]) -> list[str]:
 
 def in_shell(word: str | Path) -> str:
     """Return ``word`` as one word of a shell's command line."""
-    text = str(word)
-    if text and all(letter.isalnum() or letter in "/._-" for letter in text):
-        return text
-    for special in ("\\", '"', "$", "`"):
-        text = text.replace(special, "\\" + special)
-    return f'"{text}"'
+    quoted = re.sub(r'([\\"$`])', r"\\\1", str(word))
+    return quoted if re.fullmatch(r"[\w/.-]+", quoted) else f'"{quoted}"'
 
 
 def sqlite_shell() -> str:
@@ -65,19 +62,17 @@ def sqlite_shell() -> str:
 def command_name() -> str:
     """Return how this installation's ``harmonylite`` is called from here."""
     script = Path(sys.executable).with_name("harmonylite")
-    if not script.exists():
-        return f"{_near(Path(sys.executable))} -m harmonylite"
-    return _near(script)
+    return _near(script) if script.exists() else f"{_near(Path(sys.executable))} -m harmonylite"
 
 
 def _near(program: Path) -> str:
     return in_shell(min(str(program), os.path.relpath(program), key=len))
 
 
-async def _keep(member: Member, teller: DemoConsole) -> None:
+async def _keep(member: Member, console: DemoConsole) -> None:
     while True:
         await member.gone()
-        teller.fact(member.name, f"is gone; it comes back in {ABSENCE_SECONDS:.0f} s")
+        console.fact(member.name, f"is gone; it comes back in {ABSENCE_SECONDS:.0f} s")
         await asyncio.sleep(ABSENCE_SECONDS)
         await member.start()
-        teller.fact(member.name, f"is back: ready after {await member.ready():.1f} s, process {member.pid}")
+        console.fact(member.name, f"is back: ready after {await member.ready():.1f} s, process {member.pid}")

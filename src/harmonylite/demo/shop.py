@@ -1,12 +1,13 @@
 """A small shop with three sites: the scene that is played when no file is given.
 
-Invariant: everything follows from one seed, so two runs tell the same story.
+Invariant: everything follows from one seed, so two runs play the same story.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from contextlib import closing
 from importlib.resources import files
 from pathlib import Path
 
@@ -32,31 +33,22 @@ class Shop:
     file_name = "shop.db"
     remark = ""
     touched = ("customers", "products", "stock", "orders", "order_lines")
+    # The index of the search is never replicated, each node's own triggers keep it.
+    question = (
+        "full-text search for 'copper kettle'",
+        "SELECT rowid, name, description FROM product_search('copper kettle') ORDER BY rowid",
+    )
 
     def __init__(self, seed: int = 2026) -> None:
         self._seed = seed
 
     def build(self, target: Path) -> None:
         """Make the shop's file with a few thousand rows, in WAL mode."""
-        chance = random.Random(self._seed)
-        connection = open_file(target, create=True)
-        try:
-            with mapped(f"fill {target}"):
-                connection.pragma("journal_mode", "wal")
-                connection.execute(files(__package__).joinpath("shop.sql").read_text())
-                with connection:
-                    self._fill(connection, chance)
-        finally:
-            connection.close()
-
-    def _fill(self, connection: apsw.Connection, chance: random.Random) -> None:
-        connection.executemany("INSERT INTO customers VALUES (?,?,?,?,?,?)", map(_customer, range(CUSTOMERS)))
-        connection.executemany("INSERT INTO products VALUES (?,?,?,?)", _products(chance))
-        stock = [(site, product, 200) for site in range(1, SITES + 1) for product in range(1, PRODUCTS + 1)]
-        connection.executemany("INSERT INTO stock VALUES (?,?,?)", stock)
-        for number in range(ORDERS):
-            for sql, values in _order(chance, 1 + number % SITES, f"past-{number:04}"):
-                connection.execute(sql, values)
+        with closing(open_file(target, create=True)) as connection, mapped(f"fill {target}"):
+            connection.pragma("journal_mode", "wal")
+            connection.execute(files(__package__).joinpath("shop.sql").read_text())
+            with connection:
+                _fill(connection, random.Random(self._seed))
 
     def burst(self, site: int, number: int) -> Workload:
         """Site 1 sells, site 2 wins customers and sells, site 3 changes prices and cancels orders."""
@@ -99,16 +91,19 @@ class Shop:
             "SELECT price FROM products WHERE id = 42",
         )
 
-    def question(self) -> tuple[str, str]:
-        """Search: the index is never replicated, each node's own triggers keep it."""
-        return (
-            "full-text search for 'copper kettle'",
-            "SELECT rowid, name, description FROM product_search('copper kettle') ORDER BY rowid",
-        )
-
     def by_hand(self) -> tuple[str, str]:
         """The fought-over product gets dearer."""
         return "UPDATE products SET price = price + 1 WHERE id = 42", self.one_column().show
+
+
+def _fill(connection: apsw.Connection, chance: random.Random) -> None:
+    connection.executemany("INSERT INTO customers VALUES (?,?,?,?,?,?)", map(_customer, range(CUSTOMERS)))
+    connection.executemany("INSERT INTO products VALUES (?,?,?,?)", _products(chance))
+    stock = [(site, product, 200) for site in range(1, SITES + 1) for product in range(1, PRODUCTS + 1)]
+    connection.executemany("INSERT INTO stock VALUES (?,?,?)", stock)
+    for number in range(ORDERS):
+        for sql, values in _order(chance, 1 + number % SITES, f"past-{number:04}"):
+            connection.execute(sql, values)
 
 
 def _customer(number: int) -> tuple[int | str, ...]:

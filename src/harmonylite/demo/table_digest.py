@@ -5,16 +5,15 @@ Invariant: two files get equal digests only if every table holds the same rows w
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
 
 import apsw
 
-from harmonylite.db.sqlite.connection import mapped, open_file
+from harmonylite.db.sqlite.connection import reading
+from harmonylite.db.sqlite.lossless import exact_rows
 from harmonylite.schema.sql import is_private, quote
-
-_MODULUS = 2**128
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,36 +26,19 @@ class TableDigest:
 
 def digest_file(path: Path, tables: tuple[str, ...] = ()) -> dict[str, TableDigest]:
     """Digest ``tables`` of ``path`` (none named: all ordinary ones) in one read transaction. Raises DatabaseError."""
-    connection = open_file(path, read_only=True)
-    try:
-        with mapped(f"digest {path}"):
-            connection.execute("BEGIN")
-            return {name: digest_table(connection, name) for name in tables or ordinary_tables(connection)}
-    finally:
-        connection.close()
+    with reading(path) as connection:
+        connection.execute("BEGIN")
+        return {name: digest_table(connection, name) for name in tables or ordinary_tables(connection)}
 
 
 def digest_table(connection: apsw.Connection, name: str) -> TableDigest:
-    """Digest one table: the sum of its rows' digests, so that two files may store their rows in any order.
-
-    Each value counts with its type and its bytes: text that is not UTF-8 and reals to the last digit included.
-    """
+    """Digest one table: the sum of its rows' digests, so that two files may store their rows in any order."""
     columns = connection.execute("SELECT name FROM pragma_table_xinfo(?) WHERE hidden <> 1", (name,)).fetchall()
-    pieces = ", ".join(_bytes_of(quote(str(column))) for (column,) in columns)
     rows = total = 0
-    for row in connection.execute(f"SELECT {pieces} FROM {quote(name)}"):
-        hashed = hashlib.blake2b(digest_size=16)
-        for value in row:
-            piece = b"N" if value is None else bytes(value) if isinstance(value, bytes) else str(value).encode()
-            hashed.update(len(piece).to_bytes(8, "big") + piece)
-        total = (total + int.from_bytes(hashed.digest(), "big")) % _MODULUS
+    for row in exact_rows(connection, [quote(str(column)) for (column,) in columns], f"FROM {quote(name)}"):
+        total += int.from_bytes(blake2b(repr(row).encode(), digest_size=16).digest())  # with each value's type
         rows += 1
-    return TableDigest(rows, f"{total:032x}")
-
-
-def _bytes_of(column: str) -> str:
-    """Return SQL for a column's type and bytes (CAST alone would round reals to 15 digits)."""
-    return f"typeof({column}), CAST(CASE typeof({column}) WHEN 'real' THEN quote({column}) ELSE {column} END AS BLOB)"
+    return TableDigest(rows, f"{total % 2**128:032x}")
 
 
 def ordinary_tables(connection: apsw.Connection) -> list[str]:

@@ -6,13 +6,13 @@ Invariant: "equal" is never concluded from what a node says of itself, only from
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TypeAlias
 
-from harmonylite.db.sqlite.connection import mapped, open_file
+from harmonylite.db.sqlite.connection import reading
 from harmonylite.demo.member import Member, free_ports
 from harmonylite.demo.own_file import backup
 from harmonylite.demo.scene import Scene
@@ -35,22 +35,22 @@ Rows: TypeAlias = list[tuple[object, ...]]
 def make_members(scene: Scene, folder: Path) -> list[Member]:
     """Build the scene's file for the first member and back it up for the others. Raises ConfigError, DatabaseError."""
     ports = free_ports(6)
-    cluster = ports[3:]
     members = []
-    for number in (1, 2, 3):
-        home = folder / f"node{number}"
+    for index in range(3):
+        home = folder / f"node{index + 1}"
         home.mkdir()
-        peers = [port for n, port in enumerate(cluster, start=1) if n != number]
-        member = Member(number, home, scene.file_name, http=ports[number - 1], cluster=cluster[number - 1], peers=peers)
-        member.prepare()
-        members.append(member)
+        peers = [port for port in ports[3:] if port != ports[3 + index]]
+        members.append(
+            Member(index + 1, home, scene.file_name, http=ports[index], cluster=ports[3 + index], peers=peers)
+        )
+        members[-1].prepare()
     scene.build(members[0].db)
     for member in members[1:]:
         backup(members[0].db, member.db)
     return members
 
 
-@contextlib.asynccontextmanager
+@asynccontextmanager
 async def running(members: Sequence[Member]) -> AsyncIterator[dict[str, float]]:
     """Start all and wait until each is ready: gives the seconds that each took. All are gone afterwards.
 
@@ -70,61 +70,54 @@ async def running(members: Sequence[Member]) -> AsyncIterator[dict[str, float]]:
             raise
 
 
-async def until_equal(members: Sequence[Member], tables: tuple[str, ...], seconds: float = EQUAL_SECONDS) -> float:
+async def until_equal(members: Sequence[Member], tables: tuple[str, ...]) -> float:
     """Wait until the members' files hold the same rows in ``tables``; return when that was seen (monotonic clock).
 
-    :raises HarmonyLiteError: a node ended. :raises VerifyError: the files still differ after ``seconds``.
+    :raises HarmonyLiteError: a node ended. :raises VerifyError: the files still differ after `EQUAL_SECONDS`.
     """
-    deadline = time.monotonic() + seconds
-    while True:
+
+    async def look() -> tuple[str, float]:
+        digests, seen = [], 0.0
         for member in members:
-            member.expect_running()
-        digests, seen = await asyncio.to_thread(_look, members, tables)
-        if all(digest == digests[0] for digest in digests[1:]):
-            return seen
-        if time.monotonic() > deadline:
-            names = ", ".join(differing(digests))
-            who = ", ".join(member.name for member in members)
-            raise VerifyError(
-                f"{who} still differ in {names} after {seconds:.0f} s", advice=f"logs: {members[0].log.parent.parent}"
-            )
-        await asyncio.sleep(LOOK_SECONDS)
+            seen = time.monotonic()  # of the last one: what was equal by then was equal at then
+            digests.append(await asyncio.to_thread(digest_file, member.db, tables))
+        return ", ".join(differing(digests)), seen
+
+    return await _until(members, look, LOOK_SECONDS)
 
 
 async def until_seen(
-    members: Sequence[Member],
-    queries: Sequence[str],
-    done: Callable[[list[list[Rows]]], bool],
-    seconds: float = EQUAL_SECONDS,
+    members: Sequence[Member], queries: Sequence[str], done: Callable[[list[list[Rows]]], bool]
 ) -> float:
     """Ask each member's file ``queries`` again and again until ``done`` of the answers; return when that was.
 
     ``done`` gets a list of answers for each member. It asks quickly, so as to say how long something took; whether the
-    files are equal it does not say. Raises HarmonyLiteError when a node ended, VerifyError after ``seconds``.
+    files are equal it does not say. Raises as `until_equal` does.
     """
-    deadline = time.monotonic() + seconds
-    with contextlib.ExitStack() as stack:
-        files = [stack.enter_context(contextlib.closing(open_file(m.db, read_only=True))) for m in members]
-        while True:
-            for member in members:
-                member.expect_running()
+    with ExitStack() as stack:
+        files = [stack.enter_context(reading(member.db)) for member in members]
+
+        async def look() -> tuple[str, float]:
             now = time.monotonic()
-            with mapped("look at the files"):
-                answers = [[[tuple(row) for row in file.execute(sql)] for sql in queries] for file in files]
-            if done(answers):
-                return now
-            if now > deadline:
-                raise VerifyError(f"after {seconds:.0f} s the files still answer {answers} to {'; '.join(queries)}")
-            await asyncio.sleep(GLANCE_SECONDS)
+            answers = [[[tuple(row) for row in file.execute(sql)] for sql in queries] for file in files]
+            return "" if done(answers) else f"{answers} to {'; '.join(queries)}", now
+
+        return await _until(members, look, GLANCE_SECONDS)
 
 
-def _look(members: Sequence[Member], tables: tuple[str, ...]) -> tuple[list[dict[str, TableDigest]], float]:
-    """Digest the files; the time is that of beginning with the last one: what was equal by then was equal at then."""
-    digests, seen = [], 0.0
-    for member in members:
-        seen = time.monotonic()
-        digests.append(digest_file(member.db, tables))
-    return digests, seen
+async def _until(members: Sequence[Member], look: Callable[[], Awaitable[tuple[str, float]]], pause: float) -> float:
+    """Look until there is nothing in the way; return when that was. ``look``: gives what is, and when it looked."""
+    deadline = time.monotonic() + EQUAL_SECONDS
+    while True:
+        for member in members:
+            member.expect_running()
+        differs, seen = await look()
+        if not differs:
+            return seen
+        if time.monotonic() > deadline:
+            who, logs = ", ".join(member.name for member in members), members[0].folder.parent
+            raise VerifyError(f"{who} still differ after {EQUAL_SECONDS:.0f} s: {differs}", advice=f"logs: {logs}")
+        await asyncio.sleep(pause)
 
 
 def differing(digests: Sequence[dict[str, TableDigest]]) -> list[str]:

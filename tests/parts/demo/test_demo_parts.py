@@ -1,4 +1,4 @@
-"""The demo without its nodes: scenes, digests, the writer process and the way it speaks."""
+"""The demo without its nodes: scenes, digests, applications and the way it speaks."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ async def test_the_shops_search_is_right_after_all_writes(tmp_path: Path) -> Non
     shop.build(path)
     await play(shop, path, [1, 2, 3])
     make(path, "INSERT INTO product_search (product_search, rank) VALUES ('integrity-check', 1)")
-    assert ask(path, shop.question()[1])
+    assert ask(path, shop.question[1])
 
 
 def test_the_shop_is_the_same_every_time(tmp_path: Path) -> None:

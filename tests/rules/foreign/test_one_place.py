@@ -34,9 +34,6 @@ PLAIN = {
     "changes/sharding.py": (1, "text that was just encoded here"),
     "cli/nkey_command.py": (2, "a seed that was just made here, or was checked by its checksum"),
     "db/mirror/positions.py": (1, "text that was just encoded here"),
-    "demo/application.py": (1, "what the demo's own child process says"),
-    "demo/story.py": (1, "what the demo's own child process says"),
-    "demo/writer.py": (1, "what the demo's own parent process says"),
     "nats_server/cluster_secret.py": (2, "bytes that were just seen to be ASCII"),
     "jetstream/regions/failover_streams.py": (1, "text that was just encoded here"),
     "jetstream/object_store.py": (3, "base64 that was just made here; what comes from NATS is decoded within a try"),
@@ -59,7 +56,7 @@ def dotted(node: ast.AST) -> str:
 
 
 def strict_text(call: ast.Call) -> bool:
-    """Tell whether a call is ``.decode()`` of bytes that raises for what is not UTF-8."""
+    """Return whether a call is ``.decode()`` of bytes that raises for what is not UTF-8."""
     if not isinstance(call.func, ast.Attribute) or call.func.attr != "decode":
         return False
     if any(keyword.arg == "errors" for keyword in call.keywords) or len(call.args) > 1:
