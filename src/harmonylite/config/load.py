@@ -1,6 +1,6 @@
 """Make `Settings` out of defaults, file, environment and flags, in that order; then check the whole.
 
-Invariant: either a complete and valid `Settings`, or one ConfigError that tells every fault at once.
+Invariant: either a complete and valid `Settings`, or one ConfigError that names every fault at once.
 """
 
 from __future__ import annotations
@@ -154,5 +154,5 @@ def _rest(layers: Layers, bad: set[str]) -> Settings | None:
 
 
 def _touches(name: str, bad: set[str]) -> bool:
-    """Tell whether ``name`` is wrong itself; a whole section of which a key is wrong is not."""
+    """Return whether ``name`` is wrong itself; a whole section of which a key is wrong is not."""
     return any(name == each or each.startswith(f"{name}.") or name.startswith(f"{each}.") for each in bad)

@@ -45,7 +45,7 @@ class Url:
 
 
 def names_secret(name: str) -> bool:
-    """Tell whether a value called ``name`` is a secret by its name alone."""
+    """Return whether a value called ``name`` is a secret by its name alone."""
     return _SECRET_NAME.search(name) is not None
 
 

@@ -202,7 +202,7 @@ class TablesSettings(Section):
     identity: dict[str, Identity] = Field(
         default_factory=dict,
         description=(
-            "A table with a counted key by name or pattern, and the columns that tell a record of it: a number that "
+            "A table with a counted key by name or pattern, and the columns that identify its records: a number that "
             "another node took meanwhile is no conflict, the row gets the next free one, and the same record written "
             "twice is one. Known migration tools' tables have theirs (docs/migration-tools.md). Where several patterns "
             'fit, the first one counts. Also spelled `[tables.NAME]` with `identity = ["app", "name"]`.'

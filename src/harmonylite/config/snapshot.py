@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from harmonylite.config.kinds import Milliseconds, OptionalName, OptionalPath, Texts
 from harmonylite.config.secret_text import Url
 from harmonylite.config.section import Section, key
-from harmonylite.config.store_kinds import BucketName, Endpoint, Folder, SftpUrl, WebdavUrl
+from harmonylite.config.store_kinds import AccountName, BucketName, Endpoint, Folder, SftpUrl, WebdavUrl
 
 
 class NatsStoreSettings(Section):
@@ -46,6 +46,23 @@ class S3StoreSettings(Section):
     access_key: str = key("", "Access key id.", zero="Empty: from the environment or the machine's role")
     secret: SecretStr = key(SecretStr(""), "Secret key.")
     session_token: SecretStr = key(SecretStr(""), "Session token of temporary credentials.")
+
+
+class AzureStoreSettings(Section):
+    """Snapshots in Azure Blob Storage (`store = "azure"`)."""
+
+    account: AccountName = key("", "Storage account.")
+    container: BucketName = key("", "Container; it must exist.")
+    path: Folder = key("", "Folder within the container.")
+    account_key: SecretStr = key(
+        SecretStr(""), "Access key.", zero="Empty: `sas_token`, the environment or the machine's identity"
+    )
+    sas_token: SecretStr = key(SecretStr(""), "Shared access signature, instead of `account_key`.")
+    endpoint: Endpoint = key(
+        "", "Host and port of the service, without https://.", zero="Empty: `<account>.blob.core.windows.net`"
+    )
+    use_ssl: bool = key(True, "Speak https; false only for a service on your own network.")
+    ca_file: OptionalPath = key(None, "Certificates to trust besides the system's, as PEM; for a service of your own.")
 
 
 class WebdavStoreSettings(Section):
@@ -104,9 +121,10 @@ class SnapshotSettings(Section):
     trusted_keys: Texts = key(
         (), "Public keys whose snapshots are used besides those signed with `sign_key`.", zero="Empty: none"
     )
-    store: Literal["nats", "s3", "webdav", "sftp", "file"] = key("nats", "Where snapshots are kept.")
+    store: Literal["nats", "s3", "azure", "webdav", "sftp", "file"] = key("nats", "Where snapshots are kept.")
     nats: NatsStoreSettings = NatsStoreSettings()
     s3: S3StoreSettings = S3StoreSettings()
+    azure: AzureStoreSettings = AzureStoreSettings()
     webdav: WebdavStoreSettings = WebdavStoreSettings()
     sftp: SftpStoreSettings = SftpStoreSettings()
     file: FileStoreSettings = FileStoreSettings()

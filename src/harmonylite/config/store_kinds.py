@@ -36,6 +36,12 @@ def _bucket(text: str) -> str:
     return text
 
 
+def _account(text: str) -> str:
+    if text and not re.fullmatch(r"[a-z0-9]{3,24}", text):
+        raise ValueError("is not a storage account's name; those have 3 to 24 small letters and digits")
+    return text
+
+
 def _folder(text: str) -> str:
     pieces = [piece for piece in text.strip().split("/") if piece]
     if any(piece in (".", "..") for piece in pieces) or any(ord(letter) < 32 for letter in text):
@@ -53,6 +59,7 @@ def _taken_apart(take: Callable[[str], object]) -> Callable[[Url], Url]:
 
 
 Endpoint = Annotated[str, AfterValidator(_endpoint)]
+AccountName = Annotated[str, AfterValidator(_account)]
 BucketName = Annotated[str, AfterValidator(_bucket)]
 Folder = Annotated[str, AfterValidator(_folder)]
 WebdavUrl = Annotated[OptionalUrl, AfterValidator(_taken_apart(webdav_place))]

@@ -25,7 +25,7 @@ WIDTH = 100
 
 HEAD = """\
 ## HarmonyLite. Every key is shown with its default; remove the "# " before a key to change it.
-## `harmonylite config check FILE` tells what is wrong with this file and what is in effect.
+## `harmonylite config check FILE` shows what is wrong with this file and what is in effect.
 ## Each key can also come from the environment: HARMONYLITE_NATS__USER_PASSWORD is user_password in [nats].
 """
 

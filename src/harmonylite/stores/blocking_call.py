@@ -46,7 +46,7 @@ class BlockingCall:
         self.moved_at = time.monotonic()
 
     def moved(self, count: int, total: int) -> None:
-        """Tell that ``count`` more bytes of ``total`` were carried; raises GivenUpError when nobody waits any more."""
+        """Report ``count`` more bytes of ``total`` as moved; raises GivenUpError once no caller waits any more."""
         self.check()
         self.moved_at = time.monotonic()
         self._done += count

@@ -26,6 +26,10 @@ def open_store(settings: SnapshotSettings, *, owner: str, nats: Store | None) ->
                 from harmonylite.stores.s3 import S3Store
 
                 return S3Store(settings.s3)
+            case "azure":
+                from harmonylite.stores.azure import AzureStore
+
+                return AzureStore(settings.azure)
             case "webdav":
                 from harmonylite.stores.webdav import WebdavStore
 

@@ -1,142 +1,136 @@
 """Snapshots in an S3 bucket, Amazon's or any other service's that speaks its language.
 
-Invariant: an object is there whole or not at all: S3 shows one only when all of it has arrived. Memory stays bounded by
-a few parts. obstore blocks here, in threads of its own; see `harmonylite.stores.blocking_call` for why.
+Invariant: what the configuration says wins over the environment, key by key and never in a mixture of two identities.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from datetime import timedelta
-from pathlib import Path
-from typing import TypeVar
+import os
+import re
+from typing import TYPE_CHECKING
 
-import obstore
-from obstore.exceptions import BaseError
+from obstore.store import S3Store as Bucket
 
 from harmonylite.config.snapshot import S3StoreSettings
-from harmonylite.errors import SnapshotError
-from harmonylite.ports import Progress
-from harmonylite.stores.blocking_call import BlockingCall, StalledError, send
-from harmonylite.stores.download import to_disk, whole_file
-from harmonylite.stores.failures import LISTING, Failures, deleting, reading, storing
-from harmonylite.stores.names import file_name, object_names
-from harmonylite.stores.s3_bucket import bucket, secrets_of
-from harmonylite.stores.s3_failures import explained
+from harmonylite.stores.bucket import BucketStore, client_options, retries
+from harmonylite.stores.bucket_failures import Advice
+from harmonylite.stores.failures import Failures
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from obstore.store import S3Config, S3Credential
 
-PART = 8 * 1024 * 1024
-"""Bytes of one part, and the largest object that is sent in one piece."""
+ADVICE = Advice(
+    "snapshot.s3",
+    {
+        "NoSuchBucket": "make the bucket, or correct snapshot.s3.bucket; it is never made by itself",
+        "InvalidAccessKeyId": "correct snapshot.s3.access_key",
+        "SignatureDoesNotMatch": "correct snapshot.s3.secret, and access_key with it",
+        "InvalidToken": "correct snapshot.s3.session_token",
+        "ExpiredToken": "give a new snapshot.s3.session_token",
+        "RequestTimeTooSkewed": "set this machine's clock",
+        "AccessDenied": "let these credentials list, read, write and delete below snapshot.s3.path",
+        "PermanentRedirect": "set snapshot.s3.region to the bucket's region",
+        "AuthorizationHeaderMalformed": "set snapshot.s3.region to the bucket's region",
+        "QuotaExceeded": "raise the quota, or let fewer snapshots stay (snapshot.keep)",
+        "XMinioStorageFull": "make room there, or let fewer snapshots stay (snapshot.keep)",
+        "SlowDown": "it is tried again later",
+    },
+    no_bucket=("NoSuchBucket",),
+    credentials="set snapshot.s3.access_key and secret, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+)
 
-MOST_PARTS = 9_000
-"""S3 takes 10,000 parts; very large objects get larger parts."""
-
-PARTS_AT_ONCE = 3
-"""Parts on their way at once; memory is this many parts and one."""
-
-CHUNK = 1024 * 1024
-"""Bytes of one step of a download."""
-
-RETRY_SECONDS = timedelta(seconds=30)
-"""How long one request is tried again when the service is out of reach or overloaded."""
+_AMAZON = re.compile(
+    r"(?P<service>s3)[.-](?:(?:dualstack|fips)\.)?(?:(?P<region>[a-z]{2}(?:-[a-z]+)+-\d)\.)?amazonaws\."
+)
+# What minio-go, and with it the known system, reads from the environment.
+_MINIO = (("MINIO_ROOT_USER", "MINIO_ROOT_PASSWORD"), ("MINIO_ACCESS_KEY", "MINIO_SECRET_KEY"))
 
 
-class S3Store:
-    """Objects in a bucket, below ``path``."""
+class S3Store(BucketStore):
+    """Objects in a bucket, below ``path``; nothing is connected to yet. Raises ConfigError."""
 
     def __init__(self, settings: S3StoreSettings) -> None:
-        self._failures = Failures(f"the S3 bucket {settings.bucket!r}", secrets_of(settings))
-        self._bucket = bucket(settings, retry=RETRY_SECONDS)
-
-    @property
-    def place(self) -> str:
-        """Where the objects are, in words for a person; see `Store.place`."""
-        return self._failures.place
-
-    async def put(self, name: str, source: Path, progress: Progress | None = None) -> None:
-        """Store the file ``source``; see `Store.put`. What a cut upload sent stays invisible; see docs/stores.md."""
-        await self._do(storing(name), lambda call: self._put(call, name, source), progress)
-
-    async def get(self, name: str, target: Path, progress: Progress | None = None) -> None:
-        """Write object ``name`` to ``target``; see `Store.get`."""
-        await self._do(reading(name), lambda call: self._get(call, name, target), progress)
-
-    async def delete(self, name: str) -> None:
-        """Delete object ``name``; see `Store.delete`."""
-        await self._do(deleting(name), lambda _: self._delete(name))
-
-    async def names(self) -> list[str]:
-        """Return the names of all objects, sorted; raises SnapshotError."""
-        return await self._do(LISTING, lambda _: self._names())
-
-    async def _do(self, doing: str, work: Callable[[BlockingCall], T], progress: Progress | None = None) -> T:
-        try:
-            return await send(work, progress)
-        except StalledError as error:
-            raise self._failures.stalled(doing, error.seconds) from None
-        except BaseError as error:
-            # Without the cause: the service's own words may repeat a session token.
-            raise self._failures.error(doing, *explained(str(error))) from None
-        except OSError as error:
-            if not isinstance(error, FileNotFoundError) or error.filename is not None:
-                raise self._failures.of_os(doing, error) from error
-            raise self._failures.error(doing, *explained(str(error))) from None
-
-    def _put(self, call: BlockingCall, name: str, source: Path) -> None:
-        with source.open("rb") as file:
-            size = source.stat().st_size
-            if size <= PART:
-                obstore.put(self._bucket, file_name(name), file.read(PART), use_multipart=False)
-                call.moved(size, size)
-            else:
-                part = max(PART, -(-size // MOST_PARTS))
-                obstore.put(
-                    self._bucket,
-                    file_name(name),
-                    _parts(call, source, size, part),
-                    use_multipart=True,
-                    chunk_size=part,
-                    max_concurrency=PARTS_AT_ONCE,
-                )
-
-    def _get(self, call: BlockingCall, name: str, target: Path) -> None:
-        with whole_file(target) as part, part.open("xb") as file:
-            try:
-                found = obstore.get(self._bucket, file_name(name))
-            except FileNotFoundError as error:
-                if "NoSuchBucket" in str(error):
-                    raise
-                raise self._failures.missing(name) from None
-            total, done = found.meta["size"], 0
-            for chunk in found.stream(min_chunk_size=CHUNK):
-                file.write(chunk)
-                done += len(chunk)
-                call.moved(len(chunk), total)
-            if done != total:
-                raise self._failures.error(reading(name), f"{done} bytes arrived of {total}")
-            to_disk(file)
-            call.check()
-
-    def _delete(self, name: str) -> None:
-        try:
-            obstore.delete(self._bucket, file_name(name))
-        except FileNotFoundError as error:
-            if "NoSuchBucket" in str(error):
-                raise
-
-    def _names(self) -> list[str]:
-        return object_names([each["path"] for batch in obstore.list(self._bucket) for each in batch])
+        config: S3Config = {
+            "disable_bulk_delete": True,  # a plain DELETE needs no right and no feature beyond the plainest
+            **where(settings),
+            **who(settings),
+        }
+        bucket = Bucket(
+            settings.bucket,
+            prefix=settings.path or None,
+            config=config,
+            client_options=client_options(plain=not settings.use_ssl, ca_file=settings.ca_file, what="snapshot.s3"),
+            retry_config=retries(),
+            credential_provider=_provider(settings),
+        )
+        super().__init__(bucket, Failures(f"the S3 bucket {settings.bucket!r}", secrets_of(settings)), ADVICE)
 
 
-def _parts(call: BlockingCall, source: Path, size: int, part: int) -> Iterator[bytes]:
-    """Read ``source`` in parts; an error in here ends the upload without an object."""
-    done = 0
-    with source.open("rb") as file:
-        while data := file.read(part):
-            done += len(data)
-            call.moved(len(data), size)
-            yield data
-    if done != size:
-        raise SnapshotError(f"{source} changed while it was read: {done} bytes where there were {size}")
-    call.check()
+def where(settings: S3StoreSettings) -> S3Config:
+    """Return address, form of address and region.
+
+    Amazon's buckets are hosts of their own, as Amazon wants it, unless the name has a dot (no certificate fits then).
+    Everybody else's are folders, as MinIO wants it; an endpoint that begins with the bucket's name is taken so.
+    """
+    config: S3Config = {}
+    host, name = settings.endpoint, settings.bucket
+    amazon = _AMAZON.match(host)
+    if settings.region:
+        config["region"] = settings.region
+    elif amazon and amazon["region"]:
+        config["region"] = amazon["region"]
+    own_host = not settings.path_style and "." not in name and (not host or amazon is not None)
+    if host.startswith(f"{name}."):
+        own_host = True
+    elif own_host and host:
+        host = f"{name}.{host}"
+    config["virtual_hosted_style_request"] = own_host
+    if host:
+        # The second one too, for AWS_ENDPOINT_URL_S3 in the environment would win over the first.
+        url = f"{'https' if settings.use_ssl else 'http'}://{host}"
+        config["endpoint"] = config["aws_endpoint_url_s3"] = url
+    return config
+
+
+def who(settings: S3StoreSettings) -> S3Config:
+    """Return the keys: the configuration's, else MinIO's from the environment; {} = obstore looks (AWS_…, a role)."""
+    key, secret = _keys(settings)
+    config: S3Config = {}
+    if key:
+        config["access_key_id"], config["secret_access_key"] = key, secret
+        if token := settings.session_token.get_secret_value():
+            config["session_token"] = token
+    return config
+
+
+def secrets_of(settings: S3StoreSettings) -> list[str]:
+    """Return every secret that may turn up in what the service answers."""
+    found = [settings.secret.get_secret_value(), settings.session_token.get_secret_value(), _keys(settings)[1]]
+    return [*found, os.environ.get("AWS_SECRET_ACCESS_KEY", ""), os.environ.get("AWS_SESSION_TOKEN", "")]
+
+
+def _keys(settings: S3StoreSettings) -> tuple[str, str]:
+    if settings.access_key:
+        return settings.access_key, settings.secret.get_secret_value()
+    if not os.environ.get("AWS_ACCESS_KEY_ID"):
+        for user, password in _MINIO:
+            if os.environ.get(user) and os.environ.get(password):
+                return os.environ[user], os.environ[password]
+    return "", ""
+
+
+class _Keys:
+    """Hands out keys without a session token, whatever AWS_SESSION_TOKEN says: that one belongs to other keys."""
+
+    def __init__(self, key: str, secret: str) -> None:
+        self._key = key
+        self._secret = secret
+
+    def __call__(self) -> S3Credential:
+        return {"access_key_id": self._key, "secret_access_key": self._secret, "token": None, "expires_at": None}
+
+
+def _provider(settings: S3StoreSettings) -> _Keys | None:
+    key, secret = _keys(settings)
+    token = settings.session_token.get_secret_value()
+    return _Keys(key, secret) if key and not token and os.environ.get("AWS_SESSION_TOKEN") else None

@@ -16,25 +16,34 @@ import pytest
 from pydantic import SecretStr
 
 from harmonylite.config.secret_text import Url
-from harmonylite.config.snapshot import S3StoreSettings, SftpStoreSettings, WebdavStoreSettings
+from harmonylite.config.snapshot import (
+    AzureStoreSettings,
+    S3StoreSettings,
+    SftpStoreSettings,
+    WebdavStoreSettings,
+)
 from harmonylite.jetstream.object_store import JetStreamObjects
 from harmonylite.jetstream.settings import StreamSettings
 from harmonylite.nats.link import NatsLink
 from harmonylite.ports import Store
 from harmonylite.status import NodeStatus
+from harmonylite.stores.azure import AzureStore
 from harmonylite.stores.directory import DirectoryStore
 from harmonylite.stores.names import file_name
 from harmonylite.stores.s3 import S3Store
 from harmonylite.stores.sftp import SftpStore
 from harmonylite.stores.webdav import WebdavStore
-from tests.needs import MOUNTS, SSHD
+from tests.needs import AZURITE, MOUNTS, SSHD
 from tests.parts.fix_nats import RealNats, quick
 from tests.parts.stores.servers import (
+    ACCOUNT,
+    ACCOUNT_KEY,
     KEY,
     LOGIN,
     PASSWORD,
     SECRET,
     Server,
+    azure_server,
     rclone_sftp_server,
     s3_server,
     seaweed_server,
@@ -88,6 +97,15 @@ def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="session")
+def azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A running server of Azure's blob storage, where somebody has installed it."""
+    AZURITE.skip()
+    server = azure_server(tmp_path_factory.mktemp("azurite"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
 def webdav(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A running WebDAV server."""
     server = webdav_server(tmp_path_factory.mktemp("webdav"))
@@ -132,6 +150,17 @@ def s3_settings(
         use_ssl=False,
         access_key=KEY,
         secret=SecretStr(secret),
+    )
+
+
+def azure_settings(
+    server: Server, *, port: int = 0, secret: str = ACCOUNT_KEY, container: str = "bucket", path: str = ""
+) -> AzureStoreSettings:
+    """Return the settings of a store on ``server``."""
+    endpoint = f"127.0.0.1:{port or server.port}"
+    key = SecretStr(secret)
+    return AzureStoreSettings(
+        endpoint=endpoint, account=ACCOUNT, container=container, path=path, use_ssl=False, account_key=key
     )
 
 
@@ -191,7 +220,7 @@ def s3_place(s3_api: Server, folder: str, monkeypatch: pytest.MonkeyPatch) -> It
 
     What fails is tried as often as ever, with shorter waits between.
     """
-    monkeypatch.setattr("harmonylite.stores.s3_bucket.LONGEST_WAIT", timedelta(seconds=0.2))
+    monkeypatch.setattr("harmonylite.stores.bucket.LONGEST_WAIT", timedelta(seconds=0.2))
 
     async def make(*, owner: str = "one", port: int = 0, secret: str = SECRET, bucket: str = "bucket") -> Store:
         return S3Store(s3_settings(s3_api, port=port, secret=secret, bucket=bucket, path=folder))
@@ -204,12 +233,23 @@ def s3_place(s3_api: Server, folder: str, monkeypatch: pytest.MonkeyPatch) -> It
 @pytest.fixture
 def seaweed_place(seaweed: Server, folder: str, monkeypatch: pytest.MonkeyPatch) -> Place:
     """A folder of a bucket, on the other S3 server."""
-    monkeypatch.setattr("harmonylite.stores.s3_bucket.LONGEST_WAIT", timedelta(seconds=0.2))
+    monkeypatch.setattr("harmonylite.stores.bucket.LONGEST_WAIT", timedelta(seconds=0.2))
 
     async def make(*, owner: str = "one", port: int = 0, secret: str = SECRET) -> Store:
         return S3Store(s3_settings(seaweed, port=port, secret=secret, path=folder))
 
     return Place("s3", make, seaweed.port)
+
+
+@pytest.fixture
+def azurite_place(azurite: Server, folder: str, monkeypatch: pytest.MonkeyPatch) -> Place:
+    """A folder of a container."""
+    monkeypatch.setattr("harmonylite.stores.bucket.LONGEST_WAIT", timedelta(seconds=0.2))
+
+    async def make(*, owner: str = "one", port: int = 0, secret: str = ACCOUNT_KEY) -> Store:
+        return AzureStore(azure_settings(azurite, port=port, secret=secret, path=folder))
+
+    return Place("azure", make, azurite.port)
 
 
 @pytest.fixture
@@ -262,7 +302,7 @@ def ssh(request: pytest.FixtureRequest) -> Server:
     return found
 
 
-PLACES = ("nats", "file", "s3", "seaweed", "webdav", "webdav_digest", "sftp", "sshd")
+PLACES = ("nats", "file", "s3", "seaweed", "azurite", "webdav", "webdav_digest", "sftp", "sshd")
 
 
 @pytest.fixture(params=PLACES)
@@ -279,7 +319,7 @@ def remote(request: pytest.FixtureRequest) -> Place:
     return found
 
 
-@pytest.fixture(params=[name for name in PLACES if name not in ("nats", "file", "seaweed")])
+@pytest.fixture(params=[name for name in PLACES if name not in ("nats", "file", "seaweed", "azurite")])
 def reached(request: pytest.FixtureRequest) -> Place:
     """Each of those whose objects are files that a test can reach, in turn."""
     found: Place = request.getfixturevalue(f"{request.param}_place")

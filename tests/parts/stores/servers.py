@@ -6,27 +6,31 @@ changed. All but sshd come from packages of the development requirements.
 
 from __future__ import annotations
 
+import base64
+import hmac
 import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import sysconfig
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from email.utils import formatdate
 from http.client import HTTPConnection
 from pathlib import Path
 
 import asyncssh
 
-from tests.needs import MOUNTS
+from harmonylite.demo.member import free_ports
+from tests.needs import AZURITE, MOUNTS
 
 PATIENCE = 60.0
 FULL_BYTES = 3 * 1024 * 1024
 KEY, SECRET = "AKIDHARMONY", "s3cr3t-of-the-bucket"
+ACCOUNT, ACCOUNT_KEY = "harmony", base64.b64encode(b"k3y-of-the-storage-account" * 2).decode()
 LOGIN, PASSWORD = "snapshots", "p/w+d&%40 f#r:dav@sftp"
 # openssl passwd -6, for PASSWORD
 HASHED = "$6$harmony$Sv/R4avg8FhvU1SKZOO7b9uNmxRGoAKrpEkA41W1VQfwrGjX.CRnWRhGduYVTWJNWiTySuGYNeg1OxOi6gyq20"
@@ -108,6 +112,31 @@ def tree(folder: Path, *below: str) -> Path:
     return root
 
 
+def azure_server(folder: Path) -> Server:
+    """Start Azurite, which checks the signature of each request; it has a container called ``bucket``."""
+    root = tree(folder)
+    program = [*AZURITE.found, "--blobHost", "127.0.0.1", "--blobPort", "0", "--location", str(root)]
+    more = {"AZURITE_ACCOUNTS": f"{ACCOUNT}:{ACCOUNT_KEY}"}
+    server = Server(root, [*program, "--skipApiVersionCheck", "--disableTelemetry"], log=folder / "log", more=more)
+    server.wait(lambda: server.said_port(r"successfully listens on http://127.0.0.1:(\d+)"))
+    _make_container(server.port)
+    return server
+
+
+def _make_container(port: int) -> None:
+    """Make the container, by a request that is signed as Azure wants it (Authorize with Shared Key)."""
+    headers = {"x-ms-date": formatdate(usegmt=True), "x-ms-version": "2021-08-06"}
+    named = "".join(f"{name}:{value}\n" for name, value in sorted(headers.items()))
+    signed = "PUT" + "\n" * 12 + f"{named}/{ACCOUNT}/{ACCOUNT}/bucket\nrestype:container"
+    digest = hmac.digest(base64.b64decode(ACCOUNT_KEY), signed.encode(), "sha256")
+    headers["Authorization"] = f"SharedKey {ACCOUNT}:{base64.b64encode(digest).decode()}"
+    connection = HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+    connection.request("PUT", f"/{ACCOUNT}/bucket?restype=container", headers=headers)
+    answer = connection.getresponse()
+    assert answer.status == 201, answer.read()
+    connection.close()
+
+
 def s3_server(folder: Path, *tls: str) -> Server:
     """Start rclone's S3 server over a folder: its folders are buckets."""
     program = Path(sysconfig.get_path("scripts")) / "rclone"
@@ -150,7 +179,7 @@ def seaweed_server(folder: Path) -> Server:
 
 
 def _answers(method: str, port: int, path: str, status: int) -> bool:
-    """Tell whether what listens there answers a request with ``status``."""
+    """Return whether what listens there answers a request with ``status``."""
     connection = HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
     try:
         connection.request(method, path, body=b"x" if method == "PUT" else None)
@@ -228,15 +257,3 @@ def ssh_server(folder: Path) -> Server:
     server = Server(root, command, log=folder / "log", mount=MOUNT_SSH, path="/srv/")
     server.wait(lambda: server.said_port(r"Server listening on 127\.0\.0\.1 port (\d+)"))
     return server
-
-
-def free_ports(count: int) -> list[int]:
-    """Return ports that nobody listens on just now, for servers that can't choose one themselves."""
-    probes = [socket.socket() for _ in range(count)]
-    try:
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [int(probe.getsockname()[1]) for probe in probes]
-    finally:
-        for probe in probes:
-            probe.close()

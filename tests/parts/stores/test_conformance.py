@@ -32,12 +32,12 @@ def file(folder: Path, name: str, size: int) -> Path:
 
 
 def same(one: Path, two: Path) -> bool:
-    """Tell whether two files are equal."""
+    """Return whether two files are equal."""
     return one.read_bytes() == two.read_bytes()
 
 
 async def cancelled(move: Callable[[str, Path, Progress], Coroutine[None, None, None]], name: str, path: Path) -> bool:
-    """Cancel a put or get once a MB is carried; tell whether it ended by that.
+    """Cancel a put or get once a MB is carried; return whether it ended by that.
 
     A thread that carries waits there until it hears of it: on a busy machine it would be through before that.
     """

@@ -12,6 +12,7 @@ import pytest
 
 from harmonylite.config.secret_text import Url
 from harmonylite.config.snapshot import (
+    AzureStoreSettings,
     FileStoreSettings,
     S3StoreSettings,
     SftpStoreSettings,
@@ -20,6 +21,7 @@ from harmonylite.config.snapshot import (
 )
 from harmonylite.errors import ConfigError
 from harmonylite.stores import open_store
+from harmonylite.stores.azure import AzureStore
 from harmonylite.stores.directory import DirectoryStore
 from harmonylite.stores.s3 import S3Store
 from harmonylite.stores.sftp import SftpStore
@@ -32,6 +34,10 @@ from tests.parts.stores.fix_stores import Place
     [
         (lambda folder: SnapshotSettings(store="file", file=FileStoreSettings(path=folder)), DirectoryStore),
         (lambda _: SnapshotSettings(store="s3", s3=S3StoreSettings(bucket="shop")), S3Store),
+        (
+            lambda _: SnapshotSettings(store="azure", azure=AzureStoreSettings(account="shop", container="snaps")),
+            AzureStore,
+        ),
         (
             lambda _: SnapshotSettings(store="webdav", webdav=WebdavStoreSettings(url=Url("https://host/dav"))),
             WebdavStore,

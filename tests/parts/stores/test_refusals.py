@@ -149,7 +149,7 @@ async def test_a_full_disk_is_said_and_what_was_there_stays(
     server: str,
     make: Callable[[Server], Store],
 ) -> None:
-    monkeypatch.setattr("harmonylite.stores.s3_bucket.RETRIES", 0)
+    monkeypatch.setattr("harmonylite.stores.bucket.RETRIES", 0)
     store = make(request.getfixturevalue(server))
     small, large = tmp_path / "small", tmp_path / "large"
     small.write_bytes(os.urandom(1000))

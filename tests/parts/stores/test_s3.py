@@ -17,8 +17,7 @@ from pydantic import SecretStr
 
 from harmonylite.config.snapshot import S3StoreSettings
 from harmonylite.errors import ConfigError, SnapshotError
-from harmonylite.stores.s3 import S3Store
-from harmonylite.stores.s3_bucket import where, who
+from harmonylite.stores.s3 import S3Store, where, who
 from tests.parts.stores.fix_stores import s3_settings
 from tests.parts.stores.servers import KEY, SECRET, Server, s3_server
 

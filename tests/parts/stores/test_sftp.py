@@ -45,7 +45,7 @@ async def test_a_host_whose_key_has_changed_is_refused(ssh: Server, tmp_path: Pa
         await opened(sftp_settings(ssh), known_hosts=known).names()
 
 
-async def test_a_server_that_is_not_trusted_is_told_no_password(tmp_path: Path) -> None:
+async def test_a_server_that_is_not_trusted_gets_no_password(tmp_path: Path) -> None:
     """PITFALLS 34: any host key was accepted, so anyone who answered got the password."""
     passwords: list[str] = []
 

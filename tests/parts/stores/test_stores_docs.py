@@ -12,6 +12,7 @@ import pytest
 from harmonylite.config import load, notes
 from harmonylite.config.section import keys
 from harmonylite.config.snapshot import (
+    AzureStoreSettings,
     FileStoreSettings,
     NatsStoreSettings,
     S3StoreSettings,
@@ -42,7 +43,15 @@ def test_an_example_is_a_valid_configuration(example: str, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    "section", [NatsStoreSettings, S3StoreSettings, WebdavStoreSettings, SftpStoreSettings, FileStoreSettings]
+    "section",
+    [
+        NatsStoreSettings,
+        S3StoreSettings,
+        AzureStoreSettings,
+        WebdavStoreSettings,
+        SftpStoreSettings,
+        FileStoreSettings,
+    ],
 )
 def test_every_key_of_a_store_is_explained(section: type) -> None:
     for key in keys(section):
@@ -51,7 +60,7 @@ def test_every_key_of_a_store_is_explained(section: type) -> None:
 
 def test_there_is_an_example_of_every_store() -> None:
     stores = {re.findall(r'store = "(\w+)"', example)[0] for example in EXAMPLES}
-    assert stores == {"nats", "s3", "webdav", "sftp", "file"}
+    assert stores == {"nats", "s3", "azure", "webdav", "sftp", "file"}
 
 
 @KEYSCAN.mark

@@ -95,6 +95,9 @@ def test_what_is_safe_or_insisted_on_may_listen(loads: Loads, text: str) -> None
     ("text", "told"),
     [
         ('store = "s3"', "snapshot.s3.bucket is not set"),
+        ('store = "azure"\nazure.container = "snaps"', "snapshot.azure.account is not set"),
+        ('store = "azure"\nazure.account = "shop"', "snapshot.azure.container is not set"),
+        ('azure.account_key = "a"\nazure.sas_token = "b"', "snapshot.azure.sas_token and account_key are both set"),
         ('store = "webdav"', "snapshot.webdav.url is not set"),
         ('store = "sftp"', "snapshot.sftp.url is not set"),
         ('store = "file"', "snapshot.file.path is not set"),

@@ -136,7 +136,7 @@ orders = "rows"
         "config.toml:2: publish = 'no' is not a switch; write true or false, without quotes",
         "config.toml:3: shards is unknown; did you mean shards in [replication_log]?",
         "config.toml:5: nats.ulrs is unknown; did you mean nats.urls?",
-        "config.toml:8: snapshot.store = 's4' is not one of 'nats', 's3', 'webdav', 'sftp' or 'file'",
+        "config.toml:8: snapshot.store = 's4' is not one of 'nats', 's3', 'azure', 'webdav', 'sftp' or 'file'",
         "config.toml:9: snapshot.interval = '15 minutes' is not a length of time; "
         'write for example "500ms", "30s", "15m" or "1h30m"',
         "config.toml:10: tables.conflict.orders = 'rows' is not one of 'column' or 'row'",

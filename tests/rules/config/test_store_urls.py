@@ -77,6 +77,7 @@ def test_names_and_passwords_may_be_anything_when_escaped(name: str, password: s
         ("[snapshot.s3]\nendpoint = 'host:99999'", "is not host or host:port"),
         ("[snapshot.s3]\nendpoint = 'host/folder'", "is not host or host:port"),
         ("[snapshot.s3]\nbucket = 'a/b'", "is not a bucket's name"),
+        ("[snapshot.azure]\naccount = 'Example'", "is not a storage account's name"),
         ("[snapshot.s3]\npath = 'a/../b'", "has . or .. or control characters"),
         ("[snapshot.nats]\nreplicas = 6", "is too large; 5 is the most"),
     ],
@@ -134,6 +135,11 @@ def test_passwords_in_urls_are_known_secrets(loads: Loads) -> None:
         ('store = "webdav"\nwebdav.url = "http://127.0.0.1:8080/"', ""),
         ('store = "webdav"\nwebdav.url = "https://host/"', ""),
         ('store = "s3"\ns3.bucket = "shop"', ""),
+        (
+            'store = "azure"\nazure.account = "shop"\nazure.container = "snaps"\nazure.endpoint = "blobs:80"\n'
+            "azure.use_ssl = false",
+            "to blobs in the open",
+        ),
     ],
 )
 def test_a_line_that_everybody_can_read_is_noted(loads: Loads, tmp_path: Path, text: str, told: str) -> None:
