@@ -29,7 +29,7 @@ class Budget:
     aim: float | None = None
 
     def met(self, value: float) -> bool:
-        """Tell whether ``value`` is within the budget."""
+        """Return whether ``value`` is within the budget."""
         return value >= self.limit if self.sense == "at least" else value <= self.limit
 
     def __str__(self) -> str:

@@ -125,7 +125,7 @@ def convert(found: Any, kind: type[T], what: str) -> T:
 
 
 def _deeper(value: object, most: int) -> bool:
-    """Tell whether ``value`` nests more than ``most`` levels, without recursion."""
+    """Return whether ``value`` nests more than ``most`` levels, without recursion."""
     level: list[object] = [value]
     for _ in range(most):
         inner: list[object] = []

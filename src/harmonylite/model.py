@@ -80,7 +80,7 @@ class StreamInfo:
     now: float = field(default=0.0, compare=False)
 
     def same(self, created: str, seq: int) -> bool:
-        """Tell whether sequence ``seq`` of the stream made at ``created`` ("" = unknown) is the same one here."""
+        """Return whether sequence ``seq`` of the stream made at ``created`` ("" = unknown) is the same one here."""
         return created in ("", self.created) or any(created == old and seq <= upto for old, upto in self.forks)
 
 
@@ -92,7 +92,7 @@ class Position:
     after a restart: at most ``seq + 1``, lower where a change set in several messages is not whole yet.
     ``created``: the creation time of the stream that the numbers belong to. ``aborted``: the newest change sets that an
     abort message on this shard voids, oldest first: their pieces may come later, here or on another shard.
-    ``newest``: sequence and name of the last change set up to there, by which the stream can be told from one that lost
+    ``newest``: sequence and name of the last change set up to there, which distinguishes the stream from one that lost
     its tail and continues with the same numbers; None: unknown.
     """
 

@@ -16,7 +16,7 @@ PeerState = Literal["up", "silent", "stopped", "unknown"]
 
 
 class NodeHealth(msgspec.Struct, kw_only=True):
-    """What each node tells the others of its health; lags are the sum, and the age of the oldest, over all shards.
+    """What each node reports to the others of its health; lags are the sum, and the age of the oldest, over all shards.
 
     ``schema``: digest of the tables that it replicates; ``page``: where its page is, "" = nowhere.
     """

@@ -97,8 +97,8 @@ class Config:
 
 def settings_of(given: str) -> Settings:
     """Return what `Config` was given, read and checked, from its JSON; raises ConfigError."""
-    told = json.loads(given)
-    return load(None if told["file"] is None else Path(told["file"]), program=told["keys"])
+    data = json.loads(given)
+    return load(None if data["file"] is None else Path(data["file"]), program=data["keys"])
 
 
 class Node(Resource):

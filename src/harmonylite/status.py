@@ -29,7 +29,7 @@ BEHIND_SECONDS = 5.0
 NATS = "nats"
 """The part that keeps the connection to NATS."""
 
-TOLD_AFTER = 5.0
+SHOWN_AFTER = 5.0
 """Seconds after which a sentence on what is waited for also says for how long."""
 
 
@@ -64,10 +64,7 @@ class Part:
         self.set("ok")
 
     def waiting(self, reason: str, error: BaseException | None = None) -> None:
-        """Can't continue now, will by itself when ``reason`` is gone.
-
-        ``error``: what tells whether NATS is the reason.
-        """
+        """Can't continue now, will by itself when ``reason`` is gone. ``error``: shows whether NATS is the reason."""
         while error is not None and not isinstance(error, StreamError):
             error = error.__cause__
         self.set("waiting", reason, NATS if error is not None else "")
@@ -83,7 +80,7 @@ class Part:
     def sentence(self) -> str:
         """Return what is waited for or failed, and for how long once that is worth a word."""
         seconds = time.monotonic() - self.since
-        return f"{self.name}: {self.reason}" + (f" (for {seconds:.0f} s)" if seconds >= TOLD_AFTER else "")
+        return f"{self.name}: {self.reason}" + (f" (for {seconds:.0f} s)" if seconds >= SHOWN_AFTER else "")
 
 
 @dataclass(slots=True)

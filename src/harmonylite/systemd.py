@@ -1,4 +1,4 @@
-"""What a node tells systemd: that it has begun, how it does, that it lives, that it ends (sd_notify(3)).
+"""What a node reports to systemd: that it has begun, how it does, that it lives, that it ends (sd_notify(3)).
 
 Invariant: a notification never waits and never harms the node; where systemd asks for none, nothing runs.
 """
@@ -22,7 +22,7 @@ LONGER = 30
 
 
 class ServiceStatus(Protocol):
-    """What systemd is told of: the fields of `harmonylite.status.NodeStatus`, of one node or of a whole process."""
+    """What systemd is notified of: the fields of `harmonylite.status.NodeStatus`, of one node or of a whole process."""
 
     stopping: bool
 
@@ -47,14 +47,14 @@ class Notifier:
 
     def __init__(self, path: str) -> None:
         self._address = "\0" + path[1:] if path.startswith("@") else path
-        self._told: dict[str, str] = {}
+        self._sent: dict[str, str] = {}
 
-    def tell(self, **states: str | int) -> None:
+    def send(self, **states: str | int) -> None:
         """Send ``states``, but for a STATUS equal to the one sent last."""
         news = {name: str(state) for name, state in states.items()}
-        if news.get("STATUS") == self._told.get("STATUS"):
+        if news.get("STATUS") == self._sent.get("STATUS"):
             news.pop("STATUS", None)
-        self._told |= news
+        self._sent |= news
         if not news:
             return
         text = "".join(f"{name}={state}\n" for name, state in news.items())
@@ -68,23 +68,23 @@ class Notifier:
 
 @asynccontextmanager
 async def supervised(status: ServiceStatus, environment: Mapping[str, str] = os.environ) -> AsyncIterator[None]:
-    """Tell systemd about the node as long as the body runs, if it asks for that."""
+    """Notify systemd about the node as long as the body runs, if it asks for that."""
     path = environment.get("NOTIFY_SOCKET", "")
     if not path:
         yield
         return
     notifier = Notifier(path)
-    telling = asyncio.create_task(_tell(notifier, status, _watchdog(environment)), name="notify systemd")
+    notifying = asyncio.create_task(_notify(notifier, status, _watchdog(environment)), name="notify systemd")
     try:
         yield
     finally:
-        telling.cancel()
-        await asyncio.wait({telling})
-        notifier.tell(STOPPING=1)
+        notifying.cancel()
+        await asyncio.wait({notifying})
+        notifier.send(STOPPING=1)
 
 
-async def _tell(notifier: Notifier, status: ServiceStatus, watchdog: float) -> None:
-    """Tell without end. ``watchdog``: seconds within which a sign of life is wanted, 0: none is."""
+async def _notify(notifier: Notifier, status: ServiceStatus, watchdog: float) -> None:
+    """Notify without end. ``watchdog``: seconds within which a sign of life is wanted, 0: none is."""
     begun = False
     while True:
         states: dict[str, str | int] = {"STATUS": _sentence(status)}
@@ -98,7 +98,7 @@ async def _tell(notifier: Notifier, status: ServiceStatus, watchdog: float) -> N
             states["EXTEND_TIMEOUT_USEC"] = LONGER * 1_000_000
         if watchdog:
             states["WATCHDOG"] = 1
-        notifier.tell(**states)
+        notifier.send(**states)
         await asyncio.sleep(min(EVERY, watchdog / 3) if watchdog else EVERY)
 
 

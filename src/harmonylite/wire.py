@@ -1,4 +1,5 @@
-"""The wire format: change sets as MessagePack blocks in envelopes. `docs/wire-format.md` tells it to other languages.
+"""The wire format: change sets as MessagePack blocks in envelopes. `docs/wire-format.md` describes it for other
+languages.
 
 A change set is a run of *blocks*; each block holds rows of some tables, is compressed alone, and is cut into as many
 messages as its size needs. Every message carries one `Envelope`.

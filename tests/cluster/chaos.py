@@ -104,7 +104,7 @@ def run(site: Site, seed: int, steps: int = STEPS) -> str:
 
 
 def _run_by_hand(seed: int, steps: int) -> bool:
-    """Run a schedule in a folder, which stays when it fails; tell whether it held."""
+    """Run a schedule in a folder, which stays when it fails; return whether it held."""
     folder = Path(tempfile.mkdtemp(prefix=f"harmonylite-chaos-{seed}-"))
     site = Site(folder)
     try:

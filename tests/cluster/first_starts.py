@@ -23,7 +23,7 @@ ROW = "INSERT INTO t VALUES (1, 1)"
 
 
 def has_triggers(node: Node) -> bool:
-    """Tell whether the node logs what is written to its database."""
+    """Return whether the node logs what is written to its database."""
     return bool(node.value("SELECT count(*) FROM sqlite_schema WHERE type = 'trigger' AND name LIKE '%insert'"))
 
 

@@ -227,7 +227,7 @@ class Node(Running):
         return int(self.ask("GET", "/v1/status")["counters"][counter])
 
     def waits(self, word: str) -> bool:
-        """Tell whether the node says that it waits for something described with ``word``."""
+        """Return whether the node says that it waits for something described with ``word``."""
         return any(word in reason for reason in self.health().get("waits", ()))
 
     def command(self, *words: str, seconds: float = SECONDS) -> tuple[int, str]:
@@ -305,7 +305,7 @@ def exact(connection: apsw.Connection, table: str) -> Rows:
 
 
 def equal(nodes: Sequence[Node]) -> bool:
-    """Tell whether the nodes' databases hold the same rows now."""
+    """Return whether the nodes' databases hold the same rows now."""
     first = nodes[0].content()
     return bool(first) and all(node.content() == first for node in nodes[1:])
 

@@ -192,7 +192,7 @@ class Chaos:
 
 
 def well(node: Node) -> bool:
-    """Tell whether a node is ready and has published everything."""
+    """Return whether a node is ready and has published everything."""
     return node.get("/readyz")[0] == 200 and node.health().get("pending_rows") == 0
 
 

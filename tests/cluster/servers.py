@@ -49,7 +49,7 @@ class NatsServer(Running):
         until(self.accepts, f"{self.name} takes connections")
 
     def accepts(self) -> bool:
-        """Tell whether somebody takes connections on its port."""
+        """Return whether somebody takes connections on its port."""
         assert self.alive, f"{self.name} ended:\n{self.last_words()}"
         try:
             socket.create_connection(("127.0.0.1", self.port), 1).close()

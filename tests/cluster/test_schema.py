@@ -226,7 +226,7 @@ def test_a_change_set_of_several_shards_waits_visibly_for_its_table_or_is_left_o
     skipped: set[tuple[str, str]] = set()
 
     def more() -> bool:
-        """Leave out each part that the node waits at; tell whether it waits no more."""
+        """Leave out each part that the node waits at; return whether it waits no more."""
         waits = set(re.findall(r"shard (\d), message (\d+)\) needs", " ".join(nodes[1].health()["waits"])))
         for part in waits - skipped:
             assert nodes[1].command("skip", *part, "-yes")[0] == 0

@@ -181,7 +181,7 @@ class Follower:
 
 
 def counts(shard: int, shards: int, subject: str, payload: bytes) -> bool:
-    """Tell whether a node wrote a message in its own name."""
+    """Return whether a node wrote a message in its own name."""
     try:
         found = decode(payload)
     except (msgspec.DecodeError, ValueError):
@@ -214,7 +214,7 @@ def counts(shard: int, shards: int, subject: str, payload: bytes) -> bool:
 
 
 def names_a_change_set(body: bytes) -> bool:
-    """Tell whether the body of an abort names a change set."""
+    """Return whether the body of an abort names a change set."""
     try:
         found = decode(body)
     except (msgspec.DecodeError, ValueError):
@@ -226,7 +226,7 @@ def names_a_change_set(body: bytes) -> bool:
 
 
 def sound(name: str) -> bool:
-    """Tell whether a name is short and has no control characters."""
+    """Return whether a name is short and has no control characters."""
     return len(name) <= 128 and all(character >= " " and character != "\x7f" for character in name)
 
 

@@ -246,7 +246,7 @@ def test_the_least_rights_are_enough_and_none_of_them_is_too_much(guide: Guide) 
 
 
 def matches(pattern: str, subject: str) -> bool:
-    """Tell whether ``subject`` is within NATS's ``pattern``."""
+    """Return whether ``subject`` is within NATS's ``pattern``."""
     expression = re.escape(pattern).replace(r"\*", "[^.]+").replace(">", ".+")
     return re.fullmatch(expression, subject) is not None
 

@@ -59,7 +59,7 @@ def rows_of(node: Node) -> dict[str, Rows]:
 
 
 def settled(one: Node, two: Node) -> bool:
-    """Tell whether nothing is on its way and both have the same rows."""
+    """Return whether nothing is on its way and both have the same rows."""
     states = [node.health() for node in (one, two)]
     done = all(s.get("ready") and not s["pending_rows"] and not s["shards"][0]["lag_messages"] for s in states)
     return done and rows_of(one) == rows_of(two)

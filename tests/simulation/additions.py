@@ -13,7 +13,7 @@ VALUES = (1, 2.5, "x", "y", None, b"z")
 
 
 def travels(seed: int) -> bool:
-    """Tell whether the applications of a schedule add to their schema."""
+    """Return whether the applications of a schedule add to their schema."""
     return seed % 7 == 2
 
 

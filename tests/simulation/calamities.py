@@ -83,7 +83,7 @@ class Calamities(plain.Schedule):
         return True
 
     def _usable(self, node: Node) -> bool:
-        """Tell whether a snapshot of ``node`` is nowhere behind the newest one."""
+        """Return whether a snapshot of ``node`` is nowhere behind the newest one."""
         lineage = node.replica.lineage()
         newest = lineage_of(self.fragile.snapshots[-1]) if self.fragile.snapshots else Lineage()
         there = newest.positions
@@ -126,14 +126,14 @@ class Calamities(plain.Schedule):
 
     @staticmethod
     def _merged_more(node: Node, best: Node) -> bool:
-        """Tell whether a database may know more than the mirror that all continue from."""
+        """Return whether a database may know more than the mirror that all continue from."""
         if not node.up:
             return isinstance(node, Survivor) and not node.even
         known = best.replica.positions()
         return any(p.seq > known[shard].seq for shard, p in node.replica.merged_positions().items())
 
     def _lose_tail(self) -> bool:
-        """Let the streams lose their newest messages, some shards more, some none; tell whether they lost any.
+        """Let the streams lose their newest messages, some shards more, some none; return whether they lost any.
 
         Not while a node is down whose database knows more than its mirror: what the lost messages put into it is then
         only found by comparing the two (`verify`). The same goes for a backup.

@@ -38,7 +38,7 @@ class Flight:
     left: dict[int, list[bytes]]
 
     def done(self) -> bool:
-        """Tell whether every message is in its stream."""
+        """Return whether every message is in its stream."""
         return not any(self.left.values())
 
 
@@ -47,7 +47,7 @@ class Node:
     """One node. ``message_bytes``: where change sets are cut; small, so that they come in many messages.
 
     ``stuck``: how often what comes next was of a schema that is not here and will not be.
-    ``capture_batch_rows``: the most rows of a block. ``restless``: tells whether the application commits once more in
+    ``capture_batch_rows``: the most rows of a block. ``restless``: returns whether the application commits once more in
     the middle of a capture, after new rows were named in the log and before they are read.
     """
 

@@ -21,7 +21,7 @@ APPS, NAMES, TAGS = ("x", "y"), ("1", "2", "3", "4", "5"), ("add", "view")
 
 
 def recorded(seed: int) -> bool:
-    """Tell whether the applications of a schedule keep records."""
+    """Return whether the applications of a schedule keep records."""
     return seed % 11 == 4
 
 
@@ -37,7 +37,7 @@ class Records:
         self._rng = Random(f"records {seed}")
 
     def due(self) -> bool:
-        """Tell whether an application is to write now."""
+        """Return whether an application is to write now."""
         return self._rng.random() < 0.3
 
     def choose(self, nodes: Sequence[str]) -> str:

@@ -297,7 +297,7 @@ class Schedule:
         must(False, f"the cluster does not come to rest in {MOST_ROUNDS} rounds")
 
     def _settle(self, node: Node) -> bool:
-        """Do all that one node can do; tell whether there was anything."""
+        """Do all that one node can do; return whether there was anything."""
         if node.replica.schema_changed():
             node.replica.reinstall()
         busy = False

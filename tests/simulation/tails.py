@@ -114,7 +114,7 @@ def go_back(replica: Replica, tapes: Sequence[Tape], snapshots: Sequence[Path], 
 
 
 def _leads_on(snapshot: Lineage, history: str, tapes: Sequence[Tape], ends: Mapping[int, int]) -> bool:
-    """Tell whether ``snapshot`` stands before all ``ends``, and what comes after it is kept."""
+    """Return whether ``snapshot`` stands before all ``ends``, and what comes after it is kept."""
     at = {tape.shard: snapshot.positions.get(tape.shard, Position(tape.shard)) for tape in tapes}
     return snapshot.history == history and all(
         at[tape.shard].seq <= ends[tape.shard] and at[tape.shard].resume >= tape.now.first for tape in tapes

@@ -53,15 +53,15 @@ class Lineage:
         return None
 
     def is_back(self, shard: int) -> bool:
-        """Tell whether this history is in the stream of an earlier one again, and the one just left was in another."""
+        """Return whether this history is in an earlier one's stream again, and the one just left was in another."""
         now = self.positions[shard].created
         streams = [left.get(shard, ("", 0))[0] for left in self.past.values()]
         return bool(streams and now) and now != streams[-1] and now in streams
 
 
 def relation(mine: Lineage, other: Lineage) -> Relation:
-    """Tell how what I hold relates to ``other``: the same history, a part of it, on some shard more than it took over,
-    or that is unknown: they diverged.
+    """Return how what I hold relates to ``other``: the same history, a part of it, on some shard more than it took
+    over, or that is unknown: they diverged.
     """
     if mine.history == other.history:
         return "same"
@@ -118,7 +118,7 @@ def start_in(position: Position, info: StreamInfo, common: int | None, left: int
 
 
 def is_message(message: StreamMessage, node: str, blocks: Sequence[bytes]) -> bool:
-    """Tell whether ``message`` can be the last message of a change set of ``node`` with ``blocks`` ([]: unknown)."""
+    """Return whether ``message`` can be the last message of a change set of ``node`` with ``blocks`` ([]: unknown)."""
     try:
         envelope = decode_envelope(message, None)
     except WireError:

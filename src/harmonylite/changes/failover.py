@@ -55,7 +55,7 @@ class Failover:
         return f"{self.starts[shard].parent}~{self.mark}"
 
     def takes(self, positions: Mapping[int, Position]) -> bool:
-        """Tell whether a mirror that is at ``positions`` of the primary order can continue with this one."""
+        """Return whether a mirror that is at ``positions`` of the primary order can continue with this one."""
         return all(
             (position := positions.get(shard)) is not None and _fits(position, start)
             for shard, start in self.starts.items()

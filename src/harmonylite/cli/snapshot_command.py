@@ -129,7 +129,7 @@ def _asked(given: Invocation, path: str, arguments: dict[str, Any]) -> WorkProgr
 
 
 def _followed(given: Invocation, path: str, arguments: dict[str, Any], *, as_json: bool) -> dict[str, Any]:
-    """Ask the node, or the store where no node runs and none is needed, and tell meanwhile how far it is."""
+    """Ask the node, or the store where no node runs and none is needed, and show meanwhile how far it is."""
     try:
         answer = followed(_asked(given, path, arguments), silent=as_json)
     except NotRunningError as error:

@@ -96,8 +96,8 @@ def _reasons(report: dict[str, Any]) -> Iterable[Text]:
         yield Text("  the database is not open", "red")
     if report.get("nats_connected") is False:
         yield Text("  NATS is not connected", "red")
-    if told := catching_up(report.get("catching_up")):
-        yield Text(f"  {told}", "yellow")
+    if progress := catching_up(report.get("catching_up")):
+        yield Text(f"  {progress}", "yellow")
     for wait in report.get("waits", ()):
         yield Text(f"  {_plain(wait)}", "yellow")
     for about, text in report.get("warnings", {}).items():
@@ -133,9 +133,9 @@ def _region(region: dict[str, Any], server: dict[str, Any]) -> Text:
     if own == home:
         return Text.assemble(("region ", "dim"), own, f", the primary region{links}")
     if region.get("failover") and not region.get("reachable"):
-        told = f", failed over at {_clock(region['failover_since'])}, primary region {home} unreachable since"
+        failover = f", failed over at {_clock(region['failover_since'])}, primary region {home} unreachable since"
         return Text.assemble(
-            ("region ", "dim"), own, (f"{told} {_clock(region['unreachable_since'])}{links}", "yellow")
+            ("region ", "dim"), own, (f"{failover} {_clock(region['unreachable_since'])}{links}", "yellow")
         )
     if "reachable" in region and not region["reachable"]:
         return Text.assemble(("region ", "dim"), own, (f", primary region {home} can't be reached{links}", "yellow"))

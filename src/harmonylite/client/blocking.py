@@ -102,10 +102,10 @@ class Client:
             as when the node stops: continue from the last position.
         """
         control = self._control(SILENT_SECONDS)
-        for told in control.lines("/v1/changes", {"from": start, "table": table or None}, FeedAnswer):
-            if "error" in told:
-                raise refusal(told["error"], told.get("exit_code", 1))
-            yield entry_of(told)
+        for data in control.lines("/v1/changes", {"from": start, "table": table or None}, FeedAnswer):
+            if "error" in data:
+                raise refusal(data["error"], data.get("exit_code", 1))
+            yield entry_of(data)
         raise NotAnsweringError("the node ended the feed: it stops", advice="continue from the last position")
 
     def conflicts(self, *, table: str = "", limit: int = 100) -> list[ConflictEntry]:

@@ -1,7 +1,7 @@
 """Ask the running node: a small client of its control API on 127.0.0.1.
 
 Invariant: every call ends within its time, and every failure is an error that says whether a node runs at all: the lock
-of its folder tells, whatever the port does. The token of `control.json` goes nowhere but to that port.
+of its folder identifies, whatever the port does. The token of `control.json` goes nowhere but to that port.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ REFUSALS = {
     kind.exit_code: kind
     for kind in (ConfigError, NotRunningError, NotAnsweringError, NotFoundError, PositionError, WaitTimeoutError)
 }
-"""What a caller can tell apart by type; every other refusal is a HarmonyLiteError with the node's exit code."""
+"""What a caller can distinguish by type; every other refusal is a HarmonyLiteError with the node's exit code."""
 
 
 class ControlClient:

@@ -58,16 +58,16 @@ class AsyncClient:
             if answer.status != 200:
                 answer.control.answer(path, answer.status, await answer.body())
             async for line in answer.lines():
-                told = decoded_line(path, line, FeedAnswer)
-                if "error" in told:
-                    raise refusal(told["error"], told.get("exit_code", 1))
-                yield entry_of(told)
+                data = decoded_line(path, line, FeedAnswer)
+                if "error" in data:
+                    raise refusal(data["error"], data.get("exit_code", 1))
+                yield entry_of(data)
         raise NotAnsweringError("the node ended the feed: it stops", advice="continue from the last position")
 
     async def conflicts(self, *, table: str = "", limit: int = 100) -> list[ConflictEntry]:
         """Return the newest entries of the conflict journal, at most ``limit``; ``table``: of this one only."""
-        told = await self._get("/v1/conflicts", {"table": table or None, "limit": limit}, self._seconds)
-        return [conflict_of(each) for each in told["conflicts"]]
+        data = await self._get("/v1/conflicts", {"table": table or None, "limit": limit}, self._seconds)
+        return [conflict_of(each) for each in data["conflicts"]]
 
     async def _get(self, path: str, query: dict[str, Any], seconds: float) -> dict[str, Any]:
         async with self._asked(with_query(path, query), seconds) as answer:

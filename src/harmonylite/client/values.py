@@ -1,6 +1,6 @@
 """What a node's answers are in a program: frozen records with Python's own values.
 
-Invariant: a value is None, int, float, str or bytes, and tells what SQLite stores: nothing is rounded or left out.
+Invariant: a value is None, int, float, str or bytes, and is what SQLite stores: nothing is rounded or left out.
 """
 
 from __future__ import annotations
@@ -86,48 +86,48 @@ class NodeReport:
     report: Mapping[str, Any]
 
 
-def value_of(told: Any) -> Value:
+def value_of(data: Any) -> Value:
     """Return a value as `harmonylite.web.values.sql_json` wrote it."""
-    if not isinstance(told, dict):
-        return told  # type: ignore[no-any-return]  # JSON's null, numbers and texts are themselves
-    if "blob" in told:
-        return bytes.fromhex(told["blob"])
-    if "raw_text" in told:
-        return bytes.fromhex(told["raw_text"]).decode("utf-8", "surrogateescape")
-    return float(told["real"])
+    if not isinstance(data, dict):
+        return data  # type: ignore[no-any-return]  # JSON's null, numbers and texts are themselves
+    if "blob" in data:
+        return bytes.fromhex(data["blob"])
+    if "raw_text" in data:
+        return bytes.fromhex(data["raw_text"]).decode("utf-8", "surrogateescape")
+    return float(data["real"])
 
 
-def _row(told: Mapping[str, Any]) -> dict[str, Value]:
-    return {column: value_of(each) for column, each in told.items()}
+def _row(data: Mapping[str, Any]) -> dict[str, Value]:
+    return {column: value_of(each) for column, each in data.items()}
 
 
-def entry_of(told: Mapping[str, Any]) -> Entry:
+def entry_of(data: Mapping[str, Any]) -> Entry:
     """Return a line of the feed."""
     changes = tuple(
         Change(each["table"], each["kind"], _row(each["key"]), _row(each["before"]), _row(each["after"]))
-        for each in told["changes"]
+        for each in data["changes"]
     )
     names = ("id", "origin", "at", "written", "skipped")
-    return Entry(told["position"], changes, **{name: told[name] for name in names if name in told})
+    return Entry(data["position"], changes, **{name: data[name] for name in names if name in data})
 
 
-def conflict_of(told: Mapping[str, Any]) -> ConflictEntry:
+def conflict_of(data: Mapping[str, Any]) -> ConflictEntry:
     """Return an entry of the conflict journal."""
-    plain = {name: told[name] for name in ("at", "table", "column", "kind", "winner", "loser", "shard", "seq")}
-    winning, overruled = value_of(told["winning"]), value_of(told["overruled"])
-    return ConflictEntry(key=_row(told["key"]), winning=winning, overruled=overruled, **plain)
+    plain = {name: data[name] for name in ("at", "table", "column", "kind", "winner", "loser", "shard", "seq")}
+    winning, overruled = value_of(data["winning"]), value_of(data["overruled"])
+    return ConflictEntry(key=_row(data["key"]), winning=winning, overruled=overruled, **plain)
 
 
-def report_of(told: Mapping[str, Any]) -> NodeReport:
+def report_of(data: Mapping[str, Any]) -> NodeReport:
     """Return a node's report."""
     return NodeReport(
-        told["node_id"],
-        told["version"],
-        told["status"] == "healthy",
-        told["ready"],
-        told["caught_up"],
-        told["pending_rows"],
-        tuple(told["waits"]),
-        told["warnings"],
-        told,
+        data["node_id"],
+        data["version"],
+        data["status"] == "healthy",
+        data["ready"],
+        data["caught_up"],
+        data["pending_rows"],
+        tuple(data["waits"]),
+        data["warnings"],
+        data,
     )

@@ -85,10 +85,10 @@ def misplaced(layers: Layers) -> Iterator[Problem]:
 
 def shared(found: Sequence[tuple[DatabaseEntry, Settings]]) -> Iterator[Problem]:
     """Yield what two databases have in common and must not."""
-    told: dict[tuple[str, str], DatabaseEntry] = {}
+    given: dict[tuple[str, str], DatabaseEntry] = {}
     for entry, settings in found:
         for key, value in _unique(entry, settings):
-            if (other := told.setdefault((key, value), entry)) is not entry:
+            if (other := given.setdefault((key, value), entry)) is not entry:
                 what = f"= {value!r} is that of [[database]] {other.name or other.number}, too"
                 yield Problem(entry.source, key, what)
 

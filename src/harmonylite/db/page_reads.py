@@ -53,7 +53,7 @@ def _count(connection: apsw.Connection, table: str, whole: Deadline) -> tuple[in
 
 
 def estimate(connection: apsw.Connection, table: str) -> int | None:
-    """Return about how many rows a table has: as ANALYZE found, else its largest rowid; None where neither tells."""
+    """Return about how many rows a table has: as ANALYZE found, else its largest rowid; None where neither is known."""
     try:
         found = value(connection, "SELECT stat FROM sqlite_stat1 WHERE tbl = ? COLLATE NOCASE", (table,))
         if found and (first := str(found).split()[0]).isdecimal():

@@ -164,8 +164,8 @@ def adopt(
 ) -> None:
     """Merge what a newer mirror has over ``base``, the mirror until now; runs in the caller's transaction.
 
-    Change sets of this node that the newer mirror folded meanwhile tell a value that was set back from one that nobody
-    touched. ``sent``: where those begin that this node sent before it continued in an order of its own, as
+    Change sets of this node that the newer mirror folded meanwhile distinguish a value that was set back from one that
+    nobody touched. ``sent``: where those begin that this node sent before it continued in an order of its own, as
     `recent_ends` says it; what was done to their rows since is published again.
     A crash may have left the database further than the new mirror on some shard: rows of that shard are left alone, and
     the node folds up to the database's position before it merges again. Both are at the end of a whole batch, so the
@@ -275,7 +275,7 @@ def touch(connection: apsw.Connection, table: TrackedTable, select: str) -> None
 
 
 def _fill(connection: apsw.Connection, table: TrackedTable) -> bool:
-    """Copy the mirror's rows into a table that is empty and of which nothing is logged; tell whether that is so."""
+    """Copy the mirror's rows into a table that is empty and of which nothing is logged; return whether that is so."""
     if table.logged or value(connection, f"SELECT 1 FROM {table.main} LIMIT 1") is not None:
         return False
     shape = table.shape

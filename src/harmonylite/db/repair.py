@@ -113,7 +113,7 @@ def set_aside(path: Path) -> Path:
 
 
 def was_set_aside(path: Path) -> bool:
-    """Tell whether a damaged file of this name was ever put aside."""
+    """Return whether a damaged file of this name was ever put aside."""
     return any(path.parent.glob(f"{glob.escape(path.name)}.damaged-*"))
 
 

@@ -123,7 +123,7 @@ class Replica:
         return made
 
     def schema_changed(self) -> bool:
-        """Tell whether the database's schema is another than the one installed for."""
+        """Return whether the database's schema is another than the one installed for."""
         with mapped("read the schema's version"):
             now = schema_version(self.connection), file_facts.header(self.connection)
         return now != (self._installed.version, self._installed.header)
@@ -155,7 +155,7 @@ class Replica:
         return dict(self.lineage("main").positions)
 
     def lacks_own(self, *, newest: bool = False) -> bool:
-        """Tell whether rows that this node published are missing; see `rolled_back.lacks_own`."""
+        """Return whether rows that this node published are missing; see `rolled_back.lacks_own`."""
         if not (self.joined and self.options.replicate) or self.schema_changed():
             return False
         with self._applying.unit("look for rows that were published"):
@@ -185,13 +185,13 @@ class Replica:
         return read_journal(self.connection, table=table, limit=limit)
 
     def changed(self) -> bool:
-        """Tell whether another connection committed to the database since the last call (SQLite: data_version)."""
+        """Return whether another connection committed to the database since the last call (SQLite: data_version)."""
         with mapped("look at the database"):
             self._seen, before = self._applying.seen(), self._seen
         return self._seen != before
 
     def may_change(self) -> bool:
-        """Tell whether another process writes the database, whose commit then shows soon."""
+        """Return whether another process writes the database, whose commit then shows soon."""
         return self.others.may_write()
 
     def capture(self, number: int, *, message_bytes: int) -> Outgoing | None:

@@ -33,7 +33,7 @@ from harmonylite.wire import TableBlock, Updates
 def lacks_own(
     connection: apsw.Connection, installed: Installed, log: ChangeLog, node: str, *, newest: bool = False
 ) -> bool:
-    """Tell whether rows that ``node`` published, and that the database does not say it has, are not in it.
+    """Return whether rows that ``node`` published, and that the database does not say it has, are not in it.
 
     True, too, where that is unknown: they were too many to be kept. ``newest``: ask for the last change set alone,
     which no earlier state of the file has. Runs in a transaction of the caller's.

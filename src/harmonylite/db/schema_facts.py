@@ -25,7 +25,7 @@ _SPACE = re.compile(r"\s+")
 @dataclass(frozen=True)
 class SchemaFacts:
     """``objects``: kind, name and definition of each; ``tables``: how many of them are tables; ``identities``: a digest
-    of what tells records of counted tables, "" where nothing does.
+    of what identifies records of counted tables, "" where nothing does.
     """
 
     hash: str
@@ -50,9 +50,9 @@ def read_facts(connection: apsw.Connection, rules: TableRules, shapes: Iterable[
         (kind, name, sql) for kind, name, table, sql in application_objects(connection) if rules.wanted(table)
     )
     version = int(value(connection, "PRAGMA main.user_version"))
-    told = [(kind, folded(name), _outline(connection, kind, name, sql)) for kind, name, sql in found]
+    facts = [(kind, folded(name), _outline(connection, kind, name, sql)) for kind, name, sql in found]
     identities = sorted((folded(shape.name), shape.identity) for shape in shapes if shape.identity)
-    return SchemaFacts(_digest((told, version)), version, found, _digest(identities) if identities else "")
+    return SchemaFacts(_digest((facts, version)), version, found, _digest(identities) if identities else "")
 
 
 def _outline(connection: apsw.Connection, kind: str, name: str, sql: str) -> object:
@@ -68,5 +68,5 @@ def _outline(connection: apsw.Connection, kind: str, name: str, sql: str) -> obj
     return [sorted(map(repr, rows(connection, each, (name, "main")))) for each in (columns, unique, refers, kinds)]
 
 
-def _digest(told: object) -> str:
-    return sha256(repr(told).encode()).hexdigest()[:16]
+def _digest(facts: object) -> str:
+    return sha256(repr(facts).encode()).hexdigest()[:16]

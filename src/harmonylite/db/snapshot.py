@@ -111,7 +111,7 @@ def make_schema(connection: apsw.Connection, snapshot: Path, deadline: Deadline)
 
 
 def has_tables(path: Path) -> bool:
-    """Tell whether a database holds any table of the application's."""
+    """Return whether a database holds any table of the application's."""
     connection = open_file(path, read_only=True)
     try:
         with mapped(f"read {path}"):

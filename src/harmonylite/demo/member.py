@@ -16,6 +16,7 @@ from asyncio.subprocess import PIPE, STDOUT
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
+from harmonylite.backoff import Backoff
 from harmonylite.client import AsyncClient
 from harmonylite.demo.application import Application
 from harmonylite.errors import HarmonyLiteError, NotAnsweringError, NotRunningError
@@ -26,9 +27,6 @@ START_SECONDS = 60.0
 
 STOP_SECONDS = 15.0
 """How long a node may take to publish what is pending and end, in seconds, before it is killed."""
-
-POLL_SECONDS = 0.05
-"""Between two looks at a node that is starting, in seconds."""
 
 CONFIG = """\
 # Written by `harmonylite demo`: node {number} of three on this machine.
@@ -93,7 +91,7 @@ class Member:
 
         :raises HarmonyLiteError: it ended, or was not ready within ``seconds``.
         """
-        started, said = time.monotonic(), ""
+        started, said, backoff = time.monotonic(), "", Backoff(first=0.05, most=0.2)
         while time.monotonic() - started < seconds:
             self.expect_running()
             with suppress(NotRunningError, NotAnsweringError):
@@ -101,7 +99,7 @@ class Member:
                 if report.ready:
                     return time.monotonic() - started
                 said = "; ".join(report.waits)
-            await asyncio.sleep(POLL_SECONDS)
+            await asyncio.sleep(backoff.failed(time.monotonic()))
         reason = f"was not ready within {seconds:.0f} s: {said or 'it does not answer'}"
         raise HarmonyLiteError(f"{self.name} {reason}", advice=f"see {self.log}:\n{self._last_lines()}")
 

@@ -86,8 +86,8 @@ async def _asked(link: NatsLink, settings: Settings) -> NatsFacts:
         except HarmonyLiteError as failure:
             error = str(failure)
             continue
-        if told := wall(str(answer.get("ts", ""))):
-            offset = told - (asked + time.time()) / 2
+        if theirs := wall(str(answer.get("ts", ""))):
+            offset = theirs - (asked + time.time()) / 2
         found.append(_stream(answer))
     servers = max(1, len(connection.announced()))
     return NatsFacts(error, connection.version, servers, offset, tuple(found))

@@ -82,7 +82,7 @@ async def seal(stream: Stream, place: str) -> None:
 
 
 async def release(stream: Stream) -> bool:
-    """Let ``stream`` take messages again; tell whether it was held. Raises StreamError."""
+    """Let ``stream`` take messages again; return whether it was held. Raises StreamError."""
     config = dict((await stream.details()).config)
     if HELD not in (config.get("metadata") or {}):
         return False
@@ -97,18 +97,18 @@ def unsealed(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 async def transfer(
-    stream: Stream, target: JetStream, replicas: int, told: Callable[[int], None] = lambda _: None
+    stream: Stream, target: JetStream, replicas: int, progress: Callable[[int], None] = lambda _: None
 ) -> TransferredStream:
     """Make a copy of the held ``stream`` at ``target``, on ``replicas`` servers, and check that it is the same.
 
-    ``told``: called with the bytes that went over so far. The copy takes messages at once. Raises StreamError and
+    ``progress``: called with the bytes that went over so far. The copy takes messages at once. Raises StreamError and
     leaves nothing at the target when it fails; cancelling does the same.
     """
     before = await stream.details()
     copy = Stream(target, stream.name, stream.shard)
     await _make_room(copy, before)
     try:
-        size = await _patiently(stream, before, target, replicas, told)
+        size = await _patiently(stream, before, target, replicas, progress)
         after = await copy.details()
         if (after.info.first, after.info.last, after.info.messages) != (
             before.info.first,
@@ -170,14 +170,14 @@ async def discard(stream: Stream) -> None:
 
 
 async def _patiently(
-    stream: Stream, before: Details, target: JetStream, replicas: int, told: Callable[[int], None]
+    stream: Stream, before: Details, target: JetStream, replicas: int, progress: Callable[[int], None]
 ) -> int:
     """Transfer, again and again while the target still clears away the stream that was deleted just before."""
     end = time.monotonic() + SECONDS
     retry = Retry(log, f"restore of {stream.name}", Backoff(first=AGAIN, most=5.0), logging.DEBUG)
     while True:
         try:
-            return await _transfer(stream, before, target, replicas, told)
+            return await _transfer(stream, before, target, replicas, progress)
         except ApiError as error:
             if error.code != STILL_IN_USE or time.monotonic() > end:
                 raise
@@ -186,7 +186,7 @@ async def _patiently(
 
 
 async def _transfer(
-    stream: Stream, before: Details, target: JetStream, replicas: int, told: Callable[[int], None]
+    stream: Stream, before: Details, target: JetStream, replicas: int, progress: Callable[[int], None]
 ) -> int:
     source = stream.api.link.now()
     inbox = source.new_inbox()
@@ -217,7 +217,7 @@ async def _transfer(
             if taken.data:
                 answer(taken, f"restore of stream {stream.name}")
             size += len(message.data)
-            told(size)
+            progress(size)
             if message.reply:
                 await source.publish(message.reply, b"")
         answer(await _hand_over(goal, goes_to, b""), f"restore of {stream.name}")

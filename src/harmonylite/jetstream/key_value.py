@@ -52,7 +52,7 @@ class KeyValue:
         except WrongLastSequenceError:
             return False
         except NotAcknowledgedError:
-            # The outcome is unknown; what is there now tells, as nobody else knows the mark.
+            # The outcome is unknown; what is there now shows it, as no other node knows the mark.
             found = await self._newest(key)
             return found is not None and mark.encode() in found.headers
         return True

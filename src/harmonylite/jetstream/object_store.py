@@ -208,7 +208,7 @@ class JetStreamObjects:
             return Stored()
 
     async def _is_there(self, name: str) -> bool:
-        """Tell whether an object is not deleted; one whose description can't be read is there, and is no use."""
+        """Return whether an object is not deleted; one whose description can't be read is there, and is no use."""
         try:
             return await self._meta(name) is not None
         except SnapshotDamagedError:

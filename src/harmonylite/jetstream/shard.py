@@ -98,7 +98,7 @@ class JetStreamShard:
         raise AssertionError("a count has no end")
 
     async def _is_own(self, seq: int, payload: bytes) -> bool:
-        """Tell whether the order holds ``payload`` on this node's subject under ``seq``; raises StreamError."""
+        """Return whether the order holds ``payload`` on this node's subject under ``seq``; raises StreamError."""
         message = await self.next_own(seq - 1)
         return message is not None and (message.seq, message.payload) == (seq, payload)
 

@@ -190,7 +190,7 @@ class Connection:
         )
 
     def _refused(self, error: Exception) -> ConnectError:
-        # nats-py raises NoServersError when a connection was refused; why is only told to the error callback.
+        # nats-py raises NoServersError when a connection was refused; only the error callback receives the reason.
         cause = self._cause or describe(error)
         text = f"NATS server not accepting connections at {self.address}: {cause}"
         if any(word in cause.lower() for word in ("authorization", "authentication", "certificate")):
@@ -220,7 +220,7 @@ class Connection:
         denied = _DENIED.search(str(error))
         if denied is None:
             return
-        # nats-py tells all errors in lower case, the subject included.
+        # nats-py reports all errors in lower case, the subject included.
         what, subject = denied["what"], denied["subject"]
         if (what, subject) not in self._denied:
             self._denied.add((what, subject))

@@ -50,7 +50,7 @@ class NatsPeers:
         self._prefix = f"{subject_prefix}.peers"
         self._headers = {NODE: node} if node else None
         self._counters = counters or Counters()
-        self._told: set[str] = set()
+        self._logged: set[str] = set()
 
     async def ask(
         self,
@@ -79,7 +79,7 @@ class NatsPeers:
             except ForeignError as error:
                 self._counters.unread_answers += 1
                 node = _answerer(message)
-                self._tell_once(f"{topic} {node}", f"{unread([node])} when asked on {topic}: {error}")
+                self._log_once(f"{topic} {node}", f"{unread([node])} when asked on {topic}: {error}")
                 if node not in heard.unread:
                     heard.unread.append(node)
                 return
@@ -121,7 +121,7 @@ class NatsPeers:
                 question = read(message.data)
             except ForeignError as error:
                 self._counters.unread_questions += 1
-                self._tell_once(topic, f"a question on {topic} gets no answer: {error}")
+                self._log_once(topic, f"a question on {topic} gets no answer: {error}")
                 return
             work = self._answer(connection, message, partial(answer, question), room)
             task = asyncio.create_task(work, name=f"answer on {topic}")
@@ -184,10 +184,10 @@ class NatsPeers:
         finally:
             room.release()
 
-    def _tell_once(self, about: str, what: str) -> None:
+    def _log_once(self, about: str, what: str) -> None:
         """Log a sentence ``about`` something, once: who sends such a message sends more of them."""
-        if about not in self._told and len(self._told) < MOST_ANSWERS:
-            self._told.add(about)
+        if about not in self._logged and len(self._logged) < MOST_ANSWERS:
+            self._logged.add(about)
             log.warning("%s", what)
 
 

@@ -12,7 +12,7 @@ ACCEPT_SECONDS = 1.0
 
 
 async def accepts(host: str, port: int) -> bool:
-    """Tell whether somebody takes connections there within `ACCEPT_SECONDS`."""
+    """Return whether somebody takes connections there within `ACCEPT_SECONDS`."""
     try:
         async with asyncio.timeout(ACCEPT_SECONDS):
             where = "127.0.0.1" if host in ("0.0.0.0", "") else host  # noqa: S104

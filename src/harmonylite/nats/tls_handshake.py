@@ -1,4 +1,5 @@
-"""Why a TLS handshake with a NATS server failed: what the server says itself, where the failed attempt does not tell.
+"""Why a TLS handshake with a NATS server failed: what the server says itself, where the failed attempt does not show
+it.
 
 Invariant: nothing but the server's greeting is read and nothing is sent beyond the handshake: no credentials.
 

@@ -153,7 +153,7 @@ class Refusals:
         self._until = 0.0
 
     def heard(self, line: str, now: float) -> bool:
-        """Tell whether ``line`` of the server's log, heard at ``now``, is about a refused route."""
+        """Return whether ``line`` of the server's log, heard at ``now``, is about a refused route."""
         ours, twin = self._OURS.match(line), self._TWIN.match(line)
         if ours is None and twin is None and not self._THEIRS.match(line):
             return False

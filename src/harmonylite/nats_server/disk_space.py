@@ -33,7 +33,7 @@ class DiskSpace:
         self._backoff = Backoff(first=0.5, most=30.0, calm=120.0)
 
     def heard(self, text: str) -> bool:
-        """Take note of a line of the log; tell whether it says that the disk is full."""
+        """Take note of a line of the log; return whether it says that the disk is full."""
         full = _SAID in text.lower()
         if full:
             self.gone.set()
@@ -49,7 +49,7 @@ class DiskSpace:
 
 
 def has_room(folder: Path) -> bool:
-    """Tell whether `ENOUGH` bytes can be written into ``folder`` now."""
+    """Return whether `ENOUGH` bytes can be written into ``folder`` now."""
     try:
         with tempfile.TemporaryFile(dir=folder, prefix=".room.") as file:
             file.write(bytes(ENOUGH))

@@ -50,5 +50,5 @@ class LogRepeats:
         kind.left_out += 1
         if now - kind.logged < EVERY:
             return ""
-        told, kind.logged, kind.left_out = kind.left_out, now, 0
-        return f"{text} ({told} such lines in the last minute)"
+        repeats, kind.logged, kind.left_out = kind.left_out, now, 0
+        return f"{text} ({repeats} such lines in the last minute)"

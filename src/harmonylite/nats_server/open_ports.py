@@ -1,6 +1,6 @@
 """What of the embedded server lets other machines in without credentials, as the server itself says.
 
-A user's nats-server file may open what ours keeps shut, in more ways than reading it could tell: variables, includes,
+A user's nats-server file may open what ours keeps shut, in more ways than reading it could show: variables, includes,
 an `authorization` without a user, a `no_auth_user`. The server greets everyone with what it asks for.
 
 Invariant: nothing but the greeting is read; a port that does not greet within `GREETING_SECONDS` counts as shut, for it
@@ -50,7 +50,7 @@ async def open_ports(ports: Mapping[str, Sequence[str]]) -> list[str]:
 
 
 async def _asks(host: str, port: int) -> bool:
-    """Tell whether the server at ``host:port`` asks who comes."""
+    """Return whether the server at ``host:port`` asks who comes."""
     try:
         async with asyncio.timeout(GREETING_SECONDS):
             reader, writer = await asyncio.open_connection(host, port)

@@ -54,7 +54,7 @@ SOON = 1.0
 FIGURES_EVERY = 5.0
 """Seconds between looks at the server's figures."""
 
-# What the server tells in passing is detail here: a banner of thirty lines, each route that comes and goes.
+# What the server logs in passing is detail here: a banner of thirty lines, each route that comes and goes.
 IN_USE = "address already in use"
 TAKEN = (
     "stop what listens there, or take another port (bind_address, cluster_addr, leaf_addr in [nats], or server_config)"
@@ -146,7 +146,7 @@ class EmbeddedServer(Resource):
         ]
 
     async def attach(self) -> bool:
-        """Find this node's server where another process runs it, without starting one; tell whether it runs.
+        """Find this node's server where another process runs it, without starting one; return whether it runs.
 
         `url` and `link_settings` lead to it then. Raises ConfigError.
         """
@@ -259,12 +259,12 @@ class EmbeddedServer(Resource):
 
     async def _watch_metrics(self) -> None:
         """Keep the figures in the status, and say when the cluster has no quorum."""
-        told, pause = "", 0.0
+        shown, pause = "", 0.0
         retry = Retry(log, "reading the figures of nats-server", Backoff(first=SOON, most=FIGURES_EVERY), logging.DEBUG)
         while True:
-            await asyncio.sleep(pause or (FIGURES_EVERY if self._status.server and not told else SOON))
+            await asyncio.sleep(pause or (FIGURES_EVERY if self._status.server and not shown else SOON))
             pause = 0.0
-            if not self._monitor or (self._part.state == "waiting" and self._part.reason != told):
+            if not self._monitor or (self._part.state == "waiting" and self._part.reason != shown):
                 continue
             try:
                 found = await read_metrics(self._monitor)
@@ -279,13 +279,13 @@ class EmbeddedServer(Resource):
             # Who is refused while the cluster can decide is no reason to wait: anybody may knock.
             absent = "" if "not reached" in found.trouble else self._status.servers.partition("; ")[2]
             trouble = "; ".join(filter(None, (found.trouble, absent, refused))) if found.trouble else ""
-            if refused and not trouble and refused != told:
+            if refused and not trouble and refused != shown:
                 self._part.event(refused, warning=True)
             if trouble:
                 self._part.waiting(trouble)
-            elif self._part.reason == told:
+            elif self._part.reason == shown:
                 self._part.ok()
-            told = trouble or refused
+            shown = trouble or refused
 
     async def _planned(self) -> ServerPlan:
         settings = self.settings
@@ -365,10 +365,10 @@ class EmbeddedServer(Resource):
 
     def _why(self, code: int) -> str:
         lines = list(self._child.lines) if self._child is not None else []
-        told = [m["text"] for line in lines if (m := _LINE.match(line)) and m["level"] in ("FTL", "ERR")]
-        told += [line.removeprefix("nats-server: ") for line in lines if line.startswith("nats-server: ")]
+        errors = [m["text"] for line in lines if (m := _LINE.match(line)) and m["level"] in ("FTL", "ERR")]
+        errors += [line.removeprefix("nats-server: ") for line in lines if line.startswith("nats-server: ")]
         how = f"signal {-code}" if code < 0 else f"exit code {code}"
-        return self._redacted(f"{told[-1]} ({how})" if told else how)
+        return self._redacted(f"{errors[-1]} ({how})" if errors else how)
 
     def _redacted(self, text: str) -> str:
         text = redact(text)

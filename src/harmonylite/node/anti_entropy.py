@@ -44,7 +44,7 @@ AGAIN = 20.0
 
 
 class Deviation(msgspec.Struct):
-    """Told to all nodes: ``wrong`` ones have a mirror that the ``right`` ones, the majority, don't have; all of them at
+    """Sent to all nodes: ``wrong`` ones have a mirror that the ``right`` ones, the majority, don't have; all of them at
     ``positions``.
     """
 
@@ -103,7 +103,7 @@ class AntiEntropy:
     async def serve(self) -> None:
         """Listen for reports that this node's mirror deviates, without end."""
         try:
-            await self._peers.serve(TOPIC, CODEC.decode, self._told)
+            await self._peers.serve(TOPIC, CODEC.decode, self._received)
         finally:
             if self._repairing is not None:
                 self._repairing.cancel()
@@ -121,14 +121,14 @@ class AntiEntropy:
             await asyncio.sleep(0.5)
 
     async def _nodes(self) -> bool:
-        """Compare the mirrors of all nodes; tell whether some differ."""
+        """Compare the mirrors of all nodes; return whether some differ."""
         verifier = self._control.parts.verifier
         if verifier is None or not self._status.caught_up:
             return False
         digests = (await verifier.digests(ANSWERS, await self._control.known()))[0]
         found = majority_of(digests)
         if found.right is not None and any(digests[node].lacks for node in found.right.nodes):
-            await self._tell(found, digests)
+            await self._announce(found, digests)
         if len(found.all) <= 1:
             self._part.ok()
             return False
@@ -146,17 +146,17 @@ class AntiEntropy:
         why = f"{what}; the mirrors that deviate are repaired"
         self._part.waiting(why)
         self._part.event(why, warning=True)  # the repair may end before its wait is worth a line
-        await self._tell(found, digests)
+        await self._announce(found, digests)
         return True
 
-    async def _tell(self, found: Majority, digests: Mapping[str, Digest]) -> None:
-        """Tell all nodes, this one too, which mirrors are right."""
+    async def _announce(self, found: Majority, digests: Mapping[str, Digest]) -> None:
+        """Announce to all nodes, this one too, which mirrors are right."""
         assert found.right is not None
         right = list(found.right.nodes)
         said = Deviation(sorted(digests.keys() - set(right)), right, digests[right[0]].positions)
         await self._peers.ask(TOPIC, CODEC.encode(said), bytes, seconds=1.0)
 
-    async def _told(self, deviation: Deviation) -> bytes | None:
+    async def _received(self, deviation: Deviation) -> bytes | None:
         own = self._status.node_id
         if own in deviation.right:
             await self.settle(deviation.positions)
@@ -214,7 +214,7 @@ class AntiEntropy:
             await asyncio.sleep(0.1)
 
     async def _local(self) -> bool:
-        """Compare database and mirror; repair the database from a mirror that the others share; tell whether they
+        """Compare database and mirror; repair the database from a mirror that the others share; return whether they
         differed.
         """
         replica = self._control.parts.replica

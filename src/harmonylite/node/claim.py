@@ -158,7 +158,7 @@ class Claim(Resource):
 
 
 async def runs(peers: NatsPeers, node: str) -> bool:
-    """Tell whether a process answers under a node id. Raises StreamError."""
+    """Return whether a process answers under a node id. Raises StreamError."""
     heard = await peers.ask(_topic(node), QUESTION.encode("-"), CODEC.decode, seconds=PATIENCE, expect=1)
     return bool(heard.answers or heard.unread)
 

@@ -75,7 +75,7 @@ class Parts:
     anti_entropy: Comparison | None = None
 
     def in_use(self) -> bool:
-        """Tell whether another process has a transaction open on the database."""
+        """Return whether another process has a transaction open on the database."""
         return self.replica is not None and self.replica.others.any_open()
 
 
@@ -156,7 +156,7 @@ class Control:
         return {"forgotten": node}
 
     async def alive(self, node: str) -> bool:
-        """Tell whether a process runs under that node id now."""
+        """Return whether a process runs under that node id now."""
         return self.parts.peers is not None and await runs(self.parts.peers, node)
 
     def _running(self) -> Replica:

@@ -50,7 +50,7 @@ LOST_SECONDS = 10.0
 
 @dataclass(slots=True)
 class ProcessStatus:
-    """What systemd is told: the worst of the databases. ``stopping``: the process was asked to end."""
+    """What systemd is notified of: the worst of the databases. ``stopping``: the process was asked to end."""
 
     databases: dict[str, NodeStatus]
     stopping: bool = False
@@ -133,7 +133,7 @@ class Databases:
             line = self._line = Line(self._databases[0].settings, node, process_name(), status)
             stack.push_async_callback(line.aclose)
             opening = asyncio.create_task(line.open(), name="open the way to NATS")
-            telling = asyncio.create_task(WaitLog(status).run(), name="wait log")
+            narrator = asyncio.create_task(WaitLog(status).run(), name="wait log")
 
             async def connected() -> NatsLink:
                 await asyncio.shield(opening)
@@ -153,7 +153,7 @@ class Databases:
                     lost.result()
             finally:
                 # what the nodes opened they close over a link that is only ended after them
-                for tasks in ({*nodes}, {telling, lost, ended, opening}):
+                for tasks in ({*nodes}, {narrator, lost, ended, opening}):
                     for task in tasks:
                         task.cancel()
                     await asyncio.wait(tasks)

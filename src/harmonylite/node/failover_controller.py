@@ -84,10 +84,10 @@ class FailoverController:
         self._turn = turn
         self._own = own
         self._looked = False
-        self._told = ""
+        self._logged = ""
 
     async def serve(self) -> None:
-        """Tell siblings at which position this node is, without end."""
+        """Answer siblings at which position this node is, without end."""
 
         async def answer(_: bytes) -> bytes | None:
             own = await self._own()
@@ -119,10 +119,10 @@ class FailoverController:
             self._turn()
 
     def _say(self, why_not: str) -> None:
-        """Tell once why no failover is made, not at every look."""
-        if why_not and why_not != self._told:
+        """Log once why no failover is made, not at every look."""
+        if why_not and why_not != self._logged:
             log.info("no failover: %s", why_not)
-        self._told = why_not
+        self._logged = why_not
 
     async def _begin(self) -> str:
         """Make a failover; return why none was made, "" when one is there."""

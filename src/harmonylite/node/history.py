@@ -105,8 +105,8 @@ class History:
             raise ConfigError(f"the key of table {table} is {', '.join(names)}", advice="give a value for each")
         events, first, left_out = await history(replaying.streams, shape, key, most=limit)
         whole = {column.name for column in shape.keys if column.pseudo == "null"}
-        told = [_event_json(event, whole) for event in events]
-        return {"table": found, "key": names, "first": first, "events": told, "left_out": _left_out_json(left_out)}
+        listed = [_event_json(event, whole) for event in events]
+        return {"table": found, "key": names, "first": first, "events": listed, "left_out": _left_out_json(left_out)}
 
 
 def _snapshot_json(snapshot: Snapshot, *, newest: bool) -> dict[str, Any]:
@@ -127,7 +127,7 @@ def _left_out_json(left_out: Sequence[Unfit]) -> list[dict[str, Any]]:
 
 
 def _event_json(event: Event, claims: Collection[str] = ()) -> dict[str, Any]:
-    """Return an event. ``claims``: columns that tell rows apart whose key holds NULL, of no interest for others."""
+    """Return an event. ``claims``: columns that identify rows whose key holds NULL, of no interest for others."""
 
     def shown(values: Mapping[str, SqlValue]) -> dict[str, Any]:
         return row_json({name: value for name, value in values.items() if value is not None or name not in claims})

@@ -146,7 +146,7 @@ class NodeRuntime:
             log.info("node %s, database %s, version %s", identity.node_id, settings.db_path, __version__)
             work = asyncio.create_task(self._work(identity.node_id), name="node")
             stopped = asyncio.create_task(self._stopping.wait(), name="stop")
-            telling = asyncio.create_task(WaitLog(status, page).run(), name="wait log")
+            narrator = asyncio.create_task(WaitLog(status, page).run(), name="wait log")
             try:
                 await asyncio.wait({work, stopped}, return_when=asyncio.FIRST_COMPLETED)
                 if self._stopping.is_set() and not work.done():
@@ -155,7 +155,7 @@ class NodeRuntime:
                 with suppress(asyncio.CancelledError):
                     await work
             finally:
-                for task in (stopped, telling, work):
+                for task in (stopped, narrator, work):
                     task.cancel()
                 # what work opened it closes, on a thread and a link that are only ended after it
                 await asyncio.wait({work})
@@ -328,7 +328,7 @@ class NodeRuntime:
         log.info("switched the database to WAL mode")
 
     async def _watch_statistics(self, replica: Replica) -> None:
-        """Go by what ANALYZE finds out about growing tables, and tell where that is long out of date."""
+        """Go by what ANALYZE finds out about growing tables, and show where that is long out of date."""
         while True:
             before = replica.statistics.warnings
             with suppress(DatabaseError):

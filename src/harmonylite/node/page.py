@@ -1,6 +1,6 @@
 """What the page shows beyond the status, put together from the parts of a node that can be asked.
 
-Invariant: what can't be told now is named with its reason, and the rest is shown; the store and NATS are asked at most
+Invariant: what can't be shown now is named with its reason, and the rest is shown; the store and NATS are asked at most
 once in `FRESH` seconds, whatever the number of open pages.
 """
 
@@ -109,11 +109,11 @@ class NodePage:
             "snapshots": (self._snapshots, STORE_FRESH),
         }
         found = await asyncio.gather(*(self._fresh(name, *how) for name, how in sections.items()))
-        told = dict(zip(sections, found, strict=True))
-        errors = {name: str(error) for name, error in told.items() if isinstance(error, Exception)}
+        answers = dict(zip(sections, found, strict=True))
+        errors = {name: str(error) for name, error in answers.items() if isinstance(error, Exception)}
         at, said = self._status.verified
         rest = {"verified": {"at": at, "said": said}, "errors": errors}
-        return {name: answer for name, answer in told.items() if name not in errors} | rest
+        return {name: answer for name, answer in answers.items() if name not in errors} | rest
 
     async def _fresh(self, name: str, ask: Callable[[], Awaitable[Any]], seconds: float) -> Any:
         """Return a fresh answer, or the error; who asks at the same time waits for the same one."""
@@ -228,7 +228,7 @@ class NodePage:
 
 
 def schema_digest(replica: Replica) -> str:
-    """Return what tells whether two nodes replicate the same tables with the same columns."""
+    """Return what returns whether two nodes replicate the same tables with the same columns."""
     return outline(table.shape for table in replica.tables.values())[:8]
 
 
@@ -245,15 +245,15 @@ def conflict_id(conflict: Conflict) -> str:
 
 
 def _shown_conflict(conflict: Conflict) -> dict[str, Any]:
-    told = conflict_json(conflict)
+    entry = conflict_json(conflict)
     return {
         "id": conflict_id(conflict),
         "table": conflict.table,
-        "key": shown_row(told["key"]),
+        "key": shown_row(entry["key"]),
         "column": conflict.column,
         "kind": conflict.kind,
-        "winning": list(shown(told["winning"])),
-        "overruled": list(shown(told["overruled"])),
+        "winning": list(shown(entry["winning"])),
+        "overruled": list(shown(entry["overruled"])),
         "winner": conflict.winner,
         "loser": conflict.loser,
         "position": f"{conflict.shard}:{conflict.seq}" if conflict.seq else "",

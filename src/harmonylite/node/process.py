@@ -40,7 +40,7 @@ async def run(databases: Sequence[Settings]) -> int:
     try:
         async with supervised(runtime.status_object):
             await runtime.run()
-    except Exception as error:  # noqa: BLE001 # the process's edge: whatever it is, it is told and has an exit code
+    except Exception as error:  # noqa: BLE001 # the process's edge: whatever it is, it is logged and has an exit code
         return ended_by(error)
     log.info("stopped")
     return 0

@@ -102,7 +102,7 @@ class RegionControl:
     async def watch(self, peers: Peers, where: Where, turn: Callable[[], None]) -> None:
         """Look after the region, without end; returns at once where there is none.
 
-        ``where``: this node's positions in the primary order, none while it is in another; ``turn``: told when this
+        ``where``: this node's positions in the primary order, none while it is in another; ``turn``: called when this
         node may have to go to a failover or back.
         """
         home = self._home

@@ -28,7 +28,7 @@ V = TypeVar("V")
 
 KEY = "nodes"
 TOPIC = "forgotten"
-"""Where a node tells the others that one was forgotten."""
+"""Where a node announces to the others that one was forgotten."""
 EVERY = 600.0
 """Seconds between two times that a node notes that it is there."""
 READ_SECONDS = 3.0
@@ -43,7 +43,7 @@ MOST_BYTES = 512 * 1024
 
 class SchemaNote(msgspec.Struct, frozen=True):
     """A node's schema: its hash, the one before, since when, ``user_version``, how many tables, and the digest of what
-    tells their records.
+    identifies their records.
     """
 
     hash: Line = ""
@@ -93,7 +93,7 @@ class Registry:
         self._due = asyncio.Event()
 
     async def run(self, alive: Alive) -> None:
-        """Keep this node on the list, and hear what others forget. ``alive``: tells whether a node answers now."""
+        """Keep this node on the list, and hear what others forget. ``alive``: returns whether a node answers now."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._peers.listen(TOPIC, self._hear), name="learn which nodes are forgotten")
             group.create_task(self._keep(alive), name="keep this node on the list")

@@ -103,7 +103,7 @@ class Schemas:
         waiting = [asdict(change) for change in await self._thread.run(replica.waiting_schema)]
         noted = self._noted(facts)
         merging, paused = self._status.part("merge"), self._status.waits_for_schema
-        told = f"{len(waiting)} schema changes wait for `harmonylite schema accept`" if waiting else ""
+        pending = f"{len(waiting)} schema changes wait for `harmonylite schema accept`" if waiting else ""
         self._status.schema_state = {
             "hash": facts.hash,
             "previous_hash": noted.previous,
@@ -111,7 +111,7 @@ class Schemas:
             "version": facts.version,
             "tables": facts.tables,
             "paused": paused,
-            "why": merging.reason if paused else told,
+            "why": merging.reason if paused else pending,
             "waiting": waiting,
             "other_identities": self._others(facts),
         }
@@ -159,12 +159,12 @@ class Schemas:
         roll = await registry.read() if registry is not None else NodeList()
         found = []
         for name in sorted(reports.keys() | (roll.nodes.keys() - roll.forgotten.keys())):
-            told = reports.get(name, {}).get("schema_state")
+            reported = reports.get(name, {}).get("schema_state")
             entry = roll.nodes.get(name, ListedNode()).schema
-            state = "this node" if name == self._status.node_id else "up" if told else "unknown"
+            state = "this node" if name == self._status.node_id else "up" if reported else "unknown"
             listed = {"hash": entry.hash, "previous_hash": entry.previous, "since": entry.since}
             listed |= {"version": entry.version, "tables": entry.tables, "paused": None, "why": "", "waiting": []}
-            found.append({"node_id": name, "state": state} | (told or listed))
+            found.append({"node_id": name, "state": state} | (reported or listed))
         return found
 
     async def objects(self, node: str) -> dict[str, Any]:

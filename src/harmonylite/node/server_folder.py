@@ -52,6 +52,6 @@ def _folders(nats: Path) -> dict[str, ServerFile | None]:
 
 
 def _others(db_path: Path) -> bool:
-    """Tell whether other databases in the same folder have a node."""
+    """Return whether other databases in the same folder have a node."""
     own = folder_for(db_path)
     return any(path.is_dir() and path != own for path in own.parent.iterdir())

@@ -52,7 +52,7 @@ log = logging.getLogger(__name__)
 FILE_EVERY = 0.5
 """Seconds between looks whether the database is still the file that was opened."""
 STATE_EVERY = 4
-"""So many of these looks come to one that also tells whether the file went back to an earlier state."""
+"""So many of these looks come to one that also returns whether the file went back to an earlier state."""
 
 
 class Services:
@@ -228,7 +228,7 @@ async def _check(unchecked: list[Path], mirror: Path) -> None:
 
 
 def _identity(path: Path) -> tuple[int, int]:
-    """Return what tells a file from another of the same name; it is not opened."""
+    """Return what distinguishes a file from another of the same name; it is not opened."""
     try:
         found = path.stat()
     except OSError:

@@ -36,11 +36,11 @@ ELECTION_SECONDS = 60.0
 NEW_BACKUP = (2, 15)
 """The nats-server since which backups of streams have a form that earlier ones can't read (seen with 2.10 to 2.14)."""
 
-Told = Callable[[str], None]
+Report = Callable[[str], None]
 
 
-async def move(source: Settings, target: Settings, told: Told) -> list[TransferredStream]:
-    """Carry all streams of ``source`` to the NATS of ``target``; ``told`` is called with a sentence on each step.
+async def move(source: Settings, target: Settings, report: Report) -> list[TransferredStream]:
+    """Carry all streams of ``source`` to the NATS of ``target``; ``report`` is called with a sentence on each step.
 
     Raises ConfigError, StreamError, EmbeddedServerError; the old streams take messages again then.
     """
@@ -58,11 +58,13 @@ async def move(source: Settings, target: Settings, told: Told) -> list[Transferr
         try:
             for stream in streams:
                 await seal(stream, _place(target))
-            told(f"{len(streams)} streams at {_place(source)} take nothing any more; what is written now queues")
+            report(f"{len(streams)} streams at {_place(source)} take nothing any more; what is written now queues")
             for stream in streams:
                 replicas = target.replication_log.replicas or min(MOST, there.link.servers)
                 done = await transfer(stream, there, replicas)
-                told(f"{done.name}: {done.messages} messages, {done.bytes} bytes of backup, last sequence {done.last}")
+                report(
+                    f"{done.name}: {done.messages} messages, {done.bytes} bytes of backup, last sequence {done.last}"
+                )
                 carried.append(done)
         except BaseException:
             await asyncio.shield(_undo(streams, [Stream(there, done.name, 0) for done in carried]))

@@ -1,6 +1,6 @@
 """The one narrator: what parts wait for, failed at or did goes into the log here, and nowhere else.
 
-Invariant: a wait is logged when it has lasted for `TOLD_AFTER` seconds, a failure or an event at once, the end of a
+Invariant: a wait is logged when it has lasted for `SHOWN_AFTER` seconds, a failure or an event at once, the end of a
 wait or failure once, and meanwhile a line each `AGAIN_AFTER` seconds. What waits only because another part does is not
 logged for itself: the sentence of that other part names it.
 """
@@ -12,7 +12,7 @@ import logging
 import time
 from contextlib import suppress
 
-from harmonylite.status import TOLD_AFTER, NodeStatus, Part
+from harmonylite.status import SHOWN_AFTER, NodeStatus, Part
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ class WaitLog:
         self._status = status
         self._page = page
         self._ready = False
-        self._told: dict[str, tuple[float, str]] = {}
+        self._logged: dict[str, tuple[float, str]] = {}
         self._last: dict[str, float] = {}
         self._explained: dict[str, float] = {}
 
@@ -50,40 +50,40 @@ class WaitLog:
         """Log what began to last, and what is over, since the last look. ``now``: on the monotonic clock."""
         if not self._ready and self._status.ready:
             self._ready = True
-            self._tell_ready(now)
+            self._log_ready(now)
         for name, part in sorted(self._status.parts.items()):
-            if part.reason in _logged(part) and part.stuck:
-                self._told[name], self._last[name] = (part.since, part.state), now
+            if part.reason in _log_events(part) and part.stuck:
+                self._logged[name], self._last[name] = (part.since, part.state), now
             if not part.stuck:
-                if (told := self._told.pop(name, None)) is not None:
-                    log.info("%s: resumed after %.0f s", name, now - told[0])
+                if (logged := self._logged.pop(name, None)) is not None:
+                    log.info("%s: resumed after %.0f s", name, now - logged[0])
             elif self._status.cause(part) is not part or name in self._status.elsewhere:
                 # When its cause is over it may continue in a moment, at its next try.
                 self._explained[name] = now
             elif self._due(part, now):
-                self._told[name], self._last[name] = (part.since, part.state), now
+                self._logged[name], self._last[name] = (part.since, part.state), now
                 failed = part.state == "failed"
                 log.log(logging.ERROR if failed else logging.WARNING, "%s", self._status.sentence(part))
 
-    def _tell_ready(self, now: float) -> None:
+    def _log_ready(self, now: float) -> None:
         status, page = self._status, f", page {self._page}" if self._page else ""
         tables, seconds = len(status.tables), now - status.started
         log.info("ready: database %s, tables %d%s, after %.1f s", status.db_path, tables, page, seconds)
 
     def _due(self, part: Part, now: float) -> bool:
-        if self._told.get(part.name) == (part.since, part.state):
+        if self._logged.get(part.name) == (part.since, part.state):
             return now - self._last[part.name] >= AGAIN_AFTER
         since = max(part.since, self._explained.get(part.name, 0.0))
-        return part.state == "failed" or now - since >= TOLD_AFTER
+        return part.state == "failed" or now - since >= SHOWN_AFTER
 
 
 def log_events(status: NodeStatus) -> None:
     """Log the events of all parts, where no wait log runs, or none any more."""
     for _, part in sorted(status.parts.items()):
-        _logged(part)
+        _log_events(part)
 
 
-def _logged(part: Part) -> list[str]:
+def _log_events(part: Part) -> list[str]:
     """Log what happened to ``part`` since the last call; return the texts."""
     events, part.events = part.events, []
     for text, warning in events:

@@ -350,7 +350,7 @@ class Bootstrap:
 
 
 def _is_older(replica: Replica) -> bool:
-    """Tell whether a joined database may be older than what this node knew: it is not at its own mirror's positions."""
+    """Return whether a joined database may be older than what this node knew: not at its mirror's positions."""
     if not replica.joined:
         return False  # where it differs from the cluster, its own values give way
     way = drift(replica.lineage("main"), replica.lineage("mirror"))

@@ -40,10 +40,10 @@ log = logging.getLogger(__name__)
 
 
 class LeadsOn(Protocol):
-    """Tells whether a replica can follow the streams, and helps where not; see `Recovery.leads_on`."""
+    """Decides whether a replica can follow the streams, and helps where not; see `Recovery.leads_on`."""
 
     async def leads_on(self, replica: Replica, seconds: float) -> bool:
-        """Tell whether it can now; else the next step was done, ``seconds`` after the first one."""
+        """Return whether it can now; else the next step was done, ``seconds`` after the first one."""
 
 
 class DatabaseBuilder:
@@ -142,8 +142,8 @@ class DatabaseBuilder:
                 return
 
     def _no_answer(self, error: StreamError) -> None:
-        told = f"the ends of the streams can't be asked; no database is put in place before that: {error}"
-        self._part.waiting(told, error)
+        why = f"the ends of the streams can't be asked; no database is put in place before that: {error}"
+        self._part.waiting(why, error)
 
     async def _to_the_ends(self, replica: Replica, *, merge: bool, patient: bool = True) -> None:
         """Fold up to the ends that all shards have now; ``patient``: however long it takes until they can be asked."""
@@ -178,14 +178,14 @@ class DatabaseBuilder:
     async def _catch_up(self, replica: Replica, ends: Mapping[int, int], *, merge: bool) -> None:
         created = {stream.shard: (await stream.info()).created for stream in self._streams}
         await self._thread.run(replica.set_created, created)
-        self._tell(
+        self._show(
             {shard: position.seq for shard, position in (await self._thread.run(replica.positions)).items()}, ends
         )
         await catch_up(
-            replica, self._thread, self._streams, ends, merge=merge, told=lambda folded: self._tell(folded, ends)
+            replica, self._thread, self._streams, ends, merge=merge, progress=lambda folded: self._show(folded, ends)
         )
 
-    def _tell(self, folded: Mapping[int, int], ends: Mapping[int, int]) -> None:
+    def _show(self, folded: Mapping[int, int], ends: Mapping[int, int]) -> None:
         """Keep how far it is in the status."""
         status = self._status
         for shard, seq in folded.items():

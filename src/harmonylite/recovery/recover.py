@@ -84,7 +84,7 @@ class Recovery:
         self._ensure, self._request_snapshot, self._failback = hooks.ensure, hooks.request_snapshot, failback
         self._part = status.part("recovery")
         self._part.ok()  # nothing to recover from yet
-        self._recovering, self._told = False, asyncio.Event()
+        self._recovering, self._requested = False, asyncio.Event()
         self._asked = Backoff(first=0.1, most=15.0)
         self._source: RightMirror | None = None
         self.schema_resync = SchemaResync(thread, status, peers, node=settings.node)
@@ -121,7 +121,7 @@ class Recovery:
 
     def turn(self) -> None:
         """Let `watch` look at once whether the cluster started a new epoch, or a failover begins or ends."""
-        self._told.set()
+        self._requested.set()
 
     async def watch(self, replica: Replica) -> None:
         """Look without end whether the cluster started a new epoch.
@@ -131,8 +131,8 @@ class Recovery:
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(WATCH):
-                    await self._told.wait()
-            self._told.clear()
+                    await self._requested.wait()
+            self._requested.clear()
             if self._source is not None:
                 raise MirrorDeviatesError(self._source.why)
             new_epoch = False
@@ -169,7 +169,7 @@ class Recovery:
         if self._source is not None:
             self._source.done.cancel()
         self._source = source
-        self._told.set()
+        self._requested.set()
 
     async def _repair(self, replica: Replica, source: RightMirror) -> None:
         self._part.waiting(source.why)
@@ -204,7 +204,7 @@ class Recovery:
             self._recovering = False
 
     async def leads_on(self, replica: Replica, seconds: float) -> bool:
-        """Tell whether ``replica`` can follow the streams; else do the next step, ``seconds`` after the first one.
+        """Return whether ``replica`` can follow the streams; else do the next step, ``seconds`` after the first one.
 
         Raises StreamError, SnapshotError, DatabaseError, SchemaWaitError: the next try may do better.
         """
@@ -328,13 +328,13 @@ class Recovery:
             way = "behind"
         conflicts = await self._thread.run(replica.adopt, file, relation=way, further=shards)
         self._status.counters.conflicts += conflicts
-        told = {
+        what = {
             "behind": "",
             "ahead": "; what only this node has is published again",
             "diverged": "; rows that only this node has are published, other values are in the conflict journal",
             "same": "",
         }
-        log.warning("resynced from snapshot %s of node %s%s", snapshot.name, snapshot.node, told[way])
+        log.warning("resynced from snapshot %s of node %s%s", snapshot.name, snapshot.node, what[way])
         return True
 
     # beginning again --------------------------------------------------------------------------------------------

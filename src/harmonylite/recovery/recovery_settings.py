@@ -18,7 +18,7 @@ class RecoverySettings:
 class RecoveryHooks:
     """``ensure``: makes streams that are not there.
 
-    ``request_snapshot``: asks the other nodes for one, tells whether one was saved.
+    ``request_snapshot``: asks the other nodes for one, returns whether one was saved.
     """
 
     ensure: Callable[[], Awaitable[None]]

@@ -53,7 +53,7 @@ class SchemaResync:
         self.beyond = ""
 
     async def serve(self) -> None:
-        """Tell nodes that can't continue whether this one can help, without end."""
+        """Answer nodes that can't continue whether this one can help, without end."""
         await self._peers.serve(TOPIC, CODEC.decode, self._answer)
 
     async def look(self) -> None:

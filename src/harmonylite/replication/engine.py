@@ -337,7 +337,7 @@ class Engine:
         return {place: replace(how, limit=0.0) if place[0] in dead else how for place, how in found.items()}
 
     async def _measure_lag(self) -> None:
-        """Ask for the streams' ends now and then, so that health tells the truth also when a reader is deaf."""
+        """Ask for the streams' ends now and then, so that health is right also when a reader receives nothing."""
         while True:
             await asyncio.sleep(LAG_EVERY)
             for stream in self.streams:

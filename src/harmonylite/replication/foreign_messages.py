@@ -1,6 +1,6 @@
 """Messages that no node wrote in its own name: counted, and named in the log.
 
-Invariant: every one is counted, and of many that come at once the log names the first and tells how many followed.
+Invariant: every one is counted, and of many that come at once the log names the first and counts how many followed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class ForeignMessages:
     def met(self, message: StreamMessage, why: str, now: float) -> None:
         """Count ``message``, and name it in the log unless many were just named."""
         self._status.counters.foreign_messages += 1
-        self.tell_rest(now)
+        self.log_rest(now)
         if self._named == 0:
             self._since = now
         if self._named >= NAMED:
@@ -43,7 +43,7 @@ class ForeignMessages:
             why,
         )
 
-    def tell_rest(self, now: float) -> None:
+    def log_rest(self, now: float) -> None:
         """Say how many more there were, once the time is over in which so many were named."""
         if self._named == 0 or now - self._since < SECONDS:
             return

@@ -16,11 +16,11 @@ from harmonylite.changes.reassembler import AtomicBatch
 from harmonylite.status import NodeStatus, Part, ShardStatus
 
 LONG_SECONDS = 5.0
-"""Seconds after which health tells what is being applied."""
+"""Seconds after which health shows what is being applied."""
 
 
 def reached(status: NodeStatus, targets: Mapping[int, int]) -> bool:
-    """Tell whether every shard is folded up to its sequence in ``targets``."""
+    """Return whether every shard is folded up to its sequence in ``targets``."""
     return all(status.shard(shard).position >= seq for shard, seq in targets.items())
 
 
@@ -60,7 +60,7 @@ class Lag:
 
 
 @contextmanager
-def telling(part: Part, batch: AtomicBatch) -> Iterator[None]:
+def showing(part: Part, batch: AtomicBatch) -> Iterator[None]:
     """Say of ``batch``, while it is applied in the block, that it takes its time, once it does."""
     largest = max(batch.fragments, key=lambda fragment: fragment.size, default=None)
     if largest is None:

@@ -52,7 +52,7 @@ class Majority:
     right: Group | None
 
     def none_against(self, own: str) -> bool:
-        """Tell whether no other mirror is known to differ from the one of node ``own``, or the majority is with it."""
+        """Return whether no other mirror is known to differ from node ``own``'s, or the majority is with it."""
         return len(self.all) <= 1 or (self.right is not None and own in self.right.nodes)
 
     def note(self, own: str) -> str:
@@ -60,8 +60,8 @@ class Majority:
         if len(self.all) <= 1:
             return ""
         if self.right is None:
-            told = "; ".join(", ".join(side.nodes) for side in self.all)
-            return f"there is no majority, so nothing is repaired; these have the same mirror: {told}"
+            groups = "; ".join(", ".join(side.nodes) for side in self.all)
+            return f"there is no majority, so nothing is repaired; these have the same mirror: {groups}"
         right = ", ".join(self.right.nodes)
         if own in self.right.nodes:
             wrong = sorted({node for side in self.all for node in side.nodes} - set(self.right.nodes))

@@ -53,7 +53,7 @@ def process_of(session: str) -> str:
 
 
 def is_of(session: str, own: str) -> bool:
-    """Tell whether what carries ``session``, a change set or a checkpoint, was published in the session ``own``."""
+    """Return whether what carries ``session``, a change set or a checkpoint, was published in the session ``own``."""
     return session.removesuffix(VERIFY) == own
 
 
@@ -232,7 +232,7 @@ class Publisher:
         return found
 
     def _is_own(self, message: StreamMessage, change_set: ChangeSetId, index: int) -> bool:
-        """Tell whether ``message`` on this node's subject is the one that is to be published; raises FencedError."""
+        """Return whether ``message`` on this node's subject is the one that is to be published; raises FencedError."""
         try:
             envelope = decode_envelope(message, len(self._streams))
         except ForeignMessageError:

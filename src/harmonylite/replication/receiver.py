@@ -33,7 +33,7 @@ from harmonylite.model import ChangeSetId, StreamInfo, StreamMessage
 from harmonylite.ports import ShardStream
 from harmonylite.replication.file_errors import FileErrors
 from harmonylite.replication.foreign_messages import ForeignMessages
-from harmonylite.replication.lag import Lag, reached, telling
+from harmonylite.replication.lag import Lag, reached, showing
 from harmonylite.replication.pause import Pause, Pauses
 from harmonylite.replication.skip import SkippedMessages
 from harmonylite.status import NodeStatus, Part
@@ -49,7 +49,7 @@ SCHEMA_WAIT = 1.0
 """Seconds between looks whether the schema has changed, while a change set waits for it."""
 
 UNSURE_SECONDS = 20.0
-"""Seconds that a node of the same schema has to tell what became of a column (`harmonylite.recovery.schema_resync`)."""
+"""Seconds that a node of the same schema has to say what became of a column; see `recovery.schema_resync`."""
 
 Landed = Callable[[ChangeSetId, bool], None]
 Checkpoint = Callable[[ChangeSetId, dict[int, int]], None]
@@ -152,7 +152,7 @@ class Receiver:
             state = self._status.shard(shard)
             state.last = max(state.last, messages[-1].seq)
             self.measure(shard)
-            self._foreign_messages.tell_rest(time.monotonic())
+            self._foreign_messages.log_rest(time.monotonic())
             self._arrived.set()
             while self.reassembler.waiting_bytes > AHEAD_BYTES and not self.reassembler.held_up:
                 self._room.clear()
@@ -283,7 +283,7 @@ class Receiver:
             try:
                 if look:
                     await self._thread.run(self._look_around)
-                with telling(self._part, messages):
+                with showing(self._part, messages):
                     done = await self._thread.run(self._on_thread, messages, self._replica.others.deadline())
             except (SchemaWaitError, PoisonError) as error:
                 if len(messages.fragments) > 1 and not least:
@@ -340,7 +340,7 @@ class Receiver:
             log.warning("ignoring values for column %s of table %s, which a migration removed", column, table)
 
     async def _schema_moves(self, pause: Pause) -> bool:
-        """Wait a while, or until something is asked of ``pause``; tell whether the schema is another one now."""
+        """Wait a while, or until something is asked of ``pause``; return whether the schema is another one now."""
         self.schema_moved.clear()  # it only wakes: what counts is the schema's version
         waits = [asyncio.create_task(event.wait()) for event in (self.schema_moved, pause.asked)]
         try:
@@ -351,7 +351,7 @@ class Receiver:
         return await self._thread.run(self._look_at_schema)
 
     def _look_at_schema(self) -> bool:
-        """Bring triggers and mirror in step with the schema; tell whether it is another than the last batch met."""
+        """Bring triggers and mirror in step with the schema; return whether it is another than the last batch met."""
         if self._replica.schema_changed():
             self._replica.reinstall()
         return self._schema() != self._tried_under

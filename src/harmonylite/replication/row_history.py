@@ -1,4 +1,4 @@
-"""Tell what happened to a row: which node changed it when, as the stream still holds it.
+"""Find what happened to a row: which node changed it when, as the stream still holds it.
 
 Invariant: every event came into the order; change sets that were given up on are left out, and poison by name.
 """
@@ -176,7 +176,7 @@ def _row_changes(part: TableBlock, meant: Callable[[Sequence[SqlValue]], bool]) 
 
 
 def _is_value(value: object) -> bool:
-    """Tell whether SQLite has such a value; a block can hold any."""
+    """Return whether SQLite has such a value; a block can hold any."""
     if isinstance(value, int):
         return -(1 << 63) <= value < 1 << 63
     return value is None or isinstance(value, (float, str, bytes, RawText))

@@ -41,7 +41,7 @@ class SkippedMessages:
         self._leaving_out = asyncio.Lock()  # two shards may be asked at once, and there is one copy
 
     def look(self) -> list[LeftOut]:
-        """Return what the mirror lacks, and tell the status; runs on the SQLite thread."""
+        """Return what the mirror lacks, and update the status; runs on the SQLite thread."""
         found = skipped_messages.left_out(self._replica.connection)
         self._status.left_out = tuple(f"{entry.shard}:{entry.seq}" for entry in found)
         if not found:

@@ -77,7 +77,7 @@ class Throttle:
             self._say_oversized(shard, count)
 
     def is_large(self, counts: Mapping[int, int]) -> bool:
-        """Tell whether a change set has to begin with care, by `beginning`, on one shard after the other."""
+        """Return whether a change set has to begin with care, by `beginning`, on one shard after the other."""
         return self._covering is not None and any(count > _small(self._most(s)) for s, count in counts.items())
 
     async def beginning(self, shard: int, count: int, tries: int) -> int | None:
@@ -118,7 +118,7 @@ class Throttle:
         return [name.node for name, _ in self._reassembler().begun(shard) if name.node != self._node]
 
     def _under_way(self, counts: Mapping[int, int]) -> bool:
-        """Tell whether what is waited for is a change set of others, which no snapshot brings."""
+        """Return whether what is waited for is a change set of others, which no snapshot brings."""
         return any(self._others(shard) for shard in counts)
 
     def _why_not(self, counts: Mapping[int, int]) -> str:
@@ -176,5 +176,5 @@ def _small(most: int) -> int:
 
 
 def _is_oversized(count: int, most: int) -> bool:
-    """Tell whether a change set can't be kept within what a stream keeps, whatever snapshots there are."""
+    """Return whether a change set can't be kept within what a stream keeps, whatever snapshots there are."""
     return most // 2 + count > most - 1 - _margin(most)

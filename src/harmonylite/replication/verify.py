@@ -200,7 +200,7 @@ class Verifier:
         own = self._replica.options.node
         equal = all(difference.equal for difference in local)
         found = majority_of(digests)
-        nodes = [_told(digest, found) for _, digest in sorted(digests.items())]
+        nodes = [_result(digest, found) for _, digest in sorted(digests.items())]
         nodes += [
             {"node_id": node or "?", "agrees": False, "digest": "", "lacks": 0, "note": UNREAD}
             for node in sorted(set(unread) - set(digests))
@@ -239,7 +239,7 @@ def _by_node(digests: Iterable[Digest]) -> dict[str, Digest]:
     return {digest.node: digest for digest in digests}
 
 
-def _told(digest: Digest, found: Majority) -> dict[str, Any]:
+def _result(digest: Digest, found: Majority) -> dict[str, Any]:
     """Return what is said of one node. Without a majority nobody agrees, and it is compared with the largest side."""
     measure = found.all[0] if found.right is None else found.right
     differing = measure.differs(digest.tables)

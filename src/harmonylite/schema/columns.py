@@ -76,7 +76,7 @@ def widened(sql: str, columns: Sequence[ColumnText]) -> str:
 
 
 def is_one(text: str) -> bool:
-    """Tell whether ``text`` declares one column and holds nothing that ends the statement around it."""
+    """Return whether ``text`` declares one column and holds nothing that ends the statement around it."""
     depth = 0
     for part in _TOKEN.findall(text):
         depth += (part == "(") - (part == ")")

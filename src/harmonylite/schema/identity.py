@@ -1,4 +1,4 @@
-"""Which columns tell a record of a table with counted keys: what a person configured, else what is known of tools.
+"""Which columns identify a record of a table with counted keys: what a person configured, else what is known of tools.
 
 Two nodes that insert at the same time count the same numbers. Where the identity of a row is known, a number that is
 taken is no clash: the row gets the next free one, and equal identities are one record.
@@ -51,7 +51,7 @@ Identities = Iterable[tuple[str, tuple[str, ...]]]
 
 
 def identity_of(table: str, columns: Collection[str], configured: Identities) -> tuple[str, ...]:
-    """Return the columns that tell a record of ``table``, as the table spells them; () where none are known.
+    """Return the columns that identify a record of ``table``, as the table spells them; () where none are known.
 
     A configured identity that names a column which the table lacks is returned as it is written.
     """

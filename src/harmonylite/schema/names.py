@@ -24,7 +24,7 @@ def folded(name: str) -> str:
 
 
 def fits(name: str, patterns: Iterable[str]) -> bool:
-    """Tell whether ``name`` is what one of ``patterns`` (``*``, ``?``, ``[abc]``) says."""
+    """Return whether ``name`` is what one of ``patterns`` (``*``, ``?``, ``[abc]``) says."""
     return any(fnmatchcase(folded(name), folded(each)) for each in patterns)
 
 

@@ -58,9 +58,9 @@ class TableShape:
     """A replicated table. ``columns``: the key's first. ``rowid``: a name that reaches the rowid, "" WITHOUT ROWID.
 
     ``unique``: the columns of each further unique index that triggers can see; ``blind``: a unique index is partial
-    or on expressions, so what it displaces is found by comparison only. ``identity``: the columns that tell a record
-    where keys are counted (`harmonylite.schema.identity`); ``refers``: columns that refer to the number of such a
-    table, with its name; ``rank``: tables of lower rank come first in a change set, so that new numbers are known.
+    or on expressions, so what it displaces is found by comparison only. ``identity``: the columns that identify a
+    record where keys are counted (`harmonylite.schema.identity`); ``refers``: columns that refer to the number of such
+    a table, with its name; ``rank``: tables of lower rank come first in a change set, so that new numbers are known.
     """
 
     name: str

@@ -25,5 +25,5 @@ def text(value: str) -> str:
 
 
 def is_private(name: str) -> bool:
-    """Tell whether ``name`` is one of ours: the exact prefix, never a pattern (``_`` is a wildcard in LIKE)."""
+    """Return whether ``name`` is one of ours: the exact prefix, never a pattern (``_`` is a wildcard in LIKE)."""
     return name.startswith(PRIVATE)

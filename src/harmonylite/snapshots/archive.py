@@ -113,7 +113,7 @@ async def fetch(store: Store, name: str, target: Path, most: int, progress: Prog
     stopped: list[SnapshotRefusedError | SnapshotRoomError] = []
     looked = 0
 
-    def told(done: int, total: int) -> None:
+    def moved(done: int, total: int) -> None:
         nonlocal looked
         if progress is not None:
             progress(done, total)
@@ -127,13 +127,13 @@ async def fetch(store: Store, name: str, target: Path, most: int, progress: Prog
             stopped.append(error)
             getting.cancel()
 
-    getting = asyncio.create_task(store.get(name, target, told), name=f"fetch {name}")
+    getting = asyncio.create_task(store.get(name, target, moved), name=f"fetch {name}")
     try:
         await getting
     except asyncio.CancelledError:
         if not stopped or (me := asyncio.current_task()) is None or me.cancelling():
             raise
-    if not stopped and await asyncio.to_thread(os.path.getsize, target) > most:  # a store may tell nothing meanwhile
+    if not stopped and await asyncio.to_thread(os.path.getsize, target) > most:  # a store may report nothing meanwhile
         stopped.append(SnapshotRefusedError(f"it is larger than the {most} bytes that it may have"))
     if stopped:
         await asyncio.to_thread(target.unlink, missing_ok=True)

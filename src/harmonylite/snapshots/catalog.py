@@ -78,7 +78,7 @@ class Catalog:
         return found
 
     async def has(self, name: str) -> bool:
-        """Tell whether the store has snapshot ``name``; raises SnapshotError when it can't be asked."""
+        """Return whether the store has snapshot ``name``; raises SnapshotError when it can't be asked."""
         try:
             await self.description(name)
         except (ObjectMissingError, SnapshotDamagedError):

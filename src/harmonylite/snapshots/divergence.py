@@ -22,8 +22,8 @@ from harmonylite.wire import WireError, decode_envelope
 
 
 async def is_lost(stream: ShardStream, position: Position) -> bool:
-    """Tell whether the stream has lost, or holds others in place of, the last change set up to ``position``, which
-    belongs to its history; False where nobody can tell. Raises StreamError.
+    """Return whether the stream has lost, or holds others in place of, the last change set up to ``position``, which
+    belongs to its history; False where that is unknown. Raises StreamError.
     """
     if position.newest is None:
         return False
@@ -99,7 +99,7 @@ async def common_end(
 ) -> tuple[int | None, bool]:
     """Return the last sequence up to which the mirror's history is the stream's, None when it is another stream.
 
-    The second value tells whether no row was changed by what was folded after it. Raises StreamError.
+    The second value returns whether no row was changed by what was folded after it. Raises StreamError.
     """
     end, fork = min(position.seq, info.last), position.seq
     if position.created not in ("", info.created):
@@ -115,7 +115,7 @@ async def common_end(
         return end, idle and end == position.seq
 
     async def same(seq: int) -> bool | None:
-        """Tell whether the stream holds what the mirror remembers; None: it keeps that no more."""
+        """Return whether the stream holds what the mirror remembers; None: it keeps that no more."""
         if seq > info.last:
             return False
         message = await stream.get(seq) if seq >= info.first else None

@@ -74,12 +74,12 @@ class Lease:
         return self._seconds / 3
 
     async def is_others(self) -> bool:
-        """Tell whether another node holds the lease, or did when it was last set again. Raises StreamError."""
+        """Return whether another node holds the lease, or did when it was last set again. Raises StreamError."""
         found = await self._pointers.pointer(self._key)
         return found is not None and _decode(found[0]).node not in ("", self._me.node)
 
     async def renew(self) -> bool:
-        """Keep the lease, or take it when it is free or has run out; tell whether it is held. Raises StreamError."""
+        """Keep the lease, or take it when it is free or has run out; return whether it is held. Raises StreamError."""
         now = self._clock()
         found = await self._pointers.pointer(self._key)
         holder, revision = (_decode(found[0]), found[1]) if found is not None else (Holder(), 0)

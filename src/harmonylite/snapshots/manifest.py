@@ -92,7 +92,7 @@ def describe(
 
 
 def is_at(snapshot: Snapshot, lineage: Lineage) -> bool:
-    """Tell whether a description speaks of a snapshot that is at ``lineage``."""
+    """Return whether a description speaks of a snapshot that is at ``lineage``."""
     said = (snapshot.positions, snapshot.resume, snapshot.created)
     return (said, snapshot.history) == (_at(lineage), lineage.history)
 
@@ -127,7 +127,7 @@ def encode(snapshot: Snapshot) -> bytes:
 
 
 def fits(snapshot: Snapshot, streams: Iterable[StreamInfo]) -> bool:
-    """Tell whether a node that starts from ``snapshot`` can follow the streams as they are now."""
+    """Return whether a node that starts from ``snapshot`` can follow the streams as they are now."""
     return all(
         info.shard in snapshot.positions
         and bool(snapshot.created.get(info.shard))
@@ -139,7 +139,7 @@ def fits(snapshot: Snapshot, streams: Iterable[StreamInfo]) -> bool:
 
 
 def is_behind(snapshot: Snapshot, known: Snapshot) -> bool:
-    """Tell whether ``snapshot`` is behind ``known``, of the same history, on some shard."""
+    """Return whether ``snapshot`` is behind ``known``, of the same history, on some shard."""
     return snapshot.history == known.history and any(
         seq < known.positions.get(shard, 0) and snapshot.created.get(shard) == known.created.get(shard)
         for shard, seq in snapshot.positions.items()

@@ -80,7 +80,7 @@ async def restore(
     reachable = [s for s in await repository.candidates() if _leads_on(s, streams)]
     chosen = [s for s in reachable if all(s.positions[shard] <= end for shard, end in targets.items())]
     if at is not None and all(targets[shard] < info.first for shard, info in streams.items()):
-        chosen = [s for s in chosen if s.at <= at]  # no message tells what was before the snapshot
+        chosen = [s for s in chosen if s.at <= at]  # no message shows what was before the snapshot
     if not chosen:
         raise SnapshotError(
             f"{_point(at, position)} is out of reach: {await _earliest(what.streams, reachable)}",
@@ -172,7 +172,7 @@ def _forget(building: Path) -> None:
 
 
 def _leads_on(snapshot: Snapshot, streams: Mapping[int, StreamInfo]) -> bool:
-    """Tell whether every message after ``snapshot`` is kept."""
+    """Return whether every message after ``snapshot`` is kept."""
     return all(
         snapshot.created.get(shard, "") != ""
         and info.same(snapshot.created[shard], snapshot.positions[shard])
@@ -221,7 +221,7 @@ async def _earliest(shards: Sequence[ShardStream], reachable: Sequence[Snapshot]
     if not reachable:
         return "no kept snapshot leads on to what the streams still hold"
     oldest = min(reachable, key=lambda s: sum(s.positions.values()))
-    told = "; ".join(f"position {seq} of shard {shard}" for shard, seq in sorted(oldest.positions.items()))
+    places = "; ".join(f"position {seq} of shard {shard}" for shard, seq in sorted(oldest.positions.items()))
     times = [m.time for s in shards if (m := await s.get(max(1, oldest.positions[s.shard]))) is not None]
     when = f" ({datetime.fromtimestamp(max(times), UTC):%Y-%m-%d %H:%M:%S} UTC)" if times else ""
-    return f"the oldest point that can be reached is {told}{when}, with snapshot {oldest.name}"
+    return f"the oldest point that can be reached is {places}{when}, with snapshot {oldest.name}"

@@ -225,14 +225,14 @@ class SnapshotRepository:
     def _progress(self, doing: str) -> Progress:
         last = time.monotonic()
 
-        def told(done: int, total: int) -> None:
+        def moved(done: int, total: int) -> None:
             nonlocal last
             self._status.progress = (doing, done, total)
             if time.monotonic() - last >= LINE_EVERY:
                 last = time.monotonic()
                 log.info("%s: %d of %d bytes", doing, done, total)
 
-        return told
+        return moved
 
     async def _name_newest(self, snapshot: Snapshot, past: Container[str], *, first: bool) -> Snapshot | None:
         while True:
@@ -355,8 +355,8 @@ class SnapshotRepository:
             if self._signing is not None:
                 self._signing.check(snapshot)
             must_fit(snapshot.name, snapshot.bytes + snapshot.size, self._folder)
-            telling = self._progress(f"fetching {snapshot.name}")
-            await fetch(self._store, snapshot.name, packed, snapshot.bytes, telling)
+            progress = self._progress(f"fetching {snapshot.name}")
+            await fetch(self._store, snapshot.name, packed, snapshot.bytes, progress)
             with Deadline() as deadline:
                 await asyncio.to_thread(unpack_checked, snapshot, packed, plain, deadline)
             if target is not None:

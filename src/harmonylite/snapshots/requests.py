@@ -158,7 +158,7 @@ class NoUse:
         self._pause = min(LONGEST, self._pause * 2)
 
     def holds(self, name: str, now: float) -> bool:
-        """Tell whether ``name`` is that one, and did not help; another name begins with the first pause again."""
+        """Return whether ``name`` is that one, and did not help; another name begins with the first pause again."""
         if name != self._name:
             self._pause = PAUSE
             return False

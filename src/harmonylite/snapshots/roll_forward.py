@@ -32,7 +32,7 @@ AHEAD_BYTES = 64_000_000
 LOOK_EVERY = 1.0
 """Seconds between looks for such change sets."""
 
-Told = Callable[[Mapping[int, int]], None]
+Folded = Callable[[Mapping[int, int]], None]
 """Called with every shard's position."""
 
 
@@ -43,14 +43,14 @@ async def catch_up(
     targets: Mapping[int, int],
     *,
     merge: bool,
-    told: Told,
+    progress: Folded,
 ) -> None:
     """Fold every shard up to its sequence in ``targets``, or further; ``merge``: into the database, too.
 
     Raises StreamError (StreamGapError: the stream has forgotten what comes next), SchemaWaitError, PoisonError,
     DatabaseError. Cancelling leaves the replica at a whole batch.
     """
-    catching = _CatchingUp(replica, thread, streams, merge=merge, told=told)
+    catching = _CatchingUp(replica, thread, streams, merge=merge, progress=progress)
     try:
         await catching.run(targets)
     except BaseExceptionGroup as group:
@@ -61,13 +61,13 @@ class _CatchingUp:
     """One run of `catch_up`."""
 
     def __init__(
-        self, replica: Replica, thread: SqliteThread, streams: Sequence[ShardStream], *, merge: bool, told: Told
+        self, replica: Replica, thread: SqliteThread, streams: Sequence[ShardStream], *, merge: bool, progress: Folded
     ) -> None:
         self._replica = replica
         self._thread = thread
         self._streams = {stream.shard: stream for stream in streams}
         self._merge = merge
-        self._told = told
+        self._progress = progress
         self._arrived = asyncio.Event()
         self._room = asyncio.Event()
         self._reassembler = Reassembler({})
@@ -113,7 +113,7 @@ class _CatchingUp:
                 raise
             batch.close()
             self._room.set()
-            self._told({shard: self._reassembler.position(shard).seq for shard in self._streams})
+            self._progress({shard: self._reassembler.position(shard).seq for shard in self._streams})
 
     async def _read(self, shard: int) -> None:
         reader = self._streams[shard].read(self._reassembler.read_up_to(shard) + 1)

@@ -49,7 +49,7 @@ class SnapshotScheduler:
     """Keeps snapshots coming. Implements `harmonylite.ports.Covering`.
 
     ``interval``: seconds (0 = never for its age); ``history``: the one that this node is in; ``past``: those before it;
-    ``away``: tells whether the store is out of reach, and not needed meanwhile.
+    ``away``: returns whether the store is out of reach, and not needed meanwhile.
     """
 
     def __init__(
@@ -172,7 +172,7 @@ class SnapshotScheduler:
         self._part.ok()
 
     async def _other_store_has(self, newest: Snapshot, now: float) -> bool:
-        """Check the newest snapshot now and then; tell whether this node's store lacks it and another node's has it."""
+        """Check the newest snapshot now and then; return whether this store lacks it and another node's has it."""
         if newest.name not in self._repository.damaged:
             self._repository.damaged.clear()
             self._repository.missing.clear()
@@ -182,7 +182,7 @@ class SnapshotScheduler:
         return newest.name in self._repository.missing and await self._elsewhere(newest)
 
     async def _elsewhere(self, newest: Snapshot) -> bool:
-        """Tell whether another node's store has the newest snapshot, which this one lacks: then others have to save."""
+        """Return whether another node's store has the newest snapshot, which this one lacks: others have to save."""
         other = await who_has(self._peers, self._repository, newest.name, me=self._status.node_id)
         if other is None:
             return False
@@ -192,7 +192,7 @@ class SnapshotScheduler:
         return True
 
     async def _still_strange(self) -> bool:
-        """Tell whether this node's store still lacks the newest snapshot, which another node's had."""
+        """Return whether this node's store still lacks the newest snapshot, which another node's had."""
         await self.look()
         self._strange = self.newest is not None and not await self._repository.catalog.has(self.newest.name)
         if not self._strange:

@@ -50,7 +50,7 @@ def parse_address(text: str, *, key: str) -> Address:
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether ``host``, a numeric address, reaches this machine only."""
+    """Return whether ``host``, a numeric address, reaches this machine only."""
     try:
         return ipaddress.ip_address(host.partition("%")[0]).is_loopback
     except ValueError:

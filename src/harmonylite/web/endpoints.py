@@ -25,7 +25,7 @@ METRICS_KEY = "prometheus.bind"
 
 @dataclass(frozen=True, slots=True)
 class HealthEndpoint:
-    """The ``[health_check]`` section. ``detailed``: also tell lag, pending and reasons, and show the page at ``/``.
+    """The ``[health_check]`` section. ``detailed``: also show lag, pending and reasons, and show the page at ``/``.
 
     ``hosts``: names that the server answers for beside those of this machine.
     """

@@ -210,7 +210,7 @@ class Listener:
         self._app.stopping = True
         for connection in list(self._state.connections):
             connection.transport.abort()
-        # One turn of the loop tells each request that its client is gone; most end by themselves then.
+        # In one turn of the loop each request learns that its client is gone; most end by themselves then.
         await asyncio.sleep(0)
         tasks = set(self._state.tasks)
         for task in tasks:

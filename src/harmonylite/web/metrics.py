@@ -187,7 +187,7 @@ class NodeCollector(Collector):
         info.add_metric([], {"node_id": status.node_id, "version": status.version, "python": python_version()})
         yield info
         for name, text, value in (
-            ("healthy", "1 when healthy, as the health path tells.", status.healthy),
+            ("healthy", "1 when healthy, as the health path answers.", status.healthy),
             ("ready", "1 when healthy, caught up and nothing waits.", status.ready),
             (
                 "caught_up",
@@ -250,9 +250,9 @@ class NodeCollector(Collector):
             yield gauge
 
     def _peers(self) -> Iterator[Metric]:
-        """Yield whether the other nodes are heard; nothing of a peer while this node can't tell."""
+        """Yield whether the other nodes are heard; nothing of a peer while this node can't know."""
         peers = [peer.report(time.monotonic()) for _, peer in sorted(self._status.peers.items())]
-        told = [peer for peer in peers if peer["state"] != "unknown"]
+        known = [peer for peer in peers if peer["state"] != "unknown"]
         heard = [peer for peer in peers if peer["silent_seconds"] is not None]
         own = self._status.schema
         states = GaugeMetricFamily(
@@ -265,7 +265,7 @@ class NodeCollector(Collector):
             (
                 "peer_up",
                 "1 while heartbeats of the other node come in, 0 when they stopped.",
-                {peer["node_id"]: peer["state"] == "up" for peer in told},
+                {peer["node_id"]: peer["state"] == "up" for peer in known},
             ),
             (
                 "peer_silent_seconds",

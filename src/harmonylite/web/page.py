@@ -102,8 +102,8 @@ def trouble(status: NodeStatus, report: dict[str, Any]) -> list[dict[str, Any]]:
     ]
     if status.ready:
         return found
-    told = {*status.waits, *(["NATS is not connected"] if any(each["part"] == "nats" for each in found) else [])}
-    rest = [why for why in not_ready(report) if why not in told]
+    shown = {*status.waits, *(["NATS is not connected"] if any(each["part"] == "nats" for each in found) else [])}
+    rest = [why for why in not_ready(report) if why not in shown]
     return found + [{"part": "", "why": why, "failed": False, "seconds": 0.0, "because": []} for why in rest]
 
 

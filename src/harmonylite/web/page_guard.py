@@ -60,7 +60,7 @@ class PageGuard:
 
 
 def from_here(request: Request) -> bool:
-    """Tell whether a request comes from this machine, and not through a proxy that passes others' on."""
+    """Return whether a request comes from this machine, and not through a proxy that passes others' on."""
     host = request.headers.get("host", "").lower()
     name = host.rpartition(":")[0] if not host.endswith("]") and ":" in host else host
     server = request.scope.get("server") or ("", 0)
@@ -83,7 +83,7 @@ def _local(address: str) -> bool:
 
 
 def _same_origin(request: Request) -> bool:
-    """Tell whether no other site's page sent a request (WHATWG Fetch, 3.2: each POST of a browser has an Origin)."""
+    """Return whether no other site's page sent a request (WHATWG Fetch, 3.2: each POST of a browser has an Origin)."""
     origin, host = request.headers.get("origin"), request.headers.get("host", "")
     if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
         return False

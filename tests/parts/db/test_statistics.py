@@ -32,7 +32,7 @@ def renew(member: Member) -> dict[str, str]:
 
 
 def reads_it_whole(member: Member) -> bool:
-    """Tell whether SQLite looks a key up by reading all rows."""
+    """Return whether SQLite looks a key up by reading all rows."""
     return "SCAN d" in [detail for *_, detail in member.replica.connection.execute(LOOK_UP)]
 
 

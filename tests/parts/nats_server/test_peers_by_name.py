@@ -16,7 +16,7 @@ from tests.parts.nats_server.fix_embedded import running
 
 
 def has_ipv6() -> bool:
-    """Tell whether this machine has an IPv6 loopback."""
+    """Return whether this machine has an IPv6 loopback."""
     try:
         socket.create_server(("::1", 0), family=socket.AF_INET6).close()
     except OSError:

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from harmonylite.errors import NotAcknowledgedError, SnapshotError, StreamError
 from harmonylite.node.wait_log import WaitLog
-from harmonylite.status import TOLD_AFTER, NodeStatus
+from harmonylite.status import SHOWN_AFTER, NodeStatus
 
-LATER = TOLD_AFTER + 1
+LATER = SHOWN_AFTER + 1
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def test_a_wait_is_told_once_when_it_lasts_and_once_when_it_is_over(told: pytest
     (line,) = told.messages
     assert line.startswith("join: another connection holds the lock")
     join.waiting("the same wait, in other words")
-    telling.look(now + TOLD_AFTER + 2)
+    telling.look(now + SHOWN_AFTER + 2)
     join.ok()
     telling.look(now + 60)
     telling.look(now + 90)

@@ -152,7 +152,7 @@ async def replicating(member: Member, thread: SqliteThread, lines: Sequence[Line
 
 async def catching_up(member: Member, thread: SqliteThread, lines: Sequence[Line]) -> None:
     targets = dict.fromkeys(range(2), FAR)
-    await roll_forward.catch_up(member.replica, thread, lines, targets, merge=True, told=lambda at: None)
+    await roll_forward.catch_up(member.replica, thread, lines, targets, merge=True, progress=lambda at: None)
 
 
 async def replaying(member: Member, thread: SqliteThread, lines: Sequence[Line]) -> None:

@@ -175,7 +175,7 @@ def used(codec: Codec[Any], data: bytes) -> None:
 
 
 def within(value: Any) -> bool:
-    """Tell whether every number in a decoded value can be stored and compared."""
+    """Return whether every number in a decoded value can be stored and compared."""
     if isinstance(value, dict):
         return all(within(each) for pair in value.items() for each in pair)
     if isinstance(value, list | tuple):

@@ -47,7 +47,7 @@ LENGTHS = {
 
 
 def refused(decode: Callable[[bytes], Any], data: bytes) -> bool:
-    """Tell whether ``data`` is refused; whatever is not a WireError is the test's failure."""
+    """Return whether ``data`` is refused; whatever is not a WireError is the test's failure."""
     try:
         decode(data)
     except WireError:

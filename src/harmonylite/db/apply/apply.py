@@ -112,7 +112,7 @@ class Applying:
         return Flight(log_id, self.folds, self.seen())
 
     def many_new(self) -> bool:
-        """Tell whether so many rows are beyond the watermarks that they are better named in the log, once."""
+        """Return whether so many rows are beyond the watermarks that they are better named in the log, once."""
         return self._log.find_above_watermark(self.installed.by_id) >= FEW
 
     def takes_off(self, number: int, flight: Flight) -> None:
@@ -284,7 +284,8 @@ class Applying:
         return done
 
     def _brings_nothing(self, fragments: list[Fragment], own: list[Fragment], landing: dict[int, Flight]) -> bool:
-        """Tell whether the database has all that ``fragments`` bring, and nothing waits for a merge: it is not written.
+        """Return whether the database has all that ``fragments`` bring, and nothing waits for a merge: it is not
+        written.
 
         So it is with a change set of this session that comes back before one of others was folded: its rows are there.
         """

@@ -55,7 +55,7 @@ class Merge:
         self._connection.execute(f"DELETE FROM {table.scratch('touched')}")
 
     def _find(self, table: TrackedTable, folded: Folded, *, held: bool) -> bool:
-        """Bring all touched keys together; tell whether some are pending."""
+        """Bring all touched keys together; return whether some are pending."""
         keys = len(table.shape.keys)
         sources = []
         if folded.fresh:

@@ -40,7 +40,7 @@ class Pending:
         self._own = own
 
     def find(self, table: TrackedTable) -> bool:
-        """Fill the scratch tables ``before`` and ``pending``; tell whether any touched row is pending."""
+        """Fill the scratch tables ``before`` and ``pending``; return whether any touched row is pending."""
         execute = self._connection.execute
         touched, before, pending = (table.scratch(kind) for kind in ("touched", "before", "pending"))
         execute(f"DELETE FROM {pending}")

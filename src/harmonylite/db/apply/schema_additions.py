@@ -165,7 +165,7 @@ class SchemaAdditions:
         return made
 
     def _is_made(self, addition: Addition) -> bool:
-        """Tell whether all of an addition is here: of a table that is there, each column."""
+        """Return whether all of an addition is here: of a table that is there, each column."""
         if addition.kind == PRAGMA:
             return str(value(self.connection, f"PRAGMA main.{addition.name}")) == addition.new
         here = self._find(addition)
@@ -197,7 +197,7 @@ class SchemaAdditions:
         return found[0] if found else None
 
     def _try(self, addition: Addition) -> bool:
-        """Make one addition; when SQLite refuses it, leave it out. Tell whether anything changed."""
+        """Make one addition; when SQLite refuses it, leave it out. Return whether anything changed."""
         what = f"schema {addition.kind} {addition.name}"
         self.connection.execute("SAVEPOINT addition")
         try:

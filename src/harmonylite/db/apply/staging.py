@@ -113,7 +113,7 @@ def applicable(tables: Named, fragment: Fragment, part: TableBlock) -> tuple[Tab
 
 
 def _impossible(table: str) -> bool:
-    """Tell whether no migration can bring a replicated table of this name."""
+    """Return whether no migration can bring a replicated table of this name."""
     return not table or "\0" in table or table.lower().startswith("sqlite_") or is_private(table)
 
 
@@ -134,7 +134,8 @@ def check_updates(fragment: Fragment, table: str, group: Updates, width: int) ->
 
 
 def whole_keys(table: TrackedTable, images: Sequence[Sequence[Any]]) -> bool:
-    """Tell whether no key holds NULL: then SQLite's unique index knows which rows are there, and no row claims a rowid.
+    """Return whether no key holds NULL: then SQLite's unique index knows which rows are there, and no row claims a
+    rowid.
 
     The rows are as wide as their columns (`check_widths`), the key's first.
     """

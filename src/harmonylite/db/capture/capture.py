@@ -166,7 +166,7 @@ class Capture:
         writer.finish()
 
     def _any_in_mirror(self, table: TrackedTable) -> bool:
-        """Tell whether some row may be in the mirror already; asked for where they may all be new."""
+        """Return whether some row may be in the mirror already; asked for where they may all be new."""
         if table.logged < 100 and not table.images:
             return True
         both = f"{table.scratch('logged')} AS x CROSS JOIN {table.mirror} AS m ON {table.shape.same('m', 'x')}"

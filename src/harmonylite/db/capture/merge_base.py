@@ -43,7 +43,7 @@ def remember(connection: apsw.Connection, table: TrackedTable, key: Sequence[Any
 
 
 def any_there(connection: apsw.Connection) -> bool:
-    """Tell whether a base is remembered."""
+    """Return whether a base is remembered."""
     return value(connection, f"SELECT 1 FROM {BASE} LIMIT 1") is not None
 
 

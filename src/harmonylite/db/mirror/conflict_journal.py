@@ -1,7 +1,7 @@
 """The conflict journal: what was overruled, by whom, and where in the order.
 
 Invariant: the entries that a fold writes are part of the mirror and the same on every node. Those that joining writes
-tell of this file's own rows: they are in the database, written in the transaction that overrules them, and stay there
+are about this file's own rows: they are in the database, written in the transaction that overrules them, and stay there
 when the mirror is replaced.
 """
 
@@ -76,7 +76,7 @@ class Overruled:
 
 
 class Authors:
-    """Who wrote a column of a row last before the change set at ``seq`` of a shard, as far as the recent ones tell.
+    """Who wrote a column of a row last before the change set at ``seq`` of a shard, as far as the recent ones show.
 
     Each of those is decoded at most once, newest first, and only as far back as somebody asks: after a failover, or a
     cut that lasted, what is overruled was written long before. Where a large change set, of which only the writer is

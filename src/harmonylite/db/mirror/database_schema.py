@@ -59,7 +59,7 @@ def remembered_numbers(connection: apsw.Connection, schema: str = "main") -> dic
 
 
 def is_remembered(connection: apsw.Connection, schema: str = "mirror") -> bool:
-    """Tell whether the mirror remembers a schema."""
+    """Return whether the mirror remembers a schema."""
     listed = f"SELECT 1 FROM {schema}.sqlite_schema WHERE type = 'table' AND name = ?"
     return bool(rows(connection, listed, (PRIVATE + "schema",)))
 

@@ -176,7 +176,7 @@ def set_database_positions(connection: apsw.Connection, moved: Mapping[int, Posi
 
 
 def went_back(connection: apsw.Connection) -> bool:
-    """Tell whether the database notes less than its mirror knows it to note: a backup was put back meanwhile."""
+    """Return whether the database notes less than its mirror knows it to note: a backup was put back meanwhile."""
     sql = (
         f"SELECT 1 FROM mirror.{POSITION} AS m LEFT JOIN main.{POSITION} AS d ON d.shard = m.shard"
         " WHERE coalesce(d.seq, 0) < m.noted"

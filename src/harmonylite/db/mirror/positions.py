@@ -58,20 +58,20 @@ def beyond(one: Lineage, other: Lineage) -> set[int]:
 
 
 def mirror_is_behind(connection: apsw.Connection) -> bool:
-    """Tell whether the database holds more than the mirror, as a crash between their commits leaves them."""
+    """Return whether the database holds more than the mirror, as a crash between their commits leaves them."""
     return bool(beyond(database_lineage(connection), read_lineage(connection, "mirror")))
 
 
 def is_older(connection: apsw.Connection) -> bool:
-    """Tell whether the database may be older than what its node knew: it is behind its mirror, as a backup is that was
-    put back, or the mirror is yet to be made.
+    """Return whether the database may be older than what its node knew: it is behind its mirror, as a backup is that
+    was put back, or the mirror is yet to be made.
     """
     there = mirror_file.get_state(connection, "mirror", "whole")
     return not there or drift(database_lineage(connection), read_lineage(connection, "mirror")) == "behind"
 
 
 def have_diverged(connection: apsw.Connection) -> bool:
-    """Tell whether the database belongs to another mirror: that was lost, or was exchanged since the database was
+    """Return whether the database belongs to another mirror: that was lost, or was exchanged since the database was
     copied, which is restored now. What the database lacks it may then never have known.
     """
     one, other = (mirror_file.get_state(connection, schema, mirror_file.PAIR) for schema in ("main", "mirror"))

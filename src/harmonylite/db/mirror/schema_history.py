@@ -82,7 +82,7 @@ def table_moved(connection: apsw.Connection, old: str, new: str) -> None:
 
 
 def _only_names_changed(before: TableShape, after: TableShape) -> bool:
-    """Tell whether two shapes of a table have the same columns under other names."""
+    """Return whether two shapes of a table have the same columns under other names."""
     return [replace(c, name="") for c in before.columns] == [replace(c, name="") for c in after.columns]
 
 
@@ -138,7 +138,7 @@ class Named:
         return table or self._others.get(name)
 
     def is_gone(self, name: str) -> bool:
-        """Tell whether the mirror alone has the table that a change set calls ``name``."""
+        """Return whether the mirror alone has the table that a change set calls ``name``."""
         table = self.get(name)
         return table is not None and table.shape.name not in self.tables
 
@@ -181,7 +181,7 @@ class Named:
         return self.get(found[0][0]) if found else None
 
     def unsure(self, table: TrackedTable, column: str) -> bool:
-        """Tell whether ``column`` may be one that went, or that has another name now."""
+        """Return whether ``column`` may be one that went, or that has another name now."""
         return self._former(table.shape.name).get(column) == UNSURE
 
     def _former(self, table: str) -> dict[str, str | None]:

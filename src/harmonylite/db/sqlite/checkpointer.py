@@ -53,8 +53,8 @@ class Checkpointer:
     """Tends the log of ``database`` on a thread of its own while `running`; `wake` says that somebody may have written.
 
     ``rest``: seconds without a write after which the room is given back. ``enabled``: false leaves the log to SQLite.
-    ``others``: tells whether another process has a transaction open; SQLite itself doesn't look for one that reads the
-    file alone, all of the log being copied.
+    ``others``: returns whether another process has a transaction open; SQLite itself doesn't look for one that reads
+    the file alone, all of the log being copied.
     """
 
     def __init__(

@@ -200,7 +200,7 @@ def execute_or_not(connection: apsw.Connection, sql: str) -> bool:
 
 
 def is_unique(error: apsw.ConstraintError) -> bool:
-    """Tell whether a row of another key, or the row itself, already has a value that must be unique."""
+    """Return whether a row of another key, or the row itself, already has a value that must be unique."""
     return getattr(error, "extendedresult", 0) in (
         apsw.SQLITE_CONSTRAINT_UNIQUE,
         apsw.SQLITE_CONSTRAINT_PRIMARYKEY,

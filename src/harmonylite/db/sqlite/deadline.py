@@ -41,7 +41,7 @@ class Deadline:
         self._given_up.set()
 
     def spent(self) -> bool:
-        """Tell whether the work is to end."""
+        """Return whether the work is to end."""
         return self._given_up.is_set() or (self._end is not None and time.monotonic() > self._end)
 
     def check(self) -> None:

@@ -1,4 +1,4 @@
-"""Tell a SQLite file that is encrypted from one that is damaged, by the look of its bytes.
+"""Distinguish a SQLite file that is encrypted from one that is damaged, by the look of its bytes.
 
 Invariant: nothing is written, and what has any plain page is never called encrypted. SQLCipher, SQLite3MC and SEE
 leave bytes that are spread like random ones; pages of SQLite's never are: they have text, small numbers, room of zeros.
@@ -24,7 +24,7 @@ KINDS = {2, 5, 10, 13}
 
 
 def is_encrypted(path: Path) -> bool:
-    """Tell whether the file ``path``, which SQLite doesn't read, looks encrypted (or compressed) as a whole."""
+    """Return whether the file ``path``, which SQLite doesn't read, looks encrypted (or compressed) as a whole."""
     try:
         size = path.stat().st_size
         with path.open("rb") as file:

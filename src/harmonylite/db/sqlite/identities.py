@@ -19,7 +19,7 @@ from harmonylite.schema.shape import TableShape
 def identify(
     connection: apsw.Connection, tables: dict[str, TableShape], configured: Identities, schema: str
 ) -> dict[str, str]:
-    """Give ``tables`` what tells their records; return warnings of configured identities that can't be one."""
+    """Give ``tables`` what identifies their records; return warnings of configured identities that can't be one."""
     warnings = {}
     for name, shape in tables.items():
         real = [column.name for column in shape.columns if not column.pseudo]
@@ -31,11 +31,11 @@ def identify(
                 warnings[name] = f"table {name}: its identity has no effect, {why}"
             continue
         tables[name] = replace(shape, identity=identity)
-    told = [name for name, shape in tables.items() if shape.identity]
-    if not told:
+    identified = [name for name, shape in tables.items() if shape.identity]
+    if not identified:
         return warnings
-    refers = {name: _references(connection, tables, name, told, schema) for name in tables}
-    order = ranks({name: [to for _, to in refers[name]] for name in told})
+    refers = {name: _references(connection, tables, name, identified, schema) for name in tables}
+    order = ranks({name: [to for _, to in refers[name]] for name in identified})
     for name, listed in refers.items():
         if listed or name in order:
             shape = tables[name]
@@ -54,14 +54,14 @@ def _unfit(shape: TableShape, identity: tuple[str, ...], columns: list[str]) -> 
 
 
 def _references(
-    connection: apsw.Connection, tables: Mapping[str, TableShape], name: str, told: list[str], schema: str
+    connection: apsw.Connection, tables: Mapping[str, TableShape], name: str, identified: list[str], schema: str
 ) -> list[tuple[str, str]]:
     """Return the columns of table ``name`` that are foreign keys to a table with an identity, each with that table."""
     listed = rows(connection, 'SELECT "from", "table", "to" FROM pragma_foreign_key_list(?, ?)', (name, schema))
     columns = [column.name for column in tables[name].columns if not column.pseudo]
     found = []
     for column, table, to in listed:
-        parent, here = find(table, told), find(column, columns)
+        parent, here = find(table, identified), find(column, columns)
         if parent is not None and here is not None:
             key = tables[parent].keys[0]
             if to is None or (not key.pseudo and folded(to) == folded(key.name)):

@@ -28,7 +28,7 @@ limits, 2,000 columns)."""
 @dataclass(frozen=True)
 class TableRules:
     """Which tables are replicated and how: globs of names, the tables whose conflicts are decided by row, and what
-    tells records of tables with counted keys, by glob.
+    identifies records of tables with counted keys, by glob.
     """
 
     include: tuple[str, ...] = ("*",)
@@ -37,12 +37,12 @@ class TableRules:
     identity: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
     def wanted(self, name: str) -> bool:
-        """Tell whether the table ``name`` is to be replicated: no table of another helper's, unless it is named."""
+        """Return whether the table ``name`` is to be replicated: no table of another helper's, unless it is named."""
         named = fits(name, [each for each in self.include if each != "*"])
         return fits(name, self.include) and not fits(name, self.exclude) and (named or not fits(name, HELPERS))
 
     def is_by_row(self, name: str) -> bool:
-        """Tell whether a conflict in table ``name`` is decided for the row as a whole."""
+        """Return whether a conflict in table ``name`` is decided for the row as a whole."""
         return fits(name, self.by_row)
 
 
@@ -108,8 +108,8 @@ def application_objects(connection: apsw.Connection) -> list[tuple[str, str, str
 def shadow_tables(connection: apsw.Connection, schema: str) -> dict[str, str]:
     """Return the tables that modules keep for themselves and that SQLite calls ordinary, each with what to warn of.
 
-    A module tells SQLite the ends of their names only, and some number them (sqlite-vec); one that is missing tells
-    nothing. So a virtual table is made once more, empty, to see what comes with it.
+    A module reports to SQLite the ends of their names only, and some number them (sqlite-vec); one that is missing
+    reports none. So a virtual table is made once more, empty, to see what comes with it.
     """
     listing = rows(connection, "SELECT name, type FROM pragma_table_list WHERE schema = ?", (schema,))
     tables = [name for name, kind in listing if kind == "table"]
@@ -186,7 +186,7 @@ def read_shape(
 
 
 def _is_rowid(connection: apsw.Connection, name: str, schema: str, keys: list[Column]) -> bool:
-    """Tell whether the key is the rowid itself: one INTEGER column for which SQLite made no index."""
+    """Return whether the key is the rowid itself: one INTEGER column for which SQLite made no index."""
     if len(keys) != 1 or keys[0].affinity != "INTEGER":
         return False
     origins = rows(connection, "SELECT origin FROM pragma_index_list(?, ?)", (name, schema))

@@ -59,7 +59,7 @@ def exact_rows(
 
 
 def same_bits(left: object, right: object) -> bool:
-    """Tell whether two SQLite values are the same, type and sign of zero included."""
+    """Return whether two SQLite values are the same, type and sign of zero included."""
     return type(left) is type(right) and (repr(left) == repr(right) if isinstance(left, float) else left == right)
 
 

@@ -87,7 +87,7 @@ class OtherTransactions:
             self._descriptor = -1
 
     def any_open(self) -> bool:
-        """Tell whether another process has a transaction open at all; safe from any thread."""
+        """Return whether another process has a transaction open at all; safe from any thread."""
         return self._descriptor >= 0 and bool(self._held())
 
     def look_within_commits(self, connection: apsw.Connection) -> None:
@@ -129,7 +129,7 @@ class OtherTransactions:
             self._ends, self._locked = until if again else 0.0, time.monotonic()
 
     def _refuse(self) -> bool:
-        """Tell SQLite to roll back instead of a commit, where somebody has begun to read and does not end soon."""
+        """Make SQLite roll back instead of a commit, where somebody has begun to read and does not end soon."""
         until, self._ends, now = self._ends, 0.0, time.monotonic()
         if now >= until or self._free(min(until, now + SHORT, max(now, self._locked + HELD_LOCK))):
             return False
@@ -158,7 +158,7 @@ class OtherTransactions:
         return True
 
     def busy(self) -> bool:
-        """Tell whether another process has a transaction open that is no background; False where it can't be asked."""
+        """Return whether another process has a transaction open that is no background; False: unknown."""
         if not self._open():
             return False
         now = time.monotonic()
@@ -172,7 +172,7 @@ class OtherTransactions:
         return bool(held - self._background)
 
     def may_write(self) -> bool:
-        """Tell whether another process is writing, as one is that syncs its commit; True where it can't be asked."""
+        """Return whether another process is writing, as one is that syncs its commit; True where it can't be asked."""
         return not self._open() or self._holder(WRITER) is not None
 
     def _open(self) -> bool:

@@ -214,7 +214,7 @@ def _barred(connection: apsw.Connection) -> set[str]:
 
 
 def _belongs(name: str, definition: Definition) -> bool:
-    """Tell whether an object is the definition's own, or one that SQLite makes for it."""
+    """Return whether an object is the definition's own, or one that SQLite makes for it."""
     if name in (definition.name, "sqlite_sequence"):
         return True
     shadow = name.removeprefix("sqlite_autoindex_")
@@ -253,7 +253,7 @@ def _alone(connection: apsw.Connection, definition: Definition, barred: set[str]
 
 
 def _allowed(definition: Definition, barred: set[str], action: int, first: str | None, second: str | None) -> bool:
-    """Tell whether making ``definition`` may need an action (SQLite: c_alter_table, the authorizer's action codes)."""
+    """Return whether making ``definition`` may need an action (SQLite: c_alter_table, the action codes)."""
     name = first or ""
     if action == apsw.SQLITE_FUNCTION:
         return (second or "").lower() not in barred
@@ -273,7 +273,7 @@ def _allowed(definition: Definition, barred: set[str], action: int, first: str |
 
 
 def _virtual(definition: Definition, action: int, name: str, second: str | None) -> bool:
-    """Tell whether a virtual table's module may do that: read, and write what is in its own shadow tables."""
+    """Return whether a virtual table's module may do that: read, and write what is in its own shadow tables."""
     if action in (apsw.SQLITE_SELECT, apsw.SQLITE_READ):
         return True
     if action == apsw.SQLITE_PRAGMA:

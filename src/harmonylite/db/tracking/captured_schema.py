@@ -42,7 +42,7 @@ def captured_schema(connection: apsw.Connection, kind: str = "") -> list[Known]:
 
 
 def make_table(connection: apsw.Connection) -> bool:
-    """Make the table of what counts as captured where it is missing; tell whether it was."""
+    """Make the table of what counts as captured where it is missing; return whether it was."""
     made = value(connection, "SELECT 1 FROM main.sqlite_schema WHERE name = ?", (PRIVATE + "schema",)) is None
     if made:
         connection.execute(f"CREATE TABLE main.{CAPTURED}(type, name, tbl, sql, id)")

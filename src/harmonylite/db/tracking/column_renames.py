@@ -1,4 +1,4 @@
-"""Tell a column that was renamed from one that went while another came in its place: only the rows know.
+"""Distinguish a column that was renamed from one that went while another came in its place: only the rows know.
 
 Invariant: a guess that a row contradicts, and that the log doesn't excuse, is dropped.
 """

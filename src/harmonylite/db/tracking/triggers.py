@@ -103,7 +103,7 @@ def triggers(shape: TableShape, table_id: int) -> dict[str, str]:
 
 
 def _up_to_watermark(shape: TableShape, table_id: int) -> str:
-    """Return the condition that the rowid of a new row doesn't tell that it is new."""
+    """Return the condition that the rowid of a new row doesn't show that it is new."""
     if not shape.rowid:
         return ""
     watermark = f"SELECT row FROM {quote(WATERMARK)} WHERE t = {table_id}"

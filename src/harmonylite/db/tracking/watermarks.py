@@ -112,7 +112,7 @@ def forget_others(connection: apsw.Connection, numbers: Iterable[int]) -> None:
 
 
 def still_holds(connection: apsw.Connection, table: TrackedTable) -> bool:
-    """Tell whether the rows beyond a watermark are surely still beyond it, though rows may have been renumbered.
+    """Return whether the rows beyond a watermark are surely still beyond it, though rows may have been renumbered.
 
     ``VACUUM`` may number the rows of a table without INTEGER PRIMARY KEY again, in their order and without gaps
     (SQLite: lang_vacuum). The newest row of then, where it still has its number, shows that none before it moved.

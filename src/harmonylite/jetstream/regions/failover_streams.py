@@ -188,7 +188,7 @@ class FailoverStreams:
 
 
 def _read(number: int, details: Details) -> Failover:
-    """Return the failover that a first shard's stream tells of; raises StreamError."""
+    """Return the failover that a first shard's stream names; raises StreamError."""
     text = (details.config.get("metadata") or {}).get(FAILOVER, "")
     try:
         said = CODEC.decode(text.encode())

@@ -225,7 +225,7 @@ class RegionWatch:
         return time.monotonic() - self._lost_at if self._lost >= LOSSES else 0.0
 
     async def look(self) -> None:
-        """Look once and tell the status. Raises StreamError when this region's own streams can't be asked."""
+        """Look once and update the status. Raises StreamError when this region's own streams can't be asked."""
         own = [await self._own(shard) for shard in self._shards]
         self._home.follow(own[0].role)
         start = time.monotonic()
@@ -242,7 +242,7 @@ class RegionWatch:
         self._lost, self._since = 0, 0.0
         self.steady += 1
         lag = sum(max(0, there.info.last - here.info.last) for here, there in zip(own, order, strict=True))
-        self._tell(reachable=True, round_trip=seconds, lag=lag, moves=max(details.role.moves for details in own))
+        self._show(reachable=True, round_trip=seconds, lag=lag, moves=max(details.role.moves for details in own))
         self._judge(own, order)
         other = any(here.info.created != there.info.created for here, there in zip(own, order, strict=True))
         self._others = self._others + 1 if other and all(there.role.takes_messages for there in order) else 0
@@ -275,7 +275,7 @@ class RegionWatch:
         if self._lost < LOSSES:
             return
         self._since = self._since or self._wall()
-        self._tell(reachable=False, round_trip=0.0, lag=0, moves=0)
+        self._show(reachable=False, round_trip=0.0, lag=0, moves=0)
         if self._home.here:
             self._part.waiting(f"the streams of this region can't be asked: {error.message}")
             return
@@ -288,7 +288,7 @@ class RegionWatch:
             "copy is applied; publishing resumes once the leaf link is back"
         )
 
-    def _tell(self, *, reachable: bool, round_trip: float, lag: int, moves: int) -> None:
+    def _show(self, *, reachable: bool, round_trip: float, lag: int, moves: int) -> None:
         failover = self._home.failover
         note = (
             f"can't reach primary region {self._home.now} since {_utc(self._since)}; this region's nodes failed over at"

@@ -163,7 +163,7 @@ async def _shut_all(copies: Sequence[tuple[RegionStream, Details]], there: Seque
 
 async def _whole(copy: Stream, order: Stream) -> None:
     end = (await order.details()).info
-    while (await copy.details()).info.last < end.last:  # noqa: ASYNC110 - another server tells, not a task of ours
+    while (await copy.details()).info.last < end.last:  # noqa: ASYNC110 - another server decides, not a task of ours
         await asyncio.sleep(LOOK_AGAIN)
 
 

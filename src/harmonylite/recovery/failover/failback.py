@@ -126,7 +126,7 @@ class Failback:
             await self._enter(replica, failover)
 
     async def due(self, replica: Replica) -> str:
-        """Return why this node must turn now, "" when it need not, or when nobody can tell."""
+        """Return why this node must turn now, "" when it need not, or when it is unknown."""
         lineage = await self._thread.run(replica.lineage)
         mark = mark_of(lineage)
         with suppress(StreamError):
@@ -344,7 +344,7 @@ class Failback:
         await self._thread.run(keep)
 
     async def overtaken(self) -> bool:
-        """Tell whether another node carried what this one had begun to: then what is pending here is in the primary
+        """Return whether another node carried what this one had begun to: then what is pending here is in the primary
         order, and perhaps changed since. Raises StreamError.
         """
         if not self._left.is_set() or self.failed_over:
@@ -358,8 +358,8 @@ class Failback:
     # what is left to do afterwards -----------------------------------------------------------------------------
 
     async def finish(self, replica: Replica) -> None:
-        """Tell the others once what this node carries is in the primary order, without end."""
-        retry = Retry(log, "telling the primary region what this node brought back", Backoff(first=0.5, most=5.0))
+        """Announce to the others when what this node carries is in the primary order, without end."""
+        retry = Retry(log, "reporting to the primary region what this node brought back", Backoff(first=0.5, most=5.0))
         while True:
             await self._left.wait()
             try:
@@ -388,8 +388,8 @@ class Failback:
             lineage = await self._thread.run(replica.lineage)
             if mark_of(lineage) or not self._status.caught_up:
                 return False
-            told = msgspec.structs.replace(record, upto=lineage.left)
-            if not await self._pointers.set_pointer(key_of(mark), CODEC.encode(told), revision=revision):
+            updated = msgspec.structs.replace(record, upto=lineage.left)
+            if not await self._pointers.set_pointer(key_of(mark), CODEC.encode(updated), revision=revision):
                 return False
             log.warning("the primary order holds everything of failover %s at %s", mark, lineage.left)
         with suppress(StreamError):

@@ -25,10 +25,10 @@ class FailbackSettings:
 
 @dataclass(frozen=True, slots=True)
 class FailbackHooks:
-    """``copy``: copies the mirror. ``answers``: tells whether a node answers now.
+    """``copy``: copies the mirror. ``answers``: returns whether a node answers now.
 
     ``idle``: returns once everything that was committed so far is in the order. ``request_snapshot``: asks the other
-    nodes for one, tells whether one was saved.
+    nodes for one, returns whether one was saved.
     """
 
     copy: FetchedCopy

@@ -40,10 +40,10 @@ function picture(nodes, s) {
   if (drawn === layout) return; // focus and hover stay while nothing is another
   layout = drawn;
   const svg = document.createElementNS(SVG, "svg");
-  tell(svg, "role", "group"); tell(svg, "aria-label", "The nodes of the cluster and how they are");
+  put(svg, "role", "group"); put(svg, "aria-label", "The nodes of the cluster and how they are");
   const under = draw_in(svg, "g"), over = draw_in(svg, "g");
   const height = star ? draw_star(under, over, nodes, width) : draw_rows(under, over, regions, width, s);
-  tell(svg, "viewBox", `0 0 ${width} ${height}`);
+  put(svg, "viewBox", `0 0 ${width} ${height}`);
   box.replaceChildren(svg);
 }
 const link_class = n => "link " + n.tone + (n.gone || n.state === "unknown" ? " cut" : "");

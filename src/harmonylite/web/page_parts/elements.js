@@ -5,7 +5,7 @@ const at = id => document.getElementById(id);
 const clean = text => String(text).replace(/[\p{C}\u2028\u2029]/gu, "\ufffd");
 const say = (e, text) => { text = clean(text); if (e.textContent !== text) e.textContent = text; };
 const show = (id, text) => say(at(id), text);
-const tell = (e, name, value) => { value = String(value); if (e.getAttribute(name) !== value) e.setAttribute(name, value); };
+const put = (e, name, value) => { value = String(value); if (e.getAttribute(name) !== value) e.setAttribute(name, value); };
 
 // Elements stay while their number does, so that a selected text stays selected and a scrolled list where it is.
 function fill(box, things, tag, draw) {
@@ -35,7 +35,7 @@ function web(address) {
 }
 function linked(cell, { text, link }) {
   if (cell.firstElementChild?.tagName !== "A") cell.replaceChildren(document.createElement("a"));
-  tell(cell.firstChild, "href", link); tell(cell.firstChild, "rel", "noreferrer");
+  put(cell.firstChild, "href", link); put(cell.firstChild, "rel", "noreferrer");
   say(cell.firstChild, text);
 }
 function make(name, attributes = {}, text = null, ...inside) {

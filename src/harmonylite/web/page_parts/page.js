@@ -6,7 +6,7 @@ function state(text, tone, why) {
   fill(at("why"), why, () => "li", spans);
   document.title = (tone === "bad" ? "! " : "") + "node " + at("node").textContent + " · HarmonyLite";
 }
-// Trouble is told once: the cause, and what waits because of it.
+// Trouble is shown once: the cause, and what waits because of it.
 const causes = s => s.trouble.map(t => [(t.part ? t.part + ": " : "") + t.why + (t.seconds >= 5 ? " (for " + span(t.seconds) + ")" : ""),
   ...(t.because.length ? ["because of it: " + t.because.join(", ")] : [])]);
 

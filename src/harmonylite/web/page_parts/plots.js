@@ -27,8 +27,8 @@ function plot(id) {
     const value = shown?.[column(name)];
     return [label + " " + (value === null || value === undefined ? "–" : format(value)), ink];
   })], i => i ? "span" : "b", (e, [text, ink]) => { say(e, text); e.className = ink; });
-  tell(svg, "viewBox", `0 0 ${width} ${height}`); tell(svg, "role", "img");
-  tell(svg, "aria-label", title + ", last hour: " + [...caption.children].slice(1).map(e => e.textContent).join(", ") + "; most " + format(most));
+  put(svg, "viewBox", `0 0 ${width} ${height}`); put(svg, "role", "img");
+  put(svg, "aria-label", title + ", last hour: " + [...caption.children].slice(1).map(e => e.textContent).join(", ") + "; most " + format(most));
   svg.replaceChildren();
   for (const tick of ticks) {
     draw_in(svg, "line", { class: "rule", x1: left, x2: right, y1: y(tick), y2: y(tick) });

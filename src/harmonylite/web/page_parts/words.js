@@ -14,7 +14,7 @@ const hours = seconds => today(seconds) ? clock(seconds).slice(0, 5) : new Date(
 const ago = seconds => { const s = Math.max(0, Date.now() / 1000 - seconds); return s < 1 ? "just now" : brief(s) + " ago"; };
 const bytes = n => n < 1e3 ? n + " B" : n < 1e6 ? (n / 1e3).toFixed(1) + " kB" : n < 1e9 ? mega(n) + " MB" : (n / 1e9).toFixed(1) + " GB";
 const times = (n, one, many) => count(n) + " " + (n === 1 ? one : many);
-// Colour tells for how long something lasts, not how much of it there is.
+// Colour shows for how long something lasts, not how much of it there is.
 const aged = seconds => seconds >= 60 ? "bad" : seconds >= 5 ? "warn" : "";
 const tones = { ok: "good", starting: "none", waiting: "warn", failed: "bad", stopped: "none", up: "good", silent: "bad", unknown: "none", "this node": "good" };
 const key_text = key => key.map(([name, , text]) => name + "=" + text).join(" ");

@@ -32,7 +32,7 @@ def commits(member: Member) -> int:
 
 
 def even(member: Member) -> bool:
-    """Tell whether the database counts as far as its mirror."""
+    """Return whether the database counts as far as its mirror."""
     return drift(member.replica.lineage("main"), member.replica.lineage("mirror")) == "same" and (
         member.replica.merged_positions() == member.replica.positions()
     )

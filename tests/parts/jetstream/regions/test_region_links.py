@@ -49,7 +49,7 @@ def pair(folder: Path) -> tuple[EmbeddedSettings, EmbeddedSettings]:
 
 
 async def reaches(stack: AsyncExitStack, server: EmbeddedServer, domain: str) -> bool:
-    """Tell whether JetStream of ``domain`` answers a client of ``server``."""
+    """Return whether JetStream of ``domain`` answers a client of ``server``."""
     link = await stack.enter_async_context(NatsLink(server.link_settings(LinkSettings())))
     for _ in range(40):
         try:
