@@ -22,7 +22,7 @@ from statistics import mean
 
 from bench.child import connect
 from bench.machine import NODE, START_SECONDS, Node, describe, ended
-from harmonylite.nats_server.server import find_server
+from harmonylite.nats_server.binary import find_server
 
 HERE = Path(__file__).parent
 TABLE = "CREATE TABLE item (id TEXT PRIMARY KEY, body TEXT)"

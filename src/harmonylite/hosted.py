@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import sys
 
-from harmonylite.cli.invocation import Invocation
-from harmonylite.cli.node_command import run_node
-from harmonylite.program import settings_of
+from harmonylite.cli.given import Invocation
+from harmonylite.cli.run_node import run_node
+from harmonylite.config.load import load_given
 
 
 def main() -> int:
     """Run the node; return its exit code."""
     given = Invocation()
-    given.databases = [settings_of(sys.stdin.read())]
+    given.databases = [load_given(sys.stdin.read())]
     return run_node(given)
 
 

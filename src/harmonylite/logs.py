@@ -1,4 +1,4 @@
-"""The log: structlog and the standard library's logging in one pipeline, to standard error.
+"""The log: the standard library's logging, in lines for a person or in JSON, to standard error.
 
 Invariant: no line carries a secret: known ones are masked wherever they turn up, the rest by their form; tracebacks
 show no local variables.
@@ -6,14 +6,14 @@ show no local variables.
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextvars import ContextVar
+from datetime import UTC, datetime
 from typing import Any, TextIO
-
-import structlog
-from structlog.typing import EventDict, Processor, WrappedLogger
 
 from harmonylite.config import MASK, LoggingSettings, names_secret
 from harmonylite.config import redact as redact_forms
@@ -26,6 +26,13 @@ TAIL_LINES, TAIL_TEXT = 200, 2_000
 
 QUIET = ("nats", "uvicorn.access", "uvicorn.error", "asyncio", "httpx", "asyncssh")
 """Libraries of whose lines only warnings are shown, unless verbose."""
+
+_OWN = {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName", "color_message"}
+"""What each record has; the rest is what was logged with ``extra``."""
+
+_BOUND: ContextVar[dict[str, str]] = ContextVar("fields of log lines")
+
+_COLORS = {"debug": "\x1b[32m", "info": "\x1b[32m", "warning": "\x1b[33m", "error": "\x1b[31m", "critical": "\x1b[31m"}
 
 
 class Redactor:
@@ -54,14 +61,48 @@ class Redactor:
                 return [self.value(item) for item in value]
         return self.text(str(value))
 
-    def __call__(self, _logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-        """Mask the values of ``event``; structlog calls this as a processor."""
+    def event(self, event: dict[str, Any]) -> dict[str, Any]:
+        """Return the fields of a line without secrets."""
         return {name: self._entry(name, value) for name, value in event.items()}
 
     def _entry(self, name: str, value: Any) -> Any:
-        if name in ("_record", "_from_structlog", "timestamp", "level"):
-            return value
         return MASK if isinstance(value, str) and value and names_secret(name) else self.value(value)
+
+
+def bind(**fields: str) -> None:
+    """Add fields to each line that is logged in this context, as a task or a thread with a copy of it has."""
+    _BOUND.set({**bound(), **fields})
+
+
+def bound() -> dict[str, str]:
+    """Return the fields that lines of this context have."""
+    return _BOUND.get({})
+
+
+class _Lines(logging.Formatter):
+    """Makes a line of each record: its fields without secrets, rendered by ``render``."""
+
+    def __init__(self, redactor: Redactor, render: Callable[[dict[str, Any]], str]) -> None:
+        super().__init__()
+        self._redactor = redactor
+        self._render = render
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        given = {name: value for name, value in vars(record).items() if name not in _OWN}
+        at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+        event = {
+            "event": record.getMessage(),
+            **bound(),
+            **given,
+            "logger": record.name,
+            "level": record.levelname.lower(),
+        }
+        if record.exc_info and record.exc_info[0]:
+            event["exception"] = self.formatException(record.exc_info)
+        if record.stack_info:
+            event["stack"] = record.stack_info
+        return self._render({**self._redactor.event(event), "timestamp": at})
 
 
 class LogTail(logging.Handler):
@@ -83,11 +124,30 @@ class LogTail(logging.Handler):
         return [dict(zip(("at", "level", "text"), line.split("\t", 2), strict=True)) for line in self._lines]
 
 
-def _kept(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
+def _kept(event: dict[str, Any]) -> str:
     """Render a line for `LogTail`."""
-    more = {name: value for name, value in event.items() if name not in ("timestamp", "level", "event", "logger")}
-    text = " ".join([str(event.get("event", "")), *(f"{name}={value}" for name, value in more.items())])
-    return f"{event.get('timestamp', '')}\t{event.get('level', '')}\t{text[:TAIL_TEXT]}"
+    text = " ".join([event["event"], *_more(event)])
+    return f"{event['timestamp']}\t{event['level']}\t{text[:TAIL_TEXT]}"
+
+
+def _json(event: dict[str, Any]) -> str:
+    """Render a line as one JSON object."""
+    named = {"message" if name == "event" else name: value for name, value in event.items()}
+    return json.dumps(named, ensure_ascii=False)
+
+
+def _console(event: dict[str, Any], *, colors: bool) -> str:
+    """Render a line for a person, a traceback below it."""
+    color = _COLORS.get(event["level"], "") if colors else ""
+    bold, dim, plain = ("\x1b[1m", "\x1b[2m", "\x1b[0m") if colors else ("", "", "")
+    head = f"{dim}{event['timestamp']}{plain} [{color}{event['level']:<9}{plain}] {bold}{event['event']:<30}{plain}"
+    line = " ".join([f"{head} [{event['logger']}]", *_more(event, beside=("exception", "stack"))])
+    return "\n".join([line, *(event[name] for name in ("stack", "exception") if name in event)])
+
+
+def _more(event: dict[str, Any], beside: tuple[str, ...] = ()) -> list[str]:
+    taken = ("timestamp", "level", "event", "logger", *beside)
+    return [f"{name}={value}" for name, value in event.items() if name not in taken]
 
 
 def redact(text: str) -> str:
@@ -110,51 +170,13 @@ def configure(
     stream = stream or sys.stderr
     redactor = Redactor(known_secrets)
     handlers: list[logging.Handler] = [logging.StreamHandler(stream)]
-    handlers[0].setFormatter(_formatter(_rendering(section.format, redactor, colors=stream.isatty())))
+    colors = stream.isatty()
+    rendering = _json if section.format == "json" else lambda event: _console(event, colors=colors)
+    handlers[0].setFormatter(_Lines(redactor, rendering))
     if tail is not None:
-        tail.setFormatter(_formatter([structlog.processors.format_exc_info, redactor, _kept]))
+        tail.setFormatter(_Lines(redactor, _kept))
         handlers.append(tail)
     logging.basicConfig(handlers=handlers, level=logging.DEBUG if section.verbose else logging.INFO, force=True)
     logging.captureWarnings(True)
     for name in QUIET:
         logging.getLogger(name).setLevel(logging.DEBUG if section.verbose else logging.WARNING)
-    structlog.configure(
-        processors=[*_shared(), structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG if section.verbose else logging.INFO),
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        cache_logger_on_first_use=False,  # loggers of modules are made before this is called, and again by tests
-    )
-
-
-def _formatter(rendering: list[Processor]) -> logging.Formatter:
-    return structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=[*_shared(), structlog.stdlib.ExtraAdder()],
-        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendering],
-    )
-
-
-def _shared() -> list[Processor]:
-    return [
-        structlog.contextvars.merge_contextvars,
-        structlog.stdlib.add_logger_name,
-        structlog.stdlib.add_log_level,
-        structlog.stdlib.PositionalArgumentsFormatter(),
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.StackInfoRenderer(),
-    ]
-
-
-def _rendering(form: str, redactor: Redactor, *, colors: bool) -> list[Processor]:
-    # Tracebacks become text before the redactor sees them, and by formatters that show no local variables.
-    if form == "json":
-        return [
-            structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False)),
-            redactor,
-            structlog.processors.EventRenamer("message"),
-            structlog.processors.JSONRenderer(ensure_ascii=False),
-        ]
-    return [
-        structlog.processors.format_exc_info,
-        redactor,
-        structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=structlog.dev.plain_traceback),
-    ]

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, TypedDict, Unpack
 
 from harmonylite.backoff import Backoff
 from harmonylite.client import AsyncClient, Client
-from harmonylite.config import load
+from harmonylite.config.load import load_given
 from harmonylite.errors import ConfigError, FencedError, HarmonyLiteError, NotRunningError
 from harmonylite.identity import folder_for
 from harmonylite.nats_server.child_process import guarded
@@ -30,7 +30,7 @@ from harmonylite.resource import Resource
 from harmonylite.web.control_file import read_control_file
 
 if TYPE_CHECKING:
-    from harmonylite.config import Settings
+    pass
 
 log = logging.getLogger("harmonylite")
 
@@ -83,7 +83,7 @@ class Config:
 
     def __init__(self, file: str | PathLike[str] | None = None, /, **keys: Unpack[Keys]) -> None:
         self._given = json.dumps({"file": None if file is None else os.fspath(file), "keys": keys}, default=os.fspath)
-        self._settings = settings_of(self._given)
+        self._settings = load_given(self._given)
 
     @property
     def db_path(self) -> Path:
@@ -93,12 +93,6 @@ class Config:
     def __repr__(self) -> str:
         """Name the database only: other keys may hold secrets."""
         return f"Config(db_path={str(self.db_path)!r})"
-
-
-def settings_of(given: str) -> Settings:
-    """Return what `Config` was given, read and checked, from its JSON; raises ConfigError."""
-    data = json.loads(given)
-    return load(None if data["file"] is None else Path(data["file"]), program=data["keys"])
 
 
 class Node(Resource):

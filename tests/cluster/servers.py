@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from harmonylite.nats_server.server import find_server
+from harmonylite.nats_server.binary import find_server
 from tests.cluster.processes import HERE, Running, free_port, until
 
 

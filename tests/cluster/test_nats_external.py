@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from harmonylite.nats_server.server import find_server
+from harmonylite.nats_server.binary import find_server
 from tests.cluster.fix_cluster import Site, start
 from tests.cluster.processes import Node, agree, free_port, until, until_equal
 from tests.cluster.servers import NatsServer, older_server

@@ -14,10 +14,10 @@ ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
 TESTS = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
 NAMED = sorted(set(re.findall(r"`(test_\w+)`", PAGE)))
-DOORS = re.compile(r"SecretStr|\bUrl\b|func=<function (_file|_address|_http_address|_endpoint) ")
+DOORS = re.compile(r"\b(Secret|Url)\b|function=<function (_file|_address|_http_address|_endpoint) ")
 """In the declaration of a key that is an address, a file, or something that may hold a password."""
 
-TOUCHY = [key.name for key in keys(Settings) if DOORS.search(repr(key.field))]
+TOUCHY = [key.name for key in keys(Settings) if DOORS.search(repr(key.kind))]
 
 
 @pytest.mark.parametrize("name", NAMED)

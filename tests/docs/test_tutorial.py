@@ -18,7 +18,7 @@ import apsw
 import pytest
 
 from harmonylite.demo.member import free_ports
-from harmonylite.nats_server.server import find_server
+from harmonylite.nats_server.binary import find_server
 from tests.needs import programs
 
 ROOT = Path(__file__).parents[2]

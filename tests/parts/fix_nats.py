@@ -16,8 +16,8 @@ from harmonylite.jetstream.settings import StreamSettings
 from harmonylite.jetstream.streams import ensure_streams
 from harmonylite.nats.link import NatsLink
 from harmonylite.nats.settings import LinkSettings
+from harmonylite.nats_server.binary import find_server
 from harmonylite.nats_server.child_process import Child
-from harmonylite.nats_server.server import find_server
 from harmonylite.status import NodeStatus
 
 PATIENCE = 30.0

@@ -48,7 +48,7 @@ FLOORS: tuple[dict[str, tuple[str, ...]], ...] = (
         "demo": ("client",),
         "__main__": ("cli",),
         "program": ("client",),
-        "hosted": ("cli", "program"),
+        "hosted": ("cli",),
     },  # "": the public names
 )
 """From the lowest floor up: each part, and which parts of its own floor it uses. Floor 0 and 1 are free within."""

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
+from harmonylite.cli.given import Invocation
 from harmonylite.cli.go_flags import GoCommand
-from harmonylite.cli.invocation import Invocation, config_option, invocation, json_option
+from harmonylite.cli.invocation import config_option, invocation, json_option
 from harmonylite.cli.output import console, plain, print_json, table
 from harmonylite.errors import HarmonyLiteError, NotAnsweringError
 

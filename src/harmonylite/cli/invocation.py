@@ -1,64 +1,19 @@
-"""What all commands share: which configuration is meant, and what the flags said.
+"""What all commands share: the flags -config and -json, and what the command line gave.
 
-Invariant: the configuration is read only by a command that needs it, and at most once.
+Invariant: there is one `Invocation` to a command line.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import rich_click as click
 
-if TYPE_CHECKING:
-    from harmonylite.client.control_client import ControlClient
-    from harmonylite.config import Settings
+from harmonylite.cli.given import Invocation
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-
-
-@dataclass
-class Invocation:
-    """``config``: the file that was named, None = none. ``database``: which of several of one process is meant, "" =
-    the only one. ``overrides``: dotted keys that flags set.
-    """
-
-    config: Path | None = None
-    database: str = ""
-    overrides: dict[str, Any] = field(default_factory=dict)
-    verbose: bool = False
-
-    @property
-    def file(self) -> Path | None:
-        """The configuration file: the named one, else ``config.toml`` here where it exists, else None."""
-        from harmonylite.config import DEFAULT_FILE
-
-        default = Path(DEFAULT_FILE)
-        return self.config or (default if default.exists() else None)
-
-    @cached_property
-    def settings(self) -> Settings:
-        """The configuration of the database that is meant, read and checked; raises ConfigError."""
-        from harmonylite.config import load
-
-        return load(self.file, self.overrides, database=self.database)
-
-    @cached_property
-    def databases(self) -> Sequence[Settings]:
-        """The configurations of all databases of the process."""
-        from harmonylite.config import load_all
-
-        return load_all(self.file, self.overrides)
-
-    def control(self, seconds: float = 15.0) -> ControlClient:
-        """Return the way to the running node of the configured database; raises NotRunningError."""
-        from harmonylite.client.control_client import ControlClient
-
-        start = f"harmonylite -config {self.file}" if self.file else "harmonylite"
-        return ControlClient.find(self.settings.db_path, start=start, seconds=seconds)
 
 
 def invocation(ctx: click.Context) -> Invocation:

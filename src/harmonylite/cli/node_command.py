@@ -1,8 +1,7 @@
-"""What ``harmonylite`` does without a command: run the node, or the one thing that a flag names."""
+"""What ``harmonylite`` does without a command where a flag names it; running the node is `run_node`'s."""
 
 from __future__ import annotations
 
-import asyncio
 import os
 import platform
 import shutil
@@ -13,32 +12,12 @@ from pathlib import Path
 
 import rich_click as click
 
-from harmonylite.cli.invocation import Invocation
+from harmonylite.cli.given import Invocation
 from harmonylite.cli.output import remark
-from harmonylite.errors import ConfigError, HarmonyLiteError
+from harmonylite.errors import ConfigError
 from harmonylite.version import __version__
 
 VERSION_SECONDS = 5.0
-
-
-def run_node(given: Invocation) -> int:
-    """Run the node until it ends; return its exit code."""
-    import structlog
-
-    from harmonylite import logs
-    from harmonylite.config import secrets
-    from harmonylite.node.process import run
-
-    databases = given.databases
-    logs.configure(databases[0].logging, known_secrets=[each for one in databases for each in secrets(one)])
-    log = structlog.get_logger(__name__)
-    log.info("read configuration", file=str(given.file or "none, only defaults, environment and flags"))
-    try:
-        return asyncio.run(run(databases))
-    except HarmonyLiteError as error:
-        # In the log, not beside it: where lines are JSON, the last one must be, too.
-        log.critical(error.message, advice=error.advice, exit_code=error.exit_code)
-        return error.exit_code
 
 
 def cleanup_database(given: Invocation) -> int:

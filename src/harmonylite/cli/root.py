@@ -1,13 +1,11 @@
-"""The command ``harmonylite`` itself: its flags, its commands, and how errors end the process.
+"""The command ``harmonylite`` itself: its flags and its commands.
 
-Invariant: an error that was foreseen is one message and its own exit code; an unexpected one is one line, exit code 1,
-and a traceback only with -verbose. Neither shows a secret.
+Invariant: a command's error ends the process as `harmonylite.cli.ending` says.
 """
 
 from __future__ import annotations
 
 import errno
-import traceback
 from pathlib import Path
 from typing import Any
 
@@ -19,35 +17,29 @@ from harmonylite.cli.config_command import config
 from harmonylite.cli.conflicts_command import conflicts
 from harmonylite.cli.demo_command import demo
 from harmonylite.cli.doctor_command import doctor
+from harmonylite.cli.ending import exit_code
+from harmonylite.cli.given import Invocation
 from harmonylite.cli.go_flags import GoGroup
 from harmonylite.cli.history_command import history
-from harmonylite.cli.invocation import Invocation, invocation
+from harmonylite.cli.invocation import invocation
 from harmonylite.cli.man_command import man
 from harmonylite.cli.nats_command import nats
 from harmonylite.cli.nkey_command import nkey
 from harmonylite.cli.nodes_command import node
-from harmonylite.cli.output import remark
 from harmonylite.cli.region_command import region
+from harmonylite.cli.run_node import run_node
 from harmonylite.cli.schema_command import schema, show_status
 from harmonylite.cli.skip_command import skip
 from harmonylite.cli.snapshot_command import save_snapshot, snapshot
 from harmonylite.cli.status_command import status
 from harmonylite.cli.tail_command import position, tail, wait
 from harmonylite.cli.verify_command import verify
-from harmonylite.errors import HarmonyLiteError
 
-OVERRIDES = {
-    "cluster_addr": "nats.cluster_addr",
-    "cluster_peers": "nats.cluster_peers",
-    "cluster_secret_file": "nats.cluster_secret_file",
-    "leaf_servers": "nats.leaf_servers",
-    "node_id": "node_id",
-}
 ACTIONS = ("version", "cleanup", "save_snapshot", "schema_status", "schema_status_cluster")
 
 
 class RootGroup(GoGroup):
-    """Ends the process as this module promises."""
+    """Ends the process as `harmonylite.cli.ending` promises."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; turn errors into a message and an exit code."""
@@ -55,33 +47,11 @@ class RootGroup(GoGroup):
             return super().invoke(ctx)
         except (click.ClickException, Exit, click.Abort):
             raise
-        except HarmonyLiteError as error:
-            remark(f"harmonylite: {error}")
-            code = error.exit_code
         except Exception as error:
             if isinstance(error, OSError) and error.errno == errno.EPIPE:
                 raise
-            code = _unexpected(error, verbose=invocation(ctx).verbose)
+            code = exit_code(error, verbose=invocation(ctx).verbose)
         ctx.exit(code)
-
-
-def _unexpected(error: Exception, *, verbose: bool) -> int:
-    foreseen = _only_expected(error)
-    if foreseen:
-        remark(f"harmonylite: {foreseen}")
-        return foreseen.exit_code
-    if verbose:
-        remark("".join(traceback.format_exception(error)).rstrip())
-    hint = "" if verbose else " (-verbose shows where)"
-    remark(f"harmonylite: unexpected {type(error).__name__}: {error}{hint}")
-    return 1
-
-
-def _only_expected(error: BaseException) -> HarmonyLiteError | None:
-    """Return the error inside a group of a single one, as a task group raises it."""
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    return error if isinstance(error, HarmonyLiteError) else None
 
 
 @click.group(cls=RootGroup, invoke_without_command=True, context_settings={"help_option_names": ["-help", "-h"]})
@@ -110,10 +80,7 @@ def root(ctx: click.RichContext, /, **flags: Any) -> None:
     Without a command: run the node. Flags may have one dash or two.
     """
     given = invocation(ctx)
-    given.config, given.verbose, given.database = flags["config"], flags["verbose"], flags["database"] or ""
-    given.overrides |= {key: flags[flag] for flag, key in OVERRIDES.items() if flags[flag] is not None}
-    if flags["verbose"]:
-        given.overrides["logging.verbose"] = True
+    given.take(flags)
     actions = [name for name in ACTIONS if flags[name]]
     named = [f"-{name.replace('_', '-')}" for name in actions]
     if ctx.invoked_subcommand:
@@ -138,7 +105,7 @@ def _act(given: Invocation, action: str) -> int:
         case "schema_status" | "schema_status_cluster":
             show_status(given, cluster=action.endswith("cluster"))
             return 0
-    return node_command.run_node(given)
+    return run_node(given)
 
 
 for command in (

@@ -12,7 +12,7 @@ from pathlib import Path
 import apsw
 import rich_click as click
 
-from harmonylite.cli.invocation import Invocation
+from harmonylite.cli.given import Invocation
 from harmonylite.cli.output import plain
 from harmonylite.config import Settings
 from harmonylite.db.schema_facts import SchemaFacts, read_facts

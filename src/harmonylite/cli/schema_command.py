@@ -8,8 +8,9 @@ from pathlib import Path
 
 import rich_click as click
 
+from harmonylite.cli.given import Invocation
 from harmonylite.cli.go_flags import GoCommand, GoGroup
-from harmonylite.cli.invocation import Invocation, config_option, invocation, json_option
+from harmonylite.cli.invocation import config_option, invocation, json_option
 from harmonylite.cli.output import console, local_time, plain, print_below, print_json, table
 
 HISTORY_SECONDS = 600.0

@@ -9,8 +9,9 @@ from typing import Any
 
 import rich_click as click
 
+from harmonylite.cli.given import Invocation
 from harmonylite.cli.go_flags import GoCommand, GoGroup
-from harmonylite.cli.invocation import Invocation, config_option, invocation, json_option
+from harmonylite.cli.invocation import config_option, invocation, json_option
 from harmonylite.cli.moments import moment
 from harmonylite.cli.output import console, local_time, plain, print_json, remark, table
 from harmonylite.cli.progress_bar import WorkProgress, followed

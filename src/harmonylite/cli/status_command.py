@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import rich_click as click
 
+from harmonylite.cli.given import Invocation
 from harmonylite.cli.go_flags import GoCommand
-from harmonylite.cli.invocation import Invocation, config_option, invocation, json_option
+from harmonylite.cli.invocation import config_option, invocation, json_option
 from harmonylite.cli.output import console, print_json
 from harmonylite.errors import NotAnsweringError, NotRunningError
 

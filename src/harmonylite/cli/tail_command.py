@@ -9,8 +9,9 @@ from typing import Any
 import rich_click as click
 
 from harmonylite.cli.feed_hook import Hook
+from harmonylite.cli.given import Invocation
 from harmonylite.cli.go_flags import GoCommand
-from harmonylite.cli.invocation import Invocation, config_option, invocation, json_option
+from harmonylite.cli.invocation import config_option, invocation, json_option
 from harmonylite.cli.output import console, key_text, local_time, plain, print_json, remark, sql_text
 from harmonylite.client.blocking import SILENT_SECONDS, Patience
 from harmonylite.client.control_answers import FeedAnswer

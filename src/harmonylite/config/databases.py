@@ -62,7 +62,7 @@ class DatabaseEntry:
             made.values[name], made.sources[name] = value, self.source
         for name in PREFIXES:
             if name not in own.values:
-                base = whole.values.get(name, KEYS[name].field.default)
+                base = whole.values.get(name, KEYS[name].default)
                 made.values[name] = f"{base}-{self.name}" if isinstance(base, str) else base
         return made
 

@@ -13,8 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer
-
+from harmonylite.config.reading import After, Before, Limits
 from harmonylite.config.secret_text import Url
 
 NODE_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -172,25 +171,24 @@ def _http_path(text: str) -> str:
     return text
 
 
-Milliseconds = Annotated[int, BeforeValidator(_milliseconds)]
-PollingInterval = Annotated[Milliseconds, AfterValidator(lambda value: value or POLLING_MS)]
-Seconds = Annotated[float, BeforeValidator(_seconds)]
-NodeId = Annotated[str, BeforeValidator(_node_id), AfterValidator(_checked_node_id)]
-DatabasePath = Annotated[Path, BeforeValidator(_database)]
-OptionalPath = Annotated[Path | None, BeforeValidator(_file)]
-Texts = Annotated[tuple[str, ...], BeforeValidator(_listed)]
-Identity = Annotated[tuple[str, ...], BeforeValidator(_listed), Field(min_length=1)]
-HostNames = Annotated[Texts, AfterValidator(_host_names)]
-MaskedUrl = Annotated[Url, PlainSerializer(str)]
-OptionalUrl = Annotated[MaskedUrl, BeforeValidator(_url)]
-Urls = Annotated[tuple[MaskedUrl, ...], BeforeValidator(_urls)]
-ServerUrls = Annotated[tuple[MaskedUrl, ...], BeforeValidator(_urls), AfterValidator(_server_urls)]
-Address = Annotated[str, AfterValidator(_address)]
-HttpAddress = Annotated[str, AfterValidator(_http_address)]
-HttpPath = Annotated[str, AfterValidator(_http_path)]
+Milliseconds = Annotated[int, Before(_milliseconds)]
+PollingInterval = Annotated[Milliseconds, After(lambda value: value or POLLING_MS)]
+Seconds = Annotated[float, Before(_seconds)]
+NodeId = Annotated[str, Before(_node_id), After(_checked_node_id)]
+DatabasePath = Annotated[Path, Before(_database)]
+OptionalPath = Annotated[Path | None, Before(_file)]
+Texts = Annotated[tuple[str, ...], Before(_listed)]
+Identity = Annotated[tuple[str, ...], Before(_listed), Limits(least=1)]
+HostNames = Annotated[Texts, After(_host_names)]
+OptionalUrl = Annotated[Url, Before(_url)]
+Urls = Annotated[tuple[Url, ...], Before(_urls)]
+ServerUrls = Annotated[tuple[Url, ...], Before(_urls), After(_server_urls)]
+Address = Annotated[str, After(_address)]
+HttpAddress = Annotated[str, After(_http_address)]
+HttpPath = Annotated[str, After(_http_path)]
 MetricName = Annotated[
     str,
-    AfterValidator(
+    After(
         _matching(
             re.compile("[a-zA-Z_][a-zA-Z0-9_]*"),
             "can't be part of a metric's name; use letters, digits and _, no digit first",
@@ -199,9 +197,9 @@ MetricName = Annotated[
     ),
 ]
 _NO_SUBJECT = "is not a NATS subject; use letters, digits, - and _, with dots between"
-Subject = Annotated[str, AfterValidator(_matching(_TOKENS, _NO_SUBJECT))]
-OptionalSubject = Annotated[str, AfterValidator(_matching(_TOKENS, _NO_SUBJECT, empty=True))]
-Name = Annotated[str, AfterValidator(_matching(_NAME, "is not a name for NATS; use letters, digits, - and _"))]
+Subject = Annotated[str, After(_matching(_TOKENS, _NO_SUBJECT))]
+OptionalSubject = Annotated[str, After(_matching(_TOKENS, _NO_SUBJECT, empty=True))]
+Name = Annotated[str, After(_matching(_NAME, "is not a name for NATS; use letters, digits, - and _"))]
 OptionalName = Annotated[
-    str, AfterValidator(_matching(_NAME, "is not a name for NATS; use letters, digits, - and _", empty=True))
+    str, After(_matching(_NAME, "is not a name for NATS; use letters, digits, - and _", empty=True))
 ]

@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from harmonylite.config.problems import KeySource, Problem, unknown_key
+from harmonylite.config.reading import Name
 from harmonylite.config.section import Key, Section, keys, sections
 from harmonylite.config.settings import Settings
 from harmonylite.config.toml_lines import key_lines
 from harmonylite.errors import ConfigError
 
 ENVIRONMENT_PREFIX = "HARMONYLITE_"
-
-Name = tuple[str, ...]
 
 
 @dataclass(slots=True)
@@ -152,7 +151,7 @@ def _by_key(raw: dict[str, Any]) -> dict[str, Any]:
     tables = raw.get("tables")
     if not isinstance(tables, dict):
         return raw
-    known = SECTIONS[("tables",)].model_fields
+    known = SECTIONS[("tables",)].known
     found = {name: dict(value) if isinstance(value, dict) else value for name, value in tables.items()}
     for name, section in tables.items():
         if name in known or not isinstance(section, dict):
@@ -171,7 +170,7 @@ def _flat(raw: Mapping[str, Any], model: type[Section], prefix: Name) -> list[tu
         path = (*prefix, name)
         if isinstance(value, dict) and path in SECTIONS:
             flat += _flat(value, SECTIONS[path], path)
-        elif isinstance(value, dict) and prefix == ("tables",) and name not in model.model_fields:
+        elif isinstance(value, dict) and prefix == ("tables",) and name not in model.known:
             flat += [((*path, key), each) for key, each in value.items()]
         else:
             flat.append((path, value))
@@ -198,7 +197,7 @@ def _parsed(path: Path, text: str) -> dict[str, Any]:
 
 
 def _from_text(name: Name, text: str) -> Any:
-    kind = KEYS[name].field.annotation
+    kind = KEYS[name].type
     if kind is bool:
         return {
             "1": True,

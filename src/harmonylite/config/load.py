@@ -5,17 +5,18 @@ Invariant: either a complete and valid `Settings`, or one ConfigError that names
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import SecretStr, ValidationError
-
 from harmonylite.config.checks import faults
 from harmonylite.config.databases import DatabaseEntry, entries, misplaced, shared
-from harmonylite.config.layers import KEYS, PER_TABLE, Layers, Name
-from harmonylite.config.problems import KeySource, Problem, from_pydantic, raise_all
+from harmonylite.config.layers import KEYS, PER_TABLE, Layers
+from harmonylite.config.problems import KeySource, Problem, of_value, raise_all
+from harmonylite.config.reading import Fault, FaultsError, Name
+from harmonylite.config.secret_text import Secret
 from harmonylite.config.settings import Settings
 from harmonylite.config.store_urls import sftp_place, webdav_place
 from harmonylite.errors import ConfigError
@@ -88,12 +89,18 @@ def load_all(
     return [settings.named(entry.name, beside) for entry, settings in found]
 
 
+def load_given(given: str) -> Settings:
+    """Read what a program said, as JSON: ``file``, a path or null, and ``keys``. Raises ConfigError."""
+    said = json.loads(given)
+    return load(None if said["file"] is None else Path(said["file"]), program=said["keys"])
+
+
 def secrets(settings: Settings) -> list[str]:
     """Return every secret value of ``settings``, so that logs can mask them wherever they turn up."""
     found: list[str] = []
     for key in KEYS.values():
         value = value_of(settings, key.path)
-        if isinstance(value, SecretStr):
+        if isinstance(value, Secret):
             found.append(value.get_secret_value())
     if url := settings.snapshot.webdav.url.get_secret_value():
         found.append(webdav_place(url).secret)
@@ -115,9 +122,9 @@ def _validated(layers: Layers, path: Path | None) -> Settings | None:
     bad: set[str] = {problem.key for problem in layers.problems}
     settings = None
     try:
-        settings = Settings.model_validate(layers.nested())
-    except ValidationError as error:
-        for each in error.errors(include_url=False):
+        settings = Settings.read(layers.nested())
+    except FaultsError as error:
+        for each in error.faults:
             layers.problems.append(problem := _problem(layers, each, path))
             bad.add(problem.key)
         settings = _rest(layers, bad)
@@ -129,18 +136,18 @@ def _validated(layers: Layers, path: Path | None) -> Settings | None:
     return settings
 
 
-def _problem(layers: Layers, error: Any, path: Path | None) -> Problem:
-    location = tuple(str(piece) for piece in error["loc"])
+def _problem(layers: Layers, fault: Fault, path: Path | None) -> Problem:
+    location = fault.at
     # Deeper pieces name an item of a list or a table; the key is the longest known beginning.
     name = next((location[:end] for end in range(len(location), 0, -1) if location[:end] in KEYS), location)
     source = layers.sources.get(name, KeySource(str(path) if path else ""))
     per_table = name[:1] == ("tables",) and name[1:2] in [(key,) for key in PER_TABLE]
     shown = location[:3] if per_table else name
-    return from_pydantic(error, shown, source, secret=_is_secret(name))
+    return of_value(fault, shown, source, secret=_is_secret(name))
 
 
 def _is_secret(name: Name) -> bool:
-    return name in KEYS and KEYS[name].field.annotation is SecretStr
+    return name in KEYS and KEYS[name].type is Secret
 
 
 def _rest(layers: Layers, bad: set[str]) -> Settings | None:
@@ -148,8 +155,8 @@ def _rest(layers: Layers, bad: set[str]) -> Settings | None:
     rest = Layers(values={name: value for name, value in layers.values.items() if not _touches(".".join(name), bad)})
     rest.values.setdefault(("db_path",), str(Path.cwd() / "unset"))
     try:
-        return Settings.model_validate(rest.nested())
-    except ValidationError:
+        return Settings.read(rest.nested())
+    except FaultsError:
         return None
 
 

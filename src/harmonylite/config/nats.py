@@ -5,8 +5,6 @@ Invariant: what these sections accept can be used unchecked; secrets are masked 
 
 from __future__ import annotations
 
-from pydantic import SecretStr
-
 from harmonylite.config.kinds import (
     Address,
     Name,
@@ -17,6 +15,7 @@ from harmonylite.config.kinds import (
     Subject,
     Urls,
 )
+from harmonylite.config.secret_text import Secret
 from harmonylite.config.section import Section, key
 
 
@@ -95,8 +94,8 @@ class NatsSettings(Section):
         "read and change all data.",
     )
     user_name: str = key("", "User name for NATS; the embedded server asks its clients for it, too.")
-    user_password: SecretStr = key(SecretStr(""), "Password of `user_name`.")
-    token: SecretStr = key(SecretStr(""), "Token for NATS, instead of a user name.")
+    user_password: Secret = key(Secret(""), "Password of `user_name`.")
+    token: Secret = key(Secret(""), "Token for NATS, instead of a user name.")
     seed_file: OptionalPath = key(None, "NKey seed file; `harmonylite nkey generate` writes one.")
     creds_file: OptionalPath = key(None, "Credentials file (JWT and seed) of an operator-mode NATS.")
     tls_ca_file: OptionalPath = key(None, "Certificates to trust, PEM.", also="ca_file")

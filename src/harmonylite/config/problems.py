@@ -6,17 +6,13 @@ shown only where the key can't hold a secret.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any
 
-from pydantic_core import ErrorDetails
-
+from harmonylite.config.reading import Fault, Name
 from harmonylite.config.secret_text import redact
 from harmonylite.errors import ConfigError
-
-Name = tuple[str, ...]
 
 FEW = 8
 """Keys of a section that are all named where none is near."""
@@ -85,39 +81,7 @@ def _belongs(name: Name) -> str:
     return f"did you mean {name[-1]} in [{'.'.join(name[:-1])}]?"
 
 
-def from_pydantic(error: ErrorDetails, name: Name, source: KeySource, *, secret: bool) -> Problem:
-    """Return the problem that pydantic found at ``error``, in our words."""
-    return Problem(source, ".".join(str(piece) for piece in name), _what(error, secret=secret))
-
-
-def _what(error: ErrorDetails, *, secret: bool) -> str:
-    shown = "" if secret else f" = {redact(repr(error['input']))}"
-    kind, context = error["type"], error.get("ctx", {})
-    if kind == "missing":
-        return "is not set; give -config FILE with it, or write a file with `harmonylite config init`"
-    if kind == "value_error":
-        return f"{shown} {context['error']}".strip()
-    return f"{shown} {_rule(kind, context) or error['msg'][0].lower() + error['msg'][1:]}".strip()
-
-
-def _rule(kind: str, context: Mapping[str, Any]) -> str:
-    wanted = {
-        "bool_type": "is not a switch; write true or false, without quotes",
-        "int_type": "is not a whole number; write it without quotes",
-        "int_from_float": "is not a whole number",
-        "float_type": "is not a number",
-        "string_type": "is not text; write it in quotes",
-        "tuple_type": 'is not a list; write ["one", "two"]',
-        "dict_type": "is not a table; write one line for each table's name below it",
-        "too_short": "is empty; name at least {min_length}",
-        "model_type": "is not a table",
-        "path_type": "is not a path; write it in quotes",
-        "is_instance_of": "is not text; write it in quotes",
-        "dataclass_type": "is not text; write it in quotes",
-        "string_pattern_mismatch": "has another form; it must match {pattern}",
-        "greater_than_equal": "is too small; {ge} is the least",
-        "greater_than": "is too small; it must be above {gt}",
-        "less_than_equal": "is too large; {le} is the most",
-        "literal_error": "is not one of {expected}",
-    }
-    return wanted.get(kind, "").format(**context) if kind in wanted else ""
+def of_value(fault: Fault, name: Name, source: KeySource, *, secret: bool) -> Problem:
+    """Return the problem of a value that does not fit; ``secret``: it is not shown."""
+    shown = "" if secret or fault.value is None else f"= {redact(repr(fault.value))} "
+    return Problem(source, ".".join(name), shown + fault.what)

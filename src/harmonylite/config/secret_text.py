@@ -6,7 +6,6 @@ Invariant: nothing that this module hands out for showing contains a password, a
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 MASK = "***"
 
@@ -27,21 +26,44 @@ _JWT = re.compile(r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 _SEED = re.compile(r"\bS[ACNOPUX][A-Z2-7]{54,}")
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class Url:
-    """A URL that may carry a password. ``str`` and ``repr`` show it masked; `get_secret_value` gives it whole."""
+class Hidden:
+    """A text that `get_secret_value` alone gives whole. No record of fields, so nothing that shows records shows it."""
 
-    _text: str
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
 
     def get_secret_value(self) -> str:
-        """Return the URL with its password: for connecting, never for showing."""
+        """Return the whole text: for connecting, never for showing."""
         return self._text
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and self._text == getattr(other, "_text", None)
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self)!r})"
+
+
+class Secret(Hidden):
+    """A password or the like. ``str`` and ``repr`` show whether there is one."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return MASK if self._text else ""
+
+
+class Url(Hidden):
+    """A URL that may carry a password. ``str`` and ``repr`` show it masked."""
+
+    __slots__ = ()
 
     def __str__(self) -> str:
         return redact(self._text)
-
-    def __repr__(self) -> str:
-        return f"Url({str(self)!r})"
 
 
 def names_secret(name: str) -> bool:

@@ -5,11 +5,9 @@ Invariant: a `Settings` object is complete and valid; nothing reads the file, th
 
 from __future__ import annotations
 
-import warnings
+import copy
 from pathlib import Path
-from typing import Literal
-
-from pydantic import Field, PrivateAttr, SecretStr
+from typing import ClassVar, Literal
 
 from harmonylite.config.kinds import (
     POLLING_MS,
@@ -27,6 +25,7 @@ from harmonylite.config.kinds import (
     Texts,
 )
 from harmonylite.config.nats import NatsSettings
+from harmonylite.config.secret_text import Secret
 from harmonylite.config.section import Section, key
 from harmonylite.config.snapshot import SnapshotSettings
 from harmonylite.schema.names import HELPERS
@@ -163,8 +162,8 @@ class HealthCheckSettings(Section):
 class PageSettings(Section):
     """The page at `/` of `health_check.bind`, where `health_check.detailed` is true."""
 
-    token: SecretStr = key(
-        SecretStr(""),
+    token: Secret = key(
+        Secret(""),
         "Who gives it sees the page from elsewhere, and may save a snapshot, compare the nodes and put an overruled "
         "value back. At least 16 characters.",
         zero="Empty: from elsewhere the page shows no values, and nothing can be done from it",
@@ -191,23 +190,19 @@ class TablesSettings(Section):
         + ", ".join(f"`{each}`" for each in HELPERS)
         + ".",
     )
-    conflict: dict[str, Conflict] = Field(
-        default_factory=dict,
-        description=(
-            "A table by name or pattern, and what is settled as a whole when two nodes change one row: each `column` "
-            "by itself, or the whole `row`. Where several patterns fit, `row` wins; everything else is `column`."
-        ),
-        json_schema_extra={"example": '[tables.conflict]\norders = "row"\n"ledger_*" = "row"'},
+    conflict: dict[str, Conflict] = key(
+        {},
+        "A table by name or pattern, and what is settled as a whole when two nodes change one row: each `column` "
+        "by itself, or the whole `row`. Where several patterns fit, `row` wins; everything else is `column`.",
+        example='[tables.conflict]\norders = "row"\n"ledger_*" = "row"',
     )
-    identity: dict[str, Identity] = Field(
-        default_factory=dict,
-        description=(
-            "A table with a counted key by name or pattern, and the columns that identify its records: a number that "
-            "another node took meanwhile is no conflict, the row gets the next free one, and the same record written "
-            "twice is one. Known migration tools' tables have theirs (docs/migration-tools.md). Where several patterns "
-            'fit, the first one counts. Also spelled `[tables.NAME]` with `identity = ["app", "name"]`.'
-        ),
-        json_schema_extra={"example": '[tables.identity]\nbook_tags = ["book_id", "tag_id"]'},
+    identity: dict[str, Identity] = key(
+        {},
+        "A table with a counted key by name or pattern, and the columns that identify its records: a number that "
+        "another node took meanwhile is no conflict, the row gets the next free one, and the same record written "
+        "twice is one. Known migration tools' tables have theirs (docs/migration-tools.md). Where several patterns "
+        'fit, the first one counts. Also spelled `[tables.NAME]` with `identity = ["app", "name"]`.',
+        example='[tables.identity]\nbook_tags = ["book_id", "tag_id"]',
     )
 
 
@@ -234,10 +229,6 @@ class SchemaSettings(Section):
         "before the rows that need them; what removes, renames or rebuilds waits for this node's own migration. "
         "`none`: everything waits for it.",
     )
-
-
-# pydantic has a deprecated method of this name, which nobody calls
-warnings.filterwarnings("ignore", message='Field name "schema" in "Settings" shadows', category=UserWarning)
 
 
 class Settings(Section):
@@ -297,7 +288,7 @@ class Settings(Section):
     nats: NatsSettings = NatsSettings()
     tables: TablesSettings = TablesSettings()
     extensions: ExtensionsSettings = ExtensionsSettings()
-    schema: SchemaSettings = SchemaSettings()  # type: ignore[assignment]  # pydantic's deprecated method of that name
+    schema: SchemaSettings = SchemaSettings()
     logging: LoggingSettings = LoggingSettings()
     prometheus: PrometheusSettings = PrometheusSettings()
     health_check: HealthCheckSettings = HealthCheckSettings()
@@ -306,8 +297,8 @@ class Settings(Section):
     feed: FeedSettings = FeedSettings()
     verify: VerifySettings = VerifySettings()
 
-    _name: str = PrivateAttr("")
-    _beside: tuple[Path, ...] = PrivateAttr(())
+    _name: ClassVar[str] = ""
+    _beside: ClassVar[tuple[Path, ...]] = ()
 
     @property
     def name(self) -> str:
@@ -321,8 +312,8 @@ class Settings(Section):
 
     def named(self, name: str, beside: tuple[Path, ...]) -> Settings:
         """Return these settings for the database called ``name``, one of the files ``beside``."""
-        found = self.model_copy()
-        found._name, found._beside = name, beside
+        found = copy.copy(self)
+        vars(found).update(_name=name, _beside=beside)
         return found
 
     @property

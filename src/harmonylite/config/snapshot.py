@@ -7,10 +7,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import SecretStr
-
 from harmonylite.config.kinds import Milliseconds, OptionalName, OptionalPath, Texts
-from harmonylite.config.secret_text import Url
+from harmonylite.config.secret_text import Secret, Url
 from harmonylite.config.section import Section, key
 from harmonylite.config.store_kinds import AccountName, BucketName, Endpoint, Folder, SftpUrl, WebdavUrl
 
@@ -44,8 +42,8 @@ class S3StoreSettings(Section):
         "`endpoint` begins with the bucket's name.",
     )
     access_key: str = key("", "Access key id.", zero="Empty: from the environment or the machine's role")
-    secret: SecretStr = key(SecretStr(""), "Secret key.")
-    session_token: SecretStr = key(SecretStr(""), "Session token of temporary credentials.")
+    secret: Secret = key(Secret(""), "Secret key.")
+    session_token: Secret = key(Secret(""), "Session token of temporary credentials.")
 
 
 class AzureStoreSettings(Section):
@@ -54,10 +52,10 @@ class AzureStoreSettings(Section):
     account: AccountName = key("", "Storage account.")
     container: BucketName = key("", "Container; it must exist.")
     path: Folder = key("", "Folder within the container.")
-    account_key: SecretStr = key(
-        SecretStr(""), "Access key.", zero="Empty: `sas_token`, the environment or the machine's identity"
+    account_key: Secret = key(
+        Secret(""), "Access key.", zero="Empty: `sas_token`, the environment or the machine's identity"
     )
-    sas_token: SecretStr = key(SecretStr(""), "Shared access signature, instead of `account_key`.")
+    sas_token: Secret = key(Secret(""), "Shared access signature, instead of `account_key`.")
     endpoint: Endpoint = key(
         "", "Host and port of the service, without https://.", zero="Empty: `<account>.blob.core.windows.net`"
     )
@@ -81,7 +79,7 @@ class SftpStoreSettings(Section):
         "`key_file` is used, without that your SSH agent and the keys in ~/.ssh.",
     )
     key_file: OptionalPath = key(None, "Private key to log in with.")
-    key_passphrase: SecretStr = key(SecretStr(""), "What opens `key_file`, where it is encrypted.")
+    key_passphrase: Secret = key(Secret(""), "What opens `key_file`, where it is encrypted.")
     known_hosts: OptionalPath = key(None, "File with the server's public key.", zero="Empty: ~/.ssh/known_hosts")
 
 

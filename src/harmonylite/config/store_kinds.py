@@ -9,9 +9,8 @@ import re
 from collections.abc import Callable
 from typing import Annotated
 
-from pydantic import AfterValidator
-
 from harmonylite.config.kinds import OptionalUrl
+from harmonylite.config.reading import After
 from harmonylite.config.secret_text import Url
 from harmonylite.config.store_urls import sftp_place, webdav_place
 
@@ -58,9 +57,9 @@ def _taken_apart(take: Callable[[str], object]) -> Callable[[Url], Url]:
     return check
 
 
-Endpoint = Annotated[str, AfterValidator(_endpoint)]
-AccountName = Annotated[str, AfterValidator(_account)]
-BucketName = Annotated[str, AfterValidator(_bucket)]
-Folder = Annotated[str, AfterValidator(_folder)]
-WebdavUrl = Annotated[OptionalUrl, AfterValidator(_taken_apart(webdav_place))]
-SftpUrl = Annotated[OptionalUrl, AfterValidator(_taken_apart(sftp_place))]
+Endpoint = Annotated[str, After(_endpoint)]
+AccountName = Annotated[str, After(_account)]
+BucketName = Annotated[str, After(_bucket)]
+Folder = Annotated[str, After(_folder)]
+WebdavUrl = Annotated[OptionalUrl, After(_taken_apart(webdav_place))]
+SftpUrl = Annotated[OptionalUrl, After(_taken_apart(sftp_place))]

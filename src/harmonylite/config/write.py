@@ -9,15 +9,13 @@ from __future__ import annotations
 import json
 import textwrap
 from collections.abc import Iterator
+from dataclasses import MISSING
 from pathlib import Path
 from typing import Any
 
-from pydantic import SecretStr
-from pydantic_core import PydanticUndefined
-
 from harmonylite.config.layers import ENVIRONMENT_PREFIX
 from harmonylite.config.load import value_of
-from harmonylite.config.secret_text import MASK, Url
+from harmonylite.config.secret_text import MASK, Secret, Url
 from harmonylite.config.section import Key, Section, keys, sections
 from harmonylite.config.settings import Settings
 
@@ -83,7 +81,7 @@ def variable(key: Key) -> str:
 def toml(value: Any) -> str:
     """Return ``value`` as TOML, secrets masked."""
     match value:
-        case SecretStr():
+        case Secret():
             return toml(MASK if value.get_secret_value() else "")
         case None:
             return '""'
@@ -110,11 +108,11 @@ def _table(key: Key, value: dict[str, Any]) -> Iterator[str]:
 
 def _documented(key: Key) -> str:
     comment = _comment(_plain(key.description))
-    if key.field.is_required():
+    if key.default is MISSING:
         return f"{comment}\n{key.example}\n"
     if key.example:
         return f"{comment}\n{_comment(key.example, wrap=False)}\n"
-    return f"{comment}\n# {key.path[-1]} = {toml(key.field.default)}\n"
+    return f"{comment}\n# {key.path[-1]} = {toml(key.default)}\n"
 
 
 def _comment(text: str, *, wrap: bool = True) -> str:
@@ -128,10 +126,9 @@ def _plain(text: str) -> str:
 
 
 def _shown_default(key: Key) -> str:
-    if key.field.is_required():
+    if key.default is MISSING:
         return "must be set"
-    default = key.field.default
-    return "none" if default is PydanticUndefined else f"`{toml(default)}`"
+    return "none" if key.default == {} else f"`{toml(key.default)}`"
 
 
 def _cell(text: str) -> str:

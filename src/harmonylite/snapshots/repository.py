@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
@@ -38,8 +38,10 @@ from harmonylite.ports import Progress, Store
 from harmonylite.snapshots.archive import fetch, must_fit, pack, unpack_checked
 from harmonylite.snapshots.catalog import Catalog
 from harmonylite.snapshots.manifest import PREFIX, Packed, Snapshot, decode, describe, encode, fits, is_behind
-from harmonylite.snapshots.signing import Signing
 from harmonylite.status import NodeStatus
+
+if TYPE_CHECKING:
+    from harmonylite.snapshots.signing import Signing
 
 log = logging.getLogger(__name__)
 

@@ -78,7 +78,9 @@ def _listen(address: Address) -> socket.socket:
         both = socket.has_dualstack_ipv6()
         family = socket.AF_INET6 if both else socket.AF_INET
         return socket.create_server(("", address.port), family=family, dualstack_ipv6=both, backlog=BACKLOG)
-    found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    # A text would be put through the codec for names of any language first, tables and all: 1 MB of memory.
+    host = address.host.encode() if address.host.isascii() else address.host
+    found = socket.getaddrinfo(host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     family, _, _, _, where = sorted(found, key=lambda entry: entry[0] != socket.AF_INET)[0]
     return socket.create_server((str(where[0]), address.port), family=family, backlog=BACKLOG)
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from starlette.routing import BaseRoute
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-    from harmonylite.web.page_routes import PageSource
+    from harmonylite.web.page_source import PageSource
     from harmonylite.web.server import HttpServer
 
 PATH = "/database/"

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from starlette.routing import BaseRoute, Route
     from starlette.types import ASGIApp
 
-    from harmonylite.web.page_routes import PageSource
+    from harmonylite.web.page_source import PageSource
 
 HEALTH_KEY = "health_check.bind"
 METRICS_KEY = "prometheus.bind"

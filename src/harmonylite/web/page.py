@@ -21,7 +21,8 @@ from harmonylite.histogram import LATENCY_BOUNDS, Histogram
 from harmonylite.status import NodeStatus
 from harmonylite.web.health import not_ready
 from harmonylite.web.page_guard import PageGuard
-from harmonylite.web.page_routes import PageSource, guarded, page_data_routes
+from harmonylite.web.page_routes import guarded, page_data_routes
+from harmonylite.web.page_source import PageSource
 
 if TYPE_CHECKING:
     from starlette.requests import Request

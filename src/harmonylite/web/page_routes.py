@@ -1,15 +1,13 @@
 """What the page asks its node for, each path behind `PageGuard`.
 
-Invariant: arguments are checked before the node is asked; a value of SQLite reaches the page as text beside its type,
-so that a number of 64 bits is shown whole.
+Invariant: arguments are checked before the node is asked.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import AsyncGenerator, Callable
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -18,51 +16,14 @@ from starlette.routing import Route
 from harmonylite.errors import HarmonyLiteError
 from harmonylite.web.control_routes import BadArgumentError, Endpoint, answering, arguments, failure, parsed, whole
 from harmonylite.web.feed_routes import LINES, EntryStream, written
-from harmonylite.web.last_hour import LastHour
 from harmonylite.web.page_guard import Need, PageGuard
+from harmonylite.web.page_source import PageActions, PageSource
+from harmonylite.web.page_values import shown_change
 
 MOST_CONFLICTS = 200
 """Conflicts in one answer."""
 WRONG_SECONDS = 0.3
 """How long an answer to a wrong token takes."""
-
-
-class PageActions(Protocol):
-    """What the page asks a node; `harmonylite.node.page` answers. May raise `HarmonyLiteError`."""
-
-    async def details(self) -> dict[str, Any]:
-        """Return nodes, tables, snapshots and the last comparison; ``errors`` says what of it is not known, and why."""
-
-    async def conflicts(self, table: str, words: str, limit: int) -> Sequence[dict[str, Any]]:
-        """Return the newest conflicts that have all ``words``, of ``table`` ("" = of all)."""
-
-    async def changes(self) -> AsyncGenerator[dict[str, Any], None]:
-        """Return the last changes, and those that come."""
-
-    def log(self) -> Sequence[dict[str, str]]:
-        """Return the last lines of the log, the oldest first."""
-
-    async def put_back(self, conflict: str) -> dict[str, Any]:
-        """Write the value that was overruled in the conflict of that id."""
-
-    async def save_snapshot(self) -> dict[str, Any]:
-        """Save a snapshot now."""
-
-    async def verify(self) -> dict[str, Any]:
-        """Compare database, mirror and nodes now."""
-
-
-@dataclass(frozen=True, slots=True)
-class PageSource:
-    """Where the page's data comes from, and who may have it. ``name``: of the database among the ``databases`` of its
-    process, each of which has a tab; "" and none where it is the only one.
-    """
-
-    actions: PageActions
-    hour: LastHour
-    guard: PageGuard
-    name: str = ""
-    databases: Callable[[], Sequence[Any]] = tuple
 
 
 def page_data_routes(source: PageSource) -> list[Route]:
@@ -144,33 +105,3 @@ async def _shown_entries(entries: AsyncGenerator[dict[str, Any], None]) -> Async
             yield entry | {"changes": [shown_change(change) for change in entry["changes"]]}
     finally:
         await entries.aclose()
-
-
-def shown_change(change: dict[str, Any]) -> dict[str, Any]:
-    """Return a change of the feed with each value as `shown`."""
-    return change | {side: shown_row(change[side]) for side in ("key", "before", "after")}
-
-
-def shown_row(row: dict[str, Any]) -> list[list[str]]:
-    """Return name, type and text of each value of a row."""
-    return [[name, *shown(value)] for name, value in row.items()]
-
-
-def shown(value: Any) -> tuple[str, str]:
-    """Return type and text of a value that `harmonylite.web.values.sql_json` made, shortened where it is long."""
-    match value:
-        case None:
-            return "null", "NULL"
-        case {"blob": str(text)}:
-            return "blob", f"x'{_short(text)}' ({len(text) // 2:,} bytes)"
-        case {"raw_text": str(text)}:
-            return "text", f"not UTF-8: {_short(text)}"
-        case {"real": str(text)}:
-            return "real", text
-        case int() | float():
-            return ("integer" if isinstance(value, int) else "real"), str(value)
-    return "text", _short(str(value), 2_000)
-
-
-def _short(text: str, most: int = 64) -> str:
-    return text if len(text) <= most else f"{text[:most]}\N{HORIZONTAL ELLIPSIS}"

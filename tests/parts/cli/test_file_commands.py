@@ -140,7 +140,7 @@ import sys
 from click.testing import CliRunner
 from harmonylite.cli.root import root
 CliRunner().invoke(root, ["status", "-config", "config.toml"])
-heavy = {"apsw", "nats", "starlette", "uvicorn", "structlog", "nkeys"} & set(sys.modules)
+heavy = {"apsw", "nats", "starlette", "uvicorn", "nkeys"} & set(sys.modules)
 sys.exit(", ".join(sorted(heavy)) or 0)
 """
     (tmp_path / "config.toml").write_text('db_path = "app.db"\n')

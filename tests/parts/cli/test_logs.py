@@ -8,7 +8,6 @@ import logging
 from collections.abc import Iterator
 
 import pytest
-import structlog
 
 from harmonylite.config import LoggingSettings
 from harmonylite.logs import TAIL_LINES, LogTail, configure, redact
@@ -23,13 +22,12 @@ def _as_before() -> Iterator[None]:
     yield
     root.handlers[:], root.level = handlers, level
     logging.captureWarnings(False)
-    structlog.reset_defaults()
 
 
 def logged(form: str, *, verbose: bool = False, known: tuple[str, ...] = (SECRET,)) -> io.StringIO:
     """Return the stream that a new pipeline writes to."""
     stream = io.StringIO()
-    section = LoggingSettings.model_validate({"format": form, "verbose": verbose})
+    section = LoggingSettings.read({"format": form, "verbose": verbose})
     configure(section, known_secrets=known, stream=stream)
     return stream
 
@@ -40,13 +38,13 @@ def fail_with_a_secret_in_a_variable() -> None:
     try:
         raise ValueError(f"nats://user:{SECRET}@host refused a text of length {len(password)}")
     except ValueError:
-        structlog.get_logger("own").exception("it failed")
+        logging.getLogger("own").exception("it failed")
         logging.getLogger("foreign").exception("it failed there")
 
 
 def test_json_is_one_object_a_line_for_own_and_foreign_lines() -> None:
     stream = logged("json")
-    structlog.get_logger("harmonylite.part").info("a thing happened", shard=3)
+    logging.getLogger("harmonylite.part").info("a thing happened", extra={"shard": 3})
     logging.getLogger("uvicorn").warning("from %s", "there", extra={"client": "127.0.0.1"})
     own, foreign = [json.loads(line) for line in stream.getvalue().splitlines()]
     assert (own["message"], own["shard"], own["level"], own["logger"]) == (
@@ -62,9 +60,10 @@ def test_json_is_one_object_a_line_for_own_and_foreign_lines() -> None:
 @pytest.mark.parametrize("form", ["json", "console"])
 def test_no_secret_reaches_the_log(form: str) -> None:
     stream = logged(form)
-    log = structlog.get_logger("own")
-    log.info("with %s in it", SECRET, url=f"nats://user:{SECRET}@host", nested={"a": [SECRET, {"password": "short"}]})
-    log.info("by name", user_password="abc", token="xyz")
+    log = logging.getLogger("own")
+    more = {"url": f"nats://user:{SECRET}@host", "nested": {"a": [SECRET, {"password": "short"}]}}
+    log.info("with %s in it", SECRET, extra=more)
+    log.info("by name", extra={"user_password": "abc", "token": "xyz"})
     logging.getLogger("foreign").warning("password=%s at %s", "pqrs", SECRET)
     fail_with_a_secret_in_a_variable()
     text = stream.getvalue()
@@ -75,15 +74,15 @@ def test_no_secret_reaches_the_log(form: str) -> None:
 
 def test_short_known_secrets_do_not_tear_words_apart() -> None:
     stream = logged("console", known=("a", ""))
-    structlog.get_logger("own").info("a database at last")
+    logging.getLogger("own").info("a database at last")
     assert "a database at last" in stream.getvalue()
 
 
 @pytest.mark.parametrize(("verbose", "seen"), [(True, 4), (False, 2)])
 def test_verbose_decides_over_details_and_over_foreign_chatter(verbose: bool, seen: int) -> None:
     stream = logged("json", verbose=verbose)
-    structlog.get_logger("own").debug("a detail")
-    structlog.get_logger("own").info("news")
+    logging.getLogger("own").debug("a detail")
+    logging.getLogger("own").info("news")
     logging.getLogger("nats").info("chatter")
     logging.getLogger("nats").warning("trouble")
     assert len(stream.getvalue().splitlines()) == seen

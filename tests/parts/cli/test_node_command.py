@@ -11,7 +11,6 @@ from typing import Any
 
 import apsw
 import pytest
-import structlog
 
 from harmonylite.config import Settings
 from harmonylite.errors import FencedError, NotRunningError
@@ -44,7 +43,6 @@ def starts(monkeypatch: pytest.MonkeyPatch) -> Iterator[Starts]:
     yield install
     root.handlers[:], root.level = handlers, level
     logging.captureWarnings(False)
-    structlog.reset_defaults()
 
 
 @pytest.mark.parametrize("form", ["-config={}", "--config={}", "-config {}", "--config {}"])

@@ -24,7 +24,8 @@ from harmonylite.jetstream.shard import JetStreamShard
 from harmonylite.jetstream.streams import ensure_streams
 from harmonylite.nats.link import NatsLink
 from harmonylite.nats.settings import LinkSettings, TlsSettings, split_addresses
-from harmonylite.nats_server.server import EmbeddedServer, find_server
+from harmonylite.nats_server.binary import find_server
+from harmonylite.nats_server.server import EmbeddedServer
 from harmonylite.nats_server.settings import EmbeddedSettings
 from tests.parts.fix_nats import eventually, quick
 from tests.parts.nats.fix_keys import Certificates

@@ -13,9 +13,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from pydantic import SecretStr
 
-from harmonylite.config.secret_text import Url
+from harmonylite.config.secret_text import Secret, Url
 from harmonylite.config.snapshot import (
     AzureStoreSettings,
     S3StoreSettings,
@@ -149,7 +148,7 @@ def s3_settings(
         path=path,
         use_ssl=False,
         access_key=KEY,
-        secret=SecretStr(secret),
+        secret=Secret(secret),
     )
 
 
@@ -158,7 +157,7 @@ def azure_settings(
 ) -> AzureStoreSettings:
     """Return the settings of a store on ``server``."""
     endpoint = f"127.0.0.1:{port or server.port}"
-    key = SecretStr(secret)
+    key = Secret(secret)
     return AzureStoreSettings(
         endpoint=endpoint, account=ACCOUNT, container=container, path=path, use_ssl=False, account_key=key
     )

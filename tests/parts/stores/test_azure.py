@@ -6,8 +6,8 @@ import base64
 from pathlib import Path
 
 import pytest
-from pydantic import SecretStr
 
+from harmonylite.config.secret_text import Secret
 from harmonylite.config.snapshot import AzureStoreSettings
 from harmonylite.errors import ObjectMissingError, SnapshotError
 from harmonylite.stores.azure import AzureStore, where, who
@@ -47,5 +47,5 @@ def test_an_endpoint_that_begins_with_the_account_is_complete(endpoint: str, url
 
 
 def test_a_token_is_used_where_there_is_no_key() -> None:
-    assert who(AzureStoreSettings(sas_token=SecretStr("?sv=1&sig=2"))) == {"sas_key": "sv=1&sig=2"}
+    assert who(AzureStoreSettings(sas_token=Secret("?sv=1&sig=2"))) == {"sas_key": "sv=1&sig=2"}
     assert who(AzureStoreSettings()) == {}

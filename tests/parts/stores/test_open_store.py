@@ -67,7 +67,7 @@ async def test_a_missing_package_is_said_with_what_installs_it(
                 raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
     monkeypatch.setattr(sys, "meta_path", [Absent(), *sys.meta_path])
-    settings = SnapshotSettings.model_validate({"store": store})
+    settings = SnapshotSettings.read({"store": store})
     with pytest.raises(ConfigError, match=rf"needs the package {package}.*pip install 'harmonylite\[{store}\]'"):
         open_store(settings, owner="one", nats=await file_place.make())
 

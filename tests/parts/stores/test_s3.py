@@ -6,6 +6,7 @@ import json
 import ssl
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -13,8 +14,8 @@ from urllib.parse import parse_qs
 
 import pytest
 import trustme
-from pydantic import SecretStr
 
+from harmonylite.config.secret_text import Secret
 from harmonylite.config.snapshot import S3StoreSettings
 from harmonylite.errors import ConfigError, SnapshotError
 from harmonylite.stores.s3 import S3Store, where, who
@@ -35,7 +36,7 @@ def settings(server: Server, *, access_key: str = "", secret: str = "") -> S3Sto
         bucket="bucket",
         use_ssl=False,
         access_key=access_key,
-        secret=SecretStr(secret),
+        secret=Secret(secret),
     )
 
 
@@ -160,7 +161,7 @@ async def test_keys_may_come_from_a_role_of_the_machine(
     for name, value in ROLES[kind].items():
         monkeypatch.setenv(name, value.format(url=role, file=file))
     file.write_text(TOKENS[kind])
-    given = settings(s3_api).model_copy(update={"ca_file": tmp_path / "ca" if kind == "web identity" else None})
+    given = replace(settings(s3_api), ca_file=tmp_path / "ca" if kind == "web identity" else None)
     assert isinstance(await S3Store(given).names(), list)
     if kind != "instance":
         file.write_text("of-somebody-else")
@@ -175,7 +176,7 @@ async def test_without_any_keys_it_says_so(s3_api: Server, monkeypatch: pytest.M
 
 
 def placed(**keys: object) -> tuple[str, bool, str]:
-    found = where(S3StoreSettings.model_validate({"bucket": "shop", **keys}))
+    found = where(S3StoreSettings.read({"bucket": "shop", **keys}))
     assert found.get("endpoint") == found.get("aws_endpoint_url_s3")
     return str(found.get("endpoint", "")), found["virtual_hosted_style_request"], str(found.get("region", ""))
 
@@ -205,7 +206,7 @@ def test_a_bucket_is_addressed_as_its_service_wants_it(
 
 
 def test_temporary_keys_keep_their_token() -> None:
-    found = who(S3StoreSettings(access_key="a", secret=SecretStr("b"), session_token=SecretStr("c")))
+    found = who(S3StoreSettings(access_key="a", secret=Secret("b"), session_token=Secret("c")))
     assert found == {"access_key_id": "a", "secret_access_key": "b", "session_token": "c"}
 
 
@@ -217,17 +218,17 @@ async def test_a_service_of_ones_own_is_trusted_by_its_authority_only(tmp_path: 
     (tmp_path / "server").mkdir()
     server = s3_server(tmp_path / "server", str(tmp_path / "pair"), str(tmp_path / "pair"))
     try:
-        plain = s3_settings(server).model_copy(update={"use_ssl": True})
+        plain = replace(s3_settings(server), use_ssl=True)
         with pytest.raises(SnapshotError, match=r"snapshot\.s3\.ca_file"):
             await S3Store(plain).names()
-        assert await S3Store(plain.model_copy(update={"ca_file": tmp_path / "ca"})).names() == []
+        assert await S3Store(replace(plain, ca_file=tmp_path / "ca")).names() == []
     finally:
         server.stop()
 
 
 async def test_https_to_a_service_that_speaks_http_is_said(s3_api: Server) -> None:
     with pytest.raises(SnapshotError, match="use_ssl = false"):
-        await S3Store(s3_settings(s3_api).model_copy(update={"use_ssl": True})).names()
+        await S3Store(replace(s3_settings(s3_api), use_ssl=True)).names()
 
 
 async def test_a_service_that_is_not_up_is_said(s3_api: Server) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import asyncssh
 import pytest
-from pydantic import SecretStr
 
-from harmonylite.config.secret_text import Url
+from harmonylite.config.secret_text import Secret, Url
 from harmonylite.config.snapshot import SftpStoreSettings
 from harmonylite.errors import SnapshotError
 from harmonylite.stores.sftp import SftpStore
@@ -19,8 +20,8 @@ from tests.parts.stores.line import Line
 from tests.parts.stores.servers import LOGIN, PASSWORD, Server
 
 
-def opened(settings: SftpStoreSettings, **changes: object) -> SftpStore:
-    return SftpStore(settings.model_copy(update=changes), owner="one")
+def opened(settings: SftpStoreSettings, **changes: Any) -> SftpStore:
+    return SftpStore(replace(settings, **changes), owner="one")
 
 
 async def test_an_unknown_host_is_refused_with_the_line_that_would_let_it_in(ssh: Server, tmp_path: Path) -> None:
@@ -75,7 +76,7 @@ async def test_a_server_that_is_not_trusted_gets_no_password(tmp_path: Path) -> 
 async def test_a_key_logs_in_without_a_password(ssh: Server, tmp_path: Path, key: str, passphrase: str) -> None:
     url = Url(f"sftp://{LOGIN}@127.0.0.1:{ssh.port}/~/by-key-{key}")
     file = ssh.root.parent / key
-    store = opened(sftp_settings(ssh), url=url, key_file=file, key_passphrase=SecretStr(passphrase))
+    store = opened(sftp_settings(ssh), url=url, key_file=file, key_passphrase=Secret(passphrase))
     (tmp_path / "source").write_bytes(b"1")
     await store.put("x", tmp_path / "source")
     assert await store.names() == ["x"]
@@ -89,7 +90,7 @@ async def test_a_key_that_is_not_let_in_or_can_not_be_opened_is_said(ssh: Server
         await opened(sftp_settings(ssh), url=url, key_file=tmp_path / "stranger").names()
     for passphrase in ("", "wrong-one"):
         store = opened(
-            sftp_settings(ssh), url=url, key_file=ssh.root.parent / "locked", key_passphrase=SecretStr(passphrase)
+            sftp_settings(ssh), url=url, key_file=ssh.root.parent / "locked", key_passphrase=Secret(passphrase)
         )
         with pytest.raises(SnapshotError, match=r"the key file can't be used.*key_passphrase") as caught:
             await store.names()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -70,5 +71,5 @@ async def test_ssh_keyscan_writes_what_the_store_wants(sftp: Server, tmp_path: P
     known = tmp_path / "known_hosts"
     with known.open("wb") as out:
         await asyncio.to_thread(subprocess.run, ["ssh-keyscan", *words], stdout=out, check=True, timeout=60)
-    settings = sftp_settings(sftp).model_copy(update={"known_hosts": known})
+    settings = replace(sftp_settings(sftp), known_hosts=known)
     assert isinstance(await SftpStore(settings, owner="one").names(), list)

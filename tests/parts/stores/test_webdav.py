@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
@@ -68,7 +69,7 @@ async def test_a_server_of_ones_own_is_trusted_by_its_authority_only(tmp_path: P
         plain = WebdavStoreSettings(url=Url(f"https://{login}@127.0.0.1:{server.port}/dav"))
         with pytest.raises(SnapshotError, match=r"not trusted.*snapshot\.webdav\.ca_file"):
             await WebdavStore(plain, owner="one").names()
-        store = WebdavStore(plain.model_copy(update={"ca_file": tmp_path / "ca"}), owner="one")
+        store = WebdavStore(replace(plain, ca_file=tmp_path / "ca"), owner="one")
         await store.put("x", source)
         assert await store.names() == ["x"]
     finally:

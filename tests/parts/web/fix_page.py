@@ -13,7 +13,7 @@ from harmonylite.status import NodeStatus
 from harmonylite.web.endpoints import HealthEndpoint, http_servers
 from harmonylite.web.last_hour import KEPT, LastHour
 from harmonylite.web.page_guard import PageGuard
-from harmonylite.web.page_routes import PageSource
+from harmonylite.web.page_source import PageSource
 from harmonylite.web.server import HttpServer
 from tests.parts.web.fix_http import running_status
 

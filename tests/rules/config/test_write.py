@@ -77,7 +77,7 @@ def test_every_key_stands_in_the_template_with_what_it_does() -> None:
     text = template()
     for key in KEYS.values():
         assert re.search(rf"(?m)^(# )?(\[tables\.)?{re.escape(key.path[-1])}( =|\])", text), key.name
-        assert key.field.description, key.name
+        assert key.description, key.name
 
 
 def test_the_documentation_has_every_key_as_the_code_has_it() -> None:

@@ -39,7 +39,7 @@ PLAIN = {
     "jetstream/object_store.py": (3, "base64 that was just made here; what comes from NATS is decoded within a try"),
     "jetstream/stream_metadata.py": (1, "text that was just encoded here"),
     "nats_server/server_files.py": (2, "text that was just encoded here"),
-    "program.py": (1, "text that the program itself encoded, here or in the process that runs its node"),
+    "config/load.py": (1, "text that the program itself encoded, here or in the process that runs its node"),
     "snapshots/signing.py": (1, "a public key that the library of NKeys wrote"),
     "stores/host_keys.py": (1, "a key that the SSH library exports"),
     "web/page.py": (1, "base64 that was just made here"),

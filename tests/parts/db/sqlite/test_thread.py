@@ -6,9 +6,9 @@ import asyncio
 import threading
 
 import pytest
-from structlog.contextvars import bound_contextvars, get_contextvars
 
 from harmonylite.db.sqlite.thread import GiveWayError, SqliteThread
+from harmonylite.logs import bind, bound
 
 
 async def test_calls_run_one_after_the_other_on_one_thread() -> None:
@@ -29,11 +29,11 @@ async def test_calls_run_one_after_the_other_on_one_thread() -> None:
 
 async def test_log_lines_of_the_thread_name_the_database_as_those_of_its_tasks_do() -> None:
     thread = SqliteThread()
-    with bound_contextvars(database="shop"):
-        try:
-            assert (await thread.run(get_contextvars))["database"] == "shop"
-        finally:
-            await thread.aclose()
+    bind(database="shop")
+    try:
+        assert (await thread.run(bound))["database"] == "shop"
+    finally:
+        await thread.aclose()
 
 
 async def test_a_call_whose_caller_gave_up_runs_to_its_end() -> None:
