@@ -9,6 +9,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+from bench import level
 from bench.latency import latency, written
 from bench.machine import describe
 from bench.measure import MEASUREMENTS as ALONE
@@ -17,7 +18,8 @@ from bench.neighbours import neighbours
 from bench.report import Row, last_values, make_console, save, show
 
 HERE = Path(__file__).parent
-MEASUREMENTS = ALONE | {"latency": latency, "written": written, "neighbours": neighbours}
+USUAL = ALONE | {"latency": latency, "written": written, "neighbours": neighbours}
+MEASUREMENTS = USUAL | level.MEASUREMENTS
 
 
 def main() -> int:
@@ -29,7 +31,7 @@ def main() -> int:
     data.mkdir(parents=True)
     machine = describe(data)
     rows: list[Row] = []
-    for name in options.only or MEASUREMENTS:
+    for name in options.only or (MEASUREMENTS if options.level else USUAL):
         started = time.monotonic()
         folder = data / name
         folder.mkdir()
@@ -48,6 +50,9 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description="measure the budgets on this machine")
     parser.add_argument("--quick", action="store_true", help="small sizes: a minute instead of several")
     parser.add_argument("--only", action="append", choices=list(MEASUREMENTS), help="one measurement; repeatable")
+    parser.add_argument(
+        "--level", action="store_true", help="also what must not grow: " + ", ".join(level.MEASUREMENTS)
+    )
     parser.add_argument("--transaction", type=int, help="rows of the large transaction")
     parser.add_argument("--backlog", type=int, help="rows of the backlog")
     parser.add_argument("--latency", type=int, help="one-row commits whose latency is measured")

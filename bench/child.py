@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
+from random import Random
 
 TABLE = (
     "CREATE TABLE measured (id TEXT PRIMARY KEY NOT NULL, customer INTEGER NOT NULL, status TEXT NOT NULL,"
@@ -25,7 +26,7 @@ TABLE = (
 INDEX = "CREATE INDEX measured_customer ON measured (customer)"
 COUNTED = "CREATE TABLE counted (id INTEGER PRIMARY KEY, body TEXT NOT NULL)"
 """A table of which a new row changes one page, mostly."""
-COUNT = {"count": "INSERT INTO counted VALUES (?, ?)"}
+COUNT = {"count": "INSERT INTO counted VALUES (?, ?)", "blob": "INSERT INTO counted VALUES (?, ?)"}
 STATEMENTS = {
     "insert": "INSERT INTO measured VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
     "update": "UPDATE measured SET status = ?, amount = ?, updated_at = ? WHERE id = ?",
@@ -68,6 +69,9 @@ def bindings(statement: str, first: int, count: int, among: int, values: int) ->
     if statement == "insert":
         yield from rows(first, count)
         return
+    if statement == "blob":
+        yield from ((n, _body(n, among)) for n in range(first, first + count))
+        return
     if statement == "count":
         yield from (
             (n, f"a note of ordinary length about number {n}".ljust(100, ".")) for n in range(first, first + count)
@@ -76,6 +80,11 @@ def bindings(statement: str, first: int, count: int, among: int, values: int) ->
     for n in range(count):
         key = _key(first + n * STRIDE % among)
         yield ("closed", (values + n) * 0.25, _at(values + n), key) if statement == "update" else (key,)
+
+
+def _body(n: int, size: int) -> bytes:
+    """Return ``size`` bytes that don't compress, as pictures don't, others for each row."""
+    return Random(n).randbytes(size)
 
 
 def _mixed(n: int) -> int:
@@ -215,7 +224,9 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=1, help="number of the first row")
     parser.add_argument("--statement", choices=[*STATEMENTS, *COUNT], default="insert")
     parser.add_argument("--progress", choices=list(PROGRESS), default="insert", help="what an onlooker reads")
-    parser.add_argument("--among", type=int, default=0, help="rows that updates scatter over; 0: as many as --count")
+    parser.add_argument(
+        "--among", type=int, default=0, help="rows that updates scatter over; 0: as many as --count; bytes of a blob"
+    )
     parser.add_argument("--values", type=int, default=0, help="number of the first value that an update writes")
     parser.add_argument("--per-commit", type=int, default=1, help="rows in one transaction")
     parser.add_argument("--synchronous", default="normal")

@@ -21,7 +21,7 @@ from pathlib import Path
 from statistics import mean
 
 from bench.child import connect
-from bench.machine import NODE, START_SECONDS, Node, describe, ended
+from bench.machine import START_SECONDS, Node, describe, ended
 from harmonylite.nats_server.binary import find_server
 
 HERE = Path(__file__).parent
@@ -132,15 +132,12 @@ def running(folder: Path, number: int, ports: Sequence[int]) -> Iterator[Node]:
     """Run a node on a database of its own, with three replicas of the stream; it need not be ready yet."""
     home = folder / f"n{number}"
     home.mkdir()
-    node = Node(number, home / "app.db", ports[number % 3], http=free_ports(1)[0])
+    node = Node(number, home / "app.db", ports[number % 3], replicas=3, http=free_ports(1)[0])
     connection = connect(str(node.db))
     connection.execute(TABLE)
     connection.close()
-    text = NODE.format(
-        db=json.dumps(str(node.db)), number=number, shards=1, nats=node.nats, http=node.http, entries=node.entries
-    )
     config = home / "config.toml"
-    config.write_text(text.replace("replicas = 1", "replicas = 3"))
+    config.write_text(node.config())
     with (home / "node.log").open("ab") as log:
         node.process = subprocess.Popen(
             [sys.executable, "-m", "harmonylite", "-config", str(config)], stdout=log, stderr=log

@@ -34,12 +34,14 @@ def latency(folder: Path, sizes: Sizes) -> list[Row]:
         done = sizes.latency // 10
         one_by_one(nodes, done, already=0)
         for _ in range(TURNS):
-            alone += asyncio.run(_publishes(nodes[0].nats, count // 2))
+            alone += asyncio.run(publishes(nodes[0].nats, count // 2))
             for synchronous, times in inserts.items():
                 times += one_by_one(nodes, count, already=done, synchronous=synchronous)
                 done += count
-        alone += asyncio.run(_publishes(nodes[0].nats, count // 2))
+        alone += asyncio.run(publishes(nodes[0].nats, count // 2))
+        bulk = child("watch", nodes[1].db, count=done + sizes.bulk, pause=PAUSE)
         write(nodes[0].db, count=sizes.bulk, per_commit=sizes.bulk, first=done + 1)
+        result(bulk)  # a node that is still reading them has nothing pending to say
         for node in nodes:
             node.until_quiet()
         updates = one_by_one(
@@ -73,11 +75,11 @@ def _rows(inserts: dict[str, list[float]], updates: list[float], alone: list[flo
     ]
 
 
-async def _publishes(port: int, count: int) -> list[float]:
+async def publishes(port: int, count: int, *, replicas: int = 1) -> list[float]:
     """Publish messages of a change set's size to a stream of their own; return each one's milliseconds until acked."""
     client = await nats.connect(f"nats://127.0.0.1:{port}")
     stream = client.jetstream()
-    await stream.add_stream(name="alone", subjects=["alone"])
+    await stream.add_stream(name="alone", subjects=["alone"], num_replicas=replicas)
     taken = []
     for _ in range(count):
         begun = time.monotonic()
@@ -127,9 +129,9 @@ def written(folder: Path, sizes: Sizes) -> list[Row]:
     rows = []
     with cluster(folder, 2) as nodes:
         done = count // 10
-        _count(nodes, done, 0)
+        write_counted(nodes, done, 0)
         before = [node.written() for node in nodes]
-        application = _count(nodes, count, done)
+        application = write_counted(nodes, count, done)
         writer, other = ((node.written() - was) / count / 1000 for node, was in zip(nodes, before, strict=True))
     detail = f"{count} commits, 50 a second; the application itself {application / count / 1000:.1f} kB"
     for what, value, limit in (("the writer's node", writer, 10), ("another node", other, 13)):
@@ -137,11 +139,12 @@ def written(folder: Path, sizes: Sizes) -> list[Row]:
     return rows
 
 
-def _count(nodes: Sequence[Node], count: int, already: int) -> int:
-    """Commit rows at the first node and wait until the other one has them; return the bytes of the application."""
-    onlooker = child("watch", nodes[1].db, count=already + count, pause=PAUSE, progress="count")
+def write_counted(nodes: Sequence[Node], count: int, already: int) -> int:
+    """Commit rows at the first node and wait until the others have them; return the bytes of the application."""
+    onlookers = [child("watch", node.db, count=already + count, pause=PAUSE, progress="count") for node in nodes[1:]]
     done = write(nodes[0].db, statement="count", count=count, first=already + 1, pause=PAUSE)
-    result(onlooker)
+    for onlooker in onlookers:
+        result(onlooker)
     for node in nodes:
         node.until_quiet()
     return int(done["bytes"])

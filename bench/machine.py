@@ -35,7 +35,7 @@ node_id = {number}
 
 [replication_log]
 shards = {shards}
-replicas = 1
+replicas = {replicas}
 max_entries = {entries}
 
 [nats]
@@ -116,30 +116,29 @@ def ended(process: subprocess.Popen[Any]) -> Iterator[None]:
 
 @dataclass
 class Node:
-    """A node over ``db``. ``nats``: the server's port; ``entries``: messages that a stream keeps."""
+    """A node over ``db``. ``nats``: the server's port; ``entries``: messages that a stream keeps; ``replicas``: on how
+    many servers.
+    """
 
     number: int
     db: Path
     nats: int
     shards: int = 1
     entries: int = 100_000
+    replicas: int = 1
     http: int = field(default_factory=lambda: free_ports(1)[0])
     process: subprocess.Popen[bytes] | None = None
+
+    def config(self) -> str:
+        """Return the text of its configuration file."""
+        named = {name: getattr(self, name) for name in ("number", "shards", "nats", "http", "entries", "replicas")}
+        return NODE.format(db=json.dumps(str(self.db)), **named)
 
     @contextmanager
     def running(self, seconds: float = START_SECONDS) -> Iterator[float]:
         """Start it and wait until it is ready; gives the monotonic time of the start."""
         config = self.db.with_suffix(".toml")
-        config.write_text(
-            NODE.format(
-                db=json.dumps(str(self.db)),
-                number=self.number,
-                shards=self.shards,
-                nats=self.nats,
-                http=self.http,
-                entries=self.entries,
-            )
-        )
+        config.write_text(self.config())
         started = time.monotonic()
         with self.db.with_suffix(".log").open("ab") as log:
             command = [sys.executable, "-m", "harmonylite", "-config", str(config)]

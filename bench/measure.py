@@ -6,6 +6,7 @@ figures are ratios of the two wherever the machine's own speed would decide othe
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -14,7 +15,7 @@ from pathlib import Path
 from statistics import median
 
 from bench.child import CACHE, STATEMENTS, connect
-from bench.machine import Node, child, make_file, nats_server, result, write
+from bench.machine import START_SECONDS, Node, child, make_file, nats_server, result, write
 from bench.report import Budget, Row
 
 ROUNDS = 5
@@ -31,7 +32,7 @@ LOOK = 0.0001
 @dataclass(frozen=True, slots=True)
 class Sizes:
     """How much is written: rows; one-row commits (``commits`` with `NORMAL`, ``synced`` with `FULL`, where each waits
-    for the disk, and ``latency``); ``idle`` is in seconds.
+    for the disk, and ``latency``); ``idle`` is in seconds, ``large`` in bytes of large values; the rest for `bench.level`.
     """
 
     commits: int = 20_000
@@ -42,21 +43,27 @@ class Sizes:
     backlog: int = 1_000_000
     cost: tuple[int, ...] = (10_000, 100_000, 1_000_000)
     idle: float = 20.0
+    nodes: tuple[int, ...] = (2, 20)
+    tables: tuple[int, ...] = (1, 500)
+    large: int = 100_000_000
 
 
-QUICK = Sizes(5_000, 200, 50_000, 40_000, 200, 100_000, (10_000, 100_000), 5.0)
+QUICK = Sizes(5_000, 200, 50_000, 40_000, 200, 100_000, (10_000, 100_000), 5.0, (2, 4), (1, 50), 5_000_000)
 
 
 @contextmanager
-def cluster(folder: Path, count: int) -> Iterator[list[Node]]:
-    """Run ``count`` nodes over empty files, and one nats-server that syncs before it acknowledges."""
+def cluster(folder: Path, count: int, *, shards: int = 1, copied: Path | None = None) -> Iterator[list[Node]]:
+    """Run ``count`` nodes over empty files, or copies of one, and one nats-server that syncs before it acknowledges."""
     with ExitStack() as stack:
         port = stack.enter_context(nats_server(folder / "nats"))
         nodes = []
         for number in range(1, count + 1):
             (folder / f"node{number}").mkdir()
-            node = Node(number, make_file(folder / f"node{number}" / "bench.db"), port)
-            stack.enter_context(node.running())
+            file = make_file(folder / f"node{number}" / "bench.db")
+            if copied is not None:
+                shutil.copyfile(copied, file)
+            node = Node(number, file, port, shards=shards)
+            stack.enter_context(node.running(3 * START_SECONDS))
             nodes.append(node)
         yield nodes
 

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from bench.machine import child, make_file, result, write
 from bench.report import Budget, Row, last_values, save, show
-from bench.soak import GROWTH, grown
+from bench.soak import GREW, GROWTH, STREAM_ENTRIES, grown, judged
 
 ROWS = [
     Row("kept", 0.8, "", Budget("at least", 0.75, 0.85)),
@@ -57,6 +57,7 @@ def test_a_run_shows_what_each_row_was_the_last_time(tmp_path: Path) -> None:
 def test_a_series_that_grows_is_told_from_one_that_does_not() -> None:
     flat = [{"memory_mb": 60.0 + n % 3} for n in range(100)]
     assert grown(flat, "memory_mb") == pytest.approx(1, abs=0.05)
+    assert judged(flat, "memory_mb", GROWTH["memory_mb"]) != GREW
     assert grown([{"memory_mb": 60.0 + n} for n in range(100)], "memory_mb") > GROWTH["memory_mb"]
 
 
@@ -109,3 +110,9 @@ def test_a_row_that_is_not_there_to_be_written_is_an_error(tmp_path: Path) -> No
     write(file, count=2)
     with pytest.raises(RuntimeError, match="ended with"):
         write(file, statement="delete", count=3)
+
+
+@pytest.mark.parametrize(("published", "grew"), [(0.5, False), (1.0, True)])
+def test_a_stream_may_grow_until_it_holds_what_it_keeps(published: float, grew: bool) -> None:
+    growing = [{"stream_mb": 1.0 + n, "published": published * STREAM_ENTRIES} for n in range(100)]
+    assert (judged(growing, "stream_mb", GROWTH["stream_mb"]) == GREW) is grew

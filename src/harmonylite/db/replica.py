@@ -18,6 +18,7 @@ import apsw
 from harmonylite.changes.epochs import Lineage, Relation
 from harmonylite.changes.reassembler import AtomicBatch, Fragment
 from harmonylite.db import reconcile
+from harmonylite.db.apply import looks
 from harmonylite.db.apply.apply import Applying
 from harmonylite.db.apply.flights import Applied, SchemaMovedError
 from harmonylite.db.apply.schema_additions import SchemaAdditions, of_mirror
@@ -28,7 +29,6 @@ from harmonylite.db.mirror.conflict_journal import ConflictJournal, read_journal
 from harmonylite.db.mirror.database_schema import keep_schema
 from harmonylite.db.mirror.positions import database_lineage, history_of, read_lineage
 from harmonylite.db.mirror.swap import exchanged, must_fit, must_share_encoding
-from harmonylite.db.reconcile import log_unlogged
 from harmonylite.db.replica_options import ReplicaOptions
 from harmonylite.db.rolled_back import lacks_own, settled_at_start
 from harmonylite.db.sqlite import real_digits
@@ -194,8 +194,8 @@ class Replica:
         """Return whether another process writes the database, whose commit then shows soon."""
         return self.others.may_write()
 
-    def capture(self, number: int, *, message_bytes: int) -> Outgoing | None:
-        """Read what is pending as change set ``number`` of this session; None when nothing differs."""
+    def capture(self, number: int, *, message_bytes: int, reading: Callable[[int], object] = int) -> Outgoing | None:
+        """Read what is pending as change set ``number``; None: nothing differs. ``reading`` gets the count first."""
         change_set = ChangeSetId(self.options.node, self.options.session, number)
         named = False
         while True:
@@ -205,6 +205,7 @@ class Replica:
                 with self._applying.unit("capture"):
                     read = self._applying.read_log(named=named)
                     if read is not None:
+                        reading(self.pending_rows())
                         base = {shard: position.seq for shard, position in self.positions().items()}
                         history = history_of(self.connection, "mirror")
                         out = new_outgoing(change_set, read.log_id, self._clock(), base, history)
@@ -232,9 +233,7 @@ class Replica:
 
     def look(self) -> int:
         """Take over what was logged without capturing it; return the number of pending rows."""
-        if self._in_step(lambda: self._applying.look(beyond=True)):
-            self._applying.name_new_rows()
-        return self._in_step(lambda: self._applying.look(beyond=False))
+        return self._in_step(lambda: looks.count(self._applying, self.connection, self._log))
 
     @property
     def unnoted(self) -> int:
@@ -395,6 +394,9 @@ class Replica:
 
     def find_unlogged(self) -> int:
         """Log the rows of suspect tables that differ unseen: REPLACE through an index that triggers can't see."""
-        self.look()
-        of, tables = (self.connection, self._log, self._applying.unit, self.others), self.tables.values()
-        return log_unlogged(*of, tables if self.joined else (), replicate=self.options.replicate)
+        blind = [table for table in self.tables.values() if table.shape.blind]
+        if not blind or not self.joined:
+            return 0
+        self._in_step(lambda: looks.take_log(self._applying, self._log))
+        of = (self.connection, self._log, self._applying.unit, self.others)
+        return reconcile.log_unlogged(*of, blind, replicate=self.options.replicate)

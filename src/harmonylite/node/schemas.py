@@ -1,7 +1,7 @@
 """What a node says of its schema, to people and to the other nodes, and what it is asked to do with what waits.
 
-Invariant: what is said of this node is never older than `EVERY`; of a node that does not answer, the cluster's list of
-nodes says what it had last.
+Invariant: what is said of this node is never older than `EVERY`, once the node has noticed a commit; of a node that
+does not answer, the cluster's list of nodes says what it had last.
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ from harmonylite.status import NodeStatus
 from harmonylite.wire import KIND_SCHEMA
 
 EVERY = 1.0
-"""Seconds between two looks whether the schema moved."""
+"""Seconds between two looks whether the schema moved, where any commit was noticed or any change set folded."""
+RARELY = 5.0
+"""Seconds between looks where none was, or the node does not replicate yet."""
 TOPIC = "schema"
 ASK_SECONDS = 5.0
 """How long another node has to say what its schema is."""
@@ -75,6 +77,9 @@ class Schemas:
         self._control = control
         self._facts: SchemaFacts | None = None
         self._moved: tuple[int, int] | None = None
+        self._waiting: list[dict[str, Any]] = []
+        self._looked: tuple[object, ...] = ()
+        self._looked_at = 0.0
         self.streams: Sequence[ShardStream] = ()
 
     async def run(self) -> None:
@@ -86,7 +91,7 @@ class Schemas:
                 )
             while True:
                 with suppress(DatabaseError, DatabaseBusyError):
-                    await self._look()
+                    await self._look(again=False)
                 await asyncio.sleep(EVERY)
 
     def _replica(self) -> Replica:
@@ -94,13 +99,16 @@ class Schemas:
             raise NotRunningError("the database is not open yet")
         return self._parts.replica
 
-    async def _look(self) -> SchemaFacts:
-        replica, facts = self._replica(), self._facts
-        now = await self._thread.run(lambda: moved(replica.connection))
-        if facts is None or now != self._moved:
-            self._facts = facts = await self._thread.run(_read, replica)
-            self._moved = now
-        waiting = [asdict(change) for change in await self._thread.run(replica.waiting_schema)]
+    async def _look(self, *, again: bool = True) -> SchemaFacts:
+        """Bring the status up to date; without ``again`` the files are read only where they may have moved."""
+        replica, counters = self._replica(), self._status.counters
+        seen = (replica, counters.captures, counters.folded_change_sets, self._status.waits_for_schema)
+        now = time.monotonic()
+        facts = self._facts
+        if facts is None or again or seen != self._looked or now - self._looked_at >= RARELY:
+            facts = await self._thread.run(self._read, replica)
+            self._looked, self._looked_at = seen, now
+        waiting = self._waiting
         noted = self._noted(facts)
         merging, paused = self._status.part("merge"), self._status.waits_for_schema
         pending = f"{len(waiting)} schema changes wait for `harmonylite schema accept`" if waiting else ""
@@ -116,6 +124,15 @@ class Schemas:
             "other_identities": self._others(facts),
         }
         return facts
+
+    def _read(self, replica: Replica) -> SchemaFacts:
+        """Return the schema, and note what waits; runs on the SQLite thread."""
+        now = moved(replica.connection)
+        if self._facts is None or now != self._moved:
+            shapes = [table.shape for table in replica.tables.values()]
+            self._facts, self._moved = read_facts(replica.connection, replica.options.rules, shapes), now
+        self._waiting = [asdict(change) for change in replica.waiting_schema()]
+        return self._facts
 
     def _noted(self, facts: SchemaFacts) -> SchemaNote:
         """Return what the list says of this node's schema, which is brought up to ``facts``."""
@@ -215,7 +232,3 @@ class Schemas:
                 about | {"changes": [{k: each.get(k) for k in ("kind", "name", "old", "new")} for each in lines]}
             )
         return {"first": info.first, "changes": found[-limit:]}
-
-
-def _read(replica: Replica) -> SchemaFacts:
-    return read_facts(replica.connection, replica.options.rules, [table.shape for table in replica.tables.values()])

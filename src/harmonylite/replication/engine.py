@@ -45,8 +45,8 @@ log = logging.getLogger(__name__)
 
 COUNT_EVERY = 2.0
 """Seconds between counts of what is pending, while the replica can't follow the streams."""
-LAG_EVERY = 2.0
-"""Seconds between questions for the streams' ends."""
+LAG_EVERY, LAG_RARELY = 2.0, 4.0
+"""Seconds between questions for the streams' ends, and where none moved since the last one."""
 LASTS = 1.0
 """Seconds after which a run that follows one that failed at once counts as one that lasts, and two pauses more."""
 
@@ -338,8 +338,11 @@ class Engine:
 
     async def _measure_lag(self) -> None:
         """Ask for the streams' ends now and then, so that health is right also when a reader receives nothing."""
+        pause, before = LAG_EVERY, list[int]()
         while True:
-            await asyncio.sleep(LAG_EVERY)
+            await asyncio.sleep(pause)
+            ends = [self._status.shard(stream.shard).last for stream in self.streams]
+            pause, before = LAG_RARELY if ends == before else LAG_EVERY, ends
             for stream in self.streams:
                 try:
                     info = await stream.info()

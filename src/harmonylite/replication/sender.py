@@ -262,8 +262,12 @@ class Sender:
             self._suspects = time.monotonic() + max(1.0, 20 * (time.monotonic() - started))
         self._note(rested=False)
         self._number += 1
-        self._taken = self._replica.capture(self._number, message_bytes=self._message_bytes())
+        self._taken = self._replica.capture(self._number, message_bytes=self._message_bytes(), reading=self._pending)
         return self._taken
+
+    def _pending(self, rows: int) -> None:
+        """Show how many rows are about to be read; reading many takes a while. Runs on the SQLite thread."""
+        self._status.pending_rows = rows
 
     async def _send(self, out: Outgoing) -> bool:
         """Publish ``out`` and wait until it is back in the order; False: it never will be."""

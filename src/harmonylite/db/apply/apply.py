@@ -25,7 +25,7 @@ from harmonylite.db.apply.renumbering import settle_own
 from harmonylite.db.apply.staging import Ahead
 from harmonylite.db.capture import merge_base
 from harmonylite.db.mirror import mirror_file
-from harmonylite.db.mirror.compare import TableDifference, changed_keys, compare, count_pending
+from harmonylite.db.mirror.compare import TableDifference, changed_keys, compare
 from harmonylite.db.mirror.conflict_journal import ConflictJournal
 from harmonylite.db.mirror.positions import is_older, mirror_is_behind
 from harmonylite.db.mirror.schema_history import Named, Own
@@ -123,16 +123,16 @@ class Applying:
         """See `ChangeLog.seen`."""
         return self._log.seen()
 
-    def look(self, *, beyond: bool) -> int:
-        """Take over what was logged; return how many rows are pending, or whether many are ``beyond`` watermarks."""
-        with self.unit("look at the log"):
+    @contextmanager
+    def looking(self, doing: str = "look at the log") -> Iterator[None]:
+        """Run a transaction that reads, with the schema as installed. Raises SchemaMovedError."""
+        with self.unit(doing):
             self.same_schema()
-            return self.many_new() if beyond else count_pending(self._connection, self._log, self.installed.by_id)
+            yield
 
     def compare(self) -> list[TableDifference]:
         """Return how database and mirror differ in every table; see `Replica.compare`. Raises SchemaMovedError."""
-        with self.unit("compare database and mirror"):
-            self.same_schema()
+        with self.looking("compare database and mirror"):
             self._log.refresh(self.installed.by_id)
             return [compare(self._connection, table, unlogged=True) for table in self.installed.tables.values()]
 
