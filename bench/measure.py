@@ -32,7 +32,7 @@ LOOK = 0.0001
 @dataclass(frozen=True, slots=True)
 class Sizes:
     """How much is written: rows; one-row commits (``commits`` with `NORMAL`, ``synced`` with `FULL`, where each waits
-    for the disk, and ``latency``); ``idle`` is in seconds, ``large`` in bytes of large values; the rest for `bench.level`.
+    for the disk, and ``latency``); ``idle`` is in seconds, ``large`` in bytes; the rest is for `bench.level`.
     """
 
     commits: int = 20_000

@@ -241,9 +241,7 @@ class Replica:
         return self._applying.unnoted
 
     def note(self) -> None:
-        """Let the database say what its mirror knows of it: how far it is merged, and what of its log is done with.
-
-        Raises DatabaseBusyError with nothing changed."""
+        """Let the database say how far it is merged, and what of its log is done with. Raises DatabaseBusyError."""
         if self._applying.unnoted:
             self._in_step(self._applying.note)
 
