@@ -133,7 +133,7 @@ def test_a_node_of_an_external_nats_keeps_what_it_logs_in_with_to_itself(site: S
     else:
         until(lambda: "connected to NATS" in node.log.read_text(), "it is let in")
         server.kill()
-        until(lambda: "connection to NATS" in node.log.read_text() and node.waits("nats"), "it tells of the loss")
+        until(lambda: " lost: " in node.log.read_text() and node.waits("nats"), "it tells of the loss")
     secrets = [PASSWORD, quoted, TOKEN]
     secrets += [line for line in creds.read_text().splitlines() if len(line) > 50]
     if way == "refused":
