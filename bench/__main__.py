@@ -15,11 +15,12 @@ from bench.machine import describe
 from bench.measure import MEASUREMENTS as ALONE
 from bench.measure import QUICK, Sizes
 from bench.neighbours import neighbours
+from bench.readers import readers
 from bench.report import Row, last_values, make_console, save, show
 
 HERE = Path(__file__).parent
 USUAL = ALONE | {"latency": latency, "written": written, "neighbours": neighbours}
-MEASUREMENTS = USUAL | level.MEASUREMENTS
+MEASUREMENTS = USUAL | level.MEASUREMENTS | {"readers": readers}
 
 
 def main() -> int:

@@ -189,7 +189,9 @@ class NodeStatus:
     top of it. ``server``: figures of the embedded nats-server by name, as last read; empty without one. ``servers``:
     a sentence on which servers of its cluster are here. ``schema_state``: see `harmonylite.node.schemas`. ``schema``:
     digest of the replicated tables and their columns. ``page``: where others reach this node's page, "" = nowhere.
-    ``verified``: when this node was last compared, and what came of it. ``peers``: the other nodes, by id.
+    ``snapshot_at``: when the
+    newest snapshot was saved, 0 = none is known. ``verified``: when this node was last compared, and what came of it.
+    ``peers``: the other nodes, by id.
     ``progress``: what is carried to or from the store of snapshots now, bytes so far, and bytes in all. ``behind``:
     which part always depends on which other one. ``elsewhere``: parts that the log tells of for all databases at once.
     """
@@ -212,6 +214,7 @@ class NodeStatus:
     schema: str = ""
     page: str = ""
     verified: tuple[float, str] = (0.0, "")
+    snapshot_at: float = 0.0
     cdc_installed: bool = False
     comes_back: bool = False
     tables: tuple[str, ...] = ()

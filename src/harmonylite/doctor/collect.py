@@ -102,6 +102,8 @@ def _stream(answer: Mapping[str, Any]) -> StreamFacts:
         max_entries=max(0, int(config.get("max_msgs") or 0)),
         messages=int(state.get("messages") or 0),
         bytes=int(state.get("bytes") or 0),
+        first_at=wall(str(state.get("first_ts", ""))) if state.get("messages") else 0.0,
+        last_at=wall(str(state.get("last_ts", ""))) if state.get("messages") else 0.0,
     )
 
 

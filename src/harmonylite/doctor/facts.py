@@ -13,7 +13,9 @@ from harmonylite.config import Settings
 
 @dataclass(frozen=True, slots=True)
 class StreamFacts:
-    """One shard's stream as NATS describes it. ``messages``/``bytes``: what it keeps now."""
+    """One shard's stream as NATS describes it. ``messages``/``bytes``: what it keeps now; ``first_at``, ``last_at``:
+    when the oldest and the newest of them were stored, seconds since the epoch, 0.0 = there is none.
+    """
 
     name: str
     replicas: int
@@ -21,6 +23,8 @@ class StreamFacts:
     max_entries: int
     messages: int
     bytes: int
+    first_at: float = 0.0
+    last_at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from harmonylite.doctor.facts import DiskFacts, Facts
+from harmonylite.doctor.facts import DiskFacts, Facts, StreamFacts
 from harmonylite.doctor.table_rows import autoincrement, keys, left_out, transactions, wal
 
 Level = Literal["ok", "advice", "problem", "unknown"]
@@ -20,6 +20,10 @@ CLOCK_SECONDS = 1.0
 LEAST_FILES, GOOD_FILES = 1024, 4096
 LEAST_FREE, GOOD_FREE = 0.05, 0.15
 """Parts of a volume that must, and should, be free."""
+
+DAY, HOUR = 86_400.0, 3_600.0
+DAYS_BACK = 7
+"""Days that the streams should reach back: a mistake of Friday is found on Monday."""
 
 PASSING = ("tmpfs", "ramfs", "overlay")
 """File systems whose content goes with the machine or the container."""
@@ -121,6 +125,30 @@ def _history(facts: Facts) -> Judgement:
     return ("ok" if wanted == 0 or wanted >= 10_000 else "advice"), str(wanted or "all"), "10,000 or more", why
 
 
+def _going_back(facts: Facts) -> Judgement:
+    """Judge how far back in time the streams reach at this cluster's own rate: the shard that reaches least."""
+    recommended, why = f"{DAYS_BACK} days", "`snapshot restore -at` and `history` reach as far back as the streams"
+    paces = [(each, pace) for each in facts.nats.streams if (pace := _a_day(each))]
+    if not paces:
+        return "unknown", facts.nats.error or "less than an hour of writes so far", recommended, why
+    stream, pace = max(paces, key=lambda found: found[1] / (found[0].max_entries or float("inf")))
+    reached = f"{(stream.last_at - stream.first_at) / DAY:.1f} days so far, at {pace:,.0f} messages a day"
+    if not stream.max_entries:
+        return "ok", f"{reached}; all are kept", recommended, why
+    days = stream.max_entries / pace
+    found = f"{days:,.1f} days: {stream.max_entries:,} messages ({reached})"
+    if days >= DAYS_BACK:
+        return "ok", found, recommended, why
+    wanted = -(-round(DAYS_BACK * pace) // 1000) * 1000
+    return "advice", found, f"{recommended}: max_entries = {wanted}", f"{why}; change it with update_existing = true"
+
+
+def _a_day(stream: StreamFacts) -> float:
+    """Return the messages a day that a stream takes, 0.0 where it is too young to tell."""
+    seconds = stream.last_at - stream.first_at
+    return (stream.messages - 1) / seconds * DAY if stream.messages > 1 and seconds >= HOUR else 0.0
+
+
 def _access(facts: Facts) -> Judgement:
     nats = facts.settings.nats
     why = "anyone who reaches NATS without a password can read and change all data"
@@ -206,6 +234,7 @@ CHECKS: dict[str, Callable[[Facts], Judgement]] = {
     "storage": _storage,
     "compression": _compression,
     "history": _history,
+    "going back in time": _going_back,
     "access": _access,
     "secret files": _secret_files,
     "clock": _clock,

@@ -116,6 +116,7 @@ class SnapshotScheduler:
         """See which snapshot is the newest now; see `Covering.look`."""
         self._asked = time.monotonic()
         self.newest = await self._repository.newest()
+        self._status.snapshot_at = self.newest.at if self.newest is not None else 0.0
 
     def want(self) -> None:
         """Have a snapshot saved; see `Covering.want`. To be repeated for as long as it is wanted."""

@@ -196,6 +196,11 @@ class NodeCollector(Collector):
             ),
             ("waits", "Causes that the node waits for or failed at; health has them as sentences.", len(status.waits)),
             ("left_out_messages", "Messages that this node lacks because of `harmonylite skip`.", len(status.left_out)),
+            (
+                "newest_snapshot_timestamp_seconds",
+                "When the newest snapshot was saved, 0 for none; its age is time() minus this.",
+                status.snapshot_at,
+            ),
             ("last_verified_timestamp_seconds", "When this node was last compared, 0 for never.", status.verified[0]),
             ("db_connected", "1 when the database is open.", status.db_connected),
             ("nats_connected", "1 when connected to NATS.", status.nats_connected),

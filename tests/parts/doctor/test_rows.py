@@ -33,7 +33,7 @@ def settings(folder: Path, text: str = GOOD) -> Settings:
 @pytest.fixture
 def good(tmp_path: Path) -> Facts:
     """Facts at which there is nothing to say."""
-    stream = StreamFacts("s-0", 3, "file", 65_536, 10, 1000)
+    stream = StreamFacts("s-0", 3, "file", 65_536, 10, 1000, 1e9, 1e9 + 86_400)
     return Facts(
         settings=settings(tmp_path),
         nats=NatsFacts(version="2.15.1", servers=3, streams=(stream,)),
@@ -54,7 +54,13 @@ def test_where_all_is_as_recommended_every_row_is_ok(good: Facts) -> None:
 
 
 STREAM = StreamFacts("s-0", 1, "memory", 100, 0, 0)
+FAST = NatsFacts(streams=(StreamFacts("s-0", 1, "file", 65_536, 65_536, 0, 1e9, 1e9 + 2 * 86_400),))
+YOUNG = NatsFacts(streams=(StreamFacts("s-0", 1, "file", 65_536, 9, 0, 1e9, 1e9 + 60),))
+ENDLESS = NatsFacts(streams=(StreamFacts("s-0", 1, "file", 0, 100_001, 0, 1e9, 1e9 + 86_400),))
 CASES: list[tuple[str, str, str, dict[str, Any]]] = [
+    ("going back in time", "advice", "2.0 days: 65,536 messages (2.0 days so far, at 32,768 messages", {"nats": FAST}),
+    ("going back in time", "unknown", "less than an hour of writes", {"nats": YOUNG}),
+    ("going back in time", "ok", "1.0 days so far, at 100,000 messages a day; all are kept", {"nats": ENDLESS}),
     ("node", "problem", "NATS is away", {"report": {"ready": False, "waits": ["nats: NATS is away"]}}),
     ("node", "unknown", "no node runs", {"report": None}),
     ("nodes", "problem", "silent: b", {"nodes": ({"node_id": "a"}, {"node_id": "b", "status": "unknown"})}),
