@@ -4,6 +4,12 @@ Invariant: an error says what was being done, to which object, what went wrong a
 carries a secret. Adapters map foreign errors to these once, at their edge.
 """
 
+OVERWRITTEN = (
+    "a program wrote the file as a whole, without SQLite's locks, as sql.js does and cp; what it wrote counts as the"
+    " application's, and what others committed since it had read the file comes back from the cluster where it was"
+    " published. Let such a program open a copy, or stop application and node first (docs/compatibility.md)"
+)
+
 
 class HarmonyLiteError(Exception):
     """Base of all errors of this package.
@@ -122,6 +128,13 @@ class EncodingError(DatabaseError):
 
 class DatabaseReplacedError(ReopenError):
     """The application's file is another one than was opened, or went back to an earlier state, while the node ran."""
+
+
+class DatabaseOverwrittenError(DatabaseReplacedError):
+    """A program wrote the application's file as a whole, without SQLite's locks, while the node ran."""
+
+    def __init__(self, path: object) -> None:
+        super().__init__(f"the database {path} was overwritten while the node ran: {OVERWRITTEN}")
 
 
 class StreamError(HarmonyLiteError):

@@ -105,7 +105,7 @@ def _roll_back(path: Path) -> None:
 
 def set_aside(path: Path) -> Path:
     """Give a damaged file and its side files a name that says when; return it."""
-    aside = _aside(path)
+    aside = aside_of(path)
     for side in ("", *SIDE_FILES):
         if Path(f"{path}{side}").exists():
             Path(f"{path}{side}").replace(f"{aside}{side}")
@@ -117,9 +117,9 @@ def was_set_aside(path: Path) -> bool:
     return any(path.parent.glob(f"{glob.escape(path.name)}.damaged-*"))
 
 
-def _aside(path: Path) -> Path:
-    """Return a name that says when, and that no file has."""
-    name = f"{path.name}.damaged-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}"
+def aside_of(path: Path, what: str = "damaged") -> Path:
+    """Return a name that says when ``path`` was ``what``, and that no file has."""
+    name = f"{path.name}.{what}-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}"
     names = chain([name], (f"{name}-{number}" for number in count(2)))
     return next(aside for each in names if not (aside := path.with_name(each)).exists())
 
@@ -154,7 +154,7 @@ def finish_healing(options: ReplicaOptions, replica: Replica) -> Path:
     """
     path, building, mirror = options.database, replica.options.database, replica.options.mirror
     seal(replica)
-    aside = _aside(path)
+    aside = aside_of(path)
     os.link(path, aside)
     for side in SIDE_FILES:
         if Path(f"{path}{side}").exists():

@@ -34,6 +34,7 @@ from harmonylite.db.rolled_back import lacks_own, settled_at_start
 from harmonylite.db.sqlite import real_digits
 from harmonylite.db.sqlite.connection import configure, mapped, open_file, transaction, value
 from harmonylite.db.sqlite.other_transactions import OtherTransactions
+from harmonylite.db.sqlite.overwriting import Overwriting
 from harmonylite.db.sqlite.side_effect_triggers import SideEffectTriggers
 from harmonylite.db.sqlite.wal_mode import Wal
 from harmonylite.db.statistics import Statistics
@@ -53,12 +54,12 @@ class Replica:
     """See the module. Nothing is opened in the constructor; all methods belong on one thread."""
 
     def __init__(self, options: ReplicaOptions, *, clock: Callable[[], float] = time.time) -> None:
-        self.options = options
-        self._clock = clock
+        self.options, self._clock = options, clock
         self._connection: apsw.Connection | None = None
         self._installed, self._seen = Installed(), -1
-        self.others = OtherTransactions(options.database, options.patience)
-        self.wal, self.statistics, self._unlike = Wal(), Statistics(), dict[str, str]()
+        self.others, self.wal = OtherTransactions(options.database, options.patience), Wal()
+        self.statistics, self._unlike = Statistics(), dict[str, str]()
+        self.file = Overwriting(options.database, options.seen, self.wal)
 
     @property
     def connection(self) -> apsw.Connection:
@@ -81,13 +82,12 @@ class Replica:
                 configure(connection)
             mirror_file.attach_to(connection, o.mirror, o.database)
             real_digits.use(connection, o.real_digits or digits or file_facts.remembered_digits(connection, "mirror"))
-            self._log = ChangeLog(connection)
-            self._journal = ConflictJournal(connection, o.node)
+            self._log, self._journal = ChangeLog(connection), ConflictJournal(connection, o.node)
             self._capture = Capture(connection, shards=o.shards, compress=o.compress, most=o.capture_batch_rows)
             self._side_effects = SideEffectTriggers(connection, o.database)
             self._schema = SchemaAdditions(connection, o.node, o.rules, o.apply_schema and o.replicate)
             self.others.seen = self._log.seen
-            args = (connection, self._log, self._journal, self.others)
+            args = (connection, self._log, self._journal, self.others, self.file.check)
             self._applying = Applying(*args, node=o.node, session=o.session, replicate=o.replicate)
             if self.joined:
                 with transaction(connection, "read the database's lineage"):
@@ -95,6 +95,7 @@ class Replica:
             self.reinstall()
             if self.joined:
                 self._log.settled = settled_at_start(connection, lacks=self.lacks_own())
+            self.file.open(connection)
         except BaseException:
             self.close()
             raise
@@ -103,6 +104,7 @@ class Replica:
         """Close the files; harmless when they are closed."""
         connection, self._connection, self._installed = self._connection, None, Installed()
         if connection is not None:
+            self.file.close()
             connection.close()
             self.others.close()
 
@@ -116,8 +118,7 @@ class Replica:
         self._applying.folds += 1  # what is under way may be met by rows that a migration or VACUUM moved
         if self.joined or not self.whole:  # else it is the one of the snapshot that is joined
             keep_schema(self.connection)
-        shapes = {name: each.shape for name, each in self._installed.tables.items()}
-        self._installed.warnings |= self._side_effects.renew(shapes)
+        self._installed.warnings |= self._side_effects.renew({name: each.shape for name, each in made.tables.items()})
         reconcile.bring_back(connection, made, log, self._applying.unit)
         reconcile.join_tables(connection, made, log, self._journal, self._applying.unit, replicate=o.replicate)
         return made
@@ -142,7 +143,7 @@ class Replica:
     @property
     def warnings(self) -> dict[str, str]:
         """Sentences about the database, tables and triggers that are left out or need care."""
-        of_files = self._unlike | self.wal.warnings | self.statistics.warnings
+        of_files = self.options.said | self._unlike | self.wal.warnings | self.statistics.warnings
         return self._installed.warnings | self._schema.left_out | of_files
 
     def positions(self) -> dict[int, Position]:
@@ -186,6 +187,7 @@ class Replica:
 
     def changed(self) -> bool:
         """Return whether another connection committed to the database since the last call (SQLite: data_version)."""
+        self.file.check()
         with mapped("look at the database"):
             self._seen, before = self._applying.seen(), self._seen
         return self._seen != before
@@ -196,8 +198,7 @@ class Replica:
 
     def capture(self, number: int, *, message_bytes: int, reading: Callable[[int], object] = int) -> Outgoing | None:
         """Read what is pending as change set ``number``; None: nothing differs. ``reading`` gets the count first."""
-        change_set = ChangeSetId(self.options.node, self.options.session, number)
-        named = False
+        change_set, named = ChangeSetId(self.options.node, self.options.session, number), False
         while True:
             out: Outgoing | None = None
             try:
@@ -260,8 +261,7 @@ class Replica:
     def apply(self, batch: AtomicBatch, *, merge: bool = True, until: float | None = None) -> Applied:
         """Fold a batch into the mirror and merge it into the database, with its positions, in one transaction.
 
-        ``merge`` False: fold only; ``until``: see `OtherTransactions.politely`. Raises SchemaWaitError, PoisonError,
-        DatabaseBusyError, GiveWayError with nothing changed.
+        ``merge`` False: fold only; ``until``: see `OtherTransactions.politely`. What it raises has changed nothing.
         """
         if (made := self._schema.bring(self._schema.sections(batch.fragments))) is not None:
             self.reinstall()

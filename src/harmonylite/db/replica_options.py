@@ -10,6 +10,7 @@ from pathlib import Path
 
 from harmonylite.db.mirror.swap import Readers
 from harmonylite.db.sqlite.introspection import TableRules
+from harmonylite.db.sqlite.overwriting import Seen
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,8 @@ class ReplicaOptions:
 
     ``capture_batch_rows``: rows that capture reads in one step. ``replicate`` False: write no rows of others.
     ``apply_schema``: make what others add to the schema. ``real_digits``:
-    see `harmonylite.db.sqlite.real_digits`, 0: as the file says.
+    see `harmonylite.db.sqlite.real_digits`, 0: as the file says. ``seen``: how the database's file was when it was last
+    looked at. ``said``: sentences about what happened to it, by topic.
     """
 
     database: Path
@@ -34,6 +36,8 @@ class ReplicaOptions:
     real_digits: int = 0
     rules: TableRules = field(default_factory=TableRules)
     readers: Readers = field(default_factory=Readers, compare=False)
+    seen: Seen = field(default_factory=Seen, compare=False)
+    said: dict[str, str] = field(default_factory=dict, compare=False)
 
     @property
     def mirror(self) -> Path:

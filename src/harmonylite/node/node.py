@@ -17,6 +17,7 @@ from typing import Any
 
 from harmonylite.backoff import Backoff, Retry
 from harmonylite.config import Settings, notes
+from harmonylite.db.overwritten import take_in
 from harmonylite.db.replica import Replica
 from harmonylite.db.sqlite.checkpointer import Checkpointer
 from harmonylite.db.sqlite.clean_shutdown import note
@@ -303,6 +304,7 @@ class NodeRuntime:
     async def _close_replica(self) -> None:
         if (replica := self._parts.replica) is not None:
             with suppress(DatabaseError):
+                await self._thread.run(take_in, replica)
                 await self._thread.run(replica.note)
             await self._thread.run(replica.close)
         self.status_object.db_connected = self.status_object.cdc_installed = False
@@ -320,10 +322,8 @@ class NodeRuntime:
 
     async def _into_wal(self, replica: Replica) -> None:
         """Put the database into WAL mode once no other connection is in the way."""
-        while True:
+        while not await self._thread.run(lambda: replica.wal.enter(replica.connection)):  # noqa: ASYNC110 - no event says it
             await asyncio.sleep(WAL_EVERY)
-            if await self._thread.run(lambda: replica.wal.enter(replica.connection)):
-                break
         self.status_object.warnings = dict(replica.warnings)
         log.info("switched the database to WAL mode")
 

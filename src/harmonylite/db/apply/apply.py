@@ -8,7 +8,7 @@ the database's with the next rows that it gets, or when no other transaction is 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -54,7 +54,7 @@ class _UndoneError(Exception):
 
 
 class Applying:
-    """Knows this session's change sets under way (*flights*) besides what it is given.
+    """Knows this session's change sets under way (*flights*). ``check`` raises where what was read can't be relied on.
 
     ``installed`` is set by `install`. ``folds`` counts the batches that held change sets of others. ``naming_own``:
     change sets of this node come back that the log does not name any more, for they went into another order, too.
@@ -69,18 +69,17 @@ class Applying:
         log: ChangeLog,
         journal: ConflictJournal,
         others: OtherTransactions,
+        check: Callable[[], None],
         *,
         node: str,
         session: str,
         replicate: bool,
     ) -> None:
-        self.installed = Installed()
-        self.folds = 0
-        self.naming_own, self.holding = False, True
+        self.installed, self.folds, self.naming_own, self.holding = Installed(), 0, False, True
         self.siblings: frozenset[str] = frozenset()
-        self._connection, self._others = connection, others
-        self._log, self._journal = log, journal
-        self._node, self._session, self._replicate = node, session, replicate
+        self._connection, self._others, self._check = connection, others, check
+        self._log, self._journal, self._replicate = log, journal, replicate
+        self._node, self._session = node, session
         self._flights: dict[int, Flight] = {}
         self._ahead: Ahead | None = None
         self._back: Flight | None = None
@@ -93,6 +92,7 @@ class Applying:
         try:
             with transaction(self._connection, doing, immediate=immediate):
                 yield
+                self._check()
         except BaseException:
             self._log.forget()
             self._ahead = None

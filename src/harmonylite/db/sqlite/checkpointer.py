@@ -26,6 +26,8 @@ import apsw
 
 from harmonylite.backoff import Backoff, Retry
 from harmonylite.db.sqlite.connection import open_file
+from harmonylite.db.sqlite.overwriting import Overwriting, Seen
+from harmonylite.db.sqlite.wal_mode import Wal
 from harmonylite.errors import DatabaseError
 
 log = logging.getLogger(__name__)
@@ -124,11 +126,15 @@ class CheckpointedWal:
 
     def __init__(self, database: Path) -> None:
         self._connections: list[apsw.Connection] = []
+        wal = Wal()
+        self._file = Overwriting(database, Seen(), wal)
         try:
             for _ in range(3):
                 self._connections.append(_silent(database))
             self._checkpointer, *self._readers = self._connections
             page = int(self._checkpointer.pragma("page_size"))
+            wal.reached = self._checkpointer.pragma("journal_mode") == "wal"
+            self._file.open(self._checkpointer)
         except BaseException:
             self.close()
             raise
@@ -139,6 +145,7 @@ class CheckpointedWal:
 
     def close(self) -> None:
         """Let go of everything."""
+        self._file.close()
         for connection in self._connections:
             connection.close()
 
@@ -149,6 +156,8 @@ class CheckpointedWal:
 
     def look(self) -> bool:
         """Do what the log's length asks for; False when it has not changed since the last look."""
+        if self._file.look():
+            return False
         try:
             length, copied = self._length()
             self._still = self._still + 1 if length == self._last else 0
@@ -195,7 +204,7 @@ class CheckpointedWal:
         self.long = False
         with suppress(apsw.BusyError):
             length, copied = self._length()
-            if length == copied:
+            if length == copied and not self._file.look():
                 self._checkpointer.wal_checkpoint("main", apsw.SQLITE_CHECKPOINT_TRUNCATE)
 
     def _length(self) -> tuple[int, int]:
@@ -204,6 +213,8 @@ class CheckpointedWal:
         return max(0, length), max(0, copied)
 
     def _copy(self) -> None:
+        if self._file.look():  # then nothing of the log may get into it
+            return
         with suppress(apsw.BusyError):  # somebody else does it just now
             self._checkpointer.wal_checkpoint("main", apsw.SQLITE_CHECKPOINT_PASSIVE)
 

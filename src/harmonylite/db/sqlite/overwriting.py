@@ -1,0 +1,183 @@
+"""Notice that somebody wrote the database's file itself, behind its write-ahead log.
+
+While the log is in use a checkpoint alone writes the file, and says in the ``-shm`` how far it comes (SQLite:
+walformat, section 2.1). A program that keeps the whole file in memory and writes it back, or copies another one over
+it, takes no lock and says nothing: pages that connections have cached, and those in the log, are not the file's then.
+
+Invariant: no descriptor is opened, as closing one would drop this process's locks (SQLite: howtocorrupt, section 2.2).
+The file is read through the connection's own, and a state that a checkpoint may explain is never called overwritten.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import NamedTuple
+
+import apsw
+
+from harmonylite.db.sqlite.wal_mode import Wal
+from harmonylite.errors import DatabaseOverwrittenError
+
+HEADER = 100
+"""Bytes of the file's header, which names its last change (SQLite: fileformat2, section 1.3)."""
+WAL_VERSIONS = b"\2\2"
+"""What a header has at 18 and 19 in WAL mode."""
+STATE_AT, _STATE = 32, struct.Struct("8s56xI28xI")
+"""Where the ``-shm`` says how far the log is copied (SQLite: walformat, section 2.1)."""
+REGION = 32_768
+"""Bytes of the first part of the ``-shm``."""
+CHECKPOINT_LOCK = 1
+"""SQLite's number of the lock that a checkpoint holds."""
+CHUNK = 1 << 20
+"""Bytes read at once."""
+
+_File = ctypes.c_void_p
+_READ = ctypes.CFUNCTYPE(ctypes.c_int, _File, ctypes.c_void_p, ctypes.c_int, ctypes.c_int64)
+_MAP = ctypes.CFUNCTYPE(ctypes.c_int, _File, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_void_p)
+_LOCK = ctypes.CFUNCTYPE(ctypes.c_int, _File, ctypes.c_int, ctypes.c_int, ctypes.c_int)
+_AT_READ, _AT_MAP, _AT_LOCK = 2, 13, 14
+"""Where these are among a file's methods (SQLite: c3ref/io_methods)."""
+_TAKE, _LET_GO = 2 | 4, 1 | 4
+"""Flags of a shared lock on the ``-shm``."""
+
+Look = tuple[int, int, int, int]
+"""Which file it is (two numbers), when it was last written, in nanoseconds, and its size."""
+
+
+class Checkpointed(NamedTuple):
+    """How far the log is copied into the file. ``log``: what tells it from the one before it started over.
+
+    ``copied``, ``begun``: the newest frame that is in the file, and that a checkpoint meant to bring there.
+    """
+
+    log: bytes
+    copied: int
+    begun: int
+
+
+Sight = tuple[Look, Checkpointed, bytes]
+"""The file at one moment; its header last."""
+
+
+class Seen:
+    """How the file was when it was last looked at; ``found``: it was overwritten, and not taken in. Outlives a
+    connection.
+    """
+
+    last: Sight | None = None
+    found = False
+
+
+class Overwriting:
+    """Looks whether the main database's file was overwritten, between `open` and `close` and on the caller's thread.
+
+    ``wal``: whether it has a log. Once it was overwritten, what the connection has cached is wrong; close it then.
+    """
+
+    def __init__(self, database: Path, seen: Seen, wal: Wal) -> None:
+        self._seen, self._wal = seen, wal
+        self._path = str(database)
+        self._file: ctypes.c_void_p | None = None
+
+    def open(self, connection: apsw.Connection) -> None:
+        """Look at the file of a connection that has read, from now on."""
+        pointer = ctypes.c_void_p()
+        connection.file_control("main", apsw.SQLITE_FCNTL_FILE_POINTER, ctypes.addressof(pointer))
+        methods = ctypes.cast(pointer, ctypes.POINTER(ctypes.POINTER(ctypes.c_void_p)))[0]
+        self._read, self._map, self._lock = (
+            kind(methods[at]) for kind, at in ((_READ, _AT_READ), (_MAP, _AT_MAP), (_LOCK, _AT_LOCK))
+        )
+        self._file = pointer
+        self.look()
+
+    def close(self) -> None:
+        """Look no more: the connection is closed next."""
+        self._file = None
+
+    def look(self) -> bool:
+        """Tell whether the file was overwritten since it was last seen.
+
+        False, too, while that can't be said; the next look compares with what was known before then.
+        """
+        if not self._seen.found and self._file is not None and self._wal.reached:
+            with suppress(OSError):
+                self._seen.found = self._compare()
+        return self._seen.found
+
+    def check(self) -> None:
+        """Raise DatabaseOverwrittenError where it was overwritten."""
+        if self.look():
+            raise DatabaseOverwrittenError(self._path)
+
+    def _compare(self) -> bool:
+        state, look, seen = self._checkpointed(), self._look(), self._seen.last
+        if seen is not None and look == seen[0]:
+            if state.begun == state.copied:
+                self._seen.last = look, state, seen[2]
+            return False
+        header = self._header()
+        if (state, look) != (self._checkpointed(), self._look()):
+            return False
+        if seen is None or seen[0][:2] != look[:2]:
+            self._seen.last = look, state, header
+            return False
+        if seen[1] == state and state.begun == state.copied:
+            return self._unexplained(state, look, seen)
+        self._seen.last = look, state, header
+        # a checkpoint wrote it, or was cut off; none brings another version into a header
+        return header != seen[2] and header[18:20] != WAL_VERSIONS
+
+    def _unexplained(self, state: Checkpointed, look: Look, seen: Sight) -> bool:
+        """Tell whether no checkpoint made the file, as ``seen`` before, what it is now."""
+        with self._no_checkpoint() as alone:
+            now = self._header()
+            if not alone or (state, look) != (self._checkpointed(), self._look()):
+                return False
+            self._seen.last = look, state, now
+        return (look[-1], now) != (seen[0][-1], seen[2])
+
+    def copy(self, target: Path) -> bool:
+        """Write the file as it is, without its log, over the file ``target``; False: it was written meanwhile."""
+        look, state, header = self._look(), self._checkpointed(), self._header()
+        size = look[-1]
+        with target.open("wb") as file:
+            for start in range(0, size, CHUNK):
+                file.write(self._bytes(start, min(CHUNK, size - start)))
+        self._seen.last = look, state, header
+        return (look, state) == (self._look(), self._checkpointed())
+
+    def _look(self) -> Look:
+        found = os.stat(self._path)  # noqa: PTH116 - half the time of Path.stat, and it is asked at each commit
+        return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size
+
+    def _header(self) -> bytes:
+        return self._bytes(0, HEADER)
+
+    def _bytes(self, start: int, size: int) -> bytes:
+        """Return bytes of the file, zeros beyond its end."""
+        read = ctypes.create_string_buffer(size)
+        if (code := self._read(self._file, read, size, start)) not in (0, apsw.SQLITE_IOERR_SHORT_READ):
+            raise OSError(f"SQLite's error {code} at byte {start} of {self._path}")
+        return read.raw
+
+    def _checkpointed(self) -> Checkpointed:
+        at = ctypes.c_void_p()
+        code = self._map(self._file, 0, REGION, 0, ctypes.addressof(at))
+        if code or at.value is None:
+            raise OSError(f"SQLite's error {code} at the -shm of {self._path}")
+        return Checkpointed(*_STATE.unpack(ctypes.string_at(at.value + STATE_AT, _STATE.size)))
+
+    @contextmanager
+    def _no_checkpoint(self) -> Iterator[bool]:
+        """Keep checkpoints out while the block runs; False: one is under way."""
+        alone = not self._lock(self._file, CHECKPOINT_LOCK, 1, _TAKE)
+        try:
+            yield alone
+        finally:
+            if alone:
+                self._lock(self._file, CHECKPOINT_LOCK, 1, _LET_GO)
