@@ -51,6 +51,24 @@ class Migration(migrations.Migration):
     dependencies = [("library", "0002_later")]
     operations = [migrations.RunPython(fill)]
 """
+CHANGES = """
+from django.db import migrations, models
+
+class Migration(migrations.Migration):
+    dependencies = [("library", "0002_later")]
+    operations = [
+        migrations.AlterField("book", "title", models.TextField(null=True)),
+        migrations.RenameField("book", "subtitle", "heading"),
+        migrations.RemoveField("shelf", "name"),
+        migrations.AlterUniqueTogether("book", {("title", "heading")}),
+    ]
+"""
+"""What removes, renames and rebuilds."""
+SCRIPT = """
+import sqlite3, sys
+
+sqlite3.connect(sys.argv[1], timeout=30).executescript(sys.stdin.read())
+"""
 NOTES = "SELECT app, name FROM django_migrations ORDER BY app, name"
 
 
@@ -135,3 +153,27 @@ def test_a_project_is_migrated(site: Site, project: Project, where: str) -> None
     migrate()
     complete(nodes, "0001_first", "0002_later", "0003_fill")
     assert nodes[1].value("SELECT count(*) FROM library_book WHERE subtitle = 'none yet'") == 2
+
+
+def test_what_alters_renames_and_removes_fields_is_run_as_sql_on_the_other_node(site: Site, project: Project) -> None:
+    nodes = [site.node(name, tables="CREATE TABLE begun(id TEXT PRIMARY KEY NOT NULL);") for name in ("a", "b")]
+    start(nodes)
+    project.model(MODELS + LATER, "later")
+    assert project.migrate(nodes[:1]) == [""]
+    until(lambda: len(nodes[1].rows(NOTES)) == 2, "the first migrations travel")
+    until_equal(nodes)
+    writer = site.application(nodes[1])
+    writer.write("INSERT INTO library_book(title, subtitle) VALUES ('first', 'of two')")
+    until_equal(nodes)
+    (project.folder / "library" / "migrations" / "0003_changes.py").write_text(CHANGES)
+    assert project.migrate(nodes[:1]) == [""]
+    sql = project.start(nodes[1].db, "sqlmigrate", "library", "0003").communicate(timeout=SECONDS)[0]
+    subprocess.run([sys.executable, "-c", SCRIPT, str(nodes[1].db)], input=sql, text=True, check=True, timeout=SECONDS)
+    writer.write("INSERT INTO library_book(title, heading) VALUES ('second', 'by another name')")
+    until(lambda: len(nodes[1].rows(NOTES)) == 3, "the note travels")
+    books = "SELECT title, heading FROM library_book ORDER BY title"
+    wanted = [("first", "of two"), ("second", "by another name")]
+    until(lambda: nodes[0].rows(books) == nodes[1].rows(books) == wanted, "both books are whole")
+    assert project.migrate(nodes) == ["", ""]
+    for node in nodes:
+        assert [name for (name,) in node.rows("SELECT name FROM pragma_table_info('library_shelf')")] == ["id"]
