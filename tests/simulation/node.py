@@ -13,8 +13,8 @@ import apsw
 from harmonylite.changes.epochs import drift
 from harmonylite.changes.reassembler import AtomicBatch, Reassembler
 from harmonylite.db.capture.capture import Outgoing
+from harmonylite.db.mirror.former_names import take_for_gone
 from harmonylite.db.mirror.mirror_file import forget_node
-from harmonylite.db.mirror.schema_history import take_for_gone
 from harmonylite.db.replica import Replica
 from harmonylite.db.replica_options import ReplicaOptions
 from harmonylite.db.sqlite.introspection import TableRules

@@ -20,7 +20,7 @@ from harmonylite.db.apply.fold import Fold
 from harmonylite.db.apply.merge import Merge
 from harmonylite.db.apply.pending import Pending
 from harmonylite.db.capture import merge_base
-from harmonylite.db.mirror import mirror_file, schema_history
+from harmonylite.db.mirror import former_names, mirror_file, schema_history
 from harmonylite.db.mirror.conflict_journal import ConflictJournal
 from harmonylite.db.replica import Replica
 from harmonylite.db.sqlite.connection import configure
@@ -241,7 +241,7 @@ def _(patch: pytest.MonkeyPatch) -> None:
 
 @left_out("what became of columns that a migration removed or renamed is not remembered")
 def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(schema_history, "columns_moved", nothing)
+    patch.setattr(former_names, "columns_moved", nothing)
 
 
 # what the database does not say -----------------------------------------------------------------------------------

@@ -15,8 +15,8 @@ from harmonylite.db.mirror import mirror_file
 from harmonylite.db.mirror.compare import changed_keys
 from harmonylite.db.mirror.database_schema import captured_there, is_remembered
 from harmonylite.db.mirror.file_facts import header
+from harmonylite.db.mirror.former_names import gone_columns
 from harmonylite.db.mirror.positions import is_older, mirror_is_behind
-from harmonylite.db.mirror.schema_history import gone_columns
 from harmonylite.db.sqlite.capabilities import why_unwritable
 from harmonylite.db.sqlite.connection import rows, transaction, value
 from harmonylite.db.sqlite.introspection import Inventory, TableRules, read_inventory

@@ -16,7 +16,7 @@ from typing import IO
 from harmonylite.changes.reassembler import AtomicBatch, Fragment, Reassembler
 from harmonylite.changes.skipped import LeftOut, still_there
 from harmonylite.db.apply.flights import Applied
-from harmonylite.db.mirror.schema_history import take_for_gone
+from harmonylite.db.mirror.former_names import take_for_gone
 from harmonylite.db.replica import Replica
 from harmonylite.db.sqlite.connection import mapped
 from harmonylite.db.sqlite.thread import SqliteThread

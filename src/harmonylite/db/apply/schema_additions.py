@@ -21,7 +21,7 @@ from harmonylite.db.mirror.database_schema import (
     remembered,
     remembered_numbers,
 )
-from harmonylite.db.mirror.schema_history import former_columns
+from harmonylite.db.mirror.former_names import former_columns
 from harmonylite.db.sqlite.connection import reading, rows, transaction, value
 from harmonylite.db.sqlite.introspection import TableRules
 from harmonylite.db.sqlite.side_effect_triggers import why_not

@@ -12,7 +12,7 @@ from typing import Any
 
 import apsw
 
-from harmonylite.db.mirror import conflict_journal, schema_history, skipped_messages
+from harmonylite.db.mirror import conflict_journal, former_names, skipped_messages
 from harmonylite.db.sqlite.connection import attach, mapped, open_file, reading, rows, transaction, tune, value
 from harmonylite.db.sqlite.file_access import follow, make_private
 from harmonylite.db.sqlite.introspection import TableRules, read_inventory
@@ -112,7 +112,7 @@ def prepare(connection: apsw.Connection, schema: str = "mirror") -> None:
     execute(f"CREATE TABLE IF NOT EXISTS {schema}.{STATE}(name TEXT PRIMARY KEY, value) WITHOUT ROWID")
     execute(f"CREATE TABLE IF NOT EXISTS {schema}.{TABLES}(name TEXT PRIMARY KEY, id INTEGER) WITHOUT ROWID")
     _prepare_own_facts(connection, schema)
-    schema_history.prepare(connection, schema)
+    former_names.prepare(connection, schema)
     skipped_messages.prepare(connection, schema)
     for sql in conflict_journal.TABLES:
         execute(sql.replace("mirror.", f"{schema}.", 1))
@@ -310,7 +310,7 @@ def conform(connection: apsw.Connection, shape: TableShape) -> bool:
             if number == DROPPED:
                 guessed = [(old, new) for old, new in guessed if old == new]
             pairs = checked(connection, shape, guessed, f"mirror.{aside}", number)
-            schema_history.columns_moved(connection, before, shape, pairs)
+            former_names.columns_moved(connection, before, shape, pairs)
             _pour(connection, shape, pairs, f"mirror.{aside}")
         execute(f"DROP TABLE mirror.{aside}")
         return False
@@ -371,7 +371,7 @@ def rename(connection: apsw.Connection, old: str, new: str) -> None:
     connection.execute(f"ALTER TABLE mirror.{quote(old)} RENAME TO {quote(aside)}")
     connection.execute(f"ALTER TABLE mirror.{quote(aside)} RENAME TO {quote(new)}")
     connection.execute(f"DELETE FROM mirror.{TABLES} WHERE name = ?", (old,))
-    schema_history.table_moved(connection, old, new)
+    former_names.table_moved(connection, old, new)
 
 
 def _into_mirror(sql: str, start: str) -> str:

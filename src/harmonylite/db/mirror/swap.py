@@ -16,7 +16,7 @@ from threading import Lock
 import apsw
 
 from harmonylite.db.mirror import mirror_file
-from harmonylite.db.mirror.schema_history import carry_over, gone_columns
+from harmonylite.db.mirror.former_names import carry_over, gone_columns
 from harmonylite.db.sqlite.connection import attach, mapped, reading, uri_path, value
 from harmonylite.db.sqlite.introspection import TableRules, read_inventory
 from harmonylite.errors import DatabaseBusyError, DatabaseError, EncodingError, MirrorDamagedError, SchemaWaitError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harmonylite.db.mirror.schema_history import take_for_gone
+from harmonylite.db.mirror.former_names import take_for_gone
 from harmonylite.db.snapshot import save_copy
 from harmonylite.errors import SchemaWaitError
 from tests.parts.db.fix_replicas import Group, Member
