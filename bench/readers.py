@@ -87,7 +87,7 @@ async def _wait_again_and_again(node: Node) -> list[float]:
             await reader.read()
             writer.close()
             taken.append((time.monotonic() - began) * 1000)
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.02)
     except asyncio.CancelledError:
         return taken
 

@@ -156,10 +156,10 @@ class FeedPublisher:
         if target.stream:
             await ensure_feed_stream(self._link, target.stream, target.subject, target.most)
         try:
-            feed = await self._feeds.feed(self._done or "now", "")
+            feed = await self._feeds.open(self._done or "now")
         except PositionError as error:
             await self._report_gap(error)
-            feed = await self._feeds.feed("now", "")
+            feed = await self._feeds.open("now")
         self._done = self._done or feed.position
         self._part.ok()
         async with aclosing(feed.entries()) as entries:

@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
+from dataclasses import dataclass
 from typing import Any
 
 from harmonylite.backoff import Backoff
@@ -17,12 +18,12 @@ from harmonylite.db.sqlite.thread import SqliteThread
 from harmonylite.errors import NotFoundError, NotRunningError, PositionError, StreamError, WaitTimeoutError
 from harmonylite.model import Position
 from harmonylite.node.control import Parts
+from harmonylite.node.feed_tail import FeedTail, ShownEntry, entry_json
 from harmonylite.replication.engine import Engine
-from harmonylite.replication.feed import Feed, FeedChange, FeedEntry, check_places, starting_at
+from harmonylite.replication.feed import Feed, FeedEntry, check_places, starting_at
 from harmonylite.replication.lag import reached
 from harmonylite.schema.names import advice, find
 from harmonylite.status import NodeStatus
-from harmonylite.web.values import key_json, row_json
 
 MOST_READERS = 100
 """Readers of changes at once; each has a consumer for each shard."""
@@ -32,6 +33,19 @@ RETRY_SECONDS = 0.5
 """Seconds between tries to ask the streams, where they can't be reached."""
 
 
+@dataclass(slots=True)
+class FeedReader:
+    """One reader of changes. ``position``: of all that it got; ``parts``: entries that it got of a transaction of which
+    more follows; ``feed``: what it reads for itself, None: made when it is needed; ``newest``: it began at the end.
+    """
+
+    position: str
+    table: str
+    feed: Feed | None
+    newest: bool
+    parts: int = 0
+
+
 class Feeds:
     """Implements `harmonylite.web.feed_routes.FeedActions`."""
 
@@ -39,11 +53,14 @@ class Feeds:
         self._status = status
         self._thread = thread
         self._parts = parts
-        self._readers: set[asyncio.Task[None]] = set()
+        self._readers: set[int] = set()
+        self._alone: set[asyncio.Task[None]] = set()
+        self._tail = FeedTail()
 
     def close(self) -> None:
         """End all readers."""
-        for task in self._readers:
+        self._tail.stop()
+        for task in self._alone:
             task.cancel()
 
     def _engine(self) -> Engine:
@@ -51,7 +68,14 @@ class Feeds:
             raise NotRunningError(f"the node can't do that yet: {'; '.join(self._status.waits) or 'it is starting'}")
         return self._parts.engine
 
-    async def feed(self, start: str, table: str) -> Feed:
+    async def feed(self, start: str, table: str) -> FeedReader:
+        """Return a reader from ``start`` on; arguments and errors as for `open`."""
+        if len(self._readers) >= MOST_READERS:
+            raise NotRunningError(f"{MOST_READERS} readers of changes are there already")
+        feed = await self.open(start, table)
+        return FeedReader(feed.position, table, feed, newest=start == "now")
+
+    async def open(self, start: str, table: str = "") -> Feed:
         """Return the feed from ``start`` on: "now", "start" or a position; ``table``: of this one only, "" = of all.
 
         Raises NotRunningError, ConfigError, PositionError, StreamError; NotFoundError for a table that is not here.
@@ -59,8 +83,6 @@ class Feeds:
         streams, replica = self._engine().streams, self._parts.replica
         if replica is None:
             raise NotRunningError("the database is not open yet")
-        if len(self._readers) >= MOST_READERS:
-            raise NotRunningError(f"{MOST_READERS} readers of changes are there already")
         if table and find(table, replica.tables) is None:
             raise NotFoundError(f"there is no replicated table {table}", advice=advice(table, replica.tables))
         if start == "now":
@@ -71,14 +93,58 @@ class Feeds:
             places = await check_places(streams, parse_position(start, (stream.shard for stream in streams)))
         return Feed(streams, self._status, places, table=table)
 
-    async def follow(self, feed: Feed) -> AsyncGenerator[dict[str, Any], None]:
-        """Yield the entries of ``feed``, and after `BEAT_SECONDS` without one where it is, until the node stops."""
-        yield _entry_json(FeedEntry(feed.position))
+    async def follow(self, reader: FeedReader) -> AsyncGenerator[ShownEntry, None]:
+        """Yield the entries for ``reader``, and after `BEAT_SECONDS` without one where it is, until the node stops."""
+        self._readers.add(id(reader))
+        try:
+            yield _position_only(reader.position)
+            while not self._status.stopping:
+                if reader.newest and not reader.table and reader.feed is not None and not self._tail.running:
+                    self._tail.start(reader.feed)
+                    reader.feed = None
+                number = self._shared(reader)
+                entries = self._from_own_feed(reader) if number is None else self._from_tail(reader, number)
+                async with aclosing(entries):
+                    async for entry in entries:
+                        yield entry
+        finally:
+            self._readers.discard(id(reader))
+            if not self._readers:
+                self._tail.stop()
+
+    def _shared(self, reader: FeedReader) -> int | None:
+        """Return which entry of the tail comes next for ``reader``, None where it has to read for itself."""
+        return None if reader.table or reader.parts else self._tail.join(reader.position)
+
+    async def _from_tail(self, reader: FeedReader, number: int) -> AsyncGenerator[ShownEntry, None]:
+        """Yield what is read for all, until ``reader`` has fallen behind."""
+        await self._let_go(reader)
+        async with aclosing(self._tail.follow(number, BEAT_SECONDS)) as entries:
+            async for entry in entries:
+                yield _position_only(reader.position) if entry is None else _taken(reader, entry)
+
+    async def _can_share(self, reader: FeedReader) -> bool:
+        """Tell whether ``reader``, who waits at the end, can go over to what is read for all, and begin that."""
+        if not reader.table and not self._tail.running:
+            feed = await self.open(reader.position)
+            if not self._tail.running:
+                self._tail.start(feed)
+        return self._shared(reader) is not None
+
+    async def _let_go(self, reader: FeedReader) -> None:
+        feed, reader.feed = reader.feed, None
+        if feed is not None:
+            feed.close()
+
+    async def _from_own_feed(self, reader: FeedReader) -> AsyncGenerator[ShownEntry, None]:
+        """Yield what ``reader`` reads for itself, until it can share what is read for all, or the node stops."""
+        feed, reader.feed = reader.feed or await self.open(reader.position, reader.table), None
+        known, reader.parts = reader.parts, 0  # of a transaction that is read from its beginning again
         # A task of its own closes the streams' readers: that of a reader that is gone is cancelled at each await.
         passed: asyncio.Queue[FeedEntry | Exception | None] = asyncio.Queue(1)
         task = asyncio.create_task(_pass_on(feed, passed), name="feed")
-        self._readers.add(task)
-        task.add_done_callback(self._readers.discard)
+        self._alone.add(task)
+        task.add_done_callback(self._alone.discard)
         try:
             while not self._status.stopping:
                 try:
@@ -86,13 +152,21 @@ class Feeds:
                         entry = await passed.get()
                 except TimeoutError:
                     if passed.empty():  # else the feed may be past what was not passed on yet
-                        yield _entry_json(FeedEntry(feed.position))
+                        reader.position = feed.position
+                        yield _position_only(reader.position)
+                        if await self._can_share(reader):
+                            return
                     continue
                 if entry is None:
                     return
                 if isinstance(entry, Exception):
                     raise entry
-                yield _entry_json(entry)
+                if self._shared(reader) is not None:
+                    return  # the entry comes from there
+                found = _taken(reader, ShownEntry(entry_json(entry)))
+                known -= 1
+                if known < 0:
+                    yield found
         finally:
             task.cancel()
 
@@ -171,21 +245,12 @@ async def _pass_on(feed: Feed, passed: asyncio.Queue[FeedEntry | Exception | Non
         await passed.put(error)
 
 
-def _entry_json(entry: FeedEntry) -> dict[str, Any]:
-    made: dict[str, Any] = {"position": entry.position or None}
-    if entry.skipped:
-        made["skipped"] = entry.skipped
-    if entry.changes:
-        made |= {"id": entry.id, "origin": entry.origin, "at": entry.at, "written": entry.written}
-    made["changes"] = [_change_json(change) for change in entry.changes]
-    return made
+def _position_only(position: str) -> ShownEntry:
+    return ShownEntry(entry_json(FeedEntry(position)))
 
 
-def _change_json(change: FeedChange) -> dict[str, Any]:
-    key = key_json(change.key)
-    claims = change.key.keys() - key.keys()  # the rowid beside a whole key is no column of the table
-    before, after = (
-        row_json({name: value for name, value in side.items() if name not in claims})
-        for side in (change.before, change.after)
-    )
-    return {"table": change.table, "kind": change.kind, "key": key, "before": before, "after": after}
+def _taken(reader: FeedReader, entry: ShownEntry) -> ShownEntry:
+    """Take note that ``reader`` has ``entry``; return it."""
+    reader.parts = 0 if entry["position"] else reader.parts + 1
+    reader.position = entry["position"] or reader.position
+    return entry

@@ -78,6 +78,10 @@ class Feed:
         """Where a reader continues that has dealt with every entry so far."""
         return text_of_positions(self._positions)
 
+    def close(self) -> None:
+        """Let go of a feed that is not read."""
+        self._reassembler.close()
+
     async def entries(self) -> AsyncGenerator[FeedEntry, None]:
         """Yield without end. Close the iterator when done with it.
 

@@ -91,7 +91,7 @@ async def written(entries: AsyncGenerator[dict[str, Any], None], *, as_events: b
     """Yield ``entries`` as events or lines, an error as the last one."""
     try:
         async for entry in entries:
-            yield _event(entry) if as_events else f"{json.dumps(entry)}\n"
+            yield _event(entry) if as_events else f"{_line(entry)}\n"
     except HarmonyLiteError as error:
         last = {"error": str(error), "exit_code": error.exit_code}
         yield f"event: failed\ndata: {json.dumps(last)}\n\n" if as_events else f"{json.dumps(last)}\n"
@@ -103,4 +103,9 @@ def _event(entry: dict[str, Any]) -> str:
     """Return a server-sent event (WHATWG HTML, 9.2); one without changes only moves the reader's position."""
     name = f"id: {entry['position']}\n" if entry["position"] else ""
     kind = "changes" if entry["changes"] else "skipped" if "skipped" in entry else "position"
-    return f"{name}event: {kind}\ndata: {json.dumps(entry)}\n\n"
+    return f"{name}event: {kind}\ndata: {_line(entry)}\n\n"
+
+
+def _line(entry: dict[str, Any]) -> str:
+    """Return an entry as JSON; one that many readers get has it made once."""
+    return str(getattr(entry, "line", None) or json.dumps(entry))

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
 import pytest
+from nats import connect as nats_client
 
 from harmonylite.identity import folder_for
 from harmonylite.web.control_file import read_control_file
@@ -235,3 +236,65 @@ async def test_a_reader_that_takes_nothing_holds_up_nobody(pair: Pair) -> None:
         while len(seen) < 20:
             seen |= {change["key"]["id"] for change in (await live.entry())["changes"]}
         await eventually(lambda: there.node.status_object.left == 0, "folded")
+
+
+async def test_readers_that_keep_up_share_one_reading(nats: RealNats, tmp_path: Path) -> None:
+    """However many there are, the stream is read and each entry written down once more than for the node itself."""
+    node = Running(tmp_path, "here", nats.url, DDL)
+    await node.start()
+    async with AsyncExitStack() as stack:
+        readers = [await stack.enter_async_context(reading(node)) for _ in range(20)]
+        for number in range(5):
+            write(node.database, f"INSERT INTO note VALUES({number}, 'x', 1)")
+            found = [await reader.entry() for reader in readers]
+            assert all(entry == found[0] for entry in found)
+        client = await nats_client(nats.url)
+        info = await client.jetstream().stream_info("harmonylite-changes-0")
+        await client.close()
+        assert info.state.consumer_count <= 3, "the node's, the shared one, and one that a reader lets go of"
+        late = await stack.enter_async_context(reading(node, **{"from": "start"}))
+        assert len(await late.entries(5)) == 5
+    await eventually(lambda: not node.node._feeds._tail.running, "its end after the last reader")
+    await node.stop()
+
+
+async def test_a_reader_that_falls_behind_gets_the_rest_once_and_in_order(
+    nats: RealNats, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harmonylite.node.feed_tail.KEPT_BYTES", 200_000)
+    node = Running(tmp_path, "here", nats.url, DDL)
+    await node.start()
+    feeds = node.node._feeds
+    async with reading(node) as quick, reading(node) as slow:
+        for number in range(24):
+            write(node.database, f"INSERT INTO note VALUES({number}, hex(randomblob(300000)), 1)")
+            seen = 0
+            while seen < 1:
+                seen += len((await quick.entry())["changes"])
+        assert feeds._tail._bytes <= 1_000_000, "what is kept for slower readers is bounded"
+        found: list[int] = []
+        while len(found) < 24:
+            found += [change["key"]["id"] for change in (await slow.entry())["changes"]]
+        assert found == list(range(24))
+        write(node.database, "INSERT INTO note VALUES(24, 'x', 1)")
+        assert [change["key"]["id"] for change in (await slow.entry())["changes"]] == [24]
+        assert [change["key"]["id"] for change in (await quick.entry())["changes"]] == [24]
+    await node.stop()
+
+
+async def test_a_transaction_is_not_torn_when_its_reader_falls_behind_within_it(
+    nats: RealNats, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harmonylite.node.feed_tail.KEPT_BYTES", 50_000)
+    node = Running(tmp_path, "here", nats.url, DDL)
+    await node.start()
+    rows = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c WHERE x < 5500)"
+    async with reading(node) as slow:
+        write(node.database, f"INSERT INTO note SELECT x, hex(randomblob(1000)), x FROM ({rows} SELECT x FROM c)")
+        await eventually(lambda: node.node.status_object.left == 0, "folded")
+        parts = [await slow.entry()]
+        while parts[-1]["position"] is None:
+            await asyncio.sleep(0.05)
+            parts.append(await slow.entry())
+    assert sorted(change["key"]["id"] for part in parts for change in part["changes"]) == list(range(1, 5501))
+    await node.stop()
