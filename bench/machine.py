@@ -10,13 +10,14 @@ import json
 import os
 import platform
 import shutil
+import socket
 import sqlite3
 import subprocess
 import sys
 import sysconfig
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -146,6 +147,29 @@ class Node:
             with ended(self.process):
                 self._until_ready(started + seconds)
                 yield started
+
+    @contextmanager
+    def unasked(self) -> Iterator[float]:
+        """Start it with the default configuration but for file and NATS; gives the seconds until it is ready.
+
+        It says so as to systemd (sd_notify(3)): nobody asks over HTTP, for what answers is started then.
+        """
+        config = self.db.with_suffix(".toml")
+        config.write_text(f'db_path = {json.dumps(str(self.db))}\n[nats]\nurls = ["nats://127.0.0.1:{self.nats}"]\n')
+        notify = self.db.with_suffix(".notify")
+        notify.unlink(missing_ok=True)
+        with closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)) as sock:
+            sock.bind(str(notify))
+            sock.settimeout(START_SECONDS)
+            started = time.monotonic()
+            with self.db.with_suffix(".log").open("ab") as log:
+                command = [sys.executable, "-m", "harmonylite", "-config", str(config)]
+                environment = {**os.environ, "NOTIFY_SOCKET": str(notify)}
+                self.process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+                with ended(self.process):
+                    while b"READY=1" not in sock.recv(4096):
+                        pass
+                    yield time.monotonic() - started
 
     def _until_ready(self, deadline: float) -> None:
         assert self.process

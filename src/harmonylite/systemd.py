@@ -9,6 +9,7 @@ import asyncio
 import logging
 import os
 import socket
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Protocol
@@ -17,6 +18,8 @@ log = logging.getLogger(__name__)
 
 EVERY = 1.0
 """Seconds between looks at the status; shorter where the watchdog wants it."""
+BEGINS_EVERY = 0.05
+"""Seconds between looks until the node has begun: what systemd starts after it waits for that."""
 LONGER = 30
 """Seconds that the start may take on from each look: filling a new database may take many minutes."""
 
@@ -85,7 +88,8 @@ async def supervised(status: ServiceStatus, environment: Mapping[str, str] = os.
 
 async def _notify(notifier: Notifier, status: ServiceStatus, watchdog: float) -> None:
     """Notify without end. ``watchdog``: seconds within which a sign of life is wanted, 0: none is."""
-    begun = False
+    begun, extended = False, float("-inf")
+    pause = min(EVERY, watchdog / 3) if watchdog else EVERY
     while True:
         states: dict[str, str | int] = {"STATUS": _sentence(status)}
         if status.stopping:
@@ -94,12 +98,12 @@ async def _notify(notifier: Notifier, status: ServiceStatus, watchdog: float) ->
             # From here on no commit of the application is missed, whether NATS is there or not, and none is made on top
             # of values that are older than what this node had offered before.
             begun, states["READY"] = True, 1
-        elif not begun:
-            states["EXTEND_TIMEOUT_USEC"] = LONGER * 1_000_000
+        elif not begun and time.monotonic() - extended >= EVERY:
+            extended, states["EXTEND_TIMEOUT_USEC"] = time.monotonic(), LONGER * 1_000_000
         if watchdog:
             states["WATCHDOG"] = 1
         notifier.send(**states)
-        await asyncio.sleep(min(EVERY, watchdog / 3) if watchdog else EVERY)
+        await asyncio.sleep(pause if begun else min(pause, BEGINS_EVERY))
 
 
 def _watchdog(environment: Mapping[str, str]) -> float:

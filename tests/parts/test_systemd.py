@@ -68,6 +68,15 @@ async def test_it_hears_of_the_beginning_once_no_commit_is_missed_any_more(syste
         assert (await systemd.hears("STOPPING"))["STATUS"] == "ending"
 
 
+async def test_it_hears_of_the_beginning_at_once(systemd: Systemd, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harmonylite.systemd.EVERY", 600.0)
+    status = NodeStatus()
+    async with supervised(status, systemd.environment()):
+        await systemd.hears("STATUS", "starting")
+        status.cdc_installed = True
+        assert "STOPPING" not in await systemd.hears("READY")
+
+
 async def test_a_database_that_came_back_is_not_offered_before_it_has_caught_up(systemd: Systemd) -> None:
     status = NodeStatus(cdc_installed=True, comes_back=True)
     async with supervised(status, systemd.environment()):
