@@ -233,7 +233,7 @@ def idle(folder: Path, sizes: Sizes) -> list[Row]:
 
 
 def start(folder: Path, sizes: Sizes) -> list[Row]:
-    """Measure a node that starts with its file as it was left, nobody asking it anything."""
+    """Measure a node that starts with its file unchanged, nobody asking it anything."""
     taken, used, memory = [], [], []
     with nats_server(folder / "nats") as port:
         node = Node(1, make_file(folder / "bench.db"), port)
@@ -248,7 +248,7 @@ def start(folder: Path, sizes: Sizes) -> list[Row]:
                 memory.append(node.memory_mb())
     detail = f"{median(used):.2f} s of processor; {min(taken):.2f} to {max(taken):.2f} s"
     return [
-        Row("process start until ready, file as left", median(taken), "s", Budget("at most", 1, 0.5), detail),
+        Row("process start until ready, file unchanged", median(taken), "s", Budget("at most", 1, 0.5), detail),
         Row("idle node that nobody asks, memory", median(memory), "MB", Budget("at most", 50, 45), "resident"),
     ]
 
