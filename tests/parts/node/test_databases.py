@@ -15,7 +15,10 @@ from harmonylite.config import load_all
 from harmonylite.node.databases import Databases
 from tests.parts.fix_nats import RealNats, eventually
 from tests.parts.replication.fix_nodes import Running, items, write
+from tests.parts.web.fix_browser import Browser
 from tests.parts.web.fix_http import fetch
+from tests.parts.web.test_cluster_page import shoot
+from tests.parts.web.test_page_in_browser import CONTRASTS, OVER_THE_EDGE
 
 HTTP = '[health_check]\nenable = true\nbind = "127.0.0.1:0"\n[prometheus]\nenable = true\nbind = "127.0.0.1:0"\n'
 
@@ -162,3 +165,26 @@ async def test_the_end_of_the_way_to_nats_ends_the_process(nats: RealNats, tmp_p
     assert process.task is not None
     with pytest.raises(HarmonyLiteError, match="maximum reconnects reached"):
         await process.task
+
+
+async def test_the_page_of_each_database_has_a_tab(nats: RealNats, tmp_path: Path, browser: Browser) -> None:
+    names = ("shop", "logs", "tenant-with-a-long-name-4711")
+    process = Process(tmp_path, "vienna", nats.url, *names, more=HTTP)
+
+    def look(url: str) -> None:
+        for width, dark in ((1280, False), (360, True)):
+            browser.show(url, width=width, dark=dark)
+            browser.until(lambda: len(browser.texts("#databases a")) == 3, "the tabs")
+            shoot(browser, f"databases-{width}")
+            assert tuple(browser.texts("#databases a")) == names
+            assert browser.texts("#databases a[aria-current=page]") == ["shop"]
+            wide = [line for line in browser.run(OVER_THE_EDGE) if "#databases" not in line]  # which scrolls
+            assert wide == []
+            assert min(ratio for ratio, _ in browser.run(CONTRASTS)) >= 4.5
+        browser.run("document.querySelector('#databases a:nth-child(2)').click()")
+        browser.until(lambda: browser.text("#file") == "logs, logs.db", "the other database's page")
+        assert browser.complaints() == []
+
+    async with running(process):
+        await eventually(lambda: process.status("logs").ready, "the start")
+        await asyncio.to_thread(look, f"{process.runs.servers[0].url}/")

@@ -15,8 +15,8 @@ function draw(s) {
   show("node", s.node_id || "without a name"); show("file", (s.database ? s.database + ", " : "") + s.db_path);
   at("databases").hidden = !s.databases.length;
   fill(at("databases"), s.databases, () => "a", (a, d) => {
-    say(a, d.name); tell(a, "href", "../" + encodeURIComponent(d.name) + "/"); tell(a, "aria-current", d.name === s.database ? "page" : "false");
-    a.className = d.ready ? "good" : d.healthy ? "warn" : "bad"; tell(a, "title", d.ready ? "healthy" : d.healthy ? "waiting" : "unhealthy");
+    say(a, d.name); put(a, "href", "../" + encodeURIComponent(d.name) + "/"); put(a, "aria-current", d.name === s.database ? "page" : "false");
+    a.className = d.ready ? "good" : d.healthy ? "warn" : "bad"; put(a, "title", d.ready ? "healthy" : d.healthy ? "waiting" : "unhealthy");
   });
   if (s.status !== "healthy") state("unhealthy", "bad", causes(s));
   else if (!s.ready) state(s.caught_up ? "waiting" : "catching up", "warn", causes(s));
