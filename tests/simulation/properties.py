@@ -13,6 +13,7 @@ from harmonylite.db.tracking.tracked_table import TrackedTable
 from harmonylite.db.tracking.watermarks import new_rows
 from harmonylite.schema.sql import quote
 from tests.simulation import additions
+from tests.simulation.foreign import are_replicated
 from tests.simulation.node import Node
 from tests.simulation.rarer import GROWN, MEMO
 
@@ -160,6 +161,8 @@ def check_at_rest(nodes: Sequence[Node]) -> None:
         must(node.replica.held_rows() == 0, f"{node.name} still holds rows back")
         _all_equal(node)
         _indexed(node)
+        wrong = are_replicated(node.shapes, list(node.replica.tables))
+        must(not wrong, f"{node.name}: left out, or replicated, against what it can write: {wrong}")
     first = nodes[0]
     for node in nodes[1:]:
         for name in first.replica.tables:

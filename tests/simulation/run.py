@@ -13,7 +13,7 @@ from typing import ClassVar
 from harmonylite.db.apply import apply
 from harmonylite.db.capture import capture
 from harmonylite.schema.shape import outline
-from tests.simulation import additions
+from tests.simulation import additions, foreign
 from tests.simulation.additions import travels
 from tests.simulation.node import Node
 from tests.simulation.properties import check_always, check_at_rest, must
@@ -68,6 +68,7 @@ class Schedule:
         self.strange = self.seed % 5 == 3
         if self.strange:
             shapes += choose_rarer(self.rarer, growing=self.growing)
+        shapes += foreign.drawn(self.seed)
 
     def _be_restless(self) -> None:
         """Let applications commit in the middle of captures, and VACUUM; drawn apart, other schedules stay theirs."""

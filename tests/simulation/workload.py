@@ -111,6 +111,8 @@ class Application:
                     self._note(notes, replaced, MEMO, shape.columns[0][1])
                 else:
                     self._shape(grown(shape, self.level))
+            if not self.connection.in_transaction:  # a clause of the table's rolled all of it back
+                return
         if self.rng.random() < 0.08:
             self.connection.execute("ROLLBACK")
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import apsw
 import pytest
 
 from harmonylite.db.sqlite.checkpointer import COPY_FROM, HOLD_FROM, PATIENCE, STEP, CheckpointedWal, Checkpointer
+from harmonylite.db.sqlite.other_transactions import OtherTransactions
 from tests.parts.fix_nats import eventually
 
 ITS_OWN = 1000
@@ -43,6 +45,14 @@ class Application:
         """Return the log's pages, and how many of them are copied."""
         length, copied = self.connection.wal_checkpoint("main", apsw.SQLITE_CHECKPOINT_NOOP)
         return length, copied
+
+    def copied(self) -> bool:
+        """Copy the log as far as readers let it; tell whether that is all of it."""
+        try:
+            length, copied = self.connection.wal_checkpoint("main", apsw.SQLITE_CHECKPOINT_PASSIVE)
+        except apsw.BusyError:  # somebody else does it just now
+            return False
+        return length == copied
 
     def value(self) -> object:
         """Return what was written last."""
@@ -247,6 +257,55 @@ async def test_a_long_log_is_cut_after_a_rest(tmp_path: Path, app: Application) 
         assert grown >= 12_000, "the reader is held, so the log grows"
         await eventually(lambda: wal.stat().st_size == 0)
     assert app.connection.execute("PRAGMA integrity_check").get == "ok"
+
+
+THINKS = """
+import sqlite3, sys
+c = sqlite3.connect(sys.argv[1], isolation_level=None)
+c.execute("BEGIN")
+c.execute("SELECT v FROM t").fetchall()
+print("read", flush=True)
+sys.stdin.readline()
+try:
+    c.execute("UPDATE t SET v = -1")
+    c.execute("COMMIT")
+    print("written")
+except sqlite3.OperationalError as error:
+    print(error)
+"""
+
+
+async def test_a_long_log_is_not_cut_under_a_transaction_that_has_read_and_comes_to_write(tmp_path: Path) -> None:
+    """SQLite's own look passes over a reader that needs nothing of the log, and refuses its write after the cut."""
+    app = Application(tmp_path / "app.db", page=16384)  # of such pages fewer are a long log
+    others, reads, asked = OtherTransactions(tmp_path / "app.db", 0.1), False, list[bool]()
+
+    def in_use() -> bool:
+        asked.append(reads)
+        return others.any_open() or not reads
+
+    copier = Checkpointer(tmp_path / "app.db", rest=0.02, others=in_use)
+    assert not others.busy()
+    wal = tmp_path / "app.db-wal"
+    async with copier.running():
+        grown = 0
+        while grown < STEP + ITS_OWN + HOLD_FROM:
+            app.write(10)
+            copier.wake()
+            grown = max(grown, app.log()[0])
+            await asyncio.sleep(0.001)
+        await eventually(app.copied)
+        command, pipe = [sys.executable, "-c", THINKS, str(tmp_path / "app.db")], asyncio.subprocess.PIPE
+        thinking = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe)
+        assert thinking.stdout is not None
+        assert await thinking.stdout.readline() == b"read\n"
+        reads = True
+        await eventually(lambda: sum(asked) >= 2)
+        assert wal.stat().st_size > 0
+        assert (await thinking.communicate(b"go\n"))[0] == b"written\n"
+        assert app.value() == -1
+    others.close()
+    app.connection.close()
 
 
 async def test_a_file_that_can_not_be_opened_is_left_to_whoever_tells_of_it(tmp_path: Path) -> None:
