@@ -100,7 +100,7 @@ class Overwriting:
         self._file = None
 
     def look(self) -> bool:
-        """Tell whether the file was overwritten since it was last seen.
+        """Return whether the file was overwritten since it was last seen.
 
         False, too, while that can't be said; the next look compares with what was known before then.
         """
@@ -133,7 +133,7 @@ class Overwriting:
         return header != seen[2] and header[18:20] != WAL_VERSIONS
 
     def _unexplained(self, state: Checkpointed, look: Look, seen: Sight) -> bool:
-        """Tell whether no checkpoint made the file, as ``seen`` before, what it is now."""
+        """Return whether no checkpoint made the file, as ``seen`` before, what it is now."""
         with self._no_checkpoint() as alone:
             now = self._header()
             if not alone or (state, look) != (self._checkpointed(), self._look()):

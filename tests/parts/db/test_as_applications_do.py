@@ -1,0 +1,106 @@
+"""What applications and the programs beside them do, each in the very form in which it went wrong once."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import closing
+
+import apsw
+import pytest
+
+from harmonylite.errors import DatabaseBusyError
+from tests.parts.db.fix_replicas import Group
+from tests.parts.db.test_capabilities import equip
+
+
+@pytest.mark.parametrize("clause", ["ignore", "replace", "rollback", "abort", "fail"])
+def test_two_users_with_one_address_and_a_clause_of_the_table_end_as_without_it(group: Group, clause: str) -> None:
+    ddl = f"CREATE TABLE u(id text primary key, email text unique on conflict {clause}, n int)"
+    a, b = group.several(2, ddl)
+    for member in (a, b):
+        member.stop()
+    a.run("INSERT INTO u VALUES ('a', 'x@x', 1)")
+    b.run("INSERT INTO u VALUES ('b', 'x@x', 2)")
+    for member in (a, b):
+        member.start()
+    (row,) = group.equal("u")
+    lost = ({"a", "b"} - {row[0]}).pop()
+    journals = [conflict for member in (a, b) for conflict in member.replica.conflicts()]
+    assert lost in {conflict.key["id"] for conflict in journals}
+    assert a.replica.held_rows() == b.replica.held_rows() == 0
+
+
+def test_a_search_index_finds_what_others_write_beside_a_trigger_that_needs_the_applications_function(
+    group: Group,
+) -> None:
+    ddl = (
+        "CREATE TABLE doc(id integer primary key, body text, slug text)",
+        "CREATE VIRTUAL TABLE doc_fts USING fts5(body, content='doc', content_rowid='id')",
+        "CREATE TRIGGER doc_ai AFTER INSERT ON doc BEGIN"
+        " INSERT INTO doc_fts(rowid, body) VALUES (new.id, new.body); END",
+        "CREATE TRIGGER doc_ad AFTER DELETE ON doc BEGIN"
+        " INSERT INTO doc_fts(doc_fts, rowid, body) VALUES ('delete', old.id, old.body); END",
+        "CREATE TRIGGER doc_au AFTER UPDATE ON doc BEGIN"
+        " INSERT INTO doc_fts(doc_fts, rowid, body) VALUES ('delete', old.id, old.body);"
+        " INSERT INTO doc_fts(rowid, body) VALUES (new.id, new.body); END",
+        "CREATE TRIGGER doc_slug BEFORE INSERT ON doc WHEN new.slug IS NOT NULL AND norm(new.slug) <> new.slug"
+        " BEGIN SELECT raise(abort, 'slug'); END",
+    )
+    a, b = group.several(2, *ddl)
+    for member in (a, b):
+        equip(member.app)
+    a.run("INSERT INTO doc VALUES (1, 'a red fox', 'fox')")
+    group.settle()
+    for member in (a, b):
+        assert member.run("SELECT rowid FROM doc_fts WHERE doc_fts MATCH 'fox'") == [(1,)]
+        member.run("INSERT INTO doc_fts(doc_fts, rank) VALUES ('integrity-check', 1)")
+    with pytest.raises(apsw.ConstraintError, match="slug"):
+        a.run("INSERT INTO doc VALUES (2, 'x', 'BIG')")
+
+
+def test_the_tables_that_litestream_makes_beside_one_node_stay_there_and_hold_nothing_up(group: Group) -> None:
+    a, b = group.pair()
+    a.run("CREATE TABLE _litestream_seq(id INTEGER PRIMARY KEY, seq INTEGER)")
+    a.run("CREATE TABLE _litestream_lock(id INTEGER)")
+    a.replica.reinstall()
+    for number in range(10, 80):
+        a.run("INSERT INTO _litestream_seq VALUES (1, 1) ON CONFLICT (id) DO UPDATE SET seq = seq + 1")
+        a.run("INSERT INTO t VALUES (?, 'a', 0)", (number,))
+    assert len(group.equal("t")) == 73
+    assert set(a.replica.tables) == set(b.replica.tables) == {"t"}
+    assert b.run("SELECT name FROM sqlite_schema WHERE name LIKE '%litestream%'") == []
+
+
+def test_a_truncating_checkpoint_beside_a_reader_that_stays_holds_a_merge_up_and_no_longer(group: Group) -> None:
+    a, b = group.pair()
+    a.run("INSERT INTO t VALUES (4, 'a', 0)")
+    a.send()
+    for message in group.world.after(0, b.reassembler.read_up_to(0), 1_000_000):
+        b.reassembler.add(message)
+    batch = b.reassembler.take(own=("b", b.replica.options.session))
+    assert batch is not None
+    path = str(b.options.database)
+    b.replica.connection.set_busy_timeout(10)
+    with closing(apsw.Connection(path)) as stays, closing(apsw.Connection(path)) as truncates:
+        stays.execute("BEGIN; SELECT count(*) FROM t").fetchall()
+        b.run("INSERT INTO t VALUES (5, 'b', 0)")  # beyond what the reader sees
+        truncates.set_busy_timeout(700)
+        waits = threading.Thread(target=lambda: truncates.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall())
+        waits.start()
+        while not locked(b.app) and waits.is_alive():
+            pass
+        with pytest.raises(DatabaseBusyError):
+            b.replica.apply(batch)
+        waits.join()
+        b.replica.apply(batch)
+    batch.close()
+    assert {row[0] for row in group.equal("t")} == {1, 2, 3, 4, 5}
+
+
+def locked(connection: apsw.Connection) -> bool:
+    """Return whether another connection has the write lock."""
+    try:
+        connection.execute("BEGIN IMMEDIATE; ROLLBACK")
+    except apsw.BusyError:
+        return True
+    return False
