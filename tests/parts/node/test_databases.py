@@ -104,7 +104,7 @@ async def test_a_database_that_fails_stops_no_other_one_and_comes_back(nats: Rea
         write(two.file("shop"), "INSERT INTO item VALUES('sold')")
         await eventually(lambda: items(one.file("shop")) == ["sold"], "the row of the sound one")
         assert one.status("shop").healthy
-        assert one.runs.status_object.cdc_installed, "systemd does not wait for a file that can't be opened"
+        await eventually(lambda: one.runs.status_object.cdc_installed, "systemd: it waits for no file that can't open")
         one.file("logs").rmdir()
         one.file("logs").write_bytes(whole)
         await eventually(lambda: bool(one.status("logs").caught_up), "its return")

@@ -9,7 +9,7 @@ from contextlib import suppress
 from functools import partial
 from itertools import chain, repeat
 from tempfile import SpooledTemporaryFile
-from typing import IO
+from typing import IO, Any
 
 import apsw
 import msgspec
@@ -202,8 +202,8 @@ async def test_what_was_captured_while_its_sender_was_cancelled_is_given_back(
     loop, take = asyncio.get_running_loop(), member.replica.capture
     captured = []
 
-    def slow(number: int, *, message_bytes: int) -> object:
-        captured.append(take(number, message_bytes=message_bytes))
+    def slow(number: int, **how: Any) -> object:
+        captured.append(take(number, **how))
         loop.call_soon_threadsafe(reached.set)
         asyncio.run_coroutine_threadsafe(cancelled.wait(), loop).result()
         return captured[-1]
