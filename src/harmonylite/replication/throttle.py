@@ -5,15 +5,14 @@ needs next. A stream of ``most`` messages that such a node reads from ``resume``
 change set that would lead beyond that waits here, visibly, until a newer snapshot is named.
 
 What this node knows of a stream's end is what it read, and what it had acknowledged. The others publish meanwhile, so a
-*margin* is left, for what all of them may have on its way that nobody has read yet. A change set of many messages does
-not fit into that: it begins only where no other one is under way, at exactly the end that was read (JetStream compares
-it), and the others' small ones leave it the upper half.
+*margin* is left, for what all of them may have on its way that no reader has read yet. A change set of many messages
+does not fit into that: it begins only where no other one is under way, at exactly the end that was read (JetStream
+compares it), and the others' small ones leave it the upper half.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 import time
 from collections.abc import Callable, Mapping
@@ -23,8 +22,6 @@ from harmonylite.changes.reassembler import Reassembler
 from harmonylite.errors import SnapshotError, StreamError
 from harmonylite.ports import Covering
 from harmonylite.status import NodeStatus
-
-log = logging.getLogger(__name__)
 
 EXACT_TRIES = 20
 """How often the beginning of a large change set asks for an exact end. Where the line is long and others write all the
@@ -68,17 +65,25 @@ class Throttle:
                 break
             self._part.waiting(why + news)
             waited = True
-            if not self._under_way(counts):
+            if not any(map(self._others, counts)):  # a change set of others under way no snapshot brings
                 self._covering.want()
             await asyncio.sleep(backoff.failed(time.monotonic()))
         if waited:
             self._part.ok()
-        for shard, count in counts.items():
-            self._say_oversized(shard, count)
 
     def is_large(self, counts: Mapping[int, int]) -> bool:
         """Return whether a change set has to begin with care, by `beginning`, on one shard after the other."""
-        return self._covering is not None and any(count > _small(self._most(s)) for s, count in counts.items())
+        if self._covering is None:
+            return False
+        large = {shard: count for shard, count in counts.items() if count > _small(self._most(shard))}
+        for shard, count in large.items():
+            if _is_oversized(count, most := self._most(shard)):
+                self._part.event(
+                    f"a change set of {count} messages on shard {shard}, which keeps {most}: new nodes wait until a"
+                    " snapshot holds it; a larger replication_log.max_entries avoids that",
+                    warning=True,
+                )
+        return bool(large)
 
     async def beginning(self, shard: int, count: int, tries: int) -> int | None:
         """Return the end that the stream of ``shard`` must have for a change set to begin; None: any.
@@ -94,8 +99,7 @@ class Throttle:
 
     async def wait_for_reader(self, shard: int) -> None:
         """Wait while this node has not read what it published itself: a stream must not forget it before."""
-        most = self._most(shard)
-        backoff = Backoff(first=0.005, most=0.1)
+        most, backoff = self._most(shard), Backoff(first=0.005, most=0.1)
         while most and self._ends.get(shard, 0) - self._reassembler().read_up_to(shard) > max(1, most // 4):
             pause = backoff.failed(time.monotonic())
             await asyncio.sleep(pause)
@@ -110,16 +114,11 @@ class Throttle:
         return self._status.shard(shard).most
 
     def _end(self, shard: int) -> int:
-        known = self._status.shard(shard).last, self._ends.get(shard, 0), self._reassembler().read_up_to(shard)
-        return max(known)
+        return max(self._status.shard(shard).last, self._ends.get(shard, 0), self._reassembler().read_up_to(shard))
 
     def _others(self, shard: int) -> list[str]:
         """Return the other nodes that have a change set under way."""
         return [name.node for name, _ in self._reassembler().begun(shard) if name.node != self._node]
-
-    def _under_way(self, counts: Mapping[int, int]) -> bool:
-        """Return whether what is waited for is a change set of others, which no snapshot brings."""
-        return any(self._others(shard) for shard in counts)
 
     def _why_not(self, counts: Mapping[int, int]) -> str:
         """Return what is in the way, "" when nothing does."""
@@ -153,17 +152,6 @@ class Throttle:
             f"waiting for a snapshot: the stream would forget messages that none holds (shard {shard} keeps {most} and "
             f"ends at {end}; the newest snapshot needs {resume} and later)"
         )
-
-    def _say_oversized(self, shard: int, count: int) -> None:
-        most = self._most(shard)
-        if self._covering is not None and most and _is_oversized(count, most) and count > _small(most):
-            log.warning(
-                "publishing a change set of %d messages on shard %d, which keeps %d: new nodes wait until a snapshot"
-                " holds it; a larger replication_log.max_entries avoids that",
-                count,
-                shard,
-                most,
-            )
 
 
 def _margin(most: int) -> int:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -11,6 +13,8 @@ from harmonylite.errors import StreamError
 from harmonylite.jetstream.settings import StreamSettings
 from harmonylite.jetstream.streams import ensure_streams
 from harmonylite.nats.link import NatsLink
+from harmonylite.replication.throttle import Throttle
+from harmonylite.status import NodeStatus
 from tests.parts.fix_nats import RealNats, eventually
 from tests.parts.replication.fix_writers import Writer, writers
 
@@ -98,13 +102,14 @@ async def test_large_change_sets_at_once_take_turns_and_fit(
 
 
 async def test_a_change_set_larger_than_the_stream_goes_through_and_is_in_a_snapshot_soon(
-    nats: RealNats, small: StreamSettings, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    nats: RealNats, small: StreamSettings, tmp_path: Path
 ) -> None:
     async with writers(nats.url, small, tmp_path, "a", "b") as (a, b):
         await b.write(*[{0: 1}] * 10)
         async with asyncio.timeout(SECONDS):
             await b.write({0: 90})
-        assert "publishing a change set of 90 messages on shard 0, which keeps 40" in caplog.text
+            ((text, _),) = b.status.part("publish").events
+        assert "a change set of 90 messages on shard 0, which keeps 40" in text
         work = asyncio.create_task(b.write({0: 1}))
         await watched(a, [work])
         assert await left_out(a) == [], "the next change set waited for a snapshot"
@@ -119,3 +124,17 @@ async def test_nothing_is_waited_for_where_the_stream_keeps_everything(
     await writer.publisher.open()
     async with asyncio.timeout(SECONDS):
         await writer.publisher.publish(writer.change_set({0: 30}))
+
+
+async def test_a_writer_waits_for_its_own_reader_before_the_stream_forgets_what_it_wrote() -> None:
+    status, read = NodeStatus(), 0
+    status.shard(0).most = 40
+    reading: Any = SimpleNamespace(read_up_to=lambda shard: read)
+    throttle = Throttle(status, "a", lambda: reading, None)
+    throttle.note_end(0, 11)
+    waiting = asyncio.create_task(throttle.wait_for_reader(0))
+    done, _ = await asyncio.wait({waiting}, timeout=0.05)
+    assert not done, "11 messages are unread, which is more than a quarter of what the stream keeps"
+    read = 1
+    async with asyncio.timeout(SECONDS):
+        await waiting
