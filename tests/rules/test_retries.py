@@ -41,7 +41,6 @@ NO_RETRIES = {
     ("recovery/recover.py", "watch"): "a look at its interval; what can't be asked is shown by other parts",
     ("replication/engine.py", "_recovered"): "counts at its interval while a task recovers",
     ("replication/receiver.py", "_take_in"): "waits for a person, see _poisoned",
-    ("replication/receiver.py", "_stage_ahead"): "ends after an error",
     ("replication/sender.py", "_count"): "a look each 2 s",
     ("snapshots/replay.py", "_apply"): "each round leaves one more change set out",
     ("snapshots/roll_forward.py", "_apply"): "the second round has one change set, and is the last",
@@ -49,7 +48,7 @@ NO_RETRIES = {
 }
 """Loops that catch an error and continue, and aren't retries of what failed: file, function, why."""
 
-TOLERATED_LINES = {("replication/receiver.py", "_stage_ahead"), ("nats/link.py", "_round")}
+TOLERATED_LINES = {("nats/link.py", "_round")}
 """Functions whose loops log each error: they end then, or name one server each."""
 
 

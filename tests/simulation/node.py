@@ -257,20 +257,7 @@ class Node:
         messages = self.world.after(shard, self.reassembler.read_up_to(shard), most)
         for message in messages:
             self.reassembler.add(message)
-            self._stage_ahead()
         return bool(messages)
-
-    def _stage_ahead(self) -> None:
-        """Stage what is here of a change set that is not whole."""
-        found = self.reassembler.under_way(self.name) if self.limit is None else None
-        if found is not None:
-            change_set, shard = found
-            number = 0
-            while number >= 0 and (block := self.reassembler.block(change_set, shard, number)) is not None:
-                try:
-                    number = self.replica.stage_ahead(block, number)
-                except SchemaWaitError:
-                    return
 
     def take(self, *, most_bytes: int = 1 << 62, least: bool = False) -> AtomicBatch | None:
         """Take the next batch; while the mirror is behind the database, none that goes beyond the database."""

@@ -56,9 +56,9 @@ class Fragment:
         """Bytes of the blocks as they came."""
         return sum(length for _, length, _ in self.blocks)
 
-    def decoded(self, start: int = 0) -> Iterator[Block]:
-        """Decode block by block, from number ``start`` on; raises PoisonError that names the message."""
-        for offset, length, packed in self.blocks[start:]:
+    def decoded(self) -> Iterator[Block]:
+        """Decode block by block; raises PoisonError that names the message."""
+        for offset, length, packed in self.blocks:
             self.spool.seek(offset)
             try:
                 yield decode_block(self.spool.read(length), packed=packed)

@@ -176,27 +176,6 @@ class Reassembler:
         """Return the change sets of which ``shard`` has some messages and not the last, each with how many."""
         return [(part.id, part.count) for part in self._queues[shard].open.values()]
 
-    def under_way(self, own: str) -> tuple[ChangeSetId, int] | None:
-        """Return id and shard of the change set of others with the most whole blocks that is not all here."""
-        found = [
-            (len(part.blocks), part.id, shard)
-            for shard, queue in self._queues.items()
-            for node, part in queue.open.items()
-            if node != own and part.blocks
-        ]
-        return max(found, key=lambda each: each[0])[1:] if found else None
-
-    def block(self, change_set: ChangeSetId, shard: int, number: int) -> Fragment | None:
-        """Return one block of a change set that is not all here, with its own bytes; None where it is not there."""
-        part = self._queues[shard].open.get(change_set.node)
-        if part is None or part.id != change_set or number >= len(part.blocks):
-            return None
-        offset, length, packed = part.blocks[number]
-        part.spool.seek(offset)
-        body = BytesIO(part.spool.read(length))
-        seq = self._queues[shard].read
-        return Fragment(change_set, KIND_CHANGES, shard, part.first, seq, (), 0.0, {}, [(0, length, packed)], body)
-
     def add(self, message: StreamMessage) -> None:
         """Take in the next message of its shard; one that was seen before changes nothing. Raises PoisonError."""
         queue = self._queues[message.shard]

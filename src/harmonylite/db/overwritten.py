@@ -1,7 +1,7 @@
 """Take in what a program wrote over the database's file, behind its write-ahead log.
 
 The file is whole in itself then, and the log holds pages of another one. A transaction that brings all of the file into
-the log makes everybody see it: the connections that others have open, too, for a commit tells them to forget what they
+the log makes everybody see it: the connections that others have open, too, for a commit makes them forget what they
 have cached.
 
 Invariant: what the program logged counts as never sent, and is compared with the mirror. What may be in no other place,

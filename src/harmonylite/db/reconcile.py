@@ -98,7 +98,7 @@ def reconcile(
             log.clear(installed.by_id, newest)
         if first and replicate:
             renumbering.join(connection, log, installed.tables, installed.tables.values())
-        # of a table that was rebuilt before it could be compared, nobody knows which rows were written here
+        # of a table that was rebuilt before it could be compared, nothing shows which rows were written here
         for table in installed.tables.values() if first else [installed.by_id[number] for number in installed.stale]:
             log.append(table, only_here(table))
         if first or installed.stale:
@@ -165,7 +165,7 @@ def adopt(
     """Merge what a newer mirror has over ``base``, the mirror until now; runs in the caller's transaction.
 
     Change sets of this node that the newer mirror folded meanwhile distinguish a value that was set back from one that
-    nobody touched. ``sent``: where those begin that this node sent before it continued in an order of its own, as
+    no writer touched. ``sent``: where those begin that this node sent before it continued in an order of its own, as
     `recent_ends` says it; what was done to their rows since is published again.
     A crash may have left the database further than the new mirror on some shard: rows of that shard are left alone, and
     the node folds up to the database's position before it merges again. Both are at the end of a whole batch, so the

@@ -125,7 +125,7 @@ def aside_of(path: Path, what: str = "damaged") -> Path:
 
 
 def begin_healing(options: ReplicaOptions, mirror: Path, deadline: Deadline) -> Replica:
-    """Open a replica that is to take a damaged database's place; nobody sees it yet, and no row is in it.
+    """Open a replica that is to take a damaged database's place; no application sees it yet, and no row is in it.
 
     ``mirror``, a copy of the mirror or a snapshot, is taken over; the node's own files stay where they are. The new
     database has the access of the damaged one. ``deadline`` may end it.

@@ -16,11 +16,11 @@ from typing import Literal, TypeVar
 import apsw
 
 from harmonylite.changes.epochs import Lineage, Relation
-from harmonylite.changes.reassembler import AtomicBatch, Fragment
+from harmonylite.changes.reassembler import AtomicBatch
 from harmonylite.db import reconcile
 from harmonylite.db.apply import looks
 from harmonylite.db.apply.apply import Applying
-from harmonylite.db.apply.flights import Applied, SchemaMovedError
+from harmonylite.db.apply.own_change_sets import Applied, SchemaMovedError
 from harmonylite.db.apply.schema_additions import SchemaAdditions, of_mirror
 from harmonylite.db.capture.capture import Capture, NotUtf8Error, Outgoing, new_outgoing
 from harmonylite.db.install import install
@@ -282,10 +282,6 @@ class Replica:
         if self._schema.bring([of_mirror(self.connection, snapshot)]) is not None:
             self.reinstall()
         self._unlike = must_fit(self.connection, self.options.rules, snapshot, whole=whole)
-
-    def stage_ahead(self, fragment: Fragment, number: int) -> int:
-        """Stage a block of a change set that is not all here; see `Applying.stage_ahead`."""
-        return self._applying.stage_ahead(fragment, number)
 
     @property
     def whole(self) -> bool:

@@ -122,7 +122,7 @@ def has_tables(path: Path) -> bool:
 
 
 def begin_hidden(options: ReplicaOptions, snapshot: Path, deadline: Deadline, *, into: Path | None = None) -> Replica:
-    """Open a replica whose database nobody sees yet: it has the schema that ``snapshot`` remembers, and no row.
+    """Open a replica whose database no application sees yet: it has the schema that ``snapshot`` remembers, and no row.
 
     ``snapshot`` becomes the mirror. `fill` brings the rows in, `offer` puts the database in its place, or `pour` its
     content ``into`` the file that is there. ``deadline`` may end it.
@@ -176,7 +176,7 @@ def begin_database(
 
 
 def drop(building: Path) -> None:
-    """Remove a database that nobody has seen, and what SQLite left beside it."""
+    """Remove a database that no application has seen, and what SQLite left beside it."""
     for side in ("", *SIDE_FILES):
         Path(f"{building}{side}").unlink(missing_ok=True)
 
@@ -194,7 +194,7 @@ def fill_database(options: ReplicaOptions, building: Path, deadline: Deadline) -
 
 
 def fill(replica: Replica, deadline: Deadline) -> None:
-    """Bring the mirror's rows into a database that nobody sees yet.
+    """Bring the mirror's rows into a database that no application sees yet.
 
     The application's triggers on tables that are not replicated run for every row, so an FTS index is there too; raises
     OverdueError when ``deadline`` ends, however long they take.
@@ -207,7 +207,8 @@ def fill(replica: Replica, deadline: Deadline) -> None:
 
 @contextmanager
 def _unlogged(connection: apsw.Connection) -> Iterator[None]:
-    """Write pages once, straight into a new file that nobody knows yet; what is cut off is thrown away as a whole.
+    """Write pages once, straight into a new file that no other process knows yet; what is cut off is thrown away as a
+    whole.
 
     A write-ahead log would have every page written twice. A journal in memory holds only what was in the file before.
     """
@@ -219,7 +220,7 @@ def _unlogged(connection: apsw.Connection) -> Iterator[None]:
 
 
 def seal(replica: Replica) -> None:
-    """Close a replica whose database nobody sees yet, with everything in that file itself and none beside it.
+    """Close a replica whose database no application sees yet, with everything in that file itself and none beside it.
 
     Raises DatabaseError, and the replica is closed all the same.
     """
@@ -268,7 +269,7 @@ def pour(building: Path, path: Path) -> None:
             if target.pragma("journal_mode", "wal") != "wal":
                 raise DatabaseBusyError(f"{path} can't be filled while another connection keeps it out of WAL mode")
             with target.backup("main", source, "main") as copying:
-                copying.step(0)  # takes the write lock, so that nobody makes a table after the look
+                copying.step(0)  # takes the write lock, so that no application makes a table after the look
                 if has_tables(path):
                     raise DatabaseError(f"the database {path} was made by somebody else meanwhile")
                 copying.step()

@@ -31,7 +31,7 @@ _ODD = (apsw.Error, DatabaseError, WireError, msgspec.MsgspecError, ValueError, 
 
 
 def inspect_file(file: Path, deadline: Deadline) -> Lineage:
-    """Return the lineage of the snapshot ``file``; nobody else has it open.
+    """Return the lineage of the snapshot ``file``; no other process has it open.
 
     Raises SnapshotRefusedError for what no mirror is or could be, OverdueError when ``deadline`` ends.
     """

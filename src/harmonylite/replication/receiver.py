@@ -15,7 +15,7 @@ from typing import IO
 
 from harmonylite.changes.reassembler import AtomicBatch, Fragment, Reassembler
 from harmonylite.changes.skipped import LeftOut, still_there
-from harmonylite.db.apply.flights import Applied
+from harmonylite.db.apply.own_change_sets import Applied
 from harmonylite.db.mirror.former_names import take_for_gone
 from harmonylite.db.replica import Replica
 from harmonylite.db.sqlite.connection import mapped
@@ -87,7 +87,6 @@ class Receiver:
         self._targets: dict[int, int] = {}
         self._behind: dict[int, int] | None = None
         self._put_back_for: tuple[int, int] | None = None
-        self._staging: tuple[ChangeSetId | None, int, int] = (None, 0, 0)
         self._foreign_messages = ForeignMessages(status)
         self.paused = Pauses()
         self.skips = SkippedMessages(replica, thread, status)
@@ -228,27 +227,6 @@ class Receiver:
                 while (messages := self._before()) is not None:
                     await self._apply(messages, least=False)
             self._check_caught_up()
-            await self._stage_ahead()
-
-    async def _stage_ahead(self) -> None:
-        """Stage what is here of a large change set while the rest is on its way."""
-        found = self.reassembler.under_way(self._replica.options.node)
-        if found is None or self._behind is not None:
-            return
-        change_set, shard = found
-        if (change_set, shard) != self._staging[:2]:
-            self._staging = (change_set, shard, 0)
-        while (number := self._staging[2]) >= 0 and (
-            block := self.reassembler.block(change_set, shard, number)
-        ) is not None:
-            try:
-                staged = await self._thread.run(self._replica.stage_ahead, block, number)
-            except ReopenError:
-                raise
-            except (DatabaseError, PoisonError, SchemaWaitError) as error:
-                log.debug("what is here of change set %s waits for the rest: %s", change_set, error)
-                staged = -1
-            self._staging = (change_set, shard, staged)
 
     def _before(self) -> AtomicBatch | None:
         """Return what comes before the message that the last batch was put back for; None when nothing does."""

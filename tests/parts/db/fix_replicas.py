@@ -11,7 +11,7 @@ import apsw
 import pytest
 
 from harmonylite.changes.reassembler import Reassembler
-from harmonylite.db.apply.flights import Applied
+from harmonylite.db.apply.own_change_sets import Applied
 from harmonylite.db.capture.capture import Outgoing
 from harmonylite.db.replica import Replica
 from harmonylite.db.replica_options import ReplicaOptions

@@ -248,32 +248,6 @@ def test_a_change_set_of_the_own_session_stands_alone_in_its_cut_and_those_of_ea
     assert batches == [["b"], ["a"], ["b", "a", "a", "a"]]
 
 
-def test_whole_blocks_of_a_change_set_that_is_on_its_way_can_be_read_and_none_of_another() -> None:
-    reassembler = fresh(2)
-    for seq, (more, body) in enumerate([(False, b"first"), (True, b"sec"), (False, b"ond"), (True, b"rest")], 1):
-        payload = envelope(ONE, seq - 1, last=False, shards=[0], more=more, body=body)
-        reassembler.add(StreamMessage(0, seq, "t.0.a", payload))
-    assert reassembler.under_way("b") == (ONE, 0)
-    assert reassembler.under_way("a") is None, "what this node publishes is here already"
-    for number, content in enumerate([b"first", b"second"]):
-        fragment = reassembler.block(ONE, 0, number)
-        assert fragment is not None
-        (block,) = fragment.blocks
-        assert fragment.spool.read() == content
-        assert (fragment.id, fragment.shard, fragment.first, fragment.seq, block) == (
-            ONE,
-            0,
-            1,
-            4,
-            (0, len(content), False),
-        )
-    later = ChangeSetId(ONE.node, ONE.session, ONE.number + 1)
-    for name, shard, number in [(ONE, 0, 2), (ONE, 1, 0), (later, 0, 0), (TWO, 0, 0)]:
-        assert reassembler.block(name, shard, number) is None
-    reassembler.add(StreamMessage(0, 5, "t.0.z", abort(ONE, 0)))
-    assert (reassembler.block(ONE, 0, 0), reassembler.under_way("b")) == (None, None)
-
-
 def test_a_cut_with_a_limit_leaves_the_shards_alone_that_the_limit_does_not_name() -> None:
     reassembler = fresh(2)
     for shard in (0, 1):

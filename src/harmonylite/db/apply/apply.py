@@ -16,13 +16,11 @@ from functools import partial
 import apsw
 
 from harmonylite.changes.reassembler import AtomicBatch, Fragment
-from harmonylite.db.apply.flights import Applied, Flight, SchemaMovedError
 from harmonylite.db.apply.fold import Fold, Folded
 from harmonylite.db.apply.merge import Merge
-from harmonylite.db.apply.own_change_sets import name_rows
+from harmonylite.db.apply.own_change_sets import Applied, Flight, SchemaMovedError, name_rows
 from harmonylite.db.apply.rejected_rows import refusal
 from harmonylite.db.apply.renumbering import settle_own
-from harmonylite.db.apply.staging import Ahead
 from harmonylite.db.capture import merge_base
 from harmonylite.db.mirror import mirror_file
 from harmonylite.db.mirror.compare import TableDifference, changed_keys, compare
@@ -81,7 +79,6 @@ class Applying:
         self._log, self._journal, self._replicate = log, journal, replicate
         self._node, self._session = node, session
         self._flights: dict[int, Flight] = {}
-        self._ahead: Ahead | None = None
         self._back: Flight | None = None
         others.look_within_commits(connection)
         self.unnoted = 0
@@ -95,7 +92,6 @@ class Applying:
                 self._check()
         except BaseException:
             self._log.forget()
-            self._ahead = None
             self.holding = True
             for table in self.installed.tables.values():
                 table.forget(self._connection)
@@ -199,21 +195,6 @@ class Applying:
         if mirror_file.went_back(self._connection):  # a backup that was put back is not to be called up to date
             raise DatabaseReplacedError("the database went back to an earlier state while the node ran")
 
-    def stage_ahead(self, fragment: Fragment, number: int) -> int:
-        """Stage ``fragment``, block ``number`` of a change set that is not all here yet.
-
-        Return the number of the block that it needs next, -1 when the rest is to wait until all is here.
-        """
-        ahead = self._ahead
-        if ahead is None or (ahead.id, ahead.shard) != (fragment.id, fragment.shard):
-            ahead = self._ahead = Ahead(fragment.id, fragment.shard)
-        if number == ahead.blocks and not ahead.full:
-            named = self._named()
-            with self.unit("stage what is here"):
-                ahead.stage(self._connection, named, fragment)
-            named.log_placeless()
-        return -1 if ahead.full else ahead.blocks
-
     def apply(self, batch: AtomicBatch, *, merge: bool, until: float | None = None) -> Applied:
         """Fold, merge and move the positions in one transaction; see `Replica.apply`. Raises SchemaMovedError."""
         try:
@@ -245,7 +226,7 @@ class Applying:
         quiet = not merge or (not undo and self._brings_nothing(fragments, own, landing))
         named = self._named()
         with self.unit(f"apply {len(batch.fragments)} change sets"):
-            fold = Fold(self._connection, named, self._journal, ahead=self._ahead)
+            fold = Fold(self._connection, named, self._journal)
             for fragment in fragments:
                 count = fold.fragment(fragment)
                 self._journal.remember(fragment, count)
@@ -270,7 +251,6 @@ class Applying:
             if undo:
                 raise _UndoneError
         named.log_placeless()
-        self._ahead = fold.ahead
         if done.rows >= LARGE:
             self._connection.execute("PRAGMA shrink_memory")
         done.conflicts = self._journal.written - written
@@ -337,7 +317,8 @@ class Applying:
     def clear_log(self, upto: int, seen: int) -> None:
         """Take what was logged up to ``upto`` for published or equal; runs in a transaction that writes the database.
 
-        So are rows that were beyond a watermark then, if nobody wrote since the database's data_version was ``seen``.
+        So are rows that were beyond a watermark then, if no process wrote since the database's data_version was
+        ``seen``.
         """
         tables = self.installed.by_id
         self._log.clear(tables, upto)

@@ -23,7 +23,6 @@ from harmonylite.db.apply import numbers
 from harmonylite.db.apply.overruled import OverruledValues
 from harmonylite.db.apply.rowid_conflicts import claims_first, make_room
 from harmonylite.db.apply.staging import (
-    Ahead,
     applicable,
     check_widths,
     foreign_values,
@@ -63,16 +62,12 @@ class Folded:
 
 @dataclass
 class Fold:
-    """Folds fragments within one transaction of the caller's; ``done`` says what each table went through.
-
-    ``ahead``: what was staged before its last message came.
-    """
+    """Folds fragments within one transaction of the caller's; ``done`` says what each table went through."""
 
     connection: apsw.Connection
     tables: Named
     journal: ConflictJournal
     done: dict[str, Folded] = field(default_factory=dict)
-    ahead: Ahead | None = None
 
     def __post_init__(self) -> None:
         self.overruled = OverruledValues(self.connection, self.journal)
@@ -81,8 +76,8 @@ class Fold:
         """Fold one fragment; return its number of rows. Raises SchemaWaitError, PoisonError."""
         displacing: Tables = {}
         self.journal.begin()
-        start, count = self._take_ahead(fragment)
-        for block in fragment.decoded(start):
+        count = 0
+        for block in fragment.decoded():
             for part in block:
                 if part.table == SECTION and fragment.kind == KIND_SCHEMA:
                     continue
@@ -94,25 +89,6 @@ class Fold:
         for table in displacing.values():
             self._journal_displaced(fragment, table)
         return count
-
-    def _take_ahead(self, fragment: Fragment) -> tuple[int, int]:
-        """Continue from what was staged ahead of ``fragment``; return how many of its blocks and rows that is."""
-        ahead = self.ahead
-        if ahead is None or (ahead.id, ahead.shard) != (fragment.id, fragment.shard) or ahead.table is None:
-            return 0, 0
-        table, self.ahead = ahead.table, None
-        name = table.shape.name
-        if name in self.done or self.tables.get(name) is not table or not ahead.blocks:
-            return 0, 0
-        self.connection.execute(f"DELETE FROM {table.scratch('incoming')}")
-        kept = sum(ahead.parts)
-        self.connection.execute(f"INSERT INTO {table.scratch('incoming')} SELECT * FROM {table.scratch('ahead')}")
-        staged = self.connection.changes()
-        self.connection.execute(f"DELETE FROM {table.scratch('ahead')}")
-        if staged != kept:
-            return 0, 0  # the scratch tables are new
-        self.done[name] = Folded(table, fresh=True, present=ahead.present, waiting=ahead.parts)
-        return ahead.blocks, kept
 
     def _part(
         self, fragment: Fragment, table: TrackedTable, present: tuple[int, ...], part: TableBlock, displacing: Tables

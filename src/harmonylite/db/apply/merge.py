@@ -77,7 +77,7 @@ class Merge:
         self.rows += self._connection.changes()
         return int(self._connection.changes())
 
-    # rows that are in nobody's way -----------------------------------------------------------------------------
+    # rows that are in no other's way -----------------------------------------------------------------------------
 
     def _fresh(self, table: TrackedTable, folded: Folded) -> bool:
         """Insert rows that the mirror did not have either, straight from what came in."""

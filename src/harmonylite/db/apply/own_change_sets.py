@@ -1,12 +1,15 @@
-"""A node's own change sets on their way back, laid over the rows that a merge of newer local writes starts from.
+"""A node's own change sets: under way, and on their way back, laid over the rows that a merge of newer local writes
+starts from; and what applying one batch did.
 
 Invariant: the columns that a change set of this node changed start from what was published; all others, from what the
-mirror held before the fold.
+mirror held before the fold. A flight's change set was read with the log at its id; what the log names later, it does
+not hold.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import apsw
@@ -15,7 +18,36 @@ from harmonylite.db.mirror.schema_history import Own
 from harmonylite.db.sqlite.lossless import insert_rows
 from harmonylite.db.tracking.change_log import ChangeLog
 from harmonylite.db.tracking.tracked_table import TrackedTable
+from harmonylite.errors import DatabaseError
+from harmonylite.model import ChangeSetId
 from harmonylite.wire import TableBlock
+
+
+class SchemaMovedError(DatabaseError):
+    """The schema changed since the last install; install and do it again."""
+
+
+@dataclass(frozen=True)
+class Flight:
+    """What a capture read, and then a change set of this session under way. ``log_id``: the log's newest id;
+    ``folds``: how many batches of others had been folded; ``seen``: SQLite's data_version of the database.
+    """
+
+    log_id: int
+    folds: int
+    seen: int
+
+
+@dataclass
+class Applied:
+    """What applying one batch did. ``locked``: seconds the database's write lock was held."""
+
+    rows: int = 0
+    merged: int = 0
+    conflicts: int = 0
+    locked: float = 0.0
+    own: list[ChangeSetId] = field(default_factory=list)
+    schema: list[str] = field(default_factory=list)
 
 
 def lay_over(connection: apsw.Connection, table: TrackedTable, own: Own) -> None:

@@ -178,7 +178,7 @@ class SchemaAdditions:
         return addition.kind == PRAGMA or self.rules.wanted(addition.table)
 
     def _counts(self, addition: Addition, *, own: bool) -> bool:
-        """Tell whether ``addition`` counts as captured from here on.
+        """Return whether ``addition`` counts as captured from here on.
 
         What this file has otherwise by now, also where it is back at what it was before, is then a change to be sent.
         Of another node's number that is not set here, nothing is: this file's is no answer to it.

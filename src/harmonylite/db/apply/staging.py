@@ -1,8 +1,5 @@
 """Staging: what a change set holds of one table, in scratch tables, where SQL continues with it.
 
-A large change set takes its writer a while to publish. The rows that are here already are staged meanwhile; nothing of
-it is folded before it is whole.
-
 Invariant: staging touches scratch tables only.
 """
 
@@ -10,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 import apsw
@@ -20,50 +16,8 @@ from harmonylite.db.mirror.schema_history import Named
 from harmonylite.db.sqlite.lossless import insert_rows
 from harmonylite.db.tracking.tracked_table import TrackedTable
 from harmonylite.errors import SchemaWaitError
-from harmonylite.model import ChangeSetId
 from harmonylite.schema.sql import is_private
 from harmonylite.wire import TableBlock, Updates
-
-
-@dataclass
-class Ahead:
-    """The first ``blocks`` blocks of a change set that is still coming in: inserts of one table, in scratch ``ahead``.
-
-    ``parts``: how many rows each part has. ``full``: what comes next can't be staged ahead.
-    """
-
-    id: ChangeSetId
-    shard: int
-    blocks: int = 0
-    table: TrackedTable | None = None
-    present: tuple[int, ...] = ()
-    parts: list[int] = field(default_factory=list)
-    full: bool = False
-
-    def stage(self, connection: apsw.Connection, tables: Named, fragment: Fragment) -> None:
-        """Stage the blocks of ``fragment``, which are the next ones. Raises SchemaWaitError, PoisonError."""
-        for block in fragment.decoded():
-            for part in block:
-                check_widths(fragment, part)
-            if any(tables.is_gone(part.table) for part in block):
-                self.full = True
-                return
-            found = [applicable(tables, fragment, part) for part in block]
-            self.full = not all(self._fits(*each) for each in found)
-            if self.full:
-                return
-            for part, table, present in found:
-                with foreign_values(fragment, part):
-                    stage(connection, table, present, part.inserts, into="ahead", add=bool(self.parts))
-                self.parts.append(len(part.inserts))
-            self.blocks += 1
-
-    def _fits(self, part: TableBlock, table: TrackedTable, present: tuple[int, ...]) -> bool:
-        if part.deletes or part.updates or table.shape.numbered or not whole_keys(table, part.inserts):
-            return False
-        if self.table is None:
-            self.table, self.present = table, present
-        return self.table is table and self.present == present
 
 
 def applicable(tables: Named, fragment: Fragment, part: TableBlock) -> tuple[TableBlock, TrackedTable, tuple[int, ...]]:
@@ -158,14 +112,14 @@ def stage(
     present: Sequence[int],
     images: list[list[Any]],
     *,
-    into: str = "incoming",
     add: bool = False,
 ) -> None:
-    """Put rows into a scratch table; ``add``: to what it holds, else in its place."""
+    """Put rows into ``incoming``; ``add``: to what it holds, else in its place."""
+    incoming = table.scratch("incoming")
     if not add:
-        connection.execute(f"DELETE FROM {table.scratch(into)}")
+        connection.execute(f"DELETE FROM {incoming}")
     names = ", ".join(f"c{i}" for i in present)
-    insert_rows(connection, f"INSERT INTO {table.scratch(into)}({names})", len(present), images)
+    insert_rows(connection, f"INSERT INTO {incoming}({names})", len(present), images)
 
 
 def stage_updates(

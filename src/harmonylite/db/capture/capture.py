@@ -16,8 +16,7 @@ import apsw
 from harmonylite.changes.sharding import home_of, shard_of
 from harmonylite.db.capture import merge_base
 from harmonylite.db.sqlite.connection import value
-from harmonylite.db.sqlite.lossless import codec_of, decode, exact
-from harmonylite.db.sqlite.row_batches import step
+from harmonylite.db.sqlite.lossless import codec_of, decode, exact, step
 from harmonylite.db.tracking.tracked_table import TrackedTable
 from harmonylite.db.tracking.triggers import HELD
 from harmonylite.model import ChangeSetId

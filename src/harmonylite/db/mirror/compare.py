@@ -14,8 +14,7 @@ from typing import Any
 import apsw
 
 from harmonylite.db.sqlite.connection import attach, mapped, open_file, rows, value
-from harmonylite.db.sqlite.lossless import exact_rows
-from harmonylite.db.sqlite.row_batches import step
+from harmonylite.db.sqlite.lossless import exact_rows, step
 from harmonylite.db.tracking.change_log import ChangeLog
 from harmonylite.db.tracking.tracked_table import TrackedTable
 from harmonylite.schema.names import folded

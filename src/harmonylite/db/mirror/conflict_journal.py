@@ -80,7 +80,7 @@ class Authors:
 
     Each of those is decoded at most once, newest first, and only as far back as somebody asks: after a failover, or a
     cut that lasted, what is overruled was written long before. Where a large change set, of which only the writer is
-    kept, may have written the row later than the one that is found, nobody is named rather than the wrong node.
+    kept, may have written the row later than the one that is found, no node is named rather than the wrong one.
     """
 
     def __init__(self, connection: apsw.Connection, shard: int, seq: int) -> None:

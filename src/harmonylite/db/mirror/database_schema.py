@@ -1,6 +1,6 @@
 """Remember the database's schema in the mirror, so that a snapshot of the mirror can make a whole database.
 
-Invariant: what is remembered is data, see `harmonylite.db.sqlite.untrusted_ddl`; nobody executes it otherwise.
+Invariant: what is remembered is data, see `harmonylite.db.sqlite.untrusted_ddl`; no other code executes it.
 """
 
 from __future__ import annotations

@@ -56,7 +56,7 @@ def make_mirror(path: Path, encoding: str) -> None:
 
 def make_ready(path: Path, database: Path, encoding: str) -> None:
     """Make the mirror file where it is missing, and give it the access of ``database``, which it then remembers: also
-    when somebody removes that. Nobody has it open. Raises DatabaseError.
+    when a person removes that. No process has it open. Raises DatabaseError.
     """
     if not path.exists():
         make_mirror(path, encoding)

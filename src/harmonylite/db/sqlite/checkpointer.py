@@ -41,7 +41,7 @@ PATIENCE = 3
 HOLD_FROM = 250
 """Pages not copied from which on a reader is held; the application begins to copy at a thousand."""
 COPY_FROM = 500
-"""Pages not copied that are worth two syncs of the disk once nobody writes."""
+"""Pages not copied that are worth two syncs of the disk once no application writes."""
 STEP = 2_000
 """Pages after which the reader moves on and those that it passed are copied, so that no copy is a long one."""
 MOST_PAGES = 16_000

@@ -1,7 +1,7 @@
 """Files that rest: whether they are as a clean stop left them, so that opening them need not wait for a check.
 
-Invariant: what a stop notes counts for one start, and only for files that nobody has written to since, as far as size
-and time of change show. They are checked all the same, a little later.
+Invariant: what a stop notes counts for one start, and only for files that no process has written to since, as far as
+size and time of change show. They are checked all the same, a little later.
 """
 
 from __future__ import annotations

@@ -56,7 +56,7 @@ def open_scratch() -> apsw.Connection:
 
 
 def open_unchanging(path: Path) -> apsw.Connection:
-    """Open a file that nobody else has open, to read it: no lock, no file beside it. Raises DatabaseError."""
+    """Open a file that no other process has open, to read it: no lock, no file beside it. Raises DatabaseError."""
     with mapped(f"open {path}"):
         return apsw.Connection(f"file:{uri_path(path)}?immutable=1", flags=_READ)
 

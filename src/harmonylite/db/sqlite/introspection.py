@@ -180,7 +180,7 @@ def read_shape(
         keys.append(Column(rowid, "INTEGER", key=len(keys), pseudo="null"))
     unique, blind, indexes = _unique(connection, name, schema, collations)
     shape = TableShape(name, (*keys, *others), rowid, unique, blind, integer_key, sql, indexes)
-    if schema == "main":  # nobody asks how a table of a mirror is made in a mirror
+    if schema == "main":  # no snapshot needs how a table of a mirror is made in a mirror
         shape = replace(shape, mirror_sql=mirror_definition(connection, shape))
     return shape, warning
 

@@ -1,11 +1,13 @@
-"""Read values bit for bit, also text that is not valid in its encoding, which SQLite can't hand over as a string.
+"""Read values bit for bit, also text that is not valid in its encoding, which SQLite can't hand over as a string; and
+many rows in steps, large enough to be quick, small enough for memory whatever a row holds.
 
-Invariant: a value that is read and written again is the same, in type and in every bit.
+Invariant: a value that is read and written again is the same, in type and in every bit; every row comes once, in order.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import apsw
@@ -15,6 +17,9 @@ from harmonylite.model import RawText
 GROUP = 50
 """How many values share one column that says which of them are text (SQLite: limits, 2,000 columns of a result)."""
 CODECS = {"UTF-8": "utf-8", "UTF-16le": "utf-16-le", "UTF-16be": "utf-16-be"}
+
+STEP_BYTES = 4_000_000
+"""A step is of about so many bytes, estimated by its first row."""
 
 
 def codec_of(connection: apsw.Connection) -> str:
@@ -85,3 +90,18 @@ def marks(values: Iterable[Any]) -> tuple[str, list[Any]]:
     listed = list(values)
     places = ", ".join("CAST(? AS TEXT)" if isinstance(v, RawText) else "?" for v in listed)
     return places, [v.data if isinstance(v, RawText) else v for v in listed]
+
+
+def step(found: Iterator[tuple[Any, ...]], most: int) -> list[tuple[Any, ...]]:
+    """Return the next ``most`` rows, fewer where the first one is large; none at the end."""
+    first = next(found, None)
+    if first is None:
+        return []
+    large = sum(_length(value) for value in first)
+    return [first, *islice(found, min(most - 1, STEP_BYTES // (large + 1)))]
+
+
+def _length(value: object) -> int:
+    if isinstance(value, str | bytes):
+        return len(value)
+    return len(value.data) if isinstance(value, RawText) else 0

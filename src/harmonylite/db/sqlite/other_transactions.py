@@ -95,7 +95,7 @@ class OtherTransactions:
         connection.set_commit_hook(lambda: self._refuse() or self._pass_over(connection))
 
     def politely(self, work: Callable[[float], T], until: float | None = None) -> T:
-        """Do work that commits to the database while nobody else has a transaction open, as far as patience goes.
+        """Do work that commits to the database while no other process has a transaction open, as far as patience goes.
 
         A transaction that has read can not write any more after it (SQLite: rescode, SQLITE_BUSY_SNAPSHOT). ``work``
         gets the time on the monotonic clock up to which it may `wait`. It is rolled back and done again where another
@@ -208,7 +208,7 @@ class OtherTransactions:
         return None if kind == fcntl.F_UNLCK else process
 
     def _wait_for_a_pause(self, until: float) -> None:
-        """Wait until nobody has committed for a moment, at most ``until``."""
+        """Wait until no process has committed for a moment, at most ``until``."""
         seen, since = self.seen(), time.monotonic()
         while (now := time.monotonic()) < until and now - since < PAUSE:
             self._pause(LOOK)

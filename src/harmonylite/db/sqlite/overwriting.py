@@ -50,7 +50,7 @@ Look = tuple[int, int, int, int]
 
 
 class Checkpointed(NamedTuple):
-    """How far the log is copied into the file. ``log``: what tells it from the one before it started over.
+    """How far the log is copied into the file. ``log``: what distinguishes it from the one before it started over.
 
     ``copied``, ``begun``: the newest frame that is in the file, and that a checkpoint meant to bring there.
     """

@@ -3,7 +3,7 @@
 Invariant: a hint only. The kernel's events about the folder wake at once; a slow poll makes good for what they miss
 (overflow, network file systems, other systems than Linux). Nothing here opens the application's files.
 
-Events are not taken one by one: while nobody waits the queue is left alone, where the kernel folds equal events into
+Events are not taken one by one: while no task waits the queue is left alone, where the kernel folds equal events into
 one. The writer still pays for each: four writes a commit, 3 us together where the commit takes 20. So anyone who knows
 that there is more to come and looks by the clock anyway stops listening meanwhile (`deaf`).
 """

@@ -4,7 +4,7 @@ Scratch tables live in ``temp`` and hold nothing that a crash could lose: ``logg
 newest log id), ``touched`` (keys of the fold under way), ``pending`` (those that the local writer changed), ``before``
 (rows that a three-way merge starts from), ``own`` (rows of this node's own change set coming back), ``incoming``
 (rows of the change set under way, with the old values of changed columns beside them), ``waiting`` (those of them whose
-turn has not come), ``ahead`` (rows of a change set that is not all here), ``image`` (rows beyond the watermark as they
+turn has not come), ``image`` (rows beyond the watermark as they
 were captured; it outlives a transaction that is undone).
 
 Invariant: a statement that is built here fits the shape that it was built for; a new shape makes a new table.
@@ -22,7 +22,7 @@ from harmonylite.db.tracking.triggers import log_columns
 from harmonylite.schema.shape import TableShape, any_differs
 from harmonylite.schema.sql import quote
 
-SCRATCH = ("logged", "touched", "pending", "before", "own", "incoming", "waiting", "ahead", "displaced")
+SCRATCH = ("logged", "touched", "pending", "before", "own", "incoming", "waiting", "displaced")
 
 
 @dataclass
@@ -171,7 +171,7 @@ class TrackedTable:
         connection.execute(f"CREATE TABLE {self.scratch('pending')}({typed}, UNIQUE({keys}))")
         for kind in ("before", "own"):
             self._make_by_key(connection, kind)
-        for kind in ("incoming", "waiting", "ahead"):
+        for kind in ("incoming", "waiting"):
             connection.execute(f"CREATE TABLE {self.scratch(kind)}({columns}, {old})")
         connection.execute(f"CREATE TABLE {self.scratch('displaced')}({columns})")
         self.logged = 0
