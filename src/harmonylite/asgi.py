@@ -9,8 +9,8 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from os import PathLike
 from typing import Any
 
-from harmonylite.client import AsyncClient, ConfigError, HarmonyLiteError, PositionError
-from harmonylite.position_cookie import READING, Said, cookie, position_in
+from harmonylite.client import AsyncClient, HarmonyLiteError
+from harmonylite.position_cookie import READING, Said, cookie, position_in, waiting
 
 __all__ = ["AsgiReadYourWrites"]
 
@@ -27,7 +27,7 @@ class AsgiReadYourWrites:
     After a request that may write (any method but GET, HEAD, OPTIONS and TRACE) a cookie takes along the position of
     what was committed; a request with that cookie waits until the database here is there. ``db_path``: the database
     here. ``seconds``: the longest wait before a request is served and before an answer is sent. What can't be waited
-    for, as NATS or the node is away, holds nobody up for longer: the request is served from what is here.
+    for, as NATS or the node is away, holds no request up for longer: it is served from what is here.
     """
 
     def __init__(self, app: App, *, db_path: str | PathLike[str], seconds: float = 2.0) -> None:
@@ -60,14 +60,8 @@ class AsgiReadYourWrites:
         await self._app(scope, receive, send_with_cookie)
 
     async def _wait(self, position: str) -> None:
-        try:
+        with waiting(self._said):
             await self._client.wait(position, seconds=self._seconds, for_start=False)
-        except (ConfigError, PositionError):
-            return  # made up, or of streams that are gone: there is nothing to wait for
-        except HarmonyLiteError as error:
-            self._said.failed(error)
-        else:
-            self._said.worked()
 
     async def _position(self) -> str:
         try:

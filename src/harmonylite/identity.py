@@ -33,7 +33,7 @@ PRIVATE = "mirror"
 """Where the private folders of the nodes in one place are; it is itself private."""
 
 ALPHABET = "abcdefghjkmnpqrstvwxyz23456789"
-"""Letters and digits that nobody takes for one another."""
+"""Letters and digits that no reader takes for one another."""
 
 LENGTH = 12
 """Characters of a generated id: 59 random bits."""
@@ -242,7 +242,7 @@ def holder(folder: Path) -> str | None:
 
 
 def _lock_alone(handle: int) -> None:
-    """Lock for one process, once nobody asks (`holder`); raises BlockingIOError when another one has it."""
+    """Lock for one process, once no other process asks (`holder`); raises BlockingIOError when another one has it."""
     backoff = Backoff(first=0.001, most=0.05)
     while True:
         try:

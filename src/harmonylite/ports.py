@@ -168,7 +168,7 @@ class Peers(Protocol):
 
         ``read``: decodes an answer, raises ForeignError for one that it can't; such a one counts for nothing else.
         Ends early once ``expect`` answers are in (0 = don't count), or once ``enough`` says of the answers so far that
-        nobody else is waited for.
+        no other node is waited for.
         """
         ...
 

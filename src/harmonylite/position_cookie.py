@@ -6,7 +6,11 @@ Invariant: what a browser sends is data: a cookie that is none of ours is left o
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from urllib.parse import quote, unquote
+
+from harmonylite.errors import ConfigError, HarmonyLiteError, PositionError
 
 log = logging.getLogger("harmonylite")
 
@@ -36,6 +40,19 @@ class Said:
         if self._wrong:
             log.warning("requests wait again for what their readers wrote")
         self._wrong = False
+
+
+@contextmanager
+def waiting(said: Said) -> Iterator[None]:
+    """Let a request pass whose wait fails; ``said`` logs why, unless its position is made up or of streams now gone."""
+    try:
+        yield
+    except (ConfigError, PositionError):
+        return
+    except HarmonyLiteError as error:
+        said.failed(error)
+    else:
+        said.worked()
 
 
 def position_in(header: str, name: str = NAME) -> str:

@@ -185,7 +185,7 @@ class NodeStatus:
     message on every shard, as counted once a second. ``last_*``: seconds since the epoch, 0 = never. ``caught_up``:
     every shard was folded to its end at least once since the start and is not lagging now. ``waits_for_schema``: what
     comes next needs a table or column that the database does not have. ``comes_back``: the database was opened as a
-    file that is older than what this node knew, a backup for example: until it has caught up, nobody is to write on
+    file that is older than what this node knew, a backup for example: until it has caught up, no one is to write on
     top of it. ``server``: figures of the embedded nats-server by name, as last read; empty without one. ``servers``:
     a sentence on which servers of its cluster are here. ``schema_state``: see `harmonylite.node.schemas`. ``schema``:
     digest of the replicated tables and their columns. ``page``: where others reach this node's page, "" = nowhere.
@@ -193,7 +193,7 @@ class NodeStatus:
     newest snapshot was saved, 0 = none is known. ``verified``: when this node was last compared, and what came of it.
     ``peers``: the other nodes, by id.
     ``progress``: what is carried to or from the store of snapshots now, bytes so far, and bytes in all. ``behind``:
-    which part always depends on which other one. ``elsewhere``: parts that the log tells of for all databases at once.
+    which part always depends on which other one. ``elsewhere``: parts that are logged for all databases at once.
     """
 
     node_id: str = ""

@@ -1,6 +1,6 @@
 """Wake everyone who waits for something to move.
 
-Invariant: anyone who began to wait before a `Wakeup.notify` continues after it; nobody who gave up is kept.
+Invariant: anyone who began to wait before a `Wakeup.notify` continues after it; no waiter that gave up is kept.
 """
 
 from __future__ import annotations

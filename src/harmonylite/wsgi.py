@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable
 from os import PathLike
 from typing import Any
 
-from harmonylite.client import Client, ConfigError, HarmonyLiteError, PositionError
-from harmonylite.position_cookie import READING, Said, cookie, position_in
+from harmonylite.client import Client, HarmonyLiteError
+from harmonylite.position_cookie import READING, Said, cookie, position_in, waiting
 
 __all__ = ["WsgiReadYourWrites"]
 
@@ -46,14 +46,8 @@ class WsgiReadYourWrites:
         return self._app(environ, start_with_cookie)
 
     def _wait(self, position: str) -> None:
-        try:
+        with waiting(self._said):
             self._client.wait(position, seconds=self._seconds, for_start=False)
-        except (ConfigError, PositionError):
-            return  # made up, or of streams that are gone: there is nothing to wait for
-        except HarmonyLiteError as error:
-            self._said.failed(error)
-        else:
-            self._said.worked()
 
     def _position(self) -> str:
         try:

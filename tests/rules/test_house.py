@@ -11,6 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("src", "tests", "bench")
 MOST_LINES = 400
+WITHOUT_INVARIANT = {"__init__", "__main__", "version"}
 VAGUE = {"utils", "util", "helpers", "common", "misc"}
 
 
@@ -39,6 +40,11 @@ def test_a_file_is_small_and_says_what_it_is(file: str) -> None:
 @pytest.mark.parametrize("file", files(*FOLDERS))
 def test_the_formatter_lays_out_every_line(file: str) -> None:
     assert not re.search(r"#\s*fmt[:]", (ROOT / file).read_text()), "pass fewer arguments, or write a table"
+
+
+@pytest.mark.parametrize("file", [file for file in files("src") if Path(file).stem not in WITHOUT_INVARIANT])
+def test_a_module_says_what_it_keeps(file: str) -> None:
+    assert "\nInvariant: " in (ast.get_docstring(ast.parse((ROOT / file).read_text())) or "")
 
 
 @pytest.mark.parametrize("file", files("src"))

@@ -1,4 +1,7 @@
-"""``harmonylite completion``: print what makes a shell complete commands and flags."""
+"""``harmonylite completion``: print what makes a shell complete commands and flags.
+
+Invariant: the script comes from click alone, so it knows every command and flag that there is.
+"""
 
 from __future__ import annotations
 

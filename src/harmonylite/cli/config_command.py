@@ -1,4 +1,7 @@
-"""``harmonylite config``: check a configuration, write a commented one."""
+"""``harmonylite config``: check a configuration, write a commented one.
+
+Invariant: secrets are masked in what is printed, and no file that exists is overwritten.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""``harmonylite conflicts``: the journal of values that were overruled."""
+"""``harmonylite conflicts``: the journal of values that were overruled.
+
+Invariant: values are shown as in SQL and shortened; `-json` has them whole.
+"""
 
 from __future__ import annotations
 

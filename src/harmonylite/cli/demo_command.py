@@ -1,4 +1,7 @@
-"""``harmonylite demo``: three nodes on this machine."""
+"""``harmonylite demo``: three nodes on this machine.
+
+Invariant: nothing of the demo is imported before the command runs.
+"""
 
 from __future__ import annotations
 

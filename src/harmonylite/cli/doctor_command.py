@@ -1,4 +1,7 @@
-"""``harmonylite doctor``: the production checklist for this node."""
+"""``harmonylite doctor``: the production checklist for this node.
+
+Invariant: it reads only; a check that can't be made is a row of its own, never left out.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""``harmonylite history``: what happened to a row, when, and which node did it."""
+"""``harmonylite history``: what happened to a row, when, and which node did it.
+
+Invariant: it says what the streams have forgotten, so an empty answer is never mistaken for a row that no node wrote.
+"""
 
 from __future__ import annotations
 

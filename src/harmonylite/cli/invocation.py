@@ -51,6 +51,19 @@ def config_option(function: Function) -> Function:
     return option(which(function))
 
 
+def timeout_option(help: str, *, seconds: float = 30.0) -> Callable[[Function], Function]:
+    """Return what gives a command the flag -timeout, as ``seconds``; ``help``: what happens after them."""
+    return click.option(
+        "-timeout",
+        "seconds",
+        type=click.FloatRange(0, 3600, min_open=True),
+        default=seconds,
+        show_default=True,
+        metavar="S",
+        help=help,
+    )
+
+
 def json_option(function: Function) -> Function:
     """Give a command the switch -json."""
     return click.option("-json", "as_json", is_flag=True, help="Print exact JSON on standard output.")(function)

@@ -1,4 +1,7 @@
-"""``harmonylite nats``: what a person does with the NATS below the nodes."""
+"""``harmonylite nats``: what a person does with the NATS below the nodes.
+
+Invariant: the node need not run; what a command changes it names, and it ends with an exit code of its own.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What ``harmonylite`` does without a command where a flag names it; running the node is `run_node`'s."""
+"""What ``harmonylite`` does without a command where a flag names it; running the node is `run_node`'s.
+
+Invariant: of the flags that do one thing, one is given; that thing is done, and no node is left running.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""``harmonylite node``: the nodes that the cluster knows, and forgetting one that is gone for good."""
+"""``harmonylite node``: the nodes that the cluster knows, and forgetting one that is gone for good.
+
+Invariant: a node that answers is never forgotten.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""``harmonylite region``: where the primary region is, and moving it."""
+"""``harmonylite region``: where the primary region is, and moving it.
+
+Invariant: what loses nothing is done at once; what might needs `-force`.
+"""
 
 from __future__ import annotations
 

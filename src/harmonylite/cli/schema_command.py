@@ -1,4 +1,7 @@
-"""``harmonylite schema``: what the schema is here and elsewhere, who changed it, what waits; and changes to it."""
+"""``harmonylite schema``: what the schema is here and elsewhere, who changed it, what waits; and changes to it.
+
+Invariant: only `apply` and `accept` change a schema, each after it has shown what it changes.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ import rich_click as click
 
 from harmonylite.cli.given import Invocation
 from harmonylite.cli.go_flags import GoCommand, GoGroup
-from harmonylite.cli.invocation import config_option, invocation, json_option
+from harmonylite.cli.invocation import config_option, invocation, json_option, timeout_option
 from harmonylite.cli.output import console, local_time, plain, print_below, print_json, table
 
 HISTORY_SECONDS = 600.0
@@ -141,15 +144,7 @@ def accept(ctx: click.Context, as_json: bool) -> None:
 @schema.command(cls=GoCommand)
 @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="FILE.sql")
 @click.option("-dry-run", "dry", is_flag=True, help="Show what would change, and undo it.")
-@click.option(
-    "-timeout",
-    "seconds",
-    type=click.FloatRange(0, 3600, min_open=True),
-    default=60.0,
-    show_default=True,
-    metavar="S",
-    help="How long to follow it around the cluster, in seconds.",
-)
+@timeout_option("How long to follow it around the cluster, in seconds.", seconds=60.0)
 @json_option
 @config_option
 @click.pass_context

@@ -1,4 +1,7 @@
-"""``harmonylite skip``: the way past a message that the node can't understand, or has no table for, and back."""
+"""``harmonylite skip``: the way past a message that the node can't understand, or has no table for, and back.
+
+Invariant: only the message before which the node is paused can be left out.
+"""
 
 from __future__ import annotations
 

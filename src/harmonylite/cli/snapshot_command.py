@@ -1,4 +1,7 @@
-"""``harmonylite snapshot``: list, save, fetch; restore to a point in time."""
+"""``harmonylite snapshot``: list, save, fetch; restore to a point in time.
+
+Invariant: a file that exists is never overwritten, and a restore never touches the database itself.
+"""
 
 from __future__ import annotations
 

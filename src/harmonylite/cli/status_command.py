@@ -1,4 +1,7 @@
-"""``harmonylite status``: how the running node is doing."""
+"""``harmonylite status``: how the running node is doing.
+
+Invariant: everything that is shown comes from one answer of the node.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""``harmonylite tail``: changes as they pass; ``harmonylite wait``: return once the node is somewhere in the order."""
+"""``harmonylite tail``: changes as they pass; ``harmonylite wait``: return once the node is somewhere in the order.
+
+Invariant: a position is printed or kept once everything up to it was.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ import rich_click as click
 from harmonylite.cli.feed_hook import Hook
 from harmonylite.cli.given import Invocation
 from harmonylite.cli.go_flags import GoCommand
-from harmonylite.cli.invocation import config_option, invocation, json_option
+from harmonylite.cli.invocation import config_option, invocation, json_option, timeout_option
 from harmonylite.cli.output import console, key_text, local_time, plain, print_json, remark, sql_text
 from harmonylite.client.blocking import SILENT_SECONDS, Patience
 from harmonylite.client.control_answers import FeedAnswer
@@ -85,21 +88,13 @@ def _show(entry: dict[str, Any], *, head: bool) -> None:
             out.print(f"      {plain(column)}: {' → '.join(sides)}", soft_wrap=True)
 
 
-timeout_option = click.option(
-    "-timeout",
-    "seconds",
-    type=click.FloatRange(0, 3600, min_open=True),
-    default=30.0,
-    show_default=True,
-    metavar="S",
-    help="Give up after so many seconds, with exit code 13.",
-)
+give_up_option = timeout_option("Give up after so many seconds, with exit code 13.")
 
 
 @click.command(cls=GoCommand)
 @click.option("-caught-up", is_flag=True, help="Until this node has all that is in the streams now.")
 @click.option("-position", metavar="P", help="Until this node has all up to this position.")
-@timeout_option
+@give_up_option
 @json_option
 @config_option
 @click.pass_context
@@ -126,7 +121,7 @@ def _waited(given: Invocation, position: str | None, seconds: float) -> dict[str
 
 
 @click.command(cls=GoCommand)
-@timeout_option
+@give_up_option
 @json_option
 @config_option
 @click.pass_context

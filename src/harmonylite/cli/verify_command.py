@@ -1,4 +1,7 @@
-"""``harmonylite verify``: do database, mirror and all nodes agree?"""
+"""``harmonylite verify``: do database, mirror and all nodes agree?
+
+Invariant: the exit code is 0 only when every node that was asked holds the same.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from typing import Any
 import rich_click as click
 
 from harmonylite.cli.go_flags import GoCommand
-from harmonylite.cli.invocation import config_option, invocation, json_option
+from harmonylite.cli.invocation import config_option, invocation, json_option, timeout_option
 from harmonylite.cli.output import console, counted, plain, print_json, table
 from harmonylite.errors import VerifyError
 
@@ -17,15 +20,7 @@ GRACE = 15.0
 
 @click.command(cls=GoCommand)
 @click.option("-repair", is_flag=True, help="Repair what differs on this node, from its mirror and from the majority.")
-@click.option(
-    "-timeout",
-    "seconds",
-    type=click.FloatRange(0, 3600, min_open=True),
-    default=30.0,
-    show_default=True,
-    metavar="S",
-    help="How long to wait for the other nodes, in seconds.",
-)
+@timeout_option("How long to wait for the other nodes, in seconds.")
 @click.option(
     "-without", multiple=True, metavar="NODE", help="Don't wait for this node, which is gone for good. May come twice."
 )

@@ -16,7 +16,7 @@ from harmonylite.config.problems import KeySource, Problem
 from harmonylite.config.settings import Settings
 
 PREFIXES = (("nats", "subject_prefix"), ("nats", "stream_prefix"))
-"""What tells the streams of one database from those of another: the name of the database is added to it."""
+"""What distinguishes the streams of one database from those of another: the name of the database is added to it."""
 SHARED = ("node_id", "nats", "extensions", "logging", "prometheus", "health_check", "page", "sleep_timeout")
 """Keys and sections of the whole process."""
 PER_DATABASE = ("db_path", "feed")

@@ -54,7 +54,7 @@ def raise_all(problems: Iterable[Problem]) -> None:
 
 
 def unknown_key(source: KeySource, written: Name, known: list[Name], tables: list[Name]) -> Problem:
-    """Return the problem of a key that nobody knows, with the nearest known one."""
+    """Return the problem of an unknown key, with the nearest known one."""
     return Problem(source, ".".join(written), f"is unknown; {_nearest(written, known, tables)}")
 
 

@@ -136,7 +136,7 @@ class Member:
 
 
 def free_ports(count: int) -> list[int]:
-    """Return ports of 127.0.0.1 that nobody listens on now; all are held at once, so they differ."""
+    """Return ports of 127.0.0.1 that no server listens on now; all are held at once, so they differ."""
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for one in sockets:

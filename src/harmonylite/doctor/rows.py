@@ -144,7 +144,7 @@ def _going_back(facts: Facts) -> Judgement:
 
 
 def _a_day(stream: StreamFacts) -> float:
-    """Return the messages a day that a stream takes, 0.0 where it is too young to tell."""
+    """Return the messages a day that a stream takes, 0.0 where it is too young."""
     seconds = stream.last_at - stream.first_at
     return (stream.messages - 1) / seconds * DAY if stream.messages > 1 and seconds >= HOUR else 0.0
 
@@ -175,7 +175,7 @@ def _secret_files(facts: Facts) -> Judgement:
     recommended, why = "readable by the node's user alone", "who reads the file is let in as this node: chmod 600"
     if facts.exposed:
         return "advice", f"others can read {', '.join(facts.exposed)}", recommended, why
-    return "ok", "nobody else can read keys and seeds", recommended, why
+    return "ok", "no other user can read keys and seeds", recommended, why
 
 
 def _clock(facts: Facts) -> Judgement:

@@ -1,4 +1,7 @@
-"""The checklist's rows about the application's database. Invariant: pure, as `harmonylite.doctor.rows`."""
+"""The checklist's rows about the application's database.
+
+Invariant: pure, as `harmonylite.doctor.rows`.
+"""
 
 from __future__ import annotations
 

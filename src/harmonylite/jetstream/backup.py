@@ -35,7 +35,7 @@ AGAIN = 0.5
 """Seconds before a step is asked for again."""
 
 SETTLING = 0.05
-"""Seconds before a chunk that nobody took is sent again."""
+"""Seconds before a chunk that no server took is sent again."""
 
 STILL_IN_USE = 10130
 """JetStream's error for a restore under a name that exists; a cluster says so for a while after a deletion, too."""
@@ -143,9 +143,10 @@ async def _make_room(copy: Stream, before: Details) -> None:
     if not held or there.info.created != before.info.created or there.info.last > before.info.last:
         raise StreamError(
             f"stream {copy.name} exists at the target and is no older copy of this one",
-            advice="delete it there when nobody needs it, or set other prefixes",
+            advice="delete it there when no node needs it, or set other prefixes",
         )
-    # An answer to the deletion says little while the cluster elects: the stream is gone when nobody knows it any more.
+    # An answer to the deletion says little while the cluster elects: the stream is gone when no server knows it any
+    # more.
     end = time.monotonic() + SECONDS
     retry = Retry(log, f"looking whether {copy.name} is deleted", Backoff(first=AGAIN, most=5.0), logging.DEBUG)
     while time.monotonic() < end:
@@ -232,7 +233,8 @@ async def _transfer(
 async def _hand_over(goal: Connection, subject: str, chunk: bytes) -> Msg:
     """Give one chunk to the target and return its answer.
 
-    In a cluster another server may wait for it, and word of that is on its way to ours: what nobody took is sent again.
+    In a cluster another server may wait for it, and word of that is on its way to ours: what no server took is sent
+    again.
     """
     end, backoff = time.monotonic() + STEP_SECONDS, Backoff(first=SETTLING, most=2.0)
     while True:

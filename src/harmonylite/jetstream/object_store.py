@@ -144,7 +144,7 @@ class JetStreamObjects:
             await asyncio.shield(asyncio.to_thread(part.unlink, missing_ok=True))
 
     async def delete(self, name: str) -> None:
-        """Delete object ``name``; see `Objects.delete`. Its description goes first, so that nobody finds half of it."""
+        """Delete object ``name``; see `Objects.delete`. Its description goes first: no reader finds half of it."""
         try:
             meta = await self._old(name)
             if meta is not None:
@@ -193,7 +193,7 @@ class JetStreamObjects:
         return await self._pointers.get(key)
 
     async def set_pointer(self, key: str, value: bytes, *, revision: int) -> bool:
-        """Set a pointer if nobody was first; see `Objects.set_pointer`. Raises StreamError."""
+        """Set a pointer if no other node was first; see `Objects.set_pointer`. Raises StreamError."""
         return await self._pointers.set(key, value, revision)
 
     def _meta_subject(self, name: str) -> str:

@@ -39,7 +39,7 @@ HEARTBEAT = 2.0
 """Seconds between signs of life while nothing is stored; twice as long without any counts as silence."""
 
 UNUSED = 60.0
-"""Seconds after which the server forgets a consumer that nobody reads."""
+"""Seconds after which the server forgets a consumer that no client reads."""
 
 
 _NUMBER = re.compile(r"[0-9]{1,19}")

@@ -2,7 +2,7 @@
 
 Invariant: a sequence is returned only when the server has acknowledged the message under it. A duplicate's
 acknowledgement is believed only where that sequence holds this node's message: JetStream counts message ids for the
-whole stream, and another program's message may carry any of them. Nobody can guess the ids of this process.
+whole stream, and another program's message may carry any of them. No other program can guess the ids of this process.
 """
 
 from __future__ import annotations

@@ -18,8 +18,8 @@ from harmonylite.jetstream.stream_metadata import Role, role_of
 from harmonylite.model import StreamInfo, StreamMessage
 
 LOOK_SECONDS = (0.25, 0.5, 1.0)
-"""Deadlines of a question that changes nothing, one a try: nobody answers while a leader is elected, and asking again
-soon finds the new one."""
+"""Deadlines of a question that changes nothing, one a try: no server answers while a leader is elected, and asking
+again soon finds the new one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -119,7 +119,7 @@ def new_identity() -> str:
 
 
 def closed_subject(name: str) -> str:
-    """Return the subject of a stream that takes nothing: nobody publishes there."""
+    """Return the subject of a stream that takes nothing: no node publishes there."""
     return f"{name}.shut"
 
 

@@ -28,7 +28,7 @@ class SureClient(Client):
 
     async def _close(self, status: int, do_cbs: bool = True) -> None:
         self.over.set()
-        # What nobody takes any more must not be waited for: a frozen peer would keep nats-py here without end.
+        # What no peer takes any more must not be waited for: a frozen peer would keep nats-py here without end.
         self._pending, self._pending_data_size = [], 0
         for name in ("_io_writer", "_bare_io_writer"):
             writer = getattr(self._transport, name, None)
@@ -57,19 +57,20 @@ class SureClient(Client):
     def _build_message(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: Any) -> Msg:
         # A peer that sends is alive: where the line is slow, its answer to a ping waits behind what it sent before.
         self._pings_outstanding = 0
-        # The same for subjects, which NATS takes for bytes: one that is not UTF-8 is nobody's.
+        # The same for subjects, which NATS takes for bytes: one that is not UTF-8 has no owner.
         subject, reply = (text.decode(errors="replace").encode() for text in (subject, reply))
         message: Msg = super()._build_message(sid, subject, reply, data, headers)
         return message
 
     async def _read_loop(self) -> None:
         await super()._read_loop()
-        # It also ends, with a line of its own log, over whatever it can't parse; nobody would notice for minutes.
+        # It also ends, with a line of its own log, over whatever it can't parse; the node would not notice for minutes.
         if not self.is_closed:
             await self._process_op_err(nats.errors.ProtocolError("what the server sent can't be read"))
 
     async def _process_pong(self) -> None:
-        # Nobody waits for this one any more. nats-py would set its result all the same, and end its reading over that.
+        # No caller waits for this one any more. nats-py would set its result all the same, and end its reading over
+        # that.
         if self._pongs and self._pongs[0].done():
             self._pongs[0] = asyncio.get_running_loop().create_future()
         await super()._process_pong()

@@ -232,7 +232,7 @@ class Connection:
             )
         for waited, future in self._waiting.values():
             if what == "publish" and waited.lower() == subject and not future.done():
-                # The server drops what it does not allow; nobody would ever answer.
+                # The server drops what it does not allow; no answer would ever come.
                 future.set_exception(
                     DeniedError(
                         f"NATS does not let this node publish on {waited}",
@@ -291,7 +291,7 @@ class Connection:
         """Send a request and return the answer.
 
         Raises NotAcknowledgedError when none came within ``seconds`` or the connection was lost meanwhile (the
-        request may have been served), StreamError when it was not sent or nobody listens on ``subject``.
+        request may have been served), StreamError when it was not sent or no client listens on ``subject``.
         """
         key = str(next(self._count))
         future: asyncio.Future[Msg] = asyncio.get_running_loop().create_future()
@@ -306,7 +306,7 @@ class Connection:
         finally:
             self._waiting.pop(key, None)
         if message.headers and message.headers.get("Status") == "503" and not message.data:
-            raise StreamError(f"nobody answers on {subject}: no leader, or JetStream is not enabled there")
+            raise StreamError(f"no answer on {subject}: no leader, or JetStream is not enabled there")
         return message
 
     async def subscribe(self, subject: str, take: Callable[[Msg], None]) -> Subscription:
@@ -331,7 +331,7 @@ class Connection:
                 log.debug("unsubscribe: %s", describe(error))
 
     def new_inbox(self) -> str:
-        """Return a subject that nobody else listens on."""
+        """Return a subject that no other client listens on."""
         return self._client.new_inbox()
 
     async def drop(self) -> None:

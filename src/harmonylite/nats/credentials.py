@@ -63,7 +63,7 @@ def client_context(tls: TlsSettings) -> ssl.SSLContext:
         read(tls.cert_file, "tls_cert_file")
         if "ENCRYPTED" in read(tls.key_file, "tls_key_file"):
             raise ConfigError(
-                f"tls_key_file {tls.key_file}: is encrypted, and nobody is there to type its passphrase",
+                f"tls_key_file {tls.key_file}: is encrypted, and a node can't ask for its passphrase",
                 advice="decrypt it with `openssl pkey`, into a file that only the node's user reads (chmod 600)",
             )
         try:

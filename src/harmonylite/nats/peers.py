@@ -43,7 +43,7 @@ ANSWERER = Text("the name of a node", r"[A-Za-z0-9_-]{1,64}")
 
 
 class NatsPeers:
-    """All nodes that share ``subject_prefix``. ``node``: who asks and answers here, "" = nobody says so."""
+    """All nodes that share ``subject_prefix``. ``node``: who asks and answers here, "" = unnamed."""
 
     def __init__(self, link: NatsLink, subject_prefix: str, node: str = "", counters: Counters | None = None) -> None:
         self._link = link
@@ -62,7 +62,7 @@ class NatsPeers:
         expect: int = 0,
         enough: Callable[[list[T]], bool] | None = None,
     ) -> Heard[T]:
-        """Ask everybody; see `Peers.ask`. Ends early when nobody listens, too. StreamError when not connected."""
+        """Ask all nodes; see `Peers.ask`. Ends early when no node listens, too. StreamError when not connected."""
         connection = self._link.now()
         heard: Heard[T] = Heard([], [])
         done = asyncio.Event()

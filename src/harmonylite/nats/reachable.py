@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 
 ACCEPT_SECONDS = 1.0
-"""How long a server may take to take a connection; behind some firewalls nobody ever answers."""
+"""How long a server may take to take a connection; behind some firewalls no answer ever comes."""
 
 
 async def accepts(host: str, port: int) -> bool:

@@ -34,7 +34,7 @@ _USERINFO = re.compile(r"://([^/@\s]*)@")
 
 @dataclass(frozen=True, slots=True)
 class RouteLogin:
-    """What routes log in with. ``source``: where that comes from, for messages. ``found``: nobody configured it."""
+    """What routes log in with. ``source``: where that comes from, for messages. ``found``: it is not configured."""
 
     user: str
     password: str = field(repr=False)

@@ -132,7 +132,7 @@ def plan(
     if given & {*_MONITOR, "http_base_path"}:
         monitor_path = ""
     else:
-        # nats-server asks nobody for a password there, so the path is the password.
+        # nats-server asks no client for a password there, so the path is the password.
         top |= {"http": "127.0.0.1:-1", "http_base_path": monitor_path} if monitor_path else {}
     lines = [_line(key, value) for key, value in top.items() if key not in given]
     blocks = {

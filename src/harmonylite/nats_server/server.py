@@ -319,7 +319,7 @@ class EmbeddedServer(Resource):
             ended.cancel()
 
     async def _refuse_open_ports(self, child: Child) -> None:
-        """Raise ConfigError when the user's file lets other machines in without credentials, and nobody insists."""
+        """Raise ConfigError when the user's file lets other machines in without credentials, without insisting."""
         user_file = self.settings.server_config
         if user_file is None or self.settings.insecure:
             return

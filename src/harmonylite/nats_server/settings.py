@@ -1,4 +1,7 @@
-"""Settings of this package's parts: small frozen records, made by `node` from the configuration."""
+"""Settings of this package's parts: small frozen records, made by `node` from the configuration.
+
+Invariant: a record can't be changed, and holds only what its part needs.
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """One process per node id: who starts asks first whether the id is in use, and from then on answers those who ask.
 
 Invariant: the process that runs is never the one that ends. One that does not answer within `PATIENCE` is down: a
-crash and a restart refuse nobody. What slips through (no connection between the two at the start, a version that does
-not answer) the fence of `replication.publisher` stops.
+crash and a restart refuse no process. What slips through (no connection between the two at the start, a version that
+does not answer) the fence of `replication.publisher` stops.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from harmonylite.wire import token
 log = logging.getLogger(__name__)
 
 PATIENCE = 2.0
-"""Seconds that a process under the same id has to answer; where nobody listens, NATS says so at once."""
+"""Seconds that a process under the same id has to answer; where no client listens, NATS says so at once."""
 SETTLE = 1.0
 """Two processes that claim an id within this many seconds have started together: the smaller session stays."""
 GUEST_WAITS = 2.0
@@ -109,7 +109,7 @@ class Claim(Resource):
                 self._task.result()
 
     async def check(self) -> None:
-        """Raise FencedError when another process has the id; StreamError when nobody can be asked."""
+        """Raise FencedError when another process has the id; StreamError when no node can be asked."""
         for other in await self._others():
             raise other.refusal()
 
@@ -119,7 +119,7 @@ class Claim(Resource):
             group.create_task(self._settle(), name="settle the node id")
 
     async def _settle(self) -> None:
-        """Ask once more now that both would answer: two that start together both heard nobody before."""
+        """Ask once more now that both would answer: two that start together both got no answer before."""
         retry, pause = Retry(log, "asking who has the node id", Backoff(first=SETTLE, most=10 * SETTLE)), SETTLE
         while True:
             await asyncio.sleep(pause)

@@ -55,7 +55,7 @@ class ProcessStatus:
 
     @property
     def cdc_installed(self) -> bool:
-        """True once every database has its triggers, or has failed: nobody waits for that one."""
+        """True once every database has its triggers, or has failed: systemd doesn't wait for that one."""
         return all(each.cdc_installed or _failed(each) for each in self.databases.values())
 
     @property

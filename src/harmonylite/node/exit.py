@@ -1,6 +1,6 @@
 """How a node's process ends: what its errors say in the log, and with which exit code.
 
-Invariant: every end that nobody asked for leaves one clear line in the log and an exit code that is not 0.
+Invariant: every end that no signal asked for leaves one clear line in the log and an exit code that is not 0.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ UNEXPECTED = 1
 def ended_by(error: BaseException) -> int:
     """Log why the node ended, an error that may be a group of groups; return the exit code.
 
-    An error of ours is one line. One that nobody expected is one line too, and its own traceback where the log shows
+    An error of ours is one line. An unexpected one is one line too, and its own traceback where the log shows
     details; it decides the exit code.
     """
     single = leaves(error)

@@ -34,7 +34,7 @@ STEADY = 3
 A link that flaps is not back.
 """
 LEAST = 2
-"""Nodes that must be able to continue with a failover: alone, there is nobody to converge with."""
+"""Nodes that must be able to continue with a failover: alone, there is no node to converge with."""
 
 
 class Sibling(msgspec.Struct, frozen=True):

@@ -200,7 +200,7 @@ class FeedPublisher:
                 return
 
     def _explained(self, subject: str, error: StreamError) -> str:
-        if isinstance(error, NotAcknowledgedError) or not self._link.connected or "nobody answers" not in error.message:
+        if isinstance(error, NotAcknowledgedError) or not self._link.connected or "no answer on" not in error.message:
             return error.message
         return f"no stream takes {subject}; make one that has the subject {self._target.subject}.>, or set feed.stream"
 

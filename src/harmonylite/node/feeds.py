@@ -124,7 +124,7 @@ class Feeds:
                 yield _position_only(reader.position) if entry is None else _taken(reader, entry)
 
     async def _can_share(self, reader: FeedReader) -> bool:
-        """Tell whether ``reader``, who waits at the end, can go over to what is read for all, and begin that."""
+        """Return whether ``reader``, who waits at the end, can go over to what is read for all, and begin that."""
         if not reader.table and not self._tail.running:
             feed = await self.open(reader.position)
             if not self._tail.running:

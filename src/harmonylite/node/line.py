@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 class Line(Resource):
     """The way to NATS of the node ``node``, as ``settings`` have it; it shows itself in ``status``.
 
-    ``process``: names this process. Raises ConfigError for an embedded server's folder that nobody can tell.
+    ``process``: names this process. Raises ConfigError for an embedded server's folder that is unknown.
     """
 
     def __init__(self, settings: Settings, node: str, process: str, status: NodeStatus) -> None:

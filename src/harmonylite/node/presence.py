@@ -43,7 +43,7 @@ MOST_TWINS = 16
 NAMED = 50
 """Nodes that a line of the log names; more of them are given as a number."""
 GREETING_SECONDS = 1.0
-"""A node that meets another one publishes its next heartbeat within so many seconds: that one knows nobody yet."""
+"""A node that meets another one publishes its next heartbeat within so many seconds: that one knows no node yet."""
 GOODBYE_SECONDS = 1.0
 """How long the last heartbeat of a node that stops may take."""
 

@@ -1,6 +1,7 @@
 """The process: signals, log and systemd around the node of one database, or the nodes of several.
 
-Invariant: the first signal drains, the second cuts; every end has an exit code, and one line where nobody asked for it.
+Invariant: the first signal drains, the second cuts; every end has an exit code, and one line where no signal asked for
+it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Offer: make the database that is not there, or heal a damaged one, where nobody sees it; then put it in its place.
+"""Offer: make the database that is not there, or heal a damaged one, where no application sees it; then put it in its
+place.
 
 Invariant: a database that appears holds all that every shard held when the node asked. An application that reads it and
 writes what follows from that undoes nothing that was acknowledged before. Where no stream answers, none appears.

@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 def _future() -> asyncio.Future[int]:
     made: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-    made.add_done_callback(lambda f: f.cancelled() or f.exception())  # perhaps nobody waits for it
+    made.add_done_callback(lambda f: f.cancelled() or f.exception())  # perhaps no caller waits for it
     return made
 
 

@@ -340,7 +340,7 @@ class Recovery:
     # beginning again --------------------------------------------------------------------------------------------
 
     async def _ask_others(self, replica: Replica, look: StreamState, why: str, seconds: float) -> None:
-        """Ask for a snapshot, or begin a new history when nobody follows the streams and no better node is there."""
+        """Ask for a snapshot, or begin a new history when no node follows the streams and no better node is there."""
         known = await self._thread.run(replica.nodes) - {self._node}
 
         def enough(found: list[PeerState]) -> bool:

@@ -1,4 +1,7 @@
-"""Settings of recovery, and what it asks of other parts."""
+"""Settings of recovery, and what it asks of other parts.
+
+Invariant: recovery reaches other parts by these alone.
+"""
 
 from __future__ import annotations
 

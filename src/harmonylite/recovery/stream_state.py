@@ -48,7 +48,7 @@ async def read_stream_state(streams: Sequence[ShardStream], replica: Replica, th
     lineage = await thread.run(replica.lineage)
     look = StreamState(lineage)
     if lineage.history.startswith(LIMBO):
-        look.reasons.append("the mirror was made from the database, and nobody has taken it up yet")
+        look.reasons.append("the mirror was made from the database, and no node has taken it up yet")
     for stream in streams:
         position = lineage.positions[stream.shard]
         try:

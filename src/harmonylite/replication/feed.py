@@ -1,7 +1,7 @@
 """The change feed: transactions in the order of the streams, for a program beside this node.
 
 Invariant: a transaction comes whole, once, and after this node has folded it; one that was given up on never comes. A
-reader holds nobody up: it reads the streams with a consumer of its own, and no further than it is listened to.
+reader holds no other up: it reads the streams with a consumer of its own, and no further than it is listened to.
 """
 
 from __future__ import annotations

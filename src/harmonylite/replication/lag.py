@@ -35,7 +35,7 @@ class Lag:
 
     @property
     def undated(self) -> int:
-        """The oldest message that is not folded, where nobody knows yet when it was stored; 0 otherwise."""
+        """The oldest message that is not folded, where it is unknown when it was stored; 0 otherwise."""
         return self._seq if self._state.lag and not self._dated else 0
 
     def heard(self, server: float, now: float) -> None:

@@ -1,7 +1,7 @@
 """Which of several mirrors are right, when they differ at one position of the order.
 
 Invariant: a mirror that lacks messages, because a person had its node leave them out, has no say against those that
-lack none; without a majority nobody is right.
+lack none; without a majority no node is right.
 """
 
 from __future__ import annotations

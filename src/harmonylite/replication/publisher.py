@@ -219,7 +219,7 @@ class Publisher:
         if last is None:
             self._last[shard] = 0
             return 0
-        if last.seq < had:  # nobody takes messages from the end of a subject
+        if last.seq < had:  # no client takes messages from the end of a subject
             raise StreamLostError(
                 f"the stream of shard {shard} lost its tail: this node's last message in it is {last.seq}, and it had"
                 f" {had} acknowledged"

@@ -1,7 +1,7 @@
 """Send: notice what the application commits, capture it, publish it, and wait until it comes back in the order.
 
 Invariant: one change set is in flight; what is committed meanwhile gathers into the next. Nothing is done until it
-came back in the order, so a publish that fails, or whose outcome nobody knows, loses nothing and repeats nothing. A
+came back in the order, so a publish that fails, or whose outcome is unknown, loses nothing and repeats nothing. A
 change set that was published whole, and that this node has read past without getting it back, is captured again.
 """
 
@@ -52,13 +52,13 @@ GATHER_PER_WRITE = 0.0004
 row; a lone one costs none."""
 
 DEAF_FROM = 0.02
-"""From such a pause on nobody listens until it is over: the application pays for each event that it causes."""
+"""From such a pause on the watch is deaf until it is over: the application pays for each event that it causes."""
 
 HELD_EVERY = 1.0
 """Seconds between tries to put held rows in place where nothing else happens: a try may have met a held lock."""
 
 RESTED = 0.5
-"""Seconds without a commit after which the application rests: what the node has to say in its file disturbs nobody."""
+"""Seconds without a commit after which the application rests: a note in its file disturbs no commit."""
 
 COUNT_EVERY = 1.0
 """Seconds between counts of what is pending, while a change set waits for NATS or for its return."""
@@ -159,7 +159,7 @@ class Sender:
             self._in_vain = self._in_vain if heard else 0
 
     def close(self) -> None:
-        """Drop what was captured last, which nobody may have waited for to the end; runs on the SQLite thread."""
+        """Drop what was captured last, which no task may have waited for to the end; runs on the SQLite thread."""
         if self._taken is not None:
             self._taken.close()
 
@@ -190,7 +190,7 @@ class Sender:
         return out
 
     def _appears(self) -> bool:
-        """Look for a commit whose event came before it can be seen, while nobody else waits for the SQLite thread."""
+        """Look for a commit whose event came before it can be seen, while no other task waits for the SQLite thread."""
         for pause in LOOKS:
             # what the writer was about to commit when it let go shows by then
             if not self._replica.may_change() or not self._thread.pause(pause):
@@ -313,7 +313,7 @@ class Sender:
             await asyncio.sleep(COUNT_EVERY)
             with suppress(DatabaseError):
                 self._status.pending_rows = await self._thread.run(self._replica.look)
-            self._watch.on_event()  # nobody waits for events meanwhile
+            self._watch.on_event()  # no task waits for events meanwhile
 
     async def idle(self) -> None:
         """Wait until everything that was committed so far is in the order."""

@@ -162,7 +162,7 @@ class Verifier:
         name = await self._checkpoint()
         question = QUESTION.encode((name, seconds * 0.9))
         expected = known | {self._replica.options.node}
-        # by name, not by number: a node that nobody knows yet may answer before one that is waited for
+        # by name, not by number: a node that is not known yet may answer before one that is waited for
         heard = await self._peers.ask(
             TOPIC,
             question,
@@ -240,7 +240,7 @@ def _by_node(digests: Iterable[Digest]) -> dict[str, Digest]:
 
 
 def _result(digest: Digest, found: Majority) -> dict[str, Any]:
-    """Return what is said of one node. Without a majority nobody agrees, and it is compared with the largest side."""
+    """Return what is said of one node. Without a majority no side counts, and it is compared with the largest side."""
     measure = found.all[0] if found.right is None else found.right
     differing = measure.differs(digest.tables)
     notes = [f"differs from {', '.join(measure.nodes)} in {', '.join(differing)}"] if differing else []

@@ -17,7 +17,7 @@ from harmonylite.schema.names import folded
 from harmonylite.schema.sql import quote
 
 FILLERS = {"TEXT": "''", "INTEGER": "0", "REAL": "0.0", "NUMERIC": "0", "BLOB": "x''"}
-"""By affinity: the value, on every node, of a column that nobody gave one where there must be one."""
+"""By affinity: the value, on every node, of a column without one where there must be one."""
 
 _CONFLICT_CLAUSE = pattern(r"\bON\b.*\bCONFLICT\b", IGNORECASE | DOTALL)
 STAND_IN = "__harmonylite__stand_in"

@@ -46,7 +46,7 @@ def pack(source: Path, target: Path) -> str:
 
 
 def unpack(source: Path, target: Path, digest: str, size: int = 0, deadline: Deadline | None = None) -> None:
-    """Decompress ``source`` into ``target``, which has ``size`` bytes (0: nobody said) and the SHA-256 ``digest``.
+    """Decompress ``source`` into ``target``, which has ``size`` bytes (0: unknown) and the SHA-256 ``digest``.
 
     Raises SnapshotDamagedError when it is cut off, damaged or another one, SnapshotRefusedError as soon as it is
     larger, SnapshotRoomError before it takes the disk's last room, OverdueError. Then there is no file.

@@ -103,7 +103,7 @@ class Catalog:
         await self._store.delete(name)
 
     async def prune(self, newest: Snapshot, dropped: Sequence[str]) -> None:
-        """Remove what the pointer let go of as it named ``newest``, and uploads from long before that nobody named.
+        """Remove what the pointer let go of as it named ``newest``, and uploads from long before that no pointer named.
 
         Nothing else: what the store lists and the pointer does not may be about to be named by another node.
         """

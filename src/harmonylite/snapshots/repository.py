@@ -2,7 +2,7 @@
 
 Invariant: a snapshot and its description are whole before the pointer names it, and the pointer only ever moves
 forward: anyone who compares and sets it last has the newest positions, or began a new history because no snapshot
-fitted the streams any more. Nobody starts from a snapshot that the pointer never named: several nodes may upload a
+fitted the streams any more. No node starts from a snapshot that the pointer never named: several nodes may upload a
 first one at once, and only one of them is the cluster's beginning. A snapshot that is damaged, or refused, is passed
 over, visibly, and the next older one is taken. No file leaves this module that was not looked through
 (`harmonylite.db.untrusted_snapshot`).
@@ -87,7 +87,7 @@ class RepositorySettings:
 
 
 class SnapshotRepository:
-    """Keeps the snapshots of one cluster. ``signing``: None where nobody signs, nor is asked to."""
+    """Keeps the snapshots of one cluster. ``signing``: None where this node signs nothing and asks for no signature."""
 
     def __init__(
         self,

@@ -1,7 +1,7 @@
 """How a node asks the others for a snapshot, and whether its store is the cluster's.
 
 Invariant: a request makes at most one node save at most one snapshot, and one that did not help is not repeated: it
-names the newest snapshot, which is of no use where it comes from, and for a while nobody saves another one because of
+names the newest snapshot, which is of no use where it comes from, and for a while no node saves another one because of
 that. Nothing is saved for a node whose store lacks what another node's store has: its configuration names another one.
 """
 
@@ -103,7 +103,8 @@ class Requests:
     async def request_snapshot(self) -> bool:
         """Ask for a snapshot in place of the newest one, which is of no use here; True when somebody could answer.
 
-        Where the last answer did not help, nobody is asked again before another snapshot is the newest, or for a while.
+        Where the last answer did not help, no node is asked again before another snapshot is the newest, or for a
+        while.
         """
         peers, repository, lease = self._peers(), self._repository(), self._lease()
         if peers is None or repository is None or lease is None:
@@ -120,7 +121,7 @@ class Requests:
                 repository.catalog.place,
                 unusable,
                 unusable in repository.missing,
-                # nobody answers for a lease that is free, or that an earlier process of this node holds
+                # no node answers for a lease that is free, or that an earlier process of this node holds
                 anybody=self._unanswered > 0 or not await lease.is_others(),
             )
             replies = await _ask(peers, request, seconds=SAVE)
@@ -172,7 +173,7 @@ async def ask_nodes(peers: Peers, nodes: Sequence[str], *, me: str, seconds: flo
 
 
 async def who_has(peers: Peers, repository: SnapshotRepository, name: str, *, me: str) -> Reply | None:
-    """Return what a node says whose store has snapshot ``name``, which this node's lacks; None: nobody says so."""
+    """Return what a node says whose store has snapshot ``name``, which this node's lacks; None: no node says so."""
     request = Request(me, repository.catalog.place, name, missing=True, only_look=True)
     with suppress(StreamError):
         return next((reply for reply in await _ask(peers, request, seconds=ASK) if reply.has), None)

@@ -1,7 +1,7 @@
-"""Fold forward: bring a replica that nobody uses yet to where the streams end, whole change sets only.
+"""Fold forward: bring a replica that no application uses yet to where the streams end, whole change sets only.
 
 Invariant: what was acknowledged before the streams' ends were asked is in the replica when `catch_up` returns. A change
-set that its writer left unfinished holds nobody up for good: it is given up on as `harmonylite.replication` does.
+set that its writer left unfinished holds no node up for good: it is given up on as `harmonylite.replication` does.
 """
 
 from __future__ import annotations

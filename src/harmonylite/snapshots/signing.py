@@ -36,7 +36,7 @@ class Signing:
         return msgspec.structs.replace(snapshot, signer=self.public, signature=signature)
 
     def check(self, snapshot: Snapshot) -> None:
-        """Raise SnapshotRefusedError where nobody who is trusted signed the description."""
+        """Raise SnapshotRefusedError where no trusted key signed the description."""
         if not snapshot.signature:
             raise SnapshotRefusedError(
                 "it is not signed, and this node asks for signatures",
@@ -70,7 +70,7 @@ def verify_key(public: str) -> VerifyKey:
 
 
 def _said(snapshot: Snapshot) -> bytes:
-    """Return what a signature of ``snapshot`` is for; which older ones there were is nobody's concern."""
+    """Return what a signature of ``snapshot`` is for; which older ones there were does not count."""
     s = snapshot
     at = [sorted(each.items()) for each in (s.positions, s.resume, s.created)]
     return SAYING + msgspec.json.encode(

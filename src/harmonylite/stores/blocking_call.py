@@ -1,4 +1,4 @@
-"""Blocking work in a thread of its own, for libraries that only block: watched, and given up when nobody waits.
+"""Blocking work in a thread of its own, for libraries that only block: watched, and given up when no caller waits.
 
 Invariant: once given up, an errand stops at its next step and its result is dropped; a thread that hangs in a dead
 connection never keeps the process from ending.
@@ -32,7 +32,7 @@ class StalledError(Exception):
 
 
 class GivenUpError(Exception):
-    """Nobody waits for this errand any more; ends the work in its thread."""
+    """No caller waits for this work any more; ends it in its thread."""
 
 
 class BlockingCall:
@@ -54,7 +54,7 @@ class BlockingCall:
             self._call(self._progress, self._done, max(total, self._done))
 
     def check(self) -> None:
-        """Raise GivenUpError when nobody waits any more; call it before a step that others would see."""
+        """Raise GivenUpError when no caller waits any more; call it before a step that others would see."""
         if self._given_up.is_set():
             raise GivenUpError
 
@@ -75,7 +75,7 @@ class BlockingCall:
         try:
             self._loop.call_soon_threadsafe(function, *args)
         except RuntimeError:
-            self.give_up()  # the loop is closed: nobody is there to hear it
+            self.give_up()  # the loop is closed: no caller is there any more
 
 
 def _end(result: asyncio.Future[T], value: T) -> None:

@@ -55,7 +55,7 @@ def explained(text: str, advice: Advice) -> tuple[str, str]:
         return f"{at}the service doesn't speak TLS", f"set {advice.section}.use_ssl = false if the network is your own"
     if "UnknownIssuer" in debug or "invalid peer certificate" in debug:
         what = f"name the authority's file in {advice.section}.ca_file"
-        return f"{at}its certificate is signed by nobody known here", what
+        return f"{at}its certificate is signed by no authority known here", what
     if "TimedOut" in debug or "Timeout" in debug:
         return f"{at}no answer in time", advice.unreachable
     return brief.splitlines()[0] if brief else "no reason was given", advice.unreachable

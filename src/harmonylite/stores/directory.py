@@ -1,8 +1,8 @@
 """Snapshots in a directory, for example on a network file system.
 
-Invariant: an object appears under its name by a rename of a file that is whole and on disk, and is nobody's to read but
-the node's user's and, where the directory is open to its group, that group's. The directory is never made here: where a
-mount is missing, nothing must be written into the mount point.
+Invariant: an object appears under its name by a rename of a file that is whole and on disk, and is for no user to read
+but the node's user's and, where the directory is open to its group, that group's. The directory is never made here:
+where a mount is missing, nothing must be written into the mount point.
 """
 
 from __future__ import annotations

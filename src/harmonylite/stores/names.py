@@ -1,7 +1,7 @@
 """How objects are called in a store: names that every file system, URL and bucket takes as they are.
 
 Invariant: `file_name` and `object_name` are each other's inverse, two names never meet in one file name, and no file
-name begins with a dot: such files are uploads under way, and nobody's objects.
+name begins with a dot: such files are uploads under way, and no objects.
 """
 
 from __future__ import annotations

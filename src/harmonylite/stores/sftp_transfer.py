@@ -1,7 +1,7 @@
 """Carry a file over SFTP, many requests at once.
 
 Invariant: when carrying ends, however it ends, none of its requests waits any more. That is why the library's own
-``put`` and ``get`` are not used: on a line that breaks they leave requests behind whose errors nobody collects.
+``put`` and ``get`` are not used: on a line that breaks they leave requests behind whose errors no task collects.
 """
 
 from __future__ import annotations

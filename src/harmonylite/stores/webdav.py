@@ -140,7 +140,7 @@ class WebdavStore:
     def _take_back(dav: Client, part: str, *, patiently: bool) -> None:
         """Remove an upload that was broken off; what can't be removed now the next put removes.
 
-        ``patiently``: nobody waits. Then the server may come to the upload only after it was asked to remove it.
+        ``patiently``: no caller waits. Then the server may come to the upload only after it was asked to remove it.
         """
         for pause in LATER if patiently else (0.0,):
             time.sleep(pause)

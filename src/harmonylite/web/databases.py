@@ -1,6 +1,6 @@
 """Health, pages and metrics of several databases in one process.
 
-Invariant: the process's own paths tell the worst of its databases; each database has all that a process with one has,
+Invariant: the process's own paths show the worst of its databases; each database has all that a process with one has,
 below `/database/NAME`.
 """
 

@@ -5,8 +5,8 @@ to look at a flag. Here nothing runs between requests: idle costs nothing.
 
 Invariant: after `stop` no connection and no request of this listener is left. A connection that waits for its client
 (for a whole request, or for an answer to be taken) has a deadline that no single byte extends, and gives its place to a
-newer one when all places are taken: slow clients shut nobody out. Imported by `server` on open only, so that a node
-without HTTP doesn't pay for uvicorn.
+newer one when all places are taken: slow clients shut no other client out. Imported by `server` on open only, so that a
+node without HTTP doesn't pay for uvicorn.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ class _App:
         try:
             await self.app(scope, receive, send_with_headers)
         except asyncio.CancelledError:
-            # Nobody is left to answer to; raising would make uvicorn log a traceback for a plain shutdown.
+            # No client is left to answer to; raising would make uvicorn log a traceback for a plain shutdown.
             if not self.stopping:
                 raise
 

@@ -1,4 +1,7 @@
-"""The control API's endpoints about the schema: what it is here and elsewhere, what waits, and who changed it."""
+"""The control API's endpoints about the schema: what it is here and elsewhere, what waits, and who changed it.
+
+Invariant: a request that changes a schema is answered once the change was made, or with why it was not.
+"""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 Invariant: signals stay the node's, nothing listens before `HttpServer.open`, and closing takes the grace and not a
 moment longer. What answers is imported when the first connection is there, on a thread: uvicorn and starlette take
-0.2 s and 5 MB, which a node that nobody asks has no use for. The first client waits for it; the node does not.
+0.2 s and 5 MB, which a node without clients has no use for. The first client waits for it; the node does not.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ class HttpServer(Resource):
                 await listener.stop(self._grace)
         finally:
             if self._sock is not None:
-                self._sock.close()  # still this object's where nobody ever asked
+                self._sock.close()  # still this object's where no client ever asked
 
 
 async def _readable(sock: socket) -> None:

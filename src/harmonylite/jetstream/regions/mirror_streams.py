@@ -348,7 +348,7 @@ class RegionWatch:
 
 
 async def close_stream(stream: Stream, details: Details, *, left_for: str = "") -> None:
-    """Let a stream take no more messages: its subjects become one that nobody publishes on. Raises StreamError.
+    """Let a stream take no more messages: its subjects become one that no node publishes on. Raises StreamError.
 
     ``left_for``: for good, as the primary region was moved to that region.
     """

@@ -144,7 +144,7 @@ async def _shut_all(copies: Sequence[tuple[RegionStream, Details]], there: Seque
     """
     former = [(shard, shard.of(details.role.copy_of)) for shard, details in copies]
     try:
-        # First while messages still come in, so that a copy that lags makes nobody wait.
+        # First while messages still come in, so that a copy that lags makes no node wait.
         async with asyncio.timeout(COPY_SECONDS):
             for shard, stream in former:
                 await _whole(shard.own, stream)

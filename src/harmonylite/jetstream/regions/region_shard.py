@@ -76,7 +76,7 @@ class RegionShard(JetStreamShard):
     async def _acknowledged(self, found: Mapping[str, Any]) -> int:
         answering = found.get("domain") or "?"
         if self._home.failover is not None:
-            return await super()._acknowledged(found)  # nobody else has its subjects
+            return await super()._acknowledged(found)  # no other stream has its subjects
         if answering != self._home.now:
             # Perhaps the primary region has just been moved there.
             self._home.follow((await self._stream.details()).role)

@@ -1,4 +1,7 @@
-"""Settings of failback, and what it asks of other parts."""
+"""Settings of failback, and what it asks of other parts.
+
+Invariant: failback reaches other parts by these alone.
+"""
 
 from __future__ import annotations
 
