@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from tempfile import SpooledTemporaryFile
 from typing import IO, Any
 
@@ -308,37 +309,37 @@ def _as_updates(table: TrackedTable, seen: merge_base.Seen) -> Callable[[TableBl
     masks = -(-len(compared) // MASK_BITS)
     width = len(table.shape.columns)
     keys = len(table.shape.keys)
+    end = masks + width
 
-    def known(row: Record) -> Record | None:
+    def last_seen(row: Record) -> Record | None:
         """Return the record with what the writer saw in the old row's place; None where it saw no row."""
-        base = (
-            seen.get(merge_base.key_of(table, row[masks : masks + keys]), row[masks + width :])
-            if seen
-            else row[masks + width :]
-        )
-        if base is None:
-            return None
-        return (*row[: masks + width], *base) if seen else row
+        base = seen.get(merge_base.key_of(table, row[masks : masks + keys]), row[end:])
+        return None if base is None else (*row[:end], *base)
 
     def shaped(block: TableBlock, part: list[Record]) -> None:
         groups: dict[Record, list[Record]] = {}
+        if seen:
+            known = [(row, last_seen(row)) for row in part]
+            block.inserts += [list(row[masks:end]) for row, record in known if record is None]
+            part = [record for _, record in known if record is not None]
         for row in part:
-            record = known(row)
-            if record is None:
-                block.inserts.append(list(row[masks : masks + width]))
-            else:
-                groups.setdefault(row[:masks], []).append(record)
+            groups.setdefault(row[:masks], []).append(row)
         for mask, members in groups.items():
             changed = list(compared) if table.by_row else _indices(mask, compared)
-            block.updates.append(
-                Updates(
-                    changed,
-                    [list(row[masks : masks + width]) for row in members],
-                    [[row[masks + width + i] for i in changed] for row in members],
-                )
-            )
+            old = _columns(end + i for i in changed)
+            # tuples encode as lists
+            block.updates.append(Updates(changed, [row[masks:end] for row in members], [old(row) for row in members]))  # type: ignore[misc]
 
     return shaped
+
+
+def _columns(places: Iterable[int]) -> Callable[[Record], Record]:
+    """Return what takes the values at ``places`` out of a record, in C where it can."""
+    listed = list(places)
+    if len(listed) == 1:
+        (only,) = listed
+        return lambda row: (row[only],)
+    return itemgetter(*listed) if listed else lambda _: ()
 
 
 def _indices(mask: Record, compared: Sequence[int]) -> list[int]:
