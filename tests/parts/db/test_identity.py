@@ -179,6 +179,26 @@ def test_what_refers_to_a_record_goes_with_it(make_group: Callable[[int], Group]
         assert member.run("SELECT k FROM link JOIN m ON m.id = m_id WHERE replace(k, 'late', '') <> app || name") == []
 
 
+@pytest.mark.parametrize("what", ["its value", "its name, too"])
+@pytest.mark.parametrize("kind", ["integer key", "key that is no rowid", "strict"])
+def test_an_update_under_way_goes_to_the_record_that_its_writer_saw(group: Group, kind: str, what: str) -> None:
+    a, b = group.several(2, KINDS[kind], rules=RULES)
+    insert(a, "x.1", "x.2")
+    group.settle()
+    b.run("DELETE FROM m WHERE id = 2")
+    insert(b, "y.1", "x.2")  # the number that is free is given again, and the record has another one
+    a.run("UPDATE m SET at = 'updated' WHERE id = 2")
+    if what == "its name, too":
+        a.run("UPDATE m SET name = '3' WHERE id = 2")
+    a.capture()
+    b.send()
+    a.publish()
+    group.settle()
+    renamed = "x.3" if what == "its name, too" else "x.2"
+    assert names(group) == ["x.1", renamed, "y.1"]
+    assert a.run("SELECT id, app FROM m WHERE at = 'updated'") == [(3, "x")]
+
+
 def test_rows_that_turn_out_to_be_one_record_are_one(group: Group) -> None:
     a, b = group.several(2, TABLE, DETAIL, rules=RULES)
     insert(b, "x.1", "y.1")

@@ -24,6 +24,7 @@ from harmonylite.db.apply.overruled import OverruledValues
 from harmonylite.db.apply.rowid_conflicts import claims_first, make_room
 from harmonylite.db.apply.staging import (
     applicable,
+    check_updates,
     check_widths,
     foreign_values,
     stage,
@@ -128,6 +129,8 @@ class Fold:
     ) -> TableBlock:
         """Return ``part`` with new numbers for new rows whose number, or identity, the mirror has; see `numbers`."""
         self._settle(fragment, table, folded, displacing)
+        for group in part.updates:
+            check_updates(fragment, table.shape.name, group, len(part.columns))
         taken = numbers.of_part(self.connection, table, part) if table.shape.identity else {}
         if taken:
             self.tables.renumber(fragment.id, table, taken)

@@ -37,11 +37,13 @@ def of_part(connection: apsw.Connection, table: TrackedTable, part: TableBlock) 
     """Return the new numbers of rows of ``part`` that are to be inserted, by those that they came with.
 
     So are those of updated rows that the mirror lacks: somebody deleted them meanwhile, and may have made them again.
+    Where another record has the number by now, it is that of the record that the writer saw, if that is there.
     """
     identity = table.shape.identity
     if not set(identity) <= set(part.columns):
         return {}
     places = [0, *(part.columns.index(name) for name in identity)]
+    elsewhere = _updated_elsewhere(connection, table, part, places)
     scratch, key = make_scratch(connection, table), table.shape.read(table.shape.keys[0], "m")
     for images in (*(group.rows for group in part.updates), part.inserts):
         listed: list[list[Any]] = [[row[i] for i in places] for row in images if isinstance(row[0], int)]
@@ -49,7 +51,26 @@ def of_part(connection: apsw.Connection, table: TrackedTable, part: TableBlock) 
             there = f"SELECT 1 FROM {table.mirror} AS m WHERE {key} = {scratch}.k"
             connection.execute(f"DELETE FROM {scratch} WHERE EXISTS ({there})")
         insert_rows(connection, f"INSERT OR IGNORE INTO {scratch}", len(places), listed)
-    return clashes(connection, table)
+    return {**clashes(connection, table), **elsewhere}
+
+
+def _updated_elsewhere(
+    connection: apsw.Connection, table: TrackedTable, part: TableBlock, places: Sequence[int]
+) -> dict[int, int]:
+    """Return the mirror's numbers of updated records, by those that they came with, where other records have these."""
+    if not part.updates:
+        return {}
+    scratch, key = make_scratch(connection, table), table.shape.read(table.shape.keys[0], "m")
+    for group in part.updates:
+        seen = [
+            dict(enumerate(row)) | dict(zip(group.changed, old, strict=True))
+            for row, old in zip(group.rows, group.old, strict=True)
+        ]
+        listed = [[row[i] for i in places] for row in seen if isinstance(row[0], int)]
+        insert_rows(connection, f"INSERT OR IGNORE INTO {scratch}", len(places), listed)
+    absent = f"NOT EXISTS (SELECT 1 FROM {table.mirror} AS m WHERE {key} = {scratch}.k)"
+    connection.execute(f"DELETE FROM {scratch} WHERE {absent}")
+    return _records(connection, table)
 
 
 def of_database(connection: apsw.Connection, table: TrackedTable) -> dict[int, int]:

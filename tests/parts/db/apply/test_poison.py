@@ -10,6 +10,7 @@ import pytest
 
 from harmonylite.changes.skipped import LeftOut
 from harmonylite.db.mirror import skipped_messages
+from harmonylite.db.sqlite.introspection import TableRules
 from harmonylite.errors import PoisonError, SchemaWaitError
 from harmonylite.wire import KIND_CHANGES, VERSION, Envelope, TableBlock, Updates, encode_envelope
 from tests.parts.db.fix_replicas import Group, Member
@@ -25,10 +26,11 @@ def send(group: Group, *blocks: TableBlock, body: bytes | None = None) -> None:
     group.world.publish(0, "x", encode_envelope(envelope))
 
 
-@pytest.fixture
-def member(group: Group) -> Member:
+@pytest.fixture(params=[(), ("a",)], ids=["", "with an identity"])
+def member(group: Group, request: pytest.FixtureRequest) -> Member:
     """One node with a row."""
-    member = group.member("CREATE TABLE t(id INTEGER PRIMARY KEY, a, b)")
+    rules = TableRules(identity=(("t", request.param),) if request.param else ())
+    member = group.member("CREATE TABLE t(id INTEGER PRIMARY KEY, a, b)", rules=rules)
     member.run("INSERT INTO t VALUES (1, 'a', 'b')")
     group.settle()
     return member
