@@ -5,15 +5,17 @@ Each library runs in a process of its own, as the application would; those that 
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
+import sys
 import time
 
 import pytest
 
 from tests.cluster.fix_cluster import Site, make, start
-from tests.cluster.libraries import BETTER, CPYTHON, DJANGO, JDBC, LIBRARIES, ROOT, Library
+from tests.cluster.libraries import BETTER, CPYTHON, DJANGO, INSTALLED, JDBC, LIBRARIES, ROOT, Library
 from tests.cluster.processes import Node, until, until_equal
 from tests.needs import Need
 
@@ -45,6 +47,17 @@ my $insert = $db->prepare("INSERT INTO v VALUES (?, ?)");
 for (@rows) { $insert->bind_param(1, $_->[0]); $insert->bind_param(2, $_->[1], $_->[2]); $insert->execute }
 $db->commit;
 """
+DUCKDB = """
+import duckdb, sys
+db = duckdb.connect()
+db.execute(f"LOAD '{sys.argv[2]}'")
+db.execute(f"ATTACH '{sys.argv[1]}' AS app (TYPE sqlite)")
+db.execute("BEGIN")
+((seen,),) = db.execute("SELECT value FROM app.v WHERE id = 'theirs'").fetchall()
+for row in (("null", None), ("text", "gr\u00fc\u00df'e"), ("read", seen)):
+    db.execute("INSERT INTO app.v VALUES (?, ?)", row)
+db.execute("COMMIT")
+"""
 SHELL = """
 BEGIN;
 SELECT value FROM v WHERE id = 'theirs';
@@ -54,11 +67,11 @@ COMMIT;
 """
 
 
-def beside(site: Site) -> tuple[Node, Node]:
+def beside(site: Site, table: str = TABLE) -> tuple[Node, Node]:
     """Start two nodes; a row of the second one's has arrived at the first."""
     here, there = nodes = [site.node(name, tables=None) for name in ("a", "b")]
     for node in nodes:
-        make(node.db, TABLE)
+        make(node.db, table)
     start(nodes)
     site.application(there).write(("INSERT INTO v VALUES ('theirs', 'seen')", []))
     until(lambda: here.value("SELECT count(*) FROM v") == 1, "what the other node wrote is here")
@@ -100,6 +113,23 @@ def test_a_program_without_a_library_of_its_own_does_the_same(
     done = subprocess.run([*command, str(here.db)], check=False, capture_output=True, text=True, input=sent, timeout=60)
     assert done.returncode == 0, done.stderr
     arrives(here, other, WANTED)
+
+
+def test_duckdb_reads_and_writes_typed_columns_through_its_scanner(site: Site) -> None:
+    modules = INSTALLED / "python"
+    Need("duckdb", "" if (modules / "duckdb_extension_sqlite_scanner").exists() else "make libraries").skip()
+    here, there = beside(site, "CREATE TABLE v(id TEXT PRIMARY KEY, value TEXT)")
+    (extension,) = modules.glob("duckdb_extension_sqlite_scanner/extensions/*/*.duckdb_extension")
+    done = subprocess.run(
+        [sys.executable, "-c", DUCKDB, str(here.db), str(extension)],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=os.environ | {"PYTHONPATH": str(modules)},
+    )
+    assert done.returncode == 0, done.stderr
+    arrives(here, there, {name: WANTED[name] for name in ("null", "text", "read")})
 
 
 @pytest.mark.parametrize(("incoming", "most"), [(False, 0), (True, COUNT // 20)], ids=["alone", "incoming commits"])
