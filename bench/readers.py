@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 READERS = 50
 A_SECOND, PER_COMMIT = 5_000, 50
 """Rows that are written a second, and in one commit."""
-TURNS = 2
-"""How often turns with and without a stopped reader take turns."""
+TURNS = (False, True, True, False)
+"""Whether a reader is stopped in each turn: what grows from turn to turn falls on both alike."""
 MOST = Budget("at most", 1.1)
 _AT = re.compile(rb'"at": ([0-9.]+)')
 SECONDS = 600.0
@@ -40,12 +40,11 @@ def readers(folder: Path, sizes: Sizes) -> list[Row]:
     spans: dict[bool, float] = {False: 0.0, True: 0.0}
     with cluster(folder, 1) as (node,):
         before = node.memory_mb()
-        for turn in range(2 * TURNS):
-            stopped = turn % 2 == 1
+        for turn, stopped in enumerate(TURNS):
             found = asyncio.run(_turn(node, count, first=1 + turn * count, stopped=stopped))
             delays[stopped] += found[0]
             waits[stopped] += found[1]
-            spans[stopped] += found[2] / TURNS
+            spans[stopped] += found[2] / TURNS.count(stopped)
             node.until_quiet()
         grown = node.memory_mb() - before
     rate = f"{count:,} rows at up to {A_SECOND:,} a second, {READERS} readers"
