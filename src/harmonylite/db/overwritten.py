@@ -58,14 +58,15 @@ def _copied(replica: Replica, copy: Path) -> str:
     """Bring the file's content into the log by way of ``copy``; return why not, "" when it is there."""
     why, backoff, deadline = "it is still being written", Backoff(first=0.02, most=0.5), time.monotonic() + SECONDS
     try:
-        while time.monotonic() < deadline:
+        while time.monotonic() < deadline or not why:
             make_private(copy)
             # an empty file is a database without a table, and what is there while a program begins to write
             if replica.file.copy(copy) and copy.stat().st_size and not (why := damage(copy)):
                 try:
                     _bring(copy, replica.connection)
-                except DatabaseBusyError as error:
-                    why = str(error)
+                except DatabaseBusyError:
+                    if time.monotonic() >= deadline:
+                        raise
                 else:
                     return ""
             drop(copy)

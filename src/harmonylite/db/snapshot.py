@@ -27,6 +27,7 @@ from harmonylite.db.replica_options import ReplicaOptions
 from harmonylite.db.sqlite.connection import attach, mapped, open_file, reading, rows, transaction, value
 from harmonylite.db.sqlite.deadline import Deadline
 from harmonylite.db.sqlite.file_access import Access, access_of, make_file, make_private
+from harmonylite.db.sqlite.overwriting import Seen
 from harmonylite.db.sqlite.untrusted_ddl import SECONDS, apply
 from harmonylite.errors import DatabaseBusyError, DatabaseError
 from harmonylite.schema.sql import is_private
@@ -134,7 +135,7 @@ def begin_hidden(options: ReplicaOptions, snapshot: Path, deadline: Deadline, *,
 
 def _open(options: ReplicaOptions, building: Path) -> Replica:
     """Open ``building`` in the database's place; what is made here takes all rows, also where the node takes none."""
-    replica = Replica(replace(options, database=building, replicate=True, apply_schema=True))
+    replica = Replica(replace(options, database=building, replicate=True, apply_schema=True, seen=Seen()))
     replica.open()
     return replica
 

@@ -20,7 +20,7 @@ from harmonylite.db.overwritten import TOPIC, take_in
 from harmonylite.db.sqlite.checkpointer import COPY_FROM, PATIENCE, CheckpointedWal
 from harmonylite.db.sqlite.overwriting import Overwriting, Seen
 from harmonylite.db.sqlite.wal_mode import Wal
-from harmonylite.errors import DatabaseOverwrittenError
+from harmonylite.errors import DatabaseBusyError, DatabaseOverwrittenError
 from tests.parts.db.fix_replicas import PAIRED, Group, Member
 
 CUT = 'truncate -s 5000 "$0"'
@@ -197,6 +197,43 @@ def test_what_is_written_slowly_is_waited_for_and_what_stays_unsound_is_named(
     assert not a.options.said
     assert "overwritten by what is no sound database" in caplog.text
     program.save()
+
+
+def test_a_program_that_holds_the_write_lock_meanwhile_is_waited_for_and_asked_again(
+    group: Group, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, _ = group.pair()
+    copy_log(a)
+    a.replica.file.check()
+    program = InMemory(a.options.database)
+    program.run("INSERT INTO t VALUES (4, 'program', 40)")
+    program.save()
+    assert a.replica.file.look()
+    monkeypatch.setattr(overwritten, "SECONDS", 0.1)
+    a.replica.connection.set_busy_timeout(10)
+    a.run("BEGIN IMMEDIATE")
+    with pytest.raises(DatabaseBusyError):
+        take_in(a.replica)
+    a.run("ROLLBACK")
+    assert not a.options.said
+    reopened(a)
+    assert (4, "program", 40) in all_equal(group)
+
+
+def test_another_file_under_the_name_is_not_the_one_that_was_overwritten(group: Group) -> None:
+    a, _ = group.pair()
+    copy_log(a)
+    a.replica.file.check()
+    program = InMemory(a.options.database)
+    program.run("INSERT INTO t VALUES (4, 'program', 40)")
+    program.save()
+    assert a.replica.file.look()
+    a.replica.close()
+    a.app.close()
+    outside('cp "$0" "$0.new" && mv "$0.new" "$0" && rm -f "$0-wal" "$0-shm"', a.options.database)
+    a.app = apsw.Connection(str(a.options.database))
+    a.start()
+    assert not a.replica.file.look()
 
 
 def test_no_merge_and_no_capture_goes_by_what_was_cached(group: Group) -> None:

@@ -93,6 +93,9 @@ class Overwriting:
             kind(methods[at]) for kind, at in ((_READ, _AT_READ), (_MAP, _AT_MAP), (_LOCK, _AT_LOCK))
         )
         self._file = pointer
+        with suppress(OSError):
+            if self._seen.last is not None and self._seen.last[0][:2] != self._look()[:2]:  # another file has the name
+                self._seen.last, self._seen.found = None, False
         self.look()
 
     def close(self) -> None:
@@ -104,7 +107,9 @@ class Overwriting:
 
         False, too, while that can't be said; the next look compares with what was known before then.
         """
-        if not self._seen.found and self._file is not None and self._wal.reached:
+        if self._file is None:
+            return False
+        if not self._seen.found and self._wal.reached:
             with suppress(OSError):
                 self._seen.found = self._compare()
         return self._seen.found
