@@ -22,7 +22,7 @@ from harmonylite.errors import DatabaseError, SchemaWaitError
 from harmonylite.model import ChangeSetId
 from harmonylite.wire import KIND_ABORT, VERSION, Envelope, encode_abort, encode_envelope
 from tests.simulation import records
-from tests.simulation.foreign import CALLING, equip
+from tests.simulation.foreign import equip
 from tests.simulation.shapes import Shape
 from tests.simulation.workload import Application, Ledger, create
 from tests.simulation.world import World
@@ -81,8 +81,7 @@ class Node:
         # without it REPLACE fires no delete trigger, and an application breaks its own full-text index
         recursive = any(s.fts for s in self.shapes) or self.rng.random() < 0.5
         connection.pragma("recursive_triggers", int(recursive))
-        if any(shape in CALLING for shape in self.shapes):
-            equip(connection)
+        equip(connection, self.shapes)
         create(connection, self.shapes, self.name)
         for sql in records.DDL if self.records else ():
             connection.execute(sql)

@@ -18,6 +18,7 @@ from harmonylite.model import Position, StreamMessage
 from harmonylite.recovery.build_database import DatabaseBuilder
 from harmonylite.snapshots.divergence import diverged
 from harmonylite.status import NodeStatus
+from tests.simulation.foreign import equip
 from tests.simulation.node import Node
 from tests.simulation.properties import must
 from tests.simulation.rarer import MEMO
@@ -223,4 +224,5 @@ class Survivor(Node):
         connection.pragma("foreign_keys", 1)
         connection.pragma("trusted_schema", 0)
         connection.pragma("recursive_triggers", 1)
+        equip(connection, self.shapes)
         self.app = Application(self.name, connection, self.shapes, self.ledger, self.rng)
