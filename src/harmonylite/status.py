@@ -20,6 +20,14 @@ State = Literal["starting", "ok", "waiting", "failed", "stopped"]
 PACE_SECONDS = 10.0
 """Seconds that an estimate looks back."""
 
+SCHEMA_WARNINGS = {
+    "other_identities": "{} give tables other identities than this node; configure the same everywhere",
+    "other_affinities": (
+        "{} declare columns with other affinities than this node: one value may have two types and compare unlike;"
+        " `harmonylite schema diff NODE` shows which, declare them alike everywhere"
+    ),
+}
+"""Warnings of `NodeStatus.schema_state`, with the nodes that they are of."""
 LEFT_OUT = "skipped on this node by `harmonylite skip`: {}; `harmonylite verify -repair` compares and repairs"
 """The warning about messages, each as shard:sequence, that the mirror lacks."""
 
@@ -274,7 +282,14 @@ class NodeStatus:
         streams = {"streams": "; ".join(self.stream_warnings)} if self.stream_warnings else {}
         skips = {"skip": LEFT_OUT.format(", ".join(self.left_out))} if self.left_out else {}
         region = {"region": self.region["note"]} if self.region.get("note") else {}
-        return dict(sorted({**self.warnings, **streams, **region, **skips}.items()))
+        return dict(sorted({**self.warnings, **self._of_schema(), **streams, **region, **skips}.items()))
+
+    def _of_schema(self) -> dict[str, str]:
+        return {
+            key: said.format(", ".join(nodes))
+            for key, said in SCHEMA_WARNINGS.items()
+            if (nodes := self.schema_state.get(key))
+        }
 
     @property
     def waits(self) -> list[str]:

@@ -61,9 +61,12 @@ def show_status(given: Invocation, *, cluster: bool, as_json: bool = False) -> N
             out.print(f"{plain(node['node_id'])}: {plain(node['why'])}")
         for change in node["waiting"]:
             print_below(out, f"{plain(change['object'])}, by {plain(change['node'])}: {plain(change['why'])}", 2)
-        if node.get("other_identities"):
-            others = ", ".join(map(plain, node["other_identities"]))
-            out.print(f"other identities of tables than here: {others}; every node needs the same", style="bold red")
+        for what in ("identities of tables", "affinities of columns"):
+            if others := node.get(f"other_{what.partition(' ')[0]}"):
+                names = ", ".join(map(plain, others))
+                out.print(
+                    f"other {what} than {plain(node['node_id'])}: {names}; every node needs the same", style="bold red"
+                )
 
 
 @schema.command(cls=GoCommand)

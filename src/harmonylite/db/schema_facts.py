@@ -17,7 +17,7 @@ from harmonylite.db.sqlite.connection import rows, value
 from harmonylite.db.sqlite.introspection import TableRules, application_objects
 from harmonylite.db.tracking.installed import schema_version
 from harmonylite.schema.names import folded
-from harmonylite.schema.shape import TableShape
+from harmonylite.schema.shape import TableShape, outline
 
 _SPACE = re.compile(r"\s+")
 
@@ -25,13 +25,16 @@ _SPACE = re.compile(r"\s+")
 @dataclass(frozen=True)
 class SchemaFacts:
     """``objects``: kind, name and definition of each; ``tables``: how many of them are tables; ``identities``: a digest
-    of what identifies records of counted tables, "" where nothing does.
+    of what identifies records of counted tables, "" where nothing does; ``columns``, ``affinities``: digests of the
+    columns of replicated tables, by name and by name and affinity.
     """
 
     hash: str
     version: int
     objects: list[tuple[str, str, str]] = field(default_factory=list)
     identities: str = ""
+    columns: str = ""
+    affinities: str = ""
 
     @property
     def tables(self) -> int:
@@ -51,8 +54,17 @@ def read_facts(connection: apsw.Connection, rules: TableRules, shapes: Iterable[
     )
     version = int(value(connection, "PRAGMA main.user_version"))
     facts = [(kind, folded(name), _outline(connection, kind, name, sql)) for kind, name, sql in found]
+    shapes = list(shapes)
     identities = sorted((folded(shape.name), shape.identity) for shape in shapes if shape.identity)
-    return SchemaFacts(_digest((facts, version)), version, found, _digest(identities) if identities else "")
+    kinds = sorted((folded(s.name), sorted((folded(c.name), c.affinity) for c in s.columns)) for s in shapes)
+    return SchemaFacts(
+        _digest((facts, version)),
+        version,
+        found,
+        identities=_digest(identities) if identities else "",
+        columns=outline(shapes),
+        affinities=_digest(kinds),
+    )
 
 
 def _outline(connection: apsw.Connection, kind: str, name: str, sql: str) -> object:

@@ -215,6 +215,16 @@ def _nodes(facts: Facts) -> Judgement:
     return ("ok" if len(facts.nodes) >= 3 else "advice"), str(len(facts.nodes)), recommended, why
 
 
+def _schemas(facts: Facts) -> Judgement:
+    recommended, why = "the same on every node", "a value of another type or identity is another one on that node"
+    if facts.report is None or not facts.report.get("schema_state"):
+        return "unknown", "no node runs here" if facts.report is None else "it does not say yet", recommended, why
+    schema = facts.report["schema_state"]
+    unlike = {what: schema.get(f"other_{what}") for what in ("identities", "affinities")}
+    found = "; ".join(f"other {what}: {', '.join(map(str, nodes))}" for what, nodes in unlike.items() if nodes)
+    return ("problem" if found else "ok"), found or "the same types and identities", recommended, why
+
+
 def _disk(disk: DiskFacts) -> Judgement:
     part = disk.free / disk.total if disk.total else 0.0
     found = f"{disk.free / 1e9:,.1f} GB free ({part:.0%}) on {disk.kind or 'an unknown file system'}, {disk.path}"
@@ -228,6 +238,7 @@ def _disk(disk: DiskFacts) -> Judgement:
 CHECKS: dict[str, Callable[[Facts], Judgement]] = {
     "node": _running,
     "nodes": _nodes,
+    "schemas": _schemas,
     "deployment": _deployment,
     "shards": _shards,
     "replicas": _replicas,

@@ -42,8 +42,8 @@ MOST_BYTES = 512 * 1024
 
 
 class SchemaNote(msgspec.Struct, frozen=True):
-    """A node's schema: its hash, the one before, since when, ``user_version``, how many tables, and the digest of what
-    identifies their records.
+    """A node's schema: its hash, the one before, since when, ``user_version``, how many tables, and digests of what
+    identifies their records, of their columns, and of these with their affinities.
     """
 
     hash: Line = ""
@@ -52,6 +52,8 @@ class SchemaNote(msgspec.Struct, frozen=True):
     version: Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)] = 0
     tables: Seq = 0
     identities: Line = ""
+    columns: Line = ""
+    affinities: Line = ""
 
 
 class ListedNode(msgspec.Struct, frozen=True):

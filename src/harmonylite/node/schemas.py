@@ -121,7 +121,7 @@ class Schemas:
             "paused": paused,
             "why": merging.reason if paused else pending,
             "waiting": waiting,
-            "other_identities": self._others(facts),
+            **self._others(facts),
         }
         return facts
 
@@ -138,22 +138,23 @@ class Schemas:
         """Return what the list says of this node's schema, which is brought up to ``facts``."""
         registry = self._parts.registry
         noted = registry.noted() if registry is not None else SchemaNote()
-        if registry is None or (noted.hash == facts.hash and noted.identities == facts.identities):
-            return noted
+        now = {"identities": facts.identities, "columns": facts.columns, "affinities": facts.affinities}
         if noted.hash != facts.hash:
-            noted = SchemaNote(facts.hash, noted.hash, time.time(), facts.version, facts.tables, facts.identities)
+            new = SchemaNote(facts.hash, noted.hash, time.time(), facts.version, facts.tables, **now)
         else:
-            noted = msgspec.structs.replace(noted, identities=facts.identities)
-        registry.note(noted)
-        return noted
+            new = msgspec.structs.replace(noted, **now)
+        if registry is None or new == noted:
+            return noted
+        registry.note(new)
+        return new
 
-    def _others(self, facts: SchemaFacts) -> list[str]:
-        """Return the nodes that have this schema, and other identities."""
-        if self._parts.registry is None:
-            return []
-        listed = self._parts.registry.last().nodes
-        same = (name for name, entry in listed.items() if entry.schema.hash == facts.hash)
-        return sorted(name for name in same if listed[name].schema.identities != facts.identities)
+    def _others(self, facts: SchemaFacts) -> dict[str, list[str]]:
+        """Return the nodes that have this schema and other identities, and these columns with other affinities."""
+        registry = self._parts.registry
+        notes = {name: entry.schema for name, entry in registry.last().nodes.items()} if registry is not None else {}
+        identities = (n for n, it in notes.items() if it.hash == facts.hash and it.identities != facts.identities)
+        affinities = (n for n, it in notes.items() if it.columns == facts.columns and it.affinities != facts.affinities)
+        return {"other_identities": sorted(identities), "other_affinities": sorted(affinities)}
 
     async def _answer(self, asked: str) -> bytes | None:
         if asked != self._status.node_id or self._facts is None:

@@ -40,7 +40,7 @@ def good(tmp_path: Path) -> Facts:
         database=DatabaseFacts(journal="wal", bytes=1, tables=2),
         disks=(DiskFacts("database", "/data", "ext4", 100 * 10**9, 50 * 10**9),),
         descriptors=65_536,
-        report={"ready": True, "waits": []},
+        report={"ready": True, "waits": [], "schema_state": {"hash": "ab"}},
         nodes=({"node_id": "a"}, {"node_id": "b"}, {"node_id": "c"}),
     )
 
@@ -63,6 +63,10 @@ CASES: list[tuple[str, str, str, dict[str, Any]]] = [
     ("going back in time", "ok", "1.0 days so far, at 100,000 messages a day; all are kept", {"nats": ENDLESS}),
     ("node", "problem", "NATS is away", {"report": {"ready": False, "waits": ["nats: NATS is away"]}}),
     ("node", "unknown", "no node runs", {"report": None}),
+    ("schemas", "problem", "other affinities: b", {"report": {"schema_state": {"other_affinities": ["b"]}}}),
+    ("schemas", "problem", "other identities: b, c", {"report": {"schema_state": {"other_identities": ["b", "c"]}}}),
+    ("schemas", "unknown", "does not say", {"report": {"schema_state": {}}}),
+    ("schemas", "unknown", "no node runs", {"report": None}),
     ("nodes", "problem", "silent: b", {"nodes": ({"node_id": "a"}, {"node_id": "b", "status": "unknown"})}),
     ("nodes", "advice", "2", {"nodes": ({"node_id": "a"}, {"node_id": "b"})}),
     ("deployment", "advice", "1 server", {"nats": NatsFacts(servers=1)}),
