@@ -285,11 +285,8 @@ class NodeStatus:
         return dict(sorted({**self.warnings, **self._of_schema(), **streams, **region, **skips}.items()))
 
     def _of_schema(self) -> dict[str, str]:
-        return {
-            key: said.format(", ".join(nodes))
-            for key, said in SCHEMA_WARNINGS.items()
-            if (nodes := self.schema_state.get(key))
-        }
+        found = {key: self.schema_state.get(key) for key in SCHEMA_WARNINGS}
+        return {key: SCHEMA_WARNINGS[key].format(", ".join(nodes)) for key, nodes in found.items() if nodes}
 
     @property
     def waits(self) -> list[str]:

@@ -41,7 +41,7 @@ MOST_BYTES = 512 * 1024
 """Size of a list that a node sets; more of the oldest go. A NATS server takes a megabyte, and so does the decoder."""
 
 
-class SchemaNote(msgspec.Struct, frozen=True):
+class SchemaNote(msgspec.Struct, frozen=True, omit_defaults=True):
     """A node's schema: its hash, the one before, since when, ``user_version``, how many tables, and digests of what
     identifies their records, of their columns, and of these with their affinities.
     """
