@@ -9,8 +9,17 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 
-HELPERS = ("_litestream_*", "crsql_*", "*__crsql_clock", "*__crsql_pks", "cloudsync_*", "*_cloudsync", "__marmot__*")
-"""Tables that other programs keep in a file for their own sake: Litestream, cr-sqlite, SQLite Sync, Marmot."""
+HELPERS = (
+    "_litestream_*",
+    "_alembic_tmp_*",
+    "crsql_*",
+    "*__crsql_clock",
+    "*__crsql_pks",
+    "cloudsync_*",
+    "*_cloudsync",
+    "__marmot__*",
+)
+"""Tables that other programs keep in a file for their own sake: Litestream, Alembic, cr-sqlite, SQLite Sync, Marmot."""
 
 ROWIDS = ("rowid", "_rowid_", "oid")
 """SQLite's names of a rowid (SQLite: lang_createtable, rowid)."""

@@ -58,6 +58,27 @@ def test_a_search_index_finds_what_others_write_beside_a_trigger_that_needs_the_
         a.run("INSERT INTO doc VALUES (2, 'x', 'BIG')")
 
 
+@pytest.mark.parametrize("looks", [False, True])
+def test_the_table_that_alembic_fills_beside_the_old_one_stays_where_it_is(group: Group, looks: bool) -> None:
+    a, b = group.several(2, "CREATE TABLE book(id TEXT PRIMARY KEY NOT NULL, title)", apply_schema=True)
+    a.run("INSERT INTO book VALUES ('1', 'first'), ('2', 'second')")
+    group.settle()
+    for sql in (
+        "CREATE TABLE _alembic_tmp_book(id TEXT PRIMARY KEY NOT NULL, title, pages INT DEFAULT 0)",
+        "INSERT INTO _alembic_tmp_book(id, title) SELECT id, title FROM book",
+        "DROP TABLE book",
+        "ALTER TABLE _alembic_tmp_book RENAME TO book",
+    ):
+        a.run(sql)
+        if looks:
+            group.settle()
+    group.settle()
+    tables = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE '\\_\\_%' ESCAPE '\\'"
+    assert a.run(tables) == b.run(tables) == [("book",)]
+    b.run("INSERT INTO book VALUES ('3', 'third', 9)")
+    assert group.equal("book") == [("1", "first", 0), ("2", "second", 0), ("3", "third", 9)]
+
+
 def test_the_tables_that_litestream_makes_beside_one_node_stay_there_and_hold_nothing_up(group: Group) -> None:
     a, b = group.pair()
     a.run("CREATE TABLE _litestream_seq(id INTEGER PRIMARY KEY, seq INTEGER)")
