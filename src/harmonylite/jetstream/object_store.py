@@ -246,10 +246,12 @@ class JetStreamObjects:
             while window:
                 await window.popleft()
         finally:
-            for task in window:
-                task.cancel()
-            await asyncio.gather(*window, return_exceptions=True)
-            await asyncio.to_thread(file.close)
+            try:
+                for task in window:
+                    task.cancel()
+                await asyncio.gather(*window, return_exceptions=True)
+            finally:
+                file.close()  # no await: who is cancelled twice closes it, too
         return {
             "size": total,
             "chunks": count,
@@ -299,7 +301,7 @@ class JetStreamObjects:
             await self._must_have(name, meta)
             raise SnapshotError(f"object {name!r}: {chunks} of {meta.chunks} chunks came") from None
         finally:
-            await asyncio.to_thread(file.close)
+            file.close()
         # Some writers leave the padding out.
         if (size, _digest_text(digest.digest()).rstrip("=")) != (meta.size, meta.digest.rstrip("=")):
             raise SnapshotDamagedError(

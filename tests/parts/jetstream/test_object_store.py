@@ -250,3 +250,35 @@ async def test_a_put_that_is_cancelled_while_its_file_is_being_opened_leaves_no_
             await putting
     assert [handle.closed for handle in opened] == [True]
     assert await objects.names() == []
+
+
+async def test_a_put_that_is_cancelled_again_while_it_gives_up_leaves_no_file_open(
+    objects: JetStreamObjects, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, opened, really = file(tmp_path, "source", 10), [], Path.open
+    publishing, giving_up = asyncio.Event(), asyncio.Event()
+
+    def opening(path: Path, mode: str) -> Any:
+        opened.append(really(path, mode))
+        return opened[-1]
+
+    async def publish(*_: object) -> int:
+        publishing.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            giving_up.set()
+            await asyncio.Event().wait()
+        raise AssertionError("not reached")
+
+    await objects.names()  # the bucket is there
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", opening)
+        patch.setattr(objects._bucket, "publish", publish)
+        putting = asyncio.create_task(objects.put("cut", source))
+        for reached in (publishing, giving_up):
+            await asyncio.wait_for(reached.wait(), 60)
+            putting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.wait_for(putting, 60)
+    assert [handle.closed for handle in opened] == [True]
