@@ -157,7 +157,11 @@ class Schemas:
         return {"other_identities": sorted(identities), "other_affinities": sorted(affinities)}
 
     async def _answer(self, asked: str) -> bytes | None:
-        if asked != self._status.node_id or self._facts is None:
+        if asked != self._status.node_id:
+            return None
+        with suppress(DatabaseError, DatabaseBusyError, NotRunningError):
+            await self._look()  # who asks may have received already what this node did a moment ago
+        if self._facts is None:
             return None
         objects = [SchemaObject(*each) for each in self._facts.objects]
         return CODEC.encode(NodeSchema(self._facts.hash, self._facts.version, objects))
