@@ -15,7 +15,8 @@ from harmonylite.db.apply.own_change_sets import Applied
 from harmonylite.db.capture.capture import Outgoing
 from harmonylite.db.replica import Replica
 from harmonylite.db.replica_options import ReplicaOptions
-from harmonylite.db.snapshot import install_mirror, save_copy
+from harmonylite.db.snapshot import begin_database, fill_database, install_mirror, save_copy, seal
+from harmonylite.db.sqlite.deadline import Deadline
 from harmonylite.db.sqlite.introspection import TableRules
 from harmonylite.db.sqlite.lossless import exact_rows
 from harmonylite.schema.sql import quote
@@ -185,6 +186,18 @@ class Group:
                 assert member.rows(table) == found, f"{table} on {member.options.node}"
                 assert member.rows(table, "mirror") == found, f"{table} in the mirror of {member.options.node}"
         return found
+
+
+def copied(member: Member, folder: Path) -> Path:
+    """Return a new database made from a snapshot of the member's mirror."""
+    folder.mkdir(exist_ok=True)
+    snapshot = folder / "snapshot.db"
+    save_copy(member.options.mirror, snapshot)
+    options = replace(member.options, database=folder / "new.db", folder=folder / "new")
+    building = begin_database(options, snapshot, Deadline())
+    install_mirror(options, snapshot)
+    seal(fill_database(options, building, Deadline()))
+    return building
 
 
 @pytest.fixture

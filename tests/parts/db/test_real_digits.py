@@ -7,7 +7,6 @@ import sqlite3
 import subprocess
 import sys
 from contextlib import closing
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,11 +15,9 @@ import apsw
 import pytest
 
 from harmonylite.db.mirror.file_facts import remembered_digits
-from harmonylite.db.snapshot import begin_database, fill_database, install_mirror, save_copy, seal
 from harmonylite.db.sqlite.connection import reading
-from harmonylite.db.sqlite.deadline import Deadline
 from harmonylite.db.sqlite.real_digits import NEWER, OLDER, OWN, SINCE, digits_of, digits_there, use
-from tests.parts.db.fix_replicas import Group, Member
+from tests.parts.db.fix_replicas import Group, Member, copied
 
 REALS = [0.1 + 0.2, 1e15, 1 / 3, 434.99999999999994, 19.99, -0.1 - 0.2, 2.5]
 TABLE = "CREATE TABLE t(id INTEGER PRIMARY KEY, r REAL, a)"
@@ -60,18 +57,6 @@ def sound(member: Member) -> None:
 def made_by_older(group: Group, *ddl: str) -> Member:
     """Add a member whose file an application with an older library made."""
     return group.member(begin=partial(by_older, sql=";".join(ddl)))
-
-
-def copied(member: Member, folder: Path) -> Path:
-    """Return a new database made from a snapshot of the member's mirror."""
-    folder.mkdir()
-    snapshot = folder / "snapshot.db"
-    save_copy(member.options.mirror, snapshot)
-    options = replace(member.options, database=folder / "app.db", folder=folder / "new")
-    building = begin_database(options, snapshot, Deadline())
-    install_mirror(options, snapshot)
-    seal(fill_database(options, building, Deadline()))
-    return building
 
 
 @older

@@ -12,18 +12,15 @@ import apsw
 import pytest
 
 from harmonylite.db.snapshot import (
-    begin_database,
     begin_hidden,
     fill,
-    fill_database,
-    install_mirror,
     pour,
     save_copy,
     seal,
 )
 from harmonylite.db.sqlite.deadline import Deadline
 from harmonylite.schema.sql import is_private
-from tests.parts.db.fix_replicas import Group, Member
+from tests.parts.db.fix_replicas import Group, Member, copied
 
 COUNTED = "CREATE TABLE t(id INTEGER PRIMARY KEY AUTOINCREMENT, v)"
 
@@ -58,18 +55,6 @@ def made(group: Group, pragmas: Sequence[str], *ddl: str) -> Member:
     finally:
         apsw.connection_hooks.remove(set_all)
     return member
-
-
-def copied(member: Member, folder: Path) -> Path:
-    """Return a new database made from a snapshot of the member's mirror."""
-    folder.mkdir(exist_ok=True)
-    snapshot = folder / "snapshot.db"
-    save_copy(member.options.mirror, snapshot)
-    options = replace(member.options, database=folder / "new.db", folder=folder / "new")
-    building = begin_database(options, snapshot, Deadline())
-    install_mirror(options, snapshot)
-    seal(fill_database(options, building, Deadline()))
-    return building
 
 
 @pytest.mark.parametrize(
