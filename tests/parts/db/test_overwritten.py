@@ -59,6 +59,13 @@ def copy_log(member: Member, mode: int = apsw.SQLITE_CHECKPOINT_PASSIVE) -> tupl
     return member.app.wal_checkpoint("main", mode)
 
 
+def loaded(member: Member) -> InMemory:
+    """Have a program read the file, with the whole log in it, which the node has seen like that."""
+    copy_log(member)
+    member.replica.file.check()
+    return InMemory(member.options.database)
+
+
 def reopened(member: Member) -> str:
     """Take in what was written over the file, as a node does; return what is said of it."""
     with pytest.raises(DatabaseOverwrittenError, match=r"without SQLite's locks, as sql\.js does"):
@@ -113,9 +120,7 @@ def test_what_a_program_in_memory_writes_back_arrives_and_nothing_published_is_l
 
 def test_a_program_that_saves_its_old_memory_again_and_again_undoes_nothing_of_others(group: Group) -> None:
     a, b = group.pair()
-    copy_log(a)
-    a.replica.file.check()
-    program = InMemory(a.options.database)
+    program = loaded(a)
     for number in range(3):
         program.run(f"UPDATE t SET a = 'program {number}' WHERE id = 1")
         program.save()
@@ -129,9 +134,7 @@ def test_a_program_that_saves_its_old_memory_again_and_again_undoes_nothing_of_o
 
 def test_a_row_that_the_program_logged_under_a_number_that_is_done_with_is_sent(group: Group) -> None:
     a, _ = group.pair()
-    copy_log(a)
-    a.replica.file.check()
-    program = InMemory(a.options.database)
+    program = loaded(a)
     for _ in range(5):
         a.run("UPDATE t SET b = b + 1 WHERE id = 1")
         group.settle()
@@ -145,9 +148,7 @@ def test_a_row_that_the_program_logged_under_a_number_that_is_done_with_is_sent(
 
 def test_rows_that_were_pending_are_kept_beside_the_database(group: Group) -> None:
     a, _ = group.pair()
-    copy_log(a)
-    a.replica.file.check()
-    program = InMemory(a.options.database)
+    program = loaded(a)
     a.run("INSERT INTO t VALUES (7, 'never sent', 0)")
     assert a.replica.look() == 1
     program.run("INSERT INTO t VALUES (8, 'program', 0)")
@@ -164,9 +165,7 @@ def test_rows_that_were_pending_are_kept_beside_the_database(group: Group) -> No
 def test_a_file_of_another_page_size_is_taken_in(group: Group) -> None:
     a, _ = group.pair()
     a.replica.file.check()
-    copy_log(a)
-    a.replica.file.check()
-    program = InMemory(a.options.database)
+    program = loaded(a)
     program.run("INSERT INTO t VALUES (4, 'program', 40)")
     program.run("PRAGMA page_size = 8192")
     program.run("VACUUM")
@@ -179,9 +178,7 @@ def test_what_is_written_slowly_is_waited_for_and_what_stays_unsound_is_named(
     group: Group, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     a, _ = group.pair()
-    copy_log(a)
-    a.replica.file.check()
-    program = InMemory(a.options.database)
+    program = loaded(a)
     program.run("INSERT INTO t VALUES (4, 'program', 40)")
     outside(CUT, a.options.database)
     assert a.replica.file.look()
@@ -203,9 +200,7 @@ def test_a_program_that_holds_the_write_lock_meanwhile_is_waited_for_and_asked_a
     group: Group, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     a, _ = group.pair()
-    copy_log(a)
-    a.replica.file.check()
-    program = InMemory(a.options.database)
+    program = loaded(a)
     program.run("INSERT INTO t VALUES (4, 'program', 40)")
     program.save()
     assert a.replica.file.look()
@@ -222,9 +217,7 @@ def test_a_program_that_holds_the_write_lock_meanwhile_is_waited_for_and_asked_a
 
 def test_another_file_under_the_name_is_not_the_one_that_was_overwritten(group: Group) -> None:
     a, _ = group.pair()
-    copy_log(a)
-    a.replica.file.check()
-    program = InMemory(a.options.database)
+    program = loaded(a)
     program.run("INSERT INTO t VALUES (4, 'program', 40)")
     program.save()
     assert a.replica.file.look()
@@ -238,9 +231,7 @@ def test_another_file_under_the_name_is_not_the_one_that_was_overwritten(group: 
 
 def test_no_merge_and_no_capture_goes_by_what_was_cached(group: Group) -> None:
     a, b = group.pair()
-    copy_log(a)
-    a.replica.file.check()
-    program = InMemory(a.options.database)
+    program = loaded(a)
     program.run("INSERT INTO t VALUES (4, 'program', 40)")
     b.run("INSERT INTO t VALUES (9, 'b', 0)")
     b.send()
