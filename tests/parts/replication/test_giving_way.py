@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 
 from harmonylite.db.sqlite.thread import SqliteThread
-from harmonylite.replication.receiver import Receiver
 from harmonylite.status import NodeStatus
 from tests.parts.db.fix_holding import holding
 from tests.parts.db.fix_replicas import PAIRED, Group
 from tests.parts.fix_nats import eventually
-from tests.simulation.tails import Tape
+from tests.parts.replication.fix_receiver import receiver_of
 
 PATIENCE = 600.0
 
@@ -23,16 +22,7 @@ async def test_a_local_commit_is_captured_while_a_merge_waits_for_a_transaction(
     writer.send()
     status, thread = NodeStatus(), SqliteThread()
     waiting.replica.others.pause = thread.pause
-    receiver = Receiver(
-        waiting.replica,
-        thread,
-        [Tape(group.world, 0, 0)],
-        status,
-        landed=lambda name, whole: None,
-        moved=lambda: None,
-        checkpoint=lambda name, at: None,
-        other_history=lambda: None,
-    )
+    receiver = receiver_of(group, waiting, thread, status)
     await thread.run(receiver.open, {}, [])
     for message in group.world.after(0, receiver.reassembler.read_up_to(0), 10):
         receiver.reassembler.add(message)

@@ -9,11 +9,10 @@ import pytest
 
 from harmonylite.db.sqlite.thread import SqliteThread
 from harmonylite.replication import lag
-from harmonylite.replication.receiver import Receiver
 from harmonylite.status import NodeStatus
 from tests.parts.db.fix_replicas import Group
 from tests.parts.fix_nats import eventually
-from tests.simulation.tails import Tape
+from tests.parts.replication.fix_receiver import receiver_of
 
 
 async def test_a_change_set_that_takes_long_is_told_while_it_is_applied(
@@ -25,16 +24,7 @@ async def test_a_change_set_that_takes_long_is_told_while_it_is_applied(
     writer.send()
     writer.drop()
     status, thread, over = NodeStatus(), SqliteThread(), threading.Event()
-    receiver = Receiver(
-        reader.replica,
-        thread,
-        [Tape(group.world, 0, 0)],
-        status,
-        landed=lambda name, whole: None,
-        moved=lambda: None,
-        checkpoint=lambda name, at: None,
-        other_history=lambda: None,
-    )
+    receiver = receiver_of(group, reader, thread, status)
     try:
         await thread.run(receiver.open, {}, [])
         for message in group.world.after(0, 0, 10):
