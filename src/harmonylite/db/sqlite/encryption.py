@@ -12,6 +12,7 @@ from pathlib import Path
 HEADER = b"SQLite format 3\0"
 PLAIN_START = 100
 """Bytes at a file's begin that may be plain in an encrypted one: the header."""
+SMALLEST_PAGE = 512
 SAMPLE = 4096
 PLACES = 16
 """How many places of a file are looked at, the first page among them."""
@@ -19,8 +20,6 @@ LEAST = 480
 """Bytes below which nothing is said of a sample: the smallest page without its header has about that many."""
 MOST_SPREAD = 420.0
 """What chi-squared of random bytes stays below (255 on average, standard deviation 23); that of text is thousands."""
-KINDS = {2, 5, 10, 13}
-"""First byte of a page of a table or index."""
 
 
 def is_encrypted(path: Path) -> bool:
@@ -29,11 +28,9 @@ def is_encrypted(path: Path) -> bool:
         size = path.stat().st_size
         with path.open("rb") as file:
             first = file.read(SAMPLE)
-            if first.startswith(HEADER) and len(first) > PLAIN_START and first[PLAIN_START] in KINDS:
-                return False
-            samples = [first[PLAIN_START:]]
-            for number in range(1, PLACES):
-                file.seek(size * number // PLACES // SAMPLE * SAMPLE)
+            samples = [first[PLAIN_START:SMALLEST_PAGE], first[PLAIN_START:]]
+            for place in sorted({size * number // PLACES // SAMPLE * SAMPLE for number in range(1, PLACES)} - {0}):
+                file.seek(place)
                 samples.append(file.read(SAMPLE))
     except OSError:
         return False

@@ -71,6 +71,16 @@ def test_an_encrypted_file_is_recognised(tmp_path: Path, make: Callable[[bytes],
     assert "is encrypted" in damage(path)
 
 
+@pytest.mark.parametrize("header", [0, 32, 100])
+def test_no_byte_where_the_first_page_begins_makes_an_encrypted_file_a_plain_one(tmp_path: Path, header: int) -> None:
+    path = tmp_path / "app.db"
+    cipher = random.Random(header).randbytes(20_000)
+    begin = plain(path)[:header] + cipher[header:100]
+    for byte in range(256):
+        path.write_bytes(begin + bytes([byte]) + cipher[101:])
+        assert is_encrypted(path), byte
+
+
 REAL = """
 import sys
 import sqlcipher3
