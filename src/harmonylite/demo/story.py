@@ -32,7 +32,7 @@ class Story:
     async def play(self) -> bool:
         """Play it all; return True when every file ended equal. Raises HarmonyLiteError when a step can't be done."""
         self._console.step(
-            "Everybody writes, at the same time",
+            "Everyone writes at the same time",
             "Three applications, each with its own file. None knows of HarmonyLite.",
         )
         await self._burst(1, seen_by=self._members)
