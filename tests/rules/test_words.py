@@ -33,6 +33,9 @@ REPLACED = {
 }
 """What is not written here, and what to write instead."""
 
+WRONG = re.compile(rf"(?<![A-Za-z])(?:{'|'.join(REPLACED)})(?![A-Za-z])", re.IGNORECASE)
+"""Any of them; an identifier's pieces are words, too."""
+
 STORED = re.compile(
     r"interim-|-interim|\.interim\.|harmonylite-interim|`?interim_after`?|`?home_region`?|interim-\*|flake8-tidy"
     r"|stand[-_]in|spool\.tell\(|`test_\w+`",
@@ -43,13 +46,11 @@ STORED = re.compile(
 
 def wrong_words(text: str) -> list[str]:
     """Return line and advice for each word of ``text`` that another one replaced."""
-    found = []
-    for number, line in enumerate(STORED.sub("", text).splitlines(), 1):
-        for pattern, advice in REPLACED.items():
-            # an identifier's pieces are words, too
-            if match := re.search(rf"(?<![A-Za-z])({pattern})(?![A-Za-z])", line, re.IGNORECASE):
-                found.append(f"line {number}: {match[0]!r}: write {advice}")
-    return found
+    return [
+        f"line {number}: {match[0]!r}: write {next(REPLACED[wrong] for wrong in REPLACED if re.fullmatch(wrong, match[0], re.IGNORECASE))}"
+        for number, line in enumerate(STORED.sub("", text).splitlines(), 1)
+        for match in WRONG.finditer(line)
+    ]
 
 
 @pytest.mark.parametrize("file", FILES)
