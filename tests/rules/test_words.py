@@ -47,10 +47,15 @@ STORED = re.compile(
 def wrong_words(text: str) -> list[str]:
     """Return line and advice for each word of ``text`` that another one replaced."""
     return [
-        f"line {number}: {match[0]!r}: write {next(REPLACED[wrong] for wrong in REPLACED if re.fullmatch(wrong, match[0], re.IGNORECASE))}"
+        f"line {number}: {match[0]!r}: write {advice(match[0])}"
         for number, line in enumerate(STORED.sub("", text).splitlines(), 1)
         for match in WRONG.finditer(line)
     ]
+
+
+def advice(word: str) -> str:
+    """Return what to write instead of ``word``, which is one of `WRONG`."""
+    return next(better for wrong, better in REPLACED.items() if re.fullmatch(wrong, word, re.IGNORECASE))
 
 
 @pytest.mark.parametrize("file", FILES)
