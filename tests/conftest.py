@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests import scratch
 from tests.needs import left_out
+
+scratch.choose(os.environ)
 
 HERE = Path(__file__).parent
 

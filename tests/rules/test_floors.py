@@ -66,22 +66,21 @@ FREE = {0, 1}
 FLOOR = {part: floor for floor, parts in enumerate(FLOORS) for part in parts}
 
 
-def modules() -> dict[str, ast.Module]:
-    """Return every module of the package, parsed, by its name below the package ("" = the package itself)."""
+def modules() -> dict[str, Path]:
+    """Return the file of every module of the package, by its name below the package ("" = the package itself)."""
     found = {}
     for path in sorted((SOURCE / PACKAGE).rglob("*.py")):
         parts = path.relative_to(SOURCE / PACKAGE).with_suffix("").parts
-        name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-        found[name] = ast.parse(path.read_text(), filename=str(path))
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
     return found
 
 
 MODULES = modules()
 
 
-def imports(tree: ast.Module) -> Iterator[str]:
-    """Yield what ``tree`` imports of the package, lazily or for types only included, as names below the package."""
-    for node in ast.walk(tree):
+def imports(path: Path) -> Iterator[str]:
+    """Yield what ``path`` imports of the package, lazily or for types only included, as names below the package."""
+    for node in ast.walk(ast.parse(path.read_text(), filename=str(path))):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -141,7 +140,7 @@ def test_imports_point_down_only(module: str) -> None:
 
 
 def test_no_imports_go_round_in_a_circle() -> None:
-    graph = {module: set(imports(tree)) - {module} for module, tree in MODULES.items()}
+    graph = {module: set(imports(path)) - {module} for module, path in MODULES.items()}
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:

@@ -121,22 +121,14 @@ def loops_in(source: str, file: str) -> Iterator[Loop]:
                 yield Loop(file, function.name, loop.lineno, bool(_called(loop) & PAUSES), _logs(handlers))
 
 
-LOOPS = [
-    loop
-    for path in sorted(ROOT.rglob("*.py"))
-    for loop in loops_in(path.read_text(), path.relative_to(ROOT).as_posix())
-]
-
-
-@pytest.mark.parametrize("loop", LOOPS, ids=lambda loop: f"{loop.file}:{loop.function}")
-def test_every_loop_that_tries_again_has_a_growing_pause_and_leaves_the_line_to_one_place(loop: Loop) -> None:
-    where = f"{loop.file}:{loop.line} ({loop.function})"
-    assert loop.pauses or loop.place in NO_RETRIES, f"{where} tries again without the growing pause of Backoff"
-    assert not loop.lines or loop.place in TOLERATED_LINES, f"{where} logs each failure: use Retry, or a Part"
-
-
-def test_every_exception_is_still_there() -> None:
-    assert {loop.place for loop in LOOPS if not loop.pauses} == set(NO_RETRIES)
+def test_every_loop_that_tries_again_has_a_growing_pause_and_leaves_the_line_to_one_place() -> None:
+    texts = {path.relative_to(ROOT).as_posix(): path.read_text() for path in sorted(ROOT.rglob("*.py"))}
+    loops = [loop for file, text in texts.items() for loop in loops_in(text, file)]
+    hasty = {loop.place: loop.line for loop in loops if not loop.pauses and loop.place not in NO_RETRIES}
+    assert not hasty, f"{hasty} try again without the growing pause of Backoff"
+    loud = {loop.place: loop.line for loop in loops if loop.lines and loop.place not in TOLERATED_LINES}
+    assert not loud, f"{loud} log each failure: use Retry, or a Part"
+    assert {loop.place for loop in loops if not loop.pauses} == set(NO_RETRIES), "an exception is no longer there"
 
 
 @pytest.mark.parametrize(
