@@ -23,7 +23,7 @@ PAGE = "nats.md"
 RUN_HERE = {
     "One node",
     "Three nodes",
-    "Beyond this machine",
+    "Other machines",
     "A nats-server file of your own",
     "An external cluster",
     "User name and password",
@@ -63,7 +63,7 @@ def guide(tmp_path: Path) -> Iterator[Guide]:
 
 def test_nothing_is_left_out(guide: Guide) -> None:
     headings = {b.heading for b in guide.blocks if b.language == "bash" or b.name.endswith(".conf")}
-    assert headings == RUN_HERE - {"Beyond this machine", "Credentials files"}
+    assert headings == RUN_HERE - {"Other machines", "Credentials files"}
     others = [b.text for b in guide.blocks if b.language in ("console", "yaml")]
     assert all(text.startswith(TO_INSTALL) for text in others)
 
