@@ -13,9 +13,10 @@ import apsw
 import pytest
 
 from tests.cluster.application import TABLES
-from tests.cluster.processes import Node, Running, free_port
+from tests.cluster.processes import Node, Running
 from tests.cluster.servers import NatsServer, Proxy
 from tests.cluster.writing import Application
+from tests.ports import free_port
 
 R = TypeVar("R", bound=Running)
 

@@ -11,8 +11,9 @@ import pytest
 
 from tests.cluster.application import TABLES
 from tests.cluster.fix_cluster import Site, make
-from tests.cluster.processes import Node, free_port
+from tests.cluster.processes import Node
 from tests.cluster.servers import Proxy
+from tests.ports import free_port
 
 SECRET = "leaf-link-password"
 

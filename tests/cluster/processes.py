@@ -9,19 +9,18 @@ from __future__ import annotations
 import http.client
 import json
 import os
-import random
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import cycle
 from pathlib import Path
 from typing import Any, TypeVar
 
 import apsw
+
+from tests.ports import free_port
 
 HERE = Path(__file__).parent
 SECONDS = 90.0
@@ -41,31 +40,6 @@ def until(condition: Callable[[], T], what: str, seconds: float = SECONDS) -> T:
         assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}; last seen: {found!r}"
         time.sleep(0.03)
     return found
-
-
-def ports() -> Iterator[int]:
-    """Yield ports outside the range that the system gives away by itself, in any order, again after 2,500.
-
-    What is given out is bound later: so no two workers of a run take from the same ports, whatever their seeds are.
-    """
-    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 8
-    return cycle(random.sample(range(12_000 + 2_500 * worker, 14_500 + 2_500 * worker), 2_500))
-
-
-PORTS = ports()
-
-
-def free_port() -> int:
-    """Return a port of 127.0.0.1 that nobody listens on, and that was not given out a while ago."""
-    for port in PORTS:
-        with socket.socket() as sock:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                sock.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
-    raise AssertionError("no port is left")
 
 
 def environment() -> dict[str, str]:

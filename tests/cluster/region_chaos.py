@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from tests.cluster.fix_cluster import Site, make, start
-from tests.cluster.processes import Node, agree, differences, equal, free_port
+from tests.cluster.processes import Node, agree, differences, equal
 from tests.cluster.servers import NatsServer
+from tests.ports import free_port
 
 STEPS = 50
 SECONDS = 240.0

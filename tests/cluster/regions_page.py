@@ -13,8 +13,9 @@ from pathlib import Path
 
 from tests.cluster.application import TABLES
 from tests.cluster.fix_cluster import Site, make
-from tests.cluster.processes import Node, free_port
+from tests.cluster.processes import Node
 from tests.cluster.servers import NatsServer, Proxy
+from tests.ports import free_port
 
 PAGE = Path(__file__).parents[2] / "docs" / "regions.md"
 _ADDRESS = re.compile(r"\b(0\.0\.0\.0|([ab]\d)\.example):(\d{4})\b")

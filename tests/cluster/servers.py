@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harmonylite.nats_server.binary import find_server
-from tests.cluster.processes import HERE, Running, free_port, until
+from tests.cluster.processes import HERE, Running, until
+from tests.ports import free_port
 
 
 def older_server() -> Path:

@@ -12,7 +12,8 @@ from typing import Any
 
 import apsw
 
-from tests.cluster.processes import Running, free_port, until
+from tests.cluster.processes import Running, until
+from tests.ports import free_port
 
 MOST_MB = 3.0
 """Memory that a further database which rests may cost, in the node and its nats-server together."""

@@ -11,7 +11,8 @@ import pytest
 
 from tests.cluster.application import TABLES
 from tests.cluster.fix_cluster import Site, make
-from tests.cluster.processes import Node, agree, free_port, until, until_equal
+from tests.cluster.processes import Node, agree, until, until_equal
+from tests.ports import free_port
 
 pytestmark = pytest.mark.timeout(200)
 

@@ -8,8 +8,9 @@ import pytest
 
 from harmonylite.nats_server.binary import find_server
 from tests.cluster.fix_cluster import Site, start
-from tests.cluster.processes import Node, agree, free_port, until, until_equal
+from tests.cluster.processes import Node, agree, until, until_equal
 from tests.cluster.servers import NatsServer, older_server
+from tests.ports import free_port
 
 pytestmark = pytest.mark.timeout(300)
 

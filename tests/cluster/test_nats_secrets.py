@@ -12,8 +12,9 @@ import pytest
 import trustme
 
 from tests.cluster.fix_cluster import Site
-from tests.cluster.processes import Node, free_port, until
+from tests.cluster.processes import Node, until
 from tests.parts.nats.fix_keys import new_operator
+from tests.ports import free_port
 
 pytestmark = pytest.mark.timeout(300)
 

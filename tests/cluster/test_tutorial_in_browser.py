@@ -15,8 +15,9 @@ import pytest
 from selenium.common.exceptions import WebDriverException
 
 from tests.cluster.fix_cluster import Site
-from tests.cluster.processes import Node, Running, free_port, until
+from tests.cluster.processes import Node, Running, until
 from tests.parts.web.fix_browser import Browser
+from tests.ports import free_port
 
 pytestmark = pytest.mark.timeout(300)
 

@@ -6,7 +6,8 @@ import pytest
 
 from tests.cluster.application import TABLES
 from tests.cluster.fix_cluster import Site, make, start
-from tests.cluster.processes import Node, free_port, until, until_equal
+from tests.cluster.processes import Node, until, until_equal
+from tests.ports import free_port
 
 pytestmark = pytest.mark.timeout(300)
 

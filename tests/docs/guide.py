@@ -17,7 +17,8 @@ from pathlib import Path
 
 import apsw
 
-from tests.cluster.processes import SECONDS, Running, environment, free_port, until
+from tests.cluster.processes import SECONDS, Running, environment, until
+from tests.ports import free_port
 
 DOCS = Path(__file__).parents[2] / "docs"
 FOLDERS = ("/data", "/etc/harmonylite", "/mnt")

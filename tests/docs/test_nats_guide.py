@@ -8,7 +8,9 @@ import shlex
 import socket
 import ssl
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 import trustme
@@ -47,9 +49,23 @@ TO_INSTALL = ("prometheus-nats-exporter ", "scrape_configs:")
 
 @pytest.fixture
 def guide(tmp_path: Path) -> Iterator[Guide]:
-    """The page, with certificates and credentials where it says that they are."""
-    page = Guide(PAGE, tmp_path)
-    etc = tmp_path / "etc/harmonylite"
+    """The page at work in memory, where the machine has room for that."""
+    with at_work(tmp_path) as page:
+        yield page
+
+
+@pytest.fixture
+def lasting() -> Iterator[Guide]:
+    """The page at work on a disk: files in memory are a problem to the checklist."""
+    with TemporaryDirectory(dir="/var/tmp") as folder, at_work(Path(folder)) as page:
+        yield page
+
+
+@contextmanager
+def at_work(folder: Path) -> Iterator[Guide]:
+    """Give the page, with certificates and credentials where it says that they are."""
+    page = Guide(PAGE, folder)
+    etc = folder / "etc/harmonylite"
     etc.mkdir(parents=True)
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(etc / "ca.pem"))
@@ -98,14 +114,14 @@ def test_every_configuration_of_the_page_is_one(guide: Guide) -> None:
     assert "secure-password-here" not in said
 
 
-def test_one_node(guide: Guide) -> None:
-    guide.file("config.toml")
-    node, status = guide.commands("One node")
-    guide.command(node)
-    guide.ready("config.toml")
-    assert "ready" in str(guide.command(status)) or "healthy" in str(guide.command(status))
-    assert list((guide.folder / "data/nats").glob("*/jetstream")), "the server's files are where the page says"
-    checklist = json.loads(str(guide.command("harmonylite -config config.toml doctor --json")))
+def test_one_node(lasting: Guide) -> None:
+    lasting.file("config.toml")
+    node, status = lasting.commands("One node")
+    lasting.command(node)
+    lasting.ready("config.toml")
+    assert "ready" in str(lasting.command(status)) or "healthy" in str(lasting.command(status))
+    assert list((lasting.folder / "data/nats").glob("*/jetstream")), "the server's files are where the page says"
+    checklist = json.loads(str(lasting.command("harmonylite -config config.toml doctor --json")))
     rows = {row["name"]: row for row in checklist["rows"]}
     asked = ("node", "storage", "clock", "access")
     assert [rows[name]["level"] for name in asked] == ["ok"] * len(asked), "the embedded server is asked, too"

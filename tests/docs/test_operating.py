@@ -12,9 +12,10 @@ import pytest
 
 from harmonylite.errors import ConfigError, FencedError
 from tests.cluster.fix_cluster import Site
-from tests.cluster.processes import SECONDS, free_port
+from tests.cluster.processes import SECONDS
 from tests.docs.guide import DOCS, blocks
 from tests.needs import ANALYZE
+from tests.ports import free_port
 
 UNIT = next(block.text for block in blocks(DOCS / "operating.md") if block.language == "ini")
 

@@ -17,9 +17,9 @@ from pathlib import Path
 import apsw
 import pytest
 
-from harmonylite.demo.member import free_ports
 from harmonylite.nats_server.binary import find_server
 from tests.needs import programs
+from tests.ports import free_ports
 
 ROOT = Path(__file__).parents[2]
 TUTORIAL = (ROOT / "docs" / "tutorial.md").read_text()

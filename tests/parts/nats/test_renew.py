@@ -23,7 +23,8 @@ from harmonylite.nats_server.settings import EmbeddedSettings
 from harmonylite.status import NodeStatus
 from tests.parts.fix_nats import NatsFactory, RealNats, eventually, quick
 from tests.parts.nats.fix_keys import Certificates
-from tests.parts.nats_server.fix_embedded import free_ports, running
+from tests.parts.nats_server.fix_embedded import running
+from tests.ports import free_ports
 
 
 def issue(authority: trustme.CA, folder: Path) -> TlsSettings:

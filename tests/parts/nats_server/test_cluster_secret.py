@@ -22,7 +22,8 @@ from harmonylite.nats_server.cluster_secret import Refusals, RouteLogin, route_l
 from harmonylite.nats_server.server import EmbeddedServer
 from harmonylite.nats_server.settings import EmbeddedSettings
 from tests.parts.fix_nats import RealNats, eventually
-from tests.parts.nats_server.fix_embedded import free_ports, running
+from tests.parts.nats_server.fix_embedded import running
+from tests.ports import free_ports
 
 PEERS = ("nats://127.0.0.1:4222/",)
 SAME = ("nats://me:p%40ss@127.0.0.1:4222/", "dns://me:p%40ss@name:4223/", "nats://127.0.0.1:4224/")

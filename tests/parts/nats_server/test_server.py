@@ -29,7 +29,8 @@ from harmonylite.nats_server.server import EmbeddedServer
 from harmonylite.nats_server.settings import EmbeddedSettings
 from tests.parts.fix_nats import eventually, quick
 from tests.parts.nats.fix_keys import Certificates
-from tests.parts.nats_server.fix_embedded import free_ports, running
+from tests.parts.nats_server.fix_embedded import running
+from tests.ports import free_ports
 
 
 def alive(pid: int) -> bool:

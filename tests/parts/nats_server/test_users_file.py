@@ -14,7 +14,8 @@ from harmonylite.jetstream.streams import ensure_streams
 from harmonylite.nats_server.server import EmbeddedServer
 from harmonylite.nats_server.settings import EmbeddedSettings
 from tests.parts.fix_nats import eventually
-from tests.parts.nats_server.fix_embedded import free_ports, running
+from tests.parts.nats_server.fix_embedded import running
+from tests.ports import free_ports
 
 
 async def test_the_users_file_is_merged_over_ours(tmp_path: Path) -> None:

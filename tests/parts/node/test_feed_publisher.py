@@ -54,6 +54,10 @@ def publishes(*nodes: Running) -> Callable[[], bool]:
     return ready
 
 
+def counted(node: Running, events: int) -> Callable[[], bool]:
+    return lambda: node.node.status_object.counters.feed_events == events
+
+
 async def test_each_changed_row_is_an_event_on_its_tables_subject(nats: RealNats, tmp_path: Path) -> None:
     node = Running(tmp_path, "here", nats.url, DDL, more=FEED)
     await node.start()
@@ -72,7 +76,7 @@ async def test_each_changed_row_is_an_event_on_its_tables_subject(nats: RealNats
     source = events.bodies[0]["source"]
     assert (source["connector"], source["node"], source["db"]) == ("harmonylite", "here", "app.db")
     assert events.bodies[0]["key"] == {"id": 1}
-    assert node.node.status_object.counters.feed_events == 3
+    await eventually(counted(node, 3), "they are counted, once each is acknowledged")
     await node.stop()
 
 
@@ -84,9 +88,11 @@ async def test_one_of_several_nodes_publishes_and_the_next_continues(nats: RealN
     async with subscriber(nats.url) as events:
         write(two.database, "INSERT INTO note VALUES(1, 'a', NULL)")
         await eventually(lambda: len(events.bodies) == 1, "the event of the other node")
+        await eventually(counted(one, 1), "it is acknowledged")
         await one.stop()
         write(two.database, "INSERT INTO note VALUES(2, 'b', NULL)")
         await eventually(lambda: len(events.bodies) == 2, "the event after the turn passed on")
+        await eventually(counted(two, 1), "it is acknowledged")
         await two.stop()
     assert [event["key"]["id"] for event in events.bodies] == [1, 2]
     assert events.bodies[0]["source"]["node"] == "two"

@@ -122,13 +122,12 @@ async def lacking(near: Running, far: Running) -> int:
     """Have near, which lacks the table extra, leave out a transaction of far's; return its sequence."""
     await far.start()
     await near.start()
-    write(far.database, EXTRA)
-    await eventually(lambda: "extra" in far.node.status_object.tables, "far has migrated")
-    write(far.database, "BEGIN", "INSERT INTO extra VALUES ('e')", "INSERT INTO item VALUES ('lost')", "COMMIT")
+    rows = "INSERT INTO extra VALUES ('e')", "INSERT INTO item VALUES ('lost')"
+    write(far.database, "BEGIN", EXTRA, *rows, "COMMIT")  # one change set, whenever the node looks
     await eventually(lambda: any((0, seq) in near.engine.receiver.paused for seq in range(9)), "near waits")
     seq = next(seq for seq in range(9) if (0, seq) in near.engine.receiver.paused)
     said = await near.asked.skip(0, seq)
-    assert said["keys"] == {"extra": ["e"], "item": ["lost"]}
+    assert said["keys"].items() >= {"extra": ["e"], "item": ["lost"]}.items()
     write(far.database, "INSERT INTO item VALUES ('next')")
     await eventually(lambda: items(near.database) == ["next"], "near continues")
     return seq

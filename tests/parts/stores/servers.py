@@ -24,8 +24,8 @@ from pathlib import Path
 
 import asyncssh
 
-from harmonylite.demo.member import free_ports
 from tests.needs import AZURITE, MOUNTS
+from tests.ports import free_ports
 
 PATIENCE = 60.0
 FULL_BYTES = 3 * 1024 * 1024

@@ -23,18 +23,20 @@ from harmonylite.status import NodeStatus
 from tests.cluster.libraries import INSTALLED
 from tests.needs import Need
 
-RANDOM = random.Random(13)
-
 
 def plain(path: Path, page: int = 4096, rows: int = 400) -> bytes:
+    blobs = random.Random(page)
+    values = [(n, f"name {n}", blobs.randbytes(900)) for n in range(rows)]
     with closing(apsw.Connection(str(path))) as connection:
         connection.execute(f"PRAGMA page_size = {page}; CREATE TABLE t(id INTEGER PRIMARY KEY, name TEXT, data BLOB)")
-        connection.executemany("INSERT INTO t VALUES (?, ?, randomblob(900))", [(n, f"name {n}") for n in range(rows)])
+        with connection:
+            connection.executemany("INSERT INTO t VALUES (?, ?, ?)", values)
     return path.read_bytes()
 
 
 def ciphered(size: int, start: bytes = b"") -> bytes:
-    return start + RANDOM.randbytes(size - len(start))
+    """Return bytes like those of a cipher, the same for each size, whatever ran before."""
+    return start + random.Random(size).randbytes(size - len(start))
 
 
 ENCRYPTED: dict[str, Callable[[bytes], bytes]] = {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from harmonylite.model import StreamMessage
 from harmonylite.nats.link import NatsLink
 from harmonylite.status import NodeStatus
 from tests.parts.fix_nats import PATIENCE, NatsFactory, RealNats, eventually, quick
+from tests.ports import free_port
 
 
 @dataclass
@@ -67,7 +67,7 @@ class Side:
 @pytest.fixture
 async def sides(new_nats: NatsFactory) -> AsyncIterator[tuple[Side, Side]]:
     """Region a, the primary region, and region b, which links to it; streams exist in neither."""
-    port = random.randint(12_000, 32_000)
+    port = free_port()
     async with AsyncExitStack() as stack:
         found = []
         for name, leaf in (

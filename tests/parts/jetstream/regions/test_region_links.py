@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -21,6 +20,7 @@ from harmonylite.nats_server.settings import EmbeddedSettings
 from harmonylite.status import NodeStatus
 from tests.cluster.proxy import Proxy
 from tests.parts.fix_nats import eventually
+from tests.ports import free_port
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def certificates(folder: Path) -> TlsSettings:
 
 def pair(folder: Path) -> tuple[EmbeddedSettings, EmbeddedSettings]:
     """Return settings of a server that takes leaf links, and of one that makes one."""
-    address = f"127.0.0.1:{random.randint(12_000, 32_000)}"
+    address = f"127.0.0.1:{free_port()}"
     base = EmbeddedSettings(node_name="a1", folder=folder, user="regions", password="the right one", domain="a")
     near = replace(base, leaf_addr=address)
     return near, replace(base, node_name="b1", domain="b", leaf_servers=(f"nats://{address}/",))
