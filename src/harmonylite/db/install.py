@@ -77,12 +77,12 @@ def install(
     for name, table in result.tables.items():
         old = before.by_id.get(table.id)
         if old is not None and old.shape == table.shape:
-            # each table that is made or dropped costs SQLite a walk through all that are in temp
             result.tables[name] = result.by_id[table.id] = old
-            old.forget(connection)
-        else:
-            table.make_scratch(connection)
-            table.make_image(connection)
+            old.forget()
+        elif old is not None:
+            table.drop_scratch()
+    for number in before.by_id.keys() - result.by_id.keys():
+        before.by_id[number].drop_scratch()
     log.forget()
     log.drop_images(result.tables.values())
     return result
@@ -144,15 +144,20 @@ def _move_mirror(
     """Rename and reshape the mirror's tables; the database's lock need not be taken for it."""
     known = mirror_file.table_ids(connection)
     names = {number: name for name, number in known.items() if number}
+    alike: dict[str, list[str]] = {}
+    for name in known:
+        alike.setdefault(folded(name), []).append(name)
+    done = mirror_file.conforming(connection, inventory.tables.values())
     for name, shape in inventory.tables.items():
         number = next((n for n, _ in ours.get(name, {}).values()), None)
         old = names.get(number) if number is not None else None
         # a name that differs in case alone is one that SQLite has already, also where the table was made again
-        old = next((n for n in known if n != name and folded(n) == folded(name)), old)
+        old = next((n for n in alike.get(folded(name), ()) if n != name), old)
         if old is not None and old != name and old not in inventory.tables and name not in known:
             mirror_file.rename(connection, old, name)
             mirror_file.set_table_id(connection, name, known[old])
-        mirror_file.conform(connection, shape)
+        if name not in done:
+            mirror_file.conform(connection, shape)
     for shape in inventory.unwritable.values():
         _keep_in_mirror(connection, shape)
 
@@ -190,6 +195,7 @@ def _install(
     result.joining = sorted(waited & inventory.tables.keys()) if joined else []
     mirror_file.remember_unwritable(connection, {*inventory.unwritable, *result.joining})
     exact = codec_of(connection) != "utf-8"  # SQLite would put together what is broken UTF-16
+    done = mirror_file.conforming(connection, inventory.tables.values())
     for name, shape in inventory.tables.items():
         there = ours.pop(name, {})
         number = next((n for n, _ in there.values()), None)
@@ -199,9 +205,9 @@ def _install(
             number = int(mirror_file.get_state(connection, "main", "next_table") or 1)
             mirror_file.set_state(connection, "main", "next_table", number + 1)
         other_rowid = _triggers(connection, shape, number, there)
-        table = TrackedTable(number, shape, rules.is_by_row(name), exact=exact)
+        table = TrackedTable(connection, number, shape, rules.is_by_row(name), exact=exact)
         result.tables[name] = result.by_id[number] = table
-        made = mirror_file.conform(connection, shape)
+        made = name not in done and mirror_file.conform(connection, shape)
         looked_at = joined and name not in result.joining  # those are compared when they join
         if looked_at and created:
             if name in known and known[name] is None and replicate:

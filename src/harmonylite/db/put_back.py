@@ -6,9 +6,8 @@ that stays in the journal; what somebody wrote since is never touched.
 
 from __future__ import annotations
 
-from harmonylite.db.mirror.file_facts import remembered_digits
 from harmonylite.db.replica_options import ReplicaOptions
-from harmonylite.db.sqlite.connection import open_file, reading, transaction
+from harmonylite.db.sqlite.connection import open_file, transaction
 from harmonylite.db.sqlite.lossless import marks
 from harmonylite.db.sqlite.real_digits import use
 from harmonylite.errors import ChangedSinceError
@@ -20,11 +19,12 @@ KINDS = ("update", "insert", "join")
 """Kinds of conflicts after which the row is still there: one of its columns can be set."""
 
 
-def put_back(options: ReplicaOptions, conflict: Conflict) -> None:
+def put_back(options: ReplicaOptions, conflict: Conflict, digits: int) -> None:
     """Set the column of ``conflict`` to the value that was overruled, in a transaction of its own.
 
-    The capture triggers log it, and the application's triggers run. Raises ChangedSinceError when the row is gone, or
-    its column holds another value meanwhile; DatabaseError, DatabaseBusyError.
+    The capture triggers log it, and the application's triggers run. ``digits``: those of the replica. Raises
+    ChangedSinceError when the row is gone, or its column holds another value meanwhile; DatabaseError,
+    DatabaseBusyError.
     """
     key = {name: value for name, value in conflict.key.items() if value is not None or name not in ROWIDS}
     row = f"{conflict.table} {', '.join(f'{name}={text_of(value)}' for name, value in key.items())}"
@@ -39,8 +39,7 @@ def put_back(options: ReplicaOptions, conflict: Conflict) -> None:
     sql = f"UPDATE {quote(conflict.table)} SET {quote(conflict.column)} = {new} WHERE {' AND '.join(conditions)}"
     connection = open_file(options.database)
     try:
-        with reading(options.mirror) as mirror:
-            use(connection, options.real_digits or remembered_digits(mirror, "main"))
+        use(connection, digits)
         with transaction(connection, f"put {row} back", immediate=True):
             before = connection.total_changes()
             connection.execute(sql, bound)

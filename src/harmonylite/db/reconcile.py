@@ -236,7 +236,7 @@ def keep_mine(
             _leave_alone(connection, table, set(range(shards)) - set(further), shards)
             mine = f"SELECT {table.key_list} FROM {table.scratch('touched')}"
         log.append(table, mine)
-        connection.execute(f"DELETE FROM {table.scratch('touched')}")
+        table.empty("touched")
     log.refresh(installed.by_id)
     return sum(table.logged for table in installed.tables.values())
 

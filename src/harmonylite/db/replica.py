@@ -77,11 +77,11 @@ class Replica:
         connection = self._connection = open_file(o.database)
         try:
             with mapped(f"open {o.database}"):
-                digits = real_digits.digits_there(connection)  # what comes next writes the header
+                digits = o.real_digits or real_digits.digits_there(connection)  # what comes next writes the header
                 self.wal.enter(connection)
                 configure(connection)
             mirror_file.attach_to(connection, o.mirror, o.database)
-            real_digits.use(connection, o.real_digits or digits or file_facts.remembered_digits(connection, "mirror"))
+            real_digits.use(connection, digits or file_facts.remembered_digits(connection, "mirror"))
             self._log, self._journal = ChangeLog(connection), ConflictJournal(connection, o.node)
             self._capture = Capture(connection, shards=o.shards, compress=o.compress, most=o.capture_batch_rows)
             self._side_effects = SideEffectTriggers(connection, o.database)
@@ -92,7 +92,7 @@ class Replica:
             if self.joined:
                 with transaction(connection, "read the database's lineage"):
                     mirror_file.note_equal(connection)
-            self.reinstall()
+            self._install()
             if self.joined:
                 self._log.settled = settled_at_start(connection, lacks=self.lacks_own())
             self.file.open(connection)
@@ -110,9 +110,12 @@ class Replica:
 
     def reinstall(self) -> Installed:
         """Bring triggers and mirror in step with the database's schema."""
+        real_digits.use(self.connection, self.options.real_digits or real_digits.digits_there(self.connection))
+        return self._install()
+
+    def _install(self) -> Installed:
         connection, o, log = self.connection, self.options, self._log
         self.others.wait(self.others.deadline())
-        real_digits.use(connection, o.real_digits or real_digits.digits_there(connection))
         made = install(connection, o.rules, log, self._installed, joined=self.joined, replicate=o.replicate)
         self._installed = self._applying.installed = made
         self._applying.folds += 1  # what is under way may be met by rows that a migration or VACUUM moved

@@ -57,7 +57,7 @@ def lacks_own(
     asked = {table.id: table for table, part in own if _ask(connection, table, part)}
     missing = [value(connection, _missing(table), (since,)) is not None for table in asked.values()]
     for table in asked.values():
-        connection.execute(f"DELETE FROM {table.scratch('touched')}")
+        table.empty("touched")
     return any(missing)
 
 
@@ -98,7 +98,7 @@ def unname_landed(
             f"EXISTS ({there} AND {table.as_captured('d')}) OR (NOT EXISTS ({there}) AND EXISTS ({deleted}))",
         )
         for kind in ("image", "touched"):
-            connection.execute(f"DELETE FROM {table.scratch(kind)}")
+            table.empty(kind)
 
 
 def _found(group: Updates) -> list[list[Any]]:

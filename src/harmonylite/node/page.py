@@ -21,6 +21,7 @@ from harmonylite.config import Settings
 from harmonylite.db.page_reads import count_rows, held_by_table, search_journal
 from harmonylite.db.put_back import KINDS, put_back
 from harmonylite.db.replica import Replica
+from harmonylite.db.sqlite.real_digits import digits_of
 from harmonylite.db.sqlite.thread import SqliteThread
 from harmonylite.errors import HarmonyLiteError, NotFoundError, NotRunningError
 from harmonylite.logs import LogTail
@@ -209,7 +210,8 @@ class NodePage:
         found = next((each for each in listed if conflict_id(each) == conflict), None)
         if found is None:
             raise NotFoundError("the conflict is not in the journal any more", advice="load the page again")
-        await asyncio.to_thread(put_back, replica.options, found)
+        digits = await self._thread.run(lambda: digits_of(replica.connection))
+        await asyncio.to_thread(put_back, replica.options, found, digits)
         return {
             "table": found.table,
             "column": found.column,

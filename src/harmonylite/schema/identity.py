@@ -58,10 +58,10 @@ def identity_of(table: str, columns: Collection[str], configured: Identities) ->
     for pattern, identity in configured:
         if fits(table, [pattern]):
             return tuple(find(name, columns) or name for name in identity)
-    have = {folded(name): name for name in columns}
-    for known in BOOKKEEPING:
-        wanted = [folded(name) for name in (*known.identity, *known.more)]
-        if folded(known.table) == folded(table) and all(name in have for name in wanted):
+    called = folded(table)
+    for known in (each for each in BOOKKEEPING if folded(each.table) == called):
+        have = {folded(name): name for name in columns}
+        if all(folded(name) in have for name in (*known.identity, *known.more)):
             return tuple(have[folded(name)] for name in known.identity)
     return ()
 

@@ -9,6 +9,7 @@ import pytest
 
 from harmonylite.db.page_reads import count_rows, held_by_table, search_journal
 from harmonylite.db.put_back import put_back
+from harmonylite.db.sqlite.real_digits import digits_of
 from harmonylite.errors import ChangedSinceError
 from harmonylite.model import Conflict, RawText
 from tests.parts.db.fix_replicas import Group, Member
@@ -41,7 +42,7 @@ def overruled(member: Member) -> Conflict:
 @pytest.mark.parametrize("value", VALUES, ids=repr)
 def test_a_value_that_is_put_back_is_the_same_bit_for_bit_on_every_node(group: Group, value: Any) -> None:
     a, b = fought(group, T, "INSERT INTO t VALUES (1, 'first', 0)", "UPDATE t SET v = ? WHERE id = 1", (value, "last"))
-    put_back(b.options, overruled(b))
+    put_back(b.options, overruled(b), digits_of(b.replica.connection))
     b.send()
     group.settle()
     (row,) = group.equal("t")
@@ -60,7 +61,7 @@ def test_text_that_is_not_utf8_is_put_back(group: Group) -> None:
     b.send()
     group.settle()
     assert overruled(a).overruled == RawText(b"\xffA")
-    put_back(a.options, overruled(a))
+    put_back(a.options, overruled(a), digits_of(a.replica.connection))
     a.send()
     group.settle()
     assert b.run("SELECT typeof(v), hex(v) FROM t") == [("text", "FF41")]
@@ -81,7 +82,7 @@ def test_text_that_is_not_utf8_is_put_back(group: Group) -> None:
 def test_rows_are_found_by_any_kind_of_key(group: Group, ddl: str, insert: str, update: str) -> None:
     _, b = fought(group, ddl, insert, update, (10, 20))
     conflict = overruled(b)
-    put_back(b.options, conflict)
+    put_back(b.options, conflict, digits_of(b.replica.connection))
     b.send()
     group.settle()
     assert group.equal(conflict.table)[0][-1] == 10
@@ -91,10 +92,10 @@ def test_what_somebody_wrote_since_stays(group: Group) -> None:
     _, b = fought(group, T, "INSERT INTO t VALUES (1, 'first', 0)", "UPDATE t SET v = ?", ("lost", "last"))
     b.run("UPDATE t SET v = 'newer'")
     with pytest.raises(ChangedSinceError, match=r"t id=1: column v does not hold last any more; it was written again"):
-        put_back(b.options, overruled(b))
+        put_back(b.options, overruled(b), digits_of(b.replica.connection))
     b.run("DELETE FROM t")
     with pytest.raises(ChangedSinceError):
-        put_back(b.options, overruled(b))
+        put_back(b.options, overruled(b), digits_of(b.replica.connection))
     assert b.rows("t") == []
 
 
@@ -102,7 +103,7 @@ def test_what_somebody_wrote_since_stays(group: Group) -> None:
 def test_a_row_that_is_gone_has_no_column_to_set(group: Group, kind: str) -> None:
     _, b = fought(group, T, "INSERT INTO t VALUES (1, 'first', 0)", "UPDATE t SET v = ?", ("lost", "last"))
     with pytest.raises(ChangedSinceError, match=kind):
-        put_back(b.options, replace(overruled(b), kind=kind))
+        put_back(b.options, replace(overruled(b), kind=kind), digits_of(b.replica.connection))
 
 
 def test_the_journal_is_searched_in_tables_keys_columns_values_and_nodes(group: Group) -> None:

@@ -15,6 +15,7 @@ import apsw
 import pytest
 
 from harmonylite.db.mirror.file_facts import remembered_digits
+from harmonylite.db.sqlite import real_digits
 from harmonylite.db.sqlite.connection import reading
 from harmonylite.db.sqlite.real_digits import NEWER, OLDER, OWN, SINCE, digits_of, digits_there, use
 from tests.parts.db.fix_replicas import Group, Member, copied
@@ -127,6 +128,22 @@ def test_the_digits_are_those_of_the_library_that_wrote_the_file(group: Group, v
     assert digits_of(member.replica.connection) == digits
     with reading(member.options.mirror) as mirror:
         assert remembered_digits(mirror, "main") == digits
+
+
+def test_a_start_looks_once_who_wrote_the_file(group: Group, monkeypatch: pytest.MonkeyPatch) -> None:
+    member = group.member(TABLE)
+    looks: list[apsw.Connection] = []
+
+    def look(connection: apsw.Connection) -> int:
+        looks.append(connection)
+        return digits_there(connection)
+
+    member.stop()
+    monkeypatch.setattr(real_digits, "digits_there", look)
+    member.start()
+    assert looks == [member.replica.connection]
+    member.replica.reinstall()
+    assert len(looks) == 2, "a migration may come with another library"
 
 
 @pytest.mark.parametrize("configured", [OLDER, NEWER])

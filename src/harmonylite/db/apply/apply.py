@@ -94,7 +94,7 @@ class Applying:
             self._log.forget()
             self.holding = True
             for table in self.installed.tables.values():
-                table.forget(self._connection)
+                table.forget()
             raise
 
     def read_log(self, *, named: bool) -> Flight | None:
@@ -307,7 +307,7 @@ class Applying:
     def _forget_touched(self, folded: Iterable[Folded]) -> None:
         """Leave nothing of a fold that is not merged for the next one that is: it would grow with every echo."""
         for each in folded:
-            self._connection.execute(f"DELETE FROM {each.table.scratch('touched')}")
+            each.table.empty("touched")
 
     def _landing(self, own: list[Fragment]) -> dict[int, Flight]:
         """Return the flights of this session that come back with ``own``, by number."""

@@ -38,9 +38,11 @@ from harmonylite.db.sqlite.lossless import exact_rows
 from harmonylite.db.tracking.tracked_table import TrackedTable
 from harmonylite.errors import RowRefusedError
 from harmonylite.schema.section import SECTION
-from harmonylite.schema.sql import quote
+from harmonylite.schema.sql import PRIVATE, quote
 from harmonylite.wire import KIND_SCHEMA, TableBlock
 
+DISPLACING = quote(PRIVATE + "displacing")
+"""The trigger that keeps the rows that a row puts out of the mirror."""
 Tables = dict[str, TrackedTable]
 """By name; those in which a fragment displaced rows."""
 
@@ -199,13 +201,13 @@ class Fold:
         self._leave_fresh(table, folded)
         start = 0
         for size in parts:
-            self.connection.execute(f"DELETE FROM {incoming}")
+            table.empty("incoming")
             self.connection.execute(
                 f"INSERT INTO {incoming} SELECT * FROM {waiting} WHERE rowid > {start} AND rowid <= {start + size}"
             )
             start += size
             self._insert_staged(fragment, table, folded, folded.present, displacing)
-        self.connection.execute(f"DELETE FROM {waiting}")
+        table.empty("waiting")
 
     def _insert_staged(
         self, fragment: Fragment, table: TrackedTable, folded: Folded, present: tuple[int, ...], displacing: Tables
@@ -285,15 +287,15 @@ class Fold:
             f"DELETE FROM {table.mirror} WHERE {shape.target()} IN (SELECT {shape.places('m')}"
             f" FROM {incoming} AS x CROSS JOIN {table.mirror} AS m ON {shape.same('m', 'x', 'c')})"
         )
-        trigger = quote(table.scratch_name("displacing"))
+        displaced = table.scratch("displaced").removeprefix("temp.")  # a trigger's statements name no schema
         execute(
-            f"CREATE TEMP TRIGGER {trigger} AFTER DELETE ON {table.mirror} BEGIN"
-            f" INSERT INTO {quote(table.scratch_name('displaced'))} SELECT {shape.read_all('OLD')}; END"
+            f"CREATE TEMP TRIGGER {DISPLACING} AFTER DELETE ON {table.mirror} BEGIN"
+            f" INSERT INTO {displaced} SELECT {shape.read_all('OLD')}; END"
         )
         make_room(self.connection, table, table.mirror, "incoming", "c")
         self._refuse_nulls(table, present)
         self._put_in(table, present, there)
-        execute(f"DROP TRIGGER temp.{trigger}")
+        execute(f"DROP TRIGGER temp.{DISPLACING}")
         self._touch_displaced(table)
 
     def _rowids(self, table: TrackedTable, then: str) -> list[int]:
@@ -350,4 +352,4 @@ class Fold:
         for row in exact_rows(self.connection, reads, f"FROM {displaced} AS x WHERE {absent}"):
             overruled = [Overruled(i, None, row[i]) for i in range(len(row)) if shape.columns[i].key < 0]
             self.journal.write(fragment, table, row, "unique", overruled or [Overruled(0, None, row[0])])
-        self.connection.execute(f"DELETE FROM {displaced}")
+        table.empty("displaced")

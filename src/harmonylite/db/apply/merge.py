@@ -52,7 +52,7 @@ class Merge:
         if not try_or_undo(self._connection, lambda: self._plainly(table, pending=pending))[0]:
             self.rows = before
             self._slowly(table, pending=pending)
-        self._connection.execute(f"DELETE FROM {table.scratch('touched')}")
+        table.empty("touched")
 
     def _find(self, table: TrackedTable, folded: Folded, *, held: bool) -> bool:
         """Bring all touched keys together; return whether some are pending."""
@@ -69,7 +69,7 @@ class Merge:
             touched = table.scratch("touched")
             firsts = f"SELECT min(rowid) FROM {touched} GROUP BY {table.key_list}"
             self._connection.execute(f"DELETE FROM {touched} WHERE rowid NOT IN ({firsts})")
-        self._connection.execute(f"DELETE FROM {table.scratch('pending')}")
+        table.empty("pending")
         return bool(table.logged) and self._pending.find(table)
 
     def _changes(self, sql: str, bindings: Sequence[Any] = ()) -> int:

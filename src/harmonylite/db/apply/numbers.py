@@ -20,17 +20,10 @@ from harmonylite.wire import TableBlock
 LARGEST = 2**63 - 1
 
 
-def make_scratch(connection: apsw.Connection, table: TrackedTable) -> str:
-    """Empty the scratch table of numbers and identities, made where it is missing; return its name."""
-    scratch, shape = table.scratch("numbers"), table.shape
-    kinds = [shape.column(name).collation for name in shape.identity]
-    named = ", ".join(f"n{i} COLLATE {quote(kind)}" for i, kind in enumerate(kinds))
-    connection.execute(f"CREATE TABLE IF NOT EXISTS {scratch}(k INTEGER PRIMARY KEY, {named})")
-    listed = ", ".join(f"n{i}" for i in range(len(kinds)))
-    index = table.scratch("numbers_n")
-    connection.execute(f"CREATE INDEX IF NOT EXISTS {index} ON {quote(table.scratch_name('numbers'))}({listed})")
-    connection.execute(f"DELETE FROM {scratch}")
-    return scratch
+def _emptied(table: TrackedTable) -> str:
+    """Empty the scratch table of numbers and identities; return its name."""
+    table.empty("numbers")
+    return table.scratch("numbers")
 
 
 def of_part(connection: apsw.Connection, table: TrackedTable, part: TableBlock) -> dict[int, int]:
@@ -44,7 +37,7 @@ def of_part(connection: apsw.Connection, table: TrackedTable, part: TableBlock) 
         return {}
     places = [0, *(part.columns.index(name) for name in identity)]
     elsewhere = _updated_elsewhere(connection, table, part, places)
-    scratch, key = make_scratch(connection, table), table.shape.read(table.shape.keys[0], "m")
+    scratch, key = _emptied(table), table.shape.read(table.shape.keys[0], "m")
     for images in (*(group.rows for group in part.updates), part.inserts):
         listed: list[list[Any]] = [[row[i] for i in places] for row in images if isinstance(row[0], int)]
         if images is part.inserts and part.updates:
@@ -60,7 +53,7 @@ def _updated_elsewhere(
     """Return the mirror's numbers of updated records, by those that they came with, where other records have these."""
     if not part.updates:
         return {}
-    scratch, key = make_scratch(connection, table), table.shape.read(table.shape.keys[0], "m")
+    scratch, key = _emptied(table), table.shape.read(table.shape.keys[0], "m")
     for group in part.updates:
         seen = [
             dict(enumerate(row)) | dict(zip(group.changed, old, strict=True))
@@ -77,7 +70,7 @@ def of_database(connection: apsw.Connection, table: TrackedTable) -> dict[int, i
     """Return the new numbers of the database's rows, by those that they have."""
     shape = table.shape
     reads = ", ".join(shape.read(column, "d") for column in (shape.keys[0], *map(shape.column, shape.identity)))
-    connection.execute(f"INSERT INTO {make_scratch(connection, table)} SELECT {reads} FROM {table.main} AS d")
+    connection.execute(f"INSERT INTO {_emptied(table)} SELECT {reads} FROM {table.main} AS d")
     return clashes(connection, table)
 
 
@@ -91,9 +84,7 @@ def of_new_rows(connection: apsw.Connection, table: TrackedTable) -> dict[int, i
     reads = ", ".join([key, *(shape.read(shape.column(name), "d") for name in shape.identity)])
     pending = f"{table.scratch('logged')} AS x CROSS JOIN {table.main} AS d ON {key} = x.k0"
     before = f"SELECT 1 FROM {table.base} AS b WHERE {shape.read(shape.keys[0], 'b')} = x.k0"
-    connection.execute(
-        f"INSERT INTO {make_scratch(connection, table)} SELECT {reads} FROM {pending} WHERE NOT EXISTS ({before})"
-    )
+    connection.execute(f"INSERT INTO {_emptied(table)} SELECT {reads} FROM {pending} WHERE NOT EXISTS ({before})")
     return _records(connection, table)
 
 

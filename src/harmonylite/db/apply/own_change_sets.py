@@ -91,10 +91,9 @@ def _lay(connection: apsw.Connection, table: TrackedTable, part: TableBlock) -> 
 
 
 def _stage(connection: apsw.Connection, table: TrackedTable, present: Sequence[int], images: list[list[Any]]) -> None:
-    own = table.scratch("own")
-    connection.execute(f"DELETE FROM {own}")
+    table.empty("own")
     names = ", ".join(f"c{i}" for i in present)
-    insert_rows(connection, f"INSERT INTO {own}({names})", len(present), images)
+    insert_rows(connection, f"INSERT INTO {table.scratch('own')}({names})", len(present), images)
 
 
 def _insert(connection: apsw.Connection, table: TrackedTable) -> None:

@@ -42,13 +42,13 @@ class Pending:
     def find(self, table: TrackedTable) -> bool:
         """Fill the scratch tables ``before`` and ``pending``; return whether any touched row is pending."""
         execute = self._connection.execute
-        touched, before, pending = (table.scratch(kind) for kind in ("touched", "before", "pending"))
-        execute(f"DELETE FROM {pending}")
+        table.empty("pending")
+        touched = table.scratch("touched")
         if value(self._connection, f"SELECT 1 FROM {touched} AS x WHERE {table.in_logged} LIMIT 1") is None:
             return False
-        shape = table.shape
+        shape, before, pending = table.shape, table.scratch("before"), table.scratch("pending")
         held = " AND ".join(f"h.k{i} IS x.k{i}" for i in range(len(shape.keys)))
-        execute(f"DELETE FROM {before}")
+        table.empty("before")
         execute(
             f"INSERT INTO {before}({table.column_list}) SELECT {shape.read_all('b')} FROM {touched} AS x"
             f" CROSS JOIN {table.base} AS b ON {shape.same('b', 'x')} WHERE {table.in_logged}"
@@ -94,7 +94,7 @@ class Pending:
         source = self._three_ways(table)
         # the log may know a row by its rowid only, and that doesn't stay
         self._log.append(table, f"SELECT {shape.read_key('d')} {source}")
-        self._connection.execute(f"DELETE FROM {merged}")
+        table.empty("own")
         for which, chosen in self._outcomes(table):
             reads = [chosen.get(i, shape.read(column, "d")) for i, column in enumerate(shape.columns)]
             self._connection.execute(

@@ -115,11 +115,10 @@ def stage(
     add: bool = False,
 ) -> None:
     """Put rows into ``incoming``; ``add``: to what it holds, else in its place."""
-    incoming = table.scratch("incoming")
     if not add:
-        connection.execute(f"DELETE FROM {incoming}")
+        table.empty("incoming")
     names = ", ".join(f"c{i}" for i in present)
-    insert_rows(connection, f"INSERT INTO {incoming}({names})", len(present), images)
+    insert_rows(connection, f"INSERT INTO {table.scratch('incoming')}({names})", len(present), images)
 
 
 def stage_updates(
@@ -127,8 +126,8 @@ def stage_updates(
 ) -> None:
     """Put updated rows into ``incoming`` with the old values of their changed columns. Raises PoisonError."""
     check_updates(fragment, table.shape.name, group, len(present))
-    incoming = table.scratch("incoming")
-    connection.execute(f"DELETE FROM {incoming}")
+    table.empty("incoming")
     names = ", ".join([f"c{i}" for i in present] + [f"o{present[i]}" for i in group.changed])
     joined = [image + before for image, before in zip(group.rows, group.old, strict=True)]
-    insert_rows(connection, f"INSERT INTO {incoming}({names})", len(present) + len(group.changed), joined)
+    into = f"INSERT INTO {table.scratch('incoming')}({names})"
+    insert_rows(connection, into, len(present) + len(group.changed), joined)

@@ -91,7 +91,8 @@ def compare(connection: apsw.Connection, table: TrackedTable, *, unlogged: bool)
         keep = ""
         if unlogged:
             terms = " AND ".join(f"l.k{i} IS {shape.read(c, alias)}" for i, c in enumerate(shape.keys))
-            keep = f" AND NOT EXISTS (SELECT 1 FROM {table.scratch('logged')} AS l WHERE {terms})"
+            if table.logged:
+                keep = f" AND NOT EXISTS (SELECT 1 FROM {table.scratch('logged')} AS l WHERE {terms})"
             held = f"SELECT 1 FROM main.__harmonylite__held AS l WHERE l.t = {table.id} AND {terms}"
             keep += f" AND NOT EXISTS ({held})"
         setattr(found, kind, int(value(connection, f"SELECT count(*) {rest}{keep}")))

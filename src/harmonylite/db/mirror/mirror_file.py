@@ -6,7 +6,7 @@ nothing else; its shape follows the database's, and a change of shape alone make
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -268,6 +268,21 @@ def table_ids(connection: apsw.Connection) -> dict[str, int | None]:
 def set_table_id(connection: apsw.Connection, name: str, number: int | None) -> None:
     """Remember a table of the mirror; ``number``: see `table_ids`."""
     connection.execute(f"INSERT OR REPLACE INTO mirror.{TABLES} VALUES (?, ?)", (name, number))
+
+
+def conforming(connection: apsw.Connection, shapes: Iterable[TableShape]) -> set[str]:
+    """Return the tables that have their shape in the mirror already: `conform` would change nothing of them."""
+    listed = rows(connection, "SELECT type, tbl_name, sql FROM mirror.sqlite_schema WHERE sql IS NOT NULL")
+    tables = {name: sql for kind, name, sql in listed if kind == "table"}
+    indexes: dict[str, set[str]] = {}
+    for kind, name, sql in listed:
+        if kind == "index":
+            indexes.setdefault(name, set()).add(sql)
+    return {
+        shape.name
+        for shape in shapes
+        if tables.get(shape.name) == shape.mirror_sql and indexes.get(shape.name, set()) == set(shape.indexes)
+    }
 
 
 def conform(connection: apsw.Connection, shape: TableShape) -> bool:

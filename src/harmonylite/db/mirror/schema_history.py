@@ -86,8 +86,8 @@ class Named:
         if shape is None:
             return None
         self._made += 1
-        table = TrackedTable(-self._made, shape)
-        table.make_scratch(self.connection)
+        table = TrackedTable(self.connection, -self._made, shape)
+        table.drop_scratch()
         return table
 
     def _other(self, name: str) -> TrackedTable | None:

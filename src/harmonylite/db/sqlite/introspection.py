@@ -6,6 +6,7 @@ sentence that says why.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 
@@ -62,7 +63,7 @@ def read_inventory(connection: apsw.Connection, rules: TableRules, schema: str =
     """Return the shapes of all replicated tables of an attached schema."""
     found = Inventory()
     listing = rows(connection, f"SELECT name, type, wr FROM pragma_table_list WHERE schema = '{schema}'")
-    shadows = shadow_tables(connection, schema)
+    shadows, definitions = shadow_tables(connection, schema), _definitions(connection, schema)
     for name, kind, without_rowid in sorted(listing):
         if kind != "table" or is_private(name) or name.startswith("sqlite_") or not rules.wanted(name):
             continue
@@ -71,7 +72,7 @@ def read_inventory(connection: apsw.Connection, rules: TableRules, schema: str =
                 found.warnings[name] = shadows[name]
             continue
         try:
-            shape, warning = read_shape(connection, name, bool(without_rowid), schema)
+            shape, warning = read_shape(connection, name, bool(without_rowid), schema, definitions)
         except apsw.SQLError as error:
             found.warnings[name] = f"table {name} is not replicated: {error}"
             continue
@@ -143,17 +144,30 @@ def _made_with(sql: str) -> frozenset[str]:
         scratch.close()
 
 
+def _definitions(connection: apsw.Connection, schema: str) -> dict[str, str]:
+    """Return the text of each table and index by its name; SQLite has no index to look one up."""
+    kept = f"SELECT name, sql FROM {quote(schema)}.sqlite_schema WHERE type IN ('table', 'index') AND sql IS NOT NULL"
+    return dict(rows(connection, kept))
+
+
 def read_shape(
-    connection: apsw.Connection, name: str, without_rowid: bool, schema: str = "main"
+    connection: apsw.Connection,
+    name: str,
+    without_rowid: bool,
+    schema: str = "main",
+    definitions: Mapping[str, str] | None = None,
 ) -> tuple[TableShape | None, str]:
-    """Return one table's shape, or None with the reason; a shape may come with a warning too."""
+    """Return one table's shape, or None with the reason; a shape may come with a warning too.
+
+    ``definitions``: those of the schema, where they are read already.
+    """
+    definitions = _definitions(connection, schema) if definitions is None else definitions
     info = rows(
         connection,
         'SELECT name, type, "notnull", pk, hidden, dflt_value IS NOT NULL FROM pragma_table_xinfo(?, ?)'
         " WHERE hidden IN (0, 2, 3)",
         (name, schema),
     )
-    sql = value(connection, f"SELECT sql FROM {quote(schema)}.sqlite_schema WHERE type = 'table' AND name = ?", (name,))
     if len(info) > WIDEST:
         return None, f"table {name} is not replicated: it has {len(info)} columns; {WIDEST} are the most"
     names = {row[0].lower() for row in info}
@@ -178,8 +192,9 @@ def read_shape(
         )
     elif not without_rowid and not integer_key and not all(c.not_null for c in keys):
         keys.append(Column(rowid, "INTEGER", key=len(keys), pseudo="null"))
-    unique, blind, indexes = _unique(connection, name, schema, collations)
-    shape = TableShape(name, (*keys, *others), rowid, unique, blind, integer_key, sql, indexes)
+    unique, blind, made = _unique(connection, name, schema, collations)
+    indexes = tuple(definitions[index] for index in made if index in definitions)
+    shape = TableShape(name, (*keys, *others), rowid, unique, blind, integer_key, definitions.get(name, ""), indexes)
     if schema == "main":  # no snapshot needs how a table of a mirror is made in a mirror
         shape = replace(shape, mirror_sql=mirror_definition(connection, shape))
     return shape, warning
@@ -203,7 +218,7 @@ def _collations(connection: apsw.Connection, name: str, schema: str, columns: li
 def _unique(
     connection: apsw.Connection, name: str, schema: str, collations: dict[str, str]
 ) -> tuple[tuple[tuple[str, ...], ...], bool, tuple[str, ...]]:
-    """Return the columns of each further unique index, whether any is blind, and the SQL of those made by hand."""
+    """Return the columns of each further unique index, whether any is blind, and their names."""
     unique: list[tuple[str, ...]] = []
     blind = False
     made: list[str] = []
@@ -216,7 +231,5 @@ def _unique(
             blind = True
         else:
             unique.append(tuple(column for column, _ in parts))
-        sql = value(connection, f"SELECT sql FROM {quote(schema)}.sqlite_schema WHERE name = ?", (index,))
-        if sql:
-            made.append(sql)
+        made.append(index)
     return tuple(unique), blind, tuple(made)

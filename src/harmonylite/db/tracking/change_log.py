@@ -189,5 +189,5 @@ class ChangeLog:
         """Forget how rows looked when they were captured: they are back, or won't come."""
         for table in tables:
             if table.images:
-                self._connection.execute(f"DELETE FROM {table.scratch('image')}")
+                table.empty("image")
                 table.images = False

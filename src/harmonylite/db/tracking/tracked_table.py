@@ -18,11 +18,10 @@ from functools import cached_property
 
 import apsw
 
+from harmonylite.db.tracking.scratch import Scratch
 from harmonylite.db.tracking.triggers import log_columns
 from harmonylite.schema.shape import TableShape, any_differs
 from harmonylite.schema.sql import quote
-
-SCRATCH = ("logged", "touched", "pending", "before", "own", "incoming", "waiting", "displaced")
 
 
 @dataclass
@@ -33,6 +32,7 @@ class TrackedTable:
     trigger saw, so database and mirror are to be compared.
     """
 
+    connection: apsw.Connection = field(repr=False)
     id: int
     shape: TableShape
     by_row: bool = False
@@ -40,17 +40,17 @@ class TrackedTable:
     suspect: bool = False
     images: bool = False
     exact: bool = field(default=False)
-    _sql: dict[tuple[object, ...], str] = field(default_factory=dict, repr=False)
+    _sql: dict[tuple[object, ...], Callable[[], str]] = field(default_factory=dict, repr=False)
 
     def once(self, build: Callable[[], str], *which: object) -> str:
         """Return the statement ``which``, built the first time only.
 
         A table is tracked again when its shape changes.
         """
-        sql = self._sql.get(which)
-        if sql is None:
-            sql = self._sql[which] = build()
-        return sql
+        kept = self._sql.get(which)
+        if kept is None:
+            kept = self._sql[which] = self._scratch.within(build())
+        return kept()
 
     @cached_property
     def main(self) -> str:
@@ -67,13 +67,21 @@ class TrackedTable:
         """The table in the mirror's state before the present transaction."""
         return f"base.{quote(self.shape.name)}"
 
-    def scratch(self, kind: str) -> str:
-        """Return the name of one of the scratch tables, qualified."""
-        return f"temp.{quote(self.scratch_name(kind))}"
+    @cached_property
+    def _scratch(self) -> Scratch:
+        return Scratch(self.connection, self.id, self.shape)
 
-    def scratch_name(self, kind: str) -> str:
-        """Return the plain name of one of the scratch tables."""
-        return f"__harmonylite__{kind}_{self.id}"
+    def scratch(self, kind: str) -> str:
+        """Return the name of one of the scratch tables, qualified; it is made where it is missing."""
+        return self._scratch.name(kind)
+
+    def empty(self, kind: str) -> None:
+        """Take all rows out of one of the scratch tables."""
+        self._scratch.empty(kind)
+
+    def drop_scratch(self) -> None:
+        """Drop the scratch tables of what had this number until now."""
+        self._scratch.drop()
 
     @cached_property
     def key_list(self) -> str:
@@ -104,7 +112,7 @@ class TrackedTable:
         """All columns in scratch tables: c0, c1, ..."""
         return ", ".join(f"c{i}" for i in range(len(self.shape.columns)))
 
-    @cached_property
+    @property
     def in_logged(self) -> str:
         """The condition that the key held by ``x`` is logged."""
         terms = " AND ".join(f"l.k{i} IS x.k{i}" for i in range(len(self.shape.keys)))
@@ -141,37 +149,7 @@ class TrackedTable:
             f"{left}{i} IS {right}{i} COLLATE {quote(c.collation)}" for i, c in enumerate(self.shape.keys)
         )
 
-    def make_image(self, connection: apsw.Connection) -> None:
-        """Make the scratch table ``image`` again, empty."""
-        connection.execute(f"DROP TABLE IF EXISTS {self.scratch('image')}")
-        self._make_by_key(connection, "image")
-        self.images = False
-
-    def _make_by_key(self, connection: apsw.Connection, kind: str) -> None:
-        key = ", ".join(f"c{i} COLLATE {quote(c.collation)}" for i, c in enumerate(self.shape.keys))
-        connection.execute(f"CREATE TABLE {self.scratch(kind)}({self.column_list})")
-        connection.execute(f"CREATE INDEX {self.scratch(kind + '_key')} ON {quote(self.scratch_name(kind))}({key})")
-
-    def forget(self, connection: apsw.Connection) -> None:
+    def forget(self) -> None:
         """Take what is in ``logged`` for lost; between transactions the others hold nothing that matters."""
-        connection.execute(f"DELETE FROM {self.scratch('logged')}")
-        self.logged = 0
-
-    def make_scratch(self, connection: apsw.Connection) -> None:
-        """Make the other scratch tables again, empty."""
-        for kind in SCRATCH:
-            connection.execute(f"DROP TABLE IF EXISTS {self.scratch(kind)}")
-        keys = self.key_list
-        typed = ", ".join(f"k{i} COLLATE {quote(c.collation)}" for i, c in enumerate(self.shape.keys))
-        count = len(self.shape.columns)
-        old = ", ".join(f"o{i}" for i in range(count))
-        columns = self.column_list
-        connection.execute(f"CREATE TABLE {self.scratch('logged')}({typed}, id INTEGER, UNIQUE({keys}))")
-        connection.execute(f"CREATE TABLE {self.scratch('touched')}({typed}, UNIQUE({keys}))")
-        connection.execute(f"CREATE TABLE {self.scratch('pending')}({typed}, UNIQUE({keys}))")
-        for kind in ("before", "own"):
-            self._make_by_key(connection, kind)
-        for kind in ("incoming", "waiting"):
-            connection.execute(f"CREATE TABLE {self.scratch(kind)}({columns}, {old})")
-        connection.execute(f"CREATE TABLE {self.scratch('displaced')}({columns})")
+        self.empty("logged")
         self.logged = 0
