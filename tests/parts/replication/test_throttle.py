@@ -18,7 +18,10 @@ from harmonylite.status import NodeStatus
 from tests.parts.fix_nats import RealNats, eventually
 from tests.parts.replication.fix_writers import Writer, writers
 
-SECONDS = 60.0
+pytestmark = pytest.mark.timeout(300)
+
+SECONDS = 240.0
+"""Who tries again does so at intervals that grow up to half a minute: a busy machine may need several."""
 
 
 async def left_out(writer: Writer) -> list[str]:
@@ -63,7 +66,7 @@ async def test_fast_writers_never_outrun_the_snapshots(
     async with writers(nats.url, small, tmp_path, "a", "b", "c", gated=gated) as (a, b, c):
         work = [asyncio.create_task(w.write(*counts[i:], *counts[:i])) for i, w in enumerate((a, b, c))]
         looks, found = await watched(a, work)
-        assert looks > 20
+        assert looks > 20 or not gated
         assert (found == set()) == gated, found
         await a.sees(b.folded[-1])
     assert a.status.counters.snapshots_saved > (2 if gated else 0)

@@ -12,12 +12,12 @@ import pytest
 
 from harmonylite.errors import ConfigError, NotAcknowledgedError, StreamError, StreamGapError, StreamLostError
 from harmonylite.jetstream.regions import promotion
-from harmonylite.jetstream.regions.mirror_streams import FOLLOW_AFTER, RegionStream, close_stream, ensure_region_streams
+from harmonylite.jetstream.regions.mirror_streams import FOLLOW_AFTER, RegionStream, close_stream
 from harmonylite.jetstream.regions.promotion import MoveError, promote, rejoin
 from harmonylite.jetstream.regions.region_objects import RegionObjects
 from harmonylite.jetstream.regions.region_shard import RegionShard
 from harmonylite.jetstream.settings import StreamSettings
-from harmonylite.jetstream.stream_metadata import PrimaryRegion, role_of
+from harmonylite.jetstream.stream_metadata import role_of
 from harmonylite.jetstream.streams import ensure_streams
 from tests.parts.fix_nats import PATIENCE, eventually
 from tests.parts.jetstream.regions.fix_sides import Side, up_to, whole
@@ -46,11 +46,8 @@ async def test_a_copy_has_the_same_messages_under_the_same_numbers_and_is_the_sa
 async def test_a_region_waits_for_home_and_never_makes_an_order_of_its_own(sides: tuple[Side, Side]) -> None:
     a, b = sides
     task = asyncio.create_task(b.ensure())
-    part = b.status.part("streams")
-    with pytest.raises(TimeoutError):
-        async with asyncio.timeout(1.5):
-            await ensure_region_streams(b.link, b.settings, PrimaryRegion("b", "a"), part)
-    assert "region a" in part.reason
+    await b.waits_for("region a")
+    assert not task.done()
     with pytest.raises(StreamLostError):
         await b.stream().own.details()
     await a.ensure()
