@@ -40,6 +40,7 @@ def snapshots(node: Node) -> set[str]:
     return {found["name"] for found in json.loads(text)["snapshots"]}
 
 
+@pytest.mark.slow
 def test_a_cluster_on_servers_of_its_own_becomes_a_region_and_gets_another_one(region_site: Site) -> None:
     page = Page(region_site)
     servers = [page.server(f"a{i}", "nats-a.conf") for i in (1, 2, 3)]
@@ -93,6 +94,7 @@ def test_a_cluster_on_servers_of_its_own_becomes_a_region_and_gets_another_one(r
     agree(nodes)
 
 
+@pytest.mark.slow
 def test_the_rights_of_the_page_are_enough_for_a_cut_and_a_promotion(region_site: Site) -> None:
     page = Page(region_site)
     everything = 'authorization { user: harmonylite, password: "secure-password-here" }\njetstream'

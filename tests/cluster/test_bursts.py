@@ -32,6 +32,7 @@ def test_after_a_burst_a_lone_commit_is_heard_at_once(site: Site) -> None:
         )
 
 
+@pytest.mark.slow
 def test_a_node_that_is_killed_in_a_burst_leaves_the_log_to_the_application(site: Site) -> None:
     nodes = [site.node(name) for name in ("one", "two")]
     for node in nodes:

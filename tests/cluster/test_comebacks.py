@@ -99,6 +99,7 @@ def at_once(db: Path, *, other_than: int = 0) -> list[int]:
     return [int(n) for _, n in found]
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("kind", ["external", "embedded"])
 def test_what_is_written_as_soon_as_the_file_is_there_undoes_nothing(site: Site, kind: str) -> None:

@@ -72,6 +72,7 @@ def test_siblings_of_a_cut_off_region_converge_and_everything_does_once_the_link
     agree(regions.nodes)
 
 
+@pytest.mark.slow
 def test_what_was_on_its_way_to_the_primary_region_at_the_cut_does_not_undo_what_siblings_made_of_it(
     regions: Regions, writers: dict[str, Application]
 ) -> None:
@@ -101,6 +102,7 @@ def count(node: Node, name: str) -> int:
     return int(node.value("SELECT count(*) FROM events WHERE writer = ?", [name]) or 0)
 
 
+@pytest.mark.slow
 def test_nothing_is_lost_or_done_twice_under_load_and_when_a_node_restarts_apart(
     regions: Regions, writers: dict[str, Application]
 ) -> None:

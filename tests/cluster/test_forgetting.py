@@ -33,6 +33,7 @@ def peers(node: Node) -> set[str]:
     return {peer["node_id"] for peer in node.health()["peers"]}
 
 
+@pytest.mark.slow
 def test_a_node_that_is_gone_is_forgotten_by_all_and_known_again_when_it_is_back(site: Site) -> None:
     nodes = a, b, c = site.node("a"), site.node("b"), site.node("c")
     start(nodes)

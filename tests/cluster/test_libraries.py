@@ -33,6 +33,8 @@ WANTED = {
 """What the second node has then, as SQLite's `quote` writes it; "read": the library read what the second node wrote."""
 COUNTED = "CREATE TABLE t(id INTEGER PRIMARY KEY, n INTEGER); INSERT INTO t VALUES (1, 0), (2, 0);"
 COUNT = 1000
+FEW = COUNT * 3 // 20
+"""As many may fail beside incoming commits on a busy machine; where merges don't give way, 42 to 50 % do."""
 
 PERL = """
 use DBI qw(:sql_types);
@@ -132,7 +134,7 @@ def test_duckdb_reads_and_writes_typed_columns_through_its_scanner(site: Site) -
     arrives(here, there, {name: WANTED[name] for name in ("null", "text", "read")})
 
 
-@pytest.mark.parametrize(("incoming", "most"), [(False, 0), (True, COUNT // 20)], ids=["alone", "incoming commits"])
+@pytest.mark.parametrize(("incoming", "most"), [(False, 0), (True, FEW)], ids=["alone", "incoming commits"])
 @pytest.mark.parametrize("library", [CPYTHON, DJANGO, BETTER, JDBC], ids=lambda library: library.name)
 def test_transactions_that_read_and_then_write_as_the_library_makes_them(
     site: Site, library: Library, incoming: bool, most: int

@@ -59,6 +59,7 @@ def test_three_nodes_survive_a_kill_a_full_restart_and_an_empty_disk(site: Site)
     agree(nodes)
 
 
+@pytest.mark.slow
 def test_three_nodes_move_out_to_an_external_server_and_back_while_the_application_writes_on(site: Site) -> None:
     nodes = site.embedded(3, replicas=3)
     start(nodes)

@@ -25,7 +25,7 @@ def failures(node: Node, milliseconds: int) -> subprocess.Popen[str]:
 
 
 @pytest.mark.parametrize("milliseconds", [5, 30])
-@pytest.mark.parametrize(("incoming", "most"), [(False, 0), (True, COUNT // 10)], ids=["alone", "incoming commits"])
+@pytest.mark.parametrize(("incoming", "most"), [(False, 0), (True, COUNT // 5)], ids=["alone", "incoming commits"])
 def test_transactions_that_read_and_then_write(site: Site, milliseconds: int, incoming: bool, most: int) -> None:
     nodes = [site.node(name, tables=TABLES) for name in ("one", "two")]
     for node in nodes:

@@ -54,6 +54,7 @@ def replicas(node: Node) -> list[int]:
     ]
 
 
+@pytest.mark.slow
 def test_servers_that_join_one_by_one_make_three_replicas_and_any_of_them_may_die(site: Site) -> None:
     nodes = unset(site.embedded(3, replicas=0))
     nodes[0].start()

@@ -28,6 +28,7 @@ def run(*command: str | Path, folder: Path, place: Path) -> subprocess.Completed
     )
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 @CURL.mark
 def test_the_readme_and_the_tutorial_lead_to_two_nodes_in_a_clean_environment(tmp_path: Path) -> None:
