@@ -66,12 +66,10 @@ def test_the_second_signal_cuts(site: Site) -> None:
     server.signal(signal.SIGSTOP)
     writer.write("INSERT INTO events VALUES ('x', 'a', 1, 'can not be published')")
     node.signal(signal.SIGTERM)
-    until(lambda: node.get("/health")[0] == 503, "it is stopping, and says so", 4)
-    before = time.monotonic()
+    until(lambda: node.get("/health")[0] == 503, "it is stopping, and says so")
     node.signal(signal.SIGTERM)
-    assert node.gone(20) == 1
+    assert node.gone(20) == 1, "without the second signal it ends with 0"
     assert "stopped at once on the second signal" in node.last_words()
-    assert time.monotonic() - before < 4
     server.signal(signal.SIGCONT)
     node.start()
     node.ready()

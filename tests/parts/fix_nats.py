@@ -1,9 +1,8 @@
-"""Real nats-servers on ports that the system chooses, in temporary folders, ended by process id."""
+"""Real nats-servers on ports of their own, in temporary folders, ended by process id."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
 import time
@@ -19,6 +18,7 @@ from harmonylite.nats.settings import LinkSettings
 from harmonylite.nats_server.binary import find_server
 from harmonylite.nats_server.child_process import Child
 from harmonylite.status import NodeStatus
+from tests.ports import free_port
 
 PATIENCE = 30.0
 """Seconds that anything may take on a busy machine before a test calls it hung."""
@@ -33,14 +33,17 @@ async def eventually(holds: Callable[[], bool], what: str = "it") -> None:
 
 
 class RealNats:
-    """One nats-server. It keeps port and store over `kill` and `start`. ``extra``: more lines of configuration."""
+    """One nats-server. It keeps port and store over `kill` and `start`. ``extra``: more lines of configuration.
+
+    The port is none that the system would give to somebody else while the server is down.
+    """
 
     def __init__(self, folder: Path, extra: str = "", jetstream: str = "") -> None:
         self.folder = folder
         self.extra = extra
         self.jetstream = jetstream
         self.payload = "8MB"
-        self.port = -1
+        self.port = free_port()
         self.child: Child | None = None
         self.log: list[str] = []
 
@@ -63,15 +66,8 @@ class RealNats:
         self.child = Child(self.log.append)
         await self.child.start([str(find_server()), "-c", str(config), "--ports_file_dir", str(self.folder)])
         ports = self.folder / f"nats-server_{self.child.pid}.ports"
-        await eventually(lambda: bool(self.child and self.child.ended) or self._read(ports), "the start of nats-server")
+        await eventually(lambda: bool(self.child and self.child.ended) or ports.exists(), "the start of nats-server")
         assert not self.child.ended, "\n".join(self.log)
-
-    def _read(self, ports: Path) -> bool:
-        try:
-            self.port = int(json.loads(ports.read_text())["nats"][0].rpartition(":")[2])
-        except (OSError, ValueError, LookupError):
-            return False
-        return True
 
     async def stop(self) -> None:
         if self.child is not None and not self.child.ended:
