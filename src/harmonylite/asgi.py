@@ -1,6 +1,6 @@
 """Public: read your writes behind a load balancer, for applications that speak ASGI (FastAPI, Starlette, Django).
 
-Invariant: no request waits longer than its time for the node; what can't be waited for is served from what is here.
+Invariant: no request waits longer than its time for the node; if waiting is impossible, it serves local data.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 class AsgiReadYourWrites:
     """ASGI middleware: what a user wrote through one node, the user reads through every other one.
 
-    After a request that may write (any method but GET, HEAD, OPTIONS and TRACE) a cookie takes along the position of
-    what was committed; a request with that cookie waits until the database here is there. ``db_path``: the database
-    here. ``seconds``: the longest wait before a request is served and before an answer is sent. What can't be waited
-    for, as NATS or the node is away, holds no request up for longer: it is served from what is here.
+    After a request that may write (any method but GET, HEAD, OPTIONS and TRACE) a cookie carries the position of what
+    was committed; a request with that cookie waits until the database here has reached it. ``db_path``: the database
+    here. ``seconds``: the longest wait before a request is served and before an answer is sent. If NATS or the node is
+    down, no request waits longer: it is served from local data.
     """
 
     def __init__(self, app: App, *, db_path: str | PathLike[str], seconds: float = 2.0) -> None:

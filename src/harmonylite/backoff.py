@@ -66,7 +66,7 @@ class Retry:
     _reason: str = ""
 
     def failed(self, error: object, now: float) -> float:
-        """Log ``error`` if it is another one than before; return the seconds to wait before trying again."""
+        """Log ``error`` if it differs from the one before; return the seconds to wait before trying again."""
         pause, reason = self.backoff.failed(now), _NUMBERS.sub("#", str(error))
         if reason != self._reason or self.backoff.failures == 1:
             self.log.log(self.level, "%s failed, will be tried again: %s", self.doing, error)

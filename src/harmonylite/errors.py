@@ -57,11 +57,11 @@ class DatabaseError(HarmonyLiteError):
 
 
 class DatabaseBusyError(DatabaseError):
-    """Another connection holds the write lock; trying again later is right and loses nothing."""
+    """Another connection holds the write lock; retry later, nothing is lost."""
 
 
 class DiskFullError(DatabaseError):
-    """There is no room on a disk that the node writes to; trying again later is right and loses nothing."""
+    """A disk that the node writes to is full; retry later, nothing is lost."""
 
 
 class DefinitionError(DatabaseError):
@@ -69,7 +69,7 @@ class DefinitionError(DatabaseError):
 
 
 class OverdueError(DatabaseError):
-    """Work on something from outside took longer than it may, or was given up; nothing of it is left."""
+    """Work on external data exceeded its deadline, or was cancelled; nothing of it is left."""
 
     def __init__(self, given_up: bool, seconds: float) -> None:
         super().__init__("the work was given up" if given_up else f"it took longer than {seconds:g} seconds")
@@ -77,11 +77,11 @@ class OverdueError(DatabaseError):
 
 
 class RowRefusedError(DatabaseError):
-    """SQLite refuses a row: the types, a constraint or an expression of its table; trying again is of no use."""
+    """SQLite refuses a row: the types, a constraint or an expression of its table; retrying does not help."""
 
 
 class ReopenError(DatabaseError):
-    """The files have to be closed, looked at and opened again; see its kinds."""
+    """The files must be closed, checked and opened again; see its subclasses."""
 
 
 class MirrorDamagedError(ReopenError):
@@ -89,9 +89,9 @@ class MirrorDamagedError(ReopenError):
 
 
 class DatabaseDamagedError(ReopenError):
-    """A SQLite file is corrupt, or is none; which one is found out and healed when the files are opened again.
+    """A file is corrupt, or no SQLite file; opening the files again finds out which one, and heals it.
 
-    ``file``: the one that a look from the first to the last page found to be damaged, "" when it is to be found out.
+    ``file``: the one that a full check found to be damaged, "" if a check must find out.
     """
 
     def __init__(self, message: str, *, advice: str = "", file: str = "") -> None:
@@ -100,7 +100,7 @@ class DatabaseDamagedError(ReopenError):
 
 
 class DatabaseEncryptedError(DatabaseError):
-    """A SQLite file is encrypted: only who has its key can read it. It is left where it is."""
+    """An SQLite file is encrypted, so the node can't read it. It is left in place."""
 
     def __init__(self, path: object) -> None:
         super().__init__(
@@ -112,7 +112,7 @@ class DatabaseEncryptedError(DatabaseError):
 
 
 class EncodingError(DatabaseError):
-    """The database's text encoding is another one than the cluster's: SQLite can't attach one file to the other.
+    """The database's text encoding differs from the cluster's: SQLite can't attach one file to the other.
 
     ``mine``, ``theirs``: as ``PRAGMA encoding`` names them.
     """
@@ -127,7 +127,7 @@ class EncodingError(DatabaseError):
 
 
 class DatabaseReplacedError(ReopenError):
-    """The application's file is another one than was opened, or went back to an earlier state, while the node ran."""
+    """The application's file was replaced, or went back to an earlier state, while the node ran."""
 
 
 class DatabaseOverwrittenError(DatabaseReplacedError):
@@ -138,7 +138,7 @@ class DatabaseOverwrittenError(DatabaseReplacedError):
 
 
 class StreamError(HarmonyLiteError):
-    """JetStream refused or did not answer; the operation may be tried again."""
+    """JetStream refused or did not answer; the operation may be retried."""
 
     exit_code = 6
 
@@ -148,17 +148,17 @@ class ConnectError(StreamError):
 
 
 class ReconnectsSpentError(StreamError):
-    """The connection to NATS was lost and ``connect_retries`` attempts to make it again have failed."""
+    """The connection to NATS was lost and ``connect_retries`` attempts to reconnect have failed."""
 
     exit_code = 7
 
 
 class NotAcknowledgedError(StreamError):
-    """A publish was not acknowledged: it may or may not be in the stream. Look before publishing again."""
+    """A publish was not acknowledged: it may or may not be in the stream. Check before publishing again."""
 
 
 class WrongLastSequenceError(StreamError):
-    """The subject's last sequence is not the expected one: an earlier try went through, or another one publishes."""
+    """The subject's last sequence is not the expected one: an earlier try succeeded, or another process publishes."""
 
 
 class StreamFullError(StreamError):
@@ -182,13 +182,13 @@ class PositionError(HarmonyLiteError):
 
 
 class NotFoundError(HarmonyLiteError):
-    """What a command names is not there: a table, a node, a snapshot."""
+    """Something that a command names does not exist: a table, a node, a snapshot."""
 
     exit_code = 15
 
 
 class WaitTimeoutError(HarmonyLiteError):
-    """What was waited for did not come within the time."""
+    """A wait timed out."""
 
     exit_code = 13
 
@@ -198,11 +198,11 @@ class StreamLostError(StreamError):
 
 
 class MirrorDeviatesError(HarmonyLiteError):
-    """This node's mirror is not what the stream makes of it; most other nodes agree on another one."""
+    """This node's mirror differs from what the stream gives; most other nodes agree on another one."""
 
 
 class PassedError(HarmonyLiteError):
-    """Nodes with this node's schema are beyond a change set that needs another one.
+    """Nodes with this node's schema have passed a change set that needs another one.
 
     It continues from where they are.
     """
@@ -215,15 +215,15 @@ class FencedError(HarmonyLiteError):
 
 
 class NotPausedError(HarmonyLiteError):
-    """The node does not wait before the message that it was asked to leave out."""
+    """The node is not paused at the message that it was asked to leave out."""
 
 
 class NotUndoneError(HarmonyLiteError):
-    """A message that was left out can't be taken in after all; nothing was changed."""
+    """A message that was left out can't be applied after all; nothing was changed."""
 
 
 class ChangedSinceError(HarmonyLiteError):
-    """A value that was overruled can't be put back: what took its place was written again, or its row is gone."""
+    """An overruled value can't be put back: the value that replaced it was written again, or its row is gone."""
 
 
 class SchemaWaitError(HarmonyLiteError):
@@ -243,7 +243,7 @@ class SchemaWaitError(HarmonyLiteError):
 class PoisonError(HarmonyLiteError):
     """A message of the stream can't be understood, or applied; the node pauses before it and names it.
 
-    ``refused``: SQLite refuses a row of it, which another schema may let in.
+    ``refused``: SQLite refuses a row of it, which another schema may accept.
     """
 
     def __init__(self, message: str, *, shard: int, seq: int, refused: bool = False, advice: str = "") -> None:
@@ -260,15 +260,15 @@ class SnapshotError(HarmonyLiteError):
 
 
 class ObjectMissingError(SnapshotError):
-    """The store was reached and does not have the object; asking again is of no use."""
+    """The store answered and does not have the object; retrying does not help."""
 
 
 class SnapshotDamagedError(SnapshotError):
-    """What the store has is cut off, altered or unreadable; asking again is of no use."""
+    """The stored object is truncated, altered or unreadable; retrying does not help."""
 
 
 class SnapshotRefusedError(SnapshotDamagedError):
-    """A snapshot arrived undamaged, and this node can't continue from it: asking again is of no use."""
+    """A snapshot arrived undamaged, but this node can't continue from it: retrying does not help."""
 
 
 class SnapshotRoomError(SnapshotError):
@@ -276,9 +276,9 @@ class SnapshotRoomError(SnapshotError):
 
 
 class ForeignError(HarmonyLiteError):
-    """Bytes that another node, a store, NATS or a file gave are not what they are meant to be; nothing was done.
+    """Bytes from another node, a store, NATS or a file are malformed; nothing was done.
 
-    The caller maps it to what it means there: a pointer that is absent, an answer that says nothing.
+    The caller maps it to its meaning there: an absent pointer, an empty answer.
     """
 
 

@@ -1,8 +1,8 @@
-"""Decode bytes that others wrote: pointers, leases, questions and answers of nodes, descriptions in stores, files.
+"""Decode external bytes: pointers, leases, questions and answers of nodes, descriptions in stores, files.
 
 Invariant: whatever the bytes are, decoding ends with a value of the stated type whose texts, numbers and times are
-within the bounds of that type, or with a `ForeignError` that names what the bytes were meant to be. A test finds every
-`Codec` and mutates its input; another one refuses decoders elsewhere (`tests/rules/foreign`).
+within the bounds of that type, or with a `ForeignError` that names what the bytes should be. A test finds every `Codec`
+and mutates its input; another one forbids decoders elsewhere (`tests/rules/foreign`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from harmonylite.errors import ForeignError
 T = TypeVar("T")
 
 MOST_BYTES = 64 * 1024
-"""Bytes that are decoded at most, where a codec doesn't say otherwise."""
+"""Bytes that are decoded at most, unless a codec says otherwise."""
 DEEPEST = 32
 """Levels of nesting in a value that has no type of its own; encoders have less room than decoders."""
 
@@ -117,7 +117,7 @@ class Text(Codec[str]):
 
 
 def convert(found: Any, kind: type[T], what: str) -> T:
-    """Return a decoded value as ``kind``; fields that it has not are left out. Raises ForeignError naming ``what``."""
+    """Return a decoded value as ``kind``; unknown fields are dropped. Raises ForeignError naming ``what``."""
     try:
         return msgspec.convert(found, kind)
     except _BAD as error:

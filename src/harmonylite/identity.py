@@ -1,4 +1,4 @@
-"""Which node this is, where its private files live, and that only one process runs for a database.
+"""Which node this is, where its private files are, and that only one process runs for a database.
 
 Invariant: a node id that was made here is used at one path on one machine only: a copied folder gets a new one. The
 database file itself is never opened here.
@@ -33,7 +33,7 @@ PRIVATE = "mirror"
 """Where the private folders of the nodes in one place are; it is itself private."""
 
 ALPHABET = "abcdefghjkmnpqrstvwxyz23456789"
-"""Letters and digits that no reader takes for one another."""
+"""Letters and digits that can't be confused with each other."""
 
 LENGTH = 12
 """Characters of a generated id: 59 random bits."""
@@ -124,7 +124,7 @@ def kept_ids(db_path: Path) -> list[str]:
 
 
 def fingerprint(db_path: Path) -> str:
-    """Return what means the database at this path on this machine, and names neither."""
+    """Return a fingerprint of the database's path and the machine, which reveals neither."""
     return hashlib.sha256(f"{_path_print(db_path)} {_machine_print()}".encode()).hexdigest()[:32]
 
 
@@ -136,7 +136,7 @@ def generate() -> str:
 def make_folder(folder: Path) -> Path:
     """Make the private ``folder`` (see `folder_for`, `nats_folder_for`), open to its owner only; return it.
 
-    :raises HarmonyLiteError: it can't be made, or somebody else could put files into it.
+    :raises HarmonyLiteError: it can't be made, or another user could put files into it.
     """
     ours = [folder.parent, folder] if folder.parent.name == PRIVATE else [folder]
     try:
@@ -163,7 +163,7 @@ def must_be_ours(folder: Path) -> None:
             advice=f"run as {name}, or give the folder to this user",
         )
     if found.st_mode & 0o022:
-        who = "everybody" if found.st_mode & 0o002 else "its group"
+        who = "everyone" if found.st_mode & 0o002 else "its group"
         raise HarmonyLiteError(
             f"the folder {folder} may be written by {who}: what is in it may be theirs", advice=f"chmod go-w {folder}"
         )
@@ -183,7 +183,7 @@ class Lock:
         self._handle = handle
 
     def close(self) -> None:
-        """Give it up. Safe to call twice. The file stays: removing it would race with the next process."""
+        """Release it. Safe to call twice. The file stays: removing it would race with the next process."""
         if self._handle >= 0:
             os.close(self._handle)
             self._handle = -1
@@ -270,7 +270,7 @@ def _machine_print() -> str:
 
 
 def _read(path: Path) -> Record | None:
-    """Return the kept record, None when there is none or it is damaged: then a new id does no harm."""
+    """Return the stored record, None if there is none or it is damaged: then a new id does no harm."""
     try:
         return CODEC.decode(path.read_bytes())
     except (OSError, ForeignError):

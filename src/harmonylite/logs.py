@@ -19,16 +19,16 @@ from harmonylite.config import MASK, LoggingSettings, names_secret
 from harmonylite.config import redact as redact_forms
 
 SHORTEST = 4
-"""Characters of a known secret that is masked literally; shorter ones would tear ordinary words apart."""
+"""Characters of a known secret that is masked literally; shorter ones would mask parts of ordinary words."""
 
 TAIL_LINES, TAIL_TEXT = 200, 2_000
 """Lines of the log that `LogTail` keeps, and characters of each."""
 
 QUIET = ("nats", "uvicorn.access", "uvicorn.error", "asyncio", "httpx", "asyncssh")
-"""Libraries of whose lines only warnings are shown, unless verbose."""
+"""Libraries that log only warnings, unless verbose."""
 
 _OWN = {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName", "color_message"}
-"""What each record has; the rest is what was logged with ``extra``."""
+"""Attributes of each record; any others were logged with ``extra``."""
 
 _BOUND: ContextVar[dict[str, str]] = ContextVar("fields of log lines")
 
@@ -151,7 +151,7 @@ def _more(event: dict[str, Any], beside: tuple[str, ...] = ()) -> list[str]:
 
 
 def redact(text: str) -> str:
-    """Return ``text`` with everything masked that looks like a secret."""
+    """Return ``text`` with everything masked that may be a secret."""
     return redact_forms(text)
 
 
@@ -164,7 +164,7 @@ def configure(
 ) -> None:
     """Send all logs of this process through one pipeline to ``stream`` (None = standard error).
 
-    Call it again to change it. ``known_secrets``: see `harmonylite.config.secrets`. ``tail``: keeps the last lines.
+    Call again to reconfigure. ``known_secrets``: see `harmonylite.config.secrets`. ``tail``: keeps the last lines.
     """
     section = section or LoggingSettings()
     stream = stream or sys.stderr

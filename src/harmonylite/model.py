@@ -1,6 +1,6 @@
-"""Vocabulary: the values and small records that every floor speaks of. Pure data, no behaviour to speak of.
+"""Vocabulary: the values and small records that every floor uses. Pure data, hardly any behaviour.
 
-Invariant: no record holds anything that is open; two of equal content are equal.
+Invariant: no record holds an open resource; two records of equal content are equal.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Row: TypeAlias = Sequence["SqlValue"]
 class RawText:
     """SQLite TEXT whose bytes are not UTF-8. ``data``: the bytes as stored.
 
-    Not a dataclass: the MessagePack encoder would take one for a map and never ask us.
+    Not a dataclass: the MessagePack encoder would encode one as a map.
     """
 
     __slots__ = ("data",)
@@ -38,7 +38,7 @@ class RawText:
 
 
 def text_of(value: SqlValue) -> str:
-    """Return a key's value as a person names it on the command line."""
+    """Return a key's value as a user writes it on the command line."""
     match value:
         case None:
             return "NULL"
@@ -140,7 +140,7 @@ class Conflict:
 
 @dataclass(frozen=True, slots=True)
 class WaitingChange:
-    """A schema change of another node that is not made in this database.
+    """A schema change of another node that is not applied in this database.
 
     ``object``: what it is about, for a person ("table orders"); ``ddl``: the definition that the other node has;
     ``node``: that node, "" where unknown; ``why``: what it waits for, a sentence.

@@ -1,6 +1,6 @@
 """Another node, as its heartbeats describe it.
 
-Invariant: what a node says of itself is decoded within bounds, and believed about nothing but itself.
+Invariant: what a node reports is decoded within bounds, and believed only about that node.
 """
 
 from __future__ import annotations
@@ -37,16 +37,16 @@ class NodeHealth(msgspec.Struct, kw_only=True):
 class Peer:
     """Another node. ``health``: as its last heartbeat describes it.
 
-    ``state``: ``up``: it is heard; ``silent``: its heartbeats stopped; ``stopped``: it announced its stop; ``unknown``:
-    this node has no connection to NATS, or has not listened for long enough. ``heard``: time of the last heartbeat on
-    the monotonic clock, ``heard_wall``: the same in seconds since the epoch by this node's clock; 0 = never since this
-    node's start. ``every``: seconds between its heartbeats.
+    ``state``: ``up``: its heartbeats come; ``silent``: its heartbeats stopped; ``stopped``: it announced its stop;
+    ``unknown``: this node has no connection to NATS, or has not listened for long enough. ``seen``: time of the last
+    heartbeat on the monotonic clock, ``seen_wall``: the same in seconds since the epoch by this node's clock; 0 = never
+    since this node's start. ``every``: seconds between its heartbeats.
     """
 
     node: str
     state: PeerState = "unknown"
-    heard: float = 0.0
-    heard_wall: float = 0.0
+    seen: float = 0.0
+    seen_wall: float = 0.0
     every: float = 0.0
     health: NodeHealth = field(default_factory=NodeHealth)
 
@@ -55,8 +55,8 @@ class Peer:
         return {
             "node_id": self.node,
             "state": self.state,
-            "last_heard": self.heard_wall,
-            "silent_seconds": round(now - self.heard, 1) if self.heard else None,
+            "last_heard": self.seen_wall,
+            "silent_seconds": round(now - self.seen, 1) if self.seen else None,
             **{name: getattr(self.health, name) for name in NodeHealth.__struct_fields__},
             "lag_seconds": round(self.health.lag_seconds, 3),
         }

@@ -68,26 +68,26 @@ class ShardStream(Protocol):
 
 
 class Covering(Protocol):
-    """The newest snapshot, as far as publishing has to care: what the streams may forget because of it."""
+    """The newest snapshot, as publishing needs it: what the streams may forget because of it."""
 
     def covered(self) -> Mapping[int, int] | None:
-        """Return by shard the first message that anyone who starts from the newest snapshot needs, as was seen last.
+        """Return by shard the first message that a node needs which starts from the newest snapshot, as last seen.
 
         None: there is no snapshot to start from.
         """
         ...
 
     async def look(self) -> None:
-        """See which snapshot is the newest now; raises StreamError, SnapshotError."""
+        """Find out which snapshot is the newest now; raises StreamError, SnapshotError."""
         ...
 
     def want(self) -> None:
-        """Have a snapshot saved as soon as may be, by whose turn it is."""
+        """Have the node whose turn it is save a snapshot as soon as possible."""
         ...
 
 
 Progress = Callable[[int, int], None]
-"""Called now and then, in the event loop, with bytes carried so far, and bytes in all."""
+"""Called now and then, in the event loop, with bytes transferred so far, and bytes in all."""
 
 
 class Store(Protocol):
@@ -110,7 +110,7 @@ class Store(Protocol):
 
         Raises SnapshotError when the store can't be reached, its kinds ObjectMissingError when the store doesn't have
         the object, and SnapshotDamagedError when it sees that what it has is not whole. A store may not notice that
-        somebody altered an object: compare a digest of your own.
+        an object was altered: compare a digest of your own.
         """
         ...
 
@@ -131,13 +131,13 @@ class Objects(Store, Protocol):
         ...
 
     async def set_pointer(self, key: str, value: bytes, *, revision: int) -> bool:
-        """Set a pointer if its revision is still ``revision`` (0 = it must not exist). False: someone was first."""
+        """Set a pointer if its revision is still ``revision`` (0 = it must not exist). False: another one was first."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
-class Heard(Generic[T]):
-    """What came of a question. ``unread``: nodes whose answers can't be read, "" for one that did not say its name."""
+class Answered(Generic[T]):
+    """The answers to a question. ``unread``: nodes whose answers can't be read, "" for one without a name."""
 
     answers: list[T]
     unread: list[str]
@@ -163,12 +163,12 @@ class Peers(Protocol):
         seconds: float,
         expect: int = 0,
         enough: Callable[[list[T]], bool] | None = None,
-    ) -> Heard[T]:
+    ) -> Answered[T]:
         """Send ``payload`` to every node that serves ``topic``; return the answers that came within ``seconds``.
 
-        ``read``: decodes an answer, raises ForeignError for one that it can't; such a one counts for nothing else.
-        Ends early once ``expect`` answers are in (0 = don't count), or once ``enough`` says of the answers so far that
-        no other node is waited for.
+        ``read``: decodes an answer, raises ForeignError for one that it can't, which then does not count. Ends early
+        once ``expect`` answers are in (0 = don't count), or once ``enough`` says of the answers so far that no other
+        node is waited for.
         """
         ...
 
@@ -178,6 +178,6 @@ class Peers(Protocol):
         """Answer questions on ``topic`` until the link closes; None = no answer. Errors in ``answer`` are logged.
 
         ``read``: decodes a question, raises ForeignError for one that it can't: that gets no answer, and is counted.
-        So is a question beyond those that may wait, and one that has waited for longer than anybody listens.
+        So is a question when too many wait, and one that has waited longer than its sender listens.
         """
         ...

@@ -1,6 +1,6 @@
 """A position in a cookie, for `harmonylite.asgi` and `harmonylite.wsgi`.
 
-Invariant: what a browser sends is data: a cookie that is none of ours is left out, and costs no more than its length.
+Invariant: what a browser sends is untrusted: a cookie that isn't ours is ignored, and costs no more than its length.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ NAME = "harmonylite_position"
 LONGEST = 3500
 """Characters of a cookie; browsers keep 4096 bytes with name and attributes. Some 200 shards fit."""
 MAX_AGE = 300
-"""Seconds that a browser keeps it: then every node that is there has what was written."""
+"""Seconds that a browser keeps it: by then every running node has what was written."""
 READING = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 """Methods that write nothing (RFC 9110, 9.2.1)."""
 

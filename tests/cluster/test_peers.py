@@ -32,7 +32,7 @@ def test_a_killed_node_is_seen_by_all_others_and_so_is_its_return(site: Site) ->
         until(lambda: states(node)["c"] == "silent", "the dead node is silent")  # noqa: B023
         assert states(node)["a" if node is b else "b"] == "up"
         assert node.get("/readyz")[0] == 200, "its death stops nobody"
-        until(lambda: "peers are silent: c (last heard" in node.last_words(), "it is in the log")  # noqa: B023
+        until(lambda: "peers are silent: c (last heartbeat" in node.last_words(), "it is in the log")  # noqa: B023
         code, text = node.command("status", "-json")
         assert code == 0
         assert {peer["node_id"]: peer["state"] for peer in json.loads(text)["peers"]}["c"] == "silent"

@@ -1,8 +1,8 @@
 """Which change sets that stay unfinished a node gives up on, and when.
 
 Invariant: a change set is only taken for left behind while this node reads the stream to its end: before, the rest of
-it, or somebody's abort message, may just not have been read. A node publishes no second abort message before it read
-the first one, and nodes don't publish them all at once.
+it, or another node's abort message, may just not have been read. A node publishes no second abort message before it
+read the first one, and nodes don't publish them all at once.
 """
 
 from __future__ import annotations

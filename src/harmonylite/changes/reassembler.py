@@ -51,7 +51,7 @@ def _in_memory(most: int) -> IO[bytes]:
     return BytesIO()
 
 
-def _unheard(message: StreamMessage, why: str) -> None:
+def _ignored(message: StreamMessage, why: str) -> None:
     pass
 
 
@@ -92,7 +92,7 @@ class Reassembler:
     """
 
     def __init__(
-        self, positions: dict[int, Position], *, shards: int = 0, spool: Spool = _in_memory, foreign: Foreign = _unheard
+        self, positions: dict[int, Position], *, shards: int = 0, spool: Spool = _in_memory, foreign: Foreign = _ignored
     ) -> None:
         self._shards = shards or len(positions)
         self._foreign = foreign
@@ -272,7 +272,7 @@ class Reassembler:
 
         A change set of ``own``, a node and its session, and a checkpoint are alone in their batch where the order
         allows it: what that session has under way is compared with what comes back. Those of its earlier sessions are
-        like anybody's.
+        like any other node's.
         ``limit``: the batch ends at or before these sequences. ``least``: take as little as can be taken.
         """
         before = {shard: queue.position for shard, queue in self._queues.items()}

@@ -10,7 +10,7 @@ import sys
 from typing import Final
 
 COMPLETES: Final = "_HARMONYLITE_COMPLETE"
-"""Set while a shell asks what may follow on its line; click answers."""
+"""Set while a shell asks for completions; click answers."""
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
-"""``harmonylite completion``: print what makes a shell complete commands and flags.
+"""``harmonylite completion``: print a completion script for commands and flags.
 
-Invariant: the script comes from click alone, so it knows every command and flag that there is.
+Invariant: click generates the script, so it knows every command and flag.
 """
 
 from __future__ import annotations

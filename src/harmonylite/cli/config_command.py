@@ -28,7 +28,7 @@ def config() -> None:
 @config_option
 @click.pass_context
 def check(ctx: click.Context, file: Path | None, as_json: bool) -> None:
-    """Check FILE and print what is in effect, with the environment and flags, secrets masked."""
+    """Check FILE and print what is in effect, including environment and flags, secrets masked."""
     from harmonylite.config import effective, notes
 
     given = invocation(ctx)

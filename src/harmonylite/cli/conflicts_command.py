@@ -22,7 +22,7 @@ from harmonylite.cli.output import console, key_text, local_time, plain, print_b
 @config_option
 @click.pass_context
 def conflicts(ctx: click.Context, table_name: str | None, limit: int, as_json: bool) -> None:
-    """Show values that were overruled by another node's change: what stays, what was overruled, newest first."""
+    """Show values that another node's change overruled: what stays, what was overruled, newest first."""
     answer = invocation(ctx).control().get("/v1/conflicts", {"table": table_name, "limit": limit})
     if as_json:
         print_json(answer)

@@ -17,7 +17,7 @@ from harmonylite.cli.go_flags import GoCommand
 @click.option("-exit", "exit_when_done", is_flag=True, help="Stop the nodes at the end instead of leaving them up.")
 @click.pass_context
 def demo(ctx: click.Context, file: Path | None, exit_when_done: bool) -> None:
-    """Show three nodes at work on copies of FILE, or on a small shop: writes, conflicts, a killed node, proof."""
+    """Run three nodes on copies of FILE, or on a small shop: writes, conflicts, a killed node, proof."""
     from harmonylite.demo import run
 
     ctx.exit(run(file, exit_when_done))

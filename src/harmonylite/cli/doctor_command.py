@@ -1,6 +1,6 @@
 """``harmonylite doctor``: the production checklist for this node.
 
-Invariant: it reads only; a check that can't be made is a row of its own, never left out.
+Invariant: it reads only; a check that can't be made has its own row, and is never left out.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ STYLES = {"ok": "green", "advice": "yellow", "problem": "bold red", "unknown": "
 @config_option
 @click.pass_context
 def doctor(ctx: click.Context, strict: bool, as_json: bool) -> None:
-    """Check this node against the production checklist: what is, what is recommended, and why.
+    """Check this node against the production checklist: current state, recommendation, reason.
 
-    Looks at the configuration, the database, the machine and NATS, and at the running node where one runs. Changes
-    nothing. Ends with 0, or with 11 when a row is a problem.
+    Checks the configuration, the database, the machine and NATS, and the running node if there is one. Changes nothing.
+    Exits with 0, or with 11 if a row is a problem.
     """
     from harmonylite.doctor import check, collect
 

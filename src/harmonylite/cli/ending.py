@@ -1,7 +1,7 @@
-"""How an error ends the process: what is said, and the exit code.
+"""How an error ends the process: its message and the exit code.
 
-Invariant: an error that was foreseen is one message and its own exit code; an unexpected one is one line, exit code 1,
-and a traceback only with -verbose. Neither shows a secret.
+Invariant: an expected error is one message and its own exit code; an unexpected one is one line, exit code 1, and a
+traceback only with -verbose. Neither shows a secret.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from harmonylite.errors import HarmonyLiteError
 
 
 def exit_code(error: Exception, *, verbose: bool) -> int:
-    """Say ``error`` on standard error; return the exit code."""
+    """Print ``error`` on standard error; return the exit code."""
     foreseen = _only_foreseen(error)
     if foreseen:
         _say(f"harmonylite: {foreseen}")

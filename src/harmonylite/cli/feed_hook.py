@@ -1,6 +1,6 @@
 """What `harmonylite tail` does with entries besides showing them: run a command with each, keep the position.
 
-Invariant: a position is kept only after the command ended well for everything up to there, so that nothing is left out.
+Invariant: a position is stored only after the command succeeded for everything up to it, so that nothing is skipped.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Hook:
         return text
 
     def take(self, entry: dict[str, Any]) -> None:
-        """Deal with one entry. Raises HarmonyLiteError when the command fails; the entry comes again then."""
+        """Process one entry. Raises HarmonyLiteError when the command fails; the entry comes again then."""
         if self.command and entry["changes"]:
             position = entry["position"] or ""
             code = subprocess.run(

@@ -1,6 +1,6 @@
-"""``harmonylite history``: what happened to a row, when, and which node did it.
+"""``harmonylite history``: what happened to a row, when, and on which node.
 
-Invariant: it says what the streams have forgotten, so an empty answer is never mistaken for a row that no node wrote.
+Invariant: it says what the streams have forgotten, so an empty answer never looks like a row that was never written.
 """
 
 from __future__ import annotations

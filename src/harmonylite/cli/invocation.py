@@ -1,6 +1,6 @@
 """What all commands share: the flags -config and -json, and what the command line gave.
 
-Invariant: there is one `Invocation` to a command line.
+Invariant: a command line has one `Invocation`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""A moment as a person writes it: a time, a time of today or yesterday, or how long ago.
+"""A point in time as a user writes it: a time, a time of today or yesterday, or how long ago.
 
-Invariant: a text has one meaning, in the machine's time zone where it names none, and a moment to come is refused.
+Invariant: a text has one meaning, in the machine's time zone unless it names one, and a future time is refused.
 """
 
 from __future__ import annotations

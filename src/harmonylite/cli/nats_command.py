@@ -1,6 +1,6 @@
-"""``harmonylite nats``: what a person does with the NATS below the nodes.
+"""``harmonylite nats``: operating the NATS that the nodes use.
 
-Invariant: the node need not run; what a command changes it names, and it ends with an exit code of its own.
+Invariant: the node need not run; a command names what it changes, and has its own exit code.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ def nats() -> None:
 def move(ctx: click.Context, file: Path, as_json: bool) -> None:
     """Move all streams from the NATS of this configuration to that of FILE.
 
-    Nodes may run meanwhile: what is written queues. Afterwards start every node with its configuration for the new
-    place. The old streams are kept, and take nothing any more.
+    Nodes may run meanwhile: writes queue. Afterwards start every node with its new configuration. The old streams are
+    kept, but accept no more messages.
     """
     from harmonylite.config import load
     from harmonylite.node.stream_migration import move as move_all
@@ -48,9 +48,9 @@ def move(ctx: click.Context, file: Path, as_json: bool) -> None:
 @config_option
 @click.pass_context
 def release(ctx: click.Context, as_json: bool) -> None:
-    """Let the streams here take messages again, after a move that you don't want after all.
+    """Let the streams here accept messages again, after a move that you don't want after all.
 
-    Only before any node has used the new place: what was published there would be missing here.
+    Only before any node has used the new streams: what was published there would be missing here.
     """
     from harmonylite.node.stream_migration import release_all
 

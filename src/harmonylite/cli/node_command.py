@@ -24,7 +24,7 @@ VERSION_SECONDS = 5.0
 
 
 def cleanup_database(given: Invocation) -> int:
-    """Take everything of ours out of the database; refuse while a node runs for it."""
+    """Remove everything of HarmonyLite's from the database; refuse while a node runs for it."""
     from harmonylite.db.uninstall import cleanup
     from harmonylite.identity import acquire_lock, folder_for, nats_folder_for
 
@@ -46,7 +46,7 @@ def cleanup_database(given: Invocation) -> int:
 
 
 def version_text() -> str:
-    """Return the versions of everything that matters when a fault is reported."""
+    """Return the versions that a bug report needs."""
     import apsw
 
     return "\n".join(

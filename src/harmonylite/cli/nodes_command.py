@@ -1,4 +1,4 @@
-"""``harmonylite node``: the nodes that the cluster knows, and forgetting one that is gone for good.
+"""``harmonylite node``: the nodes that the cluster knows, and forgetting one that is permanently gone.
 
 Invariant: a node that answers is never forgotten.
 """
@@ -22,7 +22,7 @@ FORGET_SECONDS = 30.0
 
 @click.group(cls=GoGroup)
 def node() -> None:
-    """List the nodes of the cluster, or forget one that is gone for good."""
+    """List the nodes of the cluster, or forget one that is permanently gone."""
 
 
 @node.command(cls=GoCommand, name="list")
@@ -30,7 +30,7 @@ def node() -> None:
 @config_option
 @click.pass_context
 def listing(ctx: click.Context, as_json: bool) -> None:
-    """List all nodes that the cluster knows, those that are gone among them."""
+    """List all nodes that the cluster knows, including those that are gone."""
     answer = invocation(ctx).control().get("/v1/nodes")
     if as_json:
         print_json(answer)
@@ -58,9 +58,9 @@ def listing(ctx: click.Context, as_json: bool) -> None:
 @config_option
 @click.pass_context
 def forget(ctx: click.Context, name: str, as_json: bool) -> None:
-    """Forget the node NAME, on every node: `verify`, `doctor` and `status -cluster` wait for it no more.
+    """Forget the node NAME, on every node: `verify`, `doctor` and `status -cluster` no longer wait for it.
 
-    Its rows and its history stay. A node that answers is refused; one that comes back is known again by itself.
+    Its rows and its history stay. Refused for a node that answers; one that comes back is known again by itself.
     """
     answer: dict[str, Any] = invocation(ctx).control(FORGET_SECONDS).post("/v1/forget", {"node": name})
     print_json(answer) if as_json else click.echo(f"{plain(answer['forgotten'])} is forgotten")

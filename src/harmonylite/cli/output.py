@@ -1,4 +1,4 @@
-"""Print for a person or for a program: results on standard output, remarks on standard error.
+"""Print for people or programs: results on standard output, remarks on standard error.
 
 Invariant: nothing that comes from data reaches the terminal as markup or as an escape sequence.
 """
@@ -42,7 +42,7 @@ def print_below(out: Console, text: str, indent: int) -> None:
 
 
 def remark(text: str) -> None:
-    """Say ``text`` on standard error, without secrets."""
+    """Print ``text`` on standard error, without secrets."""
     from harmonylite.config import redact
 
     click.echo(redact(text), err=True)

@@ -1,6 +1,6 @@
-"""Follow work that takes long: a bar in a terminal, a line now and then elsewhere.
+"""Show the progress of long work: a bar in a terminal, a line now and then elsewhere.
 
-Invariant: what is shown goes to standard error, and a failed look at how far the work is never disturbs the work.
+Invariant: output goes to standard error, and a failed progress query never disturbs the work.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from harmonylite.cli.output import plain, remark
 from harmonylite.errors import HarmonyLiteError
 
 LOOK_SECONDS = 0.25
-"""Pause between two looks at how far the work is."""
+"""Seconds between two progress queries."""
 LINE_SECONDS = 5.0
 """Pause between two lines on it, where there is no terminal."""
 

@@ -1,6 +1,6 @@
-"""``harmonylite region``: where the primary region is, and moving it.
+"""``harmonylite region``: show the primary region, and move it.
 
-Invariant: what loses nothing is done at once; what might needs `-force`.
+Invariant: a command that loses nothing runs at once; one that might lose something needs `-force`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ MOVE_SECONDS = 3600.0
 
 @click.group(cls=GoGroup)
 def region() -> None:
-    """Show which region is the primary region, or move home."""
+    """Show which region is the primary region, or move it."""
 
 
 @region.command(cls=GoCommand)
@@ -59,9 +59,9 @@ def described(found: dict[str, object]) -> str:
 def promote(ctx: click.Context, force: bool, yes: bool, as_json: bool) -> None:
     """Make this node's region the primary region.
 
-    Its copies of the streams take all messages from then on, and the former primary region's become copies. Nothing is
-    lost, no node is restarted; writes queue for some seconds. With -force what the former primary region has
-    acknowledged and not yet sent here is left behind: docs/regions.md says what then to do there.
+    From then on its copies of the streams accept all messages, and the former primary region's become copies. Nothing
+    is lost, no node is restarted; writes queue for some seconds. With -force, messages that the former primary region
+    has acknowledged and not yet sent here are left behind: docs/regions.md says what to do there.
     """
     control = invocation(ctx).control(MOVE_SECONDS)
     if force and not yes:
@@ -76,8 +76,7 @@ def promote(ctx: click.Context, force: bool, yes: bool, as_json: bool) -> None:
 def rejoin(ctx: click.Context, as_json: bool) -> None:
     """Make this region's streams copies of the primary region's again.
 
-    For a region that the primary region was moved away from while it was cut off, or whose the primary region made its
-    streams again.
+    For a region that lost the primary role while it was cut off, or after the primary region created its streams again.
     """
     _say(invocation(ctx).control(MOVE_SECONDS).post("/v1/region", {"action": "rejoin"}), as_json=as_json)
 

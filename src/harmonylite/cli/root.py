@@ -75,7 +75,7 @@ class RootGroup(GoGroup):
 @click.option("-version", is_flag=True, help="Show the versions of HarmonyLite and what it runs on, then end.")
 @click.pass_context
 def root(ctx: click.RichContext, /, **flags: Any) -> None:
-    """Replicate an SQLite file that is written to everywhere, over NATS JetStream.
+    """Replicate an SQLite file that every node may write to, over NATS JetStream.
 
     Without a command: run the node. Flags may have one dash or two.
     """

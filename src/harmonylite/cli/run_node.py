@@ -1,7 +1,7 @@
 """Run the node: what ``harmonylite`` does without a command.
 
-Invariant: a line that only runs the node comes to the same as click would make of it, without click: a node lives
-long, and what reads its command line would stay in its memory. Every other line, a faulty one too, is click's.
+Invariant: a command line that only runs the node means the same as click would read, but without click, which would
+stay in the node's memory. Click reads every other line, including invalid ones.
 """
 
 from __future__ import annotations

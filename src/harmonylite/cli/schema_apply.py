@@ -1,4 +1,4 @@
-"""Run a file of SQL in one transaction on the database, as an application would, and follow it around the cluster.
+"""Run a file of SQL in one transaction on the database, as an application would, and follow it through the cluster.
 
 Invariant: either the whole file is committed or nothing of it.
 """
@@ -22,7 +22,7 @@ from harmonylite.node.wiring import table_rules
 BUSY_MS = 10_000
 """How long another process's transaction is waited for, in milliseconds."""
 LOOK_SECONDS = 0.3
-"""Seconds between two questions how far the change is."""
+"""Seconds between two progress queries."""
 
 Objects = list[tuple[str, str, str]]
 

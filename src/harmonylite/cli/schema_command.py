@@ -1,4 +1,4 @@
-"""``harmonylite schema``: what the schema is here and elsewhere, who changed it, what waits; and changes to it.
+"""``harmonylite schema``: show the schema of all nodes, who changed it and what waits; change it.
 
 Invariant: only `apply` and `accept` change a schema, each after it has shown what it changes.
 """
@@ -19,7 +19,7 @@ from harmonylite.cli.output import console, local_time, plain, print_below, prin
 HISTORY_SECONDS = 600.0
 """Time for reading a whole stream."""
 ACCEPT_SECONDS = 600.0
-"""Time for making what waits: a rebuild of a large table takes its own."""
+"""Time for applying what waits: rebuilding a large table takes long."""
 DIFFERS = 4
 
 
@@ -34,7 +34,7 @@ def schema() -> None:
 @config_option
 @click.pass_context
 def status(ctx: click.Context, cluster: bool, as_json: bool) -> None:
-    """Show the schema's hash, the one before, since when it is so, and what waits."""
+    """Show the schema's hash, the previous one, when it changed, and what waits."""
     show_status(invocation(ctx), cluster=cluster, as_json=as_json)
 
 
@@ -75,7 +75,7 @@ def show_status(given: Invocation, *, cluster: bool, as_json: bool = False) -> N
 @config_option
 @click.pass_context
 def diff(ctx: click.Context, name: str, as_json: bool) -> None:
-    """Show how the schema of NODE differs from the one here. Ends with 4 when it does."""
+    """Show how the schema of NODE differs from the one here. Exits with 4 if it does."""
     answer = invocation(ctx).control().get("/v1/schema/objects", {"node": name})
     lines = list(differences(answer["here"], answer["there"], name))
     if answer["versions"][0] != answer["versions"][1]:
@@ -130,7 +130,7 @@ def history(ctx: click.Context, limit: int, as_json: bool) -> None:
 @config_option
 @click.pass_context
 def accept(ctx: click.Context, as_json: bool) -> None:
-    """Make the schema changes of other nodes that wait here. Ends with 4 when some can't be made."""
+    """Apply the schema changes of other nodes that wait here. Exits with 4 if some can't be applied."""
     answer = invocation(ctx).control(ACCEPT_SECONDS).post("/v1/schema/accept", {})
     if as_json:
         print_json(answer)
@@ -154,7 +154,7 @@ def accept(ctx: click.Context, as_json: bool) -> None:
 def apply(ctx: click.Context, file: Path, dry: bool, seconds: float, as_json: bool) -> None:
     """Run FILE.sql here in one transaction, and follow it until every node that is up has the same schema.
 
-    Ends with 13 when that takes longer than -timeout; the change travels on.
+    Exits with 13 if that takes longer than -timeout; the change still replicates.
     """
     from harmonylite.cli.schema_apply import follow, run_file
 

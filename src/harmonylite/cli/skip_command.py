@@ -1,6 +1,6 @@
-"""``harmonylite skip``: the way past a message that the node can't understand, or has no table for, and back.
+"""``harmonylite skip``: leave out a message that the node can't understand, or has no table for; undo it.
 
-Invariant: only the message before which the node is paused can be left out.
+Invariant: only the message at which the node is paused can be left out.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from harmonylite.cli.invocation import config_option, invocation, json_option
 from harmonylite.cli.output import console, local_time, plain, print_json, table
 
 SECONDS = 600.0
-"""How long leaving a message out, or taking it in, may take: the mirror is copied before, or made once more."""
+"""How long leaving a message out, or applying it after all, may take: the mirror is copied first, or created again."""
 
 
 @click.command(cls=GoCommand)
@@ -29,7 +29,7 @@ SECONDS = 600.0
 def skip(
     ctx: click.Context, shard: int | None, seq: int | None, listing: bool, undo: bool, yes: bool, as_json: bool
 ) -> None:
-    """Leave out message SEQ of SHARD, before which the node is paused: it can't understand it, or has no table for it.
+    """Leave out message SEQ of SHARD, at which the node is paused: it can't understand it, or has no table for it.
 
     Any other message is refused. All of the change set that the message belongs to is left out on this node, until
     `harmonylite verify -repair` has taken it from another node, or `-undo` from the stream.

@@ -22,7 +22,7 @@ from harmonylite.errors import NotRunningError, SnapshotError
 
 SAVE_SECONDS = 3600.0
 """Time for one snapshot: large databases and slow stores take long."""
-APART = ("/v1/snapshot/fetch", "/v1/snapshot/restore")
+SEPARATE = ("/v1/snapshot/fetch", "/v1/snapshot/restore")
 """What needs no node."""
 
 
@@ -61,7 +61,7 @@ def listing(ctx: click.Context, as_json: bool) -> None:
 @config_option
 @click.pass_context
 def save(ctx: click.Context, as_json: bool) -> None:
-    """Let the running node save a snapshot now, and wait until it is stored."""
+    """Have the running node save a snapshot now, and wait until it is stored."""
     ctx.exit(save_snapshot(invocation(ctx), as_json=as_json))
 
 
@@ -72,9 +72,9 @@ def save(ctx: click.Context, as_json: bool) -> None:
 @config_option
 @click.pass_context
 def fetch(ctx: click.Context, name: str, output: Path, as_json: bool) -> None:
-    """Fetch snapshot NAME, the newest one without a name, into a new file: unpacked, its digest checked.
+    """Fetch snapshot NAME, or the newest one without NAME, into a new file: unpacked, its digest checked.
 
-    The file is a mirror: the tables with their rows, and what HarmonyLite keeps beside them.
+    The file is a mirror: the tables with their rows, and HarmonyLite's own tables.
     """
     arguments = {"name": name, "target": str(output.absolute())}
     answer = _followed(invocation(ctx), "/v1/snapshot/fetch", arguments, as_json=as_json)
@@ -91,7 +91,7 @@ def fetch(ctx: click.Context, name: str, output: Path, as_json: bool) -> None:
 @config_option
 @click.pass_context
 def restore(ctx: click.Context, output: Path, at: str | None, position: int | None, as_json: bool) -> None:
-    """Make a copy of the database's state at a time or a position; without either, at the end of the streams.
+    """Make a copy of the database as of a time or a position; without either, as of the end of the streams.
 
     The copy is an ordinary database without anything of HarmonyLite's. The running database is not touched.
     """
@@ -137,7 +137,7 @@ def _followed(given: Invocation, path: str, arguments: dict[str, Any], *, as_jso
     try:
         answer = followed(_asked(given, path, arguments), silent=as_json)
     except NotRunningError as error:
-        if path not in APART:
+        if path not in SEPARATE:
             raise
         answer = followed(_offline(given, error, path, arguments), silent=as_json)
     if as_json:

@@ -1,4 +1,4 @@
-"""``harmonylite status``: how the running node is doing.
+"""``harmonylite status``: the state of the running node.
 
 Invariant: everything that is shown comes from one answer of the node.
 """
@@ -29,7 +29,7 @@ WATCH_SECONDS = 1.0
 @config_option
 @click.pass_context
 def status(ctx: click.Context, watch: bool, cluster: bool, as_json: bool) -> None:
-    """Show how the running node is doing: its state, what it waits for, how far behind it is."""
+    """Show the running node's state, what it waits for, and how far behind it is."""
     given = invocation(ctx)
     try:
         if watch:

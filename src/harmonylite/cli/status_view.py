@@ -166,7 +166,7 @@ def _shards(shards: Sequence[dict[str, Any]]) -> Table:
 
 
 def _peers(peers: Sequence[dict[str, Any]]) -> Table:
-    table = _table("peer", "state", ">last heard", ">behind", ">oldest", "version")
+    table = _table("peer", "state", ">last seen", ">behind", ">oldest", "version")
     for peer in peers:
         state, quiet = _plain(peer.get("state")).plain, peer.get("silent_seconds")
         table.add_row(

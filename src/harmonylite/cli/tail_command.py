@@ -1,4 +1,4 @@
-"""``harmonylite tail``: changes as they pass; ``harmonylite wait``: return once the node is somewhere in the order.
+"""``harmonylite tail``: changes, live; ``harmonylite wait``: return once the node has reached a position.
 
 Invariant: a position is printed or kept once everything up to it was.
 """
@@ -22,7 +22,7 @@ from harmonylite.client.control_client import refusal
 from harmonylite.errors import NotAnsweringError, NotRunningError
 
 GRACE = 15.0
-"""Seconds that the answer may take beyond the time that the node was given."""
+"""Seconds that the answer may take longer than the time that the node was given."""
 
 VERBS = {"insert": "+", "update": "~", "delete": "-"}
 
@@ -44,10 +44,10 @@ VERBS = {"insert": "+", "update": "~", "delete": "-"}
 def tail(
     ctx: click.Context, /, table_name: str | None, start: str, limit: int | None, as_json: bool, **hook: Any
 ) -> None:
-    """Show transactions as they pass, with the values before and after, until Ctrl-C.
+    """Show transactions live, with the values before and after, until Ctrl-C.
 
-    They come in the order of the streams, once this node has them. -json prints one a line. A command of -exec that
-    fails ends it; with -keep the next start begins with that entry.
+    They come in the order of the streams, once this node has them. -json prints one per line. If a command of -exec
+    fails, tail exits; with -keep the next start begins with that entry.
     """
     hooked = Hook(hook["command"], hook["keep"])
     start = hooked.start(start)
@@ -99,9 +99,9 @@ give_up_option = timeout_option("Give up after so many seconds, with exit code 1
 @config_option
 @click.pass_context
 def wait(ctx: click.Context, caught_up: bool, position: str | None, seconds: float, as_json: bool) -> None:
-    """Wait until the node's database has all that the streams have now, or all up to a position.
+    """Wait until the node's database has everything that the streams have now, or everything up to a position.
 
-    A node that is being started is waited for, too. Prints the position that it is at then.
+    Also waits for a node that is starting. Prints the position that it has reached.
     """
     if caught_up == (position is not None):
         raise click.UsageError("give one of -caught-up and -position P")
@@ -126,6 +126,6 @@ def _waited(given: Invocation, position: str | None, seconds: float) -> dict[str
 @config_option
 @click.pass_context
 def position(ctx: click.Context, seconds: float, as_json: bool) -> None:
-    """Print the position that has all that was committed here before: for `wait -position` on another node."""
+    """Print a position that covers everything committed here before, for `wait -position` on another node."""
     answer = invocation(ctx).control(seconds + GRACE).get("/v1/position", {"seconds": seconds})
     print_json(answer) if as_json else click.echo(plain(answer["position"]))

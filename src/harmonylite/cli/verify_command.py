@@ -15,7 +15,7 @@ from harmonylite.cli.output import console, counted, plain, print_json, table
 from harmonylite.errors import VerifyError
 
 GRACE = 15.0
-"""Seconds that the answer may take beyond the time that the node was given."""
+"""Seconds that the answer may take longer than the time that the node was given."""
 
 
 @click.command(cls=GoCommand)
@@ -30,8 +30,8 @@ GRACE = 15.0
 def verify(ctx: click.Context, repair: bool, seconds: float, without: tuple[str, ...], as_json: bool) -> None:
     """Compare the database with its mirror, and the mirrors of all nodes at one position of the streams.
 
-    Ends with 0 only when all agree, with 4 when something differs, a known node did not answer, or rows
-    stay pending on one.
+    Exits with 0 only if all agree, with 4 if something differs, a known node did not answer, or rows stay pending on
+    one.
     """
     arguments = {"repair": repair, "seconds": seconds, "without": list(without)}
     answer = invocation(ctx).control(2 * seconds + GRACE).post("/v1/verify", arguments)

@@ -18,7 +18,7 @@ from harmonylite.client.values import ConflictEntry, Entry, NodeReport, conflict
 from harmonylite.errors import HarmonyLiteError, NotAnsweringError, NotRunningError, WaitTimeoutError
 
 GRACE = 5.0
-"""Seconds that an answer may take beyond the time that the node was given for it."""
+"""Seconds that an answer may take longer than the time that the node was given for it."""
 SILENT_SECONDS = 30.0
 """A feed says every 5 s where it is; one that is silent for so long is dead."""
 

@@ -202,7 +202,7 @@ def _page(page: PageSettings) -> Iterator[Fault]:
     if page.url and urlsplit(page.url).scheme not in ("http", "https"):
         yield "page.url", f"= {page.url!r} does not begin with http:// or https://"
     elif "@" in urlsplit(page.url).netloc:
-        yield "page.url", "holds a name or a password; the other nodes show it to everybody"
+        yield "page.url", "holds a name or a password; the other nodes show it to everyone"
     if not page.open and not page.token.get_secret_value():
         yield "page.token", "is missing beside open = false, so no one could open the page"
 

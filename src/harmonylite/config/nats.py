@@ -90,7 +90,7 @@ class NatsSettings(Section):
     )
     insecure: bool = key(
         False,
-        "Let the embedded server listen beyond this machine without credentials: everyone who reaches it can "
+        "Let other machines connect to the embedded server without credentials: everyone who reaches it can "
         "read and change all data.",
     )
     user_name: str = key("", "User name for NATS; the embedded server asks its clients for it, too.")

@@ -48,7 +48,7 @@ def _folder(text: str) -> str:
     return "/".join(pieces)
 
 
-def _taken_apart(take: Callable[[str], object]) -> Callable[[Url], Url]:
+def _parsed(take: Callable[[str], object]) -> Callable[[Url], Url]:
     def check(url: Url) -> Url:
         if url.get_secret_value():
             take(url.get_secret_value())
@@ -61,5 +61,5 @@ Endpoint = Annotated[str, After(_endpoint)]
 AccountName = Annotated[str, After(_account)]
 BucketName = Annotated[str, After(_bucket)]
 Folder = Annotated[str, After(_folder)]
-WebdavUrl = Annotated[OptionalUrl, After(_taken_apart(webdav_place))]
-SftpUrl = Annotated[OptionalUrl, After(_taken_apart(sftp_place))]
+WebdavUrl = Annotated[OptionalUrl, After(_parsed(webdav_place))]
+SftpUrl = Annotated[OptionalUrl, After(_parsed(sftp_place))]

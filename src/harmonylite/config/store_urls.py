@@ -1,4 +1,4 @@
-"""The URLs of snapshot stores, in the forms that users of this system know, taken apart.
+"""The URLs of snapshot stores, in the forms that users of this system know, parsed.
 
 Invariant: a URL that can't be understood raises ValueError with a sentence that continues after the key's name and
 never repeats what the URL says: it may hold a password.
@@ -37,7 +37,7 @@ class SftpPlace:
 
 
 def webdav_place(url: str) -> WebdavPlace:
-    """Take ``https://host/dav?dir=/folder&login=name&secret=password`` apart; raises ValueError."""
+    """Parse ``https://host/dav?dir=/folder&login=name&secret=password``; raises ValueError."""
     parts = _split(url, {"https", "http"}, _WEBDAV_FORM)
     try:
         given = parse_qs(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query), errors="strict")
@@ -55,7 +55,7 @@ def webdav_place(url: str) -> WebdavPlace:
 
 
 def sftp_place(url: str) -> SftpPlace:
-    """Take ``sftp://name:password@host:port/folder`` apart; raises ValueError."""
+    """Parse ``sftp://name:password@host:port/folder``; raises ValueError."""
     parts = _split(url, {"sftp", "ssh"}, _SFTP_FORM)
     if parts.query:
         raise ValueError(f'has a "?"; {_SFTP_FORM}; {_ESCAPES}')

@@ -1,7 +1,7 @@
-"""Install: bring triggers, log and mirror in step with the schema that the database has now.
+"""Install: adapt triggers, log and mirror to the database's current schema.
 
-Invariant: run as often as you like, it changes nothing that is right. A table whose triggers vanished (a migration
-rebuilt it) is compared whole, and what differs is logged; what the node was not there to see is never assumed.
+Invariant: idempotent; it changes nothing that is right. A table whose triggers vanished (a migration rebuilt it) is
+compared whole, and what differs is logged; what happened while the node was not running is never assumed.
 """
 
 from __future__ import annotations
@@ -49,13 +49,13 @@ _OURS = pattern(r"__harmonylite__t(\d+)_\w+\Z")
 def install(
     connection: apsw.Connection, rules: TableRules, log: ChangeLog, before: Installed, *, joined: bool, replicate: bool
 ) -> Installed:
-    """Bring everything in step; ``joined``: the database was merged with the cluster before; ``replicate``: it is
-    written with others' rows; ``before``: what was there on this connection until now.
+    """Adapt everything to the schema; ``joined``: the database was merged with the cluster before; ``replicate``: rows
+    of other nodes are written to it; ``before``: what this connection had installed until now.
 
-    The database holds the schema's version. Where it moved since the last install, VACUUM may have numbered rows
-    again: tables without a key are compared whole then, and those whose watermark it may have shifted.
-    Raises DatabaseBusyError when another connection keeps the write lock, MirrorDamagedError when the mirror can't
-    follow the database's schema; with nothing changed.
+    The database holds the schema's version. If that changed since the last install, VACUUM may have renumbered rows:
+    tables without a key are compared whole then, and so are those whose watermark it may have shifted. Raises
+    DatabaseBusyError when another connection keeps the write lock, MirrorDamagedError when the mirror can't follow the
+    database's schema; with nothing changed.
     """
     with transaction(connection, "bring the mirror's tables in step"):
         # one transaction sees one schema: between two, an application may make or drop any table
@@ -163,7 +163,7 @@ def _move_mirror(
 
 
 def _keep_in_mirror(connection: apsw.Connection, shape: TableShape) -> None:
-    """Let the mirror alone have a table, so that what others write to it is kept, if the mirror can hold its rows."""
+    """Keep a table in the mirror only, so that what others write to it is kept, if the mirror can hold its rows."""
     connection.execute("SAVEPOINT keep")
     try:
         mirror_file.conform(connection, shape)
@@ -243,7 +243,7 @@ def _forget_tables(
     ours: Mapping[str, Mapping[str, tuple[int, str]]],
     known: Mapping[str, int | None],
 ) -> None:
-    """Drop the triggers in ``ours``, whose tables are not replicated any more, and the numbers of tables that went."""
+    """Drop the triggers in ``ours``, whose tables are no longer replicated, and the numbers of dropped tables."""
     for trigger in (trigger for left in ours.values() for trigger in left):
         connection.execute(f"DROP TRIGGER main.{quote(trigger)}")
     for name, number in known.items():
@@ -255,7 +255,7 @@ def _forget_tables(
 def _stale(connection: apsw.Connection, behind: set[int], result: Installed) -> frozenset[int]:
     """Return which tables are to be compared once database and mirror are at one position, and keep that.
 
-    Forget what is held back of tables that went.
+    Forget held-back rows of dropped tables.
     """
     before = {int(number) for number in str(mirror_file.get_state(connection, "main", STALE) or "").split()}
     stale = frozenset((before | behind) & result.by_id.keys())
@@ -287,7 +287,7 @@ def _private_tables(connection: apsw.Connection, inventory: Inventory) -> None:
 def _triggers(
     connection: apsw.Connection, shape: TableShape, number: int, there: Mapping[str, tuple[int, str]]
 ) -> bool:
-    """Make the triggers of one table what they should be, and touch none that already is.
+    """Create or replace the triggers of one table that are not as they should be.
 
     Return True when what the insert trigger took for the rowid may have been an ordinary column for a while.
     """
@@ -303,7 +303,7 @@ def _triggers(
 
 
 def private_objects(connection: apsw.Connection) -> list[tuple[str, str]]:
-    """Return type and name of everything in the database that is ours: exactly our prefix, triggers first."""
+    """Return type and name of each of our objects in the database: exactly our prefix, triggers first."""
     found = rows(connection, "SELECT type, name FROM main.sqlite_schema")
     ours = [(kind, name) for kind, name in found if name.startswith(PRIVATE)]
     return sorted(ours, key=lambda item: ("trigger", "view", "index", "table").index(item[0]))

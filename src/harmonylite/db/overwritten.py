@@ -1,11 +1,10 @@
-"""Take in what a program wrote over the database's file, behind its write-ahead log.
+"""Recover when a program overwrote the database's file, ignoring its write-ahead log.
 
-The file is whole in itself then, and the log holds pages of another one. A transaction that brings all of the file into
-the log makes everybody see it: the connections that others have open, too, for a commit makes them forget what they
-have cached.
+The file is then consistent, but the log holds pages of another one. A transaction that brings all of the file into the
+log makes every connection see it, including open ones, because a commit invalidates their caches.
 
-Invariant: what the program logged counts as never sent, and is compared with the mirror. What may be in no other place,
-rows that were pending before, is kept in a file beside the database.
+Invariant: what the program logged counts as never sent, and is compared with the mirror. Rows that were pending before,
+and may exist nowhere else, are kept in a file beside the database.
 """
 
 from __future__ import annotations
@@ -29,15 +28,15 @@ from harmonylite.errors import OVERWRITTEN, DatabaseBusyError
 log = logging.getLogger(__name__)
 
 SECONDS = 10.0
-"""How long a program may take to write the file, or hold the write lock, before what it wrote is given up on."""
+"""How long a program may take to write the file, or hold the write lock, before the recovery gives up."""
 TOPIC = "overwritten"
 
 
 def take_in(replica: Replica) -> None:
     """Take in what was written over the database of ``replica``, which has to be closed afterwards, if anything was.
 
-    What is to be said of it is among the options' sentences. What is no sound database within `SECONDS` is left where
-    it is, for the look at the next opening. Raises DatabaseError; it is to be called again then.
+    Warnings about it are added to the options' sentences. What is not a sound database within `SECONDS` stays there,
+    for the check at the next opening. Raises DatabaseError; then call it again.
     """
     if not replica.file.look():
         return

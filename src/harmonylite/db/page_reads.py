@@ -1,7 +1,7 @@
 """What the page shows of the files: rows of each table, and the conflict journal, searched.
 
-Invariant: reads only, on connections and threads of its own, each within a deadline: a page that is open never makes a
-merge wait for it.
+Invariant: reads only, on separate connections and threads, each within a deadline: an open page never makes a merge
+wait.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Put a value back that was overruled: a write like any of the application's, captured and published like those.
+"""Put an overruled value back: a write like the application's, captured and published like those.
 
-Invariant: only the column of the row in which the value gave way is written, and only while it still holds the value
-that stays in the journal; what somebody wrote since is never touched.
+Invariant: only the overruled column of that row is written, and only while it still holds the winning value of the
+journal; what was written since is never touched.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ KINDS = ("update", "insert", "join")
 
 
 def put_back(options: ReplicaOptions, conflict: Conflict, digits: int) -> None:
-    """Set the column of ``conflict`` to the value that was overruled, in a transaction of its own.
+    """Set the column of ``conflict`` to the overruled value, in a separate transaction.
 
     The capture triggers log it, and the application's triggers run. ``digits``: those of the replica. Raises
-    ChangedSinceError when the row is gone, or its column holds another value meanwhile; DatabaseError,
+    ChangedSinceError if the row is gone, or its column holds another value by now; DatabaseError,
     DatabaseBusyError.
     """
     key = {name: value for name, value in conflict.key.items() if value is not None or name not in ROWIDS}

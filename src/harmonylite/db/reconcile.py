@@ -24,10 +24,10 @@ from harmonylite.db.mirror.compare import changed_keys, differing_keys, only_her
 from harmonylite.db.mirror.compare import compare as compare_table
 from harmonylite.db.mirror.conflict_journal import ConflictJournal, Overruled, recent_behind, recent_of
 from harmonylite.db.mirror.positions import (
-    beyond,
     database_lineage,
     is_older,
     read_lineage,
+    shards_ahead,
     write_history,
 )
 from harmonylite.db.mirror.schema_history import Named, Own
@@ -82,7 +82,7 @@ def reconcile(
     replicate: bool,
     keep_log: bool = False,
 ) -> int:
-    """Settle every difference between database and mirror in one transaction; see `Replica.reconcile`."""
+    """Resolve every difference between database and mirror in one transaction; see `Replica.reconcile`."""
     before = journal.written
     sent = []
     if not first and is_older(connection):
@@ -133,7 +133,7 @@ def join_tables(
     *,
     replicate: bool,
 ) -> None:
-    """Bring tables together that were not replicated here until now: rows that only the database has are logged."""
+    """Reconcile tables that were not replicated here until now: rows that only the database has are logged."""
     if not installed.joining:
         return
     with unit("join a table"):
@@ -164,16 +164,16 @@ def adopt(
 ) -> None:
     """Merge what a newer mirror has over ``base``, the mirror until now; runs in the caller's transaction.
 
-    Change sets of this node that the newer mirror folded meanwhile distinguish a value that was set back from one that
-    no writer touched. ``sent``: where those begin that this node sent before it continued in an order of its own, as
-    `recent_ends` says it; what was done to their rows since is published again.
-    A crash may have left the database further than the new mirror on some shard: rows of that shard are left alone, and
-    the node folds up to the database's position before it merges again. Both are at the end of a whole batch, so the
-    further of the two on each shard is, too. ``further``: shards on which this node knows more; see `keep_mine`.
+    Change sets of this node that the newer mirror folded meanwhile distinguish a value that was set back from an
+    untouched one. ``sent``: where those begin that this node sent before its failover, as `recent_ends` says it; what
+    was done to their rows since is published again. A crash may have left the database further than the new mirror on
+    some shard: rows of that shard are left alone, and the node folds up to the database's position before it merges
+    again. Both are at the end of a whole batch, so the further of the two on each shard is, too. ``further``: shards on
+    which this node knows more; see `keep_mine`.
     """
     merged = database_lineage(connection, "base")
     newer, until = (read_lineage(connection, schema) for schema in ("mirror", "base"))
-    ahead = beyond(merged, newer) if merged.history == newer.history else set()
+    ahead = shards_ahead(merged, newer) if merged.history == newer.history else set()
     _set_positions(connection, {s: p for s, p in newer.positions.items() if s not in ahead})
     ahead |= set(further)
     log.name_new(installed.tables.values())
@@ -187,7 +187,7 @@ def adopt(
         name_rows(connection, log, own)
         log.refresh(installed.by_id)
     # A database that is further than its mirror may differ from it also where the old mirror and the new one agree.
-    crashed = merged.history != until.history or bool(beyond(merged, until))
+    crashed = merged.history != until.history or bool(shards_ahead(merged, until))
     merging = Merge(connection, log, own=own)
     for table in installed.tables.values() if replicate else ():
         if table.shape.pinned and home_of(table.shape, shards) in ahead:
@@ -203,7 +203,7 @@ def adopt(
 
 
 def _leave_alone(connection: apsw.Connection, table: TrackedTable, ahead: set[int], shards: int) -> None:
-    """Take the keys of the shards ``ahead`` off the touched ones."""
+    """Remove the keys of the shards ``ahead`` from the touched ones."""
     reads = ["rowid", *(f"k{i}" for i in range(len(table.shape.keys)))]
     for number, *key in list(exact_rows(connection, reads, f"FROM {table.scratch('touched')}")):
         pinned = table.shape.pinned
@@ -255,7 +255,7 @@ def _set_positions(connection: apsw.Connection, at: Mapping[int, Position] | Non
 
 
 def bring_back(connection: apsw.Connection, installed: Installed, log: ChangeLog, unit: Unit) -> None:
-    """Merge the mirror's rows into tables that were gone and came back."""
+    """Merge the mirror's rows into tables that were dropped and created again."""
     if not installed.returned:
         return
     with unit("bring back a table"):

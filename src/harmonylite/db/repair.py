@@ -1,7 +1,7 @@
-"""Damaged files: find them, put them aside, and rebuild the database from its mirror.
+"""Damaged files: find them, quarantine them, and rebuild the database from its mirror.
 
-Invariant: nothing damaged is deleted or written to; it stays beside the new file, under a name that says when. What a
-damaged database still holds of rows that were never published goes into the new one.
+Invariant: a damaged file is never deleted or written to; it stays beside the new file, under a name with the time. Rows
+of a damaged database that were never published go into the new one.
 """
 
 from __future__ import annotations
@@ -42,16 +42,16 @@ from harmonylite.schema.sql import quote
 log = logging.getLogger(__name__)
 
 LINES = 50
-"""How many findings are asked for."""
+"""How many findings a check returns at most."""
 VIRTUAL = ("malformed inverted index", "unable to validate the inverted index", "In RTree")
 """How findings about virtual tables begin (SQLite: fts3, fts5 and rtree)."""
 
 
 def damage(path: Path, *, thorough: bool = False, deadline: Deadline | None = None) -> str:
-    """Return what is wrong with a SQLite file, "" when nothing is (SQLite: PRAGMA quick_check).
+    """Return what is wrong with an SQLite file, "" if nothing is (SQLite: PRAGMA quick_check).
 
-    ``thorough``: also whether the indexes hold what the tables do (PRAGMA integrity_check), which takes several times
-    as long. Raises OverdueError when ``deadline`` ends.
+    ``thorough``: also check that indexes agree with their tables (PRAGMA integrity_check), which takes several times as
+    long. Raises OverdueError when ``deadline`` ends.
     """
     check = "integrity_check" if thorough else "quick_check"
     try:
@@ -94,7 +94,7 @@ def _check(connection: apsw.Connection, check: str) -> list[str]:
 
 
 def _roll_back(path: Path) -> None:
-    """Undo what a crash left half written, which who only reads can't (SQLite: SQLITE_READONLY_ROLLBACK)."""
+    """Roll back what a crash left half written; a read-only connection can't (SQLite: SQLITE_READONLY_ROLLBACK)."""
     connection = open_file(path)
     try:
         with mapped(f"roll {path} back"):
@@ -113,12 +113,12 @@ def set_aside(path: Path) -> Path:
 
 
 def was_set_aside(path: Path) -> bool:
-    """Return whether a damaged file of this name was ever put aside."""
+    """Return whether a damaged file of this name was ever quarantined."""
     return any(path.parent.glob(f"{glob.escape(path.name)}.damaged-*"))
 
 
 def aside_of(path: Path, what: str = "damaged") -> Path:
-    """Return a name that says when ``path`` was ``what``, and that no file has."""
+    """Return an unused name that says when ``path`` was ``what``."""
     name = f"{path.name}.{what}-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}"
     names = chain([name], (f"{name}-{number}" for number in count(2)))
     return next(aside for each in names if not (aside := path.with_name(each)).exists())
@@ -216,7 +216,7 @@ def _hold_back(connection: apsw.Connection, table: TrackedTable, number: int) ->
 
 
 def _save_base(connection: apsw.Connection, table: TrackedTable, number: int, key: tuple[Any, ...]) -> None:
-    """Bring over what the writer last saw of a saved row, where others changed the row since."""
+    """Copy what the writer last saw of a saved row, if others changed the row since."""
     connection.execute(
         f"INSERT OR IGNORE INTO {merge_base.BASE} "
         f"SELECT ?, key, row FROM damaged.{quote(BASE)} WHERE t = ? AND key = ?",

@@ -1,7 +1,7 @@
-"""The replica: one node's database and mirror on one connection, and everything that is done to them.
+"""The replica: one node's database and mirror on one connection, and every operation on them.
 
-Invariant: every public method is one or a few whole transactions; whatever raises, the files are as they were before
-the transaction under way, and what this object remembers of them is too.
+Invariant: every public method is one or a few whole transactions; if it raises, the files and what this object
+remembers of them are as before the current transaction.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class Replica:
             raise
 
     def close(self) -> None:
-        """Close the files; harmless when they are closed."""
+        """Close the files. Safe to call twice."""
         connection, self._connection, self._installed = self._connection, None, Installed()
         if connection is not None:
             self.file.close()
@@ -109,7 +109,7 @@ class Replica:
             self.others.close()
 
     def reinstall(self) -> Installed:
-        """Bring triggers and mirror in step with the database's schema."""
+        """Adapt triggers and mirror to the database's schema."""
         real_digits.use(self.connection, self.options.real_digits or real_digits.digits_there(self.connection))
         return self._install()
 
@@ -127,7 +127,7 @@ class Replica:
         return made
 
     def schema_changed(self) -> bool:
-        """Return whether the database's schema is another than the one installed for."""
+        """Return whether the database's schema differs from the installed one."""
         with mapped("read the schema's version"):
             now = schema_version(self.connection), file_facts.header(self.connection)
         return now != (self._installed.version, self._installed.header)
@@ -172,7 +172,7 @@ class Replica:
         return replace(found, positions=at)
 
     def pending_rows(self) -> int:
-        """Return the number of rows that the log names, as of the last look."""
+        """Return the number of rows that the log names, as last read."""
         return sum(table.logged for table in self.tables.values())
 
     def held_rows(self) -> int:
@@ -181,7 +181,7 @@ class Replica:
 
     @property
     def holding(self) -> bool:
-        """True while rows may be held back that a capture with nothing to send would put in place."""
+        """True while rows may be held back that a capture with nothing to send would release."""
         return self._applying.holding
 
     def conflicts(self, *, table: str | None = None, limit: int = 100) -> list[Conflict]:
@@ -241,16 +241,16 @@ class Replica:
 
     @property
     def unnoted(self) -> int:
-        """How many rows are back, or logged for nothing, without the database saying so; see `note`."""
+        """How many rows are acknowledged, or logged without differing, and not noted in the database; see `note`."""
         return self._applying.unnoted
 
     def note(self) -> None:
-        """Let the database say how far it is merged, and what of its log is done with. Raises DatabaseBusyError."""
+        """Note in the database how far it is merged, and how far its log is processed. Raises DatabaseBusyError."""
         if self._applying.unnoted:
             self._in_step(self._applying.note)
 
     def _in_step(self, work: Callable[[], T]) -> T:
-        """Return what ``work`` does while the schema is the one installed for, which it is brought in step with."""
+        """Return what ``work`` returns under the installed schema; install again if the schema changed."""
         while True:
             try:
                 return work()
@@ -258,7 +258,7 @@ class Replica:
                 self.reinstall()
 
     def forget_flight(self, number: int) -> None:
-        """The change set ``number`` never got into the stream; its rows stay pending."""
+        """Take note that the change set ``number`` never got into the stream; its rows stay pending."""
         self._applying.never_landed(number)
 
     def apply(self, batch: AtomicBatch, *, merge: bool = True, until: float | None = None) -> Applied:
@@ -271,11 +271,11 @@ class Replica:
         return replace(self._in_step(lambda: self._applying.apply(batch, merge=merge, until=until)), schema=made or [])
 
     def waiting_schema(self) -> list[WaitingChange]:
-        """Return the schema changes of other nodes that are not made here, the oldest first."""
+        """Return the schema changes of other nodes that are not applied here, the oldest first."""
         return self._schema.waiting()
 
     def accept_schema(self) -> list[str]:
-        """Make what waits; return what was made. What can't be made waits on. Raises DatabaseBusyError."""
+        """Apply what waits; return what was applied. What can't be applied still waits. Raises DatabaseBusyError."""
         return (self._schema.accept(), self.reinstall())[0]
 
     def must_fit(self, snapshot: Path, *, whole: bool = False) -> None:
@@ -319,7 +319,7 @@ class Replica:
         return self._in_step(self._applying.compare)
 
     def reconcile(self, *, first: bool, keep_log: bool = False) -> int:
-        """Compare database and mirror whole and settle every difference; return the number of conflicts.
+        """Compare database and mirror whole and resolve every difference; return the number of conflicts.
 
         ``first``: the database was never joined: rows only it has are logged for publication; ``keep_log``: so are
         those that the log names. Else the mirror wins on every row that the log doesn't name, with a journal entry.

@@ -1,4 +1,4 @@
-"""Whether the database holds what its mirror takes it to hold, though the database does not say so itself.
+"""Check whether the database holds what its mirror assumes, although the database has not noted it.
 
 A change set of this node that comes back moves the mirror alone, for its rows are in the database already. After a
 power cut, or where a backup was put back, they need not be.
@@ -46,8 +46,8 @@ def lacks_own(
     if not fragments:
         return False
     upto = mirror_file.settled(connection)
-    # Any row beyond a watermark may have been written by now; after a restart that is no answer.
-    if log.refresh(installed.by_id, beyond=newest) < upto:
+    # Any row above a watermark may have been written by now; after a restart that decides nothing.
+    if log.refresh(installed.by_id, above=newest) < upto:
         return True
     if not all(fragment.blocks for fragment in fragments):
         return not newest

@@ -1,4 +1,4 @@
-"""What the database's schema is, as nodes compare it and people read it.
+"""The database's schema, as nodes compare it and people read it.
 
 Invariant: two files have the same digest exactly where they have the same replicated tables, columns, keys, indexes,
 views, triggers and ``user_version``, whatever the order of columns and the spelling of white space.
@@ -43,7 +43,7 @@ class SchemaFacts:
 
 
 def moved(connection: apsw.Connection) -> tuple[int, int]:
-    """Return what moves with every change of the schema or of ``user_version``; it costs next to nothing."""
+    """Return what changes with every change of the schema or of ``user_version``; it costs next to nothing."""
     return schema_version(connection), int(value(connection, "PRAGMA main.user_version"))
 
 
@@ -68,7 +68,7 @@ def read_facts(connection: apsw.Connection, rules: TableRules, shapes: Iterable[
 
 
 def _outline(connection: apsw.Connection, kind: str, name: str, sql: str) -> object:
-    """Return what an object is, such that definitions that say the same are equal."""
+    """Return an object's definition in a normal form, so that equivalent definitions are equal."""
     if kind != "table" or sql.upper().startswith("CREATE VIRTUAL"):
         return _SPACE.sub(" ", sql).strip()
     columns = 'SELECT lower(name), upper(type), "notnull", dflt_value, pk, hidden FROM pragma_table_xinfo(?, ?)'

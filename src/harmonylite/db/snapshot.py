@@ -1,7 +1,7 @@
 """Make a snapshot from a mirror, and a database from a snapshot.
 
 Invariant: a snapshot is the mirror's state at one commit, positions inside, and nothing private of the node that took
-it; a database appears under its name whole or not at all, with the access of the one before it.
+it; a database appears under its name whole or not at all, with the access rights of the one before it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from harmonylite.schema.sql import is_private
 log = logging.getLogger(__name__)
 
 SIDE_FILES = ("-wal", "-shm", "-journal")
-"""How SQLite calls the files beside a database."""
+"""Suffixes of SQLite's files beside a database."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -195,7 +195,7 @@ def fill_database(options: ReplicaOptions, building: Path, deadline: Deadline) -
 
 
 def fill(replica: Replica, deadline: Deadline) -> None:
-    """Bring the mirror's rows into a database that no application sees yet.
+    """Copy the mirror's rows into a database that no application sees yet.
 
     The application's triggers on tables that are not replicated run for every row, so an FTS index is there too; raises
     OverdueError when ``deadline`` ends, however long they take.
@@ -208,7 +208,7 @@ def fill(replica: Replica, deadline: Deadline) -> None:
 
 @contextmanager
 def _unlogged(connection: apsw.Connection) -> Iterator[None]:
-    """Write pages once, straight into a new file that no other process knows yet; what is cut off is thrown away as a
+    """Write pages once, straight into a new file that no other process knows yet; a partial file is thrown away as a
     whole.
 
     A write-ahead log would have every page written twice. A journal in memory holds only what was in the file before.
@@ -228,7 +228,7 @@ def seal(replica: Replica) -> None:
     try:
         with mapped(f"checkpoint {replica.options.database}"):
             if value(replica.connection, "PRAGMA main.wal_checkpoint(TRUNCATE)"):
-                raise DatabaseBusyError(f"{replica.options.database} can't be finished while somebody reads it")
+                raise DatabaseBusyError(f"{replica.options.database} can't be finished while another process reads it")
     finally:
         replica.close()
 
@@ -253,7 +253,7 @@ def offer(building: Path, path: Path) -> None:
     try:
         path.hardlink_to(building)
     except FileExistsError:
-        raise DatabaseError(f"the database {path} was made by somebody else meanwhile") from None
+        raise DatabaseError(f"the database {path} was made by another program meanwhile") from None
     building.unlink()
     _sync(path.parent)
 
@@ -262,7 +262,7 @@ def pour(building: Path, path: Path) -> None:
     """Bring all that the closed file ``building`` holds into the database ``path``, in one transaction.
 
     Others who have it open see no table, then all rows (SQLite: c3ref/backup_finish). Raises DatabaseError where
-    somebody made a table there meanwhile, DatabaseBusyError.
+    a program made a table there meanwhile, DatabaseBusyError.
     """
     source, target = open_file(building), open_file(path)
     try:
@@ -272,7 +272,7 @@ def pour(building: Path, path: Path) -> None:
             with target.backup("main", source, "main") as copying:
                 copying.step(0)  # takes the write lock, so that no application makes a table after the look
                 if has_tables(path):
-                    raise DatabaseError(f"the database {path} was made by somebody else meanwhile")
+                    raise DatabaseError(f"the database {path} was made by another program meanwhile")
                 copying.step()
     finally:
         target.close()
@@ -280,7 +280,7 @@ def pour(building: Path, path: Path) -> None:
 
 
 def _sync(path: Path) -> None:
-    """Let the disk hold a file, or a folder's list of files."""
+    """Sync a file, or a folder's list of files, to disk."""
     there = os.open(path, os.O_RDONLY)
     try:
         os.fsync(there)

@@ -1,10 +1,9 @@
 """What ANALYZE once found out about the database's tables: it decides how SQLite runs the node's statements, too.
 
-A connection reads it together with the schema, and goes by it however much the tables grow. A table that had hardly a
-row then is taken for one that is quicker to read whole than to look something up in: each changed row costs a look at
-all of them.
+A connection reads it together with the schema, and uses it however much the tables grow. A table that was nearly empty
+then seems cheaper to scan than to search: each changed row costs a scan.
 
-Invariant: nothing of the application's is written; new statistics are read again, outdated ones are reported.
+Invariant: the application's statistics are never written; new ones are read again, outdated ones are reported.
 """
 
 from __future__ import annotations
@@ -20,9 +19,9 @@ from harmonylite.db.sqlite.connection import mapped, rows, transaction, value
 from harmonylite.db.tracking.tracked_table import TrackedTable
 
 FEW = 5
-"""A table of fewer rows is read whole rather than looked up in."""
+"""A table of fewer rows is scanned rather than searched."""
 MANY = 1_000
-"""From so many rows on that is worth a warning."""
+"""From this many rows on that is worth a warning."""
 
 _ROWS = re.compile(r"\d+")
 
@@ -35,7 +34,7 @@ class Statistics:
         self._known: list[tuple[Any, ...]] | None = None
 
     def renew(self, connection: apsw.Connection, tables: Iterable[TrackedTable]) -> None:
-        """Let the connection go by the statistics that are there now; see which of ``tables`` they are wrong about.
+        """Make the connection use the current statistics; find out which of ``tables`` they are wrong about.
 
         Between transactions only: the schema is read again (SQLite: pragma, writable_schema = RESET).
         """

@@ -1,6 +1,6 @@
-"""Take everything out of the application's file that HarmonyLite put into it, and nothing else.
+"""Remove everything that HarmonyLite put into the application's file, and nothing else.
 
-Invariant: only names with the exact prefix of ours are dropped, in one transaction.
+Invariant: only names with exactly our prefix are dropped, in one transaction.
 """
 
 from __future__ import annotations

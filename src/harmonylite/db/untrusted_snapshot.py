@@ -1,9 +1,9 @@
-"""Look through the file of a snapshot before anything else opens it: its maker may be no member, or faulty.
+"""Check the file of a snapshot before anything else opens it: its maker may be no member, or faulty.
 
 Invariant: a file that passes is a whole SQLite file of tables and indexes alone, so nothing in it runs when rows are
 written; what it says of itself can be read; and the schema that it remembers is applied by
-`harmonylite.db.sqlite.untrusted_ddl` without a refusal. The look itself writes nothing and trusts nothing: SQLite's own
-advice for files of unknown origin (SQLite: security).
+`harmonylite.db.sqlite.untrusted_ddl` without a refusal. The check itself writes nothing and trusts nothing: SQLite's
+own advice for files of unknown origin (SQLite: security).
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from harmonylite.wire import WireError
 
 _PLAIN = {"table": ("CREATE TABLE ",), "index": ("CREATE INDEX ", "CREATE UNIQUE INDEX ")}
 _ODD = (apsw.Error, DatabaseError, WireError, msgspec.MsgspecError, ValueError, TypeError, OverflowError)
-"""What reading a file that anybody may have made raises."""
+"""What reading a file of unknown origin raises."""
 
 
 def inspect_file(file: Path, deadline: Deadline) -> Lineage:
     """Return the lineage of the snapshot ``file``; no other process has it open.
 
-    Raises SnapshotRefusedError for what no mirror is or could be, OverdueError when ``deadline`` ends.
+    Raises SnapshotRefusedError for what can't be a mirror, OverdueError when ``deadline`` ends.
     """
     try:
         connection = open_unchanging(file)
@@ -83,7 +83,7 @@ def try_out(schema: list[Definition], deadline: Deadline) -> None:
     """Apply ``schema`` to a database in memory; raises DefinitionError, OverdueError.
 
     What this SQLite lacks (a function, a module, newer syntax) is no reason to refuse: a node that has its database
-    never applies the schema, and one that makes it gets the error then.
+    never applies the schema, and a node that creates it gets the error then.
     """
     connection = apsw.Connection(":memory:")
     try:

@@ -15,7 +15,7 @@ from harmonylite.doctor.table_rows import autoincrement, keys, left_out, transac
 Level = Literal["ok", "advice", "problem", "unknown"]
 
 CLOCK_SECONDS = 1.0
-"""How far clocks may be apart: order is never decided by them, but times that people read are."""
+"""How much clocks may differ: order is never decided by them, but times that people read are."""
 
 LEAST_FILES, GOOD_FILES = 1024, 4096
 LEAST_FREE, GOOD_FREE = 0.05, 0.15

@@ -31,8 +31,8 @@ def transactions(facts: Facts) -> Judgement:
     """Judge what the node does for transactions of the application that read and then write."""
     patience = facts.settings.merge.patience
     why = (
-        "a plain BEGIN that has read fails with 'database is locked' when anybody commits before its first write;"
-        " docs/operating.md has the switch of each library"
+        "a plain BEGIN that has read fails with 'database is locked' when another process commits"
+        " before its first write; docs/operating.md has the switch of each library"
     )
     found = f"merges wait up to {patience} ms for open ones" if patience else "merges wait for none"
     return ("ok" if patience else "advice"), found, "BEGIN IMMEDIATE where a transaction will write", why

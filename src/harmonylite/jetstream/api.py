@@ -89,7 +89,7 @@ class _Source(msgspec.Struct):
 
 
 class _Config(msgspec.Struct):
-    """Settings of a stream, which anybody with the rights may change with a tool of NATS's."""
+    """Settings of a stream, which any client with the rights may change with a tool of NATS's."""
 
     name: Long = ""
     subjects: list[Long] | None = None

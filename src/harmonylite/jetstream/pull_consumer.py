@@ -77,7 +77,7 @@ class PullConsumer:
         self._messages: list[StreamMessage] = []
         self._on_order = 0
         self._requests = 0
-        self._heard = 0.0
+        self._received = 0.0
         self._ended = ""
         self._room = max(ROOM, connection.max_payload + 64 * 1024)
         self.pending = 0
@@ -102,7 +102,7 @@ class PullConsumer:
         verb = f"CONSUMER.CREATE.{self._stream.name}.{self._consumer}"
         made = await self._api.call(verb, {"stream_name": self._stream.name, "config": config, "action": "create"})
         self.pending = int(made.get("num_pending", 0))
-        self._heard = time.monotonic()
+        self._received = time.monotonic()
         await self._order()
 
     async def aclose(self) -> None:
@@ -140,7 +140,7 @@ class PullConsumer:
                 async with asyncio.timeout(HEARTBEAT):
                     await self._taken.wait()
             except TimeoutError:
-                silent = time.monotonic() - self._heard
+                silent = time.monotonic() - self._received
                 if silent > 2 * HEARTBEAT:
                     raise PullEndedError(f"no sign of life from its consumer for {silent:.1f} s") from None
                 # A message that is on its way holds up the signs of life behind it, however long it takes. Those
@@ -165,7 +165,7 @@ class PullConsumer:
             )
 
     def _got(self, message: Msg) -> None:
-        self._heard = time.monotonic()
+        self._received = time.monotonic()
         reply = message.reply.split(".")
         if len(reply) < 9 or reply[:2] != ["$JS", "ACK"]:
             self._status(message.headers or {})
@@ -174,7 +174,7 @@ class PullConsumer:
         # an account hash before the stream and a token behind: ADR-15.
         stored, sent = (reply[7], reply[9]) if len(reply) > 9 else (reply[5], reply[7])
         if not (_NUMBER.fullmatch(stored) and _NUMBER.fullmatch(sent)):
-            return  # somebody else's, sent to our inbox
+            return  # another client's, sent to our inbox
         self._messages.append(
             StreamMessage(self._stream.shard, int(stored), message.subject, message.data, int(sent) / 1e9)
         )

@@ -1,7 +1,7 @@
 """On how many servers a stream is kept where the configuration names no number: on all that are there, at most three.
 
-Invariant: the number is never lowered, and never raised beyond the servers that are connected now: a replica on a
-missing server would only cost the stream its quorum. JetStream has the last word on how many servers there are.
+Invariant: the number is never lowered, and never raised above the number of servers that are connected now: a replica
+on a missing server would only cost the stream its quorum. JetStream has the last word on how many servers there are.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ and publishes to the primary region over leaf links.
 
 Invariant: the streams themselves say where the primary region is; the configuration only counts as long as they don't
 exist. A stream that was moved has a higher number of moves than the one it was moved from, so that two that both take
-messages, after a region was given up for lost, are kept apart.
+messages, after a region was given up for lost, are kept separate.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ Region = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9_-]{0,64}\Z")]
 
 
 class _Metadata(msgspec.Struct):
-    """What is read of a stream's metadata; anybody with the rights may change it with a tool of NATS's."""
+    """What is read of a stream's metadata; any client with the rights may change it with a tool of NATS's."""
 
     order: Line = msgspec.field(name=ORDER, default="")
     forks: str = msgspec.field(name=FORKS, default="")

@@ -39,7 +39,8 @@ class SureClient(Client):
         await super()._close(status, do_cbs)
 
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
-        # Called before CONNECT is sent: credentials must not go out in the clear because somebody stripped TLS.
+        # Called before CONNECT is sent: credentials must not go out in the clear because someone on the network
+        # stripped TLS.
         if initial_connection and self._insist_on_tls and not info.get("tls_required"):
             raise nats.errors.SecureConnWantedError
         self.asks_for_certificate = bool(info.get("tls_verify"))

@@ -20,7 +20,7 @@ from harmonylite.errors import ForeignError, HarmonyLiteError, StreamError
 from harmonylite.foreign import Text
 from harmonylite.nats.connection import Connection
 from harmonylite.nats.link import NatsLink
-from harmonylite.ports import Heard, unread
+from harmonylite.ports import Answered, unread
 from harmonylite.status import Counters
 from harmonylite.wire import token
 
@@ -61,29 +61,29 @@ class NatsPeers:
         seconds: float,
         expect: int = 0,
         enough: Callable[[list[T]], bool] | None = None,
-    ) -> Heard[T]:
+    ) -> Answered[T]:
         """Ask all nodes; see `Peers.ask`. Ends early when no node listens, too. StreamError when not connected."""
         connection = self._link.now()
-        heard: Heard[T] = Heard([], [])
+        answered: Answered[T] = Answered([], [])
         done = asyncio.Event()
 
         def take(message: Msg) -> None:
             if message.headers and message.headers.get("Status") == "503":
                 done.set()
                 return
-            if len(heard.answers) + len(heard.unread) >= MOST_ANSWERS:
+            if len(answered.answers) + len(answered.unread) >= MOST_ANSWERS:
                 done.set()
                 return
             try:
-                heard.answers.append(read(message.data))
+                answered.answers.append(read(message.data))
             except ForeignError as error:
                 self._counters.unread_answers += 1
                 node = _answerer(message)
                 self._log_once(f"{topic} {node}", f"{unread([node])} when asked on {topic}: {error}")
-                if node not in heard.unread:
-                    heard.unread.append(node)
+                if node not in answered.unread:
+                    answered.unread.append(node)
                 return
-            if (expect and len(heard.answers) >= expect) or (enough is not None and enough(heard.answers)):
+            if (expect and len(answered.answers) >= expect) or (enough is not None and enough(answered.answers)):
                 done.set()
 
         inbox = connection.new_inbox()
@@ -98,7 +98,7 @@ class NatsPeers:
         finally:
             connection.forget(done.set)
             await connection.unsubscribe(subscription)
-        return heard
+        return answered
 
     async def serve(
         self, topic: str, read: Callable[[bytes], T], answer: Callable[[T], Awaitable[bytes | None]]

@@ -1,4 +1,4 @@
-"""Whether somebody takes connections at an address.
+"""Whether a server accepts connections at an address.
 
 Invariant: the probe sends nothing and leaves no connection open.
 """
@@ -12,7 +12,7 @@ ACCEPT_SECONDS = 1.0
 
 
 async def accepts(host: str, port: int) -> bool:
-    """Return whether somebody takes connections there within `ACCEPT_SECONDS`."""
+    """Return whether a server accepts connections there within `ACCEPT_SECONDS`."""
     try:
         async with asyncio.timeout(ACCEPT_SECONDS):
             where = "127.0.0.1" if host in ("0.0.0.0", "") else host  # noqa: S104

@@ -1,7 +1,7 @@
 """Why a TLS handshake with a NATS server failed: what the server says itself, where the failed attempt does not show
 it.
 
-Invariant: nothing but the server's greeting is read and nothing is sent beyond the handshake: no credentials.
+Invariant: nothing but the server's greeting is read and nothing is sent after the handshake: no credentials.
 
 With TLS 1.3 a client is done before the server has looked at its certificate. The refusal comes as an alert that only
 a read shows; a client that writes first meets a closed connection ("broken pipe").
@@ -38,11 +38,11 @@ async def refusal(url: str, settings: LinkSettings) -> str:
     """Return why the server at ``url`` refuses this node's certificate, "" when it doesn't, or doesn't say so."""
     with suppress(OSError, TimeoutError, asyncio.IncompleteReadError, ValueError):
         async with asyncio.timeout(SECONDS):
-            return await _heard(url, settings)
+            return await _greeted(url, settings)
     return ""
 
 
-async def _heard(url: str, settings: LinkSettings) -> str:
+async def _greeted(url: str, settings: LinkSettings) -> str:
     host, port = split_address(url, 4222)
     reader, writer = await asyncio.open_connection(host, port)
     try:

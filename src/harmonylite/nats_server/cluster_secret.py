@@ -43,7 +43,8 @@ class RouteLogin:
 
 
 def route_login(settings: EmbeddedSettings) -> RouteLogin | None:
-    """Return what this server asks of routes, and gives; None for a server alone, or open because somebody insists.
+    """Return what this server asks of routes, and gives; None for a server alone, or open because the configuration
+    insists.
 
     The first that is set counts: the secret's file, user and password, those in the addresses of the peers where they
     are all the same, and else a secret that all nodes of this user on this machine find.
@@ -152,8 +153,8 @@ class Refusals:
         self._twin = ""
         self._until = 0.0
 
-    def heard(self, line: str, now: float) -> bool:
-        """Return whether ``line`` of the server's log, heard at ``now``, is about a refused route."""
+    def note_line(self, line: str, now: float) -> bool:
+        """Return whether ``line`` of the server's log, read at ``now``, is about a refused route."""
         ours, twin = self._OURS.match(line), self._TWIN.match(line)
         if ours is None and twin is None and not self._THEIRS.match(line):
             return False

@@ -120,7 +120,7 @@ def plan(
     }
     if settings.leaf_addr or others.leaf_urls:
         # A line that dies silently is else taken for alive for minutes. It ends between two and four intervals later: a
-        # ping is left out where something was heard within the last interval, and the third without an answer ends it.
+        # ping is left out where something arrived within the last interval, and the third without an answer ends it.
         top |= {"ping_interval": "2.5s", "ping_max": 2}
     if not given & set(_LISTEN):
         top["listen"] = f"{_bracketed(host)}:{port}"

@@ -32,7 +32,7 @@ class DiskSpace:
         # longer each time, for a megabyte may be room for a moment only
         self._backoff = Backoff(first=0.5, most=30.0, calm=120.0)
 
-    def heard(self, text: str) -> bool:
+    def note_line(self, text: str) -> bool:
         """Take note of a line of the log; return whether it says that the disk is full."""
         full = _SAID in text.lower()
         if full:

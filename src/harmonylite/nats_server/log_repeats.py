@@ -24,7 +24,7 @@ _NUMBERS = re.compile(r" ?\(attempt \d+\)|(?<=:)\d+(?= - [a-z]id:\d+)|\b[a-z]id:
 @dataclass(slots=True)
 class _Kind:
     logged: float
-    heard: float
+    last: float
     left_out: int = 0
 
 
@@ -38,13 +38,13 @@ class LogRepeats:
         """Return ``text`` as it is to be logged at ``now`` (monotonic), "" when it is a repetition."""
         name = _NUMBERS.sub("", text)
         kind = self._kinds.pop(name, None)
-        fresh = kind is None or now - kind.heard > OVER
+        fresh = kind is None or now - kind.last > OVER
         if kind is None or fresh:
             kind = _Kind(now, now)
         self._kinds[name] = kind  # the last in the order: the oldest kind makes room
         if len(self._kinds) > MOST:
             del self._kinds[next(iter(self._kinds))]
-        kind.heard = now
+        kind.last = now
         if fresh:
             return text
         kind.left_out += 1

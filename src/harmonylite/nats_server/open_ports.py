@@ -41,11 +41,11 @@ async def open_ports(ports: Mapping[str, Sequence[str]]) -> list[str]:
     found = []
     for kind, who in LISTENERS.items():
         urls = ports.get(kind) or ()
-        beyond = [url for url in urls if not loopback(split_address(url, 0)[0])]
+        outside = [url for url in urls if not loopback(split_address(url, 0)[0])]
         # Asked over loopback where it listens there, too: an interface's own address may need a scope.
-        near = [url for url in urls if url not in beyond]
-        if beyond and not await _asks(*split_address([*near, *beyond][0], 0)):
-            found.append(f"{who} at {beyond[0]}")
+        near = [url for url in urls if url not in outside]
+        if outside and not await _asks(*split_address([*near, *outside][0], 0)):
+            found.append(f"{who} at {outside[0]}")
     return found
 
 

@@ -248,7 +248,7 @@ class EmbeddedServer(Resource):
                 self._status.servers = await whereabouts(found.here, self.settings.cluster_peers)
                 self._here = found.here
             refused = self._refusals.said(time.monotonic())
-            # Who is refused while the cluster can decide is no reason to wait: anybody may knock.
+            # Who is refused while the cluster can decide is no reason to wait: any server may try.
             absent = "" if "not reached" in found.trouble else self._status.servers.partition("; ")[2]
             trouble = "; ".join(filter(None, (found.trouble, absent, refused))) if found.trouble else ""
             if refused and not trouble and refused != shown:
@@ -328,7 +328,7 @@ class EmbeddedServer(Resource):
     def _not_started(self, code: int) -> EmbeddedServerError:
         reason = self._why(code)
         if IN_USE in reason and self._port is not None:
-            self._port = None  # somebody took the port that the system chose last time; it may choose again
+            self._port = None  # another program took the port that the system chose last time; it may choose again
         user_file = self.settings.server_config
         if user_file is not None:
             relative = os.path.relpath(user_file.resolve(), self.folder.resolve())
@@ -355,9 +355,9 @@ class EmbeddedServer(Resource):
         if _BANNER.match(text) or text.startswith("Plaintext passwords detected"):
             return
         known = self._room.gone.is_set()
-        if self._room.heard(text) and known:
+        if self._room.note_line(text) and known:
             level = logging.DEBUG
-        if self._refusals.heard(text, time.monotonic()):
+        if self._refusals.note_line(text, time.monotonic()):
             level = logging.DEBUG
         if said := self._log_repeats.passed(text, time.monotonic()) if level >= logging.WARNING else text:
             server_log.log(level, "%s", self._redacted(said))

@@ -20,7 +20,7 @@ class EmbeddedSettings:
     port, "" = loopback and a port that the system chooses. ``cluster_addr``: ``host:port`` for routes, "" = alone.
     ``cluster_peers``/``leaf_servers``: ``nats://host:port/`` or ``dns://host:port/``. ``leaf_addr``: ``host:port`` for
     leaf links of other regions, "" = none. ``domain``: JetStream domain, the region's name. ``server_config``: the
-    user's nats-server file; its keys win. ``insecure``: allow to listen beyond loopback without credentials.
+    user's nats-server file; its keys win. ``insecure``: listen on other interfaces than loopback without credentials.
     ``guest``: without JetStream, only to ask in a cluster.
     ``user``/``password`` protect client port, routes and leaf links; without them the client port gets generated ones.
     ``cluster_secret_file``: what routes ask for instead, made where it is missing; see `cluster_secret.route_login`.

@@ -79,7 +79,7 @@ class AntiEntropy:
         self._repairing: asyncio.Task[None] | None = None
 
     async def run(self, interval: float, lease: Lease | None, *, local: bool) -> None:
-        """Compare every ``interval`` seconds, without end. ``lease``: whose holder compares the nodes; None: everybody
+        """Compare every ``interval`` seconds, without end. ``lease``: whose holder compares the nodes; None: every node
         does. ``local``: also compare this node's database with its mirror.
         """
         differed, postponed = False, Retry(log, "comparing", Backoff(calm=2 * interval))
@@ -187,8 +187,8 @@ class AntiEntropy:
         within ``seconds``.
         """
         async with asyncio.timeout(seconds):
-            heard = await ask_nodes(self._peers, right, me=self._status.node_id, seconds=seconds)
-            found = [s for s in await self._repository.candidates(lambda s: s.name in heard) if s.node in right]
+            answered = await ask_nodes(self._peers, right, me=self._status.node_id, seconds=seconds)
+            found = [s for s in await self._repository.candidates(lambda s: s.name in answered) if s.node in right]
             if not found:
                 raise SnapshotError(f"none of the nodes {', '.join(right)} saved a snapshot")
             snapshot = found[0]

@@ -142,10 +142,10 @@ class Claim(Resource):
         def found(answers: list[Running]) -> bool:
             return any(answer.session != self._session for answer in answers)
 
-        heard = await self._peers.ask(
+        answered = await self._peers.ask(
             self._topic, QUESTION.encode(self._session), CODEC.decode, seconds=PATIENCE, enough=found
         )
-        return [answer for answer in heard.answers if answer.session != self._session]
+        return [answer for answer in answered.answers if answer.session != self._session]
 
     async def _answer(self, session: str) -> bytes | None:
         if session == self._session:
@@ -159,8 +159,8 @@ class Claim(Resource):
 
 async def runs(peers: NatsPeers, node: str) -> bool:
     """Return whether a process answers under a node id. Raises StreamError."""
-    heard = await peers.ask(_topic(node), QUESTION.encode("-"), CODEC.decode, seconds=PATIENCE, expect=1)
-    return bool(heard.answers or heard.unread)
+    answered = await peers.ask(_topic(node), QUESTION.encode("-"), CODEC.decode, seconds=PATIENCE, expect=1)
+    return bool(answered.answers or answered.unread)
 
 
 def _topic(node: str) -> str:

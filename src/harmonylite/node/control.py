@@ -32,7 +32,7 @@ from harmonylite.node.members import all_nodes, known_nodes, node_rows, refuse_t
 from harmonylite.node.presence import Presence
 from harmonylite.node.region import RegionControl
 from harmonylite.node.registry import NodeList, Registry
-from harmonylite.ports import Heard
+from harmonylite.ports import Answered
 from harmonylite.recovery.recover import Recovery
 from harmonylite.replication.engine import Engine
 from harmonylite.replication.verify import Verifier
@@ -122,7 +122,7 @@ class Control:
 
     async def _who(
         self, *, seconds: float, enough: Callable[[list[dict[str, Any]]], bool] | None = None
-    ) -> Heard[dict[str, Any]]:
+    ) -> Answered[dict[str, Any]]:
         assert self.parts.peers is not None
         return await self.parts.peers.ask("who", b"", peer_reports.CODEC.decode, seconds=seconds, enough=enough)
 

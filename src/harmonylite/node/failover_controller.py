@@ -58,8 +58,8 @@ CODEC = Codec("a sibling's lineage", Sibling)
 
 async def siblings(peers: Peers, region: str) -> dict[str, Sibling]:
     """Return what the nodes of ``region`` say that answer, by name; raises StreamError."""
-    heard = await peers.ask(TOPIC, b"", CODEC.decode, seconds=ASK)
-    return {sibling.node: sibling for sibling in heard.answers if sibling.region == region}
+    answered = await peers.ask(TOPIC, b"", CODEC.decode, seconds=ASK)
+    return {sibling.node: sibling for sibling in answered.answers if sibling.region == region}
 
 
 class FailoverController:

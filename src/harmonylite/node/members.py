@@ -16,16 +16,17 @@ from harmonylite.status import NodeStatus
 
 
 def known_nodes(remembered: Iterable[str], roll: NodeList, status: NodeStatus) -> set[str]:
-    """Return the nodes that take part: those in the history and those that are heard, without what is forgotten.
+    """Return the nodes that take part: those in the history and those that send heartbeats, without what is forgotten.
 
-    One that is heard is not forgotten, whatever the list says: a version that does not list itself may have come back.
+    One that sends heartbeats is not forgotten, whatever the list says: a version that does not list itself may have
+    come back.
     """
     up = {name for name, peer in status.peers.items() if peer.state == "up"}
     return ({*remembered} - roll.forgotten.keys()) | up | {status.node_id}
 
 
 def all_nodes(known: Iterable[str], roll: NodeList, status: NodeStatus) -> set[str]:
-    """Return ``known`` and every other node that is on the list or was heard since this node's start."""
+    """Return ``known`` and every other node that is on the list or sent a heartbeat since this node's start."""
     return {*known} | ({*roll.nodes, *status.peers} - roll.forgotten.keys())
 
 
@@ -65,12 +66,12 @@ def _row(name: str, entry: ListedNode, status: NodeStatus) -> dict[str, Any]:
     peer = status.peers.get(name)
     if peer is None:
         return row
-    if not peer.heard:
+    if not peer.seen:
         return row | {"state": peer.state}
     health = peer.health
     return row | {
         "state": peer.state,
-        "last_seen": max(peer.heard_wall, entry.seen),
+        "last_seen": max(peer.seen_wall, entry.seen),
         "host": health.host,
         "version": health.version,
         "region": health.region,

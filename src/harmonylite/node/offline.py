@@ -31,7 +31,7 @@ from harmonylite.stores import open_store
 
 log = logging.getLogger(__name__)
 
-NAME = "apart"
+NAME = "offline"
 
 
 @asynccontextmanager

@@ -34,7 +34,7 @@ class PartReport(msgspec.Struct):
 
 
 class PeerReport(msgspec.Struct):
-    """What a node has heard of another one."""
+    """What a node knows of another one."""
 
     node_id: Long = ""
     state: Long = ""

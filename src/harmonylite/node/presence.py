@@ -107,8 +107,8 @@ class Presence(Resource):
     @property
     def every(self) -> float:
         """Seconds between heartbeats now."""
-        heard = sum(peer.state == "up" for peer in self._status.peers.values())
-        return max(LEAST_EVERY, (heard + 1) / MOST_A_SECOND)
+        up = sum(peer.state == "up" for peer in self._status.peers.values())
+        return max(LEAST_EVERY, (up + 1) / MOST_A_SECOND)
 
     def expect(self, nodes: Iterable[str]) -> None:
         """List ``nodes``, which this node knows from their change sets, also before their first heartbeat."""
@@ -120,7 +120,7 @@ class Presence(Resource):
         self._status.peers.pop(node, None)
         self._silent.pop(node, None)
 
-    def hear(self, heartbeat: Heartbeat, now: float) -> None:
+    def receive(self, heartbeat: Heartbeat, now: float) -> None:
         """Take note of a heartbeat that came at ``now`` on the monotonic clock."""
         known = len(self._twins) >= MOST_TWINS or heartbeat.session in (self._session, *self._twins)
         if heartbeat.node == self._status.node_id and not known:
@@ -135,16 +135,16 @@ class Presence(Resource):
         if peer.node in self._silent:
             since = self._silent.pop(peer.node)
             self._note("peers are back", peer.node, f"silent for {now - since:.0f} s")
-        elif state == "up" and (peer.state == "stopped" or not peer.heard):
+        elif state == "up" and (peer.state == "stopped" or not peer.seen):
             self._note("peers are up", peer.node)
             self._met.set()
         if state == "stopped" and peer.state != "stopped":
             self._note("peers stopped", peer.node)
         peer.health, peer.every = heartbeat, heartbeat.every
-        peer.state, peer.heard, peer.heard_wall = state, now, time.time()
+        peer.state, peer.seen, peer.seen_wall = state, now, time.time()
 
     def look(self, now: float) -> None:
-        """Find the peers that became silent, and log what changed since the last look. ``now``: monotonic."""
+        """Find the peers that became silent, and log what changed since the last call. ``now``: monotonic."""
         if not self._status.nats_connected:
             self._listening = None
             for peer in self._status.peers.values():
@@ -153,13 +153,17 @@ class Presence(Resource):
         if self._listening is None:
             self._listening = now
         for node, peer in sorted(self._status.peers.items()):
-            quiet = now - max(peer.heard, self._listening)
+            quiet = now - max(peer.seen, self._listening)
             if peer.state == "stopped" or quiet <= MISSED * (peer.every or self.every):
                 continue
             peer.state = "silent"
             if node not in self._silent:
-                self._silent[node] = peer.heard or self._listening
-                last = f"last heard {now - peer.heard:.0f} s ago" if peer.heard else "not heard since this node's start"
+                self._silent[node] = peer.seen or self._listening
+                last = (
+                    f"last heartbeat {now - peer.seen:.0f} s ago"
+                    if peer.seen
+                    else "no heartbeat since this node's start"
+                )
                 self._note("peers are silent", node, last)
         for what, nodes in self._news.items():
             level = logging.WARNING if what == "peers are silent" else logging.INFO
@@ -169,7 +173,7 @@ class Presence(Resource):
         self._news.clear()
 
     def _note(self, what: str, node: str, note: str = "") -> None:
-        """Keep a piece of news for the next look, which logs one line for all nodes of a kind, each node once."""
+        """Keep a piece of news for the next `look`, which logs one line for all nodes of a kind, each node once."""
         self._news.setdefault(what, {})[node] = note
 
     def _peer(self, node: str) -> Peer | None:
@@ -220,4 +224,4 @@ class Presence(Resource):
         if heartbeat is None:
             log.debug("a heartbeat of %d bytes is none that this version understands", len(data))
         else:
-            self.hear(heartbeat, time.monotonic())
+            self.receive(heartbeat, time.monotonic())

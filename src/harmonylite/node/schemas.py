@@ -197,12 +197,12 @@ class Schemas:
         here = [list(each) for each in facts.objects]
         if node == self._status.node_id:
             return {"node": node, "here": here, "there": here, "versions": [facts.version] * 2}
-        heard = await self._parts.peers.ask(TOPIC, ASKED.encode(node), CODEC.decode, seconds=ASK_SECONDS, expect=1)
-        if not heard.answers:
+        answered = await self._parts.peers.ask(TOPIC, ASKED.encode(node), CODEC.decode, seconds=ASK_SECONDS, expect=1)
+        if not answered.answers:
             raise NotFoundError(
                 f"node {node} does not answer", advice="see which do: harmonylite schema status -cluster"
             )
-        there = heard.answers[0]
+        there = answered.answers[0]
         listed = [[each.kind, each.name, each.sql] for each in there.objects]
         return {"node": node, "here": here, "there": listed, "versions": [facts.version, there.version]}
 

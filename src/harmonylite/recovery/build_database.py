@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Protocol
 
 from harmonylite.backoff import Backoff
-from harmonylite.db.mirror.positions import beyond
+from harmonylite.db.mirror.positions import shards_ahead
 from harmonylite.db.repair import begin_healing, finish_healing, readable_lineage, save_pending
 from harmonylite.db.replica import Replica
 from harmonylite.db.replica_options import ReplicaOptions
@@ -120,7 +120,7 @@ class DatabaseBuilder:
         """
         former = await self._thread.run(readable_lineage, damaged)
         here = await self._thread.run(replica.lineage)
-        further = beyond(former, here) if former.history == here.history else set()
+        further = shards_ahead(former, here) if former.history == here.history else set()
         if not further or not await self._follows(replica, None):
             return
         ends = await self._ends()

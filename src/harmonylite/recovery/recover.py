@@ -1,8 +1,8 @@
 """Recover: bring a replica back to streams that forgot what it needs, lost what it has, or started again.
 
 Invariant: a row that any node holds is never lost by recovering. What a snapshot takes over from this node's history is
-merged; what this node knows beyond it is published again. A new history begins only when no snapshot fits the streams,
-no node can follow them, and by compare-and-set, so that there is one; everybody takes it up, who saved it, too.
+merged; what it lacks is published again. A new history begins only if no snapshot fits the streams and no node can
+follow them, and by compare-and-set, so that there is one, which every node adopts.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ class Recovery:
                 "; ".join(look.reasons), advice="the cluster recovers from the newest mirror by itself"
             )
         with suppress(SnapshotError):  # a store that can't be read says nothing
-            if not self._apart:
+            if not self._failed_over:
                 pointed = await self._repository.newest()
                 new_epoch = self._is_other(pointed, look.lineage)
         self._status.counters.conflicts += await stay_within(replica, self._thread, look)
@@ -115,7 +115,7 @@ class Recovery:
             raise StreamLostError("the cluster started a new epoch while this node was away; it resyncs")
 
     @property
-    def _apart(self) -> bool:
+    def _failed_over(self) -> bool:
         """True while the mirror is in a failover: the store of snapshots is the primary region's, and out of reach."""
         return self._failback is not None and self._failback.failed_over
 
@@ -138,7 +138,7 @@ class Recovery:
             new_epoch = False
             if self._failback is not None and (why := await self._failback.due(replica)):
                 raise StreamLostError(why)
-            if self._apart:
+            if self._failed_over:
                 continue
             await self.schema_resync.look()
             with suppress(StreamError, SnapshotError):
@@ -220,14 +220,14 @@ class Recovery:
             await self._failback.back(replica)
             await self._failback.settle(replica)
         look = await self._look(replica)
-        if self._apart:
+        if self._failed_over:
             if look.lost or look.gap:
                 raise StreamError("this node can't follow the region's failover; it waits for home")
             return True
         pointed = await self._repository.newest()
         new_epoch = self._is_other(pointed, look.lineage)
-        beyond, self.schema_resync.beyond = self.schema_resync.beyond, ""
-        if beyond and (fetched := await self._fetch(lambda s: s.name == beyond)) is not None:
+        newer, self.schema_resync.newer = self.schema_resync.newer, ""
+        if newer and (fetched := await self._fetch(lambda s: s.name == newer)) is not None:
             await self._thread.run(partial(replica.must_fit, whole=True), fetched[1])
             return await self._adopt(replica, look, *fetched)
         if not (look.lost or look.gap or new_epoch):
@@ -278,7 +278,7 @@ class Recovery:
     async def _adopt_other(self, replica: Replica, look: StreamState, history: str) -> bool:
         """Take up the newest snapshot of another history; where this node knows more than that took over, its first.
 
-        What this node knows beyond a later one looks like what others changed in it: it would be undone.
+        What this node knows and a later one lacks looks like what others changed in it: it would be undone.
         """
         fetched = await self._fetch(lambda s: s.history == history and fits(s, look.streams))
         if fetched is None:
@@ -346,10 +346,10 @@ class Recovery:
         def enough(found: list[PeerState]) -> bool:
             return bool(known) and known <= answers_by_node(found).keys()
 
-        heard = await self._peers.ask(TOPIC, b"", ANSWER.decode, seconds=ASK, enough=enough)
-        others = {node: answer for node, answer in answers_by_node(heard.answers).items() if node != self._node}
+        answered = await self._peers.ask(TOPIC, b"", ANSWER.decode, seconds=ASK, enough=enough)
+        others = {node: answer for node, answer in answers_by_node(answered.answers).items() if node != self._node}
         # What such a node holds is not known: like one that is silent, it may know more.
-        why = "; ".join(filter(None, [why, unread(heard.unread)]))
+        why = "; ".join(filter(None, [why, unread(answered.unread)]))
         # Anyone who follows a history that this mirror has left behind can't help: NATS was set back to a time before.
         earlier = {node for node, answer in others.items() if answer.history in look.lineage.past}
         following = sorted(node for node, answer in others.items() if answer.following and node not in earlier)
@@ -373,10 +373,10 @@ class Recovery:
         await self.begin(replica, fold_again=bool(earlier))
 
     async def begin(self, replica: Replica, *, fold_again: bool = False) -> None:
-        """Save this node's mirror as the beginning of a new history; everybody takes it up, this node too.
+        """Save this node's mirror as the beginning of a new history; every node adopts it, this one too.
 
         Where the streams are those of an earlier history again, what that one had folded of them is not folded a second
-        time, unless ``fold_again``: somebody may have continued in them since.
+        time, unless ``fold_again``: another node may have continued in them since.
         """
         await self._ensure()
         look = await self._look(replica)

@@ -22,7 +22,7 @@ from harmonylite.snapshots.requests import ask_nodes
 from harmonylite.status import NodeStatus
 
 ASK = 1.0
-"""Seconds that nodes have to say that they are beyond it."""
+"""Seconds that nodes have to answer that they are further."""
 TOPIC = "beyond"
 
 
@@ -40,7 +40,7 @@ HELPER = Text("the name of a node that can help", r"[^\x00-\x1f\x7f]{1,128}")
 
 
 class SchemaResync:
-    """Finds a node of the same schema that is further. ``replica``: None until there is one; ``beyond``: the snapshot
+    """Finds a node of the same schema that is further. ``replica``: None until there is one; ``newer``: the snapshot
     that such a node saved, until it is taken up.
     """
 
@@ -50,7 +50,7 @@ class SchemaResync:
         self._peers = peers
         self._node = node
         self.replica: Replica | None = None
-        self.beyond = ""
+        self.newer = ""
 
     async def serve(self) -> None:
         """Answer nodes that can't continue whether this one can help, without end."""
@@ -64,8 +64,8 @@ class SchemaResync:
         with suppress(StreamError):
             for helper in (await self._peers.ask(TOPIC, stuck, HELPER.decode, seconds=ASK, expect=1)).answers[:1]:
                 saved = await ask_nodes(self._peers, [helper], me=self._node)
-                self.beyond = saved[0] if saved else ""
-        if self.beyond:
+                self.newer = saved[0] if saved else ""
+        if self.newer:
             why = self._status.part("merge").reason
             raise PassedError(f"{why}; a node of the same schema is past that: this node resyncs from it")
 
@@ -82,5 +82,5 @@ class SchemaResync:
             return None
         mine = await self._thread.run(self._where, self.replica)
         same = (mine.history, mine.outline) == (stuck.history, stuck.outline)
-        beyond = mine.at != stuck.at and all(mine.at.get(shard, 0) >= seq for shard, seq in stuck.at.items())
-        return HELPER.encode(self._node) if same and beyond else None
+        further = mine.at != stuck.at and all(mine.at.get(shard, 0) >= seq for shard, seq in stuck.at.items())
+        return HELPER.encode(self._node) if same and further else None

@@ -78,20 +78,20 @@ async def read_stream_state(streams: Sequence[ShardStream], replica: Replica, th
 
 
 async def stay_within(replica: Replica, thread: SqliteThread, look: StreamState) -> int:
-    """Set a database back that is beyond a stream that its mirror agrees with: a crash and a lost tail at once.
+    """Set a database back that is ahead of a stream that its mirror agrees with: a crash and a lost tail at once.
 
     Returns the number of conflicts.
     """
     database = await thread.run(replica.lineage, "main")
     if database.history != look.lineage.history or not await thread.run(lambda: replica.joined):
         return 0
-    beyond = {info.shard for info in look.streams if database.positions[info.shard].seq > info.last}
-    if not beyond:
+    ahead = {info.shard for info in look.streams if database.positions[info.shard].seq > info.last}
+    if not ahead:
         return 0
-    log.warning("reconciling the database, which is ahead of the streams of shards %s", sorted(beyond))
+    log.warning("reconciling the database, which is ahead of the streams of shards %s", sorted(ahead))
     if await thread.run(have_diverged, replica.connection):  # what it lacks it may never have known
         return await thread.run(lambda: replica.reconcile(first=True, keep_log=True))
-    await thread.run(replica.keep_mine, beyond)
+    await thread.run(replica.keep_mine, ahead)
     return 0
 
 

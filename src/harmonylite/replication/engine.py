@@ -67,7 +67,7 @@ class Recovers(Protocol):
 
     async def watch(self, replica: Replica) -> None:
         """Look without end whether the cluster started a new epoch, the mirror deviates from the others', or those are
-        beyond what can't be folded here; raise StreamLostError, MirrorDeviatesError or PassedError then.
+        past what can't be folded here; raise StreamLostError, MirrorDeviatesError or PassedError then.
         """
 
     def turn(self) -> None:
@@ -235,7 +235,9 @@ class Engine:
         self._status.moved.notify()
 
     async def _settled(self) -> int:
-        """Bring database and mirror together, however long somebody holds a lock; return the number of conflicts."""
+        """Bring database and mirror together, however long another process holds a lock; return the number of
+        conflicts.
+        """
         while True:
             try:
                 conflicts = await self._thread.run(self._settle)
@@ -266,7 +268,7 @@ class Engine:
         state = self._status.shard(info.shard)
         state.first, state.last, state.most = info.first, info.last, info.most
         lag = self.receiver.lags[info.shard]
-        lag.heard(info.now, time.monotonic())
+        lag.observe(info.now, time.monotonic())
         lag.moved(time.monotonic())
 
     async def _retry(self, call: Callable[[], Awaitable[T]]) -> T:

@@ -38,7 +38,7 @@ class Lag:
         """The oldest message that is not folded, where it is unknown when it was stored; 0 otherwise."""
         return self._seq if self._state.lag and not self._dated else 0
 
-    def heard(self, server: float, now: float) -> None:
+    def observe(self, server: float, now: float) -> None:
         """Take note that the server's clock shows ``server`` (seconds since the epoch; 0: it doesn't say)."""
         if server:
             self._ahead = server - now
@@ -46,7 +46,7 @@ class Lag:
     def moved(self, now: float, stored: float = 0.0) -> None:
         """Take note of the shard's position and end as they are now.
 
-        ``stored``: when the server stored the first message beyond the position, by its clock; 0: not known.
+        ``stored``: when the server stored the first message after the position, by its clock; 0: not known.
         """
         state = self._state
         if not state.lag:

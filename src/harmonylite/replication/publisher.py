@@ -44,7 +44,8 @@ TURN_SECONDS = 5.0
 
 
 VERIFY = ".verify"
-"""What a session's name ends with in the names of its checkpoints, which are counted apart from its change sets."""
+"""What a session's name ends with in the names of its checkpoints, which are counted separately from its change
+sets."""
 
 
 def process_of(session: str) -> str:
@@ -149,7 +150,7 @@ class Publisher:
     async def _aside(self, shard: int, message: Envelope, message_id: str) -> int:
         """Publish a message that is no change set, keeping the fence's count; return its sequence."""
         seq = await self._streams[shard].publish(encode_envelope(message), message_id=f"{self._session}-{message_id}")
-        self._heard(shard, seq)
+        self._note_seq(shard, seq)
         return seq
 
     @asynccontextmanager
@@ -165,7 +166,7 @@ class Publisher:
             for lock in held:
                 lock.release()
 
-    def _heard(self, shard: int, seq: int) -> None:
+    def _note_seq(self, shard: int, seq: int) -> None:
         """Take note of an acknowledged message; an abort's acknowledgement may come in any order with others."""
         self._last[shard] = max(self._last[shard], seq)
         self._throttle.note_end(shard, seq)
@@ -193,7 +194,7 @@ class Publisher:
                     expected_last=self._last[shard],
                     expected_end=end,
                 )
-                self._heard(shard, seq)
+                self._note_seq(shard, seq)
             except WrongLastSequenceError:
                 seq = await self._already_there(out, shard, index, before)
                 if seq:
@@ -284,7 +285,7 @@ class Publisher:
     async def _plain(self, out: Outgoing, shard: int, index: int) -> None:
         payload = out.payload(shard, index)
         seq = await self._streams[shard].publish(payload, message_id=f"{out.id}-{shard}-{index}-{time.monotonic_ns()}")
-        self._heard(shard, seq)
+        self._note_seq(shard, seq)
         self._count(payload)
 
     def _count(self, payload: bytes) -> None:

@@ -238,7 +238,7 @@ class Receiver:
         return self.reassembler.take(most_bytes=BATCH_BYTES, own=(options.node, options.session), limit=limit)
 
     def _next(self, *, least: bool) -> AtomicBatch | None:
-        """Return the next batch; while the mirror is behind the database, none that goes beyond the database."""
+        """Return the next batch; while the mirror is behind the database, none that goes past the database."""
         if self._behind is not None:
             messages = self.reassembler.take(most_bytes=BATCH_BYTES, limit=self._behind, least=least)
             if messages is not None:

@@ -38,7 +38,7 @@ FURTHER = 4
 """A look costs this process a quarter of a millisecond, and most events, as of a merge of its own, are for nothing."""
 
 PATIENCE = 3
-"""Looks in a row that may be for nothing; then somebody writes a transaction larger than its cache, and every look
+"""Polls in a row that may find nothing; then a program writes a transaction larger than its cache, and every poll
 costs the writer something, and so does each event. `REST` seconds pass without either before the next one, then twice
 as long each time, to `MOST_REST`."""
 REST = 0.002
@@ -100,7 +100,7 @@ class Sender:
         self._publish = settings.publish
         self._polling_interval = settings.polling_interval
         self._cleanup_interval = settings.cleanup_interval
-        self._cleaned = self._heard_at = 0.0
+        self._cleaned = self._found_at = 0.0
         self._message_bytes = message_bytes
         self._schema_moved = schema_moved
         self._number = self._logged = 0
@@ -114,7 +114,7 @@ class Sender:
         self._idle = asyncio.Event()
         self._part = status.part("capture")
         self._suspects = 0.0
-        self._in_vain = 0
+        self._empty = 0
         self._begun = self._done = 0
         self._unseen = True
         self._held_again = 0.0
@@ -138,37 +138,37 @@ class Sender:
         self._loop = asyncio.get_running_loop()
         self._part.ok()
         trouble = FileErrors(self._part, (self._replica.options.database, self._replica.options.mirror), most=2.0)
-        again, rested, heard = self._polling_interval, False, False
+        again, rested, event = self._polling_interval, False, False
         while True:
             self._watch.listening()  # before the look: what is committed after it makes an event
             number = self._begins()
             try:
-                await self._drain(await self._thread.run(self._look, heard), number)
+                await self._drain(await self._thread.run(self._look, event), number)
             except DatabaseError as error:
                 await asyncio.sleep(trouble.met(error))
                 continue
             trouble.over()
-            rested = self._in_vain > PATIENCE and not rested
+            rested = self._empty > PATIENCE and not rested
             if rested:
-                heard = False
+                event = False
                 self._watch.deaf()
-                await asyncio.sleep(min(MOST_REST, REST * 2 ** (self._in_vain - PATIENCE - 1)))
+                await asyncio.sleep(min(MOST_REST, REST * 2 ** (self._empty - PATIENCE - 1)))
                 continue
-            heard = await self._watch.wait(again)
-            again = min(SECOND_LOOK if heard else FURTHER * again, self._polling_interval)
-            self._in_vain = self._in_vain if heard else 0
+            event = await self._watch.wait(again)
+            again = min(SECOND_LOOK if event else FURTHER * again, self._polling_interval)
+            self._empty = self._empty if event else 0
 
     def close(self) -> None:
         """Drop what was captured last, which no task may have waited for to the end; runs on the SQLite thread."""
         if self._taken is not None:
             self._taken.close()
 
-    def _look(self, heard: bool) -> Outgoing | None:
-        """Capture if there may be something to capture, ``heard`` of by an event; runs on the SQLite thread."""
+    def _look(self, event: bool) -> Outgoing | None:
+        """Capture if there may be something to capture, ``event``: one came; runs on the SQLite thread."""
         started = time.monotonic()
         replica = self._replica
         # a look that failed has taken note of a change and done nothing about it
-        self._unseen = replica.changed() or self._unseen or (heard and self._appears())
+        self._unseen = replica.changed() or self._unseen or (event and self._appears())
         holding = replica.holding and started >= self._held_again
         if holding:
             self._held_again = started + HELD_EVERY
@@ -176,10 +176,10 @@ class Sender:
         self._status.counters.looks += 1
         self._status.look_time.observe(time.monotonic() - started)
         if nothing:
-            self._in_vain = min(self._in_vain + 1, PATIENCE + 10)
-            self._note(rested=started - self._heard_at >= RESTED)
+            self._empty = min(self._empty + 1, PATIENCE + 10)
+            self._note(rested=started - self._found_at >= RESTED)
             return None
-        self._in_vain, self._heard_at = 0, started
+        self._empty, self._found_at = 0, started
         if self._replica.schema_changed():
             self._replica.reinstall()
             self._status.tables = tuple(sorted(self._replica.tables))

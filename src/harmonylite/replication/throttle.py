@@ -2,7 +2,7 @@
 
 Invariant: the oldest message that a stream keeps is never newer than what anyone who starts from the newest snapshot
 needs next. A stream of ``most`` messages that such a node reads from ``resume`` on may end at ``resume + most - 1``; a
-change set that would lead beyond that waits here, visibly, until a newer snapshot is named.
+change set that would lead past that waits here, visibly, until a newer snapshot is named.
 
 What this node knows of a stream's end is what it read, and what it had acknowledged. The others publish meanwhile, so a
 *margin* is left, for what all of them may have on its way that no reader has read yet. A change set of many messages

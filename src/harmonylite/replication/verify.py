@@ -163,14 +163,14 @@ class Verifier:
         question = QUESTION.encode((name, seconds * 0.9))
         expected = known | {self._replica.options.node}
         # by name, not by number: a node that is not known yet may answer before one that is waited for
-        heard = await self._peers.ask(
+        answered = await self._peers.ask(
             TOPIC,
             question,
             DIGEST.decode,
             seconds=seconds,
             enough=lambda answers: expected <= _by_node(answers).keys(),
         )
-        return _by_node(heard.answers), heard.unread
+        return _by_node(answered.answers), answered.unread
 
     async def _local(self, deadline: float) -> list[TableDifference]:
         backoff = Backoff(first=0.05, most=1.0)

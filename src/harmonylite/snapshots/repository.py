@@ -154,7 +154,7 @@ class SnapshotRepository:
     # saving ----------------------------------------------------------------------------------------------------
 
     async def save(self, *, first: bool = False, copy: FetchedCopy | None = None) -> Snapshot | None:
-        """Save the mirror as it is now; ``first``: only if there is no snapshot at all (None: somebody was faster).
+        """Save the mirror as it is now; ``first``: only if there is no snapshot at all (None: another node was faster).
 
         ``copy``: what to save instead of the mirror.
         Raises SnapshotError, StreamError, DatabaseError; the newest snapshot stays what it was.

@@ -50,7 +50,7 @@ class Request(msgspec.Struct):
     """``node``, whose snapshots are in ``store``, can't use the newest one, ``unusable`` ("": it found none).
 
     ``missing``: its store doesn't have that one. ``nodes``: who may save one, whatever there is; empty: the holder of
-    the lease, or, with ``anybody``, every node. ``only_look``: nothing is to be saved.
+    the lease, or, with ``anyone``, every node. ``only_look``: nothing is to be saved.
     """
 
     node: Name
@@ -58,7 +58,7 @@ class Request(msgspec.Struct):
     unusable: Unusable = ""
     missing: bool = False
     nodes: Annotated[list[Name], Meta(max_length=1024)] = []
-    anybody: bool = False
+    anyone: bool = msgspec.field(default=False, name="anybody")
     only_look: bool = False
 
 
@@ -101,7 +101,7 @@ class Requests:
         self._said = self._said_of = ""
 
     async def request_snapshot(self) -> bool:
-        """Ask for a snapshot in place of the newest one, which is of no use here; True when somebody could answer.
+        """Ask for a snapshot in place of the newest one, which is of no use here; True when a node could answer.
 
         Where the last answer did not help, no node is asked again before another snapshot is the newest, or for a
         while.
@@ -122,17 +122,17 @@ class Requests:
                 unusable,
                 unusable in repository.missing,
                 # no node answers for a lease that is free, or that an earlier process of this node holds
-                anybody=self._unanswered > 0 or not await lease.is_others(),
+                anyone=self._unanswered > 0 or not await lease.is_others(),
             )
             replies = await _ask(peers, request, seconds=SAVE)
             self._unanswered = 0 if replies else self._unanswered + 1
             if not replies:
                 return False
-            self._heard(request, replies)
+            self._note_replies(request, replies)
             return True
         return False
 
-    def _heard(self, request: Request, replies: Sequence[Reply]) -> None:
+    def _note_replies(self, request: Request, replies: Sequence[Reply]) -> None:
         other = next((reply for reply in replies if reply.has), None)
         offered = next((reply for reply in replies if reply.saved), None)
         if other is not None:
@@ -233,7 +233,7 @@ class Answering:
             self._warn(request, mine)
             mine.has = True
             return mine
-        if request.only_look or not (self._lease.held or request.anybody):
+        if request.only_look or not (self._lease.held or request.anyone):
             return None
         if not self._lease.held:
             await asyncio.sleep(random.uniform(0.0, TURN))

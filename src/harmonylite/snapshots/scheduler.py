@@ -1,7 +1,7 @@
 """When snapshots are saved: before the streams forget, for their age, when one is waited for, or the newest is damaged.
 
 Invariant: the holder of the lease saves when a third of what a stream keeps has come since the newest snapshot; when
-it does not, anybody does at the half. So publishing hardly ever has to wait for one
+it does not, any node does at the half. So publishing rarely has to wait for one
 (`harmonylite.replication.throttle`).
 """
 
@@ -31,8 +31,8 @@ ASK = 5.0
 """Seconds between questions for the newest snapshot."""
 CHECK = 600.0
 """Seconds between looks whether the store has the newest snapshot; the first one is right after the start."""
-HOLDER, ANYBODY = 3, 2
-"""The holder saves when a third of what the stream keeps is new, anybody when a half is."""
+HOLDER, ANY_NODE = 3, 2
+"""The holder saves when a third of what the stream keeps is new, any node when a half is."""
 TURN = 3.0
 """Others wait for up to this many seconds before they step in, so that they don't all do."""
 
@@ -203,7 +203,7 @@ class SnapshotScheduler:
         return self._strange
 
     def _due(self, *, wanted: bool = False) -> int:
-        """Return 0: not due, 1: the holder of the lease is to save, 2: anybody is. ``wanted``: one is waited for."""
+        """Return 0: not due, 1: the holder of the lease is to save, 2: any node is. ``wanted``: one is waited for."""
         newest, status = self.newest, self._status
         if not status.caught_up:
             return 0
@@ -230,7 +230,7 @@ class SnapshotScheduler:
         if shard.resume <= resume:  # a change set that is under way: another snapshot would need it, too
             return 0
         used = shard.position + 1 - resume
-        if shard.first > resume or (shard.most and used * ANYBODY >= shard.most):
+        if shard.first > resume or (shard.most and used * ANY_NODE >= shard.most):
             return 2
         return int(bool(shard.most) and used * HOLDER >= shard.most)
 

@@ -40,7 +40,7 @@ CHUNK = 1024 * 1024
 """Bytes of one step of a download."""
 
 RETRIES = 4
-"""Tries after the first one, further apart each time."""
+"""Tries after the first one, at growing intervals."""
 
 FIRST_WAIT, LONGEST_WAIT = timedelta(milliseconds=100), timedelta(seconds=5)
 """Between one try and the next."""

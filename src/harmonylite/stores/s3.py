@@ -51,7 +51,7 @@ class S3Store(BucketStore):
 
     def __init__(self, settings: S3StoreSettings) -> None:
         config: S3Config = {
-            "disable_bulk_delete": True,  # a plain DELETE needs no right and no feature beyond the plainest
+            "disable_bulk_delete": True,  # a plain DELETE needs only the plainest right and feature
             **where(settings),
             **who(settings),
         }
@@ -70,7 +70,8 @@ def where(settings: S3StoreSettings) -> S3Config:
     """Return address, form of address and region.
 
     Amazon's buckets are hosts of their own, as Amazon wants it, unless the name has a dot (no certificate fits then).
-    Everybody else's are folders, as MinIO wants it; an endpoint that begins with the bucket's name is taken so.
+    Everywhere else buckets are folders, as MinIO wants it; an endpoint that begins with the bucket's name names the
+    bucket.
     """
     config: S3Config = {}
     host, name = settings.endpoint, settings.bucket

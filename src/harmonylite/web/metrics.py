@@ -247,7 +247,7 @@ class NodeCollector(Collector):
             ("shard_lag_messages", "Messages of the shard's stream that are not folded yet.", "lag"),
             ("shard_lag_seconds", "Age of the oldest of those messages, 0 when caught up.", "lag_seconds"),
             ("shard_position", "Sequence up to which the shard's stream is folded.", "position"),
-            ("shard_last_sequence", "Last sequence of the shard's stream, as last heard.", "last"),
+            ("shard_last_sequence", "Last sequence of the shard's stream, as last reported.", "last"),
         ):
             gauge = GaugeMetricFamily(self._prefix + name, text, labels=["node_id", "shard"])
             for shard, state in sorted(self._status.shards.items()):
@@ -255,10 +255,10 @@ class NodeCollector(Collector):
             yield gauge
 
     def _peers(self) -> Iterator[Metric]:
-        """Yield whether the other nodes are heard; nothing of a peer while this node can't know."""
+        """Yield whether heartbeats of the other nodes come; nothing of a peer while this node can't know."""
         peers = [peer.report(time.monotonic()) for _, peer in sorted(self._status.peers.items())]
         known = [peer for peer in peers if peer["state"] != "unknown"]
-        heard = [peer for peer in peers if peer["silent_seconds"] is not None]
+        reported = [peer for peer in peers if peer["silent_seconds"] is not None]
         own = self._status.schema
         states = GaugeMetricFamily(
             self._prefix + "peers", "Other nodes, by whether their heartbeats come in.", labels=["node_id", "state"]
@@ -275,42 +275,42 @@ class NodeCollector(Collector):
             (
                 "peer_silent_seconds",
                 "Time since the last heartbeat of the other node.",
-                {peer["node_id"]: peer["silent_seconds"] for peer in heard},
+                {peer["node_id"]: peer["silent_seconds"] for peer in reported},
             ),
             (
                 "peer_last_heard_timestamp_seconds",
                 "When its last heartbeat came, by this node's clock, seconds since the epoch.",
-                {peer["node_id"]: peer["last_heard"] for peer in heard},
+                {peer["node_id"]: peer["last_heard"] for peer in reported},
             ),
             (
                 "peer_healthy",
                 "1 when it was healthy, as its last heartbeat gave it.",
-                {peer["node_id"]: peer["healthy"] for peer in heard},
+                {peer["node_id"]: peer["healthy"] for peer in reported},
             ),
             (
                 "peer_ready",
                 "1 when it was ready, as its last heartbeat gave it.",
-                {peer["node_id"]: peer["ready"] for peer in heard},
+                {peer["node_id"]: peer["ready"] for peer in reported},
             ),
             (
                 "peer_schema_same",
                 "1 when it replicates the same tables with the same columns.",
-                {peer["node_id"]: peer["schema"] == own for peer in heard if peer["schema"] and own},
+                {peer["node_id"]: peer["schema"] == own for peer in reported if peer["schema"] and own},
             ),
             (
                 "peer_lag_messages",
                 "Messages that it had not folded, as its last heartbeat gave it.",
-                {peer["node_id"]: peer["lag_messages"] for peer in heard},
+                {peer["node_id"]: peer["lag_messages"] for peer in reported},
             ),
             (
                 "peer_pending_rows",
                 "Rows that were pending there, as its last heartbeat gave it.",
-                {peer["node_id"]: peer["pending_rows"] for peer in heard},
+                {peer["node_id"]: peer["pending_rows"] for peer in reported},
             ),
             (
                 "peer_lag_seconds",
                 "Lag of the other node, as its last heartbeat gave it.",
-                {peer["node_id"]: peer["lag_seconds"] for peer in heard},
+                {peer["node_id"]: peer["lag_seconds"] for peer in reported},
             ),
         ):
             gauge = GaugeMetricFamily(self._prefix + name, text, labels=["node_id", "peer"])

@@ -1,6 +1,6 @@
 """What the page asks its node for, as a node answers it.
 
-Invariant: nothing of the web stack is needed to answer: a node has it in memory only once somebody asks.
+Invariant: nothing of the web stack is needed to answer: a node has it in memory only once a client asks.
 """
 
 from __future__ import annotations

@@ -198,7 +198,7 @@ def test_folders_of_ours_are_for_their_owner_alone_whatever_the_umask(tmp_path: 
 
 
 @pytest.mark.parametrize("which", range(3))
-@pytest.mark.parametrize(("mode", "who"), [(0o770, "its group"), (0o702, "everybody"), (0o1777, "everybody")])
+@pytest.mark.parametrize(("mode", "who"), [(0o770, "its group"), (0o702, "everyone"), (0o1777, "everyone")])
 def test_a_folder_that_others_may_write_is_refused(tmp_path: Path, which: int, mode: int, who: str) -> None:
     folder = folders(tmp_path)[which]
     folder.chmod(mode)

@@ -194,7 +194,7 @@ def test_a_refused_route_is_told_for_a_while_with_where_and_what_to_do(line: str
     refusals = Refusals()
     refusals.source = "cluster secret /a/b"
     assert refusals.said(0.0) == ""
-    assert refusals.heard(line, 100.0)
+    assert refusals.note_line(line, 100.0)
     assert told in refusals.said(100.0)
     assert told in refusals.said(100.0 + Refusals.SECONDS - 1)
     assert ("/a/b" in refusals.said(100.0)) is ("same name" not in told)
@@ -204,7 +204,7 @@ def test_a_refused_route_is_told_for_a_while_with_where_and_what_to_do(line: str
 @pytest.mark.parametrize("line", OTHERS)
 def test_other_lines_are_no_refusal(line: str) -> None:
     refusals = Refusals()
-    assert not refusals.heard(line, 1.0)
+    assert not refusals.note_line(line, 1.0)
     assert refusals.said(1.0) == ""
 
 

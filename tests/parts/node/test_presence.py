@@ -47,7 +47,7 @@ def heartbeat(node: str, *, every: float = 3.0, leaving: bool = False) -> Heartb
 def test_another_process_under_this_nodes_id_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     a = listening()
     for session in ("s", "other", "other"):
-        a.hear(Heartbeat("a", session, 3.0, host="db-2"), 1.0)
+        a.receive(Heartbeat("a", session, 3.0, host="db-2"), 1.0)
     assert caplog.messages == ["found another process on host db-2 as node a; stop one of the two"]
     assert states(a) == {}
 
@@ -56,7 +56,7 @@ def test_made_up_processes_under_this_nodes_id_do_not_fill_the_log(caplog: pytes
     a = listening()
     for _ in range(2):
         for number in range(100):
-            a.hear(Heartbeat("a", f"session {number}", 3.0), 1.0)
+            a.receive(Heartbeat("a", f"session {number}", 3.0), 1.0)
     assert len(caplog.messages) == MOST_TWINS
 
 
@@ -70,18 +70,18 @@ def test_a_peer_that_goes_and_comes_back_is_logged_once_each(log: pytest.LogCapt
     a = listening()
     a.look(0.0)
     for node in ("b", "c"):
-        a.hear(heartbeat(node), 1.0)
+        a.receive(heartbeat(node), 1.0)
     a.look(2.0)
     for now in range(3, 60):
-        a.hear(heartbeat("b"), now)
+        a.receive(heartbeat("b"), now)
         a.look(now)
     assert states(a) == {"b": "up", "c": "silent"}
-    a.hear(heartbeat("c"), 61.0)
+    a.receive(heartbeat("c"), 61.0)
     a.look(62.0)
     assert states(a) == {"b": "up", "c": "up"}
     assert log.messages == [
         "peers are up: b, c",
-        "peers are silent: c (last heard 10 s ago)",
+        "peers are silent: c (last heartbeat 10 s ago)",
         "peers are back: c (silent for 60 s)",
     ]
 
@@ -89,18 +89,18 @@ def test_a_peer_that_goes_and_comes_back_is_logged_once_each(log: pytest.LogCapt
 def test_many_peers_that_go_together_are_one_line(log: pytest.LogCaptureFixture) -> None:
     a = listening()
     for number in range(20):
-        a.hear(heartbeat(f"n{number:02}"), 1.0)
+        a.receive(heartbeat(f"n{number:02}"), 1.0)
     a.look(1.0)
     a.look(1.0 + LEFT)
     assert len(log.messages) == 2
-    assert all(f"n{number:02} (last heard 9 s ago)" in log.messages[1] for number in range(20))
+    assert all(f"n{number:02} (last heartbeat 9 s ago)" in log.messages[1] for number in range(20))
 
 
 def test_however_many_heartbeats_come_between_two_looks_each_node_is_news_once(log: pytest.LogCaptureFixture) -> None:
     a = listening()
     for turn in range(200):
         for number in range(NAMED + 10):
-            a.hear(heartbeat(f"n{number:02}", leaving=turn % 2 == 1), 1.0)
+            a.receive(heartbeat(f"n{number:02}", leaving=turn % 2 == 1), 1.0)
     assert sum(map(len, a._news.values())) == 2 * (NAMED + 10)
     a.look(1.0)
     names = ", ".join(f"n{number:02}" for number in range(NAMED))
@@ -109,7 +109,7 @@ def test_however_many_heartbeats_come_between_two_looks_each_node_is_news_once(l
 
 def test_an_outage_of_this_node_makes_no_peer_silent(log: pytest.LogCaptureFixture) -> None:
     a = listening()
-    a.hear(heartbeat("b"), 1.0)
+    a.receive(heartbeat("b"), 1.0)
     a.look(1.0)
     a._status.nats_connected = False
     a.look(1000.0)
@@ -117,7 +117,7 @@ def test_an_outage_of_this_node_makes_no_peer_silent(log: pytest.LogCaptureFixtu
     a._status.nats_connected = True
     a.look(1001.0)
     assert states(a) == {"b": "unknown"}, "it has its time to be heard"
-    a.hear(heartbeat("b"), 1002.0)
+    a.receive(heartbeat("b"), 1002.0)
     a.look(1003.0)
     assert log.messages == ["peers are up: b"]
 
@@ -128,27 +128,27 @@ def test_a_known_peer_that_is_never_heard_is_silent(log: pytest.LogCaptureFixtur
     a.look(0.0)
     a.look(LEFT)
     assert states(a) == {"b": "silent"}
-    assert log.messages == ["peers are silent: b (not heard since this node's start)"]
+    assert log.messages == ["peers are silent: b (no heartbeat since this node's start)"]
 
 
 def test_a_peer_that_stops_is_not_silent(log: pytest.LogCaptureFixture) -> None:
     a = listening()
-    a.hear(heartbeat("b"), 1.0)
+    a.receive(heartbeat("b"), 1.0)
     a.look(1.0)
-    a.hear(heartbeat("b", leaving=True), 2.0)
+    a.receive(heartbeat("b", leaving=True), 2.0)
     a.look(1000.0)
     assert states(a) == {"b": "stopped"}
-    a.hear(heartbeat("b"), 1001.0)
+    a.receive(heartbeat("b"), 1001.0)
     a.look(1002.0)
     assert log.messages == ["peers are up: b", "peers stopped: b", "peers are up: b"]
 
 
 def test_a_forgotten_peer_is_gone_until_it_is_heard() -> None:
     a = listening()
-    a.hear(heartbeat("b"), 0.0)
+    a.receive(heartbeat("b"), 0.0)
     a.forget("b")
     assert states(a) == {}
-    a.hear(heartbeat("b"), 1.0)
+    a.receive(heartbeat("b"), 1.0)
     assert states(a) == {"b": "up"}
 
 
@@ -157,7 +157,7 @@ def test_a_peer_within_its_own_interval_never_counts_as_silent(beats: list[tuple
     """Whatever interval a peer announces, it has three of them."""
     a, now = listening(), 1.0
     for every, late in beats:
-        a.hear(heartbeat("b", every=every), now)
+        a.receive(heartbeat("b", every=every), now)
         now += min(every * 1.2 + late * every / 5, every * MISSED)
         a.look(now)
         assert states(a) == {"b": "up"}
@@ -167,14 +167,14 @@ def test_a_peer_within_its_own_interval_never_counts_as_silent(beats: list[tuple
 def test_a_node_hears_a_bounded_number_of_heartbeats(nodes: int) -> None:
     a = listening()
     for number in range(nodes - 1):
-        a.hear(heartbeat(f"n{number}"), 0.0)
+        a.receive(heartbeat(f"n{number}"), 0.0)
     assert nodes / a.every <= MOST_A_SECOND
 
 
 def test_the_list_of_peers_is_bounded() -> None:
     a = listening()
     for number in range(MOST_PEERS + 50):
-        a.hear(heartbeat(f"n{number}"), 0.0)
+        a.receive(heartbeat(f"n{number}"), 0.0)
     assert len(a._status.peers) == MOST_PEERS
 
 
@@ -191,7 +191,7 @@ def test_no_bytes_make_a_heartbeat_raise(data: bytes) -> None:
     found = decode(data)
     if found is not None:
         a = listening()
-        a.hear(found, 1.0)
+        a.receive(found, 1.0)
         a.look(2.0)
         assert a._status.report()["peers"] is not None
 

@@ -108,7 +108,7 @@ async def test_a_file_that_the_application_made_meanwhile_stays(
         return await usual(tape)
 
     monkeypatch.setattr(Tape, "end", end)
-    with pytest.raises(DatabaseError, match="was made by somebody else meanwhile"):
+    with pytest.raises(DatabaseError, match="was made by another program meanwhile"):
         await newcomer.builder().make(newcomer.snapshot)
     assert newcomer.app.execute("SELECT x FROM own").get == 1
 
@@ -191,7 +191,7 @@ async def test_a_table_that_the_application_makes_in_its_empty_file_meanwhile_st
         pour(building, path)
 
     monkeypatch.setattr("harmonylite.recovery.build_database.pour", late)
-    with pytest.raises(DatabaseError, match="made by somebody else meanwhile"):
+    with pytest.raises(DatabaseError, match="made by another program meanwhile"):
         await newcomer.builder().make(newcomer.snapshot)
     assert app.execute("SELECT name, x FROM sqlite_schema, own").fetchall() == [("own", 1)]
     app.execute("INSERT INTO own VALUES (2)")

@@ -96,7 +96,7 @@ def _report() -> dict[str, Any]:
     status = NodeStatus(node_id="n1", version="1", region={"region": "b", "primary": "a", "reachable": True})
     status.shard(0).last = 9
     status.part("nats").waiting("why")
-    status.peers["n2"] = Peer("n2", "up", heard=1.0)
+    status.peers["n2"] = Peer("n2", "up", seen=1.0)
     return status.report()
 
 

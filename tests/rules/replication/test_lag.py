@@ -39,7 +39,7 @@ class World:
             state.position += 1
             self.lag.moved(self.now, self.known())
         elif step == "look":
-            self.lag.heard(self.now + self.skew, self.now)
+            self.lag.observe(self.now + self.skew, self.now)
             state.last = len(self.stored)
             self.lag.moved(self.now)
             self.lag.moved(self.now, self.known())
@@ -64,7 +64,7 @@ class World:
 @given(STEPS, SKEWS)
 def test_whatever_happens_the_lag_is_the_oldest_messages_age(steps: Steps, skew: float) -> None:
     world = World(skew)
-    world.lag.heard(world.now + skew, world.now)
+    world.lag.observe(world.now + skew, world.now)
     for step, passes in steps:
         before, position = world.age, world.state.position
         world.now += passes
@@ -103,7 +103,7 @@ def test_a_message_from_before_the_start_has_its_whole_age() -> None:
 def test_without_the_servers_clock_the_age_counts_from_when_it_was_seen() -> None:
     state = ShardStatus(0, last=4)
     lag = Lag(state)
-    lag.heard(0.0, 1000.0)
+    lag.observe(0.0, 1000.0)
     lag.moved(1000.0)
     assert lag.undated == 1
     assert state.behind_since == 1000.0
@@ -112,6 +112,6 @@ def test_without_the_servers_clock_the_age_counts_from_when_it_was_seen() -> Non
 def test_a_server_whose_clock_is_set_back_makes_no_negative_age() -> None:
     state = ShardStatus(0, last=4)
     lag = Lag(state)
-    lag.heard(50.0, 1000.0)
+    lag.observe(50.0, 1000.0)
     lag.moved(1000.0, 90.0)
     assert state.behind_since <= 1000.0

@@ -36,23 +36,23 @@ from harmonylite.errors import DatabaseBusyError, DatabaseReplacedError, RowRefu
 from harmonylite.schema.sql import quote
 
 FEW = 64
-"""So many rows are few: new ones are published without being named in the log first, a transaction less on their way;
+"""Up to this many rows are few: new ones are published without being named in the log first, which saves a transaction;
 of folded ones the commit alone writes the mirror's pages."""
 SHORT_WAIT_MS = 10
-"""How long a write of the node's that can be done without waits for the lock, in milliseconds."""
+"""How long an optional write of the node's waits for the lock, in milliseconds."""
 MOST_UNNOTED = 1_000
-"""So many rows and change sets may come back before the database says so, also to an application that never rests: a
-restart looks at each of them once more, and its log keeps them."""
+"""This many rows and change sets may come back before they are noted in the database, even if the application never
+rests: a restart checks each of them again, and its log keeps them."""
 LARGE = 10_000
-"""A batch of at least this many rows gives its memory back."""
+"""After a batch of at least this many rows, memory is released."""
 
 
 class _UndoneError(Exception):
-    """Ends a transaction that was only a try."""
+    """Rolls back a trial transaction."""
 
 
 class Applying:
-    """Knows this session's change sets under way (*flights*). ``check`` raises where what was read can't be relied on.
+    """Knows this session's change sets in flight (*flights*). ``check`` raises where what was read can't be relied on.
 
     ``installed`` is set by `install`. ``folds`` counts the batches that held change sets of others. ``naming_own``:
     change sets of this node come back that the log does not name any more, for they went into another order, too.
@@ -85,7 +85,7 @@ class Applying:
 
     @contextmanager
     def unit(self, doing: str, *, immediate: bool = False) -> Iterator[None]:
-        """Run a transaction; when it fails, take what was read of the log for lost."""
+        """Run a transaction; if it fails, discard what was read of the log."""
         try:
             with transaction(self._connection, doing, immediate=immediate):
                 yield
@@ -108,11 +108,11 @@ class Applying:
         return Flight(log_id, self.folds, self.seen())
 
     def many_new(self) -> bool:
-        """Return whether so many rows are beyond the watermarks that they are better named in the log, once."""
+        """Return whether enough rows are above the watermarks to name them in the log, once."""
         return self._log.find_above_watermark(self.installed.by_id) >= FEW
 
     def takes_off(self, number: int, flight: Flight) -> None:
-        """Change set ``number`` of this session is under way."""
+        """Take note that change set ``number`` of this session is in flight."""
         self._flights[number] = flight
 
     def seen(self) -> int:
@@ -133,7 +133,7 @@ class Applying:
             return [compare(self._connection, table, unlogged=True) for table in self.installed.tables.values()]
 
     def name_new_rows(self) -> bool:
-        """Name the rows beyond the watermarks in the log, unless the write lock isn't free; return True."""
+        """Name the rows above the watermarks in the log, unless the write lock isn't free; return True."""
         return self._others.politely(self._name_new_rows)
 
     def _name_new_rows(self, until: float) -> bool:
@@ -156,7 +156,7 @@ class Applying:
         self._log.drop_images(self.installed.tables.values())
 
     def nothing_differs(self, read: Flight) -> None:
-        """What was read is equal in database and mirror."""
+        """Take note that what was read is equal in database and mirror."""
         tables = self.installed.tables.values()
         if any(table.images for table in tables) or read.log_id > self._log.cleared():
             self.unnoted += 1
@@ -166,13 +166,13 @@ class Applying:
             self.note()
 
     def _settled(self, read: Flight) -> None:
-        """Nothing of what was read is pending any more, nor under way."""
+        """Take note that nothing of what was read is pending or in flight any more."""
         self._back = read
         self._log.settle(read.log_id, read.seen)
         self._log.drop_images(self.installed.tables.values())
 
     def note(self) -> None:
-        """Let the database say what its mirror knows of it, politely: positions, log, watermarks.
+        """Note in the database what its mirror knows of it, without disturbing others: positions, log, watermarks.
 
         Raises SchemaMovedError, DatabaseBusyError.
         """
@@ -205,7 +205,7 @@ class Applying:
             raise
 
     def _attempt(self, batch: AtomicBatch, fragments: Sequence[Fragment], *, merge: bool) -> RowRefusedError | None:
-        """Apply ``fragments`` of ``batch`` and undo it; return what SQLite says against it."""
+        """Apply ``fragments`` of ``batch`` and roll back; return SQLite's objection."""
         try:
             self._apply(replace(batch, fragments=tuple(fragments)), merge=merge, undo=True)
         except _UndoneError:
@@ -290,7 +290,7 @@ class Applying:
         self._log.name_new(t for t in tables if t.shape.name in fold.done or t.id in held or (named and t.shape.refers))
         if self.naming_own:
             name_rows(self._connection, self._log, mine)
-        self._log.refresh(self.installed.by_id, beyond=False)
+        self._log.refresh(self.installed.by_id, above=False)
         for flight in landing.values():
             self.clear_log(flight.log_id, flight.seen)
         settle_own(self._connection, self._log, self.installed.tables, mine)
@@ -305,7 +305,7 @@ class Applying:
         return Named(self._connection, self.installed.tables)
 
     def _forget_touched(self, folded: Iterable[Folded]) -> None:
-        """Leave nothing of a fold that is not merged for the next one that is: it would grow with every echo."""
+        """Drop what a fold without a merge left in scratch tables: it would grow with every own change set."""
         for each in folded:
             each.table.empty("touched")
 
@@ -317,14 +317,14 @@ class Applying:
     def clear_log(self, upto: int, seen: int) -> None:
         """Take what was logged up to ``upto`` for published or equal; runs in a transaction that writes the database.
 
-        So are rows that were beyond a watermark then, if no process wrote since the database's data_version was
+        So are rows that were above a watermark then, if no process wrote since the database's data_version was
         ``seen``.
         """
         tables = self.installed.by_id
         self._log.clear(tables, upto)
         if self.seen() == seen:
-            beyond = self._log.watermarks.beyond(tables.values())
-            self._log.watermarks.raise_all(tables[number] for number in beyond)
+            above = self._log.watermarks.above(tables.values())
+            self._log.watermarks.raise_all(tables[number] for number in above)
         if merge_base.any_there(self._connection):
             self._log.refresh(tables)
             merge_base.forget_unlogged(self._connection, tables)
@@ -345,12 +345,12 @@ class Applying:
         self.installed.stale = frozenset()
 
     def same_schema(self) -> None:
-        """Raise SchemaMovedError when the database's schema is another than the one installed for."""
+        """Raise SchemaMovedError if the database's schema differs from the installed one."""
         if schema_version(self._connection) != self.installed.version:
             raise SchemaMovedError("the database's schema has changed")
 
     def retry_held(self) -> None:
-        """Put back the held rows that nothing is in the way of any more."""
+        """Release held rows that no longer clash."""
         self.holding = bool(self._held())
         if self.holding:
             self._others.politely(self._retry_held)
@@ -365,7 +365,7 @@ class Applying:
             self._merge({}, None, held)
 
     def _held(self) -> set[int]:
-        """Return the numbers of the tables of which rows are held."""
+        """Return the numbers of tables with held rows."""
         return {number for (number,) in rows(self._connection, f"SELECT DISTINCT t FROM main.{quote(HELD)}")}
 
     def _merge(self, folded: dict[str, Folded], own: Own | None, held: set[int]) -> int:

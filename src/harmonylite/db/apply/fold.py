@@ -144,7 +144,7 @@ class Fold:
     # rows that are new ------------------------------------------------------------------------------------------
 
     def _leave_fresh(self, table: TrackedTable, folded: Folded) -> None:
-        """From here on the table's keys are followed one by one."""
+        """From here on, track the table's keys one by one."""
         if folded.fresh:
             folded.fresh = False
             if folded.rows:
@@ -188,7 +188,7 @@ class Fold:
         self._insert_staged(fragment, table, folded, present, displacing)
 
     def _settle(self, fragment: Fragment, table: TrackedTable, folded: Folded, displacing: Tables) -> None:
-        """Insert the parts that wait: all at once where nothing is in their way, else one after the other."""
+        """Insert the parts that wait: all at once if nothing clashes, else one after the other."""
         parts, folded.waiting = folded.waiting, []
         if not parts:
             return
@@ -220,7 +220,7 @@ class Fold:
             displacing[table.shape.name] = table
 
     def _plain_insert(self, table: TrackedTable, present: Sequence[int], which: str, *, whole: bool) -> bool:
-        """Insert rows of ``incoming`` unless something is in their way; ``whole``: no key among them holds NULL."""
+        """Insert rows of ``incoming`` unless one clashes; ``whole``: no key among them holds NULL."""
         shape = table.shape
         columns, values = shape.into(present, "x.c{}".format)
         sql = (

@@ -1,4 +1,4 @@
-"""Look at the log without a capture: take it over, and count what is pending.
+"""Read the log without a capture: take it over, and count pending rows.
 
 Invariant: new rows are named in the log first where they are many, so that none is taken over twice.
 """

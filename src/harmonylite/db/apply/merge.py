@@ -1,4 +1,5 @@
-"""Merge: bring the rows that a fold touched from the mirror into the database, three ways where the writer was faster.
+"""Merge: bring the rows that a fold touched from the mirror into the database, three ways if the local writer changed
+them, too.
 
 Invariant: afterwards a touched row that is not pending is equal in database and mirror, or held back; of a pending row,
 what the local writer changed stays and everything else is the mirror's.
@@ -55,7 +56,7 @@ class Merge:
         table.empty("touched")
 
     def _find(self, table: TrackedTable, folded: Folded, *, held: bool) -> bool:
-        """Bring all touched keys together; return whether some are pending."""
+        """Collect all touched keys; return whether some are pending."""
         keys = len(table.shape.keys)
         sources = []
         if folded.fresh:
@@ -152,7 +153,7 @@ class Merge:
     def _slowly(self, table: TrackedTable, *, pending: bool) -> None:
         """Take every touched row that is to change out, merge the pending ones, then put back what fits.
 
-        A row that would clash with a pending one is held back: its own change set, or the other's, settles it.
+        A row that would clash with a pending one is held back: its own change set, or the other's, resolves it.
         """
         shape = table.shape
         columns = [shape.columns[i] for i in shape.compared]

@@ -29,8 +29,8 @@ def _emptied(table: TrackedTable) -> str:
 def of_part(connection: apsw.Connection, table: TrackedTable, part: TableBlock) -> dict[int, int]:
     """Return the new numbers of rows of ``part`` that are to be inserted, by those that they came with.
 
-    So are those of updated rows that the mirror lacks: somebody deleted them meanwhile, and may have made them again.
-    Where another record has the number by now, it is that of the record that the writer saw, if that is there.
+    So are those of updated rows that the mirror lacks: another node deleted them meanwhile, and may have made them
+    again. Where another record has the number by now, it is that of the record that the writer saw, if that is there.
     """
     identity = table.shape.identity
     if not set(identity) <= set(part.columns):

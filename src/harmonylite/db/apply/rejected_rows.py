@@ -1,4 +1,4 @@
-"""Find the row that SQLite refuses among all that a batch brings, by trying ever fewer of them.
+"""Find the row of a batch that SQLite refuses, by bisection.
 
 SQLite says which column refuses a value (of a STRICT table, NOT NULL, INTEGER PRIMARY KEY, an index on an expression),
 but neither in which row nor with which message the value came.
@@ -19,7 +19,7 @@ from harmonylite.errors import PoisonError, RowRefusedError
 from harmonylite.wire import Block, TableBlock, Updates, encode_block, encode_tables
 
 Try = Callable[[Sequence[Fragment]], RowRefusedError | None]
-"""Applies fragments, undoes that, and returns what SQLite said against it."""
+"""Applies fragments, rolls back, and returns SQLite's objection."""
 
 
 def refusal(fragments: Sequence[Fragment], attempt: Try) -> PoisonError | None:

@@ -18,7 +18,7 @@ from harmonylite.db.tracking.tracked_table import TrackedTable
 from harmonylite.schema.sql import PRIVATE, quote
 
 PAIRS = f"temp.{quote(PRIVATE + 'renumbered')}"
-"""Old and new numbers of one table's rows, and one that nothing has, for those that change places."""
+"""Old and new numbers of one table's rows, and an unused one, for rows that swap numbers."""
 
 
 def settle_own(connection: apsw.Connection, log: ChangeLog, tables: Mapping[str, TrackedTable], own: Own) -> None:
@@ -33,7 +33,7 @@ def settle_own(connection: apsw.Connection, log: ChangeLog, tables: Mapping[str,
         if pairs := moved.get(table.shape.name):
             _settle(connection, log, tables, table, pairs)
     if moved:
-        log.refresh({table.id: table for table in tables.values()}, beyond=False)
+        log.refresh({table.id: table for table in tables.values()}, above=False)
     if own.fragments and merge_base.any_there(connection):
         merge_base.lay_over(connection, own)
 
@@ -51,7 +51,7 @@ def find_again(
             _settle(connection, log, tables, table, pairs)
             for fragment in own.fragments:
                 own.named.moved.setdefault(fragment.id, {})[table.shape.name] = pairs
-            log.refresh({table.id: table for table in tables.values()}, beyond=False)
+            log.refresh({table.id: table for table in tables.values()}, above=False)
 
 
 def join(
@@ -111,7 +111,7 @@ def _pair(connection: apsw.Connection, pairs: Mapping[int, int]) -> None:
 
 
 def _make_room(connection: apsw.Connection, table: TrackedTable) -> None:
-    """Have rows move on that were written here meanwhile, and have a number that the mirror gives another record."""
+    """Renumber rows that were written here meanwhile under a number that the mirror gives another record."""
     shape = table.shape
     key, there = shape.read(shape.keys[0], "d"), shape.read(shape.keys[0], "m")
     own = [f"d.{quote(name)}" for name in shape.identity]
@@ -152,7 +152,7 @@ def _children(tables: Mapping[str, TrackedTable], table: TrackedTable) -> Sequen
 
 
 def _refer(child: TrackedTable, column: str) -> str:
-    """Return the statement that lets all references follow."""
+    """Return the statement that updates all references."""
     new = f"(SELECT p.new FROM {PAIRS} AS p WHERE p.old = d.{quote(column)})"
     return (
         f"UPDATE OR IGNORE {child.main} AS d SET {quote(column)} = {new}"
@@ -161,7 +161,7 @@ def _refer(child: TrackedTable, column: str) -> str:
 
 
 def _follow(connection: apsw.Connection, log: ChangeLog, child: TrackedTable, column: str) -> None:
-    """Let references follow that were written here and are not published: all others are the mirror's."""
+    """Update references that were written here and are not published: all others are the mirror's."""
     shape = child.shape
     logged = f"EXISTS (SELECT 1 FROM {child.scratch('logged')} AS x WHERE {shape.same('d', 'x')})"
     published = (

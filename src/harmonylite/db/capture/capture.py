@@ -1,7 +1,7 @@
-"""Capture: read the pending rows in one read transaction and write them down as one change set.
+"""Capture: read the pending rows in one read transaction and encode them as one change set.
 
 Invariant: what is captured is the state of whole transactions, found by comparing database and mirror; the log only
-said where to look.
+says where to look.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class Outgoing:
             yield self.payload(shard, index)
 
     def close(self) -> None:
-        """Give the blocks' place back."""
+        """Release the blocks' storage."""
         self.spool.close()
 
 

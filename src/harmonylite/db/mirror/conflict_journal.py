@@ -78,7 +78,7 @@ class Overruled:
 class Authors:
     """Who wrote a column of a row last before the change set at ``seq`` of a shard, as far as the recent ones show.
 
-    Each of those is decoded at most once, newest first, and only as far back as somebody asks: after a failover, or a
+    Each of those is decoded at most once, newest first, and only as far back as the caller asks: after a failover, or a
     cut that lasted, what is overruled was written long before. Where a large change set, of which only the writer is
     kept, may have written the row later than the one that is found, no node is named rather than the wrong one.
     """

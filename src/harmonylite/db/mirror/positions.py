@@ -52,14 +52,14 @@ def history_of(connection: apsw.Connection, schema: str) -> str:
     return mirror_file.get_state(connection, schema, HISTORY) or ""
 
 
-def beyond(one: Lineage, other: Lineage) -> set[int]:
+def shards_ahead(one: Lineage, other: Lineage) -> set[int]:
     """Return the shards on which the one is further than the other; one has no position where nothing was folded."""
     return {s for s, p in one.positions.items() if p.seq > other.positions.get(s, Position(s)).seq}
 
 
 def mirror_is_behind(connection: apsw.Connection) -> bool:
     """Return whether the database holds more than the mirror, as a crash between their commits leaves them."""
-    return bool(beyond(database_lineage(connection), read_lineage(connection, "mirror")))
+    return bool(shards_ahead(database_lineage(connection), read_lineage(connection, "mirror")))
 
 
 def is_older(connection: apsw.Connection) -> bool:

@@ -30,14 +30,14 @@ def exchanged(
 ) -> Iterator[None]:
     """Attach ``incoming`` as ``mirror``, and the mirror ``current`` as ``base``, while the block runs.
 
-    When it ends well, ``incoming`` takes the place of ``current``. Raises DatabaseBusyError while somebody reads the
-    mirror.
+    When it ends well, ``incoming`` takes the place of ``current``. Raises DatabaseBusyError while another process reads
+    the mirror.
     """
     mirror_file.use_wal(incoming)
     with readers.alone():
         with mapped(f"checkpoint {current}"):
             if value(connection, "PRAGMA mirror.wal_checkpoint(TRUNCATE)"):
-                raise DatabaseBusyError(f"the mirror {current} can't be exchanged while somebody reads it")
+                raise DatabaseBusyError(f"the mirror {current} can't be exchanged while another process reads it")
             connection.execute("DETACH base")
             connection.execute("DETACH mirror")
         done = False

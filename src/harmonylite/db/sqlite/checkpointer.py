@@ -7,7 +7,8 @@ further than what the oldest reader sees (SQLite: wal, section 2.2), so the comm
 log then grows to `MOST_BYTES`, not to the usual four million, before it starts again.
 
 Invariant: all of it is SQLite's own interface, and every lock is one of its: a process that dies at any instant leaves
-nothing behind, and the application copies by itself again. Nothing here writes a row, or waits for anybody's lock.
+nothing behind, and the application copies by itself again. Nothing here writes a row, or waits for another process's
+lock.
 """
 
 from __future__ import annotations
@@ -52,7 +53,8 @@ REST = 30.0
 
 
 class Checkpointer:
-    """Tends the log of ``database`` on a thread of its own while `running`; `wake` says that somebody may have written.
+    """Tends the log of ``database`` on a thread of its own while `running`; `wake` says that a process may have
+    written.
 
     ``rest``: seconds without a write after which the room is given back. ``enabled``: false leaves the log to SQLite.
     ``others``: returns whether another process has a transaction open; SQLite itself doesn't look for one that reads
@@ -163,7 +165,7 @@ class CheckpointedWal:
             self._still = self._still + 1 if length == self._last else 0
             self._last = length
             self._act(length, copied)
-        except apsw.BusyError:  # somebody has the whole file for a moment
+        except apsw.BusyError:  # another connection has the whole file for a moment
             return False
         return not self._still
 
@@ -200,7 +202,9 @@ class CheckpointedWal:
             held.execute("ROLLBACK")
 
     def cut(self) -> None:
-        """Give back the room of a log that grew long; not while somebody reads or writes, nor before all is copied."""
+        """Give back the room of a log that grew long; not while another connection reads or writes, nor before all is
+        copied.
+        """
         self.long = False
         with suppress(apsw.BusyError):
             length, copied = self._length()
@@ -215,7 +219,7 @@ class CheckpointedWal:
     def _copy(self) -> None:
         if self._file.look():  # then nothing of the log may get into it
             return
-        with suppress(apsw.BusyError):  # somebody else does it just now
+        with suppress(apsw.BusyError):  # another connection does it just now
             self._checkpointer.wal_checkpoint("main", apsw.SQLITE_CHECKPOINT_PASSIVE)
 
 

@@ -85,7 +85,7 @@ def uri_path(path: Path) -> str:
 
 
 def stand_in(*given: Any) -> str | int | float | bytes:
-    """Return a value that hardly anybody else has, always the same one; ``given``: its affinity, and a key's texts."""
+    """Return a value that hardly any other row has, always the same one; ``given``: its affinity, and a key's texts."""
     affinity, *key = given
     made = sha256(chr(0).join(key).encode()).digest()
     if affinity in ("TEXT", "BLOB"):

@@ -1,7 +1,7 @@
 """Who may use a file: what takes a database's place has its mode, owner and group, and no copy of it is ever wider.
 
 Invariant: a file has its rights before it holds a byte. Where this user can't give a file to the owner or group that
-the one before had, the rights that would go to somebody else are left out. No file that SQLite has open is opened here:
+the one before had, rights that would go to another user are left out. No file that SQLite has open is opened here:
 mode and owner are read and set by name, so no lock of SQLite's is dropped.
 """
 

@@ -129,7 +129,9 @@ class OtherTransactions:
             self._ends, self._locked = until if again else 0.0, time.monotonic()
 
     def _refuse(self) -> bool:
-        """Make SQLite roll back instead of a commit, where somebody has begun to read and does not end soon."""
+        """Make SQLite roll back instead of a commit, where another connection has begun to read and does not end
+        soon.
+        """
         until, self._ends, now = self._ends, 0.0, time.monotonic()
         if now >= until or self._free(min(until, now + SHORT, max(now, self._locked + HELD_LOCK))):
             return False

@@ -1,4 +1,4 @@
-"""Notice that somebody wrote the database's file itself, behind its write-ahead log.
+"""Notice that a program wrote the database's file itself, behind its write-ahead log.
 
 While the log is in use a checkpoint alone writes the file, and says in the ``-shm`` how far it comes (SQLite:
 walformat, section 2.1). A program that keeps the whole file in memory and writes it back, or copies another one over
@@ -164,7 +164,7 @@ class Overwriting:
         return self._bytes(0, HEADER)
 
     def _bytes(self, start: int, size: int) -> bytes:
-        """Return bytes of the file, zeros beyond its end."""
+        """Return bytes of the file, zeros after its end."""
         read = ctypes.create_string_buffer(size)
         if (code := self._read(self._file, read, size, start)) not in (0, apsw.SQLITE_IOERR_SHORT_READ):
             raise OSError(f"SQLite's error {code} at byte {start} of {self._path}")

@@ -1,4 +1,4 @@
-"""Notice that somebody may have written to the database.
+"""Notice that a process may have written to the database.
 
 Invariant: a hint only. The kernel's events about the folder wake at once; a slow poll makes good for what they miss
 (overflow, network file systems, other systems than Linux). Nothing here opens the application's files.

@@ -21,7 +21,7 @@ from harmonylite.schema.sql import quote
 class ChangeLog:
     """The log as far as this connection has taken it over into the ``logged`` scratch tables.
 
-    Rows beyond a table's watermark count as logged with the newest id, but for those that are under way and still as
+    Rows above a table's watermark count as logged with the newest id, but for those that are under way and still as
     they were captured. Every method runs within a transaction of the caller's that reads (``refresh``,
     ``keep_images``) or writes (the rest) the database. ``settled``: the id up to which this session
     found nothing pending, which the database need not say: after a restart it is looked at once more.
@@ -32,7 +32,7 @@ class ChangeLog:
         self._connection = connection
         self._known = self.settled = 0
         self._settled_at: int | None = None
-        self._beyond: dict[int, int] = {}
+        self._above: dict[int, int] = {}
         self._captured_at = 0
 
     def forget(self) -> None:
@@ -44,19 +44,19 @@ class ChangeLog:
         """Return the id up to which the log is done with."""
         return int(value(self._connection, f"SELECT value FROM main.{quote(STATE)} WHERE name = 'cleared'") or 0)
 
-    def refresh(self, tables: Mapping[int, TrackedTable], *, beyond: bool = True, look: bool = True) -> int:
+    def refresh(self, tables: Mapping[int, TrackedTable], *, above: bool = True, look: bool = True) -> int:
         """Take over what was logged since the last time; return the newest id of the log.
 
-        ``beyond``: and the rows above the watermarks; ``look``: those `find_above_watermark` did not just read.
+        ``above``: and the rows above the watermarks; ``look``: those `find_above_watermark` did not just read.
         """
         newest = int(value(self._connection, f"SELECT max(id) FROM main.{quote(LOG)}") or 0)
         if newest > self._known:
             self._take_entries(tables, newest)
             self._known = newest
-        if beyond:
+        if above:
             if look:
                 self.find_above_watermark(tables)
-            for number, top in self._beyond.items():
+            for number, top in self._above.items():
                 table = tables[number]
                 self._take_range(table, self.watermarks.of(table) or 0, top, self._known)
         return self._known
@@ -70,18 +70,18 @@ class ChangeLog:
         self.settled, self._settled_at = max(self.settled, upto), seen
 
     def find_above_watermark(self, tables: Mapping[int, TrackedTable]) -> int:
-        """Look which tables have rows beyond their watermark; return how many rows that are, at most."""
+        """Look which tables have rows above their watermark; return how many rows that are, at most."""
         if self.seen() == self._settled_at:
-            self._beyond = {}
+            self._above = {}
             return 0
-        self._beyond = self.watermarks.beyond(tables.values())
-        return sum(top - (self.watermarks.of(tables[number]) or 0) for number, top in self._beyond.items())
+        self._above = self.watermarks.above(tables.values())
+        return sum(top - (self.watermarks.of(tables[number]) or 0) for number, top in self._above.items())
 
     def name_new(self, tables: Iterable[TrackedTable]) -> None:
         """Raise the watermarks to the newest rows, with an entry for those that may be pending; see `Watermarks`."""
         if self.seen() == self._settled_at:
             listed = {table.id: table for table in tables}
-            self.watermarks.raise_all(listed[number] for number in self.watermarks.beyond(listed.values()))
+            self.watermarks.raise_all(listed[number] for number in self.watermarks.above(listed.values()))
         else:
             self.watermarks.log_ranges(tables)
 
@@ -173,10 +173,10 @@ class ChangeLog:
         )
 
     def keep_images(self, tables: Mapping[int, TrackedTable], log_id: int) -> None:
-        """Remember how the rows look that the last refresh met beyond the watermarks, with the log at ``log_id``."""
+        """Remember how the rows look that the last refresh met above the watermarks, with the log at ``log_id``."""
         self.drop_images(tables.values())
         self._captured_at = log_id
-        for number in self._beyond:
+        for number in self._above:
             table = tables[number]
             self._connection.execute(
                 f"INSERT INTO {table.scratch('image')}({table.column_list}) SELECT {table.shape.read_all('d')}"

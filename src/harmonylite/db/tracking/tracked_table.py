@@ -4,7 +4,7 @@ Scratch tables live in ``temp`` and hold nothing that a crash could lose: ``logg
 newest log id), ``touched`` (keys of the fold under way), ``pending`` (those that the local writer changed), ``before``
 (rows that a three-way merge starts from), ``own`` (rows of this node's own change set coming back), ``incoming``
 (rows of the change set under way, with the old values of changed columns beside them), ``waiting`` (those of them whose
-turn has not come), ``image`` (rows beyond the watermark as they
+turn has not come), ``image`` (rows above the watermark as they
 were captured; it outlives a transaction that is undone).
 
 Invariant: a statement that is built here fits the shape that it was built for; a new shape makes a new table.

@@ -4,7 +4,7 @@ An insert mostly takes a rowid above all that are there. Its trigger then logs n
 page for each commit: its rowid shows that the row is new. Everything else is logged: an insert at or below
 the watermark, every update, every delete.
 
-Invariant: a row beyond the watermark counts as logged just now. A watermark is raised over rows only together with a
+Invariant: a row above the watermark counts as logged just now. A watermark is raised over rows only together with a
 log entry that names their range, or when no other connection can have touched them since they were captured, or when
 the node wrote them itself in this very transaction.
 """
@@ -43,8 +43,8 @@ class Watermarks:
             self._at = dict(rows(self._connection, f"SELECT t, row FROM main.{quote(WATERMARK)}"))
         return self._at.get(table.id)
 
-    def beyond(self, tables: Iterable[TrackedTable]) -> dict[int, int]:
-        """Return the tables that have rows beyond their watermark: number and largest rowid."""
+    def above(self, tables: Iterable[TrackedTable]) -> dict[int, int]:
+        """Return the tables that have rows above their watermark: number and largest rowid."""
         found: dict[int, int] = {}
         marked = [table for table in tables if table.shape.rowid and self.of(table) is not None]
         at = self._at or {}
@@ -56,12 +56,12 @@ class Watermarks:
         return found
 
     def log_ranges(self, tables: Iterable[TrackedTable]) -> None:
-        """Name the rows beyond the watermarks in the log, a range for each table, and raise those.
+        """Name the rows above the watermarks in the log, a range for each table, and raise those.
 
         The transaction writes the database.
         """
         by_id = {table.id: table for table in tables}
-        for number, top in self.beyond(by_id.values()).items():
+        for number, top in self.above(by_id.values()).items():
             self._connection.execute(
                 f"INSERT INTO main.{quote(LOG)}(t, k0, k1) VALUES (?, ?, ?)", (-number, self.of(by_id[number]), top)
             )
@@ -112,7 +112,7 @@ def forget_others(connection: apsw.Connection, numbers: Iterable[int]) -> None:
 
 
 def still_holds(connection: apsw.Connection, table: TrackedTable) -> bool:
-    """Return whether the rows beyond a watermark are surely still beyond it, though rows may have been renumbered.
+    """Return whether the rows above a watermark are surely still above it, though rows may have been renumbered.
 
     ``VACUUM`` may number the rows of a table without INTEGER PRIMARY KEY again, in their order and without gaps
     (SQLite: lang_vacuum). The newest row of then, where it still has its number, shows that none before it moved.
@@ -133,7 +133,7 @@ def still_holds(connection: apsw.Connection, table: TrackedTable) -> bool:
 
 
 def new_rows(connection: apsw.Connection, number: int, cleared: int, schema: str) -> list[tuple[int, int]]:
-    """Return the ranges of rowids, above and up to, that the log names or that are beyond a table's watermark."""
+    """Return the ranges of rowids, above and up to, that the log names or that are above a table's watermark."""
     return rows(
         connection,
         f"SELECT k0, k1 FROM {schema}.{quote(LOG)} WHERE t = ? AND id > ?"

@@ -163,7 +163,7 @@ class FailoverStreams:
                 return names
 
     async def _create(self, failover: Failover, shard: int) -> bool:
-        """Make one shard's stream; False when there is one under this name that somebody else made."""
+        """Make one shard's stream; False when there is one under this name that another cluster made."""
         start, name = failover.starts[shard], self._name(shard, failover.number)
         starts = {s: (each.parent, each.upto, each.copied) for s, each in failover.starts.items()}
         said = FailoverRecord(failover.mark, failover.since, starts)

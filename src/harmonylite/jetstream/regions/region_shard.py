@@ -93,16 +93,16 @@ class RegionShard(JetStreamShard):
         subject = failover_subject(self._prefix, self._home.region, failover.number, self.shard, self._token)
         return subject, failover_stream_name(self.name, failover.number)
 
-    def _apart(self, failover: Failover) -> Stream:
+    def _failover_stream(self, failover: Failover) -> Stream:
         return Stream(self._stream.api, failover_stream_name(self.name, failover.number), self.shard)
 
     async def _read_failover(self, failover: Failover, start: int) -> AsyncIterator[list[StreamMessage]]:
         begins = failover.starts[self.shard]
-        reads = [(self._apart(failover), max(start, begins.upto + 1), 0)]
+        reads = [(self._failover_stream(failover), max(start, begins.upto + 1), 0)]
         if start <= begins.copied:
             reads.insert(0, (self._stream, start, begins.copied))
         elif start <= begins.upto:
-            reads = [(self._apart(failover), start, 0)]  # what is missing in between is reported as a gap
+            reads = [(self._failover_stream(failover), start, 0)]  # what is missing in between is reported as a gap
         for stream, first, upto in reads:
             reader = Reader(self._link, stream, first, self._part, confirm_seconds=self._confirm_seconds)
             async with aclosing(cast("AsyncGenerator[list[StreamMessage], None]", reader.batches())) as batches:
@@ -145,14 +145,14 @@ class RegionShard(JetStreamShard):
 
     async def _info_failover(self, failover: Failover, copy: StreamInfo) -> StreamInfo:
         begins = failover.starts[self.shard]
-        info = (await self._apart(failover).details()).info
+        info = (await self._failover_stream(failover).details()).info
         joined = begins.copied == begins.upto and copy.created == begins.parent and copy.first <= begins.upto
         return replace(info, first=copy.first) if joined else info
 
     async def end(self) -> int:
         """Return the last sequence in the primary region; see `ShardStream.end`."""
         if self._home.failover is not None:
-            return (await self._apart(self._home.failover).details()).info.last
+            return (await self._failover_stream(self._home.failover).details()).info.last
         own = await self._stream.details()
         self._home.follow(own.role)
         order = own if self._home.here else await self._in(self._home.now).details()
@@ -163,18 +163,18 @@ class RegionShard(JetStreamShard):
     async def last_own(self) -> StreamMessage | None:
         """Return the newest message on this node's own subject in the primary region; see `ShardStream.last_own`."""
         if self._home.failover is not None:
-            return await self._apart(self._home.failover).last_on(self._address()[0])
+            return await self._failover_stream(self._home.failover).last_on(self._address()[0])
         return await self._in(self._home.now).last_on(self.subject)
 
     async def next_own(self, after: int) -> StreamMessage | None:
         """Return the next message on this node's own subject in the primary region; see `ShardStream.next_own`."""
         if self._home.failover is not None:
-            return await self._apart(self._home.failover).next_on(self._address()[0], after)
+            return await self._failover_stream(self._home.failover).next_on(self._address()[0], after)
         return await self._in(self._home.now).next_on(self.subject, after)
 
     async def get(self, seq: int) -> StreamMessage | None:
         """Return one message; see `ShardStream.get`."""
         failover = self._home.failover
         if failover is not None and seq > failover.starts[self.shard].upto:
-            return await self._apart(failover).get(seq)
+            return await self._failover_stream(failover).get(seq)
         return await super().get(seq)
