@@ -12,6 +12,7 @@ from harmonylite.config import Settings, SnapshotSettings
 from harmonylite.db.replica_options import ReplicaOptions
 from harmonylite.db.sqlite import extensions
 from harmonylite.db.sqlite.introspection import TableRules
+from harmonylite.db.sqlite.overwriting import NOTE, Seen
 from harmonylite.identity import fingerprint, folder_for, nats_folder_for
 from harmonylite.jetstream.settings import StreamSettings
 from harmonylite.nats.credentials import key_pair, read_seed
@@ -46,9 +47,10 @@ def table_rules(settings: Settings) -> TableRules:
 
 def replica_options(settings: Settings, node: str, session: str) -> ReplicaOptions:
     """Return the replica's options."""
+    folder = folder_for(settings.db_path)
     return ReplicaOptions(
         database=settings.db_path,
-        folder=folder_for(settings.db_path),
+        folder=folder,
         node=node,
         session=session,
         shards=settings.replication_log.shards,
@@ -59,6 +61,7 @@ def replica_options(settings: Settings, node: str, session: str) -> ReplicaOptio
         apply_schema=settings.schema.apply == "additive",
         real_digits=settings.merge.real_digits,
         rules=table_rules(settings),
+        seen=Seen(folder / NOTE),
     )
 
 

@@ -19,6 +19,7 @@ from typing import TypeVar
 from harmonylite.backoff import Backoff, Retry
 from harmonylite.changes.epochs import drift, further
 from harmonylite.db.mirror.positions import adopt_lineage, have_diverged
+from harmonylite.db.overwritten import take_in_at_start
 from harmonylite.db.repair import damage, set_aside, was_set_aside
 from harmonylite.db.replica import Replica
 from harmonylite.db.replica_options import ReplicaOptions
@@ -135,6 +136,7 @@ class Bootstrap:
         if not database.exists():
             self._damaged = False
             return
+        take_in_at_start(self._options)
         why = self._damage(database)
         if why and is_encrypted(database):  # neither put aside nor healed, also where it was plain before
             raise DatabaseEncryptedError(database)

@@ -35,7 +35,7 @@ class InMemory:
     """A program as sql.js makes them: the file's bytes, without its log, are a database in memory."""
 
     def __init__(self, file: Path) -> None:
-        self._file = file
+        self._path = file
         taken = bytearray(outside('cat < "$0"', file))
         taken[18:20] = b"\1\1"
         self._memory = sqlite3.connect(":memory:", isolation_level=None)
@@ -45,13 +45,22 @@ class InMemory:
         """Run a statement in memory."""
         return self._memory.execute(sql).fetchall()
 
-    def bytes(self) -> bytes:
+    def file(self) -> bytes:
         """Return the file that is in memory."""
         return self._memory.serialize()
 
-    def save(self) -> None:
-        """Write everything over the file."""
-        outside('cat > "$0"', self._file, self.bytes())
+    def save(self, written: bytes | None = None) -> None:
+        """Write everything over the file, or ``written``."""
+        outside('cat > "$0"', self._path, written or self.file())
+
+    def with_pages(self, size: int, scratch: Path) -> bytes:
+        """Return the file with pages of ``size`` bytes, made as the file ``scratch``."""
+        scratch.write_bytes(self.file())
+        with closing(sqlite3.connect(scratch, isolation_level=None)) as file:
+            file.execute(f"PRAGMA page_size = {size}")
+            file.execute("VACUUM")
+            assert file.execute("PRAGMA page_size").fetchone() == (size,)
+        return scratch.read_bytes()
 
 
 def copy_log(member: Member, mode: int = apsw.SQLITE_CHECKPOINT_PASSIVE) -> tuple[int, int]:
@@ -162,14 +171,12 @@ def test_rows_that_were_pending_are_kept_beside_the_database(group: Group) -> No
     assert (8, "program", 0) in all_equal(group)
 
 
-def test_a_file_of_another_page_size_is_taken_in(group: Group) -> None:
+def test_a_file_of_another_page_size_is_taken_in(group: Group, tmp_path: Path) -> None:
     a, _ = group.pair()
     a.replica.file.check()
     program = loaded(a)
     program.run("INSERT INTO t VALUES (4, 'program', 40)")
-    program.run("PRAGMA page_size = 8192")
-    program.run("VACUUM")
-    program.save()
+    program.save(program.with_pages(8192, tmp_path / "resized.db"))
     reopened(a)
     assert (4, "program", 40) in all_equal(group)
 
@@ -182,7 +189,7 @@ def test_what_is_written_slowly_is_waited_for_and_what_stays_unsound_is_named(
     program.run("INSERT INTO t VALUES (4, 'program', 40)")
     outside(CUT, a.options.database)
     assert a.replica.file.look()
-    later = threading.Timer(0.3, outside, ('cat > "$0"', a.options.database, program.bytes()))
+    later = threading.Timer(0.3, outside, ('cat > "$0"', a.options.database, program.file()))
     later.start()
     reopened(a)
     later.join()

@@ -16,6 +16,7 @@ from harmonylite.changes.epochs import newest, relation
 from harmonylite.changes.failover import beginning
 from harmonylite.cli.region_command import described
 from harmonylite.cli.status_view import render, render_cluster
+from harmonylite.db.sqlite import overwriting
 from harmonylite.errors import ConfigError, ForeignError
 from harmonylite.foreign import Codec
 from harmonylite.identity import Record
@@ -136,6 +137,9 @@ GOOD: dict[str, list[Any]] = {
     "the login of the embedded server": [server_files._Login("u", "p")],
     "the ports of the embedded server": [{"nats": ["nats://127.0.0.1:4222"]}],
     "the kept identity of the node": [Record("n1", "ab", "cd")],
+    "how the database's file was when it was last looked at": [
+        overwriting.Noted(4096, b"12345678", 5, 5, b"SQLite format 3\0")
+    ],
     "what the last stop noted": [{"/data/app.db": [[1, 2, 3, 4], [0, 0, 0, 0]], "/data/gone": None}],
     "the control file": [ControlFile(4000, "token", 77)],
     "the body": [{"repair": True, "seconds": 5.0}],

@@ -16,18 +16,20 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import apsw
+from msgspec import Meta
 
 from harmonylite.db.sqlite.wal_mode import Wal
-from harmonylite.errors import DatabaseOverwrittenError
+from harmonylite.errors import DatabaseOverwrittenError, ForeignError
+from harmonylite.foreign import Codec, Seq
 
 HEADER = 100
 """Bytes of the file's header, which names its last change (SQLite: fileformat2, section 1.3)."""
-WAL_VERSIONS = b"\2\2"
-"""What a header has at 18 and 19 in WAL mode."""
-STATE_AT, _STATE = 32, struct.Struct("8s56xI28xI")
+WAL_VERSIONS, VERSIONS_AT = b"\2\2", 18
+"""What a header has in WAL mode, and where."""
+STATE_AT, STATE = 32, struct.Struct("8s56xI28xI")
 """Where the ``-shm`` says how far the log is copied (SQLite: walformat, section 2.1)."""
 REGION = 32_768
 """Bytes of the first part of the ``-shm``."""
@@ -37,10 +39,10 @@ CHUNK = 1 << 20
 """Bytes read at once."""
 
 _File = ctypes.c_void_p
-_READ = ctypes.CFUNCTYPE(ctypes.c_int, _File, ctypes.c_void_p, ctypes.c_int, ctypes.c_int64)
+_READ = _WRITE = ctypes.CFUNCTYPE(ctypes.c_int, _File, ctypes.c_void_p, ctypes.c_int, ctypes.c_int64)
 _MAP = ctypes.CFUNCTYPE(ctypes.c_int, _File, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_void_p)
 _LOCK = ctypes.CFUNCTYPE(ctypes.c_int, _File, ctypes.c_int, ctypes.c_int, ctypes.c_int)
-_AT_READ, _AT_MAP, _AT_LOCK = 2, 13, 14
+_AT_READ, _AT_WRITE, _AT_MAP, _AT_LOCK = 2, 3, 13, 14
 """Where these are among a file's methods (SQLite: c3ref/io_methods)."""
 _TAKE, _LET_GO = 2 | 4, 1 | 4
 """Flags of a shared lock on the ``-shm``."""
@@ -64,13 +66,49 @@ Sight = tuple[Look, Checkpointed, bytes]
 """The file at one moment; its header last."""
 
 
+class Noted(NamedTuple):
+    """What the next process is to know of a sight, see `Checkpointed`; ``size``: bytes of the file."""
+
+    size: Seq
+    log: Annotated[bytes, Meta(max_length=8)]
+    copied: Seq
+    begun: Seq
+    header: Annotated[bytes, Meta(max_length=HEADER)]
+
+
+NOTE = "seen.json"
+CODEC = Codec("how the database's file was when it was last looked at", Noted)
+
+
 class Seen:
     """How the file was when it was last looked at; ``found``: it was overwritten, and not taken in. Outlives a
-    connection.
+    connection, and in the file ``note`` this process.
     """
 
-    last: Sight | None = None
-    found = False
+    def __init__(self, note: Path | None = None) -> None:
+        self.last: Sight | None = None
+        self.found = False
+        self._note, self._noted = note, None if note is None else _read(note)
+
+    def saw(self, sight: Sight) -> None:
+        """The file is like that now."""
+        self.last = look, state, header = sight
+        noted = Noted(look[-1], *state, header)
+        if self._note is not None and noted != self._noted:
+            with suppress(OSError):
+                self._note.write_bytes(CODEC.encode(noted))
+                self._noted = noted
+
+    @property
+    def noted(self) -> Noted | None:
+        """How it was for the process before this one, None when that is unknown, or this one has seen it."""
+        return self._noted if self.last is None else None
+
+
+def _read(note: Path) -> Noted | None:
+    with suppress(OSError, ForeignError):
+        return CODEC.decode(note.read_bytes())
+    return None
 
 
 class Overwriting:
@@ -89,8 +127,9 @@ class Overwriting:
         pointer = ctypes.c_void_p()
         connection.file_control("main", apsw.SQLITE_FCNTL_FILE_POINTER, ctypes.addressof(pointer))
         methods = ctypes.cast(pointer, ctypes.POINTER(ctypes.POINTER(ctypes.c_void_p)))[0]
-        self._read, self._map, self._lock = (
-            kind(methods[at]) for kind, at in ((_READ, _AT_READ), (_MAP, _AT_MAP), (_LOCK, _AT_LOCK))
+        self._read, self._write, self._map, self._lock = (
+            kind(methods[at])
+            for kind, at in ((_READ, _AT_READ), (_WRITE, _AT_WRITE), (_MAP, _AT_MAP), (_LOCK, _AT_LOCK))
         )
         self._file = pointer
         with suppress(OSError):
@@ -123,19 +162,19 @@ class Overwriting:
         state, look, seen = self._checkpointed(), self._look(), self._seen.last
         if seen is not None and look == seen[0]:
             if state.begun == state.copied:
-                self._seen.last = look, state, seen[2]
+                self._seen.saw((look, state, seen[2]))
             return False
         header = self._header()
         if (state, look) != (self._checkpointed(), self._look()):
             return False
         if seen is None or seen[0][:2] != look[:2]:
-            self._seen.last = look, state, header
+            self._seen.saw((look, state, header))
             return False
         if seen[1] == state and state.begun == state.copied:
             return self._unexplained(state, look, seen)
-        self._seen.last = look, state, header
+        self._seen.saw((look, state, header))
         # a checkpoint wrote it, or was cut off; none brings another version into a header
-        return header != seen[2] and header[18:20] != WAL_VERSIONS
+        return header != seen[2] and not says_wal(header)
 
     def _unexplained(self, state: Checkpointed, look: Look, seen: Sight) -> bool:
         """Return whether no checkpoint made the file, as ``seen`` before, what it is now."""
@@ -143,7 +182,7 @@ class Overwriting:
             now = self._header()
             if not alone or (state, look) != (self._checkpointed(), self._look()):
                 return False
-            self._seen.last = look, state, now
+            self._seen.saw((look, state, now))
         return (look[-1], now) != (seen[0][-1], seen[2])
 
     def copy(self, target: Path) -> bool:
@@ -153,8 +192,18 @@ class Overwriting:
         with target.open("wb") as file:
             for start in range(0, size, CHUNK):
                 file.write(self._bytes(start, min(CHUNK, size - start)))
-        self._seen.last = look, state, header
+        self._seen.saw((look, state, header))
         return (look, state) == (self._look(), self._checkpointed())
+
+    def say_wal(self) -> None:
+        """Let the file's header say that there is a log, which holds all of the file: until that is copied, a process
+        that opens it next would take the file for overwritten once more.
+        """
+        if says_wal(self._header()):
+            return
+        if code := self._write(self._file, WAL_VERSIONS, len(WAL_VERSIONS), VERSIONS_AT):
+            raise OSError(f"SQLite's error {code} at the header of {self._path}")
+        self._seen.saw((self._look(), self._checkpointed(), self._header()))
 
     def _look(self) -> Look:
         found = os.stat(self._path)  # noqa: PTH116 - half the time of Path.stat, and it is asked at each commit
@@ -175,7 +224,7 @@ class Overwriting:
         code = self._map(self._file, 0, REGION, 0, ctypes.addressof(at))
         if code or at.value is None:
             raise OSError(f"SQLite's error {code} at the -shm of {self._path}")
-        return Checkpointed(*_STATE.unpack(ctypes.string_at(at.value + STATE_AT, _STATE.size)))
+        return Checkpointed(*STATE.unpack(ctypes.string_at(at.value + STATE_AT, STATE.size)))
 
     @contextmanager
     def _no_checkpoint(self) -> Iterator[bool]:
@@ -186,3 +235,8 @@ class Overwriting:
         finally:
             if alone:
                 self._lock(self._file, CHECKPOINT_LOCK, 1, _LET_GO)
+
+
+def says_wal(header: bytes) -> bool:
+    """Return whether a file's header names WAL mode."""
+    return header[VERSIONS_AT : VERSIONS_AT + len(WAL_VERSIONS)] == WAL_VERSIONS
