@@ -11,7 +11,9 @@ from contextlib import ExitStack
 import apsw
 import pytest
 
+from harmonylite.db.apply import apply
 from harmonylite.db.replica import Replica
+from harmonylite.db.sqlite import other_transactions as neighbours
 from harmonylite.db.sqlite.other_transactions import OtherTransactions
 from tests.parts.db import fix_neighbours
 from tests.parts.db.fix_holding import holding, process
@@ -52,9 +54,12 @@ def test_alone_no_transaction_fails(pair: list[Member], milliseconds: float) -> 
 
 @pytest.mark.parametrize("milliseconds", [5, 30])
 def test_beside_many_incoming_commits_hardly_any_transaction_fails(
-    group: Group, pair: list[Member], milliseconds: float
+    group: Group, pair: list[Member], milliseconds: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     a, b = pair
+    # the application's commits wait for the disk, which others may keep busy for seconds
+    monkeypatch.setattr(apply, "LOCK_WAIT_MS", 60_000)
+    a.replica.connection.set_busy_timeout(60_000)
     due = time.monotonic()
 
     def incoming() -> None:
@@ -145,6 +150,42 @@ def test_a_transaction_that_can_not_write_any_more_is_not_waited_for(
     assert not others.busy()
 
 
+@pytest.mark.parametrize(
+    ("looks", "asked"),
+    [
+        ([False, False], 2),
+        ([False, False, False, True, True, False], 6),
+        ([True, True, False], 3),
+    ],
+    ids=["nobody was seen to think", "one begins soon", "one ends"],
+)
+def test_beside_one_who_thinks_within_transactions_the_end_of_one_is_waited_for(
+    others: OtherTransactions, monkeypatch: pytest.MonkeyPatch, looks: list[bool], asked: int
+) -> None:
+    others._thought = time.monotonic() if len(looks) > 2 else 0.0
+    left = list(looks)
+    monkeypatch.setattr(OtherTransactions, "busy", lambda _: left.pop(0))
+    monkeypatch.setattr(neighbours, "REST", 60.0)
+    others.wait(time.monotonic() + 60)
+    assert len(looks) - len(left) == asked
+
+
+def test_where_nobody_begins_a_transaction_none_is_waited_for(others: OtherTransactions) -> None:
+    others._thought = time.monotonic()
+    others.wait(time.monotonic() + 60)
+    assert not others.busy()
+
+
+def test_who_reads_and_then_takes_a_while_is_seen_to_think(pair: list[Member], others: OtherTransactions) -> None:
+    with holding(pair[0].options.database):
+        others.busy()
+        assert not others._thought, "it only has the file open"
+    with holding(pair[0].options.database, "BEGIN", "SELECT * FROM t"):
+        others._looked = others._since[next(iter(others._held()))] = time.monotonic() - neighbours.SHORT
+        assert others.busy()
+    assert others._thought
+
+
 def test_a_merge_goes_on_when_patience_ends(pair: list[Member]) -> None:
     a, b = pair
     b.run("UPDATE t SET b = 99 WHERE id = 2")
@@ -208,8 +249,8 @@ def test_what_is_written_is_begun_again_where_somebody_begins_to_read_before_its
         if not started:
             started.append(stack.enter_context(holding(a.options.database, "BEGIN", "SELECT * FROM t")))
 
-    def refusing(self: OtherTransactions) -> bool:
-        if told := refuse(self):
+    def refusing(self: OtherTransactions, connection: apsw.Connection) -> bool:
+        if told := refuse(self, connection):
             refused.append(told)
             started[0].kill()
             started[0].wait()

@@ -49,6 +49,10 @@ CONTINUOUS = 0.05
 """Seconds between two looks in which a lock may have been let go and taken again."""
 PAUSE = 0.01
 """Seconds without a commit for which to wait where locks can't be asked for."""
+REST = 0.003
+"""Seconds without a transaction after which none is expected to begin next: applications mostly pause less."""
+BESIDE = 0.5
+"""Seconds for which another process counts as one that thinks within transactions, since it was seen to."""
 WAITED_FOR = 0.9
 """The share of the patience after which a transaction is background: before the wait for it ends."""
 
@@ -78,7 +82,7 @@ class OtherTransactions:
         self._refused = self._gives_way = False
         self._since: dict[Lock, float] = {}
         self._background: set[Lock] = set()
-        self._looked = 0.0
+        self._looked = self._thought = 0.0
 
     def close(self) -> None:
         """Ask no more; no connection of this process has the database open any more."""
@@ -92,7 +96,7 @@ class OtherTransactions:
 
     def look_within_commits(self, connection: apsw.Connection) -> None:
         """Let `politely` look once more within commits of ``connection``: what is left is the writing itself."""
-        connection.set_commit_hook(lambda: self._refuse() or self._pass_over(connection))
+        connection.set_commit_hook(lambda: self._refuse(connection))
 
     def politely(self, work: Callable[[float], T], until: float | None = None) -> T:
         """Do work that commits to the database while no other process has a transaction open, as far as patience goes.
@@ -123,26 +127,39 @@ class OtherTransactions:
         return time.monotonic() + self._patience
 
     def wait(self, until: float, *, again: bool = False) -> None:
-        """Wait until no other transaction is open, at most ``until``; ``again``: look at the next commit, too."""
+        """Wait until no other transaction is open, at most ``until``; ``again``: look at the next commit, too.
+
+        Of processes that think within transactions the end of one is waited for, also where none is open at first: most
+        begin the next one after a short pause, and how much of that is left is unknown.
+        """
         if time.monotonic() < until and self._open():
+            if not self.busy() and time.monotonic() - self._thought < BESIDE:
+                self._rest(min(until, time.monotonic() + REST))
             self._free(until, self._pause)
             self._ends, self._locked = until if again else 0.0, time.monotonic()
 
-    def _refuse(self) -> bool:
+    def _rest(self, until: float) -> None:
+        """Look until another transaction is open, or it is ``until``."""
+        while time.monotonic() < until and not self.busy():
+            self._pause(SOON)
+
+    def _refuse(self, connection: apsw.Connection) -> bool:
         """Make SQLite roll back instead of a commit, where another connection has begun to read and does not end
         soon.
+
+        Nothing else is done after the last look: what is left is the writing itself.
         """
         until, self._ends, now = self._ends, 0.0, time.monotonic()
-        if now >= until or self._free(min(until, now + SHORT, max(now, self._locked + HELD_LOCK))):
+        if now >= until:
+            self._pass_over(connection)
             return False
-        self._refused = True
-        return True
+        self._refused = not self._free(min(until, now + SHORT, max(now, self._locked + HELD_LOCK)))
+        return self._refused
 
-    def _pass_over(self, connection: apsw.Connection) -> bool:
-        """Let the commit happen; wait no more for the transactions that it comes before."""
+    def _pass_over(self, connection: apsw.Connection) -> None:
+        """Wait no more for the transactions that a commit comes before."""
         if self._descriptor >= 0 and connection.txn_state("main") == apsw.SQLITE_TXN_WRITE:
             self._background |= {lock for lock in self._held() if lock[0] != WRITER}
-        return False
 
     def _pause(self, seconds: float) -> None:
         """Sleep, or give way to other calls. Raises GiveWayError."""
@@ -171,6 +188,8 @@ class OtherTransactions:
         self._background &= held
         self._since = {lock: self._since.get(lock, now) for lock in held}
         self._background |= {lock for lock, since in self._since.items() if now - since >= WAITED_FOR * self._patience}
+        if any(now - self._since[lock] >= SHORT for lock in held - self._background):
+            self._thought = now
         return bool(held - self._background)
 
     def may_write(self) -> bool:
