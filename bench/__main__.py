@@ -11,6 +11,7 @@ from pathlib import Path
 
 from bench import level
 from bench.latency import latency, written
+from bench.litestream import litestream
 from bench.machine import describe
 from bench.measure import MEASUREMENTS as ALONE
 from bench.measure import QUICK, Sizes
@@ -20,7 +21,7 @@ from bench.report import Row, last_values, make_console, save, show
 
 HERE = Path(__file__).parent
 USUAL = ALONE | {"latency": latency, "written": written, "neighbours": neighbours}
-MEASUREMENTS = USUAL | level.MEASUREMENTS | {"readers": readers}
+MEASUREMENTS = USUAL | level.MEASUREMENTS | {"readers": readers, "litestream": litestream}
 
 
 def main() -> int:

@@ -15,6 +15,7 @@ from harmonylite.db.sqlite import extensions
 from harmonylite.db.sqlite.connection import open_file
 from harmonylite.errors import ConfigError
 from harmonylite.extensions import bounds, geopackage
+from tests.needs import LIBRARIES, Need
 from tests.parts.db.fix_replicas import Group
 
 SOURCE = """
@@ -78,6 +79,46 @@ def test_a_library_and_a_module_are_there_in_every_new_connection(tmp_path: Path
             connection.execute("SELECT load_extension(?)", (str(library),))
         connection.close()
     assert extensions.given_functions() == {"norm"}
+
+
+def test_a_module_may_call_what_a_library_brings(
+    tmp_path: Path, library: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call = "SELECT 'a' < 'b' COLLATE backwards"
+    (tmp_path / "calls_it.py").write_text(f"def register(connection):\n    connection.execute({call!r}).fetchall()\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    extensions.use([str(library)], "calls_it:register")
+    with pytest.raises(ConfigError, match=r"extensions\.python.*no such collation"):
+        extensions.use([], "calls_it:register")
+
+
+def test_tables_with_collations_of_icus_own_extension_are_replicated(
+    group: Group, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = list((LIBRARIES / "python").glob("icu.cpython-*.so"))
+    missing = "pip install --no-deps --target .venv/libraries/python sqlite-icu==1.0"
+    Need("sqlite-icu", "" if found else missing).skip()
+    (tmp_path / "icu_names.py").write_text(
+        "def register(connection):\n"
+        "    connection.execute(\"SELECT icu_load_collation('sv_SE', 'swedish')\").fetchall()\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    extensions.use([str(found[0])], "icu_names:register")
+    a, b = group.several(
+        2,
+        "CREATE TABLE t(name TEXT PRIMARY KEY COLLATE swedish, n INT)",
+        "CREATE UNIQUE INDEX i ON t(upper(name) COLLATE swedish)",
+    )
+    a.run("INSERT INTO t VALUES ('z', 1), ('\u00e4', 2)")
+    group.settle()
+    b.run("INSERT INTO t VALUES ('\u00e5', 3)")
+    b.run("UPDATE t SET n = 5 WHERE name = 'z'")
+    group.settle()
+    for member in (a, b):
+        assert member.run("SELECT name, n FROM t ORDER BY name") == [("z", 5), ("\u00e5", 3), ("\u00e4", 2)]
+        assert member.run("PRAGMA integrity_check") == [("ok",)]
+        assert not member.replica.warnings
+    group.close()
 
 
 def test_a_node_keeps_an_index_on_the_applications_function(group: Group, module: str) -> None:

@@ -54,7 +54,7 @@ def use(load: Sequence[str], python: str) -> None:
     for number, name in enumerate(load):
         _try(Extensions([name], ""), f"extensions.load[{number}]", name)
     if python:
-        _try(Extensions([], python), "extensions.python", python)
+        _try(Extensions(load, python), "extensions.python", python)
     if load or python:
         _used.append(Extensions(load, python))
         apsw.connection_hooks.append(_used[0])
