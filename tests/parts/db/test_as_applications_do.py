@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import closing
+from pathlib import Path
 
 import apsw
 import pytest
@@ -28,6 +29,37 @@ def test_two_users_with_one_address_and_a_clause_of_the_table_end_as_without_it(
     journals = [conflict for member in (a, b) for conflict in member.replica.conflicts()]
     assert lost in {conflict.key["id"] for conflict in journals}
     assert a.replica.held_rows() == b.replica.held_rows() == 0
+
+
+def test_tables_that_an_application_made_with_its_own_collation_and_functions_hold_no_other_up(
+    group: Group, caplog: pytest.LogCaptureFixture
+) -> None:
+    def begin(file: Path) -> None:
+        with closing(apsw.Connection(str(file))) as application:
+            equip(application)
+            application.execute(
+                "CREATE TABLE t(id integer primary key, n text collate unicase);"
+                "CREATE TABLE checked(id integer primary key, n text check(is_ok(n)));"
+                "CREATE TABLE made(id integer primary key, n text, m text generated always as (norm(n)));"
+                "CREATE TABLE indexed(id integer primary key, n text); CREATE INDEX i ON indexed(norm(n));"
+                "CREATE TABLE partly(id integer primary key, n text);"
+                "CREATE INDEX j ON partly(n) WHERE norm(n) = 'a';"
+                "CREATE TABLE plain(id integer primary key, n text);"
+            )
+
+    replicated, left_out = {"t", "checked", "plain"}, {"made", "indexed", "partly"}
+    a, b = group.several(2, begin=begin)
+    equip(a.app)
+    for table in replicated | left_out:
+        a.run(f"INSERT INTO {table}(id, n) VALUES (1, 'A')")
+    for _ in range(20):
+        group.settle()
+    for table in replicated:
+        assert group.equal(table) == [(1, "A")]
+    for member in (a, b):
+        assert set(member.replica.tables) == replicated
+        assert {name for name, said in member.replica.warnings.items() if "can't write it" in said} == left_out
+    assert not caplog.records, "what is left out is said by health, not again and again by the log"
 
 
 def test_a_search_index_finds_what_others_write_beside_a_trigger_that_needs_the_applications_function(
