@@ -66,7 +66,7 @@ def log_page_size(database: Path) -> int | None:
 
 @contextmanager
 def alone(database: Path) -> Iterator[bool]:
-    """Keep every other process from opening the file while the block runs; False: a process has it open, and keeps it so."""
+    """Keep other processes from opening the file while the block runs; False: one has it open, and keeps it so."""
     with database.open("r+b") as file:
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, LOCKS, PENDING)
