@@ -17,11 +17,11 @@ from typing import Protocol
 log = logging.getLogger(__name__)
 
 EVERY = 1.0
-"""Seconds between looks at the status; shorter where the watchdog wants it."""
+"""Seconds between reads of the status; shorter where the watchdog wants it."""
 BEGINS_EVERY = 0.05
-"""Seconds between looks until the node has begun: what systemd starts after it waits for that."""
+"""Seconds between reads until the node has begun: units that systemd starts after it wait for that."""
 LONGER = 30
-"""Seconds that the start may take on from each look: filling a new database may take many minutes."""
+"""Seconds by which each read extends the start's deadline: filling a new database may take many minutes."""
 
 
 class ServiceStatus(Protocol):

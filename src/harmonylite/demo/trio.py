@@ -106,7 +106,7 @@ async def until_seen(
 
 
 async def _until(members: Sequence[Member], look: Callable[[], Awaitable[tuple[str, float]]], pause: float) -> float:
-    """Look until there is nothing in the way; return when that was. ``look``: gives what is, and when it looked."""
+    """Poll until nothing differs; return when that was. ``look``: returns what differs, and when it checked."""
     deadline = time.monotonic() + EQUAL_SECONDS
     while True:
         for member in members:

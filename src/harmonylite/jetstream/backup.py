@@ -1,4 +1,4 @@
-"""Carry a stream from one NATS to another: messages, sequences, times and the moment of its making stay the same.
+"""Move a stream from one NATS to another: messages, sequences, times and creation time stay the same.
 
 Invariant: from `seal` to `release` a stream takes no message, so what is carried is the whole of it; at no moment do
 two places take messages. What is read continues to the target at once: memory and disk here stay untouched by its size.
@@ -72,7 +72,7 @@ def check_not_sealed(name: str, config: Mapping[str, Any]) -> None:
 
 
 async def seal(stream: Stream, place: str) -> None:
-    """Let ``stream`` take nothing any more; ``place``: where its content goes, as nodes will say. Raises StreamError.
+    """Make ``stream`` refuse messages; ``place``: where its content goes, as nodes will report. Raises StreamError.
 
     Publishes are refused with "message size exceeds maximum", which nodes know as a stream that is full.
     """
@@ -82,7 +82,7 @@ async def seal(stream: Stream, place: str) -> None:
 
 
 async def release(stream: Stream) -> bool:
-    """Let ``stream`` take messages again; return whether it was held. Raises StreamError."""
+    """Make ``stream`` accept messages again; return whether it was held. Raises StreamError."""
     config = dict((await stream.details()).config)
     if HELD not in (config.get("metadata") or {}):
         return False
@@ -163,7 +163,7 @@ async def _make_room(copy: Stream, before: Details) -> None:
 
 
 async def discard(stream: Stream) -> None:
-    """Delete what was carried; never raises, for it is called when something else went wrong."""
+    """Delete what was copied; never raises, because it is called when something else failed."""
     try:
         await stream.api.call(f"STREAM.DELETE.{stream.name}", seconds=STEP_SECONDS)
     except HarmonyLiteError as error:

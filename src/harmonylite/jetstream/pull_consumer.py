@@ -46,7 +46,7 @@ _NUMBER = re.compile(r"[0-9]{1,19}")
 
 
 class PullEndedError(StreamError):
-    """The consumer is gone or silent; a new one is to be made."""
+    """The consumer is gone or silent; create a new one."""
 
 
 class PullConsumer:
@@ -106,7 +106,7 @@ class PullConsumer:
         await self._order()
 
     async def aclose(self) -> None:
-        """Let go of the consumer; never raises for a server that does not answer."""
+        """Delete the consumer; never raises for a server that does not answer."""
         self._connection.forget(self._taken.set)
         if self._subscription is not None:
             await self._connection.unsubscribe(self._subscription)

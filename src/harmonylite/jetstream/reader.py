@@ -1,4 +1,4 @@
-"""A reader of one stream that can't skip: a pull consumer made for it, every sequence checked.
+"""A reader of one stream that can't skip messages: its own pull consumer, every sequence checked.
 
 Invariant: what is yielded is the stream from ``start`` on, each sequence once and in order; where that can't be kept,
 an error says so. Anything odd on the way (silence, a lost consumer, a new leader, another connection) only leads to a
@@ -25,11 +25,11 @@ from harmonylite.status import Part
 log = logging.getLogger(__name__)
 
 QUIET_TRIES = 2
-"""New consumers that are made without a word; from then on the status says what is waited for."""
+"""New consumers that are created silently; from then on the status says what the reader waits for."""
 
 
 LOOK_EVERY = 10.0
-"""Seconds between looks, while no message comes, whether one is there; from then on the next sign of life counts."""
+"""Seconds between checks for a message, while none comes; from then on the next sign of life counts."""
 
 
 class Reader:
@@ -119,7 +119,9 @@ class Reader:
         await asyncio.sleep(pause)
 
     async def _look_for_sure(self) -> None:
-        """Look, and take a stream for lost only when it stays so: servers that come back may not know all of it yet."""
+        """Check the stream, and consider it lost only if it stays so: servers that come back may not know all of it
+        yet.
+        """
         end, backoff = time.monotonic() + self._confirm_seconds, Backoff(first=0.1, most=self._confirm_seconds / 2)
         while True:
             try:

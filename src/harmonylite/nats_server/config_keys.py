@@ -1,7 +1,7 @@
 """Which keys a nats-server configuration file sets, so that ours never conflict with the user's.
 
-Invariant: this only looks; nats-server itself reads the file, and its own messages name file and line. A file that
-can't be read through is taken for one without keys.
+Invariant: this only reads keys; nats-server itself parses the file, and its own messages name file and line. A file
+that can't be read through is taken for one without keys.
 
 Grammar: https://docs.nats.io/running-a-nats-service/configuration (a relaxed JSON with comments and includes).
 """

@@ -61,8 +61,8 @@ CODEC = Untyped("an answer of the monitoring port", check=_Monitoring, most=MOST
 
 @dataclass(frozen=True, slots=True)
 class ServerMetrics:
-    """What one look gave. ``trouble``: why the cluster can't decide anything now, "" when it can. ``here``: names of
-    the cluster's servers that are connected, the asked one among them; empty without a cluster.
+    """The result of one query. ``trouble``: why the cluster can't decide anything now, "" when it can. ``here``: names
+    of the cluster's servers that are connected, the asked one among them; empty without a cluster.
     """
 
     values: dict[str, float]

@@ -47,7 +47,7 @@ RELOAD_SECONDS = 10.0
 """How long nats-server may take to read its configuration again."""
 
 SOON = 1.0
-"""Seconds from a start to the first look, and between looks while something is wrong."""
+"""Seconds from a start to the first check, and between checks while something is wrong."""
 
 FIGURES_EVERY = 5.0
 """Seconds between looks at the server's figures."""

@@ -1,6 +1,6 @@
-"""What a running node is asked: by a person, through the control API, and by the other nodes.
+"""Requests to a running node: from people, through the control API, and from other nodes.
 
-Invariant: a question never makes the node fail; what can't be answered yet is refused with the reason.
+Invariant: a request never makes the node fail; what can't be answered yet is refused with the reason.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ log = logging.getLogger(__name__)
 ASK_AT_ONCE = 0.4
 """Seconds that every node has for an answer about itself."""
 ASK = 3.0
-"""Seconds that nodes have which are known and did not answer at once."""
+"""Seconds for known nodes that did not answer at once."""
 
 
 class Comparison(Protocol):
@@ -60,7 +60,7 @@ class Comparison(Protocol):
 
 @dataclass(slots=True)
 class Parts:
-    """The parts of a node that can be asked; None until they are there. The node sets them as it starts."""
+    """The parts of a node that answer requests; None until they exist. The node sets them as it starts."""
 
     replica: Replica | None = None
     peers: NatsPeers | None = None
@@ -145,7 +145,7 @@ class Control:
         return node_rows(all_nodes(known, roll, self._status), roll, self._status)
 
     async def forget(self, node: str) -> dict[str, Any]:
-        """Take a node that is gone for good off every node's lists."""
+        """Remove a permanently gone node from every node's lists."""
         known, roll = await self._known()
         if self.parts.registry is None:
             raise NotRunningError("the node is not connected to the others yet")
@@ -197,7 +197,7 @@ class Control:
         return answer
 
     def _with_files(self, answer: dict[str, Any], *, repair: bool) -> dict[str, Any]:
-        """Say of the files what is to be said; have damaged ones healed, as at a start, when asked to ``repair``."""
+        """Report on the files; with ``repair``, have damaged ones healed, as at a start."""
         for damaged in (each for each in answer["files"] if each["damage"]):
             answer["agree"] = False
             log.error("%s is damaged: %s", damaged["file"], damaged["damage"])
@@ -224,7 +224,7 @@ class Control:
         return again | {"repaired_from": list(right)}
 
     async def _settled(self, verifier: Verifier, repair: bool, seconds: float, known: set[str]) -> dict[str, Any]:
-        """Compare, and take note of it where this node's mirror is right."""
+        """Compare, and record if this node's mirror is right."""
         found = await verifier.verify(repair=repair, seconds=seconds, known=known)
         if self._status.node_id in found["majority"] and self.parts.anti_entropy is not None:
             await self.parts.anti_entropy.settle({int(shard): seq for shard, seq in found["positions"].items()})
@@ -273,7 +273,7 @@ class Control:
 
 
 def _verdict(answer: Mapping[str, Any]) -> str:
-    """Return what came of a comparison, as a phrase."""
+    """Return the result of a comparison, as a phrase."""
     if answer["agree"]:
         return "all nodes agree"
     differ = [node["node_id"] for node in answer["nodes"] if not node["agrees"]]

@@ -1,7 +1,8 @@
-"""The nodes of several databases in one process: one way to NATS, one server for pages and metrics, a node for each.
+"""The nodes of several databases in one process: one connection to NATS, one server for pages and metrics, a node for
+each.
 
-Invariant: a database whose node fails is shown as failed and started again after a growing pause, and no other one
-notices. Only what all of them share, the way to NATS, ends the process.
+Invariant: a database whose node fails is shown as failed and restarted after a growing pause, without effect on the
+others. Only the shared connection to NATS ends the process.
 """
 
 from __future__ import annotations

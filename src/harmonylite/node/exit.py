@@ -15,7 +15,7 @@ from harmonylite.errors import HarmonyLiteError, leaves
 log = logging.getLogger(__name__)
 
 UNEXPECTED = 1
-"""Exit code after an error that is none of ours."""
+"""Exit code after an unexpected error."""
 
 
 def ended_by(error: BaseException) -> int:
@@ -44,7 +44,7 @@ def ended_by(error: BaseException) -> int:
 
 
 def cut_short() -> None:
-    """End the process at once, as a second signal asks: files and stream are whole at any instant, see DESIGN."""
+    """End the process at once, as a second signal asks: files and stream are consistent at any instant."""
     log.warning("stopped at once on the second signal; what is committed is published after a restart")
     logging.shutdown()
     os._exit(UNEXPECTED)

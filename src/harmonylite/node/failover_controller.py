@@ -1,8 +1,8 @@
-"""When a cut-off region makes a failover, and when it closes it again.
+"""When a cut-off region starts a failover, and when it closes it.
 
-Invariant: a failover is made only where the region's own JetStream has a majority, no sibling that answers can
-reach the primary region, and at least two of them can continue with it. Anyone who sees the primary region back for
-some looks in a row closes it.
+Invariant: a failover is made only where the region's own JetStream has a majority, no sibling that answers can reach
+the primary region, and at least two of them can continue with it. Any node that reaches the primary region in several
+checks in a row closes it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ TOPIC = "siblings"
 ASK = 1.0
 """Seconds that the other nodes of the region have to answer with their lineage."""
 STEADY = 3
-"""Looks in a row that the primary region must have answered before a failover is closed.
+"""Checks in a row that the primary region must answer before a failover is closed.
 
 A link that flaps is not back.
 """
@@ -57,7 +57,7 @@ CODEC = Codec("a sibling's lineage", Sibling)
 
 
 async def siblings(peers: Peers, region: str) -> dict[str, Sibling]:
-    """Return what the nodes of ``region`` say that answer, by name; raises StreamError."""
+    """Return the answers of the nodes of ``region``, by name; raises StreamError."""
     answered = await peers.ask(TOPIC, b"", CODEC.decode, seconds=ASK)
     return {sibling.node: sibling for sibling in answered.answers if sibling.region == region}
 
@@ -96,7 +96,7 @@ class FailoverController:
         await self._peers.serve(TOPIC, bytes, answer)
 
     async def look(self, watch: RegionWatch) -> None:
-        """Make or close what has to be, after each look in the primary region; raises StreamError."""
+        """Start or close a failover if necessary, after each check of the primary region; raises StreamError."""
         away = watch.unreachable_for
         if not away and self._looked and not self._streams.seen:
             return
@@ -119,7 +119,7 @@ class FailoverController:
             self._turn()
 
     def _say(self, why_not: str) -> None:
-        """Log once why no failover is made, not at every look."""
+        """Log once why no failover starts, not at every check."""
         if why_not and why_not != self._logged:
             log.info("no failover: %s", why_not)
         self._logged = why_not

@@ -1,6 +1,6 @@
-"""What applications ask a running node: changes as they pass, where the order is now, and to wait for a place in it.
+"""The feed's requests to a running node: live changes, the current position, waiting for a position.
 
-Invariant: a reader that is slow, or gone, holds up nothing of the node; when the node stops, all readers end.
+Invariant: a slow or vanished reader delays nothing in the node; when the node stops, all readers end.
 """
 
 from __future__ import annotations

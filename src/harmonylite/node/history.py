@@ -1,4 +1,4 @@
-"""What a person asks a running node about the past: its snapshots, a copy of an earlier state, a row's history.
+"""Requests about the past: snapshots, a copy of an earlier state, a row's history.
 
 Invariant: nothing here changes the node's own files; a file that is there already is never overwritten.
 """

@@ -1,7 +1,7 @@
-"""Check whether the files are sound, page by page and index by index, while the node works on them.
+"""Check the files' integrity, page by page and index by index, while the node works on them.
 
-Invariant: a check reads, and holds no other work up: it has connections of its own, and ends when no caller waits for
-it. What it can't do in time it says, and never takes for sound.
+Invariant: a check only reads, and delays no other work: it has separate connections, and ends when no caller waits for
+it. What it can't check in time it reports, and never counts as sound.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A process's way to NATS: its embedded server, if it has one, and one connection, for all databases of the process.
+"""A process's connection to NATS: its embedded server, if it has one, and one connection for all of its databases.
 
 Invariant: whatever `Line.open` started is closed by `Line.aclose`, in the reverse order, also when opening failed.
 """
@@ -47,7 +47,7 @@ class Line(Resource):
 
     @property
     def given_up(self) -> bool:
-        """True once there will be no connection any more."""
+        """True once the connection is closed for good."""
         return self._link is not None and self._link.given_up
 
     @property

@@ -1,4 +1,4 @@
-"""What `harmonylite node` asks: all nodes that the cluster knows, and to forget one that is gone for good.
+"""What `harmonylite node` does: list all nodes that the cluster knows, and forget one that is permanently gone.
 
 Invariant: a node that answers is never forgotten.
 """

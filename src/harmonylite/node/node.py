@@ -66,7 +66,7 @@ LEFT = "rows not published yet: %d; they stay pending, and are published after t
 WAL_EVERY = 5.0
 """Seconds between two tries to put the database into WAL mode, where the first one failed."""
 STATISTICS_EVERY = 600.0
-"""Seconds between looks at what ANALYZE found out; it costs a read of a small table."""
+"""Seconds between reads of ANALYZE's results; each reads a small table."""
 
 
 Listen = Callable[[AsyncExitStack, Settings, NodeStatus, PageParts], Awaitable[str]]
@@ -163,7 +163,7 @@ class NodeRuntime:
             await asyncio.to_thread(self._rest)
 
     def _rest(self) -> None:
-        """Note how the files are that this node leaves behind checked and closed."""
+        """Record the state of the files that this node checked and closed."""
         bootstrap, replica = self._bootstrap, self._parts.replica
         if bootstrap is None or replica is None:
             return
@@ -173,7 +173,7 @@ class NodeRuntime:
             note(options.folder, checked)
 
     async def _work(self, node: str) -> None:
-        """Everything that needs the database and NATS, in the order in which they need one another."""
+        """Run everything that needs the database and NATS, in the order of dependencies."""
         settings, status, thread = self._settings, self.status_object, self._thread
         process = process_name()
         sessions = (f"{process}.{number}" for number in count(1))
@@ -328,7 +328,7 @@ class NodeRuntime:
         log.info("switched the database to WAL mode")
 
     async def _watch_statistics(self, replica: Replica) -> None:
-        """Go by what ANALYZE finds out about growing tables, and show where that is long out of date."""
+        """Use ANALYZE's results about growing tables, and warn if they are long out of date."""
         while True:
             before = replica.statistics.warnings
             with suppress(DatabaseError):
@@ -368,7 +368,7 @@ class NodeRuntime:
 
 
 class _Remembered:
-    """What NATS allows, as it last said: an outage is no reason not to capture."""
+    """The largest message that NATS allows, as last known: an outage is no reason not to capture."""
 
     def __init__(self, ask: Callable[[], int]) -> None:
         self._ask = ask

@@ -1,6 +1,6 @@
 """What the page shows besides the status, put together from the parts of a node that can be asked.
 
-Invariant: what can't be shown now is named with its reason, and the rest is shown; the store and NATS are asked at most
+Invariant: what is unavailable is named with its reason, and the rest is shown; the store and NATS are asked at most
 once in `FRESH` seconds, whatever the number of open pages.
 """
 

@@ -1,6 +1,6 @@
-"""A node's part in regions: which kind of streams and objects it gets, and how the primary region is moved.
+"""A node's role in regions: which kind of streams and objects it gets, and how the primary region is moved.
 
-Invariant: without a region in the configuration everything is as if there were none.
+Invariant: without a region in the configuration nothing here has an effect.
 """
 
 from __future__ import annotations

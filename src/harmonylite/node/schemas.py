@@ -37,9 +37,9 @@ from harmonylite.status import NodeStatus
 from harmonylite.wire import KIND_SCHEMA
 
 EVERY = 1.0
-"""Seconds between two looks whether the schema moved, where any commit was noticed or any change set folded."""
+"""Seconds between two checks whether the schema changed, after a commit or a fold."""
 RARELY = 5.0
-"""Seconds between looks where none was, or the node does not replicate yet."""
+"""Seconds between checks otherwise, or while the node does not replicate yet."""
 TOPIC = "schema"
 ASK_SECONDS = 5.0
 """How long another node has to say what its schema is."""

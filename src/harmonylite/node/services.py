@@ -50,9 +50,9 @@ from harmonylite.stores import open_store
 log = logging.getLogger(__name__)
 
 FILE_EVERY = 1.0
-"""Seconds between looks whether the database is still the file that was opened."""
+"""Seconds between checks that the database is still the file that was opened."""
 STATE_EVERY = 2
-"""So many of these looks come to one that also returns whether the file went back to an earlier state."""
+"""Every so many of these checks, also check whether the file went back to an earlier state."""
 
 
 class Services:

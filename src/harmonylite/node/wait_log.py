@@ -47,7 +47,7 @@ class WaitLog:
             log_events(self._status)
 
     def look(self, now: float) -> None:
-        """Log what began to last, and what is over, since the last look. ``now``: on the monotonic clock."""
+        """Log which waits began to last, and which are over, since the last call. ``now``: on the monotonic clock."""
         if not self._ready and self._status.ready:
             self._ready = True
             self._log_ready(now)

@@ -53,7 +53,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 AGAIN = 1.0
-"""Seconds between looks for a snapshot, or for the database file."""
+"""Seconds between checks for a snapshot, or for the database file."""
 
 
 class Bootstrap:

@@ -50,9 +50,9 @@ from harmonylite.status import NodeStatus
 log = logging.getLogger(__name__)
 
 AGAIN = 1.0
-"""Seconds between looks while nothing can be done."""
+"""Seconds between checks while nothing can be done."""
 WATCH = 5.0
-"""Seconds between looks whether the cluster started a new epoch."""
+"""Seconds between checks whether the cluster started a new epoch."""
 SURE = 6.0
 """Seconds that streams must look lost before a new history begins: NATS servers that come back know less at first."""
 SILENT = 20.0
@@ -120,7 +120,7 @@ class Recovery:
         return self._failback is not None and self._failback.failed_over
 
     def turn(self) -> None:
-        """Let `watch` look at once whether the cluster started a new epoch, or a failover begins or ends."""
+        """Let `watch` check at once whether the cluster started a new epoch, or a failover begins or ends."""
         self._requested.set()
 
     async def watch(self, replica: Replica) -> None:

@@ -1,6 +1,6 @@
-"""Look: what the streams are to a mirror now, and how far the two agree.
+"""The state of the streams as seen from a mirror, and how far the two agree.
 
-Invariant: no row is changed by a look; a stream that can't be asked is an error, one that is gone is a fact.
+Invariant: reading the state changes no row; a stream that can't be queried is an error, one that is gone is a fact.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The engine: receiver, sender and what keeps them going, from joined files to a stop.
+"""The engine: runs receiver and sender, from joined files to a stop.
 
 Invariant: nothing is published before every shard was folded to the end that it had at the start, so a restart never
 publishes again what came into the order before it.
@@ -46,7 +46,7 @@ log = logging.getLogger(__name__)
 COUNT_EVERY = 2.0
 """Seconds between counts of what is pending, while the replica can't follow the streams."""
 LAG_EVERY, LAG_RARELY = 2.0, 4.0
-"""Seconds between questions for the streams' ends, and where none moved since the last one."""
+"""Seconds between queries of the streams' ends, and while none of them moves."""
 LASTS = 1.0
 """Seconds after which a run that follows one that failed at once counts as one that lasts, and two pauses more."""
 
@@ -55,23 +55,23 @@ Checkpoint = Callable[[ChangeSetId, dict[int, int]], None]
 
 
 class Recovers(Protocol):
-    """Brings a replica back to streams that it can't continue with. ``one_by_one``: see `Receiver`; `check` sets it."""
+    """Recovers a replica that can't continue with its streams. ``one_by_one``: see `Receiver`; `check` sets it."""
 
     one_by_one: bool
 
     async def check(self, replica: Replica) -> None:
         """Raise StreamLostError when the replica can't continue with the streams as they are.
 
-        StreamError: ask again.
+        StreamError: retry.
         """
 
     async def watch(self, replica: Replica) -> None:
-        """Look without end whether the cluster started a new epoch, the mirror deviates from the others', or those are
+        """Check without end whether the cluster started a new epoch, the mirror differs from the others', or those are
         past what can't be folded here; raise StreamLostError, MirrorDeviatesError or PassedError then.
         """
 
     def turn(self) -> None:
-        """Let `watch` look at once."""
+        """Let `watch` check at once."""
 
     async def recover(self, replica: Replica) -> None:
         """Return once the replica can continue, however long that takes."""
@@ -142,7 +142,7 @@ class Engine:
         )
 
     async def run(self) -> None:
-        """Replicate without end. Raises FencedError and what else can't be waited for."""
+        """Replicate without end. Raises FencedError and other errors that waiting does not resolve."""
         while True:
             found: list[BaseException] = []
             try:
@@ -158,7 +158,7 @@ class Engine:
                 await asyncio.sleep(self._pause)
 
     async def _recover_files(self, found: list[BaseException]) -> None:
-        """Do what has to be done before the next run. Raises DatabaseError: the next run meets the same again."""
+        """Prepare the next run. Raises DatabaseError: the next run would fail the same way."""
         lost = next((e for e in found if isinstance(e, StreamLostError)), None)
         gap = next((e for e in found if isinstance(e, StreamGapError)), None)
         files = next((e for e in found if isinstance(e, DatabaseError)), None)
@@ -213,18 +213,18 @@ class Engine:
             await self._thread.run(self._close)
 
     async def _lasts(self) -> None:
-        """Take what ended the last run for over once this one has lasted; a run that starts shows nothing yet."""
+        """Clear the error of the last run once this one has lasted; a run that has just started proves nothing."""
         await asyncio.sleep(LASTS + 2 * self._pause)
         self._pause = 0.0
         self._trouble.over()
 
     def _close(self) -> None:
-        """Drop what was under way; runs on the SQLite thread, after everything that was asked of it."""
+        """Drop what was in progress; runs on the SQLite thread, after everything queued there."""
         self.receiver.close()
         self.sender.close()
 
     async def _ready(self, targets: dict[int, int]) -> None:
-        """Fold to the end; then, if the database was never joined, bring it and the mirror together."""
+        """Fold to the end; then, if the database was never joined, reconcile it with the mirror."""
         await self.receiver.catch_up_to(targets)
         # What is read may be a copy that ended earlier than the order does: its end is asked where it is made.
         await self.receiver.catch_up_to({s.shard: await self._retry(s.end) for s in self.streams})
@@ -235,9 +235,7 @@ class Engine:
         self._status.moved.notify()
 
     async def _settled(self) -> int:
-        """Bring database and mirror together, however long another process holds a lock; return the number of
-        conflicts.
-        """
+        """Reconcile database and mirror, however long another process holds a lock; return the number of conflicts."""
         while True:
             try:
                 conflicts = await self._thread.run(self._settle)
@@ -248,7 +246,7 @@ class Engine:
                 return conflicts
 
     def _settle(self) -> int:
-        """Bring database and mirror together; runs on the SQLite thread.
+        """Reconcile database and mirror; runs on the SQLite thread.
 
         What the thread folds next is merged: the flag set any later, a cut in between would never reach the database.
         """
@@ -289,7 +287,7 @@ class Engine:
                 return found
 
     async def _unstick(self) -> None:
-        """Give up on change sets that stay unfinished: at once on this node's own, on others' after a while."""
+        """Abort change sets that stay unfinished: this node's own at once, others' after a while."""
         stalls = AbortRules()
         self._unfinished.ok()
         pause = 1.0

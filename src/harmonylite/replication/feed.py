@@ -1,7 +1,7 @@
 """The change feed: transactions in the order of the streams, for a program beside this node.
 
-Invariant: a transaction comes whole, once, and after this node has folded it; one that was given up on never comes. A
-reader holds no other up: it reads the streams with a consumer of its own, and no further than it is listened to.
+Invariant: a transaction comes whole, once, and after this node has folded it; an aborted one never comes. No reader
+delays another: each reads the streams with its own consumer, with backpressure.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ class FeedChange:
 
 @dataclass(frozen=True, slots=True)
 class FeedEntry:
-    """A transaction, or a part of a large one. ``position``: where a reader continues that has dealt with all up to
-    here, "" within a transaction. ``skipped``: why a message was left out, for an entry without changes.
+    """A transaction, or a part of a large one. ``position``: where a reader continues that has processed everything up
+    to here, "" within a transaction. ``skipped``: why a message was left out, for an entry without changes.
 
     ``at``: when the stream stored it, ``written``: when it was captured; seconds since the epoch.
     """
@@ -75,11 +75,11 @@ class Feed:
 
     @property
     def position(self) -> str:
-        """Where a reader continues that has dealt with every entry so far."""
+        """Where a reader continues that has processed every entry so far."""
         return text_of_positions(self._positions)
 
     def close(self) -> None:
-        """Let go of a feed that is not read."""
+        """Close a feed that is not read."""
         self._reassembler.close()
 
     async def entries(self) -> AsyncGenerator[FeedEntry, None]:
@@ -123,7 +123,7 @@ class Feed:
                 await close()
 
     async def _left_out(self, message: StreamMessage, error: PoisonError) -> FeedEntry:
-        """Pass over a message that can't be read once this node has, too."""
+        """Skip a message that can't be read once this node has skipped it, too."""
         await self._folded({message.shard: message.seq})
         self._reassembler.skip(message.shard, message.seq)
         self._reassembler.add(message)

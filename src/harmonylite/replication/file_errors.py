@@ -1,4 +1,4 @@
-"""Trouble with the files of a node: waited for, shown in the part's state, and over by itself.
+"""Errors of a node's files that pass: waited for, and shown in the part's state.
 
 Invariant: nothing is logged here but a traceback where the log shows details; `harmonylite.node.wait_log` logs what
 parts wait for.
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 class FileErrors:
-    """What is in one loop's way. ``paths``: the files that the loop writes, for the question which disk is full.
+    """What blocks one loop. ``paths``: the files that the loop writes, for the question which disk is full.
 
     ``most``: seconds of the longest pause between two tries.
     """
@@ -45,7 +45,7 @@ class FileErrors:
         return self._backoff.failed(time.monotonic())
 
     def over(self) -> None:
-        """It worked."""
+        """Take note that a try worked."""
         self._part.ok()
         self._backoff.worked()
 

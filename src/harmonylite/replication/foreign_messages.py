@@ -13,12 +13,12 @@ from harmonylite.status import NodeStatus
 log = logging.getLogger(__name__)
 
 NAMED = 20
-"""So many messages are named in the log one by one within `SECONDS`; more of them are given as a number."""
+"""This many messages are named in the log one by one within `SECONDS`; more of them are only counted."""
 SECONDS = 60.0
 
 
 class ForeignMessages:
-    """Counts the messages that the reassembler steps over; ``now`` is in seconds, by a clock that only grows."""
+    """Counts the messages that the reassembler ignores; ``now`` is in seconds, by a clock that only grows."""
 
     def __init__(self, status: NodeStatus) -> None:
         self._status = status

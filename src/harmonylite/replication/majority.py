@@ -1,7 +1,7 @@
 """Which of several mirrors are right, when they differ at one position of the order.
 
-Invariant: a mirror that lacks messages, because a person had its node leave them out, has no say against those that
-lack none; without a majority no node is right.
+Invariant: a mirror that lacks messages, because they were skipped on its node, has no vote against those that lack
+none; without a majority no node is right.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Majority:
-    """All sides, the one with most nodes that have a say first. ``right``: the one that the majority is on, if any."""
+    """All sides, the one with most voting nodes first. ``right``: the one that the majority is on, if any."""
 
     all: tuple[Group, ...]
     right: Group | None
@@ -56,7 +56,7 @@ class Majority:
         return len(self.all) <= 1 or (self.right is not None and own in self.right.nodes)
 
     def note(self, own: str) -> str:
-        """Say to a person at node ``own`` which side is right, where there are several; "" where there is one."""
+        """Return a sentence for an operator of node ``own`` on which side is right; "" if there is only one."""
         if len(self.all) <= 1:
             return ""
         if self.right is None:
@@ -72,7 +72,7 @@ class Majority:
 
 
 def majority_of(digests: Mapping[str, Digest]) -> Majority:
-    """Return who agrees with whom, and which side is right: the one that more than half of those with a say are on."""
+    """Return which nodes agree, and which side is right: the one of more than half of the voting nodes."""
     groups: dict[tuple[tuple[str, str], ...], list[str]] = {}
     for node, digest in sorted(digests.items()):
         tables = sorted((folded(table), found) for table, found in digest.tables.items())

@@ -1,7 +1,7 @@
-"""The messages before which the node is paused, and the way past one that a person asks for.
+"""The messages at which the node is paused, and how an operator has one skipped.
 
-Invariant: a message is left out by the loop that waits before it, and only while it does; whatever else is asked for is
-refused, and nothing is changed.
+Invariant: a message is left out by the loop that waits before it, and only while it does; any other request is refused,
+and nothing is changed.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ class Pause:
         self._outcome: asyncio.Future[LeftOut] | None = None
 
     def ask(self) -> asyncio.Future[LeftOut]:
-        """Have the message left out; return what becomes of that."""
+        """Have the message left out; return the outcome."""
         if self._outcome is None:
             self._outcome = asyncio.get_running_loop().create_future()
         self.asked.set()
         return self._outcome
 
     def answer(self, outcome: LeftOut | HarmonyLiteError) -> None:
-        """Say what became of it: it was left out, or that was refused and the node still waits."""
+        """Report the outcome: it was left out, or that was refused and the node still waits."""
         found, self._outcome = self._outcome, None
         self.asked.clear()
         if found is None or found.done():
@@ -58,14 +58,14 @@ class Pauses:
         return pause
 
     def end(self, messages: Iterable[tuple[int, int]]) -> None:
-        """Wait no more before ``messages``: each was left out, or could be taken in after all."""
+        """Stop waiting at ``messages``: each was left out, or could be applied after all."""
         for at in messages:
             pause = self._at.pop(at, None)
             if pause is not None:
                 pause.answer(NotPausedError(f"message {at[1]} of shard {at[0]} could be taken in after all"))
 
     def clear(self) -> None:
-        """Be paused nowhere: the streams are read again."""
+        """Clear all pauses: the streams are read again."""
         self.end(list(self._at))
 
     async def leave_out(self, shard: int, seq: int) -> LeftOut:

@@ -1,4 +1,4 @@
-"""Publish everything that a node says on its own subjects: change sets, aborts and checkpoints.
+"""Publish everything on the node's own subjects: change sets, aborts and checkpoints.
 
 Invariant: the messages of one change set on a shard follow each other with no checkpoint in between, which would end it
 for its readers. The first and the last one carry the expected last sequence of the node's own subject: neither
@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 WINDOW = 16
 """Messages of one change set that wait for their acknowledgement at a time, on one shard."""
 TURN_SECONDS = 5.0
-"""Seconds that a checkpoint waits for the change set that is on its way on its shard."""
+"""Seconds that a checkpoint waits for the change set that is in flight on its shard."""
 
 
 VERIFY = ".verify"
@@ -114,7 +114,7 @@ class Publisher:
         """Void a change set whose writer died before it was whole on ``shard``; return the sequence of the message that
         does it. Raises StreamError.
 
-        It waits for nothing: what this node has on its way may be waiting for this message.
+        It waits for nothing: what this node has in flight may be waiting for this message.
         """
         name = ChangeSetId(self._node, self._session, 0)
         return await self._aside(shard, _message(KIND_ABORT, name, [shard], encode_abort(victim)), f"abort-{victim}")
@@ -179,7 +179,7 @@ class Publisher:
         return await self._fenced(out, shard, count - 1) if count > 1 else seq
 
     async def _fenced(self, out: Outgoing, shard: int, index: int) -> int:
-        """Publish one message behind the last one of this node's own; return its sequence."""
+        """Publish one message after this node's last one; return its sequence."""
         stream = self._streams[shard]
         before = self._last[shard]
         payload = out.payload(shard, index)
@@ -209,7 +209,7 @@ class Publisher:
         return seq
 
     async def _already_there(self, out: Outgoing, shard: int, index: int, before: int) -> int:
-        """Return the sequence under which an earlier try went through after all, 0 when none did.
+        """Return the sequence under which an earlier try succeeded after all, 0 if none did.
 
         ``before``: the last message on this node's subject at the first try. Raises FencedError when another process
         published as this node, and StreamLostError when the stream lost what this node has published.

@@ -1,7 +1,7 @@
-"""Receive: read every shard, put change sets together, fold and merge them.
+"""Receive: read every shard, reassemble change sets, fold and merge them.
 
-Invariant: positions move only with the rows that they mean; what can't be applied now is waited for, visibly, and
-never passed over.
+Invariant: positions move only with the rows that they cover; what can't be applied now is waited for, visibly, and
+never skipped.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ BATCH_BYTES = 2_000_000
 AHEAD_BYTES = 64_000_000
 """Reading pauses while about this many bytes wait to be applied."""
 SCHEMA_WAIT = 1.0
-"""Seconds between looks whether the schema has changed, while a change set waits for it."""
+"""Seconds between checks of the schema, while a change set waits for it."""
 
 UNSURE_SECONDS = 20.0
-"""Seconds that a node of the same schema has to say what became of a column; see `recovery.schema_resync`."""
+"""Seconds that a node of the same schema has to say what happened to a column; see `recovery.schema_resync`."""
 
 Landed = Callable[[ChangeSetId, bool], None]
 Checkpoint = Callable[[ChangeSetId, dict[int, int]], None]
@@ -124,23 +124,21 @@ class Receiver:
             state.position, state.resume = position.seq, position.resume
 
     def close(self) -> None:
-        """Give back what was read and not applied; runs on the SQLite thread, which may be at it still."""
+        """Release what was read and not applied; runs on the SQLite thread, which may still use it."""
         self.reassembler.close()
         if self._applying is not None:
             self._applying.close()
             self._applying = None
 
     async def skip(self, shard: int, seq: int) -> LeftOut:
-        """Leave out the message before which the node is paused; return what it held.
+        """Leave out the message at which the node is paused; return what it held.
 
         Raises NotPausedError when it is not, and DatabaseError; nothing was changed then.
         """
         return await self.paused.leave_out(shard, seq)
 
     async def read(self, shard: int) -> None:
-        """Take in the messages of one shard, without end. Raises DiskFullError: what was taken in then must be read
-        again.
-        """
+        """Read the messages of one shard, without end. Raises DiskFullError: what was read must then be read again."""
         stream = self._streams[shard]
         async for messages in stream.read(self.reassembler.read_up_to(shard) + 1):
             for message in messages:
@@ -189,7 +187,7 @@ class Receiver:
         return left_out
 
     async def _leave_out(self, pause: Pause, fragments: tuple[Fragment, ...]) -> bool:
-        """Do what was asked of ``pause``; False when that failed, and the node still waits."""
+        """Do what ``pause`` requests; False if that failed, and the node still waits."""
         try:
             entry = await self.skips.leave_out(pause, fragments)
         except HarmonyLiteError as error:
@@ -250,7 +248,7 @@ class Receiver:
         return self.reassembler.take(most_bytes=BATCH_BYTES, own=(options.node, options.session), least=least)
 
     async def _apply(self, messages: AtomicBatch, *, least: bool) -> bool:
-        """Apply one batch, however long that takes; False when it was put back, to be tried in smaller bites.
+        """Apply one batch, however long that takes; False if it was put back, to be retried in smaller batches.
 
         ``least``: there are none; change sets of several shards may only come together.
         """
@@ -292,8 +290,8 @@ class Receiver:
         return True
 
     def _look_around(self) -> None:
-        """Look whether the schema is another one now, which may have been in the way, and whether only the first of the
-        two files was committed, as when a disk got full in between.
+        """Check whether the schema has changed, which may have been the obstacle, and whether only the first of the two
+        files was committed, as when a disk became full in between.
         """
         self._look_at_schema()
         positions, merged = self._replica.positions(), self._replica.merged_positions()
@@ -301,7 +299,7 @@ class Receiver:
             self._behind = {s: position.seq for s, position in merged.items()}
 
     async def _waits_for_schema(self, error: SchemaWaitError, held: tuple[Fragment, ...], seconds: float) -> bool:
-        """Wait a while for what the change set ``held`` needs; True when it was left out instead."""
+        """Wait a while for what the change set ``held`` needs; True if it was left out instead."""
         self._part.waiting(str(error))
         self._status.waits_for_schema = True
         pause = self.paused.begin(error.shard, error.seq, error.message)
@@ -318,7 +316,7 @@ class Receiver:
             log.warning("ignoring values for column %s of table %s, which a migration removed", column, table)
 
     async def _schema_moves(self, pause: Pause) -> bool:
-        """Wait a while, or until something is asked of ``pause``; return whether the schema is another one now."""
+        """Wait a while, or until ``pause`` has a request; return whether the schema has changed."""
         self.schema_moved.clear()  # it only wakes: what counts is the schema's version
         waits = [asyncio.create_task(event.wait()) for event in (self.schema_moved, pause.asked)]
         try:
@@ -329,7 +327,7 @@ class Receiver:
         return await self._thread.run(self._look_at_schema)
 
     def _look_at_schema(self) -> bool:
-        """Bring triggers and mirror in step with the schema; return whether it is another than the last batch met."""
+        """Adapt triggers and mirror to the schema; return whether it has changed since the last batch."""
         if self._replica.schema_changed():
             self._replica.reinstall()
         return self._schema() != self._tried_under

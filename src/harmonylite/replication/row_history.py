@@ -1,6 +1,7 @@
 """Find what happened to a row: which node changed it when, as the stream still holds it.
 
-Invariant: every event came into the order; change sets that were given up on are left out, and poison by name.
+Invariant: every event is in the order; aborted change sets are left out, and so are messages that can't be applied, by
+name.
 """
 
 from __future__ import annotations

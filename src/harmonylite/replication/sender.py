@@ -1,8 +1,8 @@
 """Send: notice what the application commits, capture it, publish it, and wait until it comes back in the order.
 
-Invariant: one change set is in flight; what is committed meanwhile gathers into the next. Nothing is done until it
-came back in the order, so a publish that fails, or whose outcome is unknown, loses nothing and repeats nothing. A
-change set that was published whole, and that this node has read past without getting it back, is captured again.
+Invariant: one change set is in flight; what is committed meanwhile accumulates in the next. A change set is done only
+when it came back in the order, so a publish that fails, or whose outcome is unknown, loses nothing and repeats nothing.
+A change set that was published whole, and that this node has read past without getting it back, is captured again.
 """
 
 from __future__ import annotations
@@ -29,13 +29,14 @@ from harmonylite.status import NodeStatus
 log = logging.getLogger(__name__)
 
 LOOKS = (0.0001, 0.0002, 0.0004, 0.0008)
-"""Seconds before each further look after an event that shows nothing. The event comes before the write can be seen:
-with `synchronous = FULL` SQLite syncs the write-ahead log in between. A look costs some 5 us."""
+"""Seconds before each further poll after an event that shows nothing. The event comes before the write can be seen:
+with `synchronous = FULL` SQLite syncs the write-ahead log in between. A poll costs some 5 us."""
 SECOND_LOOK = 0.002
-"""Seconds after those looks at which to look again, then `FURTHER` times as long each time, to the polling interval:
-for a sync that lasts, or a writer in this very process, whose locks can't be asked for."""
+"""Seconds until the poll after those, then `FURTHER` times as long each time, to the polling interval: for a sync that
+lasts, or a writer in this very process, whose locks can't be asked for."""
 FURTHER = 4
-"""A look costs this process a quarter of a millisecond, and most events, as of a merge of its own, are for nothing."""
+"""A poll costs this process a quarter of a millisecond, and most events, such as those of its own merges, show
+nothing."""
 
 PATIENCE = 3
 """Polls in a row that may find nothing; then a program writes a transaction larger than its cache, and every poll
@@ -48,14 +49,14 @@ GATHER = 0.1
 """The longest pause between two change sets, in seconds, while the application writes a lot: each costs it something
 (the log's clearing takes the write lock, the stream is synced to disk), so under load they are fewer and larger."""
 GATHER_PER_WRITE = 0.0004
-"""Seconds of that pause per write that gathered while the last change set was in flight, also where many were to one
+"""Seconds of that pause per write that accumulated while the last change set was in flight, also where many were to one
 row; a lone one costs none."""
 
 DEAF_FROM = 0.02
 """From such a pause on the watch is deaf until it is over: the application pays for each event that it causes."""
 
 HELD_EVERY = 1.0
-"""Seconds between tries to put held rows in place where nothing else happens: a try may have met a held lock."""
+"""Seconds between tries to release held rows while nothing else happens: a try may have met a held lock."""
 
 RESTED = 0.5
 """Seconds without a commit after which the application rests: a note in its file disturbs no commit."""
@@ -68,7 +69,7 @@ COUNT_EVERY = 1.0
 class SenderSettings:
     """How the sender works. ``publish``: False for a read replica.
 
-    ``polling_interval``: seconds between looks when no event came. ``cleanup_interval``: seconds between clean-ups of
+    ``polling_interval``: seconds between polls when no event came. ``cleanup_interval``: seconds between clean-ups of
     the change log of an application that rests (0: only with the rows of others, and when too much waits for it).
     """
 
@@ -78,7 +79,7 @@ class SenderSettings:
 
 
 class Sender:
-    """Looks, captures and publishes."""
+    """Polls, captures and publishes."""
 
     def __init__(
         self,
@@ -190,7 +191,7 @@ class Sender:
         return out
 
     def _appears(self) -> bool:
-        """Look for a commit whose event came before it can be seen, while no other task waits for the SQLite thread."""
+        """Poll for a commit whose event came before it can be seen, while no other task waits for the SQLite thread."""
         for pause in LOOKS:
             # what the writer was about to commit when it let go shows by then
             if not self._replica.may_change() or not self._thread.pause(pause):
@@ -200,7 +201,7 @@ class Sender:
         return False
 
     def _note(self, *, rested: bool) -> None:
-        """Let the database say what is back, if that is due; runs on the SQLite thread."""
+        """Note in the database what is acknowledged, if that is due; runs on the SQLite thread."""
         now, unnoted = time.monotonic(), self._replica.unnoted
         due = rested and self._cleanup_interval > 0 and now - self._cleaned >= self._cleanup_interval
         if unnoted >= MOST_UNNOTED or (unnoted and due):
@@ -209,19 +210,19 @@ class Sender:
                 self._cleaned = now
 
     def _begins(self) -> int:
-        """Return the number of the look that begins now."""
+        """Return the number of the poll that begins now."""
         self._begun += 1
         return self._begun
 
     def _is_done(self, number: int) -> None:
-        """What had been committed when look ``number`` began is in the order."""
+        """Take note that what had been committed when poll ``number`` began is in the order."""
         self._done = number
         self._idle.set()
 
     async def _drain(self, out: Outgoing | None, number: int) -> None:
-        """Send until nothing is left to send: after each look, look again before sleeping.
+        """Send until nothing is left to send: after each capture, poll again before sleeping.
 
-        ``out``: what look ``number`` captured.
+        ``out``: what poll ``number`` captured.
         """
         while out is not None:
             try:
@@ -297,7 +298,7 @@ class Sender:
         return self._whole
 
     async def _again(self, change_set: ChangeSetId, ends: dict[int, int]) -> None:
-        """Say that a change set did not land, and wait before its rows are captured again."""
+        """Report that a change set did not land, and wait before its rows are captured again."""
         self._status.counters.passed_over_change_sets += 1
         places = ", ".join(f"message {seq} of shard {shard}" for shard, seq in sorted(ends.items()))
         said = (

@@ -1,4 +1,4 @@
-"""Leave messages out of this node's mirror, and say what it lacks because of that.
+"""Leave messages out of this node's mirror, and report what it lacks because of that.
 
 Invariant: before the first message is left out, a copy of the mirror is kept, so that it can be undone as long as the
 streams hold what came since; an entry goes once a comparison found the mirror right, or it was undone.
@@ -49,7 +49,7 @@ class SkippedMessages:
         return found
 
     async def leave_out(self, pause: Pause, fragments: Sequence[Fragment]) -> LeftOut:
-        """Remember that the message before which ``pause`` waits is left out, and log what it holds.
+        """Remember that the message at which ``pause`` waits is left out, and log what it holds.
 
         ``fragments``: its change set, where it can be read. Raises DatabaseError with nothing changed.
         """
@@ -64,7 +64,7 @@ class SkippedMessages:
         return entry
 
     async def _keep_copy(self, already: Sequence[LeftOut]) -> None:
-        """Keep the mirror as it is, unless a copy from before is of use still."""
+        """Keep a copy of the mirror, unless an earlier copy is still useful."""
         copy = copy_of(self._replica.options)
         if already and copy.exists() and await asyncio.to_thread(self._is_of_use, copy):
             return
@@ -83,7 +83,7 @@ class SkippedMessages:
         return all(first.get(shard, 0) <= position.resume for shard, position in lineage_of(copy).positions.items())
 
     async def settle(self, right: Mapping[int, int]) -> None:
-        """Forget what is lacking no more: at the positions ``right`` the mirror was found to be right."""
+        """Forget what is no longer missing: at the positions ``right`` the mirror was found to be right."""
         found = await self._thread.run(self.look)
         if not found:
             return

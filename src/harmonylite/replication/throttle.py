@@ -72,7 +72,7 @@ class Throttle:
             self._part.ok()
 
     def is_large(self, counts: Mapping[int, int]) -> bool:
-        """Return whether a change set has to begin with care, by `beginning`, on one shard after the other."""
+        """Return whether a change set is large and must begin through `beginning`, on one shard after the other."""
         if self._covering is None:
             return False
         large = {shard: count for shard, count in counts.items() if count > _small(self._most(shard))}
@@ -117,11 +117,11 @@ class Throttle:
         return max(self._status.shard(shard).last, self._ends.get(shard, 0), self._reassembler().read_up_to(shard))
 
     def _others(self, shard: int) -> list[str]:
-        """Return the other nodes that have a change set under way."""
+        """Return the other nodes that have a change set in flight."""
         return [name.node for name, _ in self._reassembler().begun(shard) if name.node != self._node]
 
     def _why_not(self, counts: Mapping[int, int]) -> str:
-        """Return what is in the way, "" when nothing does."""
+        """Return what blocks publishing, "" if nothing does."""
         if self._covering is None:
             return ""
         covered = self._covering.covered()
@@ -159,10 +159,10 @@ def _margin(most: int) -> int:
 
 
 def _small(most: int) -> int:
-    """Return how many messages a change set may have that needs no care: eight at once fit into the margin."""
+    """Return how many messages a small change set may have: eight at once fit into the margin."""
     return max(1, _margin(most) // 8) if most else 1 << 62
 
 
 def _is_oversized(count: int, most: int) -> bool:
-    """Return whether a change set can't be kept within what a stream keeps, whatever snapshots there are."""
+    """Return whether a change set exceeds what a stream keeps, whatever snapshots there are."""
     return most // 2 + count > most - 1 - _margin(most)

@@ -1,7 +1,8 @@
-"""Verify: every node digests its mirror at the very same position and compares; database and mirror are compared here.
+"""Verify: every node digests its mirror at the same position and the digests are compared; database and mirror are
+compared locally.
 
-Invariant: digests that are compared were taken at one checkpoint of the order; a node that did not answer is named, not
-taken to agree.
+Invariant: digests that are compared were taken at one checkpoint of the order; a node that did not answer is named, and
+does not count as agreeing.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ class Verifier:
         await self._peers.serve(TOPIC, QUESTION.decode, self._answer)
 
     def taken(self, checkpoint: ChangeSetId, positions: dict[int, int]) -> None:
-        """Hold the mirror as it is now and digest it off the SQLite thread."""
+        """Take a read snapshot of the mirror now and digest it off the SQLite thread."""
         if self._loop is None:
             return
         readers = self._replica.options.readers
@@ -240,7 +241,7 @@ def _by_node(digests: Iterable[Digest]) -> dict[str, Digest]:
 
 
 def _result(digest: Digest, found: Majority) -> dict[str, Any]:
-    """Return what is said of one node. Without a majority no side counts, and it is compared with the largest side."""
+    """Return the report on one node. Without a majority no side counts, and it is compared with the largest side."""
     measure = found.all[0] if found.right is None else found.right
     differing = measure.differs(digest.tables)
     notes = [f"differs from {', '.join(measure.nodes)} in {', '.join(differing)}"] if differing else []

@@ -31,7 +31,7 @@ LEVEL = 1
 MARGIN_BYTES, MARGIN_PART = 64 << 20, 0.05
 """What a snapshot leaves free on the disk: so many bytes, or that part of a disk that is small."""
 LOOK_BYTES = 32 << 20
-"""Bytes that are written between two looks at the disk's room."""
+"""Bytes that are written between two checks of the disk's free space."""
 
 
 def pack(source: Path, target: Path) -> str:

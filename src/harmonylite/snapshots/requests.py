@@ -31,7 +31,7 @@ TOPIC = "snapshot-request"
 SAVE = 10.0
 """Seconds that another node has to save a snapshot when it is asked for one."""
 ASK = 2.0
-"""Seconds that another node has to look whether its store has a snapshot."""
+"""Seconds that another node has to check whether its store has a snapshot."""
 PAUSE, LONGEST = 5.0, 300.0
 """Seconds before another snapshot is asked for, or saved for the same node, where the last one was of no use to it: at
 first, and after many in a row.

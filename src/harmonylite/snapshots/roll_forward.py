@@ -30,7 +30,7 @@ BATCH_BYTES = 4_000_000
 AHEAD_BYTES = 64_000_000
 """Reading pauses while about this many bytes wait to be applied."""
 LOOK_EVERY = 1.0
-"""Seconds between looks for such change sets."""
+"""Seconds between checks for such change sets."""
 
 Folded = Callable[[Mapping[int, int]], None]
 """Called with every shard's position."""

@@ -26,11 +26,11 @@ from harmonylite.status import NodeStatus, ShardStatus
 log = logging.getLogger(__name__)
 
 LOOK = 1.0
-"""Seconds between looks at this node's own positions."""
+"""Seconds between checks of this node's own positions."""
 ASK = 5.0
 """Seconds between questions for the newest snapshot."""
 CHECK = 600.0
-"""Seconds between looks whether the store has the newest snapshot; the first one is right after the start."""
+"""Seconds between checks that the store has the newest snapshot; the first one is right after the start."""
 HOLDER, ANY_NODE = 3, 2
 """The holder saves when a third of what the stream keeps is new, any node when a half is."""
 TURN = 3.0
@@ -113,7 +113,7 @@ class SnapshotScheduler:
         return newest.resume if newest is not None and newest.history == self._history() else None
 
     async def look(self) -> None:
-        """See which snapshot is the newest now; see `Covering.look`."""
+        """Find out which snapshot is the newest now; see `Covering.look`."""
         self._asked = time.monotonic()
         self.newest = await self._repository.newest()
         self._status.snapshot_at = self.newest.at if self.newest is not None else 0.0

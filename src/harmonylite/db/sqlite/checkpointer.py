@@ -34,7 +34,7 @@ from harmonylite.errors import DatabaseError
 log = logging.getLogger(__name__)
 
 TICK = 0.005
-"""Seconds between looks while the log grows; a loop of nothing but commits writes some hundred pages in that time."""
+"""Seconds between checks while the log grows; a loop of nothing but commits writes some hundred pages in that time."""
 LONGEST = 0.16
 """The pause doubles while the log does not grow; after this one the thread sleeps until it is woken."""
 PATIENCE = 3
@@ -157,7 +157,7 @@ class CheckpointedWal:
         return self._held is not None
 
     def look(self) -> bool:
-        """Do what the log's length asks for; False when it has not changed since the last look."""
+        """Do what the log's length asks for; False if it has not changed since the last check."""
         if self._file.look():
             return False
         try:

@@ -37,7 +37,7 @@ class Deadline:
         return Deadline(seconds, self._given_up)
 
     def give_up(self) -> None:
-        """End the work at its next look."""
+        """End the work at its next check."""
         self._given_up.set()
 
     def spent(self) -> bool:

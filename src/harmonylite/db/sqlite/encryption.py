@@ -1,4 +1,4 @@
-"""Distinguish a SQLite file that is encrypted from one that is damaged, by the look of its bytes.
+"""Distinguish an encrypted SQLite file from a damaged one, by its bytes.
 
 Invariant: nothing is written, and what has any plain page is never called encrypted. SQLCipher, SQLite3MC and SEE
 leave bytes that are spread like random ones; pages of SQLite's never are: they have text, small numbers, room of zeros.

@@ -37,16 +37,16 @@ MARKS_AT = 100
 """Where the positions of the read marks are, five numbers of four bytes: a mark that moved was let go in between."""
 
 LOOK = 0.00025
-"""Seconds between looks while others are waited for: an application may let go for a millisecond or two only."""
+"""Seconds between polls while waiting for others: an application may release its lock for a millisecond or two only."""
 SHORT = 0.002
-"""Seconds within which a transaction that only reads mostly ends; up to then the looks follow each other faster."""
+"""Seconds within which most read transactions end; up to then the polls are faster."""
 HELD_LOCK = 0.003
 """Seconds after which the write lock is let go rather than kept while a transaction that reads is waited for: one that
 began meanwhile and comes to write finds it taken, and can't wait for it either."""
 SOON = 0.00005
-"""Seconds between those looks."""
+"""Seconds between those polls."""
 CONTINUOUS = 0.05
-"""Seconds between two looks in which a lock may have been let go and taken again."""
+"""Seconds between two polls in which a lock may have been released and taken again."""
 PAUSE = 0.01
 """Seconds without a commit for which to wait where locks can't be asked for."""
 REST = 0.003
@@ -95,7 +95,7 @@ class OtherTransactions:
         return self._descriptor >= 0 and bool(self._held())
 
     def look_within_commits(self, connection: apsw.Connection) -> None:
-        """Let `politely` look once more within commits of ``connection``: what is left is the writing itself."""
+        """Let `politely` check once more within commits of ``connection``, when only the writing is left."""
         connection.set_commit_hook(lambda: self._refuse(connection))
 
     def politely(self, work: Callable[[float], T], until: float | None = None) -> T:

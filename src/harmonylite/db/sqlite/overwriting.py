@@ -144,7 +144,7 @@ class Overwriting:
     def look(self) -> bool:
         """Return whether the file was overwritten since it was last seen.
 
-        False, too, while that can't be said; the next look compares with what was known before then.
+        False, too, while that is unknown; the next check compares with what was known before then.
         """
         if self._file is None:
             return False

@@ -1,7 +1,7 @@
 """Read the log: which keys may have changed since they were last published and ordered.
 
 Invariant: the log is a hint of where to look and nothing more. Its newest row is never deleted, so that ids only grow;
-entries at or below ``cleared`` need no look any more.
+entries at or below ``cleared`` are processed.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ class ChangeLog:
     """The log as far as this connection has taken it over into the ``logged`` scratch tables.
 
     Rows above a table's watermark count as logged with the newest id, but for those that are under way and still as
-    they were captured. Every method runs within a transaction of the caller's that reads (``refresh``,
-    ``keep_images``) or writes (the rest) the database. ``settled``: the id up to which this session
-    found nothing pending, which the database need not say: after a restart it is looked at once more.
+    they were captured. Every method runs within a transaction of the caller's that reads (``refresh``, ``keep_images``)
+    or writes (the rest) the database. ``settled``: the id up to which this session found nothing pending, which the
+    database need not say: after a restart it is checked once more.
     """
 
     def __init__(self, connection: apsw.Connection) -> None:
@@ -70,7 +70,7 @@ class ChangeLog:
         self.settled, self._settled_at = max(self.settled, upto), seen
 
     def find_above_watermark(self, tables: Mapping[int, TrackedTable]) -> int:
-        """Look which tables have rows above their watermark; return how many rows that are, at most."""
+        """Find which tables have rows above their watermark; return an upper bound of their number."""
         if self.seen() == self._settled_at:
             self._above = {}
             return 0

@@ -27,16 +27,16 @@ from harmonylite.status import NodeStatus, Part
 log = logging.getLogger(__name__)
 
 LOOK_EVERY = 2.0
-"""Seconds between looks at the primary region from another one.
+"""Seconds between checks of the primary region from another one.
 
 In the primary region itself they are three times as many.
 """
 
 LOSSES = 2
-"""Looks in a row that must fail before the primary region counts as unreachable: one lost answer is not a cut."""
+"""Checks in a row that must fail before the primary region counts as unreachable: one lost answer is not an outage."""
 
 FOLLOW_AFTER = 5
-"""Looks in a row at other streams in the primary region than were copied here, before those are copied."""
+"""Checks in a row that find other streams in the primary region than were copied here, before those are copied."""
 
 PART = "primary region"
 
@@ -170,10 +170,11 @@ class RegionStream:
 
 
 class RegionWatch:
-    """Looks after one region: whether the primary region answers, whether its copies still are copies of what is there.
+    """Supervises one region: whether the primary region answers, and whether the copies are still copies of its
+    streams.
 
-    ``after``: called after each look that this region's own streams answered; ``steady``: looks in a row that the
-    primary region did.
+    ``after``: called after each check that this region's own streams answered; ``steady``: checks in a row that the
+    primary region answered.
     """
 
     def __init__(

@@ -24,8 +24,8 @@ from harmonylite.status import Part
 log = logging.getLogger(__name__)
 
 CHOOSE_EVERY = 3.0
-"""Seconds of silence after which a reader looks whether it reads the right one, copy or order; and the longest time
-that it continues reading the order over the leaf link before it looks."""
+"""Seconds of silence after which a reader checks whether it reads the right stream, copy or order; and the longest time
+that it continues reading the order over the leaf link before it checks."""
 
 
 class ElsewhereError(PullEndedError):
