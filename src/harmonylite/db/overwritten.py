@@ -24,7 +24,7 @@ from harmonylite.db.replica import Replica
 from harmonylite.db.replica_options import ReplicaOptions
 from harmonylite.db.snapshot import drop
 from harmonylite.db.sqlite import resting_file
-from harmonylite.db.sqlite.connection import attach, mapped, open_file, open_scratch, transaction
+from harmonylite.db.sqlite.connection import mapped, open_file, transaction
 from harmonylite.db.sqlite.file_access import access_of, make_file, make_private
 from harmonylite.db.sqlite.overwriting import Overwriting, Seen
 from harmonylite.db.sqlite.wal_mode import Wal
@@ -68,9 +68,10 @@ def take_in_at_start(options: ReplicaOptions) -> None:
         if not resting_file.was_overwritten(path, options.seen.noted):
             return
     if options.mirror.exists():
-        with closing(open_scratch()) as connection:
-            attach(connection, options.mirror, "mirror")
-            _forget_what_was_sent(connection)
+        with closing(open_file(options.mirror)) as connection:
+            with transaction(connection, f"prepare {options.mirror}"):
+                mirror_file.prepare(connection, "main")
+            _forget_what_was_sent(connection, "main")
     with mapped(f"take in what was written over {path}"), resting_file.alone(path) as alone:
         kept = _part(path) if alone and resting_file.has_log(path) else None
     if not alone:
@@ -80,10 +81,10 @@ def take_in_at_start(options: ReplicaOptions) -> None:
     log.warning("%s", options.said[TOPIC])
 
 
-def _forget_what_was_sent(connection: apsw.Connection) -> None:
+def _forget_what_was_sent(connection: apsw.Connection, mirror: str = "mirror") -> None:
     with transaction(connection, "count what was logged as never sent"):
-        mirror_file.forget_noted(connection)
-        mirror_file.set_settled(connection, None)
+        mirror_file.forget_noted(connection, mirror)
+        mirror_file.set_settled(connection, None, mirror)
 
 
 def _part(path: Path) -> Path:

@@ -202,3 +202,24 @@ def test_a_file_of_another_page_size_waits_for_who_has_the_old_one_open(
             take_in_at_start(a.options)
     back(a, tmp_path / "seen.json")
     assert (4, "program", 40) in all_equal(group)
+
+
+def test_a_file_in_utf_16_is_taken_in(group: Group, tmp_path: Path) -> None:
+    a = group.member(PAIRED, begin=in_utf_16, seen=Seen(tmp_path / "seen.json"))
+    a.run("INSERT INTO t VALUES (1, 'x', 10)")
+    group.settle()
+    copy_log(a)
+    program = InMemory(a.options.database)
+    program.run("INSERT INTO t VALUES (4, 'program', 40)")
+    with holding(a.options.database, SLOW, PENDING):
+        away(a)
+        program.save()
+        assert back(a, tmp_path / "seen.json")
+    assert [row[0] for row in all_equal(group)] == [1, 4]
+
+
+def in_utf_16(file: Path) -> None:
+    """Make a file of that encoding."""
+    with closing(sqlite3.connect(file)) as made:
+        made.execute("PRAGMA encoding = 'UTF-16le'")
+        made.execute("CREATE TABLE other(a)")

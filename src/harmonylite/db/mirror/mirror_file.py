@@ -192,14 +192,14 @@ def note_equal(connection: apsw.Connection) -> None:
     )
 
 
-def forget_noted(connection: apsw.Connection) -> None:
-    """Let the database be only as far as it says itself."""
-    connection.execute(f"UPDATE mirror.{POSITION} SET noted = -1")
+def forget_noted(connection: apsw.Connection, schema: str = "mirror") -> None:
+    """Let the database be only as far as it says itself; ``schema``: what the mirror is attached as."""
+    connection.execute(f"UPDATE {schema}.{POSITION} SET noted = -1")
 
 
-def set_settled(connection: apsw.Connection, upto: int | None) -> None:
+def set_settled(connection: apsw.Connection, upto: int | None, schema: str = "mirror") -> None:
     """Note, in the mirror, up to which id of the database's log all is in it."""
-    connection.execute(f"UPDATE mirror.{POSITION} SET settled = ?", (upto,))
+    connection.execute(f"UPDATE {schema}.{POSITION} SET settled = ?", (upto,))
 
 
 def settled(connection: apsw.Connection) -> int:

@@ -52,7 +52,7 @@ def open_file(path: Path, *, create: bool = False, read_only: bool = False) -> a
 
 def open_scratch() -> apsw.Connection:
     """Open an empty database in memory, to try a statement."""
-    return apsw.Connection(":memory:", flags=_CREATE)
+    return apsw.Connection(":memory:")
 
 
 def open_unchanging(path: Path) -> apsw.Connection:
