@@ -28,8 +28,8 @@ from harmonylite.errors import ConnectError, NotAcknowledgedError, StreamError, 
 from harmonylite.nats.client import SureClient
 from harmonylite.nats.credentials import connect_options
 from harmonylite.nats.names import host_port, redact
+from harmonylite.nats.probes import refusal
 from harmonylite.nats.settings import LinkSettings
-from harmonylite.nats.tls_handshake import refusal
 
 log = logging.getLogger(__name__)
 

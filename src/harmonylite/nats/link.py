@@ -17,7 +17,7 @@ from harmonylite.errors import ConfigError, ConnectError, ReconnectsSpentError, 
 from harmonylite.nats.connection import AuthError, Connection
 from harmonylite.nats.credentials import connect_options
 from harmonylite.nats.names import host_port, redact, split_address
-from harmonylite.nats.reachable import accepts
+from harmonylite.nats.probes import accepts
 from harmonylite.nats.settings import LinkSettings
 from harmonylite.resource import Resource
 from harmonylite.status import NATS, NodeStatus

@@ -11,7 +11,7 @@ import socket
 from collections.abc import Iterable, Sequence
 
 from harmonylite.nats.names import split_address
-from harmonylite.nats.reachable import accepts
+from harmonylite.nats.probes import accepts
 
 log = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ from harmonylite.errors import ConfigError, EmbeddedServerError, ForeignError
 from harmonylite.identity import must_be_ours
 from harmonylite.nats.credentials import client_context
 from harmonylite.nats.names import redact
-from harmonylite.nats.reachable import accepts
+from harmonylite.nats.probes import accepts
 from harmonylite.nats.settings import LinkSettings
 from harmonylite.nats_server.binary import find_server
 from harmonylite.nats_server.child_process import Child

@@ -18,9 +18,8 @@ from harmonylite.errors import ConfigError, SnapshotError
 from harmonylite.ports import Progress
 from harmonylite.stores.blocking_call import BlockingCall, StalledError, send
 from harmonylite.stores.bucket_failures import Advice, explained
-from harmonylite.stores.download import to_disk, whole_file
 from harmonylite.stores.failures import LISTING, Failures, deleting, reading, storing
-from harmonylite.stores.names import file_name, object_names
+from harmonylite.stores.object_files import file_name, object_names, to_disk, whole_file
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, ObjectStore, RetryConfig

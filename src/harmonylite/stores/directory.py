@@ -16,9 +16,8 @@ from typing import TypeVar
 from harmonylite.errors import SnapshotError
 from harmonylite.ports import Progress
 from harmonylite.stores.blocking_call import BlockingCall, StalledError, send
-from harmonylite.stores.download import to_disk, whole_file
 from harmonylite.stores.failures import LISTING, Failures, deleting, reading, storing
-from harmonylite.stores.names import abandoned, file_name, object_names, upload_name
+from harmonylite.stores.object_files import abandoned, file_name, object_names, to_disk, upload_name, whole_file
 
 T = TypeVar("T")
 

@@ -19,10 +19,9 @@ from harmonylite.config.snapshot import SftpStoreSettings
 from harmonylite.config.store_urls import sftp_place
 from harmonylite.ports import Progress
 from harmonylite.stores import blocking_call
-from harmonylite.stores.download import to_disk, whole_file
 from harmonylite.stores.failures import LISTING, Failures, deleting, reading, storing
 from harmonylite.stores.host_keys import HostKeys
-from harmonylite.stores.names import abandoned, file_name, object_names, upload_name
+from harmonylite.stores.object_files import abandoned, file_name, object_names, to_disk, upload_name, whole_file
 from harmonylite.stores.sftp_transfer import Beat, receive_file, send_file
 
 T = TypeVar("T")

@@ -23,9 +23,8 @@ from harmonylite.config.store_urls import webdav_place
 from harmonylite.errors import ConfigError
 from harmonylite.ports import Progress
 from harmonylite.stores.blocking_call import BlockingCall, GivenUpError, StalledError, send
-from harmonylite.stores.download import to_disk, whole_file
 from harmonylite.stores.failures import LISTING, Failures, deleting, reading, storing
-from harmonylite.stores.names import abandoned, file_name, object_names, upload_name
+from harmonylite.stores.object_files import abandoned, file_name, object_names, to_disk, upload_name, whole_file
 from harmonylite.stores.webdav_login import Login
 
 T = TypeVar("T")

@@ -28,7 +28,7 @@ from harmonylite.ports import Store
 from harmonylite.status import NodeStatus
 from harmonylite.stores.azure import AzureStore
 from harmonylite.stores.directory import DirectoryStore
-from harmonylite.stores.names import file_name
+from harmonylite.stores.object_files import file_name
 from harmonylite.stores.s3 import S3Store
 from harmonylite.stores.sftp import SftpStore
 from harmonylite.stores.webdav import WebdavStore

@@ -12,7 +12,7 @@ import trustme
 from harmonylite.config.secret_text import Url
 from harmonylite.config.snapshot import WebdavStoreSettings
 from harmonylite.errors import ConfigError, SnapshotError
-from harmonylite.stores.names import upload_name
+from harmonylite.stores.object_files import upload_name
 from harmonylite.stores.webdav import WebdavStore
 from tests.parts.stores.fix_stores import Place, webdav_settings
 from tests.parts.stores.servers import LOGIN, PASSWORD, Server, webdav_server

@@ -7,7 +7,7 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harmonylite.stores.names import abandoned, file_name, object_name, object_names, upload_name
+from harmonylite.stores.object_files import abandoned, file_name, object_name, object_names, upload_name
 
 names = st.text(min_size=1)
 
