@@ -1,8 +1,8 @@
 """A snapshot as a file: zstd over the SQLite file, in a stream of bounded memory, with its SHA-256 known.
 
 Invariant: what `unpack` returns has the digest and the size that were asked for; anything else is an error and leaves
-no file. What is fetched is never larger than it is said to be, and never takes the last room of a disk. Both files are
-this user's alone.
+no file. A fetched file is never larger than its description says, and never fills the disk. Both files are this user's
+alone.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ else:
 
 CHUNK = 1 << 20
 LEVEL = 1
-"""How hard zstd tries: a snapshot is to be done soon, and the next levels make it little smaller."""
+"""zstd's level: a snapshot must be ready soon, and higher levels make it little smaller."""
 MARGIN_BYTES, MARGIN_PART = 64 << 20, 0.05
-"""What a snapshot leaves free on the disk: so many bytes, or that part of a disk that is small."""
+"""What a snapshot leaves free on the disk: this many bytes, or this share of a small disk."""
 LOOK_BYTES = 32 << 20
 """Bytes that are written between two checks of the disk's free space."""
 
@@ -80,9 +80,9 @@ def unpack(source: Path, target: Path, digest: str, size: int = 0, deadline: Dea
 
 
 def unpack_checked(snapshot: Snapshot, source: Path, target: Path, deadline: Deadline) -> None:
-    """Unpack the ``snapshot`` in ``source`` into ``target``, and look through it; see `unpack`.
+    """Unpack the ``snapshot`` in ``source`` into ``target``, and check it; see `unpack`.
 
-    Raises SnapshotRefusedError where ``target`` is no mirror, or not the one that the description speaks of.
+    Raises SnapshotRefusedError if ``target`` is no mirror, or not the one in the description.
     """
     unpack(source, target, snapshot.sha256, snapshot.size, deadline)
     try:

@@ -1,4 +1,4 @@
-"""The store as a place of snapshots: each with a description beside it, and old ones removed.
+"""The snapshots in the store: each with a description beside it, and old ones removed.
 
 Invariant: a snapshot that has no description is not found, so one that is being stored or removed never is. Nothing is
 removed that a pointer names, or that another node may be about to have named.
@@ -103,7 +103,7 @@ class Catalog:
         await self._store.delete(name)
 
     async def prune(self, newest: Snapshot, dropped: Sequence[str]) -> None:
-        """Remove what the pointer let go of as it named ``newest``, and uploads from long before that no pointer named.
+        """Remove what the pointer dropped when it named ``newest``, and old uploads that no pointer named.
 
         Nothing else: what the store lists and the pointer does not may be about to be named by another node.
         """

@@ -1,7 +1,7 @@
 """How far a mirror and a stream agree, and whether a snapshot is on what the streams hold.
 
-Invariant: a stream is taken for the one that was folded only as far as it holds what the mirror remembers of it; a
-stream that lost its tail and was written to again has the same numbers, and other messages.
+Invariant: a stream counts as the folded one only as far as it holds what the mirror remembers of it; a stream that lost
+its tail and was written to again has the same numbers, and other messages.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ async def common_end(
         return end, idle and end == position.seq
 
     async def same(seq: int) -> bool | None:
-        """Return whether the stream holds what the mirror remembers; None: it keeps that no more."""
+        """Return whether the stream holds what the mirror remembers; None: it no longer keeps that."""
         if seq > info.last:
             return False
         message = await stream.get(seq) if seq >= info.first else None

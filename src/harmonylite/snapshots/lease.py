@@ -1,4 +1,4 @@
-"""A lease: which node saves snapshots, or publishes the feed. Its holder sets a pointer in NATS before that runs out.
+"""A lease: which node saves snapshots, or publishes the feed. Its holder renews a pointer in NATS before it expires.
 
 Invariant: no two machines' clocks are compared. The holder counts its time from before it asked for it; the others take
 over when the pointer's revision has not moved for the whole time by their own monotonic clock. Two holders at once,
@@ -32,7 +32,7 @@ class Holder(msgspec.Struct, frozen=True):
 
 CODEC = Codec("the lease", Holder)
 UNKNOWN = Holder("unknown", "unknown")
-"""Who holds a lease that can't be read: it runs out like any other."""
+"""The holder of a malformed lease, which expires like any other."""
 
 
 class Lease:

@@ -1,4 +1,4 @@
-"""What is said of a snapshot beside it, and what a snapshot is good for.
+"""The description beside a snapshot, and what the snapshot can be used for.
 
 Invariant: a description is stored after its snapshot is whole and before the pointer names it, and says afterwards that
 it was named. So snapshots can be found by listing the store, also when NATS lost its pointers, and one that lost the
@@ -25,7 +25,7 @@ DESCRIPTION = ".json"
 """A description is called like its snapshot, and ends like this."""
 PREFIX = "snapshot-"
 NAME = rf"\A{PREFIX}[0-9A-Za-z_-]{{1,100}}\Z"
-"""What a snapshot is called: nothing that a store or a file system takes for a path."""
+"""Names of snapshots: none that a store or a file system reads as a path."""
 SnapshotName = Annotated[str, Meta(pattern=NAME)]
 
 
@@ -92,7 +92,7 @@ def describe(
 
 
 def is_at(snapshot: Snapshot, lineage: Lineage) -> bool:
-    """Return whether a description speaks of a snapshot that is at ``lineage``."""
+    """Return whether a description fits a snapshot that is at ``lineage``."""
     said = (snapshot.positions, snapshot.resume, snapshot.created)
     return (said, snapshot.history) == (_at(lineage), lineage.history)
 

@@ -49,7 +49,7 @@ class Restored:
 
 
 def check_target(target: Path) -> None:
-    """Raise SnapshotError when ``target`` is there, or can't be."""
+    """Raise SnapshotError if ``target`` exists, or can't be created."""
     if target.exists():
         raise SnapshotError(f"{target} is there already", advice="name a file that does not exist")
     if not target.parent.is_dir():
@@ -108,7 +108,7 @@ async def restore(
 async def _nearest(
     repository: SnapshotRepository, chosen: Sequence[Snapshot], streams: Sequence[ShardStream]
 ) -> tuple[Snapshot, Path]:
-    """Fetch the last of the ``chosen`` that is good, and is on what the streams hold."""
+    """Fetch the last of the ``chosen`` that is undamaged and agrees with the streams."""
     failed = SnapshotError("there is no snapshot to begin with")
     for snapshot in sorted(chosen, key=lambda s: sum(s.positions.values()), reverse=True):
         try:
@@ -156,7 +156,7 @@ async def _replay(
 
 
 def _finish(building: Path, target: Path) -> None:
-    """Take what is ours out of the copy, make it one file, and give it its name."""
+    """Remove our objects from the copy, make it one file, and give it its name."""
     cleanup(building)
     connection = open_file(building)
     try:
@@ -217,7 +217,7 @@ def _point(at: float | None, position: int | None) -> str:
 
 
 async def _earliest(shards: Sequence[ShardStream], reachable: Sequence[Snapshot]) -> str:
-    """Say how far back one can go."""
+    """Return a sentence on how far back a restore can go."""
     if not reachable:
         return "no kept snapshot leads on to what the streams still hold"
     oldest = min(reachable, key=lambda s: sum(s.positions.values()))

@@ -1,4 +1,4 @@
-"""Replay: bring a snapshot forward along the streams, in a folder of its own, to an exact point.
+"""Replay: bring a snapshot forward along the streams, in a separate folder, to an exact point.
 
 Invariant: what comes out is what every node's mirror was at that point, whole change sets only; this node's own files
 are not touched.
@@ -42,7 +42,7 @@ instead.
 
 
 def note(error: Unfit) -> None:
-    """Log that the replay leaves poison out; raises SchemaWaitError."""
+    """Log that the replay skips a message that can't be applied; raises SchemaWaitError."""
     if isinstance(error, SchemaWaitError):
         raise error
     log.warning("leave out a message on the way to an earlier position: %s", error.message)

@@ -3,9 +3,8 @@
 Invariant: a snapshot and its description are whole before the pointer names it, and the pointer only ever moves
 forward: anyone who compares and sets it last has the newest positions, or began a new history because no snapshot
 fitted the streams any more. No node starts from a snapshot that the pointer never named: several nodes may upload a
-first one at once, and only one of them is the cluster's beginning. A snapshot that is damaged, or refused, is passed
-over, visibly, and the next older one is taken. No file leaves this module that was not looked through
-(`harmonylite.db.untrusted_snapshot`).
+first one at once, and only one of them is the cluster's beginning. A damaged or refused snapshot is skipped, visibly,
+for the next older one. No file leaves this module without a check (`harmonylite.db.untrusted_snapshot`).
 """
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ POINTER = "newest"
 LEAST_KEPT = 2
 """Snapshots that stay in any case: the newest, and one before it for anyone who is reading that now."""
 TRIES = 3
-"""How often a snapshot is asked for that the store does not give, before another one is."""
+"""How often a failing fetch is retried before another snapshot is tried."""
 LINE_EVERY = 10.0
 """Seconds between lines of the log on how far a snapshot is."""
 
@@ -75,7 +74,7 @@ class FetchedCopy(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RepositorySettings:
-    """``folder``: for files on their way. ``keep``: how many snapshots stay in the store (0 = all).
+    """``folder``: for files in transfer. ``keep``: how many snapshots stay in the store (0 = all).
 
     ``cluster``: the streams' prefix; snapshots of others that share the store are left alone.
     """
@@ -112,7 +111,7 @@ class SnapshotRepository:
         self._saving = asyncio.Lock()
         self._fetching = asyncio.Lock()
         self.damaged: set[str] = set()
-        """Snapshots that are no use, as this node saw: damaged, or not in the store; a new one is to be saved soon."""
+        """Snapshots that this node found unusable: damaged, or not in the store; a new one must be saved soon."""
         self.missing: set[str] = set()
         """Those of them that this node's store does not have."""
         self._failures: dict[str, int] = {}
@@ -289,7 +288,7 @@ class SnapshotRepository:
         """Fetch the best snapshot that is ``wanted`` into a file of the private folder, digest checked.
 
         None when there is none to try. Raises SnapshotDamagedError or ObjectMissingError when none of them is any use,
-        SnapshotError when the store is out of reach: then the same one is to be asked for again.
+        SnapshotError when the store is out of reach: then retry the same one.
         """
         async with self._fetching:
             failed: SnapshotError | None = None
@@ -324,7 +323,7 @@ class SnapshotRepository:
             return None
 
     def pass_over(self, snapshot: Snapshot, error: SnapshotError) -> None:
-        """Take note that ``snapshot`` is no use; one that is refused is not fetched again."""
+        """Take note that ``snapshot`` is unusable; a refused one is not fetched again."""
         if isinstance(error, SnapshotRefusedError):
             self._refused[snapshot.name] = error
         if snapshot.name not in self.damaged:  # later on others may know more about the cause, and have said so
@@ -337,7 +336,7 @@ class SnapshotRepository:
             self.missing.add(snapshot.name)
 
     async def look_at(self, snapshot: Snapshot) -> None:
-        """See whether the store has ``snapshot``, by its description; a store that was just configured has not."""
+        """Return whether the store has ``snapshot``, by its description; a newly configured store has not."""
         try:
             found = await self.catalog.description(snapshot.name)
             if self._signing is not None:

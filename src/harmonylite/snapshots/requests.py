@@ -146,7 +146,7 @@ class Requests:
 
 
 class NoUse:
-    """A snapshot of which is to be seen whether it helps. The pause grows with each one in a row that did not."""
+    """A snapshot that may or may not help. The pause grows with each one in a row that did not."""
 
     def __init__(self) -> None:
         self._name: str | None = None
@@ -190,7 +190,7 @@ def other_store(name: str, mine: str, other: Reply) -> str:
 
 
 async def _ask(peers: Peers, request: Request, *, seconds: float) -> list[Reply]:
-    """Return the replies up to the first one that settles the matter."""
+    """Return the replies up to the first decisive one."""
 
     def settled(found: list[Reply]) -> bool:
         return any(reply.saved or reply.has for reply in found)

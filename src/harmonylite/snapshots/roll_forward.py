@@ -1,7 +1,7 @@
 """Fold forward: bring a replica that no application uses yet to where the streams end, whole change sets only.
 
 Invariant: what was acknowledged before the streams' ends were asked is in the replica when `catch_up` returns. A change
-set that its writer left unfinished holds no node up for good: it is given up on as `harmonylite.replication` does.
+set that its writer left unfinished blocks no node permanently: it is aborted as in `harmonylite.replication`.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class _CatchingUp:
         self._poisoned: PoisonError | None = None
 
     async def run(self, targets: Mapping[int, int]) -> None:
-        """Read all shards at once: one may wait for what another one has."""
+        """Read all shards concurrently: one may wait for what another one has."""
         self._reassembler = Reassembler(await self._thread.run(self._replica.positions), spool=spool)
         if self._reached(targets):
             return
@@ -97,7 +97,7 @@ class _CatchingUp:
         return all(self._reassembler.position(shard).seq >= seq for shard, seq in targets.items())
 
     async def _apply(self) -> None:
-        """Apply what is whole. This node's own change sets may be beside others': none of them is under way."""
+        """Apply what is whole. This node's own change sets may be among them: none of them is in flight."""
         least = False
         while (batch := self._reassembler.take(most_bytes=BATCH_BYTES, least=least)) is not None:
             try:

@@ -1,4 +1,5 @@
-"""When snapshots are saved: before the streams forget, for their age, when one is waited for, or the newest is damaged.
+"""When snapshots are saved: before the streams forget, for their age, when a node waits for one, or the newest is
+damaged.
 
 Invariant: the holder of the lease saves when a third of what a stream keeps has come since the newest snapshot; when
 it does not, any node does at the half. So publishing rarely has to wait for one
@@ -28,7 +29,7 @@ log = logging.getLogger(__name__)
 LOOK = 1.0
 """Seconds between checks of this node's own positions."""
 ASK = 5.0
-"""Seconds between questions for the newest snapshot."""
+"""Seconds between queries of the newest snapshot."""
 CHECK = 600.0
 """Seconds between checks that the store has the newest snapshot; the first one is right after the start."""
 HOLDER, ANY_NODE = 3, 2
@@ -46,7 +47,7 @@ LOOKING = "the newest snapshot can't be looked up"
 
 
 class SnapshotScheduler:
-    """Keeps snapshots coming. Implements `harmonylite.ports.Covering`.
+    """Saves snapshots when they are due. Implements `harmonylite.ports.Covering`.
 
     ``interval``: seconds (0 = never for its age); ``history``: the one that this node is in; ``past``: those before it;
     ``away``: returns whether the store is out of reach, and not needed meanwhile.

@@ -1,4 +1,4 @@
-"""Signatures on snapshots: who can write to the store is not thereby a member of the cluster.
+"""Signatures on snapshots: write access to the store does not make anyone a member of the cluster.
 
 Invariant: a signature covers everything that a node goes by: the name, what the file holds (its SHA-256), and its
 positions. With a key, a node uses no snapshot that is not signed by a key that it trusts. No seed is in any text.

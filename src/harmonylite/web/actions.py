@@ -1,6 +1,6 @@
-"""What the control API can ask of a node. `harmonylite.node.node` implements it; tests use a small double.
+"""The requests of the control API to a node. `harmonylite.node.node` implements them; tests use a small double.
 
-Invariant: the control API asks nothing else of a node.
+Invariant: the control API makes no other requests to a node.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ class Actions(Protocol):
         """Return `NodeStatus.report`, with whatever the node adds."""
 
     async def cluster(self) -> Sequence[dict[str, Any]]:
-        """Return one report a known node, this one among them; one that did not answer has ``status`` "unknown"."""
+        """Return one report per known node, including this one; one that did not answer has ``status`` "unknown"."""
 
     async def nodes(self) -> Sequence[dict[str, Any]]:
         """Return a row for each node that the cluster knows: state, when it was last seen, version and lag."""
 
     async def forget(self, node: str) -> dict[str, Any]:
-        """Take a node that is gone for good off every node's lists; one that answers is refused."""
+        """Remove a permanently gone node from every node's lists; refused for one that answers."""
 
     async def conflicts(self, table: str | None, limit: int) -> Sequence[Conflict]:
         """Return up to ``limit`` entries of the conflict journal, newest first; ``table``: of this table only."""
@@ -39,7 +39,7 @@ class Actions(Protocol):
         """
 
     async def save_snapshot(self) -> dict[str, Any]:
-        """Save a snapshot now and say which."""
+        """Save a snapshot now and return its name."""
 
     async def region(self, action: str, force: bool) -> dict[str, Any]:
         """Make this node's region the primary region (``action`` "promote"; ``force``: without the present primary
@@ -47,10 +47,10 @@ class Actions(Protocol):
         """
 
     async def skip(self, shard: int, seq: int) -> dict[str, Any]:
-        """Leave out the message ``seq`` of ``shard``, before which the node is paused; say what it holds."""
+        """Leave out the message ``seq`` of ``shard``, at which the node is paused; return what it holds."""
 
     async def left_out(self) -> Sequence[dict[str, Any]]:
-        """Return the messages that were left out, and that the mirror lacks still."""
+        """Return the messages that were left out and that the mirror still lacks."""
 
     async def undo_skip(self, shard: int, seq: int) -> dict[str, Any]:
-        """Take in a message that was left out, at its place in the order; say what it holds."""
+        """Apply a message that was left out, at its place in the order; return what it holds."""

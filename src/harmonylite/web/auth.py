@@ -1,4 +1,4 @@
-"""Who may ask: under which names a server answers, and for the control API, who holds its token.
+"""Who may send requests: the names that a server answers for, and, for the control API, holders of its token.
 
 Invariant: nothing behind a guard runs, and no body is read, before host, origin and token are right. A page in a
 browser can send requests to 127.0.0.1, also under a name of its own (DNS rebinding); its Host or Origin gives it away.

@@ -1,7 +1,7 @@
 """The control API's endpoints: read the arguments, ask `Actions`, answer in JSON.
 
-Invariant: arguments are checked before anything is asked of the node, and every failure becomes ``{"error": text}``
-with the exit code that the command line should end with.
+Invariant: arguments are checked before any request reaches the node, and every failure becomes ``{"error": text}`` with
+the exit code that the command line should end with.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ MAX_SECONDS = 3600.0
 """Longest time that a verify may be given."""
 
 PASSING = (StreamError, DatabaseBusyError, NotRunningError, WaitTimeoutError)
-"""Errors that may be gone at the next try: 503; the others are 409."""
+"""Errors that a retry may resolve: 503; the others are 409."""
 
 
 class _Arguments(msgspec.Struct):
@@ -92,7 +92,7 @@ def _control(actions: Actions) -> list[Route]:
 
 
 def _orders(actions: Actions) -> list[Route]:
-    """Return the routes that have the node do something."""
+    """Return the routes that make the node act."""
 
     async def forget(request: Request) -> dict[str, Any]:
         given = await arguments(request, {"node": ""})
