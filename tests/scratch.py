@@ -12,8 +12,8 @@ from collections.abc import MutableMapping
 from pathlib import Path
 
 MEMORY = Path("/dev/shm")
-ROOM = 6 << 30
-"""Bytes that must be free, of the folder and of the machine: the files of all tests of one run are a third of it."""
+ROOM = 3 << 30
+"""Bytes that must be free, of the folder and of the machine: a run has up to 0.6 GB of files at once, and processes."""
 
 
 def in_memory(folder: Path = MEMORY, room: int = ROOM) -> bool:
