@@ -53,6 +53,7 @@ def save_copy(source: Path, target: Path, *, beginning: Callable[[Lineage], Line
     reader = open_file(source, read_only=True)
     try:
         with mapped(f"copy {source}"):
+            reader.pragma("page_size", mirror_file.PAGE_BYTES)  # the copy's
             reader.execute("VACUUM INTO ?", (str(target),))
     finally:
         reader.close()

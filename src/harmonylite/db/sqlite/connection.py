@@ -25,9 +25,11 @@ LOCK_WAIT_MS = 1000
 CACHE = {"main": 32_768, "mirror": 32_768, "temp": 16_384}
 """Page cache of each schema in KiB; filled by large change sets only, and given back after them."""
 
-CHECKPOINT = {"main": 1_000, "mirror": 8_000}
-"""Pages in a write-ahead log from which on it is copied into its file. The database's is SQLite's own number. Folds
-rewrite the mirror's pages, and each copy syncs the disk beside an application that writes: so it waits for more."""
+CHECKPOINT_PAGES = 1_000
+"""Pages in the database's write-ahead log from which on it is copied into its file: SQLite's own number."""
+MIRROR_LOG_BYTES = 32 << 20
+"""The same of the mirror, in bytes. Folds rewrite its pages, and each copy syncs the disk beside an application that
+writes: so it waits for more."""
 
 NO_RIGHTS = "this user must be able to read and write the file, and to make files beside it"
 
@@ -107,13 +109,15 @@ def configure(connection: apsw.Connection) -> None:
 def tune(connection: apsw.Connection) -> None:
     """Give each schema of a node's connection its page cache, and copy its write-ahead log once that is long.
 
-    As SQLite does by itself, but with one number for every schema, a copy that fails is done after the next commit.
+    As SQLite does by itself, a copy that fails is done after the next commit.
     """
     for schema, kibibytes in CACHE.items():
         connection.execute(f"PRAGMA {schema}.cache_size = -{kibibytes}")
+    page = int(value(connection, "PRAGMA mirror.page_size"))
+    most = {"main": CHECKPOINT_PAGES, "mirror": MIRROR_LOG_BYTES // page}
 
     def copy(connection: apsw.Connection, schema: str, grown: int) -> int:
-        if grown >= CHECKPOINT[schema]:
+        if grown >= most[schema]:
             with suppress(apsw.Error):
                 connection.wal_checkpoint(schema, apsw.SQLITE_CHECKPOINT_PASSIVE)
         return apsw.SQLITE_OK

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from statistics import median
 
@@ -9,17 +10,24 @@ import apsw
 import pytest
 
 from harmonylite.db.mirror import conflict_journal, mirror_file
+from harmonylite.db.snapshot import save_copy
 from harmonylite.db.sqlite.connection import open_file, rows, transaction, value
 from harmonylite.model import Position
 from tests.parts.db.fix_replicas import PAIRED, Group, Member
 
-FRAME = 4096 + 24
-"""Bytes that the write-ahead log has for each page that a transaction changed (SQLite: walformat)."""
+HEADER, FRAME = 32, 24
+"""Bytes of the write-ahead log before all else, and before each page that a transaction changed (SQLite: walformat)."""
+
+
+def page_size(file: Path) -> int:
+    """Return the bytes of a page of ``file``."""
+    with closing(open_file(file, read_only=True)) as connection:
+        return int(value(connection, "PRAGMA page_size"))
 
 
 def pages(file: Path) -> int:
     """Return how many pages the write-ahead log of ``file`` holds, which nobody has begun anew."""
-    return (Path(f"{file}-wal").stat().st_size - 32) // FRAME
+    return (Path(f"{file}-wal").stat().st_size - HEADER) // (page_size(file) + FRAME)
 
 
 def one_by_one(writer: Member, other: Member, count: int) -> list[tuple[int, int, int]]:
@@ -41,6 +49,21 @@ def test_a_row_changes_its_own_page_and_two_more_in_each_file_of_each_node(group
     a, b = group.several(2, PAIRED)
     found = one_by_one(a, b, 60)[10:]
     assert [median(each) for each in zip(*found, strict=True)] == [3, 3, 3]
+
+
+def test_a_mirror_s_pages_are_half_as_large_as_the_database_s(group: Group, tmp_path: Path) -> None:
+    a, b = group.several(2, PAIRED)
+    for member in (a, b):
+        assert [page_size(file) for file in (member.options.mirror, member.options.database)] == [2_048, 4_096]
+    a.run("INSERT INTO t VALUES (1, 'a row', 1)")
+    group.settle()
+    earlier = tmp_path / "earlier.db"
+    with closing(open_file(b.options.mirror)) as mirror:
+        mirror.pragma("page_size", 4_096)
+        mirror.execute("VACUUM INTO ?", (str(earlier),))
+    assert page_size(earlier) == 4_096
+    save_copy(earlier, tmp_path / "snapshot.db")
+    assert page_size(tmp_path / "snapshot.db") == 2_048, "who starts from it, or is reset to it, has smaller pages"
 
 
 def test_the_recent_change_sets_stay_bounded(group: Group, monkeypatch: pytest.MonkeyPatch) -> None:
