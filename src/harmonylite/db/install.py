@@ -29,7 +29,9 @@ from harmonylite.db.tracking.tracked_table import TrackedTable
 from harmonylite.db.tracking.triggers import (
     HELD,
     LOG,
+    POSITION,
     STATE,
+    STATUS,
     WATERMARK,
     log_columns,
     private_tables,
@@ -273,15 +275,20 @@ def _private_tables(connection: apsw.Connection, inventory: Inventory) -> None:
             raise DatabaseError(f"table {name} has a name that SQLite does not distinguish from ours: rename it")
     width = max([2, *(len(shape.keys) for shape in inventory.tables.values())])
     there = value(connection, "SELECT 1 FROM main.sqlite_schema WHERE name = ?", (LOG,))
+    earlier = value(connection, "SELECT 1 FROM main.sqlite_schema WHERE name = ?", (WATERMARK,))
+    if earlier:  # its view shows all rows of the positions
+        connection.execute(f"DROP VIEW IF EXISTS main.{quote(STATUS)}")
     for sql in [*private_tables(width), status_view()]:
         connection.execute(sql)
     if not there:
         connection.execute(f"INSERT OR IGNORE INTO main.{quote(STATE)} VALUES ('cleared', 0)")
-    for table in (LOG, HELD, WATERMARK):
+    for table in (LOG, HELD, POSITION):
         names = {row[0] for row in rows(connection, "SELECT name FROM pragma_table_info(?, 'main')", (table,))}
         for column in log_columns(width):
             if column not in names:
                 connection.execute(f"ALTER TABLE main.{quote(table)} ADD COLUMN {column}")
+    if earlier:
+        watermarks.move_here(connection)
 
 
 def _triggers(
@@ -299,7 +306,8 @@ def _triggers(
         if name not in there or there[name][1] != sql:
             connection.execute(sql)
     before = there.get(trigger_name(number, "insert"), (number, ""))[1]
-    return WATERMARK in before and f"NEW.{quote(shape.rowid)} <=" not in before
+    marked = WATERMARK in before or POSITION in before
+    return marked and f"NEW.{quote(shape.rowid)} <=" not in before
 
 
 def private_objects(connection: apsw.Connection) -> list[tuple[str, str]]:

@@ -142,7 +142,8 @@ def _prepare_own_facts(connection: apsw.Connection, schema: str) -> None:
 
 def positions(connection: apsw.Connection, schema: str) -> dict[int, Position]:
     """Return the positions in ``main`` or ``mirror``, by shard; raises as `unreadable`."""
-    listed = rows(connection, f"SELECT shard, seq, resume, created, aborted, newest FROM {schema}.{POSITION}")
+    columns = "shard, seq, resume, created, aborted, newest"
+    listed = rows(connection, f"SELECT {columns} FROM {schema}.{POSITION} WHERE shard >= 0")
     try:
         return {
             shard: Position(shard, seq, resume, created, tuple(decode_names(aborted)), decode_named(newest))

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import apsw
 
 from harmonylite.db.sqlite.connection import value
-from harmonylite.db.tracking.triggers import LOG, WATERMARK
+from harmonylite.db.tracking.triggers import LOG
 from harmonylite.db.tracking.watermarks import new_rows
 from harmonylite.schema.shape import TableShape, any_differs
 from harmonylite.schema.sql import quote
@@ -33,8 +33,7 @@ def checked(connection: apsw.Connection, shape: TableShape, pairs: Pairs, aside:
         return pairs
     same = " AND ".join(f"{shape.read(c, 'd')} = a.{quote(str(p))}" for c, p in zip(keys, places, strict=True))
     named = " AND ".join(f"l.k{i} IS {shape.read(c, 'd')}" for i, c in enumerate(shape.keys))
-    there = value(connection, "SELECT 1 FROM main.sqlite_schema WHERE name = ?", (WATERMARK,)) and shape.rowid
-    ranges = new_rows(connection, number, 0, "main") if there else []
+    ranges = new_rows(connection, number, 0, "main") if shape.rowid else []
     new = " OR ".join(f"d.{quote(shape.rowid)} BETWEEN {above} + 1 AND {top}" for above, top in ranges) or "0"
     other = any_differs((shape.column(new), f"d.{quote(new)}", f"a.{quote(old)}") for new, old in guessed.items())
     contradicted = value(

@@ -19,6 +19,7 @@ HELD = f"{PRIVATE}held"
 BASE = f"{PRIVATE}base"
 OVERRULED = f"{PRIVATE}overruled"
 WATERMARK = f"{PRIVATE}watermark"
+"""Where an earlier version had the watermarks."""
 STATUS = f"{PRIVATE}status"
 WAITING = f"{PRIVATE}waiting"
 
@@ -32,9 +33,10 @@ def private_tables(width: int) -> list[str]:
     """Return the statements that make our tables in the application's file, for keys of up to ``width`` columns.
 
     ``log``: id, table id, key; or, where the table id is negative, a range of rowids: above k0, up to k1. ``state``:
-    names and values of this file's own facts. ``position``: how far each shard is merged. ``held``: rows of the mirror
-    that are held back, by table id and key. ``watermark``: by table id, up to which rowid inserts are logged one by
-    one, and the key of the row there. ``base``: what the local writer last saw of pending rows that others changed, see
+    names and values of this file's own facts. ``position``: how far each shard is merged; and, under the negative table
+    id, that table's watermark: ``seq``, up to which rowid inserts are logged one by one, and the key of the row there.
+    Both move with each merge, so they are on one page. ``held``: rows of the mirror that are held back, by table id and
+    key. ``base``: what the local writer last saw of pending rows that others changed, see
     `harmonylite.db.capture.merge_base`. ``overruled``: this file's own values that gave way when it joined, see
     `harmonylite.db.mirror.conflict_journal`. ``waiting``: schema changes of other nodes that are not made here yet.
     """
@@ -44,9 +46,8 @@ def private_tables(width: int) -> list[str]:
         f"CREATE TABLE IF NOT EXISTS main.{quote(STATE)}(name TEXT PRIMARY KEY, value) WITHOUT ROWID",
         f"CREATE TABLE IF NOT EXISTS main.{quote(POSITION)}"
         "(shard INTEGER PRIMARY KEY, seq INTEGER NOT NULL, resume INTEGER NOT NULL, created TEXT NOT NULL,"
-        " aborted BLOB, newest BLOB)",
+        f" aborted BLOB, newest BLOB, {keys})",
         f"CREATE TABLE IF NOT EXISTS main.{quote(HELD)}(t, {keys})",
-        f"CREATE TABLE IF NOT EXISTS main.{quote(WATERMARK)}(t INTEGER PRIMARY KEY, row INTEGER, {keys})",
         f"CREATE TABLE IF NOT EXISTS main.{quote(BASE)}"
         "(t INTEGER, key BLOB, row BLOB, PRIMARY KEY(t, key)) WITHOUT ROWID",
         f"CREATE TABLE IF NOT EXISTS main.{quote(OVERRULED)}(id INTEGER PRIMARY KEY, tbl TEXT, key BLOB, col TEXT,"
@@ -63,7 +64,7 @@ def status_view() -> str:
     so anyone who reads both in one transaction has the rows of exactly that position. Commits of the application don't
     move it: each would need another commit.
     """
-    listed = f"SELECT shard || ':' || seq AS place FROM {quote(POSITION)} ORDER BY shard"
+    listed = f"SELECT shard || ':' || seq AS place FROM {quote(POSITION)} WHERE shard >= 0 ORDER BY shard"
     return (
         f"CREATE VIEW IF NOT EXISTS main.{quote(STATUS)}(position) AS SELECT group_concat(place, ',') FROM ({listed})"
     )
@@ -106,7 +107,7 @@ def _up_to_watermark(shape: TableShape, table_id: int) -> str:
     """Return the condition that the rowid of a new row doesn't show that it is new."""
     if not shape.rowid:
         return ""
-    watermark = f"SELECT row FROM {quote(WATERMARK)} WHERE t = {table_id}"
+    watermark = f"SELECT seq FROM {quote(POSITION)} WHERE shard = {-table_id}"
     return f"ifnull(NEW.{quote(shape.rowid)} <= ({watermark}), 1)"
 
 

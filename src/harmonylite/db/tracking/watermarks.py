@@ -17,7 +17,7 @@ import apsw
 
 from harmonylite.db.sqlite.connection import rows, value
 from harmonylite.db.tracking.tracked_table import TrackedTable
-from harmonylite.db.tracking.triggers import LOG, WATERMARK
+from harmonylite.db.tracking.triggers import LOG, POSITION, WATERMARK
 from harmonylite.schema.sql import quote
 
 MOST = 2**63 - 1
@@ -40,7 +40,7 @@ class Watermarks:
     def of(self, table: TrackedTable) -> int | None:
         """Return the table's watermark; None: it has none, each of its inserts is logged."""
         if self._at is None:
-            self._at = dict(rows(self._connection, f"SELECT t, row FROM main.{quote(WATERMARK)}"))
+            self._at = dict(rows(self._connection, _all("main")))
         return self._at.get(table.id)
 
     def above(self, tables: Iterable[TrackedTable]) -> dict[int, int]:
@@ -79,15 +79,36 @@ class Watermarks:
             self._at[table.id] = raised
 
 
+def _all(schema: str) -> str:
+    """Return a query for number and watermark of each table."""
+    return f"SELECT -shard AS t, seq AS row FROM {schema}.{quote(POSITION)} WHERE shard < 0"
+
+
+def move_here(connection: apsw.Connection) -> None:
+    """Take over the watermarks of an earlier version, which had a table of their own, in a transaction.
+
+    The triggers that read it are replaced in the same one.
+    """
+    columns = rows(connection, "SELECT name FROM pragma_table_info(?, 'main')", (WATERMARK,))
+    keys = [name for (name,) in columns if name not in ("t", "row")]
+    if columns:
+        listed = ", ".join(keys)
+        connection.execute(
+            f"INSERT OR REPLACE INTO main.{quote(POSITION)}(shard, seq, resume, created, {listed})"
+            f" SELECT -t, row, 0, '', {listed} FROM main.{quote(WATERMARK)} WHERE row IS NOT NULL"
+        )
+        connection.execute(f"DROP TABLE main.{quote(WATERMARK)}")
+
+
 def _set(connection: apsw.Connection, table: TrackedTable, above: int | None) -> int | None:
     """Set a watermark to the newest row whose rowid is over ``above``, with that row's key; None when there is none."""
     shape = table.shape
     rowid = f"d.{quote(shape.rowid)}"
     raised: int | None = value(
         connection,
-        f"INSERT OR REPLACE INTO main.{quote(WATERMARK)}(t, row, {table.key_list})"
-        f" SELECT {table.id}, {rowid}, {shape.read_key('d')} FROM {table.main} AS d WHERE {rowid} > ?"
-        f" ORDER BY {rowid} DESC LIMIT 1 RETURNING row",
+        f"INSERT OR REPLACE INTO main.{quote(POSITION)}(shard, seq, resume, created, {table.key_list})"
+        f" SELECT {-table.id}, {rowid}, 0, '', {shape.read_key('d')} FROM {table.main} AS d WHERE {rowid} > ?"
+        f" ORDER BY {rowid} DESC LIMIT 1 RETURNING seq",
         (above or 0,),
     )
     return raised
@@ -98,17 +119,18 @@ def begin(connection: apsw.Connection, table: TrackedTable, *, reset: bool) -> N
 
     ``reset``: also if it has one.
     """
-    there = value(connection, f"SELECT 1 FROM main.{quote(WATERMARK)} WHERE t = ?", (table.id,))
+    there = value(connection, f"SELECT 1 FROM main.{quote(POSITION)} WHERE shard = ?", (-table.id,))
     if table.shape.rowid and (reset or there is None) and _set(connection, table, 0) is None:
-        connection.execute(f"INSERT OR REPLACE INTO main.{quote(WATERMARK)}(t, row) VALUES (?, 0)", (table.id,))
+        into = f"INSERT OR REPLACE INTO main.{quote(POSITION)}(shard, seq, resume, created)"
+        connection.execute(f"{into} VALUES (?, 0, 0, '')", (-table.id,))
 
 
 def forget_others(connection: apsw.Connection, numbers: Iterable[int]) -> None:
     """Forget the watermarks of tables that are there no more; ``numbers``: those that are."""
     there = set(numbers)
-    for (number,) in rows(connection, f"SELECT t FROM main.{quote(WATERMARK)}"):
+    for number, _ in rows(connection, _all("main")):
         if number not in there:
-            connection.execute(f"DELETE FROM main.{quote(WATERMARK)} WHERE t = ?", (number,))
+            connection.execute(f"DELETE FROM main.{quote(POSITION)} WHERE shard = ?", (-number,))
 
 
 def still_holds(connection: apsw.Connection, table: TrackedTable) -> bool:
@@ -125,18 +147,20 @@ def still_holds(connection: apsw.Connection, table: TrackedTable) -> bool:
     return bool(
         value(
             connection,
-            f"SELECT m.row <= 0 OR EXISTS (SELECT 1 FROM {table.main} AS d WHERE d.{quote(shape.rowid)} = m.row"
-            f" AND {shape.same('d', 'm')}) FROM main.{quote(WATERMARK)} AS m WHERE m.t = ?",
-            (table.id,),
+            f"SELECT m.seq <= 0 OR EXISTS (SELECT 1 FROM {table.main} AS d WHERE d.{quote(shape.rowid)} = m.seq"
+            f" AND {shape.same('d', 'm')}) FROM main.{quote(POSITION)} AS m WHERE m.shard = ?",
+            (-table.id,),
         )
     )
 
 
 def new_rows(connection: apsw.Connection, number: int, cleared: int, schema: str) -> list[tuple[int, int]]:
     """Return the ranges of rowids, above and up to, that the log names or that are above a table's watermark."""
+    earlier = value(connection, f"SELECT 1 FROM {schema}.sqlite_schema WHERE name = ?", (WATERMARK,))
+    marks = f"SELECT t, row FROM {schema}.{quote(WATERMARK)}" if earlier else _all(schema)
     return rows(
         connection,
         f"SELECT k0, k1 FROM {schema}.{quote(LOG)} WHERE t = ? AND id > ?"
-        f" UNION ALL SELECT row, {MOST} FROM {schema}.{quote(WATERMARK)} WHERE t = ?",
+        f" UNION ALL SELECT row, {MOST} FROM ({marks}) WHERE t = ?",
         (-number, cleared, number),
     )

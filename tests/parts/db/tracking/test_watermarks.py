@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -13,6 +14,7 @@ from harmonylite.db.apply import apply
 from harmonylite.db.repair import begin_healing, damage, finish_healing, save_pending
 from harmonylite.db.snapshot import save_copy
 from harmonylite.db.sqlite.deadline import Deadline
+from harmonylite.db.tracking.watermarks import MOST, new_rows
 from tests.parts.db.fix_replicas import Group, Member
 
 NUMBERED = "CREATE TABLE t(id INTEGER PRIMARY KEY, v)"
@@ -37,6 +39,69 @@ def insert(member: Member, first: int, last: int) -> None:
         f" INSERT INTO t SELECT {values} FROM c",
         (first, last),
     )
+
+
+def marks(member: Member) -> dict[str, int]:
+    """Return the watermark of each table."""
+    there = dict(member.run("SELECT -shard, seq FROM __harmonylite__position WHERE shard < 0"))
+    return {name: there[table.id] for name, table in member.replica.tables.items() if table.id in there}
+
+
+def make_earlier(member: Member) -> None:
+    """Have a file, whose node is stopped, look as an earlier version left it: watermarks in a table of their own."""
+    member.run("CREATE TABLE __harmonylite__watermark(t INTEGER PRIMARY KEY, row INTEGER, k0, k1)")
+    position = "FROM __harmonylite__position WHERE shard < 0"
+    member.run(f"INSERT INTO __harmonylite__watermark SELECT -shard, seq, k0, k1 {position}")
+    made = member.run("SELECT name, sql FROM sqlite_schema WHERE type IN ('trigger', 'view')")
+    for name, sql in made:
+        kind = sql.split()[1]
+        earlier = re.sub(
+            r'SELECT seq FROM "__harmonylite__position" WHERE shard = -(\d+)',
+            r'SELECT row FROM "__harmonylite__watermark" WHERE t = \1',
+            sql.replace(" WHERE shard >= 0", ""),
+        )
+        member.run(f'DROP {kind} "{name}"')
+        member.run(earlier)
+    member.run(f"DELETE {position}")
+    for column in ("k0", "k1"):
+        member.run(f"ALTER TABLE __harmonylite__position DROP COLUMN {column}")
+
+
+@pytest.mark.parametrize("ddl", KEYED)
+def test_a_file_of_an_earlier_version_keeps_its_watermarks(group: Group, ddl: str) -> None:
+    a, b = group.several(2, ddl, "CREATE TABLE other(v)")
+    insert(a, 1, 5)
+    group.settle()
+    a.replica.note()
+    before = marks(a)
+    assert before.keys() == {"t", "other"}
+    a.stop()
+    make_earlier(a)
+    assert "__harmonylite__watermark" in str(a.run("SELECT sql FROM sqlite_schema WHERE type = 'trigger'"))
+    insert(a, 6, 7)
+    a.start()
+    assert marks(a) == before
+    assert not a.run("SELECT 1 FROM sqlite_schema WHERE name || ifnull(sql, '') LIKE '%__harmonylite__watermark%'")
+    assert a.run("SELECT position FROM __harmonylite__status")[0][0].startswith("0:")
+    insert(a, 8, 8)
+    assert logged(a) == 0
+    assert a.send() == 3, "those that were written before the update, too"
+    a.receive()
+    b.receive()
+    assert len(group.equal("t")) == 8
+
+
+@SHAPES
+def test_a_damaged_file_of_an_earlier_version_says_which_rows_are_new(group: Group, ddl: str) -> None:
+    a, _ = group.several(2, ddl)
+    insert(a, 1, 5)
+    group.settle()
+    a.replica.note()
+    number, (mark,) = a.replica.tables["t"].id, marks(a).values()
+    now = new_rows(a.replica.connection, number, 0, "main")
+    a.stop()
+    make_earlier(a)
+    assert new_rows(a.app, number, 0, "main") == now == [(mark, MOST)]
 
 
 @SHAPES
