@@ -39,17 +39,20 @@ class Watermarks:
 
     def of(self, table: TrackedTable) -> int | None:
         """Return the table's watermark; None: it has none, each of its inserts is logged."""
+        return self._marks().get(table.id)
+
+    def _marks(self) -> dict[int, int]:
         if self._at is None:
             self._at = dict(rows(self._connection, _all("main")))
-        return self._at.get(table.id)
+        return self._at
 
     def above(self, tables: Iterable[TrackedTable]) -> dict[int, int]:
         """Return the tables that have rows above their watermark: number and largest rowid."""
         found: dict[int, int] = {}
-        marked = [table for table in tables if table.shape.rowid and self.of(table) is not None]
-        at = self._at or {}
+        at = self._marks()
+        marked = [table for table in tables if table.id in at and table.shape.rowid]
         for start in range(0, len(marked), TERMS):
-            sql = " UNION ALL ".join(table.newest for table in marked[start : start + TERMS])
+            sql = " UNION ALL ".join([table.newest for table in marked[start : start + TERMS]])
             found |= {
                 number: top for number, top in rows(self._connection, sql) if top is not None and top > at[number]
             }
