@@ -40,9 +40,7 @@ DROPPED = 0
 """The number of a table that was dropped here: what is made under its name again is a new table."""
 
 PAGE_BYTES = 2_048
-"""The page size of a new mirror. A commit of one row writes some pages whole, so half of SQLite's own size is half as
-much to write; rows of a bulk cost the same, from 1,024 bytes on they cost more."""
-
+"""A new mirror's pages: half of SQLite's own, for a commit of one row writes three whole. Smaller ones slow a bulk."""
 EVERY_TABLE = TableRules()
 
 
