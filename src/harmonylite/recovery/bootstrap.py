@@ -1,4 +1,4 @@
-"""Join: bring this node's files to where replication can begin.
+"""Bootstrap: bring this node's files to where replication can begin.
 
 Invariant: nothing that only this database holds is lost, and no file that is damaged is deleted. The first snapshot is
 the beginning of the cluster; anyone who saves it first is the first node, and everyone else is merged with it.
@@ -57,8 +57,8 @@ AGAIN = 1.0
 
 
 class Bootstrap:
-    """Opens a replica for the first time and every time. ``request_snapshot``: ask the other nodes to save a snapshot;
-    ``suspects``: files that are to be checked from the first to the last page.
+    """Opens a replica at every start. ``request_snapshot``: ask the other nodes to save a snapshot; ``suspects``: files
+    that are to be checked from the first to the last page.
     """
 
     def __init__(
@@ -85,10 +85,10 @@ class Bootstrap:
     # opening ---------------------------------------------------------------------------------------------------
 
     async def open(self) -> Replica | None:
-        """Open the database as it is, before NATS is there, so that its writes are logged; None when there is none.
+        """Open the database as it is, before NATS is reachable, so that its writes are logged; None if there is none.
 
-        A damaged mirror is put aside; a damaged database is left for `join` to heal: also that one comes back only with
-        all that the cluster has. Raises DatabaseDamagedError for a damaged file that never was replicated here.
+        A damaged mirror is quarantined; `join` heals a damaged database, which also comes back only with everything
+        that the cluster has. Raises DatabaseDamagedError for a damaged file that never was replicated here.
         """
         path = self._options.database
         backoff = Backoff(first=0.05, most=1.0)
@@ -113,7 +113,7 @@ class Bootstrap:
                 return replica
 
     def _damage(self, path: Path) -> str:
-        """Return what is wrong with a file, "" also when it rested and is to be checked later."""
+        """Return what is wrong with a file, "" also if it was idle and is checked later."""
         if str(path) in self._suspects:  # until it is made again
             return damage(path, thorough=True)
         if path in self._fresh:  # this process has just made it
@@ -128,7 +128,7 @@ class Bootstrap:
         return damage(path)
 
     def _look(self) -> None:
-        """Look at both files; a damaged mirror is put aside. Runs on the SQLite thread."""
+        """Check both files; a damaged mirror is quarantined. Runs on the SQLite thread."""
         database, mirror = self._options.database, self._options.mirror
         replicated = mirror.exists() or was_set_aside(mirror)
         if mirror.exists() and (why := self._damage(mirror)):
@@ -217,7 +217,7 @@ class Bootstrap:
     async def _from_snapshot(
         self, replica: Replica, repository: SnapshotRepository, recovery: Recovery, seconds: float
     ) -> None:
-        """Take the newest snapshot for the mirror; the database is merged with it once it is folded to the end."""
+        """Use the newest snapshot as the mirror; the database is merged with it once it is folded to the end."""
         self._part.waiting("fetching the newest snapshot")
         fetched, why = None, "there is no snapshot"
         try:
@@ -295,10 +295,10 @@ class Bootstrap:
                 await asyncio.to_thread(file.unlink, missing_ok=True)  # it may be the mirror by now
 
     async def _base(self, repository: SnapshotRepository, useless: str) -> tuple[str, Path] | None:
-        """Return what the database is to be made of, and how that is called; None while there is nothing.
+        """Return the source of the database, and its name; None while there is none.
 
-        The newest good snapshot, or, for a database that is damaged, its mirror. ``useless``: what was of no use; the
-        other nodes are asked for a newer one.
+        The newest good snapshot, or, for a database that is damaged, its mirror. ``useless``: what could not be used;
+        the node asks the others for a newer one.
         """
         mirror = self._options.mirror
         if self._damaged and mirror.exists():

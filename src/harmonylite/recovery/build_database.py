@@ -1,8 +1,7 @@
-"""Offer: make the database that is not there, or heal a damaged one, where no application sees it; then put it in its
-place.
+"""Build a missing database, or heal a damaged one, where no application sees it; then put it in its place.
 
-Invariant: a database that appears holds all that every shard held when the node asked. An application that reads it and
-writes what follows from that undoes nothing that was acknowledged before. Where no stream answers, none appears.
+Invariant: a database that appears holds all that every shard held when the node asked. So an application that reads it
+and writes based on that undoes nothing that was acknowledged before. If no stream answers, no database appears.
 """
 
 from __future__ import annotations
@@ -41,14 +40,14 @@ log = logging.getLogger(__name__)
 
 
 class LeadsOn(Protocol):
-    """Decides whether a replica can follow the streams, and helps where not; see `Recovery.leads_on`."""
+    """Decides whether a replica can follow the streams, and recovers if not; see `Recovery.leads_on`."""
 
     async def leads_on(self, replica: Replica, seconds: float) -> bool:
         """Return whether it can now; else the next step was done, ``seconds`` after the first one."""
 
 
 class DatabaseBuilder:
-    """Makes or heals the database of one node. All SQLite work is done on ``thread``."""
+    """Builds or heals the database of one node. All SQLite work is done on ``thread``."""
 
     def __init__(
         self,
@@ -129,7 +128,7 @@ class DatabaseBuilder:
         await bring_forward(replica, self._thread, self._streams, targets, merge=False)
 
     async def _until_asked(self) -> None:
-        """Return once the streams answer, be it that they are lost."""
+        """Return once the streams answer, even if they are lost."""
         backoff = Backoff(first=0.2, most=5.0)
         while True:
             try:
@@ -187,7 +186,7 @@ class DatabaseBuilder:
         )
 
     def _show(self, folded: Mapping[int, int], ends: Mapping[int, int]) -> None:
-        """Keep how far it is in the status."""
+        """Show the progress in the status."""
         status = self._status
         for shard, seq in folded.items():
             state = status.shard(shard)

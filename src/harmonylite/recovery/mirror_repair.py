@@ -1,7 +1,7 @@
-"""Repair: take a right mirror for this node's own, at the very position where that is.
+"""Repair: replace this node's mirror by a right one, at that mirror's exact position.
 
-Invariant: what came of the wrong mirror gives way, in the conflict journal; pending rows stay pending. Where the right
-mirror can't be brought forward nothing is changed, and the caller gets the reason.
+Invariant: rows that the wrong mirror gave to the database lose, with a journal entry; pending rows stay pending. Where
+the right mirror can't be brought forward nothing is changed, and the caller gets the reason.
 """
 
 from __future__ import annotations

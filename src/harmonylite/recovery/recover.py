@@ -1,4 +1,4 @@
-"""Recover: bring a replica back to streams that forgot what it needs, lost what it has, or started again.
+"""Recover: resync a replica with streams that forgot what it needs, lost what it has, or started again.
 
 Invariant: a row that any node holds is never lost by recovering. What a snapshot takes over from this node's history is
 merged; what it lacks is published again. A new history begins only if no snapshot fits the streams and no node can
@@ -206,7 +206,7 @@ class Recovery:
     async def leads_on(self, replica: Replica, seconds: float) -> bool:
         """Return whether ``replica`` can follow the streams; else do the next step, ``seconds`` after the first one.
 
-        Raises StreamError, SnapshotError, DatabaseError, SchemaWaitError: the next try may do better.
+        Raises StreamError, SnapshotError, DatabaseError, SchemaWaitError: a retry may succeed.
         """
         if leads := await self._step(replica, seconds):
             self._part.ok()

@@ -1,4 +1,4 @@
-"""Settings of recovery, and what it asks of other parts.
+"""Settings of recovery, and its hooks into other parts.
 
 Invariant: recovery reaches other parts by these alone.
 """
@@ -19,7 +19,7 @@ class RecoverySettings:
 
 @dataclass(frozen=True, slots=True)
 class RecoveryHooks:
-    """``ensure``: makes streams that are not there.
+    """``ensure``: creates missing streams.
 
     ``request_snapshot``: asks the other nodes for one, returns whether one was saved.
     """

@@ -1,4 +1,4 @@
-"""Pass a change set that needs a schema which this node never had, and which no node has any more.
+"""Get past a change set that needs a schema which this node never had, and which no node has any more.
 
 A migration brings a column, rows are written, and the next migration renames the column: a node that was away then has
 today's schema and can't know what those rows mean. A node that saw it happen can; its mirror holds them.

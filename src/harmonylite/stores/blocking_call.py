@@ -1,6 +1,6 @@
-"""Blocking work in a thread of its own, for libraries that only block: watched, and given up when no caller waits.
+"""Blocking work in a separate thread, for libraries that only block: watched, and abandoned when no caller waits.
 
-Invariant: once given up, an errand stops at its next step and its result is dropped; a thread that hangs in a dead
+Invariant: once abandoned, a call stops at its next step and its result is dropped; a thread that hangs in a dead
 connection never keeps the process from ending.
 
 Why not `asyncio.to_thread`: its pool waits for every thread at the end of the process, however long a server stalls.
@@ -20,7 +20,7 @@ from harmonylite.ports import Progress
 T = TypeVar("T")
 
 STALLED_SECONDS = 300.0
-"""Work in which not one byte moves for so long is given up; a server may take its time to put a large file together."""
+"""Seconds without a byte after which work is abandoned; a server may take a while to assemble a large file."""
 
 
 class StalledError(Exception):
@@ -32,11 +32,11 @@ class StalledError(Exception):
 
 
 class GivenUpError(Exception):
-    """No caller waits for this work any more; ends it in its thread."""
+    """Ends the work in its thread: no caller waits for it any more."""
 
 
 class BlockingCall:
-    """What the work in the thread reports, and what it is asked."""
+    """The channel between the work in the thread and its caller."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, progress: Progress | None) -> None:
         self._loop = loop
@@ -59,7 +59,7 @@ class BlockingCall:
             raise GivenUpError
 
     def give_up(self) -> None:
-        """End the errand at its next step."""
+        """End the call at its next step."""
         self._given_up.set()
 
     def run(self, work: Callable[[BlockingCall], T], result: asyncio.Future[T]) -> None:

@@ -33,7 +33,7 @@ MOST_PARTS = 9_000
 """S3 takes 10,000 parts, Azure 50,000; very large objects get larger parts."""
 
 PARTS_AT_ONCE = 3
-"""Parts on their way at once; memory is this many parts and one."""
+"""Parts in transfer at once; memory is this many parts and one."""
 
 CHUNK = 1024 * 1024
 """Bytes of one step of a download."""
@@ -45,7 +45,7 @@ FIRST_WAIT, LONGEST_WAIT = timedelta(milliseconds=100), timedelta(seconds=5)
 """Between one try and the next."""
 
 RETRY_SECONDS = timedelta(seconds=30)
-"""How long one request is tried again when the service is out of reach or overloaded."""
+"""How long one request is retried when the service is out of reach or overloaded."""
 
 REQUEST_TIME = timedelta(hours=6)
 """Deadline of one request, a whole download included; what stalls is noticed by `harmonylite.stores.blocking_call`."""
@@ -92,7 +92,7 @@ class BucketStore:
         return self._failures.place
 
     async def put(self, name: str, source: Path, progress: Progress | None = None) -> None:
-        """Store the file ``source``; see `Store.put`. What a cut upload sent stays invisible; see docs/stores.md."""
+        """Store the file ``source``; see `Store.put`. A partial upload stays invisible; see docs/stores.md."""
         await self._do(storing(name), lambda call: self._put(call, name, source), progress)
 
     async def get(self, name: str, target: Path, progress: Progress | None = None) -> None:

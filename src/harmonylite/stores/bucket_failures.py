@@ -1,4 +1,4 @@
-"""What obstore's long texts mean, in a sentence, and what to do about it.
+"""Map obstore's long texts to a sentence, and to advice.
 
 Invariant: no secret of the configuration is in a sentence.
 """
@@ -32,7 +32,7 @@ class Advice:
 
     @property
     def unreachable(self) -> str:
-        """What to look at when the service does not answer."""
+        """What to check when the service does not answer."""
         return f"look at {self.section}.endpoint and use_ssl, and whether the service is up"
 
 

@@ -1,4 +1,4 @@
-"""One form for everything that goes wrong in a store: what was done, to which object, where, why, what to do.
+"""One form for all errors of a store: what was being done, to which object, where, why, what to do.
 
 Invariant: no secret of the store's configuration is in a message, whatever a server or a library puts into its own.
 """

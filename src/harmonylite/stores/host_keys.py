@@ -60,7 +60,7 @@ class HostKeys:
 
 
 class _Refused(asyncssh.SSHClient):
-    """Remembers the key that the server showed and `known_hosts` does not have; never accepts it."""
+    """Remembers an unknown key that the server showed; never accepts it."""
 
     key: asyncssh.SSHKey | None = None
 

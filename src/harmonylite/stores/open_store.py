@@ -1,4 +1,4 @@
-"""Make the store that the configuration names; nothing is connected to yet.
+"""Create the configured store, without connecting to it.
 
 Invariant: a store's library is imported only where that store is configured.
 """

@@ -1,4 +1,4 @@
-"""Snapshots in an S3 bucket, Amazon's or any other service's that speaks its language.
+"""Snapshots in an S3 bucket, Amazon's or any compatible service's.
 
 Invariant: what the configuration says wins over the environment, key by key and never in a mixture of two identities.
 """
@@ -105,7 +105,7 @@ def who(settings: S3StoreSettings) -> S3Config:
 
 
 def secrets_of(settings: S3StoreSettings) -> list[str]:
-    """Return every secret that may turn up in what the service answers."""
+    """Return every secret that may occur in the service's answers."""
     found = [settings.secret.get_secret_value(), settings.session_token.get_secret_value(), _keys(settings)[1]]
     return [*found, os.environ.get("AWS_SECRET_ACCESS_KEY", ""), os.environ.get("AWS_SESSION_TOKEN", "")]
 

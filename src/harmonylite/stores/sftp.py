@@ -1,7 +1,7 @@
 """Snapshots on an SFTP server.
 
 Invariant: an object appears under its name by a rename of an upload that is whole and, where the server can, on its
-disk; and nothing is said to a server, no password above all, whose host key is not known.
+disk; and nothing is sent to a server with an unknown host key, least of all a password.
 """
 
 from __future__ import annotations
@@ -184,7 +184,7 @@ class SftpStore:
             await sftp.makedirs(self._place.folder, exist_ok=True)
 
     async def _failure(self, sftp: SFTPClient, error: asyncssh.SFTPFailure) -> tuple[str, str]:
-        """Return why the server failed: it says no more than "Failure" when its disk is full."""
+        """Return why the server failed: when its disk is full, it only says "Failure"."""
         why = f"the server says: {error.reason}"
         with suppress(asyncssh.Error, OSError):
             free = await sftp.statvfs(self._place.folder or ".")

@@ -1,7 +1,7 @@
-"""Carry a file over SFTP, many requests at once.
+"""Transfer a file over SFTP, with many requests in flight.
 
-Invariant: when carrying ends, however it ends, none of its requests waits any more. That is why the library's own
-``put`` and ``get`` are not used: on a line that breaks they leave requests behind whose errors no task collects.
+Invariant: when a transfer ends, however it ends, none of its requests waits any more. The library's own ``put`` and
+``get`` don't ensure that: when a connection breaks they leave requests whose errors no task collects.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Beat = Callable[[int], None]
 
 
 class SftpRequests:
-    """Requests under way, answered in the order in which they were made."""
+    """Requests in flight, answered in the order in which they were made."""
 
     def __init__(self) -> None:
         self._waiting: deque[asyncio.Task[Any]] = deque()

@@ -1,4 +1,4 @@
-"""Failover of a node to its region's own streams, and failback with what was ordered there.
+"""Failover of a node to its region's own streams, and failback of what was ordered there.
 
 Failover: the node keeps a copy of its mirror, the *base*, and follows the region's own streams under an epoch of their
 own. Failback, once those are closed: one node, the *carrier*, takes the base for its mirror again, so that all that the
@@ -6,8 +6,8 @@ failover changed is pending there, and publishes it. The region's own pointers s
 it came, so that this stays known when another region is promoted. The others wait for it, then take up a mirror that
 holds it all; they publish only their own rows.
 
-Invariant: nothing that a failover holds is dropped before it is in the primary order. A node follows the carrier only
-as far as the carrier had folded the failover; what came later it publishes itself.
+Invariant: nothing in a failover is dropped before it is in the primary order. A node follows the carrier only as far as
+the carrier had folded the failover; what came later it publishes itself.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ from harmonylite.status import NodeStatus
 log = logging.getLogger(__name__)
 
 SILENT = 20.0
-"""Seconds that a carrier may not answer before another node carries in its place."""
+"""Seconds that a carrier may be silent before another node takes over."""
 FORWARD = 30.0
 """Seconds that a copy of the mirror may take to come to where a failover begins."""
 STILL = 3.0
@@ -273,7 +273,7 @@ class Failback:
             raise StreamError("another node has just begun to publish what it holds")
 
     async def _bring_back(self, replica: Replica, mark: str, positions: Mapping[int, Position]) -> None:
-        """Let everything that the failover changed be pending, on top of the primary order."""
+        """Make everything that the failover changed pending, on top of the primary order."""
         base = self._base(mark)
         if base.exists():
             begun = await asyncio.to_thread(lineage_of, base)
@@ -373,7 +373,7 @@ class Failback:
             await asyncio.sleep(pause)
 
     async def _finished(self, replica: Replica) -> bool:
-        """Settle every base that is left; False while the mirror still needs one."""
+        """Finish with every remaining base; False while the mirror still needs one."""
         done = True
         for base in sorted(self._folder.glob("interim-*.db")):
             done = await self._finish(replica, mark_of_base(base)) and done

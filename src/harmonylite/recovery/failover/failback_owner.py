@@ -1,7 +1,7 @@
-"""Who brings a failover the primary region, as the pointers of its region say it.
+"""Which node fails a failover back to the primary region, as the pointers of its region say.
 
-Invariant: the first that claims it does, until it is silent; what it announced stays announced when the primary region
-moves.
+Invariant: the first node that claims the failback does it, until it is silent; its announcements survive a move of the
+primary region.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from harmonylite.foreign import Codec, Name, PerShard, StreamEnds
 
 
 class FailbackClaim(msgspec.Struct, frozen=True):
-    """Who brings a failover home. ``ends``: how far it had folded that order, by shard. ``upto``: where the primary
+    """The node that does a failback. ``ends``: how far it had folded that order, by shard. ``upto``: where the primary
     region's order held all of it, by shard the identity of the order and a sequence; None: not yet.
     """
 
@@ -32,5 +32,5 @@ def mark_of_base(base: Path) -> str:
 
 
 def key_of(mark: str) -> str:
-    """Return the pointer that says who brings the failover ``mark`` home."""
+    """Return the pointer that says which node fails the failover ``mark`` back."""
     return f"interim-{mark}"

@@ -1,4 +1,4 @@
-"""Settings of failback, and what it asks of other parts.
+"""Settings of failback, and its hooks into other parts.
 
 Invariant: failback reaches other parts by these alone.
 """
