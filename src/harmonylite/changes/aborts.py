@@ -1,4 +1,4 @@
-"""Which change sets that stay unfinished a node gives up on, and when.
+"""Which unfinished change sets a node aborts, and when.
 
 Invariant: a change set is only taken for left behind while this node reads the stream to its end: before, the rest of
 it, or another node's abort message, may just not have been read. A node publishes no second abort message before it
@@ -14,13 +14,13 @@ from dataclasses import dataclass, field
 from harmonylite.model import ChangeSetId
 
 STALL = 10.0
-"""Seconds after which a change set that its writer left unfinished on a shard is given up on."""
+"""Seconds after which a change set that its writer left unfinished on a shard is aborted."""
 STALL_BEGUN = 60.0
 """The same for one of which no shard has all, counted from its newest message: no snapshot can leave it behind."""
 SPREAD = 5.0
 """Up to so many seconds more, at random: mostly one node publishes the abort message, and the others read it."""
 MOST_AT_ONCE = 8
-"""So many are given up on in one round, a second."""
+"""How many are aborted in one round, a second."""
 
 Place = tuple[ChangeSetId, int]
 """A change set, and a shard on which it is not whole."""
@@ -56,7 +56,7 @@ class AbortRules:
     def due(
         self, stuck: Mapping[Place, Unfinished], read: Mapping[int, int], ends: Mapping[int, int], now: float
     ) -> list[Place]:
-        """Return what is to be given up on in this round.
+        """Return what to abort in this round.
 
         ``read``: by shard the last message that was read; ``ends``: the last one that is known to be there.
         """
@@ -83,7 +83,7 @@ class AbortRules:
         return now - last.since if last is not None else 0.0
 
     def given_up(self, place: Place, seq: int, now: float) -> None:
-        """The abort message of ``place`` is message ``seq``."""
+        """Take note that the abort message of ``place`` is message ``seq``."""
         last = self._known.get(place)
         if last is not None:
             last.seq, last.since = seq, now

@@ -60,7 +60,7 @@ class Lineage:
 
 
 def relation(mine: Lineage, other: Lineage) -> Relation:
-    """Return how what I hold relates to ``other``: the same history, a part of it, on some shard more than it took
+    """Return how this lineage relates to ``other``: the same history, a part of it, on some shard more than it took
     over, or that is unknown: they diverged.
     """
     if mine.history == other.history:

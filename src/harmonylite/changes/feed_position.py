@@ -1,7 +1,7 @@
-"""A place in the order as text: what a reader of changes keeps, and what `wait` waits for.
+"""A position as text: what a reader of changes stores, and what `wait` waits for.
 
 Invariant: text made here reads back as the same positions, and says which streams its numbers belong to, so that a
-place in streams that are gone is refused. What a person writes, ``0:12,1:9``, or ``12`` with one shard, is read too.
+place in streams that are gone is refused. Handwritten text such as ``0:12,1:9``, or ``12`` with one shard, is read too.
 """
 
 from __future__ import annotations

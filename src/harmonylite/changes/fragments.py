@@ -1,4 +1,4 @@
-"""One shard's messages on their way into whole change sets: what is under way, what is complete, what is void.
+"""One shard's messages, reassembled into change sets: unfinished, complete or void.
 
 Invariant: of a change set that an abort message voids nothing becomes complete after that message. At most `OPEN_KEPT`
 change sets are under way; which ones follows from the order of the messages alone, so all nodes keep the same.
@@ -71,7 +71,7 @@ class Fragment:
         return poison(self.shard, self.seq, said, f"`harmonylite skip {self.shard} {self.seq}` leaves it out")
 
     def close(self) -> None:
-        """Give the blocks' place back."""
+        """Release the blocks' storage."""
         self.spool.close()
 
 
@@ -126,7 +126,7 @@ class ShardQueue:
     aborted: dict[ChangeSetId, None] = field(default_factory=dict)
 
     def abort(self, victim: ChangeSetId) -> None:
-        """Void a change set from here on; the oldest one that is remembered makes room."""
+        """Void a change set from here on; the oldest remembered one is dropped."""
         self.aborted[victim] = None
         if len(self.aborted) > ABORTS_KEPT:
             del self.aborted[next(iter(self.aborted))]

@@ -1,4 +1,4 @@
-"""Put messages of all shards together into whole change sets, and find the batch that may be applied.
+"""Reassemble messages of all shards into whole change sets, and find the batch that may be applied.
 
 Invariant: what `Reassembler.take` returns holds every message of each shard up to the positions that it names, in
 order, and of every change set either all of its fragments or none (a change set is whole or not there). A change
@@ -36,7 +36,7 @@ UNFINISHED_WATCHED = 64
 """Of so many change sets per shard, the first ones, it is watched at once that a part of them is missing."""
 
 HISTORIES = 64
-"""How many names of histories are remembered of messages: made-up ones fill no memory."""
+"""How many names of histories are remembered: made-up ones can't fill the memory."""
 
 Spool = Callable[[int], IO[bytes]]
 """Makes the place where the blocks of one change set wait: a file-like object, opened for reading and writing, that
@@ -44,7 +44,7 @@ holds the given number of bytes in memory, and more than that in a file.
 """
 
 Foreign = Callable[[StreamMessage, str], None]
-"""Called with a message that no node wrote in its own name, and why; it is stepped over."""
+"""Called with a message that no node wrote in its own name, and why; it is ignored."""
 
 
 def _in_memory(most: int) -> IO[bytes]:
@@ -80,7 +80,7 @@ class AtomicBatch:
         return AtomicBatch(kept, self.positions, self.before, (*self.voided, *voided))
 
     def close(self) -> None:
-        """Give the places of all blocks back."""
+        """Release the storage of all blocks."""
         for fragment in self.fragments:
             fragment.close()
 
@@ -107,7 +107,7 @@ class Reassembler:
         """The histories that the writers of what was added are in, as far as they say."""
 
     def close(self) -> None:
-        """Give the places of all that was not taken back; the reassembler is of no use any more."""
+        """Release the storage of all that was not taken; the reassembler can't be used any more."""
         for queue in self._queues.values():
             for spool in [part.spool for part in queue.open.values()] + [fragment.spool for fragment in queue.ready]:
                 spool.close()
@@ -177,7 +177,7 @@ class Reassembler:
         return [(part.id, part.count) for part in self._queues[shard].open.values()]
 
     def add(self, message: StreamMessage) -> None:
-        """Take in the next message of its shard; one that was seen before changes nothing. Raises PoisonError."""
+        """Add the next message of its shard; one that was seen before changes nothing. Raises PoisonError."""
         queue = self._queues[message.shard]
         if message.seq <= queue.read:
             return

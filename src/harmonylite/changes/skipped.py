@@ -1,4 +1,4 @@
-"""What a mirror lacks because a person had the node leave a message out.
+"""What a mirror lacks because a message was skipped.
 
 Invariant: an entry names the message and, as far as it can be read, what it holds; it is part of the mirror, so that a
 snapshot says what it lacks.
@@ -42,7 +42,7 @@ class LeftOut(msgspec.Struct, frozen=True):
 
     @property
     def sentence(self) -> str:
-        """What it held, for a person."""
+        """What it held, as a sentence."""
         if not self.rows:
             return "what it holds can't be read"
         tables = [f"{count} of {table} ({', '.join(self.keys[table])})" for table, count in self.rows.items()]

@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 
 class SureClient(Client):
-    """nats-py's client that says at once when it ends, and insists on TLS where TLS was asked for."""
+    """nats-py's client, which reports its end at once, and insists on TLS if TLS was configured."""
 
     def __init__(self, insist_on_tls: bool) -> None:
         super().__init__()

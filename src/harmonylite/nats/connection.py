@@ -44,11 +44,11 @@ _DENIED = re.compile(r"permissions violation for (?P<what>publish|subscription) 
 
 
 class AuthError(ConnectError):
-    """The server refused the credentials; trying again won't help."""
+    """The server refused the credentials; retrying won't help."""
 
 
 class DeniedError(StreamError):
-    """The server knows us and does not let us use a subject; nothing was stored."""
+    """The server does not permit a subject to this user; nothing was stored."""
 
 
 class Connection:
@@ -75,7 +75,7 @@ class Connection:
 
     @property
     def cause(self) -> str:
-        """Why the connection ended, as far as it is known."""
+        """Why the connection ended, if known."""
         error = self._client.last_error
         return describe(error) if error is not None else self._cause or "closed by the server"
 
@@ -100,7 +100,7 @@ class Connection:
         return str(self._client._server_info.get("domain") or "")
 
     def surroundings(self) -> str:
-        """Say which server this is, and which servers of its cluster it sees now."""
+        """Return which server this is, and which servers of its cluster it sees now."""
         cluster = self._client._server_info.get("cluster")
         if not cluster:
             return f"server {self.server_name} has no cluster"
@@ -359,7 +359,7 @@ def minor(version: str) -> tuple[int, ...]:
 
 
 def describe(error: BaseException) -> str:
-    """Return a foreign error as text without the library's name in front and without credentials."""
+    """Return a library's error as text without its name in front and without credentials."""
     text = str(error) or type(error).__name__
     if isinstance(error, ssl.SSLCertVerificationError):
         text = f"certificate verify failed: {error.verify_message}"

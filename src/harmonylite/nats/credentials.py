@@ -1,4 +1,4 @@
-"""Credentials and certificates, read from their files each time a connection is made, so that new ones are taken up.
+"""Credentials and certificates, read from their files for each new connection, so that new ones take effect.
 
 Invariant: a file that is missing or not what it should be is a ConfigError that names it; no secret is in the text.
 """
@@ -26,7 +26,7 @@ _CREDS = re.compile(r"-----BEGIN NATS USER JWT-----\s+\S+\s+.*-----BEGIN USER NK
 
 
 def connect_options(url: str, settings: LinkSettings) -> dict[str, Any]:
-    """Return nats-py's options that say who we are towards ``url``; raises ConfigError."""
+    """Return nats-py's options with the credentials for ``url``; raises ConfigError."""
     options: dict[str, Any] = {}
     parts = urlsplit(url)
     if parts.username and parts.password is None:

@@ -1,4 +1,4 @@
-"""The link to NATS: one live connection at a time, created again when it is lost, and the truth about it in the status.
+"""The link to NATS: one live connection at a time, created again when it is lost, and its true state in the status.
 
 Invariant: `now` returns a connection that is not known to be lost, or raises; nothing waits for one unknowingly.
 """
@@ -105,7 +105,7 @@ class NatsLink(Resource):
         return max(announced, 1 + int(self._status.server.get("cluster_peers", 0)))
 
     def surroundings(self) -> str:
-        """Say to which server the link leads and which others it sees: what a missing quorum is explained by."""
+        """Return which server the link leads to and which others that one sees, to explain a missing quorum."""
         if self._connection is None:
             return "not connected to NATS"
         return self._status.servers or self._connection.surroundings()
@@ -137,9 +137,9 @@ class NatsLink(Resource):
         return self.now()
 
     async def renew(self) -> None:
-        """Connect again with credentials and certificates as their files are now, then let go of the old connection.
+        """Connect with the current credentials and certificates, then close the old connection.
 
-        Raises ConfigError, ConnectError, and keeps the old connection, when the new files don't do.
+        Raises ConfigError, ConnectError, and keeps the old connection, if the new files don't work.
         """
         old = self._connection
         if old is None or not self.connected:

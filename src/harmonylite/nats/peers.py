@@ -29,13 +29,13 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 AT_ONCE = 16
-"""Questions of one topic that are answered at the same time; more wait."""
+"""Questions of one topic that are answered concurrently; more wait."""
 WAITING = 64
 """Questions of one topic that wait for their turn; more are dropped, and counted."""
 PATIENCE = 10.0
-"""Seconds that a question waits for its turn; then it is dropped, for its asker has gone."""
+"""Seconds that a question waits for its turn; then it is dropped, because its sender has stopped waiting."""
 MOST_ANSWERS = 1024
-"""Answers to one question that are looked at."""
+"""Answers to one question that are read."""
 NODE = "Harmonylite-Node"
 """Header of an answer: who gave it, also where the answer itself can't be read."""
 

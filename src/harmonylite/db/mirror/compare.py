@@ -23,7 +23,7 @@ from harmonylite.schema.sql import quote
 from harmonylite.wire import encode_value
 
 SAMPLE = 20
-"""How many keys of a difference are named."""
+"""How many keys of a difference are listed."""
 FEW_KEYS = 5
 """The same, of a mirror that deviates."""
 COUNTED = 10_000
@@ -158,7 +158,7 @@ def deviations(
 
 
 def count_pending(connection: apsw.Connection, log: ChangeLog, tables: Mapping[int, TrackedTable]) -> int:
-    """Take over what was logged; return how many of the rows differ: some may be back without a note of it."""
+    """Take over what was logged; return how many of the rows differ: some may be acknowledged already."""
     log.refresh(tables)
     return sum(_pending_of(connection, table) for table in tables.values())
 

@@ -1,6 +1,6 @@
-"""Remember the database's schema in the mirror, so that a snapshot of the mirror can make a whole database.
+"""Store the database's schema in the mirror, so that a snapshot of the mirror can become a complete database.
 
-Invariant: what is remembered is data, see `harmonylite.db.sqlite.untrusted_ddl`; no other code executes it.
+Invariant: the stored schema is untrusted data; only `harmonylite.db.sqlite.untrusted_ddl` executes it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def remember_schema(connection: apsw.Connection) -> None:
 
 
 def keep_schema(connection: apsw.Connection) -> None:
-    """Do as `remember_schema`, in a transaction of its own."""
+    """Like `remember_schema`, in a separate transaction."""
     with transaction(connection, "keep the schema"):
         remember_schema(connection)
 

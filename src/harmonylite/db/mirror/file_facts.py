@@ -1,9 +1,9 @@
-"""What a database file is beside its tables: numbers in its header, used up keys, and what ANALYZE found out.
+"""Facts of a database file other than its tables: numbers in its header, used keys, and ANALYZE's results.
 
 A mirror remembers it of its database, so that a file made from a snapshot is the same to its application: one that
 migrates by ``user_version`` would otherwise make its tables a second time.
 
-Invariant: what is remembered is data; nothing but a number in its range reaches a pragma.
+Invariant: the stored facts are untrusted data; only numbers in their range reach a pragma.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def remembered_digits(connection: apsw.Connection, schema: str) -> int:
 
 
 def finish(connection: apsw.Connection) -> None:
-    """Give a database that was filled from its mirror what its rows don't say, within a transaction.
+    """Restore what the rows don't contain in a database that was filled from its mirror, within a transaction.
 
     Keys that AUTOINCREMENT gave out are not given out again, and SQLite's planner knows what ANALYZE once found out.
     """

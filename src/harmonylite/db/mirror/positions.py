@@ -1,4 +1,4 @@
-"""The lineage of database and mirror: positions, their epoch, and what proves that a stream is theirs.
+"""The lineage of database and mirror: positions, their epoch, and what identifies their stream.
 
 Invariant: epoch and ancestors are in the file of the positions, and are written in the same transaction.
 """
@@ -20,7 +20,7 @@ from harmonylite.foreign import Codec, Line, StreamEnds
 from harmonylite.model import Position
 
 LIMBO = "database-"
-"""How a history is called that only one node knows: its mirror was made from its database."""
+"""Name of a history that only one node knows: its mirror was made from its database."""
 HISTORY = "history"
 PAST = "past"
 
@@ -53,7 +53,7 @@ def history_of(connection: apsw.Connection, schema: str) -> str:
 
 
 def shards_ahead(one: Lineage, other: Lineage) -> set[int]:
-    """Return the shards on which the one is further than the other; one has no position where nothing was folded."""
+    """Return the shards on which ``one`` is further than ``other``; a shard without folds has no position."""
     return {s for s, p in one.positions.items() if p.seq > other.positions.get(s, Position(s)).seq}
 
 

@@ -1,9 +1,9 @@
-"""Exchange the mirror file under an open replica.
+"""Swap the mirror file under an open replica.
 
 Invariant: the old mirror is in its place until the new one's rows are committed to the database; after a crash midway
-the old one is still there, and exchanging it again is right. The file is exchanged only while no other process has it
-open: a connection that outlived the exchange would share the new file's ``-shm`` and ``-wal``, and checkpoint it into
-the old one when it closes. So `Readers` counts copies and digests, which read it on threads of their own.
+the old one is still there, and the swap can be repeated. The file is exchanged only while no other process has it open:
+a connection that outlived the exchange would share the new file's ``-shm`` and ``-wal``, and checkpoint it into the old
+one when it closes. So `Readers` counts copies and digests, which read it on threads of their own.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def must_fit(connection: apsw.Connection, rules: TableRules, incoming: Path, *, 
 
 
 def _unlike(mine: Mapping[str, TableShape], there: Iterable[TableShape]) -> dict[str, str]:
-    """Say, by table and column, which affinity is another one here than in a snapshot."""
+    """Return, by table and column, which affinities differ between this database and a snapshot."""
     found = {}
     for theirs in there:
         shape = mine.get(folded(theirs.name))

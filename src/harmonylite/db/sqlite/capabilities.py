@@ -30,7 +30,7 @@ def why_unwritable(connection: apsw.Connection, shape: TableShape, schema: str) 
 
 
 def compile_writes(connection: apsw.Connection, schema: str, name: str, columns: Sequence[str]) -> list[str]:
-    """Return what SQLite says against an insert, an update and a delete in a table or view: "" where it would run.
+    """Return SQLite's error for an insert, an update and a delete in a table or view: "" if it would run.
 
     ``columns``: those that the insert and the update name, one at least.
     """

@@ -1,4 +1,4 @@
-"""Copy the database's write-ahead log into its file before the application has to.
+"""Checkpoint the database's write-ahead log before the application has to.
 
 SQLite copies the log (a *checkpoint* of its) within the commit that finds it longer than a thousand pages, and that
 commit waits for two syncs of the disk. A capture trigger adds a page to most commits, so it would come twice as often.
@@ -38,11 +38,11 @@ TICK = 0.005
 LONGEST = 0.16
 """The pause doubles while the log does not grow; after this one the thread sleeps until it is woken."""
 PATIENCE = 3
-"""Looks in a row that find nothing new before the reader lets go: a writer may wait for the disk."""
+"""Checks in a row that find nothing new before the reader is released: a writer may wait for the disk."""
 HOLD_FROM = 250
 """Pages not copied from which on a reader is held; the application begins to copy at a thousand."""
 COPY_FROM = 500
-"""Pages not copied that are worth two syncs of the disk once no application writes."""
+"""Pages not copied from which on two syncs of the disk are worthwhile once no application writes."""
 STEP = 2_000
 """Pages after which the reader moves on and those that it passed are copied, so that no copy is a long one."""
 MOST_PAGES = 16_000
@@ -53,7 +53,7 @@ REST = 30.0
 
 
 class Checkpointer:
-    """Tends the log of ``database`` on a thread of its own while `running`; `wake` says that a process may have
+    """Checkpoints the log of ``database`` on a separate thread while `running`; `wake` says that a process may have
     written.
 
     ``rest``: seconds without a write after which the room is given back. ``enabled``: false leaves the log to SQLite.
@@ -71,12 +71,12 @@ class Checkpointer:
         self._ended = False
 
     def wake(self) -> None:
-        """Look at the log soon; safe from any thread."""
+        """Check the log soon; safe from any thread."""
         self._woken.set()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Tend the log while the block runs; afterwards no connection is left."""
+        """Checkpoint the log while the block runs; afterwards no connection is left."""
         if not self._enabled:
             yield
             return
@@ -110,7 +110,7 @@ class Checkpointer:
             tended.close()
 
     def _tend(self, tended: CheckpointedWal) -> None:
-        """Look until the log has stopped growing."""
+        """Check until the log has stopped growing."""
         pause = TICK
         try:
             while not self._ended and pause <= LONGEST:
@@ -146,7 +146,7 @@ class CheckpointedWal:
         self.long = False
 
     def close(self) -> None:
-        """Let go of everything."""
+        """Close everything."""
         self._file.close()
         for connection in self._connections:
             connection.close()
@@ -182,7 +182,7 @@ class CheckpointedWal:
             self._hold(length)
 
     def _hold(self, length: int) -> None:
-        """Hold a reader at the log's end, let the one before go, and copy up to there: else the application would."""
+        """Hold a reader at the log's end, release the one before, and copy up to there: else the application would."""
         reader = next(one for one in self._readers if one is not self._held)
         reader.execute("BEGIN")
         try:
@@ -196,15 +196,13 @@ class CheckpointedWal:
         self._copy()
 
     def let_go(self) -> None:
-        """Hold no reader any more."""
+        """Release the reader."""
         held, self._held = self._held, None
         if held is not None:
             held.execute("ROLLBACK")
 
     def cut(self) -> None:
-        """Give back the room of a log that grew long; not while another connection reads or writes, nor before all is
-        copied.
-        """
+        """Truncate a log that grew long; not while another connection reads or writes, nor before all is copied."""
         self.long = False
         with suppress(apsw.BusyError):
             length, copied = self._length()

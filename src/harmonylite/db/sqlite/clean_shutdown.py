@@ -1,7 +1,7 @@
-"""Files that rest: whether they are as a clean stop left them, so that opening them need not wait for a check.
+"""Whether files are as a clean stop left them, so that opening them need not wait for a check.
 
 Invariant: what a stop notes counts for one start, and only for files that no process has written to since, as far as
-size and time of change show. They are checked all the same, a little later.
+size and time of change show. They are still checked, a little later.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ CODEC = Codec("what the last stop noted", dict[str, list[list[int]] | None])
 
 
 def note(folder: Path, files: Iterable[Path]) -> None:
-    """Note in ``folder`` how ``files`` are, once nothing of this process has them open; raises OSError."""
+    """Record the state of ``files`` in ``folder``, once this process has closed them; raises OSError."""
     (folder / NOTE).write_bytes(CODEC.encode({str(file): _look(file) for file in files}))
 
 

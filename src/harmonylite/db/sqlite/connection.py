@@ -20,7 +20,7 @@ from harmonylite.schema.shape import STAND_IN
 from harmonylite.schema.sql import quote
 
 LOCK_WAIT_MS = 1000
-"""How long one try waits for another connection's lock, in milliseconds, before the caller gets an error."""
+"""How long one attempt waits for another connection's lock, in milliseconds, before the caller gets an error."""
 
 CACHE = {"main": 32_768, "mirror": 32_768, "temp": 16_384}
 """Page cache of each schema in KiB; filled by large change sets only, and given back after them."""
@@ -38,7 +38,7 @@ _WRITE = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_URI
 _CREATE = _WRITE | apsw.SQLITE_OPEN_CREATE
 
 _REFUSALS = (apsw.ConstraintError, apsw.MismatchError, apsw.TooBigError, apsw.SQLError)
-"""What SQLite says against a row; the last one is of a function that an index or a generated column calls."""
+"""SQLite's errors about a row; the last one is of a function that an index or a generated column calls."""
 
 T = TypeVar("T")
 

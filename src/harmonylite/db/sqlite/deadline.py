@@ -1,7 +1,7 @@
-"""How long work on something from outside may take.
+"""How long work on external data may take.
 
-Invariant: SQLite's statements end soon after the time is over or the work is given up, whatever they compute; what they
-were writing is rolled back.
+Invariant: SQLite's statements end soon after the deadline or after the work is cancelled, whatever they compute; their
+writes are rolled back.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import apsw
 from harmonylite.errors import OverdueError
 
 STEPS = 20_000
-"""Instructions of SQLite's virtual machine between two looks at the clock: well below a millisecond of work."""
+"""Instructions of SQLite's virtual machine between two checks of the clock: well below a millisecond of work."""
 
 
 class Deadline:

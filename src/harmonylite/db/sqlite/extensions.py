@@ -1,4 +1,4 @@
-"""Give the node's connections what the application has: SQLite extensions, and functions of a Python module.
+"""Give the node's connections what the application's have: SQLite extensions, and functions of a Python module.
 
 Invariant: what is given is tried once before any database is opened, and an error names the key and what was tried;
 after that every connection of this process has it, and none has half of it.

@@ -1,4 +1,4 @@
-"""Who may use a file: what takes a database's place has its mode, owner and group, and no copy of it is ever wider.
+"""Access rights of files: a database's replacement has its mode, owner and group, and no copy of it has wider ones.
 
 Invariant: a file has its rights before it holds a byte. Where this user can't give a file to the owner or group that
 the one before had, rights that would go to another user are left out. No file that SQLite has open is opened here:

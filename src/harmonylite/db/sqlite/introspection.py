@@ -1,6 +1,6 @@
 """Read the shapes of the tables that are replicated from a database's schema.
 
-Invariant: what can't carry triggers or has no key that we could name is never half replicated: it is left out, with a
+Invariant: a table that can't carry triggers or has no nameable key is never half replicated: it is left out, with a
 sentence that says why.
 """
 

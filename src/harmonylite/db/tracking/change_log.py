@@ -1,7 +1,7 @@
 """Read the log: which keys may have changed since they were last published and ordered.
 
-Invariant: the log is a hint of where to look and nothing more. Its newest row is never deleted, so that ids only grow;
-entries at or below ``cleared`` are processed.
+Invariant: the log is a hint of what to compare and nothing more. Its newest row is never deleted, so that ids only
+grow; entries at or below ``cleared`` are processed.
 """
 
 from __future__ import annotations
