@@ -39,7 +39,7 @@ START_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 15.0
 """How long a node may take to publish what is committed and end, before it is killed."""
 FINAL: Final = (0, ConfigError.exit_code, FencedError.exit_code)
-"""Exit codes after which a node isn't started again: it ended by itself, or another start would end likewise."""
+"""Exit codes after which a node isn't restarted: it ended by itself, or a restart would end the same way."""
 
 Section = Mapping[str, Any]
 
@@ -91,7 +91,7 @@ class Config:
         return self._settings.db_path
 
     def __repr__(self) -> str:
-        """Name the database only: other keys may hold secrets."""
+        """Name only the database: other keys may hold secrets."""
         return f"Config(db_path={str(self.db_path)!r})"
 
 
@@ -117,7 +117,7 @@ class Node(Resource):
 
     @cached_property
     def client(self) -> AsyncClient:
-        """What asks this node: status, position, wait, changes, conflicts."""
+        """The client of this node: status, position, wait, changes, conflicts."""
         return AsyncClient(self.db_path)
 
     @cached_property
@@ -153,7 +153,7 @@ class Node(Resource):
         await self._end()
 
     async def ended(self) -> int:
-        """Return the exit code of a node that ended and isn't started again: 0 after ``sleep_timeout``, 2 for a faulty
+        """Return the exit code of a node that ended and isn't restarted: 0 after ``sleep_timeout``, 2 for a faulty
         configuration, 8 where another process publishes under its id.
         """
         if self._supervisor is None:

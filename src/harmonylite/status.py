@@ -1,4 +1,4 @@
-"""What the parts of a node say of themselves: one small object that health, metrics, the page and the CLI all read.
+"""What the parts of a node report: one small object that health, metrics, the page and the CLI all read.
 
 Invariant: writers only assign plain values and never wait; readers take `NodeStatus.report` and never reach further.
 """
@@ -68,17 +68,19 @@ class Part:
         return self.state in ("waiting", "failed")
 
     def ok(self) -> None:
-        """All is well."""
+        """Everything works."""
         self.set("ok")
 
     def waiting(self, reason: str, error: BaseException | None = None) -> None:
-        """Can't continue now, will by itself when ``reason`` is gone. ``error``: shows whether NATS is the reason."""
+        """It can't continue now, but will by itself when ``reason`` is gone. ``error``: shows whether NATS is the
+        reason.
+        """
         while error is not None and not isinstance(error, StreamError):
             error = error.__cause__
         self.set("waiting", reason, NATS if error is not None else "")
 
     def failed(self, reason: str) -> None:
-        """Needs a person."""
+        """It needs a person."""
         self.set("failed", reason)
 
     def event(self, text: str, *, warning: bool = False) -> None:
@@ -278,7 +280,7 @@ class NodeStatus:
 
     @property
     def all_warnings(self) -> dict[str, str]:
-        """What a person should look at, by topic: tables, and streams whose settings are not the configured ones."""
+        """What a person should check, by topic: tables, and streams whose settings are not the configured ones."""
         streams = {"streams": "; ".join(self.stream_warnings)} if self.stream_warnings else {}
         skips = {"skip": LEFT_OUT.format(", ".join(self.left_out))} if self.left_out else {}
         region = {"region": self.region["note"]} if self.region.get("note") else {}

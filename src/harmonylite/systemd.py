@@ -1,4 +1,4 @@
-"""What a node reports to systemd: that it has begun, how it does, that it lives, that it ends (sd_notify(3)).
+"""Report a node to systemd: its start, its state, signs of life, its end (sd_notify(3)).
 
 Invariant: a notification never waits and never harms the node; where systemd asks for none, nothing runs.
 """
@@ -46,7 +46,7 @@ class ServiceStatus(Protocol):
 
 
 class Notifier:
-    """Sends states to the socket of anyone who started this process. ``path``: as NOTIFY_SOCKET names it."""
+    """Sends states to the socket of the process manager. ``path``: as NOTIFY_SOCKET names it."""
 
     def __init__(self, path: str) -> None:
         self._address = "\0" + path[1:] if path.startswith("@") else path
@@ -115,7 +115,7 @@ def _watchdog(environment: Mapping[str, str]) -> float:
 
 
 def _sentence(status: ServiceStatus) -> str:
-    """Return how the node does, on one line."""
+    """Return the node's state, on one line."""
     if status.stopping:
         return "ending"
     if status.waits:

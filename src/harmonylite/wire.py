@@ -56,13 +56,13 @@ _NAME = re.compile(rf"[^\x00-\x1f\x7f]{{0,{NAME_CHARACTERS}}}")
 
 
 class WireError(ValueError):
-    """Bytes that are not a message of a version that this program knows."""
+    """Bytes that are not a message of a known version."""
 
 
 class ForeignMessageError(WireError):
     """A message that no node wrote in its own name: not our format, one that contradicts itself, or another's name.
 
-    Every reader steps over it. The message, its subject and the number of shards decide that, so all readers agree.
+    Every reader ignores it. The message, its subject and the number of shards decide that, so all readers agree.
     """
 
 
@@ -261,7 +261,7 @@ def _unreadable(message: StreamMessage, why: str) -> WireError:
 
 
 def _impersonates(node: str, subject: str) -> str:
-    """Say in whose name the message is that came on ``subject``, "" when the subject is that node's own."""
+    """Return a sentence on a message in another node's name, "" when ``subject`` is that node's own."""
     if node and _NAME.fullmatch(node) and token(node) == subject.rpartition(".")[2]:
         return ""
     return f"it bears the name of node {node[:NAME_CHARACTERS]!r}, whose subject this is not"

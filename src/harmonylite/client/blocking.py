@@ -59,7 +59,7 @@ class Client:
         return ControlClient.find(self._db_path, seconds=seconds)
 
     def status(self) -> NodeReport:
-        """Return how the node is.
+        """Return the node's state.
 
         :raises NotRunningError: no node runs beside the database. :raises NotAnsweringError: it runs, and does not
             answer; the same holds for every other method.
@@ -67,14 +67,14 @@ class Client:
         return report_of(self._control(self._seconds).get("/v1/status"))
 
     def position(self, *, seconds: float = 30.0) -> str:
-        """Return a position that has everything that was committed to this database before the call.
+        """Return a position that covers everything committed to this database before the call.
 
         :raises WaitTimeoutError: what was committed is not in the streams after ``seconds``; NATS is away, say.
         """
         return str(self._control(seconds + GRACE).get("/v1/position", {"seconds": seconds})["position"])
 
     def wait(self, position: str = "", *, seconds: float = 30.0, for_start: bool = True) -> str:
-        """Return once this database has everything up to ``position``; "": all that is in the streams now.
+        """Return once this database has everything up to ``position``; "": everything that is in the streams now.
 
         Returns the position that the node is at then. ``for_start``: also wait for a node that is being started.
 

@@ -31,15 +31,15 @@ class AsyncClient:
         self._seconds = seconds
 
     async def status(self) -> NodeReport:
-        """Return how the node is."""
+        """Return the node's state."""
         return report_of(await self._get("/v1/status", {}, self._seconds))
 
     async def position(self, *, seconds: float = 30.0) -> str:
-        """Return a position that has everything that was committed to this database before the call."""
+        """Return a position that covers everything committed to this database before the call."""
         return str((await self._get("/v1/position", {"seconds": seconds}, seconds + GRACE))["position"])
 
     async def wait(self, position: str = "", *, seconds: float = 30.0, for_start: bool = True) -> str:
-        """Return once this database has everything up to ``position``; "": all that is in the streams now."""
+        """Return once this database has everything up to ``position``; "": everything that is in the streams now."""
         patience = Patience(seconds)
         while True:
             query = {"position": position or None, "seconds": patience.left}

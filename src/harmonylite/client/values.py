@@ -32,7 +32,7 @@ class Change:
 class Entry:
     """An entry of the change feed: a transaction, a part of a large one, or, without ``changes``, a position only.
 
-    ``position``: continue from here once you have dealt with the entry; None: more of the same transaction follows.
+    ``position``: continue from here once you have processed the entry; None: more of the same transaction follows.
     ``id``: name of the change set. ``origin``: the node whose application wrote it. ``at``, ``written``: when the
     stream stored it and when its node captured it, in seconds since 1970. ``skipped``: why a message was left out.
     """
@@ -69,7 +69,7 @@ class ConflictEntry:
 
 @dataclass(frozen=True, slots=True)
 class NodeReport:
-    """How a node is.
+    """The state of a node.
 
     ``ready``: healthy, caught up, waiting for nothing. ``pending_rows``: committed here and not acknowledged by the
     streams yet. ``waits``: what it waits for, a sentence each. ``report``: everything, as `harmonylite status -json`.

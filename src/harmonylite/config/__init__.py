@@ -1,4 +1,4 @@
-"""The configuration: what it consists of, and how it is read, checked and written down.
+"""The configuration: its sections, and how it is read, checked and written.
 
 Invariant: `Settings` is frozen, complete and valid; one `ConfigError` reports everything that is wrong.
 """

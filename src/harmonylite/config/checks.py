@@ -1,4 +1,4 @@
-"""Faults that no single key has alone: keys that need or exclude one another, and files that are not there.
+"""Errors of several keys together: keys that need or exclude one another, and missing files.
 
 Invariant: checks look at files' existence and rights only; they open no network connection and never the database.
 """
@@ -21,7 +21,7 @@ from harmonylite.config.snapshot import SnapshotSettings
 PAGE_DATA = ("status.json", "hour.json", "details.json", "conflicts.json", "log.json", "changes.ndjson")
 PAGE_ACTIONS = ("actions/snapshot", "actions/verify", "actions/put-back")
 PAGE_PATHS = ("/", *(f"/{name}" for name in (*PAGE_DATA, *PAGE_ACTIONS)))
-"""Where the page and what it asks for are."""
+"""Paths of the page and its requests."""
 TOKEN_LENGTH = 16
 """Characters that the page's token has at least."""
 

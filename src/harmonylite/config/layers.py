@@ -138,7 +138,7 @@ SINGLE_UNDERSCORES = {
     for name in SPELLINGS
     if len(name) > 1
 }
-"""What is easily written for the variable of a key in a section, and what is right."""
+"""A likely misspelling of a variable for a key in a section, and the right form."""
 SECTIONS: dict[Name, type[Section]] = dict(sections(Settings))
 
 
@@ -147,7 +147,7 @@ PER_TABLE = ("conflict", "identity")
 
 
 def _by_key(raw: dict[str, Any]) -> dict[str, Any]:
-    """Return ``raw`` with what sections like [tables.NAME] say under the keys of [tables]; what is unknown stays."""
+    """Return ``raw`` with what sections like [tables.NAME] say under the keys of [tables]; unknown keys stay."""
     tables = raw.get("tables")
     if not isinstance(tables, dict):
         return raw

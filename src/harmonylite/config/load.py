@@ -1,6 +1,6 @@
 """Make `Settings` out of defaults, file, environment and flags, in that order; then check the whole.
 
-Invariant: either a complete and valid `Settings`, or one ConfigError that names every fault at once.
+Invariant: either a complete and valid `Settings`, or one ConfigError that lists every error.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def load_all(
 
 
 def load_given(given: str) -> Settings:
-    """Read what a program said, as JSON: ``file``, a path or null, and ``keys``. Raises ConfigError."""
+    """Read a program's keys, as JSON: ``file``, a path or null, and ``keys``. Raises ConfigError."""
     said = json.loads(given)
     return load(None if said["file"] is None else Path(said["file"]), program=said["keys"])
 

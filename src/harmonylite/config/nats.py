@@ -1,4 +1,4 @@
-"""The `[nats]` section: the embedded server, or an external cluster, and how to get in.
+"""The `[nats]` section: the embedded server, or an external cluster, and its credentials.
 
 Invariant: what these sections accept can be used unchecked; secrets are masked wherever they are shown.
 """

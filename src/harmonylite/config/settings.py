@@ -127,7 +127,7 @@ class VerifySettings(Section):
 
 
 class MergeSettings(Section):
-    """How rows of other nodes get into the database."""
+    """How rows of other nodes are merged into the database."""
 
     patience: Milliseconds = key(
         100,
@@ -180,7 +180,7 @@ class PageSettings(Section):
 
 
 class TablesSettings(Section):
-    """Which tables are replicated, and how conflicts in them are settled."""
+    """Which tables are replicated, and how conflicts in them are resolved."""
 
     include: Texts = key(("*",), "Names or patterns (`*`, `?`, `[abc]`) of tables to replicate.")
     exclude: Texts = key(
@@ -207,7 +207,7 @@ class TablesSettings(Section):
 
 
 class ExtensionsSettings(Section):
-    """What the application gives its SQLite connections and its tables need: collations, functions, modules."""
+    """What tables need that the application adds to its SQLite connections: collations, functions, modules."""
 
     load: Texts = key(
         (),
@@ -221,7 +221,7 @@ class ExtensionsSettings(Section):
 
 
 class SchemaSettings(Section):
-    """What becomes of schema changes that other nodes made."""
+    """How schema changes of other nodes are applied."""
 
     apply: Literal["additive", "none"] = key(
         "additive",

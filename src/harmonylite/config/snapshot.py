@@ -90,7 +90,7 @@ class FileStoreSettings(Section):
 
 
 class SnapshotSettings(Section):
-    """Snapshots: what a new or late node starts from."""
+    """Snapshots, from which new nodes, and nodes that are far behind, start."""
 
     enable: bool = key(
         True, "Save snapshots, and restore from them when this node is new or too late for the streams.", also="enabled"

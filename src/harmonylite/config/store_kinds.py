@@ -1,6 +1,6 @@
 """Kinds of values that only the snapshot stores' keys take; see `harmonylite.config.kinds`.
 
-Invariant: what passes here can be used as it is: no store has to look at its form again.
+Invariant: what passes here can be used unchanged: no store has to validate it again.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
-"""Write the configuration down: the effective one, a commented template, and the reference for the docs.
+"""Write the configuration: the effective one, a commented template, and the reference for the docs.
 
-Invariant: all three come from the sections' own metadata, so they can't say anything else than the code does; secrets
-are masked.
+Invariant: all three come from the sections' own metadata, so they always agree with the code; secrets are masked.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Where the nats-server is that this node starts.
+"""Find the nats-server that this node starts.
 
 Invariant: what is returned can be run by this user.
 """

@@ -1,4 +1,4 @@
-"""A child process that can't outlive us, whose output is read to its end.
+"""A child process that can't outlive this one, whose output is read to its end.
 
 Invariant: when this process is gone, however it went, so is the child (on Linux; elsewhere only after `stop`).
 """
@@ -72,7 +72,7 @@ class Child:
         return code
 
     async def stop(self, seconds: float) -> None:
-        """Ask it to end, kill it after ``seconds``; return when it is gone."""
+        """Terminate it, kill it after ``seconds``; return when it is gone."""
         if self._process is None:
             return
         self.signal(signal.SIGTERM)

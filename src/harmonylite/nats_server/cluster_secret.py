@@ -43,8 +43,8 @@ class RouteLogin:
 
 
 def route_login(settings: EmbeddedSettings) -> RouteLogin | None:
-    """Return what this server asks of routes, and gives; None for a server alone, or open because the configuration
-    insists.
+    """Return the credentials that this server requires of routes, and presents; None for a server alone, or open
+    because the configuration insists.
 
     The first that is set counts: the secret's file, user and password, those in the addresses of the peers where they
     are all the same, and else a secret that all nodes of this user on this machine find.
@@ -164,7 +164,7 @@ class Refusals:
         return True
 
     def said(self, now: float) -> str:
-        """Return why other servers are not linked, "" when no route was refused of late."""
+        """Return why other servers are not linked, "" if no route was refused recently."""
         if now >= self._until:
             return ""
         if self._twin:

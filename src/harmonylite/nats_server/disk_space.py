@@ -1,10 +1,10 @@
-"""Room on the disk that a nats-server stores on.
+"""Free space on a nats-server's disk.
 
 Invariant: there is room when a file of `ENOUGH` bytes could be written and synced there, quotas included; it is gone
 again at once.
 
-nats-server takes a stream whose disk was full for broken until it is started again (seen with 2.15), so anyone who runs
-one has to notice both.
+nats-server treats a stream whose disk was full as broken until it is restarted (seen with 2.15), so anyone who runs one
+has to notice both.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 from harmonylite.backoff import Backoff
 
 ENOUGH = 1 << 20
-"""Bytes that must fit before anything is tried again."""
+"""Bytes that must fit before the server is restarted."""
 
 _SAID = "no space left on device"
 

@@ -1,4 +1,4 @@
-"""Lines of a server's log that come again and again: each kind once, and then once a minute with a count.
+"""Repeated lines of a server's log: each kind once, and then once a minute with a count.
 
 Invariant: what is new is passed on at once; lines count as one kind when they differ in nothing but numbers of
 connections and tries.
@@ -16,7 +16,7 @@ OVER = 15.0
 """Seconds of silence after which the next line of a kind is news: nats-server tries a lost route again each second."""
 
 MOST = 256
-"""Kinds that are remembered."""
+"""How many kinds are remembered."""
 
 _NUMBERS = re.compile(r" ?\(attempt \d+\)|(?<=:)\d+(?= - [a-z]id:\d+)|\b[a-z]id:\d+")
 

@@ -113,7 +113,7 @@ def _values(varz: Mapping[str, Any], jsz: Mapping[str, Any]) -> dict[str, float]
 
 
 def _cluster_problem(meta: Mapping[str, Any], own: str, peers: set[str]) -> str:
-    """Say why JetStream's meta group has no leader that counts; a leader that lost its followers says so late."""
+    """Return why JetStream's meta group has no valid leader; a leader that lost its followers reports it late."""
     size, needed = int(meta.get("cluster_size") or 0), int(meta.get("quorum_needed") or 0)
     online = len(peers) + 1
     if size and online < needed:

@@ -1,4 +1,4 @@
-"""What of the embedded server lets other machines in without credentials, as the server itself says.
+"""Which ports of the embedded server let other machines in without credentials, as the server itself says.
 
 A user's nats-server file may open what ours keeps shut, in more ways than reading it could show: variables, includes,
 an `authorization` without a user, a `no_auth_user`. The server greets everyone with what it asks for.
@@ -27,7 +27,7 @@ LISTENERS = {"nats": "clients", "cluster": "routes"}
 
 
 class Greeting(msgspec.Struct):
-    """What a server says first."""
+    """A server's greeting."""
 
     auth_required: bool = False
     tls_verify: bool = False
@@ -50,7 +50,7 @@ async def open_ports(ports: Mapping[str, Sequence[str]]) -> list[str]:
 
 
 async def _asks(host: str, port: int) -> bool:
-    """Return whether the server at ``host:port`` asks who comes."""
+    """Return whether the server at ``host:port`` requires credentials."""
     try:
         async with asyncio.timeout(GREETING_SECONDS):
             reader, writer = await asyncio.open_connection(host, port)

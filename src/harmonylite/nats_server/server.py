@@ -1,7 +1,7 @@
 """The embedded nats-server: a real one, as a supervised child of this process.
 
-Invariant: from `open` to `aclose` the server runs or is being started again; it never outlives this process, and its
-client port never takes anyone without credentials.
+Invariant: from `open` to `aclose` the server runs or is being restarted; it never outlives this process, and its client
+port never takes anyone without credentials.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ SOON = 1.0
 """Seconds from a start to the first check, and between checks while something is wrong."""
 
 FIGURES_EVERY = 5.0
-"""Seconds between looks at the server's figures."""
+"""Seconds between reads of the server's metrics."""
 
 # What the server logs in passing is detail here: a banner of thirty lines, each route that comes and goes.
 IN_USE = "address already in use"
@@ -220,7 +220,7 @@ class EmbeddedServer(Resource):
             self._part.ok()
 
     async def _watch_disk(self) -> None:
-        """Wait for room after the disk was full, then end the server, which does not write on by itself."""
+        """Wait for room after the disk was full, then end the server, which does not resume writing by itself."""
         while True:
             await self._room.gone.wait()
             said = f"no room is left on the disk of {self.folder}: free some; the server then restarts by itself"
@@ -230,7 +230,7 @@ class EmbeddedServer(Resource):
             await self._stop()
 
     async def _watch_metrics(self) -> None:
-        """Keep the figures in the status, and say when the cluster has no quorum."""
+        """Keep the metrics in the status, and report when the cluster has no quorum."""
         shown, pause = "", 0.0
         retry = Retry(log, "reading the figures of nats-server", Backoff(first=SOON, most=FIGURES_EVERY), logging.DEBUG)
         while True:

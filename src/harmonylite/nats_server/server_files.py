@@ -1,4 +1,4 @@
-"""Files of the embedded server beside its configuration: its name, generated credentials, the ports that it wrote down.
+"""Files of the embedded server besides its configuration: its name, generated credentials, and its ports file.
 
 Invariant: what holds a secret is readable by its owner alone from its first moment.
 """

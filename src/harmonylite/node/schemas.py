@@ -42,7 +42,7 @@ RARELY = 5.0
 """Seconds between checks otherwise, or while the node does not replicate yet."""
 TOPIC = "schema"
 ASK_SECONDS = 5.0
-"""How long another node has to say what its schema is."""
+"""How long another node has to return its schema."""
 MOST_BYTES = 8 * 1024 * 1024
 """Size of a schema that another node may answer with."""
 

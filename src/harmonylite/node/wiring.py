@@ -81,7 +81,7 @@ def tls_settings(settings: Settings) -> TlsSettings:
 
 
 def stream_settings(settings: Settings) -> StreamSettings:
-    """Return what the streams are to be."""
+    """Return the streams' settings."""
     section = settings.replication_log
     return StreamSettings(
         subject_prefix=settings.nats.subject_prefix,
@@ -94,7 +94,7 @@ def stream_settings(settings: Settings) -> StreamSettings:
 
 
 def link_settings(settings: Settings, node: str) -> LinkSettings:
-    """Return how an external NATS is reached."""
+    """Return the link settings of an external NATS."""
     nats = settings.nats
     return LinkSettings(
         urls=tuple(url.get_secret_value() for url in nats.urls),
@@ -157,7 +157,7 @@ def health_endpoint(settings: Settings) -> HealthEndpoint | None:
 
 
 def page_guard(settings: Settings) -> PageGuard:
-    """Return who may see and do what on the page."""
+    """Return the page's access control."""
     return PageGuard(settings.page.token.get_secret_value(), settings.page.open)
 
 

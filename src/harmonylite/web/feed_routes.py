@@ -23,7 +23,7 @@ F = TypeVar("F")
 
 
 class FeedActions(Protocol[F]):
-    """What a node can be asked by applications; `harmonylite.node.feeds` answers. May raise `HarmonyLiteError`."""
+    """The requests of applications to a node; `harmonylite.node.feeds` answers. May raise `HarmonyLiteError`."""
 
     async def feed(self, start: str, table: str) -> F:
         """Return the changes from ``start`` on: "now", "start" or a position."""
@@ -39,7 +39,7 @@ class FeedActions(Protocol[F]):
 
 
 class EntryStream(StreamingResponse):
-    """Ends what it streams when its reader is gone."""
+    """A stream that ends when its reader is gone."""
 
     def __init__(self, entries: AsyncGenerator[str, None], media_type: str) -> None:
         super().__init__(entries, media_type=media_type)

@@ -1,7 +1,6 @@
 """Health over HTTP: the configured path, `/livez` and `/readyz`.
 
-Invariant: the answer is the truth of this moment, read from `NodeStatus` per request; nothing is cached or measured
-for it.
+Invariant: the answer is current, read from `NodeStatus` for each request; nothing is cached or measured for it.
 """
 
 from __future__ import annotations

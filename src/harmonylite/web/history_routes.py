@@ -19,7 +19,7 @@ MOST_EVENTS = 100_000
 
 
 class HistoryActions(Protocol):
-    """What a node can be asked about the past; `harmonylite.node.history` answers. May raise `HarmonyLiteError`."""
+    """The requests about the past to a node; `harmonylite.node.history` answers. May raise `HarmonyLiteError`."""
 
     async def snapshots(self) -> Sequence[dict[str, Any]]:
         """Return the snapshots in the store, the newest first."""

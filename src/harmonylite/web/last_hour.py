@@ -1,4 +1,4 @@
-"""The last hour of a node, kept by the node: what the page draws, whenever it is opened.
+"""The last hour of a node, kept by the node: the data of the page's plots, whenever it is opened.
 
 Invariant: one sample each `EVERY` seconds, at most an hour of them, each a few numbers; between samples nothing runs.
 """

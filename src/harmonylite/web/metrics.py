@@ -139,7 +139,7 @@ class NodeCollector(Collector):
         self._prefix = prefix
 
     def describe(self) -> list[Metric]:
-        """Nothing: names depend on no one else's in this registry."""
+        """Return nothing: no other collector in this registry has these names."""
         return []
 
     def collect(self) -> Iterator[Metric]:

@@ -1,4 +1,4 @@
-"""Who may see and do what on the page.
+"""Access control of the page.
 
 Invariant: nothing is done without the token, wherever the request comes from, and nothing by a page of another site:
 the token is in a header that no browser sends by itself, and the Origin must be this server's. Values of rows go to

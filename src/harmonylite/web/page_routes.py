@@ -1,4 +1,4 @@
-"""What the page asks its node for, each path behind `PageGuard`.
+"""The page's requests to its node, each path behind `PageGuard`.
 
 Invariant: arguments are checked before the node is asked.
 """

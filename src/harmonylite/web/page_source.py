@@ -1,4 +1,4 @@
-"""What the page asks its node for, as a node answers it.
+"""The page's requests to its node, as a node answers them.
 
 Invariant: nothing of the web stack is needed to answer: a node has it in memory only once a client asks.
 """
@@ -14,7 +14,7 @@ from harmonylite.web.page_guard import PageGuard
 
 
 class PageActions(Protocol):
-    """What the page asks a node; `harmonylite.node.page` answers. May raise `HarmonyLiteError`."""
+    """The page's requests to a node; `harmonylite.node.page` answers. May raise `HarmonyLiteError`."""
 
     async def details(self) -> dict[str, Any]:
         """Return nodes, tables, snapshots and the last comparison; ``errors`` says what of it is not known, and why."""

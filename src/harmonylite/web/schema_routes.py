@@ -18,7 +18,7 @@ MOST_CHANGES = 100_000
 
 
 class SchemaActions(Protocol):
-    """What a node can be asked about its schema; `harmonylite.node.schemas` answers. May raise `HarmonyLiteError`."""
+    """The requests about its schema to a node; `harmonylite.node.schemas` answers. May raise `HarmonyLiteError`."""
 
     async def schema(self) -> dict[str, Any]:
         """Return this node's schema."""
@@ -30,7 +30,7 @@ class SchemaActions(Protocol):
         """Return the definitions on this node and on ``node``."""
 
     async def accept(self) -> dict[str, Any]:
-        """Make what waits."""
+        """Apply what waits."""
 
     async def changes(self, limit: int) -> dict[str, Any]:
         """Return the newest ``limit`` schema changes in the streams."""
