@@ -26,7 +26,7 @@ STYLES = {"ok": "green", "advice": "yellow", "problem": "bold red", "unknown": "
 
 
 @click.command(cls=GoCommand)
-@click.option("-strict", is_flag=True, help="End with 11 for advice and what is unknown, too.")
+@click.option("-strict", is_flag=True, help="Exit with 11 for advice and unknown lines, too.")
 @json_option
 @config_option
 @click.pass_context

@@ -38,7 +38,7 @@ def config_option(function: Function) -> Function:
         expose_value=False,
         callback=_chosen,
         metavar="NAME",
-        help="Which database is meant, where the configuration has several.",
+        help="Name of the database, if the configuration has several.",
     )
     option = click.option(
         "-config",

@@ -51,7 +51,7 @@ def described(found: dict[str, object]) -> str:
 
 
 @region.command(cls=GoCommand)
-@click.option("-force", is_flag=True, help="The present primary region is lost: promote without it.")
+@click.option("-force", is_flag=True, help="The current primary region is lost: promote without it.")
 @click.option("-yes", is_flag=True, help="Don't ask.")
 @json_option
 @config_option

@@ -61,18 +61,18 @@ class RootGroup(GoGroup):
     metavar="FILE",
     help="Configuration file. Without it: config.toml in the working directory.",
 )
-@click.option("-database", metavar="NAME", help="Which database is meant, where the configuration has several.")
+@click.option("-database", metavar="NAME", help="Name of the database, if the configuration has several.")
 @click.option("-node-id", metavar="NAME", help="Name of this node, instead of node_id.")
 @click.option("-cluster-addr", metavar="HOST:PORT", help="Where the embedded server listens for the other nodes'.")
 @click.option("-cluster-peers", metavar="URLS", help="The other nodes' cluster addresses, comma separated.")
-@click.option("-cluster-secret-file", metavar="FILE", help="Secret that the embedded servers ask of each other.")
+@click.option("-cluster-secret-file", metavar="FILE", help="Secret that the embedded servers require of each other.")
 @click.option("-leaf-servers", metavar="URLS", help="Servers of another region to link to, comma separated.")
 @click.option("-verbose", is_flag=True, help="Log more; show where an unexpected error comes from.")
-@click.option("-cleanup", is_flag=True, help="Take everything of HarmonyLite out of the database, then end.")
-@click.option("-save-snapshot", is_flag=True, help="Let the running node save a snapshot, then end.")
+@click.option("-cleanup", is_flag=True, help="Remove everything of HarmonyLite's from the database, then exit.")
+@click.option("-save-snapshot", is_flag=True, help="Have the running node save a snapshot, then exit.")
 @click.option("-schema-status", is_flag=True, help="Show this node's schema.")
 @click.option("-schema-status-cluster", is_flag=True, help="Show the schemas of all nodes.")
-@click.option("-version", is_flag=True, help="Show the versions of HarmonyLite and what it runs on, then end.")
+@click.option("-version", is_flag=True, help="Show the versions of HarmonyLite and what it runs on, then exit.")
 @click.pass_context
 def root(ctx: click.RichContext, /, **flags: Any) -> None:
     """Replicate an SQLite file that every node may write to, over NATS JetStream.

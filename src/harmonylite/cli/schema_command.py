@@ -146,7 +146,7 @@ def accept(ctx: click.Context, as_json: bool) -> None:
 
 @schema.command(cls=GoCommand)
 @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="FILE.sql")
-@click.option("-dry-run", "dry", is_flag=True, help="Show what would change, and undo it.")
+@click.option("-dry-run", "dry", is_flag=True, help="Show what would change, and roll back.")
 @timeout_option("How long to follow it around the cluster, in seconds.", seconds=60.0)
 @json_option
 @config_option

@@ -23,7 +23,7 @@ WATCH_SECONDS = 1.0
 
 
 @click.command(cls=GoCommand)
-@click.option("-watch", is_flag=True, help="Show it again every second, until Ctrl-C.")
+@click.option("-watch", is_flag=True, help="Refresh every second, until Ctrl-C.")
 @click.option("-cluster", is_flag=True, help="Show every node of the cluster, one line each.")
 @json_option
 @config_option

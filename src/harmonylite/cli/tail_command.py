@@ -30,13 +30,19 @@ VERBS = {"insert": "+", "update": "~", "delete": "-"}
 @click.command(cls=GoCommand)
 @click.option("-table", "table_name", metavar="T", help="Only changes of this table.")
 @click.option("-from", "start", metavar="P", default="now", show_default=True, help="A position, or start, or now.")
-@click.option("-limit", type=click.IntRange(1), metavar="N", help="End after so many transactions.")
-@click.option("-exec", "command", metavar="CMD", default="", help="Run CMD for each entry, which is its input as JSON.")
+@click.option("-limit", type=click.IntRange(1), metavar="N", help="Exit after this many transactions.")
+@click.option(
+    "-exec",
+    "command",
+    metavar="CMD",
+    default="",
+    help="Run CMD for each entry, with the entry as JSON on its standard input.",
+)
 @click.option(
     "-keep",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="Continue from the position in FILE, and keep it there; without the file, begin at -from.",
+    help="Continue from the position in FILE, and store it there; without the file, begin at -from.",
 )
 @json_option
 @config_option
@@ -92,8 +98,8 @@ give_up_option = timeout_option("Give up after so many seconds, with exit code 1
 
 
 @click.command(cls=GoCommand)
-@click.option("-caught-up", is_flag=True, help="Until this node has all that is in the streams now.")
-@click.option("-position", metavar="P", help="Until this node has all up to this position.")
+@click.option("-caught-up", is_flag=True, help="Until this node has everything that is in the streams now.")
+@click.option("-position", metavar="P", help="Until this node has everything up to this position.")
 @give_up_option
 @json_option
 @config_option

@@ -22,7 +22,7 @@ GRACE = 15.0
 @click.option("-repair", is_flag=True, help="Repair what differs on this node, from its mirror and from the majority.")
 @timeout_option("How long to wait for the other nodes, in seconds.")
 @click.option(
-    "-without", multiple=True, metavar="NODE", help="Don't wait for this node, which is gone for good. May come twice."
+    "-without", multiple=True, metavar="NODE", help="Don't wait for this node, which is permanently gone. Repeatable."
 )
 @json_option
 @config_option

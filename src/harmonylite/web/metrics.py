@@ -33,24 +33,24 @@ COUNTERS = {
     "published_rows": "Rows in those change sets.",
     "published_messages": "Messages that carried those change sets.",
     "published_bytes": "Bytes of those messages, as sent.",
-    "publish_failures": "Publishes that failed; each is tried again.",
+    "publish_failures": "Publishes that failed; each is retried.",
     "folded_change_sets": "Change sets of any node folded into the mirror.",
     "folded_rows": "Rows in those change sets.",
     "merged_rows": "Rows of the database that were changed by a merge.",
     "conflicts": "Columns whose local value was overruled, as written to the conflict journal.",
     "captures": "Captures: reads of the log that found something to publish.",
-    "looks": "Looks at the log for something to capture.",
+    "looks": "Polls of the log for something to capture.",
     "unread_questions": "Questions of other nodes that this version can't read; they get no answer.",
     "unread_answers": "Answers of other nodes that this version can't read.",
     "dropped_questions": "Questions of other nodes that were dropped, because too many waited or one waited too long.",
     "snapshots_saved": "Snapshots that this node saved.",
-    "snapshots_restored": "Snapshots that this node took up.",
-    "verify_runs": "Times that this node compared its database with its mirror by itself.",
+    "snapshots_restored": "Snapshots that this node continued from.",
+    "verify_runs": "Times that this node compared its database with its mirror periodically.",
     "verify_differences": "Rows that such a comparison, or one of all nodes' mirrors, found to differ.",
     "passed_over_change_sets": "Change sets of this node that were published whole and did not land; their rows are"
     " published again.",
     "given_up_change_sets": "Unfinished change sets that were aborted, by this node or another.",
-    "foreign_messages": "Messages in the streams that no node wrote in its own name; they are stepped over.",
+    "foreign_messages": "Messages in the streams that no node wrote in its own name; they are ignored.",
     "feed_events": "Events of the change feed that this node published and a stream acknowledged.",
 }
 """Help of each counter, by its name in `harmonylite.status.Counters`; exposed with ``_total`` behind it."""
@@ -66,7 +66,7 @@ NATS_COUNTERS = {
 
 SERVER: dict[str, tuple[str, str]] = {
     "memory_bytes": ("gauge", "Memory that the embedded nats-server uses."),
-    "cpu_ratio": ("gauge", "Its processor time of late, 1 for one core."),
+    "cpu_ratio": ("gauge", "Its recent processor time, 1 for one core."),
     "connections": ("gauge", "Clients that are connected to it now."),
     "cluster_peers": ("gauge", "Other servers of its cluster that it is connected to now."),
     "leaf_links": ("gauge", "Leaf links to other regions that are up now."),
@@ -177,7 +177,7 @@ class NodeCollector(Collector):
             "Rows changed here whose change set is not in the stream's order yet.",
             status.pending_rows,
         )
-        yield self._histogram("count_changes", "Time of a look for something to capture.", status.look_time)
+        yield self._histogram("count_changes", "Time of a poll for something to capture.", status.look_time)
         yield self._histogram("scan_changes", "Time of a capture: log, rows, comparison.", status.capture_time)
 
     def _state(self) -> Iterator[Metric]:
