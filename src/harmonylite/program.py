@@ -98,9 +98,9 @@ class Config:
 class Node(Resource):
     """A node that runs as long as an ``async with`` does, beside this program's database.
 
-    Entering starts it and returns once it answers; it may still be catching up then, so ``await node.client.wait()``
-    where the database has to be there first. Leaving publishes what is committed, if NATS is there, and ends it. A node
-    that ends otherwise is started again after a growing pause; meanwhile the database can be read and written as ever.
+    Entering starts it and returns once it answers. It may still be catching up then: ``await node.client.wait()`` if
+    you need the database first. Leaving publishes what is committed, if NATS is reachable, and stops it. A node that
+    ends otherwise is restarted after a growing pause; the database can be read and written meanwhile.
 
     One node serves one database: of several worker processes only one can enter. Run `harmonylite` beside those.
     """
