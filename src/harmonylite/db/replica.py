@@ -244,10 +244,10 @@ class Replica:
         """How many rows are acknowledged, or logged without differing, and not noted in the database; see `note`."""
         return self._applying.unnoted
 
-    def note(self) -> None:
-        """Note in the database how far it is merged, and how far its log is processed. Raises DatabaseBusyError."""
+    def note(self, *, later: bool = False) -> None:
+        """Note how far the database is merged, and its log processed; see `Applying.note`. Raises DatabaseBusyError."""
         if self._applying.unnoted:
-            self._in_step(self._applying.note)
+            self._in_step(partial(self._applying.note, later=later))
 
     def _in_step(self, work: Callable[[], T]) -> T:
         """Return what ``work`` returns under the installed schema; install again if the schema changed."""

@@ -61,6 +61,9 @@ HELD_EVERY = 1.0
 RESTED = 0.5
 """Seconds without a commit after which the application rests: a note in its file disturbs no commit."""
 
+NOTE_EVERY = 1.0
+"""Seconds until the next try of a note that met a transaction of the application's; each try may wait for its end."""
+
 COUNT_EVERY = 1.0
 """Seconds between counts of what is pending, while a change set waits for NATS or for its return."""
 
@@ -118,7 +121,7 @@ class Sender:
         self._empty = 0
         self._begun = self._done = 0
         self._unseen = True
-        self._held_again = 0.0
+        self._held_again = self._note_again = 0.0
 
     def landed(self, change_set: ChangeSetId, whole: bool) -> None:
         """Note that an own change set came back in the order (``whole``), or was voided by others."""
@@ -204,10 +207,12 @@ class Sender:
         """Note in the database what is acknowledged, if that is due; runs on the SQLite thread."""
         now, unnoted = time.monotonic(), self._replica.unnoted
         due = rested and self._cleanup_interval > 0 and now - self._cleaned >= self._cleanup_interval
-        if unnoted >= MOST_UNNOTED or (unnoted and due):
-            with suppress(DatabaseBusyError):
-                self._replica.note()
+        if now >= self._note_again and (unnoted >= MOST_UNNOTED or (unnoted and due)):
+            try:
+                self._replica.note(later=True)
                 self._cleaned = now
+            except DatabaseBusyError:
+                self._note_again = time.monotonic() + NOTE_EVERY
 
     def _begins(self) -> int:
         """Return the number of the poll that begins now."""

@@ -15,6 +15,7 @@ from harmonylite.db.apply import apply
 from harmonylite.db.replica import Replica
 from harmonylite.db.sqlite import other_transactions as neighbours
 from harmonylite.db.sqlite.other_transactions import OtherTransactions
+from harmonylite.errors import DatabaseBusyError
 from tests.parts.db import fix_neighbours
 from tests.parts.db.fix_holding import holding, process
 from tests.parts.db.fix_replicas import PAIRED, Group, Member
@@ -193,6 +194,25 @@ def test_a_merge_goes_on_when_patience_ends(pair: list[Member]) -> None:
     with holding(a.options.database, "BEGIN", "SELECT * FROM t"):
         a.receive()
     assert a.run("SELECT b FROM t WHERE id = 2") == [(99,)]
+
+
+def test_what_is_noted_can_wait_for_a_transaction_that_patience_sees_no_end_of(
+    pair: list[Member], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a = pair[0]
+    a.run("UPDATE t SET b = 99 WHERE id = 2")
+    own(a)
+    unnoted = a.replica.unnoted
+    monkeypatch.setattr(neighbours, "WAITED_FOR", 1000.0)
+    before = a.app.pragma("data_version")
+    with holding(a.options.database, "BEGIN", "SELECT * FROM t"):
+        with pytest.raises(DatabaseBusyError, match="has a transaction open"):
+            a.replica.note(later=True)
+        assert a.app.pragma("data_version") == before, "the transaction can write"
+        assert a.replica.unnoted == unnoted > 0
+        monkeypatch.setattr(apply, "MOST_POSTPONED", unnoted)
+        a.replica.note(later=True)
+    assert not a.replica.unnoted
 
 
 def incoming(a: Member, b: Member) -> Callable[[], object]:

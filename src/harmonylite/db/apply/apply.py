@@ -43,6 +43,8 @@ SHORT_WAIT_MS = 10
 MOST_UNNOTED = 1_000
 """This many rows and change sets may come back before they are noted in the database, even if the application never
 rests: a restart checks each of them again, and its log keeps them."""
+MOST_POSTPONED = 10_000
+"""So many of them are noted also within a transaction of others that patience has not seen the end of."""
 LARGE = 10_000
 """After a batch of at least this many rows, memory is released."""
 
@@ -171,16 +173,19 @@ class Applying:
         self._log.settle(read.log_id, read.seen)
         self._log.drop_images(self.installed.tables.values())
 
-    def note(self) -> None:
-        """Note in the database what its mirror knows of it, without disturbing others: positions, log, watermarks.
+    def note(self, *, later: bool = False) -> None:
+        """Note in the database what its mirror knows of it, politely: positions, log, watermarks.
 
-        Raises SchemaMovedError, DatabaseBusyError.
+        ``later``: not within a transaction of another process, unless very much is unnoted. Raises SchemaMovedError,
+        DatabaseBusyError.
         """
-        self._others.politely(self._note)
+        self._others.politely(partial(self._note, later=later and self.unnoted < MOST_POSTPONED))
         self._back, self.unnoted = None, 0
 
-    def _note(self, until: float) -> None:
+    def _note(self, until: float, *, later: bool = False) -> None:
         self._others.wait(until, again=True)
+        if later and self._others.busy():
+            raise DatabaseBusyError("note what is back: another process has a transaction open")
         with self.unit("note what is back", immediate=True):
             self.same_schema()
             self._must_not_have_gone_back()
