@@ -23,7 +23,7 @@ T = "CREATE TABLE t(id TEXT PRIMARY KEY, n INT)"
 COUNTER = "CREATE TABLE counter(id TEXT PRIMARY KEY, n INT); INSERT INTO counter VALUES ('c', 0)"
 COUNTERS = "CREATE TABLE counter(id TEXT PRIMARY KEY, n INT); INSERT INTO counter VALUES ('0', 0), ('1', 0), ('2', 0)"
 ONE_MORE = "UPDATE counter SET n = n + 1"
-CHANGE_SETS = 3_000
+CHANGE_SETS = 1_000
 """So many come after the newest snapshot."""
 
 

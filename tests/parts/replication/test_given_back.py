@@ -6,8 +6,6 @@ import asyncio
 import errno
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import suppress
-from functools import partial
-from itertools import chain, repeat
 from tempfile import SpooledTemporaryFile
 from typing import IO, Any
 
@@ -227,9 +225,16 @@ def test_a_capture_that_is_interrupted_at_any_moment_leaves_nothing_open(
 ) -> None:
     (member,) = group.several(1, "CREATE TABLE t(id INTEGER PRIMARY KEY, v)")
     member.run("INSERT INTO t VALUES (7, 'of the application')")
-    interrupted = 0
-    for steps in range(1, 400):
-        member.replica.connection.set_progress_handler(partial(next, chain([False] * steps, [True], repeat(False))), 1)
+    interrupted = steps = left = 0
+
+    def interrupts() -> bool:
+        nonlocal left
+        left -= 1
+        return left == 0
+
+    while left <= 0:  # until a capture ended before its turn to be interrupted
+        steps = left = steps + 1
+        member.replica.connection.set_progress_handler(interrupts, 1)
         try:
             out = member.replica.capture(steps, message_bytes=1000)
         except (DatabaseError, apsw.Error):
@@ -240,8 +245,9 @@ def test_a_capture_that_is_interrupted_at_any_moment_leaves_nothing_open(
         finally:
             member.replica.connection.set_progress_handler(None)
         assert left_open(places) == 0, steps
+        assert not member.replica.connection.in_transaction, steps
         places.clear()
-    assert interrupted > 10
+    assert interrupted > 10, steps
 
 
 @pytest.mark.parametrize("writes", [0, 1, 2])

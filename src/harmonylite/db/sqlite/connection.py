@@ -159,10 +159,13 @@ def mapped(doing: str) -> Iterator[None]:
 
 @contextmanager
 def transaction(connection: apsw.Connection, doing: str, *, immediate: bool = False) -> Iterator[None]:
-    """Run the body in one transaction: committed at its end, rolled back when it raises."""
+    """Run the body in one transaction: committed at its end, rolled back when it raises.
+
+    A BEGIN that is interrupted may have begun.
+    """
     with mapped(doing):
-        connection.execute("BEGIN IMMEDIATE" if immediate else "BEGIN")
         try:
+            connection.execute("BEGIN IMMEDIATE" if immediate else "BEGIN")
             yield
             connection.execute("COMMIT")
         except BaseException:
