@@ -29,9 +29,12 @@ VERSION: Final = 1
 KIND_CHANGES: Final = 0
 KIND_CHECKPOINT: Final = 1
 KIND_ABORT: Final = 2
-KIND_SCHEMA: Final = 3
-"""A change set that begins with a schema section."""
-CHANGES: Final = (KIND_CHANGES, KIND_SCHEMA)
+KIND_ADDITIONS: Final = 3
+"""A change set that begins with a schema section that adds."""
+KIND_SCHEMA: Final = 4
+"""A change set that begins with a schema section of any kind."""
+SECTIONS: Final = (KIND_ADDITIONS, KIND_SCHEMA)
+CHANGES: Final = (KIND_CHANGES, *SECTIONS)
 """The kinds of messages that hold rows."""
 RAW_TEXT: Final = 1
 """MessagePack extension type of TEXT that is not UTF-8."""

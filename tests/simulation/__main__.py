@@ -8,7 +8,8 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
 from tests.seeds import seeds
 from tests.simulation.run import run
@@ -23,6 +24,8 @@ def main() -> int:
     parser.add_argument("which", nargs="*", type=seeds, help="a seed, or a range like 1..1000")
     parser.add_argument("--seeds", help="how many schedules to run from seed 1 on, or a range like 1..1000")
     parser.add_argument("--small-blocks", action="store_true", help="close blocks after two rows")
+    parser.add_argument("--changers", type=int, default=0, help="how many nodes change their schema in every way")
+    parser.add_argument("--steps", type=int, default=0, help="how many steps each has")
     parser.add_argument("--keep-going", action="store_true", help="run on after a failure")
     parser.add_argument("--brief", action="store_true", help="one line for each failure")
     given = parser.parse_args()
@@ -31,7 +34,8 @@ def main() -> int:
         ranges.append(seeds(given.seeds) if ".." in given.seeds else range(1, int(given.seeds) + 1))
     if not ranges and os.environ.get("SEEDS"):
         ranges.append(seeds(os.environ["SEEDS"]))
-    return _run(ranges or [range(1, 1001)], keep_going=given.keep_going, brief=given.brief, blocks=given.small_blocks)
+    how = partial(run, small_blocks=given.small_blocks, changers=given.changers, steps=given.steps)
+    return _run(ranges or [range(1, 1001)], how, keep_going=given.keep_going, brief=given.brief)
 
 
 def _each(ranges: list[range]) -> Iterator[int]:
@@ -39,13 +43,13 @@ def _each(ranges: list[range]) -> Iterator[int]:
         yield from some
 
 
-def _run(ranges: list[range], *, keep_going: bool, brief: bool, blocks: bool) -> int:
+def _run(ranges: list[range], how: Callable[[int], None], *, keep_going: bool, brief: bool) -> int:
     failed, count, started = 0, 0, time.monotonic()
     for seed in _each(ranges):
         count += 1
         faulthandler.dump_traceback_later(HANGS, exit=True)
         try:
-            run(seed, small_blocks=blocks)
+            how(seed)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is reported with its seed
             failed += 1
             print(f"seed {seed}: {type(error).__name__}: {error}", flush=True)

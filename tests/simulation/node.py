@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
+from typing import Literal
 
 import apsw
 
@@ -60,7 +61,7 @@ class Node:
     shapes: Sequence[Shape]
     ledger: Ledger
     capture_batch_rows: int = 512
-    apply_schema: bool = False
+    apply_schema: Literal["all", "additive", "none"] = "none"
     records: bool = False
     restless: Callable[[], bool] = lambda: False
     session: int = 0
@@ -149,7 +150,7 @@ class Node:
     def join(self, donor: Node) -> None:
         """Join with a copy of another node's mirror, and with whatever the database holds."""
         (self.folder / "mirror").mkdir(exist_ok=True)
-        if self.apply_schema:
+        if self.apply_schema != "none":
             self.start()
             donor.give_mirror(self.folder / "incoming.db")
             self.replica.must_fit(self.folder / "incoming.db")

@@ -12,7 +12,7 @@ from harmonylite.db.sqlite.lossless import exact, exact_rows
 from harmonylite.db.tracking.tracked_table import TrackedTable
 from harmonylite.db.tracking.watermarks import new_rows
 from harmonylite.schema.sql import quote
-from tests.simulation import additions
+from tests.simulation import additions, reshaping
 from tests.simulation.foreign import are_replicated
 from tests.simulation.node import Node
 from tests.simulation.rarer import GROWN, MEMO
@@ -70,7 +70,7 @@ def _same_mirror(node: Node) -> None:
     }
     columns = ("tbl", "key", "col", "kind", "winning", "overruled", "winner", "loser", "shard", "seq", "at")
     # which columns a table has while its rows are folded, and what they are called, is each node's own affair
-    others = f"FROM mirror.__harmonylite__conflicts WHERE tbl <> '{GROWN.name}' AND tbl NOT GLOB 'x[12]'"
+    others = f"FROM mirror.__harmonylite__conflicts WHERE tbl <> '{GROWN.name}' AND tbl NOT GLOB 'x[123]'"
     entries = exact_rows(replica.connection, columns, others)
     held.update(("journal", canon(entry)) for entry in entries)
     position = (*(p.seq for _, p in sorted(replica.positions().items())), _columns(replica))
@@ -82,8 +82,8 @@ def _same_mirror(node: Node) -> None:
 
 def _columns(replica: Replica) -> tuple[tuple[str, ...], ...]:
     """Return the columns of the tables that come and change: mirrors are compared at equal schemas."""
-    changing = (GROWN.name, *additions.TABLES)
-    return tuple(replica.tables[name].shape.names if name in replica.tables else () for name in changing)
+    changing = (GROWN.name, *reshaping.TABLES)
+    return tuple((replica.tables[name].shape.mirror_sql,) if name in replica.tables else () for name in changing)
 
 
 def _unlogged_equal(node: Node) -> None:
@@ -155,7 +155,7 @@ def _own_values(node: Node) -> None:
 # at rest -----------------------------------------------------------------------------------------------------------
 
 
-def check_at_rest(nodes: Sequence[Node]) -> None:
+def check_at_rest(nodes: Sequence[Node], *, reshapes: bool = False) -> None:
     """Check what must hold once everything was delivered and nothing is pending."""
     for node in nodes:
         must(node.replica.held_rows() == 0, f"{node.name} still holds rows back")
@@ -170,7 +170,8 @@ def check_at_rest(nodes: Sequence[Node]) -> None:
             must(
                 one == other, f"{name} differs: only {first.name} has {one - other}, only {node.name} has {other - one}"
             )
-        one, other = additions.objects(first.app.connection), additions.objects(node.app.connection)
+        changes = reshaping if reshapes else additions
+        one, other = changes.objects(first.app.connection), changes.objects(node.app.connection)
         must(one == other, f"schemas differ: {first.name} has {one - other}, {node.name} has {other - one}")
     _nothing_lost(nodes)
 

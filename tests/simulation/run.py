@@ -13,7 +13,7 @@ from typing import ClassVar
 from harmonylite.db.apply import apply
 from harmonylite.db.capture import capture
 from harmonylite.schema.shape import outline
-from tests.simulation import additions, foreign
+from tests.simulation import additions, foreign, reshaping
 from tests.simulation.additions import travels
 from tests.simulation.node import Node
 from tests.simulation.properties import check_always, check_at_rest, must
@@ -33,6 +33,8 @@ class Schedule:
     seed: int
     folder: Path
     steps: int = 0
+    changers: int = 0
+    """How many nodes' applications change their schema in every way; see `tests.simulation.reshaping`."""
     growing: ClassVar[bool] = True
     """Whether migrations may change a table while the schedule runs."""
 
@@ -55,12 +57,12 @@ class Schedule:
             self._be_restless()
         self.resting = Random(f"resting {self.seed}")
         self.rests = self.resting.choice((0.0, 0.02, 0.1, 0.3))
-        self.travels = travels(self.seed)
+        self.travels = travels(self.seed) or bool(self.changers)
         self.adding = Random(f"adding {self.seed}")
         if self.travels:
             self.growing = False  # type: ignore[misc]  # a migration by hand would meet what travelled
             for node in self.nodes:
-                node.apply_schema = True
+                node.apply_schema = "all" if self.changers or self.seed % 2 else "additive"
         self.records = Records(self.seed) if recorded(self.seed) else None
         for node in self.nodes if self.records else ():
             node.records = True
@@ -91,7 +93,7 @@ class Schedule:
         for _ in range(self.steps):
             self._step()
         self._rest()
-        check_at_rest(self.members)
+        check_at_rest(self.members, reshapes=bool(self.changers))
         if self.records is not None:
             self.records.check_at_rest(self.members[0].app.connection, must)
 
@@ -110,8 +112,13 @@ class Schedule:
             self._stranger(self.rarer.choice(self.nodes))
         if self.travels and self.adding.random() < 0.2:
             node = self.adding.choice(self.nodes)
-            self._note(node, "adds")
-            additions.transaction(self.adding, node.app.connection)
+            if self.changers:
+                changes = node in self.nodes[: self.changers]
+                done = reshaping.transaction(self.adding, node.app.connection, changes=changes)
+                self._note(node, f"changes its schema: {'; '.join(done)}")
+            else:
+                self._note(node, "adds")
+                additions.transaction(self.adding, node.app.connection)
         if self.records is not None and self.records.due():
             node = self.nodes["abcd".index(self.records.choose("abcd"[: len(self.nodes)]))]
             self._note(node, "records")
@@ -312,18 +319,29 @@ class Schedule:
             )
             node.apply(batch)
             if node.stuck:
-                self._pass(node)
+                if not self._accept(node):
+                    self._pass(node)
                 return True
             check_always(node)
             busy = busy or bool(batch.fragments)
         busy |= node.abort()
         busy |= node.find_unlogged()
+        busy = busy or self._accept(node)
         if node.capture():
             self._note(node, f"captures {node.flight and node.flight.out.id}")
             busy = True
         check_always(node)
         must(busy or node.ready, f"{node.name} never catches up")
         return busy or not node.ready
+
+    def _accept(self, node: Node) -> bool:
+        """Let a person accept the schema changes that wait; return whether anything was made."""
+        waits = node.replica.waiting_schema() if self.changers else []
+        if waits:
+            self._note(node, f"accepts {[each.object for each in waits]}")
+        made = bool(waits and node.replica.accept_schema())
+        node.stuck = 0 if made else node.stuck
+        return made
 
     def _pass(self, node: Node) -> None:
         """Let a node that can't fold what comes next go on from one of its schema that has."""
@@ -341,10 +359,11 @@ def _outline(node: Node) -> str:
     return outline(table.shape for table in node.replica.tables.values())
 
 
-def run(seed: int, *, steps: int = 0, small_blocks: bool = False) -> None:
+def run(seed: int, *, steps: int = 0, small_blocks: bool = False, changers: int = 0) -> None:
     """Run the schedule of one seed in a folder of its own; a failure says how to run it again.
 
     ``small_blocks``: of two rows at most, so that change sets have many and are staged while they come in.
+    ``changers``: see `Schedule`.
     """
     usual = capture.BLOCK_BYTES  # type: ignore[attr-defined]
     few = apply.FEW
@@ -352,14 +371,14 @@ def run(seed: int, *, steps: int = 0, small_blocks: bool = False) -> None:
     capture.BLOCK_BYTES = 1 if small_blocks else usual  # type: ignore[attr-defined]  # a constant, but for this
     shm = Path("/dev/shm")  # memory, where there is such a thing: the disk is not what is tested here
     folder = Path(mkdtemp(prefix="harmonylite-", dir=shm if shm.is_dir() else None))
-    schedule = Schedule(seed, folder, steps)
+    schedule = Schedule(seed, folder, steps, changers)
     for node in schedule.nodes if small_blocks else ():
         node.capture_batch_rows = 2
     try:
         schedule.run()
     except BaseException as error:
-        blocks = " --small-blocks" if small_blocks else ""
-        error.add_note(f"seed {seed}; run it again with: python -m tests.simulation {seed}{blocks}")
+        how = f"{' --small-blocks' * small_blocks}{f' --changers {changers}' * bool(changers)}"
+        error.add_note(f"seed {seed}; run it again with: python -m tests.simulation {seed}{how}")
         raise
     finally:
         capture.BLOCK_BYTES, apply.FEW = usual, few  # type: ignore[attr-defined]

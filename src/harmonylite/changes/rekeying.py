@@ -1,7 +1,6 @@
 """Rows of an older key under the key that their table has now.
 
-Invariant: a row keeps its values; only where the new key has all columns of the older one, and the row holds all of
-the new one's, does it have a place there.
+Invariant: a row keeps its values; only where it holds all columns of the new key does it have a place there.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ def rekeyed(shape: TableShape, part: TableBlock) -> TableBlock | None:
     now = [column.name for column in shape.keys if not column.pseudo]
     if any(column.pseudo == "rowid" for column in shape.keys):
         return None
-    if not set(before) <= set(now) <= set(part.columns):
+    if not set(now) <= set(part.columns):
         return None
     numbers = [name for name in part.columns[: part.keys] if name not in before]
     rest = [name for name in part.columns if name not in wanted and name not in numbers]

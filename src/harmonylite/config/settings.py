@@ -223,11 +223,12 @@ class ExtensionsSettings(Section):
 class SchemaSettings(Section):
     """How schema changes of other nodes are applied."""
 
-    apply: Literal["additive", "none"] = key(
+    apply: Literal["all", "additive", "none"] = key(
         "additive",
-        "`additive`: new tables, columns, indexes, views, triggers, `user_version` and `application_id` are made here, "
-        "before the rows that need them; what removes, renames or rebuilds waits for this node's own migration. "
-        "`none`: everything waits for it.",
+        "`all`: what another node changes in its schema is changed here, before the rows that need it. `additive`: "
+        "new tables, columns, indexes, views, triggers, `user_version` and `application_id` are; what removes, renames "
+        "or rebuilds waits for `harmonylite schema accept` on this node, or for its own migration. `none`: everything "
+        "waits for that.",
     )
 
 

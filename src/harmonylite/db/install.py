@@ -11,12 +11,14 @@ from re import compile as pattern
 
 import apsw
 
-from harmonylite.db.mirror import mirror_file
+from harmonylite.db.mirror import mirror_file, table_shapes
 from harmonylite.db.mirror.compare import changed_keys
 from harmonylite.db.mirror.database_schema import captured_there, is_remembered
 from harmonylite.db.mirror.file_facts import header
-from harmonylite.db.mirror.former_names import gone_columns
+from harmonylite.db.mirror.former_names import gone_columns, moves_of
 from harmonylite.db.mirror.positions import is_older, mirror_is_behind
+from harmonylite.db.mirror.table_moves import forget_noted, noted_moves
+from harmonylite.db.replica_options import ReplicaOptions
 from harmonylite.db.sqlite.capabilities import why_unwritable
 from harmonylite.db.sqlite.connection import rows, transaction, value
 from harmonylite.db.sqlite.introspection import Inventory, TableRules, read_inventory
@@ -40,25 +42,28 @@ from harmonylite.db.tracking.triggers import (
     triggers,
 )
 from harmonylite.errors import DatabaseError, MirrorDamagedError
+from harmonylite.schema.columns import names_in
 from harmonylite.schema.names import folded
-from harmonylite.schema.section import Addition
+from harmonylite.schema.section import SchemaChange
 from harmonylite.schema.shape import TableShape
 from harmonylite.schema.sql import PRIVATE, quote
+from harmonylite.schema.table_text import Moves
 
 _OURS = pattern(r"__harmonylite__t(\d+)_\w+\Z")
 
 
 def install(
-    connection: apsw.Connection, rules: TableRules, log: ChangeLog, before: Installed, *, joined: bool, replicate: bool
+    connection: apsw.Connection, options: ReplicaOptions, log: ChangeLog, before: Installed, *, joined: bool
 ) -> Installed:
-    """Adapt everything to the schema; ``joined``: the database was merged with the cluster before; ``replicate``: rows
-    of other nodes are written to it; ``before``: what this connection had installed until now.
+    """Adapt everything to the schema; ``joined``: the database was merged with the cluster before; ``before``: what
+    this connection had installed until now.
 
     The database holds the schema's version. If that changed since the last install, VACUUM may have renumbered rows:
     tables without a key are compared whole then, and so are those whose watermark it may have shifted. Raises
     DatabaseBusyError when another connection keeps the write lock, MirrorDamagedError when the mirror can't follow the
     database's schema; with nothing changed.
     """
+    rules, replicate, everything = options.rules, options.replicate, options.sends_all
     with transaction(connection, "bring the mirror's tables in step"):
         # one transaction sees one schema: between two, an application may make or drop any table
         seen = schema_version(connection)
@@ -66,13 +71,14 @@ def install(
         mirror_file.prepare(connection)
         if joined:
             _must_not_go_back(connection, inventory)
-        _move_mirror(connection, inventory, _ours(connection))
+        _move_mirror(connection, inventory, _ours(connection), by_values=everything)
     with transaction(connection, "install the capture triggers", immediate=True):
         if schema_version(connection) != seen:
             inventory = read_inventory(connection, rules)
-            _move_mirror(connection, inventory, _ours(connection))
-        result = _install(connection, rules, inventory, log, joined=joined, replicate=replicate)
-        result.section = _settle(connection, rules, result, joined=joined)
+            _move_mirror(connection, inventory, _ours(connection), by_values=everything)
+        how = {"joined": joined, "replicate": replicate, "by_values": everything}
+        result = _install(connection, rules, inventory, log, **how)
+        result.section = _settle(connection, rules, result, joined=joined, everything=everything)
         result.version, result.header = schema_version(connection), header(connection)
         if mirror_file.get_state(connection, "main", "schema_version") != result.version:
             mirror_file.set_state(connection, "main", "schema_version", result.version)
@@ -90,8 +96,10 @@ def install(
     return result
 
 
-def _settle(connection: apsw.Connection, rules: TableRules, made: Installed, *, joined: bool) -> list[Addition]:
-    """Return what was added to the schema since it was captured.
+def _settle(
+    connection: apsw.Connection, rules: TableRules, made: Installed, *, joined: bool, everything: bool
+) -> list[SchemaChange]:
+    """Return what changed in the schema since it was captured: ``everything``, or additions alone.
 
     The schema of a snapshot counts as captured by a database that was not merged with the cluster yet, as does what the
     mirror remembers where an older version kept no such list.
@@ -99,7 +107,12 @@ def _settle(connection: apsw.Connection, rules: TableRules, made: Installed, *, 
     new = make_table(connection)
     whole = bool(mirror_file.get_state(connection, "mirror", "whole"))
     begin = captured_there(connection, "mirror") if whole and (new or not joined) and is_remembered(connection) else []
-    return settle(connection, rules, {name: table.id for name, table in made.tables.items()}, begin)
+    numbers = {name: table.id for name, table in made.tables.items()}
+
+    def moves(table: str, old: str, now: str) -> Moves:
+        return moves_of(connection, table, names_in(old), names_in(now))
+
+    return settle(connection, rules, numbers, begin, moves if everything else None)
 
 
 def _must_not_go_back(connection: apsw.Connection, inventory: Inventory) -> None:
@@ -112,7 +125,7 @@ def _must_not_go_back(connection: apsw.Connection, inventory: Inventory) -> None
     found = [
         (name, column)
         for name, shape in inventory.tables.items()
-        for column in mirror_file.lost(there.get(name), shape)
+        for column in table_shapes.lost(there.get(name), shape)
         if column not in gone_columns(connection, name)
     ]
     if found and is_older(connection):
@@ -141,7 +154,11 @@ def trigger_tables(connection: apsw.Connection, schema: str) -> dict[int, str]:
 
 
 def _move_mirror(
-    connection: apsw.Connection, inventory: Inventory, ours: Mapping[str, Mapping[str, tuple[int, str]]]
+    connection: apsw.Connection,
+    inventory: Inventory,
+    ours: Mapping[str, Mapping[str, tuple[int, str]]],
+    *,
+    by_values: bool,
 ) -> None:
     """Rename and reshape the mirror's tables; the database's lock need not be taken for it."""
     known = mirror_file.table_ids(connection)
@@ -149,26 +166,38 @@ def _move_mirror(
     alike: dict[str, list[str]] = {}
     for name in known:
         alike.setdefault(folded(name), []).append(name)
-    done = mirror_file.conforming(connection, inventory.tables.values())
-    for name, shape in inventory.tables.items():
+    noted, renamed = noted_moves(connection), dict[str, str]()
+    for name in inventory.tables:
         number = next((n for n, _ in ours.get(name, {}).values()), None)
         old = names.get(number) if number is not None else None
         # a name that differs in case alone is one that SQLite has already, also where the table was made again
         old = next((n for n in alike.get(folded(name), ()) if n != name), old)
-        if old is not None and old != name and old not in inventory.tables and name not in known:
-            mirror_file.rename(connection, old, name)
-            mirror_file.set_table_id(connection, name, known[old])
+        if old is not None and old != name:
+            renamed[old] = name
+    for name in set(renamed.values()) - renamed.keys():
+        if name in known and not known[name] and table_shapes.drop_if_empty(connection, name):
+            del known[name]
+    table_shapes.rename_all(connection, _free(renamed, known))
+    done = table_shapes.conforming(connection, inventory.tables.values())
+    for name, shape in inventory.tables.items():
         if name not in done:
-            mirror_file.conform(connection, shape)
+            table_shapes.conform(connection, shape, noted.get(name), by_values=by_values)
     for shape in inventory.unwritable.values():
         _keep_in_mirror(connection, shape)
+
+
+def _free(renamed: dict[str, str], known: Mapping[str, int | None]) -> dict[str, str]:
+    """Return the renames whose new name is no other table's, or of one that gets another name itself."""
+    while taken := [old for old, new in renamed.items() if new in known and new not in renamed]:
+        renamed = {old: new for old, new in renamed.items() if old not in taken}
+    return renamed
 
 
 def _keep_in_mirror(connection: apsw.Connection, shape: TableShape) -> None:
     """Keep a table in the mirror only, so that what others write to it is kept, if the mirror can hold its rows."""
     connection.execute("SAVEPOINT keep")
     try:
-        mirror_file.conform(connection, shape)
+        table_shapes.conform(connection, shape)
         if why_unwritable(connection, shape, "mirror"):
             connection.execute("ROLLBACK TO keep")
     except apsw.SQLError:
@@ -185,6 +214,7 @@ def _install(
     *,
     joined: bool,
     replicate: bool,
+    by_values: bool,
 ) -> Installed:
     result = Installed(warnings=dict(inventory.warnings))
     now = schema_version(connection)
@@ -192,12 +222,14 @@ def _install(
     moved = mirror_file.get_state(connection, "main", "schema_version") not in (None, now)
     ours = _ours(connection)
     known = mirror_file.table_ids(connection)
+    noted = noted_moves(connection)
+    unlike = table_shapes.unlike(connection)
     fresh: list[tuple[TrackedTable, bool]] = []
     waited = mirror_file.unwritable_before(connection)
     result.joining = sorted(waited & inventory.tables.keys()) if joined else []
     mirror_file.remember_unwritable(connection, {*inventory.unwritable, *result.joining})
     exact = codec_of(connection) != "utf-8"  # SQLite would put together what is broken UTF-16
-    done = mirror_file.conforming(connection, inventory.tables.values())
+    done = table_shapes.conforming(connection, inventory.tables.values())
     for name, shape in inventory.tables.items():
         there = ours.pop(name, {})
         number = next((n for n, _ in there.values()), None)
@@ -209,14 +241,14 @@ def _install(
         other_rowid = _triggers(connection, shape, number, there)
         table = TrackedTable(connection, number, shape, rules.is_by_row(name), exact=exact)
         result.tables[name] = result.by_id[number] = table
-        made = name not in done and mirror_file.conform(connection, shape)
+        made = name not in done and table_shapes.conform(connection, shape, noted.get(name), by_values=by_values)
         looked_at = joined and name not in result.joining  # those are compared when they join
         if looked_at and created:
             if name in known and known[name] is None and replicate:
                 result.returned.append(name)
             else:
                 fresh.append((table, made or name not in known))
-        elif looked_at and (other_rowid or (moved and not watermarks.still_holds(connection, table))):
+        elif looked_at and (other_rowid or name in unlike or (moved and not watermarks.still_holds(connection, table))):
             fresh.append((table, False))
         if known.get(name, -1) != number:
             # what is held of a table that was rebuilt is held still: else it would look like rows deleted here
@@ -224,6 +256,8 @@ def _install(
                 connection.execute(f"DELETE FROM main.{quote(HELD)} WHERE t IN (?, ?)", (number, known[name]))
             connection.execute(f"UPDATE main.{quote(HELD)} SET t = ? WHERE t = ?", (number, known.get(name)))
             mirror_file.set_table_id(connection, name, number)
+    forget_noted(connection)
+    table_shapes.set_unlike(connection, ())
     _forget_tables(connection, inventory, ours, known)
     # What a database that is older than its mirror has otherwise was not changed here: `join.reconcile` sees to it.
     older = bool(fresh) and is_older(connection)

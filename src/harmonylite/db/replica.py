@@ -21,7 +21,8 @@ from harmonylite.db import reconcile
 from harmonylite.db.apply import looks
 from harmonylite.db.apply.apply import Applying
 from harmonylite.db.apply.own_change_sets import Applied, SchemaMovedError
-from harmonylite.db.apply.schema_additions import SchemaAdditions, of_mirror
+from harmonylite.db.apply.schema_changes import SchemaChanges
+from harmonylite.db.apply.schema_section import of_mirror, sections_of
 from harmonylite.db.capture.capture import Capture, NotUtf8Error, Outgoing, new_outgoing
 from harmonylite.db.install import install
 from harmonylite.db.mirror import compare, file_facts, mirror_file
@@ -85,7 +86,7 @@ class Replica:
             self._log, self._journal = ChangeLog(connection), ConflictJournal(connection, o.node)
             self._capture = Capture(connection, shards=o.shards, compress=o.compress, most=o.capture_batch_rows)
             self._side_effects = SideEffectTriggers(connection, o.database)
-            self._schema = SchemaAdditions(connection, o.node, o.rules, o.apply_schema and o.replicate)
+            self._schema = SchemaChanges(connection, o.node, o.session, o.rules, o.apply_here)
             self.others.seen = self._log.seen
             args = (connection, self._log, self._journal, self.others, self.file.check)
             self._applying = Applying(*args, node=o.node, session=o.session, replicate=o.replicate)
@@ -116,8 +117,8 @@ class Replica:
     def _install(self) -> Installed:
         connection, o, log = self.connection, self.options, self._log
         self.others.wait(self.others.deadline())
-        made = install(connection, o.rules, log, self._installed, joined=self.joined, replicate=o.replicate)
-        self._installed = self._applying.installed = made
+        once = partial(install, connection, o, log, joined=self.joined)
+        made = self._installed = self._applying.installed = self._schema.follow(once, self._installed)
         self._applying.folds += 1  # what is under way may be met by rows that a migration or VACUUM moved
         if self.joined or not self.whole:  # else it is the one of the snapshot that is joined
             keep_schema(self.connection)
@@ -266,7 +267,7 @@ class Replica:
 
         ``merge`` False: fold only; ``until``: see `OtherTransactions.politely`. What it raises has changed nothing.
         """
-        if (made := self._schema.bring(self._schema.sections(batch.fragments))) is not None:
+        if (made := self._schema.bring(sections_of(batch.fragments))) is not None:
             self.reinstall()
         return replace(self._in_step(lambda: self._applying.apply(batch, merge=merge, until=until)), schema=made or [])
 
@@ -282,7 +283,7 @@ class Replica:
         """Make what the schema of ``snapshot`` has and this database never had; raises as the functions of `swap`."""
         must_share_encoding(self.connection, self.options.database, snapshot)
         self._in_step(self._applying.same_schema)
-        if self._schema.bring([of_mirror(self.connection, snapshot)]) is not None:
+        if self._schema.bring([of_mirror(self.connection, snapshot, everything=self.options.sends_all)]) is not None:
             self.reinstall()
         self._unlike = must_fit(self.connection, self.options.rules, snapshot, whole=whole)
 

@@ -136,7 +136,7 @@ def begin_hidden(options: ReplicaOptions, snapshot: Path, deadline: Deadline, *,
 
 def _open(options: ReplicaOptions, building: Path) -> Replica:
     """Open ``building`` in the database's place; what is made here takes all rows, also where the node takes none."""
-    replica = Replica(replace(options, database=building, replicate=True, apply_schema=True, seen=Seen()))
+    replica = Replica(replace(options, database=building, replicate=True, apply_schema="all", seen=Seen()))
     replica.open()
     return replica
 

@@ -34,7 +34,7 @@ from harmonylite.ports import ShardStream
 from harmonylite.replication.row_history import change_sets
 from harmonylite.schema.section import SECTION
 from harmonylite.status import NodeStatus
-from harmonylite.wire import KIND_SCHEMA
+from harmonylite.wire import SECTIONS
 
 EVERY = 1.0
 """Seconds between two checks whether the schema changed, after a commit or a fold."""
@@ -224,7 +224,7 @@ class Schemas:
         info = await stream.info()
         found: list[dict[str, Any]] = []
         async for fragment in change_sets(stream, info.first, info.last, len(self.streams), left_out):
-            if fragment.kind != KIND_SCHEMA:
+            if fragment.kind not in SECTIONS:
                 continue
             about = {"node": fragment.id.node, "at": fragment.stored, "shard": fragment.shard, "seq": fragment.seq}
             try:

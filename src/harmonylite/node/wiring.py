@@ -58,7 +58,7 @@ def replica_options(settings: Settings, node: str, session: str) -> ReplicaOptio
         capture_batch_rows=settings.capture_batch_rows,
         replicate=settings.replicate,
         patience=settings.merge.patience / 1000,
-        apply_schema=settings.schema.apply == "additive",
+        apply_schema=settings.schema.apply,
         real_digits=settings.merge.real_digits,
         rules=table_rules(settings),
         seen=Seen(folder / NOTE),

@@ -362,7 +362,7 @@ class Receiver:
         counters.folded_rows += done.rows
         counters.merged_rows += done.merged
         if done.schema:
-            log.info("added to the schema, from other nodes: %s", "; ".join(done.schema))
+            log.info("changed the schema, as other nodes did: %s", "; ".join(done.schema))
         counters.conflicts += done.conflicts
         counters.given_up_change_sets += len(messages.voided)
         self._status.lock_hold.observe(done.locked)

@@ -25,16 +25,24 @@ _CLOSES = {'"': '"', "`": "`", "'": "'", "[": "]"}
 
 @dataclass(frozen=True)
 class ColumnText:
-    """One column of a statement. ``text``: its whole declaration; ``end``: where that ends in the statement."""
+    """One column of a statement. ``text``: its whole declaration; ``end``: where that ends in the statement;
+    ``after``: where the name ends in the text.
+    """
 
     name: str
     text: str
     end: int
+    after: int = 0
 
 
 def columns_of(sql: str) -> dict[str, ColumnText]:
     """Return the columns of a CREATE TABLE statement by name in small letters; none where it has no list of them."""
     return items_of(sql)[0]
+
+
+def names_in(sql: str) -> list[str]:
+    """Return the names of the columns of a CREATE TABLE statement, in their order."""
+    return [column.name for column in columns_of(sql).values()]
 
 
 def items_of(sql: str) -> tuple[dict[str, ColumnText], list[str], int, int]:
@@ -50,7 +58,9 @@ def items_of(sql: str) -> tuple[dict[str, ColumnText], list[str], int, int]:
             constraints.append(text)
         elif first:
             name = unquoted(first)
-            found[folded(name)] = ColumnText(name, text, start + len(sql[start:end].rstrip()))
+            found[folded(name)] = ColumnText(
+                name, text, start + len(sql[start:end].rstrip()), text.index(first) + len(first)
+            )
     return found, constraints, begin, finish
 
 

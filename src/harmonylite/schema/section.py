@@ -1,24 +1,31 @@
-"""The schema section of a change set: what its writer added to the schema since it captured last.
+"""The schema section of a change set: what its writer changed in the schema since it captured last.
 
-Invariant: a section holds additions alone: objects that are new, columns that came to a table that lost none, and
-``user_version`` and ``application_id``. What else changed is not in it; every node's own migration brings that.
+Invariant: a section says of each name what became of it, from the definition that the writer had to the one that it
+has; applied in its order, it leads from the one schema to the other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from harmonylite.schema.columns import added, columns_of, widened
+from harmonylite.schema.columns import ColumnText, added, columns_of
 from harmonylite.schema.names import folded
 from harmonylite.schema.sql import PRIVATE
-from harmonylite.wire import TableBlock
+from harmonylite.schema.table_text import Moves, normal, only_adds, same_table, without
+from harmonylite.wire import TableBlock, WireError, decode_value, encode_value
 
 SECTION = f"{PRIVATE}schema"
 """The table part that is the section: no application's table is called like this."""
-COLUMNS = ["kind", "name", "tbl", "old", "new"]
+PLAIN = ["kind", "name", "tbl", "old", "new"]
+"""What a line of additions says."""
+COLUMNS = [*PLAIN, "was", "moves", "number"]
+"""What a line of any change says."""
 PRAGMA = "pragma"
 PRAGMAS = ("user_version", "application_id")
+_ORDER = ("table", "index", "view", "trigger", PRAGMA)
+
+Key = tuple[str, str]
 
 
 @dataclass(frozen=True)
@@ -32,77 +39,240 @@ class Known:
     number: int = 0
 
     @property
-    def key(self) -> tuple[str, str]:
+    def key(self) -> Key:
         """What names the object: tables and views share their names, and letters have no case."""
-        return ("table" if self.kind == "view" else self.kind), folded(self.name)
+        return key_of(self.kind, self.name)
+
+    def same(self, other: Known) -> bool:
+        """Return whether two definitions mean the same."""
+        if self.kind != other.kind or self.kind == PRAGMA:
+            return self.kind == other.kind and self.sql == other.sql
+        return self.sql == other.sql or (
+            same_table(self.sql, other.sql) if self.kind == "table" else normal(self.sql) == normal(other.sql)
+        )
+
+
+def key_of(kind: str, name: str) -> Key:
+    """Return the `Known.key` of an object."""
+    return ("table" if kind == "view" else kind), folded(name)
 
 
 @dataclass(frozen=True)
-class Addition:
-    """One line of a section. ``old``: the definition that the writer had before, None: it had none."""
+class SchemaChange:
+    """One line of a section. ``old``: the definition that the writer had before, None: it had none; ``new``: the one
+    that it has, None: it has none any more.
+
+    ``was``: what a renamed table was called. ``moves``: old names of a table's columns that are not there any more, and
+    their new names, None where they went. ``number``: the table's in its writer's log, which shows the writer
+    which of its tables it meant when the change comes back.
+    """
 
     kind: str
     name: str
     table: str
     old: str | None
-    new: str
+    new: str | None
+    was: str | None = None
+    moves: tuple[tuple[str, str | None], ...] = ()
+    number: int = 0
 
     @property
-    def key(self) -> tuple[str, str]:
+    def key(self) -> Key:
         """See `Known.key`."""
-        return Known(self.kind, self.name, self.table, self.new).key
+        return key_of(self.kind, self.name)
+
+    @property
+    def old_key(self) -> Key:
+        """The key under which the object was known before."""
+        return self.key if self.was is None else key_of(self.kind, self.was)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether a line of additions can say it."""
+        return self.new is not None and self.was is None and not self.moves and not self.number
+
+    @property
+    def adds(self) -> bool:
+        """Return whether nothing that was there is removed, renamed or made in another way."""
+        if self.kind == PRAGMA or self.new is None or self.was is not None:
+            return self.kind == PRAGMA
+        return self.old is None or (self.kind == "table" and only_adds(self.old, self.new))
 
     def __str__(self) -> str:
-        if self.kind == "table" and self.old is not None:
+        if self.kind == PRAGMA:
+            return f"{self.kind} {self.name} = {self.new}"
+        if self.new is None:
+            return f"drop {self.kind} {self.name}"
+        if self.was is not None:
+            return f"rename {self.kind} {self.was} to {self.name}"
+        if self.old is None or self.kind != "table":
+            return f"{self.kind} {self.name}"
+        if self.adds:
             return f"table {self.name}: columns {', '.join(c.name for c in added(self.old, self.new))}"
-        return f"{self.kind} {self.name}" + f" = {self.new}" * (self.kind == PRAGMA)
+        noted = [f"{old} to {new}" if new is not None else f"without {old}" for old, new in self.moves]
+        return f"table {self.name}: {', '.join(noted) or 'made in another way'}"
 
 
-def additions(captured: Iterable[Known], now: Iterable[Known]) -> list[Addition]:
-    """Return what ``now`` has over ``captured``, in an order in which it can be made."""
+def changes(
+    captured: Iterable[Known],
+    now: Iterable[Known],
+    there: Collection[Key],
+    moves_of: Callable[[str, str, str], Moves],
+) -> list[SchemaChange]:
+    """Return what leads from ``captured`` to ``now``, in an order in which it can be done.
+
+    ``there``: the keys of all objects that the file has; what is left out of ``now`` was not dropped. ``moves_of``:
+    what became of a table's columns, by its name, its old and its new definition.
+    """
     before = {known.key: known for known in captured}
     numbers = {known.number: known for known in before.values() if known.number}
+    listed = list(now)
+    origins = {known.key: _origin(known, before, numbers, listed) for known in listed}
+    claimed = {was.key for was in origins.values() if was is not None}
     found = []
-    for known in now:
-        was = before.get(known.key)
-        if was is None and known.number in numbers:
-            continue  # renamed
-        if was is None or (was.kind == known.kind and was.sql != known.sql and _adds(was, known)):
-            old = was.sql if was is not None else None
-            found.append(Addition(known.kind, known.name, known.table, old, known.sql))
-    order = ("table", "index", "view", "trigger", PRAGMA)
-    return sorted(found, key=lambda a: (order.index(a.kind), a.new.startswith("CREATE VIRTUAL")))
+    for key, was in before.items():
+        if key not in claimed and was.kind != PRAGMA and (key not in there or key in origins):
+            found.append(SchemaChange(was.kind, was.name, was.table, was.sql, None))
+    for known in listed:
+        came = origins[known.key]
+        if came is None:
+            found.append(SchemaChange(known.kind, known.name, known.table, None, known.sql, number=known.number))
+        elif came.key != known.key or not came.same(known):
+            renamed = came.name if came.key != known.key else None
+            moves = moves_of(known.name, came.sql, known.sql) if known.kind == "table" else {}
+            noted = tuple(sorted(moves.items()))
+            found.append(
+                SchemaChange(known.kind, known.name, known.table, came.sql, known.sql, renamed, noted, known.number)
+            )
+    return sorted(found, key=_rank)
 
 
-def _adds(was: Known, now: Known) -> bool:
-    if was.kind != "table":
-        return was.kind == PRAGMA
-    before, after = columns_of(was.sql), columns_of(now.sql)
-    return bool(after.keys() - before.keys()) and not before.keys() - after.keys()
+def _origin(
+    known: Known, before: Mapping[Key, Known], numbers: Mapping[int, Known], now: Iterable[Known]
+) -> Known | None:
+    """Return what ``known`` was before: what carries its number, else what had its name and was not renamed."""
+    if known.number in numbers and numbers[known.number].kind == known.kind:
+        return numbers[known.number]
+    was = before.get(known.key)
+    if was is None or was.kind != known.kind:
+        return None
+    renamed = was.number and any(other.number == was.number and other.key != known.key for other in now)
+    return None if renamed else was
 
 
-def settled(captured: Iterable[Known], now: Iterable[Known]) -> list[Known]:
-    """Return what counts as captured: ``now``, but for what is still to be sent."""
-    waiting = {addition.key: addition.old for addition in additions(captured, now)}
-    found = []
-    for known in now:
-        if known.key not in waiting:
-            found.append(known)
-        elif (old := waiting[known.key]) is not None:
-            found.append(Known(known.kind, known.name, known.table, old, known.number))
-    return found
+def _rank(change: SchemaChange) -> tuple[int, int, bool]:
+    place = _ORDER.index(change.kind)
+    if change.new is None:
+        return 0, -place, False
+    if change.was is not None:
+        return 1, 0, False
+    return (
+        (2 if change.kind == "table" and change.old is not None else 3),
+        place,
+        change.new.startswith("CREATE VIRTUAL"),
+    )
 
 
-def advanced(captured: Mapping[tuple[str, str], Known], addition: Addition) -> Known:
-    """Return what counts as captured of an object once ``addition`` is in the order."""
-    was = captured.get(addition.key)
-    sql = addition.new
-    if was is not None and addition.kind == "table" and was.sql != addition.old:
-        sql = widened(was.sql, added(addition.old, addition.new))
-    return Known(addition.kind, addition.name, addition.table, sql, was.number if was is not None else 0)
+def changed_numbers(captured: Iterable[Known], now: Iterable[Known]) -> list[SchemaChange]:
+    """Return the numbers of a file that are others than those captured."""
+    known = {each.key: each for each in captured}
+    return [
+        SchemaChange(PRAGMA, each.name, "", known[each.key].sql, each.sql)
+        for each in now
+        if each.kind == PRAGMA and each.key in known and known[each.key].sql != each.sql
+    ]
 
 
-def encode(section: Iterable[Addition]) -> TableBlock:
+def brought_along(captured: Iterable[Known], now: Iterable[Known]) -> tuple[list[SchemaChange], list[Known]]:
+    """Return what ``now`` has over ``captured``, which a file that joins brings along, and what is captured then.
+
+    What both have and declare in another way is not sent: it counts as captured as it is here.
+    """
+    listed, known = list(now), {each.key: each for each in captured}
+    found, kept = changed_numbers(known.values(), listed), []
+    changed = {change.key for change in found}
+    numbers = {each.number for each in known.values() if each.number}
+    for each in listed:
+        was = known.get(each.key)
+        more = _more(was, each)
+        if was is None and each.number not in numbers:  # else it was renamed
+            found.append(SchemaChange(each.kind, each.name, each.table, None, each.sql))
+        elif more:
+            base = without(each.sql, {folded(column.name) for column in more})
+            found.append(SchemaChange(each.kind, each.name, each.table, base, each.sql))
+            kept.append(replace(each, sql=base))
+        else:
+            kept.append(was if was is not None and each.key in changed else each)
+    return sorted(found, key=_rank), kept
+
+
+def _more(was: Known | None, now: Known) -> list[ColumnText]:
+    """Return the columns that a table has over what it was; none where others went, or have another name."""
+    if was is None or not was.kind == now.kind == "table" or columns_of(was.sql).keys() - columns_of(now.sql).keys():
+        return []
+    return added(was.sql, now.sql)
+
+
+def settled(captured: Iterable[Known], now: Iterable[Known], waiting: Iterable[SchemaChange]) -> list[Known]:
+    """Return what counts as captured: ``now``, but for what is still to be sent, ``waiting``."""
+    before = {known.key: known for known in captured}
+    changed = list(waiting)
+    to_send = {change.key for change in changed if change.new is not None}
+    kept = [known for known in now if known.key not in to_send]
+    return kept + [before[change.old_key] for change in changed if change.old is not None]
+
+
+def additive_part(change: SchemaChange) -> SchemaChange:
+    """Return what a change of a table adds to it, ``change`` itself where that is nothing, or all of it."""
+    if change.old is None or change.new is None or change.was is not None or change.adds:
+        return change
+    more = _more(Known("table", change.name, change.table, change.old), Known("table", change.name, "", change.new))
+    old = without(change.new, {folded(column.name) for column in more})
+    return replace(change, old=old) if more else change
+
+
+def encode(section: Sequence[SchemaChange]) -> TableBlock:
     """Return a section as the table part at the head of a change set."""
-    rows = [[a.kind, a.name, a.table, a.old, a.new] for a in section]
-    return TableBlock(SECTION, COLUMNS, 2, [], rows)
+    columns = PLAIN if all(change.is_plain for change in section) else COLUMNS
+    return TableBlock(SECTION, columns, 2, [], [line_of(change)[: len(columns)] for change in section])
+
+
+def line_of(change: SchemaChange) -> list[object]:
+    """Return the line of a section that says ``change``."""
+    c = change
+    moves = encode_value([list(move) for move in c.moves]) if c.moves else None
+    return [c.kind, c.name, c.table, c.old, c.new, c.was, moves, c.number or None]
+
+
+def decode(row: Sequence[object], width: int = len(COLUMNS)) -> SchemaChange:
+    """Return the change in one line of a section, ``width`` values; raises ValueError for what is none."""
+    if len(row) != width:
+        raise ValueError("a line of a schema section is not as wide as its columns")
+    padding: list[object] = [None] * (len(COLUMNS) - width)
+    kind, name, table, old, new, was, moves, number = [*row, *padding]
+    if not (isinstance(kind, str) and isinstance(name, str) and isinstance(table, str)):
+        raise ValueError("kind, name and table of a line of a schema section are not texts")  # noqa: TRY004
+    if not all(text is None or isinstance(text, str) for text in (old, new, was)):
+        raise ValueError("a definition in a schema section is no text")
+    if number is not None and not isinstance(number, int):
+        raise ValueError("the number of a table in a schema section is none")
+    found = _moves(moves) if moves is not None else ()
+    return SchemaChange(kind, name, table, old, new, was, found, number or 0)  # type: ignore[arg-type]
+
+
+def _moves(packed: object) -> tuple[tuple[str, str | None], ...]:
+    try:
+        pairs = decode_value(packed) if isinstance(packed, bytes) else None
+    except WireError as error:
+        raise ValueError("columns in a schema section can't be read") from error
+    if not isinstance(pairs, list):
+        raise ValueError("columns in a schema section are no list")  # noqa: TRY004 - as all that is wrong here
+    return tuple(_move(pair) for pair in pairs)
+
+
+def _move(pair: object) -> tuple[str, str | None]:
+    if isinstance(pair, list) and len(pair) == 2:
+        old, new = pair
+        if isinstance(old, str) and (new is None or isinstance(new, str)):
+            return old, new
+    raise ValueError("columns in a schema section are not pairs of names")

@@ -92,7 +92,7 @@ def test_a_search_index_finds_what_others_write_beside_a_trigger_that_needs_the_
 
 @pytest.mark.parametrize("looks", [False, True])
 def test_the_table_that_alembic_fills_beside_the_old_one_stays_where_it_is(group: Group, looks: bool) -> None:
-    a, b = group.several(2, "CREATE TABLE book(id TEXT PRIMARY KEY NOT NULL, title)", apply_schema=True)
+    a, b = group.several(2, "CREATE TABLE book(id TEXT PRIMARY KEY NOT NULL, title)", apply_schema="additive")
     a.run("INSERT INTO book VALUES ('1', 'first'), ('2', 'second')")
     group.settle()
     for sql in (

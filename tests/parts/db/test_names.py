@@ -41,7 +41,7 @@ def test_tables_whose_names_differ_in_case_hold_the_same_rows(make_group: Callab
 
 def test_names_that_differ_in_more_than_the_case_of_ascii_are_two(group: Group) -> None:
     ddl = "CREATE TABLE Ä(id INTEGER PRIMARY KEY, v)", "CREATE TABLE ä(id INTEGER PRIMARY KEY, w)"
-    a, b = group.several(2, *ddl, apply_schema=True)
+    a, b = group.several(2, *ddl, apply_schema="additive")
     a.run("INSERT INTO Ä VALUES (1, 'large')")
     b.run("INSERT INTO ä VALUES (1, 'small')")
     group.settle()

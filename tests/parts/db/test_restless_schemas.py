@@ -10,7 +10,7 @@ import apsw
 import pytest
 
 from harmonylite.db import install
-from harmonylite.db.mirror import mirror_file
+from harmonylite.db.mirror import table_shapes
 from harmonylite.db.sqlite import introspection, side_effect_triggers
 from tests.parts.db.fix_replicas import Group, Member
 
@@ -27,7 +27,7 @@ PLACES: dict[str, tuple[Any, str]] = {
     "before the tables are listed": (install, "read_inventory"),
     "between the list and the shapes": (introspection, "read_shape"),
     "before a table's indexes are read": (introspection, "_unique"),
-    "before the mirror's tables change": (mirror_file, "conform"),
+    "before the mirror's tables change": (table_shapes, "conform"),
     "before the triggers are listed": (install, "_ours"),
     "between the two transactions": (install, "_private_tables"),
     "before the application's triggers are looked at": (side_effect_triggers, "_compile"),

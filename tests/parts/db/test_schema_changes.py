@@ -275,3 +275,32 @@ def test_a_table_that_was_renamed_the_old_way_is_written_again_once_the_node_loo
     a.run("SELECT count(*) FROM people")  # a connection that prepares no other statement keeps the schema that it knows
     a.run("INSERT OR REPLACE INTO people VALUES (9, 'new', 10)")
     assert group.equal("people") == [(2, "y", 20), (3, "z", 30), (9, "new", 10)]
+
+
+MIXED = {
+    "renamed, and another dropped": ("ALTER TABLE t RENAME COLUMN a TO c", "ALTER TABLE t DROP COLUMN b"),
+    "dropped, and another renamed": ("ALTER TABLE t DROP COLUMN a", "ALTER TABLE t RENAME COLUMN b TO c"),
+    "renamed, and another added": ("ALTER TABLE t RENAME COLUMN a TO c", "ALTER TABLE t ADD COLUMN d DEFAULT 'd'"),
+    "both renamed": ("ALTER TABLE t RENAME COLUMN a TO b2", "ALTER TABLE t RENAME COLUMN b TO a"),
+}
+
+
+@pytest.mark.parametrize("seen", ["each", "together"])
+@pytest.mark.parametrize("mode", ["none", "additive", "all"])
+@pytest.mark.parametrize("changes", MIXED.values(), ids=MIXED)
+def test_a_mirror_holds_what_the_database_does_after_columns_went_and_came(
+    group: Group, changes: tuple[str, ...], mode: str, seen: str
+) -> None:
+    a, b = group.several(2, PAIRED, apply_schema=mode)
+    a.run("INSERT INTO t VALUES (1, 'x', 10), (2, 'y', 20)")
+    group.settle()
+    for member in group.members if mode != "all" else [a]:
+        for sql in changes:
+            member.run(sql)
+            if seen == "each":
+                member.replica.reinstall()
+    group.settle()
+    group.equal("t")
+    assert not any(
+        difference.rows for member in (a, b) for difference in member.replica.compare() if difference.different
+    )

@@ -10,8 +10,8 @@ import pytest
 from harmonylite.db.snapshot import install_mirror, save_copy
 from harmonylite.db.sqlite.introspection import TableRules
 from harmonylite.errors import PoisonError
-from harmonylite.schema.section import COLUMNS, SECTION
-from harmonylite.wire import KIND_SCHEMA, VERSION, Envelope, TableBlock, encode_block, encode_envelope, encode_tables
+from harmonylite.schema.section import PLAIN, SECTION
+from harmonylite.wire import KIND_ADDITIONS, VERSION, Envelope, TableBlock, encode_block, encode_envelope, encode_tables
 from tests.parts.db.fix_replicas import PAIRED, Group, Member
 
 ADDITIONS: dict[str, tuple[Sequence[str], str]] = {
@@ -82,7 +82,7 @@ ADDITIONS: dict[str, tuple[Sequence[str], str]] = {
 
 def pair(group: Group) -> list[Member]:
     """Return two members that take over additions, with three rows in ``t``."""
-    made = group.several(2, PAIRED, apply_schema=True)
+    made = group.several(2, PAIRED, apply_schema="additive")
     made[0].run("INSERT INTO t VALUES (1, 'x', 10), (2, 'y', 20), (3, 'z', 30)")
     group.settle()
     return made
@@ -217,7 +217,7 @@ def test_what_this_sqlite_cannot_make_is_left_out_and_named(group: Group) -> Non
 
 def test_tables_that_are_left_out_stay_local(group: Group) -> None:
     rules = TableRules(exclude=("local_*",))
-    a, b = group.several(2, PAIRED, apply_schema=True, rules=rules)
+    a, b = group.several(2, PAIRED, apply_schema="additive", rules=rules)
     a.run("CREATE TABLE local_n(id INTEGER PRIMARY KEY)")
     a.run("CREATE INDEX local_i ON local_n(id)")
     a.run("CREATE TABLE n(id INTEGER PRIMARY KEY)")
@@ -257,14 +257,14 @@ def test_a_voided_change_set_is_captured_with_its_section_again(group: Group) ->
 
 
 def test_a_database_that_joins_brings_its_tables_and_gets_the_others(group: Group) -> None:
-    (a,) = group.several(1, PAIRED, apply_schema=True)
+    (a,) = group.several(1, PAIRED, apply_schema="additive")
     a.run("INSERT INTO t VALUES (1, 'x', 10)")
     group.settle()
     b = group.member(
         "CREATE TABLE t(id INTEGER PRIMARY KEY, a TEXT, b INT, c)",
         "CREATE TABLE n(id INTEGER PRIMARY KEY)",
         "INSERT INTO n VALUES (5)",
-        apply_schema=True,
+        apply_schema="additive",
     )
     group.settle()
     assert a.run("SELECT * FROM n") == b.run("SELECT * FROM n") == [(5,)]
@@ -343,9 +343,9 @@ SECTIONS: dict[str, list[object]] = {
 @pytest.mark.parametrize("line", SECTIONS)
 def test_a_section_that_is_no_addition_pauses_the_node_and_changes_nothing(group: Group, line: str) -> None:
     _, b = pair(group)
-    part = TableBlock(SECTION, COLUMNS, 2, [], [SECTIONS[line]])
+    part = TableBlock(SECTION, PLAIN, 2, [], [SECTIONS[line]])
     body, packed = encode_block([encode_tables(part)], compress=False)
-    made = Envelope(VERSION, KIND_SCHEMA, "x", "s", 1, 0, False, True, [0], 0.0, {}, packed, body)
+    made = Envelope(VERSION, KIND_ADDITIONS, "x", "s", 1, 0, False, True, [0], 0.0, {}, packed, body)
     group.world.publish(0, "x", encode_envelope(made))
     before = b.run("SELECT type, name, sql FROM sqlite_schema")
     refused = False
@@ -365,9 +365,9 @@ def test_a_section_that_is_no_addition_pauses_the_node_and_changes_nothing(group
 def test_a_column_brings_nothing_else_along(group: Group, text: str) -> None:
     _, b = pair(group)
     old = "CREATE TABLE t(id INTEGER PRIMARY KEY, a TEXT, b INT)"
-    part = TableBlock(SECTION, COLUMNS, 2, [], [["table", "t", "t", old, f"{old[:-1]}, {text})"]])
+    part = TableBlock(SECTION, PLAIN, 2, [], [["table", "t", "t", old, f"{old[:-1]}, {text})"]])
     body, packed = encode_block([encode_tables(part)], compress=False)
-    made = Envelope(VERSION, KIND_SCHEMA, "x", "s", 1, 0, False, True, [0], 0.0, {}, packed, body)
+    made = Envelope(VERSION, KIND_ADDITIONS, "x", "s", 1, 0, False, True, [0], 0.0, {}, packed, body)
     group.world.publish(0, "x", encode_envelope(made))
     b.receive()
     assert b.run("SELECT * FROM t ORDER BY 1")[0][:3] == (1, "x", 10)

@@ -39,7 +39,7 @@ from harmonylite.db.tracking.tracked_table import TrackedTable
 from harmonylite.errors import RowRefusedError
 from harmonylite.schema.section import SECTION
 from harmonylite.schema.sql import PRIVATE, quote
-from harmonylite.wire import KIND_SCHEMA, TableBlock
+from harmonylite.wire import SECTIONS, TableBlock
 
 DISPLACING = quote(PRIVATE + "displacing")
 """The trigger that keeps the rows that a row puts out of the mirror."""
@@ -81,8 +81,12 @@ class Fold:
         self.journal.begin()
         count = 0
         for block in fragment.decoded():
-            for part in block:
-                if part.table == SECTION and fragment.kind == KIND_SCHEMA:
+            for found in block:
+                if found.table == SECTION and fragment.kind in SECTIONS:
+                    continue
+                part = self.tables.meant(fragment, found)
+                if part is None:
+                    self.journal.write_dropped(fragment, found)
                     continue
                 here, table, present = applicable(self.tables, fragment, part)
                 with foreign_values(fragment, here):

@@ -16,6 +16,7 @@ from harmonylite.db.mirror.schema_history import Named
 from harmonylite.db.sqlite.lossless import insert_rows
 from harmonylite.db.tracking.tracked_table import TrackedTable
 from harmonylite.errors import SchemaWaitError
+from harmonylite.schema.names import folded
 from harmonylite.schema.sql import is_private
 from harmonylite.wire import TableBlock, Updates
 
@@ -34,6 +35,10 @@ def applicable(tables: Named, fragment: Fragment, part: TableBlock) -> tuple[Tab
         )
         advice = f"`harmonylite skip {fragment.shard} {fragment.seq}` leaves it out"
         why = f"{what}, which no database replicates"
+        raise SchemaWaitError(why, shard=fragment.shard, seq=fragment.seq, advice=advice)
+    if folded(part.table) in tables.made_again:
+        advice = "drop the older one here, or `harmonylite schema accept`"
+        why = f"{what}, which was dropped and made again elsewhere"
         raise SchemaWaitError(why, shard=fragment.shard, seq=fragment.seq, advice=advice)
     if table is None:
         raise SchemaWaitError(f"{what}, which this database does not have", shard=fragment.shard, seq=fragment.seq)

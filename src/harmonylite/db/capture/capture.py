@@ -21,11 +21,12 @@ from harmonylite.db.sqlite.lossless import codec_of, decode, exact, step
 from harmonylite.db.tracking.tracked_table import TrackedTable
 from harmonylite.db.tracking.triggers import HELD
 from harmonylite.model import ChangeSetId
-from harmonylite.schema.section import Addition, encode
+from harmonylite.schema.section import SchemaChange, encode
 from harmonylite.schema.shape import any_differs, differs
 from harmonylite.schema.sql import quote
 from harmonylite.wire import (
     BLOCK_BYTES,
+    KIND_ADDITIONS,
     KIND_CHANGES,
     KIND_SCHEMA,
     VERSION,
@@ -47,7 +48,7 @@ MASK_BITS = 62
 @dataclass
 class Outgoing:
     """A captured change set, ready to be published. ``log_id``: the log id that it was read at; ``rows``: how many;
-    ``section``: what it adds to the schema; ``history``: the one of the mirror that it was compared with.
+    ``section``: what it changes in the schema; ``history``: the one of the mirror that it was compared with.
 
     ``parts``: per shard, offset, length, whether more of the block follows, and compression of each message's body.
     """
@@ -58,9 +59,16 @@ class Outgoing:
     base: dict[int, int]
     spool: IO[bytes]
     rows: int = 0
-    section: list[Addition] = field(default_factory=list)
+    section: list[SchemaChange] = field(default_factory=list)
     parts: dict[int, list[tuple[int, int, bool, bool]]] = field(default_factory=dict)
     history: str = ""
+
+    @property
+    def kind(self) -> int:
+        """The kind of its messages; a program that reads additions alone reads as many as it can."""
+        if not self.section:
+            return KIND_CHANGES
+        return KIND_ADDITIONS if all(change.is_plain for change in self.section) else KIND_SCHEMA
 
     def payload(self, shard: int, index: int) -> bytes:
         """Return the payload of one message for one shard."""
@@ -69,7 +77,7 @@ class Outgoing:
         return encode_envelope(
             Envelope(
                 VERSION,
-                KIND_SCHEMA if self.section else KIND_CHANGES,
+                self.kind,
                 self.id.node,
                 self.id.session,
                 self.id.number,

@@ -73,6 +73,12 @@ def only_here(table: TrackedTable) -> str:
     return f"SELECT {table.shape.read_key('d')} {extra}"
 
 
+def unsent_keys(table: TrackedTable) -> str:
+    """Return a query for the keys of rows that the database has and the mirror has not, or has with other values."""
+    parts = _parts(table, table.main, table.mirror)
+    return " UNION ALL ".join(f"SELECT {table.shape.read_key('d')} {parts[kind]}" for kind in ("extra", "different"))
+
+
 def changed_keys(table: TrackedTable, *, replicate: bool) -> str:
     """Return a query for the keys of rows that may have been changed here unseen.
 

@@ -7,6 +7,7 @@ when the mirror is replaced.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ from harmonylite.model import ChangeSetId, Conflict, SqlValue
 from harmonylite.schema.sql import PRIVATE, quote
 from harmonylite.wire import KIND_CHANGES, TableBlock, WireError, decode_block, decode_value, encode_value
 
+log = logging.getLogger(__name__)
+
 JOURNAL = f"mirror.{quote(PRIVATE + 'conflicts')}"
 LOCAL = f"main.{quote(OVERRULED)}"
 RECENT = f"mirror.{quote(PRIVATE + 'recent')}"
@@ -36,6 +39,8 @@ AUTHOR_WITHIN = 256
 """How many messages back a large change set counts as the writer of a value that no other one is found for."""
 AUTHOR_ROWS = 200_000
 """Rows of recent change sets that are looked through for the writers of values that one change set overrules."""
+MOST_DROPPED = 1_000
+"""Rows of one part of a change set that are journaled when their table was dropped."""
 RECENT_KEPT = 4_096
 """How many messages back the recent change sets of a shard are kept."""
 RECENT_STEP = 64
@@ -181,6 +186,22 @@ class ConflictJournal:
                 (kind, fragment.id.node, loser, fragment.shard, fragment.seq, fragment.stored),
             )
 
+    def write_dropped(self, fragment: Fragment, part: TableBlock) -> None:
+        """Journal the rows of ``part``, whose table was dropped; the same on every node."""
+        log.warning(
+            "skip %d rows of table %s in message %d of shard %d, written by node %s: the table was dropped",
+            part.count,
+            part.table,
+            fragment.seq,
+            fragment.shard,
+            fragment.id.node,
+        )
+        about = ("dropped", "", fragment.id.node, fragment.shard, fragment.seq, fragment.stored)
+        for row in [*part.inserts, *(row for group in part.updates for row in group.rows)][:MOST_DROPPED]:
+            key = encode_value(dict(zip(part.columns[: part.keys], row, strict=False)))
+            for column, overruled in list(zip(part.columns, row, strict=False))[part.keys :]:
+                self._write(JOURNAL, (part.table, key, column, None, overruled), about)
+
     def write_local(self, table: TrackedTable, row: Sequence[Any], kind: str, overruled: Sequence[Overruled]) -> None:
         """Journal this node's own values that gave way outside the order: no change set of its own contained them."""
         key = row[: len(table.shape.keys)]
@@ -197,7 +218,12 @@ class ConflictJournal:
     ) -> None:
         names = {column.name: value for column, value in zip(table.shape.keys, key, strict=True)}
         column = table.shape.columns[item.column].name
-        places, bound = marks([table.shape.name, encode_value(names), column, item.winning, item.overruled, *about])
+        self._write(journal, (table.shape.name, encode_value(names), column, item.winning, item.overruled), about)
+
+    def _write(
+        self, journal: str, what: tuple[str, bytes, str, Any, Any], about: tuple[str, str, str, int, int, float]
+    ) -> None:
+        places, bound = marks([*what, *about])
         self._connection.execute(
             f"INSERT INTO {journal}(tbl, key, col, winning, overruled, kind, winner, loser, shard, seq, at)"
             f" VALUES ({places})",

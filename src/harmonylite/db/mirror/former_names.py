@@ -5,18 +5,24 @@ Invariant: it changes in the transaction that reshapes the mirror's tables.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 import apsw
 
-from harmonylite.db.sqlite.connection import rows, transaction
+from harmonylite.db.sqlite.connection import rows, transaction, value
+from harmonylite.schema.names import folded
 from harmonylite.schema.shape import TableShape
 from harmonylite.schema.sql import PRIVATE, quote
 
 FORMER = quote(PRIVATE + "former")
+GONE = quote(PRIVATE + "gone")
+"""From where in the order on a name is no table's any more, or another table's than before."""
+STATE = quote(PRIVATE + "state")
 TABLES = PRIVATE + "tables"
 """The table itself, where the name is a table's own; no application's table is called like this, nor a column so:"""
+AGAIN = PRIVATE + "again"
+"""The new name of a column whose name another one has got, which the stream does not know yet."""
 UNSURE = PRIVATE + "unsure"
 """The new name of a column that may have gone, or may have been renamed: a migration did both."""
 
@@ -27,6 +33,10 @@ def prepare(connection: apsw.Connection, schema: str) -> None:
         f"CREATE TABLE IF NOT EXISTS {schema}.{FORMER}(tbl TEXT, name TEXT, now TEXT, PRIMARY KEY(tbl, name))"
         " WITHOUT ROWID"
     )
+    connection.execute(
+        f"CREATE TABLE IF NOT EXISTS {schema}.{GONE}(name TEXT, shard INTEGER, seq INTEGER, history TEXT, node TEXT,"
+        " now TEXT, PRIMARY KEY(name, shard, seq, history)) WITHOUT ROWID"
+    )
 
 
 def carry_over(connection: apsw.Connection) -> None:
@@ -34,34 +44,132 @@ def carry_over(connection: apsw.Connection) -> None:
     with transaction(connection, "keep the names that were"):
         prepare(connection, "mirror")
         connection.execute(f"INSERT OR IGNORE INTO mirror.{FORMER} SELECT tbl, name, now FROM base.{FORMER}")
-        known = quote(TABLES)  # the mirror's list of tables, not the key of table names here
+        connection.execute(f"INSERT OR IGNORE INTO mirror.{GONE} SELECT * FROM base.{GONE}")
+        known = quote(TABLES)  # the mirror's list of tables, not the names of tables in `FORMER`
         dropped = f"SELECT name FROM base.{known} WHERE id = 0"
         # the numbers in a mirror that was filled beside another database are of that one
         connection.execute(f"UPDATE mirror.{known} SET id = CASE WHEN name IN ({dropped}) THEN 0 END")
 
 
 def columns_moved(
-    connection: apsw.Connection, before: TableShape, after: TableShape, pairs: Sequence[tuple[str, str]]
+    connection: apsw.Connection,
+    before: TableShape,
+    after: TableShape,
+    pairs: Sequence[tuple[str, str]],
+    *,
+    noted: bool = False,
+    again: Collection[str] = (),
 ) -> None:
     """Remember what became of a table's columns, in the transaction that reshapes the mirror's table.
 
-    ``pairs``: old and new names of those whose values stay, as far as is known. A column is known to be renamed when
-    nothing but names is another, known to be gone when no column came.
+    ``pairs``: old and new names of those whose values stay, as far as is known; ``noted``: its writer says so. A
+    column is known to be renamed when nothing but names is another, known to be gone when no column came. ``again``:
+    see `come_again`.
     """
     new = dict(pairs)
     renamed = _only_names_changed(before, after)
     came = set(after.names) - set(before.names)
     for name in (column.name for column in before.columns if not column.pseudo):
         if name not in after.names:
-            _moved(connection, after.name, name, new.get(name, UNSURE) if renamed else UNSURE if came else None)
+            sure = noted or renamed or name in new
+            _moved(
+                connection,
+                after.name,
+                name,
+                new.get(name, None if noted else UNSURE) if sure else UNSURE if came else None,
+            )
     here = [(after.name, column.name) for column in after.columns]
-    connection.executemany(f"DELETE FROM mirror.{FORMER} WHERE tbl = ? AND name = ?", here)
+    connection.executemany(f"DELETE FROM mirror.{FORMER} WHERE tbl = ? AND name = ? AND now IS NOT '{AGAIN}'", here)
+    for name in again:
+        connection.execute(f"INSERT OR REPLACE INTO mirror.{FORMER} VALUES (?, ?, ?)", (after.name, name, AGAIN))
+
+
+def come_again(
+    connection: apsw.Connection, before: TableShape, after: TableShape, sent: Collection[str]
+) -> tuple[set[str], set[str]]:
+    """Return the columns that came under a name by which the stream, ``sent``, knows another column of the table, and
+    all columns whose values the stream doesn't know under their name by that: they are sent again.
+    """
+    known = columns_of(connection, after.name)
+    came = {name for name in set(after.names) - set(before.names) if name in known and folded(name) in sent}
+    return came, came | {now for name in came if (now := known[name]) is not None and now in after.names}
+
+
+def settled_again(connection: apsw.Connection, table: str) -> None:
+    """The stream knows which column of a table has which name."""
+    connection.execute(f"DELETE FROM mirror.{FORMER} WHERE tbl = ? AND now = ?", (table, AGAIN))
 
 
 def table_moved(connection: apsw.Connection, old: str, new: str) -> None:
     """Remember that a table was renamed, in the transaction that renames the mirror's."""
-    connection.execute(f"UPDATE mirror.{FORMER} SET tbl = ? WHERE tbl = ?", (new, old))
     _moved(connection, TABLES, old, new)
+
+
+def name_gone(connection: apsw.Connection, name: str, at: Mapping[int, int], node: str, now: str | None) -> None:
+    """Remember that change sets that were written before ``at``, by shard, mean another table by ``name`` than later
+    ones: ``now``, or one that was dropped. ``node``: whose change that is.
+    """
+    connection.executemany(
+        f"INSERT OR REPLACE INTO mirror.{GONE} VALUES (?, ?, ?, ?, ?, ?)",
+        [(folded(name), shard, seq, history(connection), node, now) for shard, seq in at.items()],
+    )
+
+
+def renamed_since(connection: apsw.Connection, old: str, new: str, base: Mapping[int, int]) -> bool:
+    """Return whether the table ``old`` became ``new`` behind ``base``, by shard."""
+    sql = f"SELECT now FROM mirror.{GONE} WHERE name = ? AND shard = ? AND seq > ? AND history = ? AND now NOT NULL"
+    found = (rows(connection, sql, (folded(old), s, seq, history(connection))) for s, seq in base.items())
+    return any(folded(now) == folded(new) for each in found for (now,) in each)
+
+
+def name_since(connection: apsw.Connection, name: str, shard: int, seq: int) -> str | None:
+    """Return what a table, called ``name`` at ``seq`` of ``shard``, is called by now in a mirror, ``main`` of
+    ``connection``; None: it was dropped.
+    """
+    sql = f"SELECT seq, now FROM main.{GONE} WHERE name = ? AND shard = ? AND seq > ? ORDER BY seq LIMIT 1"
+    now: str | None = name
+    while now is not None and (found := rows(connection, sql, (folded(now), shard, seq))):
+        seq, now = found[0]
+    return now
+
+
+def history(connection: apsw.Connection) -> str:
+    """Return the history whose positions the mirror has."""
+    return str(value(connection, f"SELECT value FROM mirror.{STATE} WHERE name = 'history'") or "")
+
+
+def moves_of(
+    connection: apsw.Connection, table: str, old: Sequence[str], new: Sequence[str], schema: str = "mirror"
+) -> dict[str, str | None]:
+    """Return what became of the columns ``old`` of a table that has the columns ``new`` now, of those that went."""
+    here = {folded(name): name for name in new}
+    known = {folded(name): now for name, now in columns_of(connection, table, schema).items()}
+    taken = {folded(name) for name in old}
+    found: dict[str, str | None] = {}
+    for name in old:
+        if known.get(folded(name)) == AGAIN:
+            found[name] = None
+        elif folded(name) not in here:
+            now = known.get(folded(name))
+            fits = now is not None and now not in (UNSURE, AGAIN) and folded(now) in here and folded(now) not in taken
+            found[name] = here[folded(now)] if fits and now is not None else None
+    return found
+
+
+def also_called(connection: apsw.Connection, table: str, names: Mapping[str, str | None]) -> None:
+    """Remember that the stream has another name for columns which this node renamed or dropped, and is still to say so.
+
+    ``names``: by their older name, what the stream calls them now.
+    """
+    known = columns_of(connection, table)
+    for old, now in names.items():
+        if now is not None and old in known and known[old] != now:
+            _moved(connection, table, now, known[old])
+
+
+def columns_follow(connection: apsw.Connection, old: str, new: str) -> None:
+    """Let what is known of a table's columns be that of the table under its new name."""
+    connection.execute(f"UPDATE OR REPLACE mirror.{FORMER} SET tbl = ? WHERE tbl = ?", (new, old))
 
 
 def _only_names_changed(before: TableShape, after: TableShape) -> bool:
@@ -79,9 +187,15 @@ def gone_columns(connection: apsw.Connection, table: str) -> set[str]:
     return {name for name, now in columns_of(connection, table).items() if now is None}
 
 
+def renamed_columns(connection: apsw.Connection, table: str) -> dict[str, str]:
+    """Return the names that a table's columns had, and the names that these have now."""
+    found = columns_of(connection, table).items()
+    return {name: now for name, now in found if now is not None and now not in (UNSURE, AGAIN)}
+
+
 def former_columns(connection: apsw.Connection, table: str) -> list[str]:
     """Return the names that a table's columns had here and have no more."""
-    return list(columns_of(connection, table))
+    return [name for name, now in columns_of(connection, table).items() if now != AGAIN]
 
 
 def take_for_gone(connection: apsw.Connection) -> list[tuple[str, str]]:
@@ -92,6 +206,6 @@ def take_for_gone(connection: apsw.Connection) -> list[tuple[str, str]]:
     return found
 
 
-def columns_of(connection: apsw.Connection, table: str) -> dict[str, str | None]:
+def columns_of(connection: apsw.Connection, table: str, schema: str = "mirror") -> dict[str, str | None]:
     """Return what became of each name that a column of the table had: None where it went."""
-    return dict(rows(connection, f"SELECT name, now FROM mirror.{FORMER} WHERE tbl = ?", (table,)))
+    return dict(rows(connection, f"SELECT name, now FROM {schema}.{FORMER} WHERE tbl = ?", (table,)))

@@ -6,7 +6,7 @@ nothing else; its shape follows the database's, and a change of shape alone make
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,10 @@ import apsw
 from harmonylite.db.mirror import conflict_journal, former_names, skipped_messages
 from harmonylite.db.sqlite.connection import attach, mapped, open_file, reading, rows, transaction, tune, value
 from harmonylite.db.sqlite.file_access import follow, make_private
-from harmonylite.db.sqlite.introspection import TableRules, read_inventory
-from harmonylite.db.tracking.column_renames import checked
+from harmonylite.db.sqlite.introspection import TableRules
 from harmonylite.db.tracking.triggers import HELD
 from harmonylite.errors import DatabaseDamagedError, DatabaseError, MirrorDamagedError
 from harmonylite.model import Position
-from harmonylite.schema.shape import TableShape
 from harmonylite.schema.sql import PRIVATE, quote
 from harmonylite.wire import WireError, decode_named, decode_names, encode_named, encode_names
 
@@ -240,7 +238,7 @@ def get_state(connection: apsw.Connection, schema: str, name: str) -> Any:
     return value(connection, f"SELECT value FROM {schema}.{STATE} WHERE name = ?", (name,))
 
 
-def set_state(connection: apsw.Connection, schema: str, name: str, new: str | float | None) -> None:
+def set_state(connection: apsw.Connection, schema: str, name: str, new: str | bytes | float | None) -> None:
     """Set a fact of ``main`` or ``mirror``."""
     connection.execute(f"INSERT OR REPLACE INTO {schema}.{STATE} VALUES (?, ?)", (name, new))
 
@@ -272,129 +270,3 @@ def table_ids(connection: apsw.Connection) -> dict[str, int | None]:
 def set_table_id(connection: apsw.Connection, name: str, number: int | None) -> None:
     """Remember a table of the mirror; ``number``: see `table_ids`."""
     connection.execute(f"INSERT OR REPLACE INTO mirror.{TABLES} VALUES (?, ?)", (name, number))
-
-
-def conforming(connection: apsw.Connection, shapes: Iterable[TableShape]) -> set[str]:
-    """Return the tables that have their shape in the mirror already: `conform` would change nothing of them."""
-    listed = rows(connection, "SELECT type, tbl_name, sql FROM mirror.sqlite_schema WHERE sql IS NOT NULL")
-    tables = {name: sql for kind, name, sql in listed if kind == "table"}
-    indexes: dict[str, set[str]] = {}
-    for kind, name, sql in listed:
-        if kind == "index":
-            indexes.setdefault(name, set()).add(sql)
-    return {
-        shape.name
-        for shape in shapes
-        if tables.get(shape.name) == shape.mirror_sql and indexes.get(shape.name, set()) == set(shape.indexes)
-    }
-
-
-def conform(connection: apsw.Connection, shape: TableShape) -> bool:
-    """Give the mirror's table the shape of the database's; True when it is a new, empty table.
-
-    Values stay under their column's name; a column whose name alone changed is known by its place, unless the rows say
-    otherwise. The caller holds a transaction.
-    """
-    execute = connection.execute
-    old_sql = value(connection, "SELECT sql FROM mirror.sqlite_schema WHERE type = 'table' AND name = ?", (shape.name,))
-    made = {
-        r[0]
-        for r in rows(
-            connection,
-            "SELECT sql FROM mirror.sqlite_schema WHERE type = 'index' AND tbl_name = ? AND sql IS NOT NULL",
-            (shape.name,),
-        )
-    }
-    if old_sql == shape.mirror_sql and made == set(shape.indexes):
-        return False
-    if old_sql is None:
-        execute(_into_mirror(shape.mirror_sql, "CREATE TABLE "))
-    else:
-        execute("PRAGMA legacy_alter_table = ON")
-        aside = quote(PRIVATE + "aside")
-        before = read_inventory(connection, EVERY_TABLE, "mirror").tables.get(shape.name)
-        for (index,) in rows(
-            connection,
-            "SELECT name FROM mirror.sqlite_schema WHERE type = 'index' AND tbl_name = ? AND sql IS NOT NULL",
-            (shape.name,),
-        ):
-            execute(f"DROP INDEX mirror.{quote(index)}")
-        execute(f"ALTER TABLE mirror.{quote(shape.name)} RENAME TO {aside}")
-        execute(_into_mirror(shape.mirror_sql, "CREATE TABLE "))
-        for sql in shape.indexes:
-            execute(_into_mirror(sql, "CREATE UNIQUE INDEX "))
-        if before is not None:
-            number = table_ids(connection).get(shape.name)
-            guessed = carried(before, shape)
-            if number == DROPPED:
-                guessed = [(old, new) for old, new in guessed if old == new]
-            pairs = checked(connection, shape, guessed, f"mirror.{aside}", number)
-            former_names.columns_moved(connection, before, shape, pairs)
-            _pour(connection, shape, pairs, f"mirror.{aside}")
-        execute(f"DROP TABLE mirror.{aside}")
-        return False
-    for sql in shape.indexes:
-        execute(_into_mirror(sql, "CREATE UNIQUE INDEX "))
-    return True
-
-
-def _pour(connection: apsw.Connection, shape: TableShape, pairs: Sequence[tuple[str, str]], aside: str) -> None:
-    """Copy the rows of the old table ``aside`` into the new one; ``pairs``: old and new names of what they keep.
-
-    A row whose key is not known, or holds NULL where it may not, has no place there: what the database has is new then.
-    """
-    given = {new: f"a.{quote(old)}" for old, new in pairs}
-    keys = [column for column in shape.keys if column.pseudo != "null"]
-    if any((shape.rowid if column.pseudo else column.name) not in given for column in keys):
-        return
-    present = [i for i, column in enumerate(shape.columns) if not column.pseudo and column.name in given]
-    reads = {i: given[shape.columns[i].name] for i in present}
-    nulls = " OR ".join(f"{given[column.name]} IS NULL" for column in keys if not column.pseudo) or "1"
-    rowid = [f"CASE WHEN {nulls} THEN {given[shape.rowid]} END"] if shape.rowid in given else []
-    into, out = shape.into(present, reads.__getitem__, [*(given[c.name] for c in keys if not c.pseudo), *rowid])
-    if shape.rowid in given and not shape.integer_key:
-        into, out = f"{into}, {quote(shape.rowid)}", f"{out}, {given[shape.rowid]}"
-    real = [column for column in keys if not column.pseudo]
-    known = " AND ".join(f"{given[column.name]} IS NOT NULL" for column in real if column.not_null or not shape.rowid)
-    # where a new unique index has no room for two of the rows, the same one stays on every node
-    order = ", ".join(f"{given[column.name]} COLLATE BINARY" for column in real if shape.unique)
-    connection.execute(
-        f"INSERT OR REPLACE INTO mirror.{quote(shape.name)}({into}) SELECT {out} FROM {aside} AS a"
-        f"{' WHERE ' * bool(known)}{known}{' ORDER BY ' * bool(order)}{order}"
-    )
-
-
-def carried(before: TableShape, after: TableShape) -> list[tuple[str, str]]:
-    """Return the old and new names of the columns whose values a change of shape may keep."""
-    old = [c.name for c in before.columns if not c.pseudo]
-    new = [c.name for c in after.columns if not c.pseudo]
-    pairs = [(name, name) for name in old if name in new]
-    if len(old) == len(new):
-        alike = [(a, b) for a, b in zip(old, new, strict=True) if a not in new and b not in old]
-        pairs += [(a, b) for a, b in alike if before.column(a).affinity == after.column(b).affinity]
-    if before.rowid and after.rowid and not after.integer_key:
-        pairs.append((before.rowid, after.rowid))
-    return pairs
-
-
-def lost(before: TableShape | None, after: TableShape | None) -> list[str]:
-    """Return the columns whose values a change of shape does not keep; all where there is no table any more."""
-    kept = {old for old, _ in carried(before, after)} if before is not None and after is not None else set()
-    return [c.name for c in before.columns if not c.pseudo and c.name not in kept] if before is not None else []
-
-
-def rename(connection: apsw.Connection, old: str, new: str) -> None:
-    """Rename a table of the mirror as the database's was."""
-    connection.execute("PRAGMA legacy_alter_table = ON")
-    aside = PRIVATE + "aside"  # SQLite refuses a name that differs in case alone
-    connection.execute(f"ALTER TABLE mirror.{quote(old)} RENAME TO {quote(aside)}")
-    connection.execute(f"ALTER TABLE mirror.{quote(aside)} RENAME TO {quote(new)}")
-    connection.execute(f"DELETE FROM mirror.{TABLES} WHERE name = ?", (old,))
-    former_names.table_moved(connection, old, new)
-
-
-def _into_mirror(sql: str, start: str) -> str:
-    """Point a CREATE statement, as SQLite keeps it, at the mirror: nothing is between ``start`` and the name."""
-    if not sql.startswith(start):
-        raise ValueError(f"SQLite keeps a statement that does not start with {start!r}: {sql[:60]!r}")
-    return f"{start}mirror.{sql[len(start) :]}"

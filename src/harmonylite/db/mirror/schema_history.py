@@ -13,17 +13,20 @@ import glob
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import apsw
 
 from harmonylite.changes.reassembler import Fragment
 from harmonylite.changes.rekeying import rekeyed
 from harmonylite.changes.renumbering import renumbered
-from harmonylite.db.mirror.former_names import FORMER, TABLES, UNSURE, columns_of
+from harmonylite.db.mirror.former_names import AGAIN, FORMER, GONE, TABLES, UNSURE, columns_of, history
 from harmonylite.db.sqlite.connection import rows, value
 from harmonylite.db.sqlite.introspection import TableRules, read_inventory
 from harmonylite.db.sqlite.lossless import insert_rows
+from harmonylite.db.tracking.captured_schema import numbers_of
 from harmonylite.db.tracking.tracked_table import TrackedTable
+from harmonylite.db.tracking.waiting_schema import made_again
 from harmonylite.model import ChangeSetId
 from harmonylite.schema.names import find, folded
 from harmonylite.schema.sql import quote
@@ -39,15 +42,24 @@ class Named:
     Lives for one transaction: scratch tables that it makes for a table that went would not outlive one that is undone.
     ``tables``: those that the database has. ``placeless``: sentences on new rows that have no place under today's key.
     ``moved``: the numbers that the fold under way gave rows of a change set, see `harmonylite.changes.renumbering`.
+    ``made_again``: names of tables of which this database has the older one, whose drop waits; read before the fold's
+    transaction, which could not write any more if the application commits after its first read of the database.
+    ``numbers``: by which number in the log the database knows a table that the stream calls so (in small letters).
     """
 
     connection: apsw.Connection
     tables: Mapping[str, TrackedTable]
     placeless: list[str] = field(default_factory=list)
     moved: dict[ChangeSetId, dict[str, dict[int, int]]] = field(default_factory=dict)
+    made_again: set[str] = field(init=False)
+    numbers: dict[str, int] = field(init=False)
     _made: int = 0
     _others: dict[str, TrackedTable | None] = field(default_factory=dict)
     _columns: dict[str, dict[str, str | None]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.made_again = made_again(self.connection)
+        self.numbers = numbers_of(self.connection)
 
     def get(self, name: str) -> TrackedTable | None:
         """Return the table that a change set calls ``name``; None: neither database nor mirror ever had it."""
@@ -55,6 +67,72 @@ class Named:
         if table is None and name not in self._others:
             self._others[name] = self._other(name)
         return table or self._others.get(name)
+
+    def meant(self, fragment: Fragment, part: TableBlock) -> TableBlock | None:
+        """Return a part under the name that its table has now; None where that was dropped after it was written, or
+        before it came.
+        """
+        if not self.anything_gone or not fragment.base:
+            return self._carrying(part, part.table)
+        name, seq = part.table, fragment.base.get(fragment.shard, 0)
+        while True:
+            # a writer that made such a change, too, means by the name what it made of it
+            found = rows(
+                self.connection,
+                f"SELECT seq, now FROM mirror.{GONE} AS g WHERE name = ?1 AND shard = ?2 AND seq > ?3 AND seq < ?4"
+                f" AND history = ?5 AND NOT EXISTS (SELECT 1 FROM mirror.{GONE} AS o WHERE o.name = g.name"
+                " AND o.shard = ?2 AND o.seq > ?6 AND o.seq <= ?4 AND o.history = ?5 AND o.node = ?7)"
+                " ORDER BY seq LIMIT 1",
+                (
+                    folded(name),
+                    fragment.shard,
+                    seq,
+                    fragment.seq,
+                    history(self.connection),
+                    fragment.base.get(fragment.shard, 0),
+                    fragment.id.node,
+                ),
+            )
+            if not found:
+                if self.get(name) is None and self._dropped(name, fragment):
+                    return None
+                return self._carrying(part, name)
+            seq, now = found[0]
+            if now is None:
+                return None
+            name = now
+
+    def _carrying(self, part: TableBlock, name: str) -> TableBlock | None:
+        """Return a part of the table that the stream calls ``name`` under the name that the database gave it since.
+
+        None where the database dropped that one and made another one of its name; it is still to say so.
+        """
+        number, table = self.numbers.get(folded(name), 0), self.get(name)
+        if number and table is not None and table.id != number and table.shape.name in self.tables:
+            here = next((each for each in self.tables.values() if each.id == number), None)
+            if here is not None:
+                return replace_name(part, here.shape.name)
+            if table.id in self.numbers.values():  # else a migration made the same table again
+                return None
+        return part if name == part.table else replace_name(part, name)
+
+    def _dropped(self, name: str, fragment: Fragment) -> bool:
+        """Return whether a table was dropped that a writer which waits has still."""
+        sql = f"SELECT 1 FROM mirror.{GONE} WHERE name = ? AND shard = ? AND seq < ? AND history = ? AND now IS NULL"
+        return (
+            value(self.connection, sql, (folded(name), fragment.shard, fragment.seq, history(self.connection)))
+            is not None
+        )
+
+    @cached_property
+    def anything_gone(self) -> bool:
+        """Return whether any name means another table than it once did."""
+        return value(self.connection, f"SELECT 1 FROM mirror.{GONE} LIMIT 1") is not None
+
+    @cached_property
+    def anything_again(self) -> bool:
+        """Whether any column has a name by which the stream knows another one."""
+        return value(self.connection, f"SELECT 1 FROM mirror.{FORMER} WHERE now = ? LIMIT 1", (AGAIN,)) is not None
 
     def is_gone(self, name: str) -> bool:
         """Return whether the mirror alone has the table that a change set calls ``name``."""
@@ -146,10 +224,14 @@ class Named:
 
     def _under_names_of_today(self, table: TrackedTable, part: TableBlock) -> TableBlock:
         shape = table.shape
-        if part.table == shape.name and all(column in shape.names for column in part.columns):
+        known = part.table == shape.name and all(column in shape.names for column in part.columns)
+        if known and not self.anything_again:
             return part
         here = {folded(name): name for name in shape.names}
-        now = {name: now for name, now in self._former(shape.name).items() if now != UNSURE}
+        now: dict[str, str | None] = {name: at for name, at in self._former(shape.name).items() if at != UNSURE}
+        for again in [name for name, at in now.items() if at == AGAIN]:  # the stream means the column that had it
+            now[again] = None
+            here.pop(folded(again), None)
         names = [here.get(folded(column), now.get(column, column)) for column in part.columns]
         # A writer that has a column by the new name, too, means that one.
         kept = [i for i, n in enumerate(names) if n is not None and (n == part.columns[i] or n not in part.columns)]
@@ -180,12 +262,18 @@ class Own:
     def __iter__(self) -> Iterator[tuple[TrackedTable, TableBlock]]:
         for fragment in self.fragments:
             for block in fragment.decoded():
-                for part in block:
-                    table = self.named.get(part.table)
-                    if table is not None and table.shape.name in self.named.tables:
+                for found in block:
+                    part = self.named.meant(fragment, found)
+                    table = self.named.get(part.table) if part is not None else None
+                    if part is not None and table is not None and table.shape.name in self.named.tables:
                         here = self.named.as_here(table, part)
                         if set(here.columns) <= set(table.shape.names):
                             yield table, renumbered(table.shape, here, self.named.moved.get(fragment.id, {}))
+
+
+def replace_name(part: TableBlock, name: str) -> TableBlock:
+    """Return a part under another name of its table."""
+    return TableBlock(name, part.columns, part.keys, part.deletes, part.inserts, part.updates)
 
 
 def _without(group: Updates, kept: Sequence[int], images: list[list[object]]) -> Updates:

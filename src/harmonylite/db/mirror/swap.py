@@ -15,11 +15,13 @@ from threading import Lock
 
 import apsw
 
-from harmonylite.db.mirror import mirror_file
+from harmonylite.db.mirror import mirror_file, table_shapes
+from harmonylite.db.mirror.database_schema import captured_there, is_remembered
 from harmonylite.db.mirror.former_names import carry_over, gone_columns
 from harmonylite.db.sqlite.connection import attach, mapped, reading, uri_path, value
 from harmonylite.db.sqlite.introspection import TableRules, read_inventory
 from harmonylite.errors import DatabaseBusyError, DatabaseError, EncodingError, MirrorDamagedError, SchemaWaitError
+from harmonylite.schema.columns import columns_of
 from harmonylite.schema.names import folded
 from harmonylite.schema.shape import TableShape
 
@@ -85,6 +87,7 @@ def must_fit(connection: apsw.Connection, rules: TableRules, incoming: Path, *, 
     try:
         mine = {folded(name): shape for name, shape in read_inventory(connection, rules).tables.items()}
         there = read_inventory(connection, mirror_file.EVERY_TABLE, "incoming").tables
+        sent = _sent(connection)
         for name, shape in mine.items() if whole else ():
             found = next((other.names for other in there.values() if folded(other.name) == name), ())
             if lacks := [column for column in shape.names if column not in found]:
@@ -92,13 +95,23 @@ def must_fit(connection: apsw.Connection, rules: TableRules, incoming: Path, *, 
         for name, theirs in there.items():
             here = mine.get(folded(name))
             gone = gone_columns(connection, here.name) if here is not None else set(theirs.names)
-            lost = [column for column in mirror_file.lost(theirs, here) if column not in gone]
+            if sent is not None:  # what its own database had not sent yet, the stream has no values of
+                gone |= {column for column in theirs.names if folded(column) not in sent.get(folded(name), ())}
+            lost = [column for column in table_shapes.lost(theirs, here) if column not in gone]
             if lost:
                 what = f"a snapshot has column {lost[0]} of table {name}"
                 raise SchemaWaitError(f"{what}, which this database does not have")
         return _unlike(mine, there.values())
     finally:
         connection.execute("DETACH incoming")
+
+
+def _sent(connection: apsw.Connection) -> dict[str, set[str]] | None:
+    """Return the columns, by table, that the stream knows of an attached mirror's database; None: it doesn't say."""
+    if not is_remembered(connection, "incoming"):
+        return None
+    captured = captured_there(connection, "incoming")
+    return {folded(k.name): set(columns_of(k.sql)) for k in captured if k.kind == "table"}
 
 
 def _unlike(mine: Mapping[str, TableShape], there: Iterable[TableShape]) -> dict[str, str]:

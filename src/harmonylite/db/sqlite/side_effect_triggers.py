@@ -100,6 +100,13 @@ def _copy(name: str, sql: str) -> str:
     return _HEAD.sub(lambda _: f"CREATE TEMP TRIGGER {quote(_OWN + name)}", sql, count=1)
 
 
+def drop_hooks(connection: apsw.Connection) -> None:
+    """Drop what `SideEffectTriggers` made, in the caller's transaction: a table that they are on is to be changed."""
+    for (name,) in rows(connection, "SELECT name FROM temp.sqlite_schema WHERE type = 'trigger'"):
+        if name.startswith(_OWN):
+            connection.execute(f"DROP TRIGGER temp.{quote(name)}")
+
+
 class SideEffectTriggers:
     """The application's triggers that run on this connection. ``names``: theirs, after `renew`."""
 

@@ -1,19 +1,33 @@
 """Which schema the stream knows of this database: what was captured of it, and what came from other nodes.
 
-Invariant: what differs from that is either sent with the next change set, or is no addition and counts as captured. It
-is written where the database's schema or the capture triggers change anyway.
+Invariant: what differs from that is sent with the next change set. It is written where the database's schema or the
+capture triggers change anyway.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import apsw
 
 from harmonylite.db.sqlite.connection import rows, value
 from harmonylite.db.sqlite.introspection import TableRules, application_objects
-from harmonylite.schema.section import PRAGMA, PRAGMAS, Addition, Known, additions, advanced, settled
+from harmonylite.schema import section
+from harmonylite.schema.columns import names_in
+from harmonylite.schema.names import folded
+from harmonylite.schema.section import (
+    PRAGMA,
+    PRAGMAS,
+    Key,
+    Known,
+    SchemaChange,
+    brought_along,
+    changes,
+    key_of,
+    settled,
+)
 from harmonylite.schema.sql import PRIVATE, quote
+from harmonylite.schema.table_text import Moves
 
 CAPTURED = quote(PRIVATE + "schema")
 
@@ -41,6 +55,21 @@ def captured_schema(connection: apsw.Connection, kind: str = "") -> list[Known]:
     return [Known(*row) for row in rows(connection, listed, (kind,))]
 
 
+def numbers_of(connection: apsw.Connection) -> dict[str, int]:
+    """Return the numbers in the log of tables that count as captured, by the names, folded, that the stream has."""
+    if value(connection, "SELECT 1 FROM main.sqlite_schema WHERE name = ?", (PRIVATE + "schema",)) is None:
+        return {}
+    return {folded(known.name): known.number for known in captured_schema(connection, "table") if known.number}
+
+
+def sent_columns(connection: apsw.Connection, table: str) -> set[str]:
+    """Return the columns, in small letters, that the stream knows of a table that it calls ``table``."""
+    if value(connection, "SELECT 1 FROM main.sqlite_schema WHERE name = ?", (PRIVATE + "schema",)) is None:
+        return set()
+    found = [known for known in captured_schema(connection, "table") if folded(known.name) == folded(table)]
+    return {folded(name) for known in found for name in names_in(known.sql)}
+
+
 def make_table(connection: apsw.Connection) -> bool:
     """Make the table of what counts as captured where it is missing; return whether it was."""
     made = value(connection, "SELECT 1 FROM main.sqlite_schema WHERE name = ?", (PRIVATE + "schema",)) is None
@@ -49,39 +78,59 @@ def make_table(connection: apsw.Connection) -> bool:
     return made
 
 
-def settle(
-    connection: apsw.Connection, rules: TableRules, numbers: Mapping[str, int], begin: Sequence[Known]
-) -> list[Addition]:
-    """Count as captured what is no addition; return the additions. The transaction writes the database.
+MovesOf = Callable[[str, str, str], Moves]
+"""Returns what became of the columns of a table, by its name, its old and its new definition."""
 
-    ``begin``: what is to count as captured instead of what does; where nothing does, the schema as it is now.
+
+def settle(
+    connection: apsw.Connection,
+    rules: TableRules,
+    numbers: Mapping[str, int],
+    begin: Sequence[Known],
+    moves: MovesOf | None,
+) -> list[SchemaChange]:
+    """Return what is to be sent of the schema; what means the same as before counts as captured. The transaction writes
+    the database.
+
+    ``moves`` None: only additions are sent. ``begin``: what is to count as captured instead of what does: only what
+    this file has over that is sent; where nothing counts as captured, it is the schema as it is now.
     """
     now = read_schema(connection, rules, numbers)
     before = captured_schema(connection)
-    captured = [*begin] or before or now
+    captured = [*begin] or [known for known in before if known.kind == PRAGMA or rules.wanted(known.table)] or now
     there = {known.key for known in captured}
     captured += [known for known in now if known.kind == PRAGMA and known.key not in there]
-    kept = settled(captured, now)
+    if begin or moves is None:
+        found, kept = brought_along(captured, now)
+    else:
+        found = changes(captured, now, _all_keys(connection), moves)
+        kept = settled(captured, now, found)
     if set(kept) != set(before):
-        _write(connection, kept)
-    return additions(kept, now)
+        write(connection, kept)
+    return found
 
 
-def changed_numbers(connection: apsw.Connection) -> list[Addition]:
+def _all_keys(connection: apsw.Connection) -> set[Key]:
+    return {key_of(kind, name) for kind, name in rows(connection, "SELECT type, name FROM main.sqlite_schema")}
+
+
+def changed_numbers(connection: apsw.Connection) -> list[SchemaChange]:
     """Return ``user_version`` and ``application_id`` where they changed: the schema's version does not cover these."""
     pragmas = captured_schema(connection, PRAGMA)
-    return additions(pragmas, _numbers(connection, [known.name for known in pragmas]))
+    return section.changed_numbers(pragmas, _numbers(connection, [known.name for known in pragmas]))
 
 
-def advance(connection: apsw.Connection, section: Iterable[Addition]) -> None:
-    """Count ``section`` as captured; the transaction writes the database."""
-    captured = {known.key: known for known in captured_schema(connection)}
-    for addition in section:
-        captured[addition.key] = advanced(captured, addition)
-    _write(connection, list(captured.values()))
+def advance(connection: apsw.Connection, *, gone: Iterable[Key] = (), known: Iterable[Known] = ()) -> None:
+    """Count ``known`` as captured, and nothing of ``gone``; the transaction writes the database."""
+    captured = {each.key: each for each in captured_schema(connection)}
+    for key in gone:
+        captured.pop(key, None)
+    captured |= {each.key: each for each in known}
+    write(connection, list(captured.values()))
 
 
-def _write(connection: apsw.Connection, captured: Iterable[Known]) -> None:
+def write(connection: apsw.Connection, captured: Iterable[Known]) -> None:
+    """Let ``captured`` count as captured; the transaction writes the database."""
     connection.execute(f"DELETE FROM main.{CAPTURED}")
     connection.executemany(
         f"INSERT INTO main.{CAPTURED} VALUES (?, ?, ?, ?, ?)",

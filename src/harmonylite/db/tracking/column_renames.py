@@ -43,3 +43,35 @@ def checked(connection: apsw.Connection, shape: TableShape, pairs: Pairs, aside:
         f" AND NOT ({new}) LIMIT 1",
     )
     return [(old, new) for old, new in pairs if new not in guessed] if contradicted else pairs
+
+
+def found_by_values(
+    connection: apsw.Connection, before: TableShape, shape: TableShape, pairs: Pairs, aside: str, number: int | None
+) -> list[tuple[str, str]]:
+    """Return further columns that have another name now, wherever they are: all rows that are not logged under
+    ``number`` hold the same in both, and one a value.
+    """
+    went = [c for c in before.columns if not c.pseudo and c.name not in {old for old, _ in pairs}]
+    came = [c for c in shape.columns if not c.pseudo and c.key < 0 and c.name not in {new for _, new in pairs}]
+    old_names = {new: old for old, new in pairs}
+    keys = [column for column in shape.keys if column.pseudo != "null"]
+    places = [old_names.get(shape.rowid if column.pseudo else column.name) for column in keys]
+    found: list[tuple[str, str]] = []
+    logged = value(connection, "SELECT 1 FROM main.sqlite_schema WHERE name = ?", (LOG,))
+    if None in places or not logged or not went:
+        return found
+    same = " AND ".join(f"{shape.read(c, 'd')} = a.{quote(str(p))}" for c, p in zip(keys, places, strict=True))
+    named = " AND ".join(f"l.k{i} IS {shape.read(c, 'd')}" for i, c in enumerate(shape.keys))
+    rest = f"NOT EXISTS (SELECT 1 FROM main.{quote(LOG)} AS l WHERE l.t = {number or 0} AND {named})"
+    both = f"FROM {aside} AS a CROSS JOIN main.{quote(shape.name)} AS d ON {same} AND {rest}"
+    for new in came:
+        for old in went:
+            if old.affinity != new.affinity or old.name in {name for name, _ in found}:
+                continue
+            differ = any_differs([(new, f"d.{quote(new.name)}", f"a.{quote(old.name)}")])
+            if value(connection, f"SELECT 1 {both} WHERE {differ} LIMIT 1") is None and value(
+                connection, f"SELECT 1 {both} WHERE a.{quote(old.name)} IS NOT NULL LIMIT 1"
+            ):
+                found.append((old.name, new.name))
+                break
+    return found

@@ -11,7 +11,7 @@ import apsw
 
 from harmonylite.db.sqlite.connection import value
 from harmonylite.db.tracking.tracked_table import TrackedTable
-from harmonylite.schema.section import Addition
+from harmonylite.schema.section import SchemaChange
 
 STALE = "stale"
 
@@ -25,7 +25,7 @@ class Installed:
     that was dropped here and comes again is a new one, with the rows that its maker put in.)
     ``joining``: tables that this process could not write until now; both files may have rows that the other lacks.
     ``stale``: ids of tables that a migration rebuilt while database and mirror were at different positions; they are to
-    be compared when they do. ``section``: what was added to the schema and is still to be sent.
+    be compared when they do. ``section``: what changed in the schema and is still to be sent.
     """
 
     tables: dict[str, TrackedTable] = field(default_factory=dict)
@@ -36,7 +36,7 @@ class Installed:
     returned: list[str] = field(default_factory=list)
     joining: list[str] = field(default_factory=list)
     stale: frozenset[int] = frozenset()
-    section: list[Addition] = field(default_factory=list)
+    section: list[SchemaChange] = field(default_factory=list)
 
 
 def schema_version(connection: apsw.Connection) -> int:

@@ -52,8 +52,7 @@ def private_tables(width: int) -> list[str]:
         "(t INTEGER, key BLOB, row BLOB, PRIMARY KEY(t, key)) WITHOUT ROWID",
         f"CREATE TABLE IF NOT EXISTS main.{quote(OVERRULED)}(id INTEGER PRIMARY KEY, tbl TEXT, key BLOB, col TEXT,"
         " kind TEXT, winning, overruled, winner TEXT, loser TEXT, shard INTEGER, seq INTEGER, at REAL)",
-        f"CREATE TABLE IF NOT EXISTS main.{quote(WAITING)}(id INTEGER PRIMARY KEY, node TEXT, why TEXT, kind TEXT,"
-        " name TEXT, tbl TEXT, old TEXT, new TEXT)",
+        f"CREATE TABLE IF NOT EXISTS main.{quote(WAITING)}(id INTEGER PRIMARY KEY, node TEXT, why TEXT, change BLOB)",
     ]
 
 

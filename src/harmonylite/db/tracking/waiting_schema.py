@@ -5,36 +5,77 @@ Invariant: what waits is in the database, in the transaction in which it would h
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 import apsw
 
-from harmonylite.db.sqlite.connection import rows
+from harmonylite.db.sqlite.connection import rows, value
 from harmonylite.db.tracking.triggers import WAITING
 from harmonylite.model import WaitingChange
-from harmonylite.schema.section import Addition
+from harmonylite.schema.section import Key, SchemaChange, decode, line_of
 from harmonylite.schema.sql import quote
+from harmonylite.wire import decode_value, encode_value
 
 _TABLE = f"main.{quote(WAITING)}"
 
 
-def waiting(connection: apsw.Connection) -> list[tuple[int, Addition, WaitingChange]]:
-    """Return what waits, the oldest first: its number, the change, and what a person is shown of it."""
-    listed = rows(connection, f"SELECT id, node, why, kind, name, tbl, old, new FROM {_TABLE} ORDER BY id")
+@dataclass(frozen=True)
+class Waiting:
+    """One change that waits. ``at``: its place in the order, by shard."""
+
+    number: int
+    change: SchemaChange
+    node: str
+    why: str
+    at: Mapping[int, int]
+
+    @property
+    def shown(self) -> WaitingChange:
+        """What a person is shown of it."""
+        ddl = self.change.new if self.change.new is not None else f"DROP {self.change.kind.upper()} {self.change.name}"
+        return WaitingChange(str(self.change), ddl, self.node, self.why)
+
+
+def any_waits(connection: apsw.Connection) -> bool:
+    """Return whether something waits."""
+    return value(connection, f"SELECT 1 FROM {_TABLE} LIMIT 1") is not None
+
+
+def waiting(connection: apsw.Connection) -> list[Waiting]:
+    """Return what waits, the oldest first."""
     found = []
-    for number, node, why, *line in listed:
-        change = Addition(*line)
-        found.append((number, change, WaitingChange(str(change), change.new, node, why)))
+    for number, node, why, blob in rows(connection, f"SELECT id, node, why, change FROM {_TABLE} ORDER BY id"):
+        line, at = decode_value(blob)
+        found.append(Waiting(number, decode(line), node, why, {int(shard): seq for shard, seq in at}))
     return found
 
 
-def let_wait(connection: apsw.Connection, node: str, why: str, changes: Iterable[Addition]) -> None:
-    """Let changes of ``node`` wait, each once; the transaction writes the database."""
-    there = {change for _, change, _ in waiting(connection)}
-    connection.executemany(
-        f"INSERT INTO {_TABLE}(node, why, kind, name, tbl, old, new) VALUES (?, ?, ?, ?, ?, ?, ?)",
-        [(node, why, c.kind, c.name, c.table, c.old, c.new) for c in dict.fromkeys(changes) if c not in there],
-    )
+def dropped_keys(connection: apsw.Connection) -> set[Key]:
+    """Return the keys of the tables whose drop waits here."""
+    if not any_waits(connection):
+        return set()
+    return {each.change.key for each in waiting(connection) if each.change.kind == "table" and each.change.new is None}
+
+
+def made_again(connection: apsw.Connection) -> set[str]:
+    """Return the names, in small letters, of tables that were dropped and made again elsewhere, and are the older ones
+    here.
+    """
+    gone = dropped_keys(connection)
+    if not gone:
+        return set()
+    return {each.change.key[1] for each in waiting(connection) if each.change.old is None and each.change.key in gone}
+
+
+def let_wait(connection: apsw.Connection, node: str, why: str, change: SchemaChange, at: Mapping[int, int]) -> None:
+    """Let a change of ``node`` wait, once; the transaction writes the database."""
+    same = next((each for each in waiting(connection) if (each.change, each.node) == (change, node)), None)
+    if same is not None:
+        connection.execute(f"UPDATE {_TABLE} SET why = ? WHERE id = ?", (why, same.number))
+        return
+    packed = encode_value([line_of(change), [list(place) for place in at.items()]])
+    connection.execute(f"INSERT INTO {_TABLE}(node, why, change) VALUES (?, ?, ?)", (node, why, packed))
 
 
 def forget(connection: apsw.Connection, numbers: Iterable[int]) -> None:

@@ -90,7 +90,7 @@ NAMES = {
     "a table of ours": [TableBlock("__harmonylite__log", ["id", "t", "k0"], 1, inserts=[[2, 3, 4]])],
     "a table of SQLite's": [TableBlock("sqlite_schema", ["type", "name", "sql"], 1, inserts=[["a", "b", "c"]])],
     "a column": [TableBlock("t", ["id", "a", 'b" = 1; --'], 1, inserts=[[2, 3, 4]])],
-    "a key": [TableBlock("t", ["a", "id", "b"], 1, inserts=[[2, 3, 4]])],
+    "a key": [TableBlock("t", ["a", "key", "b"], 1, inserts=[[2, 3, 4]])],
     "a NUL": [TableBlock("t\0x", COLUMNS, 1, inserts=[[2, 3, 4]])],
 }
 

@@ -1,0 +1,41 @@
+"""Find and make the objects of a schema: tables, indexes, views, triggers.
+
+Invariant: what another node's definition says is made by `harmonylite.db.sqlite.untrusted_ddl` alone.
+"""
+
+from __future__ import annotations
+
+import re
+
+import apsw
+
+from harmonylite.db.sqlite.connection import rows
+from harmonylite.db.sqlite.side_effect_triggers import why_not
+from harmonylite.db.sqlite.untrusted_ddl import Definition, make_one
+from harmonylite.errors import DefinitionError
+from harmonylite.schema.section import Known
+from harmonylite.schema.sql import quote
+
+_CONTENT = re.compile(r"USING\s+fts5\b.*\bcontent\s*=\s*['\"]?[^\s'\",)]", re.IGNORECASE | re.DOTALL)
+
+
+def find_object(connection: apsw.Connection, kind: str, name: str) -> Known | None:
+    """Return an object of the database, whatever the case of its letters; tables and views share their names."""
+    either = ("table", "view") if kind in ("table", "view") else (kind, kind)
+    found = rows(
+        connection,
+        "SELECT type, name, tbl_name, sql FROM main.sqlite_schema WHERE lower(name) = lower(?) AND type IN (?, ?)"
+        " AND sql IS NOT NULL",
+        (name, *either),
+    )
+    return Known(*found[0]) if found else None
+
+
+def create_object(connection: apsw.Connection, definition: Definition) -> None:
+    """Make an object as another node's definition says. Raises apsw.Error, DefinitionError."""
+    make_one(connection, definition)
+    if definition.kind == "trigger" and (why := why_not(connection, definition.name, definition.table, definition.sql)):
+        raise DefinitionError(why)
+    if definition.virtual and _CONTENT.search(definition.sql):
+        name = quote(definition.name)
+        connection.execute(f"INSERT INTO main.{name}({name}) VALUES ('rebuild')")

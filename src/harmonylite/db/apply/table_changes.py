@@ -1,0 +1,179 @@
+"""Change a table of the database as another node changed it: by ALTER where SQLite can, else by a rebuild.
+
+Invariant: the caller's transaction holds it all; a table keeps its rows, its indexes, triggers and what refers to
+it, as far as the new definition has the columns for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from re import compile as pattern
+
+import apsw
+
+from harmonylite.db.mirror.pouring import known_pairs, pour
+from harmonylite.db.sqlite.connection import is_unique, rows, value
+from harmonylite.db.sqlite.introspection import read_shape
+from harmonylite.db.sqlite.untrusted_ddl import Definition, make_one
+from harmonylite.db.tracking.triggers import triggers
+from harmonylite.errors import DefinitionError
+from harmonylite.schema.columns import ColumnText, added, columns_of, is_one
+from harmonylite.schema.names import folded
+from harmonylite.schema.shape import TableShape
+from harmonylite.schema.sql import PRIVATE, is_private, quote
+from harmonylite.schema.table_text import Moves, same_table
+
+ASIDE = PRIVATE + "aside"
+_OURS = pattern(r"__harmonylite__t(\d+)_\w+\Z")
+
+
+def definition_of(connection: apsw.Connection, name: str) -> str:
+    """Return the definition of a table of the database, "" where there is none."""
+    found = "SELECT sql FROM main.sqlite_schema WHERE type = 'table' AND lower(name) = lower(?)"
+    return str(value(connection, found, (name,)) or "")
+
+
+def rename_table(connection: apsw.Connection, old: str, new: str) -> None:
+    """Rename a table and all that refers to it."""
+    connection.execute("PRAGMA legacy_alter_table = OFF")
+    try:
+        connection.execute(f"ALTER TABLE main.{quote(old)} RENAME TO {quote(new)}")
+    except apsw.SQLError:  # something else in the schema can't be read: it may name the table, and stays as it is
+        connection.execute("PRAGMA legacy_alter_table = ON")
+        connection.execute(f"ALTER TABLE main.{quote(old)} RENAME TO {quote(new)}")
+
+
+def rename_columns(connection: apsw.Connection, table: str, moves: Moves) -> None:
+    """Rename the columns of a table that have another name now, where they are here."""
+    connection.execute("PRAGMA legacy_alter_table = OFF")
+    for old, new in moves.items():
+        here = columns_of(definition_of(connection, table))
+        if new is not None and folded(old) in here and folded(new) not in here:
+            sql = f"ALTER TABLE main.{quote(table)} RENAME COLUMN {quote(old)} TO {quote(new)}"
+            connection.execute(sql)
+
+
+def bring_table(connection: apsw.Connection, name: str, target: str) -> list[str]:
+    """Give a table the definition ``target``, after `rename_columns`; return sentences about what could not be kept.
+
+    Raises apsw.Error, DefinitionError; the caller undoes what was done by then.
+    """
+    mine = definition_of(connection, name)
+    if same_table(mine, target):
+        return []
+    if _by_alter(connection, name, mine, target):
+        return []
+    return _rebuild(connection, name, target)
+
+
+def add_column(connection: apsw.Connection, table: str, column: ColumnText) -> None:
+    """Add one column. Raises apsw.SQLError, DefinitionError."""
+    if not is_one(column.text):
+        raise DefinitionError(f"the declaration of column {column.name} is none that can be added")
+    connection.execute(f"ALTER TABLE main.{quote(table)} ADD COLUMN {column.text}")
+
+
+def _by_alter(connection: apsw.Connection, name: str, mine: str, target: str) -> bool:
+    """Add and drop columns one by one, if that leads to ``target``; else leave the table as it is."""
+    new = columns_of(target)
+    dropped = [column for key, column in columns_of(mine).items() if key not in new]
+    connection.execute("SAVEPOINT by_alter")
+    try:
+        for column in dropped:
+            connection.execute(f"ALTER TABLE main.{quote(name)} DROP COLUMN {quote(column.name)}")
+        for column in added(mine, target):
+            add_column(connection, name, column)
+        done = same_table(definition_of(connection, name), target)
+    except (apsw.SQLError, apsw.ConstraintError, DefinitionError):
+        done = False
+    if not done:
+        connection.execute("ROLLBACK TO by_alter")
+    connection.execute("RELEASE by_alter")
+    return done
+
+
+def _rebuild(connection: apsw.Connection, name: str, target: str) -> list[str]:
+    """Make the table again as ``target`` says, and pour its rows over (SQLite: lang_altertable, section 7)."""
+    execute = connection.execute
+    here = rows(
+        connection,
+        "SELECT type, name, sql FROM main.sqlite_schema WHERE type IN ('index', 'trigger')"
+        " AND lower(tbl_name) = lower(?) AND sql IS NOT NULL",
+        (name,),
+    )
+    before = _shape(connection, name)
+    number = next((int(match[1]) for _, each, _ in here if (match := _OURS.match(each))), None)
+    counted = _sequence(connection, name)
+    execute("PRAGMA legacy_alter_table = ON")  # what names the table means the new one, not the one set aside
+    for kind, each, _ in here:
+        execute(f"DROP {'INDEX' if kind == 'index' else 'TRIGGER'} main.{quote(each)}")
+    execute(f"ALTER TABLE main.{quote(before.name)} RENAME TO {quote(ASIDE)}")
+    make_one(connection, Definition("table", name, name, target))
+    after = _shape(connection, name)
+    known = known_pairs(before, after, {})
+    kept = True
+    try:
+        placed = pour(connection, after, known, f"main.{quote(ASIDE)}", schema="main", verb="INSERT OR ABORT")
+    except apsw.ConstraintError as error:
+        if not is_unique(error):
+            raise
+        # the rows that this node has not sent displace others here, as they will everywhere: they are compared
+        placed = pour(connection, after, known, f"main.{quote(ASIDE)}", schema="main")
+        kept = False
+    if not placed and value(connection, f"SELECT 1 FROM main.{quote(ASIDE)} LIMIT 1"):
+        raise DefinitionError("its key is a column that no row here has")
+    execute(f"DROP TABLE main.{quote(ASIDE)}")
+    if counted is not None and "AUTOINCREMENT" in target.upper():
+        execute("DELETE FROM main.sqlite_sequence WHERE name = ?", (name,))
+        execute("INSERT INTO main.sqlite_sequence(name, seq) VALUES (?, ?)", (name, counted))
+    if number is not None and kept and _same_key(before, after, known):
+        for sql in triggers(after, number).values():
+            execute(sql)
+    return _again(connection, name, [each for each in here if not is_private(each[1])])
+
+
+def _shape(connection: apsw.Connection, name: str) -> TableShape:
+    listed = (
+        "SELECT name, wr FROM pragma_table_list WHERE schema = 'main' AND lower(name) = lower(?) AND type = 'table'"
+    )
+    found = rows(connection, listed, (name,))
+    shape, why = read_shape(connection, *found[0]) if found else (None, f"there is no table {name}")
+    if shape is None:
+        raise DefinitionError(why)
+    return shape
+
+
+def _same_key(before: TableShape, after: TableShape, known: Sequence[tuple[str, str]]) -> bool:
+    """Return whether the log's keys mean the same rows as before: else the table is compared whole."""
+    if (bool(before.rowid), before.integer_key) != (bool(after.rowid), after.integer_key):
+        return False
+    names = dict(known)
+    old = [(names.get(c.name) if not c.pseudo else c.name, c.affinity, c.collation, c.pseudo) for c in before.keys]
+    return old == [(c.name, c.affinity, c.collation, c.pseudo) for c in after.keys]
+
+
+def _sequence(connection: apsw.Connection, name: str) -> int | None:
+    if value(connection, "SELECT 1 FROM main.sqlite_schema WHERE name = 'sqlite_sequence'") is None:
+        return None
+    return value(connection, "SELECT seq FROM main.sqlite_sequence WHERE name = ?", (name,))  # type: ignore[no-any-return]
+
+
+def _again(connection: apsw.Connection, table: str, here: Sequence[tuple[str, str, str]]) -> list[str]:
+    """Make the indexes and triggers of a table once more; return sentences about those that don't fit it."""
+    said = []
+    for kind, name, sql in sorted(here):
+        connection.execute("SAVEPOINT again")
+        try:
+            connection.execute(_into_main(kind, sql))
+        except (apsw.SQLError, apsw.ConstraintError) as error:
+            connection.execute("ROLLBACK TO again")
+            said.append(f"{kind} {name} does not fit the new table {table}: {error}")
+        connection.execute("RELEASE again")
+    return said
+
+
+def _into_main(kind: str, sql: str) -> str:
+    """Return the text of an object of the application's own from its own schema: SQLite made it from that before."""
+    if not sql.startswith(("CREATE INDEX ", "CREATE UNIQUE INDEX ") if kind == "index" else "CREATE TRIGGER "):
+        raise DefinitionError(f"SQLite keeps a statement that makes no {kind}")
+    return sql

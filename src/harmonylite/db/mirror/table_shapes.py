@@ -1,0 +1,215 @@
+"""Keep the shapes of the mirror's tables in step with the database's.
+
+Invariant: a change of shape alone makes no row traffic: values stay with their column, also under another name. Where
+that can't be known, the table is noted, and compared whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+
+import apsw
+
+from harmonylite.db.mirror import former_names
+from harmonylite.db.mirror.mirror_file import (
+    DROPPED,
+    EVERY_TABLE,
+    TABLES,
+    get_state,
+    set_state,
+    set_table_id,
+    table_ids,
+)
+from harmonylite.db.mirror.pouring import known_pairs, pour
+from harmonylite.db.sqlite.connection import rows, value
+from harmonylite.db.sqlite.introspection import read_inventory
+from harmonylite.db.tracking.captured_schema import sent_columns
+from harmonylite.db.tracking.column_renames import checked, found_by_values
+from harmonylite.schema.shape import TableShape
+from harmonylite.schema.sql import PRIVATE, quote
+from harmonylite.schema.table_text import Moves
+
+UNLIKE = "unlike"
+"""The fact of the mirror that holds which tables are to be compared whole."""
+
+
+def conforming(connection: apsw.Connection, shapes: Iterable[TableShape]) -> set[str]:
+    """Return the tables that have their shape in the mirror already: `conform` would change nothing of them."""
+    listed = rows(connection, "SELECT type, tbl_name, sql FROM mirror.sqlite_schema WHERE sql IS NOT NULL")
+    tables = {name: sql for kind, name, sql in listed if kind == "table"}
+    indexes: dict[str, set[str]] = {}
+    for kind, name, sql in listed:
+        if kind == "index":
+            indexes.setdefault(name, set()).add(sql)
+    return {
+        shape.name
+        for shape in shapes
+        if tables.get(shape.name) == shape.mirror_sql and indexes.get(shape.name, set()) == set(shape.indexes)
+    }
+
+
+def conform(
+    connection: apsw.Connection, shape: TableShape, noted: Moves | None = None, *, by_values: bool = False
+) -> bool:
+    """Give the mirror's table the shape of the database's; True when it is a new, empty table.
+
+    Values stay under their column's name. What has another name is ``noted``; where it is not, a column whose name
+    alone changed is known by its place, unless the rows say otherwise, and ``by_values`` wherever it is. The caller
+    holds a transaction.
+    """
+    execute = connection.execute
+    old_sql = value(connection, "SELECT sql FROM mirror.sqlite_schema WHERE type = 'table' AND name = ?", (shape.name,))
+    made = {
+        r[0]
+        for r in rows(
+            connection,
+            "SELECT sql FROM mirror.sqlite_schema WHERE type = 'index' AND tbl_name = ? AND sql IS NOT NULL",
+            (shape.name,),
+        )
+    }
+    if old_sql == shape.mirror_sql and made == set(shape.indexes):
+        return False
+    if old_sql is None:
+        execute(_into_mirror(shape.mirror_sql, "CREATE TABLE "))
+    else:
+        execute("PRAGMA legacy_alter_table = ON")
+        aside = quote(PRIVATE + "aside")
+        before = read_inventory(connection, EVERY_TABLE, "mirror").tables.get(shape.name)
+        for (index,) in rows(
+            connection,
+            "SELECT name FROM mirror.sqlite_schema WHERE type = 'index' AND tbl_name = ? AND sql IS NOT NULL",
+            (shape.name,),
+        ):
+            execute(f"DROP INDEX mirror.{quote(index)}")
+        execute(f"ALTER TABLE mirror.{quote(shape.name)} RENAME TO {aside}")
+        execute(_into_mirror(shape.mirror_sql, "CREATE TABLE "))
+        for sql in shape.indexes:
+            execute(_into_mirror(sql, "CREATE UNIQUE INDEX "))
+        if before is not None:
+            pairs = _pairs(connection, before, shape, f"mirror.{aside}", noted, by_values=by_values)
+            again: set[str] = set()
+            if by_values and noted is None:
+                again, unclear = former_names.come_again(
+                    connection, before, shape, sent_columns(connection, shape.name)
+                )
+                pairs = [(old, new) for old, new in pairs if new not in unclear]
+            former_names.columns_moved(
+                connection, before, shape, pairs, noted=noted is not None or by_values, again=again
+            )
+            pour(connection, shape, pairs, f"mirror.{aside}")
+            if _may_differ(before, shape, pairs):
+                set_unlike(connection, {*unlike(connection), shape.name})
+        execute(f"DROP TABLE mirror.{aside}")
+        return False
+    for sql in shape.indexes:
+        execute(_into_mirror(sql, "CREATE UNIQUE INDEX "))
+    return True
+
+
+def _may_differ(before: TableShape, after: TableShape, pairs: Sequence[tuple[str, str]]) -> bool:
+    """Return whether a column that came may hold what one that went held: no row was logged for it."""
+    kept, came = {old for old, _ in pairs}, {new for _, new in pairs}
+    return any(not c.pseudo and c.name not in kept for c in before.columns) and any(
+        not c.pseudo and c.name not in came for c in after.columns
+    )
+
+
+def unlike(connection: apsw.Connection) -> set[str]:
+    """Return the tables that are to be compared whole: database and mirror may differ where the log says nothing."""
+    names = str(get_state(connection, "mirror", UNLIKE) or "")
+    return set(names.split("\0")) if names else set()
+
+
+def set_unlike(connection: apsw.Connection, names: Collection[str]) -> None:
+    """Write which tables are to be compared whole."""
+    if unlike(connection) != set(names):
+        set_state(connection, "mirror", UNLIKE, "\0".join(sorted(names)))
+
+
+def _pairs(
+    connection: apsw.Connection,
+    before: TableShape,
+    shape: TableShape,
+    aside: str,
+    noted: Moves | None,
+    *,
+    by_values: bool,
+) -> Sequence[tuple[str, str]]:
+    """Return old and new names of the columns whose values stay; ``aside``: the table that has the old ones."""
+    if noted is not None:
+        return known_pairs(before, shape, noted)
+    number = table_ids(connection).get(shape.name)
+    guessed = carried(before, shape, anywhere=by_values)
+    if number == DROPPED:
+        return [(old, new) for old, new in guessed if old == new]
+    pairs = checked(connection, shape, guessed, aside, number)
+    return [*pairs, *(found_by_values(connection, before, shape, pairs, aside, number) if by_values else ())]
+
+
+def carried(before: TableShape, after: TableShape, *, anywhere: bool = False) -> list[tuple[str, str]]:
+    """Return the old and new names of the columns whose values a change of shape may keep.
+
+    One that has another name is taken to be at its old place; ``anywhere``: at that of the others that came.
+    """
+    old = [c.name for c in before.columns if not c.pseudo]
+    new = [c.name for c in after.columns if not c.pseudo]
+    pairs = [(name, name) for name in old if name in new]
+    if anywhere:
+        went, came = [name for name in old if name not in new], [name for name in new if name not in old]
+    else:
+        went, came = old, new
+    if len(went) == len(came):
+        alike = [(a, b) for a, b in zip(went, came, strict=True) if a not in new and b not in old]
+        pairs += [(a, b) for a, b in alike if before.column(a).affinity == after.column(b).affinity]
+    if before.rowid and after.rowid and not after.integer_key:
+        pairs.append((before.rowid, after.rowid))
+    return pairs
+
+
+def lost(before: TableShape | None, after: TableShape | None) -> list[str]:
+    """Return the columns whose values a change of shape does not keep; all where there is no table any more."""
+    kept = {old for old, _ in carried(before, after)} if before is not None and after is not None else set()
+    return [c.name for c in before.columns if not c.pseudo and c.name not in kept] if before is not None else []
+
+
+def drop_if_empty(connection: apsw.Connection, name: str) -> bool:
+    """Drop a table of the mirror that holds nothing; return whether it is gone."""
+    there = "SELECT 1 FROM mirror.sqlite_schema WHERE type = 'table' AND name = ?"
+    if value(connection, there, (name,)) is not None:
+        if value(connection, f"SELECT 1 FROM mirror.{quote(name)} LIMIT 1") is not None:
+            return False
+        connection.execute(f"DROP TABLE mirror.{quote(name)}")
+    connection.execute(f"DELETE FROM mirror.{TABLES} WHERE name = ?", (name,))
+    return True
+
+
+def rename_all(connection: apsw.Connection, names: Mapping[str, str]) -> None:
+    """Rename tables of the mirror, by old names, as the database's were; they may exchange their names."""
+    known = table_ids(connection)
+    connection.execute("PRAGMA legacy_alter_table = ON")
+    aside = {old: f"{PRIVATE}aside{place}" for place, old in enumerate(names)}
+    there = {name for (name,) in rows(connection, "SELECT name FROM mirror.sqlite_schema WHERE type = 'table'")}
+    for steps in (aside, {aside[old]: new for old, new in names.items()}):  # SQLite refuses a name that differs in case
+        for old, new in steps.items():
+            _rename(connection, old, new, there)
+    for old in names:
+        connection.execute(f"DELETE FROM mirror.{TABLES} WHERE name = ?", (old,))
+    for old, new in names.items():
+        set_table_id(connection, new, known[old])
+        former_names.table_moved(connection, old, new)
+
+
+def _rename(connection: apsw.Connection, old: str, new: str, there: set[str]) -> None:
+    if old not in there:
+        return
+    connection.execute(f"ALTER TABLE mirror.{quote(old)} RENAME TO {quote(new)}")
+    former_names.columns_follow(connection, old, new)
+    there.discard(old)
+    there.add(new)
+
+
+def _into_mirror(sql: str, start: str) -> str:
+    """Point a CREATE statement, as SQLite keeps it, at the mirror: nothing is between ``start`` and the name."""
+    if not sql.startswith(start):
+        raise ValueError(f"SQLite keeps a statement that does not start with {start!r}: {sql[:60]!r}")
+    return f"{start}mirror.{sql[len(start) :]}"
