@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from harmonylite.db.snapshot import save_copy
 from harmonylite.errors import SchemaWaitError
 from tests.parts.db.fix_replicas import PAIRED, Group, Member
 
@@ -343,4 +344,20 @@ def test_a_column_may_get_the_name_of_another_that_the_stream_still_knows(
     if late is None or late >= len(steps):
         a.send()
         b.publish()
+    same(group)
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_a_node_that_was_away_takes_the_changes_from_a_snapshot(group: Group, what: str) -> None:
+    a, b = pair(group)
+    b.run("UPDATE k SET m = 'mine' WHERE id = 'a'")
+    for sql in CHANGES[what]:
+        a.run(sql)
+        if not a.app.in_transaction:
+            a.send()
+            a.receive()
+    snapshot = group.folder / "snapshot.db"
+    save_copy(a.options.mirror, snapshot)
+    b.replica.adopt(snapshot)
+    b.reassembler = type(b.reassembler)(b.replica.positions())
     same(group)
