@@ -177,3 +177,37 @@ def test_what_alters_renames_and_removes_fields_is_run_as_sql_on_the_other_node(
     assert project.migrate(nodes) == ["", ""]
     for node in nodes:
         assert [name for (name,) in node.rows("SELECT name FROM pragma_table_info('library_shelf')")] == ["id"]
+
+
+@pytest.mark.parametrize("where", ["on one node", "on two at once"])
+def test_what_alters_renames_and_removes_fields_travels_where_all_does(
+    site: Site, project: Project, where: str
+) -> None:
+    tables = "CREATE TABLE begun(id TEXT PRIMARY KEY NOT NULL);"
+    nodes = [site.node(name, sections={"schema": {"apply": "all"}}, tables=tables) for name in ("a", "b", "c")]
+    start(nodes)
+    project.model(MODELS + LATER, "later")
+    assert project.migrate(nodes[:1]) == [""]
+    until(lambda: all(len(node.rows(NOTES)) == 2 for node in nodes), "the first migrations travel")
+    until_equal(nodes)
+    writers = [site.application(node) for node in nodes]
+    for number, writer in enumerate(writers):
+        writer.write(f"INSERT INTO library_book(title, subtitle) VALUES ('title {number}', 'subtitle {number}')")
+        writer.write(f"INSERT INTO library_tag(name) VALUES ('tag {number}')")
+    (project.folder / "library" / "migrations" / "0003_changes.py").write_text(CHANGES)
+    at_once = nodes[:1] if where == "on one node" else nodes[:2]
+    for failed in project.migrate(at_once):
+        assert not failed or "no such column" in failed or "already exists" in failed or "locked" in failed, failed
+    for number, writer in enumerate(writers[1:]):
+        writer.write(f"UPDATE library_tag SET name = name || ' changed' WHERE name = 'tag {number}'")
+    until(lambda: all(len(node.rows(NOTES)) == 3 for node in nodes), "the note travels")
+    until_equal(nodes)
+    for writer in writers:
+        writer.write("INSERT INTO library_book(title, heading) VALUES ('later', lower(hex(randomblob(8))))")
+    until_equal(nodes)
+    assert project.migrate(nodes) == ["", "", ""]
+    for node in nodes:
+        assert [name for (name,) in node.rows("SELECT name FROM pragma_table_info('library_shelf')")] == ["id"]
+        headings = "SELECT heading FROM library_book WHERE title <> 'later' ORDER BY 1"
+        assert node.rows(headings) == [("subtitle 0",), ("subtitle 1",), ("subtitle 2",)]
+        assert node.value("PRAGMA integrity_check") == "ok"

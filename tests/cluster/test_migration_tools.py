@@ -123,3 +123,18 @@ def test_sqlite_utils_adds_on_one_node_and_transforms_on_each(site: Site, nodes:
     writer.write("UPDATE place SET metres = metres + 1")
     until_equal(nodes)
     assert a.rows("SELECT id, name, metres FROM place") == [("p", "peak", 3001)]
+
+
+def test_sqlite_utils_transforms_one_node_where_all_travels(site: Site) -> None:
+    tables = "CREATE TABLE place(id TEXT PRIMARY KEY NOT NULL, name TEXT, old TEXT, height INTEGER);"
+    a, b = nodes = [site.node(name, sections={"schema": {"apply": "all"}}, tables=tables) for name in ("a", "b")]
+    start(nodes)
+    writer = site.application(b)
+    writer.write("INSERT INTO place(id, name, height) VALUES ('p', 'peak', 3000)")
+    until_equal(nodes)
+    tool("sqlite_utils", "transform", a.db, "place", "--drop", "old", "--rename", "height", "metres")
+    until(lambda: b.value("SELECT 1 FROM pragma_table_info('place') WHERE name = 'metres'"), "the rename travels")
+    writer.write("UPDATE place SET metres = metres + 1")
+    until_equal(nodes)
+    assert a.rows("SELECT id, name, metres FROM place") == [("p", "peak", 3001)]
+    assert a.value("SELECT sql FROM sqlite_schema WHERE name = 'place'").count("old") == 0
