@@ -154,7 +154,8 @@ def test_nobody_but_sqlite_opens_the_live_files(site: Site) -> None:
     assert nodes[0].stop() == 0
     # its locks tell who has a transaction open; the file stays open as long as SQLite's own
     opened = [line for line in told.read_text().splitlines() if "-shm'" not in line]
-    assert opened == []
+    # before SQLite opens it: was it overwritten while no node ran? Each start asks that once
+    assert [line.split(", ")[1] for line in opened] in ([], ["'r'"])
 
 
 def test_intervals_of_zero_stop_nothing(site: Site) -> None:

@@ -263,4 +263,5 @@ def test_systemd_hears_of_the_start_once_the_file_holds_all(
         while "READY=1" not in systemd.recv(4096).decode().splitlines():
             pass
         assert counted(b) == [201]
+    a.ready()  # it looks for the server that came back after a pause
     agree([a, b])

@@ -61,6 +61,14 @@ def make_private(path: Path) -> None:
     os.close(os.open(path, _NEW, PRIVATE))
 
 
+def write_private(path: Path, content: bytes) -> None:
+    """Write a file for this user alone, whole or not at all; raises OSError."""
+    made = path.with_name(f"{path.name}.new")
+    make_private(made)
+    made.write_bytes(content)
+    made.replace(path)
+
+
 def follow(path: Path, model: Path) -> None:
     """Give ``path`` and its side files, in a folder of ours, the access of ``model``, and what the node itself needs.
 

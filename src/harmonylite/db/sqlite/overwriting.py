@@ -21,6 +21,7 @@ from typing import Annotated, NamedTuple
 import apsw
 from msgspec import Meta
 
+from harmonylite.db.sqlite.file_access import write_private
 from harmonylite.db.sqlite.wal_mode import Wal
 from harmonylite.errors import DatabaseOverwrittenError, ForeignError
 from harmonylite.foreign import Codec, Seq
@@ -96,7 +97,7 @@ class Seen:
         noted = Noted(look[-1], *state, header)
         if self._note is not None and noted != self._noted:
             with suppress(OSError):
-                self._note.write_bytes(CODEC.encode(noted))
+                write_private(self._note, CODEC.encode(noted))
                 self._noted = noted
 
     @property
