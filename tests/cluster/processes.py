@@ -25,6 +25,8 @@ from tests.ports import free_port
 HERE = Path(__file__).parent
 SECONDS = 90.0
 """How long a condition may take to come: the machine may be slow and shared."""
+ANSWERS_WITHIN = 20.0
+"""Seconds in which a node answers over HTTP, also one whose machine is busy with six tests."""
 
 BYTECODE = HERE.parents[1] / ".pytest_cache" / "bytecode"
 """Where the processes keep their compiled modules, wherever this one is told to: a cluster starts many."""
@@ -170,7 +172,7 @@ class Node(Running):
 
     def get(self, path: str) -> tuple[int, Any]:
         """Return status and body of an HTTP answer; (0, None) when nobody answers."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=ANSWERS_WITHIN)
         try:
             connection.request("GET", path)
             answer = connection.getresponse()
