@@ -108,3 +108,19 @@ def test_what_waits_is_shown_compared_and_accepted(site: Site) -> None:
     until_equal([a, b])
     assert b.command("schema", "diff", "a") == (0, "no difference")
     assert told(b, "status")["waiting"] == []
+
+
+def test_what_was_dropped_and_renamed_is_in_the_history(site: Site) -> None:
+    node = site.node("a", sections={"schema": {"apply": "all"}}, tables=ITEMS)
+    start([node])
+    writer = site.application(node)
+    for sql in ("CREATE TABLE gone(id INTEGER PRIMARY KEY)", "ALTER TABLE gone RENAME TO later", "DROP TABLE later"):
+        before = len(told(node, "history")["changes"])
+        writer.write(sql)
+        until(lambda before=before: len(told(node, "history")["changes"]) > before, "it is in the stream")  # type: ignore[misc]
+    code, text = node.command("schema", "history")
+    assert code == 0, text
+    lines = [line.strip() for line in text.splitlines() if line.startswith("    ")]
+    assert lines[0].startswith("table gone: CREATE TABLE gone(")
+    assert lines[1].startswith("rename table gone to later: CREATE TABLE")
+    assert lines[2:] == ["drop table later"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import rich_click as click
 
@@ -121,8 +122,16 @@ def history(ctx: click.Context, limit: int, as_json: bool) -> None:
         place = f"{change['shard']}:{change['seq']}"
         out.print(f"{local_time(change['at'])}  {plain(change['node'])}  {place}", style="bold")
         for each in change["changes"]:
-            print_below(out, f"{plain(each['kind'])} {plain(each['name'])}: {plain(each['new'])}", 4)
+            print_below(out, _changed(each), 4)
     out.print(f"the stream begins at position 0:{answer['first']}" if answer["changes"] else "no schema change")
+
+
+def _changed(each: dict[str, Any]) -> str:
+    kind, name = plain(each["kind"]), plain(each["name"])
+    if each["new"] is None:
+        return f"drop {kind} {name}"
+    what = f"rename {kind} {plain(each['was'])} to {name}" if each.get("was") else f"{kind} {name}"
+    return f"{what}: {plain(each['new'])}"
 
 
 @schema.command(cls=GoCommand)

@@ -234,6 +234,6 @@ class Schemas:
                 continue
             lines = [dict(zip(part.columns, row, strict=False)) for part in parts for row in part.inserts]
             found.append(
-                about | {"changes": [{k: each.get(k) for k in ("kind", "name", "old", "new")} for each in lines]}
+                about | {"changes": [{k: each.get(k) for k in ("kind", "name", "old", "new", "was")} for each in lines]}
             )
         return {"first": info.first, "changes": found[-limit:]}
