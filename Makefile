@@ -52,7 +52,7 @@ test-quick: $(VENV)/.dev ## rules, simulation, real SQLite and nats-server
 	$(if $(QUICK),$(BIN)/python -m pytest -n 3 --dist worksteal $(QUICK) $(ARGS))
 
 test-cluster: $(VENV)/.dev ## real nodes, cut lines, kill -9
-	$(if $(SLOW),$(BIN)/python -m pytest -n 6 --dist worksteal $(SLOW) $(ARGS))
+	$(if $(SLOW),$(BIN)/python -m pytest -n 4 --dist worksteal $(SLOW) $(ARGS))
 
 # A run of its own: tracing lines doubles the time of pure tests (docs/adr/0011-coverage-has-its-own-run.md).
 coverage: $(VENV)/.dev ## which lines the tests of rules and parts reach: a table, and dist/coverage.txt with the lines that none did

@@ -26,7 +26,7 @@ HERE = Path(__file__).parent
 SECONDS = 90.0
 """How long a condition may take to come: the machine may be slow and shared."""
 ANSWERS_WITHIN = 20.0
-"""Seconds in which a node answers over HTTP, also one whose machine is busy with six tests."""
+"""Seconds in which a node answers over HTTP, also one whose machine is busy with other tests."""
 
 BYTECODE = HERE.parents[1] / ".pytest_cache" / "bytecode"
 """Where the processes keep their compiled modules, wherever this one is told to: a cluster starts many."""
