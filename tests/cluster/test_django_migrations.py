@@ -192,8 +192,9 @@ def test_what_alters_renames_and_removes_fields_travels_where_all_does(
     until_equal(nodes)
     writers = [site.application(node) for node in nodes]
     for number, writer in enumerate(writers):
-        writer.write(f"INSERT INTO library_book(title, subtitle) VALUES ('title {number}', 'subtitle {number}')")
-        writer.write(f"INSERT INTO library_tag(name) VALUES ('tag {number}')")
+        book = f"({number + 1}, 'title {number}', 'subtitle {number}')"  # numbers that no two nodes count
+        writer.write(f"INSERT INTO library_book(id, title, subtitle) VALUES {book}")
+        writer.write(f"INSERT INTO library_tag(id, name) VALUES ({number + 1}, 'tag {number}')")
     (project.folder / "library" / "migrations" / "0003_changes.py").write_text(CHANGES)
     at_once = nodes[:1] if where == "on one node" else nodes[:2]
     for failed in project.migrate(at_once):
