@@ -7,7 +7,6 @@ compared whole, and what differs is logged; what happened while the node was not
 from __future__ import annotations
 
 from collections.abc import Mapping
-from re import compile as pattern
 
 import apsw
 
@@ -31,6 +30,7 @@ from harmonylite.db.tracking.tracked_table import TrackedTable
 from harmonylite.db.tracking.triggers import (
     HELD,
     LOG,
+    OURS,
     POSITION,
     STATE,
     STATUS,
@@ -48,8 +48,6 @@ from harmonylite.schema.section import SchemaChange
 from harmonylite.schema.shape import TableShape
 from harmonylite.schema.sql import PRIVATE, quote
 from harmonylite.schema.table_text import Moves
-
-_OURS = pattern(r"__harmonylite__t(\d+)_\w+\Z")
 
 
 def install(
@@ -141,16 +139,10 @@ def _ours(connection: apsw.Connection) -> dict[str, dict[str, tuple[int, str]]]:
     for name, table, sql in rows(
         connection, "SELECT name, tbl_name, sql FROM main.sqlite_schema WHERE type = 'trigger'"
     ):
-        match = _OURS.match(name)
+        match = OURS.match(name)
         if match:
             found.setdefault(table, {})[name] = (int(match[1]), sql)
     return found
-
-
-def trigger_tables(connection: apsw.Connection, schema: str) -> dict[int, str]:
-    """Return the tables of an attached database that carry our triggers, by their number in its log."""
-    found = rows(connection, f"SELECT name, tbl_name FROM {schema}.sqlite_schema WHERE type = 'trigger'")
-    return {int(match[1]): table for name, table in found if (match := _OURS.match(name))}
 
 
 def _move_mirror(

@@ -22,7 +22,6 @@ import apsw
 
 from harmonylite.changes.epochs import Lineage
 from harmonylite.db.capture import merge_base
-from harmonylite.db.install import trigger_tables
 from harmonylite.db.mirror import conflict_journal
 from harmonylite.db.mirror.positions import read_lineage
 from harmonylite.db.replica import Replica
@@ -33,7 +32,7 @@ from harmonylite.db.sqlite.deadline import Deadline
 from harmonylite.db.sqlite.encryption import is_encrypted
 from harmonylite.db.sqlite.lossless import exact_rows, marks
 from harmonylite.db.tracking.tracked_table import TrackedTable
-from harmonylite.db.tracking.triggers import BASE, HELD, LOG, OVERRULED, STATE
+from harmonylite.db.tracking.triggers import BASE, HELD, LOG, OVERRULED, STATE, trigger_tables
 from harmonylite.db.tracking.watermarks import new_rows
 from harmonylite.errors import DatabaseDamagedError, DatabaseEncryptedError, DatabaseError
 from harmonylite.model import RawText

@@ -24,6 +24,7 @@ from harmonylite.db.sqlite.side_effect_triggers import drop_hooks
 from harmonylite.db.sqlite.untrusted_ddl import Definition
 from harmonylite.db.tracking.captured_schema import advance, captured_schema
 from harmonylite.db.tracking.installed import Installed
+from harmonylite.db.tracking.triggers import trigger_tables
 from harmonylite.db.tracking.waiting_schema import any_waits, dropped_keys, forget, let_wait, waiting
 from harmonylite.errors import DefinitionError
 from harmonylite.model import WaitingChange
@@ -302,7 +303,7 @@ class SchemaChanges:
         if change.old is None:
             return change.name if table_changes.definition_of(self.connection, change.name) else ""
         base = self._base.get(change.old_key)
-        names = table_moves.names_of(self.connection)
+        names = trigger_tables(self.connection)
         if base is not None and base.number in names:
             return names[base.number]
         before = change.name if change.was is None else change.was
@@ -339,7 +340,7 @@ class SchemaChanges:
             self._aside.pop(folded(change.was), None)
             table = change.name
         if self.mode != "all" and change.adds:
-            table_moves.add_columns(self.connection, table, added(change.old, change.new))
+            table_changes.add_columns(self.connection, table, added(change.old, change.new))
         else:
             table_changes.rename_columns(self.connection, table, resolved)
             target = done.sql if folded(table) == folded(change.name) else called(done.sql, table)

@@ -13,18 +13,19 @@ import apsw
 
 from harmonylite.db.mirror.pouring import known_pairs, pour
 from harmonylite.db.sqlite.connection import is_unique, rows, value
-from harmonylite.db.sqlite.introspection import read_shape
+from harmonylite.db.sqlite.introspection import find_shape
 from harmonylite.db.sqlite.untrusted_ddl import Definition, make_one
-from harmonylite.db.tracking.triggers import triggers
+from harmonylite.db.tracking.triggers import OURS, triggers
 from harmonylite.errors import DefinitionError
 from harmonylite.schema.columns import ColumnText, added, columns_of, is_one
 from harmonylite.schema.names import folded
-from harmonylite.schema.shape import TableShape
+from harmonylite.schema.shape import FILLERS, TableShape, affinity_of
 from harmonylite.schema.sql import PRIVATE, is_private, quote
 from harmonylite.schema.table_text import Moves, same_table
 
 ASIDE = PRIVATE + "aside"
-_OURS = pattern(r"__harmonylite__t(\d+)_\w+\Z")
+_TYPE_ENDS = pattern(r"\b(?:NOT|NULL|CHECK|REFERENCES|COLLATE|CONSTRAINT)\b")
+"""What ends the type in a column's declaration."""
 
 
 def definition_of(connection: apsw.Connection, name: str) -> str:
@@ -73,6 +74,29 @@ def add_column(connection: apsw.Connection, table: str, column: ColumnText) -> N
     connection.execute(f"ALTER TABLE main.{quote(table)} ADD COLUMN {column.text}")
 
 
+def add_columns(connection: apsw.Connection, table: str, columns: Sequence[ColumnText]) -> None:
+    """Add the columns that are not here; one that must have a value and names no default gets one.
+
+    Raises apsw.SQLError, DefinitionError.
+    """
+    mine = columns_of(definition_of(connection, table))
+    for column in columns:
+        if folded(column.name) not in mine:
+            _add_filled(connection, table, column)
+
+
+def _add_filled(connection: apsw.Connection, table: str, column: ColumnText) -> None:
+    try:
+        add_column(connection, table, column)
+    except apsw.SQLError as error:
+        if "NOT NULL column with default value NULL" not in str(error):
+            raise
+        # a migration filled the column on its way: the rows' own values come with it
+        declared = _TYPE_ENDS.split(column.text[len(column.name) :].upper())[0]
+        filler = FILLERS[affinity_of(declared.strip(" )]"))]
+        connection.execute(f"ALTER TABLE main.{quote(table)} ADD COLUMN {column.text} DEFAULT {filler}")
+
+
 def _by_alter(connection: apsw.Connection, name: str, mine: str, target: str) -> bool:
     """Add and drop columns one by one, if that leads to ``target``; else leave the table as it is."""
     new = columns_of(target)
@@ -102,7 +126,7 @@ def _rebuild(connection: apsw.Connection, name: str, target: str) -> list[str]:
         (name,),
     )
     before = _shape(connection, name)
-    number = next((int(match[1]) for _, each, _ in here if (match := _OURS.match(each))), None)
+    number = next((int(match[1]) for _, each, _ in here if (match := OURS.match(each))), None)
     counted = _sequence(connection, name)
     execute("PRAGMA legacy_alter_table = ON")  # what names the table means the new one, not the one set aside
     for kind, each, _ in here:
@@ -133,11 +157,7 @@ def _rebuild(connection: apsw.Connection, name: str, target: str) -> list[str]:
 
 
 def _shape(connection: apsw.Connection, name: str) -> TableShape:
-    listed = (
-        "SELECT name, wr FROM pragma_table_list WHERE schema = 'main' AND lower(name) = lower(?) AND type = 'table'"
-    )
-    found = rows(connection, listed, (name,))
-    shape, why = read_shape(connection, *found[0]) if found else (None, f"there is no table {name}")
+    shape, why = find_shape(connection, name)
     if shape is None:
         raise DefinitionError(why)
     return shape

@@ -6,27 +6,25 @@ down in the transaction that changes the database, and used when the mirror foll
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from re import compile as pattern
+from collections.abc import Mapping
 
 import apsw
 
 from harmonylite.db.mirror import former_names, mirror_file
 from harmonylite.db.mirror.compare import unsent_keys
-from harmonylite.db.sqlite.connection import rows, value
-from harmonylite.db.sqlite.introspection import read_shape
+from harmonylite.db.sqlite.connection import value
+from harmonylite.db.sqlite.introspection import find_shape
 from harmonylite.db.tracking.installed import STALE
 from harmonylite.db.tracking.tracked_table import TrackedTable
-from harmonylite.schema.columns import ColumnText, columns_of, is_one
+from harmonylite.db.tracking.triggers import trigger_tables
+from harmonylite.schema.columns import columns_of
 from harmonylite.schema.names import folded
-from harmonylite.schema.shape import FILLERS, TableShape, affinity_of
 from harmonylite.schema.sql import quote
 from harmonylite.schema.table_text import Moves
 from harmonylite.wire import decode_value, encode_value
 
 NOTED = "moves"
 """The fact of the database that holds what was noted of columns and the mirror doesn't have yet."""
-_OURS = pattern(r"__harmonylite__t(\d+)_\w+\Z")
 
 
 def noted_moves(connection: apsw.Connection) -> dict[str, dict[str, str | None]]:
@@ -53,15 +51,9 @@ def forget_noted(connection: apsw.Connection) -> None:
         mirror_file.set_state(connection, "main", NOTED, None)
 
 
-def names_of(connection: apsw.Connection) -> dict[int, str]:
-    """Return the tables of the database that carry our triggers, by their number in the log."""
-    found = rows(connection, "SELECT name, tbl_name FROM main.sqlite_schema WHERE type = 'trigger'")
-    return {int(match[1]): table for name, table in found if (match := _OURS.match(name))}
-
-
 def number_of(connection: apsw.Connection, table: str) -> int:
     """Return the number in the log of a table of the database, 0 where it carries none of our triggers."""
-    return next((n for n, name in names_of(connection).items() if folded(name) == folded(table)), 0)
+    return next((n for n, name in trigger_tables(connection).items() if folded(name) == folded(table)), 0)
 
 
 def name_now(connection: apsw.Connection, name: str) -> str:
@@ -95,25 +87,11 @@ def resolved(
 
 def any_pending(connection: apsw.Connection, name: str) -> bool:
     """Return whether a table of the database has rows that were never sent; deletions under way lose nothing."""
-    tracked = _tracked(connection, name)
-    if (
-        tracked is None
-        or value(
-            connection, "SELECT 1 FROM mirror.sqlite_schema WHERE type = 'table' AND name = ?", (tracked.shape.name,)
-        )
-        is None
-    ):
+    shape, _ = find_shape(connection, name)
+    there = "SELECT 1 FROM mirror.sqlite_schema WHERE type = 'table' AND name = ?"
+    if shape is None or value(connection, there, (shape.name,)) is None:
         return False
-    return value(connection, f"SELECT 1 FROM ({unsent_keys(tracked)}) LIMIT 1") is not None
-
-
-def _tracked(connection: apsw.Connection, name: str) -> TrackedTable | None:
-    listed = (
-        "SELECT name, wr FROM pragma_table_list WHERE schema = 'main' AND lower(name) = lower(?) AND type = 'table'"
-    )
-    found = rows(connection, listed, (name,))
-    shape: TableShape | None = read_shape(connection, found[0][0], bool(found[0][1]))[0] if found else None
-    return None if shape is None else TrackedTable(connection, 0, shape)
+    return value(connection, f"SELECT 1 FROM ({unsent_keys(TrackedTable(connection, 0, shape))}) LIMIT 1") is not None
 
 
 def drop_from_mirror(connection: apsw.Connection, name: str, at: Mapping[int, int], node: str) -> None:
@@ -146,34 +124,3 @@ def rename_in_history(connection: apsw.Connection, old: str, new: str, at: Mappi
 def made_twice(connection: apsw.Connection, old: str | None, new: str, base: Mapping[int, int]) -> bool:
     """Return whether a rename whose writer knew the order up to ``base`` was made elsewhere, too, and came first."""
     return old is not None and former_names.renamed_since(connection, old, new, base)
-
-
-def add_columns(connection: apsw.Connection, table: str, columns: Sequence[ColumnText]) -> None:
-    """Add the columns that are not here; one that must have a value and names no default gets one.
-
-    Raises apsw.SQLError, ValueError.
-    """
-    sql = value(connection, "SELECT sql FROM main.sqlite_schema WHERE type = 'table' AND name = ?", (table,))
-    mine = columns_of(str(sql or ""))
-    for column in columns:
-        if folded(column.name) not in mine:
-            _add(connection, table, column)
-
-
-def _add(connection: apsw.Connection, table: str, column: ColumnText) -> None:
-    if not is_one(column.text):
-        raise apsw.SQLError(f"the declaration of column {column.name} is none that can be added")
-    sql = f"ALTER TABLE main.{quote(table)} ADD COLUMN {column.text}"
-    try:
-        connection.execute(sql)
-    except apsw.SQLError as error:
-        if "NOT NULL column with default value NULL" not in str(error):
-            raise
-        # a migration filled the column on its way: the rows' own values come with it
-        words = column.text[len(column.name) :].upper()
-        declared = DECLARED.split(words)[0]
-        connection.execute(f"{sql} DEFAULT {FILLERS[affinity_of(declared.strip(' )]'))]}")
-
-
-DECLARED = pattern(r"\b(?:NOT|NULL|CHECK|REFERENCES|COLLATE|CONSTRAINT)\b")
-"""What ends the type in a column's declaration."""

@@ -150,6 +150,15 @@ def _definitions(connection: apsw.Connection, schema: str) -> dict[str, str]:
     return dict(rows(connection, kept))
 
 
+def find_shape(connection: apsw.Connection, name: str) -> tuple[TableShape | None, str]:
+    """Return the shape of a table of ``main``, whatever the case of its letters, or None and why there is none."""
+    listed = (
+        "SELECT name, wr FROM pragma_table_list WHERE schema = 'main' AND lower(name) = lower(?) AND type = 'table'"
+    )
+    found = rows(connection, listed, (name,))
+    return read_shape(connection, *found[0]) if found else (None, f"there is no table {name}")
+
+
 def read_shape(
     connection: apsw.Connection,
     name: str,

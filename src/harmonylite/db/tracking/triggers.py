@@ -8,7 +8,11 @@ lacks, and name key and unique columns only, so that other columns may come, go 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from re import compile as pattern
 
+import apsw
+
+from harmonylite.db.sqlite.connection import rows
 from harmonylite.schema.shape import Column, TableShape
 from harmonylite.schema.sql import PRIVATE, quote
 
@@ -140,3 +144,13 @@ def _displaced(shape: TableShape, table_id: int, columns: Sequence[str]) -> str:
         f"INSERT INTO {quote(LOG)}(t, {names}) SELECT {table_id}, {shape.read_key('d')} "
         f"FROM {quote(shape.name)} AS d WHERE {clash};"
     )
+
+
+OURS = pattern(r"__harmonylite__t(\d+)_\w+\Z")
+"""The name of a trigger of ours, with its table's number in the log."""
+
+
+def trigger_tables(connection: apsw.Connection, schema: str = "main") -> dict[int, str]:
+    """Return the tables of an attached database that carry our triggers, by their number in its log."""
+    found = rows(connection, f"SELECT name, tbl_name FROM {schema}.sqlite_schema WHERE type = 'trigger'")
+    return {int(match[1]): table for name, table in found if (match := OURS.match(name))}
