@@ -231,7 +231,7 @@ def main() -> None:
     parser.add_argument("--per-commit", type=int, default=1, help="rows in one transaction")
     parser.add_argument("--synchronous", default="normal")
     parser.add_argument("--cache", type=int, default=CACHE, help="page cache in KiB")
-    parser.add_argument("--pause", type=float, default=0.0, help="seconds between commits, or between looks")
+    parser.add_argument("--pause", type=float, default=0.0, help="seconds between commits, or between polls")
     parser.add_argument("--seconds", type=float, default=600.0, help="how long to watch at most")
     options = parser.parse_args()
     json.dump(CHILDREN[options.what](options), sys.stdout)

@@ -15,7 +15,7 @@ from statistics import median, quantiles
 import nats
 
 from bench.machine import Node, child, result, write
-from bench.measure import LOOK, Sizes, cluster
+from bench.measure import POLL, Sizes, cluster
 from bench.report import Budget, Row
 
 PAUSE = 0.02
@@ -104,7 +104,7 @@ def one_by_one(
     ``already``: the progress before; updates write the first row of all, again and again.
     """
     seconds = count * PAUSE + 60
-    onlooker = child("watch", nodes[1].db, count=already + count, pause=LOOK, seconds=seconds, progress=progress)
+    onlooker = child("watch", nodes[1].db, count=already + count, pause=POLL, seconds=seconds, progress=progress)
     first = already + 1 if statement == "insert" else 1
     written = write(
         nodes[0].db,

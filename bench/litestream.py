@@ -15,7 +15,7 @@ from statistics import median, quantiles
 
 from bench.latency import one_by_one
 from bench.machine import Node, child, result, write
-from bench.measure import LOOK, Sizes, cluster
+from bench.measure import POLL, Sizes, cluster
 from bench.report import Row
 
 PROGRAM = Path(__file__).parents[1] / ".venv" / "libraries" / "litestream" / "litestream"
@@ -63,7 +63,7 @@ def _list(found: list[float]) -> str:
 
 def _burst(nodes: list[Node], count: int, already: int) -> float:
     """Return how many commits of a burst the second node takes in each second."""
-    onlooker = child("watch", nodes[1].db, count=already + count, pause=LOOK, seconds=120)
+    onlooker = child("watch", nodes[1].db, count=already + count, pause=POLL, seconds=120)
     committed = write(nodes[0].db, count=count, first=already + 1)["commits"]
     seen = result(onlooker)["seen"]
     whole: float = next(when for total, when in seen if total >= already + count)

@@ -25,8 +25,8 @@ SMALL_CACHE = 2_000
 """KiB; SQLite's default. Any trigger makes SQLite keep a journal for each statement; with a small cache that journal
 goes to a file once a transaction is large (https://www.sqlite.org/tempfiles.html#statement_journal_files)."""
 
-LOOK = 0.0001
-"""Seconds between two looks of an onlooker: its share of a latency is about this much."""
+POLL = 0.0001
+"""Seconds between two polls of an onlooker: its share of a latency is about this much."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +172,7 @@ def _until_whole(
     ``already``: rows that are there before an insert.
     """
     before, target = (-count, 0) if statement == "delete" else (already, already + count)
-    onlooker = child("watch", nodes[1].db, count=target, pause=LOOK, progress=statement)
+    onlooker = child("watch", nodes[1].db, count=target, pause=POLL, progress=statement)
     written = write(nodes[0].db, count=count, per_commit=count, first=first, statement=statement)
     seen = result(onlooker)["seen"]
     if not seen or seen[-1][0] != target:

@@ -77,7 +77,7 @@ class Covering(Protocol):
         """
         ...
 
-    async def look(self) -> None:
+    async def refresh(self) -> None:
         """Find out which snapshot is the newest now; raises StreamError, SnapshotError."""
         ...
 

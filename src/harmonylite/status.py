@@ -217,7 +217,7 @@ class NodeStatus:
     counters: Counters = field(default_factory=Counters)
     latency: Histogram = field(default_factory=Histogram)
     lock_hold: Histogram = field(default_factory=Histogram)
-    look_time: Histogram = field(default_factory=Histogram)
+    poll_time: Histogram = field(default_factory=Histogram)
     capture_time: Histogram = field(default_factory=Histogram)
     db_connected: bool = False
     nats: NatsStatus = field(default_factory=NatsStatus)

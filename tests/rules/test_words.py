@@ -39,6 +39,8 @@ REPLACED = {
     r"as ever": "as usual",
     r"hardly ever": "rarely",
     r"in vain": "without success",
+    r"\w*_looks?|looks?(_\w+|\()": "poll, check, stat, refresh",
+    r"(a|each|every|the|last|next|first|second|another|further) look|between looks": "poll, check",
 }
 """What is not written here, and what to write instead."""
 
@@ -47,7 +49,8 @@ WRONG = re.compile(rf"(?<![A-Za-z])(?:{'|'.join(REPLACED)})(?![A-Za-z])", re.IGN
 
 STORED = re.compile(
     r"interim-|-interim|\.interim\.|harmonylite-interim|`?interim_after`?|`?home_region`?|interim-\*|flake8-tidy"
-    r"|stand[-_]in|spool\.tell\(|`test_\w+`|\"beyond\"|name=\"anybody\"|(\w+_)?last_heard\w*",
+    r"|stand[-_]in|spool\.tell\(|`test_\w+`|\"beyond\"|name=\"anybody\"|(\w+_)?last_heard\w*"
+    r"|harmonylite_looks\w*|only_look",
     re.IGNORECASE,
 )
 """Names that configurations, streams and files have kept from earlier versions."""
@@ -87,6 +90,9 @@ def test_replaced_words_stay_away(file: str) -> None:
         "take it apart",
         "Somebody's file",
         "not heard of late",
+        "def _look(self): ...",
+        "LOOK_EVERY = 1.0",
+        "before the next look",
     ],
 )
 def test_a_replaced_word_is_seen(text: str) -> None:
@@ -95,7 +101,16 @@ def test_a_replaced_word_is_seen(text: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["recommend it", 'PREFIX = "interim-"', "amended", "`home_region`", "spool.tell()", "last_heard", "apartment"],
+    [
+        "recommend it",
+        'PREFIX = "interim-"',
+        "amended",
+        "`home_region`",
+        "spool.tell()",
+        "last_heard",
+        "apartment",
+        "looks it up",
+    ],
 )
 def test_parts_of_words_and_stored_names_are_none(text: str) -> None:
     assert not wrong_words(text)

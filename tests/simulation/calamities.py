@@ -207,8 +207,8 @@ def run(seed: int, *, steps: int = 0, kind: type[Calamities] = Calamities) -> No
     schedule.rng = Random(seed)
     for node in schedule.nodes:
         node.rng = schedule.rng
-    usual = aborts.STALL, roll_forward.LOOK_EVERY
-    aborts.STALL = roll_forward.LOOK_EVERY = 0.0  # who left a change set unfinished does not continue while others wait
+    usual = aborts.STALL, roll_forward.POLL_EVERY
+    aborts.STALL = roll_forward.POLL_EVERY = 0.0  # who left a change set unfinished does not continue while others wait
     try:
         schedule.run()
     except BaseException as error:
@@ -216,7 +216,7 @@ def run(seed: int, *, steps: int = 0, kind: type[Calamities] = Calamities) -> No
         error.add_note(f"seed {seed}; run it again with: python -m {where} {seed}")
         raise
     finally:
-        aborts.STALL, roll_forward.LOOK_EVERY = usual
+        aborts.STALL, roll_forward.POLL_EVERY = usual
         schedule.close()
         shutil.rmtree(folder)
 

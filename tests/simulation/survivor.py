@@ -146,7 +146,7 @@ class Survivor(Node):
             self.up
             and self.flight is None
             and self.ready
-            and self.replica.look() == 0
+            and self.replica.count_pending() == 0
             and self.replica.held_rows() == 0
             and self.replica.lineage().history == self.fragile.history
         )

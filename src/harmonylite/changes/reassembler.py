@@ -296,7 +296,7 @@ class Reassembler:
     def _wanted(
         self, most_bytes: int, own: tuple[str, str] | None, limit: dict[int, int] | None, *, alone: bool = False
     ) -> dict[int, int]:
-        """Return how many fragments of each queue fit, before wholeness is looked at; ``alone``: take all kinds."""
+        """Return how many fragments of each queue fit, before wholeness is checked; ``alone``: take all kinds."""
         counts: dict[int, int] = {}
         room = most_bytes
         for shard, queue in self._queues.items():

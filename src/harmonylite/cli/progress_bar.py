@@ -16,7 +16,7 @@ from typing import Any
 from harmonylite.cli.output import plain, remark
 from harmonylite.errors import HarmonyLiteError
 
-LOOK_SECONDS = 0.25
+POLL_SECONDS = 0.25
 """Seconds between two progress queries."""
 LINE_SECONDS = 5.0
 """Pause between two lines on it, where there is no terminal."""
@@ -46,7 +46,7 @@ def _with_bar(work: WorkProgress) -> dict[str, Any]:
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), DownloadColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("copying the mirror", total=None)
-        return _looking(
+        return _polling(
             work, lambda found: bar.update(task, description=plain(found[0]), completed=found[1], total=found[2])
         )
 
@@ -60,22 +60,22 @@ def _with_lines(work: WorkProgress) -> dict[str, Any]:
             last = time.monotonic()
             remark(f"{plain(found[0])}: {int(found[1]):,} of {int(found[2]):,} bytes")
 
-    return _looking(work, show)
+    return _polling(work, show)
 
 
-def _looking(work: WorkProgress, show: Callable[[Sequence[Any]], None]) -> dict[str, Any]:
+def _polling(work: WorkProgress, show: Callable[[Sequence[Any]], None]) -> dict[str, Any]:
     done = threading.Event()
 
-    def look() -> None:
-        while not done.wait(LOOK_SECONDS):
+    def poll() -> None:
+        while not done.wait(POLL_SECONDS):
             with suppress(HarmonyLiteError):
                 if found := work.progress():
                     show(found)
 
-    looking = threading.Thread(target=look, daemon=True, name="progress")
-    looking.start()
+    polling = threading.Thread(target=poll, daemon=True, name="progress")
+    polling.start()
     try:
         return work.do()
     finally:
         done.set()
-        looking.join()
+        polling.join()

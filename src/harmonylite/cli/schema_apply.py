@@ -21,7 +21,7 @@ from harmonylite.node.wiring import table_rules
 
 BUSY_MS = 10_000
 """How long another process's transaction is waited for, in milliseconds."""
-LOOK_SECONDS = 0.3
+POLL_SECONDS = 0.3
 """Seconds between two progress queries."""
 
 Objects = list[tuple[str, str, str]]
@@ -98,4 +98,4 @@ def follow(given: Invocation, wanted: str, seconds: float, *, quiet: bool) -> di
             why = "; ".join(f"{plain(name)}: {plain(up[name]['why'] or 'not there yet')}" for name in left)
             what = f"not every node has the new schema within {seconds:.0f} s: {why}"
             raise WaitTimeoutError(what, advice="it is committed here; see harmonylite schema status -cluster")
-        time.sleep(LOOK_SECONDS)
+        time.sleep(POLL_SECONDS)

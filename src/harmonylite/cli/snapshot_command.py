@@ -128,8 +128,8 @@ def _positions(answer: dict[str, Any]) -> str:
 def _asked(given: Invocation, path: str, arguments: dict[str, Any]) -> WorkProgress:
     """Return how the running node is asked."""
     control = given.control(SAVE_SECONDS)
-    looking = given.control(5.0)
-    return WorkProgress(lambda: control.post(path, arguments), lambda: looking.get("/v1/status").get("progress"))
+    asking = given.control(5.0)
+    return WorkProgress(lambda: control.post(path, arguments), lambda: asking.get("/v1/status").get("progress"))
 
 
 def _followed(given: Invocation, path: str, arguments: dict[str, Any], *, as_json: bool) -> dict[str, Any]:

@@ -234,13 +234,13 @@ def _install(
         table = TrackedTable(connection, number, shape, rules.is_by_row(name), exact=exact)
         result.tables[name] = result.by_id[number] = table
         made = name not in done and table_shapes.conform(connection, shape, noted.get(name), by_values=by_values)
-        looked_at = joined and name not in result.joining  # those are compared when they join
-        if looked_at and created:
+        checked = joined and name not in result.joining  # those are compared when they join
+        if checked and created:
             if name in known and known[name] is None and replicate:
                 result.returned.append(name)
             else:
                 fresh.append((table, made or name not in known))
-        elif looked_at and (other_rowid or name in unlike or (moved and not watermarks.still_holds(connection, table))):
+        elif checked and (other_rowid or name in unlike or (moved and not watermarks.still_holds(connection, table))):
             fresh.append((table, False))
         if known.get(name, -1) != number:
             # what is held of a table that was rebuilt is held still: else it would look like rows deleted here

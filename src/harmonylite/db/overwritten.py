@@ -44,7 +44,7 @@ def take_in(replica: Replica) -> None:
     Warnings about it are added to the options' sentences. What is not a sound database within `SECONDS` stays there,
     for the check at the next opening. Raises DatabaseError; then call it again.
     """
-    if not replica.file.look():
+    if not replica.file.overwritten():
         return
     path, connection = replica.options.database, replica.connection
     _forget_what_was_sent(connection)

@@ -18,7 +18,7 @@ import apsw
 from harmonylite.changes.epochs import Lineage, Relation
 from harmonylite.changes.reassembler import AtomicBatch
 from harmonylite.db import reconcile
-from harmonylite.db.apply import looks
+from harmonylite.db.apply import log_reads
 from harmonylite.db.apply.apply import Applying
 from harmonylite.db.apply.own_change_sets import Applied, SchemaMovedError
 from harmonylite.db.apply.schema_changes import SchemaChanges
@@ -236,9 +236,9 @@ class Replica:
             self._applying.retry_held()
         return None
 
-    def look(self) -> int:
+    def count_pending(self) -> int:
         """Take over what was logged without capturing it; return the number of pending rows."""
-        return self._in_step(lambda: looks.count(self._applying, self.connection, self._log))
+        return self._in_step(lambda: log_reads.count(self._applying, self.connection, self._log))
 
     @property
     def unnoted(self) -> int:
@@ -395,6 +395,6 @@ class Replica:
         blind = [table for table in self.tables.values() if table.shape.blind]
         if not blind or not self.joined:
             return 0
-        self._in_step(lambda: looks.take_log(self._applying, self._log))
+        self._in_step(lambda: log_reads.take_log(self._applying, self._log))
         of = (self.connection, self._log, self._applying.unit, self.others)
         return reconcile.log_unlogged(*of, blind, replicate=self.options.replicate)

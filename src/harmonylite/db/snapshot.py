@@ -271,7 +271,7 @@ def pour(building: Path, path: Path) -> None:
             if target.pragma("journal_mode", "wal") != "wal":
                 raise DatabaseBusyError(f"{path} can't be filled while another connection keeps it out of WAL mode")
             with target.backup("main", source, "main") as copying:
-                copying.step(0)  # takes the write lock, so that no application makes a table after the look
+                copying.step(0)  # takes the write lock, so that no application makes a table after the check
                 if has_tables(path):
                     raise DatabaseError(f"the database {path} was made by another program meanwhile")
                 copying.step()

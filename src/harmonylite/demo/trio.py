@@ -22,11 +22,11 @@ from harmonylite.errors import VerifyError
 EQUAL_SECONDS = 120.0
 """How long the files may take to become equal, in seconds."""
 
-LOOK_SECONDS = 0.01
+POLL_SECONDS = 0.01
 """Between two comparisons of the files, in seconds."""
 
 GLANCE_SECONDS = 0.002
-"""Between two quick looks into the files, in seconds."""
+"""Between two quick polls of the files, in seconds."""
 
 Rows: TypeAlias = list[tuple[object, ...]]
 """What a query found."""
@@ -76,14 +76,14 @@ async def until_equal(members: Sequence[Member], tables: tuple[str, ...]) -> flo
     :raises HarmonyLiteError: a node ended. :raises VerifyError: the files still differ after `EQUAL_SECONDS`.
     """
 
-    async def look() -> tuple[str, float]:
+    async def check() -> tuple[str, float]:
         digests, seen = [], 0.0
         for member in members:
             seen = time.monotonic()  # of the last one: what was equal by then was equal at then
             digests.append(await asyncio.to_thread(digest_file, member.db, tables))
         return ", ".join(differing(digests)), seen
 
-    return await _until(members, look, LOOK_SECONDS)
+    return await _until(members, check, POLL_SECONDS)
 
 
 async def until_seen(
@@ -97,21 +97,21 @@ async def until_seen(
     with ExitStack() as stack:
         files = [stack.enter_context(reading(member.db)) for member in members]
 
-        async def look() -> tuple[str, float]:
+        async def check() -> tuple[str, float]:
             now = time.monotonic()
             answers = [[[tuple(row) for row in file.execute(sql)] for sql in queries] for file in files]
             return "" if done(answers) else f"{answers} to {'; '.join(queries)}", now
 
-        return await _until(members, look, GLANCE_SECONDS)
+        return await _until(members, check, GLANCE_SECONDS)
 
 
-async def _until(members: Sequence[Member], look: Callable[[], Awaitable[tuple[str, float]]], pause: float) -> float:
-    """Poll until nothing differs; return when that was. ``look``: returns what differs, and when it checked."""
+async def _until(members: Sequence[Member], check: Callable[[], Awaitable[tuple[str, float]]], pause: float) -> float:
+    """Poll until nothing differs; return when that was. ``check``: returns what differs, and when it checked."""
     deadline = time.monotonic() + EQUAL_SECONDS
     while True:
         for member in members:
             member.expect_running()
-        differs, seen = await look()
+        differs, seen = await check()
         if not differs:
             return seen
         if time.monotonic() > deadline:

@@ -183,7 +183,7 @@ class JetStreamObjects:
             raise ObjectMissingError(f"object {name!r} was removed from {self.place} while it was read")
         raise SnapshotDamagedError(f"object {name!r}: {there} of {meta.chunks} chunks are there; NATS has lost others")
 
-    async def _look(self, name: str, meta: Stored) -> None:
+    async def _check(self, name: str, meta: Stored) -> None:
         """The same, while nothing comes; a server that does not answer now says nothing of the object."""
         with suppress(StreamError):
             await self._must_have(name, meta)
@@ -281,7 +281,7 @@ class JetStreamObjects:
             if meta.chunks:
                 subject = f"{self._before}.C.{meta.nuid}"
                 pull = PullConsumer(
-                    self._link.now(), self._bucket.stream, 1, subject, quiet=lambda: self._look(name, meta)
+                    self._link.now(), self._bucket.stream, 1, subject, quiet=lambda: self._check(name, meta)
                 )
                 try:
                     await pull.open()

@@ -28,7 +28,7 @@ QUIET_TRIES = 2
 """New consumers that are created silently; from then on the status says what the reader waits for."""
 
 
-LOOK_EVERY = 10.0
+CHECK_EVERY = 10.0
 """Seconds between checks for a message, while none comes; from then on the next sign of life counts."""
 
 
@@ -45,7 +45,7 @@ class Reader:
         self._confirm_seconds = confirm_seconds
         self._created = ""
         self._last: StreamMessage | None = None
-        self._looked = 0.0
+        self._checked_at = 0.0
         self._overdue = 0
         self._retry = Retry(log, f"reading stream {stream.name}", Backoff(first=0.02, most=2.0))
 
@@ -56,7 +56,7 @@ class Reader:
             try:
                 connection = await self._link.connection()
                 await self._choose()
-                await self._look_for_sure()
+                await self._check_for_sure()
                 pull = PullConsumer(connection, self._stream, self._next, quiet=self._quiet)
                 await pull.open()
                 await self._opened()
@@ -82,9 +82,9 @@ class Reader:
         A consumer is at one server, whose copy of the stream may lag behind while it gives signs of life.
         """
         now = time.monotonic()
-        if self._overdue != self._next and now - self._looked < LOOK_EVERY:
+        if self._overdue != self._next and now - self._checked_at < CHECK_EVERY:
             return
-        self._looked = now
+        self._checked_at = now
         try:
             end = (await self._stream.details()).info.last
             there = end >= self._next and await self._stream.get(self._next) is not None
@@ -118,20 +118,20 @@ class Reader:
             self._part.waiting(f"stream {self._stream.name} can't be read: {error.message}", error)
         await asyncio.sleep(pause)
 
-    async def _look_for_sure(self) -> None:
+    async def _check_for_sure(self) -> None:
         """Check the stream, and consider it lost only if it stays so: servers that come back may not know all of it
         yet.
         """
         end, backoff = time.monotonic() + self._confirm_seconds, Backoff(first=0.1, most=self._confirm_seconds / 2)
         while True:
             try:
-                return await self._look()
+                return await self._check()
             except StreamLostError:
                 if time.monotonic() > end:
                     raise
             await asyncio.sleep(backoff.failed(time.monotonic()))
 
-    async def _look(self) -> None:
+    async def _check(self) -> None:
         """Check that the stream still is the one that was read."""
         info = (await self._stream.details()).info
         if self._created and info.created != self._created:

@@ -24,11 +24,11 @@ log = logging.getLogger(__name__)
 MOST = 3
 """Replicas that survive the loss of one server; more cost each publish more acknowledgements."""
 
-LOOK_EVERY = 5.0
-"""Seconds between looks at how many servers there are."""
+POLL_EVERY = 5.0
+"""Seconds between polls of how many servers there are."""
 
-LOOK_AGAIN = 600.0
-"""Seconds between looks at the streams while the number of servers stays the same."""
+CHECK_EVERY = 600.0
+"""Seconds between checks of the streams while the number of servers stays the same."""
 
 SECONDS = 10.0
 """Deadline of one request that makes or changes a stream."""
@@ -69,25 +69,25 @@ class ReplicaGrowth:
     def __init__(self, api: JetStream, names: Sequence[str]) -> None:
         self._api = api
         self._names = names
-        self._retry = Retry(log, "looking at replicas", Backoff(LOOK_EVERY, LOOK_AGAIN, calm=3 * LOOK_AGAIN))
+        self._retry = Retry(log, "looking at replicas", Backoff(POLL_EVERY, CHECK_EVERY, calm=3 * CHECK_EVERY))
 
     async def run(self) -> None:
-        """Look without end: as soon as there are more servers than before, and now and then."""
+        """Check without end: as soon as there are more servers than before, and now and then."""
         before, due = 1, 0.0
         while True:
-            await asyncio.sleep(LOOK_EVERY * random.uniform(0.8, 1.2))
+            await asyncio.sleep(POLL_EVERY * random.uniform(0.8, 1.2))
             now, servers = time.monotonic(), min(MOST, self._api.link.servers)
             if servers == 1 or (servers <= before and now < due):
                 continue
             try:
-                more = await self.look() < servers
+                more = await self.check() < servers
             except StreamError as error:
                 pause = self._retry.failed(error, now)
             else:
-                pause = self._retry.backoff.failed(now) if more else LOOK_AGAIN
+                pause = self._retry.backoff.failed(now) if more else CHECK_EVERY
             before, due = servers, now + pause
 
-    async def look(self) -> int:
+    async def check(self) -> int:
         """Raise what can be raised now; return the lowest number of replicas of any stream. Raises StreamError."""
         return min([await self._raise(name) for name in self._names])
 

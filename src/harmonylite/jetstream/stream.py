@@ -17,7 +17,7 @@ from harmonylite.jetstream.api import MESSAGE_NOT_FOUND, STREAM_NOT_FOUND, ApiEr
 from harmonylite.jetstream.stream_metadata import Role, role_of
 from harmonylite.model import StreamInfo, StreamMessage
 
-LOOK_SECONDS = (0.25, 0.5, 1.0)
+CALL_SECONDS = (0.25, 0.5, 1.0)
 """Deadlines of a question that changes nothing, one a try: no server answers while a leader is elected, and asking
 again soon finds the new one."""
 
@@ -104,7 +104,7 @@ class Stream:
         return StreamMessage(self.shard, found.seq, found.subject, found.data, wall(found.time)), found.hdrs
 
     async def _call(self, verb: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        for left, seconds in enumerate(LOOK_SECONDS, start=1 - len(LOOK_SECONDS)):
+        for left, seconds in enumerate(CALL_SECONDS, start=1 - len(CALL_SECONDS)):
             try:
                 return await self.api.call(f"{verb}.{self.name}", body, seconds=seconds)
             except NotAcknowledgedError:

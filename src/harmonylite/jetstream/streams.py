@@ -90,7 +90,7 @@ async def ensure_stream(stream: Stream, settings: StreamSettings) -> list[str]:
             made = {**wanted, "metadata": {ORDER: new_identity()}}
             count = await create(stream.api, made)
         except ApiError as error:
-            # Another node was faster; the next look compares the settings.
+            # Another node was faster; the next check compares the settings.
             if error.code != STREAM_EXISTS:
                 raise
         else:

@@ -244,7 +244,7 @@ class EmbeddedServer(Resource):
                 pause = retry.failed(error, time.monotonic())
                 continue
             self._status.server = found.values
-            if found.here != self._here:  # not at each look: a server that is knocked at writes a line of its own
+            if found.here != self._here:  # not at each check: a server that is knocked at writes a line of its own
                 self._status.servers = await whereabouts(found.here, self.settings.cluster_peers)
                 self._here = found.here
             refused = self._refusals.said(time.monotonic())

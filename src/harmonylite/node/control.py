@@ -186,12 +186,12 @@ class Control:
             with suppress(TimeoutError):
                 async with asyncio.timeout(seconds / 3):
                     await self.parts.engine.sender.idle()
-        looked = asyncio.create_task(check_files(replica.options, seconds), name="check the files")
+        checked = asyncio.create_task(check_files(replica.options, seconds), name="check the files")
         try:
             answer = await self._compared(self.parts.verifier, repair, seconds, known - without)
-            answer["files"] = await looked
+            answer["files"] = await checked
         finally:
-            looked.cancel()
+            checked.cancel()
         answer = self._with_files(answer, repair=repair)
         self._status.verified = (time.time(), _verdict(answer))
         return answer

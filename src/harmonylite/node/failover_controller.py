@@ -83,7 +83,7 @@ class FailoverController:
         self._after = after
         self._turn = turn
         self._own = own
-        self._looked = False
+        self._checked = False
         self._logged = ""
 
     async def serve(self) -> None:
@@ -95,13 +95,13 @@ class FailoverController:
 
         await self._peers.serve(TOPIC, bytes, answer)
 
-    async def look(self, watch: RegionWatch) -> None:
+    async def check(self, watch: RegionWatch) -> None:
         """Start or close a failover if necessary, after each check of the primary region; raises StreamError."""
         away = watch.unreachable_for
-        if not away and self._looked and not self._streams.seen:
+        if not away and self._checked and not self._streams.seen:
             return
         known = await self._streams.all()
-        self._looked = True
+        self._checked = True
         for failover in known:
             if failover.open and watch.steady >= (1 if not self._streams.needed else STEADY):
                 log.warning("primary region is back: closed failover %s", failover.mark)

@@ -143,7 +143,7 @@ class Presence(Resource):
         peer.health, peer.every = heartbeat, heartbeat.every
         peer.state, peer.seen, peer.seen_wall = state, now, time.time()
 
-    def look(self, now: float) -> None:
+    def poll(self, now: float) -> None:
         """Find the peers that became silent, and log what changed since the last call. ``now``: monotonic."""
         if not self._status.nats_connected:
             self._listening = None
@@ -173,7 +173,7 @@ class Presence(Resource):
         self._news.clear()
 
     def _note(self, what: str, node: str, note: str = "") -> None:
-        """Keep a piece of news for the next `look`, which logs one line for all nodes of a kind, each node once."""
+        """Keep a piece of news for the next `poll`, which logs one line for all nodes of a kind, each node once."""
         self._news.setdefault(what, {})[node] = note
 
     def _peer(self, node: str) -> Peer | None:
@@ -196,7 +196,7 @@ class Presence(Resource):
                 async with asyncio.timeout(self.every * random.uniform(1 - JITTER, 1 + JITTER)):
                     await self._met.wait()
                     await asyncio.sleep(random.uniform(0.0, GREETING_SECONDS))
-            self.look(time.monotonic())
+            self.poll(time.monotonic())
 
     async def _publish(self, *, leaving: bool = False) -> None:
         status = self._status

@@ -118,7 +118,7 @@ class RegionControl:
             self.failover_controller, home.region, peers, after=self._after, turn=turn, own=own
         )
         watch = RegionWatch(
-            self.link, self.streams, home, self._status, rejoin=self.rejoin, after=failover_controller.look
+            self.link, self.streams, home, self._status, rejoin=self.rejoin, after=failover_controller.check
         )
         async with asyncio.TaskGroup() as group:
             group.create_task(failover_controller.serve(), name="answer siblings")

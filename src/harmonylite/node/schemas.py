@@ -78,8 +78,8 @@ class Schemas:
         self._facts: SchemaFacts | None = None
         self._moved: tuple[int, int] | None = None
         self._waiting: list[dict[str, Any]] = []
-        self._looked: tuple[object, ...] = ()
-        self._looked_at = 0.0
+        self._read_for: tuple[object, ...] = ()
+        self._read_at = 0.0
         self.streams: Sequence[ShardStream] = ()
 
     async def run(self) -> None:
@@ -91,7 +91,7 @@ class Schemas:
                 )
             while True:
                 with suppress(DatabaseError, DatabaseBusyError):
-                    await self._look(again=False)
+                    await self._refresh(again=False)
                 await asyncio.sleep(EVERY)
 
     def _replica(self) -> Replica:
@@ -99,15 +99,15 @@ class Schemas:
             raise NotRunningError("the database is not open yet")
         return self._parts.replica
 
-    async def _look(self, *, again: bool = True) -> SchemaFacts:
+    async def _refresh(self, *, again: bool = True) -> SchemaFacts:
         """Bring the status up to date; without ``again`` the files are read only where they may have moved."""
         replica, counters = self._replica(), self._status.counters
         seen = (replica, counters.captures, counters.folded_change_sets, self._status.waits_for_schema)
         now = time.monotonic()
         facts = self._facts
-        if facts is None or again or seen != self._looked or now - self._looked_at >= RARELY:
+        if facts is None or again or seen != self._read_for or now - self._read_at >= RARELY:
             facts = await self._thread.run(self._read, replica)
-            self._looked, self._looked_at = seen, now
+            self._read_for, self._read_at = seen, now
         waiting = self._waiting
         noted = self._noted(facts)
         merging, paused = self._status.part("merge"), self._status.waits_for_schema
@@ -160,7 +160,7 @@ class Schemas:
         if asked != self._status.node_id:
             return None
         with suppress(DatabaseError, DatabaseBusyError, NotRunningError):
-            await self._look()  # who asks may have received already what this node did a moment ago
+            await self._refresh()  # who asks may have received already what this node did a moment ago
         if self._facts is None:
             return None
         objects = [SchemaObject(*each) for each in self._facts.objects]
@@ -170,12 +170,12 @@ class Schemas:
 
     async def schema(self) -> dict[str, Any]:
         """Return this node's schema: hash, the one before, since when, what waits, and why."""
-        await self._look()
+        await self._refresh()
         return {"node_id": self._status.node_id, "state": "this node", **self._status.schema_state}
 
     async def cluster(self) -> Sequence[dict[str, Any]]:
         """Return the same of every node that the cluster knows; of one that does not answer, what it had last."""
-        await self._look()
+        await self._refresh()
         reports = {str(report["node_id"]): report for report in await self._control.cluster()}
         registry = self._parts.registry
         roll = await registry.read() if registry is not None else NodeList()
@@ -191,7 +191,7 @@ class Schemas:
 
     async def objects(self, node: str) -> dict[str, Any]:
         """Return the definitions on this node (``here``) and on ``node`` (``there``). Raises NotFoundError."""
-        facts = await self._look()
+        facts = await self._refresh()
         if self._parts.peers is None:
             raise NotRunningError("the node is not connected to the others yet")
         here = [list(each) for each in facts.objects]
@@ -213,7 +213,7 @@ class Schemas:
             raise NotRunningError("the node is not replicating yet")
         made = await self._thread.run(replica.accept_schema)
         self._facts = None
-        await self._look()
+        await self._refresh()
         return {"made": made, "waiting": self._status.schema_state["waiting"]}
 
     async def changes(self, limit: int) -> dict[str, Any]:

@@ -209,11 +209,11 @@ class Services:
         path = self._options.database
         opened = await asyncio.to_thread(_identity, path)
         joined = False
-        for look in count(1):
+        for check in count(1):
             await asyncio.sleep(FILE_EVERY)
             if await asyncio.to_thread(_identity, path) != opened:
                 raise DatabaseReplacedError(f"the database {path} was replaced or removed while the node ran")
-            if look % STATE_EVERY == 0:
+            if check % STATE_EVERY == 0:
                 with suppress(DatabaseBusyError):
                     joined = await self._thread.run(_check_state, replica, joined) or joined
 

@@ -53,7 +53,7 @@ async def undo(
         await asyncio.shield(source.done)
     except (PoisonError, SchemaWaitError) as error:
         raise NotUndoneError(f"{what} can't be taken in: {error.args[0]}") from error
-    await thread.run(engine.receiver.skips.look)
+    await thread.run(engine.receiver.skips.read)
     return shown(entry)
 
 

@@ -19,12 +19,12 @@ log = logging.getLogger(__name__)
 AGAIN_AFTER = 60.0
 """Seconds between lines on a wait or a failure that lasts."""
 
-LOOK_EVERY = 1.0
-"""Seconds between looks at the parts."""
+POLL_EVERY = 1.0
+"""Seconds between polls of the parts."""
 
 
 class WaitLog:
-    """Looks at the parts of ``status``. ``page``: where the node's page is, "" = nowhere."""
+    """Polls the parts of ``status``. ``page``: where the node's page is, "" = nowhere."""
 
     def __init__(self, status: NodeStatus, page: str = "") -> None:
         self._status = status
@@ -35,18 +35,18 @@ class WaitLog:
         self._explained: dict[str, float] = {}
 
     async def run(self) -> None:
-        """Look again and again, without end, and once more when it is cancelled."""
+        """Poll without end, and once more when it is cancelled."""
         try:
             while True:
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(LOOK_EVERY):
-                        # until it is ready, each move is looked at: the line says how long that took
-                        await (asyncio.sleep(LOOK_EVERY) if self._ready else self._status.moved.wait())
-                self.look(time.monotonic())
+                    async with asyncio.timeout(POLL_EVERY):
+                        # until it is ready, each move is polled: the line says how long that took
+                        await (asyncio.sleep(POLL_EVERY) if self._ready else self._status.moved.wait())
+                self.poll(time.monotonic())
         finally:
             log_events(self._status)
 
-    def look(self, now: float) -> None:
+    def poll(self, now: float) -> None:
         """Log which waits began to last, and which are over, since the last call. ``now``: on the monotonic clock."""
         if not self._ready and self._status.ready:
             self._ready = True

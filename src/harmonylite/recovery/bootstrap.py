@@ -95,7 +95,7 @@ class Bootstrap:
         mirror = Retry(log, "opening the mirror", Backoff(first=0.05, most=60.0, calm=120.0), logging.ERROR)
         while True:
             try:
-                await self._thread.run(self._look)
+                await self._thread.run(self._check_files)
                 if self._damaged or not path.exists() or not await self._thread.run(has_tables, path):
                     return None
                 replica = Replica(self._options)
@@ -127,7 +127,7 @@ class Bootstrap:
             return ""
         return damage(path)
 
-    def _look(self) -> None:
+    def _check_files(self) -> None:
         """Check both files; a damaged mirror is quarantined. Runs on the SQLite thread."""
         database, mirror = self._options.database, self._options.mirror
         replicated = mirror.exists() or was_set_aside(mirror)

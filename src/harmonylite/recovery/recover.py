@@ -100,17 +100,17 @@ class Recovery:
         if self._failback is not None:
             await self._failback.settle(replica)
             self.one_by_one = await self._failback.overtaken()
-        look, new_epoch = await self._look(replica), False
-        self.history, self.past = look.lineage.history, look.lineage.past
-        if look.lost:
+        state, new_epoch = await self._stream_state(replica), False
+        self.history, self.past = state.lineage.history, state.lineage.past
+        if state.lost:
             raise StreamLostError(
-                "; ".join(look.reasons), advice="the cluster recovers from the newest mirror by itself"
+                "; ".join(state.reasons), advice="the cluster recovers from the newest mirror by itself"
             )
         with suppress(SnapshotError):  # a store that can't be read says nothing
             if not self._failed_over:
                 pointed = await self._repository.newest()
-                new_epoch = self._is_other(pointed, look.lineage)
-        self._status.counters.conflicts += await stay_within(replica, self._thread, look)
+                new_epoch = self._is_other(pointed, state.lineage)
+        self._status.counters.conflicts += await stay_within(replica, self._thread, state)
         if new_epoch:
             raise StreamLostError("the cluster started a new epoch while this node was away; it resyncs")
 
@@ -124,7 +124,7 @@ class Recovery:
         self._requested.set()
 
     async def watch(self, replica: Replica) -> None:
-        """Look without end whether the cluster started a new epoch.
+        """Check without end whether the cluster started a new epoch.
 
         Raises StreamLostError, or what `repair` asks for.
         """
@@ -140,7 +140,7 @@ class Recovery:
                 raise StreamLostError(why)
             if self._failed_over:
                 continue
-            await self.schema_resync.look()
+            await self.schema_resync.check()
             with suppress(StreamError, SnapshotError):
                 pointed = await self._repository.newest()
                 new_epoch = self._is_other(pointed, await self._thread.run(replica.lineage))
@@ -219,48 +219,48 @@ class Recovery:
         if self._failback is not None:
             await self._failback.back(replica)
             await self._failback.settle(replica)
-        look = await self._look(replica)
+        state = await self._stream_state(replica)
         if self._failed_over:
-            if look.lost or look.gap:
+            if state.lost or state.gap:
                 raise StreamError("this node can't follow the region's failover; it waits for home")
             return True
         pointed = await self._repository.newest()
-        new_epoch = self._is_other(pointed, look.lineage)
+        new_epoch = self._is_other(pointed, state.lineage)
         newer, self.schema_resync.newer = self.schema_resync.newer, ""
         if newer and (fetched := await self._fetch(lambda s: s.name == newer)) is not None:
             await self._thread.run(partial(replica.must_fit, whole=True), fetched[1])
-            return await self._adopt(replica, look, *fetched)
-        if not (look.lost or look.gap or new_epoch):
+            return await self._adopt(replica, state, *fetched)
+        if not (state.lost or state.gap or new_epoch):
             return True
-        why = "; ".join(look.reasons) or "the stream has forgotten what this node needs next"
+        why = "; ".join(state.reasons) or "the stream has forgotten what this node needs next"
         try:
-            if not look.missing and await self._adopt_what_fits(replica, look, pointed if new_epoch else None):
+            if not state.missing and await self._adopt_what_fits(replica, state, pointed if new_epoch else None):
                 return True
         except (SnapshotDamagedError, ObjectMissingError) as error:
             why = f"{why}; {error}"  # others save a new one, or start again: both need to be asked for
         self._part.waiting(f"{why}; looking for a snapshot or a node to continue from")
-        await self._ask_others(replica, look, why, seconds)
+        await self._ask_others(replica, state, why, seconds)
         await asyncio.sleep(AGAIN)
         return False
 
-    async def _look(self, replica: Replica) -> StreamState:
+    async def _stream_state(self, replica: Replica) -> StreamState:
         return await read_stream_state(self._streams, replica, self._thread)
 
-    async def _adopt_what_fits(self, replica: Replica, look: StreamState, pointed: Snapshot | None) -> bool:
+    async def _adopt_what_fits(self, replica: Replica, state: StreamState, pointed: Snapshot | None) -> bool:
         """Take up the best snapshot to continue from; ``pointed``: the newest, if it belongs to another history."""
-        streams, history = look.streams, look.lineage.history
+        streams, history = state.streams, state.lineage.history
         if pointed is not None:
-            return await self._adopt_other(replica, look, pointed.history)
+            return await self._adopt_other(replica, state, pointed.history)
         useless = self._repository.damaged
         mine = [s for s in await self._repository.candidates() if s.history == history and fits(s, streams)]
         mine = [s for s in mine if s.name not in useless]
-        ends = look.common
-        common = {s.name for s in mine if look.lost and all(_within(s, shard, end) for shard, end in ends.items())}
+        ends = state.common
+        common = {s.name for s in mine if state.lost and all(_within(s, shard, end) for shard, end in ends.items())}
         if common and (fetched := await self._fetch(lambda s: s.name in common)) is not None:
-            return await self._adopt_common(replica, look, *fetched)
+            return await self._adopt_common(replica, state, *fetched)
         names = {s.name for s in mine}
         if names and (fetched := await self._fetch(lambda s: s.name in names)) is not None:
-            return await self._adopt(replica, look, *fetched)
+            return await self._adopt(replica, state, *fetched)
         return False
 
     async def _fetch(self, wanted: Wanted) -> tuple[Snapshot, Path] | None:
@@ -275,38 +275,38 @@ class Recovery:
             self._repository.pass_over(snapshot, SnapshotError(why))
         return None
 
-    async def _adopt_other(self, replica: Replica, look: StreamState, history: str) -> bool:
+    async def _adopt_other(self, replica: Replica, state: StreamState, history: str) -> bool:
         """Take up the newest snapshot of another history; where this node knows more than that took over, its first.
 
         What this node knows and a later one lacks looks like what others changed in it: it would be undone.
         """
-        fetched = await self._fetch(lambda s: s.history == history and fits(s, look.streams))
+        fetched = await self._fetch(lambda s: s.history == history and fits(s, state.streams))
         if fetched is None:
             return False
-        if not fetched[0].begins and (await self._related(replica, look, fetched[1]))[0] == "ahead":
-            first = await self._fetch(lambda s: s.history == history and fits(s, look.streams) and s.begins)
+        if not fetched[0].begins and (await self._relate(replica, state, fetched[1]))[0] == "ahead":
+            first = await self._fetch(lambda s: s.history == history and fits(s, state.streams) and s.begins)
             if first is not None:
                 fetched[1].unlink(missing_ok=True)
                 fetched = first
-        return await self._adopt(replica, look, *fetched)
+        return await self._adopt(replica, state, *fetched)
 
-    async def _related(self, replica: Replica, look: StreamState, file: Path) -> tuple[Relation, frozenset[int] | None]:
+    async def _relate(self, replica: Replica, state: StreamState, file: Path) -> tuple[Relation, frozenset[int] | None]:
         """Return how what this node holds relates to a snapshot, and the shards on which it holds more."""
         theirs = await asyncio.to_thread(lineage_of, file)
-        mine = held(await self._thread.run(replica.lineage, "main"), look.lineage)
+        mine = held(await self._thread.run(replica.lineage, "main"), state.lineage)
         return relation(mine, theirs), further(mine, theirs)
 
-    async def _adopt_common(self, replica: Replica, look: StreamState, snapshot: Snapshot, file: Path) -> bool:
+    async def _adopt_common(self, replica: Replica, state: StreamState, snapshot: Snapshot, file: Path) -> bool:
         """Continue from where streams and mirror still agreed, made of a snapshot before it and the stream."""
         # What is poison up to there this node has left out already.
-        targets = {shard: end or 0 for shard, end in look.common.items()}
+        targets = {shard: end or 0 for shard, end in state.common.items()}
         async with replayed(
             Replay.of(replica.options, self._streams), file, targets, schema=replica.options.mirror, on_skipped=note
         ) as made:
-            return await self._adopt(replica, look, snapshot, made.options.mirror, way="ahead")
+            return await self._adopt(replica, state, snapshot, made.options.mirror, way="ahead")
 
     async def _adopt(
-        self, replica: Replica, look: StreamState, snapshot: Snapshot, file: Path, *, way: Relation = "same"
+        self, replica: Replica, state: StreamState, snapshot: Snapshot, file: Path, *, way: Relation = "same"
     ) -> bool:
         if not await self._thread.run(lambda: replica.joined):
             await self._thread.run(replica.must_fit, file)
@@ -319,11 +319,11 @@ class Recovery:
             return True
         shards = None
         if way == "same":
-            way, shards = await self._related(replica, look, file)
+            way, shards = await self._relate(replica, state, file)
             if way == "ahead" and not snapshot.begins:
                 way = "diverged"
         if way == "same":
-            way = "diverged" if look.lost else "behind"
+            way = "diverged" if state.lost else "behind"
         if not self._publish:
             way = "behind"
         conflicts = await self._thread.run(replica.adopt, file, relation=way, further=shards)
@@ -339,7 +339,7 @@ class Recovery:
 
     # beginning again --------------------------------------------------------------------------------------------
 
-    async def _ask_others(self, replica: Replica, look: StreamState, why: str, seconds: float) -> None:
+    async def _ask_others(self, replica: Replica, state: StreamState, why: str, seconds: float) -> None:
         """Ask for a snapshot, or begin a new history when no node follows the streams and no better node is there."""
         known = await self._thread.run(replica.nodes) - {self._node}
 
@@ -351,7 +351,7 @@ class Recovery:
         # What such a node holds is not known: like one that is silent, it may know more.
         why = "; ".join(filter(None, [why, unread(answered.unread)]))
         # Anyone who follows a history that this mirror has left behind can't help: NATS was set back to a time before.
-        earlier = {node for node, answer in others.items() if answer.history in look.lineage.past}
+        earlier = {node for node, answer in others.items() if answer.history in state.lineage.past}
         following = sorted(node for node, answer in others.items() if answer.following and node not in earlier)
         if following:
             self._part.waiting(f"{why}; waiting for a snapshot of node {following[0]}")
@@ -363,7 +363,7 @@ class Recovery:
         silent = known - others.keys()
         sure = SILENT if silent else SURE
         lineages = [(node, answer.lineage()) for node, answer in others.items()]
-        best = newest([*lineages, (self._node, look.lineage)])
+        best = newest([*lineages, (self._node, state.lineage)])
         if best != self._node:
             sure += TURN
         if seconds < sure:
@@ -379,19 +379,19 @@ class Recovery:
         time, unless ``fold_again``: another node may have continued in them since.
         """
         await self._ensure()
-        look = await self._look(replica)
-        streams = {info.shard: info for info in look.streams}
-        if look.missing:
+        state = await self._stream_state(replica)
+        streams = {info.shard: info for info in state.streams}
+        if state.missing:
             return
         history = secrets.token_hex(8)
-        left = {s: None if fold_again else look.lineage.left_in(info) for s, info in streams.items()}
+        left = {s: None if fold_again else state.lineage.left_in(info) for s, info in streams.items()}
 
         def beginning(now: Lineage) -> Lineage:
-            starts = {s: start_in(p, streams[s], look.common[s], left[s]) for s, p in now.positions.items()}
+            starts = {s: start_in(p, streams[s], state.common[s], left[s]) for s, p in now.positions.items()}
             return now.next_epoch(history, starts)
 
         copy = partial(save_mirror, replica.options)
-        saved = await self._repository.begin(look.streams, beginning, past=look.lineage.past, copy=copy)
+        saved = await self._repository.begin(state.streams, beginning, past=state.lineage.past, copy=copy)
         if saved is not None:
             log.warning("started a new epoch from this node's mirror: epoch %s, snapshot %s", history, saved.name)
 

@@ -56,7 +56,7 @@ class SchemaResync:
         """Answer nodes that can't continue whether this one can help, without end."""
         await self._peers.serve(TOPIC, CODEC.decode, self._answer)
 
-    async def look(self) -> None:
+    async def check(self) -> None:
         """Raise PassedError when this node waits for a schema and such a node has saved a snapshot for it."""
         if self.replica is None or not self._status.waits_for_schema:
             return

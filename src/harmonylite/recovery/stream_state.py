@@ -46,46 +46,46 @@ async def read_stream_state(streams: Sequence[ShardStream], replica: Replica, th
     What came after a stream's end, and changed no row, is forgotten at once.
     """
     lineage = await thread.run(replica.lineage)
-    look = StreamState(lineage)
+    state = StreamState(lineage)
     if lineage.history.startswith(LIMBO):
-        look.reasons.append("the mirror was made from the database, and no node has taken it up yet")
+        state.reasons.append("the mirror was made from the database, and no node has taken it up yet")
     for stream in streams:
         position = lineage.positions[stream.shard]
         try:
             info = await stream.info()
         except StreamLostError as error:
-            look.missing.append(stream.shard)
-            look.common[stream.shard] = None
-            look.reasons.append(error.message)
+            state.missing.append(stream.shard)
+            state.common[stream.shard] = None
+            state.reasons.append(error.message)
             continue
-        look.streams.append(info)
-        look.gap = look.gap or info.first > position.resume
+        state.streams.append(info)
+        state.gap = state.gap or info.first > position.resume
         end, proof = await common_end(stream, info, position, FoldedByReplica(replica, thread))
-        look.common[stream.shard] = end
+        state.common[stream.shard] = end
         if end is None:
-            look.reasons.append(
+            state.reasons.append(
                 f"the stream of shard {stream.shard} was created again at {info.created}; this node is at"
                 f" {position.seq} of the one made at {position.created}"
             )
         elif end < position.seq and proof:
             await _rewind(replica, thread, stream.shard, end)
         elif end < position.seq:
-            look.reasons.append(
+            state.reasons.append(
                 f"the stream of shard {stream.shard} lost its tail: it ends at {info.last}, and what this node"
                 f" has folded up to {position.seq} is in it up to {end} only"
             )
-    return look
+    return state
 
 
-async def stay_within(replica: Replica, thread: SqliteThread, look: StreamState) -> int:
+async def stay_within(replica: Replica, thread: SqliteThread, state: StreamState) -> int:
     """Set a database back that is ahead of a stream that its mirror agrees with: a crash and a lost tail at once.
 
     Returns the number of conflicts.
     """
     database = await thread.run(replica.lineage, "main")
-    if database.history != look.lineage.history or not await thread.run(lambda: replica.joined):
+    if database.history != state.lineage.history or not await thread.run(lambda: replica.joined):
         return 0
-    ahead = {info.shard for info in look.streams if database.positions[info.shard].seq > info.last}
+    ahead = {info.shard for info in state.streams if database.positions[info.shard].seq > info.last}
     if not ahead:
         return 0
     log.warning("reconciling the database, which is ahead of the streams of shards %s", sorted(ahead))

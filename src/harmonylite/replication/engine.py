@@ -182,7 +182,7 @@ class Engine:
             while not recovering.done():
                 await asyncio.wait({recovering}, timeout=COUNT_EVERY)
                 with suppress(DatabaseError):
-                    self._status.pending_rows = await self._thread.run(self._replica.look)
+                    self._status.pending_rows = await self._thread.run(self._replica.count_pending)
         finally:
             recovering.cancel()
             await asyncio.wait({recovering})
@@ -279,7 +279,7 @@ class Engine:
             except StreamError as error:
                 self._part.waiting(str(error), error)
                 with suppress(DatabaseError):
-                    self._status.pending_rows = await self._thread.run(self._replica.look)
+                    self._status.pending_rows = await self._thread.run(self._replica.count_pending)
                 await asyncio.sleep(backoff.failed(time.monotonic()))
             else:
                 if backoff.failures:

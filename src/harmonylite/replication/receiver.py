@@ -115,7 +115,7 @@ class Receiver:
         self.paused.clear()
         lineage = self._replica.lineage()
         self._histories = {lineage.history, *lineage.past}
-        for entry in still_there(self.skips.look(), {info.shard: info for info in streams}):
+        for entry in still_there(self.skips.read(), {info.shard: info for info in streams}):
             self.reassembler.skip(entry.shard, entry.seq)
         behind = {s: seq for s, seq in merged.items() if s in positions and seq > positions[s].seq}
         self._behind = {s: merged.get(s, 0) for s in positions} if behind else None
@@ -253,12 +253,12 @@ class Receiver:
         ``least``: there are none; change sets of several shards may only come together.
         """
         since, waited = time.monotonic(), [(fragment.shard, fragment.seq) for fragment in messages.fragments]
-        look = False
+        recheck = False
         while True:
             self._applying = messages
             try:
-                if look:
-                    await self._thread.run(self._look_around)
+                if recheck:
+                    await self._thread.run(self._recheck)
                 with showing(self._part, messages):
                     done = await self._thread.run(self._on_thread, messages, self._replica.others.deadline())
             except (SchemaWaitError, PoisonError) as error:
@@ -278,7 +278,7 @@ class Receiver:
                     fragment.close()
             except DatabaseError as error:
                 await asyncio.sleep(self._trouble.met(error))
-                look = not isinstance(error, DatabaseBusyError)
+                recheck = not isinstance(error, DatabaseBusyError)
             else:
                 break
         self._applying = None
@@ -289,11 +289,11 @@ class Receiver:
         self._account(messages, done)
         return True
 
-    def _look_around(self) -> None:
+    def _recheck(self) -> None:
         """Check whether the schema has changed, which may have been the obstacle, and whether only the first of the two
         files was committed, as when a disk became full in between.
         """
-        self._look_at_schema()
+        self._check_schema()
         positions, merged = self._replica.positions(), self._replica.merged_positions()
         if self.merging and any(merged[s].seq > position.seq for s, position in positions.items()):
             self._behind = {s: position.seq for s, position in merged.items()}
@@ -324,9 +324,9 @@ class Receiver:
         finally:
             for wait in waits:
                 wait.cancel()
-        return await self._thread.run(self._look_at_schema)
+        return await self._thread.run(self._check_schema)
 
-    def _look_at_schema(self) -> bool:
+    def _check_schema(self) -> bool:
         """Adapt triggers and mirror to the schema; return whether it has changed since the last batch."""
         if self._replica.schema_changed():
             self._replica.reinstall()

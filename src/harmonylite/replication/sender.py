@@ -28,10 +28,10 @@ from harmonylite.status import NodeStatus
 
 log = logging.getLogger(__name__)
 
-LOOKS = (0.0001, 0.0002, 0.0004, 0.0008)
+POLLS = (0.0001, 0.0002, 0.0004, 0.0008)
 """Seconds before each further poll after an event that shows nothing. The event comes before the write can be seen:
 with `synchronous = FULL` SQLite syncs the write-ahead log in between. A poll costs some 5 us."""
-SECOND_LOOK = 0.002
+SECOND_POLL = 0.002
 """Seconds until the poll after those, then `FURTHER` times as long each time, to the polling interval: for a sync that
 lasts, or a writer in this very process, whose locks can't be asked for."""
 FURTHER = 4
@@ -144,10 +144,10 @@ class Sender:
         trouble = FileErrors(self._part, (self._replica.options.database, self._replica.options.mirror), most=2.0)
         again, rested, event = self._polling_interval, False, False
         while True:
-            self._watch.listening()  # before the look: what is committed after it makes an event
+            self._watch.listening()  # before the poll: what is committed after it makes an event
             number = self._begins()
             try:
-                await self._drain(await self._thread.run(self._look, event), number)
+                await self._drain(await self._thread.run(self._poll, event), number)
             except DatabaseError as error:
                 await asyncio.sleep(trouble.met(error))
                 continue
@@ -159,7 +159,7 @@ class Sender:
                 await asyncio.sleep(min(MOST_REST, REST * 2 ** (self._empty - PATIENCE - 1)))
                 continue
             event = await self._watch.wait(again)
-            again = min(SECOND_LOOK if event else FURTHER * again, self._polling_interval)
+            again = min(SECOND_POLL if event else FURTHER * again, self._polling_interval)
             self._empty = self._empty if event else 0
 
     def close(self) -> None:
@@ -167,18 +167,18 @@ class Sender:
         if self._taken is not None:
             self._taken.close()
 
-    def _look(self, event: bool) -> Outgoing | None:
+    def _poll(self, event: bool) -> Outgoing | None:
         """Capture if there may be something to capture, ``event``: one came; runs on the SQLite thread."""
         started = time.monotonic()
         replica = self._replica
-        # a look that failed has taken note of a change and done nothing about it
+        # a poll that failed has taken note of a change and done nothing about it
         self._unseen = replica.changed() or self._unseen or (event and self._appears())
         holding = replica.holding and started >= self._held_again
         if holding:
             self._held_again = started + HELD_EVERY
         nothing = not (self._unseen or replica.pending_rows() or replica.suspicious or holding)
         self._status.counters.looks += 1
-        self._status.look_time.observe(time.monotonic() - started)
+        self._status.poll_time.observe(time.monotonic() - started)
         if nothing:
             self._empty = min(self._empty + 1, PATIENCE + 10)
             self._note(rested=started - self._found_at >= RESTED)
@@ -195,7 +195,7 @@ class Sender:
 
     def _appears(self) -> bool:
         """Poll for a commit whose event came before it can be seen, while no other task waits for the SQLite thread."""
-        for pause in LOOKS:
+        for pause in POLLS:
             # what the writer was about to commit when it let go shows by then
             if not self._replica.may_change() or not self._thread.pause(pause):
                 return self._replica.changed()
@@ -258,7 +258,7 @@ class Sender:
 
     def _captured(self) -> Outgoing | None:
         if not self._publish:
-            self._replica.look()
+            self._replica.count_pending()
             return None
         now = time.monotonic()
         if now >= self._suspects:
@@ -318,12 +318,12 @@ class Sender:
         while True:
             await asyncio.sleep(COUNT_EVERY)
             with suppress(DatabaseError):
-                self._status.pending_rows = await self._thread.run(self._replica.look)
+                self._status.pending_rows = await self._thread.run(self._replica.count_pending)
             self._watch.on_event()  # no task waits for events meanwhile
 
     async def idle(self) -> None:
         """Wait until everything that was committed so far is in the order."""
-        # a look that has begun already may have passed over the newest commit: only the next one counts
+        # a poll that has begun already may have passed over the newest commit: only the next one counts
         begun = self._begun
         while self._done <= begun:
             self._idle.clear()

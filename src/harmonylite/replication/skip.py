@@ -40,7 +40,7 @@ class SkippedMessages:
         self._status = status
         self._leaving_out = asyncio.Lock()  # two shards may be asked at once, and there is one copy
 
-    def look(self) -> list[LeftOut]:
+    def read(self) -> list[LeftOut]:
         """Return what the mirror lacks, and update the status; runs on the SQLite thread."""
         found = skipped_messages.left_out(self._replica.connection)
         self._status.left_out = tuple(f"{entry.shard}:{entry.seq}" for entry in found)
@@ -57,9 +57,9 @@ class SkippedMessages:
         created = positions[pause.shard].created
         entry = described(LeftOut(pause.shard, pause.seq, created, time.time(), pause.reason), fragments)
         async with self._leaving_out:
-            await self._keep_copy(await self._thread.run(self.look))
+            await self._keep_copy(await self._thread.run(self.read))
             await self._thread.run(skipped_messages.remember, self._replica.connection, [entry])
-            await self._thread.run(self.look)
+            await self._thread.run(self.read)
         log.warning("skipped message %d of shard %d on this node: %s", entry.seq, entry.shard, entry.sentence)
         return entry
 
@@ -84,7 +84,7 @@ class SkippedMessages:
 
     async def settle(self, right: Mapping[int, int]) -> None:
         """Forget what is no longer missing: at the positions ``right`` the mirror was found to be right."""
-        found = await self._thread.run(self.look)
+        found = await self._thread.run(self.read)
         if not found:
             return
         positions = await self._thread.run(self._replica.positions)
@@ -92,6 +92,6 @@ class SkippedMessages:
         kept = outstanding(found, {shard: right[shard] for shard in at}, {s: p.created for s, p in at.items()})
         if done := [entry for entry in found if entry not in kept]:
             await self._thread.run(skipped_messages.forget, self._replica.connection, done)
-            await self._thread.run(self.look)
+            await self._thread.run(self.read)
             names = ", ".join(f"{entry.shard}:{entry.seq}" for entry in done)
             log.info("verified the mirror: it lacks nothing of the skipped messages (%s)", names)

@@ -58,7 +58,7 @@ class Throttle:
         while (why := self._why_not(counts)) and self._covering is not None:
             news = ""
             try:
-                await self._covering.look()
+                await self._covering.refresh()
             except (StreamError, SnapshotError) as error:
                 news = f"; {error}"
             if not self._why_not(counts):

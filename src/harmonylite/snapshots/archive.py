@@ -30,7 +30,7 @@ LEVEL = 1
 """zstd's level: a snapshot must be ready soon, and higher levels make it little smaller."""
 MARGIN_BYTES, MARGIN_PART = 64 << 20, 0.05
 """What a snapshot leaves free on the disk: this many bytes, or this share of a small disk."""
-LOOK_BYTES = 32 << 20
+CHECK_BYTES = 32 << 20
 """Bytes that are written between two checks of the disk's free space."""
 
 
@@ -63,7 +63,7 @@ def unpack(source: Path, target: Path, digest: str, size: int = 0, deadline: Dea
                 done += len(chunk)
                 if size and done > size:
                     raise SnapshotRefusedError(f"it unpacks to more than the {size} bytes that its description names")
-                if done // LOOK_BYTES != (done - len(chunk)) // LOOK_BYTES:
+                if done // CHECK_BYTES != (done - len(chunk)) // CHECK_BYTES:
                     must_fit(source.name, 0, target.parent)
                 found.update(chunk)
                 plain.write(chunk)
@@ -111,17 +111,17 @@ async def fetch(store: Store, name: str, target: Path, most: int, progress: Prog
     """
     getting: asyncio.Task[None]
     stopped: list[SnapshotRefusedError | SnapshotRoomError] = []
-    looked = 0
+    checked = 0
 
     def moved(done: int, total: int) -> None:
-        nonlocal looked
+        nonlocal checked
         if progress is not None:
             progress(done, total)
         try:
             if done > most:
                 raise SnapshotRefusedError(f"it is larger than the {most} bytes that it may have")
-            if done - looked >= LOOK_BYTES:
-                looked = done
+            if done - checked >= CHECK_BYTES:
+                checked = done
                 must_fit(name, 0, target.parent)
         except (SnapshotRefusedError, SnapshotRoomError) as error:
             stopped.append(error)

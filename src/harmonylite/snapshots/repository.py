@@ -335,7 +335,7 @@ class SnapshotRepository:
         if isinstance(error, ObjectMissingError):
             self.missing.add(snapshot.name)
 
-    async def look_at(self, snapshot: Snapshot) -> None:
+    async def check(self, snapshot: Snapshot) -> None:
         """Return whether the store has ``snapshot``, by its description; a newly configured store has not."""
         try:
             found = await self.catalog.description(snapshot.name)

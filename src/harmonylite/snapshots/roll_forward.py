@@ -29,7 +29,7 @@ BATCH_BYTES = 4_000_000
 """Change sets of about this many bytes are applied in one transaction."""
 AHEAD_BYTES = 64_000_000
 """Reading pauses while about this many bytes wait to be applied."""
-LOOK_EVERY = 1.0
+POLL_EVERY = 1.0
 """Seconds between checks for such change sets."""
 
 Folded = Callable[[Mapping[int, int]], None]
@@ -136,7 +136,7 @@ class _CatchingUp:
     async def _unstick(self, targets: Mapping[int, int]) -> None:
         timed, own = aborts.AbortRules(), self._replica.options
         while True:
-            await asyncio.sleep(LOOK_EVERY)
+            await asyncio.sleep(POLL_EVERY)
             now = time.monotonic()
             stuck = {}
             for victim, shard in self._reassembler.unfinished():

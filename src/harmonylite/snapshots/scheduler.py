@@ -26,7 +26,7 @@ from harmonylite.status import NodeStatus, ShardStatus
 
 log = logging.getLogger(__name__)
 
-LOOK = 1.0
+POLL_EVERY = 1.0
 """Seconds between checks of this node's own positions."""
 ASK = 5.0
 """Seconds between queries of the newest snapshot."""
@@ -43,7 +43,7 @@ PATIENCE = 5.0
 ASK_AROUND = 0.3
 """Seconds that the holder of the lease has to receive a request for a snapshot."""
 TOPIC = "want"
-LOOKING = "the newest snapshot can't be looked up"
+SEARCHING = "the newest snapshot can't be looked up"
 
 
 class SnapshotScheduler:
@@ -76,7 +76,7 @@ class SnapshotScheduler:
         self._wanted_first = self._wanted_last = float("-inf")
         self._away = away
         self._part = status.part("snapshots")
-        self._doing = LOOKING
+        self._doing = SEARCHING
         self.newest: Snapshot | None = None
         self._asked = float("-inf")
         self._renewed = float("-inf")
@@ -90,10 +90,10 @@ class SnapshotScheduler:
         try:
             while True:
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(LOOK):
+                    async with asyncio.timeout(POLL_EVERY):
                         await self._wanted.wait()
                 try:
-                    await self._look()
+                    await self._poll()
                 except (*PASSING, OSError) as error:
                     self._part.waiting(f"{self._doing}: {error}", error)
                     await asyncio.sleep(backoff.failed(time.monotonic()))
@@ -113,8 +113,8 @@ class SnapshotScheduler:
         newest = self.newest
         return newest.resume if newest is not None and newest.history == self._history() else None
 
-    async def look(self) -> None:
-        """Find out which snapshot is the newest now; see `Covering.look`."""
+    async def refresh(self) -> None:
+        """Find out which snapshot is the newest now; see `Covering.refresh`."""
         self._asked = time.monotonic()
         self.newest = await self._repository.newest()
         self._status.snapshot_at = self.newest.at if self.newest is not None else 0.0
@@ -139,21 +139,21 @@ class SnapshotScheduler:
 
     # saving ----------------------------------------------------------------------------------------------------
 
-    async def _look(self) -> None:
+    async def _poll(self) -> None:
         if self._away():
             self._part.ok()
             return
         now = time.monotonic()
         if self._strange and (now - self._asked < ASK or await self._still_strange()):
             return
-        self._doing = LOOKING
+        self._doing = SEARCHING
         wanted = self._wanted.is_set()
         self._wanted.clear()
         if now - self._renewed >= min(self._lease.pause, 10.0):
             self._renewed = now
             await self._lease.renew()
         if now - self._asked >= ASK or wanted or self._due() > 0:
-            await self.look()
+            await self.refresh()
         if self.newest is not None and await self._other_store_has(self.newest, now):
             return
         if wanted and not self._lease.held and self._due(wanted=True):
@@ -164,13 +164,13 @@ class SnapshotScheduler:
             return
         if not self._lease.held:
             await asyncio.sleep(random.uniform(0.0, TURN))
-            await self.look()
+            await self.refresh()
             if self._due(wanted=wanted) < 2:
                 return
         self._doing = "no snapshot could be saved"
         await self._repository.save()
-        self._doing = LOOKING
-        await self.look()
+        self._doing = SEARCHING
+        await self.refresh()
         self._part.ok()
 
     async def _other_store_has(self, newest: Snapshot, now: float) -> bool:
@@ -179,7 +179,7 @@ class SnapshotScheduler:
             self._repository.damaged.clear()
             self._repository.missing.clear()
             if self._status.caught_up and now - self._checked >= CHECK:
-                await self._repository.look_at(newest)
+                await self._repository.check(newest)
                 self._checked = now
         return newest.name in self._repository.missing and await self._elsewhere(newest)
 
@@ -195,7 +195,7 @@ class SnapshotScheduler:
 
     async def _still_strange(self) -> bool:
         """Return whether this node's store still lacks the newest snapshot, which another node's had."""
-        await self.look()
+        await self.refresh()
         self._strange = self.newest is not None and not await self._repository.catalog.has(self.newest.name)
         if not self._strange:
             self._repository.damaged.clear()

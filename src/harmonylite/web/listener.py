@@ -64,7 +64,7 @@ class _Protocol(H11Protocol):
 
     def handle_events(self) -> None:
         super().handle_events()
-        self._look()
+        self._check()
 
     def on_response_complete(self) -> None:
         self._wait_no_more()
@@ -79,9 +79,9 @@ class _Protocol(H11Protocol):
     def resume_writing(self) -> None:
         super().resume_writing()
         self._unread = False
-        self._look()
+        self._check()
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         """Stop waiting once a request is here whole and its answer is taken; a part of either changes nothing."""
         if self.conn.their_state in (h11.DONE, h11.MUST_CLOSE, h11.CLOSED) and not self._unread:
             self._wait_no_more()

@@ -177,7 +177,7 @@ class NodeCollector(Collector):
             "Rows changed here whose change set is not in the stream's order yet.",
             status.pending_rows,
         )
-        yield self._histogram("count_changes", "Time of a poll for something to capture.", status.look_time)
+        yield self._histogram("count_changes", "Time of a poll for something to capture.", status.poll_time)
         yield self._histogram("scan_changes", "Time of a capture: log, rows, comparison.", status.capture_time)
 
     def _state(self) -> Iterator[Metric]:

@@ -91,7 +91,7 @@ def test_json_in_a_terminal_is_followed_by_nothing(config_file: Path, saving: li
 def test_without_a_terminal_there_are_lines(
     config_file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(progress_bar, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(progress_bar, "POLL_SECONDS", 0.01)
     monkeypatch.setattr(progress_bar, "LINE_SECONDS", 0.03)
     asked: list[int] = []
 

@@ -182,7 +182,7 @@ def test_who_reads_and_then_takes_a_while_is_seen_to_think(pair: list[Member], o
         others.busy()
         assert not others._thought, "it only has the file open"
     with holding(pair[0].options.database, "BEGIN", "SELECT * FROM t"):
-        others._looked = others._since[next(iter(others._held()))] = time.monotonic() - neighbours.SHORT
+        others._polled = others._since[next(iter(others._held()))] = time.monotonic() - neighbours.SHORT
         assert others.busy()
     assert others._thought
 

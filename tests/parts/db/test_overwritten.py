@@ -159,7 +159,7 @@ def test_rows_that_were_pending_are_kept_beside_the_database(group: Group) -> No
     a, _ = group.pair()
     program = loaded(a)
     a.run("INSERT INTO t VALUES (7, 'never sent', 0)")
-    assert a.replica.look() == 1
+    assert a.replica.count_pending() == 1
     program.run("INSERT INTO t VALUES (8, 'program', 0)")
     program.save()
     said = reopened(a)
@@ -188,7 +188,7 @@ def test_what_is_written_slowly_is_waited_for_and_what_stays_unsound_is_named(
     program = loaded(a)
     program.run("INSERT INTO t VALUES (4, 'program', 40)")
     outside(CUT, a.options.database)
-    assert a.replica.file.look()
+    assert a.replica.file.overwritten()
     later = threading.Timer(0.3, outside, ('cat > "$0"', a.options.database, program.file()))
     later.start()
     reopened(a)
@@ -210,7 +210,7 @@ def test_a_program_that_holds_the_write_lock_meanwhile_is_waited_for_and_asked_a
     program = loaded(a)
     program.run("INSERT INTO t VALUES (4, 'program', 40)")
     program.save()
-    assert a.replica.file.look()
+    assert a.replica.file.overwritten()
     monkeypatch.setattr(overwritten, "SECONDS", 0.1)
     a.replica.connection.set_busy_timeout(10)
     a.run("BEGIN IMMEDIATE")
@@ -227,13 +227,13 @@ def test_another_file_under_the_name_is_not_the_one_that_was_overwritten(group: 
     program = loaded(a)
     program.run("INSERT INTO t VALUES (4, 'program', 40)")
     program.save()
-    assert a.replica.file.look()
+    assert a.replica.file.overwritten()
     a.replica.close()
     a.app.close()
     outside('cp "$0" "$0.new" && mv "$0.new" "$0" && rm -f "$0-wal" "$0-shm"', a.options.database)
     a.app = apsw.Connection(str(a.options.database))
     a.start()
-    assert not a.replica.file.look()
+    assert not a.replica.file.overwritten()
 
 
 def test_no_merge_and_no_capture_goes_by_what_was_cached(group: Group) -> None:
@@ -244,7 +244,7 @@ def test_no_merge_and_no_capture_goes_by_what_was_cached(group: Group) -> None:
     b.send()
     program.save()
     before = a.replica.positions()
-    for work in (a.receive, a.capture, a.replica.note, a.replica.look):
+    for work in (a.receive, a.capture, a.replica.note, a.replica.count_pending):
         a.replica._applying.unnoted = 1
         with pytest.raises(DatabaseOverwrittenError):
             work()
@@ -257,7 +257,7 @@ def test_nothing_of_the_log_is_copied_over_what_was_written(group: Group) -> Non
     (a,) = group.several(1, PAIRED)
     with closing(CheckpointedWal(a.options.database)) as tended:
         copy_log(a)
-        tended.look()
+        tended.poll()
         program = InMemory(a.options.database)
         a.run("PRAGMA wal_autocheckpoint = 0")
         a.run(
@@ -269,7 +269,7 @@ def test_nothing_of_the_log_is_copied_over_what_was_written(group: Group) -> Non
         program.save()
         written = outside('cat < "$0"', a.options.database)
         for _ in range(PATIENCE + 2):
-            tended.look()
+            tended.poll()
         tended.cut()
         assert outside('cat < "$0"', a.options.database) == written
 
@@ -294,16 +294,16 @@ def test_a_checkpoint_is_no_overwriting(watched: tuple[apsw.Connection, Overwrit
     app, found = watched
     for _ in range(3):
         app.execute("INSERT INTO t VALUES (randomblob(9000)); CREATE TABLE IF NOT EXISTS u(a)")
-        assert not found.look()
+        assert not found.overwritten()
         app.execute(f"PRAGMA wal_checkpoint({mode})")
-        assert not found.look()
+        assert not found.overwritten()
         app.execute("INSERT INTO t VALUES (2)")
-        assert not found.look()
+        assert not found.overwritten()
 
 
 def test_a_new_time_alone_is_no_overwriting(watched: tuple[apsw.Connection, Overwriting], tmp_path: Path) -> None:
     os.utime(tmp_path / "app.db", ns=(1, 1))
-    assert not watched[1].look()
+    assert not watched[1].overwritten()
 
 
 def test_looks_while_checkpoints_run_find_none(watched: tuple[apsw.Connection, Overwriting], tmp_path: Path) -> None:
@@ -317,6 +317,6 @@ def test_looks_while_checkpoints_run_find_none(watched: tuple[apsw.Connection, O
         with subprocess.Popen([sys.executable, "-c", script, str(tmp_path / "app.db")]) as writer:
             end = time.monotonic() + 0.3
             while time.monotonic() < end:
-                assert not watched[1].look()
+                assert not watched[1].overwritten()
             writer.kill()
-        assert not watched[1].look()
+        assert not watched[1].overwritten()

@@ -67,7 +67,7 @@ async def test_replicas_grow_with_the_servers_and_are_never_lowered(have: int, l
     cluster = Cluster(later)
     cluster.streams = {"s": {"name": "s", "num_replicas": have, "max_msgs": 9}}
     raising = ReplicaGrowth(cluster, ["s", "not there yet"])  # type: ignore[arg-type]
-    assert await raising.look() == min(max(have, min(later, MOST)), MOST)
+    assert await raising.check() == min(max(have, min(later, MOST)), MOST)
     assert cluster.streams["s"] == {"name": "s", "num_replicas": max(have, min(later, MOST)), "max_msgs": 9}
 
 
@@ -76,11 +76,11 @@ async def test_what_takes_no_messages_or_has_no_leader_is_left_alone() -> None:
     cluster.streams = {"s": {"name": "s", "num_replicas": 1, "metadata": {HELD: "there"}, "max_msg_size": 1}}
     before = dict(cluster.streams["s"])
     raising = ReplicaGrowth(cluster, ["s"])  # type: ignore[arg-type]
-    await raising.look()
+    await raising.check()
     assert cluster.streams["s"] == before, "a stream that is being moved stays held"
     cluster.no_leader = True
     with pytest.raises(StreamError):
-        await raising.look()
+        await raising.check()
 
 
 async def test_a_single_server_keeps_one_and_that_is_no_difference_to_report(link: NatsLink) -> None:
@@ -89,6 +89,6 @@ async def test_a_single_server_keeps_one_and_that_is_no_difference_to_report(lin
     assert await ensure_streams(link, settings) == []
     stream = Stream(JetStream(link), "harmonylite-changes-0", 0)
     assert (await stream.details()).config["num_replicas"] == 1
-    assert await ReplicaGrowth(JetStream(link), [stream.name, "absent"]).look() == 1
+    assert await ReplicaGrowth(JetStream(link), [stream.name, "absent"]).check() == 1
     with pytest.raises(StreamLostError):
         await Stream(JetStream(link), "absent", 0).details()

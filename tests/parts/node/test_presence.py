@@ -68,16 +68,16 @@ def log(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
 
 def test_a_peer_that_goes_and_comes_back_is_logged_once_each(log: pytest.LogCaptureFixture) -> None:
     a = listening()
-    a.look(0.0)
+    a.poll(0.0)
     for node in ("b", "c"):
         a.receive(heartbeat(node), 1.0)
-    a.look(2.0)
+    a.poll(2.0)
     for now in range(3, 60):
         a.receive(heartbeat("b"), now)
-        a.look(now)
+        a.poll(now)
     assert states(a) == {"b": "up", "c": "silent"}
     a.receive(heartbeat("c"), 61.0)
-    a.look(62.0)
+    a.poll(62.0)
     assert states(a) == {"b": "up", "c": "up"}
     assert log.messages == [
         "peers are up: b, c",
@@ -90,8 +90,8 @@ def test_many_peers_that_go_together_are_one_line(log: pytest.LogCaptureFixture)
     a = listening()
     for number in range(20):
         a.receive(heartbeat(f"n{number:02}"), 1.0)
-    a.look(1.0)
-    a.look(1.0 + LEFT)
+    a.poll(1.0)
+    a.poll(1.0 + LEFT)
     assert len(log.messages) == 2
     assert all(f"n{number:02} (last heartbeat 9 s ago)" in log.messages[1] for number in range(20))
 
@@ -102,7 +102,7 @@ def test_however_many_heartbeats_come_between_two_looks_each_node_is_news_once(l
         for number in range(NAMED + 10):
             a.receive(heartbeat(f"n{number:02}", leaving=turn % 2 == 1), 1.0)
     assert sum(map(len, a._news.values())) == 2 * (NAMED + 10)
-    a.look(1.0)
+    a.poll(1.0)
     names = ", ".join(f"n{number:02}" for number in range(NAMED))
     assert log.messages == [f"peers are up: {names} and 10 more", f"peers stopped: {names} and 10 more"]
 
@@ -110,23 +110,23 @@ def test_however_many_heartbeats_come_between_two_looks_each_node_is_news_once(l
 def test_an_outage_of_this_node_makes_no_peer_silent(log: pytest.LogCaptureFixture) -> None:
     a = listening()
     a.receive(heartbeat("b"), 1.0)
-    a.look(1.0)
+    a.poll(1.0)
     a._status.nats_connected = False
-    a.look(1000.0)
+    a.poll(1000.0)
     assert states(a) == {"b": "unknown"}
     a._status.nats_connected = True
-    a.look(1001.0)
+    a.poll(1001.0)
     assert states(a) == {"b": "unknown"}, "it has its time to be heard"
     a.receive(heartbeat("b"), 1002.0)
-    a.look(1003.0)
+    a.poll(1003.0)
     assert log.messages == ["peers are up: b"]
 
 
 def test_a_known_peer_that_is_never_heard_is_silent(log: pytest.LogCaptureFixture) -> None:
     a = listening()
     a.expect(["a", "b"])
-    a.look(0.0)
-    a.look(LEFT)
+    a.poll(0.0)
+    a.poll(LEFT)
     assert states(a) == {"b": "silent"}
     assert log.messages == ["peers are silent: b (no heartbeat since this node's start)"]
 
@@ -134,12 +134,12 @@ def test_a_known_peer_that_is_never_heard_is_silent(log: pytest.LogCaptureFixtur
 def test_a_peer_that_stops_is_not_silent(log: pytest.LogCaptureFixture) -> None:
     a = listening()
     a.receive(heartbeat("b"), 1.0)
-    a.look(1.0)
+    a.poll(1.0)
     a.receive(heartbeat("b", leaving=True), 2.0)
-    a.look(1000.0)
+    a.poll(1000.0)
     assert states(a) == {"b": "stopped"}
     a.receive(heartbeat("b"), 1001.0)
-    a.look(1002.0)
+    a.poll(1002.0)
     assert log.messages == ["peers are up: b", "peers stopped: b", "peers are up: b"]
 
 
@@ -159,7 +159,7 @@ def test_a_peer_within_its_own_interval_never_counts_as_silent(beats: list[tuple
     for every, late in beats:
         a.receive(heartbeat("b", every=every), now)
         now += min(every * 1.2 + late * every / 5, every * MISSED)
-        a.look(now)
+        a.poll(now)
         assert states(a) == {"b": "up"}
 
 
@@ -192,7 +192,7 @@ def test_no_bytes_make_a_heartbeat_raise(data: bytes) -> None:
     if found is not None:
         a = listening()
         a.receive(found, 1.0)
-        a.look(2.0)
+        a.poll(2.0)
         assert a._status.report()["peers"] is not None
 
 

@@ -30,17 +30,17 @@ def test_a_wait_is_told_once_when_it_lasts_and_once_when_it_is_over(told: pytest
     join, nats = status.part("join"), status.part("nats")
     nats.ok()
     join.waiting("another connection holds the lock")
-    telling.look(now)
+    telling.poll(now)
     assert told.messages == [], "a moment's wait is nothing to write down"
     for _ in range(3):
-        telling.look(now + LATER)
+        telling.poll(now + LATER)
     (line,) = told.messages
     assert line.startswith("join: another connection holds the lock")
     join.waiting("the same wait, in other words")
-    telling.look(now + SHOWN_AFTER + 2)
+    telling.poll(now + SHOWN_AFTER + 2)
     join.ok()
-    telling.look(now + 60)
-    telling.look(now + 90)
+    telling.poll(now + 60)
+    telling.poll(now + 90)
     assert told.messages[1:] == ["join: resumed after 60 s"]
 
 
@@ -49,7 +49,7 @@ def test_a_long_wait_is_one_line_a_minute_however_its_words_change(told: pytest.
     telling, now = WaitLog(status), time.monotonic()
     for second in range(300):
         status.part("nats").waiting(f"try {second}")
-        telling.look(now + second)
+        telling.poll(now + second)
     assert len(told.messages) == 5
 
 
@@ -59,7 +59,7 @@ def test_a_wait_that_ends_and_begins_again_is_told_again(told: pytest.LogCapture
     for state in ("waiting", "failed", "waiting"):
         part.set("ok")
         part.set(state, state)
-        telling.look(time.monotonic() + LATER)
+        telling.poll(time.monotonic() + LATER)
     assert [line.partition(" (")[0] for line in told.messages if "continues" not in line] == [
         "publish: waiting",
         "publish: failed",
@@ -71,7 +71,7 @@ def test_a_failure_is_told_at_once(told: pytest.LogCaptureFixture) -> None:
     status = NodeStatus()
     telling = WaitLog(status)
     status.part("merge").failed("message 3 can't be applied")
-    telling.look(time.monotonic())
+    telling.poll(time.monotonic())
     assert [(record.levelname, record.getMessage()) for record in told.records] == [
         ("ERROR", "merge: message 3 can't be applied")
     ]
@@ -84,9 +84,9 @@ def test_an_event_is_logged_once_and_a_wait_that_was_one_is_not_logged_again(tol
     part.waiting("the connection was lost")
     part.event("the connection was lost", warning=True)
     for seconds in (0, 1, LATER):
-        telling.look(now + seconds)
+        telling.poll(now + seconds)
     part.ok()
-    telling.look(now + LATER)
+    telling.poll(now + LATER)
     assert [(record.levelname, record.getMessage().partition(" after")[0]) for record in told.records] == [
         ("INFO", "nats: connected"),
         ("WARNING", "nats: the connection was lost"),
@@ -125,13 +125,13 @@ def test_one_cause_is_one_line_that_names_what_waits_for_it(told: pytest.LogCapt
     ]
     assert status.waits == waits
     for seconds in range(30):
-        telling.look(now + seconds)
+        telling.poll(now + seconds)
     assert [line.partition(" (")[0] for line in told.messages] == waits
     status.part("nats").ok()
-    telling.look(now + 31)
+    telling.poll(now + 31)
     for name in ("publish", "snapshots", "stream", "merge"):
         status.part(name).ok()
-        telling.look(now + 32)
+        telling.poll(now + 32)
     assert told.messages[2:] == ["nats: resumed after 31 s", "merge: resumed after 32 s"]
 
 
@@ -140,13 +140,13 @@ def test_what_still_waits_when_the_cause_is_over_speaks_for_itself(told: pytest.
     telling, now = WaitLog(status), time.monotonic()
     status.part("nats").waiting("connection refused")
     of_nats(status)
-    telling.look(now + LATER)
+    telling.poll(now + LATER)
     status.part("nats").ok()
     status.part("snapshots").ok()
     status.part("stream").ok()
-    telling.look(now + LATER + 1)
+    telling.poll(now + LATER + 1)
     assert not any(line.startswith("publish") for line in told.messages), "it has its time to continue"
-    telling.look(now + 3 * LATER)
+    telling.poll(now + 3 * LATER)
     assert told.messages[-1].startswith("publish: changes queue: not connected")
 
 
@@ -196,8 +196,8 @@ async def test_a_node_that_is_ready_is_said_to_be_once_with_what_it_has(told: py
             await asyncio.sleep(0)
     log.cancel()
     telling = WaitLog(status)
-    telling.look(status.started + 1.5)
-    telling.look(status.started + 9)
+    telling.poll(status.started + 1.5)
+    telling.poll(status.started + 9)
     first, second = told.messages
     assert first.startswith("ready: database /data/app.db, tables 2, page http://127.0.0.1:8090, after ")
     assert second == "ready: database /data/app.db, tables 2, after 1.5 s"

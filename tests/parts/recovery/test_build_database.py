@@ -28,7 +28,7 @@ from tests.simulation.tails import Tape
 @pytest.fixture(autouse=True)
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
     """Look at once for change sets that hold others up."""
-    monkeypatch.setattr(roll_forward, "LOOK_EVERY", 0.0)
+    monkeypatch.setattr(roll_forward, "POLL_EVERY", 0.0)
 
 
 async def test_it_holds_what_came_after_the_snapshot_logs_from_the_first_write_and_goes_on(newcomer: Newcomer) -> None:
@@ -41,7 +41,7 @@ async def test_it_holds_what_came_after_the_snapshot_logs_from_the_first_write_a
     replica.open()
     assert replica.joined
     assert not have_diverged(replica.connection)
-    assert replica.look() == 1, "what was written at once is pending, and nothing else"
+    assert replica.count_pending() == 1, "what was written at once is pending, and nothing else"
     assert replica.positions()[0].seq == replica.merged_positions()[0].seq == newcomer.group.world.last(0)
     replica.close()
     assert not list(newcomer.options.database.parent.glob(".*")), "nothing is left behind"
@@ -174,7 +174,7 @@ async def test_an_empty_file_shows_no_table_and_then_all_rows_to_whoever_has_it_
     replica.open()
     assert replica.joined
     assert not have_diverged(replica.connection)
-    assert replica.look() == 1, "what was written at once is pending, and nothing else"
+    assert replica.count_pending() == 1, "what was written at once is pending, and nothing else"
     replica.close()
     assert watching.reader.execute("PRAGMA integrity_check").get == "ok"
     watching.reader.close()

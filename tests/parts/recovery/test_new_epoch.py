@@ -130,7 +130,7 @@ async def test_it_goes_on_from_the_beginning_and_brings_what_it_knows_beyond(clu
     await cluster.repository.save()
     a = await cluster.comes_back()
     assert a.replica.positions()[0].seq == 0, "what was done since comes in its order"
-    assert a.replica.look() == 2
+    assert a.replica.count_pending() == 2
     assert dict(a.run("SELECT id, v FROM t")) == {"both": "by a", "only a": "of a"}
 
 
@@ -142,7 +142,7 @@ async def test_without_the_beginning_it_brings_rows_and_undoes_nothing(cluster: 
     a = await cluster.comes_back()
     assert a.replica.positions()[0].seq == 1
     assert dict(a.run("SELECT id, v FROM t")) == {"both": "at first", "only a": "of a", "since": "of b"}
-    assert a.replica.look() == 1, "nothing but the row that only this node has is published"
+    assert a.replica.count_pending() == 1, "nothing but the row that only this node has is published"
     assert [conflict.overruled for conflict in a.replica.conflicts()] == ["by a"]
 
 

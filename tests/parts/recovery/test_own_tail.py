@@ -66,7 +66,7 @@ async def test_a_node_that_comes_back_folds_its_own_change_sets_with_the_work_of
     monkeypatch: pytest.MonkeyPatch,
     shards: int,
 ) -> None:
-    monkeypatch.setattr(roll_forward, "LOOK_EVERY", 60.0)
+    monkeypatch.setattr(roll_forward, "POLL_EVERY", 60.0)
     spent = {}
     for writer in ("itself", "another"):
         folder = tmp_path / writer

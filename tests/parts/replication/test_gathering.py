@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from harmonylite.model import ChangeSetId
-from harmonylite.replication.sender import GATHER, LOOKS, PATIENCE, Sender, SenderSettings, pause_after
+from harmonylite.replication.sender import GATHER, PATIENCE, POLLS, Sender, SenderSettings, pause_after
 from harmonylite.status import NodeStatus
 
 
@@ -164,7 +164,7 @@ async def test_after_a_lone_write_it_never_stops_listening() -> None:
 
 
 async def test_a_commit_that_is_heard_before_it_can_be_seen_is_found_without_another_wait() -> None:
-    commits = Commits([], alarms=1, late=[9], after=len(LOOKS))
+    commits = Commits([], alarms=1, late=[9], after=len(POLLS))
     await commits.until_asleep()
     assert (commits.events, commits.waits) == (["sent 9"], 2), "for the event, and for the next one"
 

@@ -30,7 +30,7 @@ def _refused(patch: pytest.MonkeyPatch, times: list[float]) -> None:
         raise DatabaseError(WHAT)
 
     patch.setattr(Receiver, "_on_thread", refuse)
-    patch.setattr(Receiver, "_look_around", lambda _: refuse())
+    patch.setattr(Receiver, "_recheck", lambda _: refuse())
 
 
 def _deviates(patch: pytest.MonkeyPatch, times: list[float]) -> None:
@@ -43,7 +43,7 @@ def _deviates(patch: pytest.MonkeyPatch, times: list[float]) -> None:
     async def recover(*_: object) -> None:
         await asyncio.sleep(0)
 
-    patch.setattr(SchemaResync, "look", watch)  # what the watch that runs now calls
+    patch.setattr(SchemaResync, "check", watch)  # what the watch that runs now calls
     patch.setattr(Recovery, "watch", watch)
     patch.setattr(Recovery, "recover", recover)
 

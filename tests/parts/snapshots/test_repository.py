@@ -150,7 +150,7 @@ async def test_a_store_out_of_reach_says_nothing_against_the_newest_one(place: P
             await repository.fetch()
         assert not isinstance(caught.value, SnapshotDamagedError | ObjectMissingError)
         with pytest.raises(SnapshotError):
-            await repository.look_at((await repository.candidates())[0])
+            await repository.check((await repository.candidates())[0])
     assert repository.damaged == set()
     away.rename(place.folder)
     fetched = await repository.fetch()
@@ -179,11 +179,11 @@ async def test_a_store_that_was_just_configured_lacks_the_newest_one(place: Plac
     await saved(place, repository, 1, 2)
     newest = await repository.newest()
     assert newest is not None
-    await repository.look_at(newest)
+    await repository.check(newest)
     assert repository.damaged == set()
     for path in list(place.folder.rglob("snapshot-*")):
         path.unlink()
-    await repository.look_at(newest)
+    await repository.check(newest)
     assert repository.damaged == {newest.name}
     assert "is not in" in place.status.part("snapshots").reason
     place.mirror.at(4)

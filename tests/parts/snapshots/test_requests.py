@@ -81,7 +81,7 @@ class Member:
         """Find that the newest snapshot is of no use, and ask for another, as a node that joins does."""
         newest = await self.repository.newest()
         if newest is not None:
-            await self.repository.look_at(newest)
+            await self.repository.check(newest)
         assert await self.requests.request_snapshot()
 
 
@@ -173,16 +173,16 @@ async def test_a_running_node_whose_store_is_another_one_leaves_the_saving_to_th
     shard.position, shard.resume, shard.most = 80, 81, 90
     for _ in range(3):
         scheduler._asked = float("-inf")
-        await scheduler._look()
+        await scheduler._poll()
     assert strange.saved == 0
     assert "is not in this node's store" in strange.status.part("snapshots").reason
     await holder.lease.release()
-    await scheduler._look()
+    await scheduler._poll()
     assert not strange.lease.held, "what it saved there, nobody else would find"
     scheduler._asked = float("-inf")
     for path in (holder.repository._store._folder).iterdir():  # type: ignore[attr-defined]
         (strange.repository._store._folder / path.name).write_bytes(path.read_bytes())  # type: ignore[attr-defined]
-    await scheduler._look()
+    await scheduler._poll()
     assert strange.status.part("snapshots").state == "ok", "its store has the newest one by now"
     assert strange.saved == 1
 

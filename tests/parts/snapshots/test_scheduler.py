@@ -52,10 +52,10 @@ class Place:
         target.write_bytes(b"a mirror")
         return Lineage(self.history, {0: Position(0, seq, seq + 1, "then")}, {name: {} for name in self.past})
 
-    async def look(self) -> int:
-        """Look once; return where the newest snapshot stands."""
+    async def poll(self) -> int:
+        """Poll once; return where the newest snapshot stands."""
         self.scheduler._asked = float("-inf")
-        await self.scheduler._look()
+        await self.scheduler._poll()
         newest = await self.repository.newest()
         return -1 if newest is None else newest.positions[0]
 
@@ -71,87 +71,87 @@ def other(link: NatsLink, tmp_path: Path) -> Place:
 
 
 async def test_the_holder_saves_at_a_third_and_anybody_at_a_half(holder: Place, other: Place) -> None:
-    assert await holder.look() == 0, "there is none: anyone who comes first saves one"
+    assert await holder.poll() == 0, "there is none: anyone who comes first saves one"
     assert holder.lease.held
     holder.at(29)
-    assert await holder.look() == 0
+    assert await holder.poll() == 0
     holder.at(30)
     other.at(30)
-    assert await other.look() == 0, "the others leave it to the holder"
-    assert await holder.look() == 30
+    assert await other.poll() == 0, "the others leave it to the holder"
+    assert await holder.poll() == 30
     other.at(75)
-    assert await other.look() == 75, "the holder is slow: anybody does it"
+    assert await other.poll() == 75, "the holder is slow: anybody does it"
 
 
 async def test_a_node_that_has_not_caught_up_saves_nothing(holder: Place) -> None:
     holder.status.caught_up = False
-    assert await holder.look() == -1
+    assert await holder.poll() == -1
 
 
 async def test_a_wanted_snapshot_is_saved_by_the_holder_and_by_whoever_wants_it_when_the_holder_does_not(
     holder: Place, other: Place
 ) -> None:
-    await holder.look()
+    await holder.poll()
     serving = asyncio.create_task(holder.scheduler.serve())
     for place in (holder, other):
         place.at(5)
-    assert (await holder.look(), await other.look()) == (0, 0)
+    assert (await holder.poll(), await other.poll()) == (0, 0)
     await asyncio.sleep(0)  # the holder listens
     other.scheduler.want()
-    assert await other.look() == 0, "the holder is asked"
+    assert await other.poll() == 0, "the holder is asked"
     await eventually(holder.scheduler._wanted.is_set, "the holder hears of it")
-    assert await holder.look() == 5
+    assert await holder.poll() == 5
     serving.cancel()
     other.at(6)
     other.scheduler.want()
-    assert await other.look() == 5
+    assert await other.poll() == 5
     other.scheduler._wanted_first -= PATIENCE
     other.scheduler.want()
-    assert await other.look() == 6, "the holder does not hear"
+    assert await other.poll() == 6, "the holder does not hear"
     other.scheduler.want()
     saved = other.status.counters.snapshots_saved
-    await other.look()
+    await other.poll()
     assert other.status.counters.snapshots_saved == saved, "another one would be the same"
 
 
 async def test_a_change_set_under_way_is_no_reason_to_save_the_same_again_and_counts_once_it_is_whole(
     holder: Place,
 ) -> None:
-    assert await holder.look() == 0
+    assert await holder.poll() == 0
     holder.at(80)
     shard = holder.status.shard(0)
     shard.resume = 1
-    assert await holder.look() == 0, "what a new node needs would not be less"
+    assert await holder.poll() == 0, "what a new node needs would not be less"
     shard.resume = 81
-    assert await holder.look() == 80
+    assert await holder.poll() == 80
     holder.at(82)
     shard.first = 82
-    assert await holder.look() == 82, "the stream forgot what the newest needs, for whatever reason"
+    assert await holder.poll() == 82, "the stream forgot what the newest needs, for whatever reason"
 
 
 async def test_a_pointer_into_the_past_is_set_forward(holder: Place) -> None:
     """NATS may forget in a power cut that the pointer continued to another history."""
-    assert await holder.look() == 0
+    assert await holder.poll() == 0
     holder.history, holder.past = "new", ("",)
     holder.at(3)
-    assert await holder.look() == 3
+    assert await holder.poll() == 3
     holder.history, holder.past = "one that nobody knows", ()
     holder.at(4)
-    assert await holder.look() == 3, "that one is taken up, not overruled"
+    assert await holder.poll() == 3, "that one is taken up, not overruled"
 
 
 async def test_a_node_with_another_store_saves_a_snapshot_there_by_itself(
     holder: Place, link: NatsLink, tmp_path: Path
 ) -> None:
     holder.at(5)
-    assert await holder.look() == 5
+    assert await holder.poll() == 5
     saved = holder.status.counters.snapshots_saved
-    assert await holder.look() == 5
+    assert await holder.poll() == 5
     assert holder.status.counters.snapshots_saved == saved
     new = Place(link, tmp_path, "a")
     new.at(5)
     new.repository._store = new.repository.catalog._store = JetStreamObjects(link, StreamSettings(), bucket="another")
-    await new.look()
+    await new.poll()
     assert new.status.counters.snapshots_saved == 1
     assert [snapshot.positions for snapshot in await new.repository.catalog.listed()] == [{0: 5}]
     assert new.repository.damaged == set()

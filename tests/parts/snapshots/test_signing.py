@@ -119,7 +119,7 @@ async def test_a_look_at_the_newest_sees_that_members_could_not_use_it(place: Pl
     member = with_key(place.repository(), Signing(pair()))
     newest = await member.newest()
     assert newest is not None
-    await member.look_at(newest)
+    await member.check(newest)
     assert member.damaged == {name}, "so this node saves one that is signed"
 
 

@@ -279,7 +279,7 @@ async def test_the_room_is_looked_at_while_bytes_come(tmp_path: Path, monkeypatc
     store = DirectoryStore(tmp_path, owner="a")
     (tmp_path / "plain").write_bytes(os.urandom(9_000_000))
     digest = pack(tmp_path / "plain", tmp_path / "packed")
-    monkeypatch.setattr(archive, "LOOK_BYTES", 1 << 20)
+    monkeypatch.setattr(archive, "CHECK_BYTES", 1 << 20)
     unpack_into = tmp_path / "out"
     monkeypatch.setattr("os.statvfs", room(archive.MARGIN_BYTES - 1))
     with pytest.raises(SnapshotRoomError):

@@ -33,7 +33,7 @@ def test_the_four_known_names_are_there_under_namespace_and_subsystem() -> None:
     status = running_status()
     status.counters.published_rows, status.pending_rows = 5, 3
     for seconds in (0.0004, 0.004, 0.04):
-        status.look_time.observe(seconds)
+        status.poll_time.observe(seconds)
     status.capture_time.observe(0.25)
     found = samples(status, namespace="ns", subsystem="sub")
     assert found["ns_sub_published"] == 5

@@ -82,7 +82,7 @@ class Applying:
         self._node, self._session = node, session
         self._flights: dict[int, Flight] = {}
         self._back: Flight | None = None
-        others.look_within_commits(connection)
+        others.check_within_commits(connection)
         self.unnoted = 0
 
     @contextmanager
@@ -105,7 +105,7 @@ class Applying:
         tables = self.installed.by_id
         if not named and self.many_new():
             return None
-        log_id = self._log.refresh(tables, look=named)
+        log_id = self._log.refresh(tables, unread=named)
         self._log.keep_images(tables, log_id)
         return Flight(log_id, self.folds, self.seen())
 
@@ -122,7 +122,7 @@ class Applying:
         return self._log.seen()
 
     @contextmanager
-    def looking(self, doing: str = "look at the log") -> Iterator[None]:
+    def reading(self, doing: str = "read the log") -> Iterator[None]:
         """Run a transaction that reads, with the schema as installed. Raises SchemaMovedError."""
         with self.unit(doing):
             self.same_schema()
@@ -130,7 +130,7 @@ class Applying:
 
     def compare(self) -> list[TableDifference]:
         """Return how database and mirror differ in every table; see `Replica.compare`. Raises SchemaMovedError."""
-        with self.looking("compare database and mirror"):
+        with self.reading("compare database and mirror"):
             self._log.refresh(self.installed.by_id)
             return [compare(self._connection, table, unlogged=True) for table in self.installed.tables.values()]
 

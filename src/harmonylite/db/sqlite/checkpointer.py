@@ -115,7 +115,7 @@ class Checkpointer:
         try:
             while not self._ended and pause <= LONGEST:
                 time.sleep(pause)
-                pause = TICK if tended.look() else 2 * pause
+                pause = TICK if tended.poll() else 2 * pause
         finally:
             tended.let_go()
 
@@ -156,9 +156,9 @@ class CheckpointedWal:
         """Whether a reader is held."""
         return self._held is not None
 
-    def look(self) -> bool:
+    def poll(self) -> bool:
         """Do what the log's length asks for; False if it has not changed since the last check."""
-        if self._file.look():
+        if self._file.overwritten():
             return False
         try:
             length, copied = self._length()
@@ -206,7 +206,7 @@ class CheckpointedWal:
         self.long = False
         with suppress(apsw.BusyError):
             length, copied = self._length()
-            if length == copied and not self._file.look():
+            if length == copied and not self._file.overwritten():
                 self._checkpointer.wal_checkpoint("main", apsw.SQLITE_CHECKPOINT_TRUNCATE)
 
     def _length(self) -> tuple[int, int]:
@@ -215,7 +215,7 @@ class CheckpointedWal:
         return max(0, length), max(0, copied)
 
     def _copy(self) -> None:
-        if self._file.look():  # then nothing of the log may get into it
+        if self._file.overwritten():  # then nothing of the log may get into it
             return
         with suppress(apsw.BusyError):  # another connection does it just now
             self._checkpointer.wal_checkpoint("main", apsw.SQLITE_CHECKPOINT_PASSIVE)

@@ -21,14 +21,14 @@ CODEC = Codec("what the last stop noted", dict[str, list[list[int]] | None])
 
 def note(folder: Path, files: Iterable[Path]) -> None:
     """Record the state of ``files`` in ``folder``, once this process has closed them; raises OSError."""
-    (folder / NOTE).write_bytes(CODEC.encode({str(file): _look(file) for file in files}))
+    (folder / NOTE).write_bytes(CODEC.encode({str(file): _stat(file) for file in files}))
 
 
 def taken(folder: Path) -> set[Path]:
     """Return the files that are as the last stop noted, and forget what it noted; empty after any other end."""
     try:
         found = CODEC.decode((folder / NOTE).read_bytes())
-        same = {Path(name) for name, look in found.items() if look is not None and look == _look(Path(name))}
+        same = {Path(name) for name, stat in found.items() if stat is not None and stat == _stat(Path(name))}
     except (OSError, ForeignError):
         return set()
     finally:
@@ -38,15 +38,15 @@ def taken(folder: Path) -> set[Path]:
     return same
 
 
-def _look(file: Path) -> list[list[int]] | None:
+def _stat(file: Path) -> list[list[int]] | None:
     """Return what identifies the present file and its write-ahead log; None when there is no file."""
-    looks = []
+    stats = []
     for path in (file, Path(f"{file}-wal")):
         try:
             found = path.stat()
         except OSError:
-            looks.append([0, 0, 0, 0])
+            stats.append([0, 0, 0, 0])
             continue
         # an empty log comes and goes with the connections
-        looks.append([found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns] if found.st_size else [0, 0, 0, 0])
-    return looks if looks[0][2] else None
+        stats.append([found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns] if found.st_size else [0, 0, 0, 0])
+    return stats if stats[0][2] else None

@@ -36,7 +36,7 @@ READ_MARKS = range(123, 128)
 MARKS_AT = 100
 """Where the positions of the read marks are, five numbers of four bytes: a mark that moved was let go in between."""
 
-LOOK = 0.00025
+POLL_EVERY = 0.00025
 """Seconds between polls while waiting for others: an application may release its lock for a millisecond or two only."""
 SHORT = 0.002
 """Seconds within which most read transactions end; up to then the polls are faster."""
@@ -82,7 +82,7 @@ class OtherTransactions:
         self._refused = self._gives_way = False
         self._since: dict[Lock, float] = {}
         self._background: set[Lock] = set()
-        self._looked = self._thought = 0.0
+        self._polled = self._thought = 0.0
 
     def close(self) -> None:
         """Ask no more; no connection of this process has the database open any more."""
@@ -94,7 +94,7 @@ class OtherTransactions:
         """Return whether another process has a transaction open at all; safe from any thread."""
         return self._descriptor >= 0 and bool(self._held())
 
-    def look_within_commits(self, connection: apsw.Connection) -> None:
+    def check_within_commits(self, connection: apsw.Connection) -> None:
         """Let `politely` check once more within commits of ``connection``, when only the writing is left."""
         connection.set_commit_hook(lambda: self._refuse(connection))
 
@@ -127,7 +127,7 @@ class OtherTransactions:
         return time.monotonic() + self._patience
 
     def wait(self, until: float, *, again: bool = False) -> None:
-        """Wait until no other transaction is open, at most ``until``; ``again``: look at the next commit, too.
+        """Wait until no other transaction is open, at most ``until``; ``again``: check the next commit, too.
 
         Of processes that think within transactions the end of one is waited for, also where none is open at first: most
         begin the next one after a short pause, and how much of that is left is unknown.
@@ -139,7 +139,7 @@ class OtherTransactions:
             self._ends, self._locked = until if again else 0.0, time.monotonic()
 
     def _rest(self, until: float) -> None:
-        """Look until another transaction is open, or it is ``until``."""
+        """Poll until another transaction is open, or it is ``until``."""
         while time.monotonic() < until and not self.busy():
             self._pause(SOON)
 
@@ -147,7 +147,7 @@ class OtherTransactions:
         """Make SQLite roll back instead of a commit, where another connection has begun to read and does not end
         soon.
 
-        Nothing else is done after the last look: what is left is the writing itself.
+        Nothing else is done after the last poll: what is left is the writing itself.
         """
         until, self._ends, now = self._ends, 0.0, time.monotonic()
         if now >= until:
@@ -167,13 +167,13 @@ class OtherTransactions:
             raise GiveWayError
 
     def _free(self, until: float, pause: Callable[[float], object] = time.sleep) -> bool:
-        """Look until no other transaction is open; False when it is ``until`` before that."""
+        """Poll until no other transaction is open; False when it is ``until`` before that."""
         begun = time.monotonic()
         while self.busy():
             now = time.monotonic()
             if now >= until:
                 return False
-            pause(SOON if now - begun < SHORT else LOOK)
+            pause(SOON if now - begun < SHORT else POLL_EVERY)
         return True
 
     def busy(self) -> bool:
@@ -182,9 +182,9 @@ class OtherTransactions:
             return False
         now = time.monotonic()
         held = self._held()
-        if now - self._looked > CONTINUOUS:
+        if now - self._polled > CONTINUOUS:
             self._since.clear()
-        self._looked = now
+        self._polled = now
         self._background &= held
         self._since = {lock: self._since.get(lock, now) for lock in held}
         self._background |= {lock for lock, since in self._since.items() if now - since >= WAITED_FOR * self._patience}
@@ -232,7 +232,7 @@ class OtherTransactions:
         """Wait until no process has committed for a moment, at most ``until``."""
         seen, since = self.seen(), time.monotonic()
         while (now := time.monotonic()) < until and now - since < PAUSE:
-            self._pause(LOOK)
+            self._pause(POLL_EVERY)
             if (found := self.seen()) != seen:
                 seen, since = found, now
 

@@ -48,7 +48,7 @@ _AT_READ, _AT_WRITE, _AT_MAP, _AT_LOCK = 2, 3, 13, 14
 _TAKE, _LET_GO = 2 | 4, 1 | 4
 """Flags of a shared lock on the ``-shm``."""
 
-Look = tuple[int, int, int, int]
+Stat = tuple[int, int, int, int]
 """Which file it is (two numbers), when it was last written, in nanoseconds, and its size."""
 
 
@@ -63,7 +63,7 @@ class Checkpointed(NamedTuple):
     begun: int
 
 
-Sight = tuple[Look, Checkpointed, bytes]
+Sight = tuple[Stat, Checkpointed, bytes]
 """The file at one moment; its header last."""
 
 
@@ -93,8 +93,8 @@ class Seen:
 
     def saw(self, sight: Sight) -> None:
         """The file is like that now."""
-        self.last = look, state, header = sight
-        noted = Noted(look[-1], *state, header)
+        self.last = stat, state, header = sight
+        noted = Noted(stat[-1], *state, header)
         if self._note is not None and noted != self._noted:
             with suppress(OSError):
                 write_private(self._note, CODEC.encode(noted))
@@ -113,7 +113,7 @@ def _read(note: Path) -> Noted | None:
 
 
 class Overwriting:
-    """Looks whether the main database's file was overwritten, between `open` and `close` and on the caller's thread.
+    """Checks whether the main database's file was overwritten, between `open` and `close` and on the caller's thread.
 
     ``wal``: whether it has a log. Once it was overwritten, what the connection has cached is wrong; close it then.
     """
@@ -124,7 +124,7 @@ class Overwriting:
         self._file: ctypes.c_void_p | None = None
 
     def open(self, connection: apsw.Connection) -> None:
-        """Look at the file of a connection that has read, from now on."""
+        """Check the file of a connection that has read, from now on."""
         pointer = ctypes.c_void_p()
         connection.file_control("main", apsw.SQLITE_FCNTL_FILE_POINTER, ctypes.addressof(pointer))
         methods = ctypes.cast(pointer, ctypes.POINTER(ctypes.POINTER(ctypes.c_void_p)))[0]
@@ -134,15 +134,15 @@ class Overwriting:
         )
         self._file = pointer
         with suppress(OSError):
-            if self._seen.last is not None and self._seen.last[0][:2] != self._look()[:2]:  # another file has the name
+            if self._seen.last is not None and self._seen.last[0][:2] != self._stat()[:2]:  # another file has the name
                 self._seen.last, self._seen.found = None, False
-        self.look()
+        self.overwritten()
 
     def close(self) -> None:
-        """Look no more: the connection is closed next."""
+        """Check no more: the connection is closed next."""
         self._file = None
 
-    def look(self) -> bool:
+    def overwritten(self) -> bool:
         """Return whether the file was overwritten since it was last seen.
 
         False, too, while that is unknown; the next check compares with what was known before then.
@@ -156,45 +156,45 @@ class Overwriting:
 
     def check(self) -> None:
         """Raise DatabaseOverwrittenError where it was overwritten."""
-        if self.look():
+        if self.overwritten():
             raise DatabaseOverwrittenError(self._path)
 
     def _compare(self) -> bool:
-        state, look, seen = self._checkpointed(), self._look(), self._seen.last
-        if seen is not None and look == seen[0]:
+        state, stat, seen = self._checkpointed(), self._stat(), self._seen.last
+        if seen is not None and stat == seen[0]:
             if state.begun == state.copied:
-                self._seen.saw((look, state, seen[2]))
+                self._seen.saw((stat, state, seen[2]))
             return False
         header = self._header()
-        if (state, look) != (self._checkpointed(), self._look()):
+        if (state, stat) != (self._checkpointed(), self._stat()):
             return False
-        if seen is None or seen[0][:2] != look[:2]:
-            self._seen.saw((look, state, header))
+        if seen is None or seen[0][:2] != stat[:2]:
+            self._seen.saw((stat, state, header))
             return False
         if seen[1] == state and state.begun == state.copied:
-            return self._unexplained(state, look, seen)
-        self._seen.saw((look, state, header))
+            return self._unexplained(state, stat, seen)
+        self._seen.saw((stat, state, header))
         # a checkpoint wrote it, or was cut off; none brings another version into a header
         return header != seen[2] and not says_wal(header)
 
-    def _unexplained(self, state: Checkpointed, look: Look, seen: Sight) -> bool:
+    def _unexplained(self, state: Checkpointed, stat: Stat, seen: Sight) -> bool:
         """Return whether no checkpoint made the file, as ``seen`` before, what it is now."""
         with self._no_checkpoint() as alone:
             now = self._header()
-            if not alone or (state, look) != (self._checkpointed(), self._look()):
+            if not alone or (state, stat) != (self._checkpointed(), self._stat()):
                 return False
-            self._seen.saw((look, state, now))
-        return (look[-1], now) != (seen[0][-1], seen[2])
+            self._seen.saw((stat, state, now))
+        return (stat[-1], now) != (seen[0][-1], seen[2])
 
     def copy(self, target: Path) -> bool:
         """Write the file as it is, without its log, over the file ``target``; False: it was written meanwhile."""
-        look, state, header = self._look(), self._checkpointed(), self._header()
-        size = look[-1]
+        stat, state, header = self._stat(), self._checkpointed(), self._header()
+        size = stat[-1]
         with target.open("wb") as file:
             for start in range(0, size, CHUNK):
                 file.write(self._bytes(start, min(CHUNK, size - start)))
-        self._seen.saw((look, state, header))
-        return (look, state) == (self._look(), self._checkpointed())
+        self._seen.saw((stat, state, header))
+        return (stat, state) == (self._stat(), self._checkpointed())
 
     def say_wal(self) -> None:
         """Let the file's header say that there is a log, which holds all of the file: until that is copied, a process
@@ -204,9 +204,9 @@ class Overwriting:
             return
         if code := self._write(self._file, WAL_VERSIONS, len(WAL_VERSIONS), VERSIONS_AT):
             raise OSError(f"SQLite's error {code} at the header of {self._path}")
-        self._seen.saw((self._look(), self._checkpointed(), self._header()))
+        self._seen.saw((self._stat(), self._checkpointed(), self._header()))
 
-    def _look(self) -> Look:
+    def _stat(self) -> Stat:
         found = os.stat(self._path)  # noqa: PTH116 - half the time of Path.stat, and it is asked at each commit
         return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size
 

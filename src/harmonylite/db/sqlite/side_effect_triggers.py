@@ -33,14 +33,14 @@ _HEAD = pattern(rf"CREATE\s+TRIGGER\s+(?:IF\s+NOT\s+EXISTS\s+)?(?:{_NAME}\s*\.\s
 
 @dataclass
 class Examined:
-    """What came of a look at triggers. ``writes``: tables that each writes itself; ``errors``: why one can't run."""
+    """The result of examining triggers. ``writes``: tables that each writes itself; ``errors``: why one can't run."""
 
     writes: dict[str, set[str]]
     errors: dict[str, str]
 
 
 def examine(path: Path, triggers: Sequence[tuple[str, str, str]]) -> Examined:
-    """Look at triggers (name, table or view, definition), each for itself. Raises DatabaseError.
+    """Examine triggers (name, table or view, definition), each for itself. Raises DatabaseError.
 
     An authorizer sees on EXPLAIN what a trigger writes. One that can't run (it calls a function that is missing here)
     is left out, and those that write what it alone makes writable (INSTEAD OF a view's insert) are then as well.

@@ -44,17 +44,17 @@ class ChangeLog:
         """Return the id up to which the log is done with."""
         return int(value(self._connection, f"SELECT value FROM main.{quote(STATE)} WHERE name = 'cleared'") or 0)
 
-    def refresh(self, tables: Mapping[int, TrackedTable], *, above: bool = True, look: bool = True) -> int:
+    def refresh(self, tables: Mapping[int, TrackedTable], *, above: bool = True, unread: bool = True) -> int:
         """Take over what was logged since the last time; return the newest id of the log.
 
-        ``above``: and the rows above the watermarks; ``look``: those `find_above_watermark` did not just read.
+        ``above``: and the rows above the watermarks; ``unread``: those `find_above_watermark` did not just read.
         """
         newest = int(value(self._connection, f"SELECT max(id) FROM main.{quote(LOG)}") or 0)
         if newest > self._known:
             self._take_entries(tables, newest)
             self._known = newest
         if above:
-            if look:
+            if unread:
                 self.find_above_watermark(tables)
             for number, top in self._above.items():
                 table = tables[number]
@@ -149,7 +149,7 @@ class ChangeLog:
         for table in tables:
             if table.logged:
                 logged = table.scratch("logged")
-                # no key was logged later than the newest id that was taken over: without a WHERE it costs no row a look
+                # no key was logged after the newest id that was taken over: without a WHERE no row is compared
                 later = "" if self._known <= upto else f" WHERE id <= {upto}"
                 self._connection.execute(f"DELETE FROM {logged}{later}")
                 table.logged = int(value(self._connection, f"SELECT count(*) FROM {logged}"))

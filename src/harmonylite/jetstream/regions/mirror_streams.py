@@ -26,7 +26,7 @@ from harmonylite.status import NodeStatus, Part
 
 log = logging.getLogger(__name__)
 
-LOOK_EVERY = 2.0
+CHECK_EVERY = 2.0
 """Seconds between checks of the primary region from another one.
 
 In the primary region itself they are three times as many.
@@ -185,7 +185,7 @@ class RegionWatch:
         status: NodeStatus,
         *,
         rejoin: Callable[[], Awaitable[object]],
-        every: float = LOOK_EVERY,
+        every: float = CHECK_EVERY,
         wall: Callable[[], float] = time.time,
         after: Callable[[RegionWatch], Awaitable[None]] | None = None,
     ) -> None:
@@ -206,12 +206,12 @@ class RegionWatch:
         status.region = {"region": home.region, "primary": home.now}
 
     async def run(self) -> None:
-        """Look without end."""
+        """Check without end."""
         retry = Retry(log, "looking at the regions' streams", Backoff(first=self._every, most=3 * self._every))
         while True:
             pause = self._every * (3 if self._home.here else 1)
             try:
-                await self.look()
+                await self.check()
                 if self._after is not None:
                     await self._after(self)
             except StreamError as error:
@@ -225,8 +225,8 @@ class RegionWatch:
         """Seconds for which the primary region has been out of reach, 0.0 while it answers."""
         return time.monotonic() - self._lost_at if self._lost >= LOSSES else 0.0
 
-    async def look(self) -> None:
-        """Look once and update the status. Raises StreamError when this region's own streams can't be asked."""
+    async def check(self) -> None:
+        """Check once and update the status. Raises StreamError when this region's own streams can't be asked."""
         own = [await self._own(shard) for shard in self._shards]
         self._home.follow(own[0].role)
         start = time.monotonic()

@@ -36,8 +36,8 @@ COPY_SECONDS = 60.0
 """How long the copies may take to have everything, while nothing is taken anywhere; then the move is undone."""
 
 
-LOOK_AGAIN = 0.05
-"""Seconds between looks at how far a copy is."""
+POLL_EVERY = 0.05
+"""Seconds between polls of how far a copy is."""
 
 
 class MoveError(HarmonyLiteError):
@@ -66,7 +66,7 @@ async def promote(link: NatsLink, settings: StreamSettings, home: PrimaryRegion,
         )
     copies = [(shard, details) for shard, details in zip(shards, own, strict=True) if details.role.copy_of]
     there = await _reached(copies, force=force)
-    former = home.now  # the node's own look at its streams may say otherwise before this is through
+    former = home.now  # the node's own check of its streams may say otherwise before this is through
     if force:
         await _take_over(shards, settings)
         said = [f"region {home.region} is the primary region now; region {former} was not asked"]
@@ -164,7 +164,7 @@ async def _shut_all(copies: Sequence[tuple[RegionStream, Details]], there: Seque
 async def _whole(copy: Stream, order: Stream) -> None:
     end = (await order.details()).info
     while (await copy.details()).info.last < end.last:  # noqa: ASYNC110 - another server decides, not a task of ours
-        await asyncio.sleep(LOOK_AGAIN)
+        await asyncio.sleep(POLL_EVERY)
 
 
 async def _open(shard: RegionStream, settings: StreamSettings, details: Details) -> None:
@@ -228,7 +228,7 @@ async def _update(stream: Stream, config: Mapping[str, Any], role: Role) -> None
 
 
 async def _end_consumers(stream: Stream) -> None:
-    """End every consumer, so that each reader looks at the stream again before it gets another message."""
+    """End every consumer, so that each reader checks the stream again before it gets another message."""
     names = as_names(await stream.api.call(f"CONSUMER.NAMES.{stream.name}"))
     for name in names.consumers or []:
         await stream.api.call(f"CONSUMER.DELETE.{stream.name}.{name}")

@@ -80,8 +80,8 @@ class CopyReader(Reader):
 
     async def _opened(self) -> None:
         # Anyone who gives the order a new identity ends the consumers that are open then; this one may have been opened
-        # between that and our look.
-        await self._look()
+        # between that and this check.
+        await self._check()
 
     async def _take(self, pull: PullConsumer) -> list[StreamMessage]:
         if not self._is_copy:

@@ -49,7 +49,7 @@ def test_a_commit_between_capture_and_fold_is_not_lost(group: Group) -> None:
     a.run("INSERT INTO counter VALUES (2, 7, 'later')")
     a.publish()
     a.receive()
-    assert a.replica.look() == 2
+    assert a.replica.count_pending() == 2
     assert group.equal("counter") == [(1, 2, "x"), (2, 7, "later")]
     assert b.run("SELECT count(*) FROM counter") == [(2,)]
 
@@ -145,7 +145,7 @@ def test_changes_that_cancel_out_publish_nothing(group: Group) -> None:
     a.run("INSERT INTO counter VALUES (2, 0, '')")
     a.run("DELETE FROM counter WHERE id = 2")
     a.run("UPDATE counter SET other = other")
-    assert a.replica.look() == 0
+    assert a.replica.count_pending() == 0
     assert a.send() == 0
     assert a.replica.pending_rows() == 0
 

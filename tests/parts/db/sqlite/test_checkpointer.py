@@ -79,15 +79,15 @@ def tended(tmp_path: Path, app: Application) -> Iterator[CheckpointedWal]:
 def held(app: Application, tended: CheckpointedWal) -> int:
     """Let a burst begin; return the length of the log at which a reader is held."""
     app.write_until(HOLD_FROM)
-    assert tended.look()
+    assert tended.poll()
     assert tended.holds
     return app.log()[0]
 
 
 def test_a_log_that_hardly_grows_is_left_alone(app: Application, tended: CheckpointedWal) -> None:
     app.write(HOLD_FROM // 2)
-    assert tended.look(), "it grew"
-    assert not tended.look(), "it did not"
+    assert tended.poll(), "it grew"
+    assert not tended.poll(), "it did not"
     assert not tended.holds
     assert app.log()[1] == 0
 
@@ -125,7 +125,7 @@ def test_in_a_long_burst_the_copy_follows_step_by_step(app: Application, tended:
     length = held(app, tended)
     for _ in range(3):
         app.write_until(length + STEP)
-        assert tended.look()
+        assert tended.poll()
         assert tended.holds
         assert app.log()[1] >= length + STEP
         length = app.log()[0]
@@ -136,9 +136,9 @@ def test_after_a_burst_all_is_copied_and_the_log_begins_anew(
     app: Application, tended: CheckpointedWal, more: int
 ) -> None:
     app.write_until(held(app, tended) + more)
-    assert tended.look()
+    assert tended.poll()
     for _ in range(PATIENCE):
-        assert not tended.look()
+        assert not tended.poll()
     assert not tended.holds
     length, copied = app.log()
     assert length == copied
@@ -153,7 +153,7 @@ def test_a_burst_without_end_lets_the_log_begin_anew(tmp_path: Path) -> None:
     try:
         for _ in range(60):
             app.write(50)
-            tended.look()
+            tended.poll()
             length = app.log()[0]
             longest, restarts, last = max(longest, length), restarts + (length < last), length
         value = app.value()
@@ -172,9 +172,9 @@ def test_the_applications_own_restart_of_its_log_waits_for_a_moment_only(
     app.write_until(ITS_OWN)
     with pytest.raises(apsw.BusyError):
         app.connection.wal_checkpoint("main", apsw.SQLITE_CHECKPOINT_TRUNCATE)
-    tended.look()
+    tended.poll()
     for _ in range(PATIENCE):
-        tended.look()
+        tended.poll()
     assert app.connection.wal_checkpoint("main", apsw.SQLITE_CHECKPOINT_TRUNCATE) == (0, 0)
 
 
@@ -186,7 +186,7 @@ def test_an_application_that_reads_all_along_keeps_what_it_sees(
     held(app, tended)
     app.write_until(ITS_OWN + COPY_FROM)
     for _ in range(1 + PATIENCE):
-        tended.look()
+        tended.poll()
     assert reader.execute("SELECT v FROM t").get == 0
     assert app.log()[1] < ITS_OWN, "it copies no further than what the reader sees"
     reader.execute("COMMIT")
@@ -198,10 +198,10 @@ def test_room_that_the_log_took_here_is_given_back(tmp_path: Path, app: Applicat
     length = held(app, tended)
     while not tended.long:
         app.write_until(length + STEP)
-        tended.look()
+        tended.poll()
         length = app.log()[0]
     for _ in range(1 + PATIENCE):
-        tended.look()
+        tended.poll()
     wal = tmp_path / "app.db-wal"
     assert wal.stat().st_size > ITS_OWN * 4096
     tended.cut()
@@ -227,7 +227,7 @@ def test_a_database_without_a_write_ahead_log_is_left_alone(tmp_path: Path) -> N
     app = Application(tmp_path / "other.db", mode="delete")
     tended = CheckpointedWal(tmp_path / "other.db")
     app.connection.execute("BEGIN; UPDATE t SET v = v + 1")
-    assert not tended.look()
+    assert not tended.poll()
     tended.cut()
     app.connection.execute("COMMIT")
     tended.close()

@@ -55,12 +55,12 @@ class Side:
     async def last(self, region: str = "") -> int:
         return (await self.stream(region).own.details()).info.last
 
-    async def watched(self, looks: int = 2) -> NodeStatus:
+    async def watched(self, checks: int = 2) -> NodeStatus:
         watch = RegionWatch(
             self.link, self.settings, self.home, self.status, rejoin=lambda: rejoin(self.link, self.settings, self.home)
         )
-        for _ in range(looks):
-            await watch.look()
+        for _ in range(checks):
+            await watch.check()
         return self.status
 
 

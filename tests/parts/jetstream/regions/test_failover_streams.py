@@ -231,11 +231,11 @@ class Region:
         other, _ = (await failover_controller(self.side).copied())[1]
         return Sibling(name, self.side.name, name in self.reaching, {0: (created, last, last + 1), 1: (other, 0, 1)})
 
-    async def look(self) -> None:
-        """Let every node look once, all at the same time."""
+    async def check(self) -> None:
+        """Let every node check once, all at the same time."""
         for watch in self.watches.values():
-            await watch.look()
-        await asyncio.gather(*(node.look(self.watches[name]) for name, node in self.nodes.items()))
+            await watch.check()
+        await asyncio.gather(*(node.check(self.watches[name]) for name, node in self.nodes.items()))
 
 
 async def test_nodes_that_all_miss_home_make_one_failover_and_close_it_when_home_is_back_for_good(
@@ -247,18 +247,18 @@ async def test_nodes_that_all_miss_home_make_one_failover_and_close_it_when_home
     async with asyncio.TaskGroup() as group:
         serving = [group.create_task(node.serve()) for node in region.nodes.values()]
         await _until(lambda: _answering(region, 2))
-        await region.look()
+        await region.check()
         assert not await failover_controller(b).all(), "home answers"
         await a.server.stop()
         region.reaching = {"b2"}
         for _ in range(3):
-            await region.look()
+            await region.check()
         assert not await failover_controller(b).all(), "a sibling still reaches home"
         region.reaching.clear()
         while not (found := await failover_controller(b).all()):
-            await region.look()
+            await region.check()
         assert [(failover.open, failover.starts[0].upto) for failover in found] == [(True, 2)]
-        await region.look()
+        await region.check()
         assert set(region.turned) == {"b1", "b2"}, "both hear of it"
         await a.server.start()
         end = asyncio.get_running_loop().time() + PATIENCE
@@ -266,7 +266,7 @@ async def test_nodes_that_all_miss_home_make_one_failover_and_close_it_when_home
             steady = max(watch.steady for watch in region.watches.values())
             assert steady < STEADY, "now it is back for good"
             assert asyncio.get_running_loop().time() < end
-            await region.look()
+            await region.check()
         assert max(watch.steady for watch in region.watches.values()) == STEADY, "a link that flaps is not back"
         for task in serving:
             task.cancel()
@@ -284,7 +284,7 @@ async def test_none_is_made_where_there_is_nobody_to_converge_with_or_none_is_wa
         await _until(lambda: _answering(region, len(region.nodes)))
         await a.server.stop()
         for _ in range(3):
-            await region.look()
+            await region.check()
         assert region.watches["b1"].unreachable_for > 0
         assert not await failover_controller(b).all()
         for task in serving:

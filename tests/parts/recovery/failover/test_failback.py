@@ -173,7 +173,7 @@ async def test_one_carries_the_others_follow_and_what_changed_since_stays(nodes:
     await a.send()
     await c.back()
     assert c.rows() == {"x": "of b", "home": "of a", "own": "of c"}
-    assert c.replica.look() == 1, "only its own row is to be published"
+    assert c.replica.count_pending() == 1, "only its own row is to be published"
     await c.fold()
     await c.send()
     for node in nodes:

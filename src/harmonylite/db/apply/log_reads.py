@@ -15,19 +15,19 @@ from harmonylite.db.tracking.change_log import ChangeLog
 def take_log(applying: Applying, log: ChangeLog) -> None:
     """Take over what was logged. Raises SchemaMovedError."""
     _name_many(applying)
-    with applying.looking():
+    with applying.reading():
         log.refresh(applying.installed.by_id)
 
 
 def count(applying: Applying, connection: apsw.Connection, log: ChangeLog) -> int:
     """Take over what was logged; return how many rows are pending. Raises SchemaMovedError."""
     _name_many(applying)
-    with applying.looking():
+    with applying.reading():
         return count_pending(connection, log, applying.installed.by_id)
 
 
 def _name_many(applying: Applying) -> None:
-    with applying.looking():
+    with applying.reading():
         many = applying.many_new()
     if many:
         applying.name_new_rows()

@@ -1,4 +1,4 @@
-"""What a look at the log costs, and what it says before the rows are read."""
+"""What a read of the log costs, and what it says before the rows are read."""
 
 from __future__ import annotations
 
