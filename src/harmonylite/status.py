@@ -6,19 +6,16 @@ Invariant: writers only assign plain values and never wait; readers take `NodeSt
 from __future__ import annotations
 
 import time
-from collections import deque
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from harmonylite.errors import StreamError
 from harmonylite.histogram import Histogram
 from harmonylite.peer import Peer
+from harmonylite.progress import BEHIND_SECONDS, Pace, ShardStatus
 from harmonylite.wakeup import Wakeup
 
 State = Literal["starting", "ok", "waiting", "failed", "stopped"]
-
-PACE_SECONDS = 10.0
-"""Seconds that an estimate looks back."""
 
 SCHEMA_WARNINGS = {
     "other_identities": "{} give tables other identities than this node; configure the same everywhere",
@@ -30,9 +27,6 @@ SCHEMA_WARNINGS = {
 """Warnings of `NodeStatus.schema_state`, with the nodes that they are of."""
 LEFT_OUT = "skipped on this node by `harmonylite skip`: {}; `harmonylite verify -repair` compares and repairs"
 """The warning about messages, each as shard:sequence, that the mirror lacks."""
-
-BEHIND_SECONDS = 5.0
-"""A node that caught up once is behind again when the oldest message that is not folded is older than this."""
 
 NATS = "nats"
 """The part that keeps the connection to NATS."""
@@ -94,52 +88,6 @@ class Part:
 
 
 @dataclass(slots=True)
-class Pace:
-    """How fast the messages that are not folded yet get fewer, over the last `PACE_SECONDS`. Times are monotonic."""
-
-    seen: deque[tuple[float, int]] = field(default_factory=deque)
-
-    def see(self, left: int, now: float) -> None:
-        """Take note that ``left`` messages are left ``now``."""
-        self.seen.append((now, left))
-        while now - self.seen[0][0] > PACE_SECONDS and len(self.seen) > 1:
-            self.seen.popleft()
-
-    def seconds(self, left: int, now: float) -> float | None:
-        """Return how long ``left`` messages will take, in seconds; None while they don't get fewer."""
-        then, had = self.seen[0] if self.seen else (now, left)
-        return left * (now - then) / (had - left) if had > left else None
-
-
-@dataclass(slots=True)
-class ShardStatus:
-    """One shard's position and lag. ``behind_since``: when the oldest message not folded yet was stored, on the
-    monotonic clock; 0.0 when there is none (see `harmonylite.replication.lag`).
-
-    ``resume``: the first message that anyone who starts from a mirror like this node's needs; ``first``: the oldest
-    that the stream has; ``most``: how many it keeps, 0 = all, or not known yet.
-    """
-
-    shard: int
-    position: int = 0
-    resume: int = 1
-    first: int = 1
-    last: int = 0
-    most: int = 0
-    behind_since: float = 0.0
-
-    @property
-    def lag_seconds(self) -> float:
-        """Age of the oldest message not folded yet, 0 when caught up."""
-        return max(0.0, time.monotonic() - self.behind_since) if self.lag and self.behind_since else 0.0
-
-    @property
-    def lag(self) -> int:
-        """Messages in the stream that are not folded yet."""
-        return max(0, self.last - self.position)
-
-
-@dataclass(slots=True)
 class Counters:
     """What was done since the process started. All only grow."""
 
@@ -190,18 +138,17 @@ def _of_nats(name: str) -> Any:
 class NodeStatus:
     """Everything that a node says of itself.
 
-    ``pending_rows``: rows whose key is logged and not published and ordered yet. ``held_rows``: rows of the mirror
-    held back from the database. ``unfinished_change_sets``: of others and its own, in the streams without their last
-    message on every shard, as counted once a second. ``last_*``: seconds since the epoch, 0 = never. ``caught_up``:
-    every shard was folded to its end at least once since the start and is not lagging now. ``waits_for_schema``: what
-    comes next needs a table or column that the database does not have. ``comes_back``: the database was opened as a
-    file that is older than what this node knew, a backup for example: until it has caught up, no one is to write on
-    top of it. ``server``: figures of the embedded nats-server by name, as last read; empty without one. ``servers``:
-    a sentence on which servers of its cluster are here. ``schema_state``: see `harmonylite.node.schemas`. ``schema``:
-    digest of the replicated tables and their columns. ``page``: where others reach this node's page, "" = nowhere.
-    ``snapshot_at``: when the
-    newest snapshot was saved, 0 = none is known. ``verified``: when this node was last compared, and what came of it.
-    ``peers``: the other nodes, by id.
+    ``pending_rows``: rows whose key is logged and not published and ordered yet. ``held_rows``: rows of the mirror held
+    back from the database. ``unfinished_change_sets``: of others and its own, in the streams without their last message
+    on every shard, as counted once a second. ``last_*``: seconds since the epoch, 0 = never. ``caught_up``: every shard
+    was folded to its end at least once since the start and is not lagging now. ``waits_for_schema``: what comes next
+    needs a table or column that the database does not have. ``comes_back``: the database was opened as a file that is
+    older than what this node knew, a backup for example: until it has caught up, no one is to write on top of it.
+    ``server``: figures of the embedded nats-server by name, as last read; empty without one. ``servers``: a sentence on
+    which servers of its cluster are here. ``schema_state``: see `harmonylite.node.schemas`. ``schema``: digest of the
+    replicated tables and their columns. ``page``: where others reach this node's page, "" = nowhere. ``snapshot_at``:
+    when the newest snapshot was saved, 0 = none is known. ``verified``: when this node was last compared, and what came
+    of it. ``peers``: the other nodes, by id. ``joined``: the database has been part of the cluster since the start.
     ``progress``: what is carried to or from the store of snapshots now, bytes so far, and bytes in all. ``behind``:
     which part always depends on which other one. ``elsewhere``: parts that are logged for all databases at once.
     """
@@ -234,6 +181,7 @@ class NodeStatus:
     held_rows: int = 0
     left_out: tuple[str, ...] = ()
     unfinished_change_sets: int = 0
+    joined: bool = False
     caught_up: bool = False
     waits_for_schema: bool = False
     schema_state: dict[str, Any] = field(default_factory=dict)
@@ -251,7 +199,7 @@ class NodeStatus:
     def begin(self) -> None:
         """Forget how the node was that ran before over the same files; counters only grow."""
         self.parts, self.shards, self.behind, self.elsewhere = {}, {}, {}, ()
-        self.caught_up = self.comes_back = self.waits_for_schema = self.stopping = False
+        self.joined = self.caught_up = self.comes_back = self.waits_for_schema = self.stopping = False
         self.started, self.started_wall = time.monotonic(), time.time()
 
     def share(self, nats: NodeStatus, parts: tuple[str, ...]) -> None:
@@ -330,10 +278,18 @@ class NodeStatus:
     @property
     def healthy(self) -> bool:
         """True when database, triggers and NATS are there, no part failed and none waits for over 15 seconds."""
-        now = time.monotonic()
-        stuck = any(p.state == "failed" or (p.state == "waiting" and now - p.since > 15.0) for p in self.parts.values())
         there = self.db_connected and self.cdc_installed and self.nats_connected
-        return there and not stuck and not self.stopping
+        return there and not self._stuck and not self.stopping
+
+    @property
+    def starting(self) -> bool:
+        """True when the node is not healthy because it has not joined yet, and nothing is wrong."""
+        return not (self.healthy or self.joined or self._stuck or self.stopping)
+
+    @property
+    def _stuck(self) -> bool:
+        now = time.monotonic()
+        return any(p.state == "failed" or (p.state == "waiting" and now - p.since > 15.0) for p in self.parts.values())
 
     @property
     def ready(self) -> bool:
@@ -344,7 +300,7 @@ class NodeStatus:
         """Return the whole as JSON-able values: the one shape that health, status and the page share."""
         now = time.monotonic()
         return {
-            "status": "healthy" if self.healthy else "unhealthy",
+            "status": "healthy" if self.healthy else "starting" if self.starting else "unhealthy",
             "ready": self.ready,
             "node_id": self.node_id,
             "version": self.version,
@@ -390,11 +346,3 @@ class NodeStatus:
             "counters": {name: getattr(self.counters, name) for name in Counters.__slots__}
             | {"reconnects": self.nats.reconnects, "embedded_restarts": self.nats.restarts},
         }
-
-
-def catching_up(found: dict[str, Any] | None) -> str:
-    """Return `NodeStatus.catching_up` as a sentence, "" for None."""
-    if found is None:
-        return ""
-    pace = "" if found["seconds"] is None else f", about {found['seconds']:.0f} s"
-    return f"catching up: {found['messages']:,} messages left{pace}"

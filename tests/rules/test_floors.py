@@ -25,6 +25,7 @@ FLOORS: tuple[dict[str, tuple[str, ...]], ...] = (
         "extensions": (),
         "status": (),
         "peer": (),
+        "progress": (),
     },
     {
         "db": (),

@@ -14,7 +14,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from harmonylite.status import catching_up
+from harmonylite.progress import catching_up
 
 STYLES = {
     "ok": "green",
@@ -52,7 +52,7 @@ def render_cluster(reports: Sequence[dict[str, Any]]) -> RenderableType:
     table = _table("node", "state", ">behind", ">oldest", ">pending", *last, gap=2)
     for report in reports:
         shards = report.get("shards", ())
-        known = report.get("status") in ("healthy", "unhealthy")
+        known = report.get("status") in ("healthy", "starting", "unhealthy")
         numbers = [
             _count(sum(shard.get("lag_messages", 0) for shard in shards)),
             f"{max((shard.get('lag_seconds', 0.0) for shard in shards), default=0.0):.1f} s",

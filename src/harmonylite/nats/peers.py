@@ -138,19 +138,25 @@ class NatsPeers:
         """Send ``payload`` to every listener on ``topic``, without any answer; StreamError when not connected."""
         await self._link.now().publish(f"{self._prefix}.{token(topic)}", payload)
 
-    async def listen(self, topic: str, take: Callable[[bytes], None]) -> None:
+    async def listen(
+        self, topic: str, take: Callable[[bytes], None], *, subscribed: Callable[[], None] = lambda: None
+    ) -> None:
         """Call ``take`` with everything that is published on ``topic``, over reconnects too, until the link is closed.
 
+        ``subscribed``: called after each time that this node subscribed: what was published before that, it missed.
         Raises ReconnectsSpentError when the link is given up.
         """
-        await self._subscribed(topic, lambda message: take(message.data))
+        await self._subscribed(topic, lambda message: take(message.data), subscribed)
 
-    async def _subscribed(self, topic: str, take: Callable[[Msg], None]) -> None:
+    async def _subscribed(
+        self, topic: str, take: Callable[[Msg], None], subscribed: Callable[[], None] = lambda: None
+    ) -> None:
         retry = Retry(log, f"subscribing to {topic}", Backoff(first=0.02, most=5.0), logging.DEBUG)
         while not self._link.closed:
             try:
                 connection = await self._link.connection()
                 subscription = await connection.subscribe(f"{self._prefix}.{token(topic)}", take)
+                subscribed()
                 try:
                     await connection.over.wait()
                 finally:

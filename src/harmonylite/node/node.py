@@ -34,7 +34,7 @@ from harmonylite.node.control import Control, Parts
 from harmonylite.node.feeds import Feeds
 from harmonylite.node.history import History
 from harmonylite.node.line import Line
-from harmonylite.node.page import PageParts, listen, schema_digest
+from harmonylite.node.page import PageParts, listen
 from harmonylite.node.presence import Presence
 from harmonylite.node.region import RegionControl
 from harmonylite.node.registry import ListedNode, Registry
@@ -238,6 +238,7 @@ class NodeRuntime:
             self._parts.replica, services.repository, services.recovery, shards
         )
         self._report_tables()
+        status.joined = True
         message_bytes = _Remembered(lambda: shards[0].max_message - ENVELOPE_BYTES)
         hooks = EngineHooks(message_bytes, self._checkpoint, services.recovery, services.covering)
         engine = Engine(replica, thread, self._watch, shards, status, sender_settings(settings), hooks)
@@ -296,7 +297,6 @@ class NodeRuntime:
         status.db_connected = status.cdc_installed = replica is not None
         if replica is not None:
             status.tables = tuple(sorted(replica.tables))
-            status.schema = schema_digest(replica)
             status.warnings = dict(replica.warnings)
             for warning in status.warnings.values():
                 log.warning("%s", warning)
@@ -310,15 +310,12 @@ class NodeRuntime:
         self.status_object.db_connected = self.status_object.cdc_installed = False
 
     async def _watch_held_back(self) -> None:
-        """Keep the number of held rows, and which tables there are, in the status."""
-        tables: object = None
+        """Keep the number of held rows in the status."""
         while True:
             await asyncio.sleep(5.0)
             if (replica := self._parts.replica) is not None:
                 with suppress(DatabaseError):
                     self.status_object.held_rows = await self._thread.run(replica.held_rows)
-                if replica.tables is not tables:  # another one after each change of the schema
-                    tables, self.status_object.schema = replica.tables, schema_digest(replica)
 
     async def _into_wal(self, replica: Replica) -> None:
         """Put the database into WAL mode once no other connection is in the way."""

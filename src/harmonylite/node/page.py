@@ -31,7 +31,6 @@ from harmonylite.node.feeds import Feeds
 from harmonylite.node.history import History
 from harmonylite.node.wiring import health_endpoint, metrics_endpoint, page_address, page_guard
 from harmonylite.schema.names import advice, find
-from harmonylite.schema.shape import outline
 from harmonylite.status import NodeStatus
 from harmonylite.web.endpoints import HEALTH_KEY, http_servers
 from harmonylite.web.last_hour import LastHour
@@ -228,11 +227,6 @@ class NodePage:
         """Compare database, mirror and nodes now."""
         found = await self._control.verify(False, VERIFY_SECONDS, frozenset())
         return {"agree": found["agree"], "said": self._status.verified[1]}
-
-
-def schema_digest(replica: Replica) -> str:
-    """Return what returns whether two nodes replicate the same tables with the same columns."""
-    return outline(table.shape for table in replica.tables.values())[:8]
 
 
 def conflict_id(conflict: Conflict) -> str:

@@ -207,6 +207,7 @@ class Presence(Resource):
             self.every,
             leaving,
             healthy=status.healthy,
+            starting=status.starting,
             ready=status.ready,
             lag_messages=status.left,
             lag_seconds=max((shard.lag_seconds for shard in shards), default=0.0),
@@ -214,7 +215,6 @@ class Presence(Resource):
             version=status.version,
             host=self._host,
             region=str(status.region.get("region", "")),
-            schema=status.schema,
             page=status.page,
         )
         await self._peers.publish(TOPIC, CODEC.encode(heartbeat))

@@ -1,7 +1,9 @@
-"""The cluster's list of nodes, in one pointer that all of them share: who has been here, and who is forgotten.
+"""The cluster's list of nodes, in one pointer that all of them share: who has been here, with which schema, and who is
+forgotten.
 
 Invariant: a node that runs is on the list, and a node that is forgotten is on no node's, until it runs again: then it
-lists itself. The list is changed by compare-and-set; while NATS can't be asked, what was read last counts.
+lists itself. The list is changed by compare-and-set; while NATS can't be asked, what was read last counts. What a node
+knows of another one's schema is on the list and nowhere else, and it reads the list when a schema changed.
 """
 
 from __future__ import annotations
@@ -29,8 +31,14 @@ V = TypeVar("V")
 KEY = "nodes"
 TOPIC = "forgotten"
 """Where a node announces to the others that one was forgotten."""
+LISTED = "listed"
+"""Where a node announces to the others that its entry has another schema."""
 EVERY = 600.0
 """Seconds between two times that a node notes that it is there."""
+REFRESH_SECONDS = 60.0
+"""Seconds until a node reads the list although nothing was announced: older versions announce nothing."""
+REFRESH_PAUSE = 1.0
+"""Seconds between two of these reads: a change of the schema reaches all nodes at once, and each announces it."""
 READ_SECONDS = 3.0
 """How long a question for the list may take; then the last answer counts."""
 TRIES = 50
@@ -55,6 +63,11 @@ class SchemaNote(msgspec.Struct, frozen=True, omit_defaults=True):
     columns: Line = ""
     affinities: Line = ""
 
+    @property
+    def short(self) -> str:
+        """The digest of the columns of its replicated tables, as people see it."""
+        return self.columns[:8]
+
 
 class ListedNode(msgspec.Struct, frozen=True):
     """A node. ``place``: fingerprint of its file's path and machine; ``seen``: when it last noted that it is there."""
@@ -75,6 +88,7 @@ class NodeList(msgspec.Struct, frozen=True):
 
 CODEC = Codec("the list of nodes", NodeList, most=1024 * 1024)
 FORGOTTEN = Text("the node that was forgotten", r"[A-Za-z0-9_-]{1,64}")
+CHANGED = Text("the node whose entry changed", r"[A-Za-z0-9_-]{1,64}")
 
 Alive = Callable[[str], Awaitable[bool]]
 
@@ -93,18 +107,20 @@ class Registry:
         self._roll = NodeList()
         self._unread = 0
         self._due = asyncio.Event()
+        self._stale = asyncio.Event()
 
     async def run(self, alive: Alive) -> None:
-        """Keep this node on the list, and hear what others forget. ``alive``: returns whether a node answers now."""
+        """Keep this node on the list, and the list in hand current. ``alive``: returns whether a node answers now."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._peers.listen(TOPIC, self._hear), name="learn which nodes are forgotten")
+            changed = self._peers.listen(LISTED, lambda _: self._stale.set(), subscribed=self._stale.set)
+            group.create_task(changed, name="learn which nodes have another schema")
+            group.create_task(self._follow(), name="read the list of nodes")
             group.create_task(self._keep(alive), name="keep this node on the list")
 
     async def read(self) -> NodeList:
         """Return the list, read now or read last."""
-        with suppress(StreamError, TimeoutError):
-            async with asyncio.timeout(READ_SECONDS):
-                await self._read()
+        await self._refreshed()
         return self._roll
 
     def last(self) -> NodeList:
@@ -131,17 +147,21 @@ class Registry:
     async def enrol(self, alive: Alive) -> None:
         """Put this node on the list, and take off what it was called before at this place. Raises StreamError."""
         roll, _ = await self._read()
+        before = roll.nodes.get(self._node)
         former = [name for name, entry in roll.nodes.items() if entry.place == self._entry.place and name != self._node]
         gone = [name for name in former if not await alive(name)]
 
         def enrolled(roll: NodeList) -> NodeList:
             roll = _without(roll, gone)
-            if not self._entry.schema.hash and (before := roll.nodes.get(self._node)) is not None:
-                self._entry = msgspec.structs.replace(self._entry, schema=before.schema)
+            if not self._entry.schema.hash and (listed := roll.nodes.get(self._node)) is not None:
+                self._entry = msgspec.structs.replace(self._entry, schema=listed.schema)
             me = msgspec.structs.replace(self._entry, seen=time.time())
             return NodeList(roll.nodes | {self._node: me}, _all_but(roll.forgotten, self._node))
 
         await self._change(enrolled)
+        if before is None or self._entry.schema != before.schema:
+            with suppress(StreamError):
+                await self._peers.publish(LISTED, CHANGED.encode(self._node))
         for name in gone:
             log.info("renamed node %s to %s: forgot the old name", name, self._node)
             self._forgot(name)
@@ -159,6 +179,25 @@ class Registry:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(EVERY):
                         await self._due.wait()
+
+    async def _follow(self) -> None:
+        """Read the list when it changed, and after each reconnect, which may have missed that."""
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(REFRESH_SECONDS):
+                    await self._stale.wait()
+            self._stale.clear()
+            if not await self._refreshed():
+                self._stale.set()
+            await asyncio.sleep(REFRESH_PAUSE)
+
+    async def _refreshed(self) -> bool:
+        """Read the list; return False where NATS can't be asked now."""
+        with suppress(StreamError, TimeoutError):
+            async with asyncio.timeout(READ_SECONDS):
+                await self._read()
+                return True
+        return False
 
     async def _change(self, change: Callable[[NodeList], NodeList]) -> None:
         for _ in range(TRIES):
@@ -186,6 +225,7 @@ class Registry:
     def _hear(self, data: bytes) -> None:
         with suppress(ForeignError):
             node = FORGOTTEN.decode(data)
+            self._stale.set()
             if node != self._node:
                 self._forgot(node)
 

@@ -110,6 +110,7 @@ class Schemas:
             self._read_for, self._read_at = seen, now
         waiting = self._waiting
         noted = self._noted(facts)
+        self._share(facts)
         merging, paused = self._status.part("merge"), self._status.waits_for_schema
         pending = f"{len(waiting)} schema changes wait for `harmonylite schema accept`" if waiting else ""
         self._status.schema_state = {
@@ -147,6 +148,13 @@ class Schemas:
             return noted
         registry.note(new)
         return new
+
+    def _share(self, facts: SchemaFacts) -> None:
+        """Show the digests of this node and, as the list has them, of its peers."""
+        self._status.schema = facts.columns[:8]
+        listed = self._parts.registry.last().nodes if self._parts.registry is not None else {}
+        for name, peer in self._status.peers.items():
+            peer.schema = listed.get(name, ListedNode()).schema.short
 
     def _others(self, facts: SchemaFacts) -> dict[str, list[str]]:
         """Return the nodes that have this schema and other identities, and these columns with other affinities."""

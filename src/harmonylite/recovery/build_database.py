@@ -32,9 +32,10 @@ from harmonylite.errors import (
     StreamLostError,
 )
 from harmonylite.ports import ShardStream
+from harmonylite.progress import catching_up
 from harmonylite.snapshots.replay import bring_forward
 from harmonylite.snapshots.roll_forward import catch_up
-from harmonylite.status import NodeStatus, catching_up
+from harmonylite.status import NodeStatus
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from harmonylite.changes.reassembler import AtomicBatch
-from harmonylite.status import NodeStatus, Part, ShardStatus
+from harmonylite.progress import ShardStatus
+from harmonylite.status import NodeStatus, Part
 
 LONG_SECONDS = 5.0
 """Seconds after which health shows what is being applied."""

@@ -18,11 +18,12 @@ from contextlib import suppress
 from harmonylite.backoff import Backoff
 from harmonylite.errors import StreamError
 from harmonylite.ports import Peers
+from harmonylite.progress import ShardStatus
 from harmonylite.snapshots.lease import Lease
 from harmonylite.snapshots.manifest import Snapshot
 from harmonylite.snapshots.repository import PASSING, SnapshotRepository
 from harmonylite.snapshots.requests import other_store, who_has
-from harmonylite.status import NodeStatus, ShardStatus
+from harmonylite.status import NodeStatus
 
 log = logging.getLogger(__name__)
 

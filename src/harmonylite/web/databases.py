@@ -46,7 +46,10 @@ class Site:
 
     def listed(self) -> Sequence[dict[str, Any]]:
         """Return the databases, for the tabs of a page."""
-        return [{"name": name, "healthy": each.healthy, "ready": each.ready} for name, each in self.statuses.items()]
+        return [
+            {"name": name, "healthy": each.healthy, "starting": each.starting, "ready": each.ready}
+            for name, each in self.statuses.items()
+        ]
 
     def app(self, name: str, health: HealthEndpoint) -> ASGIApp:
         """Return what answers for ``name``, also before it is open and while it is started again."""
@@ -93,8 +96,9 @@ def _health_routes(site: Site, health: HealthEndpoint) -> list[BaseRoute]:
 
     async def whole(_: Request) -> Response:
         healthy = all(each.healthy for each in site.statuses.values())
+        starting = all(each.healthy or each.starting for each in site.statuses.values())
         bodies = {name: health_body(each, detailed=health.detailed) for name, each in site.statuses.items()}
-        body = {"status": "healthy" if healthy else "unhealthy", "databases": bodies}
+        body = {"status": "healthy" if healthy else "starting" if starting else "unhealthy", "databases": bodies}
         return JSONResponse(body, 200 if healthy else 503)
 
     async def livez(_: Request) -> Response:

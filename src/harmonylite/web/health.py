@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from harmonylite.errors import ConfigError
-from harmonylite.status import catching_up
+from harmonylite.progress import catching_up
 
 if TYPE_CHECKING:
     from starlette.requests import Request

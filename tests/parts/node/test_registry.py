@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from harmonylite.errors import HarmonyLiteError, StreamError
@@ -16,9 +17,10 @@ from harmonylite.jetstream.object_store import JetStreamObjects
 from harmonylite.jetstream.settings import StreamSettings
 from harmonylite.nats.link import NatsLink
 from harmonylite.nats.peers import NatsPeers
+from harmonylite.node import registry
 from harmonylite.node.claim import Claim, runs
 from harmonylite.node.members import all_nodes, known_nodes, node_rows, refuse_to_forget
-from harmonylite.node.registry import CODEC, KEY, MOST, ListedNode, NodeList, Registry, _fitting, _without
+from harmonylite.node.registry import CODEC, KEY, MOST, ListedNode, NodeList, Registry, SchemaNote, _fitting, _without
 from harmonylite.peer import NodeHealth, Peer
 from harmonylite.status import NodeStatus
 from tests.parts.fix_nats import RealNats, eventually
@@ -121,6 +123,57 @@ async def test_a_node_that_runs_replaces_a_bad_list_at_once_and_logs_each_value_
         assert sum("counts as absent" in message for message in caplog.messages) == number
 
 
+SCHEMA = SchemaNote("ab12", "", 5.0, 3, 2, columns="0123456789abcdef")
+
+
+async def test_a_new_schema_reaches_every_node_that_runs_without_a_question(
+    link: NatsLink, serving: list[asyncio.Task[None]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "REFRESH_SECONDS", 3600.0)
+    monkeypatch.setattr(registry, "REFRESH_PAUSE", 0.01)
+    a, b = (member(link, name) for name in "ab")
+    serving += [asyncio.create_task(each.registry.run(nobody)) for each in (a, b)]
+    await eventually(lambda: {"a", "b"} <= b.registry.last().nodes.keys(), "b knows a")
+    for change in ("one", "two", "three"):
+        a.registry.note(msgspec.structs.replace(SCHEMA, hash=change))
+        await eventually(lambda: b.registry.last().nodes["a"].schema.hash == change, f"b has {change}")  # noqa: B023
+
+
+async def test_what_was_announced_while_a_node_was_cut_off_reaches_it_once_it_is_back(
+    link: NatsLink, nats: RealNats, serving: list[asyncio.Task[None]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "REFRESH_SECONDS", 3600.0)
+    monkeypatch.setattr(registry, "REFRESH_PAUSE", 0.01)
+    a, b = (member(link, name) for name in "ab")
+    serving.append(asyncio.create_task(b.registry.run(nobody)))
+    await eventually(lambda: "b" in b.registry.last().nodes and not b.registry._stale.is_set(), "b is listed")
+    monkeypatch.setattr(a.registry._peers, "publish", never)
+    a.registry.note(SCHEMA)
+    await a.registry.enrol(nobody)
+    assert "a" not in b.registry.last().nodes
+    await nats.kill()
+    await nats.start()
+    await eventually(lambda: b.registry.last().nodes.get("a", ListedNode()).schema == SCHEMA, "b read it again")
+
+
+async def test_a_change_that_an_older_version_does_not_announce_is_read_within_a_while(
+    link: NatsLink, serving: list[asyncio.Task[None]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "REFRESH_SECONDS", 0.05)
+    monkeypatch.setattr(registry, "REFRESH_PAUSE", 0.01)
+    a, b = (member(link, name) for name in "ab")
+    serving.append(asyncio.create_task(b.registry.run(nobody)))
+    await eventually(lambda: "b" in b.registry.last().nodes, "b is listed")
+    monkeypatch.setattr(a.registry._peers, "publish", never)
+    a.registry.note(SCHEMA)
+    await a.registry.enrol(nobody)
+    await eventually(lambda: b.registry.last().nodes.get("a", ListedNode()).schema == SCHEMA, "b has it")
+
+
+async def never(*_: object) -> None:
+    """Announce nothing."""
+
+
 async def test_while_nats_is_away_what_was_read_last_counts(link: NatsLink, nats: RealNats) -> None:
     a = member(link, "a")
     await a.registry.enrol(nobody)
@@ -193,11 +246,17 @@ def test_ghosts_take_no_part_and_those_that_are_heard_do() -> None:
 
 def test_a_row_says_what_is_known_of_a_node() -> None:
     status = status_with(up="up", quiet="unknown")
-    roll = NodeList({"up": ListedNode(seen=10.0), "quiet": ListedNode(host="q", version="1.0", seen=20.0)})
+    roll = NodeList({"up": ListedNode(seen=10.0), "quiet": ListedNode("", "q", "1.0", 20.0, SCHEMA)})
     rows = {row["node_id"]: row for row in node_rows(["me", "up", "quiet", "strange"], roll, status)}
     assert (rows["me"]["state"], rows["me"]["version"], rows["me"]["lag_messages"]) == ("this node", "2.0", 0)
     assert (rows["up"]["state"], rows["up"]["last_seen"], rows["up"]["version"]) == ("up", 1000.0, "1.9")
     assert (rows["quiet"]["last_seen"], rows["quiet"]["host"], rows["quiet"]["lag_messages"]) == (20.0, "q", None)
+    assert {name: row["schema"] for name, row in rows.items()} == {
+        "me": "",
+        "up": "",
+        "quiet": "01234567",
+        "strange": "",
+    }
     assert (rows["strange"]["state"], rows["strange"]["last_seen"]) == ("unknown", 0.0)
 
 

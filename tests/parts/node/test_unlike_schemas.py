@@ -13,6 +13,7 @@ from harmonylite.db.sqlite.introspection import TableRules, read_inventory
 from harmonylite.node.control import Control, Parts
 from harmonylite.node.registry import ListedNode, NodeList, SchemaNote
 from harmonylite.node.schemas import Schemas
+from harmonylite.peer import Peer
 from harmonylite.status import NodeStatus
 
 TABLE = "CREATE TABLE t(id INTEGER PRIMARY KEY, a {})"
@@ -55,6 +56,19 @@ def test_a_column_of_another_affinity_is_warned_of(mine: str, theirs: str) -> No
     same = mine == theirs or any({mine, theirs} <= kind for kind in ALIKE)
     assert found["other_affinities"] == ([] if same else ["b"])
     assert ("b declare columns" in status.all_warnings.get("other_affinities", "")) is not same
+
+
+def test_the_digest_of_a_peer_is_the_one_on_the_list_also_while_it_is_away() -> None:
+    mine, theirs = facts(TABLE.format("INT")), facts("CREATE TABLE t(id INTEGER PRIMARY KEY)")
+    status = NodeStatus(peers={name: Peer(name, "silent") for name in ("b", "old", "strange")})
+    parts = Parts(registry=cast(Any, Listed(theirs)))
+    Schemas(status, cast(Any, None), parts, cast(Control, None))._share(mine)
+    assert status.schema == mine.columns[:8]
+    assert {name: peer.schema for name, peer in status.peers.items()} == {
+        "b": theirs.columns[:8],
+        "old": "",
+        "strange": "",
+    }
 
 
 def test_a_schema_that_lacks_a_column_is_another_schema_and_no_other_affinity() -> None:

@@ -54,7 +54,7 @@ async def fetch(
 def running_status() -> NodeStatus:
     """Return the status of a node at which all is well."""
     status = NodeStatus(node_id="7", version="1.2.3", db_path="/data/shop.db", tables=("items", "orders"))
-    status.db_connected = status.nats_connected = status.cdc_installed = status.caught_up = True
+    status.db_connected = status.nats_connected = status.cdc_installed = status.joined = status.caught_up = True
     status.nats_server = "nats://127.0.0.1:4222"
     shard = status.shard(0)
     shard.position = shard.last = 42

@@ -23,9 +23,10 @@ SCRIPT = "<script>document.title = 'taken'</script>"
 
 def peer(name: str, state: PeerState = "up", *, silent: float = 1.0, **health: Any) -> Peer:
     """Return another node that was heard ``silent`` seconds ago."""
-    usual: dict[str, Any] = {"healthy": True, "ready": True, "version": "1.2.3", "schema": "5ca1ab1e"}
+    usual: dict[str, Any] = {"healthy": True, "ready": True, "version": "1.2.3"}
+    schema = health.pop("schema", "5ca1ab1e")
     said = NodeHealth(**(usual | health))
-    return Peer(name, state, time.monotonic() - silent, time.time() - silent, 3.0, said)
+    return Peer(name, state, time.monotonic() - silent, time.time() - silent, 3.0, said, schema)
 
 
 def cluster_status() -> NodeStatus:

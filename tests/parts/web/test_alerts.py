@@ -34,7 +34,7 @@ def well() -> NodeStatus:
     status = running_status()
     status.server = dict.fromkeys(SERVER, 1.0) | {"store_limit_bytes": 1e9}
     status.region, status.schema = dict(REGION), "5ca1ab1e"
-    status.peers["8"] = Peer("8", "up", time.monotonic(), time.time(), 3.0, NodeHealth(healthy=True, schema="5ca1ab1e"))
+    status.peers["8"] = Peer("8", "up", time.monotonic(), time.time(), 3.0, NodeHealth(healthy=True), "5ca1ab1e")
     status.pending_rows, status.counters.published_rows = 2, 10
     return status
 
@@ -49,7 +49,7 @@ CASES: dict[str, Case] = {
     "HarmonyLiteLags": lags,
     "HarmonyLiteCannotPublish": lambda status: setattr(status.counters, "published_rows", 10),
     "HarmonyLitePeerSilent": lambda status: setattr(status.peers["8"], "state", "silent"),
-    "HarmonyLiteSchemasDiffer": lambda status: setattr(status.peers["8"].health, "schema", "0ddba115"),
+    "HarmonyLiteSchemasDiffer": lambda status: setattr(status.peers["8"], "schema", "0ddba115"),
     "HarmonyLiteDiffers": lambda status: setattr(status.counters, "verify_differences", 2),
     "HarmonyLiteRegionCut": lambda status: status.region.update(reachable=False),
     "HarmonyLiteStreamsFull": lambda status: status.server.update(stored_bytes=0.9e9),

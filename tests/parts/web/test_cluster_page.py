@@ -71,11 +71,15 @@ async def test_the_page_shows_who_is_here_who_lags_and_who_is_gone_since_when(br
 async def test_a_link_leads_to_the_page_of_a_node_elsewhere_and_to_no_script(browser: Browser) -> None:
     status = cluster_status()
     status.peers["vienna-2"].health.page = "http://db-2.example:8090/"
+    begins, ill = status.peers["graz-3"].health, status.peers["vienna-3"].health
+    begins.healthy, begins.starting, ill.healthy = False, True, False
 
     def look() -> None:
         whole(browser, http.url)
         links = "return [...document.querySelectorAll('#nodes a, #picture a')].map(e => e.getAttribute('href'))"
         browser.until(lambda: browser.run(links) == ["http://db-2.example:8090/"] * 2, "the node's page is linked")
+        said = dict(zip(browser.texts("#nodes th"), browser.texts("#nodes td:nth-child(2)"), strict=True))
+        assert (said["graz-3"], said["vienna-3"]) == ("starting", "unhealthy"), "what begins is not ill"
 
     async with serving_page(status, Answers()) as http:
         await asyncio.to_thread(look)

@@ -68,6 +68,18 @@ async def test_health_is_503_when_the_database_or_nats_is_gone(lost: str) -> Non
     assert (reply.code, reply.json["status"], reply.json[lost]) == (503, "unhealthy", False)
 
 
+async def test_a_node_that_has_not_joined_yet_is_starting_until_something_is_wrong() -> None:
+    status = running_status()
+    status.joined = status.nats_connected = False
+    assert [(r.code, r.json["status"]) for r in [await ask(status)]] == [(503, "starting")]
+    status.part("nats").failed("the password is wrong")
+    assert (await ask(status)).json["status"] == "unhealthy"
+    status.begin()
+    assert (await ask(status)).json["status"] == "starting"
+    status.stopping = True
+    assert (await ask(status)).json["status"] == "unhealthy"
+
+
 async def test_detailed_health_tells_lag_pending_held_and_the_reason_of_waiting() -> None:
     status = running_status()
     status.shard(1).last, status.shard(1).behind_since = 9, time.monotonic() - 2.5

@@ -113,6 +113,7 @@ GOOD: dict[str, list[Any]] = {
     "the position of the feed": ["0:4711@1f0c2d3e,1:7"],
     "the list of nodes": [registry.NodeList({"n1": registry.ListedNode("ab", "h", "1", 1.5)}, {"n2": 2.5})],
     "the node that was forgotten": ["n2"],
+    "the node whose entry changed": ["n2"],
     "who runs under a node id": [claim.Running("n1", "s", "h", 77, "/data/app.db", 1.5, 2.5)],
     "the session that asks for a node id": ["18a-0f"],
     "where a node is stuck": [schema_resync.SchemaWait("n1", "h", "0123", {0: 5})],

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harmonylite.progress import ShardStatus
 from harmonylite.replication.lag import Lag
-from harmonylite.status import ShardStatus
 
 Steps = list[tuple[str, float]]
 

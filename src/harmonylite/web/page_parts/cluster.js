@@ -11,8 +11,8 @@ function all_nodes(s) {
   return nodes.map(n => {
     const since = n.last_heard || n.last_seen || 0, gone = n.state === "silent" || n.state === "stopped" || (n.state === "unknown" && since);
     const late = n.state === "this node" || n.state === "up" ? aged(n.lag_seconds || 0) : "";
-    const ill = n.state === "up" && n.healthy === false;
-    return { ...n, gone, since, late, ill, tone: n.state === "silent" ? aged(n.silent_seconds ?? 60) || "warn" : ill ? "bad" : late || tones[n.state] || "none", link: near(n) };
+    const begins = n.state === "up" && n.starting === true, ill = n.state === "up" && n.healthy === false && !begins;
+    return { ...n, gone, since, late, ill, begins, tone: begins ? "none" : n.state === "silent" ? aged(n.silent_seconds ?? 60) || "warn" : ill ? "bad" : late || tones[n.state] || "none", link: near(n) };
   }).sort((a, b) => a.node_id.localeCompare(b.node_id, "en", { numeric: true }));
 }
 // An address of its own loopback is only of use to who sits at the same machine.
@@ -25,6 +25,7 @@ function how(n) {
   if (n.state === "this node") return n.late ? short(n.lag_seconds) + " behind" : "this node";
   if (n.gone) return (n.state === "stopped" ? "stopped " : "gone since ") + (n.since ? day(n.since) : "?");
   if (n.state === "unknown") return "not heard yet";
+  if (n.begins) return "starting";
   if (n.ill) return "unhealthy";
   return n.late ? short(n.lag_seconds) + " behind" : "up";
 }
@@ -94,7 +95,7 @@ function node_at(over, n, x, y, above) {
   g.classList.add(n.tone);
   draw_in(g, "title", {}, n.node_id + ": " + how(n) + (n.host ? ", host " + n.host : ""));
   draw_in(g, "circle", { class: "disc" + (n.state === "this node" ? " self" : ""), cx: x, cy: y, r: 19 });
-  draw_in(g, "text", { class: "glyph", x, y: y + 4 }, n.state === "stopped" ? "■" : n.gone ? "✕" : n.state === "unknown" ? "?" : n.ill ? "!" : n.late ? "…" : "✓");
+  draw_in(g, "text", { class: "glyph", x, y: y + 4 }, n.state === "stopped" ? "■" : n.gone ? "✕" : n.state === "unknown" ? "?" : n.ill ? "!" : n.begins || n.late ? "…" : "✓");
   draw_in(g, "text", { x, y: y + name }, cut_short(n.node_id, 14));
   draw_in(g, "text", { class: "sub" + (n.late || n.gone || n.ill ? " late" : ""), x, y: y + words }, n.gone ? (n.state === "stopped" ? "stopped " : "gone ") + (n.since ? hours(n.since) : "") : how(n));
 }

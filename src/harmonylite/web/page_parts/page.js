@@ -16,9 +16,10 @@ function draw(s) {
   at("databases").hidden = !s.databases.length;
   fill(at("databases"), s.databases, () => "a", (a, d) => {
     say(a, d.name); put(a, "href", "../" + encodeURIComponent(d.name) + "/"); put(a, "aria-current", d.name === s.database ? "page" : "false");
-    a.className = d.ready ? "good" : d.healthy ? "warn" : "bad"; put(a, "title", d.ready ? "healthy" : d.healthy ? "waiting" : "unhealthy");
+    a.className = d.ready ? "good" : d.healthy ? "warn" : d.starting ? "none" : "bad"; put(a, "title", d.ready ? "healthy" : d.healthy ? "waiting" : d.starting ? "starting" : "unhealthy");
   });
-  if (s.status !== "healthy") state("unhealthy", "bad", causes(s));
+  if (s.status === "starting") state("starting", "none", causes(s));
+  else if (s.status !== "healthy") state("unhealthy", "bad", causes(s));
   else if (!s.ready) state(s.caught_up ? "waiting" : "catching up", "warn", causes(s));
   else state("healthy", "good", causes(s));
   const lag = s.shards.reduce((sum, x) => sum + x.lag_messages, 0), oldest = Math.max(0, ...s.shards.map(x => x.lag_seconds));
