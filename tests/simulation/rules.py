@@ -73,7 +73,7 @@ def _(patch: pytest.MonkeyPatch) -> None:
 @left_out("the log is cleared up to its end, not to where the change set that came back was read")
 def _(patch: pytest.MonkeyPatch) -> None:
     clear = ChangeLog.clear
-    patch.setattr(ChangeLog, "clear", lambda log, tables, _: clear(log, tables, log._known))
+    patch.setattr(ChangeLog, "clear", lambda log, _: clear(log, log._known))
 
 
 @left_out("a restarted node publishes what the log names before it has folded to the end")

@@ -23,7 +23,7 @@ from harmonylite.db.sqlite.connection import rows, transaction, value
 from harmonylite.db.sqlite.introspection import Inventory, TableRules, read_inventory
 from harmonylite.db.sqlite.lossless import codec_of
 from harmonylite.db.tracking import watermarks
-from harmonylite.db.tracking.captured_schema import make_table, settle
+from harmonylite.db.tracking.captured_schema import captured_schema, make_table, numbers_of, settle
 from harmonylite.db.tracking.change_log import ChangeLog
 from harmonylite.db.tracking.installed import STALE, Installed, schema_version
 from harmonylite.db.tracking.tracked_table import TrackedTable
@@ -44,7 +44,7 @@ from harmonylite.db.tracking.triggers import (
 from harmonylite.errors import DatabaseError, MirrorDamagedError
 from harmonylite.schema.columns import names_in
 from harmonylite.schema.names import folded
-from harmonylite.schema.section import SchemaChange
+from harmonylite.schema.section import PRAGMA, SchemaChange
 from harmonylite.schema.shape import TableShape
 from harmonylite.schema.sql import PRIVATE, quote
 from harmonylite.schema.table_text import Moves
@@ -77,6 +77,8 @@ def install(
         how = {"joined": joined, "replicate": replicate, "by_values": everything}
         result = _install(connection, rules, inventory, log, **how)
         result.section = _settle(connection, rules, result, joined=joined, everything=everything)
+        captured = captured_schema(connection)
+        result.numbers, result.pragmas = numbers_of(captured), [each for each in captured if each.kind == PRAGMA]
         result.version, result.header = schema_version(connection), header(connection)
         if mirror_file.get_state(connection, "main", "schema_version") != result.version:
             mirror_file.set_state(connection, "main", "schema_version", result.version)
@@ -90,7 +92,8 @@ def install(
     for number in before.by_id.keys() - result.by_id.keys():
         before.by_id[number].drop_scratch()
     log.forget()
-    log.drop_images(result.tables.values())
+    log.drop_images()
+    log.committed()
     return result
 
 

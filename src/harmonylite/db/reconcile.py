@@ -67,7 +67,7 @@ def copy_into_mirror(
 def join_first(connection: apsw.Connection, installed: Installed, log: ChangeLog, unit: Unit, newest: int) -> None:
     """Make the database joined, with what was logged up to ``newest`` in the mirror."""
     with unit("join as the first node"):
-        log.clear(installed.by_id, newest)
+        log.clear(newest)
         _set_positions(connection)
 
 
@@ -95,7 +95,7 @@ def reconcile(
         unname_landed(connection, installed, log, sent)
         connection.execute(f"DELETE FROM main.{quote(HELD)}")
         if first and not keep_log:
-            log.clear(installed.by_id, newest)
+            log.clear(newest)
         if first and replicate:
             renumbering.join(connection, log, installed.tables, installed.tables.values())
         # of a table that was rebuilt before it could be compared, nothing shows which rows were written here
@@ -178,7 +178,7 @@ def adopt(
     ahead |= set(further)
     log.name_new(installed.tables.values())
     log.refresh(installed.by_id)
-    own = Own(Named(connection, installed.tables), recent_of(connection, node, sent))
+    own = Own(Named(connection, installed.tables, installed.numbers), recent_of(connection, node, sent))
     based = {name for (name,) in connection.execute("SELECT name FROM base.sqlite_schema WHERE type = 'table'")}
     if replicate:
         renumbering.find_again(connection, log, installed.tables, based & set(installed.tables), own)

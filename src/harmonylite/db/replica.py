@@ -174,7 +174,7 @@ class Replica:
 
     def pending_rows(self) -> int:
         """Return the number of rows that the log names, as last read."""
-        return sum(table.logged for table in self.tables.values())
+        return self._log.keys
 
     def held_rows(self) -> int:
         """Return the number of rows that are held back."""
@@ -214,8 +214,9 @@ class Replica:
                         base = {shard: position.seq for shard, position in self.positions().items()}
                         history = history_of(self.connection, "mirror")
                         out = new_outgoing(change_set, read.log_id, self._clock(), base, history)
-                        out.section = [*self._installed.section, *changed_numbers(self.connection)]
-                        self._capture.read(self.tables.values(), out, message_bytes=message_bytes)
+                        made = self._installed
+                        out.section = [*made.section, *changed_numbers(self.connection, made.pragmas)]
+                        self._capture.read(self._log.busy.values(), out, message_bytes=message_bytes)
             except BaseException as error:
                 if out is not None:
                     out.close()
@@ -388,12 +389,11 @@ class Replica:
     @property
     def suspicious(self) -> bool:
         """True while rows may have been displaced that no trigger saw."""
-        return any(table.suspect for table in self.tables.values())
+        return any(table.suspect for table in self._installed.blind)
 
     def find_unlogged(self) -> int:
         """Log the rows of suspect tables that differ unseen: REPLACE through an index that triggers can't see."""
-        blind = [table for table in self.tables.values() if table.shape.blind]
-        if not blind or not self.joined:
+        if not (blind := self._installed.blind) or not self.joined:
             return 0
         self._in_step(lambda: log_reads.take_log(self._applying, self._log))
         of = (self.connection, self._log, self._applying.unit, self.others)

@@ -31,6 +31,7 @@ from harmonylite.db.sqlite.connection import LOCK_WAIT_MS, rows, transaction
 from harmonylite.db.sqlite.other_transactions import OtherTransactions
 from harmonylite.db.tracking.change_log import ChangeLog
 from harmonylite.db.tracking.installed import STALE, Installed, schema_version
+from harmonylite.db.tracking.tracked_table import TrackedTable
 from harmonylite.db.tracking.triggers import HELD
 from harmonylite.errors import DatabaseBusyError, DatabaseReplacedError, RowRefusedError
 from harmonylite.schema.sql import quote
@@ -95,9 +96,8 @@ class Applying:
         except BaseException:
             self._log.forget()
             self.holding = True
-            for table in self.installed.tables.values():
-                table.forget()
             raise
+        self._log.committed()
 
     def read_log(self, *, named: bool) -> Flight | None:
         """Take over the log for a capture, in its transaction; None while many new rows are not ``named`` in it."""
@@ -155,15 +155,14 @@ class Applying:
     def never_landed(self, number: int) -> None:
         """The change set ``number`` never got into the stream; its rows stay pending."""
         self._flights.pop(number, None)
-        self._log.drop_images(self.installed.tables.values())
+        self._log.drop_images()
 
     def nothing_differs(self, read: Flight) -> None:
         """Take note that what was read is equal in database and mirror."""
-        tables = self.installed.tables.values()
-        if any(table.images for table in tables) or read.log_id > self._log.cleared():
+        if any(table.images for table in self._log.busy.values()) or read.log_id > self._log.cleared():
             self.unnoted += 1
         self._settled(read)
-        self._log.drop_keys(tables, read.log_id)
+        self._log.drop_keys(read.log_id)
         if merge_base.any_there(self._connection):  # none may outlive what names its row
             self.note()
 
@@ -171,7 +170,7 @@ class Applying:
         """Take note that nothing of what was read is pending or in flight any more."""
         self._back = read
         self._log.settle(read.log_id, read.seen)
-        self._log.drop_images(self.installed.tables.values())
+        self._log.drop_images()
 
     def note(self, *, later: bool = False) -> None:
         """Note in the database what its mirror knows of it, politely: positions, log, watermarks.
@@ -240,7 +239,7 @@ class Applying:
             mirror_file.set_positions(self._connection, "mirror", batch.positions)
             for back in landing.values():
                 # many keys take their time, which is not to be the application's: the lock is taken after it
-                self._log.drop_keys(self.installed.tables.values(), back.log_id)
+                self._log.drop_keys(back.log_id)
             if quiet:
                 self.same_schema()
                 for back in landing.values():
@@ -291,8 +290,9 @@ class Applying:
         held = self._held()
         if self._back is not None:
             self.clear_log(self._back.log_id, self._back.seen)
-        named, tables = fold.tables.moved, self.installed.tables.values()
-        self._log.name_new(t for t in tables if t.shape.name in fold.done or t.id in held or (named and t.shape.refers))
+        touched = self._touched(fold.done, held)
+        tables = self.installed.tables.values() if fold.tables.moved else ()
+        self._log.name_new([*touched, *(table for table in tables if table.shape.refers and table not in touched)])
         if self.naming_own:
             name_rows(self._connection, self._log, mine)
         self._log.refresh(self.installed.by_id, above=False)
@@ -307,7 +307,7 @@ class Applying:
         done.locked = time.monotonic() - locked
 
     def _named(self) -> Named:
-        return Named(self._connection, self.installed.tables)
+        return Named(self._connection, self.installed.tables, self.installed.numbers)
 
     def _forget_touched(self, folded: Iterable[Folded]) -> None:
         """Drop what a fold without a merge left in scratch tables: it would grow with every own change set."""
@@ -326,9 +326,9 @@ class Applying:
         ``seen``.
         """
         tables = self.installed.by_id
-        self._log.clear(tables, upto)
+        self._log.clear(upto)
         if self.seen() == seen:
-            above = self._log.watermarks.above(tables.values())
+            above = self._log.watermarks.above_all(tables)
             self._log.watermarks.raise_all(tables[number] for number in above)
         if merge_base.any_there(self._connection):
             self._log.refresh(tables)
@@ -369,17 +369,21 @@ class Applying:
             self._log.refresh(self.installed.by_id)
             self._merge({}, None, held)
 
+    def _touched(self, folded: Iterable[str], held: Iterable[int]) -> list[TrackedTable]:
+        """Return the database's tables that were folded, by name, or have held rows, by number."""
+        tables, by_id = self.installed.tables, self.installed.by_id
+        found = {table.id: table for name in folded if (table := tables.get(name)) is not None}
+        found |= {number: by_id[number] for number in held if number in by_id}
+        return [found[number] for number in sorted(found)]
+
     def _held(self) -> set[int]:
         """Return the numbers of tables with held rows."""
         return {number for (number,) in rows(self._connection, f"SELECT DISTINCT t FROM main.{quote(HELD)}")}
 
     def _merge(self, folded: dict[str, Folded], own: Own | None, held: set[int]) -> int:
         merging = Merge(self._connection, self._log, own=own)
-        for table in self.installed.tables.values():
-            done = folded.get(table.shape.name)
-            if done is None and table.id not in held:
-                continue
-            merging.table(table, done or Folded(table), held=table.id in held)
+        for table in self._touched(folded, held):
+            merging.table(table, folded.get(table.shape.name) or Folded(table), held=table.id in held)
             self._log.watermarks.raise_all([table])
         if held or merging.held:
             self.holding = bool(self._held())

@@ -29,7 +29,7 @@ def settle_own(connection: apsw.Connection, log: ChangeLog, tables: Mapping[str,
     for fragment in own.fragments:
         for name, numbered in own.named.moved.get(fragment.id, {}).items():
             moved.setdefault(name, {}).update(numbered)
-    for table in _in_order(tables.values()):
+    for table in _in_order(tables.values()) if moved else ():
         if pairs := moved.get(table.shape.name):
             _settle(connection, log, tables, table, pairs)
     if moved:

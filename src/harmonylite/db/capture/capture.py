@@ -156,7 +156,7 @@ class Capture:
             writer.add(shard, encode(out.section))
         writer.finish()  # a block of its own
         out.rows = 0
-        busy = sorted((table for table in tables if table.logged), key=lambda table: table.shape.rank)
+        busy = sorted((table for table in tables if table.logged), key=lambda table: (table.shape.rank, table.id))
         known = {table.id: self._any_in_mirror(table) for table in busy}
         seen = (
             {t.id: merge_base.seen_of(self._connection, t) for t in busy}

@@ -24,7 +24,6 @@ from harmonylite.db.mirror.former_names import AGAIN, FORMER, GONE, TABLES, UNSU
 from harmonylite.db.sqlite.connection import rows, value
 from harmonylite.db.sqlite.introspection import TableRules, read_inventory
 from harmonylite.db.sqlite.lossless import insert_rows
-from harmonylite.db.tracking.captured_schema import numbers_of
 from harmonylite.db.tracking.tracked_table import TrackedTable
 from harmonylite.db.tracking.waiting_schema import made_again
 from harmonylite.model import ChangeSetId
@@ -49,17 +48,16 @@ class Named:
 
     connection: apsw.Connection
     tables: Mapping[str, TrackedTable]
+    numbers: Mapping[str, int]
     placeless: list[str] = field(default_factory=list)
     moved: dict[ChangeSetId, dict[str, dict[int, int]]] = field(default_factory=dict)
     made_again: set[str] = field(init=False)
-    numbers: dict[str, int] = field(init=False)
     _made: int = 0
     _others: dict[str, TrackedTable | None] = field(default_factory=dict)
     _columns: dict[str, dict[str, str | None]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.made_again = made_again(self.connection)
-        self.numbers = numbers_of(self.connection)
 
     def get(self, name: str) -> TrackedTable | None:
         """Return the table that a change set calls ``name``; None: neither database nor mirror ever had it."""

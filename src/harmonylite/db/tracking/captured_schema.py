@@ -55,11 +55,9 @@ def captured_schema(connection: apsw.Connection, kind: str = "") -> list[Known]:
     return [Known(*row) for row in rows(connection, listed, (kind,))]
 
 
-def numbers_of(connection: apsw.Connection) -> dict[str, int]:
+def numbers_of(captured: Iterable[Known]) -> dict[str, int]:
     """Return the numbers in the log of tables that count as captured, by the names, folded, that the stream has."""
-    if value(connection, "SELECT 1 FROM main.sqlite_schema WHERE name = ?", (PRIVATE + "schema",)) is None:
-        return {}
-    return {folded(known.name): known.number for known in captured_schema(connection, "table") if known.number}
+    return {folded(known.name): known.number for known in captured if known.kind == "table" and known.number}
 
 
 def sent_columns(connection: apsw.Connection, table: str) -> set[str]:
@@ -114,9 +112,11 @@ def _all_keys(connection: apsw.Connection) -> set[Key]:
     return {key_of(kind, name) for kind, name in rows(connection, "SELECT type, name FROM main.sqlite_schema")}
 
 
-def changed_numbers(connection: apsw.Connection) -> list[SchemaChange]:
-    """Return ``user_version`` and ``application_id`` where they changed: the schema's version does not cover these."""
-    pragmas = captured_schema(connection, PRAGMA)
+def changed_numbers(connection: apsw.Connection, pragmas: Iterable[Known]) -> list[SchemaChange]:
+    """Return ``user_version`` and ``application_id`` where they changed: the schema's version does not cover these.
+
+    ``pragmas``: those that count as captured.
+    """
     return section.changed_numbers(pragmas, _numbers(connection, [known.name for known in pragmas]))
 
 

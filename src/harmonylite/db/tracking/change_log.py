@@ -24,7 +24,8 @@ class ChangeLog:
     Rows above a table's watermark count as logged with the newest id, but for those that are under way and still as
     they were captured. Every method runs within a transaction of the caller's that reads (``refresh``, ``keep_images``)
     or writes (the rest) the database. ``settled``: the id up to which this session found nothing pending, which the
-    database need not say: after a restart it is checked once more.
+    database need not say: after a restart it is checked once more. ``busy``: the tables whose scratch tables may hold
+    keys or images, by number, so that a commit does not go through all tables.
     """
 
     def __init__(self, connection: apsw.Connection) -> None:
@@ -34,11 +35,25 @@ class ChangeLog:
         self._settled_at: int | None = None
         self._above: dict[int, int] = {}
         self._captured_at = 0
+        self.busy: dict[int, TrackedTable] = {}
 
     def forget(self) -> None:
-        """Start over: the scratch tables are new."""
+        """Start over: a transaction was undone, and what it took over or dropped of the log with it. Images stay."""
         self.watermarks.forget()
+        for table in self.busy.values():
+            table.forget()
+        self.committed()
         self._known = max(self.cleared(), self.settled)
+
+    def committed(self) -> None:
+        """Pass over, from now on, tables that hold nothing more: no transaction is open whose end could undo that."""
+        for number in [number for number, table in self.busy.items() if not (table.logged or table.images)]:
+            del self.busy[number]
+
+    @property
+    def keys(self) -> int:
+        """How many keys the scratch tables hold."""
+        return sum(table.logged for table in self.busy.values())
 
     def cleared(self) -> int:
         """Return the id up to which the log is done with."""
@@ -74,7 +89,7 @@ class ChangeLog:
         if self.seen() == self._settled_at:
             self._above = {}
             return 0
-        self._above = self.watermarks.above(tables.values())
+        self._above = self.watermarks.above_all(tables)
         return sum(top - (self.watermarks.of(tables[number]) or 0) for number, top in self._above.items())
 
     def name_new(self, tables: Iterable[TrackedTable]) -> None:
@@ -125,6 +140,7 @@ class ChangeLog:
 
     def _take(self, table: TrackedTable, select: str, bound: Sequence[Any]) -> None:
         """Take over the keys and ids of ``select``; of a key that comes twice, the newer id stays."""
+        self.busy[table.id] = table
         logged, keys = table.scratch("logged"), table.key_list
         into = f"INSERT INTO {logged}({keys}, id)"
         if not table.shape.nullable_key:
@@ -141,12 +157,12 @@ class ChangeLog:
         table.logged = int(value(self._connection, f"SELECT count(*) FROM {logged}"))
         table.suspect = table.suspect or table.shape.blind
 
-    def drop_keys(self, tables: Iterable[TrackedTable], upto: int) -> None:
+    def drop_keys(self, upto: int) -> None:
         """Take the keys that were logged at or below id ``upto`` out of the scratch tables; the database is not used.
 
         What the log names later is taken over by the next refresh as if it were new.
         """
-        for table in tables:
+        for table in self.busy.values():
             if table.logged:
                 logged = table.scratch("logged")
                 # no key was logged after the newest id that was taken over: without a WHERE no row is compared
@@ -159,12 +175,12 @@ class ChangeLog:
         self._connection.execute(f"DELETE FROM {table.scratch('logged')} AS x WHERE {which}")
         table.logged = int(value(self._connection, f"SELECT count(*) FROM {table.scratch('logged')}"))
 
-    def clear(self, tables: Mapping[int, TrackedTable], upto: int) -> None:
+    def clear(self, upto: int) -> None:
         """Clear everything at or below id ``upto``; the transaction writes the database."""
         execute = self._connection.execute
         execute(f"DELETE FROM main.{quote(LOG)} WHERE id < ?", (upto,))
         execute(f"INSERT OR REPLACE INTO main.{quote(STATE)} VALUES ('cleared', ?)", (upto,))
-        self.drop_keys(tables.values(), upto)
+        self.drop_keys(upto)
 
     def append(self, table: TrackedTable, select: str) -> None:
         """Log the keys that ``select`` returns; the transaction writes the database."""
@@ -174,10 +190,10 @@ class ChangeLog:
 
     def keep_images(self, tables: Mapping[int, TrackedTable], log_id: int) -> None:
         """Remember how the rows look that the last refresh met above the watermarks, with the log at ``log_id``."""
-        self.drop_images(tables.values())
+        self.drop_images()
         self._captured_at = log_id
         for number in self._above:
-            table = tables[number]
+            table = self.busy[number] = tables[number]
             self._connection.execute(
                 f"INSERT INTO {table.scratch('image')}({table.column_list}) SELECT {table.shape.read_all('d')}"
                 f" FROM {table.main} AS d WHERE d.{quote(table.shape.rowid)} > ?",
@@ -185,9 +201,9 @@ class ChangeLog:
             )
             table.images = True
 
-    def drop_images(self, tables: Iterable[TrackedTable]) -> None:
+    def drop_images(self) -> None:
         """Forget how rows looked when they were captured: they are back, or won't come."""
-        for table in tables:
+        for table in self.busy.values():
             if table.images:
                 table.empty("image")
                 table.images = False

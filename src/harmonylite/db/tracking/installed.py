@@ -6,12 +6,13 @@ Invariant: it describes one schema; a part that meets another version installs a
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import apsw
 
 from harmonylite.db.sqlite.connection import value
 from harmonylite.db.tracking.tracked_table import TrackedTable
-from harmonylite.schema.section import SchemaChange
+from harmonylite.schema.section import Known, SchemaChange
 
 STALE = "stale"
 
@@ -25,7 +26,10 @@ class Installed:
     that was dropped here and comes again is a new one, with the rows that its maker put in.)
     ``joining``: tables that this process could not write until now; both files may have rows that the other lacks.
     ``stale``: ids of tables that a migration rebuilt while database and mirror were at different positions; they are to
-    be compared when they do. ``section``: what changed in the schema and is still to be sent.
+    be compared when they do. ``section``: what changed in the schema and is still to be sent. ``numbers``: by which
+    number in the log the database knows a table that the stream calls so (folded); ``pragmas``: the numbers in the
+    header that count as captured. Both are kept here so that a commit reads nothing that grows with the number of
+    tables.
     """
 
     tables: dict[str, TrackedTable] = field(default_factory=dict)
@@ -37,6 +41,13 @@ class Installed:
     joining: list[str] = field(default_factory=list)
     stale: frozenset[int] = frozenset()
     section: list[SchemaChange] = field(default_factory=list)
+    numbers: dict[str, int] = field(default_factory=dict)
+    pragmas: list[Known] = field(default_factory=list)
+
+    @cached_property
+    def blind(self) -> list[TrackedTable]:
+        """The tables in which a REPLACE may displace rows that no trigger sees."""
+        return [table for table in self.tables.values() if table.shape.blind]
 
 
 def schema_version(connection: apsw.Connection) -> int:

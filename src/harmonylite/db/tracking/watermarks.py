@@ -11,7 +11,7 @@ the node wrote them itself in this very transaction.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import apsw
 
@@ -32,6 +32,7 @@ class Watermarks:
     def __init__(self, connection: apsw.Connection) -> None:
         self._connection = connection
         self._at: dict[int, int] | None = None
+        self._all: tuple[Mapping[int, TrackedTable], list[str]] = ({}, [])
 
     def forget(self) -> None:
         """Read them again the next time: they were written elsewhere, or a transaction was undone."""
@@ -48,15 +49,23 @@ class Watermarks:
 
     def above(self, tables: Iterable[TrackedTable]) -> dict[int, int]:
         """Return the tables that have rows above their watermark: number and largest rowid."""
-        found: dict[int, int] = {}
+        return self._above(self._statements(tables))
+
+    def above_all(self, tables: Mapping[int, TrackedTable]) -> dict[int, int]:
+        """Return what `above` does, for all tables by number: the same mapping each time until the next install."""
+        if self._at is None or self._all[0] is not tables:
+            self._all = tables, self._statements(tables.values())
+        return self._above(self._all[1])
+
+    def _statements(self, tables: Iterable[TrackedTable]) -> list[str]:
         at = self._marks()
-        marked = [table for table in tables if table.id in at and table.shape.rowid]
-        for start in range(0, len(marked), TERMS):
-            sql = " UNION ALL ".join([table.newest for table in marked[start : start + TERMS]])
-            found |= {
-                number: top for number, top in rows(self._connection, sql) if top is not None and top > at[number]
-            }
-        return found
+        marked = [table.newest for table in tables if table.id in at and table.shape.rowid]
+        return [" UNION ALL ".join(marked[start : start + TERMS]) for start in range(0, len(marked), TERMS)]
+
+    def _above(self, statements: Iterable[str]) -> dict[int, int]:
+        at = self._marks()
+        found = (row for sql in statements for row in rows(self._connection, sql))
+        return {number: top for number, top in found if top is not None and top > at[number]}
 
     def log_ranges(self, tables: Iterable[TrackedTable]) -> None:
         """Name the rows above the watermarks in the log, a range for each table, and raise those.
