@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+from asyncio import selector_events
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -41,6 +43,39 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     line = left_out(found[2].removeprefix("Skipped: ") for found in skipped if isinstance(found, tuple))
     if line:
         terminalreporter.write_line(line, yellow=True)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def closed_loops() -> Iterator[None]:
+    """Let no event loop of a test end with a connection open.
+
+    The garbage collector would close it during some later test, and that one would fail. ``_transports`` is a private
+    name of asyncio's, the same from Python 3.11 to 3.14: the loop's transports by descriptor.
+    """
+    close = selector_events.BaseSelectorEventLoop.close
+
+    def checked(loop: selector_events.BaseSelectorEventLoop) -> None:
+        transports = list(getattr(loop, "_transports", {}).values())
+        if transports and not loop.is_closed():
+            loop.run_until_complete(_ended(transports))
+        left = [transport for transport in transports if transport.get_extra_info("socket").fileno() != -1]
+        for transport in left:
+            transport.abort()
+        if left:
+            loop.run_until_complete(_ended(left))
+        close(loop)
+        assert not left, f"open when its event loop closed: {left}"
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(selector_events.BaseSelectorEventLoop, "close", checked)
+        yield
+
+
+async def _ended(transports: list[asyncio.Transport]) -> None:
+    """Give transports that are closing the turns of the loop that they need for it."""
+    for _ in range(5):
+        if any(transport.is_closing() for transport in transports):
+            await asyncio.sleep(0)
 
 
 @pytest.fixture(scope="session", autouse=True)

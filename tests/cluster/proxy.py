@@ -41,8 +41,11 @@ class Proxy:
             return
         self.writers.add(target_writer)
         there = self.carry(reader, target_writer, self.open)
-        await asyncio.gather(there, self.carry(target_reader, writer, self.answering))
-        self.writers -= {writer, target_writer}
+        try:
+            await asyncio.gather(there, self.carry(target_reader, writer, self.answering))
+        finally:
+            target_writer.close()
+            self.writers -= {writer, target_writer}
 
     async def carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, passing: asyncio.Event) -> None:
         """Carry one direction of a connection until it ends, while it is ``passing``."""

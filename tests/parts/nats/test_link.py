@@ -17,6 +17,7 @@ from harmonylite.nats.names import redact
 from harmonylite.nats.settings import LinkSettings
 from harmonylite.status import NodeStatus
 from tests.parts.fix_nats import NatsFactory, RealNats, eventually, quick
+from tests.serving import serving
 
 
 @asynccontextmanager
@@ -24,7 +25,7 @@ async def pretender(info: dict[str, object]) -> AsyncIterator[str]:
     """A server that introduces itself with ``info`` and answers pings; yields its URL and what was sent to it."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        serving.append(writer)
+        served.append(writer)
         writer.write(b"INFO " + json.dumps({"max_payload": 100_000, "headers": True, **info}).encode() + b"\r\n")
         while line := await reader.readline():
             heard.append(line)
@@ -32,16 +33,13 @@ async def pretender(info: dict[str, object]) -> AsyncIterator[str]:
                 writer.write(b"PONG\r\n")
         writer.close()
         await writer.wait_closed()
-        serving.remove(writer)
+        served.remove(writer)
 
     heard: list[bytes] = []
-    serving: list[asyncio.StreamWriter] = []
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    try:
-        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    finally:
-        await eventually(lambda: not serving, "the client's hanging up")
-        server.close()
+    served: list[asyncio.StreamWriter] = []
+    async with serving(serve) as port:
+        yield f"127.0.0.1:{port}"
+        await eventually(lambda: not served, "the client's hanging up")
     assert not any(b"secret" in line for line in heard)
 
 
@@ -132,14 +130,13 @@ async def test_a_silent_server_does_not_hold_the_start_for_ever() -> None:
 
     hung_up = asyncio.Event()
 
-    server = await asyncio.start_server(nothing, "127.0.0.1", 0)
-    url = f"nats://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    start = time.monotonic()
-    with pytest.raises(ConnectError):
-        await NatsLink(replace(quick(url), connect_retries=1, connect_seconds=0.3)).open()
-    assert time.monotonic() - start < 10
-    await asyncio.wait_for(hung_up.wait(), 10)
-    server.close()
+    async with serving(nothing) as port:
+        settings = replace(quick(f"nats://127.0.0.1:{port}"), connect_retries=1, connect_seconds=0.3)
+        start = time.monotonic()
+        with pytest.raises(ConnectError):
+            await NatsLink(settings).open()
+        assert time.monotonic() - start < 10
+        await asyncio.wait_for(hung_up.wait(), 10)
 
 
 async def test_an_old_server_is_refused_at_once_with_both_versions() -> None:
@@ -223,9 +220,8 @@ async def test_a_server_that_hangs_up_after_its_greeting_is_tried_again(
         writer.write(b"PONG\r\n")
         writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    ending = f"nats://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    try:
+    async with serving(serve) as port:
+        ending = f"nats://127.0.0.1:{port}"
         with pytest.raises(ConnectError, match="not accepting connections"):
             await NatsLink(replace(quick(ending), connect_retries=2), node_status).open()
         assert greeted == 2
@@ -235,8 +231,6 @@ async def test_a_server_that_hangs_up_after_its_greeting_is_tried_again(
                 await before.aclose()
                 await eventually(lambda: link.connected and link.now() is not before, "it is connected again")  # noqa: B023
             assert not link.given_up
-    finally:
-        server.close()
 
 
 async def test_a_peer_that_sends_is_alive_also_while_its_answer_to_a_ping_waits_behind_that() -> None:
@@ -263,12 +257,11 @@ async def test_a_peer_that_sends_is_alive_also_while_its_answer_to_a_ping_waits_
             await writer.wait_closed()
         ended.set()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    settings = replace(quick(f"127.0.0.1:{server.sockets[0].getsockname()[1]}"), ping_seconds=0.05, reconnect_wait=600)
-    async with NatsLink(settings, NodeStatus()) as link:
-        over = link.now().over
-        busy.set()
-        await over.wait()
-        assert sent == 39, "not before it was silent"
-    await ended.wait()
-    server.close()
+    async with serving(serve) as port:
+        settings = replace(quick(f"127.0.0.1:{port}"), ping_seconds=0.05, reconnect_wait=600)
+        async with NatsLink(settings, NodeStatus()) as link:
+            over = link.now().over
+            busy.set()
+            await over.wait()
+            assert sent == 39, "not before it was silent"
+        await ended.wait()

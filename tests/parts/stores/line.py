@@ -9,6 +9,8 @@ import struct
 from types import TracebackType
 from typing import Self
 
+from tests.serving import serving
+
 
 class Line:
     """Passes bytes on to ``target``. ``breaks_after``/``sticks_after``: bytes of both directions until it does."""
@@ -22,21 +24,17 @@ class Line:
         self._flowing = asyncio.Event()
         self._flowing.set()
         self._writers: set[asyncio.StreamWriter] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._server: asyncio.Server | None = None
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.port = self._server.sockets[0].getsockname()[1]
+        self._serving = serving(self._serve)
+        self.port = await self._serving.__aenter__()
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
-        assert self._server is not None
-        self._server.close()
         self.breaks_after = 0
         self._flowing.set()
         self._reset()
-        await asyncio.gather(*self._tasks)
+        await self._serving.__aexit__(None, None, None)
 
     def heal(self) -> None:
         """Be a good line again."""
@@ -50,9 +48,6 @@ class Line:
         return self.breaks_after is not None and self._carried >= self.breaks_after
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
         pair = {writer}
         self._writers.add(writer)
         try:
@@ -71,7 +66,6 @@ class Line:
                 with contextlib.suppress(OSError):
                     await each.wait_closed()
             self._writers -= pair
-            self._tasks.discard(task)
 
     async def _bring_back(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(65536):

@@ -15,6 +15,7 @@ from harmonylite.config.secret_text import Secret, Url
 from harmonylite.config.snapshot import SftpStoreSettings
 from harmonylite.errors import SnapshotError
 from harmonylite.stores.sftp import SftpStore
+from tests.parts.fix_nats import eventually
 from tests.parts.stores.fix_stores import MB, sftp_settings
 from tests.parts.stores.line import Line
 from tests.parts.stores.servers import LOGIN, PASSWORD, Server
@@ -49,8 +50,15 @@ async def test_a_host_whose_key_has_changed_is_refused(ssh: Server, tmp_path: Pa
 async def test_a_server_that_is_not_trusted_gets_no_password(tmp_path: Path) -> None:
     """PITFALLS 34: any host key was accepted, so anyone who answered got the password."""
     passwords: list[str] = []
+    connected: list[asyncssh.SSHServer] = []
 
     class Impostor(asyncssh.SSHServer):
+        def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
+            connected.append(self)
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            connected.remove(self)
+
         def begin_auth(self, username: str) -> bool:
             passwords.append(username)
             return True
@@ -69,6 +77,7 @@ async def test_a_server_that_is_not_trusted_gets_no_password(tmp_path: Path) -> 
             (tmp_path / "known_hosts").write_text(known)
             with pytest.raises(SnapshotError, match="host key"):
                 await opened(SftpStoreSettings(url=url, known_hosts=tmp_path / "known_hosts")).names()
+        await eventually(lambda: not connected, "the end of each connection")
     assert passwords == []
 
 

@@ -21,6 +21,7 @@ from harmonylite.status import NodeStatus
 from tests.cluster.proxy import Proxy
 from tests.parts.fix_nats import eventually
 from tests.ports import free_port
+from tests.serving import serving
 
 
 @pytest.fixture
@@ -107,9 +108,7 @@ async def test_leaf_links_without_credentials_are_refused(tmp_path: Path) -> Non
 async def test_a_leaf_link_that_dies_silently_ends_within_four_pings(tmp_path: Path, stack: AsyncExitStack) -> None:
     near, far = pair(tmp_path)
     line = Proxy(int(near.leaf_addr.rpartition(":")[2]))
-    listening = await asyncio.start_server(line.serve, "127.0.0.1", 0)
-    stack.callback(listening.close)
-    port = listening.sockets[0].getsockname()[1]
+    port = await stack.enter_async_context(serving(line.serve))
     status = NodeStatus()
     await stack.enter_async_context(EmbeddedServer(near))
     far = replace(far, leaf_servers=(f"nats://127.0.0.1:{port}/",))
