@@ -1,6 +1,6 @@
-"""The production checklist: what a deployment is, what is recommended, and why.
+"""The production checklist: the state of a deployment, what we recommend, and why.
 
-Invariant: nothing is changed and nothing is started; what can't be found out is said to be unknown, never guessed.
+Invariant: it changes nothing and starts nothing; a fact that can't be determined is "unknown", never guessed.
 """
 
 from harmonylite.doctor.collect import collect

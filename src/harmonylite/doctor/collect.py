@@ -1,6 +1,6 @@
-"""Find out how this node is set up: from its configuration, its files, its machine, NATS, and itself where it runs.
+"""Collect facts about this node: from its configuration, its files, its machine, NATS, and the node if it runs.
 
-Invariant: the database is opened read-only and NATS is only asked; a question that fails leaves its fact unknown.
+Invariant: the database is opened read-only and NATS gets only queries; a query that fails leaves its fact unknown.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ CONNECT_SECONDS = 3.0
 async def collect(
     settings: Settings, *, report: dict[str, Any] | None, nodes: Sequence[dict[str, Any]] = (), pid: int = 0
 ) -> Facts:
-    """Return all facts. ``report``, ``nodes``, ``pid``: of the running node, where one runs."""
+    """Return all facts. ``report``, ``nodes``, ``pid``: of the running node, if there is one."""
     return Facts(
         settings=settings,
         nats=await _nats(settings, str((report or {}).get("node_id") or settings.node_id)),
@@ -154,7 +154,7 @@ def _disks(settings: Settings) -> tuple[DiskFacts, ...]:
 
 
 def _mounts() -> dict[str, str]:
-    """Return the kinds of all mounted file systems by mount point; {} where the system has no such list."""
+    """Return the kinds of all mounted file systems by mount point; {} on a system without such a list."""
     try:
         lines = Path("/proc/self/mounts").read_text(errors="replace").splitlines()
     except OSError:

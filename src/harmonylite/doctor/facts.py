@@ -1,4 +1,4 @@
-"""What `collect` finds out and `check` judges: plain values, so that each judgement can be tested by itself.
+"""The facts that `collect` returns and `check` judges: plain values, so that tests can cover each judgement alone.
 
 Invariant: no fact is a judgement, and none is a secret.
 """
@@ -13,7 +13,7 @@ from harmonylite.config import Settings
 
 @dataclass(frozen=True, slots=True)
 class StreamFacts:
-    """One shard's stream as NATS describes it. ``messages``/``bytes``: what it keeps now; ``first_at``, ``last_at``:
+    """One shard's stream as NATS reports it. ``messages``/``bytes``: what it holds; ``first_at``, ``last_at``:
     when the oldest and the newest of them were stored, seconds since the epoch, 0.0 = there is none.
     """
 
@@ -29,8 +29,8 @@ class StreamFacts:
 
 @dataclass(frozen=True, slots=True)
 class NatsFacts:
-    """What a question to NATS brought. ``servers``: how many the cluster announces, 1 = alone. ``clock_offset``:
-    seconds that the server's clock is ahead of this machine's. ``error``: why nothing is known, "" when it is.
+    """The answers of NATS. ``servers``: how many the cluster announces, 1 = alone. ``clock_offset``:
+    seconds that the server's clock is ahead of this machine's. ``error``: why they are unknown, "" if they aren't.
     """
 
     error: str = ""
@@ -69,9 +69,9 @@ class DatabaseFacts:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """Everything. ``report``: `NodeStatus.report` of the running node, None when none runs. ``nodes``: reports of the
+    """All facts. ``report``: `NodeStatus.report` of the running node, None if none runs. ``nodes``: reports of the
     nodes that it knows. ``descriptors``: how many files the node (or, when none runs, this shell's child) may open.
-    ``exposed``: files with a key or seed in them that others than their owner can read.
+    ``exposed``: files with a key or seed that other users than the owner can read.
     """
 
     settings: Settings

@@ -1,6 +1,6 @@
-"""The checklist's rows: each judges one thing by the facts, and says what is recommended and why.
+"""The checklist's rows: each judges one fact, and says what we recommend and why.
 
-Invariant: pure; a fact that is missing makes a row "unknown", never "ok".
+Invariant: pure; a missing fact makes a row "unknown", never "ok".
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from harmonylite.doctor.table_rows import autoincrement, keys, left_out, transac
 Level = Literal["ok", "advice", "problem", "unknown"]
 
 CLOCK_SECONDS = 1.0
-"""How much clocks may differ: order is never decided by them, but times that people read are."""
+"""How much clocks may differ. They never decide the order, but the times that people read come from them."""
 
 LEAST_FILES, GOOD_FILES = 1024, 4096
 LEAST_FREE, GOOD_FREE = 0.05, 0.15
-"""Parts of a volume that must, and should, be free."""
+"""The shares of a volume that must and should be free."""
 
 DAY, HOUR = 86_400.0, 3_600.0
 DAYS_BACK = 7
-"""Days that the streams should reach back: a mistake of Friday is found on Monday."""
+"""Days that the streams should reach back: people notice on Monday a mistake of Friday."""
 
 PASSING = ("tmpfs", "ramfs", "overlay")
-"""File systems whose content goes with the machine or the container."""
+"""File systems that lose their content with the machine or the container."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line. ``level``: "advice" is worth a thought, "problem" costs data, time or sleep sooner or later."""
+    """One line. ``level``: "advice" is worth considering, a "problem" costs data, time or sleep sooner or later."""
 
     name: str
     level: Level
@@ -126,7 +126,7 @@ def _history(facts: Facts) -> Judgement:
 
 
 def _going_back(facts: Facts) -> Judgement:
-    """Judge how far back in time the streams reach at this cluster's own rate: the shard that reaches least."""
+    """Judge how many days the streams reach back at this cluster's rate, by the shard that reaches least."""
     recommended, why = f"{DAYS_BACK} days", "`snapshot restore -at` and `history` reach as far back as the streams"
     paces = [(each, pace) for each in facts.nats.streams if (pace := _a_day(each))]
     if not paces:
@@ -144,7 +144,7 @@ def _going_back(facts: Facts) -> Judgement:
 
 
 def _a_day(stream: StreamFacts) -> float:
-    """Return the messages a day that a stream takes, 0.0 where it is too young."""
+    """Return the messages per day of a stream, 0.0 if it is too young."""
     seconds = stream.last_at - stream.first_at
     return (stream.messages - 1) / seconds * DAY if stream.messages > 1 and seconds >= HOUR else 0.0
 
@@ -259,5 +259,5 @@ CHECKS: dict[str, Callable[[Facts], Judgement]] = {
 
 
 def problems(rows: list[Row]) -> Iterator[Row]:
-    """Yield the rows that a person should not leave as they are."""
+    """Yield the rows that need action."""
     return (row for row in rows if row.level == "problem")

@@ -13,7 +13,7 @@ from harmonylite.doctor.facts import Facts
 Judgement = tuple[Literal["ok", "advice", "problem", "unknown"], str, str, str]
 
 NAMED = 5
-"""Tables that a line names; of more, it says how many."""
+"""Tables that a line names; it only counts any more."""
 
 
 def wal(facts: Facts) -> Judgement:
@@ -51,7 +51,7 @@ def keys(facts: Facts) -> Judgement:
 
 
 def autoincrement(facts: Facts) -> Judgement:
-    """Judge keys that every node counts for itself."""
+    """Judge keys that each node counts by itself."""
     text = "UUID or ULID keys, made by the application"
     why = (
         "two nodes give out the same number at once: the later row in the order wins, the other goes to the journal;"

@@ -2,7 +2,7 @@
 
 Codes are those of nats-server's ``server/errors.json``.
 
-Invariant: an answer is either decoded whole, or an error of ours; none of the server's errors passes through.
+Invariant: an answer is decoded whole, or raises one of our errors; no error of the server passes through.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ SUBJECTS_OVERLAP = 10065
 
 WRONG_LAST = frozenset({10071, 10164})
 FULL = frozenset({10002, 10023, 10026, 10027, 10028, 10047, 10054, 10077, 10120, 10121, 10122})
-"""Account, server or stream limits, store failures (a full disk): nothing was stored, later there may be room."""
+"""Account, server or stream limits, store failures (a full disk): the message was not stored; a retry may work."""
 
 _TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)")
 
@@ -76,20 +76,20 @@ class _Cluster(msgspec.Struct):
 
 
 class _External(msgspec.Struct):
-    """Where a mirror's source is."""
+    """The API prefix of a mirror's source."""
 
     api: Long = ""
 
 
 class _Source(msgspec.Struct):
-    """What a stream is a mirror of."""
+    """The source of a mirror stream."""
 
     name: Long = ""
     external: _External | None = None
 
 
 class _Config(msgspec.Struct):
-    """Settings of a stream, which any client with the rights may change with a tool of NATS's."""
+    """Settings of a stream; any client with the rights may change them with NATS's tools."""
 
     name: Long = ""
     subjects: list[Long] | None = None
@@ -100,7 +100,7 @@ class _Config(msgspec.Struct):
 
 
 class _Answer(msgspec.Struct):
-    """Fields of JetStream's answers that mean the same in each; an answer has some of them."""
+    """The fields of JetStream's answers; each answer has some of them, and a field means the same in all."""
 
     error: _Error | None = None
     seq: Seq | None = None
@@ -122,7 +122,7 @@ CODEC = Untyped("an answer of JetStream", check=_Answer, most=256 * 1024**2)
 
 
 class ApiError(StreamError):
-    """JetStream refused a request. ``code``: its own error code, 0 when it gave none."""
+    """JetStream refused a request. ``code``: its error code, 0 if it sent none."""
 
     def __init__(self, message: str, *, code: int = 0, advice: str = "") -> None:
         super().__init__(message, advice=advice)
@@ -146,7 +146,7 @@ class JetStream:
 
 
 def answer(message: Msg, doing: str) -> dict[str, Any]:
-    """Return the JSON of an answer; raises what its error maps to."""
+    """Return the JSON of an answer; raises the error that it maps to."""
     try:
         found = CODEC.decode(message.data)
     except ForeignError as error:
@@ -178,7 +178,7 @@ def mapped(error: Mapping[str, Any], doing: str) -> HarmonyLiteError:
 
 
 def wall(text: str) -> float:
-    """Return the seconds since the epoch of a server time (RFC 3339, up to nanoseconds); 0 when there is none."""
+    """Return a server's time (RFC 3339, up to nanoseconds) as seconds since the epoch; 0 for none."""
     found = _TIME.fullmatch(text)
     try:
         whole = datetime.fromisoformat(found[1] + found[3].replace("Z", "+00:00")) if found is not None else None
@@ -186,5 +186,5 @@ def wall(text: str) -> float:
         whole = None
     if found is None or whole is None:
         return 0.0
-    # By way of nanoseconds, as the times in delivered messages: the same instant is then the same float.
+    # In nanoseconds, like the times of delivered messages: one instant is then one float.
     return (int(whole.timestamp()) * 10**9 + int((found[2] or "").ljust(9, "0"))) / 1e9

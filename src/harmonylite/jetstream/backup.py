@@ -1,7 +1,7 @@
 """Move a stream from one NATS to another: messages, sequences, times and creation time stay the same.
 
-Invariant: from `seal` to `release` a stream takes no message, so what is carried is the whole of it; at no moment do
-two places take messages. What is read continues to the target at once: memory and disk here stay untouched by its size.
+Invariant: from `seal` to `release` a stream accepts no message, so the copy is complete; at no moment do two places
+accept messages. Each chunk goes to the target at once, so memory and disk here don't grow with the stream.
 
 Reference: backup and restore in JetStream's API, ADR-12 and ``nats stream backup``.
 """
@@ -26,13 +26,13 @@ from harmonylite.nats.connection import Connection
 log = logging.getLogger(__name__)
 
 HELD = "harmonylite-held"
-"""Metadata of a stream that takes nothing: where its content was moved to."""
+"""Metadata of a held stream, which accepts no messages: where its content was moved."""
 
 STEP_SECONDS = 10.0
-"""How long the target may take for one step; where it elects, the step is asked for again."""
+"""Deadline of one step at the target, which is repeated while the target elects a leader."""
 
 AGAIN = 0.5
-"""Seconds before a step is asked for again."""
+"""Seconds before a step is repeated."""
 
 SETTLING = 0.05
 """Seconds before a chunk that no server took is sent again."""
@@ -53,7 +53,7 @@ class MovedError(StreamError):
 
 @dataclass(frozen=True, slots=True)
 class TransferredStream:
-    """What was carried: the stream's name, its last sequence, and how many messages and bytes of backup."""
+    """What was moved: the stream's name, its last sequence, its number of messages, and the bytes of its backup."""
 
     name: str
     last: int
@@ -62,19 +62,19 @@ class TransferredStream:
 
 
 def check_not_sealed(name: str, config: Mapping[str, Any]) -> None:
-    """Raise MovedError when the stream with this configuration is held: changes queue until that is over."""
+    """Raise MovedError when the stream with this configuration is held: changes queue until it is released."""
     place = (config.get("metadata") or {}).get(HELD)
     if place is not None:
         raise MovedError(
             f"stream {name} was moved, or is being moved, to {place}",
-            advice="start this node with the configuration of there, or run `harmonylite nats release` to stay",
+            advice="start this node with the configuration of the new place, or run `harmonylite nats release` to stay",
         )
 
 
 async def seal(stream: Stream, place: str) -> None:
-    """Make ``stream`` refuse messages; ``place``: where its content goes, as nodes will report. Raises StreamError.
+    """Make ``stream`` refuse messages; ``place``: where its content goes, for the nodes' reports. Raises StreamError.
 
-    Publishes are refused with "message size exceeds maximum", which nodes know as a stream that is full.
+    The server refuses publishes with "message size exceeds maximum"; nodes treat that as a full stream.
     """
     config = dict((await stream.details()).config)
     config["metadata"] = {**(config.get("metadata") or {}), HELD: place}
@@ -101,8 +101,8 @@ async def transfer(
 ) -> TransferredStream:
     """Make a copy of the held ``stream`` at ``target``, on ``replicas`` servers, and check that it is the same.
 
-    ``progress``: called with the bytes that went over so far. The copy takes messages at once. Raises StreamError and
-    leaves nothing at the target when it fails; cancelling does the same.
+    ``progress``: called with the bytes sent so far. The copy accepts messages at once. Raises StreamError; a failure
+    or a cancellation leaves nothing at the target.
     """
     before = await stream.details()
     copy = Stream(target, stream.name, stream.shard)
@@ -128,7 +128,7 @@ async def transfer(
 
 
 def _wanted(before: Details, replicas: int) -> dict[str, Any]:
-    # A stream is known by its creation time; a restored one is new, so its metadata holds the former time.
+    # Nodes identify a stream by its creation time. A restored one has a new time, so its metadata holds the former.
     config = unsealed(before.config)
     return {**config, "metadata": {**config["metadata"], **before.role.metadata()}, "num_replicas": replicas}
 
@@ -145,10 +145,9 @@ async def _make_room(copy: Stream, before: Details) -> None:
             f"stream {copy.name} exists at the target and is no older copy of this one",
             advice="delete it there when no node needs it, or set other prefixes",
         )
-    # An answer to the deletion says little while the cluster elects: the stream is gone when no server knows it any
-    # more.
+    # While the cluster elects, an answer to the deletion proves little: the stream is deleted when no server knows it.
     end = time.monotonic() + SECONDS
-    retry = Retry(log, f"looking whether {copy.name} is deleted", Backoff(first=AGAIN, most=5.0), logging.DEBUG)
+    retry = Retry(log, f"waiting until {copy.name} is deleted", Backoff(first=AGAIN, most=5.0), logging.DEBUG)
     while time.monotonic() < end:
         await discard(copy)
         try:
@@ -173,7 +172,7 @@ async def discard(stream: Stream) -> None:
 async def _patiently(
     stream: Stream, before: Details, target: JetStream, replicas: int, progress: Callable[[int], None]
 ) -> int:
-    """Transfer, again and again while the target still clears away the stream that was deleted just before."""
+    """Transfer, and retry while the target still removes the stream that was deleted just before."""
     end = time.monotonic() + SECONDS
     retry = Retry(log, f"restore of {stream.name}", Backoff(first=AGAIN, most=5.0), logging.DEBUG)
     while True:
@@ -231,9 +230,9 @@ async def _transfer(
 
 
 async def _hand_over(goal: Connection, subject: str, chunk: bytes) -> Msg:
-    """Give one chunk to the target and return its answer.
+    """Send one chunk to the target and return its answer.
 
-    In a cluster another server may wait for it, and word of that is on its way to ours: what no server took is sent
+    In a cluster another server may expect it, and our server may not know yet: a chunk that no server took is sent
     again.
     """
     end, backoff = time.monotonic() + STEP_SECONDS, Backoff(first=SETTLING, most=2.0)

@@ -1,6 +1,6 @@
-"""What object store and pointers share: a stream made on first use, and publishes that are acknowledged by it.
+"""What object store and pointers share: a stream that is created on first use, and acknowledged publishes.
 
-Invariant: what was acknowledged is in the stream, on as many servers as it is kept on.
+Invariant: an acknowledged message is in the stream, on all of its replicas.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from harmonylite.jetstream.stream import Stream
 from harmonylite.nats.link import NatsLink
 
 PUBLISH_SECONDS = 10.0
-"""Deadline of one publish; several large ones may be on their way at once."""
+"""Deadline of one publish; several large ones may be in flight at once."""
 
 
 def bucket_name(stream_prefix: str, kind: str) -> str:
@@ -26,7 +26,7 @@ def bucket_name(stream_prefix: str, kind: str) -> str:
 
 
 class Bucket:
-    """A stream of fixed settings that is there when it is written to."""
+    """A stream with fixed settings, which exists when it is written to."""
 
     def __init__(self, link: NatsLink, settings: StreamSettings, config: Mapping[str, Any]) -> None:
         self._link = link
@@ -46,7 +46,7 @@ class Bucket:
         self._there = False
 
     async def ensure(self) -> None:
-        """Make the stream unless it is there; raises StreamError."""
+        """Create the stream unless it exists; raises StreamError."""
         if self._there:
             return
         try:
@@ -55,13 +55,13 @@ class Bucket:
             try:
                 await create(self.stream.api, self._config)
             except ApiError as error:
-                # Another node was faster, perhaps with other settings; what it made will do.
+                # Another node was faster, perhaps with other settings, which serve as well.
                 if error.code != STREAM_EXISTS:
                     raise
         self._there = True
 
     async def publish(self, subject: str, payload: bytes, headers: Mapping[str, str] | None = None) -> int:
-        """Store one message and return its sequence; raises StreamError and its kin."""
+        """Store one message and return its sequence; raises StreamError or a subclass."""
         try:
             sent = {"Nats-Expected-Stream": self.stream.name, **(headers or {})}
             message = await self._link.now().request(subject, payload, seconds=PUBLISH_SECONDS, headers=sent)

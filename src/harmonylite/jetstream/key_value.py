@@ -30,16 +30,16 @@ class KeyValue:
             "deny_delete": True,
         }
         self._bucket = Bucket(link, settings, config)
-        # Between regions NATS lets nothing on $KV pass but under the name of the region that it is for.
+        # Between regions NATS passes $KV subjects only with the name of the region that they are for.
         self._way = f"$JS.{settings.domain}.API." if settings.domain else ""
 
     async def get(self, key: str) -> tuple[bytes, int] | None:
-        """Return value and revision, None when the key is not there or was deleted."""
+        """Return value and revision, None when the key doesn't exist or was deleted."""
         found = await self._newest(key)
         return (found.payload, found.seq) if found is not None and not found.deleted else None
 
     async def set(self, key: str, value: bytes, revision: int) -> bool:
-        """Set ``key`` if its revision is still ``revision`` (0 = not there); return False when it is not."""
+        """Set ``key`` if its revision is still ``revision`` (0 = it doesn't exist); return False otherwise."""
         await self._bucket.ensure()
         if revision == 0:
             found = await self._newest(key)
@@ -52,7 +52,7 @@ class KeyValue:
         except WrongLastSequenceError:
             return False
         except NotAcknowledgedError:
-            # The outcome is unknown; what is there now shows it, as no other node knows the mark.
+            # The outcome is unknown. The present value shows it, because no other node knows the mark.
             found = await self._newest(key)
             return found is not None and mark.encode() in found.headers
         return True
@@ -70,7 +70,7 @@ class KeyValue:
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """A key's present value."""
+    """The current value of a key."""
 
     payload: bytes
     seq: int
@@ -78,5 +78,5 @@ class _Entry:
 
     @property
     def deleted(self) -> bool:
-        """True for what a deleted key leaves behind."""
+        """True for the marker that a deleted key leaves."""
         return b"KV-Operation:" in self.headers

@@ -1,10 +1,10 @@
 """Files in the NATS object store, with its own layout: `harmonylite.ports.Objects`.
 
-Invariant: an object is there whole or not at all (its description is stored last), and what `get` leaves behind has the
-size and digest of what `put` read. Memory stays bounded by a few chunks, disk work happens in a thread.
+Invariant: an object exists whole or not at all (its description is stored last), and a file that `get` wrote has the
+size and digest of the one that `put` read. Memory is bounded by a few chunks; a thread does the disk work.
 
-Layout: https://github.com/nats-io/nats-architecture-and-design, ADR-20, so ``nats object get`` reads it. Own loops,
-for the client library's ``get`` waits permanently when chunks are missing and both are several times slower.
+Layout: https://github.com/nats-io/nats-architecture-and-design, ADR-20, so ``nats object get`` reads it. The loops are
+our own, because the client library's ``get`` never returns when chunks are missing, and both are several times slower.
 """
 
 from __future__ import annotations
@@ -52,18 +52,18 @@ CHUNK = 512 * 1024
 """Bytes per message, less where ``max_payload`` is small."""
 
 WINDOW = 4
-"""Chunks on their way to the server at once."""
+"""Chunks in flight to the server at once."""
 
 TRIES = 4
 TRY_AGAIN_SECONDS = 0.5
-"""A get whose consumer ends, as when the bucket's leader moves to another server, starts again this often."""
+"""Seconds until a get retries whose consumer ended, for example because the bucket's leader moved."""
 
 STALLED_SECONDS = 15.0
-"""A get that sees no chunk for so long, though the server is alive, takes the object for damaged."""
+"""Seconds without a chunk, from a server that is alive, after which a get considers the object damaged."""
 
 
 class Stored(msgspec.Struct):
-    """The description of an object, as ``nats object`` writes it too. ``nuid``: a token of its chunks' subject."""
+    """The description of an object, as ``nats object`` also writes it. ``nuid``: a token of its chunks' subject."""
 
     name: str = ""
     nuid: Annotated[str, Meta(pattern=r"\A[0-9A-Za-z_-]{0,64}\Z")] = ""
@@ -79,8 +79,8 @@ CODEC = Codec("the description of an object", Stored)
 class JetStreamObjects:
     """The object store and the pointers of one cluster.
 
-    ``bucket``: the object store's name, "" = after the streams; ``replicas``: on how many servers objects are kept,
-    0 = on as many as the streams. An existing bucket keeps the number it was made with.
+    ``bucket``: the object store's name, "" = named after the streams; ``replicas``: how many servers keep the objects,
+    0 = as many as keep the streams. An existing bucket keeps its number.
     """
 
     def __init__(self, link: NatsLink, settings: StreamSettings, *, bucket: str = "", replicas: int = 0) -> None:
@@ -104,7 +104,7 @@ class JetStreamObjects:
         return f"the NATS object store {self.bucket}"
 
     async def put(self, name: str, source: Path, progress: Progress | None = None) -> None:
-        """Store the file ``source``; see `Objects.put`. Cancelling leaves chunks that nothing refers to at worst."""
+        """Store the file ``source``; see `Objects.put`. Cancelling leaves at worst unreferenced chunks."""
         nuid = secrets.token_hex(11)
         chunks = f"{self._before}.C.{nuid}"
         try:
@@ -113,7 +113,7 @@ class JetStreamObjects:
             try:
                 await self._describe(name, nuid, await self._send(chunks, source, progress))
             except BaseException:
-                # Shielded: also a cancelled put should not leave its chunks in the store.
+                # Shielded: a cancelled put must not leave its chunks in the store either.
                 await asyncio.shield(self._forget(chunks))
                 raise
             if before is not None and before.nuid:
@@ -184,7 +184,7 @@ class JetStreamObjects:
         raise SnapshotDamagedError(f"object {name!r}: {there} of {meta.chunks} chunks are there; NATS has lost others")
 
     async def _check(self, name: str, meta: Stored) -> None:
-        """The same, while nothing comes; a server that does not answer now says nothing of the object."""
+        """Do `_must_have` while no chunk arrives; a server that doesn't answer proves nothing about the object."""
         with suppress(StreamError):
             await self._must_have(name, meta)
 
@@ -200,7 +200,7 @@ class JetStreamObjects:
         return f"{self._before}.M.{base64.urlsafe_b64encode(name.encode()).decode()}"
 
     async def _old(self, name: str) -> Stored | None:
-        """Return the description of an object that is about to go; of one that can't be read the chunks stay behind."""
+        """Return the description of an object to be deleted; if it can't be decoded, its chunks remain."""
         try:
             return await self._meta(name)
         except SnapshotDamagedError as error:
@@ -208,7 +208,7 @@ class JetStreamObjects:
             return Stored()
 
     async def _is_there(self, name: str) -> bool:
-        """Return whether an object is not deleted; one whose description can't be read is there, and is no use."""
+        """Return whether an object exists; one whose description can't be decoded does, though it is of no use."""
         try:
             return await self._meta(name) is not None
         except SnapshotDamagedError:
@@ -237,7 +237,7 @@ class JetStreamObjects:
             whole = (await asyncio.to_thread(source.stat)).st_size
             while data := await asyncio.to_thread(_read, file, size, digest):
                 total, count = total + len(data), count + 1
-                # Tasks start in the order they are made, and one connection keeps it: chunks are stored in order.
+                # Tasks start in the order of their creation and one connection keeps it, so chunks are stored in order.
                 window.append(asyncio.create_task(self._bucket.publish(subject, data)))
                 if len(window) >= WINDOW:
                     await window.popleft()
@@ -251,7 +251,7 @@ class JetStreamObjects:
                     task.cancel()
                 await asyncio.gather(*window, return_exceptions=True)
             finally:
-                file.close()  # no await: who is cancelled twice closes it, too
+                file.close()  # no await: a task that is cancelled twice closes it, too
         return {
             "size": total,
             "chunks": count,
@@ -272,7 +272,7 @@ class JetStreamObjects:
         try:
             await self._bucket.purge(subject)
         except StreamError as error:
-            log.warning("chunks on %s stay behind: %s", subject, error.message)
+            log.warning("left chunks on %s behind: %s", subject, error.message)
 
     async def _receive(self, name: str, meta: Stored, part: Path, progress: Progress | None) -> None:
         digest, chunks, size = hashlib.sha256(), 0, 0
@@ -285,7 +285,7 @@ class JetStreamObjects:
                 )
                 try:
                     await pull.open()
-                    if pull.pending < meta.chunks:  # a server may not have them yet that its leader has
+                    if pull.pending < meta.chunks:  # this server may not have chunks yet that the leader has
                         await self._must_have(name, meta)
                     while chunks < meta.chunks:
                         async with asyncio.timeout(STALLED_SECONDS):
@@ -302,7 +302,7 @@ class JetStreamObjects:
             raise SnapshotError(f"object {name!r}: {chunks} of {meta.chunks} chunks came") from None
         finally:
             file.close()
-        # Some writers leave the padding out.
+        # Some writers omit the padding.
         if (size, _digest_text(digest.digest()).rstrip("=")) != (meta.size, meta.digest.rstrip("=")):
             raise SnapshotDamagedError(
                 f"object {name!r} is damaged: {size} of {meta.size} bytes, or another SHA-256 than what was stored",
@@ -311,7 +311,7 @@ class JetStreamObjects:
 
 
 async def _opened(path: Path, mode: Literal["rb", "wb"]) -> BinaryIO:
-    """Open ``path``; cancelled meanwhile, it is closed again."""
+    """Open ``path``; a cancellation closes it again."""
     opening: asyncio.Task[BinaryIO] = asyncio.create_task(asyncio.to_thread(path.open, mode))
     try:
         return await asyncio.shield(opening)
@@ -342,8 +342,8 @@ def _digest_text(digest: bytes) -> str:
 
 
 def _unquoted(subject_token: str) -> str | None:
-    """Return the name of the object that a token means, None where it is none that we would write."""
-    bare = subject_token.rstrip("=")  # some writers leave the padding out
+    """Return the name of the object that a token means, None for a token that this program would not write."""
+    bare = subject_token.rstrip("=")  # some writers omit the padding
     try:
         return base64.urlsafe_b64decode(bare + "=" * (-len(bare) % 4)).decode()
     except ValueError:

@@ -1,9 +1,9 @@
 """One pull consumer and its requests, on one connection.
 
-Invariant: while it is open there are messages on order at the server (unless the taker is behind), so that a message
-is on its way as soon as it is stored; when the server goes silent `take` raises.
+Invariant: while it is open, the server holds a request for messages (unless the caller of `take` is behind), so it
+sends a message as soon as it is stored; when the server goes silent, `take` raises.
 
-Reference: https://docs.nats.io/nats-concepts/jetstream/consumers, ADR-13 (pull requests), ADR-37 (how much to order).
+Reference: https://docs.nats.io/nats-concepts/jetstream/consumers, ADR-13 (pull requests), ADR-37 (how much to request).
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from harmonylite.nats.connection import Connection
 log = logging.getLogger(__name__)
 
 BATCH = 256
-"""Messages per request. Two requests are kept at the server."""
+"""Messages per request. The server holds two requests."""
 
 ROOM = 8 * 1024 * 1024
-"""Bytes that a request may bring, at least; more where ``max_payload`` is more. Memory is bounded by two requests."""
+"""Bytes per request, or ``max_payload`` if that is more. Two requests bound the memory."""
 
 EXPIRES = 30.0
 """Seconds that a request waits at the server."""
 
 HEARTBEAT = 2.0
-"""Seconds between signs of life while nothing is stored; twice as long without any counts as silence."""
+"""Seconds between heartbeats while no message is stored; twice as long without any counts as silence."""
 
 UNUSED = 60.0
 """Seconds after which the server forgets a consumer that no client reads."""
@@ -46,13 +46,13 @@ _NUMBER = re.compile(r"[0-9]{1,19}")
 
 
 class PullEndedError(StreamError):
-    """The consumer is gone or silent; create a new one."""
+    """The consumer was deleted or is silent; create a new one."""
 
 
 class PullConsumer:
     """A consumer of ``stream`` from sequence ``start`` on. ``subject``: only messages on it ("" = all).
 
-    ``quiet``: awaited now and then while the consumer gives signs of life and no messages; what it raises ends `take`.
+    ``quiet``: awaited now and then while the consumer sends heartbeats and no messages; its error ends `take`.
     """
 
     def __init__(
@@ -81,10 +81,10 @@ class PullConsumer:
         self._ended = ""
         self._room = max(ROOM, connection.max_payload + 64 * 1024)
         self.pending = 0
-        """How many messages the server had for it when it was made."""
+        """How many messages the server had for it when it was created."""
 
     async def open(self) -> None:
-        """Make the consumer and place the first orders; raises StreamError."""
+        """Create the consumer and send the first requests; raises StreamError."""
         config: dict[str, Any] = {
             "name": self._consumer,
             "deliver_policy": "by_start_sequence",
@@ -113,14 +113,14 @@ class PullConsumer:
         if self._connection.over.is_set():
             return
         try:
-            # Not waited for: a consumer that stays behind is forgotten by the server after `UNUSED`.
+            # Not awaited: the server forgets an abandoned consumer after `UNUSED`.
             subject = f"{self._api.prefix}.CONSUMER.DELETE.{self._stream.name}.{self._consumer}"
             await self._connection.publish(subject, b"")
         except HarmonyLiteError as error:
             log.debug("consumer %s: %s", self._consumer, error)
 
     async def take(self) -> list[StreamMessage]:
-        """Return all messages that have come, at least one; raises PullEndedError when no more will."""
+        """Return all messages that have arrived, at least one; raises PullEndedError when no more will."""
         while not self._messages:
             if self._connection.over.is_set():
                 raise PullEndedError("the connection was lost")
@@ -134,7 +134,7 @@ class PullConsumer:
         return taken
 
     async def _wait(self) -> None:
-        """Wait for something to come, the connection's end included; silence ends the pull."""
+        """Wait for a message, a heartbeat or the end of the connection; silence ends the pull."""
         while not self._taken.is_set():
             try:
                 async with asyncio.timeout(HEARTBEAT):
@@ -142,9 +142,9 @@ class PullConsumer:
             except TimeoutError:
                 silent = time.monotonic() - self._received
                 if silent > 2 * HEARTBEAT:
-                    raise PullEndedError(f"no sign of life from its consumer for {silent:.1f} s") from None
-                # A message that is on its way holds up the signs of life behind it, however long it takes. Those
-                # come as often as this looks: one may always be just about to come.
+                    raise PullEndedError(f"its consumer sent no heartbeat for {silent:.1f} s") from None
+                # A message in transit delays the heartbeats behind it, however long it takes. They are as frequent as
+                # these checks, so one may always be about to arrive.
                 if self._quiet is not None and silent < 1.5 * HEARTBEAT:
                     await self._quiet()
 
@@ -174,7 +174,7 @@ class PullConsumer:
         # an account hash before the stream and a token behind: ADR-15.
         stored, sent = (reply[7], reply[9]) if len(reply) > 9 else (reply[5], reply[7])
         if not (_NUMBER.fullmatch(stored) and _NUMBER.fullmatch(sent)):
-            return  # another client's, sent to our inbox
+            return  # from another client, sent to our inbox
         self._messages.append(
             StreamMessage(self._stream.shard, int(stored), message.subject, message.data, int(sent) / 1e9)
         )
@@ -193,5 +193,5 @@ class PullConsumer:
             return
         self._on_order -= int(pending)
         if int(pending) == BATCH and text.startswith("Message Size"):
-            self._room *= 2  # the next message alone is above it: max_payload was lowered since it was stored
+            self._room *= 2  # the next message alone exceeds it: max_payload was lowered since it was stored
         self._taken.set()

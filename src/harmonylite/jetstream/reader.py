@@ -1,10 +1,9 @@
 """A reader of one stream that can't skip messages: its own pull consumer, every sequence checked.
 
-Invariant: what is yielded is the stream from ``start`` on, each sequence once and in order; where that can't be kept,
-an error says so. Anything odd on the way (silence, a lost consumer, a new leader, another connection) only leads to a
-new consumer from the next sequence.
+Invariant: it yields the stream from ``start`` on, each sequence once and in order, or raises an error. Silence, a lost
+consumer, a new leader or another connection only leads to a new consumer from the next sequence.
 
-Ordered push consumers of client libraries jump over gaps silently when the reader is slow, so they are not used.
+It doesn't use the ordered push consumers of client libraries: they skip gaps silently when the reader is slow.
 """
 
 from __future__ import annotations
@@ -25,11 +24,11 @@ from harmonylite.status import Part
 log = logging.getLogger(__name__)
 
 QUIET_TRIES = 2
-"""New consumers that are created silently; from then on the status says what the reader waits for."""
+"""New consumers that the reader creates silently; after these the status says what it waits for."""
 
 
 CHECK_EVERY = 10.0
-"""Seconds between checks for a message, while none comes; from then on the next sign of life counts."""
+"""Seconds between checks of the stream while no message arrives; each runs at the next heartbeat after them."""
 
 
 class Reader:
@@ -50,7 +49,7 @@ class Reader:
         self._retry = Retry(log, f"reading stream {stream.name}", Backoff(first=0.02, most=2.0))
 
     async def batches(self) -> AsyncIterator[list[StreamMessage]]:
-        """Yield batches without end; raises StreamGapError, StreamLostError, StreamError once the link is given up."""
+        """Yield batches without end; raises StreamGapError, StreamLostError, StreamError once the link was closed."""
         while True:
             pull: PullConsumer | None = None
             try:
@@ -77,9 +76,9 @@ class Reader:
                     await pull.aclose()
 
     async def _quiet(self) -> None:
-        """Raise PullEndedError when the stream has the next message and its consumer does not pass it on.
+        """Raise PullEndedError when the stream has the next message and its consumer doesn't deliver it.
 
-        A consumer is at one server, whose copy of the stream may lag behind while it gives signs of life.
+        A consumer is on one server, whose copy of the stream may lag while it sends heartbeats.
         """
         now = time.monotonic()
         if self._overdue != self._next and now - self._checked_at < CHECK_EVERY:
@@ -91,14 +90,14 @@ class Reader:
         except StreamError:
             return
         if there and self._overdue == self._next:
-            raise PullEndedError(f"its consumer does not pass on message {self._next}, which is there")
+            raise PullEndedError(f"its consumer does not deliver message {self._next}, which the stream has")
         self._overdue = self._next if there else 0
 
     async def _choose(self) -> None:
-        """Choose the stream to read next; there is only one here."""
+        """Choose the stream to read next; here there is only one."""
 
     async def _opened(self) -> None:
-        """Do what has to be done once a consumer is open; nothing here."""
+        """Called when a consumer is open; does nothing here."""
 
     async def _take(self, pull: PullConsumer) -> list[StreamMessage]:
         """Return the next messages of a consumer; raises StreamError."""
@@ -110,7 +109,7 @@ class Reader:
 
     async def _pause(self, error: StreamError) -> None:
         if not self._link.connected:
-            # Raises what the link died of, so that no reader waits for a link that was given up.
+            # Raises the error that closed the link, so that no reader waits for a closed link.
             await self._link.connection()
             return
         pause = self._retry.failed(error, time.monotonic())
@@ -119,7 +118,7 @@ class Reader:
         await asyncio.sleep(pause)
 
     async def _check_for_sure(self) -> None:
-        """Check the stream, and consider it lost only if it stays so: servers that come back may not know all of it
+        """Check the stream; it is lost only if it stays so, as servers that restarted may not know all of it
         yet.
         """
         end, backoff = time.monotonic() + self._confirm_seconds, Backoff(first=0.1, most=self._confirm_seconds / 2)
@@ -132,7 +131,7 @@ class Reader:
             await asyncio.sleep(backoff.failed(time.monotonic()))
 
     async def _check(self) -> None:
-        """Check that the stream still is the one that was read."""
+        """Check that the stream is still the one that was read."""
         info = (await self._stream.details()).info
         if self._created and info.created != self._created:
             raise StreamLostError(
@@ -162,7 +161,7 @@ class Reader:
         )
 
     async def _checked(self, batch: list[StreamMessage]) -> tuple[list[StreamMessage], list[StreamMessage]]:
-        """Return the messages that follow each other, and those behind a hole; one at the start is explained first."""
+        """Return the consecutive messages, and those after a gap; a gap at the start is explained first."""
         if batch[0].seq != self._next:
             await self._explain_hole(batch[0].seq)
         first = batch[0].seq
@@ -172,7 +171,7 @@ class Reader:
         return batch[:whole], batch[whole:]
 
     async def _explain_hole(self, seq: int) -> None:
-        """Return when messages before ``seq`` were deleted one by one; raise when they were lost to this reader."""
+        """Return if the messages before ``seq`` were deleted one by one; raise if this reader missed them."""
         if seq < self._next:
             raise PullEndedError(f"message {seq} came where {self._next} was due")
         details = await self._stream.details()

@@ -1,7 +1,7 @@
-"""On how many servers a stream is kept where the configuration names no number: on all that are there, at most three.
+"""How many servers keep a stream if the configuration names no number: all that there are, at most three.
 
-Invariant: the number is never lowered, and never raised above the number of servers that are connected now: a replica
-on a missing server would only cost the stream its quorum. JetStream has the last word on how many servers there are.
+Invariant: the number is never lowered, and never raised above the number of servers that are connected now, because a
+replica on a missing server could cost the stream its quorum. JetStream decides how many servers there are.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from harmonylite.jetstream.stream import Stream
 log = logging.getLogger(__name__)
 
 MOST = 3
-"""Replicas that survive the loss of one server; more cost each publish more acknowledgements."""
+"""Replicas that survive the loss of one server; with more, each publish needs more acknowledgements."""
 
 POLL_EVERY = 5.0
 """Seconds between polls of how many servers there are."""
@@ -31,14 +31,14 @@ CHECK_EVERY = 600.0
 """Seconds between checks of the streams while the number of servers stays the same."""
 
 SECONDS = 10.0
-"""Deadline of one request that makes or changes a stream."""
+"""Deadline of one request that creates or changes a stream."""
 
 TOO_FEW = frozenset({10005, 10074})
 """JetStream's errors for more replicas than there are servers: no suitable peers, and a server without a cluster."""
 
 
 async def create(api: JetStream, config: Mapping[str, Any]) -> int:
-    """Make a stream; return on how many servers. Where ``config`` has no ``num_replicas``: on as many as there are.
+    """Create a stream and return its number of replicas: as many as there are servers if ``config`` names none.
 
     Raises StreamError, ApiError.
     """
@@ -64,15 +64,15 @@ def counts(api: JetStream, above: int) -> list[int]:
 
 
 class ReplicaGrowth:
-    """Raises the replicas of the streams ``names`` as servers join; of those that exist and take messages."""
+    """Raises the replicas of the streams ``names`` as servers join, if they exist and accept messages."""
 
     def __init__(self, api: JetStream, names: Sequence[str]) -> None:
         self._api = api
         self._names = names
-        self._retry = Retry(log, "looking at replicas", Backoff(POLL_EVERY, CHECK_EVERY, calm=3 * CHECK_EVERY))
+        self._retry = Retry(log, "checking replicas", Backoff(POLL_EVERY, CHECK_EVERY, calm=3 * CHECK_EVERY))
 
     async def run(self) -> None:
-        """Check without end: as soon as there are more servers than before, and now and then."""
+        """Check without end: when there are more servers than before, and at long intervals."""
         before, due = 1, 0.0
         while True:
             await asyncio.sleep(POLL_EVERY * random.uniform(0.8, 1.2))
@@ -88,14 +88,14 @@ class ReplicaGrowth:
             before, due = servers, now + pause
 
     async def check(self) -> int:
-        """Raise what can be raised now; return the lowest number of replicas of any stream. Raises StreamError."""
+        """Add the replicas that are possible now; return the lowest number of any stream. Raises StreamError."""
         return min([await self._raise(name) for name in self._names])
 
     async def _raise(self, name: str) -> int:
         try:
             details = await Stream(self._api, name, 0).details()
         except StreamLostError:
-            return MOST  # once it is made it gets as many as there are then
+            return MOST  # when it is created it gets as many as there are then
         config, have = details.config, int(details.config.get("num_replicas") or 1)
         if HELD in (config.get("metadata") or {}) or details.role.shut or details.role.left_for:
             return have

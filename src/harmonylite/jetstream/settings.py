@@ -1,4 +1,4 @@
-"""Settings of this package's parts: small frozen records, made by `node` from the configuration.
+"""Settings of this package's parts: small frozen records that `node` makes from the configuration.
 
 Invariant: a record can't be changed, and holds only what its part needs.
 """

@@ -1,8 +1,8 @@
 """One shard's stream on a real JetStream: `harmonylite.ports.ShardStream`.
 
-Invariant: a sequence is returned only when the server has acknowledged the message under it. A duplicate's
-acknowledgement is believed only where that sequence holds this node's message: JetStream counts message ids for the
-whole stream, and another program's message may carry any of them. No other program can guess the ids of this process.
+Invariant: a sequence is returned only when the server has acknowledged the message under it. The acknowledgement of a
+duplicate counts only if that sequence holds this node's message: JetStream compares message ids of the whole stream,
+and another program may send any id. No other program can guess the ids of this process.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ from harmonylite.wire import token
 log = logging.getLogger(__name__)
 
 HEADROOM = 1024
-"""Bytes of ``max_payload`` that are left for headers."""
+"""Bytes of ``max_payload`` reserved for headers."""
 _SECRET = secrets.token_bytes(32)
-"""Of this process: a name of a message keeps its id in all tries, and no other process has that id."""
+"""Of this process: a message's name gives the same id in each retry, and no other process has that id."""
 
 
 def id_of(subject: str, name: str) -> str:
-    """Return the ``Nats-Msg-Id`` of the message that is called ``name`` on ``subject``, 32 hexadecimal digits."""
+    """Return the ``Nats-Msg-Id`` of the message named ``name`` on ``subject``, 32 hexadecimal digits."""
     return blake2b(f"{subject} {name}".encode(), key=_SECRET, digest_size=16).hexdigest()
 
 
 class JetStreamShard:
     """The stream of ``shard``, seen from the node ``node_id``.
 
-    ``part``: shows when reading has to wait, and why. ``publish_seconds``: deadline of one publish.
-    ``confirm_seconds``: how long a stream must look deleted or cut short before a reader believes it.
+    ``part``: shows that reading waits, and why. ``publish_seconds``: deadline of one publish.
+    ``confirm_seconds``: how long a stream must look deleted or truncated before a reader considers it lost.
     """
 
     def __init__(
@@ -73,9 +73,9 @@ class JetStreamShard:
     async def publish(
         self, payload: bytes, *, message_id: str, expected_last: int | None = None, expected_end: int | None = None
     ) -> int:
-        """Store ``payload``; see `ShardStream.publish`. May be called many times at once.
+        """Store ``payload``; see `ShardStream.publish`. Concurrent calls are allowed.
 
-        Not connected: StreamError at once, and the message is certainly not in the stream.
+        Without a connection it raises StreamError at once, and the message is certainly not in the stream.
         """
         for again in count():
             subject, stream = self._address()
@@ -103,7 +103,7 @@ class JetStreamShard:
         return message is not None and (message.seq, message.payload) == (seq, payload)
 
     def _address(self) -> tuple[str, str]:
-        """Return the subject to publish on, and the stream that must take it."""
+        """Return the subject to publish on, and the stream that must store the message."""
         return self.subject, self.name
 
     async def _acknowledged(self, found: Mapping[str, Any]) -> int:
@@ -123,7 +123,7 @@ class JetStreamShard:
         return (await self._stream.details()).info
 
     async def end(self) -> int:
-        """Return the last sequence of the order now; see `ShardStream.end`."""
+        """Return the current last sequence of the order; see `ShardStream.end`."""
         return (await self._stream.details()).info.last
 
     async def last_own(self) -> StreamMessage | None:

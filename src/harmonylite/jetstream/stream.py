@@ -1,6 +1,6 @@
 """One stream by its name: its state, and single messages of it.
 
-Invariant: every call asks the server; nothing of the stream is remembered between two.
+Invariant: every call asks the server; nothing is cached between two calls.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from harmonylite.jetstream.stream_metadata import Role, role_of
 from harmonylite.model import StreamInfo, StreamMessage
 
 CALL_SECONDS = (0.25, 0.5, 1.0)
-"""Deadlines of a question that changes nothing, one a try: no server answers while a leader is elected, and asking
-again soon finds the new one."""
+"""Deadline of each try of a request that changes nothing: no server answers during an election, and a quick retry
+reaches the new leader."""
 
 
 @dataclass(frozen=True, slots=True)
 class Details:
-    """What ``STREAM.INFO`` says. ``deleted``: messages that are missing between first and last. ``role``: where the
-    order is made that the stream holds; ``info.created`` is that order's identity, the same in all its copies.
+    """What ``STREAM.INFO`` says. ``deleted``: how many messages are missing between first and last. ``role``: which
+    region makes the order that the stream holds; ``info.created`` is that order's identity, the same in all copies.
     """
 
     info: StreamInfo
@@ -54,12 +54,12 @@ class Stream:
         self.shard = shard
 
     async def details(self) -> Details:
-        """Return the stream's state and settings now."""
+        """Return the stream's current state and settings."""
         found = await self._call("STREAM.INFO")
         try:
             state = found["state"]
             last, messages = int(state["last_seq"]), int(state["messages"])
-            # Never written: first and last are 0. Purged: first is last + 1. Ours says the latter for both.
+            # A stream never written has first and last 0, a purged one first = last + 1. We use the latter for both.
             first = int(state["first_seq"]) if messages else last + 1
             role = role_of(found["config"], str(found["created"]))
             most = max(0, int(found["config"].get("max_msgs") or 0))
@@ -69,7 +69,7 @@ class Stream:
         except ForeignError as error:
             raise StreamError(f"stream {self.name}: {error.message}") from None
         except (KeyError, TypeError, ValueError) as error:
-            raise StreamError(f"state of stream {self.name}: NATS left out {error}") from None
+            raise StreamError(f"state of stream {self.name}: NATS omitted {error}") from None
 
     async def get(self, seq: int) -> StreamMessage | None:
         """Return the message with sequence ``seq``, None when it is not kept (any more)."""
@@ -82,7 +82,7 @@ class Stream:
         return found[0] if found is not None else None
 
     async def next_on(self, subject: str, after: int) -> StreamMessage | None:
-        """Return the first message on ``subject`` behind sequence ``after``, None when there is none."""
+        """Return the first message on ``subject`` after sequence ``after``, None when there is none."""
         found = await self._get({"seq": after + 1, "next_by_subj": subject})
         return found[0] if found is not None else None
 
@@ -91,7 +91,7 @@ class Stream:
         return await self._get({"last_by_subj": subject})
 
     async def _get(self, which: Mapping[str, Any]) -> tuple[StreamMessage, bytes] | None:
-        # Not a direct get: any replica may answer those, and one that lags would show an older message.
+        # Not a direct get: any replica may answer that, and one that lags would return an older message.
         try:
             answer = (await self._call("STREAM.MSG.GET", which)).get("message")
             found = convert(answer, _Stored, f"a message of stream {self.name}")

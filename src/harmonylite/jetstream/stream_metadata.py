@@ -1,12 +1,12 @@
-"""Regions: where the one order of all changes is made, and what a stream's settings say of it.
+"""Regions: which one makes the order of all changes, and what a stream's settings say about it.
 
-Every region has a JetStream domain of its own, called like the region. In the primary region live the streams that take
-messages; each other region keeps copies of them (JetStream mirrors: same messages, sequences and times), reads those,
-and publishes to the primary region over leaf links.
+Every region has its own JetStream domain, named after the region. The streams of the primary region accept messages;
+each other region keeps copies of them (JetStream mirrors: same messages, sequences and times), reads those, and
+publishes to the primary region over leaf links.
 
-Invariant: the streams themselves say where the primary region is; the configuration only counts as long as they don't
-exist. A stream that was moved has a higher number of moves than the one it was moved from, so that two that both take
-messages, after a region was given up for lost, are kept separate.
+Invariant: the streams themselves say which region is the primary one; the configuration counts only until they exist. A
+promoted stream has a higher number of moves than its predecessor. So nodes distinguish the two if both accept messages
+after a promotion without the old primary region.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ LEFT_FOR = "harmonylite-left-for"
 CAME_FROM = "harmonylite-came-from"
 """Metadata of a stream.
 
-The identity of its order, earlier identities, how often the primary region was moved, and where to/from.
+The identity of its order, earlier identities, how often another region was promoted, and to/from which region.
 """
 
 _API = re.compile(r"\$JS\.([A-Za-z0-9_-]+)\.API")
@@ -44,7 +44,7 @@ Region = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9_-]{0,64}\Z")]
 
 
 class _Metadata(msgspec.Struct):
-    """What is read of a stream's metadata; any client with the rights may change it with a tool of NATS's."""
+    """The keys that we read of a stream's metadata; any client with the rights may change them with NATS's tools."""
 
     order: Line = msgspec.field(name=ORDER, default="")
     forks: str = msgspec.field(name=FORKS, default="")
@@ -58,13 +58,12 @@ FORKS_CODEC = Codec("the earlier identities of an order", list[tuple[Line, Seq]]
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """What a stream is to its order.
+    """The role of a stream in its order.
 
     ``order``: the order's identity. ``forks``: earlier identities and up to which sequence they are the same.
-    ``copy_of``: the region that it is a mirror of, "" when it takes messages itself. ``left_for``: the region that the
-    primary region was moved to while this one was away. ``moves``: how often the primary region was moved.
-    ``came_from``: where the primary region was before.
-    ``shut``: it takes no messages, because the primary region is being moved or was.
+    ``copy_of``: the region that it mirrors, "" if it accepts messages itself. ``left_for``: the region promoted while
+    this one was away. ``moves``: how often a region was promoted. ``came_from``: the primary region before that.
+    ``shut``: it accepts no messages, because another region is being promoted or was.
     """
 
     order: str
@@ -81,7 +80,7 @@ class Role:
         return not (self.copy_of or self.left_for or self.shut)
 
     def metadata(self) -> dict[str, str]:
-        """Return the metadata that `role_of` reads; copies carry those of their order."""
+        """Return the metadata that `role_of` reads; copies carry that of their order."""
         found = {ORDER: self.order, FORKS: FORKS_CODEC.encode(list(self.forks)).decode(), MOVES: str(self.moves)}
         return found | ({CAME_FROM: self.came_from} if self.came_from else {})
 
@@ -89,7 +88,7 @@ class Role:
 def role_of(config: Mapping[str, Any], created: str) -> Role:
     """Return the role of the stream with this configuration.
 
-    Raises ConfigError when it mirrors what isn't ours, ForeignError when its metadata can't be read.
+    Raises ConfigError when it mirrors another program's stream, ForeignError when its metadata can't be read.
     """
     metadata = convert(config.get("metadata") or {}, _Metadata, "its metadata")
     forks = FORKS_CODEC.decode(metadata.forks.encode()) if metadata.forks else []
@@ -114,12 +113,12 @@ def role_of(config: Mapping[str, Any], created: str) -> Role:
 
 
 def new_identity() -> str:
-    """Return the identity of a new order: when it was made, for a reader, and what no other one has."""
+    """Return the identity of a new order: its creation time, for people, and a random part."""
     return f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}-{secrets.token_hex(4)}"
 
 
 def closed_subject(name: str) -> str:
-    """Return the subject of a stream that takes nothing: no node publishes there."""
+    """Return the subject of a closed stream: no node publishes there."""
     return f"{name}.shut"
 
 
@@ -129,17 +128,16 @@ def failover_stream_name(stream: str, number: int) -> str:
 
 
 def failover_subject(prefix: str, region: str, number: int, shard: int, last: str) -> str:
-    """Return a subject of a failover: no other order, not even of another region, has it."""
+    """Return a subject of a failover; no other order, of no other region either, has it."""
     return f"{prefix}.interim.{region}.{number}.{shard}.{last}"
 
 
 class PrimaryRegion:
-    """Which region is the primary region now, as far as this node knows. ``region``: its own; ``configured``: the
-    primary region until then.
+    """Which region is the primary region, as far as this node knows. ``region``: its own; ``configured``: the
+    primary region until the streams say otherwise.
 
-    ``left``: the primary region was moved while this region was away. ``moves``: how often it was moved at all.
-    ``failover``: the failover that this node reads and publishes in instead; it changes only while nothing is
-    replicated.
+    ``left``: another region was promoted while this region was away. ``moves``: how often a region was promoted.
+    ``failover``: the failover whose streams this node uses instead; it changes only while the node replicates nothing.
     """
 
     def __init__(self, region: str, configured: str = "") -> None:
@@ -162,7 +160,7 @@ class PrimaryRegion:
 
     @contextmanager
     def storing(self, region: str) -> Iterator[None]:
-        """Within the block, use the store of ``region``, which is to be the primary region next."""
+        """Within the block, use the store of ``region``, the next primary region."""
         self._storing = region
         try:
             yield
@@ -177,9 +175,9 @@ class PrimaryRegion:
 
 
 def mirrored(role: Role, home: str, config: Mapping[str, Any], replicas: int) -> dict[str, Any]:
-    """Return the configuration of a copy of the stream with ``config`` and ``role``, which takes messages in ``home``.
+    """Return the configuration of a copy of the stream with ``config`` and ``role``, which is in region ``home``.
 
-    It keeps what that one keeps; it has no subjects of its own, so nothing is published into it by accident.
+    It has the same limits, and no subjects, so no client can publish into it by accident.
     """
     kept = ("name", "storage", "retention", "discard", "max_msgs", "max_bytes", "max_msg_size", "compression")
     return {

@@ -1,4 +1,4 @@
-"""The cluster's streams: made when they are missing, compared with the settings, waited for while JetStream elects.
+"""The cluster's streams: create missing ones, compare others with the settings, wait while JetStream elects.
 
 Invariant: a stream that exists is never changed unless `StreamSettings.update_existing` says so.
 """
@@ -27,18 +27,18 @@ from harmonylite.status import Part
 log = logging.getLogger(__name__)
 
 CREATE_SECONDS = 10.0
-"""Deadline of one request that makes or changes a stream; a cluster that elects needs some seconds."""
+"""Deadline of one request that creates or changes a stream; an election takes some seconds."""
 
 _FATAL = frozenset({10052, 10074, 10136, 10025})
-"""Invalid configuration, replicas that a single server can't keep: waiting won't help."""
+"""Invalid configuration, or more replicas than a single server can keep: waiting won't help."""
 
 
 async def ensure_streams(link: NatsLink, settings: StreamSettings, part: Part | None = None) -> list[str]:
-    """Make the streams of all shards, or find them; wait as long as JetStream has no leader for them.
+    """Create the streams of all shards that don't exist; wait while JetStream has no leader for them.
 
-    Return a sentence for each setting of an existing stream that differs and was left alone. Raises ConfigError when
+    Return a sentence for each setting of an existing stream that differs and was not changed. Raises ConfigError when
     waiting can't help: the subjects belong to another stream, more replicas than servers in a standalone server.
-    Cancelling leaves whole streams behind, made or not.
+    Cancelling leaves each stream complete or absent.
     """
     part = part or Part("streams")
     api = JetStream(link, settings.domain)
@@ -53,7 +53,7 @@ async def ensure_streams(link: NatsLink, settings: StreamSettings, part: Part | 
 async def until_there(
     link: NatsLink, stream: Stream, part: Part, ensure: Callable[[], Awaitable[list[str]]], replicas: int = 0
 ) -> list[str]:
-    """Return what ``ensure`` returns, tried until JetStream lets it; raises ConfigError when waiting can't help."""
+    """Return what ``ensure`` returns, retried until JetStream lets it; raises ConfigError when waiting can't help."""
     backoff = Backoff(first=0.1, most=2.0)
     while True:
         try:
@@ -72,20 +72,20 @@ async def until_there(
 
 
 async def _lacking(link: NatsLink, replicas: int) -> list[str]:
-    """Say which configured servers are not reached, and that ``replicas`` needs more than there are."""
+    """Say which configured servers are unreachable, and whether ``replicas`` needs more servers than there are."""
     missing = await link.missing()
     found = [f"not reached: {', '.join(missing)}"] if missing else []
     return found + ([f"{replicas} servers are needed (replicas = {replicas})"] if link.servers < replicas else [])
 
 
 async def ensure_stream(stream: Stream, settings: StreamSettings) -> list[str]:
-    """Make one stream that takes messages, or compare it; return sentences on what differs. Raises StreamError."""
+    """Create or compare one stream that accepts messages; return sentences on differences. Raises StreamError."""
     wanted = stream_config(settings, stream.shard)
     try:
         details = await stream.details()
     except StreamLostError:
-        # A server that is asked twice at once for the very same stream may make it twice, and name either time of
-        # creation afterwards. With an identity of its own the second request is refused.
+        # A server that receives two equal requests at once may create the stream twice, and report either creation
+        # time afterwards. As each request has a unique identity, the server refuses the second.
         try:
             made = {**wanted, "metadata": {ORDER: new_identity()}}
             count = await create(stream.api, made)
@@ -106,7 +106,7 @@ async def ensure_stream(stream: Stream, settings: StreamSettings) -> list[str]:
 
 
 async def compared(stream: Stream, details: Details, wanted: Mapping[str, Any], *, update: bool) -> list[str]:
-    """Compare a stream that exists with what is wanted; see `ensure_streams`. Raises StreamError without a leader."""
+    """Compare a stream with the wanted settings; see `ensure_streams`. Raises StreamError without a leader."""
     cluster = details.cluster
     if cluster and not cluster.get("leader"):
         raise StreamError(f"stream {stream.name} has no leader: {_missing_peers(cluster)}")
@@ -132,7 +132,7 @@ async def compared(stream: Stream, details: Details, wanted: Mapping[str, Any], 
 
 
 async def ensure_feed_stream(link: NatsLink, name: str, subject: str, most: int) -> None:
-    """Make the stream ``name`` for ``subject`` and all below it, unless it is there, as it may be with other settings.
+    """Create the stream ``name`` for ``subject`` and all below it; one that exists keeps its settings.
 
     ``most``: messages that it keeps, 0 = all. Raises StreamError, ConfigError.
     """
@@ -180,6 +180,6 @@ def stream_config(settings: StreamSettings, shard: int) -> dict[str, Any]:
         "max_consumers": -1,
         **({"num_replicas": settings.replicas} if settings.replicas else {}),
         "compression": "none",
-        # Long enough for any retry under the same message id; the fence on the subject's last sequence guards the rest.
+        # Long enough for any retry with the same message id; the fence on the subject's last sequence does the rest.
         "duplicate_window": int(120e9),
     }

@@ -1,1 +1,1 @@
-"""Pure rules about tables: their shape, which of them are replicated, and what of a foreign shape can be applied."""
+"""Pure rules about tables: their shape, which of them are replicated, and which foreign changes can be applied."""

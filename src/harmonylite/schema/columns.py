@@ -1,6 +1,6 @@
 """The columns in the text of a CREATE TABLE statement, as SQLite keeps it.
 
-Invariant: a column's text is cut out whole, whatever quotes, parentheses and comments it holds; nothing is rewritten.
+Invariant: a column's text is taken whole, with its quotes, parentheses and comments, and never rewritten.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ _CLOSES = {'"': '"', "`": "`", "'": "'", "[": "]"}
 
 @dataclass(frozen=True)
 class ColumnText:
-    """One column of a statement. ``text``: its whole declaration; ``end``: where that ends in the statement;
-    ``after``: where the name ends in the text.
+    """One column of a statement. ``text``: its declaration; ``end``: where that ends in the statement; ``after``: where
+    the name ends in the text.
     """
 
     name: str
@@ -36,7 +36,7 @@ class ColumnText:
 
 
 def columns_of(sql: str) -> dict[str, ColumnText]:
-    """Return the columns of a CREATE TABLE statement by name in small letters; none where it has no list of them."""
+    """Return the columns of a CREATE TABLE statement by name in lower case; none if it has no list of them."""
     return items_of(sql)[0]
 
 
@@ -70,13 +70,13 @@ def tokens_of(text: str) -> list[str]:
 
 
 def added(old: str | None, new: str) -> list[ColumnText]:
-    """Return the columns that ``new`` has and ``old`` has not; ``old`` None: there was no table."""
+    """Return the columns of ``new`` that ``old`` lacks; ``old`` None: there was no table."""
     before = columns_of(old) if old is not None else {}
     return [column for name, column in columns_of(new).items() if name not in before]
 
 
 def widened(sql: str, columns: Sequence[ColumnText]) -> str:
-    """Return a CREATE TABLE statement with ``columns`` behind its own, those left out that it has."""
+    """Return a CREATE TABLE statement with those of ``columns`` appended that it lacks."""
     mine = columns_of(sql)
     missing = [column.text for column in columns if folded(column.name) not in mine]
     if not mine or not missing:
@@ -86,7 +86,7 @@ def widened(sql: str, columns: Sequence[ColumnText]) -> str:
 
 
 def is_one(text: str) -> bool:
-    """Return whether ``text`` declares one column and holds nothing that ends the statement around it."""
+    """Return whether ``text`` declares one column and nothing that ends the statement around it."""
     depth = 0
     for part in _TOKEN.findall(text):
         depth += (part == "(") - (part == ")")
@@ -96,7 +96,7 @@ def is_one(text: str) -> bool:
 
 
 def _items(sql: str) -> Iterator[tuple[int, int]]:
-    """Yield where each column and constraint begins and ends."""
+    """Yield the start and the end of each column and constraint."""
     depth = start = 0
     for match in _TOKEN.finditer(sql):
         part = match[0]

@@ -1,9 +1,9 @@
-"""Which columns identify a record of a table with counted keys: what a person configured, else what is known of tools.
+"""Which columns identify a record of a table with counted keys: configured ones, else those known for a tool's table.
 
-Two nodes that insert at the same time count the same numbers. Where the identity of a row is known, a number that is
-taken is no clash: the row gets the next free one, and equal identities are one record.
+Two nodes that insert at the same time count the same numbers. If the identity of a row is known, a number that is
+taken causes no conflict: the row gets the next free one, and equal identities are one record.
 
-Invariant: what is known of a tool's table counts only where the table has all the columns that the tool gives it.
+Invariant: a tool's table is recognized only if it has all columns that the tool gives it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from harmonylite.schema.names import find, fits, folded
 
 @dataclass(frozen=True, slots=True)
 class Bookkeeping:
-    """A table in which ``tool`` keeps what it did. ``identity``: its natural key; ``more``: columns to know it by."""
+    """A table in which ``tool`` records its work. ``identity``: its natural key; ``more``: columns that it also has."""
 
     tool: str
     table: str
@@ -44,16 +44,16 @@ BOOKKEEPING = (
     Bookkeeping("Peewee Migrate", "migratehistory", ("name",), ("migrated_at",)),
     Bookkeeping("Piccolo", "migration", ("app_name", "name"), ("ran_on",)),
 )
-"""Tables whose key is counted. Tools that key theirs by name, version or a random id need no identity."""
+"""Tables with a counted key. Tools that use a name, a version or a random id as the key need no identity."""
 
 Identities = Iterable[tuple[str, tuple[str, ...]]]
 """Names or patterns of tables, each with its identity, as configured."""
 
 
 def identity_of(table: str, columns: Collection[str], configured: Identities) -> tuple[str, ...]:
-    """Return the columns that identify a record of ``table``, as the table spells them; () where none are known.
+    """Return the columns that identify a record of ``table``, as the table spells them; () if none are known.
 
-    A configured identity that names a column which the table lacks is returned as it is written.
+    A configured identity with a column that the table lacks is returned as configured.
     """
     for pattern, identity in configured:
         if fits(table, [pattern]):
@@ -67,9 +67,9 @@ def identity_of(table: str, columns: Collection[str], configured: Identities) ->
 
 
 def ranks(refers: Mapping[str, Collection[str]]) -> dict[str, int]:
-    """Return, for each table with an identity, after how many others it comes when those it refers to come first.
+    """Return the rank of each table with an identity; those that it refers to have lower ones.
 
-    ``refers``: by table, the tables with an identity that its columns refer to. A circle is cut where it is met.
+    ``refers``: by table, the tables with an identity that its columns refer to. The table that closes a cycle ends it.
     """
     found: dict[str, int] = {}
 

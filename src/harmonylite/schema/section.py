@@ -1,7 +1,7 @@
-"""The schema section of a change set: what its writer changed in the schema since it captured last.
+"""The schema section of a change set: what its writer changed in the schema since its last capture.
 
-Invariant: a section says of each name what became of it, from the definition that the writer had to the one that it
-has; applied in its order, it leads from the one schema to the other.
+Invariant: a section says for each name what happened to it, from the writer's former definition to its present one;
+applied in order, it leads from the one schema to the other.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from harmonylite.schema.table_text import Moves, normal, only_adds, same_table, 
 from harmonylite.wire import TableBlock, WireError, decode_value, encode_value
 
 SECTION = f"{PRIVATE}schema"
-"""The table part that is the section: no application's table is called like this."""
+"""The table name of the section within a change set; no application's table has this name."""
 PLAIN = ["kind", "name", "tbl", "old", "new"]
-"""What a line of additions says."""
+"""The fields of a line of additions."""
 COLUMNS = [*PLAIN, "was", "moves", "number"]
-"""What a line of any change says."""
+"""The fields of a line of any change."""
 PRAGMA = "pragma"
 PRAGMAS = ("user_version", "application_id")
 _ORDER = ("table", "index", "view", "trigger", PRAGMA)
@@ -40,7 +40,7 @@ class Known:
 
     @property
     def key(self) -> Key:
-        """What names the object: tables and views share their names, and letters have no case."""
+        """The identity of the object: tables and views share one namespace, and letters have no case."""
         return key_of(self.kind, self.name)
 
     def same(self, other: Known) -> bool:
@@ -59,12 +59,12 @@ def key_of(kind: str, name: str) -> Key:
 
 @dataclass(frozen=True)
 class SchemaChange:
-    """One line of a section. ``old``: the definition that the writer had before, None: it had none; ``new``: the one
-    that it has, None: it has none any more.
+    """One line of a section. ``old``: the writer's former definition, None: the object is new; ``new``: its present
+    one, None: the object was dropped.
 
-    ``was``: what a renamed table was called. ``moves``: old names of a table's columns that are not there any more, and
-    their new names, None where they went. ``number``: the table's in its writer's log, which shows the writer
-    which of its tables it meant when the change comes back.
+    ``was``: the former name of a renamed table. ``moves``: former names of a table's columns that no longer exist, with
+    their new names, None for dropped ones. ``number``: the table's number in its writer's log, by which the writer
+    identifies the table when the change comes back.
     """
 
     kind: str
@@ -83,17 +83,17 @@ class SchemaChange:
 
     @property
     def old_key(self) -> Key:
-        """The key under which the object was known before."""
+        """The former key of the object."""
         return self.key if self.was is None else key_of(self.kind, self.was)
 
     @property
     def is_plain(self) -> bool:
-        """Whether a line of additions can say it."""
+        """Whether a line of additions can express it."""
         return self.new is not None and self.was is None and not self.moves and not self.number
 
     @property
     def adds(self) -> bool:
-        """Return whether nothing that was there is removed, renamed or made in another way."""
+        """Return whether it removes, renames or redefines nothing."""
         if self.kind == PRAGMA or self.new is None or self.was is not None:
             return self.kind == PRAGMA
         return self.old is None or (self.kind == "table" and only_adds(self.old, self.new))
@@ -119,10 +119,10 @@ def changes(
     there: Collection[Key],
     moves_of: Callable[[str, str, str], Moves],
 ) -> list[SchemaChange]:
-    """Return what leads from ``captured`` to ``now``, in an order in which it can be done.
+    """Return the changes from ``captured`` to ``now``, in an order in which they can be applied.
 
-    ``there``: the keys of all objects that the file has; what is left out of ``now`` was not dropped. ``moves_of``:
-    what became of a table's columns, by its name, its old and its new definition.
+    ``there``: the keys of all objects in the file; one of them that ``now`` lacks was not dropped. ``moves_of``:
+    returns what happened to a table's columns, given its name, its old and its new definition.
     """
     before = {known.key: known for known in captured}
     numbers = {known.number: known for known in before.values() if known.number}
@@ -150,7 +150,7 @@ def changes(
 def _origin(
     known: Known, before: Mapping[Key, Known], numbers: Mapping[int, Known], now: Iterable[Known]
 ) -> Known | None:
-    """Return what ``known`` was before: what carries its number, else what had its name and was not renamed."""
+    """Return the former ``known``: the object with its number, else the one with its name that was not renamed."""
     if known.number in numbers and numbers[known.number].kind == known.kind:
         return numbers[known.number]
     was = before.get(known.key)
@@ -174,7 +174,7 @@ def _rank(change: SchemaChange) -> tuple[int, int, bool]:
 
 
 def changed_numbers(captured: Iterable[Known], now: Iterable[Known]) -> list[SchemaChange]:
-    """Return the numbers of a file that are others than those captured."""
+    """Return the numbers of the file's header that differ from the captured ones."""
     known = {each.key: each for each in captured}
     return [
         SchemaChange(PRAGMA, each.name, "", known[each.key].sql, each.sql)
@@ -184,9 +184,9 @@ def changed_numbers(captured: Iterable[Known], now: Iterable[Known]) -> list[Sch
 
 
 def brought_along(captured: Iterable[Known], now: Iterable[Known]) -> tuple[list[SchemaChange], list[Known]]:
-    """Return what ``now`` has over ``captured``, which a file that joins brings along, and what is captured then.
+    """Return the additions of ``now`` over ``captured``, which a joining file contributes, and what is captured then.
 
-    What both have and declare in another way is not sent: it counts as captured as it is here.
+    A definition that differs is not sent: it counts as captured with its local text.
     """
     listed, known = list(now), {each.key: each for each in captured}
     found, kept = changed_numbers(known.values(), listed), []
@@ -207,14 +207,14 @@ def brought_along(captured: Iterable[Known], now: Iterable[Known]) -> tuple[list
 
 
 def _more(was: Known | None, now: Known) -> list[ColumnText]:
-    """Return the columns that a table has over what it was; none where others went, or have another name."""
+    """Return the columns added to a table; none if it also lost or renamed columns."""
     if was is None or not was.kind == now.kind == "table" or columns_of(was.sql).keys() - columns_of(now.sql).keys():
         return []
     return added(was.sql, now.sql)
 
 
 def settled(captured: Iterable[Known], now: Iterable[Known], waiting: Iterable[SchemaChange]) -> list[Known]:
-    """Return what counts as captured: ``now``, but for what is still to be sent, ``waiting``."""
+    """Return what counts as captured: ``now`` without ``waiting``, the changes that are still to be sent."""
     before = {known.key: known for known in captured}
     changed = list(waiting)
     to_send = {change.key for change in changed if change.new is not None}
@@ -223,7 +223,7 @@ def settled(captured: Iterable[Known], now: Iterable[Known], waiting: Iterable[S
 
 
 def additive_part(change: SchemaChange) -> SchemaChange:
-    """Return what a change of a table adds to it, ``change`` itself where that is nothing, or all of it."""
+    """Return the additive part of a table's change, ``change`` itself if that is nothing, or all of it."""
     if change.old is None or change.new is None or change.was is not None or change.adds:
         return change
     more = _more(Known("table", change.name, change.table, change.old), Known("table", change.name, "", change.new))
@@ -238,14 +238,14 @@ def encode(section: Sequence[SchemaChange]) -> TableBlock:
 
 
 def line_of(change: SchemaChange) -> list[object]:
-    """Return the line of a section that says ``change``."""
+    """Return the line of a section for ``change``."""
     c = change
     moves = encode_value([list(move) for move in c.moves]) if c.moves else None
     return [c.kind, c.name, c.table, c.old, c.new, c.was, moves, c.number or None]
 
 
 def decode(row: Sequence[object], width: int = len(COLUMNS)) -> SchemaChange:
-    """Return the change in one line of a section, ``width`` values; raises ValueError for what is none."""
+    """Return the change in one line of a section, ``width`` values; raises ValueError for a malformed one."""
     if len(row) != width:
         raise ValueError("a line of a schema section is not as wide as its columns")
     padding: list[object] = [None] * (len(COLUMNS) - width)

@@ -1,7 +1,7 @@
 """The shape of a table: its columns, its key, and the SQL fragments that follow from them.
 
-Invariant: `TableShape.same` holds for two rows exactly when SQLite holds their keys equal; `differs` holds for two
-values exactly when one bit of value or type differs, whatever collation or affinity the column has.
+Invariant: `TableShape.same` is true for two rows exactly when SQLite considers their keys equal; `differs` is true for
+two values exactly when one bit of value or type differs, whatever the column's collation or affinity.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ from harmonylite.schema.names import folded
 from harmonylite.schema.sql import quote
 
 FILLERS = {"TEXT": "''", "INTEGER": "0", "REAL": "0.0", "NUMERIC": "0", "BLOB": "x''"}
-"""By affinity: the value, on every node, of a column without one where there must be one."""
+"""By affinity: the value, on every node, of a NOT NULL column that has none."""
 
 _CONFLICT_CLAUSE = pattern(r"\bON\b.*\bCONFLICT\b", IGNORECASE | DOTALL)
 STAND_IN = "__harmonylite__stand_in"
-"""The function of our connections that makes a value out of an affinity and a key: another one for each key."""
+"""The function of our connections that makes a value from an affinity and a key, a different one for each key."""
 
 LAST = 1_000_000
 """The rank of a table without an identity."""
 
 FLAT = 100
-"""So many terms are in one chain of ORs."""
+"""Terms in one chain of ORs."""
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
     """One stored column. ``affinity``: TEXT, INTEGER, REAL, NUMERIC or BLOB; ``collation``: upper case.
 
-    ``key``: position in the key, -1 outside it. ``pseudo``: "" for a real column, "rowid" where the table has no key
+    ``key``: position in the key, -1 outside it. ``pseudo``: "" for a real column, "rowid" if the table has no key
     of its own, "null" for the rowid that distinguishes rows whose key holds NULL (NULL itself for all others).
     ``defaulted``: its declaration names a default.
     """
@@ -49,7 +49,7 @@ class Column:
 
     @property
     def fixed(self) -> bool:
-        """True when keys that SQLite holds equal can't differ in this column's bits."""
+        """True when keys that SQLite considers equal can't differ in this column's bits."""
         return bool(self.pseudo) or (self.collation == "BINARY" and self.affinity in ("TEXT", "INTEGER", "REAL"))
 
 
@@ -78,7 +78,7 @@ class TableShape:
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        """Names of all columns as they travel."""
+        """Names of all columns, as change sets have them."""
         return tuple(column.name for column in self.columns)
 
     @cached_property
@@ -95,22 +95,22 @@ class TableShape:
     def pinned(self) -> bool:
         """True when all rows live on one shard; see `harmonylite.changes.sharding.shard_of`.
 
-        Rows of different keys that hold NULL in different columns of theirs can claim the same rowid.
+        Rows of different keys with NULL in different columns can claim the same rowid.
         """
         claims = self.nullable_key and len(self.keys) > 2
         return claims or self.has_unique or self.numbered or any(c.collation != "BINARY" for c in self.keys)
 
     @property
     def numbered(self) -> bool:
-        """True when a fold may give rows other numbers than their writer, or refers to rows for which that is so.
+        """True when a fold may renumber rows of this table, or of a table that it refers to.
 
-        All such tables live on the first shard, which a cut folds first: their order decides the numbers.
+        All such tables are on the first shard, which is folded first: its order decides the numbers.
         """
         return bool(self.identity or self.refers)
 
     @property
     def counted(self) -> bool:
-        """True when the key is one whole number, which applications mostly count."""
+        """True when the key is one integer, which applications mostly count."""
         return len(self.keys) == 1 and self.keys[0].affinity == "INTEGER"
 
     @cached_property
@@ -120,7 +120,7 @@ class TableShape:
 
     @cached_property
     def conflict_clause(self) -> bool:
-        """True when a constraint of the definition may say ON CONFLICT; a comment or a default that does so counts."""
+        """True when the definition may have an ON CONFLICT clause; one in a comment or a default counts, too."""
         return _CONFLICT_CLAUSE.search(self.sql) is not None
 
     @property
@@ -158,11 +158,11 @@ class TableShape:
         return ", ".join(quote(self.rowid if c.pseudo else c.name) for c in wanted)
 
     def fillers(self, present: Collection[int], key: Sequence[str]) -> dict[int, str]:
-        """Return what is in columns that a row doesn't hold, as SQL, by the column's index, where no default does.
+        """Return, by index, the SQL value of each column that a row lacks and that has no default.
 
-        A row may come from before a migration that added the column, or be in the mirror since then; the rows that the
-        migration filled differ from the filler and travel. Where two rows with one value would displace each
-        other, each has one of its own: NULL, or one that is made of its key, which the expressions ``key`` give.
+        The row may be older than the migration that added the column. The node publishes rows that the migration
+        filled, because they differ from the filler. If two rows with one value would displace each other, each gets
+        its own: NULL, or one made from its key, which the expressions ``key`` give.
         """
         alone = self._alone(present)
         made: dict[int, str] = {}
@@ -180,7 +180,7 @@ class TableShape:
         return made
 
     def _alone(self, present: Collection[int]) -> set[str]:
-        """Return a column of each unique index of which a row with the columns ``present`` has no value."""
+        """Return a column of each unique index for which a row with the columns ``present`` has no value."""
         there = {self.columns[i].name for i in present}
         ours = set(self.names)
         return {
@@ -190,9 +190,9 @@ class TableShape:
     def into(
         self, present: Collection[int], read: Callable[[int], str], key: Sequence[str] | None = None
     ) -> tuple[str, str]:
-        """Return what to insert into and from for rows that hold the columns ``present``.
+        """Return the columns to insert into and the expressions for rows with the columns ``present``.
 
-        ``read`` returns the expression of one of them; ``key``: those of the key, where it is not among them.
+        ``read`` returns the expression of one of them; ``key``: those of the key, if it is not among them.
         """
         rest = self.fillers(present, [read(i) for i in range(len(self.keys)) if i in present] if key is None else key)
         columns = self.write([self.columns[i].name for i in (*present, *rest)])
@@ -229,7 +229,7 @@ class TableShape:
         return " AND ".join(terms)
 
     def places(self, alias: str) -> str:
-        """Return what names a row physically, as a list to select: its rowid, or its key WITHOUT ROWID."""
+        """Return the select list that identifies a row physically: its rowid, or its key WITHOUT ROWID."""
         return f"{alias}.{quote(self.rowid)}" if self.rowid else self.read_key(alias)
 
     def absent(self, alias: str) -> str:
@@ -237,7 +237,7 @@ class TableShape:
         return f"{alias}.{quote(self.rowid or self.keys[0].name)} IS NULL"
 
     def target(self) -> str:
-        """Return the row value that `places` of the table that a statement writes is compared with."""
+        """Return the row value of a statement's target table that is compared with `places`."""
         if self.rowid:
             return quote(self.rowid)
         names = ", ".join(quote(c.name) for c in self.keys)
@@ -245,9 +245,9 @@ class TableShape:
 
 
 def differs(column: Column, left: str, right: str) -> str:
-    """Return the condition that two values of ``column`` are not the same bits.
+    """Return the condition that two values of ``column`` differ in any bit.
 
-    ``IS NOT`` alone would hold 1 and 1.0, 0.0 and -0.0, and whatever a collation folds together, for equal.
+    ``IS NOT`` alone considers 1 and 1.0, 0.0 and -0.0, and texts that the collation equates, equal.
     """
     plain = f"{left} IS NOT {right} COLLATE BINARY"
     if column.affinity == "TEXT" or (column.affinity == "INTEGER" and column.key >= 0):
@@ -259,15 +259,15 @@ def differs(column: Column, left: str, right: str) -> str:
 
 
 def outline(shapes: Iterable[TableShape]) -> str:
-    """Return a digest of tables, keys and columns: what two databases must share for each to hold the other's rows."""
+    """Return a digest of tables, keys and columns: two databases that share it can hold each other's rows."""
     names = sorted((folded(shape.name), len(shape.keys), sorted(map(folded, shape.names))) for shape in shapes)
     return sha256(repr(names).encode()).hexdigest()[:16]
 
 
 def any_of(terms: Sequence[str]) -> str:
-    """Return the condition that at least one of ``terms`` holds, as flat as SQLite wants it (limits: depth 1,000).
+    """Return the condition that at least one of ``terms`` holds, as flat as SQLite needs it (limits: depth 1,000).
 
-    It is in parentheses: whatever is added to it by AND is added to all of it.
+    It is in parentheses, so an AND applies to all of it.
     """
     if len(terms) <= FLAT:
         return f"({' OR '.join(terms) or '0'})"

@@ -1,6 +1,6 @@
 """The one place that puts names into SQL.
 
-Invariant: a name reaches SQL only through `quote` or `text`, so no name, however odd, is ever read as anything else.
+Invariant: a name reaches SQL only through `quote` or `text`, so SQLite reads no name, however odd, as anything else.
 """
 
 from __future__ import annotations
@@ -8,12 +8,12 @@ from __future__ import annotations
 from functools import lru_cache
 
 PRIVATE = "__harmonylite__"
-"""Every object that we put into the application's file starts with exactly this."""
+"""The prefix of every object that we create in the application's file."""
 
 
 @lru_cache(maxsize=4096)
 def quote(name: str) -> str:
-    """Return ``name`` as a SQL identifier (SQLite: a double quote within is doubled)."""
+    """Return ``name`` as a SQL identifier (SQLite: a double quote in it is doubled)."""
     if "\x00" in name:
         raise ValueError("a name can't hold a NUL character")
     return '"' + name.replace('"', '""') + '"'

@@ -1,6 +1,6 @@
-"""The text of a CREATE TABLE statement, item by item: compare two of them, and merge what two writers changed.
+"""The text of a CREATE TABLE statement, item by item: compare two texts, and merge the changes of two writers.
 
-Invariant: an item (a column, a constraint of the table) is taken over whole, as its writer wrote it, or left.
+Invariant: a merge takes an item (a column, a table constraint) whole, as its writer wrote it, or not at all.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from harmonylite.schema.names import folded
 from harmonylite.schema.sql import quote
 
 Moves = Mapping[str, "str | None"]
-"""Columns by the name that they had: the name that they have now, None where they went."""
+"""The present name of columns by their former one, None for dropped ones."""
 
 
 def normal(text: str) -> tuple[str, ...]:
-    """Return what two texts share that mean the same: tokens without space, comments, quotes, case."""
+    """Return a normal form, equal for texts of one meaning: tokens without space, comments, quotes, case."""
     return tuple(
         part if part.startswith("'") else unquoted(part) if part[0] in '"`[' else part.lower()
         for part in tokens_of(text)
@@ -34,13 +34,13 @@ class TableText:
     tail: str
 
     def rest(self, name: str) -> tuple[str, ...] | None:
-        """Return what the column called ``name`` (folded) is declared as, beside its name; None: there is none."""
+        """Return the declaration of the column ``name`` (folded) without its name; None: there is no such column."""
         column = self.columns.get(name)
         return None if column is None else normal(column.text)[1:]
 
     @property
     def around(self) -> tuple[object, ...]:
-        """What is declared of the table as a whole."""
+        """The declarations of the table as a whole."""
         return (frozenset(map(normal, self.constraints)), normal(self.tail))
 
     def text(self, columns: Iterable[str]) -> str:
@@ -49,11 +49,11 @@ class TableText:
 
 
 NOTHING = TableText("", {}, (), "")
-"""A table that is not there."""
+"""A missing table."""
 
 
 def parts_of(sql: str) -> TableText | None:
-    """Return the parts of a statement; None where it has no list of columns."""
+    """Return the parts of a statement; None if it has no list of columns."""
     columns, constraints, start, end = items_of(sql)
     if not columns or sql.startswith("CREATE VIRTUAL "):
         return None
@@ -71,7 +71,7 @@ def same_table(one: str, other: str, *, ordered: bool = True) -> bool:
 
 
 def only_adds(old: str, new: str) -> bool:
-    """Return whether ``new`` is ``old`` with more columns and nothing else, in whatever order."""
+    """Return whether ``new`` is ``old`` with more columns and no other change, in any order."""
     before, after = parts_of(old), parts_of(new)
     if before is None or after is None or before.around != after.around:
         return False
@@ -88,7 +88,7 @@ def without(sql: str, names: Collection[str]) -> str:
 
 @dataclass(frozen=True)
 class MergedTable:
-    """What comes of a table that another writer changed. ``overruled``: names of what stays as it is here instead."""
+    """The result of a merge. ``overruled``: names of the items whose local version stays."""
 
     sql: str
     overruled: tuple[str, ...] = ()
@@ -99,9 +99,9 @@ TABLE = ""
 
 
 def merged(base: str, old: str, new: str, mine: str, moves: Moves) -> MergedTable:
-    """Return ``mine`` with what a writer changed from ``old`` to ``new``; ``moves``: what columns are called now.
+    """Return ``mine`` with a writer's changes from ``old`` to ``new``; ``moves``: renamed and dropped columns.
 
-    ``base``: what ``mine`` was when it was last in step with the stream; where both changed one item, mine stays.
+    ``base``: ``mine`` as the stream last knew it; if both changed one item, mine stays.
     """
     b, o, n, m = (parts_of(sql) if sql else NOTHING for sql in (base, old, new, mine))
     if b is None or o is None or n is None or m is None:
@@ -114,7 +114,7 @@ def merged(base: str, old: str, new: str, mine: str, moves: Moves) -> MergedTabl
         before = back.get(name, name)
         here = before if before in m.columns else name
         if here not in m.columns:
-            if before not in o.columns:  # else it was removed, or has another name
+            if before not in o.columns:  # else it was dropped or renamed
                 columns[name] = column.text
             continue
         touched = before not in o.columns or o.rest(before) != n.rest(name)
@@ -123,7 +123,7 @@ def merged(base: str, old: str, new: str, mine: str, moves: Moves) -> MergedTabl
             overruled.append(column.name)
         theirs = n.rest(name) == m.rest(here) or (touched and not changed)
         columns[name] = column.text if theirs else renamed(m.columns[here], column.name)
-    for name, column in m.columns.items():  # what only this node has
+    for name, column in m.columns.items():  # columns of this node alone
         went = name in to or (name in o.columns and name not in n.columns)
         if name not in columns and not went:
             columns[name] = column.text
@@ -139,12 +139,12 @@ def merged(base: str, old: str, new: str, mine: str, moves: Moves) -> MergedTabl
 
 
 def pending_move(name: str, before: str, mine: str) -> bool:
-    """Return whether a column of ``before``, the table as the stream knows it, is gone or renamed in ``mine``."""
+    """Return whether ``mine`` dropped or renamed a column of ``before``, the table as the stream knows it."""
     return folded(name) in columns_of(before) and folded(name) not in columns_of(mine)
 
 
 def called(sql: str, table: str) -> str:
-    """Return a statement that makes the same table under the name ``table``."""
+    """Return a statement that creates the same table under the name ``table``."""
     parts = parts_of(sql)
     made = parts and replace(parts, head=f"CREATE TABLE {quote(table)}(")
     return sql if made is None else made.text(column.text for column in made.columns.values())
@@ -156,7 +156,7 @@ def renamed(column: ColumnText, name: str) -> str:
 
 
 def kept_columns(moves: Moves, old: Sequence[str], new: Sequence[str]) -> list[tuple[str, str]]:
-    """Return old and new names of the columns whose values stay."""
+    """Return old and new names of the columns that keep their values."""
     there = {folded(name): name for name in new}
     noted = {folded(name): now for name, now in moves.items()}
     taken = {folded(now) for now in noted.values() if now is not None}

@@ -1,6 +1,6 @@
-"""What a schema uses that this process may lack: collations, functions and modules that only the application has.
+"""Parts of a schema that need what this process may lack: collations, functions and modules of the application.
 
-Invariant: SQLite itself is asked, by compiling the statement in question; nothing is concluded from the schema's text.
+Invariant: SQLite itself decides, by compiling the statement in question; the schema's text decides nothing.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ _MAY_LACK = pattern(r"\b(?:CHECK|COLLATE|AS)\b|\bDEFAULT\s*\(", IGNORECASE)
 def why_unwritable(connection: apsw.Connection, shape: TableShape, schema: str) -> str:
     """Return why this process can't write a table, "" when it can.
 
-    What an index, a generated column or a key needs is compiled with every write; CHECK constraints are not, on a
-    connection that ignores them.
+    SQLite compiles the expressions of indexes, generated columns and keys with every write, but not CHECK constraints
+    on a connection that ignores them.
     """
     refused = compile_writes(connection, schema, shape.name, [c.name for c in shape.columns if not c.pseudo])
     return next((why for why in refused if why), "")
 
 
 def compile_writes(connection: apsw.Connection, schema: str, name: str, columns: Sequence[str]) -> list[str]:
-    """Return SQLite's error for an insert, an update and a delete in a table or view: "" if it would run.
+    """Return SQLite's error for an insert, an update and a delete in a table or view, "" for one that would run.
 
-    ``columns``: those that the insert and the update name, one at least.
+    ``columns``: those that the insert and the update name, at least one.
     """
     target, listed = f"{quote(schema)}.{quote(name)}", [quote(column) for column in columns]
     statements = (
@@ -52,9 +52,9 @@ def _refused(connection: apsw.Connection, sql: str) -> str:
 
 
 def mirror_definition(connection: apsw.Connection, shape: TableShape) -> str:
-    """Return the statement that makes a table's like in the mirror: its own, or one without what is missing here.
+    """Return the statement that creates a table in the mirror: its own, or one without parts that can't run here.
 
-    The mirror checks nothing and computes nothing: it needs columns, key and unique constraints.
+    The mirror checks and computes nothing: it needs columns, key and unique constraints.
     """
     if not _MAY_LACK.search(shape.sql):
         return shape.sql
@@ -98,7 +98,7 @@ def _bare(connection: apsw.Connection, shape: TableShape) -> str:
 
 
 def _collations(connection: apsw.Connection) -> set[str]:
-    """Return the collations that this process has; SQLite's own list has those that a schema mentions, too."""
+    """Return the collations that this process has; SQLite's own list includes those that a schema mentions."""
     found = set()
     for (name,) in rows(connection, "SELECT name FROM pragma_collation_list"):
         if not _refused(connection, f"SELECT '' = '' COLLATE {quote(name)}"):

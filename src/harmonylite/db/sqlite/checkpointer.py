@@ -1,14 +1,13 @@
 """Checkpoint the database's write-ahead log before the application has to.
 
-SQLite copies the log (a *checkpoint* of its) within the commit that finds it longer than a thousand pages, and that
-commit waits for two syncs of the disk. A capture trigger adds a page to most commits, so it would come twice as often.
-Here it is done beside the application. While commits come faster than a copy takes, a reader is held: a copy goes no
-further than what the oldest reader sees (SQLite: wal, section 2.2), so the commits' own tries find nothing to do. The
-log then grows to `MOST_BYTES`, not to the usual four million, before it starts again.
+SQLite copies the log into the file (a *checkpoint*) within the commit that finds it longer than a thousand pages, and
+that commit waits for two syncs of the disk. A capture trigger adds a page to most commits, so such commits would be
+twice as frequent. This module checkpoints beside the application. While commits are faster than a copy, it holds a
+reader: a checkpoint goes no further than what the oldest reader sees (SQLite: wal, section 2.2), so those of the
+commits find nothing to copy. The log then grows to `MOST_BYTES`, not to the usual four million, before it restarts.
 
-Invariant: all of it is SQLite's own interface, and every lock is one of its: a process that dies at any instant leaves
-nothing behind, and the application copies by itself again. Nothing here writes a row, or waits for another process's
-lock.
+Invariant: it uses only SQLite's interface and SQLite's locks. A process that dies at any instant leaves nothing behind,
+and the application checkpoints by itself again. Nothing here writes a row, or waits for another process's lock.
 """
 
 from __future__ import annotations
@@ -34,31 +33,31 @@ from harmonylite.errors import DatabaseError
 log = logging.getLogger(__name__)
 
 TICK = 0.005
-"""Seconds between checks while the log grows; a loop of nothing but commits writes some hundred pages in that time."""
+"""Seconds between checks while the log grows; a loop of commits writes some hundred pages in that time."""
 LONGEST = 0.16
-"""The pause doubles while the log does not grow; after this one the thread sleeps until it is woken."""
+"""The pause doubles while the log does not grow; after the longest one the thread sleeps until it is woken."""
 PATIENCE = 3
-"""Checks in a row that find nothing new before the reader is released: a writer may wait for the disk."""
+"""Checks in a row without growth before the reader is released: a writer may be waiting for the disk."""
 HOLD_FROM = 250
-"""Pages not copied from which on a reader is held; the application begins to copy at a thousand."""
+"""Uncopied pages from which on a reader is held; the application begins to copy at a thousand."""
 COPY_FROM = 500
-"""Pages not copied from which on two syncs of the disk are worthwhile once no application writes."""
+"""Uncopied pages that are worth two syncs of the disk once no application writes."""
 STEP = 2_000
-"""Pages after which the reader moves on and those that it passed are copied, so that no copy is a long one."""
+"""Pages after which the reader advances and the pages behind it are copied, so that no copy takes long."""
 MOST_PAGES = 16_000
 MOST_BYTES = 64 << 20
-"""How long the log may grow, whichever is less, before the reader lets go, so that it starts again."""
+"""The length of the log, whichever is less, at which the reader is released, so that the log restarts."""
 REST = 30.0
-"""Seconds without a write after which the room of a log that grew long here is given back."""
+"""Seconds without a write after which a log that grew long here is truncated."""
 
 
 class Checkpointer:
     """Checkpoints the log of ``database`` on a separate thread while `running`; `wake` says that a process may have
     written.
 
-    ``rest``: seconds without a write after which the room is given back. ``enabled``: false leaves the log to SQLite.
-    ``others``: returns whether another process has a transaction open; SQLite itself doesn't look for one that reads
-    the file alone, all of the log being copied.
+    ``rest``: seconds without a write after which a long log is truncated. ``enabled``: false leaves the log to SQLite.
+    ``others``: returns whether another process has a transaction open; SQLite ignores one that reads only the file,
+    because the whole log is copied.
     """
 
     def __init__(
@@ -76,7 +75,7 @@ class Checkpointer:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Checkpoint the log while the block runs; afterwards no connection is left."""
+        """Checkpoint the log while the block runs; afterwards all connections are closed."""
         if not self._enabled:
             yield
             return
@@ -93,7 +92,7 @@ class Checkpointer:
 
     def _work(self) -> None:
         tended: CheckpointedWal | None = None
-        # Debug: the loop that works with the file meets the same, and reports it.
+        # Debug: the loop that works with the file gets the same error, and reports it.
         retry = Retry(log, f"copying the write-ahead log of {self._database}", Backoff(most=1.0), logging.DEBUG)
         while not self._ended:
             woken = self._woken.wait(self._after if tended and tended.long else None)
@@ -121,9 +120,9 @@ class Checkpointer:
 
 
 class CheckpointedWal:
-    """One log under observation, by three connections: one copies; of two readers one is held, or none.
+    """One log and three connections: one copies; of two readers one is held, or none.
 
-    Methods raise apsw.Error. ``long``: it grew longer than it would have without this, and has that room still.
+    Methods raise apsw.Error. ``long``: it grew longer than it would have without this, and was not truncated since.
     """
 
     def __init__(self, database: Path) -> None:
@@ -165,7 +164,7 @@ class CheckpointedWal:
             self._still = self._still + 1 if length == self._last else 0
             self._last = length
             self._act(length, copied)
-        except apsw.BusyError:  # another connection has the whole file for a moment
+        except apsw.BusyError:  # another connection holds the whole file for a moment
             return False
         return not self._still
 
@@ -182,11 +181,11 @@ class CheckpointedWal:
             self._hold(length)
 
     def _hold(self, length: int) -> None:
-        """Hold a reader at the log's end, release the one before, and copy up to there: else the application would."""
+        """Hold a reader at the log's end, release the previous one, copy up to there: else the application would."""
         reader = next(one for one in self._readers if one is not self._held)
         reader.execute("BEGIN")
         try:
-            reader.pragma("schema_version")  # the transaction begins with what is read first
+            reader.pragma("schema_version")  # the first read begins the transaction
         except apsw.Error:
             reader.execute("ROLLBACK")
             raise
@@ -202,7 +201,7 @@ class CheckpointedWal:
             held.execute("ROLLBACK")
 
     def cut(self) -> None:
-        """Truncate a log that grew long; not while another connection reads or writes, nor before all is copied."""
+        """Truncate a log that grew long, unless another connection reads or writes, or a page is not copied."""
         self.long = False
         with suppress(apsw.BusyError):
             length, copied = self._length()
@@ -210,19 +209,19 @@ class CheckpointedWal:
                 self._checkpointer.wal_checkpoint("main", apsw.SQLITE_CHECKPOINT_TRUNCATE)
 
     def _length(self) -> tuple[int, int]:
-        """Return how many pages the log has, and how many of them are copied; (0, 0) where there is no such log."""
+        """Return how many pages the log has, and how many of them are copied; (0, 0) without a log."""
         length, copied = self._checkpointer.wal_checkpoint("main", apsw.SQLITE_CHECKPOINT_NOOP)
         return max(0, length), max(0, copied)
 
     def _copy(self) -> None:
-        if self._file.overwritten():  # then nothing of the log may get into it
+        if self._file.overwritten():  # then no page of the log may get into it
             return
         with suppress(apsw.BusyError):  # another connection does it just now
             self._checkpointer.wal_checkpoint("main", apsw.SQLITE_CHECKPOINT_PASSIVE)
 
 
 def _silent(database: Path) -> apsw.Connection:
-    """Open a connection that never waits for a lock, nor copies by itself."""
+    """Open a connection that never waits for a lock and never checkpoints by itself."""
     connection = open_file(database)
     connection.set_busy_timeout(0)
     connection.wal_autocheckpoint(0)

@@ -1,7 +1,7 @@
-"""Whether files are as a clean stop left them, so that opening them need not wait for a check.
+"""Whether files are unchanged since a clean stop, so that opening them need not wait for a check.
 
-Invariant: what a stop notes counts for one start, and only for files that no process has written to since, as far as
-size and time of change show. They are still checked, a little later.
+Invariant: a stop's note counts for one start, and only for files that no process has written to since, by size and
+modification time. The node still checks them, a little later.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ def note(folder: Path, files: Iterable[Path]) -> None:
 
 
 def taken(folder: Path) -> set[Path]:
-    """Return the files that are as the last stop noted, and forget what it noted; empty after any other end."""
+    """Return the files that are unchanged since the last stop, and delete its note; empty after any other end."""
     try:
         found = CODEC.decode((folder / NOTE).read_bytes())
         same = {Path(name) for name, stat in found.items() if stat is not None and stat == _stat(Path(name))}
     except (OSError, ForeignError):
         return set()
     finally:
-        # before anything is written to them: after a crash there must be none
+        # before any write to them: after a crash there must be no note
         with suppress(FileNotFoundError):
             (folder / NOTE).unlink()
     return same
 
 
 def _stat(file: Path) -> list[list[int]] | None:
-    """Return what identifies the present file and its write-ahead log; None when there is no file."""
+    """Return what identifies the state of a file and its write-ahead log; None when there is no file."""
     stats = []
     for path in (file, Path(f"{file}-wal")):
         try:

@@ -1,7 +1,7 @@
 """Open SQLite files, always through the one SQLite library of this process, and map its errors.
 
-Invariant: the application's file is never opened by anything else in this process: a bare ``open``/``close`` of it, or
-a second SQLite library, would drop the locks that the first one holds (SQLite: howtocorrupt, section 2.2).
+Invariant: nothing else in this process opens the application's file: a bare ``open``/``close`` of it, or a second
+SQLite library, would drop the locks that the first one holds (SQLite: howtocorrupt, section 2.2).
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ LOCK_WAIT_MS = 1000
 """How long one attempt waits for another connection's lock, in milliseconds, before the caller gets an error."""
 
 CACHE = {"main": 32_768, "mirror": 32_768, "temp": 16_384}
-"""Page cache of each schema in KiB; filled by large change sets only, and given back after them."""
+"""Page cache of each schema in KiB; only large change sets fill it, and it is freed after them."""
 
 CHECKPOINT_PAGES = 1_000
-"""Pages in the database's write-ahead log from which on it is copied into its file: SQLite's own number."""
+"""Pages of the database's write-ahead log that trigger a checkpoint: SQLite's own number."""
 MIRROR_LOG_BYTES = 32 << 20
-"""The same of the mirror, in bytes. Folds rewrite its pages, and each copy syncs the disk beside an application that
-writes: so it waits for more."""
+"""The same for the mirror, in bytes. It is more, because folds rewrite its pages, and each checkpoint syncs the disk
+while an application writes."""
 
 NO_RIGHTS = "this user must be able to read and write the file, and to make files beside it"
 
@@ -38,13 +38,13 @@ _WRITE = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_URI
 _CREATE = _WRITE | apsw.SQLITE_OPEN_CREATE
 
 _REFUSALS = (apsw.ConstraintError, apsw.MismatchError, apsw.TooBigError, apsw.SQLError)
-"""SQLite's errors about a row; the last one is of a function that an index or a generated column calls."""
+"""SQLite's errors about a row; the last one comes from a function that an index or a generated column calls."""
 
 T = TypeVar("T")
 
 
 def open_file(path: Path, *, create: bool = False, read_only: bool = False) -> apsw.Connection:
-    """Open one SQLite file. Raises DatabaseError when it isn't there or can't be opened."""
+    """Open one SQLite file. Raises DatabaseError when it doesn't exist or can't be opened."""
     flags = _READ if read_only else _CREATE if create else _WRITE
     with mapped(f"open {path}"):
         connection = apsw.Connection(str(path), flags=flags, statementcachesize=400)
@@ -53,7 +53,7 @@ def open_file(path: Path, *, create: bool = False, read_only: bool = False) -> a
 
 
 def open_scratch() -> apsw.Connection:
-    """Open an empty database in memory, to try a statement."""
+    """Open an empty in-memory database, to try a statement."""
     return apsw.Connection(":memory:")
 
 
@@ -65,7 +65,7 @@ def open_unchanging(path: Path) -> apsw.Connection:
 
 @contextmanager
 def reading(path: Path) -> Iterator[apsw.Connection]:
-    """Give a connection that only reads the file ``path``, closed at the end. Raises DatabaseError, the body's too."""
+    """Provide a read-only connection to the file ``path``. Raises DatabaseError, also for errors of the body."""
     connection = open_file(path, read_only=True)
     try:
         with mapped(f"read {path}"):
@@ -87,7 +87,7 @@ def uri_path(path: Path) -> str:
 
 
 def stand_in(*given: Any) -> str | int | float | bytes:
-    """Return a value that hardly any other row has, always the same one; ``given``: its affinity, and a key's texts."""
+    """Return a value, always the same one, that is practically unique; ``given``: its affinity, and a key's texts."""
     affinity, *key = given
     made = sha256(chr(0).join(key).encode()).digest()
     if affinity in ("TEXT", "BLOB"):
@@ -97,7 +97,7 @@ def stand_in(*given: Any) -> str | int | float | bytes:
 
 
 def configure(connection: apsw.Connection) -> None:
-    """Set up a node's connection: no trigger but its own runs, and what the origin checked isn't checked here."""
+    """Set up a node's connection: only its own triggers run, and constraints that the origin checked are ignored."""
     connection.config(apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER, 0)
     connection.pragma("synchronous", "normal")
     for name in ("foreign_keys", "automatic_index"):
@@ -107,9 +107,9 @@ def configure(connection: apsw.Connection) -> None:
 
 
 def tune(connection: apsw.Connection) -> None:
-    """Give each schema of a node's connection its page cache, and copy its write-ahead log once that is long.
+    """Set the page caches of a node's connection, and checkpoint its write-ahead logs once they are long.
 
-    As SQLite does by itself, a copy that fails is done after the next commit.
+    Like SQLite itself, it retries a failed checkpoint after the next commit.
     """
     for schema, kibibytes in CACHE.items():
         connection.execute(f"PRAGMA {schema}.cache_size = -{kibibytes}")
@@ -128,8 +128,8 @@ def tune(connection: apsw.Connection) -> None:
 
 @contextmanager
 def mapped(doing: str) -> Iterator[None]:
-    """Turn SQLite's errors into ours: locks into DatabaseBusyError, no room into DiskFullError, all others into
-    DatabaseError; a temporary file that finds no room is the same to anyone who waits.
+    """Map SQLite's errors to ours: locks to DatabaseBusyError, no room (or none for a temporary file) to DiskFullError,
+    all others to DatabaseError.
     """
     try:
         yield
@@ -144,9 +144,7 @@ def mapped(doing: str) -> Iterator[None]:
             raise
         raise DiskFullError(f"{doing}: {error.strerror}") from error
     except (apsw.CorruptError, apsw.NotADBError) as error:
-        if (
-            getattr(error, "extendedresult", 0) == apsw.SQLITE_CORRUPT_VTAB
-        ):  # an index of the application's, not the file
+        if getattr(error, "extendedresult", 0) == apsw.SQLITE_CORRUPT_VTAB:  # an index of the application, not the file
             raise DatabaseError(f"{doing}: {type(error).__name__}: {error}") from error
         raise DatabaseDamagedError(f"{doing}: {error}") from error
     except (apsw.CantOpenError, apsw.ReadOnlyError, apsw.PermissionsError) as error:
@@ -159,9 +157,9 @@ def mapped(doing: str) -> Iterator[None]:
 
 @contextmanager
 def transaction(connection: apsw.Connection, doing: str, *, immediate: bool = False) -> Iterator[None]:
-    """Run the body in one transaction: committed at its end, rolled back when it raises.
+    """Run the body in one transaction: commit at its end, roll back if it raises.
 
-    A BEGIN that is interrupted may have begun.
+    An interrupted BEGIN may have begun a transaction.
     """
     with mapped(doing):
         try:
@@ -175,9 +173,9 @@ def transaction(connection: apsw.Connection, doing: str, *, immediate: bool = Fa
 
 
 def try_or_undo(connection: apsw.Connection, work: Callable[[], T]) -> tuple[bool, T | None]:
-    """Run ``work`` in a savepoint. Return (True, result), or (False, None), all undone, when a unique index objects.
+    """Run ``work`` in a savepoint. Return (True, result), or roll back and return (False, None) on a unique violation.
 
-    Any other constraint is an error of the caller's.
+    Any other constraint raises.
     """
     connection.execute("SAVEPOINT attempt")
     try:
@@ -193,9 +191,9 @@ def try_or_undo(connection: apsw.Connection, work: Callable[[], T]) -> tuple[boo
 
 
 def execute_or_not(connection: apsw.Connection, sql: str) -> bool:
-    """Run one statement; False, with nothing changed, when a unique index objects. Other constraints are errors.
+    """Run one statement; False, with nothing changed, on a unique violation. Other constraints raise.
 
-    A statement that fails leaves nothing behind by itself (SQLite: lang_conflict, ABORT): `try_or_undo` is for several.
+    A failed statement undoes itself (SQLite: lang_conflict, ABORT); use `try_or_undo` for several statements.
     """
     try:
         connection.execute(sql)
@@ -207,7 +205,7 @@ def execute_or_not(connection: apsw.Connection, sql: str) -> bool:
 
 
 def is_unique(error: apsw.ConstraintError) -> bool:
-    """Return whether a row of another key, or the row itself, already has a value that must be unique."""
+    """Return whether the error is a violation of a unique index or of the key."""
     return getattr(error, "extendedresult", 0) in (
         apsw.SQLITE_CONSTRAINT_UNIQUE,
         apsw.SQLITE_CONSTRAINT_PRIMARYKEY,
@@ -216,9 +214,11 @@ def is_unique(error: apsw.ConstraintError) -> bool:
 
 
 def compile_only(connection: apsw.Connection, sql: str) -> None:
-    """Let SQLite compile one statement, without running it or reading its program. Raises apsw.Error."""
+    """Compile one statement without running it or reading its program. Raises apsw.Error."""
     cursor = connection.cursor()
-    cursor.exec_trace = _refuse  # compiled by then, and not begun: EXPLAIN's own rows need not be sound
+    cursor.exec_trace = (
+        _refuse  # called after the compilation and before the first step: EXPLAIN's own rows may be invalid
+    )
     with suppress(apsw.ExecTraceAbort):
         cursor.execute(f"EXPLAIN {sql}", can_cache=False)
 

@@ -1,7 +1,7 @@
-"""How long work on external data may take.
+"""Deadlines for work on external data.
 
-Invariant: SQLite's statements end soon after the deadline or after the work is cancelled, whatever they compute; their
-writes are rolled back.
+Invariant: SQLite's statements end soon after the deadline or the cancellation of the work, whatever they compute;
+their writes are rolled back.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ import apsw
 from harmonylite.errors import OverdueError
 
 STEPS = 20_000
-"""Instructions of SQLite's virtual machine between two checks of the clock: well below a millisecond of work."""
+"""Instructions of SQLite's virtual machine between two checks of the clock: well under a millisecond of work."""
 
 
 class Deadline:
     """Bounds work by ``seconds`` (None: by `give_up` alone); safe to use from any thread.
 
-    As a context manager it gives up at the block's end: a coroutine that is cancelled leaves no work in a thread.
+    As a context manager it gives up at the end of the block, so a cancelled coroutine leaves no work in a thread.
     """
 
     def __init__(self, seconds: float | None = None, given_up: threading.Event | None = None) -> None:
@@ -33,7 +33,7 @@ class Deadline:
         self._given_up = given_up or threading.Event()
 
     def within(self, seconds: float) -> Deadline:
-        """Return the patience for a part of the work, which may take ``seconds`` and is given up with the whole."""
+        """Return the deadline of a part of the work, which may take ``seconds`` and ends with the whole."""
         return Deadline(seconds, self._given_up)
 
     def give_up(self) -> None:
@@ -41,11 +41,11 @@ class Deadline:
         self._given_up.set()
 
     def spent(self) -> bool:
-        """Return whether the work is to end."""
+        """Return whether the work must end."""
         return self._given_up.is_set() or (self._end is not None and time.monotonic() > self._end)
 
     def check(self) -> None:
-        """Raise OverdueError when the work is to end."""
+        """Raise OverdueError when the work must end."""
         if self.spent():
             raise OverdueError(self._given_up.is_set(), self._seconds or 0.0)
 

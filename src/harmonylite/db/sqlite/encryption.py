@@ -1,7 +1,7 @@
 """Distinguish an encrypted SQLite file from a damaged one, by its bytes.
 
-Invariant: nothing is written, and what has any plain page is never called encrypted. SQLCipher, SQLite3MC and SEE
-leave bytes that are spread like random ones; pages of SQLite's never are: they have text, small numbers, room of zeros.
+Invariant: it writes nothing, and never calls a file with a plain page encrypted. The bytes that SQLCipher, SQLite3MC
+and SEE write are distributed like random ones; SQLite's pages never are: they have text, small numbers and zeros.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from pathlib import Path
 
 HEADER = b"SQLite format 3\0"
 PLAIN_START = 100
-"""Bytes at a file's begin that may be plain in an encrypted one: the header."""
+"""Bytes at the start of an encrypted file that may be plain: the header."""
 SMALLEST_PAGE = 512
 SAMPLE = 4096
 PLACES = 16
-"""How many places of a file are looked at, the first page among them."""
+"""How many places of a file are sampled, including the first page."""
 LEAST = 480
-"""Bytes below which nothing is said of a sample: the smallest page without its header has about that many."""
+"""A smaller sample decides nothing, in bytes: the smallest page without its header has about that many."""
 MOST_SPREAD = 420.0
-"""What chi-squared of random bytes stays below (255 on average, standard deviation 23); that of text is thousands."""
+"""The upper bound of chi-squared for random bytes (mean 255, standard deviation 23); text has thousands."""
 
 
 def is_encrypted(path: Path) -> bool:

@@ -1,7 +1,7 @@
-"""Give the node's connections what the application's have: SQLite extensions, and functions of a Python module.
+"""Load into the node's connections what the application's have: SQLite extensions, and functions of a Python module.
 
-Invariant: what is given is tried once before any database is opened, and an error names the key and what was tried;
-after that every connection of this process has it, and none has half of it.
+Invariant: they are tried once before any database is opened, and an error names the configuration key and the
+extension; after that every connection of this process has all of them.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ Register = Callable[[apsw.Connection], object]
 
 
 class Extensions:
-    """What one configuration gives; the same object is a hook that apsw calls with each new connection."""
+    """The extensions of one configuration; apsw calls this object with each new connection."""
 
     def __init__(self, load: Sequence[str], python: str) -> None:
         self._load = [_library(name) for name in load]
         self._register = _function(python) if python else None
 
     def __call__(self, connection: apsw.Connection) -> None:
-        """Give ``connection`` everything. Raises apsw.Error, and whatever the module raises."""
+        """Load everything into ``connection``. Raises apsw.Error, and any error of the module."""
         if self._load:
             connection.enable_load_extension(True)
             try:
@@ -43,10 +43,10 @@ _functions: set[str] = set()
 
 
 def use(load: Sequence[str], python: str) -> None:
-    """Give every connection that is opened from now on what these name, in place of what an earlier call gave.
+    """Load these into every connection that is opened from now on, instead of those of an earlier call.
 
     ``load``: files or names of SQLite extensions; ``python``: "package.module:function", called with each connection
-    (apsw.Connection). Raises ConfigError when one of them can't be loaded, and gives nothing then.
+    (apsw.Connection). Raises ConfigError when one of them can't be loaded, and then loads none.
     """
     while _used:
         apsw.connection_hooks.remove(_used.pop())
@@ -63,7 +63,7 @@ def use(load: Sequence[str], python: str) -> None:
 
 
 def given_functions() -> frozenset[str]:
-    """Return the functions that `use` gave, in lower case: the operator trusts them in a schema."""
+    """Return the functions that `use` loaded, in lower case: the operator trusts them in a schema."""
     return frozenset(_functions)
 
 
@@ -79,20 +79,20 @@ def _try(given: Extensions, key: str, what: str) -> None:
     connection = open_scratch()
     try:
         given(connection)
-    except Exception as error:  # the code is not ours: whatever it raises is its answer
+    except Exception as error:  # the code is not ours and may raise anything
         raise ConfigError(f"{key}: {what!r} can't be loaded: {type(error).__name__}: {error}") from error
     finally:
         connection.close()
 
 
 def _library(name: str) -> str:
-    """Return what SQLite is to load: an absolute path for a file, the name itself for what the system searches."""
+    """Return the name for SQLite to load: an absolute path for a file, else the name that the system searches."""
     path = Path(name)
     return str(path.absolute()) if len(path.parts) > 1 or path.exists() else name
 
 
 def _function(name: str) -> Register:
-    """Return the function that ``name`` says. Raises ConfigError."""
+    """Return the function named ``name``. Raises ConfigError."""
     module, colon, attribute = name.partition(":")
     if not (module and colon and attribute):
         raise ConfigError(f'extensions.python: {name!r} is not "package.module:function"')

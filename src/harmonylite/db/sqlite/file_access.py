@@ -1,8 +1,8 @@
 """Access rights of files: a database's replacement has its mode, owner and group, and no copy of it has wider ones.
 
-Invariant: a file has its rights before it holds a byte. Where this user can't give a file to the owner or group that
-the one before had, rights that would go to another user are left out. No file that SQLite has open is opened here:
-mode and owner are read and set by name, so no lock of SQLite's is dropped.
+Invariant: a file has its rights before its first byte. If this user can't give a file to the owner or group of its
+predecessor, it omits the rights that another user would get. It opens no file that SQLite has open: it reads and sets
+mode and owner by name, so it drops no lock of SQLite.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Access:
 
 
 def access_of(*paths: Path) -> Access | None:
-    """Return the access of the first of ``paths`` that is there, None when none is."""
+    """Return the access of the first of ``paths`` that exists, None when none does."""
     for path in paths:
         with suppress(FileNotFoundError):
             found = path.stat()
@@ -43,9 +43,9 @@ def access_of(*paths: Path) -> Access | None:
 
 
 def make_file(path: Path, access: Access | None) -> None:
-    """Make the empty file ``path``, which must not be there; ``access`` None: as SQLite makes one, 0644 less the umask.
+    """Create the empty file ``path``, which must not exist; ``access`` None: as SQLite does, 0644 less the umask.
 
-    Raises OSError; a link of that name is not followed.
+    Raises OSError; it follows no link of that name.
     """
     handle = os.open(path, _NEW, 0o644 if access is None else PRIVATE)
     try:
@@ -56,7 +56,7 @@ def make_file(path: Path, access: Access | None) -> None:
 
 
 def make_private(path: Path) -> None:
-    """Make the empty file ``path`` for this user alone, in place of what has the name; raises OSError."""
+    """Create the empty file ``path`` for this user alone, and replace one of that name; raises OSError."""
     path.unlink(missing_ok=True)
     os.close(os.open(path, _NEW, PRIVATE))
 
@@ -70,9 +70,9 @@ def write_private(path: Path, content: bytes) -> None:
 
 
 def follow(path: Path, model: Path) -> None:
-    """Give ``path`` and its side files, in a folder of ours, the access of ``model``, and what the node itself needs.
+    """Give ``path`` and its side files, in a folder of ours, the access of ``model``, and the node's rights.
 
-    Nothing is done where one is missing. Raises OSError.
+    Does nothing if one is missing. Raises OSError.
     """
     access = access_of(model)
     if access is None:
@@ -89,19 +89,19 @@ def _give(target: int | Path, access: Access) -> str:
     now = os.stat(target)  # noqa: PTH116 - a name or a descriptor
     why, mode = "", access.mode
     if (now.st_uid, now.st_gid) != (access.owner, access.group):
-        # nothing for an owner or a group that is about to change
+        # no rights for an owner or a group that is about to change
         os.chmod(target, now.st_mode & PRIVATE)  # noqa: PTH101 - as above
         why, mode = _handed_over(target, access)
     _set_acl(target, access.acl)
     if _acl(target) != access.acl:
-        mode &= ~_GROUP  # beside a list the group's bits are a mask, and not what the group may
+        mode &= ~_GROUP  # with an access control list the group's bits are a mask, not the group's rights
         why = why or "can't be given the access control list of the file before"
     os.chmod(target, mode)  # noqa: PTH101 - as above
     return why
 
 
 def _handed_over(target: int | Path, access: Access) -> tuple[str, int]:
-    """Hand a file to its owner and group; return what failed, and the mode that is right for whom it has got."""
+    """Give a file to its owner and group; return what failed, and the mode that suits the owner that it has now."""
     for owner, group in ((access.owner, access.group), (-1, access.group)):
         try:
             os.chown(target, owner, group)
@@ -124,8 +124,8 @@ def _acl(target: int | Path) -> bytes:
 
 def _set_acl(target: int | Path, acl: bytes) -> None:
     if sys.platform == "linux":
-        with suppress(OSError):  # the caller compares what came of it
+        with suppress(OSError):  # the caller checks the result
             if acl:
                 os.setxattr(target, _ACL, acl)
-            elif _acl(target):  # from the folder's default, which the file before did not have
+            elif _acl(target):  # from the folder's default, which the former file did not have
                 os.removexattr(target, _ACL)

@@ -1,6 +1,6 @@
 """Which of the tables in a schema have an identity, and which columns refer to their numbers.
 
-Invariant: a table has an identity only where its key is one counted number and it has every column of the identity.
+Invariant: a table has an identity only if its key is one counted number and it has every column of the identity.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from harmonylite.schema.shape import TableShape
 def identify(
     connection: apsw.Connection, tables: dict[str, TableShape], configured: Identities, schema: str
 ) -> dict[str, str]:
-    """Give ``tables`` what identifies their records; return warnings of configured identities that can't be one."""
+    """Set the identities of ``tables``; return warnings about configured identities that can't be used."""
     warnings = {}
     for name, shape in tables.items():
         real = [column.name for column in shape.columns if not column.pseudo]

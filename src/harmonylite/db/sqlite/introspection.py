@@ -1,7 +1,6 @@
-"""Read the shapes of the tables that are replicated from a database's schema.
+"""Read the shapes of the replicated tables from a database's schema.
 
-Invariant: a table that can't carry triggers or has no nameable key is never half replicated: it is left out, with a
-sentence that says why.
+Invariant: a table that can't have triggers, or has no key that SQL can name, is left out, and a sentence says why.
 """
 
 from __future__ import annotations
@@ -22,8 +21,8 @@ from harmonylite.schema.sql import is_private, quote
 
 ROWID_NAMES = ("rowid", "_rowid_", "oid")
 WIDEST = 950
-"""The most columns of a replicated table: two rows of it and what distinguishes them must fit into one result (SQLite:
-limits, 2,000 columns)."""
+"""The most columns of a replicated table: two rows and their differences must fit into one result (SQLite: limits,
+2,000 columns)."""
 
 
 @dataclass(frozen=True)
@@ -38,18 +37,18 @@ class TableRules:
     identity: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
     def wanted(self, name: str) -> bool:
-        """Return whether the table ``name`` is to be replicated: no table of another helper's, unless it is named."""
+        """Return whether to replicate the table ``name``; another tool's private table only if it is named."""
         named = fits(name, [each for each in self.include if each != "*"])
         return fits(name, self.include) and not fits(name, self.exclude) and (named or not fits(name, HELPERS))
 
     def is_by_row(self, name: str) -> bool:
-        """Return whether a conflict in table ``name`` is decided for the row as a whole."""
+        """Return whether conflicts in table ``name`` are decided for whole rows."""
         return fits(name, self.by_row)
 
 
 @dataclass
 class Inventory:
-    """The replicated tables by name, and sentences about those left out or in need of care.
+    """The replicated tables by name, and sentences about those left out or with a weakness.
 
     ``unwritable``: tables that are left out because this process lacks a function or a collation that they need.
     """
@@ -92,7 +91,7 @@ def read_inventory(connection: apsw.Connection, rules: TableRules, schema: str =
 
 
 def application_objects(connection: apsw.Connection) -> list[tuple[str, str, str, str]]:
-    """Return type, name, table and text of all objects of ``main`` but ours, SQLite's own and shadow tables."""
+    """Return type, name, table and text of all objects of ``main`` except ours, SQLite's and shadow tables."""
     listed = rows(connection, "SELECT name FROM pragma_table_list WHERE schema = 'main' AND type = 'shadow'")
     shadows = {name for (name,) in listed} | {
         name for name, why in shadow_tables(connection, "main").items() if not why
@@ -107,10 +106,10 @@ def application_objects(connection: apsw.Connection) -> list[tuple[str, str, str
 
 
 def shadow_tables(connection: apsw.Connection, schema: str) -> dict[str, str]:
-    """Return the tables that modules keep for themselves and that SQLite calls ordinary, each with what to warn of.
+    """Return the shadow tables that SQLite lists as ordinary ones, each with its warning.
 
-    A module reports to SQLite the ends of their names only, and some number them (sqlite-vec); one that is missing
-    reports none. So a virtual table is made once more, empty, to see what comes with it.
+    A module reports only the ends of their names to SQLite, some modules number them (sqlite-vec), and a missing module
+    reports none. So this creates an empty copy of each virtual table to see which tables come with it.
     """
     listing = rows(connection, "SELECT name, type FROM pragma_table_list WHERE schema = ?", (schema,))
     tables = [name for name, kind in listing if kind == "table"]
@@ -133,7 +132,7 @@ def shadow_tables(connection: apsw.Connection, schema: str) -> dict[str, str]:
 
 @cache
 def _made_with(sql: str) -> frozenset[str]:
-    """Return the names of what a CREATE VIRTUAL TABLE statement makes in an empty file."""
+    """Return the names of the objects that a CREATE VIRTUAL TABLE statement creates in an empty file."""
     scratch = open_scratch()
     try:
         scratch.execute(sql)
@@ -145,13 +144,13 @@ def _made_with(sql: str) -> frozenset[str]:
 
 
 def _definitions(connection: apsw.Connection, schema: str) -> dict[str, str]:
-    """Return the text of each table and index by its name; SQLite has no index to look one up."""
+    """Return the text of each table and index by its name, because SQLite's catalog has no index on names."""
     kept = f"SELECT name, sql FROM {quote(schema)}.sqlite_schema WHERE type IN ('table', 'index') AND sql IS NOT NULL"
     return dict(rows(connection, kept))
 
 
 def find_shape(connection: apsw.Connection, name: str) -> tuple[TableShape | None, str]:
-    """Return the shape of a table of ``main``, whatever the case of its letters, or None and why there is none."""
+    """Return the shape of a table of ``main``, in any case, or None and the reason."""
     listed = (
         "SELECT name, wr FROM pragma_table_list WHERE schema = 'main' AND lower(name) = lower(?) AND type = 'table'"
     )
@@ -166,9 +165,9 @@ def read_shape(
     schema: str = "main",
     definitions: Mapping[str, str] | None = None,
 ) -> tuple[TableShape | None, str]:
-    """Return one table's shape, or None with the reason; a shape may come with a warning too.
+    """Return one table's shape, or None with the reason; a shape may come with a warning, too.
 
-    ``definitions``: those of the schema, where they are read already.
+    ``definitions``: those of the schema, if the caller has read them.
     """
     definitions = _definitions(connection, schema) if definitions is None else definitions
     info = rows(
@@ -204,13 +203,13 @@ def read_shape(
     unique, blind, made = _unique(connection, name, schema, collations)
     indexes = tuple(definitions[index] for index in made if index in definitions)
     shape = TableShape(name, (*keys, *others), rowid, unique, blind, integer_key, definitions.get(name, ""), indexes)
-    if schema == "main":  # no snapshot needs how a table of a mirror is made in a mirror
+    if schema == "main":  # for a mirror's own tables nothing needs this
         shape = replace(shape, mirror_sql=mirror_definition(connection, shape))
     return shape, warning
 
 
 def _is_rowid(connection: apsw.Connection, name: str, schema: str, keys: list[Column]) -> bool:
-    """Return whether the key is the rowid itself: one INTEGER column for which SQLite made no index."""
+    """Return whether the key is the rowid itself: one INTEGER column without an index."""
     if len(keys) != 1 or keys[0].affinity != "INTEGER":
         return False
     origins = rows(connection, "SELECT origin FROM pragma_index_list(?, ?)", (name, schema))

@@ -1,7 +1,7 @@
-"""Read values bit for bit, also text that is not valid in its encoding, which SQLite can't hand over as a string; and
-many rows in steps, large enough to be quick, small enough for memory whatever a row holds.
+"""Read values bit for bit, also text that is invalid in its encoding, which apsw can't return as a string; and read
+many rows in steps, large enough for speed, small enough for memory.
 
-Invariant: a value that is read and written again is the same, in type and in every bit; every row comes once, in order.
+Invariant: a value that is read and written again is equal in type and in every bit; every row comes once, in order.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import apsw
 from harmonylite.model import RawText
 
 GROUP = 50
-"""How many values share one column that says which of them are text (SQLite: limits, 2,000 columns of a result)."""
+"""Values that share one column which says which of them are text (SQLite: limits, 2,000 columns of a result)."""
 CODECS = {"UTF-8": "utf-8", "UTF-16le": "utf-16-le", "UTF-16be": "utf-16-be"}
 
 STEP_BYTES = 4_000_000
-"""A step is of about so many bytes, estimated by its first row."""
+"""Bytes of a step, about, estimated by its first row."""
 
 
 def codec_of(connection: apsw.Connection) -> str:
@@ -28,7 +28,7 @@ def codec_of(connection: apsw.Connection) -> str:
 
 
 def as_text(data: bytes, codec: str = "utf-8") -> str | RawText:
-    """Return the text whose bytes are ``data``, as RawText where ``codec`` can't read them."""
+    """Return the text whose bytes are ``data``, as RawText if ``codec`` can't decode them."""
     try:
         return data.decode(codec)
     except UnicodeDecodeError:
@@ -44,7 +44,7 @@ def exact(expressions: Iterable[str]) -> str:
 
 
 def decode(row: tuple[Any, ...], skip: int = 0, codec: str = "utf-8") -> tuple[Any, ...]:
-    """Turn what `exact` selected back into values; the first ``skip`` values mean themselves."""
+    """Convert a row that `exact` selected back into values; the first ``skip`` values are plain."""
     found = len(row) - skip
     end = skip + found - -(-found // (GROUP + 1))
     texts = "".join(row[end:])
@@ -57,7 +57,7 @@ def decode(row: tuple[Any, ...], skip: int = 0, codec: str = "utf-8") -> tuple[A
 def exact_rows(
     connection: apsw.Connection, expressions: Iterable[str], rest: str, bindings: Sequence[Any] = ()
 ) -> Iterator[tuple[Any, ...]]:
-    """Run ``SELECT expressions rest`` and yield its rows bit for bit; what it reads must stay as it is meanwhile."""
+    """Run ``SELECT expressions rest`` and yield its rows bit for bit; don't change those rows meanwhile."""
     codec = codec_of(connection)
     for row in connection.execute(f"SELECT {exact(expressions)} {rest}", bindings):
         yield decode(row, 0, codec)
@@ -70,7 +70,7 @@ def same_bits(left: object, right: object) -> bool:
 
 def insert_rows(connection: apsw.Connection, insert: str, width: int, values: list[list[Any]]) -> None:
     """Run ``insert`` for each row; text that isn't UTF-8 goes in as bytes that SQLite takes for text."""
-    several = len(values) > 1  # of one row that can't be bound, nothing is there
+    several = len(values) > 1  # if a single row can't be bound, nothing was inserted
     if several:
         connection.execute("SAVEPOINT staging")
     try:

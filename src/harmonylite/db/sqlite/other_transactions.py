@@ -1,11 +1,11 @@
-"""Who else has a transaction open on the database, as the locks on its ``-shm`` file say.
+"""Which other processes have a transaction open on the database, by the locks on its ``-shm`` file.
 
 A transaction in WAL mode holds a shared lock on one of five read marks from its first read on, and a lock on one more
-byte while it writes (SQLite: walformat, section 2.3). ``F_GETLK`` asks for such locks without taking any; those of this
-process are not reported.
+byte while it writes (SQLite: walformat, section 2.3). ``F_GETLK`` queries such locks without taking any; it does not
+report those of this process.
 
-Invariant: this process's own locks stay whole. Closing any descriptor of a file drops all of them (SQLite:
-howtocorrupt, section 2.2), so the one that asks is opened after the connection is, once, and closed after it.
+Invariant: this process keeps its own locks. Closing any descriptor of a file drops all of them (SQLite: howtocorrupt,
+section 2.2), so the descriptor for queries is opened once, after the connection, and closed after it.
 """
 
 from __future__ import annotations
@@ -28,36 +28,36 @@ from harmonylite.errors import RowRefusedError
 if sys.platform == "linux":
     import fcntl
 
-    # These calls keep Python's own lock: a thread that lets it go may wait 5 ms for it, while others begin to read.
+    # PyDLL keeps the GIL: a thread that releases it may wait 5 ms for it, while other processes begin to read.
     _C = ctypes.PyDLL(None)
 
 WRITER = 120
 READ_MARKS = range(123, 128)
 MARKS_AT = 100
-"""Where the positions of the read marks are, five numbers of four bytes: a mark that moved was let go in between."""
+"""Offset of the read marks, five numbers of four bytes: a mark that moved was released in between."""
 
 POLL_EVERY = 0.00025
 """Seconds between polls while waiting for others: an application may release its lock for a millisecond or two only."""
 SHORT = 0.002
 """Seconds within which most read transactions end; up to then the polls are faster."""
 HELD_LOCK = 0.003
-"""Seconds after which the write lock is let go rather than kept while a transaction that reads is waited for: one that
-began meanwhile and comes to write finds it taken, and can't wait for it either."""
+"""Seconds for which the node keeps the write lock while it waits for a transaction that reads; then it releases it,
+because a transaction that began meanwhile and then writes finds the lock taken, and can't wait for it either."""
 SOON = 0.00005
 """Seconds between those polls."""
 CONTINUOUS = 0.05
-"""Seconds between two polls in which a lock may have been released and taken again."""
+"""Seconds between two polls from which on a lock may have been released and taken again in between."""
 PAUSE = 0.01
-"""Seconds without a commit for which to wait where locks can't be asked for."""
+"""Seconds without a commit to wait for on systems that can't query locks."""
 REST = 0.003
-"""Seconds without a transaction after which none is expected to begin next: applications mostly pause less."""
+"""Seconds without a transaction after which none is expected soon: applications mostly pause less."""
 BESIDE = 0.5
-"""Seconds for which another process counts as one that thinks within transactions, since it was seen to."""
+"""Seconds for which a process counts as one that thinks within transactions, after it did so."""
 WAITED_FOR = 0.9
-"""The share of the patience after which a transaction is background: before the wait for it ends."""
+"""The share of the patience after which a transaction counts as background, shortly before the wait ends."""
 
 Lock = tuple[int, int, int]
-"""The byte, the process that holds it, and where its read mark is: another transaction has another one."""
+"""The byte, the process that holds it, and its read mark, which differs between transactions."""
 
 
 T = TypeVar("T")
@@ -66,9 +66,9 @@ T = TypeVar("T")
 class OtherTransactions:
     """The open transactions of other processes. ``patience``: seconds for which the node waits for their ends.
 
-    A transaction that lasts longer, as one of a backup tool or a report, is *background* until it ends: it is waited
-    for once. So is one that has read before a commit of the node's: it can't write any more, there is nothing to spare.
-    ``seen``: returns a number that moves with every commit of others, where locks can't be asked for.
+    A transaction that lasts longer, such as a backup tool's or a report's, is *background* until it ends: the node
+    waits for it once. So is one that has read before a commit of the node: it can't write any more.
+    ``seen``: returns a number that changes with every commit of others, for systems that can't query locks.
     ``pause``: waits for some seconds; False, at once, when other calls wait for the thread (`SqliteThread.pause`).
     """
 
@@ -85,7 +85,7 @@ class OtherTransactions:
         self._polled = self._thought = 0.0
 
     def close(self) -> None:
-        """Ask no more; no connection of this process has the database open any more."""
+        """Stop querying; no connection of this process may have the database open."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
@@ -95,16 +95,16 @@ class OtherTransactions:
         return self._descriptor >= 0 and bool(self._held())
 
     def check_within_commits(self, connection: apsw.Connection) -> None:
-        """Let `politely` check once more within commits of ``connection``, when only the writing is left."""
+        """Make `politely` check once more within commits of ``connection``, right before the write."""
         connection.set_commit_hook(lambda: self._refuse(connection))
 
     def politely(self, work: Callable[[float], T], until: float | None = None) -> T:
-        """Do work that commits to the database while no other process has a transaction open, as far as patience goes.
+        """Run work that commits to the database while no other process has a transaction open, as far as patience goes.
 
-        A transaction that has read can not write any more after it (SQLite: rescode, SQLITE_BUSY_SNAPSHOT). ``work``
-        gets the time on the monotonic clock up to which it may `wait`. It is rolled back and done again where another
-        transaction has begun when it commits. With a deadline ``until`` of the caller's, its waits give way to other
-        calls of the thread: raises GiveWayError; it is to be called again with the same deadline.
+        A transaction that has read before the commit can't write any more (SQLite: rescode, SQLITE_BUSY_SNAPSHOT).
+        ``work`` gets the time on the monotonic clock up to which it may `wait`. It is rolled back and repeated if
+        another transaction has begun when it commits. With the caller's deadline ``until``, its waits give way to other
+        calls of the thread: it raises GiveWayError; call it again with the same deadline.
         """
         self._gives_way = until is not None
         until = self.deadline() if until is None else until
@@ -129,8 +129,8 @@ class OtherTransactions:
     def wait(self, until: float, *, again: bool = False) -> None:
         """Wait until no other transaction is open, at most ``until``; ``again``: check the next commit, too.
 
-        Of processes that think within transactions the end of one is waited for, also where none is open at first: most
-        begin the next one after a short pause, and how much of that is left is unknown.
+        For processes that think within transactions it waits for the end of one even if none is open at first: most
+        begin the next one after a short pause, whose rest is unknown.
         """
         if time.monotonic() < until and self._open():
             if not self.busy() and time.monotonic() - self._thought < BESIDE:
@@ -139,15 +139,14 @@ class OtherTransactions:
             self._ends, self._locked = until if again else 0.0, time.monotonic()
 
     def _rest(self, until: float) -> None:
-        """Poll until another transaction is open, or it is ``until``."""
+        """Poll until another transaction is open, or until ``until``."""
         while time.monotonic() < until and not self.busy():
             self._pause(SOON)
 
     def _refuse(self, connection: apsw.Connection) -> bool:
-        """Make SQLite roll back instead of a commit, where another connection has begun to read and does not end
-        soon.
+        """Make SQLite roll back instead of committing, if another connection has begun to read and does not end soon.
 
-        Nothing else is done after the last poll: what is left is the writing itself.
+        Only the write itself follows the last poll.
         """
         until, self._ends, now = self._ends, 0.0, time.monotonic()
         if now >= until:
@@ -157,7 +156,7 @@ class OtherTransactions:
         return self._refused
 
     def _pass_over(self, connection: apsw.Connection) -> None:
-        """Wait no more for the transactions that a commit comes before."""
+        """Stop waiting for the transactions that this commit invalidates."""
         if self._descriptor >= 0 and connection.txn_state("main") == apsw.SQLITE_TXN_WRITE:
             self._background |= {lock for lock in self._held() if lock[0] != WRITER}
 
@@ -167,7 +166,7 @@ class OtherTransactions:
             raise GiveWayError
 
     def _free(self, until: float, pause: Callable[[float], object] = time.sleep) -> bool:
-        """Poll until no other transaction is open; False when it is ``until`` before that."""
+        """Poll until no other transaction is open; False if that lasts until ``until``."""
         begun = time.monotonic()
         while self.busy():
             now = time.monotonic()
@@ -177,7 +176,7 @@ class OtherTransactions:
         return True
 
     def busy(self) -> bool:
-        """Return whether another process has a transaction open that is no background; False: unknown."""
+        """Return whether another process has a transaction open that is not background; False if unknown."""
         if not self._open():
             return False
         now = time.monotonic()
@@ -193,11 +192,11 @@ class OtherTransactions:
         return bool(held - self._background)
 
     def may_write(self) -> bool:
-        """Return whether another process is writing, as one is that syncs its commit; True where it can't be asked."""
+        """Return whether another process is writing, or syncing its commit; True if that can't be queried."""
         return not self._open() or self._holder(WRITER) is not None
 
     def _open(self) -> bool:
-        """Open the descriptor where it is not; False where there is nothing to ask: another system, another mode."""
+        """Open the descriptor unless it is open; False if locks can't be queried: another system, another mode."""
         if self._descriptor < 0 and sys.platform == "linux" and self._patience > 0:
             with suppress(OSError):
                 self._descriptor = os.open(self._file, os.O_RDONLY | os.O_CLOEXEC)
@@ -229,7 +228,7 @@ class OtherTransactions:
         return None if kind == fcntl.F_UNLCK else process
 
     def _wait_for_a_pause(self, until: float) -> None:
-        """Wait until no process has committed for a moment, at most ``until``."""
+        """Wait until no process has committed for `PAUSE`, at most until ``until``."""
         seen, since = self.seen(), time.monotonic()
         while (now := time.monotonic()) < until and now - since < PAUSE:
             self._pause(POLL_EVERY)

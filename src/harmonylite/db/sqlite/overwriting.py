@@ -1,11 +1,11 @@
-"""Notice that a program wrote the database's file itself, behind its write-ahead log.
+"""Notice that a program wrote directly to the database's file, bypassing its write-ahead log.
 
-While the log is in use a checkpoint alone writes the file, and says in the ``-shm`` how far it comes (SQLite:
-walformat, section 2.1). A program that keeps the whole file in memory and writes it back, or copies another one over
-it, takes no lock and says nothing: pages that connections have cached, and those in the log, are not the file's then.
+While the log is in use only checkpoints write the file, and record their progress in the ``-shm`` (SQLite: walformat,
+section 2.1). A program that keeps the whole file in memory and writes it back, or copies another one over it, takes no
+lock and records nothing: the pages in connections' caches and in the log then don't belong to the file.
 
-Invariant: no descriptor is opened, as closing one would drop this process's locks (SQLite: howtocorrupt, section 2.2).
-The file is read through the connection's own, and a state that a checkpoint may explain is never called overwritten.
+Invariant: it opens no descriptor, as closing one would drop this process's locks (SQLite: howtocorrupt, section 2.2).
+It reads the file through the connection's own, and never calls a state overwritten that a checkpoint may explain.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from harmonylite.errors import DatabaseOverwrittenError, ForeignError
 from harmonylite.foreign import Codec, Seq
 
 HEADER = 100
-"""Bytes of the file's header, which names its last change (SQLite: fileformat2, section 1.3)."""
+"""Bytes of the file's header, which records its last change (SQLite: fileformat2, section 1.3)."""
 WAL_VERSIONS, VERSIONS_AT = b"\2\2", 18
-"""What a header has in WAL mode, and where."""
+"""The header's version bytes in WAL mode, and their offset."""
 STATE_AT, STATE = 32, struct.Struct("8s56xI28xI")
-"""Where the ``-shm`` says how far the log is copied (SQLite: walformat, section 2.1)."""
+"""Offset and format of the checkpoint's progress in the ``-shm`` (SQLite: walformat, section 2.1)."""
 REGION = 32_768
 """Bytes of the first part of the ``-shm``."""
 CHECKPOINT_LOCK = 1
@@ -44,18 +44,18 @@ _READ = _WRITE = ctypes.CFUNCTYPE(ctypes.c_int, _File, ctypes.c_void_p, ctypes.c
 _MAP = ctypes.CFUNCTYPE(ctypes.c_int, _File, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_void_p)
 _LOCK = ctypes.CFUNCTYPE(ctypes.c_int, _File, ctypes.c_int, ctypes.c_int, ctypes.c_int)
 _AT_READ, _AT_WRITE, _AT_MAP, _AT_LOCK = 2, 3, 13, 14
-"""Where these are among a file's methods (SQLite: c3ref/io_methods)."""
+"""Their indexes among a file's methods (SQLite: c3ref/io_methods)."""
 _TAKE, _LET_GO = 2 | 4, 1 | 4
 """Flags of a shared lock on the ``-shm``."""
 
 Stat = tuple[int, int, int, int]
-"""Which file it is (two numbers), when it was last written, in nanoseconds, and its size."""
+"""Device, inode, modification time in nanoseconds, and size."""
 
 
 class Checkpointed(NamedTuple):
-    """How far the log is copied into the file. ``log``: what distinguishes it from the one before it started over.
+    """How far the log is copied into the file. ``log``: its salt, which changes when it restarts.
 
-    ``copied``, ``begun``: the newest frame that is in the file, and that a checkpoint meant to bring there.
+    ``copied``, ``begun``: the newest frame in the file, and the newest one that a checkpoint began to copy.
     """
 
     log: bytes
@@ -64,11 +64,11 @@ class Checkpointed(NamedTuple):
 
 
 Sight = tuple[Stat, Checkpointed, bytes]
-"""The file at one moment; its header last."""
+"""The state of the file at one moment; the last item is its header."""
 
 
 class Noted(NamedTuple):
-    """What the next process is to know of a sight, see `Checkpointed`; ``size``: bytes of the file."""
+    """What the next process needs of a `Sight`, see `Checkpointed`; ``size``: bytes of the file."""
 
     size: Seq
     log: Annotated[bytes, Meta(max_length=8)]
@@ -82,8 +82,8 @@ CODEC = Codec("how the database's file was when it was last looked at", Noted)
 
 
 class Seen:
-    """How the file was when it was last looked at; ``found``: it was overwritten, and not taken in. Outlives a
-    connection, and in the file ``note`` this process.
+    """The state of the file at the last check; ``found``: it was overwritten, and not taken over yet. It outlives a
+    connection, and in the file ``note`` also this process.
     """
 
     def __init__(self, note: Path | None = None) -> None:
@@ -92,7 +92,7 @@ class Seen:
         self._note, self._noted = note, None if note is None else _read(note)
 
     def saw(self, sight: Sight) -> None:
-        """The file is like that now."""
+        """Record that this is the present state of the file."""
         self.last = stat, state, header = sight
         noted = Noted(stat[-1], *state, header)
         if self._note is not None and noted != self._noted:
@@ -102,7 +102,7 @@ class Seen:
 
     @property
     def noted(self) -> Noted | None:
-        """How it was for the process before this one, None when that is unknown, or this one has seen it."""
+        """The state that the previous process recorded, None if it is unknown or this process has recorded one."""
         return self._noted if self.last is None else None
 
 
@@ -115,7 +115,7 @@ def _read(note: Path) -> Noted | None:
 class Overwriting:
     """Checks whether the main database's file was overwritten, between `open` and `close` and on the caller's thread.
 
-    ``wal``: whether it has a log. Once it was overwritten, what the connection has cached is wrong; close it then.
+    ``wal``: whether it has a log. Once the file was overwritten, the connection's cache is wrong; close it then.
     """
 
     def __init__(self, database: Path, seen: Seen, wal: Wal) -> None:
@@ -145,7 +145,7 @@ class Overwriting:
     def overwritten(self) -> bool:
         """Return whether the file was overwritten since it was last seen.
 
-        False, too, while that is unknown; the next check compares with what was known before then.
+        Also False while that is unknown; the next check compares with the last known state.
         """
         if self._file is None:
             return False
@@ -155,7 +155,7 @@ class Overwriting:
         return self._seen.found
 
     def check(self) -> None:
-        """Raise DatabaseOverwrittenError where it was overwritten."""
+        """Raise DatabaseOverwrittenError if it was overwritten."""
         if self.overwritten():
             raise DatabaseOverwrittenError(self._path)
 
@@ -174,11 +174,11 @@ class Overwriting:
         if seen[1] == state and state.begun == state.copied:
             return self._unexplained(state, stat, seen)
         self._seen.saw((stat, state, header))
-        # a checkpoint wrote it, or was cut off; none brings another version into a header
+        # a checkpoint wrote it, or was interrupted; but no checkpoint changes the header's version
         return header != seen[2] and not says_wal(header)
 
     def _unexplained(self, state: Checkpointed, stat: Stat, seen: Sight) -> bool:
-        """Return whether no checkpoint made the file, as ``seen`` before, what it is now."""
+        """Return whether no checkpoint explains the change of the file since ``seen``."""
         with self._no_checkpoint() as alone:
             now = self._header()
             if not alone or (state, stat) != (self._checkpointed(), self._stat()):
@@ -187,7 +187,7 @@ class Overwriting:
         return (stat[-1], now) != (seen[0][-1], seen[2])
 
     def copy(self, target: Path) -> bool:
-        """Write the file as it is, without its log, over the file ``target``; False: it was written meanwhile."""
+        """Copy the file, without its log, over the file ``target``; False: it was written meanwhile."""
         stat, state, header = self._stat(), self._checkpointed(), self._header()
         size = stat[-1]
         with target.open("wb") as file:
@@ -197,8 +197,8 @@ class Overwriting:
         return (stat, state) == (self._stat(), self._checkpointed())
 
     def say_wal(self) -> None:
-        """Let the file's header say that there is a log, which holds all of the file: until that is copied, a process
-        that opens it next would take the file for overwritten once more.
+        """Write WAL mode into the file's header. The log has the whole content: until it is copied, the next process
+        that opens the file would consider it overwritten again.
         """
         if says_wal(self._header()):
             return
@@ -207,7 +207,7 @@ class Overwriting:
         self._seen.saw((self._stat(), self._checkpointed(), self._header()))
 
     def _stat(self) -> Stat:
-        found = os.stat(self._path)  # noqa: PTH116 - half the time of Path.stat, and it is asked at each commit
+        found = os.stat(self._path)  # noqa: PTH116 - half the time of Path.stat, and it runs at each commit
         return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size
 
     def _header(self) -> bytes:
@@ -229,7 +229,7 @@ class Overwriting:
 
     @contextmanager
     def _no_checkpoint(self) -> Iterator[bool]:
-        """Keep checkpoints out while the block runs; False: one is under way."""
+        """Block checkpoints while the block runs; False: one is running."""
         alone = not self._lock(self._file, CHECKPOINT_LOCK, 1, _TAKE)
         try:
             yield alone

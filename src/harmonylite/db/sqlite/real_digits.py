@@ -1,10 +1,10 @@
-"""With how many digits a real number becomes text: as many as the application's SQLite library writes.
+"""How many digits a real number has as text: as many as the application's SQLite library writes.
 
-SQLite writes 17 from 3.53 on, and wrote 15 before. An index on an expression, a generated column or a full-text index
-may hold such a text. Rows that the node wrote with other digits would be missing from the index for the application,
-and what it deletes would stay there (seen with 3.40 beside 3.54: findings/sqlite-reals-as-text-by-version.sh).
+SQLite writes 17 since 3.53, and wrote 15 before. An index on an expression, a generated column or a full-text index
+may hold such a text. If the node wrote other digits, the application would miss rows in the index, and rows that it
+deletes would stay there (seen with 3.40 beside 3.54: findings/sqlite-reals-as-text-by-version.sh).
 
-Invariant: a connection's digits follow what another library wrote into the file; this process's own writes say nothing.
+Invariant: a connection's digits follow the last other library that wrote the file; this process's writes don't count.
 """
 
 from __future__ import annotations
@@ -20,28 +20,28 @@ SINCE = 3_053_000
 OWN = apsw.SQLITE_VERSION_NUMBER
 _FILE, _LOG = 0, 1
 _WRITER = 96
-"""Where page 1 has the number of the library that wrote it last (SQLite: fileformat2, section 1.3.16)."""
+"""Offset in page 1 of the version of the library that wrote it last (SQLite: fileformat2, section 1.3.16)."""
 _LOG_HEADER, _FRAME_HEADER, _PAGE_SIZE = 32, 24, 8
-"""Bytes of the write-ahead log's header, of a frame's, and where the former has the page size (section 4.1)."""
+"""Bytes of the write-ahead log's header, of a frame's, and the offset of the page size in the former (section 4.1)."""
 _MOST_FRAMES = 20_000
 
 
 def use(connection: apsw.Connection, digits: int) -> None:
-    """Have ``connection`` convert with ``digits``; 0: as it does."""
+    """Make ``connection`` convert with ``digits``; 0: with its default."""
     if digits:
         connection.config(apsw.SQLITE_DBCONFIG_FP_DIGITS, digits)
 
 
 def digits_of(connection: apsw.Connection) -> int:
-    """Return with how many digits ``connection`` converts."""
+    """Return the digits with which ``connection`` converts."""
     return int(connection.config(apsw.SQLITE_DBCONFIG_FP_DIGITS, -1))
 
 
 def digits_there(connection: apsw.Connection) -> int:
-    """Return with how many digits the SQLite library converts that wrote the database last, if it is not this one.
+    """Return the digits of the SQLite library that wrote the database last, if it is not this one.
 
-    As far as header and write-ahead log of the database say so; 0: they say nothing. The bytes are read by SQLite
-    itself, whose locks another descriptor would drop.
+    Header and write-ahead log name that library; 0: they don't. SQLite itself reads the bytes, because another
+    descriptor would drop its locks.
     """
     with mapped("read who wrote the database"):
         found = [_number(connection, _FILE, _WRITER), *_in_log(connection)]

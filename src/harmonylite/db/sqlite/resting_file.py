@@ -1,8 +1,8 @@
-"""Whether the database's file was overwritten while no node had it open, as its bytes and those of its log say.
+"""Whether the database's file was overwritten while no node had it open, by its bytes and those of its log.
 
 Invariant: no connection of this process has the file open, as closing a descriptor drops this process's locks (SQLite:
-howtocorrupt, section 2.2). What a checkpoint may explain is never called overwritten, nor what has no log beside it:
-such a file is whole in itself, as a backup that was put back is.
+howtocorrupt, section 2.2). It never calls a state overwritten that a checkpoint may explain, nor a file without a log:
+such a file is complete, like a backup that was put back.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ from harmonylite.db.sqlite.overwriting import (
 IN_USE = 128
 """The byte of the ``-shm`` on which each connection in WAL mode holds a shared lock (SQLite: walformat, section 2)."""
 PENDING, LOCKS = 0x40000000, 512
-"""Where a file's own locks are, and how many bytes: none has it open while all are ours (SQLite: lockingv3)."""
+"""Offset and number of a file's own lock bytes: no other process has it open while all are ours (SQLite: lockingv3)."""
 PAGE_SIZE_AT, LARGEST_PAGE = 14, 65_536
-"""Where the ``-shm`` has the size of the log's pages; the largest one is written as 1."""
+"""Offset of the page size in the ``-shm``; the largest size is written as 1."""
 
 
 def was_overwritten(database: Path, seen: Noted | None) -> bool:
-    """Return whether a program wrote the file ``database`` whole since it was ``seen`` last, and left its log there."""
+    """Return whether a program overwrote the file ``database`` since ``seen``, and left its log there."""
     with suppress(FileNotFoundError):
         header = _start(database, HEADER)
         if len(header) < HEADER or not header.startswith(MAGIC):
             return False
         if not has_log(database) and not _in_use(database):
             return False
-        if not says_wal(header):  # it does while there is a log
+        if not says_wal(header):  # it does as long as there is a log
             return True
         state = _checkpointed(database)
         if seen is not None and state == (seen.log, seen.copied, seen.begun) and state.begun == state.copied:
@@ -52,21 +52,21 @@ def was_overwritten(database: Path, seen: Noted | None) -> bool:
 
 
 def has_log(database: Path) -> bool:
-    """Return whether anything is in the write-ahead log."""
+    """Return whether the write-ahead log has content."""
     with suppress(FileNotFoundError):
         return Path(f"{database}-wal").stat().st_size > 0
     return False
 
 
 def log_page_size(database: Path) -> int | None:
-    """Return the size of the pages in the log, None where no process says it."""
+    """Return the size of the pages in the log, None if it is unknown."""
     (found,) = struct.unpack_from("H", _shm(database).ljust(PAGE_SIZE_AT + 2, b"\0"), PAGE_SIZE_AT)
     return LARGEST_PAGE if found == 1 else found or None
 
 
 @contextmanager
 def alone(database: Path) -> Iterator[bool]:
-    """Keep other processes from opening the file while the block runs; False: one has it open, and keeps it so."""
+    """Keep other processes from opening the file while the block runs; False: one has it open."""
     with database.open("r+b") as file:
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, LOCKS, PENDING)
@@ -77,7 +77,7 @@ def alone(database: Path) -> Iterator[bool]:
 
 
 def say_wal(database: Path) -> None:
-    """Let the header say that there is a log, which other processes have open and which is empty."""
+    """Write WAL mode into the header; other processes have the log open, and it is empty."""
     with database.open("r+b") as file:
         file.seek(VERSIONS_AT)
         file.write(WAL_VERSIONS)

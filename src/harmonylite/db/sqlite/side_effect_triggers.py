@@ -1,9 +1,9 @@
 """The application's own triggers on this node's connection.
 
-The connection runs with triggers off: what they wrote to replicated tables at the origin comes as rows of its own. A
-trigger that writes *only* tables that are not replicated (an FTS5 index, say) must run on every node; it is made again
-as a TEMP trigger, which SQLite fires all the same (SQLite: sqlite3_db_config, ENABLE_TRIGGER). So are the triggers that
-such a one fires.
+The connection runs with triggers disabled: rows that they wrote to replicated tables at the origin arrive as rows. A
+trigger that writes *only* tables that are not replicated (such as an FTS5 index) must run on every node. The node
+recreates it as a TEMP trigger, which SQLite fires nevertheless (SQLite: sqlite3_db_config, ENABLE_TRIGGER), and also
+the triggers that it fires.
 
 Invariant: a trigger runs here only if an authorizer saw every table that it writes, and none of them is replicated.
 """
@@ -40,10 +40,10 @@ class Examined:
 
 
 def examine(path: Path, triggers: Sequence[tuple[str, str, str]]) -> Examined:
-    """Examine triggers (name, table or view, definition), each for itself. Raises DatabaseError.
+    """Examine triggers (name, table or view, definition), each separately. Raises DatabaseError.
 
-    An authorizer sees on EXPLAIN what a trigger writes. One that can't run (it calls a function that is missing here)
-    is left out, and those that write what it alone makes writable (INSTEAD OF a view's insert) are then as well.
+    On EXPLAIN an authorizer sees what a trigger writes. A trigger that can't run, because it calls a function that is
+    missing here, is left out, and so are those that write a view that only it makes writable (INSTEAD OF).
     """
     found = Examined({}, {})
 
@@ -62,28 +62,28 @@ def examine(path: Path, triggers: Sequence[tuple[str, str, str]]) -> Examined:
             failed = [each for each in left if each[0] in found.errors]
             if len(failed) == len(left):
                 break
-            left = failed  # one of those that run may be what they lacked
+            left = failed  # one that runs may be what these need
         for name in found.errors:
             found.writes.pop(name, None)
     return found
 
 
 def why_not(connection: apsw.Connection, name: str, table: str, sql: str) -> str | None:
-    """Return why a trigger that was just made can't run, None where it can; leaves nothing in ``temp``."""
+    """Return why a new trigger can't run, None if it can; leaves nothing in ``temp``."""
     why = _try(connection, name, table, sql)
     connection.execute(f"DROP TRIGGER IF EXISTS temp.{quote(_OWN + name)}")
     return why
 
 
 def _try(connection: apsw.Connection, name: str, table: str, sql: str) -> str | None:
-    """Make a trigger in ``temp``, where it stays if it can run; else return why it can't."""
+    """Create a trigger in ``temp``, and keep it if it can run; else return why it can't."""
     before = _compile(connection, table)
     try:
         connection.execute(_copy(name, sql))
     except apsw.Error as error:
         return str(error)
     after = _compile(connection, table)
-    # a table takes all three; a view those that a trigger makes possible
+    # a table accepts all three; a view those that a trigger makes possible
     worse = [why for was, why in zip(before, after, strict=True) if why and (not was or before == after)]
     if worse:
         connection.execute(f"DROP TRIGGER temp.{quote(_OWN + name)}")
@@ -101,14 +101,14 @@ def _copy(name: str, sql: str) -> str:
 
 
 def drop_hooks(connection: apsw.Connection) -> None:
-    """Drop what `SideEffectTriggers` made, in the caller's transaction: a table that they are on is to be changed."""
+    """Drop the triggers of `SideEffectTriggers` in the caller's transaction, before it changes a table of theirs."""
     for (name,) in rows(connection, "SELECT name FROM temp.sqlite_schema WHERE type = 'trigger'"):
         if name.startswith(_OWN):
             connection.execute(f"DROP TRIGGER temp.{quote(name)}")
 
 
 class SideEffectTriggers:
-    """The application's triggers that run on this connection. ``names``: theirs, after `renew`."""
+    """The application's triggers that run on this connection. ``names``: their names, after `renew`."""
 
     def __init__(self, connection: apsw.Connection, path: Path) -> None:
         self._connection = connection
@@ -116,7 +116,7 @@ class SideEffectTriggers:
         self.names: list[str] = []
 
     def renew(self, replicated: Mapping[str, TableShape]) -> dict[str, str]:
-        """Make the TEMP triggers once more; return a sentence for each trigger that can't run here.
+        """Create the TEMP triggers again; return a sentence for each trigger that can't run here.
 
         Runs outside any transaction. Raises DatabaseError.
         """
@@ -146,7 +146,7 @@ class SideEffectTriggers:
     def _hook(
         self, name: str, table: str, sql: str, writes: set[str], replicated: Mapping[str, TableShape]
     ) -> str | None:
-        """Make one TEMP trigger if it is to run here; return why it can't."""
+        """Create one TEMP trigger if it must run here; return why it can't."""
         shared = sorted(writes & replicated.keys())
         if not writes or shared:
             if shared and writes - replicated.keys():
@@ -163,14 +163,14 @@ class SideEffectTriggers:
 
 
 def _unknown(sql: str, error: str | None) -> str | None:
-    """Return ``error`` if the trigger that has it may write something."""
+    """Return ``error`` if its trigger may write something."""
     return error if error and _WRITING.search(sql.partition("BEGIN")[2] or sql) else None
 
 
 def _fired(
     triggers: Sequence[tuple[str, str, str]], writes: Mapping[str, set[str]], replicated: Collection[str]
 ) -> set[str]:
-    """Return the tables whose triggers run when rows of other nodes come: the replicated, and what theirs write."""
+    """Return the tables whose triggers rows of other nodes fire: replicated ones, and those that these write."""
     fired = set(replicated)
     while True:
         more = {each for name, table, _ in triggers if table in fired for each in writes.get(name, ())} - fired

@@ -1,11 +1,11 @@
 """The one thread that owns the SQLite files of a node.
 
-Invariant: calls run one after the other, in the order in which they were made; one that waits for something outside
-gives way to those that wait for it, and is run again after them. Cancelling a waiting caller abandons the wait and not
-the call: a transaction that was begun is committed or rolled back by its own code.
+Invariant: calls run one after the other, in the order in which they were made. A call that waits for another process
+gives way to the calls behind it, and runs again after them. Cancelling a caller abandons the wait, not the call: its
+own code commits or rolls back a transaction that it began.
 
-A commit's way crosses this thread three times, so the crossing is short: one queue there, one callback back. asyncio's
-own executor takes two futures more and three turns of the loop.
+A commit crosses this thread three times, so a crossing is short: one queue there, one callback back. asyncio's own
+executor needs two more futures and three turns of the loop.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ Call = tuple[asyncio.Future[Any], Callable[[], Any]]
 
 
 class GiveWayError(Exception):
-    """Ends a call that changed nothing, so that others run; it is run again after those that wait already."""
+    """Ends a call that has changed nothing, so that others run; it runs again after those that wait already."""
 
 
 class SqliteThread:
-    """Runs functions on its thread. Made on first use, ended by `aclose`.
+    """Runs functions on its thread. First use starts the thread, `aclose` ends it.
 
-    Damage that any call meets is passed on to the task that waits in `damage`: the caller can't repair it.
+    If a call finds damage, the task that waits in `damage` gets the error, too, because the caller can't repair it.
     """
 
     def __init__(self) -> None:
@@ -47,27 +47,27 @@ class SqliteThread:
         self._error = DatabaseDamagedError("")
 
     async def damage(self) -> None:
-        """Wait for damage that is met from now on, in these calls or elsewhere; raise DatabaseDamagedError."""
+        """Wait for damage that is found from now on, in these calls or elsewhere; raise DatabaseDamagedError."""
         self._hurt.clear()
         await self._hurt.wait()
         raise self._error
 
     def pause(self, seconds: float) -> bool:
-        """Let the call that runs wait; False, at once, when another one waits for it to end."""
+        """Sleep in the running call; False, at once, when another call waits for it to end."""
         self._called.clear()
         return self._calls.empty() and not self._called.wait(seconds)
 
     def hurt(self, error: DatabaseDamagedError) -> None:
-        """Hear that the files are damaged."""
+        """Report that the files are damaged."""
         self._error = error
         self._hurt.set()
 
     async def run(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Run ``function`` on the thread and return its result or raise its error, SQLite's as a DatabaseError."""
+        """Run ``function`` on the thread and return its result or raise its error; SQLite's become DatabaseError."""
         if self._closed:
             raise RuntimeError("the thread of the SQLite files has ended")
         if self._thread is None:
-            work = partial(copy_context().run, self._work)  # so that its log lines name the database, too
+            work = partial(copy_context().run, self._work)  # its log lines must name the database, too
             self._thread = threading.Thread(target=work, name="harmonylite-sqlite", daemon=True)
             self._thread.start()
         future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
@@ -89,14 +89,14 @@ class SqliteThread:
             except GiveWayError:
                 self._calls.put(call)
                 continue
-            except BaseException as raised:  # noqa: BLE001 - whatever it is, it is the caller's
+            except BaseException as raised:  # noqa: BLE001 - the caller gets every error
                 error = raised
-            with suppress(RuntimeError):  # the loop has ended, and anyone who waited with it
+            with suppress(RuntimeError):  # the loop has ended, and the callers with it
                 future.get_loop().call_soon_threadsafe(_settle, future, result, error)
             del call, future, function, result, error
 
     async def aclose(self) -> None:
-        """Wait for the call that runs, drop those that wait, end the thread."""
+        """Wait for the running call, drop the waiting ones, end the thread."""
         self._closed = True
         if self._thread is None:
             return
@@ -104,7 +104,7 @@ class SqliteThread:
         self._calls.put(None)
         self._called.set()
         await asyncio.to_thread(self._thread.join)
-        self._drop()  # a call that gave way to the end
+        self._drop()  # a call that gave way to the close
 
     def _drop(self) -> None:
         while not self._calls.empty():
@@ -114,7 +114,7 @@ class SqliteThread:
 
 
 def _settle(future: asyncio.Future[Any], result: object, error: BaseException | None) -> None:
-    """Give the caller what its call came to, unless it gave up."""
+    """Pass the result of a call to its caller, unless that was cancelled."""
     if future.done():
         return
     if error is None:

@@ -1,11 +1,10 @@
 """Apply definitions that came from outside: tables, indexes, views and triggers, as SQL text.
 
-Invariant: a definition makes the one object that it says it is, in ``main``, and does nothing else. Its text is data:
-an authorizer refuses whatever such a CREATE statement has no need of when SQLite compiles it, before any of it runs.
+Invariant: a definition creates the one object that it names, in ``main``, and does nothing else. Its text is data: when
+SQLite compiles it, before any of it runs, an authorizer refuses every action that such a CREATE statement doesn't need.
 
-What a definition's expressions compute later, when rows are written, is bounded by SQLite itself: functions with
-effects can't be called from a schema (SQLite: SQLITE_DIRECTONLY). A function that SQLite does not call innocuous is
-refused here.
+SQLite itself bounds the expressions that run later, when rows are written: a schema can't call functions with side
+effects (SQLite: SQLITE_DIRECTONLY). This module refuses functions that SQLite doesn't mark as innocuous.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from harmonylite.errors import DefinitionError
 from harmonylite.schema.sql import is_private
 
 SECONDS = 60.0
-"""How long a whole schema may take: thousands of tables need a second."""
+"""Deadline of a whole schema: thousands of tables need a second."""
 
 KINDS = {
     "table": ("TABLE", "VIRTUAL TABLE"),
@@ -35,11 +34,11 @@ KINDS = {
     "view": ("VIEW",),
     "trigger": ("TRIGGER",),
 }
-"""How the text of each kind begins after CREATE: SQLite keeps it with exactly one space (SQLite: schematab)."""
+"""What follows CREATE in the text of each kind: SQLite stores it with exactly one space (SQLite: schematab)."""
 
 _CATALOG = {"sqlite_master", "sqlite_schema"}
 _ASKED = {"page_size", "data_version", "encoding"}
-"""Pragmas that virtual tables ask while they are made, without a value."""
+"""Pragmas that virtual tables query while they are created, without a value."""
 _CREATES = {
     "table": apsw.SQLITE_CREATE_TABLE,
     "index": apsw.SQLITE_CREATE_INDEX,
@@ -53,7 +52,7 @@ _NO_COLLATION = pattern(r"no such collation sequence: (.+)\Z")
 
 @dataclass(frozen=True)
 class Definition:
-    """One object: its ``kind`` ("table", "index", "view" or "trigger"), name, table, and the text that makes it."""
+    """One object: its ``kind`` ("table", "index", "view" or "trigger"), name, table, and the text that creates it."""
 
     kind: str
     name: str
@@ -67,7 +66,7 @@ class Definition:
 
     @property
     def rank(self) -> int:
-        """Tables first, virtual ones after those that they index, then what refers to tables."""
+        """Tables first, virtual ones after those that they index, then the objects that refer to tables."""
         return {"table": 0 + self.virtual, "index": 2, "view": 3, "trigger": 4}[self.kind]
 
     def __str__(self) -> str:
@@ -90,7 +89,7 @@ def decode(row: Sequence[Any]) -> Definition:
 
 
 def harden(connection: apsw.Connection) -> None:
-    """Have SQLite trust no schema and no page of ``connection`` (SQLite: security, "untrusted database files")."""
+    """Make SQLite distrust schema and pages of ``connection`` (SQLite: security, "untrusted database files")."""
     connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
     connection.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0)
     connection.config(apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER, 0)
@@ -99,16 +98,18 @@ def harden(connection: apsw.Connection) -> None:
 
 
 def apply(connection: apsw.Connection, definitions: Sequence[Definition], deadline: Deadline) -> dict[Definition, str]:
-    """Make the objects of ``definitions`` in ``main`` of ``connection``, which has its whole, empty file to itself.
+    """Create the objects of ``definitions`` in ``main`` of ``connection``, whose file is empty and has no other user.
 
-    In the caller's transaction. A collation or a function that only the application has is no hindrance: nothing of
-    it runs while there is no row. Return what is left out, and why: virtual tables whose module is missing, with
-    what belongs to them. Raises DefinitionError for what does more than it says, OverdueError, apsw.Error.
+    In the caller's transaction. A collation or a function that only the application has may be missing: none of it
+    runs while there is no row. Return the objects that are left out, and why: virtual tables whose module is missing,
+    with what belongs to them. Raises DefinitionError for a definition that does more, OverdueError, apsw.Error.
     """
     harden(connection)
     barred = _barred(connection)
     if given_functions():
-        connection.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 1)  # else SQLite refuses these; `_alone` refuses others
+        connection.config(
+            apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 1
+        )  # else SQLite refuses these; `_alone` refuses the others
     left_out = _impossible(connection, definitions)
     with _lacking(connection) as lacking:
         for definition in sorted(definitions, key=lambda d: d.rank):
@@ -121,9 +122,9 @@ def apply(connection: apsw.Connection, definitions: Sequence[Definition], deadli
 
 
 def make_one(connection: apsw.Connection, definition: Definition) -> None:
-    """Make one object in ``main`` of a node's connection, in the caller's transaction; raises as `apply`.
+    """Create one object in ``main`` of a node's connection, in the caller's transaction; raises as `apply`.
 
-    What it needs must be here: there are rows.
+    The functions that it needs must exist here, because there are rows.
     """
     _make(connection, definition, lambda one: _execute(connection, one, _barred(connection)))
 
@@ -143,7 +144,7 @@ def _execute(connection: apsw.Connection, definition: Definition, barred: set[st
 
 
 def _impossible(connection: apsw.Connection, definitions: Sequence[Definition]) -> dict[Definition, str]:
-    """Return the virtual tables whose module is missing here, their tables, and triggers that speak of them."""
+    """Return the virtual tables whose module is missing here, their tables, and triggers that mention them."""
     known = modules(connection)
     found: dict[Definition, str] = {}
     for virtual in definitions:
@@ -171,7 +172,7 @@ def module_of(sql: str) -> str:
 
 @contextmanager
 def _lacking(connection: apsw.Connection) -> Iterator[Callable[[Callable[[], None]], None]]:
-    """Give a function that runs a statement as if every function and collation that it names were here."""
+    """Provide a function that runs a statement as if every function and collation in it existed here."""
     functions: list[str] = []
     collations: list[str] = []
 
@@ -200,21 +201,21 @@ def _lacking(connection: apsw.Connection) -> Iterator[Callable[[Callable[[], Non
 
 
 def _never(*_values: Any) -> int:
-    """Take the place of a function, or a collation, of a schema without rows: SQLite has nothing to call it with."""
+    """Replace a function or a collation in a schema without rows: SQLite never calls it."""
     raise ValueError("only the application has this function")
 
 
 def _barred(connection: apsw.Connection) -> set[str]:
-    """Return the functions that SQLite itself does not trust in a file of unknown origin, nor the operator.
+    """Return the functions that neither SQLite nor the operator trusts in a file of unknown origin.
 
-    A function that is not here at all does nothing here.
+    A function that is missing here does no harm.
     """
     listed = rows(connection, "SELECT name, max(flags & ?) FROM pragma_function_list GROUP BY name", (_INNOCUOUS,))
     return {str(name).lower() for name, trusted in listed if not trusted} - given_functions()
 
 
 def _belongs(name: str, definition: Definition) -> bool:
-    """Return whether an object is the definition's own, or one that SQLite makes for it."""
+    """Return whether an object is the definition's, or one that SQLite creates for it."""
     if name in (definition.name, "sqlite_sequence"):
         return True
     shadow = name.removeprefix("sqlite_autoindex_")
@@ -223,7 +224,7 @@ def _belongs(name: str, definition: Definition) -> bool:
 
 @contextmanager
 def _alone(connection: apsw.Connection, definition: Definition, barred: set[str]) -> Iterator[None]:
-    """Let one statement run that has no more rights than ``definition`` needs."""
+    """Restrict one statement to the rights that ``definition`` needs."""
     refused: list[str] = []
 
     def authorize(action: int, first: str | None, second: str | None, schema: str | None, trigger: str | None) -> int:
@@ -234,7 +235,7 @@ def _alone(connection: apsw.Connection, definition: Definition, barred: set[str]
         return apsw.SQLITE_DENY
 
     def is_all(_cursor: apsw.Cursor, sql: str, _bindings: Any) -> bool:
-        return sql == definition.sql  # a text of two statements comes here as its first one, compiled and not run
+        return sql == definition.sql  # of a text of two statements only the first one comes here, compiled and not run
 
     before: Callable[..., Any] | None = connection.exec_trace
     connection.authorizer, connection.exec_trace = authorize, is_all
@@ -253,11 +254,11 @@ def _alone(connection: apsw.Connection, definition: Definition, barred: set[str]
 
 
 def _allowed(definition: Definition, barred: set[str], action: int, first: str | None, second: str | None) -> bool:
-    """Return whether making ``definition`` may need an action (SQLite: c_alter_table, the action codes)."""
+    """Return whether creating ``definition`` may need an action (SQLite: c_alter_table, the action codes)."""
     name = first or ""
     if action == apsw.SQLITE_FUNCTION:
         return (second or "").lower() not in barred
-    if name in _CATALOG:  # the statement itself can't write there: the connection is defensive
+    if name in _CATALOG:  # the statement itself can't write there, because the connection is defensive
         return action in (apsw.SQLITE_INSERT, apsw.SQLITE_UPDATE, apsw.SQLITE_READ)
     if action in (*_CREATES.values(), apsw.SQLITE_CREATE_VTABLE):
         mine = apsw.SQLITE_CREATE_VTABLE if definition.virtual else _CREATES[definition.kind]
@@ -273,7 +274,7 @@ def _allowed(definition: Definition, barred: set[str], action: int, first: str |
 
 
 def _virtual(definition: Definition, action: int, name: str, second: str | None) -> bool:
-    """Return whether a virtual table's module may do that: read, and write what is in its own shadow tables."""
+    """Return whether a virtual table's module may do that: read, and write its own shadow tables."""
     if action in (apsw.SQLITE_SELECT, apsw.SQLITE_READ):
         return True
     if action == apsw.SQLITE_PRAGMA:

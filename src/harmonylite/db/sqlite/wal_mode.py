@@ -1,6 +1,6 @@
 """WAL mode, in which readers and writers don't wait for each other.
 
-Invariant: it is asked for without waiting: an application that has the file open in another mode is not held up.
+Invariant: the switch never waits, so it doesn't delay an application that has the file open in another mode.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Wal:
         self.reached = False
 
     def enter(self, connection: apsw.Connection) -> bool:
-        """Put the main database into WAL mode; False while other connections are in the way."""
+        """Switch the main database to WAL mode; False while other connections prevent it."""
         with mapped("change to WAL mode"):
             connection.set_busy_timeout(0)
             try:
@@ -35,5 +35,5 @@ class Wal:
 
     @property
     def warnings(self) -> dict[str, str]:
-        """What a person should know of it, by topic."""
+        """Warnings for a person, by topic."""
         return {} if self.reached else {"journal mode": WARNING}

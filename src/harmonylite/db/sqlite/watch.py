@@ -1,11 +1,11 @@
 """Notice that a process may have written to the database.
 
-Invariant: a hint only. The kernel's events about the folder wake at once; a slow poll makes good for what they miss
+Invariant: a hint only. The kernel's events of the folder wake the waiter at once; a slow poll finds what they miss
 (overflow, network file systems, other systems than Linux). Nothing here opens the application's files.
 
-Events are not taken one by one: while no task waits the queue is left alone, where the kernel folds equal events into
-one. The writer still pays for each: four writes a commit, 3 us together where the commit takes 20. So anyone who knows
-that there is more to come and looks by the clock anyway stops listening meanwhile (`deaf`).
+Events are not read one by one: while no task waits, they stay in the queue, where the kernel merges equal ones. The
+writer still pays for each: four writes per commit, together 3 us where the commit takes 20. So a caller that knows of
+more to come and polls by the clock anyway stops listening meanwhile (`deaf`).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ QUEUE_BYTES = 1 << 16
 
 
 class Watch:
-    """`wait` waits for a hint; `wake` gives one by hand. ``on_event``: called at each event of the database."""
+    """`wait` waits for a hint; `wake` gives one by hand. ``on_event``: called at each event of the database's files."""
 
     def __init__(self, database: Path, on_event: Callable[[], None] = lambda: None) -> None:
         self._folder = database.parent
@@ -37,7 +37,7 @@ class Watch:
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
-        """Watch while the block runs; where the kernel refuses that, only the poll is left."""
+        """Watch while the block runs; if the kernel refuses that, only the poll remains."""
         if sys.platform != "linux":
             yield
             return
@@ -47,10 +47,10 @@ class Watch:
 
                 files = Mask.CREATE | Mask.DELETE | Mask.MOVED_TO
                 inotify = stack.enter_context(Inotify())
-                # a second watch of one folder takes the first one's place (inotify_add_watch)
+                # a second watch of one folder replaces the first one (inotify_add_watch)
                 self._listen = lambda all_: inotify.add_watch(self._folder, files | Mask.MODIFY if all_ else files)
                 self._listen(True)
-            except OSError as error:  # the user has no instance or watch left, which all programs of the user share
+            except OSError as error:  # no instance or watch is left; all programs of the user share them
                 log.warning(
                     "look for commits by the clock only: inotify is refused for %s: %s; raise"
                     " fs.inotify.max_user_instances or fs.inotify.max_user_watches (sysctl)",
@@ -67,27 +67,27 @@ class Watch:
         self._handle, self._listening = -1, False
 
     def deaf(self) -> None:
-        """Watch for no write until `listening`."""
+        """Ignore writes until `listening`."""
         if self._handle >= 0 and self._listening:
             self._listening = False
             with suppress(OSError):
                 self._listen(False)
 
     def listening(self) -> bool:
-        """Watch for writes from now on; True when this was `deaf`: what was written meanwhile must be looked for."""
+        """Watch for writes from now on; True when this was `deaf`: the caller must poll for writes in between."""
         if self._handle < 0 or self._listening:
             return False
         self._listening = True
-        with suppress(OSError):  # the folder went: the slow poll is left
+        with suppress(OSError):  # the folder was removed: the slow poll remains
             self._listen(True)
         return True
 
     def wake(self) -> None:
-        """End the wait under way, or the next one."""
+        """End the current wait, or the next one."""
         self._woken.set()
 
     def _readable(self) -> None:
-        """Take all events; those of other files in the folder are no hint (an overflow has no name: it is one)."""
+        """Read all events; those of other files in the folder are no hint (an overflow, which has no name, is one)."""
         try:
             events = os.read(self._handle, QUEUE_BYTES)
         except BlockingIOError:

@@ -1,1 +1,1 @@
-"""What the application's file holds of ours: triggers, change log, watermarks, and the tables they track."""
+"""Our objects in the application's file: triggers, change log, watermarks, and the tables that they track."""

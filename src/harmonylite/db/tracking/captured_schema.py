@@ -1,7 +1,7 @@
-"""Which schema the stream knows of this database: what was captured of it, and what came from other nodes.
+"""The schema that the stream knows of this database: what was captured of it, and what came from other nodes.
 
-Invariant: what differs from that is sent with the next change set. It is written where the database's schema or the
-capture triggers change anyway.
+Invariant: the next change set carries what differs from it. It is written only in transactions that change the
+database's schema or the capture triggers anyway.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ CAPTURED = quote(PRIVATE + "schema")
 
 
 def read_schema(connection: apsw.Connection, rules: TableRules, numbers: Mapping[str, int]) -> list[Known]:
-    """Return the schema of ``main`` as it travels: without what is ours, SQLite's own, or of tables left out.
+    """Return the schema of ``main`` that travels: without our objects, SQLite's, and those of excluded tables.
 
-    ``numbers``: those of tables in the log, by name.
+    ``numbers``: the tables' numbers in the log, by name.
     """
     found = [
         Known(kind, name, table, sql, numbers.get(name, 0) if kind == "table" else 0)
@@ -50,18 +50,18 @@ def _numbers(connection: apsw.Connection, names: Iterable[str]) -> list[Known]:
 
 
 def captured_schema(connection: apsw.Connection, kind: str = "") -> list[Known]:
-    """Return what counts as captured, of one ``kind`` or of all."""
+    """Return the captured schema, of one ``kind`` or of all."""
     listed = f"SELECT type, name, tbl, sql, id FROM main.{CAPTURED} WHERE type = ?1 OR ?1 = ''"
     return [Known(*row) for row in rows(connection, listed, (kind,))]
 
 
 def numbers_of(captured: Iterable[Known]) -> dict[str, int]:
-    """Return the numbers in the log of tables that count as captured, by the names, folded, that the stream has."""
+    """Return the log's numbers of captured tables, by the folded name that the stream knows."""
     return {folded(known.name): known.number for known in captured if known.kind == "table" and known.number}
 
 
 def sent_columns(connection: apsw.Connection, table: str) -> set[str]:
-    """Return the columns, in small letters, that the stream knows of a table that it calls ``table``."""
+    """Return the columns, in lower case, of the table that the stream knows as ``table``."""
     if value(connection, "SELECT 1 FROM main.sqlite_schema WHERE name = ?", (PRIVATE + "schema",)) is None:
         return set()
     found = [known for known in captured_schema(connection, "table") if folded(known.name) == folded(table)]
@@ -69,7 +69,7 @@ def sent_columns(connection: apsw.Connection, table: str) -> set[str]:
 
 
 def make_table(connection: apsw.Connection) -> bool:
-    """Make the table of what counts as captured where it is missing; return whether it was."""
+    """Create the table of the captured schema if it is missing; return whether it was."""
     made = value(connection, "SELECT 1 FROM main.sqlite_schema WHERE name = ?", (PRIVATE + "schema",)) is None
     if made:
         connection.execute(f"CREATE TABLE main.{CAPTURED}(type, name, tbl, sql, id)")
@@ -77,7 +77,7 @@ def make_table(connection: apsw.Connection) -> bool:
 
 
 MovesOf = Callable[[str, str, str], Moves]
-"""Returns what became of the columns of a table, by its name, its old and its new definition."""
+"""Returns what happened to the columns of a table, given its name, its old and its new definition."""
 
 
 def settle(
@@ -87,11 +87,11 @@ def settle(
     begin: Sequence[Known],
     moves: MovesOf | None,
 ) -> list[SchemaChange]:
-    """Return what is to be sent of the schema; what means the same as before counts as captured. The transaction writes
-    the database.
+    """Return the changes of the schema to be sent; definitions of the same meaning count as captured. The transaction
+    writes the database.
 
-    ``moves`` None: only additions are sent. ``begin``: what is to count as captured instead of what does: only what
-    this file has over that is sent; where nothing counts as captured, it is the schema as it is now.
+    ``moves`` None: only additions are sent. ``begin``: becomes the captured schema first, so that only additions to it
+    are sent; if nothing is captured, the present schema is.
     """
     now = read_schema(connection, rules, numbers)
     before = captured_schema(connection)
@@ -121,7 +121,7 @@ def changed_numbers(connection: apsw.Connection, pragmas: Iterable[Known]) -> li
 
 
 def advance(connection: apsw.Connection, *, gone: Iterable[Key] = (), known: Iterable[Known] = ()) -> None:
-    """Count ``known`` as captured, and nothing of ``gone``; the transaction writes the database."""
+    """Count ``known`` as captured, and ``gone`` as no longer captured; the transaction writes the database."""
     captured = {each.key: each for each in captured_schema(connection)}
     for key in gone:
         captured.pop(key, None)
@@ -130,7 +130,7 @@ def advance(connection: apsw.Connection, *, gone: Iterable[Key] = (), known: Ite
 
 
 def write(connection: apsw.Connection, captured: Iterable[Known]) -> None:
-    """Let ``captured`` count as captured; the transaction writes the database."""
+    """Replace the captured schema by ``captured``; the transaction writes the database."""
     connection.execute(f"DELETE FROM main.{CAPTURED}")
     connection.executemany(
         f"INSERT INTO main.{CAPTURED} VALUES (?, ?, ?, ?, ?)",

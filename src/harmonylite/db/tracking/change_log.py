@@ -1,7 +1,7 @@
 """Read the log: which keys may have changed since they were last published and ordered.
 
-Invariant: the log is a hint of what to compare and nothing more. Its newest row is never deleted, so that ids only
-grow; entries at or below ``cleared`` are processed.
+Invariant: the log is only a hint of what to compare. Its newest row is never deleted, so ids only grow; entries at or
+below ``cleared`` are processed.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from harmonylite.schema.sql import quote
 
 
 class ChangeLog:
-    """The log as far as this connection has taken it over into the ``logged`` scratch tables.
+    """The log, as far as this connection has read it into the ``logged`` scratch tables.
 
-    Rows above a table's watermark count as logged with the newest id, but for those that are under way and still as
-    they were captured. Every method runs within a transaction of the caller's that reads (``refresh``, ``keep_images``)
-    or writes (the rest) the database. ``settled``: the id up to which this session found nothing pending, which the
-    database need not say: after a restart it is checked once more. ``busy``: the tables whose scratch tables may hold
-    keys or images, by number, so that a commit does not go through all tables.
+    Rows above a table's watermark count as logged with the newest id, except those in flight that still equal their
+    image. Every method runs in a transaction of the caller that reads (``refresh``, ``keep_images``) or writes (the
+    rest) the database. ``settled``: the id up to which this session found nothing pending. The database need not
+    record it: the next session checks again. ``busy``: the tables whose scratch tables may hold keys or images, by
+    number, so that a commit does not visit all tables.
     """
 
     def __init__(self, connection: apsw.Connection) -> None:
@@ -38,7 +38,7 @@ class ChangeLog:
         self.busy: dict[int, TrackedTable] = {}
 
     def forget(self) -> None:
-        """Start over: a transaction was undone, and what it took over or dropped of the log with it. Images stay."""
+        """Start over after a rollback, which also undid the reads and removals of log entries. Images stay."""
         self.watermarks.forget()
         for table in self.busy.values():
             table.forget()
@@ -46,7 +46,7 @@ class ChangeLog:
         self._known = max(self.cleared(), self.settled)
 
     def committed(self) -> None:
-        """Pass over, from now on, tables that hold nothing more: no transaction is open whose end could undo that."""
+        """Skip from now on tables that hold nothing more. No transaction may be open whose rollback could undo that."""
         for number in [number for number, table in self.busy.items() if not (table.logged or table.images)]:
             del self.busy[number]
 
@@ -56,11 +56,11 @@ class ChangeLog:
         return sum(table.logged for table in self.busy.values())
 
     def cleared(self) -> int:
-        """Return the id up to which the log is done with."""
+        """Return the id up to which the log is processed."""
         return int(value(self._connection, f"SELECT value FROM main.{quote(STATE)} WHERE name = 'cleared'") or 0)
 
     def refresh(self, tables: Mapping[int, TrackedTable], *, above: bool = True, unread: bool = True) -> int:
-        """Take over what was logged since the last time; return the newest id of the log.
+        """Read the entries since the last call; return the newest id of the log.
 
         ``above``: and the rows above the watermarks; ``unread``: those `find_above_watermark` did not just read.
         """
@@ -77,11 +77,11 @@ class ChangeLog:
         return self._known
 
     def seen(self) -> int:
-        """Return the number that moves with every commit of another connection (SQLite: PRAGMA data_version)."""
+        """Return the number that changes with every commit of another connection (SQLite: PRAGMA data_version)."""
         return int(value(self._connection, "PRAGMA main.data_version"))
 
     def settle(self, upto: int, seen: int) -> None:
-        """Nothing that was logged up to id ``upto`` is pending, nor any row while `seen` says ``seen``."""
+        """Note that nothing logged up to id ``upto`` is pending, nor any row while `seen` returns ``seen``."""
         self.settled, self._settled_at = max(self.settled, upto), seen
 
     def find_above_watermark(self, tables: Mapping[int, TrackedTable]) -> int:
@@ -120,16 +120,16 @@ class ChangeLog:
                     self._take_range(table, above, top, entry)
 
     def _take_keys(self, table: TrackedTable, span: tuple[int, int]) -> None:
-        """Take over the entries of one table with an id above the one and up to the other of ``span``."""
+        """Read the entries of one table with an id above the first and up to the second of ``span``."""
         keys = table.key_list
         logged = f"FROM main.{quote(LOG)} WHERE t = ? AND id > ? AND id <= ?"
         grouped = f"SELECT {keys}, max(id) AS id {logged} GROUP BY {keys}"
         self._take(table, grouped if table.shape.nullable_key else f"SELECT {keys}, id {logged}", (table.id, *span))
 
     def _take_range(self, table: TrackedTable, above: int, top: int, entry: int) -> None:
-        """Take over the keys of rows with a rowid over ``above`` and up to ``top``, as if logged at id ``entry``.
+        """Read the keys of rows with a rowid over ``above`` and up to ``top``, as if logged at id ``entry``.
 
-        Those that look as they were captured count as logged before that: no trigger reports when they are replaced.
+        Rows that equal their image count as logged before that: no trigger reports when they are replaced.
         """
         shape = table.shape
         read = ", ".join(f"{shape.read(column, 'd')} AS k{i}" for i, column in enumerate(shape.keys))
@@ -139,7 +139,7 @@ class ChangeLog:
         self._take(table, select, (entry, above, top))
 
     def _take(self, table: TrackedTable, select: str, bound: Sequence[Any]) -> None:
-        """Take over the keys and ids of ``select``; of a key that comes twice, the newer id stays."""
+        """Read the keys and ids of ``select``; of a key that comes twice, the newer id stays."""
         self.busy[table.id] = table
         logged, keys = table.scratch("logged"), table.key_list
         into = f"INSERT INTO {logged}({keys}, id)"
@@ -148,7 +148,7 @@ class ChangeLog:
         elif not table.logged:
             self._connection.execute(f"{into} {select}", bound)
         else:
-            # NULLs never meet in a unique index
+            # in a unique index two NULLs are never equal
             same = " AND ".join(f"l.k{i} IS n.k{i}" for i in range(len(table.shape.keys)))
             older = f"SELECT l.rowid FROM ({select}) AS n CROSS JOIN {logged} AS l ON {same} WHERE l.id <= n.id"
             newer = f"SELECT 1 FROM {logged} AS l WHERE {same}"
@@ -158,20 +158,20 @@ class ChangeLog:
         table.suspect = table.suspect or table.shape.blind
 
     def drop_keys(self, upto: int) -> None:
-        """Take the keys that were logged at or below id ``upto`` out of the scratch tables; the database is not used.
+        """Remove the keys that were logged at or below id ``upto`` from the scratch tables, not from the database.
 
-        What the log names later is taken over by the next refresh as if it were new.
+        The next refresh reads later entries as new ones.
         """
         for table in self.busy.values():
             if table.logged:
                 logged = table.scratch("logged")
-                # no key was logged after the newest id that was taken over: without a WHERE no row is compared
+                # no key was logged after the newest id that was read: without a WHERE no row is compared
                 later = "" if self._known <= upto else f" WHERE id <= {upto}"
                 self._connection.execute(f"DELETE FROM {logged}{later}")
                 table.logged = int(value(self._connection, f"SELECT count(*) FROM {logged}"))
 
     def drop(self, table: TrackedTable, which: str) -> None:
-        """Take the keys ``x`` for which the condition ``which`` holds out of a table's scratch table."""
+        """Remove the keys ``x`` for which the condition ``which`` is true from a table's scratch table."""
         self._connection.execute(f"DELETE FROM {table.scratch('logged')} AS x WHERE {which}")
         table.logged = int(value(self._connection, f"SELECT count(*) FROM {table.scratch('logged')}"))
 
@@ -189,7 +189,7 @@ class ChangeLog:
         )
 
     def keep_images(self, tables: Mapping[int, TrackedTable], log_id: int) -> None:
-        """Remember how the rows look that the last refresh met above the watermarks, with the log at ``log_id``."""
+        """Keep the images of the rows that the last refresh found above the watermarks, with the log at ``log_id``."""
         self.drop_images()
         self._captured_at = log_id
         for number in self._above:
@@ -202,7 +202,7 @@ class ChangeLog:
             table.images = True
 
     def drop_images(self) -> None:
-        """Forget how rows looked when they were captured: they are back, or won't come."""
+        """Forget the images: their rows are back, or won't come."""
         for table in self.busy.values():
             if table.images:
                 table.empty("image")

@@ -1,6 +1,6 @@
-"""Distinguish a column that was renamed from one that went while another came in its place: only the rows know.
+"""Distinguish a renamed column from a dropped one whose place another one took: only the rows show it.
 
-Invariant: a guess that a row contradicts, and that the log doesn't excuse, is dropped.
+Invariant: a guess is dropped if a row contradicts it that the log does not name.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Pairs = Sequence[tuple[str, str]]
 def checked(connection: apsw.Connection, shape: TableShape, pairs: Pairs, aside: str, number: int | None) -> Pairs:
     """Return ``pairs`` without those that only look like renames.
 
-    ``aside``: the mirror's table with the old columns; ``number``: the table's in the log.
+    ``aside``: the mirror's table with the old columns; ``number``: the table's number in the log.
     """
     guessed = {new: old for old, new in pairs if old != new and new in shape.names and shape.column(new).key < 0}
     old_names = {new: old for old, new in pairs}
@@ -48,8 +48,8 @@ def checked(connection: apsw.Connection, shape: TableShape, pairs: Pairs, aside:
 def found_by_values(
     connection: apsw.Connection, before: TableShape, shape: TableShape, pairs: Pairs, aside: str, number: int | None
 ) -> list[tuple[str, str]]:
-    """Return further columns that have another name now, wherever they are: all rows that are not logged under
-    ``number`` hold the same in both, and one a value.
+    """Return further renamed columns, at any place: in all rows that are not logged under ``number`` both columns are
+    equal, and in one row not NULL.
     """
     went = [c for c in before.columns if not c.pseudo and c.name not in {old for old, _ in pairs}]
     came = [c for c in shape.columns if not c.pseudo and c.key < 0 and c.name not in {new for _, new in pairs}]

@@ -1,6 +1,6 @@
-"""What an install leaves: the tables that are tracked on this connection, and the schema that they were read from.
+"""The result of an install: the tables that this connection tracks, and the schema that they were read from.
 
-Invariant: it describes one schema; a part that meets another version installs again first.
+Invariant: it describes one schema; a part that finds another version installs again first.
 """
 
 from __future__ import annotations
@@ -19,17 +19,16 @@ STALE = "stale"
 
 @dataclass
 class Installed:
-    """What is there after an install: tables by name and by id, sentences for a person, and the schema's version.
+    """Tables by name and by id, sentences for a person, and the schema's version.
 
-    ``header``: what the application keeps in the file's header, see `harmonylite.db.mirror.file_facts`.
-    ``returned``: tables that never were here and came; the mirror has rows of theirs, which are to be merged in. (One
-    that was dropped here and comes again is a new one, with the rows that its maker put in.)
-    ``joining``: tables that this process could not write until now; both files may have rows that the other lacks.
-    ``stale``: ids of tables that a migration rebuilt while database and mirror were at different positions; they are to
-    be compared when they do. ``section``: what changed in the schema and is still to be sent. ``numbers``: by which
-    number in the log the database knows a table that the stream calls so (folded); ``pragmas``: the numbers in the
-    header that count as captured. Both are kept here so that a commit reads nothing that grows with the number of
-    tables.
+    ``header``: the application's values in the file's header, see `harmonylite.db.mirror.file_facts`.
+    ``returned``: tables that were never here and now are; the mirror has rows of theirs to be merged. (A table that was
+    dropped here and created again is a new one, with the rows that its creator inserted.)
+    ``joining``: tables that this process could not write until now; each file may have rows that the other lacks.
+    ``stale``: ids of tables that a migration rebuilt while database and mirror were at different positions; they are
+    compared once both are at one. ``section``: changes of the schema that are still to be sent. ``numbers``: the log's
+    number of each table, by the folded name that the stream knows; ``pragmas``: the numbers of the header that count as
+    captured. Both are kept here so that a commit reads nothing that grows with the number of tables.
     """
 
     tables: dict[str, TrackedTable] = field(default_factory=dict)

@@ -1,10 +1,10 @@
-"""The scratch tables of one replicated table: in ``temp``, made when a statement first names them.
+"""The scratch tables of one replicated table: in ``temp``, created when a statement first names them.
 
-Each table that is made costs SQLite a walk through all that ``temp`` has, so a database of many tables gets none for
-those that are never written.
+To create a table SQLite walks through all tables of ``temp``, so a database with many tables gets none for those that
+are never written.
 
-Invariant: a scratch table whose name was given out is there. SQLite is asked each time, for a transaction or a
-savepoint that was undone has undone the making, too; what is made then is empty as well.
+Invariant: a scratch table exists when its name is returned. SQLite is asked each time, because a rollback of a
+transaction or savepoint also removes the table; a new one is empty.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ ROWS = ("before", "own", "image")
 PLAIN = ("incoming", "waiting", "displaced")
 NUMBERS = "numbers"
 SCRATCH = (*BY_KEY, *ROWS, *PLAIN, NUMBERS)
-"""What they are for: see `harmonylite.db.tracking.tracked_table`; the numbers, `harmonylite.db.apply.numbers`."""
+"""Their purposes: see `harmonylite.db.tracking.tracked_table`; the numbers, `harmonylite.db.apply.numbers`."""
 
 
 class Scratch:
@@ -34,25 +34,25 @@ class Scratch:
         self._names = {kind: f"temp.{quote(name)}" for kind, name in self.plain.items()}
 
     def name(self, kind: str) -> str:
-        """Return the qualified name of one of them, which is there now."""
+        """Return the qualified name of one of them, which exists now."""
         if not self._is_there(kind):
             for sql in self._make(kind):
                 self._connection.execute(sql)
         return self._names[kind]
 
     def empty(self, kind: str) -> None:
-        """Take all rows out of one of them."""
+        """Delete all rows of one of them."""
         if self._is_there(kind):
             self._connection.execute(f"DELETE FROM {self._names[kind]}")
 
     def drop(self) -> None:
-        """Drop those that are there: what had this number may have had another shape."""
+        """Drop those that exist: the table that had this number before may have had another shape."""
         for kind in SCRATCH:
             if self._is_there(kind):
                 self._connection.execute(f"DROP TABLE {self._names[kind]}")
 
     def within(self, sql: str) -> Callable[[], str]:
-        """Return what gives ``sql``, which is kept, whenever it is to run: those that it names are there then."""
+        """Return a function that returns ``sql`` and creates the scratch tables that it names."""
         kinds = [kind for kind, name in self._names.items() if name in sql]
 
         def ready() -> str:
@@ -66,7 +66,7 @@ class Scratch:
         return self._connection.table_exists("temp", self.plain[kind])
 
     def _make(self, kind: str) -> list[str]:
-        """Return the statements that make one of them."""
+        """Return the statements that create one of them."""
         shape, name = self._shape, self._names[kind]
         columns = [f"c{i}" for i in range(len(shape.columns))]
         if kind in BY_KEY:

@@ -1,11 +1,10 @@
-"""A replicated table as the node's connection works on it: its shape, its number in the log, its scratch tables.
+"""A replicated table on the node's connection: its shape, its number in the log, its scratch tables.
 
-Scratch tables live in ``temp`` and hold nothing that a crash could lose: ``logged`` (keys that the log names, with the
-newest log id), ``touched`` (keys of the fold under way), ``pending`` (those that the local writer changed), ``before``
-(rows that a three-way merge starts from), ``own`` (rows of this node's own change set coming back), ``incoming``
-(rows of the change set under way, with the old values of changed columns beside them), ``waiting`` (those of them whose
-turn has not come), ``image`` (rows above the watermark as they
-were captured; it outlives a transaction that is undone).
+Scratch tables are in ``temp`` and hold nothing that a crash could lose: ``logged`` (keys that the log names, with the
+newest log id), ``touched`` (keys of the current fold), ``pending`` (those that the local writer changed), ``before``
+(rows that a three-way merge starts from), ``own`` (rows of this node's own change set that came back), ``incoming``
+(rows of the current change set, with the old values of changed columns), ``waiting`` (those of them whose turn has not
+come), ``image`` (rows above the watermark as they were captured; it survives a rollback).
 
 Invariant: a statement that is built here fits the shape that it was built for; a new shape makes a new table.
 """
@@ -29,7 +28,7 @@ class TrackedTable:
     """One table. ``id``: its number in the log. ``logged``: keys in the scratch table of that name.
 
     ``images``: there are rows in the scratch table ``image``. ``suspect``: a REPLACE may have displaced rows that no
-    trigger saw, so database and mirror are to be compared.
+    trigger saw, so database and mirror must be compared.
     """
 
     connection: apsw.Connection = field(repr=False)
@@ -43,9 +42,9 @@ class TrackedTable:
     _sql: dict[tuple[object, ...], Callable[[], str]] = field(default_factory=dict, repr=False)
 
     def once(self, build: Callable[[], str], *which: object) -> str:
-        """Return the statement ``which``, built the first time only.
+        """Return the statement ``which``, which is built once.
 
-        A table is tracked again when its shape changes.
+        When its shape changes, the table is tracked again.
         """
         kept = self._sql.get(which)
         if kept is None:
@@ -64,7 +63,7 @@ class TrackedTable:
 
     @cached_property
     def base(self) -> str:
-        """The table in the mirror's state before the present transaction."""
+        """The table in the mirror's state before the current transaction."""
         return f"base.{quote(self.shape.name)}"
 
     @cached_property
@@ -72,15 +71,15 @@ class TrackedTable:
         return Scratch(self.connection, self.id, self.shape)
 
     def scratch(self, kind: str) -> str:
-        """Return the name of one of the scratch tables, qualified; it is made where it is missing."""
+        """Return the name of one of the scratch tables, qualified; it is created if it is missing."""
         return self._scratch.name(kind)
 
     def empty(self, kind: str) -> None:
-        """Take all rows out of one of the scratch tables."""
+        """Delete all rows of one of the scratch tables."""
         self._scratch.empty(kind)
 
     def drop_scratch(self) -> None:
-        """Drop the scratch tables of what had this number until now."""
+        """Drop the scratch tables of the table that had this number until now."""
         self._scratch.drop()
 
     @cached_property
@@ -90,9 +89,9 @@ class TrackedTable:
 
     @cached_property
     def insert_into(self) -> str:
-        """INSERT INTO, such that no conflict clause of the table's definition decides for the node.
+        """INSERT INTO, with OR ABORT if the table's definition has a conflict clause, which must not apply to the node.
 
-        Only where there is one: a clause of the statement also overrules those within the triggers that it fires, even
+        Only then, because a clause of the statement also overrules those in the triggers that it fires, even
         the one that SQLite calls the default (findings/sqlite-or-abort-is-not-the-default.sh).
         """
         return "INSERT OR ABORT INTO" if self.shape.conflict_clause else "INSERT INTO"
@@ -121,9 +120,9 @@ class TrackedTable:
     def update(self, values: Mapping[int, str], source: str) -> str:
         """Return the statement that sets columns, by index, in the database's rows ``d`` that ``source`` finds.
 
-        ``source``: from FROM on; ``values``: expressions of the tables named there. The limit keeps it a query of its
-        own, with its tables in the order in which they are written: as part of the whole, SQLite might begin with the
-        database's table, and read it from end to end.
+        ``source``: from FROM on; ``values``: expressions of the tables there. The limit keeps it a separate query,
+        with its tables in the written order. Otherwise SQLite might flatten it, begin with the database's table, and
+        scan that.
         """
         shape = self.shape
         places = [quote(shape.rowid)] if shape.rowid else [quote(c.name) for c in shape.keys]
@@ -137,19 +136,19 @@ class TrackedTable:
         )
 
     def as_captured(self, alias: str) -> str:
-        """Return the condition that a row looks like its image, bit for bit."""
+        """Return the condition that a row equals its image, bit for bit."""
         shape = self.shape
         same_key = shape.same(alias, "i", "c")
         other = any_differs((column, shape.read(column, alias), f"i.c{n}") for n, column in enumerate(shape.columns))
         return f"EXISTS (SELECT 1 FROM {self.scratch('image')} AS i WHERE {same_key} AND NOT ({other}))"
 
     def keys_equal(self, left: str, right: str) -> str:
-        """Return the condition that two keys in scratch tables are equal; ``left``, ``right``: what numbers follow."""
+        """Return the condition that two keys in scratch tables are equal; ``left``, ``right``: their prefixes."""
         return " AND ".join(
             f"{left}{i} IS {right}{i} COLLATE {quote(c.collation)}" for i, c in enumerate(self.shape.keys)
         )
 
     def forget(self) -> None:
-        """Take what is in ``logged`` for lost; between transactions the others hold nothing that matters."""
+        """Consider ``logged`` lost; between transactions the other scratch tables hold nothing that matters."""
         self.empty("logged")
         self.logged = 0

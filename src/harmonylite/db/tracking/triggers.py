@@ -1,8 +1,8 @@
-"""The log and its capture triggers: what is in the application's own file.
+"""The log and its capture triggers, in the application's file.
 
-Invariant: the triggers append keys to the log and do nothing else, but for inserts that their rowid shows
-(`harmonylite.db.tracking.watermarks`), which they leave out; they use nothing that an old or hardened SQLite
-lacks, and name key and unique columns only, so that other columns may come, go and change their names.
+Invariant: the triggers append keys to the log and do nothing else; they skip inserts above the watermark
+(`harmonylite.db.tracking.watermarks`). They use nothing that an old or hardened SQLite lacks, and name only key and
+unique columns, so that other columns can be added, dropped and renamed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ HELD = f"{PRIVATE}held"
 BASE = f"{PRIVATE}base"
 OVERRULED = f"{PRIVATE}overruled"
 WATERMARK = f"{PRIVATE}watermark"
-"""Where an earlier version had the watermarks."""
+"""The table in which an earlier version had the watermarks."""
 STATUS = f"{PRIVATE}status"
 WAITING = f"{PRIVATE}waiting"
 
@@ -34,7 +34,7 @@ def log_columns(width: int) -> list[str]:
 
 
 def private_tables(width: int) -> list[str]:
-    """Return the statements that make our tables in the application's file, for keys of up to ``width`` columns.
+    """Return the statements that create our tables in the application's file, for keys of up to ``width`` columns.
 
     ``log``: id, table id, key; or, where the table id is negative, a range of rowids: above k0, up to k1. ``state``:
     names and values of this file's own facts. ``position``: how far each shard is merged; and, under the negative table
@@ -42,7 +42,7 @@ def private_tables(width: int) -> list[str]:
     Both move with each merge, so they are on one page. ``held``: rows of the mirror that are held back, by table id and
     key. ``base``: what the local writer last saw of pending rows that others changed, see
     `harmonylite.db.capture.merge_base`. ``overruled``: this file's own values that gave way when it joined, see
-    `harmonylite.db.mirror.conflict_journal`. ``waiting``: schema changes of other nodes that are not made here yet.
+    `harmonylite.db.mirror.conflict_journal`. ``waiting``: schema changes of other nodes that are not applied here yet.
     """
     keys = ", ".join(log_columns(width))
     return [
@@ -61,11 +61,11 @@ def private_tables(width: int) -> list[str]:
 
 
 def status_view() -> str:
-    """Return the statement that makes our one view: for applications, how far the rows that they read are merged.
+    """Return the statement that creates our one view, which shows applications the position of the rows that they read.
 
-    ``position``: as `harmonylite wait -position` takes it. It moves with the rows of other nodes, in their transaction,
-    so anyone who reads both in one transaction has the rows of exactly that position. Commits of the application don't
-    move it: each would need another commit.
+    ``position``: in the form of `harmonylite wait -position`. It moves with the rows of other nodes, in their
+    transaction, so a transaction that reads both has the rows of exactly that position. Commits of the application
+    don't move it: each would need another commit.
     """
     listed = f"SELECT shard || ':' || seq AS place FROM {quote(POSITION)} WHERE shard >= 0 ORDER BY shard"
     return (
@@ -107,7 +107,7 @@ def triggers(shape: TableShape, table_id: int) -> dict[str, str]:
 
 
 def _up_to_watermark(shape: TableShape, table_id: int) -> str:
-    """Return the condition that the rowid of a new row doesn't show that it is new."""
+    """Return the condition that a new row is not above the watermark."""
     if not shape.rowid:
         return ""
     watermark = f"SELECT seq FROM {quote(POSITION)} WHERE shard = {-table_id}"

@@ -1,6 +1,6 @@
-"""Schema changes of other nodes that are not made in this database yet: they wait for a person, or for a migration.
+"""Schema changes of other nodes that this database has not applied: they wait for a person, or for a migration.
 
-Invariant: what waits is in the database, in the transaction in which it would have been made, until it is made here.
+Invariant: a change is stored in the transaction that would have applied it, and stays until it is applied here.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ class Waiting:
 
     @property
     def shown(self) -> WaitingChange:
-        """What a person is shown of it."""
+        """Its form for a person."""
         ddl = self.change.new if self.change.new is not None else f"DROP {self.change.kind.upper()} {self.change.name}"
         return WaitingChange(str(self.change), ddl, self.node, self.why)
 
 
 def any_waits(connection: apsw.Connection) -> bool:
-    """Return whether something waits."""
+    """Return whether any change waits."""
     return value(connection, f"SELECT 1 FROM {_TABLE} LIMIT 1") is not None
 
 
 def waiting(connection: apsw.Connection) -> list[Waiting]:
-    """Return what waits, the oldest first."""
+    """Return the waiting changes, the oldest first."""
     found = []
     for number, node, why, blob in rows(connection, f"SELECT id, node, why, change FROM {_TABLE} ORDER BY id"):
         line, at = decode_value(blob)
@@ -59,8 +59,8 @@ def dropped_keys(connection: apsw.Connection) -> set[Key]:
 
 
 def made_again(connection: apsw.Connection) -> set[str]:
-    """Return the names, in small letters, of tables that were dropped and made again elsewhere, and are the older ones
-    here.
+    """Return the names, in lower case, of tables that were dropped and recreated elsewhere, while this database has the
+    older ones.
     """
     gone = dropped_keys(connection)
     if not gone:
@@ -69,7 +69,7 @@ def made_again(connection: apsw.Connection) -> set[str]:
 
 
 def let_wait(connection: apsw.Connection, node: str, why: str, change: SchemaChange, at: Mapping[int, int]) -> None:
-    """Let a change of ``node`` wait, once; the transaction writes the database."""
+    """Store a change of ``node`` that waits, once; the transaction writes the database."""
     same = next((each for each in waiting(connection) if (each.change, each.node) == (change, node)), None)
     if same is not None:
         connection.execute(f"UPDATE {_TABLE} SET why = ? WHERE id = ?", (why, same.number))
@@ -79,5 +79,5 @@ def let_wait(connection: apsw.Connection, node: str, why: str, change: SchemaCha
 
 
 def forget(connection: apsw.Connection, numbers: Iterable[int]) -> None:
-    """Forget what waits under ``numbers``; the transaction writes the database."""
+    """Forget the changes with these ``numbers``; the transaction writes the database."""
     connection.executemany(f"DELETE FROM {_TABLE} WHERE id = ?", [(number,) for number in numbers])

@@ -1,12 +1,12 @@
 """Watermarks: up to which rowid a table's inserts are logged one by one. Rows above it are new.
 
-An insert mostly takes a rowid above all that are there. Its trigger then logs nothing, which spares the application a
-page for each commit: its rowid shows that the row is new. Everything else is logged: an insert at or below
-the watermark, every update, every delete.
+Most inserts take a rowid above all others. The trigger then logs nothing, which saves the application a page per
+commit: the rowid shows that the row is new. The triggers log everything else: an insert at or below the watermark,
+every update, every delete.
 
-Invariant: a row above the watermark counts as logged just now. A watermark is raised over rows only together with a
-log entry that names their range, or when no other connection can have touched them since they were captured, or when
-the node wrote them itself in this very transaction.
+Invariant: a row above the watermark counts as just logged. A watermark is raised over rows only together with a log
+entry that names their range, or if no other connection can have changed them since they were captured, or if the node
+wrote them in the same transaction.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ TERMS = 200
 
 
 class Watermarks:
-    """The watermarks of the tables that have a rowid. Every method runs within a transaction of the caller's."""
+    """The watermarks of the tables that have a rowid. Every method runs in a transaction of the caller."""
 
     def __init__(self, connection: apsw.Connection) -> None:
         self._connection = connection
@@ -35,11 +35,11 @@ class Watermarks:
         self._all: tuple[Mapping[int, TrackedTable], list[str]] = ({}, [])
 
     def forget(self) -> None:
-        """Read them again the next time: they were written elsewhere, or a transaction was undone."""
+        """Read them again next time: another part wrote them, or a transaction was rolled back."""
         self._at = None
 
     def of(self, table: TrackedTable) -> int | None:
-        """Return the table's watermark; None: it has none, each of its inserts is logged."""
+        """Return the table's watermark; None: it has none, so each of its inserts is logged."""
         return self._marks().get(table.id)
 
     def _marks(self) -> dict[int, int]:
@@ -68,7 +68,7 @@ class Watermarks:
         return {number: top for number, top in found if top is not None and top > at[number]}
 
     def log_ranges(self, tables: Iterable[TrackedTable]) -> None:
-        """Name the rows above the watermarks in the log, a range for each table, and raise those.
+        """Write the ranges of rows above the watermarks to the log, and raise those watermarks.
 
         The transaction writes the database.
         """
@@ -80,7 +80,7 @@ class Watermarks:
             self._raise(by_id[number])
 
     def raise_all(self, tables: Iterable[TrackedTable]) -> None:
-        """Raise the watermarks to the newest rows; see the module for when that is right."""
+        """Raise the watermarks to the newest rows; the module says when that is allowed."""
         for table in tables:
             if self.of(table) is not None:
                 self._raise(table)
@@ -97,9 +97,9 @@ def _all(schema: str) -> str:
 
 
 def move_here(connection: apsw.Connection) -> None:
-    """Take over the watermarks of an earlier version, which had a table of their own, in a transaction.
+    """Take over the watermarks of an earlier version, which had a separate table, in one transaction.
 
-    The triggers that read it are replaced in the same one.
+    It also replaces the triggers that read that table.
     """
     columns = rows(connection, "SELECT name FROM pragma_table_info(?, 'main')", (WATERMARK,))
     keys = [name for (name,) in columns if name not in ("t", "row")]
@@ -127,7 +127,7 @@ def _set(connection: apsw.Connection, table: TrackedTable, above: int | None) ->
 
 
 def begin(connection: apsw.Connection, table: TrackedTable, *, reset: bool) -> None:
-    """Give a table its watermark, the newest of its rows: whatever is there was or will be dealt with otherwise.
+    """Set a table's watermark to its newest row; the caller accounts for the rows below it.
 
     ``reset``: also if it has one.
     """
@@ -138,7 +138,7 @@ def begin(connection: apsw.Connection, table: TrackedTable, *, reset: bool) -> N
 
 
 def forget_others(connection: apsw.Connection, numbers: Iterable[int]) -> None:
-    """Forget the watermarks of tables that are there no more; ``numbers``: those that are."""
+    """Forget the watermarks of dropped tables; ``numbers``: the tables that exist."""
     there = set(numbers)
     for number, _ in rows(connection, _all("main")):
         if number not in there:
@@ -146,10 +146,10 @@ def forget_others(connection: apsw.Connection, numbers: Iterable[int]) -> None:
 
 
 def still_holds(connection: apsw.Connection, table: TrackedTable) -> bool:
-    """Return whether the rows above a watermark are surely still above it, though rows may have been renumbered.
+    """Return whether the watermark is certainly still valid, although rows may have been renumbered.
 
     ``VACUUM`` may number the rows of a table without INTEGER PRIMARY KEY again, in their order and without gaps
-    (SQLite: lang_vacuum). The newest row of then, where it still has its number, shows that none before it moved.
+    (SQLite: lang_vacuum). If the row at the watermark still has its number, no row before it moved.
     """
     shape = table.shape
     if not shape.rowid or shape.integer_key:
@@ -167,7 +167,7 @@ def still_holds(connection: apsw.Connection, table: TrackedTable) -> bool:
 
 
 def new_rows(connection: apsw.Connection, number: int, cleared: int, schema: str) -> list[tuple[int, int]]:
-    """Return the ranges of rowids, above and up to, that the log names or that are above a table's watermark."""
+    """Return the ranges of rowids (above, up to) that the log names or that are above a table's watermark."""
     earlier = value(connection, f"SELECT 1 FROM {schema}.sqlite_schema WHERE name = ?", (WATERMARK,))
     marks = f"SELECT t, row FROM {schema}.{quote(WATERMARK)}" if earlier else _all(schema)
     return rows(

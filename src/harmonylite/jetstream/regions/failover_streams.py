@@ -1,8 +1,8 @@
-"""The streams of a region's failovers: made, found, closed and removed.
+"""The streams of a region's failovers: create, find, close and remove them.
 
-Invariant: of several nodes that make one at a time, one succeeds: the first shard's stream is made under the number
-that follows the last one known, and JetStream makes a name once. What a failover holds stays until it is removed;
-once it is closed nothing is added. Its subjects are its own: neither order ever takes what is meant for the other.
+Invariant: of several nodes that create one at a time, one succeeds: the first shard's stream gets the number after the
+last known one, and JetStream creates a name once. A failover keeps its messages until it is removed, and gets none once
+it is closed. Its subjects are its own, so neither order stores a message of the other.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ from harmonylite.nats.names import stream_name
 log = logging.getLogger(__name__)
 
 FAILOVER = "harmonylite-interim"
-"""Metadata: mark, time of making, and where each shard begins."""
+"""Metadata: mark, creation time, and where each shard begins."""
 
 
 class FailoverRecord(msgspec.Struct):
-    """What the metadata of a failover's first stream says. ``mark``: part of a file's name at every node.
+    """The metadata of a failover's first stream. ``mark``: part of a file's name on every node.
 
-    ``starts``: by shard the identity of the primary order, up to where it goes, and what was copied of it.
+    ``starts``: by shard, the identity of the primary order, the last message that counts, and the last one copied.
     """
 
     mark: Annotated[str, Meta(pattern=r"\A[0-9A-Za-z]{1,64}\Z")]
@@ -61,14 +61,14 @@ class FailoverStreams:
         self._settings = replace(settings, domain=home.region)
         self._home = home
         self.seen: tuple[Failover, ...] = ()
-        """What `all` found last."""
+        """The result of the last `all`."""
         self.failed_over = False
         """True while this node's mirror is in a failover, also in one that is closed."""
         self.base: Path | None = None
-        """The file that keeps the mirror's state before that, where there is one."""
+        """The file with the mirror's state before that, if there is one."""
 
     async def all(self) -> list[Failover]:
-        """Return all that are there, the newest last; raises StreamError."""
+        """Return all failovers, the newest last; raises StreamError."""
         names = await self._names()
         first = stream_name(self._settings.stream_prefix, 0)
         pattern = re.compile(re.escape(failover_stream_name(first, 0)[:-1]) + r"(\d+)")
@@ -82,7 +82,7 @@ class FailoverStreams:
         return found
 
     async def copied(self) -> dict[int, tuple[str, int]]:
-        """Return by shard whose order the region's copy holds, and its last message there; raises StreamError."""
+        """Return by shard the identity of the copied order and the copy's last message; raises StreamError."""
         found = {}
         for shard in range(self._settings.shards):
             name = stream_name(self._settings.stream_prefix, shard)
@@ -93,7 +93,7 @@ class FailoverStreams:
         return found
 
     async def make(self, starts: Mapping[int, Start]) -> bool:
-        """Make a failover that begins at ``starts``; False: another node was faster. Raises StreamError."""
+        """Create a failover that begins at ``starts``; False: another node was faster. Raises StreamError."""
         known = await self.all()
         if any(failover.open for failover in known):
             return False
@@ -105,13 +105,13 @@ class FailoverStreams:
         return True
 
     async def complete(self, failover: Failover) -> None:
-        """Make the streams of the other shards, where a maker did not come to it; raises StreamError."""
+        """Create the streams of the other shards, if the failover's creator did not; raises StreamError."""
         for shard in failover.starts:
             if shard:
                 await self._create(failover, shard)
 
     async def close(self, failover: Failover) -> None:
-        """Let a failover take nothing any more; called again it continues. Raises StreamError."""
+        """Make a failover accept no more messages; another call resumes. Raises StreamError."""
         for shard in failover.starts:
             stream = self._stream(shard, failover.number)
             with suppress(StreamLostError):
@@ -130,7 +130,7 @@ class FailoverStreams:
         return found
 
     async def remove(self, failover: Failover) -> None:
-        """Delete the streams, the first shard's last: without it none is found. Raises StreamError."""
+        """Delete the streams, the first shard's last, because `all` finds a failover by it. Raises StreamError."""
         for shard in sorted(failover.starts, reverse=True):
             stream = self._stream(shard, failover.number)
             with suppress(StreamLostError):
@@ -163,7 +163,7 @@ class FailoverStreams:
                 return names
 
     async def _create(self, failover: Failover, shard: int) -> bool:
-        """Make one shard's stream; False when there is one under this name that another cluster made."""
+        """Create one shard's stream; False when another cluster created one of this name."""
         start, name = failover.starts[shard], self._name(shard, failover.number)
         starts = {s: (each.parent, each.upto, each.copied) for s, each in failover.starts.items()}
         said = FailoverRecord(failover.mark, failover.since, starts)
@@ -172,7 +172,7 @@ class FailoverStreams:
             **stream_config(self._settings, shard),
             "name": name,
             "subjects": [subject],
-            # No snapshot covers a failover: it keeps everything for as long as it is needed.
+            # No snapshot covers a failover, so it keeps all messages.
             "max_msgs": -1,
             "first_seq": start.upto + 1,
             "metadata": {ORDER: failover.order(shard), FAILOVER: CODEC.encode(said).decode()},

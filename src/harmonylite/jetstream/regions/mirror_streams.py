@@ -1,7 +1,7 @@
-"""The streams of one region: those that take messages, or copies of them.
+"""The streams of one region: those that accept messages, or copies of them.
 
-Invariant: a copy is made only of a stream that was seen to take messages, and bears that stream's identity; what takes
-messages is never deleted here.
+Invariant: a copy is created only of a stream that accepts messages, and carries that stream's identity; a stream that
+accepts messages is never deleted here.
 """
 
 from __future__ import annotations
@@ -27,16 +27,13 @@ from harmonylite.status import NodeStatus, Part
 log = logging.getLogger(__name__)
 
 CHECK_EVERY = 2.0
-"""Seconds between checks of the primary region from another one.
-
-In the primary region itself they are three times as many.
-"""
+"""Seconds between checks of the primary region from another one; three times as many in the primary region itself."""
 
 LOSSES = 2
 """Checks in a row that must fail before the primary region counts as unreachable: one lost answer is not an outage."""
 
 FOLLOW_AFTER = 5
-"""Checks in a row that find other streams in the primary region than were copied here, before those are copied."""
+"""Checks in a row that must find other streams in the primary region than the copied ones before those are copied."""
 
 PART = "primary region"
 
@@ -44,9 +41,9 @@ PART = "primary region"
 async def ensure_region_streams(
     link: NatsLink, settings: StreamSettings, home: PrimaryRegion, part: Part | None = None
 ) -> list[str]:
-    """Make the streams of this region, or find them; wait for JetStream, and for the primary region where it is needed.
+    """Create the streams of this region unless they exist; wait for JetStream and, if needed, for the primary region.
 
-    Where the streams exist, they say where the primary region is, and ``home`` learns it. Returns and raises as
+    Existing streams say which region is the primary one, and ``home`` learns it. Returns and raises as
     `ensure_streams`.
     """
     part = part or Part("streams")
@@ -77,7 +74,7 @@ class RegionStream:
         return Stream(JetStream(self.link, region), self.name, self.shard)
 
     async def ensure(self) -> list[str]:
-        """Make this region's stream, or compare it with the settings; return what differs. Raises StreamError."""
+        """Create this region's stream, or compare it with the settings; return differences. Raises StreamError."""
         try:
             details = await self.own.details()
         except StreamLostError:
@@ -116,10 +113,10 @@ class RegionStream:
         )
 
     async def _check_only_order(self, details: Details) -> None:
-        """Raise ConfigError when another region is said to be the primary region of what was always ordered here.
+        """Raise ConfigError when another region is configured as primary, but this one has always made the order.
 
-        Each would take the other's messages. Once the primary region was moved, the streams know better than the
-        configuration.
+        Each would accept the other's messages. Once a region was promoted, the streams are right and the configuration
+        is outdated.
         """
         home, region = self._home.now, self._home.region
         if home == region or details.role.moves or not details.role.takes_messages:
@@ -141,7 +138,7 @@ class RegionStream:
             )
 
     async def order(self, region: str) -> tuple[str, Details]:
-        """Return the stream that takes messages and its region, asked for in ``region`` first; raises StreamError."""
+        """Return the stream that accepts messages, and its region; ``region`` is asked first. Raises StreamError."""
         asked: list[str] = []
         while region and region not in asked:
             asked.append(region)
@@ -157,7 +154,7 @@ class RegionStream:
         raise StreamError(f"no region takes messages for stream {self.name}; asked were {', '.join(asked)}")
 
     async def copy(self, region: str, details: Details) -> None:
-        """Make this region's stream a copy of ``region``'s; it must not exist. Raises StreamError."""
+        """Create this region's stream as a copy of ``region``'s; it must not exist. Raises StreamError."""
         config = mirrored(details.role, region, details.config, self.settings.replicas)
         try:
             count = await create(self.own.api, config)
@@ -173,8 +170,8 @@ class RegionWatch:
     """Supervises one region: whether the primary region answers, and whether the copies are still copies of its
     streams.
 
-    ``after``: called after each check that this region's own streams answered; ``steady``: checks in a row that the
-    primary region answered.
+    ``after``: called after each check in which this region's own streams answered; ``steady``: checks in a row in which
+    the primary region answered.
     """
 
     def __init__(
@@ -222,7 +219,7 @@ class RegionWatch:
 
     @property
     def unreachable_for(self) -> float:
-        """Seconds for which the primary region has been out of reach, 0.0 while it answers."""
+        """Seconds since the primary region became unreachable, 0.0 while it answers."""
         return time.monotonic() - self._lost_at if self._lost >= LOSSES else 0.0
 
     async def check(self) -> None:
@@ -248,8 +245,7 @@ class RegionWatch:
         other = any(here.info.created != there.info.created for here, there in zip(own, order, strict=True))
         self._others = self._others + 1 if other and all(there.role.takes_messages for there in order) else 0
         if self._others > FOLLOW_AFTER and not self._home.left:
-            # The primary region lost its streams and started a new epoch; what is in the copies, every node here has
-            # folded.
+            # The primary region lost its streams and started a new epoch; every node here has folded the copies.
             self._others = 0
             self._part.event(
                 f"copying the streams of primary region {self._home.now} again: they are not those copied before",
@@ -265,7 +261,7 @@ class RegionWatch:
         except StreamLostError:
             if self._home.here:
                 raise
-            log.warning("creating mirror stream %s again, which is gone", shard.name)
+            log.warning("recreating missing mirror stream %s", shard.name)
             await shard.copy(*await shard.order(self._home.now))
             return await shard.own.details()
 
@@ -311,7 +307,7 @@ class RegionWatch:
         }
 
     def _judge(self, own: list[Details], order: list[Details]) -> None:
-        """Say in the status whether what is here still belongs to what is there."""
+        """Report in the status whether the copies here still belong to the streams there."""
         if self._home.left:
             self._part.failed(
                 f"region {self._home.now} was promoted while this region was away; nothing is published from here:"
@@ -328,7 +324,7 @@ class RegionWatch:
             self._part.ok()
 
     async def _shut_what_was_left(self, own: list[Details]) -> None:
-        """Let one order be left of two that came of a move without the other region: the one that was moved last."""
+        """If a forced promotion left two orders, close the one that was promoted earlier."""
         for shard, details in zip(self._shards, own, strict=True):
             role = details.role
             if not role.came_from or not role.takes_messages:
@@ -349,9 +345,9 @@ class RegionWatch:
 
 
 async def close_stream(stream: Stream, details: Details, *, left_for: str = "") -> None:
-    """Let a stream take no more messages: its subjects become one that no node publishes on. Raises StreamError.
+    """Close a stream: its subjects become one on which no node publishes. Raises StreamError.
 
-    ``left_for``: for good, as the primary region was moved to that region.
+    ``left_for``: permanently, because that region was promoted.
     """
     metadata = dict(details.config.get("metadata") or {})
     if left_for:

@@ -1,13 +1,12 @@
-"""Promote a region: its mirror streams take messages from then on, and those of the former primary region become
-mirror streams.
+"""Promote a region: its mirror streams begin to accept messages, and those of the former primary region become mirror
+streams.
 
-Invariant: at no moment do two streams of one shard take messages that are acknowledged as the order's. With the
-primary region reachable nothing is lost and every position stays valid. Without it (``force``) the copy gets a new
-identity, which says up to which message it is the old order; a node that folded more than that gets an error, and never
-continues as if nothing had happened.
+Invariant: at no moment do two streams of one shard accept messages as the order. If the primary region is reachable,
+nothing is lost and every position stays valid. Without it (``force``) the copy gets a new identity that names the last
+message it shares with the old order; a node that folded more than that gets an error and does not continue.
 
-JetStream: a mirror is promoted by an update that leaves ``mirror`` out (nats-server 2.12 and later); a stream can't be
-turned into a mirror, so it is deleted and made again.
+JetStream: an update without ``mirror`` promotes a mirror (nats-server 2.12 and later); a stream can't become a mirror,
+so it is deleted and created again.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ from harmonylite.nats.link import NatsLink
 log = logging.getLogger(__name__)
 
 COPY_SECONDS = 60.0
-"""How long the copies may take to have everything, while nothing is taken anywhere; then the move is undone."""
+"""How long the copies may take to catch up while no region accepts messages; then the promotion is undone."""
 
 
 POLL_EVERY = 0.05
@@ -47,8 +46,8 @@ class MoveError(HarmonyLiteError):
 async def promote(link: NatsLink, settings: StreamSettings, home: PrimaryRegion, *, force: bool = False) -> list[str]:
     """Make the region ``home.region`` the primary region; return sentences on what was done.
 
-    ``force``: without the present primary region, which must be unreachable; what it acknowledged and did not send here
-    is left behind. Raises MoveError, StreamError; called again it resumes.
+    ``force``: without the current primary region, which must be unreachable; messages that it acknowledged and did not
+    send here are left behind. Raises MoveError, StreamError; another call resumes.
     """
     shards = [RegionStream(link, settings, shard, home) for shard in range(settings.shards)]
     own = [await shard.own.details() for shard in shards]
@@ -87,9 +86,9 @@ async def promote(link: NatsLink, settings: StreamSettings, home: PrimaryRegion,
 async def rejoin(link: NatsLink, settings: StreamSettings, home: PrimaryRegion) -> list[str]:
     """Make this region's streams copies of the primary region's again, whatever they held; return what was done.
 
-    For a region that the primary region was moved away from in its absence, and for copies of streams that were made
-    again. Raises MoveError when this region is the primary region, StreamError when the primary region can't be
-    reached; nothing was changed then.
+    For a former primary region that was away during a promotion, and for copies of streams that were recreated. Raises
+    MoveError when this region is the primary region, StreamError when the primary region can't be reached; in both
+    cases nothing has changed.
     """
     said: list[str] = []
     for shard in (RegionStream(link, settings, shard, home) for shard in range(settings.shards)):
@@ -138,13 +137,10 @@ async def _reached(copies: Sequence[tuple[RegionStream, Details]], *, force: boo
 
 
 async def _shut_all(copies: Sequence[tuple[RegionStream, Details]], there: Sequence[Details]) -> None:
-    """Let the primary region take nothing any more, and wait until the copies have everything.
-
-    Undo it if they don't.
-    """
+    """Close the primary region's streams, and wait until the copies are complete; reopen them if that fails."""
     former = [(shard, shard.of(details.role.copy_of)) for shard, details in copies]
     try:
-        # First while messages still come in, so that a copy that lags makes no node wait.
+        # First wait while messages still arrive, so that a copy that lags delays no node.
         async with asyncio.timeout(COPY_SECONDS):
             for shard, stream in former:
                 await _whole(shard.own, stream)
@@ -168,7 +164,7 @@ async def _whole(copy: Stream, order: Stream) -> None:
 
 
 async def _open(shard: RegionStream, settings: StreamSettings, details: Details) -> None:
-    """Let a copy take messages, under the identity that it has."""
+    """Make a copy accept messages, under its present identity."""
     role = details.role
     if role.copy_of:
         role = replace(role, moves=role.moves + 1, came_from=role.copy_of)
@@ -196,18 +192,18 @@ async def _turn(shard: RegionStream, region: str, to: str) -> list[str]:
 
 
 async def _take_over(shards: Sequence[RegionStream], settings: StreamSettings) -> None:
-    """Let copies take messages without the region that they are copies of."""
+    """Make copies accept messages without the region that they are copies of."""
     mark = f"{time.time_ns():x}-{secrets.token_hex(4)}"
     for shard in shards:
         details = await shard.own.details()
         if details.role.takes_messages:
             continue
         if details.role.copy_of:
-            # First nothing comes in any more; then its end is what the new identity shares with the old one.
+            # Once no message can arrive, the stream's end is the fork point of the new identity.
             role = replace(details.role, came_from=details.role.copy_of)
             await _update(shard.own, {**_kept(details), "subjects": [closed_subject(shard.name)]}, role)
             details = await shard.own.details()
-        # A second try, after one that was cut off, forks once more: at the same message, as nothing came in meanwhile.
+        # A retry after an interrupted promotion forks again, at the same message, as none arrived meanwhile.
         role, last = details.role, details.info.last
         forks = tuple((old, min(upto, last)) for old, upto in (*role.forks, (role.order, last)))
         role = replace(role, order=f"{role.order.partition('/')[0]}/{mark}", forks=forks, moves=role.moves + 1)

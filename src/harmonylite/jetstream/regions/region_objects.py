@@ -1,9 +1,8 @@
-"""The object store and the pointers where there are regions: those of the primary region, reached over the leaf links.
+"""The object store and the pointers of a cluster with regions: those of the primary region, over the leaf links.
 
-Invariant: all nodes see one store at a time, that of the region which is the primary region; each region's store has
-names of its own, so that none of them takes what is meant for another. A cluster that became a region has another store
-from before, which is only read and tidied: what the new one lacks is looked for there, so that the cluster's beginning
-is never missed.
+Invariant: all nodes see one store at a time, that of the primary region; each region's store has its own names, so no
+store accepts objects of another. A cluster that became a region has an earlier store. It is only read and cleaned up,
+and serves what the new one lacks, so that no node misses the cluster's beginning.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ class RegionObjects:
         self._made: dict[tuple[str, str], JetStreamObjects] = {}
 
     def of_region(self) -> JetStreamObjects:
-        """Return the pointers of this node's own region, which stay where they are when the primary region moves."""
+        """Return the pointers of this node's own region, which stay there when another region is promoted."""
         return self._in(self._home.region, f"-{self._home.region}")
 
     def _now(self) -> JetStreamObjects:
@@ -41,7 +40,7 @@ class RegionObjects:
         return self._in(region, f"-{region}")
 
     def _earlier(self) -> JetStreamObjects | None:
-        """Return the store of the primary region from before it was a region, None once a region was promoted."""
+        """Return the primary region's store from before it was a region, None once a region was promoted."""
         return None if self._home.moves or self._home.store != self._home.now else self._in(self._home.now, "")
 
     def _in(self, region: str, mark: str) -> JetStreamObjects:
@@ -82,7 +81,7 @@ class RegionObjects:
         return found if earlier is None else sorted({*found, *await earlier.names()})
 
     async def pointer(self, key: str) -> tuple[bytes, int] | None:
-        """Return a pointer; see `Objects.pointer`. An earlier one has revision 0, so that it can be set here."""
+        """Return a pointer; see `Objects.pointer`. One of the earlier store has revision 0: it can be set here."""
         found = await self._now().pointer(key)
         if found is not None or (earlier := self._earlier()) is None:
             return found

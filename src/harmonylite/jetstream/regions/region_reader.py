@@ -1,9 +1,9 @@
-"""A reader of a region's copy of a stream, which takes the stream itself where the copy does not do.
+"""A reader of a region's copy of a stream, which reads the stream itself where the copy lacks messages.
 
-A JetStream mirror finds its way back half a minute after a cut; and once its source has forgotten what it lacks, it
-continues with a hole. The primary region's stream is the truth in both cases, and mostly it can be reached by then.
+A JetStream mirror resumes half a minute after a cut. If its source has meanwhile deleted messages that it lacks, it
+continues with a gap. In both cases the primary region's stream has the truth, and is mostly reachable by then.
 
-Invariant: as for `Reader`; what the copy lacks is never passed over because the copy lacks it.
+Invariant: as for `Reader`; no message is skipped because the copy lacks it.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from harmonylite.status import Part
 log = logging.getLogger(__name__)
 
 CHOOSE_EVERY = 3.0
-"""Seconds of silence after which a reader checks whether it reads the right stream, copy or order; and the longest time
-that it continues reading the order over the leaf link before it checks."""
+"""Seconds of silence after which a reader checks whether to read the copy or the order; and the longest time that it
+reads the order over the leaf link before it checks."""
 
 
 class ElsewhereError(PullEndedError):
-    """What comes next is to be read from the other one, copy or order."""
+    """The next message must be read from the other stream, copy or order."""
 
 
 class CopyReader(Reader):
@@ -79,13 +79,12 @@ class CopyReader(Reader):
         return source.api.prefix == self._stream.api.prefix
 
     async def _opened(self) -> None:
-        # Anyone who gives the order a new identity ends the consumers that are open then; this one may have been opened
-        # between that and this check.
+        # A promotion that gives the order a new identity ends all open consumers; this one may have opened after that.
         await self._check()
 
     async def _take(self, pull: PullConsumer) -> list[StreamMessage]:
         if not self._is_copy:
-            return await pull.take()  # a stream that is made a copy is created again, which ends the consumer
+            return await pull.take()  # a stream that becomes a copy is created again, which ends the consumer
         taking = asyncio.ensure_future(pull.take())
         try:
             if self._stream is not self._own and time.monotonic() - self._chosen > CHOOSE_EVERY:
@@ -96,11 +95,11 @@ class CopyReader(Reader):
         finally:
             if not taking.done():
                 taking.cancel()
-                # Not without end: the client library may swallow a cancellation.
+                # With a timeout: the client library may swallow a cancellation.
                 await asyncio.wait({taking}, timeout=1.0)
 
     async def _still_right(self) -> None:
-        """Raise ElsewhereError when the other one is to be read."""
+        """Raise ElsewhereError when the reader must switch to the other stream."""
         if not self._is_read(await self._source()):
             raise ElsewhereError(f"message {self._next} is read elsewhere")
         self._chosen = time.monotonic()

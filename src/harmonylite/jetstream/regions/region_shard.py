@@ -1,11 +1,10 @@
-"""One shard's stream where there are regions: read from this region's stream, published to the primary region's.
+"""One shard's stream in a cluster with regions: read this region's stream, publish to the primary region's.
 
-While `PrimaryRegion.failover` names a failover, it is that: what the region's copy holds up to where the failover
-begins, and the failover's own stream from there on.
+While `PrimaryRegion.failover` names a failover, it is that failover: the region's copy up to where the failover begins,
+and the failover's stream from there on.
 
-Invariant: a sequence is returned by `publish` only when the primary region acknowledged it (of a failover: the own
-one); another region's acknowledgement (of streams that were left behind when the primary region was moved) counts for
-nothing.
+Invariant: `publish` returns a sequence only when the primary region acknowledged it (in a failover: the own region). An
+acknowledgement of another region, from streams that a promotion left behind, doesn't count.
 """
 
 from __future__ import annotations
@@ -78,7 +77,7 @@ class RegionShard(JetStreamShard):
         if self._home.failover is not None:
             return await super()._acknowledged(found)  # no other stream has its subjects
         if answering != self._home.now:
-            # Perhaps the primary region has just been moved there.
+            # Perhaps that region has just been promoted.
             self._home.follow((await self._stream.details()).role)
         if answering != self._home.now:
             raise NotAcknowledgedError(
@@ -121,9 +120,9 @@ class RegionShard(JetStreamShard):
         return reader.batches()
 
     async def info(self) -> StreamInfo:
-        """Return the state of this region's stream, with the order's end where the primary region can be reached.
+        """Return the state of this region's stream, with the order's end if the primary region is reachable.
 
-        Raises StreamLostError when the primary region has lost it or made it again: a copy is not the order.
+        Raises StreamLostError when the primary region lost or recreated it: a copy is not the order.
         """
         details = await self._stream.details()
         if self._home.failover is not None:
