@@ -57,10 +57,11 @@ class Site:
         sections: Mapping[str, Mapping[str, Any]] | None = None,
         tables: str | None = TABLES,
         folder: Path | None = None,
+        file: str = "app.db",
     ) -> Node:
         """Return a node, not started. Without ``urls`` it uses the shared server, on subjects of this site's own.
 
-        ``tables``: what its database is made with, None for no database.
+        ``tables``: what its database is made with, None for no database. ``file``: the database's name.
         """
         more: dict[str, dict[str, Any]] = {"nats": {}}
         if not urls:
@@ -69,7 +70,7 @@ class Site:
         more["nats"] |= {"subject_prefix": f"s{self._prefix}", "stream_prefix": f"s{self._prefix}"}
         for section, keys in (sections or {}).items():
             more.setdefault(section, {}).update(keys)
-        node = self._keep(Node(name, folder or self.folder / name, urls=urls, sections=more))
+        node = self._keep(Node(name, folder or self.folder / name, urls=urls, sections=more, file=file))
         if tables is not None:
             make(node.db, tables)
         return node
