@@ -15,12 +15,13 @@ from bench.litestream import litestream
 from bench.machine import describe
 from bench.measure import MEASUREMENTS as ALONE
 from bench.measure import QUICK, Sizes
+from bench.migrations import migrations
 from bench.neighbours import neighbours
 from bench.readers import readers
 from bench.report import Row, last_values, make_console, save, show
 
 HERE = Path(__file__).parent
-USUAL = ALONE | {"latency": latency, "written": written, "neighbours": neighbours}
+USUAL = ALONE | {"latency": latency, "written": written, "neighbours": neighbours, "migrations": migrations}
 MEASUREMENTS = USUAL | level.MEASUREMENTS | {"readers": readers, "litestream": litestream}
 
 

@@ -45,6 +45,10 @@ urls = ["nats://127.0.0.1:{nats}"]
 [health_check]
 enable = true
 bind = "127.0.0.1:{http}"
+
+[prometheus]
+enable = {metrics}
+bind = "127.0.0.1:{http}"
 """
 
 
@@ -118,7 +122,8 @@ def ended(process: subprocess.Popen[Any]) -> Iterator[None]:
 @dataclass
 class Node:
     """A node over ``db``. ``nats``: the server's port; ``entries``: messages that a stream keeps; ``replicas``: on how
-    many servers.
+    many servers; ``metrics``: served, too, when it's "true"; ``more``: text that its
+    configuration ends with.
     """
 
     number: int
@@ -129,11 +134,15 @@ class Node:
     replicas: int = 1
     http: int = field(default_factory=lambda: free_ports(1)[0])
     process: subprocess.Popen[bytes] | None = None
+    metrics: str = "false"
+    more: str = ""
 
     def config(self) -> str:
         """Return the text of its configuration file."""
-        named = {name: getattr(self, name) for name in ("number", "shards", "nats", "http", "entries", "replicas")}
-        return NODE.format(db=json.dumps(str(self.db)), **named)
+        named = {
+            name: getattr(self, name) for name in ("number", "shards", "nats", "http", "entries", "replicas", "metrics")
+        }
+        return NODE.format(db=json.dumps(str(self.db)), **named) + self.more
 
     @contextmanager
     def running(self, seconds: float = START_SECONDS) -> Iterator[float]:

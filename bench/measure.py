@@ -52,8 +52,13 @@ QUICK = Sizes(5_000, 200, 50_000, 40_000, 200, 100_000, (10_000, 100_000), 5.0, 
 
 
 @contextmanager
-def cluster(folder: Path, count: int, *, shards: int = 1, copied: Path | None = None) -> Iterator[list[Node]]:
-    """Run ``count`` nodes over empty files, or copies of one, and one nats-server that syncs before it acknowledges."""
+def cluster(
+    folder: Path, count: int, *, shards: int = 1, copied: Path | None = None, metrics: str = "false", more: str = ""
+) -> Iterator[list[Node]]:
+    """Run ``count`` nodes over empty files, or copies of one, and one nats-server that syncs before it acknowledges.
+
+    ``more``: see `Node`, `metrics` and `more`.
+    """
     with ExitStack() as stack:
         port = stack.enter_context(nats_server(folder / "nats"))
         nodes = []
@@ -62,7 +67,7 @@ def cluster(folder: Path, count: int, *, shards: int = 1, copied: Path | None = 
             file = make_file(folder / f"node{number}" / "bench.db")
             if copied is not None:
                 shutil.copyfile(copied, file)
-            node = Node(number, file, port, shards=shards)
+            node = Node(number, file, port, shards=shards, metrics=metrics, more=more)
             stack.enter_context(node.running(3 * START_SECONDS))
             nodes.append(node)
         yield nodes
