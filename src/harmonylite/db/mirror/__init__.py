@@ -1,1 +1,1 @@
-"""The mirror's file: its tables, positions, conflict journal and schema history; how it compares and is swapped."""
+"""The mirror's file: its tables, positions, conflict journal and schema history; how it is compared and swapped."""

@@ -1,6 +1,6 @@
 """Compare database and mirror, whole tables at a time.
 
-Invariant: a comparison only ever finds keys; what becomes of them is decided by the same rules as for logged ones.
+Invariant: a comparison only finds keys; the same rules as for logged keys decide what happens to the rows.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from harmonylite.schema.sql import quote
 from harmonylite.wire import encode_value
 
 SAMPLE = 20
-"""How many keys of a difference are listed."""
+"""Listed keys of a difference."""
 FEW_KEYS = 5
-"""The same, of a mirror that deviates."""
+"""Listed keys of a mirror that deviates."""
 COUNTED = 10_000
-"""Of so many logged rows of a table it is looked which are pending; more count as logged: it is asked each second."""
+"""Logged rows of a table up to which the pending ones are counted, each second; of more rows, all count as pending."""
 
 
 @dataclass
 class TableDifference:
-    """How one table differs: rows only the mirror has, rows only the database has, rows with other values."""
+    """How one table differs: rows of the mirror alone, rows of the database alone, rows with other values."""
 
     table: str
     rows: int = 0
@@ -68,28 +68,28 @@ def differing_keys(table: TrackedTable, left: str = "", right: str = "") -> str:
 
 
 def only_here(table: TrackedTable) -> str:
-    """Return a query for the keys of rows that the database has and the mirror has not."""
+    """Return a query for the keys of rows that only the database has."""
     extra = _parts(table, table.main, table.mirror)["extra"]
     return f"SELECT {table.shape.read_key('d')} {extra}"
 
 
 def unsent_keys(table: TrackedTable) -> str:
-    """Return a query for the keys of rows that the database has and the mirror has not, or has with other values."""
+    """Return a query for the keys of the database's rows that the mirror lacks, or has with other values."""
     parts = _parts(table, table.main, table.mirror)
     return " UNION ALL ".join(f"SELECT {table.shape.read_key('d')} {parts[kind]}" for kind in ("extra", "different"))
 
 
 def changed_keys(table: TrackedTable, *, replicate: bool) -> str:
-    """Return a query for the keys of rows that may have been changed here unseen.
+    """Return a query for the keys of rows that may have been changed here without a log entry.
 
-    ``replicate`` False: the database is never written with others' rows and lacks most of them, and what it has of them
-    is old; only what it alone has is its own.
+    ``replicate`` False: the database gets no rows of other nodes, so it lacks most of them or has old versions; only
+    rows that it alone has are its own.
     """
     return differing_keys(table) if replicate else only_here(table)
 
 
 def compare(connection: apsw.Connection, table: TrackedTable, *, unlogged: bool) -> TableDifference:
-    """Return how database and mirror differ in one table; ``unlogged``: leave out rows that are pending or held."""
+    """Return how database and mirror differ in one table; ``unlogged``: ignore rows that are pending or held."""
     shape = table.shape
     found = TableDifference(shape.name, int(value(connection, f"SELECT count(*) FROM {table.mirror}")))
     for kind, rest in _parts(table, table.main, table.mirror).items():
@@ -112,22 +112,22 @@ def compare(connection: apsw.Connection, table: TrackedTable, *, unlogged: bool)
 def digest_table(connection: apsw.Connection, shape: TableShape, schema: str = "mirror") -> str:
     """Return the SHA-256 of one table's rows in the order of their keys, values bit for bit, as hexadecimal text.
 
-    It is that of the rows' MessagePack, one after the other, in however many steps they are read.
+    It is the digest of the rows' concatenated MessagePack, however many steps read them.
     """
-    # nodes that got the same columns one after the other may have them in another order
+    # nodes that added the same columns in another order have them in another order
     columns = [*shape.keys, *sorted((c for c in shape.columns if c.key < 0), key=lambda c: folded(c.name))]
     reads = [shape.read(c, "t") for c in columns]
     order = ", ".join(f"{shape.read(c, 't')} COLLATE BINARY" for c in shape.keys)
     found = exact_rows(connection, reads, f"FROM {schema}.{quote(shape.name)} AS t ORDER BY {order}")
     state = sha256(encode_value([folded(shape.name), [folded(column.name) for column in columns]]))
     while rows := step(found, 2_000):
-        head = 1 if len(rows) < 16 else 3  # MessagePack: how an array of so many begins
+        head = 1 if len(rows) < 16 else 3  # MessagePack: the length of the header of such an array
         state.update(memoryview(encode_value(rows))[head:])
     return state.hexdigest()
 
 
 def open_snapshot(mirror: Path) -> apsw.Connection:
-    """Return a connection that continues reading the mirror as it is now, until it is closed."""
+    """Return a connection that reads the mirror's present state until it is closed."""
     connection = open_file(mirror, read_only=True)
     with mapped("hold the mirror"):
         connection.execute("BEGIN")
@@ -164,7 +164,7 @@ def deviations(
 
 
 def count_pending(connection: apsw.Connection, log: ChangeLog, tables: Mapping[int, TrackedTable]) -> int:
-    """Take over what was logged; return how many of the rows differ: some may be acknowledged already."""
+    """Read the log; return how many of its rows differ: some may be acknowledged already."""
     log.refresh(tables)
     return sum(_pending_of(connection, table) for table in tables.values())
 

@@ -1,8 +1,8 @@
-"""The conflict journal: what was overruled, by whom, and where in the order.
+"""The conflict journal: which values were overruled, by which node, and where in the order.
 
-Invariant: the entries that a fold writes are part of the mirror and the same on every node. Those that joining writes
-are about this file's own rows: they are in the database, written in the transaction that overrules them, and stay there
-when the mirror is replaced.
+Invariant: the entries of a fold are part of the mirror and equal on every node. The entries of a join are about this
+file's own rows: the transaction that overrules them writes them to the database, and they stay there when the mirror
+is replaced.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ LOCAL = f"main.{quote(OVERRULED)}"
 RECENT = f"mirror.{quote(PRIVATE + 'recent')}"
 RECENT_ROWS = 2_000
 RECENT_BYTES = 1_000_000
-"""A change set of more rows, or of more bytes as they travel, leaves only its name in the recent ones."""
+"""Of a change set with more rows, or more bytes on the wire, only the name is remembered."""
 AUTHOR_WITHIN = 256
-"""How many messages back a large change set counts as the writer of a value that no other one is found for."""
+"""How many messages back a large change set may be to count as the writer of a value without a known one."""
 AUTHOR_ROWS = 200_000
-"""Rows of recent change sets that are looked through for the writers of values that one change set overrules."""
+"""Rows of recent change sets that one change set searches for the writers of overruled values."""
 MOST_DROPPED = 1_000
-"""Rows of one part of a change set that are journaled when their table was dropped."""
+"""Rows of one part of a change set that are journaled if their table was dropped."""
 RECENT_KEPT = 4_096
-"""How many messages back the recent change sets of a shard are kept."""
+"""Messages of a shard for which change sets are remembered."""
 RECENT_STEP = 64
-"""So many messages more are kept until those too many go at once: each time writes a page more."""
+"""Surplus messages that are deleted at once, as each deletion writes one page more."""
 
 TABLES = (
     f"CREATE TABLE IF NOT EXISTS {JOURNAL}(id INTEGER PRIMARY KEY, tbl TEXT, key BLOB, col TEXT, kind TEXT, winning,"
@@ -55,7 +55,7 @@ TABLES = (
 
 
 _NEWEST = f"ifnull((SELECT nth FROM {RECENT} WHERE shard = ?1 ORDER BY seq DESC LIMIT 1), 0)"
-"""The number of a shard's newest change set: they are counted through all histories, where sequences begin at 1
+"""The number of a shard's newest change set. It counts through all epochs, while sequences may start at 1
 again.
 """
 
@@ -64,7 +64,7 @@ BLOCKS = Codec("the blocks of a change set", list[tuple[bytes, bool]], packed=Tr
 
 
 def kept_blocks(blob: bytes) -> list[tuple[bytes, bool]]:
-    """Return the blocks of a change set that was kept, and whether each is compressed; [] where they are not known."""
+    """Return the blocks of a remembered change set, and whether each is compressed; [] if they were not kept."""
     try:
         return BLOCKS.decode(blob)
     except ForeignError:
@@ -73,7 +73,7 @@ def kept_blocks(blob: bytes) -> list[tuple[bytes, bool]]:
 
 @dataclass(frozen=True, slots=True)
 class Overruled:
-    """One column of a row: index of the column, the value that holds now, and the one that doesn't."""
+    """One column of a row: its index, the winner's value, and the loser's."""
 
     column: int
     winning: Any
@@ -81,11 +81,11 @@ class Overruled:
 
 
 class Authors:
-    """Who wrote a column of a row last before the change set at ``seq`` of a shard, as far as the recent ones show.
+    """The last writer of a column of a row before the change set at ``seq`` of a shard, by the remembered change sets.
 
-    Each of those is decoded at most once, newest first, and only as far back as the caller asks: after a failover, or a
-    cut that lasted, what is overruled was written long before. Where a large change set, of which only the writer is
-    kept, may have written the row later than the one that is found, no node is named rather than the wrong one.
+    Each of those is decoded at most once, newest first, and only as far back as the caller asks: after a failover or a
+    long cut, overruled values were written long before. If a large change set, of which only the writer is remembered,
+    may have written the row later than the found one, no node is named rather than the wrong one.
     """
 
     def __init__(self, connection: apsw.Connection, shard: int, seq: int) -> None:
@@ -127,7 +127,7 @@ class Authors:
                 continue
 
     def _take(self, part: TableBlock, node: str) -> None:
-        """Take note of the rows of a part, and of the columns that it wrote in them (None: all)."""
+        """Record the rows of a part, and the columns that it wrote in them (None: all)."""
         written: list[tuple[Sequence[Any], frozenset[str] | None]] = [(row, None) for row in part.deletes]
         written += [(row, None) for row in part.inserts]
         for group in part.updates:
@@ -139,7 +139,7 @@ class Authors:
 
 
 class ConflictJournal:
-    """Writes and reads the conflict journal; every method runs in a transaction of the caller's."""
+    """Writes and reads the conflict journal; every method runs in a transaction of the caller."""
 
     def __init__(self, connection: apsw.Connection, node: str) -> None:
         self._connection = connection
@@ -148,11 +148,11 @@ class ConflictJournal:
         self._authors: Authors | None = None
 
     def begin(self) -> None:
-        """Begin with another change set: who wrote what before it is looked up again."""
+        """Begin another change set, with a new search for earlier writers."""
         self._authors = None
 
     def remember(self, fragment: Fragment, count: int) -> None:
-        """Keep a folded change set for a while, so that a later conflict can name whose value it overrules."""
+        """Remember a folded change set for a while, so that a later conflict can name an overruled value's writer."""
         blocks: list[tuple[bytes, bool]] = []
         if count <= RECENT_ROWS and fragment.size <= RECENT_BYTES:
             for offset, length, packed in fragment.blocks:
@@ -164,13 +164,15 @@ class ConflictJournal:
         )
         shard, last = fragment.shard, fragment.seq - RECENT_KEPT - 1
         oldest = value(self._connection, f"SELECT min(seq) FROM {RECENT} WHERE shard = ? AND seq >= 1", (shard,))
-        if oldest + RECENT_STEP <= last:  # with what an earlier history left below all numbers, see `begin_epoch`
+        if (
+            oldest + RECENT_STEP <= last
+        ):  # including the entries of an earlier epoch below all numbers, see `begin_epoch`
             self._connection.execute(f"DELETE FROM {RECENT} WHERE shard = ? AND seq <= ?", (shard, last))
 
     def write(
         self, fragment: Fragment, table: TrackedTable, row: Sequence[Any], kind: str, overruled: Sequence[Overruled]
     ) -> None:
-        """Journal columns of ``row`` that ``fragment`` overrules; the same on every node."""
+        """Journal the columns of ``row`` that ``fragment`` overrules; equal on every node."""
         if not overruled:
             return
         key = row[: len(table.shape.keys)]
@@ -187,7 +189,7 @@ class ConflictJournal:
             )
 
     def write_dropped(self, fragment: Fragment, part: TableBlock) -> None:
-        """Journal the rows of ``part``, whose table was dropped; the same on every node."""
+        """Journal the rows of ``part``, whose table was dropped; equal on every node."""
         log.warning(
             "skip %d rows of table %s in message %d of shard %d, written by node %s: the table was dropped",
             part.count,
@@ -203,7 +205,7 @@ class ConflictJournal:
                 self._write(JOURNAL, (part.table, key, column, None, overruled), about)
 
     def write_local(self, table: TrackedTable, row: Sequence[Any], kind: str, overruled: Sequence[Overruled]) -> None:
-        """Journal this node's own values that gave way outside the order: no change set of its own contained them."""
+        """Journal this node's own values that gave way before a change set contained them."""
         key = row[: len(table.shape.keys)]
         for item in overruled:
             self._insert(LOCAL, table, key, item, (kind, "", self.node, 0, 0, time.time()))
@@ -233,9 +235,9 @@ class ConflictJournal:
 
 
 def keep_entries(connection: apsw.Connection, after: Mapping[int, int]) -> None:
-    """Copy the mirror's entries behind the sequences ``after`` into the database: the mirror gives way to another one.
+    """Copy the mirror's entries after the sequences ``after`` into the database, before another mirror replaces it.
 
-    Called again it copies nothing twice; in a transaction of the caller's.
+    A repeated call copies nothing twice. Runs in a transaction of the caller.
     """
     names = "tbl, key, col, kind, winning, overruled, winner, loser, shard, seq, at"
     for shard, seq in after.items():
@@ -253,22 +255,22 @@ def remembered_nodes(connection: apsw.Connection) -> set[str]:
 
 
 def recent_nodes(connection: apsw.Connection, ends: Mapping[int, int]) -> frozenset[str]:
-    """Return the nodes of whose change sets the mirror folded some behind the sequences ``ends``, by shard."""
+    """Return the writers of change sets that the mirror folded after the sequences ``ends``, by shard."""
     sql = f"SELECT DISTINCT node FROM {RECENT} WHERE shard = ? AND seq > ?"
     return frozenset(node for at in ends.items() for (node,) in rows(connection, sql, at))
 
 
 def recent_ends(connection: apsw.Connection, mirror: str) -> dict[int, int]:
-    """Return how many change sets of each shard were ever folded by a mirror, which the connection calls ``mirror``."""
+    """Return how many change sets of each shard the mirror attached as ``mirror`` has ever folded."""
     recent = RECENT.replace("mirror.", f"{mirror}.", 1)
     return dict(rows(connection, f"SELECT shard, max(nth) FROM {recent} GROUP BY shard"))
 
 
 def recent_of(connection: apsw.Connection, node: str, after: Mapping[int, int] | None = None) -> list[Fragment]:
-    """Return the change sets of one node that the mirror folded and ``base`` did not, as far as their rows are kept.
+    """Return the change sets of one node that the mirror folded and ``base`` did not, if it remembers their rows.
 
-    ``base`` holds an earlier state of the same mirror, be it in an earlier history; where it does not, ``after`` has
-    the `recent_ends` of a mirror that does.
+    ``base`` is an earlier state of the same mirror, possibly of an earlier epoch; otherwise ``after`` has the
+    `recent_ends` of such a mirror.
     """
     after = recent_ends(connection, "base") if after is None else after
     sql = f"SELECT shard, seq, blocks, nth FROM {RECENT} WHERE node = ? ORDER BY nth"
@@ -280,9 +282,9 @@ def recent_of(connection: apsw.Connection, node: str, after: Mapping[int, int] |
 
 
 def recent_behind(connection: apsw.Connection, node: str, seqs: Mapping[int, int], most: int = -1) -> list[Fragment]:
-    """Return the change sets of one node that the mirror folded behind ``seqs``, by shard, newest first.
+    """Return the change sets of one node that the mirror folded after ``seqs``, by shard, newest first.
 
-    ``most``: so many of each shard; -1: all. A large one has no blocks.
+    ``most``: the most of each shard; -1: all. A large one has no blocks.
     """
     sql = f"SELECT shard, seq, blocks FROM {RECENT} WHERE node = ? AND shard = ? AND seq > ? ORDER BY seq DESC LIMIT ?"
     at = ((node, shard, seq, most) for shard, seq in seqs.items())
@@ -298,7 +300,7 @@ def _fragment(node: str, shard: int, seq: int, blob: bytes) -> Fragment:
 
 
 def _key_of(blob: bytes) -> dict[str, SqlValue]:
-    """Return the key of an entry, by column; nothing for one that says none."""
+    """Return the key of an entry, by column; {} for an entry without one."""
     try:
         found = decode_value(blob)
     except WireError:
@@ -314,9 +316,9 @@ def read_journal(
     newest: int | None = None,
     fits: Callable[[Conflict], bool] = lambda _: True,
 ) -> list[Conflict]:
-    """Return the newest conflicts first, of one table or of all; only those that are ``fits``.
+    """Return the conflicts for which ``fits`` is true, newest first, of one table or of all.
 
-    ``newest``: how many entries are looked through for these, None: as many as are wanted.
+    ``newest``: how many entries to search, None: as many as are wanted.
     """
     where, bound = ("WHERE tbl = ?1 COLLATE NOCASE", [table]) if table is not None else ("WHERE ?1 IS NULL", [None])
     listed = ", ".join(["tbl", "key", "col", "kind", "winner", "loser", "shard", "seq", "at"])

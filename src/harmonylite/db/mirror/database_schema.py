@@ -20,7 +20,7 @@ CAPTURED = quote(PRIVATE + "captured")
 
 
 def remember_schema(connection: apsw.Connection) -> None:
-    """Keep the database's schema, and what else its file is, in the mirror, within a transaction."""
+    """Store the database's schema and the facts of its file in the mirror, within a transaction."""
     remember_file(connection)
     connection.execute(f"CREATE TABLE IF NOT EXISTS mirror.{SCHEMA}(type, name, tbl, sql)")
     _keep(connection, SCHEMA, application_objects(connection))
@@ -41,9 +41,9 @@ def _keep(connection: apsw.Connection, table: str, wanted: list[tuple[str, str, 
 
 
 def captured_there(connection: apsw.Connection, schema: str = "main") -> list[Known]:
-    """Return what the stream knew of the schema that a mirror remembers: what was added since was still to be sent.
+    """Return the part of a mirror's stored schema that the stream knew; the rest was still to be sent.
 
-    Of a mirror that says nothing of that, all that it remembers.
+    For a mirror without that record, the whole stored schema.
     """
     listed = rows(connection, f"SELECT 1 FROM {schema}.sqlite_schema WHERE name = ?", (PRIVATE + "captured",))
     if listed:
@@ -54,17 +54,17 @@ def captured_there(connection: apsw.Connection, schema: str = "main") -> list[Kn
 
 
 def remembered_numbers(connection: apsw.Connection, schema: str = "main") -> dict[str, int]:
-    """Return ``user_version`` and ``application_id`` of the database of a mirror, as far as it remembers them."""
+    """Return the ``user_version`` and ``application_id`` that a mirror stores of its database."""
     return {name: number for name, number in remembered_facts(connection, schema).items() if name in HEADER}
 
 
 def is_remembered(connection: apsw.Connection, schema: str = "mirror") -> bool:
-    """Return whether the mirror remembers a schema."""
+    """Return whether the mirror stores a schema."""
     listed = f"SELECT 1 FROM {schema}.sqlite_schema WHERE type = 'table' AND name = ?"
     return bool(rows(connection, listed, (PRIVATE + "schema",)))
 
 
 def remembered(connection: apsw.Connection, schema: str = "main") -> list[Definition]:
-    """Return the definitions that a mirror remembers of its database; raises DefinitionError, apsw.Error."""
+    """Return the definitions that a mirror stores of its database; raises DefinitionError, apsw.Error."""
     listed = rows(connection, f"SELECT type, name, tbl, sql FROM {schema}.{SCHEMA}")
     return [decode(row) for row in listed]

@@ -1,7 +1,7 @@
-"""Facts of a database file other than its tables: numbers in its header, used keys, and ANALYZE's results.
+"""Facts of a database file besides its tables: numbers in its header, used keys, and ANALYZE's results.
 
-A mirror remembers it of its database, so that a file made from a snapshot is the same to its application: one that
-migrates by ``user_version`` would otherwise make its tables a second time.
+A mirror stores those of its database, so that a file made from a snapshot is the same to its application. Otherwise an
+application that migrates by ``user_version`` would create its tables a second time.
 
 Invariant: the stored facts are untrusted data; only numbers in their range reach a pragma.
 """
@@ -16,9 +16,9 @@ from harmonylite.schema.section import PRAGMAS
 from harmonylite.schema.sql import PRIVATE, is_private, quote
 
 HEADER = dict.fromkeys(PRAGMAS, (-(2**31), 2**31 - 1))
-"""Numbers that the application sets, and their ranges (SQLite: fileformat2, section 1.3)."""
+"""Numbers that the application may set, and their ranges (SQLite: fileformat2, section 1.3)."""
 LAYOUT = {"page_size": (512, 65536), "auto_vacuum": (0, 2)}
-"""What has to be set before there is a table."""
+"""Settings that must precede the first table."""
 _DIGITS = "real_digits"
 _FACTS = quote(PRIVATE + "file")
 _ANALYZED = quote(PRIVATE + "analyzed")
@@ -26,12 +26,12 @@ _MOST_ANALYZED = 100_000
 
 
 def header(connection: apsw.Connection) -> tuple[int, ...]:
-    """Return the numbers in the database's header that its application sets."""
+    """Return the numbers in the database's header that its application may set."""
     return tuple(int(value(connection, f"PRAGMA main.{name}")) for name in HEADER)
 
 
 def remember_file(connection: apsw.Connection) -> None:
-    """Keep what the database file is in the mirror, within a transaction; nothing is written where nothing changed."""
+    """Store the facts of the database file in the mirror, within a transaction, if they changed."""
     connection.execute(f"CREATE TABLE IF NOT EXISTS mirror.{_FACTS}(name TEXT PRIMARY KEY, value) WITHOUT ROWID")
     connection.execute(f"CREATE TABLE IF NOT EXISTS mirror.{_ANALYZED}(tbl, idx, stat)")
     now = {name: int(value(connection, f"PRAGMA main.{name}")) for name in (*HEADER, *LAYOUT)}
@@ -40,7 +40,7 @@ def remember_file(connection: apsw.Connection) -> None:
         connection.executemany(f"INSERT OR REPLACE INTO mirror.{_FACTS} VALUES (?, ?)", now.items())
     _raise_sequences(connection, "main", "mirror")
     found = _analyzed(connection)
-    # a database that is being made from this mirror has no statistics yet
+    # a database that is being built from this mirror has no statistics yet
     if found and rows(connection, f"SELECT tbl, idx, stat FROM mirror.{_ANALYZED}") != found:
         connection.execute(f"DELETE FROM mirror.{_ANALYZED}")
         connection.executemany(f"INSERT INTO mirror.{_ANALYZED} VALUES (?, ?, ?)", found)
@@ -54,9 +54,9 @@ def _analyzed(connection: apsw.Connection) -> list[tuple[object, ...]]:
 
 
 def lay_out(connection: apsw.Connection, snapshot: apsw.Connection, page_size: int | None = None) -> None:
-    """Give an empty database file the layout and the header that ``snapshot`` remembers, outside a transaction.
+    """Give an empty database file the layout and the header stored in ``snapshot``, outside a transaction.
 
-    ``page_size``: in bytes; None: as remembered.
+    ``page_size``: in bytes; None: the stored one.
     """
     known = remembered_facts(snapshot, "main") | ({"page_size": page_size} if page_size else {})
     for name in (*LAYOUT, *HEADER):
@@ -65,7 +65,7 @@ def lay_out(connection: apsw.Connection, snapshot: apsw.Connection, page_size: i
 
 
 def remembered_facts(connection: apsw.Connection, schema: str) -> dict[str, int]:
-    """Return the numbers in header and layout that a mirror remembers of its database, those in their ranges."""
+    """Return the numbers of header and layout that a mirror stores of its database, if they are in their ranges."""
     if not _has(connection, schema, PRIVATE + "file"):
         return {}
     known = dict(rows(connection, f"SELECT name, value FROM {schema}.{_FACTS}"))
@@ -77,7 +77,7 @@ def remembered_facts(connection: apsw.Connection, schema: str) -> dict[str, int]
 
 
 def remembered_digits(connection: apsw.Connection, schema: str) -> int:
-    """Return with how many digits a mirror's database has reals as text, 0 where it doesn't say."""
+    """Return how many digits a mirror's database uses for reals as text, 0 if that is unknown."""
     known = None
     if _has(connection, schema, PRIVATE + "file"):
         known = value(connection, f"SELECT value FROM {schema}.{_FACTS} WHERE name = ?", (_DIGITS,))
@@ -85,9 +85,9 @@ def remembered_digits(connection: apsw.Connection, schema: str) -> int:
 
 
 def finish(connection: apsw.Connection) -> None:
-    """Restore what the rows don't contain in a database that was filled from its mirror, within a transaction.
+    """Restore facts besides the rows in a database that was filled from its mirror, within a transaction.
 
-    Keys that AUTOINCREMENT gave out are not given out again, and SQLite's planner knows what ANALYZE once found out.
+    AUTOINCREMENT then gives out no key twice, and SQLite's planner has the results of ANALYZE.
     """
     _raise_sequences(connection, "mirror", "main")
     if not _has(connection, "mirror", PRIVATE + "analyzed") or _has(connection, "main", "sqlite_stat1"):
@@ -100,7 +100,7 @@ def finish(connection: apsw.Connection) -> None:
 
 
 def _raise_sequences(connection: apsw.Connection, source: str, target: str) -> None:
-    """Let no table of ``target`` give out a key that ``source`` knows as given out."""
+    """Keep each table of ``target`` from giving out a key that ``source`` has given out."""
     if not (_has(connection, source, "sqlite_sequence") and _has(connection, target, "sqlite_sequence")):
         return
     known = dict(rows(connection, f"SELECT name, seq FROM {target}.sqlite_sequence"))

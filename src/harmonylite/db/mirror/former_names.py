@@ -1,6 +1,6 @@
-"""What became of the names of tables and columns: the mirror's table of those that went or are called otherwise.
+"""Former names of tables and columns: the mirror's record of dropped and renamed ones.
 
-Invariant: it changes in the transaction that reshapes the mirror's tables.
+Invariant: it changes only in the transaction that reshapes the mirror's tables.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from harmonylite.schema.sql import PRIVATE, quote
 
 FORMER = quote(PRIVATE + "former")
 GONE = quote(PRIVATE + "gone")
-"""From where in the order on a name is no table's any more, or another table's than before."""
+"""The place in the order from which a name means no table, or another table than before."""
 STATE = quote(PRIVATE + "state")
 TABLES = PRIVATE + "tables"
-"""The table itself, where the name is a table's own; no application's table is called like this, nor a column so:"""
+"""In place of a table's name, if the name is a table's and not a column's; no application uses it, nor these:"""
 AGAIN = PRIVATE + "again"
-"""The new name of a column whose name another one has got, which the stream does not know yet."""
+"""The new name of a column whose name another column has now, which the stream doesn't know yet."""
 UNSURE = PRIVATE + "unsure"
-"""The new name of a column that may have gone, or may have been renamed: a migration did both."""
+"""The new name of a column that was either dropped or renamed: one migration did both."""
 
 
 def prepare(connection: apsw.Connection, schema: str) -> None:
-    """Make the mirror's table of names that were, where it is missing."""
+    """Create the mirror's table of former names if it is missing."""
     connection.execute(
         f"CREATE TABLE IF NOT EXISTS {schema}.{FORMER}(tbl TEXT, name TEXT, now TEXT, PRIMARY KEY(tbl, name))"
         " WITHOUT ROWID"
@@ -40,14 +40,14 @@ def prepare(connection: apsw.Connection, schema: str) -> None:
 
 
 def carry_over(connection: apsw.Connection) -> None:
-    """Keep what ``base``, the mirror until now, knows of names that were, beside what the new mirror does."""
+    """Add the former names that ``base``, the mirror until now, knows to those of the new mirror."""
     with transaction(connection, "keep the names that were"):
         prepare(connection, "mirror")
         connection.execute(f"INSERT OR IGNORE INTO mirror.{FORMER} SELECT tbl, name, now FROM base.{FORMER}")
         connection.execute(f"INSERT OR IGNORE INTO mirror.{GONE} SELECT * FROM base.{GONE}")
         known = quote(TABLES)  # the mirror's list of tables, not the names of tables in `FORMER`
         dropped = f"SELECT name FROM base.{known} WHERE id = 0"
-        # the numbers in a mirror that was filled beside another database are of that one
+        # the numbers in a mirror that was filled beside another database belong to that database
         connection.execute(f"UPDATE mirror.{known} SET id = CASE WHEN name IN ({dropped}) THEN 0 END")
 
 
@@ -60,11 +60,11 @@ def columns_moved(
     noted: bool = False,
     again: Collection[str] = (),
 ) -> None:
-    """Remember what became of a table's columns, in the transaction that reshapes the mirror's table.
+    """Record what happened to a table's columns, in the transaction that reshapes the mirror's table.
 
-    ``pairs``: old and new names of those whose values stay, as far as is known; ``noted``: its writer says so. A
-    column is known to be renamed when nothing but names is another, known to be gone when no column came. ``again``:
-    see `come_again`.
+    ``pairs``: old and new names of columns that keep their values, as far as known; ``noted``: the writer said so. A
+    column was certainly renamed if only names differ, and certainly dropped if no column was added. ``again``: see
+    `come_again`.
     """
     new = dict(pairs)
     renamed = _only_names_changed(before, after)
@@ -87,8 +87,8 @@ def columns_moved(
 def come_again(
     connection: apsw.Connection, before: TableShape, after: TableShape, sent: Collection[str]
 ) -> tuple[set[str], set[str]]:
-    """Return the columns that came under a name by which the stream, ``sent``, knows another column of the table, and
-    all columns whose values the stream doesn't know under their name by that: they are sent again.
+    """Return the columns with a name by which the stream, ``sent``, knows another column of the table, and all columns
+    whose values the stream therefore doesn't know under their names: those are sent again.
     """
     known = columns_of(connection, after.name)
     came = {name for name in set(after.names) - set(before.names) if name in known and folded(name) in sent}
@@ -96,18 +96,18 @@ def come_again(
 
 
 def settled_again(connection: apsw.Connection, table: str) -> None:
-    """The stream knows which column of a table has which name."""
+    """Record that the stream knows a table's columns by their present names."""
     connection.execute(f"DELETE FROM mirror.{FORMER} WHERE tbl = ? AND now = ?", (table, AGAIN))
 
 
 def table_moved(connection: apsw.Connection, old: str, new: str) -> None:
-    """Remember that a table was renamed, in the transaction that renames the mirror's."""
+    """Record that a table was renamed, in the transaction that renames the mirror's."""
     _moved(connection, TABLES, old, new)
 
 
 def name_gone(connection: apsw.Connection, name: str, at: Mapping[int, int], node: str, now: str | None) -> None:
-    """Remember that change sets that were written before ``at``, by shard, mean another table by ``name`` than later
-    ones: ``now``, or one that was dropped. ``node``: whose change that is.
+    """Record that change sets written before ``at``, by shard, mean another table by ``name`` than later ones do:
+    ``now``, or a dropped one. ``node``: the writer of that change.
     """
     connection.executemany(
         f"INSERT OR REPLACE INTO mirror.{GONE} VALUES (?, ?, ?, ?, ?, ?)",
@@ -116,14 +116,14 @@ def name_gone(connection: apsw.Connection, name: str, at: Mapping[int, int], nod
 
 
 def renamed_since(connection: apsw.Connection, old: str, new: str, base: Mapping[int, int]) -> bool:
-    """Return whether the table ``old`` became ``new`` behind ``base``, by shard."""
+    """Return whether the table ``old`` became ``new`` after ``base``, by shard."""
     sql = f"SELECT now FROM mirror.{GONE} WHERE name = ? AND shard = ? AND seq > ? AND history = ? AND now NOT NULL"
     found = (rows(connection, sql, (folded(old), s, seq, history(connection))) for s, seq in base.items())
     return any(folded(now) == folded(new) for each in found for (now,) in each)
 
 
 def name_since(connection: apsw.Connection, name: str, shard: int, seq: int) -> str | None:
-    """Return what a table, called ``name`` at ``seq`` of ``shard``, is called by now in a mirror, ``main`` of
+    """Return the present name of the table that was ``name`` at ``seq`` of ``shard``, in a mirror, ``main`` of
     ``connection``; None: it was dropped.
     """
     sql = f"SELECT seq, now FROM main.{GONE} WHERE name = ? AND shard = ? AND seq > ? ORDER BY seq LIMIT 1"
@@ -141,7 +141,7 @@ def history(connection: apsw.Connection) -> str:
 def moves_of(
     connection: apsw.Connection, table: str, old: Sequence[str], new: Sequence[str], schema: str = "mirror"
 ) -> dict[str, str | None]:
-    """Return what became of the columns ``old`` of a table that has the columns ``new`` now, of those that went."""
+    """Return the present names, or None, of those columns ``old`` that a table with the columns ``new`` lacks."""
     here = {folded(name): name for name in new}
     known = {folded(name): now for name, now in columns_of(connection, table, schema).items()}
     taken = {folded(name) for name in old}
@@ -157,9 +157,9 @@ def moves_of(
 
 
 def also_called(connection: apsw.Connection, table: str, names: Mapping[str, str | None]) -> None:
-    """Remember that the stream has another name for columns which this node renamed or dropped, and is still to say so.
+    """Record that the stream has another name for columns whose rename or drop this node has yet to send.
 
-    ``names``: by their older name, what the stream calls them now.
+    ``names``: the stream's name by the older one.
     """
     known = columns_of(connection, table)
     for old, now in names.items():
@@ -168,7 +168,7 @@ def also_called(connection: apsw.Connection, table: str, names: Mapping[str, str
 
 
 def columns_follow(connection: apsw.Connection, old: str, new: str) -> None:
-    """Let what is known of a table's columns be that of the table under its new name."""
+    """Move the record of a table's columns to the table's new name."""
     connection.execute(f"UPDATE OR REPLACE mirror.{FORMER} SET tbl = ? WHERE tbl = ?", (new, old))
 
 
@@ -183,23 +183,23 @@ def _moved(connection: apsw.Connection, table: str, old: str, new: str | None) -
 
 
 def gone_columns(connection: apsw.Connection, table: str) -> set[str]:
-    """Return the names of a table's columns that went."""
+    """Return the names of a table's dropped columns."""
     return {name for name, now in columns_of(connection, table).items() if now is None}
 
 
 def renamed_columns(connection: apsw.Connection, table: str) -> dict[str, str]:
-    """Return the names that a table's columns had, and the names that these have now."""
+    """Return the present names of a table's renamed columns, by their former ones."""
     found = columns_of(connection, table).items()
     return {name: now for name, now in found if now is not None and now not in (UNSURE, AGAIN)}
 
 
 def former_columns(connection: apsw.Connection, table: str) -> list[str]:
-    """Return the names that a table's columns had here and have no more."""
+    """Return the former names of a table's columns."""
     return [name for name, now in columns_of(connection, table).items() if now != AGAIN]
 
 
 def take_for_gone(connection: apsw.Connection) -> list[tuple[str, str]]:
-    """Take the columns that may have gone for gone; return table and name of each."""
+    """Count the columns that may have been dropped as dropped; return table and name of each."""
     with transaction(connection, "take columns for gone"):
         found = rows(connection, f"SELECT tbl, name FROM mirror.{FORMER} WHERE now = ?", (UNSURE,))
         connection.execute(f"UPDATE mirror.{FORMER} SET now = NULL WHERE now = ?", (UNSURE,))
@@ -207,5 +207,5 @@ def take_for_gone(connection: apsw.Connection) -> list[tuple[str, str]]:
 
 
 def columns_of(connection: apsw.Connection, table: str, schema: str = "mirror") -> dict[str, str | None]:
-    """Return what became of each name that a column of the table had: None where it went."""
+    """Return the present name of each former name of a column, None for dropped ones."""
     return dict(rows(connection, f"SELECT name, now FROM {schema}.{FORMER} WHERE tbl = ?", (table,)))

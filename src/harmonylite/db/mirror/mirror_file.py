@@ -1,7 +1,7 @@
-"""The mirror file: make it, keep its tables' shapes in step with the database's, and its positions and state.
+"""The mirror file: its creation, its positions and its state.
 
-Invariant: except for what is named node-private, the mirror holds the fold of the stream up to its positions and
-nothing else; its shape follows the database's, and a change of shape alone makes no row traffic.
+Invariant: except for node-private facts, the mirror holds exactly the fold of the stream up to its positions; its shape
+follows the database's, and a change of shape alone publishes no row.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ POSITION = quote(PRIVATE + "position")
 STATE = quote(PRIVATE + "state")
 TABLES = quote(PRIVATE + "tables")
 OWN_FACTS = ("noted", "settled")
-"""What a mirror knows of its database, beside the positions, for it moves with them. ``noted``: the position that the
-database notes, as of the last commit of both files, see `merged_positions`; ``settled``: up to which id of the
-database's log all is in the mirror, though the database need not say so."""
+"""Facts about the database that move with the mirror's positions, and are beside them. ``noted``: the position that the
+database recorded at the last commit of both files, see `merged_positions`; ``settled``: the id up to which the mirror
+has everything that the database's log names, although the database may not have recorded that."""
 
 PAIR = "pair"
-"""A random word that database and mirror share since they were last brought together; a copy of a mirror has none."""
+"""A random word that database and mirror share since they were last paired; a copy of a mirror has none."""
 
 UNWRITABLE = "unwritable"
 DROPPED = 0
-"""The number of a table that was dropped here: what is made under its name again is a new table."""
+"""The number of a table that was dropped here: a table that gets its name is a new one."""
 
 PAGE_BYTES = 2_048
-"""A new mirror's pages: half of SQLite's own, for a commit of one row writes three whole. Smaller ones slow a bulk."""
+"""Page size of a new mirror: half of SQLite's, as a one-row commit writes three pages. A smaller one slows a bulk."""
 EVERY_TABLE = TableRules()
 
 
 def make_mirror(path: Path, encoding: str) -> None:
-    """Make an empty mirror file, in the database's text encoding (SQLite: attached files must share it)."""
+    """Create an empty mirror file in the database's text encoding (SQLite: attached files must share it)."""
     with mapped(f"make {path}"):
         make_private(path)
     connection = open_file(path)
@@ -56,8 +56,8 @@ def make_mirror(path: Path, encoding: str) -> None:
 
 
 def make_ready(path: Path, database: Path, encoding: str) -> None:
-    """Make the mirror file where it is missing, and give it the access of ``database``, which it then remembers: also
-    when a person removes that. No process has it open. Raises DatabaseError.
+    """Create the mirror file if it is missing, and give it the access of ``database``. It keeps that access even if a
+    person removes the database. No process may have it open. Raises DatabaseError.
     """
     if not path.exists():
         make_mirror(path, encoding)
@@ -66,9 +66,9 @@ def make_ready(path: Path, database: Path, encoding: str) -> None:
 
 
 def attach_to(connection: apsw.Connection, path: Path, database: Path) -> None:
-    """Attach the mirror ``path``, made where it is missing, to ``database``'s connection. Raises MirrorDamagedError.
+    """Attach the mirror ``path``, created if missing, to ``database``'s connection. Raises MirrorDamagedError.
 
-    It is there twice: as ``mirror``, and as ``base``, which reads the last committed state.
+    It is attached twice: as ``mirror``, and as ``base``, which reads the last committed state.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -85,7 +85,7 @@ def attach_to(connection: apsw.Connection, path: Path, database: Path) -> None:
 
 
 def _must_share_encoding(path: Path, mine: str) -> None:
-    """Raise MirrorDamagedError where the application put a file with another text encoding in the database's place."""
+    """Raise MirrorDamagedError if the application replaced the database by a file with another text encoding."""
     with reading(path) as mirror:
         theirs = str(mirror.pragma("encoding"))
         empty = value(mirror, "SELECT 1 FROM sqlite_schema LIMIT 1") is None  # its encoding is not settled
@@ -94,7 +94,7 @@ def _must_share_encoding(path: Path, mine: str) -> None:
 
 
 def use_wal(path: Path) -> None:
-    """Put a mirror file into WAL mode."""
+    """Switch a mirror file to WAL mode."""
     connection = open_file(path)
     try:
         connection.pragma("journal_mode", "wal")
@@ -103,7 +103,7 @@ def use_wal(path: Path) -> None:
 
 
 def prepare(connection: apsw.Connection, schema: str = "mirror") -> None:
-    """Make our own tables in the mirror where they are missing."""
+    """Create our own tables in the mirror if they are missing."""
     execute = connection.execute
     execute(
         f"CREATE TABLE IF NOT EXISTS {schema}.{POSITION}"
@@ -120,7 +120,7 @@ def prepare(connection: apsw.Connection, schema: str = "mirror") -> None:
 
 
 def _prepare_own_facts(connection: apsw.Connection, schema: str) -> None:
-    """Make the columns of `OWN_FACTS` where they are missing; what an earlier version kept elsewhere comes along."""
+    """Add the columns of `OWN_FACTS` if they are missing, with the values that an earlier version kept elsewhere."""
     there = {
         name for (name,) in rows(connection, "SELECT name FROM pragma_table_info(?, ?)", (PRIVATE + "position", schema))
     }
@@ -150,14 +150,14 @@ def positions(connection: apsw.Connection, schema: str) -> dict[int, Position]:
 
 
 def unreadable(schema: str, why: str) -> DatabaseError:
-    """Return the error for a file whose own facts can't be read: a mirror is made from a snapshot then."""
+    """Return the error for a file whose facts can't be read; a snapshot then replaces a mirror."""
     if schema == "mirror":
         return MirrorDamagedError(f"the mirror's positions can't be read: {why}")
     return DatabaseError(f"the file's positions can't be read: {why}")
 
 
 def set_positions(connection: apsw.Connection, schema: str, moved: Mapping[int, Position]) -> None:
-    """Write positions into ``main`` or ``mirror``, within the transaction of the rows that they cover."""
+    """Write positions into ``main`` or ``mirror``, in the transaction of the rows that they cover."""
     names = ("seq", "resume", "created", "aborted", "newest")
     connection.executemany(
         f"INSERT INTO {schema}.{POSITION}(shard, {', '.join(names)}) VALUES (?, ?, ?, ?, ?, ?)"
@@ -170,7 +170,7 @@ def set_positions(connection: apsw.Connection, schema: str, moved: Mapping[int, 
 
 
 def set_database_positions(connection: apsw.Connection, moved: Mapping[int, Position]) -> None:
-    """Let the database note positions that its mirror has, in a transaction that writes both."""
+    """Record positions of the mirror in the database, in a transaction that writes both files."""
     set_positions(connection, "main", moved)
     connection.executemany(
         f"UPDATE mirror.{POSITION} SET noted = ? WHERE shard = ?", [(p.seq, p.shard) for p in moved.values()]
@@ -178,7 +178,7 @@ def set_database_positions(connection: apsw.Connection, moved: Mapping[int, Posi
 
 
 def went_back(connection: apsw.Connection) -> bool:
-    """Return whether the database notes less than its mirror knows it to note: a backup was put back meanwhile."""
+    """Return whether the database records less than ``noted`` in its mirror: a backup was put back meanwhile."""
     sql = (
         f"SELECT 1 FROM mirror.{POSITION} AS m LEFT JOIN main.{POSITION} AS d ON d.shard = m.shard"
         " WHERE coalesce(d.seq, 0) < m.noted"
@@ -187,7 +187,7 @@ def went_back(connection: apsw.Connection) -> bool:
 
 
 def note_equal(connection: apsw.Connection) -> None:
-    """Take note, in the mirror, of positions that both files have: a crash had come between their commits."""
+    """Set ``noted`` in the mirror for positions that both files have: a crash came between their commits."""
     connection.execute(
         f"UPDATE mirror.{POSITION} AS m SET noted = m.seq FROM main.{POSITION} AS d"
         " WHERE d.shard = m.shard AND d.seq = m.seq AND m.noted IS NOT m.seq"
@@ -195,22 +195,22 @@ def note_equal(connection: apsw.Connection) -> None:
 
 
 def forget_noted(connection: apsw.Connection, schema: str = "mirror") -> None:
-    """Let the database be only as far as it says itself; ``schema``: what the mirror is attached as."""
+    """Forget ``noted``, so that only the database's own record counts; ``schema``: as which the mirror is attached."""
     connection.execute(f"UPDATE {schema}.{POSITION} SET noted = -1")
 
 
 def set_settled(connection: apsw.Connection, upto: int | None, schema: str = "mirror") -> None:
-    """Note, in the mirror, up to which id of the database's log all is in it."""
+    """Set ``settled`` in the mirror, see `OWN_FACTS`."""
     connection.execute(f"UPDATE {schema}.{POSITION} SET settled = ?", (upto,))
 
 
 def settled(connection: apsw.Connection) -> int:
-    """Return what `set_settled` noted, 0 for nothing."""
+    """Return ``settled``, 0 if it was never set."""
     return int(value(connection, f"SELECT max(settled) FROM mirror.{POSITION} WHERE typeof(settled) = 'integer'") or 0)
 
 
 def forget_node(connection: apsw.Connection) -> None:
-    """Take what is one node's own affair out of a copy of its mirror, the connection's main file."""
+    """Remove node-private facts from a copy of a mirror, the connection's main file."""
     prepare(connection, "main")
     connection.execute(f"UPDATE main.{TABLES} SET id = NULL")
     connection.execute(f"UPDATE main.{POSITION} SET {', '.join(f'{name} = NULL' for name in OWN_FACTS)}")
@@ -220,9 +220,9 @@ def forget_node(connection: apsw.Connection) -> None:
 def merged_positions(connection: apsw.Connection, mirror: str = "mirror") -> dict[int, Position]:
     """Return how far the database is merged, by shard; ``mirror``: the schema that its mirror is attached as.
 
-    What brought the database no row moved the mirror's positions alone. So where the database notes what its mirror
-    knows it to note, it is as far as the mirror; where it does not, a crash or a restored backup came in between, and
-    its own note counts.
+    A change set that brought the database no row moved only the mirror's positions. So if the database records what
+    ``noted`` says, it is as far as the mirror. If not, a crash or a restored backup came in between, and the database's
+    own record counts.
     """
     own = positions(connection, "main")
     if not get_state(connection, "main", "joined"):
@@ -234,7 +234,7 @@ def merged_positions(connection: apsw.Connection, mirror: str = "mirror") -> dic
 
 
 def get_state(connection: apsw.Connection, schema: str, name: str) -> Any:
-    """Return a fact of ``main`` or ``mirror``, None when it isn't there."""
+    """Return a fact of ``main`` or ``mirror``, None if it is missing."""
     return value(connection, f"SELECT value FROM {schema}.{STATE} WHERE name = ?", (name,))
 
 
@@ -244,13 +244,13 @@ def set_state(connection: apsw.Connection, schema: str, name: str, new: str | by
 
 
 def unwritable_before(connection: apsw.Connection) -> set[str]:
-    """Return the tables that this process could not write, or that did not join since it can."""
+    """Return the tables that this process could not write, or that have not joined since it can."""
     names = str(get_state(connection, "main", UNWRITABLE) or "")
     return set(names.split("\0")) if names else set()  # no name of SQLite's holds NUL
 
 
 def remember_unwritable(connection: apsw.Connection, names: Collection[str]) -> None:
-    """Write down what `unwritable_before` returns next time, within a transaction."""
+    """Store the next result of `unwritable_before`, within a transaction."""
     if unwritable_before(connection) != set(names):
         set_state(connection, "main", UNWRITABLE, "\0".join(sorted(names)))
 
@@ -261,12 +261,12 @@ def held_rows(connection: apsw.Connection) -> int:
 
 
 def table_ids(connection: apsw.Connection) -> dict[str, int | None]:
-    """Return the tables of the mirror by name, with the id in the log of those that the database has too; `DROPPED`
-    where it had one, None where it never did.
+    """Return the tables of the mirror by name, with the log's id of those that the database has, too; `DROPPED`
+    if the database dropped it, None if it never had it.
     """
     return dict(rows(connection, f"SELECT name, id FROM mirror.{TABLES}"))
 
 
 def set_table_id(connection: apsw.Connection, name: str, number: int | None) -> None:
-    """Remember a table of the mirror; ``number``: see `table_ids`."""
+    """Record a table of the mirror; ``number``: see `table_ids`."""
     connection.execute(f"INSERT OR REPLACE INTO mirror.{TABLES} VALUES (?, ?)", (name, number))

@@ -1,6 +1,6 @@
-"""The lineage of database and mirror: positions, their epoch, and what identifies their stream.
+"""The lineage of database and mirror: positions, their epoch, and the identity of their streams.
 
-Invariant: epoch and ancestors are in the file of the positions, and are written in the same transaction.
+Invariant: epoch and ancestors are in the same file as the positions, and change in the same transaction.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from harmonylite.foreign import Codec, Line, StreamEnds
 from harmonylite.model import Position
 
 LIMBO = "database-"
-"""Name of a history that only one node knows: its mirror was made from its database."""
+"""Name of an epoch that only one node knows: its mirror was made from its database."""
 HISTORY = "history"
 PAST = "past"
 
@@ -40,7 +40,7 @@ def read_lineage(connection: apsw.Connection, schema: str) -> Lineage:
 
 
 def database_lineage(connection: apsw.Connection, mirror_as: str = "mirror") -> Lineage:
-    """Return the database's lineage, with what its mirror, schema ``mirror_as``, knows of it."""
+    """Return the database's lineage, with the positions of `mirror_file.merged_positions`."""
     own = read_lineage(connection, "main")
     if own.history != history_of(connection, mirror_as):
         return own
@@ -48,49 +48,49 @@ def database_lineage(connection: apsw.Connection, mirror_as: str = "mirror") -> 
 
 
 def history_of(connection: apsw.Connection, schema: str) -> str:
-    """Return the name of the history that ``main`` or ``mirror`` belongs to."""
+    """Return the name of the epoch (stored as history) of ``main`` or ``mirror``."""
     return mirror_file.get_state(connection, schema, HISTORY) or ""
 
 
 def shards_ahead(one: Lineage, other: Lineage) -> set[int]:
-    """Return the shards on which ``one`` is further than ``other``; a shard without folds has no position."""
+    """Return the shards in which ``one`` is ahead of ``other``; a shard without folds has no position."""
     return {s for s, p in one.positions.items() if p.seq > other.positions.get(s, Position(s)).seq}
 
 
 def mirror_is_behind(connection: apsw.Connection) -> bool:
-    """Return whether the database holds more than the mirror, as a crash between their commits leaves them."""
+    """Return whether the database holds more than the mirror, as after a crash between their commits."""
     return bool(shards_ahead(database_lineage(connection), read_lineage(connection, "mirror")))
 
 
 def is_older(connection: apsw.Connection) -> bool:
-    """Return whether the database may be older than what its node knew: it is behind its mirror, as a backup is that
-    was put back, or the mirror is yet to be made.
+    """Return whether the database may be older than what its node knew: it is behind its mirror, like a restored
+    backup, or there is no mirror yet.
     """
     there = mirror_file.get_state(connection, "mirror", "whole")
     return not there or drift(database_lineage(connection), read_lineage(connection, "mirror")) == "behind"
 
 
 def have_diverged(connection: apsw.Connection) -> bool:
-    """Return whether the database belongs to another mirror: that was lost, or was exchanged since the database was
-    copied, which is restored now. What the database lacks it may then never have known.
+    """Return whether the database belongs to another mirror, which was lost, or replaced after the copy of the database
+    was made that is now restored. A row that the database lacks may then be one that it never had.
     """
     one, other = (mirror_file.get_state(connection, schema, mirror_file.PAIR) for schema in ("main", "mirror"))
     return bool(one != other)
 
 
 def write_history(connection: apsw.Connection, schema: str, lineage: Lineage) -> None:
-    """Write the history's name and past into ``main`` or ``mirror``; in the transaction of the positions."""
+    """Write epoch and ancestors into ``main`` or ``mirror``, in the transaction of the positions."""
     mirror_file.set_state(connection, schema, HISTORY, lineage.history)
     past = {name: dict(left) for name, left in lineage.past.items()}
     mirror_file.set_state(connection, schema, PAST, PAST_CODEC.encode(past).decode())
 
 
 def begin_epoch(connection: apsw.Connection, lineage: Lineage) -> None:
-    """Make ``main``, a copy of a mirror, the beginning of the history in ``lineage``; in a transaction.
+    """Make ``main``, a copy of a mirror, the start of the epoch in ``lineage``; in a transaction.
 
-    What is remembered of change sets up to there keeps its numbers: the stream holds it, or has forgotten it. What came
-    after that no stream holds, and its numbers will be others'; it goes below all numbers that there are. So does all
-    of it where the history is back in an older stream: the numbers are not that one's.
+    Remembered change sets up to there keep their numbers: the stream holds them, or has deleted them. No stream holds
+    the later ones, and other messages will get their numbers, so they move below all present numbers. If the epoch is
+    back in an older stream, all move, because the numbers are not of that stream.
     """
     recent = RECENT.replace("mirror.", "main.", 1)
     for shard, position in lineage.positions.items():
@@ -104,19 +104,19 @@ def begin_epoch(connection: apsw.Connection, lineage: Lineage) -> None:
 
 
 def folded_seqs(connection: apsw.Connection, shard: int) -> list[int]:
-    """Return the last sequences of the change sets that the mirror remembers of a shard, oldest first."""
+    """Return the last sequences of a shard's remembered change sets, oldest first."""
     found = rows(connection, f"SELECT seq FROM {RECENT} WHERE shard = ? ORDER BY seq", (shard,))
     return [seq for (seq,) in found]
 
 
 def folded_set(connection: apsw.Connection, shard: int, seq: int) -> tuple[str, list[bytes]]:
-    """Return writer and blocks of a change set that `folded_seqs` named; no blocks where it was a large one."""
+    """Return writer and blocks of a change set of `folded_seqs`; no blocks for a large one."""
     node, blob = rows(connection, f"SELECT node, blocks FROM {RECENT} WHERE shard = ? AND seq = ?", (shard, seq))[0]
     return str(node), [body for body, _ in kept_blocks(blob)]
 
 
 def rewind(connection: apsw.Connection, shard: int, end: int) -> None:
-    """Set the positions of database and mirror back to ``end`` of a shard: nothing after it changed a row."""
+    """Set the positions of database and mirror back to ``end`` of a shard; no later message changed a row."""
     with transaction(connection, "set the positions to the stream's end"):
         for schema in ("main", "mirror"):
             position = mirror_file.positions(connection, schema).get(shard)
@@ -128,7 +128,7 @@ def rewind(connection: apsw.Connection, shard: int, end: int) -> None:
 
 
 def enter(connection: apsw.Connection, history: str, created: Mapping[int, str]) -> None:
-    """Let database and mirror, at the same positions, continue in epoch ``history`` and in the streams made at
+    """Move database and mirror, at the same positions, to epoch ``history`` and to the streams created at
     ``created``.
     """
     with transaction(connection, f"continue in epoch {history}"):

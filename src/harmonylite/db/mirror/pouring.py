@@ -1,7 +1,6 @@
-"""Pour the rows of a table into another one of another shape, the same way into a database and into its mirror.
+"""Copy the rows of a table into one of another shape, the same way in a database and in its mirror.
 
-Invariant: a value keeps its column, also under another name; what a row does not have is filled in from the definition
-alone.
+Invariant: a value keeps its column, also under another name; missing values come from the definition alone.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from harmonylite.schema.table_text import Moves, kept_columns
 
 
 def known_pairs(before: TableShape, after: TableShape, noted: Moves) -> list[tuple[str, str]]:
-    """Return old and new names of the columns whose values stay, ``noted`` by their writer."""
+    """Return old and new names of the columns that keep their values, as ``noted`` by their writer."""
     old, new = ([c.name for c in shape.columns if not c.pseudo] for shape in (before, after))
     pairs = kept_columns(noted, old, new)
     if before.rowid and after.rowid and not after.integer_key:
@@ -33,10 +32,10 @@ def pour(
     schema: str = "mirror",
     verb: str = "INSERT OR REPLACE",
 ) -> bool:
-    """Copy the rows of the old table ``aside`` into the new one; ``pairs``: old and new names of what they keep.
+    """Copy the rows of the old table ``aside`` into the new one; ``pairs``: old and new names of the kept columns.
 
-    A row whose key is not known, or holds NULL where it may not, has no place there: what the database has is new then.
-    False: no row has a place, for the key is a new one.
+    A row whose key is unknown, or has a forbidden NULL, can't be copied: the database's row is then a new one. Returns
+    False if no row can be copied, because the key is new.
     """
     given = {new: f"a.{quote(old)}" for old, new in pairs}
     keys = [column for column in shape.keys if column.pseudo != "null"]
@@ -51,7 +50,7 @@ def pour(
         into, out = f"{into}, {quote(shape.rowid)}", f"{out}, {given[shape.rowid]}"
     real = [column for column in keys if not column.pseudo]
     known = " AND ".join(f"{given[column.name]} IS NOT NULL" for column in real if column.not_null or not shape.rowid)
-    # where a new unique index has no room for two of the rows, the same one stays on every node
+    # if two rows violate a new unique index, the same one stays on every node
     order = ", ".join(f"{given[column.name]} COLLATE BINARY" for column in real if shape.unique)
     connection.execute(
         f"{verb} INTO {schema}.{quote(shape.name)}({into}) SELECT {out} FROM {aside} AS a"
@@ -61,7 +60,7 @@ def pour(
 
 
 def _filled(column: Column, expression: str) -> str:
-    """Return an older value where there must be one now and its table's writer has given each row one."""
+    """Return an older value, with a filler for NULL in a NOT NULL column; the writer sends each row's own value."""
     if column.key >= 0 or not column.not_null or column.defaulted:
         return expression
     return f"ifnull({expression}, {FILLERS[column.affinity]})"

@@ -1,10 +1,10 @@
-"""What change sets of an older schema mean under the database's of today.
+"""The meaning of change sets of an older schema under the database's present one.
 
-A change set names tables and columns as its writer's database had them. What was renamed here since is found under its
-new name. A column that went is left out of the rows, for nothing here holds it any more. A table that went is folded
-into the mirror's, which stays: when it comes back, its rows do.
+A change set names tables and columns as its writer's database had them. Tables and columns that were renamed here since
+are found under their new names. Values of a dropped column are ignored. Rows of a dropped table are folded into the
+mirror's table, which stays: when the table comes back, so do its rows.
 
-Invariant: a name that the database has (again) means what the database says.
+Invariant: a name that the database has (again) means the database's object.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Named:
-    """The tables that change sets name, whatever they were called when they were captured.
+    """The tables that change sets name, whatever their names were at the capture.
 
-    Lives for one transaction: scratch tables that it makes for a table that went would not outlive one that is undone.
-    ``tables``: those that the database has. ``placeless``: sentences on new rows that have no place under today's key.
-    ``moved``: the numbers that the fold under way gave rows of a change set, see `harmonylite.changes.renumbering`.
-    ``made_again``: names of tables of which this database has the older one, whose drop waits; read before the fold's
-    transaction, which could not write any more if the application commits after its first read of the database.
-    ``numbers``: by which number in the log the database knows a table that the stream calls so (in small letters).
+    Lives for one transaction, because a rollback removes the scratch tables that it creates for a dropped table.
+    ``tables``: those of the database. ``placeless``: sentences on new rows that have no place under the present key.
+    ``moved``: the numbers that the current fold gave rows of a change set, see `harmonylite.changes.renumbering`.
+    ``made_again``: names of tables of which this database has the older one, whose drop waits. They are read before the
+    fold's transaction, which could not write any more if the application commits after its first read of the database.
+    ``numbers``: the log's number of each table, by the stream's name in lower case.
     """
 
     connection: apsw.Connection
@@ -67,14 +67,14 @@ class Named:
         return table or self._others.get(name)
 
     def meant(self, fragment: Fragment, part: TableBlock) -> TableBlock | None:
-        """Return a part under the name that its table has now; None where that was dropped after it was written, or
-        before it came.
+        """Return a part under its table's present name; None if the table was dropped after the part was written, or
+        before it arrived.
         """
         if not self.anything_gone or not fragment.base:
             return self._carrying(part, part.table)
         name, seq = part.table, fragment.base.get(fragment.shard, 0)
         while True:
-            # a writer that made such a change, too, means by the name what it made of it
+            # a writer that made such a change, too, means its own result by the name
             found = rows(
                 self.connection,
                 f"SELECT seq, now FROM mirror.{GONE} AS g WHERE name = ?1 AND shard = ?2 AND seq > ?3 AND seq < ?4"
@@ -101,21 +101,21 @@ class Named:
             name = now
 
     def _carrying(self, part: TableBlock, name: str) -> TableBlock | None:
-        """Return a part of the table that the stream calls ``name`` under the name that the database gave it since.
+        """Return a part of the table that the stream calls ``name`` under the database's present name for it.
 
-        None where the database dropped that one and made another one of its name; it is still to say so.
+        None if the database dropped that table and created another one of its name, and has yet to send that.
         """
         number, table = self.numbers.get(folded(name), 0), self.get(name)
         if number and table is not None and table.id != number and table.shape.name in self.tables:
             here = next((each for each in self.tables.values() if each.id == number), None)
             if here is not None:
                 return replace_name(part, here.shape.name)
-            if table.id in self.numbers.values():  # else a migration made the same table again
+            if table.id in self.numbers.values():  # else a migration rebuilt the same table
                 return None
         return part if name == part.table else replace_name(part, name)
 
     def _dropped(self, name: str, fragment: Fragment) -> bool:
-        """Return whether a table was dropped that a writer which waits has still."""
+        """Return whether a table was dropped that a writer with a waiting change still has."""
         sql = f"SELECT 1 FROM mirror.{GONE} WHERE name = ? AND shard = ? AND seq < ? AND history = ? AND now IS NULL"
         return (
             value(self.connection, sql, (folded(name), fragment.shard, fragment.seq, history(self.connection)))
@@ -124,7 +124,7 @@ class Named:
 
     @cached_property
     def anything_gone(self) -> bool:
-        """Return whether any name means another table than it once did."""
+        """Return whether any name means another table than before."""
         return value(self.connection, f"SELECT 1 FROM mirror.{GONE} LIMIT 1") is not None
 
     @cached_property
@@ -133,12 +133,12 @@ class Named:
         return value(self.connection, f"SELECT 1 FROM mirror.{FORMER} WHERE now = ? LIMIT 1", (AGAIN,)) is not None
 
     def is_gone(self, name: str) -> bool:
-        """Return whether the mirror alone has the table that a change set calls ``name``."""
+        """Return whether only the mirror has the table that a change set calls ``name``."""
         table = self.get(name)
         return table is not None and table.shape.name not in self.tables
 
     def widened(self, table: TrackedTable, columns: Sequence[str]) -> TrackedTable:
-        """Return a table that went with more columns: others have migrated it, and nothing here is in the way."""
+        """Return a table of the mirror alone with more columns: other nodes have migrated it."""
         name = table.shape.name
         strict = rows(
             self.connection, "SELECT strict FROM pragma_table_list WHERE schema = 'mirror' AND name = ?", (name,)
@@ -176,7 +176,7 @@ class Named:
         return self.get(found[0][0]) if found else None
 
     def unsure(self, table: TrackedTable, column: str) -> bool:
-        """Return whether ``column`` may be one that went, or that has another name now."""
+        """Return whether ``column`` was either dropped or renamed."""
         return self._former(table.shape.name).get(column) == UNSURE
 
     def _former(self, table: str) -> dict[str, str | None]:
@@ -185,12 +185,12 @@ class Named:
         return self._columns[table]
 
     def renumber(self, change_set: ChangeSetId, table: TrackedTable, taken: Mapping[int, int]) -> None:
-        """Remember the new numbers of rows of ``change_set``; what is under the old ones is merged."""
+        """Record the new numbers of rows of ``change_set``; rows under the old ones are merged, too."""
         self.moved.setdefault(change_set, {}).setdefault(table.shape.name, {}).update(taken)
         self._touch(table, [[old] for old in taken])
 
     def numbered(self, change_set: ChangeSetId, table: TrackedTable, part: TableBlock) -> TableBlock:
-        """Return ``part`` of ``change_set`` with the new numbers of what it refers to."""
+        """Return ``part`` of ``change_set`` with the new numbers of the rows that it refers to."""
         moved = self.moved.get(change_set)
         if not moved:
             return part
@@ -207,15 +207,15 @@ class Named:
         )
 
     def log_placeless(self) -> None:
-        """Log what was left out of change sets of a transaction that is committed now."""
+        """Log which rows were left out, once their transaction is committed."""
         for sentence in self.placeless:
             log.warning("%s", sentence)
 
     def as_here(self, table: TrackedTable, part: TableBlock) -> TableBlock:
-        """Return what ``part``, whose rows are as wide as its columns, says of ``table`` with today's columns and key.
+        """Return ``part``, whose rows are as wide as its columns, with the present columns and key of ``table``.
 
-        A column that is not known stays as it is, and so does a key that does not lead to today's. A row of which
-        nothing is left to update stays, with no column.
+        An unknown column stays unchanged, and so does a key that doesn't lead to the present one. An updated row
+        without remaining columns stays, with none.
         """
         named = self._under_names_of_today(table, part)
         return rekeyed(table.shape, named) or named
@@ -227,11 +227,13 @@ class Named:
             return part
         here = {folded(name): name for name in shape.names}
         now: dict[str, str | None] = {name: at for name, at in self._former(shape.name).items() if at != UNSURE}
-        for again in [name for name, at in now.items() if at == AGAIN]:  # the stream means the column that had it
+        for again in [
+            name for name, at in now.items() if at == AGAIN
+        ]:  # the stream means the former column of that name
             now[again] = None
             here.pop(folded(again), None)
         names = [here.get(folded(column), now.get(column, column)) for column in part.columns]
-        # A writer that has a column by the new name, too, means that one.
+        # A writer that also has a column of the new name means that one.
         kept = [i for i, n in enumerate(names) if n is not None and (n == part.columns[i] or n not in part.columns)]
         if any(i not in kept for i in range(part.keys)):
             return part
@@ -248,10 +250,10 @@ class Named:
 
 @dataclass(frozen=True)
 class Own:
-    """What ``fragments``, change sets of this node, say of the database's tables, in today's names.
+    """The parts of ``fragments``, change sets of this node, for the database's tables, under present names.
 
-    What names a column that nothing is known of is left out: a mirror that was taken over may not know it.
-    Each iteration reads it again: there may be more of it than memory should hold.
+    A part with an unknown column is left out: an adopted mirror may not know it. Each iteration decodes the parts
+    again, because they may exceed memory.
     """
 
     named: Named
@@ -275,7 +277,7 @@ def replace_name(part: TableBlock, name: str) -> TableBlock:
 
 
 def _without(group: Updates, kept: Sequence[int], images: list[list[object]]) -> Updates:
-    """Return updates of which only the columns ``kept`` are left, ``images`` cut to them; they may have none."""
+    """Return updates with only the columns ``kept``, of which ``images`` consist; none may be left."""
     left = [n for n, i in enumerate(group.changed) if i in kept]
     old = [[row[n] for n in left] for row in group.old]
     return Updates([kept.index(group.changed[n]) for n in left], images, old)

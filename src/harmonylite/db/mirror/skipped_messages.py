@@ -1,6 +1,6 @@
-"""The messages that a mirror lacks, kept in it.
+"""The messages that a mirror lacks, recorded in it.
 
-Invariant: an entry is committed before the position moves past its message, so a restart leaves the same message out.
+Invariant: an entry is committed before the position moves past its message, so a restart skips the same message.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ SKIPPED = quote(PRIVATE + "skipped")
 
 
 def prepare(connection: apsw.Connection, schema: str) -> None:
-    """Make the table where it is missing."""
+    """Create the table if it is missing."""
     connection.execute(
         f"CREATE TABLE IF NOT EXISTS {schema}.{SKIPPED}"
         "(shard INTEGER, seq INTEGER, created TEXT, what BLOB NOT NULL, PRIMARY KEY(shard, seq, created))"
@@ -27,7 +27,7 @@ def prepare(connection: apsw.Connection, schema: str) -> None:
 
 
 def left_out(connection: apsw.Connection) -> list[LeftOut]:
-    """Return what the mirror lacks, in the order of shards and sequences; what can't be read says nothing."""
+    """Return what the mirror lacks, in the order of shards and sequences; unreadable entries are ignored."""
     found = []
     for (what,) in rows(connection, f"SELECT what FROM mirror.{SKIPPED} ORDER BY shard, seq, created"):
         with suppress(ForeignError):
@@ -45,7 +45,7 @@ def remember(connection: apsw.Connection, entries: Iterable[LeftOut]) -> None:
 
 
 def forget(connection: apsw.Connection, entries: Iterable[LeftOut]) -> None:
-    """Take entries away: the mirror lacks their messages no more."""
+    """Remove entries: the mirror now has their messages."""
     with transaction(connection, "forget what was left out"):
         connection.executemany(
             f"DELETE FROM mirror.{SKIPPED} WHERE shard = ? AND seq = ? AND created = ?",

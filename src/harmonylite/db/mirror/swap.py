@@ -1,9 +1,9 @@
 """Swap the mirror file under an open replica.
 
-Invariant: the old mirror is in its place until the new one's rows are committed to the database; after a crash midway
-the old one is still there, and the swap can be repeated. The file is exchanged only while no other process has it open:
-a connection that outlived the exchange would share the new file's ``-shm`` and ``-wal``, and checkpoint it into the old
-one when it closes. So `Readers` counts copies and digests, which read it on threads of their own.
+Invariant: the old mirror stays in place until the new one's rows are committed to the database; after a crash midway
+the old one is still there, and the swap can be repeated. The file is replaced only while nothing else has it open: a
+connection that survived the swap would share the new file's ``-shm`` and ``-wal``, and checkpoint it into the old one
+when it closes. So `Readers` counts copies and digests, which read the mirror on separate threads.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ def exchanged(
 ) -> Iterator[None]:
     """Attach ``incoming`` as ``mirror``, and the mirror ``current`` as ``base``, while the block runs.
 
-    When it ends well, ``incoming`` takes the place of ``current``. Raises DatabaseBusyError while another process reads
-    the mirror.
+    If the block succeeds, ``incoming`` replaces ``current``. Raises DatabaseBusyError while another process reads the
+    mirror.
     """
     mirror_file.use_wal(incoming)
     with readers.alone():
@@ -60,14 +60,14 @@ def exchanged(
             try:
                 attach_again()
             except (DatabaseError, apsw.Error) as error:
-                # Nothing can be done on a connection without a mirror: the files are opened again.
+                # A connection without a mirror is useless: the files are opened again.
                 raise MirrorDamagedError(f"the mirror {current} can't be attached again: {error}") from error
 
 
 def must_share_encoding(connection: apsw.Connection, database: Path, incoming: Path) -> None:
-    """Raise EncodingError where the mirror file ``incoming`` keeps its text in another encoding than ``database``.
+    """Raise EncodingError if the mirror file ``incoming`` has another text encoding than ``database``.
 
-    SQLite refuses to attach it then (SQLite: lang_attach), UTF-16le to UTF-16be, too.
+    SQLite then refuses to attach it (SQLite: lang_attach), also UTF-16le to UTF-16be.
     """
     with reading(incoming) as other:
         mine, theirs = str(connection.pragma("encoding")), str(other.pragma("encoding"))
@@ -78,10 +78,8 @@ def must_share_encoding(connection: apsw.Connection, database: Path, incoming: P
 def must_fit(connection: apsw.Connection, rules: TableRules, incoming: Path, *, whole: bool = False) -> dict[str, str]:
     """Return sentences on the columns of the mirror file ``incoming`` that have another affinity than here.
 
-    Raise SchemaWaitError where it has a column that this database's table lacks and never had, or, ``whole``, lacks a
-    column that is here.
-
-    A mirror follows its database's schema: the column's values would be lost, also once a migration adds it.
+    Raises SchemaWaitError if it has a column that this database's table never had, or, ``whole``, lacks a column of
+    this database: a mirror follows its database's schema, so it would lose that column's values.
     """
     attach(connection, incoming, "incoming", read_only=True)
     try:
@@ -95,7 +93,7 @@ def must_fit(connection: apsw.Connection, rules: TableRules, incoming: Path, *, 
         for name, theirs in there.items():
             here = mine.get(folded(name))
             gone = gone_columns(connection, here.name) if here is not None else set(theirs.names)
-            if sent is not None:  # what its own database had not sent yet, the stream has no values of
+            if sent is not None:  # the stream has no values of columns that its own database had not sent yet
                 gone |= {column for column in theirs.names if folded(column) not in sent.get(folded(name), ())}
             lost = [column for column in table_shapes.lost(theirs, here) if column not in gone]
             if lost:
@@ -107,7 +105,7 @@ def must_fit(connection: apsw.Connection, rules: TableRules, incoming: Path, *, 
 
 
 def _sent(connection: apsw.Connection) -> dict[str, set[str]] | None:
-    """Return the columns, by table, that the stream knows of an attached mirror's database; None: it doesn't say."""
+    """Return the columns, by table, that the stream knows of an attached mirror's database; None: that is unknown."""
     if not is_remembered(connection, "incoming"):
         return None
     captured = captured_there(connection, "incoming")
@@ -115,7 +113,7 @@ def _sent(connection: apsw.Connection) -> dict[str, set[str]] | None:
 
 
 def _unlike(mine: Mapping[str, TableShape], there: Iterable[TableShape]) -> dict[str, str]:
-    """Return, by table and column, which affinities differ between this database and a snapshot."""
+    """Return the affinities that differ between this database and a snapshot, by table and column."""
     found = {}
     for theirs in there:
         shape = mine.get(folded(theirs.name))
@@ -138,7 +136,7 @@ class Readers:
         self._count = 0
 
     def enter(self) -> None:
-        """Begin to read; raises DatabaseBusyError while the file is exchanged."""
+        """Begin to read; raises DatabaseBusyError during a swap."""
         with self._lock:
             if self._count < 0:
                 raise DatabaseBusyError("the mirror is being exchanged")
@@ -151,7 +149,7 @@ class Readers:
 
     @contextmanager
     def reading(self) -> Iterator[None]:
-        """Read while the block runs; raises DatabaseBusyError while the file is exchanged."""
+        """Read while the block runs; raises DatabaseBusyError during a swap."""
         self.enter()
         try:
             yield

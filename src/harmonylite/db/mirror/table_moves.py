@@ -1,7 +1,7 @@
-"""What becomes of the mirror's tables, and of the names of tables, when schema changes of the stream are made.
+"""Effects of the stream's schema changes on the mirror's tables and on the names of tables.
 
-Invariant: what the mirror's shape can't show by itself (columns that have another name, tables that went) is written
-down in the transaction that changes the database, and used when the mirror follows.
+Invariant: changes that the mirror's shape can't show (renamed columns, dropped tables) are recorded in the transaction
+that changes the database, and used when the mirror follows.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from harmonylite.schema.table_text import Moves
 from harmonylite.wire import decode_value, encode_value
 
 NOTED = "moves"
-"""The fact of the database that holds what was noted of columns and the mirror doesn't have yet."""
+"""The fact of the database with recorded column changes that the mirror has not applied yet."""
 
 
 def noted_moves(connection: apsw.Connection) -> dict[str, dict[str, str | None]]:
-    """Return what was noted of columns, by table, that the mirror's tables don't have yet."""
+    """Return the recorded column changes, by table, that the mirror has not applied yet."""
     if value(connection, "SELECT 1 FROM main.sqlite_schema WHERE name = '__harmonylite__state'") is None:
         return {}
     blob = mirror_file.get_state(connection, "main", NOTED)
@@ -36,7 +36,7 @@ def noted_moves(connection: apsw.Connection) -> dict[str, dict[str, str | None]]
 
 
 def note(connection: apsw.Connection, table: str, moves: Moves) -> None:
-    """Write down what became of a table's columns; the transaction writes the database."""
+    """Record the changes of a table's columns; the transaction writes the database."""
     noted = noted_moves(connection)
     before = noted.get(table, {})
     later = {name: None if now is None else moves.get(now, now) for name, now in before.items()}
@@ -46,18 +46,18 @@ def note(connection: apsw.Connection, table: str, moves: Moves) -> None:
 
 
 def forget_noted(connection: apsw.Connection) -> None:
-    """The mirror's tables have what was noted; the transaction writes the database."""
+    """Forget the record, once the mirror has applied it; the transaction writes the database."""
     if mirror_file.get_state(connection, "main", NOTED) is not None:
         mirror_file.set_state(connection, "main", NOTED, None)
 
 
 def number_of(connection: apsw.Connection, table: str) -> int:
-    """Return the number in the log of a table of the database, 0 where it carries none of our triggers."""
+    """Return the number in the log of a table of the database, 0 if it has none of our triggers."""
     return next((n for n, name in trigger_tables(connection).items() if folded(name) == folded(table)), 0)
 
 
 def name_now(connection: apsw.Connection, name: str) -> str:
-    """Return what a table that was called ``name`` is called in the database, "" where none was."""
+    """Return the database's present name of the table that was called ``name``, "" if there is none."""
     sql = f"SELECT now FROM mirror.{former_names.FORMER} WHERE tbl = ? AND name = ?"
     now = value(connection, sql, (former_names.TABLES, name))
     there = "SELECT name FROM main.sqlite_schema WHERE type = 'table' AND lower(name) = lower(?)"
@@ -67,7 +67,7 @@ def name_now(connection: apsw.Connection, name: str) -> str:
 def resolved(
     connection: apsw.Connection, table: str, moves: dict[str, str | None], mine: str, new: str
 ) -> dict[str, str | None]:
-    """Return ``moves`` with the names that columns have here by now, where they are neither here as noted nor new."""
+    """Return ``moves`` with the columns' present names here, if they are neither the recorded ones nor new."""
     here, theirs = columns_of(mine), columns_of(new)
     found: dict[str, str | None] = {}
     known = {folded(k): v for k, v in former_names.renamed_columns(connection, table).items()}
@@ -86,7 +86,7 @@ def resolved(
 
 
 def any_pending(connection: apsw.Connection, name: str) -> bool:
-    """Return whether a table of the database has rows that were never sent; deletions under way lose nothing."""
+    """Return whether a table of the database has rows that were never sent; deletes in flight don't count."""
     shape, _ = find_shape(connection, name)
     there = "SELECT 1 FROM mirror.sqlite_schema WHERE type = 'table' AND name = ?"
     if shape is None or value(connection, there, (shape.name,)) is None:
@@ -95,9 +95,9 @@ def any_pending(connection: apsw.Connection, name: str) -> bool:
 
 
 def drop_from_mirror(connection: apsw.Connection, name: str, at: Mapping[int, int], node: str) -> None:
-    """Take a table's rows out of the mirror: it was dropped at ``at`` in the order.
+    """Delete a table's rows from the mirror: it was dropped at ``at`` in the order.
 
-    What has its name here is a new table, of which everything is to be sent. The transaction writes both files.
+    A table of that name here is a new one, of which all rows must be sent. The transaction writes both files.
     """
     there = value(
         connection, "SELECT name FROM mirror.sqlite_schema WHERE type = 'table' AND lower(name) = lower(?)", (name,)
@@ -117,10 +117,10 @@ def drop_from_mirror(connection: apsw.Connection, name: str, at: Mapping[int, in
 
 
 def rename_in_history(connection: apsw.Connection, old: str, new: str, at: Mapping[int, int], node: str) -> None:
-    """Write down that a table is called otherwise from ``at`` in the order on."""
+    """Record that a table has another name from ``at`` in the order on."""
     former_names.name_gone(connection, old, at, node, new)
 
 
 def made_twice(connection: apsw.Connection, old: str | None, new: str, base: Mapping[int, int]) -> bool:
-    """Return whether a rename whose writer knew the order up to ``base`` was made elsewhere, too, and came first."""
+    """Return whether another node's equal rename came before this one, whose writer knew the order up to ``base``."""
     return old is not None and former_names.renamed_since(connection, old, new, base)

@@ -1,7 +1,7 @@
 """Keep the shapes of the mirror's tables in step with the database's.
 
-Invariant: a change of shape alone makes no row traffic: values stay with their column, also under another name. Where
-that can't be known, the table is noted, and compared whole.
+Invariant: a change of shape alone publishes no row: values keep their column, also under another name. If that is
+uncertain, the table is marked, and compared whole.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from harmonylite.schema.sql import PRIVATE, quote
 from harmonylite.schema.table_text import Moves
 
 UNLIKE = "unlike"
-"""The fact of the mirror that holds which tables are to be compared whole."""
+"""The fact of the mirror with the tables that must be compared whole."""
 
 
 def conforming(connection: apsw.Connection, shapes: Iterable[TableShape]) -> set[str]:
-    """Return the tables that have their shape in the mirror already: `conform` would change nothing of them."""
+    """Return the tables whose shape the mirror has already: `conform` would not change them."""
     listed = rows(connection, "SELECT type, tbl_name, sql FROM mirror.sqlite_schema WHERE sql IS NOT NULL")
     tables = {name: sql for kind, name, sql in listed if kind == "table"}
     indexes: dict[str, set[str]] = {}
@@ -51,11 +51,10 @@ def conforming(connection: apsw.Connection, shapes: Iterable[TableShape]) -> set
 def conform(
     connection: apsw.Connection, shape: TableShape, noted: Moves | None = None, *, by_values: bool = False
 ) -> bool:
-    """Give the mirror's table the shape of the database's; True when it is a new, empty table.
+    """Give the mirror's table the shape of the database's; True if it is a new, empty table.
 
-    Values stay under their column's name. What has another name is ``noted``; where it is not, a column whose name
-    alone changed is known by its place, unless the rows say otherwise, and ``by_values`` wherever it is. The caller
-    holds a transaction.
+    Values keep their column's name. Renames are ``noted``; otherwise a column whose name alone changed is recognized
+    by its place, unless the rows contradict, and with ``by_values`` at any place. The caller holds a transaction.
     """
     execute = connection.execute
     old_sql = value(connection, "SELECT sql FROM mirror.sqlite_schema WHERE type = 'table' AND name = ?", (shape.name,))
@@ -107,7 +106,7 @@ def conform(
 
 
 def _may_differ(before: TableShape, after: TableShape, pairs: Sequence[tuple[str, str]]) -> bool:
-    """Return whether a column that came may hold what one that went held: no row was logged for it."""
+    """Return whether a new column may hold a dropped one's values, without a logged row."""
     kept, came = {old for old, _ in pairs}, {new for _, new in pairs}
     return any(not c.pseudo and c.name not in kept for c in before.columns) and any(
         not c.pseudo and c.name not in came for c in after.columns
@@ -115,13 +114,13 @@ def _may_differ(before: TableShape, after: TableShape, pairs: Sequence[tuple[str
 
 
 def unlike(connection: apsw.Connection) -> set[str]:
-    """Return the tables that are to be compared whole: database and mirror may differ where the log says nothing."""
+    """Return the tables that must be compared whole: database and mirror may differ without a log entry."""
     names = str(get_state(connection, "mirror", UNLIKE) or "")
     return set(names.split("\0")) if names else set()
 
 
 def set_unlike(connection: apsw.Connection, names: Collection[str]) -> None:
-    """Write which tables are to be compared whole."""
+    """Store which tables must be compared whole."""
     if unlike(connection) != set(names):
         set_state(connection, "mirror", UNLIKE, "\0".join(sorted(names)))
 
@@ -135,7 +134,7 @@ def _pairs(
     *,
     by_values: bool,
 ) -> Sequence[tuple[str, str]]:
-    """Return old and new names of the columns whose values stay; ``aside``: the table that has the old ones."""
+    """Return old and new names of the columns that keep their values; ``aside``: the table with the old columns."""
     if noted is not None:
         return known_pairs(before, shape, noted)
     number = table_ids(connection).get(shape.name)
@@ -147,9 +146,9 @@ def _pairs(
 
 
 def carried(before: TableShape, after: TableShape, *, anywhere: bool = False) -> list[tuple[str, str]]:
-    """Return the old and new names of the columns whose values a change of shape may keep.
+    """Return old and new names of the columns whose values a change of shape may keep.
 
-    One that has another name is taken to be at its old place; ``anywhere``: at that of the others that came.
+    A renamed column is expected at its old place; ``anywhere``: at the places of the new ones.
     """
     old = [c.name for c in before.columns if not c.pseudo]
     new = [c.name for c in after.columns if not c.pseudo]
@@ -167,13 +166,13 @@ def carried(before: TableShape, after: TableShape, *, anywhere: bool = False) ->
 
 
 def lost(before: TableShape | None, after: TableShape | None) -> list[str]:
-    """Return the columns whose values a change of shape does not keep; all where there is no table any more."""
+    """Return the columns whose values a change of shape loses; all of them if the table was dropped."""
     kept = {old for old, _ in carried(before, after)} if before is not None and after is not None else set()
     return [c.name for c in before.columns if not c.pseudo and c.name not in kept] if before is not None else []
 
 
 def drop_if_empty(connection: apsw.Connection, name: str) -> bool:
-    """Drop a table of the mirror that holds nothing; return whether it is gone."""
+    """Drop an empty table of the mirror; return whether it was empty."""
     there = "SELECT 1 FROM mirror.sqlite_schema WHERE type = 'table' AND name = ?"
     if value(connection, there, (name,)) is not None:
         if value(connection, f"SELECT 1 FROM mirror.{quote(name)} LIMIT 1") is not None:
@@ -184,12 +183,15 @@ def drop_if_empty(connection: apsw.Connection, name: str) -> bool:
 
 
 def rename_all(connection: apsw.Connection, names: Mapping[str, str]) -> None:
-    """Rename tables of the mirror, by old names, as the database's were; they may exchange their names."""
+    """Rename tables of the mirror, by old names, like the database's; they may exchange names."""
     known = table_ids(connection)
     connection.execute("PRAGMA legacy_alter_table = ON")
     aside = {old: f"{PRIVATE}aside{place}" for place, old in enumerate(names)}
     there = {name for (name,) in rows(connection, "SELECT name FROM mirror.sqlite_schema WHERE type = 'table'")}
-    for steps in (aside, {aside[old]: new for old, new in names.items()}):  # SQLite refuses a name that differs in case
+    for steps in (
+        aside,
+        {aside[old]: new for old, new in names.items()},
+    ):  # SQLite refuses a new name that differs in case only
         for old, new in steps.items():
             _rename(connection, old, new, there)
     for old in names:
@@ -209,7 +211,7 @@ def _rename(connection: apsw.Connection, old: str, new: str, there: set[str]) ->
 
 
 def _into_mirror(sql: str, start: str) -> str:
-    """Point a CREATE statement, as SQLite keeps it, at the mirror: nothing is between ``start`` and the name."""
+    """Direct a CREATE statement, as SQLite stores it, to the mirror: ``start`` is right before the name."""
     if not sql.startswith(start):
         raise ValueError(f"SQLite keeps a statement that does not start with {start!r}: {sql[:60]!r}")
     return f"{start}mirror.{sql[len(start) :]}"
