@@ -159,6 +159,30 @@ def test_what_is_configured_counts(group: Group, configured: int) -> None:
     assert digits_of(member.replica.connection) == configured
 
 
+def test_frames_of_the_log_before_say_nothing(tmp_path: Path) -> None:
+    """SQLite overwrites a log that it has checkpointed from its start; what is behind the new end is still there."""
+    path = tmp_path / "app.db"
+    with closing(apsw.Connection(str(path))) as connection:
+        connection.pragma("journal_mode", "wal")
+        connection.pragma("wal_autocheckpoint", 0)
+        for number in range(5):
+            connection.execute(f"CREATE TABLE t{number}(a)")
+        connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_RESTART)
+        connection.execute("INSERT INTO t0 VALUES (1)")
+        log = path.with_name("app.db-wal")
+        whole = log.read_bytes()
+        frames = range(32, len(whole), 24 + 4096)
+        older = [
+            at for at in frames if whole[at : at + 4] == (1).to_bytes(4) and whole[at + 8 : at + 16] != whole[16:24]
+        ]
+        with log.open("r+b") as file:
+            for at in older:
+                file.seek(at + 24 + 96)
+                file.write((SINCE - 1).to_bytes(4))
+        assert older
+        assert digits_there(connection) == 0
+
+
 def test_no_file_that_says_nothing_is_an_error(tmp_path: Path) -> None:
     with closing(apsw.Connection(str(tmp_path / "empty.db"))) as connection:
         assert digits_there(connection) == 0

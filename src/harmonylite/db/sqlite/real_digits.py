@@ -54,19 +54,25 @@ def _in_log(connection: apsw.Connection) -> list[int]:
     if not size:
         return []
     found = []
+    salts = _bytes(connection, _LOG, _LOG_SALTS, _SALTS)
     for frame in range(_MOST_FRAMES):
         at = _LOG_HEADER + frame * (_FRAME_HEADER + size)
-        page = _number(connection, _LOG, at)
-        if not page:
+        header = _bytes(connection, _LOG, at, _FRAME_SALTS + _SALTS)
+        if not header or header[_FRAME_SALTS:] != salts:
             break
-        if page == 1:
+        if int.from_bytes(header[:4]) == 1:
             found.append(_number(connection, _LOG, at + _FRAME_HEADER + _WRITER))
     return found
 
 
 def _number(connection: apsw.Connection, file: int, offset: int) -> int:
+    return int.from_bytes(_bytes(connection, file, offset, 4))
+
+
+def _bytes(connection: apsw.Connection, file: int, offset: int, count: int) -> bytes:
+    """Return bytes of the file or its log; none where it ends before."""
     try:
-        whole, data = connection.read("main", file, offset, 4)
+        whole, data = connection.read("main", file, offset, count)
     except apsw.Error:  # there is no write-ahead log
-        return 0
-    return int.from_bytes(data) if whole else 0
+        return b""
+    return bytes(data) if whole else b""
