@@ -23,6 +23,8 @@ _WRITER = 96
 """Offset in page 1 of the version of the library that wrote it last (SQLite: fileformat2, section 1.3.16)."""
 _LOG_HEADER, _FRAME_HEADER, _PAGE_SIZE = 32, 24, 8
 """Bytes of the write-ahead log's header, of a frame's, and the offset of the page size in the former (section 4.1)."""
+_LOG_SALTS, _FRAME_SALTS, _SALTS = 16, 8, 8
+"""Where the log's header and a frame's have their salts, and their bytes: a frame of an earlier log has others."""
 _MOST_FRAMES = 20_000
 
 
