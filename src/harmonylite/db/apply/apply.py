@@ -1,8 +1,8 @@
 """Applying: fold batches into the mirror and merge them into the database, each in one transaction.
 
 Invariant: the positions move in the transaction that folds and merges the rows that they cover; an error changes
-nothing. What brings the database no row does not write it: the mirror's positions move alone, `Applying.note` writes
-the database's with the next rows that it gets, or when no other transaction is open.
+nothing. A batch that brings the database no row doesn't write it: only the mirror's positions move, and the database's
+follow with the next rows that it gets, or by `Applying.note` when no other transaction is open.
 """
 
 from __future__ import annotations
@@ -37,17 +37,17 @@ from harmonylite.errors import DatabaseBusyError, DatabaseReplacedError, RowRefu
 from harmonylite.schema.sql import quote
 
 FEW = 64
-"""Up to this many rows are few: new ones are published without being named in the log first, which saves a transaction;
-of folded ones the commit alone writes the mirror's pages."""
+"""Up to this many rows are few. Few new rows are published without a range in the log, which saves a transaction; of
+few folded rows only the commit writes the mirror's pages."""
 SHORT_WAIT_MS = 10
-"""How long an optional write of the node's waits for the lock, in milliseconds."""
+"""How long an optional write of the node waits for the lock, in milliseconds."""
 MOST_UNNOTED = 1_000
-"""This many rows and change sets may come back before they are noted in the database, even if the application never
-rests: a restart checks each of them again, and its log keeps them."""
+"""Rows and change sets that may come back before the database records them, even if the application never rests: a
+restart checks each of them again, and the log keeps them."""
 MOST_POSTPONED = 10_000
-"""So many of them are noted also within a transaction of others that patience has not seen the end of."""
+"""From this many on they are recorded even if patience did not see the end of another transaction."""
 LARGE = 10_000
-"""After a batch of at least this many rows, memory is released."""
+"""Rows of a batch from which on memory is released after it."""
 
 
 class _UndoneError(Exception):
@@ -55,13 +55,13 @@ class _UndoneError(Exception):
 
 
 class Applying:
-    """Knows this session's change sets in flight (*flights*). ``check`` raises where what was read can't be relied on.
+    """Applies batches, and knows this session's change sets in flight (*flights*). ``check`` raises on invalid reads.
 
-    ``installed`` is set by `install`. ``folds`` counts the batches that held change sets of others. ``naming_own``:
-    change sets of this node come back that the log does not name any more, for they went into another order, too.
-    ``holding``: rows may be held that nothing is in the way of any more: they are to be tried again.
-    ``unnoted``: how many rows are back, or in the log for nothing, and the database does not say so.
-    ``siblings``: nodes of whose change sets the same is true: what they bring, the writer of what is pending here saw.
+    `install` sets ``installed``. ``folds`` counts the batches with change sets of other nodes. ``naming_own``: change
+    sets of this node come back that the log no longer names, because they also went into another order. ``holding``:
+    held rows may no longer conflict and must be tried again. ``unnoted``: how many rows are back, or in the log without
+    need, that the database does not record. ``siblings``: nodes for whose change sets ``naming_own`` is true as well:
+    the writer of the rows pending here saw them.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class Applying:
 
     @contextmanager
     def unit(self, doing: str, *, immediate: bool = False) -> Iterator[None]:
-        """Run a transaction; if it fails, discard what was read of the log."""
+        """Run a transaction; if it fails, discard what was read from the log."""
         try:
             with transaction(self._connection, doing, immediate=immediate):
                 yield
@@ -100,7 +100,7 @@ class Applying:
         self._log.committed()
 
     def read_log(self, *, named: bool) -> Flight | None:
-        """Take over the log for a capture, in its transaction; None while many new rows are not ``named`` in it."""
+        """Read the log for a capture, in its transaction; None while many new rows are not ``named`` in it."""
         self.same_schema()
         tables = self.installed.by_id
         if not named and self.many_new():
@@ -114,7 +114,7 @@ class Applying:
         return self._log.find_above_watermark(self.installed.by_id) >= FEW
 
     def takes_off(self, number: int, flight: Flight) -> None:
-        """Take note that change set ``number`` of this session is in flight."""
+        """Record that change set ``number`` of this session is in flight."""
         self._flights[number] = flight
 
     def seen(self) -> int:
@@ -123,7 +123,7 @@ class Applying:
 
     @contextmanager
     def reading(self, doing: str = "read the log") -> Iterator[None]:
-        """Run a transaction that reads, with the schema as installed. Raises SchemaMovedError."""
+        """Run a read transaction under the installed schema. Raises SchemaMovedError."""
         with self.unit(doing):
             self.same_schema()
             yield
@@ -135,7 +135,7 @@ class Applying:
             return [compare(self._connection, table, unlogged=True) for table in self.installed.tables.values()]
 
     def name_new_rows(self) -> bool:
-        """Name the rows above the watermarks in the log, unless the write lock isn't free; return True."""
+        """Name the rows above the watermarks in the log, if the write lock is free; return True."""
         return self._others.politely(self._name_new_rows)
 
     def _name_new_rows(self, until: float) -> bool:
@@ -153,29 +153,29 @@ class Applying:
         return True
 
     def never_landed(self, number: int) -> None:
-        """The change set ``number`` never got into the stream; its rows stay pending."""
+        """Record that change set ``number`` never reached the stream; its rows stay pending."""
         self._flights.pop(number, None)
         self._log.drop_images()
 
     def nothing_differs(self, read: Flight) -> None:
-        """Take note that what was read is equal in database and mirror."""
+        """Record that all rows that were read are equal in database and mirror."""
         if any(table.images for table in self._log.busy.values()) or read.log_id > self._log.cleared():
             self.unnoted += 1
         self._settled(read)
         self._log.drop_keys(read.log_id)
-        if merge_base.any_there(self._connection):  # none may outlive what names its row
+        if merge_base.any_there(self._connection):  # no base may outlive the log entry of its row
             self.note()
 
     def _settled(self, read: Flight) -> None:
-        """Take note that nothing of what was read is pending or in flight any more."""
+        """Record that no row that was read is pending or in flight any more."""
         self._back = read
         self._log.settle(read.log_id, read.seen)
         self._log.drop_images()
 
     def note(self, *, later: bool = False) -> None:
-        """Note in the database what its mirror knows of it, politely: positions, log, watermarks.
+        """Record in the database what its mirror knows of it, politely: positions, log, watermarks.
 
-        ``later``: not within a transaction of another process, unless very much is unnoted. Raises SchemaMovedError,
+        ``later``: not during a transaction of another process, unless very much is unnoted. Raises SchemaMovedError,
         DatabaseBusyError.
         """
         self._others.politely(partial(self._note, later=later and self.unnoted < MOST_POSTPONED))
@@ -196,7 +196,7 @@ class Applying:
             mirror_file.set_database_positions(self._connection, moved)
 
     def _must_not_have_gone_back(self) -> None:
-        if mirror_file.went_back(self._connection):  # a backup that was put back is not to be called up to date
+        if mirror_file.went_back(self._connection):  # a backup that was put back must not be called up to date
             raise DatabaseReplacedError("the database went back to an earlier state while the node ran")
 
     def apply(self, batch: AtomicBatch, *, merge: bool, until: float | None = None) -> Applied:
@@ -209,7 +209,7 @@ class Applying:
             raise
 
     def _attempt(self, batch: AtomicBatch, fragments: Sequence[Fragment], *, merge: bool) -> RowRefusedError | None:
-        """Apply ``fragments`` of ``batch`` and roll back; return SQLite's objection."""
+        """Apply ``fragments`` of ``batch`` and roll back; return SQLite's refusal."""
         try:
             self._apply(replace(batch, fragments=tuple(fragments)), merge=merge, undo=True)
         except _UndoneError:
@@ -238,19 +238,19 @@ class Applying:
             quiet = quiet and not (merge and named.moved)
             mirror_file.set_positions(self._connection, "mirror", batch.positions)
             for back in landing.values():
-                # many keys take their time, which is not to be the application's: the lock is taken after it
+                # many keys take time, for which the application must not wait: the lock is taken after it
                 self._log.drop_keys(back.log_id)
             if quiet:
                 self.same_schema()
                 for back in landing.values():
                     mirror_file.set_settled(self._connection, back.log_id)
                 self._forget_touched(fold.done.values())
-                if not merge:  # it may have come to where a crash left the database
+                if not merge:  # it may have reached the position at which a crash left the database
                     mirror_file.note_equal(self._connection)
             else:
-                if done.rows >= FEW:  # the time that the mirror's pages take is not to be the application's either
+                if done.rows >= FEW:  # the application must not wait for the writes of the mirror's pages either
                     self._connection.cache_flush()
-                self._others.wait(until, again=done.rows < FEW)  # another try of few costs little
+                self._others.wait(until, again=done.rows < FEW)  # a retry of few rows costs little
                 self._into_database(done, fold, Own(named, own), fragments, landing)
             if undo:
                 raise _UndoneError
@@ -268,10 +268,9 @@ class Applying:
         return done
 
     def _brings_nothing(self, fragments: list[Fragment], own: list[Fragment], landing: dict[int, Flight]) -> bool:
-        """Return whether the database has all that ``fragments`` bring, and nothing waits for a merge: it is not
-        written.
+        """Return whether the database has all rows of ``fragments``, and none waits for a merge: it is not written.
 
-        So it is with a change set of this session that comes back before one of others was folded: its rows are there.
+        This is so for a change set of this session that comes back before one of another node was folded.
         """
         flight = next(iter(landing.values()), None)
         echo = flight is not None and len(own) == len(fragments) and flight.folds == self.folds
@@ -281,7 +280,7 @@ class Applying:
     def _into_database(
         self, done: Applied, fold: Fold, mine: Own, fragments: list[Fragment], landing: dict[int, Flight]
     ) -> None:
-        """Merge what was folded, with all that the database is to say of it; it is locked from the first line on."""
+        """Merge the folded rows, and record all that the database must; it is locked from the first line on."""
         locked = time.monotonic()
         self._connection.execute(f"DELETE FROM main.{quote(HELD)} WHERE 0")  # one that reads first may be refused
         self._must_not_have_gone_back()
@@ -302,7 +301,7 @@ class Applying:
         done.merged = self._merge(fold.done, mine, held)
         seen = [fragment for fragment in fragments if fragment.id.node in {self._node, *self.siblings}]
         if self.siblings and seen and merge_base.any_there(self._connection):
-            # after the merge, which remembers what the mirror held before: they moved it
+            # after the merge, which records the mirror's former rows: these moved the position
             merge_base.lay_over(self._connection, Own(mine.named, seen))
         done.locked = time.monotonic() - locked
 
@@ -310,7 +309,7 @@ class Applying:
         return Named(self._connection, self.installed.tables, self.installed.numbers)
 
     def _forget_touched(self, folded: Iterable[Folded]) -> None:
-        """Drop what a fold without a merge left in scratch tables: it would grow with every own change set."""
+        """Empty the scratch tables after a fold without a merge: they would grow with every own change set."""
         for each in folded:
             each.table.empty("touched")
 
@@ -320,10 +319,9 @@ class Applying:
         return {number: flight for number, flight in self._flights.items() if number in back}
 
     def clear_log(self, upto: int, seen: int) -> None:
-        """Take what was logged up to ``upto`` for published or equal; runs in a transaction that writes the database.
+        """Clear the log up to ``upto``: its rows are acknowledged or equal. The transaction writes the database.
 
-        So are rows that were above a watermark then, if no process wrote since the database's data_version was
-        ``seen``.
+        It also raises watermarks over the rows above them, if no process wrote since the data_version ``seen``.
         """
         tables = self.installed.by_id
         self._log.clear(upto)
@@ -337,7 +335,7 @@ class Applying:
     def compare_stale(self) -> None:
         """Compare tables that a migration rebuilt while database and mirror were at different positions.
 
-        What changed in them unlogged looks like what the mirror had not folded yet. Raises SchemaMovedError.
+        Before that, unlogged changes can't be distinguished from rows to be folded. Raises SchemaMovedError.
         """
         if not self.installed.stale or mirror_is_behind(self._connection) or is_older(self._connection):
             return
@@ -355,7 +353,7 @@ class Applying:
             raise SchemaMovedError("the database's schema has changed")
 
     def retry_held(self) -> None:
-        """Release held rows that no longer clash."""
+        """Release held rows that no longer conflict."""
         self.holding = bool(self._held())
         if self.holding:
             self._others.politely(self._retry_held)

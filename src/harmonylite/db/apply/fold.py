@@ -1,10 +1,10 @@
 """Fold: bring one change set into the mirror, the same way on every node.
 
-Invariant: the mirror after a fold depends on nothing but the mirror before it and the change set: deletes first, then
-upserts in the order of the message; an upsert on a present row sets the changed columns, on a missing row it
-inserts the image; a row whose unique value it takes is displaced. Where a plain statement meets a unique index, the
-slow way (take all rows of the group out, put their merged images in, displacing) gives the same as if no row of the
-group had been in another's way, so that it doesn't matter in which order SQLite visits rows.
+Invariant: the mirror after a fold depends only on the mirror before it and on the change set: deletes first, then
+upserts in the order of the message; an upsert of a present row sets the changed columns, one of a missing row inserts
+the image; a row whose unique value it takes is displaced. If a plain statement violates a unique index, the slow way
+(remove all rows of the group, insert their merged images, displace others) gives the same result as a statement without
+a violation within the group, so the order in which SQLite visits rows doesn't matter.
 """
 
 from __future__ import annotations
@@ -42,16 +42,16 @@ from harmonylite.schema.sql import PRIVATE, quote
 from harmonylite.wire import SECTIONS, TableBlock
 
 DISPLACING = quote(PRIVATE + "displacing")
-"""The trigger that keeps the rows that a row puts out of the mirror."""
+"""The trigger that keeps displaced rows."""
 Tables = dict[str, TrackedTable]
 """By name; those in which a fragment displaced rows."""
 
 
 @dataclass
 class Folded:
-    """What a fold did to one table. ``fresh``: only inserts of rows that were not there, all still in ``incoming``.
+    """The effect of a fold on one table. ``fresh``: only inserts of missing rows so far, all of them in ``incoming``.
 
-    ``touched``: keys are in the scratch table of that name (never while ``fresh``); ``rows``: how many are fresh.
+    ``touched``: the scratch table of that name has keys (never while ``fresh``); ``rows``: how many are fresh.
     ``waiting``: sizes of the parts at the end of ``incoming``, which are not in the mirror yet.
     """
 
@@ -65,7 +65,7 @@ class Folded:
 
 @dataclass
 class Fold:
-    """Folds fragments within one transaction of the caller's; ``done`` says what each table went through."""
+    """Folds fragments within one transaction of the caller; ``done`` has the effect on each table."""
 
     connection: apsw.Connection
     tables: Named
@@ -103,7 +103,7 @@ class Fold:
         check_widths(fragment, part)
         part = self.tables.numbered(fragment.id, table, part)
         folded = self.done.get(table.shape.name)
-        if folded is not None and folded.table is not table:  # it got more columns on the way
+        if folded is not None and folded.table is not table:  # it was widened meanwhile
             self._settle(fragment, folded.table, folded, displacing)
             folded = None
         if folded is None:
@@ -133,7 +133,7 @@ class Fold:
         part: TableBlock,
         displacing: Tables,
     ) -> TableBlock:
-        """Return ``part`` with new numbers for new rows whose number, or identity, the mirror has; see `numbers`."""
+        """Return ``part`` with new numbers for new rows whose number or identity the mirror has; see `numbers`."""
         self._settle(fragment, table, folded, displacing)
         for group in part.updates:
             check_updates(fragment, table.shape.name, group, len(part.columns))
@@ -148,14 +148,14 @@ class Fold:
     # rows that are new ------------------------------------------------------------------------------------------
 
     def _leave_fresh(self, table: TrackedTable, folded: Folded) -> None:
-        """From here on, track the table's keys one by one."""
+        """Track the table's keys one by one from now on."""
         if folded.fresh:
             folded.fresh = False
             if folded.rows:
                 self._touch(table, folded)
 
     def _touch(self, table: TrackedTable, folded: Folded) -> None:
-        """Remember the keys in ``incoming``."""
+        """Add the keys in ``incoming`` to ``touched``."""
         folded.touched = True
         keys = ", ".join(f"c{i}" for i in range(len(table.shape.keys)))
         self.connection.execute(
@@ -192,7 +192,7 @@ class Fold:
         self._insert_staged(fragment, table, folded, present, displacing)
 
     def _settle(self, fragment: Fragment, table: TrackedTable, folded: Folded, displacing: Tables) -> None:
-        """Insert the parts that wait: all at once if nothing clashes, else one after the other."""
+        """Insert the waiting parts: all at once if no row violates a unique index, else one after the other."""
         parts, folded.waiting = folded.waiting, []
         if not parts:
             return
@@ -216,7 +216,7 @@ class Fold:
     def _insert_staged(
         self, fragment: Fragment, table: TrackedTable, folded: Folded, present: tuple[int, ...], displacing: Tables
     ) -> None:
-        """Insert what is in ``incoming``."""
+        """Insert the rows in ``incoming``."""
         self._touch(table, folded)
         if not self._plain_insert(table, present, "1", whole=not table.shape.nullable_key):
             self.overruled.by_rows(fragment, table, [i for i in present if i in table.shape.compared], None)
@@ -224,7 +224,7 @@ class Fold:
             displacing[table.shape.name] = table
 
     def _plain_insert(self, table: TrackedTable, present: Sequence[int], which: str, *, whole: bool) -> bool:
-        """Insert rows of ``incoming`` unless one clashes; ``whole``: no key among them holds NULL."""
+        """Insert rows of ``incoming`` unless one violates a unique index; ``whole``: no key among them holds NULL."""
         shape = table.shape
         columns, values = shape.into(present, "x.c{}".format)
         sql = (
@@ -233,7 +233,7 @@ class Fold:
         )
         if not whole:
             make_room(self.connection, table, table.mirror, "incoming", "c")
-            # a row whose key holds NULL is no unique clash for SQLite, so its presence is asked for first
+            # SQLite finds no violation for a key that holds NULL, so its presence is checked first
             there = f"SELECT 1 FROM {table.scratch('incoming')} AS x CROSS JOIN {table.mirror} AS m"
             if self.connection.execute(f"{there} ON {shape.same('m', 'x', 'c')} LIMIT 1").fetchone():
                 return False
@@ -270,7 +270,7 @@ class Fold:
             displacing[table.shape.name] = table
 
     def _slowly(self, table: TrackedTable, present: Sequence[int], changed: Sequence[int] | None) -> None:
-        """Take the rows of the group out, then put their merged images in one after the other, displacing others."""
+        """Remove the rows of the group, then insert their merged images one after the other, displacing others."""
         shape = table.shape
         incoming = table.scratch("incoming")
         kept = [i for i in range(len(shape.columns)) if i not in (present if changed is None else changed)]
@@ -278,7 +278,7 @@ class Fold:
         execute = self.connection.execute
         match = f"{table.mirror} AS m WHERE {shape.same('m', 'x', 'c')}"
         if kept:
-            # what the change set did not change comes from the row that is there, if one is
+            # unchanged columns come from the present row, if there is one
             names = ", ".join(f"c{i}" for i in kept)
             reads = ", ".join(shape.read(shape.columns[i], "m") for i in kept)
             execute(
@@ -315,9 +315,9 @@ class Fold:
                 raise RowRefusedError(f"NOT NULL constraint failed: {table.shape.name}.{column.name}")
 
     def _put_in(self, table: TrackedTable, present: Sequence[int], there: Sequence[int] | None) -> None:
-        """Put the rows in ``incoming`` into the mirror one after the other, displacing others.
+        """Insert the rows of ``incoming`` into the mirror one after the other, displacing others.
 
-        A row that was not ``there`` gets its defaults where the change set says nothing; None: it says everything.
+        A row that was not ``there`` gets defaults for the columns that the change set lacks; None: it lacks none.
         """
         shape, everything = table.shape, range(len(table.shape.columns))
         order = claims_first(table, "x.c") or " ORDER BY x.rowid"
@@ -348,7 +348,7 @@ class Fold:
     # the journal -----------------------------------------------------------------------------------------------
 
     def _journal_displaced(self, fragment: Fragment, table: TrackedTable) -> None:
-        """Journal the rows that were displaced and not put back by the same change set."""
+        """Journal the rows that were displaced and that the same change set did not insert again."""
         shape = table.shape
         absent = f"NOT EXISTS (SELECT 1 FROM {table.mirror} AS m WHERE {shape.same('m', 'x', 'c')})"
         displaced = table.scratch("displaced")

@@ -1,6 +1,6 @@
-"""Read the log without a capture: take it over, and count pending rows.
+"""Read the log without a capture: into the scratch tables, and to count pending rows.
 
-Invariant: new rows are named in the log first where they are many, so that none is taken over twice.
+Invariant: many new rows get a range in the log first, so that none is read twice.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from harmonylite.db.tracking.change_log import ChangeLog
 
 
 def take_log(applying: Applying, log: ChangeLog) -> None:
-    """Take over what was logged. Raises SchemaMovedError."""
+    """Read the log into the scratch tables. Raises SchemaMovedError."""
     _name_many(applying)
     with applying.reading():
         log.refresh(applying.installed.by_id)
 
 
 def count(applying: Applying, connection: apsw.Connection, log: ChangeLog) -> int:
-    """Take over what was logged; return how many rows are pending. Raises SchemaMovedError."""
+    """Read the log; return how many rows are pending. Raises SchemaMovedError."""
     _name_many(applying)
     with applying.reading():
         return count_pending(connection, log, applying.installed.by_id)

@@ -1,10 +1,10 @@
 """Merge: bring the rows that a fold touched from the mirror into the database, three ways if the local writer changed
 them, too.
 
-Invariant: afterwards a touched row that is not pending is equal in database and mirror, or held back; of a pending row,
-what the local writer changed stays and everything else is the mirror's.
+Invariant: afterwards a touched row that is not pending is equal in database and mirror, or held back; a pending row
+keeps the local writer's changes, and everything else in it is the mirror's.
 
-The whole runs in the transaction of the fold, with the database's write lock held. ``base.T`` is the mirror before the
+It all runs in the transaction of the fold, under the database's write lock. ``base.T`` is the mirror before the
 transaction: the same file, attached a second time, which still reads the last committed state.
 """
 
@@ -31,7 +31,7 @@ class Merge:
     """Merges one table after the other within one transaction; ``rows`` counts rows of the database that changed,
     ``held`` those that were held back.
 
-    ``own``: the change sets of this node among those folded.
+    ``own``: this node's change sets among the folded ones.
     """
 
     def __init__(self, connection: apsw.Connection, log: ChangeLog, *, own: Own | None = None) -> None:
@@ -41,7 +41,7 @@ class Merge:
         self.rows = self.held = 0
 
     def table(self, table: TrackedTable, folded: Folded, *, held: bool) -> None:
-        """Merge what a fold did to one table; ``held``: some of its rows are held back and tried again now."""
+        """Merge the effect of a fold on one table; ``held``: it also has held-back rows, which are tried again."""
         if folded.fresh and not held and not table.logged and self._fresh(table, folded):
             return
         pending = self._find(table, folded, held=held)
@@ -66,7 +66,7 @@ class Merge:
         for source in sources:
             self._connection.execute(f"INSERT OR IGNORE INTO {table.scratch('touched')}({table.key_list}) {source}")
         if table.shape.nullable_key:
-            # NULLs never meet in a unique index; a key that was folded a thousand times is one key to merge
+            # in a unique index two NULLs are never equal; a key that was folded a thousand times is merged once
             touched = table.scratch("touched")
             firsts = f"SELECT min(rowid) FROM {touched} GROUP BY {table.key_list}"
             self._connection.execute(f"DELETE FROM {touched} WHERE rowid NOT IN ({firsts})")
@@ -81,10 +81,10 @@ class Merge:
     # rows that are in no other's way -----------------------------------------------------------------------------
 
     def _fresh(self, table: TrackedTable, folded: Folded) -> bool:
-        """Insert rows that the mirror did not have either, straight from what came in."""
+        """Insert rows that the mirror lacked, too, directly from ``incoming``."""
         shape = table.shape
         if len(folded.present) < len(shape.columns):
-            return False  # a default that the mirror worked out is not worked out a second time
+            return False  # the mirror has computed a default, which must not be computed a second time
         columns = shape.write([shape.columns[i].name for i in folded.present])
         values = ", ".join(f"x.c{i}" for i in folded.present)
         sql = f"{table.insert_into} {table.main}({columns}) SELECT {values} FROM {table.scratch('incoming')} AS x"
@@ -151,9 +151,9 @@ class Merge:
     # when a unique index objects --------------------------------------------------------------------------------
 
     def _slowly(self, table: TrackedTable, *, pending: bool) -> None:
-        """Take every touched row that is to change out, merge the pending ones, then put back what fits.
+        """Remove every touched row that must change, merge the pending ones, then insert the rows that fit.
 
-        A row that would clash with a pending one is held back: its own change set, or the other's, resolves it.
+        A row that conflicts with a pending one is held back: one of the two change sets will resolve it.
         """
         shape = table.shape
         columns = [shape.columns[i] for i in shape.compared]

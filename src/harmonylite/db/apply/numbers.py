@@ -1,7 +1,7 @@
-"""New numbers: what a fold, or a database that joins, gives rows whose number another record has already.
+"""New numbers for rows whose number another record has already, in a fold or in a database that joins.
 
-Invariant: the numbers depend on the mirror and on the rows that come alone. A row whose identity the mirror has under
-another number is that record; one whose number the mirror gives to another record takes the next one above all.
+Invariant: the numbers depend only on the mirror and on the new rows. A row whose identity the mirror has under another
+number is that record; one whose number belongs to another record in the mirror gets the next one above all.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ def _emptied(table: TrackedTable) -> str:
 
 
 def of_part(connection: apsw.Connection, table: TrackedTable, part: TableBlock) -> dict[int, int]:
-    """Return the new numbers of rows of ``part`` that are to be inserted, by those that they came with.
+    """Return the new numbers of rows of ``part`` that will be inserted, by the numbers that they came with.
 
-    So are those of updated rows that the mirror lacks: another node deleted them meanwhile, and may have made them
-    again. Where another record has the number by now, it is that of the record that the writer saw, if that is there.
+    That includes updated rows that the mirror lacks: another node deleted them meanwhile, and may have inserted them
+    again. If another record has the number by now, the new number is that of the record that the writer saw, if any.
     """
     identity = table.shape.identity
     if not set(identity) <= set(part.columns):
@@ -50,7 +50,7 @@ def of_part(connection: apsw.Connection, table: TrackedTable, part: TableBlock) 
 def _updated_elsewhere(
     connection: apsw.Connection, table: TrackedTable, part: TableBlock, places: Sequence[int]
 ) -> dict[int, int]:
-    """Return the mirror's numbers of updated records, by those that they came with, where other records have these."""
+    """Return the mirror's numbers of updated records whose number another record has, by the latter."""
     if not part.updates:
         return {}
     scratch, key = _emptied(table), table.shape.read(table.shape.keys[0], "m")
@@ -67,7 +67,7 @@ def _updated_elsewhere(
 
 
 def of_database(connection: apsw.Connection, table: TrackedTable) -> dict[int, int]:
-    """Return the new numbers of the database's rows, by those that they have."""
+    """Return the new numbers of the database's rows, by their present ones."""
     shape = table.shape
     reads = ", ".join(shape.read(column, "d") for column in (shape.keys[0], *map(shape.column, shape.identity)))
     connection.execute(f"INSERT INTO {_emptied(table)} SELECT {reads} FROM {table.main} AS d")
@@ -75,9 +75,9 @@ def of_database(connection: apsw.Connection, table: TrackedTable) -> dict[int, i
 
 
 def of_new_rows(connection: apsw.Connection, table: TrackedTable) -> dict[int, int]:
-    """Return the mirror's numbers of records that were made here and are pending, by those that they have here.
+    """Return the mirror's numbers of records that were inserted here and are pending, by their numbers here.
 
-    ``base``, the mirror until now, lacks them; the newer one may have folded them already, and renumbered.
+    ``base``, the mirror until now, lacks them; the newer one may already have folded and renumbered them.
     """
     shape = table.shape
     key = shape.read(shape.keys[0], "d")
@@ -89,7 +89,7 @@ def of_new_rows(connection: apsw.Connection, table: TrackedTable) -> dict[int, i
 
 
 def same_record(table: TrackedTable, alias: str, others: Sequence[str]) -> str:
-    """Return the condition that row ``alias`` has the identity ``others``; NULL is like nothing."""
+    """Return the condition that row ``alias`` has the identity ``others``; NULL equals nothing."""
     own = (f"{alias}.{quote(name)}" for name in table.shape.identity)
     return " AND ".join(f"{left} = {right}" for left, right in zip(own, others, strict=True))
 
@@ -109,12 +109,12 @@ def _listed(table: TrackedTable) -> list[str]:
 
 
 def _records(connection: apsw.Connection, table: TrackedTable) -> dict[int, int]:
-    """Return the numbers under which the mirror has records of the scratch table, where those are others."""
+    """Return the mirror's numbers of records of the scratch table, if they differ."""
     shape, listed = table.shape, _listed(table)
     key, same = shape.read(shape.keys[0], "m"), same_record(table, "m", listed)
     both = [f"{table.scratch('numbers')} AS x", f"{table.mirror} AS m"]
     if not any(set(unique) <= set(shape.identity) for unique in shape.unique):
-        both.reverse()  # nothing finds the mirror's row, so that is the one to go through
+        both.reverse()  # no index finds the mirror's row, so that table is scanned
     itself = f"SELECT 1 FROM {table.mirror} AS e WHERE {shape.read(shape.keys[0], 'e')} = x.k AND"
     records = f"SELECT x.k, min({key}) FROM {' CROSS JOIN '.join(both)} ON {same}"
     different = f"WHERE NOT EXISTS ({itself} {same_record(table, 'e', listed)}) GROUP BY x.k"
@@ -122,7 +122,7 @@ def _records(connection: apsw.Connection, table: TrackedTable) -> dict[int, int]
 
 
 def _free(connection: apsw.Connection, table: TrackedTable, count: int) -> Iterable[int]:
-    """Return so many numbers that neither the mirror nor the rows that come have: those above all, else the least."""
+    """Return ``count`` numbers that neither the mirror nor the new rows have: above all others, else the least ones."""
     if not count:
         return ()
     key, scratch = table.shape.read(table.shape.keys[0], "m"), table.scratch("numbers")

@@ -1,6 +1,6 @@
-"""The journal's entries of what a fold overrules: values of the mirror that give way to the rows in ``incoming``.
+"""The journal's entries of a fold: values of the mirror that give way to the rows in ``incoming``.
 
-Invariant: a value is in the journal exactly where its writer, or the node that deletes it, saw another one.
+Invariant: a value is in the journal exactly if the writer that overrules or deletes it saw another one.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ from harmonylite.db.tracking.tracked_table import TrackedTable
 from harmonylite.schema.shape import any_of, differs
 
 WIDE = 200
-"""Columns that one statement looks through for the journal: it reads three values of each (SQLite: limits)."""
+"""Columns that one statement searches for the journal: it reads three values of each (SQLite: limits)."""
 
 
 @dataclass
 class OverruledValues:
-    """Looks for them among the rows of the mirror, before the fold writes it."""
+    """Finds overruled values in the mirror's rows, before the fold writes them."""
 
     connection: apsw.Connection
     journal: ConflictJournal
 
     def by_deletes(self, fragment: Fragment, table: TrackedTable, columns: Sequence[int]) -> None:
-        """Journal what deletes overrule: what is not as their writer last saw it."""
+        """Journal what deletes overrule: values that differ from those that their writer last saw."""
         self._write(fragment, table, "delete", {i: self._other(table, i, "c") for i in columns})
 
     def by_rows(
         self, fragment: Fragment, table: TrackedTable, columns: Sequence[int], changed: Sequence[int] | None
     ) -> None:
-        """Journal where a present value is neither what the writer last saw nor what it writes.
+        """Journal present values that differ both from what the writer last saw and from what it writes.
 
         ``changed`` None: an insert; its writer saw no row at all.
         """
@@ -45,12 +45,12 @@ class OverruledValues:
 
     @staticmethod
     def _other(table: TrackedTable, index: int, prefix: str) -> str:
-        """Return the condition that a value of the mirror is not the one that came in."""
+        """Return the condition that a value of the mirror differs from the incoming one."""
         column = table.shape.columns[index]
         return differs(column, table.shape.read(column, "m"), f"x.{prefix}{index}")
 
     def _write(self, fragment: Fragment, table: TrackedTable, kind: str, terms: Mapping[int, str]) -> None:
-        """Journal what the rows in ``incoming`` overrule: of each column where its condition in ``terms`` holds."""
+        """Journal what the rows in ``incoming`` overrule: each column whose condition in ``terms`` is true."""
         shape, keys = table.shape, len(table.shape.keys)
         both = f"{table.scratch('incoming')} AS x CROSS JOIN {table.mirror} AS m ON {shape.same('m', 'x', 'c')}"
         columns = list(terms)

@@ -1,9 +1,9 @@
-"""A node's own change sets: under way, and on their way back, laid over the rows that a merge of newer local writes
-starts from; and what applying one batch did.
+"""A node's own change sets: in flight, and as merge base of newer local writes when they come back; and the result of
+applying one batch.
 
-Invariant: the columns that a change set of this node changed start from what was published; all others, from what the
-mirror held before the fold. A flight's change set was read with the log at its id; what the log names later, it does
-not hold.
+Invariant: the merge base of a column that a change set of this node changed is the published value; of all others, the
+mirror's value before the fold. A flight's change set was read with the log at its id, so it lacks what the log names
+later.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from harmonylite.wire import TableBlock
 
 
 class SchemaMovedError(DatabaseError):
-    """The schema changed since the last install; install and do it again."""
+    """The schema changed since the last install; install and retry."""
 
 
 @dataclass(frozen=True)
 class Flight:
-    """What a capture read, and then a change set of this session under way. ``log_id``: the log's newest id;
-    ``folds``: how many batches of others had been folded; ``seen``: SQLite's data_version of the database.
+    """What a capture read; then a change set of this session in flight. ``log_id``: the log's newest id; ``folds``: how
+    many batches of other nodes had been folded; ``seen``: SQLite's data_version of the database.
     """
 
     log_id: int
@@ -40,7 +40,7 @@ class Flight:
 
 @dataclass
 class Applied:
-    """What applying one batch did. ``locked``: seconds the database's write lock was held."""
+    """The result of applying one batch. ``locked``: seconds for which it held the database's write lock."""
 
     rows: int = 0
     merged: int = 0
@@ -51,14 +51,14 @@ class Applied:
 
 
 def lay_over(connection: apsw.Connection, table: TrackedTable, own: Own) -> None:
-    """Fold what ``own`` says of logged rows of ``table`` into its scratch table ``before``."""
+    """Fold the logged rows of ``table`` in ``own`` into its scratch table ``before``."""
     for about, part in own:
         if about is table:
             _lay(connection, table, part)
 
 
 def name_rows(connection: apsw.Connection, log: ChangeLog, own: Own) -> None:
-    """Name every row of ``own`` in the log, which may name them no more; the transaction writes the database."""
+    """Name every row of ``own`` in the log, which may no longer name them; the transaction writes the database."""
     for table, part in own:
         if list(table.shape.names[: part.keys]) == part.columns[: part.keys]:
             _name(connection, table, log, part)
@@ -97,7 +97,7 @@ def _stage(connection: apsw.Connection, table: TrackedTable, present: Sequence[i
 
 
 def _insert(connection: apsw.Connection, table: TrackedTable) -> None:
-    """Add the images of logged rows that ``before`` does not have."""
+    """Add the images of logged rows that ``before`` lacks."""
     names, before = table.column_list, table.scratch("before")
     connection.execute(
         f"INSERT INTO {before}({names}) SELECT {names} FROM {table.scratch('own')} AS x"

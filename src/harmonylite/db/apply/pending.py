@@ -1,11 +1,11 @@
-"""Pending rows of a merge: which of the touched ones the local writer changed, and what becomes of them.
+"""Pending rows of a merge: which of the touched rows the local writer changed, and their merged values.
 
-A touched row is pending when the log names it and the database's row is not the one that it started from. That one is
-the mirror's row before the fold, with this node's own change sets laid over it where the fold brought them back. A row
-that was held back started from nothing.
+A touched row is pending if the log names it and the database's row differs from its merge base. That is the mirror's
+row before the fold, with the changes of this node's own change sets in that fold. The base of a held-back row is no
+row.
 
-Invariant: what the local writer changed since then stays; every other column becomes the mirror's. A row of which more
-than that stays, because a unique index wants it so, is logged again.
+Invariant: the local writer's changes stay; every other column becomes the mirror's. If a unique index forces a row to
+keep more, the row is logged again.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from harmonylite.schema.shape import any_differs, any_of, differs
 from harmonylite.schema.sql import quote
 
 Changes = Callable[[str, Sequence[Any]], int]
-"""Runs a statement that writes the database; returns how many rows it changed."""
+"""Runs a statement that writes the database, and returns how many rows it changed."""
 
 
 class Pending:
-    """The pending ones among the touched rows of one table; works within the merge's transaction."""
+    """The pending rows among the touched ones of one table; works within the merge's transaction."""
 
     def __init__(self, connection: apsw.Connection, log: ChangeLog, changes: Changes, *, own: Own | None) -> None:
         self._connection = connection
@@ -68,14 +68,14 @@ class Pending:
         return value(self._connection, f"SELECT 1 FROM {pending} LIMIT 1") is not None
 
     def merge(self, table: TrackedTable) -> None:
-        """Merge all rows by one statement; raises apsw.ConstraintError when a unique index objects."""
+        """Merge all rows with one statement; raises apsw.ConstraintError on a unique violation."""
         if table.shape.compared:
             self._changes(self._update(table, frozenset(), ""), ())
 
     def merge_one_by_one(self, table: TrackedTable) -> None:
-        """Merge row after row; one that would clash keeps its local values in the columns of unique indexes.
+        """Merge row after row; one that conflicts keeps its local values in the columns of unique indexes.
 
-        Rows that only exchange unique values among each other don't clash: they go out and come in together.
+        Rows that only exchange unique values don't conflict: they are removed and inserted together.
         """
         if try_or_undo(self._connection, lambda: self._together(table))[0]:
             return
@@ -89,10 +89,10 @@ class Pending:
                 self._keep(table, one)
 
     def _together(self, table: TrackedTable) -> None:
-        """Take all rows out and put them in merged; raises apsw.ConstraintError when a unique index objects."""
+        """Remove all rows and insert them merged; raises apsw.ConstraintError on a unique violation."""
         shape, merged = table.shape, table.scratch("own")
         source = self._three_ways(table)
-        # the log may know a row by its rowid only, and that doesn't stay
+        # the log may know a row by its rowid only, which changes here
         self._log.append(table, f"SELECT {shape.read_key('d')} {source}")
         table.empty("own")
         for which, chosen in self._outcomes(table):
@@ -106,7 +106,7 @@ class Pending:
         self._changes(f"{table.insert_into} {table.main}({shape.write()}) SELECT {table.column_list} FROM {merged}", ())
 
     def _keep(self, table: TrackedTable, one: str) -> None:
-        """Merge one row except for its columns in unique indexes; log it again: more of it stays than was changed."""
+        """Merge one row except for its columns in unique indexes; log it again, as it keeps unchanged columns, too."""
         shape = table.shape
         base = [f"b.c{i}" for i in range(len(shape.columns))]
         for row in exact_rows(self._connection, base, self._three_ways(table, one)):
@@ -126,16 +126,16 @@ class Pending:
         )
 
     def _update(self, table: TrackedTable, kept: frozenset[str], more: str) -> str:
-        """Return the statement that merges; the columns ``kept`` stay the local writer's."""
+        """Return the statement that merges; the columns ``kept`` keep the local values."""
         which, chosen = self._outcomes(table)[-1]
         merged = {i: value for i, value in chosen.items() if table.shape.columns[i].name not in kept}
         return table.update(merged, self._three_ways(table, which + more))
 
     @staticmethod
     def _outcomes(table: TrackedTable) -> list[tuple[str, dict[int, str]]]:
-        """Return which rows become what, as a condition and the expression of each column that may change.
+        """Return the groups of rows, each as a condition and the expressions of the columns that may change.
 
-        The last one is of all rows that don't stay as they are.
+        The last one has all rows that change.
         """
         shape = table.shape
         here, there = ({i: shape.read(shape.columns[i], alias) for i in shape.compared} for alias in "dm")
@@ -146,7 +146,7 @@ class Pending:
         return [("", {i: f"CASE WHEN {mine[i]} THEN {here[i]} ELSE {there[i]} END" for i in shape.compared})]
 
     def remember_seen(self, table: TrackedTable) -> None:
-        """Remember what the local writer saw of rows that will overrule newer values."""
+        """Record what the local writer saw of rows that will overrule newer values."""
         shape, keys = table.shape, len(table.shape.keys)
         reads = [*(shape.read(c, "m") for c in shape.keys), *(f"b.c{i}" for i in range(len(shape.columns))), "b.rowid"]
         source = (
@@ -160,7 +160,7 @@ class Pending:
 
 
 def _overrules(table: TrackedTable) -> str:
-    """Return the condition that the local row ``d`` conflicts with a new value of the mirror's in some column."""
+    """Return the condition that the local row ``d`` conflicts with a new value of the mirror in some column."""
     shape = table.shape
     columns = [(shape.columns[i], f"b.c{i}") for i in shape.compared]
     newer = [differs(c, shape.read(c, "m"), base) for c, base in columns]

@@ -1,9 +1,9 @@
 """Find the row of a batch that SQLite refuses, by bisection.
 
-SQLite says which column refuses a value (of a STRICT table, NOT NULL, INTEGER PRIMARY KEY, an index on an expression),
-but neither in which row nor with which message the value came.
+SQLite names the column that refuses a value (of a STRICT table, NOT NULL, INTEGER PRIMARY KEY, an index on an
+expression), but neither its row nor its message.
 
-Invariant: a message is only named when all before it can be applied, and it can't.
+Invariant: it names a message only if all before it can be applied, and that one can't.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from harmonylite.errors import PoisonError, RowRefusedError
 from harmonylite.wire import Block, TableBlock, Updates, encode_block, encode_tables
 
 Try = Callable[[Sequence[Fragment]], RowRefusedError | None]
-"""Applies fragments, rolls back, and returns SQLite's objection."""
+"""Applies fragments, rolls back, and returns SQLite's refusal."""
 
 
 def refusal(fragments: Sequence[Fragment], attempt: Try) -> PoisonError | None:
-    """Return the error that names message, table and key of the first row that is refused.
+    """Return the error that names message, table and key of the first refused row.
 
-    None where none of ``fragments`` is to blame. Raises PoisonError, DatabaseError.
+    None if ``fragments`` have no refused row. Raises PoisonError, DatabaseError.
     """
     if attempt(()) is not None or attempt(fragments) is None:
         return None
@@ -39,7 +39,7 @@ def refusal(fragments: Sequence[Fragment], attempt: Try) -> PoisonError | None:
 
 
 def _last_good(bad: int, works: Callable[[int], bool]) -> int:
-    """Return the largest count that works; 0 is known to work, and ``bad`` not to."""
+    """Return the largest count that works; 0 works, and ``bad`` doesn't."""
     good = 0
     while bad - good > 1:
         middle = (good + bad) // 2
@@ -48,7 +48,7 @@ def _last_good(bad: int, works: Callable[[int], bool]) -> int:
 
 
 def _named(fragment: Fragment, rows: Block, attempt: Callable[[Block], RowRefusedError | None]) -> PoisonError | None:
-    """Return the error for the first of ``rows``, one a part, that is refused."""
+    """Return the error for the first refused one of ``rows``, which has one row per part."""
     good = _last_good(len(rows), lambda count: attempt(rows[:count]) is None)
     row = rows[good] if rows else None
     why = attempt([row]) if row is not None else None
@@ -68,19 +68,19 @@ def _named(fragment: Fragment, rows: Block, attempt: Callable[[Block], RowRefuse
 
 
 def _singly(block: Block) -> Block:
-    """Return the rows that ``block`` puts in or changes, each in a part of its own."""
+    """Return the rows that ``block`` inserts or updates, each in a separate part."""
     found = []
     for part in block:
         head = (part.table, part.columns, part.keys)
         found += [TableBlock(*head, inserts=[row]) for row in part.inserts]
         for group in part.updates:
-            pairs = zip(group.rows, group.old, strict=False)  # a row without old values is refused elsewhere
+            pairs = zip(group.rows, group.old, strict=False)  # another check refuses a row without old values
             found += [TableBlock(*head, updates=[Updates(group.changed, [row], [old])]) for row, old in pairs]
     return found
 
 
 def _only(fragment: Fragment, rows: Block) -> Fragment:
-    """Return ``fragment`` with nothing but ``rows``."""
+    """Return ``fragment`` with only ``rows``."""
     body, packed = encode_block([encode_tables(part) for part in rows], compress=False)
     return replace(fragment, blocks=[(0, len(body), packed)], spool=BytesIO(body))
 

@@ -1,6 +1,6 @@
-"""Renumbering: the database's own rows under the numbers that they have in the mirror, with what refers to them.
+"""Renumbering: give the database's own rows the numbers that they have in the mirror, and update references.
 
-Invariant: a row that moves keeps its values and its place in the log, and no row of another record moves with it.
+Invariant: a renumbered row keeps its values and its log entry, and no row of another record moves with it.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ PAIRS = f"temp.{quote(PRIVATE + 'renumbered')}"
 
 
 def settle_own(connection: apsw.Connection, log: ChangeLog, tables: Mapping[str, TrackedTable], own: Own) -> None:
-    """Bring what the database says of this node's own change sets up to what was folded of them: the numbers of rows,
-    and what the writer last saw. The transaction writes the database, and the merge comes next.
+    """Apply to the database what the fold of this node's own change sets decided: the numbers of rows, and what the
+    writer last saw. The transaction writes the database, and the merge follows.
     """
     moved: dict[str, dict[int, int]] = {}
     for fragment in own.fragments:
@@ -41,9 +41,9 @@ def settle_own(connection: apsw.Connection, log: ChangeLog, tables: Mapping[str,
 def find_again(
     connection: apsw.Connection, log: ChangeLog, tables: Mapping[str, TrackedTable], known: Collection[str], own: Own
 ) -> None:
-    """Bring pending records that a newer mirror has under other numbers there, with what refers to them.
+    """Renumber pending records that a newer mirror has under other numbers, and update references.
 
-    Without it such a record would be published once more, under a number that another one has in the mirror.
+    Otherwise such a record would be published again, under a number that another one has in the mirror.
     ``known``: the tables that ``base`` has.
     """
     for table in _in_order(tables[name] for name in known):
@@ -57,7 +57,7 @@ def find_again(
 def join(
     connection: apsw.Connection, log: ChangeLog, tables: Mapping[str, TrackedTable], joining: Iterable[TrackedTable]
 ) -> None:
-    """Give rows of ``joining``, which never met the mirror's, numbers under which both have a place."""
+    """Renumber rows of ``joining``, which were never merged, so that both files' rows have a number."""
     for table in _in_order(joining):
         if pairs := numbers.of_database(connection, table):
             _pair(connection, pairs)
@@ -65,7 +65,7 @@ def join(
             for child, column in _children(tables, table):
                 connection.execute(_refer(child, column))
             _move(connection, table)
-            log.watermarks.raise_all([table])  # no row is new because it moved up
+            log.watermarks.raise_all([table])  # a row that got a higher number is not new
 
 
 def _in_order(tables: Iterable[TrackedTable]) -> list[TrackedTable]:
@@ -79,13 +79,13 @@ def _settle(
     table: TrackedTable,
     pairs: Mapping[int, int],
 ) -> None:
-    """Move the rows of one table that are not where the mirror has their records."""
+    """Renumber the rows of one table whose number differs from the mirror's."""
     _pair(connection, pairs)
     _make_room(connection, table)
     shape, logged = table.shape, table.scratch("logged")
     key, there = shape.read(shape.keys[0], "d"), shape.read(shape.keys[0], "m")
     own = [f"d.{quote(name)}" for name in shape.identity]
-    # Where the writer removed its row meanwhile, or a crash came in between, the mirror's record has its place already.
+    # If the writer deleted its row meanwhile, or after a crash, the mirror's record has its number already.
     connection.execute(
         f"UPDATE {PAIRS} SET stays = 1 WHERE old IN (SELECT {key} FROM {table.main} AS d CROSS JOIN {table.mirror} AS m"
         f" ON {there} = {key} WHERE {key} IN (SELECT old FROM {PAIRS}) AND {numbers.same_record(table, 'm', own)})"
@@ -104,14 +104,14 @@ def _settle(
 
 
 def _pair(connection: apsw.Connection, pairs: Mapping[int, int]) -> None:
-    """Write ``pairs`` down. ``stays``: the row under the old number is another record, and keeps it."""
+    """Store ``pairs``. ``stays``: the row under the old number is another record, and keeps it."""
     connection.execute(f"CREATE TABLE IF NOT EXISTS {PAIRS}(old INTEGER PRIMARY KEY, new UNIQUE, aside, stays)")
     connection.execute(f"DELETE FROM {PAIRS}")
     connection.executemany(f"INSERT OR IGNORE INTO {PAIRS}(old, new, stays) VALUES (?, ?, 0)", pairs.items())
 
 
 def _make_room(connection: apsw.Connection, table: TrackedTable) -> None:
-    """Renumber rows that were written here meanwhile under a number that the mirror gives another record."""
+    """Renumber rows that were inserted here meanwhile under a number that the mirror has for another record."""
     shape = table.shape
     key, there = shape.read(shape.keys[0], "d"), shape.read(shape.keys[0], "m")
     own = [f"d.{quote(name)}" for name in shape.identity]
@@ -130,7 +130,7 @@ def _make_room(connection: apsw.Connection, table: TrackedTable) -> None:
 
 
 def _move(connection: apsw.Connection, table: TrackedTable) -> None:
-    """Move the rows, those that change places included. Where the record came from others, too, its row gives way."""
+    """Renumber the rows, including those that swap numbers. A row gives way to the same record from another node."""
     key = quote(table.shape.rowid if table.shape.keys[0].pseudo else table.shape.keys[0].name)
     lowest = f"SELECT min(0, ifnull(min({key}), 0)) FROM {table.main}"
     moving = f"NOT p.stays AND p.old IN (SELECT {key} FROM {table.main})"
@@ -161,14 +161,14 @@ def _refer(child: TrackedTable, column: str) -> str:
 
 
 def _follow(connection: apsw.Connection, log: ChangeLog, child: TrackedTable, column: str) -> None:
-    """Update references that were written here and are not published: all others are the mirror's."""
+    """Update references that were written here and are not published; all others come from the mirror."""
     shape = child.shape
     logged = f"EXISTS (SELECT 1 FROM {child.scratch('logged')} AS x WHERE {shape.same('d', 'x')})"
     published = (
         f"SELECT 1 FROM {child.mirror} AS m WHERE {shape.same_row('m', 'd')} AND m.{quote(column)} = d.{quote(column)}"
     )
     connection.execute(f"{_refer(child, column)} AND {logged} AND NOT EXISTS ({published})")
-    if shape.column(column).key >= 0:  # the log names them by what was their key
+    if shape.column(column).key >= 0:  # the log names them by their former key
         log.append(
             child,
             f"SELECT {shape.read_key('d')} FROM {child.main} AS d WHERE d.{quote(column)} IN (SELECT new FROM {PAIRS})",

@@ -1,7 +1,7 @@
-"""Rowids of rows whose key holds NULL: they are the key, so a row that merely happens to sit there moves away.
+"""Rowids of rows whose key holds NULL: the rowid is then the key, so another row under that rowid must move.
 
-SQLite allows NULL in a primary key that is neither INTEGER nor WITHOUT ROWID, any number of times. Their
-rowids distinguish such rows; rows with a whole key have whatever rowid their own file gave them.
+SQLite allows NULL in a primary key that is neither INTEGER nor WITHOUT ROWID, any number of times. Such rows are
+distinguished by their rowids; rows with a complete key have the rowid that their own file gave them.
 
 Invariant: a row whose key is its rowid has the same rowid in database and mirror of every node.
 """
@@ -17,7 +17,7 @@ from harmonylite.schema.sql import quote
 
 
 def claims_first(table: TrackedTable, prefix: str) -> str:
-    """Return the order in which rows go in: those that claim a rowid before those that are given one."""
+    """Return the order of inserts: rows that claim a rowid before those that SQLite gives one."""
     if not table.shape.nullable_key:
         return ""
     return f" ORDER BY {prefix}{len(table.shape.keys) - 1} IS NULL, x.rowid"
@@ -32,9 +32,9 @@ def make_room(
     *,
     log: ChangeLog | None = None,
 ) -> None:
-    """Move rows with a whole key off the rowids that rows in ``scratch`` (columns ``prefix``0, ...) claim.
+    """Move rows with a complete key away from rowids that rows in ``scratch`` (columns ``prefix``0, ...) claim.
 
-    ``log``: name them there by key, as the log may know them by rowid only.
+    ``log``: log them by key, as the log may know them by rowid only.
     """
     if not table.shape.nullable_key:
         return

@@ -1,7 +1,7 @@
-"""Bring what other nodes changed in their schema into this database, three ways where it was changed here, too.
+"""Merge schema changes of other nodes into this database, three ways if the object was changed here, too.
 
-Invariant: what this node's application changed since it was last in step with the stream stays, for its own change set
-is ordered later; of everything else the file has what the stream says, or it waits, visibly.
+Invariant: pending changes of this node's application stay, because their change set is ordered later; everything else
+in the file is what the stream says, or waits, visibly.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ class _HalfDoneError(Exception):
 
 @dataclass
 class SchemaChanges:
-    """Brings sections into the database. ``mode``: what is made by itself; "none" only counts what is here by now.
+    """Applies sections to the database. ``mode``: which changes it applies; "none" only counts those that are here.
 
-    ``left_out``: sentences about what could not be made, by object.
+    ``left_out``: sentences about changes that failed, by object.
     """
 
     connection: apsw.Connection
@@ -65,16 +65,16 @@ class SchemaChanges:
     _known: list[Known] = field(default_factory=list)
 
     def bring(self, sections: Sequence[SchemaSection]) -> list[str] | None:
-        """Make what ``sections`` say, in one transaction.
+        """Apply ``sections`` in one transaction.
 
-        Return what is new here; None: there was nothing to look at. Raises DatabaseBusyError with nothing changed.
+        Return what is new here; None: they have no change. Raises DatabaseBusyError with nothing changed.
         """
         if not any(section.changes or section.captured for section in sections):
             return None
         made: list[str] = []
         with transaction(self.connection, "take over schema changes", immediate=True):
             if not all(change.adds for section in sections for change in section.changes):
-                drop_hooks(self.connection)  # they are made once more when all is in step
+                drop_hooks(self.connection)  # the install creates them again
             for section in sections:
                 if is_new(self.connection, section, "main"):
                     made += self._section(section)
@@ -86,17 +86,17 @@ class SchemaChanges:
         return made
 
     def _move_mirror(self, section: SchemaSection) -> None:
-        """Do in the mirror what a section means for rows and names, where the database has been through it."""
+        """Apply a section to the mirror's rows and names, if the database has applied it already."""
         for change in section.changes:
             if self._wanted(change):
                 self._count_names(change, section)
 
     def waiting(self) -> list[WaitingChange]:
-        """Return what waits and is not here, the oldest first."""
+        """Return the waiting changes that are not here, the oldest first."""
         return [each.shown for each in waiting(self.connection) if not self._is_here(each.change)]
 
     def accept(self) -> list[str]:
-        """Make all that waits, in one transaction; return what is new here. Raises DatabaseBusyError."""
+        """Apply all waiting changes in one transaction; return what is new here. Raises DatabaseBusyError."""
         made: list[str] = []
         if not any_waits(self.connection):
             return made
@@ -109,7 +109,7 @@ class SchemaChanges:
         return made
 
     def follow(self, install: Callable[[Installed], Installed], before: Installed) -> Installed:
-        """Install, and once more where something that waited was made by another process."""
+        """Install, and again if another process made a waiting change."""
         made = install(before)
         if self.made_by_hand():
             returned = made.returned
@@ -118,7 +118,7 @@ class SchemaChanges:
         return made
 
     def made_by_hand(self) -> bool:
-        """Count what waited and another process made here; return whether there was any."""
+        """Count waiting changes that another process made here; return whether there were any."""
         if not any_waits(self.connection):
             return False
         listed = waiting(self.connection)
@@ -137,7 +137,7 @@ class SchemaChanges:
         return bool(done)
 
     def _section(self, section: SchemaSection, *, forced: bool = False) -> list[str]:
-        """Make what one section says; return what is new here. Of tables that exchange names, all wait or none."""
+        """Apply one section; return what is new here. Of tables that exchange names, all wait or none."""
         wanted = [change for change in section.changes if self._wanted(change)]
         numbers = {change.key for change in wanted if change.kind == PRAGMA}
         forget(self.connection, [each.number for each in waiting(self.connection) if each.change.key in numbers])
@@ -155,7 +155,7 @@ class SchemaChanges:
 
     @contextmanager
     def _counting(self) -> Iterator[None]:
-        """Let changes of one section, all of which speak of what was before it, count as captured together."""
+        """Count the changes of one section as captured together, because all start from the state before it."""
         self._base = {known.key: known for known in captured_schema(self.connection)}
         self._gone, self._known, self._aside = [], [], {}
         yield
@@ -169,7 +169,7 @@ class SchemaChanges:
         return change.kind == PRAGMA or self.rules.wanted(change.table)
 
     def _take(self, change: SchemaChange, section: SchemaSection, *, forced: bool = False) -> bool:
-        """Make one change, or let it wait; return whether anything is new here."""
+        """Apply one change, or store it as waiting; return whether anything is new here."""
         others = not forced and section.node != self.node
         if others and {change.key, change.old_key} & dropped_keys(self.connection):
             let_wait(self.connection, section.node, BUILDS_ON, change, section.at)
@@ -217,9 +217,9 @@ class SchemaChanges:
         return ""
 
     def _moved_on(self, change: SchemaChange, section: SchemaSection) -> bool:
-        """Return whether a change of this node's own was made here and is not how the file is any more.
+        """Return whether this node made the change itself and the file has changed further since.
 
-        One of an earlier session is missing also where the file is a backup that was put back.
+        A change of an earlier session is missing also if the file is a backup that was put back.
         """
         if section.session == self.session or self.mode != "all":
             return True
@@ -229,14 +229,14 @@ class SchemaChanges:
         return not self._unchanged(change.old_key, name or change.name)
 
     def _ordered(self, change: SchemaChange) -> str:
-        """Return what the stream knows of an object once ``change`` is in the order."""
+        """Return the stream's definition of an object once ``change`` is in the order."""
         base = self._base.get(change.old_key)
         if change.kind != "table" or base is None or change.new is None:
             return change.new or ""
         return merged(base.sql, change.old or "", change.new, base.sql, dict(change.moves)).sql
 
     def _is_here(self, change: SchemaChange) -> bool:
-        """Return whether this database is as ``change`` leaves it."""
+        """Return whether this database has the result of ``change``."""
         if change.kind == PRAGMA:
             return str(value(self.connection, f"PRAGMA main.{change.name}")) == change.new
         here = find_object(self.connection, change.kind, change.name)
@@ -251,7 +251,7 @@ class SchemaChanges:
         return self.mode != "all" and not added(here.sql, change.new)
 
     def _unchanged(self, key: Key, name: str) -> bool:
-        """Return whether an object is unchanged here since it was last in step with the stream."""
+        """Return whether an object has no pending change here."""
         base, here = self._base.get(key), find_object(self.connection, key[0], name)
         if base is None or here is None:
             return base is None and here is None
@@ -299,7 +299,7 @@ class SchemaChanges:
     # tables ----------------------------------------------------------------------------------------------------
 
     def _locate(self, change: SchemaChange) -> str:
-        """Return what the table is called here, "" where it is not."""
+        """Return the table's name here, "" if there is no such table."""
         if change.old is None:
             return change.name if table_changes.definition_of(self.connection, change.name) else ""
         base = self._base.get(change.old_key)
@@ -315,7 +315,7 @@ class SchemaChanges:
         return table_moves.name_now(self.connection, before)
 
     def _change_table(self, change: SchemaChange, section: SchemaSection, table: str) -> bool:
-        """Bring a table that is here under the name ``table`` to what ``change`` makes of it."""
+        """Apply ``change`` to the table that is ``table`` here."""
         assert change.new is not None
         mine = table_changes.definition_of(self.connection, table)
         captured = self._base
@@ -355,7 +355,7 @@ class SchemaChanges:
         return table_changes.definition_of(self.connection, table) != mine
 
     def _make_room(self, change: SchemaChange, section: SchemaSection) -> None:
-        """Set a table aside whose name another one gets, if a later change of ``section`` gives it another name."""
+        """Set aside a table whose name another one gets, if a later change of ``section`` renames it."""
         if not table_changes.definition_of(self.connection, change.name):
             return
         if not any(other.was is not None and folded(other.was) == folded(change.name) for other in section.changes):

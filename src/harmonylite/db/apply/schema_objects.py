@@ -1,6 +1,6 @@
-"""Find and make the objects of a schema: tables, indexes, views, triggers.
+"""Find and create the objects of a schema: tables, indexes, views, triggers.
 
-Invariant: what another node's definition says is made by `harmonylite.db.sqlite.untrusted_ddl` alone.
+Invariant: only `harmonylite.db.sqlite.untrusted_ddl` executes another node's definition.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _CONTENT = re.compile(r"USING\s+fts5\b.*\bcontent\s*=\s*['\"]?[^\s'\",)]", re.IG
 
 
 def find_object(connection: apsw.Connection, kind: str, name: str) -> Known | None:
-    """Return an object of the database, whatever the case of its letters; tables and views share their names."""
+    """Return an object of the database by its name in any case; tables and views share one namespace."""
     either = ("table", "view") if kind in ("table", "view") else (kind, kind)
     found = rows(
         connection,
@@ -32,7 +32,7 @@ def find_object(connection: apsw.Connection, kind: str, name: str) -> Known | No
 
 
 def create_object(connection: apsw.Connection, definition: Definition) -> None:
-    """Make an object as another node's definition says. Raises apsw.Error, DefinitionError."""
+    """Create an object from another node's definition. Raises apsw.Error, DefinitionError."""
     make_one(connection, definition)
     if definition.kind == "trigger" and (why := why_not(connection, definition.name, definition.table, definition.sql)):
         raise DefinitionError(why)

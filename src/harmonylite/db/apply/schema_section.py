@@ -1,7 +1,7 @@
-"""Read what a change set, or the mirror of another node, says of the schema.
+"""Read the schema section of a change set, or of another node's mirror.
 
-Invariant: what comes from outside is checked line by line before anything of it is done: a definition is one CREATE
-statement of its kind and name.
+Invariant: every line from outside is checked before any is applied: a definition is one CREATE statement of its kind
+and name.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from harmonylite.schema.table_text import Moves
 from harmonylite.wire import KIND_SCHEMA, SECTIONS, decode_value, encode_value
 
 BROUGHT = "sections"
-"""The fact of database and mirror that holds up to where in the order they have been through schema sections."""
+"""The fact of database and mirror with the position up to which they have applied schema sections."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def sections_of(fragments: Iterable[Fragment]) -> list[SchemaSection]:
 
 
 def section_of(fragment: Fragment) -> list[SchemaChange]:
-    """Return the schema section at the head of a change set; nothing where it has none. Raises PoisonError."""
+    """Return the schema section at the head of a change set, [] if it has none. Raises PoisonError."""
     if fragment.kind not in SECTIONS:
         return []
     head = next((block[0] for block in fragment.decoded() if block), None)
@@ -91,7 +91,7 @@ def section_of(fragment: Fragment) -> list[SchemaChange]:
 
 
 def _check(change: SchemaChange) -> None:
-    """Raise DefinitionError or ValueError for a line that no writer of ours makes."""
+    """Raise DefinitionError or ValueError for a line that no HarmonyLite writes."""
     if change.kind == PRAGMA:
         number_of(change)
         return
@@ -110,7 +110,7 @@ def _check(change: SchemaChange) -> None:
 
 
 def number_of(change: SchemaChange) -> int:
-    """Return the number that a pragma is set to; raises ValueError."""
+    """Return the value that a pragma is set to; raises ValueError."""
     number = int(change.new or "")
     if change.name not in PRAGMAS or not -(2**31) <= number < 2**31:
         raise ValueError(f"{change.name[:100]!r} is no number of a file's")
@@ -134,14 +134,14 @@ def _is_joined(connection: apsw.Connection) -> bool:
 
 
 def _read_further(connection: apsw.Connection, other: apsw.Connection) -> bool:
-    """Return whether a mirror, ``main`` of ``other``, has been through all schema sections that the database has."""
+    """Return whether a mirror, ``main`` of ``other``, has applied all schema sections that the database has."""
     history, places = been_through(connection, "main")
     theirs, further = been_through(other, "main")
     return not places or (history == theirs and all(further.get(shard, -1) >= seq for shard, seq in places.items()))
 
 
 def been_through(connection: apsw.Connection, schema: str) -> tuple[str, dict[int, int]]:
-    """Return the history, and by shard up to where in it database or mirror have been through schema sections."""
+    """Return the epoch, and by shard the position up to which database or mirror have applied schema sections."""
     blob = mirror_file.get_state(connection, schema, BROUGHT)
     history, places = ("", []) if blob is None else decode_value(blob)
     return history, dict(places)
@@ -170,9 +170,9 @@ def count_captured(connection: apsw.Connection, captured: Iterable[Known], *, ev
 
 
 def is_new(connection: apsw.Connection, section: SchemaSection, schema: str) -> bool:
-    """Return whether ``main`` or ``mirror`` has not been through a section.
+    """Return whether ``main`` or ``mirror`` has not applied a section.
 
-    A batch that fails is tried again, and a mirror of an earlier state reads what the database has read already.
+    A failed batch is retried, and a mirror of an earlier state reads sections again that the database has applied.
     """
     history, places = been_through(connection, schema)
     if not section.at or history != history_of(connection, "mirror"):
@@ -181,7 +181,7 @@ def is_new(connection: apsw.Connection, section: SchemaSection, schema: str) -> 
 
 
 def remember(connection: apsw.Connection, section: SchemaSection) -> None:
-    """Write down that database and mirror have been through a section, in the transaction that made it."""
+    """Record that database and mirror have applied a section, in the transaction that does."""
     blob = encode_value([history_of(connection, "mirror"), [list(place) for place in section.at.items()]])
     for schema in ("main", "mirror"):
         if section.at and is_new(connection, section, schema):
@@ -189,7 +189,7 @@ def remember(connection: apsw.Connection, section: SchemaSection) -> None:
 
 
 def _since(connection: apsw.Connection, other: apsw.Connection, captured: list[Known]) -> list[SchemaChange]:
-    """Return what leads from the schema that the stream knows of this database to the one that ``other`` knows."""
+    """Return the changes from the schema that the stream knows of this database to the one that ``other`` knows."""
     here = captured_schema(connection)
     _, places = been_through(connection, "main")
     shard = min(places, default=0)

@@ -1,6 +1,6 @@
-"""Staging: what a change set holds of one table, in scratch tables, where SQL continues with it.
+"""Staging: copy a change set's rows of one table into scratch tables, for SQL.
 
-Invariant: staging touches scratch tables only.
+Invariant: staging writes scratch tables only.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from harmonylite.wire import TableBlock, Updates
 
 
 def applicable(tables: Named, fragment: Fragment, part: TableBlock) -> tuple[TableBlock, TrackedTable, tuple[int, ...]]:
-    """Return a part under today's names, the table that it is about, and the place of each of the part's columns in it.
+    """Return a part under present names, its table, and the index of each of the part's columns in it.
 
-    Raises SchemaWaitError when this database has no such table or column and never had it, PoisonError when a column is
-    there twice or a row has not as many values as there are columns.
+    Raises SchemaWaitError if this database never had such a table or column, PoisonError if a column is there twice or
+    the length of a row is not the number of columns.
     """
     table = tables.get(part.table)
     what = f"change set {fragment.id} (shard {fragment.shard}, message {fragment.seq}) needs table {part.table}"
@@ -72,12 +72,12 @@ def applicable(tables: Named, fragment: Fragment, part: TableBlock) -> tuple[Tab
 
 
 def _impossible(table: str) -> bool:
-    """Return whether no migration can bring a replicated table of this name."""
+    """Return whether no migration can create a replicated table of this name."""
     return not table or "\0" in table or table.lower().startswith("sqlite_") or is_private(table)
 
 
 def check_widths(fragment: Fragment, part: TableBlock) -> None:
-    """Raise PoisonError when a row has not as many values as there are columns."""
+    """Raise PoisonError if the length of a row is not the number of columns."""
     width = len(part.columns)
     for images in (part.deletes, part.inserts, *(u.rows for u in part.updates)):
         if set(map(len, images)) - {width}:
@@ -85,7 +85,7 @@ def check_widths(fragment: Fragment, part: TableBlock) -> None:
 
 
 def check_updates(fragment: Fragment, table: str, group: Updates, width: int) -> None:
-    """Raise PoisonError when the old values of updated rows don't belong to ``width`` columns."""
+    """Raise PoisonError if the old values of updated rows don't match ``width`` columns."""
     if any(len(row) != len(group.changed) for row in group.old) or len(group.old) != len(group.rows):
         raise fragment.broken(f"old values of {table} don't match its rows")
     if any(not 0 <= i < width for i in group.changed) or len(set(group.changed)) < len(group.changed):
@@ -93,7 +93,7 @@ def check_updates(fragment: Fragment, table: str, group: Updates, width: int) ->
 
 
 def whole_keys(table: TrackedTable, images: Sequence[Sequence[Any]]) -> bool:
-    """Return whether no key holds NULL: then SQLite's unique index knows which rows are there, and no row claims a
+    """Return whether no key holds NULL: then SQLite's unique index finds the present rows, and no row claims a
     rowid.
 
     The rows are as wide as their columns (`check_widths`), the key's first.
@@ -104,7 +104,7 @@ def whole_keys(table: TrackedTable, images: Sequence[Sequence[Any]]) -> bool:
 
 @contextmanager
 def foreign_values(fragment: Fragment, part: TableBlock) -> Iterator[None]:
-    """Turn the error for a value that SQLite does not have into a PoisonError."""
+    """Map the error for a value that SQLite can't store to a PoisonError."""
     try:
         yield
     except (TypeError, OverflowError) as error:
@@ -119,7 +119,7 @@ def stage(
     *,
     add: bool = False,
 ) -> None:
-    """Put rows into ``incoming``; ``add``: to what it holds, else in its place."""
+    """Insert rows into ``incoming``; ``add``: keep its present rows."""
     if not add:
         table.empty("incoming")
     names = ", ".join(f"c{i}" for i in present)
@@ -129,7 +129,7 @@ def stage(
 def stage_updates(
     connection: apsw.Connection, fragment: Fragment, table: TrackedTable, present: Sequence[int], group: Updates
 ) -> None:
-    """Put updated rows into ``incoming`` with the old values of their changed columns. Raises PoisonError."""
+    """Insert updated rows into ``incoming`` with the old values of their changed columns. Raises PoisonError."""
     check_updates(fragment, table.shape.name, group, len(present))
     table.empty("incoming")
     names = ", ".join([f"c{i}" for i in present] + [f"o{present[i]}" for i in group.changed])

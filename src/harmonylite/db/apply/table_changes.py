@@ -1,7 +1,7 @@
-"""Change a table of the database as another node changed it: by ALTER where SQLite can, else by a rebuild.
+"""Change a table of the database as another node changed it: with ALTER if SQLite can, else with a rebuild.
 
-Invariant: the caller's transaction holds it all; a table keeps its rows, its indexes, triggers and what refers to
-it, as far as the new definition has the columns for them.
+Invariant: everything is in the caller's transaction; a table keeps its rows, indexes, triggers and references, as far
+as the new definition has the columns for them.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _TYPE_ENDS = pattern(r"\b(?:NOT|NULL|CHECK|REFERENCES|COLLATE|CONSTRAINT)\b")
 
 
 def definition_of(connection: apsw.Connection, name: str) -> str:
-    """Return the definition of a table of the database, "" where there is none."""
+    """Return the definition of a table of the database, "" if there is none."""
     found = "SELECT sql FROM main.sqlite_schema WHERE type = 'table' AND lower(name) = lower(?)"
     return str(value(connection, found, (name,)) or "")
 
@@ -39,13 +39,13 @@ def rename_table(connection: apsw.Connection, old: str, new: str) -> None:
     connection.execute("PRAGMA legacy_alter_table = OFF")
     try:
         connection.execute(f"ALTER TABLE main.{quote(old)} RENAME TO {quote(new)}")
-    except apsw.SQLError:  # something else in the schema can't be read: it may name the table, and stays as it is
+    except apsw.SQLError:  # another object can't be parsed: it may name the table, and stays unchanged
         connection.execute("PRAGMA legacy_alter_table = ON")
         connection.execute(f"ALTER TABLE main.{quote(old)} RENAME TO {quote(new)}")
 
 
 def rename_columns(connection: apsw.Connection, table: str, moves: Moves) -> None:
-    """Rename the columns of a table that have another name now, where they are here."""
+    """Rename the columns of a table that have another name now, if they exist here."""
     connection.execute("PRAGMA legacy_alter_table = OFF")
     for old, new in moves.items():
         here = columns_of(definition_of(connection, table))
@@ -57,7 +57,7 @@ def rename_columns(connection: apsw.Connection, table: str, moves: Moves) -> Non
 def bring_table(connection: apsw.Connection, name: str, target: str) -> list[str]:
     """Give a table the definition ``target``, after `rename_columns`; return sentences about what could not be kept.
 
-    Raises apsw.Error, DefinitionError; the caller undoes what was done by then.
+    Raises apsw.Error, DefinitionError; the caller rolls back.
     """
     mine = definition_of(connection, name)
     if same_table(mine, target):
@@ -75,7 +75,7 @@ def add_column(connection: apsw.Connection, table: str, column: ColumnText) -> N
 
 
 def add_columns(connection: apsw.Connection, table: str, columns: Sequence[ColumnText]) -> None:
-    """Add the columns that are not here; one that must have a value and names no default gets one.
+    """Add the missing columns; a NOT NULL one without a default gets one.
 
     Raises apsw.SQLError, DefinitionError.
     """
@@ -91,7 +91,7 @@ def _add_filled(connection: apsw.Connection, table: str, column: ColumnText) -> 
     except apsw.SQLError as error:
         if "NOT NULL column with default value NULL" not in str(error):
             raise
-        # a migration filled the column on its way: the rows' own values come with it
+        # the migration filled the column: the rows' own values arrive later
         declared = _TYPE_ENDS.split(column.text[len(column.name) :].upper())[0]
         filler = FILLERS[affinity_of(declared.strip(" )]"))]
         connection.execute(f"ALTER TABLE main.{quote(table)} ADD COLUMN {column.text} DEFAULT {filler}")
@@ -117,7 +117,7 @@ def _by_alter(connection: apsw.Connection, name: str, mine: str, target: str) ->
 
 
 def _rebuild(connection: apsw.Connection, name: str, target: str) -> list[str]:
-    """Make the table again as ``target`` says, and pour its rows over (SQLite: lang_altertable, section 7)."""
+    """Create the table again with the definition ``target``, and copy its rows (SQLite: lang_altertable, section 7)."""
     execute = connection.execute
     here = rows(
         connection,
@@ -141,7 +141,7 @@ def _rebuild(connection: apsw.Connection, name: str, target: str) -> list[str]:
     except apsw.ConstraintError as error:
         if not is_unique(error):
             raise
-        # the rows that this node has not sent displace others here, as they will everywhere: they are compared
+        # rows that this node has not sent displace others here, as they will everywhere: they are compared
         placed = pour(connection, after, known, f"main.{quote(ASIDE)}", schema="main")
         kept = False
     if not placed and value(connection, f"SELECT 1 FROM main.{quote(ASIDE)} LIMIT 1"):
@@ -164,7 +164,7 @@ def _shape(connection: apsw.Connection, name: str) -> TableShape:
 
 
 def _same_key(before: TableShape, after: TableShape, known: Sequence[tuple[str, str]]) -> bool:
-    """Return whether the log's keys mean the same rows as before: else the table is compared whole."""
+    """Return whether the log's keys still mean the same rows; otherwise the table is compared whole."""
     if (bool(before.rowid), before.integer_key) != (bool(after.rowid), after.integer_key):
         return False
     names = dict(known)
@@ -179,7 +179,7 @@ def _sequence(connection: apsw.Connection, name: str) -> int | None:
 
 
 def _again(connection: apsw.Connection, table: str, here: Sequence[tuple[str, str, str]]) -> list[str]:
-    """Make the indexes and triggers of a table once more; return sentences about those that don't fit it."""
+    """Create the indexes and triggers of a table again; return sentences about those that don't fit it."""
     said = []
     for kind, name, sql in sorted(here):
         connection.execute("SAVEPOINT again")
