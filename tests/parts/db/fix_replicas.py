@@ -188,6 +188,21 @@ class Group:
         return found
 
 
+def steps(member: Member, work: Callable[[], object]) -> int:
+    """Return how many instructions SQLite runs for ``member`` (SQLite: c3ref, SQLITE_STMTSTATUS_VM_STEP)."""
+    counted = 0
+
+    def count(event: dict[str, Any]) -> None:
+        nonlocal counted
+        counted += event["stmt_status"]["SQLITE_STMTSTATUS_VM_STEP"]
+
+    connection = member.replica.connection
+    connection.trace_v2(apsw.SQLITE_TRACE_PROFILE, count)
+    work()
+    connection.trace_v2(0, None)
+    return counted
+
+
 def copied(member: Member, folder: Path) -> Path:
     """Return a new database made from a snapshot of the member's mirror."""
     folder.mkdir(exist_ok=True)

@@ -10,7 +10,7 @@ a violation within the group, so the order in which SQLite visits rows doesn't m
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
@@ -48,11 +48,47 @@ Tables = dict[str, TrackedTable]
 
 
 @dataclass
+class Effect:
+    """What may have become of touched rows in the mirror: some went, ``gone``; some are new, ``new``; in others columns
+    changed, by index, ``columns`` (None: any). It bounds what a merge writes; more than was done costs time only.
+    """
+
+    gone: bool = True
+    new: bool = True
+    columns: frozenset[int] | None = None
+
+    def removes(self) -> None:
+        """Count a delete."""
+        self.gone = True
+
+    def adds(self) -> None:
+        """Count an insert; in the place of a row that went it brings other values in every column."""
+        self.new = True
+        if self.gone:
+            self.columns = None
+
+    def changes(self, columns: Iterable[int]) -> None:
+        """Count an update."""
+        if self.columns is not None:
+            self.columns |= frozenset(columns)
+
+    @property
+    def only_removes(self) -> bool:
+        """Whether none of the touched rows is left in the mirror."""
+        return self.gone and not self.new and self.columns == frozenset()
+
+    def anything(self) -> None:
+        """Count what has no bound: rows that displace others, or get other numbers."""
+        self.gone, self.new, self.columns = True, True, None
+
+
+@dataclass
 class Folded:
     """The effect of a fold on one table. ``fresh``: only inserts of missing rows so far, all of them in ``incoming``.
 
     ``touched``: the scratch table of that name has keys (never while ``fresh``); ``rows``: how many are fresh.
     ``waiting``: sizes of the parts at the end of ``incoming``, which are not in the mirror yet.
+    ``effect``: what may have become of rows that are not fresh.
     """
 
     table: TrackedTable
@@ -61,6 +97,7 @@ class Folded:
     present: tuple[int, ...] = ()
     rows: int = 0
     waiting: list[int] = field(default_factory=list)
+    effect: Effect = field(default_factory=Effect)
 
 
 @dataclass
@@ -108,7 +145,8 @@ class Fold:
             folded = None
         if folded is None:
             fresh = whole_keys(table, part.inserts)
-            folded = self.done[table.shape.name] = Folded(table, fresh=fresh, present=present)
+            nothing = Effect(gone=False, new=False, columns=frozenset())
+            folded = self.done[table.shape.name] = Folded(table, fresh, present=present, effect=nothing)
         if part.deletes:
             self._settle(fragment, table, folded, displacing)
             self._leave_fresh(table, folded)
@@ -122,7 +160,8 @@ class Fold:
             self._settle(fragment, table, folded, displacing)
             self._leave_fresh(table, folded)
             stage_updates(self.connection, fragment, table, present, group)
-            self._update(fragment, table, present, [present[i] for i in group.changed], displacing)
+            changed = [present[i] for i in group.changed]
+            self._update(fragment, table, present, changed, len(group.rows), displacing)
         return part.count
 
     def _number(
@@ -143,6 +182,7 @@ class Fold:
         if fragment.id in self.tables.moved:
             self._leave_fresh(table, folded)
             folded.touched = True
+            folded.effect.anything()
         return renumbered(table.shape, part, {table.shape.name: taken}) if taken else part
 
     # rows that are new ------------------------------------------------------------------------------------------
@@ -153,6 +193,7 @@ class Fold:
             folded.fresh = False
             if folded.rows:
                 self._touch(table, folded)
+                folded.effect.adds()
 
     def _touch(self, table: TrackedTable, folded: Folded) -> None:
         """Add the keys in ``incoming`` to ``touched``."""
@@ -167,6 +208,7 @@ class Fold:
 
     def _delete(self, fragment: Fragment, table: TrackedTable, present: Sequence[int]) -> None:
         self._touch(table, self.done[table.shape.name])
+        self.done[table.shape.name].effect.removes()
         shape = table.shape
         join = f"{table.scratch('incoming')} AS x CROSS JOIN {table.mirror} AS m ON {shape.same('m', 'x', 'c')}"
         others = [i for i in present if shape.columns[i].key < 0]
@@ -218,6 +260,7 @@ class Fold:
     ) -> None:
         """Insert the rows in ``incoming``."""
         self._touch(table, folded)
+        folded.effect.adds()
         if not self._plain_insert(table, present, "1", whole=not table.shape.nullable_key):
             self.overruled.by_rows(fragment, table, [i for i in present if i in table.shape.compared], None)
             self._slowly(table, present, None)
@@ -242,10 +285,18 @@ class Fold:
     # updates ---------------------------------------------------------------------------------------------------
 
     def _update(
-        self, fragment: Fragment, table: TrackedTable, present: tuple[int, ...], changed: list[int], displacing: Tables
+        self,
+        fragment: Fragment,
+        table: TrackedTable,
+        present: tuple[int, ...],
+        changed: list[int],
+        count: int,
+        displacing: Tables,
     ) -> None:
-        shape = table.shape
-        self._touch(table, self.done[table.shape.name])
+        """Set the columns ``changed`` of the ``count`` rows in ``incoming``; one that is missing is inserted."""
+        shape, folded = table.shape, self.done[table.shape.name]
+        self._touch(table, folded)
+        folded.effect.changes(changed)
         self.overruled.by_rows(fragment, table, changed, changed)
         sets = ", ".join(f"{quote(shape.columns[i].name)} = x.c{i}" for i in changed if not shape.columns[i].pseudo)
         incoming = table.scratch("incoming")
@@ -260,6 +311,9 @@ class Fold:
                     f"{table.update_verb} {table.mirror} AS m SET {sets} FROM {incoming} AS x"
                     f" WHERE {shape.same('m', 'x', 'c')}"
                 )
+                if self.connection.changes() == count:
+                    return  # a row of the mirror for each
+            folded.effect.adds()
             self.connection.execute(
                 f"{table.insert_into} {table.mirror}({columns}) SELECT {values} FROM {incoming} AS x WHERE {absent}"
                 f"{claims_first(table, 'x.c')}"
@@ -272,6 +326,7 @@ class Fold:
     def _slowly(self, table: TrackedTable, present: Sequence[int], changed: Sequence[int] | None) -> None:
         """Remove the rows of the group, then insert their merged images one after the other, displacing others."""
         shape = table.shape
+        self.done[shape.name].effect.anything()
         incoming = table.scratch("incoming")
         kept = [i for i in range(len(shape.columns)) if i not in (present if changed is None else changed)]
         kept = [i for i in kept if shape.columns[i].key < 0]

@@ -15,7 +15,7 @@ from typing import Any
 
 import apsw
 
-from harmonylite.db.apply.fold import Folded
+from harmonylite.db.apply.fold import Effect, Folded
 from harmonylite.db.apply.pending import Pending
 from harmonylite.db.apply.rowid_conflicts import claims_first, make_room
 from harmonylite.db.mirror.schema_history import Own
@@ -50,7 +50,10 @@ class Merge:
         if pending:
             self._pending.remember_seen(table)
         before = self.rows
-        if not try_or_undo(self._connection, lambda: self._plainly(table, pending=pending))[0]:
+        effect = folded.effect
+        if held or folded.fresh:
+            effect.anything()
+        if not try_or_undo(self._connection, lambda: self._plainly(table, effect, pending=pending))[0]:
             self.rows = before
             self._slowly(table, pending=pending)
         table.empty("touched")
@@ -93,13 +96,16 @@ class Merge:
         self.rows += self._connection.changes()
         return True
 
-    def _plainly(self, table: TrackedTable, *, pending: bool) -> None:
-        self._delete(table)
+    def _plainly(self, table: TrackedTable, effect: Effect, *, pending: bool) -> None:
+        """Bring over what the fold may have done: a row that is not pending was equal in both files before it."""
+        if effect.gone:
+            self._delete(table, all_gone=effect.only_removes)
         if pending:
             self._pending.merge(table)
-        self._update(table)
-        make_room(self._connection, table, table.main, "touched", "k", log=self._log)
-        self._insert(table)
+        self._update(table, effect.columns)
+        if effect.new:
+            make_room(self._connection, table, table.main, "touched", "k", log=self._log)
+            self._insert(table)
 
     # rows that are not pending: the mirror's row, whatever it is -------------------------------------------------
 
@@ -109,28 +115,31 @@ class Merge:
             return "1"
         return f"NOT EXISTS (SELECT 1 FROM {table.scratch('pending')} AS p WHERE {table.keys_equal('p.k', 'x.k')})"
 
-    def _delete(self, table: TrackedTable) -> None:
-        self._changes(table.once(lambda: self._delete_sql(table), "merge's delete", bool(table.logged)))
+    def _delete(self, table: TrackedTable, *, all_gone: bool) -> None:
+        logged = bool(table.logged)
+        self._changes(table.once(lambda: self._delete_sql(table, all_gone), "merge's delete", logged, all_gone))
 
-    def _delete_sql(self, table: TrackedTable) -> str:
+    def _delete_sql(self, table: TrackedTable, all_gone: bool) -> str:
         shape = table.shape
+        there = f"EXISTS (SELECT 1 FROM {table.mirror} AS m WHERE {shape.same('m', 'x')})"
         return (
             f"DELETE FROM {table.main} WHERE {shape.target()} IN (SELECT {shape.places('d')}"
             f" FROM {table.scratch('touched')} AS x CROSS JOIN {table.main} AS d ON {shape.same('d', 'x')}"
-            f" WHERE NOT EXISTS (SELECT 1 FROM {table.mirror} AS m WHERE {shape.same('m', 'x')})"
-            f" AND {self._free(table)})"
+            f" WHERE NOT {'0' if all_gone else there} AND {self._free(table)})"
         )
 
-    def _update(self, table: TrackedTable) -> None:
-        if table.shape.compared:
-            self._changes(table.once(lambda: self._update_sql(table), "merge's update", bool(table.logged)))
+    def _update(self, table: TrackedTable, columns: frozenset[int] | None) -> None:
+        """Set ``columns`` (None: all); SQLite writes the indexes of each column that is set, also to the same value."""
+        some = tuple(i for i in table.shape.compared if columns is None or i in columns)
+        if some:
+            self._changes(table.once(lambda: self._update_sql(table, some), "merge's update", bool(table.logged), some))
 
-    def _update_sql(self, table: TrackedTable) -> str:
+    def _update_sql(self, table: TrackedTable, some: Sequence[int]) -> str:
         shape = table.shape
-        columns = [shape.columns[i] for i in shape.compared]
+        columns = [shape.columns[i] for i in some]
         test = any_differs((c, shape.read(c, "d"), shape.read(c, "m")) for c in columns)
         return table.update(
-            {i: shape.read(shape.columns[i], "m") for i in shape.compared},
+            {i: shape.read(shape.columns[i], "m") for i in some},
             f"FROM {table.scratch('touched')} AS x CROSS JOIN {table.mirror} AS m ON {shape.same('m', 'x')}"
             f" CROSS JOIN {table.main} AS d ON {shape.same('d', 'x')} WHERE {self._free(table)} AND ({test})",
         )

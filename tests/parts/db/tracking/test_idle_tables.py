@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
-import apsw
-
-from tests.parts.db.fix_replicas import Group, Member
+from tests.parts.db.fix_replicas import Group, steps
 
 MakeGroup = Callable[[int], Group]
 WRITES = (
@@ -15,21 +12,6 @@ WRITES = (
     "UPDATE t SET a = 'changed' WHERE id = {0} - 1",
     "DELETE FROM t WHERE id = {0} - 2",
 )
-
-
-def steps(member: Member, work: Callable[[], object]) -> int:
-    """Return how many instructions SQLite runs for ``member`` (SQLite: c3ref, SQLITE_STMTSTATUS_VM_STEP)."""
-    counted = 0
-
-    def count(event: dict[str, Any]) -> None:
-        nonlocal counted
-        counted += event["stmt_status"]["SQLITE_STMTSTATUS_VM_STEP"]
-
-    connection = member.replica.connection
-    connection.trace_v2(apsw.SQLITE_TRACE_PROFILE, count)
-    work()
-    connection.trace_v2(0, None)
-    return counted
 
 
 def costs(group: Group, idle: int) -> list[tuple[int, int, int]]:
