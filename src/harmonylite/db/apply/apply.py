@@ -16,7 +16,8 @@ from functools import partial
 import apsw
 
 from harmonylite.changes.reassembler import AtomicBatch, Fragment
-from harmonylite.db.apply.fold import Fold, Folded
+from harmonylite.db.apply.fold import Fold
+from harmonylite.db.apply.folded import Folded
 from harmonylite.db.apply.merge import Merge
 from harmonylite.db.apply.own_change_sets import Applied, Flight, SchemaMovedError, name_rows
 from harmonylite.db.apply.rejected_rows import refusal

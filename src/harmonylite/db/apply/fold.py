@@ -10,7 +10,7 @@ a violation within the group, so the order in which SQLite visits rows doesn't m
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
@@ -20,6 +20,7 @@ import apsw
 from harmonylite.changes.reassembler import Fragment
 from harmonylite.changes.renumbering import renumbered
 from harmonylite.db.apply import numbers
+from harmonylite.db.apply.folded import Effect, Folded
 from harmonylite.db.apply.overruled import OverruledValues
 from harmonylite.db.apply.rowid_conflicts import claims_first, make_room
 from harmonylite.db.apply.staging import (
@@ -45,59 +46,6 @@ DISPLACING = quote(PRIVATE + "displacing")
 """The trigger that keeps displaced rows."""
 Tables = dict[str, TrackedTable]
 """By name; those in which a fragment displaced rows."""
-
-
-@dataclass
-class Effect:
-    """What may have become of touched rows in the mirror: some went, ``gone``; some are new, ``new``; in others columns
-    changed, by index, ``columns`` (None: any). It bounds what a merge writes; more than was done costs time only.
-    """
-
-    gone: bool = True
-    new: bool = True
-    columns: frozenset[int] | None = None
-
-    def removes(self) -> None:
-        """Count a delete."""
-        self.gone = True
-
-    def adds(self) -> None:
-        """Count an insert; in the place of a row that went it brings other values in every column."""
-        self.new = True
-        if self.gone:
-            self.columns = None
-
-    def changes(self, columns: Iterable[int]) -> None:
-        """Count an update."""
-        if self.columns is not None:
-            self.columns |= frozenset(columns)
-
-    @property
-    def only_removes(self) -> bool:
-        """Whether none of the touched rows is left in the mirror."""
-        return self.gone and not self.new and self.columns == frozenset()
-
-    def anything(self) -> None:
-        """Count what has no bound: rows that displace others, or get other numbers."""
-        self.gone, self.new, self.columns = True, True, None
-
-
-@dataclass
-class Folded:
-    """The effect of a fold on one table. ``fresh``: only inserts of missing rows so far, all of them in ``incoming``.
-
-    ``touched``: the scratch table of that name has keys (never while ``fresh``); ``rows``: how many are fresh.
-    ``waiting``: sizes of the parts at the end of ``incoming``, which are not in the mirror yet.
-    ``effect``: what may have become of rows that are not fresh.
-    """
-
-    table: TrackedTable
-    fresh: bool = False
-    touched: bool = False
-    present: tuple[int, ...] = ()
-    rows: int = 0
-    waiting: list[int] = field(default_factory=list)
-    effect: Effect = field(default_factory=Effect)
 
 
 @dataclass

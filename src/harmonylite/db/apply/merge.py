@@ -15,7 +15,7 @@ from typing import Any
 
 import apsw
 
-from harmonylite.db.apply.fold import Effect, Folded
+from harmonylite.db.apply.folded import Effect, Folded
 from harmonylite.db.apply.pending import Pending
 from harmonylite.db.apply.rowid_conflicts import claims_first, make_room
 from harmonylite.db.mirror.schema_history import Own

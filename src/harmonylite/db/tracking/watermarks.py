@@ -99,14 +99,16 @@ def _all(schema: str) -> str:
 def move_here(connection: apsw.Connection) -> None:
     """Take over the watermarks of an earlier version, which had a separate table, in one transaction.
 
-    It also replaces the triggers that read that table.
+    It also replaces the triggers that read that table. A watermark that is here already stays: the table comes from an
+    older version that opened the file since. It set each watermark to the newest row and then refused to start, because
+    it can't read these rows of the positions: what lies between the two watermarks is still to be captured.
     """
     columns = rows(connection, "SELECT name FROM pragma_table_info(?, 'main')", (WATERMARK,))
     keys = [name for (name,) in columns if name not in ("t", "row")]
     if columns:
         listed = ", ".join(keys)
         connection.execute(
-            f"INSERT OR REPLACE INTO main.{quote(POSITION)}(shard, seq, resume, created, {listed})"
+            f"INSERT OR IGNORE INTO main.{quote(POSITION)}(shard, seq, resume, created, {listed})"
             f" SELECT -t, row, 0, '', {listed} FROM main.{quote(WATERMARK)} WHERE row IS NOT NULL"
         )
         connection.execute(f"DROP TABLE main.{quote(WATERMARK)}")
@@ -169,7 +171,8 @@ def still_holds(connection: apsw.Connection, table: TrackedTable) -> bool:
 def new_rows(connection: apsw.Connection, number: int, cleared: int, schema: str) -> list[tuple[int, int]]:
     """Return the ranges of rowids (above, up to) that the log names or that are above a table's watermark."""
     earlier = value(connection, f"SELECT 1 FROM {schema}.sqlite_schema WHERE name = ?", (WATERMARK,))
-    marks = f"SELECT t, row FROM {schema}.{quote(WATERMARK)}" if earlier else _all(schema)
+    both = f"{_all(schema)} UNION ALL SELECT t, row FROM {schema}.{quote(WATERMARK)}"  # see `move_here`
+    marks = f"SELECT t, min(row) AS row FROM ({both}) GROUP BY t" if earlier else _all(schema)
     return rows(
         connection,
         f"SELECT k0, k1 FROM {schema}.{quote(LOG)} WHERE t = ? AND id > ?"

@@ -47,11 +47,9 @@ def marks(member: Member) -> dict[str, int]:
     return {name: there[table.id] for name, table in member.replica.tables.items() if table.id in there}
 
 
-def make_earlier(member: Member) -> None:
-    """Have a file, whose node is stopped, look as an earlier version left it: watermarks in a table of their own."""
+def install_earlier(member: Member) -> None:
+    """Have a file, whose node is stopped, look as an earlier version leaves it that refuses to start with it."""
     member.run("CREATE TABLE __harmonylite__watermark(t INTEGER PRIMARY KEY, row INTEGER, k0, k1)")
-    position = "FROM __harmonylite__position WHERE shard < 0"
-    member.run(f"INSERT INTO __harmonylite__watermark SELECT -shard, seq, k0, k1 {position}")
     made = member.run("SELECT name, sql FROM sqlite_schema WHERE type IN ('trigger', 'view')")
     for name, sql in made:
         kind = sql.split()[1]
@@ -62,6 +60,13 @@ def make_earlier(member: Member) -> None:
         )
         member.run(f'DROP {kind} "{name}"')
         member.run(earlier)
+
+
+def make_earlier(member: Member) -> None:
+    """Have a file, whose node is stopped, look as an earlier version left it: watermarks in a table of their own."""
+    install_earlier(member)
+    position = "FROM __harmonylite__position WHERE shard < 0"
+    member.run(f"INSERT INTO __harmonylite__watermark SELECT -shard, seq, k0, k1 {position}")
     member.run(f"DELETE {position}")
     for column in ("k0", "k1"):
         member.run(f"ALTER TABLE __harmonylite__position DROP COLUMN {column}")
@@ -91,6 +96,25 @@ def test_a_file_of_an_earlier_version_keeps_its_watermarks(group: Group, ddl: st
     assert len(group.equal("t")) == 8
 
 
+@pytest.mark.parametrize("ddl", KEYED)
+def test_an_earlier_version_that_refuses_to_start_loses_no_row(group: Group, ddl: str) -> None:
+    a, b = group.several(2, ddl)
+    insert(a, 1, 5)
+    group.settle()
+    a.replica.note()
+    a.stop()
+    insert(a, 6, 7)
+    number = a.run("SELECT -shard FROM __harmonylite__position WHERE shard < 0")[0][0]
+    install_earlier(a)
+    a.run("INSERT INTO __harmonylite__watermark(t, row, k0) SELECT ?, max(rowid), max(id) FROM t", (number,))
+    insert(a, 8, 8)
+    a.start()
+    assert a.send() == 3
+    a.receive()
+    b.receive()
+    assert len(group.equal("t")) == 8
+
+
 @SHAPES
 def test_a_damaged_file_of_an_earlier_version_says_which_rows_are_new(group: Group, ddl: str) -> None:
     a, _ = group.several(2, ddl)
@@ -102,6 +126,9 @@ def test_a_damaged_file_of_an_earlier_version_says_which_rows_are_new(group: Gro
     a.stop()
     make_earlier(a)
     assert new_rows(a.app, number, 0, "main") == now == [(mark, MOST)]
+    a.run("UPDATE __harmonylite__watermark SET row = row + 1")  # by a version that then refused to start
+    a.run("INSERT INTO __harmonylite__position(shard, seq, resume, created) VALUES (?, ?, 0, '')", (-number, mark))
+    assert new_rows(a.app, number, 0, "main") == now
 
 
 @SHAPES
