@@ -69,7 +69,8 @@ class Retry:
         """Log ``error`` if it differs from the one before; return the seconds to wait before trying again."""
         pause, reason = self.backoff.failed(now), _NUMBERS.sub("#", str(error))
         if reason != self._reason or self.backoff.failures == 1:
-            self.log.log(self.level, "%s failed, will be tried again: %s", self.doing, error)
+            what = {"doing": self.doing, "error": error}
+            self.log.log(self.level, "%(doing)s failed, will be tried again: %(error)s", what)
         self._reason = reason
         return pause
 

@@ -10,7 +10,7 @@ import json
 import logging
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, TextIO
@@ -29,6 +29,9 @@ QUIET = ("nats", "uvicorn.access", "uvicorn.error", "asyncio", "httpx", "asyncss
 
 _OWN = {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName", "color_message"}
 """Attributes of each record; any others were logged with ``extra``."""
+
+_LINE = {"event", "logger", "level", "timestamp", "exception", "stack"}
+"""Names of a line that no field of a message takes."""
 
 _BOUND: ContextVar[dict[str, str]] = ContextVar("fields of log lines")
 
@@ -80,16 +83,22 @@ def bound() -> dict[str, str]:
 
 
 class _Lines(logging.Formatter):
-    """Makes a line of each record: its fields without secrets, rendered by ``render``."""
+    """Makes a line of each record: its fields without secrets, rendered by ``render``.
 
-    def __init__(self, redactor: Redactor, render: Callable[[dict[str, Any]], str]) -> None:
+    ``named``: with the values that its message names (``%(shard)d``) as fields, too, for programs.
+    """
+
+    def __init__(self, redactor: Redactor, render: Callable[[dict[str, Any]], str], *, named: bool = False) -> None:
         super().__init__()
         self._redactor = redactor
         self._render = render
+        self._named = named
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
         given = {name: value for name, value in vars(record).items() if name not in _OWN}
+        if self._named and isinstance(record.args, Mapping):
+            given = {name: value for name, value in record.args.items() if name not in _LINE} | given
         at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
         event = {
             "event": record.getMessage(),
@@ -171,8 +180,9 @@ def configure(
     redactor = Redactor(known_secrets)
     handlers: list[logging.Handler] = [logging.StreamHandler(stream)]
     colors = stream.isatty()
-    rendering = _json if section.format == "json" else lambda event: _console(event, colors=colors)
-    handlers[0].setFormatter(_Lines(redactor, rendering))
+    for_programs = section.format == "json"
+    rendering = _json if for_programs else lambda event: _console(event, colors=colors)
+    handlers[0].setFormatter(_Lines(redactor, rendering, named=for_programs))
     if tail is not None:
         tail.setFormatter(_Lines(redactor, _kept))
         handlers.append(tail)

@@ -32,13 +32,13 @@ class Said:
     def failed(self, error: Exception) -> None:
         """Log the first of several failures."""
         if not self._wrong:
-            log.warning("requests don't wait for what their readers wrote: %s", error)
+            log.warning("answering requests without what their readers wrote: %(error)s", {"error": error})
         self._wrong = True
 
     def worked(self) -> None:
         """Log that all is well again."""
         if self._wrong:
-            log.warning("requests wait again for what their readers wrote")
+            log.warning("answering requests with what their readers wrote again")
         self._wrong = False
 
 

@@ -199,10 +199,16 @@ class Node(Resource):
             assert self._process is not None
             code = await self._process.wait()
             if code in FINAL:
-                log.warning("the node of %s ended with exit code %d, and is not started again", self.db_path, code)
+                log.warning(
+                    "not restarting the node of %(database)s: it ended with exit code %(exit_code)d",
+                    {"database": self.db_path, "exit_code": code},
+                )
                 return code
             pause = backoff.failed(time.monotonic())
-            log.error("the node of %s ended with exit code %d: starting it again in %.0f s", self.db_path, code, pause)
+            log.error(
+                "restarting the node of %(database)s in %(seconds).0f s: it ended with exit code %(exit_code)d",
+                {"database": self.db_path, "exit_code": code, "seconds": pause},
+            )
             await asyncio.sleep(pause)
             await self._start()
 

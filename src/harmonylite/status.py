@@ -6,8 +6,9 @@ Invariant: writers only assign plain values and never wait; readers take `NodeSt
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from harmonylite.errors import StreamError
 from harmonylite.histogram import Histogram
@@ -35,12 +36,25 @@ SHOWN_AFTER = 5.0
 """Seconds after which a sentence on what is waited for also says for how long."""
 
 
+class PartEvent(NamedTuple):
+    """What happened to a part: ``text`` names values of ``fields`` as ``%(name)s``."""
+
+    text: str
+    fields: Mapping[str, object]
+    warning: bool
+
+    @property
+    def sentence(self) -> str:
+        """The text with its values."""
+        return self.text % self.fields
+
+
 @dataclass(slots=True)
 class Part:
     """State of one part. ``reason``: why it waits or failed, a sentence for a person; "" when all is well.
 
-    ``behind``: the part whose trouble this one's wait may only be a consequence of, "" = none. ``events``: what the
-    wait log has not logged yet, each with whether it is a warning.
+    ``behind``: the part whose trouble this one's wait may only be a consequence of, "" = none. ``events``: those that
+    the wait log has not logged yet.
     """
 
     name: str
@@ -48,7 +62,7 @@ class Part:
     reason: str = ""
     since: float = field(default_factory=time.monotonic)
     behind: str = ""
-    events: list[tuple[str, bool]] = field(default_factory=list)
+    events: list[PartEvent] = field(default_factory=list)
 
     def set(self, state: State, reason: str = "", behind: str = "") -> None:
         """Enter ``state``; the time of entering is kept while the state stays the same, whatever the reasons were."""
@@ -77,9 +91,14 @@ class Part:
         """It needs a person."""
         self.set("failed", reason)
 
-    def event(self, text: str, *, warning: bool = False) -> None:
-        """Have the wait log write ``text``, within a second; the state stays."""
-        self.events.append((text, warning))
+    def event(self, text: str, *, warning: bool = False, **fields: object) -> None:
+        """Have the wait log write ``text``, within a second; the state stays.
+
+        ``fields``: what ``text`` names as ``%(name)s``; without any it is taken literally.
+        """
+        if not fields:
+            text, fields = "%(what)s", {"what": text}
+        self.events.append(PartEvent(text, fields, warning))
 
     def sentence(self) -> str:
         """Return what is waited for or failed, and for how long once that is worth a word."""

@@ -66,7 +66,7 @@ class Notifier:
                 sock.setblocking(False)
                 sock.sendto(text.encode(), self._address)
         except OSError as error:
-            log.debug("can't notify systemd: %s", error)
+            log.debug("can't notify systemd: %(error)s", {"error": error})
 
 
 @asynccontextmanager

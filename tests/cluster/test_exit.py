@@ -105,7 +105,7 @@ def test_a_process_that_was_frozen_while_another_took_its_id_is_fenced_and_nothi
     until_equal([one, other])
     one.signal(signal.SIGSTOP)
     start([twin])
-    until(lambda: "node id a is settled" in twin.log.read_text(), "the twin hears nobody under its id")
+    until(lambda: "settled node id a" in twin.log.read_text(), "the twin hears nobody under its id")
     one.signal(signal.SIGCONT)
     until_equal(nodes)
     writers[1].write("INSERT INTO events VALUES ('twin', 'twin', 1, NULL)")

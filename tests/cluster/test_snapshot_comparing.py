@@ -44,9 +44,9 @@ def test_a_mirror_that_deviates_is_repaired_from_the_majority_and_unseen_changes
     right = [("1", "right"), ("2", "right"), ("3", "unsent")]
     select = "SELECT id, note FROM events ORDER BY id"
     until(lambda: all(node.rows(select) == right for node in nodes), "all nodes hold the right rows")
-    until(lambda: "repaired from snapshot" in bad.log.read_text(), "the mirror was repaired")
+    until(lambda: "repaired the mirror from snapshot" in bad.log.read_text(), "the mirror was repaired")
     text = bad.log.read_text()
-    assert "table events: 1 rows of this node's mirror were wrong, for example [('1', None)]" in text
+    assert "found 1 wrong rows of table events in this node's mirror, for example [('1', None)]" in text
     code, journal = bad.command("conflicts", "-json")
     assert code == 0
     assert '"wrong"' in journal, "what gave way is in the journal"

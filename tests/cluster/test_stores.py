@@ -144,4 +144,4 @@ def test_a_node_whose_directory_is_another_one_is_named_on_both_sides(site: Site
 
     joins_in_vain(site, directory("right"), directory("wrong"), "set [snapshot] of this node as there")
     logs = "".join(running.log.read_text() for running in site.running if running.name in "ab")
-    assert "[snapshot] of node late names another store" in logs
+    assert "found another store in [snapshot] of node late: " in logs

@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[2]
 FOLDERS = ("src", "tests", "bench")
 MOST_LINES = 400
 WITHOUT_INVARIANT = {"__init__", "__main__", "version"}
+LOGGING = {f"log.{level}" for level in ("debug", "info", "warning", "error", "critical", "exception", "log")}
 VAGUE = {"utils", "util", "helpers", "common", "misc"}
 
 
@@ -67,3 +68,15 @@ def test_no_state_is_kept_in_modules(file: str) -> None:
             for target in node.targets:
                 name = target.id if isinstance(target, ast.Name) else ""
                 assert name.lstrip("_").isupper() or name.startswith("__"), f"line {node.lineno}: {name} can be changed"
+
+
+@pytest.mark.parametrize("file", files("src"))
+def test_a_log_line_names_its_values(file: str) -> None:
+    """``log.info("raised stream %(stream)s", {"stream": name})``: JSON lines have ``stream`` as a field, too."""
+    for node in ast.walk(ast.parse((ROOT / file).read_text())):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in LOGGING:
+            text, *values = node.args[ast.unparse(node.func) == "log.log" :]
+            plain = isinstance(text, ast.Constant) and text.value == "%s"  # a sentence from elsewhere
+            assert plain or len(values) <= 1, f"line {node.lineno}: name the values"
+            written = text.value if isinstance(text, ast.Constant) and isinstance(text.value, str) else ""
+            assert plain or not re.search(r"%[^(]", written), f"line {node.lineno}: {written}"

@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 SECONDS = 10.0
 """How long a program may take to write the file, or hold the write lock, before the recovery gives up."""
 TOPIC = "overwritten"
-UNSOUND = "the database %s was overwritten by what is no sound database: %s"
+UNSOUND = "found database %(database)s overwritten by a file that is no sound database: %(reason)s"
 
 
 def take_in(replica: Replica) -> None:
@@ -50,7 +50,7 @@ def take_in(replica: Replica) -> None:
     _forget_what_was_sent(connection)
     kept = _keep(path, connection) if replica.pending_rows() else None
     if why := _copied(replica.file, connection, _copy_of(replica.options)):
-        log.error(UNSOUND, path, why)
+        log.error(UNSOUND, {"database": path, "reason": why})
     else:
         lost = f"rows were pending, look for them in {kept}" if kept else ""
         replica.options.said[TOPIC] = _sentence(f"at {_now()}", path, lost)

@@ -87,8 +87,8 @@ def _check(connection: apsw.Connection, check: str) -> list[str]:
             try:
                 found += [str(line) for (line,) in rows(connection, f"PRAGMA {check}({quote(name)})")]
             except apsw.SQLError as missing:
-                log.info("table %s can't be checked here: %s", name, missing)
-        log.debug("checked table by table: %s", error)
+                log.info("skipped the check of table %(table)s: %(reason)s", {"table": name, "reason": missing})
+        log.debug("checked table by table: %(error)s", {"error": error})
         return found
 
 
@@ -193,9 +193,15 @@ def _save_pending(replica: Replica, damaged: Path) -> int:
                         _save_base(connection, table, number, key)
             connection.execute(f"INSERT INTO {conflict_journal.LOCAL} SELECT * FROM damaged.{quote(OVERRULED)}")
     except (DatabaseError, apsw.Error) as error:
-        log.warning("the log of the damaged database %s can't be read on: %s", damaged, error)
+        log.warning(
+            "stopped reading the log of the damaged database %(database)s: %(error)s",
+            {"database": damaged, "error": error},
+        )
     if lost:
-        log.warning("%d rows that were never published can't be saved from the damaged database %s", lost, damaged)
+        log.warning(
+            "lost %(rows)d rows that were never published with the damaged database %(database)s",
+            {"rows": lost, "database": damaged},
+        )
     if saved:
         replica.keep_mine()
     return saved
@@ -246,7 +252,7 @@ def _logged_keys(connection: apsw.Connection, table: TrackedTable, number: int, 
             new = f"FROM damaged.{quote(shape.name)} AS d WHERE {rowid} > ? AND {rowid} <= ?"
             found.update(exact_rows(connection, by_rowid, new, (above, top)))
     except apsw.Error as error:
-        log.warning("the log of the damaged database ends at its damage: %s", error)
+        log.warning("stopped reading the log of the damaged database at its damage: %(error)s", {"error": error})
     return found
 
 
@@ -270,7 +276,10 @@ def _save_row(connection: apsw.Connection, table: TrackedTable, key: tuple[Any, 
         connection.execute("COMMIT")
     except apsw.Error as error:
         connection.execute("ROLLBACK")
-        log.info("row %s of table %s can't be saved from the damaged database: %s", key, shape.name, error)
+        log.info(
+            "lost row %(row)s of table %(table)s with the damaged database: %(error)s",
+            {"row": key, "table": shape.name, "error": error},
+        )
         return "lost"
     return "equal" if there == mine else "saved"
 

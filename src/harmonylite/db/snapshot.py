@@ -109,7 +109,7 @@ def make_schema(connection: apsw.Connection, snapshot: Path, deadline: Deadline)
     with transaction(connection, "make the schema", immediate=True):
         left_out = apply(connection, listed, deadline.within(SECONDS))
     for definition, why in left_out.items():
-        log.warning("left %s out of the new database: %s", definition, why)
+        log.warning("left %(object)s out of the new database: %(reason)s", {"object": definition, "reason": why})
 
 
 def has_tables(path: Path) -> bool:

@@ -166,7 +166,7 @@ async def discard(stream: Stream) -> None:
     try:
         await stream.api.call(f"STREAM.DELETE.{stream.name}", seconds=STEP_SECONDS)
     except HarmonyLiteError as error:
-        log.debug("delete %s: %s", stream.name, error)
+        log.debug("failed to delete stream %(stream)s: %(error)s", {"stream": stream.name, "error": error})
 
 
 async def _patiently(

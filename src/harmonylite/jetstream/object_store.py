@@ -204,7 +204,7 @@ class JetStreamObjects:
         try:
             return await self._meta(name)
         except SnapshotDamagedError as error:
-            log.warning("removing %s", error.message)
+            log.warning("removing %(error)s", {"error": error.message})
             return Stored()
 
     async def _is_there(self, name: str) -> bool:
@@ -272,7 +272,7 @@ class JetStreamObjects:
         try:
             await self._bucket.purge(subject)
         except StreamError as error:
-            log.warning("left chunks on %s behind: %s", subject, error.message)
+            log.warning("left chunks on %(subject)s behind: %(error)s", {"subject": subject, "error": error.message})
 
     async def _receive(self, name: str, meta: Stored, part: Path, progress: Progress | None) -> None:
         digest, chunks, size = hashlib.sha256(), 0, 0

@@ -117,7 +117,7 @@ class PullConsumer:
             subject = f"{self._api.prefix}.CONSUMER.DELETE.{self._stream.name}.{self._consumer}"
             await self._connection.publish(subject, b"")
         except HarmonyLiteError as error:
-            log.debug("consumer %s: %s", self._consumer, error)
+            log.debug("failed to delete consumer %(consumer)s: %(error)s", {"consumer": self._consumer, "error": error})
 
     async def take(self) -> list[StreamMessage]:
         """Return all messages that have arrived, at least one; raises PullEndedError when no more will."""

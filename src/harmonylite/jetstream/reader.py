@@ -179,4 +179,7 @@ class Reader:
             raise self._gap(details.info.first)
         if details.deleted < seq - self._next:
             raise PullEndedError(f"message {seq} came where {self._next} was due, and none was deleted")
-        log.warning("found a gap in stream %s: messages %d to %d were deleted", self._stream.name, self._next, seq - 1)
+        log.warning(
+            "found a gap in stream %(stream)s: messages %(first)d to %(last)d were deleted",
+            {"stream": self._stream.name, "first": self._next, "last": seq - 1},
+        )

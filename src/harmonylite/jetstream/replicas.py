@@ -106,6 +106,9 @@ class ReplicaGrowth:
                 if error.code not in TOO_FEW:
                     raise
             else:
-                log.info("raised stream %s to %d replicas (%d before)", name, count, have)
+                log.info(
+                    "raised stream %(stream)s to %(replicas)d replicas (%(before)d before)",
+                    {"stream": name, "replicas": count, "before": have},
+                )
                 return count
         return have

@@ -91,9 +91,8 @@ class JetStreamShard:
             if not found.get("duplicate") or await self._is_own(seq, payload):
                 return seq
             log.warning(
-                "publishing again under another id: message %d of %s has this node's id and other content",
-                seq,
-                stream,
+                "publishing again under another id: message %(seq)d of %(stream)s has this node's id and other content",
+                {"seq": seq, "stream": stream},
             )
         raise AssertionError("a count has no end")
 

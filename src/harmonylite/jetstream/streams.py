@@ -94,7 +94,7 @@ async def ensure_stream(stream: Stream, settings: StreamSettings) -> list[str]:
             if error.code != STREAM_EXISTS:
                 raise
         else:
-            log.info("created stream %s with %d replicas", stream.name, count)
+            log.info("created stream %(stream)s with %(replicas)d replicas", {"stream": stream.name, "replicas": count})
         details = await stream.details()
     if details.role.copy_of:
         raise ConfigError(
@@ -122,7 +122,7 @@ async def compared(stream: Stream, details: Details, wanted: Mapping[str, Any], 
     if update:
         config = {**details.config, **differing}
         await stream.api.call(f"STREAM.UPDATE.{stream.name}", config, seconds=CREATE_SECONDS)
-        log.info("updated stream %s: %s", stream.name, differing)
+        log.info("updated stream %(stream)s: %(settings)s", {"stream": stream.name, "settings": differing})
         return []
     return [
         f"stream {stream.name} has {key} = {details.config.get(key)}, configured is {value}; it is left as it is "
@@ -154,7 +154,10 @@ async def ensure_feed_stream(link: NatsLink, name: str, subject: str, most: int)
             if error.code != STREAM_EXISTS:
                 raise
         else:
-            log.info("created stream %s for the events on %s, with %d replicas", name, subject, count)
+            log.info(
+                "created stream %(stream)s for the events on %(subject)s, with %(replicas)d replicas",
+                {"stream": name, "subject": subject, "replicas": count},
+            )
 
 
 def _differs(found: object, wanted: object) -> bool:

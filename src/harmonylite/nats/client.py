@@ -52,7 +52,7 @@ class SureClient(Client):
         try:
             return await super()._process_headers(headers)
         except (ValueError, IndexError) as error:
-            log.debug("headers of a message can't be read: %s", error)
+            log.debug("can't read the headers of a message: %(error)s", {"error": error})
             return None
 
     def _build_message(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: Any) -> Msg:

@@ -216,7 +216,9 @@ class Connection:
 
     async def _failed(self, error: Exception) -> None:
         self._cause = describe(error)
-        log.debug("nats %s: %s", self.address, self._cause)
+        log.debug(
+            "lost the connection to NATS at %(address)s: %(error)s", {"address": self.address, "error": self._cause}
+        )
         denied = _DENIED.search(str(error))
         if denied is None:
             return
@@ -225,10 +227,9 @@ class Connection:
         if (what, subject) not in self._denied:
             self._denied.add((what, subject))
             log.warning(
-                "denied: NATS at %s does not let this node %s on %s; see docs/nats.md for the rights that it needs",
-                self.address,
-                what,
-                subject,
+                "denied: NATS at %(address)s does not let this node %(action)s on %(subject)s; see "
+                "docs/nats.md for the rights that it needs",
+                {"address": self.address, "action": what, "subject": subject},
             )
         for waited, future in self._waiting.values():
             if what == "publish" and waited.lower() == subject and not future.done():
@@ -328,7 +329,7 @@ class Connection:
             try:
                 await subscription.unsubscribe()
             except (nats.errors.Error, OSError) as error:
-                log.debug("unsubscribe: %s", describe(error))
+                log.debug("failed to unsubscribe: %(error)s", {"error": describe(error)})
 
     def new_inbox(self) -> str:
         """Return a subject that no other client listens on."""
@@ -344,7 +345,7 @@ class Connection:
             try:
                 await self._client.flush(timeout=1)
             except (nats.errors.Error, OSError) as error:
-                log.debug("flush before closing: %s", describe(error))
+                log.debug("failed to flush before closing: %(error)s", {"error": describe(error)})
             await self._client.close()
         if self._end is not None:
             await self._end

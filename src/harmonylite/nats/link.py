@@ -184,7 +184,8 @@ class NatsLink(Resource):
         self._part.ok()
         if not self.settings.stick:
             self._discovered = connection.discovered()
-        self._part.event(f"connected to NATS {connection.version} at {connection.address}")
+        version, address = connection.version, connection.address
+        self._part.event("connected to NATS %(version)s at %(address)s", version=version, address=address)
         self._up.set()
 
     async def _rounds(self, *, first: bool) -> Connection:

@@ -184,9 +184,11 @@ class NatsPeers:
             if found is not None:
                 await connection.publish(message.reply, found, headers=self._headers)
         except HarmonyLiteError as error:
-            log.info("a question on %s can't be answered now: %s", message.subject, error)
+            log.info(
+                "can't answer a question on %(subject)s now: %(error)s", {"subject": message.subject, "error": error}
+            )
         except Exception:
-            log.exception("a question on %s can't be answered", message.subject)
+            log.exception("can't answer a question on %(subject)s", {"subject": message.subject})
         finally:
             room.release()
 

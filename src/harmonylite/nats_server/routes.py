@@ -36,7 +36,7 @@ async def _lookup(host: str) -> list[str]:
     try:
         answers = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except OSError as error:
-        log.warning("can't look up %s now: %s", host, error)
+        log.warning("can't look up %(host)s now: %(error)s", {"host": host, "error": error})
         return []
     return sorted({str(answer[4][0]) for answer in answers})
 

@@ -226,7 +226,7 @@ class EmbeddedServer(Resource):
             said = f"no room is left on the disk of {self.folder}: free some; the server then restarts by itself"
             self._part.waiting(said)
             await self._room.comes()
-            self._part.event(f"restarting nats-server: the disk of {self.folder} has room again")
+            self._part.event("restarting nats-server: the disk of %(folder)s has room again", folder=self.folder)
             await self._stop()
 
     async def _watch_metrics(self) -> None:

@@ -176,9 +176,11 @@ class AntiEntropy:
         try:
             await self.repair(right, ANSWERS)
         except HarmonyLiteError as error:
-            log.warning("postponed the comparison of the mirror: %s", error)
+            log.warning("postponed the comparison of the mirror: %(error)s", {"error": error})
         except TimeoutError:
-            log.warning("postponed the comparison of the mirror: not repaired within %.0f s", ANSWERS)
+            log.warning(
+                "postponed the comparison of the mirror: not repaired within %(seconds).0f s", {"seconds": ANSWERS}
+            )
 
     async def repair(self, right: Sequence[str], seconds: float) -> None:
         """Have this node's mirror taken from one of the nodes ``right``, whose mirrors are; return once it is.
@@ -227,9 +229,12 @@ class AntiEntropy:
         for difference in found:
             self._status.counters.verify_differences += _count(difference)
             self._part.event(
-                f"table {difference.table}: {_count(difference)} rows differ between database and mirror without being"
-                f" pending, for example {difference.sample[:5]}",
+                "found %(rows)d rows of table %(table)s that differ between database and mirror without being pending,"
+                " for example %(sample)s",
                 warning=True,
+                rows=_count(difference),
+                table=difference.table,
+                sample=difference.sample[:5],
             )
         self._status.verified = (time.time(), f"database and mirror differ in {', '.join(d.table for d in found)}")
         if await self._nodes():  # the mirror may be the wrong one of the two; where it is, it is repaired first
@@ -241,8 +246,9 @@ class AntiEntropy:
             return True
         self._status.counters.conflicts += conflicts
         self._part.event(
-            f"repaired the database from its mirror; {conflicts} overwritten values are in the conflict journal",
+            "repaired the database from its mirror; %(conflicts)d overwritten values are in the conflict journal",
             warning=True,
+            conflicts=conflicts,
         )
         self._part.ok()
         return True

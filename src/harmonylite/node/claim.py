@@ -131,7 +131,7 @@ class Claim(Resource):
             for other in others:
                 if self._yields_to(other):
                     raise other.refusal()
-            log.debug("node id %s is settled: no other process has it", self._self.node)
+            log.debug("settled node id %(node)s: no other process has it", {"node": self._self.node})
             return
 
     def _yields_to(self, other: Running) -> bool:

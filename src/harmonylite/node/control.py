@@ -152,7 +152,7 @@ class Control:
         listed = all_nodes(known, roll, self._status)
         refuse_to_forget(node, listed, await self.cluster(), self._status.node_id)
         await self.parts.registry.forget(node)
-        log.warning("forgot node %s on request", node)
+        log.warning("forgot node %(node)s on request", {"node": node})
         return {"forgotten": node}
 
     async def alive(self, node: str) -> bool:
@@ -200,7 +200,7 @@ class Control:
         """Report on the files; with ``repair``, have damaged ones healed, as at a start."""
         for damaged in (each for each in answer["files"] if each["damage"]):
             answer["agree"] = False
-            log.error("%s is damaged: %s", damaged["file"], damaged["damage"])
+            log.error("found %(file)s damaged: %(reason)s", {"file": damaged["file"], "reason": damaged["damage"]})
             if repair:
                 what = f"{damaged['file']} is damaged: {damaged['damage']}"
                 self._thread.hurt(DatabaseDamagedError(what, file=damaged["file"]))

@@ -175,7 +175,7 @@ class Databases:
         self.servers = databases_servers(self.site, health=health, metrics=metrics)
         for server in self.servers:
             await stack.enter_async_context(server)
-            log.info("%s: listening at %s", server.key, server.url)
+            log.info("%(setting)s: listening at %(url)s", {"setting": server.key, "url": server.url})
             if server.key == HEALTH_KEY and settings.health_check.detailed:
                 self._page = server.url
                 address = page_address(settings, server, socket.gethostname()[:255]).rstrip("/")

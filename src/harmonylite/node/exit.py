@@ -33,11 +33,8 @@ def ended_by(error: BaseException) -> int:
         verbose = log.isEnabledFor(logging.DEBUG)
         hint = "" if verbose else "; -verbose shows how it came to that"
         log.critical(
-            "stopped by an unexpected error: %s: %s (%s)%s",
-            type(each).__name__,
-            each,
-            _where(each),
-            hint,
+            "stopped by an unexpected error: %(type)s: %(error)s (%(place)s)%(hint)s",
+            {"type": type(each).__name__, "error": each, "place": _where(each), "hint": hint},
             exc_info=each if verbose else None,
         )
     return UNEXPECTED if strange or not ours else ours[0].exit_code

@@ -104,7 +104,7 @@ class FailoverController:
         self._checked = True
         for failover in known:
             if failover.open and watch.steady >= (1 if not self._streams.needed else STEADY):
-                log.warning("primary region is back: closed failover %s", failover.mark)
+                log.warning("primary region is back: closed failover %(failover)s", {"failover": failover.mark})
                 await self._streams.close(failover)
             elif failover.open and not failover.whole:
                 await self._streams.complete(failover)
@@ -121,7 +121,7 @@ class FailoverController:
     def _say(self, why_not: str) -> None:
         """Log once why no failover starts, not at every check."""
         if why_not and why_not != self._logged:
-            log.info("no failover: %s", why_not)
+            log.info("no failover: %(reason)s", {"reason": why_not})
         self._logged = why_not
 
     async def _begin(self) -> str:
@@ -135,7 +135,10 @@ class FailoverController:
         if len(able) < LEAST:
             return f"it takes {LEAST} nodes that can continue with it; of {len(found)} that answer {len(able)} can"
         if await self._streams.make(starts):
-            log.warning("starting failover: primary region unreachable, nodes %s take part", ", ".join(sorted(able)))
+            log.warning(
+                "starting failover: primary region unreachable, nodes %(nodes)s take part",
+                {"nodes": ", ".join(sorted(able))},
+            )
         with suppress(StreamError):
             await self._streams.all()
         return ""

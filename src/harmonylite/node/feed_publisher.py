@@ -171,7 +171,10 @@ class FeedPublisher:
 
     async def _report_gap(self, error: PositionError) -> None:
         """Say on the subject itself that events are missing: a silent gap is worse than a late event."""
-        log.error("events are missing on %s, which continues from now: %s", self._target.subject, error.message)
+        log.error(
+            "lost events on %(subject)s, which continues from now: %(error)s",
+            {"subject": self._target.subject, "error": error.message},
+        )
         about = {"prefix": "gap", "content": error.message}
         event = {"op": "m", "message": about, "source": self._source(self._done, ""), "ts_ms": _ms(time.time())}
         await self._send(self._target.subject, f"gap {self._done}"[:200], event)

@@ -74,7 +74,7 @@ class History:
             except (SnapshotDamagedError, SnapshotRoomError, ObjectMissingError) as error:
                 if older is None:
                     raise
-                log.warning("%s; trying %s", error.message, older.name)
+                log.warning("%(error)s; trying %(snapshot)s", {"error": error.message, "snapshot": older.name})
             else:
                 break
         await asyncio.to_thread(follow, file, replaying.options.database)

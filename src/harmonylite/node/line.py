@@ -84,4 +84,4 @@ class Line(Resource):
                 await self._link.renew()
             log.info("reloaded certificates and credentials for NATS")
         except (HarmonyLiteError, OSError) as error:
-            log.error("kept certificates and credentials for NATS: %s", error)
+            log.error("kept certificates and credentials for NATS: %(error)s", {"error": error})

@@ -61,7 +61,7 @@ log = logging.getLogger(__name__)
 DRAIN = 5.0
 """Seconds that a stop waits for what is committed to come into the order."""
 
-LEFT = "rows not published yet: %d; they stay pending, and are published after the next start"
+LEFT = "rows not published yet: %(rows)d; they stay pending, and are published after the next start"
 
 WAL_EVERY = 5.0
 """Seconds between two tries to put the database into WAL mode, where the first one failed."""
@@ -144,7 +144,10 @@ class NodeRuntime:
             page = await (listen if self._shared is None else self._shared.listen)(stack, settings, status, asked)
             control = ControlServer(self._control, folder, self._past, self._feeds, self._schemas)
             await stack.enter_async_context(control)
-            log.info("node %s, database %s, version %s", identity.node_id, settings.db_path, __version__)
+            log.info(
+                "starting node %(node)s, database %(database)s, version %(version)s",
+                {"node": identity.node_id, "database": settings.db_path, "version": __version__},
+            )
             work = asyncio.create_task(self._work(identity.node_id), name="node")
             stopped = asyncio.create_task(self._stopping.wait(), name="stop")
             narrator = asyncio.create_task(WaitLog(status, page).run(), name="wait log")
@@ -344,7 +347,7 @@ class NodeRuntime:
             if now != last or status.pending_rows or not status.caught_up:
                 last, since = now, time.monotonic()
             elif time.monotonic() - since >= seconds:
-                log.info("stopping: no change for %.0f s (sleep_timeout)", seconds)
+                log.info("stopping: no change for %(seconds).0f s (sleep_timeout)", {"seconds": seconds})
                 if self._services is not None:
                     await self._services.asleep()
                 self._stopping.set()
@@ -355,13 +358,13 @@ class NodeRuntime:
         reached = status.caught_up and status.nats_connected and status.region.get("reachable", True)
         if self._parts.engine is None or not reached:
             if status.pending_rows:
-                log.warning(LEFT, status.pending_rows)
+                log.warning(LEFT, {"rows": status.pending_rows})
             return
         try:
             async with asyncio.timeout(DRAIN):
                 await self._parts.engine.sender.idle()
         except TimeoutError:
-            log.warning(LEFT, status.pending_rows)
+            log.warning(LEFT, {"rows": status.pending_rows})
 
 
 class _Remembered:

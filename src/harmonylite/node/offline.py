@@ -98,7 +98,7 @@ async def _streams(
     except StreamError as error:
         if needed and not link.connected:
             raise
-        log.warning("the store alone is asked: %s", error)
+        log.warning("asking the store alone: %(error)s", {"error": error})
         return (regional, ()) if link.connected else (None, ())
     return regional, shards
 

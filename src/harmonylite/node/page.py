@@ -69,7 +69,7 @@ async def listen(stack: AsyncExitStack, settings: Settings, status: NodeStatus, 
     health, metrics = health_endpoint(settings), metrics_endpoint(settings)
     for server in http_servers(status, health=health, metrics=metrics, source=source):
         await stack.enter_async_context(server)
-        log.info("%s: listening at %s", server.key, server.url)
+        log.info("%(setting)s: listening at %(url)s", {"setting": server.key, "url": server.url})
         if server.key == HEALTH_KEY and settings.health_check.detailed:
             page, status.page = server.url, page_address(settings, server, socket.gethostname()[:255])
             taking = asyncio.create_task(source.hour.run(), name="last hour")

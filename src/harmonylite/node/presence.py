@@ -126,7 +126,8 @@ class Presence(Resource):
         if heartbeat.node == self._status.node_id and not known:
             self._twins[heartbeat.session] = None
             log.error(
-                "found another process on host %s as node %s; stop one of the two", heartbeat.host, heartbeat.node
+                "found another process on host %(host)s as node %(node)s; stop one of the two",
+                {"host": heartbeat.host, "node": heartbeat.node},
             )
         peer = self._peer(heartbeat.node)
         if peer is None:
@@ -169,7 +170,7 @@ class Presence(Resource):
             level = logging.WARNING if what == "peers are silent" else logging.INFO
             named = [f"{node} ({note})" if note else node for node, note in islice(nodes.items(), NAMED)]
             more = f" and {len(nodes) - NAMED} more" if len(nodes) > NAMED else ""
-            log.log(level, "%s: %s%s", what, ", ".join(named), more)
+            log.log(level, "%(what)s: %(nodes)s%(more)s", {"what": what, "nodes": ", ".join(named), "more": more})
         self._news.clear()
 
     def _note(self, what: str, node: str, note: str = "") -> None:
@@ -222,6 +223,8 @@ class Presence(Resource):
     def _take(self, data: bytes) -> None:
         heartbeat = decode(data)
         if heartbeat is None:
-            log.debug("a heartbeat of %d bytes is none that this version understands", len(data))
+            log.debug(
+                "ignoring a heartbeat of %(bytes)d bytes, which this version does not understand", {"bytes": len(data)}
+            )
         else:
             self.receive(heartbeat, time.monotonic())

@@ -163,7 +163,7 @@ class Registry:
             with suppress(StreamError):
                 await self._peers.publish(LISTED, CHANGED.encode(self._node))
         for name in gone:
-            log.info("renamed node %s to %s: forgot the old name", name, self._node)
+            log.info("renamed node %(before)s to %(node)s: forgot the old name", {"before": name, "node": self._node})
             self._forgot(name)
 
     async def _keep(self, alive: Alive) -> None:
@@ -217,7 +217,7 @@ class Registry:
             self._roll = CODEC.decode(found[0])
         except ForeignError as error:
             if self._unread != found[1]:
-                log.warning("replacing the list of nodes, which counts as absent: %s", error.message)
+                log.warning("replacing the list of nodes, which counts as absent: %(error)s", {"error": error.message})
             self._unread, self._roll = found[1], NodeList()
             self._due.set()
         return self._roll, found[1]

@@ -56,7 +56,7 @@ class WaitLog:
                 self._logged[name], self._last[name] = (part.since, part.state), now
             if not part.stuck:
                 if (logged := self._logged.pop(name, None)) is not None:
-                    log.info("%s: resumed after %.0f s", name, now - logged[0])
+                    log.info("%(part)s: resumed after %(seconds).0f s", {"part": name, "seconds": now - logged[0]})
             elif self._status.cause(part) is not part or name in self._status.elsewhere:
                 # When its cause is over it may continue in a moment, at its next try.
                 self._explained[name] = now
@@ -68,7 +68,10 @@ class WaitLog:
     def _log_ready(self, now: float) -> None:
         status, page = self._status, f", page {self._page}" if self._page else ""
         tables, seconds = len(status.tables), now - status.started
-        log.info("ready: database %s, tables %d%s, after %.1f s", status.db_path, tables, page, seconds)
+        log.info(
+            "ready: database %(database)s, tables %(tables)d%(page)s, after %(seconds).1f s",
+            {"database": status.db_path, "tables": tables, "page": page, "seconds": seconds},
+        )
 
     def _due(self, part: Part, now: float) -> bool:
         if self._logged.get(part.name) == (part.since, part.state):
@@ -86,6 +89,7 @@ def log_events(status: NodeStatus) -> None:
 def _log_events(part: Part) -> list[str]:
     """Log what happened to ``part`` since the last call; return the texts."""
     events, part.events = part.events, []
-    for text, warning in events:
-        log.log(logging.WARNING if warning else logging.INFO, "%s: %s", part.name, text)
-    return [text for text, _ in events]
+    for event in events:
+        text = f"%(part)s: {event.text}"
+        log.log(logging.WARNING if event.warning else logging.INFO, text, {"part": part.name, **event.fields})
+    return [event.sentence for event in events]

@@ -146,13 +146,15 @@ class Bootstrap:
                 advice="correct db_path, or move the file away to start from the cluster's newest snapshot",
             )
         if why and not self._damaged:
-            log.error("the database %s is damaged: %s", database, why)
+            log.error("found database %(database)s damaged: %(reason)s", {"database": database, "reason": why})
         self._damaged = bool(why)
 
     def _put_mirror_aside(self, why: str) -> None:
         aside = set_aside(self._options.mirror)
         self._suspects.discard(str(self._options.mirror))
-        log.error("the mirror can't be used, and is made from a snapshot; it is kept as %s: %s", aside, why)
+        log.error(
+            "quarantined the mirror as %(file)s, a snapshot replaces it: %(reason)s", {"file": aside, "reason": why}
+        )
 
     # joining ---------------------------------------------------------------------------------------------------
 
@@ -189,7 +191,9 @@ class Bootstrap:
             way = "diverged" if any(found) else way
         if way == "same":
             return
-        log.warning("reconciling the database with its mirror, which do not share an ancestor (%s)", way)
+        log.warning(
+            "reconciling the database with its mirror, which do not share an ancestor (%(relation)s)", {"relation": way}
+        )
         if way == "ahead":
             await self._patiently(lambda: self._thread.run(replica.keep_mine, further(database, mirror)))
             return
@@ -240,7 +244,9 @@ class Bootstrap:
             await self._thread.run(replica.close)
             await self._patiently(lambda: self._thread.run(install_mirror, self._options, fetched[1]))
             await self._patiently(lambda: self._thread.run(replica.open))
-            self._part.event(f"bootstrapped the mirror from snapshot {fetched[0].name} of node {fetched[0].node}")
+            snapshot = fetched[0]
+            said = "bootstrapped the mirror from snapshot %(snapshot)s of node %(node)s"
+            self._part.event(said, snapshot=snapshot.name, node=snapshot.node)
             return
         self._part.waiting(f"the mirror is lost; another node is asked for a snapshot: {why}")
         if await self._request_snapshot() or seconds < SILENT:
@@ -327,17 +333,16 @@ class Bootstrap:
             self._damaged = False
             self._suspects.discard(str(self._options.database))
             log.warning(
-                "repaired database %s from %s; quarantined the damaged one as %s; saved %d unpublished rows from it;"
-                " applications that had it open have to open it again",
-                self._options.database,
-                source,
-                aside,
-                saved,
+                "repaired database %(database)s from %(source)s; quarantined the damaged one as %(file)s; "
+                "saved %(rows)d unpublished rows from it; applications that had it open have to open it again",
+                {"database": self._options.database, "source": source, "file": aside, "rows": saved},
             )
             return
         await builder.make(file)
         self._fresh |= {self._options.database, self._options.mirror}
-        log.info("created database %s from %s", self._options.database, source)
+        log.info(
+            "created database %(database)s from %(source)s", {"database": self._options.database, "source": source}
+        )
 
     async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
         backoff = Backoff(first=0.2, most=5.0)

@@ -107,7 +107,10 @@ class DatabaseBuilder:
                 await self._to_the_ends(replica, merge=True, patient=False)
             except (SchemaWaitError, PoisonError) as error:
                 # The application's migration, or a person, brings the node past it; both need a database.
-                log.warning("database %s healed up to a change set that waits: %s", damaged, error)
+                log.warning(
+                    "healed database %(database)s up to a change set that waits: %(error)s",
+                    {"database": damaged, "error": error},
+                )
             return await run(finish_healing, self._options, replica), saved
         finally:
             await run(_discard, replica)

@@ -58,9 +58,12 @@ async def repair(replica: Replica, thread: SqliteThread, status: NodeStatus, wha
     async with replayed(what, file, targets, schema=replica.options.mirror, leave_out=leave_out) as made:
         found = await thread.run(deviations, replica.connection, replica.tables, made.options.mirror)
         for name, (count, keys) in found.items():
-            log.error("table %s: %d rows of this node's mirror were wrong, for example %s", name, count, keys)
+            log.error(
+                "found %(rows)d wrong rows of table %(table)s in this node's mirror, for example %(sample)s",
+                {"table": name, "rows": count, "sample": keys},
+            )
             status.counters.verify_differences += count
         conflicts = await thread.run(replica.adopt, made.options.mirror, relation="deviates")
     status.counters.conflicts += conflicts
-    log.warning("the mirror was repaired from %s", source.what)
+    log.warning("repaired the mirror from %(source)s", {"source": source.what})
     return conflicts

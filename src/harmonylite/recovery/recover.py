@@ -1,8 +1,7 @@
 """Recover: resync a replica with streams that forgot what it needs, lost what it has, or started again.
 
-Invariant: a row that any node holds is never lost by recovering. What a snapshot takes over from this node's history is
-merged; what it lacks is published again. A new history begins only if no snapshot fits the streams and no node can
-follow them, and by compare-and-set, so that there is one, which every node adopts.
+Invariant: recovery loses no row that any node holds: it merges what the snapshot has, and publishes the rest again. A
+new epoch starts only if no snapshot fits the streams and no node can follow them, by compare-and-set, so all adopt it.
 """
 
 from __future__ import annotations
@@ -176,7 +175,7 @@ class Recovery:
         try:
             found = await repair(replica, self._thread, self._status, Replay.of(replica.options, self._streams), source)
         except (SnapshotError, SchemaWaitError, PoisonError) as error:
-            self._part.event(f"the mirror stays: {error}", warning=True)
+            self._part.event("kept the mirror: %(error)s", warning=True, error=error)
             if not source.done.done():
                 source.done.set_exception(error)
         else:
@@ -297,8 +296,7 @@ class Recovery:
         return relation(mine, theirs), further(mine, theirs)
 
     async def _adopt_common(self, replica: Replica, state: StreamState, snapshot: Snapshot, file: Path) -> bool:
-        """Continue from where streams and mirror still agreed, made of a snapshot before it and the stream."""
-        # What is poison up to there this node has left out already.
+        """Continue from the common end, with a snapshot before it; this node has skipped all poison up to there."""
         targets = {shard: end or 0 for shard, end in state.common.items()}
         async with replayed(
             Replay.of(replica.options, self._streams), file, targets, schema=replica.options.mirror, on_skipped=note
@@ -308,6 +306,7 @@ class Recovery:
     async def _adopt(
         self, replica: Replica, state: StreamState, snapshot: Snapshot, file: Path, *, way: Relation = "same"
     ) -> bool:
+        which = {"snapshot": snapshot.name, "node": snapshot.node}
         if not await self._thread.run(lambda: replica.joined):
             await self._thread.run(replica.must_fit, file)
             await self._thread.run(replica.close)
@@ -315,7 +314,7 @@ class Recovery:
                 await self._thread.run(install_mirror, replica.options, file)
             finally:
                 await self._thread.run(replica.open)
-            log.info("resynced the mirror from snapshot %s of node %s", snapshot.name, snapshot.node)
+            log.info("resynced the mirror from snapshot %(snapshot)s of node %(node)s", which)
             return True
         shards = None
         if way == "same":
@@ -334,7 +333,7 @@ class Recovery:
             "diverged": "; rows that only this node has are published, other values are in the conflict journal",
             "same": "",
         }
-        log.warning("resynced from snapshot %s of node %s%s", snapshot.name, snapshot.node, what[way])
+        log.warning("resynced from snapshot %(snapshot)s of node %(node)s%(why)s", {**which, "why": what[way]})
         return True
 
     # beginning again --------------------------------------------------------------------------------------------
@@ -393,7 +392,8 @@ class Recovery:
         copy = partial(save_mirror, replica.options)
         saved = await self._repository.begin(state.streams, beginning, past=state.lineage.past, copy=copy)
         if saved is not None:
-            log.warning("started a new epoch from this node's mirror: epoch %s, snapshot %s", history, saved.name)
+            said = "started a new epoch from this node's mirror: epoch %(epoch)s, snapshot %(snapshot)s"
+            log.warning(said, {"epoch": history, "snapshot": saved.name})
 
 
 def _within(snapshot: Snapshot, shard: int, end: int | None) -> bool:

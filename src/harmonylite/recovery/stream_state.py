@@ -88,7 +88,9 @@ async def stay_within(replica: Replica, thread: SqliteThread, state: StreamState
     ahead = {info.shard for info in state.streams if database.positions[info.shard].seq > info.last}
     if not ahead:
         return 0
-    log.warning("reconciling the database, which is ahead of the streams of shards %s", sorted(ahead))
+    log.warning(
+        "reconciling the database, which is ahead of the streams of shards %(shards)s", {"shards": sorted(ahead)}
+    )
     if await thread.run(have_diverged, replica.connection):  # what it lacks it may never have known
         return await thread.run(lambda: replica.reconcile(first=True, keep_log=True))
     await thread.run(replica.keep_mine, ahead)
@@ -97,5 +99,8 @@ async def stay_within(replica: Replica, thread: SqliteThread, state: StreamState
 
 async def _rewind(replica: Replica, thread: SqliteThread, shard: int, seq: int) -> None:
     """Set the position of a shard to ``seq``: what came after it, and is lost, changed no row."""
-    log.warning("accepted a shorter stream of shard %d, which ends at %d: the lost messages changed no row", shard, seq)
+    log.warning(
+        "accepted a shorter stream of shard %(shard)d, which ends at %(seq)d: the lost messages changed no row",
+        {"shard": shard, "seq": seq},
+    )
     await thread.run(lambda: rewind(replica.connection, shard, seq))

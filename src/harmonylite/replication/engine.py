@@ -305,7 +305,10 @@ class Engine:
                 try:
                     stalls.given_up((victim, shard), await self.publisher.abort(victim, shard), now)
                     self._unfinished.event(
-                        f"aborted change set {victim}, which its writer left unfinished on shard {shard}", warning=True
+                        "aborted change set %(change_set)s, which its writer left unfinished on shard %(shard)d",
+                        warning=True,
+                        change_set=victim,
+                        shard=shard,
                     )
                 except StreamError as error:
                     pause = max(pause, self._aborts.failed(error, now))

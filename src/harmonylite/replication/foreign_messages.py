@@ -36,11 +36,9 @@ class ForeignMessages:
             return
         self._named += 1
         log.warning(
-            "ignoring message %d of shard %d on subject %s, which no node wrote in its own name: %s",
-            message.seq,
-            message.shard,
-            message.subject,
-            why,
+            "ignoring message %(seq)d of shard %(shard)d on subject %(subject)s, which no node wrote in "
+            "its own name: %(reason)s",
+            {"seq": message.seq, "shard": message.shard, "subject": message.subject, "reason": why},
         )
 
     def log_rest(self, now: float) -> None:
@@ -48,5 +46,7 @@ class ForeignMessages:
         if self._named == 0 or now - self._since < SECONDS:
             return
         if self._unnamed:
-            log.warning("ignoring %d more messages that no node wrote in its own name", self._unnamed)
+            log.warning(
+                "ignoring %(messages)d more messages that no node wrote in its own name", {"messages": self._unnamed}
+            )
         self._named = self._unnamed = 0

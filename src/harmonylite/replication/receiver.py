@@ -313,7 +313,10 @@ class Receiver:
 
     async def _take_for_gone(self) -> None:
         for table, column in await self._thread.run(take_for_gone, self._replica.connection):
-            log.warning("ignoring values for column %s of table %s, which a migration removed", column, table)
+            log.warning(
+                "ignoring values for column %(column)s of table %(table)s, which a migration removed",
+                {"column": column, "table": table},
+            )
 
     async def _schema_moves(self, pause: Pause) -> bool:
         """Wait a while, or until ``pause`` has a request; return whether the schema has changed."""
@@ -362,7 +365,7 @@ class Receiver:
         counters.folded_rows += done.rows
         counters.merged_rows += done.merged
         if done.schema:
-            log.info("changed the schema, as other nodes did: %s", "; ".join(done.schema))
+            log.info("changed the schema, as other nodes did: %(changes)s", {"changes": "; ".join(done.schema)})
         counters.conflicts += done.conflicts
         counters.given_up_change_sets += len(messages.voided)
         self._status.lock_hold.observe(done.locked)

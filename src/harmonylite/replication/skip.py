@@ -60,7 +60,10 @@ class SkippedMessages:
             await self._keep_copy(await self._thread.run(self.read))
             await self._thread.run(skipped_messages.remember, self._replica.connection, [entry])
             await self._thread.run(self.read)
-        log.warning("skipped message %d of shard %d on this node: %s", entry.seq, entry.shard, entry.sentence)
+        log.warning(
+            "skipped message %(seq)d of shard %(shard)d on this node: %(reason)s",
+            {"seq": entry.seq, "shard": entry.shard, "reason": entry.sentence},
+        )
         return entry
 
     async def _keep_copy(self, already: Sequence[LeftOut]) -> None:
@@ -94,4 +97,6 @@ class SkippedMessages:
             await self._thread.run(skipped_messages.forget, self._replica.connection, done)
             await self._thread.run(self.read)
             names = ", ".join(f"{entry.shard}:{entry.seq}" for entry in done)
-            log.info("verified the mirror: it lacks nothing of the skipped messages (%s)", names)
+            log.info(
+                "verified the mirror: it lacks nothing of the skipped messages (%(messages)s)", {"messages": names}
+            )

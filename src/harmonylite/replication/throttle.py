@@ -79,9 +79,12 @@ class Throttle:
         for shard, count in large.items():
             if _is_oversized(count, most := self._most(shard)):
                 self._part.event(
-                    f"a change set of {count} messages on shard {shard}, which keeps {most}: new nodes wait until a"
-                    " snapshot holds it; a larger replication_log.max_entries avoids that",
+                    "publishing a change set of %(messages)d messages on shard %(shard)d, which keeps %(most)d: new"
+                    " nodes wait until a snapshot holds it; a larger replication_log.max_entries avoids that",
                     warning=True,
+                    messages=count,
+                    shard=shard,
+                    most=most,
                 )
         return bool(large)
 

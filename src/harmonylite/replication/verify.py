@@ -108,7 +108,7 @@ class Verifier:
                 if not future.done():
                     future.set_exception(error)
             except Exception as error:
-                log.exception("the mirror can't be digested")
+                log.exception("can't digest the mirror")
                 if not future.done():
                     future.set_exception(error)
             else:

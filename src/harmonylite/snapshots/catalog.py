@@ -60,7 +60,7 @@ class Catalog:
                 try:
                     self._known[name] = await self.description(name)
                 except SnapshotError as error:
-                    log.info("ignoring a snapshot, perhaps it was just removed: %s", error)
+                    log.info("ignoring a snapshot, perhaps it was just removed: %(error)s", {"error": error})
         found = [self._known[name] for name in names if name in self._known]
         return [snapshot for snapshot in found if snapshot.cluster in ("", self._cluster)]
 
@@ -117,4 +117,4 @@ class Catalog:
             for name in sorted((old | set(dropped)) - kept):
                 await self.remove(name)
         except SnapshotError as error:
-            log.warning("old snapshots stay for now: %s", error)
+            log.warning("keeping old snapshots for now: %(error)s", {"error": error})

@@ -93,7 +93,10 @@ class Lease:
             self._until = float("-inf")
             return False
         if holder != self._me:
-            log.info("this node %s now%s", self._duty, f", after {holder.node}" if holder.node else "")
+            log.info(
+                "this node %(duty)s now%(after)s",
+                {"duty": self._duty, "after": f", after {holder.node}" if holder.node else ""},
+            )
         self._until = now + self._seconds
         self.holder = self._me.node
         return True

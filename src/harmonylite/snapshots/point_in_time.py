@@ -101,7 +101,7 @@ async def restore(
     finally:
         _forget(building)
     for error in left_out:
-        log.warning("%s lacks a change set: %s", target, error.message)
+        log.warning("missed a change set for %(target)s: %(error)s", {"target": target, "error": error.message})
     return Restored(target, ends, best.name, left_out)
 
 
@@ -120,7 +120,7 @@ async def _nearest(
                 return snapshot, file
             file.unlink()
             failed = SnapshotError(f"snapshot {snapshot.name} can't be used: {why}")
-        log.warning("trying an older snapshot: %s", failed.message)
+        log.warning("trying an older snapshot: %(error)s", {"error": failed.message})
     raise failed
 
 

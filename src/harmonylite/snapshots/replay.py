@@ -45,7 +45,7 @@ def note(error: Unfit) -> None:
     """Log that the replay skips a message that can't be applied; raises SchemaWaitError."""
     if isinstance(error, SchemaWaitError):
         raise error
-    log.warning("leave out a message on the way to an earlier position: %s", error.message)
+    log.warning("leaving out a message on the way to an earlier position: %(error)s", {"error": error.message})
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,10 @@ async def replayed(
                 replica, thread, what.streams, targets, merge=database is not None, on_skipped=on_skipped
             )
             ends = {shard: position.seq for shard, position in (await thread.run(replica.positions)).items()}
-            log.info("a snapshot was brought forward to %s, as was asked for %s", ends, dict(targets))
+            log.info(
+                "brought a snapshot forward to %(positions)s, as was asked for %(wanted)s",
+                {"positions": ends, "wanted": dict(targets)},
+            )
         finally:
             await thread.run(replica.close)
         yield replica

@@ -140,7 +140,8 @@ class SnapshotRepository:
             except SnapshotDamagedError as error:
                 if revision != self._unread:
                     log.warning(
-                        "ignoring a pointer, which counts as absent until a snapshot is saved: %s", error.message
+                        "ignoring a pointer, which counts as absent until a snapshot is saved: %(error)s",
+                        {"error": error.message},
                     )
                 self._unread = revision
             else:
@@ -231,7 +232,7 @@ class SnapshotRepository:
             self._status.progress = (doing, done, total)
             if time.monotonic() - last >= LINE_EVERY:
                 last = time.monotonic()
-                log.info("%s: %d of %d bytes", doing, done, total)
+                log.info("%(doing)s: %(done)d of %(total)d bytes", {"doing": doing, "done": done, "total": total})
 
         return moved
 
@@ -260,11 +261,17 @@ class SnapshotRepository:
         self.damaged.clear()
         self.missing.clear()
         self._status.counters.snapshots_saved += 1
-        log.info("saved snapshot %s: %d bytes, positions %s", snapshot.name, snapshot.bytes, snapshot.positions)
+        log.info(
+            "saved snapshot %(snapshot)s: %(bytes)d bytes, positions %(positions)s",
+            {"snapshot": snapshot.name, "bytes": snapshot.bytes, "positions": snapshot.positions},
+        )
         try:
             await self.catalog.describe(snapshot)
         except SnapshotError as error:  # the pointer says so; only a cluster that loses its pointers would miss it
-            log.warning("the store does not say yet that snapshot %s is the newest: %s", snapshot.name, error)
+            log.warning(
+                "can't name snapshot %(snapshot)s the newest yet: %(error)s",
+                {"snapshot": snapshot.name, "error": error},
+            )
 
     # fetching --------------------------------------------------------------------------------------------------
 
@@ -276,7 +283,7 @@ class SnapshotRepository:
         except SnapshotError as error:
             if pointed is None:
                 raise
-            log.warning("the store can't be listed: %s", error)
+            log.warning("can't list the store: %(error)s", {"error": error})
             others = []
         found = [pointed] if pointed is not None else []
         older = pointed.older if pointed is not None else []

@@ -243,7 +243,8 @@ class Answering:
             return mine
         if self._of(request.node).holds(request.unusable, self._clock()):
             log.warning(
-                "saving nothing: snapshot %s did not help node %s, which asks again", request.unusable, request.node
+                "saving nothing: snapshot %(snapshot)s did not help node %(node)s, which asks again",
+                {"snapshot": request.unusable, "node": request.node},
             )
             return mine
         return await self._saved(request, mine)
@@ -264,11 +265,12 @@ class Answering:
         if (request.node, request.store) not in self._warned and len(self._warned) < REMEMBERED:
             self._warned.add((request.node, request.store))
             log.warning(
-                "node %s looks for snapshot %s in its store, %s, and does not find it; this node has it in %s:"
-                " [snapshot] of node %s names another store",
-                request.node,
-                request.unusable,
-                request.store,
-                mine.store,
-                request.node,
+                "found another store in [snapshot] of node %(node)s: it does not find snapshot %(snapshot)s in its"
+                " store, %(theirs)s; this node has it in %(store)s",
+                {
+                    "node": request.node,
+                    "snapshot": request.unusable,
+                    "theirs": request.store,
+                    "store": mine.store,
+                },
             )

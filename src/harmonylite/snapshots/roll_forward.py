@@ -167,7 +167,10 @@ class _CatchingUp:
             )
         )
         seq = await self._streams[shard].publish(payload, message_id=f"{own.session}-abort-{victim}")
-        log.warning("skipping change set %s, which its writer left unfinished on shard %d", victim, shard)
+        log.warning(
+            "skipping change set %(change_set)s, which its writer left unfinished on shard %(shard)d",
+            {"change_set": victim, "shard": shard},
+        )
         return seq
 
 

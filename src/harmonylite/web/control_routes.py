@@ -153,7 +153,7 @@ def answering(endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
         except HarmonyLiteError as error:
             return failure(error)
         except Exception:  # the API's edge: the caller gets a sentence, the log the traceback
-            log.exception("%s %s failed", request.method, request.url.path)
+            log.exception("failed: %(method)s %(path)s", {"method": request.method, "path": request.url.path})
             return _failed(500, "the node failed at this; its log says why", 1)
         return found if isinstance(found, Response) else JSONResponse(found)
 

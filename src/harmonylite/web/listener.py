@@ -216,4 +216,7 @@ class Listener:
         for task in tasks:
             task.cancel()
         if tasks and (await asyncio.wait(tasks, timeout=CANCEL_SECONDS))[1]:
-            log.warning("abandoned a request that still runs %.0f s after it was cancelled", CANCEL_SECONDS)
+            log.warning(
+                "abandoned a request that still runs %(seconds).0f s after it was cancelled",
+                {"seconds": CANCEL_SECONDS},
+            )

@@ -83,10 +83,9 @@ class HttpServer(Resource):
         self._serving = asyncio.create_task(self._serve(sock, is_loopback(host)), name=f"serve {self.key}")
         if not is_loopback(host):
             log.warning(
-                "exposing %s = %s to other machines without a password; "
-                "bind it to 127.0.0.1 or keep others out with a firewall",
-                self.key,
-                self._bound,
+                "exposing %(setting)s = %(url)s to other machines without a password; bind it to 127.0.0.1 "
+                "or keep others out with a firewall",
+                {"setting": self.key, "url": self._bound},
             )
 
     async def _serve(self, sock: socket, on_loopback: bool) -> None:
@@ -98,7 +97,7 @@ class HttpServer(Resource):
         except Exception:
             self._listener = None
             sock.close()
-            log.exception("%s: answering at %s has failed", self.key, self._bound)
+            log.exception("%(setting)s: failed to answer at %(url)s", {"setting": self.key, "url": self._bound})
 
     def _load(self, sock: socket, on_loopback: bool) -> Listener:
         from harmonylite.web.listener import Listener

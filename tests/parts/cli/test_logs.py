@@ -57,6 +57,25 @@ def test_json_is_one_object_a_line_for_own_and_foreign_lines() -> None:
     assert own["timestamp"].endswith("Z")
 
 
+def test_values_that_a_message_names_are_fields_in_json_and_in_the_sentence_for_a_person() -> None:
+    named = ("raised stream %(stream)s to %(replicas)d replicas", {"stream": "s-0", "replicas": 3, "level": "none"})
+    stream = logged("json")
+    logging.getLogger("own").info(*named)
+    found = json.loads(stream.getvalue())
+    assert (found["message"], found["stream"], found["replicas"]) == ("raised stream s-0 to 3 replicas", "s-0", 3)
+    assert found["level"] == "info", "a field takes no name of the line's own"
+    stream = logged("console")
+    logging.getLogger("own").info(*named)
+    assert "raised stream s-0 to 3 replicas" in stream.getvalue()
+    assert "stream=" not in stream.getvalue()
+
+
+def test_no_secret_is_in_a_named_value() -> None:
+    stream = logged("json")
+    logging.getLogger("own").info("at %(url)s with %(password)s", {"url": f"nats://u:{SECRET}@h", "password": SECRET})
+    assert SECRET not in stream.getvalue()
+
+
 @pytest.mark.parametrize("form", ["json", "console"])
 def test_no_secret_reaches_the_log(form: str) -> None:
     stream = logged(form)

@@ -199,7 +199,7 @@ def test_what_is_written_slowly_is_waited_for_and_what_stays_unsound_is_named(
     a.options.said.clear()
     take_in(a.replica)
     assert not a.options.said
-    assert "overwritten by what is no sound database" in caplog.text
+    assert "overwritten by a file that is no sound database" in caplog.text
     program.save()
 
 

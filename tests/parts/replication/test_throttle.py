@@ -111,8 +111,8 @@ async def test_a_change_set_larger_than_the_stream_goes_through_and_is_in_a_snap
         await b.write(*[{0: 1}] * 10)
         async with asyncio.timeout(SECONDS):
             await b.write({0: 90})
-            ((text, _),) = b.status.part("publish").events
-        assert "a change set of 90 messages on shard 0, which keeps 40" in text
+            (event,) = b.status.part("publish").events
+        assert "a change set of 90 messages on shard 0, which keeps 40" in event.sentence
         work = asyncio.create_task(b.write({0: 1}))
         await watched(a, [work])
         assert await left_out(a) == [], "the next change set waited for a snapshot"

@@ -158,9 +158,9 @@ async def test_a_node_with_another_store_is_named_on_both_sides_and_nobody_saves
     assert "is not in this node's store, the directory" in part.reason
     assert "another" in part.reason
     assert "set [snapshot] of this node as there" in part.reason
-    named = [r.getMessage() for r in caplog.records if "names another store" in r.getMessage()]
+    named = [r.getMessage() for r in caplog.records if "found another store in" in r.getMessage()]
     assert named
-    assert all("node j looks for snapshot" in line for line in named)
+    assert all("found another store in [snapshot] of node j: " in line for line in named)
     assert len(named) <= 2, "once on each node that has it"
 
 

@@ -107,7 +107,7 @@ async def test_an_unsigned_one_in_the_store_is_passed_over_for_an_older_signed_o
     assert fetched[0].name == names[0]
     assert member.damaged == set(names[1:])
     assert "is refused: it is not signed" in place.status.part("snapshots").reason
-    events = [text for text, _ in place.status.part("snapshots").events]
+    events = [event.sentence for event in place.status.part("snapshots").events]
     assert any("which this node does not trust; put that public key into snapshot.trusted_keys" in e for e in events)
     anybody = await with_key(place.repository(), None).fetch()
     assert anybody is not None

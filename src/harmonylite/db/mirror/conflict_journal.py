@@ -191,12 +191,15 @@ class ConflictJournal:
     def write_dropped(self, fragment: Fragment, part: TableBlock) -> None:
         """Journal the rows of ``part``, whose table was dropped; equal on every node."""
         log.warning(
-            "skip %d rows of table %s in message %d of shard %d, written by node %s: the table was dropped",
-            part.count,
-            part.table,
-            fragment.seq,
-            fragment.shard,
-            fragment.id.node,
+            "skip %(rows)d rows of table %(table)s in message %(seq)d of shard %(shard)d, written by "
+            "node %(node)s: the table was dropped",
+            {
+                "rows": part.count,
+                "table": part.table,
+                "seq": fragment.seq,
+                "shard": fragment.shard,
+                "node": fragment.id.node,
+            },
         )
         about = ("dropped", "", fragment.id.node, fragment.shard, fragment.seq, fragment.stored)
         for row in [*part.inserts, *(row for group in part.updates for row in group.rows)][:MOST_DROPPED]:

@@ -50,7 +50,7 @@ def make_file(path: Path, access: Access | None) -> None:
     handle = os.open(path, _NEW, 0o644 if access is None else PRIVATE)
     try:
         if access is not None and (why := _give(handle, access)):
-            log.warning("%s %s", path, why)
+            log.warning("%(file)s %(reason)s", {"file": path, "reason": why})
     finally:
         os.close(handle)
 

@@ -52,10 +52,9 @@ class Watch:
                 self._listen(True)
             except OSError as error:  # no instance or watch is left; all programs of the user share them
                 log.warning(
-                    "look for commits by the clock only: inotify is refused for %s: %s; raise"
-                    " fs.inotify.max_user_instances or fs.inotify.max_user_watches (sysctl)",
-                    self._folder,
-                    error,
+                    "look for commits by the clock only: inotify is refused for %(folder)s: %(error)s; raise "
+                    "fs.inotify.max_user_instances or fs.inotify.max_user_watches (sysctl)",
+                    {"folder": self._folder, "error": error},
                 )
             else:
                 self._handle, self._listening = inotify.fd, True

@@ -118,7 +118,9 @@ class FailoverStreams:
                 details = await stream.details()
                 if not details.role.shut:
                     await close_stream(stream, details)
-                    log.warning("closed failover stream %s: the primary region is back", stream.name)
+                    log.warning(
+                        "closed failover stream %(stream)s: the primary region is back", {"stream": stream.name}
+                    )
 
     async def ends(self, failover: Failover) -> dict[int, int]:
         """Return the last sequence of each shard; raises StreamError."""
@@ -140,7 +142,10 @@ class FailoverStreams:
     def use(self, failover: Failover | None) -> None:
         """Read and publish in ``failover`` from now on; None: in the primary order."""
         if self._home.failover != failover:
-            log.warning("follow %s", "the primary order" if failover is None else f"failover {failover.mark}")
+            log.warning(
+                "following %(order)s",
+                {"order": "the primary order" if failover is None else f"failover {failover.mark}"},
+            )
         self._home.failover = failover
 
     @property
@@ -183,7 +188,10 @@ class FailoverStreams:
             if error.code != STREAM_EXISTS:
                 raise
             return False
-        log.warning("created failover stream %s after message %d of the primary order", name, start.upto)
+        log.warning(
+            "created failover stream %(stream)s after message %(seq)d of the primary order",
+            {"stream": name, "seq": start.upto},
+        )
         return True
 
 

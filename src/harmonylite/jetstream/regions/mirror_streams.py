@@ -163,7 +163,10 @@ class RegionStream:
             if error.code != STREAM_EXISTS:
                 raise
         else:
-            log.info("created mirror stream %s of region %s with %d replicas", self.name, region, count)
+            log.info(
+                "created mirror stream %(stream)s of region %(region)s with %(replicas)d replicas",
+                {"stream": self.name, "region": region, "replicas": count},
+            )
 
 
 class RegionWatch:
@@ -248,8 +251,9 @@ class RegionWatch:
             # The primary region lost its streams and started a new epoch; every node here has folded the copies.
             self._others = 0
             self._part.event(
-                f"copying the streams of primary region {self._home.now} again: they are not those copied before",
+                "copying the streams of primary region %(region)s again: they are not those copied before",
                 warning=True,
+                region=self._home.now,
             )
             await self._rejoin()
         if self._home.here:
@@ -261,7 +265,7 @@ class RegionWatch:
         except StreamLostError:
             if self._home.here:
                 raise
-            log.warning("recreating missing mirror stream %s", shard.name)
+            log.warning("recreating missing mirror stream %(stream)s", {"stream": shard.name})
             await shard.copy(*await shard.order(self._home.now))
             return await shard.own.details()
 
@@ -338,10 +342,16 @@ class RegionWatch:
                 continue
             if (found.role.moves, found.role.order) < (role.moves, role.order):
                 await close_stream(former, found, left_for=self._home.region)
-                log.warning("closed stream %s of region %s, which was demoted unreached", shard.name, role.came_from)
+                log.warning(
+                    "closed stream %(stream)s of region %(region)s, which was demoted unreached",
+                    {"stream": shard.name, "region": role.came_from},
+                )
             elif found.role.order != role.order:
                 await close_stream(shard.own, details, left_for=role.came_from)
-                log.warning("closed stream %s here: region %s was promoted again", shard.name, role.came_from)
+                log.warning(
+                    "closed stream %(stream)s here: region %(region)s was promoted again",
+                    {"stream": shard.name, "region": role.came_from},
+                )
 
 
 async def close_stream(stream: Stream, details: Details, *, left_for: str = "") -> None:

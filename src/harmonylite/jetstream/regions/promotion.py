@@ -208,7 +208,10 @@ async def _take_over(shards: Sequence[RegionStream], settings: StreamSettings) -
         forks = tuple((old, min(upto, last)) for old, upto in (*role.forks, (role.order, last)))
         role = replace(role, order=f"{role.order.partition('/')[0]}/{mark}", forks=forks, moves=role.moves + 1)
         await _update(shard.own, _kept(details), role)
-        log.warning("promoted stream %s from message %d without region %s", shard.name, last, role.came_from)
+        log.warning(
+            "promoted stream %(stream)s from message %(seq)d without region %(region)s",
+            {"stream": shard.name, "seq": last, "region": role.came_from},
+        )
         await _end_consumers(shard.own)
         await _update(shard.own, {**_kept(details), **stream_config(settings, shard.shard)}, role)
 

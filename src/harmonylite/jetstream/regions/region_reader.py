@@ -112,6 +112,6 @@ class CopyReader(Reader):
 
     async def _pause(self, error: StreamError) -> None:
         if isinstance(error, ElsewhereError):
-            log.debug("stream %s: %s", self._own.name, error.message)
+            log.debug("can't ask stream %(stream)s: %(error)s", {"stream": self._own.name, "error": error.message})
             return
         await super()._pause(error)

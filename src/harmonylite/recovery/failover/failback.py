@@ -1,13 +1,12 @@
 """Failover of a node to its region's own streams, and failback of what was ordered there.
 
-Failover: the node keeps a copy of its mirror, the *base*, and follows the region's own streams under an epoch of their
-own. Failback, once those are closed: one node, the *carrier*, takes the base for its mirror again, so that all that the
-failover changed is pending there, and publishes it. The region's own pointers say which node that is and up to where
-it came, so that this stays known when another region is promoted. The others wait for it, then take up a mirror that
-holds it all; they publish only their own rows.
+Failover: the node keeps a copy of its mirror, the *base*, and follows the region's own streams under a separate epoch.
+Failback, once those are closed: one node, the *carrier*, uses the base as its mirror again, so all changes of the
+failover are pending there, and publishes them. The region's own pointers name the carrier and its progress, so a
+promotion doesn't lose them. The others wait for it, then adopt a mirror with all of it; they publish only own rows.
 
 Invariant: nothing in a failover is dropped before it is in the primary order. A node follows the carrier only as far as
-the carrier had folded the failover; what came later it publishes itself.
+the carrier had folded the failover, and publishes later changes itself.
 """
 
 from __future__ import annotations
@@ -169,12 +168,12 @@ class Failback:
             await self._bring_forward(replica, building, {s: start.upto for s, start in failover.starts.items()})
             building.replace(base)
         except (StreamError, TimeoutError) as error:
-            log.info("postponed the failover: %s", error)
+            log.info("postponed the failover: %(error)s", {"error": error})
             return
         except (DatabaseError, PoisonError, SchemaWaitError, OSError) as error:
             self._refused = failover.mark
             building.unlink(missing_ok=True)
-            log.error("not failing over: can't copy the mirror: %s", error)
+            log.error("not failing over: can't copy the mirror: %(error)s", {"error": error})
             return
         created = {shard: failover.order(shard) for shard in failover.starts}
         await self._thread.run(enter, replica.connection, failover.history, created)
@@ -250,7 +249,7 @@ class Failback:
             return CODEC.decode(found[0]), found[1]
         except ForeignError as error:
             if self._unread != found:
-                log.warning("ignoring a pointer, which counts as absent: %s", error.message)
+                log.warning("ignoring a pointer, which counts as absent: %(error)s", {"error": error.message})
             self._unread = found
             return None, found[1]
 
@@ -295,7 +294,7 @@ class Failback:
             conflicts = await self._thread.run(lambda: replica.adopt(fetched[1], relation="diverged"))
         self._status.counters.conflicts += conflicts
         self._left.set()
-        log.warning("publishing what failover %s holds to the primary region", mark)
+        log.warning("publishing what failover %(failover)s holds to the primary region", {"failover": mark})
 
     async def _follow(
         self, replica: Replica, mark: str, upto: Mapping[int, tuple[str, int]], infos: Sequence[StreamInfo]
@@ -327,7 +326,7 @@ class Failback:
                 raise StreamError("waiting for a snapshot of a node that has folded the whole failover")
             await self._take_up(replica, fetched[1], sent)
         base.unlink(missing_ok=True)
-        log.warning("failed back: the primary region holds everything of failover %s", mark)
+        log.warning("failed back: the primary region holds everything of failover %(failover)s", {"failover": mark})
 
     async def _take_up(self, replica: Replica, file: Path, sent: Mapping[int, int] | None) -> None:
         self._status.counters.conflicts += await self._thread.run(
@@ -391,7 +390,8 @@ class Failback:
             updated = msgspec.structs.replace(record, upto=lineage.left)
             if not await self._pointers.set_pointer(key_of(mark), CODEC.encode(updated), revision=revision):
                 return False
-            log.warning("the primary order holds everything of failover %s at %s", mark, lineage.left)
+            said = "found everything of failover %(failover)s in the primary order at %(positions)s"
+            log.warning(said, {"failover": mark, "positions": lineage.left})
         with suppress(StreamError):
             for failover in await self._failovers.all():
                 if failover.mark == mark and not failover.open:
