@@ -157,3 +157,25 @@ def locked(connection: apsw.Connection) -> bool:
     except apsw.BusyError:
         return True
     return False
+
+
+def test_what_is_written_through_a_blob_handle_travels_when_its_row_is_touched_in_the_same_transaction(
+    group: Group,
+) -> None:
+    a, b = group.several(2, "CREATE TABLE t(id INTEGER PRIMARY KEY, b BLOB, n INT)")
+    a.run("INSERT INTO t VALUES (1, x'0000', 0)")
+    group.settle()
+    b.run("UPDATE t SET n = 1")
+    group.settle()
+
+    def write() -> None:
+        with a.app.blob_open("main", "t", "b", 1, True) as handle:
+            handle.write(b"\xff\xff")
+
+    write()
+    assert a.send() == 0, "no trigger fires, so nothing names the row"
+    with a.app:
+        write()
+        a.run("UPDATE t SET b = b WHERE id = 1")
+    group.settle()
+    assert group.equal("t") == [(1, b"\xff\xff", 1)]
