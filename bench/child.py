@@ -120,14 +120,14 @@ def write(options: argparse.Namespace) -> dict[str, object]:
     batches = [list(islice(every, options.per_commit)) for _ in range(0, options.count, options.per_commit)]
     commits = []
     before, begun = written(), time.monotonic()
-    for batch in batches:
+    for number, batch in enumerate(batches, start=1):
         connection.execute("BEGIN IMMEDIATE")
         if connection.executemany(sql, batch).rowcount != len(batch):
             raise SystemExit(f"not every row that was to be written was there: {options.statement}")
         connection.execute("COMMIT")
         commits.append(time.monotonic())
         if options.pause:
-            time.sleep(options.pause)
+            time.sleep(max(0.0, begun + number * options.pause - time.monotonic()))
     bytes_ = written() - before
     connection.close()
     kept = commits if options.pause else commits[-1:]

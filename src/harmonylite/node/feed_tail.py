@@ -7,27 +7,16 @@ where a feed continues. One that falls behind what is kept is sent away, and rea
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from functools import cached_property
 from typing import Any
 
 from harmonylite.replication.feed import Feed, FeedChange, FeedEntry
 from harmonylite.wakeup import Wakeup
-from harmonylite.web.values import key_json, row_json
+from harmonylite.web.values import ShownEntry, key_json, row_json
 
 KEPT_BYTES = 8 * 1024 * 1024
 """Text of entries that is kept for readers that are a little slower; the newest entry is kept whatever its size."""
-
-
-class ShownEntry(dict[str, Any]):
-    """An entry as a reader gets it. ``line``: the same as JSON, made once."""
-
-    @cached_property
-    def line(self) -> str:
-        """The entry as JSON on one line."""
-        return json.dumps(self)
 
 
 class FeedTail:

@@ -18,12 +18,13 @@ from harmonylite.db.sqlite.thread import SqliteThread
 from harmonylite.errors import NotFoundError, NotRunningError, PositionError, StreamError, WaitTimeoutError
 from harmonylite.model import Position
 from harmonylite.node.control import Parts
-from harmonylite.node.feed_tail import FeedTail, ShownEntry, entry_json
+from harmonylite.node.feed_tail import FeedTail, entry_json
 from harmonylite.replication.engine import Engine
 from harmonylite.replication.feed import Feed, FeedEntry, check_places, starting_at
 from harmonylite.replication.lag import reached
 from harmonylite.schema.names import advice, find
 from harmonylite.status import NodeStatus
+from harmonylite.web.values import ShownEntry
 
 MOST_READERS = 100
 """Readers of changes at once; each has a consumer for each shard."""

@@ -5,7 +5,6 @@ Invariant: a feed that ends because of an error says so in its last line; withou
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any, Protocol, TypeVar
 
@@ -16,6 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from harmonylite.errors import HarmonyLiteError
 from harmonylite.web.control_routes import BadArgumentError, answering, failure, parsed, seconds
+from harmonylite.web.values import ShownEntry, json_of
 
 EVENTS = "text/event-stream"
 LINES = "application/x-ndjson"
@@ -28,7 +28,7 @@ class FeedActions(Protocol[F]):
     async def feed(self, start: str, table: str) -> F:
         """Return the changes from ``start`` on: "now", "start" or a position."""
 
-    def follow(self, feed: F) -> AsyncGenerator[dict[str, Any], None]:
+    def follow(self, feed: F) -> AsyncGenerator[ShownEntry, None]:
         """Yield the entries of a feed."""
 
     async def position(self, seconds: float) -> dict[str, Any]:
@@ -41,7 +41,7 @@ class FeedActions(Protocol[F]):
 class EntryStream(StreamingResponse):
     """A stream that ends when its reader is gone."""
 
-    def __init__(self, entries: AsyncGenerator[str, None], media_type: str) -> None:
+    def __init__(self, entries: AsyncGenerator[bytes, None], media_type: str) -> None:
         super().__init__(entries, media_type=media_type)
         self._entries = entries
 
@@ -87,25 +87,13 @@ def _known(query: Mapping[str, str], names: set[str]) -> Mapping[str, str]:
     return query
 
 
-async def written(entries: AsyncGenerator[dict[str, Any], None], *, as_events: bool) -> AsyncGenerator[str, None]:
+async def written(entries: AsyncGenerator[ShownEntry, None], *, as_events: bool) -> AsyncGenerator[bytes, None]:
     """Yield ``entries`` as events or lines, an error as the last one."""
     try:
         async for entry in entries:
-            yield _event(entry) if as_events else f"{_line(entry)}\n"
+            yield entry.event if as_events else entry.line
     except HarmonyLiteError as error:
-        last = {"error": str(error), "exit_code": error.exit_code}
-        yield f"event: failed\ndata: {json.dumps(last)}\n\n" if as_events else f"{json.dumps(last)}\n"
+        last = json_of({"error": str(error), "exit_code": error.exit_code}) + b"\n"
+        yield b"event: failed\ndata: " + last + b"\n" if as_events else last
     finally:
         await entries.aclose()
-
-
-def _event(entry: dict[str, Any]) -> str:
-    """Return a server-sent event (WHATWG HTML, 9.2); one without changes only moves the reader's position."""
-    name = f"id: {entry['position']}\n" if entry["position"] else ""
-    kind = "changes" if entry["changes"] else "skipped" if "skipped" in entry else "position"
-    return f"{name}event: {kind}\ndata: {_line(entry)}\n\n"
-
-
-def _line(entry: dict[str, Any]) -> str:
-    """Return an entry as JSON; one that many readers get has it made once."""
-    return str(getattr(entry, "line", None) or json.dumps(entry))

@@ -19,6 +19,7 @@ from harmonylite.web.feed_routes import LINES, EntryStream, written
 from harmonylite.web.page_guard import Need, PageGuard
 from harmonylite.web.page_source import PageActions, PageSource
 from harmonylite.web.page_values import shown_change
+from harmonylite.web.values import ShownEntry
 
 MOST_CONFLICTS = 200
 """Conflicts in one answer."""
@@ -99,9 +100,9 @@ def guarded(guard: PageGuard, endpoint: Endpoint, need: Need) -> Callable[[Reque
     return guarded_answer
 
 
-async def _shown_entries(entries: AsyncGenerator[dict[str, Any], None]) -> AsyncGenerator[dict[str, Any], None]:
+async def _shown_entries(entries: AsyncGenerator[dict[str, Any], None]) -> AsyncGenerator[ShownEntry, None]:
     try:
         async for entry in entries:
-            yield entry | {"changes": [shown_change(change) for change in entry["changes"]]}
+            yield ShownEntry(entry | {"changes": [shown_change(change) for change in entry["changes"]]})
     finally:
         await entries.aclose()

@@ -5,10 +5,14 @@ Invariant: numbers, text and null mean themselves; what JSON can't hold is an ob
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import fields
+from functools import cached_property
 from typing import Any
+
+import msgspec
 
 from harmonylite.model import Conflict, RawText, SqlValue
 from harmonylite.schema.names import ROWIDS
@@ -44,3 +48,28 @@ def conflict_json(conflict: Conflict) -> dict[str, Any]:
         "overruled": sql_json(conflict.overruled),
         "extra": dict(conflict.extra),
     }
+
+
+class ShownEntry(dict[str, Any]):
+    """An entry as a reader gets it. Its bytes are made once, however many readers get them."""
+
+    @cached_property
+    def line(self) -> bytes:
+        """The entry as JSON on a line."""
+        return json_of(self) + b"\n"
+
+    @cached_property
+    def event(self) -> bytes:
+        """The entry as a server-sent event (WHATWG HTML, 9.2); one without changes only moves the reader's position."""
+        name = f"id: {self['position']}\n" if self["position"] else ""
+        kind = "changes" if self["changes"] else "skipped" if "skipped" in self else "position"
+        return f"{name}event: {kind}\ndata: ".encode() + self.line + b"\n"
+
+
+def json_of(values: Mapping[str, Any]) -> bytes:
+    """Return JSON in ASCII, for some readers also end a line where Unicode has a line separator."""
+    try:
+        text = msgspec.json.encode(values)
+    except UnicodeEncodeError:  # a name that isn't UTF-8
+        return json.dumps(values).encode()
+    return text if text.isascii() else json.dumps(values).encode()
