@@ -259,7 +259,7 @@ class Fold:
                     f"{table.update_verb} {table.mirror} AS m SET {sets} FROM {incoming} AS x"
                     f" WHERE {shape.same('m', 'x', 'c')}"
                 )
-                if self.connection.changes() == count:
+                if self.connection.changes() == count and not shape.nullable_key:
                     return  # a row of the mirror for each
             folded.effect.adds()
             self.connection.execute(
