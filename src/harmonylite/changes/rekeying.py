@@ -1,16 +1,20 @@
-"""Rows of an older key under the key that their table has now.
+"""Rows of a change set under the present key of their table: after a change of the key, and with counted numbers.
 
-Invariant: a row keeps its values; only where it holds all columns of the new key does it have a place there.
+Invariant: a row keeps its values; only if it holds all columns of a new key does it have a place there. Within one
+change set a number means one row of its writer's database, and so does every reference to it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harmonylite.schema.names import ROWIDS
 from harmonylite.schema.shape import TableShape
 from harmonylite.wire import TableBlock, Updates
+
+Moved = Mapping[str, Mapping[int, int]]
+"""By table, the numbers that a fold gave rows, by those of their writer; see `harmonylite.schema.identity`."""
 
 
 def rekeyed(shape: TableShape, part: TableBlock) -> TableBlock | None:
@@ -67,3 +71,28 @@ def _move_updates(group: Updates, part: TableBlock, made: TableBlock, moved: Any
             before[i] = value
         made.deletes += moved([before])
         made.inserts += moved([row])
+
+
+def renumbered(shape: TableShape, part: TableBlock, moved: Moved) -> TableBlock:
+    """Return ``part``, whose columns have today's names, with the numbers of the mirror in keys and references of its
+    new and updated rows.
+    """
+    own = moved.get(shape.name, {})
+    places = {part.columns.index(c): moved[to] for c, to in shape.refers if to in moved and c in part.columns}
+    if not own and not places:
+        return part
+    if own:
+        places[0] = own
+    updates = [Updates(group.changed, _mapped(group.rows, places), group.old) for group in part.updates]
+    return TableBlock(part.table, part.columns, part.keys, part.deletes, _mapped(part.inserts, places), updates)
+
+
+def _mapped(images: Sequence[Sequence[Any]], places: Mapping[int, Mapping[int, int]]) -> list[list[Any]]:
+    found = []
+    for image in images:
+        row = list(image)
+        for place, numbers in places.items():
+            if isinstance(row[place], int):
+                row[place] = numbers.get(row[place], row[place])
+        found.append(row)
+    return found

@@ -35,8 +35,7 @@ from harmonylite.status import NodeStatus
 from harmonylite.web.endpoints import HEALTH_KEY, http_servers
 from harmonylite.web.last_hour import LastHour
 from harmonylite.web.page_source import PageSource
-from harmonylite.web.page_values import shown, shown_row
-from harmonylite.web.values import conflict_json
+from harmonylite.web.values import conflict_json, shown, shown_row
 
 log = logging.getLogger(__name__)
 

@@ -18,8 +18,7 @@ from harmonylite.web.control_routes import BadArgumentError, Endpoint, answering
 from harmonylite.web.feed_routes import LINES, EntryStream, written
 from harmonylite.web.page_guard import Need, PageGuard
 from harmonylite.web.page_source import PageActions, PageSource
-from harmonylite.web.page_values import shown_change
-from harmonylite.web.values import ShownEntry
+from harmonylite.web.values import ShownEntry, shown_change
 
 MOST_CONFLICTS = 200
 """Conflicts in one answer."""

@@ -18,7 +18,7 @@ from typing import Any
 import apsw
 
 from harmonylite.changes.reassembler import Fragment
-from harmonylite.changes.renumbering import renumbered
+from harmonylite.changes.rekeying import renumbered
 from harmonylite.db.apply import numbers
 from harmonylite.db.apply.folded import Effect, Folded
 from harmonylite.db.apply.overruled import OverruledValues

@@ -18,8 +18,7 @@ from functools import cached_property
 import apsw
 
 from harmonylite.changes.reassembler import Fragment
-from harmonylite.changes.rekeying import rekeyed
-from harmonylite.changes.renumbering import renumbered
+from harmonylite.changes.rekeying import rekeyed, renumbered
 from harmonylite.db.mirror.former_names import AGAIN, FORMER, GONE, TABLES, UNSURE, columns_of, history
 from harmonylite.db.sqlite.connection import rows, value
 from harmonylite.db.sqlite.introspection import TableRules, read_inventory
@@ -40,7 +39,7 @@ class Named:
 
     Lives for one transaction, because a rollback removes the scratch tables that it creates for a dropped table.
     ``tables``: those of the database. ``placeless``: sentences on new rows that have no place under the present key.
-    ``moved``: the numbers that the current fold gave rows of a change set, see `harmonylite.changes.renumbering`.
+    ``moved``: the numbers that the current fold gave rows of a change set, see `harmonylite.changes.rekeying`.
     ``made_again``: names of tables of which this database has the older one, whose drop waits. They are read before the
     fold's transaction, which could not write any more if the application commits after its first read of the database.
     ``numbers``: the log's number of each table, by the stream's name in lower case.
