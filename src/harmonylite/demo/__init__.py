@@ -1,6 +1,6 @@
 """`harmonylite demo`: three real nodes on this machine, on copies of a person's own file or on a small shop.
 
-Invariant: the person's file is only read, and every process and file that the demo made is gone after it.
+Invariant: the demo only reads the person's file, and removes every process and file that it created.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from typing import TYPE_CHECKING
 from harmonylite.errors import HarmonyLiteError, VerifyError
 
 if TYPE_CHECKING:
-    from harmonylite.demo.scene import Scene
+    from harmonylite.demo.trio import Scene
 
 INTERRUPTED = 130
-"""Exit code after Ctrl-C in the middle of the story, as shells have it."""
+"""Exit code after Ctrl-C during the story, as of shells."""
 
 
 def run(file: Path | None, exit_when_done: bool) -> int:
     """Play the demo on copies of ``file`` (None: a small shop); return the exit code, 0 only if all files ended equal.
 
     ``exit_when_done``: stop the nodes at the end; otherwise they stay up until Ctrl-C or SIGTERM, with hints what to
-    try by hand. Raises ConfigError when the file can't be played on, HarmonyLiteError when a node fails; the folder
-    with the logs is then kept and named.
+    try by hand. Raises ConfigError for an unusable file, HarmonyLiteError when a node fails; the folder with the
+    logs is then kept, and the error names it.
     """
     from harmonylite.demo.own_file import OwnFile
     from harmonylite.demo.shop import Shop

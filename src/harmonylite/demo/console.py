@@ -1,6 +1,6 @@
-"""How the demo speaks: on a terminal with colour and a spinner, piped as plain lines.
+"""The demo's output: on a terminal with colour and a spinner, piped as plain lines.
 
-Invariant: what is said is said once and stays on the screen; a spinner is never the only sign of something.
+Invariant: every text is printed once and stays on the screen; a spinner is never the only sign of something.
 """
 
 from __future__ import annotations
@@ -23,40 +23,36 @@ class DemoConsole:
         self._steps = 0
 
     def title(self, headline: str, text: str) -> None:
-        """Open the story."""
+        """Print the headline."""
         self._console.print(Panel(f"[bold]{escape(headline)}[/bold]\n{escape(text)}", expand=False, padding=(0, 2)))
 
     def step(self, headline: str, text: str = "") -> None:
-        """Begin the next numbered step."""
+        """Print the next numbered headline."""
         self._steps += 1
         self._console.print(f"\n[bold cyan]{self._steps}. {escape(headline)}[/bold cyan]")
         if text:
             self._indented(f"[dim]{escape(text)}[/dim]")
 
     def fact(self, who: str, what: str, style: str = "bold") -> None:
-        """State one thing that happened; a second line begins below the first."""
+        """Print one fact; a second line is aligned with the first."""
         grid = Table.grid(padding=(0, 1))
         grid.add_column(min_width=7, no_wrap=True)
         grid.add_row(f"[{style}]{escape(who)}[/{style}]", escape(what))
         self._indented(grid)
 
-    def good(self, text: str) -> None:
-        """State that something holds."""
-        self.fact("ok", text, "green")
-
-    def bad(self, text: str) -> None:
-        """State that something doesn't hold."""
-        self.fact("not ok", text, "bold red")
+    def claim(self, holds: bool, what: str) -> None:
+        """Print whether something is true."""
+        self.fact("ok" if holds else "not ok", what, "green" if holds else "bold red")
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """Show rows under headings."""
+        """Print rows under headings."""
         table = Table(*columns, header_style="bold", padding=(0, 1))
         for row in rows:
             table.add_row(*map(escape, row))
         self._indented(table)
 
     def command(self, line: str, output: str = "") -> None:
-        """Show a command as one could type it, on one line however long, and what it printed."""
+        """Print a command on one line, however long, and its output."""
         self._console.print(f"   [bold]$ {escape(line)}[/bold]", soft_wrap=True)
         for text in output.splitlines():
             self._console.print(f"   {text}", markup=False, soft_wrap=True)
@@ -65,5 +61,5 @@ class DemoConsole:
         self._console.print(Padding(what, (0, 0, 0, 3), expand=False))
 
     def waiting(self, what: str) -> AbstractContextManager[object]:
-        """Show a spinner while something takes its time; nothing at all where output is piped."""
+        """Show a spinner while the block runs; nothing if output is piped."""
         return self._console.status(escape(what))

@@ -1,6 +1,6 @@
 """One node of the demo: its folder, its configuration, its process.
 
-Invariant: a process that was started here is gone when `Member.aclose` returns, whatever happened before.
+Invariant: the process can't outlive the demo (`harmonylite.nats_server.child_process`).
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from pathlib import Path
 
 from harmonylite.backoff import Backoff
 from harmonylite.client import AsyncClient
-from harmonylite.demo.application import Application
+from harmonylite.demo.files import Application
 from harmonylite.errors import HarmonyLiteError, NotAnsweringError, NotRunningError
 from harmonylite.nats_server.child_process import Child
 
 START_SECONDS = 60.0
-"""How long a node may take until it is ready, in seconds."""
+"""Seconds until a node must be ready."""
 
 STOP_SECONDS = 15.0
-"""How long a node may take to publish what is pending and end, in seconds, before it is killed."""
+"""Seconds that a node has to publish pending rows and end, before it is killed."""
 
 CONFIG = """\
 # Written by `harmonylite demo`: node {number} of three on this machine.
@@ -46,10 +46,11 @@ bind = "127.0.0.1:{http}"
 """
 
 
-class Member:
-    """Node ``number`` with its files in ``folder``. ``http`` and ``cluster``: its ports; ``peers``: the others'."""
+class Member(Child):
+    """Node ``number`` with its files in ``folder``. ``http`` and ``cluster``: its ports; ``peers``: the others."""
 
     def __init__(self, number: int, folder: Path, file_name: str, *, http: int, cluster: int, peers: list[int]) -> None:
+        super().__init__(self._write)
         self.number = number
         self.name = f"node {number}"
         self.folder = folder
@@ -66,31 +67,19 @@ class Member:
             "-cluster-peers": ",".join(f"nats://127.0.0.1:{peer}/" for peer in peers),
             "-cluster-secret-file": str(folder.parent / "cluster.secret"),
         }
-        self._child = Child(self._write)
 
     def _write(self, line: str) -> None:
         with self.log.open("a", encoding="utf-8") as log:
             print(line, file=log)
 
-    @property
-    def pid(self) -> int:
-        """The node's process id."""
-        return self._child.pid
-
-    def prepare(self) -> None:
-        """Write the configuration."""
+    async def run(self) -> None:
+        """Write the configuration and start the process; its output goes to the log."""
         text = CONFIG.format(number=self.number, db=json.dumps(str(self.db)), http=self._http)
         self.config.write_text(text, encoding="utf-8")
-
-    async def start(self) -> None:
-        """Start the process; its output goes to the log."""
-        await self._child.start([*self._command, *(word for flag in self._cluster.items() for word in flag)])
+        await self.start([*self._command, *(word for flag in self._cluster.items() for word in flag)])
 
     async def ready(self, seconds: float = START_SECONDS) -> float:
-        """Wait until the node has caught up; return how many seconds that took.
-
-        :raises HarmonyLiteError: it ended, or was not ready within ``seconds``.
-        """
+        """Wait until the node has caught up; return the seconds that it took. Raises HarmonyLiteError."""
         started, said, backoff = time.monotonic(), "", Backoff(first=0.05, most=0.2)
         while time.monotonic() - started < seconds:
             self.expect_running()
@@ -104,29 +93,21 @@ class Member:
         raise HarmonyLiteError(f"{self.name} {reason}", advice=f"see {self.log}:\n{self._last_lines()}")
 
     def expect_running(self) -> None:
-        """Raise HarmonyLiteError with the end of the log when the process has ended."""
-        if self._child.ended:
+        """Raise HarmonyLiteError with the end of the log if the process has ended."""
+        if self.ended:
             raise HarmonyLiteError(f"{self.name} has ended", advice=f"its last lines:\n{self._last_lines()}")
 
     def _last_lines(self) -> str:
-        return "\n".join(list(self._child.lines)[-12:])
-
-    async def gone(self) -> None:
-        """Wait until the process has ended by itself or because a person killed it."""
-        await self._child.wait()
+        return "\n".join(list(self.lines)[-12:])
 
     async def kill(self) -> None:
         """Kill -9, and wait until the process is gone."""
-        self._child.signal(signal.SIGKILL)
-        if self._child.pid:
-            await self._child.wait()
-
-    async def aclose(self) -> None:
-        """Ask the node to end, and kill it when it doesn't within `STOP_SECONDS`. Safe to call twice."""
-        await self._child.stop(STOP_SECONDS)
+        self.signal(signal.SIGKILL)
+        if self.pid:
+            await self.wait()
 
     async def command(self, *words: str) -> tuple[int, str]:
-        """Run ``harmonylite`` with this node's configuration; return exit code and output, as a person would see it."""
+        """Run ``harmonylite`` with this node's configuration; return exit code and output."""
         environment = {**os.environ, "COLUMNS": "110"}
         process = await asyncio.create_subprocess_exec(
             *self._command, *words, stdin=asyncio.subprocess.DEVNULL, stdout=PIPE, stderr=STDOUT, env=environment
@@ -136,7 +117,7 @@ class Member:
 
 
 def free_ports(count: int) -> list[int]:
-    """Return ports of 127.0.0.1 that no server listens on now; all are held at once, so they differ."""
+    """Return unused ports of 127.0.0.1, all different."""
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for one in sockets:

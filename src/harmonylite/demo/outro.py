@@ -1,6 +1,6 @@
-"""After the story: what to try by hand, with the nodes still up, until a person has seen enough.
+"""After the story: commands to try by hand while the nodes run.
 
-Invariant: a node that a person kills comes back by itself, as an operator's supervisor would bring it back.
+Invariant: a node that a person kills is restarted, as a supervisor would.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from pathlib import Path
 
 from harmonylite.demo.console import DemoConsole
 from harmonylite.demo.member import Member
-from harmonylite.demo.scene import Scene
+from harmonylite.demo.trio import Scene
 
 ABSENCE_SECONDS = 5.0
-"""How long a node that was killed by hand stays away, in seconds."""
+"""Seconds until a node that a person killed is restarted."""
 
 
 async def stay(scene: Scene, members: Sequence[Member], console: DemoConsole) -> None:
-    """Say what can be tried, then bring killed nodes back until cancelled (Ctrl-C)."""
+    """Show the commands, then restart killed nodes until cancelled (Ctrl-C)."""
     console.step("Your turn", "The nodes stay up, each with a page. In another terminal:")
     for line in hints(scene, members):
         console.command(line)
@@ -34,7 +34,7 @@ async def stay(scene: Scene, members: Sequence[Member], console: DemoConsole) ->
 
 
 def hints(scene: Scene, members: Sequence[Member]) -> list[str]:
-    """Return commands that show something, ready to be copied into a shell."""
+    """Return commands to copy into a shell."""
     one, two, three = members
     statement, query = scene.by_hand()
     here, there = f"{command_name()} -config {in_shell(one.config)}", f"{command_name()} -config {in_shell(two.config)}"
@@ -49,18 +49,18 @@ def hints(scene: Scene, members: Sequence[Member]) -> list[str]:
 
 
 def in_shell(word: str | Path) -> str:
-    """Return ``word`` as one word of a shell's command line."""
+    """Return ``word`` quoted for a shell."""
     quoted = re.sub(r'([\\"$`])', r"\\\1", str(word))
     return quoted if re.fullmatch(r"[\w/.-]+", quoted) else f'"{quoted}"'
 
 
 def sqlite_shell() -> str:
-    """Return a command that opens a SQLite file: sqlite3 where it is installed, else the shell that apsw brings."""
+    """Return a command that opens a SQLite file: sqlite3 if it is installed, else apsw's shell."""
     return "sqlite3" if shutil.which("sqlite3") else f"{_near(Path(sys.executable))} -m apsw"
 
 
 def command_name() -> str:
-    """Return how this installation's ``harmonylite`` is called from here."""
+    """Return the command of this installation's ``harmonylite``."""
     script = Path(sys.executable).with_name("harmonylite")
     return _near(script) if script.exists() else f"{_near(Path(sys.executable))} -m harmonylite"
 
@@ -71,8 +71,8 @@ def _near(program: Path) -> str:
 
 async def _keep(member: Member, console: DemoConsole) -> None:
     while True:
-        await member.gone()
+        await member.wait()
         console.fact(member.name, f"is gone; it comes back in {ABSENCE_SECONDS:.0f} s")
         await asyncio.sleep(ABSENCE_SECONDS)
-        await member.start()
+        await member.run()
         console.fact(member.name, f"is back: ready after {await member.ready():.1f} s, process {member.pid}")

@@ -1,11 +1,12 @@
-"""A person's own file as a scene: finds tables that the demo may play with, and never touches the file itself.
+"""A person's own file as a scene: find tables that the demo can write, and only read the file itself.
 
-Invariant: the whole story was tried on the first copy, and rolled back, before it is played. A file without a table
-that takes it gets one more in the copies, so that every SQLite file can be played on.
+Invariant: the whole story is tried on the first copy, and rolled back, before it begins. If no table accepts it, the
+copies get one more table, so that the demo works with every SQLite file.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -14,8 +15,8 @@ from pathlib import Path
 import apsw
 
 from harmonylite.db.sqlite.connection import mapped, open_file
+from harmonylite.demo.files import backup, ordinary_tables
 from harmonylite.demo.scene import Clash, Statement, Workload
-from harmonylite.demo.table_digest import ordinary_tables
 from harmonylite.errors import ConfigError, DatabaseDamagedError
 from harmonylite.schema.sql import is_private, quote, text
 
@@ -26,24 +27,23 @@ SITES, BURSTS = (1, 2, 3), (1, 2)
 """Who writes in a story, and how often."""
 
 FEWEST = 10
-"""Rows that a table must have to be played with."""
+"""Rows that a table must have."""
 
 NOTES = "demo_notes"
-"""The table that the copies get where the file has none that can be played with."""
+"""The table that the copies get if the file has none that accepts the story."""
 
 GAP = 10_000
-"""Distance between the keys that two sites give to their new rows."""
+"""Distance between the keys of two sites' new rows."""
 
 FOUGHT = (4, 5)
-"""Numbers of the rows that the two clashes are about."""
+"""Numbers of the rows of the two clashes."""
 
 
 @dataclass(frozen=True, slots=True)
 class OwnTable:
-    """A table that can be played with.
+    """A table. ``key``: its primary key. ``free``: text columns without constraints. ``columns``: all writable ones.
 
-    ``key``: its primary key. ``free``: columns that can be changed alone. ``columns``: all that can be written.
-    ``next``: a key above all others; None when rows can't be added by counting on.
+    ``next``: a key above all others; None if the key is no counted number.
     """
 
     name: str
@@ -54,12 +54,12 @@ class OwnTable:
     next: int | None
 
     def nth(self, row: int) -> str:
-        """Return SQL that picks the row number ``row`` by key, by its value before the story."""
+        """Return the condition for row number ``row`` in the order of keys."""
         key = ", ".join(map(quote, self.key))
         return f"({key}) = (SELECT {key} FROM {quote(self.name)} ORDER BY {key} LIMIT 1 OFFSET {row})"
 
     def literal(self, connection: apsw.Connection, row: int) -> str:
-        """Return SQL that picks row number ``row`` by its key, spelled out for people to read."""
+        """Return the condition for row number ``row`` with its key spelled out, for people."""
         values = ", ".join(f"quote({quote(column)})" for column in self.key)
         (found,) = connection.execute(f"SELECT {values} FROM {quote(self.name)} WHERE {self.nth(row)}").fetchall()
         return " AND ".join(f"{quote(column)} = {value}" for column, value in zip(self.key, found, strict=True))
@@ -77,9 +77,9 @@ class OwnTable:
 
 
 class OwnFile:
-    """See the module. ``source``: the file; it is read once, by SQLite's backup interface."""
+    """See the module. ``source``: the file, which is read once, by SQLite's backup interface."""
 
-    question = None  # of a stranger's file we know none
+    question = None
 
     def __init__(self, source: Path) -> None:
         self._source = source
@@ -91,11 +91,7 @@ class OwnFile:
         self._fought: list[str] = []
 
     def build(self, target: Path) -> None:
-        """Back the file up to ``target`` and look for tables to play with.
-
-        :raises ConfigError: there is no such file, or it isn't a whole SQLite file. :raises DatabaseError: it can't be
-            read, or the copy can't be written.
-        """
+        """Copy the file to ``target`` and choose tables. Raises ConfigError for no SQLite file, DatabaseError."""
         advice = "name a SQLite file, or none for the built-in shop"
         if not self._source.is_file():
             raise ConfigError(f"{self._source}: no such file", advice=advice)
@@ -116,7 +112,7 @@ class OwnFile:
                 assert taken, "it was made for this"
 
     def _take(self, connection: apsw.Connection, names: Sequence[str]) -> bool:
-        """Settle on the tables that take the whole story, the one with most to show first; False when none does."""
+        """Choose tables that accept the whole story, the one with most to show first; False if none does."""
         found = [table for name in names if (table := inspect(connection, name)) and table.rows >= FEWEST]
         found.sort(key=lambda table: (min(len(table.free), 4), min(table.rows, 500)), reverse=True)
         for self._changed in (table for table in found if len(table.free) >= 2):
@@ -131,7 +127,7 @@ class OwnFile:
         return False
 
     def _story(self) -> Iterator[Statement]:
-        """Give every statement that will be run, in an order that could be."""
+        """Yield every statement of the story, in a possible order."""
         for number in BURSTS:
             for site in SITES:
                 for transaction in self.burst(site, number).transactions:
@@ -140,10 +136,9 @@ class OwnFile:
             yield from (clash.one, clash.two)
 
     def burst(self, site: int, number: int) -> Workload:
-        """Add rows under keys of the site's own, and change rows that no other site changes in this burst."""
+        """Add rows under the site's own keys, and change rows that no other site changes in this burst."""
         table, grown = self._changed, self._grown
         column, mark = table.free[number % 2], f" ({number}/{site})"
-        # Neighbours at the beginning: SQLite counts its way to row number n.
         count = min(BURST, table.rows // len(SITES))
         rows = range((site - 1) * count, site * count)
         updates = [[table.change(column, mark, table.nth(row))] for row in rows]
@@ -169,7 +164,7 @@ class OwnFile:
         return self._clash(self._changed.free[0], self._changed.free[0], self._fought[1])
 
     def by_hand(self) -> tuple[str, str]:
-        """Append to the column that was fought over."""
+        """Return a statement that appends to the column of the second clash, and a query that shows it."""
         clash = self.one_column()
         return clash.one[0], clash.show
 
@@ -184,29 +179,8 @@ class OwnFile:
         )
 
 
-def backup(source: Path, target: Path) -> None:
-    """Copy a live SQLite file as SQLite does it: consistent, whatever is being written to it. Raises DatabaseError.
-
-    Leaves nothing beside ``source`` that wasn't there.
-    """
-    log = Path(f"{source}-wal")
-    there = log.exists()
-    with (
-        closing(open_file(source, read_only=True)) as reader,
-        mapped(f"copy {source}"),
-        closing(open_file(target, create=True)) as writer,
-        writer.backup("main", reader, "main") as copy,
-    ):
-        while not copy.done:
-            copy.step(1024)
-    if log.exists() and not there:
-        # A reader of a file in WAL mode makes -wal and -shm, and only a connection that might write clears them away.
-        with mapped(f"close {source}"), closing(open_file(source)) as last:
-            last.pragma("schema_version")
-
-
 def add_notes(connection: apsw.Connection) -> str:
-    """Add a table to play with; return its name, which no table had."""
+    """Add a table under an unused name, which is returned."""
     taken = {str(name).lower() for (name,) in connection.execute("SELECT name FROM sqlite_schema")}
     name = next(n for n in (NOTES, *(f"{NOTES}_{i}" for i in range(2, len(taken) + 3))) if n not in taken)
     connection.execute(f"CREATE TABLE {quote(name)} (id INTEGER PRIMARY KEY, title TEXT NOT NULL, body TEXT NOT NULL)")
@@ -217,14 +191,14 @@ def add_notes(connection: apsw.Connection) -> str:
 
 
 def remove_ours(connection: apsw.Connection) -> None:
-    """Take out what a node of HarmonyLite left in the copied file: the copies are a cluster of their own."""
+    """Remove the objects of a node from the copy: the copies are another cluster."""
     for kind, name in connection.execute("SELECT type, name FROM sqlite_schema ORDER BY type DESC").fetchall():
         if is_private(str(name)) and kind in ("table", "trigger", "view"):
             connection.execute(f"DROP {kind} IF EXISTS {quote(str(name))}")
 
 
 def inspect(connection: apsw.Connection, name: str) -> OwnTable | None:
-    """Return what can be done with a table; None when it has no primary key of non-null values."""
+    """Return a table's facts; None if it has no primary key."""
     columns = connection.execute("SELECT name, pk, hidden, type FROM pragma_table_xinfo(?)", (name,)).fetchall()
     key = [str(column) for column, pk, _, _ in sorted(columns, key=lambda c: int(str(c[1]))) if pk]
     if not key:
@@ -233,19 +207,15 @@ def inspect(connection: apsw.Connection, name: str) -> OwnTable | None:
     unique = 'SELECT c.name FROM pragma_index_list(?1) i, pragma_index_info(i.name) c WHERE i."unique"'
     bound = {str(column) for (column,) in connection.execute(f"{referring} UNION {unique}", (name,))} | set(key)
     writable = [(str(column), str(kind).upper()) for column, _, hidden, kind in columns if not hidden]
-    free = [column for column, kind in writable if column not in bound and readable(kind)]
+    texts = [column for column, kind in writable if not kind or re.search("CHAR|TEXT|CLOB", kind)]
+    free = [column for column in texts if column not in bound]
     (rows, top) = connection.execute(f"SELECT count(*), max({quote(key[0])}) FROM {quote(name)}").fetchall()[0]
     above = top + 1 if len(key) == 1 and isinstance(top, int) and top <= 2**62 else None
     return OwnTable(name, tuple(key), tuple(free), tuple(column for column, _ in writable), int(str(rows)), above)
 
 
-def readable(kind: str) -> bool:
-    """Return whether a column of this declared type holds text, the kind of value that shows a change best."""
-    return any(word in kind for word in ("CHAR", "TEXT", "CLOB")) or not kind
-
-
 def possible(connection: apsw.Connection, statements: Iterator[Statement]) -> bool:
-    """Return whether all of ``statements`` would succeed and change one row each; nothing stays changed."""
+    """Return whether each of ``statements`` changes one row, and roll them back."""
     connection.execute("PRAGMA foreign_keys = ON; BEGIN")
     try:
         return all(connection.execute(sql, values).connection.changes() == 1 for sql, values in statements)

@@ -1,4 +1,4 @@
-"""A small shop with three sites: the scene that is played when no file is given.
+"""A small shop with three sites: the scene without a file.
 
 Invariant: everything follows from one seed, so two runs play the same story.
 """
@@ -27,13 +27,13 @@ MOOD = ("for slow mornings", "made by hand", "that lasts", "in three sizes", "fr
 
 
 class Shop:
-    """See the module. ``seed``: what all names, prices and orders follow from."""
+    """See the module. ``seed``: determines all names, prices and orders."""
 
     title = "a small shop: customers, products, orders, stock, and a full-text search over the products"
     file_name = "shop.db"
     remark = ""
     touched = ("customers", "products", "stock", "orders", "order_lines")
-    # The index of the search is never replicated, each node's own triggers keep it.
+    # The search index is not replicated: each node's own triggers maintain it.
     question = (
         "full-text search for 'copper kettle'",
         "SELECT rowid, name, description FROM product_search('copper kettle') ORDER BY rowid",
@@ -43,7 +43,7 @@ class Shop:
         self._seed = seed
 
     def build(self, target: Path) -> None:
-        """Make the shop's file with a few thousand rows, in WAL mode."""
+        """Create the shop's file with a few thousand rows, in WAL mode."""
         with closing(open_file(target, create=True)) as connection, mapped(f"fill {target}"):
             connection.pragma("journal_mode", "wal")
             connection.execute(files(__package__).joinpath("shop.sql").read_text())
@@ -92,7 +92,7 @@ class Shop:
         )
 
     def by_hand(self) -> tuple[str, str]:
-        """The fought-over product gets dearer."""
+        """Return a statement that raises the price of the second clash, and a query that shows it."""
         return "UPDATE products SET price = price + 1 WHERE id = 42", self.one_column().show
 
 
@@ -119,7 +119,7 @@ def _products(chance: random.Random) -> Iterator[tuple[int, str, str, float]]:
 
 
 def _order(chance: random.Random, site: int, name: str) -> Transaction:
-    """Return one order as its application writes it: order, lines, stock and the customer's points."""
+    """Return the statements of one order: order, lines, stock."""
     customer = f"c{chance.randrange(CUSTOMERS):04}"
     day = f"2026-{chance.randint(1, 10):02}-{chance.randint(1, 28):02}T{chance.randint(8, 20):02}:00:00Z"
     statements: list[Statement] = [("INSERT INTO orders VALUES (?,?,?,?,'open')", (name, customer, site, day))]

@@ -1,6 +1,6 @@
-"""What happens in the demo, step by step: writes everywhere, two clashes, a killed node, the proof.
+"""The steps of the demo: writes everywhere, two clashes, a killed node, the proof.
 
-Invariant: every number that is shown was measured in this run.
+Invariant: every number shown was measured in this run.
 """
 
 from __future__ import annotations
@@ -10,13 +10,11 @@ import contextlib
 import time
 from collections.abc import Sequence
 
-from harmonylite.db.sqlite.connection import reading
-from harmonylite.demo.application import Written
 from harmonylite.demo.console import DemoConsole
+from harmonylite.demo.files import Written, digest_file, read
 from harmonylite.demo.member import Member
-from harmonylite.demo.scene import Clash, Scene, Workload
-from harmonylite.demo.table_digest import digest_file
-from harmonylite.demo.trio import Rows, differing, until_equal, until_seen
+from harmonylite.demo.scene import Clash, Workload
+from harmonylite.demo.trio import Scene, differing, until_equal, until_seen
 
 
 class Story:
@@ -30,7 +28,7 @@ class Story:
         self._works: list[Workload] = []
 
     async def play(self) -> bool:
-        """Play it all; return True when every file ended equal. Raises HarmonyLiteError when a step can't be done."""
+        """Play all steps; return True if every claim was true. Raises HarmonyLiteError when a step fails."""
         self._console.step(
             "Everyone writes at the same time",
             "Three applications, each with its own file. None knows of HarmonyLite.",
@@ -43,7 +41,7 @@ class Story:
         return await self._proof()
 
     async def _two_columns(self) -> None:
-        """Different columns of one row: both stay."""
+        """Change different columns of one row: both changes stay."""
         clash = self._scene.two_columns()
         self._console.step(
             "One row, two writers, different columns",
@@ -52,7 +50,7 @@ class Story:
         self._claim(await self._fight(clash), "both changes are kept, on every node")
 
     async def _one_column(self) -> None:
-        """The same column of one row: the last in the order wins everywhere, the other is in the journal."""
+        """Change one column of one row twice: the last in the order wins, the loser is in the journal."""
         clash = self._scene.one_column()
         self._console.step(
             "One row, two writers, the same column",
@@ -65,13 +63,13 @@ class Story:
         self._claim(changed and kept, "the same value everywhere, and the one that lost is in the conflict journal")
 
     async def _in_journal(self, clash: Clash) -> bool:
-        """Return whether the journal has an entry for the value that the fought-over column holds now."""
-        ((value,),) = read(self._members[0], clash.show)
+        """Return whether the journal has an entry for the value that won."""
+        ((value,),) = read(self._members[0].db, clash.show)
         found = await self._members[0].client.conflicts(table=clash.table)
         return any(entry.winning == value for entry in found)
 
     async def _a_node_dies(self) -> None:
-        """Kill -9; everyone continues writing, at the dead node's file too."""
+        """Kill -9; all applications continue to write, also the dead node's."""
         *alive, victim = self._members
         self._console.step(
             f"{victim.name} is killed",
@@ -88,19 +86,19 @@ class Story:
         )
 
     async def _it_comes_back(self) -> None:
-        """Start it again; what it missed comes in, what its application wrote goes out."""
+        """Start it again; it receives what it missed, and publishes what its application wrote."""
         victim = self._members[-1]
         self._console.step(f"{victim.name} comes back")
         started = time.monotonic()
-        await victim.start()
+        await victim.run()
         with self._console.waiting(f"{victim.name} is catching up"):
             self._console.fact(victim.name, f"ready after {duration(await victim.ready())}")
             seen = await until_equal(self._members, self._scene.touched)
-        self._console.good(f"all three files are equal {duration(seen - started)} after its start")
+        self._console.claim(True, f"all three files are equal {duration(seen - started)} after its start")
         self._claim_all_is_there()
 
     async def _proof(self) -> bool:
-        """Two independent ways: `harmonylite verify`, and digests by plain SQL."""
+        """Compare in two independent ways: `harmonylite verify`, and digests by plain SQL."""
         self._console.step(
             "The proof", "Once by HarmonyLite, at one position of the stream; once by plain SQL over the three files."
         )
@@ -118,14 +116,14 @@ class Story:
         self._claim(not unequal, f"plain SQL: {', '.join(unequal) or 'no table'} differs between the files")
         if self._scene.question is not None:
             words, sql = self._scene.question
-            answers = [read(member, sql) for member in self._members]
+            answers = [read(member.db, sql) for member in self._members]
             self._claim(all(answer == answers[0] for answer in answers), f"{words}: {len(answers[0])} on each node")
         if self._claim(code == 0, f"verify ended with exit code {code}") and self._all_held:
-            self._console.good("three files, one database")
+            self._console.claim(True, "three files, one database")
         return self._all_held
 
     async def _burst(self, number: int, *, seen_by: Sequence[Member]) -> None:
-        """Let all three sites write; say when what the sites of ``seen_by`` wrote is in each of their files."""
+        """Let all three sites write; print when the writes of ``seen_by`` are in each of their files."""
         self._works = [self._scene.burst(member.number, number) for member in self._members]
         lefts = [self._works[member.number - 1].left for member in seen_by]
         expected = [[(count,)] for _, count in lefts]
@@ -140,32 +138,32 @@ class Story:
             self._claim_all_is_there()
 
     def _claim_all_is_there(self) -> None:
-        """Files may be equal because all lost the same: look for what each site wrote in the last burst."""
+        """Check each file for what each site wrote in the last burst: equal files may have lost the same."""
         wrong = [
             f"{member.name}: {found} for {work.left[1]} of {work.label}"
             for member in self._members
             for work in self._works
-            if (found := read(member, work.left[0])[0][0]) != work.left[1]
+            if (found := read(member.db, work.left[0])[0][0]) != work.left[1]
         ]
         self._claim(
             not wrong, "; ".join(wrong) or "and everything that the three applications wrote is in each of them"
         )
 
     async def _say_when(self, members: Sequence[Member], seen: float, done: Sequence[Written]) -> None:
-        """Say after which time all was seen everywhere, once the files are really equal."""
+        """Print after which time all writes were seen, once the files are equal."""
         await until_equal(members, self._scene.touched)
         who = "all three files" if len(members) == len(self._members) else f"{len(members)} files"
         after = duration(seen - max(written.done for written in done))
-        self._console.good(f"{who} are equal, {after} after the last commit")
+        self._console.claim(True, f"{who} are equal, {after} after the last commit")
 
     async def _fight(self, clash: Clash) -> bool:
-        """Let two applications hold their transactions open over the same row, then commit both.
+        """Let two applications change one row in transactions that overlap, then commit both.
 
         A node can't merge into a file while its application holds the write lock, so neither sees the other's change.
-        True when afterwards every column that was fought over has a new value, the same on all nodes.
+        True if afterwards every changed column has a new value, the same on all nodes.
         """
         one, two = self._members[0], self._members[1]
-        (before,) = read(one, clash.show)
+        (before,) = read(one.db, clash.show)
 
         def settled(rows: Sequence[tuple[object, ...]]) -> bool:
             same = all(row == rows[0] for row in rows)
@@ -179,26 +177,20 @@ class Story:
             watching = until_seen(self._members, [clash.show], lambda answers: settled([a[0][0] for a in answers]))
             seen, done = await asyncio.gather(watching, asyncio.gather(*(commit() for commit in commits)))
         await self._say_when(self._members, seen, done)
-        rows = [read(member, clash.show)[0] for member in self._members]
+        rows = [read(member.db, clash.show)[0] for member in self._members]
         for member, row in zip(self._members, rows, strict=True):
             self._console.fact(member.name, f"now holds {', '.join(map(repr, row))}")
         return settled(rows)
 
     def _claim(self, holds: bool, what: str) -> bool:
-        """Say that ``what`` holds, or that it does not; the story ends well only if every claim held."""
-        (self._console.good if holds else self._console.bad)(what)
+        """Print whether ``what`` is true; the story succeeds only if every claim is."""
+        self._console.claim(holds, what)
         self._all_held = self._all_held and holds
         return holds
 
 
-def read(member: Member, sql: str) -> Rows:
-    """Return the rows that ``sql`` finds in the member's file."""
-    with reading(member.db) as connection:
-        return [tuple(row) for row in connection.execute(sql)]
-
-
 def duration(seconds: float) -> str:
-    """Return a time for people. One can see a commit before its writer knows that it is done: then it is 0."""
+    """Return a time for people; 0 if a commit was seen before its writer returned."""
     return f"{max(0.0, seconds) * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
 
 

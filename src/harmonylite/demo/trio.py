@@ -1,6 +1,6 @@
-"""The three members together: made, started, waited for, stopped.
+"""The three members together: create, start, wait for and stop them.
 
-Invariant: "equal" is never concluded from what a node says of itself, only from digests of the three files.
+Invariant: only digests of the three files show that they are equal, never what a node reports.
 """
 
 from __future__ import annotations
@@ -13,23 +13,23 @@ from pathlib import Path
 from typing import TypeAlias
 
 from harmonylite.db.sqlite.connection import reading
-from harmonylite.demo.member import Member, free_ports
-from harmonylite.demo.own_file import backup
-from harmonylite.demo.scene import Scene
-from harmonylite.demo.table_digest import TableDigest, digest_file
+from harmonylite.demo.files import Rows, TableDigest, backup, digest_file
+from harmonylite.demo.member import STOP_SECONDS, Member, free_ports
+from harmonylite.demo.own_file import OwnFile
+from harmonylite.demo.shop import Shop
 from harmonylite.errors import VerifyError
 
 EQUAL_SECONDS = 120.0
-"""How long the files may take to become equal, in seconds."""
+"""Seconds until the files must be equal."""
 
 POLL_SECONDS = 0.01
-"""Between two comparisons of the files, in seconds."""
+"""Seconds between two comparisons of the files."""
 
 GLANCE_SECONDS = 0.002
-"""Between two quick polls of the files, in seconds."""
+"""Seconds between two quick polls of the files."""
 
-Rows: TypeAlias = list[tuple[object, ...]]
-"""What a query found."""
+Scene: TypeAlias = Shop | OwnFile
+"""A database, and what happens to it."""
 
 
 def make_members(scene: Scene, folder: Path) -> list[Member]:
@@ -40,10 +40,8 @@ def make_members(scene: Scene, folder: Path) -> list[Member]:
         home = folder / f"node{index + 1}"
         home.mkdir()
         peers = [port for port in ports[3:] if port != ports[3 + index]]
-        members.append(
-            Member(index + 1, home, scene.file_name, http=ports[index], cluster=ports[3 + index], peers=peers)
-        )
-        members[-1].prepare()
+        http, cluster = ports[index], ports[3 + index]
+        members.append(Member(index + 1, home, scene.file_name, http=http, cluster=cluster, peers=peers))
     scene.build(members[0].db)
     for member in members[1:]:
         backup(members[0].db, member.db)
@@ -52,34 +50,33 @@ def make_members(scene: Scene, folder: Path) -> list[Member]:
 
 @asynccontextmanager
 async def running(members: Sequence[Member]) -> AsyncIterator[dict[str, float]]:
-    """Start all and wait until each is ready: gives the seconds that each took. All are gone afterwards.
+    """Start all, wait until each is ready, and provide the seconds that each took. All are gone afterwards.
 
-    :raises HarmonyLiteError: one did not become ready.
+    Raises HarmonyLiteError when one does not become ready.
     """
     try:
         for member in members:
-            await member.start()
+            await member.run()
         seconds = await asyncio.gather(*(member.ready() for member in members))
         yield {member.name: took for member, took in zip(members, seconds, strict=True)}
     finally:
-        # Cancelled once more while it waits, it still must not leave processes behind: the second time they are killed.
         try:
-            await asyncio.gather(*(member.aclose() for member in members))
-        except asyncio.CancelledError:
+            await asyncio.gather(*(member.stop(STOP_SECONDS) for member in members))
+        except asyncio.CancelledError:  # a second time: no process may stay behind
             await asyncio.shield(asyncio.gather(*(member.kill() for member in members)))
             raise
 
 
 async def until_equal(members: Sequence[Member], tables: tuple[str, ...]) -> float:
-    """Wait until the members' files hold the same rows in ``tables``; return when that was seen (monotonic clock).
+    """Wait until the members' files hold the same rows in ``tables``; return when that was (monotonic clock).
 
-    :raises HarmonyLiteError: a node ended. :raises VerifyError: the files still differ after `EQUAL_SECONDS`.
+    Raises HarmonyLiteError when a node ended, VerifyError when the files still differ after `EQUAL_SECONDS`.
     """
 
     async def check() -> tuple[str, float]:
         digests, seen = [], 0.0
         for member in members:
-            seen = time.monotonic()  # of the last one: what was equal by then was equal at then
+            seen = time.monotonic()  # before the last one is read
             digests.append(await asyncio.to_thread(digest_file, member.db, tables))
         return ", ".join(differing(digests)), seen
 
@@ -89,10 +86,9 @@ async def until_equal(members: Sequence[Member], tables: tuple[str, ...]) -> flo
 async def until_seen(
     members: Sequence[Member], queries: Sequence[str], done: Callable[[list[list[Rows]]], bool]
 ) -> float:
-    """Ask each member's file ``queries`` again and again until ``done`` of the answers; return when that was.
+    """Poll each member's file with ``queries`` until ``done`` of the answers, a list per member; return when that was.
 
-    ``done`` gets a list of answers for each member. It asks quickly, so as to say how long something took; whether the
-    files are equal it does not say. Raises as `until_equal` does.
+    It polls fast, to measure how long something took; `until_equal` shows that the files are equal. Raises as that.
     """
     with ExitStack() as stack:
         files = [stack.enter_context(reading(member.db)) for member in members]

@@ -11,14 +11,13 @@ import apsw
 import pytest
 from rich.console import Console
 
-from harmonylite.demo.application import Application
 from harmonylite.demo.console import DemoConsole
+from harmonylite.demo.files import Application, backup, digest_file
 from harmonylite.demo.member import Member
 from harmonylite.demo.outro import hints, in_shell
-from harmonylite.demo.own_file import OwnFile, backup
-from harmonylite.demo.scene import Scene
+from harmonylite.demo.own_file import OwnFile
 from harmonylite.demo.shop import Shop
-from harmonylite.demo.table_digest import digest_file
+from harmonylite.demo.trio import Scene
 from harmonylite.errors import ConfigError, HarmonyLiteError
 
 CHINOOK = Path(__file__).parents[4] / "shared" / "data" / "chinook.sqlite"
