@@ -32,3 +32,12 @@ def test_a_row_passes_as_many_files_as_the_page_says() -> None:
     )[0]
     files = re.findall(r"`((?:\w+/)*\w+\.py)`", table)
     assert len(files) == len(set(files)) == int(said) <= 26
+
+
+def test_every_file_that_a_page_names_is_there() -> None:
+    pages = [DOCS / "architecture.md", *(DOCS / "design").glob("*.md")]
+    named = {name for page in pages for name in re.findall(r"`((?:\w+/)*\w+\.py)`", page.read_text())}
+    root = DOCS.parent
+    assert [
+        name for name in sorted(named) if not (root / "src/harmonylite" / name).exists() and not (root / name).exists()
+    ] == []

@@ -73,7 +73,9 @@ class LoggingSettings(Section):
     """The log, on standard error."""
 
     verbose: bool = key(False, "Also log debug messages. Flag: -verbose.")
-    format: Literal["console", "json"] = key("console", "Lines for a person, or one JSON object a line.")
+    format: Literal["console", "json"] = key(
+        "console", "Lines for a person, or one JSON object a line, with each value of a message as a field."
+    )
 
 
 class PrometheusSettings(Section):

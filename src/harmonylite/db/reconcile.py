@@ -15,9 +15,9 @@ import apsw
 from harmonylite.changes.epochs import Lineage
 from harmonylite.changes.sharding import home_of, shard_of
 from harmonylite.db.apply import renumbering
-from harmonylite.db.apply.folded import Folded
 from harmonylite.db.apply.merge import Merge
 from harmonylite.db.apply.own_change_sets import name_rows
+from harmonylite.db.apply.staging import Folded
 from harmonylite.db.capture import merge_base
 from harmonylite.db.mirror import mirror_file
 from harmonylite.db.mirror.compare import changed_keys, differing_keys, only_here

@@ -17,11 +17,11 @@ import apsw
 
 from harmonylite.changes.reassembler import AtomicBatch, Fragment
 from harmonylite.db.apply.fold import Fold
-from harmonylite.db.apply.folded import Folded
 from harmonylite.db.apply.merge import Merge
 from harmonylite.db.apply.own_change_sets import Applied, Flight, SchemaMovedError, name_rows
 from harmonylite.db.apply.rejected_rows import refusal
 from harmonylite.db.apply.renumbering import settle_own
+from harmonylite.db.apply.staging import Folded
 from harmonylite.db.capture import merge_base
 from harmonylite.db.mirror import mirror_file
 from harmonylite.db.mirror.compare import TableDifference, changed_keys, compare

@@ -20,10 +20,11 @@ import apsw
 from harmonylite.changes.reassembler import Fragment
 from harmonylite.changes.rekeying import renumbered
 from harmonylite.db.apply import numbers
-from harmonylite.db.apply.folded import Effect, Folded
 from harmonylite.db.apply.overruled import OverruledValues
 from harmonylite.db.apply.rowid_conflicts import claims_first, make_room
 from harmonylite.db.apply.staging import (
+    Effect,
+    Folded,
     applicable,
     check_updates,
     check_widths,

@@ -15,9 +15,9 @@ from typing import Any
 
 import apsw
 
-from harmonylite.db.apply.folded import Effect, Folded
 from harmonylite.db.apply.pending import Pending
 from harmonylite.db.apply.rowid_conflicts import claims_first, make_room
+from harmonylite.db.apply.staging import Effect, Folded
 from harmonylite.db.mirror.schema_history import Own
 from harmonylite.db.sqlite.connection import execute_or_not, is_unique, rows, try_or_undo
 from harmonylite.db.tracking.change_log import ChangeLog

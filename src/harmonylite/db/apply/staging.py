@@ -1,12 +1,13 @@
-"""Staging: copy a change set's rows of one table into scratch tables, for SQL.
+"""Staging: copy a change set's rows of one table into scratch tables, for SQL; and what a fold did with them.
 
-Invariant: staging writes scratch tables only.
+Invariant: staging writes scratch tables only. An `Effect` never says less than was done.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import apsw
@@ -19,6 +20,59 @@ from harmonylite.errors import SchemaWaitError
 from harmonylite.schema.names import folded
 from harmonylite.schema.sql import is_private
 from harmonylite.wire import TableBlock, Updates
+
+
+@dataclass
+class Effect:
+    """The most that can have happened to touched rows in the mirror: deletes, ``gone``; inserts, ``new``; updates of
+    ``columns``, by index (None: any). It bounds what a merge writes; more than was done only costs time.
+    """
+
+    gone: bool = True
+    new: bool = True
+    columns: frozenset[int] | None = None
+
+    def removes(self) -> None:
+        """Count a delete."""
+        self.gone = True
+
+    def adds(self) -> None:
+        """Count an insert; after a delete of the row it may change every column."""
+        self.new = True
+        if self.gone:
+            self.columns = None
+
+    def changes(self, columns: Iterable[int]) -> None:
+        """Count an update."""
+        if self.columns is not None:
+            self.columns |= frozenset(columns)
+
+    @property
+    def only_removes(self) -> bool:
+        """Whether the mirror has none of the touched rows any more."""
+        return self.gone and not self.new and self.columns == frozenset()
+
+    def anything(self) -> None:
+        """Count an effect without a bound: rows that displace others, or get other numbers."""
+        self.gone, self.new, self.columns = True, True, None
+
+
+@dataclass
+class Folded:
+    """The effect of a fold on one table. ``fresh``: only inserts of missing rows so far, all of them in ``incoming``.
+
+    ``touched``: the scratch table of that name has keys (never while ``fresh``); ``rows``: how many are fresh.
+    ``waiting``: sizes of the parts at the end of ``incoming``, which are not in the mirror yet.
+    ``effect``: on rows that are not fresh.
+    """
+
+    table: TrackedTable
+    fresh: bool = False
+    touched: bool = False
+    present: tuple[int, ...] = ()
+    rows: int = 0
+    waiting: list[int] = field(default_factory=list)
+    effect: Effect = field(default_factory=Effect)
 
 
 def applicable(tables: Named, fragment: Fragment, part: TableBlock) -> tuple[TableBlock, TrackedTable, tuple[int, ...]]:
