@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 POLLS = (0.0001,) * 12 + (0.0003,)
 """Seconds before each further poll after an event that shows nothing. The event comes before the write can be seen:
-with `synchronous = FULL` SQLite syncs the write-ahead log in between, mostly for 0.3 to 1 ms. A poll costs some 5 us."""
+with `synchronous = FULL` SQLite syncs the write-ahead log in between, for 0.3 to 1 ms mostly. A poll costs 5 us."""
 SECOND_POLL = 0.002
 """Seconds until the poll after those, then `FURTHER` times as long each time, to the polling interval: for a sync that
 lasts, or a writer in this very process, whose locks can't be asked for."""
