@@ -68,7 +68,7 @@ def install(
         inventory = read_inventory(connection, rules)
         mirror_file.prepare(connection)
         if joined:
-            _must_not_go_back(connection, inventory)
+            _must_not_go_back(connection, inventory, _ours(connection))
         _move_mirror(connection, inventory, _ours(connection), by_values=everything)
     with transaction(connection, "install the capture triggers", immediate=True):
         if schema_version(connection) != seen:
@@ -116,24 +116,34 @@ def _settle(
     return settle(connection, rules, numbers, begin, moves if everything else None)
 
 
-def _must_not_go_back(connection: apsw.Connection, inventory: Inventory) -> None:
+def _must_not_go_back(
+    connection: apsw.Connection, inventory: Inventory, ours: Mapping[str, Mapping[str, tuple[int, str]]]
+) -> None:
     """Raise MirrorDamagedError where a mirror that follows this database's schema loses values of the cluster.
 
-    A database that is behind its mirror is a backup that was put back. A column that it lacks came later, and was not
-    dropped: the mirror is made from a snapshot once a migration has brought the column here, too.
+    A database that is behind its mirror is a backup that was put back. A table or column that it lacks came later, and
+    was not dropped: the mirror is made from a snapshot, which brings it where additions travel, or once a migration
+    has.
     """
     there = read_inventory(connection, mirror_file.EVERY_TABLE, "mirror").tables
-    found = [
-        (name, column)
+    found = [f"table {name}" for name in _missing(connection, ours)] + [
+        f"column {column} of table {name}"
         for name, shape in inventory.tables.items()
         for column in table_shapes.lost(there.get(name), shape)
         if column not in gone_columns(connection, name)
     ]
     if found and is_older(connection):
-        table, column = found[0]
-        raise MirrorDamagedError(
-            f"the database is older than column {column} of table {table}, which its mirror has: a backup was put back"
-        )
+        raise MirrorDamagedError(f"the database is older than {found[0]}, which its mirror has: a backup was put back")
+
+
+def _missing(connection: apsw.Connection, ours: Mapping[str, Mapping[str, tuple[int, str]]]) -> list[str]:
+    """Return the mirror's tables that the database had and has under no name now, and was not seen to drop."""
+    renamed = {number for triggers_there in ours.values() for number, _ in triggers_there.values()}
+    known = {name: number for name, number in mirror_file.table_ids(connection).items() if number}
+    if not known:
+        return []
+    present = {folded(name) for (name,) in rows(connection, "SELECT name FROM main.sqlite_schema WHERE type = 'table'")}
+    return [name for name, number in known.items() if folded(name) not in present and number not in renamed]
 
 
 def _ours(connection: apsw.Connection) -> dict[str, dict[str, tuple[int, str]]]:

@@ -221,12 +221,12 @@ class SchemaChanges:
 
         A change of an earlier session is missing also if the file is a backup that was put back.
         """
-        if section.session == self.session or self.mode != "all":
+        if section.session == self.session or self.mode == "none":
             return True
-        if change.kind == PRAGMA:
-            return False
+        if self.mode == "additive" and (not change.adds or table_moves.was_dropped(self.connection, change)):
+            return True
         name = self._locate(change) if change.kind == "table" else change.name
-        return not self._unchanged(change.old_key, name or change.name)
+        return change.kind != PRAGMA and not self._unchanged(change.old_key, name or change.name)
 
     def _ordered(self, change: SchemaChange) -> str:
         """Return the stream's definition of an object once ``change`` is in the order."""

@@ -17,8 +17,9 @@ from harmonylite.db.sqlite.introspection import find_shape
 from harmonylite.db.tracking.installed import STALE
 from harmonylite.db.tracking.tracked_table import TrackedTable
 from harmonylite.db.tracking.triggers import trigger_tables
-from harmonylite.schema.columns import columns_of
+from harmonylite.schema.columns import added, columns_of
 from harmonylite.schema.names import folded
+from harmonylite.schema.section import SchemaChange
 from harmonylite.schema.sql import quote
 from harmonylite.schema.table_text import Moves
 from harmonylite.wire import decode_value, encode_value
@@ -62,6 +63,16 @@ def name_now(connection: apsw.Connection, name: str) -> str:
     now = value(connection, sql, (former_names.TABLES, name))
     there = "SELECT name FROM main.sqlite_schema WHERE type = 'table' AND lower(name) = lower(?)"
     return "" if now is None else str(value(connection, there, (now,)) or "")
+
+
+def was_dropped(connection: apsw.Connection, change: SchemaChange) -> bool:
+    """Return whether this database had a table or column that ``change`` adds, and dropped it."""
+    if change.kind != "table":
+        return False
+    if change.old is None:
+        return mirror_file.table_ids(connection).get(change.name) == mirror_file.DROPPED
+    gone = {folded(name) for name in former_names.gone_columns(connection, change.name)}
+    return any(folded(column.name) in gone for column in added(change.old, change.new or ""))
 
 
 def resolved(

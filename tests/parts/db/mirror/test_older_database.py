@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Literal
 
 import apsw
 import pytest
@@ -77,14 +78,69 @@ def test_a_backup_from_before_a_column_keeps_the_mirror_as_it_is_until_the_colum
     assert b.rows("t") == a.rows("t")
 
 
-@pytest.mark.parametrize("change", ["ALTER TABLE t RENAME COLUMN w TO x", "CREATE TABLE later(id INTEGER PRIMARY KEY)"])
+def brought_back(member: Member, snapshot: Path) -> None:
+    """Start a member from a snapshot, as its node does that has put its mirror aside."""
+    for side in ("", "-wal", "-shm"):
+        Path(f"{member.options.mirror}{side}").unlink(missing_ok=True)
+    member.start()
+    member.replica.must_fit(snapshot)
+    member.stop()
+    install_mirror(member.options, snapshot)
+    member.start()
+    member.replica.reconcile(first=False, keep_log=True)
+    member.reassembler = type(member.reassembler)(member.replica.positions())
+
+
+@pytest.mark.parametrize("snapshot_is", ["newer", "older"])
+@pytest.mark.parametrize("travels", ["none", "additive", "all"])
+@pytest.mark.parametrize("how", ["put in place", "written into the file"])
+def test_a_backup_from_before_a_table_gets_the_table_back_with_its_rows(
+    group: Group, tmp_path: Path, how: str, travels: Literal["none", "additive", "all"], snapshot_is: str
+) -> None:
+    """With an older snapshot, the tables come from the stream, in change sets of this very node."""
+    a, b = group.several(2, T, apply_schema=travels)
+    b.run("INSERT INTO t VALUES (1, 'one', 0)")
+    group.settle()
+    backup, snapshot = backed_up(b, tmp_path), tmp_path / "snapshot.db"
+    if snapshot_is == "older":
+        save_copy(a.options.mirror, snapshot)
+    later = "CREATE TABLE later(id INTEGER PRIMARY KEY, v); CREATE TABLE empty(id INTEGER PRIMARY KEY, v)"
+    for member in (a, b) if travels == "none" else (b,):
+        member.run(later)
+    b.run("INSERT INTO later VALUES (1, 'kept'), (2, 'kept')")
+    group.settle()
+    a.run("UPDATE t SET v = 'since'")
+    group.settle()
+    if snapshot_is == "newer":
+        save_copy(a.options.mirror, snapshot)
+    if how == "put in place":
+        b.stop()
+        put_back(b, backup)
+        with pytest.raises(MirrorDamagedError, match=r"older than table (later|empty)"):
+            b.start()
+    else:
+        with b.app.backup("main", apsw.Connection(str(backup)), "main") as copying:
+            copying.step()
+        with pytest.raises(MirrorDamagedError, match=r"older than table (later|empty)"):
+            b.replica.reinstall()
+        b.stop()
+    brought_back(b, snapshot)
+    if travels == "none":
+        b.run(later)
+    for table in ("later", "empty"):
+        a.run(f"INSERT INTO {table} VALUES (9, 'new')")
+    group.settle()
+    assert group.equal("t", "later") == [(1, "kept"), (2, "kept"), (9, "new")]
+    assert group.equal("empty") == [(9, "new")]
+
+
 def test_a_backup_of_which_nothing_is_lost_is_followed(
-    group: Group, pair: tuple[Member, Member], tmp_path: Path, change: str
+    group: Group, pair: tuple[Member, Member], tmp_path: Path
 ) -> None:
     a, b = pair
     backup = backed_up(b, tmp_path)
     for member in pair:
-        member.run(change)
+        member.run("ALTER TABLE t RENAME COLUMN w TO x")
     a.run("UPDATE t SET v = 'since'")
     group.settle()
     b.stop()
@@ -147,3 +203,24 @@ async def test_only_a_database_that_may_be_older_than_what_its_node_knew_comes_b
     await thread.run(replica.close)
     await thread.aclose()
     b.start()
+
+
+@pytest.mark.parametrize(
+    ("makes", "drops"),
+    [
+        ("CREATE TABLE later(id INTEGER PRIMARY KEY)", "DROP TABLE later"),
+        ("ALTER TABLE t ADD COLUMN x", "ALTER TABLE t DROP COLUMN x"),
+    ],
+)
+def test_what_was_dropped_while_it_was_under_way_is_not_taken_for_missing(group: Group, makes: str, drops: str) -> None:
+    """Its change set comes back to a later session, as one does that a backup lacks."""
+    _, b = group.several(2, T, apply_schema="additive")
+    before = b.run("SELECT sql FROM sqlite_schema WHERE name NOT GLOB '__harmonylite__*'")
+    b.run(makes)
+    b.replica.reinstall()
+    b.send()
+    b.stop()
+    b.run(drops)
+    b.start()
+    group.settle()
+    assert b.run("SELECT sql FROM sqlite_schema WHERE name NOT GLOB '__harmonylite__*'") == before
