@@ -16,7 +16,7 @@ from tempfile import mkdtemp
 from typing import Literal
 
 from harmonylite.changes.epochs import further, relation
-from harmonylite.db.mirror.positions import history_of
+from harmonylite.db.mirror.state import history_of
 from harmonylite.db.snapshot import install_mirror, lineage_of, save_copy
 from tests.simulation import run as plain
 from tests.simulation.node import Node

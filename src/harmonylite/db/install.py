@@ -16,6 +16,7 @@ from harmonylite.db.mirror.database_schema import captured_there, is_remembered
 from harmonylite.db.mirror.file_facts import header
 from harmonylite.db.mirror.former_names import gone_columns, moves_of
 from harmonylite.db.mirror.positions import is_older, mirror_is_behind
+from harmonylite.db.mirror.state import get_state, set_state
 from harmonylite.db.mirror.table_moves import forget_noted, noted_moves
 from harmonylite.db.replica_options import ReplicaOptions
 from harmonylite.db.sqlite.capabilities import why_unwritable
@@ -80,8 +81,8 @@ def install(
         captured = captured_schema(connection)
         result.numbers, result.pragmas = numbers_of(captured), [each for each in captured if each.kind == PRAGMA]
         result.version, result.header = schema_version(connection), header(connection)
-        if mirror_file.get_state(connection, "main", "schema_version") != result.version:
-            mirror_file.set_state(connection, "main", "schema_version", result.version)
+        if get_state(connection, "main", "schema_version") != result.version:
+            set_state(connection, "main", "schema_version", result.version)
     for name, table in result.tables.items():
         old = before.by_id.get(table.id)
         if old is not None and old.shape == table.shape:
@@ -106,7 +107,7 @@ def _settle(
     mirror remembers where an older version kept no such list.
     """
     new = make_table(connection)
-    whole = bool(mirror_file.get_state(connection, "mirror", "whole"))
+    whole = bool(get_state(connection, "mirror", "whole"))
     begin = captured_there(connection, "mirror") if whole and (new or not joined) and is_remembered(connection) else []
     numbers = {name: table.id for name, table in made.tables.items()}
 
@@ -224,7 +225,7 @@ def _install(
     result = Installed(warnings=dict(inventory.warnings))
     now = schema_version(connection)
     _private_tables(connection, inventory)
-    moved = mirror_file.get_state(connection, "main", "schema_version") not in (None, now)
+    moved = get_state(connection, "main", "schema_version") not in (None, now)
     ours = _ours(connection)
     known = mirror_file.table_ids(connection)
     noted = noted_moves(connection)
@@ -241,8 +242,8 @@ def _install(
         replaced = number is not None and known.get(name) not in (None, number)  # renamed to what another was called
         created = number is None or replaced
         if number is None:
-            number = int(mirror_file.get_state(connection, "main", "next_table") or 1)
-            mirror_file.set_state(connection, "main", "next_table", number + 1)
+            number = int(get_state(connection, "main", "next_table") or 1)
+            set_state(connection, "main", "next_table", number + 1)
         other_rowid = _triggers(connection, shape, number, there)
         table = TrackedTable(connection, number, shape, rules.is_by_row(name), exact=exact)
         result.tables[name] = result.by_id[number] = table
@@ -298,10 +299,10 @@ def _stale(connection: apsw.Connection, behind: set[int], result: Installed) -> 
 
     Forget held-back rows of dropped tables.
     """
-    before = {int(number) for number in str(mirror_file.get_state(connection, "main", STALE) or "").split()}
+    before = {int(number) for number in str(get_state(connection, "main", STALE) or "").split()}
     stale = frozenset((before | behind) & result.by_id.keys())
     if stale != before:
-        mirror_file.set_state(connection, "main", STALE, " ".join(map(str, sorted(stale))))
+        set_state(connection, "main", STALE, " ".join(map(str, sorted(stale))))
     for (number,) in rows(connection, f"SELECT DISTINCT t FROM main.{quote(HELD)}"):
         if number not in result.by_id:
             connection.execute(f"DELETE FROM main.{quote(HELD)} WHERE t = ?", (number,))

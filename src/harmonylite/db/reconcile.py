@@ -31,6 +31,7 @@ from harmonylite.db.mirror.positions import (
     write_history,
 )
 from harmonylite.db.mirror.schema_history import Named, Own
+from harmonylite.db.mirror.state import set_state
 from harmonylite.db.rolled_back import unname_landed
 from harmonylite.db.sqlite.connection import value
 from harmonylite.db.sqlite.lossless import exact_rows, same_bits
@@ -58,7 +59,7 @@ def copy_into_mirror(
                 f"{table.insert_into} {table.mirror}({table.shape.write()})"
                 f" SELECT {table.shape.read_all('d')} FROM {table.main} AS d"
             )
-        mirror_file.set_state(connection, "mirror", "whole", 1)
+        set_state(connection, "mirror", "whole", 1)
         if history:
             write_history(connection, "mirror", Lineage(history))
     return newest
@@ -89,7 +90,7 @@ def reconcile(
         sent = recent_behind(connection, journal.node, dict.fromkeys(mirror_file.positions(connection, "mirror"), 0))
     with unit("bring database and mirror together"):
         _set_positions(connection)
-        mirror_file.set_state(connection, "mirror", "whole", 1)
+        set_state(connection, "mirror", "whole", 1)
         log.name_new(installed.tables.values())
         newest = log.refresh(installed.by_id)
         unname_landed(connection, installed, log, sent)
@@ -102,7 +103,7 @@ def reconcile(
         for table in installed.tables.values() if first else [installed.by_id[number] for number in installed.stale]:
             log.append(table, only_here(table))
         if first or installed.stale:
-            mirror_file.set_state(connection, "main", STALE, "")
+            set_state(connection, "main", STALE, "")
             log.refresh(installed.by_id)
         merging = Merge(connection, log)
         for table in installed.tables.values() if replicate else ():
@@ -246,12 +247,12 @@ def _set_positions(connection: apsw.Connection, at: Mapping[int, Position] | Non
     lineage = read_lineage(connection, "mirror")
     mirror_file.set_database_positions(connection, lineage.positions if at is None else at)
     write_history(connection, "main", lineage)
-    mirror_file.set_state(connection, "main", "joined", 1)
+    set_state(connection, "main", "joined", 1)
     # a database that was rolled back counts on from where it was
     mirror_file.set_settled(connection, None)
     pair = secrets.token_hex(8)
     for schema in ("main", "mirror"):
-        mirror_file.set_state(connection, schema, mirror_file.PAIR, pair)
+        set_state(connection, schema, mirror_file.PAIR, pair)
 
 
 def bring_back(connection: apsw.Connection, installed: Installed, log: ChangeLog, unit: Unit) -> None:

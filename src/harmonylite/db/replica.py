@@ -28,7 +28,8 @@ from harmonylite.db.install import install
 from harmonylite.db.mirror import compare, file_facts, mirror_file
 from harmonylite.db.mirror.conflict_journal import ConflictJournal, read_journal, remembered_nodes
 from harmonylite.db.mirror.database_schema import keep_schema
-from harmonylite.db.mirror.positions import database_lineage, history_of, read_lineage
+from harmonylite.db.mirror.positions import database_lineage, read_lineage
+from harmonylite.db.mirror.state import get_state, history_of
 from harmonylite.db.mirror.swap import exchanged, must_fit, must_share_encoding
 from harmonylite.db.replica_options import ReplicaOptions
 from harmonylite.db.rolled_back import lacks_own, settled_at_start
@@ -70,10 +71,7 @@ class Replica:
         return self._connection
 
     def open(self) -> None:
-        """Open the database and its mirror (made empty where it is missing) and install the triggers.
-
-        Raises DatabaseError, DatabaseBusyError, MirrorDamagedError.
-        """
+        """Open database and mirror (an empty one if missing); install triggers. Raises DatabaseError or a subclass."""
         o = self.options
         connection = self._connection = open_file(o.database)
         try:
@@ -137,7 +135,7 @@ class Replica:
     def joined(self) -> bool:
         """True once the database was merged with the cluster."""
         there = value(self.connection, "SELECT 1 FROM main.sqlite_schema WHERE name = '__harmonylite__state'")
-        return bool(there and mirror_file.get_state(self.connection, "main", "joined"))
+        return bool(there and get_state(self.connection, "main", "joined"))
 
     @property
     def tables(self) -> dict[str, TrackedTable]:
@@ -146,7 +144,7 @@ class Replica:
 
     @property
     def warnings(self) -> dict[str, str]:
-        """Sentences about the database, tables and triggers that are left out or need care."""
+        """Sentences about tables and triggers that are left out, and about other weaknesses."""
         of_files = self.options.said | self._unlike | self.wal.warnings | self.statistics.warnings
         return self._installed.warnings | self._schema.left_out | of_files
 
@@ -201,7 +199,7 @@ class Replica:
         return self.others.may_write()
 
     def capture(self, number: int, *, message_bytes: int, reading: Callable[[int], object] = int) -> Outgoing | None:
-        """Read what is pending as change set ``number``; None: nothing differs. ``reading`` gets the count first."""
+        """Capture the pending rows as change set ``number``; None: nothing differs. ``reading`` gets the count."""
         change_set, named = ChangeSetId(self.options.node, self.options.session, number), False
         while True:
             out: Outgoing | None = None
@@ -238,16 +236,16 @@ class Replica:
         return None
 
     def count_pending(self) -> int:
-        """Take over what was logged without capturing it; return the number of pending rows."""
+        """Read the log without capturing it; return the number of pending rows."""
         return self._in_step(lambda: log_reads.count(self._applying, self.connection, self._log))
 
     @property
     def unnoted(self) -> int:
-        """How many rows are acknowledged, or logged without differing, and not noted in the database; see `note`."""
+        """How many rows are acknowledged, or logged without need, that the database does not record; see `note`."""
         return self._applying.unnoted
 
     def note(self, *, later: bool = False) -> None:
-        """Note how far the database is merged, and its log processed; see `Applying.note`. Raises DatabaseBusyError."""
+        """Record how far database and log are processed; see `Applying.note`. Raises DatabaseBusyError."""
         if self._applying.unnoted:
             self._in_step(partial(self._applying.note, later=later))
 
@@ -260,7 +258,7 @@ class Replica:
                 self.reinstall()
 
     def forget_flight(self, number: int) -> None:
-        """Take note that the change set ``number`` never got into the stream; its rows stay pending."""
+        """Record that change set ``number`` never reached the stream; its rows stay pending."""
         self._applying.never_landed(number)
 
     def apply(self, batch: AtomicBatch, *, merge: bool = True, until: float | None = None) -> Applied:
@@ -277,11 +275,11 @@ class Replica:
         return self._schema.waiting()
 
     def accept_schema(self) -> list[str]:
-        """Apply what waits; return what was applied. What can't be applied still waits. Raises DatabaseBusyError."""
+        """Apply the waiting changes; return those applied. Others still wait. Raises DatabaseBusyError."""
         return (self._schema.accept(), self.reinstall())[0]
 
     def must_fit(self, snapshot: Path, *, whole: bool = False) -> None:
-        """Make what the schema of ``snapshot`` has and this database never had; raises as the functions of `swap`."""
+        """Apply the schema changes of ``snapshot`` that this database never had; raises as the functions of `swap`."""
         must_share_encoding(self.connection, self.options.database, snapshot)
         self._in_step(self._applying.same_schema)
         if self._schema.bring([of_mirror(self.connection, snapshot, everything=self.options.sends_all)]) is not None:
@@ -290,20 +288,20 @@ class Replica:
 
     @property
     def whole(self) -> bool:
-        """True once the mirror was made from a database or a snapshot; an empty one that was just made is not."""
-        return bool(mirror_file.get_state(self.connection, "mirror", "whole"))
+        """True once the mirror was made from a database or a snapshot; False for a new, empty one."""
+        return bool(get_state(self.connection, "mirror", "whole"))
 
     def copy_into_mirror(self, history: str = "") -> int:
         """Make the mirror a copy of the database, at the beginning of ``history``; return the newest log id in it."""
         return reconcile.copy_into_mirror(self.connection, self._installed, self._log, self._applying.unit, history)
 
     def join_first(self, newest: int | None = None) -> None:
-        """Be the first node of all: the mirror, a copy of the database at log id ``newest``, is the beginning."""
+        """Start the cluster: the mirror, a copy of the database at log id ``newest``, is its beginning."""
         newest = self.copy_into_mirror() if newest is None else newest
         reconcile.join_first(self.connection, self._installed, self._log, self._applying.unit, newest)
 
     def set_created(self, created: dict[int, str]) -> None:
-        """Note which streams the positions belong to: creation time by shard."""
+        """Record the streams of the positions: creation time by shard."""
         with self._applying.unit("note the streams"):
             at = {s: replace(p, created=created[s]) for s, p in self.positions().items() if p.created != created[s]}
             mirror_file.set_positions(self.connection, "mirror", at)
@@ -317,7 +315,7 @@ class Replica:
         return {name: compare.digest_table(self.connection, table.shape) for name, table in self.tables.items()}
 
     def compare(self) -> list[compare.TableDifference]:
-        """Return how database and mirror differ in every table, pending and held rows left out."""
+        """Return how database and mirror differ in every table, without pending and held rows."""
         return self._in_step(self._applying.compare)
 
     def reconcile(self, *, first: bool, keep_log: bool = False) -> int:
@@ -365,12 +363,12 @@ class Replica:
         return self._journal.written - before
 
     def name_own(self, *, on: bool) -> None:
-        """Name in the log what this node's change sets bring back, for they went into another order, too."""
+        """Log the rows of this node's change sets that come back, because those also went into another order."""
         self._applying.naming_own = on
         self._applying.siblings = self._applying.siblings if on else frozenset()
 
     def saw(self, nodes: frozenset[str]) -> None:
-        """Count what change sets of ``nodes`` bring as seen by who wrote what is pending, until `name_own` is off."""
+        """Count the rows of change sets of ``nodes`` as seen by the writer of pending rows, until `name_own` is off."""
         self._applying.siblings = nodes
 
     def keep_mine(self, further: Collection[int] | None = None) -> None:
@@ -388,7 +386,7 @@ class Replica:
 
     @property
     def suspicious(self) -> bool:
-        """True while rows may have been displaced that no trigger saw."""
+        """True while a REPLACE may have displaced rows that no trigger saw."""
         return any(table.suspect for table in self._installed.blind)
 
     def find_unlogged(self) -> int:

@@ -22,6 +22,7 @@ from harmonylite.db.mirror.conflict_journal import recent_ends
 from harmonylite.db.mirror.database_schema import remembered
 from harmonylite.db.mirror.file_facts import finish, lay_out
 from harmonylite.db.mirror.positions import begin_epoch, read_lineage
+from harmonylite.db.mirror.state import get_state
 from harmonylite.db.replica import Replica
 from harmonylite.db.replica_options import ReplicaOptions
 from harmonylite.db.sqlite.connection import attach, mapped, open_file, reading, rows, transaction, value
@@ -60,7 +61,7 @@ def save_copy(source: Path, target: Path, *, beginning: Callable[[Lineage], Line
     copy = open_file(target)
     try:
         with transaction(copy, f"make a snapshot of {source}"):
-            if not mirror_file.get_state(copy, "main", "whole"):
+            if not get_state(copy, "main", "whole"):
                 raise DatabaseError(f"the mirror {source} was just made and holds nothing yet")
             mirror_file.forget_node(copy)
             if beginning is not None:

@@ -19,8 +19,8 @@ from msgspec import Meta
 
 from harmonylite.backoff import Backoff
 from harmonylite.db.mirror.compare import TableDifference, digest_snapshot, open_snapshot
-from harmonylite.db.mirror.positions import history_of
 from harmonylite.db.mirror.skipped_messages import left_out
+from harmonylite.db.mirror.state import history_of
 from harmonylite.db.replica import Replica
 from harmonylite.db.sqlite.thread import SqliteThread
 from harmonylite.errors import DatabaseBusyError, DatabaseDamagedError

@@ -87,6 +87,28 @@ def reopened(member: Member) -> str:
     return member.options.said[TOPIC]
 
 
+def numbers_given_again(member: Member, group: Group, program: InMemory) -> None:
+    """Let the program log a row under a number of the log that the file has given to others since."""
+    for _ in range(5):
+        member.run("UPDATE t SET b = b + 1 WHERE id = 1")
+        group.settle()
+        member.run("UPDATE t SET b = b - 1 WHERE id = 1")
+        group.settle()
+    program.run("UPDATE t SET a = 'program' WHERE id = 2")
+
+
+def resized(program: InMemory, scratch: Path) -> bytes:
+    """Return the program's file, with a new row, in another page size, made as the file ``scratch``."""
+    program.run("INSERT INTO t VALUES (4, 'program', 40)")
+    return program.with_pages(8192, scratch)
+
+
+def has_never_sent(kept: Path) -> bool:
+    """Return whether a file that was kept has the row that was pending."""
+    with closing(apsw.Connection(str(kept))) as found:
+        return (7, "never sent", 0) in found.execute("SELECT * FROM t").fetchall()
+
+
 def all_equal(group: Group) -> list[tuple[object, ...]]:
     """Let everything arrive; return the rows that all have, in files and mirrors."""
     group.settle()
@@ -144,12 +166,7 @@ def test_a_program_that_saves_its_old_memory_again_and_again_undoes_nothing_of_o
 def test_a_row_that_the_program_logged_under_a_number_that_is_done_with_is_sent(group: Group) -> None:
     a, _ = group.pair()
     program = loaded(a)
-    for _ in range(5):
-        a.run("UPDATE t SET b = b + 1 WHERE id = 1")
-        group.settle()
-        a.run("UPDATE t SET b = b - 1 WHERE id = 1")
-        group.settle()
-    program.run("UPDATE t SET a = 'program' WHERE id = 2")
+    numbers_given_again(a, group, program)
     program.save()
     reopened(a)
     assert (2, "program", 20) in all_equal(group)
@@ -166,8 +183,7 @@ def test_rows_that_were_pending_are_kept_beside_the_database(group: Group) -> No
     (kept,) = a.options.database.parent.glob("app.db.overwritten-*")
     assert str(kept) in said
     assert kept.stat().st_mode == a.options.database.stat().st_mode
-    with closing(apsw.Connection(str(kept))) as found:
-        assert (7, "never sent", 0) in found.execute("SELECT * FROM t").fetchall()
+    assert has_never_sent(kept)
     assert (8, "program", 0) in all_equal(group)
 
 
@@ -175,8 +191,7 @@ def test_a_file_of_another_page_size_is_taken_in(group: Group, tmp_path: Path) -
     a, _ = group.pair()
     a.replica.file.check()
     program = loaded(a)
-    program.run("INSERT INTO t VALUES (4, 'program', 40)")
-    program.save(program.with_pages(8192, tmp_path / "resized.db"))
+    program.save(resized(program, tmp_path / "resized.db"))
     reopened(a)
     assert (4, "program", 40) in all_equal(group)
 

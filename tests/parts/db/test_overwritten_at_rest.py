@@ -17,7 +17,14 @@ from harmonylite.db.sqlite.overwriting import Seen
 from harmonylite.errors import DatabaseBusyError
 from tests.parts.db.fix_holding import holding
 from tests.parts.db.fix_replicas import PAIRED, Group, Member
-from tests.parts.db.test_overwritten import InMemory, all_equal, copy_log
+from tests.parts.db.test_overwritten import (
+    InMemory,
+    all_equal,
+    copy_log,
+    has_never_sent,
+    numbers_given_again,
+    resized,
+)
 
 PENDING = "INSERT INTO t VALUES (7, 'never sent', 0)"
 EMPTY = "PRAGMA wal_checkpoint(TRUNCATE)"
@@ -107,8 +114,7 @@ def test_what_was_written_beside_a_log_is_taken_in_and_what_was_pending_is_kept(
     assert len(files) == (0 if empty else 1), "an empty log has nothing that the file lacks"
     for file in files:
         assert str(file) in said
-        with closing(sqlite3.connect(file)) as found:
-            assert (7, "never sent", 0) in found.execute("SELECT * FROM t").fetchall()
+        assert has_never_sent(file)
     away(a)
     assert not back(a, tmp_path / "seen.json"), "it was taken in"
 
@@ -144,12 +150,7 @@ def test_a_row_that_the_program_logged_under_a_number_that_was_given_again_is_se
 ) -> None:
     a, _ = pair
     program = InMemory(a.options.database)
-    for _ in range(5):
-        a.run("UPDATE t SET b = b + 1 WHERE id = 1")
-        group.settle()
-        a.run("UPDATE t SET b = b - 1 WHERE id = 1")
-        group.settle()
-    program.run("UPDATE t SET a = 'program' WHERE id = 2")
+    numbers_given_again(a, group, program)
     with holding(a.options.database, SLOW):
         away(a)
     program.save()
@@ -194,10 +195,9 @@ def test_a_file_of_another_page_size_waits_for_who_has_the_old_one_open(
 ) -> None:
     a, _ = pair
     program = InMemory(a.options.database)
-    program.run("INSERT INTO t VALUES (4, 'program', 40)")
     with holding(a.options.database, EMPTY):
         away(a)
-        program.save(program.with_pages(8192, tmp_path / "resized.db"))
+        program.save(resized(program, tmp_path / "resized.db"))
         with pytest.raises(DatabaseBusyError, match="other programs have the old one open"):
             take_in_at_start(a.options)
     back(a, tmp_path / "seen.json")

@@ -14,7 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from harmonylite.db.mirror.database_schema import SCHEMA
-from harmonylite.db.mirror.mirror_file import POSITION, STATE
+from harmonylite.db.mirror.mirror_file import POSITION
+from harmonylite.db.mirror.state import STATE
 from harmonylite.db.sqlite.deadline import Deadline
 from harmonylite.db.untrusted_snapshot import inspect_file
 from harmonylite.errors import OverdueError, SnapshotDamagedError, SnapshotRefusedError, SnapshotRoomError

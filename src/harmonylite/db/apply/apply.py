@@ -28,6 +28,7 @@ from harmonylite.db.mirror.compare import TableDifference, changed_keys, compare
 from harmonylite.db.mirror.conflict_journal import ConflictJournal
 from harmonylite.db.mirror.positions import is_older, mirror_is_behind
 from harmonylite.db.mirror.schema_history import Named, Own
+from harmonylite.db.mirror.state import set_state
 from harmonylite.db.sqlite.connection import LOCK_WAIT_MS, rows, transaction
 from harmonylite.db.sqlite.other_transactions import OtherTransactions
 from harmonylite.db.tracking.change_log import ChangeLog
@@ -345,7 +346,7 @@ class Applying:
             for number in self.installed.stale:
                 table = self.installed.by_id[number]
                 self._log.append(table, changed_keys(table, replicate=self._replicate))
-            mirror_file.set_state(self._connection, "main", STALE, "")
+            set_state(self._connection, "main", STALE, "")
         self.installed.stale = frozenset()
 
     def same_schema(self) -> None:

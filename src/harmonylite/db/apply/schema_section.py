@@ -17,7 +17,7 @@ from harmonylite.db.apply.schema_objects import find_object
 from harmonylite.db.mirror import mirror_file
 from harmonylite.db.mirror.database_schema import captured_there, is_remembered
 from harmonylite.db.mirror.former_names import former_columns, moves_of, name_since
-from harmonylite.db.mirror.positions import history_of
+from harmonylite.db.mirror.state import get_state, history_of, set_state
 from harmonylite.db.sqlite.connection import reading, value
 from harmonylite.db.sqlite.untrusted_ddl import KINDS, Definition
 from harmonylite.db.sqlite.untrusted_ddl import decode as decode_definition
@@ -130,7 +130,7 @@ def of_mirror(connection: apsw.Connection, snapshot: Path, *, everything: bool) 
 
 
 def _is_joined(connection: apsw.Connection) -> bool:
-    return bool(mirror_file.get_state(connection, "main", "joined"))
+    return bool(get_state(connection, "main", "joined"))
 
 
 def _read_further(connection: apsw.Connection, other: apsw.Connection) -> bool:
@@ -142,7 +142,7 @@ def _read_further(connection: apsw.Connection, other: apsw.Connection) -> bool:
 
 def been_through(connection: apsw.Connection, schema: str) -> tuple[str, dict[int, int]]:
     """Return the epoch, and by shard the position up to which database or mirror have applied schema sections."""
-    blob = mirror_file.get_state(connection, schema, BROUGHT)
+    blob = get_state(connection, schema, BROUGHT)
     history, places = ("", []) if blob is None else decode_value(blob)
     return history, dict(places)
 
@@ -185,7 +185,7 @@ def remember(connection: apsw.Connection, section: SchemaSection) -> None:
     blob = encode_value([history_of(connection, "mirror"), [list(place) for place in section.at.items()]])
     for schema in ("main", "mirror"):
         if section.at and is_new(connection, section, schema):
-            mirror_file.set_state(connection, schema, BROUGHT, blob)
+            set_state(connection, schema, BROUGHT, blob)
 
 
 def _since(connection: apsw.Connection, other: apsw.Connection, captured: list[Known]) -> list[SchemaChange]:

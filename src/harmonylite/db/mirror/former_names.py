@@ -10,7 +10,8 @@ from dataclasses import replace
 
 import apsw
 
-from harmonylite.db.sqlite.connection import rows, transaction, value
+from harmonylite.db.mirror.state import history_of
+from harmonylite.db.sqlite.connection import rows, transaction
 from harmonylite.schema.names import folded
 from harmonylite.schema.shape import TableShape
 from harmonylite.schema.sql import PRIVATE, quote
@@ -18,7 +19,6 @@ from harmonylite.schema.sql import PRIVATE, quote
 FORMER = quote(PRIVATE + "former")
 GONE = quote(PRIVATE + "gone")
 """The place in the order from which a name means no table, or another table than before."""
-STATE = quote(PRIVATE + "state")
 TABLES = PRIVATE + "tables"
 """In place of a table's name, if the name is a table's and not a column's; no application uses it, nor these:"""
 AGAIN = PRIVATE + "again"
@@ -111,14 +111,14 @@ def name_gone(connection: apsw.Connection, name: str, at: Mapping[int, int], nod
     """
     connection.executemany(
         f"INSERT OR REPLACE INTO mirror.{GONE} VALUES (?, ?, ?, ?, ?, ?)",
-        [(folded(name), shard, seq, history(connection), node, now) for shard, seq in at.items()],
+        [(folded(name), shard, seq, history_of(connection, "mirror"), node, now) for shard, seq in at.items()],
     )
 
 
 def renamed_since(connection: apsw.Connection, old: str, new: str, base: Mapping[int, int]) -> bool:
     """Return whether the table ``old`` became ``new`` after ``base``, by shard."""
     sql = f"SELECT now FROM mirror.{GONE} WHERE name = ? AND shard = ? AND seq > ? AND history = ? AND now NOT NULL"
-    found = (rows(connection, sql, (folded(old), s, seq, history(connection))) for s, seq in base.items())
+    found = (rows(connection, sql, (folded(old), s, seq, history_of(connection, "mirror"))) for s, seq in base.items())
     return any(folded(now) == folded(new) for each in found for (now,) in each)
 
 
@@ -131,11 +131,6 @@ def name_since(connection: apsw.Connection, name: str, shard: int, seq: int) -> 
     while now is not None and (found := rows(connection, sql, (folded(now), shard, seq))):
         seq, now = found[0]
     return now
-
-
-def history(connection: apsw.Connection) -> str:
-    """Return the history whose positions the mirror has."""
-    return str(value(connection, f"SELECT value FROM mirror.{STATE} WHERE name = 'history'") or "")
 
 
 def moves_of(

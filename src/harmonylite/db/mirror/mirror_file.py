@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
 
 import apsw
 
 from harmonylite.db.mirror import conflict_journal, former_names, skipped_messages
+from harmonylite.db.mirror.state import STATE, get_names, get_state, set_names, set_state
 from harmonylite.db.sqlite.connection import attach, mapped, open_file, reading, rows, transaction, tune, value
 from harmonylite.db.sqlite.file_access import follow, make_private
 from harmonylite.db.sqlite.introspection import TableRules
@@ -23,7 +23,6 @@ from harmonylite.schema.sql import PRIVATE, quote
 from harmonylite.wire import WireError, decode_named, decode_names, encode_named, encode_names
 
 POSITION = quote(PRIVATE + "position")
-STATE = quote(PRIVATE + "state")
 TABLES = quote(PRIVATE + "tables")
 OWN_FACTS = ("noted", "settled")
 """Facts about the database that move with the mirror's positions, and are beside them. ``noted``: the position that the
@@ -233,26 +232,14 @@ def merged_positions(connection: apsw.Connection, mirror: str = "mirror") -> dic
     return own | {s: p for s, p in there.items() if noted.get(s, 0) == own[s].seq <= p.seq}
 
 
-def get_state(connection: apsw.Connection, schema: str, name: str) -> Any:
-    """Return a fact of ``main`` or ``mirror``, None if it is missing."""
-    return value(connection, f"SELECT value FROM {schema}.{STATE} WHERE name = ?", (name,))
-
-
-def set_state(connection: apsw.Connection, schema: str, name: str, new: str | bytes | float | None) -> None:
-    """Set a fact of ``main`` or ``mirror``."""
-    connection.execute(f"INSERT OR REPLACE INTO {schema}.{STATE} VALUES (?, ?)", (name, new))
-
-
 def unwritable_before(connection: apsw.Connection) -> set[str]:
     """Return the tables that this process could not write, or that have not joined since it can."""
-    names = str(get_state(connection, "main", UNWRITABLE) or "")
-    return set(names.split("\0")) if names else set()  # no name of SQLite's holds NUL
+    return get_names(connection, "main", UNWRITABLE)
 
 
 def remember_unwritable(connection: apsw.Connection, names: Collection[str]) -> None:
     """Store the next result of `unwritable_before`, within a transaction."""
-    if unwritable_before(connection) != set(names):
-        set_state(connection, "main", UNWRITABLE, "\0".join(sorted(names)))
+    set_names(connection, "main", UNWRITABLE, names)
 
 
 def held_rows(connection: apsw.Connection) -> int:

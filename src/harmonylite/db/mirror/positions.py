@@ -14,6 +14,7 @@ import apsw
 from harmonylite.changes.epochs import Lineage, drift
 from harmonylite.db.mirror import mirror_file
 from harmonylite.db.mirror.conflict_journal import RECENT, kept_blocks
+from harmonylite.db.mirror.state import HISTORY, get_state, history_of, set_state
 from harmonylite.db.sqlite.connection import rows, transaction
 from harmonylite.errors import ForeignError
 from harmonylite.foreign import Codec, Line, StreamEnds
@@ -21,7 +22,6 @@ from harmonylite.model import Position
 
 LIMBO = "database-"
 """Name of an epoch that only one node knows: its mirror was made from its database."""
-HISTORY = "history"
 PAST = "past"
 
 
@@ -31,7 +31,7 @@ PAST_CODEC = Codec("where earlier histories were left", dict[Line, StreamEnds], 
 def read_lineage(connection: apsw.Connection, schema: str) -> Lineage:
     """Return the lineage of ``main`` or ``mirror``; raises as `mirror_file.unreadable`."""
     history = history_of(connection, schema)
-    text = mirror_file.get_state(connection, schema, PAST)
+    text = get_state(connection, schema, PAST)
     try:
         past = PAST_CODEC.decode(str(text).encode()) if text else {}
     except ForeignError as error:
@@ -45,11 +45,6 @@ def database_lineage(connection: apsw.Connection, mirror_as: str = "mirror") -> 
     if own.history != history_of(connection, mirror_as):
         return own
     return replace(own, positions=mirror_file.merged_positions(connection, mirror_as))
-
-
-def history_of(connection: apsw.Connection, schema: str) -> str:
-    """Return the name of the epoch (stored as history) of ``main`` or ``mirror``."""
-    return mirror_file.get_state(connection, schema, HISTORY) or ""
 
 
 def shards_ahead(one: Lineage, other: Lineage) -> set[int]:
@@ -66,7 +61,7 @@ def is_older(connection: apsw.Connection) -> bool:
     """Return whether the database may be older than what its node knew: it is behind its mirror, like a restored
     backup, or there is no mirror yet.
     """
-    there = mirror_file.get_state(connection, "mirror", "whole")
+    there = get_state(connection, "mirror", "whole")
     return not there or drift(database_lineage(connection), read_lineage(connection, "mirror")) == "behind"
 
 
@@ -74,15 +69,15 @@ def have_diverged(connection: apsw.Connection) -> bool:
     """Return whether the database belongs to another mirror, which was lost, or replaced after the copy of the database
     was made that is now restored. A row that the database lacks may then be one that it never had.
     """
-    one, other = (mirror_file.get_state(connection, schema, mirror_file.PAIR) for schema in ("main", "mirror"))
+    one, other = (get_state(connection, schema, mirror_file.PAIR) for schema in ("main", "mirror"))
     return bool(one != other)
 
 
 def write_history(connection: apsw.Connection, schema: str, lineage: Lineage) -> None:
     """Write epoch and ancestors into ``main`` or ``mirror``, in the transaction of the positions."""
-    mirror_file.set_state(connection, schema, HISTORY, lineage.history)
+    set_state(connection, schema, HISTORY, lineage.history)
     past = {name: dict(left) for name, left in lineage.past.items()}
-    mirror_file.set_state(connection, schema, PAST, PAST_CODEC.encode(past).decode())
+    set_state(connection, schema, PAST, PAST_CODEC.encode(past).decode())
 
 
 def begin_epoch(connection: apsw.Connection, lineage: Lineage) -> None:
@@ -100,7 +95,7 @@ def begin_epoch(connection: apsw.Connection, lineage: Lineage) -> None:
             connection.execute(f"UPDATE {recent} SET seq = seq - ? WHERE shard = ? AND seq > ?", (down, shard, kept))
     mirror_file.set_positions(connection, "main", lineage.positions)
     write_history(connection, "main", lineage)
-    mirror_file.set_state(connection, "main", "whole", 1)
+    set_state(connection, "main", "whole", 1)
 
 
 def folded_seqs(connection: apsw.Connection, shard: int) -> list[int]:

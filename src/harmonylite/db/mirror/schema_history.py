@@ -19,7 +19,8 @@ import apsw
 
 from harmonylite.changes.reassembler import Fragment
 from harmonylite.changes.rekeying import rekeyed, renumbered
-from harmonylite.db.mirror.former_names import AGAIN, FORMER, GONE, TABLES, UNSURE, columns_of, history
+from harmonylite.db.mirror.former_names import AGAIN, FORMER, GONE, TABLES, UNSURE, columns_of
+from harmonylite.db.mirror.state import history_of
 from harmonylite.db.sqlite.connection import rows, value
 from harmonylite.db.sqlite.introspection import TableRules, read_inventory
 from harmonylite.db.sqlite.lossless import insert_rows
@@ -85,7 +86,7 @@ class Named:
                     fragment.shard,
                     seq,
                     fragment.seq,
-                    history(self.connection),
+                    history_of(self.connection, "mirror"),
                     fragment.base.get(fragment.shard, 0),
                     fragment.id.node,
                 ),
@@ -116,10 +117,8 @@ class Named:
     def _dropped(self, name: str, fragment: Fragment) -> bool:
         """Return whether a table was dropped that a writer with a waiting change still has."""
         sql = f"SELECT 1 FROM mirror.{GONE} WHERE name = ? AND shard = ? AND seq < ? AND history = ? AND now IS NULL"
-        return (
-            value(self.connection, sql, (folded(name), fragment.shard, fragment.seq, history(self.connection)))
-            is not None
-        )
+        given = (folded(name), fragment.shard, fragment.seq, history_of(self.connection, "mirror"))
+        return value(self.connection, sql, given) is not None
 
     @cached_property
     def anything_gone(self) -> bool:

@@ -12,6 +12,7 @@ import apsw
 
 from harmonylite.db.mirror import former_names, mirror_file
 from harmonylite.db.mirror.compare import unsent_keys
+from harmonylite.db.mirror.state import get_state, set_state
 from harmonylite.db.sqlite.connection import value
 from harmonylite.db.sqlite.introspection import find_shape
 from harmonylite.db.tracking.installed import STALE
@@ -32,7 +33,7 @@ def noted_moves(connection: apsw.Connection) -> dict[str, dict[str, str | None]]
     """Return the recorded column changes, by table, that the mirror has not applied yet."""
     if value(connection, "SELECT 1 FROM main.sqlite_schema WHERE name = '__harmonylite__state'") is None:
         return {}
-    blob = mirror_file.get_state(connection, "main", NOTED)
+    blob = get_state(connection, "main", NOTED)
     return {} if blob is None else {name: dict(moves) for name, moves in decode_value(blob)}
 
 
@@ -43,13 +44,13 @@ def note(connection: apsw.Connection, table: str, moves: Moves) -> None:
     later = {name: None if now is None else moves.get(now, now) for name, now in before.items()}
     noted[table] = later | {name: now for name, now in moves.items() if name not in before.values()}
     blob = encode_value([[name, list(each.items())] for name, each in noted.items()])
-    connection.execute(f"INSERT OR REPLACE INTO main.{mirror_file.STATE} VALUES (?, ?)", (NOTED, blob))
+    set_state(connection, "main", NOTED, blob)
 
 
 def forget_noted(connection: apsw.Connection) -> None:
     """Forget the record, once the mirror has applied it; the transaction writes the database."""
-    if mirror_file.get_state(connection, "main", NOTED) is not None:
-        mirror_file.set_state(connection, "main", NOTED, None)
+    if get_state(connection, "main", NOTED) is not None:
+        set_state(connection, "main", NOTED, None)
 
 
 def number_of(connection: apsw.Connection, table: str) -> int:
@@ -122,8 +123,8 @@ def drop_from_mirror(connection: apsw.Connection, name: str, at: Mapping[int, in
     elif there is not None:
         connection.execute(f"DELETE FROM mirror.{quote(there)}")
         number = number_of(connection, str(here))
-        stale = set(str(mirror_file.get_state(connection, "main", STALE) or "").split()) | {str(number)}
-        mirror_file.set_state(connection, "main", STALE, " ".join(sorted(stale - {"0"})))
+        stale = set(str(get_state(connection, "main", STALE) or "").split()) | {str(number)}
+        set_state(connection, "main", STALE, " ".join(sorted(stale - {"0"})))
     former_names.name_gone(connection, name, at, node, None)
 
 

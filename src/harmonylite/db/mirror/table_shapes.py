@@ -15,12 +15,11 @@ from harmonylite.db.mirror.mirror_file import (
     DROPPED,
     EVERY_TABLE,
     TABLES,
-    get_state,
-    set_state,
     set_table_id,
     table_ids,
 )
 from harmonylite.db.mirror.pouring import known_pairs, pour
+from harmonylite.db.mirror.state import get_names, set_names
 from harmonylite.db.sqlite.connection import rows, value
 from harmonylite.db.sqlite.introspection import read_inventory
 from harmonylite.db.tracking.captured_schema import sent_columns
@@ -115,14 +114,12 @@ def _may_differ(before: TableShape, after: TableShape, pairs: Sequence[tuple[str
 
 def unlike(connection: apsw.Connection) -> set[str]:
     """Return the tables that must be compared whole: database and mirror may differ without a log entry."""
-    names = str(get_state(connection, "mirror", UNLIKE) or "")
-    return set(names.split("\0")) if names else set()
+    return get_names(connection, "mirror", UNLIKE)
 
 
 def set_unlike(connection: apsw.Connection, names: Collection[str]) -> None:
     """Store which tables must be compared whole."""
-    if unlike(connection) != set(names):
-        set_state(connection, "mirror", UNLIKE, "\0".join(sorted(names)))
+    set_names(connection, "mirror", UNLIKE, names)
 
 
 def _pairs(

@@ -10,6 +10,7 @@ import apsw
 import pytest
 
 from harmonylite.db.mirror import conflict_journal, mirror_file
+from harmonylite.db.mirror.state import set_state
 from harmonylite.db.snapshot import save_copy
 from harmonylite.db.sqlite.connection import open_file, rows, transaction, value
 from harmonylite.model import Position
@@ -87,7 +88,7 @@ def test_what_an_earlier_version_kept_elsewhere_comes_along(tmp_path: Path) -> N
             connection.execute(f"ALTER TABLE {mirror_file.POSITION} DROP COLUMN {name}")
         connection.execute('CREATE TABLE "__harmonylite__noted"(shard INTEGER PRIMARY KEY, seq INTEGER NOT NULL)')
         connection.execute('INSERT INTO "__harmonylite__noted" VALUES (0, 39), (1, 41)')
-        mirror_file.set_state(connection, "main", "settled", 77)
+        set_state(connection, "main", "settled", 77)
     connection.close()
 
     connection = apsw.Connection(":memory:")
