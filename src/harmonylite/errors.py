@@ -5,7 +5,7 @@ carries a secret. Adapters map foreign errors to these once, at their edge.
 """
 
 OVERWRITTEN = (
-    "a program wrote the file as a whole, without SQLite's locks, as sql.js does and cp; what it wrote counts as the"
+    "a program wrote the file as a whole, without SQLite's locks, as sql.js does, cp or mv; what it wrote counts as the"
     " application's, and what others committed since it had read the file comes back from the cluster where it was"
     " published. Let such a program open a copy, or stop application and node first (docs/compatibility.md)"
 )

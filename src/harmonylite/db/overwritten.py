@@ -77,8 +77,8 @@ def take_in_at_start(options: ReplicaOptions) -> None:
     if not alone:
         kept = _take_in_beside_others(options)
     lost = f"rows that were pending may be in {kept}" if kept else ""
-    options.said[TOPIC] = _sentence(f"while no node ran, which was noticed at {_now()}", path, lost)
-    log.warning("%s", options.said[TOPIC])
+    when = "while no node ran" if options.seen.last is None else "while the node ran"
+    options.said[TOPIC] = _sentence(f"{when}, which was noticed at {_now()}", path, lost)
 
 
 def _forget_what_was_sent(connection: apsw.Connection, mirror: str = "mirror") -> None:

@@ -300,9 +300,10 @@ class NodeRuntime:
         status.db_connected = status.cdc_installed = replica is not None
         if replica is not None:
             status.tables = tuple(sorted(replica.tables))
-            status.warnings = dict(replica.warnings)
-            for warning in status.warnings.values():
-                log.warning("%s", warning)
+            before, status.warnings = status.warnings, dict(replica.warnings)
+            for topic, warning in status.warnings.items():
+                if before.get(topic) != warning:  # tables are reported once opened, once joined, and after a migration
+                    log.warning("%s", warning)
 
     async def _close_replica(self) -> None:
         if (replica := self._parts.replica) is not None:
