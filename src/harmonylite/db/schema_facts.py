@@ -19,6 +19,8 @@ from harmonylite.db.tracking.installed import schema_version
 from harmonylite.schema.names import folded
 from harmonylite.schema.shape import TableShape, outline
 
+USER_VERSION = "user_version"
+"""What `SchemaFacts.outlines` calls the number that an application gives its schema."""
 _SPACE = re.compile(r"\s+")
 
 
@@ -26,7 +28,7 @@ _SPACE = re.compile(r"\s+")
 class SchemaFacts:
     """``objects``: kind, name and definition of each; ``tables``: how many of them are tables; ``identities``: a digest
     of what identifies records of counted tables, "" where nothing does; ``columns``, ``affinities``: digests of the
-    columns of replicated tables, by name and by name and affinity.
+    columns of replicated tables, by name and by name and affinity; ``outlines``: digest by kind and name of each.
     """
 
     hash: str
@@ -35,6 +37,7 @@ class SchemaFacts:
     identities: str = ""
     columns: str = ""
     affinities: str = ""
+    outlines: dict[str, str] = field(default_factory=dict)
 
     @property
     def tables(self) -> int:
@@ -64,6 +67,7 @@ def read_facts(connection: apsw.Connection, rules: TableRules, shapes: Iterable[
         identities=_digest(identities) if identities else "",
         columns=outline(shapes),
         affinities=_digest(kinds),
+        outlines={f"{kind} {name}": _digest(outline) for kind, name, outline in facts} | {USER_VERSION: str(version)},
     )
 
 

@@ -19,6 +19,7 @@ class Digest(msgspec.Struct):
     """One node's mirror. ``tables``: digest by table name; ``positions``: where they were taken; ``lacks``: how many
     messages were left out of it.
 
+    ``schema``: digests of the definitions in its database then, by kind and name; empty for an older version's.
     ``unsent``: how many rows are pending there although the time was enough to get them into the order.
     """
 
@@ -27,6 +28,7 @@ class Digest(msgspec.Struct):
     positions: PerShard
     unsent: Seq = 0
     lacks: Seq = 0
+    schema: dict[Long, Line] = {}
 
 
 @dataclass(frozen=True)
@@ -82,3 +84,21 @@ def majority_of(digests: Mapping[str, Digest]) -> Majority:
     found.sort(key=lambda side: (-len(voters & set(side.nodes)), -len(side.nodes), side.nodes))
     has_most = bool(found) and 2 * len(voters & set(found[0].nodes)) > len(voters)
     return Majority(tuple(found), found[0] if has_most else None)
+
+
+def schema_differences(digests: Mapping[str, Digest]) -> dict[str, str]:
+    """Return a sentence for each node whose schema is not that of most others: whose it is compared with, and what
+    differs. Nodes that don't say their schema count as neither.
+    """
+    groups: dict[tuple[tuple[str, str], ...], list[str]] = {}
+    for node, digest in sorted(digests.items()):
+        if digest.schema:
+            groups.setdefault(tuple(sorted(digest.schema.items())), []).append(node)
+    (usual, nodes), *others = sorted(groups.items(), key=lambda group: -len(group[1])) or [((), [])]
+    found: dict[str, str] = {}
+    for schema, different in others:
+        mine, theirs = dict(schema), dict(usual)
+        objects = [name for name in sorted(mine.keys() | theirs.keys()) if mine.get(name) != theirs.get(name)]
+        sentence = f"its schema differs from that of {', '.join(nodes)} in {', '.join(objects)}"
+        found |= dict.fromkeys(different, sentence)
+    return found

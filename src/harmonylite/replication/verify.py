@@ -14,6 +14,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Annotated, Any
 
+import apsw
 import msgspec
 from msgspec import Meta
 
@@ -22,12 +23,13 @@ from harmonylite.db.mirror.compare import TableDifference, digest_snapshot, open
 from harmonylite.db.mirror.skipped_messages import left_out
 from harmonylite.db.mirror.state import history_of
 from harmonylite.db.replica import Replica
+from harmonylite.db.schema_facts import moved, read_facts
 from harmonylite.db.sqlite.thread import SqliteThread
-from harmonylite.errors import DatabaseBusyError, DatabaseDamagedError
+from harmonylite.errors import DatabaseBusyError, DatabaseDamagedError, DatabaseError
 from harmonylite.foreign import Codec, Line
 from harmonylite.model import ChangeSetId
 from harmonylite.ports import UNREAD, Peers
-from harmonylite.replication.majority import Digest, Majority, majority_of
+from harmonylite.replication.majority import Digest, Majority, majority_of, schema_differences
 from harmonylite.replication.publisher import Publisher
 from harmonylite.schema.names import folded
 from harmonylite.status import NodeStatus
@@ -70,6 +72,7 @@ class Verifier:
         self._digests: dict[str, asyncio.Future[Digest]] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._schema: tuple[tuple[int, int], dict[str, str]] | None = None
 
     async def serve(self) -> None:
         """Answer other nodes, without end."""
@@ -88,15 +91,27 @@ class Verifier:
             readers.leave()
             raise
         shapes = [table.shape for table in self._replica.tables.values()]
+        schema = self._schema_now()
         node, lacks = self._replica.options.node, len(left_out(self._replica.connection))
 
         def work() -> Digest:
             try:
-                return Digest(node, digest_snapshot(held, shapes), positions, lacks=lacks)
+                return Digest(node, digest_snapshot(held, shapes), positions, lacks=lacks, schema=schema)
             finally:
                 readers.leave()
 
         self._loop.call_soon_threadsafe(self._start, str(checkpoint), work)
+
+    def _schema_now(self) -> dict[str, str]:
+        """Return digests of the database's definitions, none where they can't be read now; on the SQLite thread."""
+        connection = self._replica.connection
+        try:
+            now = moved(connection)
+            if self._schema is None or self._schema[0] != now:
+                self._schema = now, read_facts(connection, self._replica.options.rules).outlines
+        except (apsw.Error, DatabaseError):  # the comparison of the rows matters more
+            return {}
+        return self._schema[1]
 
     def _start(self, name: str, work: Callable[[], Digest]) -> None:
         async def run() -> None:
@@ -148,6 +163,9 @@ class Verifier:
         deadline = time.monotonic() + seconds
         local = await self._local(deadline)
         digests, unread = await self.digests(max(0.5, deadline - time.monotonic()), known)
+        if schema_differences(digests) and (left := deadline - time.monotonic()) > seconds / 2:
+            # who answered has sent since then what it had changed: at the next checkpoint it is everywhere
+            digests, unread = await self.digests(left, known)
         repaired, found = 0, majority_of(digests)
         # a mirror that deviates is repaired first: the database may hold what that lacks
         if repair and found.none_against(self._replica.options.node) and not all(each.equal for each in local):
@@ -200,8 +218,8 @@ class Verifier:
     ) -> dict[str, Any]:
         own = self._replica.options.node
         equal = all(difference.equal for difference in local)
-        found = majority_of(digests)
-        nodes = [_result(digest, found) for _, digest in sorted(digests.items())]
+        found, schemas = majority_of(digests), schema_differences(digests)
+        nodes = [_result(digest, found, schemas.get(node, "")) for node, digest in sorted(digests.items())]
         nodes += [
             {"node_id": node or "?", "agrees": False, "digest": "", "lacks": 0, "note": UNREAD}
             for node in sorted(set(unread) - set(digests))
@@ -211,6 +229,7 @@ class Verifier:
             "agree": equal and not silent and all(node["agrees"] for node in nodes),
             "positions": digests[own].positions if own in digests else {},
             "note": found.note(own),
+            "schemas_equal": not schemas,
             "sides": [list(side.nodes) for side in found.all],
             "majority": list(found.right.nodes) if found.right is not None else [],
             "local": {
@@ -240,11 +259,16 @@ def _by_node(digests: Iterable[Digest]) -> dict[str, Digest]:
     return {digest.node: digest for digest in digests}
 
 
-def _result(digest: Digest, found: Majority) -> dict[str, Any]:
-    """Return the report on one node. Without a majority no side counts, and it is compared with the largest side."""
+def _result(digest: Digest, found: Majority, schema: str) -> dict[str, Any]:
+    """Return the report on one node; ``schema``: in what its schema differs, "" = in nothing.
+
+    Without a majority no side counts, and it is compared with the largest side.
+    """
     measure = found.all[0] if found.right is None else found.right
     differing = measure.differs(digest.tables)
     notes = [f"differs from {', '.join(measure.nodes)} in {', '.join(differing)}"] if differing else []
+    if schema:
+        notes.append(schema)
     if digest.unsent:
         notes.append(f"{digest.unsent} rows are pending there and don't get into the streams")
     return {

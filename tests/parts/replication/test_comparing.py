@@ -60,6 +60,13 @@ async def asked(nats: RealNats, tmp_path: Path) -> AsyncIterator[Trio]:
         yield found
 
 
+@pytest.fixture
+async def by_hand(nats: RealNats, tmp_path: Path) -> AsyncIterator[Trio]:
+    """The same, and a change of the schema stays where it is made."""
+    async for found in three(nats, tmp_path, '[verify]\ninterval = 0\n[schema]\napply = "none"\n'):
+        yield found
+
+
 @pytest.fixture(params=[1, 4])
 async def trio(
     nats: RealNats, tmp_path: Path, request: pytest.FixtureRequest, heard: list[dict[str, Digest]]
@@ -180,3 +187,19 @@ async def test_a_person_who_repairs_a_deviating_mirror_sees_no_row_go_from_the_d
     assert answer["agree"], answer
     assert answer["repaired_from"] == ["one", "three"]
     assert all(each == ["kept"] for each in seen)
+
+
+async def test_a_node_whose_schema_differs_is_named_with_what_differs_until_it_is_the_same(by_hand: Trio) -> None:
+    one, _, last = by_hand
+    write(one.database, "INSERT INTO item VALUES ('a')")
+    await eventually(lambda: all_equal(by_hand), "the row is everywhere")
+    assert (await one.asked.verify(False, 30.0, frozenset()))["agree"]
+    statements = ("CREATE VIEW shown AS SELECT id FROM item", "CREATE UNIQUE INDEX lone ON item(id)")
+    write(last.database, *statements, "PRAGMA user_version = 7")
+    answer = await one.asked.verify(False, 30.0, frozenset())
+    said = {node["node_id"]: (node["agrees"], node["note"]) for node in answer["nodes"]}
+    note = "its schema differs from that of one, two in index lone, user_version, view shown"
+    assert said == {"one": (True, ""), "two": (True, ""), "three": (False, note)}
+    assert (answer["agree"], answer["schemas_equal"], answer["majority"]) == (False, False, ["one", "three", "two"])
+    write(last.database, "DROP VIEW shown", "DROP INDEX lone", "PRAGMA user_version = 0")
+    assert (await one.asked.verify(False, 30.0, frozenset()))["agree"]

@@ -126,7 +126,7 @@ GOOD: dict[str, list[Any]] = {
     ],
     "a heartbeat": [presence.Heartbeat("n1", "s", 3.0, lag_seconds=1.5, version="1", host="h")],
     "the report of a node": [_report()],
-    "a digest of a mirror": [majority.Digest("n1", {"t": "ab"}, {0: 5}, lacks=1)],
+    "a digest of a mirror": [majority.Digest("n1", {"t": "ab"}, {0: 5}, lacks=1, schema={"table t": "ab"})],
     "a question for a digest": [("n1/s-verify/1", 27.0)],
     "an answer of JetStream": [STREAM, {"error": {"code": 404, "err_code": 10059, "description": "no"}}, {"seq": 5}],
     "the description of an object": [object_store.Stored("x", "abc", 5, 1, "SHA-256=ab=", False)],

@@ -255,7 +255,7 @@ def test_one_byte_that_is_not_utf8_in_any_text_is_refused(name: str) -> None:
 
 def test_the_texts_of_a_codec_are_those_that_it_reads() -> None:
     for name, read in (
-        ("a digest of a mirror", [b"n1", b"ab", b"t"]),
+        ("a digest of a mirror", [b"n1", b"ab", b"t", b"table t", b"ab"]),
         ("a question for a digest", [b"n1/s-verify/1"]),
         ("the kept identity of the node", [b"n1", b"ab", b"cd", b"n"]),
         ("the name of a node", [b"n1"]),

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harmonylite.replication.majority import Digest, majority_of
+from harmonylite.replication.majority import Digest, majority_of, schema_differences
 
 Answers = dict[str, tuple[str, int]]
 
@@ -48,3 +48,36 @@ def test_every_node_is_on_one_side_and_the_right_one_is_more_than_half_of_those_
     if answer.right is not None:
         say = [node for node, (_, lacks) in found.items() if not lacks] or list(found)
         assert 2 * sum(node in answer.right.nodes for node in say) > len(say)
+
+
+SCHEMAS = {
+    "one": {"table t": "1", "index i": "1", "user_version": "0"},
+    "another index": {"table t": "1", "index i": "2", "user_version": "0"},
+    "no index": {"table t": "1", "user_version": "0"},
+    "another number, and a view": {"table t": "1", "index i": "1", "user_version": "7", "view v": "1"},
+    "not said": {},
+}
+
+
+@pytest.mark.parametrize(
+    ("found", "differ"),
+    [
+        ({}, {}),
+        ({"a": "one"}, {}),
+        ({"a": "one", "b": "one", "c": "not said"}, {}),
+        ({"a": "not said", "b": "not said"}, {}),
+        ({"a": "one", "b": "one", "c": "another index"}, {"c": "a, b in index i"}),
+        ({"a": "no index", "b": "one", "c": "one"}, {"a": "b, c in index i"}),
+        ({"a": "one", "b": "no index"}, {"b": "a in index i"}),
+        ({"a": "one", "b": "another number, and a view"}, {"b": "a in user_version, view v"}),
+        (
+            {"a": "one", "b": "no index", "c": "one", "d": "another index"},
+            {"b": "a, c in index i", "d": "a, c in index i"},
+        ),
+    ],
+)
+def test_a_node_with_another_schema_is_named_with_what_differs(found: dict[str, str], differ: dict[str, str]) -> None:
+    answers = {node: Digest(node, {}, {0: 9}, schema=SCHEMAS[what]) for node, what in found.items()}
+    said = schema_differences(answers)
+    assert said == {node: f"its schema differs from that of {what}" for node, what in differ.items()}
+    assert len(majority_of(answers).all) <= 1, "a mirror is not repaired for its schema"
