@@ -6,7 +6,8 @@
 # Behaviour: The bucket's ttl is the stream's max_age: the message vanishes, no marker is written, and the watch
 #            stays silent. delete() and purge() do write one. So a standby that waits for the watcher never takes
 #            over, though get() says "not found" and create() succeeds.
-# For users: Make the bucket with limit_marker_ttl (servers since 2.11): then the expiry is an event like a purge.
+# For users: Make the bucket with limit_marker_ttl (servers since 2.11): then the expiry is an event like a purge. See
+#            nats-kv-lease-lasts-as-its-marker and nats-py-expired-key-blocks-its-successor before you do.
 #            Or poll the key beside the watcher.
 #
 # Output:
