@@ -36,9 +36,13 @@ LISTED = "listed"
 EVERY = 600.0
 """Seconds between two times that a node notes that it is there."""
 REFRESH_SECONDS = 60.0
-"""Seconds until a node reads the list although nothing was announced: older versions announce nothing."""
+"""Seconds until a node of a small cluster reads the list although nothing was announced: older versions announce
+nothing."""
 REFRESH_PAUSE = 1.0
-"""Seconds between two of these reads: a change of the schema reaches all nodes at once, and each announces it."""
+"""Seconds between two reads in a small cluster: a change of the schema reaches all nodes at once, and each announces
+it."""
+READS_A_SECOND = 50
+"""Times that all nodes together read the list while changes are announced, 2 otherwise: it grows with the cluster."""
 READ_SECONDS = 3.0
 """How long a question for the list may take; then the last answer counts."""
 TRIES = 50
@@ -183,13 +187,14 @@ class Registry:
     async def _follow(self) -> None:
         """Read the list when it changed, and after each reconnect, which may have missed that."""
         while True:
+            every, pause = paces(len(self._roll.nodes))
             with suppress(TimeoutError):
-                async with asyncio.timeout(REFRESH_SECONDS):
+                async with asyncio.timeout(every):
                     await self._stale.wait()
             self._stale.clear()
             if not await self._refreshed():
                 self._stale.set()
-            await asyncio.sleep(REFRESH_PAUSE)
+            await asyncio.sleep(pause)
 
     async def _refreshed(self) -> bool:
         """Read the list; return False where NATS can't be asked now."""
@@ -228,6 +233,13 @@ class Registry:
             self._stale.set()
             if node != self._node:
                 self._forgot(node)
+
+
+def paces(nodes: int) -> tuple[float, float]:
+    """Return after how many seconds a node of a cluster of ``nodes`` reads the list at the latest, and how many
+    seconds it waits between two reads.
+    """
+    return min(EVERY, max(REFRESH_SECONDS, nodes / 2)), max(REFRESH_PAUSE, nodes / READS_A_SECOND)
 
 
 def _without(roll: NodeList, names: list[str]) -> NodeList:

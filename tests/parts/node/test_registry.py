@@ -170,6 +170,13 @@ async def test_a_change_that_an_older_version_does_not_announce_is_read_within_a
     await eventually(lambda: b.registry.last().nodes.get("a", ListedNode()).schema == SCHEMA, "b has it")
 
 
+@pytest.mark.parametrize(
+    ("nodes", "every", "pause"), [(0, 60.0, 1.0), (3, 60.0, 1.0), (300, 150.0, 6.0), (3000, 600.0, 60.0)]
+)
+def test_a_large_cluster_reads_its_long_list_less_often(nodes: int, every: float, pause: float) -> None:
+    assert registry.paces(nodes) == (every, pause)
+
+
 async def never(*_: object) -> None:
     """Announce nothing."""
 
