@@ -119,7 +119,7 @@ class Engine:
         self._runs = Retry(log, "replication", Backoff(first=0.02, most=5.0), logging.WARNING)
         self._aborts = Retry(log, "aborting an unfinished change set", Backoff(first=1.0, most=30.0, calm=60.0))
         throttle = Throttle(status, options.node, lambda: self.receiver.reassembler, hooks.covering)
-        self.publisher = Publisher(streams, options.node, options.session, status, throttle)
+        self.publisher = Publisher(streams, options.node, options.session, status, throttle, hooks.message_bytes)
         self.receiver = Receiver(
             replica,
             thread,

@@ -18,7 +18,14 @@ from functools import partial
 
 from harmonylite.backoff import Backoff
 from harmonylite.db.capture.capture import Outgoing
-from harmonylite.errors import FencedError, StreamError, StreamFullError, StreamLostError, WrongLastSequenceError
+from harmonylite.errors import (
+    FencedError,
+    ReopenError,
+    StreamError,
+    StreamFullError,
+    StreamLostError,
+    WrongLastSequenceError,
+)
 from harmonylite.model import ChangeSetId, StreamMessage
 from harmonylite.ports import ShardStream
 from harmonylite.replication.throttle import Throttle
@@ -62,13 +69,21 @@ class Publisher:
     """Publishes on every shard. `open` learns where this node's subjects end."""
 
     def __init__(
-        self, streams: Iterable[ShardStream], node: str, session: str, status: NodeStatus, throttle: Throttle
+        self,
+        streams: Iterable[ShardStream],
+        node: str,
+        session: str,
+        status: NodeStatus,
+        throttle: Throttle,
+        message_bytes: Callable[[], int] = int,
     ) -> None:
+        """``message_bytes``: the most that the body of a message may hold now."""
         self._streams = {stream.shard: stream for stream in streams}
         self._node = node
         self._session = session
         self._status = status
         self._throttle = throttle
+        self._message_bytes = message_bytes
         self._part = status.part("publish")
         self._last: dict[int, int] = dict.fromkeys(self._streams, 0)
         self._turns = {shard: asyncio.Lock() for shard in self._streams}
@@ -86,7 +101,7 @@ class Publisher:
     async def publish(self, out: Outgoing) -> dict[int, int]:
         """Publish ``out`` on all its shards; return the sequence of its last message on each once all are acknowledged.
 
-        Raises FencedError.
+        Raises FencedError, and ReopenError where NATS takes smaller messages by now: ``out`` is to be captured again.
         """
         # all shards at once: a change set that is whole on one of them only holds that one up
         counts = {shard: len(parts) for shard, parts in out.parts.items()}
@@ -201,6 +216,7 @@ class Publisher:
                     break
                 passed += 1
             except StreamError as error:
+                self._must_fit(out, error)
                 await self._pause(error, backoff)
             else:
                 break
@@ -278,6 +294,7 @@ class Publisher:
                 # receivers take messages in their order only: continue from the first that is missing
                 todo = [index for index in indices if index >= failed[0]]
                 error = next(r for r in results if isinstance(r, StreamError))
+                self._must_fit(out, error)
                 await self._pause(error, backoff)
             else:
                 todo = todo[len(window) :]
@@ -291,6 +308,14 @@ class Publisher:
     def _count(self, payload: bytes) -> None:
         self._status.counters.published_messages += 1
         self._status.counters.published_bytes += len(payload)
+
+    def _must_fit(self, out: Outgoing, error: StreamError) -> None:
+        """Raise ReopenError where ``error`` comes of a limit that was lowered since ``out`` was captured."""
+        if isinstance(error, StreamFullError) and 0 < (most := self._message_bytes()) < out.message_bytes:
+            raise ReopenError(
+                f"change set {out.id} was captured for messages of {out.message_bytes} bytes, and NATS takes {most} by"
+                " now; it is captured again"
+            )
 
     async def _pause(self, error: StreamError, backoff: Backoff) -> None:
         self._status.counters.publish_failures += 1

@@ -51,6 +51,7 @@ class Outgoing:
     ``section``: what it changes in the schema; ``history``: the one of the mirror that it was compared with.
 
     ``parts``: per shard, offset, length, whether more of the block follows, and compression of each message's body.
+    ``message_bytes``: the most that such a body may hold.
     """
 
     id: ChangeSetId
@@ -62,6 +63,7 @@ class Outgoing:
     section: list[SchemaChange] = field(default_factory=list)
     parts: dict[int, list[tuple[int, int, bool, bool]]] = field(default_factory=dict)
     history: str = ""
+    message_bytes: int = 0
 
     @property
     def kind(self) -> int:
@@ -151,6 +153,7 @@ class Capture:
         Deletes of all tables come first: receivers fold block by block. Then come rows that others refer to by numbers
         that the fold may change.
         """
+        out.message_bytes = message_bytes
         writer = _Writer(out, compress=self._compress, message_bytes=message_bytes)
         for shard in range(self._shards) if out.section else ():
             writer.add(shard, encode(out.section))
