@@ -112,7 +112,8 @@ class Schemas:
         noted = self._noted(facts)
         self._share(facts)
         merging, paused = self._status.part("merge"), self._status.waits_for_schema
-        pending = f"{len(waiting)} schema changes wait for `harmonylite schema accept`" if waiting else ""
+        many = "1 schema change waits" if len(waiting) == 1 else f"{len(waiting)} schema changes wait"
+        pending = f"{many} for `harmonylite schema accept`" if waiting else ""
         self._status.schema_state = {
             "hash": facts.hash,
             "previous_hash": noted.previous,
