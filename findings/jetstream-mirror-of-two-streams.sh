@@ -42,7 +42,7 @@ async def follow(js, last):
 
 
 async def main():
-    async with nats_server() as client:
+    async with nats_server(jetstream="sync_interval: always") as client:
         js = client.jetstream()
         await js.add_stream(StreamConfig(name="ORIGIN", subjects=["o"]))
         await js.add_stream(StreamConfig(name="MIRROR", mirror=StreamSource(name="ORIGIN")))

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SQLite: what is written through a blob handle fires no trigger, meets no CHECK, and leaves a partial index stale.
 #
-# Versions:  SQLite 3.54.1 (apsw 3.54.1.0); Python's Connection.blobopen() does the same
+# Versions:  SQLite 3.54.1 (apsw 3.54.1.0), and Python's own sqlite3 (Connection.blobopen, 3.11 and later)
 # Guess:     sqlite3_blob_write() is an UPDATE of one column that saves memory. It is refused for a column with an index or a
 #            foreign key, so whatever hangs on the column is looked after.
 # Behaviour: No UPDATE trigger and no update hook is called, and no CHECK is evaluated, though the session extension records the
@@ -22,10 +22,13 @@
 #   CHECK, through a handle: none
 #   CHECK, by UPDATE t SET b = b: CHECK constraint failed: substr(b, 1, 1) = x'00'
 #   fired by UPDATE t SET b = b: ['before', 'after']
+#   Python's blobopen: written, fired: (b'\xff\xff', 0)
 #   as stated
 source "$(dirname "$0")/lib/lab.bash"
 packages apsw==3.54.1.0
 "$python" - <<'PY'
+import sqlite3
+
 import apsw
 from lab import WORK, error_of, expect, finish
 
@@ -65,5 +68,13 @@ stated = "CHECK constraint failed: substr(b, 1, 1) = x'00'"
 expect("CHECK, by UPDATE t SET b = b", error_of(lambda: db.execute("UPDATE c SET b = b")), stated)
 db.execute("UPDATE t SET b = b")
 expect("fired by UPDATE t SET b = b", all_of("SELECT what FROM fired"), ["before", "after"])
+
+own = sqlite3.connect(":memory:")
+own.executescript("CREATE TABLE t(id INTEGER PRIMARY KEY, b BLOB); INSERT INTO t VALUES (1, x'0000'); CREATE TABLE fired(what)")
+own.execute("CREATE TRIGGER after_t AFTER UPDATE ON t BEGIN INSERT INTO fired VALUES ('after'); END")
+with own.blobopen("t", "b", 1) as handle:
+    handle.write(b"\xff\xff")
+seen = own.execute("SELECT b, (SELECT count(*) FROM fired) FROM t").fetchone()
+expect("Python's blobopen: written, fired", seen, (b"\xff\xff", 0))
 finish()
 PY
