@@ -174,7 +174,9 @@ async def test_a_person_who_repairs_a_deviating_mirror_sees_no_row_go_from_the_d
     deviating = asked[1]
     write(deviating.database, "INSERT INTO item VALUES ('kept')")
     await eventually(lambda: all(items(node.database) == ["kept"] for node in asked), "the row is everywhere")
-    planted(folder_for(deviating.database) / "mirror.db", "DELETE FROM item")
+    mirror = folder_for(deviating.database) / "mirror.db"
+    await eventually(lambda: items(mirror) == ["kept"], "the row is in the mirror of its writer, too")
+    planted(mirror, "DELETE FROM item")
     repairing = asyncio.create_task(deviating.asked.verify(True, 30.0, frozenset()))
     seen = []
 
