@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -39,6 +40,7 @@ class InMemory:
         taken = bytearray(outside('cat < "$0"', file))
         taken[18:20] = b"\1\1"
         self._memory = sqlite3.connect(":memory:", isolation_level=None)
+        weakref.finalize(self, self._memory.close)
         self._memory.deserialize(bytes(taken))
 
     def run(self, sql: str) -> list[tuple[object, ...]]:
