@@ -55,53 +55,55 @@ def conform(
     Values keep their column's name. Renames are ``noted``; otherwise a column whose name alone changed is recognized
     by its place, unless the rows contradict, and with ``by_values`` at any place. The caller holds a transaction.
     """
-    execute = connection.execute
+    execute, named = connection.execute, quote(shape.name)
     old_sql = value(connection, "SELECT sql FROM mirror.sqlite_schema WHERE type = 'table' AND name = ?", (shape.name,))
-    made = {
-        r[0]
-        for r in rows(
-            connection,
-            "SELECT sql FROM mirror.sqlite_schema WHERE type = 'index' AND tbl_name = ? AND sql IS NOT NULL",
-            (shape.name,),
-        )
-    }
-    if old_sql == shape.mirror_sql and made == set(shape.indexes):
+    listed = "SELECT name, sql FROM mirror.sqlite_schema WHERE type = 'index' AND tbl_name = ? AND sql IS NOT NULL"
+    indexes: dict[str, str] = dict(rows(connection, listed, (shape.name,)))
+    if old_sql == shape.mirror_sql and set(indexes.values()) == set(shape.indexes):
         return False
     if old_sql is None:
-        execute(_into_mirror(shape.mirror_sql, "CREATE TABLE "))
-    else:
-        execute("PRAGMA legacy_alter_table = ON")
-        aside = quote(PRIVATE + "aside")
-        before = read_inventory(connection, EVERY_TABLE, "mirror").tables.get(shape.name)
-        for (index,) in rows(
-            connection,
-            "SELECT name FROM mirror.sqlite_schema WHERE type = 'index' AND tbl_name = ? AND sql IS NOT NULL",
-            (shape.name,),
-        ):
-            execute(f"DROP INDEX mirror.{quote(index)}")
-        execute(f"ALTER TABLE mirror.{quote(shape.name)} RENAME TO {aside}")
-        execute(_into_mirror(shape.mirror_sql, "CREATE TABLE "))
-        for sql in shape.indexes:
-            execute(_into_mirror(sql, "CREATE UNIQUE INDEX "))
-        if before is not None:
-            pairs = _pairs(connection, before, shape, f"mirror.{aside}", noted, by_values=by_values)
-            again: set[str] = set()
-            if by_values and noted is None:
-                again, unclear = former_names.come_again(
-                    connection, before, shape, sent_columns(connection, shape.name)
-                )
-                pairs = [(old, new) for old, new in pairs if new not in unclear]
-            former_names.columns_moved(
-                connection, before, shape, pairs, noted=noted is not None or by_values, again=again
-            )
-            pour(connection, shape, pairs, f"mirror.{aside}")
-            if _may_differ(before, shape, pairs):
-                set_unlike(connection, {*unlike(connection), shape.name})
-        execute(f"DROP TABLE mirror.{aside}")
-        return False
+        _create(connection, shape)
+        return True
+    execute("PRAGMA legacy_alter_table = ON")
+    aside = quote(PRIVATE + "aside")
+    before = read_inventory(connection, EVERY_TABLE, "mirror").tables.get(shape.name)
+    for index in indexes:
+        execute(f"DROP INDEX mirror.{quote(index)}")
+    execute(f"ALTER TABLE mirror.{named} RENAME TO {aside}")
+    _create(connection, shape)
+    if before is not None:
+        _keep_values(connection, before, shape, f"mirror.{aside}", noted, by_values=by_values)
+    execute(f"DROP TABLE mirror.{aside}")
+    return False
+
+
+def _create(connection: apsw.Connection, shape: TableShape) -> None:
+    """Create a table of the mirror, with its indexes."""
+    connection.execute(_into_mirror(shape.mirror_sql, "CREATE TABLE "))
     for sql in shape.indexes:
-        execute(_into_mirror(sql, "CREATE UNIQUE INDEX "))
-    return True
+        connection.execute(_into_mirror(sql, "CREATE UNIQUE INDEX "))
+
+
+def _keep_values(
+    connection: apsw.Connection,
+    before: TableShape,
+    after: TableShape,
+    aside: str,
+    noted: Moves | None,
+    *,
+    by_values: bool,
+) -> None:
+    """Copy the rows of ``aside``, the table in its former shape ``before``, and record what happened to its columns."""
+    pairs = _pairs(connection, before, after, aside, noted, by_values=by_values)
+    again: set[str] = set()
+    if by_values and noted is None:
+        again, unclear = former_names.come_again(connection, before, after, sent_columns(connection, after.name))
+        pairs = [(old, new) for old, new in pairs if new not in unclear]
+    known = noted is not None or by_values
+    former_names.columns_moved(connection, before, after, pairs, noted=known, again=again)
+    pour(connection, after, pairs, aside)
+    if _may_differ(before, after, pairs):
+        set_unlike(connection, {*unlike(connection), after.name})
 
 
 def _may_differ(before: TableShape, after: TableShape, pairs: Sequence[tuple[str, str]]) -> bool:
