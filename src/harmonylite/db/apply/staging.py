@@ -37,10 +37,10 @@ class Effect:
         self.gone = True
 
     def adds(self) -> None:
-        """Count an insert; after a delete of the row it may change every column."""
-        self.new = True
-        if self.gone:
-            self.columns = None
+        """Count an insert. The database may hold its row with other values in any column: this node's own row, which
+        was pending until now, or one whose place in the mirror was taken.
+        """
+        self.new, self.columns = True, None
 
     def changes(self, columns: Iterable[int]) -> None:
         """Count an update."""

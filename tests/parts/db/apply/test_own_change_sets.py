@@ -166,3 +166,22 @@ def test_the_change_set_that_the_order_has_last_wins_whatever_the_clocks_say(gro
         (conflict,) = member.replica.conflicts()
         assert (conflict.overruled, conflict.winning) == (f"from {first}", f"from {two.options.node}")
         assert (conflict.loser, conflict.winner) == (first, two.options.node)
+
+
+def test_an_update_under_way_of_a_row_that_was_changed_and_deleted_elsewhere_brings_back_the_row_as_it_was_sent(
+    group: Group,
+) -> None:
+    """The row here has what the other node changed meanwhile, and the mirror the image of the change set."""
+    here, there = group.pair()
+    here.run("UPDATE t SET b = 99 WHERE id = 1")
+    here.capture()
+    there.run("UPDATE t SET a = 'other' WHERE id = 1")
+    there.send()
+    there.receive()
+    here.receive()
+    assert here.rows("t")[0] == (1, "other", 99)
+    there.run("DELETE FROM t WHERE id = 1")
+    there.send()
+    here.receive()
+    here.publish()
+    assert group.equal("t")[0] == (1, "x", 99)
