@@ -12,7 +12,7 @@ import apsw
 
 from harmonylite.db.mirror import mirror_file, table_shapes
 from harmonylite.db.mirror.compare import changed_keys
-from harmonylite.db.mirror.database_schema import captured_there, is_remembered
+from harmonylite.db.mirror.database_schema import captured_there, is_remembered, sent_there
 from harmonylite.db.mirror.file_facts import header
 from harmonylite.db.mirror.former_names import gone_columns, moves_of
 from harmonylite.db.mirror.positions import is_older, mirror_is_behind
@@ -127,11 +127,13 @@ def _must_not_go_back(
     has.
     """
     there = read_inventory(connection, mirror_file.EVERY_TABLE, "mirror").tables
+    sent = sent_there(connection)  # no value is lost with a column that its own database had not sent yet
     found = [f"table {name}" for name in _missing(connection, ours)] + [
         f"column {column} of table {name}"
         for name, shape in inventory.tables.items()
         for column in table_shapes.lost(there.get(name), shape)
         if column not in gone_columns(connection, name)
+        and (sent is None or folded(column) in sent.get(folded(name), ()))
     ]
     if found and is_older(connection):
         raise MirrorDamagedError(f"the database is older than {found[0]}, which its mirror has: a backup was put back")

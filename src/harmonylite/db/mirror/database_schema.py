@@ -12,6 +12,8 @@ from harmonylite.db.sqlite.connection import rows, transaction
 from harmonylite.db.sqlite.introspection import application_objects
 from harmonylite.db.sqlite.untrusted_ddl import Definition, decode
 from harmonylite.db.tracking.captured_schema import captured_schema
+from harmonylite.schema.columns import columns_of
+from harmonylite.schema.names import folded
 from harmonylite.schema.section import PRAGMA, Known
 from harmonylite.schema.sql import PRIVATE, quote
 
@@ -51,6 +53,14 @@ def captured_there(connection: apsw.Connection, schema: str = "main") -> list[Kn
         return [Known(*row) for row in found if all(isinstance(part, str) for part in row)]
     known = [Known(d.kind, d.name, d.table, d.sql) for d in remembered(connection, schema)]
     return known + [Known(PRAGMA, name, "", str(n)) for name, n in remembered_numbers(connection, schema).items()]
+
+
+def sent_there(connection: apsw.Connection, schema: str = "mirror") -> dict[str, set[str]] | None:
+    """Return the columns, by table, that the stream knows of a mirror's database; None: that is unknown."""
+    if not is_remembered(connection, schema):
+        return None
+    captured = captured_there(connection, schema)
+    return {folded(k.name): set(columns_of(k.sql)) for k in captured if k.kind == "table"}
 
 
 def remembered_numbers(connection: apsw.Connection, schema: str = "main") -> dict[str, int]:

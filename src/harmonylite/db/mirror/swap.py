@@ -16,12 +16,11 @@ from threading import Lock
 import apsw
 
 from harmonylite.db.mirror import mirror_file, table_shapes
-from harmonylite.db.mirror.database_schema import captured_there, is_remembered
+from harmonylite.db.mirror.database_schema import sent_there
 from harmonylite.db.mirror.former_names import carry_over, gone_columns
 from harmonylite.db.sqlite.connection import attach, mapped, reading, uri_path, value
 from harmonylite.db.sqlite.introspection import TableRules, read_inventory
 from harmonylite.errors import DatabaseBusyError, DatabaseError, EncodingError, MirrorDamagedError, SchemaWaitError
-from harmonylite.schema.columns import columns_of
 from harmonylite.schema.names import folded
 from harmonylite.schema.shape import TableShape
 
@@ -85,7 +84,7 @@ def must_fit(connection: apsw.Connection, rules: TableRules, incoming: Path, *, 
     try:
         mine = {folded(name): shape for name, shape in read_inventory(connection, rules).tables.items()}
         there = read_inventory(connection, mirror_file.EVERY_TABLE, "incoming").tables
-        sent = _sent(connection)
+        sent = sent_there(connection, "incoming")
         for name, shape in mine.items() if whole else ():
             found = next((other.names for other in there.values() if folded(other.name) == name), ())
             if lacks := [column for column in shape.names if column not in found]:
@@ -102,14 +101,6 @@ def must_fit(connection: apsw.Connection, rules: TableRules, incoming: Path, *, 
         return _unlike(mine, there.values())
     finally:
         connection.execute("DETACH incoming")
-
-
-def _sent(connection: apsw.Connection) -> dict[str, set[str]] | None:
-    """Return the columns, by table, that the stream knows of an attached mirror's database; None: that is unknown."""
-    if not is_remembered(connection, "incoming"):
-        return None
-    captured = captured_there(connection, "incoming")
-    return {folded(k.name): set(columns_of(k.sql)) for k in captured if k.kind == "table"}
 
 
 def _unlike(mine: Mapping[str, TableShape], there: Iterable[TableShape]) -> dict[str, str]:

@@ -224,3 +224,24 @@ def test_what_was_dropped_while_it_was_under_way_is_not_taken_for_missing(group:
     b.start()
     group.settle()
     assert b.run("SELECT sql FROM sqlite_schema WHERE name NOT GLOB '__harmonylite__*'") == before
+
+
+def test_a_column_that_its_own_node_has_not_sent_yet_makes_no_database_older(
+    group: Group, pair: tuple[Member, Member], tmp_path: Path
+) -> None:
+    """A snapshot of that node brings the column without values; the change set that adds it is still to come."""
+    a, b = pair
+    b.run("INSERT INTO t VALUES (2, 'two', 0)")
+    b.send()
+    a.receive()
+    a.run("ALTER TABLE t ADD COLUMN x")
+    a.replica.reinstall()
+    save_copy(a.options.mirror, snapshot := tmp_path / "snapshot.db")
+    b.drop()
+    b.replica.must_fit(snapshot)
+    b.replica.adopt(snapshot)
+    b.reassembler = type(b.reassembler)(b.replica.positions())
+    b.run("ALTER TABLE t ADD COLUMN x")
+    a.run("UPDATE t SET x = 'sent' WHERE id = 1")
+    group.settle()
+    assert group.equal("t") == [(1, "one", 0, "sent"), (2, "two", 0, None)]
