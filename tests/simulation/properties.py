@@ -89,10 +89,11 @@ def _columns(replica: Replica) -> tuple[tuple[str, ...], ...]:
 def _unlogged_equal(node: Node) -> None:
     """A row that is neither logged nor held back is equal in database and mirror."""
     connection = node.replica.connection
+    changing = {change.name for change in node.replica._installed.section}
     connection.execute("BEGIN")
     try:
         for name, table in node.replica.tables.items():
-            if table.shape.blind:
+            if table.shape.blind or name in changing:  # until a change is sent, the mirror has the stream's types
                 continue
             here, there = rows_of(connection, table, "main"), rows_of(connection, table, "mirror")
             if here != there:

@@ -26,12 +26,17 @@ FOUND_SHORT = (1_001_048,)
 FOUND_IN_BLOCKS = (205_593,)
 """The same with many blocks: defaults of rows that come beside one that is there."""
 
-CHANGING = range(9_000_001, 9_000_061)
+CHANGING = range(9_000_001, 9_000_041)
 """Seeds in which one node's application changes its schema in every way."""
 CHANGING_STEPS = 60
 FOUND_CHANGING = (234, 6_043, 6_069, 6_070)
 """Of those, what failed once: a change of an earlier session that a newer mirror lacks, tables that were rebuilt with
 their change still to be sent, a section that was made each time its batch was tried again."""
+
+CHANGING_AT_ONCE = range(9_100_001, 9_100_021)
+"""Seeds in which the applications of all nodes change their schema in every way, at once."""
+FOUND_CHANGING_AT_ONCE = (2, 5, 44, 45, 46, 85, 104, 287)
+"""Of those, what failed once: see ADR 17 for the kinds."""
 
 
 def chunks(seeds: range, size: int) -> list[range]:
@@ -81,3 +86,14 @@ def test_what_one_node_changes_in_its_schema_all_end_with(seeds: range) -> None:
 @pytest.mark.parametrize("seed", FOUND_CHANGING)
 def test_what_once_went_wrong_with_a_schema_stays_right(seed: int) -> None:
     run(seed, steps=CHANGING_STEPS, changers=1)
+
+
+@pytest.mark.parametrize("seeds", chunks(CHANGING_AT_ONCE, 10), ids=lambda seeds: f"{seeds[0]}..{seeds[-1]}")
+def test_what_all_nodes_change_in_their_schemas_at_once_all_end_with(seeds: range) -> None:
+    for seed in seeds:
+        run(seed, steps=SHORT_STEPS, changers=4)
+
+
+@pytest.mark.parametrize("seed", FOUND_CHANGING_AT_ONCE)
+def test_what_once_went_wrong_with_schemas_changed_at_once_stays_right(seed: int) -> None:
+    run(seed, steps=SHORT_STEPS, changers=4)

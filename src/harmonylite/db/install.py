@@ -10,22 +10,32 @@ from collections.abc import Mapping
 
 import apsw
 
-from harmonylite.db.mirror import mirror_file, table_shapes
+from harmonylite.db.mirror import identities, mirror_file, table_shapes
 from harmonylite.db.mirror.compare import changed_keys
 from harmonylite.db.mirror.database_schema import captured_there, is_remembered, sent_there
 from harmonylite.db.mirror.file_facts import header
-from harmonylite.db.mirror.former_names import gone_columns, moves_of
+from harmonylite.db.mirror.former_names import gone_columns
 from harmonylite.db.mirror.positions import is_older, mirror_is_behind
 from harmonylite.db.mirror.state import get_state, set_state
+from harmonylite.db.mirror.stream_names import StreamNames
+from harmonylite.db.mirror.stream_shapes import StreamShapes
 from harmonylite.db.mirror.table_moves import forget_noted, noted_moves
 from harmonylite.db.replica_options import ReplicaOptions
 from harmonylite.db.sqlite.capabilities import why_unwritable
 from harmonylite.db.sqlite.connection import rows, transaction, value
 from harmonylite.db.sqlite.introspection import Inventory, TableRules, read_inventory
 from harmonylite.db.sqlite.lossless import codec_of
-from harmonylite.db.tracking import watermarks
-from harmonylite.db.tracking.captured_schema import captured_schema, make_table, numbers_of, settle
+from harmonylite.db.tracking import column_ids, watermarks
+from harmonylite.db.tracking.captured_schema import (
+    captured_schema,
+    make_table,
+    numbers_of,
+    read_schema,
+    settle,
+    settle_all,
+)
 from harmonylite.db.tracking.change_log import ChangeLog
+from harmonylite.db.tracking.column_ids import Columns
 from harmonylite.db.tracking.installed import STALE, Installed, schema_version
 from harmonylite.db.tracking.tracked_table import TrackedTable
 from harmonylite.db.tracking.triggers import (
@@ -43,12 +53,10 @@ from harmonylite.db.tracking.triggers import (
     triggers,
 )
 from harmonylite.errors import DatabaseError, MirrorDamagedError
-from harmonylite.schema.columns import names_in
 from harmonylite.schema.names import folded
 from harmonylite.schema.section import PRAGMA, SchemaChange
 from harmonylite.schema.shape import TableShape
 from harmonylite.schema.sql import PRIVATE, quote
-from harmonylite.schema.table_text import Moves
 
 
 def install(
@@ -62,7 +70,7 @@ def install(
     DatabaseBusyError when another connection keeps the write lock, MirrorDamagedError when the mirror can't follow the
     database's schema; with nothing changed.
     """
-    rules, replicate, everything = options.rules, options.replicate, options.sends_all
+    rules, replicate = options.rules, options.replicate
     with transaction(connection, "bring the mirror's tables in step"):
         # one transaction sees one schema: between two, an application may make or drop any table
         seen = schema_version(connection)
@@ -70,14 +78,14 @@ def install(
         mirror_file.prepare(connection)
         if joined:
             _must_not_go_back(connection, inventory, _ours(connection))
-        _move_mirror(connection, inventory, _ours(connection), by_values=everything)
+        nothing: dict[str, Columns] | None = {} if options.sends_all else None
+        columns = _move_mirror(connection, inventory, _ours(connection), nothing, joined=joined)
     with transaction(connection, "install the capture triggers", immediate=True):
         if schema_version(connection) != seen:
             inventory = read_inventory(connection, rules)
-            _move_mirror(connection, inventory, _ours(connection), by_values=everything)
-        how = {"joined": joined, "replicate": replicate, "by_values": everything}
-        result = _install(connection, rules, inventory, log, **how)
-        result.section = _settle(connection, rules, result, joined=joined, everything=everything)
+            columns = _move_mirror(connection, inventory, _ours(connection), columns, joined=joined)
+        result = _install(connection, rules, inventory, log, columns, joined=joined, replicate=replicate)
+        result.section = _settle(connection, rules, result, columns, joined=joined)
         captured = captured_schema(connection)
         result.numbers, result.pragmas = numbers_of(captured), [each for each in captured if each.kind == PRAGMA]
         result.version, result.header = schema_version(connection), header(connection)
@@ -99,22 +107,36 @@ def install(
 
 
 def _settle(
-    connection: apsw.Connection, rules: TableRules, made: Installed, *, joined: bool, everything: bool
+    connection: apsw.Connection,
+    rules: TableRules,
+    made: Installed,
+    columns: Mapping[str, Columns] | None,
+    *,
+    joined: bool,
 ) -> list[SchemaChange]:
-    """Return what changed in the schema since it was captured: ``everything``, or additions alone.
+    """Return what changed in the schema since it was captured: all, or, without ``columns``, additions alone.
 
     The schema of a snapshot counts as captured by a database that was not merged with the cluster yet, as does what the
     mirror remembers where an older version kept no such list.
     """
     new = make_table(connection)
-    whole = bool(get_state(connection, "mirror", "whole"))
-    begin = captured_there(connection, "mirror") if whole and (new or not joined) and is_remembered(connection) else []
     numbers = {name: table.id for name, table in made.tables.items()}
-
-    def moves(table: str, old: str, now: str) -> Moves:
-        return moves_of(connection, table, names_in(old), names_in(now))
-
-    return settle(connection, rules, numbers, begin, moves if everything else None)
+    if columns is None:
+        remembered = get_state(connection, "mirror", "whole") and (new or not joined) and is_remembered(connection)
+        found = settle(connection, rules, numbers, captured_there(connection, "mirror") if remembered else [])
+        identities.begin_catalog(connection, captured_schema(connection), joined=joined)
+        return found
+    by_number = {number: dict(columns[name]) for name, number in numbers.items() if name in columns}
+    identities.retie(connection, numbers)
+    identities.begin(connection, read_schema(connection, rules, numbers), by_number, joined=joined)
+    for number, each in by_number.items():
+        column_ids.write(connection, "main", number, each)
+    column_ids.keep_only(connection, list(by_number))
+    known = {k.number: k.id for k in captured_schema(connection, "table")}
+    for name, number in numbers.items():
+        column_ids.set_table(connection, name, known.get(number, ""))
+    made.names, made.columns = StreamNames.read(connection, made.tables, by_number), by_number
+    return settle_all(connection, rules, numbers, by_number)
 
 
 def _must_not_go_back(
@@ -165,18 +187,25 @@ def _move_mirror(
     connection: apsw.Connection,
     inventory: Inventory,
     ours: Mapping[str, Mapping[str, tuple[int, str]]],
+    seen: Mapping[str, Columns] | None,
     *,
-    by_values: bool,
-) -> None:
-    """Rename and reshape the mirror's tables; the database's lock need not be taken for it."""
+    joined: bool,
+) -> dict[str, Columns] | None:
+    """Rename and reshape the mirror's tables; the database's lock need not be taken for it.
+
+    ``seen``: columns of the database's tables that were found last; None: their identities are not kept. Return
+    those of now.
+    """
+    if seen is not None:
+        identities.find_mirrors(connection)
     known = mirror_file.table_ids(connection)
+    numbers = {name: next((n for n, _ in ours.get(name, {}).values()), None) for name in inventory.tables}
     names = {number: name for name, number in known.items() if number}
     alike: dict[str, list[str]] = {}
     for name in known:
         alike.setdefault(folded(name), []).append(name)
     noted, renamed = noted_moves(connection), dict[str, str]()
-    for name in inventory.tables:
-        number = next((n for n, _ in ours.get(name, {}).values()), None)
+    for name, number in numbers.items():
         old = names.get(number) if number is not None else None
         # a name that differs in case alone is one that SQLite has already, also where the table was made again
         old = next((n for n in alike.get(folded(name), ()) if n != name), old)
@@ -185,13 +214,20 @@ def _move_mirror(
     for name in set(renamed.values()) - renamed.keys():
         if name in known and not known[name] and table_shapes.drop_if_empty(connection, name):
             del known[name]
+        elif seen is not None and name in known and known[name] not in numbers.values():
+            table_shapes.drop_gone(connection, name)
+            del known[name]
     table_shapes.rename_all(connection, _free(renamed, known))
-    done = table_shapes.conforming(connection, inventory.tables.values())
+    columns = None if seen is None else identities.find_columns(connection, inventory, numbers, seen, joined=joined)
+    stream = None if columns is None else StreamShapes.read(connection)
+    done = set() if columns is not None else table_shapes.conforming(connection, inventory.tables.values())
     for name, shape in inventory.tables.items():
         if name not in done:
-            table_shapes.conform(connection, shape, noted.get(name), by_values=by_values)
+            here = columns[name] if columns is not None else None
+            table_shapes.conform(connection, shape, noted.get(name), columns=here, stream=stream)
     for shape in inventory.unwritable.values():
         _keep_in_mirror(connection, shape)
+    return columns
 
 
 def _free(renamed: dict[str, str], known: Mapping[str, int | None]) -> dict[str, str]:
@@ -219,10 +255,10 @@ def _install(
     rules: TableRules,
     inventory: Inventory,
     log: ChangeLog,
+    columns: Mapping[str, Columns] | None,
     *,
     joined: bool,
     replicate: bool,
-    by_values: bool,
 ) -> Installed:
     result = Installed(warnings=dict(inventory.warnings))
     now = schema_version(connection)
@@ -237,7 +273,8 @@ def _install(
     result.joining = sorted(waited & inventory.tables.keys()) if joined else []
     mirror_file.remember_unwritable(connection, {*inventory.unwritable, *result.joining})
     exact = codec_of(connection) != "utf-8"  # SQLite would put together what is broken UTF-16
-    done = table_shapes.conforming(connection, inventory.tables.values())
+    stream = None if columns is None else StreamShapes.read(connection)
+    done = set() if columns is not None else table_shapes.conforming(connection, inventory.tables.values())
     for name, shape in inventory.tables.items():
         there = ours.pop(name, {})
         number = next((n for n, _ in there.values()), None)
@@ -249,7 +286,10 @@ def _install(
         other_rowid = _triggers(connection, shape, number, there)
         table = TrackedTable(connection, number, shape, rules.is_by_row(name), exact=exact)
         result.tables[name] = result.by_id[number] = table
-        made = name not in done and table_shapes.conform(connection, shape, noted.get(name), by_values=by_values)
+        here = columns[name] if columns is not None else None
+        made = name not in done and table_shapes.conform(
+            connection, shape, noted.get(name), columns=here, stream=stream
+        )
         checked = joined and name not in result.joining  # those are compared when they join
         if checked and created:
             if name in known and known[name] is None and replicate:
@@ -322,6 +362,7 @@ def _private_tables(connection: apsw.Connection, inventory: Inventory) -> None:
         connection.execute(f"DROP VIEW IF EXISTS main.{quote(STATUS)}")
     for sql in [*private_tables(width), status_view()]:
         connection.execute(sql)
+    column_ids.prepare(connection, "main")
     if not there:
         connection.execute(f"INSERT OR IGNORE INTO main.{quote(STATE)} VALUES ('cleared', 0)")
     for table in (LOG, HELD, POSITION):

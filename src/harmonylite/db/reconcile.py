@@ -179,7 +179,8 @@ def adopt(
     ahead |= set(further)
     log.name_new(installed.tables.values())
     log.refresh(installed.by_id)
-    own = Own(Named(connection, installed.tables, installed.numbers), recent_of(connection, node, sent))
+    named = Named(connection, installed.tables, installed.numbers, installed.names)
+    own = Own(named, recent_of(connection, node, sent))
     based = {name for (name,) in connection.execute("SELECT name FROM base.sqlite_schema WHERE type = 'table'")}
     if replicate:
         renumbering.find_again(connection, log, installed.tables, based & set(installed.tables), own)

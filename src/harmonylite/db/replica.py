@@ -13,28 +13,27 @@ from functools import partial
 from pathlib import Path
 from typing import Literal, TypeVar
 
-import apsw
-
-from harmonylite.changes.epochs import Lineage, Relation
+from harmonylite.changes.epochs import Relation
 from harmonylite.changes.reassembler import AtomicBatch
 from harmonylite.db import reconcile
 from harmonylite.db.apply import log_reads
 from harmonylite.db.apply.apply import Applying
 from harmonylite.db.apply.own_change_sets import Applied, SchemaMovedError
 from harmonylite.db.apply.schema_changes import SchemaChanges
-from harmonylite.db.apply.schema_section import of_mirror, sections_of
+from harmonylite.db.apply.schema_follow import SchemaFollow
+from harmonylite.db.apply.schema_section import known_up_to, sections_of
 from harmonylite.db.capture.capture import Capture, NotUtf8Error, Outgoing, new_outgoing
 from harmonylite.db.install import install
 from harmonylite.db.mirror import compare, file_facts, mirror_file
-from harmonylite.db.mirror.conflict_journal import ConflictJournal, read_journal, remembered_nodes
+from harmonylite.db.mirror.conflict_journal import ConflictJournal
 from harmonylite.db.mirror.database_schema import keep_schema
-from harmonylite.db.mirror.positions import database_lineage, read_lineage
-from harmonylite.db.mirror.state import get_state, history_of
+from harmonylite.db.mirror.state import history_of
 from harmonylite.db.mirror.swap import exchanged, must_fit, must_share_encoding
+from harmonylite.db.replica_facts import ReplicaFacts
 from harmonylite.db.replica_options import ReplicaOptions
 from harmonylite.db.rolled_back import lacks_own, settled_at_start
 from harmonylite.db.sqlite import real_digits
-from harmonylite.db.sqlite.connection import configure, mapped, open_file, transaction, value
+from harmonylite.db.sqlite.connection import configure, mapped, open_file, transaction
 from harmonylite.db.sqlite.other_transactions import OtherTransactions
 from harmonylite.db.sqlite.overwriting import Overwriting
 from harmonylite.db.sqlite.side_effect_triggers import SideEffectTriggers
@@ -44,31 +43,23 @@ from harmonylite.db.tracking.captured_schema import changed_numbers
 from harmonylite.db.tracking.change_log import ChangeLog
 from harmonylite.db.tracking.installed import Installed, schema_version
 from harmonylite.db.tracking.tracked_table import TrackedTable
-from harmonylite.errors import DatabaseError
-from harmonylite.model import ChangeSetId, Conflict, Position, WaitingChange
+from harmonylite.model import ChangeSetId, WaitingChange
 
 __all__ = ["Replica", "ReplicaOptions"]
 
 T = TypeVar("T")
 
 
-class Replica:
+class Replica(ReplicaFacts):
     """See the module. Nothing is opened in the constructor; all methods belong on one thread."""
 
     def __init__(self, options: ReplicaOptions, *, clock: Callable[[], float] = time.time) -> None:
-        self.options, self._clock = options, clock
-        self._connection: apsw.Connection | None = None
+        super().__init__(options)
+        self._clock = clock
         self._installed, self._seen = Installed(), -1
         self.others, self.wal = OtherTransactions(options.database, options.patience), Wal()
         self.statistics, self._unlike = Statistics(), dict[str, str]()
         self.file = Overwriting(options.database, options.seen, self.wal)
-
-    @property
-    def connection(self) -> apsw.Connection:
-        """The node's connection; raises DatabaseError when the replica is not open."""
-        if self._connection is None:
-            raise DatabaseError(f"{self.options.database} is not open")
-        return self._connection
 
     def open(self) -> None:
         """Open database and mirror (an empty one if missing); install triggers. Raises DatabaseError or a subclass."""
@@ -84,7 +75,8 @@ class Replica:
             self._log, self._journal = ChangeLog(connection), ConflictJournal(connection, o.node)
             self._capture = Capture(connection, shards=o.shards, compress=o.compress, most=o.capture_batch_rows)
             self._side_effects = SideEffectTriggers(connection, o.database)
-            self._schema = SchemaChanges(connection, o.node, o.session, o.rules, o.apply_here)
+            about = (connection, o.node, o.session, o.rules)
+            self._schema = (SchemaFollow if o.sends_all else SchemaChanges)(*about, o.apply_here)
             self.others.seen = self._log.seen
             args = (connection, self._log, self._journal, self.others, self.file.check)
             self._applying = Applying(*args, node=o.node, session=o.session, replicate=o.replicate)
@@ -92,6 +84,8 @@ class Replica:
                 with transaction(connection, "read the database's lineage"):
                     mirror_file.note_equal(connection)
             self._install()
+            if isinstance(self._schema, SchemaFollow) and self._schema.step():
+                self._install()
             if self.joined:
                 self._log.settled = settled_at_start(connection, lacks=self.lacks_own())
             self.file.open(connection)
@@ -132,12 +126,6 @@ class Replica:
         return now != (self._installed.version, self._installed.header)
 
     @property
-    def joined(self) -> bool:
-        """True once the database was merged with the cluster."""
-        there = value(self.connection, "SELECT 1 FROM main.sqlite_schema WHERE name = '__harmonylite__state'")
-        return bool(there and get_state(self.connection, "main", "joined"))
-
-    @property
     def tables(self) -> dict[str, TrackedTable]:
         """The replicated tables by name."""
         return self._installed.tables
@@ -148,15 +136,6 @@ class Replica:
         of_files = self.options.said | self._unlike | self.wal.warnings | self.statistics.warnings
         return self._installed.warnings | self._schema.left_out | of_files
 
-    def positions(self) -> dict[int, Position]:
-        """Return the mirror's position on every shard."""
-        found = mirror_file.positions(self.connection, "mirror")
-        return {shard: found.get(shard, Position(shard)) for shard in range(self.options.shards)}
-
-    def merged_positions(self) -> dict[int, Position]:
-        """Return the database's position on every shard."""
-        return dict(self.lineage("main").positions)
-
     def lacks_own(self, *, newest: bool = False) -> bool:
         """Return whether rows that this node published are missing; see `rolled_back.lacks_own`."""
         if not (self.joined and self.options.replicate) or self.schema_changed():
@@ -164,28 +143,14 @@ class Replica:
         with self._applying.unit("look for rows that were published"):
             return lacks_own(self.connection, self._installed, self._log, self.options.node, newest=newest)
 
-    def lineage(self, schema: Literal["main", "mirror"] = "mirror") -> Lineage:
-        """Return the lineage of the mirror or the database."""
-        found = read_lineage(self.connection, schema) if schema == "mirror" else database_lineage(self.connection)
-        at = {shard: found.positions.get(shard, Position(shard)) for shard in range(self.options.shards)}
-        return replace(found, positions=at)
-
     def pending_rows(self) -> int:
         """Return the number of rows that the log names, as last read."""
         return self._log.keys
-
-    def held_rows(self) -> int:
-        """Return the number of rows that are held back."""
-        return mirror_file.held_rows(self.connection)
 
     @property
     def holding(self) -> bool:
         """True while rows may be held back that a capture with nothing to send would release."""
         return self._applying.holding
-
-    def conflicts(self, *, table: str | None = None, limit: int = 100) -> list[Conflict]:
-        """Return the newest conflicts first."""
-        return read_journal(self.connection, table=table, limit=limit)
 
     def changed(self) -> bool:
         """Return whether another connection committed to the database since the last call (SQLite: data_version)."""
@@ -209,7 +174,7 @@ class Replica:
                     read = self._applying.read_log(named=named)
                     if read is not None:
                         reading(self.pending_rows())
-                        base = {shard: position.seq for shard, position in self.positions().items()}
+                        base = known_up_to(self.connection, self.positions())
                         history = history_of(self.connection, "mirror")
                         out = new_outgoing(change_set, read.log_id, self._clock(), base, history)
                         made = self._installed
@@ -227,6 +192,8 @@ class Replica:
                 break
             named = self._applying.name_new_rows()
         if out.rows or out.section:
+            if out.section:
+                self._schema.takes_off(change_set, self._installed.columns)
             self._applying.takes_off(number, read)
             return out
         out.close()
@@ -266,9 +233,15 @@ class Replica:
 
         ``merge`` False: fold only; ``until``: see `OtherTransactions.politely`. What it raises has changed nothing.
         """
-        if (made := self._schema.bring(sections_of(batch.fragments))) is not None:
+        sections = sections_of(batch.fragments)
+        if sections and self.schema_changed():
             self.reinstall()
-        return replace(self._in_step(lambda: self._applying.apply(batch, merge=merge, until=until)), schema=made or [])
+        if (made := self._schema.bring(sections)) is not None:
+            self.reinstall()
+        done = self._in_step(lambda: self._applying.apply(batch, merge=merge, until=until))
+        if made is not None and self.options.sends_all:
+            self.reinstall()  # unique indexes come behind the rows that came with them
+        return replace(done, schema=made or [])
 
     def waiting_schema(self) -> list[WaitingChange]:
         """Return the schema changes of other nodes that are not applied here, the oldest first."""
@@ -282,14 +255,9 @@ class Replica:
         """Apply the schema changes of ``snapshot`` that this database never had; raises as the functions of `swap`."""
         must_share_encoding(self.connection, self.options.database, snapshot)
         self._in_step(self._applying.same_schema)
-        if self._schema.bring([of_mirror(self.connection, snapshot, everything=self.options.sends_all)]) is not None:
+        if self._schema.take(snapshot):
             self.reinstall()
         self._unlike = must_fit(self.connection, self.options.rules, snapshot, whole=whole)
-
-    @property
-    def whole(self) -> bool:
-        """True once the mirror was made from a database or a snapshot; False for a new, empty one."""
-        return bool(get_state(self.connection, "mirror", "whole"))
 
     def copy_into_mirror(self, history: str = "") -> int:
         """Make the mirror a copy of the database, at the beginning of ``history``; return the newest log id in it."""
@@ -305,10 +273,6 @@ class Replica:
         with self._applying.unit("note the streams"):
             at = {s: replace(p, created=created[s]) for s, p in self.positions().items() if p.created != created[s]}
             mirror_file.set_positions(self.connection, "mirror", at)
-
-    def nodes(self) -> set[str]:
-        """Return the nodes whose change sets are remembered."""
-        return remembered_nodes(self.connection)
 
     def digests(self) -> dict[str, str]:
         """Return the digest of every table of the mirror, by name."""

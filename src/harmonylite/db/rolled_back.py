@@ -53,7 +53,7 @@ def lacks_own(
         return not newest
     # Until the node is restarted, what is not pending any more is not logged any more.
     since = -1 if newest else upto
-    own = Own(Named(connection, installed.tables, installed.numbers), fragments)
+    own = Own(Named(connection, installed.tables, installed.numbers, installed.names), fragments)
     asked = {table.id: table for table, part in own if _ask(connection, table, part)}
     missing = [value(connection, _missing(table), (since,)) is not None for table in asked.values()]
     for table in asked.values():
@@ -76,7 +76,7 @@ def unname_landed(
     """Take logged rows for not pending that look as ``fragments``, which this node published, found or left them: the
     database went back to a time when its log still named them. Runs in a transaction of the caller's.
     """
-    named = Named(connection, installed.tables, installed.numbers)
+    named = Named(connection, installed.tables, installed.numbers, installed.names)
     own = [(table, part) for table, part in Own(named, fragments) if table.logged]
     for table, part in own:
         if list(table.shape.names) != part.columns or part.keys != len(table.shape.keys):

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Concatenate, Literal, ParamSpec, TypeVar
 
 import apsw
 
@@ -23,15 +23,20 @@ from harmonylite.db.mirror.database_schema import remembered
 from harmonylite.db.mirror.file_facts import finish, lay_out
 from harmonylite.db.mirror.positions import begin_epoch, read_lineage
 from harmonylite.db.mirror.state import get_state
+from harmonylite.db.mirror.stream_schema import has_catalog, read_catalog
 from harmonylite.db.replica import Replica
 from harmonylite.db.replica_options import ReplicaOptions
 from harmonylite.db.sqlite.connection import attach, mapped, open_file, reading, rows, transaction, value
 from harmonylite.db.sqlite.deadline import Deadline
 from harmonylite.db.sqlite.file_access import Access, access_of, make_file, make_private
+from harmonylite.db.sqlite.introspection import TableRules
 from harmonylite.db.sqlite.overwriting import Seen
-from harmonylite.db.sqlite.untrusted_ddl import SECONDS, apply
+from harmonylite.db.sqlite.untrusted_ddl import SECONDS, Definition, apply, decode
 from harmonylite.errors import DatabaseBusyError, DatabaseError
+from harmonylite.schema.catalog import Catalog
+from harmonylite.schema.section import key_of
 from harmonylite.schema.sql import is_private
+from harmonylite.schema.table_text import normal
 
 log = logging.getLogger(__name__)
 
@@ -100,17 +105,30 @@ def reading_as_mirror(
         return read(connection, *args, **kwargs)
 
 
-def make_schema(connection: apsw.Connection, snapshot: Path, deadline: Deadline) -> None:
+def make_schema(
+    connection: apsw.Connection, snapshot: Path, deadline: Deadline, stream: TableRules | None = None
+) -> None:
     """Make every table, index, view and trigger that the snapshot's database had, in one transaction.
 
+    ``stream``: rules of a node in a cluster where all changes travel: the tables that they want are the stream's.
     Raises DefinitionError for what is none of these, OverdueError.
     """
     with reading(snapshot) as source:
         listed = remembered(source)
+        if stream is not None and has_catalog(source, "main"):
+            listed = _of_stream(listed, read_catalog(source, "main"), stream)
     with transaction(connection, "make the schema", immediate=True):
         left_out = apply(connection, listed, deadline.within(SECONDS))
     for definition, why in left_out.items():
         log.warning("left %(object)s out of the new database: %(reason)s", {"object": definition, "reason": why})
+
+
+def _of_stream(listed: Sequence[Definition], catalog: Catalog, rules: TableRules) -> list[Definition]:
+    """Return what a database that follows the stream's schema begins with: what its donor had not sent is not in it."""
+    tables = [decode((k.kind, k.name, k.table, k.sql)) for k in catalog.values() if k.kind == "table"]
+    others = [d for d in listed if d.kind != "table" and rules.wanted(d.table)]
+    same = [d for d in others if (k := catalog.get(key_of(d.kind, d.name))) and normal(k.sql) == normal(d.sql)]
+    return [*tables, *same, *(d for d in listed if not rules.wanted(d.table))]
 
 
 def has_tables(path: Path) -> bool:
@@ -137,7 +155,8 @@ def begin_hidden(options: ReplicaOptions, snapshot: Path, deadline: Deadline, *,
 
 def _open(options: ReplicaOptions, building: Path) -> Replica:
     """Open ``building`` in the database's place; what is made here takes all rows, also where the node takes none."""
-    replica = Replica(replace(options, database=building, replicate=True, apply_schema="all", seen=Seen()))
+    made: Literal["all", "additive"] = "all" if options.sends_all else "additive"
+    replica = Replica(replace(options, database=building, replicate=True, apply_schema=made, seen=Seen()))
     replica.open()
     return replica
 
@@ -169,7 +188,7 @@ def begin_database(
             connection.execute(f"PRAGMA encoding = '{source.pragma('encoding')}'")
             lay_out(connection, source, page_size)
         connection.pragma("journal_mode", "wal")
-        make_schema(connection, snapshot, deadline)
+        make_schema(connection, snapshot, deadline, options.rules if options.sends_all else None)
     except BaseException:
         connection.close()
         drop(building)

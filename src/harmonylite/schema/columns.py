@@ -85,6 +85,34 @@ def widened(sql: str, columns: Sequence[ColumnText]) -> str:
     return sql[:place] + "".join(f", {text}" for text in missing) + sql[place:]
 
 
+def with_default(column: ColumnText, other: ColumnText) -> str:
+    """Return the declaration of a column with the default that ``other`` has, or without one."""
+    mine, theirs = _default(column.text), _default(other.text)
+    wanted = "" if theirs is None else other.text[slice(*theirs)]
+    if mine is not None:
+        start, end = mine
+        return column.text if column.text[start:end] == wanted else column.text[:start] + wanted + column.text[end:]
+    return f"{column.text} {wanted}" if wanted and "AS" not in map(str.upper, tokens_of(column.text)) else column.text
+
+
+def _default(text: str) -> tuple[int, int] | None:
+    """Return where the default is in a declaration: the word, and a literal, a signed number or a parenthesis."""
+    parts = [match for match in _TOKEN.finditer(text) if not _is_space(match[0])]
+    for place, word in enumerate(parts[:-1]):
+        if place and word[0].upper() == "DEFAULT" and _depth(parts[:place]) == 0:
+            end = place + 1
+            if parts[end][0] in ("+", "-", "x", "X") and end + 1 < len(parts):  # a sign, or a blob
+                end += 1
+            while _depth(parts[place : end + 1]) > 0 and end + 1 < len(parts):
+                end += 1
+            return word.start(), parts[end].end()
+    return None
+
+
+def _depth(parts: Sequence[re.Match[str]]) -> int:
+    return sum((part[0] == "(") - (part[0] == ")") for part in parts)
+
+
 def is_one(text: str) -> bool:
     """Return whether ``text`` declares one column and nothing that ends the statement around it."""
     depth = 0

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from harmonylite.schema.columns import ColumnText, added, columns_of
+from harmonylite.schema.merging import Declared
 from harmonylite.schema.names import folded
 from harmonylite.schema.sql import PRIVATE
 from harmonylite.schema.table_text import Moves, normal, only_adds, same_table, without
@@ -30,13 +31,24 @@ Key = tuple[str, str]
 
 @dataclass(frozen=True)
 class Known:
-    """One object of a schema: ``kind`` as in sqlite_schema, or `PRAGMA`; ``number``: of the table in the log, or 0."""
+    """One object of a schema: ``kind`` as in sqlite_schema, or `PRAGMA`; ``number``: of the table in the log, or 0.
+
+    ``id``: the table's identity in the stream, "" where it has none yet; ``columns``: names (folded) and identities of
+    its columns.
+    """
 
     kind: str
     name: str
     table: str
     sql: str
     number: int = 0
+    id: str = ""
+    columns: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def declared(self) -> Declared:
+        """The table's definition with the identities of its columns."""
+        return Declared(self.sql, dict(self.columns))
 
     @property
     def key(self) -> Key:
@@ -47,6 +59,8 @@ class Known:
         """Return whether two definitions mean the same."""
         if self.kind != other.kind or self.kind == PRAGMA:
             return self.kind == other.kind and self.sql == other.sql
+        if self.columns and other.columns and dict(self.columns) != dict(other.columns):
+            return False
         return self.sql == other.sql or (
             same_table(self.sql, other.sql) if self.kind == "table" else normal(self.sql) == normal(other.sql)
         )
@@ -211,15 +225,6 @@ def _more(was: Known | None, now: Known) -> list[ColumnText]:
     if was is None or not was.kind == now.kind == "table" or columns_of(was.sql).keys() - columns_of(now.sql).keys():
         return []
     return added(was.sql, now.sql)
-
-
-def settled(captured: Iterable[Known], now: Iterable[Known], waiting: Iterable[SchemaChange]) -> list[Known]:
-    """Return what counts as captured: ``now`` without ``waiting``, the changes that are still to be sent."""
-    before = {known.key: known for known in captured}
-    changed = list(waiting)
-    to_send = {change.key for change in changed if change.new is not None}
-    kept = [known for known in now if known.key not in to_send]
-    return kept + [before[change.old_key] for change in changed if change.old is not None]
 
 
 def additive_part(change: SchemaChange) -> SchemaChange:

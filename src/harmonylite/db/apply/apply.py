@@ -308,7 +308,7 @@ class Applying:
         done.locked = time.monotonic() - locked
 
     def _named(self) -> Named:
-        return Named(self._connection, self.installed.tables, self.installed.numbers)
+        return Named(self._connection, self.installed.tables, self.installed.numbers, self.installed.names)
 
     def _forget_touched(self, folded: Iterable[Folded]) -> None:
         """Empty the scratch tables after a fold without a merge: they would grow with every own change set."""

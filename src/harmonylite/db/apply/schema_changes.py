@@ -6,28 +6,31 @@ in the file is what the stream says, or waits, visibly.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import groupby
+from pathlib import Path
 from typing import Literal
 
 import apsw
 
 from harmonylite.db.apply import table_changes
 from harmonylite.db.apply.schema_objects import create_object, find_object
-from harmonylite.db.apply.schema_section import SchemaSection, count_captured, is_new, number_of, remember
+from harmonylite.db.apply.schema_section import SchemaSection, count_captured, is_new, number_of, of_mirror, remember
 from harmonylite.db.mirror import former_names, table_moves
+from harmonylite.db.mirror.stream_schema import fold_section
 from harmonylite.db.sqlite.connection import transaction, value
 from harmonylite.db.sqlite.introspection import TableRules
 from harmonylite.db.sqlite.side_effect_triggers import drop_hooks
 from harmonylite.db.sqlite.untrusted_ddl import Definition
 from harmonylite.db.tracking.captured_schema import advance, captured_schema
+from harmonylite.db.tracking.column_ids import Columns
 from harmonylite.db.tracking.installed import Installed
 from harmonylite.db.tracking.triggers import trigger_tables
 from harmonylite.db.tracking.waiting_schema import any_waits, dropped_keys, forget, let_wait, waiting
 from harmonylite.errors import DefinitionError
-from harmonylite.model import WaitingChange
+from harmonylite.model import ChangeSetId, WaitingChange
 from harmonylite.schema.columns import added
 from harmonylite.schema.names import folded
 from harmonylite.schema.section import PRAGMA, Key, Known, SchemaChange, additive_part, key_of
@@ -38,7 +41,6 @@ Mode = Literal["all", "additive", "none"]
 NOT_BY_ITSELF = "[schema] apply leaves it to this node's own migration, or to `harmonylite schema accept`"
 BUILDS_ON = "what it builds on waits"
 HALF_DONE = "tables exchange their names, and one of them can't be renamed here"
-ROWS_LOST = "rows of the table were written here and are not sent; `harmonylite schema accept` drops them"
 _REFUSED = (apsw.SQLError, apsw.ConstraintError, apsw.MismatchError, apsw.TooBigError, DefinitionError)
 
 
@@ -76,10 +78,12 @@ class SchemaChanges:
             if not all(change.adds for section in sections for change in section.changes):
                 drop_hooks(self.connection)  # the install creates them again
             for section in sections:
+                if section.at and is_new(self.connection, section, "mirror"):
+                    fold_section(self.connection, section.changes, section.id, section.at, section.base)
                 if is_new(self.connection, section, "main"):
                     made += self._section(section)
                     wanted = [theirs for theirs in section.captured if self.rules.wanted(theirs.table)]
-                    count_captured(self.connection, wanted, everything=self.mode == "all")
+                    count_captured(self.connection, wanted)
                 elif is_new(self.connection, section, "mirror"):
                     self._move_mirror(section)
                 remember(self.connection, section)
@@ -90,6 +94,13 @@ class SchemaChanges:
         for change in section.changes:
             if self._wanted(change):
                 self._count_names(change, section)
+
+    def take(self, snapshot: Path) -> bool:
+        """Add what the schema of another mirror has and this database never had; return whether there is any."""
+        return self.bring([of_mirror(self.connection, snapshot)]) is not None
+
+    def takes_off(self, change_set: ChangeSetId, columns: Mapping[int, Columns]) -> None:
+        """Columns have no identity here."""
 
     def waiting(self) -> list[WaitingChange]:
         """Return the waiting changes that are not here, the oldest first."""
@@ -175,9 +186,9 @@ class SchemaChanges:
             let_wait(self.connection, section.node, BUILDS_ON, change, section.at)
             return False
         if self._is_here(change) or table_moves.made_twice(self.connection, change.was, change.name, section.base):
-            self._count(change, section, self._ordered(change) if self.mode != "all" else "")
+            self._count(change, section, self._ordered(change))
             return False
-        if self.mode != "all" and not forced and change.kind == "table" and change.new is not None:
+        if not forced and change.kind == "table" and change.new is not None:
             change = additive_part(change)
         if section.node == self.node and self._moved_on(change, section):
             self._count(change, section, self._ordered(change))
@@ -204,16 +215,8 @@ class SchemaChanges:
         return done
 
     def _why_wait(self, change: SchemaChange, section: SchemaSection) -> str:
-        own = section.node == self.node
-        if self.mode == "none" or (self.mode == "additive" and not change.adds and not own):
+        if self.mode == "none" or (not change.adds and section.node != self.node):
             return NOT_BY_ITSELF
-        if self.mode == "additive" and change.adds:
-            return ""
-        stuck = {key for each in waiting(self.connection) for key in (each.change.key, each.change.old_key)}
-        if stuck & {change.key, change.old_key, key_of("table", change.table)}:
-            return BUILDS_ON
-        if change.kind == "table" and change.new is None and self._unchanged(change.key, change.name):
-            return ROWS_LOST if table_moves.any_pending(self.connection, change.name) else ""
         return ""
 
     def _moved_on(self, change: SchemaChange, section: SchemaSection) -> bool:
@@ -223,7 +226,7 @@ class SchemaChanges:
         """
         if section.session == self.session or self.mode == "none":
             return True
-        if self.mode == "additive" and (not change.adds or table_moves.was_dropped(self.connection, change)):
+        if not change.adds or table_moves.was_dropped(self.connection, change):
             return True
         name = self._locate(change) if change.kind == "table" else change.name
         return change.kind != PRAGMA and not self._unchanged(change.old_key, name or change.name)
@@ -248,7 +251,7 @@ class SchemaChanges:
             return True
         if not change.adds or change.kind != "table" or here.kind != "table" or here.sql.startswith("CREATE VIRTUAL"):
             return False
-        return self.mode != "all" and not added(here.sql, change.new)
+        return not added(here.sql, change.new)
 
     def _unchanged(self, key: Key, name: str) -> bool:
         """Return whether an object has no pending change here."""
@@ -339,7 +342,7 @@ class SchemaChanges:
             table_changes.rename_table(self.connection, table, change.name)
             self._aside.pop(folded(change.was), None)
             table = change.name
-        if self.mode != "all" and change.adds:
+        if change.adds:
             table_changes.add_columns(self.connection, table, added(change.old, change.new))
         else:
             table_changes.rename_columns(self.connection, table, resolved)
@@ -373,8 +376,6 @@ class SchemaChanges:
             advance(self.connection, known=[Known(PRAGMA, change.name, "", change.new or "0")])
             return
         self._count_names(change, section)
-        if section.node == self.node and change.kind == "table":
-            former_names.settled_again(self.connection, change.name)
         base = self._base.get(key or change.old_key)
         if change.new is None or change.was is not None:
             self._gone.append(key or change.old_key)

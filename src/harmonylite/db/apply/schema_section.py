@@ -7,7 +7,7 @@ and name.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import apsw
@@ -16,14 +16,16 @@ from harmonylite.changes.reassembler import Fragment
 from harmonylite.db.apply.schema_objects import find_object
 from harmonylite.db.mirror import mirror_file
 from harmonylite.db.mirror.database_schema import captured_there, is_remembered
-from harmonylite.db.mirror.former_names import former_columns, moves_of, name_since
+from harmonylite.db.mirror.former_names import former_columns
 from harmonylite.db.mirror.state import get_state, history_of, set_state
+from harmonylite.db.mirror.stream_shapes import BROUGHT
 from harmonylite.db.sqlite.connection import reading, value
 from harmonylite.db.sqlite.untrusted_ddl import KINDS, Definition
 from harmonylite.db.sqlite.untrusted_ddl import decode as decode_definition
 from harmonylite.db.tracking.captured_schema import advance, captured_schema
 from harmonylite.errors import DefinitionError
-from harmonylite.schema.columns import added, names_in
+from harmonylite.model import ChangeSetId, Position
+from harmonylite.schema.columns import added
 from harmonylite.schema.section import (
     COLUMNS,
     PLAIN,
@@ -32,16 +34,12 @@ from harmonylite.schema.section import (
     SECTION,
     Known,
     SchemaChange,
-    changes,
     decode,
-    key_of,
 )
 from harmonylite.schema.sql import is_private, quote
-from harmonylite.schema.table_text import Moves
 from harmonylite.wire import KIND_SCHEMA, SECTIONS, decode_value, encode_value
 
-BROUGHT = "sections"
-"""The fact of database and mirror with the position up to which they have applied schema sections."""
+NO_CHANGE_SET = ChangeSetId("", "", 0)
 
 
 @dataclass(frozen=True)
@@ -49,7 +47,7 @@ class SchemaSection:
     """Changes to make here. ``node``: whose they are; ``at``: their place in the order, by shard.
 
     ``captured``: what counts as captured then, where it is here. ``base``: up to where their writer knew the order;
-    ``session``: the one in which it wrote them.
+    ``session``: the one in which it wrote them, in the change set ``id``.
     """
 
     changes: list[SchemaChange]
@@ -58,6 +56,7 @@ class SchemaSection:
     captured: list[Known] = field(default_factory=list)
     base: Mapping[int, int] = field(default_factory=dict)
     session: str = ""
+    id: ChangeSetId = NO_CHANGE_SET
 
 
 def sections_of(fragments: Iterable[Fragment]) -> list[SchemaSection]:
@@ -66,7 +65,9 @@ def sections_of(fragments: Iterable[Fragment]) -> list[SchemaSection]:
     found = []
     for first in {fragment.id: fragment for fragment in listed}.values():
         at = {fragment.shard: fragment.seq for fragment in listed if fragment.id == first.id}
-        found.append(SchemaSection(section_of(first), first.id.node, at, base=first.base, session=first.id.session))
+        found.append(
+            SchemaSection(section_of(first), first.id.node, at, base=first.base, session=first.id.session, id=first.id)
+        )
     return found
 
 
@@ -117,24 +118,15 @@ def number_of(change: SchemaChange) -> int:
     return number
 
 
-def of_mirror(connection: apsw.Connection, snapshot: Path, *, everything: bool) -> SchemaSection:
-    """Return what the schema of another mirror, the file ``snapshot``, has, without what is known to have gone here.
-
-    ``everything``: and what it changed since this database was last in step with the stream, if it read further.
-    """
+def of_mirror(connection: apsw.Connection, snapshot: Path) -> SchemaSection:
+    """Return what the schema of another mirror, the file ``snapshot``, has, without what is known to have gone here."""
     with reading(snapshot) as other:
         captured = captured_there(other) if is_remembered(other, "main") else []
-        if everything and captured and _is_joined(connection) and _read_further(connection, other):
-            return SchemaSection(_since(connection, other, captured), captured=captured)
-        return _additions(connection, captured)
+    return _additions(connection, captured)
 
 
-def _is_joined(connection: apsw.Connection) -> bool:
-    return bool(get_state(connection, "main", "joined"))
-
-
-def _read_further(connection: apsw.Connection, other: apsw.Connection) -> bool:
-    """Return whether a mirror, ``main`` of ``other``, has applied all schema sections that the database has."""
+def read_further(connection: apsw.Connection, other: apsw.Connection) -> bool:
+    """Return whether a mirror, ``main`` of ``other``, has been through all schema sections that the database has."""
     history, places = been_through(connection, "main")
     theirs, further = been_through(other, "main")
     return not places or (history == theirs and all(further.get(shard, -1) >= seq for shard, seq in places.items()))
@@ -147,12 +139,8 @@ def been_through(connection: apsw.Connection, schema: str) -> tuple[str, dict[in
     return history, dict(places)
 
 
-def count_captured(connection: apsw.Connection, captured: Iterable[Known], *, everything: bool) -> None:
-    """Count what another mirror's stream knows, ``captured``, and this database has; what is pending here stays so.
-
-    ``everything``: what differs here is a change to be sent, also where it is no addition.
-    """
-    everything = everything and _is_joined(connection)
+def count_captured(connection: apsw.Connection, captured: Iterable[Known]) -> None:
+    """Count what another mirror's stream knows, ``captured``, and this database has; what is pending here stays so."""
     listed = {known.key: known for known in captured_schema(connection)}
     found = []
     for theirs in captured:
@@ -162,7 +150,7 @@ def count_captured(connection: apsw.Connection, captured: Iterable[Known], *, ev
                 found.append(theirs)
         elif here is not None:
             was = listed.get(theirs.key)
-            new = was is None and here.kind == "table" and (everything or bool(added(theirs.sql, here.sql)))
+            new = was is None and here.kind == "table" and bool(added(theirs.sql, here.sql))
             pending = new or (was is not None and not was.same(here))
             number = was.number if was is not None else 0
             found.append(Known(here.kind, here.name, here.table, theirs.sql if pending else here.sql, number))
@@ -188,21 +176,19 @@ def remember(connection: apsw.Connection, section: SchemaSection) -> None:
             set_state(connection, schema, BROUGHT, blob)
 
 
-def _since(connection: apsw.Connection, other: apsw.Connection, captured: list[Known]) -> list[SchemaChange]:
-    """Return the changes from the schema that the stream knows of this database to the one that ``other`` knows."""
-    here = captured_schema(connection)
-    _, places = been_through(connection, "main")
-    shard = min(places, default=0)
-    later = {
-        known.number: name_since(other, known.name, shard, places.get(shard, -1)) for known in here if known.number
-    }
-    numbers = {key_of("table", name): number for number, name in later.items() if name is not None}
-    theirs = [replace(known, number=numbers.get(known.key, 0) if known.kind == "table" else 0) for known in captured]
+def known_up_to(connection: apsw.Connection, positions: Mapping[int, Position]) -> dict[int, int]:
+    """Return, by shard, up to where in the order a change set that is captured now knows the schema.
 
-    def moves(table: str, old: str, now: str) -> Moves:
-        return moves_of(other, table, names_in(old), names_in(now), schema="main")
+    Sections are merged before the rows of their batch, which may still wait.
+    """
+    history, places = been_through(connection, "main")
+    places = places if history == history_of(connection, "mirror") else {}
+    return {shard: max(position.seq, places.get(shard, 0)) for shard, position in positions.items()}
 
-    return changes(here, theirs, {known.key for known in theirs}, moves)
+
+def remember_all(connection: apsw.Connection, history: str, places: Mapping[int, int]) -> None:
+    """Write down that the database has been through all sections that another mirror has."""
+    set_state(connection, "main", BROUGHT, encode_value([history, [list(place) for place in places.items()]]))
 
 
 def _additions(connection: apsw.Connection, captured: list[Known]) -> SchemaSection:

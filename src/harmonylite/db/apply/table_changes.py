@@ -6,7 +6,7 @@ as the new definition has the columns for them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from re import compile as pattern
 
 import apsw
@@ -17,7 +17,7 @@ from harmonylite.db.sqlite.introspection import find_shape
 from harmonylite.db.sqlite.untrusted_ddl import Definition, make_one
 from harmonylite.db.tracking.triggers import OURS, triggers
 from harmonylite.errors import DefinitionError
-from harmonylite.schema.columns import ColumnText, added, columns_of, is_one
+from harmonylite.schema.columns import ColumnText, added, columns_of, is_one, names_in
 from harmonylite.schema.names import folded
 from harmonylite.schema.shape import FILLERS, TableShape, affinity_of
 from harmonylite.schema.sql import PRIVATE, is_private, quote
@@ -44,14 +44,37 @@ def rename_table(connection: apsw.Connection, old: str, new: str) -> None:
         connection.execute(f"ALTER TABLE main.{quote(old)} RENAME TO {quote(new)}")
 
 
+def names_of(connection: apsw.Connection, name: str) -> list[str]:
+    """Return the names of a table's columns."""
+    return names_in(definition_of(connection, name))
+
+
 def rename_columns(connection: apsw.Connection, table: str, moves: Moves) -> None:
-    """Rename the columns of a table that have another name now, if they exist here."""
+    """Rename the columns of a table that have another name now, where they are here and that name is free."""
+    here = set(columns_of(definition_of(connection, table)))
+    wanted = {old: new for old, new in moves.items() if new is not None and folded(old) in here}
+    moving = {folded(old) for old in wanted}
+    _rename_columns(
+        connection, table, {o: n for o, n in wanted.items() if folded(n) in moving or folded(n) not in here}
+    )
+
+
+def exchange_columns(connection: apsw.Connection, table: str, names: Mapping[str, str]) -> None:
+    """Give the columns of a table that stay, ``names``, their new names; one that goes has a name of ours then."""
+    gone = [name for name in columns_of(definition_of(connection, table)) if name not in names]
+    taken = {folded(new) for old, new in names.items() if old != folded(new)}
+    moves = {name: f"{ASIDE}_gone{n}" for n, name in enumerate(gone) if name in taken}
+    _rename_columns(connection, table, moves | {old: new for old, new in names.items() if old != folded(new)})
+
+
+def _rename_columns(connection: apsw.Connection, table: str, moves: Mapping[str, str]) -> None:
+    """Rename columns, which may exchange their names."""
     connection.execute("PRAGMA legacy_alter_table = OFF")
-    for old, new in moves.items():
-        here = columns_of(definition_of(connection, table))
-        if new is not None and folded(old) in here and folded(new) not in here:
-            sql = f"ALTER TABLE main.{quote(table)} RENAME COLUMN {quote(old)} TO {quote(new)}"
-            connection.execute(sql)
+    moving = {folded(old) for old in moves}
+    aside = {old: f"{ASIDE}_{n}" if folded(new) in moving else new for n, (old, new) in enumerate(moves.items())}
+    again = {name: moves[old] for old, name in aside.items() if name != moves[old]}
+    for old, new in (*aside.items(), *again.items()):
+        connection.execute(f"ALTER TABLE main.{quote(table)} RENAME COLUMN {quote(old)} TO {quote(new)}")
 
 
 def bring_table(connection: apsw.Connection, name: str, target: str) -> list[str]:

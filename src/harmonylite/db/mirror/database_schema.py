@@ -8,6 +8,7 @@ from __future__ import annotations
 import apsw
 
 from harmonylite.db.mirror.file_facts import HEADER, remember_file, remembered_facts
+from harmonylite.db.mirror.stream_schema import has_catalog, read_catalog
 from harmonylite.db.sqlite.connection import rows, transaction
 from harmonylite.db.sqlite.introspection import application_objects
 from harmonylite.db.sqlite.untrusted_ddl import Definition, decode
@@ -59,8 +60,14 @@ def sent_there(connection: apsw.Connection, schema: str = "mirror") -> dict[str,
     """Return the columns, by table, that the stream knows of a mirror's database; None: that is unknown."""
     if not is_remembered(connection, schema):
         return None
-    captured = captured_there(connection, schema)
-    return {folded(k.name): set(columns_of(k.sql)) for k in captured if k.kind == "table"}
+    stream = read_catalog(connection, schema) if has_catalog(connection, schema) else None
+    sent: dict[str, set[str]] = {}
+    for known in (k for k in captured_there(connection, schema) if k.kind == "table"):
+        # what a mirror that is behind its database remembers is more than its stream knows
+        there = known if stream is None else stream.get(known.key)
+        columns = set() if there is None else columns_of(there.sql).keys()
+        sent[folded(known.name)] = {name for name in columns_of(known.sql) if name in columns}
+    return sent
 
 
 def remembered_numbers(connection: apsw.Connection, schema: str = "main") -> dict[str, int]:

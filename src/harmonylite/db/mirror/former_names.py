@@ -5,7 +5,7 @@ Invariant: it changes only in the transaction that reshapes the mirror's tables.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import apsw
@@ -20,9 +20,7 @@ FORMER = quote(PRIVATE + "former")
 GONE = quote(PRIVATE + "gone")
 """The place in the order from which a name means no table, or another table than before."""
 TABLES = PRIVATE + "tables"
-"""In place of a table's name, if the name is a table's and not a column's; no application uses it, nor these:"""
-AGAIN = PRIVATE + "again"
-"""The new name of a column whose name another column has now, which the stream doesn't know yet."""
+"""In place of a table's name, if the name is a table's and not a column's; no application uses it, nor this:"""
 UNSURE = PRIVATE + "unsure"
 """The new name of a column that was either dropped or renamed: one migration did both."""
 
@@ -58,13 +56,11 @@ def columns_moved(
     pairs: Sequence[tuple[str, str]],
     *,
     noted: bool = False,
-    again: Collection[str] = (),
 ) -> None:
     """Record what happened to a table's columns, in the transaction that reshapes the mirror's table.
 
     ``pairs``: old and new names of columns that keep their values, as far as known; ``noted``: the writer said so. A
-    column was certainly renamed if only names differ, and certainly dropped if no column was added. ``again``: see
-    `come_again`.
+    column was certainly renamed if only names differ, and certainly dropped if no column was added.
     """
     new = dict(pairs)
     renamed = _only_names_changed(before, after)
@@ -79,25 +75,7 @@ def columns_moved(
                 new.get(name, None if noted else UNSURE) if sure else UNSURE if came else None,
             )
     here = [(after.name, column.name) for column in after.columns]
-    connection.executemany(f"DELETE FROM mirror.{FORMER} WHERE tbl = ? AND name = ? AND now IS NOT '{AGAIN}'", here)
-    for name in again:
-        connection.execute(f"INSERT OR REPLACE INTO mirror.{FORMER} VALUES (?, ?, ?)", (after.name, name, AGAIN))
-
-
-def come_again(
-    connection: apsw.Connection, before: TableShape, after: TableShape, sent: Collection[str]
-) -> tuple[set[str], set[str]]:
-    """Return the columns with a name by which the stream, ``sent``, knows another column of the table, and all columns
-    whose values the stream therefore doesn't know under their names: those are sent again.
-    """
-    known = columns_of(connection, after.name)
-    came = {name for name in set(after.names) - set(before.names) if name in known and folded(name) in sent}
-    return came, came | {now for name in came if (now := known[name]) is not None and now in after.names}
-
-
-def settled_again(connection: apsw.Connection, table: str) -> None:
-    """Record that the stream knows a table's columns by their present names."""
-    connection.execute(f"DELETE FROM mirror.{FORMER} WHERE tbl = ? AND now = ?", (table, AGAIN))
+    connection.executemany(f"DELETE FROM mirror.{FORMER} WHERE tbl = ? AND name = ? ", here)
 
 
 def table_moved(connection: apsw.Connection, old: str, new: str) -> None:
@@ -142,11 +120,9 @@ def moves_of(
     taken = {folded(name) for name in old}
     found: dict[str, str | None] = {}
     for name in old:
-        if known.get(folded(name)) == AGAIN:
-            found[name] = None
-        elif folded(name) not in here:
+        if folded(name) not in here:
             now = known.get(folded(name))
-            fits = now is not None and now not in (UNSURE, AGAIN) and folded(now) in here and folded(now) not in taken
+            fits = now is not None and now != UNSURE and folded(now) in here and folded(now) not in taken
             found[name] = here[folded(now)] if fits and now is not None else None
     return found
 
@@ -185,12 +161,12 @@ def gone_columns(connection: apsw.Connection, table: str) -> set[str]:
 def renamed_columns(connection: apsw.Connection, table: str) -> dict[str, str]:
     """Return the present names of a table's renamed columns, by their former ones."""
     found = columns_of(connection, table).items()
-    return {name: now for name, now in found if now is not None and now not in (UNSURE, AGAIN)}
+    return {name: now for name, now in found if now is not None and now != UNSURE}
 
 
 def former_columns(connection: apsw.Connection, table: str) -> list[str]:
     """Return the former names of a table's columns."""
-    return [name for name, now in columns_of(connection, table).items() if now != AGAIN]
+    return list(columns_of(connection, table))
 
 
 def take_for_gone(connection: apsw.Connection) -> list[tuple[str, str]]:

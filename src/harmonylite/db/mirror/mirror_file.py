@@ -11,11 +11,12 @@ from pathlib import Path
 
 import apsw
 
-from harmonylite.db.mirror import conflict_journal, former_names, skipped_messages
+from harmonylite.db.mirror import conflict_journal, former_names, skipped_messages, stream_schema
 from harmonylite.db.mirror.state import STATE, get_names, get_state, set_names, set_state
 from harmonylite.db.sqlite.connection import attach, mapped, open_file, reading, rows, transaction, tune, value
 from harmonylite.db.sqlite.file_access import follow, make_private
 from harmonylite.db.sqlite.introspection import TableRules
+from harmonylite.db.tracking import column_ids
 from harmonylite.db.tracking.triggers import HELD
 from harmonylite.errors import DatabaseDamagedError, DatabaseError, MirrorDamagedError
 from harmonylite.model import Position
@@ -113,6 +114,8 @@ def prepare(connection: apsw.Connection, schema: str = "mirror") -> None:
     execute(f"CREATE TABLE IF NOT EXISTS {schema}.{TABLES}(name TEXT PRIMARY KEY, id INTEGER) WITHOUT ROWID")
     _prepare_own_facts(connection, schema)
     former_names.prepare(connection, schema)
+    stream_schema.prepare(connection, schema)
+    column_ids.prepare(connection, schema)
     skipped_messages.prepare(connection, schema)
     for sql in conflict_journal.TABLES:
         execute(sql.replace("mirror.", f"{schema}.", 1))
@@ -211,9 +214,35 @@ def settled(connection: apsw.Connection) -> int:
 def forget_node(connection: apsw.Connection) -> None:
     """Remove node-private facts from a copy of a mirror, the connection's main file."""
     prepare(connection, "main")
+    _under_stream_names(connection)
     connection.execute(f"UPDATE main.{TABLES} SET id = NULL")
+    connection.execute(f"UPDATE main.{column_ids.COLUMNS} SET number = 0")
     connection.execute(f"UPDATE main.{POSITION} SET {', '.join(f'{name} = NULL' for name in OWN_FACTS)}")
     set_state(connection, "main", PAIR, None)
+
+
+def _under_stream_names(connection: apsw.Connection) -> None:
+    """Give the tables of a copy the names that the stream has for them; what its node is still to send is not in it."""
+    columns, known = column_ids.COLUMNS, stream_schema.read_catalog(connection, "main")
+    names = {table.id: table.name for table in known.values() if table.id}
+    listed = rows(connection, f"SELECT tbl, id FROM main.{columns} WHERE name = ''")
+    moves = {table: names.get(id_, "") for table, id_ in listed if names.get(id_) != table}
+    connection.execute("PRAGMA legacy_alter_table = ON")
+    for place, (table, name) in enumerate(moves.items()):
+        if name:
+            connection.execute(f"ALTER TABLE main.{quote(table)} RENAME TO {quote(f'{PRIVATE}aside{place}')}")
+        else:
+            connection.execute(f"DROP TABLE IF EXISTS main.{quote(table)}")
+            connection.execute(f"DELETE FROM main.{columns} WHERE tbl = ?", (table,))
+            connection.execute(f"DELETE FROM main.{TABLES} WHERE name = ?", (table,))
+    for place, (table, name) in enumerate(moves.items()):
+        for kept, column in ((columns, "tbl"), (TABLES, "name")) if name else ():
+            connection.execute(f"UPDATE main.{kept} SET {column} = ? WHERE {column} = ?", (f"\0{place}", table))
+    for place, name in enumerate(moves.values()):
+        if name:
+            connection.execute(f"ALTER TABLE main.{quote(f'{PRIVATE}aside{place}')} RENAME TO {quote(name)}")
+        for kept, column in ((columns, "tbl"), (TABLES, "name")) if name else ():
+            connection.execute(f"UPDATE main.{kept} SET {column} = ? WHERE {column} = ?", (name, f"\0{place}"))
 
 
 def merged_positions(connection: apsw.Connection, mirror: str = "mirror") -> dict[int, Position]:

@@ -19,17 +19,19 @@ import apsw
 
 from harmonylite.changes.reassembler import Fragment
 from harmonylite.changes.rekeying import rekeyed, renumbered
-from harmonylite.db.mirror.former_names import AGAIN, FORMER, GONE, TABLES, UNSURE, columns_of
+from harmonylite.db.mirror.former_names import FORMER, GONE, TABLES, UNSURE, columns_of
 from harmonylite.db.mirror.state import history_of
+from harmonylite.db.mirror.stream_names import without
 from harmonylite.db.sqlite.connection import rows, value
 from harmonylite.db.sqlite.introspection import TableRules, read_inventory
 from harmonylite.db.sqlite.lossless import insert_rows
+from harmonylite.db.tracking.installed import Meanings
 from harmonylite.db.tracking.tracked_table import TrackedTable
 from harmonylite.db.tracking.waiting_schema import made_again
 from harmonylite.model import ChangeSetId
 from harmonylite.schema.names import find, folded
 from harmonylite.schema.sql import quote
-from harmonylite.wire import TableBlock, Updates
+from harmonylite.wire import TableBlock
 
 log = logging.getLogger(__name__)
 
@@ -43,12 +45,14 @@ class Named:
     ``moved``: the numbers that the current fold gave rows of a change set, see `harmonylite.changes.rekeying`.
     ``made_again``: names of tables of which this database has the older one, whose drop waits. They are read before the
     fold's transaction, which could not write any more if the application commits after its first read of the database.
-    ``numbers``: the log's number of each table, by the stream's name in lower case.
+    ``numbers``: the log's number of each table, by the stream's name in lower case. ``names``: what the stream's names
+    mean, where identities are kept.
     """
 
     connection: apsw.Connection
     tables: Mapping[str, TrackedTable]
     numbers: Mapping[str, int]
+    names: Meanings | None = None
     placeless: list[str] = field(default_factory=list)
     moved: dict[ChangeSetId, dict[str, dict[int, int]]] = field(default_factory=dict)
     made_again: set[str] = field(init=False)
@@ -70,6 +74,8 @@ class Named:
         """Return a part under its table's present name; None if the table was dropped after the part was written, or
         before it arrived.
         """
+        if self.names is not None:
+            return self.names.meant(fragment, part)
         if not self.anything_gone or not fragment.base:
             return self._carrying(part, part.table)
         name, seq = part.table, fragment.base.get(fragment.shard, 0)
@@ -125,11 +131,6 @@ class Named:
         """Return whether any name means another table than before."""
         return value(self.connection, f"SELECT 1 FROM mirror.{GONE} LIMIT 1") is not None
 
-    @cached_property
-    def anything_again(self) -> bool:
-        """Whether any column has a name by which the stream knows another one."""
-        return value(self.connection, f"SELECT 1 FROM mirror.{FORMER} WHERE now = ? LIMIT 1", (AGAIN,)) is not None
-
     def is_gone(self, name: str) -> bool:
         """Return whether only the mirror has the table that a change set calls ``name``."""
         table = self.get(name)
@@ -178,6 +179,8 @@ class Named:
         return self._former(table.shape.name).get(column) == UNSURE
 
     def _former(self, table: str) -> dict[str, str | None]:
+        if self.names is not None:
+            return {}
         if table not in self._columns:
             self._columns[table] = columns_of(self.connection, table)
         return self._columns[table]
@@ -221,15 +224,10 @@ class Named:
     def _under_names_of_today(self, table: TrackedTable, part: TableBlock) -> TableBlock:
         shape = table.shape
         known = part.table == shape.name and all(column in shape.names for column in part.columns)
-        if known and not self.anything_again:
+        if known:
             return part
         here = {folded(name): name for name in shape.names}
         now: dict[str, str | None] = {name: at for name, at in self._former(shape.name).items() if at != UNSURE}
-        for again in [
-            name for name, at in now.items() if at == AGAIN
-        ]:  # the stream means the former column of that name
-            now[again] = None
-            here.pop(folded(again), None)
         names = [here.get(folded(column), now.get(column, column)) for column in part.columns]
         # A writer that also has a column of the new name means that one.
         kept = [i for i, n in enumerate(names) if n is not None and (n == part.columns[i] or n not in part.columns)]
@@ -242,7 +240,7 @@ class Named:
         def cut(images: Sequence[Sequence[object]]) -> list[list[object]]:
             return [[image[i] for i in kept] for image in images]
 
-        updates = [_without(group, kept, cut(group.rows)) for group in part.updates]
+        updates = [without(group, kept, cut(group.rows)) for group in part.updates]
         return TableBlock(shape.name, columns, part.keys, cut(part.deletes), cut(part.inserts), updates)
 
 
@@ -272,10 +270,3 @@ class Own:
 def replace_name(part: TableBlock, name: str) -> TableBlock:
     """Return a part under another name of its table."""
     return TableBlock(name, part.columns, part.keys, part.deletes, part.inserts, part.updates)
-
-
-def _without(group: Updates, kept: Sequence[int], images: list[list[object]]) -> Updates:
-    """Return updates with only the columns ``kept``, of which ``images`` consist; none may be left."""
-    left = [n for n, i in enumerate(group.changed) if i in kept]
-    old = [[row[n] for n in left] for row in group.old]
-    return Updates([kept.index(group.changed[n]) for n in left], images, old)

@@ -13,8 +13,10 @@ import apsw
 from harmonylite.db.mirror import former_names, mirror_file
 from harmonylite.db.mirror.compare import unsent_keys
 from harmonylite.db.mirror.state import get_state, set_state
+from harmonylite.db.mirror.table_shapes import drop_gone
 from harmonylite.db.sqlite.connection import value
 from harmonylite.db.sqlite.introspection import find_shape
+from harmonylite.db.tracking import column_ids
 from harmonylite.db.tracking.installed import STALE
 from harmonylite.db.tracking.tracked_table import TrackedTable
 from harmonylite.db.tracking.triggers import trigger_tables
@@ -106,6 +108,26 @@ def any_pending(connection: apsw.Connection, name: str) -> bool:
     return value(connection, f"SELECT 1 FROM ({unsent_keys(TrackedTable(connection, 0, shape))}) LIMIT 1") is not None
 
 
+def take_from_mirror(connection: apsw.Connection, id_: str) -> None:
+    """Drop the mirror's table of an identity that the stream has no more; the transaction writes the mirror."""
+    for name in column_ids.mirrors_of(connection, id_):
+        drop_gone(connection, name)
+
+
+def empty_in_mirror(connection: apsw.Connection, name: str) -> None:
+    """Take the rows of a table out of the mirror: all that is in the database's is to be sent."""
+    there = "SELECT name FROM mirror.sqlite_schema WHERE type = 'table' AND lower(name) = lower(?)"
+    if (found := value(connection, there, (name,))) is not None:
+        connection.execute(f"DELETE FROM mirror.{quote(found)}")
+    compare_later(connection, number_of(connection, name))
+
+
+def compare_later(connection: apsw.Connection, number: int) -> None:
+    """Have a table compared whole once database and mirror are at one position."""
+    stale = set(str(get_state(connection, "main", STALE) or "").split()) | {str(number)}
+    set_state(connection, "main", STALE, " ".join(sorted(stale - {"0"})))
+
+
 def drop_from_mirror(connection: apsw.Connection, name: str, at: Mapping[int, int], node: str) -> None:
     """Delete a table's rows from the mirror: it was dropped at ``at`` in the order.
 
@@ -121,10 +143,7 @@ def drop_from_mirror(connection: apsw.Connection, name: str, at: Mapping[int, in
         connection.execute(f"DROP TABLE mirror.{quote(there)}")
         mirror_file.set_table_id(connection, there, mirror_file.DROPPED)
     elif there is not None:
-        connection.execute(f"DELETE FROM mirror.{quote(there)}")
-        number = number_of(connection, str(here))
-        stale = set(str(get_state(connection, "main", STALE) or "").split()) | {str(number)}
-        set_state(connection, "main", STALE, " ".join(sorted(stale - {"0"})))
+        empty_in_mirror(connection, str(here))
     former_names.name_gone(connection, name, at, node, None)
 
 

@@ -20,10 +20,14 @@ from harmonylite.db.mirror.mirror_file import (
 )
 from harmonylite.db.mirror.pouring import known_pairs, pour
 from harmonylite.db.mirror.state import get_names, set_names
+from harmonylite.db.mirror.stream_shapes import StreamShapes, index_name
 from harmonylite.db.sqlite.connection import rows, value
 from harmonylite.db.sqlite.introspection import read_inventory
-from harmonylite.db.tracking.captured_schema import sent_columns
+from harmonylite.db.tracking import column_ids
+from harmonylite.db.tracking.column_ids import Columns
 from harmonylite.db.tracking.column_renames import checked, found_by_values
+from harmonylite.schema.columns import columns_of
+from harmonylite.schema.names import folded
 from harmonylite.schema.shape import TableShape
 from harmonylite.schema.sql import PRIVATE, quote
 from harmonylite.schema.table_text import Moves
@@ -48,62 +52,80 @@ def conforming(connection: apsw.Connection, shapes: Iterable[TableShape]) -> set
 
 
 def conform(
-    connection: apsw.Connection, shape: TableShape, noted: Moves | None = None, *, by_values: bool = False
+    connection: apsw.Connection,
+    shape: TableShape,
+    noted: Moves | None = None,
+    *,
+    columns: Columns | None = None,
+    stream: StreamShapes | None = None,
 ) -> bool:
     """Give the mirror's table the shape of the database's; True if it is a new, empty table.
 
     Values keep their column's name. Renames are ``noted``; otherwise a column whose name alone changed is recognized
-    by its place, unless the rows contradict, and with ``by_values`` at any place. The caller holds a transaction.
+    by its place, unless the rows contradict. ``columns``: which columns of the stream's the database's are, where that
+    is known; ``stream``: the stream's schema. The caller holds a transaction.
     """
-    execute, named = connection.execute, quote(shape.name)
+    execute = connection.execute
+    there = column_ids.read(connection, "mirror", shape.name)
+    indexes, mirror_sql = list(shape.indexes), shape.mirror_sql
+    if columns is not None:
+        column_ids.write(connection, "mirror", shape.name, columns)
+        stream = StreamShapes.read(connection) if stream is None else stream
+        indexes, mirror_sql = stream.indexes_of(connection, shape), stream.definition_of(shape, columns)
     old_sql = value(connection, "SELECT sql FROM mirror.sqlite_schema WHERE type = 'table' AND name = ?", (shape.name,))
-    listed = "SELECT name, sql FROM mirror.sqlite_schema WHERE type = 'index' AND tbl_name = ? AND sql IS NOT NULL"
-    indexes: dict[str, str] = dict(rows(connection, listed, (shape.name,)))
-    if old_sql == shape.mirror_sql and set(indexes.values()) == set(shape.indexes):
+    made = {
+        r[0]
+        for r in rows(
+            connection,
+            "SELECT sql FROM mirror.sqlite_schema WHERE type = 'index' AND tbl_name = ? AND sql IS NOT NULL",
+            (shape.name,),
+        )
+    }
+    if old_sql == mirror_sql and made == set(indexes) and _same_columns(there, columns):
         return False
     if old_sql is None:
-        _create(connection, shape)
-        return True
-    execute("PRAGMA legacy_alter_table = ON")
-    aside = quote(PRIVATE + "aside")
-    before = read_inventory(connection, EVERY_TABLE, "mirror").tables.get(shape.name)
-    for index in indexes:
-        execute(f"DROP INDEX mirror.{quote(index)}")
-    execute(f"ALTER TABLE mirror.{named} RENAME TO {aside}")
-    _create(connection, shape)
-    if before is not None:
-        _keep_values(connection, before, shape, f"mirror.{aside}", noted, by_values=by_values)
-    execute(f"DROP TABLE mirror.{aside}")
-    return False
+        execute(_into_mirror(mirror_sql, "CREATE TABLE "))
+    else:
+        execute("PRAGMA legacy_alter_table = ON")
+        aside = quote(PRIVATE + "aside")
+        before = read_inventory(connection, EVERY_TABLE, "mirror").tables.get(shape.name)
+        for (index,) in rows(
+            connection,
+            "SELECT name FROM mirror.sqlite_schema WHERE type = 'index' AND tbl_name = ? AND sql IS NOT NULL",
+            (shape.name,),
+        ):
+            execute(f"DROP INDEX mirror.{quote(index)}")
+        execute(f"ALTER TABLE mirror.{quote(shape.name)} RENAME TO {aside}")
+        execute(_into_mirror(mirror_sql, "CREATE TABLE "))
+        for sql in indexes:
+            _make_index(connection, sql)
+        if before is not None:
+            if columns is not None and there:
+                pairs: Sequence[tuple[str, str]] = column_ids.pairs(before, there, shape, columns)
+            else:
+                pairs = _pairs(connection, before, shape, f"mirror.{aside}", noted)
+            former_names.columns_moved(connection, before, shape, pairs, noted=noted is not None or columns is not None)
+            pour(connection, shape, pairs, f"mirror.{aside}")
+            if _may_differ(before, shape, pairs) or (
+                columns is not None and indexes and _lost(connection, shape, aside)
+            ):
+                set_unlike(connection, {*unlike(connection), shape.name})
+        execute(f"DROP TABLE mirror.{aside}")
+        return False
+    for sql in indexes:
+        _make_index(connection, sql)
+    return True
 
 
-def _create(connection: apsw.Connection, shape: TableShape) -> None:
-    """Create a table of the mirror, with its indexes."""
-    connection.execute(_into_mirror(shape.mirror_sql, "CREATE TABLE "))
-    for sql in shape.indexes:
-        connection.execute(_into_mirror(sql, "CREATE UNIQUE INDEX "))
+def _make_index(connection: apsw.Connection, sql: str) -> None:
+    connection.execute(f"DROP INDEX IF EXISTS mirror.{quote(index_name(sql))}")  # another table's, which has it no more
+    connection.execute(_into_mirror(sql, "CREATE UNIQUE INDEX "))
 
 
-def _keep_values(
-    connection: apsw.Connection,
-    before: TableShape,
-    after: TableShape,
-    aside: str,
-    noted: Moves | None,
-    *,
-    by_values: bool,
-) -> None:
-    """Copy the rows of ``aside``, the table in its former shape ``before``, and record what happened to its columns."""
-    pairs = _pairs(connection, before, after, aside, noted, by_values=by_values)
-    again: set[str] = set()
-    if by_values and noted is None:
-        again, unclear = former_names.come_again(connection, before, after, sent_columns(connection, after.name))
-        pairs = [(old, new) for old, new in pairs if new not in unclear]
-    known = noted is not None or by_values
-    former_names.columns_moved(connection, before, after, pairs, noted=known, again=again)
-    pour(connection, after, pairs, aside)
-    if _may_differ(before, after, pairs):
-        set_unlike(connection, {*unlike(connection), after.name})
+def _lost(connection: apsw.Connection, shape: TableShape, aside: str) -> bool:
+    """Return whether a unique index had no room for some of the rows."""
+    there = f"(SELECT count(*) FROM mirror.{quote(shape.name)}) < (SELECT count(*) FROM mirror.{aside})"
+    return bool(value(connection, f"SELECT {there}"))
 
 
 def _may_differ(before: TableShape, after: TableShape, pairs: Sequence[tuple[str, str]]) -> bool:
@@ -124,24 +146,49 @@ def set_unlike(connection: apsw.Connection, names: Collection[str]) -> None:
     set_names(connection, "mirror", UNLIKE, names)
 
 
+def _same_columns(there: Columns, here: Columns | None) -> bool:
+    """Return whether the mirror's columns of these names are the database's."""
+    if here is None or not there:
+        return True
+    return all(name in there and there[name].is_same(column) for name, column in here.items())
+
+
 def _pairs(
-    connection: apsw.Connection,
-    before: TableShape,
-    shape: TableShape,
-    aside: str,
-    noted: Moves | None,
-    *,
-    by_values: bool,
+    connection: apsw.Connection, before: TableShape, shape: TableShape, aside: str, noted: Moves | None
 ) -> Sequence[tuple[str, str]]:
     """Return old and new names of the columns that keep their values; ``aside``: the table with the old columns."""
     if noted is not None:
         return known_pairs(before, shape, noted)
     number = table_ids(connection).get(shape.name)
-    guessed = carried(before, shape, anywhere=by_values)
+    guessed = carried(before, shape)
     if number == DROPPED:
         return [(old, new) for old, new in guessed if old == new]
-    pairs = checked(connection, shape, guessed, aside, number)
-    return [*pairs, *(found_by_values(connection, before, shape, pairs, aside, number) if by_values else ())]
+    return checked(connection, shape, guessed, aside, number)
+
+
+def guess(connection: apsw.Connection, shape: TableShape, number: int | None, there: Columns, here: Columns) -> Columns:
+    """Return which columns of a table of the database are which, ``here``: what was known of them by their names.
+
+    A column whose name alone changed is known by its place, unless the rows say otherwise, and by its values.
+    """
+    names = list(columns_of(shape.sql))  # generated ones, too
+    found = {name: here[name] for name in names if name in here}
+    went, came = [n for n in here if n not in names], [n for n in names if n not in here]
+    before = read_inventory(connection, EVERY_TABLE, "mirror").tables.get(shape.name) if went and came else None
+    if before is not None:
+        table = f"mirror.{quote(shape.name)}"
+        guessed = checked(connection, shape, carried(before, shape, anywhere=True), table, number)
+        guessed = [*guessed, *found_by_values(connection, before, shape, guessed, table, number)]
+        for old, new in guessed:
+            source = there.get(folded(old))
+            same = [n for n in went if source is not None and here[n].is_same(source)]
+            if folded(new) in came and same:
+                found[folded(new)] = here[same[0]]
+    first = column_ids.next_number(connection)
+    for place, name in enumerate(names):
+        if name not in found or not found[name].number:  # in a mirror of another node they have none
+            found[name] = column_ids.ColumnId(first + place, found[name].id if name in found else "")
+    return found
 
 
 def carried(before: TableShape, after: TableShape, *, anywhere: bool = False) -> list[tuple[str, str]]:
@@ -177,8 +224,20 @@ def drop_if_empty(connection: apsw.Connection, name: str) -> bool:
         if value(connection, f"SELECT 1 FROM mirror.{quote(name)} LIMIT 1") is not None:
             return False
         connection.execute(f"DROP TABLE mirror.{quote(name)}")
-    connection.execute(f"DELETE FROM mirror.{TABLES} WHERE name = ?", (name,))
+    forget_table(connection, name)
     return True
+
+
+def forget_table(connection: apsw.Connection, name: str) -> None:
+    """Forget a table that the mirror has no more."""
+    connection.execute(f"DELETE FROM mirror.{TABLES} WHERE name = ?", (name,))
+    column_ids.forget(connection, name)
+
+
+def drop_gone(connection: apsw.Connection, name: str) -> None:
+    """Drop a table of the mirror whose name another one gets: the application dropped it, and is still to say so."""
+    connection.execute(f"DROP TABLE IF EXISTS mirror.{quote(name)}")
+    forget_table(connection, name)
 
 
 def rename_all(connection: apsw.Connection, names: Mapping[str, str]) -> None:
@@ -205,6 +264,7 @@ def _rename(connection: apsw.Connection, old: str, new: str, there: set[str]) ->
         return
     connection.execute(f"ALTER TABLE mirror.{quote(old)} RENAME TO {quote(new)}")
     former_names.columns_follow(connection, old, new)
+    column_ids.renamed(connection, old, new)
     there.discard(old)
     there.add(new)
 

@@ -6,14 +6,16 @@ database's schema or the capture triggers anyway.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import apsw
 
 from harmonylite.db.sqlite.connection import rows, value
 from harmonylite.db.sqlite.introspection import TableRules, application_objects
+from harmonylite.db.tracking.column_ids import Columns
 from harmonylite.schema import section
-from harmonylite.schema.columns import names_in
+from harmonylite.schema.catalog import difference
 from harmonylite.schema.names import folded
 from harmonylite.schema.section import (
     PRAGMA,
@@ -24,10 +26,10 @@ from harmonylite.schema.section import (
     brought_along,
     changes,
     key_of,
-    settled,
 )
 from harmonylite.schema.sql import PRIVATE, quote
 from harmonylite.schema.table_text import Moves
+from harmonylite.wire import decode_value, encode_value
 
 CAPTURED = quote(PRIVATE + "schema")
 
@@ -51,8 +53,11 @@ def _numbers(connection: apsw.Connection, names: Iterable[str]) -> list[Known]:
 
 def captured_schema(connection: apsw.Connection, kind: str = "") -> list[Known]:
     """Return the captured schema, of one ``kind`` or of all."""
-    listed = f"SELECT type, name, tbl, sql, id FROM main.{CAPTURED} WHERE type = ?1 OR ?1 = ''"
-    return [Known(*row) for row in rows(connection, listed, (kind,))]
+    listed = f"SELECT type, name, tbl, sql, id, twin, columns FROM main.{CAPTURED} WHERE type = ?1 OR ?1 = ''"
+    return [
+        Known(type_, name, table, sql, number, twin or "", unpacked(columns))
+        for type_, name, table, sql, number, twin, columns in rows(connection, listed, (kind,))
+    ]
 
 
 def numbers_of(captured: Iterable[Known]) -> dict[str, int]:
@@ -60,24 +65,32 @@ def numbers_of(captured: Iterable[Known]) -> dict[str, int]:
     return {folded(known.name): known.number for known in captured if known.kind == "table" and known.number}
 
 
-def sent_columns(connection: apsw.Connection, table: str) -> set[str]:
-    """Return the columns, in lower case, of the table that the stream knows as ``table``."""
-    if value(connection, "SELECT 1 FROM main.sqlite_schema WHERE name = ?", (PRIVATE + "schema",)) is None:
-        return set()
-    found = [known for known in captured_schema(connection, "table") if folded(known.name) == folded(table)]
-    return {folded(name) for known in found for name in names_in(known.sql)}
+def has_captured(connection: apsw.Connection) -> bool:
+    """Return whether the database records the captured schema as this version does."""
+    sql = "SELECT 1 FROM pragma_table_info(?, 'main') WHERE name = 'columns'"
+    return value(connection, sql, (PRIVATE + "schema",)) is not None
 
 
 def make_table(connection: apsw.Connection) -> bool:
     """Create the table of the captured schema if it is missing; return whether it was."""
     made = value(connection, "SELECT 1 FROM main.sqlite_schema WHERE name = ?", (PRIVATE + "schema",)) is None
     if made:
-        connection.execute(f"CREATE TABLE main.{CAPTURED}(type, name, tbl, sql, id)")
+        connection.execute(f"CREATE TABLE main.{CAPTURED}(type, name, tbl, sql, id, twin TEXT, columns BLOB)")
+    elif not value(connection, "SELECT 1 FROM pragma_table_info(?, 'main') WHERE name = 'twin'", (PRIVATE + "schema",)):
+        connection.execute(f"ALTER TABLE main.{CAPTURED} ADD COLUMN twin TEXT")
+        connection.execute(f"ALTER TABLE main.{CAPTURED} ADD COLUMN columns BLOB")
     return made
 
 
-MovesOf = Callable[[str, str, str], Moves]
-"""Returns what happened to the columns of a table, given its name, its old and its new definition."""
+def packed(columns: Iterable[tuple[str, str]]) -> bytes | None:
+    """Return names and identities of columns as they are kept."""
+    listed = [list(pair) for pair in columns]
+    return encode_value(listed) if listed else None
+
+
+def unpacked(blob: bytes | None) -> tuple[tuple[str, str], ...]:
+    """Return what `packed` packed."""
+    return () if blob is None else tuple((name, id_) for name, id_ in decode_value(blob))
 
 
 def settle(
@@ -85,27 +98,55 @@ def settle(
     rules: TableRules,
     numbers: Mapping[str, int],
     begin: Sequence[Known],
-    moves: MovesOf | None,
 ) -> list[SchemaChange]:
-    """Return the changes of the schema to be sent; definitions of the same meaning count as captured. The transaction
-    writes the database.
+    """Return what is to be sent of the schema, additions alone; what means the same as before counts as captured. The
+    transaction writes the database.
 
-    ``moves`` None: only additions are sent. ``begin``: becomes the captured schema first, so that only additions to it
-    are sent; if nothing is captured, the present schema is.
+    ``begin``: what is to count as captured instead of what does: only what
+    this file has over that is sent; where nothing counts as captured, it is the schema as it is now.
     """
     now = read_schema(connection, rules, numbers)
     before = captured_schema(connection)
     captured = [*begin] or [known for known in before if known.kind == PRAGMA or rules.wanted(known.table)] or now
     there = {known.key for known in captured}
     captured += [known for known in now if known.kind == PRAGMA and known.key not in there]
-    if begin or moves is None:
-        found, kept = brought_along(captured, now)
-    else:
-        found = changes(captured, now, _all_keys(connection), moves)
-        kept = settled(captured, now, found)
+    found, kept = brought_along(captured, now)
     if set(kept) != set(before):
         write(connection, kept)
     return found
+
+
+def settle_all(
+    connection: apsw.Connection, rules: TableRules, numbers: Mapping[str, int], columns: Mapping[int, Columns]
+) -> list[SchemaChange]:
+    """Return all that is to be sent of the schema; the transaction writes the database.
+
+    ``columns``: those of tables, by their number in the log, with the identities that the stream knows. Where
+    nothing counts as captured, the schema as it is now does.
+    """
+    now = [with_columns(known, columns.get(known.number, {})) for known in read_schema(connection, rules, numbers)]
+    captured = [known for known in captured_schema(connection) if known.kind == PRAGMA or rules.wanted(known.table)]
+    there = {known.key for known in captured}
+    missing = [known for known in now if not captured or (known.kind == PRAGMA and known.key not in there)]
+    if missing:
+        captured += missing
+        write(connection, captured)
+    before = {known.id: known for known in captured if known.id}
+    after = {known.number: known for known in now if known.number}
+
+    def moves(name: str, _old: str, _new: str) -> Moves:
+        mine = next(known for known in now if known.kind == "table" and known.name == name)
+        was = next((k for k in before.values() if k.number == mine.number), None) if mine.number in after else None
+        return {} if was is None else difference(was, mine)
+
+    return changes(captured, now, _all_keys(connection), moves)
+
+
+def with_columns(known: Known, columns: Columns) -> Known:
+    """Return a table with the identities of its columns that the stream knows."""
+    if known.kind != "table":
+        return known
+    return replace(known, columns=tuple(sorted((name, c.id) for name, c in columns.items() if c.id)))
 
 
 def _all_keys(connection: apsw.Connection) -> set[Key]:
@@ -133,6 +174,6 @@ def write(connection: apsw.Connection, captured: Iterable[Known]) -> None:
     """Replace the captured schema by ``captured``; the transaction writes the database."""
     connection.execute(f"DELETE FROM main.{CAPTURED}")
     connection.executemany(
-        f"INSERT INTO main.{CAPTURED} VALUES (?, ?, ?, ?, ?)",
-        [(known.kind, known.name, known.table, known.sql, known.number) for known in captured],
+        f"INSERT INTO main.{CAPTURED} VALUES (?, ?, ?, ?, ?, ?, ?)",
+        [(k.kind, k.name, k.table, k.sql, k.number, k.id, packed(k.columns)) for k in captured],
     )

@@ -7,14 +7,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Protocol
 
 import apsw
 
+from harmonylite.changes.reassembler import Fragment
 from harmonylite.db.sqlite.connection import value
+from harmonylite.db.tracking.column_ids import Columns
 from harmonylite.db.tracking.tracked_table import TrackedTable
 from harmonylite.schema.section import Known, SchemaChange
+from harmonylite.wire import TableBlock
 
 STALE = "stale"
+
+
+class Meanings(Protocol):
+    """What names in change sets mean; see `harmonylite.db.mirror.stream_names`."""
+
+    def meant(self, fragment: Fragment, part: TableBlock) -> TableBlock | None:
+        """Return a part under the database's names."""
 
 
 @dataclass
@@ -29,6 +40,7 @@ class Installed:
     compared once both are at one. ``section``: changes of the schema that are still to be sent. ``numbers``: the log's
     number of each table, by the folded name that the stream knows; ``pragmas``: the numbers of the header that count as
     captured. Both are kept here so that a commit reads nothing that grows with the number of tables.
+    ``names``: what the stream's names mean here, ``columns``: those of tables, by id; where identities are kept.
     """
 
     tables: dict[str, TrackedTable] = field(default_factory=dict)
@@ -42,6 +54,8 @@ class Installed:
     section: list[SchemaChange] = field(default_factory=list)
     numbers: dict[str, int] = field(default_factory=dict)
     pragmas: list[Known] = field(default_factory=list)
+    names: Meanings | None = None
+    columns: dict[int, Columns] = field(default_factory=dict)
 
     @cached_property
     def blind(self) -> list[TrackedTable]:

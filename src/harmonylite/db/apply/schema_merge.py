@@ -1,0 +1,372 @@
+"""Merge the stream's schema into the database, three ways, where all changes of a schema travel.
+
+Base is what the stream's schema was when this object was last in step with it, theirs is what it is now, mine is the
+file. What is unchanged here becomes theirs. What the application changed stays: its own change set is ordered later.
+
+Invariant: after it, each object is in step with the stream, or pending, or waits, visibly; an object that waits keeps
+its base.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+import apsw
+
+from harmonylite.db.apply import table_changes
+from harmonylite.db.apply.schema_objects import create_object, find_object
+from harmonylite.db.apply.schema_section import number_of
+from harmonylite.db.mirror import table_moves
+from harmonylite.db.sqlite.connection import value
+from harmonylite.db.sqlite.introspection import TableRules, application_objects
+from harmonylite.db.sqlite.untrusted_ddl import Definition
+from harmonylite.db.tracking import column_ids
+from harmonylite.db.tracking.captured_schema import captured_schema, write
+from harmonylite.db.tracking.column_ids import ColumnId, Columns
+from harmonylite.db.tracking.triggers import trigger_tables
+from harmonylite.errors import DefinitionError
+from harmonylite.schema.catalog import Catalog, difference
+from harmonylite.schema.merging import Declared, distinct, merge
+from harmonylite.schema.names import folded
+from harmonylite.schema.section import PRAGMA, Key, Known, SchemaChange
+from harmonylite.schema.sql import quote
+from harmonylite.schema.table_text import called, same_table
+
+NOT_HERE = "this node writes no rows and no schema of others"
+BUILDS_ON = "what it builds on waits"
+ROWS_LOST = "rows of the table were written here and are not sent; `harmonylite schema accept` drops them"
+REFUSED = (apsw.SQLError, apsw.ConstraintError, apsw.MismatchError, apsw.TooBigError, DefinitionError)
+
+
+@dataclass
+class _Table:
+    """One table of the stream's. ``here``: its name in the database, "" where it is not."""
+
+    base: Known | None
+    theirs: Known
+    here: str
+    number: int
+
+
+@dataclass
+class SchemaMerge:
+    """One merge, in the caller's transaction. ``made``: what is new here; ``waits``: what is not, and why.
+
+    ``forced``: drop tables also where rows of theirs were never sent; ``writes`` False: nothing is done here.
+    """
+
+    connection: apsw.Connection
+    rules: TableRules
+    catalog: Catalog
+    forced: bool = False
+    writes: bool = True
+    made: list[str] = field(default_factory=list)
+    waits: list[tuple[SchemaChange, str]] = field(default_factory=list)
+    said: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.base = {known.key: known for known in captured_schema(self.connection)}
+        self.wanted = {k: known for k, known in self.catalog.items() if self._is_wanted(known)}
+
+    def run(self) -> None:
+        """Bring the database from its base to the stream's schema."""
+        listed = (Known(*row) for row in application_objects(self.connection))
+        self.file = {known.key: known for known in listed if self.rules.wanted(known.table)}
+        self.columns = column_ids.read_all(self.connection)
+        self._drop_objects()
+        tables = self._tables()
+        self._rename(tables)
+        for table in tables:
+            if table.here:
+                self._change(table)
+        for table in tables:
+            if not table.here:
+                self._create(table)
+        for key in [*self.base, *self.wanted]:
+            self._other(key)
+        write(self.connection, self.base.values())
+
+    def _is_wanted(self, known: Known) -> bool:
+        return known.kind == PRAGMA or self.rules.wanted(known.table)
+
+    def differs(self) -> bool:
+        """Return whether anything of the stream's schema is another than the database's base."""
+
+        def meaning(known: Mapping[Key, Known]) -> dict[Key, Known]:
+            return {key: replace(each, number=0) for key, each in known.items()}
+
+        return meaning(self.base) != meaning(self.wanted)
+
+    def _attempt(self, change: SchemaChange, work: Callable[[], object]) -> bool:
+        """Do ``work`` for a change, or let it wait; return whether it was done."""
+        if not self.writes:
+            self.waits.append((change, NOT_HERE))
+            return False
+        self.connection.execute("SAVEPOINT change")
+        try:
+            work()
+        except REFUSED as error:
+            self.connection.execute("ROLLBACK TO change")
+            self.connection.execute("RELEASE change")
+            self.waits.append((change, f"it could not be made here: {error}"))
+            return False
+        self.connection.execute("RELEASE change")
+        return True
+
+    # tables ------------------------------------------------------------------------------------------------------
+
+    def _drop_objects(self) -> None:
+        """Drop what the stream has no more: what comes may need its name."""
+        for key, base in list(self.base.items()):
+            if base.kind in ("table", PRAGMA) or key in self.wanted:
+                continue
+            here = self.file.get(key)
+            if here is None or not here.same(base):
+                del self.base[key]
+                continue
+            change = SchemaChange(base.kind, base.name, base.table, base.sql, None)
+            if self._attempt(change, partial(self._drop, base.kind, here.name)):
+                self.made.append(str(change))
+                del self.base[key]
+
+    def _drop(self, kind: str, name: str) -> None:
+        self.connection.execute(f"DROP {kind.upper()} IF EXISTS main.{quote(name)}")
+
+    def _tables(self) -> list[_Table]:
+        """Return the stream's tables with what is here of them, after dropping those that it has no more."""
+        numbers = trigger_tables(self.connection)
+        theirs = {known.id: known for known in self.wanted.values() if known.kind == "table"}
+        tied = {known.number for known in self.base.values() if known.number}
+        by_id = {known.id: known for known in self.base.values() if known.kind == "table"}
+        for key, base in [(k, b) for k, b in self.base.items() if b.kind == "table" and b.id not in theirs]:
+            called_here = self._here(base, numbers)
+            if not called_here:
+                table_moves.take_from_mirror(self.connection, base.id)
+            if not called_here or self._drop_table(base, called_here):
+                del self.base[key]
+        found = []
+        for id_, known in theirs.items():
+            was = by_id.get(id_)
+            if was is not None:
+                found.append(_Table(was, known, self._here(was, numbers), was.number))
+                continue
+            number = next((n for n, name in numbers.items() if folded(name) == folded(known.name)), 0)
+            here = self.file.get(known.key)
+            free = here is not None and here.kind == "table" and number not in tied
+            found.append(_Table(None, known, here.name if here is not None and free else "", number if free else 0))
+        return found
+
+    def _here(self, base: Known, numbers: Mapping[int, str]) -> str:
+        """Return what a table that is known is called here, "" where it is not."""
+        if base.number in numbers:
+            return numbers[base.number]
+        there = self.file.get(base.key)
+        named = {folded(name) for name in numbers.values()}
+        if there is None or there.kind != "table" or folded(there.name) in named:
+            return ""
+        return there.name
+
+    def _drop_table(self, base: Known, here: str) -> bool:
+        """Drop a table that the stream has no more; return whether nothing of that is left to do.
+
+        One that was changed here is a new one from now on, and sent.
+        """
+        change = SchemaChange("table", base.name, base.table, base.sql, None)
+        if not self._is_pristine(base, here):
+            self._untie(base, here)
+            return True
+        if not self.forced and table_moves.any_pending(self.connection, here):
+            self.waits.append((change, ROWS_LOST))
+            return False
+        if not self._attempt(change, lambda: self._drop("table", here)):
+            return False
+        table_moves.take_from_mirror(self.connection, base.id)
+        self.made.append(str(change))
+        return True
+
+    def _is_pristine(self, base: Known, here: str) -> bool:
+        mine = Declared(table_changes.definition_of(self.connection, here), self._ids(base.number))
+        if folded(here) != folded(base.name):
+            return False
+        return same_table(base.sql, mine.sql) and (not mine.ids or dict(base.columns) == dict(mine.ids))
+
+    def _ids(self, number: int) -> dict[str, str]:
+        return {name: column.id for name, column in self.columns.get(number, {}).items() if column.id}
+
+    def _untie(self, base: Known, here: str) -> None:
+        """Take a table for one that the stream does not know: all of its rows are to be sent."""
+        first = column_ids.next_number(self.connection)
+        names = self.columns.get(base.number, {})
+        self._keep(base.number, {name: ColumnId(first + n) for n, name in enumerate(names)})
+        table_moves.empty_in_mirror(self.connection, here)
+
+    def _keep(self, number: int, columns: Columns) -> None:
+        self.columns[number] = columns
+        if number:
+            column_ids.write(self.connection, "main", number, columns)
+
+    def _rename(self, tables: Sequence[_Table]) -> None:
+        """Give tables the stream's names, all at once; a name that the stream gave another one is that one's."""
+        present = {n: table for n, table in enumerate(tables) if table.here}
+        fixed = {n: folded(table.theirs.name) for n, table in present.items()}
+        pending = {
+            n: folded(table.here)
+            for n, table in present.items()
+            if table.base is not None and folded(table.here) not in (folded(table.base.name), fixed[n])
+        }
+        held = {folded(change.name) for change, _ in self.waits if change.kind == "table"}
+        known = {folded(table.here) for table in present.values()} | held
+        others = [
+            k
+            for k in self.file.values()
+            if k.kind == "table" and folded(k.name) not in known and find_object(self.connection, "table", k.name)
+        ]
+        coming = [folded(t.theirs.name) for t in tables if not t.here and t.base is None]
+        there = {len(tables) + n: name for n, name in enumerate(coming) if name not in held}
+        new = {2 * len(tables) + n: folded(k.name) for n, k in enumerate(others)}
+        names = distinct({**fixed, **there}, pending, new)
+        now = {table.here: (table.theirs.name if names[n] == fixed[n] else table.here) for n, table in present.items()}
+        now |= {k.name: names[n] if names[n] != folded(k.name) else k.name for (n, k) in zip(new, others, strict=True)}
+        moves = {old: to for old, to in now.items() if folded(old) != folded(to)}
+        if not moves:
+            return
+        change = SchemaChange("table", next(iter(moves.values())), "", None, "", next(iter(moves)))
+        if self._attempt(change, lambda: self._rename_all(moves)):
+            for table in present.values():
+                if table.here in moves:
+                    self.made.append(f"rename table {table.here} to {moves[table.here]}")
+                    table.here = moves[table.here]
+            return
+        self.waits.pop()
+        why = "tables exchange their names, and one of them can't be renamed here"
+        for table in present.values():
+            if table.here in moves:
+                self._wait(table, why)
+                table.here = ""
+                table.number = -1
+
+    def _rename_all(self, moves: Mapping[str, str]) -> None:
+        names = {folded(old) for old in moves}
+        aside = {
+            old: f"{table_changes.ASIDE}_{n}" if folded(to) in names else to
+            for n, (old, to) in enumerate(moves.items())
+        }
+        for old, name in aside.items():
+            table_changes.rename_table(self.connection, old, name)
+        for old, name in aside.items():
+            if name != moves[old]:
+                table_changes.rename_table(self.connection, name, moves[old])
+
+    def _wait(self, table: _Table, why: str) -> None:
+        self.waits.append((self._said(table), why))
+
+    @staticmethod
+    def _said(table: _Table) -> SchemaChange:
+        base, theirs = table.base, table.theirs
+        if base is None:
+            return SchemaChange("table", theirs.name, theirs.table, None, theirs.sql)
+        was = base.name if base.key != theirs.key else None
+        moves = tuple(sorted(difference(base, theirs).items()))
+        return SchemaChange("table", theirs.name, theirs.table, base.sql, theirs.sql, was, moves)
+
+    def _change(self, table: _Table) -> None:
+        base, theirs = table.base, table.theirs
+        if base is not None and replace(base, number=0) == replace(theirs, number=0):
+            return
+        change = self._said(table)
+        mine = Declared(table_changes.definition_of(self.connection, table.here), self._ids(table.number))
+        done = merge(base.declared if base is not None else None, theirs.declared, mine)
+        before = mine.sql
+        if self._attempt(change, lambda: self._bring(table.here, mine.sql, done.made.sql, done.names)):
+            if table_changes.definition_of(self.connection, table.here) != before and not change.was:
+                self.made.append(str(change))
+            self._in_step(table, base)
+            self._tie(table, done.made, done.names)
+
+    def _in_step(self, table: _Table, base: Known | None) -> None:
+        if base is not None:
+            self.base.pop(base.key, None) if self.base.get(base.key) == base else None
+        self.base[table.theirs.key] = replace(table.theirs, number=table.number)
+
+    def _bring(self, here: str, mine: str, target: str, names: Mapping[str, str]) -> None:
+        table_changes.exchange_columns(self.connection, here, names)
+        said = table_changes.bring_table(self.connection, here, called(target, here) if target != mine else target)
+        self.said |= {f"schema of {here}: {sentence[:40]}": sentence for sentence in said}
+
+    def _tie(self, table: _Table, made: Declared, names: Mapping[str, str]) -> None:
+        """Write down which columns a table has now: one that became the stream's takes the stream's values."""
+        if not table.number:
+            return
+        before = self.columns.get(table.number, {})
+        old = {folded(now): before[name] for name, now in names.items() if name in before}
+        first = column_ids.next_number(self.connection)
+        columns: Columns = {}
+        for n, name in enumerate(folded(c) for c in table_changes.names_of(self.connection, table.here)):
+            id_, was = made.ids.get(name, ""), old.get(name)
+            kept = was is not None and was.id == id_
+            columns[name] = was if was is not None and kept else ColumnId(first + n, id_)
+        self._keep(table.number, columns)
+
+    def _create(self, table: _Table) -> None:
+        theirs = table.theirs
+        if table.number < 0:
+            return
+        if table.base is not None:  # it was dropped here, which is still to be sent
+            self._in_step(table, table.base)
+            return
+        change = self._said(table)
+        taken = find_object(self.connection, "table", theirs.name)
+        if taken is not None:
+            waits = any(folded(other.name) == folded(theirs.name) for other, _ in self.waits)
+            self.waits.append(
+                (change, BUILDS_ON if waits else f"it could not be made here: there is a {taken.kind} of its name")
+            )
+            return
+        definition = Definition("table", theirs.name, theirs.table, theirs.sql)
+        if self._attempt(change, lambda: create_object(self.connection, definition)):
+            self.made.append(str(change))
+            self.base[theirs.key] = theirs
+
+    # others ------------------------------------------------------------------------------------------------------
+
+    def _other(self, key: Key) -> None:
+        """Bring an index, a view, a trigger or a number of the file's in step."""
+        base, theirs = self.base.get(key), self.wanted.get(key)
+        if theirs is None or theirs.kind == "table" or base == theirs:
+            return
+        if theirs.kind == PRAGMA:
+            self._set_number(base, theirs)
+            return
+        if base is not None and base.kind == "table":
+            return
+        here = self.file.get(key)
+        change = SchemaChange(
+            theirs.kind, theirs.name, theirs.table, base.sql if base is not None else None, theirs.sql
+        )
+        unchanged = here.same(base) if here is not None and base is not None else here is base
+        if not unchanged or (here is not None and here.same(theirs)):
+            self.base[key] = theirs  # what is here is as theirs, or still to be sent
+        elif self._attempt(change, lambda: self._make(theirs)):
+            self.made.append(str(change))
+            self.base[key] = theirs
+
+    def _make(self, theirs: Known) -> None:
+        here = find_object(self.connection, theirs.kind, theirs.name)
+        if here is not None and here.kind != theirs.kind:
+            raise DefinitionError(f"{here.kind} {here.name} has its name")
+        self._drop(theirs.kind, theirs.name)
+        create_object(self.connection, Definition(theirs.kind, theirs.name, theirs.table, theirs.sql))
+
+    def _set_number(self, base: Known | None, theirs: Known) -> None:
+        change = SchemaChange(PRAGMA, theirs.name, "", None, theirs.sql)
+        mine = str(value(self.connection, f"PRAGMA main.{theirs.name}"))
+        if mine in (theirs.sql, base.sql if base is not None else mine) and mine != theirs.sql:
+            if not self._attempt(change, lambda: self._pragma(change)):
+                return
+            self.made.append(str(change))
+        self.base[theirs.key] = theirs
+
+    def _pragma(self, change: SchemaChange) -> None:
+        self.connection.execute(f"PRAGMA main.{change.name} = {number_of(change)}")

@@ -1,0 +1,117 @@
+"""What of the stream's schema decides how rows are folded, whatever this database has: defaults and unique indexes.
+
+Invariant: a mirror fills in and displaces as every other does, also while this node's own changes are still to be sent
+and those of others wait.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import apsw
+
+from harmonylite.db.mirror import mirror_file
+from harmonylite.db.mirror.state import get_state
+from harmonylite.db.mirror.stream_schema import read_catalog
+from harmonylite.db.sqlite.connection import rows
+from harmonylite.db.tracking.column_ids import Columns
+from harmonylite.schema.columns import ColumnText, columns_of, tokens_of, unquoted, with_default
+from harmonylite.schema.names import folded
+from harmonylite.schema.section import Known
+from harmonylite.schema.shape import TableShape
+from harmonylite.schema.table_text import normal, parts_of, renamed
+from harmonylite.wire import decode_value
+
+BROUGHT = "sections"
+"""The fact of database and mirror that holds up to where in the order they have been through schema sections."""
+
+
+@dataclass
+class StreamShapes:
+    """``columns``: the stream's declarations, by identity; ``indexes``: its unique indexes.
+
+    ``behind``: the mirror has been through a section, but not through the rows that came with it: its indexes come
+    after these.
+    """
+
+    columns: dict[str, ColumnText] = field(default_factory=dict)
+    indexes: list[Known] = field(default_factory=list)
+    behind: bool = False
+    empty: bool = True
+
+    @classmethod
+    def read(cls, connection: apsw.Connection) -> StreamShapes:
+        """Return what the mirror knows."""
+        made = cls(behind=_is_behind(connection))
+        for known in read_catalog(connection).values():
+            made.empty = False
+            if known.kind == "table":
+                declared = columns_of(known.sql)
+                made.columns |= {id_: declared[name] for name, id_ in known.columns if name in declared}
+            elif known.kind == "index" and known.sql.startswith("CREATE UNIQUE"):
+                made.indexes.append(known)
+        return made
+
+    def indexes_of(self, connection: apsw.Connection, shape: TableShape) -> list[str]:
+        """Return the unique indexes that the mirror's table has: the stream's, as far as it can."""
+        if self.empty:
+            return list(shape.indexes)
+        here = {folded(index_name(sql)): sql for sql in shape.indexes}
+        listed = "SELECT lower(name) FROM mirror.sqlite_schema WHERE type = 'index' AND tbl_name = ? AND sql NOT NULL"
+        made = {name for (name,) in rows(connection, listed, (shape.name,))}
+        found = []
+        for index in self.indexes:
+            mine, same = here.get(folded(index.name)), folded(index.table) == folded(shape.name)
+            if self.behind and folded(index.name) not in made:
+                continue
+            if mine is not None and (normal(mine) == normal(index.sql) or not same):
+                found.append(mine)
+            elif same and _names_columns(shape, index.sql):
+                found.append(index.sql)
+        return found
+
+    def definition_of(self, shape: TableShape, columns: Columns) -> str:
+        """Return the definition of the mirror's table, with the stream's types and defaults."""
+        parts = parts_of(shape.mirror_sql)
+        if parts is None or shape.mirror_sql != shape.sql:
+            return shape.mirror_sql
+        keys = {folded(column.name) for column in shape.keys}
+        strict = "strict" in normal(parts.tail)
+        texts = []
+        for name, column in parts.columns.items():
+            known = columns.get(name)
+            theirs = self.columns.get(known.id) if known is not None and known.id else None
+            if theirs is None or name in keys or not _alike(column, theirs):
+                texts.append(column.text)
+            else:
+                texts.append(with_default(column, theirs) if strict else renamed(theirs, column.name))
+        if texts == [column.text for column in parts.columns.values()]:
+            return shape.mirror_sql
+        return parts.text(texts)
+
+
+def _alike(mine: ColumnText, theirs: ColumnText) -> bool:
+    """Return whether rows are filled in alike under two declarations of a column."""
+    here, there = normal(mine.text), normal(theirs.text)
+    return all((word in here) == (word in there) for word in ("null", "as", "primary"))
+
+
+def _is_behind(connection: apsw.Connection) -> bool:
+    blob = get_state(connection, "mirror", BROUGHT)
+    history, places = ("", []) if blob is None else decode_value(blob)
+    if history != (get_state(connection, "mirror", "history") or ""):
+        return False
+    at = mirror_file.positions(connection, "mirror")
+    return any(shard not in at or seq > at[shard].seq for shard, seq in places)
+
+
+def index_name(sql: str) -> str:
+    """Return the name of an index in its text as SQLite keeps it."""
+    return unquoted(tokens_of(sql)[3])
+
+
+def _names_columns(shape: TableShape, sql: str) -> bool:
+    """Return whether an index is on columns of a table, and on nothing else."""
+    within = [part.split() for part in " ".join(tokens_of(sql)[7:-1]).split(",")]
+    names = {folded(name) for name in shape.names}
+    return tokens_of(sql)[-1] == ")" and all(len(p) == 1 and folded(unquoted(p[0])) in names for p in within)
