@@ -176,7 +176,7 @@ class SchemaFollow:
         stream = tables_of(read_catalog(self.connection).values())
         meant = writer_meant(self.connection, section.id)
         columns = column_ids.read_all(self.connection)
-        ours = section.id in self._flights
+        ours, here = section.id in self._flights, trigger_tables(self.connection)
         for change in section.changes:
             if change.kind != "table":
                 if ours:
@@ -189,6 +189,8 @@ class SchemaFollow:
             others = any(k.id == id_ and k.number != change.number for k in captured.values())
             if others or (known is not None and known.id != id_):
                 continue
+            if known is None and not ours and change.number not in here:
+                continue  # the file is from before the table
             if known is None or ours:
                 if known is not None:
                     captured = {key: k for key, k in captured.items() if k is not known}
