@@ -300,8 +300,10 @@ class Applying:
         for flight in landing.values():
             self.clear_log(flight.log_id, flight.seen)
         settle_own(self._connection, self._log, self.installed.tables, mine)
-        done.merged = self._merge(fold.done, mine, held)
         seen = [fragment for fragment in fragments if fragment.id.node in {self._node, *self.siblings}]
+        for folded in fold.done.values() if seen else ():
+            folded.effect.anything()  # its rows were pending until now, and may differ from the mirror's in any column
+        done.merged = self._merge(fold.done, mine, held)
         if self.siblings and seen and merge_base.any_there(self._connection):
             # after the merge, which records the mirror's former rows: these moved the position
             merge_base.lay_over(self._connection, Own(mine.named, seen))
