@@ -270,8 +270,8 @@ class Node:
             self.limit = None
         return self.reassembler.take(most_bytes=most_bytes, own=(self.name, f"s{self.session}"), least=least)
 
-    def apply(self, batch: AtomicBatch) -> None:
-        """Fold and merge a batch; where it needs what a migration has not brought here yet, it waits."""
+    def apply(self, batch: AtomicBatch) -> bool:
+        """Fold and merge a batch; False: it needs what a migration has not brought here yet, and waits."""
         try:
             self.replica.apply(batch, merge=self.limit is None)
         except SchemaWaitError as error:
@@ -281,11 +281,12 @@ class Node:
             self.stuck += not self.app.migrates
             if error.unsure and self.stuck > PATIENCE:
                 take_for_gone(self.replica.connection)
-            return
+            return False
         self.stuck = 0
         for change_set in [*(fragment.id for fragment in batch.fragments), *batch.voided]:
             self._landed(change_set, voided=change_set in batch.voided)
         batch.close()
+        return True
 
     def _landed(self, change_set: ChangeSetId, *, voided: bool) -> None:
         if self.flight is not None and change_set == self.flight.out.id:
@@ -358,8 +359,7 @@ class Node:
                 for message in self.world.after(shard, self.reassembler.read_up_to(shard), 1_000_000):
                     self.reassembler.add(message)
             while (batch := self.take()) is not None:
-                self.apply(batch)
-                if self.stuck:
+                if not self.apply(batch):
                     return False
             if not self.capture() and self.flight is None:
                 return self.ready
