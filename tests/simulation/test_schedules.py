@@ -20,7 +20,7 @@ BLOCKS = range(3_000_001, 3_000_101)
 FOUND = (833, 2_993, 3_473, 2_523, 22_833, 70_008_024, 163, 1_213, 6_000_229, 43_024, 51_039, 77_028)
 """Seeds that failed once: what writers saw of keys in other letters, a table rebuilt while the mirror was behind, a
 shard of which a newer mirror had nothing, rows of a column that came and went while a node did not look, a record whose
-identity holds the number of another one that moved, an update under way of a row that was changed and deleted elsewhere,
+identity holds the number of another one that moved, an update under way of a row that changed and went elsewhere,
 a column that came twice while its table was in the mirror alone, a schedule that waited inside a step for good."""
 FOUND_SHORT = (1_001_048,)
 """The same with few steps: a pending record that a newer mirror has under another number."""
