@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from harmonylite.schema.columns import columns_of
+from harmonylite.schema.columns import columns_of, on_table
 from harmonylite.schema.merging import Declared, distinct, merge
 from harmonylite.schema.names import folded
 from harmonylite.schema.section import PRAGMA, Key, Known, SchemaChange, key_of
@@ -144,7 +144,7 @@ class _Folding:
             self.catalog[key_of("table", now)] = replace(table, name=now, table=now, sql=called(table.sql, now))
         for key, each in list(self.catalog.items()):
             if each.kind not in ("table", PRAGMA) and folded(each.table) in by_name:
-                self.catalog[key] = replace(each, table=by_name[folded(each.table)])
+                self.catalog[key] = _on(each, by_name[folded(each.table)])
 
     def create(self, place: int, change: SchemaChange) -> None:
         """Add a table; one of a name that is there is that one, with the columns of both."""
@@ -169,7 +169,7 @@ class _Folding:
             table = self._its_table(folded(change.table))
             if table is None:
                 return
-            known = replace(known, table=table)
+            known = _on(known, table)
         if there is None or there.kind == change.kind:
             self.catalog[change.key] = known
 
@@ -181,6 +181,11 @@ class _Folding:
             return table.name
         there = self.catalog.get(("table", name))
         return there.name if there is not None and not id_ and there.kind == "view" else None
+
+
+def _on(known: Known, table: str) -> Known:
+    """Return an index or a trigger on a table called ``table``."""
+    return replace(known, table=table, sql=on_table(known.sql, table) if known.kind == "index" else known.sql)
 
 
 def kept_ids(base: Declared, sql: str, moves: Moves) -> dict[str, str]:

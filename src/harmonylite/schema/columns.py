@@ -8,8 +8,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from harmonylite.schema.names import folded
+from harmonylite.schema.sql import quote
 
 _TOKEN = re.compile(
     r"""
@@ -140,6 +142,19 @@ def _items(sql: str) -> Iterator[tuple[int, int]]:
         elif part == "," and depth == 1:
             yield start, match.start()
             start = match.end()
+
+
+def on_table(sql: str, table: str) -> str:
+    """Return the statement that makes the same index on a table called ``table``."""
+    words = [match for match in _TOKEN.finditer(sql) if not _is_space(match[0])]
+    for word, name in pairwise(words):
+        if word[0].upper() == "ON":
+            return sql if folded(unquoted(name[0])) == folded(table) else _put(sql, name, quote(table))
+    return sql
+
+
+def _put(sql: str, place: re.Match[str], text: str) -> str:
+    return sql[: place.start()] + text + sql[place.end() :]
 
 
 def _is_space(part: str) -> bool:

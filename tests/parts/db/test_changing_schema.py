@@ -8,23 +8,8 @@ import pytest
 
 from harmonylite.db.snapshot import save_copy
 from harmonylite.errors import SchemaWaitError
-from tests.parts.db.fix_replicas import PAIRED, Group, Member
-
-KEYED = "CREATE TABLE k(id TEXT PRIMARY KEY NOT NULL, n INT, m TEXT)"
-
-
-def rebuild(table: str, columns: str, select: str, *after: str) -> tuple[str, ...]:
-    """Return the statements by which migration tools make a table in another way."""
-    return (
-        "BEGIN",
-        f"CREATE TABLE new_{table}({columns})",
-        f"INSERT INTO new_{table} SELECT {select} FROM {table}",
-        f"DROP TABLE {table}",
-        f"ALTER TABLE new_{table} RENAME TO {table}",
-        *after,
-        "COMMIT",
-    )
-
+from tests.parts.db.fix_replicas import PAIRED, Group
+from tests.parts.db.fix_schemas import KEYED, pair, rebuild, same
 
 CHANGES: dict[str, tuple[str, ...]] = {
     "drop a table": ("DROP TABLE t",),
@@ -129,42 +114,6 @@ CHANGES: dict[str, tuple[str, ...]] = {
         "DROP TABLE f",
     ),
 }
-
-
-def pair(group: Group) -> list[Member]:
-    """Return two members that take over everything, with rows in ``t`` and ``k``."""
-    made = group.several(2, PAIRED, KEYED, apply_schema="all")
-    made[0].run("INSERT INTO t VALUES (1, 'x', 10), (2, 'y', 20), (3, 'z', 30)")
-    made[0].run("INSERT INTO k VALUES ('a', 1, 'p'), ('b', 2, 'q')")
-    group.settle()
-    return made
-
-
-def schema(member: Member) -> dict[tuple[str, str], object]:
-    """Return the application's objects: of tables, the columns as SQLite reads them; of others, the text."""
-    found: dict[tuple[str, str], object] = {}
-    listed = "SELECT type, name, sql FROM sqlite_schema WHERE sql NOT NULL AND name NOT GLOB '__harmonylite__*'"
-    for kind, name, sql in member.run(listed):
-        if not name.startswith("f_"):
-            found[kind, name] = member.run("SELECT * FROM pragma_table_xinfo(?)", (name,)) if kind == "table" else sql
-    return found
-
-
-def same(group: Group) -> None:
-    """Check that all members have one schema and the same rows, in both files, and nothing more to say."""
-    group.settle()
-    first, *others = group.members
-    for other in others:
-        assert schema(other) == schema(first)
-        assert other.replica.tables.keys() == first.replica.tables.keys()
-    group.equal(*sorted(first.replica.tables))
-    for member in group.members:
-        assert member.run("PRAGMA integrity_check") == [("ok",)]
-        assert member.replica.waiting_schema() == []
-        assert not {said for said in member.replica.warnings if said.startswith("schema")}
-    before = group.world.last(0)
-    group.settle()
-    assert group.world.last(0) == before, "nothing more is to be said"
 
 
 @pytest.mark.parametrize("seen", ["at the end", "each statement", "each statement, sent late"])

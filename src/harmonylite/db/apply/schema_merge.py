@@ -346,7 +346,8 @@ class SchemaMerge:
             theirs.kind, theirs.name, theirs.table, base.sql if base is not None else None, theirs.sql
         )
         unchanged = here.same(base) if here is not None and base is not None else here is base
-        if not unchanged or (here is not None and here.same(theirs)):
+        now = find_object(self.connection, theirs.kind, theirs.name)  # SQLite renames in it what was renamed
+        if not unchanged or (now is not None and now.same(theirs)):
             self.base[key] = theirs  # what is here is as theirs, or still to be sent
         elif self._attempt(change, lambda: self._make(theirs)):
             self.made.append(str(change))
