@@ -6,7 +6,7 @@ and those of others wait.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import apsw
 
@@ -46,7 +46,7 @@ class StreamShapes:
         for known in read_catalog(connection).values():
             made.empty = False
             if known.kind == "table":
-                declared = columns_of(known.sql)
+                declared = columns_of(loosened(known.sql))
                 made.columns |= {id_: declared[name] for name, id_ in known.columns if name in declared}
             elif known.kind == "index" and known.sql.startswith("CREATE UNIQUE"):
                 made.indexes.append(known)
@@ -88,6 +88,21 @@ class StreamShapes:
         if texts == [column.text for column in parts.columns.values()]:
             return shape.mirror_sql
         return parts.text(texts)
+
+
+def loosened(sql: str) -> str:
+    """Return a definition without STRICT: any column holds any value, and converts what it converted before."""
+    parts = parts_of(sql)
+    if parts is None or "strict" not in normal(parts.tail):
+        return sql
+    texts = [
+        c.text[: c.after] + " BLOB" + c.text[c.text.upper().index("ANY", c.after) + len("ANY") :]
+        if normal(c.text)[1:2] == ("any",)
+        else c.text
+        for c in parts.columns.values()
+    ]
+    tail = ") WITHOUT ROWID" if "without" in normal(parts.tail) else ")"
+    return replace(parts, tail=tail).text(texts)
 
 
 def _alike(mine: ColumnText, theirs: ColumnText) -> bool:

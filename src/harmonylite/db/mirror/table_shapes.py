@@ -20,7 +20,7 @@ from harmonylite.db.mirror.mirror_file import (
 )
 from harmonylite.db.mirror.pouring import known_pairs, pour
 from harmonylite.db.mirror.state import get_names, set_names
-from harmonylite.db.mirror.stream_shapes import StreamShapes, index_name
+from harmonylite.db.mirror.stream_shapes import StreamShapes, index_name, loosened
 from harmonylite.db.sqlite.connection import rows, value
 from harmonylite.db.sqlite.introspection import read_inventory
 from harmonylite.db.tracking import column_ids
@@ -105,7 +105,7 @@ def conform(
             else:
                 pairs = _pairs(connection, before, shape, f"mirror.{aside}", noted)
             former_names.columns_moved(connection, before, shape, pairs, noted=noted is not None or columns is not None)
-            pour(connection, shape, pairs, f"mirror.{aside}")
+            _fill(connection, shape, mirror_sql, indexes, pairs, aside, loosely=columns is not None)
             if _may_differ(before, shape, pairs) or (
                 columns is not None and indexes and _lost(connection, shape, aside)
             ):
@@ -115,6 +115,32 @@ def conform(
     for sql in indexes:
         _make_index(connection, sql)
     return True
+
+
+def _fill(
+    connection: apsw.Connection,
+    shape: TableShape,
+    mirror_sql: str,
+    indexes: Sequence[str],
+    pairs: Sequence[tuple[str, str]],
+    aside: str,
+    *,
+    loosely: bool,
+) -> None:
+    """Pour the old rows into the new table; ``loosely``: where a STRICT one refuses them, into one that is not.
+
+    The values that a migration converted come behind it, and the table is made once more then.
+    """
+    try:
+        pour(connection, shape, pairs, f"mirror.{aside}")
+    except apsw.ConstraintError as error:
+        if not loosely or getattr(error, "extendedresult", 0) != apsw.SQLITE_CONSTRAINT_DATATYPE:
+            raise
+        connection.execute(f"DROP TABLE mirror.{quote(shape.name)}")
+        connection.execute(_into_mirror(loosened(mirror_sql), "CREATE TABLE "))
+        for sql in indexes:
+            _make_index(connection, sql)
+        pour(connection, shape, pairs, f"mirror.{aside}")
 
 
 def _make_index(connection: apsw.Connection, sql: str) -> None:
