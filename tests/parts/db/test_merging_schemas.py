@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.parts.db.fix_replicas import Group
-from tests.parts.db.fix_schemas import pair, rebuild, same
+from tests.parts.db.fix_replicas import Group, Member
+from tests.parts.db.fix_schemas import pair, rebuild, same, schema
 
 
 @pytest.mark.parametrize("first", ["a", "b"])
@@ -37,3 +37,89 @@ def test_a_table_that_is_made_strict_with_converted_values_stops_nobody(group: G
     listed = "SELECT strict FROM pragma_table_list('t') WHERE schema IN ('main', 'mirror')"
     for member in (a, b):
         assert member.replica.connection.execute(listed).fetchall() == [(1,), (1,)]
+
+
+EXCHANGE = (
+    "BEGIN",
+    "ALTER TABLE t RENAME TO x",
+    "ALTER TABLE k RENAME TO t",
+    "ALTER TABLE x RENAME TO k",
+    "COMMIT",
+)
+"""Exchanges the names of two tables."""
+
+T, K = "t(id, a, b)", "k(id, n, m)"
+EXCHANGED = "k(id, a, b) t(id, n, m)"
+
+AT_ONCE: dict[str, tuple[tuple[str, ...], tuple[str, ...], str, str]] = {
+    "both exchange names of tables": (EXCHANGE, EXCHANGE, EXCHANGED, EXCHANGED),
+    "one exchanges names, one drops": (EXCHANGE, ("DROP TABLE k",), "k(id, a, b)", EXCHANGED),
+    "one renames a table, one drops it": (
+        ("ALTER TABLE t RENAME TO u",),
+        ("DROP TABLE t",),
+        K,
+        f"{K} u(id, a, b)",
+    ),
+    "two tables get one name": (
+        ("ALTER TABLE t RENAME TO u",),
+        ("ALTER TABLE k RENAME TO u",),
+        f"{K} u(id, a, b)",
+        f"{T} u(id, n, m)",
+    ),
+    "one renames a column, one drops it": (
+        ("ALTER TABLE t RENAME COLUMN a TO c",),
+        ("ALTER TABLE t DROP COLUMN a",),
+        f"{K} t(id, b)",
+        f"{K} t(id, b)",
+    ),
+    "two columns get one name": (
+        ("ALTER TABLE t RENAME COLUMN a TO c",),
+        ("ALTER TABLE t RENAME COLUMN b TO c",),
+        f"{K} t(id, c, b)",
+        f"{K} t(id, a, c)",
+    ),
+    "a column gets the name of a new one": (
+        ("ALTER TABLE t RENAME COLUMN a TO c",),
+        ("ALTER TABLE t ADD COLUMN c INT DEFAULT 1",),
+        f"{K} t(id, c, b, c_2)",
+        f"{K} t(id, a, b, c)",
+    ),
+    "both add a column of one name with other types": (
+        ("ALTER TABLE t ADD COLUMN e TEXT DEFAULT 'm'",),
+        ("ALTER TABLE t ADD COLUMN e INT DEFAULT 1",),
+        f"{K} t(id, a, b, e INT)",
+        f"{K} t(id, a, b, e TEXT)",
+    ),
+    "one drops a column, one makes a unique index on it": (
+        ("ALTER TABLE t DROP COLUMN a",),
+        ("CREATE UNIQUE INDEX i ON t(a)",),
+        f"{K} t(id, b)",
+        f"{K} t(id, b)",
+    ),
+}
+"""What two nodes do, and the tables then: by the order in which both are sent."""
+
+
+@pytest.mark.parametrize("first", ["a", "b"])
+@pytest.mark.parametrize("what", AT_ONCE)
+def test_two_migrations_of_one_name_lead_to_one_schema(group: Group, what: str, first: str) -> None:
+    a, b = pair(group)
+    mine, theirs, *seen = AT_ONCE[what]
+    for member, statements in ((a, mine), (b, theirs)):
+        for sql in statements:
+            member.run(sql)
+    for member in (a, b) if first == "a" else (b, a):
+        member.send()
+    group.settle()
+    same(group)
+    assert " ".join(tables(a)) == seen["ab".index(first)]
+
+
+def tables(member: Member) -> list[str]:
+    """Return the application's tables with their columns; ``e`` with its type."""
+    found: dict[str, list[str]] = {}
+    for kind, name in sorted(key for key, sql in schema(member).items() if sql):
+        if kind == "table":
+            listed = member.run("SELECT name, type FROM pragma_table_info(?)", (name,))
+            found[name] = [f"{column} {type_}" if column == "e" else column for column, type_ in listed]
+    return [f"{name}({', '.join(columns)})" for name, columns in found.items()]
