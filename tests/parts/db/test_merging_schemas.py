@@ -90,6 +90,12 @@ AT_ONCE: dict[str, tuple[tuple[str, ...], tuple[str, ...], str, str]] = {
         f"{K} t(id, a, b, e INT)",
         f"{K} t(id, a, b, e TEXT)",
     ),
+    "both add a column of one name, one with a value in each row": (
+        ("ALTER TABLE t ADD COLUMN e TEXT NOT NULL DEFAULT 'm'",),
+        ("ALTER TABLE t ADD COLUMN e INT",),
+        f"{K} t(id, a, b, e INT)",
+        f"{K} t(id, a, b, e TEXT)",
+    ),
     "one drops a column, one makes a unique index on it": (
         ("ALTER TABLE t DROP COLUMN a",),
         ("CREATE UNIQUE INDEX i ON t(a)",),

@@ -81,8 +81,10 @@ class StreamShapes:
         for name, column in parts.columns.items():
             known = columns.get(name)
             theirs = self.columns.get(known.id) if known is not None and known.id else None
-            if theirs is None or name in keys or not _alike(column, theirs):
+            if theirs is None or name in keys or not _alike(column, theirs, but="null"):
                 texts.append(column.text)
+            elif not _alike(column, theirs):
+                texts.append(column.text if strict or _demands(column) else with_default(column, theirs))
             else:
                 texts.append(with_default(column, theirs) if strict else renamed(theirs, column.name))
         if texts == [column.text for column in parts.columns.values()]:
@@ -105,10 +107,15 @@ def loosened(sql: str) -> str:
     return replace(parts, tail=tail).text(texts)
 
 
-def _alike(mine: ColumnText, theirs: ColumnText) -> bool:
-    """Return whether rows are filled in alike under two declarations of a column."""
+def _alike(mine: ColumnText, theirs: ColumnText, but: str = "") -> bool:
+    """Return whether rows are filled in alike under two declarations of a column; ``but``: a word that may differ."""
     here, there = normal(mine.text), normal(theirs.text)
-    return all((word in here) == (word in there) for word in ("null", "as", "primary"))
+    return all((word in here) == (word in there) for word in ("null", "as", "primary") if word != but)
+
+
+def _demands(column: ColumnText) -> bool:
+    """Return whether a column must have a value; one that need not takes the stream's default as it is."""
+    return "null" in normal(column.text)
 
 
 def _is_behind(connection: apsw.Connection) -> bool:
