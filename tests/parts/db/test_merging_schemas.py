@@ -22,6 +22,18 @@ def test_an_index_follows_its_table_under_a_name_that_another_node_gives_it(grou
     same(group)
 
 
+@pytest.mark.parametrize("mode", ["additive", "none"])
+def test_a_table_that_is_made_strict_on_each_node_by_hand_stops_neither(group: Group, mode: str) -> None:
+    a, b = group.several(2, "CREATE TABLE t(id INTEGER PRIMARY KEY, a, b TEXT)", apply_schema=mode)
+    a.run("INSERT INTO t VALUES (1, 'x', 'a'), (2, '7', 'b'), (3, 2.5, 'c')")
+    group.settle()
+    for member in (a, b):
+        for sql in rebuild("t", "id INTEGER PRIMARY KEY, a INTEGER, b TEXT", "id, length(a), b"):
+            member.run(f"{sql} STRICT" if sql.startswith("CREATE") else sql)
+        group.settle()
+    assert group.equal("t")[0] == (1, 1, "a")
+
+
 @pytest.mark.parametrize("end", ["STRICT", "WITHOUT ROWID, STRICT"])
 def test_a_table_that_is_made_strict_with_converted_values_stops_nobody(group: Group, end: str) -> None:
     a, b = group.several(2, "CREATE TABLE t(id INT PRIMARY KEY NOT NULL, a, b, c)", apply_schema="all")

@@ -105,7 +105,7 @@ def conform(
             else:
                 pairs = _pairs(connection, before, shape, f"mirror.{aside}", noted)
             former_names.columns_moved(connection, before, shape, pairs, noted=noted is not None or columns is not None)
-            _fill(connection, shape, mirror_sql, indexes, pairs, aside, loosely=columns is not None)
+            _fill(connection, shape, mirror_sql, indexes, pairs, aside)
             if _may_differ(before, shape, pairs) or (
                 columns is not None and indexes and _lost(connection, shape, aside)
             ):
@@ -124,17 +124,15 @@ def _fill(
     indexes: Sequence[str],
     pairs: Sequence[tuple[str, str]],
     aside: str,
-    *,
-    loosely: bool,
 ) -> None:
-    """Pour the old rows into the new table; ``loosely``: where a STRICT one refuses them, into one that is not.
+    """Pour the old rows into the new table; where a STRICT one refuses them, into one that is not STRICT.
 
     The values that a migration converted come behind it, and the table is made once more then.
     """
     try:
         pour(connection, shape, pairs, f"mirror.{aside}")
     except apsw.ConstraintError as error:
-        if not loosely or getattr(error, "extendedresult", 0) != apsw.SQLITE_CONSTRAINT_DATATYPE:
+        if getattr(error, "extendedresult", 0) != apsw.SQLITE_CONSTRAINT_DATATYPE:
             raise
         connection.execute(f"DROP TABLE mirror.{quote(shape.name)}")
         connection.execute(_into_mirror(loosened(mirror_sql), "CREATE TABLE "))
