@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+from pathlib import Path
+
+import apsw
 import pytest
 
+from harmonylite.db.snapshot import save_copy
 from tests.parts.db.fix_replicas import Group, Member
 from tests.parts.db.fix_schemas import pair, rebuild, same, schema
 
@@ -141,3 +146,18 @@ def tables(member: Member) -> list[str]:
             listed = member.run("SELECT name, type FROM pragma_table_info(?)", (name,))
             found[name] = [f"{column} {type_}" if column == "e" else column for column, type_ in listed]
     return [f"{name}({', '.join(columns)})" for name, columns in found.items()]
+
+
+def test_a_snapshot_of_a_node_that_renamed_a_table_and_made_another_has_what_the_stream_knows(
+    group: Group, tmp_path: Path
+) -> None:
+    """The mirror's tables have this node's names; both changes are still to be sent."""
+    a, _ = pair(group)
+    a.run("ALTER TABLE t RENAME TO u")
+    a.run("CREATE TABLE t(id TEXT PRIMARY KEY, own)")
+    a.replica.reinstall()
+    save_copy(a.options.mirror, tmp_path / "copy.db")
+    with closing(apsw.Connection(str(tmp_path / "copy.db"))) as copy:
+        assert copy.execute("SELECT id, a FROM t ORDER BY id").fetchall() == [(1, "x"), (2, "y"), (3, "z")]
+        assert copy.execute("SELECT count(*) FROM sqlite_schema WHERE name = 'u'").get == 0
+    same(group)

@@ -227,6 +227,10 @@ def _under_stream_names(connection: apsw.Connection) -> None:
     names = {table.id: table.name for table in known.values() if table.id}
     listed = rows(connection, f"SELECT tbl, id FROM main.{columns} WHERE name = ''")
     moves = {table: names.get(id_, "") for table, id_ in listed if names.get(id_) != table}
+    there = rows(connection, "SELECT name FROM main.sqlite_schema WHERE type = 'table'")
+    unsent = {name for (name,) in there} - {table for table, _ in listed}
+    # one without an identity is this node's own, which waits for a name that the stream has given to another table
+    moves |= dict.fromkeys(unsent & set(moves.values()), "")
     connection.execute("PRAGMA legacy_alter_table = ON")
     for place, (table, name) in enumerate(moves.items()):
         if name:
