@@ -179,6 +179,13 @@ class TableShape:
                 made[i] = "NULL"
         return made
 
+    def _fillers_of(self, other: TableShape, present: Collection[int], key: Sequence[str]) -> dict[int, str]:
+        """Return `fillers` as a table with these columns, under other constraints, has them."""
+        there = {self.columns[i].name for i in present}
+        same = [i for i, column in enumerate(other.columns) if column.name in there]
+        made = {other.columns[i].name: value for i, value in other.fillers(same, key).items()}
+        return {i: made[column.name] for i, column in enumerate(self.columns) if column.name in made}
+
     def _alone(self, present: Collection[int]) -> set[str]:
         """Return a column of each unique index for which a row with the columns ``present`` has no value."""
         there = {self.columns[i].name for i in present}
@@ -188,13 +195,20 @@ class TableShape:
         }
 
     def into(
-        self, present: Collection[int], read: Callable[[int], str], key: Sequence[str] | None = None
+        self,
+        present: Collection[int],
+        read: Callable[[int], str],
+        key: Sequence[str] | None = None,
+        *,
+        like: TableShape | None = None,
     ) -> tuple[str, str]:
         """Return the columns to insert into and the expressions for rows with the columns ``present``.
 
-        ``read`` returns the expression of one of them; ``key``: those of the key, if it is not among them.
+        ``read`` returns the expression of one of them; ``key``: those of the key, if it is not among them; ``like``:
+        the shape that decides what the rest is filled with, if another one than this.
         """
-        rest = self.fillers(present, [read(i) for i in range(len(self.keys)) if i in present] if key is None else key)
+        key = [read(i) for i in range(len(self.keys)) if i in present] if key is None else key
+        rest = self.fillers(present, key) if like is None else self._fillers_of(like, present, key)
         columns = self.write([self.columns[i].name for i in (*present, *rest)])
         return columns, ", ".join([*(read(i) for i in present), *rest.values()])
 

@@ -161,3 +161,16 @@ def test_a_snapshot_of_a_node_that_renamed_a_table_and_made_another_has_what_the
         assert copy.execute("SELECT id, a FROM t ORDER BY id").fetchall() == [(1, "x"), (2, "y"), (3, "z")]
         assert copy.execute("SELECT count(*) FROM sqlite_schema WHERE name = 'u'").get == 0
     same(group)
+
+
+def test_a_unique_index_that_is_not_sent_yet_does_not_decide_what_rows_of_others_are_filled_with(group: Group) -> None:
+    a, b = group.several(2, "CREATE TABLE t(id INTEGER PRIMARY KEY, a)", apply_schema="all")
+    a.run("ALTER TABLE t ADD COLUMN p DEFAULT 'dp'")
+    a.run("CREATE UNIQUE INDEX t_p ON t(p)")
+    a.replica.reinstall()
+    b.run("INSERT INTO t VALUES (1, 'x')")
+    b.send()
+    a.receive()
+    assert a.rows("t", "mirror") == [(1, "x", "dp")]
+    same(group)
+    assert b.run("SELECT * FROM t") == [(1, "x", "dp")]

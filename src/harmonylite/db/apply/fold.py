@@ -36,10 +36,12 @@ from harmonylite.db.apply.staging import (
 from harmonylite.db.mirror.conflict_journal import ConflictJournal, Overruled
 from harmonylite.db.mirror.schema_history import Named
 from harmonylite.db.sqlite.connection import execute_or_not, rows, try_or_undo
+from harmonylite.db.sqlite.introspection import find_shape
 from harmonylite.db.sqlite.lossless import exact_rows
 from harmonylite.db.tracking.tracked_table import TrackedTable
 from harmonylite.errors import RowRefusedError
 from harmonylite.schema.section import SECTION
+from harmonylite.schema.shape import TableShape
 from harmonylite.schema.sql import PRIVATE, quote
 from harmonylite.wire import SECTIONS, TableBlock
 
@@ -59,6 +61,7 @@ class Fold:
     done: dict[str, Folded] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self._like: dict[str, TableShape | None] = {}
         self.overruled = OverruledValues(self.connection, self.journal)
 
     def fragment(self, fragment: Fragment) -> int:
@@ -218,7 +221,7 @@ class Fold:
     def _plain_insert(self, table: TrackedTable, present: Sequence[int], which: str, *, whole: bool) -> bool:
         """Insert rows of ``incoming`` unless one violates a unique index; ``whole``: no key among them holds NULL."""
         shape = table.shape
-        columns, values = shape.into(present, "x.c{}".format)
+        columns, values = self._into(table, present)
         sql = (
             f"{table.insert_into} {table.mirror}({columns}) SELECT {values} FROM {table.scratch('incoming')} AS x"
             f" WHERE {which}{claims_first(table, 'x.c') or ' ORDER BY x.rowid'}"
@@ -230,6 +233,15 @@ class Fold:
             if self.connection.execute(f"{there} ON {shape.same('m', 'x', 'c')} LIMIT 1").fetchone():
                 return False
         return execute_or_not(self.connection, sql)
+
+    def _into(self, table: TrackedTable, present: Sequence[int]) -> tuple[str, str]:
+        """Return columns and values of an insert; what rows lack is the same on every node that folds them."""
+        if not table.streamed or len(present) == len(table.shape.columns):
+            return table.shape.into(present, "x.c{}".format)
+        name = table.shape.name
+        if name not in self._like:
+            self._like[name] = find_shape(self.connection, name, "mirror")[0]
+        return table.shape.into(present, "x.c{}".format, like=self._like[name])
 
     # updates ---------------------------------------------------------------------------------------------------
 
@@ -250,7 +262,7 @@ class Fold:
         sets = ", ".join(f"{quote(shape.columns[i].name)} = x.c{i}" for i in changed if not shape.columns[i].pseudo)
         incoming = table.scratch("incoming")
         absent = f"NOT EXISTS (SELECT 1 FROM {table.mirror} AS m WHERE {shape.same('m', 'x', 'c')})"
-        columns, values = shape.into(present, "x.c{}".format)
+        columns, values = self._into(table, present)
 
         make_room(self.connection, table, table.mirror, "incoming", "c")
 
@@ -323,11 +335,11 @@ class Fold:
 
         A row that was not ``there`` gets defaults for the columns that the change set lacks; None: it lacks none.
         """
-        shape, everything = table.shape, range(len(table.shape.columns))
+        everything = range(len(table.shape.columns))
         order = claims_first(table, "x.c") or " ORDER BY x.rowid"
 
         def put(which: Sequence[int], where: str, *bindings: str) -> None:
-            columns, values = shape.into(which, "x.c{}".format)
+            columns, values = self._into(table, which)
             self.connection.execute(
                 f"INSERT OR REPLACE INTO {table.mirror}({columns}) SELECT {values}"
                 f" FROM {table.scratch('incoming')} AS x{where}{order}",

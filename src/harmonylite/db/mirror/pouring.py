@@ -31,8 +31,10 @@ def pour(
     *,
     schema: str = "mirror",
     verb: str = "INSERT OR REPLACE",
+    like: TableShape | None = None,
 ) -> bool:
-    """Copy the rows of the old table ``aside`` into the new one; ``pairs``: old and new names of the kept columns.
+    """Copy the rows of the old table ``aside`` into the new one; ``pairs``: old and new names of the kept columns;
+    ``like``: see `TableShape.into`.
 
     A row whose key is unknown, or has a forbidden NULL, can't be copied: the database's row is then a new one. Returns
     False if no row can be copied, because the key is new.
@@ -45,7 +47,8 @@ def pour(
     reads = {i: _filled(shape.columns[i], given[shape.columns[i].name]) for i in present}
     nulls = " OR ".join(f"{given[column.name]} IS NULL" for column in keys if not column.pseudo) or "1"
     rowid = [f"CASE WHEN {nulls} THEN {given[shape.rowid]} END"] if shape.rowid in given else []
-    into, out = shape.into(present, reads.__getitem__, [*(given[c.name] for c in keys if not c.pseudo), *rowid])
+    key = [*(given[c.name] for c in keys if not c.pseudo), *rowid]
+    into, out = shape.into(present, reads.__getitem__, key, like=like)
     if shape.rowid in given and not shape.integer_key:
         into, out = f"{into}, {quote(shape.rowid)}", f"{out}, {given[shape.rowid]}"
     real = [column for column in keys if not column.pseudo]

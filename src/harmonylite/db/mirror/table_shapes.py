@@ -22,7 +22,7 @@ from harmonylite.db.mirror.pouring import known_pairs, pour
 from harmonylite.db.mirror.state import get_names, set_names
 from harmonylite.db.mirror.stream_shapes import StreamShapes, index_name, loosened
 from harmonylite.db.sqlite.connection import rows, value
-from harmonylite.db.sqlite.introspection import read_inventory
+from harmonylite.db.sqlite.introspection import find_shape, read_inventory
 from harmonylite.db.tracking import column_ids
 from harmonylite.db.tracking.column_ids import Columns
 from harmonylite.db.tracking.column_renames import checked, found_by_values
@@ -105,7 +105,7 @@ def conform(
             else:
                 pairs = _pairs(connection, before, shape, f"mirror.{aside}", noted)
             former_names.columns_moved(connection, before, shape, pairs, noted=noted is not None or columns is not None)
-            _fill(connection, shape, mirror_sql, indexes, pairs, aside)
+            _fill(connection, shape, mirror_sql, indexes, pairs, aside, as_streamed=columns is not None)
             if _may_differ(before, shape, pairs) or (
                 columns is not None and indexes and _lost(connection, shape, aside)
             ):
@@ -124,13 +124,17 @@ def _fill(
     indexes: Sequence[str],
     pairs: Sequence[tuple[str, str]],
     aside: str,
+    *,
+    as_streamed: bool,
 ) -> None:
     """Pour the old rows into the new table; where a STRICT one refuses them, into one that is not STRICT.
 
+    ``as_streamed``: what a row lacks is filled in by the constraints of the mirror's table, which the stream knows.
     The values that a migration converted come behind it, and the table is made once more then.
     """
+    like = find_shape(connection, shape.name, "mirror")[0] if as_streamed else None
     try:
-        pour(connection, shape, pairs, f"mirror.{aside}")
+        pour(connection, shape, pairs, f"mirror.{aside}", like=like)
     except apsw.ConstraintError as error:
         if getattr(error, "extendedresult", 0) != apsw.SQLITE_CONSTRAINT_DATATYPE:
             raise
@@ -138,7 +142,7 @@ def _fill(
         connection.execute(_into_mirror(loosened(mirror_sql), "CREATE TABLE "))
         for sql in indexes:
             _make_index(connection, sql)
-        pour(connection, shape, pairs, f"mirror.{aside}")
+        pour(connection, shape, pairs, f"mirror.{aside}", like=like)
 
 
 def _make_index(connection: apsw.Connection, sql: str) -> None:

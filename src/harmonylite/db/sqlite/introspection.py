@@ -149,13 +149,12 @@ def _definitions(connection: apsw.Connection, schema: str) -> dict[str, str]:
     return dict(rows(connection, kept))
 
 
-def find_shape(connection: apsw.Connection, name: str) -> tuple[TableShape | None, str]:
-    """Return the shape of a table of ``main``, in any case, or None and the reason."""
-    listed = (
-        "SELECT name, wr FROM pragma_table_list WHERE schema = 'main' AND lower(name) = lower(?) AND type = 'table'"
-    )
-    found = rows(connection, listed, (name,))
-    return read_shape(connection, *found[0]) if found else (None, f"there is no table {name}")
+def find_shape(connection: apsw.Connection, name: str, schema: str = "main") -> tuple[TableShape | None, str]:
+    """Return the shape of a table, in any case, or None and the reason."""
+    listed = "SELECT name, wr FROM pragma_table_list WHERE schema = ? AND lower(name) = lower(?) AND type = 'table'"
+    for exact, without_rowid in rows(connection, listed, (schema, name)):
+        return read_shape(connection, exact, without_rowid, schema)
+    return None, f"there is no table {name}"
 
 
 def read_shape(

@@ -28,7 +28,8 @@ class TrackedTable:
     """One table. ``id``: its number in the log. ``logged``: keys in the scratch table of that name.
 
     ``images``: there are rows in the scratch table ``image``. ``suspect``: a REPLACE may have displaced rows that no
-    trigger saw, so database and mirror must be compared.
+    trigger saw, so database and mirror must be compared. ``streamed``: the mirror's table has the constraints that the
+    stream knows, and no others of the database's.
     """
 
     connection: apsw.Connection = field(repr=False)
@@ -39,6 +40,7 @@ class TrackedTable:
     suspect: bool = False
     images: bool = False
     exact: bool = field(default=False)
+    streamed: bool = False
     _sql: dict[tuple[object, ...], Callable[[], str]] = field(default_factory=dict, repr=False)
 
     def once(self, build: Callable[[], str], *which: object) -> str:
