@@ -284,8 +284,7 @@ def _install(
             number = int(get_state(connection, "main", "next_table") or 1)
             set_state(connection, "main", "next_table", number + 1)
         other_rowid = _triggers(connection, shape, number, there)
-        by_row = rules.is_by_row(name)
-        table = TrackedTable(connection, number, shape, by_row, exact=exact, streamed=columns is not None)
+        table = TrackedTable(connection, number, shape, rules.is_by_row(name), exact=exact, streamed=bool(stream))
         result.tables[name] = result.by_id[number] = table
         here = columns[name] if columns is not None else None
         made = name not in done and table_shapes.conform(
