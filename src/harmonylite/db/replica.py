@@ -236,7 +236,7 @@ class Replica(ReplicaFacts):
         sections = sections_of(batch.fragments)
         if sections and self.schema_changed():
             self.reinstall()
-        if (made := self._schema.bring(sections)) is not None:
+        if (made := self._in_step(lambda: self._schema.bring(sections))) is not None:
             self.reinstall()
         done = self._in_step(lambda: self._applying.apply(batch, merge=merge, until=until))
         if made is not None and self.options.sends_all:

@@ -16,6 +16,7 @@ from functools import partial
 import apsw
 
 from harmonylite.db.apply import table_changes
+from harmonylite.db.apply.own_change_sets import SchemaMovedError
 from harmonylite.db.apply.schema_objects import create_object, find_object
 from harmonylite.db.apply.schema_section import number_of
 from harmonylite.db.mirror import table_moves
@@ -28,6 +29,7 @@ from harmonylite.db.tracking.column_ids import ColumnId, Columns
 from harmonylite.db.tracking.triggers import trigger_tables
 from harmonylite.errors import DefinitionError
 from harmonylite.schema.catalog import Catalog, difference
+from harmonylite.schema.columns import columns_of
 from harmonylite.schema.merging import Declared, distinct, merge
 from harmonylite.schema.names import folded
 from harmonylite.schema.section import PRAGMA, Key, Known, SchemaChange
@@ -277,6 +279,8 @@ class SchemaMerge:
             return
         change = self._said(table)
         mine = Declared(table_changes.definition_of(self.connection, table.here), self._ids(table.number))
+        if not mine.ids.keys() <= columns_of(mine.sql).keys():
+            raise SchemaMovedError("the application has changed the table since it was looked at")
         done = merge(base.declared if base is not None else None, theirs.declared, mine)
         before = mine.sql
         if self._attempt(change, lambda: self._bring(table.here, mine.sql, done.made.sql, done.names)):
