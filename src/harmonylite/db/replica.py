@@ -224,6 +224,10 @@ class Replica(ReplicaFacts):
             except SchemaMovedError:
                 self.reinstall()
 
+    def _must_be_in_step(self) -> None:
+        if self.schema_changed():
+            raise SchemaMovedError("the database's schema has changed")
+
     def forget_flight(self, number: int) -> None:
         """Record that change set ``number`` never reached the stream; its rows stay pending."""
         self._applying.never_landed(number)
@@ -234,9 +238,7 @@ class Replica(ReplicaFacts):
         ``merge`` False: fold only; ``until``: see `OtherTransactions.politely`. What it raises has changed nothing.
         """
         sections = sections_of(batch.fragments)
-        if sections and self.schema_changed():
-            self.reinstall()
-        if (made := self._in_step(lambda: self._schema.bring(sections))) is not None:
+        if (made := self._in_step(lambda: self._schema.bring(sections, self._must_be_in_step))) is not None:
             self.reinstall()
         done = self._in_step(lambda: self._applying.apply(batch, merge=merge, until=until))
         if made is not None and self.options.sends_all:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import apsw
 import pytest
 
 from harmonylite.db.snapshot import save_copy
-from tests.parts.db.fix_replicas import Group, Member
+from harmonylite.db.tracking.installed import Installed
+from tests.parts.db.fix_replicas import PAIRED, Group, Member
 from tests.parts.db.fix_schemas import pair, rebuild, same, schema
 
 
@@ -174,3 +176,47 @@ def test_a_unique_index_that_is_not_sent_yet_does_not_decide_what_rows_of_others
     assert a.rows("t", "mirror") == [(1, "x", "dp")]
     same(group)
     assert b.run("SELECT * FROM t") == [(1, "x", "dp")]
+
+
+@pytest.mark.parametrize("mode", ["all", "additive"])
+@pytest.mark.parametrize(
+    "migration",
+    [
+        "ALTER TABLE t RENAME COLUMN a TO heading",
+        "ALTER TABLE t RENAME COLUMN b TO mine",
+        "ALTER TABLE t ADD COLUMN mine",
+        "CREATE TABLE mine(id INTEGER PRIMARY KEY)",
+        "CREATE INDEX t_b ON t(b)",
+        "PRAGMA user_version = 7",
+    ],
+)
+def test_a_migration_that_commits_right_before_a_change_of_another_node_is_merged_is_seen(
+    group: Group, monkeypatch: pytest.MonkeyPatch, mode: str, migration: str
+) -> None:
+    """The node has looked at its schema, and takes the lock for the merge."""
+    a, b = group.several(2, PAIRED, apply_schema=mode)
+    a.run("INSERT INTO t VALUES (1, 'x', 10)")
+    group.settle()
+    theirs = "heading" if mode == "all" else "theirs"
+    b.run("ALTER TABLE t RENAME COLUMN a TO heading" if mode == "all" else "ALTER TABLE t ADD COLUMN theirs")
+    b.send()
+    bring, look = a.replica._schema.bring, a.replica.reinstall
+    events: list[str] = []
+
+    def migrates_first(*given: Any) -> list[str] | None:
+        if not events:
+            events.append("migration")
+            a.run(migration)
+        return bring(*given)
+
+    def looks() -> Installed:
+        events.append("look")
+        return look()
+
+    monkeypatch.setattr(a.replica._schema, "bring", migrates_first)
+    monkeypatch.setattr(a.replica, "reinstall", looks)
+    a.receive()
+    assert events[:2] == ["migration", "look"]
+    group.settle()
+    group.equal("t")
+    assert a.run("SELECT count(*) FROM pragma_table_info('t') WHERE name = ?", (theirs,)) == [(1,)]

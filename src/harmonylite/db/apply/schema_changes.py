@@ -66,8 +66,8 @@ class SchemaChanges:
     _gone: list[Key] = field(default_factory=list)
     _known: list[Known] = field(default_factory=list)
 
-    def bring(self, sections: Sequence[SchemaSection]) -> list[str] | None:
-        """Apply ``sections`` in one transaction.
+    def bring(self, sections: Sequence[SchemaSection], check: Callable[[], object] = bool) -> list[str] | None:
+        """Apply ``sections`` in one transaction, of which ``check`` is the first: it may raise.
 
         Return what is new here; None: they have no change. Raises DatabaseBusyError with nothing changed.
         """
@@ -75,6 +75,7 @@ class SchemaChanges:
             return None
         made: list[str] = []
         with transaction(self.connection, "take over schema changes", immediate=True):
+            check()
             if not all(change.adds for section in sections for change in section.changes):
                 drop_hooks(self.connection)  # the install creates them again
             for section in sections:
@@ -122,11 +123,7 @@ class SchemaChanges:
     def follow(self, install: Callable[[Installed], Installed], before: Installed) -> Installed:
         """Install, and again if another process made a waiting change."""
         made = install(before)
-        if self.made_by_hand():
-            returned = made.returned
-            made = install(made)
-            made.returned = [*returned, *made.returned]
-        return made
+        return made.again(install) if self.made_by_hand() else made
 
     def made_by_hand(self) -> bool:
         """Count waiting changes that another process made here; return whether there were any."""

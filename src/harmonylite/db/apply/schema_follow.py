@@ -16,7 +16,6 @@ from harmonylite.db.apply.schema_changes import Mode
 from harmonylite.db.apply.schema_merge import SchemaMerge
 from harmonylite.db.apply.schema_section import (
     SchemaSection,
-    been_through,
     is_new,
     read_further,
     remember,
@@ -26,6 +25,7 @@ from harmonylite.db.mirror.database_schema import captured_there, is_remembered
 from harmonylite.db.mirror.identities import tied_by_name, without_columns
 from harmonylite.db.mirror.state import get_state
 from harmonylite.db.mirror.stream_schema import fold_section, has_catalog, read_catalog, writer_meant
+from harmonylite.db.mirror.stream_shapes import been_through
 from harmonylite.db.sqlite.connection import reading, transaction
 from harmonylite.db.sqlite.introspection import TableRules
 from harmonylite.db.sqlite.side_effect_triggers import drop_hooks
@@ -65,8 +65,8 @@ class SchemaFollow:
         for old in list(self._flights)[:-FLIGHTS]:
             del self._flights[old]
 
-    def bring(self, sections: Sequence[SchemaSection]) -> list[str] | None:
-        """Fold and merge sections, in one transaction.
+    def bring(self, sections: Sequence[SchemaSection], check: Callable[[], object] = bool) -> list[str] | None:
+        """Fold and merge sections, in one transaction, of which ``check`` is the first: it may raise.
 
         Return what is new here; None: there was nothing to look at. Raises DatabaseBusyError with nothing changed.
         """
@@ -74,6 +74,7 @@ class SchemaFollow:
             return None
         made: list[str] = []
         with transaction(self.connection, "take over schema changes", immediate=True):
+            check()
             newer = [section for section in sections if is_new(self.connection, section, "main")]
             for section in sections:
                 if is_new(self.connection, section, "mirror"):
@@ -137,10 +138,7 @@ class SchemaFollow:
             return made
         with transaction(self.connection, "take note of a migration", immediate=True):
             self._merge("", {})
-        returned = made.returned
-        made = install(made)
-        made.returned = [*returned, *made.returned]
-        return made
+        return made.again(install)
 
     def _is_ahead(self) -> bool:
         """Return whether the database has been through sections that its mirror has not."""

@@ -16,7 +16,6 @@ from functools import partial
 import apsw
 
 from harmonylite.db.apply import table_changes
-from harmonylite.db.apply.own_change_sets import SchemaMovedError
 from harmonylite.db.apply.schema_objects import create_object, find_object
 from harmonylite.db.apply.schema_section import number_of
 from harmonylite.db.mirror import table_moves
@@ -29,7 +28,6 @@ from harmonylite.db.tracking.column_ids import ColumnId, Columns
 from harmonylite.db.tracking.triggers import trigger_tables
 from harmonylite.errors import DefinitionError
 from harmonylite.schema.catalog import Catalog, difference
-from harmonylite.schema.columns import columns_of
 from harmonylite.schema.merging import Declared, distinct, merge
 from harmonylite.schema.names import folded
 from harmonylite.schema.section import PRAGMA, Key, Known, SchemaChange
@@ -279,8 +277,6 @@ class SchemaMerge:
             return
         change = self._said(table)
         mine = Declared(table_changes.definition_of(self.connection, table.here), self._ids(table.number))
-        if not mine.ids.keys() <= columns_of(mine.sql).keys():
-            raise SchemaMovedError("the application has changed the table since it was looked at")
         done = merge(base.declared if base is not None else None, theirs.declared, mine)
         before = mine.sql
         if self._attempt(change, lambda: self._bring(table.here, mine.sql, done.made.sql, done.names)):
@@ -290,8 +286,8 @@ class SchemaMerge:
             self._tie(table, done.made, done.names)
 
     def _in_step(self, table: _Table, base: Known | None) -> None:
-        if base is not None:
-            self.base.pop(base.key, None) if self.base.get(base.key) == base else None
+        if base is not None and self.base.get(base.key) == base:
+            del self.base[base.key]
         self.base[table.theirs.key] = replace(table.theirs, number=table.number)
 
     def _bring(self, here: str, mine: str, target: str, names: Mapping[str, str]) -> None:

@@ -17,8 +17,8 @@ from harmonylite.db.apply.schema_objects import find_object
 from harmonylite.db.mirror import mirror_file
 from harmonylite.db.mirror.database_schema import captured_there, is_remembered
 from harmonylite.db.mirror.former_names import former_columns
-from harmonylite.db.mirror.state import get_state, history_of, set_state
-from harmonylite.db.mirror.stream_shapes import BROUGHT
+from harmonylite.db.mirror.state import history_of, set_state
+from harmonylite.db.mirror.stream_shapes import BROUGHT, been_through
 from harmonylite.db.sqlite.connection import reading, value
 from harmonylite.db.sqlite.untrusted_ddl import KINDS, Definition
 from harmonylite.db.sqlite.untrusted_ddl import decode as decode_definition
@@ -37,7 +37,7 @@ from harmonylite.schema.section import (
     decode,
 )
 from harmonylite.schema.sql import is_private, quote
-from harmonylite.wire import KIND_SCHEMA, SECTIONS, decode_value, encode_value
+from harmonylite.wire import KIND_SCHEMA, SECTIONS, encode_value
 
 NO_CHANGE_SET = ChangeSetId("", "", 0)
 
@@ -130,13 +130,6 @@ def read_further(connection: apsw.Connection, other: apsw.Connection) -> bool:
     history, places = been_through(connection, "main")
     theirs, further = been_through(other, "main")
     return not places or (history == theirs and all(further.get(shard, -1) >= seq for shard, seq in places.items()))
-
-
-def been_through(connection: apsw.Connection, schema: str) -> tuple[str, dict[int, int]]:
-    """Return the epoch, and by shard the position up to which database or mirror have applied schema sections."""
-    blob = get_state(connection, schema, BROUGHT)
-    history, places = ("", []) if blob is None else decode_value(blob)
-    return history, dict(places)
 
 
 def count_captured(connection: apsw.Connection, captured: Iterable[Known]) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 import apsw
 
 from harmonylite.db.mirror import mirror_file
-from harmonylite.db.mirror.state import get_state
+from harmonylite.db.mirror.state import get_state, history_of
 from harmonylite.db.mirror.stream_schema import read_catalog
 from harmonylite.db.sqlite.connection import rows
 from harmonylite.db.tracking.column_ids import Columns
@@ -118,13 +118,19 @@ def _demands(column: ColumnText) -> bool:
     return "null" in normal(column.text)
 
 
-def _is_behind(connection: apsw.Connection) -> bool:
-    blob = get_state(connection, "mirror", BROUGHT)
+def been_through(connection: apsw.Connection, schema: str) -> tuple[str, dict[int, int]]:
+    """Return the epoch, and by shard the position up to which database or mirror have applied schema sections."""
+    blob = get_state(connection, schema, BROUGHT)
     history, places = ("", []) if blob is None else decode_value(blob)
-    if history != (get_state(connection, "mirror", "history") or ""):
+    return history, dict(places)
+
+
+def _is_behind(connection: apsw.Connection) -> bool:
+    history, places = been_through(connection, "mirror")
+    if history != history_of(connection, "mirror"):
         return False
     at = mirror_file.positions(connection, "mirror")
-    return any(shard not in at or seq > at[shard].seq for shard, seq in places)
+    return any(shard not in at or seq > at[shard].seq for shard, seq in places.items())
 
 
 def index_name(sql: str) -> str:

@@ -5,6 +5,7 @@ Invariant: it describes one schema; a part that finds another version installs a
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Protocol
@@ -56,6 +57,12 @@ class Installed:
     pragmas: list[Known] = field(default_factory=list)
     names: Meanings | None = None
     columns: dict[int, Columns] = field(default_factory=dict)
+
+    def again(self, install: Callable[[Installed], Installed]) -> Installed:
+        """Install once more; return the result, with the tables that the first time returned."""
+        made = install(self)
+        made.returned = [*self.returned, *made.returned]
+        return made
 
     @cached_property
     def blind(self) -> list[TrackedTable]:
