@@ -110,6 +110,14 @@ def cluster(site: Site, apply: str) -> tuple[list[Node], list[PocketBase]]:
     return nodes, bases
 
 
+def with_books(site: Site, apply: str) -> tuple[list[Node], list[PocketBase]]:
+    """Return a cluster in which the collection of books was made on the first node, and is everywhere."""
+    nodes, bases = cluster(site, apply)
+    bases[0].ask("POST", "collections", {"name": "books", "type": "base", "fields": FIELDS, **OPEN})
+    follow(nodes, bases, {"id", "title", "pages", "note"})
+    return nodes, bases
+
+
 def columns(node: Node, table: str = "books") -> set[str]:
     """Return the columns of a table in the file of ``node``."""
     return {str(name) for (name,) in node.rows("SELECT name FROM pragma_table_info(?)", [table])}
@@ -156,10 +164,8 @@ def of(each: dict[str, Any]) -> tuple[Any, Any]:
 
 
 def test_a_collection_is_made_altered_and_dropped_on_one_node_where_all_travels(site: Site) -> None:
-    nodes, bases = cluster(site, "all")
+    nodes, bases = with_books(site, "all")
     a, b, c = bases
-    a.ask("POST", "collections", {"name": "books", "type": "base", "fields": FIELDS, **OPEN})
-    follow(nodes, bases, {"id", "title", "pages", "note"})
     for base in bases:
         base.add(title=f"first of {base.name}", pages=1, note="old")
 
@@ -201,10 +207,8 @@ def test_a_collection_is_made_altered_and_dropped_on_one_node_where_all_travels(
 
 
 def test_by_default_what_adds_travels_and_a_renamed_field_is_renamed_on_each_node(site: Site) -> None:
-    nodes, bases = cluster(site, "additive")
+    nodes, bases = with_books(site, "additive")
     a, b, _ = bases
-    a.ask("POST", "collections", {"name": "books", "type": "base", "fields": FIELDS, **OPEN})
-    follow(nodes, bases, {"id", "title", "pages", "note"})
     for base in bases:
         base.add(title=f"first of {base.name}", pages=1)
     alter(a, lambda fields: fields.append({"name": "price", "type": "number"}))

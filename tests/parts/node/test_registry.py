@@ -126,12 +126,17 @@ async def test_a_node_that_runs_replaces_a_bad_list_at_once_and_logs_each_value_
 SCHEMA = SchemaNote("ab12", "", 5.0, 3, 2, columns="0123456789abcdef")
 
 
+def reading_every(seconds: float, link: NatsLink, monkeypatch: pytest.MonkeyPatch) -> list[Member]:
+    """Return two members that read the list by themselves after so many seconds, and at once where one announces."""
+    monkeypatch.setattr(registry, "REFRESH_SECONDS", seconds)
+    monkeypatch.setattr(registry, "REFRESH_PAUSE", 0.01)
+    return [member(link, name) for name in "ab"]
+
+
 async def test_a_new_schema_reaches_every_node_that_runs_without_a_question(
     link: NatsLink, serving: list[asyncio.Task[None]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(registry, "REFRESH_SECONDS", 3600.0)
-    monkeypatch.setattr(registry, "REFRESH_PAUSE", 0.01)
-    a, b = (member(link, name) for name in "ab")
+    a, b = reading_every(3600.0, link, monkeypatch)
     serving += [asyncio.create_task(each.registry.run(nobody)) for each in (a, b)]
     await eventually(lambda: {"a", "b"} <= b.registry.last().nodes.keys(), "b knows a")
     for change in ("one", "two", "three"):
@@ -142,9 +147,7 @@ async def test_a_new_schema_reaches_every_node_that_runs_without_a_question(
 async def test_what_was_announced_while_a_node_was_cut_off_reaches_it_once_it_is_back(
     link: NatsLink, nats: RealNats, serving: list[asyncio.Task[None]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(registry, "REFRESH_SECONDS", 3600.0)
-    monkeypatch.setattr(registry, "REFRESH_PAUSE", 0.01)
-    a, b = (member(link, name) for name in "ab")
+    a, b = reading_every(3600.0, link, monkeypatch)
     serving.append(asyncio.create_task(b.registry.run(nobody)))
     await eventually(lambda: "b" in b.registry.last().nodes and not b.registry._stale.is_set(), "b is listed")
     monkeypatch.setattr(a.registry._peers, "publish", never)
@@ -159,9 +162,7 @@ async def test_what_was_announced_while_a_node_was_cut_off_reaches_it_once_it_is
 async def test_a_change_that_an_older_version_does_not_announce_is_read_within_a_while(
     link: NatsLink, serving: list[asyncio.Task[None]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(registry, "REFRESH_SECONDS", 0.05)
-    monkeypatch.setattr(registry, "REFRESH_PAUSE", 0.01)
-    a, b = (member(link, name) for name in "ab")
+    a, b = reading_every(0.05, link, monkeypatch)
     serving.append(asyncio.create_task(b.registry.run(nobody)))
     await eventually(lambda: "b" in b.registry.last().nodes, "b is listed")
     monkeypatch.setattr(a.registry._peers, "publish", never)

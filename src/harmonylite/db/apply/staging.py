@@ -37,9 +37,7 @@ class Effect:
         self.gone = True
 
     def adds(self) -> None:
-        """Count an insert. The database may hold its row with other values in any column: this node's own row, which
-        was pending until now, or one whose place in the mirror was taken.
-        """
+        """Count an insert: the database may hold its row with other values, if its place in the mirror was taken."""
         self.new, self.columns = True, None
 
     def changes(self, columns: Iterable[int]) -> None:

@@ -100,17 +100,6 @@ def renamed_since(connection: apsw.Connection, old: str, new: str, base: Mapping
     return any(folded(now) == folded(new) for each in found for (now,) in each)
 
 
-def name_since(connection: apsw.Connection, name: str, shard: int, seq: int) -> str | None:
-    """Return the present name of the table that was ``name`` at ``seq`` of ``shard``, in a mirror, ``main`` of
-    ``connection``; None: it was dropped.
-    """
-    sql = f"SELECT seq, now FROM main.{GONE} WHERE name = ? AND shard = ? AND seq > ? ORDER BY seq LIMIT 1"
-    now: str | None = name
-    while now is not None and (found := rows(connection, sql, (folded(now), shard, seq))):
-        seq, now = found[0]
-    return now
-
-
 def moves_of(
     connection: apsw.Connection, table: str, old: Sequence[str], new: Sequence[str], schema: str = "mirror"
 ) -> dict[str, str | None]:

@@ -152,9 +152,11 @@ def _definitions(connection: apsw.Connection, schema: str) -> dict[str, str]:
 def find_shape(connection: apsw.Connection, name: str, schema: str = "main") -> tuple[TableShape | None, str]:
     """Return the shape of a table, in any case, or None and the reason."""
     listed = "SELECT name, wr FROM pragma_table_list WHERE schema = ? AND lower(name) = lower(?) AND type = 'table'"
-    for exact, without_rowid in rows(connection, listed, (schema, name)):
-        return read_shape(connection, exact, without_rowid, schema)
-    return None, f"there is no table {name}"
+    found = rows(connection, listed, (schema, name))
+    if not found:
+        return None, f"there is no table {name}"
+    exact, without_rowid = found[0]
+    return read_shape(connection, exact, without_rowid, schema)
 
 
 def read_shape(

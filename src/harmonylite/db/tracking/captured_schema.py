@@ -131,13 +131,12 @@ def settle_all(
     if missing:
         captured += missing
         write(connection, captured)
-    before = {known.id: known for known in captured if known.id}
-    after = {known.number: known for known in now if known.number}
+    tables = {known.name: known for known in now if known.kind == "table"}
+    before = {known.number: known for known in captured if known.id and known.number}
 
     def moves(name: str, _old: str, _new: str) -> Moves:
-        mine = next(known for known in now if known.kind == "table" and known.name == name)
-        was = next((k for k in before.values() if k.number == mine.number), None) if mine.number in after else None
-        return {} if was is None else difference(was, mine)
+        was = before.get(tables[name].number)
+        return {} if was is None else difference(was, tables[name])
 
     return changes(captured, now, _all_keys(connection), moves)
 
