@@ -95,7 +95,7 @@ class Running:
         self.signal(signal.SIGKILL)
         self.gone()
 
-    def stop(self, seconds: float = 30.0) -> int:
+    def stop(self, seconds: float = SECONDS) -> int:
         """SIGTERM; return the exit code."""
         self.signal(signal.SIGTERM)
         return self.gone(seconds)
@@ -113,6 +113,10 @@ class Running:
                 self.gone(10)
             except AssertionError:
                 self.kill()
+
+    def logged(self, text: str) -> None:
+        """Wait until ``text`` is in the log: a node logs what it does a moment after it is done, a wait much later."""
+        until(lambda: text in self.log.read_text(errors="replace"), f"{self.name} logs {text!r}")
 
     def last_words(self, lines: int = 60) -> str:
         """Return the end of the log."""
@@ -198,6 +202,13 @@ class Node(Running):
         finally:
             connection.close()
 
+    def sent(self) -> None:
+        """Wait until everything that was committed in the database so far is in the order, and back from there.
+
+        No count of pending rows says so: it is of the last capture, which may have been before the commit.
+        """
+        until(lambda: "position" in self.ask("GET", "/v1/position?seconds=60"), f"what {self.name} wrote is in order")
+
     def status(self, counter: str) -> int:
         """Return a counter of `harmonylite status`."""
         return int(self.ask("GET", "/v1/status")["counters"][counter])
@@ -223,7 +234,7 @@ class Node(Running):
     def reader(self) -> Iterator[apsw.Connection]:
         """Give a connection that only reads the database; the node is another process, so no lock of its suffers."""
         connection = apsw.Connection(str(self.db), flags=apsw.SQLITE_OPEN_READONLY)
-        connection.set_busy_timeout(10_000)
+        connection.set_busy_timeout(60_000)
         try:
             yield connection
         finally:
@@ -243,16 +254,17 @@ class Node(Running):
         return found[0][0] if found else None
 
     def content(self) -> dict[str, Rows]:
-        """Return the rows of every table of the application's, in one read transaction, sorted."""
-        if not self.db.exists():
+        """Return the rows of every table of the application's, in one read transaction, sorted; {} without a file."""
+        try:
+            with self.reader() as connection:
+                connection.execute("BEGIN")
+                tables = connection.execute(
+                    "SELECT name FROM pragma_table_list WHERE schema = 'main' AND type = 'table'"
+                    " AND substr(name, 1, 15) <> '__harmonylite__' AND substr(name, 1, 7) <> 'sqlite_'"
+                ).fetchall()
+                return {str(name): sorted(exact(connection, str(name)), key=repr) for (name,) in tables}
+        except apsw.CantOpenError:  # it may also go while it is opened
             return {}
-        with self.reader() as connection:
-            connection.execute("BEGIN")
-            tables = connection.execute(
-                "SELECT name FROM pragma_table_list WHERE schema = 'main' AND type = 'table'"
-                " AND substr(name, 1, 15) <> '__harmonylite__' AND substr(name, 1, 7) <> 'sqlite_'"
-            ).fetchall()
-            return {str(name): sorted(exact(connection, str(name)), key=repr) for (name,) in tables}
 
     def pid_of_server(self) -> int:
         """Return the process id of the embedded nats-server."""
@@ -311,5 +323,5 @@ def until_equal(nodes: Sequence[Node], what: str = "", seconds: float = SECONDS)
 def agree(nodes: Sequence[Node]) -> None:
     """Let every node verify, asked as `harmonylite verify` asks; all must find that all agree."""
     for node in nodes:
-        found = node.ask("POST", "/v1/verify", {"repair": False, "seconds": 30})
+        found = node.ask("POST", "/v1/verify", {"repair": False, "seconds": 60})
         assert found.get("agree"), f"{node.name}: {found}"
