@@ -1,6 +1,7 @@
 """Report a node to systemd: its start, its state, signs of life, its end (sd_notify(3)).
 
-Invariant: a notification never waits and never harms the node; where systemd asks for none, nothing runs.
+Invariant: a notification never waits and never harms the node; where systemd asks for none, nothing runs. What the
+process manager has no room for now is sent again.
 """
 
 from __future__ import annotations
@@ -52,14 +53,16 @@ class Notifier:
         self._address = "\0" + path[1:] if path.startswith("@") else path
         self._sent: dict[str, str] = {}
 
-    def send(self, **states: str | int) -> None:
-        """Send ``states``, but for a STATUS equal to the one sent last."""
+    def send(self, **states: str | int) -> bool:
+        """Send ``states``, but for a STATUS equal to the one sent last; return whether the process manager took them.
+
+        Its socket holds a few messages only, ten by Linux's default.
+        """
         news = {name: str(state) for name, state in states.items()}
         if news.get("STATUS") == self._sent.get("STATUS"):
             news.pop("STATUS", None)
-        self._sent |= news
         if not news:
-            return
+            return True
         text = "".join(f"{name}={state}\n" for name, state in news.items())
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
@@ -67,6 +70,9 @@ class Notifier:
                 sock.sendto(text.encode(), self._address)
         except OSError as error:
             log.debug("can't notify systemd: %(error)s", {"error": error})
+            return False
+        self._sent |= news
+        return True
 
 
 @asynccontextmanager
@@ -97,12 +103,12 @@ async def _notify(notifier: Notifier, status: ServiceStatus, watchdog: float) ->
         elif not begun and status.cdc_installed and (status.caught_up or not status.comes_back):
             # From here on no commit of the application is missed, whether NATS is there or not, and none is made on top
             # of values that are older than what this node had offered before.
-            begun, states["READY"] = True, 1
+            states["READY"] = 1
         elif not begun and time.monotonic() - extended >= EVERY:
             extended, states["EXTEND_TIMEOUT_USEC"] = time.monotonic(), LONGER * 1_000_000
         if watchdog:
             states["WATCHDOG"] = 1
-        notifier.send(**states)
+        begun = (notifier.send(**states) and "READY" in states) or begun
         await asyncio.sleep(pause if begun else min(pause, BEGINS_EVERY))
 
 

@@ -6,6 +6,7 @@ import asyncio
 import os
 import socket
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,20 @@ async def test_a_database_that_came_back_is_not_offered_before_it_has_caught_up(
         assert "READY" not in await systemd.hears("STATUS", "nats: no server answers")
         status.part("nats").ok()
         status.caught_up = True
+        assert "STATUS" in await systemd.hears("READY")
+
+
+async def test_what_it_has_no_room_for_is_sent_again(systemd: Systemd) -> None:
+    status = NodeStatus()
+    async with supervised(status, systemd.environment()):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
+            other.setblocking(False)
+            other.connect(systemd.sock.getsockname())
+            with suppress(BlockingIOError):
+                while True:
+                    other.send(b"STATUS=another's")
+        status.cdc_installed = True
+        await asyncio.sleep(0.2)  # not a wait: so often that it is tried while there is no room
         assert "STATUS" in await systemd.hears("READY")
 
 
