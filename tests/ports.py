@@ -1,22 +1,41 @@
 """Ports for servers that have to know theirs before they start.
 
-Invariant: no two workers of a run take from the same ports, and the system gives none of these away by itself: a port
-that it chooses for somebody may be somebody else's connection a moment later.
+Invariant: no two processes of a machine take from the same ports, workers of one run or of two, and the system gives
+none of these away by itself: a port that it chooses for somebody may be somebody else's connection a moment later.
 """
 
 from __future__ import annotations
 
-import os
 import random
 import socket
 from collections.abc import Iterator
 from itertools import cycle
 
+BLOCKS, EACH = 20, 1_000
+"""Blocks of ports from 12,000 on, below those that the system gives away by itself; one is for one process."""
+
 
 def ports() -> Iterator[int]:
-    """Yield ports below the range that the system gives away by itself, in any order, again after 2,500."""
-    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 8
-    return cycle(random.Random().sample(range(12_000 + 2_500 * worker, 14_500 + 2_500 * worker), 2_500))
+    """Yield the ports of this process's block, in any order, again and again."""
+    first = 12_000 + EACH * block()
+    yield from cycle(random.Random().sample(range(first, first + EACH), EACH))
+
+
+def block() -> int:
+    """Return the number of a block that no other process has; the name of a socket that stays open keeps it.
+
+    Where all are taken, any block.
+    """
+    for number in random.Random().sample(range(BLOCKS), BLOCKS):
+        name = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        try:
+            name.bind(f"\0harmonylite-tests-ports-{number}")
+        except OSError:
+            name.close()
+        else:
+            name.detach()
+            return number
+    return random.Random().randrange(BLOCKS)
 
 
 PORTS = ports()

@@ -44,6 +44,25 @@ def until(condition: Callable[[], T], what: str, seconds: float = SECONDS) -> T:
     return found
 
 
+def read_or_nothing(path: Path) -> str:
+    """Return the text of a file in /proc, "" where its process is gone."""
+    try:
+        return path.read_text(errors="replace")
+    except OSError:
+        return ""
+
+
+def states(pid: int) -> set[str]:
+    """Return the states of a process's threads as /proc has them; none where it is gone."""
+    told = map(read_or_nothing, Path(f"/proc/{pid}/task").glob("*/stat"))
+    return {text.rpartition(")")[2].split()[0] for text in told if text}
+
+
+def runs(pid: int) -> bool:
+    """Return whether a process has not ended."""
+    return bool(states(pid) - {"X", "Z"})
+
+
 def environment() -> dict[str, str]:
     """Return the environment of a process of the cluster: wide lines, and compiled modules kept."""
     kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
@@ -77,6 +96,12 @@ class Running:
         """True while the process runs."""
         return self.process is not None and self.process.poll() is None
 
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        assert self.process is not None, f"{self.name} was not started"
+        return self.process.pid
+
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to the process, not to its children."""
         assert self.process is not None, f"{self.name} was not started"
@@ -91,9 +116,16 @@ class Running:
             raise AssertionError(f"{self.name} did not end within {seconds:.0f} s") from None
 
     def kill(self) -> None:
-        """Kill -9."""
+        """Kill -9, and wait until its children, which end with it, have let go of their files and ports."""
+        children = self.children() if self.alive else []
         self.signal(signal.SIGKILL)
         self.gone()
+        until(lambda: not any(map(runs, children)), f"the children of {self.name} end with it")
+
+    def children(self) -> list[int]:
+        """Return the process ids of the children now."""
+        tasks = Path(f"/proc/{self.pid}/task").glob("*/children")
+        return [int(pid) for text in map(read_or_nothing, tasks) for pid in text.split()]
 
     def stop(self, seconds: float = SECONDS) -> int:
         """SIGTERM; return the exit code."""
@@ -268,9 +300,30 @@ class Node(Running):
 
     def pid_of_server(self) -> int:
         """Return the process id of the embedded nats-server."""
-        assert self.process is not None
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        return next(int(p) for p in children if b"nats-server" in Path(f"/proc/{p}/cmdline").read_bytes())
+
+        def server() -> int:
+            found = (p for p in self.children() if "nats-server" in read_or_nothing(Path(f"/proc/{p}/cmdline")))
+            return next(found, 0)
+
+        return until(server, f"{self.name} has a nats-server")
+
+    def freeze(self) -> None:
+        """Stop the process where it is, until SIGCONT; not while it holds the lock that applications write under."""
+
+        def frozen() -> bool:
+            self.signal(signal.SIGSTOP)
+            until(lambda: states(self.pid) <= {"T", "t"}, f"{self.name} is frozen")
+            connection = apsw.Connection(str(self.db))
+            try:
+                connection.execute("BEGIN IMMEDIATE; ROLLBACK")
+            except apsw.BusyError:
+                self.signal(signal.SIGCONT)
+                return False
+            finally:
+                connection.close()
+            return True
+
+        until(frozen, f"{self.name} holds no lock")
 
 
 def exact(connection: apsw.Connection, table: str) -> Rows:
@@ -292,10 +345,10 @@ def exact(connection: apsw.Connection, table: str) -> Rows:
     ]
 
 
-def equal(nodes: Sequence[Node]) -> bool:
-    """Return whether the nodes' databases hold the same rows now."""
+def equal(nodes: Sequence[Node]) -> dict[str, Rows]:
+    """Return the rows that the nodes' databases all hold now, {} where they differ."""
     first = nodes[0].content()
-    return bool(first) and all(node.content() == first for node in nodes[1:])
+    return first if first and all(node.content() == first for node in nodes[1:]) else {}
 
 
 def differences(nodes: Sequence[Node]) -> str:
@@ -314,14 +367,34 @@ def differences(nodes: Sequence[Node]) -> str:
 def until_equal(nodes: Sequence[Node], what: str = "", seconds: float = SECONDS) -> dict[str, Rows]:
     """Wait until all nodes hold the same rows; return them."""
     try:
-        until(lambda: equal(nodes), f"{', '.join(node.name for node in nodes)} are equal {what}", seconds)
+        return until(lambda: equal(nodes), f"{', '.join(node.name for node in nodes)} are equal {what}", seconds)
     except AssertionError as error:
         raise AssertionError(f"{error}\n{differences(nodes)}") from None
-    return nodes[0].content()
 
 
 def agree(nodes: Sequence[Node]) -> None:
-    """Let every node verify, asked as `harmonylite verify` asks; all must find that all agree."""
+    """Let every node verify, asked as `harmonylite verify` asks; all must find that all agree.
+
+    What is equal need not be ready: a node that has just got the last row answers no other one's question yet.
+    """
     for node in nodes:
-        found = node.ask("POST", "/v1/verify", {"repair": False, "seconds": 60})
+        node.ready()
+    for node in nodes:
+        found = verified(node)
         assert found.get("agree"), f"{node.name}: {found}"
+
+
+def verified(node: Node) -> dict[str, Any]:
+    """Return what a node's verify finds, once it can ask the others: not while it is away from NATS for a moment."""
+    found: dict[str, Any] = {}
+
+    def asked() -> bool:
+        found.clear()
+        found.update(node.ask("POST", "/v1/verify", {"repair": False, "seconds": 60}))
+        return "error" not in found
+
+    try:
+        until(asked, f"{node.name} can verify")
+    except AssertionError as error:
+        raise AssertionError(f"{error}; it says {found}") from None
+    return found
