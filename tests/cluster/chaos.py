@@ -12,6 +12,8 @@ import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from tests.cluster.chaos_cluster import NODES, PATIENCE, Cluster
@@ -103,12 +105,12 @@ def run(site: Site, seed: int, steps: int = STEPS) -> str:
     return chaos.told[-1]
 
 
-def _run_by_hand(seed: int, steps: int) -> bool:
+def by_hand(seed: int, schedule: Callable[[Site, int], str]) -> bool:
     """Run a schedule in a folder, which stays when it fails; return whether it held."""
     folder = Path(tempfile.mkdtemp(prefix=f"harmonylite-chaos-{seed}-"))
     site = Site(folder)
     try:
-        print(f"seed {seed} holds: {run(site, seed, steps)}", flush=True)
+        print(f"seed {seed} holds: {schedule(site, seed)}", flush=True)
     except Exception as error:  # noqa: BLE001 - whatever it is, it is reported with its seed
         print(
             f"seed {seed} fails, see {folder}: {type(error).__name__}: {error}", *error.__notes__, sep="\n", flush=True
@@ -126,7 +128,7 @@ def main() -> int:
     parser.add_argument("which", nargs="+", type=seeds, help="a seed, or a range like 1..20")
     parser.add_argument("--steps", type=int, default=STEPS, help="how much happens in each")
     given = parser.parse_args()
-    held = [_run_by_hand(seed, given.steps) for some in given.which for seed in some]
+    held = [by_hand(seed, partial(run, steps=given.steps)) for some in given.which for seed in some]
     return 0 if all(held) else 1
 
 

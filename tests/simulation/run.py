@@ -319,29 +319,18 @@ class Schedule:
             )
             node.apply(batch)
             if node.stuck:
-                if not self._accept(node):
-                    self._pass(node)
+                self._pass(node)
                 return True
             check_always(node)
             busy = busy or bool(batch.fragments)
         busy |= node.abort()
         busy |= node.find_unlogged()
-        busy = busy or self._accept(node)
         if node.capture():
             self._note(node, f"captures {node.flight and node.flight.out.id}")
             busy = True
         check_always(node)
         must(busy or node.ready, f"{node.name} never catches up")
         return busy or not node.ready
-
-    def _accept(self, node: Node) -> bool:
-        """Let a person accept the schema changes that wait; return whether anything was made."""
-        waits = node.replica.waiting_schema() if self.changers else []
-        if waits:
-            self._note(node, f"accepts {[each.object for each in waits]}")
-        made = bool(waits and node.replica.accept_schema())
-        node.stuck = 0 if made else node.stuck
-        return made
 
     def _pass(self, node: Node) -> None:
         """Let a node that can't fold what comes next go on from one of its schema that has."""

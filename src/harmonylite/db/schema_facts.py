@@ -1,12 +1,11 @@
 """The database's schema, as nodes compare it and people read it.
 
 Invariant: two files have the same digest exactly where they have the same replicated tables, columns, keys, indexes,
-views, triggers and ``user_version``, whatever the order of columns and the spelling of white space.
+views, triggers and ``user_version``, whatever the order of columns, the white space and the quotes.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -18,10 +17,10 @@ from harmonylite.db.sqlite.introspection import TableRules, application_objects
 from harmonylite.db.tracking.installed import schema_version
 from harmonylite.schema.names import folded
 from harmonylite.schema.shape import TableShape, outline
+from harmonylite.schema.table_text import normal
 
 USER_VERSION = "user_version"
 """What `SchemaFacts.outlines` calls the number that an application gives its schema."""
-_SPACE = re.compile(r"\s+")
 
 
 @dataclass(frozen=True)
@@ -74,7 +73,7 @@ def read_facts(connection: apsw.Connection, rules: TableRules, shapes: Iterable[
 def _outline(connection: apsw.Connection, kind: str, name: str, sql: str) -> object:
     """Return an object's definition in a normal form, so that equivalent definitions are equal."""
     if kind != "table" or sql.upper().startswith("CREATE VIRTUAL"):
-        return _SPACE.sub(" ", sql).strip()
+        return normal(sql)
     columns = 'SELECT lower(name), upper(type), "notnull", dflt_value, pk, hidden FROM pragma_table_xinfo(?, ?)'
     listed = 'SELECT "unique", origin, partial, group_concat(lower(i.name)) FROM pragma_index_list(?1, ?2) AS l'
     unique = f"{listed}, pragma_index_info(l.name, ?2) AS i WHERE l.origin <> 'c' GROUP BY l.name"

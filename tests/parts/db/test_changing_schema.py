@@ -7,7 +7,6 @@ from collections.abc import Callable
 import pytest
 
 from harmonylite.db.snapshot import save_copy
-from harmonylite.errors import SchemaWaitError
 from tests.parts.db.fix_replicas import PAIRED, Group
 from tests.parts.db.fix_schemas import KEYED, pair, rebuild, same
 
@@ -231,17 +230,33 @@ def test_what_waits_may_be_made_by_hand(group: Group) -> None:
     same(group)
 
 
-def test_a_table_with_rows_that_were_never_sent_waits_before_it_is_dropped(group: Group) -> None:
+def test_rows_that_were_never_sent_of_a_table_that_is_dropped_are_in_the_journal(group: Group) -> None:
     a, b = pair(group)
     b.run("INSERT INTO t VALUES (4, 'mine', 40)")
     a.run("DROP TABLE t")
     a.send()
     b.receive()
-    (waits,) = b.replica.waiting_schema()
-    assert (waits.object, waits.node, waits.ddl) == ("drop table t", "a", "DROP TABLE t")
-    assert b.run("SELECT a FROM t WHERE id = 4") == [("mine",)]
+    assert b.replica.waiting_schema() == []
+    found = {(c.kind, c.table, c.key["id"], c.column, c.overruled) for c in b.replica.conflicts()}
+    assert found == {("dropped", "t", 4, "a", "mine"), ("dropped", "t", 4, "b", 40)}
     group.settle()
-    assert b.replica.accept_schema() == ["drop table t"]
+    same(group)
+
+
+def test_a_table_with_rows_under_way_makes_way_for_one_of_its_name(group: Group) -> None:
+    a, b = pair(group)
+    for sql in ("DROP TABLE t", PAIRED, "INSERT INTO t VALUES (1, 'new', 1)"):
+        a.run(sql)
+        a.send()
+        a.receive()
+    b.run("INSERT INTO t VALUES (4, 'mine', 40)")
+    b.send()
+    b.run("INSERT INTO t VALUES (5, 'unsent', 50)")
+    b.receive()
+    group.settle()
+    assert b.run("SELECT id, a FROM t") == [(1, "new")]
+    found = {(c.key["id"], c.overruled) for c in b.replica.conflicts() if c.kind == "dropped" and c.column == "a"}
+    assert found == {(4, "mine"), (5, "unsent")}
     same(group)
 
 
@@ -267,10 +282,7 @@ def test_a_table_that_is_dropped_and_made_again_is_new_to_rows_under_way(group: 
         a.send()
         a.receive()
     b.publish()
-    with pytest.raises(SchemaWaitError, match="dropped and made again"):
-        b.receive()
-    assert b.replica.accept_schema() == ["drop table t", "table t"]
-    b.reassembler = type(b.reassembler)(b.replica.positions())
+    b.receive()
     group.settle()
     assert a.run("SELECT * FROM t") == b.run("SELECT * FROM t") == [(1, "new", 1)]
 

@@ -33,7 +33,7 @@ from harmonylite.db.apply.staging import (
     stage_updates,
     whole_keys,
 )
-from harmonylite.db.mirror.conflict_journal import ConflictJournal, Overruled
+from harmonylite.db.mirror.conflict_journal import ConflictJournal, whole_row
 from harmonylite.db.mirror.schema_history import Named
 from harmonylite.db.sqlite.connection import execute_or_not, rows, try_or_undo
 from harmonylite.db.sqlite.introspection import find_shape
@@ -370,6 +370,5 @@ class Fold:
         displaced = table.scratch("displaced")
         reads = [f"x.c{i}" for i in range(len(shape.columns))]
         for row in exact_rows(self.connection, reads, f"FROM {displaced} AS x WHERE {absent}"):
-            overruled = [Overruled(i, None, row[i]) for i in range(len(row)) if shape.columns[i].key < 0]
-            self.journal.write(fragment, table, row, "unique", overruled or [Overruled(0, None, row[0])])
+            self.journal.write(fragment, table, row, "unique", whole_row(shape, row))
         table.empty("displaced")

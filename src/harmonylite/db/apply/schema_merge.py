@@ -30,13 +30,12 @@ from harmonylite.errors import DefinitionError
 from harmonylite.schema.catalog import Catalog, difference
 from harmonylite.schema.merging import Declared, distinct, merge
 from harmonylite.schema.names import folded
-from harmonylite.schema.section import GONE, PRAGMA, Key, Known, SchemaChange
+from harmonylite.schema.section import PRAGMA, Key, Known, SchemaChange
 from harmonylite.schema.sql import quote
 from harmonylite.schema.table_text import called, same_table
 
 NOT_HERE = "this node writes no rows and no schema of others"
 BUILDS_ON = "what it builds on waits"
-ROWS_LOST = "rows of the table were written here and are not sent; `harmonylite schema accept` drops them"
 REFUSED = (apsw.SQLError, apsw.ConstraintError, apsw.MismatchError, apsw.TooBigError, DefinitionError)
 
 
@@ -48,20 +47,19 @@ class _Table:
     theirs: Known
     here: str
     number: int
-    waits: bool = False
 
 
 @dataclass
 class SchemaMerge:
     """One merge, in the caller's transaction. ``made``: what is new here; ``waits``: what is not, and why.
 
-    ``forced``: drop tables also where rows of theirs were never sent; ``writes`` False: nothing is done here.
+    ``writes`` False: nothing is done here.
     """
 
     connection: apsw.Connection
+    node: str
     rules: TableRules
     catalog: Catalog
-    forced: bool = False
     writes: bool = True
     made: list[str] = field(default_factory=list)
     waits: list[tuple[SchemaChange, str]] = field(default_factory=list)
@@ -85,7 +83,6 @@ class SchemaMerge:
         for table in tables:
             if not table.here:
                 self._create(table)
-        self.gone = [t.theirs for t in tables if not t.here and t.base is not None and not t.waits]
         for key in [*self.base, *self.wanted]:
             self._other(key)
         write(self.connection, self.base.values())
@@ -120,11 +117,9 @@ class SchemaMerge:
     # tables ------------------------------------------------------------------------------------------------------
 
     def _drop_objects(self) -> None:
-        """Drop what the stream has no more: what comes may need its name. What is a table's goes, or stays, with it."""
-        theirs = {known.id for known in self.wanted.values() if known.kind == "table"}
-        lost = [b for b in self.base.values() if b.kind == "table" and b.id not in theirs]
+        """Drop what the stream has no more: what comes may need its name."""
         for key, base in list(self.base.items()):
-            if base.kind in ("table", PRAGMA) or key in self.wanted or any(_is_on(base, table) for table in lost):
+            if base.kind in ("table", PRAGMA) or key in self.wanted:
                 continue
             here = self.file.get(key)
             if here is None or not here.same(base):
@@ -150,9 +145,6 @@ class SchemaMerge:
                 table_moves.take_from_mirror(self.connection, base.id)
             if not called_here or self._drop_table(base, called_here):
                 del self.base[key]
-                for gone in [k for k, b in self.base.items() if _is_on(b, base)]:  # SQLite drops them with it
-                    del self.base[gone]
-                    self.file.pop(gone, None)
         found = []
         for id_, known in theirs.items():
             was = by_id.get(id_)
@@ -169,7 +161,7 @@ class SchemaMerge:
         """Return what a table that is known is called here, "" where it is not."""
         if base.number in numbers:
             return numbers[base.number]
-        there = self.file.get(base.key) if base.number != GONE else None
+        there = self.file.get(base.key)
         named = {folded(name) for name in numbers.values()}
         if there is None or there.kind != "table" or folded(there.name) in named:
             return ""
@@ -178,16 +170,19 @@ class SchemaMerge:
     def _drop_table(self, base: Known, here: str) -> bool:
         """Drop a table that the stream has no more; return whether nothing of that is left to do.
 
-        One that was changed here is a new one from now on, and sent.
+        One that was changed here is a new one from now on, and sent. Rows that were never sent give way, and are in
+        the journal: a message that another table of that name needs may come before their own.
         """
         change = SchemaChange("table", base.name, base.table, base.sql, None)
         if not self._is_pristine(base, here):
             self._untie(base, here)
             return True
-        if not self.forced and table_moves.any_pending(self.connection, here):
-            self.waits.append((change, ROWS_LOST))
-            return False
-        if not self._attempt(change, lambda: self._drop("table", here)):
+
+        def drop() -> None:
+            table_moves.journal_unsent(self.connection, self.node, here)
+            self._drop("table", here)
+
+        if not self._attempt(change, drop):
             return False
         table_moves.take_from_mirror(self.connection, base.id)
         self.made.append(str(change))
@@ -251,7 +246,8 @@ class SchemaMerge:
         for table in present.values():
             if table.here in moves:
                 self._wait(table, why)
-                table.here, table.waits = "", True
+                table.here = ""
+                table.number = -1
 
     def _rename_all(self, moves: Mapping[str, str]) -> None:
         names = {folded(old) for old in moves}
@@ -317,7 +313,7 @@ class SchemaMerge:
 
     def _create(self, table: _Table) -> None:
         theirs = table.theirs
-        if table.waits:
+        if table.number < 0:
             return
         if table.base is not None:  # it was dropped here, which is still to be sent
             self._in_step(table, table.base)
@@ -353,7 +349,7 @@ class SchemaMerge:
         )
         unchanged = here.same(base) if here is not None and base is not None else here is base
         now = find_object(self.connection, theirs.kind, theirs.name)  # SQLite renames in it what was renamed
-        if not unchanged or (now is not None and now.same(theirs)) or any(_is_on(theirs, t) for t in self.gone):
+        if not unchanged or (now is not None and now.same(theirs)):
             self.base[key] = theirs  # what is here is as theirs, or still to be sent
         elif self._attempt(change, lambda: self._make(theirs)):
             self.made.append(str(change))
@@ -377,8 +373,3 @@ class SchemaMerge:
 
     def _pragma(self, change: SchemaChange) -> None:
         self.connection.execute(f"PRAGMA main.{change.name} = {number_of(change)}")
-
-
-def _is_on(known: Known, table: Known) -> bool:
-    """Return whether an object is an index or a trigger of a table."""
-    return known.kind in ("index", "trigger") and folded(known.table) == folded(table.name)

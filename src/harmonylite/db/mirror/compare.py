@@ -5,7 +5,7 @@ Invariant: a comparison only finds keys; the same rules as for logged keys decid
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -73,10 +73,12 @@ def only_here(table: TrackedTable) -> str:
     return f"SELECT {table.shape.read_key('d')} {extra}"
 
 
-def unsent_keys(table: TrackedTable) -> str:
-    """Return a query for the keys of the database's rows that the mirror lacks, or has with other values."""
+def unsent_rows(table: TrackedTable) -> Iterator[tuple[Any, ...]]:
+    """Yield the database's rows that the mirror lacks, or has with other values."""
     parts = _parts(table, table.main, table.mirror)
-    return " UNION ALL ".join(f"SELECT {table.shape.read_key('d')} {parts[kind]}" for kind in ("extra", "different"))
+    reads = [table.shape.read(column, "d") for column in table.shape.columns]
+    for kind in ("extra", "different"):
+        yield from exact_rows(table.connection, reads, parts[kind])
 
 
 def changed_keys(table: TrackedTable, *, replicate: bool) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
@@ -24,6 +24,7 @@ from harmonylite.db.tracking.triggers import OVERRULED
 from harmonylite.errors import ForeignError
 from harmonylite.foreign import Codec
 from harmonylite.model import ChangeSetId, Conflict, SqlValue
+from harmonylite.schema.shape import TableShape
 from harmonylite.schema.sql import PRIVATE, quote
 from harmonylite.wire import KIND_CHANGES, TableBlock, WireError, decode_block, decode_value, encode_value
 
@@ -78,6 +79,12 @@ class Overruled:
     column: int
     winning: Any
     overruled: Any
+
+
+def whole_row(shape: TableShape, row: Sequence[Any]) -> list[Overruled]:
+    """Return a row that gave way to none: what is not of its key or, of a row that is all key, one column of that."""
+    columns = [i for i in range(len(row)) if shape.columns[i].key < 0] or [0]
+    return [Overruled(i, None, row[i]) for i in columns]
 
 
 class Authors:
@@ -206,6 +213,19 @@ class ConflictJournal:
             key = encode_value(dict(zip(part.columns[: part.keys], row, strict=False)))
             for column, overruled in list(zip(part.columns, row, strict=False))[part.keys :]:
                 self._write(JOURNAL, (part.table, key, column, None, overruled), about)
+
+    def write_unsent(self, table: TrackedTable, unsent: Iterable[Sequence[Any]]) -> None:
+        """Journal this node's own rows that no change set contained, of a table that another node dropped."""
+        count = 0
+        for count, row in enumerate(unsent, start=1):
+            if count <= MOST_DROPPED:
+                self.write_local(table, row, "dropped", whole_row(table.shape, row))
+        if count:
+            log.warning(
+                "drop table %(table)s, as another node did, with %(rows)d rows that were written here and not sent;"
+                " the conflict journal has them, up to %(most)d",
+                {"table": table.shape.name, "rows": count, "most": MOST_DROPPED},
+            )
 
     def write_local(self, table: TrackedTable, row: Sequence[Any], kind: str, overruled: Sequence[Overruled]) -> None:
         """Journal this node's own values that gave way before a change set contained them."""

@@ -49,9 +49,8 @@ class StreamNames:
         made.stream = {
             id_: (k.name, {c for _, c in k.columns}) for id_, k in tables_of(read_catalog(connection).values()).items()
         }
-        listed = [k for k in captured_schema(connection, "table") if k.id]
-        captured = {k.number: k for k in listed}
-        made.known = {k.id: {id_ for _, id_ in k.columns} for k in listed}
+        captured = {k.number: k for k in captured_schema(connection, "table") if k.id}
+        made.known = {k.id: {id_ for _, id_ in k.columns} for k in captured.values()}
         for name, table in tables.items():
             if table.id in captured:
                 id_ = captured[table.id].id

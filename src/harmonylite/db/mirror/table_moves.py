@@ -11,7 +11,8 @@ from collections.abc import Mapping
 import apsw
 
 from harmonylite.db.mirror import former_names, mirror_file
-from harmonylite.db.mirror.compare import unsent_keys
+from harmonylite.db.mirror.compare import unsent_rows
+from harmonylite.db.mirror.conflict_journal import ConflictJournal
 from harmonylite.db.mirror.state import get_state, set_state
 from harmonylite.db.mirror.table_shapes import drop_gone
 from harmonylite.db.sqlite.connection import value
@@ -99,13 +100,13 @@ def resolved(
     return found
 
 
-def any_pending(connection: apsw.Connection, name: str) -> bool:
-    """Return whether a table of the database has rows that were never sent; deletes in flight don't count."""
+def journal_unsent(connection: apsw.Connection, node: str, name: str) -> None:
+    """Journal the rows of a table that only the database has, which is to be dropped, as another node dropped it."""
     shape, _ = find_shape(connection, name)
     there = "SELECT 1 FROM mirror.sqlite_schema WHERE type = 'table' AND name = ?"
-    if shape is None or value(connection, there, (shape.name,)) is None:
-        return False
-    return value(connection, f"SELECT 1 FROM ({unsent_keys(TrackedTable(connection, 0, shape))}) LIMIT 1") is not None
+    if shape is not None and value(connection, there, (shape.name,)) is not None:
+        table = TrackedTable(connection, 0, shape)
+        ConflictJournal(connection, node).write_unsent(table, unsent_rows(table))
 
 
 def take_from_mirror(connection: apsw.Connection, id_: str) -> None:
