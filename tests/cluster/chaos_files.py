@@ -5,7 +5,9 @@ Invariant: a disk takes with it only what was not published; so it is lost, and 
 
 from __future__ import annotations
 
+import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 import apsw
@@ -68,9 +70,9 @@ class Files:
         node.ready(PATIENCE)
 
     def _scribble(self, path: Path) -> None:
-        pages = path.stat().st_size // PAGE if path.exists() else 0
-        if pages >= 4:
-            with path.open("r+b") as file:
+        # a running node may heal its mirror meanwhile
+        with suppress(FileNotFoundError), path.open("r+b") as file:
+            if (pages := os.fstat(file.fileno()).st_size // PAGE) >= 4:
                 file.seek(PAGE * self._cluster.random.randint(1, pages - 1))
                 file.write(b"\xa5" * PAGE)
 
@@ -81,6 +83,7 @@ class Files:
         copy = self._cluster.site.folder / f"backup-{node.name}-{len(backups)}"
         copy.mkdir(exist_ok=True)
         connection = apsw.Connection(str(node.db))
+        connection.set_busy_timeout(60_000)
         try:
             connection.execute("VACUUM INTO ?", (str(copy / "vacuumed.db"),))
         except apsw.CorruptError:
@@ -127,7 +130,7 @@ class Files:
         node, backup = chosen
         opened = _opened(node)
         source, target = apsw.Connection(str(backup / "vacuumed.db")), apsw.Connection(str(node.db))
-        target.set_busy_timeout(10_000)
+        target.set_busy_timeout(60_000)
         with target.backup("main", source, "main") as copying:
             while not copying.done:
                 copying.step()

@@ -113,6 +113,7 @@ def test_what_is_not_committed_reaches_nobody_and_a_rollback_leaves_no_trace(sit
     undone.kill()
     content = until_equal(nodes)
     assert [name for name, *_ in content["events"]] == ["b-1"]
+    nodes[0].sent()
     assert nodes[0].status("published_rows") == 0
     agree(nodes)
 
@@ -133,6 +134,8 @@ def test_attached_and_hardened_connections_are_captured_each_by_the_node_of_its_
     both.write("UPDATE shop2.fought SET value = 'attached' WHERE id = 1", "DELETE FROM main.fought WHERE id = 2")
     content = until_equal(nodes)
     assert [name for name, *_ in content["events"]] == ["0", "1", "2"]
+    for node in nodes:
+        node.sent()
     assert [row[:2] for row in content["fought"]][:2] == [(1, "attached"), (3, "at first")]
     assert {node.status("published_rows") for node in nodes[1:]} == {2}, "each node published what its own file got"
     agree(nodes)

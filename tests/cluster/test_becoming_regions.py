@@ -121,9 +121,9 @@ def test_the_rights_of_the_page_are_enough_for_a_cut_and_a_promotion(region_site
     for node in nodes[1:]:
         until(lambda: not node.health()["region"].get("failover"), "and fails back")  # noqa: B023
         node.ready()
-    assert nodes[1].command("region", "promote")[0] == 0
+    until(lambda: nodes[1].command("region", "promote")[0] == 0, "region b is promoted, or a further call resumes that")
     goes_on(nodes[0])
-    assert nodes[1].command("snapshot", "save")[0] == 0
+    until(lambda: nodes[1].command("snapshot", "save")[0] == 0, "it saves a snapshot")
     for writer in writers:
         writer.kill()
     until_equal(nodes)
@@ -148,9 +148,8 @@ def test_an_embedded_cluster_becomes_the_primary_region_and_another_one_joins_it
             ("INSERT INTO events VALUES (?, ?, 1, NULL)", [f"own-{node.name}", node.name]),
             ("UPDATE fought SET value = ? WHERE id = 1", [node.name]),
         )
-        until(lambda: node.health()["pending_rows"] == 0, "each has an order of its own")  # noqa: B023
-    before = snapshots(near)
-    assert before
+        node.sent()  # each has an order of its own
+    before = until(lambda: snapshots(near), "its beginning is saved")
     for node, nats in zip(regions.nodes, regional, strict=True):
         assert node.stop() == 0
         node.sections["nats"] = nats

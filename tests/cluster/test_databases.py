@@ -11,9 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import apsw
+import pytest
 
-from tests.cluster.processes import Running, until
+from tests.cluster.processes import Running, read_or_nothing, until
 from tests.ports import free_port
+
+pytestmark = pytest.mark.timeout(300)
 
 MOST_MB = 3.0
 """Memory that a further database which rests may cost, in the node and its nats-server together."""
@@ -51,46 +54,61 @@ class Process(Running):
     @property
     def memory(self) -> float:
         """Megabytes that the process and its server hold."""
-        assert self.process is not None
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        return sum(rss(pid) for pid in (str(self.process.pid), *children, *grandchildren(children)))
+        children = list(map(str, self.children()))
+        return sum(rss(pid) for pid in (str(self.pid), *children, *grandchildren(children)))
 
 
 def get(port: int, path: str) -> int:
     """Return the status of an answer, 0 where nobody answers."""
-    with suppress(OSError), closing(http.client.HTTPConnection("127.0.0.1", port, timeout=5)) as connection:
+    with (
+        suppress(OSError, http.client.HTTPException),
+        closing(http.client.HTTPConnection("127.0.0.1", port, timeout=5)) as connection,
+    ):
         connection.request("GET", path)
         return connection.getresponse().status
     return 0
 
 
 def grandchildren(pids: list[str]) -> list[str]:
-    return [found for pid in pids for found in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return [found for pid in pids for found in read_or_nothing(Path(f"/proc/{pid}/task/{pid}/children")).split()]
 
 
 def rss(pid: str) -> float:
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS"))
+    lines = read_or_nothing(Path(f"/proc/{pid}/status")).splitlines()
+    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS")), 0.0)
+
+
+def least(process: Process) -> float:
+    """Return the least memory of two seconds: what a start needs for a moment is given back."""
+    end, found = time.monotonic() + 2, process.memory
+    while time.monotonic() < end:
+        time.sleep(0.1)
+        found = min(found, process.memory)
+    return found
 
 
 def test_a_further_database_that_rests_costs_little(tmp_path: Path) -> None:
     held: dict[int, float] = {}
+
+    def little(process: Process) -> bool:
+        held[10] = least(process)
+        return held[10] - held[2] <= 8 * MOST_MB
+
     for count in (2, 10):
         process = Process(tmp_path, count)
         try:
             process.start()
-            time.sleep(2)  # what a start needs for a moment is given back
-            held[count] = process.memory
             if count == 2:
+                held[2] = least(process)
                 commands_find_the_database(process)
+            else:
+                until(lambda: little(process), f"a further database costs {MOST_MB} MB at most; {held}")  # noqa: B023
             process.process.terminate()  # type: ignore[union-attr]
             assert process.gone() == 0, process.log.read_text()
         finally:
             if process.alive:
                 process.kill()
-    further = (held[10] - held[2]) / 8
-    print(f"a further database: {further:.2f} MB", held)
-    assert further <= MOST_MB, held
+    print(f"a further database: {(held[10] - held[2]) / 8:.2f} MB", held)
 
 
 def commands_find_the_database(process: Process) -> None:

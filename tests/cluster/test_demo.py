@@ -61,6 +61,14 @@ def processes_of(folder: Path) -> list[str]:
     return found
 
 
+async def gone(folder: Path) -> None:
+    """Wait until no process names ``folder``: a server that is killed with its node ends a moment after it."""
+    end = time.monotonic() + 60
+    while left := processes_of(folder):
+        assert time.monotonic() < end, left
+        await asyncio.sleep(0.1)
+
+
 async def told(process: Process) -> str:
     """Return all that the demo says until it ends."""
     output, _ = await process.communicate()
@@ -85,7 +93,7 @@ async def test_the_shop_ends_equal_everywhere_and_nothing_is_left_behind(tmp_pat
     assert "three files, one database" in text
     assert "not ok" not in text
     assert "\x1b" not in text, "piped output is plain"
-    assert processes_of(tmp_path) == []
+    await gone(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -100,7 +108,7 @@ async def test_a_real_file_is_copied_and_not_touched(tmp_path: Path) -> None:
     assert "three files, one database" in text
     assert fingerprint(file) == fingerprint(CHINOOK)
     assert sorted(tmp_path.iterdir()) == [file, folder], "no -wal, no log, no node's folder beside the person's file"
-    assert processes_of(folder) == []
+    await gone(folder)
 
 
 @pytest.mark.parametrize("words", ["One row, two writers, different columns", "Ctrl-C"])
@@ -110,9 +118,10 @@ async def test_a_signal_ends_the_demo_at_any_time_without_remains(tmp_path: Path
         assert len(processes_of(tmp_path)) >= 3, before
         process.send_signal(signal.SIGINT)
         after = await told(process)
-    assert process.returncode == (0 if words == "Ctrl-C" else 130), after
+    # on a slow machine the story may be over by then, and its end waits for Ctrl-C
+    assert process.returncode == (0 if "Ctrl-C" in before + after else 130), after
     assert "Traceback" not in after
-    assert processes_of(tmp_path) == []
+    await gone(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -122,7 +131,7 @@ async def test_a_closed_terminal_ends_the_demo_without_remains(tmp_path: Path) -
         process.send_signal(signal.SIGHUP)
         await told(process)
     assert process.returncode == 0
-    assert processes_of(tmp_path) == []
+    await gone(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -132,10 +141,7 @@ async def test_no_node_outlives_a_demo_that_is_killed(tmp_path: Path) -> None:
         assert len(processes_of(tmp_path)) >= 3
         process.kill()
         await process.wait()
-    end = time.monotonic() + 60
-    while left := processes_of(tmp_path):
-        assert time.monotonic() < end, left
-        await asyncio.sleep(0.1)
+    await gone(tmp_path)
 
 
 async def test_a_file_that_is_not_there_is_refused_at_once(tmp_path: Path) -> None:

@@ -89,7 +89,8 @@ def test_a_tool_migrates(site: Site, tool: Tool, where: str) -> None:
             failed = [text for text in tool.migrate(at_once, version) if text]
             if not failed:
                 break
-            assert where == "on two at once", failed
+            # a transaction that has read and meets a merge is refused, too
+            assert where == "on two at once" or all("locked" in text for text in failed), failed
         assert not failed
         for node in nodes:
             until(lambda: columns(node) == expected, f"{node.name} has {sorted(expected)}")  # noqa: B023

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from tests.cluster.fix_cluster import Site, start
-from tests.cluster.processes import agree, until, until_equal
+from tests.cluster.processes import SECONDS, agree, until, until_equal
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -19,12 +19,19 @@ def test_a_transaction_of_200_000_rows_is_never_seen_in_part(site: Site) -> None
     nodes = [site.node(name, tables=BULK) for name in ("a", "b")]
     start(nodes)
     writer = site.application(nodes[0])
-    writer.send([[f"{NUMBERS.format(1, 200_000)} INSERT INTO bulk SELECT i, 1, 'row ' || i FROM n", []]])
     seen = set()
     with nodes[1].reader() as reader:
-        deadline = time.monotonic() + 90
-        while 200_000 not in seen and time.monotonic() < deadline:
-            seen.add(int(next(reader.execute("SELECT count(*) FROM bulk"))[0]))
+
+        def see() -> int:
+            found = int(next(reader.execute("SELECT count(*) FROM bulk"))[0])
+            seen.add(found)
+            return found
+
+        assert see() == 0
+        writer.send([[f"{NUMBERS.format(1, 200_000)} INSERT INTO bulk SELECT i, 1, 'row ' || i FROM n", []]])
+        deadline = time.monotonic() + 2 * SECONDS
+        while see() != 200_000 and time.monotonic() < deadline:
+            pass
     assert seen == {0, 200_000}
     writer.ask([["UPDATE bulk SET part = 2", []]])  # the first answer is that of the insert
     until(lambda: nodes[1].value("SELECT count(*) FROM bulk WHERE part = 2") == 200_000, "the update arrives")

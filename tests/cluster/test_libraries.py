@@ -77,6 +77,7 @@ def beside(site: Site, table: str = TABLE) -> tuple[Node, Node]:
     start(nodes)
     site.application(there).write(("INSERT INTO v VALUES ('theirs', 'seen')", []))
     until(lambda: here.value("SELECT count(*) FROM v") == 1, "what the other node wrote is here")
+    here.sent()  # nor does the node hold the lock of that any more, for which some libraries don't wait
     return here, there
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -166,8 +167,8 @@ def test_of_two_nodes_the_one_that_is_left_says_that_it_has_no_quorum_and_goes_o
     heard_by(nodes, "a", 0)
     nodes[1].kill()
     until(lambda: nodes[0].waits("no quorum: 1 of 2 servers of the cluster are here, 2 are needed"), "it says why")
-    assert nodes[0].waits("not reached: node2")
-    assert nodes[0].get("/readyz")[0] == 503
+    until(lambda: nodes[0].waits("not reached: node2"), "and who is missing")
+    until(lambda: nodes[0].get("/readyz")[0] == 503, "it is not ready")
     writer = site.application(nodes[0])
     writer.write(insert("a", 1))
     nodes[1].start()
@@ -185,13 +186,14 @@ def test_a_dead_peers_server_is_one_line_in_the_log_and_not_four_a_second(site: 
     until(lambda: [peer["state"] for peer in nodes[0].health()["peers"]] == ["up", "up"], "all have met")
     before = len(nodes[0].log.read_text())
     nodes[2].kill()
-    until(lambda: "peers are silent: node3" in nodes[0].log.read_text()[before:], "the node is seen to be gone")
+    # a line names all that became silent at once, on a busy machine the other one too for a moment
+    until(lambda: re.search("peers are silent: .*node3", nodes[0].log.read_text()[before:]), "node3 is seen to be gone")
     refused = [line for line in nodes[0].log.read_text()[before:].splitlines() if "trying to connect to route" in line]
     # none where the same line came at the start already, within the minute
     assert len(refused) <= 2, refused
     nodes[2].start()
     nodes[2].ready()
-    until(lambda: "peers are back: node3" in nodes[0].log.read_text(), "and to be back")
+    until(lambda: re.search("peers are back: .*node3", nodes[0].log.read_text()[before:]), "and to be back")
 
 
 def test_two_of_three_at_the_very_first_start_name_who_is_here_and_what_is_not_reached(site: Site) -> None:

@@ -7,7 +7,7 @@ import pytest
 from tests.cluster.fix_cluster import Site, start
 from tests.cluster.processes import until, until_equal
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 NODES = 20
 COMMITS = 6

@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
 import apsw
@@ -146,6 +146,8 @@ class Guide:
                     start_new_session=True,
                 )
             self.running.append(process)
+            if words[0] == "nats-server":
+                process.logged("Server is ready")
             return None
         done = subprocess.run(
             words,
@@ -175,7 +177,7 @@ class Guide:
             connection.request("GET", "/readyz")
             answer = connection.getresponse()
             return f"{answer.read().decode()}{answer.status}"
-        except OSError as error:
+        except (OSError, HTTPException) as error:
             return str(error)
         finally:
             connection.close()
@@ -207,7 +209,7 @@ def make_shop(path: Path) -> None:
 def write_row(path: Path, key: str) -> None:
     """Commit one row as an application would; the node is another process."""
     connection = apsw.Connection(str(path))
-    connection.set_busy_timeout(10_000)
+    connection.set_busy_timeout(60_000)
     connection.execute("INSERT INTO item VALUES (?, 1)", (key,))
     connection.close()
 
@@ -215,7 +217,7 @@ def write_row(path: Path, key: str) -> None:
 def keys(path: Path) -> set[str]:
     """Return the keys of all rows."""
     connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
-    connection.set_busy_timeout(10_000)
+    connection.set_busy_timeout(60_000)
     try:
         return {str(key) for (key,) in connection.execute("SELECT id FROM item")}
     finally:

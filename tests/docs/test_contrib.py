@@ -102,6 +102,7 @@ def test_the_manual_page_has_every_command_and_flag() -> None:
         assert rf"\fB{flag}".replace("-", r"\-") in page
 
 
+@pytest.mark.timeout(300)
 def test_the_wheel_and_the_source_archive_have_all_that_a_node_needs(tmp_path: Path) -> None:
     build = [sys.executable, "-m", "hatchling", "build", "-d", str(tmp_path)]
     subprocess.run(build, cwd=ROOT, check=True, capture_output=True)

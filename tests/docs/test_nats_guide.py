@@ -8,14 +8,14 @@ import shlex
 import socket
 import ssl
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
 import trustme
 
-from tests.cluster.processes import until
+from tests.cluster.processes import read_or_nothing, until
 from tests.docs.guide import Guide, keys, write_row
 from tests.parts.nats.fix_keys import new_operator
 
@@ -145,7 +145,10 @@ def test_names_behind_dns_peers_are_looked_up(guide: Guide) -> None:
     guide.command("harmonylite -config dns.toml")
     files = guide.folder / "data/nats"
     route = f"127.0.0.1:{guide.port('localhost:4221')}"
-    until(lambda: [p for p in files.glob("*/nats-server.conf") if route in p.read_text()], "the address is a route")
+    until(
+        lambda: any(route in read_or_nothing(path) for path in files.glob("*/nats-server.conf")),
+        "the address is a route",
+    )
 
 
 def test_an_open_address_needs_credentials(guide: Guide) -> None:
@@ -168,9 +171,16 @@ def test_two_nodes_with_certificates(guide: Guide) -> None:
     write_row(databases[0], "in secret")
     until(lambda: "in secret" in keys(databases[1]), "the route carries rows")
     trust = ssl.create_default_context(cafile=guide.folder / "etc/harmonylite/ca.pem")
-    line = socket.create_connection(("127.0.0.1", guide.port("127.0.0.1:4248")), 10)
-    with line, trust.wrap_socket(line, server_hostname="127.0.0.1") as route:
-        assert route.getpeercert(), "routes are encrypted"
+
+    def encrypted() -> bool:
+        """The server gives a route two seconds to begin."""
+        with suppress(OSError):
+            line = socket.create_connection(("127.0.0.1", guide.port("127.0.0.1:4248")), 10)
+            with line, trust.wrap_socket(line, server_hostname="127.0.0.1") as route:
+                return bool(route.getpeercert())
+        return False
+
+    until(encrypted, "routes are encrypted")
 
 
 def test_a_file_of_ones_own_and_the_monitoring_endpoints(guide: Guide) -> None:
@@ -252,13 +262,20 @@ def test_the_least_rights_are_enough_and_none_of_them_is_too_much(guide: Guide) 
         until(lambda: len(keys(two)) == len(keys(one)), "rows go through")
         guide.command("harmonylite -config rights1.toml snapshot save")
     guide.command("harmonylite -config rights2.toml verify")
-    trace = guide.running[0].log.read_text(errors="replace")
-    assert "Permissions Violation" not in trace
-    used = set(re.findall(r"<<- \[H?PUB (\S+)", trace)) | set(re.findall(r"<<- \[SUB (\S+)", trace))
     granted = re.findall(r'"([^"\s]+\.[^"\s]+)"', server.read_text().partition("permissions")[2])
     assert len(granted) > 15
-    unused = [pattern for pattern in granted if not any(matches(pattern, subject) for subject in used)]
-    assert unused == []
+
+    def unused() -> list[str]:
+        """What a node does now and then it may not have done yet."""
+        trace = guide.running[0].log.read_text(errors="replace")
+        assert "Permissions Violation" not in trace
+        used = set(re.findall(r"<<- \[H?PUB (\S+)", trace)) | set(re.findall(r"<<- \[SUB (\S+)", trace))
+        return [pattern for pattern in granted if not any(matches(pattern, subject) for subject in used)]
+
+    try:
+        until(lambda: not unused(), "every right is used")
+    except AssertionError as error:
+        raise AssertionError(f"{error}; unused: {unused()}") from None
 
 
 def matches(pattern: str, subject: str) -> bool:

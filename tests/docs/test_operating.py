@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import signal
 import socket
 import subprocess
 import sys
@@ -69,6 +70,7 @@ def test_a_service_has_begun_before_nats_is_there(site: Site, monkeypatch: pytes
         node.start()
         while not ("READY=1" in heard and "NATS server not accepting connections" in heard):
             heard += systemd.recv(4096).decode()
-        assert node.stop() == 0
+        node.signal(signal.SIGTERM)
         while "STOPPING=1" not in heard:
             heard += systemd.recv(4096).decode()
+        assert node.gone() == 0

@@ -29,7 +29,7 @@ async def test_the_client_in_the_docs_asks_a_node(nats: RealNats, tmp_path: Path
     program = await asyncio.create_subprocess_exec(sys.executable, "-c", text, stdout=asyncio.subprocess.PIPE)
     assert program.stdout is not None
     try:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(3 * PATIENCE):
             said = ""
             while "insert" not in said:
                 line = (await program.stdout.readline()).decode()

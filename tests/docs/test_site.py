@@ -25,6 +25,7 @@ def test_every_page_is_in_the_table_of_contents_once() -> None:
 
 
 @SITE.mark
+@pytest.mark.timeout(300)
 def test_the_site_builds_strictly_and_fetches_nothing_from_elsewhere(tmp_path: Path) -> None:
     built = subprocess.run(
         [MKDOCS, "build", "--quiet", "--site-dir", tmp_path / "site"],

@@ -24,7 +24,7 @@ from tests.ports import free_ports
 ROOT = Path(__file__).parents[2]
 TUTORIAL = (ROOT / "docs" / "tutorial.md").read_text()
 BLOCKS = re.findall(r"```sh\n(.*?)```", TUTORIAL, re.DOTALL)
-PATIENCE = 100.0
+PATIENCE = 240.0
 CURL = programs("curl", package="curl")
 
 
@@ -74,7 +74,7 @@ def follow(folder: Path, place: Path) -> None:
     assert not (folder / "tutorial").exists()
 
 
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(400)
 @CURL.mark
 def test_the_tutorial_runs_as_it_is_written(tmp_path: Path) -> None:
     place = tmp_path / "bin"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import signal
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -58,11 +60,13 @@ def rows_of(node: Node) -> dict[str, Rows]:
         return read(connection)
 
 
-def settled(one: Node, two: Node) -> bool:
-    """Return whether nothing is on its way and both have the same rows."""
-    states = [node.health() for node in (one, two)]
-    done = all(s.get("ready") and not s["pending_rows"] and not s["shards"][0]["lag_messages"] for s in states)
-    return done and rows_of(one) == rows_of(two)
+def settle(one: Node, two: Node) -> None:
+    """Wait until nothing is on its way, in either mirror, and both have the same rows."""
+    for node in (one, two):
+        node.sent()
+    for node in (one, two):
+        until(lambda: "position" in node.ask("GET", "/v1/wait?seconds=60"), f"{node.name} has all")  # noqa: B023
+    until(lambda: rows_of(one) == rows_of(two), "both nodes have the same rows")
 
 
 def write_everything(site: Site, one: Node, two: Node) -> None:
@@ -89,7 +93,13 @@ def write_everything(site: Site, one: Node, two: Node) -> None:
     there.write("INSERT INTO nullable VALUES (NULL, 1), (NULL, 2), ('k', 3)", "INSERT INTO keyless VALUES ('x'), ('y')")
     for who in range(5):
         (here, there)[who % 2].write(f"INSERT OR REPLACE INTO seats VALUES ({who}, 'w{who}', 1, {who % 3})")
-    until(lambda: settled(one, two), "both nodes have the same rows")
+    settle(one, two)
+    two.freeze()  # so neither writer has seen whom the other one gives the seat
+    here.write("INSERT INTO seats VALUES (10, 'w10', 2, 1)")
+    there.write("INSERT INTO seats VALUES (11, 'w11', 2, 1)")
+    one.sent()
+    two.signal(signal.SIGCONT)
+    settle(one, two)
     here.write("UPDATE plain SET b = 'new' WHERE id < 'v4'", "UPDATE pair SET x = 9 WHERE x = 1 AND y = 2")
     there.write("DELETE FROM plain WHERE id LIKE 'bulk%9'", "UPDATE plain SET c = 'c' WHERE id < 'v2'")
     there.write("UPDATE seats SET seat = -1 - seat", "UPDATE seats SET seat = 3 + seat")
@@ -156,16 +166,18 @@ def test_a_program_that_knows_only_the_page_ends_with_the_rows_of_the_nodes(site
     one, two = (site.node(name, urls=[server.url], sections=keys, tables=TABLES) for name in ("one", "two"))
     start([one, two])
     write_everything(site, one, two)
-    until(lambda: settled(one, two), "both nodes have the same rows")
-    code, said = one.command("snapshot", "save")
+    settle(one, two)
+    code, said = one.command("snapshot", "save", "-json")
     assert code == 0, said
+    snapshot = json.loads(said)["name"]
     site.application(one).write(LATER, "INSERT INTO later VALUES (1, 'x')", "PRAGMA user_version = 7")
     prefix = str(one.sections["nats"]["stream_prefix"])
     half = leave_unfinished(server.url, prefix)
     strange = leave_what_no_node_wrote(server.url, prefix)
     site.application(two).write("INSERT INTO plain VALUES ('after', 1, 2, 3)", "INSERT INTO pair VALUES (7, 7, 7)")
     until(lambda: one.health()["shards"][0]["position"] >= half, "the unfinished change set is given up on")
-    until(lambda: settled(one, two) and one.rows("SELECT 1 FROM plain WHERE id = 'after'"), "what came last is there")
+    settle(one, two)
+    assert one.rows("SELECT 1 FROM plain WHERE id = 'after'"), "what came last is there"
     streams = [f"{prefix}-{shard}" for shard in range(SHARDS)]
     rows = rows_of(one)
     assert [node.health()["foreign_messages"] for node in (one, two)] == [strange, strange]
@@ -190,7 +202,7 @@ def test_a_program_that_knows_only_the_page_ends_with_the_rows_of_the_nodes(site
     }
     assert follower.seen == wanted
 
-    code, said = one.command("snapshot", "fetch", "-o", str(site.folder / "snapshot.db"))
+    code, said = one.command("snapshot", "fetch", snapshot, "-o", str(site.folder / "snapshot.db"))
     assert code == 0, said
     late = Follower(SHARDS, UNIQUE)
     starts, after = late.begin(site.folder / "snapshot.db", KEYS)
