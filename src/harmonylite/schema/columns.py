@@ -6,8 +6,9 @@ Invariant: a column's text is taken whole, with its quotes, parentheses and comm
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 
 from harmonylite.schema.names import folded
@@ -21,6 +22,8 @@ _TOKEN = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
+REMEMBERED = 4096
+"""So many texts are not read once more: an installation looks at all of a schema, several times."""
 _CONSTRAINTS = {"CONSTRAINT", "PRIMARY", "UNIQUE", "CHECK", "FOREIGN"}
 _CLOSES = {'"': '"', "`": "`", "'": "'", "[": "]"}
 
@@ -37,7 +40,7 @@ class ColumnText:
     after: int = 0
 
 
-def columns_of(sql: str) -> dict[str, ColumnText]:
+def columns_of(sql: str) -> Mapping[str, ColumnText]:
     """Return the columns of a CREATE TABLE statement by name in lower case; none if it has no list of them."""
     return items_of(sql)[0]
 
@@ -47,7 +50,8 @@ def names_in(sql: str) -> list[str]:
     return [column.name for column in columns_of(sql).values()]
 
 
-def items_of(sql: str) -> tuple[dict[str, ColumnText], list[str], int, int]:
+@lru_cache(maxsize=REMEMBERED)
+def items_of(sql: str) -> tuple[Mapping[str, ColumnText], Sequence[str], int, int]:
     """Return columns as `columns_of`, the constraints of the table, and where the list of both begins and ends."""
     found: dict[str, ColumnText] = {}
     constraints: list[str] = []
@@ -109,6 +113,20 @@ def _default(text: str) -> tuple[int, int] | None:
                 end += 1
             return word.start(), parts[end].end()
     return None
+
+
+def without_check(text: str) -> str:
+    """Return a declaration without its CHECK constraints."""
+    parts = [match for match in _TOKEN.finditer(text) if not _is_space(match[0])]
+    for place, word in enumerate(parts):
+        if word[0].upper() == "CHECK" and _depth(parts[:place]) == 0:
+            named = place > 1 and parts[place - 2][0].upper() == "CONSTRAINT"
+            end = place + 1
+            while end + 1 < len(parts) and _depth(parts[place : end + 1]) > 0:
+                end += 1
+            start = parts[place - 2 if named else place].start()
+            return without_check(text[:start].rstrip() + text[parts[end].end() :])
+    return text
 
 
 def _depth(parts: Sequence[re.Match[str]]) -> int:

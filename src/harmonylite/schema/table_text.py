@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
-from harmonylite.schema.columns import ColumnText, columns_of, items_of, tokens_of, unquoted
+from harmonylite.schema.columns import REMEMBERED, ColumnText, columns_of, items_of, tokens_of, unquoted
 from harmonylite.schema.names import folded
 from harmonylite.schema.sql import quote
 
@@ -16,6 +17,7 @@ Moves = Mapping[str, "str | None"]
 """The present name of columns by their former one, None for dropped ones."""
 
 
+@lru_cache(maxsize=4 * REMEMBERED)
 def normal(text: str) -> tuple[str, ...]:
     """Return a normal form, equal for texts of one meaning: tokens without space, comments, quotes, case."""
     return tuple(
@@ -52,6 +54,7 @@ NOTHING = TableText("", {}, (), "")
 """A missing table."""
 
 
+@lru_cache(maxsize=REMEMBERED)
 def parts_of(sql: str) -> TableText | None:
     """Return the parts of a statement; None if it has no list of columns."""
     columns, constraints, start, end = items_of(sql)

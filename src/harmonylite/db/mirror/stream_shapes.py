@@ -7,6 +7,7 @@ and those of others wait.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 import apsw
 
@@ -15,11 +16,19 @@ from harmonylite.db.mirror.state import get_state, history_of
 from harmonylite.db.mirror.stream_schema import read_catalog
 from harmonylite.db.sqlite.connection import rows
 from harmonylite.db.tracking.column_ids import Columns
-from harmonylite.schema.columns import ColumnText, columns_of, tokens_of, unquoted, with_default
+from harmonylite.schema.columns import (
+    REMEMBERED,
+    ColumnText,
+    columns_of,
+    tokens_of,
+    unquoted,
+    with_default,
+    without_check,
+)
 from harmonylite.schema.names import folded
 from harmonylite.schema.section import Known
 from harmonylite.schema.shape import TableShape
-from harmonylite.schema.table_text import normal, parts_of, renamed
+from harmonylite.schema.table_text import normal, parts_of
 from harmonylite.wire import decode_value
 
 BROUGHT = "sections"
@@ -86,12 +95,13 @@ class StreamShapes:
             elif not _alike(column, theirs):
                 texts.append(column.text if strict or _demands(column) else with_default(column, theirs))
             else:
-                texts.append(with_default(column, theirs) if strict else renamed(theirs, column.name))
+                texts.append(with_default(column, theirs) if strict else _declared(column, theirs))
         if texts == [column.text for column in parts.columns.values()]:
             return shape.mirror_sql
         return parts.text(texts)
 
 
+@lru_cache(maxsize=REMEMBERED)
 def loosened(sql: str) -> str:
     """Return a definition without STRICT: any column holds any value, and converts what it converted before."""
     parts = parts_of(sql)
@@ -105,6 +115,17 @@ def loosened(sql: str) -> str:
     ]
     tail = ") WITHOUT ROWID" if "without" in normal(parts.tail) else ")"
     return replace(parts, tail=tail).text(texts)
+
+
+def _declared(mine: ColumnText, theirs: ColumnText) -> str:
+    """Return the stream's declaration of a column, under its name here.
+
+    What is computed or checked may name other columns, which have other names here: a mirror does neither.
+    """
+    mine_rest, rest = mine.text[mine.after :], theirs.text[theirs.after :]
+    if "as" in normal(rest) or without_check(mine_rest) == without_check(rest):
+        return mine.text
+    return mine.text[: mine.after] + without_check(rest)
 
 
 def _alike(mine: ColumnText, theirs: ColumnText, but: str = "") -> bool:

@@ -6,11 +6,20 @@ uncertain, the table is marked, and compared whole.
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import apsw
 
 from harmonylite.db.mirror import former_names
+from harmonylite.db.mirror.altering import (
+    altered,
+    definition,
+    indexes_there,
+    into_mirror,
+    make_index,
+    steps_between,
+)
 from harmonylite.db.mirror.mirror_file import (
     DROPPED,
     EVERY_TABLE,
@@ -20,9 +29,9 @@ from harmonylite.db.mirror.mirror_file import (
 )
 from harmonylite.db.mirror.pouring import known_pairs, pour
 from harmonylite.db.mirror.state import get_names, set_names
-from harmonylite.db.mirror.stream_shapes import StreamShapes, index_name, loosened
+from harmonylite.db.mirror.stream_shapes import StreamShapes, loosened
 from harmonylite.db.sqlite.connection import rows, value
-from harmonylite.db.sqlite.introspection import find_shape, read_inventory
+from harmonylite.db.sqlite.introspection import TableRules, find_shape, read_inventory
 from harmonylite.db.tracking import column_ids
 from harmonylite.db.tracking.column_ids import Columns
 from harmonylite.db.tracking.column_renames import checked, found_by_values
@@ -65,56 +74,67 @@ def conform(
     by its place, unless the rows contradict. ``columns``: which columns of the stream's the database's are, where that
     is known; ``stream``: the stream's schema. The caller holds a transaction.
     """
-    execute = connection.execute
     there = column_ids.read(connection, "mirror", shape.name)
     indexes, mirror_sql = list(shape.indexes), shape.mirror_sql
     if columns is not None:
         column_ids.write(connection, "mirror", shape.name, columns)
         stream = StreamShapes.read(connection) if stream is None else stream
         indexes, mirror_sql = stream.indexes_of(connection, shape), stream.definition_of(shape, columns)
-    old_sql = value(connection, "SELECT sql FROM mirror.sqlite_schema WHERE type = 'table' AND name = ?", (shape.name,))
-    made = {
-        r[0]
-        for r in rows(
-            connection,
-            "SELECT sql FROM mirror.sqlite_schema WHERE type = 'index' AND tbl_name = ? AND sql IS NOT NULL",
-            (shape.name,),
-        )
-    }
+    old_sql = definition(connection, shape.name)
+    if old_sql is None:
+        connection.execute(into_mirror(mirror_sql, "CREATE TABLE "))
+        for sql in indexes:
+            make_index(connection, sql)
+        return True
+    made = indexes_there(connection, shape.name).keys()
     if old_sql == mirror_sql and made == set(indexes) and _same_columns(there, columns):
         return False
-    if old_sql is None:
-        execute(_into_mirror(mirror_sql, "CREATE TABLE "))
-    else:
-        execute("PRAGMA legacy_alter_table = ON")
-        aside = quote(PRIVATE + "aside")
-        before = read_inventory(connection, EVERY_TABLE, "mirror").tables.get(shape.name)
-        for (index,) in rows(
-            connection,
-            "SELECT name FROM mirror.sqlite_schema WHERE type = 'index' AND tbl_name = ? AND sql IS NOT NULL",
-            (shape.name,),
-        ):
-            execute(f"DROP INDEX mirror.{quote(index)}")
-        execute(f"ALTER TABLE mirror.{quote(shape.name)} RENAME TO {aside}")
-        execute(_into_mirror(mirror_sql, "CREATE TABLE "))
-        for sql in indexes:
-            _make_index(connection, sql)
-        if before is not None:
-            if columns is not None and there:
-                pairs: Sequence[tuple[str, str]] = column_ids.pairs(before, there, shape, columns)
-            else:
-                pairs = _pairs(connection, before, shape, f"mirror.{aside}", noted)
-            former_names.columns_moved(connection, before, shape, pairs, noted=noted is not None or columns is not None)
-            _fill(connection, shape, mirror_sql, indexes, pairs, aside, as_streamed=columns is not None)
-            if _may_differ(before, shape, pairs) or (
-                columns is not None and indexes and _lost(connection, shape, aside)
-            ):
-                set_unlike(connection, {*unlike(connection), shape.name})
-        execute(f"DROP TABLE mirror.{aside}")
-        return False
+    before = read_inventory(connection, TableRules((glob.escape(shape.name),)), "mirror").tables.get(shape.name)
+    pairs: Sequence[tuple[str, str]] = []
+    if before is not None and columns is not None and there:
+        pairs = column_ids.pairs(before, there, shape, columns)
+    elif before is not None:
+        pairs = _pairs(connection, before, shape, f"mirror.{quote(shape.name)}", noted)
+    steps = None if before is None else steps_between(old_sql, mirror_sql, pairs)
+    lost = False
+    if steps is None or not altered(connection, shape.name, mirror_sql, indexes, steps):
+        lost = _rebuild(
+            connection, shape, mirror_sql, indexes, pairs, streamed=columns is not None, fills=before is not None
+        )
+    if before is not None:
+        former_names.columns_moved(connection, before, shape, pairs, noted=noted is not None or columns is not None)
+        if _may_differ(before, shape, pairs) or lost:
+            set_unlike(connection, {*unlike(connection), shape.name})
+    return False
+
+
+def _rebuild(
+    connection: apsw.Connection,
+    shape: TableShape,
+    mirror_sql: str,
+    indexes: Sequence[str],
+    pairs: Sequence[tuple[str, str]],
+    *,
+    streamed: bool,
+    fills: bool,
+) -> bool:
+    """Make a mirror's table once more and pour its rows over; return whether a unique index of the stream had no room.
+
+    ``streamed``: see `_fill`; ``fills`` False: the rows can't be read.
+    """
+    aside = quote(PRIVATE + "aside")
+    connection.execute("PRAGMA legacy_alter_table = ON")
+    for index in indexes_there(connection, shape.name).values():
+        connection.execute(f"DROP INDEX mirror.{quote(index)}")
+    connection.execute(f"ALTER TABLE mirror.{quote(shape.name)} RENAME TO {aside}")
+    connection.execute(into_mirror(mirror_sql, "CREATE TABLE "))
     for sql in indexes:
-        _make_index(connection, sql)
-    return True
+        make_index(connection, sql)
+    if fills:
+        _fill(connection, shape, mirror_sql, indexes, pairs, aside, as_streamed=streamed)
+    lost = fills and streamed and bool(indexes) and _lost(connection, shape, aside)
+    connection.execute(f"DROP TABLE mirror.{aside}")
+    return lost
 
 
 def _fill(
@@ -139,15 +159,10 @@ def _fill(
         if getattr(error, "extendedresult", 0) != apsw.SQLITE_CONSTRAINT_DATATYPE:
             raise
         connection.execute(f"DROP TABLE mirror.{quote(shape.name)}")
-        connection.execute(_into_mirror(loosened(mirror_sql), "CREATE TABLE "))
+        connection.execute(into_mirror(loosened(mirror_sql), "CREATE TABLE "))
         for sql in indexes:
-            _make_index(connection, sql)
+            make_index(connection, sql)
         pour(connection, shape, pairs, f"mirror.{aside}", like=like)
-
-
-def _make_index(connection: apsw.Connection, sql: str) -> None:
-    connection.execute(f"DROP INDEX IF EXISTS mirror.{quote(index_name(sql))}")  # another table's, which has it no more
-    connection.execute(_into_mirror(sql, "CREATE UNIQUE INDEX "))
 
 
 def _lost(connection: apsw.Connection, shape: TableShape, aside: str) -> bool:
@@ -295,10 +310,3 @@ def _rename(connection: apsw.Connection, old: str, new: str, there: set[str]) ->
     column_ids.renamed(connection, old, new)
     there.discard(old)
     there.add(new)
-
-
-def _into_mirror(sql: str, start: str) -> str:
-    """Direct a CREATE statement, as SQLite stores it, to the mirror: ``start`` is right before the name."""
-    if not sql.startswith(start):
-        raise ValueError(f"SQLite keeps a statement that does not start with {start!r}: {sql[:60]!r}")
-    return f"{start}mirror.{sql[len(start) :]}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 
 import apsw
 
@@ -16,6 +17,7 @@ from harmonylite.db.sqlite.introspection import TableRules, application_objects
 from harmonylite.db.tracking.column_ids import Columns
 from harmonylite.schema import section
 from harmonylite.schema.catalog import difference
+from harmonylite.schema.columns import REMEMBERED
 from harmonylite.schema.names import folded
 from harmonylite.schema.section import (
     PRAGMA,
@@ -88,6 +90,7 @@ def packed(columns: Iterable[tuple[str, str]]) -> bytes | None:
     return encode_value(listed) if listed else None
 
 
+@lru_cache(maxsize=REMEMBERED)
 def unpacked(blob: bytes | None) -> tuple[tuple[str, str], ...]:
     """Return what `packed` packed."""
     return () if blob is None else tuple((name, id_) for name, id_ in decode_value(blob))

@@ -1,0 +1,127 @@
+"""Change a mirror's table in place, where that gives the same as making it once more and pouring the rows over.
+
+Invariant: it ends with exactly the wanted definition and indexes, and no value has changed but those of columns that
+came or went; or nothing has changed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import apsw
+
+from harmonylite.db.mirror.stream_shapes import index_name
+from harmonylite.db.sqlite.connection import rows, value
+from harmonylite.schema.columns import ColumnText, is_one
+from harmonylite.schema.names import folded
+from harmonylite.schema.sql import quote
+from harmonylite.schema.table_text import parts_of
+
+_PLAIN = re.compile(r"[A-Za-z_][A-Za-z_0-9]*")
+"""A name that needs no quotes, if SQLite took it without them before."""
+
+
+@dataclass(frozen=True)
+class Steps:
+    """What leads from one definition to another: names in it, and the new columns as they are declared."""
+
+    renames: tuple[tuple[str, str], ...] = ()
+    drops: tuple[str, ...] = ()
+    adds: tuple[str, ...] = ()
+
+
+def steps_between(old: str, new: str, pairs: Iterable[tuple[str, str]]) -> Steps | None:
+    """Return the steps from one definition to another, None where SQLite can't take them in place.
+
+    ``pairs``: old and new names of the columns that keep their values.
+    """
+    before, after = parts_of(old), parts_of(new)
+    if before is None or after is None:
+        return None
+    kept = {folded(a): folded(b) for a, b in pairs if folded(a) in before.columns and folded(b) in after.columns}
+    for name in before.columns.keys() & after.columns.keys() - kept.keys():
+        rest = before.rest(name)
+        if rest == after.rest(name) and rest is not None and "as" in rest:  # it is computed, and never poured
+            kept[name] = name
+    renames = [(before.columns[a], after.columns[b]) for a, b in kept.items() if a != b]
+    came = [name for name in after.columns if name not in kept.values()]
+    in_order = [kept[name] for name in before.columns if name in kept] + came == list(after.columns)
+    if not in_order or any(folded(b.name) in before.columns for _, b in renames):
+        return None
+    same = before.around == after.around and all(before.rest(a) == after.rest(b) for a, b in kept.items())
+    if not (same or renames) or not all(is_one(after.columns[name].text) for name in came):
+        return None
+    return Steps(
+        tuple((a.name, _token(b)) for a, b in renames),
+        tuple(column.name for name, column in before.columns.items() if name not in kept),
+        tuple(after.columns[name].text for name in came),
+    )
+
+
+def _token(column: ColumnText) -> str:
+    """Return the name as it is written: SQLite keeps its quotes in the definition that it renames a column in."""
+    written = column.text[: column.after]
+    return written if _PLAIN.fullmatch(written) else quote(column.name)
+
+
+def altered(connection: apsw.Connection, table: str, sql: str, indexes: Sequence[str], steps: Steps) -> bool:
+    """Give a mirror's table the definition ``sql`` and the unique ``indexes`` by ``steps``; return whether it has them.
+
+    The caller holds a transaction.
+    """
+    connection.execute("SAVEPOINT in_place")
+    try:
+        done = _alter(connection, table, sql, indexes, steps)
+    except (apsw.SQLError, apsw.ConstraintError):
+        done = False
+    if not done:
+        connection.execute("ROLLBACK TO in_place")
+    connection.execute("RELEASE in_place")
+    return done
+
+
+def _alter(connection: apsw.Connection, table: str, sql: str, indexes: Sequence[str], steps: Steps) -> bool:
+    alter = f"ALTER TABLE mirror.{quote(table)}"
+    connection.execute("PRAGMA legacy_alter_table = ON")
+    for old, new in steps.renames:
+        connection.execute(f"{alter} RENAME COLUMN {quote(old)} TO {new}")
+    there = indexes_there(connection, table)
+    missing = [index for index in indexes if index not in there]
+    if missing and steps.adds:  # the rows' values in it depend on the index
+        return False
+    for index in there.keys() - set(indexes):
+        connection.execute(f"DROP INDEX mirror.{quote(there[index])}")
+    for name in steps.drops:
+        connection.execute(f"{alter} DROP COLUMN {quote(name)}")
+    for column in steps.adds:
+        connection.execute(f"{alter} ADD COLUMN {column}")
+    for index in missing:
+        make_index(connection, index)
+    return definition(connection, table) == sql and indexes_there(connection, table).keys() == set(indexes)
+
+
+def definition(connection: apsw.Connection, table: str) -> str | None:
+    """Return the definition of a mirror's table, None where it has none of that name."""
+    found = value(connection, "SELECT sql FROM mirror.sqlite_schema WHERE type = 'table' AND name = ?", (table,))
+    return None if found is None else str(found)
+
+
+def indexes_there(connection: apsw.Connection, table: str) -> dict[str, str]:
+    """Return the names of the indexes of a mirror's table, by their definitions."""
+    listed = "SELECT sql, name FROM mirror.sqlite_schema WHERE type = 'index' AND tbl_name = ? AND sql IS NOT NULL"
+    return dict(rows(connection, listed, (table,)))
+
+
+def make_index(connection: apsw.Connection, sql: str) -> None:
+    """Make a unique index of a mirror's table; another table that had one of its name has it no more."""
+    connection.execute(f"DROP INDEX IF EXISTS mirror.{quote(index_name(sql))}")
+    connection.execute(into_mirror(sql, "CREATE UNIQUE INDEX "))
+
+
+def into_mirror(sql: str, start: str) -> str:
+    """Direct a CREATE statement, as SQLite stores it, to the mirror: ``start`` is right before the name."""
+    if not sql.startswith(start):
+        raise ValueError(f"SQLite keeps a statement that does not start with {start!r}: {sql[:60]!r}")
+    return f"{start}mirror.{sql[len(start) :]}"
