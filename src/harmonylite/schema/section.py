@@ -23,6 +23,8 @@ PLAIN = ["kind", "name", "tbl", "old", "new"]
 COLUMNS = [*PLAIN, "was", "moves", "number"]
 """The fields of a line of any change."""
 PRAGMA = "pragma"
+GONE = -1
+"""The number of a table that the stream knows and that was seen to be gone here: one of its name is another one."""
 PRAGMAS = ("user_version", "application_id")
 _ORDER = ("table", "index", "view", "trigger", PRAGMA)
 
@@ -31,7 +33,8 @@ Key = tuple[str, str]
 
 @dataclass(frozen=True)
 class Known:
-    """One object of a schema: ``kind`` as in sqlite_schema, or `PRAGMA`; ``number``: of the table in the log, or 0.
+    """One object of a schema: ``kind`` as in sqlite_schema, or `PRAGMA`; ``number``: of the table in the log, 0 where
+    it has none, or `GONE`.
 
     ``id``: the table's identity in the stream, "" where it has none yet; ``columns``: names (folded) and identities of
     its columns.
@@ -139,6 +142,8 @@ def changes(
     returns what happened to a table's columns, given its name, its old and its new definition.
     """
     before = {known.key: known for known in captured}
+    lost = {known.key[1] for known in before.values() if known.number == GONE}
+    before = {key: k for key, k in before.items() if k.kind not in ("index", "trigger") or folded(k.table) not in lost}
     numbers = {known.number: known for known in before.values() if known.number}
     listed = list(now)
     origins = {known.key: _origin(known, before, numbers, listed) for known in listed}
@@ -168,7 +173,7 @@ def _origin(
     if known.number in numbers and numbers[known.number].kind == known.kind:
         return numbers[known.number]
     was = before.get(known.key)
-    if was is None or was.kind != known.kind:
+    if was is None or was.kind != known.kind or was.number == GONE:
         return None
     renamed = was.number and any(other.number == was.number and other.key != known.key for other in now)
     return None if renamed else was

@@ -109,7 +109,7 @@ class Applying:
             return None
         log_id = self._log.refresh(tables, unread=named)
         self._log.keep_images(tables, log_id)
-        return Flight(log_id, self.folds, self.seen())
+        return Flight(log_id, self.folds, self.seen(), frozenset(tables))
 
     def many_new(self) -> bool:
         """Return whether enough rows are above the watermarks to name them in the log, once."""
@@ -296,6 +296,10 @@ class Applying:
         self._log.name_new([*touched, *(table for table in tables if table.shape.refers and table not in touched)])
         if self.naming_own:
             name_rows(self._connection, self._log, mine)
+        for number, flight in landing.items():
+            if self.installed.by_id.keys() - flight.tables:  # one was made again, maybe without rows that are back now
+                back = [fragment for fragment in mine.fragments if fragment.id.number == number]
+                name_rows(self._connection, self._log, Own(mine.named, back), but=flight.tables)
         self._log.refresh(self.installed.by_id, above=False)
         for flight in landing.values():
             self.clear_log(flight.log_id, flight.seen)

@@ -8,7 +8,7 @@ later.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,12 +30,14 @@ class SchemaMovedError(DatabaseError):
 @dataclass(frozen=True)
 class Flight:
     """What a capture read; then a change set of this session in flight. ``log_id``: the log's newest id; ``folds``: how
-    many batches of other nodes had been folded; ``seen``: SQLite's data_version of the database.
+    many batches of other nodes had been folded; ``seen``: SQLite's data_version of the database; ``tables``: the
+    numbers that tables had in the log.
     """
 
     log_id: int
     folds: int
     seen: int
+    tables: frozenset[int] = frozenset()
 
 
 @dataclass
@@ -57,10 +59,13 @@ def lay_over(connection: apsw.Connection, table: TrackedTable, own: Own) -> None
             _lay(connection, table, part)
 
 
-def name_rows(connection: apsw.Connection, log: ChangeLog, own: Own) -> None:
-    """Name every row of ``own`` in the log, which may no longer name them; the transaction writes the database."""
+def name_rows(connection: apsw.Connection, log: ChangeLog, own: Own, but: Collection[int] = ()) -> None:
+    """Name every row of ``own`` in the log, which may no longer name them; the transaction writes the database.
+
+    ``but``: the numbers of tables to leave out.
+    """
     for table, part in own:
-        if list(table.shape.names[: part.keys]) == part.columns[: part.keys]:
+        if table.id not in but and list(table.shape.names[: part.keys]) == part.columns[: part.keys]:
             _name(connection, table, log, part)
 
 

@@ -38,7 +38,7 @@ from harmonylite.db.tracking.waiting_schema import any_waits, forget, let_wait, 
 from harmonylite.model import ChangeSetId, WaitingChange
 from harmonylite.schema.catalog import Catalog, identified, tables_of
 from harmonylite.schema.names import folded
-from harmonylite.schema.section import Key, Known, SchemaChange
+from harmonylite.schema.section import GONE, Key, Known, SchemaChange
 
 FLIGHTS = 8
 """So many change sets under way are remembered with the columns that they were captured with; one is usual."""
@@ -175,6 +175,7 @@ class SchemaFollow:
         meant = writer_meant(self.connection, section.id)
         columns = column_ids.read_all(self.connection)
         ours, here = section.id in self._flights, trigger_tables(self.connection)
+        next_number = int(get_state(self.connection, "main", "next_table") or 1)
         for change in section.changes:
             if change.kind != "table":
                 if ours:
@@ -187,13 +188,14 @@ class SchemaFollow:
             others = any(k.id == id_ and k.number != change.number for k in captured.values())
             if others or (known is not None and known.id != id_):
                 continue
-            if known is None and not ours and change.number not in here:
+            gone = change.number > 0 and change.number not in here
+            if known is None and not ours and gone and change.number >= next_number:
                 continue  # the file is from before the table
             if known is None or ours:
                 if known is not None:
                     captured = {key: k for key, k in captured.items() if k is not known}
-                listed = tuple(sorted(ids.items()))
-                sent = Known("table", change.name, change.table, change.new, change.number, id_, listed)
+                listed, number = tuple(sorted(ids.items())), GONE if gone else change.number
+                sent = Known("table", change.name, change.table, change.new, number, id_, listed)
                 captured[sent.key] = sent
             if change.number in columns:
                 self._tie(section.id, change.number, columns[change.number], ids)

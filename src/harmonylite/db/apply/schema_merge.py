@@ -30,7 +30,7 @@ from harmonylite.errors import DefinitionError
 from harmonylite.schema.catalog import Catalog, difference
 from harmonylite.schema.merging import Declared, distinct, merge
 from harmonylite.schema.names import folded
-from harmonylite.schema.section import PRAGMA, Key, Known, SchemaChange
+from harmonylite.schema.section import GONE, PRAGMA, Key, Known, SchemaChange
 from harmonylite.schema.sql import quote
 from harmonylite.schema.table_text import called, same_table
 
@@ -47,6 +47,7 @@ class _Table:
     theirs: Known
     here: str
     number: int
+    waits: bool = False
 
 
 @dataclass
@@ -83,6 +84,7 @@ class SchemaMerge:
         for table in tables:
             if not table.here:
                 self._create(table)
+        self.gone = [t.theirs for t in tables if not t.here and t.base is not None and not t.waits]
         for key in [*self.base, *self.wanted]:
             self._other(key)
         write(self.connection, self.base.values())
@@ -117,9 +119,11 @@ class SchemaMerge:
     # tables ------------------------------------------------------------------------------------------------------
 
     def _drop_objects(self) -> None:
-        """Drop what the stream has no more: what comes may need its name."""
+        """Drop what the stream has no more: what comes may need its name. What is a table's goes, or stays, with it."""
+        theirs = {known.id for known in self.wanted.values() if known.kind == "table"}
+        lost = [b for b in self.base.values() if b.kind == "table" and b.id not in theirs]
         for key, base in list(self.base.items()):
-            if base.kind in ("table", PRAGMA) or key in self.wanted:
+            if base.kind in ("table", PRAGMA) or key in self.wanted or any(_is_on(base, table) for table in lost):
                 continue
             here = self.file.get(key)
             if here is None or not here.same(base):
@@ -145,6 +149,9 @@ class SchemaMerge:
                 table_moves.take_from_mirror(self.connection, base.id)
             if not called_here or self._drop_table(base, called_here):
                 del self.base[key]
+                for gone in [k for k, b in self.base.items() if _is_on(b, base)]:  # SQLite drops them with it
+                    del self.base[gone]
+                    self.file.pop(gone, None)
         found = []
         for id_, known in theirs.items():
             was = by_id.get(id_)
@@ -161,7 +168,7 @@ class SchemaMerge:
         """Return what a table that is known is called here, "" where it is not."""
         if base.number in numbers:
             return numbers[base.number]
-        there = self.file.get(base.key)
+        there = self.file.get(base.key) if base.number != GONE else None
         named = {folded(name) for name in numbers.values()}
         if there is None or there.kind != "table" or folded(there.name) in named:
             return ""
@@ -246,8 +253,7 @@ class SchemaMerge:
         for table in present.values():
             if table.here in moves:
                 self._wait(table, why)
-                table.here = ""
-                table.number = -1
+                table.here, table.waits = "", True
 
     def _rename_all(self, moves: Mapping[str, str]) -> None:
         names = {folded(old) for old in moves}
@@ -313,7 +319,7 @@ class SchemaMerge:
 
     def _create(self, table: _Table) -> None:
         theirs = table.theirs
-        if table.number < 0:
+        if table.waits:
             return
         if table.base is not None:  # it was dropped here, which is still to be sent
             self._in_step(table, table.base)
@@ -349,7 +355,7 @@ class SchemaMerge:
         )
         unchanged = here.same(base) if here is not None and base is not None else here is base
         now = find_object(self.connection, theirs.kind, theirs.name)  # SQLite renames in it what was renamed
-        if not unchanged or (now is not None and now.same(theirs)):
+        if not unchanged or (now is not None and now.same(theirs)) or any(_is_on(theirs, t) for t in self.gone):
             self.base[key] = theirs  # what is here is as theirs, or still to be sent
         elif self._attempt(change, lambda: self._make(theirs)):
             self.made.append(str(change))
@@ -373,3 +379,8 @@ class SchemaMerge:
 
     def _pragma(self, change: SchemaChange) -> None:
         self.connection.execute(f"PRAGMA main.{change.name} = {number_of(change)}")
+
+
+def _is_on(known: Known, table: Known) -> bool:
+    """Return whether an object is an index or a trigger of a table."""
+    return known.kind in ("index", "trigger") and folded(known.table) == folded(table.name)

@@ -14,6 +14,7 @@ import apsw
 from harmonylite.db.mirror import mirror_file, table_shapes
 from harmonylite.db.mirror.state import get_state
 from harmonylite.db.mirror.stream_schema import has_catalog, read_catalog, write_catalog
+from harmonylite.db.sqlite.connection import rows
 from harmonylite.db.sqlite.introspection import Inventory
 from harmonylite.db.tracking import column_ids
 from harmonylite.db.tracking.captured_schema import captured_schema, has_captured, write
@@ -22,7 +23,7 @@ from harmonylite.db.tracking.triggers import trigger_tables
 from harmonylite.schema.catalog import identified, tables_of
 from harmonylite.schema.columns import columns_of
 from harmonylite.schema.names import folded
-from harmonylite.schema.section import Known
+from harmonylite.schema.section import GONE, Known
 from harmonylite.schema.table_text import without
 
 
@@ -90,15 +91,23 @@ def _tie_columns(table: Known, columns: Columns) -> None:
 
 
 def retie(connection: apsw.Connection, live: Mapping[str, int]) -> None:
-    """Let a table that a migration made once more be the one that had its name; ``live``: numbers, by name."""
+    """Let a table that a migration made once more be the one that had its name; ``live``: numbers, by name.
+
+    Where the file has none of its name, it is gone, and one that gets the name later is another one.
+    """
     captured = captured_schema(connection)
     there, known = set(live.values()), {k.number for k in captured if k.number}
     named = {folded(name): number for name, number in live.items()}
+    names = {folded(name) for (name,) in rows(connection, "SELECT name FROM main.sqlite_schema WHERE type = 'table'")}
     kept = []
     for each in captured:
         number = named.get(folded(each.name), 0)
-        rebuilt = each.kind == "table" and each.id and each.number not in there and number and number not in known
-        kept.append(replace(each, number=number) if rebuilt else each)
+        if each.kind == "table" and each.id and each.number != GONE and each.number not in there:
+            if number and number not in known:
+                each = replace(each, number=number)
+            elif each.number and folded(each.name) not in names:
+                each = replace(each, number=GONE)
+        kept.append(each)
     if kept != captured:
         write(connection, kept)
 
@@ -108,7 +117,7 @@ def number_of(connection: apsw.Connection, name: str, number: int | None, live: 
     if number is not None:
         return number
     same = (k for k in captured_schema(connection, "table") if folded(k.name) == folded(name))
-    return next((k.number for k in same if k.number not in live), 0)
+    return next((k.number for k in same if k.number not in live and k.number != GONE), 0)
 
 
 def find_mirrors(connection: apsw.Connection) -> None:

@@ -49,8 +49,9 @@ class StreamNames:
         made.stream = {
             id_: (k.name, {c for _, c in k.columns}) for id_, k in tables_of(read_catalog(connection).values()).items()
         }
-        captured = {k.number: k for k in captured_schema(connection, "table") if k.id}
-        made.known = {k.id: {id_ for _, id_ in k.columns} for k in captured.values()}
+        listed = [k for k in captured_schema(connection, "table") if k.id]
+        captured = {k.number: k for k in listed}
+        made.known = {k.id: {id_ for _, id_ in k.columns} for k in listed}
         for name, table in tables.items():
             if table.id in captured:
                 id_ = captured[table.id].id
