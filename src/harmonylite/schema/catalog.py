@@ -21,6 +21,8 @@ TableMeant = Callable[[str], str]
 """Returns the identity of the table that a section's writer meant by a name (folded), "" where it had none."""
 ColumnMeant = Callable[[str, str], str]
 """The same of a column, by the table's identity and the column's name (folded)."""
+TableHad = Callable[[str], bool]
+"""Returns whether a section's writer knew the table of an identity, by whatever name."""
 
 
 @dataclass
@@ -53,9 +55,10 @@ def fold(
     change_set: str,
     table_meant: TableMeant,
     column_meant: ColumnMeant,
+    table_had: TableHad,
 ) -> FoldedCatalog:
     """Return the catalog after a section of the change set called ``change_set``."""
-    folding = _Folding(dict(before), change_set, table_meant, column_meant)
+    folding = _Folding(dict(before), change_set, table_meant, column_meant, table_had)
     tables = [(place, change) for place, change in enumerate(section) if change.kind == "table"]
     for _, change in tables:
         if change.new is None:
@@ -79,6 +82,7 @@ class _Folding:
     change_set: str
     table_meant: TableMeant
     column_meant: ColumnMeant
+    table_had: TableHad
     meant: dict[str, tuple[str, dict[str, str]]] = field(default_factory=dict)
     wanted: dict[str, str] = field(default_factory=dict)
 
@@ -128,6 +132,7 @@ class _Folding:
             return
         places = [key for key in self.catalog if key[0] == "table"]
         fixed = {n: key[1] for n, key in enumerate(places)}
+        fixed |= {-n: name for n, (kind, name) in enumerate(self.catalog, 1) if kind == "index"}
         moves = {
             n: folded(self.wanted[self.catalog[key].id])
             for n, key in enumerate(places)
@@ -147,14 +152,21 @@ class _Folding:
                 self.catalog[key] = _on(each, by_name[folded(each.table)])
 
     def create(self, place: int, change: SchemaChange) -> None:
-        """Add a table; one of a name that is there is that one, with the columns of both."""
+        """Add a table; one of a name that another writer's new table has is that one, with the columns of both.
+
+        What has the name otherwise is another thing, and keeps it.
+        """
         assert change.new is not None
         there = self.catalog.get(change.key)
-        if there is not None and there.kind == "table":
+        if there is not None and there.kind == "table" and not self.table_had(there.id):
             self._merge(place, change, there, None, Declared(change.new))
             return
-        made = identified(Known("table", change.name, change.table, change.new), f"{self.change_set}:{place}")
-        self.catalog[change.key] = made
+        name, number, taken = change.name, 2, {name for kind, name in self.catalog if kind in ("table", "index")}
+        while folded(name) in taken:
+            name, number = f"{change.name}_{number}", number + 1
+        text = change.new if name == change.name else called(change.new, name)
+        made = identified(Known("table", name, name, text), f"{self.change_set}:{place}")
+        self.catalog[made.key] = made
         self.meant[folded(change.name)] = (made.id, dict(made.columns))
 
     def other(self, change: SchemaChange) -> None:
@@ -165,6 +177,9 @@ class _Folding:
                 del self.catalog[change.key]
             return
         known = Known(change.kind, change.name, change.table, change.new)
+        other = {"index": "table", "view": "index"}.get(change.kind, "")
+        if (other, folded(change.name)) in self.catalog:  # SQLite has one name for both
+            return
         if change.kind in ("index", "trigger"):
             table = self._its_table(folded(change.table))
             if table is None:

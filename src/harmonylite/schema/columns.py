@@ -171,6 +171,12 @@ def on_table(sql: str, table: str) -> str:
     return sql
 
 
+def virtual_called(sql: str, table: str) -> str:
+    """Return the statement, as SQLite keeps it, that makes the same virtual table under another name."""
+    name = [match for match in _TOKEN.finditer(sql) if not _is_space(match[0])][3]
+    return sql if folded(unquoted(name[0])) == folded(table) else _put(sql, name, quote(table))
+
+
 def _put(sql: str, place: re.Match[str], text: str) -> str:
     return sql[: place.start()] + text + sql[place.end() :]
 

@@ -9,7 +9,15 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from harmonylite.schema.columns import REMEMBERED, ColumnText, columns_of, items_of, tokens_of, unquoted
+from harmonylite.schema.columns import (
+    REMEMBERED,
+    ColumnText,
+    columns_of,
+    items_of,
+    tokens_of,
+    unquoted,
+    virtual_called,
+)
 from harmonylite.schema.names import folded
 from harmonylite.schema.sql import quote
 
@@ -149,6 +157,8 @@ def pending_move(name: str, before: str, mine: str) -> bool:
 def called(sql: str, table: str) -> str:
     """Return a statement that creates the same table under the name ``table``."""
     parts = parts_of(sql)
+    if sql.startswith("CREATE VIRTUAL "):
+        return virtual_called(sql, table)
     made = parts and replace(parts, head=f"CREATE TABLE {quote(table)}(")
     return sql if made is None else made.text(column.text for column in made.columns.values())
 

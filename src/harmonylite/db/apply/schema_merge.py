@@ -123,7 +123,8 @@ class SchemaMerge:
         theirs = {known.id for known in self.wanted.values() if known.kind == "table"}
         lost = [b for b in self.base.values() if b.kind == "table" and b.id not in theirs]
         for key, base in list(self.base.items()):
-            if base.kind in ("table", PRAGMA) or key in self.wanted or any(_is_on(base, table) for table in lost):
+            stays = key in self.wanted and self.wanted[key].kind == base.kind
+            if base.kind in ("table", PRAGMA) or stays or any(_is_on(base, table) for table in lost):
                 continue
             here = self.file.get(key)
             if here is None or not here.same(base):
@@ -262,6 +263,7 @@ class SchemaMerge:
             for n, (old, to) in enumerate(moves.items())
         }
         for old, name in aside.items():
+            self._make_way(name)
             table_changes.rename_table(self.connection, old, name)
         for old, name in aside.items():
             if name != moves[old]:
@@ -326,16 +328,24 @@ class SchemaMerge:
             return
         change = self._said(table)
         taken = find_object(self.connection, "table", theirs.name)
-        if taken is not None:
+        if taken is not None and taken.kind == "table":
             waits = any(folded(other.name) == folded(theirs.name) for other, _ in self.waits)
-            self.waits.append(
-                (change, BUILDS_ON if waits else f"it could not be made here: there is a {taken.kind} of its name")
-            )
+            self.waits.append((change, BUILDS_ON if waits else "there is a table of its name here"))
             return
-        definition = Definition("table", theirs.name, theirs.table, theirs.sql)
-        if self._attempt(change, lambda: create_object(self.connection, definition)):
+        if self._attempt(change, lambda: self._create_table(theirs)):
             self.made.append(str(change))
             self.base[theirs.key] = theirs
+
+    def _create_table(self, theirs: Known) -> None:
+        self._make_way(theirs.name)
+        create_object(self.connection, Definition("table", theirs.name, theirs.table, theirs.sql))
+
+    def _make_way(self, name: str) -> None:
+        """Drop a view or an index of a name that the stream has given to a table: it gets it nowhere."""
+        for kind in ("view", "index"):
+            here = find_object(self.connection, kind, name)
+            if here is not None and here.kind == kind:
+                self._drop(kind, here.name)
 
     # others ------------------------------------------------------------------------------------------------------
 
@@ -350,11 +360,13 @@ class SchemaMerge:
         if base is not None and base.kind == "table":
             return
         here = self.file.get(key)
+        now = find_object(self.connection, theirs.kind, theirs.name)  # SQLite renames in it what was renamed
+        if here is not None and here.kind == "table" and now is None:
+            here = None  # it has another name by now
         change = SchemaChange(
             theirs.kind, theirs.name, theirs.table, base.sql if base is not None else None, theirs.sql
         )
         unchanged = here.same(base) if here is not None and base is not None else here is base
-        now = find_object(self.connection, theirs.kind, theirs.name)  # SQLite renames in it what was renamed
         if not unchanged or (now is not None and now.same(theirs)) or any(_is_on(theirs, t) for t in self.gone):
             self.base[key] = theirs  # what is here is as theirs, or still to be sent
         elif self._attempt(change, lambda: self._make(theirs)):

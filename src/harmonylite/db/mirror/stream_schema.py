@@ -85,7 +85,10 @@ def fold_section(
     def column(of: str, name: str) -> str:
         return column_meant(connection, of, name, shard, seq)
 
-    done = fold(before, changes, str(change_set), table, column)
+    def had(id_: str) -> bool:
+        return seq is not None and _existed(connection, id_, before, shard, seq)
+
+    done = fold(before, changes, str(change_set), table, column, had)
     _end(connection, before, done.catalog, at)
     if done.catalog != before:
         write_catalog(connection, done.catalog.values())
@@ -116,6 +119,19 @@ def _end(connection: apsw.Connection, before: Catalog, after: Catalog, at: Mappi
         f"INSERT OR REPLACE INTO mirror.{ENDED} VALUES (?, ?, ?, ?, ?, ?)",
         [(of, name, shard, seq, named, id_) for of, name, id_ in sorted(ended) for shard, seq in at.items()],
     )
+
+
+def _existed(connection: apsw.Connection, id_: str, now: Catalog, shard: int, seq: int) -> bool:
+    """Return whether the stream had a table at ``seq`` of ``shard``, under whatever name."""
+    called = rows(connection, f"SELECT DISTINCT name FROM mirror.{ENDED} WHERE tbl = '' AND id = ?", (id_,))
+    sql = f"SELECT id FROM mirror.{ENDED} WHERE tbl = '' AND name = ? AND shard = ? AND history = ? AND seq > ?"
+    for name in {*(name for (name,) in called), *(key[1] for key, known in now.items() if known.id == id_)}:
+        about = (name, shard, history_of(connection, "mirror"), seq)
+        then = value(connection, f"{sql} ORDER BY seq LIMIT 1", about)
+        there = now.get(("table", name))
+        if then == id_ or (then is None and there is not None and there.id == id_):
+            return True
+    return False
 
 
 def table_meant(connection: apsw.Connection, name: str, shard: int, seq: int | None) -> str:
