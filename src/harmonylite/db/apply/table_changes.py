@@ -6,7 +6,7 @@ as the new definition has the columns for them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from re import compile as pattern
 
 import apsw
@@ -14,6 +14,7 @@ import apsw
 from harmonylite.db.mirror.pouring import known_pairs, pour
 from harmonylite.db.sqlite.connection import is_unique, rows, value
 from harmonylite.db.sqlite.introspection import find_shape
+from harmonylite.db.sqlite.side_effect_triggers import why_not
 from harmonylite.db.sqlite.untrusted_ddl import Definition, make_one
 from harmonylite.db.tracking.triggers import OURS, triggers
 from harmonylite.errors import DefinitionError
@@ -149,6 +150,7 @@ def _rebuild(connection: apsw.Connection, name: str, target: str) -> list[str]:
         (name,),
     )
     before = _shape(connection, name)
+    worked = {each for kind, each, sql in here if kind == "trigger" and why_not(connection, each, name, sql) is None}
     number = next((int(match[1]) for _, each, _ in here if (match := OURS.match(each))), None)
     counted = _sequence(connection, name)
     execute("PRAGMA legacy_alter_table = ON")  # what names the table means the new one, not the one set aside
@@ -177,7 +179,7 @@ def _rebuild(connection: apsw.Connection, name: str, target: str) -> list[str]:
     if number is not None and kept and _same_key(before, after, known):
         for sql in triggers(after, number).values():
             execute(sql)
-    return _again(connection, name, [each for each in here if not is_private(each[1])])
+    return _again(connection, name, [each for each in here if not is_private(each[1])], worked)
 
 
 def _shape(connection: apsw.Connection, name: str) -> TableShape:
@@ -202,14 +204,22 @@ def _sequence(connection: apsw.Connection, name: str) -> int | None:
     return value(connection, "SELECT seq FROM main.sqlite_sequence WHERE name = ?", (name,))  # type: ignore[no-any-return]
 
 
-def _again(connection: apsw.Connection, table: str, here: Sequence[tuple[str, str, str]]) -> list[str]:
-    """Create the indexes and triggers of a table again; return sentences about those that don't fit it."""
+def _again(
+    connection: apsw.Connection, table: str, here: Sequence[tuple[str, str, str]], worked: Collection[str]
+) -> list[str]:
+    """Create the indexes and triggers of a table again; return sentences about those that don't fit it.
+
+    ``worked``: triggers that could run before: one that needs a column that went can't be made on other nodes.
+    """
     said = []
     for kind, name, sql in sorted(here):
         connection.execute("SAVEPOINT again")
         try:
+            why = why_not(connection, name, table, sql) if kind == "trigger" and name in worked else None
+            if why is not None and why.startswith("no such column"):
+                raise DefinitionError(why)
             connection.execute(_into_main(kind, sql))
-        except (apsw.SQLError, apsw.ConstraintError) as error:
+        except (apsw.SQLError, apsw.ConstraintError, DefinitionError) as error:
             connection.execute("ROLLBACK TO again")
             said.append(f"{kind} {name} does not fit the new table {table}: {error}")
         connection.execute("RELEASE again")
