@@ -35,10 +35,10 @@ def test_an_open_page_follows_its_node_through_writes_an_outage_a_conflict_and_a
     browser.show(f"http://127.0.0.1:{near.port}/")
     browser.run("window.same = true")
     shows("healthy", "#state", "the page calls the node healthy")
-    assert browser.title == "node a · HarmonyLite"
+    browser.until(lambda: browser.title == "node a · HarmonyLite", "so does the tab")
     assert browser.text("#file") == "app.db"
     assert browser.texts("#tables th") == [HOSTILE, "fought"]
-    assert browser.texts("#why li") == []
+    browser.until(lambda: browser.texts("#why li") == [], "nothing is wrong")
 
     # Rows of another node: counted, drawn and timed.
     position = int(browser.text("#shards td:nth-child(2)").replace(",", ""))
@@ -54,10 +54,11 @@ def test_an_open_page_follows_its_node_through_writes_an_outage_a_conflict_and_a
     # NATS goes away: the page says so, and counts what waits here.
     server.stop()
     shows("unhealthy", "#state", "the page calls the node unhealthy")
-    assert browser.title == "! node a · HarmonyLite"
-    assert len(browser.texts("#why li")) == 1, "one cause is told once"
-    assert browser.text("#why li").startswith("nats: ")
-    assert browser.text("#nats") == "NATS not connected"
+    browser.until(lambda: browser.title == "! node a · HarmonyLite", "so does the tab")
+    shows("NATS not connected", "#nats", "what is away is said")
+    browser.until(
+        lambda: [why.partition(": ")[0] for why in browser.texts("#why li")] == ["nats"], "one cause is told once"
+    )
     for node, writer in zip(nodes, writers, strict=True):
         writer.write(("UPDATE fought SET value = ? WHERE id = 1", [node.name]))
     writers[0].write(("INSERT INTO fought VALUES (2, 'here')", []))
@@ -79,13 +80,15 @@ def test_an_open_page_follows_its_node_through_writes_an_outage_a_conflict_and_a
     # The node itself goes away, first frozen, then ended; the page says so, and recovers without being loaded again.
     loser.signal(signal.SIGSTOP)
     shows("no answer", "#state", "the page says that the frozen node does not answer")
-    assert browser.text("#why li").startswith("the node does not answer (not within 5 s)")
+    silent = "the node does not answer (not within 5 s)"
+    browser.until(lambda: browser.text("#why li").startswith(silent), "it says in which way it does not")
     loser.signal(signal.SIGCONT)
     shows("healthy", "#state", "the page shows the node that continues")
     assert loser.stop() == 0
     shows("no answer", "#state", "the page says that the ended node does not answer")
-    assert browser.text("#why li").startswith("the node does not answer (no connection)")
-    assert browser.title == f"! node {loser.name} · HarmonyLite"
+    gone = "the node does not answer (no connection)"
+    browser.until(lambda: browser.text("#why li").startswith(gone), "it says that nobody takes connections")
+    browser.until(lambda: browser.title == f"! node {loser.name} · HarmonyLite", "so does the tab")
     loser.start()
     shows("healthy", "#state", "the page shows the node that was started again")
     shows("0", "#conflicts", "its counters start again")

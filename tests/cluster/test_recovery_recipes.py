@@ -42,7 +42,7 @@ class Desk:
         (commands / "harmonylite").write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m harmonylite "$@"\n')
         (commands / "sqlite3").write_text(
             f"#!/bin/sh\nexec {shlex.quote(sys.executable)} -c"
-            " 'import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.executescript(sys.argv[2])' \"$@\"\n"
+            " 'import sqlite3, sys; sqlite3.connect(sys.argv[1], timeout=60).executescript(sys.argv[2])' \"$@\"\n"
         )
         for command in commands.iterdir():
             command.chmod(0o755)
@@ -143,6 +143,7 @@ def test_going_back_in_time_and_writing_the_old_state_again(site: Site, pair: tu
     assert "books" in {
         row[0] for row in apsw.Connection(str(desk.folder / "newest.db")).execute("SELECT name FROM sqlite_schema")
     }
+    a.sent()  # b may have had it before it was back here
     last = a.health()["shards"][0]["position"]
     for command in recipe("snapshots.md", "Back in time"):
         if "-at " in command:  # the page names a time before this cluster was there
@@ -190,7 +191,7 @@ def test_a_node_that_is_wrong_begins_from_a_snapshot_of_the_right_one(site: Site
     shutil.copy(right.config, desk.folder / "right.toml")
     for command in recipe("recovery.md", "Two nodes differ and none is in the majority"):
         desk.type(command)
-    assert titles(wrong) == ["by a", "by b"]
+    until(lambda: titles(wrong) == ["by a", "by b"], "it has what the right one has")
     assert "rotten" in wrong.command("conflicts", "-json")[1]
 
 
@@ -199,8 +200,7 @@ def test_a_message_that_a_node_is_paused_at_is_left_out_and_taken_in_later(site:
     a, b = site.node("a", tables=loose), site.node("b", tables=loose.replace("title", "title TEXT NOT NULL"))
     start([a, b])
     site.application(a).write("INSERT INTO books VALUES (1, NULL)")
-    until(lambda: b.waits("NOT NULL constraint failed"), "it is paused")
-    (reason,) = [reason for reason in b.health()["waits"] if "NOT NULL" in reason]
+    (reason,) = until(lambda: [why for why in b.health()["waits"] if "NOT NULL" in why], "it is paused")
     seq = reason.split("message ")[1].split()[0]
     desk = Desk(b)
     skip, listed, undo, verify = (
@@ -212,6 +212,7 @@ def test_a_message_that_a_node_is_paused_at_is_left_out_and_taken_in_later(site:
     site.application(b).write(
         "ALTER TABLE books RENAME TO old", loose, "INSERT INTO books SELECT * FROM old", "DROP TABLE old"
     )
+    b.sent()  # it has seen the new table
     b.ready()
     desk.type(undo)
     desk.type(verify)

@@ -9,6 +9,8 @@ import pytest
 from tests.cluster.fix_cluster import Site, start
 from tests.cluster.processes import Node, until
 
+pytestmark = pytest.mark.timeout(300)
+
 LOOSE = "CREATE TABLE t(id INTEGER PRIMARY KEY, n INTEGER)"
 INDEXED = f"{LOOSE}; CREATE INDEX i ON t(json_extract(n, '$.a'))"
 ANY_KEY = "CREATE TABLE t(id INT PRIMARY KEY, n INTEGER) WITHOUT ROWID"
@@ -44,10 +46,10 @@ def paused(site: Site, refused: Refused) -> tuple[Node, Node]:
     writer = site.application(nodes[0])
     writer.write(f"INSERT INTO t VALUES ({refused.row})")
     named = f"SQLite refuses the row of table t with the key {refused.key}, written by node one"
-    until(lambda: nodes[1].waits(named), "it says so")
-    assert nodes[1].waits(refused.said)
-    assert nodes[1].waits("harmonylite skip 0 ")
-    until(lambda: "SQLite refuses the row of table t" in nodes[1].last_words(), "and in the log")
+    (reason,) = until(lambda: [why for why in nodes[1].health()["waits"] if named in why], "it says so")
+    assert refused.said in reason
+    assert "harmonylite skip 0 " in reason
+    nodes[1].logged("SQLite refuses the row of table t")
     writer.write("INSERT INTO t VALUES (2, 2)")
     site.application(nodes[1]).write("INSERT INTO t VALUES (3, 3)")
     until(lambda: nodes[0].value("SELECT count(*) FROM t") == 3, "what the paused node writes is sent all the same")
@@ -57,7 +59,7 @@ def paused(site: Site, refused: Refused) -> tuple[Node, Node]:
 @pytest.mark.parametrize("refused", REFUSED.values(), ids=REFUSED)
 def test_a_row_that_is_left_out_lets_the_node_go_on(site: Site, refused: Refused) -> None:
     one, two = paused(site, refused)
-    (place,) = [reason for reason in two.health()["waits"] if "SQLite refuses" in reason]
+    (place,) = until(lambda: [why for why in two.health()["waits"] if "SQLite refuses" in why], "it says where")
     seq = place.split("message ")[1].split()[0]
     code, answer = two.command("skip", "0", seq, "-yes")
     assert code == 0, answer

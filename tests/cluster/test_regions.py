@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -33,16 +34,21 @@ def secret_is_kept(nodes: list[Node]) -> None:
     """Check that the links' password is in no log, on no command line, and in private files only."""
     lines = [Path(f"/proc/{path.name}/cmdline") for path in Path("/proc").iterdir() if path.name.isdigit()]
     for path in [*lines, *(node.log for node in nodes)]:
-        try:
-            text = path.read_bytes()
-        except OSError:
-            continue
-        assert SECRET.encode() not in text, path
+        assert SECRET.encode() not in bytes_of(path), path
     for node in nodes:
-        for path in node.folder.rglob("*"):
-            if path.is_file() and path != node.config and SECRET.encode() in path.read_bytes():
-                assert path.name == "nats-server.conf"
-                assert path.stat().st_mode & 0o077 == 0
+        for folder, _, names in os.walk(node.folder):
+            for path in (Path(folder) / name for name in names):
+                if path != node.config and SECRET.encode() in bytes_of(path):
+                    assert path.name == "nats-server.conf"
+                    assert path.stat().st_mode & 0o077 == 0
+
+
+def bytes_of(path: Path) -> bytes:
+    """Return what is in a file, nothing where it has gone: servers and SQLite make and remove files all the time."""
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
 
 
 @pytest.fixture
@@ -70,7 +76,7 @@ def test_both_regions_write_through_a_cut_of_the_leaf_link_and_end_equal(
     until(lambda: far.waits("can't reach primary region a since"), "the region says what is cut, and since when")
     reached = [writer.committed for writer in writers]
     until(lambda: all(w.committed > n + 60 for w, n in zip(writers, reached, strict=True)), "both write on")
-    assert near.get("/readyz")[0] == 200, "the primary region is well without the other region"
+    near.ready()  # the primary region is well without the other region
     assert far.get("/readyz")[0] == 503
     until(lambda: far.health()["pending_rows"] > 60, "what can't be ordered yet is counted")
     assert count(far, "far") > reached[1], "and is there where it was written"
@@ -78,14 +84,14 @@ def test_both_regions_write_through_a_cut_of_the_leaf_link_and_end_equal(
     assert code == 0
     assert "region b, primary region a can't be reached" in text
     pair.cut("slow 100")
-    until(lambda: far.get("/readyz")[0] == 200, "the slow line is as good as any", 60)
+    until(lambda: far.get("/readyz")[0] == 200, "the slow line is as good as any")
     reached = [writer.committed for writer in writers]
     until(lambda: count(far, "near") > reached[0] and count(near, "far") > reached[1], "each hears the other again")
     committed = [writer.kill() for writer in writers]
     content = until_equal(pair.nodes)
     whole(content, "near", committed[0])
     whole(content, "far", committed[1])
-    assert far.health()["region"]["round_trip_seconds"] > 0.15
+    until(lambda: (far.health()["region"].get("round_trip_seconds") or 0) > 0.15, "the slow way is measured")
     agree(pair.nodes)
 
 
@@ -121,10 +127,8 @@ def test_the_primary_region_moves_to_the_other_region_and_back_under_load(
         reached = [writer.committed for writer in writers]
         until(lambda: count(far, "near") > reached[0] and count(near, "far") > reached[1], "it continues")  # noqa: B023
         until(lambda: other.health()["region"]["primary"] == node.name[0], "the other region follows")  # noqa: B023
-        assert (
-            f"{other.name}: region {other.name[0]}, primary region {node.name[0]} in "
-            in node.command("region", "show")[1]
-        )
+        shown = f"{other.name}: region {other.name[0]}, primary region {node.name[0]} in "
+        until(lambda: shown in node.command("region", "show")[1], "the command shows it")  # noqa: B023
     committed = [writer.kill() for writer in writers]
     content = until_equal(pair.nodes)
     whole(content, "near", committed[0])
@@ -147,7 +151,7 @@ def test_a_region_goes_on_without_a_lost_primary_region_and_takes_it_in_again_wi
     for n in (1, 2, 3):
         writers[0].write(insert("near", n), ("UPDATE fought SET value = ? WHERE id = 1", [f"near{n}"]))
         writers[1].write(insert("far", n))
-    until(lambda: near.health()["pending_rows"] == 0, "the primary region orders what is written there")
+    near.sent()  # the primary region orders what is written there
     code, text = far.command("region", "promote")
     assert code == 1
     assert "primary region a can't be reached" in text
@@ -155,14 +159,14 @@ def test_a_region_goes_on_without_a_lost_primary_region_and_takes_it_in_again_wi
     code, text = far.command("region", "promote", "-force", "-yes")
     assert (code, text) == (0, "region b is the primary region now; region a was not asked")
     until(lambda: far.get("/readyz")[0] == 200, "region b is whole by itself")
-    until(lambda: far.health()["pending_rows"] == 0, "what waited is in the order")
+    far.sent()
     near.start()
     writers[0].write(insert("near", 4))
     pair.cut("pass")
     until(lambda: near.waits("region b was promoted while this region was away"), "the demoted region says so")
     assert near.get("/health")[0] == 503
     writers[1].write(insert("far", 4))
-    until(lambda: far.health()["pending_rows"] == 0, "the new primary region is not held up by the old one")
+    far.sent()  # the new primary region is not held up by the old one
     code, text = near.command("region", "rejoin")
     assert (code, text) == (0, "stream harmonylite-changes-0 of region a is a copy of region b now")
     content = until_equal(pair.nodes)

@@ -29,15 +29,19 @@ def hashes(node: Node) -> dict[str, str]:
     return {each["node_id"]: each["hash"] for each in told(node, "status", "-cluster")["nodes"]}
 
 
+def listed(node: Node, other: Node) -> str:
+    """Return the digest of the tables of ``other``, as the cluster's list of nodes says it to ``node``."""
+    peers = {str(peer["node_id"]): peer for peer in node.health()["peers"]}
+    return str(peers[other.name]["schema"])
+
+
 def test_a_change_is_applied_here_and_followed_until_every_node_has_it(site: Site, tmp_path: Path) -> None:
     a, b = nodes = [site.node(name, tables=ITEMS) for name in ("a", "b")]
     start(nodes)
     before = told(a, "status")
     assert before["version"] == 0
     assert before["tables"] == 1
-    assert until(lambda: len(found := hashes(a)) == 2 and found, "both are listed") == dict.fromkeys(
-        "ab", before["hash"]
-    )
+    until(lambda: hashes(a) == dict.fromkeys("ab", before["hash"]), "both are listed, with the same schema")
 
     file = tmp_path / "labels.sql"
     file.write_text(
@@ -51,8 +55,8 @@ def test_a_change_is_applied_here_and_followed_until_every_node_has_it(site: Sit
     applied = told(a, "apply", str(file))
     assert applied["seconds"].keys() == {"a", "b"}
     assert b.value("SELECT count(*) FROM pragma_table_info('items') WHERE name = 'label'") == 1
-    after = until(lambda: (found := told(b, "status"))["previous_hash"] and found, "b says what was before")
-    assert (after["hash"], after["previous_hash"], after["version"]) == (applied["hash"], before["hash"], 3)
+    after = until(lambda: (found := told(b, "status"))["hash"] == applied["hash"] and found, "b has it")
+    assert (after["previous_hash"], after["version"]) == (before["hash"], 3)
     assert after["since"] > 0
     health = b.health()["schema"]
     assert (health["hash"], health["previous_hash"], health["paused"]) == (after["hash"], before["hash"], False)
@@ -63,6 +67,7 @@ def test_a_change_is_applied_here_and_followed_until_every_node_has_it(site: Sit
     for flag in ("-schema-status", "-schema-status-cluster"):
         code, text = a.command(flag)
         assert (code, after["hash"] in text) == (0, True), text
+    until(lambda: listed(a, b) == b.ask("GET", "/v1/status")["schema"], "the cluster's list has what b has")
     assert b.stop() == 0
     gone = next(each for each in told(a, "status", "-cluster")["nodes"] if each["node_id"] == "b")
     assert (gone["state"], gone["hash"]) == ("unknown", after["hash"])
@@ -95,8 +100,7 @@ def test_what_waits_is_shown_compared_and_accepted(site: Site) -> None:
     site.application(a).write(
         "ALTER TABLE items ADD COLUMN label TEXT", "INSERT INTO items(id, name, label) VALUES (1, 'one', 'l')"
     )
-    waits = until(lambda: (found := told(b, "status"))["waiting"] and found, "b says what waits")
-    assert waits["why"]
+    waits = until(lambda: (found := told(b, "status"))["waiting"] and found["why"] and found, "b says what waits")
     assert waits["waiting"][0]["object"].startswith("table items")
     assert waits["waiting"][0]["node"] == "a"
     until(lambda: b.health()["schema"]["paused"], "b pauses")
@@ -106,8 +110,8 @@ def test_what_waits_is_shown_compared_and_accepted(site: Site) -> None:
     code, text = b.command("schema", "accept")
     assert (code, "made table items" in text) == (0, True), text
     until_equal([a, b])
-    assert b.command("schema", "diff", "a") == (0, "no difference")
-    assert told(b, "status")["waiting"] == []
+    until(lambda: b.command("schema", "diff", "a") == (0, "no difference"), "the schemas are the same")
+    until(lambda: told(b, "status")["waiting"] == [], "nothing waits")
 
 
 def test_what_was_dropped_and_renamed_is_in_the_history(site: Site) -> None:

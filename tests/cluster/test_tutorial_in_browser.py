@@ -23,6 +23,7 @@ pytestmark = pytest.mark.timeout(300)
 
 APP = Path(__file__).parents[2] / "examples" / "notes" / "app.py"
 TYPE = """
+window.submitted = true;
 const form = [...document.forms].find(f => f.elements.text.value === arguments[0]);
 form.elements.text.value = arguments[1]; form.querySelector("button").click();
 """
@@ -54,11 +55,18 @@ def notes(browser: Browser, place: Place) -> list[str]:
     return list(browser.run(NOTES))
 
 
+def shows(browser: Browser, place: Place, text: str) -> bool:
+    """Load the application's page; return whether it has a form with ``text``, "": the empty one for another note."""
+    notes(browser, place)
+    return bool(browser.run("return [...document.forms].some(f => f.elements.text?.value === arguments[0])", text))
+
+
 def write(browser: Browser, place: Place, old: str, new: str) -> None:
     """Put ``new`` in the place of ``old`` ("": add it) as a person does, and see it."""
-    until(lambda: old in ("", *notes(browser, place)), f"the page shows {old!r}")
-    browser._driver.get(place.url)
+    until(lambda: shows(browser, place, old), f"the page shows {old!r}")
     browser.run(TYPE, old, new)
+    # opening another page before the browser has this one's answer could cancel what was sent
+    browser.until(lambda: not browser.run("return window.submitted ?? false"), f"{new!r} is sent")
     until(lambda: new in notes(browser, place), f"{new!r} is there")
 
 
@@ -97,9 +105,10 @@ def test_write_here_see_it_there_pull_the_plug_conflict_and_migrate(site: Site, 
         (Path(folder) / "tutorial.png").write_bytes(browser.picture())
 
     with closing(apsw.Connection(str(left.node.db))) as migration:
-        migration.set_busy_timeout(10_000)
+        migration.set_busy_timeout(60_000)
         migration.execute("ALTER TABLE note ADD COLUMN done INTEGER DEFAULT 0; UPDATE note SET done = 1").fetchall()
-    until(lambda: right.node.rows("SELECT count(*) FROM pragma_table_info('note') WHERE name = 'done'")[0][0], "it")
+    column = "SELECT count(*) FROM pragma_table_info('note') WHERE name = 'done'"
+    until(lambda: right.node.value(column), "the column is there")
     until(lambda: set(right.node.rows("SELECT done FROM note")) == {(1,)}, "the column's values")
     write(browser, right, "", "buy eggs")
     until(lambda: "buy eggs" in notes(browser, left), "the applications work with the new schema")

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.timeout(300)
 
 def refused(twin: Node, first: Node) -> None:
     twin.start()
-    assert twin.gone(60) == 8
+    assert twin.gone() == 8
     log = twin.log.read_text()
     assert first.process
     assert f"node id {first.sections['']['node_id']} is in use: process {first.process.pid} on host " in log

@@ -22,7 +22,7 @@ def nodes(module_site: Site) -> list[Node]:
 
 
 def counter(content: dict[str, Rows], writer: str) -> int:
-    return next(int(n) for name, n in content["counters"] if name == writer)
+    return next((int(n) for name, n in content["counters"] if name == writer), 0)
 
 
 def events(content: dict[str, Rows], writer: str) -> list[int]:
