@@ -119,9 +119,24 @@ async def nats(new_nats: NatsFactory) -> RealNats:
     return await new_nats()
 
 
-def quick(*urls: str) -> LinkSettings:
-    """Settings of a link that notices and tries again quickly, without end."""
-    return LinkSettings(urls=urls, connect_retries=0, reconnect_wait=0.05, ping_seconds=0.3, connect_seconds=2)
+def quick(*urls: str, ping_seconds: float = 3.0) -> LinkSettings:
+    """Settings of a link that tries again quickly, without end.
+
+    With few seconds between pings it also notices a silent server quickly, and takes a slow one for that.
+    """
+    return LinkSettings(
+        urls=urls, connect_retries=0, reconnect_wait=0.05, ping_seconds=ping_seconds, connect_seconds=10
+    )
+
+
+@pytest.fixture
+def ping_seconds() -> float:
+    """Seconds between two pings of the `link`; a test that freezes the server has fewer."""
+    return 3.0
+
+
+frozen = pytest.mark.parametrize("ping_seconds", [0.3], ids=["few"])
+"""Marks a test that has its link notice a frozen server."""
 
 
 @pytest.fixture
@@ -131,9 +146,9 @@ def node_status() -> NodeStatus:
 
 
 @pytest.fixture
-async def link(nats: RealNats, node_status: NodeStatus) -> AsyncIterator[NatsLink]:
+async def link(nats: RealNats, node_status: NodeStatus, ping_seconds: float) -> AsyncIterator[NatsLink]:
     """An open link to ``nats``."""
-    async with NatsLink(quick(nats.url), node_status) as opened:
+    async with NatsLink(quick(nats.url, ping_seconds=ping_seconds), node_status) as opened:
         yield opened
 
 

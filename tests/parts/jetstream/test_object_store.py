@@ -17,7 +17,7 @@ from harmonylite.jetstream.object_store import JetStreamObjects
 from harmonylite.jetstream.pull_consumer import PullConsumer
 from harmonylite.jetstream.settings import StreamSettings
 from harmonylite.nats.link import NatsLink
-from tests.parts.fix_nats import RealNats
+from tests.parts.fix_nats import RealNats, frozen
 
 MB = 1024 * 1024
 
@@ -145,16 +145,24 @@ async def test_an_object_that_goes_while_it_is_read_is_known_to_be_gone_at_once(
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == ["source"]
 
 
+@frozen
 async def test_a_put_that_fails_leaves_no_object(
-    nats: RealNats, link: NatsLink, objects: JetStreamObjects, tmp_path: Path
+    nats: RealNats, link: NatsLink, objects: JetStreamObjects, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await objects.put("kept", file(tmp_path, "small", 10))
-    putting = asyncio.create_task(objects.put("x", file(tmp_path, "large", 40 * MB)))
-    while len(await subjects(link, objects, "C.>")) < 2:
-        pass
-    await nats.freeze()
-    with pytest.raises(SnapshotError):
-        await putting
+    really, published = objects._bucket.publish, 0
+
+    async def publish(*what: Any, **how: Any) -> int:
+        nonlocal published
+        published += 1
+        if published == 3:
+            await nats.freeze()
+        return await really(*what, **how)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(objects._bucket, "publish", publish)
+        with pytest.raises(SnapshotError):
+            await objects.put("x", file(tmp_path, "large", 40 * MB))
     nats.thaw()
     await link.connection()
     assert await objects.names() == ["kept"]

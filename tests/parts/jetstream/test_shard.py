@@ -137,7 +137,7 @@ async def test_a_full_store_is_a_full_stream_and_has_room_again_after_a_purge(ne
         publishes = [shard.publish(os.urandom(500_000), message_id=str(i)) for i in range(10)]
         with pytest.raises(StreamFullError):
             await asyncio.gather(*publishes)
-        await link.now().request(f"$JS.API.STREAM.PURGE.{shard.name}", seconds=5)
+        await link.now().request(f"$JS.API.STREAM.PURGE.{shard.name}", seconds=30)
         await shard.publish(b"fits", message_id="again")
 
 

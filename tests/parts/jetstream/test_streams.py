@@ -15,13 +15,13 @@ from harmonylite.jetstream.shard import JetStreamShard
 from harmonylite.jetstream.streams import ensure_streams
 from harmonylite.nats.link import NatsLink
 from harmonylite.status import Part
-from tests.parts.fix_nats import RealNats, eventually
+from tests.parts.fix_nats import RealNats, eventually, frozen
 
 SETTINGS = StreamSettings(shards=2, max_entries=50)
 
 
 async def config(link: NatsLink, name: str) -> dict[str, Any]:
-    message = await link.now().request(f"$JS.API.STREAM.INFO.{name}", seconds=5)
+    message = await link.now().request(f"$JS.API.STREAM.INFO.{name}", seconds=30)
     found: dict[str, Any] = json.loads(message.data)["config"]
     return found
 
@@ -57,7 +57,7 @@ async def test_a_stream_that_is_made_again_has_another_identity(link: NatsLink) 
     for _ in range(2):
         await ensure_streams(link, SETTINGS)
         identities.add((await shard.info()).created)
-        await link.now().request("$JS.API.STREAM.DELETE.harmonylite-changes-0", seconds=5)
+        await link.now().request("$JS.API.STREAM.DELETE.harmonylite-changes-0", seconds=30)
     assert len(identities) == 2
 
 
@@ -102,9 +102,10 @@ async def test_half_of_another_clusters_prefixes_is_an_error_that_names_them(lin
 
 async def test_more_replicas_than_a_single_server_can_keep_is_an_error_at_once(link: NatsLink) -> None:
     with pytest.raises(ConfigError, match="replicas"):
-        await asyncio.wait_for(ensure_streams(link, replace(SETTINGS, replicas=3)), 10)
+        await asyncio.wait_for(ensure_streams(link, replace(SETTINGS, replicas=3)), 60)
 
 
+@frozen
 async def test_it_waits_and_says_why_while_the_server_does_not_answer(nats: RealNats, link: NatsLink) -> None:
     part = Part("streams")
     await nats.freeze()
@@ -125,7 +126,7 @@ async def test_it_waits_while_jetstream_has_no_quorum_and_says_streams_not_ready
     await link.connection()
     part = Part("streams")
     waiting = asyncio.create_task(ensure_streams(link, SETTINGS, part))
-    await eventually(lambda: part.state == "waiting", "a word on what is waited for")
-    assert part.reason.startswith("streams not ready, waiting")
+    await eventually(lambda: part.reason.startswith("streams not ready, waiting"), "a word on what is waited for")
+    assert part.state == "waiting"
     waiting.cancel()
     await asyncio.wait([waiting])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
@@ -16,7 +15,7 @@ from harmonylite.nats.link import NatsLink
 from harmonylite.nats.names import redact
 from harmonylite.nats.settings import LinkSettings
 from harmonylite.status import NodeStatus
-from tests.parts.fix_nats import NatsFactory, RealNats, eventually, quick
+from tests.parts.fix_nats import PATIENCE, NatsFactory, RealNats, eventually, quick
 from tests.serving import serving
 
 
@@ -59,7 +58,7 @@ async def test_an_open_link_tells_where_it_is_connected_and_a_closed_one_that_it
         assert node_status.parts["nats"].state == "ok"
         waiter = asyncio.create_task(link.lost())
     assert not node_status.nats_connected
-    await asyncio.wait_for(waiter, 10)
+    await asyncio.wait_for(waiter, PATIENCE)
     with pytest.raises(StreamError, match="closed"):
         await link.connection()
 
@@ -105,12 +104,12 @@ async def test_spent_reconnects_end_the_link_and_everybody_who_waits_for_it(
 
 
 async def test_each_reconnect_is_counted_and_the_retries_begin_anew(nats: RealNats, node_status: NodeStatus) -> None:
-    async with NatsLink(replace(quick(nats.url), connect_retries=200), node_status) as link:
+    async with NatsLink(replace(quick(nats.url), connect_retries=2000), node_status) as link:
         for count in (1, 2, 3):
             await nats.kill()
             await nats.start()
-            await eventually(lambda: node_status.nats.reconnects == count)  # noqa: B023 - called before the next
-            await link.now().request("$JS.API.INFO", seconds=5)
+            await eventually(lambda: node_status.nats.reconnects == count and link.connected)  # noqa: B023
+            await link.now().request("$JS.API.INFO", seconds=PATIENCE)
 
 
 async def test_it_goes_over_to_another_server(new_nats: NatsFactory, node_status: NodeStatus) -> None:
@@ -132,23 +131,21 @@ async def test_a_silent_server_does_not_hold_the_start_for_ever() -> None:
 
     async with serving(nothing) as port:
         settings = replace(quick(f"nats://127.0.0.1:{port}"), connect_retries=1, connect_seconds=0.3)
-        start = time.monotonic()
         with pytest.raises(ConnectError):
-            await NatsLink(settings).open()
-        assert time.monotonic() - start < 10
-        await asyncio.wait_for(hung_up.wait(), 10)
+            await asyncio.wait_for(NatsLink(settings).open(), PATIENCE)
+        await asyncio.wait_for(hung_up.wait(), PATIENCE)
 
 
 async def test_an_old_server_is_refused_at_once_with_both_versions() -> None:
     async with pretender({"version": "2.9.10"}) as address:
         with pytest.raises(ConnectError, match=r"version 2\.9\.10; HarmonyLite needs 2\.10"):
-            await asyncio.wait_for(NatsLink(quick(address)).open(), 10)
+            await asyncio.wait_for(NatsLink(quick(address)).open(), PATIENCE)
 
 
 async def test_credentials_are_not_sent_when_somebody_took_tls_away() -> None:
     async with pretender({"version": "2.15.1", "auth_required": True}) as address:
         with pytest.raises(ConnectError, match="TLS was asked for"):
-            await asyncio.wait_for(NatsLink(quick(f"tls://user:secret@{address}")).open(), 10)
+            await asyncio.wait_for(NatsLink(quick(f"tls://user:secret@{address}")).open(), PATIENCE)
 
 
 async def test_addresses_that_are_none_are_configuration_errors() -> None:
@@ -164,7 +161,7 @@ async def test_a_cancelled_start_leaves_nothing_open(node_status: NodeStatus) ->
     opening = asyncio.create_task(link.open())
     await eventually(lambda: node_status.parts["nats"].state == "waiting")
     opening.cancel()
-    await asyncio.wait([opening], timeout=10)
+    await asyncio.wait([opening], timeout=PATIENCE)
     assert opening.cancelled()
 
 

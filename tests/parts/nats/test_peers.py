@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -15,7 +14,7 @@ from harmonylite.jetstream.shard import JetStreamShard
 from harmonylite.nats.link import NatsLink
 from harmonylite.nats.peers import NatsPeers
 from harmonylite.status import NodeStatus
-from tests.parts.fix_nats import RealNats, eventually, quick
+from tests.parts.fix_nats import PATIENCE, RealNats, eventually, quick
 
 PREFIX = StreamSettings().subject_prefix
 
@@ -49,10 +48,9 @@ async def test_every_node_answers_and_the_asker_stops_when_all_are_in(nats: Real
         serving(NatsPeers(link, PREFIX), "digest", echo),
         serving(NatsPeers(second, PREFIX), "digest", echo),
     ):
-        start = time.monotonic()
-        answers = (await NatsPeers(link, PREFIX).ask("digest", b"\x00\xff", bytes, seconds=20, expect=2)).answers
+        async with asyncio.timeout(PATIENCE):
+            answers = (await NatsPeers(link, PREFIX).ask("digest", b"\x00\xff", bytes, seconds=600, expect=2)).answers
         assert answers == [b"re: \x00\xff"] * 2
-        assert time.monotonic() - start < 10
 
 
 async def test_who_does_not_answer_is_not_waited_for_longer_than_told(link: NatsLink) -> None:
@@ -65,9 +63,8 @@ async def test_who_does_not_answer_is_not_waited_for_longer_than_told(link: Nats
 
 
 async def test_when_nobody_listens_the_asker_knows_at_once(link: NatsLink) -> None:
-    start = time.monotonic()
-    assert (await NatsPeers(link, PREFIX).ask("nobody", b"", bytes, seconds=30)).answers == []
-    assert time.monotonic() - start < 10
+    async with asyncio.timeout(PATIENCE):
+        assert (await NatsPeers(link, PREFIX).ask("nobody", b"", bytes, seconds=600)).answers == []
 
 
 async def test_an_error_in_an_answer_is_logged_and_the_next_question_is_answered(
@@ -81,7 +78,7 @@ async def test_an_error_in_an_answer_is_logged_and_the_next_question_is_answered
     peers = NatsPeers(link, PREFIX)
     async with serving(peers, "topic", fragile):
         assert (await peers.ask("topic", b"break", bytes, seconds=0.2)).answers == []
-        assert (await peers.ask("topic", b"work", bytes, seconds=5, expect=1)).answers == [b"fine"]
+        assert (await peers.ask("topic", b"work", bytes, seconds=PATIENCE, expect=1)).answers == [b"fine"]
     assert "broken on purpose" in caplog.text
 
 
@@ -100,7 +97,7 @@ async def test_serving_goes_on_after_a_restart_of_the_server(nats: RealNats, lin
 async def test_serving_ends_when_the_link_is_closed(link: NatsLink) -> None:
     async with serving(NatsPeers(link, PREFIX), "topic", echo) as task:
         await link.aclose()
-        await asyncio.wait_for(task, 10)
+        await asyncio.wait_for(task, PATIENCE)
 
 
 async def test_questions_are_not_stored_in_the_streams(link: NatsLink, streams: StreamSettings) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from harmonylite.errors import StreamError
+from harmonylite.jetstream.shard import JetStreamShard
 from harmonylite.nats.link import NatsLink
 from harmonylite.nats_server.server import EmbeddedServer
 from harmonylite.nats_server.settings import EmbeddedSettings
@@ -20,3 +23,14 @@ async def running(settings: EmbeddedSettings) -> AsyncIterator[tuple[EmbeddedSer
         NatsLink(server.link_settings(quick()), status, urls=server.urls) as link,
     ):
         yield server, link, status
+
+
+async def stored(shard: JetStreamShard, payload: bytes) -> None:
+    """Publish, again and again under one id, until the cluster has elected and takes it."""
+    while True:
+        try:
+            await shard.publish(payload, message_id=payload.decode())
+        except StreamError:
+            await asyncio.sleep(0.05)
+        else:
+            return

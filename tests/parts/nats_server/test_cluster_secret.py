@@ -22,7 +22,7 @@ from harmonylite.nats_server.cluster_secret import Refusals, RouteLogin, route_l
 from harmonylite.nats_server.server import EmbeddedServer
 from harmonylite.nats_server.settings import EmbeddedSettings
 from tests.parts.fix_nats import RealNats, eventually
-from tests.parts.nats_server.fix_embedded import running
+from tests.parts.nats_server.fix_embedded import running, stored
 from tests.ports import free_ports
 
 PEERS = ("nats://127.0.0.1:4222/",)
@@ -258,7 +258,7 @@ async def decided(settings: list[EmbeddedSettings], *checks: Callable[[], bool])
     async with AsyncExitStack() as stack:
         nodes = await asyncio.gather(*(stack.enter_async_context(running(one)) for one in settings))
         await asyncio.gather(*(ensure_streams(link, streams) for _, link, _ in nodes))
-        await JetStreamShard(nodes[0][1], streams, 0, "x").publish(b"x", message_id="x", expected_last=0)
+        await stored(JetStreamShard(nodes[0][1], streams, 0, "x"), b"x")
         assert all(check() for check in checks)
 
 
@@ -296,8 +296,7 @@ async def test_a_cluster_without_secret_is_upgraded_node_by_node(tmp_path: Path,
             nodes[i] = await contexts[i].__aenter__()
             await eventually(lambda i=i: nodes[i][2].server.get("cluster_peers") == 2.0, f"node {i} sees the others")  # type: ignore[misc]
             await ensure_streams(nodes[i][1], streams)
-            shard = JetStreamShard(nodes[i][1], streams, 0, f"node-{i}", publish_seconds=20)
-            await shard.publish(b"x", message_id=f"from {i}")
+            await stored(JetStreamShard(nodes[i][1], streams, 0, f"node-{i}"), f"from {i}".encode())
 
 
 async def test_a_new_secret_is_taken_by_a_reload_of_each_server(tmp_path: Path) -> None:
@@ -320,7 +319,7 @@ async def test_a_new_secret_is_taken_by_a_reload_of_each_server(tmp_path: Path) 
         assert not any("Authorization Violation" in line for line in other.log)
         for _, _, status in nodes:
             await eventually(lambda s=status: s.server.get("cluster_peers") == 2.0, "all are linked again")  # type: ignore[misc]
-        await JetStreamShard(nodes[0][1], streams, 0, "x", publish_seconds=20).publish(b"x", message_id="x")
+        await stored(JetStreamShard(nodes[0][1], streams, 0, "x"), b"x")
 
 
 async def test_nodes_with_different_secrets_say_which_file_and_what_to_do(
@@ -334,8 +333,8 @@ async def test_nodes_with_different_secrets_say_which_file_and_what_to_do(
     async with EmbeddedServer(one) as first, EmbeddedServer(two) as second:
         for server, file in ((first, files[0]), (second, files[1])):
             part = server._status.part("embedded")
-            await eventually(lambda p=part, f=file: f"cluster secret {f}" in p.reason, "the reason")  # type: ignore[misc]
-            assert "give every node of the cluster the same file with -cluster-secret-file" in part.reason
+            said = f"cluster secret {file}", "give every node of the cluster the same file with -cluster-secret-file"
+            await eventually(lambda p=part, s=said: all(each in p.reason for each in s), "the reason")  # type: ignore[misc]
     for file in files:
         assert secret_in(file) not in caplog.text
     loud = [

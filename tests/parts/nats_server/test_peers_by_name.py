@@ -13,6 +13,7 @@ from harmonylite.jetstream.streams import ensure_streams
 from harmonylite.nats_server.settings import EmbeddedSettings
 from tests.parts.fix_nats import eventually
 from tests.parts.nats_server.fix_embedded import running
+from tests.ports import free_port
 
 
 def has_ipv6() -> bool:
@@ -28,8 +29,7 @@ def has_ipv6() -> bool:
 async def test_a_name_with_a_and_aaaa_records_joins_servers_of_both_families(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     asked: list[str] = []
     loop = asyncio.get_running_loop()
     real = loop.getaddrinfo

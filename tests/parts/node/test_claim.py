@@ -43,6 +43,12 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "SETTLE", 0.05)
 
 
+@pytest.fixture
+def patient(impatient: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait for an answer that has to come, however long it takes; nobody waits where nobody listens."""
+    monkeypatch.setattr(module, "PATIENCE", PATIENCE)
+
+
 async def answers(process: Process, asker: Process) -> None:
     """Wait until ``process`` answers ``asker``."""
     async with asyncio.timeout(PATIENCE):
@@ -50,6 +56,7 @@ async def answers(process: Process, asker: Process) -> None:
             await asyncio.sleep(0.01)
 
 
+@pytest.mark.usefixtures("patient")
 async def test_the_second_process_is_refused_and_told_where_the_first_one_runs(nats: RealNats) -> None:
     async with Process(nats, "one") as one, Process(nats, "two") as two:
         await one.claim.open()
@@ -101,6 +108,7 @@ async def test_an_odd_answer_does_not_end_a_start(nats: RealNats, answer: bytes)
         serving.cancel()
 
 
+@pytest.mark.usefixtures("patient")
 @pytest.mark.parametrize("sessions", [("a", "b"), ("b", "a")])
 async def test_of_two_that_start_together_one_stays(
     nats: RealNats, monkeypatch: pytest.MonkeyPatch, sessions: tuple[str, str]
@@ -111,6 +119,7 @@ async def test_of_two_that_start_together_one_stays(
     monkeypatch.setattr(Claim, "check", nobody)
     monkeypatch.setattr(module, "SETTLE", 0.5)
     async with Process(nats, sessions[0]) as one, Process(nats, sessions[1]) as two:
+        two.claim._started = one.claim._started
         await asyncio.gather(one.claim.open(), two.claim.open())
         stays, goes = (one, two) if sessions[0] < sessions[1] else (two, one)
         with pytest.raises(BaseExceptionGroup) as caught:

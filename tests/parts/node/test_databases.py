@@ -103,7 +103,7 @@ async def test_a_database_that_fails_stops_no_other_one_and_comes_back(nats: Rea
         await eventually(lambda: "node" in one.status("logs").parts and one.status("logs").part("node").stuck, "it")
         write(two.file("shop"), "INSERT INTO item VALUES('sold')")
         await eventually(lambda: items(one.file("shop")) == ["sold"], "the row of the sound one")
-        assert one.status("shop").healthy
+        await eventually(lambda: bool(one.status("shop").healthy), "its health")
         await eventually(lambda: one.runs.status_object.cdc_installed, "systemd: it waits for no file that can't open")
         one.file("logs").rmdir()
         one.file("logs").write_bytes(whole)

@@ -28,7 +28,7 @@ def config(nats: RealNats, database: Path, name: str = "here") -> Config:
 
 def make(database: Path, *statements: str) -> list[tuple[object, ...]]:
     """Run as the application: with the SQLite library that this program has, while the node runs."""
-    with closing(sqlite3.connect(database, isolation_level=None)) as connection:
+    with closing(sqlite3.connect(database, isolation_level=None, timeout=60)) as connection:
         return [row for sql in statements for row in connection.execute(sql).fetchall()]
 
 

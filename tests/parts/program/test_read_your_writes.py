@@ -134,6 +134,7 @@ def django_asgi(database: Path) -> Ask:
 def nothing_merged(database: Path) -> Iterator[None]:
     """Keep the write lock, as a long transaction of the application does."""
     with closing(apsw.Connection(str(database))) as connection:
+        connection.set_busy_timeout(10_000)
         connection.execute("BEGIN IMMEDIATE")
         yield
         connection.execute("ROLLBACK")

@@ -29,6 +29,7 @@ def write(database: Path, *statements: str) -> None:
 
 def items(database: Path) -> list[str]:
     with closing(apsw.Connection(str(database))) as connection:
+        connection.set_busy_timeout(10_000)
         return [str(key) for (key,) in connection.execute("SELECT id FROM item ORDER BY id")]
 
 

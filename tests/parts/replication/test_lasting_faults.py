@@ -70,7 +70,7 @@ async def test_a_run_that_fails_at_once_each_time_is_tried_at_growing_intervals_
         await eventually(lambda: len(times) >= TRIES, "tries")
         lines = [line for line in caplog.messages if WHAT in line]
     gaps = [after - before for before, after in pairwise(times)]
-    assert max(gaps[-4:]) > 5 * max(gaps[:3]), gaps
+    assert max(gaps[-4:]) > 5 * min(gaps[:3]), gaps  # a machine that stops for a while only makes gaps longer
     assert len(lines) <= 2, lines
     await eventually(lambda: two.node.status_object.pending_rows == 0 and not two.node.status_object.waits, "over")
     await two.stop()

@@ -13,11 +13,14 @@ from harmonylite.jetstream.settings import StreamSettings
 from harmonylite.model import Position
 from harmonylite.nats.link import NatsLink
 from harmonylite.nats.peers import NatsPeers
+from harmonylite.snapshots import scheduler
 from harmonylite.snapshots.lease import Lease
 from harmonylite.snapshots.repository import RepositorySettings, SnapshotRepository
-from harmonylite.snapshots.scheduler import PATIENCE, SnapshotScheduler
+from harmonylite.snapshots.scheduler import SnapshotScheduler
 from harmonylite.status import NodeStatus
 from tests.parts.fix_nats import eventually
+
+HOUR = 3600.0
 
 
 class Place:
@@ -89,8 +92,9 @@ async def test_a_node_that_has_not_caught_up_saves_nothing(holder: Place) -> Non
 
 
 async def test_a_wanted_snapshot_is_saved_by_the_holder_and_by_whoever_wants_it_when_the_holder_does_not(
-    holder: Place, other: Place
+    holder: Place, other: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(scheduler, "PATIENCE", HOUR)
     await holder.poll()
     serving = asyncio.create_task(holder.scheduler.serve())
     for place in (holder, other):
@@ -105,7 +109,7 @@ async def test_a_wanted_snapshot_is_saved_by_the_holder_and_by_whoever_wants_it_
     other.at(6)
     other.scheduler.want()
     assert await other.poll() == 5
-    other.scheduler._wanted_first -= PATIENCE
+    other.scheduler._wanted_first -= HOUR
     other.scheduler.want()
     assert await other.poll() == 6, "the holder does not hear"
     other.scheduler.want()

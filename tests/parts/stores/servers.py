@@ -93,7 +93,7 @@ class Server:
 
     def said_port(self, pattern: str) -> int:
         """Return the port in its log, 0 when it is not there yet."""
-        found = re.search(pattern, self.log.read_text())
+        found = re.search(rf"{pattern}\D", self.log.read_text())  # the line may be half written
         return int(found[1]) if found else 0
 
     def stop(self) -> None:
@@ -147,7 +147,7 @@ def s3_server(folder: Path, *tls: str) -> Server:
     if tls:
         command += ["--cert", tls[0], "--key", tls[1]]
     server = Server(root, command, log=folder / "log")
-    server.wait(lambda: server.said_port(r"Starting s3 server on \[https?://127\.0\.0\.1:(\d+)/"))
+    server.wait(lambda: server.said_port(r"Starting s3 server on \[https?://127\.0\.0\.1:(\d+)"))
     return server
 
 

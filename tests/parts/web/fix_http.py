@@ -40,7 +40,7 @@ async def fetch(
     """Ask ``path`` of a server on this machine, in a thread, over a connection of its own."""
 
     def ask() -> Reply:
-        connection = HTTPConnection(host, port, timeout=20)
+        connection = HTTPConnection(host, port, timeout=60)
         try:
             connection.request(method, path, body, headers or {})
             answer = connection.getresponse()

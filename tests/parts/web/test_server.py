@@ -18,6 +18,7 @@ from starlette.routing import Route
 from harmonylite.errors import ConfigError, HarmonyLiteError
 from harmonylite.web.address import Address, bind_address, parse_address
 from harmonylite.web.server import HttpServer
+from tests.parts.fix_nats import eventually
 from tests.parts.web.fix_http import fetch
 
 if TYPE_CHECKING:
@@ -112,10 +113,12 @@ async def test_an_open_server_schedules_nothing_while_no_one_asks() -> None:
     loop = asyncio.get_running_loop()
     async with server() as http:
         await fetch(http.port, "/")
-        await asyncio.sleep(0)
-        timers = [handle for handle in loop._scheduled if not handle.cancelled()]  # type: ignore[attr-defined]
-        assert timers == []
-        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+        def rests() -> bool:
+            timers = [handle for handle in loop._scheduled if not handle.cancelled()]  # type: ignore[attr-defined]
+            return timers == [] and asyncio.all_tasks() == {asyncio.current_task()}
+
+        await eventually(rests, "the end of the connection")
 
 
 async def test_requests_leave_no_line_in_the_log(caplog: pytest.LogCaptureFixture) -> None:

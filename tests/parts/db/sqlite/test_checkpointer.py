@@ -244,7 +244,7 @@ async def test_it_wakes_in_a_burst_copies_after_it_and_leaves_no_connection(tmp_
 
 
 async def test_a_long_log_is_cut_after_a_rest(tmp_path: Path, app: Application) -> None:
-    copier = Checkpointer(tmp_path / "app.db", rest=0.05)
+    copier = Checkpointer(tmp_path / "app.db", rest=2 * DEADLINE)
     wal = tmp_path / "app.db-wal"
     grown = 0
     async with copier.running():
@@ -255,6 +255,8 @@ async def test_a_long_log_is_cut_after_a_rest(tmp_path: Path, app: Application) 
             grown = max(grown, app.log()[0])
             await asyncio.sleep(0.001)
         assert grown >= 12_000, "the reader is held, so the log grows"
+        copier._after = 0.05
+        copier.wake()
         await eventually(lambda: wal.stat().st_size == 0)
     assert app.connection.execute("PRAGMA integrity_check").get == "ok"
 

@@ -22,6 +22,7 @@ from harmonylite.nats.peers import NatsPeers
 from harmonylite.node.failover_controller import STEADY, FailoverController, Sibling, siblings
 from tests.parts.fix_nats import PATIENCE, NatsFactory, quick
 from tests.parts.jetstream.regions.fix_sides import Side, up_to, whole
+from tests.ports import free_ports
 
 
 async def begun(a: Side, b: Side, messages: int = 2) -> None:
@@ -161,7 +162,7 @@ async def test_a_region_that_orders_itself_has_no_failover(sides: tuple[Side, Si
 
 
 async def test_a_majority_of_the_regions_servers_is_enough_to_make_one(new_nats: NatsFactory) -> None:
-    ports = [await _free() for _ in range(3)]
+    ports = free_ports(3)
     routes = ", ".join(f'"nats-route://127.0.0.1:{port}"' for port in ports)
     servers = [
         await new_nats(
@@ -180,13 +181,6 @@ async def test_a_majority_of_the_regions_servers_is_enough_to_make_one(new_nats:
         await _until(lambda: streams.complete(failover))
         (failover,) = await streams.all()
         assert (failover.whole, failover.starts) == (True, starts)
-
-
-async def _free() -> int:
-    server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
-    port = int(server.sockets[0].getsockname()[1])
-    server.close()
-    return port
 
 
 async def _until(call: Callable[[], Awaitable[object]]) -> None:
