@@ -60,7 +60,7 @@ class NatsServer(Running):
 
     def version(self) -> str:
         """Return the version that it tells every client."""
-        with socket.create_connection(("127.0.0.1", self.port), 5) as line, line.makefile("rb") as told:
+        with socket.create_connection(("127.0.0.1", self.port), 60) as line, line.makefile("rb") as told:
             return str(json.loads(told.readline().removeprefix(b"INFO "))["version"])
 
 

@@ -288,8 +288,11 @@ class NodeRuntime:
         entry = ListedNode(fingerprint(self._settings.db_path), socket.gethostname()[:255], status.version)
         registry = Registry(regional.objects(), peers, status.node_id, entry, presence.forget)
         self._parts.registry = registry
-        presence.expect(await control.known())
-        await registry.run(control.alive)
+
+        async def expect() -> None:
+            presence.expect(await control.known())
+
+        await registry.run(control.alive, expect)
 
     def _checkpoint(self, change_set: Any, at: dict[int, int]) -> None:
         if self._parts.verifier is not None:

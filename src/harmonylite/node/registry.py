@@ -95,6 +95,7 @@ FORGOTTEN = Text("the node that was forgotten", r"[A-Za-z0-9_-]{1,64}")
 CHANGED = Text("the node whose entry changed", r"[A-Za-z0-9_-]{1,64}")
 
 Alive = Callable[[str], Awaitable[bool]]
+Expect = Callable[[], Awaitable[None]]
 
 
 class Registry:
@@ -113,13 +114,15 @@ class Registry:
         self._due = asyncio.Event()
         self._stale = asyncio.Event()
 
-    async def run(self, alive: Alive) -> None:
-        """Keep this node on the list, and the list in hand current. ``alive``: returns whether a node answers now."""
+    async def run(self, alive: Alive, expect: Expect | None = None) -> None:
+        """Keep this node on the list, and the list in hand current. ``alive``: returns whether a node answers now;
+        ``expect``: called once the list has been read, so that no node is expected that was forgotten.
+        """
         async with asyncio.TaskGroup() as group:
             group.create_task(self._peers.listen(TOPIC, self._hear), name="learn which nodes are forgotten")
             changed = self._peers.listen(LISTED, lambda _: self._stale.set(), subscribed=self._stale.set)
             group.create_task(changed, name="learn which nodes have another schema")
-            group.create_task(self._follow(), name="read the list of nodes")
+            group.create_task(self._follow(expect), name="read the list of nodes")
             group.create_task(self._keep(alive), name="keep this node on the list")
 
     async def read(self) -> NodeList:
@@ -184,7 +187,7 @@ class Registry:
                     async with asyncio.timeout(EVERY):
                         await self._due.wait()
 
-    async def _follow(self) -> None:
+    async def _follow(self, expect: Expect | None) -> None:
         """Read the list when it changed, and after each reconnect, which may have missed that."""
         while True:
             every, pause = paces(len(self._roll.nodes))
@@ -194,6 +197,9 @@ class Registry:
             self._stale.clear()
             if not await self._refreshed():
                 self._stale.set()
+            elif expect is not None:
+                await expect()
+                expect = None
             await asyncio.sleep(pause)
 
     async def _refreshed(self) -> bool:

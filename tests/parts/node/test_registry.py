@@ -193,6 +193,28 @@ async def test_while_nats_is_away_what_was_read_last_counts(link: NatsLink, nats
     await eventually(lambda: link.connected, "the connection is back")
 
 
+async def test_no_node_is_expected_before_it_is_known_who_is_forgotten(
+    link: NatsLink, nats: RealNats, serving: list[asyncio.Task[None]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "READ_SECONDS", 0.1)
+    monkeypatch.setattr(registry, "REFRESH_PAUSE", 0.01)
+    a, b = member(link, "a"), member(link, "b")
+    await a.registry.enrol(nobody)
+    await a.registry.forget("c")
+    expected: list[bool] = []
+
+    async def expect() -> None:
+        expected.append("c" in b.registry.last().forgotten)
+
+    await nats.freeze()
+    serving.append(asyncio.create_task(b.registry.run(nobody, expect)))
+    await asyncio.sleep(0.5)  # not a wait: the list is asked for in vain
+    assert not expected
+    nats.thaw()
+    await eventually(lambda: bool(expected), "the list is read")
+    assert expected == [True]
+
+
 async def test_a_node_that_runs_is_told_from_one_that_does_not(link: NatsLink) -> None:
     peers = NatsPeers(link, "p", "a")
     claim = Claim(peers, "a", "session", Path("/db"))
