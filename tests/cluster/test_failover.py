@@ -12,7 +12,7 @@ from tests.cluster.fix_regions import Regions, build
 from tests.cluster.processes import Node, agree, until, until_equal
 from tests.cluster.writing import Application
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 
 def insert(name: str, n: int) -> tuple[str, list[object]]:
