@@ -18,12 +18,13 @@ from harmonylite.jetstream.streams import ensure_streams
 from harmonylite.model import StreamMessage
 from harmonylite.nats.link import NatsLink
 from harmonylite.status import NodeStatus
-from tests.parts.fix_nats import RealNats, eventually, frozen
+from tests.parts.fix_nats import PATIENCE, RealNats, eventually, frozen
 
 
 @pytest.fixture
 def shard(link: NatsLink, streams: StreamSettings, node_status: NodeStatus) -> JetStreamShard:
-    return JetStreamShard(link, streams, 0, "node-1", part=node_status.part("stream-0"), confirm_seconds=0.3)
+    part = node_status.part("stream-0")
+    return JetStreamShard(link, streams, 0, "node-1", part=part, publish_seconds=PATIENCE, confirm_seconds=0.3)
 
 
 class Collected:

@@ -19,12 +19,12 @@ from harmonylite.jetstream.settings import StreamSettings
 from harmonylite.jetstream.shard import JetStreamShard
 from harmonylite.jetstream.streams import ensure_streams
 from harmonylite.nats.link import NatsLink
-from tests.parts.fix_nats import NatsFactory, RealNats, eventually, quick
+from tests.parts.fix_nats import PATIENCE, NatsFactory, RealNats, eventually, quick
 
 
 @pytest.fixture
 def shard(link: NatsLink, streams: StreamSettings) -> JetStreamShard:
-    return JetStreamShard(link, streams, 0, "node-1")
+    return JetStreamShard(link, streams, 0, "node-1", publish_seconds=PATIENCE)
 
 
 async def test_a_published_message_is_the_newest_of_its_node(shard: JetStreamShard) -> None:

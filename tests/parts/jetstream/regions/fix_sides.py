@@ -34,7 +34,7 @@ class Side:
     status: NodeStatus = field(default_factory=NodeStatus)
 
     def shard(self, node: str = "node") -> RegionShard:
-        return RegionShard(self.link, self.settings, 0, node, self.home, confirm_seconds=0.2)
+        return RegionShard(self.link, self.settings, 0, node, self.home, publish_seconds=PATIENCE, confirm_seconds=0.2)
 
     def stream(self, region: str = "") -> RegionStream:
         found = RegionStream(self.link, self.settings, 0, self.home)
