@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 
 import apsw
 
+from tests.cluster.proc import read_or_nothing, runs, states
 from tests.ports import free_port
 
 HERE = Path(__file__).parent
@@ -42,25 +43,6 @@ def until(condition: Callable[[], T], what: str, seconds: float = SECONDS) -> T:
         assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}; last seen: {found!r}"
         time.sleep(0.03)
     return found
-
-
-def read_or_nothing(path: Path) -> str:
-    """Return the text of a file in /proc, "" where its process is gone."""
-    try:
-        return path.read_text(errors="replace")
-    except OSError:
-        return ""
-
-
-def states(pid: int) -> set[str]:
-    """Return the states of a process's threads as /proc has them; none where it is gone."""
-    told = map(read_or_nothing, Path(f"/proc/{pid}/task").glob("*/stat"))
-    return {text.rpartition(")")[2].split()[0] for text in told if text}
-
-
-def runs(pid: int) -> bool:
-    """Return whether a process has not ended."""
-    return bool(states(pid) - {"X", "Z"})
 
 
 def environment() -> dict[str, str]:

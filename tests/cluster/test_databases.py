@@ -13,7 +13,8 @@ from typing import Any
 import apsw
 import pytest
 
-from tests.cluster.processes import Running, read_or_nothing, until
+from tests.cluster.proc import read_or_nothing
+from tests.cluster.processes import Running, until
 from tests.ports import free_port
 
 pytestmark = pytest.mark.timeout(300)

@@ -13,7 +13,8 @@ import pytest
 import trustme
 
 from tests.cluster.fix_cluster import Site
-from tests.cluster.processes import Node, read_or_nothing, until
+from tests.cluster.proc import read_or_nothing
+from tests.cluster.processes import Node, until
 from tests.parts.nats.fix_keys import new_operator
 from tests.ports import free_port
 

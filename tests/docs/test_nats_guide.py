@@ -15,7 +15,8 @@ from tempfile import TemporaryDirectory
 import pytest
 import trustme
 
-from tests.cluster.processes import read_or_nothing, until
+from tests.cluster.proc import read_or_nothing
+from tests.cluster.processes import until
 from tests.docs.guide import Guide, keys, write_row
 from tests.parts.nats.fix_keys import new_operator
 
