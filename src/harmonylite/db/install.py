@@ -132,9 +132,7 @@ def _settle(
     for number, each in by_number.items():
         column_ids.write(connection, "main", number, each)
     column_ids.keep_only(connection, list(by_number))
-    known = {k.number: k.id for k in captured_schema(connection, "table")}
-    for name, number in numbers.items():
-        column_ids.set_table(connection, name, known.get(number, ""))
+    identities.tie_mirrors(connection, numbers)
     made.names, made.columns = StreamNames.read(connection, made.tables, by_number), by_number
     return settle_all(connection, rules, numbers, by_number)
 
@@ -205,7 +203,8 @@ def _move_mirror(
     for name in known:
         alike.setdefault(folded(name), []).append(name)
     noted, renamed = noted_moves(connection), dict[str, str]()
-    for name, number in numbers.items():
+    carried = numbers if seen is None else identities.carried(connection, numbers)
+    for name, number in carried.items():
         old = names.get(number) if number is not None else None
         # a name that differs in case alone is one that SQLite has already, also where the table was made again
         old = next((n for n in alike.get(folded(name), ()) if n != name), old)
@@ -214,7 +213,7 @@ def _move_mirror(
     for name in set(renamed.values()) - renamed.keys():
         if name in known and not known[name] and table_shapes.drop_if_empty(connection, name):
             del known[name]
-        elif seen is not None and name in known and known[name] not in numbers.values():
+        elif seen is not None and name in known and known[name] not in carried.values():
             table_shapes.drop_gone(connection, name)
             del known[name]
     table_shapes.rename_all(connection, _free(renamed, known))

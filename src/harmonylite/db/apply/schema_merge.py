@@ -309,6 +309,7 @@ class SchemaMerge:
         """Write down which columns a table has now: one that became the stream's takes the stream's values."""
         if not table.number:
             return
+        table_moves.note_rebuilt(self.connection, table.here, table.number)
         before = self.columns.get(table.number, {})
         old = {folded(now): before[name] for name, now in names.items() if name in before}
         first = column_ids.next_number(self.connection)

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import apsw
 
-from harmonylite.db.mirror import mirror_file, table_shapes
+from harmonylite.db.mirror import mirror_file, table_moves, table_shapes
 from harmonylite.db.mirror.state import get_state
 from harmonylite.db.mirror.stream_schema import has_catalog, read_catalog, write_catalog
 from harmonylite.db.sqlite.connection import rows
@@ -98,10 +98,12 @@ def retie(connection: apsw.Connection, live: Mapping[str, int]) -> None:
     captured = captured_schema(connection)
     there, known = set(live.values()), {k.number for k in captured if k.number}
     named = {folded(name): number for name, number in live.items()}
+    merged = {old: named[name] for name, old in table_moves.rebuilt(connection).items() if name in named}
+    named = {name: number for name, number in named.items() if number not in merged.values()}
     names = {folded(name) for (name,) in rows(connection, "SELECT name FROM main.sqlite_schema WHERE type = 'table'")}
     kept = []
     for each in captured:
-        number = named.get(folded(each.name), 0)
+        number = merged.get(each.number) or named.get(folded(each.name), 0)
         if each.kind == "table" and each.id and each.number != GONE and each.number not in there:
             if number and number not in known:
                 each = replace(each, number=number)
@@ -110,14 +112,34 @@ def retie(connection: apsw.Connection, live: Mapping[str, int]) -> None:
         kept.append(each)
     if kept != captured:
         write(connection, kept)
+    table_moves.forget_rebuilt(connection)
 
 
 def number_of(connection: apsw.Connection, name: str, number: int | None, live: Collection[int]) -> int:
     """Return the number under which the columns of a table are known; ``number``: that of its triggers."""
     if number is not None:
         return number
+    merged = table_moves.rebuilt(connection)
+    if folded(name) in merged:
+        return merged[folded(name)]
+    live = {*live, *merged.values()}
     same = (k for k in captured_schema(connection, "table") if folded(k.name) == folded(name))
     return next((k.number for k in same if k.number not in live and k.number != GONE), 0)
+
+
+def tie_mirrors(connection: apsw.Connection, numbers: Mapping[str, int]) -> None:
+    """Write down which of the stream's tables those of the mirror are; ``numbers``: the database's, by name."""
+    known = {k.number: k.id for k in captured_schema(connection, "table")}
+    for name, number in numbers.items():
+        column_ids.set_table(connection, name, known.get(number, ""))
+
+
+def carried(connection: apsw.Connection, numbers: Mapping[str, int | None]) -> dict[str, int | None]:
+    """Return the numbers of tables with those of tables that a merge rebuilt, which have no triggers yet."""
+    if not has_captured(connection):
+        return dict(numbers)
+    live = {number for number in numbers.values() if number is not None}
+    return {name: number_of(connection, name, number, live) or None for name, number in numbers.items()}
 
 
 def find_mirrors(connection: apsw.Connection) -> None:

@@ -28,6 +28,8 @@ from harmonylite.schema.sql import quote
 from harmonylite.schema.table_text import Moves
 from harmonylite.wire import decode_value, encode_value
 
+REBUILT = "rebuilt"
+"""The fact of the database with the numbers that tables had before a merge made them once more."""
 NOTED = "moves"
 """The fact of the database with recorded column changes that the mirror has not applied yet."""
 
@@ -54,6 +56,26 @@ def forget_noted(connection: apsw.Connection) -> None:
     """Forget the record, once the mirror has applied it; the transaction writes the database."""
     if get_state(connection, "main", NOTED) is not None:
         set_state(connection, "main", NOTED, None)
+
+
+def note_rebuilt(connection: apsw.Connection, table: str, number: int) -> None:
+    """Record the number of a table that a merge changed, where it has no triggers any more by which it is known."""
+    if number in trigger_tables(connection):
+        return
+    blob = encode_value([list(each) for each in {**rebuilt(connection), folded(table): number}.items()])
+    set_state(connection, "main", REBUILT, blob)
+
+
+def rebuilt(connection: apsw.Connection) -> dict[str, int]:
+    """Return the numbers of tables that a merge made once more since the last install, by name (folded)."""
+    blob = get_state(connection, "main", REBUILT)
+    return {} if blob is None else dict(decode_value(blob))
+
+
+def forget_rebuilt(connection: apsw.Connection) -> None:
+    """Forget them, once they are known by numbers of their own; the transaction writes the database."""
+    if get_state(connection, "main", REBUILT) is not None:
+        set_state(connection, "main", REBUILT, None)
 
 
 def number_of(connection: apsw.Connection, table: str) -> int:

@@ -103,7 +103,8 @@ def conform(
         )
     if before is not None:
         former_names.columns_moved(connection, before, shape, pairs, noted=noted is not None or columns is not None)
-        if _may_differ(before, shape, pairs) or lost:
+        converted = columns is not None and _converted(connection, before, shape, pairs)
+        if _may_differ(before, shape, pairs) or lost or converted:
             set_unlike(connection, {*unlike(connection), shape.name})
     return False
 
@@ -177,6 +178,18 @@ def _may_differ(before: TableShape, after: TableShape, pairs: Sequence[tuple[str
     return any(not c.pseudo and c.name not in kept for c in before.columns) and any(
         not c.pseudo and c.name not in came for c in after.columns
     )
+
+
+def _converted(
+    connection: apsw.Connection, before: TableShape, shape: TableShape, pairs: Sequence[tuple[str, str]]
+) -> bool:
+    """Return whether a column of the mirror's table got another affinity: its values were converted.
+
+    The database's may have been converted in other steps: 7 becomes '7.0' by way of REAL.
+    """
+    after = find_shape(connection, shape.name, "mirror")[0]
+    kept = [(a, b) for a, b in pairs if after is not None and a in before.names and b in after.names]
+    return after is not None and any(before.column(a).affinity != after.column(b).affinity for a, b in kept)
 
 
 def unlike(connection: apsw.Connection) -> set[str]:
