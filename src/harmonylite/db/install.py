@@ -6,7 +6,7 @@ compared whole, and what differs is logged; what happened while the node was not
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import apsw
 
@@ -24,7 +24,6 @@ from harmonylite.db.replica_options import ReplicaOptions
 from harmonylite.db.sqlite.capabilities import why_unwritable
 from harmonylite.db.sqlite.connection import rows, transaction, value
 from harmonylite.db.sqlite.introspection import Inventory, TableRules, read_inventory
-from harmonylite.db.sqlite.lossless import codec_of
 from harmonylite.db.tracking import column_ids, watermarks
 from harmonylite.db.tracking.captured_schema import (
     captured_schema,
@@ -37,7 +36,7 @@ from harmonylite.db.tracking.captured_schema import (
 from harmonylite.db.tracking.change_log import ChangeLog
 from harmonylite.db.tracking.column_ids import Columns
 from harmonylite.db.tracking.installed import STALE, Installed, schema_version
-from harmonylite.db.tracking.tracked_table import TrackedTable
+from harmonylite.db.tracking.tracked_table import TrackedTable, tracking
 from harmonylite.db.tracking.triggers import (
     HELD,
     LOG,
@@ -50,7 +49,6 @@ from harmonylite.db.tracking.triggers import (
     private_tables,
     status_view,
     trigger_name,
-    triggers,
 )
 from harmonylite.errors import DatabaseError, MirrorDamagedError
 from harmonylite.schema.names import folded
@@ -74,29 +72,29 @@ def install(
     with transaction(connection, "bring the mirror's tables in step"):
         # one transaction sees one schema: between two, an application may make or drop any table
         seen = schema_version(connection)
-        inventory = read_inventory(connection, rules)
+        inventory = read_inventory(connection, rules, known=before.inventory.read)
         mirror_file.prepare(connection)
         if joined:
             _must_not_go_back(connection, inventory, _ours(connection))
         nothing: dict[str, Columns] | None = {} if options.sends_all else None
-        columns = _move_mirror(connection, inventory, _ours(connection), nothing, joined=joined)
+        columns, unfinished = _move_mirror(connection, inventory, _ours(connection), nothing, joined=joined)
     with transaction(connection, "install the capture triggers", immediate=True):
         if schema_version(connection) != seen:
-            inventory = read_inventory(connection, rules)
-            columns = _move_mirror(connection, inventory, _ours(connection), columns, joined=joined)
-        result = _install(connection, rules, inventory, log, columns, joined=joined, replicate=replicate)
+            inventory = read_inventory(connection, rules, known=before.inventory.read)
+            columns, unfinished = _move_mirror(connection, inventory, _ours(connection), columns, joined=joined)
+        tracked = tracking(connection, rules, before.by_id, streamed=columns is not None)
+        result = _install(connection, tracked, inventory, log, joined=joined, replicate=replicate)
+        result.inventory, result.unfinished = inventory, unfinished
         result.section = _settle(connection, rules, result, columns, joined=joined)
         captured = captured_schema(connection)
         result.numbers, result.pragmas = numbers_of(captured), [each for each in captured if each.kind == PRAGMA]
         result.version, result.header = schema_version(connection), header(connection)
         if get_state(connection, "main", "schema_version") != result.version:
             set_state(connection, "main", "schema_version", result.version)
-    for name, table in result.tables.items():
-        old = before.by_id.get(table.id)
-        if old is not None and old.shape == table.shape:
-            result.tables[name] = result.by_id[table.id] = old
-            old.forget()
-        elif old is not None:
+    for table in result.tables.values():
+        if table is before.by_id.get(table.id):
+            table.forget()
+        elif table.id in before.by_id:
             table.drop_scratch()
     for number in before.by_id.keys() - result.by_id.keys():
         before.by_id[number].drop_scratch()
@@ -146,6 +144,8 @@ def _must_not_go_back(
     was not dropped: the mirror is made from a snapshot, which brings it where additions travel, or once a migration
     has.
     """
+    if not is_older(connection):
+        return
     there = read_inventory(connection, mirror_file.EVERY_TABLE, "mirror").tables
     sent = sent_there(connection)  # no value is lost with a column that its own database had not sent yet
     found = [f"table {name}" for name in _missing(connection, ours)] + [
@@ -155,7 +155,7 @@ def _must_not_go_back(
         if column not in gone_columns(connection, name)
         and (sent is None or folded(column) in sent.get(folded(name), ()))
     ]
-    if found and is_older(connection):
+    if found:
         raise MirrorDamagedError(f"the database is older than {found[0]}, which its mirror has: a backup was put back")
 
 
@@ -188,11 +188,12 @@ def _move_mirror(
     seen: Mapping[str, Columns] | None,
     *,
     joined: bool,
-) -> dict[str, Columns] | None:
+) -> tuple[dict[str, Columns] | None, bool]:
     """Rename and reshape the mirror's tables; the database's lock need not be taken for it.
 
     ``seen``: columns of the database's tables that were found last; None: their identities are not kept. Return
-    those of now.
+    those of now, and whether the mirror's tables are not yet as they should be: unique indexes come behind rows (see
+    `StreamShapes.left_out`), and a STRICT table behind its converted values.
     """
     if seen is not None:
         identities.find_mirrors(connection)
@@ -219,14 +220,17 @@ def _move_mirror(
     table_shapes.rename_all(connection, _free(renamed, known))
     columns = None if seen is None else identities.find_columns(connection, inventory, numbers, seen, joined=joined)
     stream = None if columns is None else StreamShapes.read(connection)
-    done = set() if columns is not None else table_shapes.conforming(connection, inventory.tables.values())
-    for name, shape in inventory.tables.items():
-        if name not in done:
-            here = columns[name] if columns is not None else None
-            table_shapes.conform(connection, shape, noted.get(name), columns=here, stream=stream)
+    done = table_shapes.conforming(connection, inventory.tables.values(), columns, stream)
+    left = [shape for name, shape in inventory.tables.items() if name not in done]
+    for shape in left:
+        here = columns[shape.name] if columns is not None else None
+        table_shapes.conform(connection, shape, noted.get(shape.name), columns=here, stream=stream)
     for shape in inventory.unwritable.values():
         _keep_in_mirror(connection, shape)
-    return columns
+    behind = stream is not None and stream.left_out
+    return columns, behind or (
+        bool(left) and len(table_shapes.conforming(connection, left, columns, stream)) < len(left)
+    )
 
 
 def _free(renamed: dict[str, str], known: Mapping[str, int | None]) -> dict[str, str]:
@@ -251,10 +255,9 @@ def _keep_in_mirror(connection: apsw.Connection, shape: TableShape) -> None:
 
 def _install(
     connection: apsw.Connection,
-    rules: TableRules,
+    tracked: Callable[[int, TableShape], TrackedTable],
     inventory: Inventory,
     log: ChangeLog,
-    columns: Mapping[str, Columns] | None,
     *,
     joined: bool,
     replicate: bool,
@@ -265,15 +268,11 @@ def _install(
     moved = get_state(connection, "main", "schema_version") not in (None, now)
     ours = _ours(connection)
     known = mirror_file.table_ids(connection)
-    noted = noted_moves(connection)
     unlike = table_shapes.unlike(connection)
     fresh: list[tuple[TrackedTable, bool]] = []
     waited = mirror_file.unwritable_before(connection)
     result.joining = sorted(waited & inventory.tables.keys()) if joined else []
     mirror_file.remember_unwritable(connection, {*inventory.unwritable, *result.joining})
-    exact = codec_of(connection) != "utf-8"  # SQLite would put together what is broken UTF-16
-    stream = None if columns is None else StreamShapes.read(connection)
-    done = set() if columns is not None else table_shapes.conforming(connection, inventory.tables.values())
     for name, shape in inventory.tables.items():
         there = ours.pop(name, {})
         number = next((n for n, _ in there.values()), None)
@@ -282,19 +281,14 @@ def _install(
         if number is None:
             number = int(get_state(connection, "main", "next_table") or 1)
             set_state(connection, "main", "next_table", number + 1)
-        other_rowid = _triggers(connection, shape, number, there)
-        table = TrackedTable(connection, number, shape, rules.is_by_row(name), exact=exact, streamed=bool(stream))
-        result.tables[name] = result.by_id[number] = table
-        here = columns[name] if columns is not None else None
-        made = name not in done and table_shapes.conform(
-            connection, shape, noted.get(name), columns=here, stream=stream
-        )
+        table = result.tables[name] = result.by_id[number] = tracked(number, shape)
+        other_rowid = _triggers(connection, table, there)
         checked = joined and name not in result.joining  # those are compared when they join
         if checked and created:
             if name in known and known[name] is None and replicate:
                 result.returned.append(name)
             else:
-                fresh.append((table, made or name not in known))
+                fresh.append((table, name not in known))
         elif checked and (other_rowid or name in unlike or (moved and not watermarks.still_holds(connection, table))):
             fresh.append((table, False))
         if known.get(name, -1) != number:
@@ -314,9 +308,7 @@ def _install(
     compared = {table.id for table, _ in fresh}
     behind = compared if older or (compared and mirror_is_behind(connection)) else set()
     result.stale = _stale(connection, behind, result)
-    for table in result.tables.values():
-        watermarks.begin(connection, table, reset=table.id in compared)
-    watermarks.forget_others(connection, result.by_id)
+    watermarks.begin(connection, result.by_id, compared)
     return result
 
 
@@ -373,21 +365,19 @@ def _private_tables(connection: apsw.Connection, inventory: Inventory) -> None:
         watermarks.move_here(connection)
 
 
-def _triggers(
-    connection: apsw.Connection, shape: TableShape, number: int, there: Mapping[str, tuple[int, str]]
-) -> bool:
+def _triggers(connection: apsw.Connection, table: TrackedTable, there: Mapping[str, tuple[int, str]]) -> bool:
     """Create or replace the triggers of one table that are not as they should be.
 
     Return True when what the insert trigger took for the rowid may have been an ordinary column for a while.
     """
-    wanted = triggers(shape, number)
+    wanted, shape = table.triggers, table.shape
     for name, (_, sql) in there.items():
         if name not in wanted or sql != wanted[name]:
             connection.execute(f"DROP TRIGGER main.{quote(name)}")
     for name, sql in wanted.items():
         if name not in there or there[name][1] != sql:
             connection.execute(sql)
-    before = there.get(trigger_name(number, "insert"), (number, ""))[1]
+    before = there.get(trigger_name(table.id, "insert"), (table.id, ""))[1]
     marked = WATERMARK in before or POSITION in before
     return marked and f"NEW.{quote(shape.rowid)} <=" not in before
 

@@ -43,6 +43,7 @@ from harmonylite.db.tracking.captured_schema import changed_numbers
 from harmonylite.db.tracking.change_log import ChangeLog
 from harmonylite.db.tracking.installed import Installed, schema_version
 from harmonylite.db.tracking.tracked_table import TrackedTable
+from harmonylite.db.tracking.waiting_schema import any_waits
 from harmonylite.model import ChangeSetId, WaitingChange
 
 __all__ = ["Replica", "ReplicaOptions"]
@@ -241,8 +242,9 @@ class Replica(ReplicaFacts):
         if (made := self._in_step(lambda: self._schema.bring(sections, self._must_be_in_step))) is not None:
             self.reinstall()
         done = self._in_step(lambda: self._applying.apply(batch, merge=merge, until=until))
-        if made is not None and self.options.sends_all:
-            self.reinstall()  # unique indexes come behind the rows that came with them
+        unfinished = made is not None and (self._installed.unfinished or any_waits(self.connection))
+        if unfinished and self.options.sends_all:
+            self.reinstall()  # unique indexes, and what rows made impossible, come behind the rows that came with it
         return replace(done, schema=made or [])
 
     def waiting_schema(self) -> list[WaitingChange]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from harmonylite.schema.columns import ColumnText, added, columns_of
 from harmonylite.schema.merging import Declared
@@ -53,7 +54,7 @@ class Known:
         """The table's definition with the identities of its columns."""
         return Declared(self.sql, dict(self.columns))
 
-    @property
+    @cached_property
     def key(self) -> Key:
         """The identity of the object: tables and views share one namespace, and letters have no case."""
         return key_of(self.kind, self.name)

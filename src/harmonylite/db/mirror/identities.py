@@ -130,8 +130,7 @@ def number_of(connection: apsw.Connection, name: str, number: int | None, live: 
 def tie_mirrors(connection: apsw.Connection, numbers: Mapping[str, int]) -> None:
     """Write down which of the stream's tables those of the mirror are; ``numbers``: the database's, by name."""
     known = {k.number: k.id for k in captured_schema(connection, "table")}
-    for name, number in numbers.items():
-        column_ids.set_table(connection, name, known.get(number, ""))
+    column_ids.set_tables(connection, {name: known.get(number, "") for name, number in numbers.items()})
 
 
 def carried(connection: apsw.Connection, numbers: Mapping[str, int | None]) -> dict[str, int | None]:

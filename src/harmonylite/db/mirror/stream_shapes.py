@@ -6,6 +6,7 @@ and those of others wait.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
@@ -14,7 +15,6 @@ import apsw
 from harmonylite.db.mirror import mirror_file
 from harmonylite.db.mirror.state import get_state, history_of
 from harmonylite.db.mirror.stream_schema import read_catalog
-from harmonylite.db.sqlite.connection import rows
 from harmonylite.db.tracking.column_ids import Columns
 from harmonylite.schema.columns import (
     REMEMBERED,
@@ -40,13 +40,15 @@ class StreamShapes:
     """``columns``: the stream's declarations, by identity; ``indexes``: its unique indexes.
 
     ``behind``: the mirror has been through a section, but not through the rows that came with it: its indexes come
-    after these.
+    after these; ``left_out``: some were left out for that reason.
     """
 
     columns: dict[str, ColumnText] = field(default_factory=dict)
-    indexes: list[Known] = field(default_factory=list)
+    indexes: dict[str, Known] = field(default_factory=dict)
     behind: bool = False
     empty: bool = True
+    left_out: bool = False
+    _by_table: dict[str, list[Known]] = field(default_factory=dict)
 
     @classmethod
     def read(cls, connection: apsw.Connection) -> StreamShapes:
@@ -58,20 +60,26 @@ class StreamShapes:
                 declared = columns_of(loosened(known.sql))
                 made.columns |= {id_: declared[name] for name, id_ in known.columns if name in declared}
             elif known.kind == "index" and known.sql.startswith("CREATE UNIQUE"):
-                made.indexes.append(known)
+                made.indexes[folded(known.name)] = known
+                made._by_table.setdefault(folded(known.table), []).append(known)
         return made
 
-    def indexes_of(self, connection: apsw.Connection, shape: TableShape) -> list[str]:
-        """Return the unique indexes that the mirror's table has: the stream's, as far as it can."""
+    def indexes_of(self, shape: TableShape, made: Iterable[str]) -> list[str]:
+        """Return the unique indexes that the mirror's table has: the stream's, as far as it can.
+
+        ``made``: the names of those that it has already.
+        """
         if self.empty:
             return list(shape.indexes)
         here = {folded(index_name(sql)): sql for sql in shape.indexes}
-        listed = "SELECT lower(name) FROM mirror.sqlite_schema WHERE type = 'index' AND tbl_name = ? AND sql NOT NULL"
-        made = {name for (name,) in rows(connection, listed, (shape.name,))}
+        there = {folded(name) for name in made}
+        theirs = self._by_table.get(folded(shape.name), [])
+        others = (self.indexes[name] for name in here if name in self.indexes)
         found = []
-        for index in self.indexes:
+        for index in [*theirs, *(each for each in others if each not in theirs)]:
             mine, same = here.get(folded(index.name)), folded(index.table) == folded(shape.name)
-            if self.behind and folded(index.name) not in made:
+            if self.behind and folded(index.name) not in there:
+                self.left_out = True
                 continue
             if mine is not None and (normal(mine) == normal(index.sql) or not same):
                 found.append(mine)

@@ -45,19 +45,36 @@ UNLIKE = "unlike"
 """The fact of the mirror with the tables that must be compared whole."""
 
 
-def conforming(connection: apsw.Connection, shapes: Iterable[TableShape]) -> set[str]:
-    """Return the tables whose shape the mirror has already: `conform` would not change them."""
-    listed = rows(connection, "SELECT type, tbl_name, sql FROM mirror.sqlite_schema WHERE sql IS NOT NULL")
-    tables = {name: sql for kind, name, sql in listed if kind == "table"}
-    indexes: dict[str, set[str]] = {}
-    for kind, name, sql in listed:
-        if kind == "index":
-            indexes.setdefault(name, set()).add(sql)
-    return {
-        shape.name
-        for shape in shapes
-        if tables.get(shape.name) == shape.mirror_sql and indexes.get(shape.name, set()) == set(shape.indexes)
-    }
+def conforming(
+    connection: apsw.Connection,
+    shapes: Iterable[TableShape],
+    columns: Mapping[str, Columns] | None = None,
+    stream: StreamShapes | None = None,
+) -> set[str]:
+    """Return the tables whose shape the mirror has already: `conform` would not change them.
+
+    ``columns``: those of each table, and ``stream``, as there.
+    """
+    tables: dict[str, str] = {}
+    indexes: dict[str, dict[str, str]] = {}
+    listed = "SELECT type, name, tbl_name, sql FROM mirror.sqlite_schema WHERE sql IS NOT NULL"
+    for kind, name, table, sql in rows(connection, listed):
+        if kind == "table":
+            tables[name] = sql
+        elif kind == "index":
+            indexes.setdefault(table, {})[sql] = name
+    known = {} if columns is None else column_ids.read_all(connection, "mirror")
+    found = set()
+    for shape in shapes:
+        there, wanted, sql = indexes.get(shape.name, {}), shape.indexes, shape.mirror_sql
+        if columns is not None and stream is not None:
+            if known.get(shape.name) != columns[shape.name]:
+                continue
+            wanted = tuple(stream.indexes_of(shape, there.values()))
+            sql = stream.definition_of(shape, columns[shape.name])
+        if tables.get(shape.name) == sql and there.keys() == set(wanted):
+            found.add(shape.name)
+    return found
 
 
 def conform(
@@ -75,19 +92,19 @@ def conform(
     is known; ``stream``: the stream's schema. The caller holds a transaction.
     """
     there = column_ids.read(connection, "mirror", shape.name)
+    made = indexes_there(connection, shape.name)
     indexes, mirror_sql = list(shape.indexes), shape.mirror_sql
     if columns is not None:
         column_ids.write(connection, "mirror", shape.name, columns)
         stream = StreamShapes.read(connection) if stream is None else stream
-        indexes, mirror_sql = stream.indexes_of(connection, shape), stream.definition_of(shape, columns)
+        indexes, mirror_sql = stream.indexes_of(shape, made.values()), stream.definition_of(shape, columns)
     old_sql = definition(connection, shape.name)
     if old_sql is None:
         connection.execute(into_mirror(mirror_sql, "CREATE TABLE "))
         for sql in indexes:
             make_index(connection, sql)
         return True
-    made = indexes_there(connection, shape.name).keys()
-    if old_sql == mirror_sql and made == set(indexes) and _same_columns(there, columns):
+    if old_sql == mirror_sql and made.keys() == set(indexes) and _same_columns(there, columns):
         return False
     before = read_inventory(connection, TableRules((glob.escape(shape.name),)), "mirror").tables.get(shape.name)
     pairs: Sequence[tuple[str, str]] = []
@@ -240,10 +257,10 @@ def guess(connection: apsw.Connection, shape: TableShape, number: int | None, th
             same = [n for n in went if source is not None and here[n].is_same(source)]
             if folded(new) in came and same:
                 found[folded(new)] = here[same[0]]
-    first = column_ids.next_number(connection)
-    for place, name in enumerate(names):
-        if name not in found or not found[name].number:  # in a mirror of another node they have none
-            found[name] = column_ids.ColumnId(first + place, found[name].id if name in found else "")
+    unknown = [name for name in names if name not in found or not found[name].number]  # another node's have none
+    first = column_ids.next_number(connection) if unknown else 0
+    for place, name in enumerate(unknown):
+        found[name] = column_ids.ColumnId(first + place, found[name].id if name in found else "")
     return found
 
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, lru_cache
+from types import MappingProxyType
 
 import apsw
 
@@ -15,6 +16,7 @@ from harmonylite.db.sqlite.capabilities import mirror_definition, why_unwritable
 from harmonylite.db.sqlite.connection import open_scratch, rows, value
 from harmonylite.db.sqlite.identities import identify
 from harmonylite.db.sqlite.untrusted_ddl import module_of, modules
+from harmonylite.schema.columns import REMEMBERED
 from harmonylite.schema.names import HELPERS, fits
 from harmonylite.schema.shape import Column, TableShape, affinity_of
 from harmonylite.schema.sql import is_private, quote
@@ -38,12 +40,21 @@ class TableRules:
 
     def wanted(self, name: str) -> bool:
         """Return whether to replicate the table ``name``; another tool's private table only if it is named."""
-        named = fits(name, [each for each in self.include if each != "*"])
-        return fits(name, self.include) and not fits(name, self.exclude) and (named or not fits(name, HELPERS))
+        return _is_wanted(name, self.include, self.exclude)
 
     def is_by_row(self, name: str) -> bool:
         """Return whether conflicts in table ``name`` are decided for whole rows."""
         return fits(name, self.by_row)
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _is_wanted(name: str, include: tuple[str, ...], exclude: tuple[str, ...]) -> bool:
+    named = fits(name, [each for each in include if each != "*"])
+    return fits(name, include) and not fits(name, exclude) and (named or not fits(name, HELPERS))
+
+
+Defined = tuple[str, str, tuple[str, ...]]
+"""The name of a table, its definition and those of its indexes."""
 
 
 @dataclass
@@ -51,24 +62,40 @@ class Inventory:
     """The replicated tables by name, and sentences about those left out or with a weakness.
 
     ``unwritable``: tables that are left out because this process lacks a function or a collation that they need.
+    ``read``: what was read of each table, by its definition and those of its indexes.
     """
 
     tables: dict[str, TableShape] = field(default_factory=dict)
     unwritable: dict[str, TableShape] = field(default_factory=dict)
     warnings: dict[str, str] = field(default_factory=dict)
+    read: dict[Defined, tuple[TableShape, str]] = field(default_factory=dict)
 
 
-def read_inventory(connection: apsw.Connection, rules: TableRules, schema: str = "main") -> Inventory:
-    """Return the shapes of all replicated tables of an attached schema."""
+def read_inventory(
+    connection: apsw.Connection,
+    rules: TableRules,
+    schema: str = "main",
+    *,
+    known: Mapping[Defined, tuple[TableShape, str]] = MappingProxyType({}),
+) -> Inventory:
+    """Return the shapes of all replicated tables of an attached schema.
+
+    ``known``: `Inventory.read` of this connection and schema; what has the same definition is not read once more.
+    """
     found = Inventory()
     listing = rows(connection, f"SELECT name, type, wr FROM pragma_table_list WHERE schema = '{schema}'")
-    shadows, definitions = shadow_tables(connection, schema), _definitions(connection, schema)
+    shadows, (definitions, indexes) = shadow_tables(connection, schema), _definitions(connection, schema)
     for name, kind, without_rowid in sorted(listing):
         if kind != "table" or is_private(name) or name.startswith("sqlite_") or not rules.wanted(name):
             continue
         if name in shadows:
             if shadows[name]:
                 found.warnings[name] = shadows[name]
+            continue
+        defined = name, definitions.get(name, ""), tuple(indexes.get(name, ()))
+        if defined in known:
+            found.tables[name], warning = found.read[defined] = known[defined]
+            found.warnings |= {name: warning} if warning else {}
             continue
         try:
             shape, warning = read_shape(connection, name, bool(without_rowid), schema, definitions)
@@ -86,6 +113,7 @@ def read_inventory(connection: apsw.Connection, rules: TableRules, schema: str =
             found.warnings[name] = warning
         if shape is not None:
             found.tables[name] = shape
+            found.read[defined] = shape, warning
     found.warnings |= identify(connection, found.tables, rules.identity, schema)
     return found
 
@@ -143,10 +171,18 @@ def _made_with(sql: str) -> frozenset[str]:
         scratch.close()
 
 
-def _definitions(connection: apsw.Connection, schema: str) -> dict[str, str]:
-    """Return the text of each table and index by its name, because SQLite's catalog has no index on names."""
-    kept = f"SELECT name, sql FROM {quote(schema)}.sqlite_schema WHERE type IN ('table', 'index') AND sql IS NOT NULL"
-    return dict(rows(connection, kept))
+def _definitions(connection: apsw.Connection, schema: str) -> tuple[dict[str, str], dict[str, list[str]]]:
+    """Return the text of each table and index by its name, because SQLite's catalog has no index on names.
+
+    Return those of the indexes of each table, too.
+    """
+    kept = f"FROM {quote(schema)}.sqlite_schema WHERE type IN ('table', 'index') AND sql IS NOT NULL"
+    indexes: dict[str, list[str]] = {}
+    listed = rows(connection, f"SELECT type, name, tbl_name, sql {kept}")
+    for kind, _, table, sql in listed:
+        if kind == "index":
+            indexes.setdefault(table, []).append(sql)
+    return {name: sql for _, name, _, sql in listed}, indexes
 
 
 def find_shape(connection: apsw.Connection, name: str, schema: str = "main") -> tuple[TableShape | None, str]:
@@ -170,7 +206,7 @@ def read_shape(
 
     ``definitions``: those of the schema, if the caller has read them.
     """
-    definitions = _definitions(connection, schema) if definitions is None else definitions
+    definitions = _definitions(connection, schema)[0] if definitions is None else definitions
     info = rows(
         connection,
         'SELECT name, type, "notnull", pk, hidden, dflt_value IS NOT NULL FROM pragma_table_xinfo(?, ?)'

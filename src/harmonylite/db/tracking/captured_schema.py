@@ -56,10 +56,12 @@ def _numbers(connection: apsw.Connection, names: Iterable[str]) -> list[Known]:
 def captured_schema(connection: apsw.Connection, kind: str = "") -> list[Known]:
     """Return the captured schema, of one ``kind`` or of all."""
     listed = f"SELECT type, name, tbl, sql, id, twin, columns FROM main.{CAPTURED} WHERE type = ?1 OR ?1 = ''"
-    return [
-        Known(type_, name, table, sql, number, twin or "", unpacked(columns))
-        for type_, name, table, sql, number, twin, columns in rows(connection, listed, (kind,))
-    ]
+    return [_known(*row) for row in rows(connection, listed, (kind,))]
+
+
+@lru_cache(maxsize=4 * REMEMBERED)
+def _known(kind: str, name: str, table: str, sql: str, number: int, id_: str | None, columns: bytes | None) -> Known:
+    return Known(kind, name, table, sql, number, id_ or "", unpacked(columns))
 
 
 def numbers_of(captured: Iterable[Known]) -> dict[str, int]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import apsw
 
@@ -49,10 +50,11 @@ def read(connection: apsw.Connection, schema: str, table: int | str) -> Columns:
     return {name: ColumnId(number, id_) for name, number, id_ in listed}
 
 
-def read_all(connection: apsw.Connection) -> dict[int, Columns]:
-    """Return the columns of all tables of ``main``."""
-    found: dict[int, Columns] = {}
-    for table, name, number, id_ in rows(connection, f"SELECT tbl, name, number, id FROM main.{COLUMNS}"):
+def read_all(connection: apsw.Connection, schema: str = "main") -> dict[Any, Columns]:
+    """Return the columns of all tables: of ``main`` by number, of ``mirror`` by name."""
+    found: dict[Any, Columns] = {}
+    listed = f"SELECT tbl, name, number, id FROM {schema}.{COLUMNS} WHERE name <> ''"
+    for table, name, number, id_ in rows(connection, listed):
         found.setdefault(table, {})[name] = ColumnId(number, id_)
     return found
 
@@ -82,10 +84,13 @@ def next_number(connection: apsw.Connection) -> int:
     return 1 + max(int(value(connection, f"SELECT max(number) FROM {file}.{COLUMNS}") or 0) for file in files)
 
 
-def set_table(connection: apsw.Connection, name: str, id_: str) -> None:
-    """Write which table of the stream's a table of the mirror is, "" for none."""
-    if table_of(connection, name) != id_:
-        connection.execute(f"INSERT OR REPLACE INTO mirror.{COLUMNS} VALUES (?, '', 0, ?)", (name, id_))
+def set_tables(connection: apsw.Connection, ids: Mapping[str, str]) -> None:
+    """Write which tables of the stream's tables of the mirror are, by name, "" for none."""
+    there = dict(rows(connection, f"SELECT tbl, id FROM mirror.{COLUMNS} WHERE name = ''"))
+    connection.executemany(
+        f"INSERT OR REPLACE INTO mirror.{COLUMNS} VALUES (?, '', 0, ?)",
+        [(name, id_) for name, id_ in ids.items() if (there.get(name) or "") != id_],
+    )
 
 
 def table_of(connection: apsw.Connection, name: str) -> str:

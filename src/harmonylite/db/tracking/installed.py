@@ -14,6 +14,7 @@ import apsw
 
 from harmonylite.changes.reassembler import Fragment
 from harmonylite.db.sqlite.connection import value
+from harmonylite.db.sqlite.introspection import Inventory
 from harmonylite.db.tracking.column_ids import Columns
 from harmonylite.db.tracking.tracked_table import TrackedTable
 from harmonylite.schema.section import Known, SchemaChange
@@ -41,6 +42,7 @@ class Installed:
     compared once both are at one. ``section``: changes of the schema that are still to be sent. ``numbers``: the log's
     number of each table, by the folded name that the stream knows; ``pragmas``: the numbers of the header that count as
     captured. Both are kept here so that a commit reads nothing that grows with the number of tables.
+    ``inventory``: its tables as read; ``unfinished``: rows that are on their way complete the mirror's tables.
     ``names``: what the stream's names mean here, ``columns``: those of tables, by id; where identities are kept.
     """
 
@@ -55,6 +57,8 @@ class Installed:
     section: list[SchemaChange] = field(default_factory=list)
     numbers: dict[str, int] = field(default_factory=dict)
     pragmas: list[Known] = field(default_factory=list)
+    inventory: Inventory = field(default_factory=Inventory)
+    unfinished: bool = False
     names: Meanings | None = None
     columns: dict[int, Columns] = field(default_factory=dict)
 

@@ -17,8 +17,10 @@ from functools import cached_property
 
 import apsw
 
+from harmonylite.db.sqlite.introspection import TableRules
+from harmonylite.db.sqlite.lossless import codec_of
 from harmonylite.db.tracking.scratch import Scratch
-from harmonylite.db.tracking.triggers import log_columns
+from harmonylite.db.tracking.triggers import log_columns, triggers
 from harmonylite.schema.shape import TableShape, any_differs
 from harmonylite.schema.sql import quote
 
@@ -52,6 +54,11 @@ class TrackedTable:
         if kept is None:
             kept = self._sql[which] = self._scratch.within(build())
         return kept()
+
+    @cached_property
+    def triggers(self) -> dict[str, str]:
+        """The capture triggers: name and SQL."""
+        return triggers(self.shape, self.id)
 
     @cached_property
     def main(self) -> str:
@@ -154,3 +161,18 @@ class TrackedTable:
         """Consider ``logged`` lost; between transactions the other scratch tables hold nothing that matters."""
         self.empty("logged")
         self.logged = 0
+
+
+def tracking(
+    connection: apsw.Connection, rules: TableRules, before: Mapping[int, TrackedTable], *, streamed: bool
+) -> Callable[[int, TableShape], TrackedTable]:
+    """Return what tracks a table of a number and a shape: as ``before``, by number, where it has the shape of then."""
+    exact = codec_of(connection) != "utf-8"  # SQLite would put together what is broken UTF-16
+
+    def track(number: int, shape: TableShape) -> TrackedTable:
+        old = before.get(number)
+        if old is not None and old.shape == shape:
+            return old
+        return TrackedTable(connection, number, shape, rules.is_by_row(shape.name), exact=exact, streamed=streamed)
+
+    return track

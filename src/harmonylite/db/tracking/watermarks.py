@@ -11,7 +11,7 @@ wrote them in the same transaction.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import apsw
 
@@ -128,23 +128,19 @@ def _set(connection: apsw.Connection, table: TrackedTable, above: int | None) ->
     return raised
 
 
-def begin(connection: apsw.Connection, table: TrackedTable, *, reset: bool) -> None:
-    """Set a table's watermark to its newest row; the caller accounts for the rows below it.
+def begin(connection: apsw.Connection, tables: Mapping[int, TrackedTable], reset: Collection[int]) -> None:
+    """Set the watermarks of tables, by number, to their newest rows, and forget those of dropped ones.
 
-    ``reset``: also if it has one.
+    A table that has one keeps it, except those in ``reset``. The caller accounts for the rows below it.
     """
-    there = value(connection, f"SELECT 1 FROM main.{quote(POSITION)} WHERE shard = ?", (-table.id,))
-    if table.shape.rowid and (reset or there is None) and _set(connection, table, 0) is None:
-        into = f"INSERT OR REPLACE INTO main.{quote(POSITION)}(shard, seq, resume, created)"
-        connection.execute(f"{into} VALUES (?, 0, 0, '')", (-table.id,))
-
-
-def forget_others(connection: apsw.Connection, numbers: Iterable[int]) -> None:
-    """Forget the watermarks of dropped tables; ``numbers``: the tables that exist."""
-    there = set(numbers)
-    for number, _ in rows(connection, _all("main")):
-        if number not in there:
-            connection.execute(f"DELETE FROM main.{quote(POSITION)} WHERE shard = ?", (-number,))
+    there = {number for number, _ in rows(connection, _all("main"))}
+    for number, table in tables.items():
+        begins = table.shape.rowid and (number in reset or number not in there)
+        if begins and _set(connection, table, 0) is None:
+            into = f"INSERT OR REPLACE INTO main.{quote(POSITION)}(shard, seq, resume, created)"
+            connection.execute(f"{into} VALUES (?, 0, 0, '')", (-number,))
+    for number in there - tables.keys():
+        connection.execute(f"DELETE FROM main.{quote(POSITION)} WHERE shard = ?", (-number,))
 
 
 def still_holds(connection: apsw.Connection, table: TrackedTable) -> bool:
