@@ -255,6 +255,13 @@ class Replica(ReplicaFacts):
         """Apply the waiting changes; return those applied. Others still wait. Raises DatabaseBusyError."""
         return (self._schema.accept(), self.reinstall())[0]
 
+    def retry_schema(self) -> list[str]:
+        """Try what waits, where all changes come by themselves; return what was made. Raises DatabaseBusyError.
+
+        The rows that a unique index waited for, for example, may have changed since.
+        """
+        return self.accept_schema() if self.options.sends_all and any_waits(self.connection) else []
+
     def must_fit(self, snapshot: Path, *, whole: bool = False) -> None:
         """Apply the schema changes of ``snapshot`` that this database never had; raises as the functions of `swap`."""
         must_share_encoding(self.connection, self.options.database, snapshot)

@@ -40,6 +40,10 @@ EVERY = 1.0
 """Seconds between two checks whether the schema changed, after a commit or a fold."""
 RARELY = 5.0
 """Seconds between checks otherwise, or while the node does not replicate yet."""
+RETRY = 5.0
+"""Seconds between two attempts to make what waits; more if an attempt takes long."""
+PAUSE = 20
+"""The pause after such an attempt, in multiples of its duration."""
 TOPIC = "schema"
 ASK_SECONDS = 5.0
 """How long another node has to return its schema."""
@@ -80,6 +84,7 @@ class Schemas:
         self._waiting: list[dict[str, Any]] = []
         self._read_for: tuple[object, ...] = ()
         self._read_at = 0.0
+        self._retry_at = 0.0
         self.streams: Sequence[ShardStream] = ()
 
     async def run(self) -> None:
@@ -129,6 +134,11 @@ class Schemas:
 
     def _read(self, replica: Replica) -> SchemaFacts:
         """Return the schema, and note what waits; runs on the SQLite thread."""
+        began = time.monotonic()
+        if self._waiting and began >= self._retry_at:
+            with suppress(DatabaseBusyError):
+                replica.retry_schema()
+            self._retry_at = time.monotonic() + max(RETRY, PAUSE * (time.monotonic() - began))
         now = moved(replica.connection)
         if self._facts is None or now != self._moved:
             shapes = [table.shape for table in replica.tables.values()]

@@ -179,6 +179,22 @@ def test_a_unique_index_that_is_not_sent_yet_does_not_decide_what_rows_of_others
     assert b.run("SELECT * FROM t") == [(1, "x", "dp")]
 
 
+def test_a_unique_index_that_rows_violate_is_made_once_they_do_not(group: Group) -> None:
+    a, b = pair(group)
+    b.run("INSERT INTO t VALUES (4, 'x', 40)")
+    a.run("CREATE UNIQUE INDEX i ON t(a)")
+    a.send()
+    b.receive()
+    (waits,) = b.replica.waiting_schema()
+    assert "UNIQUE" in waits.why
+    assert b.replica.retry_schema() == []
+    group.settle()
+    b.replica.retry_schema()
+    same(group)
+    assert b.run("SELECT id FROM t WHERE a = 'x'") == [(4,)]
+    assert b.run("SELECT name FROM sqlite_schema WHERE name = 'i'") == [("i",)]
+
+
 @pytest.mark.parametrize("mode", ["all", "additive"])
 @pytest.mark.parametrize(
     "migration",

@@ -237,7 +237,8 @@ class Applying:
                 count = fold.fragment(fragment)
                 self._journal.remember(fragment, count)
                 done.rows += count
-            quiet = quiet and not (merge and named.moved)
+            # a unique index that waits here lets the database have both rows
+            quiet = quiet and not (merge and (named.moved or fold.displaced))
             mirror_file.set_positions(self._connection, "mirror", batch.positions)
             for back in landing.values():
                 # many keys take time, for which the application must not wait: the lock is taken after it

@@ -53,12 +53,16 @@ Tables = dict[str, TrackedTable]
 
 @dataclass
 class Fold:
-    """Folds fragments within one transaction of the caller; ``done`` has the effect on each table."""
+    """Folds fragments within one transaction of the caller; ``done`` has the effect on each table.
+
+    ``displaced``: a row gave way to another one with its unique value.
+    """
 
     connection: apsw.Connection
     tables: Named
     journal: ConflictJournal
     done: dict[str, Folded] = field(default_factory=dict)
+    displaced: bool = False
 
     def __post_init__(self) -> None:
         self._like: dict[str, TableShape | None] = {}
@@ -84,6 +88,7 @@ class Fold:
             self._settle(fragment, folded.table, folded, displacing)
         for table in displacing.values():
             self._journal_displaced(fragment, table)
+        self.displaced = self.displaced or bool(displacing)
         return count
 
     def _part(
