@@ -67,7 +67,8 @@ class StreamInfo:
 
     An empty stream has ``first == last + 1``. ``forks``: earlier values of ``created``, each with the last sequence up
     to which this stream is the same as that one was. ``most``: how many messages it keeps, 0 = all. ``now``: the
-    server's clock when it answered, seconds since the epoch, 0 = it did not say.
+    server's clock when it answered, seconds since the epoch, 0 = it did not say. ``whole`` False: a copy, whose order
+    may have messages after ``last``.
     """
 
     shard: int
@@ -78,6 +79,7 @@ class StreamInfo:
     forks: tuple[tuple[str, int], ...] = ()
     most: int = 0
     now: float = field(default=0.0, compare=False)
+    whole: bool = True
 
     def same(self, created: str, seq: int) -> bool:
         """Return whether sequence ``seq`` of the stream made at ``created`` ("" = unknown) is the same one here."""

@@ -16,7 +16,7 @@ from harmonylite.db.sqlite.thread import SqliteThread
 from harmonylite.errors import StreamLostError
 from harmonylite.model import StreamInfo
 from harmonylite.ports import ShardStream
-from harmonylite.snapshots.divergence import FoldedByReplica, common_end
+from harmonylite.snapshots.divergence import FoldedByReplica, common_end, must_reach
 
 log = logging.getLogger(__name__)
 
@@ -80,11 +80,13 @@ async def read_stream_state(streams: Sequence[ShardStream], replica: Replica, th
 async def stay_within(replica: Replica, thread: SqliteThread, state: StreamState) -> int:
     """Set a database back that is ahead of a stream that its mirror agrees with: a crash and a lost tail at once.
 
-    Returns the number of conflicts.
+    Returns the number of conflicts; raises StreamError.
     """
     database = await thread.run(replica.lineage, "main")
     if database.history != state.lineage.history or not await thread.run(lambda: replica.joined):
         return 0
+    for info in state.streams:
+        must_reach(info, database.positions[info.shard].seq)
     ahead = {info.shard for info in state.streams if database.positions[info.shard].seq > info.last}
     if not ahead:
         return 0

@@ -16,6 +16,7 @@ from harmonylite.db.mirror.positions import folded_seqs, folded_set
 from harmonylite.db.replica import Replica
 from harmonylite.db.snapshot import lineage_of, reading_as_mirror
 from harmonylite.db.sqlite.thread import SqliteThread
+from harmonylite.errors import StreamError
 from harmonylite.model import Position, StreamInfo
 from harmonylite.ports import ShardStream
 from harmonylite.wire import WireError, decode_envelope
@@ -30,7 +31,7 @@ async def is_lost(stream: ShardStream, position: Position) -> bool:
     seq, name = position.newest
     info = await stream.info()
     if seq > info.last:
-        return True
+        return info.whole
     message = await stream.get(seq) if seq >= info.first else None
     if message is None:
         return False
@@ -94,6 +95,18 @@ async def diverged(file: Path, streams: Sequence[ShardStream]) -> str:
     return ""
 
 
+def must_reach(info: StreamInfo, seq: int) -> None:
+    """Raise StreamError if ``seq`` is after the end of a copy whose order can't be asked whether it holds it.
+
+    A region's copy may lag behind what a node folded, for example when it failed back.
+    """
+    if seq > info.last and not info.whole:
+        raise StreamError(
+            f"the primary region can't be reached, and this region's copy of shard {info.shard} ends at {info.last},"
+            f" before message {seq}, which this node has folded"
+        )
+
+
 async def common_end(
     stream: ShardStream, info: StreamInfo, position: Position, memory: FoldedMessages
 ) -> tuple[int | None, bool]:
@@ -107,6 +120,7 @@ async def common_end(
         if not forks:
             return None, False
         fork = min(fork, *forks)
+    must_reach(info, fork)
     folded = [s for s in await memory.seqs(info.shard) if s <= position.seq]
     # What was folded after a fork is not asked for: a copy that is still being filled could not contradict.
     seqs = [seq for seq in folded if seq <= fork]

@@ -12,6 +12,7 @@ from harmonylite.changes.epochs import Lineage
 from harmonylite.db.mirror.positions import folded_seqs
 from harmonylite.db.snapshot import reading_as_mirror, save_copy
 from harmonylite.db.sqlite.thread import SqliteThread
+from harmonylite.errors import StreamError
 from harmonylite.model import Position, StreamInfo, StreamMessage
 from harmonylite.snapshots.divergence import FoldedByReplica, common_end, diverged, is_lost
 from tests.parts.db.fix_replicas import Group, Member
@@ -30,9 +31,11 @@ class Stream(ReadStream):
     empty: bool = False
     shard: int = 0
     first: int = 1
+    whole: bool = True
 
     async def info(self) -> StreamInfo:
-        return StreamInfo(0, self.first, len(self.messages), self.created, forks=self.forks)
+        last = len(self.messages)
+        return StreamInfo(0, self.first, last, self.created, forks=self.forks, whole=self.whole)
 
     async def get(self, seq: int) -> StreamMessage | None:
         if self.empty or not self.first <= seq <= len(self.messages):
@@ -82,6 +85,21 @@ async def test_the_stream_that_was_folded_is_known_to_its_end(member: Member, fo
 
 async def test_a_lost_tail_is_seen_where_it_begins(member: Member, folded: list[StreamMessage]) -> None:
     assert await common(member, Stream(folded[:3])) == (3, False)
+
+
+async def test_a_copy_that_lags_loses_nothing_while_its_order_can_not_be_asked(
+    member: Member, folded: list[StreamMessage], others: list[StreamMessage], tmp_path: Path
+) -> None:
+    save_copy(member.options.mirror, file := tmp_path / "snapshot.db")
+    position, copy = member.replica.merged_positions()[0], Stream(folded[:3], whole=False)
+    for asked in (common(member, copy), diverged(file, [copy])):
+        with pytest.raises(StreamError, match="ends at 3, before message 5"):
+            await asked
+    assert not await is_lost(copy, position)
+    assert await common(member, Stream(folded, whole=False)) == (5, True)
+    other = Stream(folded[:4] + others[4:], whole=False)
+    assert await common(member, other) == (4, False), "what a copy holds is the order's"
+    assert await is_lost(other, position)
 
 
 async def test_other_messages_under_the_same_numbers_are_told_by_what_they_hold(

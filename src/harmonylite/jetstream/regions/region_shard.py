@@ -120,7 +120,7 @@ class RegionShard(JetStreamShard):
         return reader.batches()
 
     async def info(self) -> StreamInfo:
-        """Return the state of this region's stream, with the order's end if the primary region is reachable.
+        """Return the state of this region's stream, with the order's end, `whole` if the primary region is reachable.
 
         Raises StreamLostError when the primary region lost or recreated it: a copy is not the order.
         """
@@ -137,7 +137,7 @@ class RegionShard(JetStreamShard):
                 f"primary region {details.role.copy_of} has no stream {self.name} (any more)"
             ) from None
         except StreamError:
-            return details.info
+            return replace(details.info, whole=False)
         if order.created != details.info.created:
             raise StreamLostError(f"stream {self.name} of primary region {details.role.copy_of} was created again")
         return replace(details.info, last=max(details.info.last, order.last))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -75,6 +76,28 @@ async def test_only_the_home_regions_word_counts(sides: tuple[Side, Side]) -> No
         except NotAcknowledgedError as error:
             assert "primary region is b" in error.message  # noqa: PT017 - either answer may come first
     assert await b.last("b") == 6
+
+
+async def test_the_end_of_a_copy_is_that_of_the_order_only_while_home_answers(sides: tuple[Side, Side]) -> None:
+    a, b = sides
+    await a.ensure()
+    await b.ensure()
+    near, far = a.shard("near"), b.shard("far")
+    await near.publish(b"1", message_id="1")
+    await whole(a, b)
+    assert (await near.info()).whole
+    assert (await far.info()).whole
+    await a.server.stop()
+    info = await far.info()
+    assert (info.last, info.whole) == (1, False)
+    await a.server.start()
+
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            with suppress(StreamError):
+                if (await far.info()).whole:
+                    break
+            await asyncio.sleep(0.05)
 
 
 async def test_what_home_forgot_while_a_region_was_away_is_told_as_a_gap_and_the_rest_is_read(
