@@ -13,7 +13,7 @@ import pytest
 
 from harmonylite.changes import fragments, sharding
 from harmonylite.changes.reassembler import Reassembler
-from harmonylite.db import install, reconcile, replica
+from harmonylite.db import reconcile, replica
 from harmonylite.db.apply import fold, merge, numbers, pending
 from harmonylite.db.apply.apply import Applying
 from harmonylite.db.apply.fold import Fold
@@ -25,7 +25,7 @@ from harmonylite.db.mirror.conflict_journal import ConflictJournal
 from harmonylite.db.replica import Replica
 from harmonylite.db.sqlite.connection import configure
 from harmonylite.db.sqlite.side_effect_triggers import SideEffectTriggers
-from harmonylite.db.tracking import watermarks
+from harmonylite.db.tracking import tracked_table, watermarks
 from harmonylite.db.tracking.change_log import ChangeLog
 from harmonylite.db.tracking.triggers import triggers
 from harmonylite.db.tracking.watermarks import Watermarks
@@ -90,7 +90,7 @@ def _without_triggers(patch: pytest.MonkeyPatch, *events: str) -> None:
     def some(table: TableShape, number: int) -> dict[str, str]:
         return {n: sql for n, sql in made(table, number).items() if not n.rpartition("_")[2].startswith(events)}
 
-    patch.setattr(install, "triggers", some)
+    patch.setattr(tracked_table, "triggers", some)
 
 
 @left_out("rows that an insert with OR REPLACE displaces are not logged")
