@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import random
 import signal
 import socket
 import sys
@@ -19,11 +20,14 @@ from pathlib import Path
 from harmonylite.backoff import Backoff
 from harmonylite.client import AsyncClient
 from harmonylite.demo.files import Application
-from harmonylite.errors import HarmonyLiteError, NotAnsweringError, NotRunningError
+from harmonylite.errors import ConfigError, HarmonyLiteError, NotAnsweringError, NotRunningError
 from harmonylite.nats_server.child_process import Child
 
 START_SECONDS = 60.0
 """Seconds until a node must be ready."""
+
+PORTS = range(10_000, 12_000)
+"""Ports for nodes and servers: below those that Linux (32,768), macOS and Windows (49,152) give to connections."""
 
 STOP_SECONDS = 15.0
 """Seconds that a node has to publish pending rows and end, before it is killed."""
@@ -117,9 +121,19 @@ class Member(Child):
 
 
 def free_ports(count: int) -> list[int]:
-    """Return unused ports of 127.0.0.1, all different."""
+    """Return unused ports of 127.0.0.1, all different. Raises ConfigError if there are not so many.
+
+    The system gives none of `PORTS` to a connection. One that it chose here might be in use before the node listens.
+    """
+    found: list[int] = []
     with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [int(one.getsockname()[1]) for one in sockets]
+        for port in random.sample(PORTS, len(PORTS)):
+            if len(found) == count:
+                break
+            one = stack.enter_context(socket.socket())
+            with suppress(OSError):
+                one.bind(("127.0.0.1", port))
+                found.append(port)
+    if len(found) < count:
+        raise ConfigError(f"only {len(found)} of the ports {PORTS[0]} to {PORTS[-1]} are free, the demo needs {count}")
+    return found
