@@ -94,6 +94,7 @@ def test_every_recipe_of_the_pages_is_known_here() -> None:
         "The machine is gone, and I only want its data",
         "The mirror is damaged or was deleted",
         "I restored an old backup of the database",
+        "Someone dropped a table or a column",
         "Snapshots can't be saved or read",
         "A node is paused at a message",
         "Two nodes differ and none is in the majority",
@@ -158,6 +159,25 @@ def test_going_back_in_time_and_writing_the_old_state_again(site: Site, pair: tu
     until(lambda: titles(b) == ["by a", "by b"], "the old state is everywhere again")
 
 
+def test_a_table_that_someone_dropped_is_brought_back(site: Site) -> None:
+    a, b = nodes = [site.node(name, sections={"schema": {"apply": "all"}}, tables=BOOKS) for name in ("a", "b")]
+    start(nodes)
+    site.application(a).write("INSERT INTO books VALUES (1, 'by a'), (2, 'by b')")
+    until_equal(nodes)
+    assert a.command("snapshot", "save")[0] == 0
+    site.application(a).write("DROP TABLE books")
+    there = "SELECT count(*) FROM sqlite_schema WHERE name = 'books'"
+    until(lambda: b.value(there) == 0, "it is dropped everywhere")
+    desk = Desk(b)
+    listed, restore, fill = recipe("recovery.md", "Someone dropped a table or a column")
+    (place,) = re.findall(r"(\d+):(\d+)\s+drop table books", desk.type(listed))
+    desk.type(restore.replace("4711", str(int(place[1]) - 1)))
+    desk.type(fill)
+    until(lambda: a.value(there) == 1, "it is there again")
+    until_equal([a, b])
+    assert titles(a) == titles(b) == ["by a", "by b"]
+
+
 def test_a_key_is_made_and_snapshots_are_signed_with_it(site: Site, pair: tuple[Node, Node]) -> None:
     desk = Desk(pair[0])
     for command in recipe("snapshots.md", "Signed snapshots"):
@@ -197,7 +217,9 @@ def test_a_node_that_is_wrong_begins_from_a_snapshot_of_the_right_one(site: Site
 
 def test_a_message_that_a_node_is_paused_at_is_left_out_and_taken_in_later(site: Site) -> None:
     loose = "CREATE TABLE books(id INTEGER PRIMARY KEY, title)"
-    a, b = site.node("a", tables=loose), site.node("b", tables=loose.replace("title", "title TEXT NOT NULL"))
+    by_hand = {"schema": {"apply": "none"}}  # else both would have one definition
+    a = site.node("a", sections=by_hand, tables=loose)
+    b = site.node("b", sections=by_hand, tables=loose.replace("title", "title TEXT NOT NULL"))
     start([a, b])
     site.application(a).write("INSERT INTO books VALUES (1, NULL)")
     (reason,) = until(lambda: [why for why in b.health()["waits"] if "NOT NULL" in why], "it is paused")

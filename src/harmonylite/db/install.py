@@ -122,7 +122,7 @@ def _settle(
     if columns is None:
         remembered = get_state(connection, "mirror", "whole") and (new or not joined) and is_remembered(connection)
         found = settle(connection, rules, numbers, captured_there(connection, "mirror") if remembered else [])
-        identities.begin_catalog(connection, captured_schema(connection), joined=joined)
+        identities.keep_none(connection, joined=joined)
         return found
     by_number = {number: dict(columns[name]) for name, number in numbers.items() if name in columns}
     identities.retie(connection, numbers)

@@ -234,8 +234,11 @@ def _more(was: Known | None, now: Known) -> list[ColumnText]:
 
 
 def additive_part(change: SchemaChange) -> SchemaChange:
-    """Return the additive part of a table's change, ``change`` itself if that is nothing, or all of it."""
-    if change.old is None or change.new is None or change.was is not None or change.adds:
+    """Return the additive part of a table's change, ``change`` itself if that is nothing, or all of it.
+
+    A column that comes while another one gets its name, or goes, is none: it may hold that one's values.
+    """
+    if change.old is None or change.new is None or change.was is not None or change.moves or change.adds:
         return change
     more = _more(Known("table", change.name, change.table, change.old), Known("table", change.name, "", change.new))
     old = without(change.new, {folded(column.name) for column in more})

@@ -20,6 +20,35 @@ def rebuild(table: str, columns: str, select: str, *after: str) -> tuple[str, ..
     )
 
 
+INDEXED = (PAIRED, KEYED, "CREATE UNIQUE INDEX t_b ON t(b)", "CREATE VIEW seen AS SELECT n FROM k")
+BY_HAND = {
+    "rename a column": ("ALTER TABLE t RENAME COLUMN a TO c",),
+    "drop a column": ("ALTER TABLE t DROP COLUMN a",),
+    "rename a table": ("ALTER TABLE t RENAME TO u",),
+    "rename both": ("ALTER TABLE t RENAME TO u", "ALTER TABLE u RENAME COLUMN a TO c"),
+    "drop a table": ("DROP TABLE t",),
+    "drop an index": ("DROP INDEX t_b",),
+    "drop a view": ("DROP VIEW seen",),
+    "another index": ("DROP INDEX t_b", "CREATE INDEX t_b ON t(b, a)"),
+    "another type": rebuild("t", "id INTEGER PRIMARY KEY, a INT, b INT", "id, a, b"),
+    "a constraint": rebuild("t", "id INTEGER PRIMARY KEY, a TEXT NOT NULL, b INT, UNIQUE(a)", "id, a, b"),
+    "a table of one's own": ("CREATE TABLE own(id INTEGER PRIMARY KEY, v)", "INSERT INTO own VALUES (1, 'kept')"),
+    "an old name again": ("ALTER TABLE t RENAME COLUMN a TO c", "ALTER TABLE t ADD COLUMN a"),
+    "a table again": ("DROP TABLE t", "CREATE TABLE t(id INTEGER PRIMARY KEY, b, z)"),
+    "a table again, without its index": (
+        *rebuild("t", "id INTEGER PRIMARY KEY, a TEXT", "id, a"),
+        "ALTER TABLE t ADD COLUMN z",
+    ),
+    "exchange names": (
+        "ALTER TABLE t RENAME COLUMN a TO x",
+        "ALTER TABLE t RENAME COLUMN b TO a",
+        "ALTER TABLE t RENAME COLUMN x TO b",
+    ),
+    "set the number": ("PRAGMA user_version = 7",),
+}
+"""Migrations of these tables, as a person or a tool types them."""
+
+
 def pair(group: Group) -> list[Member]:
     """Return two members that take over everything, with rows in ``t`` and ``k``."""
     made = group.several(2, PAIRED, KEYED, apply_schema="all")

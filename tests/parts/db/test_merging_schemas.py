@@ -13,7 +13,7 @@ import pytest
 from harmonylite.db.snapshot import save_copy
 from harmonylite.db.tracking.installed import Installed
 from tests.parts.db.fix_replicas import PAIRED, Group, Member
-from tests.parts.db.fix_schemas import pair, rebuild, same, schema
+from tests.parts.db.fix_schemas import BY_HAND, INDEXED, pair, rebuild, same, schema
 
 
 @pytest.mark.parametrize("first", ["a", "b"])
@@ -290,3 +290,23 @@ def test_values_are_one_where_two_nodes_give_a_column_another_type(
     for _ in range(4):
         group.settle()
     same(group)
+
+
+@pytest.mark.parametrize("who", ["a", "b", "ab"])
+@pytest.mark.parametrize("what", BY_HAND)
+def test_whoever_runs_a_migration_all_have_its_result_once(group: Group, what: str, who: str) -> None:
+    """Each node's own, at the same moment, is the same migration: none waits, and none is made twice."""
+    notes = "CREATE TABLE note(name TEXT PRIMARY KEY NOT NULL)"
+    a, b = group.several(2, *INDEXED, notes, apply_schema="all")
+    a.run("INSERT INTO t VALUES (1, 'x', 10), (2, 'y', 20), (3, 'z', 30)")
+    group.settle()
+    for member in (m for m in (a, b) if m.options.node in who):
+        member.run("INSERT INTO k(id, n) VALUES (?, 1)", (member.options.node,))
+        for sql in BY_HAND[what]:
+            member.run(sql)
+        member.run("INSERT INTO note VALUES ('0002_changes')")
+        wanted = schema(member)
+    group.settle()
+    same(group)
+    assert schema(a) == wanted
+    assert b.run("SELECT name FROM note") == [("0002_changes",)]

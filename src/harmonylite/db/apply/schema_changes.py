@@ -185,14 +185,16 @@ class SchemaChanges:
         if self._is_here(change) or table_moves.made_twice(self.connection, change.was, change.name, section.base):
             self._count(change, section, self._ordered(change))
             return False
+        whole = change
         if not forced and change.kind == "table" and change.new is not None:
             change = additive_part(change)
         if section.node == self.node and self._moved_on(change, section):
             self._count(change, section, self._ordered(change))
             return False
         why = "" if forced else self._why_wait(change, section)
+        if why or (change is not whole and others):
+            let_wait(self.connection, section.node, why or NOT_BY_ITSELF, whole, section.at)
         if why:
-            let_wait(self.connection, section.node, why, change, section.at)
             return False
         what = f"schema {change.kind} {change.name}"
         self.connection.execute("SAVEPOINT change")

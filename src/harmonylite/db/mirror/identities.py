@@ -12,6 +12,7 @@ from dataclasses import replace
 import apsw
 
 from harmonylite.db.mirror import mirror_file, table_moves, table_shapes
+from harmonylite.db.mirror.by_hand import ByHand
 from harmonylite.db.mirror.state import get_state
 from harmonylite.db.mirror.stream_schema import has_catalog, read_catalog, write_catalog
 from harmonylite.db.sqlite.connection import rows
@@ -30,14 +31,20 @@ from harmonylite.schema.table_text import without
 def begin(connection: apsw.Connection, now: Sequence[Known], columns: dict[int, Columns], *, joined: bool) -> None:
     """Begin to know identities where a file or its mirror knows none yet; the transaction writes both.
 
-    The first node of all gives them by names; so does one whose files an earlier version left. ``now``: the schema of
-    the file, which counts as captured where nothing does; ``columns``: those of tables, by number, which change with
-    it.
+    The first node of all gives them by names; so does one whose files an earlier version left. One that until now took
+    additions alone finds them by what became of names. ``now``: the schema of the file, which counts as captured where
+    nothing does; ``columns``: those of tables, by number, which change with it.
     """
     captured = captured_schema(connection)
     known = list(now) if not joined or not captured else captured
     begin_catalog(connection, known, joined=joined)
     catalog = read_catalog(connection)
+    if joined and captured and not any(k.id for k in captured):
+        by_hand = ByHand(connection, captured, {k.key: k for k in now}, catalog)
+        known = by_hand.base()
+        for number, ids in by_hand.ids.items():
+            here = columns.get(number, {})
+            here.update({name: replace(column, id=ids.get(name, "")) for name, column in here.items()})
     kept = [tied_by_name(k, catalog) for k in known if joined or k.key in catalog]
     tied = [k for k in kept if k is not None]
     if tied != captured:
@@ -64,6 +71,15 @@ def begin_catalog(connection: apsw.Connection, known: Sequence[Known], *, joined
     alone = not joined and not get_state(connection, "mirror", "whole")
     if known and (alone or not has_catalog(connection)):
         write_catalog(connection, [identified(k, f"={folded(k.name)}") for k in known])
+
+
+def keep_none(connection: apsw.Connection, *, joined: bool) -> None:
+    """Know the stream's schema, and of no table of the database which one of that it is; the transaction writes both.
+
+    Where additions alone travel, no merge keeps that up to date while a person migrates.
+    """
+    begin_catalog(connection, captured_schema(connection), joined=joined)
+    column_ids.forget_all(connection)
 
 
 def tied_by_name(known: Known, catalog: Mapping[tuple[str, str], Known]) -> Known | None:

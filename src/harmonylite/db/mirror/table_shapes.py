@@ -190,8 +190,12 @@ def _lost(connection: apsw.Connection, shape: TableShape, aside: str) -> bool:
 
 
 def _may_differ(before: TableShape, after: TableShape, pairs: Sequence[tuple[str, str]]) -> bool:
-    """Return whether a new column may hold a dropped one's values, without a logged row."""
+    """Return whether a column may hold another one's values, without a logged row: it is new, or both changed names."""
     kept, came = {old for old, _ in pairs}, {new for _, new in pairs}
+    names = {new: old for old, new in pairs}
+    order = [names[c.name] for c in after.columns if c.name in names]
+    if order != [c.name for c in before.columns if c.name in set(order)]:
+        return True
     return any(not c.pseudo and c.name not in kept for c in before.columns) and any(
         not c.pseudo and c.name not in came for c in after.columns
     )

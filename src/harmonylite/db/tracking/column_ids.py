@@ -77,6 +77,13 @@ def keep_only(connection: apsw.Connection, numbers: Sequence[int]) -> None:
             connection.execute(f"DELETE FROM main.{COLUMNS} WHERE tbl = ?", (table,))
 
 
+def forget_all(connection: apsw.Connection) -> None:
+    """Forget the columns of all tables, of ``main`` and of the mirror, where no merge keeps them up to date."""
+    for file in ("main", "mirror"):
+        if value(connection, f"SELECT 1 FROM {file}.{COLUMNS} LIMIT 1"):
+            connection.execute(f"DELETE FROM {file}.{COLUMNS}")
+
+
 def next_number(connection: apsw.Connection) -> int:
     """Return a number that no column of the file, or of its mirror, has."""
     there = "SELECT 1 FROM {}.sqlite_schema WHERE name = ?"
