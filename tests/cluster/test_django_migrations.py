@@ -166,8 +166,12 @@ def test_a_project_is_migrated(site: Site, project: Project, where: str) -> None
     assert nodes[1].value("SELECT count(*) FROM library_book WHERE subtitle = 'none yet'") == 2
 
 
-def test_what_alters_renames_and_removes_fields_is_run_as_sql_on_the_other_node(site: Site, project: Project) -> None:
-    nodes = [site.node(name, tables="CREATE TABLE begun(id TEXT PRIMARY KEY NOT NULL);") for name in ("a", "b")]
+def test_what_alters_renames_and_removes_fields_is_run_as_sql_on_the_other_node_where_additions_travel(
+    site: Site, project: Project
+) -> None:
+    additions = {"schema": {"apply": "additive"}}
+    tables = "CREATE TABLE begun(id TEXT PRIMARY KEY NOT NULL);"
+    nodes = [site.node(name, sections=additions, tables=tables) for name in ("a", "b")]
     start(nodes)
     project.model(MODELS + LATER, "later")
     assert project.migrate(nodes[:1]) == [""]
@@ -191,11 +195,9 @@ def test_what_alters_renames_and_removes_fields_is_run_as_sql_on_the_other_node(
 
 
 @pytest.mark.parametrize("where", ["on one node", "on two at once"])
-def test_what_alters_renames_and_removes_fields_travels_where_all_does(
-    site: Site, project: Project, where: str
-) -> None:
+def test_what_alters_renames_and_removes_fields_travels(site: Site, project: Project, where: str) -> None:
     tables = "CREATE TABLE begun(id TEXT PRIMARY KEY NOT NULL);"
-    nodes = [site.node(name, sections={"schema": {"apply": "all"}}, tables=tables) for name in ("a", "b", "c")]
+    nodes = [site.node(name, tables=tables) for name in ("a", "b", "c")]
     start(nodes)
     project.model(MODELS + LATER, "later")
     assert project.migrate(nodes[:1]) == [""]

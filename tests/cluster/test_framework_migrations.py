@@ -78,7 +78,7 @@ TOOLS = (
 @pytest.mark.parametrize("tool", TOOLS, ids=[tool.name for tool in TOOLS])
 def test_a_tool_migrates(site: Site, tool: Tool, where: str) -> None:
     tool.skip()
-    nodes = [site.node(name, sections={"schema": {"apply": "all"}}, tables=BEGUN) for name in ("a", "b")]
+    nodes = [site.node(name, tables=BEGUN) for name in ("a", "b")]
     start(nodes)
     a, b = nodes
     writer = site.application(b)

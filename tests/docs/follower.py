@@ -87,13 +87,13 @@ class Follower:
             self.seen.add("stepped over")
             return
         version, kind, node, session, number, index, more, last, shards, _, _, packed, body, *_ = decode(payload)
-        assert (version, kind in (0, 1, 2, 3)) == (1, True), "a newer program wrote it"
+        assert (version, kind in (0, 1, 2, 3, 4)) == (1, True), "a newer program wrote it"
         if kind == 2:
             victim: Name = tuple(decode(body))
             if all(done.name != victim for done in self._whole[shard]):
                 self._void.add(victim)
             self.seen.add("abort")
-        if kind not in (0, 3):
+        if kind not in (0, 3, 4):
             return
         name = (node, session, number)
         now = self._open[shard].get(node)
@@ -131,7 +131,11 @@ class Follower:
                 for part in done.parts:
                     if part[0] == "__harmonylite__schema":
                         self.seen.add("schema")
-                        self.schema += part[4] if shard == min(done.shards) else []
+                        lines = part[4] if shard == min(done.shards) else []
+                        self.schema += [line[:5] for line in lines]
+                        assert all(line[4] is not None and not any(line[5:7]) for line in lines), (
+                            "nothing but additions"
+                        )
                     else:
                         self._part(shard, *part)
 

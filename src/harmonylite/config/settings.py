@@ -226,11 +226,11 @@ class SchemaSettings(Section):
     """How schema changes of other nodes are applied."""
 
     apply: Literal["all", "additive", "none"] = key(
-        "additive",
+        "all",
         "`all`: what another node changes in its schema is changed here, before the rows that need it. `additive`: "
-        "new tables, columns, indexes, views, triggers, `user_version` and `application_id` are; what removes, renames "
-        "or rebuilds waits for `harmonylite schema accept` on this node, or for its own migration. `none`: everything "
-        "waits for that.",
+        "only new tables, columns, indexes, views, triggers, `user_version` and `application_id` are, and sent; what "
+        "removes, renames or rebuilds waits for `harmonylite schema accept` on this node, or for its own migration. "
+        "`none`: everything waits for that. The same on every node.",
     )
 
 
