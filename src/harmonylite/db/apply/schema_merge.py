@@ -16,7 +16,7 @@ from functools import partial
 import apsw
 
 from harmonylite.db.apply import table_changes
-from harmonylite.db.apply.schema_objects import create_object, find_object
+from harmonylite.db.apply.schema_objects import create_object, create_table, find_object
 from harmonylite.db.apply.schema_section import number_of
 from harmonylite.db.mirror import table_moves
 from harmonylite.db.sqlite.connection import value
@@ -339,7 +339,7 @@ class SchemaMerge:
 
     def _create_table(self, theirs: Known) -> None:
         self._make_way(theirs.name)
-        create_object(self.connection, Definition("table", theirs.name, theirs.table, theirs.sql))
+        create_table(self.connection, theirs, self.wanted.values())
 
     def _make_way(self, name: str) -> None:
         """Drop a view or an index of a name that the stream has given to a table: it gets it nowhere."""

@@ -6,12 +6,13 @@ Invariant: only `harmonylite.db.sqlite.untrusted_ddl` executes another node's de
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 import apsw
 
 from harmonylite.db.sqlite.connection import rows
 from harmonylite.db.sqlite.side_effect_triggers import why_not
-from harmonylite.db.sqlite.untrusted_ddl import Definition, make_one
+from harmonylite.db.sqlite.untrusted_ddl import Definition, make_one, without_module
 from harmonylite.errors import DefinitionError
 from harmonylite.schema.section import Known
 from harmonylite.schema.sql import quote
@@ -29,6 +30,18 @@ def find_object(connection: apsw.Connection, kind: str, name: str) -> Known | No
         (name, *either),
     )
     return Known(*found[0]) if found else None
+
+
+def create_table(connection: apsw.Connection, table: Known, schema: Iterable[Known]) -> None:
+    """Create a table of a schema. Raises as `create_object`, and for one of a virtual table whose module is missing.
+
+    SQLite calls such a table an ordinary one where it lacks the module.
+    """
+    wanted = Definition("table", table.name, table.table, table.sql)
+    others = [Definition(k.kind, k.name, k.table, k.sql) for k in schema if k.sql.startswith("CREATE VIRTUAL TABLE ")]
+    if why := without_module(connection, [wanted, *others]).get(wanted):
+        raise DefinitionError(why)
+    create_object(connection, wanted)
 
 
 def create_object(connection: apsw.Connection, definition: Definition) -> None:

@@ -110,7 +110,7 @@ def apply(connection: apsw.Connection, definitions: Sequence[Definition], deadli
         connection.config(
             apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 1
         )  # else SQLite refuses these; `_alone` refuses the others
-    left_out = _impossible(connection, definitions)
+    left_out = without_module(connection, definitions)
     with _lacking(connection) as lacking:
         for definition in sorted(definitions, key=lambda d: d.rank):
             if definition in left_out:
@@ -143,8 +143,8 @@ def _execute(connection: apsw.Connection, definition: Definition, barred: set[st
         connection.execute(definition.sql).fetchall()
 
 
-def _impossible(connection: apsw.Connection, definitions: Sequence[Definition]) -> dict[Definition, str]:
-    """Return the virtual tables whose module is missing here, their tables, and triggers that mention them."""
+def without_module(connection: apsw.Connection, definitions: Sequence[Definition]) -> dict[Definition, str]:
+    """Return the virtual tables whose module is missing here, their tables, and triggers that name them, with why."""
     known = modules(connection)
     found: dict[Definition, str] = {}
     for virtual in definitions:
