@@ -67,6 +67,7 @@ def test_a_geopackage_of_gdal_is_one_on_each_node_with_its_index(site: Site) -> 
     sections: dict[str, dict[str, Any]] = {
         "extensions": {"python": "harmonylite.extensions:geopackage"},
         "tables": {"exclude": ["gpkg_ogr_contents"]},
+        "schema": {"apply": "additive"},  # GDAL drops its counting triggers while it adds features
     }
     here, there = pair(site, "gpkg-make", sections=sections)
     run("gpkg-add", here.db, "north", "10", "80")
