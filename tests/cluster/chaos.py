@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 from tests.cluster.chaos_cluster import NODES, PATIENCE, Cluster
 from tests.cluster.chaos_files import Files
@@ -24,6 +25,15 @@ from tests.cluster.processes import agree, until_equal
 from tests.seeds import seeds
 
 STEPS = 12
+
+
+class Schedule(Protocol):
+    """What happens to nodes. ``told``: what did."""
+
+    told: list[str]
+
+    def run(self, steps: int) -> None:
+        """Let ``steps`` things happen, then look."""
 
 
 class Processes:
@@ -96,13 +106,17 @@ class Chaos:
 
 def run(site: Site, seed: int, steps: int = STEPS) -> str:
     """Run one schedule; return its last words. A failure tells the seed and what was done."""
-    chaos = Chaos(site, seed)
+    return told(Chaos(site, seed), steps)
+
+
+def told(schedule: Schedule, steps: int) -> str:
+    """Run a schedule; return its last words. A failure tells what was done."""
     try:
-        chaos.run(steps)
+        schedule.run(steps)
     except Exception as error:
-        error.add_note("\n".join(chaos.told))
+        error.add_note("\n".join(schedule.told))
         raise
-    return chaos.told[-1]
+    return schedule.told[-1]
 
 
 def by_hand(seed: int, schedule: Callable[[Site, int], str]) -> bool:

@@ -19,7 +19,7 @@ from typing import Any
 
 import apsw
 
-from tests.cluster.chaos import by_hand
+from tests.cluster.chaos import by_hand, told
 from tests.cluster.fix_cluster import Site, start
 from tests.cluster.processes import Node, agree, until, until_equal
 from tests.seeds import seeds
@@ -137,13 +137,7 @@ def run(site: Site, seed: int, steps: int = STEPS, *, changers: int = 3) -> str:
 
     A failure tells what was done.
     """
-    chaos = SchemaChaos(site, seed, changers=changers)
-    try:
-        chaos.run(steps)
-    except Exception as error:
-        error.add_note("\n".join(chaos.told))
-        raise
-    return chaos.told[-1]
+    return told(SchemaChaos(site, seed, changers=changers), steps)
 
 
 def main() -> int:

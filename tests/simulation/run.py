@@ -325,7 +325,7 @@ class Schedule:
             busy = busy or bool(batch.fragments)
         busy |= node.abort()
         busy |= node.find_unlogged()
-        busy |= bool(node.replica.retry_schema())
+        busy |= node.replica.retry_schema()
         if node.capture():
             self._note(node, f"captures {node.flight and node.flight.out.id}")
             busy = True

@@ -255,12 +255,16 @@ class Replica(ReplicaFacts):
         """Apply the waiting changes; return those applied. Others still wait. Raises DatabaseBusyError."""
         return (self._schema.accept(), self.reinstall())[0]
 
-    def retry_schema(self) -> list[str]:
-        """Try what waits, where all changes come by themselves; return what was made. Raises DatabaseBusyError.
+    def retry_schema(self) -> bool:
+        """Try what waits, where all changes come by themselves; return whether less waits. Raises DatabaseBusyError.
 
         The rows that a unique index waited for, for example, may have changed since.
         """
-        return self.accept_schema() if self.options.sends_all and any_waits(self.connection) else []
+        waits = self.waiting_schema() if self.options.sends_all else []
+        if not waits:
+            return False
+        self.reinstall()
+        return self.waiting_schema() != waits
 
     def must_fit(self, snapshot: Path, *, whole: bool = False) -> None:
         """Apply the schema changes of ``snapshot`` that this database never had; raises as the functions of `swap`."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from tests.parts.db.fix_replicas import PAIRED, Group, Member
 
 KEYED = "CREATE TABLE k(id TEXT PRIMARY KEY NOT NULL, n INT, m TEXT)"
@@ -56,6 +58,24 @@ def pair(group: Group) -> list[Member]:
     made[0].run("INSERT INTO k VALUES ('a', 1, 'p'), ('b', 2, 'q')")
     group.settle()
     return made
+
+
+def at_once(
+    a: Member, b: Member, mine: Sequence[str], theirs: Sequence[str], *, first: str, under_way: bool = True
+) -> tuple[Member, Member]:
+    """Let two members run statements at the same moment and send them, ``first`` ("a" or "b") first; return them so.
+
+    ``under_way``: the other one's are captured before it hears of the first one's.
+    """
+    for member, statements in ((a, mine), (b, theirs)):
+        for sql in statements:
+            member.run(sql)
+    one, other = (a, b) if first == "a" else (b, a)
+    if under_way:
+        other.capture()
+    one.send()
+    other.publish()
+    return one, other
 
 
 def schema(member: Member) -> dict[tuple[str, str], object]:

@@ -73,6 +73,16 @@ SEEN: dict[str, tuple[Callable[[Member], None], Callable[[Member], None]]] = {
 """What the node does after the drop, and after the table is made again."""
 
 
+def make_again(a: Member, again: str, seen: str) -> None:
+    """Let a member's application drop the table and make it again."""
+    drop, make = SEEN[seen]
+    a.run("DROP TABLE x")
+    drop(a)
+    for sql in AGAIN[again]:
+        a.run(sql)
+    make(a)
+
+
 @pytest.mark.parametrize("shards", [1, 3])
 @pytest.mark.parametrize("seen", SEEN)
 @pytest.mark.parametrize("again", AGAIN)
@@ -84,12 +94,7 @@ def test_a_table_made_again_while_its_rows_are_under_way_has_the_new_rows_everyw
     for sql in MADE:
         a.run(sql)
     a.send()
-    drop, make = SEEN[seen]
-    a.run("DROP TABLE x")
-    drop(a)
-    for sql in AGAIN[again]:
-        a.run(sql)
-    make(a)
+    make_again(a, again, seen)
     a.run("INSERT INTO x(id, v) VALUES ('new', 2), ('both', 3)")
     a.receive()
     same(group)
@@ -111,12 +116,7 @@ def test_rows_under_way_of_a_table_that_all_know_do_not_come_back_in_the_new_one
     group.settle()
     a.run("INSERT INTO x VALUES ('late', 4), ('later', 5)")
     a.send()
-    drop, make = SEEN[seen]
-    a.run("DROP TABLE x")
-    drop(a)
-    for sql in AGAIN[again]:
-        a.run(sql)
-    make(a)
+    make_again(a, again, seen)
     a.run("INSERT INTO x(id, v) VALUES ('new', 2), ('late', 3)")
     a.receive()
     same(group)

@@ -187,9 +187,9 @@ def test_a_unique_index_that_rows_violate_is_made_once_they_do_not(group: Group)
     b.receive()
     (waits,) = b.replica.waiting_schema()
     assert "UNIQUE" in waits.why
-    assert b.replica.retry_schema() == []
+    assert not b.replica.retry_schema()
     group.settle()
-    b.replica.retry_schema()
+    assert b.replica.retry_schema()
     same(group)
     assert b.run("SELECT id FROM t WHERE a = 'x'") == [(4,)]
     assert b.run("SELECT name FROM sqlite_schema WHERE name = 'i'") == [("i",)]

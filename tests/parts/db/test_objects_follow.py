@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.parts.db.fix_replicas import Group
-from tests.parts.db.fix_schemas import pair, rebuild, same, schema
+from tests.parts.db.fix_schemas import at_once, pair, rebuild, same, schema
 
 OBJECTS = {
     "an index": "CREATE INDEX o ON t(a)",
@@ -58,15 +58,7 @@ def test_what_is_made_over_a_table_that_changes_meanwhile_waits_nowhere(
 ) -> None:
     group = make_group(3 if first == "a" else 1)
     a, b = pair(group)
-    for member, statements in ((a, CHANGES[change]), (b, (OBJECTS[what],))):
-        for sql in statements:
-            member.run(sql)
-    one, other = (a, b) if first == "a" else (b, a)
-    if under_way:
-        other.capture()
-    one.send()
-    other.publish()
-    for member in (one, other):
+    for member in at_once(a, b, CHANGES[change], (OBJECTS[what],), first=first, under_way=under_way):
         member.receive()
     for _ in range(4):  # a section may be all that is said
         group.settle()

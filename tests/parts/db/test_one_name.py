@@ -10,7 +10,7 @@ import apsw
 import pytest
 
 from tests.parts.db.fix_replicas import Group, copied
-from tests.parts.db.fix_schemas import pair, same, schema
+from tests.parts.db.fix_schemas import at_once, pair, same, schema
 
 RENAMED = ("ALTER TABLE t RENAME TO u",)
 AWAY = ("ALTER TABLE t RENAME TO v", "ALTER TABLE k RENAME TO u")
@@ -40,14 +40,7 @@ def test_two_things_of_one_name_are_both_there_with_their_rows(
     group = make_group(shards)
     a, b = pair(group)
     renames, makes, *seen = ONE_NAME[what]
-    for member, statements in ((a, renames), (b, makes)):
-        for sql in statements:
-            member.run(sql)
-    one, other = (a, b) if first == "a" else (b, a)
-    if under_way:
-        other.capture()
-    one.send()
-    other.publish()
+    at_once(a, b, renames, makes, first=first, under_way=under_way)
     for member in (a, b):
         member.receive()
     same(group)

@@ -150,15 +150,15 @@ class SchemaFollow:
         if catalog is None:
             catalog = read_catalog(self.connection)
         merging = SchemaMerge(self.connection, self.node, self.rules, catalog, writes=self.mode != "none")
-        before = {each.change.key: each for each in waiting(self.connection)}
+        there = waiting(self.connection)
         if merging.differs():
             drop_hooks(self.connection)  # they are made once more when all is in step
             merging.run()
-        forget(self.connection, [each.number for each in before.values()])
+        wait = [change for change, _ in merging.waits]
+        forget(self.connection, [each.number for each in there if each.change not in wait])
         self.left_out = dict(merging.said)
         for change, why in merging.waits:
-            known = before.get(change.key)
-            whose = (known.node, known.at) if known is not None and known.change == change else (node, at)
+            whose = next(((each.node, each.at) for each in there if each.change == change), (node, at))
             let_wait(self.connection, whose[0], why, change, dict(whose[1]))  # type: ignore[call-overload]
             self.left_out[f"schema {change.kind} {change.name}"] = f"{change} of another node waits: {why}"
         return merging.made

@@ -11,8 +11,8 @@ from collections.abc import Iterable
 import apsw
 
 from harmonylite.db.sqlite.connection import rows
-from harmonylite.db.sqlite.side_effect_triggers import why_not
-from harmonylite.db.sqlite.untrusted_ddl import Definition, make_one, without_module
+from harmonylite.db.sqlite.side_effect_triggers import make_working
+from harmonylite.db.sqlite.untrusted_ddl import Definition, without_module
 from harmonylite.errors import DefinitionError
 from harmonylite.schema.section import Known
 from harmonylite.schema.sql import quote
@@ -38,17 +38,15 @@ def create_table(connection: apsw.Connection, table: Known, schema: Iterable[Kno
     SQLite calls such a table an ordinary one where it lacks the module.
     """
     wanted = Definition("table", table.name, table.table, table.sql)
-    others = [Definition(k.kind, k.name, k.table, k.sql) for k in schema if k.sql.startswith("CREATE VIRTUAL TABLE ")]
-    if why := without_module(connection, [wanted, *others]).get(wanted):
+    others = (Definition(known.kind, known.name, known.table, known.sql) for known in schema)
+    if why := without_module(connection, [wanted, *(each for each in others if each.virtual)]).get(wanted):
         raise DefinitionError(why)
     create_object(connection, wanted)
 
 
 def create_object(connection: apsw.Connection, definition: Definition) -> None:
     """Create an object from another node's definition. Raises apsw.Error, DefinitionError."""
-    make_one(connection, definition)
-    if definition.kind == "trigger" and (why := why_not(connection, definition.name, definition.table, definition.sql)):
-        raise DefinitionError(why)
+    make_working(connection, definition)
     if definition.virtual and _CONTENT.search(definition.sql):
         name = quote(definition.name)
         connection.execute(f"INSERT INTO main.{name}({name}) VALUES ('rebuild')")

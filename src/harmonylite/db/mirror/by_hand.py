@@ -14,8 +14,8 @@ import apsw
 from harmonylite.db.mirror import former_names, mirror_file
 from harmonylite.db.mirror.stream_schema import column_meant, table_meant
 from harmonylite.db.sqlite.connection import rows
-from harmonylite.db.sqlite.side_effect_triggers import why_not
-from harmonylite.db.sqlite.untrusted_ddl import Definition, make_one
+from harmonylite.db.sqlite.side_effect_triggers import make_working
+from harmonylite.db.sqlite.untrusted_ddl import Definition
 from harmonylite.db.tracking.waiting_schema import Waiting, waiting
 from harmonylite.errors import DefinitionError
 from harmonylite.schema.catalog import Catalog
@@ -128,9 +128,7 @@ class ByHand:
     def _can_be_made(self, theirs: Known) -> bool:
         self.connection.execute("SAVEPOINT attempt")
         try:
-            make_one(self.connection, Definition(theirs.kind, theirs.name, theirs.table, theirs.sql))
-            if theirs.kind == "trigger" and why_not(self.connection, theirs.name, theirs.table, theirs.sql):
-                return False
+            make_working(self.connection, Definition(theirs.kind, theirs.name, theirs.table, theirs.sql))
         except (apsw.Error, DefinitionError):
             return False
         finally:

@@ -47,8 +47,7 @@ def begin(connection: apsw.Connection, now: Sequence[Known], columns: dict[int, 
             here.update({name: replace(column, id=ids.get(name, "")) for name, column in here.items()})
     kept = [tied_by_name(k, catalog) for k in known if joined or k.key in catalog]
     tied = [k for k in kept if k is not None]
-    if tied != captured:
-        write(connection, tied)
+    write(connection, tied)
     by_number = {k.number: k for k in tied if k.id and k.number}
     stream = tables_of(catalog.values())
     for table in (k for k in now if k.kind == "table" and k.number in columns):
@@ -126,8 +125,7 @@ def retie(connection: apsw.Connection, live: Mapping[str, int]) -> None:
             elif each.number and folded(each.name) not in names:
                 each = replace(each, number=GONE)
         kept.append(each)
-    if kept != captured:
-        write(connection, kept)
+    write(connection, kept)
     table_moves.forget_rebuilt(connection)
 
 

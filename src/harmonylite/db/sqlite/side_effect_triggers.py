@@ -20,6 +20,8 @@ import apsw
 
 from harmonylite.db.sqlite.capabilities import compile_writes
 from harmonylite.db.sqlite.connection import reading, rows
+from harmonylite.db.sqlite.untrusted_ddl import Definition, make_one
+from harmonylite.errors import DefinitionError
 from harmonylite.schema.shape import TableShape
 from harmonylite.schema.sql import PRIVATE, is_private, quote, text
 
@@ -73,6 +75,13 @@ def why_not(connection: apsw.Connection, name: str, table: str, sql: str) -> str
     why = _try(connection, name, table, sql)
     connection.execute(f"DROP TRIGGER IF EXISTS temp.{quote(_OWN + name)}")
     return why
+
+
+def make_working(connection: apsw.Connection, definition: Definition) -> None:
+    """Create an object from another node's definition. Raises as `make_one`, and for a trigger that can't run here."""
+    make_one(connection, definition)
+    if definition.kind == "trigger" and (why := why_not(connection, definition.name, definition.table, definition.sql)):
+        raise DefinitionError(why)
 
 
 def _try(connection: apsw.Connection, name: str, table: str, sql: str) -> str | None:

@@ -175,7 +175,10 @@ def advance(connection: apsw.Connection, *, gone: Iterable[Key] = (), known: Ite
 
 
 def write(connection: apsw.Connection, captured: Iterable[Known]) -> None:
-    """Replace the captured schema by ``captured``; the transaction writes the database."""
+    """Replace the captured schema by ``captured``; the transaction writes the database where that is another one."""
+    captured = list(captured)
+    if set(captured) == set(captured_schema(connection)):
+        return
     connection.execute(f"DELETE FROM main.{CAPTURED}")
     connection.executemany(
         f"INSERT INTO main.{CAPTURED} VALUES (?, ?, ?, ?, ?, ?, ?)",

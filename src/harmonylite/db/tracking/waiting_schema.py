@@ -72,7 +72,8 @@ def let_wait(connection: apsw.Connection, node: str, why: str, change: SchemaCha
     """Store a change of ``node`` that waits, once; the transaction writes the database."""
     same = next((each for each in waiting(connection) if (each.change, each.node) == (change, node)), None)
     if same is not None:
-        connection.execute(f"UPDATE {_TABLE} SET why = ? WHERE id = ?", (why, same.number))
+        if same.why != why:
+            connection.execute(f"UPDATE {_TABLE} SET why = ? WHERE id = ?", (why, same.number))
         return
     packed = encode_value([line_of(change), [list(place) for place in at.items()]])
     connection.execute(f"INSERT INTO {_TABLE}(node, why, change) VALUES (?, ?, ?)", (node, why, packed))
