@@ -197,6 +197,10 @@ class StreamLostError(StreamError):
     """A stream was deleted, created again, or lost its tail: stored positions don't belong to it."""
 
 
+class OtherClusterError(StreamError):
+    """NATS holds the streams of another cluster than the one that this database belongs to."""
+
+
 class MirrorDeviatesError(HarmonyLiteError):
     """This node's mirror differs from what the stream gives; most other nodes agree on another one."""
 

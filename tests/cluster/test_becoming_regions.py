@@ -160,6 +160,7 @@ def test_an_embedded_cluster_becomes_the_primary_region_and_another_one_joins_it
     assert far.gone() == 2, "two orders are not joined by mistake"
     assert "primary_region is a, but the streams of region b take messages already" in far.last_words()
     shutil.rmtree(far.folder / "nats")
+    assert far.command("-cleanup")[0] == 0
     start([far])
     content = until_equal(regions.nodes)
     assert [row[0] for row in content["events"]] == ["between-a1", "between-b1", "own-a1", "own-b1"]

@@ -18,7 +18,7 @@ from harmonylite.model import Position, StreamInfo, StreamMessage
 from harmonylite.wire import CHANGES, WireError, decode_envelope
 
 PAST_KEPT = 64
-"""How many earlier histories a mirror remembers."""
+"""How many earlier histories a mirror remembers: the first one, and the latest."""
 
 Left = Mapping[int, tuple[str, int]]
 """Where a history was left: per shard the stream's creation time, and the sequence."""
@@ -39,10 +39,15 @@ class Lineage:
         """Creation time and sequence by shard."""
         return {shard: (position.created, position.seq) for shard, position in self.positions.items()}
 
+    @property
+    def origin(self) -> str:
+        """The cluster's first epoch, as far as it is remembered; "" where that has no name."""
+        return next(iter(self.past), self.history)
+
     def next_epoch(self, history: str, positions: Mapping[int, Position]) -> Lineage:
         """Return the lineage of a mirror that begins epoch ``history`` from what this one holds."""
-        past = [*self.past.items(), (self.history, self.left)][-PAST_KEPT:]
-        return Lineage(history, positions, dict(past))
+        first, *later = [*self.past.items(), (self.history, self.left)]
+        return Lineage(history, positions, dict([first, *later[1 - PAST_KEPT :]]))
 
     def left_in(self, info: StreamInfo) -> int | None:
         """Return up to where an earlier history went in this very stream, as far as that reaches; None: none did."""
@@ -82,6 +87,13 @@ def further(mine: Lineage, other: Lineage) -> frozenset[int] | None:
         if seq > there[1]:
             found.add(shard)
     return frozenset(found)
+
+
+def are_strangers(one: Lineage, other: Lineage) -> bool:
+    """Return whether two lineages are of different clusters: they share no epoch. False where an origin has no name."""
+    if not (one.origin and other.origin):
+        return False
+    return {one.history, *one.past}.isdisjoint({other.history, *other.past})
 
 
 def held(database: Lineage, mirror: Lineage) -> Lineage:

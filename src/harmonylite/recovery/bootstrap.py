@@ -35,6 +35,7 @@ from harmonylite.errors import (
     DiskFullError,
     MirrorDamagedError,
     ObjectMissingError,
+    OtherClusterError,
     PoisonError,
     SchemaWaitError,
     SnapshotDamagedError,
@@ -43,6 +44,7 @@ from harmonylite.errors import (
 )
 from harmonylite.ports import ShardStream
 from harmonylite.recovery.build_database import DatabaseBuilder
+from harmonylite.recovery.membership import must_belong, newest_of_cluster
 from harmonylite.recovery.recover import SILENT, Recovery
 from harmonylite.snapshots.divergence import is_lost
 from harmonylite.snapshots.manifest import Snapshot
@@ -169,7 +171,7 @@ class Bootstrap:
         opened = replica if replica is not None else await self._without_database(repository, recovery, streams)
         start = time.monotonic()
         while not await self._thread.run(lambda: opened.whole):
-            newest = await self._patiently(repository.newest)
+            newest = await self._patiently(partial(newest_of_cluster, repository, opened, self._thread))
             if newest is not None or await self._thread.run(lambda: opened.joined):
                 await self._from_snapshot(opened, repository, recovery, time.monotonic() - start)
             else:
@@ -234,9 +236,10 @@ class Bootstrap:
             return
         if fetched is not None:
             try:
+                await must_belong(replica, self._thread, *fetched)
                 await self._thread.run(replica.must_fit, fetched[1])
-            except SchemaWaitError as error:
-                self._part.waiting(str(error))
+            except (SchemaWaitError, OtherClusterError) as error:
+                self._part.waiting(str(error), error)
                 fetched[1].unlink(missing_ok=True)
                 await self._request_snapshot()
                 await asyncio.sleep(AGAIN)

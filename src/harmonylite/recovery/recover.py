@@ -17,7 +17,6 @@ from pathlib import Path
 
 from harmonylite.backoff import Backoff
 from harmonylite.changes.epochs import Lineage, Relation, further, held, newest, relation, start_in
-from harmonylite.db.mirror.positions import LIMBO
 from harmonylite.db.replica import Replica
 from harmonylite.db.snapshot import install_mirror, lineage_of, save_mirror
 from harmonylite.db.sqlite.thread import SqliteThread
@@ -35,6 +34,7 @@ from harmonylite.errors import (
 )
 from harmonylite.ports import Peers, ShardStream, unread
 from harmonylite.recovery.failover.failback import Failback
+from harmonylite.recovery.membership import is_new_epoch, must_belong, newest_of_cluster
 from harmonylite.recovery.mirror_repair import RightMirror, repair
 from harmonylite.recovery.peer_messages import ANSWER, PeerState, answers_by_node
 from harmonylite.recovery.recovery_settings import RecoveryHooks, RecoverySettings
@@ -107,8 +107,8 @@ class Recovery:
             )
         with suppress(SnapshotError):  # a store that can't be read says nothing
             if not self._failed_over:
-                pointed = await self._repository.newest()
-                new_epoch = self._is_other(pointed, state.lineage)
+                pointed = await newest_of_cluster(self._repository, replica, self._thread)
+                new_epoch = is_new_epoch(pointed, state.lineage)
         self._status.counters.conflicts += await stay_within(replica, self._thread, state)
         if new_epoch:
             raise StreamLostError("the cluster started a new epoch while this node was away; it resyncs")
@@ -142,15 +142,9 @@ class Recovery:
             await self.schema_resync.check()
             with suppress(StreamError, SnapshotError):
                 pointed = await self._repository.newest()
-                new_epoch = self._is_other(pointed, await self._thread.run(replica.lineage))
+                new_epoch = is_new_epoch(pointed, await self._thread.run(replica.lineage))
             if new_epoch:
                 raise StreamLostError("the cluster started a new epoch; this node resyncs")
-
-    @staticmethod
-    def _is_other(pointed: Snapshot | None, lineage: Lineage) -> bool:
-        if pointed is None or pointed.history == lineage.history:
-            return False
-        return pointed.history not in lineage.past or lineage.history.startswith(LIMBO)
 
     async def serve(self) -> None:
         """Answer other nodes' questions for this node's lineage, without end."""
@@ -223,8 +217,8 @@ class Recovery:
             if state.lost or state.gap:
                 raise StreamError("this node can't follow the region's failover; it waits for home")
             return True
-        pointed = await self._repository.newest()
-        new_epoch = self._is_other(pointed, state.lineage)
+        pointed = await newest_of_cluster(self._repository, replica, self._thread)
+        new_epoch = is_new_epoch(pointed, state.lineage)
         newer, self.schema_resync.newer = self.schema_resync.newer, ""
         if newer and (fetched := await self._fetch(lambda s: s.name == newer)) is not None:
             await self._thread.run(partial(replica.must_fit, whole=True), fetched[1])
@@ -316,6 +310,7 @@ class Recovery:
                 await self._thread.run(replica.open)
             log.info("resynced the mirror from snapshot %(snapshot)s of node %(node)s", which)
             return True
+        await must_belong(replica, self._thread, snapshot, file)
         shards = None
         if way == "same":
             way, shards = await self._relate(replica, state, file)

@@ -34,8 +34,8 @@ class Snapshot(msgspec.Struct, frozen=True):
     ``created``: per shard the stream that they belong to; ``sha256``: of the uncompressed file; ``bytes``, ``size``:
     compressed and not; ``at``: seconds since the epoch; ``cluster``: whose it is; ``history``: see
     `harmonylite.changes.epochs`; ``begins``: nothing of that history was folded yet; ``named``: the pointer named
-    it, so nodes may start from it; None: an earlier version saved it and does not say; ``signer``,
-    ``signature``: see `harmonylite.snapshots.signing`.
+    it, so nodes may start from it; None: an earlier version saved it and does not say; ``origin``: the cluster's first
+    history, "" likewise; ``signer``, ``signature``: see `harmonylite.snapshots.signing`.
     """
 
     name: SnapshotName
@@ -52,8 +52,14 @@ class Snapshot(msgspec.Struct, frozen=True):
     history: Line = ""
     begins: bool = False
     named: bool | None = None
+    origin: Line = ""
     signer: Annotated[str, Meta(pattern=r"\A(U[A-Z2-7]{55})?\Z")] = ""
     signature: Annotated[str, Meta(pattern=r"\A([0-9a-f]{128})?\Z")] = ""
+
+    @property
+    def lineage(self) -> Lineage:
+        """What the description says of the snapshot's lineage: its epoch, and the first one."""
+        return Lineage(self.history, past={self.origin: {}} if self.origin != self.history else {})
 
 
 CODEC = Codec("the description of a snapshot", Snapshot, most=1024 * 1024)
@@ -88,12 +94,15 @@ def describe(
         lineage.history,
         begins,
         named=False,
+        origin=lineage.origin,
     )
 
 
 def is_at(snapshot: Snapshot, lineage: Lineage) -> bool:
     """Return whether a description fits a snapshot that is at ``lineage``."""
     said = (snapshot.positions, snapshot.resume, snapshot.created)
+    if snapshot.origin not in ("", lineage.origin):
+        return False
     return (said, snapshot.history) == (_at(lineage), lineage.history)
 
 

@@ -70,7 +70,10 @@ def verify_key(public: str) -> VerifyKey:
 
 
 def _said(snapshot: Snapshot) -> bytes:
-    """Return what a signature of ``snapshot`` is for; which older ones there were does not count."""
+    """Return what a signature of ``snapshot`` is for; which older ones there were does not count.
+
+    Nor does the origin: earlier versions check signatures without it. It is checked against the file (`is_at`).
+    """
     s = snapshot
     at = [sorted(each.items()) for each in (s.positions, s.resume, s.created)]
     return SAYING + msgspec.json.encode(

@@ -14,13 +14,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from harmonylite.changes.epochs import Lineage
+from harmonylite.changes.epochs import Left, Lineage
 from harmonylite.db.mirror import mirror_file
 from harmonylite.db.mirror.positions import folded_seqs, write_history
 from harmonylite.db.snapshot import save_copy
 from harmonylite.db.sqlite.connection import transaction
 from harmonylite.db.sqlite.thread import SqliteThread
-from harmonylite.errors import StreamLostError
+from harmonylite.errors import OtherClusterError, StreamLostError
 from harmonylite.jetstream.object_store import JetStreamObjects
 from harmonylite.jetstream.settings import StreamSettings
 from harmonylite.model import Position, StreamInfo, StreamMessage
@@ -92,11 +92,12 @@ class SetBack:
 
     async def arrange(self) -> None:
         """Save the earlier history's snapshot, then be on the later one."""
-        self.stand(self.node, Lineage("earlier", {0: Position(0, 3, 4, "old")}))
+        first: dict[str, Left] = {"first": {0: ("oldest", 9)}}
+        self.stand(self.node, Lineage("earlier", {0: Position(0, 3, 4, "old")}, first))
         saved = await self.repository.save()
         assert saved is not None
-        past = {"earlier": {0: ("old", 4)}}
-        self.stand(self.node, Lineage("later", {0: Position(0, 1, 2, "new")}, past))
+        past: dict[str, Left] = {"earlier": {0: ("old", 4)}}
+        self.stand(self.node, Lineage("later", {0: Position(0, 1, 2, "new")}, first | past))
 
     @staticmethod
     def stand(node: Member, lineage: Lineage) -> None:
@@ -180,8 +181,22 @@ async def test_recovering_lasts_until_the_node_can_follow(set_back: SetBack, mon
 
 
 async def test_a_node_that_was_away_when_a_new_epoch_started_takes_it_up(set_back: SetBack) -> None:
-    set_back.stand(set_back.node, Lineage("another", {0: Position(0, 0, 1, "old")}))
+    set_back.stand(set_back.node, Lineage("another", {0: Position(0, 0, 1, "old")}, {"first": {0: ("oldest", 7)}}))
     with pytest.raises(StreamLostError, match="new epoch"):
         await set_back.recovery.check(set_back.node.replica)
     set_back.stand(set_back.node, Lineage("earlier", {0: Position(0, 0, 1, "old")}))
     await set_back.recovery.check(set_back.node.replica)
+
+
+@pytest.mark.parametrize("at", ["old", "new"])
+async def test_a_member_of_another_cluster_takes_nothing_up_and_replaces_no_pointer(set_back: SetBack, at: str) -> None:
+    """Whether the streams happen to fit its position or not."""
+    pointed = await set_back.repository.newest()
+    set_back.stand(set_back.node, Lineage("of another", {0: Position(0, 0, 1, at)}, {"its first": {0: ("its", 7)}}))
+    with pytest.raises(OtherClusterError, match=r"began as epoch its first, and snapshot .* one that began as first"):
+        await set_back.recovery.leads_on(set_back.node.replica, 1_000.0)
+    if at == "old":
+        with pytest.raises(OtherClusterError):
+            await set_back.recovery.check(set_back.node.replica)
+    assert await set_back.repository.newest() == pointed
+    assert set_back.node.replica.lineage().history == "of another"

@@ -50,7 +50,11 @@ def test_a_signature_goes_along_with_the_description_whatever_the_order_of_its_k
     Signing(pair(), [signing.public]).check(stored)
 
 
-@pytest.mark.parametrize("name", [field for field in Snapshot.__struct_fields__ if field not in ("older", "signer")])
+UNSIGNED = ("older", "signer", "origin")
+"""What a signature is not for. The file says its origin, too, and a description that says another one is refused."""
+
+
+@pytest.mark.parametrize("name", [field for field in Snapshot.__struct_fields__ if field not in UNSIGNED])
 def test_nothing_that_a_node_goes_by_can_be_changed(name: str) -> None:
     signing = Signing(pair())
     signed = signing.signed(SAID)

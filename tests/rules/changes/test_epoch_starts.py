@@ -102,13 +102,14 @@ def test_a_history_is_back_in_a_stream_that_it_had_left_for_another_one(
     assert after(*past, created=created).is_back(0) is back
 
 
-def test_a_new_history_remembers_where_the_one_before_was_left_and_the_newest_of_those_before() -> None:
+def test_a_new_history_remembers_where_the_one_before_was_left_the_first_one_and_the_newest() -> None:
     lineage = after({0: ("a", 5)}, created="b", seq=7)
     begun = lineage.next_epoch("next", {0: Position(0, 0, 1, "c")})
     assert begun == Lineage("next", {0: Position(0, 0, 1, "c")}, {"h0": {0: ("a", 5)}, "h": {0: ("b", 7)}})
     for n in range(PAST_KEPT + 5):
         begun = begun.next_epoch(f"n{n}", begun.positions)
-    assert list(begun.past) == [*(f"n{n}" for n in range(4, PAST_KEPT + 4))], "the newest are kept, in their order"
+    newest = [f"n{n}" for n in range(5, PAST_KEPT + 4)]
+    assert list(begun.past) == ["h0", *newest], "the newest are kept, in their order, after the cluster's first"
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harmonylite.changes.epochs import Lineage, drift, further, held, is_message, newest, relation
+from harmonylite.changes.epochs import (
+    PAST_KEPT,
+    Lineage,
+    are_strangers,
+    drift,
+    further,
+    held,
+    is_message,
+    newest,
+    relation,
+)
 from harmonylite.model import Position, StreamMessage
 from harmonylite.wire import KIND_CHANGES, KIND_CHECKPOINT, VERSION, Envelope, encode_envelope
 
@@ -61,8 +71,30 @@ def test_the_past_is_bounded() -> None:
     lineage = at("", {0: 1})
     for n in range(200):
         lineage = lineage.next_epoch(f"h{n}", lineage.positions)
-    assert len(lineage.past) == 64
+    assert len(lineage.past) == PAST_KEPT
     assert "h198" in lineage.past
+
+
+@given(st.lists(st.integers(0, 9), max_size=2 * PAST_KEPT + 9), st.integers(0, 9))
+def test_clusters_are_told_apart_however_many_epochs_they_have_had(parents: list[int], other: int) -> None:
+    """Each epoch starts from any of the latest before it, as nodes that are cut off from one another start them."""
+    one, another = [at("one", {0: 1})], [at("another", {0: 1})]
+    for n, back in enumerate(parents):
+        for name, tree in (("one", one), ("another", another)):
+            tree.append(next_epoch(tree[max(0, len(tree) - 1 - back)], f"{name}{n}"))
+    for lineage in (one[-1], one[max(0, len(one) - 1 - other)]):
+        assert not any(are_strangers(lineage, member) for member in one)
+        assert all(are_strangers(lineage, stranger) for stranger in another)
+        described = Lineage(lineage.history, past={lineage.origin: {}})
+        assert not any(are_strangers(member, described) for member in one)
+        assert all(are_strangers(stranger, described) for stranger in another)
+
+
+def test_a_cluster_whose_first_epoch_has_no_name_is_a_stranger_to_none() -> None:
+    unnamed, named = next_epoch(at("", {0: 1}), "h1"), next_epoch(at("g", {0: 1}), "g1")
+    assert not are_strangers(unnamed, named)
+    assert not are_strangers(named, unnamed)
+    assert not are_strangers(named, Lineage("h1", past={"": {}})), "its description does not say the first"
 
 
 def message(node: str, body: bytes, *, kind: int = KIND_CHANGES, last: bool = True) -> bytes:
