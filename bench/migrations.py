@@ -23,17 +23,28 @@ SCHEMA = '\n[schema]\napply = "all"\n'
 STEPS = 15
 """Tables that are made for the row without a rebuild."""
 PATIENCE = 300.0
-REBUILD = (
-    "CREATE TABLE new_measured (id TEXT PRIMARY KEY NOT NULL, customer INTEGER NOT NULL, status TEXT NOT NULL DEFAULT"
-    " 'new', amount REAL NOT NULL, currency TEXT NOT NULL, note TEXT, created_at TEXT NOT NULL, updated_at TEXT"
-    " NOT NULL, added TEXT)",
-    "INSERT INTO new_measured SELECT id, customer, status, amount, currency, note, created_at, updated_at, added"
-    " FROM measured",
-    "DROP TABLE measured",
-    "ALTER TABLE new_measured RENAME TO measured",
-    "CREATE INDEX measured_customer ON measured (customer)",
+
+
+def rebuilt(status: str) -> tuple[str, ...]:
+    """Return how migration tools alter a column: a new table, its rows, and the old one's name. It alters no value."""
+    return (
+        f"CREATE TABLE new_measured (id TEXT PRIMARY KEY NOT NULL, customer INTEGER NOT NULL, status {status},"
+        " amount REAL NOT NULL, currency TEXT NOT NULL, note TEXT, created_at TEXT NOT NULL, updated_at TEXT NOT NULL,"
+        " added TEXT)",
+        "INSERT INTO new_measured SELECT id, customer, status, amount, currency, note, created_at, updated_at, added"
+        " FROM measured",
+        "DROP TABLE measured",
+        "ALTER TABLE new_measured RENAME TO measured",
+        "CREATE INDEX measured_customer ON measured (customer)",
+    )
+
+
+CHANGES = (
+    ("ADD COLUMN", "added", ("ALTER TABLE measured ADD COLUMN added TEXT",)),
+    ("rebuild with another length", "VARCHAR(20)", rebuilt("VARCHAR(20) NOT NULL")),
+    ("rebuild with another default", "DEFAULT 'new'", rebuilt("VARCHAR(20) NOT NULL DEFAULT 'new'")),
 )
-"""As migration tools alter a column: a new table, its rows, and the old one's name. It alters no value."""
+"""What is altered, the text by which the other node's schema shows it, and the statements."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +77,7 @@ def migrations(folder: Path, sizes: Sizes) -> list[Row]:
             write(file, count=rows, per_commit=10_000, first=first)
         for node in nodes:
             node.until_quiet()
-        for what, name, statements in (
-            ("ADD COLUMN", "added", ("ALTER TABLE measured ADD COLUMN added TEXT",)),
-            ("rebuild", "DEFAULT 'new'", REBUILD),
-        ):
+        for what, name, statements in CHANGES:
             taken = _run(plain, statements)
             sent = _sent(nodes[0])
             step = _until_there(nodes, name, statements)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import apsw
 
+from harmonylite.db.mirror.redeclaring import redeclared
 from harmonylite.db.mirror.stream_shapes import index_name
 from harmonylite.db.sqlite.connection import rows, value
 from harmonylite.schema.columns import ColumnText, is_one
@@ -50,13 +51,13 @@ def steps_between(old: str, new: str, pairs: Iterable[tuple[str, str]]) -> Steps
     in_order = [kept[name] for name in before.columns if name in kept] + came == list(after.columns)
     if not in_order or any(folded(b.name) in before.columns for _, b in renames):
         return None
+    drops = tuple(column.name for name, column in before.columns.items() if name not in kept)
     same = before.around == after.around and all(before.rest(a) == after.rest(b) for a, b in kept.items())
-    if not (same or renames) or not all(is_one(after.columns[name].text) for name in came):
+    # to drop a column writes every row, so first see that no other declaration demands a new table anyway
+    if (drops and not (same or renames)) or not all(is_one(after.columns[name].text) for name in came):
         return None
     return Steps(
-        tuple((a.name, _token(b)) for a, b in renames),
-        tuple(column.name for name, column in before.columns.items() if name not in kept),
-        tuple(after.columns[name].text for name in came),
+        tuple((a.name, _token(b)) for a, b in renames), drops, tuple(after.columns[name].text for name in came)
     )
 
 
@@ -99,7 +100,10 @@ def _alter(connection: apsw.Connection, table: str, sql: str, indexes: Sequence[
         connection.execute(f"{alter} ADD COLUMN {column}")
     for index in missing:
         make_index(connection, index)
-    return definition(connection, table) == sql and indexes_there(connection, table).keys() == set(indexes)
+    if indexes_there(connection, table).keys() != set(indexes):
+        return False
+    now = definition(connection, table)
+    return now == sql or (now is not None and redeclared(connection, table, now, sql))
 
 
 def definition(connection: apsw.Connection, table: str) -> str | None:

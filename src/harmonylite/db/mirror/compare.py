@@ -48,14 +48,18 @@ class TableDifference:
 
 
 def _parts(table: TrackedTable, left: str, right: str) -> dict[str, str]:
-    """Return FROM and WHERE of the keys that are missing in ``left``, extra in it, or have other values."""
+    """Return FROM and WHERE of the keys that are missing in ``left``, extra in it, or have other values.
+
+    A mirror holds rows in about the order of their keys, as change sets bring them; so its rows are read one after the
+    other, and those of the database are looked up by neighbouring keys.
+    """
     shape = table.shape
     columns = [shape.columns[i] for i in shape.compared]
     test = any_differs((c, shape.read(c, "d"), shape.read(c, "m")) for c in columns)
     return {
         "missing": f"FROM {right} AS m WHERE NOT EXISTS (SELECT 1 FROM {left} AS d WHERE {shape.same_row('d', 'm')})",
         "extra": f"FROM {left} AS d WHERE NOT EXISTS (SELECT 1 FROM {right} AS m WHERE {shape.same_row('m', 'd')})",
-        "different": f"FROM {left} AS d CROSS JOIN {right} AS m ON {shape.same_row('m', 'd')} WHERE {test}",
+        "different": f"FROM {right} AS m CROSS JOIN {left} AS d ON {shape.same_row('d', 'm')} WHERE {test}",
     }
 
 
