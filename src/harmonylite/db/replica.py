@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,10 +22,11 @@ from harmonylite.db.apply.apply import Applying
 from harmonylite.db.apply.own_change_sets import Applied, SchemaMovedError
 from harmonylite.db.apply.schema_changes import SchemaChanges
 from harmonylite.db.apply.schema_follow import SchemaFollow
-from harmonylite.db.apply.schema_section import known_up_to, sections_of
+from harmonylite.db.apply.schema_section import SchemaSection, is_new, known_up_to, sections_of
 from harmonylite.db.capture.capture import Capture, NotUtf8Error, Outgoing, new_outgoing
 from harmonylite.db.install import install
-from harmonylite.db.mirror import compare, file_facts, mirror_file
+from harmonylite.db.mirror import file_facts, mirror_file
+from harmonylite.db.mirror.compare import TableDifference
 from harmonylite.db.mirror.conflict_journal import ConflictJournal
 from harmonylite.db.mirror.database_schema import keep_schema
 from harmonylite.db.mirror.state import history_of
@@ -42,8 +44,8 @@ from harmonylite.db.statistics import Statistics
 from harmonylite.db.tracking.captured_schema import changed_numbers
 from harmonylite.db.tracking.change_log import ChangeLog
 from harmonylite.db.tracking.installed import Installed, schema_version
-from harmonylite.db.tracking.tracked_table import TrackedTable
 from harmonylite.db.tracking.waiting_schema import any_waits
+from harmonylite.errors import PoisonError, RowRefusedError, SchemaWaitError
 from harmonylite.model import ChangeSetId, WaitingChange
 
 __all__ = ["Replica", "ReplicaOptions"]
@@ -57,7 +59,7 @@ class Replica(ReplicaFacts):
     def __init__(self, options: ReplicaOptions, *, clock: Callable[[], float] = time.time) -> None:
         super().__init__(options)
         self._clock = clock
-        self._installed, self._seen = Installed(), -1
+        self._seen = -1
         self.others, self.wal = OtherTransactions(options.database, options.patience), Wal()
         self.statistics, self._unlike = Statistics(), dict[str, str]()
         self.file = Overwriting(options.database, options.seen, self.wal)
@@ -75,7 +77,7 @@ class Replica(ReplicaFacts):
             real_digits.use(connection, digits or file_facts.remembered_digits(connection, "mirror"))
             self._log, self._journal = ChangeLog(connection), ConflictJournal(connection, o.node)
             self._capture = Capture(connection, shards=o.shards, compress=o.compress, most=o.capture_batch_rows)
-            self._side_effects = SideEffectTriggers(connection, o.database)
+            self._side_effects = SideEffectTriggers(connection)
             about = (connection, o.node, o.session, o.rules)
             self._schema = (SchemaFollow if o.sends_all else SchemaChanges)(*about, o.apply_here)
             self.others.seen = self._log.seen
@@ -109,7 +111,8 @@ class Replica(ReplicaFacts):
 
     def _install(self) -> Installed:
         connection, o, log = self.connection, self.options, self._log
-        self.others.wait(self.others.deadline())
+        if not connection.in_transaction:
+            self.others.wait(self.others.deadline())
         once = partial(install, connection, o, log, joined=self.joined)
         made = self._installed = self._applying.installed = self._schema.follow(once, self._installed)
         self._applying.folds += 1  # what is under way may be met by rows that a migration or VACUUM moved
@@ -125,11 +128,6 @@ class Replica(ReplicaFacts):
         with mapped("read the schema's version"):
             now = schema_version(self.connection), file_facts.header(self.connection)
         return now != (self._installed.version, self._installed.header)
-
-    @property
-    def tables(self) -> dict[str, TrackedTable]:
-        """The replicated tables by name."""
-        return self._installed.tables
 
     @property
     def warnings(self) -> dict[str, str]:
@@ -236,16 +234,43 @@ class Replica(ReplicaFacts):
     def apply(self, batch: AtomicBatch, *, merge: bool = True, until: float | None = None) -> Applied:
         """Fold a batch into the mirror and merge it into the database, with its positions, in one transaction.
 
-        ``merge`` False: fold only; ``until``: see `OtherTransactions.politely`. What it raises has changed nothing.
+        ``merge`` False: fold only; ``until``: see `OtherTransactions.politely`. What it raises has changed no row. If
+        rows can't be applied, the schema that comes with them is there nevertheless.
         """
         sections = sections_of(batch.fragments)
+        if not self._applying.naming_own and any(is_new(self.connection, section, "main") for section in sections):
+            whole = partial(self._apply_whole, batch, sections, merge=merge)
+            with suppress(SchemaWaitError, PoisonError, RowRefusedError):
+                return self._in_step(lambda: self.others.politely(whole, until))
         if (made := self._in_step(lambda: self._schema.bring(sections, self._must_be_in_step))) is not None:
             self.reinstall()
         done = self._in_step(lambda: self._applying.apply(batch, merge=merge, until=until))
-        unfinished = made is not None and (self._installed.unfinished or any_waits(self.connection))
-        if unfinished and self.options.sends_all:
-            self.reinstall()  # unique indexes, and what rows made impossible, come behind the rows that came with it
+        if made is not None:
+            self._finish_schema()
         return replace(done, schema=made or [])
+
+    def _apply_whole(self, batch: AtomicBatch, sections: list[SchemaSection], until: float, *, merge: bool) -> Applied:
+        """Apply a batch in one transaction with the changes of the schema that come in it; an error changes nothing."""
+        before = self._installed
+        self.others.wait(until)
+        locked = time.monotonic()
+        try:
+            with self._applying.unit("apply change sets and their schema", immediate=True):
+                self._must_be_in_step()
+                made = self._schema.bring(sections) or []
+                self._install()
+                done = self._applying.apply_within(batch, merge=merge)
+                self._finish_schema()
+        except BaseException:
+            self._installed = self._applying.installed = before
+            self._log.start_over(before.by_id)
+            raise
+        return replace(done, schema=made, locked=time.monotonic() - locked)
+
+    def _finish_schema(self) -> None:
+        """Install what comes behind the rows of its change set: unique indexes, and what rows made impossible."""
+        if self.options.sends_all and (self._installed.unfinished or any_waits(self.connection)):
+            self._install()
 
     def waiting_schema(self) -> list[WaitingChange]:
         """Return the schema changes of other nodes that are not applied here, the oldest first."""
@@ -289,13 +314,9 @@ class Replica(ReplicaFacts):
             at = {s: replace(p, created=created[s]) for s, p in self.positions().items() if p.created != created[s]}
             mirror_file.set_positions(self.connection, "mirror", at)
 
-    def digests(self) -> dict[str, str]:
-        """Return the digest of every table of the mirror, by name."""
-        return {name: compare.digest_table(self.connection, table.shape) for name, table in self.tables.items()}
-
-    def compare(self) -> list[compare.TableDifference]:
+    def compare(self) -> list[TableDifference]:
         """Return how database and mirror differ in every table, without pending and held rows."""
-        return self._in_step(self._applying.compare)
+        return self._in_step(lambda: log_reads.compare_all(self._applying, self.connection, self._log))
 
     def reconcile(self, *, first: bool, keep_log: bool = False) -> int:
         """Compare database and mirror whole and resolve every difference; return the number of conflicts.

@@ -12,11 +12,14 @@ import apsw
 
 from harmonylite.changes.epochs import Lineage
 from harmonylite.db.mirror import mirror_file
+from harmonylite.db.mirror.compare import digest_table
 from harmonylite.db.mirror.conflict_journal import read_journal, remembered_nodes
 from harmonylite.db.mirror.positions import database_lineage, read_lineage
 from harmonylite.db.mirror.state import get_state
 from harmonylite.db.replica_options import ReplicaOptions
 from harmonylite.db.sqlite.connection import value
+from harmonylite.db.tracking.installed import Installed
+from harmonylite.db.tracking.tracked_table import TrackedTable
 from harmonylite.errors import DatabaseError
 from harmonylite.model import Conflict, Position
 
@@ -27,6 +30,7 @@ class ReplicaFacts:
     def __init__(self, options: ReplicaOptions) -> None:
         self.options = options
         self._connection: apsw.Connection | None = None
+        self._installed = Installed()
 
     @property
     def connection(self) -> apsw.Connection:
@@ -34,6 +38,11 @@ class ReplicaFacts:
         if self._connection is None:
             raise DatabaseError(f"{self.options.database} is not open")
         return self._connection
+
+    @property
+    def tables(self) -> dict[str, TrackedTable]:
+        """The replicated tables by name."""
+        return self._installed.tables
 
     @property
     def joined(self) -> bool:
@@ -68,6 +77,10 @@ class ReplicaFacts:
     def whole(self) -> bool:
         """True once the mirror was made from a database or a snapshot; False for a new, empty one."""
         return bool(get_state(self.connection, "mirror", "whole"))
+
+    def digests(self) -> dict[str, str]:
+        """Return the digest of every table of the mirror, by name."""
+        return {name: digest_table(self.connection, table.shape) for name, table in self.tables.items()}
 
     def nodes(self) -> set[str]:
         """Return the nodes whose change sets are remembered."""

@@ -210,27 +210,27 @@ def test_a_unique_index_that_rows_violate_is_made_once_they_do_not(group: Group)
 def test_a_migration_that_commits_right_before_a_change_of_another_node_is_merged_is_seen(
     group: Group, monkeypatch: pytest.MonkeyPatch, mode: str, migration: str
 ) -> None:
-    """The node has looked at its schema, and takes the lock for the merge."""
+    """The node has looked at its schema, and is about to take the lock for the merge."""
     a, b = group.several(2, PAIRED, apply_schema=mode)
     a.run("INSERT INTO t VALUES (1, 'x', 10)")
     group.settle()
     theirs = "heading" if mode == "all" else "theirs"
     b.run("ALTER TABLE t RENAME COLUMN a TO heading" if mode == "all" else "ALTER TABLE t ADD COLUMN theirs")
     b.send()
-    bring, look = a.replica._schema.bring, a.replica.reinstall
+    wait, look = a.replica.others.wait, a.replica.reinstall
     events: list[str] = []
 
-    def migrates_first(*given: Any) -> list[str] | None:
+    def migrates_last(*given: Any, **named: Any) -> None:
+        wait(*given, **named)
         if not events:
             events.append("migration")
             a.run(migration)
-        return bring(*given)
 
     def looks() -> Installed:
         events.append("look")
         return look()
 
-    monkeypatch.setattr(a.replica._schema, "bring", migrates_first)
+    monkeypatch.setattr(a.replica.others, "wait", migrates_last)
     monkeypatch.setattr(a.replica, "reinstall", looks)
     a.receive()
     assert events[:2] == ["migration", "look"]

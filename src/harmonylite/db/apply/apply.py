@@ -22,9 +22,10 @@ from harmonylite.db.apply.own_change_sets import Applied, Flight, SchemaMovedErr
 from harmonylite.db.apply.rejected_rows import refusal
 from harmonylite.db.apply.renumbering import settle_own
 from harmonylite.db.apply.staging import Folded
+from harmonylite.db.apply.unit import Unit
 from harmonylite.db.capture import merge_base
 from harmonylite.db.mirror import mirror_file
-from harmonylite.db.mirror.compare import TableDifference, changed_keys, compare
+from harmonylite.db.mirror.compare import changed_keys
 from harmonylite.db.mirror.conflict_journal import ConflictJournal
 from harmonylite.db.mirror.positions import is_older, mirror_is_behind
 from harmonylite.db.mirror.schema_history import Named, Own
@@ -80,26 +81,18 @@ class Applying:
     ) -> None:
         self.installed, self.folds, self.naming_own, self.holding = Installed(), 0, False, True
         self.siblings: frozenset[str] = frozenset()
-        self._connection, self._others, self._check = connection, others, check
+        self._connection, self._others = connection, others
+        self.unit = Unit(connection, log, check, self._undone)
         self._log, self._journal, self._replicate = log, journal, replicate
         self._node, self._session = node, session
         self._flights: dict[int, Flight] = {}
         self._back: Flight | None = None
         others.check_within_commits(connection)
         self.unnoted = 0
+        self._kept = False
 
-    @contextmanager
-    def unit(self, doing: str, *, immediate: bool = False) -> Iterator[None]:
-        """Run a transaction; if it fails, discard what was read from the log."""
-        try:
-            with transaction(self._connection, doing, immediate=immediate):
-                yield
-                self._check()
-        except BaseException:
-            self._log.forget()
-            self.holding = True
-            raise
-        self._log.committed()
+    def _undone(self) -> None:
+        self.holding = True
 
     def read_log(self, *, named: bool) -> Flight | None:
         """Read the log for a capture, in its transaction; None while many new rows are not ``named`` in it."""
@@ -129,12 +122,6 @@ class Applying:
         with self.unit(doing):
             self.same_schema()
             yield
-
-    def compare(self) -> list[TableDifference]:
-        """Return how database and mirror differ in every table; see `Replica.compare`. Raises SchemaMovedError."""
-        with self.reading("compare database and mirror"):
-            self._log.refresh(self.installed.by_id)
-            return [compare(self._connection, table, unlogged=True) for table in self.installed.tables.values()]
 
     def name_new_rows(self) -> bool:
         """Name the rows above the watermarks in the log, if the write lock is free; return True."""
@@ -210,6 +197,16 @@ class Applying:
                 raise named from error
             raise
 
+    def apply_within(self, batch: AtomicBatch, *, merge: bool) -> Applied:
+        """Like `apply`, within the caller's transaction, which has changed the schema; it holds the write lock."""
+        self._kept = merge and self._replicate
+        try:
+            if self._kept:
+                self._log.keep_base(self.installed.by_id)
+            return self._apply(batch, merge=merge)
+        finally:
+            self._kept = False
+
     def _attempt(self, batch: AtomicBatch, fragments: Sequence[Fragment], *, merge: bool) -> RowRefusedError | None:
         """Apply ``fragments`` of ``batch`` and roll back; return SQLite's refusal."""
         try:
@@ -257,18 +254,20 @@ class Applying:
                 self._into_database(done, fold, Own(named, own), fragments, landing)
             if undo:
                 raise _UndoneError
-        named.log_placeless()
-        if done.rows >= LARGE:
-            self._connection.execute("PRAGMA shrink_memory")
         done.conflicts = self._journal.written - written
         done.own = [fragment.id for fragment in own]
+        self.unit.then(named.log_placeless)
+        self.unit.then(partial(self._committed, done.rows, landing, quiet=quiet, others=len(own) < len(fragments)))
+        return done
+
+    def _committed(self, count: int, landing: Iterable[int], *, quiet: bool, others: bool) -> None:
+        if count >= LARGE:
+            self._connection.execute("PRAGMA shrink_memory")
         for number in landing:
             self._settled(self._flights.pop(number))
-        self.unnoted = self.unnoted + done.rows if quiet else 0
+        self.unnoted = self.unnoted + count if quiet else 0
         self._back = self._back if quiet else None
-        if len(own) < len(fragments):
-            self.folds += 1
-        return done
+        self.folds += others
 
     def _brings_nothing(self, fragments: list[Fragment], own: list[Fragment], landing: dict[int, Flight]) -> bool:
         """Return whether the database has all rows of ``fragments``, and none waits for a merge: it is not written.
@@ -388,7 +387,7 @@ class Applying:
         return {number for (number,) in rows(self._connection, f"SELECT DISTINCT t FROM main.{quote(HELD)}")}
 
     def _merge(self, folded: dict[str, Folded], own: Own | None, held: set[int]) -> int:
-        merging = Merge(self._connection, self._log, own=own)
+        merging = Merge(self._connection, self._log, own=own, kept=self._kept)
         for table in self._touched(folded, held):
             merging.table(table, folded.get(table.shape.name) or Folded(table), held=table.id in held)
             self._log.watermarks.raise_all([table])

@@ -5,7 +5,8 @@ Invariant: afterwards a touched row that is not pending is equal in database and
 keeps the local writer's changes, and everything else in it is the mirror's.
 
 It all runs in the transaction of the fold, under the database's write lock. ``base.T`` is the mirror before the
-transaction: the same file, attached a second time, which still reads the last committed state.
+transaction: the same file, attached a second time, which still reads the last committed state. Where that transaction
+also changes the schema, ``base`` has the former one, so the rows that may be pending are kept before the fold.
 """
 
 from __future__ import annotations
@@ -31,13 +32,15 @@ class Merge:
     """Merges one table after the other within one transaction; ``rows`` counts rows of the database that changed,
     ``held`` those that were held back.
 
-    ``own``: this node's change sets among the folded ones.
+    ``own``: this node's change sets among the folded ones; ``kept``: see `Pending`.
     """
 
-    def __init__(self, connection: apsw.Connection, log: ChangeLog, *, own: Own | None = None) -> None:
+    def __init__(
+        self, connection: apsw.Connection, log: ChangeLog, *, own: Own | None = None, kept: bool = False
+    ) -> None:
         self._connection = connection
         self._log = log
-        self._pending = Pending(connection, log, self._changes, own=own)
+        self._pending = Pending(connection, log, self._changes, own=own, kept=kept)
         self.rows = self.held = 0
 
     def table(self, table: TrackedTable, folded: Folded, *, held: bool) -> None:

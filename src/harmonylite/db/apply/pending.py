@@ -31,13 +31,19 @@ Changes = Callable[[str, Sequence[Any]], int]
 
 
 class Pending:
-    """The pending rows among the touched ones of one table; works within the merge's transaction."""
+    """The pending rows among the touched ones of one table; works within the merge's transaction.
 
-    def __init__(self, connection: apsw.Connection, log: ChangeLog, changes: Changes, *, own: Own | None) -> None:
+    ``kept``: the scratch tables ``kept`` have the mirror's logged rows before the fold; see `ChangeLog.keep_base`.
+    """
+
+    def __init__(
+        self, connection: apsw.Connection, log: ChangeLog, changes: Changes, *, own: Own | None, kept: bool
+    ) -> None:
         self._connection = connection
         self._log = log
         self._changes = changes
         self._own = own
+        self._kept = kept
 
     def find(self, table: TrackedTable) -> bool:
         """Fill the scratch tables ``before`` and ``pending``; return whether any touched row is pending."""
@@ -49,9 +55,12 @@ class Pending:
         shape, before, pending = table.shape, table.scratch("before"), table.scratch("pending")
         held = " AND ".join(f"h.k{i} IS x.k{i}" for i in range(len(shape.keys)))
         table.empty("before")
+        base = f"{shape.read_all('b')} FROM {touched} AS x CROSS JOIN {table.base} AS b ON {shape.same('b', 'x')}"
+        if self._kept:
+            here = f"CROSS JOIN {table.scratch('kept')} AS b ON {table.keys_equal('b.c', 'x.k')}"
+            base = f"{', '.join(f'b.c{i}' for i in range(len(shape.columns)))} FROM {touched} AS x {here}"
         execute(
-            f"INSERT INTO {before}({table.column_list}) SELECT {shape.read_all('b')} FROM {touched} AS x"
-            f" CROSS JOIN {table.base} AS b ON {shape.same('b', 'x')} WHERE {table.in_logged}"
+            f"INSERT INTO {before}({table.column_list}) SELECT {base} WHERE {table.in_logged}"
             f" AND NOT EXISTS (SELECT 1 FROM main.{quote(HELD)} AS h WHERE h.t = {table.id} AND {held})"
         )
         if self._own is not None:

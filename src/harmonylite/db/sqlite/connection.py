@@ -159,9 +159,13 @@ def mapped(doing: str) -> Iterator[None]:
 def transaction(connection: apsw.Connection, doing: str, *, immediate: bool = False) -> Iterator[None]:
     """Run the body in one transaction: commit at its end, roll back if it raises.
 
-    An interrupted BEGIN may have begun a transaction.
+    Within a transaction of the caller it is a part of that, which an error that it raises must end. An interrupted
+    BEGIN may have begun a transaction.
     """
     with mapped(doing):
+        if bool(connection.in_transaction):
+            yield
+            return
         try:
             connection.execute("BEGIN IMMEDIATE" if immediate else "BEGIN")
             yield

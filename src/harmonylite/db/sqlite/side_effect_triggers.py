@@ -12,14 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from re import IGNORECASE
 from re import compile as pattern
 
 import apsw
 
 from harmonylite.db.sqlite.capabilities import compile_writes
-from harmonylite.db.sqlite.connection import reading, rows
+from harmonylite.db.sqlite.connection import rows
 from harmonylite.db.sqlite.untrusted_ddl import Definition, make_one
 from harmonylite.errors import DefinitionError
 from harmonylite.schema.shape import TableShape
@@ -41,8 +40,8 @@ class Examined:
     errors: dict[str, str]
 
 
-def examine(path: Path, triggers: Sequence[tuple[str, str, str]]) -> Examined:
-    """Examine triggers (name, table or view, definition), each separately. Raises DatabaseError.
+def examine(connection: apsw.Connection, triggers: Sequence[tuple[str, str, str]]) -> Examined:
+    """Examine triggers (name, table or view, definition), each separately; leaves nothing in ``temp``.
 
     On EXPLAIN an authorizer sees what a trigger writes. A trigger that can't run, because it calls a function that is
     missing here, is left out, and so are those that write a view that only it makes writable (INSTEAD OF).
@@ -54,10 +53,9 @@ def examine(path: Path, triggers: Sequence[tuple[str, str, str]]) -> Examined:
             found.writes.setdefault(trigger.removeprefix(_OWN), set()).add(first)
         return int(apsw.SQLITE_OK)
 
-    with reading(path) as connection:
-        connection.config(apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER, 0)
-        connection.execute("PRAGMA ignore_check_constraints = ON")
-        connection.authorizer = watch
+    connection.execute("SAVEPOINT examine")
+    connection.authorizer = watch
+    try:
         left = list(triggers)
         while left:
             found.errors = {name: why for name, table, sql in left if (why := _try(connection, name, table, sql))}
@@ -67,6 +65,10 @@ def examine(path: Path, triggers: Sequence[tuple[str, str, str]]) -> Examined:
             left = failed  # one that runs may be what these need
         for name in found.errors:
             found.writes.pop(name, None)
+    finally:
+        connection.authorizer = None
+        connection.execute("ROLLBACK TO examine")
+        connection.execute("RELEASE examine")
     return found
 
 
@@ -117,26 +119,19 @@ def drop_hooks(connection: apsw.Connection) -> None:
 
 
 class SideEffectTriggers:
-    """The application's triggers that run on this connection. ``names``: their names, after `renew`."""
+    """The application's triggers that run on this connection."""
 
-    def __init__(self, connection: apsw.Connection, path: Path) -> None:
+    def __init__(self, connection: apsw.Connection) -> None:
         self._connection = connection
-        self._path = path
-        self.names: list[str] = []
 
     def renew(self, replicated: Mapping[str, TableShape]) -> dict[str, str]:
-        """Create the TEMP triggers again; return a sentence for each trigger that can't run here.
-
-        Runs outside any transaction. Raises DatabaseError.
-        """
-        for name in self.names:
-            self._connection.execute(f"DROP TRIGGER IF EXISTS temp.{quote(name)}")
-        self.names = []
+        """Create the TEMP triggers again; return a sentence for each trigger that can't run here."""
+        drop_hooks(self._connection)
         listing = rows(self._connection, "SELECT name, tbl_name, sql FROM main.sqlite_schema WHERE type = 'trigger'")
         theirs = [(name, table, sql) for name, table, sql in listing if not is_private(name)]
         if not any(table in replicated for _, table, _ in theirs):
             return {}
-        examined = examine(self._path, theirs)
+        examined = examine(self._connection, theirs)
         fired = _fired(theirs, examined.writes, replicated)
         warnings: dict[str, str] = {}
         for name, table, sql in theirs:
@@ -167,7 +162,6 @@ class SideEffectTriggers:
             self._connection.execute(_copy(name, sql))
         except apsw.Error as error:
             return str(error)
-        self.names.append(_OWN + name)
         return None
 
 

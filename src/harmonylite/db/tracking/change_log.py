@@ -45,8 +45,19 @@ class ChangeLog:
         self.committed()
         self._known = max(self.cleared(), self.settled)
 
+    def start_over(self, tables: Mapping[int, TrackedTable]) -> None:
+        """Forget all that the scratch tables of ``tables`` hold, after a rollback that undid an install."""
+        for table in tables.values():
+            table.forget()
+            table.empty("image")
+            table.images = False
+        self.busy.clear()
+        self.forget()
+
     def committed(self) -> None:
-        """Skip from now on tables that hold nothing more. No transaction may be open whose rollback could undo that."""
+        """Skip from now on tables that hold nothing more, unless a transaction is open that may be rolled back."""
+        if self._connection.in_transaction:
+            return
         for number in [number for number, table in self.busy.items() if not (table.logged or table.images)]:
             del self.busy[number]
 
@@ -200,6 +211,18 @@ class ChangeLog:
                 (self.watermarks.of(table),),
             )
             table.images = True
+
+    def keep_base(self, tables: Mapping[int, TrackedTable]) -> None:
+        """Keep the mirror's rows of all logged keys, which a fold is about to change; see `Pending`."""
+        self.refresh(tables)
+        for table in self.busy.values():
+            table.empty("kept")
+            if table.logged:
+                self._connection.execute(
+                    f"INSERT INTO {table.scratch('kept')}({table.column_list}) SELECT {table.shape.read_all('m')}"
+                    f" FROM {table.scratch('logged')} AS x CROSS JOIN {table.mirror} AS m"
+                    f" ON {table.shape.same('m', 'x')}"
+                )
 
     def drop_images(self) -> None:
         """Forget the images: their rows are back, or won't come."""

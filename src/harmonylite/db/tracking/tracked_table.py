@@ -1,10 +1,11 @@
 """A replicated table on the node's connection: its shape, its number in the log, its scratch tables.
 
 Scratch tables are in ``temp`` and hold nothing that a crash could lose: ``logged`` (keys that the log names, with the
-newest log id), ``touched`` (keys of the current fold), ``pending`` (those that the local writer changed), ``before``
-(rows that a three-way merge starts from), ``own`` (rows of this node's own change set that came back), ``incoming``
-(rows of the current change set, with the old values of changed columns), ``waiting`` (those of them whose turn has not
-come), ``image`` (rows above the watermark as they were captured; it survives a rollback).
+newest log id), ``kept`` (the mirror's rows of these before a fold), ``touched`` (keys of the current fold),
+``pending`` (those that the local writer changed), ``before`` (rows that a three-way merge starts from), ``own`` (rows
+of this node's own change set that came back), ``incoming`` (rows of the current change set, with the old values of
+changed columns), ``waiting`` (those of them whose turn has not come), ``image`` (rows above the watermark as they were
+captured; it survives a rollback).
 
 Invariant: a statement that is built here fits the shape that it was built for; a new shape makes a new table.
 """
