@@ -74,7 +74,8 @@ class Envelope(msgspec.Struct, array_like=True, frozen=True):
     in the next message; ``last``: this message completes the change set on this shard; ``shards``: every shard that
     the change set touches; ``time``: when it was captured, seconds since the epoch; ``base``: per shard the sequence
     that the writer had folded when it captured; ``packed``: the block is compressed with zstd; ``history``: the
-    one that the writer's mirror belongs to, by which a node of another beginning is noticed at once ("" = not said).
+    one that the writer's mirror belongs to, by which a node of another beginning is noticed at once ("" = not said);
+    ``current``: of each row that it changes, the writer saw what its mirror held at ``base`` (False: not said).
     """
 
     version: int
@@ -91,6 +92,7 @@ class Envelope(msgspec.Struct, array_like=True, frozen=True):
     packed: bool
     body: bytes
     history: str = ""
+    current: bool = False
 
     @property
     def id(self) -> ChangeSetId:

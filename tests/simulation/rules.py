@@ -18,8 +18,10 @@ from harmonylite.db.apply import fold, merge, numbers, pending
 from harmonylite.db.apply.apply import Applying
 from harmonylite.db.apply.fold import Fold
 from harmonylite.db.apply.merge import Merge
+from harmonylite.db.apply.overruled import KnownRows
 from harmonylite.db.apply.pending import Pending
 from harmonylite.db.capture import merge_base
+from harmonylite.db.capture.capture import Outgoing
 from harmonylite.db.mirror import former_names, mirror_file, schema_history
 from harmonylite.db.mirror.conflict_journal import ConflictJournal
 from harmonylite.db.replica import Replica
@@ -319,6 +321,16 @@ def _(patch: pytest.MonkeyPatch) -> None:
 @left_out("values that a fold overrules are not written down")
 def _(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(ConflictJournal, "write", nothing)
+
+
+@left_out("every writer counts as having folded all that the mirror has")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(KnownRows, "are_known", lambda self, fragment: True)
+
+
+@left_out("a writer says that it saw the newest of rows that it had changed before")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Outgoing, "current", property(lambda self: True, nothing), raising=False)
 
 
 @left_out("rows that a fold displaced are not written down")

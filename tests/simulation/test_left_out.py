@@ -44,6 +44,8 @@ SEEDS = {
     "what the writer of a pending row saw is forgotten when others change the row": 1,
     "values that give way when a database joins are not written down": 27,
     "values that a fold overrules are not written down": 1,
+    "every writer counts as having folded all that the mirror has": 1,
+    "a writer says that it saw the newest of rows that it had changed before": 24,
     "rows that a fold displaced are not written down": 1,
     "what the writer of a row saw is forgotten when the row's change set is voided": 1289,
     "own change sets that an adopted mirror has folded are not told from others'": 155,

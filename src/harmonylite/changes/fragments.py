@@ -26,7 +26,8 @@ class Fragment:
     """What one change set has on one shard, complete. ``first``/``seq``: its first and last message.
 
     ``blocks``: offset, length and compression of each block within ``spool``. ``stored``: when the stream stored the
-    last message, seconds since the epoch.
+    last message, seconds since the epoch. ``history``: the epoch of ``base``, "" if its writer does not say it;
+    ``current``: what it saw of the rows is what they were at ``base``.
     """
 
     id: ChangeSetId
@@ -40,6 +41,8 @@ class Fragment:
     blocks: list[tuple[int, int, bool]]
     spool: IO[bytes]
     stored: float = 0.0
+    history: str = ""
+    current: bool = False
 
     @property
     def name(self) -> tuple[ChangeSetId, tuple[int, ...]]:

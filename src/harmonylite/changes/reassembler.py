@@ -376,4 +376,6 @@ def _fragment(message: StreamMessage, envelope: Envelope, whole: OpenFragment) -
         blocks=whole.blocks,
         spool=whole.spool,
         stored=message.time,
+        history=envelope.history,
+        current=envelope.current,
     )

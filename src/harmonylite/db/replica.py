@@ -301,6 +301,7 @@ class Replica(ReplicaFacts):
 
     def copy_into_mirror(self, history: str = "") -> int:
         """Make the mirror a copy of the database, at the beginning of ``history``; return the newest log id in it."""
+        self._applying.known.forget()
         return reconcile.copy_into_mirror(self.connection, self._installed, self._log, self._applying.unit, history)
 
     def join_first(self, newest: int | None = None) -> None:
@@ -382,6 +383,7 @@ class Replica(ReplicaFacts):
 
     def _attach_mirror_again(self) -> None:
         mirror_file.attach_to(self.connection, self.options.mirror, self.options.database)
+        self._applying.known.forget()
         self.reinstall()
 
     @property

@@ -18,6 +18,7 @@ import apsw
 from harmonylite.changes.reassembler import AtomicBatch, Fragment
 from harmonylite.db.apply.fold import Fold
 from harmonylite.db.apply.merge import Merge
+from harmonylite.db.apply.overruled import KnownRows
 from harmonylite.db.apply.own_change_sets import Applied, Flight, SchemaMovedError, name_rows
 from harmonylite.db.apply.rejected_rows import refusal
 from harmonylite.db.apply.renumbering import settle_own
@@ -88,7 +89,7 @@ class Applying:
         self._flights: dict[int, Flight] = {}
         self._back: Flight | None = None
         others.check_within_commits(connection)
-        self.unnoted = 0
+        self.unnoted, self.known = 0, KnownRows(connection)
         self._kept = False
 
     def _undone(self) -> None:
@@ -229,7 +230,7 @@ class Applying:
         quiet = not merge or (not undo and self._brings_nothing(fragments, own, landing))
         named = self._named()
         with self.unit(f"apply {len(batch.fragments)} change sets"):
-            fold = Fold(self._connection, named, self._journal)
+            fold = Fold(self._connection, named, self._journal, self.known)
             for fragment in fragments:
                 count = fold.fragment(fragment)
                 self._journal.remember(fragment, count)

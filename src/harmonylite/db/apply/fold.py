@@ -20,7 +20,7 @@ import apsw
 from harmonylite.changes.reassembler import Fragment
 from harmonylite.changes.rekeying import renumbered
 from harmonylite.db.apply import numbers
-from harmonylite.db.apply.overruled import OverruledValues
+from harmonylite.db.apply.overruled import KnownRows, OverruledValues
 from harmonylite.db.apply.rowid_conflicts import claims_first, make_room
 from harmonylite.db.apply.staging import (
     Effect,
@@ -61,18 +61,21 @@ class Fold:
     connection: apsw.Connection
     tables: Named
     journal: ConflictJournal
+    known: KnownRows
     done: dict[str, Folded] = field(default_factory=dict)
     displaced: bool = False
 
     def __post_init__(self) -> None:
         self._like: dict[str, TableShape | None] = {}
         self.overruled = OverruledValues(self.connection, self.journal)
+        self._saw_all = False
 
     def fragment(self, fragment: Fragment) -> int:
         """Fold one fragment; return its number of rows. Raises SchemaWaitError, PoisonError."""
         displacing: Tables = {}
         self.journal.begin()
         count = 0
+        self._saw_all = self._has_seen_all(fragment)
         for block in fragment.decoded():
             for found in block:
                 if found.table == SECTION and fragment.kind in SECTIONS:
@@ -89,7 +92,12 @@ class Fold:
         for table in displacing.values():
             self._journal_displaced(fragment, table)
         self.displaced = self.displaced or bool(displacing)
+        self.known.folded(fragment)
         return count
+
+    def _has_seen_all(self, fragment: Fragment) -> bool:
+        """Return whether the writer of ``fragment`` saw the rows as the mirror has them; not those with new numbers."""
+        return self.known.are_known(fragment) and not self.tables.moved
 
     def _part(
         self, fragment: Fragment, table: TrackedTable, present: tuple[int, ...], part: TableBlock, displacing: Tables
@@ -169,7 +177,8 @@ class Fold:
         shape = table.shape
         join = f"{table.scratch('incoming')} AS x CROSS JOIN {table.mirror} AS m ON {shape.same('m', 'x', 'c')}"
         others = [i for i in present if shape.columns[i].key < 0]
-        self.overruled.by_deletes(fragment, table, others)
+        if not self._saw_all or shape.identity:
+            self.overruled.by_deletes(fragment, table, others)
         self.connection.execute(
             f"DELETE FROM {table.mirror} WHERE {shape.target()} IN (SELECT {shape.places('m')} FROM {join})"
         )
@@ -263,7 +272,8 @@ class Fold:
         shape, folded = table.shape, self.done[table.shape.name]
         self._touch(table, folded)
         folded.effect.changes(changed)
-        self.overruled.by_rows(fragment, table, changed, changed)
+        if not self._saw_all or shape.identity:
+            self.overruled.by_rows(fragment, table, changed, changed)
         sets = ", ".join(f"{quote(shape.columns[i].name)} = x.c{i}" for i in changed if not shape.columns[i].pseudo)
         incoming = table.scratch("incoming")
         absent = f"NOT EXISTS (SELECT 1 FROM {table.mirror} AS m WHERE {shape.same('m', 'x', 'c')})"

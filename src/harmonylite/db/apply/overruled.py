@@ -11,13 +11,62 @@ from dataclasses import dataclass
 import apsw
 
 from harmonylite.changes.reassembler import Fragment
+from harmonylite.db.mirror import mirror_file
 from harmonylite.db.mirror.conflict_journal import ConflictJournal, Overruled
+from harmonylite.db.mirror.state import history_of
 from harmonylite.db.sqlite.lossless import exact_rows
 from harmonylite.db.tracking.tracked_table import TrackedTable
+from harmonylite.model import ChangeSetId
 from harmonylite.schema.shape import any_of, differs
+from harmonylite.wire import SECTIONS
 
 WIDE = 200
 """Columns that one statement searches for the journal: it reads three values of each (SQLite: limits)."""
+
+
+class KnownRows:
+    """Says which writers had folded all rows that the mirror has: what they saw is what it holds.
+
+    Most change sets are such: one node writes, or each sees the others' rows before it writes again. So the fold need
+    not compare their old values with the mirror's. ``forget`` when the mirror got rows in another way than by a fold.
+    """
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self._connection = connection
+        self._newest: dict[int, tuple[int, ChangeSetId | None, int]] = {}
+        """By shard the newest place with rows, whose they are, and the place before that change set."""
+
+    def forget(self) -> None:
+        """Count all that the mirror has as just come."""
+        self._newest = {}
+
+    def are_known(self, fragment: Fragment) -> bool:
+        """Return whether the writer of ``fragment`` had folded all that the mirror has, and saw its rows so.
+
+        It did not see the newest of a row that its application changed before others' change came (see `merge_base`).
+        """
+        if not self._newest:
+            places = mirror_file.positions(self._connection, "mirror")
+            self._newest = {shard: (place.seq, None, place.seq) for shard, place in places.items()}
+        if (
+            not fragment.current
+            or fragment.kind in SECTIONS
+            or fragment.history != history_of(self._connection, "mirror")
+        ):
+            return False
+        return all(
+            fragment.base.get(shard, -1) >= (before if whose == fragment.id else seq)
+            for shard, (seq, whose, before) in self._newest.items()
+        )
+
+    def folded(self, fragment: Fragment) -> None:
+        """Take note that the mirror has the rows of ``fragment``; also if its transaction fails, which is no harm.
+
+        Rows that come with a change of the schema count as known only with what comes behind them: their writer's
+        position may be the section's alone (see `schema_section.known_up_to`).
+        """
+        before = self._newest.get(fragment.shard, (fragment.seq, None, fragment.seq))[0]
+        self._newest[fragment.shard] = (fragment.seq + (fragment.kind in SECTIONS), fragment.id, before)
 
 
 @dataclass

@@ -138,7 +138,7 @@ def check_widths(fragment: Fragment, part: TableBlock) -> None:
 
 def check_updates(fragment: Fragment, table: str, group: Updates, width: int) -> None:
     """Raise PoisonError if the old values of updated rows don't match ``width`` columns."""
-    if any(len(row) != len(group.changed) for row in group.old) or len(group.old) != len(group.rows):
+    if set(map(len, group.old)) - {len(group.changed)} or len(group.old) != len(group.rows):
         raise fragment.broken(f"old values of {table} don't match its rows")
     if any(not 0 <= i < width for i in group.changed) or len(set(group.changed)) < len(group.changed):
         raise fragment.broken(f"a changed column of {table} is out of range or there twice")

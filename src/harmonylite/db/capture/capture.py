@@ -48,7 +48,8 @@ MASK_BITS = 62
 @dataclass
 class Outgoing:
     """A captured change set, ready to be published. ``log_id``: the log id that it was read at; ``rows``: how many;
-    ``section``: what it changes in the schema; ``history``: the one of the mirror that it was compared with.
+    ``section``: what it changes in the schema; ``history``: the one of the mirror that it was compared with;
+    ``current``: as in an `Envelope`.
 
     ``parts``: per shard, offset, length, whether more of the block follows, and compression of each message's body.
     ``message_bytes``: the most that such a body may hold.
@@ -63,6 +64,7 @@ class Outgoing:
     section: list[SchemaChange] = field(default_factory=list)
     parts: dict[int, list[tuple[int, int, bool, bool]]] = field(default_factory=dict)
     history: str = ""
+    current: bool = False
     message_bytes: int = 0
 
     @property
@@ -92,6 +94,7 @@ class Outgoing:
                 packed,
                 self.spool.read(length),
                 self.history,
+                self.current,
             )
         )
 
@@ -161,11 +164,9 @@ class Capture:
         out.rows = 0
         busy = sorted((table for table in tables if table.logged), key=lambda table: (table.shape.rank, table.id))
         known = {table.id: self._any_in_mirror(table) for table in busy}
-        seen = (
-            {t.id: merge_base.seen_of(self._connection, t) for t in busy}
-            if merge_base.any_there(self._connection)
-            else {}
-        )
+        based = merge_base.any_there(self._connection)
+        seen = {t.id: merge_base.seen_of(self._connection, t) for t in busy} if based else {}
+        out.current = not based
         for table in busy:
             if known[table.id]:
                 self._copy(table, self._deletes(table), writer, _as_deletes(table, seen.get(table.id, {})), 0)
