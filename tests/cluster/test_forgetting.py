@@ -88,3 +88,24 @@ def test_the_old_name_of_a_renamed_node_is_forgotten_by_itself(site: Site) -> No
     until(lambda: set(listed(a)) == {"a", "renamed"}, "the old name is gone")
     for node in nodes:
         assert node.command("verify")[0] == 0
+
+
+def test_a_node_at_the_end_of_a_slow_line_is_neither_forgotten_nor_left_out_of_a_migration(site: Site) -> None:
+    """Each of its answers takes three seconds."""
+    server = site.server()
+    line = site.proxy(int(server.url.rpartition(":")[2]))
+    a, far = site.node("a", urls=[server.url]), site.node("far", urls=[line.url])
+    start([a, far])
+    until(lambda: listed(a).get("far", {}).get("state") == "up", "it is heard")
+    line.order("slow 1500")
+    code, text = a.command("node", "forget", "far")
+    assert (code, "node far answers, so it is not forgotten" in text) == (1, True), text
+    migration = a.folder / "migration.sql"
+    migration.write_text("CREATE TABLE later(id INTEGER PRIMARY KEY, v)")
+    code, text = a.command("schema", "apply", "-timeout", "80", str(migration))
+    assert code == 0, text
+    assert "far has it after" in text
+    assert far.value("SELECT count(*) FROM sqlite_schema WHERE name = 'later'") == 1
+    far.kill()
+    code, text = a.command("node", "forget", "far")
+    assert (code, "far is forgotten" in text) == (0, True), text

@@ -21,6 +21,8 @@ from harmonylite.node.wiring import table_rules
 
 BUSY_MS = 10_000
 """How long another process's transaction is waited for, in milliseconds."""
+FOLLOW_SECONDS = 30.0
+"""How long one progress query may take: nodes behind slow lines are waited for."""
 POLL_SECONDS = 0.3
 """Seconds between two progress queries."""
 
@@ -81,7 +83,7 @@ def follow(given: Invocation, wanted: str, seconds: float, *, quiet: bool) -> di
 
     Says so of each, unless ``quiet``. Raises WaitTimeoutError.
     """
-    control, there, started = given.control(), dict[str, float](), time.monotonic()
+    control, there, started = given.control(FOLLOW_SECONDS), dict[str, float](), time.monotonic()
     while True:
         nodes = control.get("/v1/schema/cluster")["nodes"]
         passed = time.monotonic() - started

@@ -17,6 +17,8 @@ from harmonylite.cli.go_flags import GoCommand, GoGroup
 from harmonylite.cli.invocation import config_option, invocation, json_option, timeout_option
 from harmonylite.cli.output import console, local_time, plain, print_below, print_json, table
 
+CLUSTER_SECONDS = 30.0
+"""How long the answer about all nodes may take: those behind slow lines are waited for."""
 HISTORY_SECONDS = 600.0
 """Time for reading a whole stream."""
 ACCEPT_SECONDS = 600.0
@@ -41,7 +43,7 @@ def status(ctx: click.Context, cluster: bool, as_json: bool) -> None:
 
 def show_status(given: Invocation, *, cluster: bool, as_json: bool = False) -> None:
     """Show this node's schema, or every node's."""
-    answer = given.control().get("/v1/schema/cluster" if cluster else "/v1/schema")
+    answer = given.control(CLUSTER_SECONDS).get("/v1/schema/cluster" if cluster else "/v1/schema")
     if as_json:
         print_json(answer)
         return

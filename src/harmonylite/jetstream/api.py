@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -137,11 +137,19 @@ class JetStream:
         self.prefix = f"$JS.{domain}.API" if domain else "$JS.API"
 
     async def call(
-        self, verb: str, body: Mapping[str, Any] | None = None, *, seconds: float = SECONDS
+        self,
+        verb: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        seconds: float = SECONDS,
+        again: Sequence[float] = (),
     ) -> dict[str, Any]:
-        """Send one API request (``STREAM.INFO.name``) and return its answer; raises StreamError, ApiError."""
+        """Send one API request (``STREAM.INFO.name``) and return its answer; raises StreamError, ApiError.
+
+        ``again``: when it is sent once more, see `Connection.request`.
+        """
         payload = b"" if body is None else json.dumps(body).encode()
-        message = await self.link.now().request(f"{self.prefix}.{verb}", payload, seconds=seconds)
+        message = await self.link.now().request(f"{self.prefix}.{verb}", payload, seconds=seconds, again=again)
         return answer(message, verb)
 
 

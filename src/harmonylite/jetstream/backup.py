@@ -20,7 +20,7 @@ from nats.aio.msg import Msg
 from harmonylite.backoff import Backoff, Retry
 from harmonylite.errors import HarmonyLiteError, NotAcknowledgedError, StreamError, StreamLostError
 from harmonylite.jetstream.api import ApiError, JetStream, answer
-from harmonylite.jetstream.stream import Details, Stream
+from harmonylite.jetstream.stream import PATIENT_SECONDS, Details, Stream
 from harmonylite.nats.connection import Connection
 
 log = logging.getLogger(__name__)
@@ -105,7 +105,7 @@ async def transfer(
     or a cancellation leaves nothing at the target.
     """
     before = await stream.details()
-    copy = Stream(target, stream.name, stream.shard)
+    copy = Stream(target, stream.name, stream.shard, seconds=PATIENT_SECONDS)
     await _make_room(copy, before)
     try:
         size = await _patiently(stream, before, target, replicas, progress)

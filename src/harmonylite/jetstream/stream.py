@@ -7,19 +7,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any
 
 import msgspec
 
-from harmonylite.errors import ForeignError, NotAcknowledgedError, StreamError, StreamLostError
+from harmonylite.errors import ForeignError, StreamError, StreamLostError
 from harmonylite.foreign import Line, Seq, convert
 from harmonylite.jetstream.api import MESSAGE_NOT_FOUND, STREAM_NOT_FOUND, ApiError, JetStream, wall
 from harmonylite.jetstream.stream_metadata import Role, role_of
 from harmonylite.model import StreamInfo, StreamMessage
 
-CALL_SECONDS = (0.25, 0.5, 1.0)
-"""Deadline of each try of a request that changes nothing: no server answers during an election, and a quick retry
-reaches the new leader."""
+AGAIN = (0.25, 0.5, 1.0, 1.0)
+"""Seconds between two tries of a question: no server answers during an election, and a quick retry reaches the new
+leader.
+"""
+SECONDS = 4.0
+"""Deadline of a question; an answer to any of its tries counts, so a line may be as slow as that."""
+PATIENT_SECONDS = 30.0
+"""The same, for what a person waits for and starts again when it fails: a move over a slow line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +52,17 @@ class _Stored(msgspec.Struct):
 
 
 class Stream:
-    """The stream ``name`` of ``shard``. Every method raises StreamLostError when it does not exist."""
+    """The stream ``name`` of ``shard``; ``seconds``: deadline of each question.
 
-    def __init__(self, api: JetStream, name: str, shard: int) -> None:
+    Every method raises StreamLostError when it does not exist.
+    """
+
+    def __init__(self, api: JetStream, name: str, shard: int, *, seconds: float = SECONDS) -> None:
         self.api = api
         self.name = name
         self.shard = shard
+        self._seconds = seconds
+        self._again = (*AGAIN, *repeat(AGAIN[-1], int(seconds - SECONDS)))
 
     async def details(self) -> Details:
         """Return the stream's current state and settings."""
@@ -104,14 +115,9 @@ class Stream:
         return StreamMessage(self.shard, found.seq, found.subject, found.data, wall(found.time)), found.hdrs
 
     async def _call(self, verb: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        for left, seconds in enumerate(CALL_SECONDS, start=1 - len(CALL_SECONDS)):
-            try:
-                return await self.api.call(f"{verb}.{self.name}", body, seconds=seconds)
-            except NotAcknowledgedError:
-                if not left:
-                    raise
-            except ApiError as error:
-                if error.code == STREAM_NOT_FOUND:
-                    raise StreamLostError(f"stream {self.name} does not exist (any more)") from None
-                raise
-        raise AssertionError("the last try returns or raises")
+        try:
+            return await self.api.call(f"{verb}.{self.name}", body, seconds=self._seconds, again=self._again)
+        except ApiError as error:
+            if error.code == STREAM_NOT_FOUND:
+                raise StreamLostError(f"stream {self.name} does not exist (any more)") from None
+            raise

@@ -15,7 +15,7 @@ import os
 import re
 import socket
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -287,9 +287,18 @@ class Connection:
             raise StreamError(f"publish on {subject}: {describe(error)}; nothing was sent") from None
 
     async def request(
-        self, subject: str, payload: bytes = b"", *, seconds: float, headers: Mapping[str, str] | None = None
+        self,
+        subject: str,
+        payload: bytes = b"",
+        *,
+        seconds: float,
+        headers: Mapping[str, str] | None = None,
+        again: Sequence[float] = (),
     ) -> Msg:
         """Send a request and return the answer.
+
+        ``again``: pauses in seconds, after each of which it is sent once more while no answer has come; the first
+        answer counts, whichever it is for. So an election loses no time, and a slow line no answer.
 
         Raises NotAcknowledgedError when none came within ``seconds`` or the connection was lost meanwhile (the
         request may have been served), StreamError when it was not sent or no client listens on ``subject``.
@@ -300,10 +309,15 @@ class Connection:
         self._waiting[key] = (subject, future)
         try:
             async with asyncio.timeout(seconds):
-                await self.publish(subject, payload, reply=f"{self._inbox}.{key}", headers=headers)
-                message = await future
+                for pause in (*again, None):
+                    await self.publish(subject, payload, reply=f"{self._inbox}.{key}", headers=headers)
+                    await asyncio.wait({future}, timeout=pause)
+                    if future.done():
+                        break
+                message = future.result()
         except TimeoutError:
-            raise NotAcknowledgedError(f"no answer on {subject} within {seconds:g} s") from None
+            sent = f", asked {len(again) + 1} times" if again else ""
+            raise NotAcknowledgedError(f"no answer on {subject} within {seconds:g} s{sent}") from None
         finally:
             self._waiting.pop(key, None)
         if message.headers and message.headers.get("Status") == "503" and not message.data:

@@ -157,9 +157,12 @@ class Claim(Resource):
         return time.monotonic() - self._started
 
 
-async def runs(peers: NatsPeers, node: str) -> bool:
-    """Return whether a process answers under a node id. Raises StreamError."""
-    answered = await peers.ask(_topic(node), QUESTION.encode("-"), CODEC.decode, seconds=PATIENCE, expect=1)
+async def runs(peers: NatsPeers, node: str, *, seconds: float = PATIENCE) -> bool:
+    """Return whether a process answers under a node id within ``seconds``; at once where NATS knows of none.
+
+    Raises StreamError.
+    """
+    answered = await peers.ask(_topic(node), QUESTION.encode("-"), CODEC.decode, seconds=seconds, expect=1)
     return bool(answered.answers or answered.unread)
 
 

@@ -28,7 +28,7 @@ from harmonylite.nats.peers import NatsPeers
 from harmonylite.node import peer_reports, skipped
 from harmonylite.node.claim import runs
 from harmonylite.node.integrity_check import check_files
-from harmonylite.node.members import all_nodes, known_nodes, node_rows, refuse_to_forget
+from harmonylite.node.members import all_nodes, answers, known_nodes, node_rows, refuse_to_forget
 from harmonylite.node.presence import Presence
 from harmonylite.node.region import RegionControl
 from harmonylite.node.registry import NodeList, Registry
@@ -48,6 +48,10 @@ ASK_AT_ONCE = 0.4
 """Seconds that every node has for an answer about itself."""
 ASK = 3.0
 """Seconds for known nodes that did not answer at once."""
+ASK_SLOW = 10.0
+"""The same, for those of them that send heartbeats, where the answer is to be that of every node that is up."""
+BEFORE_FORGETTING = 15.0
+"""Seconds that a node's process has for a sign of life before it is forgotten: it may be busy, or far away."""
 
 
 class Comparison(Protocol):
@@ -100,20 +104,24 @@ class Control:
         """Return this node's report."""
         return self._status.report()
 
-    async def cluster(self) -> Sequence[dict[str, Any]]:
-        """Return the reports of all nodes that answer, and the names of those that don't."""
+    async def cluster(self, *, slow: float = ASK) -> Sequence[dict[str, Any]]:
+        """Return the reports of all nodes that answer, and the names of those that don't.
+
+        ``slow``: seconds that nodes which send heartbeats have for their answer.
+        """
         if self.parts.peers is None:
             return [self._status.report()]
         known = await self.known()
         # first anyone who answers at once, also those that are not known yet; then those that are known and slow
         first = await self._who(seconds=ASK_AT_ONCE)
         found = peer_reports.unreadable(first.unread) | peer_reports.by_node(first.answers)
-        if known - found.keys():
+        if missing := known - found.keys():
+            alive = any(peer.state == "up" for name, peer in self._status.peers.items() if name in missing)
 
             def enough(answers: Iterable[dict[str, Any]]) -> bool:
                 return known <= peer_reports.by_node(answers).keys() | found.keys()
 
-            later = await self._who(seconds=ASK, enough=enough)
+            later = await self._who(seconds=slow if alive else ASK, enough=enough)
             found |= peer_reports.unreadable(later.unread) | peer_reports.by_node(later.answers)
         found[self._status.node_id] = self._status.report()
         for node in known - set(found):
@@ -145,12 +153,14 @@ class Control:
         return node_rows(all_nodes(known, roll, self._status), roll, self._status)
 
     async def forget(self, node: str) -> dict[str, Any]:
-        """Remove a permanently gone node from every node's lists."""
+        """Remove a permanently gone node from every node's lists; waits for any sign of life first."""
         known, roll = await self._known()
         if self.parts.registry is None:
             raise NotRunningError("the node is not connected to the others yet")
         listed = all_nodes(known, roll, self._status)
         refuse_to_forget(node, listed, await self.cluster(), self._status.node_id)
+        if self.parts.peers is not None and await runs(self.parts.peers, node, seconds=BEFORE_FORGETTING):
+            raise answers(node)
         await self.parts.registry.forget(node)
         log.warning("forgot node %(node)s on request", {"node": node})
         return {"forgotten": node}

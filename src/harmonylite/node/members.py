@@ -87,6 +87,11 @@ def refuse_to_forget(node: str, listed: Iterable[str], reports: Iterable[Mapping
     if node == own:
         raise HarmonyLiteError(f"{node} is this node, which runs", advice="forget it from another node once it is gone")
     if any(report["node_id"] == node and (report["status"] != "unknown" or report.get("waits")) for report in reports):
-        raise HarmonyLiteError(f"node {node} answers, so it is not forgotten", advice="stop it first")
+        raise answers(node)
     if node not in listed:
         raise NotFoundError(f"no node {node} is known", advice=f"known are {', '.join(sorted(listed))}")
+
+
+def answers(node: str) -> HarmonyLiteError:
+    """Return the error for a node that runs and is to be forgotten."""
+    return HarmonyLiteError(f"node {node} answers, so it is not forgotten", advice="stop it first")

@@ -28,7 +28,7 @@ from harmonylite.errors import (
     StreamError,
 )
 from harmonylite.foreign import Codec, Line, Text
-from harmonylite.node.control import Control, Parts
+from harmonylite.node.control import ASK_SLOW, Control, Parts
 from harmonylite.node.registry import ListedNode, NodeList, SchemaNote
 from harmonylite.ports import ShardStream
 from harmonylite.replication.row_history import change_sets
@@ -193,18 +193,23 @@ class Schemas:
         return {"node_id": self._status.node_id, "state": "this node", **self._status.schema_state}
 
     async def cluster(self) -> Sequence[dict[str, Any]]:
-        """Return the same of every node that the cluster knows; of one that does not answer, what it had last."""
+        """Return the same of every node that the cluster knows; of one that does not answer, what it listed last.
+
+        ``state``: "up" also for one that sends heartbeats and has not answered yet.
+        """
         await self._refresh()
-        reports = {str(report["node_id"]): report for report in await self._control.cluster()}
+        reports = {str(report["node_id"]): report for report in await self._control.cluster(slow=ASK_SLOW)}
         registry = self._parts.registry
         roll = await registry.read() if registry is not None else NodeList()
         found = []
         for name in sorted(reports.keys() | (roll.nodes.keys() - roll.forgotten.keys())):
             reported = reports.get(name, {}).get("schema_state")
             entry = roll.nodes.get(name, ListedNode()).schema
-            state = "this node" if name == self._status.node_id else "up" if reported else "unknown"
+            alive = name in self._status.peers and self._status.peers[name].state == "up"
+            state = "this node" if name == self._status.node_id else "up" if reported or alive else "unknown"
             listed = {"hash": entry.hash, "previous_hash": entry.previous, "since": entry.since}
-            listed |= {"version": entry.version, "tables": entry.tables, "paused": None, "why": "", "waiting": []}
+            why = "it has not answered yet" if alive else ""
+            listed |= {"version": entry.version, "tables": entry.tables, "paused": None, "why": why, "waiting": []}
             found.append({"node_id": name, "state": state} | (reported or listed))
         return found
 

@@ -20,7 +20,7 @@ from harmonylite.jetstream.api import JetStream
 from harmonylite.jetstream.backup import TransferredStream, discard, release, seal, transfer
 from harmonylite.jetstream.buckets import bucket_name
 from harmonylite.jetstream.replicas import MOST
-from harmonylite.jetstream.stream import Stream
+from harmonylite.jetstream.stream import PATIENT_SECONDS, Stream
 from harmonylite.nats.connection import minor
 from harmonylite.nats.link import NatsLink
 from harmonylite.nats.names import host_port, stream_name
@@ -67,7 +67,9 @@ async def move(source: Settings, target: Settings, report: Report) -> list[Trans
                 )
                 carried.append(done)
         except BaseException:
-            await asyncio.shield(_undo(streams, [Stream(there, done.name, 0) for done in carried]))
+            await asyncio.shield(
+                _undo(streams, [Stream(there, done.name, 0, seconds=PATIENT_SECONDS) for done in carried])
+            )
             raise
     return carried
 
@@ -179,7 +181,7 @@ async def _until_decided(api: JetStream, name: str) -> None:
 
 
 async def _found(api: JetStream, name: str) -> Stream | None:
-    stream = Stream(api, name, 0)
+    stream = Stream(api, name, 0, seconds=PATIENT_SECONDS)
     try:
         details = await stream.details()
     except StreamLostError:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from harmonylite.config import Settings, load
-from harmonylite.errors import ConfigError, HarmonyLiteError, StreamError, StreamLostError
+from harmonylite.errors import ConfigError, HarmonyLiteError, NotAcknowledgedError, StreamError, StreamLostError
 from harmonylite.jetstream.api import JetStream
 from harmonylite.jetstream.backup import MovedError
 from harmonylite.jetstream.settings import StreamSettings
 from harmonylite.jetstream.shard import JetStreamShard
-from harmonylite.jetstream.stream import Stream
+from harmonylite.jetstream.stream import SECONDS, Stream
 from harmonylite.jetstream.streams import ensure_streams
 from harmonylite.nats.link import NatsLink
 from harmonylite.nats.names import stream_name
@@ -47,6 +48,28 @@ async def test_all_streams_arrive_and_the_old_ones_say_where_they_went(tmp_path:
             await _look(here)
         assert len(await release_all(old)) == 2
         assert await release_all(old) == []
+
+
+async def test_a_move_over_a_slow_line_waits_for_the_answers(
+    tmp_path: Path, new_nats: NatsFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No question of the move gets its answer within the time that a node's own questions have."""
+    one, two = await new_nats(), await new_nats()
+    old = configured(tmp_path, "old", f'urls = ["{one.url}"]')
+    new = configured(tmp_path, "new", f'urls = ["{two.url}"]')
+    async with NatsLink(quick(one.url)) as here:
+        await ensure_streams(here, STREAMS)
+        await JetStreamShard(here, STREAMS, 0, "n").publish(b"x", message_id="1")
+    call = JetStream.call
+
+    async def late(self: JetStream, verb: str, *given: Any, seconds: float = 5.0, **more: Any) -> dict[str, Any]:
+        if seconds <= 2 * SECONDS and not verb.startswith(("STREAM.DELETE", "STREAM.RESTORE")):
+            raise NotAcknowledgedError(f"no answer on {verb} within {seconds:g} s")
+        return await call(self, verb, *given, seconds=seconds, **more)
+
+    monkeypatch.setattr(JetStream, "call", late)
+    assert [done.last for done in await move(old, new, lambda _: None)] == [1, 0]
+    assert len(await release_all(old)) == 2
 
 
 async def _look(link: NatsLink) -> None:
