@@ -24,8 +24,8 @@ PAUSES = {"failed", "met", "_pause", "_again"}
 NO_RETRIES = {
     ("cli/progress_bar.py", "poll"): "a picture each moment, while a person waits",
     ("cli/status_command.py", "_watch_screen"): "a picture each second, until a person ends it",
-    ("db/replica.py", "capture"): "each round answers one change of the schema or one row",
-    ("db/replica.py", "_in_step"): "each round answers one change of the schema",
+    ("db/replica_capture.py", "capture"): "each round answers one change of the schema or one row",
+    ("db/replica_capture.py", "_in_step"): "each round answers one change of the schema",
     ("db/sqlite/other_transactions.py", "politely"): "until its deadline; then the work is done whoever has begun",
     ("db/sqlite/thread.py", "_work"): "takes jobs from a queue; the error is the caller's",
     ("db/sqlite/untrusted_ddl.py", "run"): "each round defines one more name, and each name once",

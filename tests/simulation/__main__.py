@@ -28,13 +28,14 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=0, help="how many steps each has")
     parser.add_argument("--keep-going", action="store_true", help="run on after a failure")
     parser.add_argument("--brief", action="store_true", help="one line for each failure")
+    parser.add_argument("--still", action="store_true", help="let nodes stand still, and publish, for a while")
     given = parser.parse_args()
     ranges: list[range] = given.which
     if given.seeds:
         ranges.append(seeds(given.seeds) if ".." in given.seeds else range(1, int(given.seeds) + 1))
     if not ranges and os.environ.get("SEEDS"):
         ranges.append(seeds(os.environ["SEEDS"]))
-    how = partial(run, small_blocks=given.small_blocks, changers=given.changers, steps=given.steps)
+    how = partial(run, small_blocks=given.small_blocks, changers=given.changers, steps=given.steps, still=given.still)
     return _run(ranges or [range(1, 1001)], how, keep_going=given.keep_going, brief=given.brief)
 
 

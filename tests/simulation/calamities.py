@@ -110,9 +110,8 @@ class Calamities(plain.Schedule):
             return False  # streams that are lost so often have no tail to lose
         up = [other for other in self.members if other.up]
         for other in up:
-            if other.flight is not None:
-                other.flight.out.close()
-                other.flight = None
+            while other.air:
+                other.air.pop().out.close()
         best = max(up, key=lambda n: sum(p.seq for p in n.replica.lineage().positions.values()))
         if any(self._merged_more(other, best) for other in self.members):
             self.world.torn = True  # it publishes that again, later than what its writer may have written since
@@ -160,9 +159,8 @@ class Calamities(plain.Schedule):
         world.mirrors.clear()
         self.backups.clear()
         for other in up:
-            if other.flight is not None:
-                other.flight.out.close()
-                other.flight = None
+            while other.air:
+                other.air.pop().out.close()
             other.stop()
         for other in up:
             other.start()

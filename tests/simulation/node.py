@@ -50,7 +50,8 @@ class Node:
 
     ``stuck``: how often what comes next was of a schema that is not here and will not be.
     ``capture_batch_rows``: the most rows of a block. ``restless``: returns whether the application commits once more in
-    the middle of a capture, after new rows were named in the log and before they are read.
+    the middle of a capture, after new rows were named in the log and before they are read. ``air``: its change sets in
+    flight; ``lost``: those that never landed, until all others are back; ``deaf``: shards of which nothing comes.
     """
 
     name: str
@@ -65,11 +66,18 @@ class Node:
     records: bool = False
     restless: Callable[[], bool] = lambda: False
     session: int = 0
-    flight: Flight | None = None
+    air: list[Flight] = field(default_factory=list)
+    deaf: frozenset[int] = frozenset()
+    lost: list[Flight] = field(default_factory=list)
     targets: dict[int, int] = field(default_factory=dict)
     up: bool = False
     stuck: int = 0
     checked: tuple[object, ...] = ()
+
+    @property
+    def flight(self) -> Flight | None:
+        """The newest change set in flight."""
+        return self.air[-1] if self.air else None
 
     def create(self) -> None:
         """Make the application's file."""
@@ -110,7 +118,7 @@ class Node:
         """Start the process: a new session, which publishes nothing before it has folded to the end."""
         self.session += 1
         self.number = 0
-        self.flight = None
+        self.air, self.lost = [], []
         self.replica = Replica(self.options, clock=self.world.clock)
         self.replica.open()
         self.replica.connection.pragma("synchronous", 0)
@@ -136,8 +144,7 @@ class Node:
 
     def stop(self) -> None:
         """End the process; files stay as their last commits left them."""
-        if self.flight is not None:
-            self.flight.out.close()
+        self._close(self.air + self.lost)
         self.replica.close()
         self.up = False
 
@@ -215,15 +222,19 @@ class Node:
             for s, seq in self.targets.items()
         )
 
-    def capture(self) -> bool:
-        """Capture what is pending, unless a change set is under way."""
-        if self.flight is not None or not self.ready:
+    def capture(self, *, ahead: bool = False) -> bool:
+        """Capture what is pending, unless a change set is under way; ``ahead``: one that is published is none."""
+        for flight in self.lost:
+            self.replica.forget_flight(flight.out.id.number)
+        waits = self.flight is not None and (self.lost or not ahead or not self.flight.done())
+        self._close([] if self.air else self.lost)
+        if waits or not self.ready:
             return False
         self.number += 1
-        out = self.replica.capture(self.number, message_bytes=self.message_bytes)
+        out = self.replica.capture(self.number, message_bytes=self.message_bytes, ahead=bool(self.air))
         if out is None:
             return False
-        self.flight = Flight(out, {shard: list(out.payloads(shard)) for shard in out.parts})
+        self.air.append(Flight(out, {shard: list(out.payloads(shard)) for shard in out.parts}))
         return True
 
     def publish(self) -> bool:
@@ -254,6 +265,8 @@ class Node:
     def deliver(self, most: int) -> bool:
         """Take in some messages of one shard."""
         shard = self.rng.randrange(self.world.shards)
+        if shard in self.deaf:
+            return False
         messages = self.world.after(shard, self.reassembler.read_up_to(shard), most)
         for message in messages:
             self.reassembler.add(message)
@@ -289,11 +302,17 @@ class Node:
         return True
 
     def _landed(self, change_set: ChangeSetId, *, voided: bool) -> None:
-        if self.flight is not None and change_set == self.flight.out.id:
+        for flight in [flight for flight in self.air if flight.out.id == change_set]:
             if voided:
-                self.replica.forget_flight(change_set.number)
-            self.flight.out.close()
-            self.flight = None
+                self.lost.append(flight)  # the receiver may be ahead of the sender by then
+            else:
+                flight.out.close()
+            self.air.remove(flight)
+
+    @staticmethod
+    def _close(flights: list[Flight]) -> None:
+        while flights:
+            flights.pop().out.close()
 
     def apply_and_lose_the_mirror(self, batch: AtomicBatch) -> None:
         """Apply a batch and be killed between the database's commit and the mirror's."""

@@ -16,6 +16,7 @@ from harmonylite.changes.reassembler import Reassembler
 from harmonylite.db import reconcile, replica
 from harmonylite.db.apply import fold, merge, numbers, pending
 from harmonylite.db.apply.apply import Applying
+from harmonylite.db.apply.flights import Flights
 from harmonylite.db.apply.fold import Fold
 from harmonylite.db.apply.merge import Merge
 from harmonylite.db.apply.overruled import KnownRows
@@ -144,6 +145,35 @@ def _(patch: pytest.MonkeyPatch) -> None:
         if hasattr(module, "differs"):
             patch.setattr(module, "differs", loose)
     patch.setattr("harmonylite.db.capture.capture.differs", loose)
+
+
+# standing still ---------------------------------------------------------------------------------------------------
+
+
+@left_out("rows that are unchanged since a change set in flight was captured are sent again with the next one")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Flights, "in_the_air", lambda *_: [])
+
+
+@left_out("what stays in flight is pending only where its values differ")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Flights, "staying", lambda *_: [])
+
+
+@left_out("the log is cleared up to a change set that is back before an earlier one")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Flights, "landing", Flights.coming)
+
+
+@left_out("change sets that were captured on top of one that never landed clear the log")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Flights, "forget", lambda flights, number: flights._at.pop(number, None))
+
+
+@left_out("new rows are told from those in flight without an entry in the log")
+def _(patch: pytest.MonkeyPatch) -> None:
+    many = Applying.many_new
+    patch.setattr(Applying, "many_new", lambda applying, _=None: many(applying))
 
 
 # unique indexes and rowids ----------------------------------------------------------------------------------------
@@ -341,7 +371,7 @@ def _(patch: pytest.MonkeyPatch) -> None:
 @left_out("what the writer of a row saw is forgotten when the row's change set is voided")
 def _(patch: pytest.MonkeyPatch) -> None:
     def forgetful(self: Applying, number: int) -> None:
-        self._flights.pop(number, None)
+        self.flights.forget(number)
         self._connection.execute(f"DELETE FROM {merge_base.BASE}")
 
     patch.setattr(Applying, "never_landed", forgetful)

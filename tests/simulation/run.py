@@ -13,12 +13,13 @@ from typing import ClassVar
 from harmonylite.db.apply import apply
 from harmonylite.db.capture import capture
 from harmonylite.schema.shape import outline
-from tests.simulation import additions, foreign, reshaping
+from tests.simulation import additions, foreign, reshaping, standing
 from tests.simulation.additions import travels
 from tests.simulation.node import Node
 from tests.simulation.properties import check_always, check_at_rest, must
 from tests.simulation.rarer import choose_rarer
 from tests.simulation.records import Records, recorded
+from tests.simulation.standing import Standing
 from tests.simulation.workload import Ledger, choose_shapes
 from tests.simulation.world import World
 
@@ -35,6 +36,8 @@ class Schedule:
     steps: int = 0
     changers: int = 0
     """How many nodes' applications change their schema in every way; see `tests.simulation.reshaping`."""
+    still: bool = False
+    """Whether nodes stand still at times; see `tests.simulation.standing`."""
     growing: ClassVar[bool] = True
     """Whether migrations may change a table while the schedule runs."""
 
@@ -66,6 +69,7 @@ class Schedule:
         self.records = Records(self.seed) if recorded(self.seed) else None
         for node in self.nodes if self.records else ():
             node.records = True
+        self.standing = Standing(self.seed) if self.still else None
         self.rarer = Random(f"rarer {self.seed}")
         self.strange = self.seed % 5 == 3
         if self.strange:
@@ -83,6 +87,8 @@ class Schedule:
         """Run to the end; raises BrokenError, or whatever the code under test raises."""
         for node in self.nodes:
             node.create()
+            if self.standing is not None:
+                node.app.connection.execute(standing.DDL)
             for _ in range(self.rng.choice((0, 0, 0, 3))):
                 node.app.transaction()
         self.nodes[0].found()
@@ -94,6 +100,8 @@ class Schedule:
             self._step()
         self._rest()
         check_at_rest(self.members, reshapes=bool(self.changers))
+        if self.standing is not None:
+            self.standing.check_at_rest(self.members[0])
         if self.records is not None:
             self.records.check_at_rest(self.members[0].app.connection, must)
 
@@ -108,6 +116,8 @@ class Schedule:
     # steps -----------------------------------------------------------------------------------------------------
 
     def _step(self) -> None:
+        if self.standing is not None:
+            self.standing.step(self.members, self.nodes, self._note)
         if self.strange and self.growing:
             self._stranger(self.rarer.choice(self.nodes))
         if self.travels and self.adding.random() < 0.2:
@@ -201,7 +211,7 @@ class Schedule:
             node.app.connection.execute("VACUUM")
 
     def _capture(self, node: Node) -> None:
-        if node.capture():
+        if node.capture(ahead=self.still):
             self._note(node, f"captures {node.flight and node.flight.out.id}")
 
     def _publish(self, node: Node) -> None:
@@ -284,7 +294,7 @@ class Schedule:
 
     def _rest(self) -> None:
         for node in self.nodes:
-            node.restless = lambda: False
+            node.restless, node.deaf = lambda: False, frozenset()
         self.vacuums = lambda: False
         for node in self.nodes:
             if node not in self.members:
@@ -349,11 +359,11 @@ def _outline(node: Node) -> str:
     return outline(table.shape for table in node.replica.tables.values())
 
 
-def run(seed: int, *, steps: int = 0, small_blocks: bool = False, changers: int = 0) -> None:
+def run(seed: int, *, steps: int = 0, small_blocks: bool = False, changers: int = 0, still: bool = False) -> None:
     """Run the schedule of one seed in a folder of its own; a failure says how to run it again.
 
     ``small_blocks``: of two rows at most, so that change sets have many and are staged while they come in.
-    ``changers``: see `Schedule`.
+    ``changers``, ``still``: see `Schedule`.
     """
     usual = capture.BLOCK_BYTES  # type: ignore[attr-defined]
     few = apply.FEW
@@ -361,13 +371,13 @@ def run(seed: int, *, steps: int = 0, small_blocks: bool = False, changers: int 
     capture.BLOCK_BYTES = 1 if small_blocks else usual  # type: ignore[attr-defined]  # a constant, but for this
     shm = Path("/dev/shm")  # memory, where there is such a thing: the disk is not what is tested here
     folder = Path(mkdtemp(prefix="harmonylite-", dir=shm if shm.is_dir() else None))
-    schedule = Schedule(seed, folder, steps, changers)
+    schedule = Schedule(seed, folder, steps, changers, still)
     for node in schedule.nodes if small_blocks else ():
         node.capture_batch_rows = 2
     try:
         schedule.run()
     except BaseException as error:
-        how = f"{' --small-blocks' * small_blocks}{f' --changers {changers}' * bool(changers)}"
+        how = f"{' --small-blocks' * small_blocks}{f' --changers {changers}' * bool(changers)}{' --still' * still}"
         error.add_note(f"seed {seed}; run it again with: python -m tests.simulation {seed}{how}")
         raise
     finally:

@@ -39,6 +39,9 @@ CHANGING_AT_ONCE = range(9_100_001, 9_100_021)
 FOUND_CHANGING_AT_ONCE = (2, 5, 44, 45, 46, 85, 104, 287, 316, 371, 410, 2_013, 4_020, 52_006, 800_060, 800_072)
 """Of those, what failed once: see ADR 17 for the kinds."""
 
+STANDING_STILL = range(9_200_001, 9_200_061)
+"""Seeds in which nodes stand still for a while, and send what their applications write all the same."""
+
 
 def chunks(seeds: range, size: int) -> list[range]:
     """Cut a range into pieces."""
@@ -98,3 +101,9 @@ def test_what_all_nodes_change_in_their_schemas_at_once_all_end_with(seeds: rang
 @pytest.mark.parametrize("seed", FOUND_CHANGING_AT_ONCE)
 def test_what_once_went_wrong_with_schemas_changed_at_once_stays_right(seed: int) -> None:
     run(seed, steps=SHORT_STEPS, changers=4)
+
+
+@pytest.mark.parametrize("seeds", chunks(STANDING_STILL, 15), ids=lambda seeds: f"{seeds[0]}..{seeds[-1]}")
+def test_what_nodes_that_stand_still_send_undoes_nothing_and_loses_nothing(seeds: range) -> None:
+    for seed in seeds:
+        run(seed, steps=CHANGING_STEPS, still=True)

@@ -22,16 +22,15 @@ from harmonylite.db.apply.apply import Applying
 from harmonylite.db.apply.own_change_sets import Applied, SchemaMovedError
 from harmonylite.db.apply.schema_changes import SchemaChanges
 from harmonylite.db.apply.schema_follow import SchemaFollow
-from harmonylite.db.apply.schema_section import SchemaSection, is_new, known_up_to, sections_of
-from harmonylite.db.capture.capture import Capture, NotUtf8Error, Outgoing, new_outgoing
+from harmonylite.db.apply.schema_section import SchemaSection, is_new, sections_of
+from harmonylite.db.capture.capture import Capture
 from harmonylite.db.install import install
 from harmonylite.db.mirror import file_facts, mirror_file
 from harmonylite.db.mirror.compare import TableDifference
 from harmonylite.db.mirror.conflict_journal import ConflictJournal
 from harmonylite.db.mirror.database_schema import keep_schema
-from harmonylite.db.mirror.state import history_of
 from harmonylite.db.mirror.swap import exchanged, must_fit, must_share_encoding
-from harmonylite.db.replica_facts import ReplicaFacts
+from harmonylite.db.replica_capture import ReplicaCapture
 from harmonylite.db.replica_options import ReplicaOptions
 from harmonylite.db.rolled_back import lacks_own, settled_at_start
 from harmonylite.db.sqlite import real_digits
@@ -41,19 +40,18 @@ from harmonylite.db.sqlite.overwriting import Overwriting
 from harmonylite.db.sqlite.side_effect_triggers import SideEffectTriggers
 from harmonylite.db.sqlite.wal_mode import Wal
 from harmonylite.db.statistics import Statistics
-from harmonylite.db.tracking.captured_schema import changed_numbers
 from harmonylite.db.tracking.change_log import ChangeLog
 from harmonylite.db.tracking.installed import Installed, schema_version
 from harmonylite.db.tracking.waiting_schema import any_waits
 from harmonylite.errors import PoisonError, RowRefusedError, SchemaWaitError
-from harmonylite.model import ChangeSetId, WaitingChange
+from harmonylite.model import WaitingChange
 
 __all__ = ["Replica", "ReplicaOptions"]
 
 T = TypeVar("T")
 
 
-class Replica(ReplicaFacts):
+class Replica(ReplicaCapture):
     """See the module. Nothing is opened in the constructor; all methods belong on one thread."""
 
     def __init__(self, options: ReplicaOptions, *, clock: Callable[[], float] = time.time) -> None:
@@ -142,15 +140,6 @@ class Replica(ReplicaFacts):
         with self._applying.unit("look for rows that were published"):
             return lacks_own(self.connection, self._installed, self._log, self.options.node, newest=newest)
 
-    def pending_rows(self) -> int:
-        """Return the number of rows that the log names, as last read."""
-        return self._log.keys
-
-    @property
-    def holding(self) -> bool:
-        """True while rows may be held back that a capture with nothing to send would release."""
-        return self._applying.holding
-
     def changed(self) -> bool:
         """Return whether another connection committed to the database since the last call (SQLite: data_version)."""
         self.file.check()
@@ -162,74 +151,9 @@ class Replica(ReplicaFacts):
         """Return whether another process writes the database, whose commit then shows soon."""
         return self.others.may_write()
 
-    def capture(self, number: int, *, message_bytes: int, reading: Callable[[int], object] = int) -> Outgoing | None:
-        """Capture the pending rows as change set ``number``; None: nothing differs. ``reading`` gets the count."""
-        change_set, named = ChangeSetId(self.options.node, self.options.session, number), False
-        while True:
-            out: Outgoing | None = None
-            try:
-                self._applying.compare_stale()
-                with self._applying.unit("capture"):
-                    read = self._applying.read_log(named=named)
-                    if read is not None:
-                        reading(self.pending_rows())
-                        base = known_up_to(self.connection, self.positions())
-                        history = history_of(self.connection, "mirror")
-                        out = new_outgoing(change_set, read.log_id, self._clock(), base, history)
-                        made = self._installed
-                        out.section = [*made.section, *changed_numbers(self.connection, made.pragmas)]
-                        self._capture.read(self._log.busy.values(), out, message_bytes=message_bytes)
-            except BaseException as error:
-                if out is not None:
-                    out.close()
-                if isinstance(error, SchemaMovedError):
-                    self.reinstall()
-                elif not isinstance(error, NotUtf8Error):
-                    raise
-                continue
-            if read is not None and out is not None:
-                break
-            named = self._applying.name_new_rows()
-        if out.rows or out.section:
-            if out.section:
-                self._schema.takes_off(change_set, self._installed.columns)
-            self._applying.takes_off(number, read)
-            return out
-        out.close()
-        self._applying.nothing_differs(read)
-        if self._applying.holding:
-            self._applying.retry_held()
-        return None
-
-    def count_pending(self) -> int:
-        """Read the log without capturing it; return the number of pending rows."""
-        return self._in_step(lambda: log_reads.count(self._applying, self.connection, self._log))
-
-    @property
-    def unnoted(self) -> int:
-        """How many rows are acknowledged, or logged without need, that the database does not record; see `note`."""
-        return self._applying.unnoted
-
-    def note(self, *, later: bool = False) -> None:
-        """Record how far database and log are processed; see `Applying.note`. Raises DatabaseBusyError."""
-        if self._applying.unnoted:
-            self._in_step(partial(self._applying.note, later=later))
-
-    def _in_step(self, work: Callable[[], T]) -> T:
-        """Return what ``work`` returns under the installed schema; install again if the schema changed."""
-        while True:
-            try:
-                return work()
-            except SchemaMovedError:
-                self.reinstall()
-
     def _must_be_in_step(self) -> None:
         if self.schema_changed():
             raise SchemaMovedError("the database's schema has changed")
-
-    def forget_flight(self, number: int) -> None:
-        """Record that change set ``number`` never reached the stream; its rows stay pending."""
-        self._applying.never_landed(number)
 
     def apply(self, batch: AtomicBatch, *, merge: bool = True, until: float | None = None) -> Applied:
         """Fold a batch into the mirror and merge it into the database, with its positions, in one transaction.

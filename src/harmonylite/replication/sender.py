@@ -3,6 +3,8 @@
 Invariant: one change set is in flight; what is committed meanwhile accumulates in the next. A change set is done only
 when it came back in the order, so a publish that fails, or whose outcome is unknown, loses nothing and repeats nothing.
 A change set that was published whole, and that this node has read past without getting it back, is captured again.
+While this node waits before an earlier message, none comes back: then what was published whole lets the next
+one leave, which holds only what was written since.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 from harmonylite.backoff import Backoff, Retry
 from harmonylite.db.apply.apply import MOST_UNNOTED
@@ -23,6 +26,7 @@ from harmonylite.db.sqlite.watch import Watch
 from harmonylite.errors import DatabaseBusyError, DatabaseError
 from harmonylite.model import ChangeSetId
 from harmonylite.replication.file_errors import FileErrors
+from harmonylite.replication.in_flight import InFlight
 from harmonylite.replication.publisher import Publisher
 from harmonylite.status import NodeStatus
 
@@ -65,7 +69,8 @@ NOTE_EVERY = 1.0
 """Seconds until the next try of a note that met a transaction of the application's; each try may wait for its end."""
 
 COUNT_EVERY = 1.0
-"""Seconds between counts of what is pending, while a change set waits for NATS or for its return."""
+"""Seconds between counts of what is pending, while a change set waits for NATS or for its return; and after which
+one that was published whole and is not back lets the next one leave."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,11 +114,9 @@ class Sender:
         self._schema_moved = schema_moved
         self._number = self._logged = 0
         self._loop: asyncio.AbstractEventLoop
-        self._flight: ChangeSetId | None = None
         self._taken: Outgoing | None = None
-        self._landed = asyncio.Event()
-        self._whole = True
-        self._ends: dict[int, int] = {}
+        self._in_flight = InFlight(lambda shard: status.shard(shard).position)
+        self._left_at = 0.0
         self._passed_over = Retry(log, "landing a change set", Backoff(first=0.1, most=10.0), logging.WARNING)
         self._idle = asyncio.Event()
         self._part = status.part("capture")
@@ -125,16 +128,11 @@ class Sender:
 
     def landed(self, change_set: ChangeSetId, whole: bool) -> None:
         """Note that an own change set came back in the order (``whole``), or was voided by others."""
-        if change_set == self._flight:
-            self._whole = whole
-            self._landed.set()
+        self._in_flight.landed(change_set, whole)
 
     def moved(self) -> None:
         """Note that the mirror's positions moved; then what was published whole is back, or never will be."""
-        ends = self._ends
-        if ends and all(self._status.shard(shard).position >= end for shard, end in ends.items()):
-            self._whole = self._whole and self._landed.is_set()
-            self._landed.set()
+        self._in_flight.moved()
 
     async def run(self, allowed: Awaitable[None]) -> None:
         """Send whatever is committed, without end, once ``allowed`` is done."""
@@ -163,7 +161,9 @@ class Sender:
             self._empty = self._empty if event else 0
 
     def close(self) -> None:
-        """Drop what was captured last, which no task may have waited for to the end; runs on the SQLite thread."""
+        """Drop what was captured, the last of it maybe without a task that waited; runs on the SQLite thread."""
+        self._replica.forget_flights()
+        self._in_flight.close()
         if self._taken is not None:
             self._taken.close()
 
@@ -230,11 +230,8 @@ class Sender:
         ``out``: what poll ``number`` captured.
         """
         while out is not None:
-            try:
-                if await self._send(out):
-                    self._is_done(number)
-            finally:
-                out.close()
+            if await self._send(out):
+                self._is_done(number)
             pause = pause_after(out.rows, out.log_id - self._logged)
             if pause >= DEAF_FROM:
                 self._watch.deaf()
@@ -248,15 +245,15 @@ class Sender:
         self._is_done(number)
         self._status.pending_rows = self._replica.pending_rows()
 
-    def _capture(self) -> Outgoing | None:
+    def _capture(self, *, ahead: bool = False) -> Outgoing | None:
         started = time.monotonic()
         try:
-            return self._captured()
+            return self._captured(ahead)
         finally:
             self._status.counters.captures += 1
             self._status.capture_time.observe(time.monotonic() - started)
 
-    def _captured(self) -> Outgoing | None:
+    def _captured(self, ahead: bool) -> Outgoing | None:
         if not self._publish:
             self._replica.count_pending()
             return None
@@ -268,7 +265,8 @@ class Sender:
             self._suspects = time.monotonic() + max(1.0, 20 * (time.monotonic() - started))
         self._note(rested=False)
         self._number += 1
-        self._taken = self._replica.capture(self._number, message_bytes=self._message_bytes(), reading=self._pending)
+        how = partial(self._replica.capture, message_bytes=self._message_bytes())
+        self._taken = how(self._number, ahead=True) if ahead else how(self._number, reading=self._pending)
         return self._taken
 
     def _pending(self, rows: int) -> None:
@@ -276,31 +274,55 @@ class Sender:
         self._status.pending_rows = rows
 
     async def _send(self, out: Outgoing) -> bool:
-        """Publish ``out`` and wait until it is back in the order; False: it never will be."""
-        self._flight = out.id
-        self._whole = True
-        self._landed.clear()
+        """Publish ``out`` and wait until it is back in the order, with all that leaves meanwhile; False: not all is."""
         self._status.pending_rows = out.rows
         counting = asyncio.create_task(self._count(), name="count what is pending")
         try:
-            ends = await self._publisher.publish(out)
-            self._status.last_published = time.time()
-            counters = self._status.counters
-            counters.published_change_sets += 1
-            counters.published_rows += out.rows
-            self._ends = ends
-            self.moved()
-            await self._landed.wait()
-            if not self._whole:
-                await self._thread.run(self._replica.forget_flight, out.id.number)
-                await self._again(out.id, ends)
-            elif self._passed_over.backoff.failures:
-                self._passed_over.worked()
-                self._part.ok()
+            await self._publish_whole(out)
+            while self._in_flight:
+                await self._in_flight.news()
+                await self._forget_lost()
+                if (further := await self._ahead()) is not None:
+                    await self._publish_whole(further)
+            await self._forget_lost()
         finally:
             counting.cancel()
-            self._flight, self._ends = None, {}
-        return self._whole
+        lost = self._in_flight.lost
+        self._in_flight.close()
+        for change_set, ends in lost.items():
+            await self._again(change_set, ends)
+        if not lost and self._passed_over.backoff.failures:
+            self._passed_over.worked()
+            self._part.ok()
+        return not lost
+
+    async def _publish_whole(self, out: Outgoing) -> None:
+        self._in_flight.begin(out)
+        ends = await self._publisher.publish(out)
+        self._left_at = time.monotonic()
+        self._status.last_published = time.time()
+        self._status.counters.published_change_sets += 1
+        self._status.counters.published_rows += out.rows
+        self._in_flight.published(out.id, ends)
+
+    async def _forget_lost(self) -> None:
+        for change_set in self._in_flight.lost:
+            await self._thread.run(self._replica.forget_flight, change_set.number)
+
+    async def _ahead(self) -> Outgoing | None:
+        """Capture what was written since the last capture if nothing comes back; None: nothing, or it must wait."""
+        pause = self._in_flight.pause() if self._in_flight else None
+        if pause is not None and time.monotonic() - self._left_at >= max(pause, COUNT_EVERY):
+            with suppress(DatabaseError):
+                return await self._thread.run(self._capture_ahead)
+        return None
+
+    def _capture_ahead(self) -> Outgoing | None:
+        """Capture what was committed since the last capture; runs on the SQLite thread."""
+        self._unseen = self._replica.changed() or self._unseen
+        out = self._capture(ahead=True) if self._unseen else None
+        self._unseen = False
+        return out
 
     async def _again(self, change_set: ChangeSetId, ends: dict[int, int]) -> None:
         """Report that a change set did not land, and wait before its rows are captured again."""
@@ -320,6 +342,7 @@ class Sender:
             with suppress(DatabaseError):
                 self._status.pending_rows = await self._thread.run(self._replica.count_pending)
             self._watch.on_event()  # no task waits for events meanwhile
+            self._in_flight.wake()
 
     async def idle(self) -> None:
         """Wait until everything that was committed so far is in the order."""

@@ -19,7 +19,7 @@ async def test_a_change_set_that_max_payload_no_longer_admits_is_captured_again(
         await node.start()
     await server.stop()
     write(nodes[0].database, *(f"INSERT INTO item VALUES('{name}' || hex(randomblob(150000)))" for name in "abc"))
-    await eventually(lambda: nodes[0].engine.sender._flight is not None, "it is captured")
+    await eventually(lambda: bool(nodes[0].engine.sender._in_flight), "it is captured")
     server.payload = "64KB"
     await server.start()
     await eventually(lambda: len(items(nodes[1].database)) == 3, "the rows are on the other node")

@@ -16,6 +16,7 @@ from functools import partial
 import apsw
 
 from harmonylite.changes.reassembler import AtomicBatch, Fragment
+from harmonylite.db.apply.flights import Flights
 from harmonylite.db.apply.fold import Fold
 from harmonylite.db.apply.merge import Merge
 from harmonylite.db.apply.overruled import KnownRows
@@ -59,7 +60,7 @@ class _UndoneError(Exception):
 
 
 class Applying:
-    """Applies batches, and knows this session's change sets in flight (*flights*). ``check`` raises on invalid reads.
+    """Applies batches, and knows this session's change sets in ``flights``. ``check`` raises on invalid reads.
 
     `install` sets ``installed``. ``folds`` counts the batches with change sets of other nodes. ``naming_own``: change
     sets of this node come back that the log no longer names, because they also went into another order. ``holding``:
@@ -86,7 +87,7 @@ class Applying:
         self.unit = Unit(connection, log, check, self._undone)
         self._log, self._journal, self._replicate = log, journal, replicate
         self._node, self._session = node, session
-        self._flights: dict[int, Flight] = {}
+        self.flights = Flights(session)
         self._back: Flight | None = None
         others.check_within_commits(connection)
         self.unnoted, self.known = 0, KnownRows(connection)
@@ -95,23 +96,24 @@ class Applying:
     def _undone(self) -> None:
         self.holding = True
 
-    def read_log(self, *, named: bool) -> Flight | None:
-        """Read the log for a capture, in its transaction; None while many new rows are not ``named`` in it."""
+    def read_log(self, *, named: bool, ahead: bool) -> Flight | None:
+        """Read the log for a capture, in its transaction; None while many new rows are not ``named`` in it.
+
+        ``ahead``: or any, because only their entry in the log distinguishes them from those in flight.
+        """
         self.same_schema()
         tables = self.installed.by_id
-        if not named and self.many_new():
+        if not named and self.many_new(1 if ahead else FEW):
             return None
+        if not ahead:
+            self.flights.clear()
         log_id = self._log.refresh(tables, unread=named)
         self._log.keep_images(tables, log_id)
-        return Flight(log_id, self.folds, self.seen(), frozenset(tables))
+        return Flight(log_id, self.folds, self.seen(), tables)
 
-    def many_new(self) -> bool:
+    def many_new(self, many: int = FEW) -> bool:
         """Return whether enough rows are above the watermarks to name them in the log, once."""
-        return self._log.find_above_watermark(self.installed.by_id) >= FEW
-
-    def takes_off(self, number: int, flight: Flight) -> None:
-        """Record that change set ``number`` of this session is in flight."""
-        self._flights[number] = flight
+        return self._log.find_above_watermark(self.installed.by_id) >= many
 
     def seen(self) -> int:
         """See `ChangeLog.seen`."""
@@ -125,7 +127,7 @@ class Applying:
             yield
 
     def name_new_rows(self) -> bool:
-        """Name the rows above the watermarks in the log, if the write lock is free; return True."""
+        """Name the rows above the watermarks in the log, if the write lock is free; return whether it was."""
         return self._others.politely(self._name_new_rows)
 
     def _name_new_rows(self, until: float) -> bool:
@@ -138,13 +140,14 @@ class Applying:
             self._log.watermarks.forget()
             if not isinstance(error, DatabaseBusyError):
                 raise
+            return False
         finally:
             self._connection.set_busy_timeout(LOCK_WAIT_MS)
         return True
 
     def never_landed(self, number: int) -> None:
         """Record that change set ``number`` never reached the stream; its rows stay pending."""
-        self._flights.pop(number, None)
+        self.flights.forget(number)
         self._log.drop_images()
 
     def nothing_differs(self, read: Flight) -> None:
@@ -160,7 +163,8 @@ class Applying:
         """Record that no row that was read is pending or in flight any more."""
         self._back = read
         self._log.settle(read.log_id, read.seen)
-        self._log.drop_images()
+        if not self.flights:
+            self._log.drop_images()
 
     def note(self, *, later: bool = False) -> None:
         """Record in the database what its mirror knows of it, politely: positions, log, watermarks.
@@ -221,12 +225,13 @@ class Applying:
     def _apply(self, batch: AtomicBatch, *, merge: bool, undo: bool = False, until: float = 0.0) -> Applied:
         if merge:
             self.compare_stale()
+        self.flights.check(self.installed.by_id)
         merge = merge and self._replicate
         done = Applied()
         written = self._journal.written
         fragments = [fragment for fragment in batch.fragments if fragment.has_rows]
         own = [fragment for fragment in fragments if fragment.id.node == self._node]
-        landing = self._landing(own)
+        landing = self.flights.landing(own)
         quiet = not merge or (not undo and self._brings_nothing(fragments, own, landing))
         named = self._named()
         with self.unit(f"apply {len(batch.fragments)} change sets"):
@@ -258,14 +263,14 @@ class Applying:
         done.conflicts = self._journal.written - written
         done.own = [fragment.id for fragment in own]
         self.unit.then(named.log_placeless)
-        self.unit.then(partial(self._committed, done.rows, landing, quiet=quiet, others=len(own) < len(fragments)))
+        self.unit.then(partial(self._committed, done.rows, own, quiet=quiet, others=len(own) < len(fragments)))
         return done
 
-    def _committed(self, count: int, landing: Iterable[int], *, quiet: bool, others: bool) -> None:
+    def _committed(self, count: int, own: list[Fragment], *, quiet: bool, others: bool) -> None:
         if count >= LARGE:
             self._connection.execute("PRAGMA shrink_memory")
-        for number in landing:
-            self._settled(self._flights.pop(number))
+        for back in self.flights.land(own):
+            self._settled(back)
         self.unnoted = self.unnoted + count if quiet else 0
         self._back = self._back if quiet else None
         self.folds += others
@@ -297,8 +302,10 @@ class Applying:
         self._log.name_new([*touched, *(table for table in tables if table.shape.refers and table not in touched)])
         if self.naming_own:
             name_rows(self._connection, self._log, mine)
-        for number, flight in landing.items():
-            if self.installed.by_id.keys() - flight.tables:  # one was made again, maybe without rows that are back now
+        for number, flight in self.flights.coming(mine.fragments).items():
+            if (
+                self.installed.by_id.keys() - flight.tables.keys()
+            ):  # one was made again, maybe without rows that are back now
                 back = [fragment for fragment in mine.fragments if fragment.id.number == number]
                 name_rows(self._connection, self._log, Own(mine.named, back), but=flight.tables)
         self._log.refresh(self.installed.by_id, above=False)
@@ -321,11 +328,6 @@ class Applying:
         """Empty the scratch tables after a fold without a merge: they would grow with every own change set."""
         for each in folded:
             each.table.empty("touched")
-
-    def _landing(self, own: list[Fragment]) -> dict[int, Flight]:
-        """Return the flights of this session that come back with ``own``, by number."""
-        back = {fragment.id.number for fragment in own if fragment.id.session == self._session}
-        return {number: flight for number, flight in self._flights.items() if number in back}
 
     def clear_log(self, upto: int, seen: int) -> None:
         """Clear the log up to ``upto``: its rows are acknowledged or equal. The transaction writes the database.
@@ -388,7 +390,8 @@ class Applying:
         return {number for (number,) in rows(self._connection, f"SELECT DISTINCT t FROM main.{quote(HELD)}")}
 
     def _merge(self, folded: dict[str, Folded], own: Own | None, held: set[int]) -> int:
-        merging = Merge(self._connection, self._log, own=own, kept=self._kept)
+        over = self.flights.staying(own.fragments if own is not None else ())
+        merging = Merge(self._connection, self._log, own=own, over=over, kept=self._kept)
         for table in self._touched(folded, held):
             merging.table(table, folded.get(table.shape.name) or Folded(table), held=table.id in held)
             self._log.watermarks.raise_all([table])

@@ -19,6 +19,7 @@ import apsw
 from harmonylite.db.apply.pending import Pending
 from harmonylite.db.apply.rowid_conflicts import claims_first, make_room
 from harmonylite.db.apply.staging import Effect, Folded
+from harmonylite.db.capture.capture import Outgoing
 from harmonylite.db.mirror.schema_history import Own
 from harmonylite.db.sqlite.connection import execute_or_not, is_unique, rows, try_or_undo
 from harmonylite.db.tracking.change_log import ChangeLog
@@ -32,15 +33,22 @@ class Merge:
     """Merges one table after the other within one transaction; ``rows`` counts rows of the database that changed,
     ``held`` those that were held back.
 
-    ``own``: this node's change sets among the folded ones; ``kept``: see `Pending`.
+    ``own``: this node's change sets among the folded ones; ``over``: those that stay in flight, the oldest first;
+    ``kept``: see `Pending`.
     """
 
     def __init__(
-        self, connection: apsw.Connection, log: ChangeLog, *, own: Own | None = None, kept: bool = False
+        self,
+        connection: apsw.Connection,
+        log: ChangeLog,
+        *,
+        own: Own | None = None,
+        over: Sequence[Outgoing] = (),
+        kept: bool = False,
     ) -> None:
         self._connection = connection
         self._log = log
-        self._pending = Pending(connection, log, self._changes, own=own, kept=kept)
+        self._pending = Pending(connection, log, self._changes, own=own, over=over, kept=kept)
         self.rows = self.held = 0
 
     def table(self, table: TrackedTable, folded: Folded, *, held: bool) -> None:

@@ -2,7 +2,8 @@
 
 A touched row is pending if the log names it and the database's row differs from its merge base. That is the mirror's
 row before the fold, with the changes of this node's own change sets in that fold. The base of a held-back row is no
-row.
+row. Of several change sets in flight, what those that stay in flight hold is pending, too, whatever the values: they
+will set it.
 
 Invariant: the local writer's changes stay; every other column becomes the mirror's. If a unique index forces a row to
 keep more, the row is logged again.
@@ -17,6 +18,8 @@ import apsw
 
 from harmonylite.db.apply.own_change_sets import lay_over
 from harmonylite.db.capture import merge_base
+from harmonylite.db.capture.capture import Outgoing
+from harmonylite.db.capture.laying import mark
 from harmonylite.db.mirror.schema_history import Own
 from harmonylite.db.sqlite.connection import is_unique, rows, try_or_undo, value
 from harmonylite.db.sqlite.lossless import exact_rows
@@ -25,6 +28,7 @@ from harmonylite.db.tracking.tracked_table import TrackedTable
 from harmonylite.db.tracking.triggers import HELD
 from harmonylite.schema.shape import any_differs, any_of, differs
 from harmonylite.schema.sql import quote
+from harmonylite.wire import TableBlock
 
 Changes = Callable[[str, Sequence[Any]], int]
 """Runs a statement that writes the database, and returns how many rows it changed."""
@@ -33,21 +37,33 @@ Changes = Callable[[str, Sequence[Any]], int]
 class Pending:
     """The pending rows among the touched ones of one table; works within the merge's transaction.
 
-    ``kept``: the scratch tables ``kept`` have the mirror's logged rows before the fold; see `ChangeLog.keep_base`.
+    ``over``: change sets of this node that stay in flight. ``kept``: the scratch tables ``kept`` have the mirror's
+    logged rows before the fold; see `ChangeLog.keep_base`.
     """
 
     def __init__(
-        self, connection: apsw.Connection, log: ChangeLog, changes: Changes, *, own: Own | None, kept: bool
+        self,
+        connection: apsw.Connection,
+        log: ChangeLog,
+        changes: Changes,
+        *,
+        own: Own | None,
+        over: Sequence[Outgoing],
+        kept: bool,
     ) -> None:
         self._connection = connection
         self._log = log
         self._changes = changes
         self._own = own
         self._kept = kept
+        self._over = over
+        self._stays = False
 
     def find(self, table: TrackedTable) -> bool:
         """Fill the scratch tables ``before`` and ``pending``; return whether any touched row is pending."""
         execute = self._connection.execute
+        staying = self._in_flight(table)
+        self._stays = bool(staying)
         table.empty("pending")
         touched = table.scratch("touched")
         if value(self._connection, f"SELECT 1 FROM {touched} AS x WHERE {table.in_logged} LIMIT 1") is None:
@@ -74,7 +90,21 @@ class Pending:
             f" CROSS JOIN {table.main} AS d ON {shape.same('d', 'x')}"
             f" WHERE {table.keys_equal('b.c', 'x.k')} AND ({changed})))"
         )
+        if self._stays:
+            mark(self._connection, table, staying)
+            execute(
+                f"INSERT INTO {pending}({table.key_list}) SELECT {table.key_list} FROM {touched} AS x"
+                f" WHERE EXISTS (SELECT 1 FROM {table.scratch('flown')} AS f WHERE {table.keys_equal('f.c', 'x.k')})"
+                f" AND NOT EXISTS (SELECT 1 FROM {pending} AS p WHERE {table.keys_equal('p.k', 'x.k')})"
+            )
         return value(self._connection, f"SELECT 1 FROM {pending} LIMIT 1") is not None
+
+    def _in_flight(self, table: TrackedTable) -> list[TableBlock]:
+        """Return what the change sets that stay in flight hold of a table."""
+        name, keys = table.shape.name, [column.name for column in table.shape.keys]
+        some = [out for out in self._over if name in out.tables]
+        parts = [part for out in some for part in out.decoded() if part.table == name]
+        return [part for part in parts if part.columns == list(table.shape.names) and part.columns[: part.keys] == keys]
 
     def merge(self, table: TrackedTable) -> None:
         """Merge all rows with one statement; raises apsw.ConstraintError on a unique violation."""
@@ -128,10 +158,11 @@ class Pending:
     def _three_ways(self, table: TrackedTable, more: str = "") -> str:
         """Return the FROM and WHERE of the pending rows that are present in database, mirror and ``before``."""
         shape = table.shape
+        flown = f" LEFT JOIN {table.scratch('flown')} AS f ON {table.keys_equal('f.c', 'x.k')}" * self._stays
         return (
             f"FROM {table.scratch('pending')} AS x CROSS JOIN {table.main} AS d ON {shape.same('d', 'x')}"
             f" CROSS JOIN {table.mirror} AS m ON {shape.same('m', 'x')}"
-            f" CROSS JOIN {table.scratch('before')} AS b ON {table.keys_equal('b.c', 'x.k')} WHERE 1{more}"
+            f" CROSS JOIN {table.scratch('before')} AS b ON {table.keys_equal('b.c', 'x.k')}{flown} WHERE 1{more}"
         )
 
     def _update(self, table: TrackedTable, kept: frozenset[str], more: str) -> str:
@@ -140,8 +171,7 @@ class Pending:
         merged = {i: value for i, value in chosen.items() if table.shape.columns[i].name not in kept}
         return table.update(merged, self._three_ways(table, which + more))
 
-    @staticmethod
-    def _outcomes(table: TrackedTable) -> list[tuple[str, dict[int, str]]]:
+    def _outcomes(self, table: TrackedTable) -> list[tuple[str, dict[int, str]]]:
         """Return the groups of rows, each as a condition and the expressions of the columns that may change.
 
         The last one has all rows that change.
@@ -149,6 +179,9 @@ class Pending:
         shape = table.shape
         here, there = ({i: shape.read(shape.columns[i], alias) for i in shape.compared} for alias in "dm")
         mine = {i: differs(shape.columns[i], here[i], f"b.c{i}") for i in shape.compared}
+        if self._stays:
+            keys = len(shape.keys)
+            mine = {i: f"({test} OR f.c{i} IS 1)" if i >= keys else test for i, test in mine.items()}
         if table.by_row:
             any_mine = any_of(list(mine.values()))
             return [(f" AND ({any_mine}) IS TRUE", {}), (f" AND ({any_mine}) IS NOT TRUE", there)]

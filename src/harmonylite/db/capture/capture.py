@@ -1,7 +1,7 @@
 """Capture: read the pending rows in one read transaction and encode them as one change set.
 
-Invariant: what is captured is the state of whole transactions, found by comparing database and mirror; the log only
-says where to look.
+Invariant: what is captured is the state of whole transactions, found by comparing the database with the mirror, and
+with the change sets in flight laid over that; the log only says where to look.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import apsw
 
 from harmonylite.changes.sharding import home_of, shard_of
 from harmonylite.db.capture import merge_base
+from harmonylite.db.capture.laying import expect, laid_over, mirrored
 from harmonylite.db.sqlite.connection import value
 from harmonylite.db.sqlite.lossless import codec_of, decode, exact, step
 from harmonylite.db.tracking.tracked_table import TrackedTable
@@ -34,6 +35,7 @@ from harmonylite.wire import (
     TableBlock,
     Updates,
     cut,
+    decode_block,
     encode_block,
     encode_envelope,
     encode_tables,
@@ -52,7 +54,7 @@ class Outgoing:
     ``current``: as in an `Envelope`.
 
     ``parts``: per shard, offset, length, whether more of the block follows, and compression of each message's body.
-    ``message_bytes``: the most that such a body may hold.
+    ``message_bytes``: the most that such a body may hold. ``tables``: those with rows here, and whether some are new.
     """
 
     id: ChangeSetId
@@ -66,6 +68,7 @@ class Outgoing:
     history: str = ""
     current: bool = False
     message_bytes: int = 0
+    tables: dict[str, bool] = field(default_factory=dict)
 
     @property
     def kind(self) -> int:
@@ -103,6 +106,17 @@ class Outgoing:
         for index in range(len(self.parts[shard])):
             yield self.payload(shard, index)
 
+    def decoded(self) -> Iterator[TableBlock]:
+        """Yield what its blocks hold, in their order."""
+        for parts in self.parts.values():
+            body = b""
+            for offset, length, more, packed in parts:
+                self.spool.seek(offset)
+                body += self.spool.read(length)
+                if not more:
+                    yield from decode_block(body, packed=packed)
+                    body = b""
+
     def close(self) -> None:
         """Release the blocks' storage."""
         self.spool.close()
@@ -125,6 +139,7 @@ class _Writer:
         if self._sizes[shard] >= BLOCK_BYTES:
             self.flush(shard)
         self._out.rows += tables.count
+        self._out.tables[tables.table] = bool(tables.inserts) or self._out.tables.get(tables.table, False)
         return len(encoded)
 
     def flush(self, shard: int) -> None:
@@ -150,11 +165,13 @@ class Capture:
         self._chunk = most
         self._codec = codec_of(connection)
 
-    def read(self, tables: Iterable[TrackedTable], out: Outgoing, *, message_bytes: int) -> None:
+    def read(
+        self, tables: Iterable[TrackedTable], out: Outgoing, *, message_bytes: int, over: Sequence[Outgoing] = ()
+    ) -> None:
         """Write what is pending in ``tables`` into ``out``; the caller holds the read transaction.
 
-        Deletes of all tables come first: receivers fold block by block. Then come rows that others refer to by numbers
-        that the fold may change.
+        ``over``: change sets in flight, the oldest first: what they hold is not pending. Deletes of all tables come
+        first: receivers fold block by block. Then come rows that others refer to by numbers that the fold may change.
         """
         out.message_bytes = message_bytes
         writer = _Writer(out, compress=self._compress, message_bytes=message_bytes)
@@ -163,18 +180,25 @@ class Capture:
         writer.finish()  # a block of its own
         out.rows = 0
         busy = sorted((table for table in tables if table.logged), key=lambda table: (table.shape.rank, table.id))
-        known = {table.id: self._any_in_mirror(table) for table in busy}
+        flown = {table.shape.name: table for table in busy if any(table.shape.name in each.tables for each in over)}
+        known = {table.id: table.shape.name in flown or self._any_in_mirror(table) for table in busy}
         based = merge_base.any_there(self._connection)
         seen = {t.id: merge_base.seen_of(self._connection, t) for t in busy} if based else {}
-        out.current = not based
+        out.current = not based and not over
+        if flown:
+            expect(self._connection, flown, (part for each in over for part in each.decoded()))
+            merge_base.lay_on(seen, flown, (part for each in over if seen for part in each.decoded()))
         for table in busy:
             if known[table.id]:
-                self._copy(table, self._deletes(table), writer, _as_deletes(table, seen.get(table.id, {})), 0)
+                sql = self._deletes(table, flown=table.shape.name in flown)
+                self._copy(table, sql, writer, _as_deletes(table, seen.get(table.id, {})), 0)
         for table in busy:
+            laid = table.shape.name in flown
             if known[table.id]:
                 masks = -(-len(table.shape.compared) // MASK_BITS)
-                self._copy(table, self._updates(table), writer, _as_updates(table, seen.get(table.id, {})), masks)
-            self._copy(table, self._inserts(table, known[table.id]), writer, _as_inserts, 0)
+                sql = self._updates(table, flown=laid)
+                self._copy(table, sql, writer, _as_updates(table, seen.get(table.id, {})), masks)
+            self._copy(table, self._inserts(table, known[table.id], flown=laid), writer, _as_inserts, 0)
         writer.finish()
 
     def _any_in_mirror(self, table: TrackedTable) -> bool:
@@ -188,57 +212,57 @@ class Capture:
         terms = " AND ".join(f"h.k{i} IS x.k{i}" for i in range(len(table.shape.keys)))
         return f"NOT EXISTS (SELECT 1 FROM main.{quote(HELD)} AS h WHERE h.t = {table.id} AND {terms})"
 
-    def _deletes(self, table: TrackedTable) -> str:
-        return table.once(lambda: self._deletes_sql(table), "capture's deletes", table.exact)
+    def _deletes(self, table: TrackedTable, *, flown: bool) -> str:
+        return table.once(lambda: self._deletes_sql(table, flown), "capture's deletes", table.exact, flown)
 
-    def _deletes_sql(self, table: TrackedTable) -> str:
-        shape = table.shape
+    def _deletes_sql(self, table: TrackedTable, flown: bool) -> str:
+        shape, other = table.shape, laid_over(table) if flown else mirrored(table)
         return (
-            f"SELECT {self._values(table, 'm')} FROM {table.scratch('logged')} AS x"
-            f" CROSS JOIN {table.mirror} AS m ON {shape.same('m', 'x')}"
+            f"SELECT {self._values(table, other.reads)} FROM {table.scratch('logged')} AS x"
+            f" CROSS JOIN {other.source} AS m ON {other.same}"
             f" WHERE NOT EXISTS (SELECT 1 FROM {table.main} AS d WHERE {shape.same('d', 'x')})"
             f" AND {self._not_held(table)}"
         )
 
-    def _inserts(self, table: TrackedTable, known: bool) -> str:
-        return table.once(lambda: self._inserts_sql(table, known), "capture's inserts", table.exact, known)
+    def _inserts(self, table: TrackedTable, known: bool, *, flown: bool) -> str:
+        return table.once(
+            lambda: self._inserts_sql(table, known, flown), "capture's inserts", table.exact, known, flown
+        )
 
-    def _inserts_sql(self, table: TrackedTable, known: bool) -> str:
-        shape = table.shape
-        absent = f" WHERE NOT EXISTS (SELECT 1 FROM {table.mirror} AS m WHERE {shape.same('m', 'x')})" if known else ""
+    def _inserts_sql(self, table: TrackedTable, known: bool, flown: bool) -> str:
+        shape, other = table.shape, laid_over(table) if flown else mirrored(table)
+        absent = f" WHERE NOT EXISTS (SELECT 1 FROM {other.source} AS m WHERE {other.same})" if known else ""
         return (
-            f"SELECT {self._values(table, 'd')} FROM {table.scratch('logged')} AS x"
+            f"SELECT {self._values(table, self._here(table))} FROM {table.scratch('logged')} AS x"
             f" CROSS JOIN {table.main} AS d ON {shape.same('d', 'x')}{absent}"
         )
 
-    def _updates(self, table: TrackedTable) -> str:
-        return table.once(lambda: self._updates_sql(table), "capture's updates", table.exact)
+    def _updates(self, table: TrackedTable, *, flown: bool) -> str:
+        return table.once(lambda: self._updates_sql(table, flown), "capture's updates", table.exact, flown)
 
-    def _updates_sql(self, table: TrackedTable) -> str:
-        shape = table.shape
-        tests = [
-            differs(shape.columns[i], *(shape.read(shape.columns[i], alias) for alias in ("d", "m")))
-            for i in shape.compared
-        ]
+    def _updates_sql(self, table: TrackedTable, flown: bool) -> str:
+        shape, other = table.shape, laid_over(table) if flown else mirrored(table)
+        here = self._here(table)
+        tests = [differs(shape.columns[i], here[i], other.reads[i]) for i in shape.compared]
         masks = [
             " | ".join(f"(({test}) << {bit})" for bit, test in enumerate(tests[start : start + MASK_BITS]))
             for start in range(0, len(tests), MASK_BITS)
         ]
-        any_test = any_differs(
-            (shape.columns[i], shape.read(shape.columns[i], "d"), shape.read(shape.columns[i], "m"))
-            for i in shape.compared
-        )
-        listed = ", ".join([*masks, self._values(table, "d", "m")])
+        any_test = any_differs((shape.columns[i], here[i], other.reads[i]) for i in shape.compared)
+        listed = ", ".join([*masks, self._values(table, [*here, *other.reads])])
         return (
             f"SELECT {listed} FROM {table.scratch('logged')} AS x"
             f" CROSS JOIN {table.main} AS d ON {shape.same('d', 'x')}"
-            f" CROSS JOIN {table.mirror} AS m ON {shape.same('m', 'x')} WHERE {any_test}"
+            f" CROSS JOIN {other.source} AS m ON {other.same} WHERE {any_test}"
         )
 
     @staticmethod
-    def _values(table: TrackedTable, *aliases: str) -> str:
+    def _here(table: TrackedTable) -> list[str]:
+        return [table.shape.read(column, "d") for column in table.shape.columns]
+
+    @staticmethod
+    def _values(table: TrackedTable, listed: Sequence[str]) -> str:
         """Return the columns to select; for a table with text that isn't UTF-8, as `exact` reads them."""
-        listed = [table.shape.read(column, alias) for alias in aliases for column in table.shape.columns]
         return exact(listed) if table.exact else ", ".join(listed)
 
     def _copy(

@@ -11,7 +11,7 @@ Invariant: a base is here only while the log names its row.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import apsw
@@ -66,33 +66,43 @@ def lay_over(connection: apsw.Connection, own: Own) -> None:
             _lay(connection, table, part)
 
 
+def lay_on(seen: Mapping[int, Seen], tables: Mapping[str, TrackedTable], parts: Iterable[TableBlock]) -> None:
+    """Bring ``seen``, bases that were read, up to ``parts``: change sets of this node for ``tables``, by name."""
+    for part in parts:
+        table = tables.get(part.table)
+        if table is not None and (bases := seen.get(table.id)):
+            for row, there, changed in _rows(part):
+                if (key := key_of(table, row[: part.keys])) in bases:
+                    bases[key] = _moved(bases[key], row if there else None, changed)
+
+
 def _lay(connection: apsw.Connection, table: TrackedTable, part: TableBlock) -> None:
     """Lay a part over the bases of its rows, one by one: there may be more of either than memory should hold."""
+    for row, whole, changed in _rows(part):
+        where = (table.id, key_of(table, row[: part.keys]))
+        there = value(connection, f"SELECT row FROM {BASE} WHERE t = ? AND key = ?", where)
+        base = None if there is None else decode_value(there)
+        if there is not None and (base is None or len(base) == len(table.shape.columns)):
+            moved = encode_value(_moved(base, row if whole else None, changed))
+            connection.execute(f"UPDATE {BASE} SET row = ? WHERE t = ? AND key = ?", (moved, *where))
+
+
+def _rows(part: TableBlock) -> Iterator[tuple[list[Any], bool, Sequence[int] | None]]:
+    """Yield each row, whether it is there afterwards, and the columns that it changes (None: all)."""
     for row in part.deletes:
-        _move(connection, table, row[: part.keys], None)
+        yield row, False, None
     for row in part.inserts:
-        _move(connection, table, row[: part.keys], row)
+        yield row, True, None
     for group in part.updates:
         for row in group.rows:
-            _move(connection, table, row[: part.keys], row, group.changed)
+            yield row, True, group.changed
 
 
-def _move(
-    connection: apsw.Connection,
-    table: TrackedTable,
-    key: Sequence[Any],
-    row: list[Any] | None,
-    changed: Sequence[int] | None = None,
-) -> None:
-    """Let the base of one row, where one fits the table's columns, be ``row``, in ``changed`` (None: whole)."""
-    where = (table.id, key_of(table, key))
-    there = value(connection, f"SELECT row FROM {BASE} WHERE t = ? AND key = ?", where)
-    base = None if there is None else decode_value(there)
-    if there is None or (base is not None and len(base) != len(table.shape.columns)):
-        return
-    if row is not None and base is not None and changed is not None:
-        row = [row[i] if i in changed else before for i, before in enumerate(base)]
-    connection.execute(f"UPDATE {BASE} SET row = ? WHERE t = ? AND key = ?", (encode_value(row), *where))
+def _moved(base: list[Any] | None, row: list[Any] | None, changed: Sequence[int] | None) -> list[Any] | None:
+    """Return the base of a row that became ``row``, in the columns ``changed``."""
+    if row is None or base is None or changed is None:
+        return row
+    return [row[i] if i in changed else before for i, before in enumerate(base)]
 
 
 def forget(connection: apsw.Connection, table: TrackedTable, keys: Sequence[Sequence[Any]]) -> None:

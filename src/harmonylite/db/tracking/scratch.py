@@ -18,7 +18,7 @@ from harmonylite.schema.shape import TableShape
 from harmonylite.schema.sql import PRIVATE, quote
 
 BY_KEY = ("logged", "touched", "pending")
-ROWS = ("before", "own", "image", "kept")
+ROWS = ("before", "own", "image", "kept", "flown")
 PLAIN = ("incoming", "waiting", "displaced")
 NUMBERS = "numbers"
 SCRATCH = (*BY_KEY, *ROWS, *PLAIN, NUMBERS)

@@ -5,7 +5,8 @@ newest log id), ``kept`` (the mirror's rows of these before a fold), ``touched``
 ``pending`` (those that the local writer changed), ``before`` (rows that a three-way merge starts from), ``own`` (rows
 of this node's own change set that came back), ``incoming`` (rows of the current change set, with the old values of
 changed columns), ``waiting`` (those of them whose turn has not come), ``image`` (rows above the watermark as they were
-captured; it survives a rollback).
+captured; it survives a rollback), ``flown`` (rows of change sets that stay in flight, with 1 in each column that they
+set).
 
 Invariant: a statement that is built here fits the shape that it was built for; a new shape makes a new table.
 """
