@@ -47,6 +47,7 @@ from harmonylite.db.tracking.triggers import (
     WATERMARK,
     log_columns,
     private_tables,
+    silenced_tables,
     status_view,
     trigger_name,
 )
@@ -266,7 +267,7 @@ def _install(
     now = schema_version(connection)
     _private_tables(connection, inventory)
     moved = get_state(connection, "main", "schema_version") not in (None, now)
-    ours = _ours(connection)
+    ours, silenced = _ours(connection), silenced_tables(connection)
     known = mirror_file.table_ids(connection)
     unlike = table_shapes.unlike(connection)
     fresh: list[tuple[TrackedTable, bool]] = []
@@ -282,14 +283,14 @@ def _install(
             number = int(get_state(connection, "main", "next_table") or 1)
             set_state(connection, "main", "next_table", number + 1)
         table = result.tables[name] = result.by_id[number] = tracked(number, shape)
-        other_rowid = _triggers(connection, table, there)
+        unseen = _triggers(connection, table, there, renew=folded(name) in silenced)
         checked = joined and name not in result.joining  # those are compared when they join
         if checked and created:
             if name in known and known[name] is None and replicate:
                 result.returned.append(name)
             else:
                 fresh.append((table, name not in known))
-        elif checked and (other_rowid or name in unlike or (moved and not watermarks.still_holds(connection, table))):
+        elif checked and (unseen or name in unlike or (moved and not watermarks.still_holds(connection, table))):
             fresh.append((table, False))
         if known.get(name, -1) != number:
             # what is held of a table that was rebuilt is held still: else it would look like rows deleted here
@@ -365,21 +366,24 @@ def _private_tables(connection: apsw.Connection, inventory: Inventory) -> None:
         watermarks.move_here(connection)
 
 
-def _triggers(connection: apsw.Connection, table: TrackedTable, there: Mapping[str, tuple[int, str]]) -> bool:
-    """Create or replace the triggers of one table that are not as they should be.
+def _triggers(
+    connection: apsw.Connection, table: TrackedTable, there: Mapping[str, tuple[int, str]], *, renew: bool
+) -> bool:
+    """Create or replace the triggers of one table that are not as they should be; ``renew``: all, as the newest.
 
-    Return True when what the insert trigger took for the rowid may have been an ordinary column for a while.
+    Return True when rows may have passed them unseen: a newer trigger may have silenced them, or what the insert
+    trigger took for the rowid may have been an ordinary column for a while.
     """
     wanted, shape = table.triggers, table.shape
     for name, (_, sql) in there.items():
-        if name not in wanted or sql != wanted[name]:
+        if renew or name not in wanted or sql != wanted[name]:
             connection.execute(f"DROP TRIGGER main.{quote(name)}")
     for name, sql in wanted.items():
-        if name not in there or there[name][1] != sql:
+        if renew or name not in there or there[name][1] != sql:
             connection.execute(sql)
     before = there.get(trigger_name(table.id, "insert"), (table.id, ""))[1]
     marked = WATERMARK in before or POSITION in before
-    return marked and f"NEW.{quote(shape.rowid)} <=" not in before
+    return renew or (marked and f"NEW.{quote(shape.rowid)} <=" not in before)
 
 
 def private_objects(connection: apsw.Connection) -> list[tuple[str, str]]:

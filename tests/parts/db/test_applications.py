@@ -11,7 +11,7 @@ import apsw
 import pytest
 
 from harmonylite.db.sqlite.introspection import TableRules
-from tests.parts.db.fix_replicas import Group, Member
+from tests.parts.db.fix_replicas import PAIRED, Group, Member
 
 FTS = (
     "CREATE TABLE docs(id INTEGER PRIMARY KEY, body TEXT)",
@@ -340,3 +340,48 @@ def test_a_table_that_is_decided_by_row_keeps_one_writers_row(group: Group) -> N
     b.run("UPDATE t SET y = 'b'")
     assert group.equal("t") == [(1, 0, "b")]
     assert ("x", "a", 0) in {(c.column, c.overruled, c.winning) for c in a.replica.conflicts()}
+
+
+EARLY = {
+    "an insert": (
+        "AFTER INSERT ON T BEGIN SELECT raise (IGNORE) WHERE new.a = 'quiet'; SELECT 1; END",
+        "INSERT INTO t VALUES (-5, 'quiet', 1), (5, 'quiet', 1)",
+        "INSERT INTO t VALUES (-6, 'quiet', 1), (6, 'quiet', 1)",
+    ),
+    "an update": (
+        "AFTER UPDATE ON t BEGIN SELECT RAISE(IGNORE) WHERE new.a IS old.a; SELECT 1; END",
+        "UPDATE t SET b = b + 1",
+        "UPDATE t SET b = b + 10",
+    ),
+    "a new key": (
+        "AFTER UPDATE ON t BEGIN SELECT RAISE(IGNORE) WHERE new.a IS old.a; SELECT 1; END",
+        "UPDATE t SET id = 9 WHERE id = 2",
+        "UPDATE t SET id = 10 WHERE id = 9",
+    ),
+    "a delete": (
+        "AFTER DELETE ON t WHEN old.a = 'quiet' BEGIN SELECT RAISE(IGNORE); END",
+        "DELETE FROM t WHERE id = 1",
+        "DELETE FROM t WHERE id = 2",
+    ),
+}
+"""A trigger that ends early, and two statements that it hides from triggers that are older."""
+
+
+@pytest.mark.parametrize("when", ["seen first", "written at once", "node stopped"])
+@pytest.mark.parametrize("change", EARLY)
+def test_a_newer_trigger_that_ignores_hides_no_change(group: Group, change: str, when: str) -> None:
+    """findings/sqlite-early-return-skips-other-triggers.sh: the newest trigger keeps the older ones from running."""
+    trigger, *statements = EARLY[change]
+    a, _ = group.several(2, PAIRED)
+    a.run("INSERT INTO t VALUES (1, 'quiet', 1), (2, 'quiet', 2), (3, 'loud', 3)")
+    group.equal("t")
+    if when == "node stopped":
+        a.stop()
+    a.run(f"CREATE TRIGGER early {trigger}")
+    if when == "seen first":
+        group.settle()
+    for statement in statements:
+        a.run(statement)
+        if when == "node stopped" and statement is statements[0]:
+            a.start()
+        assert group.equal("t") == sorted(a.run("SELECT * FROM t"), key=repr)

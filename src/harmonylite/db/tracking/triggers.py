@@ -13,6 +13,7 @@ from re import compile as pattern
 import apsw
 
 from harmonylite.db.sqlite.connection import rows
+from harmonylite.schema.names import folded
 from harmonylite.schema.shape import Column, TableShape
 from harmonylite.schema.sql import PRIVATE, quote
 
@@ -154,3 +155,22 @@ def trigger_tables(connection: apsw.Connection, schema: str = "main") -> dict[in
     """Return the tables of an attached database that carry our triggers, by their number in its log."""
     found = rows(connection, f"SELECT name, tbl_name FROM {schema}.sqlite_schema WHERE type = 'trigger'")
     return {int(match[1]): table for name, table in found if (match := OURS.match(name))}
+
+
+_IGNORES = pattern(r"(?i)\braise\s*\(\s*ignore\b")
+
+
+def silenced_tables(connection: apsw.Connection) -> set[str]:
+    """Return the folded names of tables with a trigger that says RAISE(IGNORE) and is newer than one of ours.
+
+    SQLite runs the newest trigger first. One that ignores keeps the older ones from running, and an AFTER trigger keeps
+    the row all the same (findings/sqlite-early-return-skips-other-triggers.sh).
+    """
+    with_ours, found = set[str](), set[str]()
+    query = "SELECT name, tbl_name, sql FROM main.sqlite_schema WHERE type = 'trigger' ORDER BY rowid"
+    for name, table, sql in rows(connection, query):
+        if OURS.match(name):
+            with_ours.add(folded(table))
+        elif folded(table) in with_ours and _IGNORES.search(sql):
+            found.add(folded(table))
+    return found
