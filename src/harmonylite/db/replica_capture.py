@@ -89,8 +89,10 @@ class ReplicaCapture(ReplicaFacts):
     def _outgoing(self, change_set: ChangeSetId, log_id: int) -> Outgoing:
         """Return a change set with its schema section, and without rows; within the capture's transaction."""
         base, history = known_up_to(self.connection, self.positions()), history_of(self.connection, "mirror")
-        out, made = new_outgoing(change_set, log_id, self._clock(), base, history), self._installed
-        out.section = [*made.section, *changed_numbers(self.connection, made.pragmas)]
+        made = self._installed
+        section = [*made.section, *changed_numbers(self.connection, made.pragmas)]  # may fail: nothing is open yet
+        out = new_outgoing(change_set, log_id, self._clock(), base, history)
+        out.section = section
         return out
 
     def _captured(self, out: Outgoing, read: Flight, *, ahead: bool) -> Outgoing | None:
