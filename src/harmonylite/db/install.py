@@ -6,13 +6,13 @@ compared whole, and what differs is logged; what happened while the node was not
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import apsw
 
 from harmonylite.db.mirror import identities, mirror_file, table_shapes
 from harmonylite.db.mirror.compare import changed_keys
-from harmonylite.db.mirror.database_schema import captured_there, is_remembered, sent_there
+from harmonylite.db.mirror.database_schema import captured_there, is_remembered, remember_schema, sent_there
 from harmonylite.db.mirror.file_facts import header
 from harmonylite.db.mirror.former_names import gone_columns
 from harmonylite.db.mirror.positions import is_older, mirror_is_behind
@@ -23,7 +23,7 @@ from harmonylite.db.mirror.table_moves import forget_noted, noted_moves
 from harmonylite.db.replica_options import ReplicaOptions
 from harmonylite.db.sqlite.capabilities import why_unwritable
 from harmonylite.db.sqlite.connection import rows, transaction, value
-from harmonylite.db.sqlite.introspection import Inventory, TableRules, read_inventory
+from harmonylite.db.sqlite.introspection import Inventory, Listed, TableRules, application_objects, read_inventory
 from harmonylite.db.tracking import column_ids, watermarks
 from harmonylite.db.tracking.captured_schema import (
     captured_schema,
@@ -74,20 +74,24 @@ def install(
         # one transaction sees one schema: between two, an application may make or drop any table
         seen = schema_version(connection)
         inventory = read_inventory(connection, rules, known=before.inventory.read)
+        ours = _ours(connection)
         mirror_file.prepare(connection)
         if joined:
-            _must_not_go_back(connection, inventory, _ours(connection))
+            _must_not_go_back(connection, inventory, ours)
         nothing: dict[str, Columns] | None = {} if options.sends_all else None
-        columns, unfinished = _move_mirror(connection, inventory, _ours(connection), nothing, joined=joined)
+        columns, unfinished = _move_mirror(connection, inventory, ours, nothing, joined=joined)
     with transaction(connection, "install the capture triggers", immediate=True):
         if schema_version(connection) != seen:
-            inventory = read_inventory(connection, rules, known=before.inventory.read)
-            columns, unfinished = _move_mirror(connection, inventory, _ours(connection), columns, joined=joined)
+            inventory, ours = read_inventory(connection, rules, known=before.inventory.read), _ours(connection)
+            columns, unfinished = _move_mirror(connection, inventory, ours, columns, joined=joined)
         tracked = tracking(connection, rules, before.by_id, streamed=columns is not None)
-        result = _install(connection, tracked, inventory, log, joined=joined, replicate=replicate)
+        result = _install(connection, tracked, inventory, ours, log, joined=joined, replicate=replicate)
         result.inventory, result.unfinished = inventory, unfinished
-        result.section = _settle(connection, rules, result, columns, joined=joined)
+        objects = application_objects(connection)
+        result.section = _settle(connection, rules, result, objects, columns, joined=joined)
         captured = captured_schema(connection)
+        if joined or not get_state(connection, "mirror", "whole"):  # else it is the one of the snapshot that is joined
+            remember_schema(connection, objects, captured)
         result.numbers, result.pragmas = numbers_of(captured), [each for each in captured if each.kind == PRAGMA]
         result.version, result.header = schema_version(connection), header(connection)
         if get_state(connection, "main", "schema_version") != result.version:
@@ -109,6 +113,7 @@ def _settle(
     connection: apsw.Connection,
     rules: TableRules,
     made: Installed,
+    objects: Iterable[Listed],
     columns: Mapping[str, Columns] | None,
     *,
     joined: bool,
@@ -120,20 +125,20 @@ def _settle(
     """
     new = make_table(connection)
     numbers = {name: table.id for name, table in made.tables.items()}
+    now = read_schema(connection, rules, numbers, objects)
     if columns is None:
         remembered = get_state(connection, "mirror", "whole") and (new or not joined) and is_remembered(connection)
-        found = settle(connection, rules, numbers, captured_there(connection, "mirror") if remembered else [])
+        found = settle(connection, rules, now, captured_there(connection, "mirror") if remembered else [])
         identities.keep_none(connection, joined=joined)
         return found
     by_number = {number: dict(columns[name]) for name, number in numbers.items() if name in columns}
-    identities.retie(connection, numbers)
-    identities.begin(connection, read_schema(connection, rules, numbers), by_number, joined=joined)
-    for number, each in by_number.items():
-        column_ids.write(connection, "main", number, each)
+    captured = identities.retie(connection, numbers)
+    captured = identities.begin(connection, now, captured, by_number, joined=joined)
+    column_ids.write_all(connection, "main", by_number)
     column_ids.keep_only(connection, list(by_number))
-    identities.tie_mirrors(connection, numbers)
-    made.names, made.columns = StreamNames.read(connection, made.tables, by_number), by_number
-    return settle_all(connection, rules, numbers, by_number)
+    identities.tie_mirrors(connection, numbers, captured)
+    made.names, made.columns = StreamNames.read(connection, made.tables, by_number, captured), by_number
+    return settle_all(connection, rules, now, captured, by_number)
 
 
 def _must_not_go_back(
@@ -258,6 +263,7 @@ def _install(
     connection: apsw.Connection,
     tracked: Callable[[int, TableShape], TrackedTable],
     inventory: Inventory,
+    ours: dict[str, dict[str, tuple[int, str]]],
     log: ChangeLog,
     *,
     joined: bool,
@@ -267,7 +273,7 @@ def _install(
     now = schema_version(connection)
     _private_tables(connection, inventory)
     moved = get_state(connection, "main", "schema_version") not in (None, now)
-    ours, silenced = _ours(connection), silenced_tables(connection)
+    silenced = silenced_tables(connection)
     known = mirror_file.table_ids(connection)
     unlike = table_shapes.unlike(connection)
     fresh: list[tuple[TrackedTable, bool]] = []

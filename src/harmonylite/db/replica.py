@@ -114,8 +114,6 @@ class Replica(ReplicaCapture):
         once = partial(install, connection, o, log, joined=self.joined)
         made = self._installed = self._applying.installed = self._schema.follow(once, self._installed)
         self._applying.folds += 1  # what is under way may be met by rows that a migration or VACUUM moved
-        if self.joined or not self.whole:  # else it is the one of the snapshot that is joined
-            keep_schema(self.connection)
         self._installed.warnings |= self._side_effects.renew({name: each.shape for name, each in made.tables.items()})
         reconcile.bring_back(connection, made, log, self._applying.unit)
         reconcile.join_tables(connection, made, log, self._journal, self._applying.unit, replicate=o.replicate)

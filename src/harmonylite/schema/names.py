@@ -29,7 +29,7 @@ _LOWER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
 
 def folded(name: str) -> str:
     """Return ``name`` so that names which SQLite considers equal are equal (SQLite: lang_keywords, sqlite3_stricmp)."""
-    return name.translate(_LOWER)
+    return name.lower() if name.isascii() else name.translate(_LOWER)
 
 
 def fits(name: str, patterns: Iterable[str]) -> bool:

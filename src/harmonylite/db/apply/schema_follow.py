@@ -27,7 +27,7 @@ from harmonylite.db.mirror.state import get_state
 from harmonylite.db.mirror.stream_schema import fold_section, has_catalog, read_catalog, writer_meant
 from harmonylite.db.mirror.stream_shapes import been_through
 from harmonylite.db.sqlite.connection import reading, transaction
-from harmonylite.db.sqlite.introspection import TableRules
+from harmonylite.db.sqlite.introspection import TableRules, application_objects
 from harmonylite.db.sqlite.side_effect_triggers import drop_hooks
 from harmonylite.db.tracking import column_ids
 from harmonylite.db.tracking.captured_schema import captured_schema, read_schema, write
@@ -214,7 +214,8 @@ class SchemaFollow:
     def _tie_all(self, catalog: Catalog) -> None:
         """Take the tables of a database that joins for the stream's of their names."""
         numbers = {name: number for number, name in trigger_tables(self.connection).items()}
-        known = [each for each in read_schema(self.connection, self.rules, numbers) if each.key in catalog]
+        objects = application_objects(self.connection)
+        known = [each for each in read_schema(self.connection, self.rules, numbers, objects) if each.key in catalog]
         tied = [each for each in (tied_by_name(each, catalog) for each in known) if each is not None]
         write(self.connection, tied)
         for table in tied:

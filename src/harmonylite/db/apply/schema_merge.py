@@ -95,10 +95,9 @@ class SchemaMerge:
     def differs(self) -> bool:
         """Return whether anything of the stream's schema is another than the database's base."""
 
-        def meaning(known: Mapping[Key, Known]) -> dict[Key, Known]:
-            return {key: replace(each, number=0) for key, each in known.items()}
-
-        return meaning(self.base) != meaning(self.wanted)
+        if self.base.keys() != self.wanted.keys():
+            return True
+        return not all(known.equals(self.wanted[key]) for key, known in self.base.items())
 
     def _attempt(self, change: SchemaChange, work: Callable[[], object]) -> bool:
         """Do ``work`` for a change, or let it wait; return whether it was done."""
@@ -283,7 +282,7 @@ class SchemaMerge:
 
     def _change(self, table: _Table) -> None:
         base, theirs = table.base, table.theirs
-        if base is not None and replace(base, number=0) == replace(theirs, number=0):
+        if base is not None and base.equals(theirs):
             return
         change = self._said(table)
         mine = Declared(table_changes.definition_of(self.connection, table.here), self._ids(table.number))

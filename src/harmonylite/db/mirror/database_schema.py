@@ -5,12 +5,14 @@ Invariant: the stored schema is untrusted data; only `harmonylite.db.sqlite.untr
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import apsw
 
 from harmonylite.db.mirror.file_facts import HEADER, remember_file, remembered_facts
 from harmonylite.db.mirror.stream_schema import has_catalog, read_catalog
 from harmonylite.db.sqlite.connection import rows, transaction
-from harmonylite.db.sqlite.introspection import application_objects
+from harmonylite.db.sqlite.introspection import Listed, application_objects
 from harmonylite.db.sqlite.untrusted_ddl import Definition, decode
 from harmonylite.db.tracking.captured_schema import captured_schema
 from harmonylite.schema.columns import columns_of
@@ -22,19 +24,22 @@ SCHEMA = quote(PRIVATE + "schema")
 CAPTURED = quote(PRIVATE + "captured")
 
 
-def remember_schema(connection: apsw.Connection) -> None:
-    """Store the database's schema and the facts of its file in the mirror, within a transaction."""
+def remember_schema(connection: apsw.Connection, objects: list[Listed], captured: Iterable[Known]) -> None:
+    """Store the database's schema and the facts of its file in the mirror, within a transaction.
+
+    ``objects``: the application's; ``captured``: the schema that counts as captured.
+    """
     remember_file(connection)
     connection.execute(f"CREATE TABLE IF NOT EXISTS mirror.{SCHEMA}(type, name, tbl, sql)")
-    _keep(connection, SCHEMA, application_objects(connection))
+    _keep(connection, SCHEMA, objects)
     connection.execute(f"CREATE TABLE IF NOT EXISTS mirror.{CAPTURED}(type, name, tbl, sql)")
-    _keep(connection, CAPTURED, [(k.kind, k.name, k.table, k.sql) for k in captured_schema(connection)])
+    _keep(connection, CAPTURED, [(k.kind, k.name, k.table, k.sql) for k in captured])
 
 
 def keep_schema(connection: apsw.Connection) -> None:
     """Like `remember_schema`, in a separate transaction."""
     with transaction(connection, "keep the schema"):
-        remember_schema(connection)
+        remember_schema(connection, application_objects(connection), captured_schema(connection))
 
 
 def _keep(connection: apsw.Connection, table: str, wanted: list[tuple[str, str, str, str]]) -> None:

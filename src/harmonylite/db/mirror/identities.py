@@ -6,7 +6,7 @@ is new, and its application's.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import apsw
@@ -28,14 +28,20 @@ from harmonylite.schema.section import GONE, Known
 from harmonylite.schema.table_text import without
 
 
-def begin(connection: apsw.Connection, now: Sequence[Known], columns: dict[int, Columns], *, joined: bool) -> None:
+def begin(
+    connection: apsw.Connection,
+    now: Sequence[Known],
+    captured: Sequence[Known],
+    columns: dict[int, Columns],
+    *,
+    joined: bool,
+) -> list[Known]:
     """Begin to know identities where a file or its mirror knows none yet; the transaction writes both.
 
     The first node of all gives them by names; so does one whose files an earlier version left. One that until now took
     additions alone finds them by what became of names. ``now``: the schema of the file, which counts as captured where
-    nothing does; ``columns``: those of tables, by number, which change with it.
+    nothing does; ``columns``: those of tables, by number, which change with it. Return what counts as captured.
     """
-    captured = captured_schema(connection)
     known = list(now) if not joined or not captured else captured
     begin_catalog(connection, known, joined=joined)
     catalog = read_catalog(connection)
@@ -47,7 +53,7 @@ def begin(connection: apsw.Connection, now: Sequence[Known], columns: dict[int, 
             here.update({name: replace(column, id=ids.get(name, "")) for name, column in here.items()})
     kept = [tied_by_name(k, catalog) for k in known if joined or k.key in catalog]
     tied = [k for k in kept if k is not None]
-    write(connection, tied)
+    write(connection, tied, captured)
     by_number = {k.number: k for k in tied if k.id and k.number}
     stream = tables_of(catalog.values())
     for table in (k for k in now if k.kind == "table" and k.number in columns):
@@ -58,7 +64,9 @@ def begin(connection: apsw.Connection, now: Sequence[Known], columns: dict[int, 
                 here[name] = replace(column, id="")
         if base is not None and not any(column.id for column in here.values()):
             _tie_columns(base, here)
-        column_ids.write(connection, "mirror", table.name, here)
+    named = {k.name: columns[k.number] for k in now if k.kind == "table" and k.number in columns}
+    column_ids.write_all(connection, "mirror", named)
+    return tied
 
 
 def _columns_of(known: Known | None) -> tuple[tuple[str, str], ...]:
@@ -105,10 +113,11 @@ def _tie_columns(table: Known, columns: Columns) -> None:
             columns[name] = replace(columns[name], id=id_)
 
 
-def retie(connection: apsw.Connection, live: Mapping[str, int]) -> None:
+def retie(connection: apsw.Connection, live: Mapping[str, int]) -> list[Known]:
     """Let a table that a migration made once more be the one that had its name; ``live``: numbers, by name.
 
-    Where the file has none of its name, it is gone, and one that gets the name later is another one.
+    Where the file has none of its name, it is gone, and one that gets the name later is another one. Return what counts
+    as captured.
     """
     captured = captured_schema(connection)
     there, known = set(live.values()), {k.number for k in captured if k.number}
@@ -125,8 +134,9 @@ def retie(connection: apsw.Connection, live: Mapping[str, int]) -> None:
             elif each.number and folded(each.name) not in names:
                 each = replace(each, number=GONE)
         kept.append(each)
-    write(connection, kept)
+    write(connection, kept, captured)
     table_moves.forget_rebuilt(connection)
+    return kept
 
 
 def number_of(connection: apsw.Connection, name: str, number: int | None, live: Collection[int]) -> int:
@@ -141,9 +151,9 @@ def number_of(connection: apsw.Connection, name: str, number: int | None, live: 
     return next((k.number for k in same if k.number not in live and k.number != GONE), 0)
 
 
-def tie_mirrors(connection: apsw.Connection, numbers: Mapping[str, int]) -> None:
+def tie_mirrors(connection: apsw.Connection, numbers: Mapping[str, int], captured: Iterable[Known]) -> None:
     """Write down which of the stream's tables those of the mirror are; ``numbers``: the database's, by name."""
-    known = {k.number: k.id for k in captured_schema(connection, "table")}
+    known = {k.number: k.id for k in captured if k.kind == "table"}
     column_ids.set_tables(connection, {name: known.get(number, "") for name, number in numbers.items()})
 
 
@@ -181,10 +191,12 @@ def find_columns(
     live = {number for number in numbers.values() if number is not None}
     found = {}
     knows = has_captured(connection)
+    mine = column_ids.read_all(connection) if knows else {}
+    mirrors = column_ids.read_all(connection, "mirror")
     for name, shape in inventory.tables.items():
         number = number_of(connection, name, numbers.get(name), live) if knows else 0
-        here = seen.get(name) or (column_ids.read(connection, "main", number) if number else {})
-        there = column_ids.read(connection, "mirror", name)
+        here = seen.get(name) or mine.get(number, {})
+        there = mirrors.get(name, {})
         if not joined and there:
             here = there
         if not there and here:

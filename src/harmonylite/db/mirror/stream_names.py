@@ -8,18 +8,18 @@ Invariant: what is folded of a change set depends on the stream's schema alone, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import apsw
 
 from harmonylite.changes.reassembler import Fragment
 from harmonylite.db.mirror.stream_schema import column_meant, newest_end, read_catalog, table_meant, writer_meant
-from harmonylite.db.tracking.captured_schema import captured_schema
 from harmonylite.db.tracking.column_ids import Columns
 from harmonylite.db.tracking.tracked_table import TrackedTable
 from harmonylite.schema.catalog import tables_of
 from harmonylite.schema.names import folded
+from harmonylite.schema.section import Known
 from harmonylite.wire import SECTIONS, TableBlock, Updates
 
 
@@ -42,19 +42,25 @@ class StreamNames:
 
     @classmethod
     def read(
-        cls, connection: apsw.Connection, tables: Mapping[str, TrackedTable], columns: Mapping[int, Columns]
+        cls,
+        connection: apsw.Connection,
+        tables: Mapping[str, TrackedTable],
+        columns: Mapping[int, Columns],
+        captured: Iterable[Known],
     ) -> StreamNames:
-        """Return the names of the database's ``tables``; ``columns``: what is known of theirs, by number."""
+        """Return the names of the database's ``tables``; ``columns``: what is known of theirs, by number;
+        ``captured``: the captured schema.
+        """
         made = cls(connection, ends=newest_end(connection))
         made.stream = {
             id_: (k.name, {c for _, c in k.columns}) for id_, k in tables_of(read_catalog(connection).values()).items()
         }
-        listed = [k for k in captured_schema(connection, "table") if k.id]
-        captured = {k.number: k for k in listed}
+        listed = [k for k in captured if k.kind == "table" and k.id]
+        by_number = {k.number: k for k in listed}
         made.known = {k.id: {id_ for _, id_ in k.columns} for k in listed}
         for name, table in tables.items():
-            if table.id in captured:
-                id_ = captured[table.id].id
+            if table.id in by_number:
+                id_ = by_number[table.id].id
                 made.tables[id_] = name
                 spelled = {folded(c.name): c.name for c in table.shape.columns if not c.pseudo}
                 made.columns[id_] = {

@@ -12,7 +12,7 @@ import apsw
 
 from harmonylite.db.mirror.state import history_of
 from harmonylite.db.sqlite.connection import rows, value
-from harmonylite.db.tracking.captured_schema import packed, unpacked
+from harmonylite.db.tracking.captured_schema import known_of, packed, unpacked
 from harmonylite.model import ChangeSetId
 from harmonylite.schema.catalog import Catalog, fold, tables_of
 from harmonylite.schema.section import Known, SchemaChange
@@ -43,10 +43,7 @@ def prepare(connection: apsw.Connection, schema: str) -> None:
 def read_catalog(connection: apsw.Connection, schema: str = "mirror") -> Catalog:
     """Return the stream's schema as a mirror knows it."""
     listed = f"SELECT type, name, tbl, sql, id, columns FROM {schema}.{CATALOG}"
-    found = (
-        Known(kind, name, table, sql, 0, id_, unpacked(columns))
-        for kind, name, table, sql, id_, columns in rows(connection, listed)
-    )
+    found = (known_of(*row[:4], 0, *row[4:]) for row in rows(connection, listed))
     return {known.key: known for known in found}
 
 

@@ -53,6 +53,9 @@ def _is_wanted(name: str, include: tuple[str, ...], exclude: tuple[str, ...]) ->
     return fits(name, include) and not fits(name, exclude) and (named or not fits(name, HELPERS))
 
 
+_VIRTUAL = "CREATE VIRTUAL TABLE"
+"""How SQLite's catalog begins the definition of a virtual table; only such a table has shadow tables."""
+
 Defined = tuple[str, str, tuple[str, ...]]
 """The name of a table, its definition and those of its indexes."""
 
@@ -118,17 +121,21 @@ def read_inventory(
     return found
 
 
-def application_objects(connection: apsw.Connection) -> list[tuple[str, str, str, str]]:
+Listed = tuple[str, str, str, str]
+"""Type, name, table and text of an object."""
+
+
+def application_objects(connection: apsw.Connection) -> list[Listed]:
     """Return type, name, table and text of all objects of ``main`` except ours, SQLite's and shadow tables."""
-    listed = rows(connection, "SELECT name FROM pragma_table_list WHERE schema = 'main' AND type = 'shadow'")
-    shadows = {name for (name,) in listed} | {
-        name for name, why in shadow_tables(connection, "main").items() if not why
-    }
+    found = rows(connection, "SELECT type, name, tbl_name, sql FROM main.sqlite_schema WHERE sql IS NOT NULL")
+    shadows: set[str] = set()
+    if any(sql.startswith(_VIRTUAL) for _, _, _, sql in found):
+        listed = rows(connection, "SELECT name FROM pragma_table_list WHERE schema = 'main' AND type = 'shadow'")
+        unlisted = (name for name, why in shadow_tables(connection, "main").items() if not why)
+        shadows = {*(name for (name,) in listed), *unlisted}
     return [
         (kind, name, table, sql)
-        for kind, name, table, sql in rows(
-            connection, "SELECT type, name, tbl_name, sql FROM main.sqlite_schema WHERE sql IS NOT NULL"
-        )
+        for kind, name, table, sql in found
         if not is_private(name) and not name.startswith("sqlite_") and not {name, table} & shadows
     ]
 
@@ -139,6 +146,8 @@ def shadow_tables(connection: apsw.Connection, schema: str) -> dict[str, str]:
     A module reports only the ends of their names to SQLite, some modules number them (sqlite-vec), and a missing module
     reports none. So this creates an empty copy of each virtual table to see which tables come with it.
     """
+    if value(connection, f"SELECT 1 FROM {quote(schema)}.sqlite_schema WHERE sql GLOB '{_VIRTUAL}*' LIMIT 1") is None:
+        return {}
     listing = rows(connection, "SELECT name, type FROM pragma_table_list WHERE schema = ?", (schema,))
     tables = [name for name, kind in listing if kind == "table"]
     found: dict[str, str] = {}

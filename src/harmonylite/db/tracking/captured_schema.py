@@ -13,7 +13,7 @@ from functools import lru_cache
 import apsw
 
 from harmonylite.db.sqlite.connection import rows, value
-from harmonylite.db.sqlite.introspection import TableRules, application_objects
+from harmonylite.db.sqlite.introspection import Listed, TableRules
 from harmonylite.db.tracking.column_ids import Columns
 from harmonylite.schema import section
 from harmonylite.schema.catalog import difference
@@ -36,14 +36,16 @@ from harmonylite.wire import decode_value, encode_value
 CAPTURED = quote(PRIVATE + "schema")
 
 
-def read_schema(connection: apsw.Connection, rules: TableRules, numbers: Mapping[str, int]) -> list[Known]:
+def read_schema(
+    connection: apsw.Connection, rules: TableRules, numbers: Mapping[str, int], objects: Iterable[Listed]
+) -> list[Known]:
     """Return the schema of ``main`` that travels: without our objects, SQLite's, and those of excluded tables.
 
-    ``numbers``: the tables' numbers in the log, by name.
+    ``numbers``: the tables' numbers in the log, by name; ``objects``: the application's.
     """
     found = [
         Known(kind, name, table, sql, numbers.get(name, 0) if kind == "table" else 0)
-        for kind, name, table, sql in application_objects(connection)
+        for kind, name, table, sql in objects
         if rules.wanted(table)
     ]
     return found + _numbers(connection, PRAGMAS)
@@ -56,11 +58,12 @@ def _numbers(connection: apsw.Connection, names: Iterable[str]) -> list[Known]:
 def captured_schema(connection: apsw.Connection, kind: str = "") -> list[Known]:
     """Return the captured schema, of one ``kind`` or of all."""
     listed = f"SELECT type, name, tbl, sql, id, twin, columns FROM main.{CAPTURED} WHERE type = ?1 OR ?1 = ''"
-    return [_known(*row) for row in rows(connection, listed, (kind,))]
+    return [known_of(*row) for row in rows(connection, listed, (kind,))]
 
 
 @lru_cache(maxsize=4 * REMEMBERED)
-def _known(kind: str, name: str, table: str, sql: str, number: int, id_: str | None, columns: bytes | None) -> Known:
+def known_of(kind: str, name: str, table: str, sql: str, number: int, id_: str | None, columns: bytes | None) -> Known:
+    """Return an object as it is kept in a table; ``columns``: `packed`."""
     return Known(kind, name, table, sql, number, id_ or "", unpacked(columns))
 
 
@@ -88,8 +91,12 @@ def make_table(connection: apsw.Connection) -> bool:
 
 def packed(columns: Iterable[tuple[str, str]]) -> bytes | None:
     """Return names and identities of columns as they are kept."""
-    listed = [list(pair) for pair in columns]
-    return encode_value(listed) if listed else None
+    return _packed(tuple(columns))
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _packed(columns: tuple[tuple[str, str], ...]) -> bytes | None:
+    return encode_value([list(pair) for pair in columns]) if columns else None
 
 
 @lru_cache(maxsize=REMEMBERED)
@@ -101,46 +108,49 @@ def unpacked(blob: bytes | None) -> tuple[tuple[str, str], ...]:
 def settle(
     connection: apsw.Connection,
     rules: TableRules,
-    numbers: Mapping[str, int],
+    now: Sequence[Known],
     begin: Sequence[Known],
 ) -> list[SchemaChange]:
-    """Return what is to be sent of the schema, additions alone; what means the same as before counts as captured. The
-    transaction writes the database.
+    """Return what is to be sent of the schema ``now``, additions alone; what means as before counts as captured.
+    The transaction writes the database.
 
-    ``begin``: what is to count as captured instead of what does: only what
-    this file has over that is sent; where nothing counts as captured, it is the schema as it is now.
+    ``begin``: what is to count as captured instead of what does: only what this file has over that is sent; where
+    nothing counts as captured, it is ``now``.
     """
-    now = read_schema(connection, rules, numbers)
     before = captured_schema(connection)
-    captured = [*begin] or [known for known in before if known.kind == PRAGMA or rules.wanted(known.table)] or now
+    captured = [*begin] or [known for known in before if known.kind == PRAGMA or rules.wanted(known.table)] or [*now]
     there = {known.key for known in captured}
     captured += [known for known in now if known.kind == PRAGMA and known.key not in there]
     found, kept = brought_along(captured, now)
     if set(kept) != set(before):
-        write(connection, kept)
+        write(connection, kept, before)
     return found
 
 
 def settle_all(
-    connection: apsw.Connection, rules: TableRules, numbers: Mapping[str, int], columns: Mapping[int, Columns]
+    connection: apsw.Connection,
+    rules: TableRules,
+    now: Iterable[Known],
+    before: Sequence[Known],
+    columns: Mapping[int, Columns],
 ) -> list[SchemaChange]:
-    """Return all that is to be sent of the schema; the transaction writes the database.
+    """Return all that is to be sent of the schema ``now``; the transaction writes the database.
 
-    ``columns``: those of tables, by their number in the log, with the identities that the stream knows. Where
-    nothing counts as captured, the schema as it is now does.
+    ``before``: what counts as captured; ``columns``: those of tables, by their number in the log, with the identities
+    that the stream knows. Where nothing counts as captured, ``now`` does.
     """
-    now = [with_columns(known, columns.get(known.number, {})) for known in read_schema(connection, rules, numbers)]
-    captured = [known for known in captured_schema(connection) if known.kind == PRAGMA or rules.wanted(known.table)]
+    now = [with_columns(known, columns.get(known.number, {})) for known in now]
+    captured = [known for known in before if known.kind == PRAGMA or rules.wanted(known.table)]
     there = {known.key for known in captured}
     missing = [known for known in now if not captured or (known.kind == PRAGMA and known.key not in there)]
     if missing:
         captured += missing
-        write(connection, captured)
+        write(connection, captured, before)
     tables = {known.name: known for known in now if known.kind == "table"}
-    before = {known.number: known for known in captured if known.id and known.number}
+    by_number = {known.number: known for known in captured if known.id and known.number}
 
     def moves(name: str, _old: str, _new: str) -> Moves:
-        was = before.get(tables[name].number)
+        was = by_number.get(tables[name].number)
         return {} if was is None else difference(was, tables[name])
 
     return changes(captured, now, _all_keys(connection), moves)
@@ -174,10 +184,13 @@ def advance(connection: apsw.Connection, *, gone: Iterable[Key] = (), known: Ite
     write(connection, list(captured.values()))
 
 
-def write(connection: apsw.Connection, captured: Iterable[Known]) -> None:
-    """Replace the captured schema by ``captured``; the transaction writes the database where that is another one."""
+def write(connection: apsw.Connection, captured: Iterable[Known], before: Iterable[Known] | None = None) -> None:
+    """Replace the captured schema by ``captured``; the transaction writes the database where that is another one.
+
+    ``before``: the captured schema until now, where it was just read.
+    """
     captured = list(captured)
-    if set(captured) == set(captured_schema(connection)):
+    if set(captured) == set(captured_schema(connection) if before is None else before):
         return
     connection.execute(f"DELETE FROM main.{CAPTURED}")
     connection.executemany(

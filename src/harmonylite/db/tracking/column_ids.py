@@ -61,8 +61,19 @@ def read_all(connection: apsw.Connection, schema: str = "main") -> dict[Any, Col
 
 def write(connection: apsw.Connection, schema: str, table: int | str, columns: Mapping[str, ColumnId]) -> None:
     """Write the columns of a table where they are others; the transaction writes the file."""
-    if read(connection, schema, table) == dict(columns):
-        return
+    if read(connection, schema, table) != dict(columns):
+        _replace(connection, schema, table, columns)
+
+
+def write_all(connection: apsw.Connection, schema: str, tables: Mapping[Any, Columns]) -> None:
+    """Write the columns of several tables where they are others; the transaction writes the file."""
+    there = read_all(connection, schema)
+    for table, columns in tables.items():
+        if there.get(table, {}) != columns:
+            _replace(connection, schema, table, columns)
+
+
+def _replace(connection: apsw.Connection, schema: str, table: int | str, columns: Mapping[str, ColumnId]) -> None:
     connection.execute(f"DELETE FROM {schema}.{COLUMNS} WHERE tbl = ? AND name <> ''", (table,))
     connection.executemany(
         f"INSERT INTO {schema}.{COLUMNS} VALUES (?, ?, ?, ?)",
