@@ -15,6 +15,7 @@ import pytest
 
 from tests.cluster.fix_cluster import Site, start
 from tests.cluster.processes import Node, agree, until, until_equal
+from tests.cluster.test_other_cluster import Clusters
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -97,6 +98,7 @@ def test_every_recipe_of_the_pages_is_known_here() -> None:
         "Someone dropped a table or a column",
         "Snapshots can't be saved or read",
         "A node is paused at a message",
+        "NATS holds the streams of another cluster",
         "Two nodes differ and none is in the majority",
         "Signed snapshots",
         "Commands",
@@ -117,6 +119,17 @@ def test_deleted_files_come_back(site: Site, pair: tuple[Node, Node]) -> None:
         until_equal([a, b])
         assert titles(b) == ["by a", "by b"]
     agree([a, b])
+
+
+def test_a_file_of_another_cluster_is_merged_into_the_one_that_is_there(site: Site) -> None:
+    clusters = Clusters(site)
+    assert clusters.node.stop() == 0
+    clusters.node.sections["nats"]["urls"] = [clusters.servers[1].url]
+    desk = Desk(clusters.node)
+    for command in recipe("recovery.md", "NATS holds the streams of another cluster"):
+        desk.type(command)
+    until_equal([clusters.node, clusters.staging])
+    agree([clusters.node, clusters.staging])
 
 
 def test_the_data_of_a_machine_that_is_gone_is_there_without_any_node(site: Site, pair: tuple[Node, Node]) -> None:
