@@ -186,7 +186,7 @@ def adopt(
         renumbering.find_again(connection, log, installed.tables, based & set(installed.tables), own)
     merge_base.lay_over(connection, own)
     if sent is not None:
-        name_rows(connection, log, own)
+        name_rows(log, own)
         log.refresh(installed.by_id)
     # A database that is further than its mirror may differ from it also where the old mirror and the new one agree.
     crashed = merged.history != until.history or bool(shards_ahead(merged, until))

@@ -5,6 +5,7 @@ Invariant: as that of `harmonylite.db.replica`.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -28,7 +29,7 @@ from harmonylite.model import ChangeSetId
 T = TypeVar("T")
 
 
-class ReplicaCapture(ReplicaFacts):
+class ReplicaCapture(ReplicaFacts, ABC):
     """What a `Replica` captures."""
 
     _applying: Applying
@@ -37,9 +38,9 @@ class ReplicaCapture(ReplicaFacts):
     _schema: SchemaChanges | SchemaFollow
     _clock: Callable[[], float]
 
+    @abstractmethod
     def reinstall(self) -> Installed:
         """Adapt triggers and mirror to the database's schema."""
-        raise NotImplementedError
 
     def pending_rows(self) -> int:
         """Return the number of rows that the log names, as last read."""

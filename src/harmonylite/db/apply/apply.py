@@ -301,13 +301,12 @@ class Applying:
         tables = self.installed.tables.values() if fold.tables.moved else ()
         self._log.name_new([*touched, *(table for table in tables if table.shape.refers and table not in touched)])
         if self.naming_own:
-            name_rows(self._connection, self._log, mine)
+            name_rows(self._log, mine)
         for number, flight in self.flights.coming(mine.fragments).items():
-            if (
-                self.installed.by_id.keys() - flight.tables.keys()
-            ):  # one was made again, maybe without rows that are back now
+            # a table that was made again may lack rows that are back now
+            if self.installed.by_id.keys() - flight.tables.keys():
                 back = [fragment for fragment in mine.fragments if fragment.id.number == number]
-                name_rows(self._connection, self._log, Own(mine.named, back), but=flight.tables)
+                name_rows(self._log, Own(mine.named, back), but=flight.tables)
         self._log.refresh(self.installed.by_id, above=False)
         for flight in landing.values():
             self.clear_log(flight.log_id, flight.seen)

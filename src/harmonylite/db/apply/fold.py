@@ -29,7 +29,6 @@ from harmonylite.db.apply.staging import (
     check_updates,
     check_widths,
     foreign_values,
-    stage,
     stage_updates,
     whole_keys,
 )
@@ -115,7 +114,7 @@ class Fold:
         if part.deletes:
             self._settle(fragment, table, folded, displacing)
             self._leave_fresh(table, folded)
-            stage(self.connection, table, present, part.deletes)
+            table.put("incoming", present, part.deletes)
             self._delete(fragment, table, present)
         if table.shape.identity or fragment.id in self.tables.moved:
             part = self._number(fragment, table, folded, part, displacing)
@@ -191,12 +190,12 @@ class Fold:
         table, there = folded.table, folded.rows + sum(folded.waiting)
         fits = folded.fresh and folded.present == present and whole_keys(table, images)
         if fits and (there == 0 or len(images) > 1 or there < 10_000):
-            stage(self.connection, table, present, images, add=there > 0)
+            table.put("incoming", present, images, add=there > 0)
             folded.waiting.append(len(images))
             return
         self._settle(fragment, table, folded, displacing)
         self._leave_fresh(table, folded)
-        stage(self.connection, table, present, images)
+        table.put("incoming", present, images)
         self._insert_staged(fragment, table, folded, present, displacing)
 
     def _settle(self, fragment: Fragment, table: TrackedTable, folded: Folded, displacing: Tables) -> None:

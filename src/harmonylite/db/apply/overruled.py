@@ -48,16 +48,13 @@ class KnownRows:
         if not self._newest:
             places = mirror_file.positions(self._connection, "mirror")
             self._newest = {shard: (place.seq, None, place.seq) for shard, place in places.items()}
-        if (
-            not fragment.current
-            or fragment.kind in SECTIONS
-            or fragment.history != history_of(self._connection, "mirror")
-        ):
+        if not fragment.current or fragment.kind in SECTIONS:
             return False
-        return all(
+        folded_all = all(
             fragment.base.get(shard, -1) >= (before if whose == fragment.id else seq)
             for shard, (seq, whose, before) in self._newest.items()
         )
+        return folded_all and fragment.history == history_of(self._connection, "mirror")
 
     def folded(self, fragment: Fragment) -> None:
         """Take note that the mirror has the rows of ``fragment``; also if its transaction fails, which is no harm.

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import apsw
 
 from harmonylite.db.capture.capture import Outgoing
-from harmonylite.db.capture.laying import lay, stage
+from harmonylite.db.capture.laying import lay
 from harmonylite.db.mirror.schema_history import Own
 from harmonylite.db.tracking.change_log import ChangeLog
 from harmonylite.db.tracking.tracked_table import TrackedTable
@@ -60,17 +60,17 @@ def lay_over(connection: apsw.Connection, table: TrackedTable, own: Own) -> None
             lay(connection, table, part)
 
 
-def name_rows(connection: apsw.Connection, log: ChangeLog, own: Own, but: Collection[int] = ()) -> None:
+def name_rows(log: ChangeLog, own: Own, but: Collection[int] = ()) -> None:
     """Name every row of ``own`` in the log, which may no longer name them; the transaction writes the database.
 
     ``but``: the numbers of tables to leave out.
     """
     for table, part in own:
         if table.id not in but and list(table.shape.names[: part.keys]) == part.columns[: part.keys]:
-            _name(connection, table, log, part)
+            _name(table, log, part)
 
 
-def _name(connection: apsw.Connection, table: TrackedTable, log: ChangeLog, part: TableBlock) -> None:
+def _name(table: TrackedTable, log: ChangeLog, part: TableBlock) -> None:
     images = [*part.deletes, *part.inserts, *(row for group in part.updates for row in group.rows)]
-    stage(connection, table, range(part.keys), [row[: part.keys] for row in images])
+    table.put("own", range(part.keys), [row[: part.keys] for row in images])
     log.append(table, f"SELECT {', '.join(f'c{i}' for i in range(part.keys))} FROM {table.scratch('own')}")

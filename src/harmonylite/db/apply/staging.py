@@ -163,21 +163,6 @@ def foreign_values(fragment: Fragment, part: TableBlock) -> Iterator[None]:
         raise fragment.broken(f"a value of {part.table} is not SQLite's: {error}") from error
 
 
-def stage(
-    connection: apsw.Connection,
-    table: TrackedTable,
-    present: Sequence[int],
-    images: list[list[Any]],
-    *,
-    add: bool = False,
-) -> None:
-    """Insert rows into ``incoming``; ``add``: keep its present rows."""
-    if not add:
-        table.empty("incoming")
-    names = ", ".join(f"c{i}" for i in present)
-    insert_rows(connection, f"INSERT INTO {table.scratch('incoming')}({names})", len(present), images)
-
-
 def stage_updates(
     connection: apsw.Connection, fragment: Fragment, table: TrackedTable, present: Sequence[int], group: Updates
 ) -> None:

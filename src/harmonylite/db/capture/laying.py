@@ -8,11 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import apsw
 
-from harmonylite.db.sqlite.lossless import insert_rows
 from harmonylite.db.tracking.tracked_table import TrackedTable
 from harmonylite.wire import TableBlock
 
@@ -41,14 +39,10 @@ def laid_over(table: TrackedTable) -> Expected:
 def expect(connection: apsw.Connection, tables: Mapping[str, TrackedTable], parts: Iterable[TableBlock]) -> None:
     """Put the mirror's logged rows of ``tables``, by name, with ``parts`` laid over them, into ``before``."""
     for table in tables.values():
-        table.empty("before")
-        connection.execute(
-            f"INSERT INTO {table.scratch('before')}({table.column_list}) SELECT {table.shape.read_all('m')}"
-            f" FROM {table.scratch('logged')} AS x CROSS JOIN {table.mirror} AS m ON {table.shape.same('m', 'x')}"
-        )
+        table.put_mirrored("before")
     for part in parts:
-        if (table := tables.get(part.table)) is not None:  # type: ignore[assignment]
-            lay(connection, table, part)
+        if part.table in tables:
+            lay(connection, tables[part.table], part)
 
 
 def lay(connection: apsw.Connection, table: TrackedTable, part: TableBlock) -> None:
@@ -58,14 +52,14 @@ def lay(connection: apsw.Connection, table: TrackedTable, part: TableBlock) -> N
     same = table.keys_equal("x.c", "b.c")
     gone = f"DELETE FROM {before} AS b WHERE EXISTS (SELECT 1 FROM {table.scratch('own')} AS x WHERE {same})"
     if part.deletes:
-        stage(connection, table, present, part.deletes)
+        table.put("own", present, part.deletes)
         connection.execute(gone)
     if part.inserts:
-        stage(connection, table, present, part.inserts)
+        table.put("own", present, part.inserts)
         connection.execute(gone)
         _insert(connection, table)
     for group in part.updates:
-        stage(connection, table, present, group.rows)
+        table.put("own", present, group.rows)
         sets = ", ".join(f"c{present[i]} = x.c{present[i]}" for i in group.changed)
         if sets:
             connection.execute(f"UPDATE {before} AS b SET {sets} FROM {table.scratch('own')} AS x WHERE {same}")
@@ -82,7 +76,7 @@ def mark(connection: apsw.Connection, table: TrackedTable, parts: Iterable[Table
         groups = [(group.rows, [i for i in group.changed if i in every]) for group in part.updates]
         for images, changed in [(part.deletes, list(every)), (part.inserts, list(every)), *groups]:
             if images:
-                stage(connection, table, range(part.keys), [row[: part.keys] for row in images])
+                table.put("own", range(part.keys), [row[: part.keys] for row in images])
                 own = f"{table.scratch('own')} AS o"
                 connection.execute(
                     f"INSERT INTO {flown}({', '.join(keys)}) SELECT {', '.join(keys)} FROM {own}"
@@ -93,13 +87,6 @@ def mark(connection: apsw.Connection, table: TrackedTable, parts: Iterable[Table
                     connection.execute(
                         f"UPDATE {flown} AS f SET {sets} WHERE EXISTS (SELECT 1 FROM {own} WHERE {same})"
                     )
-
-
-def stage(connection: apsw.Connection, table: TrackedTable, present: Sequence[int], images: list[list[Any]]) -> None:
-    """Put ``images``, rows of the columns ``present``, into the scratch table ``own``."""
-    table.empty("own")
-    names = ", ".join(f"c{i}" for i in present)
-    insert_rows(connection, f"INSERT INTO {table.scratch('own')}({names})", len(present), images)
 
 
 def _insert(connection: apsw.Connection, table: TrackedTable) -> None:

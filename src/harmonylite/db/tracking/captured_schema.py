@@ -122,8 +122,7 @@ def settle(
     there = {known.key for known in captured}
     captured += [known for known in now if known.kind == PRAGMA and known.key not in there]
     found, kept = brought_along(captured, now)
-    if set(kept) != set(before):
-        write(connection, kept, before)
+    write(connection, kept, before)
     return found
 
 

@@ -216,13 +216,10 @@ class ChangeLog:
         """Keep the mirror's rows of all logged keys, which a fold is about to change; see `Pending`."""
         self.refresh(tables)
         for table in self.busy.values():
-            table.empty("kept")
             if table.logged:
-                self._connection.execute(
-                    f"INSERT INTO {table.scratch('kept')}({table.column_list}) SELECT {table.shape.read_all('m')}"
-                    f" FROM {table.scratch('logged')} AS x CROSS JOIN {table.mirror} AS m"
-                    f" ON {table.shape.same('m', 'x')}"
-                )
+                table.put_mirrored("kept")
+            else:  # the mirror may not have it any more
+                table.empty("kept")
 
     def drop_images(self) -> None:
         """Forget the images: their rows are back, or won't come."""

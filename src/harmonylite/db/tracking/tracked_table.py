@@ -13,14 +13,15 @@ Invariant: a statement that is built here fits the shape that it was built for; 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import apsw
 
 from harmonylite.db.sqlite.introspection import TableRules
-from harmonylite.db.sqlite.lossless import codec_of
+from harmonylite.db.sqlite.lossless import codec_of, insert_rows
 from harmonylite.db.tracking.scratch import Scratch
 from harmonylite.db.tracking.triggers import log_columns, triggers
 from harmonylite.schema.shape import TableShape, any_differs
@@ -88,6 +89,21 @@ class TrackedTable:
     def empty(self, kind: str) -> None:
         """Delete all rows of one of the scratch tables."""
         self._scratch.empty(kind)
+
+    def put(self, kind: str, present: Sequence[int], images: list[list[Any]], *, add: bool = False) -> None:
+        """Put ``images``, rows of the columns ``present``, into a scratch table; ``add``: keep the rows that it has."""
+        if not add:
+            self.empty(kind)
+        names = ", ".join(f"c{i}" for i in present)
+        insert_rows(self.connection, f"INSERT INTO {self.scratch(kind)}({names})", len(present), images)
+
+    def put_mirrored(self, kind: str) -> None:
+        """Put the mirror's rows of all logged keys into a scratch table."""
+        self.empty(kind)
+        self.connection.execute(
+            f"INSERT INTO {self.scratch(kind)}({self.column_list}) SELECT {self.shape.read_all('m')}"
+            f" FROM {self.scratch('logged')} AS x CROSS JOIN {self.mirror} AS m ON {self.shape.same('m', 'x')}"
+        )
 
     def drop_scratch(self) -> None:
         """Drop the scratch tables of the table that had this number until now."""
