@@ -60,6 +60,15 @@ def test_no_function_both_logs_and_says_what_its_part_waits_for(file: str) -> No
 
 
 @pytest.mark.parametrize("file", files("src"))
+def test_what_a_finally_owes_the_sqlite_thread_is_not_dropped(file: str) -> None:
+    """`SqliteThread.aclose` drops the calls that wait, if the task in its ``finally`` is cancelled once more."""
+    for node in ast.walk(ast.parse((ROOT / file).read_text())):
+        for each in node.finalbody if isinstance(node, ast.Try | ast.TryStar) else []:
+            calls = [ast.unparse(call.func) for call in ast.walk(each) if isinstance(call, ast.Call)]
+            assert not [call for call in calls if re.search(r"\b_?thread\.run$|^run$", call)], f"line {each.lineno}"
+
+
+@pytest.mark.parametrize("file", files("src"))
 def test_no_state_is_kept_in_modules(file: str) -> None:
     tree = ast.parse((ROOT / file).read_text())
     assert not [node.lineno for node in ast.walk(tree) if isinstance(node, ast.Global)]

@@ -313,7 +313,7 @@ class NodeRuntime:
             with suppress(DatabaseError):
                 await self._thread.run(take_in, replica)
                 await self._thread.run(replica.note)
-            await self._thread.run(replica.close)
+            await self._thread.always(replica.close)
         self.status_object.db_connected = self.status_object.cdc_installed = False
 
     async def _watch_held_back(self) -> None:

@@ -86,7 +86,7 @@ class DatabaseBuilder:
             await run(seal, replica)
             await run(pour if path.exists() else offer, building, path)
         finally:
-            await run(_discard, replica)
+            await self._thread.always(_discard, replica)
 
     async def heal(self, mirror: Path) -> tuple[Path, int]:
         """Put a whole database in the damaged one's place; return where that is kept, and the rows saved from it.
@@ -113,7 +113,7 @@ class DatabaseBuilder:
                 )
             return await run(finish_healing, self._options, replica), saved
         finally:
-            await run(_discard, replica)
+            await self._thread.always(_discard, replica)
 
     async def _to_former_position(self, replica: Replica, damaged: Path) -> None:
         """Fold up to what a damaged database had merged: what its log names was written on top of that.

@@ -307,7 +307,7 @@ class Recovery:
             try:
                 await self._thread.run(install_mirror, replica.options, file)
             finally:
-                await self._thread.run(replica.open)
+                await self._thread.always(replica.open)
             log.info("resynced the mirror from snapshot %(snapshot)s of node %(node)s", which)
             return True
         await must_belong(replica, self._thread, snapshot, file)

@@ -210,7 +210,7 @@ class Engine:
                 group.create_task(self._recovery.watch(self._replica), name="watch for a new beginning")
                 group.create_task(self.sender.run(self._ready({i.shard: i.last for i in ends})), name="send")
         finally:
-            await self._thread.run(self._close)
+            await self._thread.always(self._close)
 
     async def _lasts(self) -> None:
         """Clear the error of the last run once this one has lasted; a run that has just started proves nothing."""

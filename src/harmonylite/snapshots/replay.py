@@ -105,7 +105,7 @@ async def replayed(
                 {"positions": ends, "wanted": dict(targets)},
             )
         finally:
-            await thread.run(replica.close)
+            await thread.always(replica.close)
         yield replica
     finally:
         await thread.aclose()

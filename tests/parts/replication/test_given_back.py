@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import suppress
 from tempfile import SpooledTemporaryFile
@@ -191,6 +192,57 @@ async def test_whoever_reads_streams_gives_back_what_waits_however_the_reading_e
         assert left_open(places) == 0, (error, moment)
 
 
+class Occupying(Line):
+    """A stream whose messages come while a call occupies the thread, and then an error."""
+
+    def __init__(self, world: World, thread: SqliteThread) -> None:
+        super().__init__(world, 0, StreamError("cut"), deaf=True, beyond=1)
+        self._thread = thread
+        self.occupied, self.may_go = asyncio.Event(), threading.Event()
+        self.occupying: asyncio.Task[bool] | None = None
+
+    async def read(self, start: int) -> AsyncIterator[list[StreamMessage]]:
+        async for batch in super().read(start):
+            self.occupying = asyncio.create_task(self._thread.run(self.may_go.wait, 60))
+            self.occupied.set()
+            yield batch
+
+
+@pytest.mark.parametrize("run", [replicating, catching_up, replaying])
+async def test_whoever_is_cancelled_while_it_closes_has_given_back_what_waited(
+    make_group: Callable[[int], Group], run: Run, places: list[SpooledTemporaryFile[bytes]]
+) -> None:
+    for turns in range(1, 40, 3):
+        group, thread = make_group(2), SqliteThread()
+        (member,) = group.several(1, "CREATE TABLE t(id INTEGER PRIMARY KEY, v)")
+        for payload in WAITING:
+            group.world.publish(0, "x", payload)
+        line = Occupying(group.world, thread)
+        running = asyncio.create_task(run(member, thread, [line, Line(group.world, 1, None, deaf=True, beyond=1)]))
+        async with asyncio.timeout(60):
+            await line.occupied.wait()
+        await _turns(turns)
+        running.cancel()
+        closing = asyncio.create_task(_ended(running, thread))
+        await _turns(10)
+        line.may_go.set()
+        await closing
+        assert line.occupying is not None
+        await asyncio.wait({line.occupying})  # dropped, where the thread ended before it began
+        assert running.cancelled() or isinstance(running.exception(), BaseException | None)
+        assert left_open(places) == 0, turns
+
+
+async def _turns(count: int) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+async def _ended(running: asyncio.Task[object], thread: SqliteThread) -> None:
+    await asyncio.wait({running})
+    await thread.aclose()
+
+
 async def test_what_was_captured_while_its_sender_was_cancelled_is_given_back(
     group: Group, places: list[SpooledTemporaryFile[bytes]]
 ) -> None:
@@ -211,8 +263,7 @@ async def test_what_was_captured_while_its_sender_was_cancelled_is_given_back(
     running = asyncio.create_task(replicating(member, thread, lines))
     await reached.wait()
     running.cancel()
-    for _ in range(10):  # turns of the loop until the sender hears of it
-        await asyncio.sleep(0)
+    await _turns(10)  # until the sender hears of it
     cancelled.set()
     await asyncio.wait({running})
     await thread.aclose()

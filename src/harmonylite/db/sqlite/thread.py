@@ -2,7 +2,7 @@
 
 Invariant: calls run one after the other, in the order in which they were made. A call that waits for another process
 gives way to the calls behind it, and runs again after them. Cancelling a caller abandons the wait, not the call: its
-own code commits or rolls back a transaction that it began.
+own code commits or rolls back a transaction that it began. What gives something back (`always`) runs in any case.
 
 A commit crosses this thread three times, so a crossing is short: one queue there, one callback back. asyncio's own
 executor needs two more futures and three turns of the loop.
@@ -25,7 +25,8 @@ from harmonylite.errors import DatabaseDamagedError
 P = ParamSpec("P")
 R = TypeVar("R")
 
-Call = tuple[asyncio.Future[Any], Callable[[], Any]]
+Call = tuple[asyncio.Future[Any], Callable[[], Any], bool]
+"""The caller's future, the work, and whether it runs also if the thread ends first."""
 
 
 class GiveWayError(Exception):
@@ -64,6 +65,16 @@ class SqliteThread:
 
     async def run(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run ``function`` on the thread and return its result or raise its error; SQLite's become DatabaseError."""
+        return await self._run(partial(function, *args, **kwargs), always=False)
+
+    async def always(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run what a ``finally`` owes, such as a close: like `run`, and also if the thread ends before its turn comes.
+
+        A task that is cancelled while it waits in its ``finally`` waits no longer; what it owes must happen anyway.
+        """
+        return await self._run(partial(function, *args, **kwargs), always=True)
+
+    async def _run(self, function: Callable[[], R], *, always: bool) -> R:
         if self._closed:
             raise RuntimeError("the thread of the SQLite files has ended")
         if self._thread is None:
@@ -71,7 +82,7 @@ class SqliteThread:
             self._thread = threading.Thread(target=work, name="harmonylite-sqlite", daemon=True)
             self._thread.start()
         future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
-        self._calls.put((future, partial(function, *args, **kwargs)))
+        self._calls.put((future, function, always))
         self._called.set()
         try:
             return await future
@@ -81,7 +92,7 @@ class SqliteThread:
 
     def _work(self) -> None:
         while (call := self._calls.get()) is not None:
-            future, function = call
+            future, function, _ = call
             result, error = None, None
             try:
                 with mapped("use the database"):
@@ -96,7 +107,7 @@ class SqliteThread:
             del call, future, function, result, error
 
     async def aclose(self) -> None:
-        """Wait for the running call, drop the waiting ones, end the thread."""
+        """Wait for the running call, drop the waiting ones but those of `always`, end the thread."""
         self._closed = True
         if self._thread is None:
             return
@@ -107,10 +118,15 @@ class SqliteThread:
         self._drop()  # a call that gave way to the close
 
     def _drop(self) -> None:
+        owed = []
         while not self._calls.empty():
             call = self._calls.get()
-            if call is not None:
+            if call is not None and call[2]:
+                owed.append(call)
+            elif call is not None:
                 call[0].cancel()
+        for call in owed:
+            self._calls.put(call)
 
 
 def _settle(future: asyncio.Future[Any], result: object, error: BaseException | None) -> None:

@@ -88,6 +88,29 @@ async def test_calls_that_wait_are_dropped_when_the_thread_ends() -> None:
     await thread.aclose()
 
 
+async def test_what_is_owed_runs_though_its_caller_gave_up_and_the_thread_ends() -> None:
+    thread, begun, may_end = SqliteThread(), threading.Event(), threading.Event()
+    ran: list[str] = []
+
+    def work() -> bool:
+        begun.set()
+        return may_end.wait(60)
+
+    waits = [asyncio.create_task(thread.run(work)), asyncio.create_task(thread.always(ran.append, "first"))]
+    waits += [
+        asyncio.create_task(thread.run(ran.append, "dropped")),
+        asyncio.create_task(thread.always(ran.append, "2")),
+    ]
+    assert await asyncio.to_thread(begun.wait, 60)
+    for each in waits[1:]:
+        each.cancel()
+    closing = asyncio.create_task(thread.aclose())
+    await asyncio.wait(waits[1:])
+    may_end.set()
+    await closing
+    assert ran == ["first", "2"]
+
+
 async def test_a_thread_whose_loop_has_ended_goes_on_to_its_end() -> None:
     thread, may_end, ended = SqliteThread(), threading.Event(), threading.Event()
 
