@@ -2,8 +2,8 @@
 
 Each line of input is an order, answered with one line once it holds: ``pass``; ``hole`` (everything is swallowed,
 nobody is told, as when a cable is pulled); ``deaf`` (what goes to the target gets there, its answers don't come
-back); ``reset`` (all connections are reset, new ones too); ``slow MS`` (as
-``pass``, and every piece takes so many milliseconds).
+back); ``reset`` (all connections are reset, new ones too); ``slow MS`` (as ``pass``, and every piece arrives so many
+milliseconds later).
 """
 
 from __future__ import annotations
@@ -12,6 +12,11 @@ import asyncio
 import socket
 import struct
 import sys
+import time
+from contextlib import suppress
+
+MOST_PIECES = 100
+"""So many pieces may be on their way in one direction."""
 
 
 class Proxy:
@@ -49,15 +54,23 @@ class Proxy:
 
     async def carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, passing: asyncio.Event) -> None:
         """Carry one direction of a connection until it ends, while it is ``passing``."""
-        try:
-            while data := await reader.read(65536):
+        pieces: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(MOST_PIECES)
+        taking = asyncio.create_task(self.take(reader, pieces))
+        with suppress(OSError):
+            while (piece := await pieces.get())[1]:
                 await passing.wait()
-                await asyncio.sleep(self.delay)
-                writer.write(data)
+                await asyncio.sleep(piece[0] - time.monotonic())
+                writer.write(piece[1])
                 await writer.drain()
-        except OSError:
-            pass
+        taking.cancel()
         writer.close()
+
+    async def take(self, reader: asyncio.StreamReader, pieces: asyncio.Queue[tuple[float, bytes]]) -> None:
+        """Date what comes in: a slow line delays each piece, but the next one is on its way meanwhile."""
+        with suppress(OSError):
+            while data := await reader.read(65536):
+                await pieces.put((time.monotonic() + self.delay, data))
+        await pieces.put((time.monotonic(), b""))
 
     def order(self, word: str) -> None:
         """Enter another state."""
