@@ -9,6 +9,7 @@ import apsw
 import pytest
 
 from harmonylite.db.sqlite.introspection import read_shape
+from harmonylite.db.tracking import layout
 from harmonylite.db.tracking.triggers import private_tables, triggers
 
 PAGE = Path("docs/schema.md").read_text().partition("\n## What SQLite refuses beside a node\n")[2]
@@ -34,8 +35,7 @@ def outcome(sql: str, *, captured: bool) -> str:
     connection = apsw.Connection(":memory:")
     connection.execute(SETUP)
     if captured:
-        for made in private_tables(2):
-            connection.execute(made)
+        layout.make(connection, "main", private_tables(2))
         shape = read_shape(connection, "t", False)[0]
         assert shape is not None
         for made in triggers(shape, 1).values():

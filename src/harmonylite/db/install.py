@@ -24,7 +24,7 @@ from harmonylite.db.replica_options import ReplicaOptions
 from harmonylite.db.sqlite.capabilities import why_unwritable
 from harmonylite.db.sqlite.connection import rows, transaction, value
 from harmonylite.db.sqlite.introspection import Inventory, Listed, TableRules, application_objects, read_inventory
-from harmonylite.db.tracking import column_ids, watermarks
+from harmonylite.db.tracking import column_ids, layout, watermarks
 from harmonylite.db.tracking.captured_schema import (
     captured_schema,
     make_table,
@@ -45,12 +45,12 @@ from harmonylite.db.tracking.triggers import (
     STATE,
     STATUS,
     WATERMARK,
-    log_columns,
     private_tables,
     silenced_tables,
     status_view,
     trigger_name,
 )
+from harmonylite.db.tracking.waiting_schema import take_over
 from harmonylite.errors import DatabaseError, MirrorDamagedError
 from harmonylite.schema.names import folded
 from harmonylite.schema.section import PRAGMA, SchemaChange
@@ -358,16 +358,11 @@ def _private_tables(connection: apsw.Connection, inventory: Inventory) -> None:
     earlier = value(connection, "SELECT 1 FROM main.sqlite_schema WHERE name = ?", (WATERMARK,))
     if earlier:  # its view shows all rows of the positions
         connection.execute(f"DROP VIEW IF EXISTS main.{quote(STATUS)}")
-    for sql in [*private_tables(width), status_view()]:
-        connection.execute(sql)
-    column_ids.prepare(connection, "main")
+    layout.make(connection, "main", private_tables(width) | column_ids.LAYOUT)
+    connection.execute(status_view())
+    take_over(connection)
     if not there:
         connection.execute(f"INSERT OR IGNORE INTO main.{quote(STATE)} VALUES ('cleared', 0)")
-    for table in (LOG, HELD, POSITION):
-        names = {row[0] for row in rows(connection, "SELECT name FROM pragma_table_info(?, 'main')", (table,))}
-        for column in log_columns(width):
-            if column not in names:
-                connection.execute(f"ALTER TABLE main.{quote(table)} ADD COLUMN {column}")
     if earlier:
         watermarks.move_here(connection)
 

@@ -167,3 +167,24 @@ def test_an_index_that_rows_violate_still_waits_once_all_changes_travel(group: G
     at_rest(group)
     same(group)
     assert ("index", "k_n") in schema(b)
+
+
+@pytest.mark.parametrize("restarted", ["none", "all"])
+def test_a_table_that_waits_is_the_one_that_a_migration_makes_step_by_step(group: Group, restarted: Mode) -> None:
+    a, b = pair(group, "all", "none")
+    a.run("CREATE TABLE own(id INTEGER PRIMARY KEY, v, w DEFAULT 'x'); INSERT INTO own VALUES (1, 'of a', 'y')")
+    at_rest(group)
+    b.run("CREATE TABLE own(id INTEGER PRIMARY KEY, v)")
+    at_rest(group)
+    restart(b, restarted)
+    at_rest(group)
+    if restarted == "none":
+        b.run("ALTER TABLE own ADD COLUMN w DEFAULT 'x'")
+    at_rest(group)
+    b.run("INSERT INTO own(id, v) VALUES (2, 'of b')")
+    at_rest(group)
+    restart(b, "all")
+    at_rest(group)
+    same(group)
+    assert [name for kind, name in schema(a) if kind == "table" and "own" in name] == ["own"]
+    assert a.run("SELECT id, v, w FROM own ORDER BY id") == [(1, "of a", "y"), (2, "of b", "x")]

@@ -30,9 +30,11 @@ from harmonylite.wire import KIND_CHANGES, TableBlock, WireError, decode_block, 
 
 log = logging.getLogger(__name__)
 
-JOURNAL = f"mirror.{quote(PRIVATE + 'conflicts')}"
+_CONFLICTS = quote(PRIVATE + "conflicts")
+_RECENT = quote(PRIVATE + "recent")
+JOURNAL = f"mirror.{_CONFLICTS}"
 LOCAL = f"main.{quote(OVERRULED)}"
-RECENT = f"mirror.{quote(PRIVATE + 'recent')}"
+RECENT = f"mirror.{_RECENT}"
 RECENT_ROWS = 2_000
 RECENT_BYTES = 1_000_000
 """Of a change set with more rows, or more bytes on the wire, only the name is remembered."""
@@ -47,12 +49,11 @@ RECENT_KEPT = 4_096
 RECENT_STEP = 64
 """Surplus messages that are deleted at once, as each deletion writes one page more."""
 
-TABLES = (
-    f"CREATE TABLE IF NOT EXISTS {JOURNAL}(id INTEGER PRIMARY KEY, tbl TEXT, key BLOB, col TEXT, kind TEXT, winning,"
-    " overruled, winner TEXT, loser TEXT, shard INTEGER, seq INTEGER, at REAL)",
-    f"CREATE TABLE IF NOT EXISTS {RECENT}(shard INTEGER, seq INTEGER, node TEXT, blocks BLOB, nth INTEGER,"
-    " PRIMARY KEY(shard, seq)) WITHOUT ROWID",
-)
+LAYOUT = {
+    _CONFLICTS: "(id INTEGER PRIMARY KEY, tbl TEXT, key BLOB, col TEXT, kind TEXT, winning, overruled, winner TEXT,"
+    " loser TEXT, shard INTEGER, seq INTEGER, at REAL)",
+    _RECENT: "(shard INTEGER, seq INTEGER, node TEXT, blocks BLOB, nth INTEGER, PRIMARY KEY(shard, seq)) WITHOUT ROWID",
+}
 
 
 _NEWEST = f"ifnull((SELECT nth FROM {RECENT} WHERE shard = ?1 ORDER BY seq DESC LIMIT 1), 0)"

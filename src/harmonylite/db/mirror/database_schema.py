@@ -14,6 +14,7 @@ from harmonylite.db.mirror.stream_schema import has_catalog, read_catalog
 from harmonylite.db.sqlite.connection import rows, transaction
 from harmonylite.db.sqlite.introspection import Listed, application_objects
 from harmonylite.db.sqlite.untrusted_ddl import Definition, decode
+from harmonylite.db.tracking import layout
 from harmonylite.db.tracking.captured_schema import captured_schema
 from harmonylite.schema.columns import columns_of
 from harmonylite.schema.names import folded
@@ -30,9 +31,8 @@ def remember_schema(connection: apsw.Connection, objects: list[Listed], captured
     ``objects``: the application's; ``captured``: the schema that counts as captured.
     """
     remember_file(connection)
-    connection.execute(f"CREATE TABLE IF NOT EXISTS mirror.{SCHEMA}(type, name, tbl, sql)")
+    layout.make(connection, "mirror", dict.fromkeys((SCHEMA, CAPTURED), "(type, name, tbl, sql)"))
     _keep(connection, SCHEMA, objects)
-    connection.execute(f"CREATE TABLE IF NOT EXISTS mirror.{CAPTURED}(type, name, tbl, sql)")
     _keep(connection, CAPTURED, [(k.kind, k.name, k.table, k.sql) for k in captured])
 
 

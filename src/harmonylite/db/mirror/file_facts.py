@@ -12,6 +12,7 @@ import apsw
 
 from harmonylite.db.sqlite.connection import rows, value
 from harmonylite.db.sqlite.real_digits import NEWER, OLDER, digits_of
+from harmonylite.db.tracking import layout
 from harmonylite.schema.section import PRAGMAS
 from harmonylite.schema.sql import PRIVATE, is_private, quote
 
@@ -32,8 +33,8 @@ def header(connection: apsw.Connection) -> tuple[int, ...]:
 
 def remember_file(connection: apsw.Connection) -> None:
     """Store the facts of the database file in the mirror, within a transaction, if they changed."""
-    connection.execute(f"CREATE TABLE IF NOT EXISTS mirror.{_FACTS}(name TEXT PRIMARY KEY, value) WITHOUT ROWID")
-    connection.execute(f"CREATE TABLE IF NOT EXISTS mirror.{_ANALYZED}(tbl, idx, stat)")
+    own = {_FACTS: "(name TEXT PRIMARY KEY, value) WITHOUT ROWID", _ANALYZED: "(tbl, idx, stat)"}
+    layout.make(connection, "mirror", own)
     now = {name: int(value(connection, f"PRAGMA main.{name}")) for name in (*HEADER, *LAYOUT)}
     now[_DIGITS] = digits_of(connection)
     if dict(rows(connection, f"SELECT name, value FROM mirror.{_FACTS}")) != now:

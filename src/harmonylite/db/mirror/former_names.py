@@ -12,6 +12,7 @@ import apsw
 
 from harmonylite.db.mirror.state import history_of
 from harmonylite.db.sqlite.connection import rows, transaction
+from harmonylite.db.tracking import layout
 from harmonylite.schema.names import folded
 from harmonylite.schema.shape import TableShape
 from harmonylite.schema.sql import PRIVATE, quote
@@ -25,22 +26,17 @@ UNSURE = PRIVATE + "unsure"
 """The new name of a column that was either dropped or renamed: one migration did both."""
 
 
-def prepare(connection: apsw.Connection, schema: str) -> None:
-    """Create the mirror's table of former names if it is missing."""
-    connection.execute(
-        f"CREATE TABLE IF NOT EXISTS {schema}.{FORMER}(tbl TEXT, name TEXT, now TEXT, PRIMARY KEY(tbl, name))"
-        " WITHOUT ROWID"
-    )
-    connection.execute(
-        f"CREATE TABLE IF NOT EXISTS {schema}.{GONE}(name TEXT, shard INTEGER, seq INTEGER, history TEXT, node TEXT,"
-        " now TEXT, PRIMARY KEY(name, shard, seq, history)) WITHOUT ROWID"
-    )
+LAYOUT = {
+    FORMER: "(tbl TEXT, name TEXT, now TEXT, PRIMARY KEY(tbl, name)) WITHOUT ROWID",
+    GONE: "(name TEXT, shard INTEGER, seq INTEGER, history TEXT, node TEXT, now TEXT,"
+    " PRIMARY KEY(name, shard, seq, history)) WITHOUT ROWID",
+}
 
 
 def carry_over(connection: apsw.Connection) -> None:
     """Add the former names that ``base``, the mirror until now, knows to those of the new mirror."""
     with transaction(connection, "keep the names that were"):
-        prepare(connection, "mirror")
+        layout.make(connection, "mirror", LAYOUT)
         connection.execute(f"INSERT OR IGNORE INTO mirror.{FORMER} SELECT tbl, name, now FROM base.{FORMER}")
         connection.execute(f"INSERT OR IGNORE INTO mirror.{GONE} SELECT * FROM base.{GONE}")
         known = quote(TABLES)  # the mirror's list of tables, not the names of tables in `FORMER`

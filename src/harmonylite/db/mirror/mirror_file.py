@@ -16,7 +16,7 @@ from harmonylite.db.mirror.state import STATE, get_names, get_state, set_names, 
 from harmonylite.db.sqlite.connection import attach, mapped, open_file, reading, rows, transaction, tune, value
 from harmonylite.db.sqlite.file_access import follow, make_private
 from harmonylite.db.sqlite.introspection import TableRules
-from harmonylite.db.tracking import column_ids
+from harmonylite.db.tracking import column_ids, layout
 from harmonylite.db.tracking.triggers import HELD
 from harmonylite.errors import DatabaseDamagedError, DatabaseError, MirrorDamagedError
 from harmonylite.model import Position
@@ -29,6 +29,20 @@ OWN_FACTS = ("noted", "settled")
 """Facts about the database that move with the mirror's positions, and are beside them. ``noted``: the position that the
 database recorded at the last commit of both files, see `merged_positions`; ``settled``: the id up to which the mirror
 has everything that the database's log names, although the database may not have recorded that."""
+
+LAYOUT = (
+    {
+        POSITION: "(shard INTEGER PRIMARY KEY, seq INTEGER NOT NULL, resume INTEGER NOT NULL, created TEXT NOT NULL,"
+        f" aborted BLOB, newest BLOB, {', '.join(f'{fact} INTEGER' for fact in OWN_FACTS)})",
+        STATE: "(name TEXT PRIMARY KEY, value) WITHOUT ROWID",
+        TABLES: "(name TEXT PRIMARY KEY, id INTEGER) WITHOUT ROWID",
+    }
+    | former_names.LAYOUT
+    | stream_schema.LAYOUT
+    | column_ids.LAYOUT
+    | skipped_messages.LAYOUT
+    | conflict_journal.LAYOUT
+)
 
 PAIR = "pair"
 """A random word that database and mirror share since they were last paired; a copy of a mirror has none."""
@@ -103,32 +117,13 @@ def use_wal(path: Path) -> None:
 
 
 def prepare(connection: apsw.Connection, schema: str = "mirror") -> None:
-    """Create our own tables in the mirror if they are missing."""
-    execute = connection.execute
-    execute(
-        f"CREATE TABLE IF NOT EXISTS {schema}.{POSITION}"
-        "(shard INTEGER PRIMARY KEY, seq INTEGER NOT NULL, resume INTEGER NOT NULL, created TEXT NOT NULL,"
-        " aborted BLOB, newest BLOB)"
-    )
-    execute(f"CREATE TABLE IF NOT EXISTS {schema}.{STATE}(name TEXT PRIMARY KEY, value) WITHOUT ROWID")
-    execute(f"CREATE TABLE IF NOT EXISTS {schema}.{TABLES}(name TEXT PRIMARY KEY, id INTEGER) WITHOUT ROWID")
-    _prepare_own_facts(connection, schema)
-    former_names.prepare(connection, schema)
-    stream_schema.prepare(connection, schema)
-    column_ids.prepare(connection, schema)
-    skipped_messages.prepare(connection, schema)
-    for sql in conflict_journal.TABLES:
-        execute(sql.replace("mirror.", f"{schema}.", 1))
+    """Bring our own tables in the mirror to their `layout`."""
+    layout.make(connection, schema, LAYOUT)
+    _move_own_facts(connection, schema)
 
 
-def _prepare_own_facts(connection: apsw.Connection, schema: str) -> None:
-    """Add the columns of `OWN_FACTS` if they are missing, with the values that an earlier version kept elsewhere."""
-    there = {
-        name for (name,) in rows(connection, "SELECT name FROM pragma_table_info(?, ?)", (PRIVATE + "position", schema))
-    }
-    for name in OWN_FACTS:
-        if name not in there:
-            connection.execute(f"ALTER TABLE {schema}.{POSITION} ADD COLUMN {name} INTEGER")
+def _move_own_facts(connection: apsw.Connection, schema: str) -> None:
+    """Take over the values of `OWN_FACTS` that an earlier version kept elsewhere."""
     earlier = f"{schema}.{quote(PRIVATE + 'noted')}"
     if rows(connection, "SELECT 1 FROM pragma_table_info(?, ?)", (PRIVATE + "noted", schema)):
         known = f"(SELECT n.seq FROM {earlier} AS n WHERE n.shard = p.shard)"

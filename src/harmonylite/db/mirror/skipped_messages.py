@@ -16,14 +16,7 @@ from harmonylite.errors import ForeignError
 from harmonylite.schema.sql import PRIVATE, quote
 
 SKIPPED = quote(PRIVATE + "skipped")
-
-
-def prepare(connection: apsw.Connection, schema: str) -> None:
-    """Create the table if it is missing."""
-    connection.execute(
-        f"CREATE TABLE IF NOT EXISTS {schema}.{SKIPPED}"
-        "(shard INTEGER, seq INTEGER, created TEXT, what BLOB NOT NULL, PRIMARY KEY(shard, seq, created))"
-    )
+LAYOUT = {SKIPPED: "(shard INTEGER, seq INTEGER, created TEXT, what BLOB NOT NULL, PRIMARY KEY(shard, seq, created))"}
 
 
 def left_out(connection: apsw.Connection) -> list[LeftOut]:

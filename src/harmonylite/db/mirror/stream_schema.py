@@ -27,17 +27,12 @@ MEANT_KEPT = 256
 """So many names are kept: the rows of a section's change set come right behind it."""
 
 
-def prepare(connection: apsw.Connection, schema: str) -> None:
-    """Make the mirror's tables of this module where they are missing."""
-    connection.execute(f"CREATE TABLE IF NOT EXISTS {schema}.{CATALOG}(type, name, tbl, sql, id TEXT, columns BLOB)")
-    connection.execute(
-        f"CREATE TABLE IF NOT EXISTS {schema}.{ENDED}(tbl TEXT, name TEXT, shard INTEGER, seq INTEGER, history TEXT,"
-        " id TEXT, PRIMARY KEY(tbl, name, shard, seq, history)) WITHOUT ROWID"
-    )
-    connection.execute(
-        f"CREATE TABLE IF NOT EXISTS {schema}.{MEANT}(number INTEGER PRIMARY KEY, change TEXT, name TEXT, id TEXT,"
-        " columns BLOB)"
-    )
+LAYOUT = {
+    CATALOG: "(type, name, tbl, sql, id TEXT, columns BLOB)",
+    ENDED: "(tbl TEXT, name TEXT, shard INTEGER, seq INTEGER, history TEXT, id TEXT,"
+    " PRIMARY KEY(tbl, name, shard, seq, history)) WITHOUT ROWID",
+    MEANT: "(number INTEGER PRIMARY KEY, change TEXT, name TEXT, id TEXT, columns BLOB)",
+}
 
 
 def read_catalog(connection: apsw.Connection, schema: str = "mirror") -> Catalog:

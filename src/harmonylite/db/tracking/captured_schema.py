@@ -14,10 +14,12 @@ import apsw
 
 from harmonylite.db.sqlite.connection import rows, value
 from harmonylite.db.sqlite.introspection import Listed, TableRules
+from harmonylite.db.tracking import layout
 from harmonylite.db.tracking.column_ids import Columns
+from harmonylite.db.tracking.waiting_schema import new_tables
 from harmonylite.schema import section
 from harmonylite.schema.catalog import difference
-from harmonylite.schema.columns import REMEMBERED
+from harmonylite.schema.columns import REMEMBERED, added
 from harmonylite.schema.names import folded
 from harmonylite.schema.section import (
     PRAGMA,
@@ -80,13 +82,7 @@ def has_captured(connection: apsw.Connection) -> bool:
 
 def make_table(connection: apsw.Connection) -> bool:
     """Create the table of the captured schema if it is missing; return whether it was."""
-    made = value(connection, "SELECT 1 FROM main.sqlite_schema WHERE name = ?", (PRIVATE + "schema",)) is None
-    if made:
-        connection.execute(f"CREATE TABLE main.{CAPTURED}(type, name, tbl, sql, id, twin TEXT, columns BLOB)")
-    elif not value(connection, "SELECT 1 FROM pragma_table_info(?, 'main') WHERE name = 'twin'", (PRIVATE + "schema",)):
-        connection.execute(f"ALTER TABLE main.{CAPTURED} ADD COLUMN twin TEXT")
-        connection.execute(f"ALTER TABLE main.{CAPTURED} ADD COLUMN columns BLOB")
-    return made
+    return bool(layout.make(connection, "main", {CAPTURED: "(type, name, tbl, sql, id, twin TEXT, columns BLOB)"}))
 
 
 def packed(columns: Iterable[tuple[str, str]]) -> bytes | None:
@@ -114,6 +110,9 @@ def settle(
     """Return what is to be sent of the schema ``now``, additions alone; what means as before counts as captured.
     The transaction writes the database.
 
+    A table of the name of one that waits is that table, and nothing new: its migration may need several transactions.
+    It counts as captured once it has all that waits.
+
     ``begin``: what is to count as captured instead of what does: only what this file has over that is sent; where
     nothing counts as captured, it is ``now``.
     """
@@ -121,8 +120,10 @@ def settle(
     captured = [*begin] or [known for known in before if known.kind == PRAGMA or rules.wanted(known.table)] or [*now]
     there = {known.key for known in captured}
     captured += [known for known in now if known.kind == PRAGMA and known.key not in there]
-    found, kept = brought_along(captured, now)
-    write(connection, kept, before)
+    waits = {known.key: known for known in new_tables(connection) if known.key not in there}
+    found, kept = brought_along([*captured, *waits.values()], now)
+    done = [each for each in kept if each.key not in waits or not added(each.sql, waits[each.key].sql)]
+    write(connection, done, before)
     return found
 
 

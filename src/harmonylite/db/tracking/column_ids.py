@@ -18,6 +18,8 @@ from harmonylite.schema.shape import TableShape
 from harmonylite.schema.sql import PRIVATE, quote
 
 COLUMNS = quote(PRIVATE + "columns")
+LAYOUT = {COLUMNS: "(tbl, name TEXT, number INTEGER, id TEXT, PRIMARY KEY(tbl, name)) WITHOUT ROWID"}
+"""``tbl``: a number in the log, or the name of a mirror's table."""
 
 
 @dataclass(frozen=True)
@@ -34,14 +36,6 @@ class ColumnId:
 
 Columns = dict[str, ColumnId]
 """By name (folded)."""
-
-
-def prepare(connection: apsw.Connection, schema: str) -> None:
-    """Make the table of columns where it is missing; ``tbl``: a number in the log, or the name of a mirror's table."""
-    connection.execute(
-        f"CREATE TABLE IF NOT EXISTS {schema}.{COLUMNS}(tbl, name TEXT, number INTEGER, id TEXT,"
-        " PRIMARY KEY(tbl, name)) WITHOUT ROWID"
-    )
 
 
 def read(connection: apsw.Connection, schema: str, table: int | str) -> Columns:

@@ -34,8 +34,8 @@ def log_columns(width: int) -> list[str]:
     return [f"k{i}" for i in range(width)]
 
 
-def private_tables(width: int) -> list[str]:
-    """Return the statements that create our tables in the application's file, for keys of up to ``width`` columns.
+def private_tables(width: int) -> dict[str, str]:
+    """Return the definitions of our tables in the application's file, for keys of up to ``width`` columns.
 
     ``log``: id, table id, key; or, where the table id is negative, a range of rowids: above k0, up to k1. ``state``:
     names and values of this file's own facts. ``position``: how far each shard is merged; and, under the negative table
@@ -46,19 +46,18 @@ def private_tables(width: int) -> list[str]:
     `harmonylite.db.mirror.conflict_journal`. ``waiting``: schema changes of other nodes that are not applied here yet.
     """
     keys = ", ".join(log_columns(width))
-    return [
-        f"CREATE TABLE IF NOT EXISTS main.{quote(LOG)}(id INTEGER PRIMARY KEY, t, {keys})",
-        f"CREATE TABLE IF NOT EXISTS main.{quote(STATE)}(name TEXT PRIMARY KEY, value) WITHOUT ROWID",
-        f"CREATE TABLE IF NOT EXISTS main.{quote(POSITION)}"
-        "(shard INTEGER PRIMARY KEY, seq INTEGER NOT NULL, resume INTEGER NOT NULL, created TEXT NOT NULL,"
+    tables = {
+        LOG: f"(id INTEGER PRIMARY KEY, t, {keys})",
+        STATE: "(name TEXT PRIMARY KEY, value) WITHOUT ROWID",
+        POSITION: "(shard INTEGER PRIMARY KEY, seq INTEGER NOT NULL, resume INTEGER NOT NULL, created TEXT NOT NULL,"
         f" aborted BLOB, newest BLOB, {keys})",
-        f"CREATE TABLE IF NOT EXISTS main.{quote(HELD)}(t, {keys})",
-        f"CREATE TABLE IF NOT EXISTS main.{quote(BASE)}"
-        "(t INTEGER, key BLOB, row BLOB, PRIMARY KEY(t, key)) WITHOUT ROWID",
-        f"CREATE TABLE IF NOT EXISTS main.{quote(OVERRULED)}(id INTEGER PRIMARY KEY, tbl TEXT, key BLOB, col TEXT,"
-        " kind TEXT, winning, overruled, winner TEXT, loser TEXT, shard INTEGER, seq INTEGER, at REAL)",
-        f"CREATE TABLE IF NOT EXISTS main.{quote(WAITING)}(id INTEGER PRIMARY KEY, node TEXT, why TEXT, change BLOB)",
-    ]
+        HELD: f"(t, {keys})",
+        BASE: "(t INTEGER, key BLOB, row BLOB, PRIMARY KEY(t, key)) WITHOUT ROWID",
+        OVERRULED: "(id INTEGER PRIMARY KEY, tbl TEXT, key BLOB, col TEXT, kind TEXT, winning, overruled, winner TEXT,"
+        " loser TEXT, shard INTEGER, seq INTEGER, at REAL)",
+        WAITING: "(id INTEGER PRIMARY KEY, node TEXT, why TEXT, change BLOB)",
+    }
+    return {quote(name): definition for name, definition in tables.items()}
 
 
 def status_view() -> str:

@@ -13,7 +13,7 @@ import apsw
 from harmonylite.db.sqlite.connection import rows, value
 from harmonylite.db.tracking.triggers import WAITING
 from harmonylite.model import WaitingChange
-from harmonylite.schema.section import Key, SchemaChange, decode, line_of
+from harmonylite.schema.section import Key, Known, SchemaChange, decode, line_of
 from harmonylite.schema.sql import quote
 from harmonylite.wire import decode_value, encode_value
 
@@ -37,6 +37,15 @@ class Waiting:
         return WaitingChange(str(self.change), ddl, self.node, self.why)
 
 
+def take_over(connection: apsw.Connection) -> None:
+    """Write what an earlier version let wait as this one does: it had a column for each part of a change."""
+    if not rows(connection, f"SELECT 1 FROM {_TABLE} WHERE change IS NULL LIMIT 1"):
+        return
+    for number, *line in rows(connection, f"SELECT id, kind, name, tbl, old, new FROM {_TABLE} WHERE change IS NULL"):
+        packed = encode_value([line_of(SchemaChange(*line)), []])
+        connection.execute(f"UPDATE {_TABLE} SET change = ? WHERE id = ?", (packed, number))
+
+
 def any_waits(connection: apsw.Connection) -> bool:
     """Return whether any change waits."""
     return value(connection, f"SELECT 1 FROM {_TABLE} LIMIT 1") is not None
@@ -49,6 +58,14 @@ def waiting(connection: apsw.Connection) -> list[Waiting]:
         line, at = decode_value(blob)
         found.append(Waiting(number, decode(line), node, why, {int(shard): seq for shard, seq in at}))
     return found
+
+
+def new_tables(connection: apsw.Connection) -> list[Known]:
+    """Return the tables of other nodes that wait and are new."""
+    if not any_waits(connection):
+        return []
+    listed = [each.change for each in waiting(connection)]
+    return [Known(c.kind, c.name, c.table, c.new) for c in listed if c.kind == "table" and c.old is None and c.new]
 
 
 def dropped_keys(connection: apsw.Connection) -> set[Key]:
