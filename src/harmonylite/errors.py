@@ -4,6 +4,10 @@ Invariant: an error says what was being done, to which object, what went wrong a
 carries a secret. Adapters map foreign errors to these once, at their edge.
 """
 
+import errno
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+"""The system's errors of a full disk, which passes: what meets one waits and says so."""
 OVERWRITTEN = (
     "a program wrote the file as a whole, without SQLite's locks, as sql.js does, cp or mv; what it wrote counts as the"
     " application's, and what others committed since it had read the file comes back from the cluster where it was"

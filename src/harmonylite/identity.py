@@ -15,6 +15,7 @@ import secrets
 import socket
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -212,7 +213,8 @@ def acquire_lock(folder: Path) -> Lock:
     try:
         _lock_alone(handle)
         os.ftruncate(handle, 0)
-        os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+        with suppress(OSError):  # no room is left on the disk: the lock holds without its holder's name
+            os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
     except BlockingIOError:
         named = _named(handle)
         os.close(handle)

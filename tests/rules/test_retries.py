@@ -31,6 +31,7 @@ NO_RETRIES = {
     ("db/sqlite/untrusted_ddl.py", "run"): "each round defines one more name, and each name once",
     ("jetstream/pull_consumer.py", "_wait"): "the wait itself lasts for a heartbeat, and ends after two",
     ("nats_server/child_process.py", "_read"): "each round is one line of the server's",
+    ("nats_server/server.py", "open"): "waits until the disk has room, with the growing pauses of `DiskSpace`",
     ("node/feed_tail.py", "follow"): "each round is a line that says that the connection lives",
     ("node/feeds.py", "_from_own_feed"): "each round is a line that says that the connection lives",
     ("node/node.py", "_watch_held_back"): "a check each 5 s",

@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from harmonylite.backoff import Backoff, Retry
-from harmonylite.errors import ConfigError, EmbeddedServerError, ForeignError
+from harmonylite.errors import NO_ROOM, ConfigError, EmbeddedServerError, ForeignError
 from harmonylite.identity import must_be_ours
 from harmonylite.nats.credentials import client_context
 from harmonylite.nats.names import redact
@@ -96,9 +96,28 @@ class EmbeddedServer(Resource):
         self._refusals = Refusals()
 
     async def open(self) -> None:
-        """Start the server and wait until it takes connections; raises EmbeddedServerError, ConfigError."""
+        """Start the server, once its disk has room, and wait until it takes connections.
+
+        Raises EmbeddedServerError, ConfigError.
+        """
         self._binary = find_server()
         await asyncio.to_thread(client_context, self.settings.tls)  # names the file that is wrong; nats-server doesn't
+        while True:
+            try:
+                await self._begin()
+                break
+            except (EmbeddedServerError, OSError) as error:
+                if getattr(error, "errno", None) not in NO_ROOM and not self._room.gone.is_set():
+                    raise
+            await self._await_room()
+        self._part.ok()
+        self._tasks = [
+            asyncio.create_task(self._keep(), name="embedded nats-server"),
+            asyncio.create_task(self._watch_metrics(), name="figures of the embedded nats-server"),
+            asyncio.create_task(self._watch_disk(), name="room for the embedded nats-server"),
+        ]
+
+    async def _begin(self) -> None:
         for each in (self.settings.folder, self.folder):
             each.mkdir(parents=True, exist_ok=True, mode=0o700)
             must_be_ours(each)
@@ -110,12 +129,6 @@ class EmbeddedServer(Resource):
         except BaseException:
             await asyncio.shield(self._stop())
             raise
-        self._part.ok()
-        self._tasks = [
-            asyncio.create_task(self._keep(), name="embedded nats-server"),
-            asyncio.create_task(self._watch_metrics(), name="figures of the embedded nats-server"),
-            asyncio.create_task(self._watch_disk(), name="room for the embedded nats-server"),
-        ]
 
     async def attach(self) -> bool:
         """Find this node's server where another process runs it, without starting one; return whether it runs.
@@ -223,11 +236,13 @@ class EmbeddedServer(Resource):
         """Wait for room after the disk was full, then end the server, which does not resume writing by itself."""
         while True:
             await self._room.gone.wait()
-            said = f"no room is left on the disk of {self.folder}: free some; the server then restarts by itself"
-            self._part.waiting(said)
-            await self._room.comes()
+            await self._await_room()
             self._part.event("restarting nats-server: the disk of %(folder)s has room again", folder=self.folder)
             await self._stop()
+
+    async def _await_room(self) -> None:
+        self._part.waiting(f"no room is left on the disk of {self.folder}: free some; the server then starts by itself")
+        await self._room.comes()
 
     async def _watch_metrics(self) -> None:
         """Keep the metrics in the status, and report when the cluster has no quorum."""

@@ -142,7 +142,9 @@ class NodeRuntime:
             stack.push_async_callback(self._thread.aclose)
             asked = PageParts(self._thread, self._control, self._past, self._feeds, self._tail)
             page = await (listen if self._shared is None else self._shared.listen)(stack, settings, status, asked)
-            control = ControlServer(self._control, folder, self._past, self._feeds, self._schemas)
+            control = ControlServer(
+                self._control, folder, self._past, self._feeds, self._schemas, status.part("control")
+            )
             await stack.enter_async_context(control)
             log.info(
                 "starting node %(node)s, database %(database)s, version %(version)s",

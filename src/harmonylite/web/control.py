@@ -9,10 +9,15 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harmonylite.backoff import Backoff
+from harmonylite.errors import DiskFullError, HarmonyLiteError
 from harmonylite.resource import Resource
+from harmonylite.status import Part
 from harmonylite.web.actions import Actions
 from harmonylite.web.control_file import ControlFile, remove_control_file, write_control_file
 from harmonylite.web.server import HttpServer
@@ -24,12 +29,17 @@ if TYPE_CHECKING:
     from harmonylite.web.history_routes import HistoryActions
     from harmonylite.web.schema_routes import SchemaActions
 
+AGAIN, MOST = 0.5, 10.0
+"""First and longest pause in seconds until the file is written again where the disk had no room for it."""
 CLOSE_GRACE = 2.0
 """Seconds that a running command gets to end when the node stops."""
 
 
 class ControlServer(Resource):
-    """Serves what it is given; writes ``control.json`` into ``folder``, the private one."""
+    """Serves what it is given; writes ``control.json`` into ``folder``, the private one.
+
+    ``part``: says that there is no room for it; the node starts all the same, and commands find it later.
+    """
 
     def __init__(
         self,
@@ -38,12 +48,15 @@ class ControlServer(Resource):
         past: HistoryActions | None = None,
         feeds: FeedActions[Any] | None = None,
         schemas: SchemaActions | None = None,
+        part: Part | None = None,
     ) -> None:
         self._actions = actions
         self._past = past
         self._feeds = feeds
         self._schemas = schemas
         self._folder = folder
+        self._part = part or Part("control")
+        self._writing: asyncio.Task[None] | None = None
         self._token = secrets.token_urlsafe(32)
         self._server = HttpServer(self._app, "127.0.0.1:0", key="control", grace=CLOSE_GRACE)
 
@@ -59,16 +72,36 @@ class ControlServer(Resource):
         """
         await self._server.open()
         try:
-            found = ControlFile(port=self.port, token=self._token, pid=os.getpid())
-            await asyncio.to_thread(write_control_file, self._folder, found)
+            await self._write()
+        except DiskFullError:
+            self._writing = asyncio.create_task(self._write_later(), name="write control.json")
         except BaseException:
             await self._server.aclose()
             raise
 
     async def aclose(self) -> None:
         """Remove the file, then stop serving. Safe to call twice."""
+        if self._writing is not None:
+            self._writing.cancel()
+            await asyncio.wait({self._writing})
         remove_control_file(self._folder, self._token)
         await self._server.aclose()
+
+    async def _write(self) -> None:
+        found = ControlFile(port=self.port, token=self._token, pid=os.getpid())
+        try:
+            await asyncio.to_thread(write_control_file, self._folder, found)
+        except HarmonyLiteError as error:
+            self._part.waiting(f"{error}; commands find this node then")
+            raise
+        self._part.ok()
+
+    async def _write_later(self) -> None:
+        backoff = Backoff(first=AGAIN, most=MOST)
+        while True:
+            await asyncio.sleep(backoff.failed(time.monotonic()))
+            with suppress(HarmonyLiteError):
+                return await self._write()
 
     def _app(self) -> ASGIApp:
         from starlette.applications import Starlette  # here, not above: only an open server pays for starlette

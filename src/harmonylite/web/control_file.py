@@ -14,7 +14,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from harmonylite.errors import ForeignError, HarmonyLiteError, NotRunningError
+from harmonylite.errors import NO_ROOM, DiskFullError, ForeignError, HarmonyLiteError, NotRunningError
 from harmonylite.foreign import Codec
 
 FILE_NAME = "control.json"
@@ -37,7 +37,7 @@ CODEC = Codec("the control file", ControlFile)
 def write_control_file(folder: Path, control: ControlFile) -> None:
     """Write ``control`` into ``folder`` with mode 0600, in one step.
 
-    :raises HarmonyLiteError: the folder can't be written.
+    :raises HarmonyLiteError: the folder can't be written; DiskFullError where only room is missing.
     """
     try:
         # mkstemp makes the file with mode 0600, so the token is never readable by others, not even for a moment.
@@ -50,6 +50,10 @@ def write_control_file(folder: Path, control: ControlFile) -> None:
             Path(name).unlink(missing_ok=True)
             raise
     except OSError as error:
+        if error.errno in NO_ROOM:
+            raise DiskFullError(
+                f"can't write {folder / FILE_NAME}: {error.strerror}", advice="free some room"
+            ) from error
         raise HarmonyLiteError(
             f"can't write {folder / FILE_NAME}: {error.strerror}", advice="the node needs a folder that it can write to"
         ) from error

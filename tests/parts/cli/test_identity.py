@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -143,6 +144,19 @@ def test_one_process_holds_the_lock_until_it_ends_however(tmp_path: Path) -> Non
         lock.close()
         lock.close()
         acquire_lock(folder).close()
+
+
+def test_a_full_disk_takes_the_holders_name_from_the_lock_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    folder = make_folder(folder_for(tmp_path / "app.db"))
+    acquire_lock(folder).close()
+    monkeypatch.setattr(os, "pwrite", full)
+    with acquire_lock(folder), pytest.raises(HarmonyLiteError, match=r"process unknown"):
+        acquire_lock(folder)
 
 
 def test_who_holds_the_lock_can_be_asked_and_asking_keeps_no_node_from_starting(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import re
@@ -24,9 +25,12 @@ from harmonylite.jetstream.shard import JetStreamShard
 from harmonylite.jetstream.streams import ensure_streams
 from harmonylite.nats.link import NatsLink
 from harmonylite.nats.settings import LinkSettings, TlsSettings, split_addresses
+from harmonylite.nats_server import server as server_module
+from harmonylite.nats_server import server_files
 from harmonylite.nats_server.binary import find_server
 from harmonylite.nats_server.server import EmbeddedServer
 from harmonylite.nats_server.settings import EmbeddedSettings
+from harmonylite.status import NodeStatus
 from tests.parts.fix_nats import PATIENCE, eventually, quick
 from tests.parts.nats.fix_keys import Certificates
 from tests.parts.nats_server.fix_embedded import running, stored
@@ -51,6 +55,39 @@ async def test_it_runs_with_its_files_beside_the_database_and_is_gone_after(tmp_
         pid = server.pid
         assert alive(pid)
     assert not alive(pid)
+
+
+@pytest.mark.parametrize("where", ["login", "configuration", "server"])
+async def test_it_starts_once_a_full_disk_has_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+    status = NodeStatus()
+    made = EmbeddedServer(EmbeddedSettings(node_name="7", folder=tmp_path), status)
+    kept, waited = server_files.write_private, list[str]()
+    begun = made._start
+
+    def full(path: Path, text: str) -> None:
+        if not waited and (where == "login") == (path.name == "client-auth.json"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        kept(path, text)
+
+    async def ends() -> None:
+        if not waited:
+            made._log("[1] 2026/11/28 17:00:00 [FTL] could not create storage: no space left on device")
+            raise EmbeddedServerError("nats-server did not start")
+        await begun()
+
+    async def comes() -> None:
+        waited.append(status.parts["embedded"].reason)
+        made._room.gone.clear()
+
+    monkeypatch.setattr(made._room, "comes", comes)
+    if where == "server":
+        monkeypatch.setattr(made, "_start", ends)
+    else:
+        monkeypatch.setattr(server_module if where == "configuration" else server_files, "write_private", full)
+    async with made:
+        assert len(waited) == 1
+        assert "no room is left" in waited[0]
+        assert status.parts["embedded"].state == "ok"
 
 
 async def test_what_it_acknowledges_is_synced_to_the_disk_before(tmp_path: Path) -> None:

@@ -6,14 +6,24 @@ import asyncio
 import json
 import os
 import stat
+import tempfile
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harmonylite.errors import ConnectError, DatabaseBusyError, HarmonyLiteError, NotRunningError, SnapshotError
+from harmonylite.errors import (
+    NO_ROOM,
+    ConnectError,
+    DatabaseBusyError,
+    HarmonyLiteError,
+    NotRunningError,
+    SnapshotError,
+)
 from harmonylite.model import Conflict, RawText
+from harmonylite.status import Part
 from harmonylite.web.control import ControlServer
 from harmonylite.web.control_file import ControlFile, read_control_file, write_control_file
+from tests.parts.fix_nats import eventually
 from tests.parts.web.fix_http import Reply, fetch, running_status
 
 if TYPE_CHECKING:
@@ -128,6 +138,29 @@ async def test_a_newer_nodes_file_is_left_alone_on_close(tmp_path: Path) -> None
     async with ControlServer(FakeNode(), tmp_path):
         write_control_file(tmp_path, newer)
     assert read_control_file(tmp_path) == newer
+
+
+@pytest.mark.parametrize("number", NO_ROOM)
+async def test_a_full_disk_keeps_no_node_from_starting_and_the_file_comes_with_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    make, part, full = tempfile.mkstemp, Part("control"), True
+
+    def mkstemp(**how: Any) -> tuple[int, str]:
+        if full:
+            raise OSError(number, os.strerror(number))
+        return make(**how)
+
+    monkeypatch.setattr(tempfile, "mkstemp", mkstemp)
+    monkeypatch.setattr("harmonylite.web.control.AGAIN", 0.01)
+    async with ControlServer(FakeNode(), tmp_path, part=part):
+        assert part.state == "waiting"
+        assert os.strerror(number) in part.reason
+    async with ControlServer(FakeNode(), tmp_path, part=part) as server:
+        full = False
+        await eventually(lambda: part.state == "ok")
+        assert read_control_file(tmp_path).port == server.port
+    assert not list(tmp_path.iterdir())
 
 
 async def test_a_folder_that_is_not_there_is_an_error_and_leaves_nothing_open(tmp_path: Path) -> None:

@@ -15,7 +15,14 @@ from typing import Any, TypeVar
 
 import apsw
 
-from harmonylite.errors import DatabaseBusyError, DatabaseDamagedError, DatabaseError, DiskFullError, RowRefusedError
+from harmonylite.errors import (
+    NO_ROOM,
+    DatabaseBusyError,
+    DatabaseDamagedError,
+    DatabaseError,
+    DiskFullError,
+    RowRefusedError,
+)
 from harmonylite.schema.shape import STAND_IN
 from harmonylite.schema.sql import quote
 
@@ -140,7 +147,7 @@ def mapped(doing: str) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise DatabaseError(f"{doing}: {error.strerror}", advice=NO_RIGHTS) from error
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in NO_ROOM:
             raise
         raise DiskFullError(f"{doing}: {error.strerror}") from error
     except (apsw.CorruptError, apsw.NotADBError) as error:
