@@ -5,9 +5,11 @@ that commit waits for two syncs of the disk. A capture trigger adds a page to mo
 twice as frequent. This module checkpoints beside the application. While commits are faster than a copy, it holds a
 reader: a checkpoint goes no further than what the oldest reader sees (SQLite: wal, section 2.2), so those of the
 commits find nothing to copy. The log then grows to `MOST_BYTES`, not to the usual four million, before it restarts.
+An application that never copies (``wal_autocheckpoint = 0``) and never pauses makes it about twice as long.
 
 Invariant: it uses only SQLite's interface and SQLite's locks. A process that dies at any instant leaves nothing behind,
-and the application checkpoints by itself again. Nothing here writes a row, or waits for another process's lock.
+and the application checkpoints by itself again. Nothing here writes a row, or waits for another process's lock, except
+for the last pages of a log that would not end (`WAITS_MS`).
 """
 
 from __future__ import annotations
@@ -47,6 +49,8 @@ STEP = 2_000
 MOST_PAGES = 16_000
 MOST_BYTES = 64 << 20
 """The length of the log, whichever is less, at which the reader is released, so that the log restarts."""
+WAITS_MS = 20
+"""How long it waits for a moment without a writer, in milliseconds, once the log is twice as long."""
 REST = 30.0
 """Seconds without a write after which a log that grew long here is truncated."""
 
@@ -141,7 +145,7 @@ class CheckpointedWal:
             raise
         self._most = max(2 * HOLD_FROM, min(MOST_PAGES, MOST_BYTES // page))
         self._held: apsw.Connection | None = None
-        self._from = self._last = self._still = 0
+        self._from = self._last = self._still = self._tried = 0
         self.long = False
 
     def close(self) -> None:
@@ -174,6 +178,8 @@ class CheckpointedWal:
             self.let_go()
             if length - copied >= worth:
                 self._copy()
+            if length >= 2 * self._most:
+                self._copy_last()
         elif self.holds:
             if length - self._from >= STEP:
                 self._hold(length)
@@ -213,11 +219,26 @@ class CheckpointedWal:
         length, copied = self._checkpointer.wal_checkpoint("main", apsw.SQLITE_CHECKPOINT_NOOP)
         return max(0, length), max(0, copied)
 
-    def _copy(self) -> None:
+    def _copy(self, mode: int = apsw.SQLITE_CHECKPOINT_PASSIVE) -> None:
         if self._file.overwritten():  # then no page of the log may get into it
             return
         with suppress(apsw.BusyError):  # another connection does it just now
-            self._checkpointer.wal_checkpoint("main", apsw.SQLITE_CHECKPOINT_PASSIVE)
+            self._checkpointer.wal_checkpoint("main", mode)
+
+    def _copy_last(self) -> None:
+        """Copy the last pages while no other connection writes, unless a reader keeps more from being copied.
+
+        Where the application has ``wal_autocheckpoint = 0`` and writes without a pause, there are new pages after each
+        copy, and the log never restarts. After a try that failed it waits for as many pages as make a copy worth it.
+        """
+        length, copied = self._length()
+        if 0 < length - copied < STEP and abs(length - self._tried) >= COPY_FROM:
+            self._tried = length
+            self._checkpointer.set_busy_timeout(WAITS_MS)
+            try:
+                self._copy(apsw.SQLITE_CHECKPOINT_FULL)
+            finally:
+                self._checkpointer.set_busy_timeout(0)
 
 
 def _silent(database: Path) -> apsw.Connection:

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import apsw
@@ -163,6 +164,33 @@ def test_a_burst_without_end_lets_the_log_begin_anew(tmp_path: Path) -> None:
     assert value == 3000
     assert restarts >= 2
     assert longest * 65536 <= (64 << 20) + 101 * 65536
+
+
+@pytest.mark.parametrize("reads", [False, True])
+def test_a_burst_without_end_lets_the_log_begin_anew_though_the_application_never_copies(
+    tmp_path: Path, app: Application, tended: CheckpointedWal, monkeypatch: pytest.MonkeyPatch, reads: bool
+) -> None:
+    copy, most, lengths = tended._copy, 2 * ITS_OWN, [0]
+    app.connection.wal_autocheckpoint(0)
+    tended._most = most
+
+    def meanwhile(mode: int = apsw.SQLITE_CHECKPOINT_PASSIVE) -> None:
+        with closing(apsw.Connection(str(tmp_path / "app.db"))) as now:
+            if mode == apsw.SQLITE_CHECKPOINT_PASSIVE:  # the application writes while it is copied
+                now.execute("BEGIN; SELECT v FROM t").fetchall()
+                app.write()
+            copy(mode)
+
+    monkeypatch.setattr(tended, "_copy", meanwhile)
+    reader = apsw.Connection(str(tmp_path / "app.db"))
+    reader.execute("BEGIN; SELECT v FROM t").fetchall() if reads else None
+    while sum(lengths) < 5 * most:
+        app.write(100)
+        tended.poll()
+        length, last = app.log()[0], lengths[-1]
+        lengths = [*lengths, length] if length < last else [*lengths[:-1], length]
+    reader.close()
+    assert (max(lengths) > 4 * most) == reads, "a reader keeps all that it sees"
 
 
 def test_the_applications_own_restart_of_its_log_waits_for_a_moment_only(
