@@ -10,7 +10,7 @@ import pytest
 
 FINDINGS = Path(__file__).parents[2] / "findings"
 SCRIPTS = sorted(FINDINGS.glob("*.sh"))
-PINNED = re.compile(r"(\S==|\S@v?|artifact=[\w.:-]+:)[\d$]|\$\{PYTHON:-")
+PINNED = re.compile(r"(\S==|\"=|\S@v?|<version>|artifact=[\w.:-]+:)[\d$]|\$\{PYTHON:-")
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=[path.stem for path in SCRIPTS])
