@@ -2,12 +2,14 @@
 # Liquibase: addColumn on SQLite makes the table again from what JDBC says of it, deletes the children, and drops the new
 # column's own default and NOT NULL.
 #
-# Versions:  liquibase-core 5.0.4, sqlite-jdbc 3.54.1.0, Java 17 or later; needs java and mvn
+# Versions:  liquibase-core 5.0.4 (liquibase/liquibase issue 7197 has the foreign key), sqlite-jdbc 3.54.1.0, Java 17 or later;
+#            needs java and mvn
 # Guess:     addColumn is ALTER TABLE ADD COLUMN, with the default and the constraint that the change names.
 # Behaviour: The table is renamed, created again, copied, and dropped; dropColumn and addDefaultValue do the same. Without a word
 #            go: COLLATE, CHECK, triggers, an index's WHERE, ON DELETE CASCADE's children (where foreign keys are on) and the
 #            counter of AUTOINCREMENT. DEFAULT (lower('X')) becomes the text 'lower(''X'')', DECIMAL(10,2) becomes
-#            DECIMAL(12, 2). The new column has no default and takes NULL, so old rows have NULL where 3 was asked for.
+#            DECIMAL(12, 2). The new column has no default and takes NULL, so old rows have NULL where 3 was asked for. The
+#            rename carried the children's foreign keys along, to a table that is gone: the next insert fails.
 # For users: It runs once, and its result and its deletions travel to every node. Write <sql> with ALTER TABLE ADD COLUMN in the
 #            place of addColumn. renameColumn is an ALTER TABLE.
 #
@@ -22,6 +24,8 @@
 #   default of a column that was lower('X'): 'lower(''X'')'
 #   the new column, int, default 3, not null: z INTEGER
 #   its value in the old row: null
+#   what the child refers to: p_temporary
+#   an insert into the child: no such table: main.p_temporary
 #   as stated
 source "$(dirname "$0")/lib/lab.bash"
 packages
@@ -59,6 +63,7 @@ import java.nio.file.Path;
 import java.sql.Connection;
 import java.sql.DriverManager;
 import java.sql.ResultSet;
+import java.sql.SQLException;
 import java.sql.Statement;
 import java.util.Objects;
 import liquibase.Liquibase;
@@ -79,6 +84,15 @@ public class Look {
     static String of(String sql) throws Exception {
         try (ResultSet rows = db.executeQuery(sql)) {
             return rows.next() ? rows.getString(1) : "no row";
+        }
+    }
+
+    static String errorOf(String sql) {
+        try {
+            db.execute(sql);
+            return "none";
+        } catch (SQLException error) {
+            return error.getMessage().replaceAll(".*\\((.*)\\)$", "$1");
         }
     }
 
@@ -107,6 +121,8 @@ public class Look {
                 of("SELECT dflt_value FROM pragma_table_info('p') WHERE name = 'low'"), "'lower(''X'')'");
             expect("the new column, int, default 3, not null", table.substring(table.indexOf("z INTEGER"), table.length() - 1), "z INTEGER");
             expect("its value in the old row", of("SELECT z FROM p"), null);
+            expect("what the child refers to", of("SELECT \"table\" FROM pragma_foreign_key_list('child')"), "p_temporary");
+            expect("an insert into the child", errorOf("INSERT INTO child VALUES (2, 1)"), "no such table: main.p_temporary");
         }
         System.out.println(changed ? "changed" : "as stated");
         System.exit(changed ? 1 : 0);
